@@ -1,0 +1,43 @@
+"""Token blocks as one safetensors file: ``tokens``, ``labels.<name>``, and the classes' names as metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from saeflow.artifacts import atomic
+from saeflow.corpora.tokens import TokenBlocks
+from saeflow.errors import SaeflowError
+
+_LABEL = "labels."
+
+
+def save_blocks(path: Path, blocks: TokenBlocks) -> None:
+    """Write token blocks atomically."""
+    arrays = {"tokens": blocks.tokens, **{_LABEL + name: values for name, values in blocks.labels.items()}}
+    with atomic(Path(path)) as temporary:
+        save_file(arrays, temporary, metadata={"label_names": json.dumps(blocks.label_names, sort_keys=True)})
+
+
+def load_blocks(path: Path) -> TokenBlocks:
+    """Read token blocks.
+
+    Raises:
+        SaeflowError: the file is absent, or holds something else.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a handle, not a dict)
+            label_names = json.loads((file.metadata() or {})["label_names"])
+        return TokenBlocks(
+            tokens=arrays["tokens"],
+            labels={name.removeprefix(_LABEL): array for name, array in arrays.items() if name.startswith(_LABEL)},
+            label_names=label_names,
+        )
+    except FileNotFoundError:
+        raise SaeflowError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise SaeflowError(f"{path}: is not a file of token blocks ({error}); delete it and it is made again") from None

@@ -1,0 +1,127 @@
+"""Documents of a local file, split so that no document is in two splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saeflow.config.sections import Corpus
+from saeflow.corpora.tokens import TokenBlocks, pack
+from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SAE_SHARE = 0.8  # the rest is "eval"; no model is trained on a text file, so its split "model" is empty
+_CHUNK = 1 << 20  # characters of a .txt file held at once, beside one document
+_DOCUMENTS_AT_ONCE = 256  # tokenised together, which lets a fast tokenizer use its threads
+
+
+def documents(corpus: Corpus, split: str) -> Iterator[str]:
+    """The documents of one split, in the file's order; empty ones are left out.
+
+    Equal documents are in the same split: it follows from the document's hash alone.
+
+    Args:
+        corpus: with ``path``, and ``separator`` (.txt) or ``field`` (.jsonl, .parquet).
+        split: ``model``, ``sae`` or ``eval``.
+
+    Raises:
+        SaeflowError: the file is absent, of an unknown kind, or lacks the field.
+    """
+    path = Path(corpus.path or "")
+    if path.suffix not in READERS:
+        raise SaeflowError(f"corpus.path: '{path}' is not one of {', '.join(READERS)}; convert it or name another file")
+    try:
+        for document in READERS[path.suffix](path, corpus):
+            if document.strip() and split_of(document) == split:
+                yield document
+    except FileNotFoundError:
+        raise SaeflowError(f"corpus.path: '{path}' does not exist; name a .txt, .jsonl or .parquet file") from None
+    except UnicodeDecodeError as error:
+        raise SaeflowError(f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it") from None
+
+
+def split_of(document: str) -> str:
+    """The split a document belongs to, by its hash."""
+    place = int.from_bytes(hashlib.blake2b(document.strip().encode(), digest_size=8).digest(), "big") / 2.0**64
+    return "sae" if place < _SAE_SHARE else "eval"
+
+
+def tokenised_blocks(corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerBase) -> TokenBlocks:
+    """Tokenise one split and fill ``corpus.tokens.<split> // context`` blocks with it.
+
+    Args:
+        corpus: its ``context`` and ``tokens`` say how many blocks of which length.
+        split: ``sae`` or ``eval``.
+        tokenizer: of the model; EOS stands in where it has no BOS.
+
+    Raises:
+        SaeflowError: the split holds fewer tokens than asked, or the tokenizer has neither BOS nor EOS.
+    """
+    bos_id = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if bos_id is None:
+        raise SaeflowError("corpus: the model's tokenizer has neither a BOS nor an EOS token; set one in its files")
+    blocks = int(getattr(corpus.tokens, split)) // corpus.context
+    try:
+        return pack(_tokenised(documents(corpus, split), tokenizer), corpus.context, int(bos_id), blocks)
+    except SaeflowError as error:
+        raise SaeflowError(f"{error} (split '{split}' of {corpus.path})") from None
+
+
+def _tokenised(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    while batch := list(islice(texts, _DOCUMENTS_AT_ONCE)):
+        yield from tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _separated(path: Path, corpus: Corpus) -> Iterator[str]:
+    pending = ""
+    with path.open(encoding="utf-8") as file:
+        while chunk := file.read(_CHUNK):
+            *whole, pending = (pending + chunk).split(corpus.separator)
+            yield from whole
+    yield pending
+
+
+def _json_lines(path: Path, corpus: Corpus) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _json_field(line, corpus.field, f"{path}, line {number}")
+
+
+def _json_field(line: str, field: str, where: str) -> str:
+    try:
+        record: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SaeflowError(f"{where}: is not JSON ({error}); correct the line") from None
+    text = record.get(field) if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        raise SaeflowError(f"{where}: has no text in the field '{field}'; set corpus.field")
+    return text
+
+
+def _parquet_column(path: Path, corpus: Corpus) -> Iterator[str]:
+    try:
+        with pq.ParquetFile(path) as file:
+            if corpus.field not in file.schema_arrow.names:
+                names = ", ".join(file.schema_arrow.names)
+                raise SaeflowError(f"{path}: has no column '{corpus.field}' but {names}; set corpus.field")
+            for batch in file.iter_batches(batch_size=_DOCUMENTS_AT_ONCE, columns=[corpus.field]):
+                yield from (text for text in batch.column(0).to_pylist() if text is not None)
+    except pa.ArrowInvalid as error:
+        raise SaeflowError(f"{path}: is not a whole Parquet file ({error}); get it again") from None
+
+
+READERS: dict[str, Callable[[Path, Corpus], Iterator[str]]] = {
+    ".txt": _separated,
+    ".jsonl": _json_lines,
+    ".parquet": _parquet_column,
+}

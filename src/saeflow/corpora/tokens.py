@@ -1,0 +1,63 @@
+"""Tokens in blocks of equal length, each opened by BOS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from saeflow.errors import SaeflowError
+
+
+class TokenBlocks(NamedTuple):
+    """Blocks of tokens, with labels where the truth about the text is known.
+
+    Attributes:
+        tokens: every block opens with BOS.
+        labels: per label (``topic``, ``syntax``) the class of every token.
+        label_names: per label the names of its classes.
+    """
+
+    tokens: Int32[np.ndarray, "blocks pos"]
+    labels: dict[str, UInt8[np.ndarray, "blocks pos"]]
+    label_names: dict[str, list[str]]
+
+
+def pack(documents: Iterable[list[int]], context: int, bos_id: int, blocks: int) -> TokenBlocks:
+    """Fill blocks with documents one after another, BOS between them and at the start of every block.
+
+    A document that does not end with its block goes on in the next one. No more documents are drawn than needed.
+
+    Args:
+        documents: token ids of each document, without BOS.
+        context: tokens per block, BOS included.
+        bos_id: the token that opens a block and stands between documents.
+        blocks: how many blocks to fill.
+
+    Returns:
+        TokenBlocks without labels, tokens ``[blocks, context]``.
+
+    Raises:
+        SaeflowError: the documents end before the blocks are full.
+    """
+    tokens = np.full((blocks, context), bos_id, dtype=np.int32)
+    pending: list[int] = []
+    filled, read = 0, 0
+    for document in documents:
+        if filled == blocks:
+            break
+        pending += [bos_id, *document] if pending else document
+        read += len(document)
+        whole = min(len(pending) // (context - 1), blocks - filled)
+        taken = whole * (context - 1)
+        tokens[filled : filled + whole, 1:] = np.reshape(pending[:taken], (whole, context - 1))
+        pending = pending[taken:]
+        filled += whole
+    if filled < blocks:
+        raise SaeflowError(
+            f"corpus: holds {read} tokens, which fill {filled} of {blocks} blocks of {context}; "
+            f"give more text or lower corpus.tokens to at most {filled * context}"
+        )
+    return TokenBlocks(tokens, {}, {})

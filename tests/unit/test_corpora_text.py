@@ -1,0 +1,121 @@
+"""Text files become documents, documents become splits and blocks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from saeflow.config.sections import Corpus, Tokens
+from saeflow.corpora.io import load_blocks, save_blocks
+from saeflow.corpora.text import documents, tokenised_blocks
+from saeflow.corpora.tokens import TokenBlocks, pack
+from saeflow.errors import SaeflowError
+
+TEXTS = [f"Document number {i} speaks of {i * i}." for i in range(300)]
+
+
+class ByteTokenizer:
+    """Bytes as tokens, 256 opens a text; as much of a tokenizer as packing needs."""
+
+    bos_token_id = None
+    eos_token_id = 256
+
+    def __call__(self, texts: list[str], add_special_tokens: bool, verbose: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": [list(text.encode()) for text in texts]}
+
+
+def write(directory: Path, kind: str) -> Corpus:
+    path = directory / f"corpus.{kind}"
+    if kind == "txt":
+        path.write_text("\n\n".join(TEXTS))
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    else:
+        pl.DataFrame({"text": TEXTS}).write_parquet(path)
+    return Corpus(kind="text", path=str(path), context=16, tokens=Tokens(sae=4096, eval=1024))
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet"])
+def test_splits_are_disjoint_and_together_the_whole_file(tmp_path: Path, kind: str) -> None:
+    corpus = write(tmp_path, kind)
+    sae, held_out = list(documents(corpus, "sae")), list(documents(corpus, "eval"))
+    assert not set(sae) & set(held_out)
+    assert sorted(sae + held_out) == sorted(TEXTS)
+    assert 0.7 < len(sae) / len(TEXTS) < 0.9
+    assert not list(documents(corpus, "model"))
+
+
+def test_equal_documents_fall_into_one_split(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n\n".join(["the same", "other"] * 20))
+    corpus = Corpus(kind="text", path=str(path))
+    counts = [list(documents(corpus, split)).count("the same") for split in ("sae", "eval")]
+    assert sorted(counts) == [0, 20]
+
+
+def test_packing_keeps_every_token_in_order_and_opens_blocks_with_bos() -> None:
+    stream = [[1, 2, 3, 4, 5], [6, 7], [8], [9, 10, 11, 12]]
+    blocks = pack(stream, context=4, bos_id=0, blocks=4)
+    assert blocks.tokens.tolist() == [[0, 1, 2, 3], [0, 4, 5, 0], [0, 6, 7, 0], [0, 8, 0, 9]]
+
+
+def test_packing_draws_no_more_documents_than_it_needs() -> None:
+    drawn = []
+    pack((drawn.append(i) or [1, 2, 3] for i in range(100)), context=4, bos_id=0, blocks=2)  # type: ignore[func-returns-value]
+    assert len(drawn) <= 3
+
+
+def test_a_corpus_that_is_too_short_says_how_much_it_holds(tmp_path: Path) -> None:
+    corpus = write(tmp_path, "txt").model_copy(update={"tokens": Tokens(sae=1_000_000)})
+    with pytest.raises(SaeflowError, match=r"corpus: holds \d+ tokens, which fill \d+ of 62500 blocks of 16"):
+        tokenised_blocks(corpus, "sae", ByteTokenizer())  # type: ignore[arg-type]
+
+
+def test_tokenised_blocks_hold_the_text_of_their_split(tmp_path: Path) -> None:
+    corpus = write(tmp_path, "jsonl")
+    blocks = tokenised_blocks(corpus, "eval", ByteTokenizer())  # type: ignore[arg-type]
+    assert blocks.tokens.shape == (64, 16)
+    assert (blocks.tokens[:, 0] == 256).all()
+    written = bytes(t for t in blocks.tokens[:, 1:].ravel() if t < 256).decode()
+    assert "".join(documents(corpus, "eval")).startswith(written)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("corpus.csv", "a,b", "is not one of .txt, .jsonl, .parquet"),
+        ("corpus.jsonl", '{"body": "x"}\n', "line 1: has no text in the field 'text'"),
+        ("corpus.jsonl", "{\n", "line 1: is not JSON"),
+        ("corpus.parquet", "PAR0", "is not a whole Parquet file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SaeflowError, match=message):
+        list(documents(Corpus(kind="text", path=str(tmp_path / name)), "sae"))
+
+
+def test_blocks_survive_the_way_to_disk_and_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    blocks = TokenBlocks(
+        rng.integers(0, 90, (5, 8), dtype=np.int32),
+        {"topic": rng.integers(0, 3, (5, 8), dtype=np.uint8)},
+        {"topic": ["neutral", "love", "french"]},
+    )
+    save_blocks(tmp_path / "blocks.safetensors", blocks)
+    back = load_blocks(tmp_path / "blocks.safetensors")
+    assert np.array_equal(back.tokens, blocks.tokens)
+    assert np.array_equal(back.labels["topic"], blocks.labels["topic"])
+    assert back.label_names == blocks.label_names
+
+
+def test_a_damaged_file_of_blocks_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.safetensors"
+    save_blocks(path, TokenBlocks(np.zeros((4, 8), np.int32), {}, {}))
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(SaeflowError, match="is not a file of token blocks"):
+        load_blocks(path)
