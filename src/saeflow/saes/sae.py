@@ -1,0 +1,88 @@
+"""A trained sparse autoencoder: closed forms for encoding and decoding, and nothing about training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saeflow.errors import SaeflowError
+
+INFERENCE_ARCHITECTURES = ("standard", "topk", "jumprelu")
+
+
+@dataclass(frozen=True)
+class SAE:
+    """Weights of an SAE in the activations' own units.
+
+    The encoder reads the activation itself; a subtraction of ``b_dec`` before it and any normalisation of the input
+    are folded into ``W_enc`` and ``b_enc`` when an SAE is trained or loaded.
+
+    Attributes:
+        architecture: ``standard`` (ReLU), ``topk`` or ``jumprelu``.
+        W_dec: rows of unit norm, so a latent's value is the length of what it adds.
+        threshold: ``jumprelu``: a latent is active where its pre-activation is above it.
+        k: ``topk``: most active latents per row.
+        metadata: what it was trained on: ``model_name``, ``hook_name`` and more.
+    """
+
+    architecture: str
+    W_enc: Float[Tensor, "d_model d_sae"]
+    W_dec: Float[Tensor, "d_sae d_model"]
+    b_enc: Float[Tensor, " d_sae"]
+    b_dec: Float[Tensor, " d_model"]
+    threshold: Float[Tensor, " d_sae"] | None = None
+    k: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the activations it reads."""
+        return self.W_enc.shape[0]
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.W_enc.shape[1]
+
+    def to(self, device: str | torch.device) -> SAE:
+        """The same SAE on another device."""
+        moved: dict[str, Any] = {
+            name: tensor.to(device) for name, tensor in vars(self).items() if isinstance(tensor, Tensor)
+        }
+        return replace(self, **moved)
+
+    def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_sae"]:
+        """Values of all latents, ``activation(x W_enc + b_enc)``.
+
+        Args:
+            x: activations in any floating dtype; the latents are computed in the weights' dtype.
+
+        Raises:
+            SaeflowError: the activations have another width.
+        """
+        if x.shape[-1] != self.d_model:
+            raise SaeflowError(
+                f"sae: reads activations of width {self.d_model}, these have width {x.shape[-1]}; "
+                f"it was trained at {self.metadata.get('hook_name', 'another hook')}"
+            )
+        pre = x.to(self.W_enc.dtype) @ self.W_enc + self.b_enc
+        if self.architecture == "topk":
+            return _top_k_of(pre, self.k or 0)
+        if self.threshold is not None:
+            return torch.where(pre > self.threshold, pre, 0.0).relu()
+        return pre.relu()
+
+    def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_model"]:
+        """The activation that latents stand for, ``z W_dec + b_dec``."""
+        return z @ self.W_dec + self.b_dec
+
+
+def _top_k_of(pre: Float[Tensor, "... d_sae"], k: int) -> Float[Tensor, "... d_sae"]:
+    """The k largest pre-activations of every row, negative ones and all others zero."""
+    values, indices = pre.topk(k, dim=-1, sorted=False)
+    return torch.zeros_like(pre).scatter_(-1, indices, values.relu())
