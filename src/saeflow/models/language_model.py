@@ -1,0 +1,234 @@
+"""A language model: a plain `transformers` model that only runs, its tokenizer and its family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from saeflow.artifacts import read_json
+from saeflow.errors import SaeflowError
+from saeflow.models.hooks import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+POINTER = "model.json"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model in evaluation mode, without gradients."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    family: Family
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its unembedding: embeddings, layers, final norm."""
+        return self.model.base_model
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers."""
+        layers = self.model.get_submodule(self.family.layers)
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
+    @property
+    def n_layers(self) -> int:
+        return self.model.config.num_hidden_layers
+
+    @property
+    def d_model(self) -> int:
+        return self.model.config.hidden_size
+
+    @property
+    def d_vocab(self) -> int:
+        return self.model.config.vocab_size
+
+    @property
+    def context(self) -> int:
+        """The most tokens of one forward pass."""
+        return self.model.config.max_position_embeddings
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def bos_id(self) -> int:
+        """The token that opens every text: BOS, or what the family uses in its place.
+
+        Raises:
+            SaeflowError: neither tokenizer nor config names one.
+        """
+        return bos_id(self.tokenizer, self.model.config.bos_token_id)
+
+    def tokenize(self, text: str, bos: bool = True) -> list[int]:
+        """The tokens of a text, opened with BOS on request; no other special token is added."""
+        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return [self.bos_id, *tokens] if bos else list(tokens)
+
+
+def bos_id(tokenizer: PreTrainedTokenizerBase, configured: int | None = None) -> int:
+    """The token that opens every text: the tokenizer's BOS, else the config's, else the tokenizer's EOS.
+
+    Qwen names its BOS only in the config; some GPT-2 relatives have one special token for both ends.
+
+    Args:
+        tokenizer: of the model.
+        configured: ``bos_token_id`` of the model's config.
+
+    Raises:
+        SaeflowError: none of the three is named.
+    """
+    for candidate in (tokenizer.bos_token_id, configured, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    raise SaeflowError(
+        "models: the tokenizer names no token to open a text with; add bos_token to its tokenizer_config.json"
+    )
+
+
+def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> LanguageModel:
+    """Load a model from files alone; the network is never asked.
+
+    Args:
+        directory: a Hugging Face checkpoint directory, or a directory whose ``model.json`` points at one.
+        device: ``cpu``, ``cuda``, ``cuda:1``, …
+        dtype: of the weights: ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        SaeflowError: a file is missing or broken, the family is not supported, the device is not there.
+    """
+    from transformers.utils import logging
+
+    checkpoint = follow(Path(directory))
+    family = _family(checkpoint)
+    target = _device(device)
+    if dtype not in DTYPES:
+        raise SaeflowError(f"models: dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}")
+    with _without_progress_bar(logging):
+        model = _read_weights(checkpoint, family, DTYPES[dtype])
+    model.to(target).eval().requires_grad_(False)
+    return LanguageModel(model, load_tokenizer(checkpoint), family)
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint directory.
+
+    Raises:
+        SaeflowError: it has no tokenizer files, or they cannot be read.
+    """
+    checkpoint = follow(Path(directory))
+    if not any((checkpoint / name).is_file() for name in _TOKENIZER_FILES):
+        raise SaeflowError(f"{checkpoint}: has no tokenizer; put its tokenizer.json there")
+    try:
+        if (checkpoint / "tokenizer.json").is_file():  # says everything itself; the automatic class loads 1 s longer
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast.from_pretrained(checkpoint, local_files_only=True)
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    except Exception as error:
+        raise SaeflowError(
+            f"{checkpoint}: the tokenizer cannot be read ({_first_line(error)}); fetch it again"
+        ) from error
+
+
+def follow(directory: Path) -> Path:
+    """The checkpoint directory that a model directory is or points at.
+
+    Raises:
+        SaeflowError: the directory, or what its ``model.json`` points at, is absent or has changed since.
+    """
+    if not directory.is_dir():
+        raise SaeflowError(f"{directory}: no such model directory; check the path of the model")
+    pointer = directory / POINTER
+    if not pointer.is_file() or "path" not in (record := read_json(pointer)):
+        return directory
+    target = Path(record["path"])
+    for name, file in record["files"].items():
+        if not (target / name).is_file():
+            raise SaeflowError(
+                f"{target / name}: no such file, though {pointer} names it; delete {directory} to link anew"
+            )
+        if (target / name).stat().st_size != file["bytes"]:
+            raise SaeflowError(
+                f"{target / name}: has changed since {pointer} was written; delete {directory} to link anew"
+            )
+    return target
+
+
+def _family(checkpoint: Path) -> Family:
+    if not (checkpoint / "config.json").is_file():
+        raise SaeflowError(f"{checkpoint}: has no config.json; name a Hugging Face checkpoint directory")
+    model_type = read_json(checkpoint / "config.json").get("model_type")
+    if model_type not in FAMILIES:
+        raise SaeflowError(
+            f"{checkpoint}: models of type '{model_type}' are not supported; supported are {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[model_type]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # torch without CUDA answers with an AssertionError
+        raise SaeflowError(f"models: device '{name}' is not there; use cpu, or check the driver") from None
+    return device
+
+
+def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTrainedModel:
+    import transformers
+
+    if not any(checkpoint.glob("*.safetensors")):
+        raise SaeflowError(f"{checkpoint}: has no weights in .safetensors files; convert the checkpoint first")
+    try:
+        model, report = getattr(transformers, family.model_class).from_pretrained(
+            checkpoint,
+            dtype=dtype,
+            attn_implementation=family.attention,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise SaeflowError(
+            f"{checkpoint}: the weights cannot be read ({_first_line(error)}); fetch them again"
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        # transformers would fill them with random numbers
+        raise SaeflowError(f"{checkpoint}: the weights lack {missing[0]} and {len(missing) - 1} more; fetch them again")
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _without_progress_bar(logging: Any) -> Iterator[None]:
+    """Keep bars that last a moment out of the logs of jobs."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,135 @@
+"""Forward passes, whole and in part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from saeflow.models.hooks import HookFunction, attach, check_hook
+from saeflow.models.language_model import LanguageModel
+
+
+class _Stop(Exception):  # noqa: N818 - nothing is wrong
+    """Everything asked for has been seen; the rest of the pass is not needed."""
+
+
+@torch.no_grad()
+def logits(lm: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+    """The logits of a whole forward pass."""
+    return lm.model(tokens, use_cache=False).logits
+
+
+@torch.no_grad()
+def capture(
+    lm: LanguageModel, tokens: Int[Tensor, "batch pos"], hooks: Sequence[str]
+) -> dict[str, Float[Tensor, "batch pos width"]]:
+    """Read tensors of one forward pass, which stops at the last of them.
+
+    Args:
+        lm: the model.
+        tokens: on the model's device.
+        hooks: names of the tensors.
+
+    Returns:
+        The tensors by hook, in the order asked for; heads of ``attn.hook_z`` lie side by side.
+
+    Raises:
+        SaeflowError: a hook does not exist.
+    """
+    wanted = dict.fromkeys(hooks)
+    seen: dict[str, Tensor] = {}
+
+    def reader(name: str) -> HookFunction:
+        def read(tensor: Tensor) -> None:
+            seen[name] = tensor
+            if len(seen) == len(wanted):
+                raise _Stop
+
+        return read
+
+    if wanted:
+        with suppress(_Stop), attach(lm, [(name, reader(name)) for name in wanted]):
+            lm.decoder(tokens, use_cache=False)
+    return {name: seen[name] for name in wanted}
+
+
+def run_prefix(lm: LanguageModel, tokens: Int[Tensor, "batch pos"], layer: int) -> Float[Tensor, "batch pos d_model"]:
+    """The residual stream after a layer; nothing above it is computed.
+
+    Raises:
+        SaeflowError: the model has no such layer.
+    """
+    hook = f"blocks.{layer}.hook_resid_post"
+    return capture(lm, tokens, [hook])[hook]
+
+
+@torch.no_grad()
+def run_suffix(
+    lm: LanguageModel, resid: Float[Tensor, "batch pos d_model"], layer: int
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """The logits that follow from the residual stream after a layer; neither it nor anything below is computed.
+
+    Masks, rotary angles and layer types are the model's own, as its own forward pass runs with the lower layers
+    replaced. Hooks attached to replaced layers are silent.
+
+    Args:
+        lm: the model.
+        resid: what `run_prefix` gives, edited or not.
+        layer: the layer it comes out of.
+
+    Raises:
+        SaeflowError: the model has no such layer.
+    """
+    check_hook(lm, f"blocks.{layer}.hook_resid_post")
+    with _replaced(lm.blocks, layer, resid):
+        # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them away.
+        return lm.model(inputs_embeds=resid, use_cache=False).logits
+
+
+def token_losses(
+    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos_1"]:
+    """Cross-entropy in nats of every token but the first, given the tokens before it; float32."""
+    predictions = logits[:, :-1].flatten(0, 1).float()
+    return cross_entropy(predictions, tokens[:, 1:].flatten(), reduction="none").view(len(tokens), -1)
+
+
+class _Nothing(nn.Module):
+    """Stands for a layer that need not run."""
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden_states
+
+
+class _Given(nn.Module):
+    """Stands for the layer whose output is known."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        return self.output
+
+
+@contextmanager
+def _replaced(blocks: nn.ModuleList, layer: int, resid: Tensor) -> Iterator[None]:
+    """Within the block, layers up to ``layer`` are a stub that gives ``resid``.
+
+    The list keeps its length, since models look up masks and layer types by index.
+    """
+    originals = list(blocks[: layer + 1])
+    try:
+        for index in range(layer):
+            blocks[index] = _Nothing()
+        blocks[layer] = _Given(resid)
+        yield
+    finally:
+        for index, original in enumerate(originals):
+            blocks[index] = original
