@@ -1,0 +1,52 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set themselves up.
+SHELL := /bin/bash
+VENV := .venv
+READY := $(VENV)/ready
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
+REPORT := results/tales/report/index.html
+
+.PHONY: help setup demo test lint format docs clean distclean
+
+help:
+	@echo "make demo    run the default study to $(REPORT)"
+	@echo "make test    everything that CI runs: lint, unit tests, workflow tests"
+	@echo "make lint    ruff, mypy, snakefmt, snakemake --lint"
+	@echo "make format  rewrite Python and Snakemake files in the house format"
+	@echo "make docs    build the documentation into site/"
+	@echo "make clean   remove the default study's results; make distclean also removes $(VENV)"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml envs/setup.sh
+	@envs/setup.sh $(VENV)
+	@touch $@
+
+demo: $(READY)
+	@$(RUN) snakemake --cores all
+	@echo
+	@echo "The report: file://$(CURDIR)/$(REPORT)"
+
+test: lint
+	@$(RUN) pytest tests
+
+lint: $(READY)
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) snakefmt --check Snakefile rules workflow
+	@$(RUN) snakemake --lint
+
+format: $(READY)
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+	@$(RUN) snakefmt Snakefile rules workflow
+
+docs: $(READY)
+	@$(RUN) python -m saeflow.config.reference
+	@$(RUN) mkdocs build --strict
+
+clean:
+	@rm -rf results/tales site
+
+distclean: clean
+	@rm -rf $(VENV) .snakemake

@@ -1,0 +1,59 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/common.smk"
+include: "rules/study.smk"
+include: "rules/corpus.smk"
+include: "rules/models.smk"
+include: "rules/activations.smk"
+include: "rules/saes.smk"
+include: "rules/effects.smk"
+include: "rules/approximators.smk"
+include: "rules/steering.smk"
+include: "rules/judging.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        files("config.yaml", "provenance.json", "report/index.html"),
+
+
+rule activations:
+    input:
+        files("activations/{model}/{hook}/manifest.json"),
+
+
+rule saes:
+    input:
+        files("saes/{sae}/metrics.json"),
+
+
+rule effects:
+    input:
+        files("effects/{target_sae}/effects.h5"),
+
+
+rule approximator:
+    input:
+        files("approximators/{target_sae}/approximator.safetensors"),
+
+
+rule evaluate:
+    input:
+        files("steering/summary.parquet", "steering/best.parquet"),
+
+
+rule plots:
+    input:
+        files("figures/{figure}.png"),

@@ -1,0 +1,57 @@
+"""Caches the model's activations at the hook, in shards.
+
+Inputs:
+    results/{study}/models/{model}/
+    results/{study}/corpus/sae.safetensors
+
+Outputs:
+    results/{study}/activations/{model}/{hook}/shard-{shard}.parquet
+    results/{study}/activations/{model}/{hook}/manifest.json
+"""
+
+
+rule cache_activations:
+    input:
+        model="results/{study}/models/{model}",
+        corpus="results/{study}/corpus/sae.safetensors",
+    output:
+        "results/{study}/activations/{model}/{hook}/shard-{shard}.{suffix}",
+    log:
+        "results/{study}/logs/cache_activations/{model}.{hook}.{shard}.{suffix}.log",
+    benchmark:
+        "results/{study}/benchmarks/cache_activations/{model}.{hook}.{shard}.{suffix}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("activations"),
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow activations cache"
+        " --model {input.model}"
+        " --corpus {input.corpus}"
+        " --hook {wildcards.hook}"
+        " --settings {params.settings:q}"
+        " --dtype {params.dtype}"
+        " --shard {wildcards.shard}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule gather_activations:
+    input:
+        shards,
+    output:
+        "results/{study}/activations/{model}/{hook}/manifest.json",
+    log:
+        "results/{study}/logs/gather_activations/{model}.{hook}.log",
+    benchmark:
+        "results/{study}/benchmarks/gather_activations/{model}.{hook}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    shell:
+        "saeflow activations gather {input} --output {output} > {log} 2>&1"

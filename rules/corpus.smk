@@ -1,0 +1,33 @@
+"""Turns text into blocks of tokens.
+
+Inputs:
+    the text file and the model's tokenizer, or nothing for the corpus `tales`
+
+Outputs:
+    results/{study}/corpus/{split}.safetensors
+"""
+
+
+rule write_corpus:
+    input:
+        **corpus_inputs(),
+    output:
+        "results/{study}/corpus/{split}.safetensors",
+    log:
+        "results/{study}/logs/write_corpus/{split}.log",
+    benchmark:
+        "results/{study}/benchmarks/write_corpus/{split}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("corpus"),
+        model=model_option,
+        seed=STUDY.seed,
+    shell:
+        "saeflow corpus write"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --split {wildcards.split}"
+        " --output {output} {params.model}"
+        " > {log} 2>&1"

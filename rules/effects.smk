@@ -1,0 +1,102 @@
+"""Measures what steering vectors do to every latent, in blocks of vectors.
+
+Inputs:
+    results/{study}/models/{model}/
+    results/{study}/saes/{sae}/
+    results/{study}/corpus/eval.safetensors
+    results/{study}/activations/{model}/{hook}/manifest.json
+
+Outputs:
+    results/{study}/effects/{sae}/baseline.safetensors
+    results/{study}/effects/{sae}/shards/block-{block}.safetensors
+    results/{study}/effects/{sae}/effects.h5
+"""
+
+
+rule measure_baseline:
+    input:
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+    output:
+        "results/{study}/effects/{sae}/baseline.safetensors",
+    log:
+        "results/{study}/logs/measure_baseline/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_baseline/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("effects"),
+        hook=STUDY.hook,
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow effects baseline"
+        " --model {input.model}"
+        " --sae $(dirname {input.sae})"
+        " --hook {params.hook}"
+        " --settings {params.settings:q}"
+        " --dtype {params.dtype}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule measure_effects:
+    input:
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        corpus="results/{study}/corpus/eval.safetensors",
+        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        baseline="results/{study}/effects/{sae}/baseline.safetensors",
+    output:
+        "results/{study}/effects/{sae}/shards/block-{block}.safetensors",
+    log:
+        "results/{study}/logs/measure_effects/{sae}.{block}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_effects/{sae}.{block}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("effects"),
+        hook=STUDY.hook,
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow effects measure"
+        " --model {input.model}"
+        " --sae $(dirname {input.sae})"
+        " --corpus {input.corpus}"
+        " --manifest {input.manifest}"
+        " --baseline {input.baseline}"
+        " --hook {params.hook}"
+        " --settings {params.settings:q}"
+        " --dtype {params.dtype}"
+        " --seed {params.seed}"
+        " --block {wildcards.block}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule merge_effects:
+    input:
+        effect_blocks,
+    output:
+        "results/{study}/effects/{sae}/effects.h5",
+    log:
+        "results/{study}/logs/merge_effects/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/merge_effects/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    shell:
+        "saeflow effects merge {input} --output {output} > {log} 2>&1"

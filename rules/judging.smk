@@ -1,0 +1,73 @@
+"""Scores completions and summarises them.
+
+Inputs:
+    results/{study}/steering/{goal}/{method}/completions.parquet
+    workflow/goals/…/{goal}.yaml
+
+Outputs:
+    results/{study}/steering/{goal}/{method}/scores.parquet
+    results/{study}/steering/summary.parquet, best.parquet, comparisons.parquet, each also .csv
+"""
+
+
+rule judge_completions:
+    input:
+        completions="results/{study}/steering/{goal}/{method}/completions.parquet",
+        goal=goal_file,
+        **judge_inputs(),
+    output:
+        "results/{study}/steering/{goal}/{method}/scores.parquet",
+    log:
+        "results/{study}/logs/judge_completions/{goal}.{method}.log",
+    benchmark:
+        "results/{study}/benchmarks/judge_completions/{goal}.{method}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("judge"),
+        model=model_option,
+    shell:
+        "saeflow judge score"
+        " --completions {input.completions}"
+        " --goal {input.goal}"
+        " --settings {params.settings:q}"
+        " --output {output} {params.model}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule summarise_scores:
+    input:
+        completions=collect(
+            "results/{{study}}/steering/{goal}/{method}/completions.parquet",
+            goal=STUDY.goals.names,
+            method=STUDY.steering.methods,
+        ),
+        scores=collect(
+            "results/{{study}}/steering/{goal}/{method}/scores.parquet",
+            goal=STUDY.goals.names,
+            method=STUDY.steering.methods,
+        ),
+    output:
+        collect(
+            "results/{{study}}/steering/{table}.{suffix}",
+            table=["summary", "best", "comparisons"],
+            suffix=["parquet", "csv"],
+        ),
+    log:
+        "results/{study}/logs/summarise_scores.log",
+    benchmark:
+        "results/{study}/benchmarks/summarise_scores.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("summary"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow judge summarise {input.completions}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output results/{wildcards.study}/steering"
+        " > {log} 2>&1"

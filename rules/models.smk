@@ -1,0 +1,108 @@
+"""Provides the language model and measures it.
+
+Inputs:
+    results/{study}/corpus/model.safetensors    for a model trained here
+    results/{study}/corpus/eval.safetensors
+
+Outputs:
+    results/{study}/models/{model}/              a Hugging Face checkpoint, or model.json that points at one
+    results/{study}/models/{model}.metrics.json
+"""
+
+if STUDY.model.train:
+
+    rule train_model:
+        input:
+            "results/{study}/corpus/model.safetensors",
+        output:
+            directory("results/{study}/models/{model}"),
+        log:
+            "results/{study}/logs/train_model/{model}.log",
+        benchmark:
+            "results/{study}/benchmarks/train_model/{model}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 2
+        resources:
+            gpu=1,
+        params:
+            settings=settings("model", "train"),
+            seed=STUDY.seed,
+            checkpoint="results/{study}/checkpoints/models/{model}.pt",
+        shell:
+            "saeflow model train"
+            " --corpus {input}"
+            " --settings {params.settings:q}"
+            " --seed {params.seed}"
+            " --checkpoint {params.checkpoint}"
+            " --output {output}"
+            " --threads {threads}"
+            " > {log} 2>&1"
+
+elif STUDY.model.path:
+
+    rule link_model:
+        output:
+            directory("results/{study}/models/{model}"),
+        log:
+            "results/{study}/logs/link_model/{model}.log",
+        benchmark:
+            "results/{study}/benchmarks/link_model/{model}.jsonl"
+        localrule: True
+        conda:
+            "../envs/default.yaml"
+        params:
+            path=STUDY.model.path,
+        shell:
+            "saeflow model link --path {params.path:q} --output {output} > {log} 2>&1"
+
+else:
+
+    rule fetch_model:
+        output:
+            directory("results/{study}/models/{model}"),
+        log:
+            "results/{study}/logs/fetch_model/{model}.log",
+        benchmark:
+            "results/{study}/benchmarks/fetch_model/{model}.jsonl"
+        localrule: True
+        conda:
+            "../envs/default.yaml"
+        params:
+            repo=STUDY.model.repo,
+            revision=STUDY.model.revision,
+        shell:
+            "saeflow model fetch"
+            " --repo {params.repo:q}"
+            " --revision {params.revision:q}"
+            " --output {output}"
+            " > {log} 2>&1"
+
+
+rule evaluate_model:
+    input:
+        model="results/{study}/models/{model}",
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        "results/{study}/models/{model}.metrics.json",
+    log:
+        "results/{study}/logs/evaluate_model/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_model/{model}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        dtype=STUDY.model.dtype,
+        kind=STUDY.corpus.kind,
+    shell:
+        "saeflow model evaluate"
+        " --model {input.model}"
+        " --corpus {input.corpus}"
+        " --kind {params.kind}"
+        " --dtype {params.dtype}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"

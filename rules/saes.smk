@@ -1,0 +1,102 @@
+"""Trains or imports SAEs and evaluates them.
+
+Inputs:
+    results/{study}/activations/{model}/{hook}/manifest.json
+    results/{study}/corpus/eval.safetensors
+    results/{study}/models/{model}/
+
+Outputs:
+    results/{study}/saes/{sae}/cfg.json, sae_weights.safetensors    SAELens 6 layout
+    results/{study}/saes/{sae}/training.parquet                     for an SAE trained here
+    results/{study}/saes/{sae}/metrics.json
+    results/{study}/saes/{sae}/recovery.parquet                     planted features, on the corpus `tales`
+"""
+
+
+rule train_sae:
+    input:
+        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+    output:
+        config="results/{study}/saes/{sae}/cfg.json",
+        weights="results/{study}/saes/{sae}/sae_weights.safetensors",
+        curve="results/{study}/saes/{sae}/training.parquet",
+    wildcard_constraints:
+        sae=one_of(name for name, sae in STUDY.saes.items() if sae.train),
+    log:
+        "results/{study}/logs/train_sae/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/train_sae/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+    params:
+        settings=sae_settings,
+        seed=STUDY.seed,
+        checkpoint="results/{study}/checkpoints/saes/{sae}.pt",
+    shell:
+        "saeflow sae train"
+        " --manifest {input.manifest}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --name {wildcards.sae}"
+        " --checkpoint {params.checkpoint}"
+        " --output $(dirname {output.config})"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule import_sae:
+    output:
+        config="results/{study}/saes/{sae}/cfg.json",
+        weights="results/{study}/saes/{sae}/sae_weights.safetensors",
+    wildcard_constraints:
+        sae=one_of(name for name, sae in STUDY.saes.items() if sae.path),
+    log:
+        "results/{study}/logs/import_sae/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/import_sae/{sae}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        path=sae_path,
+    shell:
+        "saeflow sae import"
+        " --path {params.path:q}"
+        " --output $(dirname {output.config})"
+        " > {log} 2>&1"
+
+
+rule evaluate_sae:
+    input:
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        metrics="results/{study}/saes/{sae}/metrics.json",
+        recovery="results/{study}/saes/{sae}/recovery.parquet",
+    log:
+        "results/{study}/logs/evaluate_sae/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_sae/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        hook=STUDY.hook,
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow sae evaluate"
+        " --model {input.model}"
+        " --sae $(dirname {input.sae})"
+        " --corpus {input.corpus}"
+        " --hook {params.hook}"
+        " --dtype {params.dtype}"
+        " --metrics {output.metrics}"
+        " --recovery {output.recovery}"
+        " --threads {threads}"
+        " > {log} 2>&1"

@@ -1,0 +1,169 @@
+"""Builds a steering vector per goal and method, and generates steered completions.
+
+Inputs:
+    results/{study}/models/{model}/
+    results/{study}/saes/{sae}/
+    results/{study}/approximators/{sae}/approximator.safetensors
+    workflow/goals/…/{goal}.yaml
+
+Outputs:
+    results/{study}/steering/{goal}/latents.json
+    results/{study}/steering/{goal}/side_effects.parquet
+    results/{study}/steering/{goal}/{method}/vector.safetensors
+    results/{study}/steering/{goal}/{method}/completions.parquet
+"""
+
+
+rule choose_latents:
+    input:
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        sae=f"results/{{study}}/saes/{STUDY.steering_sae}/sae_weights.safetensors",
+        goal=goal_file,
+    output:
+        latents="results/{study}/steering/{goal}/latents.json",
+        contrast="results/{study}/steering/{goal}/contrast.safetensors",
+    log:
+        "results/{study}/logs/choose_latents/{goal}.log",
+    benchmark:
+        "results/{study}/benchmarks/choose_latents/{goal}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        hook=STUDY.hook,
+        sae=STUDY.steering_sae,
+        count=STUDY.steering.latents,
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow steering latents"
+        " --model {input.model}"
+        " --sae $(dirname {input.sae})"
+        " --sae-name {params.sae}"
+        " --goal {input.goal}"
+        " --hook {params.hook}"
+        " --count {params.count}"
+        " --dtype {params.dtype}"
+        " --output {output.latents}"
+        " --contrast {output.contrast}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule build_vectors:
+    input:
+        sae=f"results/{{study}}/saes/{STUDY.steering_sae}/sae_weights.safetensors",
+        approximator=f"results/{{study}}/approximators/{STUDY.steering_sae}/approximator.safetensors",
+        latents="results/{study}/steering/{goal}/latents.json",
+        contrast="results/{study}/steering/{goal}/contrast.safetensors",
+    output:
+        collect(
+            "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
+            method=STUDY.steering.methods,
+        ),
+    log:
+        "results/{study}/logs/build_vectors/{goal}.log",
+    benchmark:
+        "results/{study}/benchmarks/build_vectors/{goal}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("steering", only=("methods", "bias_weight", "caa_positions")),
+        hook=STUDY.hook,
+        seed=STUDY.seed,
+    shell:
+        "saeflow steering vectors"
+        " --sae $(dirname {input.sae})"
+        " --approximator {input.approximator}"
+        " --latents {input.latents}"
+        " --contrast {input.contrast}"
+        " --goal {wildcards.goal}"
+        " --hook {params.hook}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output results/{wildcards.study}/steering/{wildcards.goal}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule measure_side_effects:
+    input:
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        sae=f"results/{{study}}/saes/{STUDY.steering_sae}/sae_weights.safetensors",
+        corpus="results/{study}/corpus/eval.safetensors",
+        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        baseline=f"results/{{study}}/effects/{STUDY.steering_sae}/baseline.safetensors",
+        approximator=f"results/{{study}}/approximators/{STUDY.steering_sae}/approximator.safetensors",
+        vectors=collect(
+            "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
+            method=STUDY.steering.methods,
+        ),
+    output:
+        "results/{study}/steering/{goal}/side_effects.parquet",
+    log:
+        "results/{study}/logs/measure_side_effects/{goal}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_side_effects/{goal}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("effects"),
+        hook=STUDY.hook,
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow effects goal {input.vectors}"
+        " --model {input.model}"
+        " --sae $(dirname {input.sae})"
+        " --corpus {input.corpus}"
+        " --manifest {input.manifest}"
+        " --baseline {input.baseline}"
+        " --approximator {input.approximator}"
+        " --hook {params.hook}"
+        " --settings {params.settings:q}"
+        " --dtype {params.dtype}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule complete_prompts:
+    input:
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        vector="results/{study}/steering/{goal}/{method}/vector.safetensors",
+        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+    output:
+        "results/{study}/steering/{goal}/{method}/completions.parquet",
+    log:
+        "results/{study}/logs/complete_prompts/{goal}.{method}.log",
+    benchmark:
+        "results/{study}/benchmarks/complete_prompts/{goal}.{method}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings(
+            "steering",
+            only=("scales", "scale_unit", "prompts", "samples", "new_tokens", "sampling"),
+        ),
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow steering complete"
+        " --model {input.model}"
+        " --vector {input.vector}"
+        " --manifest {input.manifest}"
+        " --settings {params.settings:q}"
+        " --dtype {params.dtype}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"

@@ -1,0 +1,27 @@
+"""Records what is run.
+
+Outputs:
+    results/{study}/config.yaml        the config with every default filled in
+    results/{study}/provenance.json    versions, commit, machine
+"""
+
+
+rule record_study:
+    output:
+        config="results/{study}/config.yaml",
+        provenance="results/{study}/provenance.json",
+    log:
+        "results/{study}/logs/record_study.log",
+    benchmark:
+        "results/{study}/benchmarks/record_study.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        study=STUDY.model_dump_json(),
+    shell:
+        "saeflow study record"
+        " --study {params.study:q}"
+        " --config {output.config}"
+        " --provenance {output.provenance}"
+        " > {log} 2>&1"

@@ -1,0 +1,43 @@
+"""``saeflow corpus``: text to blocks of tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+
+app = typer.Typer(help="Turn text into blocks of tokens.", no_args_is_help=True)
+
+
+@app.callback()
+def stage() -> None:
+    """Turn text into blocks of tokens."""
+
+
+@app.command()
+def write(
+    settings: options.Settings,
+    seed: options.Seed,
+    split: Annotated[str, typer.Option(help="model, sae or eval.")],
+    output: options.Output,
+    model: Annotated[Path | None, typer.Option(help="Folder of the model whose tokenizer is used; not for tales.")] = None,
+) -> None:
+    """Write one split of the corpus."""
+    from saeflow.corpora import io, text
+    from saeflow.corpora.tales.stories import story_blocks
+    from saeflow.errors import SaeflowError
+
+    corpus = options.parsed(config.Corpus, settings)
+    if corpus.kind == "tales":
+        blocks = story_blocks(seed, split, getattr(corpus.tokens, split) // corpus.context, corpus.context)
+    elif model is None:
+        raise SaeflowError("corpus write: text needs a tokenizer; name the model's folder with --model")
+    else:
+        from saeflow.models.language_model import load_tokenizer
+
+        blocks = text.tokenised_blocks(corpus, split, load_tokenizer(model))
+    io.save_blocks(output, blocks)

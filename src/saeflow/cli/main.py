@@ -1,0 +1,43 @@
+"""Puts the commands together; a user's mistake ends in one sentence, not in a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from saeflow.cli import activations, corpus, effects, figures, judging, models, report, saes, show, steering, study
+from saeflow.errors import SaeflowError
+
+app = typer.Typer(
+    help="Takes a language model to figures through sparse autoencoders. The workflow calls these commands; so can you.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(study.app, name="study")
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(models.app, name="model")
+app.add_typer(activations.app, name="activations")
+app.add_typer(saes.app, name="sae")
+app.add_typer(effects.app, name="effects")
+app.add_typer(steering.app, name="steering")
+app.add_typer(judging.app, name="judge")
+app.add_typer(figures.app, name="figures")
+app.add_typer(report.app, name="report")
+app.command("plan")(study.plan)
+app.command("show")(show.show)
+app.command("steer")(steering.steer)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except SaeflowError as error:
+        print(f"saeflow: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""``saeflow model``: train, link, fetch and evaluate the language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+
+app = typer.Typer(help="Provide the language model.", no_args_is_help=True)
+ENTROPY_BLOCKS = 256
+
+
+@app.command()
+def train(
+    corpus: options.Corpus,
+    settings: options.Settings,
+    seed: options.Seed,
+    checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
+    output: options.Output,
+    threads: options.Threads = 1,
+) -> None:
+    """Train a small Llama-architecture model on the corpus `tales`; an interrupted run goes on where it stopped."""
+    options.use_threads(threads)
+    from saeflow.corpora.io import load_blocks
+    from saeflow.corpora.tales.tokenizer import tokenizer
+    from saeflow.models.io import save_model
+    from saeflow.models.training import train_model
+
+    blocks = load_blocks(corpus)
+    trained = train_model(
+        options.parsed(config.ModelTraining, settings),
+        blocks,
+        tokenizer(),
+        seed,
+        checkpoint,
+        options.progress("train model, steps"),
+    )
+    save_model(output, trained, {"train_loss": float(trained.curve["loss"][-1]), "train_tokens": blocks.tokens.size})
+    checkpoint.unlink(missing_ok=True)
+
+
+@app.command()
+def link(
+    path: Annotated[Path, typer.Option(help="A Hugging Face checkpoint directory.")],
+    output: options.Output,
+) -> None:
+    """Point the study at a checkpoint on disk, and record what it holds."""
+    from saeflow.models.io import link_model
+
+    link_model(path, output)
+
+
+@app.command()
+def fetch(
+    repo: Annotated[str, typer.Option(help="Hub repository.")],
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit.")],
+    output: options.Output,
+) -> None:
+    """Fetch a checkpoint from the hub, pinned to the commit that the revision is now."""
+    from saeflow.models.io import fetch_model
+
+    fetch_model(repo, revision, output)
+
+
+@app.command()
+def evaluate(
+    model: options.ModelFolder,
+    corpus: options.Corpus,
+    kind: Annotated[str, typer.Option(help="Kind of the corpus; the entropy of `tales` is known.")],
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure the model's loss and, on `tales`, how far it is above the entropy of the grammar."""
+    options.use_threads(threads)
+    import numpy as np
+
+    from saeflow.artifacts import provenance, write_json
+    from saeflow.corpora.io import load_blocks
+    from saeflow.models.evaluation import block_losses
+
+    lm = options.open_model(model, dtype)
+    blocks = load_blocks(corpus)
+    losses = block_losses(lm, blocks.tokens)
+    metrics: dict[str, object] = {
+        "model": model.name,
+        "loss": float(losses.mean()),
+        "tokens": int(losses.size),
+        "parameters": sum(parameter.numel() for parameter in lm.model.parameters()),
+        "n_layers": lm.n_layers,
+        "d_model": lm.d_model,
+        "d_vocab": lm.d_vocab,
+        "dtype": dtype,
+    }
+    if kind == "tales":
+        from saeflow.corpora.tales.grammar import token_log_probs
+
+        sample = blocks.tokens[:ENTROPY_BLOCKS]
+        entropy = -float(np.concatenate([token_log_probs(row.tolist())[1:] for row in sample]).mean())
+        metrics |= {
+            "entropy": entropy,
+            "entropy_tokens": int(sample[:, 1:].size),
+            "gap": float(losses[: len(sample)].mean()) - entropy,
+        }
+    write_json(output, metrics | {"provenance": provenance()})

@@ -1,0 +1,120 @@
+"""What the commands share: settings from JSON, threads, devices, progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from saeflow.config import Section
+from saeflow.config.reading import complaints
+from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    from saeflow.activations.io import ActivationStore
+    from saeflow.models.language_model import LanguageModel
+    from saeflow.saes.sae import SAE
+
+S = TypeVar("S", bound=Section)
+HEARTBEAT_SECONDS = 10.0
+
+Settings = Annotated[str, typer.Option(help="The section of the config that the stage obeys, as JSON.")]
+Seed = Annotated[int, typer.Option(help="The study's seed.")]
+Threads = Annotated[int, typer.Option(help="Threads of torch, BLAS, Polars and Arrow.")]
+Output = Annotated[Path, typer.Option(help="Where the result is written.")]
+ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
+SAEFolder = Annotated[Path, typer.Option("--sae", help="Folder of the SAE.")]
+Corpus = Annotated[Path, typer.Option(help="Token blocks of a split of the corpus.")]
+Manifest = Annotated[Path, typer.Option(help="manifest.json of the activation cache.")]
+HookName = Annotated[str, typer.Option("--hook", help="TransformerLens name: blocks.2.hook_resid_post.")]
+Dtype = Annotated[str, typer.Option(help="Of the model's weights: float32, bfloat16 or float16.")]
+
+
+def parsed(section: type[S], text: str) -> S:
+    """The settings object of a stage from its JSON.
+
+    Raises:
+        SaeflowError: a key is unknown, missing or wrong.
+    """
+    try:
+        return section.model_validate_json(text)
+    except ValidationError as error:
+        raise SaeflowError("\n".join(f"--settings: {line}" for line in complaints(error))) from None
+
+
+def use_threads(threads: int) -> None:
+    """Give torch, BLAS, Polars and Arrow exactly this many threads; call it before the first of them is imported.
+
+    Two jobs with two threads each on two cores run several times slower than one thread each.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_IO_THREADS"):
+        os.environ[variable] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def device() -> str:
+    """The accelerator of this process, or the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def open_model(folder: Path, dtype: str = "float32") -> LanguageModel:
+    """The language model in a folder of the study, on this process's device."""
+    from saeflow.models.language_model import load_model
+
+    return load_model(folder, device=device(), dtype=dtype)
+
+
+def open_sae(folder: Path) -> SAE:
+    """The SAE in a folder of the study, on this process's device."""
+    from saeflow.saes.io import load_sae
+
+    return load_sae(folder).to(device())
+
+
+def open_store(manifest: Path) -> ActivationStore:
+    """The activation cache that a manifest describes."""
+    from saeflow.activations.io import ActivationStore
+
+    return ActivationStore.open(manifest.parent)
+
+
+def progress(what: str) -> Callable[[int, int], None]:
+    """A reporter for long loops: a bar on a terminal, elsewhere a line in the log every ten seconds."""
+    if sys.stderr.isatty():
+        return _bar(what)
+    start = last = time.monotonic()
+
+    def beat(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < HEARTBEAT_SECONDS:
+            return
+        last = now
+        rate = done / max(now - start, 1e-9)
+        left = (total - done) / rate if rate else 0.0
+        print(f"{what}: {done} / {total}, {rate:.1f} per second, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return beat
+
+
+def _bar(what: str) -> Callable[[int, int], None]:
+    from tqdm import tqdm
+
+    bar = tqdm(desc=what, leave=True)
+
+    def move(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return move

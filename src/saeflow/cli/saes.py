@@ -1,0 +1,74 @@
+"""``saeflow sae``: train, import and evaluate SAEs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+
+app = typer.Typer(help="Train, import and evaluate SAEs.", no_args_is_help=True)
+
+
+@app.command()
+def train(
+    manifest: options.Manifest,
+    settings: options.Settings,
+    seed: options.Seed,
+    name: Annotated[str, typer.Option(help="The SAE's name; names its random draws.")],
+    checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
+    output: options.Output,
+    threads: options.Threads = 1,
+) -> None:
+    """Train one SAE on the cached activations; an interrupted run goes on where it stopped."""
+    options.use_threads(threads)
+    from saeflow.activations.reader import ShuffledReader
+    from saeflow.saes.io import save_curve, save_sae
+    from saeflow.saes.training import train_sae
+    from saeflow.seeds import seed_for
+
+    training = options.parsed(config.SAETraining, settings)
+    reader = ShuffledReader(options.open_store(manifest), training.batch_size, seed_for(seed, "sae", name, "order"))
+    sae, curve = train_sae(
+        reader, training, seed_for(seed, "sae", name), checkpoint, options.progress("train SAE, steps")
+    )
+    save_sae(output, sae)
+    save_curve(output, curve)
+    checkpoint.unlink(missing_ok=True)
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Option(help="A SAELens 6 directory.")],
+    output: options.Output,
+) -> None:
+    """Bring an SAE from elsewhere into the study, checked."""
+    from saeflow.saes.io import load_sae, save_sae
+
+    save_sae(output, load_sae(path))
+
+
+@app.command()
+def evaluate(
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    corpus: options.Corpus,
+    hook: options.HookName,
+    metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
+    recovery: Annotated[Path, typer.Option(help="Where the table of planted features is written; empty without labels.")],
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure sparsity, reconstruction, the loss it costs, and what it finds of planted features."""
+    options.use_threads(threads)
+    from saeflow.artifacts import provenance, write_json
+    from saeflow.corpora.io import load_blocks
+    from saeflow.saes.evaluation import evaluate_sae, planted_recovery
+    from saeflow.saes.io import save_recovery
+
+    lm, weights, blocks = options.open_model(model, dtype), options.open_sae(sae), load_blocks(corpus)
+    save_recovery(recovery, planted_recovery(lm, weights, hook, blocks))
+    write_json(metrics, evaluate_sae(lm, weights, hook, blocks) | {"provenance": provenance()})

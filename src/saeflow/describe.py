@@ -1,0 +1,99 @@
+"""Describes an artifact without loading it: shapes, dtypes, rows, metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from saeflow.artifacts import read_json
+from saeflow.errors import SaeflowError
+
+LONGEST_VALUE = 300
+
+
+def describe(path: Path) -> list[str]:
+    """Lines that describe a file or folder of results.
+
+    Raises:
+        SaeflowError: there is no such file, its kind is not known, or it is damaged.
+    """
+    if not path.exists():
+        raise SaeflowError(f"{path}: no such file")
+    kind = "folder" if path.is_dir() else path.suffix
+    if kind not in DESCRIPTIONS:
+        raise SaeflowError(f"{path}: files that end in '{path.suffix}' are not artifacts of saeflow ({', '.join(DESCRIPTIONS)})")
+    try:
+        return list(DESCRIPTIONS[kind](path))
+    except SaeflowError:
+        raise
+    except Exception as error:
+        raise SaeflowError(f"{path}: is damaged or not what its name says ({' '.join(str(error).split())})") from None
+
+
+def _safetensors(path: Path) -> Iterator[str]:
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="numpy") as file:
+        for name in sorted(file.keys()):
+            tensor = file.get_slice(name)
+            yield f"{name}  {_shape(tensor.get_shape())}  {tensor.get_dtype()}"
+        yield from _metadata(file.metadata() or {})
+
+
+def _hdf5(path: Path) -> Iterator[str]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        for name, dataset in sorted(file.items()):
+            yield f"{name}  {_shape(dataset.shape)}  {dataset.dtype}"
+        yield from _metadata(dict(file.attrs))
+
+
+def _parquet(path: Path) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    yield f"{file.metadata.num_rows} rows"
+    yield from (f"{field.name}  {field.type}" for field in file.schema_arrow)
+    metadata = file.schema_arrow.metadata or {}
+    yield from _metadata({key.decode(): value.decode(errors="replace") for key, value in metadata.items()})
+
+
+def _json(path: Path) -> Iterator[str]:
+    yield from json.dumps(read_json(path), indent=2, ensure_ascii=False).splitlines()
+
+
+def _folder(path: Path) -> Iterator[str]:
+    for child in sorted(path.iterdir()):
+        yield f"{child.name}{'/' if child.is_dir() else f'  {child.stat().st_size:,} bytes'}"
+    for name in ("cfg.json", "manifest.json", "model.json", "config.json", "metrics.json"):
+        if (path / name).is_file():
+            yield f"-- {name}"
+            yield from _metadata(read_json(path / name))
+
+
+def _text(path: Path) -> Iterator[str]:
+    yield from path.read_text().splitlines()
+
+
+def _metadata(values: dict[str, Any]) -> Iterator[str]:
+    for key, value in sorted(values.items()):
+        text = str(value)
+        yield f"  {key}: {text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + ' …'}"
+
+
+def _shape(sizes: Any) -> str:
+    return "[" + ", ".join(str(size) for size in sizes) + "]"
+
+
+DESCRIPTIONS: dict[str, Callable[[Path], Iterator[str]]] = {
+    ".safetensors": _safetensors,
+    ".h5": _hdf5,
+    ".parquet": _parquet,
+    ".json": _json,
+    ".yaml": _text,
+    ".csv": _text,
+    "folder": _folder,
+}

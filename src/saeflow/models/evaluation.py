@@ -1,0 +1,29 @@
+"""How well a model predicts text."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from saeflow.models.language_model import LanguageModel
+from saeflow.models.running import logits, token_losses
+
+
+def block_losses(lm: LanguageModel, tokens: Int[np.ndarray, "blocks pos"], batch: int = 64) -> NDArray[np.float64]:
+    """The model's loss on every token of every block but the first, in nats.
+
+    Args:
+        lm: the model.
+        tokens: ``[blocks, pos]``.
+        batch: blocks per forward pass.
+
+    Returns:
+        ``[blocks, pos - 1]``.
+    """
+    rows: list[Float[torch.Tensor, "batch pos"]] = []
+    for start in range(0, len(tokens), batch):
+        chunk = torch.as_tensor(tokens[start : start + batch], dtype=torch.long, device=lm.device)
+        rows.append(token_losses(logits(lm, chunk), chunk).double().cpu())
+    return torch.cat(rows).numpy()

@@ -1,0 +1,120 @@
+"""Configuration, wildcards and the few functions that rules share."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
+
+from saeflow.config import check_study
+from saeflow.config.counts import shard_count, vector_count
+from saeflow.errors import SaeflowError
+
+try:
+    STUDY = check_study(config)
+except SaeflowError as error:
+    raise WorkflowError(str(error))
+
+# Jobs find the package without an install, also on cluster nodes and in conda environments.
+shell.prefix(f"export PYTHONPATH={workflow.basedir}/src; ")
+
+# What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
+NAMES = {
+    "study": [STUDY.study],
+    "model": [STUDY.model.name],
+    "hook": [STUDY.hook],
+    "sae": list(STUDY.saes),
+    "target_sae": [STUDY.steering_sae],
+    "goal": STUDY.goals.names,
+    "method": STUDY.steering.methods,
+    "split": ["model", "sae", "eval"],
+}
+
+
+localrules:
+    all,
+    activations,
+    saes,
+    effects,
+    approximator,
+    evaluate,
+    plots,
+
+
+def files(*paths):
+    """Every file of the study that `paths` name, with `{goal}`, `{method}`, … filled in each way."""
+    return [file for path in paths for file in collect(f"results/{{study}}/{path}", **NAMES)]
+
+
+def settings(*keys, only=None):
+    """One section of the config, or `only` some of its keys, as the JSON that a command takes.
+
+    It is exactly what the job's result depends on, and so what triggers a rerun.
+    """
+    value = STUDY
+    for key in keys:
+        value = value[key] if isinstance(value, dict) else getattr(value, key)
+    return value.model_dump_json(include=set(only) if only else None)
+
+
+def one_of(names):
+    """A wildcard constraint: any of `names`, and nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def sae_settings(wildcards):
+    """How one SAE is trained."""
+    return settings("saes", wildcards.sae, "train")
+
+
+def sae_path(wildcards):
+    """Where one SAE is imported from."""
+    return STUDY.saes[wildcards.sae].path
+
+
+def corpus_inputs():
+    """What the corpus is made from: nothing for `tales`, else the text and the model's tokenizer."""
+    if STUDY.corpus.kind == "tales":
+        return {}
+    return {"text": STUDY.corpus.path, "model": f"results/{STUDY.study}/models/{STUDY.model.name}"}
+
+
+def judge_inputs():
+    """What the judge reads besides the completions: the model, where coherence is measured by its loss."""
+    if STUDY.judge.kind == "planted":
+        return {}
+    return {"model": f"results/{STUDY.study}/models/{STUDY.model.name}"}
+
+
+def model_option(wildcards, input):
+    """The command's option `--model`, where the rule has a model among its inputs."""
+    return f"--model {input.model}" if "model" in input.keys() else ""
+
+
+def goal_file(wildcards):
+    """The YAML file that describes a goal."""
+    return Path(workflow.basedir, STUDY.goals.directory, f"{wildcards.goal}.yaml")
+
+
+def shards(wildcards):
+    """The shards of the activation cache: a fixed number of token blocks each."""
+    suffix = {"parquet": "parquet", "hdf5": "h5"}[STUDY.activations.format]
+    folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
+    return [f"{folder}/shard-{shard:05d}.{suffix}" for shard in range(shard_count(STUDY))]
+
+
+def effect_blocks(wildcards):
+    """The blocks of one SAE's effects: a fixed number of vectors each."""
+    folder = f"results/{wildcards.study}/effects/{wildcards.sae}/shards"
+    count = -(-vector_count(STUDY) // STUDY.effects.block_size)
+    return [f"{folder}/block-{block:04d}.safetensors" for block in range(count)]
+
+
+wildcard_constraints:
+    **{name: one_of(values) for name, values in NAMES.items()},
+    block=r"\d{4,}",
+    shard=r"\d{5,}",
+    figure=r"\w+",
