@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -114,14 +114,12 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
     Raises:
         SaeflowError: a file is missing or broken, the family is not supported, the device is not there.
     """
-    from transformers.utils import logging
-
     checkpoint = follow(Path(directory))
     family = _family(checkpoint)
     target = _device(device)
     if dtype not in DTYPES:
         raise SaeflowError(f"models: dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}")
-    with _without_progress_bar(logging):
+    with without_progress_bars():
         model = _read_weights(checkpoint, family, DTYPES[dtype])
     model.to(target).eval().requires_grad_(False)
     return LanguageModel(model, load_tokenizer(checkpoint), family)
@@ -223,8 +221,10 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _without_progress_bar(logging: Any) -> Iterator[None]:
-    """Keep bars that last a moment out of the logs of jobs."""
+def without_progress_bars() -> Iterator[None]:
+    """Keep the bars of `transformers`, which last a moment, out of the logs of jobs."""
+    from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
