@@ -1,0 +1,146 @@
+"""Both scores of every completion side by side, and the halves that choose and report a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+
+from saeflow.errors import SaeflowError
+from saeflow.judging.verdicts import CRITERIA
+from saeflow.seeds import row_keys
+
+SPLITS = ("all", "selection", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class PairedScores:
+    """Scores by group (goal, method, scale) and sample (prompt, number); NaN where a completion lacks either score.
+
+    The same sample of every goal, method and scale stands in the same column, so that groups can be compared and
+    resampled together.
+    """
+
+    groups: pl.DataFrame
+    """Columns goal, method, scale_index, scale; one row per group."""
+    behaviour: Float[np.ndarray, "groups samples"]
+    coherence: Float[np.ndarray, "groups samples"]
+    present: Bool[np.ndarray, "groups samples"]
+    """Whether there is a completion."""
+    selection: Bool[np.ndarray, " samples"]
+    """Whether the sample belongs to the half that chooses the scale."""
+    missing: pl.DataFrame
+    """Columns group, sample, criterion, reason; one row per score that is missing."""
+
+    @property
+    def observed(self) -> Bool[np.ndarray, "groups samples"]:
+        """Whether a completion has both scores."""
+        return ~np.isnan(self.behaviour)
+
+    def columns(self, split: str) -> Int[np.ndarray, " members"]:
+        """The samples of a split."""
+        member = {"all": np.ones_like(self.selection), "selection": self.selection, "report": ~self.selection}
+        return np.flatnonzero(member[split])
+
+
+def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: float, seed: int) -> PairedScores:
+    """Pair the two scores of each completion by its id.
+
+    Args:
+        completions: columns goal, method, scale, scale_index, prompt, sample, completion_id.
+        scores: columns completion_id, criterion, score, reason.
+        selection: share of the samples that choose the scale.
+        seed: the study's seed.
+
+    Raises:
+        SaeflowError: a completion or a score is there twice, or a score belongs to no completion.
+    """
+    _refuse_mixed_tables(completions, scores)
+    groups = _groups(completions)
+    samples = _samples(completions, seed)
+    rows = completions.join(groups, on=["goal", "method", "scale_index"], maintain_order="left").join(
+        samples, on=["prompt", "sample"], maintain_order="left"
+    )
+    if rows.select("group", "column").is_duplicated().any():
+        raise SaeflowError(
+            "summary: a sample of one goal, method, scale and prompt is there twice; make the completions again"
+        )
+    for criterion in CRITERIA:
+        of_criterion = scores.filter(pl.col("criterion") == criterion)
+        rows = rows.join(
+            of_criterion.select(
+                "completion_id", pl.col("score").alias(criterion), pl.col("reason").alias(f"{criterion}_reason")
+            ),
+            on="completion_id",
+            how="left",
+            maintain_order="left",
+        )
+    shape = (len(groups), len(samples))
+    index = (rows["group"].to_numpy(), rows["column"].to_numpy())
+    complete = rows.select(pl.all_horizontal(pl.col(CRITERIA).is_not_null()))["behaviour"].to_numpy()
+    return PairedScores(
+        groups=groups.select("goal", "method", "scale_index", "scale"),
+        behaviour=_scattered(rows["behaviour"].to_numpy(), complete, index, shape),
+        coherence=_scattered(rows["coherence"].to_numpy(), complete, index, shape),
+        present=_scattered(np.ones(len(rows)), np.ones(len(rows), dtype=bool), index, shape) == 1,
+        selection=np.arange(len(samples)) < _selected(len(samples), selection),
+        missing=_missing(rows),
+    )
+
+
+def _refuse_mixed_tables(completions: pl.DataFrame, scores: pl.DataFrame) -> None:
+    if completions["completion_id"].is_duplicated().any():
+        raise SaeflowError("summary: two completions have the same completion_id; make the completions again")
+    if scores.select("completion_id", "criterion").is_duplicated().any():
+        raise SaeflowError(
+            "summary: a completion has two scores for one criterion; delete the scores and they are made again"
+        )
+    if len(scores.join(completions, on="completion_id", how="anti")):
+        raise SaeflowError("summary: there are scores of other completions; delete the scores and they are made again")
+
+
+def _groups(completions: pl.DataFrame) -> pl.DataFrame:
+    """Goals and methods in the order of the table, scales upwards."""
+    cells = completions.select("goal", "method").unique(maintain_order=True).with_row_index("cell")
+    groups = completions.group_by("goal", "method", "scale_index").agg(pl.col("scale").first())
+    return groups.join(cells, on=["goal", "method"]).sort("cell", "scale_index").drop("cell").with_row_index("group")
+
+
+def _samples(completions: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The samples ordered by a hash of prompt and number, so that any cut of them is a fair one."""
+    samples = completions.select("prompt", "sample").unique()
+    keys = row_keys(seed, "summary/split", samples.iter_rows())
+    return (
+        samples.with_columns(pl.Series("key", keys, dtype=pl.UInt64)).sort("key").drop("key").with_row_index("column")
+    )
+
+
+def _selected(samples: int, share: float) -> int:
+    """How many samples choose the scale; one at least, and all but one at most."""
+    return int(min(max(round(share * samples), 1), max(samples - 1, 1)))
+
+
+def _scattered(
+    values: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+    index: tuple[NDArray[np.uint32], NDArray[np.uint32]],
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    grid = np.full(shape, np.nan)
+    grid[index[0][kept], index[1][kept]] = values[kept]
+    return grid
+
+
+def _missing(rows: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat(
+        rows.filter(pl.col(criterion).is_null()).select(
+            "group",
+            pl.col("column").alias("sample"),
+            pl.lit(criterion).alias("criterion"),
+            pl.col(f"{criterion}_reason").fill_null("not judged").alias("reason"),
+        )
+        for criterion in CRITERIA
+    )

@@ -1,0 +1,26 @@
+"""The planted judge: exact scores of texts of the corpus ``tales``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from saeflow.corpora import tales
+from saeflow.errors import SaeflowError
+from saeflow.judging.verdicts import Completion, Question, Verdict
+
+
+def judge_planted(completions: Sequence[Completion], question: Question) -> list[Verdict]:
+    """Score whole texts, prompts included, by the grammar that the corpus was written with.
+
+    Raises:
+        SaeflowError: the goal's topic is not one of the corpus.
+    """
+    if question.criterion == "coherence":
+        return [Verdict(tales.coherence(completion.text)) for completion in completions]
+    topic = question.goal.topic
+    if topic is None or topic not in tales.TOPICS:
+        known = ", ".join(tales.TOPICS)
+        raise SaeflowError(
+            f"goal '{question.goal.title}': the corpus 'tales' has no topic '{topic}'; set topic to one of {known}"
+        )
+    return [Verdict(tales.behaviour(completion.text)[topic]) for completion in completions]

@@ -1,0 +1,217 @@
+"""Scores to tables: every scale with its interval, the best scale chosen and reported on different samples.
+
+The published figure of merit of a method is the largest product of mean behaviour and mean coherence over all scales.
+Taken on the samples that chose the scale it is optimistic: it grows with the number of scales even where none does
+anything. So one half of the samples chooses the scale and the other half reports it; the published number stands
+beside it, named ``in_sample_product``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from saeflow.config.sections import Summary
+from saeflow.errors import SaeflowError
+from saeflow.judging.comparisons import AVERAGE, COMPARISONS_SCHEMA, Choice, compare
+from saeflow.judging.pairs import SPLITS, PairedScores, pair_scores
+from saeflow.judging.resampling import Means, bootstrap_weights, interval, means
+from saeflow.seeds import numpy_generator
+
+_INTERVALS: dict[str, type[pl.DataType]] = {
+    f"{quantity}{end}": pl.Float64 for quantity in Means._fields for end in ("", "_low", "_high")
+}
+SUMMARY_SCHEMA: dict[str, type[pl.DataType]] = {
+    "goal": pl.String, "method": pl.String, "scale": pl.Float64, "scale_index": pl.Int64, "split": pl.String,
+    **_INTERVALS,
+    "n": pl.Int64, "missing": pl.Int64, "reasons": pl.String, "selected": pl.Boolean,
+}  # fmt: skip
+BEST_SCHEMA: dict[str, type[pl.DataType]] = {
+    "goal": pl.String, "method": pl.String, "scale": pl.Float64, "scale_index": pl.Int64,
+    **_INTERVALS,
+    "n": pl.Int64, "missing": pl.Int64, "selection_product": pl.Float64,
+    "in_sample_product": pl.Float64, "in_sample_scale": pl.Float64, "in_sample_scale_index": pl.Int64,
+    "unsteered_product": pl.Float64, "unsteered_product_low": pl.Float64, "unsteered_product_high": pl.Float64,
+}  # fmt: skip
+
+
+class Summaries(NamedTuple):
+    """The tables of a study's scores."""
+
+    summary: pl.DataFrame
+    """`SUMMARY_SCHEMA`: one row per goal, method, scale and split (all, selection, report)."""
+    best: pl.DataFrame
+    """`BEST_SCHEMA`: one row per goal and method at its chosen scale, then one per method with goal `AVERAGE`."""
+    comparisons: pl.DataFrame
+    """`COMPARISONS_SCHEMA`: one row per goal and pair of methods at their chosen scales, then their `AVERAGE`."""
+
+
+def summarise(completions: pl.DataFrame, scores: pl.DataFrame, settings: Summary, seed: int) -> Summaries:
+    """Summarise the scores of a study; a completion counts only with both scores.
+
+    Args:
+        completions: of all goals and methods; columns goal, method, scale, scale_index, prompt, sample, completion_id.
+        scores: columns completion_id, criterion, score (null when missing), reason.
+        settings: resamples, level of the intervals, share of the samples that choose the scale.
+        seed: the study's seed.
+
+    Raises:
+        SaeflowError: a completion or score is there twice, a score has no completion, or a goal is called average.
+    """
+    if AVERAGE in completions["goal"]:
+        raise SaeflowError(f"goals.names: '{AVERAGE}' is the name of the row over all goals; rename the goal's file")
+    paired = pair_scores(completions, scores, settings.selection, seed)
+    weights = {
+        split: bootstrap_weights(
+            len(paired.columns(split)), settings.bootstrap, numpy_generator(seed, "summary", "bootstrap", split)
+        )
+        for split in SPLITS
+    }
+    estimates = {split: _estimate(paired, split, weights[split], settings.level) for split in SPLITS}
+    cells = paired.groups.select("goal", "method").unique(maintain_order=True)
+    choice = Choice(cells, _largest(paired.groups, cells, estimates["selection"]["product"].to_numpy()))
+    best = _typed(_best(paired, choice, estimates), BEST_SCHEMA)
+    averages = _typed(_averages(paired, choice, best, weights["report"], settings.level), BEST_SCHEMA)
+    comparisons = compare(paired, choice, weights["report"], settings.level, seed)
+    return Summaries(
+        _typed(_summary(paired, estimates, choice), SUMMARY_SCHEMA),
+        pl.concat([best, averages]),
+        _typed(comparisons, COMPARISONS_SCHEMA),
+    )
+
+
+def _estimate(
+    paired: PairedScores, split: str, weights: Float[np.ndarray, "resamples samples"], level: float
+) -> pl.DataFrame:
+    """Means, intervals and counts of every group over the samples of a split, one row per group."""
+    columns = paired.columns(split)
+    behaviour, coherence = paired.behaviour[:, columns], paired.coherence[:, columns]
+    n = paired.observed[:, columns].sum(axis=1)
+    counts = {"n": n, "missing": paired.present[:, columns].sum(axis=1) - n}
+    return pl.DataFrame(
+        {**_with_intervals(means(behaviour, coherence), means(behaviour, coherence, weights), n, level), **counts}
+    )
+
+
+def _with_intervals(
+    found: Means, draws: Means, n: Int[np.ndarray, " groups"], level: float
+) -> dict[str, Float[np.ndarray, " groups"]]:
+    """Each mean with its interval, NaN below two samples: one value resampled is always itself."""
+    table: dict[str, Float[np.ndarray, " groups"]] = {}
+    for quantity, value, drawn in zip(Means._fields, found, draws, strict=True):
+        low, high = interval(drawn, level)
+        table |= {
+            quantity: value,
+            f"{quantity}_low": np.where(n > 1, low, np.nan),
+            f"{quantity}_high": np.where(n > 1, high, np.nan),
+        }
+    return table
+
+
+def _largest(
+    groups: pl.DataFrame, cells: pl.DataFrame, product: Float[np.ndarray, " groups"]
+) -> Int[np.ndarray, " cells"]:
+    """The group with the largest product of each goal and method, the smaller scale in a tie; -1 if none."""
+    ranked = (
+        groups.with_row_index("group")
+        .with_columns(product=pl.Series(product).fill_nan(None))
+        .drop_nulls("product")
+        .sort(["product", "scale_index"], descending=[True, False])
+        .unique(["goal", "method"], keep="first", maintain_order=True)
+    )
+    found = cells.join(ranked, on=["goal", "method"], how="left", maintain_order="left")
+    return found["group"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def _summary(paired: PairedScores, estimates: dict[str, pl.DataFrame], choice: Choice) -> pl.DataFrame:
+    groups = paired.groups.with_row_index("group").with_columns(
+        selected=pl.Series(np.isin(np.arange(len(paired.groups)), choice.groups))
+    )
+    tables = [
+        pl.concat([groups, estimates[split]], how="horizontal").with_columns(split=pl.lit(split)) for split in SPLITS
+    ]
+    return (
+        pl.concat(tables)
+        .join(_reasons(paired), on=["group", "split"], how="left")
+        .with_columns(pl.col("reasons").fill_null(""))
+        .sort("group", pl.col("split").cast(pl.Enum(SPLITS)))
+    )
+
+
+def _reasons(paired: PairedScores) -> pl.DataFrame:
+    """Why scores are missing, with counts, as one text per group and split."""
+    half = np.where(paired.selection, "selection", "report")
+    missing = paired.missing.with_columns(split=pl.Series(half[paired.missing["sample"].to_numpy()], dtype=pl.String))
+    return (
+        pl.concat([missing, missing.with_columns(split=pl.lit("all"))])
+        .group_by("group", "split", "criterion", "reason")
+        .len()
+        .sort(["len", "criterion", "reason"], descending=[True, False, False])
+        .group_by("group", "split", maintain_order=True)
+        .agg(reasons=pl.format("{}: {} ({})", "criterion", "reason", "len").str.join("; "))
+    )
+
+
+def _rows(table: pl.DataFrame, indices: Int[np.ndarray, " cells"]) -> pl.DataFrame:
+    """Rows of a table by index, all null for -1."""
+    return table[np.maximum(indices, 0)].select(pl.when(pl.Series(indices >= 0)).then(pl.all()))
+
+
+def _best(paired: PairedScores, choice: Choice, estimates: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    cells, chosen = choice
+    in_sample = _largest(paired.groups, cells, estimates["all"]["product"].to_numpy())
+    zero = pl.when(paired.groups["scale_index"] == 0).then(estimates["report"]["product"])
+    unsteered = _largest(paired.groups, cells, estimates["report"].select(zero)["product"].to_numpy())
+    product = pl.col("product")
+    return pl.concat(
+        [
+            cells,
+            _rows(paired.groups.select("scale", "scale_index"), chosen),
+            _rows(estimates["report"], chosen),
+            _rows(estimates["selection"].select(selection_product=product), chosen),
+            _rows(paired.groups.select(in_sample_scale="scale", in_sample_scale_index="scale_index"), in_sample),
+            _rows(estimates["all"].select(in_sample_product=product), in_sample),
+            _rows(estimates["report"].select(pl.col("^product.*$").name.prefix("unsteered_")), unsteered),
+        ],
+        how="horizontal",
+    )
+
+
+def _averages(
+    paired: PairedScores,
+    choice: Choice,
+    best: pl.DataFrame,
+    weights: Float[np.ndarray, "resamples samples"],
+    level: float,
+) -> pl.DataFrame:
+    """Each method's mean over the goals; null where it has no value for one of them, since goals differ in difficulty.
+
+    Samples are drawn for all goals together, which keeps what goals share (prompts, random numbers).
+    """
+    columns = paired.columns("report")
+    goals = best["goal"].n_unique()
+    rows = []
+    for (method,), of_method in best.group_by("method", maintain_order=True):
+        row = {"goal": AVERAGE, "method": method, "n": of_method["n"].sum(), "missing": of_method["missing"].sum()}
+        groups = choice.groups[(choice.cells["method"] == method).to_numpy()]
+        if len(groups) == goals and (groups >= 0).all():
+            behaviour, coherence = paired.behaviour[groups][:, columns], paired.coherence[groups][:, columns]
+            found, draws = means(behaviour, coherence), means(behaviour, coherence, weights)
+            averaged = Means(*(value.mean(keepdims=True) for value in found))
+            drawn = Means(*(value.mean(axis=1, keepdims=True) for value in draws))
+            fewest = (~np.isnan(behaviour)).sum(axis=1).min(keepdims=True)
+            row |= {key: float(value[0]) for key, value in _with_intervals(averaged, drawn, fewest, level).items()}
+        if len(of_method) == goals:
+            for column in ("selection_product", "in_sample_product", "unsteered_product"):
+                row[column] = None if of_method[column].has_nulls() else of_method[column].mean()
+        rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _typed(table: pl.DataFrame, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    """The table with exactly the schema's columns; absent columns and NaN become null."""
+    absent = [pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in table.columns]
+    return table.with_columns(absent).select(pl.col(name).cast(kind) for name, kind in schema.items()).fill_nan(None)
