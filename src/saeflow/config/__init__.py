@@ -1,6 +1,8 @@
 """The configuration of a study."""
 
+from saeflow.config.goal import Goal
 from saeflow.config.reading import check_study, read_goal, read_study
+from saeflow.config.section import Section
 from saeflow.config.sections import (
     SAE,
     Activations,
@@ -8,7 +10,6 @@ from saeflow.config.sections import (
     Corpus,
     Effects,
     Figures,
-    Goal,
     Goals,
     Judge,
     Model,
@@ -16,7 +17,6 @@ from saeflow.config.sections import (
     SAETraining,
     Sampling,
     Scale,
-    Section,
     Steering,
     Study,
     Summary,

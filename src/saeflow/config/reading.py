@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from saeflow.config.sections import Goal, Study
+from saeflow.config.complaints import complaints_of
+from saeflow.config.goal import Goal
+from saeflow.config.section import Complaint
+from saeflow.config.sections import Study
 from saeflow.errors import SaeflowError
 
 M = TypeVar("M", bound=BaseModel)
@@ -29,52 +33,76 @@ def read_study(*paths: Path) -> Study:
 
 
 def check_study(values: dict[str, Any], source: str = "config") -> Study:
-    """Turn a mapping into a study, or tell what is wrong with it, a line per complaint."""
-    return _validated(Study, _expanded(values), source)
+    """Turn a mapping into a study.
+
+    Raises:
+        SaeflowError: what is wrong with it, a line per complaint.
+    """
+    unset: list[Complaint] = []
+    return _validated(Study, _expanded(values, "", unset), source, unset)
 
 
 def read_goal(path: Path) -> Goal:
-    """Read and check one goal's file."""
-    goal = _validated(Goal, _read_yaml(Path(path)), str(path))
+    """Read and check one goal's file.
+
+    Raises:
+        SaeflowError: the file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
+    """
+    goal = _validated(Goal, _read_yaml(Path(path)), str(path), [])
     return goal if goal.topic else goal.model_copy(update={"topic": Path(path).stem})
 
 
-def _validated(model: type[M], values: dict[str, Any], source: str) -> M:
+def _validated(model: type[M], values: dict[str, Any], source: str, found: list[Complaint]) -> M:
+    """The values as `model`, unless something was `found` wrong before or is now; one complaint per key and reason."""
+    known = {key for key, _ in found}
     try:
-        return model.model_validate(values)
+        checked = model.model_validate(values)
     except ValidationError as error:
-        lines = list(dict.fromkeys(_line(item) for item in error.errors()))
-        raise SaeflowError("\n".join(f"{source}: {line}" for line in lines)) from None
+        found = found + [complaint for complaint in complaints_of(error) if complaint[0] not in known]
+    if found:
+        raise SaeflowError("\n".join(f"{source}: {line}" for line in _lines(found)))
+    return checked
 
 
-def _line(error: Any) -> str:
-    """One pydantic complaint as ``key.path: reason``."""
-    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith("["))
-    kind, message = error["type"], error["msg"]
-    if kind == "extra_forbidden":
-        return f"{key}: is not a known key; remove it or correct its spelling"
-    if kind == "missing":
-        return f"{key}: is missing"
-    if kind == "value_error":  # our own sentences already open with the key
-        sentence = str(error["ctx"]["error"])
-        return f"{key}: {sentence.partition(': ')[2]}" if key.startswith("saes.") else sentence
-    value = repr(error["input"])
-    if isinstance(error["input"], str) and kind in ("float_type", "int_type") and re.match(r"^[\d.]+e-?\d+$", error["input"]):
-        message += " (YAML reads 3e-4 as text: write 3.0e-4)"
-    return f"{key or 'config'}: {message[0].lower()}{message[1:]}; got {value if len(value) < 60 else value[:57] + '...'}"
+def complaints(error: ValidationError) -> list[str]:
+    """What is wrong with a section, as lines that open with the key."""
+    return _lines(complaints_of(error))
+
+
+def _lines(found: Iterable[Complaint]) -> list[str]:
+    return list(dict.fromkeys(f"{key or 'config'}: {reason}".replace("\n", "\\n") for key, reason in found))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand once; plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                problem = f"'{key.value}' stands twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SaeflowError(f"{path}: cannot be read ({error})") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise SaeflowError(f"{path}: is not YAML: {where}{error.problem}") from None
     except yaml.YAMLError as error:
         raise SaeflowError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        raise SaeflowError(f"{path}: is empty; it must hold keys and values")
     if not isinstance(values, dict):
-        raise SaeflowError(f"{path}: must hold keys and values; it holds {type(values).__name__}")
+        raise SaeflowError(f"{path}: must hold keys and values; it holds a {type(values).__name__}")
     return values
 
 
@@ -86,13 +114,18 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
             base[key] = value
 
 
-def _expanded(values: Any, key: str = "") -> Any:
-    """Replace ``${NAME}`` in the values of keys called ``path`` and ``directory`` by the environment's."""
+def _expanded(values: Any, key: str, unset: list[Complaint]) -> Any:
+    """Replace ``${NAME}`` in the values of keys called ``path`` and ``directory``; what is not set joins `unset`."""
     if isinstance(values, dict):
-        return {name: _expanded(value, f"{key}.{name}".strip(".")) for name, value in values.items()}
-    if isinstance(values, str) and key.rsplit(".", 1)[-1] in ("path", "directory"):
-        for name in re.findall(r"\$\{(\w+)\}", values):
-            if not os.environ.get(name):
-                raise SaeflowError(f"{key}: the environment has no {name}; set it (export {name}=...) or write a path instead")
-        return os.path.expandvars(values)
-    return values
+        return {name: _expanded(value, f"{key}.{name}".strip("."), unset) for name, value in values.items()}
+    if not isinstance(values, str) or key.rpartition(".")[2] not in ("path", "directory"):
+        return values
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match[1]
+        if not os.environ.get(name):
+            reason = f"the environment has no {name}; set it (export {name}=...) or write a path instead"
+            unset.append((key, reason))
+        return os.environ.get(name, "")
+
+    return re.sub(r"\$\{(\w+)\}", value_of, values)

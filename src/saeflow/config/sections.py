@@ -9,31 +9,25 @@ workflow by profiles and to commands by options.
 
 from __future__ import annotations
 
-import re
+from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-Positive = Annotated[int, Field(ge=1)]
-HOOK_PATTERN = r"^blocks\.\d+\.(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|attn\.hook_z)$"
-RESIDUAL_POST = r"^blocks\.\d+\.hook_resid_post$"
+from saeflow.config.agreement import disagreements
+from saeflow.config.section import HOOK, REPOSITORY, Name, Names, Section, Text, Unique, refuse
 
-
-class Section(BaseModel):
-    """A closed section: an unknown key is an error, a value is never coerced from another type's text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+TEXT_FILES = (".txt", ".jsonl", ".parquet")
 
 
 class Tokens(Section):
     """How many tokens each split of the corpus holds, BOS included. The splits never share text."""
 
-    model: int = Field(0, ge=0)
+    model: int = Field(default=0, ge=0)
     """Tokens to train the model on; only for a model trained here."""
-    sae: int = Field(600_000, ge=1024)
+    sae: int = Field(default=600_000, ge=1024)
     """Tokens whose activations are cached to train SAEs."""
-    eval: int = Field(65_536, ge=1024)
+    eval: int = Field(default=65_536, ge=1024)
     """Tokens for every evaluation: loss, scale search, SAE metrics."""
 
 
@@ -42,47 +36,60 @@ class Corpus(Section):
 
     kind: Literal["tales", "text"] = "tales"
     """``tales``: the embedded story grammar, infinite and with known truth. ``text``: a local file."""
-    path: str | None = None
+    path: Text | None = None
     """``text``: a .txt, .jsonl or .parquet file. ``${NAME}`` is read from the environment."""
-    field: Name = "text"
+    field: Text = "text"
     """``text``: the field or column that holds the text in .jsonl and .parquet."""
-    separator: str = "\n\n"
+    separator: str = Field(default="\n\n", min_length=1)
     """``text``: what stands between documents in a .txt file."""
-    context: int = Field(64, ge=8, le=131_072)
+    context: int = Field(default=64, ge=8, le=131_072)
     """Tokens per block, BOS included."""
     tokens: Tokens = Tokens()
+    """How much of it each split holds."""
 
     @model_validator(mode="after")
-    def _path_fits_kind(self) -> Corpus:
+    def _agrees(self) -> Corpus:
+        found = []
         if self.kind == "text" and not self.path:
-            raise ValueError("corpus.path: is needed for kind 'text'; name a .txt, .jsonl or .parquet file")
+            found.append(("path", "is needed for kind 'text'; name a .txt, .jsonl or .parquet file"))
+        if self.kind == "text" and self.path and PurePath(self.path).suffix not in TEXT_FILES:
+            found.append(("path", f"'{self.path}' must end in .txt, .jsonl or .parquet"))
         if self.kind == "tales" and self.path:
-            raise ValueError("corpus.path: kind 'tales' is written by a grammar and reads no file; remove path or set kind: text")
+            found.append(("path", "kind 'tales' reads no file; remove path or set kind: text"))
+        for split in ("sae", "eval"):
+            if (tokens := getattr(self.tokens, split)) < self.context:
+                found.append((f"tokens.{split}", f"{tokens} is less than one block of context {self.context}"))
+        refuse(found)
         return self
 
 
 class ModelTraining(Section):
     """A small Llama-architecture model trained on the split ``model`` of the corpus."""
 
-    d_model: int = Field(96, ge=8, le=8192)
-    n_layers: int = Field(4, ge=1, le=128)
-    n_heads: int = Field(4, ge=1, le=128)
-    d_mlp: int = Field(256, ge=8, le=65_536)
-    batch_size: int = Field(32, ge=1)
+    d_model: int = Field(default=96, ge=8, le=8192)
+    """Width of the residual stream."""
+    n_layers: int = Field(default=4, ge=1, le=128)
+    """Number of layers."""
+    n_heads: int = Field(default=4, ge=1, le=128)
+    """Attention heads per layer; they share ``d_model`` evenly."""
+    d_mlp: int = Field(default=256, ge=8, le=65_536)
+    """Hidden width of the gated MLP."""
+    batch_size: int = Field(default=32, ge=1)
     """Blocks per step."""
-    epochs: int = Field(1, ge=1)
+    epochs: int = Field(default=1, ge=1)
     """Passes over the split."""
-    learning_rate: float = Field(3e-3, gt=0, lt=1)
+    learning_rate: float = Field(default=3e-3, gt=0, lt=1)
     """Peak of a warm-up and cosine schedule (AdamW)."""
-    warmup_steps: int = Field(50, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps over which the learning rate rises to its peak."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Of AdamW."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelTraining:
         if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
-            raise ValueError(
-                f"model.train.n_heads: {self.n_heads} heads do not give d_model {self.d_model} an even head width"
-            )
+            reason = f"{self.n_heads} heads do not give d_model {self.d_model} an even head width"
+            refuse([("n_heads", reason)])
         return self
 
 
@@ -92,11 +99,12 @@ class Model(Section):
     name: Name
     """Its name in file paths."""
     train: ModelTraining | None = None
-    path: str | None = None
+    """Train it here; only on the corpus ``tales``."""
+    path: Text | None = None
     """A Hugging Face checkpoint directory. ``${NAME}`` is read from the environment."""
-    repo: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    repo: str | None = Field(default=None, pattern=REPOSITORY)
     """A hub repository."""
-    revision: str = "main"
+    revision: Text = "main"
     """Branch, tag or commit of the repository; the commit it resolves to is recorded."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights while running."""
@@ -105,7 +113,9 @@ class Model(Section):
     def _one_source(self) -> Model:
         given = [key for key in ("train", "path", "repo") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"model: give exactly one of train, path and repo; this gives {' and '.join(given) or 'none'}")
+            refuse([("", f"give exactly one of train, path and repo; this gives {' and '.join(given) or 'none'}")])
+        if self.revision != "main" and not self.repo:
+            refuse([("revision", f"belongs to repo, and this model has {given[0]}; remove revision")])
         return self
 
 
@@ -113,8 +123,10 @@ class Activations(Section):
     """The cache of activations at ``hook`` over the split ``sae``."""
 
     format: Literal["parquet", "hdf5"] = "parquet"
+    """Of the shards' files."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    blocks_per_shard: int = Field(2048, ge=1)
+    """Of the stored numbers."""
+    blocks_per_shard: int = Field(default=2048, ge=1)
     """Blocks of text per shard; part of the cache's identity."""
     exclude_bos: bool = True
     """Leave out the BOS position, whose norm dwarfs the others' in most models."""
@@ -124,33 +136,40 @@ class SAETraining(Section):
     """One SAE, trained on the cached activations."""
 
     architecture: Literal["standard", "topk", "batchtopk", "jumprelu"] = "topk"
-    d_sae: int = Field(512, ge=2)
+    """Activation function and loss: ReLU with L1, TopK, BatchTopK, or JumpReLU with L0."""
+    d_sae: int = Field(default=512, ge=2)
     """Number of latents."""
-    k: int = Field(8, ge=1)
+    k: int = Field(default=8, ge=1)
     """``topk``, ``batchtopk``: active latents per token."""
-    sparsity_coefficient: float = Field(1e-3, ge=0)
+    sparsity_coefficient: float = Field(default=1e-3, ge=0)
     """``standard``: of the decoder-norm-weighted L1 term. ``jumprelu``: of the L0 term."""
-    bandwidth: float = Field(0.05, gt=0)
+    bandwidth: float = Field(default=0.05, gt=0)
     """``jumprelu``: width of the rectangle kernel of the straight-through estimators, in normalised units."""
-    batch_size: int = Field(2048, ge=1)
+    batch_size: int = Field(default=2048, ge=1)
     """Activations per step."""
-    tokens: int = Field(1_500_000, ge=1)
+    tokens: int = Field(default=1_500_000, ge=1)
     """Activations to train on; passes over the cache repeat, each in another order."""
-    learning_rate: float = Field(2e-3, gt=0, lt=1)
-    warmup_fraction: float = Field(0.05, ge=0, le=1)
-    decay_fraction: float = Field(0.3, ge=0, le=1)
+    learning_rate: float = Field(default=2e-3, gt=0, lt=1)
+    """Peak of the schedule (Adam)."""
+    warmup_fraction: float = Field(default=0.05, ge=0, le=1)
+    """Share of the steps, at the start, over which the learning rate rises to its peak."""
+    decay_fraction: float = Field(default=0.3, ge=0, le=1)
     """Share of the steps, at the end, over which the learning rate falls to zero."""
-    dead_after: int = Field(200_000, ge=1)
+    dead_after: int = Field(default=200_000, ge=1)
     """A latent is dead when it has not fired for this many tokens."""
-    auxiliary_coefficient: float = Field(1 / 32, ge=0)
+    auxiliary_coefficient: float = Field(default=1 / 32, ge=0)
     """``topk``, ``batchtopk``: of the auxiliary loss that revives dead latents."""
 
     @model_validator(mode="after")
-    def _k_fits(self) -> SAETraining:
+    def _agrees(self) -> SAETraining:
+        found = []
         if self.architecture in ("topk", "batchtopk") and self.k >= self.d_sae:
-            raise ValueError(f"saes: k {self.k} must be smaller than d_sae {self.d_sae}")
+            found.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
         if self.warmup_fraction + self.decay_fraction > 1:
-            raise ValueError("saes: warmup_fraction and decay_fraction add up to more than 1")
+            found.append(("decay_fraction", "adds up with warmup_fraction to more than 1"))
+        if self.tokens < self.batch_size:
+            found.append(("tokens", f"{self.tokens} is less than one batch_size {self.batch_size}"))
+        refuse(found)
         return self
 
 
@@ -158,24 +177,25 @@ class SAE(Section):
     """An SAE of the study: trained here, or a local SAELens 6 directory."""
 
     train: SAETraining | None = None
-    path: str | None = None
+    """Train it here, on the cached activations."""
+    path: Text | None = None
     """A directory with cfg.json and sae_weights.safetensors. ``${NAME}`` is read from the environment."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SAE:
         if (self.train is None) == (self.path is None):
-            raise ValueError("saes: give each SAE exactly one of train and path")
+            refuse([("", f"give exactly one of train and path; this gives {'both' if self.path else 'none'}")])
         return self
 
 
 class Sampling(Section):
     """How the next token is drawn."""
 
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(default=1.0, ge=0)
     """0 is greedy."""
-    top_k: int | None = Field(None, ge=1)
+    top_k: int | None = Field(default=None, ge=1)
     """Keep the k most probable tokens; null keeps all."""
-    top_p: float | None = Field(None, gt=0, le=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
     """Then keep the smallest set whose probability reaches this; null keeps all.
 
     The published SAE-TS runs name top_k 50 and top_p 0.3, but the sampler they used ignores top_p once top_k is
@@ -188,14 +208,15 @@ class Scale(Section):
     rule: Literal["loss_increase", "loss", "fixed"] = "loss_increase"
     """``loss_increase``: the unsteered loss plus ``value`` nats per token (the paper's rule). ``loss``: an absolute
     loss (the published code's). ``fixed``: the scale itself."""
-    value: float = Field(0.5, gt=0)
-    maximum: float = Field(4.0, gt=0)
+    value: float = Field(default=0.5, gt=0)
+    """What the rule aims at, in the rule's unit."""
+    maximum: float = Field(default=4.0, gt=0)
     """Largest scale tried, as a multiple of the mean activation norm at the hook."""
     search: Literal["bisect", "scan"] = "bisect"
     """``scan``: the published linear scan with interpolation, for parity."""
-    steps: int = Field(10, ge=2)
+    steps: int = Field(default=10, ge=2)
     """``bisect``: halvings of the bracket. ``scan``: intervals up to ``maximum``."""
-    tokens: int = Field(2048, ge=64)
+    tokens: int = Field(default=2048, ge=64)
     """Tokens of the split ``eval`` whose loss is measured, per scale tried."""
 
 
@@ -204,19 +225,22 @@ class Effects(Section):
 
     vectors: Literal["decoder", "random", "mixtures"] = "decoder"
     """``decoder``: rows of the SAE's decoder. ``random``: directions drawn uniformly. ``mixtures``: of two rows."""
-    count: int | None = Field(None, ge=1)
+    count: int | None = Field(default=None, ge=1)
     """How many vectors; null is one per latent."""
-    block_size: int = Field(128, ge=1)
+    block_size: int = Field(default=128, ge=1)
     """Vectors per shard; part of the result's identity."""
     prompts: list[str] = Field(default=["", "I think", "Last night"], min_length=1)
-    samples: int = Field(8, ge=1)
+    """What the rollouts start from; the empty text is BOS alone, and a prompt named twice weighs twice."""
+    samples: int = Field(default=8, ge=1)
     """Rollouts per vector and prompt."""
-    baseline_samples: int = Field(128, ge=2)
+    baseline_samples: int = Field(default=128, ge=2)
     """Unsteered rollouts per prompt."""
-    new_tokens: int = Field(24, ge=1)
+    new_tokens: int = Field(default=24, ge=1)
     """Tokens generated per rollout."""
     sampling: Sampling = Sampling()
+    """How the rollouts' tokens are drawn."""
     scale: Scale = Scale()
+    """How strongly each vector is added."""
     positions: Literal["generated", "all"] = "generated"
     """Whose activations are averaged: generated tokens, or prompt tokens too. BOS never."""
 
@@ -226,27 +250,21 @@ class Approximator(Section):
 
     method: Literal["ridge", "adam"] = "ridge"
     """``ridge``: closed form, penalty chosen on the validation rows. ``adam``: the published recipe."""
-    penalties: list[float] = Field(default=[1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], min_length=1)
+    penalties: list[Annotated[float, Field(gt=0)]] = Field(default=[1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], min_length=1)
     """``ridge``: penalties tried, as multiples of the mean eigenvalue of the vectors' covariance."""
-    epochs: int = Field(15, ge=1)
+    epochs: int = Field(default=15, ge=1)
     """``adam``: passes over the training rows."""
-    validation: float = Field(0.1, gt=0, lt=0.5)
+    validation: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of the rows that choose the penalty; as many again are held out for the metrics."""
 
 
 class Goals(Section):
     """Behaviours to steer towards, each described by one YAML file."""
 
-    directory: str = "workflow/goals/tales"
+    directory: Text = "workflow/goals/tales"
     """Where the files ``<name>.yaml`` lie; relative to the repository, or absolute."""
-    names: list[Name] = Field(min_length=1)
-
-    @field_validator("names")
-    @classmethod
-    def _unique(cls, names: list[str]) -> list[str]:
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"goals.names: {', '.join(twice)} is named twice")
-        return names
+    names: Names = Field(min_length=1)
+    """Goals of the study, in the order of tables and figures."""
 
 
 class Steering(Section):
@@ -254,37 +272,36 @@ class Steering(Section):
 
     sae: Name | None = None
     """The SAE whose latents are targeted; null is the first of ``saes``."""
-    methods: list[Literal["caa", "sae", "sae_ts", "pinverse", "rotation", "random"]] = Field(
+    methods: Annotated[list[Literal["caa", "sae", "sae_ts", "pinverse", "rotation", "random"]], Unique] = Field(
         default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"], min_length=1
     )
-    latents: int = Field(1, ge=1)
+    """How vectors are built: ``caa`` from contrast examples, ``sae`` a decoder row, ``sae_ts``, ``pinverse`` and
+    ``rotation`` from the effect approximator, ``random`` a control."""
+    latents: int = Field(default=1, ge=1)
     """Latents targeted per goal when the goal's file names none: those that tell its examples apart best."""
-    bias_weight: float = Field(1.0, ge=0)
+    bias_weight: float = Field(default=1.0, ge=0)
     """``sae_ts``, ``rotation``: weight of the bias term that is subtracted (λ)."""
     caa_positions: Literal["mean", "last"] = "mean"
     """``caa``: average over the tokens of an example, or its last token. BOS never."""
     scales: list[float] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0], min_length=2)
+    """How much of a vector is added: starts at 0.0, the unsteered control, and increases."""
     scale_unit: Literal["norm", "absolute"] = "norm"
     """``norm``: scales are multiples of the mean activation norm at the hook."""
     prompts: list[str] = Field(default=["I think"], min_length=1)
-    samples: int = Field(64, ge=4)
+    """What completions start from."""
+    samples: int = Field(default=64, ge=4)
     """Completions per goal, method, scale and prompt."""
-    new_tokens: int = Field(24, ge=1)
+    new_tokens: int = Field(default=24, ge=1)
+    """Tokens generated per completion."""
     sampling: Sampling = Sampling()
+    """How the completions' tokens are drawn."""
 
     @field_validator("scales")
     @classmethod
     def _increasing(cls, scales: list[float]) -> list[float]:
         if scales != sorted(set(scales)) or scales[0] != 0.0:
-            raise ValueError("steering.scales: must start with 0.0 (the unsteered control) and increase")
+            raise ValueError("must start with 0.0 (the unsteered control) and increase")
         return scales
-
-    @field_validator("methods")
-    @classmethod
-    def _unique(cls, methods: list[str]) -> list[str]:
-        if len(set(methods)) != len(methods):
-            raise ValueError("steering.methods: a method is named twice")
-        return methods
 
 
 class Judge(Section):
@@ -293,28 +310,28 @@ class Judge(Section):
     kind: Literal["planted", "lexical"] = "planted"
     """``planted``: exact, by the grammar; only for the corpus ``tales``. ``lexical``: word lists of the goal for the
     behaviour, the unsteered model's own loss for the coherence; for any language model."""
-    saturation: float = Field(0.2, gt=0, le=1)
+    saturation: float = Field(default=0.2, gt=0, le=1)
     """``lexical``: share of a completion's words, from the goal's list, that scores 1."""
 
 
 class Summary(Section):
     """Tables of goals, methods and scales."""
 
-    bootstrap: int = Field(1000, ge=100)
+    bootstrap: int = Field(default=1000, ge=100)
     """Resamples of the completions behind every interval."""
-    level: float = Field(0.95, gt=0.5, lt=1)
+    level: float = Field(default=0.95, gt=0.5, lt=1)
     """Of the intervals."""
-    selection: float = Field(0.5, gt=0, lt=1)
+    selection: float = Field(default=0.5, gt=0, lt=1)
     """Share of the completions that choose the scale; the others report."""
 
 
 class Figures(Section):
     """How figures look; nothing else depends on it."""
 
-    dpi: int = Field(120, ge=50, le=600)
-    detail_goals: list[Name] = []
+    dpi: int = Field(default=120, ge=50, le=600)
+    detail_goals: Names = Field(default=[])
     """Goals drawn in detail; empty is the first two."""
-    width: float = Field(9.0, ge=3, le=30)
+    width: float = Field(default=9.0, ge=3, le=30)
     """Inches."""
 
 
@@ -323,11 +340,11 @@ class Study(Section):
 
     study: Name
     """Name of the study and of its folder under ``results/``."""
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Of every random draw."""
     corpus: Corpus = Corpus()
     model: Model
-    hook: str = Field(pattern=HOOK_PATTERN)
+    hook: str = Field(pattern=HOOK)
     """Where the SAEs read and the vectors are added, a TransformerLens name: ``blocks.2.hook_resid_post``."""
     activations: Activations = Activations()
     saes: dict[Name, SAE] = Field(min_length=1)
@@ -341,8 +358,7 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Study:
-        for complaint in _disagreements(self):
-            raise ValueError(complaint)
+        refuse(disagreements(self))
         return self
 
     @property
@@ -354,49 +370,3 @@ class Study(Section):
     def layer(self) -> int:
         """The layer of the hook."""
         return int(self.hook.split(".")[1])
-
-
-def _disagreements(study: Study) -> list[str]:
-    """What one section says and another denies, each as one line that opens with the key to change."""
-    found = []
-    train = study.model.train
-    if train and study.layer >= train.n_layers:
-        found.append(f"hook: layer {study.layer} does not exist; model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})")
-    if not re.match(RESIDUAL_POST, study.hook):
-        found.append(f"hook: '{study.hook}' cannot be steered; effects and steering need a hook_resid_post")
-    if train and study.corpus.kind != "tales":
-        found.append("model.train: a model is trained here only on the corpus 'tales'; give path or repo for other text")
-    if train and study.corpus.tokens.model < study.corpus.context:
-        found.append("corpus.tokens.model: is needed (at least one block) when the model is trained here")
-    if not train and study.corpus.kind == "tales":
-        found.append("corpus.kind: 'tales' has a vocabulary of its own, which only a model trained here (model.train) knows; set kind: text")
-    if study.steering.sae and study.steering.sae not in study.saes:
-        found.append(f"steering.sae: there is no SAE '{study.steering.sae}'; saes names {', '.join(study.saes)}")
-    if study.judge.kind == "planted" and study.corpus.kind != "tales":
-        found.append("judge.kind: 'planted' knows only the corpus 'tales'; set kind: lexical")
-    if unknown := [goal for goal in study.figures.detail_goals if goal not in study.goals.names]:
-        found.append(f"figures.detail_goals: {', '.join(unknown)} is not in goals.names")
-    if study.corpus.tokens.eval < study.effects.scale.tokens:
-        found.append(f"effects.scale.tokens: {study.effects.scale.tokens} is more than corpus.tokens.eval {study.corpus.tokens.eval}")
-    if study.steering.samples * len(study.steering.prompts) * study.summary.selection < 1:
-        found.append("summary.selection: leaves no completion to choose the scale; raise it or steering.samples")
-    return found
-
-
-class Goal(Section):
-    """One goal's file."""
-
-    title: str
-    """Its name in figures and tables."""
-    criterion: str
-    """What a judge is asked: a sentence that is true of a text that shows the behaviour."""
-    topic: str | None = None
-    """``planted``: the topic of the corpus ``tales``; default is the file's name."""
-    positive: list[str] = Field(min_length=2)
-    """Texts that show the behaviour: contrast examples for ``caa`` and for choosing latents."""
-    negative: list[str] = Field(min_length=2)
-    """Texts that do not."""
-    words: list[str] = []
-    """``lexical``: words and phrases; a trailing ``*`` matches any ending."""
-    latents: dict[Name, dict[int, float]] = {}
-    """By SAE: the latents to target and their weights; chosen from the examples where absent."""

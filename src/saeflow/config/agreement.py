@@ -1,0 +1,99 @@
+"""What one section of a study says and another denies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from saeflow.config.section import Complaint
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Study
+
+
+def disagreements(study: Study) -> list[Complaint]:
+    """Every disagreement between sections, as the key to change and the reason."""
+    return [
+        *_about_the_hook(study),
+        *_about_the_corpus(study),
+        *_about_training(study),
+        *_about_effects(study),
+        *_about_steering(study),
+    ]
+
+
+def _about_the_hook(study: Study) -> list[Complaint]:
+    found = []
+    train = study.model.train
+    if train and study.layer >= train.n_layers:
+        layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"
+        found.append(("hook", f"layer {study.layer} does not exist; {layers}"))
+    if not study.hook.endswith(".hook_resid_post"):
+        found.append(("hook", f"'{study.hook}' cannot be steered; effects and steering need a hook_resid_post"))
+    return found
+
+
+def _about_the_corpus(study: Study) -> list[Complaint]:
+    found = []
+    tales, train = study.corpus.kind == "tales", study.model.train
+    if train and not tales:
+        reason = "a model is trained here only on the corpus 'tales'; give path or repo for other text"
+        found.append(("model.train", reason))
+    if tales and not train:
+        reason = "'tales' has words of its own, which only a model trained here (model.train) knows; set kind: text"
+        found.append(("corpus.kind", reason))
+    if study.judge.kind == "planted" and not tales:
+        found.append(("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical"))
+    return found
+
+
+def _about_training(study: Study) -> list[Complaint]:
+    corpus, train = study.corpus, study.model.train
+    if not train:
+        return []
+    found = []
+    blocks = corpus.tokens.model // corpus.context
+    if not blocks:
+        reason = "is needed (at least one block of corpus.context) when the model is trained here"
+        found.append(("corpus.tokens.model", reason))
+    elif train.batch_size > blocks:
+        reason = f"{train.batch_size} blocks per step, but corpus.tokens.model gives only {blocks} in all"
+        found.append(("model.train.batch_size", reason))
+    for key, new_tokens in (("effects", study.effects.new_tokens), ("steering", study.steering.new_tokens)):
+        if new_tokens >= corpus.context:
+            reason = f"{new_tokens} and a prompt do not fit corpus.context {corpus.context}, the model's length"
+            found.append((f"{key}.new_tokens", reason))
+    return found
+
+
+def _about_effects(study: Study) -> list[Complaint]:
+    found = []
+    corpus, tokens, share = study.corpus, study.effects.scale.tokens, study.approximator.validation
+    if tokens > corpus.tokens.eval:
+        found.append(("effects.scale.tokens", f"{tokens} is more than corpus.tokens.eval {corpus.tokens.eval}"))
+    if tokens < corpus.context:
+        found.append(("effects.scale.tokens", f"{tokens} is less than one block of corpus.context {corpus.context}"))
+    source = study.saes.get(study.steering_sae)
+    vectors = study.effects.count or (source.train.d_sae if source and source.train else None)
+    if vectors and int(vectors * share) < 1:
+        reason = f"{share} of {vectors} vectors leaves no row to choose the penalty; raise it or effects.count"
+        found.append(("approximator.validation", reason))
+    return found
+
+
+def _about_steering(study: Study) -> list[Complaint]:
+    found = []
+    steering, share = study.steering, study.summary.selection
+    source = study.saes.get(study.steering_sae)
+    if not source:
+        found.append(("steering.sae", f"there is no SAE '{steering.sae}'; saes names {', '.join(study.saes)}"))
+    elif source.train and steering.latents > source.train.d_sae:
+        reason = f"{steering.latents} is more than d_sae {source.train.d_sae} of SAE '{study.steering_sae}'"
+        found.append(("steering.latents", reason))
+    completions = steering.samples * len(steering.prompts)
+    if not 1 <= math.floor(completions * share) < completions:
+        reason = f"{share} of {completions} completions leaves none to choose the scale; raise it or steering.samples"
+        found.append(("summary.selection", reason))
+    if unknown := [goal for goal in study.figures.detail_goals if goal not in study.goals.names]:
+        found.append(("figures.detail_goals", f"{', '.join(unknown)} is not in goals.names"))
+    return found

@@ -1,0 +1,108 @@
+"""Pydantic's complaints in a newcomer's words: the dotted key and one reason."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from saeflow.config.section import IN_WORDS, Complaint, ContradictionError, Section
+
+
+def complaints_of(error: ValidationError) -> Iterator[Complaint]:
+    """Each thing that is wrong, as its dotted key ("" is the whole) and the reason.
+
+    Args:
+        error: what a section raised.
+    """
+    sections = {section.__name__: section for section in Section.__subclasses__()}
+    for item in error.errors():
+        # "[key]" marks a complaint about a key rather than its value.
+        place = tuple(part for part in item["loc"] if part != "[key]")
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, ContradictionError):
+            yield from ((_dotted(*place, key), reason) for key, reason in cause.complaints)
+        else:
+            yield _dotted(*place), _reason(item, sections[error.title], place)
+
+
+def _dotted(*place: Any) -> str:
+    return ".".join(str(part) for part in place if part != "")
+
+
+def _reason(item: Any, model: type[BaseModel], place: tuple[Any, ...]) -> str:
+    kind, value, context = item["type"], item["input"], item.get("ctx", {})
+    match kind:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return f"is not a known key; {_suggestion(str(place[-1]), _known_keys(model, place[:-1]))}"
+        case "invalid_key":
+            return f"a key must be text; got {_shown(value)}{_hint(kind, value)}"
+        case "value_error":
+            return str(context["error"])
+        case "string_pattern_mismatch":
+            return f"{IN_WORDS[context['pattern']]}; got {_shown(value)}"
+        case "too_short":
+            return f"must hold at least {_items(context['min_length'])}; it holds {context['actual_length']}"
+        case "model_type" | "dict_type":
+            return f"must hold keys and values; got {_shown(value)}"
+        case "list_type":
+            return f"must be a list; got {_shown(value)}{_hint(kind, value)}"
+    rule = re.sub(r"^(Input|String|List|Dictionary) should ", "must ", item["msg"])
+    return f"{rule}; got {_shown(value)}{_hint(kind, value)}"
+
+
+def _items(count: int) -> str:
+    return f"{count} item" if count == 1 else f"{count} items"
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML users know it, cut to fit a line."""
+    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def _hint(kind: str, value: Any) -> str:
+    """What to write instead, for the traps of YAML."""
+    if kind == "list_type" and isinstance(value, str):
+        return f" (write [{value}])" if len(value) < 40 else ""
+    if kind in ("string_type", "invalid_key") and value is not None and not isinstance(value, (list, dict)):
+        return ' (put it in quotes: "...")'
+    if kind not in ("int_type", "float_type") or not isinstance(value, (str, float)):
+        return ""
+    try:
+        number = float(value)
+        if kind == "int_type":
+            return f" (write {int(number)})" if number.is_integer() else ""
+        written = yaml.safe_dump(number).split()[0]
+    except (ValueError, OverflowError):
+        return ""
+    return f" (YAML reads {value} as text: write {written})" if "e" in str(value).lower() else f" (write {written})"
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    if close := difflib.get_close_matches(key, known, n=1):
+        return f"did you mean '{close[0]}'?"
+    return f"known here: {', '.join(known)}"
+
+
+def _known_keys(model: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
+    """The keys of the section at a place of the config."""
+    here: Any = model
+    for part in place:
+        is_named = get_origin(here) is dict
+        here = get_args(here)[1] if is_named else _inner(here).model_fields[part].annotation
+    return list(_inner(here).model_fields)
+
+
+def _inner(annotation: Any) -> type[BaseModel]:
+    """The section in an annotation such as ``SAETraining | None``."""
+    for option in (annotation, *get_args(annotation)):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    raise TypeError(f"{annotation} holds no section")
