@@ -1,0 +1,153 @@
+"""Reading the tables that figures are drawn from, and writing figures."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import h5py
+import matplotlib.style
+import polars as pl
+from matplotlib.figure import Figure
+
+from saeflow.artifacts import atomic, read_json
+from saeflow.config.sections import Figures
+from saeflow.errors import SaeflowError
+from saeflow.figures.registry import FIGURES
+from saeflow.figures.style import STYLE
+
+
+class StudyTables(NamedTuple):
+    """The tables of a study; one that does not exist is empty."""
+
+    summary: pl.DataFrame
+    best: pl.DataFrame
+    comparisons: pl.DataFrame
+    side_effects: pl.DataFrame
+    """With the column goal."""
+    predictions: pl.DataFrame
+    recovery: pl.DataFrame
+    sae_training: pl.DataFrame
+    """With the column sae."""
+    model_training: pl.DataFrame
+    """With the column entropy where it is known."""
+    effects: pl.DataFrame
+    """Scale and status of every vector whose effects were measured."""
+
+
+def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
+    """Read the tables among some files of a study.
+
+    Args:
+        root: the folder of the study.
+        paths: files below it; those that hold no table are passed over.
+
+    Raises:
+        SaeflowError: a file is absent or cannot be read.
+    """
+    files = sorted(paths, key=str)
+    one = _Reader(root, files)
+    return StudyTables(
+        summary=one.table("steering/summary.parquet"),
+        best=one.table("steering/best.parquet"),
+        comparisons=one.table("steering/comparisons.parquet"),
+        side_effects=one.table("steering/*/side_effects.parquet", "goal"),
+        predictions=one.table("approximators/*/predictions.parquet"),
+        recovery=one.table("saes/*/recovery.parquet", "sae"),
+        sae_training=one.table("saes/*/training.parquet", "sae"),
+        model_training=one.model_training(),
+        effects=one.effects(),
+    )
+
+
+def matching(root: Path, paths: Iterable[Path], pattern: str) -> Iterator[Path]:
+    """Those of the paths that match a pattern of ``docs/design.md`` §6; a star stands for one folder's name."""
+    for path in paths:
+        parts, wanted = path.relative_to(root).parts, PurePosixPath(pattern).parts
+        if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+            yield path
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """Read one table.
+
+    Raises:
+        SaeflowError: the file is absent or not Parquet.
+    """
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise SaeflowError(f"{path}: no such file; make it again") from None
+    except pl.exceptions.PolarsError as error:
+        raise SaeflowError(f"{path}: is not Parquet ({error}); delete it and it is made again") from None
+
+
+class _Reader:
+    def __init__(self, root: Path, paths: Sequence[Path]) -> None:
+        self.root, self.paths = root, paths
+
+    def table(self, pattern: str, folder: str | None = None) -> pl.DataFrame:
+        """All tables that match, one below the other; ``folder`` names a column that holds the name of their folder."""
+        found = []
+        for path in matching(self.root, self.paths, pattern):
+            table = read_parquet(path)
+            found.append(table.with_columns(pl.lit(path.parent.name).alias(folder)) if folder else table)
+        return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
+
+    def model_training(self) -> pl.DataFrame:
+        curve = self.table("models/*/training.parquet")
+        for path in matching(self.root, self.paths, "models/*.metrics.json"):
+            entropy = read_json(path).get("entropy")
+            if entropy is not None and not curve.is_empty():
+                return curve.with_columns(entropy=pl.lit(float(entropy)))
+        return curve
+
+    def effects(self) -> pl.DataFrame:
+        found = [_scales(path) for path in matching(self.root, self.paths, "effects/*/effects.h5")]
+        return pl.concat(found) if found else pl.DataFrame()
+
+
+def _scales(path: Path) -> pl.DataFrame:
+    try:
+        with h5py.File(path, "r") as file:
+            statuses = file["status"].asstr()[:]
+            return pl.DataFrame({"scale": file["scale"][:].astype("float64"), "status": statuses.tolist()})
+    except (OSError, KeyError) as error:
+        raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
+
+
+def write_figure(name: str, tables: StudyTables, settings: Figures, directory: Path) -> list[Path]:
+    """Draw one figure of a study and save it.
+
+    Returns:
+        The files written, ``<directory>/<name>.png``, ``.svg`` and ``.csv``.
+
+    Raises:
+        SaeflowError: there is no figure of that name, or a file cannot be written.
+    """
+    if name not in FIGURES:
+        raise SaeflowError(f"figures: there is no figure '{name}'; there are {', '.join(FIGURES)}")
+    kind = FIGURES[name]
+    rows = kind.rows(getattr(tables, kind.source), settings)
+    return save(kind.draw(rows, settings), directory / name, rows, kind.title, kind.alt(rows))
+
+
+def save(figure: Figure, path: Path, rows: pl.DataFrame, title: str, alt: str) -> list[Path]:
+    """Write a figure as PNG and SVG and the rows behind it as CSV; equal figures are equal bytes.
+
+    Args:
+        path: without suffix.
+        title, alt: kept inside the pictures, so that they stay readable to those who do not see them.
+    """
+    path = Path(path)
+    told = {"Title": title, "Description": alt}
+    kinds = {"png": {**told, "Software": None}, "svg": {**told, "Creator": None, "Date": None}}
+    for kind, metadata in kinds.items():
+        target = path.with_name(f"{path.name}.{kind}")
+        with matplotlib.style.context(STYLE, after_reset=True), atomic(target) as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata)
+    with atomic(path.with_name(f"{path.name}.csv")) as temporary:
+        rows.write_csv(temporary)
+    return [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "svg", "csv")]

@@ -1,0 +1,142 @@
+"""Every figure of a study: the table it is drawn from, the function that draws it, and its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from saeflow.config.sections import Figures
+from saeflow.figures import by_method, in_latents, scales, trainings
+
+
+def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
+    """For figures that draw their table as it is."""
+    return table
+
+
+class FigureKind(NamedTuple):
+    """One figure of a study."""
+
+    source: str
+    """Field of ``io.StudyTables`` it is drawn from."""
+    rows: Callable[[pl.DataFrame, Figures], pl.DataFrame]
+    """From that table to the rows that are drawn, which are also what its CSV holds."""
+    draw: Callable[[pl.DataFrame, Figures], Figure]
+    """From those rows to the figure."""
+    alt: Callable[[pl.DataFrame], str]
+    """From those rows to the text for those who do not see the figure."""
+    title: str
+    caption: str
+
+
+FIGURES: dict[str, FigureKind] = {
+    "methods_forest": FigureKind(
+        "best",
+        unchanged,
+        by_method.methods_forest,
+        by_method.methods_forest_alt,
+        "Which method steers best",
+        "Each dot is one method at the scale that did best on one half of its completions; its position is the "
+        "product of behaviour and coherence on the other half, which had no part in the choice, with its "
+        "interval. The hollow marker is the best product over all scales on the same completions it was picked "
+        "from: it is optimistic. The dashed line is the model without steering.",
+    ),
+    "product_by_scale": FigureKind(
+        "summary",
+        scales.along_scale,
+        scales.product_by_scale,
+        scales.product_by_scale_alt,
+        "The product along the scale",
+        "The scale is how much of the steering vector is added. Too little leaves the text as it was, too much "
+        "breaks it, so the product of behaviour and coherence rises and falls. Bands are intervals over "
+        "completions; a ring marks the chosen scale.",
+    ),
+    "goal_detail": FigureKind(
+        "summary",
+        scales.in_detail,
+        scales.goal_detail,
+        scales.goal_detail_alt,
+        "Two goals in detail",
+        "Behaviour says how much a text does what was asked for, coherence how well-formed it is; both run from 0 to "
+        "1. Their product, on the right, is what methods are compared by.",
+    ),
+    "pareto": FigureKind(
+        "summary",
+        scales.along_scale,
+        scales.pareto,
+        scales.pareto_alt,
+        "Behaviour against coherence",
+        "Each line starts at no steering, and its arrows point to larger scales. The further a line reaches to "
+        "the upper right, the more behaviour it buys for the coherence it costs. Along a dashed curve the product is "
+        "the same.",
+    ),
+    "steered_vs_unsteered": FigureKind(
+        "summary",
+        by_method.steered_behaviour,
+        by_method.steered_vs_unsteered,
+        by_method.steered_vs_unsteered_alt,
+        "Steered against unsteered",
+        "Mean behaviour of held-out completions without steering (hollow) and with each method at its chosen "
+        "scale, with intervals. Behaviour alone does not see whether the text still makes sense.",
+    ),
+    "effects_predicted_measured": FigureKind(
+        "predictions",
+        in_latents.density,
+        in_latents.effects_predicted_measured,
+        in_latents.effects_predicted_measured_alt,
+        "Can effects be predicted",
+        "An effect is how much steering with a vector changes the mean activation of a latent. The approximator "
+        "predicts it from the vector alone; here for vectors it has not seen. Dark cells hold many pairs; on the "
+        "dashed line prediction equals measurement.",
+    ),
+    "side_effects": FigureKind(
+        "side_effects",
+        in_latents.strongest,
+        in_latents.side_effects,
+        in_latents.side_effects_alt,
+        "Side effects of steering towards goals",
+        "Each dot is one latent: the change that the approximator predicts when a method steers towards the goal,"
+        f" and the change that was measured. Of each method the {in_latents.LATENTS_DRAWN} latents that move most "
+        "are drawn.",
+    ),
+    "sae_recovery": FigureKind(
+        "recovery",
+        unchanged,
+        trainings.sae_recovery,
+        trainings.sae_recovery_alt,
+        "Does the SAE find what was planted",
+        "The corpus tells for every token its topic and its place in the syntax. For each such feature: the F1 of the "
+        "latent that detects it best, and the cosine between that latent's decoder row and the direction of "
+        "the feature in the activations.",
+    ),
+    "effect_scales": FigureKind(
+        "effects",
+        unchanged,
+        in_latents.effect_scales,
+        in_latents.effect_scales_alt,
+        "Scales at which effects were measured",
+        "Every steering vector is added with the scale that harms the model's loss by a set amount, so that "
+        "effects of different vectors can be compared. The colour tells how the search for that scale ended.",
+    ),
+    "sae_training": FigureKind(
+        "sae_training",
+        unchanged,
+        trainings.sae_training,
+        trainings.sae_training_alt,
+        "How the SAE trained",
+        "Explained variance: the share of the variance of activations that the SAE reproduces; 1 is perfect. L0: "
+        "how many latents it uses per token to do so.",
+    ),
+    "model_training": FigureKind(
+        "model_training",
+        unchanged,
+        trainings.model_training,
+        trainings.model_training_alt,
+        "How the language model trained",
+        "Loss per token while the model trains. Where the corpus is written by a grammar its entropy is known: "
+        "the loss of a predictor that knows the grammar, which nothing can beat.",
+    ),
+}

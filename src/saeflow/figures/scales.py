@@ -1,0 +1,183 @@
+"""Figures along the scale: what more steering does to behaviour, coherence and their product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from saeflow.config.sections import Figures
+from saeflow.figures import tables
+from saeflow.figures.style import GREY, INK, legend, look, method_handle, no_data, panels, styled, words
+
+DEFAULT = Figures()
+NOTHING = "no completion has been scored"
+DASHES = (0, (4, 3))
+RING: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.5}
+ARROW: dict[str, Any] = {"arrowstyle": "-|>", "linewidth": 0, "mutation_scale": 11, "shrinkA": 0, "shrinkB": 0}
+CHOSEN = Line2D([], [], linestyle="", marker="o", color=INK, label="chosen scale", **RING)
+
+
+def along_scale(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """The part of a summary that is drawn along the scale: all completions together."""
+    return tables.of_split(summary, "all")
+
+
+def in_detail(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """The same, for the goals drawn in detail: those the settings name, else the first two."""
+    rows = along_scale(summary)
+    present = tables.goals(rows)
+    detailed = [goal for goal in settings.detail_goals if goal in present] or present[:2]
+    return rows.filter(pl.col("goal").is_in(detailed)) if detailed else rows
+
+
+@styled
+def product_by_scale(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+    """Product of behaviour and coherence against scale, a panel per goal, a line per method.
+
+    Args:
+        rows: from ``along_scale``.
+    """
+    goals = tables.goals(rows)
+    if not goals:
+        return no_data(settings, NOTHING)
+    figure, axes = panels(len(goals), settings, height=2.0)
+    for goal, panel in zip(goals, axes, strict=True):
+        _lines(panel, rows, goal, "product")
+        panel.set_title(words(goal))
+    axes[0].set_ylim(bottom=-0.02)
+    figure.supxlabel("scale", fontsize=9)
+    figure.supylabel("product (behaviour × coherence)", fontsize=9)
+    legend(figure, [*map(method_handle, tables.methods(rows)), CHOSEN])
+    return figure
+
+
+def product_by_scale_alt(rows: pl.DataFrame) -> str:
+    """The text for those who do not see the figure."""
+    if rows.is_empty():
+        return f"No data: {NOTHING}."
+    peaks = rows.drop_nulls("product").sort("product", descending=True).group_by("goal", maintain_order=True).first()
+    told = [
+        f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} at scale {r['scale']:.3g}" for r in peaks.to_dicts()
+    ]
+    return f"Line charts of product against scale, one per goal. Highest point of each: {'; '.join(told)}."
+
+
+@styled
+def goal_detail(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+    """Behaviour, coherence and product against scale for a few goals, a row of panels each.
+
+    Args:
+        rows: from ``in_detail``.
+    """
+    goals = tables.goals(rows)
+    if not goals:
+        return no_data(settings, NOTHING)
+    figure, axes = panels(3 * len(goals), settings, height=2.7, share_y=True, columns=3)
+    for i, panel in enumerate(axes):
+        goal, criterion = goals[i // 3], ("behaviour", "coherence", "product")[i % 3]
+        _lines(panel, rows, goal, criterion)
+        panel.set_title(f"{words(goal)}: {criterion}")
+    axes[0].set_ylim(-0.03, 1.03)
+    axes[0].set_yticks([0, 0.25, 0.5, 0.75, 1])
+    figure.supxlabel("scale", fontsize=9)
+    figure.supylabel("score", fontsize=9)
+    legend(figure, [*map(method_handle, tables.methods(rows)), CHOSEN])
+    return figure
+
+
+def goal_detail_alt(rows: pl.DataFrame) -> str:
+    """The text for those who do not see the figure."""
+    if rows.is_empty():
+        return f"No data: {NOTHING}."
+    told = []
+    for goal in tables.goals(rows):
+        for method in tables.methods(rows):
+            line = tables.curve(rows, goal, method, ["behaviour", "coherence"])
+            if len(line):
+                ends = [f"{c} from {line[c][0]:.2f} to {line[c][-1]:.2f}" for c in ("behaviour", "coherence")]
+                told.append(f"{words(goal)}, {method}: {', '.join(ends)}")
+    return (
+        "Line charts of behaviour, coherence and product against scale. From no steering to the largest scale: "
+        f"{'; '.join(told)}."
+    )
+
+
+@styled
+def pareto(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+    """Behaviour against coherence, a panel per goal; each method's line runs from no steering to the largest scale.
+
+    Args:
+        rows: from ``along_scale``.
+    """
+    goals = tables.goals(rows)
+    if not goals:
+        return no_data(settings, NOTHING)
+    figure, axes = panels(len(goals), settings, height=2.4)
+    for goal, panel in zip(goals, axes, strict=True):
+        _equal_products(panel)
+        for method in tables.methods(rows):
+            _path(panel, tables.curve(rows, goal, method, ["behaviour", "coherence"]), method)
+        panel.set(xlim=(-0.03, 1.05), ylim=(-0.03, 1.05), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        panel.set_title(words(goal))
+    figure.supxlabel("coherence", fontsize=9)
+    figure.supylabel("behaviour", fontsize=9)
+    legend(figure, [*map(method_handle, tables.methods(rows)), CHOSEN])
+    return figure
+
+
+def pareto_alt(rows: pl.DataFrame) -> str:
+    """The text for those who do not see the figure."""
+    if rows.is_empty():
+        return f"No data: {NOTHING}."
+    chosen = rows.filter(pl.col("selected")).drop_nulls(["behaviour", "coherence"])
+    told = [
+        f"{words(row['goal'])}, {row['method']}: {row['behaviour']:.2f} and {row['coherence']:.2f}"
+        for row in chosen.to_dicts()
+    ]
+    return (
+        "Charts of behaviour (upwards) against coherence (to the right), one per goal, a line per method from no "
+        f"steering to the largest scale. Behaviour and coherence at the chosen scales: {'; '.join(told) or 'none'}."
+    )
+
+
+def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
+    """One line per method with its interval as a band, and a ring where the scale was chosen."""
+    for method in tables.methods(rows):
+        line = tables.curve(rows, goal, method, [column])
+        if line.is_empty():
+            continue
+        colour, marker = look(method)
+        banded = line.drop_nulls([f"{column}_low", f"{column}_high"])
+        low, high = banded[f"{column}_low"], banded[f"{column}_high"]
+        panel.fill_between(banded["scale"], low, high, color=colour, alpha=0.13, linewidth=0)
+        panel.plot(line["scale"], line[column], color=colour, marker=marker)
+        _ring(panel, line, "scale", column, colour)
+
+
+def _ring(panel: Axes, line: pl.DataFrame, x: str, y: str, colour: str) -> None:
+    chosen = line.filter(pl.col("selected"))
+    panel.plot(chosen[x], chosen[y], "o", color=colour, **RING)
+
+
+def _path(panel: Axes, line: pl.DataFrame, method: str) -> None:
+    """A method's way through behaviour and coherence, an arrow head on every step long enough to hold one."""
+    colour, marker = look(method)
+    x, y = line["coherence"].to_list(), line["behaviour"].to_list()
+    panel.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.2)
+    for (x0, y0), (x1, y1) in zip(zip(x, y, strict=True), zip(x[1:], y[1:], strict=True), strict=False):
+        if (x1 - x0) ** 2 + (y1 - y0) ** 2 > 0.12**2:
+            head, tail = ((x0 * 0.4 + x1 * 0.6), (y0 * 0.4 + y1 * 0.6)), (x0, y0)
+            panel.annotate("", xy=head, xytext=tail, arrowprops={"color": colour, **ARROW})
+    _ring(panel, line, "coherence", "behaviour", colour)
+
+
+def _equal_products(panel: Axes) -> None:
+    """Faint curves along which the product of behaviour and coherence stays the same."""
+    for product in (0.25, 0.5, 0.75):
+        x = [product + (1 - product) * i / 40 for i in range(41)]
+        panel.plot(x, [product / value for value in x], color="#C8C8C8", linewidth=0.8, linestyle=DASHES, zorder=0.5)
+        panel.text(1.02, product, f"{product:.2f}", fontsize=6.5, color=GREY, va="center")

@@ -1,0 +1,138 @@
+"""The one look of all figures: sizes, colours, markers, panels, legends."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from saeflow.config.sections import Figures
+
+P = ParamSpec("P")
+
+
+class Look(NamedTuple):
+    """How one method is drawn, everywhere: its colour and its marker."""
+
+    colour: str
+    marker: str
+
+
+# Okabe and Ito's palette: told apart in every common kind of colour blindness. The markers tell them apart in grey.
+BLUE, ORANGE, VERMILLION, PURPLE, GREEN, SKY = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#56B4E9"
+GREY, INK, FAINT = "#8A8A8A", "#222222", "#E4E4E4"
+SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+
+LOOKS = {
+    "caa": Look(BLUE, "o"),
+    "sae": Look(ORANGE, "s"),
+    "sae_ts": Look(VERMILLION, "D"),
+    "pinverse": Look(PURPLE, "^"),
+    "rotation": Look(GREEN, "v"),
+    "random": Look(GREY, "X"),
+}
+OTHER = Look(SKY, "P")
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9A9A9A",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "saeflow",  # names inside the SVG follow from its content, not from chance
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the house style, whatever matplotlib settings the user has."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.style.context(STYLE, after_reset=True):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def look(method: str) -> Look:
+    """The fixed colour and marker of a method."""
+    return LOOKS.get(method, OTHER)
+
+
+def words(name: str) -> str:
+    """A goal or a feature as it stands in a figure: ``want_to_die`` becomes ``want to die``."""
+    return name.replace("_", " ")
+
+
+def panels(
+    count: int, settings: Figures, height: float, share_x: bool = True, share_y: bool = True, columns: int | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` equal panels in a grid.
+
+    Args:
+        count: how many panels.
+        settings: width and resolution of the figure.
+        height: of one row of panels, inches.
+        columns: panels beside each other; by default as many as stay readable.
+    Returns:
+        The figure, and its panels in reading order.
+    """
+    alone = columns is None and count == 1
+    columns = columns or (count if count < 4 else 2 if count == 4 else 3 if count < 10 else 4)
+    rows = -(-count // columns)
+    size = (min(settings.width, 6.5), 1.6 * height + 0.6) if alone else (settings.width, height * rows + 0.6)
+    figure = Figure(figsize=size, dpi=settings.dpi, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
+    for column, spare in enumerate(grid[-1]):
+        if (rows - 1) * columns + column >= count:
+            spare.remove()
+            grid[-2][column].tick_params(labelbottom=True)  # now the lowest of its column
+    return figure, list(grid.flat)[:count]
+
+
+def method_handle(method: str) -> Line2D:
+    """The legend entry of a method."""
+    colour, marker = look(method)
+    return Line2D([], [], color=colour, marker=marker, markersize=5, label=method)
+
+
+def legend(figure: Figure, handles: Iterable[Any]) -> None:
+    """One legend for all panels, above them."""
+    entries = list(handles)
+    columns = min(len(entries), max(1, int(figure.get_figwidth() / 1.1)))
+    figure.legend(handles=entries, loc="outside upper left", ncols=columns, columnspacing=1.4, handlelength=1.8)
+
+
+def no_data(settings: Figures, what: str) -> Figure:
+    """A figure that says in words that there is nothing to draw."""
+    figure = Figure(figsize=(settings.width, 1.8), dpi=settings.dpi)
+    figure.text(0.5, 0.5, f"no data: {what}", ha="center", va="center", color="#555555", fontsize=11)
+    return figure

@@ -1,0 +1,138 @@
+"""Figures of what was trained: the model's loss, the SAE's curves, the planted features it recovers."""
+
+from __future__ import annotations
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from saeflow.config.sections import Figures
+from saeflow.figures.style import BLUE, INK, SERIES, VERMILLION, legend, no_data, panels, styled, words
+
+DEFAULT = Figures()
+NOT_TRAINED = "nothing was trained here"
+
+
+@styled
+def model_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+    """Loss of the language model while it trains, with the entropy of the corpus where that is known.
+
+    Args:
+        rows: tokens, loss; where the corpus has a known entropy also entropy, in nats per token, the same on every row.
+    """
+    if rows.is_empty():
+        return no_data(settings, NOT_TRAINED)
+    figure, (panel,) = panels(1, settings, height=2.6, columns=1)
+    line = rows.drop_nulls("loss").sort("tokens")
+    panel.plot(line["tokens"] / 1e6, line["loss"], color=BLUE, label="loss")
+    if (entropy := _entropy(rows)) is not None:
+        label = f"entropy of the corpus, {entropy:.3f}: no model can do better"
+        panel.axhline(entropy, color=VERMILLION, linestyle=(0, (5, 3)), label=label)
+    panel.set(xlabel="million tokens", ylabel="loss, nats per token")
+    panel.legend()
+    return figure
+
+
+def model_training_alt(rows: pl.DataFrame) -> str:
+    """The text for those who do not see the figure."""
+    if rows.is_empty():
+        return f"No data: {NOT_TRAINED}."
+    line, entropy = rows.drop_nulls("loss").sort("tokens"), _entropy(rows)
+    bound = "" if entropy is None else f" The entropy of the corpus is {entropy:.3f}."
+    ends = f"from {line['loss'][0]:.3f} to {line['loss'][-1]:.3f}"
+    return f"Line chart of the loss while the model trains, {ends} nats per token.{bound}"
+
+
+@styled
+def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+    """Explained variance and L0 while SAEs train, a line per SAE.
+
+    Args:
+        rows: sae, tokens, explained_variance, l0.
+    """
+    if rows.is_empty():
+        return no_data(settings, NOT_TRAINED)
+    figure, (left, right) = panels(2, settings, height=2.6, share_y=False)
+    names = rows["sae"].unique(maintain_order=True).to_list()
+    for i, name in enumerate(names):
+        line = rows.filter(pl.col("sae") == name).sort("tokens")
+        for panel, column in ((left, "explained_variance"), (right, "l0")):
+            kept = line.drop_nulls(column)
+            panel.plot(kept["tokens"] / 1e6, kept[column], color=SERIES[i % len(SERIES)], label=name)
+    left.set(title="explained variance", xlabel="million activations", ylim=(None, 1.0))
+    right.set(title="L0: active latents per token", xlabel="million activations", ylim=(0, None))
+    if len(names) > 1:
+        legend(figure, [Line2D([], [], color=SERIES[i % len(SERIES)], label=name) for i, name in enumerate(names)])
+    return figure
+
+
+def sae_training_alt(rows: pl.DataFrame) -> str:
+    """The text for those who do not see the figure."""
+    if rows.is_empty():
+        return f"No data: {NOT_TRAINED}."
+    told = []
+    for name in rows["sae"].unique(maintain_order=True):
+        line = rows.filter(pl.col("sae") == name).drop_nulls(["explained_variance", "l0"]).sort("tokens")
+        ends = line.select("explained_variance", "l0").tail(1)
+        told += [f"{name}: explained variance {v:.3f}, L0 {l0:.1f}" for v, l0 in ends.iter_rows()]
+    return f"Line charts of explained variance and L0 while SAEs train. At the end: {'; '.join(told)}."
+
+
+@styled
+def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+    """How well the best latent of the SAE matches each planted feature: cosine and F1, topics and syntax apart.
+
+    Args:
+        rows: kind, feature, cosine, f1; one row per planted feature.
+    """
+    kinds = _kinds(rows)
+    if not kinds:
+        return no_data(settings, "no planted feature is known")
+    most = max(rows["kind"].value_counts()["count"])
+    figure = Figure(figsize=(settings.width, 1.0 + 0.21 * most), dpi=settings.dpi, layout="constrained")
+    axes = figure.subplots(1, len(kinds), squeeze=False)[0]
+    for kind, panel in zip(kinds, axes, strict=True):
+        _features(panel, rows.filter(pl.col("kind") == kind).sort("f1", "feature", nulls_last=True))
+        panel.set_title(kind)
+    f1 = _dot("F1 of the best latent as a detector", VERMILLION, "D")
+    legend(figure, [f1, _dot("cosine with the planted direction", BLUE, "o")])
+    return figure
+
+
+def sae_recovery_alt(rows: pl.DataFrame) -> str:
+    """The text for those who do not see the figure."""
+    told = []
+    for kind in _kinds(rows):
+        own = rows.filter(pl.col("kind") == kind)
+        cosine, f1 = own.select(pl.mean("cosine", "f1")).row(0)
+        told.append(f"{kind} ({len(own)}): mean cosine {cosine:.2f}, mean F1 {f1:.2f}")
+    if not told:
+        return "No data: no planted feature is known."
+    return f"Dot charts of cosine and F1 of the best latent for each planted feature. {'; '.join(told)}."
+
+
+def _features(panel: Axes, rows: pl.DataFrame) -> None:
+    """Two dots per feature joined by a line, the best on top."""
+    y = range(len(rows))
+    for at, row in zip(y, rows.to_dicts(), strict=True):
+        values = [row[name] for name in ("cosine", "f1") if row[name] is not None]
+        panel.plot(values, [at] * len(values), color="#C8C8C8", linewidth=1.2, zorder=1.5)
+    panel.plot(rows["cosine"], y, "o", color=BLUE, markersize=5)
+    panel.plot(rows["f1"], y, "D", color=VERMILLION, markersize=4.2)
+    panel.set_yticks(y, [words(feature) for feature in rows["feature"]])
+    panel.tick_params(axis="y", length=0, labelcolor=INK)
+    panel.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3))
+
+
+def _dot(label: str, colour: str, marker: str) -> Line2D:
+    return Line2D([], [], linestyle="", color=colour, marker=marker, markersize=5, label=label)
+
+
+def _kinds(rows: pl.DataFrame) -> list[str]:
+    present = set(rows["kind"]) if "kind" in rows.columns else set()
+    return [kind for kind in ("topic", "syntax") if kind in present] + sorted(present - {"topic", "syntax"})
+
+
+def _entropy(rows: pl.DataFrame) -> float | None:
+    return rows["entropy"][0] if "entropy" in rows.columns else None

@@ -1,0 +1,189 @@
+"""Plausible tables of a study that never ran, for the tests of figures and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+METHODS = ("caa", "sae", "sae_ts", "pinverse", "rotation", "random")
+PEAKS = {"caa": 0.62, "sae": 0.45, "sae_ts": 0.6, "pinverse": 0.2, "rotation": 0.35, "random": 0.0}
+GOALS = (
+    "anger", "christian_evangelist", "conspiracy", "french", "london", "love", "praise", "want_to_die", "wedding",
+    "sea", "animals", "food", "sadness", "magic", "family", "weather",
+)  # fmt: skip
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+UNIT = 7.31  # mean activation norm
+
+
+def summary(goals: int = 9, methods: Sequence[str] = METHODS) -> pl.DataFrame:
+    """Behaviour rises with scale, coherence falls; random changes nothing but coherence."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for goal in GOALS[:goals]:
+        ease = generator.uniform(0.6, 1.4)
+        for method in methods:
+            sharp = generator.uniform(0.8, 1.2)
+            cells = [_cell(PEAKS[method] * ease, scale * sharp, generator) for scale in SCALES]
+            chosen = int(np.argmax([cell["product"] for cell in cells]))
+            for index, (scale, cell) in enumerate(zip(SCALES, cells, strict=True)):
+                keys = {"goal": goal, "method": method, "scale": scale * UNIT, "scale_index": index}
+                for split, n in (("all", 64), ("selection", 32), ("report", 32)):
+                    rows.append(
+                        {
+                            **keys,
+                            "split": split,
+                            **cell,
+                            "n": n,
+                            "missing": 0,
+                            "reasons": "",
+                            "selected": index == chosen,
+                        }
+                    )
+    return pl.DataFrame(rows)
+
+
+def _cell(peak: float, scale: float, generator: np.random.Generator) -> dict[str, float]:
+    behaviour = float(np.clip(0.03 + 1.4 * peak * (1 - np.exp(-1.5 * scale)) + generator.normal(0, 0.015), 0, 1))
+    coherence = float(np.clip(0.96 / (1 + np.exp(2.2 * (scale - 2.0))) + generator.normal(0, 0.01), 0, 1))
+    found = {"behaviour": behaviour, "coherence": coherence, "product": behaviour * coherence}
+    cell = {}
+    for name, value in found.items():
+        cell |= {name: value, f"{name}_low": max(0.0, value - 0.05), f"{name}_high": min(1.0, value + 0.05)}
+    return cell
+
+
+def best(table: pl.DataFrame) -> pl.DataFrame:
+    """The chosen scale of each goal and method, and their averages over goals."""
+    report = table.filter(pl.col("split") == "report")
+    zero = report.filter(pl.col("scale_index") == 0).select("goal", "method", unsteered_product="product")
+    chosen = report.filter("selected").drop("split", "selected", "reasons")
+    rows = chosen.join(zero, on=["goal", "method"], maintain_order="left").with_columns(
+        in_sample_product=pl.col("product") + 0.03,
+        in_sample_scale=pl.col("scale"),
+        in_sample_scale_index=pl.col("scale_index"),
+    )
+    numbers = [
+        name
+        for name in rows.columns
+        if name not in ("goal", "method", "scale", "scale_index", "in_sample_scale", "in_sample_scale_index")
+    ]
+    average = (
+        rows.group_by("method", maintain_order=True).agg(pl.col(numbers).mean()).with_columns(goal=pl.lit("average"))
+    )
+    narrow = {
+        f"{name}_{end}": pl.col(name) + sign * 0.02
+        for name in ("behaviour", "coherence", "product")
+        for end, sign in (("low", -1), ("high", 1))
+    }
+    return pl.concat([rows, average.with_columns(**narrow)], how="diagonal_relaxed")
+
+
+def comparisons(table: pl.DataFrame) -> pl.DataFrame:
+    """Every pair of methods of every goal; a difference of 0.05 is beyond its interval."""
+    rows = []
+    for goal in table["goal"].unique(maintain_order=True):
+        own = table.filter(pl.col("goal") == goal).to_dicts()
+        for i, first in enumerate(own):
+            for second in own[i + 1 :]:
+                difference = first["product"] - second["product"]
+                keys = {"goal": goal, "method": first["method"], "other": second["method"], "n": 32}
+                ends = {"difference_low": difference - 0.05, "difference_high": difference + 0.05}
+                rows.append(
+                    {**keys, "difference": difference, **ends, "p_value": 0.001 if abs(difference) > 0.05 else 0.4}
+                )
+    return pl.DataFrame(rows)
+
+
+def predictions(vectors: int = 52, latents: int = 256) -> pl.DataFrame:
+    """Effects with heavy tails, predicted with noise."""
+    generator = np.random.default_rng(1)
+    measured = generator.standard_t(2.5, size=(vectors, latents)) * 0.05
+    predicted = 0.8 * measured + generator.normal(0, 0.03, size=measured.shape)
+    keys = {"row": np.repeat(np.arange(vectors), latents), "latent": np.tile(np.arange(latents), vectors)}
+    return pl.DataFrame({**keys, "predicted": predicted.ravel(), "measured": measured.ravel()})
+
+
+def side_effects(goals: int = 9, latents: int = 128) -> pl.DataFrame:
+    """Every method's predicted and measured change of every latent."""
+    generator = np.random.default_rng(2)
+    parts = []
+    for goal in GOALS[:goals]:
+        for method in METHODS:
+            predicted = generator.standard_t(2.5, latents) * 0.05
+            measured = predicted + generator.normal(0, 0.03, latents)
+            parts.append(
+                pl.DataFrame(
+                    {
+                        "method": [method] * latents,
+                        "latent": np.arange(latents),
+                        "predicted": predicted,
+                        "measured": measured,
+                        "goal": [goal] * latents,
+                    }
+                )
+            )
+    return pl.concat(parts)
+
+
+def recovery() -> pl.DataFrame:
+    """Ten topics and twenty-two places in the syntax."""
+    generator = np.random.default_rng(3)
+    names = [("topic", goal) for goal in ("neutral", *GOALS[:9])] + [
+        ("syntax", f"place_{i}_of_phrase") for i in range(22)
+    ]
+    rows = []
+    for kind, feature in names:
+        f1 = float(generator.beta(5, 2))
+        rows.append(
+            {
+                "kind": kind,
+                "feature": feature,
+                "latent": int(generator.integers(512)),
+                "cosine": float(np.clip(f1 + generator.normal(0, 0.1), 0, 1)),
+                "precision": f1,
+                "recall": f1,
+                "f1": f1,
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def model_training() -> pl.DataFrame:
+    """A loss that falls towards its bound."""
+    steps = np.arange(0, 900, 10)
+    return pl.DataFrame(
+        {
+            "step": steps,
+            "tokens": steps * 2048,
+            "loss": 1.9 + 4.6 * np.exp(-steps / 120),
+            "entropy": [1.84] * len(steps),
+        }
+    )
+
+
+def sae_training(names: Sequence[str] = ("topk",)) -> pl.DataFrame:
+    """Explained variance that rises."""
+    steps = np.arange(0, 732, 6)
+    parts = [
+        pl.DataFrame(
+            {
+                "step": steps,
+                "tokens": steps * 2048,
+                "loss": np.exp(-steps / 90),
+                "l0": 8.0 + 20 * np.exp(-steps / (60 + 30 * i)),
+                "explained_variance": 0.95 - 0.9 * np.exp(-steps / (90 + 40 * i)),
+                "sae": [name] * len(steps),
+            }
+        )
+        for i, name in enumerate(names)
+    ]
+    return pl.concat(parts)
+
+
+def effects() -> pl.DataFrame:
+    """Scales of the vectors and how their search ended."""
+    generator = np.random.default_rng(4)
+    scale = np.clip(generator.gamma(9, 1.2, 512), 0, 29.2)
+    return pl.DataFrame({"scale": scale, "status": ["maximum" if value > 17 else "reached" for value in scale]})
