@@ -55,12 +55,11 @@ def _tokens(lm: LanguageModel, completion: Completion) -> tuple[list[int], int]:
 def _mean_losses(lm: LanguageModel, rows: Sequence[tuple[list[int], int]]) -> list[float]:
     import torch
 
-    from saeflow.models.running import token_losses
+    from saeflow.models.running import logits, token_losses
 
     width = max(len(tokens) for tokens, _ in rows)
     # Padding stands on the right, where a causal model's earlier positions do not see it.
     padded = torch.tensor([tokens + [lm.bos_id] * (width - len(tokens)) for tokens, _ in rows], device=lm.device)
-    with torch.no_grad():
-        losses = token_losses(lm.model(input_ids=padded, use_cache=False).logits, padded).double().cpu()
+    losses = token_losses(logits(lm, padded), padded).double().cpu()
     # losses[:, i] is the loss of token i + 1
     return [float(losses[row, first - 1 : len(tokens) - 1].mean()) for row, (tokens, first) in enumerate(rows)]

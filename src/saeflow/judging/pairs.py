@@ -26,6 +26,8 @@ class PairedScores:
 
     groups: pl.DataFrame
     """Columns goal, method, scale_index, scale; one row per group."""
+    samples: pl.DataFrame
+    """Columns prompt, sample; one row per sample."""
     behaviour: Float[np.ndarray, "groups samples"]
     coherence: Float[np.ndarray, "groups samples"]
     present: Bool[np.ndarray, "groups samples"]
@@ -83,6 +85,7 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
     complete = rows.select(pl.all_horizontal(pl.col(CRITERIA).is_not_null()))["behaviour"].to_numpy()
     return PairedScores(
         groups=groups.select("goal", "method", "scale_index", "scale"),
+        samples=samples.select("prompt", "sample"),
         behaviour=_scattered(rows["behaviour"].to_numpy(), complete, index, shape),
         coherence=_scattered(rows["coherence"].to_numpy(), complete, index, shape),
         present=_scattered(np.ones(len(rows)), np.ones(len(rows), dtype=bool), index, shape) == 1,

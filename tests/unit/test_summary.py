@@ -1,0 +1,341 @@
+"""The tables of scores: pairing, halves, intervals, tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from scipy import stats
+
+from saeflow.config.sections import Summary
+from saeflow.errors import SaeflowError
+from saeflow.judging.comparisons import AVERAGE, COMPARISONS_SCHEMA
+from saeflow.judging.io import read_scores, read_table, write_scores, write_table
+from saeflow.judging.pairs import pair_scores
+from saeflow.judging.resampling import bootstrap_weights, contrast, interval, means, p_value
+from saeflow.judging.scores import SCORES_SCHEMA
+from saeflow.judging.summary import BEST_SCHEMA, SUMMARY_SCHEMA, Summaries, summarise
+
+Draw = Callable[[np.random.Generator, int, int], float]
+SETTINGS = Summary(bootstrap=200)
+
+
+def study(
+    goals: int = 2,
+    methods: int = 2,
+    scales: int = 3,
+    samples: int = 16,
+    prompts: tuple[str, ...] = ("I think",),
+    lost: float = 0.0,
+    draw: Draw = lambda rng, _method, _scale: float(rng.random()),
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Completions and their scores, of which a share is lost at random in each criterion."""
+    rng = np.random.default_rng(0)
+    completions, scores = [], []
+    for goal in range(goals):
+        for method in range(methods):
+            for scale in range(scales):
+                for prompt in prompts:
+                    for sample in range(samples):
+                        name = f"{goal}/{method}/{scale}/{prompt}/{sample}"
+                        completions.append((f"goal{goal}", f"method{method}", scale * 0.5, scale, prompt, sample, name))
+                        for criterion in ("behaviour", "coherence"):
+                            score, gone = draw(rng, method, scale), rng.random() < lost
+                            scores.append((name, criterion, None if gone else score, "timeout" if gone else None))
+    return (
+        pl.DataFrame(
+            completions,
+            schema=["goal", "method", "scale", "scale_index", "prompt", "sample", "completion_id"],
+            orient="row",
+        ),
+        pl.DataFrame(
+            scores,
+            schema={name: SCORES_SCHEMA[name] for name in ("completion_id", "criterion", "score", "reason")},
+            orient="row",
+        ),
+    )
+
+
+def row(table: pl.DataFrame, **where: str | int) -> dict[str, object]:
+    return table.row(by_predicate=pl.all_horizontal(pl.col(key) == value for key, value in where.items()), named=True)
+
+
+def test_pairs_stay_together_when_scores_are_missing() -> None:
+    completions, scores = study(lost=0.1, prompts=("I think", "Last night"))
+    summary = summarise(completions, scores, SETTINGS, 0).summary
+    by_id = {(name, criterion): score for name, criterion, score, _ in scores.iter_rows()}
+    for found in summary.filter(pl.col("split") == "all").iter_rows(named=True):
+        pairs = [
+            (by_id[c["completion_id"], "behaviour"], by_id[c["completion_id"], "coherence"])
+            for c in completions.iter_rows(named=True)
+            if (c["goal"], c["method"], c["scale_index"]) == (found["goal"], found["method"], found["scale_index"])
+        ]
+        both = [pair for pair in pairs if None not in pair]
+        assert found["n"] == len(both)
+        assert found["missing"] == len(pairs) - len(both)
+        assert found["behaviour"] == pytest.approx(np.mean([pair[0] for pair in both]))
+        assert found["coherence"] == pytest.approx(np.mean([pair[1] for pair in both]))
+        assert found["product"] == pytest.approx(
+            np.mean([pair[0] for pair in both]) * np.mean([pair[1] for pair in both])
+        )
+        lost = {kind: sum(pair[i] is None for pair in pairs) for i, kind in enumerate(("behaviour", "coherence"))}
+        for criterion, count in lost.items():
+            assert (f"{criterion}: timeout ({count})" in found["reasons"]) == (count > 0)
+
+
+def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
+    completions, scores = study(samples=15)
+    summary = summarise(completions, scores, Summary(bootstrap=100, selection=0.4), 0).summary
+    counts = summary.pivot("split", index=["goal", "method", "scale"], values="n")
+    assert set(counts["all"]) == {15}
+    assert set(counts["selection"]) == {6}
+    assert set(counts["report"]) == {9}
+    of_one = completions.filter(pl.col("goal") == "goal1"), scores.filter(pl.col("completion_id").str.starts_with("1/"))
+    alone = summarise(*of_one, Summary(bootstrap=100, selection=0.4), 0)
+    assert_frame_equal(alone.summary, summary.filter(pl.col("goal") == "goal1"))
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    completions, scores = study(lost=0.1)
+    first = summarise(completions, scores, SETTINGS, 0)
+    shuffled = completions.sample(fraction=1, shuffle=True, seed=1)
+    second = summarise(shuffled, scores.sample(fraction=1, shuffle=True, seed=2), SETTINGS, 0)
+    keys = ["goal", "method", "scale_index"]
+    assert_frame_equal(first.summary.sort(*keys, "split"), second.summary.sort(*keys, "split"))
+    assert_frame_equal(first.best.sort(*keys), second.best.sort(*keys))
+
+
+def test_the_chosen_scale_never_sees_the_report_half() -> None:
+    completions, scores = study(goals=3, methods=3, scales=6, samples=20)
+    before = summarise(completions, scores, SETTINGS, 0)
+    for trial in range(5):
+        changed = _with_report_scores_redrawn(completions, scores, trial)
+        after = summarise(completions, changed, SETTINGS, 0)
+        columns = ["goal", "method", "scale_index", "selection_product"]
+        assert_frame_equal(before.best.select(columns), after.best.select(columns))
+        assert not before.best["product"].equals(after.best["product"])
+
+
+def _with_report_scores_redrawn(completions: pl.DataFrame, scores: pl.DataFrame, seed: int) -> pl.DataFrame:
+    paired = pair_scores(completions, scores, 0.5, 0)
+    report = paired.samples[paired.columns("report")]
+    ids = completions.join(report, on=["prompt", "sample"], how="semi")["completion_id"]
+    drawn = pl.Series(np.random.default_rng(seed).random(len(scores)))
+    redrawn = pl.when(pl.col("completion_id").is_in(ids.to_list())).then(drawn).otherwise(pl.col("score"))
+    return scores.with_columns(redrawn.alias("score"))
+
+
+def test_the_in_sample_maximum_is_optimistic_on_noise_and_the_report_half_is_not() -> None:
+    completions, scores = study(goals=40, methods=1, scales=10, samples=16)
+    best = summarise(completions, scores, Summary(bootstrap=100), 0).best.filter(pl.col("goal") != AVERAGE)
+    truth = 0.25  # the product of two means of uniform scores, at every scale
+    assert best["in_sample_product"].mean() > truth + 0.05
+    assert best["in_sample_product"].mean() > best["product"].mean()
+    assert best["selection_product"].mean() > truth + 0.05
+    error = best["product"].std() / np.sqrt(len(best))
+    assert abs(best["product"].mean() - truth) < 3 * error
+
+
+def test_the_interval_equals_scipys_percentile_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    behaviour, coherence = rng.random((1, 50)), rng.random((1, 50)) ** 2
+    weights = bootstrap_weights(50, 20_000, np.random.default_rng(1))
+    low, high = interval(means(behaviour, coherence, weights).product, 0.9)
+    theirs = stats.bootstrap(
+        (behaviour[0], coherence[0]),
+        lambda b, c, axis: b.mean(axis=axis) * c.mean(axis=axis),
+        paired=True, vectorized=True, n_resamples=20_000, confidence_level=0.9, method="percentile",
+        random_state=np.random.default_rng(2),
+    )  # fmt: skip
+    assert low[0] == pytest.approx(theirs.confidence_interval.low, abs=3e-3)
+    assert high[0] == pytest.approx(theirs.confidence_interval.high, abs=3e-3)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    groups, n = 1500, 100
+    rng = np.random.default_rng(3)
+    behaviour = (rng.random((groups, n)) < 0.3).astype(float)
+    coherence = np.ones((groups, n))
+    weights = bootstrap_weights(n, 1000, np.random.default_rng(4))
+    low, high = interval(means(behaviour, coherence, weights).product, 0.9)
+    # Percentile intervals of a Bernoulli mean cover a little less than promised at this n.
+    assert 0.86 < np.mean((low <= 0.3) & (high >= 0.3)) < 0.93
+
+
+def test_resamples_without_a_complete_pair_are_left_out() -> None:
+    behaviour = np.full((1, 6), np.nan)
+    behaviour[0, :2] = [0.2, 0.6]
+    weights = bootstrap_weights(6, 5000, np.random.default_rng(0))
+    draws = means(behaviour, np.where(np.isnan(behaviour), np.nan, 1.0), weights).behaviour
+    assert np.isnan(draws).any()
+    low, high = interval(draws, 0.95)
+    assert (low[0], high[0]) == (0.2, 0.6)
+
+
+def test_p_values_are_uniform_under_the_null_and_tiny_under_an_effect() -> None:
+    rng = np.random.default_rng(5)
+    pairs, n = 400, 40
+    shared = rng.random((pairs, n))  # what the two completions of a sample have in common
+
+    def noisy(shift: float) -> tuple[np.ndarray, np.ndarray]:
+        behaviour = shared * 0.5 + rng.random((pairs, n)) * 0.3 + shift
+        return behaviour, rng.random((pairs, n))
+
+    weights = bootstrap_weights(n, 100, np.random.default_rng(6))
+
+    def p_values(shift: float) -> np.ndarray:
+        found = contrast(noisy(shift), noisy(0.0), weights, np.random.default_rng(7), permutations=1999)
+        return p_value(found.first - found.second, found.null)
+
+    assert stats.kstest(p_values(0.0), "uniform").pvalue > 0.05
+    assert np.quantile(p_values(0.5), 0.95) < 0.002
+
+
+def test_exchanging_labels_equals_a_loop_over_samples() -> None:
+    rng = np.random.default_rng(8)
+    first, second = (rng.random((2, 7)), rng.random((2, 7))), (rng.random((2, 7)), rng.random((2, 7)))
+    second[0][1, 3] = second[1][1, 3] = np.nan
+    found = contrast(first, second, bootstrap_weights(7, 10, rng), np.random.default_rng(9), permutations=50)
+    exchange = np.random.default_rng(9).integers(0, 2, size=(50, 7))
+    for pair in range(2):
+        kept = [sample for sample in range(7) if not np.isnan(second[0][pair, sample])]
+        assert found.n[pair] == len(kept)
+        for permutation in range(50):
+            sides: list[list[tuple[float, float]]] = [[], []]
+            for sample in kept:
+                one, other = ((group[0][pair, sample], group[1][pair, sample]) for group in (first, second))
+                swapped = exchange[permutation, sample]
+                sides[swapped].append(one)
+                sides[1 - swapped].append(other)
+            products = [np.prod(np.mean(side, axis=0)) for side in sides]
+            assert found.null[permutation, pair] == pytest.approx(products[0] - products[1])
+
+
+def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
+    def better(rng: np.random.Generator, method: int, scale: int) -> float:
+        return float(np.clip(rng.normal(0.3 + 0.4 * (method == 1 and scale == 2), 0.1), 0, 1))
+
+    completions, scores = study(goals=3, methods=3, samples=32, draw=better)
+    found = summarise(completions, scores, SETTINGS, 0)
+    assert set(found.best.filter((pl.col("method") == "method1") & (pl.col("goal") != AVERAGE))["scale_index"]) == {2}
+    average = row(found.comparisons, goal=AVERAGE, method="method0", other="method1")
+    of_goals = found.comparisons.filter(
+        (pl.col("goal") != AVERAGE) & (pl.col("method") == "method0") & (pl.col("other") == "method1")
+    )
+    assert len(of_goals) == 3
+    assert average["difference"] == pytest.approx(of_goals["difference"].mean())
+    assert average["difference_low"] < average["difference"] < average["difference_high"] < 0
+    assert average["p_value"] < 1e-3
+    assert row(found.comparisons, goal=AVERAGE, method="method0", other="method2")["p_value"] > 0.01
+    best = row(found.best, goal=AVERAGE, method="method1")
+    goals = found.best.filter((pl.col("goal") != AVERAGE) & (pl.col("method") == "method1"))
+    for column in ("product", "behaviour", "in_sample_product", "unsteered_product", "selection_product"):
+        assert best[column] == pytest.approx(goals[column].mean())
+    assert best["product_low"] < best["product"] < best["product_high"]
+    assert best["product_high"] - best["product_low"] < (goals["product_high"] - goals["product_low"]).mean()
+
+
+def test_the_best_rows_are_rows_of_the_summary() -> None:
+    found = summarise(*study(scales=5, lost=0.1), SETTINGS, 0)
+    for best in found.best.filter(pl.col("goal") != AVERAGE).iter_rows(named=True):
+        where = {"goal": best["goal"], "method": best["method"]}
+        report = row(found.summary, **where, scale_index=best["scale_index"], split="report")
+        assert report["selected"]
+        assert all(
+            best[column] == report[column] for column in ("scale", "product", "product_low", "behaviour_high", "n")
+        )
+        of_all = found.summary.filter((pl.col("goal") == best["goal"]) & (pl.col("method") == best["method"]))
+        assert best["in_sample_product"] == of_all.filter(pl.col("split") == "all")["product"].max()
+        assert best["selection_product"] == of_all.filter(pl.col("split") == "selection")["product"].max()
+        assert best["unsteered_product"] == row(found.summary, **where, scale_index=0, split="report")["product"]
+
+
+def test_a_group_without_a_pair_has_null_values_and_is_never_chosen() -> None:
+    completions, scores = study(goals=2, methods=2, scales=3)
+    gone = pl.col("completion_id").str.starts_with("0/1/") | pl.col("completion_id").str.starts_with("1/1/2/")
+    scores = scores.with_columns(
+        score=pl.when(gone & (pl.col("criterion") == "coherence")).then(None).otherwise(pl.col("score")),
+        reason=pl.when(gone & (pl.col("criterion") == "coherence")).then(pl.lit("refused")).otherwise(pl.col("reason")),
+    )
+    found = summarise(completions, scores, SETTINGS, 0)
+    empty = row(found.summary, goal="goal0", method="method1", scale_index=1, split="all")
+    assert (empty["n"], empty["missing"], empty["product"], empty["product_low"]) == (0, 16, None, None)
+    assert empty["reasons"] == "coherence: refused (16)"
+    best = row(found.best, goal="goal0", method="method1")
+    assert (best["scale"], best["product"], best["in_sample_product"], best["unsteered_product"]) == (None,) * 4
+    assert row(found.best, goal="goal1", method="method1")["scale_index"] != 2
+    assert row(found.best, goal=AVERAGE, method="method1")["product"] is None
+    assert row(found.best, goal=AVERAGE, method="method0")["product"] is not None
+    comparison = row(found.comparisons, goal="goal0", method="method0", other="method1")
+    assert (comparison["n"], comparison["difference"], comparison["p_value"]) == (0, None, None)
+    assert row(found.comparisons, goal=AVERAGE, method="method0", other="method1")["difference"] is None
+
+
+def test_completions_without_any_score_are_missing_with_a_reason() -> None:
+    completions, scores = study(goals=1, methods=1, scales=2)
+    found = summarise(completions, scores.filter(~pl.col("completion_id").str.starts_with("0/0/1/")), SETTINGS, 0)
+    unjudged = row(found.summary, goal="goal0", method="method0", scale_index=1, split="all")
+    assert unjudged["reasons"] == "behaviour: not judged (16); coherence: not judged (16)"
+    nothing = summarise(completions, scores.clear(), SETTINGS, 0)
+    assert nothing.best["product"].is_null().all()
+
+
+def test_one_method_makes_no_comparison_and_one_sample_no_interval() -> None:
+    found = summarise(*study(goals=1, methods=1, samples=1), SETTINGS, 0)
+    assert found.comparisons.is_empty()
+    one = row(found.summary, goal="goal0", method="method0", scale_index=0, split="all")
+    assert one["product"] is not None
+    assert one["product_low"] is None
+    assert row(found.best, goal="goal0", method="method0")["product"] is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda c, s: (pl.concat([c, c[:1]]), s), "same completion_id"),
+        (lambda c, s: (pl.concat([c, c[:1].with_columns(completion_id=pl.lit("x"))]), s), "twice"),
+        (lambda c, s: (c, pl.concat([s, s[:1]])), "two scores"),
+        (lambda c, s: (c[1:], s), "other completions"),
+        (lambda c, s: (c.with_columns(goal=pl.lit("average")), s), "'average'"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(spoil: Callable[..., tuple[pl.DataFrame, pl.DataFrame]], says: str) -> None:
+    with pytest.raises(SaeflowError, match=says):
+        summarise(*spoil(*study(goals=1)), SETTINGS, 0)
+
+
+def test_tables_survive_the_disk(tmp_path: Path) -> None:
+    folder = tmp_path
+    completions, scores = study(lost=0.1)
+    full = scores.with_columns(judge=pl.lit("planted"), attempt=pl.lit(1), cached=pl.lit(False))
+    write_scores(folder / "scores.parquet", full)
+    assert_frame_equal(read_scores(folder / "scores.parquet"), full, check_dtypes=False)
+    found = summarise(completions, scores, SETTINGS, 0)
+    for name, table, schema in zip(
+        Summaries._fields, found, (SUMMARY_SCHEMA, BEST_SCHEMA, COMPARISONS_SCHEMA), strict=True
+    ):
+        assert dict(table.schema) == schema
+        write_table(folder / f"{name}.parquet", table, schema)
+        assert_frame_equal(read_table(folder / f"{name}.parquet", schema), table)
+        assert_frame_equal(pl.read_csv(folder / f"{name}.csv", schema=schema), table)
+    with pytest.raises(SaeflowError, match="other columns"):
+        read_scores(folder / "best.parquet")
+    (folder / "scores.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(SaeflowError, match="not a Parquet table"):
+        read_scores(folder / "scores.parquet")
+    with pytest.raises(SaeflowError, match="no such file"):
+        read_scores(folder / "absent.parquet")
+
+
+def test_a_study_of_the_papers_size_takes_seconds() -> None:
+    completions, scores = study(goals=9, methods=6, scales=8, samples=64)
+    start = time.perf_counter()
+    found = summarise(completions, scores, Summary(bootstrap=1000), 0)
+    assert time.perf_counter() - start < 20
+    assert len(found.summary) == 9 * 6 * 8 * 3
+    assert len(found.comparisons) == (9 + 1) * 15
