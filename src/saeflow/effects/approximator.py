@@ -1,0 +1,284 @@
+"""The linear map from a unit steering vector to its effects, ``effects ≈ vector @ M + b`` (arXiv 2411.02193)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saeflow.effects.fit_metrics import Predictions, TestRows, score
+from saeflow.errors import SaeflowError
+from saeflow.seeds import numpy_generator, torch_generator
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Approximator
+
+CHUNK = 1024  # rows of effects in memory at once
+CONTROL_LATENTS = 1024  # the shuffled control is fitted on this many latents
+ADAM_LEARNING_RATE, ADAM_BATCH = 2e-4, 64  # published
+
+
+class EffectRows(Protocol):
+    """Effects ``[n, d_sae]``: a tensor, an array, or a dataset of an open file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+class Approximation(NamedTuple):
+    """The fitted map, and what follows from it."""
+
+    M: Float[Tensor, "d_model d_sae"]
+    b: Float[Tensor, " d_sae"]
+    rotation: Float[Tensor, "d_model d_model"]
+    """Orthogonal; turns decoder rows into columns of ``M``: ``unit(W_dec[i]) @ rotation ≈ unit(M[:, i])``."""
+    correction: Float[Tensor, " d_model"]
+    """``unit(M b)``: the direction of the bias."""
+
+
+class Fit(NamedTuple):
+    """An approximation, and how well it does on rows it has not seen."""
+
+    approximation: Approximation
+    metrics: dict[str, Any]
+    predictions: pl.DataFrame
+    """Held-out rows: ``row, latent, predicted, measured, kind``."""
+
+
+class Split(NamedTuple):
+    """Which rows are for what, as masks over all rows."""
+
+    train: NDArray[np.bool_]
+    validation: NDArray[np.bool_]
+    test: NDArray[np.bool_]
+
+
+class Moments(NamedTuple):
+    """Sums over rows that a least-squares fit needs; float64. Moments of disjoint rows add up."""
+
+    rows: int
+    x: Float[Tensor, " d_model"]
+    y: Float[Tensor, " n_latents"]
+    xx: Float[Tensor, "d_model d_model"]
+    xy: Float[Tensor, "d_model n_latents"]
+
+    def plus(self, other: Moments) -> Moments:
+        return Moments(
+            self.rows + other.rows, self.x + other.x, self.y + other.y, self.xx + other.xx, self.xy + other.xy
+        )
+
+    def centred(self) -> tuple[Tensor, Tensor]:
+        """The covariance sums of the vectors with themselves and with the effects."""
+        return self.xx - torch.outer(self.x, self.x) / self.rows, self.xy - torch.outer(self.x, self.y) / self.rows
+
+
+def fit(
+    vectors: Float[Tensor, "n d_model"],
+    effects: EffectRows,
+    settings: Approximator,
+    W_dec: Float[Tensor, "d_sae d_model"],
+    seed: int,
+    usable: NDArray[np.bool_] | None = None,
+) -> Fit:
+    """Fit the map, and measure it on held-out rows.
+
+    Effects are read in chunks, so they need not fit in memory (`adam` alone holds them all).
+
+    Args:
+        vectors: unit norm.
+        effects: measured, row by row.
+        settings: method and share of the rows that validates; as many again are held out.
+        W_dec: decoder of the SAE whose latents the effects are.
+        seed: of the study.
+        usable: rows to use; None is all. Vectors whose scale is 0 have no effects to learn from.
+
+    Raises:
+        SaeflowError: the shapes do not agree, or there are too few rows.
+    """
+    vectors = vectors.to(W_dec.device, torch.float32)
+    rows = np.arange(len(vectors)) if usable is None else np.flatnonzero(usable)
+    _check(vectors, effects, W_dec, len(rows))
+    split = split_rows(rows, len(vectors), settings.validation, seed)
+    method = {"ridge": _ridge, "adam": _adam}[settings.method]
+    M, b, chosen = method(vectors, effects, settings, split, seed)
+    test = TestRows(np.flatnonzero(split.test), lambda: _chunks(vectors, effects, split.test))
+    metrics, predictions = score(Predictions(M, b), test, numpy_generator(seed, "approximator", "sample"))
+    counts = {"train": int(split.train.sum()), "validation": int(split.validation.sum()), "test": int(split.test.sum())}
+    metrics |= {"method": settings.method, "rows": counts, **chosen}
+    metrics["r2_shuffled"] = _shuffled_control(vectors, effects, split, settings, chosen.get("penalty"), seed)
+    correction = unit(M @ b)
+    return Fit(Approximation(M, b, procrustes(M, W_dec), correction), metrics, predictions)
+
+
+def split_rows(rows: NDArray[np.int64], n: int, validation: float, seed: int) -> Split:
+    """Draw validation and test rows at random, ``validation`` of the rows each; the others train."""
+    order = numpy_generator(seed, "approximator", "split").permutation(rows)
+    held = max(1, round(validation * len(rows)))
+    masks = []
+    for part in (order[2 * held :], order[:held], order[held : 2 * held]):
+        mask = np.zeros(n, dtype=np.bool_)
+        mask[part] = True
+        masks.append(mask)
+    return Split(*masks)
+
+
+def procrustes(
+    M: Float[Tensor, "d_model d_sae"], W_dec: Float[Tensor, "d_sae d_model"]
+) -> Float[Tensor, "d_model d_model"]:
+    """The orthogonal matrix that best turns unit decoder rows into unit columns of ``M`` (Schönemann 1966).
+
+    Returns:
+        ``rotation`` with ``unit(W_dec[i]) @ rotation ≈ unit(M[:, i])``.
+    """
+    decoder = torch.nn.functional.normalize(W_dec.double(), dim=1)
+    columns = torch.nn.functional.normalize(M.double(), dim=0)
+    U, _, Vh = torch.linalg.svd(decoder.T @ columns.T)
+    return (U @ Vh).float()
+
+
+def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+    """A vector at norm 1; zero stays zero."""
+    return torch.nn.functional.normalize(vector.double(), dim=0).float()
+
+
+def _check(vectors: Tensor, effects: EffectRows, W_dec: Tensor, usable: int) -> None:
+    if len(effects.shape) != 2 or effects.shape[0] != len(vectors):
+        raise SaeflowError(
+            f"approximator: {len(vectors)} vectors and effects of shape {tuple(effects.shape)} do not belong together; "
+            "merge the effects anew"
+        )
+    if W_dec.shape != (effects.shape[1], vectors.shape[1]):
+        raise SaeflowError(
+            f"approximator: the SAE has {W_dec.shape[0]} latents of width {W_dec.shape[1]}, the effects have "
+            f"{effects.shape[1]} latents and the vectors width {vectors.shape[1]}; take the SAE they were measured with"
+        )
+    if usable < 10:
+        raise SaeflowError(f"approximator: {usable} vectors with effects are too few to fit; raise effects.count")
+
+
+def _chunks(vectors: Tensor, effects: EffectRows, mask: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Vectors and effects of the rows of a mask, in order, some at a time."""
+    for start in range(0, len(vectors), CHUNK):
+        chosen = torch.from_numpy(np.flatnonzero(mask[start : start + CHUNK])).to(vectors.device)
+        if len(chosen):
+            y = torch.as_tensor(effects[start : start + CHUNK]).to(vectors.device, torch.float32)
+            yield vectors[start : start + CHUNK][chosen], y[chosen]
+
+
+def moments(chunks: Iterator[tuple[Tensor, Tensor]], d_model: int, n_latents: int, device: torch.device) -> Moments:
+    """Sum over chunks; each product is float32, each sum float64."""
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float64, device=device)
+
+    count, x_sum, y_sum = 0, zeros(d_model), zeros(n_latents)
+    xx, xy = zeros(d_model, d_model), zeros(d_model, n_latents)
+    for x, y in chunks:
+        count += len(x)
+        x_sum += x.sum(0, dtype=torch.float64)
+        y_sum += y.sum(0, dtype=torch.float64)
+        xx += x.double().T @ x.double()
+        xy += x.T @ y
+    return Moments(count, x_sum, y_sum, xx, xy)
+
+
+def solve_ridge(sums: Moments, penalty: float) -> tuple[Tensor, Tensor]:
+    """The closed form with an intercept that is not penalised.
+
+    Args:
+        sums: of the training rows.
+        penalty: a multiple of the mean eigenvalue of the vectors' covariance.
+
+    Returns:
+        ``M [d_model, n_latents]`` and ``b [n_latents]``, float32.
+    """
+    xx, xy = sums.centred()
+    ridge = penalty * xx.diagonal().mean()
+    M = torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype, device=xx.device), xy)
+    b = (sums.y - sums.x @ M) / sums.rows
+    return M.float(), b.float()
+
+
+def _ridge(
+    vectors: Tensor, effects: EffectRows, settings: Approximator, split: Split, _seed: int
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Choose the penalty on the validation rows, then fit on those and the training rows."""
+    shape = (vectors.shape[1], effects.shape[1], vectors.device)
+    train = moments(_chunks(vectors, effects, split.train), *shape)
+    losses = _validation_losses(train, _chunks(vectors, effects, split.validation), settings.penalties)
+    penalty = settings.penalties[int(np.argmin(losses))]
+    both = train.plus(moments(_chunks(vectors, effects, split.validation), *shape))
+    M, b = solve_ridge(both, penalty)
+    return M, b, {"penalty": penalty, "validation_mse": dict(zip(map(str, settings.penalties), losses, strict=True))}
+
+
+def _validation_losses(
+    train: Moments, validation: Iterator[tuple[Tensor, Tensor]], penalties: list[float]
+) -> list[float]:
+    """Mean squared error per penalty; one eigendecomposition serves all of them."""
+    xx, xy = train.centred()
+    eigenvalues, Q = torch.linalg.eigh(xx)
+    projected, ridge = (Q.T @ xy).float(), xx.diagonal().mean()
+    x_mean, y_mean = train.x / train.rows, (train.y / train.rows).float()
+    errors, count = np.zeros(len(penalties)), 0
+    for x, y in validation:
+        z = (x.double() - x_mean) @ Q
+        y = y - y_mean
+        count += y.numel()
+        for index, penalty in enumerate(penalties):
+            shrunk = (z / (eigenvalues.clamp_min(0) + penalty * ridge)).float()
+            errors[index] += (y - shrunk @ projected).square_().sum(dtype=torch.float64).item()
+    return (errors / count).tolist()
+
+
+def _adam(
+    vectors: Tensor, effects: EffectRows, settings: Approximator, split: Split, seed: int
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """The published recipe: Adam on the mean squared error, cosine schedule per epoch, no early stop."""
+    x, y = (torch.cat(parts) for parts in zip(*_chunks(vectors, effects, split.train), strict=True))
+    generator = torch_generator(seed, "approximator", "adam")
+    M = torch.empty((x.shape[1], y.shape[1]))
+    torch.nn.init.kaiming_uniform_(M, generator=generator)
+    M, b = M.to(x.device).requires_grad_(), torch.zeros(y.shape[1], device=x.device, requires_grad=True)
+    optimizer = torch.optim.Adam([M, b], lr=ADAM_LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs)
+    for _ in range(settings.epochs):
+        for rows in torch.split(torch.randperm(len(x), generator=generator).to(x.device), ADAM_BATCH):
+            loss = torch.nn.functional.mse_loss(x[rows] @ M + b, y[rows])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+        schedule.step()
+    return M.detach(), b.detach(), {"epochs": settings.epochs}
+
+
+def _shuffled_control(
+    vectors: Tensor, effects: EffectRows, split: Split, settings: Approximator, penalty: float | None, seed: int
+) -> float | None:
+    """R² on the test rows of a ridge fit to effects that were dealt out to the wrong vectors; near 0 or below.
+
+    It is fitted on a random sample of latents, which is enough to tell.
+    """
+    generator = numpy_generator(seed, "approximator", "shuffled")
+    d_sae = effects.shape[1]
+    latents = np.sort(generator.choice(d_sae, size=min(CONTROL_LATENTS, d_sae), replace=False))
+    columns = torch.from_numpy(latents).to(vectors.device)
+
+    def some(mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        parts = [(x, y[:, columns]) for x, y in _chunks(vectors, effects, mask)]
+        return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+
+    x, y = some(split.train)
+    wrong = torch.from_numpy(generator.permutation(len(y))).to(y.device)
+    sums = moments(iter([(x, y[wrong])]), x.shape[1], len(latents), x.device)
+    M, b = solve_ridge(sums, settings.penalties[-1] if penalty is None else penalty)
+    x, y = some(split.test)
+    spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
+    return 1 - (y - x @ M - b).square().sum(dtype=torch.float64).item() / spread if spread else None

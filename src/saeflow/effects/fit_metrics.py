@@ -1,0 +1,113 @@
+"""How well predicted effects match measured ones, on rows that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+TOP_K = 10
+SAMPLED_POINTS = 20_000
+TOP_POINTS_PER_ROW = 3
+
+PREDICTIONS_SCHEMA = {
+    "row": pl.Int64,
+    "latent": pl.Int64,
+    "predicted": pl.Float32,
+    "measured": pl.Float32,
+    "kind": pl.String,
+}
+
+
+class Predictions(NamedTuple):
+    """The linear map."""
+
+    M: Float[Tensor, "d_model d_sae"]
+    b: Float[Tensor, " d_sae"]
+
+
+class TestRows(NamedTuple):
+    """The rows held out."""
+
+    rows: NDArray[np.int64]
+    """Their indices among all rows."""
+    chunks: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    """Their vectors and effects in the same order, some at a time."""
+
+
+def score(
+    predictions: Predictions, test: TestRows, generator: np.random.Generator
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Metrics over all held-out numbers, and a table of some of them.
+
+    Args:
+        predictions: the map.
+        test: the rows held out.
+        generator: draws the points of the table.
+
+    Returns:
+        ``r2`` over all numbers, ``r2_median`` over latents, ``cosine`` and ``top_k_overlap`` as means over rows; null
+        where undefined. The table holds a uniform sample (``kind`` is ``sample``) and every row's largest measured
+        effects (``top``).
+    """
+    d_sae = predictions.M.shape[1]
+    errors, total, squares = (torch.zeros(d_sae, dtype=torch.float64, device=predictions.M.device) for _ in range(3))
+    cosines, overlaps, tables, done = [], [], [], 0
+    k = min(TOP_K, d_sae)
+    for x, measured in test.chunks():
+        predicted = x @ predictions.M + predictions.b
+        errors += (measured - predicted).square().sum(0, dtype=torch.float64)
+        total += measured.sum(0, dtype=torch.float64)
+        squares += measured.double().square().sum(0)
+        cosines.append(torch.nn.functional.cosine_similarity(predicted, measured, dim=1))
+        overlaps.append(_overlap(predicted, measured, k))
+        rows = test.rows[done : done + len(x)]
+        tables += _points(predicted, measured, rows, SAMPLED_POINTS * len(x) // len(test.rows), generator)
+        done += len(x)
+    spread = squares - total.square() / done
+    # a latent that never moves has nothing to predict; rounding leaves its spread a little off zero
+    moves = spread > 1e-12 * squares.clamp_min(1e-30)
+    per_latent = 1 - errors[moves] / spread[moves]
+    metrics = {
+        "r2": float(1 - errors.sum() / spread.sum()) if moves.any() else None,
+        "r2_median": float(per_latent.median()) if moves.any() else None,
+        "cosine": float(torch.cat(cosines).mean()),
+        "top_k": k,
+        "top_k_overlap": float(torch.cat(overlaps).mean()),
+    }
+    return metrics, pl.concat(tables)
+
+
+def _overlap(predicted: Tensor, measured: Tensor, k: int) -> Float[Tensor, " rows"]:
+    """Share of the k latents with the largest measured effects that are among the k with the largest predicted ones."""
+    chosen = torch.zeros_like(predicted, dtype=torch.bool).scatter_(1, predicted.topk(k, 1).indices, True)
+    return chosen.gather(1, measured.topk(k, 1).indices).float().mean(1)
+
+
+def _points(
+    predicted: Tensor, measured: Tensor, rows: NDArray[np.int64], sampled: int, generator: np.random.Generator
+) -> list[pl.DataFrame]:
+    d_sae = predicted.shape[1]
+    sampled = min(sampled, predicted.numel())
+    flat = np.sort(generator.choice(predicted.numel(), size=sampled, replace=False))
+    top = measured.topk(min(TOP_POINTS_PER_ROW, d_sae), dim=1).indices.cpu().numpy()
+    top_flat = (np.arange(len(rows))[:, None] * d_sae + top).ravel()
+    return [
+        pl.DataFrame(
+            {
+                "row": rows[index // d_sae],
+                "latent": index % d_sae,
+                "predicted": predicted.flatten().cpu().numpy()[index],
+                "measured": measured.flatten().cpu().numpy()[index],
+                "kind": [kind] * len(index),
+            },
+            schema=PREDICTIONS_SCHEMA,
+        )
+        for kind, index in (("sample", flat), ("top", top_flat))
+    ]

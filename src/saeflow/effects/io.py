@@ -1,0 +1,288 @@
+"""Files of the stage: blocks of effects, the merged table, the baseline, the approximator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import h5py
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from saeflow.artifacts import atomic, write_json
+from saeflow.effects.approximator import Approximation, Fit
+from saeflow.effects.measure import Baseline, EffectBlock
+from saeflow.errors import SaeflowError
+from saeflow.steering.scale import STATUSES
+
+Metadata = dict[str, Any]
+ROW_DATASETS = ("scale", "status", "vector_id", "loss", "rollouts")
+
+
+def write_block(path: Path, block: EffectBlock, number: int, metadata: Metadata) -> None:
+    """Write one block.
+
+    Args:
+        path: of the file.
+        block: what was measured.
+        number: of the block, from 0.
+        metadata: settings, hook, seed, provenance; the same for all blocks of a study.
+    """
+    tensors = {
+        name: (value if isinstance(value, Tensor) else torch.from_numpy(value)).contiguous()
+        for name, value in block._asdict().items()
+    }
+    _save(path, tensors, {"block": number, **metadata})
+
+
+def read_block(path: Path) -> tuple[EffectBlock, Metadata]:
+    """Read one block and its metadata, ``block`` among them.
+
+    Raises:
+        SaeflowError: the file is absent, cut short, or no block.
+    """
+    tensors, metadata = _load(path, EffectBlock._fields, "block of effects")
+    arrays: dict[str, Any] = {name: tensors[name].numpy() for name in ROW_DATASETS}
+    return EffectBlock(vectors=tensors["vectors"], effects=tensors["effects"], **arrays), metadata
+
+
+def measure_in_parts(
+    path: Path,
+    ids: Sequence[int],
+    part_size: int,
+    measure: Callable[[Sequence[int]], EffectBlock],
+    metadata: Metadata,
+) -> EffectBlock:
+    """Measure a block part by part, each kept beside the block's file until the block is whole.
+
+    A job that is killed starts again after the last whole part; since no vector's effects depend on another's, the
+    block is the same to the bit.
+
+    Args:
+        path: of the block's file, which the caller writes; parts lie beside it as ``<name>.part-<first id>``.
+        ids: of the block's vectors.
+        part_size: vectors per part.
+        measure: effects of some of the ids.
+        metadata: of the block; a part with other metadata is measured again.
+    """
+    parts, files = [], []
+    for start in range(0, len(ids), part_size):
+        some = ids[start : start + part_size]
+        file = path.with_name(f"{path.name}.part-{some[0]}")
+        part = _kept_part(file, some, metadata)
+        if part is None:
+            part = measure(some)
+            write_block(file, part, start // part_size, metadata)
+        parts.append(part)
+        files.append(file)
+    block = _join(parts)
+    for file in files:
+        file.unlink()
+    return block
+
+
+def _kept_part(file: Path, ids: Sequence[int], metadata: Metadata) -> EffectBlock | None:
+    if not file.exists():
+        return None
+    try:
+        part, found = read_block(file)
+    except SaeflowError:  # whatever is wrong with it, measuring it again is the remedy
+        return None
+    same = {**found, "block": None} == {**json.loads(json.dumps(metadata)), "block": None}
+    return part if same and part.vector_id.tolist() == list(ids) else None
+
+
+def _join(parts: list[EffectBlock]) -> EffectBlock:
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ROW_DATASETS}
+    vectors, effects = (torch.cat([getattr(part, name) for part in parts]) for name in ("vectors", "effects"))
+    return EffectBlock(vectors=vectors, effects=effects, **arrays)
+
+
+def merge_blocks(
+    paths: Sequence[Path],
+    merged: Path,
+    dtype: Literal["float32", "float16"] = "float32",
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Merge blocks into ``effects.h5``, one in memory at a time.
+
+    Args:
+        paths: of all blocks, in any order.
+        merged: the file to write.
+        dtype: of the effects on disk.
+        progress: called with (blocks done, blocks).
+
+    Returns:
+        How many vectors there are.
+
+    Raises:
+        SaeflowError: a block is missing, twice there, broken, or from other settings.
+    """
+    headers = sorted((_header(path) for path in paths), key=lambda header: header.number)
+    _check_consecutive(headers)
+    rows, d_sae = sum(header.rows for header in headers), headers[0].d_sae
+    with atomic(merged) as temporary, h5py.File(temporary, "w") as file:
+        effects = file.create_dataset("effects", (rows, d_sae), dtype=dtype)
+        start = 0
+        for done, header in enumerate(headers):
+            block, _ = read_block(header.path)
+            stop = start + header.rows
+            effects[start:stop] = block.effects.numpy()
+            for name in ("vectors", *ROW_DATASETS):
+                values = np.asarray(getattr(block, name))
+                if name not in file:
+                    file.create_dataset(name, (rows, *values.shape[1:]), dtype=values.dtype)
+                file[name][start:stop] = values
+            start = stop
+            if progress:
+                progress(done + 1, len(headers))
+        file["status"].attrs["names"] = list(STATUSES)
+        file.attrs["metadata"] = json.dumps(headers[0].metadata, sort_keys=True)
+    return rows
+
+
+class _Header(NamedTuple):
+    """What a block's file says of itself."""
+
+    path: Path
+    number: int
+    rows: int
+    d_sae: int
+    first_id: int
+    last_id: int
+    metadata: Metadata
+
+
+def _header(path: Path) -> _Header:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads(file.metadata()["metadata"])
+            rows, d_sae = file.get_slice("effects").get_shape()
+            ids = file.get_tensor("vector_id")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _broken(path, "block of effects", error) from None
+    return _Header(path, metadata.pop("block"), rows, d_sae, int(ids[0]), int(ids[-1]), metadata)
+
+
+def _check_consecutive(headers: list[_Header]) -> None:
+    if not headers:
+        raise SaeflowError("effects: there are no blocks to merge; measure them first")
+    for expected, header in enumerate(headers):
+        if header.number > expected:
+            raise SaeflowError(f"effects: block {expected} is missing; measure it before merging")
+        if header.number < expected:
+            raise SaeflowError(f"{header.path}: is block {header.number} for the second time; name every block once")
+        if expected and header.first_id != headers[expected - 1].last_id + 1:
+            raise SaeflowError(
+                f"{header.path}: starts at vector {header.first_id} and the block before it ends at "
+                f"{headers[expected - 1].last_id}; measure both with one effects.block_size"
+            )
+        if header.d_sae != headers[0].d_sae or header.metadata != headers[0].metadata:
+            raise SaeflowError(
+                f"{header.path}: was measured with other settings than {headers[0].path}; delete it to measure it again"
+            )
+
+
+class EffectTable(NamedTuple):
+    """The merged file, open: small columns in memory, effects on disk."""
+
+    vectors: Float[Tensor, "n d_model"]
+    effects: Any
+    """An h5py dataset ``[n, d_sae]``; slices of it are arrays."""
+    scale: NDArray[np.float64]
+    status: NDArray[np.uint8]
+    vector_id: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    rollouts: NDArray[np.int64]
+    metadata: Metadata
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Vectors that were added at all."""
+        return self.scale > 0
+
+
+@contextmanager
+def open_effects(path: Path) -> Iterator[EffectTable]:
+    """Open ``effects.h5``.
+
+    Raises:
+        SaeflowError: the file is absent, broken, or holds something else.
+    """
+    try:
+        file = h5py.File(path, "r")
+        columns = {name: file[name][:] for name in ROW_DATASETS}
+        vectors = torch.from_numpy(file["vectors"][:])
+        table = EffectTable(vectors, file["effects"], **columns, metadata=json.loads(file.attrs["metadata"]))
+    except (OSError, KeyError) as error:
+        raise _broken(path, "table of effects", error) from None
+    with file:
+        yield table
+
+
+def save_baseline(path: Path, baseline: Baseline, metadata: Metadata) -> None:
+    """Write ``baseline.safetensors``."""
+    tensors = {"mean": baseline.mean, "standard_error": baseline.standard_error}
+    _save(path, tensors, {"rollouts": baseline.rollouts, "loss": baseline.loss, **metadata})
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Read ``baseline.safetensors``.
+
+    Raises:
+        SaeflowError: the file is absent, cut short, or something else.
+    """
+    tensors, metadata = _load(path, ("mean", "standard_error"), "baseline")
+    return Baseline(tensors["mean"], tensors["standard_error"], metadata["rollouts"], metadata["loss"])
+
+
+def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:
+    """Write ``approximator.safetensors``, ``metrics.json`` and ``predictions.parquet``."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in fit.approximation._asdict().items()}
+    _save(directory / "approximator.safetensors", tensors, metadata)
+    write_json(directory / "metrics.json", fit.metrics)
+    with atomic(directory / "predictions.parquet") as temporary:
+        fit.predictions.write_parquet(temporary)
+
+
+def load_approximation(directory: Path) -> Approximation:
+    """Read ``approximator.safetensors``.
+
+    Raises:
+        SaeflowError: the file is absent, cut short, or something else.
+    """
+    tensors, _ = _load(directory / "approximator.safetensors", Approximation._fields, "approximator")
+    return Approximation(**tensors)
+
+
+def load_predictions(directory: Path) -> pl.DataFrame:
+    """Read ``predictions.parquet``."""
+    return pl.read_parquet(directory / "predictions.parquet")
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: Metadata) -> None:
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"metadata": json.dumps(metadata, sort_keys=True)})
+
+
+def _load(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Tensor], Metadata]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["metadata"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _broken(path, what, error) from None
+
+
+def _broken(path: Path, what: str, error: Exception) -> SaeflowError:
+    if not Path(path).exists():
+        return SaeflowError(f"{path}: no such {what}; make it first")
+    return SaeflowError(f"{path}: is no whole {what} ({str(error).splitlines()[0]}); delete it and it is made again")

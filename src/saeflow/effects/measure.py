@@ -1,0 +1,233 @@
+"""What steering vectors do to the mean activation of every latent (arXiv 2411.02193, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saeflow.errors import SaeflowError
+from saeflow.steering.edits import check_vectors
+from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, prompt_groups, roll_out
+from saeflow.steering.scale import STATUSES, Evaluation, find_scales, loss_of, prepare_evaluation
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Effects
+    from saeflow.models.language_model import LanguageModel
+    from saeflow.saes.sae import SAE
+
+LATENTS_AT_ONCE = 1 << 24  # numbers; bounds the memory of the latents whatever the width of the SAE
+PURPOSE = "effects"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that is the same for all vectors of a study."""
+
+    lm: LanguageModel
+    sae: SAE
+    hook: str
+    settings: Effects
+    seed: int
+    mean_norm: float
+    """Of the activations at the hook."""
+    evaluation: Evaluation
+    groups: list[PromptGroup]
+    batch_rows: int = BATCH_ROWS
+
+    def plan(self, samples: int) -> Plan:
+        """How rollouts are drawn; baseline and vectors share their noise."""
+        settings = self.settings
+        return Plan(samples, settings.new_tokens, settings.sampling, self.seed, PURPOSE, self.batch_rows)
+
+
+class Baseline(NamedTuple):
+    """Mean activations of the unsteered model's own text."""
+
+    mean: Float[Tensor, " d_sae"]
+    """float64."""
+    standard_error: Float[Tensor, " d_sae"]
+    """Of the mean, over rollouts; float64."""
+    rollouts: int
+    loss: float
+    """Of the unsteered model on the evaluation text, in nats per token."""
+
+
+class EffectBlock(NamedTuple):
+    """Effects of some vectors; row by row."""
+
+    vectors: Float[Tensor, "n d_model"]
+    """Unit norm, float32."""
+    effects: Float[Tensor, "n d_sae"]
+    """Mean activation under steering minus the baseline's; float32."""
+    scale: NDArray[np.float64]
+    """What the vector was multiplied with; see `saeflow.steering.scale.Found`."""
+    status: NDArray[np.uint8]
+    """Index into `saeflow.steering.scale.STATUSES`."""
+    vector_id: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    """On the evaluation text at this scale."""
+    rollouts: NDArray[np.int64]
+    """Behind every row."""
+
+
+def prepare(
+    lm: LanguageModel,
+    sae: SAE,
+    hook: str,
+    settings: Effects,
+    evaluation_tokens: NDArray[np.int32],
+    mean_norm: float,
+    seed: int,
+    batch_rows: int = BATCH_ROWS,
+) -> Experiment:
+    """Check that the parts fit and run the evaluation text up to the hook.
+
+    Args:
+        lm: the model.
+        sae: whose latents are measured, trained at ``hook``.
+        hook: a ``hook_resid_post``.
+        settings: of the stage.
+        evaluation_tokens: ``[blocks, pos]`` of the split ``eval``.
+        mean_norm: of the activations at the hook.
+        seed: of the study.
+        batch_rows: most rows of a decode batch.
+
+    Raises:
+        SaeflowError: the SAE reads another width, the hook cannot be steered, or the evaluation text is too short.
+    """
+    if sae.d_model != lm.d_model:
+        raise SaeflowError(
+            f"effects: the SAE reads width {sae.d_model} and the model is {lm.d_model} wide; take its own SAE"
+        )
+    evaluation = prepare_evaluation(lm, hook, torch.from_numpy(evaluation_tokens).long(), settings.scale)
+    groups = prompt_groups(lm, settings.prompts)
+    return Experiment(lm, sae.to(str(lm.device)), hook, settings, seed, mean_norm, evaluation, groups, batch_rows)
+
+
+@torch.no_grad()
+def measure_baseline(experiment: Experiment, progress: Callable[[int, int], None] | None = None) -> Baseline:
+    """Mean activation of every latent over unsteered rollouts; one baseline serves the whole study."""
+    plan = experiment.plan(experiment.settings.baseline_samples)
+    unsteered = torch.zeros((1, experiment.lm.d_model)), torch.zeros(1)
+    total = torch.zeros(experiment.sae.d_sae, dtype=torch.float64, device=experiment.lm.device)
+    squares, count = torch.zeros_like(total), 0
+    for group in experiment.groups:
+        for rollouts in roll_out(
+            experiment.lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions
+        ):
+            assert rollouts.resid is not None
+            means = mean_latents(experiment.sae, rollouts.resid.flatten(0, 1))
+            total += means.sum(0)
+            squares += means.square().sum(0)
+            count += len(means)
+            if progress:
+                progress(count, plan.samples * len(experiment.settings.prompts))
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
+    return Baseline(mean.cpu(), (variance / count).sqrt().cpu(), count, experiment.evaluation.loss)
+
+
+@torch.no_grad()
+def measure_block(
+    experiment: Experiment,
+    vectors: Float[Tensor, "n d_model"],
+    vector_ids: Sequence[int],
+    baseline: Baseline,
+    progress: Callable[[int, int], None] | None = None,
+) -> EffectBlock:
+    """Find the scale of every vector, let it steer, and compare mean activations with the baseline's.
+
+    The result of a vector depends on its id and the experiment, not on the other vectors.
+
+    Args:
+        experiment: what all vectors share.
+        vectors: of any norm but zero; they are brought to unit norm.
+        vector_ids: consecutive numbers make best use of batches.
+        baseline: of the same experiment.
+        progress: called with (rollouts done, rollouts).
+
+    Raises:
+        SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
+    """
+    vectors = unit_vectors(vectors, experiment.lm.d_model)
+    found = find_scales(
+        loss_of(experiment.lm, experiment.evaluation, vectors),
+        len(vectors),
+        experiment.evaluation.loss,
+        experiment.settings.scale,
+        experiment.mean_norm,
+    )
+    scales = np.array([one.scale for one in found])
+    means = _steered_means(experiment, vectors, scales, vector_ids, progress)
+    rollouts = experiment.settings.samples * len(experiment.settings.prompts)
+    return EffectBlock(
+        vectors.cpu(),
+        (means - baseline.mean.to(means.device)).float().cpu(),
+        scales,
+        np.array([STATUSES.index(one.status) for one in found], dtype=np.uint8),
+        np.array(vector_ids, dtype=np.int64),
+        np.array([one.loss for one in found]),
+        np.full(len(vectors), rollouts, dtype=np.int64),
+    )
+
+
+def _steered_means(
+    experiment: Experiment,
+    vectors: Float[Tensor, "n d_model"],
+    scales: NDArray[np.float64],
+    vector_ids: Sequence[int],
+    progress: Callable[[int, int], None] | None,
+) -> Float[Tensor, "n d_sae"]:
+    """Mean activation over all rollouts of every vector, float64."""
+    plan = experiment.plan(experiment.settings.samples)
+    per_vector = plan.samples * len(experiment.settings.prompts)
+    sizes = torch.from_numpy(scales)
+    total = torch.zeros((len(vectors), experiment.sae.d_sae), dtype=torch.float64, device=experiment.lm.device)
+    done = 0
+    for group in experiment.groups:
+        for rollouts in roll_out(
+            experiment.lm, experiment.hook, group, vectors, sizes, vector_ids, plan, experiment.settings.positions
+        ):
+            assert rollouts.resid is not None
+            units, samples = rollouts.resid.shape[:2]
+            means = mean_latents(experiment.sae, rollouts.resid.flatten(0, 1))
+            total.index_add_(0, rollouts.vectors, means.view(units, samples, -1).sum(1))
+            done += units * samples
+            if progress:
+                progress(done, per_vector * len(vectors))
+    return total / per_vector
+
+
+def mean_latents(sae: SAE, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows d_sae"]:
+    """Mean activation of every latent over the positions of every row: latents float32, their mean float64."""
+    rows, length = resid.shape[:2]
+    at_once = max(1, LATENTS_AT_ONCE // (length * sae.d_sae))
+    means = torch.empty((rows, sae.d_sae), dtype=torch.float64, device=resid.device)
+    for start in range(0, rows, at_once):
+        latents = sae.encode(resid[start : start + at_once].float())
+        means[start : start + at_once] = latents.mean(1, dtype=torch.float64)
+    return means
+
+
+def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Tensor, "n d_model"]:
+    """Bring vectors to unit norm, float32.
+
+    Raises:
+        SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
+    """
+    check_vectors(vectors, d_model, "effects")
+    if not len(vectors):
+        raise SaeflowError("effects: the range of vectors is empty; check effects.count and the block number")
+    norms = vectors.double().norm(dim=1, keepdim=True)
+    if (norms == 0).any():
+        raise SaeflowError(
+            f"effects: vector {int((norms == 0).nonzero()[0, 0])} is zero and has no direction; leave it out"
+        )
+    return (vectors.double() / norms).float()

@@ -1,0 +1,126 @@
+"""Steered completions of one vector over a grid of scales."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saeflow.errors import SaeflowError
+from saeflow.steering.edits import check_vectors
+from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, Rollouts, prompt_groups, roll_out
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Steering
+    from saeflow.models.language_model import LanguageModel
+
+PURPOSE = "completions"
+
+COMPLETIONS_SCHEMA = {
+    "goal": pl.String,
+    "method": pl.String,
+    "scale": pl.Float64,
+    "scale_index": pl.Int64,
+    "prompt": pl.String,
+    "sample": pl.Int64,
+    "seed": pl.Int64,
+    "completion_id": pl.String,
+    "text": pl.String,
+}
+
+
+def absolute_scales(settings: Steering, mean_norm: float) -> list[float]:
+    """The grid in units of the residual stream.
+
+    Args:
+        settings: the grid and its unit.
+        mean_norm: of the activations at the hook.
+    """
+    return [scale * (mean_norm if settings.scale_unit == "norm" else 1.0) for scale in settings.scales]
+
+
+def complete(
+    lm: LanguageModel,
+    hook: str,
+    vector: Float[Tensor, " d_model"],
+    scales: Sequence[float],
+    settings: Steering,
+    seed: int,
+    goal: str,
+    method: str,
+    batch_rows: int = BATCH_ROWS,
+    progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
+    """Write ``settings.samples`` completions per scale and prompt, all scales in the same batches.
+
+    The noise of a completion is named by prompt and sample. So at scale 0 all goals and methods give the same texts,
+    and at other scales they differ by what the vector does.
+
+    Args:
+        lm: the model.
+        hook: where the vector is added, at all positions.
+        vector: unit norm.
+        scales: absolute, from `absolute_scales`.
+        settings: prompts, samples, new tokens, sampling.
+        seed: of the study.
+        goal: the vector is for.
+        method: the vector is by.
+        batch_rows: most rows of a decode batch.
+        progress: called with (completions done, completions).
+
+    Returns:
+        The columns of `COMPLETIONS_SCHEMA`. ``text`` is prompt and continuation as one string, without BOS and other
+        special tokens.
+
+    Raises:
+        SaeflowError: the vector is not finite or of the wrong width, or a scale is not a number ≥ 0.
+    """
+    check_vectors(vector[None], lm.d_model, f"goal {goal}, method {method}")
+    if not all(0 <= scale < float("inf") for scale in scales):
+        raise SaeflowError(f"goal {goal}, method {method}: scales {list(scales)} must be finite and not negative")
+    plan = Plan(settings.samples, settings.new_tokens, settings.sampling, seed, PURPOSE, batch_rows)
+    vectors = vector[None].expand(len(scales), -1)
+    sizes, numbers = torch.tensor(scales, dtype=torch.float64), range(len(scales))
+    rows: list[dict[str, Any]] = []
+    for group in prompt_groups(lm, settings.prompts):
+        for rollouts in roll_out(lm, hook, group, vectors, sizes, numbers, plan):
+            rows += _rows(lm, group, rollouts, scales)
+            if progress:
+                progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
+    for row in rows:
+        identity = (seed, goal, method, row["scale"], row["prompt"], row.pop("occurrence"), row["sample"])
+        row |= {"goal": goal, "method": method, "seed": seed, "completion_id": _identifier(identity)}
+    order = {text: place for place, text in reversed(list(enumerate(settings.prompts)))}
+    rows.sort(key=lambda row: (row["scale_index"], order[row["prompt"]], row["sample"]))
+    return pl.DataFrame(rows, schema=COMPLETIONS_SCHEMA)
+
+
+def _rows(lm: LanguageModel, group: PromptGroup, rollouts: Rollouts, scales: Sequence[float]) -> list[dict[str, Any]]:
+    rows = []
+    for unit, (scale_index, prompt) in enumerate(zip(rollouts.vectors.tolist(), rollouts.prompts, strict=True)):
+        start = group.tokens[prompt, 1:].tolist()
+        for sample, continuation in zip(rollouts.samples, rollouts.tokens[unit].tolist(), strict=True):
+            rows.append(
+                {
+                    "scale": float(scales[scale_index]),
+                    "scale_index": scale_index,
+                    "prompt": group.texts[prompt],
+                    "occurrence": group.occurrences[prompt],
+                    "sample": sample,
+                    "text": lm.tokenizer.decode(
+                        start + continuation, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                    ),
+                }
+            )
+    return rows
+
+
+def _identifier(identity: tuple[str | int | float, ...]) -> str:
+    """A name for a completion that does not change when others are added to the table."""
+    name = "\x1f".join(map(repr, identity))
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()

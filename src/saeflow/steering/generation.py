@@ -1,0 +1,187 @@
+"""Batched decoding of steered text, with the residual stream read on the way.
+
+An edit at a layer changes nothing at or below that layer. So the residual stream that a forward pass of the steered
+model shows at the hook, before the edit, is what the unsteered model would show on the same text, and no second pass
+is needed to read it. Only the last token drawn has to be run once more, up to the hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from saeflow.errors import SaeflowError
+from saeflow.models.hooks import attach, check_hook
+from saeflow.seeds import uniforms
+from saeflow.steering.edits import Edit, apply, check_vectors
+from saeflow.steering.sampling import sample
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Sampling
+    from saeflow.models.language_model import LanguageModel
+
+Reader = Callable[[Float[Tensor, "rows pos d_model"], int], None]
+"""Gets the residual stream before the edit, and the position of its first token."""
+
+
+@torch.no_grad()
+def generate(
+    lm: LanguageModel,
+    prompts: Int[Tensor, "prompts prompt_length"],
+    edit: Edit | None,
+    hook: str,
+    sampling: Sampling,
+    keys: NDArray[np.uint64],
+    new_tokens: int,
+    read: Reader | None = None,
+) -> Int[Tensor, "rows new_tokens"]:
+    """Continue every prompt ``rows / prompts`` times; nothing ends a text early, EOS included.
+
+    Rows of one prompt stand together. Its forward pass is run once for all of them.
+
+    Args:
+        lm: the model.
+        prompts: of equal length, BOS included.
+        edit: one row per prompt; None leaves the model unsteered.
+        hook: where the edit is made and the stream is read.
+        sampling: how tokens are drawn.
+        keys: one per row, from `saeflow.seeds.row_keys`; equal keys draw equal noise.
+        new_tokens: per row.
+        read: called with the stream of every position of every row, in order, before the edit.
+
+    Returns:
+        The tokens drawn.
+
+    Raises:
+        SaeflowError: the hook does not exist, the text is longer than the model's context, or a vector is wrong.
+    """
+    prompt_length = prompts.shape[1]
+    _check(lm, hook, edit, prompt_length + new_tokens)
+    repeats = len(keys) // len(prompts)
+    noise = torch.from_numpy(uniforms(keys, new_tokens).T.copy()).to(lm.device)
+    drawn = torch.empty((new_tokens, len(keys)), dtype=torch.long, device=lm.device)
+    cache = BufferCache(prompt_length + new_tokens)
+    stream = _Stream(edit, read, prompt_length, repeats)
+    with attach(lm, [(hook, stream)]):
+        logits = prefill(lm, prompts, cache).repeat_interleave(repeats, 0)
+        cache.repeat(repeats)
+        stream.repeat()
+        for step in range(new_tokens):
+            drawn[step] = sample(logits, sampling, noise[step])
+            if step + 1 < new_tokens:
+                logits = decode_one_token(lm, drawn[step], cache)
+        if read is not None and new_tokens:
+            stream.stop_after_reading()
+            with suppress(_Stop):
+                decode_one_token(lm, drawn[-1], cache)
+    return drawn.T.contiguous()
+
+
+def prefill(
+    lm: LanguageModel, prompts: Int[Tensor, "prompts prompt_length"], cache: Cache
+) -> Float[Tensor, "prompts d_vocab"]:
+    """Run the prompts into the cache; the logits of what comes next."""
+    return lm.model(prompts, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+
+def decode_one_token(lm: LanguageModel, tokens: Int[Tensor, " rows"], cache: Cache) -> Float[Tensor, "rows d_vocab"]:
+    """Run one token per row into the cache; the logits of what comes next."""
+    return lm.model(tokens[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+
+def _check(lm: LanguageModel, hook: str, edit: Edit | None, length: int) -> None:
+    check_hook(lm, hook)
+    if edit is not None:
+        check_vectors(edit.vectors, lm.d_model, "steering")
+    if length > lm.context:
+        raise SaeflowError(
+            f"steering: prompt and new tokens make {length} tokens and the model's context is {lm.context}; "
+            "lower new_tokens or shorten the prompts"
+        )
+
+
+class _Stop(Exception):  # noqa: N818 - nothing is wrong
+    """The last token has been read; layers above the hook have nothing left to do."""
+
+
+class _Stream:
+    """The function at the hook: reads the stream, then edits it, and knows where in the text it is."""
+
+    def __init__(self, edit: Edit | None, read: Reader | None, prompt_length: int, repeats: int) -> None:
+        self.edit = edit
+        self.read = read
+        self.prompt_length = prompt_length
+        self.repeats = repeats
+        self.offset = 0
+        self.last = False
+
+    def __call__(self, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows pos d_model"] | None:
+        if self.read is not None:
+            self.read(resid.repeat_interleave(self.repeats, 0) if self.offset == 0 else resid, self.offset)
+        if self.last:
+            raise _Stop
+        edited = None if self.edit is None else apply(self.edit, resid, self.offset, self.prompt_length)
+        self.offset += resid.shape[1]
+        return edited
+
+    def repeat(self) -> None:
+        """From now on the rows are those after the prompt."""
+        self.edit = None if self.edit is None else self.edit.repeat(self.repeats)
+
+    def stop_after_reading(self) -> None:
+        self.last = True
+
+
+class BufferLayer(DynamicLayer):
+    """Keys and values of one layer in a buffer of the final length: a token is written without copying those before it.
+
+    Layers with a sliding window keep all positions too; the model's own mask hides those outside of it.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append keys and values ``[batch, heads, pos, width]``; all of them so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return key_states, value_states
+        before = self.keys.shape[2]
+        after = before + key_states.shape[2]
+        self.key_buffer[:, :, before:after] = key_states
+        self.value_buffer[:, :, before:after] = value_states
+        self.keys, self.values = self.key_buffer[:, :, :after], self.value_buffer[:, :, :after]
+        return self.keys, self.values
+
+    def repeat(self, repeats: int) -> None:
+        """Open the buffer, every row of the prompt ``repeats`` times in it."""
+        self.key_buffer, self.keys = self._buffer(self.keys, repeats)
+        self.value_buffer, self.values = self._buffer(self.values, repeats)
+
+    def _buffer(self, states: Tensor, repeats: int) -> tuple[Tensor, Tensor]:
+        rows, heads, filled, width = states.shape
+        buffer = states.new_empty((rows * repeats, heads, self.length, width))
+        buffer[:, :, :filled] = states.repeat_interleave(repeats, 0)
+        return buffer, buffer[:, :, :filled]
+
+
+class BufferCache(Cache):
+    """A key-value cache of `BufferLayer`, for texts of one known length."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(layer_class_to_replicate=lambda: BufferLayer(length))
+
+    def repeat(self, repeats: int) -> None:
+        """After the prompt, before the first token: every row ``repeats`` times."""
+        for layer in self.layers:
+            layer.repeat(repeats)

@@ -1,0 +1,101 @@
+"""Files of the stage: target latents, vectors, completions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from saeflow.artifacts import atomic, read_json, write_json
+from saeflow.errors import SaeflowError
+from saeflow.steering.completions import COMPLETIONS_SCHEMA
+from saeflow.steering.latents import CANDIDATES_SCHEMA, Choice
+
+
+class SteeringVector(NamedTuple):
+    """A vector and where it comes from."""
+
+    vector: Float[Tensor, " d_model"]
+    """Unit norm, float32."""
+    metadata: dict[str, Any]
+    """``hook``, ``goal``, ``method``, ``targets``."""
+
+
+def save_vector(path: Path, vector: SteeringVector) -> None:
+    """Write ``vector.safetensors``."""
+    with atomic(path) as temporary:
+        metadata = {"metadata": json.dumps(vector.metadata, sort_keys=True)}
+        save_file({"vector": vector.vector.cpu().contiguous()}, temporary, metadata=metadata)
+
+
+def load_vector(path: Path) -> SteeringVector:
+    """Read ``vector.safetensors``.
+
+    Raises:
+        SaeflowError: the file is absent, broken, or its vector cannot steer.
+    """
+    if not Path(path).exists():
+        raise SaeflowError(f"{path}: no such steering vector; build it first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            vector = file.get_tensor("vector")
+            metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SaeflowError(
+            f"{path}: is no whole steering vector ({str(error).splitlines()[0]}); delete it and it is made again"
+        ) from None
+    if vector.ndim != 1 or not torch.isfinite(vector).all():
+        raise SaeflowError(f"{path}: 'vector' must be one row of finite numbers; make it anew")
+    return SteeringVector(vector.float(), metadata)
+
+
+def save_choice(path: Path, choice: Choice) -> None:
+    """Write ``latents.json``."""
+    weights = {str(latent): weight for latent, weight in choice.weights.items()}
+    write_json(path, {"latents": weights, "candidates": choice.candidates.to_dicts()})
+
+
+def load_choice(path: Path) -> Choice:
+    """Read ``latents.json``.
+
+    Raises:
+        SaeflowError: the file is absent or something else.
+    """
+    content = read_json(path)
+    try:
+        weights = {int(latent): float(weight) for latent, weight in content["latents"].items()}
+        return Choice(weights, pl.DataFrame(content["candidates"], schema=CANDIDATES_SCHEMA))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise SaeflowError(f"{path}: names no target latents; delete it and it is made again") from None
+
+
+def save_completions(path: Path, completions: pl.DataFrame) -> None:
+    """Write ``completions.parquet``."""
+    with atomic(path) as temporary:
+        completions.write_parquet(temporary)
+
+
+def load_completions(path: Path) -> pl.DataFrame:
+    """Read ``completions.parquet``.
+
+    Raises:
+        SaeflowError: the file is absent, broken, or has other columns.
+    """
+    try:
+        table = pl.read_parquet(path)
+    except FileNotFoundError:
+        raise SaeflowError(f"{path}: no such completions; write them first") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SaeflowError(
+            f"{path}: is no whole table of completions ({str(error).splitlines()[0]}); delete it and it is made again"
+        ) from None
+    if missing := [name for name in COMPLETIONS_SCHEMA if name not in table.columns]:
+        raise SaeflowError(f"{path}: lacks the column {missing[0]}; delete it and it is made again")
+    return table

@@ -1,0 +1,264 @@
+"""How much of a vector: the scale at which the model's loss on text has risen by a given amount.
+
+Each search is a coroutine that yields the next scale to try and is sent the loss there; `search` runs those of all
+vectors side by side, so that the losses of one round are measured together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saeflow.config.sections import Scale
+from saeflow.errors import SaeflowError
+from saeflow.models.hooks import check_hook
+from saeflow.models.running import run_prefix, run_suffix, token_losses
+from saeflow.steering.edits import Edit, apply
+
+if TYPE_CHECKING:
+    from saeflow.models.language_model import LanguageModel
+
+Status = Literal["ok", "above_at_zero", "never_reached", "clamped"]
+STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped")
+
+TOLERANCE = 0.01
+"""Of the wanted rise of the loss. The loss of 2,048 tokens is known to about 0.02 nats, so no digit is lost."""
+LOGITS_AT_ONCE = 1 << 27  # numbers; bounds the memory of a loss whatever the vocabulary
+
+LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
+"""Losses of vectors (by index) at scales, one each."""
+
+
+class Found(NamedTuple):
+    """The scale of one vector."""
+
+    scale: float
+    loss: float
+    """Measured at this scale, never interpolated."""
+    status: Status
+    """``ok``: the loss meets the target. ``above_at_zero``: it is above it unsteered; the scale is 0.
+    ``never_reached``: it stays below up to the maximum, which is the scale. ``clamped``: a fixed scale above the
+    maximum was lowered to it."""
+
+
+Search = Generator[float, float, Found]
+
+
+class Evaluation(NamedTuple):
+    """Text whose loss is measured, run up to the hook once."""
+
+    tokens: Int[Tensor, "batch pos"]
+    resid: Float[Tensor, "batch pos d_model"]
+    """The residual stream at the hook."""
+    layer: int
+    loss: float
+    """Of the unsteered model, in nats per token."""
+
+
+def prepare_evaluation(lm: LanguageModel, hook: str, tokens: Int[Tensor, "blocks pos"], settings: Scale) -> Evaluation:
+    """Run the first ``settings.tokens`` tokens up to the hook.
+
+    Args:
+        lm: the model.
+        hook: a ``hook_resid_post``.
+        tokens: blocks of the split ``eval``, BOS first.
+        settings: how many tokens are used, rounded up to whole blocks.
+
+    Raises:
+        SaeflowError: the hook cannot be steered, or there are too few tokens.
+    """
+    parsed = check_hook(lm, hook)
+    if parsed.site != "hook_resid_post":
+        raise SaeflowError(f"effects: '{hook}' cannot be steered; take a hook_resid_post")
+    if tokens.numel() < settings.tokens:
+        raise SaeflowError(
+            f"effects: scale.tokens is {settings.tokens} and the evaluation text has {tokens.numel()} tokens; "
+            "lower it or raise corpus.tokens.eval"
+        )
+    tokens = tokens[: -(-settings.tokens // tokens.shape[1])].to(lm.device)
+    evaluation = Evaluation(tokens, run_prefix(lm, tokens, parsed.layer), parsed.layer, math.nan)
+    return evaluation._replace(loss=steered_loss(lm, evaluation, torch.zeros(lm.d_model, device=lm.device), 0.0))
+
+
+def steered_loss(lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor, " d_model"], scale: float) -> float:
+    """Mean loss in nats per token with a vector added at all positions; only the layers above the hook are run.
+
+    One vector at a time fills the processor, since the evaluation text is thousands of tokens, and lets no vector's
+    loss depend on another's.
+    """
+    batch, length = evaluation.tokens.shape
+    at_once = max(1, LOGITS_AT_ONCE // (length * lm.d_vocab))
+    total = 0.0
+    for start in range(0, batch, at_once):
+        resid, tokens = evaluation.resid[start : start + at_once], evaluation.tokens[start : start + at_once]
+        edit = Edit("add", vector.float()[None], torch.tensor([scale], device=lm.device))
+        steered = apply(edit, resid, 0, length)
+        logits = run_suffix(lm, resid if steered is None else steered, evaluation.layer)
+        total += token_losses(logits, tokens).sum(dtype=torch.float64).item()
+    return total / (batch * (length - 1))
+
+
+def loss_of(lm: LanguageModel, evaluation: Evaluation, vectors: Float[Tensor, "n d_model"]) -> LossAt:
+    """The loss function of a search over vectors."""
+    vectors = vectors.to(lm.device)
+
+    def losses(indices: NDArray[np.int64], scales: NDArray[np.float64]) -> NDArray[np.float64]:
+        pairs = zip(indices.tolist(), scales.tolist(), strict=True)
+        return np.array([steered_loss(lm, evaluation, vectors[index], scale) for index, scale in pairs])
+
+    return losses
+
+
+def find_scales(
+    loss_at: LossAt,
+    n_vectors: int,
+    unsteered: float,
+    settings: Scale,
+    mean_norm: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Found]:
+    """Find the scale of every vector.
+
+    Args:
+        loss_at: measures losses, non-finite ones count as infinite.
+        n_vectors: how many vectors ``loss_at`` knows.
+        unsteered: loss at scale 0.
+        settings: rule, target, largest scale, kind of search.
+        mean_norm: mean norm of the activations at the hook, the unit of ``settings.maximum``.
+        progress: called with (searches done, searches).
+
+    Raises:
+        SaeflowError: the mean norm is not a positive number.
+    """
+    if not (math.isfinite(mean_norm) and mean_norm > 0):
+        raise SaeflowError(f"effects: the mean activation norm is {mean_norm}; check the activations at the hook")
+    maximum = settings.maximum * mean_norm
+    searches = [_start(settings, unsteered, maximum) for _ in range(n_vectors)]
+    found: dict[int, Found] = {}
+    answers: dict[int, float | None] = dict.fromkeys(range(n_vectors))
+    while answers:
+        wanted: dict[int, float] = {}
+        for index, loss in answers.items():
+            try:
+                wanted[index] = next(searches[index]) if loss is None else searches[index].send(loss)
+            except StopIteration as end:
+                found[index] = end.value
+        answers = dict(zip(wanted, _measure(loss_at, wanted), strict=True))
+        if progress:
+            progress(len(found), n_vectors)
+    return [found[index] for index in range(n_vectors)]
+
+
+def _measure(loss_at: LossAt, wanted: dict[int, float]) -> Sequence[float]:
+    if not wanted:
+        return []
+    losses = loss_at(np.array(list(wanted), dtype=np.int64), np.array(list(wanted.values())))
+    return np.where(np.isfinite(losses), losses, math.inf).tolist()
+
+
+def _start(settings: Scale, unsteered: float, maximum: float) -> Search:
+    if settings.rule == "fixed":
+        return fixed(settings.value, maximum)
+    target = settings.value + (unsteered if settings.rule == "loss_increase" else 0.0)
+    if unsteered >= target:
+        return _stay_at_zero(unsteered)
+    return SEARCHES[settings.search](target, unsteered, maximum, settings.steps)
+
+
+def fixed(scale: float, maximum: float) -> Search:
+    """One scale for all vectors, lowered to the maximum."""
+    applied = min(scale, maximum)
+    loss = yield applied
+    return Found(applied, loss, "ok" if applied == scale else "clamped")
+
+
+def _stay_at_zero(unsteered: float) -> Search:
+    return Found(0.0, unsteered, "above_at_zero")
+    yield  # makes this a search
+
+
+def bisect(target: float, unsteered: float, maximum: float, steps: int) -> Search:
+    """Bracket the target, then close the bracket.
+
+    The loss rises about as a power of the scale, so the next point is where a power law through both ends meets the
+    target; every third one is the middle, which closes the bracket whatever the curve. The search ends when the loss
+    is within `TOLERANCE` of the wanted rise, or the bracket is as narrow as ``steps`` halvings of the range make it.
+
+    Args:
+        target: loss wanted, above ``unsteered``.
+        unsteered: loss at scale 0.
+        maximum: largest scale.
+        steps: halvings.
+    """
+    low, low_loss = 0.0, unsteered
+    scale = maximum / 8
+    loss = yield scale
+    while loss < target and not _close(loss, target, unsteered):
+        if scale >= maximum:
+            return Found(scale, loss, "never_reached")
+        growth = _power_law((low, low_loss), (scale, loss), target, unsteered) / scale
+        low, low_loss = scale, loss
+        scale = min(maximum, scale * min(max(growth, 1.25), 4.0))
+        loss = yield scale
+    high, high_loss = scale, loss
+    for step in range(1, 3 * steps):
+        if _close(loss, target, unsteered) or high - low <= maximum * 2.0**-steps:
+            break
+        inner = (low + high) / 2 if step % 3 == 0 else _between((low, low_loss), (high, high_loss), target, unsteered)
+        loss = yield inner
+        if loss < target:
+            low, low_loss = inner, loss
+        else:
+            high, high_loss = inner, loss
+    ends = [(abs(high_loss - target), high, high_loss), (abs(low_loss - target), low, low_loss)]
+    _, scale, loss = min(ends)
+    return Found(scale, loss, "ok")
+
+
+def scan(target: float, unsteered: float, maximum: float, steps: int) -> Search:
+    """The published search: equal steps until the loss exceeds the target, then a line between the last two points.
+
+    Where the published code would extrapolate, this stops at the maximum.
+    """
+    low, low_loss = 0.0, unsteered
+    for step in range(1, steps + 1):
+        high = maximum * step / steps
+        high_loss = yield high
+        if high_loss > target:
+            share = (target - low_loss) / (high_loss - low_loss) if math.isfinite(high_loss) else 0.5
+            scale = low + share * (high - low)
+            loss = yield scale
+            return Found(scale, loss, "ok")
+        low, low_loss = high, high_loss
+    return Found(low, low_loss, "never_reached")
+
+
+SEARCHES: dict[str, Callable[[float, float, float, int], Search]] = {"bisect": bisect, "scan": scan}
+
+
+def _close(loss: float, target: float, unsteered: float) -> bool:
+    return abs(loss - target) <= TOLERANCE * (target - unsteered)
+
+
+def _power_law(low: tuple[float, float], high: tuple[float, float], target: float, unsteered: float) -> float:
+    """Where ``rise = c * scale ** p`` through two points meets the target; ``p`` is 2 if the lower tells nothing."""
+    rise_low, rise_high, wanted = low[1] - unsteered, high[1] - unsteered, target - unsteered
+    if rise_high <= 0 or not math.isfinite(rise_high):
+        return math.inf if rise_high <= 0 else 0.0
+    power = 2.0
+    if low[0] > 0 and 0 < rise_low < rise_high:
+        power = math.log(rise_high / rise_low) / math.log(high[0] / low[0])
+    return high[0] * (wanted / rise_high) ** (1 / power)
+
+
+def _between(low: tuple[float, float], high: tuple[float, float], target: float, unsteered: float) -> float:
+    """The power law's point, kept inside the bracket."""
+    margin = 0.05 * (high[0] - low[0])
+    return min(max(_power_law(low, high, target, unsteered), low[0] + margin), high[0] - margin)
