@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,23 @@ def _check_tensors(directory: Path, config: dict[str, Any], tensors: dict[str, T
             raise SaeflowError(f"{directory}: {name} has shape {found}, cfg.json says {list(shape)}; get it again")
         if not tensors[name].isfinite().all():
             raise SaeflowError(f"{directory}: {name} holds values that are not finite; get it again")
+
+
+def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
+    """Write the state of a training atomically.
+
+    Args:
+        identity: a hash of everything that the training is determined by.
+        state: tensors, numbers, and containers of them.
+    """
+    with atomic(Path(path)) as temporary:
+        torch.save({"identity": identity, "state": state}, temporary)
+
+
+def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
+    """The state of the training with this identity, or None where there is none: absent, damaged, or of another one."""
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None
+    return content["state"] if content.get("identity") == identity else None

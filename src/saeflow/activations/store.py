@@ -1,0 +1,94 @@
+"""A cache of activations: its shards, and the statistics that shards give together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int32
+from torch import Tensor
+
+_ROWS_AT_ONCE = 16_384  # rows in fp64 at a time
+
+
+class ActivationShard(NamedTuple):
+    """The activations of some blocks of text, one row per token.
+
+    Attributes:
+        activations: in the dtype of the cache.
+        tokens: the token at each row.
+        positions: its place in the block.
+        blocks: index of its block in the split.
+    """
+
+    activations: Float[Tensor, "rows d_model"]
+    tokens: Int32[np.ndarray, " rows"]
+    positions: Int32[np.ndarray, " rows"]
+    blocks: Int32[np.ndarray, " rows"]
+
+
+class Statistics(NamedTuple):
+    """Sums over rows that can be merged without loss.
+
+    Attributes:
+        rows: number of rows.
+        mean: per dimension.
+        scatter: sum of squared distances to the mean, over all dimensions.
+        norm_sum: sum of the rows' norms.
+    """
+
+    rows: int
+    mean: Float64[np.ndarray, " d_model"]
+    scatter: float
+    norm_sum: float
+
+    @property
+    def variance(self) -> float:
+        """Mean squared distance of a row to the mean."""
+        return self.scatter / self.rows
+
+    @property
+    def mean_norm(self) -> float:
+        """Mean norm of a row."""
+        return self.norm_sum / self.rows
+
+
+def statistics(activations: Float[Tensor, "rows d_model"]) -> Statistics:
+    """Statistics of rows, computed in fp64."""
+    return merge(_whole(part.double()) for part in torch.split(activations, _ROWS_AT_ONCE))
+
+
+def _whole(rows: Float64[Tensor, "rows d_model"]) -> Statistics:
+    mean = rows.mean(dim=0)
+    scatter = (rows - mean).square().sum()
+    return Statistics(len(rows), mean.cpu().numpy(), float(scatter), float(rows.norm(dim=1).sum()))
+
+
+def merge(parts: Iterable[Statistics]) -> Statistics:
+    """The statistics of all rows together, from those of disjoint parts.
+
+    Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
+    """
+    return reduce(_merge_two, parts)
+
+
+def _merge_two(a: Statistics, b: Statistics) -> Statistics:
+    rows = a.rows + b.rows
+    difference = b.mean - a.mean
+    between = float(difference @ difference) * a.rows * b.rows / rows
+    return Statistics(
+        rows, a.mean + difference * (b.rows / rows), a.scatter + b.scatter + between, a.norm_sum + b.norm_sum
+    )
+
+
+def n_shards(tokens: int, context: int, blocks_per_shard: int) -> int:
+    """How many shards a split of ``tokens`` tokens in blocks of ``context`` has; the last one may be smaller."""
+    return -(-(tokens // context) // blocks_per_shard)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """``float32``, ``float16`` or ``bfloat16`` as torch knows it."""
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
