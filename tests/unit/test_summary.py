@@ -237,6 +237,7 @@ def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
     for column in ("product", "behaviour", "in_sample_product", "unsteered_product", "selection_product"):
         assert best[column] == pytest.approx(goals[column].mean())
     assert best["product_low"] < best["product"] < best["product_high"]
+    assert best["unsteered_product_low"] < best["unsteered_product"] < best["unsteered_product_high"]
     assert best["product_high"] - best["product_low"] < (goals["product_high"] - goals["product_low"]).mean()
 
 

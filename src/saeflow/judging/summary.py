@@ -126,6 +126,13 @@ def _largest(
     return found["group"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
+def _unsteered(groups: pl.DataFrame, cells: pl.DataFrame) -> Int[np.ndarray, " cells"]:
+    """The group of scale 0 of each goal and method; -1 where there is none."""
+    zero = groups.with_row_index("group").filter(pl.col("scale_index") == 0)
+    found = cells.join(zero, on=["goal", "method"], how="left", maintain_order="left")
+    return found["group"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
 def _summary(paired: PairedScores, estimates: dict[str, pl.DataFrame], choice: Choice) -> pl.DataFrame:
     groups = paired.groups.with_row_index("group").with_columns(
         selected=pl.Series(np.isin(np.arange(len(paired.groups)), choice.groups))
@@ -163,8 +170,7 @@ def _rows(table: pl.DataFrame, indices: Int[np.ndarray, " cells"]) -> pl.DataFra
 def _best(paired: PairedScores, choice: Choice, estimates: dict[str, pl.DataFrame]) -> pl.DataFrame:
     cells, chosen = choice
     in_sample = _largest(paired.groups, cells, estimates["all"]["product"].to_numpy())
-    zero = pl.when(paired.groups["scale_index"] == 0).then(estimates["report"]["product"])
-    unsteered = _largest(paired.groups, cells, estimates["report"].select(zero)["product"].to_numpy())
+    unsteered = _unsteered(paired.groups, cells)
     product = pl.col("product")
     return pl.concat(
         [
@@ -187,28 +193,41 @@ def _averages(
     weights: Float[np.ndarray, "resamples samples"],
     level: float,
 ) -> pl.DataFrame:
-    """Each method's mean over the goals; null where it has no value for one of them, since goals differ in difficulty.
-
-    Samples are drawn for all goals together, which keeps what goals share (prompts, random numbers).
-    """
-    columns = paired.columns("report")
-    goals = best["goal"].n_unique()
+    """Each method's mean over the goals; null where one has no value, as goals differ in difficulty."""
+    unsteered = _unsteered(paired.groups, choice.cells)
     rows = []
     for (method,), of_method in best.group_by("method", maintain_order=True):
         row = {"goal": AVERAGE, "method": method, "n": of_method["n"].sum(), "missing": of_method["missing"].sum()}
-        groups = choice.groups[(choice.cells["method"] == method).to_numpy()]
-        if len(groups) == goals and (groups >= 0).all():
-            behaviour, coherence = paired.behaviour[groups][:, columns], paired.coherence[groups][:, columns]
-            found, draws = means(behaviour, coherence), means(behaviour, coherence, weights)
-            averaged = Means(*(value.mean(keepdims=True) for value in found))
-            drawn = Means(*(value.mean(axis=1, keepdims=True) for value in draws))
-            fewest = (~np.isnan(behaviour)).sum(axis=1).min(keepdims=True)
-            row |= {key: float(value[0]) for key, value in _with_intervals(averaged, drawn, fewest, level).items()}
-        if len(of_method) == goals:
-            for column in ("selection_product", "in_sample_product", "unsteered_product"):
+        if len(of_method) == best["goal"].n_unique():
+            own = (choice.cells["method"] == method).to_numpy()
+            at_zero = _over_goals(paired, unsteered[own], weights, level)
+            row |= _over_goals(paired, choice.groups[own], weights, level)
+            row |= {f"unsteered_{name}": value for name, value in at_zero.items() if name.startswith("product")}
+            for column in ("selection_product", "in_sample_product"):
                 row[column] = None if of_method[column].has_nulls() else of_method[column].mean()
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _over_goals(
+    paired: PairedScores,
+    groups: Int[np.ndarray, " goals"],
+    weights: Float[np.ndarray, "resamples samples"],
+    level: float,
+) -> dict[str, float]:
+    """Means over one group of each goal on the report half, with intervals; nothing where a goal has no group.
+
+    Samples are drawn for all goals together, which keeps what goals share (prompts, random numbers).
+    """
+    if (groups < 0).any():
+        return {}
+    columns = paired.columns("report")
+    behaviour, coherence = paired.behaviour[groups][:, columns], paired.coherence[groups][:, columns]
+    found, draws = means(behaviour, coherence), means(behaviour, coherence, weights)
+    averaged = Means(*(value.mean(keepdims=True) for value in found))
+    drawn = Means(*(value.mean(axis=1, keepdims=True) for value in draws))
+    fewest = (~np.isnan(behaviour)).sum(axis=1).min(keepdims=True)
+    return {name: float(value[0]) for name, value in _with_intervals(averaged, drawn, fewest, level).items()}
 
 
 def _typed(table: pl.DataFrame, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
