@@ -44,12 +44,14 @@ def _about_the_corpus(study: Study) -> list[Complaint]:
         found.append(("corpus.kind", reason))
     if study.judge.kind == "planted" and not tales:
         found.append(("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical"))
+    if study.corpus.path and not study.corpus.path.endswith((".txt", ".jsonl", ".parquet")):
+        found.append(("corpus.path", f"'{study.corpus.path}' must end in .txt, .jsonl or .parquet"))
     return found
 
 
 def _about_training(study: Study) -> list[Complaint]:
     corpus, train = study.corpus, study.model.train
-    if not train:
+    if not train or corpus.kind != "tales":
         return []
     found = []
     blocks = corpus.tokens.model // corpus.context

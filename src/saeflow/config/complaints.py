@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from saeflow.config.section import IN_WORDS, Complaint, ContradictionError, Section
+from saeflow.config.section import IN_WORDS, Complaint, ContradictionError, Section, section_in
 
 
 def complaints_of(error: ValidationError) -> Iterator[Complaint]:
@@ -34,13 +34,13 @@ def _dotted(*place: Any) -> str:
     return ".".join(str(part) for part in place if part != "")
 
 
-def _reason(item: Any, model: type[BaseModel], place: tuple[Any, ...]) -> str:
+def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
     match kind:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return f"is not a known key; {_suggestion(str(place[-1]), _known_keys(model, place[:-1]))}"
+            return f"is not a known key; {_suggestion(str(place[-1]), _known_keys(section, place[:-1]))}"
         case "invalid_key":
             return f"a key must be text; got {_shown(value)}{_hint(kind, value)}"
         case "value_error":
@@ -91,18 +91,12 @@ def _suggestion(key: str, known: list[str]) -> str:
     return f"known here: {', '.join(known)}"
 
 
-def _known_keys(model: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
+def _known_keys(section: type[Section], place: tuple[Any, ...]) -> list[str]:
     """The keys of the section at a place of the config."""
-    here: Any = model
-    for part in place:
-        is_named = get_origin(here) is dict
-        here = get_args(here)[1] if is_named else _inner(here).model_fields[part].annotation
-    return list(_inner(here).model_fields)
-
-
-def _inner(annotation: Any) -> type[BaseModel]:
-    """The section in an annotation such as ``SAETraining | None``."""
-    for option in (annotation, *get_args(annotation)):
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    raise TypeError(f"{annotation} holds no section")
+    parts = iter(place)
+    for part in parts:
+        held = section.model_fields[part].annotation
+        if get_origin(held) is dict:
+            next(parts)  # the name of one of several, such as an SAE's
+        section = section_in(held) or section
+    return list(section.model_fields)

@@ -9,15 +9,12 @@ workflow by profiles and to commands by options.
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from saeflow.config.agreement import disagreements
 from saeflow.config.section import HOOK, REPOSITORY, Name, Names, Section, Text, Unique, refuse
-
-TEXT_FILES = (".txt", ".jsonl", ".parquet")
 
 
 class Tokens(Section):
@@ -52,8 +49,6 @@ class Corpus(Section):
         found = []
         if self.kind == "text" and not self.path:
             found.append(("path", "is needed for kind 'text'; name a .txt, .jsonl or .parquet file"))
-        if self.kind == "text" and self.path and PurePath(self.path).suffix not in TEXT_FILES:
-            found.append(("path", f"'{self.path}' must end in .txt, .jsonl or .parquet"))
         if self.kind == "tales" and self.path:
             found.append(("path", "kind 'tales' reads no file; remove path or set kind: text"))
         for split in ("sae", "eval"):
@@ -113,7 +108,8 @@ class Model(Section):
     def _one_source(self) -> Model:
         given = [key for key in ("train", "path", "repo") if getattr(self, key) is not None]
         if len(given) != 1:
-            refuse([("", f"give exactly one of train, path and repo; this gives {' and '.join(given) or 'none'}")])
+            this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
+            refuse([("", f"give exactly one of train, path and repo; this gives {this}")])
         if self.revision != "main" and not self.repo:
             refuse([("revision", f"belongs to repo, and this model has {given[0]}; remove revision")])
         return self
@@ -184,7 +180,8 @@ class SAE(Section):
     @model_validator(mode="after")
     def _one_source(self) -> SAE:
         if (self.train is None) == (self.path is None):
-            refuse([("", f"give exactly one of train and path; this gives {'both' if self.path else 'none'}")])
+            this = f"{'both' if self.path else 'none'} (null undoes a key of an earlier file)"
+            refuse([("", f"give exactly one of train and path; this gives {this}")])
         return self
 
 
@@ -329,10 +326,11 @@ class Figures(Section):
     """How figures look; nothing else depends on it."""
 
     dpi: int = Field(default=120, ge=50, le=600)
+    """Dots per inch of the .png files."""
     detail_goals: Names = Field(default=[])
     """Goals drawn in detail; empty is the first two."""
     width: float = Field(default=9.0, ge=3, le=30)
-    """Inches."""
+    """Width of a figure in inches."""
 
 
 class Study(Section):

@@ -1,0 +1,138 @@
+"""The reference of the config for the docs, generated from the sections.
+
+``python -m saeflow.config.reference [REPOSITORY]`` writes it and the JSON schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_origin
+
+from pydantic.fields import FieldInfo
+
+from saeflow.config.goal import Goal
+from saeflow.config.schema import SCHEMA, json_schema, prose, repository, schema_text, write_text
+from saeflow.config.section import HOOK, NAME, NOT_BLANK, REPOSITORY, Section, section_in
+from saeflow.config.sections import Study
+
+REFERENCE = Path("docs/reference-config.md")
+OPENING = """\
+<!-- Generated from the sections of saeflow.config by `python -m saeflow.config.reference`; edit those. -->
+
+# Reference: the config
+
+A study is one YAML file. `config.yaml` in the repository is the default study; another is run with
+`snakemake --configfile my-study.yaml`, whose keys go over those of `config.yaml`. Keys that are left out take the
+defaults below, so a config holds what makes the study different. Before anything runs, the config is checked as a
+whole: an unknown key, a value of another type or out of its range, and keys that contradict each other are refused,
+each with one line that names the key and the reason.
+
+Four things to know about the values. Text is never taken for a number: write `3.0e-4`, since YAML reads `3e-4` as
+text. `null` means none, and undoes a key of an earlier file (`train: null`). In values of `path` and `directory`,
+`${NAME}` is replaced by the environment variable. Threads, devices and batch sizes of a machine are no part of a
+study: they are set by Snakemake's options and profiles.
+"""
+GOAL_OPENING = """\
+Each goal of [`goals.names`](#goals) is described by a file `<name>.yaml` in `goals.directory`. Latents are numbered
+from 0: `latents: {main: {17: 1.0, 203: 0.5}}`.
+"""
+PATTERNS = {NAME: "name", HOOK: "hook", REPOSITORY: "owner/name", NOT_BLANK: "text"}
+BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+
+
+class Place(NamedTuple):
+    """A section, and where the config holds it."""
+
+    paths: list[str]
+    section: type[Section]
+
+    @property
+    def heading(self) -> str:
+        """Its paths, such as ```effects.sampling`, `steering.sampling```."""
+        return ", ".join(f"`{path}`" for path in self.paths)
+
+    @property
+    def anchor(self) -> str:
+        """What Markdown makes of the heading."""
+        return re.sub(r"[^\w -]", "", self.heading).replace(" ", "-").lower()
+
+
+def reference() -> str:
+    """The page: a table of key, type, default and meaning per section, in the order of the config."""
+    places = _places()
+    parts = [OPENING, _table(Study, "", places)]
+    for place in places:
+        parts += [f"## {place.heading}\n", prose(str(place.section.__doc__)) + "\n"]
+        parts += [_table(place.section, place.paths[0], places)]
+    parts += ["## Goal files\n", GOAL_OPENING, _table(Goal, "", [])]
+    return "\n".join(parts)
+
+
+def _places() -> list[Place]:
+    """Every section below the study, once, with all its paths."""
+    places: dict[type[Section], Place] = {}
+    for path, section in _walk(Study, ""):
+        places.setdefault(section, Place([], section)).paths.append(path)
+    return list(places.values())
+
+
+def _walk(section: type[Section], path: str) -> Iterator[tuple[str, type[Section]]]:
+    for key, field in section.model_fields.items():
+        if held := section_in(field.annotation):
+            below = _path(path, key, field)
+            yield below, held
+            yield from _walk(held, below)
+
+
+def _path(path: str, key: str, field: FieldInfo) -> str:
+    name = ".<name>" if get_origin(field.annotation) is dict else ""
+    return f"{path}.{key}{name}".strip(".")
+
+
+def _table(section: type[Section], path: str, places: list[Place]) -> str:
+    schema = json_schema(section)
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for key, field in section.model_fields.items():
+        here = _path(path, key, field)
+        link = next((f"[{place.heading}](#{place.anchor})" for place in places if here in place.paths), None)
+        kind = link or _type(schema["properties"][key])
+        meaning = prose(field.description or str((section_in(field.annotation) or Section).__doc__))
+        cells = [f"`{key}`", kind, _default(field, link), meaning]
+        rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(field: FieldInfo, link: str | None) -> str:
+    if field.is_required():
+        return "required"
+    if link and field.default is not None:
+        return "its defaults"
+    return f"`{json.dumps(field.default, ensure_ascii=False)}`"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A key's schema in words: ``integer ≥ 1 or null``."""
+    if "anyOf" in schema:
+        return " or ".join(_type(option) for option in reversed(schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "array":
+        least = f", at least {schema['minItems']}" if "minItems" in schema else ""
+        return f"list of {_type(schema['items'])}{least}"
+    if schema["type"] == "object":
+        values = next(iter(schema.get("patternProperties", {}).values()), None) or schema["additionalProperties"]
+        return f"by name: {_type(values)}" if "patternProperties" in schema else f"by latent: {_type(values)}"
+    if schema["type"] == "string":
+        return PATTERNS[schema["pattern"]] if "pattern" in schema else "text"
+    bounds = [words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema]
+    return " ".join([schema["type"], ", ".join(bounds)]).strip()
+
+
+if __name__ == "__main__":
+    root = repository(sys.argv[1:])
+    write_text(root / SCHEMA, schema_text())
+    write_text(root / REFERENCE, reference())

@@ -1,0 +1,384 @@
+"""Wrong configs and goals are refused with one line that names the key and the reason."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saeflow.config import Goal, SAETraining, Study, check_study, read_goal, read_study
+from saeflow.config.reading import complaints
+from saeflow.errors import SaeflowError
+
+MISSING = object()
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "corpus": {"tokens": {"model": 64_000}},
+    "model": {"name": "lm", "train": {"n_layers": 2}},
+    "hook": "blocks.1.hook_resid_post",
+    "saes": {"main": {"train": {"d_sae": 64}}},
+    "goals": {"names": ["anger", "love"]},
+}
+TEXT: dict[str, Any] = {
+    **STUDY,
+    "corpus": {"kind": "text", "path": "stories.txt"},
+    "model": {"name": "lm", "path": "checkpoint"},
+    "judge": {"kind": "lexical"},
+}
+GOAL: dict[str, Any] = {
+    "title": "Anger",
+    "criterion": "The text is angry.",
+    "positive": ["She shouted.", "He was furious."],
+    "negative": ["She smiled.", "He was calm."],
+}
+
+
+def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy with the values at dotted keys replaced, or taken out where the value is MISSING."""
+    values = copy.deepcopy(base)
+    for dotted, value in changes.items():
+        section, keys = values, dotted.split(".")
+        for key in keys[:-1]:
+            section = section.setdefault(key, {})
+        if value is MISSING:
+            del section[keys[-1]]
+        else:
+            section[keys[-1]] = value
+    return values
+
+
+def told(table: list[tuple[dict[str, Any], str, str]]) -> list[str]:
+    """Names for the rows of a table."""
+    return [f"{key}: {reason}" for _, key, reason in table]
+
+
+def complaint(values: dict[str, Any]) -> str:
+    with pytest.raises(SaeflowError) as caught:
+        check_study(values)
+    assert caught.value.__context__ is None, "a traceback of pydantic's would be shown"
+    return str(caught.value)
+
+
+# One mutation of STUDY, the key of the complaint, a part of its reason.
+WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
+    # Unknown keys, at each level
+    ({"sed": 1}, "sed", "did you mean 'seed'?"),
+    ({"gpu": True}, "gpu", "is not a known key; known here: study, seed, corpus"),
+    ({"corpus.knd": "tales"}, "corpus.knd", "did you mean 'kind'?"),
+    ({"corpus.tokens.train": 5000}, "corpus.tokens.train", "known here: model, sae, eval"),
+    ({"model.dtyp": "float32"}, "model.dtyp", "did you mean 'dtype'?"),
+    ({"model.train.n_layer": 2}, "model.train.n_layer", "did you mean 'n_layers'?"),
+    ({"saes.main.trian": None}, "saes.main.trian", "did you mean 'train'?"),
+    ({"saes.main.train.dsae": 64}, "saes.main.train.dsae", "did you mean 'd_sae'?"),
+    ({"effects.sampling.topk": 5}, "effects.sampling.topk", "did you mean 'top_k'?"),
+    ({"effects.scale.max": 5.0}, "effects.scale.max", "did you mean 'maximum'?"),
+    ({"judge.model": "gpt"}, "judge.model", "known here: kind, saturation"),
+    ({"steering.scale": [0.0, 1.0]}, "steering.scale", "did you mean 'scales'?"),
+    ({"activations.threads": 2}, "activations.threads", "is not a known key"),
+    # Missing keys
+    ({"study": MISSING}, "study", "is missing"),
+    ({"model": MISSING}, "model", "is missing"),
+    ({"model.name": MISSING}, "model.name", "is missing"),
+    ({"hook": MISSING}, "hook", "is missing"),
+    ({"saes": MISSING}, "saes", "is missing"),
+    ({"goals": MISSING}, "goals", "is missing"),
+    ({"goals.names": MISSING}, "goals.names", "is missing"),
+    # Wrong types
+    ({"seed": "0"}, "seed", "must be a valid integer; got '0' (write 0)"),
+    ({"seed": None}, "seed", "must be a valid integer; got nothing"),
+    ({"seed": True}, "seed", "must be a valid integer; got true"),
+    ({"seed": 1.5}, "seed", "must be a valid integer; got 1.5"),
+    ({"corpus.tokens.sae": 6e5}, "corpus.tokens.sae", "got 600000.0 (write 600000)"),
+    ({"corpus.tokens.sae": "6e5"}, "corpus.tokens.sae", "got '6e5' (write 600000)"),
+    ({"model.train.learning_rate": "3e-4"}, "model.train.learning_rate", "YAML reads 3e-4 as text: write 0.0003"),
+    ({"saes.main.train.learning_rate": "1e-5"}, "saes.main.train.learning_rate", "write 1.0e-05"),
+    ({"saes.main.train.sparsity_coefficient": "much"}, "saes.main.train.sparsity_coefficient", "got 'much'"),
+    ({"study": 2024}, "study", 'must be a valid string; got 2024 (put it in quotes: "...")'),
+    ({"effects.prompts": ["I", False]}, "effects.prompts.1", 'got false (put it in quotes: "...")'),
+    ({"activations.exclude_bos": "yes"}, "activations.exclude_bos", "must be a valid boolean; got 'yes'"),
+    ({"corpus": None}, "corpus", "must hold keys and values; got nothing"),
+    ({"steering": ["caa"]}, "steering", "must hold keys and values; got ['caa']"),
+    ({"saes.main": "topk"}, "saes.main", "must hold keys and values; got 'topk'"),
+    ({"saes": [{"train": {}}]}, "saes", "must hold keys and values"),
+    ({"goals.names": "anger"}, "goals.names", "must be a list; got 'anger' (write [anger])"),
+    ({"steering.scales": 2.0}, "steering.scales", "must be a list; got 2.0"),
+    ({3: "three"}, "3", 'a key must be text; got 3 (put it in quotes: "...")'),
+    # Numbers that are none
+    ({"effects.scale.value": math.nan}, "effects.scale.value", "must be a finite number; got nan"),
+    ({"effects.scale.maximum": math.inf}, "effects.scale.maximum", "must be a finite number; got inf"),
+    ({"steering.scales": [0.0, math.inf]}, "steering.scales.1", "must be a finite number"),
+    # Out of range
+    ({"seed": -1}, "seed", "must be greater than or equal to 0; got -1"),
+    ({"seed": 2**31}, "seed", "must be less than 2147483648"),
+    ({"corpus.context": 4}, "corpus.context", "must be greater than or equal to 8"),
+    ({"corpus.tokens.eval": 0}, "corpus.tokens.eval", "must be greater than or equal to 1024"),
+    ({"model.train.learning_rate": 1.0}, "model.train.learning_rate", "must be less than 1"),
+    ({"saes.main.train.k": 0}, "saes.main.train.k", "must be greater than or equal to 1"),
+    ({"saes.main.train.warmup_fraction": 1.5}, "saes.main.train.warmup_fraction", "less than or equal to 1"),
+    ({"effects.sampling.top_p": 0.0}, "effects.sampling.top_p", "must be greater than 0"),
+    ({"steering.sampling.temperature": -0.1}, "steering.sampling.temperature", "greater than or equal to 0"),
+    ({"approximator.penalties": [0.1, -1.0]}, "approximator.penalties.1", "must be greater than 0; got -1.0"),
+    ({"approximator.penalties": []}, "approximator.penalties", "must hold at least 1 item; it holds 0"),
+    ({"summary.level": 1.0}, "summary.level", "must be less than 1"),
+    ({"steering.samples": 2}, "steering.samples", "must be greater than or equal to 4"),
+    ({"saes": {}}, "saes", "must hold at least 1 item; it holds 0"),
+    ({"goals.names": []}, "goals.names", "must hold at least 1 item; it holds 0"),
+    ({"figures.width": 0.5}, "figures.width", "must be greater than or equal to 3"),
+    # Words that are not among the known ones
+    ({"corpus.kind": "tale"}, "corpus.kind", "must be 'tales' or 'text'; got 'tale'"),
+    ({"model.dtype": "fp16"}, "model.dtype", "must be 'float32', 'bfloat16' or 'float16'"),
+    ({"activations.format": "h5"}, "activations.format", "must be 'parquet' or 'hdf5'"),
+    ({"saes.main.train.architecture": "gated"}, "saes.main.train.architecture", "'standard', 'topk', 'batchtopk'"),
+    ({"effects.scale.rule": "norm"}, "effects.scale.rule", "must be 'loss_increase', 'loss' or 'fixed'"),
+    ({"steering.methods": ["caa", "saets"]}, "steering.methods.1", "'sae_ts', 'pinverse', 'rotation' or 'random'"),
+    ({"judge.kind": "openai"}, "judge.kind", "must be 'planted' or 'lexical'"),
+    # Names
+    ({"study": "my/study"}, "study", "must open with a letter or digit and hold only"),
+    ({"study": ""}, "study", "must open with a letter or digit"),
+    ({"study": "x" * 65}, "study", "must have at most 64 characters"),
+    ({"model.name": "../lm"}, "model.name", "must open with a letter or digit"),
+    ({"saes": {"a/b": {"train": {}}}}, "saes.a/b", "must open with a letter or digit"),
+    ({"goals.names": ["anger", "so sad"]}, "goals.names.1", "must open with a letter or digit"),
+    ({"goals.names": ["love", "anger", "love"]}, "goals.names", "'love' appears twice"),
+    ({"steering.methods": ["caa", "caa"]}, "steering.methods", "'caa' appears twice"),
+    ({"figures.detail_goals": ["love", "love"]}, "figures.detail_goals", "'love' appears twice"),
+    ({"goals.directory": " "}, "goals.directory", "must not be blank"),
+    ({"corpus.separator": ""}, "corpus.separator", "must have at least 1 character"),
+    # Hooks
+    ({"hook": "layer 1"}, "hook", "must be a TransformerLens name such as blocks.2.hook_resid_post; got 'layer 1'"),
+    ({"hook": "blocks.1.hook_resid"}, "hook", "must be a TransformerLens name"),
+    ({"hook": "blocks.01.hook_resid_post"}, "hook", "must be a TransformerLens name"),
+    ({"hook": "blocks.-1.hook_resid_post"}, "hook", "must be a TransformerLens name"),
+    ({"hook": "blocks.2.hook_resid_post"}, "hook", "layer 2 does not exist; model.train.n_layers is 2 (layers 0..1)"),
+    ({"hook": "blocks.1.hook_mlp_out"}, "hook", "'blocks.1.hook_mlp_out' cannot be steered"),
+    # Keys that contradict each other
+    ({"corpus.path": "stories.txt"}, "corpus.path", "kind 'tales' reads no file"),
+    ({"corpus.context": 2048, "corpus.tokens.eval": 1024}, "corpus.tokens.eval", "less than one block of context 2048"),
+    ({"corpus.tokens": {}}, "corpus.tokens.model", "is needed (at least one block of corpus.context)"),
+    (
+        {"corpus.tokens.model": 640},
+        "model.train.batch_size",
+        "32 blocks per step, but corpus.tokens.model gives only 10",
+    ),
+    ({"corpus.tokens.eval": 1024}, "effects.scale.tokens", "2048 is more than corpus.tokens.eval 1024"),
+    ({"effects.scale.tokens": 64, "corpus.context": 128}, "effects.scale.tokens", "64 is less than one block"),
+    ({"model.train.n_heads": 5}, "model.train.n_heads", "5 heads do not give d_model 96 an even head width"),
+    ({"model.train.n_heads": 32}, "model.train.n_heads", "32 heads do not give d_model 96 an even head width"),
+    ({"model.train": None}, "model", "give exactly one of train, path and repo; this gives none"),
+    ({"model.path": "checkpoint"}, "model", "this gives train and path"),
+    ({"model.revision": "v1"}, "model.revision", "belongs to repo, and this model has train"),
+    ({"model": {"name": "lm", "path": "checkpoint"}}, "corpus.kind", "'tales' has words of its own"),
+    ({"model": {"name": "lm", "repo": "gpt2"}}, "model.repo", "must name a hub repository as owner/name"),
+    ({"model": {"name": "lm", "path": ""}}, "model.path", "must not be blank"),
+    ({"saes.main.train.k": 64}, "saes.main.train.k", "64 must be smaller than d_sae 64"),
+    ({"saes.main.train.warmup_fraction": 0.8}, "saes.main.train.decay_fraction", "adds up with warmup_fraction"),
+    ({"saes.main.train.tokens": 100}, "saes.main.train.tokens", "100 is less than one batch_size 2048"),
+    ({"saes.main": {}}, "saes.main", "give exactly one of train and path; this gives none"),
+    ({"saes.main.path": "folder"}, "saes.main", "give exactly one of train and path; this gives both"),
+    ({"effects.new_tokens": 64}, "effects.new_tokens", "do not fit corpus.context 64"),
+    ({"steering.new_tokens": 100}, "steering.new_tokens", "do not fit corpus.context 64"),
+    ({"effects.count": 9}, "approximator.validation", "0.1 of 9 vectors leaves no row"),
+    ({"steering.sae": "other"}, "steering.sae", "there is no SAE 'other'; saes names main"),
+    ({"steering.latents": 65}, "steering.latents", "65 is more than d_sae 64 of SAE 'main'"),
+    ({"steering.scales": [0.5, 1.0]}, "steering.scales", "must start with 0.0 (the unsteered control) and increase"),
+    ({"steering.scales": [0.0, 2.0, 1.0]}, "steering.scales", "must start with 0.0"),
+    ({"steering.scales": [0.0]}, "steering.scales", "must hold at least 2 items; it holds 1"),
+    ({"summary.selection": 0.001}, "summary.selection", "0.001 of 64 completions leaves none"),
+    ({"figures.detail_goals": ["wedding"]}, "figures.detail_goals", "wedding is not in goals.names"),
+]
+WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
+    ({"corpus.path": MISSING}, "corpus.path", "is needed for kind 'text'"),
+    ({"corpus.path": "stories.csv"}, "corpus.path", "'stories.csv' must end in .txt, .jsonl or .parquet"),
+    (
+        {"corpus.path": "${SAEFLOW_UNSET}/stories"},
+        "corpus.path",
+        "the environment has no SAEFLOW_UNSET; set it (export",
+    ),
+    ({"model.path": "${SAEFLOW_UNSET}"}, "model.path", "the environment has no SAEFLOW_UNSET"),
+    ({"saes.main": {"path": "${SAEFLOW_UNSET}/sae"}}, "saes.main.path", "the environment has no SAEFLOW_UNSET"),
+    ({"goals.directory": "${SAEFLOW_UNSET}"}, "goals.directory", "the environment has no SAEFLOW_UNSET"),
+    ({"model": {"name": "lm", "train": {}}}, "model.train", "only on the corpus 'tales'"),
+    ({"model.repo": "openai/gpt2"}, "model", "this gives path and repo"),
+    ({"judge.kind": "planted"}, "judge.kind", "'planted' knows only the corpus 'tales'"),
+]
+WRONG_GOALS: list[tuple[dict[str, Any], str, str]] = [
+    ({"criterion": MISSING}, "criterion", "is missing"),
+    ({"title": MISSING}, "title", "is missing"),
+    ({"title": " "}, "title", "must not be blank"),
+    ({"topic": "so sad"}, "topic", "must open with a letter or digit"),
+    ({"positive": ["one"]}, "positive", "must hold at least 2 items; it holds 1"),
+    ({"negative": []}, "negative", "must hold at least 2 items; it holds 0"),
+    ({"positive": ["same", "same"]}, "positive", "'same' appears twice"),
+    ({"positive": ["one", ""]}, "positive.1", "must not be blank"),
+    ({"negative": ["one", "She shouted."]}, "negative", "'She shouted.' is also in positive"),
+    ({"words": ["rage", "*"]}, "words", "'*' matches everything"),
+    ({"words": ["rage", True]}, "words.1", 'got true (put it in quotes: "...")'),
+    ({"word": ["rage"]}, "word", "did you mean 'words'?"),
+    ({"latents": {"main": {-1: 1.0}}}, "latents.main.-1", "must be greater than or equal to 0; got -1"),
+    ({"latents": {"main": {"7": 1.0}}}, "latents.main.7", "must be a valid integer; got '7' (write 7)"),
+    ({"latents": {"main": {7: math.nan}}}, "latents.main.7", "must be a finite number"),
+    ({"latents": {"main": {7: 0.0}}}, "latents.main.7", "weight 0 targets nothing"),
+    ({"latents": {"main": {}}}, "latents.main", "must hold at least 1 item"),
+    ({"latents": {"main": [7, 8]}}, "latents.main", "must hold keys and values; got [7, 8]"),
+]
+WRONG_FILES: list[tuple[str, str]] = [
+    ("", "is empty; it must hold keys and values"),
+    ("# only a remark\n", "is empty; it must hold keys and values"),
+    ("- a\n- b\n", "must hold keys and values; it holds a list"),
+    ("tales", "must hold keys and values; it holds a str"),
+    ("a: [1, 2\nb: 3\n", "is not YAML: line 2, column 2: expected ',' or ']'"),
+    ("a:\n\tb: 1\n", "is not YAML: line 2, column 1: found character '\\t' that cannot start any token"),
+    ("a: b: c\n", "is not YAML: line 1, column 5: mapping values are not allowed here"),
+    ("study: a\nseed: 1\nstudy: b\n", "is not YAML: line 3, column 1: 'study' stands twice; keep one"),
+    ("a: 1\n---\nb: 2\n", "is not YAML: line 2, column 1: but found another document"),
+    ("a: \x00\n", "is not YAML: unacceptable character #x0000"),
+]
+
+
+def test_the_minimal_studies_are_accepted() -> None:
+    assert check_study(STUDY).steering_sae == "main"
+    assert check_study(TEXT).layer == 1
+
+
+@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_STUDIES, ids=told(WRONG_STUDIES))
+def test_a_wrong_study_is_refused_with_one_line(changes: dict[Any, Any], key: str, reason: str) -> None:
+    values = changed(STUDY, {k: v for k, v in changes.items() if isinstance(k, str)})
+    values.update({k: v for k, v in changes.items() if not isinstance(k, str)})
+    line = complaint(values)
+    assert line.startswith(f"config: {key}: ")
+    assert reason in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_TEXT_STUDIES, ids=told(WRONG_TEXT_STUDIES))
+def test_a_wrong_study_of_text_is_refused_with_one_line(
+    changes: dict[str, Any], key: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SAEFLOW_UNSET", raising=False)
+    line = complaint(changed(TEXT, changes))
+    assert line.startswith(f"config: {key}: ")
+    assert reason in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_GOALS, ids=told(WRONG_GOALS))
+def test_a_wrong_goal_is_refused_with_one_line(changes: dict[str, Any], key: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "anger.yaml"
+    file.write_text(yaml.safe_dump(changed(GOAL, changes)))
+    with pytest.raises(SaeflowError) as caught:
+        read_goal(file)
+    line = str(caught.value)
+    assert line.startswith(f"{file}: {key}: ")
+    assert reason in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("read", [read_study, read_goal])
+@pytest.mark.parametrize(("text", "reason"), WRONG_FILES)
+def test_a_file_that_is_no_mapping_is_refused_with_one_line(read: Any, text: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    with pytest.raises(SaeflowError) as caught:
+        read(file)
+    assert str(caught.value).startswith(f"{file}: {reason}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes("study: café\n".encode("latin-1"))
+    for name, reason in {"absent.yaml": "no such file", "latin.yaml": "cannot be read", ".": "cannot be read"}.items():
+        with pytest.raises(SaeflowError, match=reason) as caught:
+            read_study(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_several_mistakes_are_told_at_once_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAEFLOW_UNSET", raising=False)
+    changes = {"sed": 1, "corpus.tokens.sae": 3, "saes.main.train": {"k": 900, "tokens": 1}, "hook": "x"}
+    lines = complaint(changed(STUDY, {**changes, "goals.directory": "${SAEFLOW_UNSET}"})).splitlines()
+    keys = [line.split(": ")[1] for line in lines]
+    expected = ["goals.directory", "corpus.tokens.sae", "hook", "saes.main.train.k", "saes.main.train.tokens", "sed"]
+    assert keys == expected
+
+
+def test_several_disagreements_of_sections_are_told_at_once() -> None:
+    changes = {
+        "hook": "blocks.7.hook_mlp_out",
+        "steering.sae": "x",
+        "steering.new_tokens": 99,
+        "summary.selection": 0.99,
+    }
+    lines = complaint(changed(STUDY, {**changes, "steering.samples": 4, "figures.detail_goals": ["x"]})).splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "hook",
+        "hook",
+        "steering.new_tokens",
+        "steering.sae",
+        "figures.detail_goals",
+    ]
+
+
+def test_a_mistake_in_one_section_is_told_relative_to_it() -> None:
+    with pytest.raises(ValueError, match="k: 9") as caught:
+        SAETraining(d_sae=4, k=9)
+    assert complaints(caught.value) == ["k: 9 must be smaller than d_sae 4"]
+
+
+def test_every_pattern_of_the_config_has_words() -> None:
+    from saeflow.config.schema import json_schema
+    from saeflow.config.section import IN_WORDS
+
+    def patterns(schema: Any) -> set[str]:
+        if isinstance(schema, list):
+            return set().union(*map(patterns, schema))
+        if not isinstance(schema, dict):
+            return set()
+        own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+        return own.union(*map(patterns, schema.values()), schema.get("patternProperties", {}))
+
+    assert patterns(json_schema(Study)) | patterns(json_schema(Goal)) == set(IN_WORDS)
+
+
+def test_the_environment_is_read_in_paths_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAEFLOW_DATA", "/data")
+    changes = {"corpus.path": "${SAEFLOW_DATA}/a$b.txt", "effects.prompts": ["${SAEFLOW_DATA}"]}
+    study = check_study(changed(TEXT, changes))
+    assert study.corpus.path == "/data/a$b.txt"
+    assert study.effects.prompts == ["${SAEFLOW_DATA}"]
+
+
+def test_later_files_go_over_earlier_ones_and_null_undoes_a_key(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(yaml.safe_dump(STUDY))
+    second.write_text(yaml.safe_dump({"seed": 7, **TEXT, "model": {"path": "checkpoint", "train": None}}))
+    study = read_study(first, second)
+    assert (study.seed, study.model.path, study.model.train) == (7, "checkpoint", None)
+    assert study.saes["main"].train == SAETraining(d_sae=64)
+
+
+def test_a_study_survives_yaml_and_json_unchanged(tmp_path: Path) -> None:
+    for values in (STUDY, TEXT):
+        study = check_study(values)
+        (tmp_path / "full.yaml").write_text(yaml.safe_dump(study.model_dump()))
+        assert read_study(tmp_path / "full.yaml") == study
+        assert Study.model_validate_json(study.model_dump_json()) == study
+
+
+def test_latents_of_a_goal_are_numbered_and_its_topic_is_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "anger.yaml"
+    file.write_text(yaml.safe_dump(GOAL) + "latents: {main: {0: 1, 203: -0.5}}\n")
+    goal = read_goal(file)
+    assert goal.latents == {"main": {0: 1.0, 203: -0.5}}
+    assert goal.topic == "anger"
+    assert Goal.model_validate_json(goal.model_dump_json()) == goal
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "anger.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + yaml.safe_dump(GOAL, allow_unicode=True).encode())
+    assert read_goal(file).title == "Anger"

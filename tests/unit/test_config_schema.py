@@ -1,0 +1,128 @@
+"""The JSON schema and the reference page say what the sections say, and Snakemake's defaults do no harm."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from saeflow.config import Goal, Section, Study, check_study
+from saeflow.config.reference import REFERENCE, reference
+from saeflow.config.schema import SCHEMA, json_schema, repository, schema_text
+from saeflow.errors import SaeflowError
+
+ROOT = Path(__file__).parents[2]
+MINIMAL: dict[str, Any] = {
+    "study": "small",
+    "corpus": {"tokens": {"model": 64_000}},
+    "model": {"name": "lm", "train": {"n_layers": 2}},
+    "hook": "blocks.1.hook_resid_post",
+    "saes": {"main": {"train": {"d_sae": 64}}, "other": {"path": "folder"}},
+    "goals": {"names": ["anger"]},
+}
+IMPORTED: dict[str, Any] = {
+    **MINIMAL,
+    "corpus": {"kind": "text", "path": "stories.txt"},
+    "model": {"name": "lm", "repo": "openai/gpt2", "revision": "main"},
+    "saes": {"main": {"path": "folder"}},
+    "judge": {"kind": "lexical"},
+}
+
+
+def sections(section: type[Section]) -> dict[str, Any]:
+    """The schemas of a section and of all below it, by name."""
+    schema = json_schema(section)
+    return {section.__name__: schema, **schema.get("$defs", {})}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "module"),
+    [(SCHEMA, schema_text, "saeflow.config.schema"), (REFERENCE, reference, "saeflow.config.reference")],
+)
+def test_generated_files_have_not_drifted(file: Path, text: Any, module: str) -> None:
+    written = (ROOT / file).read_text(encoding="utf-8")
+    assert written == text(), f"{file} is not what the sections say; regenerate it: python -m {module}"
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    assert yaml.safe_load((ROOT / SCHEMA).read_text(encoding="utf-8")) == json_schema()
+
+
+@pytest.mark.parametrize("values", [MINIMAL, IMPORTED])
+def test_defaults_that_snakemake_fills_in_change_nothing(values: dict[str, Any]) -> None:
+    filled = copy.deepcopy(values)
+    validate(filled, str(ROOT / SCHEMA))
+    assert filled["effects"]["scale"]["rule"] == "loss_increase"
+    assert check_study(filled) == check_study(values)
+
+
+def test_the_default_study_passes_the_schema() -> None:
+    values = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    study = check_study(copy.deepcopy(values))
+    validate(values, str(ROOT / SCHEMA))
+    assert check_study(values) == study
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sed", 1),
+        ("seed", "0"),
+        ("hook", "layer 1"),
+        ("saes", {}),
+        ("saes", {"a/b": {"path": "folder"}}),
+        ("saes", {"main": {"train": {"d_sea": 64}}}),
+        ("goals", {"names": []}),
+        ("effects", {"scale": {"rule": "norm"}}),
+        ("model", {"name": "x" * 65, "train": {}}),
+    ],
+)
+def test_the_schema_refuses_what_the_sections_refuse(key: str, value: Any) -> None:
+    values = {**copy.deepcopy(MINIMAL), key: value}
+    with pytest.raises(SaeflowError):
+        check_study(values)
+    with pytest.raises(WorkflowError):
+        validate(values, str(ROOT / SCHEMA))
+
+
+def test_every_section_is_closed_and_every_key_has_a_meaning() -> None:
+    for name, schema in (sections(Goal) | sections(Study)).items():
+        assert schema["additionalProperties"] is False, name
+        assert schema["description"], name
+        for key, value in schema["properties"].items():
+            assert value.get("description") or "$ref" in value or "patternProperties" in value, f"{name}.{key}"
+            assert key in schema.get("required", []) or "default" in value, f"{name}.{key} has no default"
+
+
+def test_the_reference_names_every_key_of_every_section() -> None:
+    page = reference()
+    for name, schema in (sections(Goal) | sections(Study)).items():
+        for key in schema["properties"]:
+            assert f"\n| `{key}` | " in page, f"{name}.{key}"
+    assert all(line.count(" | ") == 3 for line in page.splitlines() if line.startswith("| "))
+
+
+def test_both_files_are_written_by_one_command(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    for module, written in {"saeflow.config.schema": [SCHEMA], "saeflow.config.reference": [SCHEMA, REFERENCE]}.items():
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", module, str(tmp_path)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [f"wrote {tmp_path / file}" for file in written]
+    assert (tmp_path / SCHEMA).read_bytes() == (ROOT / SCHEMA).read_bytes()
+    assert (tmp_path / REFERENCE).read_bytes() == (ROOT / REFERENCE).read_bytes()
+
+
+def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SaeflowError, match=r"is not the repository of saeflow; give its folder"):
+        repository([str(tmp_path)])
