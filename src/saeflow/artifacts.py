@@ -8,9 +8,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,43 +26,94 @@ def atomic(path: Path) -> Iterator[Path]:
     """Write a file (or a folder) under a temporary name and move it into place when the block ends well.
 
     The temporary name lies in the same folder, so the move is one rename; a process that dies leaves only a
-    dot-file that nothing reads.
+    dot-file that nothing reads. A folder takes the place of an older one whole; for the moment between two renames
+    there is neither.
 
     Raises:
         SaeflowError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _to_disk(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
+        _move(temporary, path)
+    except Exception as error:
+        reason = _mishap(error, path)
         _discard(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SaeflowError(f"{path}: the disk is full; make space and start again, finished files are kept") from None
-        if error.errno in (errno.EACCES, errno.EROFS):
-            raise SaeflowError(f"{path}: may not be written; check the permissions of {path.parent}") from None
-        raise
+        if not reason:
+            raise
+        raise SaeflowError(f"{path}: {reason}") from None
     except BaseException:
         _discard(temporary)
         raise
 
 
+def _mishap(error: Exception, path: Path) -> str | None:
+    """What befell the disk or the folder of `path`, in words; None if the error is of another kind."""
+    code = getattr(error, "errno", None)
+    full = code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+    # Some libraries tell of a full disk without saying so (torch, NumPy): then the disk itself is asked.
+    unclear = isinstance(error, (OSError, RuntimeError)) and code is None
+    if full or (unclear and _is_full(path.parent)):
+        return "the disk is full; make space and start again, finished files are kept"
+    if not isinstance(error, OSError) or Path(str(error.filename or path)).parent not in path.parents:
+        return None
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"may not be written; check the permissions of {path.parent}"
+    if code in (errno.EEXIST, errno.ENOTDIR):
+        return "cannot be written; a file stands where a folder must be, move it away"
+    if code == errno.EISDIR:
+        return "cannot be written; a folder stands where the file must be, move it away"
+    return None
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < 4096
+    except OSError:
+        return False
+
+
 def _to_disk(path: Path) -> None:
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
-        with open(file, "rb+") as handle:
+        with open(file, "rb") as handle:
             os.fsync(handle.fileno())
 
 
+def _move(temporary: Path, path: Path) -> None:
+    """Rename, also over a folder that is not empty, which the system's rename refuses."""
+    aside = temporary.with_suffix(".old")
+    try:
+        while not _renamed(temporary, path):
+            _discard(aside)
+            with suppress(FileNotFoundError):  # another writer has just moved it aside
+                os.replace(path, aside)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            os.replace(aside, path)
+        raise
+    _discard(aside)
+
+
+def _renamed(temporary: Path, path: Path) -> bool:
+    """Rename; False if a folder that is not empty stands in the way."""
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
 def _discard(path: Path) -> None:
-    if path.is_dir():
-        for child in path.iterdir():
-            _discard(child)
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):  # what went wrong before is what the user must hear of
+        path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -76,7 +129,7 @@ def read_json(path: Path) -> Any:
         SaeflowError: the file is absent or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

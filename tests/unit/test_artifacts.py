@@ -1,0 +1,281 @@
+"""Files are whole or absent, whatever befalls their writing."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from saeflow import artifacts
+from saeflow.artifacts import atomic, provenance, read_json, sha256, write_json
+from saeflow.errors import SaeflowError
+
+FULL = "the disk is full; make space and start again, finished files are kept"
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, dot-files too."""
+    return sorted(os.listdir(folder))
+
+
+def write_folder(path: Path, content: str) -> None:
+    with atomic(path) as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_text(content)
+        (temporary / content).touch()
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
+def write_to_full_disk(path: Path, write: Callable[[Path], object]) -> None:
+    with atomic(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        write(temporary)
+
+
+def test_a_file_appears_whole_and_its_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.txt"
+    with atomic(path) as temporary:
+        temporary.write_text("whole")
+        assert temporary.parent == path.parent, "a rename is atomic only within a folder"
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), OSError("odd"), SaeflowError("told")])
+def test_an_exception_leaves_nothing_and_goes_on(error: BaseException, tmp_path: Path) -> None:
+    with pytest.raises(type(error)) as caught:
+        write_half(tmp_path / "file", error)
+    assert caught.value is error
+    assert names(tmp_path) == []
+
+
+def test_an_exception_keeps_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="bad"):
+        write_half(path, ValueError("bad"))
+    assert (names(tmp_path), path.read_text()) == (["file"], "old")
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+    assert (names(tmp_path), path.read_text()) == (["file"], "new")
+
+
+def test_an_exception_in_a_folder_leaves_nothing_and_does_not_follow_links(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").touch()
+
+    def write() -> None:
+        with atomic(tmp_path / "folder") as temporary:
+            (temporary / "deep").mkdir(parents=True)
+            (temporary / "link").symlink_to(tmp_path / "elsewhere")
+            raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        write()
+    assert names(tmp_path) == ["elsewhere"]
+    assert names(tmp_path / "elsewhere") == ["precious"]
+
+
+def test_a_folder_takes_the_place_of_an_older_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "sae"
+    for content in ("first", "second", "third"):
+        write_folder(path, content)
+        assert names(tmp_path) == ["sae"]
+        assert names(path) == [content, "weights"]
+        assert (path / "weights").read_text() == content
+
+
+def test_a_folder_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "sae").mkdir()
+    write_folder(tmp_path / "sae", "first")
+    assert names(tmp_path / "sae") == ["first", "weights"]
+
+
+def test_a_folder_that_cannot_be_moved_into_place_keeps_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "sae", os.replace
+    write_folder(path, "first")
+
+    def fails_once_the_old_is_aside(source: Path, target: Path) -> None:
+        if source.suffix == ".part" and not path.exists():
+            raise OSError(errno.EIO, "broken disk")
+        replace(source, target)
+
+    monkeypatch.setattr(artifacts.os, "replace", fails_once_the_old_is_aside)
+    with pytest.raises(OSError, match="broken disk"):
+        write_folder(path, "second")
+    assert names(tmp_path) == ["sae"]
+    assert names(path) == ["first", "weights"]
+
+
+@needs_dev_full
+def test_a_full_disk_is_one_sentence_and_keeps_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(SaeflowError) as caught:
+        write_to_full_disk(path, lambda temporary: temporary.write_text("more than fits"))
+    assert str(caught.value) == f"{path}: {FULL}"
+    assert (names(tmp_path), path.read_text()) == (["file"], "old")
+
+
+@needs_dev_full
+def test_a_full_disk_under_polars_is_one_sentence(tmp_path: Path) -> None:
+    import polars
+
+    table = polars.DataFrame({"number": range(100_000)})
+    with pytest.raises(SaeflowError, match="the disk is full"):
+        write_to_full_disk(tmp_path / "table", table.write_parquet)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "free"),
+    [
+        # As raised on a full tmpfs by safetensors, polars, h5py, torch.save and numpy.save.
+        (Exception("Error while serializing: I/O error: No space left on device (os error 28)"), 0),
+        (OSError("No space left on device (os error 28)"), 0),
+        (OSError(errno.ENOSPC, "Can't synchronously write data"), 0),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), 0),
+        (OSError("1000000 requested and 51168 written"), 0),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 10**9),
+    ],
+    ids=str,
+)
+def test_every_library_s_full_disk_is_one_sentence(
+    error: Exception, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(SaeflowError, match="the disk is full"), atomic(tmp_path / "file"):
+        raise error
+
+
+def test_a_defect_is_not_blamed_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(KeyError), atomic(tmp_path / "file"):
+        raise KeyError("key")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_may_not_be_written_is_one_sentence(code: int, tmp_path: Path) -> None:
+    error = OSError(code, "no", str(tmp_path / ".file.part"))
+    with pytest.raises(SaeflowError, match="may not be written; check the permissions of") as caught:
+        write_half(tmp_path / "file", error)
+    assert str(caught.value).startswith(f"{tmp_path / 'file'}: ")
+
+
+def test_an_unreadable_input_is_not_blamed_on_the_output(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), atomic(tmp_path / "file"):
+        raise PermissionError(errno.EACCES, "no", "/elsewhere/input")
+
+
+def test_a_file_in_the_way_of_a_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "b" / "c"):
+        with pytest.raises(SaeflowError, match="a file stands where a folder must be"), atomic(path) as temporary:
+            temporary.touch()
+    with pytest.raises(SaeflowError, match="a file stands where a folder must be"):
+        write_folder(tmp_path / "file", "first")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SaeflowError, match="a folder stands where the file must be"):
+        write_json(tmp_path / "folder", {})
+    assert names(tmp_path) == ["file", "folder"]
+
+
+def test_read_only_files_in_a_folder_are_kept(tmp_path: Path) -> None:
+    with atomic(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text("fixed")
+        (temporary / "file").chmod(0o444)
+    assert (tmp_path / "folder" / "file").read_text() == "fixed"
+
+
+def test_concurrent_writers_of_a_file_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def write(writer: int) -> None:
+        with atomic(path) as temporary:
+            for _ in range(50):
+                with open(temporary, "a") as file:
+                    file.write(f"{writer}\n")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(32)))
+    lines = path.read_text().splitlines()
+    assert (len(lines), len(set(lines))) == (50, 1)
+    assert names(tmp_path) == ["file"]
+
+
+def test_concurrent_writers_of_a_folder_leave_one_whole_folder(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda writer: write_folder(tmp_path / "sae", f"writer-{writer}"), range(64)))
+    assert names(tmp_path) == ["sae"]
+    assert names(tmp_path / "sae") == sorted(["weights", (tmp_path / "sae" / "weights").read_text()])
+
+
+def test_a_killed_process_leaves_the_older_file_and_a_dot_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    program = f"""
+import os
+from pathlib import Path
+from saeflow.artifacts import atomic
+with atomic(Path({str(path)!r})) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert path.read_text() == "old"
+    assert [name[0] for name in names(tmp_path)] == [".", "f"]
+
+
+def test_sha256_of_known_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    path.write_bytes(b"")
+    assert sha256(path) == hashlib.sha256().hexdigest()
+
+
+def test_json_is_the_same_bytes_for_the_same_value(tmp_path: Path) -> None:
+    write_json(tmp_path / "one.json", {"b": 1, "a": [1.5, "é", None]})
+    write_json(tmp_path / "two.json", {"a": [1.5, "é", None], "b": 1})
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    assert read_json(tmp_path / "one.json") == {"a": [1.5, "é", None], "b": 1}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "three.json", {"loss": math.nan})
+    assert names(tmp_path) == ["one.json", "two.json"]
+
+
+def test_json_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SaeflowError, match=r"absent\.json: no such file"):
+        read_json(tmp_path / "absent.json")
+    for content in (b'{"a": 1', b"", b"\xff\xfe"):
+        (tmp_path / "torn.json").write_bytes(content)
+        with pytest.raises(SaeflowError, match=r"is not JSON .*; delete it and it is made again"):
+            read_json(tmp_path / "torn.json")
+
+
+def test_provenance_can_be_written_and_holds_no_time_and_no_path() -> None:
+    record = provenance()
+    assert record == provenance()
+    assert record["packages"]["numpy"]
+    assert str(Path.home()) not in json.dumps(record)
+    assert str(Path(artifacts.__file__).parents[2]) not in json.dumps(record)
