@@ -102,7 +102,9 @@ def predictions(vectors: int = 52, latents: int = 256) -> pl.DataFrame:
     measured = generator.standard_t(2.5, size=(vectors, latents)) * 0.05
     predicted = 0.8 * measured + generator.normal(0, 0.03, size=measured.shape)
     keys = {"row": np.repeat(np.arange(vectors), latents), "latent": np.tile(np.arange(latents), vectors)}
-    return pl.DataFrame({**keys, "predicted": predicted.ravel(), "measured": measured.ravel()})
+    pairs = pl.DataFrame({**keys, "predicted": predicted.ravel(), "measured": measured.ravel()})
+    largest = pairs.filter(pl.col("measured").rank("ordinal", descending=True).over("row") <= 3)
+    return pl.concat([pairs.with_columns(kind=pl.lit("sample")), largest.with_columns(kind=pl.lit("top"))])
 
 
 def side_effects(goals: int = 9, latents: int = 128) -> pl.DataFrame:
@@ -138,13 +140,14 @@ def recovery() -> pl.DataFrame:
         f1 = float(generator.beta(5, 2))
         rows.append(
             {
-                "kind": kind,
+                "label": kind,
                 "feature": feature,
-                "latent": int(generator.integers(512)),
+                "latent_cosine": int(generator.integers(512)),
                 "cosine": float(np.clip(f1 + generator.normal(0, 0.1), 0, 1)),
                 "precision": f1,
                 "recall": f1,
                 "f1": f1,
+                "sae": "topk",
             }
         )
     return pl.DataFrame(rows)
@@ -173,7 +176,7 @@ def sae_training(names: Sequence[str] = ("topk",)) -> pl.DataFrame:
                 "tokens": steps * 2048,
                 "loss": np.exp(-steps / 90),
                 "l0": 8.0 + 20 * np.exp(-steps / (60 + 30 * i)),
-                "explained_variance": 0.95 - 0.9 * np.exp(-steps / (90 + 40 * i)),
+                "error": 0.05 + 0.9 * np.exp(-steps / (90 + 40 * i)),
                 "sae": [name] * len(steps),
             }
         )
@@ -186,4 +189,4 @@ def effects() -> pl.DataFrame:
     """Scales of the vectors and how their search ended."""
     generator = np.random.default_rng(4)
     scale = np.clip(generator.gamma(9, 1.2, 512), 0, 29.2)
-    return pl.DataFrame({"scale": scale, "status": ["maximum" if value > 17 else "reached" for value in scale]})
+    return pl.DataFrame({"scale": scale, "status": ["never_reached" if value > 17 else "ok" for value in scale]})

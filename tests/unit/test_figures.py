@@ -6,7 +6,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import figure_tables as made
+import h5py
 import matplotlib
+import numpy as np
 import polars as pl
 import pytest
 from matplotlib.figure import Figure
@@ -123,10 +125,29 @@ def test_detail_goals_are_those_of_the_settings() -> None:
 def test_r2_is_one_for_a_perfect_prediction_and_zero_for_the_mean() -> None:
     pairs = made.predictions(10, 30)
     perfect = pairs.with_columns(predicted=pl.col("measured"))
-    mean = pairs.with_columns(predicted=pl.col("measured").mean())
+    mean = pairs.with_columns(predicted=pl.col("measured").filter(pl.col("kind") == "sample").mean())
     assert drawn("effects_predicted_measured", perfect)[2]["r2"][0] == pytest.approx(1)
     assert drawn("effects_predicted_measured", mean)[2]["r2"][0] == pytest.approx(0)
-    assert drawn("effects_predicted_measured", pairs)[2]["count"].sum() == len(pairs)
+    rows = drawn("effects_predicted_measured", pairs)[2]
+    assert rows.filter(pl.col("kind") == "cell")["count"].sum() == 300
+    assert rows.filter(pl.col("kind") == "top").height == 30
+
+
+def test_r2_over_all_effects_is_taken_where_it_is_known(tmp_path: Path) -> None:
+    table, metrics = tmp_path / "approximators/topk/predictions.parquet", tmp_path / "approximators/topk/metrics.json"
+    table.parent.mkdir(parents=True)
+    made.predictions(10, 30).write_parquet(table)
+    metrics.write_text('{"r2": 0.25}')
+    assert drawn("effects_predicted_measured", read_tables(tmp_path, [table, metrics]).predictions)[2]["r2"][0] == 0.25
+
+
+def test_statuses_are_read_from_the_merged_effects(tmp_path: Path) -> None:
+    path = tmp_path / "effects/topk/effects.h5"
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file["scale"], file["status"] = [1.0, 2.5], np.array([0, 2], dtype=np.uint8)
+        file["status"].attrs["names"] = ["ok", "above_at_zero", "never_reached", "clamped"]
+    assert read_tables(tmp_path, [path]).effects.rows() == [(1.0, "ok"), (2.5, "never_reached")]
 
 
 def test_side_effects_draw_the_latents_that_move_most() -> None:

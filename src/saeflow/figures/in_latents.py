@@ -6,42 +6,81 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
 from saeflow.figures import tables
-from saeflow.figures.style import GREY, INK, SERIES, legend, look, method_handle, no_data, panels, styled, words
+from saeflow.figures.style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    legend,
+    look,
+    method_handle,
+    no_data,
+    panels,
+    styled,
+    words,
+)
 
 DEFAULT = Figures()
 CELLS = 110
 LATENTS_DRAWN = 100
+STATUSES = {
+    "ok": ("reached the wanted loss", BLUE),
+    "never_reached": ("stopped at the largest scale", VERMILLION),
+    "clamped": ("lowered to the largest scale", ORANGE),
+    "above_at_zero": ("loss too high without steering", PURPLE),
+}
+"""How a search for a scale can end, in words, with its colour."""
 EQUALITY: dict[str, Any] = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 3))}
+DENSITY: dict[str, Any] = {"cmap": "cividis_r", "origin": "lower", "interpolation": "nearest", "zorder": 1}
+LARGEST: dict[str, Any] = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 3.5,
+    "markerfacecolor": "none",
+    "markeredgecolor": VERMILLION,
+    "markeredgewidth": 0.7,
+    "alpha": 0.7,
+    "rasterized": True,
+}
 DOTS: dict[str, Any] = {"s": 11, "linewidths": 0, "alpha": 0.6, "rasterized": True}
 
 
 def density(predictions: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """How many pairs of predicted and measured effect fall into each cell of a square grid.
+    """How many pairs of predicted and measured effect fall into each cell of a square grid, and the largest effects.
 
     Args:
-        predictions: row (a held-out vector), latent, predicted, measured; one row per pair.
+        predictions: latent, predicted, measured, kind (``sample``: drawn at random; ``top``: among the largest measured
+            effects of its vector); r2 over all held-out effects where it is known.
+
     Returns:
-        predicted, measured (the cell's middle), width, count, and the same on every row: pairs, r2 (the share of the
-        variance of all measured effects that the prediction explains).
+        kind (``cell`` or ``top``), predicted, measured (a cell's middle or one effect), width (of a cell), count, and
+        the same on every row: pairs, r2.
     """
-    pairs = predictions.drop_nulls(["predicted", "measured"]) if "measured" in predictions.columns else pl.DataFrame()
-    if pairs.is_empty():
+    if predictions.is_empty():
         return pl.DataFrame()
+    pairs = predictions.drop_nulls(["predicted", "measured"]).filter(pl.col("kind") == "sample")
     predicted, measured = (pairs[name].cast(pl.Float64).to_numpy() for name in ("predicted", "measured"))
-    low, high = float(min(predicted.min(), measured.min())), float(max(predicted.max(), measured.max()))
+    if not len(pairs):
+        return pl.DataFrame()
+    top = predictions.drop_nulls(["predicted", "measured"]).filter(pl.col("kind") == "top")
+    either = np.concatenate([predicted, measured, *(top[name].to_numpy() for name in ("predicted", "measured"))])
+    low, high = float(either.min()), float(either.max())
     edges = np.linspace(low, high if high > low else low + 1.0, CELLS + 1)
     counts, _, _ = np.histogram2d(predicted, measured, bins=(edges, edges))
     middles, (i, j) = (edges[1:] + edges[:-1]) / 2, np.nonzero(counts)
-    spread = float(((measured - measured.mean()) ** 2).sum())
-    r2 = 1 - float(((measured - predicted) ** 2).sum()) / spread if spread > 0 else None
-    cells = {"predicted": middles[i], "measured": middles[j], "count": counts[i, j].astype(np.int64)}
-    same = {"width": float(edges[1] - edges[0]), "pairs": len(pairs), "r2": r2}
-    return pl.DataFrame(cells).with_columns(pl.lit(value).alias(name) for name, value in same.items())
+    cells = pl.DataFrame({"predicted": middles[i], "measured": middles[j], "count": counts[i, j].astype(np.int64)})
+    largest = top.select(pl.col("predicted", "measured").cast(pl.Float64), count=pl.lit(1, pl.Int64))
+    kinds = [cells.with_columns(kind=pl.lit("cell")), largest.with_columns(kind=pl.lit("top"))]
+    same = {"width": float(edges[1] - edges[0]), "pairs": len(pairs), "r2": _r2(predictions, predicted, measured)}
+    return pl.concat(kinds).with_columns(pl.lit(value).alias(name) for name, value in same.items())
 
 
 @styled
@@ -55,21 +94,16 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
         return no_data(settings, "no held-out effect has been predicted")
     figure = Figure(figsize=(min(settings.width, 6.6), 5.2), dpi=settings.dpi, layout="constrained")
     panel = figure.subplots()
-    width = rows["width"][0]
-    middles = {name: rows[name].to_numpy() for name in ("predicted", "measured")}
-    low = min(float(values.min()) for values in middles.values()) - width / 2
-    high = max(float(values.max()) for values in middles.values()) + width / 2
-    cells = round((high - low) / width)
-    column, row = (((values - low) / width).astype(int).clip(0, cells - 1) for values in middles.values())
-    grid = np.full((cells, cells), np.nan)
-    grid[row, column] = rows["count"].to_numpy()
+    grid, frame = _grid(rows.filter(pl.col("kind") == "cell"))
     norm = LogNorm(vmin=1, vmax=max(2, int(np.nanmax(grid))))
-    frame = (low, high, low, high)
-    picture = panel.imshow(
-        grid, cmap="cividis_r", norm=norm, origin="lower", extent=frame, interpolation="nearest", zorder=1
-    )
-    panel.plot([low, high], [low, high], zorder=0.9, **EQUALITY)
-    panel.set(xlabel="predicted effect", ylabel="measured effect", xlim=(low, high), ylim=(low, high))
+    picture = panel.imshow(grid, norm=norm, extent=frame, **DENSITY)
+    panel.plot(frame[:2], frame[2:], zorder=0.9, **EQUALITY)
+    top = rows.filter(pl.col("kind") == "top")
+    panel.plot(top["predicted"], top["measured"], label="largest measured effects of each vector", **LARGEST)
+    if len(top):
+        panel.legend(loc="upper left")
+    panel.autoscale()
+    panel.set(xlabel="predicted effect", ylabel="measured effect")
     panel.set_title(_fit(rows), fontweight="normal")
     figure.colorbar(picture, ax=panel, label="pairs of vector and latent", shrink=0.85)
     return figure
@@ -141,11 +175,11 @@ def effect_scales(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     counts = _statuses(rows)
     if not counts:
         return no_data(settings, "no effect has been measured")
-    figure = Figure(figsize=(settings.width, 2.9), dpi=settings.dpi, layout="constrained")
-    panel = figure.subplots()
+    figure, (panel,) = panels(1, settings, height=2.4, columns=1)
     groups = [rows.filter(pl.col("status") == status)["scale"].drop_nulls().to_numpy() for status in counts]
-    colours = [*SERIES, GREY][: len(groups)]
-    labels = [f"{words(status)} ({count})" for status, count in counts.items()]
+    told = [STATUSES.get(status, (words(status), GREY)) for status in counts]
+    labels = [f"{label} ({count})" for (label, _), count in zip(told, counts.values(), strict=True)]
+    colours = [colour for _, colour in told]
     panel.hist(groups, bins=40, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.4)
     panel.set(xlabel="scale", ylabel="steering vectors")
     panel.grid(axis="x", visible=False)
@@ -158,7 +192,7 @@ def effect_scales_alt(rows: pl.DataFrame) -> str:
     counts = _statuses(rows)
     if not counts:
         return "No data: no effect has been measured."
-    told = ", ".join(f"{words(status)} {count}" for status, count in counts.items())
+    told = ", ".join(f"{STATUSES.get(status, (words(status),))[0]}: {count}" for status, count in counts.items())
     median = float(np.median(rows["scale"].drop_nulls().to_numpy()))
     return (
         f"Histogram of the scales of {len(rows)} steering vectors; median {median:.3g}. How the search ended: {told}."
@@ -173,6 +207,28 @@ def _statuses(rows: pl.DataFrame) -> dict[str, int]:
     return dict(counts.sort("len", "status", descending=[True, False]).iter_rows())
 
 
+def _grid(cells: pl.DataFrame) -> tuple[Float[np.ndarray, "measured predicted"], tuple[float, float, float, float]]:
+    """The counts as a picture, NaN where there is none, and its frame."""
+    middles, width = [cells[name].to_numpy() for name in ("predicted", "measured")], float(cells["width"][0])
+    low = min(float(values.min()) for values in middles) - width / 2
+    high = max(float(values.max()) for values in middles) + width / 2
+    size = round((high - low) / width)
+    column, row = (((values - low) / width).astype(int).clip(0, size - 1) for values in middles)
+    grid = np.full((size, size), np.nan)
+    grid[row, column] = cells["count"].to_numpy()
+    return grid, (low, high, low, high)
+
+
+def _r2(
+    predictions: pl.DataFrame, predicted: Float[np.ndarray, " pairs"], measured: Float[np.ndarray, " pairs"]
+) -> float | None:
+    """The share of variance explained: over all held-out effects where that is known, else over the sample."""
+    if "r2" in predictions.columns:
+        return float(predictions["r2"][0])
+    spread = float(((measured - measured.mean()) ** 2).sum())
+    return 1 - float(((measured - predicted) ** 2).sum()) / spread if spread > 0 else None
+
+
 def _fit(rows: pl.DataFrame) -> str:
     r2, pairs = rows["r2"][0], rows["pairs"][0]
-    return f"R² = {'undefined' if r2 is None else f'{r2:.3f}'} over {pairs:,} pairs of held-out vector and latent"
+    return f"R² {'undefined' if r2 is None else f'= {r2:.3f}'}; {pairs:,} pairs of held-out vector and latent drawn"

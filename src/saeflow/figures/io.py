@@ -28,7 +28,9 @@ class StudyTables(NamedTuple):
     side_effects: pl.DataFrame
     """With the column goal."""
     predictions: pl.DataFrame
+    """With the column r2 where it is known over all held-out effects."""
     recovery: pl.DataFrame
+    """With the column sae."""
     sae_training: pl.DataFrame
     """With the column sae."""
     model_training: pl.DataFrame
@@ -54,18 +56,21 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         best=one.table("steering/best.parquet"),
         comparisons=one.table("steering/comparisons.parquet"),
         side_effects=one.table("steering/*/side_effects.parquet", "goal"),
-        predictions=one.table("approximators/*/predictions.parquet"),
+        predictions=one.with_metric(
+            one.table("approximators/*/predictions.parquet"), "r2", "approximators/*/metrics.json"
+        ),
         recovery=one.table("saes/*/recovery.parquet", "sae"),
         sae_training=one.table("saes/*/training.parquet", "sae"),
-        model_training=one.model_training(),
+        model_training=one.with_metric(one.table("models/*/training.parquet"), "entropy", "models/*.metrics.json"),
         effects=one.effects(),
     )
 
 
 def matching(root: Path, paths: Iterable[Path], pattern: str) -> Iterator[Path]:
     """Those of the paths that match a pattern of ``docs/design.md`` §6; a star stands for one folder's name."""
+    wanted = PurePosixPath(pattern).parts
     for path in paths:
-        parts, wanted = path.relative_to(root).parts, PurePosixPath(pattern).parts
+        parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
         if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
             yield path
 
@@ -96,13 +101,13 @@ class _Reader:
             found.append(table.with_columns(pl.lit(path.parent.name).alias(folder)) if folder else table)
         return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
 
-    def model_training(self) -> pl.DataFrame:
-        curve = self.table("models/*/training.parquet")
-        for path in matching(self.root, self.paths, "models/*.metrics.json"):
-            entropy = read_json(path).get("entropy")
-            if entropy is not None and not curve.is_empty():
-                return curve.with_columns(entropy=pl.lit(float(entropy)))
-        return curve
+    def with_metric(self, table: pl.DataFrame, name: str, pattern: str) -> pl.DataFrame:
+        """The table with one number of a metrics file in a column of that name, where the file has it."""
+        for path in matching(self.root, self.paths, pattern):
+            value = read_json(path).get(name)
+            if value is not None and not table.is_empty():
+                return table.with_columns(pl.lit(float(value)).alias(name))
+        return table
 
     def effects(self) -> pl.DataFrame:
         found = [_scales(path) for path in matching(self.root, self.paths, "effects/*/effects.h5")]
@@ -112,8 +117,8 @@ class _Reader:
 def _scales(path: Path) -> pl.DataFrame:
     try:
         with h5py.File(path, "r") as file:
-            statuses = file["status"].asstr()[:]
-            return pl.DataFrame({"scale": file["scale"][:].astype("float64"), "status": statuses.tolist()})
+            names, numbers = file["status"].attrs["names"], file["status"][:]
+            return pl.DataFrame({"scale": file["scale"][:], "status": [str(names[number]) for number in numbers]})
     except (OSError, KeyError) as error:
         raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
 

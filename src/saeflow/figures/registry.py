@@ -104,7 +104,7 @@ FIGURES: dict[str, FigureKind] = {
     ),
     "sae_recovery": FigureKind(
         "recovery",
-        unchanged,
+        trainings.recovered,
         trainings.sae_recovery,
         trainings.sae_recovery_alt,
         "Does the SAE find what was planted",
@@ -123,7 +123,7 @@ FIGURES: dict[str, FigureKind] = {
     ),
     "sae_training": FigureKind(
         "sae_training",
-        unchanged,
+        trainings.sae_curves,
         trainings.sae_training,
         trainings.sae_training_alt,
         "How the SAE trained",

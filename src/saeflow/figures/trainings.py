@@ -44,12 +44,17 @@ def model_training_alt(rows: pl.DataFrame) -> str:
     return f"Line chart of the loss while the model trains, {ends} nats per token.{bound}"
 
 
+def sae_curves(training: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """Training curves of SAEs, with the explained variance for the share that is left unexplained."""
+    return training if training.is_empty() else training.with_columns(explained_variance=1 - pl.col("error"))
+
+
 @styled
 def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     """Explained variance and L0 while SAEs train, a line per SAE.
 
     Args:
-        rows: sae, tokens, explained_variance, l0.
+        rows: from ``sae_curves``: sae, tokens, explained_variance, l0.
     """
     if rows.is_empty():
         return no_data(settings, NOT_TRAINED)
@@ -79,22 +84,29 @@ def sae_training_alt(rows: pl.DataFrame) -> str:
     return f"Line charts of explained variance and L0 while SAEs train. At the end: {'; '.join(told)}."
 
 
+def recovered(recovery: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """Planted features; where there are several SAEs, a feature is named with its SAE."""
+    if recovery.is_empty() or recovery["sae"].n_unique() == 1:
+        return recovery
+    return recovery.with_columns(feature=pl.format("{} ({})", "feature", "sae"))
+
+
 @styled
 def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     """How well the best latent of the SAE matches each planted feature: cosine and F1, topics and syntax apart.
 
     Args:
-        rows: kind, feature, cosine, f1; one row per planted feature.
+        rows: from ``recovered``: label, feature, cosine, f1; one row per planted feature.
     """
-    kinds = _kinds(rows)
-    if not kinds:
+    labels = _labels(rows)
+    if not labels:
         return no_data(settings, "no planted feature is known")
-    most = max(rows["kind"].value_counts()["count"])
+    most = max(rows["label"].value_counts()["count"])
     figure = Figure(figsize=(settings.width, 1.0 + 0.21 * most), dpi=settings.dpi, layout="constrained")
-    axes = figure.subplots(1, len(kinds), squeeze=False)[0]
-    for kind, panel in zip(kinds, axes, strict=True):
-        _features(panel, rows.filter(pl.col("kind") == kind).sort("f1", "feature", nulls_last=True))
-        panel.set_title(kind)
+    axes = figure.subplots(1, len(labels), squeeze=False)[0]
+    for label, panel in zip(labels, axes, strict=True):
+        _features(panel, rows.filter(pl.col("label") == label).sort("f1", "feature", nulls_last=True))
+        panel.set_title(words(label))
     f1 = _dot("F1 of the best latent as a detector", VERMILLION, "D")
     legend(figure, [f1, _dot("cosine with the planted direction", BLUE, "o")])
     return figure
@@ -103,10 +115,10 @@ def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
 def sae_recovery_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     told = []
-    for kind in _kinds(rows):
-        own = rows.filter(pl.col("kind") == kind)
+    for label in _labels(rows):
+        own = rows.filter(pl.col("label") == label)
         cosine, f1 = own.select(pl.mean("cosine", "f1")).row(0)
-        told.append(f"{kind} ({len(own)}): mean cosine {cosine:.2f}, mean F1 {f1:.2f}")
+        told.append(f"{label} ({len(own)}): mean cosine {cosine:.2f}, mean F1 {f1:.2f}")
     if not told:
         return "No data: no planted feature is known."
     return f"Dot charts of cosine and F1 of the best latent for each planted feature. {'; '.join(told)}."
@@ -129,9 +141,9 @@ def _dot(label: str, colour: str, marker: str) -> Line2D:
     return Line2D([], [], linestyle="", color=colour, marker=marker, markersize=5, label=label)
 
 
-def _kinds(rows: pl.DataFrame) -> list[str]:
-    present = set(rows["kind"]) if "kind" in rows.columns else set()
-    return [kind for kind in ("topic", "syntax") if kind in present] + sorted(present - {"topic", "syntax"})
+def _labels(rows: pl.DataFrame) -> list[str]:
+    present = set(rows["label"]) if "label" in rows.columns else set()
+    return [label for label in ("topic", "syntax") if label in present] + sorted(present - {"topic", "syntax"})
 
 
 def _entropy(rows: pl.DataFrame) -> float | None:
