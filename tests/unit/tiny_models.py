@@ -10,6 +10,9 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from saeflow.models.hooks import FAMILIES
+from saeflow.models.language_model import LanguageModel, without_progress_bars
+
 WORDS = ("the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then", ".", ",", "I", "think")
 D_VOCAB = 64
 N_LAYERS = 3
@@ -68,16 +71,30 @@ def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     prefix, settings = CONFIGS[family]
     config = getattr(transformers, f"{prefix}Config")(**{**settings, **overrides})
     name = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}.get(prefix, f"{prefix}ForCausalLM")
-    model = getattr(transformers, name)(config).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = getattr(transformers, name)(config).eval()
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
+
+
+def tiny_language_model(family: str, seed: int = 0, **overrides: Any) -> LanguageModel:
+    """A random model with tokenizer, as `load_model` gives it."""
+    model = tiny_model(family, seed, **overrides).requires_grad_(False)
+    return LanguageModel(model, tiny_tokenizer(), FAMILIES[family])
+
+
+def tiny_tokens(rows: int = 2, length: int = 12, seed: int = 0) -> torch.Tensor:
+    """Random tokens ``[rows, length]`` that open with BOS."""
+    tokens = torch.randint(3, D_VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
+    tokens[:, 0] = 0
+    return tokens
 
 
 def save_tiny_model(directory: Path, family: str, seed: int = 0, **overrides: Any) -> Path:
     """Write a checkpoint directory with a tokenizer and give it back."""
-    tiny_model(family, seed, **overrides).save_pretrained(directory)
+    with without_progress_bars():
+        tiny_model(family, seed, **overrides).save_pretrained(directory)
     tiny_tokenizer().save_pretrained(directory)
     return directory

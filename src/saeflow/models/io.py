@@ -102,6 +102,7 @@ def _snapshot(repo: str, revision: str) -> tuple[Path, list[str]]:
         return Path(hf_hub_download(repo, name, revision=info.sha))
 
     names = _needed({sibling.rfilename for sibling in info.siblings or ()}, download, where)
+    hf_hub_download(repo, CONFIG, revision=revision)  # the cache learns what the revision means, for offline use
     paths = [download(name) for name in names]
     return paths[0].parent, names
 

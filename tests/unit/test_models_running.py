@@ -1,0 +1,126 @@
+"""Forward passes in part equal the whole, and compute no more than their part."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tiny_models import FAMILY_NAMES, N_LAYERS, tiny_language_model, tiny_tokens
+
+from saeflow.errors import SaeflowError
+from saeflow.models.hooks import attach
+from saeflow.models.language_model import LanguageModel
+from saeflow.models.running import capture, logits, run_prefix, run_suffix, token_losses
+
+
+@pytest.fixture(scope="module", params=FAMILY_NAMES)
+def lm(request) -> LanguageModel:
+    return tiny_language_model(request.param)
+
+
+@pytest.fixture
+def calls(lm):
+    """Which layers ran, in order; and ``head`` for the unembedding."""
+    ran = []
+    handles = [
+        block.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
+        for index, block in enumerate(lm.blocks)
+    ]
+    handles.append(lm.model.lm_head.register_forward_pre_hook(lambda *_: ran.append("head")))
+    yield ran
+    for handle in handles:
+        handle.remove()
+
+
+def test_captured_residuals_equal_the_hidden_states_of_transformers(lm):
+    tokens = tiny_tokens()
+    with torch.no_grad():
+        states = lm.model(tokens, output_hidden_states=True).hidden_states
+    names = [f"blocks.{layer}.hook_resid_post" for layer in range(N_LAYERS)]
+    captured = capture(lm, tokens, names)
+    for layer in range(N_LAYERS - 1):  # the last hidden state comes after the final norm
+        assert torch.equal(captured[names[layer]], states[layer + 1])
+    assert torch.equal(capture(lm, tokens, ["blocks.0.hook_resid_pre"])["blocks.0.hook_resid_pre"], states[0])
+
+
+def test_a_capture_stops_at_the_last_hook(lm, calls):
+    capture(lm, tiny_tokens(), ["blocks.1.hook_attn_out", "blocks.0.hook_resid_post"])
+    assert calls == [0, 1]
+    calls.clear()
+    capture(lm, tiny_tokens(), ["blocks.2.hook_resid_post"])
+    assert calls == [0, 1, 2]
+
+
+def test_a_capture_gives_hooks_in_the_order_asked_for(lm):
+    names = ["blocks.2.attn.hook_z", "blocks.0.hook_mlp_out", "blocks.1.hook_resid_pre"]
+    assert list(capture(lm, tiny_tokens(), names)) == names
+    assert capture(lm, tiny_tokens(), []) == {}
+
+
+def test_a_capture_sees_the_edits_around_it(lm):
+    name = "blocks.1.hook_resid_post"
+    with attach(lm, [("blocks.0.hook_resid_post", torch.zeros_like)]):
+        edited = capture(lm, tiny_tokens(), [name])[name]
+    assert not torch.equal(edited, capture(lm, tiny_tokens(), [name])[name])
+
+
+@pytest.mark.parametrize("layer", range(N_LAYERS))
+def test_prefix_and_suffix_make_the_whole_pass(lm, layer):
+    tokens = tiny_tokens()
+    assert torch.equal(run_suffix(lm, run_prefix(lm, tokens, layer), layer), logits(lm, tokens))
+
+
+@pytest.mark.parametrize("layer", range(N_LAYERS))
+def test_a_suffix_computes_only_what_lies_above(lm, calls, layer):
+    resid = run_prefix(lm, tiny_tokens(), layer)
+    assert calls == list(range(layer + 1))
+    calls.clear()
+    run_suffix(lm, resid, layer)
+    assert calls == [*range(layer + 1, N_LAYERS), "head"]
+
+
+def test_an_edited_residual_gives_what_an_edit_inside_the_pass_gives(lm):
+    tokens, vector = tiny_tokens(), torch.randn(lm.d_model, generator=torch.Generator().manual_seed(3))
+    with attach(lm, [("blocks.1.hook_resid_post", lambda resid: resid + vector)]):
+        inside = logits(lm, tokens)
+    assert torch.equal(run_suffix(lm, run_prefix(lm, tokens, 1) + vector, 1), inside)
+
+
+def test_the_layers_are_back_after_an_error_in_the_suffix(lm):
+    layers = list(lm.blocks)
+    resid = run_prefix(lm, tiny_tokens(), 1)
+
+    def fail(_resid):
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError), attach(lm, [("blocks.2.hook_resid_post", fail)]):
+        run_suffix(lm, resid, 1)
+    assert all(now is before for now, before in zip(lm.blocks, layers, strict=True))
+
+
+def test_a_layer_beyond_the_model_is_refused(lm):
+    with pytest.raises(SaeflowError, match=r"the model has 3 layers \(0\.\.2\)"):
+        run_prefix(lm, tiny_tokens(), 3)
+    with pytest.raises(SaeflowError, match=r"the model has 3 layers \(0\.\.2\)"):
+        run_suffix(lm, torch.zeros(1, 4, lm.d_model), 3)
+
+
+def test_passes_keep_no_gradients(lm):
+    tokens = tiny_tokens()
+    assert not logits(lm, tokens).requires_grad
+    assert not run_suffix(lm, run_prefix(lm, tokens, 0), 0).requires_grad
+
+
+def test_token_losses_average_to_the_loss_of_transformers(lm):
+    tokens = tiny_tokens()
+    losses = token_losses(logits(lm, tokens), tokens)
+    assert losses.shape == (2, 11)
+    with torch.no_grad():
+        expected = lm.model(tokens, labels=tokens).loss
+    torch.testing.assert_close(losses.mean(), expected)
+
+
+def test_the_loss_of_an_indifferent_model_is_the_logarithm_of_the_vocabulary():
+    losses = token_losses(torch.zeros(3, 5, 64, dtype=torch.bfloat16), tiny_tokens(3, 5))
+    torch.testing.assert_close(losses, torch.full((3, 4), math.log(64)))
