@@ -100,6 +100,16 @@ def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
     assert_frame_equal(alone.summary, summary.filter(pl.col("goal") == "goal1"))
 
 
+def test_both_halves_hold_every_prompt_and_change_with_the_seed() -> None:
+    completions, scores = study(goals=1, methods=1, samples=32, prompts=("I think", "Last night", "One day"))
+    paired, other = (pair_scores(completions, scores, 0.5, seed) for seed in (0, 1))
+    for split in ("selection", "report"):
+        assert set(paired.samples[paired.columns(split)]["prompt"]) == set(completions["prompt"])
+    chosen = [set(each.samples[each.columns("selection")].iter_rows()) for each in (paired, other)]
+    assert len(chosen[0]) == len(chosen[1]) == 48
+    assert 10 < len(chosen[0] & chosen[1]) < 38
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     completions, scores = study(lost=0.1)
     first = summarise(completions, scores, SETTINGS, 0)
@@ -194,6 +204,12 @@ def test_p_values_are_uniform_under_the_null_and_tiny_under_an_effect() -> None:
 
     assert stats.kstest(p_values(0.0), "uniform").pvalue > 0.05
     assert np.quantile(p_values(0.5), 0.95) < 0.002
+
+
+def test_a_p_value_counts_the_unpermuted_labels_and_is_never_zero() -> None:
+    null = np.array([[0.1], [-0.2], [0.3], [0.05]])
+    assert p_value(np.array([0.2]), null) == pytest.approx([3 / 5])
+    assert p_value(np.array([-0.9]), null) == pytest.approx([1 / 5])
 
 
 def test_exchanging_labels_equals_a_loop_over_samples() -> None:
