@@ -1,0 +1,138 @@
+"""The layout that docs/design.md promises: imports run one way, files stay short, torch is imported late."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "saeflow"
+ANYWHERE = ["errors", "seeds", "artifacts"]
+ORDER = [
+    *ANYWHERE,
+    "tables",
+    "config",
+    "corpora",
+    "models",
+    "activations",
+    "saes",
+    "steering",
+    "effects",
+    "judging",
+    "analysis",
+    "figures",
+    "report",
+    "describe",
+    "cli",
+]
+LONGEST_FILE = 400
+# What must start at once: `saeflow --help`, checking a config, drawing a figure.
+LIGHT = ["config", "cli", "figures", "judging/summary.py"]
+HEAVY = ["torch", "transformers"]
+TRACKED = ["src", "rules", "workflow", "Snakefile", "config.yaml"]
+MACHINE_PATH = re.compile(r"(?<![\w.}/])/(?:home|root|Users|work|mnt|scratch|tmp)/|\b[A-Z]:\\\\")
+UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    """A module's dotted name."""
+    parts = file.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def folder_of(module: str) -> str:
+    """The folder or top-level module of a dotted name; "" for saeflow itself."""
+    return f"{module}..".split(".")[1]
+
+
+def imports(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every import of saeflow, those inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names if alias.name.split(".")[0] == "saeflow")
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{file}:{node.lineno}: imports are absolute in this house")
+        elif isinstance(node, ast.ImportFrom) and node.module == "saeflow":
+            yield from ((node.lineno, f"saeflow.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("saeflow."):
+            yield node.lineno, str(node.module)
+
+
+def modules_below(place: str) -> list[str]:
+    """The dotted names of all modules of a folder, or of one file, that exists."""
+    return [name_of(file) for file in MODULES if file == SOURCE / place or (SOURCE / place) in file.parents]
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z", *TRACKED], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_every_folder_has_its_place_in_the_order() -> None:
+    unplaced = {folder_of(name_of(file)) for file in MODULES} - {"", *ORDER}
+    assert not unplaced, f"{unplaced} has no place in ORDER: what may it import, and who may import it?"
+
+
+def test_imports_run_from_later_folders_to_earlier_ones() -> None:
+    wrong = []
+    for file in MODULES:
+        importer = folder_of(name_of(file))
+        for line, module in imports(file):
+            imported = folder_of(module)
+            allowed = ORDER[: ORDER.index(importer) + 1] if importer in ORDER else []
+            if imported and imported not in (*allowed, *ANYWHERE):
+                wrong.append(f"{file.relative_to(ROOT)}:{line}: {importer} imports {imported}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_is_longer_than_a_reader_s_patience() -> None:
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in MODULES}
+    wrong = [f"{file.relative_to(ROOT)}: {length} lines" for file, length in lengths.items() if length > LONGEST_FILE]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("place", LIGHT)
+def test_what_must_start_at_once_imports_no_torch(place: str) -> None:
+    modules = modules_below(place)
+    program = f"""
+import importlib, sys
+for module in {modules}:
+    importlib.import_module(module)
+    heavy = [name for name in {HEAVY} if name in sys.modules]
+    if heavy:
+        sys.exit(f"{{module}} imports {{', '.join(heavy)}}")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tracked_files_name_no_machine_and_leave_nothing_unfinished() -> None:
+    wrong = []
+    for file in tracked_files():
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="ignore").splitlines(), 1):
+            wrong += [f"{file.relative_to(ROOT)}:{number}: {line.strip()}"] if MACHINE_PATH.search(line) else []
+            wrong += [f"{file.relative_to(ROOT)}:{number}: {line.strip()}"] if UNFINISHED.search(line) else []
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ("open('/work/x')", True),
+        ("path: /home/me/model", True),
+        ("C:\\\\Users\\\\me", True),
+        ("results/work/x", False),
+        ("https://example.org/home/page", False),
+        ("src/tmp/", False),
+    ],
+)
+def test_paths_of_machines_are_told_from_others(line: str, is_one: bool) -> None:
+    assert bool(MACHINE_PATH.search(line)) is is_one
