@@ -17,6 +17,8 @@ rule measure_baseline:
     input:
         model=f"results/{{study}}/models/{STUDY.model.name}",
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        corpus="results/{study}/corpus/eval.safetensors",
+        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
     output:
         "results/{study}/effects/{sae}/baseline.safetensors",
     log:
@@ -37,6 +39,8 @@ rule measure_baseline:
         "saeflow effects baseline"
         " --model {input.model}"
         " --sae $(dirname {input.sae})"
+        " --corpus {input.corpus}"
+        " --manifest {input.manifest}"
         " --hook {params.hook}"
         " --settings {params.settings:q}"
         " --dtype {params.dtype}"

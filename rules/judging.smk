@@ -26,12 +26,16 @@ rule judge_completions:
     threads: 1
     params:
         settings=settings("judge"),
+        seed=STUDY.seed,
+        dtype=STUDY.model.dtype,
         model=model_option,
     shell:
         "saeflow judge score"
         " --completions {input.completions}"
         " --goal {input.goal}"
         " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --dtype {params.dtype}"
         " --output {output} {params.model}"
         " --threads {threads}"
         " > {log} 2>&1"

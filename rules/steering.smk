@@ -34,7 +34,7 @@ rule choose_latents:
     params:
         hook=STUDY.hook,
         sae=STUDY.steering_sae,
-        count=STUDY.steering.latents,
+        latents=STUDY.steering.latents,
         dtype=STUDY.model.dtype,
     shell:
         "saeflow steering latents"
@@ -43,7 +43,7 @@ rule choose_latents:
         " --sae-name {params.sae}"
         " --goal {input.goal}"
         " --hook {params.hook}"
-        " --count {params.count}"
+        " --count {params.latents}"
         " --dtype {params.dtype}"
         " --output {output.latents}"
         " --contrast {output.contrast}"

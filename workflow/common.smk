@@ -34,6 +34,26 @@ NAMES = {
 }
 
 
+# The figures of the study, and the tables each is drawn from.
+FIGURES = {
+    "methods_forest": ["steering/best.parquet"],
+    "product_by_scale": ["steering/summary.parquet"],
+    "goal_detail": ["steering/summary.parquet"],
+    "pareto": ["steering/summary.parquet"],
+    "steered_vs_unsteered": ["steering/summary.parquet"],
+    "effects_predicted_measured": ["approximators/{target_sae}/predictions.parquet"],
+    "side_effects": ["steering/{goal}/side_effects.parquet"],
+    "effect_scales": ["effects/{target_sae}/effects.h5"],
+}
+if STUDY.corpus.kind == "tales":
+    FIGURES["sae_recovery"] = ["saes/{sae}/recovery.parquet"]
+if trained := [name for name, sae in STUDY.saes.items() if sae.train]:
+    FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
+if STUDY.model.train:
+    FIGURES["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
+NAMES["figure"] = list(FIGURES)
+
+
 localrules:
     all,
     activations,
@@ -63,6 +83,28 @@ def settings(*keys, only=None):
 def one_of(names):
     """A wildcard constraint: any of `names`, and nothing where there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def figure_tables(wildcards):
+    """The tables that one figure is drawn from."""
+    return files(*FIGURES[wildcards.figure])
+
+
+def report_sources(wildcards):
+    """Everything that the report shows."""
+    return files(
+        "config.yaml",
+        "provenance.json",
+        "models/{model}.metrics.json",
+        "saes/{sae}/metrics.json",
+        "approximators/{target_sae}/metrics.json",
+        "steering/{goal}/latents.json",
+        "steering/{goal}/{method}/completions.parquet",
+        "steering/{goal}/{method}/scores.parquet",
+        "steering/comparisons.parquet",
+        "figures/{figure}.png",
+        *sorted({table for tables in FIGURES.values() for table in tables}),
+    )
 
 
 def sae_settings(wildcards):
@@ -115,6 +157,6 @@ def effect_blocks(wildcards):
 
 wildcard_constraints:
     **{name: one_of(values) for name, values in NAMES.items()},
-    block=r"\d{4,}",
-    shard=r"\d{5,}",
-    figure=r"\w+",
+    block=r"\d+",
+    shard=r"\d+",
+    suffix="parquet|h5|csv",

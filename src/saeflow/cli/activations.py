@@ -11,6 +11,7 @@ from saeflow import config
 from saeflow.cli import options
 
 app = typer.Typer(help="Cache activations.", no_args_is_help=True)
+BLOCKS_PER_PASS = 64
 
 
 @app.command()
@@ -32,7 +33,7 @@ def cache(
 
     chosen = options.parsed(config.Activations, settings)
     lm = options.open_model(model, dtype)
-    rows = capture_shard(lm, load_blocks(corpus), shard, hook, chosen)
+    rows = capture_shard(lm, load_blocks(corpus), shard, hook, chosen, BLOCKS_PER_PASS)
     write_shard(output, rows, chosen, {"hook": hook, "model": model.name, "shard": str(shard)})
 
 

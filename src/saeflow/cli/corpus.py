@@ -28,7 +28,7 @@ def write(
 ) -> None:
     """Write one split of the corpus."""
     from saeflow.corpora import io, text
-    from saeflow.corpora.tales.stories import story_blocks
+    from saeflow.corpora.tales import story_blocks
     from saeflow.errors import SaeflowError
 
     corpus = options.parsed(config.Corpus, settings)

@@ -26,7 +26,7 @@ def train(
     """Train a small Llama-architecture model on the corpus `tales`; an interrupted run goes on where it stopped."""
     options.use_threads(threads)
     from saeflow.corpora.io import load_blocks
-    from saeflow.corpora.tales.tokenizer import tokenizer
+    from saeflow.corpora.tales import tokenizer
     from saeflow.models.io import save_model
     from saeflow.models.training import train_model
 
@@ -97,7 +97,7 @@ def evaluate(
         "dtype": dtype,
     }
     if kind == "tales":
-        from saeflow.corpora.tales.grammar import token_log_probs
+        from saeflow.corpora.tales import token_log_probs
 
         sample = blocks.tokens[:ENTROPY_BLOCKS]
         entropy = -float(np.concatenate([token_log_probs(row.tolist())[1:] for row in sample]).mean())

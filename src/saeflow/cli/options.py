@@ -48,17 +48,27 @@ def parsed(section: type[S], text: str) -> S:
         raise SaeflowError("\n".join(f"--settings: {line}" for line in complaints(error))) from None
 
 
-def use_threads(threads: int) -> None:
-    """Give torch, BLAS, Polars and Arrow exactly this many threads; call it before the first of them is imported.
-
-    Two jobs with two threads each on two cores run several times slower than one thread each.
-    """
+def set_pools(threads: int) -> None:
+    """Give BLAS, Polars and Arrow exactly this many threads; call it before the first of them is imported."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_IO_THREADS"):
         os.environ[variable] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+
+
+def use_threads(threads: int) -> None:
+    """Give torch exactly this many threads, too.
+
+    Two jobs with two threads each on two cores run several times slower than with one thread each.
+    """
+    set_pools(threads)
     import torch
 
     torch.set_num_threads(threads)
+
+
+def all_files(paths: list[Path]) -> list[Path]:
+    """The files among the paths, and those in the folders among them."""
+    return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
 def device() -> str:

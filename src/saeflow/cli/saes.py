@@ -26,9 +26,10 @@ def train(
     """Train one SAE on the cached activations; an interrupted run goes on where it stopped."""
     options.use_threads(threads)
     from saeflow.activations.reader import ShuffledReader
-    from saeflow.saes.io import save_curve, save_sae
+    from saeflow.saes.io import save_sae
     from saeflow.saes.training import train_sae
     from saeflow.seeds import seed_for
+    from saeflow.tables import write_table
 
     training = options.parsed(config.SAETraining, settings)
     reader = ShuffledReader(options.open_store(manifest), training.batch_size, seed_for(seed, "sae", name, "order"))
@@ -36,7 +37,7 @@ def train(
         reader, training, seed_for(seed, "sae", name), checkpoint, options.progress("train SAE, steps")
     )
     save_sae(output, sae)
-    save_curve(output, curve)
+    write_table(output / "training.parquet", curve)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -67,8 +68,8 @@ def evaluate(
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.io import load_blocks
     from saeflow.saes.evaluation import evaluate_sae, planted_recovery
-    from saeflow.saes.io import save_recovery
+    from saeflow.tables import write_table
 
     lm, weights, blocks = options.open_model(model, dtype), options.open_sae(sae), load_blocks(corpus)
-    save_recovery(recovery, planted_recovery(lm, weights, hook, blocks))
+    write_table(recovery, planted_recovery(lm, weights, hook, blocks))
     write_json(metrics, evaluate_sae(lm, weights, hook, blocks) | {"provenance": provenance()})

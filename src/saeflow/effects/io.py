@@ -97,8 +97,13 @@ def _kept_part(file: Path, ids: Sequence[int], metadata: Metadata) -> EffectBloc
         part, found = read_block(file)
     except SaeflowError:  # whatever is wrong with it, measuring it again is the remedy
         return None
-    same = {**found, "block": None} == {**json.loads(json.dumps(metadata)), "block": None}
+    same = _identity(found) == _identity(json.loads(json.dumps(metadata)))
     return part if same and part.vector_id.tolist() == list(ids) else None
+
+
+def _identity(metadata: Metadata) -> Metadata:
+    """What must agree between the parts of one table; the versions that measured them may differ."""
+    return {key: value for key, value in metadata.items() if key not in ("block", "provenance")}
 
 
 def _join(parts: list[EffectBlock]) -> EffectBlock:
@@ -186,7 +191,7 @@ def _check_consecutive(headers: list[_Header]) -> None:
                 f"{header.path}: starts at vector {header.first_id} and the block before it ends at "
                 f"{headers[expected - 1].last_id}; measure both with one effects.block_size"
             )
-        if header.d_sae != headers[0].d_sae or header.metadata != headers[0].metadata:
+        if header.d_sae != headers[0].d_sae or _identity(header.metadata) != _identity(headers[0].metadata):
             raise SaeflowError(
                 f"{header.path}: was measured with other settings than {headers[0].path}; delete it to measure it again"
             )

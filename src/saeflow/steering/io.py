@@ -28,6 +28,15 @@ class SteeringVector(NamedTuple):
     """``hook``, ``goal``, ``method``, ``targets``."""
 
 
+class Contrast(NamedTuple):
+    """Activations of a goal's examples, one row per text, pooled in both ways that `caa` knows."""
+
+    positive_mean: Float[Tensor, "texts d_model"]
+    positive_last: Float[Tensor, "texts d_model"]
+    negative_mean: Float[Tensor, "texts d_model"]
+    negative_last: Float[Tensor, "texts d_model"]
+
+
 def save_vector(path: Path, vector: SteeringVector) -> None:
     """Write ``vector.safetensors``."""
     with atomic(path) as temporary:
@@ -99,3 +108,24 @@ def load_completions(path: Path) -> pl.DataFrame:
     if missing := [name for name in COMPLETIONS_SCHEMA if name not in table.columns]:
         raise SaeflowError(f"{path}: lacks the column {missing[0]}; delete it and it is made again")
     return table
+
+
+def save_contrast(path: Path, contrast: Contrast) -> None:
+    """Write ``contrast.safetensors``."""
+    with atomic(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in contrast._asdict().items()}, temporary)
+
+
+def load_contrast(path: Path) -> Contrast:
+    """Read ``contrast.safetensors``.
+
+    Raises:
+        SaeflowError: the file is absent or broken.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Contrast(**{name: file.get_tensor(name) for name in Contrast._fields})
+    except (SafetensorError, OSError) as error:
+        raise SaeflowError(
+            f"{path}: is no whole contrast ({str(error).splitlines()[0]}); delete it and it is made again"
+        ) from None

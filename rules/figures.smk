@@ -1,0 +1,38 @@
+"""Draws figures from tables; no model is run.
+
+Inputs:
+    the tables that FIGURES in workflow/common.smk names
+
+Outputs:
+    results/{study}/figures/{figure}.png, .svg, .csv
+"""
+
+
+rule draw_figure:
+    input:
+        figure_tables,
+    output:
+        png=report(
+            "results/{study}/figures/{figure}.png",
+            caption="../workflow/report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        svg="results/{study}/figures/{figure}.svg",
+        csv="results/{study}/figures/{figure}.csv",
+    log:
+        "results/{study}/logs/draw_figure/{figure}.log",
+    benchmark:
+        "results/{study}/benchmarks/draw_figure/{figure}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("figures"),
+    shell:
+        "saeflow figures draw {wildcards.figure} {input}"
+        " --study results/{wildcards.study}"
+        " --settings {params.settings:q}"
+        " --output $(dirname {output.png})"
+        " > {log} 2>&1"

@@ -1,0 +1,175 @@
+"""``saeflow effects``: what vectors do to latents, and the linear map that predicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+
+if TYPE_CHECKING:
+    from saeflow.effects.measure import EffectBlock, Experiment
+
+app = typer.Typer(help="Measure the effects of steering vectors, and approximate them.", no_args_is_help=True)
+VECTORS_PER_PART = 32  # a killed job loses the vectors of one part at most
+
+Baseline = Annotated[Path, typer.Option(help="baseline.safetensors")]
+
+
+@app.command()
+def baseline(
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    corpus: options.Corpus,
+    manifest: options.Manifest,
+    hook: options.HookName,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure the mean activations of the unsteered model's own text."""
+    options.use_threads(threads)
+    from saeflow.effects.io import save_baseline
+    from saeflow.effects.measure import measure_baseline
+
+    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
+    found = measure_baseline(experiment, options.progress("measure baseline, rollouts"))
+    save_baseline(output, found, _metadata(experiment))
+
+
+@app.command()
+def measure(
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    corpus: options.Corpus,
+    manifest: options.Manifest,
+    baseline: Baseline,
+    hook: options.HookName,
+    settings: options.Settings,
+    seed: options.Seed,
+    block: Annotated[int, typer.Option(help="Which block of vectors.")],
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure the effects of one block of vectors; an interrupted run goes on after the last whole part."""
+    options.use_threads(threads)
+    from saeflow.effects.candidates import candidate_vectors, vector_ids
+    from saeflow.effects.io import load_baseline, measure_in_parts, write_block
+    from saeflow.effects.measure import measure_block
+
+    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
+    unsteered, chosen = load_baseline(baseline), experiment.settings
+    ids = vector_ids(chosen, experiment.sae.d_sae, block)
+    beat = options.progress(f"measure effects of block {block}, vectors")
+
+    def measured(some: Sequence[int]) -> EffectBlock:
+        beat(some[0] - ids[0], len(ids))
+        vectors = candidate_vectors(chosen, experiment.sae.W_dec, some, seed)
+        return measure_block(experiment, vectors, some, unsteered)
+
+    metadata = _metadata(experiment)
+    write_block(output, measure_in_parts(output, ids, VECTORS_PER_PART, measured, metadata), block, metadata)
+
+
+@app.command()
+def merge(
+    blocks: Annotated[list[Path], typer.Argument(help="Every block.")],
+    output: options.Output,
+) -> None:
+    """Merge all blocks into effects.h5, one in memory at a time."""
+    options.set_pools(1)
+    from saeflow.effects.io import merge_blocks
+
+    merge_blocks(blocks, output, progress=options.progress("merge effects, blocks"))
+
+
+@app.command()
+def fit(
+    effects: Annotated[Path, typer.Option(help="effects.h5")],
+    sae: options.SAEFolder,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Folder of the approximator.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Fit the approximator and measure it on vectors it has not seen."""
+    options.use_threads(threads)
+    from saeflow.artifacts import provenance
+    from saeflow.effects.approximator import fit as fitted
+    from saeflow.effects.io import open_effects, save_fit
+
+    chosen = options.parsed(config.Approximator, settings)
+    with open_effects(effects) as table:
+        found = fitted(table.vectors, table.effects, chosen, options.open_sae(sae).W_dec, seed, table.usable)
+    save_fit(output, found, {"settings": chosen.model_dump(), "seed": seed, "provenance": provenance()})
+
+
+@app.command()
+def goal(
+    vectors: Annotated[list[Path], typer.Argument(help="The goal's vectors, one per method.")],
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    corpus: options.Corpus,
+    manifest: options.Manifest,
+    baseline: Baseline,
+    approximator: Annotated[Path, typer.Option(help="approximator.safetensors")],
+    hook: options.HookName,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure what a goal's vectors do to every latent, beside what the approximator predicts."""
+    options.use_threads(threads)
+    import torch
+
+    from saeflow.artifacts import atomic
+    from saeflow.effects.io import load_approximation, load_baseline
+    from saeflow.effects.measure import measure_block
+    from saeflow.effects.side_effects import side_effects
+    from saeflow.steering.io import load_vector
+
+    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
+    loaded = [load_vector(path) for path in vectors]
+    stacked = torch.stack([one.vector for one in loaded])
+    block = measure_block(experiment, stacked, range(len(loaded)), load_baseline(baseline))
+    methods = [str(one.metadata["method"]) for one in loaded]
+    with atomic(output) as temporary:
+        side_effects(methods, block, load_approximation(approximator.parent)).write_parquet(temporary)
+
+
+def _experiment(
+    model: Path, sae: Path, corpus: Path, manifest: Path, hook: str, settings: str, seed: int, dtype: str
+) -> Experiment:
+    from saeflow.corpora.io import load_blocks
+    from saeflow.effects.measure import prepare
+
+    return prepare(
+        options.open_model(model, dtype),
+        options.open_sae(sae),
+        hook,
+        options.parsed(config.Effects, settings),
+        load_blocks(corpus).tokens,
+        options.open_store(manifest).mean_norm,
+        seed,
+    )
+
+
+def _metadata(experiment: Experiment) -> dict[str, Any]:
+    from saeflow.artifacts import provenance
+
+    return {
+        "hook": experiment.hook,
+        "settings": experiment.settings.model_dump(),
+        "seed": experiment.seed,
+        "mean_norm": experiment.mean_norm,
+        "provenance": provenance(),
+    }

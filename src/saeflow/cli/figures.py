@@ -1,0 +1,34 @@
+"""``saeflow figures``: tables to figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+
+app = typer.Typer(help="Draw figures.", no_args_is_help=True)
+
+
+@app.callback()
+def stage() -> None:
+    """Draw figures from tables; no model is run."""
+
+
+@app.command()
+def draw(
+    name: Annotated[str, typer.Argument(help="Which figure.")],
+    tables: Annotated[list[Path], typer.Argument(help="The tables it is drawn from; a folder stands for its files.")],
+    study: Annotated[Path, typer.Option(help="Folder of the study.")],
+    settings: options.Settings,
+    output: Annotated[Path, typer.Option(help="Folder of the figures.")],
+) -> None:
+    """Draw one figure as PNG and SVG, with the table behind it as CSV."""
+    options.set_pools(1)
+    from saeflow.figures.io import read_tables, write_figure
+
+    found = read_tables(study, options.all_files(tables))
+    write_figure(name, found, options.parsed(config.Figures, settings), output)

@@ -1,0 +1,70 @@
+"""``saeflow judge``: completions to scores, scores to tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+
+app = typer.Typer(help="Score completions and summarise them.", no_args_is_help=True)
+
+
+@app.command()
+def score(
+    completions: Annotated[Path, typer.Option(help="completions.parquet")],
+    goal: Annotated[Path, typer.Option(help="The goal's YAML file.")],
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    model: Annotated[Path | None, typer.Option(help="Folder of the unsteered model, for judges that ask for its loss.")] = None,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Have one goal's completions judged for behaviour and coherence."""
+    options.set_pools(threads)
+    from saeflow.judging.io import write_scores
+    from saeflow.judging.losses import model_losses
+    from saeflow.judging.scores import score_completions
+    from saeflow.steering.io import load_completions
+
+    losses = None
+    if model:
+        options.use_threads(threads)
+        losses = model_losses(options.open_model(model, dtype), progress=options.progress("judge, completions"))
+    scores = score_completions(
+        load_completions(completions), config.read_goal(goal), options.parsed(config.Judge, settings), seed, losses
+    )
+    write_scores(output, scores)
+
+
+@app.command()
+def summarise(
+    completions: Annotated[list[Path], typer.Argument(help="completions.parquet of every goal and method.")],
+    settings: options.Settings,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Folder of the tables.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Summarise the scores, which lie beside the completions, into tables with intervals."""
+    options.set_pools(threads)
+    import polars as pl
+
+    from saeflow.judging.comparisons import COMPARISONS_SCHEMA
+    from saeflow.judging.io import read_scores, write_table
+    from saeflow.judging.summary import BEST_SCHEMA, SUMMARY_SCHEMA
+    from saeflow.judging.summary import summarise as summarised
+    from saeflow.steering.io import load_completions
+
+    found = summarised(
+        pl.concat([load_completions(path) for path in completions]),
+        pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions]),
+        options.parsed(config.Summary, settings),
+        seed,
+    )
+    write_table(output / "summary.parquet", found.summary, SUMMARY_SCHEMA)
+    write_table(output / "best.parquet", found.best, BEST_SCHEMA)
+    write_table(output / "comparisons.parquet", found.comparisons, COMPARISONS_SCHEMA)

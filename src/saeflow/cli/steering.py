@@ -1,0 +1,166 @@
+"""``saeflow steering`` and ``saeflow steer``: latents, vectors, completions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+from saeflow.errors import SaeflowError
+
+app = typer.Typer(help="Build steering vectors and complete prompts with them.", no_args_is_help=True)
+
+GoalFile = Annotated[Path, typer.Option(help="The goal's YAML file.")]
+Contrast = Annotated[Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")]
+
+
+@app.command()
+def latents(
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    sae_name: Annotated[str, typer.Option(help="The SAE's name, under which goals may list latents.")],
+    goal: GoalFile,
+    hook: options.HookName,
+    count: Annotated[int, typer.Option(help="How many latents to choose where the goal lists none.")],
+    output: options.Output,
+    contrast: Contrast,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Choose a goal's target latents, and keep the activations of its examples."""
+    options.use_threads(threads)
+    from saeflow.steering.io import Contrast as Activations
+    from saeflow.steering.io import save_choice, save_contrast
+    from saeflow.steering.latents import choose_latents
+    from saeflow.steering.vectors import text_activations
+
+    wanted = config.read_goal(goal)
+    lm, weights = options.open_model(model, dtype), options.open_sae(sae)
+    chosen = choose_latents(lm, weights, hook, wanted.positive, wanted.negative, count)
+    if sae_name in wanted.latents:
+        chosen = chosen._replace(weights=wanted.latents[sae_name])
+    texts = {"positive": wanted.positive, "negative": wanted.negative}
+    pooled = {
+        f"{sign}_{positions}": text_activations(lm, hook, examples, positions)
+        for sign, examples in texts.items()
+        for positions in ("mean", "last")
+    }
+    save_contrast(contrast, Activations(**pooled))
+    save_choice(output, chosen)
+
+
+@app.command()
+def vectors(
+    sae: options.SAEFolder,
+    approximator: Annotated[Path, typer.Option(help="approximator.safetensors")],
+    latents: Annotated[Path, typer.Option(help="latents.json")],
+    contrast: Contrast,
+    goal: Annotated[str, typer.Option(help="The goal's name.")],
+    hook: options.HookName,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Folder of the goal.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Build the goal's vector by every method."""
+    options.use_threads(threads)
+    from saeflow.effects.io import load_approximation
+    from saeflow.steering.io import SteeringVector, load_choice, load_contrast, save_vector
+    from saeflow.steering.vectors import VectorInputs, build_vector
+
+    chosen = options.parsed(config.Steering, settings)
+    examples, targets = load_contrast(contrast), load_choice(latents).weights
+    approximation = load_approximation(approximator.parent)
+    inputs = VectorInputs(
+        W_dec=options.open_sae(sae).W_dec.cpu(),
+        M=approximation.M,
+        b=approximation.b,
+        rotation=approximation.rotation,
+        targets=targets,
+        goal=goal,
+        seed=seed,
+        positive=getattr(examples, f"positive_{chosen.caa_positions}"),
+        negative=getattr(examples, f"negative_{chosen.caa_positions}"),
+        bias_weight=chosen.bias_weight,
+    )
+    described = {str(latent): weight for latent, weight in targets.items()}
+    for method in chosen.methods:
+        metadata = {"hook": hook, "goal": goal, "method": method, "targets": described}
+        save_vector(output / method / "vector.safetensors", SteeringVector(build_vector(method, inputs), metadata))
+
+
+@app.command()
+def complete(
+    model: options.ModelFolder,
+    vector: Annotated[Path, typer.Option(help="vector.safetensors")],
+    manifest: options.Manifest,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Complete the prompts with a vector at every scale."""
+    options.use_threads(threads)
+    from saeflow.steering.completions import absolute_scales
+    from saeflow.steering.completions import complete as completed
+    from saeflow.steering.io import load_vector, save_completions
+
+    chosen, loaded = options.parsed(config.Steering, settings), load_vector(vector)
+    table = completed(
+        options.open_model(model, dtype),
+        loaded.metadata["hook"],
+        loaded.vector,
+        absolute_scales(chosen, options.open_store(manifest).mean_norm),
+        chosen,
+        seed,
+        loaded.metadata["goal"],
+        loaded.metadata["method"],
+        progress=options.progress("complete prompts, completions"),
+    )
+    save_completions(output, table)
+
+
+def steer(
+    prompt: Annotated[str, typer.Argument(help="What the model goes on from.")],
+    vector: Annotated[Path, typer.Option(help="vector.safetensors of a study.")],
+    scale: Annotated[float, typer.Option(help="How much of the vector is added.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model; default is the model of the vector's study.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How many completions.", min=1)] = 4,
+    new_tokens: Annotated[int, typer.Option(help="Tokens per completion.", min=1)] = 40,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 1.0,
+    seed: options.Seed = 0,
+) -> None:
+    """Try a vector at the terminal: unsteered and steered completions of a prompt, with the same noise."""
+    options.set_pools(2)
+    from saeflow.steering.completions import complete as completed
+    from saeflow.steering.io import load_vector
+
+    loaded = load_vector(vector)
+    settings = config.Steering(
+        prompts=[prompt],
+        samples=max(samples, 4),
+        new_tokens=new_tokens,
+        sampling=config.Sampling(temperature=temperature),
+    )
+    lm = options.open_model(model or _study_model(vector))
+    goal, method = str(loaded.metadata.get("goal", "")), str(loaded.metadata.get("method", ""))
+    table = completed(lm, loaded.metadata["hook"], loaded.vector, [0.0, scale], settings, seed, goal, method)
+    for index, title in enumerate(("unsteered", f"{goal} by {method}, scale {scale:g}")):
+        typer.secho(title, bold=True)
+        for text in table.filter(scale_index=index)["text"].head(samples):
+            typer.echo(f"  {text}")
+
+
+def _study_model(vector: Path) -> Path:
+    """The model's folder in the study that a vector lies in: ``<study>/steering/<goal>/<method>/vector.safetensors``."""
+    root = vector.resolve().parents[3] if len(vector.resolve().parents) > 3 else Path()
+    record = root / "config.yaml"
+    if not record.is_file():
+        raise SaeflowError(f"steer: {vector} lies in no study; name the model's folder with --model")
+    return root / "models" / config.read_study(record).model.name

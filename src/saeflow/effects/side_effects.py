@@ -1,0 +1,46 @@
+"""What a goal's vectors do to every latent, predicted and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from saeflow.effects.approximator import Approximation
+from saeflow.effects.measure import EffectBlock
+from saeflow.steering.scale import STATUSES
+
+SIDE_EFFECTS_SCHEMA = {
+    "method": pl.String,
+    "latent": pl.Int64,
+    "predicted": pl.Float64,
+    "measured": pl.Float64,
+    "scale": pl.Float64,
+    "status": pl.String,
+}
+
+
+def side_effects(methods: Sequence[str], block: EffectBlock, approximation: Approximation) -> pl.DataFrame:
+    """One row per method and latent, columns `SIDE_EFFECTS_SCHEMA`.
+
+    Args:
+        methods: that built the vectors, in the order of the block's rows.
+        block: the vectors and their measured effects.
+        approximation: predicts effects from the vectors alone.
+    """
+    predicted = block.vectors.double() @ approximation.M.double() + approximation.b.double()
+    tables = [
+        pl.DataFrame(
+            {
+                "method": [method] * block.effects.shape[1],
+                "latent": range(block.effects.shape[1]),
+                "predicted": predicted[row].numpy(),
+                "measured": block.effects[row].double().numpy(),
+                "scale": [float(block.scale[row])] * block.effects.shape[1],
+                "status": [STATUSES[block.status[row]]] * block.effects.shape[1],
+            },
+            schema=SIDE_EFFECTS_SCHEMA,
+        )
+        for row, method in enumerate(methods)
+    ]
+    return pl.concat(tables)

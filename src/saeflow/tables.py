@@ -1,0 +1,51 @@
+"""Tables on disk: Parquet with an explicit schema, whole or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from saeflow.artifacts import atomic
+from saeflow.errors import SaeflowError
+
+Schema = Mapping[str, pl.DataType | type[pl.DataType]]
+
+
+def write_table(path: Path, table: pl.DataFrame, schema: Schema | None = None) -> None:
+    """Write a table as Parquet, or as CSV if the path ends in .csv.
+
+    Args:
+        path: of the file.
+        table: what to write.
+        schema: columns and types it gets; default is as it is.
+    """
+    if schema is not None:
+        table = table.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    with atomic(Path(path)) as temporary:
+        (table.write_csv if Path(path).suffix == ".csv" else table.write_parquet)(temporary)
+
+
+def read_table(path: Path, schema: Schema | None = None) -> pl.DataFrame:
+    """Read a Parquet table.
+
+    Args:
+        path: of the file.
+        schema: columns and types it must have; default is any.
+
+    Raises:
+        SaeflowError: the file is absent, damaged, or has other columns.
+    """
+    try:
+        table = pl.read_parquet(path)
+    except FileNotFoundError:
+        raise SaeflowError(f"{path}: no such file; make it first") from None
+    except (OSError, PolarsError) as error:
+        raise SaeflowError(
+            f"{path}: is no whole Parquet table ({str(error).splitlines()[0]}); delete it and it is made again"
+        ) from None
+    if schema is not None and dict(table.schema) != dict(schema):
+        raise SaeflowError(f"{path}: has other columns than {', '.join(schema)}; delete it and it is made again")
+    return table

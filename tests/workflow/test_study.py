@@ -1,0 +1,164 @@
+"""The way from the corpus to the report, and what is run again when something changed."""
+
+import hashlib
+import html.parser
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import ROOT, TINY, environment
+
+FIGURES = 11
+
+
+def digests(study):
+    """SHA-256 of every result but logs and timings."""
+    return {
+        str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(study.results.rglob("*"))
+        if file.is_file() and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
+        and file.name != ".snakemake_timestamp"
+    }
+
+
+def test_every_stage_runs_and_its_files_are_as_designed(finished):
+    results = finished.results
+    for path in [
+        "config.yaml",
+        "provenance.json",
+        "corpus/eval.safetensors",
+        "models/tiny-lm/model.safetensors",
+        "models/tiny-lm/tokenizer.json",
+        "activations/tiny-lm/blocks.0.hook_resid_post/manifest.json",
+        "saes/main/cfg.json",
+        "saes/main/metrics.json",
+        "effects/main/effects.h5",
+        "approximators/main/metrics.json",
+        "steering/london/sae_ts/vector.safetensors",
+        "steering/love/side_effects.parquet",
+        "steering/summary.csv",
+        "steering/best.parquet",
+        "report/index.html",
+    ]:
+        assert (results / path).is_file(), path
+    assert len(list((results / "figures").glob("*.png"))) == FIGURES
+    summary = pl.read_parquet(results / "steering/summary.parquet")
+    cells = len(TINY["goals"]["names"]) * len(TINY["steering"]["methods"]) * len(TINY["steering"]["scales"])
+    assert summary.filter(split="all").height == cells
+    assert summary.filter(split="all")["n"].to_list() == [8] * cells
+
+
+def test_at_scale_zero_every_method_says_the_same(finished):
+    texts = [
+        pl.read_parquet(file).filter(scale_index=0).sort("prompt", "sample")["text"].to_list()
+        for file in sorted(finished.results.glob("steering/*/*/completions.parquet"))
+    ]
+    assert len(texts) == 6
+    assert all(found == texts[0] for found in texts)
+
+
+def test_the_report_refers_to_nothing_outside_its_folder(finished):
+    page = finished.results / "report/index.html"
+    found = []
+
+    class Links(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            wanted = {"src", "srcset", "data", "poster"} | ({"href"} if tag != "a" else set())
+            found.extend(value for name, value in attributes if name in wanted and value)
+
+    Links().feed(page.read_text())
+    assert found
+    for link in found:
+        assert "//" not in link
+        assert link.startswith("data:") or (page.parent / link).resolve().is_relative_to(page.parent)
+        assert link.startswith("data:") or (page.parent / link).is_file()
+
+
+def test_nothing_changed_nothing_runs(copied):
+    assert copied.run() == {}
+
+
+def test_deleted_figures_are_redrawn_and_nothing_else(copied):
+    shutil.rmtree(copied.results / "figures")
+    assert copied.run(args=("--cores", "2", "--dry-run")) == {"all": 1, "draw_figure": FIGURES, "write_report": 1}
+    (copied.results / "models/tiny-lm/model.safetensors").unlink()  # figures are drawn from tables alone
+    assert copied.run("plots") == {"draw_figure": FIGURES, "plots": 1}
+
+
+def test_a_plotting_option_redraws_figures_only(copied):
+    jobs = copied.run(config={"figures": {"dpi": 90}}, args=("--cores", "2", "--dry-run"))
+    assert jobs == {"all": 1, "draw_figure": FIGURES, "record_study": 1, "write_report": 1}
+
+
+def test_a_goal_added_runs_that_goal_only(copied):
+    jobs = copied.run("evaluate", config={"goals": {"names": ["london", "love", "anger"]}}, args=("--cores", "2", "-n"))
+    assert jobs == {
+        "build_vectors": 1,
+        "choose_latents": 1,
+        "complete_prompts": 3,
+        "evaluate": 1,
+        "judge_completions": 3,
+        "summarise_scores": 1,
+    }
+
+
+def test_an_edited_comment_in_the_library_reruns_nothing(copied):
+    os.utime(ROOT / "src/saeflow/effects/measure.py")
+    assert copied.run(args=("--cores", "2", "--dry-run")) == {}
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(finished, workflow):
+    chance = random.Random(0)
+    for _ in range(4):
+        process = workflow.start()
+        time.sleep(chance.uniform(6, 14))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(workflow.directory / ".snakemake/locks", ignore_errors=True)  # what --unlock does
+    workflow.run()
+    assert digests(workflow) == digests(finished)
+
+
+def test_a_wrong_config_is_one_line_before_any_job(workflow):
+    done = workflow.attempt(config={"steering": {"method": ["caa"]}})
+    assert done.returncode == 1
+    complaints = [line for line in done.stderr.splitlines() if "steering.method" in line]
+    assert len(complaints) == 1
+    assert "is not a known key" in complaints[0]
+    assert "Traceback" not in done.stderr
+    assert not (workflow.directory / "results").exists()
+
+
+@pytest.mark.parametrize("study", sorted(file.name for file in (ROOT / "workflow/studies").glob("*.yaml")))
+def test_every_study_can_be_planned(study, workflow, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
+    (tmp_path / "text.jsonl").write_text('{"text": "once"}\n')
+    workflow.overrides = {"study": "planned"}
+    command = workflow.command(args=("--cores", "2", "-n", "-q", "all"))
+    command[command.index(str(ROOT / "config.yaml"))] = str(ROOT / "workflow/studies" / study)
+    import subprocess
+
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**environment(), "SAEFLOW_MODEL": str(model), "SAEFLOW_CORPUS": str(tmp_path / "text.jsonl")},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_workflow_is_listed_with_logs_and_environments():
+    for file in Path(ROOT, "rules").glob("*.smk"):
+        rules = file.read_text().split("\nrule ")[1:] + file.read_text().split("\n    rule ")[1:]
+        for rule in rules:
+            name = rule.partition(":")[0]
+            assert all(f"{word}:" in rule for word in ("output", "log", "conda", "benchmark")), (file.name, name)
