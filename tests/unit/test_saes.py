@@ -1,0 +1,214 @@
+"""SAEs as they are used: closed forms, files, metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import tiny_language_model, tiny_tokens
+
+from saeflow.corpora.tokens import TokenBlocks
+from saeflow.errors import SaeflowError
+from saeflow.saes.evaluation import Fidelity, evaluate_sae, planted_recovery
+from saeflow.saes.io import load_sae, save_sae
+from saeflow.saes.sae import SAE
+
+D_MODEL, D_SAE = 6, 20
+HOOK = "blocks.1.hook_resid_post"
+
+
+def random_sae(architecture: str, d_model: int = D_MODEL) -> SAE:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(D_SAE, d_model, generator=generator)
+    return SAE(
+        architecture=architecture,
+        W_enc=torch.randn(d_model, D_SAE, generator=generator),
+        W_dec=rows / rows.norm(dim=1, keepdim=True),
+        b_enc=torch.randn(D_SAE, generator=generator),
+        b_dec=torch.randn(d_model, generator=generator),
+        threshold=torch.rand(D_SAE, generator=generator) if architecture == "jumprelu" else None,
+        k=3 if architecture == "topk" else None,
+        metadata={"model_name": "tiny", "hook_name": HOOK},
+    )
+
+
+def by_hand(sae: SAE, row: torch.Tensor) -> list[float]:
+    """The latents of one row, number by number."""
+    pre = [float(sum(row[i] * sae.W_enc[i, j] for i in range(sae.d_model)) + sae.b_enc[j]) for j in range(sae.d_sae)]
+    if sae.architecture == "topk":
+        kept = sorted(range(sae.d_sae), key=lambda j: -pre[j])[: sae.k]
+        return [max(pre[j], 0.0) if j in kept else 0.0 for j in range(sae.d_sae)]
+    floor = [0.0] * sae.d_sae if sae.threshold is None else sae.threshold.tolist()
+    return [value if value > max(floor[j], 0.0) else 0.0 for j, value in enumerate(pre)]
+
+
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu"])
+def test_encoding_and_decoding_are_the_closed_forms(architecture):
+    sae = random_sae(architecture)
+    x = torch.randn(2, 5, D_MODEL)
+    latents = sae.encode(x)
+    expected = torch.tensor([[by_hand(sae, row) for row in block] for block in x])
+    torch.testing.assert_close(latents, expected)
+    one = sum((latents[1, 2, j] * sae.W_dec[j] for j in range(D_SAE)), sae.b_dec)
+    torch.testing.assert_close(sae.decode(latents)[1, 2], one)
+    assert sae.encode(x.bfloat16()).dtype == torch.float32
+
+
+def test_activations_of_another_width_are_reported():
+    with pytest.raises(SaeflowError, match="reads activations of width 6, these have width 7"):
+        random_sae("topk").encode(torch.randn(3, 7))
+
+
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu"])
+def test_an_sae_survives_the_way_to_disk_to_the_bit(tmp_path, architecture):
+    sae = random_sae(architecture)
+    save_sae(tmp_path, sae)
+    back = load_sae(tmp_path)
+    for field in dataclasses.fields(SAE):
+        one, other = getattr(sae, field.name), getattr(back, field.name)
+        if isinstance(one, torch.Tensor):
+            assert torch.equal(one, other), field.name
+    assert (back.architecture, back.k) == (sae.architecture, sae.k)
+    assert back.metadata["hook_name"] == HOOK
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    assert config["metadata"]["sae_lens_version"] >= "6.0.0"
+    assert (config["d_in"], config["d_sae"], config["normalize_activations"]) == (D_MODEL, D_SAE, "none")
+
+
+@pytest.mark.parametrize(("architecture", "rescaled"), [("standard", None), ("jumprelu", None), ("topk", True)])
+def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architecture, rescaled):
+    sae = random_sae(architecture)
+    norms = torch.rand(D_SAE) + 0.5
+    stored = {name: value for name, value in vars(sae).items() if isinstance(value, torch.Tensor)}
+    stored["W_dec"] = sae.W_dec * norms[:, None]
+    stored["W_enc"], stored["b_enc"] = sae.W_enc / norms, sae.b_enc / norms
+    if sae.threshold is not None:
+        stored["threshold"] = sae.threshold / norms
+    stored["b_enc"] = stored["b_enc"] + sae.b_dec @ stored["W_enc"]
+    save_sae(tmp_path, sae)
+    save_file(stored, tmp_path / "sae_weights.safetensors")
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    config |= {"apply_b_dec_to_input": True} | ({"rescale_acts_by_decoder_norm": rescaled} if rescaled else {})
+    (tmp_path / "cfg.json").write_text(json.dumps(config))
+    x = torch.randn(30, D_MODEL)
+    torch.testing.assert_close(load_sae(tmp_path).encode(x), sae.encode(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "gated"}, "architecture 'gated' is not known here; known are standard, topk, jumprelu"),
+        ({"normalize_activations": "layer_norm"}, r"normalises its input \('layer_norm'\)"),
+        ({"metadata": {"sae_lens_version": "5.9"}}, "in a layout before SAELens 6"),
+        ({"metadata": {}}, "in a layout before SAELens 6"),
+        ({"k": 0}, "no usable k"),
+        ({"d_sae": 21}, r"W_enc has shape \[6, 20\], cfg.json says \[6, 21\]"),
+    ],
+)
+def test_an_sae_of_another_kind_is_refused_by_name(tmp_path, change, message):
+    save_sae(tmp_path, random_sae("topk"))
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps(config | change))
+    with pytest.raises(SaeflowError, match=message):
+        load_sae(tmp_path)
+
+
+def test_damaged_weights_are_one_sentence(tmp_path):
+    save_sae(tmp_path, random_sae("jumprelu"))
+    path = tmp_path / "sae_weights.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "b_enc": weights["b_enc"] * float("nan")}, path)
+    with pytest.raises(SaeflowError, match="b_enc holds values that are not finite"):
+        load_sae(tmp_path)
+    save_file({name: value for name, value in weights.items() if name != "threshold"}, path)
+    with pytest.raises(SaeflowError, match="has no tensor threshold"):
+        load_sae(tmp_path)
+    path.write_bytes(b"broken")
+    with pytest.raises(SaeflowError, match=r"sae_weights.safetensors cannot be read"):
+        load_sae(tmp_path)
+    (tmp_path / "cfg.json").unlink()
+    with pytest.raises(SaeflowError, match="no such file"):
+        load_sae(tmp_path)
+
+
+def test_predicting_the_mean_explains_nothing_and_the_activation_itself_everything():
+    x = torch.randn(999, D_MODEL) * 2 + 50
+    mean = x.double().mean(0).expand_as(x)
+    nothing, everything = Fidelity(3), Fidelity(3)
+    for part in torch.arange(999).split(100):
+        nothing.add(x[part], mean[part], torch.zeros(len(part), 3))
+        everything.add(x[part], x[part], torch.tensor([[1.0, 0.0, 2.0]]).expand(len(part), 3))
+    assert nothing.metrics()["explained_variance"] == pytest.approx(0, abs=1e-12)
+    found = everything.metrics()
+    assert (found["explained_variance"], found["mse"]) == (1, 0)
+    assert (found["l0"], found["dead"], found["dense"]) == (2, 1, 2)
+    assert (found["cosine"], found["l2_ratio"]) == pytest.approx((1, 1))
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return tiny_language_model("llama")
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    return TokenBlocks(tiny_tokens(rows=9, length=16).numpy().astype(np.int32), {}, {})
+
+
+def exact_sae(d_model: int) -> SAE:
+    """Latents for the positive and the negative part of every dimension: nothing is lost."""
+    eye = torch.eye(d_model)
+    both = torch.cat([eye, -eye])
+    return SAE("standard", both.T.contiguous(), both, torch.zeros(2 * d_model), torch.zeros(d_model))
+
+
+def test_an_sae_that_loses_nothing_changes_no_prediction(lm, blocks):
+    found = evaluate_sae(lm, exact_sae(lm.d_model), HOOK, blocks, batch=4)
+    assert found["explained_variance"] == pytest.approx(1, abs=1e-10)
+    assert found["loss_sae"] == pytest.approx(found["loss_clean"], abs=1e-6)
+    assert found["recovered"] == pytest.approx(1, abs=1e-5)
+    assert found["kl"] == pytest.approx(0, abs=1e-6)
+    assert found["l0"] == pytest.approx(lm.d_model, abs=0.01)
+    assert (found["tokens"], found["rows"]) == (9 * 16, 9 * 15)
+
+
+def test_an_sae_that_gives_zero_recovers_nothing(lm, blocks):
+    sae = exact_sae(lm.d_model)
+    found = evaluate_sae(lm, dataclasses.replace(sae, W_enc=torch.zeros_like(sae.W_enc)), HOOK, blocks, batch=4)
+    assert found["recovered"] == pytest.approx(0, abs=1e-6)
+    assert found["loss_sae"] == pytest.approx(found["loss_zero"])
+    assert found["kl"] > 0
+    assert found["dead"] == sae.d_sae
+
+
+def test_metrics_do_not_depend_on_the_batch(lm, blocks):
+    sae = random_sae("topk", lm.d_model)
+    one, other = (evaluate_sae(lm, sae, HOOK, blocks, batch) for batch in (2, 9))
+    assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_an_sae_of_another_width_is_reported(lm, blocks):
+    with pytest.raises(SaeflowError, match="reads activations of width 6, these have width 32"):
+        evaluate_sae(lm, random_sae("topk"), HOOK, blocks)
+    with pytest.raises(SaeflowError, match="does not exist"):
+        evaluate_sae(lm, random_sae("topk"), "blocks.9.hook_resid_post", blocks)
+
+
+def test_latents_that_stand_for_planted_features_are_found():
+    generator = np.random.default_rng(0)
+    topics = generator.integers(0, 3, 600)
+    directions = torch.eye(D_MODEL)
+    x = 2 * directions[topics] + 0.1 * torch.randn(600, D_MODEL)
+    sae = dataclasses.replace(exact_sae(D_MODEL), b_enc=torch.full((2 * D_MODEL,), -1.0))
+    table = planted_recovery(sae, x, {"topic": topics.astype(np.uint8)}, {"topic": ["a", "b", "c", "never"]})
+    assert table["feature"].to_list() == ["a", "b", "c"]
+    assert table["latent_f1"].to_list() == [0, 1, 2]
+    assert table["latent_cosine"].to_list() == [0, 1, 2]
+    assert table["f1"].min() == 1.0
+    assert table["rows"].sum() == 600
+    expected = (1 + 0.5) / np.sqrt(1.5 * 1.5) / np.sqrt(1.5)
+    assert table["cosine"].to_list() == pytest.approx([expected] * 3, abs=0.02)
