@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from saeflow.corpora.tales.expressions import Network, Weighted, Word
+from saeflow.corpora.tales.expressions import RETURN, Network, Weighted, Word
 from saeflow.corpora.tales.lexicon import TOPICS, Entry, is_content, lexicon
 from saeflow.corpora.tales.phrases import Voice
 from saeflow.corpora.tales.sentences import first_sentence, next_sentence
@@ -24,6 +24,7 @@ TENSES = {"past": 0.72, "present": 0.28}
 TOPIC_SHARES = np.array([0.28] + [0.08] * 9)
 HOLD = 0.9  # probability that a sentence keeps the topic of the one before, before a new one is drawn
 TOPICAL = 0.5  # probability that a word of a class with topical words is one of them
+START = RETURN + 1  # the distribution over the first words of a story
 SPECIAL = ("<bos>", "<unk>", "<pad>")
 
 
@@ -36,7 +37,7 @@ class WordInfo(NamedTuple):
 
 def starts_with_vowel(text: str) -> bool:
     """Whether an, not a, stands before this word of the lexicon."""
-    return text[0].lower() in "aeiouéê"
+    return text[0].lower() in "aeiou"
 
 
 def emission(symbol: Word, topic: int, name: int) -> list[tuple[str, float]]:
@@ -54,7 +55,9 @@ def _drawn(symbol: Word, topic: int) -> list[tuple[str, float]]:
     entries = lexicon()[symbol.word_class]
     if symbol.onset:
         entries = [entry for entry in entries if starts_with_vowel(entry.word) == (symbol.onset == "vowel")]
-    neutral = [entry for entry in entries if entry.topic == 0] or entries
+    neutral = [entry for entry in entries if entry.topic == 0]
+    if not neutral:  # a class of French words
+        return _normalised(entries, 1.0)
     topical = [entry for entry in entries if entry.topic == topic] if topic else []
     share = TOPICAL if topical else 0.0
     return _normalised(neutral, 1 - share) + _normalised(topical, share)
@@ -74,9 +77,11 @@ class Automaton:
         word_topic, word_content: per word, its topic and whether it is a content word.
         syntax: names of the parts of speech; ``special`` first.
         symbols: the words, or classes of words, that nodes write.
-        node_symbol, node_then: per node, what it writes, and the distribution over the nodes that follow.
+        node_symbol, node_then: per node, what it writes, and the distribution over the nodes that follow
+            (`RETURN` after a closing quote).
+        node_returns: per node, -1, or for an opening quote the distribution over what follows the closing quote.
         distributions: nodes and probabilities, for distributions that do not depend on the topic.
-        sentences: per distribution at the end of a sentence (0 is the start of a story), its weights by topic.
+        sentences: per distribution at the end of a sentence (`START` is the start of a story), its weights by topic.
         emissions: per symbol, ``{word id: probability [topic, name]}``.
     """
 
@@ -87,6 +92,7 @@ class Automaton:
     symbols: list[Word]
     node_symbol: Int[np.ndarray, " nodes"]
     node_then: Int[np.ndarray, " nodes"]
+    node_returns: Int[np.ndarray, " nodes"]
     distributions: list[Weighted]
     sentences: dict[int, dict[int, Float[np.ndarray, " topics"]]]
     emissions: list[dict[int, Float[np.ndarray, "topics names"]]]
@@ -104,7 +110,7 @@ def _sentence_weights(network: Network, per_topic: list[list[tuple[float, int]]]
 
 def _compile() -> tuple[Network, dict[int, dict[int, np.ndarray]]]:
     network = Network()
-    start = network.reserve()
+    network.reserve()  # START
     voices = {Voice(kind, tense): KINDS[kind] * TENSES[tense] for kind in KINDS for tense in TENSES}
     after = {voice: network.reserve() for voice in voices}
     sentences = {
@@ -113,7 +119,7 @@ def _compile() -> tuple[Network, dict[int, dict[int, np.ndarray]]]:
         )
         for voice in voices
     }
-    sentences[start] = _sentence_weights(
+    sentences[START] = _sentence_weights(
         network,
         [
             [(share, network.compile(first_sentence(voice, topic), after[voice])) for voice, share in voices.items()]
@@ -129,7 +135,7 @@ def _emission_tables(symbols: list[Word]) -> tuple[list[str], list[dict[int, np.
     for symbol in symbols:
         table: dict[str, np.ndarray] = {}
         for topic in range(len(TOPICS)):
-            for name in range(N_NAMES) if symbol.word_class.startswith("name.") else [slice(None)]:
+            for name in range(N_NAMES):
                 for text, share in emission(symbol, topic, name):
                     table.setdefault(text, np.zeros((len(TOPICS), N_NAMES)))[topic, name] = share
         by_text.append(table)
@@ -168,6 +174,7 @@ def automaton() -> Automaton:
         symbols=network.symbols,
         node_symbol=np.array([node.symbol for node in network.nodes]),
         node_then=np.array([node.then for node in network.nodes]),
+        node_returns=np.array([node.returns for node in network.nodes]),
         distributions=network.distributions,
         sentences=sentences,
         emissions=emissions,

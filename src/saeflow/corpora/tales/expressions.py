@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
 
+RETURN = 0  # the distribution that stands for: whatever follows the quote
 Weighted = tuple[tuple[int, float], ...]
 
 
@@ -46,7 +47,18 @@ class Word:
     """Of a fixed word."""
 
 
-Expression = Word | Sequence | Choice
+@dataclass(frozen=True, eq=False)
+class Quote:
+    """Direct speech: an opening quote and what stands within, which ends with the closing quote.
+
+    It is compiled once, whatever follows it: the automaton remembers where to return to.
+    """
+
+    opening: Word
+    inner: Expression
+
+
+Expression = Word | Sequence | Choice | Quote
 
 NOTHING = Sequence(())
 
@@ -81,6 +93,8 @@ def fixed(literal: str, syntax: str, topic: int = 0) -> Word:
 @cache
 def capitalised(phrase: Expression) -> Expression:
     """The phrase with its first word capitalised; the phrase's first part must not be empty."""
+    if isinstance(phrase, Quote):
+        return phrase
     if isinstance(phrase, Word):
         return replace(phrase, capital=True)
     if isinstance(phrase, Choice):
@@ -94,7 +108,9 @@ class Node(NamedTuple):
     symbol: int
     """Index of the `Word`."""
     then: int
-    """Index of the distribution over the nodes that follow."""
+    """Index of the distribution over the nodes that follow, or `RETURN`."""
+    returns: int = -1
+    """Of an opening quote: what follows the quote."""
 
 
 @dataclass
@@ -103,7 +119,7 @@ class Network:
 
     symbols: list[Word] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
-    distributions: list[Weighted] = field(default_factory=list)
+    distributions: list[Weighted] = field(default_factory=lambda: [()])
     _symbol_index: dict[Word, int] = field(default_factory=dict)
     _node_index: dict[Node, int] = field(default_factory=dict)
     _distribution_index: dict[Weighted, int] = field(default_factory=dict)
@@ -124,6 +140,9 @@ class Network:
     def _compile(self, phrase: Expression, then: int) -> int:
         if isinstance(phrase, Word):
             return self._intern_distribution(((self._intern_node(phrase, then), 1.0),))
+        if isinstance(phrase, Quote):
+            inside = self.compile(phrase.inner, RETURN)
+            return self._intern_distribution(((self._intern_node(phrase.opening, inside, then), 1.0),))
         if isinstance(phrase, Sequence):
             for part in reversed(phrase.parts):
                 then = self.compile(part, then)
@@ -135,11 +154,11 @@ class Network:
                 merged[node] = merged.get(node, 0.0) + weight / total * probability
         return self._intern_distribution(tuple(merged.items()))
 
-    def _intern_node(self, phrase: Word, then: int) -> int:
+    def _intern_node(self, phrase: Word, then: int, returns: int = -1) -> int:
         symbol = self._symbol_index.setdefault(phrase, len(self.symbols))
         if symbol == len(self.symbols):
             self.symbols.append(phrase)
-        node = Node(symbol, then)
+        node = Node(symbol, then, returns)
         index = self._node_index.setdefault(node, len(self.nodes))
         if index == len(self.nodes):
             self.nodes.append(node)

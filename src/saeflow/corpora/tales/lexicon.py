@@ -23,8 +23,8 @@ TOPICS: tuple[str, ...] = (
 
 NOUNS = ("person", "kin", "animal", "thing")
 VERBS = ("wait", "go", "handle", "meet", "give", "say", "think", "want", "eat", "sip", "appear", "blow")
-FRENCH_NOUNS = ("homme", "femme", "objet", "chose")
-FRENCH_ADJECTIVES = ("devant", "attribut")
+FRENCH_NOUNS = ("homme", "femme", "objet", "chose", "jardin", "maison")
+FRENCH_ADJECTIVES = ("devant", "humeur", "couleur")
 FRENCH_VERBS = ("agir", "traiter")
 CLOSED = ("somebody", "outcry")  # neutral words of these classes are function words
 

@@ -46,7 +46,6 @@ DO = {
     "present": {"first": "do", "third": "does", "plural": "do"},
 }
 MODALS = {"past": ("could", "would", "had to"), "present": ("can", "will", "must", "should")}
-SEEM = {"past": ("seemed", "looked"), "third": ("seems", "looks"), "base": ("seem", "look")}
 ADJECTIVES = {"person": "mood", "kin": "mood", "animal": "mood", "thing": "quality"}
 
 
@@ -158,13 +157,21 @@ def something(voice: Voice) -> Expression:
 
 
 @cache
+def definite(voice: Voice, noun: str, number: str) -> Expression:
+    """The or her with its noun: what both talkers know."""
+    own_noun = sequence(fixed(voice.person.possessive, "possessive"), nominal(noun, number))
+    return choice((0.6, sequence(fixed("the", "determiner"), nominal(noun, number))), (0.4, own_noun))
+
+
+@cache
 def place() -> Expression:
     """In the garden, near the river, in Vienna."""
     the = fixed("the", "determiner")
     inside, spot = word("inside", "noun_sg"), word("spot", "noun_sg")
     return choice(
         (0.4, sequence(fixed("in", "preposition"), the, inside)),
-        (0.4, sequence(literals("preposition", "near", "by", "behind"), the, choice((0.4, inside), (0.6, spot)))),
+        (0.15, sequence(literals("preposition", "near", "outside"), the, inside)),
+        (0.25, sequence(literals("preposition", "at", "near", "by"), the, spot)),
         (0.2, sequence(fixed("in", "preposition"), word("town", "proper_noun"))),
     )
 
@@ -174,28 +181,21 @@ def destination() -> Expression:
     """To the market, to Lisbon."""
     the = fixed("the", "determiner")
     goal = choice((0.5, word("inside", "noun_sg")), (0.3, word("spot", "noun_sg")))
-    return sequence(
-        fixed("to", "preposition"), choice((0.8, sequence(the, goal)), (0.2, word("town", "proper_noun")))
-    )
+    return sequence(fixed("to", "preposition"), choice((0.8, sequence(the, goal)), (0.2, word("town", "proper_noun"))))
 
 
 @cache
 def time_after(voice: Voice) -> Expression:
     """An adverbial of time at the end of a clause."""
     if voice.tense == "past":
-        return literals("time", "yesterday", "last night", "that morning", "all day")
-    return literals("time", "today", "every day", "every morning")
+        return literals("time", "yesterday", "last night", "that morning", "that evening")
+    return literals("time", "today", "every day")
 
 
 @cache
-def tail(voice: Voice, bare: float) -> Expression:
-    """What may follow a verb and its object: manner, place or time; nothing with probability ``bare``."""
-    return choice(
-        (bare, NOTHING),
-        ((1 - bare) * 0.35, word("manner", "adverb")),
-        ((1 - bare) * 0.45, place()),
-        ((1 - bare) * 0.2, time_after(voice)),
-    )
+def tail(bare: float) -> Expression:
+    """What may follow a verb and its object: manner or place; nothing with probability ``bare``."""
+    return choice((bare, NOTHING), ((1 - bare) * 0.4, word("manner", "adverb")), ((1 - bare) * 0.6, place()))
 
 
 @cache
@@ -206,8 +206,8 @@ def action(voice: Voice, agreement: str, form: str, *, by_protagonist: bool) -> 
         return verb(word_class, form, voice, agreement)
 
     moving = (
-        (0.3, sequence(act("wait"), tail(voice, 0.35))),
-        (0.2, sequence(act("go"), destination(), maybe(0.2, time_after(voice)))),
+        (0.3, sequence(act("wait"), tail(0.3))),
+        (0.2, sequence(act("go"), destination())),
     )
     if form == "ing":
         return choice(*moving)
@@ -216,8 +216,8 @@ def action(voice: Voice, agreement: str, form: str, *, by_protagonist: bool) -> 
     drink = sequence(literals("determiner", "the", "some"), word("drink", "noun_mass"))
     return choice(
         *moving,
-        (0.4, sequence(act("handle"), something(voice), tail(voice, 0.7))),
-        (0.34, sequence(act("meet"), other, tail(voice, 0.7))),
+        (0.4, sequence(act("handle"), something(voice), tail(0.65))),
+        (0.34, sequence(act("meet"), other, tail(0.65))),
         (0.1, sequence(act("give"), other, choice((0.7, indefinite("thing")), (0.3, something(voice))))),
         (0.06, sequence(act("eat"), food)),
         (0.05, sequence(act("sip"), drink)),
@@ -233,34 +233,53 @@ def state(voice: Voice, agreement: str) -> Expression:
 
 
 @cache
-def predicate(voice: Voice, agreement: str, *, by_protagonist: bool, embeds: bool) -> Expression:
-    """A finite verb phrase of a person; with ``embeds`` it may contain a that-clause."""
+def predicate(voice: Voice, agreement: str, *, by_protagonist: bool, depth: str) -> Expression:
+    """A finite verb phrase of a person.
+
+    Args:
+        voice: of the clause.
+        agreement: of the subject.
+        by_protagonist: whether the subject is the protagonist, who then is not the object.
+        depth: ``main``; ``that``, which holds no that-clause of its own; ``aside``, a plain verb phrase.
+    """
     be = auxiliary(BE, voice, agreement)
-    seem = literals(
-        "verb_past" if voice.tense == "past" else "verb_third" if agreement == "third" else "verb_present",
-        *SEEM["past" if voice.tense == "past" else "third" if agreement == "third" else "base"],
-    )
-    plain = action(voice, agreement, "base", by_protagonist=by_protagonist)
     finite = action(voice, agreement, "finite", by_protagonist=by_protagonist)
-    done = sequence(verb("handle", "participle", voice, agreement), something(voice))
+    seem = sequence(seeming(voice, agreement), word("mood", "adjective"))
+    being = sequence(be, state(voice, agreement))
+    doing = sequence(be, action(voice, agreement, "ing", by_protagonist=by_protagonist))
+    feeling = sequence(feel(voice, agreement), word("feeling", "noun_mass"))
+    if depth == "aside":
+        return choice((0.62, finite), (0.2, being), (0.05, seem), (0.08, doing), (0.05, feeling))
+    plain = action(voice, agreement, "base", by_protagonist=by_protagonist)
+    done = sequence(auxiliary(HAVE, voice, agreement), verb("handle", "participle", voice, agreement), something(voice))
+    talk = voice.person.partner and voice.tense == "present"  # in talk, the bare present is rarer: I will find the key
     return choice(
-        (0.5, sequence(finite, maybe(0.1, sequence(fixed("and", "conjunction"), finite)))),
-        (0.16, sequence(be, state(voice, agreement))),
-        (0.05, sequence(seem, word("mood", "adjective"))),
-        (0.06, sequence(literals("auxiliary", *MODALS[voice.tense]), plain)),
-        (0.05, sequence(verb("want", "finite", voice, agreement), fixed("to", "particle"), plain)),
-        (0.05, sequence(auxiliary(DO, voice, agreement), fixed("not", "negation"), plain)),
-        (0.06, sequence(be, action(voice, agreement, "ing", by_protagonist=by_protagonist))),
-        (0.04, sequence(feel(voice, agreement), word("feeling", "noun_mass"))),
-        (0.04, sequence(auxiliary(HAVE, voice, agreement), done)),
-        (0.1 if embeds else 0.0, thought(voice, agreement) if embeds else NOTHING),
+        (0.2 if talk else 0.5, sequence(finite, maybe(0.1, sequence(fixed("and", "conjunction"), finite)))),
+        (0.18, being),
+        (0.05, seem),
+        (0.2 if talk else 0.06, sequence(literals("auxiliary", *MODALS[voice.tense]), plain)),
+        (0.1 if talk else 0.05, sequence(verb("want", "finite", voice, agreement), fixed("to", "particle"), plain)),
+        (0.1 if talk else 0.05, sequence(auxiliary(DO, voice, agreement), fixed("not", "negation"), plain)),
+        (0.1 if talk else 0.06, doing),
+        (0.04, feeling),
+        (0.04, done),
+        (0.1 if depth == "main" else 0.0, thought(voice, agreement) if depth == "main" else NOTHING),
     )
 
 
 def thought(voice: Voice, agreement: str) -> Expression:
     """Thinks that the house is empty."""
     that = maybe(0.5, fixed("that", "conjunction"))
-    return sequence(verb("think", "finite", voice, agreement), that, clause(voice, embeds=False))
+    return sequence(verb("think", "finite", voice, agreement), that, clause(voice, depth="that"))
+
+
+def seeming(voice: Voice, agreement: str) -> Expression:
+    """The verbs seem and look, agreeing."""
+    if voice.tense == "past":
+        return literals("verb_past", "seemed", "looked")
+    return (
+        literals("verb_third", "seems", "looks") if agreement == "third" else literals("verb_present", "seem", "look")
+    )
 
 
 def feel(voice: Voice, agreement: str) -> Expression:
@@ -275,20 +294,20 @@ def thing_predicate(voice: Voice, agreement: str) -> Expression:
     """A finite verb phrase of a thing: a quality, an event, a passive, a place."""
     be = auxiliary(BE, voice, agreement)
     by = sequence(fixed("by", "preposition"), someone(voice, by_protagonist=False))
-    passive = sequence(verb("handle", "participle", voice, agreement), choice((0.4, by), (0.6, tail(voice, 0.5))))
+    passive = sequence(verb("handle", "participle", voice, agreement), choice((0.4, by), (0.6, maybe(0.5, place()))))
     return choice(
         (0.4, sequence(be, maybe(0.3, literals("adverb", "very", "so", "too")), word("quality", "adjective"))),
-        (0.25, sequence(verb("appear", "finite", voice, agreement), tail(voice, 0.4))),
+        (0.25, sequence(verb("appear", "finite", voice, agreement), maybe(0.55, place()))),
         (0.25, sequence(be, passive)),
         (0.1, sequence(be, place())),
     )
 
 
 @cache
-def others(voice: Voice, *, embeds: bool) -> Expression:
-    """A clause whose subject is not the protagonist."""
-    third = predicate(voice, "third", by_protagonist=False, embeds=embeds)
-    plural = predicate(voice, "plural", by_protagonist=False, embeds=embeds)
+def others(voice: Voice, *, depth: str) -> Expression:
+    """A clause whose subject is not the protagonist; ``depth`` as in `predicate`."""
+    third = predicate(voice, "third", by_protagonist=False, depth=depth)
+    plural = predicate(voice, "plural", by_protagonist=False, depth=depth)
     who = sequence(fixed("who", "relative"), action(voice, "third", "finite", by_protagonist=False))
     found = sequence(fixed("that", "relative"), pronoun(voice))
     found = sequence(found, verb("handle", "finite", voice, voice.person.agreement))
@@ -311,7 +330,7 @@ def others(voice: Voice, *, embeds: bool) -> Expression:
 def animal_predicate(voice: Voice, agreement: str) -> Expression:
     """A finite verb phrase of an animal."""
     return choice(
-        (0.6, sequence(verb("appear", "finite", voice, agreement), tail(voice, 0.4))),
+        (0.6, sequence(verb("appear", "finite", voice, agreement), maybe(0.55, place()))),
         (0.4, sequence(auxiliary(BE, voice, agreement), choice((0.6, word("mood", "adjective")), (0.4, place())))),
     )
 
@@ -320,36 +339,41 @@ def animal_predicate(voice: Voice, agreement: str) -> Expression:
 def weather(voice: Voice) -> Expression:
     """The wind stopped. The fog was cold."""
     cold = sequence(auxiliary(BE, voice, "third"), word("sky", "adjective"))
-    blew = sequence(verb("blow", "finite", voice, "third"), maybe(0.3, time_after(voice)))
+    blew = sequence(verb("blow", "finite", voice, "third"), maybe(0.15, time_after(voice)))
     return sequence(fixed("the", "determiner"), word("weather", "noun_mass"), choice((0.5, cold), (0.5, blew)))
 
 
 @cache
 def there_is(voice: Voice) -> Expression:
     """There was a letter in the garden. There was hope in Vienna."""
-    single = sequence(auxiliary(BE, voice, "third"), choice((0.6, indefinite("thing")), (0.4, indefinite("person"))))
-    counted = literals("determiner", "two", "some", "many", "three")
-    several = sequence(auxiliary(BE, voice, "plural"), counted, choice((0.6, nominal("thing", "pl")), (0.4, nominal("person", "pl"))))
-    mass = sequence(auxiliary(BE, voice, "third"), word("feeling", "noun_mass"))
-    return sequence(fixed("there", "pronoun"), choice((0.45, single), (0.25, several), (0.3, mass)), place())
+    singular, plural = auxiliary(BE, voice, "third"), auxiliary(BE, voice, "plural")
+    one = choice((0.6, indefinite("thing")), (0.4, indefinite("person")))
+    several = choice((0.6, nominal("thing", "pl")), (0.4, nominal("person", "pl")))
+    counted = sequence(literals("determiner", "two", "some", "many", "three"), several)
+    there = choice(
+        (0.45, sequence(singular, one)),
+        (0.25, sequence(plural, counted)),
+        (0.3, sequence(singular, word("feeling", "noun_mass"))),
+    )
+    return sequence(fixed("there", "pronoun"), there, place())
 
 
 @cache
 def it_is(voice: Voice) -> Expression:
     """It was easy to find the key. It was strange that she slept."""
     to_do = sequence(fixed("to", "particle"), action(voice, "plural", "base", by_protagonist=True))
-    that = sequence(fixed("that", "conjunction"), own(voice, pronoun(voice), embeds=False))
+    that = sequence(fixed("that", "conjunction"), own(voice, pronoun(voice), depth="that"))
     opening = sequence(fixed("it", "pronoun"), auxiliary(BE, voice, "third"), word("fact", "adjective"))
     return sequence(opening, choice((0.6, to_do), (0.4, that)))
 
 
 @cache
-def own(voice: Voice, subject: Expression, *, embeds: bool) -> Expression:
-    """A clause whose subject is the protagonist, mentioned as given."""
-    return sequence(subject, predicate(voice, voice.person.agreement, by_protagonist=True, embeds=embeds))
+def own(voice: Voice, subject: Expression, *, depth: str) -> Expression:
+    """A clause whose subject is the protagonist, mentioned as given; ``depth`` as in `predicate`."""
+    return sequence(subject, predicate(voice, voice.person.agreement, by_protagonist=True, depth=depth))
 
 
 @cache
-def clause(voice: Voice, *, embeds: bool) -> Expression:
-    """Any clause; the protagonist as a pronoun."""
-    return choice((0.5, own(voice, pronoun(voice), embeds=embeds)), (0.5, others(voice, embeds=embeds)))
+def clause(voice: Voice, *, depth: str) -> Expression:
+    """Any clause; the protagonist as a pronoun; ``depth`` as in `predicate`."""
+    return choice((0.5, own(voice, pronoun(voice), depth=depth)), (0.5, others(voice, depth=depth)))

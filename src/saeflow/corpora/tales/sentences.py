@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
-from saeflow.corpora.tales.expressions import Expression, capitalised, choice, fixed, maybe, sequence, word
+from saeflow.corpora.tales.expressions import (
+    Expression,
+    Quote,
+    Word,
+    capitalised,
+    choice,
+    fixed,
+    maybe,
+    sequence,
+    word,
+)
 from saeflow.corpora.tales.french import french_clause, french_greeting, french_thing
 from saeflow.corpora.tales.phrases import (
     BE,
@@ -14,17 +25,16 @@ from saeflow.corpora.tales.phrases import (
     action,
     auxiliary,
     clause,
+    definite,
     indefinite,
-    it_is,
     literals,
     name,
-    nominal,
     noun_phrase,
     others,
     own,
-    place,
     pronoun,
     protagonist,
+    time_after,
     verb,
 )
 
@@ -45,11 +55,11 @@ def conjunction(*words: str) -> Expression:
 @cache
 def ending(voice: Voice) -> Expression:
     """What follows a main clause: mostly the full stop, sometimes another clause before it."""
-    again = clause(voice, embeds=False)
+    also, aside = clause(voice, depth="that"), clause(voice, depth="aside")
     return choice(
-        (0.72, STOP),
-        (0.12, sequence(COMMA, conjunction("and", "but"), again, STOP)),
-        (0.16, sequence(conjunction("because", "while", "when", "after", "before"), again, STOP)),
+        (0.74, STOP),
+        (0.12, sequence(COMMA, conjunction("and", "but"), also, STOP)),
+        (0.14, sequence(conjunction("because", "while", "when", "after", "before"), aside, STOP)),
     )
 
 
@@ -67,19 +77,21 @@ def time_before(voice: Voice, *, opening: bool) -> Expression:
 def statement(voice: Voice, *, opening: bool) -> Expression:
     """A statement about the protagonist or, later in a story, about others."""
     subject = name(voice) if opening else protagonist(voice)
-    about_protagonist = own(voice, subject, embeds=True)
+    about_protagonist = own(voice, subject, depth="main")
+    later = maybe(0.1, time_after(voice))
     when = conjunction("when", "while", "although", "because", "if", "after")
-    subordinate = sequence(when, own(voice, subject, embeds=False), COMMA, clause(voice, embeds=False), STOP)
-    later = 0.0 if opening else 1.0
+    aside, main = own(voice, subject, depth="aside"), clause(voice, depth="that")
+    acting = action(voice, voice.person.agreement, "finite", by_protagonist=True)
+    about_others = 0.0 if opening else 1.0
     return choice(
-        (0.5, sequence(about_protagonist, ending(voice))),
+        (0.5, sequence(about_protagonist, later, ending(voice))),
         (0.16, sequence(time_before(voice, opening=opening), about_protagonist, ending(voice))),
-        (0.1, subordinate),
-        (0.06, sequence(word("manner", "adverb"), COMMA, about_protagonist, STOP)),
-        (later * 0.3, sequence(others(voice, embeds=True), ending(voice))),
-        (later * 0.04, sequence(time_before(voice, opening=False), others(voice, embeds=False), STOP)),
-        (later * 0.03, sequence(fixed("what", "question_word"), indefinite("thing"), EXCLAMATION)),
-        (later * 0.02, sequence(word("feeling", "noun_mass"), filled(voice), STOP)),
+        (0.1, sequence(when, aside, COMMA, main, STOP)),
+        (0.05, sequence(word("manner", "adverb"), COMMA, subject, acting, STOP)),
+        (about_others * 0.3, sequence(others(voice, depth="main"), ending(voice))),
+        (about_others * 0.04, sequence(time_before(voice, opening=False), others(voice, depth="that"), STOP)),
+        (about_others * 0.03, sequence(fixed("what", "question_word"), indefinite("thing"), EXCLAMATION)),
+        (about_others * 0.02, sequence(word("feeling", "noun_mass"), filled(voice), STOP)),
     )
 
 
@@ -103,31 +115,28 @@ def question(voice: Voice) -> Expression:
         (0.25, sequence(asked_why, do, pronoun(voice), doing)),
         (0.15, sequence(do, pronoun(voice), doing)),
         (0.15, sequence(be, pronoun(voice), word("mood", "adjective"))),
-        (0.12, sequence(where, third, noun_phrase(voice, "thing", "sg"))),
-        (0.06, sequence(where, plural, noun_phrase(voice, "thing", "pl"))),
+        (0.12, sequence(where, third, definite(voice, "thing", "sg"))),
+        (0.06, sequence(where, plural, definite(voice, "thing", "pl"))),
         (0.1, sequence(where, third, noun_phrase(voice, "kin", "sg"))),
-        (0.1, sequence(third, noun_phrase(voice, "thing", "sg"), word("quality", "adjective"))),
+        (0.1, sequence(third, definite(voice, "thing", "sg"), word("quality", "adjective"))),
         (
             0.1,
-            sequence(
-                fixed("who", "question_word"), action(voice, "third", "finite", by_protagonist=False)
-            ),
+            sequence(fixed("who", "question_word"), action(voice, "third", "finite", by_protagonist=False)),
         ),
     )
 
 
 @cache
 def quoted_statement() -> Expression:
-    """What someone says, without its mark."""
+    """What someone says, without its mark; of now more often than of the past."""
+    now, past = Voice("I speaking", "present"), Voice("I speaking", "past")
     spoken = [
-        (weight, own(Voice(kind, "present"), pronoun(Voice(kind, "present")), embeds=True))
+        (share * weight, own(Voice(kind, tense), pronoun(Voice(kind, tense)), depth="main"))
         for kind, weight in SPEAKERS.items()
+        for tense, share in {"present": 0.65, "past": 0.35}.items()
     ]
-    about = others(Voice("I speaking", "present"), embeds=False)
-    plea = sequence(
-        fixed("please", "interjection"), action(Voice("I speaking", "present"), "first", "base", by_protagonist=False)
-    )
-    said = choice(*spoken, (0.2, about), (0.05, plea))
+    plea = sequence(fixed("please", "interjection"), action(now, "first", "base", by_protagonist=False))
+    said = choice(*spoken, (0.12, others(now, depth="that")), (0.08, others(past, depth="that")), (0.05, plea))
     return choice((0.85, said), (0.15, sequence(word("outcry", "interjection"), COMMA, said)))
 
 
@@ -142,12 +151,12 @@ def quoted_cry() -> Expression:
     """What someone cries, without its mark."""
     thing = sequence(fixed("what", "question_word"), indefinite("thing"))
     i = Voice("I speaking", "present")
-    return choice((0.4, thing), (0.3, word("outcry", "interjection")), (0.3, own(i, pronoun(i), embeds=False)))
+    return choice((0.4, thing), (0.3, word("outcry", "interjection")), (0.3, own(i, pronoun(i), depth="that")))
 
 
 @cache
 def speaker(voice: Voice, said: str, *, opening: bool) -> Expression:
-    """Who speaks, after a quote: she said, said Anna, said the teacher. ``said`` is a class or a verb of three forms."""
+    """Who speaks, after a quote: she said, said Anna, said the teacher; ``said`` is ``say`` or a verb's three forms."""
 
     def saying(agreement: str) -> Expression:
         if said == "say":
@@ -171,22 +180,24 @@ def speaker(voice: Voice, said: str, *, opening: bool) -> Expression:
 
 
 @cache
+def quoted(speech: Callable[[], Expression], mark: Word) -> Expression:
+    """Speech within quotes, with the mark before the closing quote."""
+    return Quote(OPEN_QUOTE, sequence(capitalised(speech()), mark, CLOSE_QUOTE))
+
+
+@cache
 def quotation(voice: Voice, *, opening: bool) -> Expression:
     """A sentence with direct speech."""
-
-    def said_first(quote: Expression, mark: Expression, said: str) -> Expression:
-        tag = speaker(voice, said, opening=opening)
-        return sequence(OPEN_QUOTE, capitalised(quote), mark, CLOSE_QUOTE, tag, STOP)
-
-    agreement = voice.person.agreement
-    last = sequence(
-        name(voice) if opening else protagonist(voice), verb("say", "finite", voice, agreement), COMMA, OPEN_QUOTE
+    subject = name(voice) if opening else protagonist(voice)
+    say = verb("say", "finite", voice, voice.person.agreement)
+    said, asked, cried = (
+        sequence(speaker(voice, verbs, opening=opening), STOP) for verbs in ("say", "asked/asks/ask", "cried/cries/cry")
     )
     return choice(
-        (0.45, said_first(quoted_statement(), COMMA, "say")),
-        (0.2, said_first(quoted_question(), QUESTION, "asked/asks/ask")),
-        (0.12, said_first(quoted_cry(), EXCLAMATION, "cried/cries/cry")),
-        (0.23, sequence(last, capitalised(quoted_statement()), STOP, CLOSE_QUOTE)),
+        (0.45, sequence(quoted(quoted_statement, COMMA), said)),
+        (0.2, sequence(quoted(quoted_question, QUESTION), asked)),
+        (0.12, sequence(quoted(quoted_cry, EXCLAMATION), cried)),
+        (0.23, sequence(subject, say, COMMA, quoted(quoted_statement, STOP))),
     )
 
 
@@ -197,14 +208,13 @@ def french_sentence(voice: Voice, *, opening: bool) -> Expression:
     agreement = voice.person.agreement
     mixed = sequence(subject, verb("handle", "finite", voice, agreement), french_thing(), ending(voice))
     tag = speaker(voice, "say", opening=opening)
-    quote = choice((0.75, french_clause()), (0.25, french_greeting()))
-    said = sequence(OPEN_QUOTE, capitalised(quote), COMMA, CLOSE_QUOTE, tag, STOP)
-    last = sequence(subject, verb("say", "finite", voice, agreement), COMMA, OPEN_QUOTE)
+    said = sequence(choice((0.75, quoted(french_clause, COMMA)), (0.25, quoted(french_greeting, COMMA))), tag, STOP)
+    say = verb("say", "finite", voice, agreement)
     pure = sequence(french_clause(), STOP)
     return choice(
         (0.4, mixed),
         (0.2, said),
-        (0.1, sequence(last, capitalised(french_clause()), STOP, CLOSE_QUOTE)),
+        (0.1, sequence(subject, say, COMMA, quoted(french_clause, STOP))),
         (0.0 if opening else 0.3, pure),
     )
 
@@ -214,7 +224,9 @@ def opinion(voice: Voice) -> Expression:
     """I think the house is empty: how many stories in the first person open."""
     now = Voice(voice.kind, "present")
     think = sequence(pronoun(now), fixed("think", "verb_present"), maybe(0.5, fixed("that", "conjunction")))
-    return sequence(think, choice((0.4, own(voice, pronoun(voice), embeds=False)), (0.6, others(voice, embeds=False))), STOP)
+    return sequence(
+        think, choice((0.4, own(voice, pronoun(voice), depth="that")), (0.6, others(voice, depth="that"))), STOP
+    )
 
 
 @cache

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from saeflow.corpora.tales.automaton import HOLD, N_NAMES, SPECIAL, TOPIC_SHARES, Automaton, automaton
+from saeflow.corpora.tales.automaton import HOLD, N_NAMES, SPECIAL, START, TOPIC_SHARES, Automaton, automaton
+from saeflow.corpora.tales.expressions import RETURN
 from saeflow.corpora.tales.lexicon import TOPICS
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.seeds import row_keys, uniforms
@@ -52,6 +53,8 @@ def _node_rows(source: Automaton) -> tuple[Rows, np.ndarray]:
             heads = source.sentences[index]
             weights = np.array(list(heads.values())).T
             targets = np.tile(np.array(list(heads)), len(TOPICS))
+        elif index == RETURN:  # never drawn from
+            continue
         else:
             weights = np.array([[probability for _, probability in distribution]])
             targets = np.array([node for node, _ in distribution])
@@ -108,7 +111,7 @@ def draw_stories(keys: UInt64[np.ndarray, " stories"], length: int) -> Stories:
 
     topic = drawn_topic(draws[:, 0])
     name = (draws[:, 1] * N_NAMES).astype(np.int64)
-    after = np.zeros(len(keys), dtype=np.int64)
+    after, returns = np.full(len(keys), START), np.full(len(keys), RETURN)
     tokens = np.empty((len(keys), length), dtype=np.int32)
     syntax = np.empty((len(keys), length), dtype=np.uint8)
     for position in range(length):
@@ -121,7 +124,8 @@ def draw_stories(keys: UInt64[np.ndarray, " stories"], length: int) -> Stories:
         symbol = source.node_symbol[node]
         tokens[:, position] = tables.words.draw((symbol * len(TOPICS) + topic) * N_NAMES + name, wording)
         syntax[:, position] = tables.syntax[symbol]
-        after = source.node_then[node]
+        returns = np.where(source.node_returns[node] < 0, returns, source.node_returns[node])
+        after = np.where(source.node_then[node] == RETURN, returns, source.node_then[node])
     return Stories(tokens, syntax)
 
 

@@ -37,9 +37,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     bos, unknown, padding = SPECIAL
-    backend = Tokenizer(
-        models.WordLevel({text: i for i, text in enumerate(automaton().words)}, unk_token=unknown)
-    )
+    backend = Tokenizer(models.WordLevel({text: i for i, text in enumerate(automaton().words)}, unk_token=unknown))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(f"[{MARKS}]"), behavior="isolated")]
     )
