@@ -268,9 +268,10 @@ def test_the_planted_judge_is_the_grammars_own_verdict() -> None:
     assert found == [(tales.coherence(text), None) for text in TEXTS]
 
 
-def test_the_planted_judge_refuses_a_topic_it_does_not_know() -> None:
-    with pytest.raises(SaeflowError, match="no topic 'chess'"):
-        judge_planted([], Question(goal(topic="chess"), "behaviour", Judge()))
+@pytest.mark.parametrize("topic", ["chess", "neutral"])
+def test_the_planted_judge_refuses_a_topic_that_is_no_behaviour(topic: str) -> None:
+    with pytest.raises(SaeflowError, match=f"no topic '{topic}'"):
+        judge_planted([], Question(goal(topic=topic), "behaviour", Judge()))
 
 
 def test_judging_tales_needs_no_torch() -> None:

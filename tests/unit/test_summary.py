@@ -100,6 +100,17 @@ def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
     assert_frame_equal(alone.summary, summary.filter(pl.col("goal") == "goal1"))
 
 
+def test_a_prompt_named_twice_has_twice_the_samples() -> None:
+    completions, scores = study(samples=8, prompts=("I think", "Last night"))
+    twice = completions.with_columns(prompt=pl.lit("I think"))
+    found = summarise(twice, scores, SETTINGS, 0).summary
+    assert set(found.filter(pl.col("split") == "all")["n"]) == {16}
+    expected = summarise(completions, scores, SETTINGS, 0).summary
+    columns = ["goal", "method", "scale_index", "behaviour", "coherence", "product"]
+    of_all = pl.col("split") == "all"
+    assert_frame_equal(found.filter(of_all).select(columns), expected.filter(of_all).select(columns))
+
+
 def test_both_halves_hold_every_prompt_and_change_with_the_seed() -> None:
     completions, scores = study(goals=1, methods=1, samples=32, prompts=("I think", "Last night", "One day"))
     paired, other = (pair_scores(completions, scores, 0.5, seed) for seed in (0, 1))
@@ -315,7 +326,6 @@ def test_one_method_makes_no_comparison_and_one_sample_no_interval() -> None:
     ("spoil", "says"),
     [
         (lambda c, s: (pl.concat([c, c[:1]]), s), "same completion_id"),
-        (lambda c, s: (pl.concat([c, c[:1].with_columns(completion_id=pl.lit("x"))]), s), "twice"),
         (lambda c, s: (c, pl.concat([s, s[:1]])), "two scores"),
         (lambda c, s: (c[1:], s), "other completions"),
         (lambda c, s: (c.with_columns(goal=pl.lit("average")), s), "'average'"),

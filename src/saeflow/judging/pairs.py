@@ -27,7 +27,7 @@ class PairedScores:
     groups: pl.DataFrame
     """Columns goal, method, scale_index, scale; one row per group."""
     samples: pl.DataFrame
-    """Columns prompt, sample; one row per sample."""
+    """Columns prompt, sample, repeat; one row per sample."""
     behaviour: Float[np.ndarray, "groups samples"]
     coherence: Float[np.ndarray, "groups samples"]
     present: Bool[np.ndarray, "groups samples"]
@@ -51,6 +51,9 @@ class PairedScores:
 def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: float, seed: int) -> PairedScores:
     """Pair the two scores of each completion by its id.
 
+    A prompt that a study names twice has two completions of each number; ``repeat`` tells them apart, by their order
+    in the table.
+
     Args:
         completions: columns goal, method, scale, scale_index, prompt, sample, completion_id.
         scores: columns completion_id, criterion, score, reason.
@@ -61,15 +64,13 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
         SaeflowError: a completion or a score is there twice, or a score belongs to no completion.
     """
     _refuse_mixed_tables(completions, scores)
+    sample_of_group = ["goal", "method", "scale_index", "prompt", "sample"]
+    completions = completions.with_columns(repeat=pl.int_range(pl.len()).over(sample_of_group))
     groups = _groups(completions)
     samples = _samples(completions, seed)
     rows = completions.join(groups, on=["goal", "method", "scale_index"], maintain_order="left").join(
-        samples, on=["prompt", "sample"], maintain_order="left"
+        samples, on=["prompt", "sample", "repeat"], maintain_order="left"
     )
-    if rows.select("group", "column").is_duplicated().any():
-        raise SaeflowError(
-            "summary: a sample of one goal, method, scale and prompt is there twice; make the completions again"
-        )
     for criterion in CRITERIA:
         of_criterion = scores.filter(pl.col("criterion") == criterion)
         rows = rows.join(
@@ -85,7 +86,7 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
     complete = rows.select(pl.all_horizontal(pl.col(CRITERIA).is_not_null()))["behaviour"].to_numpy()
     return PairedScores(
         groups=groups.select("goal", "method", "scale_index", "scale"),
-        samples=samples.select("prompt", "sample"),
+        samples=samples.select("prompt", "sample", "repeat"),
         behaviour=_scattered(rows["behaviour"].to_numpy(), complete, index, shape),
         coherence=_scattered(rows["coherence"].to_numpy(), complete, index, shape),
         present=_scattered(np.ones(len(rows)), np.ones(len(rows), dtype=bool), index, shape) == 1,
@@ -113,8 +114,8 @@ def _groups(completions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _samples(completions: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """The samples ordered by a hash of prompt and number, so that any cut of them is a fair one."""
-    samples = completions.select("prompt", "sample").unique()
+    """The samples ordered by a hash of their names, so that any cut of them is a fair one."""
+    samples = completions.select("prompt", "sample", "repeat").unique()
     keys = row_keys(seed, "summary/split", samples.iter_rows())
     return (
         samples.with_columns(pl.Series("key", keys, dtype=pl.UInt64)).sort("key").drop("key").with_row_index("column")
