@@ -37,7 +37,7 @@ def save_model(directory: Path, trained: TrainedModel, metrics: Mapping[str, Any
     Raises:
         SaeflowError: the disk is full or the folder cannot be written.
     """
-    with _fresh(directory) as temporary:
+    with atomic(directory) as temporary:
         with without_progress_bars():
             trained.model.save_pretrained(temporary)
         trained.tokenizer.save_pretrained(temporary)
@@ -59,7 +59,7 @@ def link_model(path: Path, directory: Path) -> None:
     if not path.is_dir():
         raise SaeflowError(f"{path}: no such model directory; check model.path")
     names = _needed({file.name for file in path.iterdir() if file.is_file()}, path.joinpath, str(path))
-    with _fresh(directory) as temporary:
+    with atomic(directory) as temporary:
         write_json(temporary / POINTER, {"path": str(path), "files": _checksums(path, names)})
 
 
@@ -79,7 +79,7 @@ def fetch_model(repo: str, revision: str, directory: Path) -> None:
     """
     with _told_in_one_sentence(repo, revision):
         snapshot, names = _snapshot(repo, revision)
-    with _fresh(directory) as temporary:
+    with atomic(directory) as temporary:
         temporary.mkdir()
         for name in names:
             _place(snapshot / name, temporary / name)
@@ -134,23 +134,10 @@ def _checksums(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str | 
 
 def _place(source: Path, target: Path) -> None:
     """Give a cached file a second name, or copy it where file systems or permissions forbid that."""
-    real = source.resolve()
     try:
-        if not os.access(real, os.W_OK):  # another user's cache
-            raise PermissionError
-        os.link(real, target)
+        os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(real, target)
-
-
-@contextmanager
-def _fresh(directory: Path) -> Iterator[Path]:
-    """A directory that takes the place of an older one only when it is complete."""
-    directory = Path(directory)
-    with atomic(directory) as temporary:
-        yield temporary
-        if directory.is_dir():
-            shutil.rmtree(directory)
+        shutil.copyfile(source, target)
 
 
 @contextmanager
