@@ -1,0 +1,162 @@
+"""The fit recovers what was planted, and a fit to nothing finds nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from saeflow.config.sections import Approximator
+from saeflow.effects.approximator import Fit, fit, moments, procrustes, solve_ridge, split_rows
+from saeflow.errors import SaeflowError
+
+N, D_MODEL, D_SAE = 600, 16, 40
+GENERATOR = torch.Generator().manual_seed(0)
+M = torch.randn(D_MODEL, D_SAE, generator=GENERATOR)
+B = torch.randn(D_SAE, generator=GENERATOR)
+VECTORS = torch.nn.functional.normalize(torch.randn(N, D_MODEL, generator=GENERATOR), dim=1)
+NOISE = 0.05 * torch.randn(N, D_SAE, generator=GENERATOR)
+EFFECTS = VECTORS @ M + B + NOISE
+W_DEC = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=GENERATOR), dim=1)
+
+
+def cosines(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cosine_similarity(one, other, dim=0)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fit:
+    return fit(VECTORS, EFFECTS, Approximator(), W_DEC, seed=0)
+
+
+def test_ridge_recovers_a_planted_map(fitted: Fit) -> None:
+    assert cosines(fitted.approximation.M, M).min() > 0.99
+    torch.testing.assert_close(fitted.approximation.b, B, atol=0.02, rtol=0)
+    assert fitted.metrics["r2"] > 0.95
+    assert fitted.metrics["r2_median"] > 0.95
+    assert fitted.metrics["cosine"] > 0.99
+    assert fitted.metrics["top_k_overlap"] > 0.9
+
+
+def test_a_fit_to_shuffled_rows_explains_nothing(fitted: Fit) -> None:
+    assert abs(fitted.metrics["r2_shuffled"]) < 0.1
+
+
+def test_the_penalty_is_the_one_that_validates_best(fitted: Fit) -> None:
+    by_penalty = fitted.metrics["validation_mse"]
+    assert by_penalty[str(fitted.metrics["penalty"])] == min(by_penalty.values())
+    noisy = VECTORS @ M[:, :1] + 5 * torch.randn(N, D_SAE, generator=torch.Generator().manual_seed(1))
+    assert fit(VECTORS, noisy, Approximator(), W_DEC, seed=0).metrics["penalty"] > fitted.metrics["penalty"]
+
+
+def test_the_validation_error_is_that_of_the_solved_ridge(fitted: Fit) -> None:
+    split = split_rows(np.arange(N), N, 0.1, seed=0)
+    train = moments(iter([(VECTORS[split.train], EFFECTS[split.train])]), D_MODEL, D_SAE, VECTORS.device)
+    for penalty in (1e-4, 10.0):
+        solved, bias = solve_ridge(train, penalty)
+        error = (EFFECTS[split.validation] - VECTORS[split.validation] @ solved - bias).square().mean().item()
+        assert fitted.metrics["validation_mse"][str(penalty)] == pytest.approx(error, rel=1e-4)
+
+
+def test_ridge_is_the_closed_form() -> None:
+    sums = moments(iter([(VECTORS, EFFECTS)]), D_MODEL, D_SAE, VECTORS.device)
+    solved, bias = solve_ridge(sums, 0.5)
+    x, y = VECTORS.double() - VECTORS.double().mean(0), EFFECTS.double() - EFFECTS.double().mean(0)
+    ridge = 0.5 * (x.T @ x).diagonal().mean()
+    expected = torch.linalg.solve(x.T @ x + ridge * torch.eye(D_MODEL, dtype=torch.float64), x.T @ y)
+    torch.testing.assert_close(solved.double(), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(VECTORS.mean(0) @ solved + bias, EFFECTS.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_effects_on_disk_and_in_memory_fit_the_same(fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saeflow.effects.approximator.CHUNK", 64)
+    again = fit(VECTORS, EFFECTS.numpy(), Approximator(), W_DEC, seed=0)
+    torch.testing.assert_close(again.approximation.M, fitted.approximation.M, atol=1e-5, rtol=1e-4)
+    assert again.metrics["r2"] == pytest.approx(fitted.metrics["r2"], abs=1e-6)
+
+
+def test_rows_that_are_not_usable_are_not_used() -> None:
+    spoiled = EFFECTS.clone()
+    spoiled[::5] = 1e6
+    usable = np.arange(N) % 5 != 0
+    result = fit(VECTORS, spoiled, Approximator(), W_DEC, seed=0, usable=usable)
+    assert cosines(result.approximation.M, M).min() > 0.99
+    assert sum(result.metrics["rows"].values()) == usable.sum()
+    assert (result.predictions["row"] % 5 != 0).all()
+
+
+def test_the_split_is_random_disjoint_and_whole() -> None:
+    split = split_rows(np.arange(100), 100, 0.1, seed=0)
+    assert [int(mask.sum()) for mask in split] == [80, 10, 10]
+    assert (split.train.astype(int) + split.validation + split.test == 1).all()
+    assert np.diff(np.flatnonzero(split.test)).max() > 1
+
+
+def test_adam_follows_the_published_recipe() -> None:
+    result = fit(VECTORS, EFFECTS, Approximator(method="adam", epochs=3), W_DEC, seed=0)
+    torch.manual_seed(99)  # the recipe draws from its own stream
+    again = fit(VECTORS, EFFECTS, Approximator(method="adam", epochs=3), W_DEC, seed=0)
+    assert torch.equal(result.approximation.M, again.approximation.M)
+    # 8 steps an epoch at 2e-4, falling: no weight can have gone further from its uniform start
+    bound = (6 / D_SAE) ** 0.5
+    assert result.approximation.M.abs().max() < bound + 24 * 2e-4
+    assert result.approximation.b.abs().max() < 24 * 2e-4
+    assert result.metrics["epochs"] == 3
+
+
+def test_adam_learns() -> None:
+    vectors, effects = VECTORS.repeat(10, 1), EFFECTS.repeat(10, 1) / 5
+    start = fit(vectors, effects, Approximator(method="adam", epochs=1), W_DEC, seed=0)
+    result = fit(vectors, effects, Approximator(method="adam", epochs=30), W_DEC, seed=0)
+    assert result.metrics["r2"] > start.metrics["r2"] + 0.3
+
+
+def test_rotation_is_orthogonal_and_recovers_a_planted_one() -> None:
+    Q = torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(4)))[0]
+    lengths = torch.rand(D_SAE, generator=torch.Generator().manual_seed(5)) + 0.1
+    rotation = procrustes((W_DEC @ Q).T * lengths, W_DEC * 3)
+    torch.testing.assert_close(rotation, Q, atol=1e-5, rtol=0)
+    noisy = procrustes(M, W_DEC)
+    torch.testing.assert_close(noisy @ noisy.T, torch.eye(D_MODEL), atol=1e-5, rtol=0)
+
+
+def test_correction_is_the_direction_of_the_bias(fitted: Fit) -> None:
+    M_fit, b, _, correction = fitted.approximation
+    torch.testing.assert_close(correction, (M_fit @ b) / (M_fit @ b).norm())
+
+
+def test_predictions_are_held_out_points_and_tops_of_every_row(fitted: Fit) -> None:
+    split = split_rows(np.arange(N), N, 0.1, seed=0)
+    table = fitted.predictions
+    assert table["row"].is_in(np.flatnonzero(split.test)).all()
+    point = table.row(17, named=True)
+    assert point["measured"] == EFFECTS[point["row"], point["latent"]].item()
+    predicted = VECTORS[point["row"]] @ fitted.approximation.M[:, point["latent"]]
+    assert point["predicted"] == pytest.approx((predicted + fitted.approximation.b[point["latent"]]).item(), abs=1e-5)
+    tops = table.filter(pl.col("kind") == "top").group_by("row").agg(pl.col("measured").max())
+    assert len(tops) == split.test.sum()
+    for row, measured in tops.iter_rows():
+        assert measured == EFFECTS[row].max().item()
+
+
+def test_latents_that_never_move_are_left_out_of_the_median() -> None:
+    effects = EFFECTS.clone()
+    effects[:, :30] = 0.7
+    metrics = fit(VECTORS, effects, Approximator(), W_DEC, seed=0).metrics
+    assert metrics["r2_median"] > 0.9
+    still = fit(VECTORS, torch.zeros(N, D_SAE), Approximator(), W_DEC, seed=0).metrics
+    assert (still["r2"], still["r2_median"], still["r2_shuffled"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "effects", "complaint"),
+    [
+        (VECTORS[:-1], EFFECTS, "599 vectors and effects of shape"),
+        (VECTORS, EFFECTS[:, 1:], "the SAE has 40 latents of width 16, the effects have 39 latents"),
+        (VECTORS[:5], EFFECTS[:5], "5 vectors with effects are too few"),
+    ],
+)
+def test_shapes_that_do_not_agree_are_refused(vectors: torch.Tensor, effects: torch.Tensor, complaint: str) -> None:
+    with pytest.raises(SaeflowError, match=complaint):
+        fit(vectors, effects, Approximator(), W_DEC, 0)

@@ -1,0 +1,200 @@
+"""Effects are differences of mean latents on the model's own text, and a vector's do not depend on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from steered import D_MODEL, D_SAE, HOOK, tiny_lm, tiny_sae, unit_rows
+
+from saeflow.config.sections import Effects, Sampling, Scale
+from saeflow.effects.candidates import candidate_vectors, n_blocks, vector_ids
+from saeflow.effects.measure import (
+    Baseline,
+    EffectBlock,
+    Experiment,
+    mean_latents,
+    measure_baseline,
+    measure_block,
+    prepare,
+)
+from saeflow.errors import SaeflowError
+from saeflow.models.running import capture
+from saeflow.seeds import row_keys
+from saeflow.steering.edits import Edit
+from saeflow.steering.generation import generate
+from saeflow.steering.scale import STATUSES
+
+SETTINGS = Effects(
+    count=10,
+    block_size=4,
+    prompts=["", "the cat", "a dog"],
+    samples=4,
+    baseline_samples=6,
+    new_tokens=8,
+    sampling=Sampling(top_k=20),
+    scale=Scale(value=0.3, tokens=64),
+)
+EVALUATION = torch.randint(2, 20, (8, 16), generator=torch.Generator().manual_seed(0), dtype=torch.int32).numpy()
+NORM = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def experiment(batch_rows: int = 32, family: str = "llama", **changes: object) -> Experiment:
+    settings = SETTINGS.model_copy(update=changes)
+    return prepare(tiny_lm(family), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=batch_rows)
+
+
+def same(one: EffectBlock, other: EffectBlock) -> bool:
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+
+
+@pytest.fixture(scope="module")
+def baseline() -> Baseline:
+    torch.set_num_threads(1)
+    return measure_baseline(experiment())
+
+
+@pytest.mark.parametrize("positions", ["generated", "all"])
+def test_an_effect_is_the_mean_over_steered_text_read_by_the_unsteered_model_minus_the_baseline(positions: str) -> None:
+    exp = experiment(positions=positions, prompts=["the cat"])
+    base = measure_baseline(exp)
+    block = measure_block(exp, unit_rows(2), [0, 1], base)
+    prompt = torch.tensor([exp.lm.tokenize("the cat")])
+    keys = row_keys(3, "effects", [("the cat", 0, sample) for sample in range(4)])
+    edit = Edit("add", unit_rows(2)[1:], torch.tensor(block.scale[1:], dtype=torch.float32))
+    tokens = generate(exp.lm, prompt, edit, HOOK, SETTINGS.sampling, keys, 8)
+    resid = capture(exp.lm, torch.cat([prompt.expand(4, -1), tokens], 1), [HOOK])[HOOK]
+    read = resid[:, 3:] if positions == "generated" else resid[:, 1:]
+    expected = exp.sae.encode(read).double().mean((0, 1)) - base.mean
+    torch.testing.assert_close(block.effects[1].double(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_baseline_is_a_mean_with_the_standard_error_of_its_rollouts(baseline: Baseline) -> None:
+    exp, means = experiment(), []
+    for text in SETTINGS.prompts:
+        prompt = torch.tensor([exp.lm.tokenize(text)])
+        keys = row_keys(3, "effects", [(text, 0, sample) for sample in range(6)])
+        tokens = generate(exp.lm, prompt, None, HOOK, SETTINGS.sampling, keys, 8)
+        resid = capture(exp.lm, torch.cat([prompt.expand(6, -1), tokens], 1), [HOOK])[HOOK]
+        means.append(mean_latents(exp.sae, resid[:, prompt.shape[1] :]))
+    rollouts = torch.cat(means)
+    assert baseline.rollouts == 18
+    torch.testing.assert_close(baseline.mean, rollouts.mean(0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(baseline.standard_error, rollouts.std(0) / 18**0.5, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_vector_has_the_same_effects_to_the_bit_in_any_split_into_blocks(family: str) -> None:
+    exp = experiment(family=family)
+    base, vectors = measure_baseline(exp), unit_rows(7)
+    together = measure_block(exp, vectors, range(7), base)
+    for split in ([[0, 1, 2], [3, 4, 5, 6]], [[0], [1, 2, 3, 4], [5, 6]]):
+        parts = [measure_block(exp, vectors[part], part, base) for part in split]
+        joined = [np.concatenate([np.asarray(part[column]) for part in parts]) for column in range(len(together))]
+        assert same(EffectBlock(*joined), together)
+
+
+def test_a_vector_has_the_same_effects_to_the_bit_beside_other_vectors(baseline: Baseline) -> None:
+    vectors = unit_rows(4)
+    others = torch.cat([unit_rows(3, seed=9), vectors[3:]])
+    block, beside = (measure_block(experiment(), some, range(4), baseline) for some in (vectors, others))
+    assert torch.equal(block.effects[3], beside.effects[3])
+    assert not torch.equal(block.effects[2], beside.effects[2])
+
+
+def test_another_batch_size_changes_effects_by_rounding_alone(baseline: Baseline) -> None:
+    one, other = (measure_block(experiment(rows), unit_rows(4), range(4), baseline) for rows in (8, 128))
+    torch.testing.assert_close(one.effects, other.effects, atol=1e-4, rtol=1e-3)
+
+
+def test_a_scale_of_zero_has_the_baseline_s_own_noise() -> None:
+    exp = experiment(baseline_samples=4, scale=Scale(rule="loss", value=0.001, tokens=64))
+    block = measure_block(exp, unit_rows(2), range(2), measure_baseline(exp))
+    assert [STATUSES[status] for status in block.status] == ["above_at_zero"] * 2
+    assert block.scale.tolist() == [0, 0]
+    assert block.effects.abs().max() < 1e-6
+
+
+def test_scales_raise_the_loss_of_the_model_s_own_text_by_the_value() -> None:
+    lm = tiny_lm()
+    bos, keys = torch.zeros(8, 1, dtype=torch.long), row_keys(0, "text", [(row,) for row in range(8)])
+    text = torch.cat([bos, generate(lm, bos, None, HOOK, Sampling(), keys, 31)], 1).int().numpy()
+    settings = SETTINGS.model_copy(update={"scale": Scale(value=0.1, tokens=256)})
+    exp = prepare(lm, tiny_sae(), HOOK, settings, text, NORM, seed=3, batch_rows=32)
+    block = measure_block(exp, unit_rows(4), range(4), measure_baseline(exp))
+    assert [STATUSES[status] for status in block.status] == ["ok"] * 4
+    np.testing.assert_allclose(block.loss, exp.evaluation.loss + 0.1, atol=0.001 + 1e-9)
+    assert block.vectors.norm(dim=1).allclose(torch.ones(4))
+
+
+def test_latents_in_parts_are_the_latents_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resid = torch.randn(10, 6, D_MODEL, generator=torch.Generator().manual_seed(0))
+    whole = mean_latents(tiny_sae(), resid)
+    monkeypatch.setattr("saeflow.effects.measure.LATENTS_AT_ONCE", 3 * 6 * D_SAE)
+    torch.testing.assert_close(mean_latents(tiny_sae(), resid), whole, atol=1e-7, rtol=1e-6)
+    assert whole.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("vectors", "complaint"),
+    [
+        (torch.zeros(0, D_MODEL), "the range of vectors is empty"),
+        (torch.ones(2, 7), r"shape \(2, 7\) and the model is 32 wide"),
+        (torch.full((1, D_MODEL), float("nan")), "vector 0 holds NaN"),
+        (torch.zeros(1, D_MODEL), "vector 0 is zero"),
+    ],
+)
+def test_vectors_that_cannot_steer_are_refused_in_one_sentence(
+    vectors: torch.Tensor, complaint: str, baseline: Baseline
+) -> None:
+    with pytest.raises(SaeflowError, match=complaint):
+        measure_block(experiment(), vectors, range(len(vectors)), baseline)
+
+
+def test_an_sae_of_another_width_is_refused() -> None:
+    sae = tiny_sae()
+    narrow = type(sae)("standard", sae.W_enc[:5], sae.W_dec[:, :5], sae.b_enc, sae.b_dec[:5])
+    with pytest.raises(SaeflowError, match="the SAE reads width 5 and the model is 32 wide"):
+        prepare(tiny_lm(), narrow, HOOK, SETTINGS, EVALUATION, NORM, 0)
+
+
+# --- which vectors -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["decoder", "random", "mixtures"])
+def test_a_candidate_depends_on_its_id_alone_and_has_unit_norm(kind: str) -> None:
+    settings, W_dec = Effects(vectors=kind), tiny_sae().W_dec  # type: ignore[arg-type]
+    together = candidate_vectors(settings, W_dec, range(12), seed=1)
+    assert torch.equal(together[5:7], candidate_vectors(settings, W_dec, [5, 6], seed=1))
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(12))
+    assert len(together.unique(dim=0)) == 12
+
+
+def test_decoder_candidates_are_the_rows_and_mixtures_lie_between_two() -> None:
+    W_dec = torch.eye(D_SAE, D_MODEL)[:D_MODEL] * 3
+    rows = candidate_vectors(Effects(vectors="decoder"), W_dec, range(4), seed=1)
+    torch.testing.assert_close(rows, torch.eye(D_MODEL)[:4])
+    mixed = candidate_vectors(Effects(vectors="mixtures"), W_dec, range(20), seed=1)
+    assert (mixed > 0).sum(1).tolist() == [2] * 20
+
+
+def test_blocks_cover_all_ids_once() -> None:
+    assert n_blocks(SETTINGS, D_SAE) == 3
+    assert [index for block in range(3) for index in vector_ids(SETTINGS, D_SAE, block)] == list(range(10))
+    with pytest.raises(SaeflowError, match="block 3 is empty; 10 vectors make 3 blocks of 4"):
+        vector_ids(SETTINGS, D_SAE, 3)
+
+
+def test_a_decoder_row_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SaeflowError, match="the decoder has 48 rows and row 48 is asked for"):
+        candidate_vectors(Effects(), tiny_sae().W_dec, [48], 0)

@@ -1,0 +1,192 @@
+"""Files of effects: read back what was written, merge in order, and say in one sentence what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from saeflow.config.sections import Approximator
+from saeflow.effects.approximator import fit
+from saeflow.effects.io import (
+    load_approximation,
+    load_baseline,
+    load_predictions,
+    measure_in_parts,
+    merge_blocks,
+    open_effects,
+    read_block,
+    save_baseline,
+    save_fit,
+    write_block,
+)
+from saeflow.effects.measure import Baseline, EffectBlock
+from saeflow.errors import SaeflowError
+
+METADATA = {"hook": "blocks.1.hook_resid_post", "settings": {"samples": 4, "scale": 0.5}}
+
+
+def block_of(ids: Sequence[int]) -> EffectBlock:
+    """Effects that tell their vector."""
+    n, number = len(ids), np.array(ids)
+    return EffectBlock(
+        torch.full((n, 3), 1.0) * torch.from_numpy(number)[:, None],
+        torch.from_numpy(number).float()[:, None].expand(n, 5) + torch.arange(5) / 10,
+        number * 2.0,
+        (number % 4).astype(np.uint8),
+        number.astype(np.int64),
+        number + 0.25,
+        np.full(n, 12, dtype=np.int64),
+    )
+
+
+def write_blocks(directory: Path, sizes: Sequence[int] = (4, 4, 2), **changes: Any) -> list[Path]:
+    paths, start = [], 0
+    for number, size in enumerate(sizes):
+        path = directory / f"block-{number:04d}.safetensors"
+        write_block(path, block_of(range(start, start + size)), number, {**METADATA, **changes})
+        paths.append(path)
+        start += size
+    return paths
+
+
+def same(one: EffectBlock, other: EffectBlock) -> bool:
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+
+
+def test_a_block_is_read_back_with_its_metadata(tmp_path: Path) -> None:
+    write_block(tmp_path / "b.safetensors", block_of(range(4)), 7, METADATA)
+    block, metadata = read_block(tmp_path / "b.safetensors")
+    assert same(block, block_of(range(4)))
+    assert metadata == {"block": 7, **METADATA}
+
+
+def test_equal_blocks_are_equal_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        write_block(tmp_path / name, block_of(range(4)), 0, METADATA)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_blocks_merge_by_number_in_whatever_order_they_are_named(tmp_path: Path, dtype: Any) -> None:
+    paths = write_blocks(tmp_path)
+    assert merge_blocks(paths[::-1], tmp_path / "effects.h5", dtype) == 10
+    with open_effects(tmp_path / "effects.h5") as table:
+        whole = block_of(range(10))
+        np.testing.assert_allclose(table.effects[:], whole.effects.numpy(), rtol=0 if dtype == "float32" else 1e-3)
+        assert table.effects.dtype == dtype
+        assert torch.equal(table.vectors, whole.vectors)
+        assert table.scale.tolist() == whole.scale.tolist()
+        assert table.usable.tolist() == [False] + [True] * 9
+        assert table.metadata == METADATA
+
+
+@pytest.mark.parametrize("how", ["cut short", "overwritten", "emptied"])
+def test_a_broken_block_is_one_sentence_and_no_merged_file(tmp_path: Path, how: str) -> None:
+    paths = write_blocks(tmp_path)
+    content = paths[1].read_bytes()
+    paths[1].write_bytes({"cut short": content[:-20], "overwritten": b"x" * len(content), "emptied": b""}[how])
+    with pytest.raises(SaeflowError, match=r"block-0001.safetensors: is no whole block of effects .*; delete it"):
+        merge_blocks(paths, tmp_path / "effects.h5")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(path.name for path in paths)
+
+
+def test_a_missing_block_is_named(tmp_path: Path) -> None:
+    paths = write_blocks(tmp_path)
+    with pytest.raises(SaeflowError, match="block 1 is missing"):
+        merge_blocks([paths[0], paths[2]], tmp_path / "effects.h5")
+    with pytest.raises(SaeflowError, match="no such block of effects"):
+        merge_blocks([*paths, tmp_path / "absent"], tmp_path / "effects.h5")
+    with pytest.raises(SaeflowError, match="there are no blocks to merge"):
+        merge_blocks([], tmp_path / "effects.h5")
+
+
+def test_a_block_named_twice_is_refused(tmp_path: Path) -> None:
+    paths = write_blocks(tmp_path)
+    with pytest.raises(SaeflowError, match="is block 1 for the second time"):
+        merge_blocks([*paths, paths[1]], tmp_path / "effects.h5")
+
+
+def test_blocks_of_different_sizes_that_overlap_are_refused(tmp_path: Path) -> None:
+    paths = write_blocks(tmp_path)
+    write_block(paths[1], block_of(range(3, 7)), 1, METADATA)
+    with pytest.raises(SaeflowError, match="starts at vector 3 and the block before it ends at 3"):
+        merge_blocks(paths, tmp_path / "effects.h5")
+
+
+def test_blocks_measured_with_other_settings_are_refused(tmp_path: Path) -> None:
+    paths = write_blocks(tmp_path)
+    write_block(paths[2], block_of(range(8, 10)), 2, {**METADATA, "seed": 4})
+    with pytest.raises(SaeflowError, match="was measured with other settings"):
+        merge_blocks(paths, tmp_path / "effects.h5")
+
+
+class Died(Exception):  # noqa: N818 - a kill is not an error
+    """A job that is killed."""
+
+
+def test_a_block_that_was_interrupted_goes_on_after_its_last_whole_part(tmp_path: Path) -> None:
+    path, measured = tmp_path / "block-0000.safetensors", []
+
+    def measure(ids: Sequence[int], dies_at: int = -1) -> EffectBlock:
+        if dies_at in ids:
+            raise Died
+        measured.append(list(ids))
+        return block_of(ids)
+
+    with pytest.raises(Died):
+        measure_in_parts(path, range(10), 3, lambda ids: measure(ids, dies_at=6), METADATA)
+    (tmp_path / f"{path.name}.part-3").write_bytes(b"broken")
+    block = measure_in_parts(path, range(10), 3, measure, METADATA)
+    assert measured == [[0, 1, 2], [3, 4, 5], [3, 4, 5], [6, 7, 8], [9]]
+    assert same(block, block_of(range(10)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_other_settings_are_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "block-0000.safetensors"
+    write_block(tmp_path / f"{path.name}.part-0", block_of([0, 1, 2]), 0, {**METADATA, "seed": 9})
+    measured: list[int] = []
+
+    def measure(ids: Sequence[int]) -> EffectBlock:
+        measured.extend(ids)
+        return block_of(ids)
+
+    measure_in_parts(path, range(4), 3, measure, METADATA)
+    assert measured == [0, 1, 2, 3]
+
+
+def test_the_baseline_is_read_back(tmp_path: Path) -> None:
+    baseline = Baseline(torch.rand(5, dtype=torch.float64), torch.rand(5, dtype=torch.float64), 12, 3.25)
+    save_baseline(tmp_path / "baseline.safetensors", baseline, METADATA)
+    read = load_baseline(tmp_path / "baseline.safetensors")
+    assert torch.equal(read.mean, baseline.mean)
+    assert torch.equal(read.standard_error, baseline.standard_error)
+    assert (read.rollouts, read.loss) == (12, 3.25)
+
+
+def test_the_approximator_is_read_back(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors, W_dec = torch.randn(60, 4, generator=generator), torch.randn(6, 4, generator=generator)
+    fitted = fit(vectors, vectors @ W_dec.T, Approximator(), W_dec, 0)
+    save_fit(tmp_path, fitted, METADATA)
+    read = load_approximation(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(read, fitted.approximation, strict=True))
+    assert load_predictions(tmp_path).equals(fitted.predictions)
+    with pytest.raises(SaeflowError, match=r"approximator.safetensors: no such approximator; make it first"):
+        load_approximation(tmp_path / "elsewhere")
+
+
+def test_a_merged_file_cut_short_is_one_sentence(tmp_path: Path) -> None:
+    merge_blocks(write_blocks(tmp_path), tmp_path / "effects.h5")
+    content = (tmp_path / "effects.h5").read_bytes()
+    (tmp_path / "effects.h5").write_bytes(content[: len(content) // 2])
+    with (
+        pytest.raises(SaeflowError, match=r"effects.h5: is no whole table of effects"),
+        open_effects(tmp_path / "effects.h5"),
+    ):
+        pass

@@ -1,0 +1,264 @@
+"""Vectors by method equal their formulas; latents are chosen by what they tell apart; completions share their noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from steered import D_MODEL, HOOK, tiny_lm, tiny_sae, unit_rows
+
+from saeflow.config.sections import Steering
+from saeflow.errors import SaeflowError
+from saeflow.models.running import capture
+from saeflow.steering.completions import COMPLETIONS_SCHEMA, absolute_scales, complete
+from saeflow.steering.io import (
+    SteeringVector,
+    load_choice,
+    load_completions,
+    load_vector,
+    save_choice,
+    save_completions,
+    save_vector,
+)
+from saeflow.steering.latents import auroc, choose_latents
+from saeflow.steering.vectors import METHODS, VectorInputs, build_vector, predicted_effects, text_activations
+
+GENERATOR = torch.Generator().manual_seed(0)
+D, F = 12, 30
+INPUTS = VectorInputs(
+    goal="love",
+    seed=7,
+    targets={3: 0.75, 11: 0.25},
+    W_dec=torch.randn(F, D, generator=GENERATOR),
+    M=torch.randn(D, F, generator=GENERATOR),
+    b=torch.randn(F, generator=GENERATOR),
+    rotation=torch.linalg.qr(torch.randn(D, D, generator=GENERATOR))[0],
+    positive=torch.randn(4, D, generator=GENERATOR),
+    negative=torch.randn(6, D, generator=GENERATOR),
+    bias_weight=0.5,
+)
+TARGET = torch.zeros(F, dtype=torch.float64)
+TARGET[[3, 11]] = torch.tensor([0.75, 0.25], dtype=torch.float64)
+
+
+def unit(vector: torch.Tensor) -> torch.Tensor:
+    return vector / vector.norm()
+
+
+def formula(method: str) -> torch.Tensor:
+    """The method written out once more, row by row."""
+    W_dec, M, b = INPUTS.W_dec.double(), INPUTS.M.double(), INPUTS.b.double()
+    rows = 0.75 * unit(W_dec[3]) + 0.25 * unit(W_dec[11])
+    return {
+        "caa": INPUTS.positive.double().mean(0) - INPUTS.negative.double().mean(0),
+        "sae": rows,
+        "sae_ts": unit(0.75 * M[:, 3] + 0.25 * M[:, 11]) - 0.5 * unit(M @ b),
+        "pinverse": TARGET @ torch.linalg.pinv(M),
+        "rotation": unit(rows @ INPUTS.rotation.double()) - 0.5 * unit(M @ b),
+    }[method]
+
+
+@pytest.mark.parametrize("method", ["caa", "sae", "sae_ts", "pinverse", "rotation"])
+def test_a_method_equals_its_formula(method: str) -> None:
+    expected = unit(formula(method)).float()
+    torch.testing.assert_close(build_vector(method, INPUTS), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_vector_has_unit_norm(method: str) -> None:
+    vector = build_vector(method, INPUTS)
+    assert vector.dtype == torch.float32
+    assert vector.norm().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_pinverse_hits_the_target_and_nothing_else_where_it_can() -> None:
+    few = replace(INPUTS, M=INPUTS.M[:, :8], b=INPUTS.b[:8], W_dec=INPUTS.W_dec[:8], targets={3: 1.0})
+    effects = build_vector("pinverse", few) @ few.M
+    assert effects.abs().argmax() == 3
+    assert effects[torch.arange(8) != 3].abs().max() < 1e-5
+
+
+def test_sae_ts_without_bias_weight_moves_the_target_most_of_all_unit_vectors() -> None:
+    free = replace(INPUTS, bias_weight=0.0, targets={5: 1.0})
+    best = (build_vector("sae_ts", free) @ INPUTS.M)[5]
+    assert all((build_vector(method, free) @ INPUTS.M)[5] <= best + 1e-6 for method in METHODS)
+
+
+def test_negative_weights_steer_away() -> None:
+    away = replace(INPUTS, targets={latent: -weight for latent, weight in INPUTS.targets.items()})
+    torch.testing.assert_close(build_vector("sae", away), -build_vector("sae", INPUTS))
+
+
+def test_the_random_vector_belongs_to_seed_and_goal() -> None:
+    vector = build_vector("random", INPUTS)
+    assert torch.equal(vector, build_vector("random", replace(INPUTS, targets={})))
+    assert not torch.equal(vector, build_vector("random", replace(INPUTS, goal="anger")))
+    assert not torch.equal(vector, build_vector("random", replace(INPUTS, seed=8)))
+
+
+def test_predicted_effects_are_the_linear_map() -> None:
+    vector = build_vector("sae", INPUTS)
+    torch.testing.assert_close(predicted_effects(vector, INPUTS), vector @ INPUTS.M + INPUTS.b)
+
+
+@pytest.mark.parametrize(
+    ("method", "inputs", "complaint"),
+    [
+        ("magic", INPUTS, "there is no method 'magic'; there are caa, "),
+        ("sae", replace(INPUTS, targets={30: 1.0}), "goal love: latent 30 does not exist; the SAE has 30 latents"),
+        ("sae", replace(INPUTS, targets={}), "method sae: the vector is zero"),
+        ("caa", replace(INPUTS, negative=INPUTS.positive), "method caa: the vector is zero"),
+        ("sae_ts", replace(INPUTS, M=INPUTS.M * float("nan")), "method sae_ts: the vector holds NaN"),
+        (
+            "caa",
+            replace(INPUTS, positive=torch.ones(2, 5), negative=torch.zeros(2, 5)),
+            r"shape \(5,\) and the model is 12",
+        ),
+    ],
+)
+def test_a_vector_that_cannot_be_built_is_one_sentence(method: str, inputs: VectorInputs, complaint: str) -> None:
+    with pytest.raises(SaeflowError, match=complaint) as caught:
+        build_vector(method, inputs)
+    assert "\n" not in str(caught.value)
+
+
+# --- activations of texts and target latents -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", ["mean", "last"])
+def test_text_activations_leave_bos_out_and_know_no_padding(positions: str) -> None:
+    lm = tiny_lm("gpt2")
+    texts = ["the cat sat", "dog", "a dog ran under the tree ."]
+    rows = text_activations(lm, HOOK, texts, positions)  # type: ignore[arg-type]
+    for text, row in zip(texts, rows, strict=True):
+        resid = capture(lm, torch.tensor([lm.tokenize(text)]), [HOOK])[HOOK][0, 1:]
+        torch.testing.assert_close(row, resid.mean(0) if positions == "mean" else resid[-1])
+
+
+def test_a_text_without_tokens_is_refused() -> None:
+    with pytest.raises(SaeflowError, match="the example '' has no tokens"):
+        text_activations(tiny_lm(), HOOK, [""])
+
+
+def test_auroc_counts_pairs() -> None:
+    positive, negative = np.array([[3.0, 0.0, 1.0], [2.0, 0.0, 0.0]]), np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 2.0]])
+    assert auroc(positive, negative).tolist() == [1.0, 0.5, 0.25]
+
+
+def test_the_latents_that_tell_the_examples_apart_are_chosen() -> None:
+    lm, sae = tiny_lm(), tiny_sae()
+    positive = ["cat cat cat", "the cat", "a cat and cat", "cat on cat"]
+    negative = ["dog ran", "the dog", "a tree and dog", "dog on mat"]
+    choice = choose_latents(lm, sae, HOOK, positive, negative, 3)
+    table = choice.candidates
+    assert sum(choice.weights.values()) == pytest.approx(1)
+    assert list(choice.weights) == table["latent"][:3].to_list()
+    assert table["rank"].to_list() == list(range(1, 21))
+    assert table["score"].is_sorted(descending=True)
+    best = table.row(0, named=True)
+    means = [
+        torch.stack(
+            [sae.encode(capture(lm, torch.tensor([lm.tokenize(text)]), [HOOK])[HOOK][0, 1:]).mean(0) for text in texts]
+        )
+        for texts in (positive, negative)
+    ]
+    difference = (means[0].mean(0) - means[1].mean(0))[best["latent"]].item()
+    assert best["difference"] == pytest.approx(difference, abs=1e-5)
+
+
+def test_examples_that_do_not_differ_are_refused() -> None:
+    with pytest.raises(SaeflowError, match=r"0 latents tell the examples apart and steering.latents asks for 2"):
+        choose_latents(tiny_lm(), tiny_sae(), HOOK, ["the cat"], ["the cat"], 2)
+
+
+# --- completions -----------------------------------------------------------------------------------------------------
+
+SETTINGS = Steering(prompts=["the cat", "a dog ran", ""], samples=5, new_tokens=8, scales=[0.0, 0.5, 2.0])
+
+
+def completions(method: str = "caa", vector: int = 0, settings: Steering = SETTINGS, rows: int = 32) -> pl.DataFrame:
+    scales = absolute_scales(settings, mean_norm=10.0)
+    return complete(tiny_lm(), HOOK, unit_rows(1, seed=vector)[0], scales, settings, 1, "love", method, rows)
+
+
+def test_completions_have_their_schema_and_every_cell_of_the_grid_once() -> None:
+    table = completions()
+    assert dict(table.schema) == COMPLETIONS_SCHEMA
+    assert len(table) == 3 * 3 * 5 == table["completion_id"].n_unique()
+    assert table["scale"].unique(maintain_order=True).to_list() == [0.0, 5.0, 20.0]
+    assert table.select("scale_index", "prompt", "sample").n_unique() == 45
+    assert all(text.startswith(prompt) for prompt, text in table.select("prompt", "text").iter_rows())
+    assert not table["text"].str.contains("<bos>", literal=True).any()
+
+
+def test_at_scale_zero_all_methods_write_the_same_texts() -> None:
+    one, other = completions("caa", 0), completions("sae", 1)
+    unsteered = pl.col("scale_index") == 0
+    assert one.filter(unsteered)["text"].equals(other.filter(unsteered)["text"])
+    assert not one.filter(~unsteered)["text"].equals(other.filter(~unsteered)["text"])
+    assert not set(one["completion_id"]) & set(other["completion_id"])
+
+
+def test_a_completion_keeps_its_text_and_name_when_the_grid_grows() -> None:
+    table = completions()
+    larger = completions(settings=SETTINGS.model_copy(update={"scales": [0.0, 0.5, 1.0, 2.0], "samples": 6}))
+    both = table.join(larger, on="completion_id")
+    assert len(both) == len(table)
+    assert both["text"].equals(both["text_right"])
+
+
+def test_scales_may_be_absolute() -> None:
+    assert absolute_scales(SETTINGS.model_copy(update={"scale_unit": "absolute"}), 10.0) == SETTINGS.scales
+
+
+def test_a_completion_s_text_is_prompt_and_continuation_read_as_one() -> None:
+    text = completions().filter(pl.col("prompt") == "a dog ran")["text"][0]
+    assert len(text.split()) <= 3 + 8
+    assert text.split()[:3] == ["a", "dog", "ran"]
+
+
+@pytest.mark.parametrize(
+    ("vector", "scales", "complaint"),
+    [
+        (torch.ones(7), [0.0, 1.0], r"goal love, method caa: the vectors have shape \(1, 7\) and the model is 32 wide"),
+        (torch.full((D_MODEL,), float("nan")), [0.0, 1.0], "vector 0 holds NaN"),
+        (unit_rows(1)[0], [0.0, float("inf")], "must be finite and not negative"),
+    ],
+)
+def test_a_vector_that_cannot_steer_is_refused(vector: torch.Tensor, scales: list[float], complaint: str) -> None:
+    with pytest.raises(SaeflowError, match=complaint):
+        complete(tiny_lm(), HOOK, vector, scales, SETTINGS, 1, "love", "caa")
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_vector_choice_and_completions_are_read_back(tmp_path: Path) -> None:
+    vector = SteeringVector(unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "sae", "targets": {"3": 1.0}})
+    save_vector(tmp_path / "vector.safetensors", vector)
+    read = load_vector(tmp_path / "vector.safetensors")
+    assert torch.equal(read.vector, vector.vector)
+    assert read.metadata == vector.metadata
+    choice = choose_latents(tiny_lm(), tiny_sae(), HOOK, ["cat cat", "the cat"], ["dog ran", "a dog"], 2)
+    save_choice(tmp_path / "latents.json", choice)
+    again = load_choice(tmp_path / "latents.json")
+    assert again.weights == choice.weights
+    assert again.candidates.equals(choice.candidates)
+    table = completions()
+    save_completions(tmp_path / "completions.parquet", table)
+    assert load_completions(tmp_path / "completions.parquet").equals(table)
+
+
+@pytest.mark.parametrize(("name", "load"), [("v", load_vector), ("l", load_choice), ("c", load_completions)])
+def test_files_that_are_absent_or_broken_are_one_sentence(tmp_path: Path, name: str, load: object) -> None:
+    for content in (None, b"", b"{}", b"PAR1 and no more"):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(SaeflowError) as caught:
+            load(tmp_path / name)  # type: ignore[operator]
+        assert "\n" not in str(caught.value)
+        assert str(tmp_path / name) in str(caught.value)
