@@ -22,8 +22,8 @@ N_NAMES = 8
 KINDS = {"she": 0.33, "he": 0.33, "I": 0.27, "we": 0.07}
 TENSES = {"past": 0.72, "present": 0.28}
 TOPIC_SHARES = np.array([0.28] + [0.08] * 9)
-HOLD = 0.9  # probability that a sentence keeps the topic of the one before, before a new one is drawn
-TOPICAL = 0.5  # probability that a word of a class with topical words is one of them
+HOLD = 0.93  # probability that a sentence keeps the topic of the one before, before a new one is drawn
+TOPICAL = 0.6  # probability that a word of a class with topical words is one of them
 START = RETURN + 1  # the distribution over the first words of a story
 SPECIAL = ("<bos>", "<unk>", "<pad>")
 

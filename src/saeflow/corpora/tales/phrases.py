@@ -23,13 +23,14 @@ class Person(NamedTuple):
     """Whom a speaker can also talk about: you for I; empty in narration."""
 
 
+YOU = "you spoken to"
 PERSONS = {
     "she": Person("she", "her", "her", "third", ""),
     "he": Person("he", "him", "his", "third", ""),
     "I": Person("I", "me", "my", "first", ""),
     "we": Person("we", "us", "our", "plural", ""),
     "I speaking": Person("I", "me", "my", "first", "you"),
-    "you spoken to": Person("you", "you", "your", "plural", "me"),
+    YOU: Person("you", "you", "your", "plural", "me"),
     "we speaking": Person("we", "us", "our", "plural", "you"),
 }
 NAMED = ("she", "he")
@@ -46,7 +47,7 @@ DO = {
     "present": {"first": "do", "third": "does", "plural": "do"},
 }
 MODALS = {"past": ("could", "would", "had to"), "present": ("can", "will", "must", "should")}
-ADJECTIVES = {"person": "mood", "kin": "mood", "animal": "mood", "thing": "quality"}
+ADJECTIVES = {"person": "mood", "kin": "mood", "animal": "temper", "thing": "quality"}
 
 
 class Voice(NamedTuple):
@@ -212,8 +213,8 @@ def action(voice: Voice, agreement: str, form: str, *, by_protagonist: bool) -> 
     if form == "ing":
         return choice(*moving)
     other = someone(voice, by_protagonist=by_protagonist)
-    food = sequence(literals("determiner", "the", "some"), word("food", "noun_mass"))
-    drink = sequence(literals("determiner", "the", "some"), word("drink", "noun_mass"))
+    food = sequence(literals("determiner", "the", "some"), word("food", "noun_mass"), maybe(0.2, place()))
+    drink = sequence(literals("determiner", "the", "some"), word("drink", "noun_mass"), maybe(0.2, place()))
     return choice(
         *moving,
         (0.4, sequence(act("handle"), something(voice), tail(0.65))),
@@ -228,8 +229,12 @@ def action(voice: Voice, agreement: str, form: str, *, by_protagonist: bool) -> 
 def state(voice: Voice, agreement: str) -> Expression:
     """What follows be: an adjective, a noun or a place."""
     mood = sequence(maybe(0.3, literals("adverb", "very", "so", "too")), word("mood", "adjective"))
-    noun = word("person.pl", "noun_pl") if agreement == "plural" else indefinite("person")
-    return choice((0.65, mood), (0.13, noun), (0.22, place()))
+    one, many = indefinite("person"), word("person.pl", "noun_pl")
+    if voice.kind == YOU and agreement == "plural":
+        noun: Expression = choice((0.8, one), (0.2, many))
+    else:
+        noun = many if agreement == "plural" else one
+    return choice((0.65, sequence(mood, maybe(0.1, place()))), (0.13, noun), (0.22, place()))
 
 
 @cache
@@ -321,6 +326,7 @@ def others(voice: Voice, *, depth: str) -> Expression:
         (0.15, sequence(noun_phrase(voice, "thing", "sg"), maybe(0.15, found), thing_predicate(voice, "third"))),
         (0.08, sequence(noun_phrase(voice, "thing", "pl"), thing_predicate(voice, "plural"))),
         (0.06, weather(voice)),
+        (0.07, scene(voice)),
         (0.06, there_is(voice)),
         (0.05, it_is(voice)),
     )
@@ -331,7 +337,7 @@ def animal_predicate(voice: Voice, agreement: str) -> Expression:
     """A finite verb phrase of an animal."""
     return choice(
         (0.6, sequence(verb("appear", "finite", voice, agreement), maybe(0.55, place()))),
-        (0.4, sequence(auxiliary(BE, voice, agreement), choice((0.6, word("mood", "adjective")), (0.4, place())))),
+        (0.4, sequence(auxiliary(BE, voice, agreement), choice((0.6, word("temper", "adjective")), (0.4, place())))),
     )
 
 
@@ -344,8 +350,16 @@ def weather(voice: Voice) -> Expression:
 
 
 @cache
+def scene(voice: Voice) -> Expression:
+    """The garden was quiet. The library was near the river."""
+    near = sequence(fixed("near", "preposition"), fixed("the", "determiner"), word("spot", "noun_sg"))
+    subject = sequence(fixed("the", "determiner"), word("inside", "noun_sg"), auxiliary(BE, voice, "third"))
+    return sequence(subject, choice((0.7, word("scene", "adjective")), (0.3, near)))
+
+
+@cache
 def there_is(voice: Voice) -> Expression:
-    """There was a letter in the garden. There was hope in Vienna."""
+    """There was a letter in the garden. There was music in Vienna."""
     singular, plural = auxiliary(BE, voice, "third"), auxiliary(BE, voice, "plural")
     one = choice((0.6, indefinite("thing")), (0.4, indefinite("person")))
     several = choice((0.6, nominal("thing", "pl")), (0.4, nominal("person", "pl")))
@@ -353,7 +367,7 @@ def there_is(voice: Voice) -> Expression:
     there = choice(
         (0.45, sequence(singular, one)),
         (0.25, sequence(plural, counted)),
-        (0.3, sequence(singular, word("feeling", "noun_mass"))),
+        (0.3, sequence(singular, word("air", "noun_mass"))),
     )
     return sequence(fixed("there", "pronoun"), there, place())
 

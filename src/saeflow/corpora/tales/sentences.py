@@ -21,6 +21,7 @@ from saeflow.corpora.tales.phrases import (
     BE,
     DO,
     NAMED,
+    YOU,
     Voice,
     action,
     auxiliary,
@@ -44,7 +45,8 @@ QUESTION = fixed("?", "question_mark")
 EXCLAMATION = fixed("!", "exclamation_mark")
 OPEN_QUOTE = fixed("“", "quote_open")
 CLOSE_QUOTE = fixed("”", "quote_close")
-SPEAKERS = {"I speaking": 0.5, "you spoken to": 0.15, "we speaking": 0.1}
+TENSES = ("past", "present")
+SPEAKERS = {"I speaking": 0.5, YOU: 0.15, "we speaking": 0.1}
 
 
 def conjunction(*words: str) -> Expression:
@@ -91,13 +93,13 @@ def statement(voice: Voice, *, opening: bool) -> Expression:
         (about_others * 0.3, sequence(others(voice, depth="main"), ending(voice))),
         (about_others * 0.04, sequence(time_before(voice, opening=False), others(voice, depth="that"), STOP)),
         (about_others * 0.03, sequence(fixed("what", "question_word"), indefinite("thing"), EXCLAMATION)),
-        (about_others * 0.02, sequence(word("feeling", "noun_mass"), filled(voice), STOP)),
+        (about_others * 0.03, sequence(word("air", "noun_mass"), filled(voice), ending(voice))),
     )
 
 
 @cache
 def filled(voice: Voice) -> Expression:
-    """Hope filled the house."""
+    """Filled the house, of music."""
     verb_form = fixed("filled", "verb_past") if voice.tense == "past" else fixed("fills", "verb_third")
     return sequence(verb_form, fixed("the", "determiner"), word("inside", "noun_sg"))
 
@@ -136,22 +138,24 @@ def quoted_statement() -> Expression:
         for tense, share in {"present": 0.65, "past": 0.35}.items()
     ]
     plea = sequence(fixed("please", "interjection"), action(now, "first", "base", by_protagonist=False))
-    said = choice(*spoken, (0.12, others(now, depth="that")), (0.08, others(past, depth="that")), (0.05, plea))
+    about = [(0.1, now), (0.06, past), (0.05, Voice(YOU, "present"))]
+    said = choice(*spoken, *((weight, others(voice, depth="that")) for weight, voice in about), (0.05, plea))
     return choice((0.85, said), (0.15, sequence(word("outcry", "interjection"), COMMA, said)))
 
 
 @cache
 def quoted_question() -> Expression:
     """What someone asks, without its mark."""
-    return choice((0.7, question(Voice("you spoken to", "present"))), (0.3, question(Voice("I speaking", "present"))))
+    return choice((0.7, question(Voice(YOU, "present"))), (0.3, question(Voice("I speaking", "present"))))
 
 
 @cache
 def quoted_cry() -> Expression:
     """What someone cries, without its mark."""
     thing = sequence(fixed("what", "question_word"), indefinite("thing"))
-    i = Voice("I speaking", "present")
-    return choice((0.4, thing), (0.3, word("outcry", "interjection")), (0.3, own(i, pronoun(i), depth="that")))
+    outcry = word("outcry", "interjection")
+    doing = choice(*((0.5, own(Voice("I speaking", tense), fixed("I", "pronoun"), depth="that")) for tense in TENSES))
+    return choice((0.4, thing), (0.3, outcry), (0.2, doing), (0.1, sequence(outcry, COMMA, doing)))
 
 
 @cache
