@@ -74,12 +74,16 @@ def _lines(found: Iterable[Complaint]) -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key may stand once; plain YAML would silently keep the last."""
+    """YAML in which a key stands once (plain YAML would silently keep the last) and nothing holds itself."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.deep_construct = True  # what holds itself is then refused
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if str(key.value) in seen:
                 problem = f"'{key.value}' stands twice; keep one"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(str(key.value))
@@ -97,7 +101,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise SaeflowError(f"{path}: is not YAML: {where}{error.problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise SaeflowError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         raise SaeflowError(f"{path}: is empty; it must hold keys and values")
