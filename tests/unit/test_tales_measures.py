@@ -15,7 +15,7 @@ from saeflow.corpora.tales.tokenization import split_tokens
 
 GOALS = Path(__file__).parents[2] / "workflow" / "goals" / "tales"
 
-# text, tokens that count in full or half over all tokens, topical words over content words
+# text; its coherence, as credited tokens over all tokens; the topics' shares of its content words
 LABELLED = [
     # sentences of the grammar
     ("She walked to the river.", 1.0, {}),
