@@ -102,6 +102,8 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
     panel.plot(top["predicted"], top["measured"], label="largest measured effects of each vector", **LARGEST)
     if len(top):
         panel.legend(loc="upper left")
+    panel.use_sticky_edges = False
+    panel.margins(0.03)
     panel.autoscale()
     panel.set(xlabel="predicted effect", ylabel="measured effect")
     panel.set_title(_fit(rows), fontweight="normal")

@@ -59,7 +59,7 @@ FIGURES: dict[str, FigureKind] = {
         scales.in_detail,
         scales.goal_detail,
         scales.goal_detail_alt,
-        "Two goals in detail",
+        "A few goals in detail",
         "Behaviour says how much a text does what was asked for, coherence how well-formed it is; both run from 0 to "
         "1. Their product, on the right, is what methods are compared by.",
     ),
@@ -89,8 +89,9 @@ FIGURES: dict[str, FigureKind] = {
         in_latents.effects_predicted_measured_alt,
         "Can effects be predicted",
         "An effect is how much steering with a vector changes the mean activation of a latent. The approximator "
-        "predicts it from the vector alone; here for vectors it has not seen. Dark cells hold many pairs; on the "
-        "dashed line prediction equals measurement.",
+        "predicts it from the vector alone; here for vectors it has not seen. Dark cells hold many pairs, circles are "
+        "the largest effects of each vector, and on the dashed line prediction equals measurement. R² is the share "
+        "of the variance of effects that is predicted: 1 is perfect, 0 is no better than the mean.",
     ),
     "side_effects": FigureKind(
         "side_effects",
@@ -109,8 +110,8 @@ FIGURES: dict[str, FigureKind] = {
         trainings.sae_recovery_alt,
         "Does the SAE find what was planted",
         "The corpus tells for every token its topic and its place in the syntax. For each such feature: the F1 of the "
-        "latent that detects it best, and the cosine between that latent's decoder row and the direction of "
-        "the feature in the activations.",
+        "latent that detects it best, and the cosine of the decoder row that is closest to the direction of the "
+        "feature in the activations.",
     ),
     "effect_scales": FigureKind(
         "effects",

@@ -93,7 +93,7 @@ def recovered(recovery: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFra
 
 @styled
 def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """How well the best latent of the SAE matches each planted feature: cosine and F1, topics and syntax apart.
+    """How well the SAE finds each planted feature: largest cosine and largest F1 of a latent, topics and syntax apart.
 
     Args:
         rows: from ``recovered``: label, feature, cosine, f1; one row per planted feature.
@@ -107,8 +107,8 @@ def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     for label, panel in zip(labels, axes, strict=True):
         _features(panel, rows.filter(pl.col("label") == label).sort("f1", "feature", nulls_last=True))
         panel.set_title(words(label))
-    f1 = _dot("F1 of the best latent as a detector", VERMILLION, "D")
-    legend(figure, [f1, _dot("cosine with the planted direction", BLUE, "o")])
+    f1 = _dot("F1 of the best detector", VERMILLION, "D")
+    legend(figure, [f1, _dot("cosine of the closest decoder row", BLUE, "o")])
     return figure
 
 
@@ -121,7 +121,9 @@ def sae_recovery_alt(rows: pl.DataFrame) -> str:
         told.append(f"{label} ({len(own)}): mean cosine {cosine:.2f}, mean F1 {f1:.2f}")
     if not told:
         return "No data: no planted feature is known."
-    return f"Dot charts of cosine and F1 of the best latent for each planted feature. {'; '.join(told)}."
+    return (
+        f"Dot charts of the largest cosine and the largest F1 of a latent, for each planted feature. {'; '.join(told)}."
+    )
 
 
 def _features(panel: Axes, rows: pl.DataFrame) -> None:

@@ -1,0 +1,220 @@
+"""What the study found, as tables and sentences: which method wins where, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from saeflow.figures.style import words
+from saeflow.figures.tables import AVERAGE, goals, methods
+
+BEST, TIE, PLAIN = "best", "tie", ""
+
+
+class Cell(NamedTuple):
+    """One method on one goal."""
+
+    value: str
+    interval: str
+    mark: str
+    """``best``: ahead of every other method beyond doubt. ``tie``: not told apart from the largest. Else empty."""
+    note: str
+    """Shown on hover: chosen scale and in-sample maximum."""
+
+
+class Row(NamedTuple):
+    """One goal of the main table, or the average over goals."""
+
+    goal: str
+    average: bool
+    cells: list[Cell]
+    unsteered: str
+
+
+class InSampleRow(NamedTuple):
+    """One goal and method of the second table."""
+
+    goal: str
+    method: str
+    scale: str
+    product: str
+    in_sample_scale: str
+    in_sample_product: str
+    behaviour: str
+    coherence: str
+    n: str
+
+
+class Difference(NamedTuple):
+    """A paired difference of two methods on the same completions."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def sure(self) -> bool:
+        """The interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+    def told(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for people; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval(row: dict[str, Any], column: str = "product") -> str:
+    """``[0.58, 0.66]``, or nothing where an end is unknown."""
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+
+
+def difference(comparisons: pl.DataFrame, goal: str, first: str, second: str) -> Difference | None:
+    """The measured difference ``first - second`` on a goal, whichever way round the table holds it."""
+    if comparisons.is_empty():
+        return None
+    columns = ["difference", "difference_low", "difference_high"]
+    for sign, pair in ((1, (first, second)), (-1, (second, first))):
+        found = comparisons.filter(
+            (pl.col("goal") == goal) & (pl.col("method") == pair[0]) & (pl.col("other") == pair[1])
+        ).drop_nulls(columns)
+        if len(found):
+            value, low, high = found.select(columns).row(0)
+            return Difference(value, low, high) if sign > 0 else Difference(-value, -high, -low)
+    return None
+
+
+def marks(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str) -> dict[str, str]:
+    """How each method of a goal is marked.
+
+    The largest product is ``best`` only where its paired difference to every other method excludes zero; otherwise it
+    and all it cannot be told from are ``tie``.
+    """
+    ranked = _ranked(best, goal)
+    if len(ranked) < 2:
+        return {}
+    top, *others = (row["method"] for row in ranked)
+    differences = {other: difference(comparisons, goal, top, other) for other in others}
+    level = [other for other, found in differences.items() if found is None or not found.sure]
+    return {top: TIE, **dict.fromkeys(level, TIE)} if level else {top: BEST}
+
+
+def result_rows(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[Row]:
+    """The main table: the average first, then a row per goal, with a cell per method."""
+    names = methods(best)
+    rows = []
+    for goal in _groups(best):
+        marked = marks(best, comparisons, goal)
+        own = {row["method"]: row for row in best.filter(pl.col("goal") == goal).to_dicts()}
+        cells = [_cell(own.get(name, {}), marked.get(name, PLAIN)) for name in names]
+        unsteered = next((row for row in own.values() if row.get("unsteered_product") is not None), {})
+        rows.append(Row(_called(best, goal), goal == AVERAGE, cells, number(unsteered.get("unsteered_product"))))
+    return rows
+
+
+def in_sample_rows(best: pl.DataFrame) -> list[InSampleRow]:
+    """The second table: every goal and method with its scales, and the optimistic maximum beside the honest product."""
+    rows = best.filter(pl.col("goal") != AVERAGE).to_dicts() if not best.is_empty() else []
+    return [
+        InSampleRow(
+            goal=words(row["goal"]),
+            method=row["method"],
+            scale=_scale(row.get("scale")),
+            product=f"{number(row['product'])} {interval(row)}".strip(),
+            in_sample_scale=_scale(row.get("in_sample_scale")),
+            in_sample_product=number(row.get("in_sample_product")),
+            behaviour=number(row.get("behaviour")),
+            coherence=number(row.get("coherence")),
+            n=str(row.get("n", "–")),
+        )
+        for row in rows
+    ]
+
+
+def headline(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
+    """What wins and what loses, as measured, in sentences; empty where nothing was scored."""
+    goal = _groups(best)[0] if _groups(best) else ""
+    ranked = _ranked(best, goal)
+    if not ranked:
+        return ["No product could be computed: every score is missing."] if goal else []
+    where = "average product" if goal == AVERAGE else f"product for the goal {words(goal)}"
+    top = ranked[0]
+    told = [f"{top['method']} has the highest {where} on held-out completions, {_valued(top)}."]
+    if len(ranked) > 1:
+        told += [_lead(comparisons, goal, top["method"], ranked[1]["method"])]
+        told += [f"The lowest is {ranked[-1]['method']} with {_valued(ranked[-1])}."]
+    if top.get("unsteered_product") is not None:
+        told += [f"Without steering the model has {number(top['unsteered_product'])}."]
+    if without := sorted(set(methods(best)) - {row["method"] for row in ranked}):
+        told += [f"{_listed(without)} cannot be ranked, because a goal has no score."]
+    return told + _by_goal(best, comparisons)
+
+
+def _lead(comparisons: pl.DataFrame, goal: str, top: str, second: str) -> str:
+    found = difference(comparisons, goal, top, second)
+    if found is None:
+        return f"Whether it is truly ahead of {second}, the next, was not measured."
+    if found.sure:
+        return f"On the same completions it is ahead of {second}, the next, by {found.told()}."
+    return f"It cannot be told apart from {second}, the next: their difference is {found.told()}, which includes zero."
+
+
+def _by_goal(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
+    """How many goals each method wins beyond doubt."""
+    names = goals(best)
+    if len(names) < 2:
+        return []
+    marked = [marks(best, comparisons, goal) for goal in names]
+    wins = {m: sum(found.get(m) == BEST for found in marked) for m in methods(best)}
+    told = [f"{method} in {count}" for method, count in wins.items() if count]
+    ties = sum(TIE in found.values() for found in marked)
+    if not told:
+        return [f"In none of the {len(names)} goals is one method ahead of all others beyond doubt."]
+    ahead = f"Of {len(names)} goals, one method is ahead of all others beyond doubt in {sum(wins.values())}"
+    rest = f"; in {ties} the best cannot be told apart" if ties else ""
+    return [f"{ahead} ({_listed(told)}){rest}."]
+
+
+def _groups(best: pl.DataFrame) -> list[str]:
+    """The goals, the average before them where there are several."""
+    names = goals(best)
+    return [AVERAGE, *names] if len(names) > 1 and AVERAGE in best["goal"] else names
+
+
+def _called(best: pl.DataFrame, goal: str) -> str:
+    return f"average of {len(goals(best))} goals" if goal == AVERAGE else words(goal)
+
+
+def _ranked(best: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
+    """The rows of a goal with a product, the largest first; equal ones by name."""
+    if best.is_empty():
+        return []
+    rows = best.filter(pl.col("goal") == goal).drop_nulls("product")
+    return rows.sort(["product", "method"], descending=[True, False]).to_dicts()
+
+
+def _cell(row: dict[str, Any], mark: str) -> Cell:
+    if row.get("product") is None:
+        return Cell("–", "", PLAIN, "no score")
+    note = f"in-sample maximum {number(row.get('in_sample_product'))}"
+    if row.get("in_sample_scale") is not None:
+        note += f" at scale {_scale(row['in_sample_scale'])}"
+    if row.get("scale") is not None:
+        note = f"chosen scale {_scale(row['scale'])}; {note}"
+    return Cell(number(row["product"]), interval(row), mark, note)
+
+
+def _valued(row: dict[str, Any]) -> str:
+    return f"{number(row['product'])} {interval(row)}".strip()
+
+
+def _scale(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,125 @@
+"""Writes the files of a study that never ran, for the tests of the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import figure_tables as made
+import h5py
+import numpy as np
+import polars as pl
+import yaml
+from safetensors.numpy import save_file
+
+from saeflow.config import check_study
+from saeflow.config.sections import Figures
+from saeflow.figures.io import read_tables, write_figure
+from saeflow.figures.registry import FIGURES
+
+HOSTILE = (
+    'The </script><script>alert(1)</script> <img src="http://evil.example/x.png"> </template> & "quoted" it’s {{ 7 }}'
+)
+
+
+def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGURES)) -> list[Path]:
+    """Write every file that a report can show, and return their paths."""
+    summary = made.summary(goals)
+    best = made.best(summary)
+    names = list(made.GOALS[:goals])
+    _yaml(root / "config.yaml", _config(names))
+    _json(
+        root / "provenance.json",
+        {"python": "3.11", "machine": "Linux", "packages": {"torch": "2.13.0"}, "commit": "abc"},
+    )
+    _json(root / "models/tales-lm.metrics.json", {"loss": 1.904, "entropy": 1.84, "gap": 0.064, "parameters": 471_648})
+    _json(root / "saes/main/metrics.json", {"explained_variance": 0.948, "l0": 8.0, "dead": 3, "recovered": 0.991})
+    _json(root / "approximators/main/metrics.json", {"r2": 0.731, "r2_shuffled": -0.02, "method": "ridge"})
+    tables = {
+        "steering/summary": summary,
+        "steering/best": best,
+        "steering/comparisons": made.comparisons(best),
+        "approximators/main/predictions": made.predictions(20, 64),
+        "saes/main/training": made.sae_training().drop("sae"),
+        "saes/main/recovery": made.recovery().drop("sae"),
+        "models/tales-lm/training": made.model_training().drop("entropy"),
+    }
+    for name, table in tables.items():
+        _parquet(root / f"{name}.parquet", table)
+    side_effects = made.side_effects(goals)
+    for goal in names:
+        _json(root / f"steering/{goal}/latents.json", {"latents": {"5": 1.0}, "candidates": []})
+        own = side_effects.filter(pl.col("goal") == goal).drop("goal")
+        _parquet(root / f"steering/{goal}/side_effects.parquet", own)
+        for method in made.METHODS:
+            _completions(root / f"steering/{goal}/{method}", goal, method)
+    _effects(root)
+    found = read_tables(root, files(root))
+    for name in figures:
+        write_figure(name, found, Figures(), root / "figures")
+    return files(root)
+
+
+def files(root: Path) -> list[Path]:
+    """Every file below a folder."""
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def _config(goals: list[str]) -> dict[str, Any]:
+    values = {
+        "study": "tales",
+        "corpus": {"tokens": {"model": 2_560_000}},
+        "model": {"name": "tales-lm", "train": {}},
+        "hook": "blocks.1.hook_resid_post",
+        "saes": {"main": {"train": {}}},
+        "goals": {"names": goals},
+        "steering": {"scales": list(made.SCALES), "prompts": ["The"]},
+    }
+    return check_study(values).model_dump(mode="json")
+
+
+def _completions(folder: Path, goal: str, method: str) -> None:
+    rows, scores = [], []
+    for index, scale in enumerate(made.SCALES):
+        for sample in range(5):
+            name = f"{goal}-{method}-{index}-{sample}"
+            text = (
+                HOSTILE
+                if sample == 1
+                else f"The guests of the {goal} came by {method} at {scale}, she said, and sat down."
+            )
+            keys = {"goal": goal, "method": method, "scale": scale * made.UNIT, "scale_index": index, "prompt": "The"}
+            rows.append({**keys, "sample": sample, "seed": 0, "completion_id": name, "text": text})
+            for criterion, score in (("behaviour", 0.5), ("coherence", None if sample == 2 else 0.9)):
+                scores.append({"completion_id": name, "criterion": criterion, "score": score, "reason": ""})
+    _parquet(folder / "completions.parquet", pl.DataFrame(rows))
+    _parquet(folder / "scores.parquet", pl.DataFrame(scores))
+
+
+def _effects(root: Path) -> None:
+    table, names = made.effects(), ["ok", "above_at_zero", "never_reached", "clamped"]
+    folder = root / "effects/main"
+    folder.mkdir(parents=True)
+    with h5py.File(folder / "effects.h5", "w") as file:
+        file["scale"] = table["scale"].to_numpy()
+        file["status"] = np.array([names.index(status) for status in table["status"]], dtype=np.uint8)
+        file["status"].attrs["names"] = names
+    metadata = {"metadata": json.dumps({"rollouts": 384, "loss": 1.91})}
+    save_file({"mean": np.zeros(4)}, folder / "baseline.safetensors", metadata=metadata)
+
+
+def _json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def _yaml(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(value))
+
+
+def _parquet(path: Path, table: pl.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(path)
