@@ -39,10 +39,10 @@ FIGURES: dict[str, FigureKind] = {
         by_method.methods_forest,
         by_method.methods_forest_alt,
         "Which method steers best",
-        "Each dot is one method at the scale that did best on one half of its completions; its position is the "
-        "product of behaviour and coherence on the other half, which had no part in the choice, with its "
-        "interval. The hollow marker is the best product over all scales on the same completions it was picked "
-        "from: it is optimistic. The dashed line is the model without steering.",
+        "Each dot is one method at the scale that did best on one part of its completions; its position is the "
+        "product of behaviour and coherence on the others, which had no part in the choice, with its interval. The "
+        "hollow marker is the best product over all scales on the same completions it was picked from: it is "
+        "optimistic. The dashed line is the model without steering.",
     ),
     "product_by_scale": FigureKind(
         "summary",

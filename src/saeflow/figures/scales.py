@@ -50,7 +50,7 @@ def product_by_scale(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         panel.set_title(words(goal))
     axes[0].set_ylim(bottom=-0.02)
     figure.supxlabel("scale", fontsize=9)
-    figure.supylabel("product (behaviour × coherence)", fontsize=9)
+    figure.supylabel("product", fontsize=9)
     legend(figure, [*map(method_handle, tables.methods(rows)), CHOSEN])
     return figure
 

@@ -1,0 +1,1 @@
+"""The static report of a study: one page, told from its tables and figures."""
