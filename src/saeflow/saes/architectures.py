@@ -27,15 +27,15 @@ class Architecture(NamedTuple):
         select: finds the entries through which a value or a gradient passes, from a scan of the pre-activations.
         activation: pre-activations and threshold to latents, element by element, for selected entries.
         penalty: pre-activations and threshold to the price of their activity, summed.
+        competitive: a latent is active only where it is larger than others, which the activation cannot know.
         inference: the architecture it is saved as.
-        auxiliary: dead latents are revived by an auxiliary loss; otherwise by resampling.
     """
 
     select: Callable[[Scan, Tensor, SAETraining, int], Entries]
     activation: Callable[[Tensor, Tensor, SAETraining], Tensor]
     penalty: Callable[[Tensor, Tensor, SAETraining], Tensor]
+    competitive: bool
     inference: str
-    auxiliary: bool
 
 
 def relu(pre: Tensor, threshold: Tensor, settings: SAETraining) -> Tensor:
@@ -108,10 +108,10 @@ def near_threshold(scan: Scan, threshold: Tensor, settings: SAETraining, rows: i
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "standard": Architecture(positive, relu, l1, inference="standard", auxiliary=False),
-    "topk": Architecture(row_top_k, relu, no_penalty, inference="topk", auxiliary=True),
-    "batchtopk": Architecture(batch_top_k, relu, no_penalty, inference="jumprelu", auxiliary=True),
-    "jumprelu": Architecture(near_threshold, jumprelu, l0, inference="jumprelu", auxiliary=False),
+    "standard": Architecture(positive, relu, l1, competitive=False, inference="standard"),
+    "topk": Architecture(row_top_k, relu, no_penalty, competitive=True, inference="topk"),
+    "batchtopk": Architecture(batch_top_k, relu, no_penalty, competitive=True, inference="jumprelu"),
+    "jumprelu": Architecture(near_threshold, jumprelu, l0, competitive=False, inference="jumprelu"),
 }
 
 

@@ -89,12 +89,13 @@ class _Training:
     def step(self, raw: Tensor) -> None:
         """One batch."""
         settings, weights = self.settings, self.weights
+        competitive = ARCHITECTURES[settings.architecture].competitive
         x = self.normalisation(raw)
         found = outcome(x, weights, settings, sparse=self.density < SPARSE_BELOW)
         self._note_firing(found)
         dead = (self.since_fired > settings.dead_after).nonzero()[:, 0]
         loss = found.error + found.penalty
-        if len(dead) and ARCHITECTURES[settings.architecture].auxiliary:
+        if len(dead) and competitive:
             loss = loss + settings.auxiliary_coefficient * auxiliary_loss(x, found.residual, weights, dead)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -105,21 +106,20 @@ class _Training:
         weights.project()
         if self.done % max(1, self.steps // _CURVE_POINTS) == 0 or self.done == self.steps - 1:
             self._note_curve(found, len(dead))
-        if len(dead) and not ARCHITECTURES[settings.architecture].auxiliary:
+        if len(dead) and not competitive:
             self._resample(found, dead)
         self.done += 1
 
     def _note_firing(self, found: Outcome) -> None:
-        self.density = len(found.active) / (len(found.residual) * self.settings.d_sae)
+        self.density = found.selected / (len(found.residual) * self.settings.d_sae)
         self.since_fired += len(found.residual)
-        self.since_fired[found.entries.columns[found.active]] = 0
-        if self.settings.architecture == "batchtopk" and found.active.any():
-            smallest = found.entries.values[found.active].min()
+        self.since_fired[found.fired()] = 0
+        if self.settings.architecture == "batchtopk" and found.smallest.isfinite():
             memory = _THRESHOLD_MEMORY if self.done else 0.0
-            self.weights.threshold.lerp_(smallest.to(self.weights.threshold.dtype), 1 - memory)
+            self.weights.threshold.lerp_(found.smallest.to(self.weights.threshold.dtype), 1 - memory)
 
     def _note_curve(self, found: Outcome, dead: int) -> None:
-        l0 = int(found.active.sum()) / len(found.residual)
+        l0 = found.active / len(found.residual)
         tokens = (self.done + 1) * self.reader.batch_size
         self.curve.append((tokens, found.error.item(), found.penalty.item(), l0, dead))
 
