@@ -93,7 +93,7 @@ def test_statistics_of_shards_merge_to_those_of_all_rows(tmp_path):
     rows = torch.randn(1000, 5) * 3 + 100
     store = cached(tmp_path, rows, shards=7)
     exact = rows.double()
-    assert store.rows == 1000
+    assert (store.rows, store.d_model, store.hook, store.model) == (1000, 5, METADATA["hook"], METADATA["model"])
     torch.testing.assert_close(store.mean, exact.mean(0), rtol=1e-13, atol=0)
     assert store.variance == pytest.approx(float((exact - exact.mean(0)).square().sum(1).mean()), rel=1e-12)
     assert store.mean_norm == pytest.approx(float(exact.norm(dim=1).mean()), rel=1e-13)

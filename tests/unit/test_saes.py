@@ -13,7 +13,8 @@ from tiny_models import tiny_language_model, tiny_tokens
 
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
-from saeflow.saes.evaluation import Fidelity, evaluate_sae, planted_recovery
+from saeflow.models.running import capture
+from saeflow.saes.evaluation import Fidelity, evaluate_sae, planted_recovery, recovery
 from saeflow.saes.io import load_sae, save_sae
 from saeflow.saes.sae import SAE
 
@@ -204,7 +205,7 @@ def test_latents_that_stand_for_planted_features_are_found():
     directions = torch.eye(D_MODEL)
     x = 2 * directions[topics] + 0.1 * torch.randn(600, D_MODEL)
     sae = dataclasses.replace(exact_sae(D_MODEL), b_enc=torch.full((2 * D_MODEL,), -1.0))
-    table = planted_recovery(sae, x, {"topic": topics.astype(np.uint8)}, {"topic": ["a", "b", "c", "never"]})
+    table = recovery(sae, x, {"topic": topics.astype(np.uint8)}, {"topic": ["a", "b", "c", "never"]})
     assert table["feature"].to_list() == ["a", "b", "c"]
     assert table["latent_f1"].to_list() == [0, 1, 2]
     assert table["latent_cosine"].to_list() == [0, 1, 2]
@@ -212,3 +213,19 @@ def test_latents_that_stand_for_planted_features_are_found():
     assert table["rows"].sum() == 600
     expected = (1 + 0.5) / np.sqrt(1.5 * 1.5) / np.sqrt(1.5)
     assert table["cosine"].to_list() == pytest.approx([expected] * 3, abs=0.02)
+
+
+def test_recovery_reads_labels_at_the_models_own_activations(lm, blocks):
+    sae = exact_sae(lm.d_model)
+    assert planted_recovery(lm, sae, HOOK, blocks).is_empty()
+    labels = (blocks.tokens % 2).astype(np.uint8)
+    named = TokenBlocks(blocks.tokens, {"parity": labels}, {"parity": ["even", "odd"]})
+    table = planted_recovery(lm, sae, HOOK, named, batch=4)
+    x = capture(lm, torch.from_numpy(blocks.tokens).long(), [HOOK])[HOOK][:, 1:].flatten(0, 1)
+    odd = torch.from_numpy(labels[:, 1:].ravel()).bool()
+    direction = x[odd].mean(0) - x[~odd].mean(0)
+    cosines = sae.W_dec @ direction / direction.norm()
+    assert table["feature"].to_list() == ["even", "odd"]
+    assert table["rows"].to_list() == [int((~odd).sum()), int(odd.sum())]
+    assert table["cosine"][1] == pytest.approx(float(cosines.max()), rel=1e-4)
+    assert table["latent_cosine"][1] == int(cosines.argmax())

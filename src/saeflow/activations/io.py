@@ -29,6 +29,7 @@ from saeflow.errors import SaeflowError
 
 PIECE_ROWS = 4096  # rows of a Parquet row group and of an HDF5 chunk: what can be read alone
 SUFFIXES = {"parquet": ".parquet", "hdf5": ".h5"}
+_IDENTITY = ("model", "hook", "dtype", "exclude_bos", "d_model")  # in which all shards of a cache agree
 _PLACES = {"token": "tokens", "position": "positions", "block": "blocks"}
 
 
@@ -77,20 +78,20 @@ def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
     Raises:
         SaeflowError: a shard is absent or damaged, or two are not of the same model, hook and dtype.
     """
-    told, entries, measured = [], [], []
+    caches, entries, measured = [], [], []
     for path in map(Path, shards):
         with _told(path):
             about = _FORMATS[path.suffix].about(path)
-            part = about.pop("statistics")
+            part = about["statistics"]
+            caches.append({key: about[key] for key in _IDENTITY})
             entry = {"file": path.name, "rows": part["rows"], "bytes": path.stat().st_size, "sha256": sha256(path)}
-        told.append(about)
         entries.append(entry)
         measured.append(Statistics(**{**part, "mean": np.array(part["mean"])}))
-        if about != told[0]:
+        if caches[-1] != caches[0]:
             raise SaeflowError(f"{path}: is of another cache than {shards[0]}; delete it and it is made again")
     whole = merge(measured)
     manifest = {
-        **told[0],
+        **caches[0],
         "rows": whole.rows,
         "mean": whole.mean.tolist(),
         "variance": whole.variance,

@@ -16,7 +16,7 @@ from saeflow.activations.store import Statistics, merge, statistics
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.models.hooks import attach, check_hook
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import logits, token_losses
+from saeflow.models.running import capture, logits, token_losses
 from saeflow.saes.sae import SAE
 
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is called dense
@@ -144,8 +144,32 @@ def _spliced(
     return {**sums, "kl": float(kl_div(after, before, reduction="sum", log_target=True))}
 
 
+def planted_recovery(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, batch: int = 32) -> pl.DataFrame:
+    """How well latents stand for the features that label the tokens of held-out text; empty for text without labels.
+
+    Args:
+        lm: the model.
+        sae: on any device.
+        hook: where the SAE reads.
+        blocks: tokens and labels; BOS is left out.
+        batch: blocks per pass; does not change the result.
+
+    Returns:
+        The table of `recovery`.
+
+    Raises:
+        SaeflowError: the hook does not exist, or the SAE reads activations of another width.
+    """
+    if not blocks.labels:
+        return pl.DataFrame(schema=RECOVERY)
+    tokens = torch.from_numpy(blocks.tokens).long().to(lm.device)
+    parts = [capture(lm, part, [hook])[hook][:, 1:].flatten(0, 1).cpu() for part in torch.split(tokens, batch)]
+    labels = {name: values[:, 1:].ravel() for name, values in blocks.labels.items()}
+    return recovery(sae.to("cpu"), torch.cat(parts), labels, blocks.label_names)
+
+
 @torch.no_grad()
-def planted_recovery(
+def recovery(
     sae: SAE,
     activations: Float[Tensor, "rows d_model"],
     labels: Mapping[str, Integer[np.ndarray[Any, Any], " rows"]],
