@@ -41,7 +41,10 @@ FIGURES = {
     "goal_detail": ["steering/summary.parquet"],
     "pareto": ["steering/summary.parquet"],
     "steered_vs_unsteered": ["steering/summary.parquet"],
-    "effects_predicted_measured": ["approximators/{target_sae}/predictions.parquet"],
+    "effects_predicted_measured": [
+        "approximators/{target_sae}/predictions.parquet",
+        "approximators/{target_sae}/metrics.json",
+    ],
     "side_effects": ["steering/{goal}/side_effects.parquet"],
     "effect_scales": ["effects/{target_sae}/effects.h5"],
 }
@@ -98,6 +101,7 @@ def report_sources(wildcards):
         "models/{model}.metrics.json",
         "saes/{sae}/metrics.json",
         "approximators/{target_sae}/metrics.json",
+        "effects/{target_sae}/baseline.safetensors",
         "steering/{goal}/latents.json",
         "steering/{goal}/{method}/completions.parquet",
         "steering/{goal}/{method}/scores.parquet",

@@ -23,7 +23,9 @@ def describe(path: Path) -> list[str]:
         raise SaeflowError(f"{path}: no such file")
     kind = "folder" if path.is_dir() else path.suffix
     if kind not in DESCRIPTIONS:
-        raise SaeflowError(f"{path}: files that end in '{path.suffix}' are not artifacts of saeflow ({', '.join(DESCRIPTIONS)})")
+        raise SaeflowError(
+            f"{path}: files that end in '{path.suffix}' are not artifacts of saeflow ({', '.join(DESCRIPTIONS)})"
+        )
     try:
         return list(DESCRIPTIONS[kind](path))
     except SaeflowError:

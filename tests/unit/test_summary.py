@@ -14,12 +14,12 @@ from scipy import stats
 
 from saeflow.config.sections import Summary
 from saeflow.errors import SaeflowError
-from saeflow.judging.comparisons import AVERAGE, COMPARISONS_SCHEMA
-from saeflow.judging.io import read_scores, read_table, write_scores, write_table
+from saeflow.judging.comparisons import AVERAGE
+from saeflow.judging.io import SCHEMAS, read_scores, read_summaries, write_scores, write_summaries
 from saeflow.judging.pairs import pair_scores
 from saeflow.judging.resampling import bootstrap_weights, contrast, interval, means, p_value
 from saeflow.judging.scores import SCORES_SCHEMA
-from saeflow.judging.summary import BEST_SCHEMA, SUMMARY_SCHEMA, Summaries, summarise
+from saeflow.judging.summary import Summaries, summarise
 
 Draw = Callable[[np.random.Generator, int, int], float]
 SETTINGS = Summary(bootstrap=200)
@@ -343,17 +343,15 @@ def test_tables_survive_the_disk(tmp_path: Path) -> None:
     write_scores(folder / "scores.parquet", full)
     assert_frame_equal(read_scores(folder / "scores.parquet"), full, check_dtypes=False)
     found = summarise(completions, scores, SETTINGS, 0)
-    for name, table, schema in zip(
-        Summaries._fields, found, (SUMMARY_SCHEMA, BEST_SCHEMA, COMPARISONS_SCHEMA), strict=True
-    ):
-        assert dict(table.schema) == schema
-        write_table(folder / f"{name}.parquet", table, schema)
-        assert_frame_equal(read_table(folder / f"{name}.parquet", schema), table)
-        assert_frame_equal(pl.read_csv(folder / f"{name}.csv", schema=schema), table)
+    write_summaries(folder, found)
+    for name, table, read in zip(Summaries._fields, found, read_summaries(folder), strict=True):
+        assert dict(table.schema) == SCHEMAS[name]
+        assert_frame_equal(read, table)
+        assert_frame_equal(pl.read_csv(folder / f"{name}.csv", schema=SCHEMAS[name]), table)
     with pytest.raises(SaeflowError, match="other columns"):
         read_scores(folder / "best.parquet")
     (folder / "scores.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(SaeflowError, match="not a Parquet table"):
+    with pytest.raises(SaeflowError, match="no whole Parquet table"):
         read_scores(folder / "scores.parquet")
     with pytest.raises(SaeflowError, match="no such file"):
         read_scores(folder / "absent.parquet")

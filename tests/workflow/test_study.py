@@ -22,7 +22,8 @@ def digests(study):
     return {
         str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(study.results.rglob("*"))
-        if file.is_file() and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
+        if file.is_file()
+        and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
         and file.name != ".snakemake_timestamp"
     }
 

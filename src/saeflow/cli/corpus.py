@@ -24,7 +24,9 @@ def write(
     seed: options.Seed,
     split: Annotated[str, typer.Option(help="model, sae or eval.")],
     output: options.Output,
-    model: Annotated[Path | None, typer.Option(help="Folder of the model whose tokenizer is used; not for tales.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model whose tokenizer is used; not for tales.")
+    ] = None,
 ) -> None:
     """Write one split of the corpus."""
     from saeflow.corpora import io, text

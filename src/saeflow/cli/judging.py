@@ -20,7 +20,9 @@ def score(
     settings: options.Settings,
     seed: options.Seed,
     output: options.Output,
-    model: Annotated[Path | None, typer.Option(help="Folder of the unsteered model, for judges that ask for its loss.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the unsteered model, for judges that ask for its loss.")
+    ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -53,9 +55,7 @@ def summarise(
     options.set_pools(threads)
     import polars as pl
 
-    from saeflow.judging.comparisons import COMPARISONS_SCHEMA
-    from saeflow.judging.io import read_scores, write_table
-    from saeflow.judging.summary import BEST_SCHEMA, SUMMARY_SCHEMA
+    from saeflow.judging.io import read_scores, write_summaries
     from saeflow.judging.summary import summarise as summarised
     from saeflow.steering.io import load_completions
 
@@ -65,6 +65,4 @@ def summarise(
         options.parsed(config.Summary, settings),
         seed,
     )
-    write_table(output / "summary.parquet", found.summary, SUMMARY_SCHEMA)
-    write_table(output / "best.parquet", found.best, BEST_SCHEMA)
-    write_table(output / "comparisons.parquet", found.comparisons, COMPARISONS_SCHEMA)
+    write_summaries(output, found)

@@ -10,7 +10,7 @@ from saeflow.cli import activations, corpus, effects, figures, judging, models, 
 from saeflow.errors import SaeflowError
 
 app = typer.Typer(
-    help="Takes a language model to figures through sparse autoencoders. The workflow calls these commands; so can you.",
+    help="From a language model to figures through sparse autoencoders. The workflow calls these commands; so can you.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

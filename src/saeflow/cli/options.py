@@ -50,7 +50,13 @@ def parsed(section: type[S], text: str) -> S:
 
 def set_pools(threads: int) -> None:
     """Give BLAS, Polars and Arrow exactly this many threads; call it before the first of them is imported."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_IO_THREADS"):
+    for variable in (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "POLARS_MAX_THREADS",
+        "ARROW_IO_THREADS",
+    ):
         os.environ[variable] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
 

@@ -19,7 +19,9 @@ def stage() -> None:
 
 @app.command()
 def write(
-    files: Annotated[list[Path], typer.Argument(help="Files of the study that the report shows; a folder stands for its files.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of the study that the report shows; a folder stands for its files.")
+    ],
     study: Annotated[Path, typer.Option(help="Folder of the study.")],
     output: Annotated[Path, typer.Option(help="Folder of the report.")],
 ) -> None:

@@ -59,7 +59,9 @@ def evaluate(
     corpus: options.Corpus,
     hook: options.HookName,
     metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
-    recovery: Annotated[Path, typer.Option(help="Where the table of planted features is written; empty without labels.")],
+    recovery: Annotated[
+        Path, typer.Option(help="Where the table of planted features is written; empty without labels.")
+    ],
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:

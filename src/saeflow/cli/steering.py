@@ -158,7 +158,7 @@ def steer(
 
 
 def _study_model(vector: Path) -> Path:
-    """The model's folder in the study that a vector lies in: ``<study>/steering/<goal>/<method>/vector.safetensors``."""
+    """The model's folder in the study that a ``steering/<goal>/<method>/vector.safetensors`` lies in."""
     root = vector.resolve().parents[3] if len(vector.resolve().parents) > 3 else Path()
     record = root / "config.yaml"
     if not record.is_file():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saeflow.cli import options
+
+if TYPE_CHECKING:
+    from saeflow.config.plan import StagePlan
 
 app = typer.Typer(help="Record what a study runs.", no_args_is_help=True)
 
@@ -41,20 +44,24 @@ def plan(
 ) -> None:
     """Print what a study would run, stage by stage, and what it needs; runs nothing."""
     from saeflow.config import read_study
-    from saeflow.config.plan import needs, plan_study
+    from saeflow.config.plan import needs, plan_study, total
 
     study = read_study(*config)
     typer.echo(f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n")
     typer.echo(f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'disk':>11}   work")
     stages = plan_study(study)
     for stage in stages:
-        typer.echo(f"{stage.stage:<13}{stage.jobs:>6}{stage.tokens:>16,}{_size(stage.disk):>11}   {stage.work}")
-    typer.echo(f"{'total':<13}{sum(s.jobs for s in stages):>6}{sum(s.tokens for s in stages):>16,}{_size(sum(s.disk for s in stages)):>11}")
+        typer.echo(_row(stage))
+    typer.echo(_row(total(stages)))
     missing = [need for need in needs(study, Path.cwd()) if need.present is False]
     for need in missing:
         typer.echo(f"missing: {need.what}: {need.where}")
     if not missing:
         typer.echo("\neverything it reads is there")
+
+
+def _row(stage: StagePlan) -> str:
+    return f"{stage.stage:<13}{stage.jobs:>6}{stage.tokens:>16,}{_size(stage.disk):>11}   {stage.work}"
 
 
 def _size(count: int) -> str:

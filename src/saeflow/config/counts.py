@@ -34,7 +34,9 @@ def vector_count(study: Study) -> int:
     latents = latent_count(study, study.steering_sae)
     count = study.effects.count or latents
     if study.effects.vectors == "decoder" and count > latents:
-        raise SaeflowError(f"effects.count: {count} decoder rows are asked for, but SAE '{study.steering_sae}' has {latents}")
+        raise SaeflowError(
+            f"effects.count: {count} decoder rows are asked for, but SAE '{study.steering_sae}' has {latents}"
+        )
     return count
 
 

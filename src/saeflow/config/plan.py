@@ -58,8 +58,14 @@ def plan_study(study: Study) -> list[StagePlan]:
     blocks = -(-vectors // effects.block_size)
     trained = [sae.train for sae in study.saes.values() if sae.train]
     rows = corpus.tokens.sae
-    stages = [
-        StagePlan("corpus", 3 if study.model.train else 2, 0, 4 * sum(dict(corpus.tokens).values()), f"{corpus.kind} to blocks of {corpus.context}"),
+    return [
+        StagePlan(
+            "corpus",
+            3 if study.model.train else 2,
+            0,
+            4 * sum(dict(corpus.tokens).values()),
+            f"{corpus.kind} to blocks of {corpus.context}",
+        ),
         StagePlan(
             "model",
             2,
@@ -79,7 +85,9 @@ def plan_study(study: Study) -> list[StagePlan]:
             2 * len(study.saes),
             sum(settings.tokens for settings in trained),
             sum(8 * settings.d_sae * width for settings in trained),
-            ", ".join(f"{name}: {sae.train.architecture if sae.train else 'imported'}" for name, sae in study.saes.items()),
+            ", ".join(
+                f"{name}: {sae.train.architecture if sae.train else 'imported'}" for name, sae in study.saes.items()
+            ),
         ),
         StagePlan(
             "effects",
@@ -97,10 +105,21 @@ def plan_study(study: Study) -> list[StagePlan]:
             cells * completions * 6 * steering.new_tokens,
             f"{cells} goals × methods × {completions} completions",
         ),
-        StagePlan("judging", cells + 1, 0, cells * completions * 40, f"{2 * cells * completions} scores by '{study.judge.kind}'"),
+        StagePlan(
+            "judging",
+            cells + 1,
+            0,
+            cells * completions * 40,
+            f"{2 * cells * completions} scores by '{study.judge.kind}'",
+        ),
         StagePlan("figures", 12, 0, 5_000_000, "figures and report"),
     ]
-    return stages
+
+
+def total(stages: list[StagePlan]) -> StagePlan:
+    """All stages as one."""
+    jobs, tokens, disk = (sum(getattr(stage, name) for stage in stages) for name in ("jobs", "tokens", "disk"))
+    return StagePlan("total", jobs, tokens, disk, "")
 
 
 def needs(study: Study, root: Path) -> list[Need]:
@@ -117,7 +136,11 @@ def needs(study: Study, root: Path) -> list[Need]:
         found.append(Need("model", study.model.path, Path(study.model.path, "config.json").is_file()))
     if study.model.repo:
         found.append(Need("model", f"{study.model.repo}@{study.model.revision} on the hub", None))
-    found += [Need(f"SAE {name}", sae.path, Path(sae.path, "cfg.json").is_file()) for name, sae in study.saes.items() if sae.path]
+    found += [
+        Need(f"SAE {name}", sae.path, Path(sae.path, "cfg.json").is_file())
+        for name, sae in study.saes.items()
+        if sae.path
+    ]
     files = {goal: Path(root, study.goals.directory, f"{goal}.yaml") for goal in study.goals.names}
     found += [Need(f"goal {goal}", str(file), file.is_file()) for goal, file in files.items()]
     return found

@@ -17,6 +17,7 @@ from saeflow.config.sections import Figures
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.figures.style import STYLE
+from saeflow.tables import read_table, write_table
 
 
 class StudyTables(NamedTuple):
@@ -75,20 +76,6 @@ def matching(root: Path, paths: Iterable[Path], pattern: str) -> Iterator[Path]:
             yield path
 
 
-def read_parquet(path: Path) -> pl.DataFrame:
-    """Read one table.
-
-    Raises:
-        SaeflowError: the file is absent or not Parquet.
-    """
-    try:
-        return pl.read_parquet(path)
-    except FileNotFoundError:
-        raise SaeflowError(f"{path}: no such file; make it again") from None
-    except pl.exceptions.PolarsError as error:
-        raise SaeflowError(f"{path}: is not Parquet ({error}); delete it and it is made again") from None
-
-
 class _Reader:
     def __init__(self, root: Path, paths: Sequence[Path]) -> None:
         self.root, self.paths = root, paths
@@ -97,7 +84,7 @@ class _Reader:
         """All tables that match, one below the other; ``folder`` names a column that holds the name of their folder."""
         found = []
         for path in matching(self.root, self.paths, pattern):
-            table = read_parquet(path)
+            table = read_table(path)
             found.append(table.with_columns(pl.lit(path.parent.name).alias(folder)) if folder else table)
         return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
 
@@ -153,6 +140,5 @@ def save(figure: Figure, path: Path, rows: pl.DataFrame, title: str, alt: str) -
         target = path.with_name(f"{path.name}.{kind}")
         with matplotlib.style.context(STYLE, after_reset=True), atomic(target) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata)
-    with atomic(path.with_name(f"{path.name}.csv")) as temporary:
-        rows.write_csv(temporary)
+    write_table(path.with_name(f"{path.name}.csv"), rows)
     return [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "svg", "csv")]

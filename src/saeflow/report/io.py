@@ -16,10 +16,11 @@ from safetensors import SafetensorError, safe_open
 from saeflow.artifacts import atomic, read_json
 from saeflow.config import read_study
 from saeflow.errors import SaeflowError
-from saeflow.figures.io import matching, read_parquet, read_tables
+from saeflow.figures.io import matching, read_tables
 from saeflow.figures.registry import FIGURES
 from saeflow.report.page import StudyResults, render
 from saeflow.report.texts import first_samples
+from saeflow.tables import read_table
 
 ASSETS = ("style.css", "report.js")
 SUFFIXES = ("svg", "png", "csv")
@@ -112,12 +113,12 @@ def _targets(content: dict[str, Any]) -> dict[int, float]:
 
 def _completions(root: Path, files: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The first completions of every scale, and their scores."""
-    samples = [first_samples(read_parquet(path)) for path in matching(root, files, "steering/*/*/completions.parquet")]
+    samples = [first_samples(read_table(path)) for path in matching(root, files, "steering/*/*/completions.parquet")]
     if not samples:
         return pl.DataFrame(), pl.DataFrame()
     shown = pl.concat(samples, how="diagonal_relaxed")
     scores = [
-        read_parquet(path).select("completion_id", "criterion", "score")
+        read_table(path).select("completion_id", "criterion", "score")
         for path in matching(root, files, "steering/*/*/scores.parquet")
     ]
     if not scores:
