@@ -37,9 +37,10 @@ TINY = {
 class Workflow:
     """One working directory and the runs in it."""
 
-    def __init__(self, directory, overrides):
+    def __init__(self, directory, overrides, base=ROOT / "config.yaml"):
         self.directory = Path(directory)
         self.overrides = overrides
+        self.base = base
 
     @property
     def results(self):
@@ -49,7 +50,7 @@ class Workflow:
         file = self.directory / "study.yaml"
         file.write_text(yaml.safe_dump({**self.overrides, **(config or {})}))
         command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", ROOT / "Snakefile"]
-        command += ["--directory", self.directory, "--configfile", ROOT / "config.yaml", file, *args]
+        command += ["--directory", self.directory, "--configfile", *([self.base] if self.base else []), file, *args]
         return list(map(str, command))
 
     def start(self, *targets, **options):

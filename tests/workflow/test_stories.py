@@ -1,0 +1,91 @@
+"""The workflow on a real trained model and real text."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import ROOT, Workflow
+
+DATA = Path(os.environ.get("SAEFLOW_TEST_DATA", ROOT.parent / "shared" / "data"))
+MODEL = DATA / "stories260k"
+TEXT = DATA / "tinystories" / "tinystories_jlens_1000.jsonl"
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not (MODEL.is_dir() and TEXT.is_file()), reason=f"no trained model and stories in {DATA}"),
+]
+
+# The study workflow/studies/stories.yaml with less of everything.
+SMALL = {
+    "study": "small",
+    "corpus": {
+        "kind": "text",
+        "path": "${SAEFLOW_CORPUS}",
+        "context": 64,
+        "tokens": {"sae": 49_152, "eval": 8_192},
+    },
+    "model": {"name": "stories", "path": "${SAEFLOW_MODEL}"},
+    "hook": "blocks.2.hook_resid_post",
+    "saes": {"main": {"train": {"d_sae": 256, "k": 12, "tokens": 200_000}}},
+    "effects": {
+        "block_size": 128,
+        "prompts": ["Once upon a time"],
+        "samples": 8,
+        "baseline_samples": 64,
+        "new_tokens": 16,
+        "scale": {"tokens": 512, "steps": 5},
+    },
+    "goals": {"directory": "workflow/goals/stories", "names": ["animals", "food"]},
+    "steering": {
+        "methods": ["caa", "sae_ts", "random"],
+        "latents": 2,
+        "scales": [0.0, 0.5, 1.0],
+        "prompts": ["Once upon a time"],
+        "samples": 32,
+        "new_tokens": 32,
+    },
+    "judge": {"kind": "lexical"},
+    "summary": {"bootstrap": 200},
+}
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory):
+    study = Workflow(tmp_path_factory.mktemp("stories"), SMALL, base=None)
+    study.run(env={"SAEFLOW_MODEL": str(MODEL), "SAEFLOW_CORPUS": str(TEXT)})
+    return study
+
+
+def test_steering_with_examples_makes_a_real_model_write_about_the_goal(stories):
+    best = pl.read_parquet(stories.results / "steering/best.parquet").filter(method="caa", goal="average")
+    summary = pl.read_parquet(stories.results / "steering/summary.parquet").filter(method="caa", split="report")
+    unsteered = summary.filter(scale_index=0)["behaviour"].mean()
+    assert best["behaviour"][0] > unsteered + 0.2
+    assert best["behaviour_low"][0] > unsteered
+
+
+def test_a_random_direction_does_not(stories):
+    best = pl.read_parquet(stories.results / "steering/best.parquet").filter(goal="average")
+    product = dict(zip(best["method"], best["product"], strict=True))
+    assert product["caa"] > product["random"]
+
+
+def test_unsteered_text_is_coherent_to_the_judge_and_heavily_steered_text_less(stories):
+    summary = pl.read_parquet(stories.results / "steering/summary.parquet").filter(split="all")
+    coherence = summary.group_by("scale_index").agg(pl.mean("coherence")).sort("scale_index")["coherence"].to_list()
+    assert coherence[0] > 0.9
+    assert coherence[-1] < coherence[0] - 0.1
+
+
+def test_the_sae_explains_a_real_models_activations(stories):
+    import json
+
+    metrics = json.loads((stories.results / "saes/main/metrics.json").read_text())
+    assert metrics["explained_variance"] > 0.7
+    assert metrics["loss_clean"] < metrics["loss_sae"] < metrics["loss_zero"]
+
+
+def test_the_model_is_linked_and_not_copied(stories):
+    folder = stories.results / "models/stories"
+    assert [file.name for file in folder.iterdir() if not file.name.startswith(".")] == ["model.json"]
