@@ -14,7 +14,7 @@ from saeflow.config.sections import Scale
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.running import logits, token_losses
-from saeflow.steering.scale import TOLERANCE, Found, find_scales, loss_of, prepare_evaluation
+from saeflow.steering.scale import TOLERANCE, Found, Start, find_scales, find_start, loss_of, prepare_evaluation
 
 NORM = 10.0
 UNSTEERED = 2.0
@@ -61,6 +61,33 @@ def test_the_loss_at_the_scale_found_meets_the_target(name: str) -> None:
 @pytest.mark.parametrize("name", ["square", "line", "fourth power", "saturating"])
 def test_smooth_curves_take_few_losses(name: str) -> None:
     assert find(CURVES[name])[1] <= 5
+
+
+@pytest.mark.parametrize("start", [1e-3, 3.6, 4.0, 4.6, 1e9])
+def test_a_search_may_start_anywhere_and_is_short_near_the_answer(start: float) -> None:
+    scales = []
+
+    def loss_at(indices: np.ndarray, tried: np.ndarray) -> np.ndarray:
+        scales.extend(tried)
+        return UNSTEERED + 0.02 * tried**2.3
+
+    (found,) = find_scales(loss_at, 1, UNSTEERED, Scale(), NORM, Start(start, 2.2))
+    assert found.loss == pytest.approx(UNSTEERED + 0.5, abs=TOLERANCE * 0.5)
+    assert scales[0] == min(start, 4 * NORM)
+    assert len(scales) <= (2 if 3 < start < 5 else 12)
+
+
+def test_a_few_vectors_tell_the_others_where_to_begin() -> None:
+    factors = np.array([0.018, 0.02, 0.021, 0.0])
+
+    def loss_at(indices: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        return UNSTEERED + factors[indices] * scales**2.3
+
+    start = find_start(loss_at, 4, UNSTEERED, Scale(), NORM)
+    assert start is not None
+    assert start.scale == pytest.approx(25 ** (1 / 2.3), rel=0.02)
+    assert start.power == pytest.approx(2.3, abs=1e-3)
+    assert find_start(lambda indices, _: np.full(len(indices), UNSTEERED), 4, UNSTEERED, Scale(), NORM) is None
 
 
 @pytest.mark.parametrize("search", ["bisect", "scan"])

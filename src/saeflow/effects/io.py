@@ -22,7 +22,7 @@ from saeflow.artifacts import atomic, write_json
 from saeflow.effects.approximator import Approximation, Fit
 from saeflow.effects.measure import Baseline, EffectBlock
 from saeflow.errors import SaeflowError
-from saeflow.steering.scale import STATUSES
+from saeflow.steering.scale import STATUSES, Start
 
 Metadata = dict[str, Any]
 ROW_DATASETS = ("scale", "status", "vector_id", "loss", "rollouts")
@@ -237,7 +237,7 @@ def open_effects(path: Path) -> Iterator[EffectTable]:
 def save_baseline(path: Path, baseline: Baseline, metadata: Metadata) -> None:
     """Write ``baseline.safetensors``."""
     tensors = {"mean": baseline.mean, "standard_error": baseline.standard_error}
-    _save(path, tensors, {"rollouts": baseline.rollouts, "loss": baseline.loss, **metadata})
+    _save(path, tensors, {"rollouts": baseline.rollouts, "loss": baseline.loss, "start": baseline.start, **metadata})
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -247,7 +247,8 @@ def load_baseline(path: Path) -> Baseline:
         SaeflowError: the file is absent, cut short, or something else.
     """
     tensors, metadata = _load(path, ("mean", "standard_error"), "baseline")
-    return Baseline(tensors["mean"], tensors["standard_error"], metadata["rollouts"], metadata["loss"])
+    start = Start(*metadata["start"]) if metadata["start"] else None
+    return Baseline(tensors["mean"], tensors["standard_error"], metadata["rollouts"], metadata["loss"], start)
 
 
 def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:

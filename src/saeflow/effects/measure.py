@@ -13,17 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
+from saeflow.seeds import torch_generator
 from saeflow.steering.edits import check_vectors
 from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, prompt_groups, roll_out
-from saeflow.steering.scale import STATUSES, Evaluation, find_scales, loss_of, prepare_evaluation
+from saeflow.steering.scale import (
+    STATUSES,
+    Evaluation,
+    Start,
+    find_scales,
+    find_start,
+    loss_of,
+    prepare_evaluation,
+)
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Effects
+    from saeflow.config.sections import Effects, Scale
     from saeflow.models.language_model import LanguageModel
     from saeflow.saes.sae import SAE
 
-LATENTS_AT_ONCE = 1 << 24  # numbers; bounds the memory of the latents whatever the width of the SAE
+LATENTS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers; what stays in a CPU's cache, what fills a GPU
 PURPOSE = "effects"
+PILOTS = 8  # random directions whose scales tell where searches start
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Baseline(NamedTuple):
     rollouts: int
     loss: float
     """Of the unsteered model on the evaluation text, in nats per token."""
+    start: Start | None
+    """Where searches for scales begin, told by a few random directions."""
 
 
 class EffectBlock(NamedTuple):
@@ -131,7 +143,8 @@ def measure_baseline(experiment: Experiment, progress: Callable[[int, int], None
                 progress(count, plan.samples * len(experiment.settings.prompts))
     mean = total / count
     variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
-    return Baseline(mean.cpu(), (variance / count).sqrt().cpu(), count, experiment.evaluation.loss)
+    start = find_start(loss_of(experiment.lm, experiment.evaluation, _pilots(experiment)), PILOTS, *_target(experiment))
+    return Baseline(mean.cpu(), (variance / count).sqrt().cpu(), count, experiment.evaluation.loss, start)
 
 
 @torch.no_grad()
@@ -157,13 +170,8 @@ def measure_block(
         SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
     """
     vectors = unit_vectors(vectors, experiment.lm.d_model)
-    found = find_scales(
-        loss_of(experiment.lm, experiment.evaluation, vectors),
-        len(vectors),
-        experiment.evaluation.loss,
-        experiment.settings.scale,
-        experiment.mean_norm,
-    )
+    losses = loss_of(experiment.lm, experiment.evaluation, vectors)
+    found = find_scales(losses, len(vectors), *_target(experiment), baseline.start)
     scales = np.array([one.scale for one in found])
     means = _steered_means(experiment, vectors, scales, vector_ids, progress)
     rollouts = experiment.settings.samples * len(experiment.settings.prompts)
@@ -176,6 +184,16 @@ def measure_block(
         np.array([one.loss for one in found]),
         np.full(len(vectors), rollouts, dtype=np.int64),
     )
+
+
+def _target(experiment: Experiment) -> tuple[float, Scale, float]:
+    """What every search of the study is told."""
+    return experiment.evaluation.loss, experiment.settings.scale, experiment.mean_norm
+
+
+def _pilots(experiment: Experiment) -> Float[Tensor, "n d_model"]:
+    generator = torch_generator(experiment.seed, PURPOSE, "pilots")
+    return unit_vectors(torch.randn((PILOTS, experiment.lm.d_model), generator=generator), experiment.lm.d_model)
 
 
 def _steered_means(
@@ -208,7 +226,7 @@ def _steered_means(
 def mean_latents(sae: SAE, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows d_sae"]:
     """Mean activation of every latent over the positions of every row: latents float32, their mean float64."""
     rows, length = resid.shape[:2]
-    at_once = max(1, LATENTS_AT_ONCE // (length * sae.d_sae))
+    at_once = max(1, LATENTS_AT_ONCE[resid.device.type] // (length * sae.d_sae))
     means = torch.empty((rows, sae.d_sae), dtype=torch.float64, device=resid.device)
     for start in range(0, rows, at_once):
         latents = sae.encode(resid[start : start + at_once].float())

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Status = Literal["ok", "above_at_zero", "never_reached", "clamped"]
 STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped")
 
-TOLERANCE = 0.01
-"""Of the wanted rise of the loss. The loss of 2,048 tokens is known to about 0.02 nats, so no digit is lost."""
+TOLERANCE = 0.02
+"""Of the wanted rise of the loss: 0.01 of 0.5 nats, less than what the choice of 2,048 tokens does to the loss."""
 LOGITS_AT_ONCE = 1 << 27  # numbers; bounds the memory of a loss whatever the vocabulary
 
 LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
@@ -46,6 +46,15 @@ class Found(NamedTuple):
     """``ok``: the loss meets the target. ``above_at_zero``: it is above it unsteered; the scale is 0.
     ``never_reached``: it stays below up to the maximum, which is the scale. ``clamped``: a fixed scale above the
     maximum was lowered to it."""
+
+
+class Start(NamedTuple):
+    """What a study's first searches tell the others."""
+
+    scale: float
+    """The first scale to try."""
+    power: float
+    """Of the scale, with which the loss rises near the target."""
 
 
 Search = Generator[float, float, Found]
@@ -122,6 +131,7 @@ def find_scales(
     unsteered: float,
     settings: Scale,
     mean_norm: float,
+    start: Start | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Found]:
     """Find the scale of every vector.
@@ -132,6 +142,7 @@ def find_scales(
         unsteered: loss at scale 0.
         settings: rule, target, largest scale, kind of search.
         mean_norm: mean norm of the activations at the hook, the unit of ``settings.maximum``.
+        start: from `find_start`; without it, searches begin at an eighth of the maximum and expect a parabola.
         progress: called with (searches done, searches).
 
     Raises:
@@ -140,7 +151,8 @@ def find_scales(
     if not (math.isfinite(mean_norm) and mean_norm > 0):
         raise SaeflowError(f"effects: the mean activation norm is {mean_norm}; check the activations at the hook")
     maximum = settings.maximum * mean_norm
-    searches = [_start(settings, unsteered, maximum) for _ in range(n_vectors)]
+    start = start or Start(maximum / 8, 2.0)
+    searches = [_search(settings, unsteered, maximum, start) for _ in range(n_vectors)]
     found: dict[int, Found] = {}
     answers: dict[int, float | None] = dict.fromkeys(range(n_vectors))
     while answers:
@@ -156,6 +168,26 @@ def find_scales(
     return [found[index] for index in range(n_vectors)]
 
 
+def find_start(loss_at: LossAt, n_vectors: int, unsteered: float, settings: Scale, mean_norm: float) -> Start | None:
+    """Where the searches of a study best begin, told by a few vectors; None if none of them meets the target.
+
+    Args:
+        loss_at: measures losses of the few vectors.
+        n_vectors: how many they are.
+        unsteered: loss at scale 0.
+        settings: of the searches.
+        mean_norm: mean norm of the activations at the hook.
+    """
+    found = find_scales(loss_at, n_vectors, unsteered, settings, mean_norm)
+    ok = np.array([index for index, one in enumerate(found) if one.status == "ok"], dtype=np.int64)
+    if not len(ok):
+        return None
+    scales = np.array([found[index].scale for index in ok])
+    low, high = (np.maximum(loss_at(ok, scales * factor) - unsteered, 1e-9) for factor in (0.8, 1.25))
+    power = float(np.median(np.log(high / low))) / math.log(1.25 / 0.8)
+    return Start(float(np.median(scales)), min(max(power, 0.5), 8.0))
+
+
 def _measure(loss_at: LossAt, wanted: dict[int, float]) -> Sequence[float]:
     if not wanted:
         return []
@@ -163,13 +195,15 @@ def _measure(loss_at: LossAt, wanted: dict[int, float]) -> Sequence[float]:
     return np.where(np.isfinite(losses), losses, math.inf).tolist()
 
 
-def _start(settings: Scale, unsteered: float, maximum: float) -> Search:
+def _search(settings: Scale, unsteered: float, maximum: float, start: Start) -> Search:
     if settings.rule == "fixed":
         return fixed(settings.value, maximum)
     target = settings.value + (unsteered if settings.rule == "loss_increase" else 0.0)
     if unsteered >= target:
         return _stay_at_zero(unsteered)
-    return SEARCHES[settings.search](target, unsteered, maximum, settings.steps)
+    if settings.search == "scan":
+        return scan(target, unsteered, maximum, settings.steps)
+    return bisect(target, unsteered, maximum, settings.steps, start)
 
 
 def fixed(scale: float, maximum: float) -> Search:
@@ -184,7 +218,7 @@ def _stay_at_zero(unsteered: float) -> Search:
     yield  # makes this a search
 
 
-def bisect(target: float, unsteered: float, maximum: float, steps: int) -> Search:
+def bisect(target: float, unsteered: float, maximum: float, steps: int, start: Start) -> Search:
     """Bracket the target, then close the bracket.
 
     The loss rises about as a power of the scale, so the next point is where a power law through both ends meets the
@@ -196,22 +230,29 @@ def bisect(target: float, unsteered: float, maximum: float, steps: int) -> Searc
         unsteered: loss at scale 0.
         maximum: largest scale.
         steps: halvings.
+        start: first scale tried, and the power law expected as long as only one point is known.
     """
     low, low_loss = 0.0, unsteered
-    scale = maximum / 8
+    scale = min(start.scale, maximum)
     loss = yield scale
     while loss < target and not _close(loss, target, unsteered):
         if scale >= maximum:
             return Found(scale, loss, "never_reached")
-        growth = _power_law((low, low_loss), (scale, loss), target, unsteered) / scale
+        growth = _power_law((low, low_loss), (scale, loss), target, unsteered, start.power) / scale
+        # a start below a near target is left by a small step; a curve that keeps falling short, by larger ones
+        growth = min(max(growth, 1.02 if low == 0 else 1.25), 4.0)
         low, low_loss = scale, loss
-        scale = min(maximum, scale * min(max(growth, 1.25), 4.0))
+        scale = min(maximum, scale * growth)
         loss = yield scale
     high, high_loss = scale, loss
     for step in range(1, 3 * steps):
         if _close(loss, target, unsteered) or high - low <= maximum * 2.0**-steps:
             break
-        inner = (low + high) / 2 if step % 3 == 0 else _between((low, low_loss), (high, high_loss), target, unsteered)
+        inner = (low + high) / 2
+        if step % 3:
+            margin = 0.05 * (high - low)
+            crossing = _power_law((low, low_loss), (high, high_loss), target, unsteered, start.power)
+            inner = min(max(crossing, low + margin), high - margin)
         loss = yield inner
         if loss < target:
             low, low_loss = inner, loss
@@ -240,25 +281,19 @@ def scan(target: float, unsteered: float, maximum: float, steps: int) -> Search:
     return Found(low, low_loss, "never_reached")
 
 
-SEARCHES: dict[str, Callable[[float, float, float, int], Search]] = {"bisect": bisect, "scan": scan}
-
-
 def _close(loss: float, target: float, unsteered: float) -> bool:
     return abs(loss - target) <= TOLERANCE * (target - unsteered)
 
 
-def _power_law(low: tuple[float, float], high: tuple[float, float], target: float, unsteered: float) -> float:
-    """Where ``rise = c * scale ** p`` through two points meets the target; ``p`` is 2 if the lower tells nothing."""
+def _power_law(
+    low: tuple[float, float], high: tuple[float, float], target: float, unsteered: float, power: float
+) -> float:
+    """Where ``rise = c * scale ** p`` through both points meets the target; ``p`` is ``power`` if the lower is at 0."""
     rise_low, rise_high, wanted = low[1] - unsteered, high[1] - unsteered, target - unsteered
-    if rise_high <= 0 or not math.isfinite(rise_high):
-        return math.inf if rise_high <= 0 else 0.0
-    power = 2.0
+    if rise_high <= 0:
+        return math.inf
+    if math.isinf(rise_high):
+        return 0.0
     if low[0] > 0 and 0 < rise_low < rise_high:
         power = math.log(rise_high / rise_low) / math.log(high[0] / low[0])
     return high[0] * (wanted / rise_high) ** (1 / power)
-
-
-def _between(low: tuple[float, float], high: tuple[float, float], target: float, unsteered: float) -> float:
-    """The power law's point, kept inside the bracket."""
-    margin = 0.05 * (high[0] - low[0])
-    return min(max(_power_law(low, high, target, unsteered), low[0] + margin), high[0] - margin)
