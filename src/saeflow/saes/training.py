@@ -26,8 +26,8 @@ from saeflow.seeds import torch_generator
 
 CURVE = {"tokens": pl.Int64, "error": pl.Float64, "penalty": pl.Float64, "l0": pl.Float64, "dead": pl.Int64}
 _CURVE_POINTS = 200
-_THRESHOLD_RATE = 1.0  # learning rate of thresholds, relative to that of the weights
-_THRESHOLD_MEMORY = 0.99  # of the running mean that becomes the threshold of a batchtopk SAE
+_THRESHOLD_RATE = 3.0  # learning rate of thresholds relative to the weights'; slower, L0 hardly follows its price
+_THRESHOLD_MEMORY = 0.95  # of the running mean that becomes a batchtopk threshold; longer, it lags and L0 misses k
 
 
 def train_sae(
