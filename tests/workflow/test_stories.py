@@ -89,3 +89,20 @@ def test_the_sae_explains_a_real_models_activations(stories):
 def test_the_model_is_linked_and_not_copied(stories):
     folder = stories.results / "models/stories"
     assert [file.name for file in folder.iterdir() if not file.name.startswith(".")] == ["model.json"]
+
+
+@pytest.mark.parametrize("goal", SMALL["goals"]["names"])
+def test_sae_ts_raises_its_target_latents_more_than_a_random_direction_does(stories, goal):
+    import json
+
+    targets = json.loads((stories.results / f"steering/{goal}/latents.json").read_text())["latents"]
+    effects = pl.read_parquet(stories.results / f"steering/{goal}/side_effects.parquet")
+    raised = {
+        method: sum(
+            weight * effects.filter(method=method, latent=int(latent))["measured"][0]
+            for latent, weight in targets.items()
+        )
+        for method in ("sae_ts", "random")
+    }
+    assert raised["sae_ts"] > 0
+    assert raised["sae_ts"] > 3 * abs(raised["random"])
