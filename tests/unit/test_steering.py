@@ -14,18 +14,18 @@ from steered import D_MODEL, HOOK, tiny_lm, tiny_sae, unit_rows
 from saeflow.config.sections import Steering
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
-from saeflow.steering.completions import COMPLETIONS_SCHEMA, absolute_scales, complete
+from saeflow.steering.completions import absolute_scales, complete
 from saeflow.steering.io import (
     SteeringVector,
     load_choice,
-    load_completions,
     load_vector,
     save_choice,
-    save_completions,
     save_vector,
 )
 from saeflow.steering.latents import auroc, choose_latents
+from saeflow.steering.schemas import COMPLETIONS_SCHEMA
 from saeflow.steering.vectors import METHODS, VectorInputs, build_vector, predicted_effects, text_activations
+from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)
 D, F = 12, 30
@@ -249,11 +249,11 @@ def test_vector_choice_and_completions_are_read_back(tmp_path: Path) -> None:
     assert again.weights == choice.weights
     assert again.candidates.equals(choice.candidates)
     table = completions()
-    save_completions(tmp_path / "completions.parquet", table)
-    assert load_completions(tmp_path / "completions.parquet").equals(table)
+    write_table(tmp_path / "completions.parquet", table, COMPLETIONS_SCHEMA)
+    assert read_table(tmp_path / "completions.parquet", COMPLETIONS_SCHEMA).equals(table)
 
 
-@pytest.mark.parametrize(("name", "load"), [("v", load_vector), ("l", load_choice), ("c", load_completions)])
+@pytest.mark.parametrize(("name", "load"), [("v", load_vector), ("l", load_choice)])
 def test_files_that_are_absent_or_broken_are_one_sentence(tmp_path: Path, name: str, load: object) -> None:
     for content in (None, b"", b"{}", b"PAR1 and no more"):
         if content is not None:

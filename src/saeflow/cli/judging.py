@@ -29,18 +29,18 @@ def score(
     """Have one goal's completions judged for behaviour and coherence."""
     options.set_pools(threads)
     from saeflow.judging.io import write_scores
-    from saeflow.judging.losses import model_losses
     from saeflow.judging.scores import score_completions
-    from saeflow.steering.io import load_completions
+    from saeflow.steering.schemas import COMPLETIONS_SCHEMA
+    from saeflow.tables import read_table
 
     losses = None
     if model:
         options.use_threads(threads)
+        from saeflow.judging.losses import model_losses
+
         losses = model_losses(options.open_model(model, dtype), progress=options.progress("judge, completions"))
-    scores = score_completions(
-        load_completions(completions), config.read_goal(goal), options.parsed(config.Judge, settings), seed, losses
-    )
-    write_scores(output, scores)
+    table, judge = read_table(completions, COMPLETIONS_SCHEMA), options.parsed(config.Judge, settings)
+    write_scores(output, score_completions(table, config.read_goal(goal), judge, seed, losses))
 
 
 @app.command()
@@ -57,10 +57,11 @@ def summarise(
 
     from saeflow.judging.io import read_scores, write_summaries
     from saeflow.judging.summary import summarise as summarised
-    from saeflow.steering.io import load_completions
+    from saeflow.steering.schemas import COMPLETIONS_SCHEMA
+    from saeflow.tables import read_table
 
     found = summarised(
-        pl.concat([load_completions(path) for path in completions]),
+        pl.concat([read_table(path, COMPLETIONS_SCHEMA) for path in completions]),
         pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions]),
         options.parsed(config.Summary, settings),
         seed,

@@ -107,7 +107,9 @@ def complete(
     options.use_threads(threads)
     from saeflow.steering.completions import absolute_scales
     from saeflow.steering.completions import complete as completed
-    from saeflow.steering.io import load_vector, save_completions
+    from saeflow.steering.io import load_vector
+    from saeflow.steering.schemas import COMPLETIONS_SCHEMA
+    from saeflow.tables import write_table
 
     chosen, loaded = options.parsed(config.Steering, settings), load_vector(vector)
     table = completed(
@@ -121,7 +123,7 @@ def complete(
         loaded.metadata["method"],
         progress=options.progress("complete prompts, completions"),
     )
-    save_completions(output, table)
+    write_table(output, table, COMPLETIONS_SCHEMA)
 
 
 def steer(

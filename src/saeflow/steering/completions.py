@@ -14,24 +14,13 @@ from torch import Tensor
 from saeflow.errors import SaeflowError
 from saeflow.steering.edits import check_vectors
 from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, Rollouts, prompt_groups, roll_out
+from saeflow.steering.schemas import COMPLETIONS_SCHEMA
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Steering
     from saeflow.models.language_model import LanguageModel
 
 PURPOSE = "completions"
-
-COMPLETIONS_SCHEMA = {
-    "goal": pl.String,
-    "method": pl.String,
-    "scale": pl.Float64,
-    "scale_index": pl.Int64,
-    "prompt": pl.String,
-    "sample": pl.Int64,
-    "seed": pl.Int64,
-    "completion_id": pl.String,
-    "text": pl.String,
-}
 
 
 def absolute_scales(settings: Steering, mean_norm: float) -> list[float]:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from saeflow.artifacts import atomic, read_json, write_json
 from saeflow.errors import SaeflowError
-from saeflow.steering.completions import COMPLETIONS_SCHEMA
 from saeflow.steering.latents import CANDIDATES_SCHEMA, Choice
 
 
@@ -83,31 +82,6 @@ def load_choice(path: Path) -> Choice:
         return Choice(weights, pl.DataFrame(content["candidates"], schema=CANDIDATES_SCHEMA))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise SaeflowError(f"{path}: names no target latents; delete it and it is made again") from None
-
-
-def save_completions(path: Path, completions: pl.DataFrame) -> None:
-    """Write ``completions.parquet``."""
-    with atomic(path) as temporary:
-        completions.write_parquet(temporary)
-
-
-def load_completions(path: Path) -> pl.DataFrame:
-    """Read ``completions.parquet``.
-
-    Raises:
-        SaeflowError: the file is absent, broken, or has other columns.
-    """
-    try:
-        table = pl.read_parquet(path)
-    except FileNotFoundError:
-        raise SaeflowError(f"{path}: no such completions; write them first") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SaeflowError(
-            f"{path}: is no whole table of completions ({str(error).splitlines()[0]}); delete it and it is made again"
-        ) from None
-    if missing := [name for name in COMPLETIONS_SCHEMA if name not in table.columns]:
-        raise SaeflowError(f"{path}: lacks the column {missing[0]}; delete it and it is made again")
-    return table
 
 
 def save_contrast(path: Path, contrast: Contrast) -> None:

@@ -1,0 +1,15 @@
+"""Columns of the stage's tables; apart, so that readers of a table need not load torch."""
+
+import polars as pl
+
+COMPLETIONS_SCHEMA = {
+    "goal": pl.String,
+    "method": pl.String,
+    "scale": pl.Float64,
+    "scale_index": pl.Int64,
+    "prompt": pl.String,
+    "sample": pl.Int64,
+    "seed": pl.Int64,
+    "completion_id": pl.String,
+    "text": pl.String,
+}
