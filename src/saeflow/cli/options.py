@@ -58,6 +58,7 @@ def set_pools(threads: int) -> None:
         "ARROW_IO_THREADS",
     ):
         os.environ[variable] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin for work starve the jobs beside them
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
 
 

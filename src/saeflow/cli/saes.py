@@ -34,7 +34,12 @@ def train(
     training = options.parsed(config.SAETraining, settings)
     reader = ShuffledReader(options.open_store(manifest), training.batch_size, seed_for(seed, "sae", name, "order"))
     sae, curve = train_sae(
-        reader, training, seed_for(seed, "sae", name), checkpoint, options.progress("train SAE, steps")
+        reader,
+        training,
+        seed_for(seed, "sae", name),
+        checkpoint,
+        options.progress("train SAE, steps"),
+        device=options.device(),
     )
     save_sae(output, sae)
     write_table(output / "training.parquet", curve)
