@@ -12,9 +12,9 @@ Outputs:
 
 rule judge_completions:
     input:
+        **judge_inputs(),
         completions="results/{study}/steering/{goal}/{method}/completions.parquet",
         goal=goal_file,
-        **judge_inputs(),
     output:
         "results/{study}/steering/{goal}/{method}/scores.parquet",
     log:

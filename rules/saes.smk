@@ -20,12 +20,12 @@ rule train_sae:
         config="results/{study}/saes/{sae}/cfg.json",
         weights="results/{study}/saes/{sae}/sae_weights.safetensors",
         curve="results/{study}/saes/{sae}/training.parquet",
-    wildcard_constraints:
-        sae=one_of(name for name, sae in STUDY.saes.items() if sae.train),
     log:
         "results/{study}/logs/train_sae/{sae}.log",
     benchmark:
         "results/{study}/benchmarks/train_sae/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(name for name, sae in STUDY.saes.items() if sae.train),
     conda:
         "../envs/default.yaml"
     threads: 2
@@ -51,12 +51,12 @@ rule import_sae:
     output:
         config="results/{study}/saes/{sae}/cfg.json",
         weights="results/{study}/saes/{sae}/sae_weights.safetensors",
-    wildcard_constraints:
-        sae=one_of(name for name, sae in STUDY.saes.items() if sae.path),
     log:
         "results/{study}/logs/import_sae/{sae}.log",
     benchmark:
         "results/{study}/benchmarks/import_sae/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(name for name, sae in STUDY.saes.items() if sae.path),
     localrule: True
     conda:
         "../envs/default.yaml"

@@ -152,7 +152,14 @@ rule complete_prompts:
     params:
         settings=settings(
             "steering",
-            only=("scales", "scale_unit", "prompts", "samples", "new_tokens", "sampling"),
+            only=(
+                "scales",
+                "scale_unit",
+                "prompts",
+                "samples",
+                "new_tokens",
+                "sampling",
+            ),
         ),
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,

@@ -69,7 +69,9 @@ localrules:
 
 def files(*paths):
     """Every file of the study that `paths` name, with `{goal}`, `{method}`, … filled in each way."""
-    return [file for path in paths for file in collect(f"results/{{study}}/{path}", **NAMES)]
+    return [
+        file for path in paths for file in collect(f"results/{{study}}/{path}", **NAMES)
+    ]
 
 
 def settings(*keys, only=None):
@@ -125,7 +127,10 @@ def corpus_inputs():
     """What the corpus is made from: nothing for `tales`, else the text and the model's tokenizer."""
     if STUDY.corpus.kind == "tales":
         return {}
-    return {"text": STUDY.corpus.path, "model": f"results/{STUDY.study}/models/{STUDY.model.name}"}
+    return {
+        "text": STUDY.corpus.path,
+        "model": f"results/{STUDY.study}/models/{STUDY.model.name}",
+    }
 
 
 def judge_inputs():
@@ -149,7 +154,9 @@ def shards(wildcards):
     """The shards of the activation cache: a fixed number of token blocks each."""
     suffix = {"parquet": "parquet", "hdf5": "h5"}[STUDY.activations.format]
     folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
-    return [f"{folder}/shard-{shard:05d}.{suffix}" for shard in range(shard_count(STUDY))]
+    return [
+        f"{folder}/shard-{shard:05d}.{suffix}" for shard in range(shard_count(STUDY))
+    ]
 
 
 def effect_blocks(wildcards):
