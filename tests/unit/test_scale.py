@@ -173,7 +173,8 @@ def test_a_vocabulary_too_large_for_memory_is_measured_in_parts(monkeypatch: pyt
     lm, vectors = tiny_lm("gpt2"), unit_rows(1)
     evaluation = prepare_evaluation(lm, HOOK, TOKENS, Scale(tokens=128))
     whole = loss_of(lm, evaluation, vectors)(np.array([0]), np.array([5.0]))[0]
-    monkeypatch.setattr("saeflow.steering.scale.LOGITS_AT_ONCE", 3 * 16 * lm.d_vocab)
+    monkeypatch.setattr("saeflow.steering.scale.LOGITS_AT_ONCE", {"cpu": 3 * 16 * lm.d_vocab})
+    monkeypatch.setattr("saeflow.steering.scale.TOKENS_AT_ONCE", 16)
     assert loss_of(lm, evaluation, vectors)(np.array([0]), np.array([5.0]))[0] == pytest.approx(whole, abs=1e-6)
 
 

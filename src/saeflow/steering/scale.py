@@ -30,7 +30,8 @@ STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped
 
 TOLERANCE = 0.02
 """Of the wanted rise of the loss: 0.01 of 0.5 nats, less than what the choice of 2,048 tokens does to the loss."""
-LOGITS_AT_ONCE = 1 << 27  # numbers; bounds the memory of a loss whatever the vocabulary
+LOGITS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 28}  # numbers; what stays in a CPU's cache, what a GPU's memory bears
+TOKENS_AT_ONCE = 512  # but never fewer, or the weights are read more often than they are used
 
 LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
 """Losses of vectors (by index) at scales, one each."""
@@ -103,7 +104,8 @@ def steered_loss(lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor
     loss depend on another's.
     """
     batch, length = evaluation.tokens.shape
-    at_once = max(1, LOGITS_AT_ONCE // (length * lm.d_vocab))
+    tokens_at_once = max(TOKENS_AT_ONCE, LOGITS_AT_ONCE[lm.device.type] // lm.d_vocab)
+    at_once = max(1, tokens_at_once // length)
     total = 0.0
     for start in range(0, batch, at_once):
         resid, tokens = evaluation.resid[start : start + at_once], evaluation.tokens[start : start + at_once]
