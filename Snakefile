@@ -29,7 +29,12 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        files("config.yaml", "provenance.json", "report/index.html"),
+        files(
+            "config.yaml",
+            "provenance.json",
+            "figures/{figure}.png",
+            "report/index.html",
+        ),
 
 
 rule activations:

@@ -40,7 +40,7 @@ SMALL = {
     "steering": {
         "methods": ["caa", "sae_ts", "random"],
         "latents": 2,
-        "scales": [0.0, 0.5, 1.0],
+        "scales": [0.0, 0.3, 0.6],
         "prompts": ["Once upon a time"],
         "samples": 32,
         "new_tokens": 32,
@@ -57,18 +57,15 @@ def stories(tmp_path_factory):
     return study
 
 
-def test_steering_with_examples_makes_a_real_model_write_about_the_goal(stories):
-    best = pl.read_parquet(stories.results / "steering/best.parquet").filter(method="caa", goal="average")
-    summary = pl.read_parquet(stories.results / "steering/summary.parquet").filter(method="caa", split="report")
-    unsteered = summary.filter(scale_index=0)["behaviour"].mean()
-    assert best["behaviour"][0] > unsteered + 0.2
-    assert best["behaviour_low"][0] > unsteered
-
-
-def test_a_random_direction_does_not(stories):
-    best = pl.read_parquet(stories.results / "steering/best.parquet").filter(goal="average")
-    product = dict(zip(best["method"], best["product"], strict=True))
-    assert product["caa"] > product["random"]
+def test_sae_ts_makes_a_real_model_write_about_animals_and_a_random_direction_does_not(stories):
+    summary = pl.read_parquet(stories.results / "steering/summary.parquet").filter(goal="animals", split="all")
+    unsteered = summary.filter(method="sae_ts", scale_index=0)["behaviour_high"][0]
+    steered = {
+        method: summary.filter(pl.col("scale_index") > 0, method=method)["behaviour_low"].max()
+        for method in ("sae_ts", "random")
+    }
+    assert steered["sae_ts"] > unsteered
+    assert steered["random"] <= unsteered
 
 
 def test_unsteered_text_is_coherent_to_the_judge_and_heavily_steered_text_less(stories):
