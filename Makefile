@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml envs/setup.sh
 	@touch $@
 
 demo: $(READY)
-	@$(RUN) snakemake --cores all
+	@$(RUN) snakemake --cores all --quiet rules
 	@echo
 	@echo "The report: file://$(CURDIR)/$(REPORT)"
 
