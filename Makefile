@@ -5,13 +5,14 @@ READY := $(VENV)/ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
 REPORT := results/tales/report/index.html
 
-.PHONY: help setup demo test lint format docs clean distclean
+.PHONY: help setup demo test lint format docs bench-effects clean distclean
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
 	@echo "make test    everything that CI runs: lint, unit tests, workflow tests"
 	@echo "make lint    ruff, mypy, snakefmt, snakemake --lint"
 	@echo "make format  rewrite Python and Snakemake files in the house format"
+	@echo "make bench-effects  the effects engine beside the naive way"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove the default study's results; make distclean also removes $(VENV)"
 
@@ -44,6 +45,10 @@ format: $(READY)
 docs: $(READY)
 	@$(RUN) python -m saeflow.config.reference
 	@$(RUN) mkdocs build --strict
+
+bench-effects: $(READY)
+	@$(RUN) python benchmarks/effects.py
+	@$(RUN) python benchmarks/effects.py --dtype bfloat16
 
 clean:
 	@rm -rf results/tales site
