@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float
 
 PERMUTATIONS = 9999
 _CHUNK = 1000  # permutations held in memory at a time
+# Scores are rounded to multiples of 2**-36. Sums of up to 2**16 of them fit in a double without rounding, so they are
+# the same in whatever order BLAS adds, which depends on where memory happens to lie.
+_GRID = 2.0**36
 _TIE = 1e-12  # differences that are equal but for rounding count as equal
 
 
@@ -47,8 +50,9 @@ def means(
     rows = np.ones((1, behaviour.shape[1])) if weights is None else weights
     with np.errstate(invalid="ignore"):
         count = rows @ observed.T
-        mean_behaviour = rows @ np.where(observed, behaviour, 0.0).T / count
-        mean_coherence = rows @ np.where(observed, coherence, 0.0).T / count
+        mean_behaviour, mean_coherence = (
+            rows @ np.where(observed, _on_grid(scores), 0.0).T / count for scores in (behaviour, coherence)
+        )
     found = Means(mean_behaviour, mean_coherence, mean_behaviour * mean_coherence)
     return Means(*(values[0] for values in found)) if weights is None else found
 
@@ -113,7 +117,11 @@ def _kept(
     scores: tuple[Float[np.ndarray, "pairs samples"], Float[np.ndarray, "pairs samples"]],
     kept: Bool[np.ndarray, "pairs samples"],
 ) -> tuple[Float[np.ndarray, "pairs samples"], Float[np.ndarray, "pairs samples"]]:
-    return np.where(kept, scores[0], np.nan), np.where(kept, scores[1], np.nan)
+    return np.where(kept, _on_grid(scores[0]), np.nan), np.where(kept, _on_grid(scores[1]), np.nan)
+
+
+def _on_grid(scores: Float[np.ndarray, "groups samples"]) -> Float[np.ndarray, "groups samples"]:
+    return np.round(scores * _GRID) / _GRID
 
 
 def _exchanged(
