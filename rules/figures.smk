@@ -14,7 +14,7 @@ rule draw_figure:
     output:
         png=report(
             "results/{study}/figures/{figure}.png",
-            caption="../workflow/report/{figure}.rst",
+            caption="../workflow/report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),

@@ -81,6 +81,15 @@ def test_the_report_refers_to_nothing_outside_its_folder(finished):
         assert link.startswith("data:") or (page.parent / link).is_file()
 
 
+def test_snakemake_s_own_report_holds_every_figure_with_its_caption(copied):
+    page = copied.directory / "snakemake.html"
+    done = copied.attempt(args=("--report", page))
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert all(file.name in text for file in (copied.results / "figures").glob("*.png"))
+    assert text.count("Along a dashed curve the product is the same") == 1
+
+
 def test_nothing_changed_nothing_runs(copied):
     assert copied.run() == {}
 
