@@ -80,13 +80,13 @@ def test_sparse_products_have_the_gradients_of_finite_differences():
     entries = scan(x, encoder, b_enc, partial(above, floor=0.2))
     decoder = torch.randn(7, 4, generator=generator).double().requires_grad_()
     latents = entries.values.clone().requires_grad_()
-    torch.autograd.gradcheck(lambda z, w: decoded(z, entries, w), (latents, decoder))
+    assert torch.autograd.gradcheck(lambda z, w: decoded(z, entries, w), (latents, decoder))
 
     def reconstruct(encoder, b_enc):
         again = scan_dense(x @ encoder.T + b_enc, partial(above, floor=0.2))
         return decoded(encoded(x, encoder, b_enc, again), again, decoder.detach())
 
-    torch.autograd.gradcheck(reconstruct, (encoder.requires_grad_(), b_enc.requires_grad_()))
+    assert torch.autograd.gradcheck(reconstruct, (encoder.requires_grad_(), b_enc.requires_grad_()))
 
 
 @pytest.mark.parametrize("term", [l0, jumprelu])
