@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from saeflow.config import check_study
-from saeflow.config.counts import shard_count, vector_count
+from saeflow.config.counts import block_count, shard_count
 from saeflow.errors import SaeflowError
 
 try:
@@ -162,8 +162,9 @@ def shards(wildcards):
 def effect_blocks(wildcards):
     """The blocks of one SAE's effects: a fixed number of vectors each."""
     folder = f"results/{wildcards.study}/effects/{wildcards.sae}/shards"
-    count = -(-vector_count(STUDY) // STUDY.effects.block_size)
-    return [f"{folder}/block-{block:04d}.safetensors" for block in range(count)]
+    return [
+        f"{folder}/block-{block:04d}.safetensors" for block in range(block_count(STUDY))
+    ]
 
 
 wildcard_constraints:

@@ -15,7 +15,6 @@ from saeflow.effects.approximator import fit
 from saeflow.effects.io import (
     load_approximation,
     load_baseline,
-    load_predictions,
     measure_in_parts,
     merge_blocks,
     open_effects,
@@ -27,6 +26,7 @@ from saeflow.effects.io import (
 from saeflow.effects.measure import Baseline, EffectBlock
 from saeflow.errors import SaeflowError
 from saeflow.steering.scale import Start
+from saeflow.tables import read_table
 
 METADATA = {"hook": "blocks.1.hook_resid_post", "settings": {"samples": 4, "scale": 0.5}}
 
@@ -179,7 +179,7 @@ def test_the_approximator_is_read_back(tmp_path: Path) -> None:
     save_fit(tmp_path, fitted, METADATA)
     read = load_approximation(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(read, fitted.approximation, strict=True))
-    assert load_predictions(tmp_path).equals(fitted.predictions)
+    assert read_table(tmp_path / "predictions.parquet").equals(fitted.predictions)
     with pytest.raises(SaeflowError, match=r"approximator.safetensors: no such approximator; make it first"):
         load_approximation(tmp_path / "elsewhere")
 

@@ -131,19 +131,18 @@ def goal(
     options.use_threads(threads)
     import torch
 
-    from saeflow.artifacts import atomic
     from saeflow.effects.io import load_approximation, load_baseline
     from saeflow.effects.measure import measure_block
     from saeflow.effects.side_effects import side_effects
     from saeflow.steering.io import load_vector
+    from saeflow.tables import write_table
 
     experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
     loaded = [load_vector(path) for path in vectors]
     stacked = torch.stack([one.vector for one in loaded])
     block = measure_block(experiment, stacked, range(len(loaded)), load_baseline(baseline))
     methods = [str(one.metadata["method"]) for one in loaded]
-    with atomic(output) as temporary:
-        side_effects(methods, block, load_approximation(approximator.parent)).write_parquet(temporary)
+    write_table(output, side_effects(methods, block, load_approximation(approximator.parent)))
 
 
 def _experiment(

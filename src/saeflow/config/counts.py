@@ -40,6 +40,11 @@ def vector_count(study: Study) -> int:
     return count
 
 
+def block_count(study: Study) -> int:
+    """Number of blocks of vectors whose effects are measured; raises as `vector_count` does."""
+    return -(-vector_count(study) // study.effects.block_size)
+
+
 def shard_count(study: Study) -> int:
     """Number of shards of the activation cache."""
     blocks = study.corpus.tokens.sae // study.corpus.context

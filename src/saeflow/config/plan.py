@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from saeflow.config.counts import latent_count, shard_count, vector_count
+from saeflow.config.counts import block_count, latent_count, shard_count, vector_count
 from saeflow.config.sections import Study
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -55,7 +55,6 @@ def plan_study(study: Study) -> list[StagePlan]:
     rollouts = len(effects.prompts) * effects.samples
     evaluations = effects.scale.steps + SCALE_EVALUATIONS_BEFORE_BISECTION
     completions = len(steering.scales) * len(steering.prompts) * steering.samples
-    blocks = -(-vectors // effects.block_size)
     trained = [sae.train for sae in study.saes.values() if sae.train]
     rows = corpus.tokens.sae
     return [
@@ -91,7 +90,7 @@ def plan_study(study: Study) -> list[StagePlan]:
         ),
         StagePlan(
             "effects",
-            blocks + 2,
+            block_count(study) + 2,
             vectors * (rollouts * effects.new_tokens + evaluations * effects.scale.tokens)
             + len(effects.prompts) * effects.baseline_samples * effects.new_tokens,
             8 * vectors * (d_sae + width),

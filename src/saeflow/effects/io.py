@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
-import polars as pl
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from saeflow.effects.approximator import Approximation, Fit
 from saeflow.effects.measure import Baseline, EffectBlock
 from saeflow.errors import SaeflowError
 from saeflow.steering.scale import STATUSES, Start
+from saeflow.tables import write_table
 
 Metadata = dict[str, Any]
 ROW_DATASETS = ("scale", "status", "vector_id", "loss", "rollouts")
@@ -256,8 +256,7 @@ def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in fit.approximation._asdict().items()}
     _save(directory / "approximator.safetensors", tensors, metadata)
     write_json(directory / "metrics.json", fit.metrics)
-    with atomic(directory / "predictions.parquet") as temporary:
-        fit.predictions.write_parquet(temporary)
+    write_table(directory / "predictions.parquet", fit.predictions)
 
 
 def load_approximation(directory: Path) -> Approximation:
@@ -268,11 +267,6 @@ def load_approximation(directory: Path) -> Approximation:
     """
     tensors, _ = _load(directory / "approximator.safetensors", Approximation._fields, "approximator")
     return Approximation(**tensors)
-
-
-def load_predictions(directory: Path) -> pl.DataFrame:
-    """Read ``predictions.parquet``."""
-    return pl.read_parquet(directory / "predictions.parquet")
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: Metadata) -> None:
