@@ -1,0 +1,36 @@
+"""The configuration of a study: every key, its default, its meaning, and what must agree with what.
+
+The JSON schema for Snakemake and the config reference of the docs are generated from these models. Nothing here
+imports torch: a wrong config is refused before anything heavy is loaded.
+
+A section holds only what changes the stage's result. Machines (threads, devices, batch sizes) are told to the
+workflow by profiles and to commands by options.
+"""
+
+from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraining, Tokens
+from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale
+from saeflow.config.sections.figures import Figures
+from saeflow.config.sections.judging import Judge, Summary
+from saeflow.config.sections.saes import SAE, SAETraining
+from saeflow.config.sections.steering import Goals, Steering
+from saeflow.config.sections.study import Study
+
+__all__ = [
+    "SAE",
+    "Activations",
+    "Approximator",
+    "Corpus",
+    "Effects",
+    "Figures",
+    "Goals",
+    "Judge",
+    "Model",
+    "ModelTraining",
+    "SAETraining",
+    "Sampling",
+    "Scale",
+    "Steering",
+    "Study",
+    "Summary",
+    "Tokens",
+]

@@ -1,0 +1,120 @@
+"""Where text, model and activations come from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from saeflow.config.section import REPOSITORY, Name, Section, Text, refuse
+
+
+class Tokens(Section):
+    """How many tokens each split of the corpus holds, BOS included. The splits never share text."""
+
+    model: int = Field(default=0, ge=0)
+    """Tokens to train the model on; only for a model trained here."""
+    sae: int = Field(default=600_000, ge=1024)
+    """Tokens whose activations are cached to train SAEs."""
+    eval: int = Field(default=65_536, ge=1024)
+    """Tokens for every evaluation: loss, scale search, SAE metrics."""
+
+
+class Corpus(Section):
+    """Where text comes from."""
+
+    kind: Literal["tales", "text"] = "tales"
+    """``tales``: the embedded story grammar, infinite and with known truth. ``text``: a local file."""
+    path: Text | None = None
+    """``text``: a .txt, .jsonl or .parquet file. ``${NAME}`` is read from the environment."""
+    field: Text = "text"
+    """``text``: the field or column that holds the text in .jsonl and .parquet."""
+    separator: str = Field(default="\n\n", min_length=1)
+    """``text``: what stands between documents in a .txt file."""
+    context: int = Field(default=64, ge=8, le=131_072)
+    """Tokens per block, BOS included."""
+    tokens: Tokens = Tokens()
+    """How much of it each split holds."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Corpus:
+        found = []
+        if self.kind == "text" and not self.path:
+            found.append(("path", "is needed for kind 'text'; name a .txt, .jsonl or .parquet file"))
+        if self.kind == "tales" and self.path:
+            found.append(("path", "kind 'tales' reads no file; remove path or set kind: text"))
+        for split in ("sae", "eval"):
+            if (tokens := getattr(self.tokens, split)) < self.context:
+                found.append((f"tokens.{split}", f"{tokens} is less than one block of context {self.context}"))
+        refuse(found)
+        return self
+
+
+class ModelTraining(Section):
+    """A small Llama-architecture model trained on the split ``model`` of the corpus."""
+
+    d_model: int = Field(default=96, ge=8, le=8192)
+    """Width of the residual stream."""
+    n_layers: int = Field(default=4, ge=1, le=128)
+    """Number of layers."""
+    n_heads: int = Field(default=4, ge=1, le=128)
+    """Attention heads per layer; they share ``d_model`` evenly."""
+    d_mlp: int = Field(default=256, ge=8, le=65_536)
+    """Hidden width of the gated MLP."""
+    batch_size: int = Field(default=32, ge=1)
+    """Blocks per step."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the split."""
+    learning_rate: float = Field(default=3e-3, gt=0, lt=1)
+    """Peak of a warm-up and cosine schedule (AdamW)."""
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps over which the learning rate rises to its peak."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Of AdamW."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelTraining:
+        if self.d_model % self.n_heads or (self.d_model // self.n_heads) % 2:
+            reason = f"{self.n_heads} heads do not give d_model {self.d_model} an even head width"
+            refuse([("n_heads", reason)])
+        return self
+
+
+class Model(Section):
+    """The language model: trained here, or a local checkpoint directory, or a hub repository."""
+
+    name: Name
+    """Its name in file paths."""
+    train: ModelTraining | None = None
+    """Train it here; only on the corpus ``tales``."""
+    path: Text | None = None
+    """A Hugging Face checkpoint directory. ``${NAME}`` is read from the environment."""
+    repo: str | None = Field(default=None, pattern=REPOSITORY)
+    """A hub repository."""
+    revision: Text = "main"
+    """Branch, tag or commit of the repository; the commit it resolves to is recorded."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the weights while running."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        given = [key for key in ("train", "path", "repo") if getattr(self, key) is not None]
+        if len(given) != 1:
+            this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
+            refuse([("", f"give exactly one of train, path and repo; this gives {this}")])
+        if self.revision != "main" and not self.repo:
+            refuse([("revision", f"belongs to repo, and this model has {given[0]}; remove revision")])
+        return self
+
+
+class Activations(Section):
+    """The cache of activations at ``hook`` over the split ``sae``."""
+
+    format: Literal["parquet", "hdf5"] = "parquet"
+    """Of the shards' files."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the stored numbers."""
+    blocks_per_shard: int = Field(default=2048, ge=1)
+    """Blocks of text per shard; part of the cache's identity."""
+    exclude_bos: bool = True
+    """Leave out the BOS position, whose norm dwarfs the others' in most models."""

@@ -1,0 +1,56 @@
+"""What is steered towards, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from saeflow.config.section import Name, Names, Section, Text, Unique
+from saeflow.config.sections.effects import Sampling
+
+
+class Goals(Section):
+    """Behaviours to steer towards, each described by one YAML file."""
+
+    directory: Text = "workflow/goals/tales"
+    """Where the files ``<name>.yaml`` lie; relative to the repository, or absolute."""
+    names: Names = Field(min_length=1)
+    """Goals of the study, in the order of tables and figures."""
+
+
+class Steering(Section):
+    """Steered completions over a grid of scales."""
+
+    sae: Name | None = None
+    """The SAE whose latents are targeted; null is the first of ``saes``."""
+    methods: Annotated[list[Literal["caa", "sae", "sae_ts", "pinverse", "rotation", "random"]], Unique] = Field(
+        default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"], min_length=1
+    )
+    """How vectors are built: ``caa`` from contrast examples, ``sae`` a decoder row, ``sae_ts``, ``pinverse`` and
+    ``rotation`` from the effect approximator, ``random`` a control."""
+    latents: int = Field(default=1, ge=1)
+    """Latents targeted per goal when the goal's file names none: those that tell its examples apart best."""
+    bias_weight: float = Field(default=1.0, ge=0)
+    """``sae_ts``, ``rotation``: weight of the bias term that is subtracted (λ)."""
+    caa_positions: Literal["mean", "last"] = "mean"
+    """``caa``: average over the tokens of an example, or its last token. BOS never."""
+    scales: list[float] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0], min_length=2)
+    """How much of a vector is added: starts at 0.0, the unsteered control, and increases."""
+    scale_unit: Literal["norm", "absolute"] = "norm"
+    """``norm``: scales are multiples of the mean activation norm at the hook."""
+    prompts: list[str] = Field(default=["I think"], min_length=1)
+    """What completions start from."""
+    samples: int = Field(default=64, ge=4)
+    """Completions per goal, method, scale and prompt."""
+    new_tokens: int = Field(default=24, ge=1)
+    """Tokens generated per completion."""
+    sampling: Sampling = Sampling()
+    """How the completions' tokens are drawn."""
+
+    @field_validator("scales")
+    @classmethod
+    def _increasing(cls, scales: list[float]) -> list[float]:
+        if scales != sorted(set(scales)) or scales[0] != 0.0:
+            raise ValueError("must start with 0.0 (the unsteered control) and increase")
+        return scales

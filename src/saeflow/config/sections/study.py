@@ -1,0 +1,51 @@
+"""The whole config."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from saeflow.config.agreement import disagreements
+from saeflow.config.section import HOOK, Name, Section, refuse
+from saeflow.config.sections.data import Activations, Corpus, Model
+from saeflow.config.sections.effects import Approximator, Effects
+from saeflow.config.sections.figures import Figures
+from saeflow.config.sections.judging import Judge, Summary
+from saeflow.config.sections.saes import SAE
+from saeflow.config.sections.steering import Goals, Steering
+
+
+class Study(Section):
+    """The whole config."""
+
+    study: Name
+    """Name of the study and of its folder under ``results/``."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of every random draw."""
+    corpus: Corpus = Corpus()
+    model: Model
+    hook: str = Field(pattern=HOOK)
+    """Where the SAEs read and the vectors are added, a TransformerLens name: ``blocks.2.hook_resid_post``."""
+    activations: Activations = Activations()
+    saes: dict[Name, SAE] = Field(min_length=1)
+    effects: Effects = Effects()
+    approximator: Approximator = Approximator()
+    goals: Goals
+    steering: Steering = Steering()
+    judge: Judge = Judge()
+    summary: Summary = Summary()
+    figures: Figures = Figures()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Study:
+        refuse(disagreements(self))
+        return self
+
+    @property
+    def steering_sae(self) -> str:
+        """The SAE whose latents are targeted."""
+        return self.steering.sae or next(iter(self.saes))
+
+    @property
+    def layer(self) -> int:
+        """The layer of the hook."""
+        return int(self.hook.split(".")[1])
