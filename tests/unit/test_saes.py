@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ HOOK = "blocks.1.hook_resid_post"
 def random_sae(architecture: str, d_model: int = D_MODEL) -> SAE:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(D_SAE, d_model, generator=generator)
-    return SAE(
+    sae = SAE(
         architecture=architecture,
         W_enc=torch.randn(d_model, D_SAE, generator=generator),
         W_dec=rows / rows.norm(dim=1, keepdim=True),
@@ -35,6 +36,10 @@ def random_sae(architecture: str, d_model: int = D_MODEL) -> SAE:
         k=3 if architecture == "topk" else None,
         metadata={"model_name": "tiny", "hook_name": HOOK},
     )
+    if architecture != "gated":
+        return sae
+    own = {name: torch.randn(D_SAE, generator=generator) for name in ("r_mag", "b_gate", "b_mag")}
+    return dataclasses.replace(sae, **own)
 
 
 def by_hand(sae: SAE, row: torch.Tensor) -> list[float]:
@@ -43,11 +48,15 @@ def by_hand(sae: SAE, row: torch.Tensor) -> list[float]:
     if sae.architecture == "topk":
         kept = sorted(range(sae.d_sae), key=lambda j: -pre[j])[: sae.k]
         return [max(pre[j], 0.0) if j in kept else 0.0 for j in range(sae.d_sae)]
+    if sae.architecture == "gated":
+        open_ = [value + float(bias) > 0 for value, bias in zip(pre, sae.b_gate, strict=True)]
+        size = [math.exp(r) * value + float(b) for r, value, b in zip(sae.r_mag, pre, sae.b_mag, strict=True)]
+        return [max(value, 0.0) if is_open else 0.0 for is_open, value in zip(open_, size, strict=True)]
     floor = [0.0] * sae.d_sae if sae.threshold is None else sae.threshold.tolist()
     return [value if value > max(floor[j], 0.0) else 0.0 for j, value in enumerate(pre)]
 
 
-@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu"])
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated"])
 def test_encoding_and_decoding_are_the_closed_forms(architecture):
     sae = random_sae(architecture)
     x = torch.randn(2, 5, D_MODEL)
@@ -64,7 +73,7 @@ def test_activations_of_another_width_are_reported():
         random_sae("topk").encode(torch.randn(3, 7))
 
 
-@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu"])
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated"])
 def test_an_sae_survives_the_way_to_disk_to_the_bit(tmp_path, architecture):
     sae = random_sae(architecture)
     save_sae(tmp_path, sae)
@@ -80,15 +89,16 @@ def test_an_sae_survives_the_way_to_disk_to_the_bit(tmp_path, architecture):
     assert (config["d_in"], config["d_sae"], config["normalize_activations"]) == (D_MODEL, D_SAE, "none")
 
 
-@pytest.mark.parametrize(("architecture", "rescaled"), [("standard", None), ("jumprelu", None), ("topk", True)])
+@pytest.mark.parametrize(
+    ("architecture", "rescaled"), [("standard", None), ("jumprelu", None), ("gated", None), ("topk", True)]
+)
 def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architecture, rescaled):
     sae = random_sae(architecture)
     norms = torch.rand(D_SAE) + 0.5
     stored = {name: value for name, value in vars(sae).items() if isinstance(value, torch.Tensor)}
     stored["W_dec"] = sae.W_dec * norms[:, None]
-    stored["W_enc"], stored["b_enc"] = sae.W_enc / norms, sae.b_enc / norms
-    if sae.threshold is not None:
-        stored["threshold"] = sae.threshold / norms
+    for name in stored.keys() & {"W_enc", "b_enc", "threshold", "b_gate", "b_mag"}:
+        stored[name] = stored[name] / norms
     stored["b_enc"] = stored["b_enc"] + sae.b_dec @ stored["W_enc"]
     save_sae(tmp_path, sae)
     save_file(stored, tmp_path / "sae_weights.safetensors")
@@ -102,7 +112,7 @@ def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architect
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": "gated"}, "architecture 'gated' is not known here; known are standard, topk, jumprelu"),
+        ({"architecture": "temporal"}, "architecture 'temporal' is not known here; known are standard, topk, jumprelu"),
         ({"normalize_activations": "layer_norm"}, r"normalises its input \('layer_norm'\)"),
         ({"metadata": {"sae_lens_version": "5.9"}}, "in a layout before SAELens 6"),
         ({"metadata": {}}, "in a layout before SAELens 6"),

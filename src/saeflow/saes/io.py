@@ -85,7 +85,7 @@ def load_sae(directory: Path) -> SAE:
 def _fold_decoder_norms(weights: dict[str, Tensor], norms: Tensor) -> None:
     norms = torch.where(norms > 0, norms, 1.0)
     weights["W_dec"] /= norms[:, None]
-    for name in ("W_enc", "b_enc", "threshold"):
+    for name in ("W_enc", "b_enc", "threshold", "b_gate", "b_mag"):
         if name in weights:
             weights[name] *= norms
 
@@ -93,7 +93,8 @@ def _fold_decoder_norms(weights: dict[str, Tensor], norms: Tensor) -> None:
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     d_model, d_sae = int(config["d_in"]), int(config["d_sae"])
     shapes = {"W_enc": (d_model, d_sae), "W_dec": (d_sae, d_model), "b_enc": (d_sae,), "b_dec": (d_model,)}
-    return shapes | ({"threshold": (d_sae,)} if config["architecture"] == "jumprelu" else {})
+    own = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_gate", "b_mag")}
+    return shapes | dict.fromkeys(own.get(config["architecture"], ()), (d_sae,))
 
 
 def _check_config(directory: Path, config: dict[str, Any]) -> None:

@@ -12,37 +12,50 @@ from torch import Tensor
 
 from saeflow.errors import SaeflowError
 
-INFERENCE_ARCHITECTURES = ("standard", "topk", "jumprelu")
+INFERENCE_ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 
 
 @dataclass(frozen=True)
 class SAE:
-    """Weights of an SAE in the activations' own units.
+    """Weights of an SAE, or of a transcoder, in the activations' own units.
 
-    The encoder reads the activation itself; a subtraction of ``b_dec`` before it and any normalisation of the input
-    are folded into ``W_enc`` and ``b_enc`` when an SAE is trained or loaded.
+    The encoder reads the activation itself; a subtraction of a bias before it and any normalisation of the input
+    are folded into ``W_enc`` and ``b_enc`` when an SAE is trained or loaded. A transcoder is an SAE whose decoder
+    writes the activation of another hook, of a width of its own.
 
     Attributes:
-        architecture: ``standard`` (ReLU), ``topk`` or ``jumprelu``.
+        architecture: ``standard`` (ReLU), ``topk``, ``jumprelu`` or ``gated``.
         W_dec: rows of unit norm, so a latent's value is the length of what it adds.
+        b_enc: ``gated``: part of the pre-activation that gate and magnitude share.
         threshold: ``jumprelu``: a latent is active where its pre-activation is above it.
         k: ``topk``: most active latents per row.
-        metadata: what it was trained on: ``model_name``, ``hook_name`` and more.
+        r_mag: ``gated``: logarithm of the magnitude's scale relative to the gate's.
+        b_gate: ``gated``: a latent is active where its pre-activation plus this is above zero.
+        b_mag: ``gated``: its value is the scaled pre-activation plus this.
+        metadata: what it was trained on: ``model_name``, ``hook_name`` and more; a transcoder's ``hook_name_out``.
     """
 
     architecture: str
     W_enc: Float[Tensor, "d_model d_sae"]
-    W_dec: Float[Tensor, "d_sae d_model"]
+    W_dec: Float[Tensor, "d_sae d_out"]
     b_enc: Float[Tensor, " d_sae"]
-    b_dec: Float[Tensor, " d_model"]
+    b_dec: Float[Tensor, " d_out"]
     threshold: Float[Tensor, " d_sae"] | None = None
     k: int | None = None
+    r_mag: Float[Tensor, " d_sae"] | None = None
+    b_gate: Float[Tensor, " d_sae"] | None = None
+    b_mag: Float[Tensor, " d_sae"] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def d_model(self) -> int:
         """Width of the activations it reads."""
         return self.W_enc.shape[0]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the activations it writes; `d_model` unless it is a transcoder."""
+        return self.W_dec.shape[1]
 
     @property
     def d_sae(self) -> int:
@@ -75,9 +88,11 @@ class SAE:
             return _top_k_of(pre, self.k or 0)
         if self.threshold is not None:
             return torch.where(pre > self.threshold, pre, 0.0).relu()
+        if self.r_mag is not None and self.b_gate is not None and self.b_mag is not None:
+            return torch.where(pre + self.b_gate > 0, pre * self.r_mag.exp() + self.b_mag, 0.0).relu()
         return pre.relu()
 
-    def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_model"]:
+    def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_out"]:
         """The activation that latents stand for, ``z W_dec + b_dec``."""
         return z @ self.W_dec + self.b_dec
 

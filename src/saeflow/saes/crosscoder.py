@@ -1,0 +1,137 @@
+"""A trained crosscoder: one set of latents for the same tokens seen by several sources (models, or layers of one).
+
+What tells a shared latent from one that belongs to a single source is read from the decoder's norms, and checked on
+activations, since a latent can lose its norm in one source though it explains that source, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saeflow.errors import SaeflowError
+
+
+@dataclass(frozen=True)
+class Crosscoder:
+    """Weights of a crosscoder in the activations' own units; normalisations are folded in.
+
+    Attributes:
+        W_dec: rows of unit norm over all sources together.
+        threshold: a latent is active where its pre-activation is above it; None for ReLU.
+        metadata: what it was trained on; ``sources`` names the sources in order.
+
+    Source: Lindsey et al. 2024, "Sparse Crosscoders for Cross-Layer Features and Model Diffing".
+    """
+
+    W_enc: Float[Tensor, "n_sources d_model d_sae"]
+    W_dec: Float[Tensor, "d_sae n_sources d_model"]
+    b_enc: Float[Tensor, " d_sae"]
+    b_dec: Float[Tensor, "n_sources d_model"]
+    threshold: Float[Tensor, " d_sae"] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_sources(self) -> int:
+        """Number of sources."""
+        return self.W_enc.shape[0]
+
+    @property
+    def d_model(self) -> int:
+        """Width of every source's activations."""
+        return self.W_enc.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.W_enc.shape[2]
+
+    def to(self, device: str | torch.device) -> Crosscoder:
+        """The same crosscoder on another device."""
+        moved: dict[str, Any] = {
+            name: tensor.to(device) for name, tensor in vars(self).items() if isinstance(tensor, Tensor)
+        }
+        return replace(self, **moved)
+
+    def encode(self, x: Float[Tensor, "... n_sources d_model"]) -> Float[Tensor, "... d_sae"]:
+        """Values of all latents, ``activation(Σ_s x_s W_enc,s + b_enc)``.
+
+        Raises:
+            SaeflowError: the activations are of other sources or another width.
+        """
+        if x.shape[-2:] != self.b_dec.shape:
+            raise SaeflowError(
+                f"crosscoder: reads {self.n_sources} sources of width {self.d_model}, these activations have the shape "
+                f"{list(x.shape)}; give [rows, {self.n_sources}, {self.d_model}]"
+            )
+        pre = x.to(self.W_enc.dtype).flatten(-2) @ self.W_enc.flatten(0, 1) + self.b_enc
+        return pre.relu() if self.threshold is None else torch.where(pre > self.threshold, pre, 0.0).relu()
+
+    def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... n_sources d_model"]:
+        """The activations of all sources that latents stand for, ``z W_dec,s + b_dec,s``."""
+        return (z @ self.W_dec.flatten(1)).unflatten(-1, (self.n_sources, self.d_model)) + self.b_dec
+
+    def relative_norms(self) -> Float[Tensor, "d_sae n_sources"]:
+        """Every source's share of a latent's decoder norms: 1/n where it is shared equally, 1 where it is exclusive."""
+        norms = self.W_dec.norm(dim=-1)
+        return norms / norms.sum(dim=-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class LatentScaling:
+    """How much of each latent's direction every source holds, whatever norm its decoder kept there.
+
+    Attributes:
+        error: β of what the other latents leave unexplained.
+        reconstruction: β of the reconstruction by all latents.
+    """
+
+    error: Float[Tensor, "d_sae n_sources"]
+    reconstruction: Float[Tensor, "d_sae n_sources"]
+
+    def ratios(self, owner: int) -> tuple[Float[Tensor, "d_sae n_sources"], Float[Tensor, "d_sae n_sources"]]:
+        """ν of the error and of the reconstruction: every source's β relative to the owner's.
+
+        A latent truly exclusive to the owner has both near zero in every other source. A high ν of the error says
+        that its norm shrank there though it is needed; a high ν of the reconstruction, that others stand for it there.
+        """
+        return self.error / self.error[:, [owner]], self.reconstruction / self.reconstruction[:, [owner]]
+
+
+@torch.no_grad()
+def latent_scaling(
+    crosscoder: Crosscoder, x: Float[Tensor, "rows n_sources d_model"], owner: int, rows_at_once: int = 4096
+) -> LatentScaling:
+    """For every latent and source the β that minimises ``Σ_rows |β z d_owner - target_s|²``, in closed form.
+
+    ``d_owner`` is the latent's direction in the source that seems to own it. The target is, for the error, what the
+    other latents leave of the source, ``x_s - x̂_s + z d_s``; for the reconstruction, ``x̂_s`` less its bias.
+
+    Args:
+        x: raw activations.
+        owner: index of the source whose directions are used.
+        rows_at_once: bounds memory, changes nothing else.
+
+    Source: Minder, Dumas et al. 2025, arXiv 2504.02922, section 2.3.
+    """
+    direction = crosscoder.W_dec[:, owner].double()
+    own = torch.einsum("lsd,ld->ls", crosscoder.W_dec.double(), direction)
+    shape = (crosscoder.d_sae, crosscoder.n_sources)
+    energy = torch.zeros(crosscoder.d_sae, dtype=torch.float64, device=x.device)
+    residual, rebuilt = (torch.zeros(shape, dtype=torch.float64, device=x.device) for _ in range(2))
+    for part in torch.split(x, rows_at_once):
+        z = crosscoder.encode(part)
+        reconstruction = crosscoder.decode(z)
+        z = z.double()
+        energy += z.square().sum(dim=0)
+        left = (part - reconstruction).double()
+        residual += torch.einsum("rl,rsd,ld->ls", z, left, direction)
+        rebuilt += torch.einsum("rl,rsd,ld->ls", z, (reconstruction - crosscoder.b_dec).double(), direction)
+    scale = (energy * direction.square().sum(dim=1)).clamp(min=torch.finfo(torch.float64).tiny)[:, None]
+    residual += own * energy[:, None]
+    return LatentScaling(residual / scale, rebuilt / scale)
