@@ -32,6 +32,7 @@ class SAE:
         r_mag: ``gated``: logarithm of the magnitude's scale relative to the gate's.
         b_gate: ``gated``: a latent is active where its pre-activation plus this is above zero.
         b_mag: ``gated``: its value is the scaled pre-activation plus this.
+        W_skip: a transcoder's linear path past the latents.
         metadata: what it was trained on: ``model_name``, ``hook_name`` and more; a transcoder's ``hook_name_out``.
     """
 
@@ -45,6 +46,7 @@ class SAE:
     r_mag: Float[Tensor, " d_sae"] | None = None
     b_gate: Float[Tensor, " d_sae"] | None = None
     b_mag: Float[Tensor, " d_sae"] | None = None
+    W_skip: Float[Tensor, "d_out d_model"] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,6 +58,12 @@ class SAE:
     def d_out(self) -> int:
         """Width of the activations it writes; `d_model` unless it is a transcoder."""
         return self.W_dec.shape[1]
+
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether it writes another activation than the one it reads."""
+        named = self.metadata.keys() & {"hook_name_out", "hf_hook_name_out"}
+        return bool(named) or self.W_skip is not None or self.d_out != self.d_model
 
     @property
     def d_sae(self) -> int:
@@ -95,6 +103,11 @@ class SAE:
     def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_out"]:
         """The activation that latents stand for, ``z W_dec + b_dec``."""
         return z @ self.W_dec + self.b_dec
+
+    def reconstruct(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_out"]:
+        """What is written for activations: their latents decoded, and what passes the latents by."""
+        through = self.decode(self.encode(x))
+        return through if self.W_skip is None else through + x.to(self.W_skip.dtype) @ self.W_skip.T
 
 
 def _top_k_of(pre: Float[Tensor, "... d_sae"], k: int) -> Float[Tensor, "... d_sae"]:
