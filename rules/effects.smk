@@ -5,6 +5,7 @@ Inputs:
     results/{study}/saes/{sae}/
     results/{study}/corpus/eval.safetensors
     results/{study}/activations/{model}/{hook}/manifest.json
+    the file that effects.vectors.path names
 
 Outputs:
     results/{study}/effects/{sae}/baseline.safetensors
@@ -31,7 +32,9 @@ rule measure_baseline:
     resources:
         gpu=1,
     params:
-        settings=settings("effects"),
+        settings=settings(
+            "effects", without=("vectors", "block_size", "samples", "dtype")
+        ),
         hook=STUDY.hook,
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
@@ -57,6 +60,7 @@ rule measure_effects:
         corpus="results/{study}/corpus/eval.safetensors",
         manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
         baseline="results/{study}/effects/{sae}/baseline.safetensors",
+        source=vector_source,
     output:
         "results/{study}/effects/{sae}/shards/block-{block}.safetensors",
     log:
@@ -69,7 +73,7 @@ rule measure_effects:
     resources:
         gpu=1,
     params:
-        settings=settings("effects"),
+        settings=settings("effects", without=("baseline_samples", "dtype")),
         hook=STUDY.hook,
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
@@ -80,6 +84,7 @@ rule measure_effects:
         " --corpus {input.corpus}"
         " --manifest {input.manifest}"
         " --baseline {input.baseline}"
+        " --source {input.source:q}"
         " --hook {params.hook}"
         " --settings {params.settings:q}"
         " --dtype {params.dtype}"
@@ -102,5 +107,10 @@ rule merge_effects:
     conda:
         "../envs/default.yaml"
     threads: 1
+    params:
+        dtype=STUDY.effects.dtype,
     shell:
-        "saeflow effects merge {input} --output {output} > {log} 2>&1"
+        "saeflow effects merge {input}"
+        " --dtype {params.dtype}"
+        " --output {output}"
+        " > {log} 2>&1"

@@ -70,7 +70,10 @@ rule build_vectors:
         "../envs/default.yaml"
     threads: 1
     params:
-        settings=settings("steering", only=("methods", "bias_weight", "caa_positions")),
+        settings=settings(
+            "steering",
+            only=("methods", "bias_weight", "caa_positions", "fgaa", "pinverse_form"),
+        ),
         hook=STUDY.hook,
         seed=STUDY.seed,
     shell:
@@ -112,7 +115,9 @@ rule measure_side_effects:
     resources:
         gpu=1,
     params:
-        settings=settings("effects"),
+        settings=settings(
+            "effects", without=("vectors", "block_size", "baseline_samples", "dtype")
+        ),
         hook=STUDY.hook,
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,

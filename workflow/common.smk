@@ -74,15 +74,16 @@ def files(*paths):
     ]
 
 
-def settings(*keys, only=None):
-    """One section of the config, or `only` some of its keys, as the JSON that a command takes.
+def settings(*keys, only=None, without=()):
+    """One section of the config, `only` some of its keys or all `without` some, as the JSON that a command takes.
 
     It is exactly what the job's result depends on, and so what triggers a rerun.
     """
     value = STUDY
     for key in keys:
         value = value[key] if isinstance(value, dict) else getattr(value, key)
-    return value.model_dump_json(include=set(only) if only else None)
+    kept = set(only) if only else None
+    return value.model_dump_json(include=kept, exclude=set(without))
 
 
 def one_of(names):
@@ -157,6 +158,14 @@ def shards(wildcards):
     return [
         f"{folder}/shard-{shard:05d}.{suffix}" for shard in range(shard_count(STUDY))
     ]
+
+
+def vector_source(wildcards):
+    """The file that the vectors to measure are taken from: one that is named, or an SAE of the study."""
+    vectors = STUDY.effects.vectors
+    sae = vectors.sae or wildcards.sae
+    weights = f"results/{wildcards.study}/saes/{sae}/sae_weights.safetensors"
+    return vectors.path or weights
 
 
 def effect_blocks(wildcards):

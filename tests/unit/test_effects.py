@@ -9,8 +9,7 @@ import pytest
 import torch
 from steered import D_MODEL, D_SAE, HOOK, tiny_lm, tiny_sae, unit_rows
 
-from saeflow.config.sections import Effects, Sampling, Scale
-from saeflow.effects.candidates import candidate_vectors, n_blocks, vector_ids
+from saeflow.config.sections import Effects, Sampling, Scale, Vectors
 from saeflow.effects.measure import (
     Baseline,
     EffectBlock,
@@ -28,7 +27,7 @@ from saeflow.steering.generation import generate
 from saeflow.steering.scale import STATUSES
 
 SETTINGS = Effects(
-    count=10,
+    vectors=Vectors(range=[0, 10]),
     block_size=4,
     prompts=["", "the cat", "a dog"],
     samples=4,
@@ -166,35 +165,3 @@ def test_an_sae_of_another_width_is_refused() -> None:
     narrow = type(sae)("standard", sae.W_enc[:5], sae.W_dec[:, :5], sae.b_enc, sae.b_dec[:5])
     with pytest.raises(SaeflowError, match="the SAE reads width 5 and the model is 32 wide"):
         prepare(tiny_lm(), narrow, HOOK, SETTINGS, EVALUATION, NORM, 0)
-
-
-# --- which vectors -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["decoder", "random", "mixtures"])
-def test_a_candidate_depends_on_its_id_alone_and_has_unit_norm(kind: str) -> None:
-    settings, W_dec = Effects(vectors=kind), tiny_sae().W_dec  # type: ignore[arg-type]
-    together = candidate_vectors(settings, W_dec, range(12), seed=1)
-    assert torch.equal(together[5:7], candidate_vectors(settings, W_dec, [5, 6], seed=1))
-    torch.testing.assert_close(together.norm(dim=1), torch.ones(12))
-    assert len(together.unique(dim=0)) == 12
-
-
-def test_decoder_candidates_are_the_rows_and_mixtures_lie_between_two() -> None:
-    W_dec = torch.eye(D_SAE, D_MODEL)[:D_MODEL] * 3
-    rows = candidate_vectors(Effects(vectors="decoder"), W_dec, range(4), seed=1)
-    torch.testing.assert_close(rows, torch.eye(D_MODEL)[:4])
-    mixed = candidate_vectors(Effects(vectors="mixtures"), W_dec, range(20), seed=1)
-    assert (mixed > 0).sum(1).tolist() == [2] * 20
-
-
-def test_blocks_cover_all_ids_once() -> None:
-    assert n_blocks(SETTINGS, D_SAE) == 3
-    assert [index for block in range(3) for index in vector_ids(SETTINGS, D_SAE, block)] == list(range(10))
-    with pytest.raises(SaeflowError, match="block 3 is empty; 10 vectors make 3 blocks of 4"):
-        vector_ids(SETTINGS, D_SAE, 3)
-
-
-def test_a_decoder_row_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(SaeflowError, match="the decoder has 48 rows and row 48 is asked for"):
-        candidate_vectors(Effects(), tiny_sae().W_dec, [48], 0)

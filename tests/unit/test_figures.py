@@ -104,7 +104,7 @@ def test_a_method_that_is_missing_for_one_goal_is_left_out_there() -> None:
 
 def test_a_method_looks_the_same_in_every_study() -> None:
     colours, markers = zip(*LOOKS.values(), strict=True)
-    assert len(set(colours)) == len(set(markers)) == 6
+    assert len(set(colours)) == len(set(markers)) == len(LOOKS)
     alone = tables().summary.filter(pl.col("method") == "sae_ts")
     figure, _, _ = drawn("product_by_scale", alone)
     assert figure.axes[0].get_lines()[0].get_color() == LOOKS["sae_ts"].colour

@@ -134,7 +134,7 @@ def test_the_page_says_what_was_run(written: Path) -> None:
         "471,648",
     ):
         assert told in text
-    assert "rows of the SAE&#39;s decoder" in text
+    assert "rows of the decoder of SAE main" in text
     assert "384" in text
 
 

@@ -24,7 +24,7 @@ from saeflow.steering.io import (
 )
 from saeflow.steering.latents import auroc, choose_latents
 from saeflow.steering.schemas import COMPLETIONS_SCHEMA
-from saeflow.steering.vectors import METHODS, VectorInputs, build_vector, predicted_effects, text_activations
+from saeflow.steering.vectors import METHODS, VectorInputs, build_vector, text_activations
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -98,11 +98,6 @@ def test_the_random_vector_belongs_to_seed_and_goal() -> None:
     assert torch.equal(vector, build_vector("random", replace(INPUTS, targets={})))
     assert not torch.equal(vector, build_vector("random", replace(INPUTS, goal="anger")))
     assert not torch.equal(vector, build_vector("random", replace(INPUTS, seed=8)))
-
-
-def test_predicted_effects_are_the_linear_map() -> None:
-    vector = build_vector("sae", INPUTS)
-    torch.testing.assert_close(predicted_effects(vector, INPUTS), vector @ INPUTS.M + INPUTS.b)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from saeflow import config
 from saeflow.cli import options
+from saeflow.config.counts import block_ids
 
 if TYPE_CHECKING:
     from saeflow.effects.measure import EffectBlock, Experiment
@@ -53,6 +54,13 @@ def measure(
     hook: options.HookName,
     settings: options.Settings,
     seed: options.Seed,
+    source: Annotated[
+        Path,
+        typer.Option(
+            help="Where the vectors come from: sae_weights.safetensors of an SAE, a safetensors file, or "
+            "approximator.safetensors, as the settings say."
+        ),
+    ],
     block: Annotated[int, typer.Option(help="Which block of vectors.")],
     output: options.Output,
     dtype: options.Dtype = "float32",
@@ -60,18 +68,20 @@ def measure(
 ) -> None:
     """Measure the effects of one block of vectors; an interrupted run goes on after the last whole part."""
     options.use_threads(threads)
-    from saeflow.effects.candidates import candidate_vectors, vector_ids
+    from saeflow.effects.candidates import candidate_vectors
     from saeflow.effects.io import load_baseline, measure_in_parts, write_block
     from saeflow.effects.measure import measure_block
+    from saeflow.effects.sources import load_rows
 
     experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
     unsteered, chosen = load_baseline(baseline), experiment.settings
-    ids = vector_ids(chosen, experiment.sae.d_sae, block)
+    rows = load_rows(chosen.vectors, source, hook, experiment.lm.d_model)
+    ids = block_ids(chosen, len(rows), block)
     beat = options.progress(f"measure effects of block {block}, vectors")
 
     def measured(some: Sequence[int]) -> EffectBlock:
         beat(some[0] - ids[0], len(ids))
-        vectors = candidate_vectors(chosen, experiment.sae.W_dec, some, seed)
+        vectors = candidate_vectors(chosen.vectors, rows, some, seed)
         return measure_block(experiment, vectors, some, unsteered)
 
     metadata = _metadata(experiment)
@@ -82,12 +92,13 @@ def measure(
 def merge(
     blocks: Annotated[list[Path], typer.Argument(help="Every block.")],
     output: options.Output,
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the effects in the file.")] = "float32",
 ) -> None:
     """Merge all blocks into effects.h5, one in memory at a time."""
     options.set_pools(1)
     from saeflow.effects.io import merge_blocks
 
-    merge_blocks(blocks, output, progress=options.progress("merge effects, blocks"))
+    merge_blocks(blocks, output, dtype, options.progress("merge effects, blocks"))
 
 
 @app.command()
@@ -167,7 +178,7 @@ def _metadata(experiment: Experiment) -> dict[str, Any]:
 
     return {
         "hook": experiment.hook,
-        "settings": experiment.settings.model_dump(),
+        "settings": experiment.settings.model_dump(exclude_unset=True),
         "seed": experiment.seed,
         "mean_norm": experiment.mean_norm,
         "provenance": provenance(),

@@ -9,6 +9,7 @@ from saeflow.config.sections import (
     Approximator,
     Corpus,
     Effects,
+    Fgaa,
     Figures,
     Goals,
     Judge,
@@ -21,6 +22,7 @@ from saeflow.config.sections import (
     Study,
     Summary,
     Tokens,
+    Vectors,
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Approximator",
     "Corpus",
     "Effects",
+    "Fgaa",
     "Figures",
     "Goal",
     "Goals",
@@ -43,6 +46,7 @@ __all__ = [
     "Study",
     "Summary",
     "Tokens",
+    "Vectors",
     "check_study",
     "read_goal",
     "read_study",

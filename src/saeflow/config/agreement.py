@@ -70,15 +70,24 @@ def _about_training(study: Study) -> list[Complaint]:
 
 def _about_effects(study: Study) -> list[Complaint]:
     found = []
-    corpus, tokens, share = study.corpus, study.effects.scale.tokens, study.approximator.validation
+    corpus, tokens = study.corpus, study.effects.scale.tokens
     if tokens > corpus.tokens.eval:
         found.append(("effects.scale.tokens", f"{tokens} is more than corpus.tokens.eval {corpus.tokens.eval}"))
     if tokens < corpus.context:
         found.append(("effects.scale.tokens", f"{tokens} is less than one block of corpus.context {corpus.context}"))
-    source = study.saes.get(study.steering_sae)
-    vectors = study.effects.count or (source.train.d_sae if source and source.train else None)
-    if vectors and int(vectors * share) < 1:
-        reason = f"{share} of {vectors} vectors leaves no row to choose the penalty; raise it or effects.count"
+    return found + _about_vectors(study)
+
+
+def _about_vectors(study: Study) -> list[Complaint]:
+    found = []
+    vectors, share = study.effects.vectors, study.approximator.validation
+    if vectors.sae and vectors.sae not in study.saes:
+        found.append(("effects.vectors.sae", f"there is no SAE '{vectors.sae}'; saes names {', '.join(study.saes)}"))
+    source = study.saes.get(vectors.sae or study.steering_sae)
+    latents = source.train.d_sae if source and source.train and not vectors.path else None
+    count = vectors.range[1] - vectors.range[0] if vectors.range else latents
+    if count and int(count * share) < 1:
+        reason = f"{share} of {count} vectors leaves no row to choose the penalty; raise it or measure more vectors"
         found.append(("approximator.validation", reason))
     return found
 

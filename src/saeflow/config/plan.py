@@ -93,7 +93,7 @@ def plan_study(study: Study) -> list[StagePlan]:
             block_count(study) + 2,
             vectors * (rollouts * effects.new_tokens + evaluations * effects.scale.tokens)
             + len(effects.prompts) * effects.baseline_samples * effects.new_tokens,
-            8 * vectors * (d_sae + width),
+            vectors * ((4 + BYTES[effects.dtype]) * d_sae + 8 * width),
             f"{vectors} vectors × {rollouts} rollouts × {effects.new_tokens} tokens",
         ),
         StagePlan("approximator", 1, 0, 4 * width * (d_sae + width), f"{study.approximator.method}, {width} × {d_sae}"),
@@ -140,6 +140,9 @@ def needs(study: Study, root: Path) -> list[Need]:
         for name, sae in study.saes.items()
         if sae.path
     ]
+    if study.effects.vectors.path:
+        file = study.effects.vectors.path
+        found.append(Need("vectors to measure", file, Path(file).is_file()))
     files = {goal: Path(root, study.goals.directory, f"{goal}.yaml") for goal in study.goals.names}
     found += [Need(f"goal {goal}", str(file), file.is_file()) for goal, file in files.items()]
     return found

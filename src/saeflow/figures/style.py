@@ -34,9 +34,10 @@ LOOKS = {
     "sae_ts": Look(VERMILLION, "D"),
     "pinverse": Look(PURPLE, "^"),
     "rotation": Look(GREEN, "v"),
+    "fgaa": Look(SKY, "P"),
     "random": Look(GREY, "X"),
 }
-OTHER = Look(SKY, "P")
+OTHER = Look(INK, "*")
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine

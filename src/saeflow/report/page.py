@@ -133,7 +133,9 @@ def effect_facts(found: StudyResults) -> list[Fact]:
     rollouts = settings.samples * len(settings.prompts)
     facts = [Fact("Rule of the scale", rule, f"measured on {settings.scale.tokens:,} held-out tokens")]
     if len(vectors):
-        facts.append(Fact("Steering vectors", f"{len(vectors):,}", wording.VECTORS[settings.vectors]))
+        source = settings.vectors
+        told = wording.VECTORS[source.kind].format(sae=source.sae or found.study.steering_sae, path=source.path)
+        facts.append(Fact("Steering vectors", f"{len(vectors):,}", told))
     facts.append(Fact("Rollouts per vector", f"{rollouts:,}", f"{settings.new_tokens} tokens each"))
     if "rollouts" in found.baseline:
         facts.append(Fact("Unsteered rollouts", readable(found.baseline["rollouts"]), "the baseline of every effect"))

@@ -14,6 +14,8 @@ METHODS = {
     "latents and nothing else.",
     "rotation": "The decoder rows of the target latents, turned by the one rotation that best takes decoder rows to "
     "where the approximator sees their effects, minus the direction of its bias.",
+    "fgaa": "Feature guided activation additions: the latents that differ most between the goal's examples, less dense "
+    "ones, through the approximator as in SAE-targeted steering.",
     "random": "A direction drawn at random. The control: a method that does not beat it does nothing.",
 }
 
@@ -31,9 +33,11 @@ SCALE_RULES = {
 }
 
 VECTORS = {
-    "decoder": "rows of the SAE's decoder",
+    "decoder": "rows of the decoder of SAE {sae}",
+    "mixtures": "mixtures of two rows of the decoder of SAE {sae}",
     "random": "directions drawn at random",
-    "mixtures": "mixtures of two rows of the SAE's decoder",
+    "file": "rows of {path}",
+    "sae_ts": "a second round: the vector of every latent by SAE-targeted steering, from {path}",
 }
 
 

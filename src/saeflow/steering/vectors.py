@@ -73,6 +73,26 @@ def build_vector(method: str, inputs: VectorInputs) -> Float[Tensor, " d_model"]
     return (vector / vector.norm()).float()
 
 
+def less_bias(
+    directions: Float[Tensor, "... d_model"],
+    M: Float[Tensor, "d_model d_sae"],
+    b: Float[Tensor, " d_sae"],
+    weight: float,
+) -> Float[Tensor, "... d_model"]:
+    """Directions at unit norm, less the direction that only serves the approximator's bias: ``u(v) - λ u(M b)``.
+
+    Args:
+        directions: one per row.
+        M: of the approximator.
+        b: of the approximator.
+        weight: λ.
+
+    Returns:
+        float64, of any norm.
+    """
+    return _unit(directions) - weight * _unit(M.double().cpu() @ b.double().cpu())
+
+
 def caa(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     """Contrastive activation addition: mean over texts that show the behaviour, minus mean over those that do not."""
     return inputs.positive.double().cpu().mean(0) - inputs.negative.double().cpu().mean(0)
@@ -85,7 +105,7 @@ def sae(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 
 def sae_ts(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     """SAE-Targeted Steering: the direction that moves the targets most, less the one that only serves the bias."""
-    return _unit(inputs.M.double().cpu() @ inputs.target) - _bias(inputs)
+    return _less_bias(inputs.M.double().cpu() @ inputs.target, inputs)
 
 
 def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
@@ -100,7 +120,7 @@ def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 
 def rotation(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     """The vector of `sae` turned by one rotation that maps decoder rows to effect columns, less the bias direction."""
-    return _unit(sae(inputs) @ inputs.rotation.double().cpu()) - _bias(inputs)
+    return _less_bias(sae(inputs) @ inputs.rotation.double().cpu(), inputs)
 
 
 def random(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
@@ -117,11 +137,6 @@ METHODS: dict[str, Callable[[VectorInputs], Tensor]] = {
     "rotation": rotation,
     "random": random,
 }
-
-
-def predicted_effects(vector: Float[Tensor, " d_model"], inputs: VectorInputs) -> Float[Tensor, " d_sae"]:
-    """What the effect approximator says a unit vector does, ``v M + b``."""
-    return vector @ inputs.M + inputs.b
 
 
 def text_activations(
@@ -157,8 +172,8 @@ def text_residuals(lm: LanguageModel, hook: str, texts: Sequence[str]) -> list[F
     return found
 
 
-def _bias(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    return inputs.bias_weight * _unit(inputs.M.double().cpu() @ inputs.b.double().cpu())
+def _less_bias(direction: Float[Tensor, " d_model"], inputs: VectorInputs) -> Float[Tensor, " d_model"]:
+    return less_bias(direction, inputs.M, inputs.b, inputs.bias_weight)
 
 
 def _unit(vectors: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:

@@ -8,11 +8,11 @@ workflow by profiles and to commands by options.
 """
 
 from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraining, Tokens
-from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale
+from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale, Vectors
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Judge, Summary
 from saeflow.config.sections.saes import SAE, SAETraining
-from saeflow.config.sections.steering import Goals, Steering
+from saeflow.config.sections.steering import Fgaa, Goals, Steering
 from saeflow.config.sections.study import Study
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Approximator",
     "Corpus",
     "Effects",
+    "Fgaa",
     "Figures",
     "Goals",
     "Judge",
@@ -33,4 +34,5 @@ __all__ = [
     "Study",
     "Summary",
     "Tokens",
+    "Vectors",
 ]

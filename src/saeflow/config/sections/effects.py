@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from saeflow.config.section import Section
+from saeflow.config.section import Complaint, Name, Section, Text, refuse
 
 
 class Sampling(Section):
@@ -42,13 +42,45 @@ class Scale(Section):
     """Tokens of the split ``eval`` whose loss is measured, per scale tried."""
 
 
+class Vectors(Section):
+    """The vectors whose effects are measured, by their numbers in a source; each is brought to unit norm."""
+
+    kind: Literal["decoder", "mixtures", "random", "file", "sae_ts"] = "decoder"
+    """``decoder``: rows of an SAE's decoder. ``mixtures``: of two such rows. ``random``: directions drawn uniformly.
+    ``file``: rows of a safetensors file. ``sae_ts``: a second round, the SAE-TS vector of every latent by an
+    approximator that was fitted before."""
+    sae: Name | None = None
+    """``decoder``, ``mixtures``: the SAE of ``saes`` whose rows are taken, a wider one for instance; null is the one
+    whose latents are measured."""
+    path: Text | None = None
+    """``file``: the safetensors file; ``sae_ts``: the approximator.safetensors. ``${NAME}`` is read from the
+    environment."""
+    tensor: Text = "vectors"
+    """``file``: which tensor of the file, ``[n, d_model]``."""
+    bias_weight: float = Field(default=1.0, ge=0)
+    """``sae_ts``: weight of the bias term that is subtracted (λ)."""
+    range: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=2, max_length=2)
+    """First vector and the one after the last; null is all. Of ``mixtures`` and ``random`` there are as many as is
+    asked for, and by default one per latent of the SAE."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Vectors:
+        found: list[Complaint] = []
+        if (self.path is None) == (self.kind in ("file", "sae_ts")):
+            found.append(("path", f"kind '{self.kind}' {'needs one' if self.path is None else 'reads no file'}"))
+        if self.sae and self.kind not in ("decoder", "mixtures"):
+            found.append(("sae", f"kind '{self.kind}' takes no rows of an SAE; remove it"))
+        if self.range and self.range[0] >= self.range[1]:
+            found.append(("range", f"{self.range} holds no vector; the second number must be larger than the first"))
+        refuse(found)
+        return self
+
+
 class Effects(Section):
     """What steering vectors do to the mean activation of every latent."""
 
-    vectors: Literal["decoder", "random", "mixtures"] = "decoder"
-    """``decoder``: rows of the SAE's decoder. ``random``: directions drawn uniformly. ``mixtures``: of two rows."""
-    count: int | None = Field(default=None, ge=1)
-    """How many vectors; null is one per latent."""
+    vectors: Vectors = Vectors()
+    """Which vectors."""
     block_size: int = Field(default=128, ge=1)
     """Vectors per shard; part of the result's identity."""
     prompts: list[str] = Field(default=["", "I think", "Last night"], min_length=1)
@@ -65,6 +97,8 @@ class Effects(Section):
     """How strongly each vector is added."""
     positions: Literal["generated", "all"] = "generated"
     """Whose activations are averaged: generated tokens, or prompt tokens too. BOS never."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the effects in effects.h5; float16 halves the file and keeps three digits."""
 
 
 class Approximator(Section):

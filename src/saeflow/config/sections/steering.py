@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from saeflow.config.section import Name, Names, Section, Text, Unique
+from saeflow.config.section import Name, Names, Section, Text, Unique, refuse
 from saeflow.config.sections.effects import Sampling
 
 
@@ -19,20 +19,43 @@ class Goals(Section):
     """Goals of the study, in the order of tables and figures."""
 
 
+class Fgaa(Section):
+    """Which latents the method ``fgaa`` targets, of those whose mean activation differs between a goal's examples."""
+
+    density: float = Field(default=0.01, gt=0, le=1)
+    """Latents that fire on a larger share of the tokens of the split ``eval`` are left out."""
+    positive: int = Field(default=16, ge=0)
+    """How many are kept of those that are most above in the texts that show the behaviour."""
+    negative: int = Field(default=0, ge=0)
+    """How many are kept of those that are most above in the texts that do not."""
+
+    @model_validator(mode="after")
+    def _keeps_some(self) -> Fgaa:
+        if not self.positive + self.negative:
+            refuse([("positive", "0 and negative 0 keep no latent; raise one of them")])
+        return self
+
+
 class Steering(Section):
     """Steered completions over a grid of scales."""
 
     sae: Name | None = None
     """The SAE whose latents are targeted; null is the first of ``saes``."""
-    methods: Annotated[list[Literal["caa", "sae", "sae_ts", "pinverse", "rotation", "random"]], Unique] = Field(
+    methods: Annotated[list[Literal["caa", "sae", "sae_ts", "pinverse", "rotation", "fgaa", "random"]], Unique] = Field(
         default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"], min_length=1
     )
     """How vectors are built: ``caa`` from contrast examples, ``sae`` a decoder row, ``sae_ts``, ``pinverse`` and
-    ``rotation`` from the effect approximator, ``random`` a control."""
+    ``rotation`` from the effect approximator, ``fgaa`` from contrast examples in SAE space and the approximator,
+    ``random`` a control."""
     latents: int = Field(default=1, ge=1)
     """Latents targeted per goal when the goal's file names none: those that tell its examples apart best."""
     bias_weight: float = Field(default=1.0, ge=0)
-    """``sae_ts``, ``rotation``: weight of the bias term that is subtracted (λ)."""
+    """``sae_ts``, ``rotation``, ``fgaa``: weight of the bias term that is subtracted (λ)."""
+    fgaa: Fgaa = Fgaa()
+    """``fgaa``: which latents it targets."""
+    pinverse_form: Literal["unit", "published"] = "unit"
+    """``pinverse``: ``unit`` solves for the targets and has norm 1 like all vectors. ``published`` solves for the
+    targets at norm 1 less the bias and is not brought to norm 1, so that its norm multiplies every scale."""
     caa_positions: Literal["mean", "last"] = "mean"
     """``caa``: average over the tokens of an example, or its last token. BOS never."""
     scales: list[float] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0], min_length=2)
