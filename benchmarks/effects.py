@@ -27,6 +27,7 @@ from saeflow.effects.measure import measure_baseline, measure_block, prepare
 from saeflow.models.hooks import FAMILIES, attach
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import capture
+from saeflow.models.tuning import tuned
 from saeflow.saes.sae import SAE
 from saeflow.seeds import row_keys
 from saeflow.steering.generation import generate
@@ -57,7 +58,7 @@ def make_world(samples: int, dtype: torch.dtype) -> World:
     for parameter in model.parameters():
         if parameter.ndim == 2:
             parameter.data.normal_(0, 0.08)
-    lm = LanguageModel(model.to(dtype), tokenizer(), FAMILIES["gpt2"])
+    lm = LanguageModel(tuned(model.to(dtype)), tokenizer(), FAMILIES["gpt2"])
     rows = normalize(torch.randn(LATENTS, WIDTH), dim=1)
     threshold = torch.ones(LATENTS)
     sae = SAE("jumprelu", rows.T.contiguous(), rows, torch.zeros(LATENTS), torch.zeros(WIDTH), threshold)

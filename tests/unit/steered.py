@@ -7,6 +7,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from saeflow.models.hooks import FAMILIES
 from saeflow.models.language_model import LanguageModel
+from saeflow.models.tuning import tuned
 from saeflow.saes.sae import SAE
 
 HOOK = "blocks.1.hook_resid_post"
@@ -17,9 +18,7 @@ D_SAE = 48
 def tiny_lm(family: str = "llama", seed: int = 0) -> LanguageModel:
     """A random model of a family."""
     model = tiny_model(family, seed).requires_grad_(False)
-    known = FAMILIES[model.config.model_type]
-    model.set_attn_implementation(known.attention)
-    return LanguageModel(model, tiny_tokenizer(), known)
+    return LanguageModel(tuned(model), tiny_tokenizer(), FAMILIES[model.config.model_type])
 
 
 def tiny_sae(seed: int = 0) -> SAE:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "saeflow"
-ANYWHERE = ["errors", "seeds", "artifacts"]
+ANYWHERE = ["errors", "seeds", "artifacts", "products"]
 ORDER = [
     *ANYWHERE,
     "tables",

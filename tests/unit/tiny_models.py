@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from saeflow.models.hooks import FAMILIES
 from saeflow.models.language_model import LanguageModel, without_progress_bars
+from saeflow.models.tuning import tuned
 
 WORDS = ("the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then", ".", ",", "I", "think")
 D_VOCAB = 64
@@ -82,7 +83,7 @@ def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
 def tiny_language_model(family: str, seed: int = 0, **overrides: Any) -> LanguageModel:
     """A random model with tokenizer, as `load_model` gives it."""
     model = tiny_model(family, seed, **overrides).requires_grad_(False)
-    return LanguageModel(model, tiny_tokenizer(), FAMILIES[family])
+    return LanguageModel(tuned(model), tiny_tokenizer(), FAMILIES[family])
 
 
 def tiny_tokens(rows: int = 2, length: int = 12, seed: int = 0) -> torch.Tensor:

@@ -56,8 +56,6 @@ class Family:
     layers: str
     """Path of the list of layers in the model."""
     sites: Mapping[str, Place]
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    """Fastest attention that computes this family exactly."""
 
 
 def _sites(attention: str, projection: str, mlp: str, middle: str | None) -> Mapping[str, Place]:
@@ -94,8 +92,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "qwen2": Family("Qwen2ForCausalLM", "model.layers", _LLAMA),
         "qwen3": Family("Qwen3ForCausalLM", "model.layers", _LLAMA),
         "gemma": Family("GemmaForCausalLM", "model.layers", _LLAMA),
-        # sdpa knows no soft-cap on attention scores, and transformers refuses the pair
-        "gemma2": Family("Gemma2ForCausalLM", "model.layers", _GEMMA2, attention="eager"),
+        "gemma2": Family("Gemma2ForCausalLM", "model.layers", _GEMMA2),
         "gemma3_text": Family("Gemma3ForCausalLM", "model.layers", _GEMMA2),
         "gpt2": Family("GPT2LMHeadModel", "transformer.h", _sites("attn", "attn.c_proj", "mlp", "ln_2")),
         "gpt_neox": Family(

@@ -114,6 +114,8 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
     Raises:
         SaeflowError: a file is missing or broken, the family is not supported, the device is not there.
     """
+    from saeflow.models.tuning import tuned  # imports `transformers`, which takes a second
+
     checkpoint = follow(Path(directory))
     family = _family(checkpoint)
     target = _device(device)
@@ -121,8 +123,7 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
         raise SaeflowError(f"models: dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}")
     with without_progress_bars():
         model = _read_weights(checkpoint, family, DTYPES[dtype])
-    model.to(target).eval().requires_grad_(False)
-    return LanguageModel(model, load_tokenizer(checkpoint), family)
+    return LanguageModel(tuned(model.to(target).eval().requires_grad_(False)), load_tokenizer(checkpoint), family)
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
@@ -201,7 +202,6 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
         model, report = getattr(transformers, family.model_class).from_pretrained(
             checkpoint,
             dtype=dtype,
-            attn_implementation=family.attention,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,

@@ -1,0 +1,66 @@
+"""Matrix products of a forward pass, by the fastest library that torch brings along.
+
+On a CPU torch hands float32 products to MKL, which runs at less than half the rate of oneDNN on AMD processors, though
+oneDNN is inside the same torch and does its bfloat16 products (docs/benchmarks.md has the figures). Where oneDNN is
+there it is called directly, and an activation function is applied while the product is still in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+Activation = Literal["none", "relu", "silu", "gelu", "gelu_tanh"]
+
+# What oneDNN calls them: a post-operation and its algorithm.
+_FUSED = {
+    "none": ("none", ""),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+}
+_APART: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda tensor: tensor,
+    "relu": functional.relu,
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda tensor: functional.gelu(tensor, approximate="tanh"),
+}
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def _one_dnn() -> Callable[..., Tensor] | None:
+    """The operation that torch's own compiler uses for linear layers; None in a torch built without it."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+_LINEAR = _one_dnn()
+
+
+def linear(
+    x: Float[Tensor, "... n_in"],
+    weight: Float[Tensor, "n_out n_in"],
+    bias: Float[Tensor, " n_out"] | None = None,
+    activation: Activation = "none",
+) -> Float[Tensor, "... n_out"]:
+    """``activation(x weight.T + bias)``.
+
+    Args:
+        x: of the weight's dtype and device.
+        weight: contiguous, or the transpose of a contiguous matrix.
+        bias: of the same dtype.
+        activation: applied to every number of the product.
+    """
+    differentiated = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if _LINEAR is None or x.device.type != "cpu" or x.dtype not in _DTYPES or differentiated:
+        return _APART[activation](functional.linear(x, weight, bias))
+    name, algorithm = _FUSED[activation]
+    return _LINEAR(x, weight, bias, name, [], algorithm)
