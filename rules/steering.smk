@@ -57,6 +57,7 @@ rule build_vectors:
         approximator=f"results/{{study}}/approximators/{STUDY.steering_sae}/approximator.safetensors",
         latents="results/{study}/steering/{goal}/latents.json",
         contrast="results/{study}/steering/{goal}/contrast.safetensors",
+        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
     output:
         collect(
             "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
@@ -82,6 +83,7 @@ rule build_vectors:
         " --approximator {input.approximator}"
         " --latents {input.latents}"
         " --contrast {input.contrast}"
+        " --manifest {input.manifest}"
         " --goal {wildcards.goal}"
         " --hook {params.hook}"
         " --settings {params.settings:q}"

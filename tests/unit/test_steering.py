@@ -11,20 +11,24 @@ import pytest
 import torch
 from steered import D_MODEL, HOOK, tiny_lm, tiny_sae, unit_rows
 
-from saeflow.config.sections import Steering
+from saeflow.config.sections import Fgaa, Steering
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 from saeflow.steering.completions import absolute_scales, complete
+from saeflow.steering.examples import bos_latents, read_examples
 from saeflow.steering.io import (
+    Contrast,
     SteeringVector,
     load_choice,
+    load_contrast,
     load_vector,
     save_choice,
+    save_contrast,
     save_vector,
 )
-from saeflow.steering.latents import auroc, choose_latents
+from saeflow.steering.latents import auroc, choose_latents, differing_latents, firing_density
 from saeflow.steering.schemas import COMPLETIONS_SCHEMA
-from saeflow.steering.vectors import METHODS, VectorInputs, build_vector, text_activations
+from saeflow.steering.vectors import METHODS, VectorInputs, build_vector
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -40,6 +44,7 @@ INPUTS = VectorInputs(
     positive=torch.randn(4, D, generator=GENERATOR),
     negative=torch.randn(6, D, generator=GENERATOR),
     bias_weight=0.5,
+    differing={2: 0.6, 9: -0.4},
 )
 TARGET = torch.zeros(F, dtype=torch.float64)
 TARGET[[3, 11]] = torch.tensor([0.75, 0.25], dtype=torch.float64)
@@ -59,45 +64,87 @@ def formula(method: str) -> torch.Tensor:
         "sae_ts": unit(0.75 * M[:, 3] + 0.25 * M[:, 11]) - 0.5 * unit(M @ b),
         "pinverse": TARGET @ torch.linalg.pinv(M),
         "rotation": unit(rows @ INPUTS.rotation.double()) - 0.5 * unit(M @ b),
+        "fgaa": unit(0.6 * M[:, 2] - 0.4 * M[:, 9]) - 0.5 * unit(M @ b),
     }[method]
 
 
-@pytest.mark.parametrize("method", ["caa", "sae", "sae_ts", "pinverse", "rotation"])
+def vector_of(method: str, inputs: VectorInputs) -> torch.Tensor:
+    return build_vector(method, inputs).vector
+
+
+@pytest.mark.parametrize("method", ["caa", "sae", "sae_ts", "pinverse", "rotation", "fgaa"])
 def test_a_method_equals_its_formula(method: str) -> None:
     expected = unit(formula(method)).float()
-    torch.testing.assert_close(build_vector(method, INPUTS), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(vector_of(method, INPUTS), expected, atol=1e-5, rtol=0)
+
+
+def test_the_published_pseudo_inverse_solves_for_the_target_less_the_bias_and_its_norm_counts() -> None:
+    published = build_vector("pinverse", replace(INPUTS, pinverse_form="published"))
+    solved = (unit(TARGET) - INPUTS.b.double()) @ torch.linalg.pinv(INPUTS.M.double())
+    assert published.norm == pytest.approx(solved.norm().item(), rel=1e-5)
+    torch.testing.assert_close(published.norm * published.vector, solved.float(), atol=1e-5, rtol=0)
+    settings = Steering(scales=[0.0, 0.5])
+    assert absolute_scales(settings, mean_norm=10.0, norm=published.norm) == [0.0, 5.0 * published.norm]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_other_norm_counts(method: str) -> None:
+    assert build_vector(method, INPUTS).norm == 1.0
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_vector_has_unit_norm(method: str) -> None:
-    vector = build_vector(method, INPUTS)
+    vector = vector_of(method, INPUTS)
     assert vector.dtype == torch.float32
     assert vector.norm().item() == pytest.approx(1, abs=1e-6)
 
 
 def test_pinverse_hits_the_target_and_nothing_else_where_it_can() -> None:
     few = replace(INPUTS, M=INPUTS.M[:, :8], b=INPUTS.b[:8], W_dec=INPUTS.W_dec[:8], targets={3: 1.0})
-    effects = build_vector("pinverse", few) @ few.M
+    effects = vector_of("pinverse", few) @ few.M
     assert effects.abs().argmax() == 3
     assert effects[torch.arange(8) != 3].abs().max() < 1e-5
 
 
 def test_sae_ts_without_bias_weight_moves_the_target_most_of_all_unit_vectors() -> None:
     free = replace(INPUTS, bias_weight=0.0, targets={5: 1.0})
-    best = (build_vector("sae_ts", free) @ INPUTS.M)[5]
-    assert all((build_vector(method, free) @ INPUTS.M)[5] <= best + 1e-6 for method in METHODS)
+    best = (vector_of("sae_ts", free) @ INPUTS.M)[5]
+    assert all((vector_of(method, free) @ INPUTS.M)[5] <= best + 1e-6 for method in METHODS)
 
 
-def test_negative_weights_steer_away() -> None:
-    away = replace(INPUTS, targets={latent: -weight for latent, weight in INPUTS.targets.items()})
-    torch.testing.assert_close(build_vector("sae", away), -build_vector("sae", INPUTS))
+TARGETED = ["sae", "sae_ts", "pinverse", "rotation", "fgaa"]
+
+
+@pytest.mark.parametrize("method", TARGETED)
+def test_negative_weights_steer_the_other_way(method: str) -> None:
+    free = replace(INPUTS, bias_weight=0.0)
+    away = replace(
+        free,
+        targets={latent: -weight for latent, weight in INPUTS.targets.items()},
+        differing={latent: -weight for latent, weight in INPUTS.differing.items()},
+    )
+    torch.testing.assert_close(vector_of(method, away), -vector_of(method, free))
+
+
+@pytest.mark.parametrize("method", TARGETED)
+def test_weights_of_several_latents_and_signs_raise_some_and_lower_others(method: str) -> None:
+    weights = {3: 0.5, 11: 0.2, 4: -0.3}
+    # columns of M and decoder rows are the same orthogonal directions, so that every method can do it
+    basis = torch.linalg.qr(torch.randn(D, D, generator=GENERATOR))[0]
+    M, W_dec, rotation = basis, basis.T.contiguous(), torch.eye(D)
+    both = {"targets": {latent % D: w for latent, w in weights.items()}, "differing": weights, "bias_weight": 0.0}
+    inputs = replace(INPUTS, M=M, b=torch.zeros(D), W_dec=W_dec, rotation=rotation, **both)
+    expected = torch.zeros(D)
+    for latent, weight in weights.items():
+        expected[latent] = weight
+    torch.testing.assert_close(vector_of(method, inputs) @ M, unit(expected), atol=1e-5, rtol=0)
 
 
 def test_the_random_vector_belongs_to_seed_and_goal() -> None:
-    vector = build_vector("random", INPUTS)
-    assert torch.equal(vector, build_vector("random", replace(INPUTS, targets={})))
-    assert not torch.equal(vector, build_vector("random", replace(INPUTS, goal="anger")))
-    assert not torch.equal(vector, build_vector("random", replace(INPUTS, seed=8)))
+    vector = vector_of("random", INPUTS)
+    assert torch.equal(vector, vector_of("random", replace(INPUTS, targets={})))
+    assert not torch.equal(vector, vector_of("random", replace(INPUTS, goal="anger")))
+    assert not torch.equal(vector, vector_of("random", replace(INPUTS, seed=8)))
 
 
 @pytest.mark.parametrize(
@@ -124,19 +171,51 @@ def test_a_vector_that_cannot_be_built_is_one_sentence(method: str, inputs: Vect
 # --- activations of texts and target latents -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("positions", ["mean", "last"])
-def test_text_activations_leave_bos_out_and_know_no_padding(positions: str) -> None:
-    lm = tiny_lm("gpt2")
+def test_examples_leave_bos_out_and_know_no_padding() -> None:
+    lm, sae = tiny_lm("gpt2"), tiny_sae()
     texts = ["the cat sat", "dog", "a dog ran under the tree ."]
-    rows = text_activations(lm, HOOK, texts, positions)  # type: ignore[arg-type]
-    for text, row in zip(texts, rows, strict=True):
+    examples = read_examples(lm, sae, HOOK, texts)
+    peaks = []
+    for text, mean, last, latents in zip(texts, *examples[:3], strict=True):
         resid = capture(lm, torch.tensor([lm.tokenize(text)]), [HOOK])[HOOK][0, 1:]
-        torch.testing.assert_close(row, resid.mean(0) if positions == "mean" else resid[-1])
+        torch.testing.assert_close(mean, resid.mean(0))
+        torch.testing.assert_close(last, resid[-1])
+        torch.testing.assert_close(latents, sae.encode(resid).double().mean(0), atol=1e-6, rtol=1e-5)
+        peaks.append(sae.encode(resid).amax(0))
+    torch.testing.assert_close(examples.peak, torch.stack(peaks).amax(0))
 
 
-def test_a_text_without_tokens_is_refused() -> None:
-    with pytest.raises(SaeflowError, match="the example '' has no tokens"):
-        text_activations(tiny_lm(), HOOK, [""])
+@pytest.mark.parametrize(("text", "complaint"), [("", "the example '' has no tokens"), ("cat " * 200, "shorten it")])
+def test_a_text_that_cannot_be_an_example_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(SaeflowError, match=complaint):
+        read_examples(tiny_lm(), tiny_sae(), HOOK, ["the cat", text])
+
+
+def test_latents_of_bos_are_those_that_no_token_of_the_examples_fires_more() -> None:
+    lm, sae = tiny_lm(), tiny_sae()
+    on_bos = sae.encode(capture(lm, torch.tensor([[lm.bos_id]]), [HOOK])[HOOK][0, 0])
+    peak = on_bos.clone()
+    peak[[3, 5]] += torch.tensor([0.1, -0.1])
+    assert bos_latents(lm, sae, HOOK, peak).nonzero().flatten().tolist() == [5]
+
+
+def test_density_is_the_share_of_tokens_on_which_a_latent_fires() -> None:
+    sae, rows = tiny_sae(), torch.randn(100, D_MODEL, generator=torch.Generator().manual_seed(3))
+    expected = (sae.encode(rows[:60]) > 0).double().mean(0)
+    parts = (rows[start : start + 20] for start in range(0, 100, 20))
+    torch.testing.assert_close(firing_density(sae, parts, tokens=50), expected)
+
+
+def test_fgaa_targets_what_differs_most_and_is_neither_dense_nor_from_bos() -> None:
+    difference = torch.tensor([9.0, 5.0, 3.0, 1.0, 0.0, -1.0, -4.0, -8.0])
+    density = torch.tensor([0.5, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.2])
+    from_bos = torch.tensor([False, True, False, False, False, False, False, False])
+    found = differing_latents(difference, from_bos, density, Fgaa(density=0.1, positive=2, negative=1))
+    assert found == {2: 3 / 8, 3: 1 / 8, 6: -4 / 8}
+    many = differing_latents(difference, from_bos, density, Fgaa(density=0.1, positive=100, negative=0))
+    assert set(many) == {2, 3}
+    with pytest.raises(SaeflowError, match=r"of 7 that differ between the examples, 3 fire on more than 0\.001"):
+        differing_latents(difference, from_bos | (density == 0), density, Fgaa(density=0.001))
 
 
 def test_auroc_counts_pairs() -> None:
@@ -148,7 +227,8 @@ def test_the_latents_that_tell_the_examples_apart_are_chosen() -> None:
     lm, sae = tiny_lm(), tiny_sae()
     positive = ["cat cat cat", "the cat", "a cat and cat", "cat on cat"]
     negative = ["dog ran", "the dog", "a tree and dog", "dog on mat"]
-    choice = choose_latents(lm, sae, HOOK, positive, negative, 3)
+    on, off = (read_examples(lm, sae, HOOK, texts).latents for texts in (positive, negative))
+    choice = choose_latents(on, off, 3)
     table = choice.candidates
     assert sum(choice.weights.values()) == pytest.approx(1)
     assert list(choice.weights) == table["latent"][:3].to_list()
@@ -167,7 +247,7 @@ def test_the_latents_that_tell_the_examples_apart_are_chosen() -> None:
 
 def test_examples_that_do_not_differ_are_refused() -> None:
     with pytest.raises(SaeflowError, match=r"0 latents tell the examples apart and steering.latents asks for 2"):
-        choose_latents(tiny_lm(), tiny_sae(), HOOK, ["the cat"], ["the cat"], 2)
+        choose_latents(torch.ones(1, F), torch.ones(1, F), 2)
 
 
 # --- completions -----------------------------------------------------------------------------------------------------
@@ -238,7 +318,7 @@ def test_vector_choice_and_completions_are_read_back(tmp_path: Path) -> None:
     read = load_vector(tmp_path / "vector.safetensors")
     assert torch.equal(read.vector, vector.vector)
     assert read.metadata == vector.metadata
-    choice = choose_latents(tiny_lm(), tiny_sae(), HOOK, ["cat cat", "the cat"], ["dog ran", "a dog"], 2)
+    choice = choose_latents(torch.eye(F)[:4], torch.zeros(4, F), 2)
     save_choice(tmp_path / "latents.json", choice)
     again = load_choice(tmp_path / "latents.json")
     assert again.weights == choice.weights
@@ -248,7 +328,17 @@ def test_vector_choice_and_completions_are_read_back(tmp_path: Path) -> None:
     assert read_table(tmp_path / "completions.parquet", COMPLETIONS_SCHEMA).equals(table)
 
 
-@pytest.mark.parametrize(("name", "load"), [("v", load_vector), ("l", load_choice)])
+def test_the_contrast_and_the_norm_of_a_vector_are_read_back(tmp_path: Path) -> None:
+    pooled = [torch.rand(3, D) for _ in range(4)]
+    contrast = Contrast(*pooled, torch.rand(F, dtype=torch.float64), torch.arange(F) % 3 == 0)
+    save_contrast(tmp_path / "c", contrast)
+    assert all(torch.equal(a, b) for a, b in zip(load_contrast(tmp_path / "c"), contrast, strict=True))
+    for metadata, norm in (({"norm": 2.5}, 2.5), ({}, 1.0)):
+        save_vector(tmp_path / "v", SteeringVector(unit_rows(1)[0], metadata))
+        assert load_vector(tmp_path / "v").norm == norm
+
+
+@pytest.mark.parametrize(("name", "load"), [("v", load_vector), ("l", load_choice), ("c", load_contrast)])
 def test_files_that_are_absent_or_broken_are_one_sentence(tmp_path: Path, name: str, load: object) -> None:
     for content in (None, b"", b"{}", b"PAR1 and no more"):
         if content is not None:

@@ -11,6 +11,8 @@ from saeflow import config
 from saeflow.cli import options
 from saeflow.errors import SaeflowError
 
+DENSITY_TOKENS = 65_536  # of the cache, on which `fgaa` counts how often latents fire
+
 app = typer.Typer(help="Build steering vectors and complete prompts with them.", no_args_is_help=True)
 
 GoalFile = Annotated[Path, typer.Option(help="The goal's YAML file.")]
@@ -32,23 +34,22 @@ def latents(
 ) -> None:
     """Choose a goal's target latents, and keep the activations of its examples."""
     options.use_threads(threads)
+    import torch
+
+    from saeflow.steering.examples import bos_latents, read_examples
     from saeflow.steering.io import Contrast as Activations
     from saeflow.steering.io import save_choice, save_contrast
     from saeflow.steering.latents import choose_latents
-    from saeflow.steering.vectors import text_activations
 
     wanted = config.read_goal(goal)
     lm, weights = options.open_model(model, dtype), options.open_sae(sae)
-    chosen = choose_latents(lm, weights, hook, wanted.positive, wanted.negative, count)
+    on, off = (read_examples(lm, weights, hook, texts) for texts in (wanted.positive, wanted.negative))
+    chosen = choose_latents(on.latents, off.latents, count)
     if sae_name in wanted.latents:
         chosen = chosen._replace(weights=wanted.latents[sae_name])
-    texts = {"positive": wanted.positive, "negative": wanted.negative}
-    pooled = {
-        f"{sign}_{positions}": text_activations(lm, hook, examples, positions)
-        for sign, examples in texts.items()
-        for positions in ("mean", "last")
-    }
-    save_contrast(contrast, Activations(**pooled))
+    difference = on.latents.mean(0) - off.latents.mean(0)
+    from_bos = bos_latents(lm, weights, hook, torch.maximum(on.peak, off.peak))
+    save_contrast(contrast, Activations(on.mean, on.last, off.mean, off.last, difference, from_bos))
     save_choice(output, chosen)
 
 
@@ -58,6 +59,7 @@ def vectors(
     approximator: Annotated[Path, typer.Option(help="approximator.safetensors")],
     latents: Annotated[Path, typer.Option(help="latents.json")],
     contrast: Contrast,
+    manifest: options.Manifest,
     goal: Annotated[str, typer.Option(help="The goal's name.")],
     hook: options.HookName,
     settings: options.Settings,
@@ -69,27 +71,36 @@ def vectors(
     options.use_threads(threads)
     from saeflow.effects.io import load_approximation
     from saeflow.steering.io import SteeringVector, load_choice, load_contrast, save_vector
+    from saeflow.steering.latents import differing_latents, firing_density
     from saeflow.steering.vectors import VectorInputs, build_vector
 
-    chosen = options.parsed(config.Steering, settings)
+    chosen, weights = options.parsed(config.Steering, settings), options.open_sae(sae)
     examples, targets = load_contrast(contrast), load_choice(latents).weights
+    differing: dict[int, float] = {}
+    if "fgaa" in chosen.methods:
+        store = options.open_store(manifest)
+        density = firing_density(weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS)
+        differing = differing_latents(examples.difference, examples.from_bos, density, chosen.fgaa)
     approximation = load_approximation(approximator.parent)
     inputs = VectorInputs(
-        W_dec=options.open_sae(sae).W_dec.cpu(),
+        W_dec=weights.W_dec.cpu(),
         M=approximation.M,
         b=approximation.b,
         rotation=approximation.rotation,
         targets=targets,
+        differing=differing,
         goal=goal,
         seed=seed,
         positive=getattr(examples, f"positive_{chosen.caa_positions}"),
         negative=getattr(examples, f"negative_{chosen.caa_positions}"),
         bias_weight=chosen.bias_weight,
+        pinverse_form=chosen.pinverse_form,
     )
-    described = {str(latent): weight for latent, weight in targets.items()}
     for method in chosen.methods:
-        metadata = {"hook": hook, "goal": goal, "method": method, "targets": described}
-        save_vector(output / method / "vector.safetensors", SteeringVector(build_vector(method, inputs), metadata))
+        vector, norm = build_vector(method, inputs)
+        described = {str(latent): weight for latent, weight in (differing if method == "fgaa" else targets).items()}
+        metadata = {"hook": hook, "goal": goal, "method": method, "targets": described, "norm": norm}
+        save_vector(output / method / "vector.safetensors", SteeringVector(vector, metadata))
 
 
 @app.command()
@@ -116,7 +127,7 @@ def complete(
         options.open_model(model, dtype),
         loaded.metadata["hook"],
         loaded.vector,
-        absolute_scales(chosen, options.open_store(manifest).mean_norm),
+        absolute_scales(chosen, options.open_store(manifest).mean_norm, loaded.norm),
         chosen,
         seed,
         loaded.metadata["goal"],

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 PURPOSE = "completions"
 
 
-def absolute_scales(settings: Steering, mean_norm: float) -> list[float]:
+def absolute_scales(settings: Steering, mean_norm: float, norm: float = 1.0) -> list[float]:
     """The grid in units of the residual stream.
 
     Args:
         settings: the grid and its unit.
         mean_norm: of the activations at the hook.
+        norm: of the vector, where it counts; see `saeflow.steering.vectors.Built`.
     """
-    return [scale * (mean_norm if settings.scale_unit == "norm" else 1.0) for scale in settings.scales]
+    return [scale * norm * (mean_norm if settings.scale_unit == "norm" else 1.0) for scale in settings.scales]
 
 
 def complete(

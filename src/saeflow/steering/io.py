@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,16 +24,26 @@ class SteeringVector(NamedTuple):
     vector: Float[Tensor, " d_model"]
     """Unit norm, float32."""
     metadata: dict[str, Any]
-    """``hook``, ``goal``, ``method``, ``targets``."""
+    """``hook``, ``goal``, ``method``, ``targets``, ``norm``."""
+
+    @property
+    def norm(self) -> float:
+        """What multiplies every scale; see `saeflow.steering.vectors.Built`."""
+        return float(self.metadata.get("norm", 1.0))
 
 
 class Contrast(NamedTuple):
-    """Activations of a goal's examples, one row per text, pooled in both ways that `caa` knows."""
+    """What the methods need of a goal's examples: activations, one row per text, pooled in both ways that `caa` knows,
+    and latents."""
 
     positive_mean: Float[Tensor, "texts d_model"]
     positive_last: Float[Tensor, "texts d_model"]
     negative_mean: Float[Tensor, "texts d_model"]
     negative_last: Float[Tensor, "texts d_model"]
+    difference: Float[Tensor, " d_sae"]
+    """Mean activation of every latent on the texts that show the behaviour minus that on those that do not; float64."""
+    from_bos: Bool[Tensor, " d_sae"]
+    """Latents that belong to BOS; see `saeflow.steering.examples.bos_latents`."""
 
 
 def save_vector(path: Path, vector: SteeringVector) -> None:

@@ -1,21 +1,17 @@
-"""Steering vectors by method (arXiv 2411.02193, sections 4 and 5); every one has unit norm."""
+"""Steering vectors by method (arXiv 2411.02193, sections 4 and 5, and 2501.09929); every one has unit norm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
-from saeflow.models.running import capture
 from saeflow.seeds import torch_generator
-
-if TYPE_CHECKING:
-    from saeflow.models.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -33,16 +29,28 @@ class VectorInputs:
     rotation: Float[Tensor, "d_model d_model"]
     """See `saeflow.effects.approximator.Approximation`."""
     positive: Float[Tensor, "texts d_model"]
-    """One activation per text that shows the behaviour, from `text_activations`."""
+    """One activation per text that shows the behaviour, from `saeflow.steering.examples.read_examples`."""
     negative: Float[Tensor, "texts d_model"]
     bias_weight: float = 1.0
     """λ, weight of the bias direction that is subtracted."""
+    differing: Mapping[int, float] = field(default_factory=dict)
+    """`fgaa`: weights of its own targets, from `saeflow.steering.latents.differing_latents`."""
+    pinverse_form: Literal["unit", "published"] = "unit"
+    """See `pinverse`."""
 
     @property
     def target(self) -> Float[Tensor, " d_sae"]:
-        """The weights as a vector over all latents, float64."""
+        """The weights of the target latents as a vector over all latents, float64."""
+        return self.over_all_latents(self.targets)
+
+    def over_all_latents(self, weights: Mapping[int, float]) -> Float[Tensor, " d_sae"]:
+        """Weights of some latents as a vector over all, float64.
+
+        Raises:
+            SaeflowError: a latent does not exist.
+        """
         target = torch.zeros(len(self.W_dec), dtype=torch.float64)
-        for latent, weight in self.targets.items():
+        for latent, weight in weights.items():
             if not 0 <= latent < len(target):
                 raise SaeflowError(
                     f"goal {self.goal}: latent {latent} does not exist; the SAE has {len(target)} latents"
@@ -51,8 +59,17 @@ class VectorInputs:
         return target
 
 
-def build_vector(method: str, inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """The vector of one method, unit norm, float32.
+class Built(NamedTuple):
+    """The vector of one method."""
+
+    vector: Float[Tensor, " d_model"]
+    """Unit norm, float32."""
+    norm: float
+    """What multiplies every scale: 1 for all vectors but the published form of `pinverse`, whose own norm counts."""
+
+
+def build_vector(method: str, inputs: VectorInputs) -> Built:
+    """Build the vector of one method.
 
     Raises:
         SaeflowError: an unknown method, a latent that does not exist, or a vector that comes out zero or not finite.
@@ -70,7 +87,8 @@ def build_vector(method: str, inputs: VectorInputs) -> Float[Tensor, " d_model"]
         raise SaeflowError(f"{where}: the vector holds NaN or infinity; check its inputs")
     if vector.norm() < 1e-12:
         raise SaeflowError(f"{where}: the vector is zero; choose other target latents or examples that differ more")
-    return (vector / vector.norm()).float()
+    norm = float(vector.norm()) if (method, inputs.pinverse_form) == ("pinverse", "published") else 1.0
+    return Built((vector / vector.norm()).float(), norm)
 
 
 def less_bias(
@@ -111,16 +129,23 @@ def sae_ts(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     """The least-squares vector whose effects are the targets and nothing else, ``t pinv(M)``.
 
-    The published form solves for ``t / |t| - b`` and keeps the norm, so that it mostly undoes the bias and meets other
-    scales than the methods it is compared with.
+    The published form is ``(t / |t| - b) pinv(M)`` and keeps its norm, so that it mostly undoes the bias and meets
+    other scales than the methods it is compared with.
     """
-    M = inputs.M.double().cpu()
-    return torch.linalg.pinv(M @ M.T, hermitian=True) @ (M @ inputs.target)
+    M, wanted = inputs.M.double().cpu(), inputs.target
+    if inputs.pinverse_form == "published":
+        wanted = _unit(wanted) - inputs.b.double().cpu()
+    return torch.linalg.pinv(M @ M.T, hermitian=True) @ (M @ wanted)
 
 
 def rotation(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     """The vector of `sae` turned by one rotation that maps decoder rows to effect columns, less the bias direction."""
     return _less_bias(sae(inputs) @ inputs.rotation.double().cpu(), inputs)
+
+
+def fgaa(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
+    """Feature guided activation additions (arXiv 2501.09929): `sae_ts` for latents that differ between the examples."""
+    return _less_bias(inputs.M.double().cpu() @ inputs.over_all_latents(inputs.differing), inputs)
 
 
 def random(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
@@ -135,41 +160,9 @@ METHODS: dict[str, Callable[[VectorInputs], Tensor]] = {
     "sae_ts": sae_ts,
     "pinverse": pinverse,
     "rotation": rotation,
+    "fgaa": fgaa,
     "random": random,
 }
-
-
-def text_activations(
-    lm: LanguageModel, hook: str, texts: Sequence[str], positions: Literal["mean", "last"] = "mean"
-) -> Float[Tensor, "texts d_model"]:
-    """One activation per text, float32: the mean over its tokens or that of the last one; BOS never.
-
-    Raises:
-        SaeflowError: a text without tokens, or one that is longer than the model's context.
-    """
-    residuals = text_residuals(lm, hook, texts)
-    return torch.stack([resid.mean(0) if positions == "mean" else resid[-1] for resid in residuals]).cpu()
-
-
-def text_residuals(lm: LanguageModel, hook: str, texts: Sequence[str]) -> list[Float[Tensor, "pos d_model"]]:
-    """Activations of every text without its BOS, float32; texts run one by one, so none sees padding.
-
-    Raises:
-        SaeflowError: a text without tokens, or one that is longer than the model's context.
-    """
-    found = []
-    for text in texts:
-        tokens = lm.tokenize(text)
-        if len(tokens) < 2:
-            raise SaeflowError(f"steering: the example {text!r} has no tokens; write some text")
-        if len(tokens) > lm.context:
-            raise SaeflowError(
-                f"steering: the example {text[:40]!r}… has {len(tokens)} tokens and the model's context is "
-                f"{lm.context}; shorten it"
-            )
-        resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]
-        found.append(resid[0, 1:].float())
-    return found
 
 
 def _less_bias(direction: Float[Tensor, " d_model"], inputs: VectorInputs) -> Float[Tensor, " d_model"]:

@@ -23,7 +23,7 @@ class Fgaa(Section):
     """Which latents the method ``fgaa`` targets, of those whose mean activation differs between a goal's examples."""
 
     density: float = Field(default=0.01, gt=0, le=1)
-    """Latents that fire on a larger share of the tokens of the split ``eval`` are left out."""
+    """Latents that fire on a larger share of the cached tokens are left out."""
     positive: int = Field(default=16, ge=0)
     """How many are kept of those that are most above in the texts that show the behaviour."""
     negative: int = Field(default=0, ge=0)
