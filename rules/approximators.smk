@@ -7,6 +7,7 @@ Inputs:
 Outputs:
     results/{study}/approximators/{sae}/approximator.safetensors
     results/{study}/approximators/{sae}/metrics.json
+    results/{study}/approximators/{sae}/latents.parquet
     results/{study}/approximators/{sae}/predictions.parquet
 """
 
@@ -18,6 +19,7 @@ rule fit_approximator:
     output:
         approximator="results/{study}/approximators/{sae}/approximator.safetensors",
         metrics="results/{study}/approximators/{sae}/metrics.json",
+        latents="results/{study}/approximators/{sae}/latents.parquet",
         predictions="results/{study}/approximators/{sae}/predictions.parquet",
     log:
         "results/{study}/logs/fit_approximator/{sae}.log",

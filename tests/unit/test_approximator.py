@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from saeflow.config.sections import Approximator
-from saeflow.effects.approximator import Fit, fit, moments, procrustes, solve_ridge, split_rows
+from saeflow.effects.approximation import procrustes
+from saeflow.effects.approximator import Fit, fit, split_rows
+from saeflow.effects.ridge import moments, solve
 from saeflow.errors import SaeflowError
 
 N, D_MODEL, D_SAE = 600, 16, 40
@@ -54,14 +56,14 @@ def test_the_validation_error_is_that_of_the_solved_ridge(fitted: Fit) -> None:
     split = split_rows(np.arange(N), N, 0.1, seed=0)
     train = moments(iter([(VECTORS[split.train], EFFECTS[split.train])]), D_MODEL, D_SAE, VECTORS.device)
     for penalty in (1e-4, 10.0):
-        solved, bias = solve_ridge(train, penalty)
+        solved, bias = solve(train, penalty)
         error = (EFFECTS[split.validation] - VECTORS[split.validation] @ solved - bias).square().mean().item()
         assert fitted.metrics["validation_mse"][str(penalty)] == pytest.approx(error, rel=1e-4)
 
 
 def test_ridge_is_the_closed_form() -> None:
     sums = moments(iter([(VECTORS, EFFECTS)]), D_MODEL, D_SAE, VECTORS.device)
-    solved, bias = solve_ridge(sums, 0.5)
+    solved, bias = solve(sums, 0.5)
     x, y = VECTORS.double() - VECTORS.double().mean(0), EFFECTS.double() - EFFECTS.double().mean(0)
     ridge = 0.5 * (x.T @ x).diagonal().mean()
     expected = torch.linalg.solve(x.T @ x + ridge * torch.eye(D_MODEL, dtype=torch.float64), x.T @ y)
@@ -91,6 +93,18 @@ def test_the_split_is_random_disjoint_and_whole() -> None:
     assert [int(mask.sum()) for mask in split] == [80, 10, 10]
     assert (split.train.astype(int) + split.validation + split.test == 1).all()
     assert np.diff(np.flatnonzero(split.test)).max() > 1
+
+
+def test_every_latent_has_its_own_r2(fitted: Fit) -> None:
+    split = split_rows(np.arange(N), N, 0.1, seed=0)
+    measured = EFFECTS[split.test].double().numpy()
+    predicted = fitted.approximation.predict(VECTORS[split.test]).double().numpy()
+    expected = 1 - ((measured - predicted) ** 2).mean(0) / measured.var(0)
+    table = fitted.latents
+    assert table["latent"].to_list() == list(range(D_SAE))
+    np.testing.assert_allclose(table["r2"].to_numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(table["measured_std"].to_numpy(), measured.std(0), rtol=1e-4)
+    assert fitted.metrics["r2_median"] == pytest.approx(np.sort(expected)[(D_SAE - 1) // 2], rel=1e-4)
 
 
 def test_adam_follows_the_published_recipe() -> None:
@@ -143,8 +157,9 @@ def test_predictions_are_held_out_points_and_tops_of_every_row(fitted: Fit) -> N
 def test_latents_that_never_move_are_left_out_of_the_median() -> None:
     effects = EFFECTS.clone()
     effects[:, :30] = 0.7
-    metrics = fit(VECTORS, effects, Approximator(), W_DEC, seed=0).metrics
-    assert metrics["r2_median"] > 0.9
+    found = fit(VECTORS, effects, Approximator(), W_DEC, seed=0)
+    assert found.metrics["r2_median"] > 0.9
+    assert found.latents["r2"].is_null().to_list() == [True] * 30 + [False] * 10
     still = fit(VECTORS, torch.zeros(N, D_SAE), Approximator(), W_DEC, seed=0).metrics
     assert (still["r2"], still["r2_median"], still["r2_shuffled"]) == (None, None, None)
 

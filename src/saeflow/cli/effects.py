@@ -119,7 +119,9 @@ def fit(
     chosen = options.parsed(config.Approximator, settings)
     with open_effects(effects) as table:
         found = fitted(table.vectors, table.effects, chosen, options.open_sae(sae).W_dec, seed, table.usable)
-    save_fit(output, found, {"settings": chosen.model_dump(), "seed": seed, "provenance": provenance()})
+        hook = table.metadata["hook"]
+    metadata = {"hook": hook, "settings": chosen.model_dump(), "seed": seed, "provenance": provenance()}
+    save_fit(output, found, metadata)
 
 
 @app.command()

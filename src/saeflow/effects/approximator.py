@@ -1,4 +1,4 @@
-"""The linear map from a unit steering vector to its effects, ``effects ≈ vector @ M + b`` (arXiv 2411.02193)."""
+"""Fits the linear map from a unit steering vector to its effects (arXiv 2411.02193, section 3), and measures it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saeflow.effects.fit_metrics import Predictions, TestRows, score
+from saeflow.effects.approximation import Approximation
+from saeflow.effects.fit_metrics import TestRows, score
+from saeflow.effects.ridge import moments, solve, validation_errors
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator, torch_generator
 
@@ -32,22 +34,13 @@ class EffectRows(Protocol):
     def __getitem__(self, rows: slice, /) -> Any: ...
 
 
-class Approximation(NamedTuple):
-    """The fitted map, and what follows from it."""
-
-    M: Float[Tensor, "d_model d_sae"]
-    b: Float[Tensor, " d_sae"]
-    rotation: Float[Tensor, "d_model d_model"]
-    """Orthogonal; turns decoder rows into columns of ``M``: ``unit(W_dec[i]) @ rotation ≈ unit(M[:, i])``."""
-    correction: Float[Tensor, " d_model"]
-    """``unit(M b)``: the direction of the bias."""
-
-
 class Fit(NamedTuple):
     """An approximation, and how well it does on rows it has not seen."""
 
     approximation: Approximation
     metrics: dict[str, Any]
+    latents: pl.DataFrame
+    """How well each latent's effects are predicted; see `saeflow.effects.fit_metrics.score`."""
     predictions: pl.DataFrame
     """Held-out rows: ``row, latent, predicted, measured, kind``."""
 
@@ -58,25 +51,6 @@ class Split(NamedTuple):
     train: NDArray[np.bool_]
     validation: NDArray[np.bool_]
     test: NDArray[np.bool_]
-
-
-class Moments(NamedTuple):
-    """Sums over rows that a least-squares fit needs; float64. Moments of disjoint rows add up."""
-
-    rows: int
-    x: Float[Tensor, " d_model"]
-    y: Float[Tensor, " n_latents"]
-    xx: Float[Tensor, "d_model d_model"]
-    xy: Float[Tensor, "d_model n_latents"]
-
-    def plus(self, other: Moments) -> Moments:
-        return Moments(
-            self.rows + other.rows, self.x + other.x, self.y + other.y, self.xx + other.xx, self.xy + other.xy
-        )
-
-    def centred(self) -> tuple[Tensor, Tensor]:
-        """The covariance sums of the vectors with themselves and with the effects."""
-        return self.xx - torch.outer(self.x, self.x) / self.rows, self.xy - torch.outer(self.x, self.y) / self.rows
 
 
 def fit(
@@ -108,13 +82,13 @@ def fit(
     split = split_rows(rows, len(vectors), settings.validation, seed)
     method = {"ridge": _ridge, "adam": _adam}[settings.method]
     M, b, chosen = method(vectors, effects, settings, split, seed)
+    approximation = Approximation.of(M, b, W_dec)
     test = TestRows(np.flatnonzero(split.test), lambda: _chunks(vectors, effects, split.test))
-    metrics, predictions = score(Predictions(M, b), test, numpy_generator(seed, "approximator", "sample"))
+    metrics, latents, predictions = score(approximation, test, numpy_generator(seed, "approximator", "sample"))
     counts = {"train": int(split.train.sum()), "validation": int(split.validation.sum()), "test": int(split.test.sum())}
     metrics |= {"method": settings.method, "rows": counts, **chosen}
     metrics["r2_shuffled"] = _shuffled_control(vectors, effects, split, settings, chosen.get("penalty"), seed)
-    correction = unit(M @ b)
-    return Fit(Approximation(M, b, procrustes(M, W_dec), correction), metrics, predictions)
+    return Fit(approximation, metrics, latents, predictions)
 
 
 def split_rows(rows: NDArray[np.int64], n: int, validation: float, seed: int) -> Split:
@@ -129,25 +103,6 @@ def split_rows(rows: NDArray[np.int64], n: int, validation: float, seed: int) ->
     return Split(*masks)
 
 
-def procrustes(
-    M: Float[Tensor, "d_model d_sae"], W_dec: Float[Tensor, "d_sae d_model"]
-) -> Float[Tensor, "d_model d_model"]:
-    """The orthogonal matrix that best turns unit decoder rows into unit columns of ``M`` (Schönemann 1966).
-
-    Returns:
-        ``rotation`` with ``unit(W_dec[i]) @ rotation ≈ unit(M[:, i])``.
-    """
-    decoder = torch.nn.functional.normalize(W_dec.double(), dim=1)
-    columns = torch.nn.functional.normalize(M.double(), dim=0)
-    U, _, Vh = torch.linalg.svd(decoder.T @ columns.T)
-    return (U @ Vh).float()
-
-
-def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
-    """A vector at norm 1; zero stays zero."""
-    return torch.nn.functional.normalize(vector.double(), dim=0).float()
-
-
 def _check(vectors: Tensor, effects: EffectRows, W_dec: Tensor, usable: int) -> None:
     if len(effects.shape) != 2 or effects.shape[0] != len(vectors):
         raise SaeflowError(
@@ -160,7 +115,7 @@ def _check(vectors: Tensor, effects: EffectRows, W_dec: Tensor, usable: int) -> 
             f"{effects.shape[1]} latents and the vectors width {vectors.shape[1]}; take the SAE they were measured with"
         )
     if usable < 10:
-        raise SaeflowError(f"approximator: {usable} vectors with effects are too few to fit; raise effects.count")
+        raise SaeflowError(f"approximator: {usable} vectors with effects are too few to fit; measure more")
 
 
 def _chunks(vectors: Tensor, effects: EffectRows, mask: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -172,70 +127,16 @@ def _chunks(vectors: Tensor, effects: EffectRows, mask: NDArray[np.bool_]) -> It
             yield vectors[start : start + CHUNK][chosen], y[chosen]
 
 
-def moments(chunks: Iterator[tuple[Tensor, Tensor]], d_model: int, n_latents: int, device: torch.device) -> Moments:
-    """Sum over chunks; each product is float32, each sum float64."""
-
-    def zeros(*shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=torch.float64, device=device)
-
-    count, x_sum, y_sum = 0, zeros(d_model), zeros(n_latents)
-    xx, xy = zeros(d_model, d_model), zeros(d_model, n_latents)
-    for x, y in chunks:
-        count += len(x)
-        x_sum += x.sum(0, dtype=torch.float64)
-        y_sum += y.sum(0, dtype=torch.float64)
-        xx += x.double().T @ x.double()
-        xy += x.T @ y
-    return Moments(count, x_sum, y_sum, xx, xy)
-
-
-def solve_ridge(sums: Moments, penalty: float) -> tuple[Tensor, Tensor]:
-    """The closed form with an intercept that is not penalised.
-
-    Args:
-        sums: of the training rows.
-        penalty: a multiple of the mean eigenvalue of the vectors' covariance.
-
-    Returns:
-        ``M [d_model, n_latents]`` and ``b [n_latents]``, float32.
-    """
-    xx, xy = sums.centred()
-    ridge = penalty * xx.diagonal().mean()
-    M = torch.linalg.solve(xx + ridge * torch.eye(len(xx), dtype=xx.dtype, device=xx.device), xy)
-    b = (sums.y - sums.x @ M) / sums.rows
-    return M.float(), b.float()
-
-
 def _ridge(
     vectors: Tensor, effects: EffectRows, settings: Approximator, split: Split, _seed: int
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Choose the penalty on the validation rows, then fit on those and the training rows."""
     shape = (vectors.shape[1], effects.shape[1], vectors.device)
-    train = moments(_chunks(vectors, effects, split.train), *shape)
-    losses = _validation_losses(train, _chunks(vectors, effects, split.validation), settings.penalties)
-    penalty = settings.penalties[int(np.argmin(losses))]
-    both = train.plus(moments(_chunks(vectors, effects, split.validation), *shape))
-    M, b = solve_ridge(both, penalty)
-    return M, b, {"penalty": penalty, "validation_mse": dict(zip(map(str, settings.penalties), losses, strict=True))}
-
-
-def _validation_losses(
-    train: Moments, validation: Iterator[tuple[Tensor, Tensor]], penalties: list[float]
-) -> list[float]:
-    """Mean squared error per penalty; one eigendecomposition serves all of them."""
-    xx, xy = train.centred()
-    eigenvalues, Q = torch.linalg.eigh(xx)
-    projected, ridge = (Q.T @ xy).float(), xx.diagonal().mean()
-    x_mean, y_mean = train.x / train.rows, (train.y / train.rows).float()
-    errors, count = np.zeros(len(penalties)), 0
-    for x, y in validation:
-        z = (x.double() - x_mean) @ Q
-        y = y - y_mean
-        count += y.numel()
-        for index, penalty in enumerate(penalties):
-            shrunk = (z / (eigenvalues.clamp_min(0) + penalty * ridge)).float()
-            errors[index] += (y - shrunk @ projected).square_().sum(dtype=torch.float64).item()
-    return (errors / count).tolist()
+    train, validation = (moments(_chunks(vectors, effects, rows), *shape) for rows in split[:2])
+    errors = validation_errors(train, validation, settings.penalties)
+    penalty = settings.penalties[int(np.argmin(errors))]
+    M, b = solve(train.plus(validation), penalty)
+    return M, b, {"penalty": penalty, "validation_mse": dict(zip(map(str, settings.penalties), errors, strict=True))}
 
 
 def _adam(
@@ -278,7 +179,7 @@ def _shuffled_control(
     x, y = some(split.train)
     wrong = torch.from_numpy(generator.permutation(len(y))).to(y.device)
     sums = moments(iter([(x, y[wrong])]), x.shape[1], len(latents), x.device)
-    M, b = solve_ridge(sums, settings.penalties[-1] if penalty is None else penalty)
+    M, b = solve(sums, settings.penalties[-1] if penalty is None else penalty)
     x, y = some(split.test)
     spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
     return 1 - (y - x @ M - b).square().sum(dtype=torch.float64).item() / spread if spread else None

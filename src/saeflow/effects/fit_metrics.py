@@ -12,6 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saeflow.effects.approximation import Approximation
+
 TOP_K = 10
 SAMPLED_POINTS = 20_000
 TOP_POINTS_PER_ROW = 3
@@ -25,11 +27,12 @@ PREDICTIONS_SCHEMA = {
 }
 
 
-class Predictions(NamedTuple):
-    """The linear map."""
-
-    M: Float[Tensor, "d_model d_sae"]
-    b: Float[Tensor, " d_sae"]
+LATENTS_SCHEMA = {
+    "latent": pl.Int64,
+    "r2": pl.Float64,
+    "measured_std": pl.Float64,
+    "rmse": pl.Float64,
+}
 
 
 class TestRows(NamedTuple):
@@ -41,27 +44,33 @@ class TestRows(NamedTuple):
     """Their vectors and effects in the same order, some at a time."""
 
 
-def score(
-    predictions: Predictions, test: TestRows, generator: np.random.Generator
-) -> tuple[dict[str, Any], pl.DataFrame]:
-    """Metrics over all held-out numbers, and a table of some of them.
+class Score(NamedTuple):
+    """How well effects are predicted on the rows held out."""
+
+    metrics: dict[str, Any]
+    """``r2`` over all numbers, ``r2_median`` over latents, ``cosine`` and ``top_k_overlap`` as means over rows; null
+    where undefined."""
+    latents: pl.DataFrame
+    """Per latent: R² (null where the latent never moves), standard deviation of its measured effects, root mean
+    squared error."""
+    predictions: pl.DataFrame
+    """A uniform sample of the numbers (``kind`` is ``sample``) and every row's largest measured effects (``top``)."""
+
+
+def score(approximation: Approximation, test: TestRows, generator: np.random.Generator) -> Score:
+    """Compare predicted with measured effects.
 
     Args:
-        predictions: the map.
+        approximation: the map.
         test: the rows held out.
         generator: draws the points of the table.
-
-    Returns:
-        ``r2`` over all numbers, ``r2_median`` over latents, ``cosine`` and ``top_k_overlap`` as means over rows; null
-        where undefined. The table holds a uniform sample (``kind`` is ``sample``) and every row's largest measured
-        effects (``top``).
     """
-    d_sae = predictions.M.shape[1]
-    errors, total, squares = (torch.zeros(d_sae, dtype=torch.float64, device=predictions.M.device) for _ in range(3))
+    d_sae, device = approximation.M.shape[1], approximation.M.device
+    errors, total, squares = (torch.zeros(d_sae, dtype=torch.float64, device=device) for _ in range(3))
     cosines, overlaps, tables, done = [], [], [], 0
     k = min(TOP_K, d_sae)
     for x, measured in test.chunks():
-        predicted = x @ predictions.M + predictions.b
+        predicted = approximation.predict(x)
         errors += (measured - predicted).square().sum(0, dtype=torch.float64)
         total += measured.sum(0, dtype=torch.float64)
         squares += measured.double().square().sum(0)
@@ -81,7 +90,19 @@ def score(
         "top_k": k,
         "top_k_overlap": float(torch.cat(overlaps).mean()),
     }
-    return metrics, pl.concat(tables)
+    return Score(metrics, _by_latent(errors / done, spread / done, moves), pl.concat(tables))
+
+
+def _by_latent(error: Tensor, variance: Tensor, moves: Tensor) -> pl.DataFrame:
+    error, variance, moves = error.cpu(), variance.clamp_min(0).cpu(), moves.cpu()
+    columns = {
+        "latent": range(len(error)),
+        "r2": (1 - error / variance).numpy(),
+        "measured_std": variance.sqrt().numpy(),
+        "rmse": error.sqrt().numpy(),
+    }
+    table = pl.DataFrame(columns, schema=LATENTS_SCHEMA)
+    return table.with_columns(r2=pl.when(pl.Series(moves.numpy())).then("r2"))
 
 
 def _overlap(predicted: Tensor, measured: Tensor, k: int) -> Float[Tensor, " rows"]:

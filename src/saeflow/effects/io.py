@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow.artifacts import atomic, write_json
-from saeflow.effects.approximator import Approximation, Fit
+from saeflow.effects.approximation import Approximation
+from saeflow.effects.approximator import Fit
 from saeflow.effects.measure import Baseline, EffectBlock
 from saeflow.errors import SaeflowError
 from saeflow.steering.scale import STATUSES, Start
@@ -260,11 +261,17 @@ def load_baseline(path: Path) -> Baseline:
 
 
 def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:
-    """Write ``approximator.safetensors``, ``metrics.json`` and ``predictions.parquet``."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in fit.approximation._asdict().items()}
-    _save(directory / "approximator.safetensors", tensors, metadata)
+    """Write ``approximator.safetensors``, ``metrics.json``, ``latents.parquet`` and ``predictions.parquet``."""
+    save_approximation(directory, fit.approximation, metadata)
     write_json(directory / "metrics.json", fit.metrics)
+    write_table(directory / "latents.parquet", fit.latents)
     write_table(directory / "predictions.parquet", fit.predictions)
+
+
+def save_approximation(directory: Path, approximation: Approximation, metadata: Metadata) -> None:
+    """Write ``approximator.safetensors``."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in approximation._asdict().items()}
+    _save(directory / "approximator.safetensors", tensors, metadata)
 
 
 def load_approximation(directory: Path) -> Approximation:

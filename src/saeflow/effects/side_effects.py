@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from saeflow.effects.approximator import Approximation
+from saeflow.effects.approximation import Approximation
 from saeflow.effects.measure import EffectBlock
 from saeflow.steering.scale import STATUSES
 
@@ -28,7 +28,7 @@ def side_effects(methods: Sequence[str], block: EffectBlock, approximation: Appr
         block: the vectors and their measured effects.
         approximation: predicts effects from the vectors alone.
     """
-    predicted = block.vectors.double() @ approximation.M.double() + approximation.b.double()
+    predicted = approximation.predict(block.vectors).double()
     tables = [
         pl.DataFrame(
             {
