@@ -1,0 +1,121 @@
+"""The formats that SAEs are published in: told by the names of their files, their width read from their headers.
+
+Nothing here reads weights: the workflow must know an SAE's number of latents before it imports torch.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from saeflow.artifacts import read_json
+from saeflow.errors import SaeflowError
+
+
+class SAEFiles(NamedTuple):
+    """How one format is told, and where it says how many latents there are.
+
+    Attributes:
+        names: sets of files; a folder that holds all of one set is of this format.
+        latents: the number of latents of such a folder.
+    """
+
+    names: tuple[frozenset[str], ...]
+    latents: Callable[[Path], int]
+
+
+def _of_saelens(directory: Path) -> int:
+    return int(read_json(directory / "cfg.json")["d_sae"])
+
+
+def _of_sparsify(directory: Path) -> int:
+    config = read_json(directory / "cfg.json")
+    return int(config.get("num_latents") or config["d_in"] * config["expansion_factor"])
+
+
+def _of_dictionary_learning(directory: Path) -> int:
+    return int(read_json(directory / "config.json")["trainer"]["dict_size"])
+
+
+def llama_scope_config(directory: Path) -> Path:
+    """The file with an SAE's settings: Llama Scope as published first, or as its library writes now."""
+    first = directory / "hyperparams.json"
+    return first if first.exists() else directory / "config.json"
+
+
+def llama_scope_latents(config: dict[str, Any]) -> int:
+    """Number of latents, of which some files give the ratio to the model's width alone."""
+    return int(config.get("d_sae") or config["d_model"] * config["expansion_factor"])
+
+
+def _of_llama_scope(directory: Path) -> int:
+    return llama_scope_latents(read_json(llama_scope_config(directory)))
+
+
+def _of_gemma_scope(directory: Path) -> int:
+    """From the header of one array in the archive; the array itself is not read."""
+    with zipfile.ZipFile(directory / "params.npz") as archive, archive.open("threshold.npy") as array:
+        version = np.lib.format.read_magic(array)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return int(header(array)[0][0])
+
+
+def _of_gemma_scope_2(directory: Path) -> int:
+    with safe_open(directory / "params.safetensors", framework="numpy") as file:
+        return int(file.get_slice("threshold").get_shape()[0])
+
+
+SAE_FORMATS: dict[str, SAEFiles] = {
+    "saelens": SAEFiles((frozenset({"cfg.json", "sae_weights.safetensors"}),), _of_saelens),
+    "sparsify": SAEFiles((frozenset({"cfg.json", "sae.safetensors"}),), _of_sparsify),
+    "gemma_scope": SAEFiles((frozenset({"params.npz"}),), _of_gemma_scope),
+    "gemma_scope_2": SAEFiles((frozenset({"params.safetensors"}),), _of_gemma_scope_2),
+    "dictionary_learning": SAEFiles((frozenset({"config.json", "ae.pt"}),), _of_dictionary_learning),
+    "llama_scope": SAEFiles(
+        (frozenset({"hyperparams.json"}), frozenset({"config.json", "sae_weights.safetensors"})), _of_llama_scope
+    ),
+}
+
+
+def sae_format(directory: Path, named: str = "auto") -> str:
+    """The format of an SAE's folder: the one that is named, or the first whose files are all there.
+
+    Raises:
+        SaeflowError: there is no such folder, or its files are of no known format.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise SaeflowError(f"{directory}: no such folder; correct the SAE's path")
+    if named != "auto":
+        return named
+    for name, files in SAE_FORMATS.items():
+        if any(all((directory / file).exists() for file in those) for those in files.names):
+            return name
+    known = "; ".join(
+        f"{name}: {' or '.join(' + '.join(sorted(those)) for those in files.names)}"
+        for name, files in SAE_FORMATS.items()
+    )
+    raise SaeflowError(f"{directory}: holds no SAE in a known format ({known}); correct the SAE's path")
+
+
+def latents_of(directory: Path, named: str = "auto") -> int:
+    """Number of latents of an SAE's folder, from a header or a config alone.
+
+    Raises:
+        SaeflowError: the folder holds no SAE in that format, or does not say how wide it is.
+    """
+    directory = Path(directory)
+    name = sae_format(directory, named)
+    try:
+        return SAE_FORMATS[name].latents(directory)
+    except (KeyError, TypeError, ValueError, IndexError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SaeflowError(
+            f"{directory}: does not say how many latents it has, as format '{name}' does ({what}); "
+            "get it again or name its format"
+        ) from None

@@ -1,0 +1,54 @@
+"""Gemma Scope: one ``params.npz`` with the weights of a JumpReLU SAE or transcoder, and nothing else.
+
+Source: Lieberum et al. 2024, arXiv 2408.05147.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from saeflow.errors import SaeflowError
+from saeflow.saes.formats.folding import finished
+from saeflow.saes.formats.tensors import checked, read_tensors, shape_of, write_tensors
+from saeflow.saes.sae import SAE
+
+_FILE = "params.npz"
+
+
+def load(directory: Path) -> SAE:
+    """Read an SAE; the encoder reads the activation as it is.
+
+    Raises:
+        SaeflowError: the file is absent or damaged, a shape is wrong, or a weight is not finite.
+    """
+    path = Path(directory) / _FILE
+    # The first files had lower-case names.
+    tensors = {name.replace("w_", "W_"): tensor for name, tensor in read_tensors(path).items()}
+    if "scaling_factor" in tensors and not (tensors["scaling_factor"] == 1).all():
+        raise SaeflowError(f"{path}: holds a scaling_factor, which is not known here; get the SAE without it")
+    d_model, d_sae = shape_of(path, tensors, "W_enc")
+    d_out = shape_of(path, tensors, "W_dec")[1]
+    shapes = {
+        "W_enc": (d_model, d_sae),
+        "W_dec": (d_sae, d_out),
+        "b_enc": (d_sae,),
+        "b_dec": (d_out,),
+        "threshold": (d_sae,),
+    }
+    return finished("jumprelu", checked(path, tensors, shapes), {})
+
+
+def save(directory: Path, sae: SAE) -> None:
+    """Write an SAE; one with ReLU is a JumpReLU SAE with thresholds of zero.
+
+    Raises:
+        SaeflowError: the format cannot hold this architecture.
+    """
+    if sae.architecture not in ("standard", "jumprelu") or sae.W_skip is not None:
+        what = "a skip connection" if sae.W_skip is not None else f"architecture '{sae.architecture}'"
+        raise SaeflowError(f"{directory}: Gemma Scope's format holds JumpReLU and ReLU alone, not {what}; use saelens")
+    threshold = torch.zeros_like(sae.b_enc) if sae.threshold is None else sae.threshold
+    tensors = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_enc": sae.b_enc, "b_dec": sae.b_dec, "threshold": threshold}
+    write_tensors(Path(directory) / _FILE, {name: tensor.float() for name, tensor in tensors.items()})

@@ -1,0 +1,62 @@
+"""Gemma Scope 2: ``params.safetensors``, a JumpReLU SAE or transcoder, and for most of them ``config.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from saeflow.artifacts import read_json
+from saeflow.errors import SaeflowError
+from saeflow.saes.formats.folding import finished
+from saeflow.saes.formats.tensors import checked, read_tensors, shape_of
+from saeflow.saes.sae import SAE
+
+_NAMES = {"w_enc": "W_enc", "w_dec": "W_dec", "b_enc": "b_enc", "b_dec": "b_dec", "threshold": "threshold"}
+
+
+def load(directory: Path) -> SAE:
+    """Read an SAE, or a transcoder with or without its affine connection past the latents.
+
+    Raises:
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, the activation function is
+            not JumpReLU, or the decoder writes many layers.
+    """
+    path = Path(directory) / "params.safetensors"
+    metadata = _metadata(Path(directory) / "config.json")
+    tensors = read_tensors(path)
+    if "w_dec" in tensors and tensors["w_dec"].ndim == 3:
+        raise SaeflowError(f"{path}: is a cross-layer transcoder, which is not known here; choose another")
+    d_model, d_sae = shape_of(path, tensors, "w_enc")
+    d_out = shape_of(path, tensors, "w_dec")[1]
+    shapes = {
+        "w_enc": (d_model, d_sae),
+        "w_dec": (d_sae, d_out),
+        "b_enc": (d_sae,),
+        "b_dec": (d_out,),
+        "threshold": (d_sae,),
+    }
+    if "affine_skip_connection" in tensors:
+        shapes["affine_skip_connection"] = (d_model, d_out)
+    found = checked(path, tensors, shapes)
+    weights = {ours: found[theirs] for theirs, ours in _NAMES.items()}
+    if "affine_skip_connection" in found:
+        weights["W_skip"] = found["affine_skip_connection"].T
+    return finished("jumprelu", weights, metadata)
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """What the config says of model and hooks; some SAEs were published without one."""
+    if not path.exists():
+        return {}
+    config = read_json(path)
+    function = config.get("architecture")
+    if function != "jump_relu":
+        raise SaeflowError(f"{path}: architecture '{function}' is not known here; known is jump_relu")
+    named = {
+        "model_name": config.get("model_name"),
+        "hf_hook_name": config.get("hf_hook_point_in"),
+        "hf_hook_name_out": config.get("hf_hook_point_out"),
+    }
+    if named["hf_hook_name_out"] == named["hf_hook_name"]:
+        del named["hf_hook_name_out"]
+    return {name: value for name, value in named.items() if value is not None}

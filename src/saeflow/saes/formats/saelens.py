@@ -1,0 +1,166 @@
+"""Folders in the layout of SAELens 6, which is also this library's own: ``cfg.json``, ``sae_weights.safetensors``."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from saeflow.artifacts import read_json, write_json
+from saeflow.errors import SaeflowError
+from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, fold_input_bias, fold_scales
+from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
+from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
+
+LAYOUT_VERSION = "6.0.0"  # of SAELens; a reader takes its path for older files below this
+_OF_LATENTS = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_gate", "b_mag")}
+
+
+class Kind(NamedTuple):
+    """What a name of an architecture in ``cfg.json`` says."""
+
+    architecture: str
+    transcoder: bool = False
+    skip: bool = False
+    one_threshold: bool = False
+
+
+def _transcoder_name(architecture: str, skip: bool) -> str:
+    base = "" if architecture == "standard" else f"{architecture}_"
+    return f"{base}skip_transcoder" if skip else f"{base}transcoder"
+
+
+# SAELens knows no transcoder with TopK or a gate; they have names of their own, so that it refuses them.
+KINDS = {
+    **{name: Kind(name) for name in INFERENCE_ARCHITECTURES},
+    **{
+        _transcoder_name(name, skip): Kind(name, transcoder=True, skip=skip)
+        for name in INFERENCE_ARCHITECTURES
+        for skip in (False, True)
+    },
+    # A training that was saved as it is: one running threshold stands for the choice among the batch's latents.
+    "batchtopk": Kind("jumprelu", one_threshold=True),
+    "matryoshka_batchtopk": Kind("jumprelu", one_threshold=True),
+}
+
+
+def save(directory: Path, sae: SAE) -> None:
+    """Write an SAE; SAELens 6 and other readers of its layout load it as it is.
+
+    The weights come first and ``cfg.json`` last, so a folder with a ``cfg.json`` is whole.
+    """
+    directory = Path(directory)
+    tensors = {name: value for name, value in vars(sae).items() if isinstance(value, Tensor)}
+    if sae.r_mag is not None and sae.b_gate is not None and sae.b_mag is not None:
+        shared = tensors.pop("b_enc")
+        tensors |= {"b_gate": sae.b_gate + shared, "b_mag": sae.b_mag + shared * sae.r_mag.exp()}
+    write_tensors(directory / "sae_weights.safetensors", tensors)
+    write_json(directory / "cfg.json", _config(sae))
+
+
+def _config(sae: SAE) -> dict[str, Any]:
+    name = _transcoder_name(sae.architecture, sae.W_skip is not None) if sae.is_transcoder else sae.architecture
+    heads = str(sae.metadata.get("hook_name", "")).endswith("hook_z")
+    config: dict[str, Any] = {
+        "architecture": name,
+        "d_in": sae.d_model,
+        "d_sae": sae.d_sae,
+        "dtype": str(sae.W_enc.dtype).removeprefix("torch."),
+        "device": "cpu",
+        "apply_b_dec_to_input": False,
+        "normalize_activations": "none",
+        "reshape_activations": "hook_z" if heads and not sae.is_transcoder else "none",
+        "metadata": {**sae.metadata, "sae_lens_version": LAYOUT_VERSION, "saeflow_version": version("saeflow")},
+    }
+    if sae.is_transcoder:
+        config["d_out"] = sae.d_out
+    if sae.architecture == "topk":
+        config |= {"k": sae.k, "rescale_acts_by_decoder_norm": False}
+    return config
+
+
+def load(directory: Path) -> SAE:
+    """Read an SAE in fp32 with all scaling folded into its weights.
+
+    Decoder rows are brought to unit norm where that changes no choice of latents (``standard``, ``jumprelu``,
+    ``gated``, ``topk`` ranked by rescaled activations); a ``topk`` SAE ranked otherwise keeps its rows.
+
+    Raises:
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the SAE is of a kind or
+            normalises its input in a way that is not known here.
+    """
+    directory = Path(directory)
+    config = read_json(directory / "cfg.json")
+    kind = _kind(directory, config)
+    scale = _scale(directory, config)
+    weights = _weights(directory, config, kind)
+    rescaled = bool(config.get("rescale_acts_by_decoder_norm", False))
+    if rescaled and (kind.architecture == "topk" or kind.one_threshold):
+        one = weights.pop("threshold", None)  # of rescaled activations already
+        fold_decoder_norms(weights)
+        weights |= {} if one is None else {"threshold": one}
+    if config.get("apply_b_dec_to_input", False):
+        fold_input_bias(weights, weights["b_dec"])
+    fold_scales(weights, scale, scale)
+    k = int(config["k"]) if kind.architecture == "topk" else None
+    free = kind.architecture != "topk" or rescaled
+    return finished(kind.architecture, weights, config.get("metadata", {}), k, free_rows=free)
+
+
+def _kind(directory: Path, config: Any) -> Kind:
+    if not isinstance(config, dict) or not {"architecture", "d_in", "d_sae"} <= config.keys():
+        raise SaeflowError(f"{directory}: cfg.json lacks architecture, d_in or d_sae; it is not a SAELens 6 directory")
+    layout = str(config.get("metadata", {}).get("sae_lens_version", "0")).split(".")[0]
+    if not layout.isdigit() or int(layout) < 6:
+        raise SaeflowError(f"{directory}: is in a layout before SAELens 6; load it with sae-lens 6 and save it again")
+    kind = KINDS.get(config["architecture"])
+    if not kind:
+        raise SaeflowError(
+            f"{directory}: architecture '{config['architecture']}' is not known here; known are {', '.join(KINDS)}"
+        )
+    if kind.architecture == "topk" and not 0 < int(config.get("k", 0)) <= int(config["d_sae"]):
+        raise SaeflowError(f"{directory}: cfg.json has no usable k for architecture 'topk'; correct it")
+    if kind.transcoder and config.get("apply_b_dec_to_input", False):
+        raise SaeflowError(f"{directory}: a transcoder cannot subtract its decoder's bias from its input; correct it")
+    return kind
+
+
+def _scale(directory: Path, config: dict[str, Any]) -> float:
+    """What the input is multiplied by; a checkpoint of SAELens keeps it beside the weights."""
+    normalisation = config.get("normalize_activations", "none")
+    if normalisation in ("none", None):
+        return 1.0
+    beside = directory / "activation_scaler.json"
+    if normalisation == "expected_average_only_in" and beside.is_file():
+        scale = read_json(beside).get("scaling_factor")
+        if isinstance(scale, int | float) and 0 < scale < float("inf"):
+            return float(scale)
+    reason = (
+        "by numbers that are not in the file; fold them into the weights and save it again"
+        if normalisation == "expected_average_only_in"
+        else "in a way that no weights can stand for; choose an SAE that reads activations as they are"
+        if normalisation in ("layer_norm", "constant_norm_rescale")
+        else "in a way that is not known here; fold it into the weights with sae-lens and save it again"
+    )
+    raise SaeflowError(f"{directory}: normalises its input ('{normalisation}') {reason}")
+
+
+def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
+    d_model, d_sae = int(config["d_in"]), int(config["d_sae"])
+    d_out = int(config.get("d_out", d_model)) if kind.transcoder else d_model
+    shapes: dict[str, tuple[int, ...]] = {"W_enc": (d_model, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,)}
+    if kind.one_threshold:
+        shapes |= {"b_enc": (d_sae,), "topk_threshold": ()}
+    else:
+        shapes |= {} if kind.architecture == "gated" else {"b_enc": (d_sae,)}
+        shapes |= dict.fromkeys(_OF_LATENTS.get(kind.architecture, ()), (d_sae,))
+    if kind.skip:
+        shapes["W_skip"] = (d_out, d_model)
+    weights = checked(directory, read_tensors(directory / "sae_weights.safetensors"), shapes)
+    if kind.one_threshold:
+        weights["threshold"] = weights.pop("topk_threshold").expand(d_sae)
+    weights.setdefault("b_enc", torch.zeros(d_sae, dtype=torch.float64))
+    return weights
