@@ -1,4 +1,4 @@
-"""Caches the model's activations at the hook, in shards.
+"""Caches the model's activations at the study's hooks, in shards.
 
 Inputs:
     results/{study}/models/{model}/
@@ -15,28 +15,31 @@ rule cache_activations:
         model="results/{study}/models/{model}",
         corpus="results/{study}/corpus/sae.safetensors",
     output:
-        "results/{study}/activations/{model}/{hook}/shard-{shard}.{suffix}",
+        [
+            f"results/{{study}}/activations/{{model}}/{hook}/shard-{{shard}}.{{suffix}}"
+            for hook in STUDY.hooks
+        ],
     log:
-        "results/{study}/logs/cache_activations/{model}.{hook}.{shard}.{suffix}.log",
+        "results/{study}/logs/cache_activations/{model}.{shard}.{suffix}.log",
     benchmark:
-        "results/{study}/benchmarks/cache_activations/{model}.{hook}.{shard}.{suffix}.jsonl"
+        "results/{study}/benchmarks/cache_activations/{model}.{shard}.{suffix}.jsonl"
     conda:
         "../envs/default.yaml"
     threads: 1
     resources:
         gpu=1,
     params:
-        settings=settings("activations"),
+        settings=settings("activations", without=["hooks"]),
+        hooks=hook_options,
         dtype=STUDY.model.dtype,
     shell:
-        "saeflow activations cache"
+        "saeflow activations cache {output}"
         " --model {input.model}"
         " --corpus {input.corpus}"
-        " --hook {wildcards.hook}"
+        " {params.hooks}"
         " --settings {params.settings:q}"
         " --dtype {params.dtype}"
         " --shard {wildcards.shard}"
-        " --output {output}"
         " --threads {threads}"
         " > {log} 2>&1"
 
@@ -50,7 +53,7 @@ rule gather_activations:
         "results/{study}/logs/gather_activations/{model}.{hook}.log",
     benchmark:
         "results/{study}/benchmarks/gather_activations/{model}.{hook}.jsonl"
-    localrule: True
+    threads: 1
     conda:
         "../envs/default.yaml"
     shell:

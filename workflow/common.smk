@@ -25,7 +25,7 @@ shell.prefix(f"export PYTHONPATH={workflow.basedir}/src; ")
 NAMES = {
     "study": [STUDY.study],
     "model": [STUDY.model.name],
-    "hook": [STUDY.hook],
+    "hook": STUDY.hooks,
     "sae": list(STUDY.saes),
     "target_sae": [STUDY.steering_sae],
     "goal": STUDY.goals.names,
@@ -151,8 +151,13 @@ def goal_file(wildcards):
     return Path(workflow.basedir, STUDY.goals.directory, f"{wildcards.goal}.yaml")
 
 
+def hook_options(wildcards):
+    """The command's options `--hook`: all hooks are read in the same forward passes."""
+    return " ".join(f"--hook {hook}" for hook in STUDY.hooks)
+
+
 def shards(wildcards):
-    """The shards of the activation cache: a fixed number of token blocks each."""
+    """The shards of the activation cache at one hook: a fixed number of token blocks each."""
     suffix = {"parquet": "parquet", "hdf5": "h5"}[STUDY.activations.format]
     folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
     return [

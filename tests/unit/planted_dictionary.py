@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from saeflow.activations.io import ActivationStore, shard_path, write_manifest, write_shard
-from saeflow.activations.store import ActivationShard
+from saeflow.activations.io import ActivationStore, shard_path, write_manifest, write_shards
+from saeflow.activations.store import ActivationRows
 from saeflow.config.sections import Activations
 
 METADATA = {"hook": "blocks.1.hook_resid_post", "model": "planted"}
@@ -27,10 +27,10 @@ def planted(rows: int = 40_000, d_model: int = 32, features: int = 48, active: f
     return 7 * (weights @ directions + noise + mean), directions
 
 
-def shard_of(activations: Tensor, first_block: int = 0) -> ActivationShard:
-    """Rows as a shard, eight to a block."""
+def rows_of(activations: Tensor, first_block: int = 0) -> ActivationRows:
+    """Rows with places in a text, eight to a block."""
     place = np.arange(len(activations), dtype=np.int32)
-    return ActivationShard(activations, place % 90, place % 8, place // 8 + np.int32(first_block))
+    return ActivationRows(activations, place % 90, place % 8, place // 8 + np.int32(first_block))
 
 
 def cached(
@@ -41,6 +41,7 @@ def cached(
     paths = []
     for index, part in enumerate(torch.tensor_split(activations, shards)):
         paths.append(shard_path(directory, index, settings))
-        write_shard(paths[-1], shard_of(part), settings, METADATA)
+        hook = METADATA["hook"]
+        write_shards({hook: paths[-1]}, [{hook: rows_of(part)}], settings, METADATA)
     write_manifest(directory, paths)
     return ActivationStore.open(directory)

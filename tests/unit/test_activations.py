@@ -1,34 +1,26 @@
-"""The cache of activations: what is captured, kept, vouched for and read back."""
+"""What is captured: rows at any hooks, of text and of other models' modules."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from planted_dictionary import METADATA, cached, shard_of
 from tiny_models import tiny_language_model, tiny_tokens
+from torch import nn
 
-from saeflow.activations import io
-from saeflow.activations.capture import capture_shard
-from saeflow.activations.io import ActivationStore, read_shard, write_manifest, write_shard
-from saeflow.activations.reader import ShuffledReader
-from saeflow.activations.store import merge, n_shards, statistics, torch_dtype
+from saeflow.activations.capture import TOKENS_PER_PASS, capture_rows, excluded_tokens
+from saeflow.activations.sources import ModuleSource, TextSource
+from saeflow.activations.store import ActivationRows, join, merge, statistics
 from saeflow.config.sections import Activations
-from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
-from saeflow.models.running import capture
+from saeflow.models import modules
+from saeflow.models.modules import capture_modules
+from saeflow.models.running import capture, logits
 
 HOOK = "blocks.1.hook_resid_post"
-
-
-def numbered(rows: int, d_model: int = 4) -> torch.Tensor:
-    """Rows that can be told apart by their first number."""
-    return torch.arange(rows, dtype=torch.float32)[:, None] * torch.ones(d_model)
-
-
-@pytest.fixture
-def pieces_of_64(monkeypatch):
-    monkeypatch.setattr(io, "PIECE_ROWS", 64)
+SITES = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out", "attn.hook_z")
 
 
 @pytest.fixture(scope="module")
@@ -37,136 +29,183 @@ def lm():
 
 
 @pytest.fixture(scope="module")
-def blocks():
-    return TokenBlocks(tiny_tokens(rows=10).numpy().astype(np.int32), {}, {})
+def tokens():
+    return tiny_tokens(rows=10).numpy().astype(np.int32)
 
 
-def test_shards_hold_the_models_activations_without_bos(lm, blocks):
-    settings = Activations(blocks_per_shard=4)
-    shards = [capture_shard(lm, blocks, index, HOOK, settings, batch=3) for index in range(3)]
-    whole = capture(lm, torch.from_numpy(blocks.tokens).long(), [HOOK])[HOOK][:, 1:].flatten(0, 1)
-    torch.testing.assert_close(torch.cat([shard.activations for shard in shards]), whole)
-    for shard in shards:
-        assert (blocks.tokens[shard.blocks, shard.positions] == shard.tokens).all()
-        assert shard.positions.min() == 1
-    assert np.unique(np.concatenate([shard.blocks for shard in shards])).tolist() == list(range(10))
+def captured(lm, tokens, hooks, settings=None, first_block=0) -> dict[str, ActivationRows]:
+    settings = settings or Activations()
+    parts = list(capture_rows(TextSource(lm, tokens), hooks, settings, excluded_tokens(lm, settings), first_block))
+    return {hook: join([part[hook] for part in parts]) for hook in hooks}
 
 
-def test_bos_is_kept_on_request(lm, blocks):
-    shard = capture_shard(lm, blocks, 0, HOOK, Activations(exclude_bos=False), batch=4)
-    assert len(shard.activations) == blocks.tokens.size
-    assert (shard.tokens[shard.positions == 0] == 0).all()
+def test_rows_are_the_models_activations_without_bos_and_lead_back_to_their_text(lm, tokens):
+    rows = captured(lm, tokens, [HOOK], first_block=40)[HOOK]
+    whole = capture(lm, torch.from_numpy(tokens).long(), [HOOK])[HOOK][:, 1:].flatten(0, 1)
+    torch.testing.assert_close(rows.activations, whole)
+    assert (tokens[rows.blocks - 40, rows.positions] == rows.tokens).all()
+    assert rows.positions.min() == 1
+    assert np.unique(rows.blocks).tolist() == list(range(40, 50))
 
 
-def test_a_shard_that_does_not_exist_is_refused(lm, blocks):
-    with pytest.raises(SaeflowError, match=r"shard 3 does not exist; the split fills 3 shards \(0..2\)"):
-        capture_shard(lm, blocks, 3, HOOK, Activations(blocks_per_shard=4), batch=4)
-    assert n_shards(600_000, 64, 2048) == 5
+def test_every_site_is_read_in_one_pass(lm, tokens):
+    hooks = [f"blocks.{layer}.{site}" for layer in (0, 1) for site in SITES]
+    passes = []
+    handle = lm.decoder.embed_tokens.register_forward_hook(lambda *_: passes.append(1))
+    rows = captured(lm, tokens, hooks)
+    handle.remove()
+    assert len(passes) == 1
+    for hook in hooks:
+        alone = captured(lm, tokens, [hook])[hook]
+        torch.testing.assert_close(rows[hook].activations, alone.activations)
+        assert np.array_equal(rows[hook].tokens, alone.tokens)
 
 
-def test_activations_that_overflow_float16_are_reported(lm, blocks, monkeypatch):
-    monkeypatch.setattr(
-        "saeflow.activations.capture.capture", lambda lm, ids, hooks: {HOOK: torch.full((2, 12, 32), 1e5)}
-    )
+def test_nothing_runs_after_the_last_hook(lm, tokens):
+    ran = []
+    handles = [
+        lm.blocks[2].register_forward_hook(lambda *_: ran.append("layer")),
+        lm.model.lm_head.register_forward_hook(lambda *_: ran.append("logits")),
+    ]
+    captured(lm, tokens, ["blocks.0.hook_mlp_out", HOOK])
+    assert not ran
+    logits(lm, torch.from_numpy(tokens).long())
+    assert ran == ["layer", "logits"]
+    for handle in handles:
+        handle.remove()
+
+
+def test_passes_do_not_change_the_rows(lm):
+    tokens = tiny_tokens(rows=3 * TOKENS_PER_PASS // 12 // 2, length=12).numpy().astype(np.int32)
+    whole = captured(lm, tokens, [HOOK])[HOOK]
+    parts = [captured(lm, tokens[start : start + 100], [HOOK], first_block=start)[HOOK] for start in range(0, 512, 100)]
+    torch.testing.assert_close(join(parts).activations, whole.activations)
+    assert np.array_equal(join(parts).blocks, whole.blocks)
+
+
+def test_bos_between_documents_and_special_tokens_are_left_out(lm, tokens):
+    tokens = tokens.copy()
+    tokens[2, 5], tokens[3, 7] = lm.bos_id, lm.tokenizer.eos_token_id
+    kept = {
+        what: captured(lm, tokens, [HOOK], Activations(exclude=what))[HOOK].tokens
+        for what in ("nothing", "bos", "special")
+    }
+    assert len(kept["nothing"]) == tokens.size
+    assert len(kept["bos"]) == tokens.size - 11
+    assert len(kept["special"]) == tokens.size - 12
+    assert lm.bos_id not in kept["bos"]
+
+
+def test_positions_of_outlying_norm_are_left_out_at_every_hook(lm, tokens):
+    settings = Activations(exclude_norm_above=1.05)
+    hooks = [HOOK, "blocks.0.hook_mlp_out"]
+    rows = captured(lm, tokens, hooks, settings)
+    every = capture(lm, torch.from_numpy(tokens).long(), hooks)
+    usual = np.ones((10, 11), dtype=bool)
+    for hook in hooks:
+        norms = every[hook][:, 1:].norm(dim=-1).numpy()  # eleven to a block: the median is one of them
+        usual &= norms <= 1.05 * np.median(norms, axis=1, keepdims=True)
+    assert 0 < usual.sum() < usual.size
+    blocks, positions = usual.nonzero()
+    for hook in hooks:
+        assert np.array_equal(rows[hook].blocks, blocks)
+        assert np.array_equal(rows[hook].positions, positions + 1)
+        torch.testing.assert_close(rows[hook].activations, every[hook][:, 1:][torch.from_numpy(usual)])
+
+
+@pytest.mark.parametrize(
+    ("hook", "complaint"),
+    [
+        ("blocks.7.hook_resid_post", r"hook 'blocks\.7\.hook_resid_post' does not exist; the model has 3 layers"),
+        ("blocks.1.hook_nothing", r"does not exist in a llama model; its sites are hook_resid_pre"),
+    ],
+)
+def test_a_wrong_hook_is_one_sentence(lm, tokens, hook, complaint):
+    with pytest.raises(SaeflowError, match=complaint):
+        captured(lm, tokens, [HOOK, hook])
+
+
+def test_nan_of_the_model_is_one_sentence(tokens):
+    lm = tiny_language_model("llama")
+    with torch.no_grad():
+        lm.blocks[1].mlp.down_proj.weight[3] = torch.nan
+    with pytest.raises(SaeflowError, match=r"gives NaN or infinity at blocks\.1\.hook_resid_post in blocks 20 to 29"):
+        captured(lm, tokens, ["blocks.0.hook_resid_post", HOOK], first_block=20)
+
+
+def test_activations_that_overflow_float16_are_one_sentence(tokens):
+    lm = tiny_language_model("llama")
+    with torch.no_grad():
+        lm.blocks[1].mlp.down_proj.weight.mul_(1e7)
+    assert captured(lm, tokens, [HOOK])[HOOK].activations.max() > 7e4
     with pytest.raises(SaeflowError, match=r"do not fit float16; set activations\.dtype to bfloat16"):
-        capture_shard(lm, blocks, 0, HOOK, Activations(dtype="float16"), batch=16)
+        captured(lm, tokens, [HOOK], Activations(dtype="float16"))
 
 
-@pytest.mark.parametrize("format_", ["parquet", "hdf5"])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_a_shard_survives_the_way_to_disk_in_every_format(tmp_path, pieces_of_64, format_, dtype):
-    settings = Activations(format=format_, dtype=dtype)
-    shard = shard_of(torch.randn(150, 6).to(torch_dtype(dtype)))
-    path = io.shard_path(tmp_path, 0, settings)
-    write_shard(path, shard, settings, METADATA)
-    back = read_shard(path)
-    assert torch.equal(back.activations, shard.activations)
-    for field in ("tokens", "positions", "blocks"):
-        assert np.array_equal(getattr(back, field), getattr(shard, field))
-    write_manifest(tmp_path, [path])
-    store = ActivationStore.open(tmp_path)
-    assert [piece.rows for piece in store.pieces()] == [64, 64, 22]
-    assert torch.equal(torch.cat([store.read(piece) for piece in store.pieces()]), shard.activations)
+class Boards(nn.Module):
+    """A small model of another kind: boards of four squares, a tower and a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squares = nn.Embedding(5, 6)
+        self.tower = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+        self.pooled = nn.Linear(24, 8)
+        self.value = nn.Linear(8, 1)
+        self.unused = nn.Linear(1, 1)
+        self.both = nn.LSTM(8, 2)
+
+    def forward(self, boards, elo):
+        tower = self.tower(self.squares(boards) + elo[:, None, None])
+        return self.value(self.both(self.pooled(tower.flatten(1)))[0].repeat(1, 4))
 
 
-def test_statistics_of_shards_merge_to_those_of_all_rows(tmp_path):
+@pytest.fixture
+def boards():
+    torch.manual_seed(0)
+    pieces = torch.randint(0, 5, (9, 4))
+    return ModuleSource(Boards().eval(), (pieces, torch.rand(9)), pieces.numpy().astype(np.int32))
+
+
+def test_modules_of_any_model_are_captured_by_path(boards):
+    parts = capture_rows(boards, ["tower.1", "tower"], Activations())
+    rows = join([part["tower.1"] for part in parts])
+    pieces, elo = boards.inputs
+    hidden = boards.model.tower[:2](boards.model.squares(pieces) + elo[:, None, None])
+    torch.testing.assert_close(rows.activations, hidden.flatten(0, 1))
+    assert np.array_equal(rows.tokens, pieces.flatten().numpy())
+    one_row = dataclasses.replace(boards, tokens=np.arange(9, dtype=np.int32)[:, None])
+    pooled = join([part["pooled"] for part in capture_rows(one_row, ["pooled"], Activations())])
+    assert pooled.activations.shape == (9, 8)
+    assert pooled.positions.tolist() == [0] * 9
+
+
+def test_modules_stop_at_the_last_and_leave_nothing_behind(boards):
+    ran = []
+    boards.model.value.register_forward_hook(lambda *_: ran.append(1))
+    read = capture_modules(boards.model, boards.inputs, ["both", "tower"])
+    assert list(read) == ["both", "tower"]
+    assert not ran
+    assert not boards.model.tower._forward_hooks
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("tower.9", r"no module 'tower\.9' in Boards; it has squares, tower, tower\.0"),
+        ("unused", "module 'unused' does not run"),
+    ],
+)
+def test_a_wrong_module_is_one_sentence(boards, path, complaint):
+    with pytest.raises(SaeflowError, match=complaint):
+        modules.capture_modules(boards.model, boards.inputs, ["tower", path])
+
+
+def test_statistics_of_parts_merge_to_those_of_all_rows():
     rows = torch.randn(1000, 5) * 3 + 100
-    store = cached(tmp_path, rows, shards=7)
     exact = rows.double()
-    assert (store.rows, store.d_model, store.hook, store.model) == (1000, 5, METADATA["hook"], METADATA["model"])
-    torch.testing.assert_close(store.mean, exact.mean(0), rtol=1e-13, atol=0)
-    assert store.variance == pytest.approx(float((exact - exact.mean(0)).square().sum(1).mean()), rel=1e-12)
-    assert store.mean_norm == pytest.approx(float(exact.norm(dim=1).mean()), rel=1e-13)
-    assert merge([statistics(rows[:1]), statistics(rows[1:])]).scatter == pytest.approx(statistics(rows).scatter)
-
-
-@pytest.mark.parametrize("format_", ["parquet", "hdf5"])
-def test_a_damaged_shard_is_one_sentence(tmp_path, format_):
-    store = cached(tmp_path, torch.randn(600, 16), Activations(format=format_))
-    path = tmp_path / store.shards[1]["file"]
-    whole = path.read_bytes()
-    middle = len(whole) // 2
-    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
-    with pytest.raises(SaeflowError, match=r"is damaged \(its checksum differs"):
-        ActivationStore.open(tmp_path).verify()
-    with pytest.raises(SaeflowError, match=r"shard-00001.* is damaged"):
-        store.read(store.pieces()[1])
-    path.write_bytes(whole[:-100])
-    with pytest.raises(SaeflowError, match="bytes, not"):
-        ActivationStore.open(tmp_path)
-    with pytest.raises(SaeflowError, match="is damaged"):
-        read_shard(path)
-    path.unlink()
-    with pytest.raises(SaeflowError, match="is absent"):
-        ActivationStore.open(tmp_path)
-    with pytest.raises(SaeflowError, match="no such file"):
-        write_manifest(tmp_path, [path])
-
-
-def test_shards_of_two_caches_do_not_mix(tmp_path):
-    paths = [tmp_path / f"shard-0000{index}.parquet" for index in range(2)]
-    for path, model in zip(paths, ["one", "other"], strict=True):
-        write_shard(path, shard_of(torch.randn(9, 3)), Activations(), {**METADATA, "model": model})
-    with pytest.raises(SaeflowError, match="is of another cache"):
-        write_manifest(tmp_path, paths)
-
-
-@pytest.mark.parametrize("buffer_rows", [128, 300, 100_000])
-def test_every_row_is_read_exactly_once_per_epoch(tmp_path, pieces_of_64, buffer_rows):
-    store = cached(tmp_path, numbered(1000))
-    reader = ShuffledReader(store, batch_size=48, seed=1, buffer_rows=buffer_rows)
-    run = torch.cat([next(reader)[:, 0] for _ in range(63)])
-    epochs = [run[start : start + 1000].tolist() for start in (0, 1000, 2000)]
-    for epoch in epochs:
-        assert sorted(epoch) == list(range(1000))
-        assert epoch != sorted(epoch)
-    assert epochs[0] != epochs[1]
-
-
-def test_any_batch_can_be_sought(tmp_path, pieces_of_64):
-    store = cached(tmp_path, numbered(1000))
-    run = ShuffledReader(store, 48, seed=1, buffer_rows=300)
-    states, batches = zip(*[(run.state(), next(run)) for _ in range(50)], strict=True)
-    other = ShuffledReader(store, 48, seed=1, buffer_rows=300)
-    for index in (41, 3, 20, 49):
-        other.seek(states[index])
-        assert torch.equal(next(other), batches[index])
-
-
-def test_the_buffer_never_holds_more_than_its_rows(tmp_path, pieces_of_64):
-    reader = ShuffledReader(cached(tmp_path, numbered(1000)), 48, seed=0, buffer_rows=200)
-    held = [len(reader._buffer) for _ in range(60) if next(reader) is not None]
-    assert max(held) <= 200
-    with pytest.raises(SaeflowError, match="a buffer of 63 rows is too small; give at least 64"):
-        ShuffledReader(reader.store, 8, seed=0, buffer_rows=63)
-
-
-def test_a_cache_that_fits_the_buffer_is_read_once(tmp_path, monkeypatch):
-    store = cached(tmp_path, numbered(500))
-    reads = []
-    original = ActivationStore.read
-    monkeypatch.setattr(ActivationStore, "read", lambda self, piece: reads.append(piece) or original(self, piece))
-    reader = ShuffledReader(store, 100, seed=0)
-    for _ in range(20):
-        next(reader)
-    assert len(reads) == len(store.pieces())
+    for parts in (torch.tensor_split(rows, 7), [rows[:1], rows[1:]]):
+        whole = merge(map(statistics, parts))
+        assert whole.rows == 1000
+        np.testing.assert_allclose(whole.mean, exact.mean(0), rtol=1e-13)
+        assert whole.variance == pytest.approx(float((exact - exact.mean(0)).square().sum(1).mean()), rel=1e-11)
+        assert whole.mean_norm == pytest.approx(float(exact.norm(dim=1).mean()), rel=1e-13)

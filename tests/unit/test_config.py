@@ -100,7 +100,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"saes.main.train.sparsity_coefficient": "much"}, "saes.main.train.sparsity_coefficient", "got 'much'"),
     ({"study": 2024}, "study", 'must be a valid string; got 2024 (put it in quotes: "...")'),
     ({"effects.prompts": ["I", False]}, "effects.prompts.1", 'got false (put it in quotes: "...")'),
-    ({"activations.exclude_bos": "yes"}, "activations.exclude_bos", "must be a valid boolean; got 'yes'"),
+    ({"activations.compress": "yes"}, "activations.compress", "must be a valid boolean; got 'yes'"),
     ({"corpus": None}, "corpus", "must hold keys and values; got nothing"),
     ({"steering": ["caa"]}, "steering", "must hold keys and values; got ['caa']"),
     ({"saes.main": "topk"}, "saes.main", "must hold keys and values; got 'topk'"),

@@ -167,7 +167,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(architecture, store, tmp_
     settings = settings_of(architecture, tokens=20_000, dead_after=2_000)
 
     def reader() -> ShuffledReader:
-        return ShuffledReader(store, settings.batch_size, 0, buffer_rows=20_000)
+        return ShuffledReader(store, settings.batch_size, 0, memory=20_000 * 40 * 4)
 
     def interrupt(done: int, steps: int) -> None:
         if done == 37:

@@ -1,75 +1,129 @@
-"""The cache on disk: shards in Parquet or HDF5, and the manifest that vouches for them.
-
-A Parquet shard holds ``activation`` as fixed-size bytes (a row's numbers, little-endian; the dtype is in the schema's
-metadata) and ``token``, ``position``, ``block`` as int32; it is read by row groups. An HDF5 shard holds datasets of the
-same names, bfloat16 as uint16.
-"""
+"""The cache on disk: shards, written as the rows come, and the manifest that vouches for them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from saeflow.activations.store import ActivationShard, Statistics, merge, statistics, torch_dtype
+from saeflow.activations.formats import FORMATS, PIECE_ROWS, PLACES, Format, Raw, ShardWriter
+from saeflow.activations.store import ActivationRows, Statistics, join, merge, statistics, torch_dtype
 from saeflow.artifacts import atomic, read_json, sha256, write_json
 from saeflow.config.sections import Activations
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 
-PIECE_ROWS = 4096  # rows of a Parquet row group and of an HDF5 chunk: what can be read alone
-SUFFIXES = {"parquet": ".parquet", "hdf5": ".h5"}
-_IDENTITY = ("model", "hook", "dtype", "exclude_bos", "d_model")  # in which all shards of a cache agree
-_PLACES = {"token": "tokens", "position": "positions", "block": "blocks"}
+MANIFEST = "manifest.json"
+# in which all shards of a cache agree
+_IDENTITY = ("model", "hook", "dtype", "exclude", "exclude_norm_above", "d_model")
 
 
-def write_shard(path: Path, shard: ActivationShard, settings: Activations, metadata: dict[str, Any]) -> None:
-    """Write one shard atomically, with its statistics.
+def shard_path(directory: Path, shard: int, settings: Activations) -> Path:
+    """Where a shard of a cache lies."""
+    return Path(directory) / f"shard-{shard:05d}{FORMATS[settings.format].suffix}"
+
+
+def write_shards(
+    paths: Mapping[str, Path],
+    parts: Iterable[Mapping[str, ActivationRows]],
+    settings: Activations,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write one shard per hook as the rows come; each appears whole or not at all.
 
     Args:
-        path: ends in .parquet or .h5, as ``settings.format`` has it.
-        metadata: must hold ``hook`` and ``model``.
+        paths: file by hook, ending as ``settings.format`` has it.
+        parts: rows by hook, pass by pass, as `capture_rows` gives them; only a piece of each shard is held in memory.
+        settings: of the cache.
+        metadata: of the shards; must hold ``model``.
+
+    Raises:
+        SaeflowError: a file has the wrong suffix, no row is left, or the disk is full.
     """
-    path = Path(path)
-    if path.suffix != SUFFIXES[settings.format]:
-        raise SaeflowError(
-            f"{path}: a shard in format '{settings.format}' ends in {SUFFIXES[settings.format]}; rename it"
-        )
-    measured = statistics(shard.activations)
-    about = {
-        **metadata,
-        "dtype": settings.dtype,
-        "exclude_bos": settings.exclude_bos,
-        "d_model": shard.activations.shape[1],
-        "statistics": {**measured._asdict(), "mean": measured.mean.tolist()},
-    }
-    with atomic(path) as temporary:
-        _FORMATS[path.suffix].write(temporary, shard, about)
+    with ExitStack() as stack:
+        shards = {
+            hook: stack.enter_context(_open_shard(Path(path), settings, {**metadata, "hook": hook}))
+            for hook, path in paths.items()
+        }
+        for part in parts:
+            for hook, shard in shards.items():
+                shard.append(part[hook])
 
 
-def read_shard(path: Path) -> ActivationShard:
+@contextmanager
+def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) -> Iterator[_Shard]:
+    file_format = FORMATS[settings.format]
+    if path.suffix != file_format.suffix:
+        raise SaeflowError(f"{path}: a shard in format '{settings.format}' ends in {file_format.suffix}; rename it")
+    with atomic(path) as temporary, file_format.writer(temporary, settings.compress) as writer:
+        shard = _Shard(writer)
+        yield shard
+        if not (about := shard.end()):
+            raise SaeflowError(f"{path}: no position is left for this shard; exclude fewer (activations.exclude)")
+        kept = {"dtype", "exclude", "exclude_norm_above"}
+        writer.close({**metadata, **settings.model_dump(include=kept), **about})
+
+
+class _Shard:
+    """Rows that are cut into pieces on their way to a file, and measured."""
+
+    def __init__(self, writer: ShardWriter) -> None:
+        self._writer = writer
+        self._pending: list[ActivationRows] = []
+        self._measured: list[Statistics] = []
+        self._text = hashlib.sha256()
+
+    def append(self, rows: ActivationRows) -> None:
+        """Take rows, and write the pieces that are full."""
+        self._pending.append(rows)
+        if sum(len(part.tokens) for part in self._pending) >= PIECE_ROWS:
+            together = join(self._pending)
+            full = len(together.tokens) // PIECE_ROWS * PIECE_ROWS
+            for start in range(0, full, PIECE_ROWS):
+                self._write(together.part(slice(start, start + PIECE_ROWS)))
+            self._pending = [together.part(slice(full, None))]
+
+    def end(self) -> dict[str, Any] | None:
+        """Write what is left over; what is to be said of the rows, or None where there was none."""
+        last = join(self._pending) if self._pending else None
+        if last and len(last.tokens):
+            self._write(last)
+        if not self._measured:
+            return None
+        whole = merge(self._measured)
+        return {
+            "d_model": len(whole.mean),
+            "text": self._text.hexdigest(),
+            "statistics": {**whole._asdict(), "mean": whole.mean.tolist()},
+        }
+
+    def _write(self, piece: ActivationRows) -> None:
+        self._writer.append(piece)
+        self._measured.append(statistics(piece.activations))
+        for field in PLACES.values():
+            self._text.update(np.ascontiguousarray(getattr(piece, field), dtype="<i4").tobytes())
+
+
+def read_shard(path: Path) -> ActivationRows:
     """Read one shard whole.
 
     Raises:
         SaeflowError: the file is absent or damaged.
     """
-    with _told(path):
-        return _FORMATS[Path(path).suffix].read(Path(path))
-
-
-def shard_path(directory: Path, shard: int, settings: Activations) -> Path:
-    """Where a shard of a cache lies."""
-    return Path(directory) / f"shard-{shard:05d}{SUFFIXES[settings.format]}"
+    path = Path(path)
+    with _told(path, [path]):
+        file_format = _format_of(path)
+        about = file_format.about(path)
+        pieces = range(-(-about["statistics"]["rows"] // PIECE_ROWS))
+        raw = np.concatenate([file_format.piece(path, index) for index in pieces])
+        return ActivationRows(torch.from_numpy(raw).view(torch_dtype(about["dtype"])), **file_format.places(path))
 
 
 def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
@@ -80,15 +134,22 @@ def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
     """
     caches, entries, measured = [], [], []
     for path in map(Path, shards):
-        with _told(path):
-            about = _FORMATS[path.suffix].about(path)
+        with _told(path, [path]):
+            about = _format_of(path).about(path)
             part = about["statistics"]
             caches.append({key: about[key] for key in _IDENTITY})
-            entry = {"file": path.name, "rows": part["rows"], "bytes": path.stat().st_size, "sha256": sha256(path)}
-        entries.append(entry)
+            entries.append(
+                {
+                    "file": path.name,
+                    "rows": part["rows"],
+                    "bytes": path.stat().st_size,
+                    "sha256": sha256(path),
+                    "text": about["text"],
+                }
+            )
         measured.append(Statistics(**{**part, "mean": np.array(part["mean"])}))
         if caches[-1] != caches[0]:
-            raise SaeflowError(f"{path}: is of another cache than {shards[0]}; delete it and it is made again")
+            raise DamagedError(f"{path}: is of another cache than {shards[0]}", [path])
     whole = merge(measured)
     manifest = {
         **caches[0],
@@ -98,7 +159,7 @@ def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
         "mean_norm": whole.mean_norm,
         "shards": entries,
     }
-    write_json(Path(directory) / "manifest.json", manifest)
+    write_json(Path(directory) / MANIFEST, manifest)
 
 
 class Piece(NamedTuple):
@@ -117,7 +178,8 @@ class ActivationStore:
         mean: of all rows, fp64.
         variance: mean squared distance of a row to the mean.
         mean_norm: mean norm of a row; the unit of steering scales.
-        shards: of the manifest: ``file``, ``rows``, ``bytes``, ``sha256``.
+        shards: of the manifest: ``file``, ``rows``, ``bytes``, ``sha256``, and ``text``, the checksum of tokens,
+            positions and blocks.
     """
 
     directory: Path
@@ -133,15 +195,15 @@ class ActivationStore:
 
     @classmethod
     def open(cls, directory: Path) -> ActivationStore:
-        """Read the manifest and see that every shard is there in its full size.
+        """Read the manifest, and nothing else.
 
         Raises:
-            SaeflowError: the manifest or a shard is absent, or a shard is truncated.
+            SaeflowError: the manifest is absent or incomplete.
         """
         directory = Path(directory)
-        manifest = read_json(directory / "manifest.json")
+        manifest = read_json(directory / MANIFEST)
         try:
-            store = cls(
+            return cls(
                 directory=directory,
                 dtype=torch_dtype(manifest["dtype"]),
                 mean=torch.tensor(manifest["mean"], dtype=torch.float64),
@@ -151,19 +213,31 @@ class ActivationStore:
                 },
             )
         except (KeyError, TypeError) as error:
-            raise SaeflowError(f"{directory}/manifest.json: lacks {error}; delete it and it is made again") from None
-        for shard in store.shards:
-            path = directory / shard["file"]
-            size = path.stat().st_size if path.exists() else None
-            if size != shard["bytes"]:
-                found = "is absent" if size is None else f"has {size} bytes, not {shard['bytes']}"
-                raise SaeflowError(f"{path}: {found}; delete it and it is made again")
-        return store
+            raise DamagedError(f"{directory / MANIFEST}: lacks {error}", [directory / MANIFEST]) from None
 
     @property
     def identity(self) -> list[str]:
         """What the cache holds, as the checksums of its shards."""
         return [shard["sha256"] for shard in self.shards]
+
+    @property
+    def text(self) -> list[str]:
+        """Which tokens at which positions the rows belong to, as checksums by shard."""
+        return [shard["text"] for shard in self.shards]
+
+    def check(self) -> None:
+        """See that every shard is there in its full size.
+
+        Raises:
+            SaeflowError: a shard is absent or truncated.
+        """
+        for number, shard in enumerate(self.shards):
+            path = self.path(number)
+            size = path.stat().st_size if path.exists() else None
+            if size is None:
+                raise DamagedError(f"{path}: is absent", [self.directory / MANIFEST])
+            if size != shard["bytes"]:
+                raise DamagedError(f"{path}: has {size} bytes, not {shard['bytes']}", self._remade(number))
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -171,12 +245,17 @@ class ActivationStore:
         Raises:
             SaeflowError: a shard has other bytes than were written.
         """
-        for shard in self.shards:
-            if sha256(self.directory / shard["file"]) != shard["sha256"]:
-                raise SaeflowError(
-                    f"{self.directory / shard['file']}: is damaged (its checksum differs from manifest.json); "
-                    "delete it and it is made again"
-                )
+        self.check()
+        damaged = [number for number, shard in enumerate(self.shards) if sha256(self.path(number)) != shard["sha256"]]
+        if damaged:
+            names = ", ".join(self.shards[number]["file"] for number in damaged)
+            raise DamagedError(
+                f"{self.directory}: {names} damaged (the checksum differs from {MANIFEST})", self._remade(*damaged)
+            )
+
+    def path(self, shard: int) -> Path:
+        """The file of a shard."""
+        return self.directory / str(self.shards[shard]["file"])
 
     def pieces(self) -> list[Piece]:
         """All rows of the cache, in pieces that can be read alone."""
@@ -186,128 +265,51 @@ class ActivationStore:
             for group, start in enumerate(range(0, shard["rows"], PIECE_ROWS))
         ]
 
-    def read(self, piece: Piece) -> Float[Tensor, "rows d_model"]:
-        """The activations of a piece, in the cache's dtype.
+    def raw(self, piece: Piece) -> Raw:
+        """The activations of a piece as bytes, which may not be written to.
 
         Raises:
-            SaeflowError: the shard is damaged.
+            SaeflowError: the shard is damaged, which the piece's own checksum tells.
         """
-        path = self.directory / self.shards[piece.shard]["file"]
-        with _told(path):
-            rows = _FORMATS[path.suffix].piece(path, piece.group)
-        if rows.shape != (piece.rows, self.d_model):
-            raise SaeflowError(f"{path}: does not hold what manifest.json says; delete it and it is made again")
+        path = self.path(piece.shard)
+        with _told(path, self._remade(piece.shard)):
+            rows = _format_of(path).piece(path, piece.group)
+            if rows.shape != (piece.rows, self.d_model * self.dtype.itemsize):
+                raise ValueError(f"it does not hold what {MANIFEST} says")
         return rows
 
+    def read(self, piece: Piece) -> Float[Tensor, "rows d_model"]:
+        """The activations of a piece, in the cache's dtype; raises as `raw` does."""
+        return torch.from_numpy(self.raw(piece).copy()).view(self.dtype)
 
-class _Format(NamedTuple):
-    """How shards of one file format are written and read; both check what they read by checksums of their own."""
+    def _remade(self, *shards: int) -> list[Path]:
+        """What must be gone for shards to be made again; last the manifest, without which nothing reads the cache."""
+        return [*(self.path(shard) for shard in shards), self.directory / MANIFEST]
 
-    write: Callable[[Path, ActivationShard, dict[str, Any]], None]
-    read: Callable[[Path], ActivationShard]
-    about: Callable[[Path], dict[str, Any]]
-    piece: Callable[[Path, int], Float[Tensor, "rows d_model"]]
+
+def _format_of(path: Path) -> Format:
+    known = {file_format.suffix: file_format for file_format in FORMATS.values()}
+    if path.suffix not in known:
+        raise SaeflowError(f"{path}: is not a shard; shards end in {' or '.join(known)}")
+    return known[path.suffix]
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what libraries say of an absent or damaged file into one sentence."""
+def _told(path: Path, remade: Sequence[Path]) -> Iterator[None]:
+    """Turn what libraries say of an absent or damaged file into one sentence.
+
+    An error of the operating system (permissions, a network that is gone) has a number and is no damage.
+    """
     try:
         yield
     except FileNotFoundError:
-        raise SaeflowError(f"{path}: no such file; it is made by saeflow's cache of activations") from None
-    except (OSError, KeyError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise SaeflowError(f"{path}: is damaged ({reason}); delete it and it is made again") from None
-
-
-def _write_parquet(path: Path, shard: ActivationShard, about: dict[str, Any]) -> None:
-    raw = shard.activations.contiguous().view(torch.uint8).numpy()
-    activation = pa.FixedSizeBinaryArray.from_buffers(pa.binary(raw.shape[1]), len(raw), [None, pa.py_buffer(raw)])
-    columns = {"activation": activation, **{name: getattr(shard, field) for name, field in _PLACES.items()}}
-    table = pa.table(columns).replace_schema_metadata({"saeflow": json.dumps(about, sort_keys=True)})
-    pq.write_table(
-        table,
-        path,
-        row_group_size=PIECE_ROWS,
-        compression="none",  # numbers that do not repeat: compressing costs five times the time and saves a twelfth
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
-    )
-
-
-def _read_parquet(path: Path) -> ActivationShard:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        table = file.read()
-    activations = _from_bytes(table.column("activation"), _about_schema(table.schema)["dtype"])
-    return ActivationShard(activations, **{field: table.column(name).to_numpy() for name, field in _PLACES.items()})
-
-
-def _about_parquet(path: Path) -> dict[str, Any]:
-    with pq.ParquetFile(path) as file:
-        return _about_schema(file.schema_arrow)
-
-
-def _piece_of_parquet(path: Path, index: int) -> Float[Tensor, "rows d_model"]:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        column = file.read_row_group(index, columns=["activation"]).column("activation")
-        return _from_bytes(column, _about_schema(file.schema_arrow)["dtype"])
-
-
-def _about_schema(schema: Any) -> dict[str, Any]:
-    return json.loads((schema.metadata or {})[b"saeflow"])
-
-
-def _from_bytes(column: Any, dtype: str) -> Float[Tensor, "rows d_model"]:
-    width = column.type.byte_width
-    raw = np.empty((len(column), width), dtype=np.uint8)
-    start = 0
-    for chunk in column.chunks:
-        data = np.frombuffer(chunk.buffers()[1], dtype=np.uint8).reshape(-1, width)
-        raw[start : start + len(chunk)] = data[chunk.offset : chunk.offset + len(chunk)]
-        start += len(chunk)
-    return torch.from_numpy(raw).view(torch_dtype(dtype))
-
-
-def _write_hdf5(path: Path, shard: ActivationShard, about: dict[str, Any]) -> None:
-    rows, d_model = shard.activations.shape
-    chunk = min(rows, PIECE_ROWS)
-    with h5py.File(path, "w") as file:
-        file.attrs["saeflow"] = json.dumps(about, sort_keys=True)
-        values = _as_numpy(shard.activations)
-        file.create_dataset("activation", data=values, chunks=(chunk, d_model), fletcher32=True)
-        for name, field in _PLACES.items():
-            file.create_dataset(name, data=getattr(shard, field), chunks=(chunk,), fletcher32=True)
-
-
-def _as_numpy(activations: Tensor) -> np.ndarray[Any, Any]:
-    bare = activations.contiguous()
-    return (bare.view(torch.uint16) if bare.dtype == torch.bfloat16 else bare).numpy()
-
-
-def _read_hdf5(path: Path) -> ActivationShard:
-    with h5py.File(path) as file:
-        activations = _slice(file, slice(None))
-        return ActivationShard(activations, **{field: file[name][:] for name, field in _PLACES.items()})
-
-
-def _about_hdf5(path: Path) -> dict[str, Any]:
-    with h5py.File(path) as file:
-        return json.loads(file.attrs["saeflow"])
-
-
-def _piece_of_hdf5(path: Path, index: int) -> Float[Tensor, "rows d_model"]:
-    with h5py.File(path) as file:
-        return _slice(file, slice(index * PIECE_ROWS, (index + 1) * PIECE_ROWS))
-
-
-def _slice(file: Any, rows: slice) -> Float[Tensor, "rows d_model"]:
-    dtype = torch_dtype(json.loads(file.attrs["saeflow"])["dtype"])
-    return torch.from_numpy(file["activation"][rows]).view(dtype)
-
-
-_FORMATS = {
-    ".parquet": _Format(_write_parquet, _read_parquet, _about_parquet, _piece_of_parquet),
-    ".h5": _Format(_write_hdf5, _read_hdf5, _about_hdf5, _piece_of_hdf5),
-}
+        if left := [file for file in remade if file != path]:
+            raise DamagedError(f"{path}: is absent", left) from None
+        raise SaeflowError(f"{path}: is absent; start the workflow again and it is made") from None
+    except SaeflowError:
+        raise
+    except Exception as error:  # a damaged file makes libraries fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if getattr(error, "errno", None):
+            raise SaeflowError(f"{path}: cannot be read ({reason}); check the disk and start again") from None
+        raise DamagedError(f"{path}: is damaged ({reason})", remade) from None

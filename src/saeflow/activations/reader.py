@@ -1,65 +1,94 @@
-"""Shuffled batches of a cache that may be larger than memory."""
+"""Shuffled batches of caches that may be larger than memory, of one or of several at once."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from saeflow.activations.io import ActivationStore, Piece
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
+_BATCHES = 3  # the one handed out, the one made ahead, and on its way to a device a pinned copy
+_ORDER_BYTES = 8  # of a row's place in the order
 
-class ShuffledReader:
-    """An endless run of batches; every epoch holds every row exactly once, in an order of its own.
 
-    An epoch permutes the pieces of the cache, cuts the permutation into portions that fit the buffer, and permutes the
-    rows of each portion. A cache that fits the buffer is one portion: a plain permutation, read from disk once. The
-    order follows from (seed, epoch) alone, so any batch can be sought without reading those before it.
+class AlignedReader:
+    """An endless run of batches of the same rows of several caches; every epoch holds every row exactly once.
+
+    An epoch permutes the pieces of the caches, cuts the permutation into portions that fit the memory, and permutes the
+    rows of each portion. Caches that fit whole are one portion: a plain permutation, read from disk once. The order
+    follows from (seed, epoch) alone, so any batch can be sought without reading those before it. While one portion is
+    handed out the next is read, and while one batch is used the next is made.
 
     Attributes:
-        store: the cache.
+        stores: the caches, which hold the same tokens at the same rows.
         batch_size: rows per batch; batches run across the ends of portions and epochs, so all are full.
     """
 
-    def __init__(self, store: ActivationStore, batch_size: int, seed: int, buffer_rows: int = 1 << 20) -> None:
+    def __init__(
+        self, stores: Sequence[ActivationStore], batch_size: int, seed: int, memory: int = 1 << 30, device: str = "cpu"
+    ) -> None:
         """Set up a reader at its first batch.
 
         Args:
-            store: the cache.
+            stores: the caches.
             batch_size: rows per batch.
-            seed: of the order.
-            buffer_rows: most rows held in memory; a batch and, while it is read, a piece come on top.
+            seed: of the order, which also depends on ``memory`` where a cache does not fit.
+            memory: most bytes held at any time: portions with their order, batches, and the piece that is read.
+            device: where batches are handed out; from pinned memory to an accelerator.
 
         Raises:
-            SaeflowError: the buffer does not hold a piece of the cache.
+            SaeflowError: the caches differ in tokens, width or dtype, a shard is absent or truncated, or the memory
+                does not hold two pieces.
         """
-        self.store, self.batch_size, self._seed, self._buffer_rows = store, batch_size, seed, buffer_rows
-        self._pieces = store.pieces()
-        largest = max(piece.rows for piece in self._pieces)
-        if buffer_rows < largest:
-            raise SaeflowError(f"activations: a buffer of {buffer_rows} rows is too small; give at least {largest}")
-        whole = store.rows <= buffer_rows
-        self._n_portions = 1 if whole else -(-len(self._pieces) // (buffer_rows // largest))
+        self.stores, self.batch_size, self._seed, self._memory = list(stores), batch_size, seed, memory
+        self._device = torch.device(device)
+        _check_aligned(self.stores)
+        first = self.stores[0]
+        self._row_bytes = first.d_model * first.dtype.itemsize
+        self._pieces = first.pieces()
+        self._largest = max(piece.rows for piece in self._pieces)
+        self._n_portions = self._portions_for(memory)
         self._batch = 0
         self._epoch = -1
         self._portions: list[list[Piece]] = []
         self._starts: list[int] = []
-        self._loaded: list[Piece] = []
-        self._buffer = torch.empty(0, store.d_model, dtype=store.dtype)
-        self._order: tuple[int, int, Tensor] = (-1, -1, torch.empty(0, dtype=torch.long))
+        self._held = -1
+        most = min(first.rows, -(-len(self._pieces) // self._n_portions) * self._largest)
+        self._space = [
+            np.empty((most, len(self.stores), self._row_bytes), np.uint8) for _ in range(min(2, self._n_portions))
+        ]
+        self._order: tuple[int, Int64[np.ndarray, " rows"]] = (-1, np.empty(0, np.int64))
+        self._loading: tuple[int, Future[None]] | None = None
+        self._making: tuple[int, Future[Tensor]] | None = None
+        self._loader = ThreadPoolExecutor(1, "saeflow-portion")
+        self._maker = ThreadPoolExecutor(1, "saeflow-batch")
+
+    def _portions_for(self, memory: int) -> int:
+        """Into how many portions an epoch is cut: one if all rows fit, else two at a time fit the memory."""
+        row, largest = len(self.stores) * self._row_bytes, self._largest
+        beside = _BATCHES * self.batch_size * row + 2 * largest * self._row_bytes
+        rows = (memory - beside) // (row + _ORDER_BYTES)
+        if self.stores[0].rows <= rows:
+            return 1
+        if rows < 2 * largest:
+            needed = beside + 2 * largest * (row + _ORDER_BYTES)
+            raise SaeflowError(f"activations: a memory of {memory} bytes is too small; give at least {needed}")
+        return -(-len(self._pieces) // (rows // 2 // largest))
 
     @property
     def identity(self) -> list[Any]:
         """Everything the order of rows is determined by."""
-        return [self.store.identity, self.batch_size, self._seed, self._buffer_rows]
+        return [*(store.identity for store in self.stores), self.batch_size, self._seed, self._n_portions]
 
     def state(self) -> dict[str, int]:
         """The place of the next batch."""
@@ -69,54 +98,140 @@ class ShuffledReader:
         """Go to a place that `state` gave."""
         self._batch = state["batch"]
 
-    def __iter__(self) -> Iterator[Float[Tensor, "batch d_model"]]:
+    def __iter__(self) -> Iterator[Tensor]:
         return self
 
-    def __next__(self) -> Float[Tensor, "batch d_model"]:
-        """The next batch, in the cache's dtype."""
-        first = self._batch * self.batch_size
-        batch = torch.empty(self.batch_size, self.store.d_model, dtype=self.store.dtype)
+    def __next__(self) -> Float[Tensor, "batch stores d_model"]:
+        """The next batch, in the caches' dtype.
+
+        Raises:
+            SaeflowError: a shard is damaged.
+        """
+        if not self._making or self._making[0] != self._batch:
+            self._make(self._batch)
+        assert self._making
+        try:
+            batch = self._making[1].result()
+        finally:
+            self._making = None
+        self._batch += 1
+        self._make(self._batch)
+        return batch.to(self._device, non_blocking=True)
+
+    def _make(self, number: int) -> None:
+        """Make a batch in the background, after those asked for before it."""
+        self._making = (number, self._maker.submit(self._made, number))
+
+    def _made(self, number: int) -> Float[Tensor, "batch stores d_model"]:
+        first = self.stores[0]
+        batch = torch.empty(
+            self.batch_size,
+            len(self.stores),
+            first.d_model,
+            dtype=first.dtype,
+            pin_memory=self._device.type == "cuda",
+        )
+        raw = batch.view(torch.uint8).numpy()
         filled = 0
         while filled < self.batch_size:
-            rows = self._rows(first + filled, self.batch_size - filled)
-            torch.index_select(self._buffer, 0, rows, out=batch[filled : filled + len(rows)])
+            portion, rows = self._rows(number * self.batch_size + filled, self.batch_size - filled)
+            # NumPy gathers in this thread alone; torch would set up a second pool of threads beside the training's.
+            np.take(portion, rows, axis=0, out=raw[filled : filled + len(rows)], mode="clip")
             filled += len(rows)
-        self._batch += 1
         return batch
 
-    def _rows(self, place: int, most: int) -> Tensor:
-        """Where in the buffer the rows from ``place`` of the endless run lie, up to the end of a portion."""
-        epoch, offset = divmod(place, self.store.rows)
-        if epoch != self._epoch:
-            self._plan(epoch)
-        portion = bisect_right(self._starts, offset) - 1
-        self._load(self._portions[portion])
-        if self._order[:2] != (epoch, portion):
-            generator = numpy_generator(self._seed, "rows", epoch, portion)
-            self._order = (epoch, portion, torch.from_numpy(generator.permutation(len(self._buffer))))
-        start = offset - self._starts[portion]
-        return self._order[2][start : start + most]
+    def _rows(
+        self, place: int, most: int
+    ) -> tuple[UInt8[np.ndarray, "rows stores bytes"], Int64[np.ndarray, " batch"]]:
+        """A portion, and where in it the rows from ``place`` of the endless run lie, up to the portion's end."""
+        epoch, offset = divmod(place, self.stores[0].rows)
+        self._plan(epoch)
+        index = bisect_right(self._starts, offset) - 1
+        number = epoch * self._n_portions + index
+        self._hold(number)
+        if self._order[0] != number:
+            self._order = (-1, np.empty(0, np.int64))  # let go before the next is drawn
+            rows = sum(piece.rows for piece in self._portions[index])
+            self._order = (number, numpy_generator(self._seed, "rows", epoch, index).permutation(rows))
+        start = offset - self._starts[index]
+        return self._space[number % len(self._space)], self._order[1][start : start + most]
 
     def _plan(self, epoch: int) -> None:
         """Permute the pieces and cut them into portions."""
-        order = numpy_generator(self._seed, "pieces", epoch).permutation(len(self._pieces))
-        parts = np.array_split(order, self._n_portions)
-        self._portions = [[self._pieces[index] for index in np.sort(part)] for part in parts]
-        sizes = [sum(piece.rows for piece in portion) for portion in self._portions]
-        self._starts = [0, *accumulate(sizes)][:-1]
+        if epoch == self._epoch:
+            return
+        self._portions = self._portions_of(epoch)
+        self._starts = [0, *accumulate(sum(piece.rows for piece in portion) for portion in self._portions)][:-1]
         self._epoch = epoch
 
-    def _load(self, portion: list[Piece]) -> None:
-        """Read a portion into the buffer, whose old rows are let go first."""
-        if portion == self._loaded:
+    def _portions_of(self, epoch: int) -> list[list[Piece]]:
+        order = numpy_generator(self._seed, "pieces", epoch).permutation(len(self._pieces))
+        return [[self._pieces[piece] for piece in np.sort(part)] for part in np.array_split(order, self._n_portions)]
+
+    def _hold(self, number: int) -> None:
+        """Have a portion in memory, and the next one on its way; caches that are one portion stay."""
+        if self._held == number or (self._n_portions == 1 and self._held >= 0):
             return
-        self._loaded = []
-        rows = sum(piece.rows for piece in portion)
-        if len(self._buffer) != rows:
-            self._buffer = torch.empty(0)
-            self._buffer = torch.empty(rows, self.store.d_model, dtype=self.store.dtype)
+        if not self._loading or self._loading[0] != number:
+            self._held = -1
+            self._load(number)
+        assert self._loading
+        future = self._loading[1]
+        self._loading = None
+        future.result()
+        self._held = number
+        if self._n_portions > 1:
+            self._load(number + 1)
+
+    def _load(self, number: int) -> None:
+        """Read a portion in the background, into the one of two spaces that its neighbours do not use."""
+        epoch, index = divmod(number, self._n_portions)
+        self._loading = (number, self._loader.submit(self._loaded, self._portions_of(epoch)[index], number))
+
+    def _loaded(self, portion: list[Piece], number: int) -> None:
+        space = self._space[number % len(self._space)]
         start = 0
         for piece in portion:
-            self._buffer[start : start + piece.rows] = self.store.read(piece)
+            for index, store in enumerate(self.stores):
+                space[start : start + piece.rows, index] = store.raw(piece)
             start += piece.rows
-        self._loaded = portion
+
+
+class ShuffledReader(AlignedReader):
+    """The same of one cache: batches are ``[batch, d_model]``.
+
+    Attributes:
+        store: the cache.
+    """
+
+    def __init__(
+        self, store: ActivationStore, batch_size: int, seed: int, memory: int = 1 << 30, device: str = "cpu"
+    ) -> None:
+        """Set up a reader at its first batch; arguments as of `AlignedReader`."""
+        super().__init__([store], batch_size, seed, memory, device)
+        self.store = store
+
+    def __next__(self) -> Float[Tensor, "batch d_model"]:
+        """The next batch, in the cache's dtype; raises as `AlignedReader` does."""
+        return super().__next__().squeeze(1)
+
+
+def _check_aligned(stores: Sequence[ActivationStore]) -> None:
+    """See that caches can be read side by side.
+
+    Raises:
+        SaeflowError: two differ in tokens, width or dtype, or a shard is absent or truncated.
+    """
+    first = stores[0]
+    for store in stores:
+        store.check()
+        if store.text != first.text:
+            raise SaeflowError(
+                f"activations: {store.directory} and {first.directory} hold other tokens; "
+                "cache both from the same corpus with the same blocks_per_shard and exclusions"
+            )
+        if (store.d_model, store.dtype) != (first.d_model, first.dtype):
+            raise SaeflowError(
+                f"activations: {store.directory} has rows of {store.d_model} {store.dtype}, {first.directory} of "
+                f"{first.d_model} {first.dtype}; read side by side, width and dtype must be the same"
+            )

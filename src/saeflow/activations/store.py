@@ -1,8 +1,8 @@
-"""A cache of activations: its shards, and the statistics that shards give together."""
+"""Rows of a cache of activations, and the statistics that parts of it give together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Float64, Int32
 from torch import Tensor
 
-_ROWS_AT_ONCE = 16_384  # rows in fp64 at a time
+_ROWS_AT_ONCE = 256  # rows in fp64 at a time: few enough to stay in the processor's cache
 
 
-class ActivationShard(NamedTuple):
-    """The activations of some blocks of text, one row per token.
+class ActivationRows(NamedTuple):
+    """Activations, one row per token, and what leads each row back to its text.
 
     Attributes:
         activations: in the dtype of the cache.
@@ -28,6 +28,20 @@ class ActivationShard(NamedTuple):
     tokens: Int32[np.ndarray, " rows"]
     positions: Int32[np.ndarray, " rows"]
     blocks: Int32[np.ndarray, " rows"]
+
+    def part(self, which: slice) -> ActivationRows:
+        """Some of the rows."""
+        return ActivationRows(self.activations[which], self.tokens[which], self.positions[which], self.blocks[which])
+
+
+def join(parts: Sequence[ActivationRows]) -> ActivationRows:
+    """All rows of the parts, in their order."""
+    return ActivationRows(
+        torch.cat([part.activations for part in parts]),
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate([part.positions for part in parts]),
+        np.concatenate([part.blocks for part in parts]),
+    )
 
 
 class Statistics(NamedTuple):
@@ -82,11 +96,6 @@ def _merge_two(a: Statistics, b: Statistics) -> Statistics:
     return Statistics(
         rows, a.mean + difference * (b.rows / rows), a.scatter + b.scatter + between, a.norm_sum + b.norm_sum
     )
-
-
-def n_shards(tokens: int, context: int, blocks_per_shard: int) -> int:
-    """How many shards a split of ``tokens`` tokens in blocks of ``context`` has; the last one may be smaller."""
-    return -(-(tokens // context) // blocks_per_shard)
 
 
 def torch_dtype(name: str) -> torch.dtype:

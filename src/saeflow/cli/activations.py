@@ -11,30 +11,32 @@ from saeflow import config
 from saeflow.cli import options
 
 app = typer.Typer(help="Cache activations.", no_args_is_help=True)
-BLOCKS_PER_PASS = 64
 
 
 @app.command()
 def cache(
+    outputs: Annotated[list[Path], typer.Argument(help="The shard's file at every hook, in the hooks' order.")],
     model: options.ModelFolder,
     corpus: options.Corpus,
-    hook: options.HookName,
+    hooks: options.HookNames,
     settings: options.Settings,
     shard: Annotated[int, typer.Option(help="Which shard.")],
-    output: options.Output,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Write one shard: the activations of a fixed number of token blocks."""
+    """Write one shard per hook: the activations of a fixed number of token blocks, from the same forward passes."""
     options.use_threads(threads)
-    from saeflow.activations.capture import capture_shard
-    from saeflow.activations.io import write_shard
+    from saeflow.activations.capture import capture_rows, excluded_tokens
+    from saeflow.activations.io import write_shards
+    from saeflow.activations.sources import TextSource
     from saeflow.corpora.io import load_blocks
 
     chosen = options.parsed(config.Activations, settings)
+    first = shard * chosen.blocks_per_shard
+    blocks = load_blocks(corpus, slice(first, first + chosen.blocks_per_shard))
     lm = options.open_model(model, dtype)
-    rows = capture_shard(lm, load_blocks(corpus), shard, hook, chosen, BLOCKS_PER_PASS)
-    write_shard(output, rows, chosen, {"hook": hook, "model": model.name, "shard": str(shard)})
+    rows = capture_rows(TextSource(lm, blocks.tokens), hooks, chosen, excluded_tokens(lm, chosen), first)
+    write_shards(dict(zip(hooks, outputs, strict=True)), rows, chosen, {"model": model.name, "shard": shard})
 
 
 @app.command()
@@ -46,3 +48,12 @@ def gather(
     from saeflow.activations.io import write_manifest
 
     write_manifest(output.parent, shards)
+
+
+@app.command()
+def verify(manifests: Annotated[list[Path], typer.Argument(help="manifest.json of every cache to look at.")]) -> None:
+    """Compare all shards with their checksums; what is damaged is removed, so that the workflow makes it again."""
+    for manifest in manifests:
+        store = options.open_store(manifest)
+        store.verify()
+        typer.echo(f"{manifest.parent}: {len(store.shards)} shards with {store.rows} rows are as they were written")

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from saeflow.cli import activations, corpus, effects, figures, judging, models, report, saes, show, steering, study
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 
 app = typer.Typer(
     help="From a language model to figures through sparse autoencoders. The workflow calls these commands; so can you.",
@@ -34,9 +34,23 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
+    except DamagedError as error:
+        print(f"saeflow: {_cleared(error)}", file=sys.stderr)
+        sys.exit(1)
     except SaeflowError as error:
         print(f"saeflow: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _cleared(error: DamagedError) -> str:
+    """Remove what must be gone for the workflow to make it again, and say so."""
+    try:
+        for file in error.remade:
+            file.unlink(missing_ok=True)
+    except OSError:  # the sentence says what must be deleted
+        return str(error)
+    names = " and ".join(file.name for file in error.remade)
+    return f"{error.problem}; {names} is removed, start again and what is missing is made again"
 
 
 if __name__ == "__main__":

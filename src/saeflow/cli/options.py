@@ -33,6 +33,7 @@ SAEFolder = Annotated[Path, typer.Option("--sae", help="Folder of the SAE.")]
 Corpus = Annotated[Path, typer.Option(help="Token blocks of a split of the corpus.")]
 Manifest = Annotated[Path, typer.Option(help="manifest.json of the activation cache.")]
 HookName = Annotated[str, typer.Option("--hook", help="TransformerLens name: blocks.2.hook_resid_post.")]
+HookNames = Annotated[list[str], typer.Option("--hook", help="As above; may be given several times.")]
 Dtype = Annotated[str, typer.Option(help="Of the model's weights: float32, bfloat16 or float16.")]
 
 

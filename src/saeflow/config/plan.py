@@ -74,10 +74,10 @@ def plan_study(study: Study) -> list[StagePlan]:
         ),
         StagePlan(
             "activations",
-            shard_count(study) + 1,
+            shard_count(study) + len(study.hooks),
             rows,
-            rows * width * BYTES[study.activations.dtype],
-            f"{shard_count(study)} shards at {study.hook}",
+            rows * width * BYTES[study.activations.dtype] * len(study.hooks),
+            f"{shard_count(study)} shards at {', '.join(study.hooks)}",
         ),
         StagePlan(
             "saes",

@@ -22,15 +22,22 @@ def save_blocks(path: Path, blocks: TokenBlocks) -> None:
         save_file(arrays, temporary, metadata={"label_names": json.dumps(blocks.label_names, sort_keys=True)})
 
 
-def load_blocks(path: Path) -> TokenBlocks:
+def load_blocks(path: Path, which: slice = slice(None)) -> TokenBlocks:
     """Read token blocks.
 
+    Args:
+        path: of the file.
+        which: of the blocks; the others are not read.
+
     Raises:
-        SaeflowError: the file is absent, or holds something else.
+        SaeflowError: the file is absent, holds something else, or has no such blocks.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a handle, not a dict)
+            found = len(range(*which.indices(count := file.get_slice("tokens").get_shape()[0])))
+            if not found:
+                raise SaeflowError(f"{path}: has {count} blocks; there are none from block {which.start or 0} on")
+            arrays = {name: file.get_slice(name)[which] for name in file.keys()}  # noqa: SIM118  (a handle, not a dict)
             label_names = json.loads((file.metadata() or {})["label_names"])
         return TokenBlocks(
             tokens=arrays["tokens"],

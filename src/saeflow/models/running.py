@@ -15,7 +15,7 @@ from saeflow.models.hooks import HookFunction, attach, check_hook
 from saeflow.models.language_model import LanguageModel
 
 
-class _Stop(Exception):  # noqa: N818 - nothing is wrong
+class Stop(Exception):  # noqa: N818 - nothing is wrong
     """Everything asked for has been seen; the rest of the pass is not needed."""
 
 
@@ -49,12 +49,12 @@ def capture(
         def read(tensor: Tensor) -> None:
             seen[name] = tensor
             if len(seen) == len(wanted):
-                raise _Stop
+                raise Stop
 
         return read
 
     if wanted:
-        with suppress(_Stop), attach(lm, [(name, reader(name)) for name in wanted]):
+        with suppress(Stop), attach(lm, [(name, reader(name)) for name in wanted]):
             lm.decoder(tokens, use_cache=False)
     return {name: seen[name] for name in wanted}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import REPOSITORY, Name, Section, Text, refuse
+from saeflow.config.section import HOOK, REPOSITORY, Name, Section, Text, Unique, refuse
+
+HookName = Annotated[str, Field(pattern=HOOK)]
 
 
 class Tokens(Section):
@@ -108,13 +110,19 @@ class Model(Section):
 
 
 class Activations(Section):
-    """The cache of activations at ``hook`` over the split ``sae``."""
+    """The cache of activations at ``hook`` over the split ``sae``, and at other hooks from the same forward passes."""
 
+    hooks: Annotated[list[HookName], Unique] = Field(default=[])
+    """Hooks to cache beside the study's ``hook``."""
     format: Literal["parquet", "hdf5"] = "parquet"
     """Of the shards' files."""
+    compress: bool = False
+    """Compress the shards (zstd in Parquet, gzip in HDF5), which takes several times as long."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the stored numbers."""
     blocks_per_shard: int = Field(default=2048, ge=1)
     """Blocks of text per shard; part of the cache's identity."""
-    exclude_bos: bool = True
-    """Leave out the BOS position, whose norm dwarfs the others' in most models."""
+    exclude: Literal["nothing", "bos", "special"] = "bos"
+    """Positions to leave out: ``bos``, whose norm dwarfs the others' in most models, or every ``special`` token."""
+    exclude_norm_above: float | None = Field(default=None, gt=1)
+    """Leave out positions whose norm, at any cached hook, exceeds this multiple of the median of their block."""

@@ -46,6 +46,11 @@ class Study(Section):
         return self.steering.sae or next(iter(self.saes))
 
     @property
+    def hooks(self) -> list[str]:
+        """Where activations are cached; first the hook that is steered."""
+        return list(dict.fromkeys([self.hook, *self.activations.hooks]))
+
+    @property
     def layer(self) -> int:
         """The layer of the hook."""
         return int(self.hook.split(".")[1])

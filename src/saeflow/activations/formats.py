@@ -1,0 +1,202 @@
+"""Shards in Parquet and HDF5: pieces of a fixed number of rows, each with a checksum of its own.
+
+A Parquet shard holds ``activation`` as fixed-size bytes (a row's numbers, little-endian) and ``token``, ``position``,
+``block`` as int32, in row groups of `PIECE_ROWS`. An HDF5 shard holds datasets of the same names in chunks of
+`PIECE_ROWS`, bfloat16 as uint16. What the shard is stands as JSON under ``saeflow``, in the schema's metadata or an
+attribute.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Int32, UInt8
+from torch import Tensor
+
+from saeflow.activations.store import ActivationRows
+
+PIECE_ROWS = 4096  # what can be read alone
+PLACES = {"token": "tokens", "position": "positions", "block": "blocks"}
+Raw = UInt8[np.ndarray, "rows bytes"]
+
+
+class ShardWriter(Protocol):
+    """An open shard."""
+
+    def append(self, rows: ActivationRows) -> None:
+        """Write one piece."""
+
+    def close(self, about: dict[str, Any]) -> None:
+        """Say what the shard is, and end it."""
+
+
+class Format(NamedTuple):
+    """How shards of one file format are written and read; damage is found by the checksum of the piece that is read."""
+
+    suffix: str
+    writer: Callable[[Path, bool], Any]
+    """A context manager that gives a `ShardWriter`; True asks for compression."""
+    about: Callable[[Path], dict[str, Any]]
+    piece: Callable[[Path, int], Raw]
+    """The activations of one piece, as bytes."""
+    places: Callable[[Path], dict[str, Int32[np.ndarray, " rows"]]]
+    """``tokens``, ``positions`` and ``blocks`` of all rows."""
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path, compress: bool) -> None:
+        self._path, self._compression = path, "zstd" if compress else "none"
+        self._writer: Any = None
+
+    def append(self, rows: ActivationRows) -> None:
+        raw = as_numpy(rows.activations).view(np.uint8)
+        values = pa.FixedSizeBinaryArray.from_buffers(pa.binary(raw.shape[1]), len(raw), [None, pa.py_buffer(raw)])
+        columns = [values, *(pa.array(getattr(rows, field)) for field in PLACES.values())]
+        names = ["activation", *PLACES]
+        schema = pa.schema(
+            [pa.field(name, column.type, nullable=False) for name, column in zip(names, columns, strict=True)]
+        )
+        self._writer = self._writer or pq.ParquetWriter(
+            self._path,
+            schema,
+            compression=self._compression,
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
+        self._writer.write_table(pa.table(columns, schema=schema), row_group_size=PIECE_ROWS)
+
+    def close(self, about: dict[str, Any]) -> None:
+        self._writer.add_key_value_metadata({"saeflow": json.dumps(about, sort_keys=True)})
+
+    def release(self) -> None:
+        if self._writer:
+            self._writer.close()
+
+
+@contextmanager
+def _parquet_writer(path: Path, compress: bool) -> Iterator[ShardWriter]:
+    writer = _ParquetWriter(path, compress)
+    try:
+        yield writer
+    finally:
+        writer.release()
+
+
+def _about_parquet(path: Path) -> dict[str, Any]:
+    with pq.ParquetFile(path) as file:
+        return json.loads(file.metadata.metadata[b"saeflow"])
+
+
+def _piece_of_parquet(path: Path, index: int) -> Raw:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        column = file.read_row_group(index, columns=["activation"], use_threads=False).column("activation")
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype=np.uint8).reshape(-1, column.type.byte_width)[chunk.offset :][
+            : len(chunk)
+        ]
+        for chunk in column.chunks
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _places_of_parquet(path: Path) -> dict[str, Int32[np.ndarray, " rows"]]:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read(columns=list(PLACES), use_threads=False)
+    return {field: table.column(name).to_numpy() for name, field in PLACES.items()}
+
+
+class _Disk(FileIO):
+    """A file for HDF5, whose library crashes where a write fails: the failure is kept to be told afterwards."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        written = 0
+        try:
+            while written < len(view):
+                written += super().write(view[written:]) or 0
+        except OSError as error:
+            self.failure = error
+        return len(view)
+
+    def tell_failure(self) -> None:
+        """Raise what befell a write."""
+        if self.failure:
+            raise self.failure
+
+
+class _Hdf5Writer:
+    def __init__(self, file: Any, disk: _Disk, compress: bool) -> None:
+        self._file, self._disk = file, disk
+        self._filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+
+    def append(self, rows: ActivationRows) -> None:
+        columns = {"activation": as_numpy(rows.activations)}
+        columns |= {name: getattr(rows, field) for name, field in PLACES.items()}
+        for name, values in columns.items():
+            if name not in self._file:
+                rest = values.shape[1:]
+                self._file.create_dataset(
+                    name,
+                    shape=(0, *rest),
+                    maxshape=(None, *rest),
+                    dtype=values.dtype,
+                    chunks=(len(values), *rest),  # the first piece is the only one that may be a short last one
+                    fletcher32=True,
+                    **self._filters,
+                )
+            dataset = self._file[name]
+            written = len(dataset)
+            dataset.resize(written + len(values), axis=0)
+            dataset[written:] = values
+        self._disk.tell_failure()
+
+    def close(self, about: dict[str, Any]) -> None:
+        self._file.attrs["saeflow"] = json.dumps(about, sort_keys=True)
+
+
+@contextmanager
+def _hdf5_writer(path: Path, compress: bool) -> Iterator[ShardWriter]:
+    with _Disk(path, "w+") as disk:
+        with h5py.File(disk, "w", libver="v110") as file:  # from 1.10 on the library's own records have checksums
+            yield _Hdf5Writer(file, disk, compress)
+        disk.tell_failure()
+
+
+def _about_hdf5(path: Path) -> dict[str, Any]:
+    with h5py.File(path) as file:
+        return json.loads(file.attrs["saeflow"])
+
+
+def _piece_of_hdf5(path: Path, index: int) -> Raw:
+    with h5py.File(path) as file:
+        return file["activation"][index * PIECE_ROWS : (index + 1) * PIECE_ROWS].view(np.uint8)
+
+
+def _places_of_hdf5(path: Path) -> dict[str, Int32[np.ndarray, " rows"]]:
+    with h5py.File(path) as file:
+        return {field: file[name][:] for name, field in PLACES.items()}
+
+
+def as_numpy(activations: Tensor) -> np.ndarray[Any, Any]:
+    """The same numbers in NumPy, which has no bfloat16: those as the uint16 of their bits."""
+    bare = activations.contiguous()
+    return (bare.view(torch.uint16) if bare.dtype == torch.bfloat16 else bare).numpy()
+
+
+FORMATS = {
+    "parquet": Format(".parquet", _parquet_writer, _about_parquet, _piece_of_parquet, _places_of_parquet),
+    "hdf5": Format(".h5", _hdf5_writer, _about_hdf5, _piece_of_hdf5, _places_of_hdf5),
+}

@@ -1,0 +1,62 @@
+"""What can be cached: items that run through a model, with activations at places that have names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor, nn
+
+from saeflow.models.language_model import LanguageModel
+from saeflow.models.modules import capture_modules
+from saeflow.models.running import capture
+
+
+class Source(Protocol):
+    """Items and the model they run through: blocks of text and a language model, boards and a chess model, …"""
+
+    @property
+    def tokens(self) -> Int32[np.ndarray, "items pos"]:
+        """What a row is led back to: the token, or what a model of another kind has at that position."""
+
+    def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
+        """The activations of some items at the hooks, from one forward pass that stops at the last of them.
+
+        Raises:
+            SaeflowError: the model has no such hook.
+        """
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Blocks of tokens and a language model; hooks are TransformerLens names."""
+
+    lm: LanguageModel
+    tokens: Int32[np.ndarray, "items pos"]
+
+    def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
+        return capture(self.lm, torch.from_numpy(self.tokens[items]).long().to(self.lm.device), hooks)
+
+
+@dataclass(frozen=True)
+class ModuleSource:
+    """Tensors and any torch model; hooks are paths of its modules, whose outputs are read.
+
+    Attributes:
+        model: in evaluation mode.
+        inputs: the model's positional arguments, items first.
+        tokens: what each row is led back to; a module that gives one row per item has one position.
+    """
+
+    model: nn.Module
+    inputs: tuple[Tensor, ...]
+    tokens: Int32[np.ndarray, "items pos"]
+
+    def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
+        read = capture_modules(self.model, tuple(tensor[items] for tensor in self.inputs), hooks)
+        n_positions = self.tokens.shape[1]
+        return {hook: tensor.reshape(len(tensor), n_positions, -1) for hook, tensor in read.items()}
