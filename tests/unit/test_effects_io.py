@@ -86,6 +86,32 @@ def test_blocks_merge_by_number_in_whatever_order_they_are_named(tmp_path: Path,
         assert table.metadata == METADATA
 
 
+def test_effects_too_large_for_float16_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    paths = write_blocks(tmp_path)
+    large = block_of(range(4, 8))
+    large.effects[2, 1] = 70_000.0
+    write_block(paths[1], large, 1, METADATA)
+    with pytest.raises(SaeflowError, match=r"block-0001.safetensors: has effects beyond .* set effects.dtype: float32"):
+        merge_blocks(paths, tmp_path / "effects.h5", "float16")
+    assert not (tmp_path / "effects.h5").exists()
+    assert merge_blocks(paths, tmp_path / "effects.h5") == 10
+
+
+def test_a_fit_reads_float16_from_disk(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(200, 4, generator=generator), dim=1)
+    W_dec = torch.randn(6, 4, generator=generator)
+    block = block_of(range(200))._replace(vectors=rows, effects=rows @ W_dec.T + 1)
+    write_block(tmp_path / "b", block, 0, METADATA)
+    fits = []
+    for dtype in ("float32", "float16"):
+        merge_blocks([tmp_path / "b"], tmp_path / "effects.h5", dtype)
+        with open_effects(tmp_path / "effects.h5") as table:
+            fits.append(fit(table.vectors, table.effects, Approximator(), W_dec, 0, table.usable))
+    torch.testing.assert_close(fits[1].approximation.M, fits[0].approximation.M, atol=5e-3, rtol=0)
+    assert fits[1].metrics["r2"] > 0.999
+
+
 @pytest.mark.parametrize("how", ["cut short", "overwritten", "emptied"])
 def test_a_broken_block_is_one_sentence_and_no_merged_file(tmp_path: Path, how: str) -> None:
     paths = write_blocks(tmp_path)
@@ -180,6 +206,7 @@ def test_the_approximator_is_read_back(tmp_path: Path) -> None:
     read = load_approximation(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(read, fitted.approximation, strict=True))
     assert read_table(tmp_path / "predictions.parquet").equals(fitted.predictions)
+    assert read_table(tmp_path / "latents.parquet").equals(fitted.latents)
     with pytest.raises(SaeflowError, match=r"approximator.safetensors: no such approximator; make it first"):
         load_approximation(tmp_path / "elsewhere")
 

@@ -158,6 +158,66 @@ def goal(
     write_table(output, side_effects(methods, block, load_approximation(approximator.parent)))
 
 
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A published file: effects_2b.pt.")],
+    hook: options.HookName,
+    output: options.Output,
+) -> None:
+    """Write published effects (features and effects, saved by torch) as effects.h5."""
+    options.set_pools(1)
+    from saeflow.artifacts import provenance
+    from saeflow.effects.published import import_effects
+
+    metadata = {"hook": hook, "provenance": provenance()}
+    import_effects(source, output, metadata, options.progress("import effects, vectors"))
+
+
+@app.command()
+def export(
+    effects: Annotated[Path, typer.Argument(help="effects.h5")],
+    output: options.Output,
+) -> None:
+    """Write effects.h5 as the published effects are: features, whose norm is the scale, and effects."""
+    options.set_pools(1)
+    from saeflow.effects.io import open_effects
+    from saeflow.effects.published import export_effects
+
+    with open_effects(effects) as table:
+        export_effects(table, output, options.progress("export effects, vectors"))
+
+
+@app.command("import-approximator")
+def import_approximator(
+    source: Annotated[Path, typer.Argument(help="A published file: adapter_2b_layer_12.pt.")],
+    sae: options.SAEFolder,
+    hook: options.HookName,
+    output: Annotated[Path, typer.Option(help="Folder of the approximator.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Write a published approximator (W and b, saved by torch) as approximator.safetensors."""
+    options.use_threads(threads)
+    from saeflow.artifacts import provenance
+    from saeflow.effects.io import save_approximation
+    from saeflow.effects.published import read_adapter
+
+    approximation = read_adapter(source, options.open_sae(sae).W_dec.cpu())
+    save_approximation(output, approximation, {"hook": hook, "source": source.name, "provenance": provenance()})
+
+
+@app.command("export-approximator")
+def export_approximator(
+    approximator: Annotated[Path, typer.Argument(help="approximator.safetensors")],
+    output: options.Output,
+) -> None:
+    """Write approximator.safetensors as the published approximators are: W and b, saved by torch."""
+    options.set_pools(1)
+    from saeflow.effects.io import load_approximation
+    from saeflow.effects.published import write_adapter
+
+    write_adapter(load_approximation(approximator.parent), output)
+
+
 def _experiment(
     model: Path, sae: Path, corpus: Path, manifest: Path, hook: str, settings: str, seed: int, dtype: str
 ) -> Experiment:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.fit_metrics import TestRows, score
-from saeflow.effects.ridge import moments, solve, validation_errors
+from saeflow.effects.ridge import Moments, moments, solve, validation_errors
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator, torch_generator
 
@@ -87,7 +87,7 @@ def fit(
     metrics, latents, predictions = score(approximation, test, numpy_generator(seed, "approximator", "sample"))
     counts = {"train": int(split.train.sum()), "validation": int(split.validation.sum()), "test": int(split.test.sum())}
     metrics |= {"method": settings.method, "rows": counts, **chosen}
-    metrics["r2_shuffled"] = _shuffled_control(vectors, effects, split, settings, chosen.get("penalty"), seed)
+    metrics["r2_shuffled"] = _shuffled_control(vectors, effects, split, settings, seed)
     return Fit(approximation, metrics, latents, predictions)
 
 
@@ -133,10 +133,14 @@ def _ridge(
     """Choose the penalty on the validation rows, then fit on those and the training rows."""
     shape = (vectors.shape[1], effects.shape[1], vectors.device)
     train, validation = (moments(_chunks(vectors, effects, rows), *shape) for rows in split[:2])
-    errors = validation_errors(train, validation, settings.penalties)
-    penalty = settings.penalties[int(np.argmin(errors))]
+    return _chosen_ridge(train, validation, settings.penalties)
+
+
+def _chosen_ridge(train: Moments, validation: Moments, penalties: list[float]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    errors = validation_errors(train, validation, penalties)
+    penalty = penalties[int(np.argmin(errors))]
     M, b = solve(train.plus(validation), penalty)
-    return M, b, {"penalty": penalty, "validation_mse": dict(zip(map(str, settings.penalties), errors, strict=True))}
+    return M, b, {"penalty": penalty, "validation_mse": dict(zip(map(str, penalties), errors, strict=True))}
 
 
 def _adam(
@@ -161,11 +165,11 @@ def _adam(
 
 
 def _shuffled_control(
-    vectors: Tensor, effects: EffectRows, split: Split, settings: Approximator, penalty: float | None, seed: int
+    vectors: Tensor, effects: EffectRows, split: Split, settings: Approximator, seed: int
 ) -> float | None:
-    """R² on the test rows of a ridge fit to effects that were dealt out to the wrong vectors; near 0 or below.
+    """R² on the test rows of a ridge fit to effects that were dealt out to the wrong vectors; near 0.
 
-    It is fitted on a random sample of latents, which is enough to tell.
+    It is fitted on a random sample of latents, which is enough to tell, and chooses its penalty like any other fit.
     """
     generator = numpy_generator(seed, "approximator", "shuffled")
     d_sae = effects.shape[1]
@@ -176,10 +180,12 @@ def _shuffled_control(
         parts = [(x, y[:, columns]) for x, y in _chunks(vectors, effects, mask)]
         return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
-    x, y = some(split.train)
-    wrong = torch.from_numpy(generator.permutation(len(y))).to(y.device)
-    sums = moments(iter([(x, y[wrong])]), x.shape[1], len(latents), x.device)
-    M, b = solve(sums, settings.penalties[-1] if penalty is None else penalty)
+    def wrong(mask: NDArray[np.bool_]) -> Moments:
+        x, y = some(mask)
+        order = torch.from_numpy(generator.permutation(len(y))).to(y.device)
+        return moments([(x, y[order])], x.shape[1], len(latents), x.device)
+
+    M, b, _ = _chosen_ridge(wrong(split.train), wrong(split.validation), settings.penalties)
     x, y = some(split.test)
     spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
     return 1 - (y - x @ M - b).square().sum(dtype=torch.float64).item() / spread if spread else None

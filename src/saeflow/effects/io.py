@@ -26,6 +26,8 @@ from saeflow.steering.scale import STATUSES, Start
 from saeflow.tables import write_table
 
 Metadata = dict[str, Any]
+STATUS_NAMES = (*STATUSES, "imported")
+"""How the search for a row's scale ended; ``imported`` where a published file does not tell."""
 ROW_DATASETS = ("scale", "status", "vector_id", "loss", "rollouts")
 
 
@@ -151,7 +153,7 @@ def merge_blocks(
             start = stop
             if progress:
                 progress(done + 1, len(headers))
-        file["status"].attrs["names"] = list(STATUSES)
+        file["status"].attrs["names"] = list(STATUS_NAMES)
         file.attrs["metadata"] = json.dumps(headers[0].metadata, sort_keys=True)
     return rows
 

@@ -22,8 +22,14 @@ class Moments(NamedTuple):
 
     def plus(self, other: Moments) -> Moments:
         """The moments of the rows of both."""
-        rows, x, y, xx, xy, yy = (one + another for one, another in zip(self, other, strict=True))
-        return Moments(rows, x, y, xx, xy, yy)
+        return Moments(
+            self.rows + other.rows,
+            self.x + other.x,
+            self.y + other.y,
+            self.xx + other.xx,
+            self.xy + other.xy,
+            self.yy + other.yy,
+        )
 
     def about(self, x: Float[Tensor, " d_model"], y: Float[Tensor, " n_latents"]) -> Moments:
         """The moments of the same rows less ``x`` and ``y``."""

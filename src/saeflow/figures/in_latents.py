@@ -36,6 +36,7 @@ STATUSES = {
     "never_reached": ("stopped at the largest scale", VERMILLION),
     "clamped": ("lowered to the largest scale", ORANGE),
     "above_at_zero": ("loss too high without steering", PURPLE),
+    "imported": ("published, how is not told", GREY),
 }
 """How a search for a scale can end, in words, with its colour."""
 EQUALITY: dict[str, Any] = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 3))}

@@ -143,7 +143,7 @@ def firing_density(
     """
     fired, seen = torch.zeros(sae.d_sae, dtype=torch.float64), 0
     for part in activations:
-        for rows in part.split(ROWS_AT_ONCE):
+        for rows in torch.split(part, ROWS_AT_ONCE):
             fired += (sae.encode(rows.to(sae.W_enc.device)) > 0).sum(0).cpu()
             seen += len(rows)
         if seen >= tokens:
