@@ -133,7 +133,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"corpus.kind": "tale"}, "corpus.kind", "must be 'tales' or 'text'; got 'tale'"),
     ({"model.dtype": "fp16"}, "model.dtype", "must be 'float32', 'bfloat16' or 'float16'"),
     ({"activations.format": "h5"}, "activations.format", "must be 'parquet' or 'hdf5'"),
-    ({"saes.main.train.architecture": "gated"}, "saes.main.train.architecture", "'standard', 'topk', 'batchtopk'"),
+    ({"saes.main.train.architecture": "relu"}, "saes.main.train.architecture", "'standard', 'gated', 'jumprelu'"),
     ({"effects.scale.rule": "norm"}, "effects.scale.rule", "must be 'loss_increase', 'loss' or 'fixed'"),
     ({"steering.methods": ["caa", "saets"]}, "steering.methods.1", "'pinverse', 'rotation', 'fgaa' or 'random'"),
     ({"judge.kind": "openai"}, "judge.kind", "must be 'planted' or 'lexical'"),

@@ -12,18 +12,22 @@ from planted_dictionary import cached, planted
 from saeflow.activations.reader import ShuffledReader
 from saeflow.activations.store import statistics
 from saeflow.config.sections import SAETraining
-from saeflow.saes.architectures import ARCHITECTURES, jumprelu, l0
+from saeflow.saes.architectures import ARCHITECTURES, Own, Step, jumprelu, l0
 from saeflow.saes.dictionary import Dictionary, Normalisation
+from saeflow.saes.feeds import Feed, sae_feed
 from saeflow.saes.io import load_sae, save_sae
 from saeflow.saes.objective import outcome
+from saeflow.saes.parallel import ALONE
 from saeflow.saes.revival import auxiliary_loss, resample
 from saeflow.saes.sparse import above, decoded, encoded, scan, scan_dense
-from saeflow.saes.training import rate, train_sae
+from saeflow.saes.training import Progress, Trained, rate, train_saes
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {"sparsity_coefficient": 0.05},
+    "gated": {"sparsity_coefficient": 0.05},
     "topk": {"k": 3},
     "batchtopk": {"k": 3},
+    "matryoshka": {"k": 3, "prefixes": [0.75]},
     "jumprelu": {"sparsity_coefficient": 0.02, "bandwidth": 0.3},
 }
 
@@ -33,12 +37,20 @@ def settings_of(architecture: str, **changes: Any) -> SAETraining:
     return SAETraining(architecture=architecture, **{**small, **SETTINGS[architecture], **changes})
 
 
+def feed_of(store: Any, settings: SAETraining) -> Feed:
+    return sae_feed(ShuffledReader(store, settings.batch_size, 0), store, {"hook_name": store.hook})
+
+
+def train(store: Any, settings: SAETraining, seed: int = 0, **options: Any) -> Trained:
+    return train_saes(feed_of(store, settings), [settings], seed, **options)[0]
+
+
 def weights_of(settings: SAETraining, d_model: int = 12) -> Dictionary:
     """Weights in the middle of nowhere, so that no term vanishes."""
     generator = torch.Generator().manual_seed(3)
     weights = Dictionary.initial(d_model, settings, generator)
     with torch.no_grad():
-        for name, tensor in vars(weights).items():
+        for name, tensor in weights.trained().items():
             if name != "decoder":
                 tensor.add_(0.1 * torch.rand(tensor.shape, generator=generator))
     return weights.to("cpu")
@@ -46,10 +58,10 @@ def weights_of(settings: SAETraining, d_model: int = 12) -> Dictionary:
 
 def gradients(x: torch.Tensor, settings: SAETraining, sparse: bool) -> list[torch.Tensor]:
     weights = weights_of(settings)
-    found = outcome(x, weights, settings, sparse)
-    (found.error + found.penalty).backward()
-    loss = torch.stack([found.error, found.penalty, torch.tensor(float(found.active))]).detach()
-    grads = [tensor.grad for tensor in vars(weights).values() if tensor.requires_grad and tensor.grad is not None]
+    found = outcome(x, x, weights, settings, sparse)
+    found.loss.backward()
+    loss = torch.stack([found.loss.detach(), found.error, found.penalty, torch.tensor(float(found.active))])
+    grads = [tensor.grad for tensor in weights.trained().values() if tensor.grad is not None]
     return [loss, found.residual, found.smallest, found.fired().unique(), *grads]
 
 
@@ -68,7 +80,7 @@ def test_sparse_products_equal_dense_ones_in_value_and_gradient(architecture):
     x = torch.randn(600, 12)
     settings = settings_of(architecture)
     sparse, dense = (gradients(x, settings, sparse) for sparse in (True, False))
-    assert len(sparse) == len(dense) == (9 if architecture == "jumprelu" else 8)
+    assert len(sparse) == len(dense) == 8 + {"jumprelu": 1, "gated": 2}.get(architecture, 0)
     for one, other in zip(sparse, dense, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -95,11 +107,13 @@ def test_threshold_gradients_are_those_of_the_smoothed_loss(term):
     settings = settings_of("jumprelu", sparsity_coefficient=1.0, bandwidth=0.2)
     pre = torch.linspace(-2, 3, 400_001, dtype=torch.float64)
     threshold = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
-    term(pre, threshold, settings).sum().backward()
+    zero = torch.zeros(())
+    step = Step(Own(threshold, zero, zero, zero), settings, ALONE)
+    (l0(pre, step, 1) if term is l0 else jumprelu(pre, step).sum()).backward()
 
     def smoothed(theta: float) -> torch.Tensor:
-        step = ((pre - theta) / settings.bandwidth + 0.5).clamp(0, 1)
-        return ((pre if term is jumprelu else torch.ones_like(pre)) * step).sum()
+        smooth = ((pre - theta) / settings.bandwidth + 0.5).clamp(0, 1)
+        return ((pre if term is jumprelu else torch.ones_like(pre)) * smooth).sum()
 
     difference = (smoothed(0.7 + 1e-4) - smoothed(0.7 - 1e-4)) / 2e-4
     assert threshold.grad is not None
@@ -111,7 +125,8 @@ def test_batch_top_k_keeps_as_many_as_the_batch_may_have_whatever_the_threshold(
     pre = torch.randn(40, 64)
     find = partial(scan_dense, pre)
     for threshold in (0.0, 0.5, 50.0):
-        entries = ARCHITECTURES["batchtopk"].select(find, torch.tensor(threshold), settings, 40)
+        own = Own(torch.tensor(threshold), torch.zeros(()), torch.zeros(()), torch.ones(()))
+        entries = ARCHITECTURES["batchtopk"].select(find, Step(own, settings, ALONE))
         expected = pre.flatten().topk(80).values
         assert torch.equal(entries.values.sort(descending=True).values, expected)
         assert torch.equal(pre[entries.rows, entries.columns], entries.values)
@@ -125,18 +140,18 @@ def test_folded_weights_on_raw_activations_equal_the_trained_ones_on_normalised(
     normalisation = Normalisation.of(x.double().mean(0), float(x.double().var(0, correction=0).sum()))
     inner = normalisation(x)
     assert float(inner.square().sum(1).mean()) == pytest.approx(12, rel=1e-5)
-    if architecture == "batchtopk":  # its threshold is what the batch happened to need
+    if architecture in ("batchtopk", "matryoshka"):  # its threshold is what the batch happened to need
         largest = (inner @ weights.encoder.T + weights.b_enc).flatten().topk(3 * 400 + 1).values
         weights.threshold.copy_(largest[-2:].mean())
-    residual = outcome(inner, weights, settings, sparse=False).residual / normalisation.scale
-    sae = weights.folded(normalisation, settings, {})
+    residual = outcome(inner, inner, weights, settings, sparse=False).residual / normalisation.scale.float()
+    sae = weights.folded(normalisation, normalisation, settings, {})
     torch.testing.assert_close(x - sae.decode(sae.encode(x)), residual, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_planted_dictionary_is_found(architecture, store, data, tmp_path):
     settings = settings_of(architecture)
-    sae, curve = train_sae(ShuffledReader(store, settings.batch_size, 0), settings, seed=0)
+    sae, curve = train(store, settings)
     x, directions = data
     found = (directions @ sae.W_dec.T).amax(dim=1)
     assert float(found.mean()) > 0.95
@@ -148,12 +163,12 @@ def test_a_planted_dictionary_is_found(architecture, store, data, tmp_path):
     assert torch.equal(load_sae(tmp_path).encode(x[:100]), latents[:100])
 
 
-@pytest.mark.parametrize("architecture", ["standard", "jumprelu"])
+@pytest.mark.parametrize("architecture", ["standard", "gated", "jumprelu"])
 def test_fewer_latents_are_active_where_activity_costs_more(architecture, store):
     active = []
     for coefficient in (0.005, 0.02, 0.08):
         settings = settings_of(architecture, sparsity_coefficient=coefficient, tokens=100_000)
-        _, curve = train_sae(ShuffledReader(store, settings.batch_size, 0), settings, seed=0)
+        _, curve = train(store, settings)
         active.append(curve["l0"][-1])
     assert active[0] > 1.2 * active[1] > 1.4 * active[2]
 
@@ -166,20 +181,21 @@ class Interrupted(Exception):  # noqa: N818
 def test_an_interrupted_training_ends_in_the_same_bits(architecture, store, tmp_path):
     settings = settings_of(architecture, tokens=20_000, dead_after=2_000)
 
-    def reader() -> ShuffledReader:
-        return ShuffledReader(store, settings.batch_size, 0, memory=20_000 * 40 * 4)
-
-    def interrupt(done: int, steps: int) -> None:
-        if done == 37:
+    def interrupt(progress: Progress) -> None:
+        if progress.tokens == 37 * 256:
             raise Interrupted
 
-    whole, curve = train_sae(reader(), settings, seed=5)
+    def run(**options: Any) -> Trained:
+        return train_saes(feed_of(store, settings), [settings], 5, **options)[0]
+
+    whole, curve = run()
     checkpoint = tmp_path / "checkpoint.pt"
     with pytest.raises(Interrupted):
-        train_sae(reader(), settings, 5, checkpoint, interrupt, checkpoint_seconds=0)
-    steps = []
-    resumed, again = train_sae(reader(), settings, 5, checkpoint, lambda done, _: steps.append(done))
-    assert steps[0] == 38
+        run(checkpoint=checkpoint, progress=interrupt, checkpoint_seconds=0)
+    seen = []
+    resumed, again = run(checkpoint=checkpoint, progress=seen.append)
+    assert seen[0].tokens == 38 * 256
+    assert seen[-1].tokens == seen[-1].of == 79 * 256
     for name, tensor in vars(whole).items():
         if isinstance(tensor, torch.Tensor):
             assert torch.equal(tensor, getattr(resumed, name)), name
@@ -189,21 +205,17 @@ def test_an_interrupted_training_ends_in_the_same_bits(architecture, store, tmp_
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(store, tmp_path):
     settings = settings_of("topk", tokens=2_000)
     checkpoint = tmp_path / "checkpoint.pt"
-    steps: list[int] = []
 
-    def train(seed: int) -> None:
-        steps.clear()
-        reader = ShuffledReader(store, settings.batch_size, 0)
-        train_sae(reader, settings, seed, checkpoint, lambda done, _: steps.append(done), checkpoint_seconds=0)
+    def first_seen(seed: int) -> list[int]:
+        seen: list[Progress] = []
+        train(store, settings, seed, checkpoint=checkpoint, progress=seen.append, checkpoint_seconds=0)
+        return [one.tokens for one in seen[:1]]
 
-    train(seed=1)
-    train(seed=2)
-    assert steps[0] == 1
-    train(seed=2)
-    assert steps == []
+    assert first_seen(seed=1) == [256]
+    assert first_seen(seed=2) == [256]
+    assert first_seen(seed=2) == []
     checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
-    train(seed=2)
-    assert steps[0] == 1
+    assert first_seen(seed=2) == [256]
 
 
 DEAD = torch.arange(10)
@@ -211,7 +223,7 @@ DEAD = torch.arange(10)
 
 def firing(x: torch.Tensor, weights: Dictionary, settings: SAETraining) -> set[int]:
     """Which of the latents in question fire anywhere."""
-    return set(outcome(x, weights, settings, sparse=True).fired().tolist()) & set(DEAD.tolist())
+    return set(outcome(x, x, weights, settings, sparse=True).fired().tolist()) & set(DEAD.tolist())
 
 
 @pytest.fixture(scope="module")
@@ -228,26 +240,26 @@ def test_the_auxiliary_loss_revives_latents_that_others_outdo(normalised):
     assert not firing(normalised, weights, settings)
     optimiser = torch.optim.Adam([weights.encoder, weights.decoder, weights.b_enc], lr=1e-2)
     for batch in torch.split(normalised, 400):
-        found = outcome(batch, weights, settings, sparse=True)
+        found = outcome(batch, batch, weights, settings, sparse=True)
         optimiser.zero_grad()
-        (found.error + settings.auxiliary_coefficient * auxiliary_loss(batch, found.residual, weights, DEAD)).backward()
+        (found.loss + settings.auxiliary_coefficient * auxiliary_loss(batch, found.residual, weights, DEAD)).backward()
         optimiser.step()
     assert len(firing(normalised, weights, settings)) >= 8
 
 
-@pytest.mark.parametrize("architecture", ["standard", "jumprelu"])
+@pytest.mark.parametrize("architecture", ["standard", "gated", "jumprelu"])
 def test_resampled_latents_fire_again_and_start_without_momentum(normalised, architecture):
     settings = settings_of(architecture)
     weights = weights_of(settings, 32)
-    optimiser = torch.optim.Adam([tensor for tensor in vars(weights).values() if tensor.requires_grad], lr=1e-3)
-    found = outcome(normalised, weights, settings, sparse=True)
-    (found.error + found.penalty).backward()
+    optimiser = torch.optim.Adam(weights.trained().values(), lr=1e-3)
+    found = outcome(normalised, normalised, weights, settings, sparse=True)
+    found.loss.backward()
     optimiser.step()
     with torch.no_grad():
         weights.b_enc[DEAD] = -50.0
-    found = outcome(normalised, weights, settings, sparse=True)
+    found = outcome(normalised, normalised, weights, settings, sparse=True)
     assert not firing(normalised, weights, settings)
-    resample(found.residual, weights, DEAD, optimiser, torch.Generator().manual_seed(0))
+    resample(found.residual, found.residual, weights, DEAD, optimiser, torch.Generator().manual_seed(0))
     assert len(firing(normalised, weights, settings)) == len(DEAD)
     moments = optimiser.state[weights.decoder]["exp_avg"]
     assert not moments[DEAD].any()

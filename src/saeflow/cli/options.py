@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -107,13 +106,19 @@ def open_store(manifest: Path) -> ActivationStore:
     return ActivationStore.open(manifest.parent)
 
 
-def progress(what: str) -> Callable[[int, int], None]:
+class Progress(Protocol):
+    """Reports how far a long loop is, and what else there is to tell of it."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+def progress(what: str) -> Progress:
     """A reporter for long loops: a bar on a terminal, elsewhere a line in the log every ten seconds."""
     if sys.stderr.isatty():
         return _bar(what)
     start = last = time.monotonic()
 
-    def beat(done: int, total: int) -> None:
+    def beat(done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if done < total and now - last < HEARTBEAT_SECONDS:
@@ -121,18 +126,20 @@ def progress(what: str) -> Callable[[int, int], None]:
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate else 0.0
-        print(f"{what}: {done} / {total}, {rate:.1f} per second, {left:.0f} s left", file=sys.stderr, flush=True)
+        told = f"{what}: {done} / {total}, {rate:.1f} per second, {left:.0f} s left"
+        print(f"{told}, {note}" if note else told, file=sys.stderr, flush=True)
 
     return beat
 
 
-def _bar(what: str) -> Callable[[int, int], None]:
+def _bar(what: str) -> Progress:
     from tqdm import tqdm
 
     bar = tqdm(desc=what, leave=True)
 
-    def move(done: int, total: int) -> None:
+    def move(done: int, total: int, note: str = "") -> None:
         bar.total = total
+        bar.set_postfix_str(note, refresh=False)
         bar.update(done - bar.n)
 
     return move

@@ -26,19 +26,22 @@ def train(
     """Train one SAE on the cached activations; an interrupted run goes on where it stopped."""
     options.use_threads(threads)
     from saeflow.activations.reader import ShuffledReader
+    from saeflow.saes.feeds import sae_feed
     from saeflow.saes.io import save_sae
-    from saeflow.saes.training import train_sae
+    from saeflow.saes.training import train_saes
     from saeflow.seeds import seed_for
     from saeflow.tables import write_table
 
     training = options.parsed(config.SAETraining, settings)
-    reader = ShuffledReader(options.open_store(manifest), training.batch_size, seed_for(seed, "sae", name, "order"))
-    sae, curve = train_sae(
-        reader,
-        training,
+    store = options.open_store(manifest)
+    reader = ShuffledReader(store, training.batch_size, seed_for(seed, "sae", name, "order"))
+    beat = options.progress("train SAE, tokens")
+    [(sae, curve)] = train_saes(
+        sae_feed(reader, store, {"model_name": store.model, "hook_name": store.hook, "prepend_bos": True}),
+        [training],
         seed_for(seed, "sae", name),
         checkpoint,
-        options.progress("train SAE, steps"),
+        lambda at: beat(at.tokens, at.of, f"L0 {at.l0:.1f}, explained variance {at.explained_variance:.3f}"),
         device=options.device(),
     )
     save_sae(output, sae)

@@ -74,7 +74,7 @@ class Crosscoder:
 
     def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... n_sources d_model"]:
         """The activations of all sources that latents stand for, ``z W_dec,s + b_dec,s``."""
-        return (z @ self.W_dec.flatten(1)).unflatten(-1, (self.n_sources, self.d_model)) + self.b_dec
+        return (z @ self.W_dec.flatten(1)).view(*z.shape[:-1], *self.b_dec.shape) + self.b_dec
 
     def relative_norms(self) -> Float[Tensor, "d_sae n_sources"]:
         """Every source's share of a latent's decoder norms: 1/n where it is shared equally, 1 where it is exclusive."""

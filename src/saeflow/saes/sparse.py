@@ -8,12 +8,16 @@ a matrix: an embedding bag.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
+
+from saeflow.products import linear
 
 ROWS_AT_ONCE = 256  # their pre-activations stay in the cache between the product and the choice
 
@@ -30,28 +34,52 @@ class Choice(NamedTuple):
     columns: Int64[Tensor, " entries"]
 
 
-class Entries(NamedTuple):
+class ByLatent(NamedTuple):
+    """The same entries, latent after latent.
+
+    Attributes:
+        order: places of the entries in the order by rows.
+        rows: the row of every entry.
+        offsets: latent ``j`` is ``offsets[j]:offsets[j + 1]``.
+    """
+
+    order: Int64[Tensor, " entries"]
+    rows: Int64[Tensor, " entries"]
+    offsets: Int64[Tensor, " d_sae+1"]
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
     """A sparse matrix of pre-activations, compressed by rows.
 
     Attributes:
         values: the pre-activations.
         columns: their latents.
         offsets: row ``i`` is ``offsets[i]:offsets[i + 1]``.
+        d_sae: number of latents.
     """
 
     values: Float[Tensor, " entries"]
     columns: Int64[Tensor, " entries"]
     offsets: Int64[Tensor, " rows+1"]
+    d_sae: int
 
-    @property
+    @cached_property
     def rows(self) -> Int64[Tensor, " entries"]:
         """The row of every entry."""
-        return torch.repeat_interleave(self.offsets.diff())
+        return torch.repeat_interleave(self.offsets.diff(), output_size=len(self.columns))
+
+    @cached_property
+    def by_latent(self) -> ByLatent:
+        """The order that the gradients of decoder and encoder are added up in."""
+        columns, order = self.columns.sort(stable=True)
+        offsets = pad(torch.bincount(columns, minlength=self.d_sae).cumsum(0), (1, 0))
+        return ByLatent(order, self.rows[order], offsets)
 
     def keep(self, mask: Bool[Tensor, " entries"]) -> Entries:
         """Only the entries where ``mask`` is true."""
         kept = pad(mask.cumsum(0), (1, 0))[self.offsets]
-        return Entries(self.values[mask], self.columns[mask], kept)
+        return Entries(self.values[mask], self.columns[mask], kept, self.d_sae)
 
 
 Choose = Callable[[Float[Tensor, "rows d_sae"]], Choice]
@@ -74,35 +102,43 @@ def scan(
     encoder: Float[Tensor, "d_sae d_model"],
     b_enc: Float[Tensor, " d_sae"],
     choose: Choose,
+    dtype: torch.dtype = torch.float32,
 ) -> Entries:
     """Compute all pre-activations ``x encoderᵀ + b_enc`` and keep the chosen ones; no gradient.
 
     Args:
         choose: is given the pre-activations of up to `ROWS_AT_ONCE` rows.
+        dtype: of the product. A narrow one only chooses: the values of what is chosen are computed again, exactly.
     """
     with torch.no_grad():
-        return _compressed(
-            [_chosen(torch.addmm(b_enc, part, encoder.T), choose) for part in torch.split(x, ROWS_AT_ONCE)]
-        )
+        if dtype == torch.float32:
+            parts = [_chosen(linear(part, encoder, b_enc), choose) for part in torch.split(x, ROWS_AT_ONCE)]
+            return _compressed(parts, len(b_enc))
+        narrow = encoder.to(dtype)
+        products = (linear(part, narrow) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
+        found = _compressed([_chosen(product.float().add_(b_enc), choose) for product in products], len(b_enc))
+        values = _dots(x, encoder, found).add_(b_enc[found.columns])
+        return Entries(values, found.columns, found.offsets, found.d_sae)
 
 
 def scan_dense(pre: Float[Tensor, "rows d_sae"], choose: Choose) -> Entries:
     """The same for pre-activations that are at hand."""
-    return _compressed([_chosen(pre.detach(), choose)])
+    return _compressed([_chosen(pre.detach(), choose)], pre.shape[1])
 
 
 def _chosen(pre: Tensor, choose: Choose) -> tuple[Tensor, Choice]:
     choice = choose(pre)
-    rows = torch.repeat_interleave(choice.counts)
+    rows = torch.repeat_interleave(choice.counts, output_size=len(choice.columns))
     return pre[rows, choice.columns], choice
 
 
-def _compressed(parts: list[tuple[Tensor, Choice]]) -> Entries:
+def _compressed(parts: list[tuple[Tensor, Choice]], d_sae: int) -> Entries:
     counts = torch.cat([choice.counts for _, choice in parts])
     return Entries(
         values=torch.cat([values for values, _ in parts]),
         columns=torch.cat([choice.columns for _, choice in parts]),
         offsets=pad(counts.cumsum(0), (1, 0)),
+        d_sae=d_sae,
     )
 
 
@@ -111,17 +147,32 @@ class _Encoded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, encoder: Tensor, b_enc: Tensor, x: Tensor, entries: Entries) -> Tensor:
-        ctx.save_for_backward(x, entries.columns, entries.rows)
-        ctx.d_sae = len(b_enc)
+        ctx.save_for_backward(x)
+        ctx.entries = entries
         return entries.values.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        x, columns, rows = ctx.saved_tensors
-        columns, order = columns.sort(stable=True)
-        gradient = gradient[order]
-        offsets = pad(torch.bincount(columns, minlength=ctx.d_sae).cumsum(0), (1, 0))
-        return _bags(x, rows[order], offsets, gradient), torch.bincount(columns, gradient, ctx.d_sae).to(x), None, None
+        (x,), entries = ctx.saved_tensors, ctx.entries
+        bias = torch.bincount(entries.columns, gradient, entries.d_sae).to(x)
+        return _sums_by_latent(x, gradient, entries), bias, None, None
+
+
+class _Decoded(torch.autograd.Function):
+    """Weighted sums of decoder rows, with their gradients to weights and rows."""
+
+    @staticmethod
+    def forward(ctx: Any, latents: Tensor, decoder: Tensor, entries: Entries) -> Tensor:
+        ctx.save_for_backward(latents, decoder)
+        ctx.entries = entries
+        return _bags(decoder, entries.columns, entries.offsets, latents)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (latents, decoder), entries = ctx.saved_tensors, ctx.entries
+        gradient = gradient.contiguous()
+        of_latents = _dots(gradient, decoder, entries) if ctx.needs_input_grad[0] else None
+        return of_latents, _sums_by_latent(gradient, latents, entries) if ctx.needs_input_grad[1] else None, None
 
 
 def encoded(
@@ -140,8 +191,21 @@ def decoded(
     decoder: Float[Tensor, "d_sae d_model"],
 ) -> Float[Tensor, "rows d_model"]:
     """The sum of decoder rows, weighted by the latents; differentiable in both."""
-    return _bags(decoder, entries.columns, entries.offsets, latents)
+    return _Decoded.apply(latents, decoder, entries)  # type: ignore[no-untyped-call]
 
 
 def _bags(matrix: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     return embedding_bag(indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
+
+
+def _sums_by_latent(matrix: Tensor, weights: Tensor, entries: Entries) -> Tensor:
+    """For every latent the sum of the rows of ``matrix`` that it has entries in, weighted."""
+    by_latent = entries.by_latent
+    return _bags(matrix, by_latent.rows, by_latent.offsets, weights.detach()[by_latent.order])
+
+
+def _dots(left: Tensor, right: Tensor, entries: Entries) -> Tensor:
+    """For every entry the product of its row of ``left`` with its latent's row of ``right``."""
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        left, right.detach(), entries.columns, entries.offsets[:-1], entries.rows, 0
+    )

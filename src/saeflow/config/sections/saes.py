@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Section, Text, refuse
+from saeflow.config.section import Section, Text, Unique, refuse
+
+COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
+COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
+TARGET_COEFFICIENT = 3.0
 
 
 class SAETraining(Section):
     """One SAE, trained on the cached activations."""
 
-    architecture: Literal["standard", "topk", "batchtopk", "jumprelu"] = "topk"
-    """Activation function and loss: ReLU with L1, TopK, BatchTopK, or JumpReLU with L0."""
+    architecture: Literal["standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"] = "topk"
+    """Activation function and loss: ReLU with L1, gated ReLU with L1 on the gate, JumpReLU with L0, TopK, BatchTopK, or
+    BatchTopK whose first latents reconstruct alone, too."""
     d_sae: int = Field(default=512, ge=2)
     """Number of latents."""
     k: int = Field(default=8, ge=1)
-    """``topk``, ``batchtopk``: active latents per token."""
-    sparsity_coefficient: float = Field(default=1e-3, ge=0)
-    """``standard``: of the decoder-norm-weighted L1 term. ``jumprelu``: of the L0 term."""
+    """``topk``, ``batchtopk``, ``matryoshka``: active latents per token."""
+    sparsity_coefficient: float | None = Field(default=None, ge=0)
+    """Price of activity: of the decoder-norm-weighted L1 term (``standard``, ``gated``; null is 0.015), of the L0 term
+    (``jumprelu``; null is 0.004) or of the squared miss of `target_l0` (null is 3)."""
+    target_l0: float | None = Field(default=None, gt=0)
+    """``jumprelu``: active latents per token to aim at, priced by ``(L0 / target_l0 - 1)²``. Null prices L0 itself."""
     bandwidth: float = Field(default=0.05, gt=0)
     """``jumprelu``: width of the rectangle kernel of the straight-through estimators, in normalised units."""
+    prefixes: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Unique] = Field(default=[0.0625, 0.125, 0.25, 0.5])
+    """``matryoshka``: shares of the latents, counted from the first, that must reconstruct alone."""
     batch_size: int = Field(default=2048, ge=1)
-    """Activations per step."""
+    """Activations per batch."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients are added up for one step."""
     tokens: int = Field(default=1_500_000, ge=1)
     """Activations to train on; passes over the cache repeat, each in another order."""
     learning_rate: float = Field(default=2e-3, gt=0, lt=1)
@@ -32,20 +44,36 @@ class SAETraining(Section):
     """Share of the steps, at the start, over which the learning rate rises to its peak."""
     decay_fraction: float = Field(default=0.3, ge=0, le=1)
     """Share of the steps, at the end, over which the learning rate falls to zero."""
+    initial_bias: Literal["mean", "geometric_median"] = "mean"
+    """Where the decoder's bias starts: at the mean of the cache, or at the geometric median of the first batch."""
     dead_after: int = Field(default=200_000, ge=1)
     """A latent is dead when it has not fired for this many tokens."""
     auxiliary_coefficient: float = Field(default=1 / 32, ge=0)
-    """``topk``, ``batchtopk``: of the auxiliary loss that revives dead latents."""
+    """``topk``, ``batchtopk``, ``matryoshka``: of the auxiliary loss that revives dead latents."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the dense matrix products; weights, their sums and sparse products are in float32."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Tells SAEs apart that differ in nothing else."""
+
+    @property
+    def coefficient(self) -> float:
+        """`sparsity_coefficient`, or its default for the architecture."""
+        if self.sparsity_coefficient is not None:
+            return self.sparsity_coefficient
+        return TARGET_COEFFICIENT if self.target_l0 else COEFFICIENTS.get(self.architecture, 0.0)
 
     @model_validator(mode="after")
     def _agrees(self) -> SAETraining:
         found = []
-        if self.architecture in ("topk", "batchtopk") and self.k >= self.d_sae:
+        if self.architecture in COMPETITIVE and self.k >= self.d_sae:
             found.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
+        if self.target_l0 is not None and self.architecture != "jumprelu":
+            found.append(("target_l0", f"is of 'jumprelu' only; '{self.architecture}' has k or sparsity_coefficient"))
         if self.warmup_fraction + self.decay_fraction > 1:
             found.append(("decay_fraction", "adds up with warmup_fraction to more than 1"))
-        if self.tokens < self.batch_size:
-            found.append(("tokens", f"{self.tokens} is less than one batch_size {self.batch_size}"))
+        if self.tokens < self.batch_size * self.accumulate:
+            step = f"batch_size {self.batch_size}" + (f" × accumulate {self.accumulate}" if self.accumulate > 1 else "")
+            found.append(("tokens", f"{self.tokens} is less than one {step}"))
         refuse(found)
         return self
 

@@ -1,0 +1,89 @@
+"""The latents of one SAE spread over processes: every process has a share of them, and the same batches.
+
+Reconstructions, and the few numbers that decide which latents are active, are added up or compared over all
+processes; every other product of a step stays where its latents are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed
+from torch.nn.functional import pad
+
+from saeflow.errors import SaeflowError
+
+
+class Share(NamedTuple):
+    """Which latents this process has; alone it has all, and nothing is communicated.
+
+    Attributes:
+        rank: of this process.
+        world: number of processes.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def part(self, d_sae: int) -> slice:
+        """This process's latents.
+
+        Raises:
+            SaeflowError: they cannot be shared equally.
+        """
+        if d_sae % self.world:
+            raise SaeflowError(f"sae: {d_sae} latents cannot be shared by {self.world} processes; take a divisor")
+        size = d_sae // self.world
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over processes; its gradient is each process's own, for what follows is the same in all."""
+        return value if self.world == 1 else _Total.apply(value)  # type: ignore[no-untyped-call]
+
+    def count(self, number: int) -> int:
+        """The sum of a number over processes."""
+        return number if self.world == 1 else int(self.total(torch.tensor(number)))
+
+    def smallest(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The least over processes."""
+        if self.world > 1:
+            value = value.clone()
+            distributed.all_reduce(value, distributed.ReduceOp.MIN)
+        return value
+
+    def joined(self, value: Tensor, dim: int = 0) -> Tensor:
+        """The processes' values, of equal shapes, one after the other."""
+        if self.world == 1:
+            return value
+        parts = [torch.empty_like(value) for _ in range(self.world)]
+        distributed.all_gather(parts, value.contiguous())
+        return torch.cat(parts, dim)
+
+    def kth_largest(self, values: Float[Tensor, "*rows some"], k: int) -> Float[Tensor, "*rows 1"]:
+        """The k-th largest of every row, over processes.
+
+        Args:
+            values: this process's, among them its k largest, or all it has; -inf counts as none.
+        """
+        fewer = min(k, values.shape[-1])
+        largest = pad(values.topk(fewer, sorted=False).values, (0, k - fewer), value=-torch.inf)
+        if self.world > 1:
+            largest = self.joined(largest, dim=-1).topk(k, sorted=False).values
+        return largest.amin(dim=-1, keepdim=True)
+
+
+ALONE = Share()
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
