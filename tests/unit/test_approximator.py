@@ -112,10 +112,10 @@ def test_adam_follows_the_published_recipe() -> None:
     torch.manual_seed(99)  # the recipe draws from its own stream
     again = fit(VECTORS, EFFECTS, Approximator(method="adam", epochs=3), W_DEC, seed=0)
     assert torch.equal(result.approximation.M, again.approximation.M)
-    # 8 steps an epoch at 2e-4, falling: no weight can have gone further from its uniform start
+    # 9 steps an epoch at 2e-4, falling: no weight can have gone further from its uniform start
     bound = (6 / D_SAE) ** 0.5
-    assert result.approximation.M.abs().max() < bound + 24 * 2e-4
-    assert result.approximation.b.abs().max() < 24 * 2e-4
+    assert result.approximation.M.abs().max() < bound + 27 * 2e-4
+    assert result.approximation.b.abs().max() < 27 * 2e-4
     assert result.metrics["epochs"] == 3
 
 

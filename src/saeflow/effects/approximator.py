@@ -146,8 +146,12 @@ def _chosen_ridge(train: Moments, validation: Moments, penalties: list[float]) -
 def _adam(
     vectors: Tensor, effects: EffectRows, settings: Approximator, split: Split, seed: int
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """The published recipe: Adam on the mean squared error, cosine schedule per epoch, no early stop."""
-    x, y = (torch.cat(parts) for parts in zip(*_chunks(vectors, effects, split.train), strict=True))
+    """The published recipe: Adam on the mean squared error, cosine schedule per epoch, no early stop.
+
+    It chooses nothing, so the validation rows train, too.
+    """
+    rows = split.train | split.validation
+    x, y = (torch.cat(parts) for parts in zip(*_chunks(vectors, effects, rows), strict=True))
     generator = torch_generator(seed, "approximator", "adam")
     M = torch.empty((x.shape[1], y.shape[1]))
     torch.nn.init.kaiming_uniform_(M, generator=generator)
@@ -155,8 +159,8 @@ def _adam(
     optimizer = torch.optim.Adam([M, b], lr=ADAM_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs)
     for _ in range(settings.epochs):
-        for rows in torch.split(torch.randperm(len(x), generator=generator).to(x.device), ADAM_BATCH):
-            loss = torch.nn.functional.mse_loss(x[rows] @ M + b, y[rows])
+        for batch in torch.split(torch.randperm(len(x), generator=generator).to(x.device), ADAM_BATCH):
+            loss = torch.nn.functional.mse_loss(x[batch] @ M + b, y[batch])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
