@@ -132,6 +132,8 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     # Words that are not among the known ones
     ({"corpus.kind": "tale"}, "corpus.kind", "must be 'tales' or 'text'; got 'tale'"),
     ({"model.dtype": "fp16"}, "model.dtype", "must be 'float32', 'bfloat16' or 'float16'"),
+    ({"activations.hooks": ["blocks.9.hook_mlp_out"]}, "activations.hooks.0", "layer 9 does not exist"),
+    ({"activations.hooks": ["mlp"]}, "activations.hooks.0", "must be a TransformerLens name"),
     ({"activations.format": "h5"}, "activations.format", "must be 'parquet' or 'hdf5'"),
     ({"saes.main.train.architecture": "relu"}, "saes.main.train.architecture", "'standard', 'gated', 'jumprelu'"),
     ({"effects.scale.rule": "norm"}, "effects.scale.rule", "must be 'loss_increase', 'loss' or 'fixed'"),
@@ -200,7 +202,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
 ]
 WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"corpus.path": MISSING}, "corpus.path", "is needed for kind 'text'"),
-    ({"corpus.path": "stories.csv"}, "corpus.path", "'stories.csv' must end in .txt, .jsonl or .parquet"),
+    ({"corpus.path": "stories.csv"}, "corpus.path", "'stories.csv' must end in .txt, .jsonl or .parquet, or be"),
     (
         {"corpus.path": "${SAEFLOW_UNSET}/stories"},
         "corpus.path",

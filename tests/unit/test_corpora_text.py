@@ -9,20 +9,20 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tiny_models import save_tiny_model
+
 from saeflow.config.sections import Corpus, Tokens
 from saeflow.corpora.io import load_blocks, save_blocks
 from saeflow.corpora.text import documents, tokenised_blocks
 from saeflow.corpora.tokens import TokenBlocks, pack
 from saeflow.errors import SaeflowError
+from saeflow.models.language_model import load_model, opening_token
 
 TEXTS = [f"Document number {i} speaks of {i * i}." for i in range(300)]
 
 
 class ByteTokenizer:
     """Bytes as tokens, 256 opens a text; as much of a tokenizer as packing needs."""
-
-    bos_token_id = None
-    eos_token_id = 256
 
     def __call__(self, texts: list[str], add_special_tokens: bool, verbose: bool) -> dict[str, list[list[int]]]:
         return {"input_ids": [list(text.encode()) for text in texts]}
@@ -63,6 +63,12 @@ def test_packing_keeps_every_token_in_order_and_opens_blocks_with_bos() -> None:
     assert blocks.tokens.tolist() == [[0, 1, 2, 3], [0, 4, 5, 0], [0, 6, 7, 0], [0, 8, 0, 9]]
 
 
+def test_documents_that_are_not_joined_never_share_a_block() -> None:
+    stream = [[1, 2, 3, 4, 5], [6, 7], [8, 9, 10, 11, 12, 13], [14, 15, 16]]
+    blocks = pack(stream, context=4, bos_id=0, blocks=4, join=False)
+    assert blocks.tokens.tolist() == [[0, 1, 2, 3], [0, 8, 9, 10], [0, 11, 12, 13], [0, 14, 15, 16]]
+
+
 def test_packing_draws_no_more_documents_than_it_needs() -> None:
     drawn = []
     pack((drawn.append(i) or [1, 2, 3] for i in range(100)), context=4, bos_id=0, blocks=2)  # type: ignore[func-returns-value]
@@ -72,16 +78,43 @@ def test_packing_draws_no_more_documents_than_it_needs() -> None:
 def test_a_corpus_that_is_too_short_says_how_much_it_holds(tmp_path: Path) -> None:
     corpus = write(tmp_path, "txt").model_copy(update={"tokens": Tokens(sae=1_000_000)})
     with pytest.raises(SaeflowError, match=r"corpus: holds \d+ tokens, which fill \d+ of 62500 blocks of 16"):
-        tokenised_blocks(corpus, "sae", ByteTokenizer())  # type: ignore[arg-type]
+        tokenised_blocks(corpus, "sae", ByteTokenizer(), 256)  # type: ignore[arg-type]
+
+
+def test_texts_open_with_the_token_that_the_model_opens_texts_with(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model", "llama", bos_token_id=7)
+    assert opening_token(folder) == load_model(folder).bos_id == 0
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (file := folder / name).is_file():
+            file.write_text(
+                json.dumps({key: v for key, v in json.loads(file.read_text()).items() if key != "bos_token"})
+            )
+    assert opening_token(folder) == load_model(folder).bos_id == 7  # only the config names one
 
 
 def test_tokenised_blocks_hold_the_text_of_their_split(tmp_path: Path) -> None:
     corpus = write(tmp_path, "jsonl")
-    blocks = tokenised_blocks(corpus, "eval", ByteTokenizer())  # type: ignore[arg-type]
+    blocks = tokenised_blocks(corpus, "eval", ByteTokenizer(), 256)  # type: ignore[arg-type]
     assert blocks.tokens.shape == (64, 16)
     assert (blocks.tokens[:, 0] == 256).all()
     written = bytes(t for t in blocks.tokens[:, 1:].ravel() if t < 256).decode()
     assert "".join(documents(corpus, "eval")).startswith(written)
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    (folder / "data").mkdir(parents=True)
+    for name, part in (("data/train-00000.parquet", TEXTS[:100]), ("data/train-00001.parquet", TEXTS[100:])):
+        pl.DataFrame({"text": part}).write_parquet(folder / name)
+    (folder / "README.md").write_text("not text")
+    found = [list(documents(Corpus(kind="text", path=str(folder)), split)) for split in ("sae", "eval")]
+    assert sorted(found[0] + found[1]) == sorted(TEXTS)
+    order = [TEXTS.index(text) for text in found[0]]
+    assert order == sorted(order)
+    for file in (folder / "data").iterdir():
+        file.unlink()
+    with pytest.raises(SaeflowError, match=r"holds no \.txt, \.jsonl, \.parquet file"):
+        list(documents(Corpus(kind="text", path=str(folder)), "sae"))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +144,16 @@ def test_blocks_survive_the_way_to_disk_and_back(tmp_path: Path) -> None:
     assert np.array_equal(back.tokens, blocks.tokens)
     assert np.array_equal(back.labels["topic"], blocks.labels["topic"])
     assert back.label_names == blocks.label_names
+
+
+def test_some_blocks_are_read_without_the_others(tmp_path: Path) -> None:
+    tokens = np.arange(40, dtype=np.int32).reshape(5, 8)
+    save_blocks(tmp_path / "b.safetensors", TokenBlocks(tokens, {"topic": tokens.astype(np.uint8)}, {"topic": ["a"]}))
+    part = load_blocks(tmp_path / "b.safetensors", slice(3, 9))
+    assert np.array_equal(part.tokens, tokens[3:])
+    assert np.array_equal(part.labels["topic"], tokens[3:])
+    with pytest.raises(SaeflowError, match="has 5 blocks; there are none from block 5 on"):
+        load_blocks(tmp_path / "b.safetensors", slice(5, 9))
 
 
 def test_a_damaged_file_of_blocks_is_one_sentence(tmp_path: Path) -> None:

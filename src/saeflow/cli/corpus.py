@@ -39,7 +39,7 @@ def write(
     elif model is None:
         raise SaeflowError("corpus write: text needs a tokenizer; name the model's folder with --model")
     else:
-        from saeflow.models.language_model import load_tokenizer
+        from saeflow.models.language_model import load_tokenizer, opening_token
 
-        blocks = text.tokenised_blocks(corpus, split, load_tokenizer(model))
+        blocks = text.tokenised_blocks(corpus, split, load_tokenizer(model), opening_token(model))
     io.save_blocks(output, blocks)

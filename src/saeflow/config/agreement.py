@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.config.section import Complaint
@@ -25,9 +26,11 @@ def disagreements(study: Study) -> list[Complaint]:
 def _about_the_hook(study: Study) -> list[Complaint]:
     found = []
     train = study.model.train
-    if train and study.layer >= train.n_layers:
-        layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"
-        found.append(("hook", f"layer {study.layer} does not exist; {layers}"))
+    named = [("hook", study.hook), *((f"activations.hooks.{i}", hook) for i, hook in enumerate(study.activations.hooks))]
+    for key, hook in named:
+        if train and (layer := int(hook.split(".")[1])) >= train.n_layers:
+            layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"
+            found.append((key, f"layer {layer} does not exist; {layers}"))
     if not study.hook.endswith(".hook_resid_post"):
         found.append(("hook", f"'{study.hook}' cannot be steered; effects and steering need a hook_resid_post"))
     return found
@@ -44,8 +47,9 @@ def _about_the_corpus(study: Study) -> list[Complaint]:
         found.append(("corpus.kind", reason))
     if study.judge.kind == "planted" and not tales:
         found.append(("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical"))
-    if study.corpus.path and not study.corpus.path.endswith((".txt", ".jsonl", ".parquet")):
-        found.append(("corpus.path", f"'{study.corpus.path}' must end in .txt, .jsonl or .parquet"))
+    known, path = (".txt", ".jsonl", ".parquet"), study.corpus.path
+    if path and not path.endswith(known) and not Path(path).is_dir():
+        found.append(("corpus.path", f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files"))
     return found
 
 

@@ -34,10 +34,10 @@ def load_blocks(path: Path, which: slice = slice(None)) -> TokenBlocks:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            found = len(range(*which.indices(count := file.get_slice("tokens").get_shape()[0])))
-            if not found:
-                raise SaeflowError(f"{path}: has {count} blocks; there are none from block {which.start or 0} on")
-            arrays = {name: file.get_slice(name)[which] for name in file.keys()}  # noqa: SIM118  (a handle, not a dict)
+            start, stop, _ = which.indices(count := file.get_slice("tokens").get_shape()[0])
+            if start >= stop:
+                raise SaeflowError(f"{path}: has {count} blocks; there are none from block {start} on")
+            arrays = {name: file.get_slice(name)[start:stop] for name in file.keys()}  # noqa: SIM118  (a handle, not a dict)
             label_names = json.loads((file.metadata() or {})["label_names"])
         return TokenBlocks(
             tokens=arrays["tokens"],

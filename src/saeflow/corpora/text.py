@@ -1,4 +1,4 @@
-"""Documents of a local file, split so that no document is in two splits."""
+"""Documents of local files, split so that no document is in two splits."""
 
 from __future__ import annotations
 
@@ -25,28 +25,37 @@ _DOCUMENTS_AT_ONCE = 256  # tokenised together, which lets a fast tokenizer use 
 
 
 def documents(corpus: Corpus, split: str) -> Iterator[str]:
-    """The documents of one split, in the file's order; empty ones are left out.
+    """The documents of one split, in the files' order; empty ones are left out.
 
     Equal documents are in the same split: it follows from the document's hash alone.
 
     Args:
-        corpus: with ``path``, and ``separator`` (.txt) or ``field`` (.jsonl, .parquet).
+        corpus: with ``path``, a file or a folder of them, and ``separator`` (.txt) or ``field`` (.jsonl, .parquet).
         split: ``model``, ``sae`` or ``eval``.
 
     Raises:
-        SaeflowError: the file is absent, of an unknown kind, or lacks the field.
+        SaeflowError: a file is absent, of an unknown kind, or lacks the field.
     """
-    path = Path(corpus.path or "")
+    for path in _files(Path(corpus.path or "")):
+        try:
+            for document in READERS[path.suffix](path, corpus):
+                if document.strip() and split_of(document) == split:
+                    yield document
+        except FileNotFoundError:
+            raise SaeflowError(f"corpus.path: '{path}' does not exist; name a .txt, .jsonl or .parquet file") from None
+        except UnicodeDecodeError as error:
+            raise SaeflowError(f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it") from None
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder by their names: a data set of the hub is a folder of .parquet."""
+    if path.is_dir():
+        if found := sorted(file for file in path.rglob("*") if file.suffix in READERS):
+            return found
+        raise SaeflowError(f"corpus.path: '{path}' holds no {', '.join(READERS)} file; name another folder")
     if path.suffix not in READERS:
         raise SaeflowError(f"corpus.path: '{path}' is not one of {', '.join(READERS)}; convert it or name another file")
-    try:
-        for document in READERS[path.suffix](path, corpus):
-            if document.strip() and split_of(document) == split:
-                yield document
-    except FileNotFoundError:
-        raise SaeflowError(f"corpus.path: '{path}' does not exist; name a .txt, .jsonl or .parquet file") from None
-    except UnicodeDecodeError as error:
-        raise SaeflowError(f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it") from None
+    return [path]
 
 
 def split_of(document: str) -> str:
@@ -55,23 +64,22 @@ def split_of(document: str) -> str:
     return "sae" if place < _SAE_SHARE else "eval"
 
 
-def tokenised_blocks(corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerBase) -> TokenBlocks:
+def tokenised_blocks(corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerBase, bos_id: int) -> TokenBlocks:
     """Tokenise one split and fill ``corpus.tokens.<split> // context`` blocks with it.
 
     Args:
-        corpus: its ``context`` and ``tokens`` say how many blocks of which length.
+        corpus: its ``context`` and ``tokens`` say how many blocks of which length, ``join`` whether documents share
+            them.
         split: ``sae`` or ``eval``.
-        tokenizer: of the model; EOS stands in where it has no BOS.
+        tokenizer: of the model.
+        bos_id: the model's token that opens a text.
 
     Raises:
-        SaeflowError: the split holds fewer tokens than asked, or the tokenizer has neither BOS nor EOS.
+        SaeflowError: the split holds fewer tokens than asked.
     """
-    bos_id = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if bos_id is None:
-        raise SaeflowError("corpus: the model's tokenizer has neither a BOS nor an EOS token; set one in its files")
     blocks = int(getattr(corpus.tokens, split)) // corpus.context
     try:
-        return pack(_tokenised(documents(corpus, split), tokenizer), corpus.context, int(bos_id), blocks)
+        return pack(_tokenised(documents(corpus, split), tokenizer), corpus.context, bos_id, blocks, corpus.join)
     except SaeflowError as error:
         raise SaeflowError(f"{error} (split '{split}' of {corpus.path})") from None
 

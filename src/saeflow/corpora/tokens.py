@@ -25,16 +25,18 @@ class TokenBlocks(NamedTuple):
     label_names: dict[str, list[str]]
 
 
-def pack(documents: Iterable[list[int]], context: int, bos_id: int, blocks: int) -> TokenBlocks:
+def pack(documents: Iterable[list[int]], context: int, bos_id: int, blocks: int, join: bool = True) -> TokenBlocks:
     """Fill blocks with documents one after another, BOS between them and at the start of every block.
 
-    A document that does not end with its block goes on in the next one. No more documents are drawn than needed.
+    A document that does not end with its block goes on in the next one. No block is padded, and no more documents are
+    drawn than needed.
 
     Args:
         documents: token ids of each document, without BOS.
         context: tokens per block, BOS included.
         bos_id: the token that opens a block and stands between documents.
         blocks: how many blocks to fill.
+        join: True lets documents share a block; False leaves out of each document what does not fill a block.
 
     Returns:
         TokenBlocks without labels, tokens ``[blocks, context]``.
@@ -53,7 +55,7 @@ def pack(documents: Iterable[list[int]], context: int, bos_id: int, blocks: int)
         whole = min(len(pending) // (context - 1), blocks - filled)
         taken = whole * (context - 1)
         tokens[filled : filled + whole, 1:] = np.reshape(pending[:taken], (whole, context - 1))
-        pending = pending[taken:]
+        pending = pending[taken:] if join else []
         filled += whole
     if filled < blocks:
         raise SaeflowError(

@@ -149,6 +149,12 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         ) from error
 
 
+def opening_token(directory: Path) -> int:
+    """The token that opens every text of a model in a folder, whose weights are not loaded; raises as `bos_id` does."""
+    checkpoint = follow(Path(directory))
+    return bos_id(load_tokenizer(checkpoint), read_json(checkpoint / "config.json").get("bos_token_id"))
+
+
 def follow(directory: Path) -> Path:
     """The checkpoint directory that a model directory is or points at.
 

@@ -28,11 +28,14 @@ class Corpus(Section):
     kind: Literal["tales", "text"] = "tales"
     """``tales``: the embedded story grammar, infinite and with known truth. ``text``: a local file."""
     path: Text | None = None
-    """``text``: a .txt, .jsonl or .parquet file. ``${NAME}`` is read from the environment."""
+    """``text``: a .txt, .jsonl or .parquet file, or a folder of them. ``${NAME}`` is read from the environment."""
     field: Text = "text"
     """``text``: the field or column that holds the text in .jsonl and .parquet."""
     separator: str = Field(default="\n\n", min_length=1)
     """``text``: what stands between documents in a .txt file."""
+    join: bool = True
+    """``text``: fill blocks with documents one after another, BOS between them. If false, no two documents share a
+    block, and what does not fill a block of its own is left out."""
     context: int = Field(default=64, ge=8, le=131_072)
     """Tokens per block, BOS included."""
     tokens: Tokens = Tokens()
