@@ -17,7 +17,7 @@ class Batches(Protocol):
     """An endless run of batches whose place can be saved and sought.
 
     A batch is ``[batch, d_model]``; of several sources, ``[batch, n_sources, d_model]``; for a transcoder, a pair of
-    ``[batch, d_in]`` and ``[batch, d_out]``.
+    ``[batch, d_in]`` and ``[batch, d_out]``, or both of one width as ``[batch, 2, d_model]``.
     """
 
     @property
@@ -89,7 +89,7 @@ class Feed:
         if self.d_out is None:
             x = self._normalised(batch.flatten(1), self.read, device)
             return x, x
-        x, target = batch
+        x, target = batch.unbind(1) if isinstance(batch, Tensor) else batch
         return self._normalised(x, self.read, device), self._normalised(target, self.written, device)
 
     def _normalised(self, raw: Tensor, normalisation: Normalisation, device: str) -> Tensor:

@@ -1,0 +1,232 @@
+"""Crosscoders and transcoders: planted directions found, shared ones told from exclusive ones, folding exact."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from saeflow.activations.store import statistics
+from saeflow.config.sections import SAETraining
+from saeflow.errors import SaeflowError
+from saeflow.saes.crosscoder import Crosscoder, latent_scaling
+from saeflow.saes.dictionary import Dictionary, as_crosscoder
+from saeflow.saes.feeds import Feed, crosscoder_feed, transcoder_feed
+from saeflow.saes.objective import outcome
+from saeflow.saes.training import train_saes
+
+D_MODEL, SHARED, EXCLUSIVE, D_SAE = 24, 24, 6, 64
+
+
+class InMemory:
+    """Batches of rows that are at hand, in a fixed random order."""
+
+    identity = "planted"
+
+    def __init__(self, *tensors: torch.Tensor, batch_size: int = 512) -> None:
+        self.tensors, self.batch_size, self.batch = tensors, batch_size, 0
+        self.order = torch.randperm(len(tensors[0]), generator=torch.Generator().manual_seed(9))
+
+    def state(self) -> dict[str, int]:
+        return {"batch": self.batch}
+
+    def seek(self, state: dict[str, int]) -> None:
+        self.batch = state["batch"]
+
+    def __next__(self) -> Any:
+        places = torch.arange(self.batch * self.batch_size, (self.batch + 1) * self.batch_size) % len(self.order)
+        self.batch += 1
+        found = tuple(tensor[self.order[places]] for tensor in self.tensors)
+        return found if len(found) > 1 else found[0]
+
+
+def known(x: torch.Tensor) -> SimpleNamespace:
+    """The statistics of a cache of these rows."""
+    found = statistics(x)
+    return SimpleNamespace(mean=torch.from_numpy(found.mean), variance=found.variance)
+
+
+def codes(rows: int, features: int, generator: torch.Generator) -> torch.Tensor:
+    on = torch.rand(rows, features, generator=generator) < 2.5 / features
+    return on * (0.5 + torch.rand(rows, features, generator=generator))
+
+
+def two_models(identical: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Activations ``[rows, 2, d_model]``, and the directions: shared, of the first alone, of the second alone."""
+    generator = torch.Generator().manual_seed(0)
+    directions = normalize(torch.randn(SHARED + 2 * EXCLUSIVE, D_MODEL, generator=generator), dim=1)
+    z = codes(30_000, len(directions), generator)
+    first, second = z.clone(), z.clone()
+    first[:, SHARED + EXCLUSIVE :] = 0
+    second[:, SHARED : SHARED + EXCLUSIVE] = 0
+    noise = 0.01 * torch.randn(2, len(z), D_MODEL, generator=generator)
+    x = first @ directions + noise[0] + 3.0
+    y = x if identical else 5 * (second @ directions + noise[1]) - 2.0
+    return torch.stack([x, y], dim=1), directions
+
+
+def settings_of(architecture: str, **changes: Any) -> SAETraining:
+    small = {"d_sae": D_SAE, "batch_size": 512, "tokens": 800_000, "learning_rate": 1e-2, "dead_after": 20_000}
+    own = {"standard": {"sparsity_coefficient": 0.05}, "batchtopk": {"k": 2}}
+    return SAETraining(architecture=architecture, **{**small, **own.get(architecture, {}), **changes})
+
+
+def feed_of(x: torch.Tensor) -> Feed:
+    return crosscoder_feed(InMemory(x), [known(x[:, 0]), known(x[:, 1])], {"sources": ["a", "b"]})
+
+
+def trained(x: torch.Tensor, architecture: str) -> Crosscoder:
+    return as_crosscoder(train_saes(feed_of(x), [settings_of(architecture)], seed=0)[0].sae, 2)
+
+
+@pytest.mark.parametrize("architecture", ["standard", "batchtopk"])
+def test_a_crosscoder_finds_all_exclusive_directions_and_calls_no_shared_one_exclusive(architecture):
+    x, directions = two_models(identical=False)
+    crosscoder = trained(x, architecture)
+    assert crosscoder.metadata["sources"] == ["a", "b"]
+    alive = (crosscoder.encode(x[:4000]) > 0).float().mean(0) > 0.005
+    # the second model's activations are five times as large, and so are its decoder's rows
+    rescaled = crosscoder.W_dec.norm(dim=2) / torch.tensor([1.0, 5.0])
+    share = rescaled / rescaled.sum(1, keepdim=True)
+    for source, planted in enumerate((directions[SHARED:][:EXCLUSIVE], directions[SHARED + EXCLUSIVE :])):
+        cosines = planted @ normalize(crosscoder.W_dec[:, source], dim=1).T
+        best = cosines.masked_fill(~alive, -1).max(1)
+        assert float(best.values.min()) > 0.95
+        assert float(share[best.indices, source].min()) > 0.9
+    for source in (0, 1):
+        cosines = directions[:SHARED] @ normalize(crosscoder.W_dec[:, source], dim=1).T
+        best = cosines.masked_fill(~alive, -1).max(1)
+        assert float(best.values.mean()) > 0.95
+        assert 0.35 < float(share[best.indices, source].median()) < 0.65
+    reconstruction = crosscoder.decode(crosscoder.encode(x))
+    for source in (0, 1):
+        left = (x - reconstruction)[:, source].square().sum() / (x - x.mean(0))[:, source].square().sum()
+        assert float(left) < 0.25
+
+
+@pytest.mark.parametrize("architecture", ["standard", "batchtopk"])
+def test_identical_models_have_no_exclusive_latents(architecture):
+    x, _ = two_models(identical=True)
+    crosscoder = trained(x, architecture)
+    alive = (crosscoder.encode(x[:4000]) > 0).float().mean(0) > 0.005
+    assert int(alive.sum()) > SHARED
+    assert float((crosscoder.relative_norms()[alive] - 0.5).abs().max()) < 0.1
+
+
+def exact(norm_in_second: float) -> Crosscoder:
+    """One latent per dimension that is exact in the first source and has a given norm in the second."""
+    eye = torch.eye(D_MODEL)
+    decoder = torch.stack([eye, norm_in_second * eye], dim=1)
+    encoder = torch.stack([eye, torch.zeros_like(eye)])
+    return Crosscoder(encoder, decoder, torch.zeros(D_MODEL), torch.zeros(2, D_MODEL))
+
+
+def test_latent_scaling_tells_a_latent_that_lost_its_norm_from_one_that_is_exclusive():
+    generator = torch.Generator().manual_seed(1)
+    z = torch.rand(2000, D_MODEL, generator=generator)
+    shared, alone = torch.stack([z, z], dim=1), torch.stack([z, torch.zeros_like(z)], dim=1)
+    lost, kept = exact(0.0), exact(1.0)
+    assert latent_scaling(lost, alone, owner=0).ratios(0)[0][:, 1].abs().max() < 1e-6
+    error, reconstruction = latent_scaling(lost, shared, owner=0).ratios(0)
+    torch.testing.assert_close(error[:, 1], torch.ones(D_MODEL, dtype=torch.float64))
+    assert reconstruction[:, 1].abs().max() < 1e-6
+    torch.testing.assert_close(
+        latent_scaling(kept, shared, 0, rows_at_once=300).reconstruction, torch.ones(D_MODEL, 2, dtype=torch.float64)
+    )
+
+
+def test_latent_scaling_is_the_least_squares_solution():
+    generator = torch.Generator().manual_seed(2)
+    W_dec = torch.randn(5, 2, 4, generator=generator)
+    W_enc = torch.randn(2, 4, 5, generator=generator)
+    crosscoder = Crosscoder(W_enc, W_dec, torch.zeros(5), torch.randn(2, 4, generator=generator))
+    x = torch.randn(60, 2, 4, generator=generator)
+    z, latent, source = crosscoder.encode(x), 3, 1
+    basis = (z[:, latent, None] * W_dec[latent, 0]).reshape(-1, 1)
+    error = (x - crosscoder.decode(z))[:, source] + z[:, latent, None] * W_dec[latent, source]
+    rebuilt = crosscoder.decode(z)[:, source] - crosscoder.b_dec[source]
+    found = latent_scaling(crosscoder, x, owner=0)
+    for target, beta in ((error, found.error), (rebuilt, found.reconstruction)):
+        solved = torch.linalg.lstsq(basis, target.reshape(-1, 1)).solution
+        assert float(beta[latent, source]) == pytest.approx(float(solved), rel=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["standard", "batchtopk"])
+def test_a_folded_crosscoder_gives_what_the_trained_one_gives(architecture):
+    x, _ = two_models(identical=False)
+    feed, settings = feed_of(x[:600]), settings_of(architecture)
+    weights = Dictionary.initial(2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2).to("cpu")
+    inner = feed.read(x[:600].flatten(1))
+    price = weights.own().price.detach()
+    if architecture == "batchtopk":  # its threshold is what the batch happened to need
+        worth = ((inner @ weights.encoder.T + weights.b_enc) * price).flatten().topk(2 * 600 + 1).values
+        with torch.no_grad():
+            weights.threshold.copy_(worth[-2:].mean())
+    residual = outcome(inner, inner, weights, settings, sparse=True).residual / feed.read.scale.float()
+    crosscoder = as_crosscoder(weights.folded(feed.read, feed.written, settings, {}), 2)
+    found = x[:600] - crosscoder.decode(crosscoder.encode(x[:600]))
+    torch.testing.assert_close(found.flatten(1), residual, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(crosscoder.W_dec.flatten(1).norm(dim=1), torch.ones(D_SAE))
+
+
+def test_the_price_of_a_latent_is_the_sum_of_its_norms_and_moves_the_decoder():
+    settings = settings_of("standard", sparsity_coefficient=1.0)
+    weights = Dictionary.initial(2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2).to("cpu")
+    x = torch.randn(50, 2 * D_MODEL)
+    decoder = weights.decoder.detach().clone().requires_grad_()
+    latents = (x @ weights.encoder.detach().T).relu()
+    first, second = decoder[:, :D_MODEL].norm(dim=1), decoder[:, D_MODEL:].norm(dim=1)
+    penalty = (latents * (first + second)).sum() / 50
+    ((x - latents @ decoder).square().mean() + penalty).backward()
+    for sparse in (False, True):
+        weights.decoder.grad = None
+        found = outcome(x, x, weights, settings, sparse)
+        torch.testing.assert_close(found.penalty, penalty.detach())
+        found.loss.backward()
+        torch.testing.assert_close(weights.decoder.grad, decoder.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_crosscoder_refuses_other_sources():
+    with pytest.raises(SaeflowError, match="reads 2 sources of width 24, these activations have the shape"):
+        exact(1.0).encode(torch.randn(5, 3, D_MODEL))
+
+
+def test_a_transcoder_finds_what_is_read_and_what_is_written():
+    generator = torch.Generator().manual_seed(0)
+    read, written = (normalize(torch.randn(30, width, generator=generator), dim=1) for width in (24, 16))
+    z = codes(30_000, 30, generator)
+    x, y = 4 * (z @ read) + 1.0, 9 * (z @ written) - 5.0
+    feed = transcoder_feed(InMemory(x, y), known(x), known(y), {"hook_name": "in", "hook_name_out": "out"})
+    [(sae, curve)] = train_saes(feed, [settings_of("topk", k=3)], seed=0)
+    assert (sae.d_model, sae.d_out, sae.is_transcoder) == (24, 16, True)
+    best = (written @ sae.W_dec.T).max(1)
+    assert float(best.values.mean()) > 0.95
+    left = (y - sae.decode(sae.encode(x))).square().sum() / (y - y.mean(0)).square().sum()
+    assert float(left) == pytest.approx(curve["error"][-1], abs=0.03)
+    assert float(left) < 0.15
+
+
+def test_an_aligned_pair_of_one_width_may_come_as_one_tensor():
+    x = torch.randn(2000, 2, 8)
+    statistics_of = [known(x[:, 0]), known(x[:, 1])]
+    one = transcoder_feed(InMemory(x), *statistics_of, {}).next("cpu")
+    two = transcoder_feed(InMemory(x[:, 0], x[:, 1]), *statistics_of, {}).next("cpu")
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_activations_of_another_width_and_broken_ones_are_reported():
+    x = torch.randn(2000, 8)
+    narrow = transcoder_feed(InMemory(x[:, :5], x), known(x), known(x), {})
+    with pytest.raises(SaeflowError, match="the activations have width 5, their statistics 8"):
+        narrow.next("cpu")
+    broken = x.clone()
+    broken[:, 3] = float("nan")
+    feed = transcoder_feed(InMemory(x, broken), known(x), known(x), {})
+    with pytest.raises(SaeflowError, match="hold values that are not finite"):
+        train_saes(feed, [settings_of("topk", k=3)], seed=0)
+    with pytest.raises(SaeflowError, match="constant or not finite"):
+        transcoder_feed(InMemory(x, x), known(x), known(torch.zeros(9, 8)), {})
