@@ -29,7 +29,7 @@ from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE
 from saeflow.steering.scale import STATUSES
 
-NOISE = 0.5  # standard deviation of the noise, as a multiple of that of the planted effects
+NOISE = 0.2  # standard deviation of the noise, as a multiple of that of the planted effects
 CHUNK = 1024
 
 

@@ -160,10 +160,10 @@ def merge_blocks(
 
 def _stored(effects: Float[Tensor, "n d_sae"], dtype: str, where: Path) -> NDArray[np.floating[Any]]:
     """Effects as they lie on disk; converted here, since HDF5 converts many times slower."""
-    stored = effects.to({"float32": torch.float32, "float16": torch.float16}[dtype])
-    if dtype == "float16" and (stored.isinf() & effects.isfinite()).any():
-        raise SaeflowError(f"{where}: has effects beyond the range of float16; set effects.dtype: float32")
-    return stored.numpy()
+    stored = {"float32": torch.float32, "float16": torch.float16}[dtype]
+    if max(map(abs, torch.aminmax(effects))) > torch.finfo(stored).max:
+        raise SaeflowError(f"{where}: has effects beyond the range of {dtype}; set effects.dtype: float32")
+    return effects.to(stored).numpy()
 
 
 class _Header(NamedTuple):

@@ -1,0 +1,69 @@
+"""Where the measured vectors come from decides what is measured again; one block can be measured by hand."""
+
+import json
+import subprocess
+
+import torch
+import yaml
+from conftest import ROOT, TINY, environment
+from safetensors.torch import save_file
+from test_study import digests
+
+from saeflow.effects.io import read_block
+
+
+def saeflow(*arguments):
+    return subprocess.run(
+        ["saeflow", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=environment()
+    )
+
+
+def with_file(path):
+    return {"effects": {**TINY["effects"], "vectors": {"kind": "file", "path": str(path)}}}
+
+
+def test_a_file_of_vectors_is_an_input_and_a_wrong_one_costs_nothing_else(copied):
+    path = copied.directory / "vectors.safetensors"
+    rows = torch.nn.functional.normalize(torch.randn(30, 32, generator=torch.Generator().manual_seed(0)), dim=1)
+    rows[25, 3] = float("nan")
+    save_file({"vectors": rows}, path)
+    before = digests(copied)
+    failed = copied.attempt("effects", config=with_file(path))
+    assert failed.returncode != 0
+    assert f"{path}: vector 25 holds NaN or infinity" in failed.stdout + failed.stderr
+    blocks = {f"effects/main/shards/block-000{number}.safetensors" for number in range(2)}
+    kept = {name: digest for name, digest in before.items() if name not in blocks}
+    assert kept.items() <= digests(copied).items()
+
+    rows[25, 3] = 0.5
+    save_file({"vectors": rows}, path)
+    assert copied.run("effects", config=with_file(path)) == {"effects": 1, "measure_effects": 2, "merge_effects": 1}
+    assert copied.run("effects", config=with_file(path), args=("--cores", "2", "-n")) == {}
+    save_file({"vectors": rows.flip(0)}, path)
+    again = copied.run("effects", config=with_file(path), args=("--cores", "2", "-n"))
+    assert again == {"effects": 1, "measure_effects": 2, "merge_effects": 1}
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_runs(copied):
+    done = copied.attempt("effects", config=with_file(copied.directory / "absent"), args=("--cores", "2", "-n"))
+    assert done.returncode != 0
+    assert "absent does not exist; correct the path or make the file first" in done.stdout + done.stderr
+
+
+def test_one_block_by_hand_is_the_workflow_s_to_the_bit(finished, tmp_path):
+    results = finished.results
+    study = yaml.safe_load((results / "config.yaml").read_text())
+    settings = {name: value for name, value in study["effects"].items() if name not in ("baseline_samples", "dtype")}
+    done = saeflow(
+        *("effects", "measure", "--model", results / "models/tiny-lm", "--sae", results / "saes/main"),
+        *("--corpus", results / "corpus/eval.safetensors", "--hook", study["hook"], "--seed", study["seed"]),
+        *("--manifest", results / "activations/tiny-lm" / study["hook"] / "manifest.json"),
+        *("--baseline", results / "effects/main/baseline.safetensors", "--settings", json.dumps(settings)),
+        *("--source", results / "saes/main/sae_weights.safetensors", "--block", 1, "--output", tmp_path / "block"),
+    )
+    assert done.returncode == 0, done.stderr
+    (by_hand, _), (by_workflow, _) = (
+        read_block(path) for path in (tmp_path / "block", results / "effects/main/shards/block-0001.safetensors")
+    )
+    assert torch.equal(by_hand.effects, by_workflow.effects)
+    assert by_hand.vector_id.tolist() == list(range(24, 48))
