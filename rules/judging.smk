@@ -6,8 +6,12 @@ Inputs:
 
 Outputs:
     results/{study}/steering/{goal}/{method}/scores.parquet
+    results/{study}/judging/ledger.sqlite, which is no output of a rule: what was paid for outlives every rerun
     results/{study}/steering/summary.parquet, best.parquet, comparisons.parquet, each also .csv
 """
+
+# How calls are made and what may be spent is told to jobs beside their params: no change of it reruns anything.
+CALLS = settings("calls")
 
 
 rule judge_completions:
@@ -21,11 +25,13 @@ rule judge_completions:
         "results/{study}/logs/judge_completions/{goal}.{method}.log",
     benchmark:
         "results/{study}/benchmarks/judge_completions/{goal}.{method}.jsonl"
+    # Calls need a network and no computer of their own; and a ledger is best written from one machine.
+    localrule: STUDY.judge.kind == "openai"
     conda:
         "../envs/default.yaml"
     threads: 1
     params:
-        settings=settings("judge"),
+        settings=settings("judge", without=["pairs"]),
         seed=STUDY.seed,
         dtype=STUDY.model.dtype,
         model=model_option,
@@ -37,6 +43,8 @@ rule judge_completions:
         " --seed {params.seed}"
         " --dtype {params.dtype}"
         " --output {output} {params.model}"
+        " --ledger results/{wildcards.study}/judging/ledger.sqlite"
+        " --calls {CALLS:q}"
         " --threads {threads}"
         " > {log} 2>&1"
 

@@ -136,7 +136,7 @@ def corpus_inputs():
 
 def judge_inputs():
     """What the judge reads besides the completions: the model, where coherence is measured by its loss."""
-    if STUDY.judge.kind == "planted":
+    if STUDY.judge.kind != "lexical":
         return {}
     return {"model": f"results/{STUDY.study}/models/{STUDY.model.name}"}
 

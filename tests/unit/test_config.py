@@ -77,7 +77,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"saes.main.train.dsae": 64}, "saes.main.train.dsae", "did you mean 'd_sae'?"),
     ({"effects.sampling.topk": 5}, "effects.sampling.topk", "did you mean 'top_k'?"),
     ({"effects.scale.max": 5.0}, "effects.scale.max", "did you mean 'maximum'?"),
-    ({"judge.model": "gpt"}, "judge.model", "known here: kind, saturation"),
+    ({"judge.engine": "gpt"}, "judge.engine", "known here: kind, saturation"),
     ({"steering.scale": [0.0, 1.0]}, "steering.scale", "did you mean 'scales'?"),
     ({"activations.threads": 2}, "activations.threads", "is not a known key"),
     # Missing keys
@@ -138,7 +138,10 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"saes.main.train.architecture": "relu"}, "saes.main.train.architecture", "'standard', 'gated', 'jumprelu'"),
     ({"effects.scale.rule": "norm"}, "effects.scale.rule", "must be 'loss_increase', 'loss' or 'fixed'"),
     ({"steering.methods": ["caa", "saets"]}, "steering.methods.1", "'pinverse', 'rotation', 'fgaa' or 'random'"),
-    ({"judge.kind": "openai"}, "judge.kind", "must be 'planted' or 'lexical'"),
+    ({"judge.kind": "oracle"}, "judge.kind", "must be 'planted', 'lexical' or 'openai'"),
+    ({"judge.kind": "openai"}, "judge.model", "is needed by 'openai'"),
+    ({"judge.pairs": 4}, "judge.kind", "answers no such questions"),
+    ({"judge": {"kind": "openai", "model": "m", "protocols": []}}, "judge.protocols", "must be one of them"),
     # Names
     ({"study": "my/study"}, "study", "must open with a letter or digit and hold only"),
     ({"study": ""}, "study", "must open with a letter or digit"),

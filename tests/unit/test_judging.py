@@ -20,6 +20,7 @@ from saeflow.config.sections import Judge
 from saeflow.corpora import tales
 from saeflow.errors import SaeflowError
 from saeflow.judging import scores as scores_module
+from saeflow.judging.judges import one_by_one
 from saeflow.judging.lexical import NO_LOSS, NO_SCALE, NOT_ITS_PROMPT, Calibration, fluency, judge_lexical, variety
 from saeflow.judging.losses import model_losses
 from saeflow.judging.planted import judge_planted
@@ -133,14 +134,19 @@ def lexical(
 
 def test_behaviour_is_the_share_of_named_words_of_the_continuation_over_saturation() -> None:
     texts = ["I think of the sea a lot and more now", "I think sea sea", "I think not", "I think"]
-    assert lexical(texts, "behaviour") == [(pytest.approx((1 / 8) / 0.25), None), (1.0, None), (0.0, None), (0.0, None)]
-    assert lexical(["the sea, oh"], "behaviour", prompt="the sea") == [(0.0, None)]
-    assert lexical([" the sea is a sea"], "behaviour", prompt="the sea ") == [(1.0, None)]
+    assert lexical(texts, "behaviour") == [
+        Verdict(pytest.approx((1 / 8) / 0.25)),
+        Verdict(1.0),
+        Verdict(0.0),
+        Verdict(0.0),
+    ]
+    assert lexical(["the sea, oh"], "behaviour", prompt="the sea") == [Verdict(0.0)]
+    assert lexical([" the sea is a sea"], "behaviour", prompt="the sea ") == [Verdict(1.0)]
 
 
 def test_a_text_without_its_prompt_has_a_reason_and_no_score() -> None:
     for criterion in ("behaviour", "coherence"):
-        assert lexical(["We think of the sea"], criterion, losses=loss_of(RAN_HOME)) == [(None, NOT_ITS_PROMPT)]
+        assert lexical(["We think of the sea"], criterion, losses=loss_of(RAN_HOME)) == [Verdict(None, NOT_ITS_PROMPT)]
 
 
 def by_disorder(completions: Sequence[Completion]) -> list[float]:
@@ -192,13 +198,13 @@ def test_variety_is_relative_to_unsteered_text_and_at_most_one() -> None:
 
 def test_losses_that_are_no_numbers_are_reasons_and_not_zeros() -> None:
     verdicts = lexical(["I think lost", RAN_HOME], "coherence", losses=loss_of(RAN_HOME, lost=float("nan")))
-    assert verdicts == [(None, NO_LOSS), (1.0, None)]
-    assert lexical([RAN_HOME], "coherence", losses=loss_of(RAN_HOME, home=2.0)) == [(None, NO_SCALE)]
+    assert verdicts == [Verdict(None, NO_LOSS), Verdict(1.0)]
+    assert lexical([RAN_HOME], "coherence", losses=loss_of(RAN_HOME, home=2.0)) == [Verdict(None, NO_SCALE)]
 
 
 def test_an_empty_continuation_is_judged() -> None:
     verdicts = lexical(["I think", "I think \n\n"], "coherence", losses=by_disorder, unsteered=["I think a b c d"])
-    assert verdicts == [(0.0, None), (0.0, None)]
+    assert verdicts == [Verdict(0.0), Verdict(0.0)]
 
 
 @pytest.mark.parametrize(
@@ -263,9 +269,9 @@ def test_the_planted_judge_is_the_grammars_own_verdict() -> None:
     completions = [Completion("I think", text) for text in TEXTS]
     for topic in [name for name in tales.TOPICS if name != "neutral"]:
         found = judge_planted(completions, Question(goal(topic=topic), "behaviour", Judge()))
-        assert found == [(tales.behaviour(text)[topic], None) for text in TEXTS]
+        assert found == [Verdict(tales.behaviour(text)[topic]) for text in TEXTS]
     found = judge_planted(completions, Question(goal(), "coherence", Judge()))
-    assert found == [(tales.coherence(text), None) for text in TEXTS]
+    assert found == [Verdict(tales.coherence(text)) for text in TEXTS]
 
 
 @pytest.mark.parametrize("topic", ["chess", "neutral"])
@@ -330,7 +336,8 @@ def test_a_judge_that_drops_an_answer_is_a_defect_and_two_equal_ids_are_refused(
     table = completions_of(["I think a", "I think b"])
     with pytest.raises(SaeflowError, match="same completion_id"):
         score_completions(pl.concat([table, table]), goal(), LEXICAL)
-    monkeypatch.setitem(scores_module.JUDGES, "lexical", lambda completions, _: [Verdict(1.0)] * (len(completions) - 1))
+    dropping = one_by_one(lambda completions, _: [Verdict(1.0)] * (len(completions) - 1))
+    monkeypatch.setitem(scores_module.JUDGES, "lexical", dropping)
     with pytest.raises(SaeflowError, match="answered 1 times to 2"):
         score_completions(table, goal(), LEXICAL)
 

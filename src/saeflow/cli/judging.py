@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saeflow import config
 from saeflow.cli import options
+from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from saeflow.judging.asking import Service
+    from saeflow.judging.ledger import Ledger
 
 app = typer.Typer(help="Score completions and summarise them.", no_args_is_help=True)
+
+Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the config, as JSON.")]
+LedgerFile = Annotated[Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")]
+Completions = Annotated[list[Path], typer.Argument(help="completions.parquet of every goal and method.")]
 
 
 @app.command()
@@ -23,6 +34,8 @@ def score(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the unsteered model, for judges that ask for its loss.")
     ] = None,
+    ledger: LedgerFile | None = None,
+    calls: Calls = "{}",
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -30,22 +43,104 @@ def score(
     options.set_pools(threads)
     from saeflow.judging.io import write_scores
     from saeflow.judging.scores import score_completions
-    from saeflow.steering.schemas import COMPLETIONS_SCHEMA
-    from saeflow.tables import read_table
 
+    judge = options.parsed(config.Judge, settings)
     losses = None
     if model:
         options.use_threads(threads)
         from saeflow.judging.losses import model_losses
 
         losses = model_losses(options.open_model(model, dtype), progress=options.progress("judge, completions"))
-    table, judge = read_table(completions, COMPLETIONS_SCHEMA), options.parsed(config.Judge, settings)
-    write_scores(output, score_completions(table, config.read_goal(goal), judge, seed, losses))
+    service = _service(judge, calls, ledger) if judge.kind == "openai" else None
+    found = score_completions(_read(completions), config.read_goal(goal), judge, seed, losses, service=service)
+    write_scores(output, found)
+
+
+def _read(completions: Path) -> pl.DataFrame:
+    from saeflow.steering.schemas import COMPLETIONS_SCHEMA
+    from saeflow.tables import read_table
+
+    return read_table(completions, COMPLETIONS_SCHEMA)
+
+
+def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
+    """The judging model of a study, with someone at the terminal or the log to tell."""
+    from saeflow.judging.asking import Estimate, Service
+    from saeflow.judging.ledger import Ledger
+
+    if ledger is None:
+        raise SaeflowError("judge 'openai': answers are kept in a ledger; name one with --ledger")
+
+    def announce(estimate: Estimate) -> None:
+        typer.echo(f"judge '{judge.model}': {estimate}", err=True)
+
+    limits = options.parsed(config.Calls, calls)
+    return Service(judge, limits, Ledger(ledger), announce, options.progress("judge, questions"))
+
+
+@app.command()
+def plan(
+    study: Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")],
+    results: Annotated[Path, typer.Option(help="Folder of all studies' results.")] = Path("results"),
+) -> None:
+    """Print what judging the study's completions would take: calls, tokens, price, minutes. Makes no call."""
+    options.set_pools(1)
+    from saeflow.judging.asking import Service, estimate
+    from saeflow.judging.hosted import questions_about
+    from saeflow.judging.ledger import Ledger
+    from saeflow.judging.prices import DATE
+
+    settings = config.read_study(*study)
+    if settings.judge.kind != "openai":
+        typer.echo(f"judge '{settings.judge.kind}' makes no calls")
+        return
+    folder = results / settings.study / "steering"
+    asked = [
+        inquiry
+        for goal in settings.goals.names
+        for method in settings.steering.methods
+        if (file := folder / goal / method / "completions.parquet").is_file()
+        for inquiry in questions_about(
+            _read(file), config.read_goal(Path(settings.goals.directory, f"{goal}.yaml")), settings.judge
+        )
+    ]
+    ledger = Ledger(results / settings.study / "judging" / "ledger.sqlite")
+    service = Service(settings.judge, settings.calls, ledger)
+    spent, prices = ledger.spent(), "" if settings.calls.price else f", prices of {DATE}"
+    typer.echo(f"{settings.judge.model}: {estimate(asked, service)}{prices}")
+    typer.echo(f"spent so far: {spent.calls:,} calls, US$ {spent.usd:.4f}")
+
+
+@app.command()
+def export(ledger: LedgerFile, output: options.Output) -> None:
+    """Write every answer of a ledger, and what it took, as Parquet."""
+    from saeflow.judging.ledger import CALLS_SCHEMA
+    from saeflow.tables import write_table
+
+    write_table(output, _existing(ledger).calls(), CALLS_SCHEMA)
+
+
+@app.command()
+def forget(
+    ledger: LedgerFile,
+    everything: Annotated[bool, typer.Option(help="Forget answers, too, not only failures.")] = False,
+) -> None:
+    """Forget failures, so that the next run asks again; what was spent stays counted."""
+    count = _existing(ledger).forget(failures_only=not everything)
+    typer.echo(f"{ledger}: forgot {count:,} {'answers' if everything else 'failures'}")
+
+
+def _existing(ledger: Path) -> Ledger:
+    from saeflow.judging.ledger import Ledger
+
+    if not ledger.is_file():
+        raise SaeflowError(f"{ledger}: no such file; a ledger is made by the judge 'openai'")
+    return Ledger(ledger)
 
 
 @app.command()
 def summarise(
-    completions: Annotated[list[Path], typer.Argument(help="completions.parquet of every goal and method.")],
+    completions: Completions,
     settings: options.Settings,
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="Folder of the tables.")],
@@ -57,11 +152,9 @@ def summarise(
 
     from saeflow.judging.io import read_scores, write_summaries
     from saeflow.judging.summary import summarise as summarised
-    from saeflow.steering.schemas import COMPLETIONS_SCHEMA
-    from saeflow.tables import read_table
 
     found = summarised(
-        pl.concat([read_table(path, COMPLETIONS_SCHEMA) for path in completions]),
+        pl.concat([_read(path) for path in completions]),
         pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions]),
         options.parsed(config.Summary, settings),
         seed,

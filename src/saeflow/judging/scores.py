@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -11,7 +12,10 @@ from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge
 from saeflow.errors import SaeflowError
 from saeflow.judging.judges import JUDGES
-from saeflow.judging.verdicts import CRITERIA, Completion, Losses, Question, Verdict
+from saeflow.judging.verdicts import Completion, Losses, Question, Verdict, criteria
+
+if TYPE_CHECKING:
+    from saeflow.judging.asking import Service
 
 SCORES_SCHEMA: dict[str, type[pl.DataType]] = {
     "completion_id": pl.String,
@@ -31,6 +35,7 @@ def score_completions(
     seed: int = 0,
     losses: Losses | None = None,
     unsteered: pl.DataFrame | None = None,
+    service: Service | None = None,
 ) -> pl.DataFrame:
     """Have completions judged by every criterion.
 
@@ -41,6 +46,7 @@ def score_completions(
         seed: the study's seed.
         losses: the unsteered model's loss, for the judge 'lexical'; see `saeflow.judging.losses`.
         unsteered: columns prompt and text; default is the completions of scale_index 0.
+        service: the judging model, for the judge 'openai'; see `saeflow.judging.asking`.
 
     Returns:
         A table with `SCORES_SCHEMA`, one row per completion and criterion: a score between 0 and 1,
@@ -54,14 +60,16 @@ def score_completions(
     unsteered = completions.filter(pl.col("scale_index") == 0) if unsteered is None else unsteered
     texts, references = _completions(completions.drop_nulls("text")), _completions(unsteered.drop_nulls("text"))
     answered = completions["text"].is_not_null().to_list()
+    questions = [
+        Question(goal, criterion, settings, references, losses, seed, service) for criterion in criteria(settings)
+    ]
     tables = []
-    for criterion in CRITERIA:
-        question = Question(goal, criterion, settings, references, losses, seed)
-        verdicts = iter(_ask(settings.kind, texts, question))
+    for question, found in zip(questions, _ask(settings.kind, texts, questions), strict=True):
+        verdicts = iter(found)
         tables.append(
             _table(
                 completions["completion_id"],
-                criterion,
+                question.criterion,
                 [next(verdicts) if given else Verdict(None, "there is no text") for given in answered],
                 settings.kind,
             )
@@ -72,19 +80,20 @@ def score_completions(
 def checked(verdict: Verdict) -> Verdict:
     """A verdict with a score between 0 and 1, or with none and a reason."""
     if verdict.score is None:
-        return Verdict(None, verdict.reason or "the judge gave no reason")
+        return verdict._replace(reason=verdict.reason or "the judge gave no reason")
     if not math.isfinite(verdict.score) or not 0.0 <= verdict.score <= 1.0:
-        return Verdict(None, f"the score {verdict.score:g} is not between 0 and 1")
+        return verdict._replace(score=None, reason=f"the score {verdict.score:g} is not between 0 and 1")
     return verdict
 
 
-def _ask(judge: str, completions: Sequence[Completion], question: Question) -> list[Verdict]:
-    verdicts = JUDGES[judge](completions, question)
-    if len(verdicts) != len(completions):
-        raise SaeflowError(
-            f"judge '{judge}': answered {len(verdicts)} times to {len(completions)} completions; correct the judge"
-        )
-    return [checked(verdict) for verdict in verdicts]
+def _ask(judge: str, completions: Sequence[Completion], questions: Sequence[Question]) -> list[list[Verdict]]:
+    found = JUDGES[judge](completions, questions)
+    for verdicts in found:
+        if len(verdicts) != len(completions):
+            raise SaeflowError(
+                f"judge '{judge}': answered {len(verdicts)} times to {len(completions)} completions; correct the judge"
+            )
+    return [[checked(verdict) for verdict in verdicts] for verdicts in found]
 
 
 def _completions(table: pl.DataFrame) -> list[Completion]:
@@ -100,8 +109,8 @@ def _table(ids: pl.Series, criterion: str, verdicts: Sequence[Verdict], judge: s
             "score": [verdict.score for verdict in verdicts],
             "reason": [verdict.reason for verdict in verdicts],
             "judge": [judge] * rows,
-            "attempt": [1] * rows,
-            "cached": [False] * rows,
+            "attempt": [verdict.attempt for verdict in verdicts],
+            "cached": [verdict.cached for verdict in verdicts],
         },
         schema=SCORES_SCHEMA,
     )

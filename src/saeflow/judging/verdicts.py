@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge
 
+if TYPE_CHECKING:
+    from saeflow.judging.asking import Service
+
 CRITERIA = ("behaviour", "coherence")
+THREE_WAY = ("concept", "instruction", "fluency")
+"""The criteria of the second protocol."""
+
+
+def criteria(settings: Judge) -> tuple[str, ...]:
+    """What a judge is asked about every completion."""
+    return CRITERIA + (THREE_WAY if "three_way" in settings.protocols else ())
 
 
 class Completion(NamedTuple):
@@ -34,6 +44,10 @@ class Verdict(NamedTuple):
     score: float | None
     """Between 0 and 1."""
     reason: str | None = None
+    attempt: int = 1
+    """Requests that were needed."""
+    cached: bool = False
+    """Whether the answer was known before."""
 
 
 Losses = Callable[[Sequence[Completion]], Sequence[float]]
@@ -45,14 +59,16 @@ class Question(NamedTuple):
 
     goal: Goal
     criterion: str
-    """One of `CRITERIA`."""
+    """One of `CRITERIA`, or of `THREE_WAY`."""
     settings: Judge
     unsteered: Sequence[Completion] = ()
     """The model's completions without steering: what a judge that compares compares with."""
     losses: Losses | None = None
     seed: int = 0
     """The study's seed."""
+    service: Service | None = None
+    """The judging model and its ledger."""
 
 
-JudgeFunction = Callable[[Sequence[Completion], Question], list[Verdict]]
-"""Answers a question with one verdict per completion, in their order."""
+JudgeFunction = Callable[[Sequence[Completion], Sequence[Question]], list[list[Verdict]]]
+"""Answers each question with one verdict per completion, in their order."""

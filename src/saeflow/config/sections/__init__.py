@@ -10,7 +10,7 @@ workflow by profiles and to commands by options.
 from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraining, Tokens
 from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale, Vectors
 from saeflow.config.sections.figures import Figures
-from saeflow.config.sections.judging import Judge, Summary
+from saeflow.config.sections.judging import Calls, Judge, Price, Summary
 from saeflow.config.sections.saes import SAE, SAETraining
 from saeflow.config.sections.steering import Fgaa, Goals, Steering
 from saeflow.config.sections.study import Study
@@ -19,6 +19,7 @@ __all__ = [
     "SAE",
     "Activations",
     "Approximator",
+    "Calls",
     "Corpus",
     "Effects",
     "Fgaa",
@@ -27,6 +28,7 @@ __all__ = [
     "Judge",
     "Model",
     "ModelTraining",
+    "Price",
     "SAETraining",
     "Sampling",
     "Scale",

@@ -1,22 +1,90 @@
-"""Who scores completions, and how scores are summarised."""
+"""Who scores completions, how paid calls are made, and how scores are summarised."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from saeflow.config.section import Section
+from saeflow.config.section import Section, Text, Unique, refuse
 
 
 class Judge(Section):
     """Who scores completions, between 0 and 1, for behaviour and for coherence."""
 
-    kind: Literal["planted", "lexical"] = "planted"
+    kind: Literal["planted", "lexical", "openai"] = "planted"
     """``planted``: exact, by the grammar; only for the corpus ``tales``. ``lexical``: word lists of the goal for the
-    behaviour, the unsteered model's own loss for the coherence; for any language model."""
+    behaviour, the unsteered model's own loss for the coherence; for any language model. ``openai``: a language model
+    behind any OpenAI-compatible endpoint."""
     saturation: float = Field(default=0.2, gt=0, le=1)
     """``lexical``: share of a completion's words, from the goal's list, that scores 1."""
+    model: Text | None = None
+    """``openai``: the name of the model that judges."""
+    base_url: Text | None = None
+    """``openai``: where the endpoint is, such as ``http://localhost:8000/v1`` (vLLM), ``http://localhost:11434/v1``
+    (Ollama) or ``https://openrouter.ai/api/v1``; null is OpenAI itself. Answers are kept whatever the address."""
+    template: Literal["rating@1", "continuation@1"] = "rating@1"
+    """``openai``: how a score is asked for. ``rating@1``: the whole text, 1 to 10. ``continuation@1``: the prompt and
+    its continuation apart, and only the continuation counts."""
+    repeats: int = Field(default=1, ge=1, le=20)
+    """``openai``: times every question is asked; the score is the mean."""
+    parameters: dict[str, int | float | str | None] = Field(default={"temperature": 0, "max_tokens": 50})
+    """``openai``: what else a request says. Models that reason want ``max_completion_tokens`` and no temperature."""
+    protocols: Annotated[list[Literal["product", "three_way"]], Unique] = Field(default=["product"])
+    """``openai``: ``product`` scores behaviour and coherence. ``three_way`` also scores concept, instruction and
+    fluency, 0 to 2 each, whose harmonic mean is a table of its own."""
+    pairs: int = Field(default=0, ge=0)
+    """``openai``: held-out samples per goal and pair of methods that are compared side by side, in both orders; 0 is
+    none."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Judge:
+        found = []
+        if self.kind == "openai" and not self.model:
+            found.append(("model", "is needed by 'openai'; name the model that judges"))
+        if self.kind != "openai" and (self.pairs or "three_way" in self.protocols):
+            found.append(
+                ("kind", f"'{self.kind}' answers no such questions; set kind: openai, or pairs: 0 and product")
+            )
+        if "product" not in self.protocols:
+            found.append(("protocols", "'product' must be one of them; scales are chosen by it"))
+        refuse(found)
+        return self
+
+
+class Price(Section):
+    """What a model's tokens cost, US dollars per million."""
+
+    input: float = Field(ge=0)
+    """Of the question."""
+    output: float = Field(ge=0)
+    """Of the answer."""
+
+
+class Calls(Section):
+    """How an endpoint is called and what may be spent; no score depends on it, and no change of it reruns anything."""
+
+    mode: Literal["live", "batch"] = "live"
+    """``batch``: the Batch API, at half the price and within a day; a run that was interrupted goes on waiting for the
+    batches that it submitted."""
+    key: Text = "OPENAI_API_KEY"
+    """Name of the variable that holds the key, in the environment or in ``.env``."""
+    concurrency: int = Field(default=16, ge=1, le=1024)
+    """Most calls of one job at a time; fewer while the endpoint answers 429."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds that one request may take from beginning to end."""
+    attempts: int = Field(default=6, ge=1)
+    """Requests per question before it is given up, answers of 429 not counted."""
+    backoff: float = Field(default=1.0, gt=0)
+    """Seconds before a second request, doubled for each that follows."""
+    poll: float = Field(default=60.0, gt=0)
+    """``batch``: seconds between looks at it."""
+    max_usd: float | None = Field(default=None, gt=0)
+    """US dollars that the study may spend in all; what was answered until then is kept."""
+    max_calls: int | None = Field(default=None, ge=1)
+    """Calls that the study may make in all."""
+    price: Price | None = None
+    """In place of the built-in price of the model; a model of your own costs ``{input: 0, output: 0}``."""
 
 
 class Summary(Section):
@@ -28,3 +96,7 @@ class Summary(Section):
     """Of the intervals."""
     selection: float = Field(default=0.5, gt=0, lt=1)
     """Share of the completions that choose the scale; the others report."""
+    coherence_levels: list[float] = Field(default=[0.95, 0.9, 0.8, 0.6], min_length=1)
+    """Coherence, as shares of the unsteered coherence, at which methods are compared."""
+    divergence_levels: list[float] = Field(default=[0.1, 0.2, 0.5, 1.0], min_length=1)
+    """Mean KL divergence from the unsteered model, nats per token, at which methods are compared."""

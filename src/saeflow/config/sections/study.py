@@ -9,7 +9,7 @@ from saeflow.config.section import HOOK, Name, Section, refuse
 from saeflow.config.sections.data import Activations, Corpus, Model
 from saeflow.config.sections.effects import Approximator, Effects
 from saeflow.config.sections.figures import Figures
-from saeflow.config.sections.judging import Judge, Summary
+from saeflow.config.sections.judging import Calls, Judge, Summary
 from saeflow.config.sections.saes import SAE
 from saeflow.config.sections.steering import Goals, Steering
 
@@ -32,6 +32,7 @@ class Study(Section):
     goals: Goals
     steering: Steering = Steering()
     judge: Judge = Judge()
+    calls: Calls = Calls()
     summary: Summary = Summary()
     figures: Figures = Figures()
 

@@ -1,0 +1,154 @@
+"""Putting questions to a judging model.
+
+What is known is not asked, what is asked is written down, and no more is spent than may be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from saeflow.config.sections import Calls, Judge
+from saeflow.errors import SaeflowError
+from saeflow.judging.inquiries import Answer, Exchange, Inquiry
+from saeflow.judging.ledger import Ledger
+from saeflow.judging.prices import Cost, cost_of
+
+CHARACTERS_PER_TOKEN = 4.0
+ANSWER_TOKENS = 8.0
+SECONDS_PER_CALL = 1.0
+
+
+class Progress(Protocol):
+    """What is told while calls are made."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+class Estimate(NamedTuple):
+    """What a run will take, before its first call."""
+
+    questions: int
+    known: int
+    """Of them, already answered."""
+    calls: int
+    prompt_tokens: float
+    completion_tokens: float
+    usd: float | None
+    """None where the model's price is not known."""
+    minutes: float | None
+    """None in batch mode, which promises a day."""
+
+    def __str__(self) -> str:
+        price = "price unknown" if self.usd is None else f"about US$ {self.usd:.2f}"
+        time = "within a day" if self.minutes is None else f"about {self.minutes:.1f} min"
+        tokens = f"{self.prompt_tokens:,.0f} + {self.completion_tokens:,.0f} tokens"
+        return f"{self.questions:,} questions, {self.known:,} known, {self.calls:,} calls, {tokens}, {price}, {time}"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A judging model, the ledger of its answers, and who is told."""
+
+    judge: Judge
+    calls: Calls
+    ledger: Ledger
+    announce: Callable[[Estimate], None] = lambda estimate: None
+    progress: Progress = lambda done, total, note="": None
+
+    @property
+    def cost(self) -> Cost:
+        """What its tokens cost."""
+        return cost_of(str(self.judge.model), self.calls.price, self.calls.mode == "batch")
+
+    def record(self, inquiry: Inquiry, exchange: Exchange, address: str, answer: Answer | None) -> None:
+        """Write down a request, and with it the answer where the question has come to one."""
+        usd = self.cost.usd(exchange.prompt_tokens, exchange.completion_tokens)
+        with self.ledger.writing():
+            self.ledger.record(inquiry.key(self.judge), exchange, usd, address)
+            if answer:
+                self.ledger.settle(inquiry, self.judge, answer)
+
+
+def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:
+    """What questions will take; tokens and seconds as in earlier calls, where there were any."""
+    wanted = unique(inquiries, service.judge)
+    known = service.ledger.answers(list(wanted))
+    return _estimate([inquiry for key, inquiry in wanted.items() if key not in known], len(wanted), service)
+
+
+def _estimate(open_: Sequence[Inquiry], questions: int, service: Service) -> Estimate:
+    prompt = completion = seconds = 0.0
+    by_template: dict[str, list[Inquiry]] = {}
+    for inquiry in open_:
+        by_template.setdefault(inquiry.template.name, []).append(inquiry)
+    for template, some in by_template.items():
+        past = service.ledger.experience(service.judge, template)
+        characters = sum(len(message["content"]) for inquiry in some for message in inquiry.messages)
+        prompt += len(some) * past.prompt_tokens if past.prompt_tokens else characters / CHARACTERS_PER_TOKEN
+        completion += len(some) * (past.completion_tokens or ANSWER_TOKENS)
+        seconds += len(some) * (past.seconds or SECONDS_PER_CALL)
+    minutes = None if service.calls.mode == "batch" else seconds / service.calls.concurrency / 60
+    usd = service.cost.usd(prompt, completion)
+    return Estimate(questions, questions - len(open_), len(open_), prompt, completion, usd, minutes)
+
+
+def unique(inquiries: Sequence[Inquiry], judge: Judge) -> dict[str, Inquiry]:
+    """The questions by key: the same question is asked once, however often it stands in the list."""
+    return {inquiry.key(judge): inquiry for inquiry in inquiries}
+
+
+def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
+    """Answer questions, from the ledger where they have been asked before.
+
+    Returns:
+        One answer per question, in their order.
+
+    Raises:
+        SaeflowError: the endpoint answers nothing at all, or the budget is spent. What was answered is in the ledger.
+    """
+    keys = [inquiry.key(service.judge) for inquiry in inquiries]
+    wanted = dict(zip(keys, inquiries, strict=True))
+    known = service.ledger.answers(list(wanted))
+    open_ = {key: inquiry for key, inquiry in wanted.items() if key not in known}
+    service.announce(_estimate(list(open_.values()), len(wanted), service))
+    if open_:
+        if service.calls.max_usd and service.cost.price is None:
+            unknown = f"the price of '{service.judge.model}' is not known"
+            raise SaeflowError(f"calls.max_usd: {unknown}; set calls.price, or calls.max_calls instead")
+        known |= _ask_new(open_, service)
+    return [known[key] for key in keys]
+
+
+def _ask_new(open_: dict[str, Inquiry], service: Service) -> dict[str, Answer]:
+    if service.calls.mode == "batch":
+        from saeflow.judging.batches import ask_in_batches
+
+        return asyncio.run(ask_in_batches(open_, service))
+    from saeflow.judging.live import LiveRun
+
+    return asyncio.run(LiveRun(service, len(open_)).all(open_))
+
+
+def check_budget(service: Service, calls: int, usd: float = 0.0) -> None:
+    """Refuse calls that the study may not make.
+
+    Args:
+        service: with the ledger that knows what was spent.
+        calls: how many more are to be made.
+        usd: what they will cost at least.
+
+    Raises:
+        SaeflowError: one limit or the other is reached.
+    """
+    spent, limits = service.ledger.spent(), service.calls
+    if limits.max_calls is not None and spent.calls + calls > limits.max_calls:
+        what = f"calls.max_calls: {spent.calls:,} of {limits.max_calls:,} calls are made"
+    elif limits.max_usd is not None and (spent.usd >= limits.max_usd or spent.usd + usd > limits.max_usd):
+        what = f"calls.max_usd: US$ {spent.usd:.4f} of {limits.max_usd:g} is spent"
+    else:
+        return
+    kept = f"what was answered is kept in {service.ledger.path}"
+    raise SaeflowError(f"{what}, and not everything is judged; raise it and start again, {kept}")

@@ -1,0 +1,243 @@
+"""The ledger of a study: every question put to a judging model, every request, every cent, in one SQLite file.
+
+Answers are found by key, so no text is paid for twice. Each request is written the moment it ends: a process that is
+killed has lost the calls in flight and nothing else. Several processes may write at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from saeflow.config.sections import Judge
+from saeflow.errors import SaeflowError
+from saeflow.judging.inquiries import Answer, Exchange, Inquiry
+
+VERSION = 1
+PATIENCE = 60_000  # milliseconds to wait for another process's write
+# File systems of several machines: write-ahead logging shares memory between processes, which they cannot.
+SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "fuse.sshfs", "9p", "afs"}
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, judge TEXT, parameters TEXT, template TEXT, criterion TEXT, prompt TEXT, completion TEXT,
+    repeat INTEGER, answer TEXT, reason TEXT, attempts INTEGER, answered TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY, key TEXT, ended TEXT, seconds REAL, reason TEXT, raw TEXT, model TEXT, address TEXT,
+    prompt_tokens INTEGER, completion_tokens INTEGER, billed INTEGER, usd REAL
+);
+CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, batch TEXT, ended INTEGER, keys TEXT);
+CREATE TABLE IF NOT EXISTS spent (calls INTEGER, usd REAL);
+INSERT INTO spent SELECT 0, 0.0 WHERE NOT EXISTS (SELECT 1 FROM spent);
+CREATE TRIGGER IF NOT EXISTS spending AFTER INSERT ON requests WHEN new.billed BEGIN
+    UPDATE spent SET calls = calls + 1, usd = usd + coalesce(new.usd, 0.0);
+END;
+"""
+_CALLS = """
+SELECT answers.*, r.requests, r.seconds, r.prompt_tokens, r.completion_tokens, r.usd, r.model, r.address, r.raw
+FROM answers LEFT JOIN (
+    SELECT key, count(*) AS requests, sum(seconds) AS seconds, sum(prompt_tokens) AS prompt_tokens,
+    sum(completion_tokens) AS completion_tokens, sum(usd) AS usd, model, address, raw, max(id)
+    FROM requests GROUP BY key
+) AS r USING (key) ORDER BY key
+"""
+CALLS_SCHEMA: dict[str, type[pl.DataType]] = {
+    "key": pl.String, "judge": pl.String, "parameters": pl.String, "template": pl.String, "criterion": pl.String,
+    "prompt": pl.String, "completion": pl.String, "repeat": pl.Int64, "answer": pl.String, "reason": pl.String,
+    "attempts": pl.Int64, "answered": pl.String, "requests": pl.Int64, "seconds": pl.Float64,
+    "prompt_tokens": pl.Int64, "completion_tokens": pl.Int64, "usd": pl.Float64, "model": pl.String,
+    "address": pl.String, "raw": pl.String,
+}  # fmt: skip
+
+
+class Spent(NamedTuple):
+    """What the study has spent so far, by all processes."""
+
+    calls: int
+    usd: float
+
+
+class Experience(NamedTuple):
+    """What calls to a model have been like; None where there was none."""
+
+    prompt_tokens: float | None
+    completion_tokens: float | None
+    seconds: float | None
+
+
+class Batch(NamedTuple):
+    """A batch that was submitted."""
+
+    token: str
+    """Our own name for it, also in its metadata: known before it is submitted."""
+    batch: str | None
+    """The endpoint's name for it; None if the process died before it heard."""
+    keys: list[str]
+
+
+class Ledger:
+    """One open ledger.
+
+    Args:
+        path: of the file; it is made where it does not exist.
+
+    Raises:
+        SaeflowError: the file cannot be made, or is no ledger.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        with self._told():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self.path, timeout=PATIENCE / 1000, isolation_level=None)
+            self._set_journal("delete" if _on_shared_disk(self.path) else "wal")
+            self._connection.execute("PRAGMA synchronous = normal")
+            self._prepare()
+
+    def _set_journal(self, mode: str) -> None:
+        """Set how the file is written; SQLite does not wait for others here, so processes that start together must."""
+        for attempt in range(100):
+            with suppress(sqlite3.OperationalError):
+                if self._connection.execute("PRAGMA journal_mode").fetchone()[0] == mode:
+                    return
+                self._connection.execute(f"PRAGMA journal_mode = {mode}")
+            time.sleep(0.01 * min(attempt, 10))
+
+    def _prepare(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, VERSION):
+            raise SaeflowError(
+                f"{self.path}: is a ledger of another version of saeflow; move it away to start a new one"
+            )
+        if version != VERSION:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell of a disk or a file that fails in one sentence."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            advice = "check the disk, or move the file away to start a new one"
+            raise SaeflowError(f"{self.path}: the ledger cannot be used ({error}); {advice}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def answers(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """Those of the questions that have been answered, or given up, before."""
+        known = {}
+        with self._told():
+            for first in range(0, len(keys), 500):
+                some = keys[first : first + 500]
+                rows = self._connection.execute(
+                    f"SELECT key, answer, reason, attempts FROM answers WHERE key IN ({','.join('?' * len(some))})",
+                    some,
+                )
+                for key, answer, reason, attempts in rows:
+                    known[key] = Answer(None if answer is None else json.loads(answer), reason, attempts, True)
+        return known
+
+    def record(self, key: str, exchange: Exchange, usd: float | None, address: str) -> None:
+        """Write down one request, whatever came of it; within `writing`."""
+        self._connection.execute(
+            "INSERT INTO requests (key, ended, seconds, reason, raw, model, address, prompt_tokens,"
+            " completion_tokens, billed, usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key, _now(), exchange.seconds, exchange.reason, exchange.raw, exchange.model, address,
+                exchange.prompt_tokens, exchange.completion_tokens, exchange.billed, usd,
+            ),
+        )  # fmt: skip
+
+    def settle(self, inquiry: Inquiry, judge: Judge, answer: Answer) -> None:
+        """Write down what a question came to; within `writing`.
+
+        Of two processes that asked the same at the same time, the first is believed.
+        """
+        identity = inquiry.identity(judge)
+        columns = [*identity, "key", "answer", "reason", "attempts", "answered"]
+        value = None if answer.value is None else json.dumps(answer.value)
+        values = [*identity.values(), inquiry.key(judge), value, answer.reason, answer.attempts, _now()]
+        self._connection.execute(
+            f"INSERT OR IGNORE INTO answers ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})", values
+        )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """What is written within the block is in the file as a whole or not at all."""
+        with self._told():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk has ended the transaction already
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def spent(self) -> Spent:
+        """Calls and US dollars of the whole study."""
+        with self._told():
+            return Spent(*self._connection.execute("SELECT calls, usd FROM spent").fetchone())
+
+    def experience(self, judge: Judge, template: str) -> Experience:
+        """Tokens and seconds of a typical call to this model by this template."""
+        with self._told():
+            return Experience(
+                *self._connection.execute(
+                    "SELECT avg(prompt_tokens), avg(completion_tokens), avg(seconds) FROM ("
+                    " SELECT requests.* FROM requests JOIN answers USING (key)"
+                    " WHERE answers.judge = ? AND template = ? AND prompt_tokens > 0 ORDER BY id DESC LIMIT 1000)",
+                    (judge.model, template),
+                ).fetchone()
+            )
+
+    def open_batches(self) -> list[Batch]:
+        """The batches whose answers have not been read."""
+        with self._told():
+            rows = self._connection.execute("SELECT token, batch, keys FROM batches WHERE NOT ended").fetchall()
+        return [Batch(token, batch, json.loads(keys)) for token, batch, keys in rows]
+
+    def note_batch(self, batch: Batch, ended: bool = False) -> None:
+        """Write down a batch before it is submitted, when it has a name, and when its answers have been read."""
+        with self.writing():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)",
+                (batch.token, batch.batch, ended, json.dumps(batch.keys)),
+            )
+
+    def forget(self, failures_only: bool) -> int:
+        """Forget answers, so that they are asked for again; what was spent stays. Returns how many."""
+        where = " WHERE answer IS NULL" if failures_only else ""
+        with self.writing():
+            return self._connection.execute(f"DELETE FROM answers{where}").rowcount
+
+    def calls(self) -> pl.DataFrame:
+        """Every answer with what it took, the columns of `CALLS_SCHEMA`."""
+        with self._told(), closing(self._connection.execute(_CALLS)) as cursor:
+            names = [column[0] for column in cursor.description]
+            table = pl.DataFrame(cursor.fetchall(), schema=names, orient="row", infer_schema_length=None)
+        return table.select(pl.col(name).cast(kind) for name, kind in CALLS_SCHEMA.items())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _on_shared_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Whether a file lies on a file system that other machines see; unknown where the system lists no mounts."""
+    if not mounts.is_file():
+        return False
+    folders = [line.split()[1:3] for line in mounts.read_text().splitlines()]
+    whole = str(path.resolve()) + "/"
+    holding = [(len(folder), kind) for folder, kind in folders if whole.startswith(folder.rstrip("/") + "/")]
+    return max(holding, default=(0, ""))[1] in SHARED

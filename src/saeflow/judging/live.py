@@ -1,0 +1,116 @@
+"""Calls one by one, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential_jitter
+
+from saeflow.errors import SaeflowError
+from saeflow.judging.asking import Service, check_budget
+from saeflow.judging.endpoint import Endpoint
+from saeflow.judging.inquiries import Answer, Exchange, Inquiry
+from saeflow.judging.limit import AdaptiveLimit
+
+LONGEST_BACKOFF = 60.0
+REFUSALS_IN_A_ROW = 100  # 429s to one question before it counts as not reached
+SILENCES = 20  # questions that got no word before an endpoint that has answered none is given up
+
+
+class LiveRun:
+    """The calls of one process, live."""
+
+    def __init__(self, service: Service, total: int) -> None:
+        calls = service.calls
+        self.service, self.total = service, total
+        self.answers: dict[str, Answer] = {}
+        self.unreached: list[tuple[Inquiry, Answer]] = []
+        self.in_flight = 0
+        self.heard = False
+        self.stopped: SaeflowError | None = None
+        self.endpoint = Endpoint(service.judge, calls)
+        self.limit = AdaptiveLimit(calls.concurrency, calls.backoff)
+        self.retrying = AsyncRetrying(
+            retry=retry_if_result(lambda exchange: exchange.again),
+            stop=stop_after_attempt(calls.attempts),
+            wait=wait_exponential_jitter(calls.backoff, LONGEST_BACKOFF, jitter=calls.backoff),
+            retry_error_callback=_last,
+        )
+
+    async def all(self, open_: dict[str, Inquiry]) -> dict[str, Answer]:
+        """Ask every question; after a stop, no new call is made and those in flight are still written down."""
+        questions = iter(open_.items())
+        try:
+            await asyncio.gather(*(self._work(questions) for _ in range(min(self.limit.most, len(open_)))))
+        finally:
+            await self.endpoint.close()
+        if self.stopped:
+            raise self.stopped
+        # An endpoint that is down is no verdict on a text: only a run that ended says of a question that it has none.
+        with self.service.ledger.writing():
+            for inquiry, answer in self.unreached:
+                self.service.ledger.settle(inquiry, self.service.judge, answer)
+        return self.answers
+
+    async def _work(self, questions: Iterator[tuple[str, Inquiry]]) -> None:
+        for key, inquiry in questions:
+            try:
+                answer = await self._answer(inquiry)
+            except SaeflowError as error:
+                self.stopped = self.stopped or error
+                return
+            self.answers[key] = answer
+            spent = self.service.ledger.spent()
+            self.service.progress(len(self.answers), self.total, f"US$ {spent.usd:.2f} so far")
+
+    async def _answer(self, inquiry: Inquiry) -> Answer:
+        """Ask until there is an answer, or asking again does not help."""
+        attempts = 0
+
+        async def attempt() -> Exchange:
+            nonlocal attempts
+            attempts += 1
+            return await self._request(inquiry, attempts)
+
+        exchange: Exchange = await self.retrying.copy()(attempt)
+        answer = Answer(exchange.value, exchange.reason, attempts)
+        if exchange.reached:
+            self.heard = True
+        else:
+            self.unreached.append((inquiry, answer))
+            if not self.heard and len(self.unreached) >= SILENCES:
+                silent = f"has answered none of the first {SILENCES} questions ({answer.reason})"
+                raise SaeflowError(f"{self.endpoint.name}: {silent}; check that it runs, then start again")
+        return answer
+
+    async def _request(self, inquiry: Inquiry, attempt: int) -> Exchange:
+        """One request, repeated while the endpoint asks to slow down."""
+        for _ in range(REFUSALS_IN_A_ROW):
+            async with self.limit.turn() as began:
+                self._within_budget()
+                self.in_flight += 1
+                try:
+                    exchange = await self.endpoint.ask(inquiry)
+                finally:
+                    self.in_flight -= 1
+                final = exchange.reached and (not exchange.again or attempt >= self.service.calls.attempts)
+                answer = Answer(exchange.value, exchange.reason, attempt) if final else None
+                self.service.record(inquiry, exchange, self.endpoint.address, answer)
+            if exchange.wait is None:
+                self.limit.accepted()
+                return exchange
+            self.limit.refused(began, exchange.wait)
+        return exchange
+
+    def _within_budget(self) -> None:
+        """Stop before the call that would exceed what may be spent, counting those in flight as typical ones."""
+        if self.stopped:
+            raise self.stopped
+        check_budget(self.service, self.in_flight + 1)
+
+
+def _last(state: RetryCallState) -> Exchange:
+    """What came of the last attempt."""
+    assert state.outcome is not None
+    return state.outcome.result()

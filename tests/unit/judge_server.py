@@ -1,0 +1,258 @@
+"""An OpenAI-compatible endpoint on loopback that fails on purpose, at stated rates.
+
+The score of a text is a hash of criterion and text, so that a test can recompute it. Which faults a question meets is
+a hash, too: each kind befalls a share of the questions, one request after the other, and then there is an answer.
+
+    python judge_server.py [--rates '{"http_500": 0.1}'] [--latency 0.05]
+
+prints its port, and serves until its standard input is closed. ``GET /stats`` tells what it saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+TEXT = re.compile(r"<text>(.*?)</text>", re.S)
+CRITERION = re.compile(r"^Criterion: (.*)$", re.M)
+RETRY_AFTER = 0.004  # seconds
+KEY = "sk-loopback-0123456789"
+
+
+def uniform(*name: str) -> float:
+    """A number in [0, 1) that depends on the name alone."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(name).encode()).digest()[:8], "big") / 2**64
+
+
+def score_of(criterion: str, text: str) -> int:
+    """What the server answers about a text, 1 to 10."""
+    return 1 + int(uniform("score", criterion, text) * 10)
+
+
+def faults_of(criterion: str, text: str, rates: Mapping[str, float]) -> list[str]:
+    """What befalls a question before it is answered, in order."""
+    kinds = [kind for kind, rate in rates.items() if uniform("fault", kind, criterion, text) < rate]
+    return sorted(kinds, key=lambda kind: uniform("order", kind, criterion, text))
+
+
+def completion(content: str | None, **message: Any) -> bytes:
+    """The body of a chat completion."""
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content, **message}}
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    return json.dumps(
+        {"id": "c", "object": "chat.completion", "model": "loopback-1", "choices": [choice], "usage": usage}
+    ).encode()
+
+
+ANSWERS = {  # faults that are an answer, HTTP 200
+    "truncated_json": lambda: completion('{"score": '),
+    "wrong_type": lambda: completion('{"score": [7]}'),
+    "score_0": lambda: completion('{"score": 0}'),
+    "score_11": lambda: completion('{"score": 11}'),
+    "seven": lambda: completion('{"score": "seven"}'),
+    "empty_choices": lambda: json.dumps({"id": "c", "choices": [], "usage": {"prompt_tokens": 100}}).encode(),
+    "refusal": lambda: completion(None, refusal="I would rather not."),
+    "html": lambda: b"<html><body>Bad gateway</body></html>",
+}  # fmt: skip
+STATUSES = {"rate_limit": 429, "rate_limit_told": 429, "http_500": 500, "http_503": 503}
+OTHERS = ("reset", "timeout", "slow_drip")
+FAULTS = (*ANSWERS, *STATUSES, *OTHERS)
+
+
+class Server:
+    """The state of one server."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.rates: dict[str, float] = json.loads(options.rates)
+        self.latency: float = options.latency
+        self.formats: list[str] = options.formats.split(",")
+        self.seen: Counter[tuple[str, str]] = Counter()
+        self.stats: Counter[str] = Counter()
+        self.flying = 0
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """All requests of one connection."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = re.search(r"content-length: *(\d+)", head, re.I)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                method, path, _ = head.split(" ", 2)
+                if not await self.respond(method, path.partition("?")[0], head, body, writer):
+                    break
+        writer.close()
+
+    async def respond(self, method: str, path: str, head: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
+        """One request; False if the connection is at its end."""
+        if path.endswith("/chat/completions"):
+            self.stats["requests"] += 1
+            self.flying += 1
+            self.stats["most_at_once"] = max(self.stats["most_at_once"], self.flying)
+            try:
+                return await self.judge(json.loads(body), head, writer)
+            finally:
+                self.flying -= 1
+        if path == "/stats":
+            told = {**self.stats, "questions": len(self.seen)}
+            await send(writer, 200, json.dumps(told).encode())
+            return True
+        status, answer = self.batch_api(method, path, head, body)
+        await send(writer, status, answer)
+        return True
+
+    async def judge(self, request: dict[str, Any], head: str, writer: asyncio.StreamWriter) -> bool:
+        """One chat completion."""
+        asked = request.get("response_format", {}).get("type", "none")
+        if f"Bearer {KEY}" not in head:
+            error = {"message": f"Incorrect API key provided: {head}", "code": "invalid_api_key"}
+            await send(writer, 401, json.dumps({"error": error}).encode())
+            return True
+        if asked not in self.formats:
+            self.stats["format_refused"] += 1
+            error = {"message": f"response_format of type '{asked}' is not supported"}
+            await send(writer, 400, json.dumps({"error": error}).encode())
+            return True
+        criterion, texts = self.question(request)
+        name = (criterion, "\n".join(texts))
+        faults = faults_of(*name, self.rates)
+        turn, self.seen[name] = self.seen[name], self.seen[name] + 1
+        await asyncio.sleep(self.latency)
+        if turn < len(faults):
+            return await self.fail(faults[turn], writer)
+        self.stats["answered"] += 1
+        await send(writer, 200, self.answer(request, criterion, texts))
+        return True
+
+    def question(self, request: dict[str, Any]) -> tuple[str, list[str]]:
+        """Criterion and texts, as a reader of the message would find them."""
+        message = request["messages"][-1]["content"]
+        criterion = CRITERION.search(message)
+        assert criterion
+        return criterion[1], [json.loads(text) for text in TEXT.findall(message)]
+
+    def answer(self, request: dict[str, Any], criterion: str, texts: list[str]) -> bytes:
+        """A comparison where two answers are named, else a score on the scale that the schema names."""
+        schema = request.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        asked = schema.get("properties", {})
+        if "better" in asked:
+            scores = [score_of(criterion, text) for text in texts]
+            better = "tie" if scores[0] == scores[1] else "A" if scores[0] > scores[1] else "B"
+            return completion(json.dumps({"better": better}))
+        score = score_of(criterion, texts[-1])
+        return completion(json.dumps({"score": score % 3 if asked.get("score", {}).get("maximum") == 2 else score}))
+
+    async def fail(self, kind: str, writer: asyncio.StreamWriter) -> bool:
+        self.stats[kind] += 1
+        if kind in ANSWERS:
+            await send(writer, 200, ANSWERS[kind](), "text/html" if kind == "html" else "application/json")
+        elif kind in STATUSES:
+            extra = f"Retry-After: {RETRY_AFTER}\r\n" if kind == "rate_limit_told" else ""
+            await send(writer, STATUSES[kind], b'{"error": {"message": "not now"}}', extra=extra)
+        elif kind == "reset":
+            writer.transport.abort()
+            return False
+        elif kind == "timeout":
+            await asyncio.sleep(20)
+        else:  # a byte now and then, so that no time-out of a read ever comes
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+            for _ in range(2000):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        return True
+
+    def batch_api(self, method: str, path: str, head: str, body: bytes) -> tuple[int, bytes]:
+        """Files and batches; a batch is done when it is looked at a second time."""
+        parts = path.removeprefix("/v1/").split("/")
+        if parts == ["files"]:
+            boundary = re.search(r"boundary=(\S+)", head)
+            assert boundary
+            content = next(p for p in body.split(b"--" + boundary[1].encode()) if b'name="file"' in p)
+            name = f"file-{len(self.files)}"
+            self.files[name] = content.partition(b"\r\n\r\n")[2].rstrip()
+            return 200, json.dumps({"id": name, "object": "file", "purpose": "batch"}).encode()
+        if parts[0] == "files":
+            return 200, self.files[parts[1]]
+        if parts == ["batches"] and method == "GET":
+            return 200, json.dumps({"object": "list", "data": list(self.batches.values()), "has_more": False}).encode()
+        if parts == ["batches"]:
+            asked = json.loads(body)
+            batch = {"id": f"batch-{len(self.batches)}", "object": "batch", "status": "in_progress", **asked}
+            self.batches[batch["id"]] = batch
+            self.stats["batches"] += 1
+            return 200, json.dumps(batch).encode()
+        batch = self.batches[parts[1]]
+        if self.stats[parts[1]]:
+            self.finish(batch)
+        self.stats[parts[1]] += 1
+        return 200, json.dumps(batch).encode()
+
+    def finish(self, batch: dict[str, Any]) -> None:
+        lines = []
+        for line in self.files[batch["input_file_id"]].splitlines():
+            request = json.loads(line)
+            criterion, texts = self.question(request["body"])
+            self.stats["answered"] += 1
+            response = {"status_code": 200, "body": json.loads(self.answer(request["body"], criterion, texts))}
+            lines.append(json.dumps({"custom_id": request["custom_id"], "response": response, "error": None}))
+        random.Random(0).shuffle(lines)
+        self.files[f"out-{batch['id']}"] = "\n".join(lines).encode()
+        batch |= {"status": "completed", "output_file_id": f"out-{batch['id']}"}
+
+
+async def send(
+    writer: asyncio.StreamWriter, status: int, body: bytes, kind: str = "application/json", extra: str = ""
+) -> None:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
+async def run(options: argparse.Namespace) -> None:
+    server = await asyncio.start_server(Server(options).serve, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    raise SystemExit
+
+
+@contextlib.contextmanager
+def serving(**options: str) -> Iterator[str]:
+    """A server in a process of its own; gives its base URL."""
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    command = [sys.executable, str(Path(__file__)), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+        finally:
+            process.kill()
+
+
+def stats(base_url: str) -> Counter[str]:
+    """What a server saw so far."""
+    from urllib.request import urlopen
+
+    with urlopen(base_url.removesuffix("/v1") + "/stats") as response:
+        return Counter(json.load(response))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rates", default="{}")
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--formats", default="json_schema,json_object,none")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run(parser.parse_args()))
