@@ -25,6 +25,7 @@ import torch
 
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.io import ROW_DATASETS, load_approximation
+from saeflow.products import linear
 from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE
 from saeflow.steering.scale import STATUSES
@@ -82,7 +83,7 @@ def rate(d_model: int, latents: int) -> float:
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
-        x.T @ y
+        linear(x.T, y.T)
         seconds.append(time.perf_counter() - start)
     return 2e-9 * CHUNK * d_model * latents / min(seconds)
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saeflow.products import linear
+
 
 class Moments(NamedTuple):
     """Sums over rows that a least-squares fit needs; float64. Moments of disjoint rows add up."""
@@ -61,7 +63,7 @@ def moments(chunks: Iterable[tuple[Tensor, Tensor]], d_model: int, n_latents: in
         x_sum += x.sum(0, dtype=torch.float64)
         y_sum += y.sum(0, dtype=torch.float64)
         xx += x.double().T @ x.double()
-        xy += x.T @ y
+        xy += linear(x.T, y.T)
         yy += y.square().sum(dtype=torch.float64).item()
     return Moments(count, x_sum, y_sum, xx, xy, yy)
 
