@@ -164,7 +164,7 @@ def test_a_file_that_the_system_does_not_open_is_not_called_damaged(tmp_path, fo
     store.path(0).unlink()
     store.path(0).symlink_to(store.path(0))
     with pytest.raises(SaeflowError, match="cannot be read") as told:
-        store.raw(store.pieces()[0])
+        store.read(store.pieces()[0])
     assert not isinstance(told.value, DamagedError)
 
 

@@ -77,13 +77,13 @@ def test_any_batch_can_be_sought(store, memory):
 
 def test_only_the_portion_of_the_batch_and_in_the_background_the_next_are_read(store, monkeypatch):
     reads = []
-    original = ActivationStore.raw
+    original = ActivationStore.read_into
 
-    def noted(self, piece):
+    def noted(self, piece, out):
         reads.append(threading.current_thread())
-        return original(self, piece)
+        original(self, piece, out)
 
-    monkeypatch.setattr(ActivationStore, "raw", noted)
+    monkeypatch.setattr(ActivationStore, "read_into", noted)
     reader = ShuffledReader(store, 8, seed=1, memory=PORTIONS)
     reader.seek({"batch": 10**6})
     next(reader)
@@ -98,8 +98,10 @@ def test_only_the_portion_of_the_batch_and_in_the_background_the_next_are_read(s
 
 def test_a_cache_that_fits_the_memory_is_read_once(store, monkeypatch):
     reads = []
-    original = ActivationStore.raw
-    monkeypatch.setattr(ActivationStore, "raw", lambda self, piece: reads.append(piece) or original(self, piece))
+    original = ActivationStore.read_into
+    monkeypatch.setattr(
+        ActivationStore, "read_into", lambda self, piece, out: reads.append(piece) or original(self, piece, out)
+    )
     reader = ShuffledReader(store, 100, seed=0)
     for _ in range(35):
         next(reader)
@@ -112,14 +114,13 @@ def test_memory_stays_within_what_was_stated_however_large_the_cache(tmp_path, m
         monkeypatch.setattr(module, "PIECE_ROWS", 512)
     store = cached(tmp_path, numbered(rows, 16))
     memory = 1 << 20
-    original, arrow = ActivationStore.raw, [0]
+    original, arrow = ActivationStore.read_into, [0]
 
-    def watched(self, piece):
-        rows = original(self, piece)
+    def watched(self, piece, out):
+        original(self, piece, out)
         arrow.append(pa.total_allocated_bytes() - before)
-        return rows
 
-    monkeypatch.setattr(ActivationStore, "raw", watched)
+    monkeypatch.setattr(ActivationStore, "read_into", watched)
     before = pa.total_allocated_bytes()
     tracemalloc.start()
     reader = ShuffledReader(store, 1024, seed=0, memory=memory)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-
 from tiny_models import save_tiny_model
 
 from saeflow.config.sections import Corpus, Tokens

@@ -1,9 +1,9 @@
 """Shards in Parquet and HDF5: pieces of a fixed number of rows, each with a checksum of its own.
 
 A Parquet shard holds ``activation`` as fixed-size bytes (a row's numbers, little-endian) and ``token``, ``position``,
-``block`` as int32, in row groups of `PIECE_ROWS`. An HDF5 shard holds datasets of the same names in chunks of
-`PIECE_ROWS`, bfloat16 as uint16. What the shard is stands as JSON under ``saeflow``, in the schema's metadata or an
-attribute.
+``block`` as int32, in row groups of `PIECE_ROWS` whose pages have checksums. An HDF5 shard holds datasets of the same
+names in chunks of `PIECE_ROWS`, bfloat16 as uint16, and ``checksum``, the CRC-32 of every chunk of ``activation``. What
+the shard is stands as JSON under ``saeflow``, in the schema's metadata or an attribute.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from zlib import crc32
 
 import h5py
 import numpy as np
@@ -47,8 +48,8 @@ class Format(NamedTuple):
     writer: Callable[[Path, bool], Any]
     """A context manager that gives a `ShardWriter`; True asks for compression."""
     about: Callable[[Path], dict[str, Any]]
-    piece: Callable[[Path, int], Raw]
-    """The activations of one piece, as bytes."""
+    read: Callable[[Path, int, Raw], None]
+    """Put the activations of one piece, as bytes, where they belong; another number of rows or bytes is an error."""
     places: Callable[[Path], dict[str, Int32[np.ndarray, " rows"]]]
     """``tokens``, ``positions`` and ``blocks`` of all rows."""
 
@@ -98,16 +99,15 @@ def _about_parquet(path: Path) -> dict[str, Any]:
         return json.loads(file.metadata.metadata[b"saeflow"])
 
 
-def _piece_of_parquet(path: Path, index: int) -> Raw:
+def _read_parquet(path: Path, index: int, out: Raw) -> None:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         column = file.read_row_group(index, columns=["activation"], use_threads=False).column("activation")
-    parts = [
-        np.frombuffer(chunk.buffers()[1], dtype=np.uint8).reshape(-1, column.type.byte_width)[chunk.offset :][
-            : len(chunk)
-        ]
-        for chunk in column.chunks
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    width, start = column.type.byte_width, 0
+    _as_large(out, (len(column), width))
+    for chunk in column.chunks:
+        values = np.frombuffer(chunk.buffers()[1], dtype=np.uint8).reshape(-1, width)
+        out[start : start + len(chunk)] = values[chunk.offset : chunk.offset + len(chunk)]
+        start += len(chunk)
 
 
 def _places_of_parquet(path: Path) -> dict[str, Int32[np.ndarray, " rows"]]:
@@ -140,30 +140,32 @@ class _Disk(FileIO):
 class _Hdf5Writer:
     def __init__(self, file: Any, disk: _Disk, compress: bool) -> None:
         self._file, self._disk = file, disk
-        self._filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+        self._compression = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+        self._checksums: list[int] = []
 
     def append(self, rows: ActivationRows) -> None:
-        columns = {"activation": as_numpy(rows.activations)}
-        columns |= {name: getattr(rows, field) for name, field in PLACES.items()}
-        for name, values in columns.items():
-            if name not in self._file:
-                rest = values.shape[1:]
-                self._file.create_dataset(
-                    name,
-                    shape=(0, *rest),
-                    maxshape=(None, *rest),
-                    dtype=values.dtype,
-                    chunks=(len(values), *rest),  # the first piece is the only one that may be a short last one
-                    fletcher32=True,
-                    **self._filters,
-                )
-            dataset = self._file[name]
-            written = len(dataset)
-            dataset.resize(written + len(values), axis=0)
-            dataset[written:] = values
+        values = as_numpy(rows.activations)
+        # HDF5 has a checksum of its own (fletcher32), which takes as long as writing and reading together.
+        self._checksums.append(crc32(values))
+        self._extend("activation", values, self._compression)
+        for name, field in PLACES.items():
+            self._extend(name, getattr(rows, field), {"fletcher32": True, **self._compression})
         self._disk.tell_failure()
 
+    def _extend(self, name: str, values: np.ndarray[Any, Any], filters: dict[str, Any]) -> None:
+        rest = values.shape[1:]
+        if name not in self._file:
+            chunk = (len(values), *rest)  # the first piece is the only one that may be a short last one
+            self._file.create_dataset(
+                name, shape=(0, *rest), maxshape=(None, *rest), dtype=values.dtype, chunks=chunk, **filters
+            )
+        dataset = self._file[name]
+        written = len(dataset)
+        dataset.resize(written + len(values), axis=0)
+        dataset[written:] = values
+
     def close(self, about: dict[str, Any]) -> None:
+        self._file["checksum"] = np.array(self._checksums, np.uint32)
         self._file.attrs["saeflow"] = json.dumps(about, sort_keys=True)
 
 
@@ -180,14 +182,28 @@ def _about_hdf5(path: Path) -> dict[str, Any]:
         return json.loads(file.attrs["saeflow"])
 
 
-def _piece_of_hdf5(path: Path, index: int) -> Raw:
+def _read_hdf5(path: Path, index: int, out: Raw) -> None:
     with h5py.File(path) as file:
-        return file["activation"][index * PIECE_ROWS : (index + 1) * PIECE_ROWS].view(np.uint8)
+        dataset = file["activation"]
+        rows = slice(index * PIECE_ROWS, min((index + 1) * PIECE_ROWS, len(dataset)))
+        _as_large(out, (rows.stop - rows.start, dataset.shape[1] * dataset.dtype.itemsize))
+        whole = out if out.flags.c_contiguous else np.empty(out.shape, np.uint8)
+        dataset.read_direct(whole.view(dataset.dtype), rows)
+        if crc32(whole) != file["checksum"][index]:
+            raise ValueError("its checksum differs")
+        if whole is not out:
+            out[:] = whole
 
 
 def _places_of_hdf5(path: Path) -> dict[str, Int32[np.ndarray, " rows"]]:
     with h5py.File(path) as file:
         return {field: file[name][:] for name, field in PLACES.items()}
+
+
+def _as_large(out: Raw, shape: tuple[int, int]) -> None:
+    """Raise an error where rows of one size are to be put into a place of another."""
+    if out.shape != shape:
+        raise ValueError(f"it holds {shape[0]} rows of {shape[1]} bytes, not {out.shape[0]} of {out.shape[1]}")
 
 
 def as_numpy(activations: Tensor) -> np.ndarray[Any, Any]:
@@ -197,6 +213,6 @@ def as_numpy(activations: Tensor) -> np.ndarray[Any, Any]:
 
 
 FORMATS = {
-    "parquet": Format(".parquet", _parquet_writer, _about_parquet, _piece_of_parquet, _places_of_parquet),
-    "hdf5": Format(".h5", _hdf5_writer, _about_hdf5, _piece_of_hdf5, _places_of_hdf5),
+    "parquet": Format(".parquet", _parquet_writer, _about_parquet, _read_parquet, _places_of_parquet),
+    "hdf5": Format(".h5", _hdf5_writer, _about_hdf5, _read_hdf5, _places_of_hdf5),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,12 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
     file_format = FORMATS[settings.format]
     if path.suffix != file_format.suffix:
         raise SaeflowError(f"{path}: a shard in format '{settings.format}' ends in {file_format.suffix}; rename it")
-    with atomic(path) as temporary, file_format.writer(temporary, settings.compress) as writer:
-        shard = _Shard(writer)
+    with (
+        atomic(path) as temporary,
+        file_format.writer(temporary, settings.compress) as writer,
+        ThreadPoolExecutor(1, "saeflow-shard") as background,
+    ):
+        shard = _Shard(writer, background)
         yield shard
         if not (about := shard.end()):
             raise SaeflowError(f"{path}: no position is left for this shard; exclude fewer (activations.exclude)")
@@ -72,10 +77,11 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
 
 
 class _Shard:
-    """Rows that are cut into pieces on their way to a file, and measured."""
+    """Rows that are cut into pieces and measured, while the piece before them is on its way to the file."""
 
-    def __init__(self, writer: ShardWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: ShardWriter, background: ThreadPoolExecutor) -> None:
+        self._writer, self._background = writer, background
+        self._writing: Future[None] | None = None
         self._pending: list[ActivationRows] = []
         self._measured: list[Statistics] = []
         self._text = hashlib.sha256()
@@ -95,6 +101,7 @@ class _Shard:
         last = join(self._pending) if self._pending else None
         if last and len(last.tokens):
             self._write(last)
+        self._wait()
         if not self._measured:
             return None
         whole = merge(self._measured)
@@ -105,10 +112,16 @@ class _Shard:
         }
 
     def _write(self, piece: ActivationRows) -> None:
-        self._writer.append(piece)
+        self._wait()
+        self._writing = self._background.submit(self._writer.append, piece)
         self._measured.append(statistics(piece.activations))
         for field in PLACES.values():
             self._text.update(np.ascontiguousarray(getattr(piece, field), dtype="<i4").tobytes())
+
+    def _wait(self) -> None:
+        """Let the piece that is being written come to its end, good or bad."""
+        if self._writing:
+            self._writing.result()
 
 
 def read_shard(path: Path) -> ActivationRows:
@@ -121,9 +134,11 @@ def read_shard(path: Path) -> ActivationRows:
     with _told(path, [path]):
         file_format = _format_of(path)
         about = file_format.about(path)
-        pieces = range(-(-about["statistics"]["rows"] // PIECE_ROWS))
-        raw = np.concatenate([file_format.piece(path, index) for index in pieces])
-        return ActivationRows(torch.from_numpy(raw).view(torch_dtype(about["dtype"])), **file_format.places(path))
+        rows, dtype = about["statistics"]["rows"], torch_dtype(about["dtype"])
+        raw = np.empty((rows, about["d_model"] * dtype.itemsize), np.uint8)
+        for index, start in enumerate(range(0, rows, PIECE_ROWS)):
+            file_format.read(path, index, raw[start : start + PIECE_ROWS])
+        return ActivationRows(torch.from_numpy(raw).view(dtype), **file_format.places(path))
 
 
 def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
@@ -265,22 +280,21 @@ class ActivationStore:
             for group, start in enumerate(range(0, shard["rows"], PIECE_ROWS))
         ]
 
-    def raw(self, piece: Piece) -> Raw:
-        """The activations of a piece as bytes, which may not be written to.
+    def read_into(self, piece: Piece, out: Raw) -> None:
+        """Put the activations of a piece, as bytes, into ``out [rows, bytes of a row]``.
 
         Raises:
-            SaeflowError: the shard is damaged, which the piece's own checksum tells.
+            SaeflowError: the shard is damaged, which the piece's own checksum tells, or has other rows.
         """
         path = self.path(piece.shard)
         with _told(path, self._remade(piece.shard)):
-            rows = _format_of(path).piece(path, piece.group)
-            if rows.shape != (piece.rows, self.d_model * self.dtype.itemsize):
-                raise ValueError(f"it does not hold what {MANIFEST} says")
-        return rows
+            _format_of(path).read(path, piece.group, out)
 
     def read(self, piece: Piece) -> Float[Tensor, "rows d_model"]:
-        """The activations of a piece, in the cache's dtype; raises as `raw` does."""
-        return torch.from_numpy(self.raw(piece).copy()).view(self.dtype)
+        """The activations of a piece, in the cache's dtype; raises as `read_into` does."""
+        out = np.empty((piece.rows, self.d_model * self.dtype.itemsize), np.uint8)
+        self.read_into(piece, out)
+        return torch.from_numpy(out).view(self.dtype)
 
     def _remade(self, *shards: int) -> list[Path]:
         """What must be gone for shards to be made again; last the manifest, without which nothing reads the cache."""

@@ -193,7 +193,7 @@ class AlignedReader:
         start = 0
         for piece in portion:
             for index, store in enumerate(self.stores):
-                space[start : start + piece.rows, index] = store.raw(piece)
+                store.read_into(piece, space[start : start + piece.rows, index])
             start += piece.rows
 
 
