@@ -12,6 +12,7 @@ from planted_dictionary import cached, planted
 from saeflow.activations.reader import ShuffledReader
 from saeflow.activations.store import statistics
 from saeflow.config.sections import SAETraining
+from saeflow.errors import SaeflowError
 from saeflow.saes.architectures import ARCHITECTURES, Own, Step, jumprelu, l0
 from saeflow.saes.dictionary import Dictionary, Normalisation
 from saeflow.saes.feeds import Feed, sae_feed
@@ -20,7 +21,7 @@ from saeflow.saes.objective import outcome
 from saeflow.saes.parallel import ALONE
 from saeflow.saes.revival import auxiliary_loss, resample
 from saeflow.saes.sparse import above, decoded, encoded, scan, scan_dense
-from saeflow.saes.training import Progress, Trained, rate, train_saes
+from saeflow.saes.training import Progress, Trained, geometric_median, rate, train_saes
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {"sparsity_coefficient": 0.05},
@@ -272,3 +273,104 @@ def test_the_learning_rate_rises_stays_and_falls_to_nothing():
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10:80] == [1.0] * 70
     assert rates[80:] == pytest.approx([(100 - step) / 20 for step in range(80, 100)])
+
+
+def test_several_saes_of_one_pass_are_what_each_is_alone(store):
+    settings = [settings_of("topk", tokens=10_000, k=k, seed=seed) for k, seed in ((3, 0), (5, 0), (3, 1))]
+    together = train_saes(feed_of(store, settings[0]), settings, seed=4)
+    assert len({float(sae.W_dec.sum()) for sae, _ in together}) == 3
+    for one, (sae, curve) in zip(settings, together, strict=True):
+        alone, its_curve = train(store, one, seed=4)
+        assert torch.equal(sae.W_dec, alone.W_dec)
+        assert curve.equals(its_curve)
+
+
+def test_gradients_of_accumulated_batches_are_those_of_one_large_batch(store):
+    small = settings_of("topk", tokens=10_240, batch_size=128, accumulate=4)
+    large = settings_of("topk", tokens=10_240, batch_size=512)
+    (one, curve), (other, its_curve) = train(store, small), train(store, large)
+    torch.testing.assert_close(one.W_dec, other.W_dec, atol=1e-4, rtol=0)
+    assert curve["tokens"].to_list() == its_curve["tokens"].to_list()
+
+
+@pytest.mark.parametrize("target", [4.0, 8.0])
+def test_l0_comes_to_its_target(store, target):
+    _, curve = train(store, settings_of("jumprelu", sparsity_coefficient=None, target_l0=target))
+    assert curve["l0"].tail(10).mean() == pytest.approx(target, rel=0.15)
+
+
+def test_the_first_latents_of_a_matryoshka_reconstruct_alone(store, data):
+    settings = {name: settings_of(name, k=4, tokens=100_000) for name in ("batchtopk", "matryoshka")}
+    settings["matryoshka"] = settings["matryoshka"].model_copy(update={"prefixes": [0.25]})
+    left = {}
+    for name, one in settings.items():
+        sae, _ = train(store, one)
+        z = sae.encode(data[0])
+        z[:, 16:] = 0
+        left[name] = float((data[0] - sae.decode(z)).square().sum())
+    assert left["matryoshka"] < 0.8 * left["batchtopk"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_narrow_products_train_nearly_the_same(architecture, store, data):
+    settings = settings_of(architecture, compute_dtype="bfloat16", tokens=150_000)
+    sae, curve = train(store, settings)
+    _, exact = train(store, settings.model_copy(update={"compute_dtype": "float32"}))
+    assert curve["error"][-1] == pytest.approx(exact["error"][-1], abs=0.02)
+    assert sae.W_dec.dtype == torch.float32
+
+
+def test_what_narrow_products_choose_has_exact_values():
+    x, encoder, b_enc = torch.randn(300, 12), torch.randn(64, 12), torch.randn(64)
+    entries = scan(x, encoder, b_enc, partial(above, floor=1.0), torch.bfloat16)
+    expected = (x @ encoder.T + b_enc)[entries.rows, entries.columns]
+    torch.testing.assert_close(entries.values, expected)
+    assert 0 < len(entries.values) < 300 * 64
+
+
+def test_gradients_of_a_gated_sae_are_those_of_its_formula():
+    x, settings = torch.randn(50, 12), settings_of("gated")
+    weights = weights_of(settings)
+    outcome(x, x, weights, settings, sparse=True).loss.backward()
+    own = {name: tensor.detach().clone().requires_grad_() for name, tensor in weights.trained().items()}
+    gate = x @ own["encoder"].T + own["b_enc"]
+    magnitude = (own["r_mag"].exp() * gate + own["b_mag"]).relu()
+    reconstruction = ((gate.detach() > 0) * magnitude) @ own["decoder"] + own["b_dec"]
+    auxiliary = gate.relu() @ own["decoder"].detach() + own["b_dec"].detach()
+    loss = (x - reconstruction).square().mean() + (x - auxiliary).square().mean()
+    (loss + settings.coefficient * gate.relu().sum(1).mean()).backward()
+    for name, tensor in weights.trained().items():
+        torch.testing.assert_close(tensor.grad, own[name].grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_geometric_median_is_not_moved_by_outliers():
+    x = torch.cat([torch.randn(99, 5), torch.full((20, 5), 1000.0)])
+    median = geometric_median(x)
+    assert float(median.norm()) < 2
+    pull = (x - median) / (x - median).norm(dim=1, keepdim=True)
+    assert float(pull.sum(0).norm()) < 1.0
+
+
+def test_a_bias_may_start_at_the_geometric_median(store):
+    starts = []
+    for start in ("mean", "geometric_median"):
+        sae, _ = train(store, settings_of("topk", tokens=512, learning_rate=1e-9, initial_bias=start))
+        starts.append(sae.b_dec)
+    torch.testing.assert_close(starts[0].double(), store.mean, rtol=1e-4, atol=1e-4)
+    assert float((starts[1] - starts[0]).norm()) > 0.1
+
+
+def test_broken_activations_are_one_sentence(store):
+    class Broken(ShuffledReader):
+        def __next__(self) -> torch.Tensor:
+            return super().__next__() * float("nan")
+
+    feed = sae_feed(Broken(store, 256, 0), store, {})
+    with pytest.raises(SaeflowError, match="the cached activations hold values that are not finite"):
+        train_saes(feed, [settings_of("topk")], seed=0)
+
+
+def test_a_training_that_leaves_what_can_be_computed_is_one_sentence(store):
+    settings = settings_of("standard", learning_rate=0.9, sparsity_coefficient=1e38)
+    with pytest.raises(SaeflowError, match=r"the loss is no longer finite; lower learning_rate 0.9"):
+        train(store, settings)
