@@ -144,7 +144,7 @@ class _Training:
             with torch.no_grad():
                 weights.b_dec.copy_(geometric_median(target))
         found = outcome(x, target, weights, settings, self.density < SPARSE_BELOW, share)
-        if not math.isfinite(found.loss):
+        if not math.isfinite(found.loss.item()):
             raise _not_finite(x, target, settings)
         self._note_firing(found)
         dead = self._dead()
