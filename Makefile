@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 VENV := .venv
 READY := $(VENV)/ready
+PEERS := .venv-interop
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
 REPORT := results/tales/report/index.html
 
-.PHONY: help setup demo test lint format docs bench-effects clean distclean
+.PHONY: help setup demo test lint format docs bench-effects interop clean distclean
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
@@ -13,8 +14,9 @@ help:
 	@echo "make lint    ruff, mypy, snakefmt, snakemake --lint"
 	@echo "make format  rewrite Python and Snakemake files in the house format"
 	@echo "make bench-effects  the effects engine beside the naive way"
+	@echo "make interop SAE files held to the libraries they come from and go to (downloads them, a few GB)"
 	@echo "make docs    build the documentation into site/"
-	@echo "make clean   remove the default study's results; make distclean also removes $(VENV)"
+	@echo "make clean   remove the default study's results; make distclean also removes the environments"
 
 setup: $(READY)
 
@@ -50,8 +52,18 @@ bench-effects: $(READY)
 	@$(RUN) python benchmarks/effects.py
 	@$(RUN) python benchmarks/effects.py --dtype bfloat16
 
+# torch with what it needs, then the rest without: see the note in the file.
+$(PEERS)/ready: tests/interop/requirements.txt | $(READY)
+	@$(VENV)/bin/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+interop: $(PEERS)/ready
+	@$(RUN) python tests/interop/compare.py $(PEERS)
+
 clean:
 	@rm -rf results/tales site
 
 distclean: clean
-	@rm -rf $(VENV) .snakemake
+	@rm -rf $(VENV) $(PEERS) .snakemake

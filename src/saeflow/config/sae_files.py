@@ -86,9 +86,11 @@ def sae_format(directory: Path, named: str = "auto") -> str:
     """The format of an SAE's folder: the one that is named, or the first whose files are all there.
 
     Raises:
-        SaeflowError: there is no such folder, or its files are of no known format.
+        SaeflowError: there is no such folder or format, or the folder's files are of no known one.
     """
     directory = Path(directory)
+    if named not in ("auto", *SAE_FORMATS):
+        raise SaeflowError(f"{directory}: there is no format '{named}'; known are {', '.join(SAE_FORMATS)}")
     if not directory.is_dir():
         raise SaeflowError(f"{directory}: no such folder; correct the SAE's path")
     if named != "auto":

@@ -15,8 +15,7 @@ from saeflow.saes.sae import SAE
 
 Weights = dict[str, Tensor]
 
-# How far a decoder row's norm may lie from 1 and still count as unit: rows that were normalised, then stored in bf16.
-_UNIT = 2e-3
+_UNIT = 2**-8  # how far a norm may lie from 1 and still count as unit: rows that were normalised, then stored in bf16
 _IN_UNITS_OF_LATENTS = ("W_enc", "b_enc", "threshold", "b_gate", "b_mag")
 
 
