@@ -15,8 +15,9 @@ from tiny_models import tiny_language_model, tiny_tokens
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
-from saeflow.saes.evaluation import Fidelity, evaluate_sae, planted_recovery, recovery
+from saeflow.saes.evaluation import Fidelity, decoder_cosines, evaluate_sae, fidelity_metrics, with_errors
 from saeflow.saes.io import load_sae, save_sae
+from saeflow.saes.recovery import planted_recovery, recovery, recovery_metrics
 from saeflow.saes.sae import SAE
 
 D_MODEL, D_SAE = 6, 20
@@ -144,18 +145,42 @@ def test_damaged_weights_are_one_sentence(tmp_path):
         load_sae(tmp_path)
 
 
-def test_predicting_the_mean_explains_nothing_and_the_activation_itself_everything():
-    x = torch.randn(999, D_MODEL) * 2 + 50
-    mean = x.double().mean(0).expand_as(x)
-    nothing, everything = Fidelity(3), Fidelity(3)
-    for part in torch.arange(999).split(100):
-        nothing.add(x[part], mean[part], torch.zeros(len(part), 3))
-        everything.add(x[part], x[part], torch.tensor([[1.0, 0.0, 2.0]]).expand(len(part), 3))
-    assert nothing.metrics()["explained_variance"] == pytest.approx(0, abs=1e-12)
-    found = everything.metrics()
+def test_predicting_the_mean_explains_exactly_nothing_and_the_activation_itself_everything():
+    x = torch.randn(30, 33, D_MODEL) * 2 + 50
+    mean = x.double().mean((0, 1))
+    nothing, everything = Fidelity(mean, 3), Fidelity(mean, 3)
+    for part in torch.arange(30).split(4):
+        nothing.add(x[part], mean.expand_as(x[part]), torch.zeros(len(part), 33, 3))
+        everything.add(x[part], x[part], torch.tensor([1.0, 0.0, 2.0]).expand(len(part), 33, 3))
+    assert fidelity_metrics(nothing.sums(), D_MODEL)["explained_variance"].tolist() == [0.0] * 30
+    found = with_errors(everything.sums(), lambda sums: fidelity_metrics(sums, D_MODEL)) | everything.latents()
     assert (found["explained_variance"], found["mse"]) == (1, 0)
     assert (found["l0"], found["dead"], found["dense"]) == (2, 1, 2)
     assert (found["cosine"], found["l2_ratio"]) == pytest.approx((1, 1))
+    assert found["explained_variance_se"] == 0
+
+
+def test_standard_errors_are_those_of_means_and_of_ratios():
+    generator = np.random.default_rng(0)
+    rows, active = np.full(400, 10.0), generator.poisson(30, 400).astype(float)
+    error, scatter = generator.gamma(5, 1, 400), generator.gamma(9, 2, 400)
+    sums = {"rows": rows, "active": active, "error": error, "scatter": scatter, "cosine": rows, "l2_ratio": rows}
+    found = with_errors(sums, lambda some: fidelity_metrics(some, D_MODEL))
+    assert found["l0_se"] == pytest.approx((active / 10).std(ddof=1) / 20)
+    drawn = generator.integers(0, 400, (4000, 400))
+    bootstrap = 1 - error[drawn].sum(1) / scatter[drawn].sum(1)
+    assert found["explained_variance_se"] == pytest.approx(bootstrap.std(), rel=0.1)
+
+
+def test_cosines_of_decoder_rows_are_counted_once_per_latent():
+    eye = torch.eye(4)
+    rows = torch.cat([eye, -eye[:1], (eye[1] + eye[2])[None] / 2**0.5])
+    sae = SAE("standard", rows.T.contiguous(), rows, torch.zeros(6), torch.zeros(4))
+    found = decoder_cosines(sae)
+    counted = {
+        round(edge, 2): int(count) for edge, count in zip(found["edges"], found["counts"], strict=False) if count
+    }
+    assert counted == {0.0: 3, 0.7: 3}  # rows 0, 3 and -0 have no neighbour; rows 1 and 2 share one, and it has both
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +207,8 @@ def test_an_sae_that_loses_nothing_changes_no_prediction(lm, blocks):
     assert found["recovered"] == pytest.approx(1, abs=1e-5)
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["l0"] == pytest.approx(lm.d_model, abs=0.01)
-    assert (found["tokens"], found["rows"]) == (9 * 16, 9 * 15)
+    assert (found["blocks"], found["tokens"], found["rows"], found["predicted"]) == (9, 9 * 16, 9 * 15, 9 * 15)
+    assert found["recovered_mean"] == pytest.approx(1, abs=1e-5)
 
 
 def test_an_sae_that_gives_zero_recovers_nothing(lm, blocks):
@@ -192,12 +218,36 @@ def test_an_sae_that_gives_zero_recovers_nothing(lm, blocks):
     assert found["loss_sae"] == pytest.approx(found["loss_zero"])
     assert found["kl"] > 0
     assert found["dead"] == sae.d_sae
+    assert found["loss_zero_se"] > 0
+
+
+def test_an_sae_that_gives_the_mean_is_mean_ablation(lm, blocks):
+    x = capture(lm, torch.from_numpy(blocks.tokens).long(), [HOOK])[HOOK][:, 1:]
+    sae = exact_sae(lm.d_model)
+    mean = dataclasses.replace(sae, W_enc=torch.zeros_like(sae.W_enc), b_dec=x.double().mean((0, 1)).float())
+    found = evaluate_sae(lm, mean, HOOK, blocks, batch=4)
+    assert found["explained_variance"] == pytest.approx(0, abs=1e-9)
+    assert found["loss_sae"] == pytest.approx(found["loss_mean"], abs=1e-6)
+    assert found["recovered_mean"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_transcoder_is_measured_where_it_writes(lm, blocks):
+    written = "blocks.1.hook_mlp_out"
+    read = capture(lm, torch.from_numpy(blocks.tokens).long(), [HOOK, written])
+    sae = exact_sae(lm.d_model)
+    zero = dataclasses.replace(sae, W_dec=torch.zeros_like(sae.W_dec), metadata={"hook_name_out": written})
+    found = evaluate_sae(lm, zero, "blocks.0.hook_resid_post", blocks, batch=4)
+    assert found["loss_sae"] == pytest.approx(found["loss_zero"])
+    target = read[written][:, 1:].double()
+    expected = 1 - target.square().sum() / (target - target.mean((0, 1))).square().sum()
+    assert found["explained_variance"] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_metrics_do_not_depend_on_the_batch(lm, blocks):
     sae = random_sae("topk", lm.d_model)
     one, other = (evaluate_sae(lm, sae, HOOK, blocks, batch) for batch in (2, 9))
-    assert one == pytest.approx(other, rel=1e-5)
+    assert one.pop("decoder_cosines") == other.pop("decoder_cosines")
+    assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_an_sae_of_another_width_is_reported(lm, blocks):
@@ -221,6 +271,10 @@ def test_latents_that_stand_for_planted_features_are_found():
     assert table["rows"].sum() == 600
     expected = (1 + 0.5) / np.sqrt(1.5 * 1.5) / np.sqrt(1.5)
     assert table["cosine"].to_list() == pytest.approx([expected] * 3, abs=0.02)
+    found = recovery_metrics(table)
+    assert (found["planted_features"], found["planted_f1"], found["planted_f1_se"]) == (3, 1.0, 0.0)
+    assert found["planted_cosine"] == pytest.approx(expected, abs=0.02)
+    assert recovery_metrics(table.clear()) == {}
 
 
 def test_recovery_reads_labels_at_the_models_own_activations(lm, blocks):

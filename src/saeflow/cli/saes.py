@@ -77,9 +77,12 @@ def evaluate(
     options.use_threads(threads)
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.io import load_blocks
-    from saeflow.saes.evaluation import evaluate_sae, planted_recovery
+    from saeflow.saes.evaluation import evaluate_sae
+    from saeflow.saes.recovery import planted_recovery, recovery_metrics
     from saeflow.tables import write_table
 
     lm, weights, blocks = options.open_model(model, dtype), options.open_sae(sae), load_blocks(corpus)
-    write_table(recovery, planted_recovery(lm, weights, hook, blocks))
-    write_json(metrics, evaluate_sae(lm, weights, hook, blocks) | {"provenance": provenance()})
+    found = planted_recovery(lm, weights, hook, blocks)
+    write_table(recovery, found)
+    measured = evaluate_sae(lm, weights, hook, blocks) | recovery_metrics(found)
+    write_json(metrics, measured | {"provenance": provenance()})

@@ -105,9 +105,11 @@ class SAE:
         """The activation that latents stand for, ``z W_dec + b_dec``."""
         return z @ self.W_dec + self.b_dec
 
-    def reconstruct(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_out"]:
-        """What is written for activations: their latents decoded, and what passes the latents by."""
-        through = self.decode(self.encode(x))
+    def reconstruct(
+        self, x: Float[Tensor, "... d_model"], z: Float[Tensor, "... d_sae"] | None = None
+    ) -> Float[Tensor, "... d_out"]:
+        """What is written for activations: their latents ``z`` decoded, and what passes the latents by."""
+        through = self.decode(self.encode(x) if z is None else z)
         return through if self.W_skip is None else through + x.to(self.W_skip.dtype) @ self.W_skip.T
 
 
