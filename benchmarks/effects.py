@@ -1,96 +1,145 @@
 """Seconds per steering vector: the effects engine beside the naive way with public parts, in one run.
 
-The naive way is what loose scripts do: one vector at a time, a linear scan of 11 scales with whole forward passes,
-`generate` with one hook in batches of at most 64, and a second pass over the generated text for the activations.
+The naive way is what loose scripts do: one vector at a time, a linear scan of 11 scales with whole forward passes of
+the model as `transformers` loads it, `generate` with one hook in batches of at most 64, and a second pass over the
+generated text for the activations.
 
-    python benchmarks/effects.py [--vectors 64] [--naive 3] [--samples 64] [--threads 2] [--dtype float32]
+Three models: `stories`, a trained Llama of 260k parameters named by SAEFLOW_MODEL; `gpt2`, random weights in GPT-2's
+shape (6 layers, d_model 256, vocabulary 5,000, 4,096 latents); `gemma`, random weights in the exact shape of
+Gemma-2-2B (16,384 latents), for a GPU.
+
+    python benchmarks/effects.py [--model gpt2] [--samples 64] [--dtype float32] [--vectors 64] [--naive 3]
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers.modeling_utils import PreTrainedModel
 
-from saeflow.config import Effects
+from saeflow.config import Effects, Scale
 from saeflow.corpora.tales import tokenizer
-from saeflow.effects.measure import measure_baseline, measure_block, prepare
-from saeflow.models.hooks import FAMILIES, attach
-from saeflow.models.language_model import LanguageModel
+from saeflow.effects.measure import Experiment, losses_of, measure_baseline, measure_block, prepare, target_of
+from saeflow.models.hooks import FAMILIES, attach, parse_hook
+from saeflow.models.language_model import LanguageModel, load_tokenizer
 from saeflow.models.running import capture
 from saeflow.models.tuning import tuned
+from saeflow.products import linear
 from saeflow.saes.sae import SAE
 from saeflow.seeds import row_keys
 from saeflow.steering.generation import generate
+from saeflow.steering.rollouts import BATCH_ROWS
+from saeflow.steering.scale import find_scales
 
-LAYERS, WIDTH, VOCABULARY, LATENTS, HOOK = 6, 256, 5000, 4096, "blocks.2.hook_resid_post"
 SCAN = 11  # scales of the naive search
 NAIVE_BATCH = 64
+
+
+class Shape(NamedTuple):
+    """A model and the SAE at its hook."""
+
+    make: Callable[[], PreTrainedModel]
+    layer: int
+    latents: int
 
 
 class World(NamedTuple):
     """What both ways are given."""
 
     lm: LanguageModel
+    plain: LanguageModel
+    """The same model as `transformers` loads it, for the naive way."""
     sae: SAE
+    hook: str
     text: Tensor
     """Evaluation text, ``[64, 64]``, written by the model itself so that its loss is that of a language model."""
     mean_norm: float
     settings: Effects
 
 
-def make_world(samples: int, dtype: torch.dtype) -> World:
-    """A random GPT-2-shaped model with an SAE of random unit decoder rows."""
-    torch.manual_seed(0)
+def gpt2() -> PreTrainedModel:
+    """Random weights, strong enough that the model's text is no noise to it."""
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=LAYERS, n_head=8, n_positions=128, bos_token_id=0, eos_token_id=1
+        vocab_size=5000, n_embd=256, n_layer=6, n_head=8, n_positions=128, bos_token_id=0, eos_token_id=1
     )
-    model = GPT2LMHeadModel(config).eval().requires_grad_(False)
+    model = GPT2LMHeadModel(config)
     for parameter in model.parameters():
         if parameter.ndim == 2:
             parameter.data.normal_(0, 0.08)
-    lm = LanguageModel(tuned(model.to(dtype)), tokenizer(), FAMILIES["gpt2"])
-    rows = normalize(torch.randn(LATENTS, WIDTH), dim=1)
-    threshold = torch.ones(LATENTS)
-    sae = SAE("jumprelu", rows.T.contiguous(), rows, torch.zeros(LATENTS), torch.zeros(WIDTH), threshold)
-    settings = Effects(samples=samples, baseline_samples=128)
-    start = torch.zeros(64, 1, dtype=torch.long)
-    written = generate(lm, start, None, HOOK, settings.sampling, row_keys(0, "text", [(i,) for i in range(64)]), 63)
-    text = torch.cat([start, written], 1)
-    norm = capture(lm, text, [HOOK])[HOOK][:, 1:].float().norm(dim=-1).mean().item()
-    return World(lm, sae, text, norm, settings)
+    return model
+
+
+def gemma() -> PreTrainedModel:
+    """Random weights in the shape of Gemma-2-2B."""
+    return Gemma2ForCausalLM(Gemma2Config(bos_token_id=0, eos_token_id=1))
+
+
+def stories() -> PreTrainedModel:
+    """The trained model that SAEFLOW_MODEL names."""
+    return AutoModelForCausalLM.from_pretrained(os.environ["SAEFLOW_MODEL"], local_files_only=True)
+
+
+SHAPES = {"gpt2": Shape(gpt2, 2, 4096), "gemma": Shape(gemma, 12, 16_384), "stories": Shape(stories, 2, 512)}
+
+
+def make_world(name: str, samples: int, dtype: torch.dtype, device: str = "cpu") -> World:
+    """A model with an SAE of random unit decoder rows."""
+    torch.manual_seed(0)
+    shape = SHAPES[name]
+    with torch.device(device):
+        model = shape.make().eval().requires_grad_(False).to(device, dtype)
+    words = load_tokenizer(Path(os.environ["SAEFLOW_MODEL"])) if name == "stories" else tokenizer()
+    plain = LanguageModel(model, words, FAMILIES[model.config.model_type])
+    lm = replace(plain, model=tuned(copy.deepcopy(model)))
+    rows = normalize(torch.randn(shape.latents, lm.d_model, device=device), dim=1)
+    hook = f"blocks.{shape.layer}.hook_resid_post"
+    zeros = torch.zeros(shape.latents, device=device), torch.zeros(lm.d_model, device=device)
+    start = torch.zeros(64, 1, dtype=torch.long, device=device)
+    settings = Effects(samples=samples, baseline_samples=128, scale=Scale())
+    keys = row_keys(0, "text", [(i,) for i in range(64)])
+    text = torch.cat([start, generate(lm, start, None, hook, settings.sampling, keys, 63)], 1)
+    activations = capture(lm, text, [hook])[hook][:, 1:].float()
+    threshold = torch.full((shape.latents,), (activations.norm(dim=-1).mean() / lm.d_model**0.5).item(), device=device)
+    sae = SAE("jumprelu", rows.T.contiguous(), rows, *zeros, threshold)
+    return World(lm, plain, sae, hook, text, activations.norm(dim=-1).mean().item(), settings)
 
 
 @torch.no_grad()
 def naive(world: World, vector: Tensor, unsteered_loss: float) -> Tensor:
     """Mean latent activations under one vector, the way of loose scripts."""
-    lm, settings, model = world.lm, world.settings, world.lm.model
+    lm, settings, model = world.plain, world.settings, world.plain.model
     text = world.text[: settings.scale.tokens // world.text.shape[1]]
     scales = torch.linspace(0, settings.scale.maximum * world.mean_norm, SCAN).tolist()
-    losses = []
+    found = []
     for scale in scales:
-        with attach(lm, [(HOOK, _adds(scale * vector, lm.dtype))]):
+        with attach(lm, [(world.hook, adds(scale * vector, lm.dtype))]):
             logits = model(text).logits[:, :-1].float()
-        losses.append(cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten()).item())
-    target = unsteered_loss + settings.scale.value
-    above = next((i for i, loss in enumerate(losses) if loss > target), SCAN - 1)
-    total, rows = torch.zeros(LATENTS), 0
+        found.append(cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten()).item())
+    wanted = unsteered_loss + settings.scale.value
+    above = next((i for i, loss in enumerate(found) if loss > wanted), SCAN - 1)
+    total, rows = torch.zeros(world.sae.d_sae, device=lm.device), 0
     for prompt in settings.prompts:
         left = settings.samples
         while left:
             batch = min(left, NAIVE_BATCH)
             left -= batch
-            tokens = torch.tensor([lm.tokenize(prompt)]).repeat(batch, 1)
-            with attach(lm, [(HOOK, _adds(scales[above] * vector, lm.dtype))]):
+            tokens = torch.tensor([lm.tokenize(prompt)], device=lm.device).repeat(batch, 1)
+            with attach(lm, [(world.hook, adds(scales[above] * vector, lm.dtype))]):
                 written = model.generate(
                     tokens,
                     attention_mask=torch.ones_like(tokens),
@@ -100,41 +149,78 @@ def naive(world: World, vector: Tensor, unsteered_loss: float) -> Tensor:
                     max_new_tokens=settings.new_tokens,
                     pad_token_id=1,
                 )
-            read = capture(lm, written, [HOOK])[HOOK][:, tokens.shape[1] :]
-            total += world.sae.encode(read.float()).mean(1).sum(0)
+            read = capture(lm, written, [world.hook])[world.hook][:, tokens.shape[1] :]
+            pre = read.float() @ world.sae.W_enc + world.sae.b_enc
+            total += torch.where(pre > world.sae.threshold, pre, 0.0).relu().mean(1).sum(0)
             rows += batch
     return total / rows
 
 
-def _adds(addition: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def adds(addition: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """A hook that adds a vector."""
     addition = addition.to(dtype)
     return lambda resid: resid + addition
 
 
-def seconds(call: Callable[[], object]) -> float:
+def seconds(call: Callable[[], object], device: str) -> float:
     """Wall time of one call."""
+    synchronise = torch.cuda.synchronize if device != "cpu" else lambda: None
+    synchronise()
     start = time.perf_counter()
     call()
+    synchronise()
     return time.perf_counter() - start
 
 
-def matmul_rate(dtype: torch.dtype) -> float:
-    """GFLOP/s of the matrix product of the model's MLP shape; median of 50."""
-    left, right = torch.randn(2048, WIDTH, dtype=dtype), torch.randn(WIDTH, 4 * WIDTH, dtype=dtype)
-    times = [seconds(lambda: left @ right) for _ in range(60)][10:]
-    return 2 * 2048 * WIDTH * 4 * WIDTH / statistics.median(times) / 1e9
+def layer_products(lm: LanguageModel) -> list[tuple[int, int]]:
+    """Inputs and outputs of every weight matrix of one layer."""
+    matrices = [parameter for parameter in lm.blocks[0].parameters() if parameter.ndim == 2]
+    return [(matrix.shape[1], matrix.shape[0]) for matrix in matrices]
 
 
-def rollout_work(settings: Effects) -> float:
-    """GFLOP of the matrix products that the rollouts of one vector need, SAE included."""
-    weights = 12 * LAYERS * WIDTH**2 + VOCABULARY * WIDTH
+def matmul_rate(lm: LanguageModel, device: str) -> float:
+    """GFLOP/s of the products of one decode step, each as often as it occurs in one; median of 20 rounds."""
+    shapes = layer_products(lm) * lm.n_layers + [(lm.d_model, lm.d_vocab)]
+    weights = {shape: torch.randn(shape[1], shape[0], dtype=lm.dtype, device=device) for shape in set(shapes)}
+    inputs = {n: torch.randn(BATCH_ROWS, n, dtype=lm.dtype, device=device) for n, _ in shapes}
+
+    def step() -> None:
+        for n, m in shapes:
+            linear(inputs[n], weights[n, m])
+
+    times = [seconds(step, device) for _ in range(25)][5:]
+    return 2 * BATCH_ROWS * sum(n * m for n, m in shapes) / statistics.median(times) / 1e9
+
+
+def work(world: World, evaluations: float) -> float:
+    """GFLOP of the matrix products of one vector: rollouts, SAE, losses of the search. Attention is not counted."""
+    lm, settings = world.lm, world.settings
+    layer, unembedding = sum(n * m for n, m in layer_products(lm)), lm.d_vocab * lm.d_model
+    above = lm.n_layers - parse_hook(world.hook).layer - 1
     tokens = settings.samples * len(settings.prompts) * settings.new_tokens
-    return 2 * tokens * (weights + WIDTH * LATENTS) / 1e9
+    rollouts = tokens * (lm.n_layers * layer + unembedding + lm.d_model * world.sae.d_sae)
+    return 2 * (rollouts + evaluations * settings.scale.tokens * (above * layer + unembedding)) / 1e9
+
+
+def evaluations_per_vector(experiment: Experiment, vectors: Tensor, start: object) -> float:
+    """Losses of the whole evaluation text that a search takes, the first look included as its share."""
+    on_all, look = losses_of(experiment, vectors)
+    calls = 0
+
+    def counted(indices: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += len(indices)
+        return on_all(indices, scales)
+
+    find_scales(counted, len(vectors), *target_of(experiment), start, look)  # type: ignore[arg-type]
+    share = experiment.look.tokens.numel() / experiment.evaluation.tokens.numel()
+    return calls / len(vectors) + share
 
 
 def main() -> None:
     """Measure both ways and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=tuple(SHAPES), default="gpt2")
     parser.add_argument("--vectors", type=int, default=64, help="vectors given to the engine")
     parser.add_argument("--naive", type=int, default=3, help="vectors done the naive way")
     parser.add_argument("--samples", type=int, default=64, help="rollouts per vector and prompt (3 prompts)")
@@ -142,28 +228,36 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    dtype = getattr(torch, options.dtype)
-    world = make_world(options.samples, dtype)
-    text = world.text.numpy().astype("int32")
-    experiment = prepare(world.lm, world.sae, HOOK, world.settings, text, world.mean_norm, 0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    world = make_world(options.model, options.samples, getattr(torch, options.dtype), device)
+    text = world.text.cpu().numpy().astype("int32")
+    experiment = prepare(world.lm, world.sae, world.hook, world.settings, text, world.mean_norm, 0)
     baseline = measure_baseline(experiment)
-    vectors = world.sae.W_dec[: options.vectors]
-    naive(world, vectors[0], baseline.loss)  # warm
+    vectors = world.sae.W_dec[: options.vectors].cpu()
+    naive(world, vectors[0].to(device), baseline.loss)  # warm
     slow = statistics.median(
-        seconds(lambda vector=vector: naive(world, vector, baseline.loss)) for vector in vectors[: options.naive]
+        seconds(lambda vector=vector: naive(world, vector.to(device), baseline.loss), device)
+        for vector in vectors[: options.naive]
     )
-    fast = seconds(lambda: measure_block(experiment, vectors, range(len(vectors)), baseline)) / len(vectors)
-    rate = matmul_rate(dtype)
-    achieved = rollout_work(world.settings) / fast
+    measure_block(experiment, vectors[:1], range(1), baseline)  # warm
+    fast = seconds(lambda: measure_block(experiment, vectors, range(len(vectors)), baseline), device) / len(vectors)
+    evaluations = evaluations_per_vector(experiment, vectors[:16], baseline.start)
+    rate, lm, settings = matmul_rate(world.lm, device), world.lm, world.settings
+    achieved = work(world, evaluations) / fast
+    rollouts = settings.samples * len(settings.prompts)
     result = {
-        "machine": f"{platform.machine()}, {options.threads} threads",
-        "model": f"{LAYERS} layers, d_model {WIDTH}, vocabulary {VOCABULARY}, {LATENTS} latents, {options.dtype}",
-        "rollouts_per_vector": world.settings.samples * len(world.settings.prompts),
+        "machine": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, CPU",
+        "threads": options.threads,
+        "model": f"{lm.n_layers} layers, d_model {lm.d_model}, vocabulary {lm.d_vocab}, {world.sae.d_sae} latents",
+        "dtype": options.dtype,
+        "rollouts_per_vector": rollouts,
         "naive_seconds_per_vector": round(slow, 3),
         "engine_seconds_per_vector": round(fast, 4),
         "ratio": round(slow / fast, 2),
+        "generated_tokens_per_second": round(rollouts * settings.new_tokens / fast),
+        "losses_per_search": round(evaluations, 2),
         "matmul_gflops": round(rate, 1),
-        "engine_rollout_gflops": round(achieved, 1),
+        "engine_gflops": round(achieved, 1),
         "share_of_matmul_rate": round(achieved / rate, 3),
     }
     print(json.dumps(result, indent=2))

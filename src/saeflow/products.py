@@ -37,7 +37,7 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 def _one_dnn() -> Callable[..., Tensor] | None:
     """The operation that torch's own compiler uses for linear layers; None in a torch built without it."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 

@@ -24,7 +24,7 @@ from saeflow.models.running import capture
 from saeflow.seeds import row_keys
 from saeflow.steering.edits import Edit
 from saeflow.steering.generation import generate
-from saeflow.steering.scale import STATUSES
+from saeflow.steering.scale import STATUSES, TOLERANCE
 
 SETTINGS = Effects(
     vectors=Vectors(range=[0, 10]),
@@ -85,7 +85,7 @@ def test_the_baseline_is_a_mean_with_the_standard_error_of_its_rollouts(baseline
         keys = row_keys(3, "effects", [(text, 0, sample) for sample in range(6)])
         tokens = generate(exp.lm, prompt, None, HOOK, SETTINGS.sampling, keys, 8)
         resid = capture(exp.lm, torch.cat([prompt.expand(6, -1), tokens], 1), [HOOK])[HOOK]
-        means.append(mean_latents(exp.sae, resid[:, prompt.shape[1] :]))
+        means.append(exp.sae.encode(resid[:, prompt.shape[1] :]).double().mean(1))
     rollouts = torch.cat(means)
     assert baseline.rollouts == 18
     torch.testing.assert_close(baseline.mean, rollouts.mean(0), atol=1e-6, rtol=1e-5)
@@ -132,16 +132,20 @@ def test_scales_raise_the_loss_of_the_model_s_own_text_by_the_value() -> None:
     exp = prepare(lm, tiny_sae(), HOOK, settings, text, NORM, seed=3, batch_rows=32)
     block = measure_block(exp, unit_rows(4), range(4), measure_baseline(exp))
     assert [STATUSES[status] for status in block.status] == ["ok"] * 4
-    np.testing.assert_allclose(block.loss, exp.evaluation.loss + 0.1, atol=0.002)
+    np.testing.assert_allclose(block.loss, exp.evaluation.loss + 0.1, atol=TOLERANCE * 0.1)
     assert block.vectors.norm(dim=1).allclose(torch.ones(4))
 
 
 def test_latents_in_parts_are_the_latents_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     resid = torch.randn(10, 6, D_MODEL, generator=torch.Generator().manual_seed(0))
-    whole = mean_latents(tiny_sae(), resid)
-    monkeypatch.setattr("saeflow.effects.measure.LATENTS_AT_ONCE", {"cpu": 3 * 6 * D_SAE})
-    torch.testing.assert_close(mean_latents(tiny_sae(), resid), whole, atol=1e-7, rtol=1e-6)
+    ((rows, whole),) = mean_latents(tiny_sae(), resid)
+    assert rows == slice(0, 10)
     assert whole.dtype == torch.float64
+    torch.testing.assert_close(whole, tiny_sae().encode(resid).double().mean(1))
+    monkeypatch.setattr("saeflow.effects.measure.LATENTS_AT_ONCE", {"cpu": 3 * 6 * D_SAE})
+    parts = list(mean_latents(tiny_sae(), resid))
+    assert [rows for rows, _ in parts] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
+    torch.testing.assert_close(torch.cat([means for _, means in parts]), whole, atol=1e-7, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

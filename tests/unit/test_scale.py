@@ -14,7 +14,7 @@ from saeflow.config.sections import Scale
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.running import logits, token_losses
-from saeflow.steering.scale import TOLERANCE, Found, Start, find_scales, find_start, loss_of, prepare_evaluation
+from saeflow.steering.scale import TOLERANCE, Found, Look, Start, find_scales, find_start, loss_of, prepare_evaluation
 
 NORM = 10.0
 UNSTEERED = 2.0
@@ -85,9 +85,37 @@ def test_a_few_vectors_tell_the_others_where_to_begin() -> None:
 
     start = find_start(loss_at, 4, UNSTEERED, Scale(), NORM)
     assert start is not None
-    assert start.scale == pytest.approx(25 ** (1 / 2.3), rel=0.02)
+    assert start.scale == pytest.approx(25 ** (1 / 2.3), rel=0.04)
     assert start.power == pytest.approx(2.3, abs=1e-3)
     assert find_start(lambda indices, _: np.full(len(indices), UNSTEERED), 4, UNSTEERED, Scale(), NORM) is None
+
+
+def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
+    """Vectors of very different strength; the part of the text rises 1.3 times as fast as all of it."""
+    factors = np.array([0.002, 0.02, 0.2, 0.0])
+    tried: list[float] = []
+
+    def loss_at(indices: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        tried.extend(scales)
+        return UNSTEERED + factors[indices] * scales**2
+
+    look = Look(lambda indices, scales: 0.4 + 1.3 * factors[indices] * scales**2, 0.4)
+    start = find_start(loss_at, 3, UNSTEERED, Scale(), NORM, look)
+    assert start is not None
+    assert (start.power, start.look) == (pytest.approx(2, abs=1e-3), pytest.approx(1.3))
+    tried.clear()
+    found = find_scales(loss_at, 4, UNSTEERED, Scale(), NORM, start, look)
+    assert [one.status for one in found] == ["ok", "ok", "ok", "never_reached"]
+    for factor, one in zip(factors[:3], found, strict=False):
+        assert one.scale == pytest.approx((0.5 / factor) ** 0.5, rel=0.03)
+    first_round = np.array(tried[:3])
+    np.testing.assert_allclose(first_round, (0.5 / factors[:3]) ** 0.5, rtol=0.03)
+
+
+def test_a_first_look_that_says_nothing_of_use_costs_no_answer() -> None:
+    look = Look(lambda indices, scales: np.full(len(indices), math.nan), 0.4)
+    (found,) = find_scales(lambda _, s: UNSTEERED + 0.02 * s**2, 1, UNSTEERED, Scale(), NORM, Start(5.0, 2.0), look)
+    assert (found.status, found.scale) == ("ok", pytest.approx(5, rel=0.03))
 
 
 @pytest.mark.parametrize("search", ["bisect", "scan"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,14 +15,18 @@ from torch import Tensor
 from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
 from saeflow.steering.edits import check_vectors
+from saeflow.steering.generation import BufferCache
 from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, prompt_groups, roll_out
 from saeflow.steering.scale import (
     STATUSES,
     Evaluation,
+    Look,
+    LossAt,
     Start,
     find_scales,
     find_start,
     loss_of,
+    part_of,
     prepare_evaluation,
 )
 
@@ -48,6 +52,8 @@ class Experiment:
     mean_norm: float
     """Of the activations at the hook."""
     evaluation: Evaluation
+    look: Evaluation
+    """The part of the evaluation text at which every vector is looked first."""
     groups: list[PromptGroup]
     batch_rows: int = BATCH_ROWS
 
@@ -120,7 +126,18 @@ def prepare(
         )
     evaluation = prepare_evaluation(lm, hook, torch.from_numpy(evaluation_tokens).long(), settings.scale)
     groups = prompt_groups(lm, settings.prompts)
-    return Experiment(lm, sae.to(str(lm.device)), hook, settings, seed, mean_norm, evaluation, groups, batch_rows)
+    return Experiment(
+        lm,
+        sae.to(lm.device),
+        hook,
+        settings,
+        seed,
+        mean_norm,
+        evaluation,
+        part_of(lm, evaluation),
+        groups,
+        batch_rows,
+    )
 
 
 @torch.no_grad()
@@ -135,15 +152,16 @@ def measure_baseline(experiment: Experiment, progress: Callable[[int, int], None
             experiment.lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions
         ):
             assert rollouts.resid is not None
-            means = mean_latents(experiment.sae, rollouts.resid.flatten(0, 1))
-            total += means.sum(0)
-            squares += means.square().sum(0)
-            count += len(means)
+            for _, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1)):
+                total += means.sum(0)
+                squares += means.square().sum(0)
+                count += len(means)
             if progress:
                 progress(count, plan.samples * len(experiment.settings.prompts))
     mean = total / count
     variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
-    start = find_start(loss_of(experiment.lm, experiment.evaluation, _pilots(experiment)), PILOTS, *_target(experiment))
+    losses, look = losses_of(experiment, _pilots(experiment))
+    start = find_start(losses, PILOTS, *target_of(experiment), look)
     return Baseline(mean.cpu(), (variance / count).sqrt().cpu(), count, experiment.evaluation.loss, start)
 
 
@@ -170,8 +188,8 @@ def measure_block(
         SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
     """
     vectors = unit_vectors(vectors, experiment.lm.d_model)
-    losses = loss_of(experiment.lm, experiment.evaluation, vectors)
-    found = find_scales(losses, len(vectors), *_target(experiment), baseline.start)
+    losses, look = losses_of(experiment, vectors)
+    found = find_scales(losses, len(vectors), *target_of(experiment), baseline.start, look)
     scales = np.array([one.scale for one in found])
     means = _steered_means(experiment, vectors, scales, vector_ids, progress)
     rollouts = experiment.settings.samples * len(experiment.settings.prompts)
@@ -186,7 +204,13 @@ def measure_block(
     )
 
 
-def _target(experiment: Experiment) -> tuple[float, Scale, float]:
+def losses_of(experiment: Experiment, vectors: Float[Tensor, "n d_model"]) -> tuple[LossAt, Look]:
+    """Losses on the evaluation text, and on the part of it that is looked at first."""
+    lm, look = experiment.lm, experiment.look
+    return loss_of(lm, experiment.evaluation, vectors), Look(loss_of(lm, look, vectors), look.loss)
+
+
+def target_of(experiment: Experiment) -> tuple[float, Scale, float]:
     """What every search of the study is told."""
     return experiment.evaluation.loss, experiment.settings.scale, experiment.mean_norm
 
@@ -209,29 +233,33 @@ def _steered_means(
     sizes = torch.from_numpy(scales)
     total = torch.zeros((len(vectors), experiment.sae.d_sae), dtype=torch.float64, device=experiment.lm.device)
     done = 0
+    lm, hook, positions, cache = experiment.lm, experiment.hook, experiment.settings.positions, BufferCache()
     for group in experiment.groups:
-        for rollouts in roll_out(
-            experiment.lm, experiment.hook, group, vectors, sizes, vector_ids, plan, experiment.settings.positions
-        ):
+        for rollouts in roll_out(lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache):
             assert rollouts.resid is not None
             units, samples = rollouts.resid.shape[:2]
-            means = mean_latents(experiment.sae, rollouts.resid.flatten(0, 1))
-            total.index_add_(0, rollouts.vectors, means.view(units, samples, -1).sum(1))
+            vector_of_row = rollouts.vectors.repeat_interleave(samples)
+            for rows, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1)):
+                total.index_add_(0, vector_of_row[rows], means)
             done += units * samples
             if progress:
                 progress(done, per_vector * len(vectors))
     return total / per_vector
 
 
-def mean_latents(sae: SAE, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows d_sae"]:
-    """Mean activation of every latent over the positions of every row: latents float32, their mean float64."""
+def mean_latents(
+    sae: SAE, resid: Float[Tensor, "rows pos d_model"]
+) -> Iterator[tuple[slice, Float[Tensor, "some d_sae"]]]:
+    """Mean activation of every latent over the positions of every row: latents float32, their mean float64.
+
+    Yields:
+        A few rows at a time, as many as a processor's cache holds.
+    """
     rows, length = resid.shape[:2]
     at_once = max(1, LATENTS_AT_ONCE[resid.device.type] // (length * sae.d_sae))
-    means = torch.empty((rows, sae.d_sae), dtype=torch.float64, device=resid.device)
     for start in range(0, rows, at_once):
-        latents = sae.encode(resid[start : start + at_once].float())
-        means[start : start + at_once] = latents.mean(1, dtype=torch.float64)
-    return means
+        some = slice(start, min(start + at_once, rows))
+        yield some, sae.encode(resid[some].float()).mean(1, dtype=torch.float64)
 
 
 def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Tensor, "n d_model"]:

@@ -76,7 +76,7 @@ def _activation(module: nn.Module | None) -> Activation | None:
 def _exchanged(layer: nn.Module, activation: Activation) -> Linear:
     assert isinstance(layer, nn.Linear | Conv1D)
     weight = layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data
-    return Linear(weight, None if layer.bias is None else layer.bias.data, activation)
+    return Linear(weight.contiguous(), None if layer.bias is None else layer.bias.data, activation)
 
 
 def attend(

@@ -7,6 +7,7 @@ is needed to read it. Only the last token drawn has to be run once more, up to t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def generate(
     keys: NDArray[np.uint64],
     new_tokens: int,
     read: Reader | None = None,
+    cache: BufferCache | None = None,
 ) -> Int[Tensor, "rows new_tokens"]:
     """Continue every prompt ``rows / prompts`` times; nothing ends a text early, EOS included.
 
@@ -56,6 +58,7 @@ def generate(
         keys: one per row, from `saeflow.seeds.row_keys`; equal keys draw equal noise.
         new_tokens: per row.
         read: called with the stream of every position of every row, in order, before the edit.
+        cache: of an earlier call, whose memory is used again.
 
     Returns:
         The tokens drawn.
@@ -68,11 +71,12 @@ def generate(
     repeats = len(keys) // len(prompts)
     noise = torch.from_numpy(uniforms(keys, new_tokens).T.copy()).to(lm.device)
     drawn = torch.empty((new_tokens, len(keys)), dtype=torch.long, device=lm.device)
-    cache = BufferCache(prompt_length + new_tokens)
+    cache = cache or BufferCache()
+    cache.reset()
     stream = _Stream(edit, read, prompt_length, repeats)
     with attach(lm, [(hook, stream)]):
         logits = prefill(lm, prompts, cache).repeat_interleave(repeats, 0)
-        cache.repeat(repeats)
+        cache.repeat(repeats, prompt_length + new_tokens)
         stream.repeat()
         for step in range(new_tokens):
             drawn[step] = sample(logits, sampling, noise[step])
@@ -143,12 +147,15 @@ class _Stream:
 class BufferLayer(DynamicLayer):
     """Keys and values of one layer in a buffer of the final length: a token is written without copying those before it.
 
-    Layers with a sliding window keep all positions too; the model's own mask hides those outside of it.
+    Positions come first in memory, so that what attention reads lies in one piece, and a token is written in one piece.
+    Layers with a sliding window keep all positions too; the model's own mask hides those outside of it. On a CPU the
+    buffer is float32, since attention of single tokens is faster there than in narrower types.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.length = length
+        self.memory: Tensor | None = None
+        self.filled = 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append keys and values ``[batch, heads, pos, width]``; all of them so far."""
@@ -156,32 +163,41 @@ class BufferLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
             return key_states, value_states
-        before = self.keys.shape[2]
-        after = before + key_states.shape[2]
-        self.key_buffer[:, :, before:after] = key_states
-        self.value_buffer[:, :, before:after] = value_states
-        self.keys, self.values = self.key_buffer[:, :, :after], self.value_buffer[:, :, :after]
+        self._write(key_states, value_states)
         return self.keys, self.values
 
-    def repeat(self, repeats: int) -> None:
-        """Open the buffer, every row of the prompt ``repeats`` times in it."""
-        self.key_buffer, self.keys = self._buffer(self.keys, repeats)
-        self.value_buffer, self.values = self._buffer(self.values, repeats)
+    def repeat(self, repeats: int, length: int) -> None:
+        """Open the buffer for texts of a length, every row of the prompt ``repeats`` times in it."""
+        rows, heads, _, width = self.keys.shape
+        shape = (2, length, rows * repeats, heads, width)
+        dtype = torch.float32 if self.keys.device.type == "cpu" else self.keys.dtype
+        if self.memory is None or self.memory.numel() < math.prod(shape):
+            self.memory = self.keys.new_empty(math.prod(shape), dtype=dtype)
+        self.buffer = self.memory[: math.prod(shape)].view(shape).permute(0, 2, 3, 1, 4)
+        self._write(self.keys.repeat_interleave(repeats, 0), self.values.repeat_interleave(repeats, 0))
 
-    def _buffer(self, states: Tensor, repeats: int) -> tuple[Tensor, Tensor]:
-        rows, heads, filled, width = states.shape
-        buffer = states.new_empty((rows * repeats, heads, self.length, width))
-        buffer[:, :, :filled] = states.repeat_interleave(repeats, 0)
-        return buffer, buffer[:, :, :filled]
+    def reset(self) -> None:
+        """Forget all keys and values; the memory stays for the next batch."""
+        self.is_initialized = False
+        self.filled = 0
+
+    def _write(self, key_states: Tensor, value_states: Tensor) -> None:
+        before, self.filled = self.filled, self.filled + key_states.shape[2]
+        self.buffer[0, :, :, before : self.filled] = key_states
+        self.buffer[1, :, :, before : self.filled] = value_states
+        self.keys, self.values = self.buffer[:, :, :, : self.filled]
 
 
 class BufferCache(Cache):
-    """A key-value cache of `BufferLayer`, for texts of one known length."""
+    """A key-value cache of `BufferLayer`.
 
-    def __init__(self, length: int) -> None:
-        super().__init__(layer_class_to_replicate=lambda: BufferLayer(length))
+    Fresh memory is slow to touch for the first time, so one cache serves batch after batch.
+    """
 
-    def repeat(self, repeats: int) -> None:
-        """After the prompt, before the first token: every row ``repeats`` times."""
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=BufferLayer)
+
+    def repeat(self, repeats: int, length: int) -> None:
+        """After the prompt, before the first token: every row ``repeats`` times, room for ``length`` positions."""
         for layer in self.layers:
-            layer.repeat(repeats)
+            layer.repeat(repeats, length)

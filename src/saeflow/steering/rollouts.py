@@ -21,7 +21,7 @@ from torch import Tensor
 
 from saeflow.seeds import row_keys
 from saeflow.steering.edits import Edit
-from saeflow.steering.generation import generate
+from saeflow.steering.generation import BufferCache, generate
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Sampling
@@ -108,6 +108,7 @@ def roll_out(
     numbers: Sequence[int],
     plan: Plan,
     read: Literal["generated", "all"] | None = None,
+    cache: BufferCache | None = None,
 ) -> Iterator[Rollouts]:
     """Generate text for every vector on every prompt of a group.
 
@@ -120,6 +121,7 @@ def roll_out(
         numbers: which vectors these are; they decide the slots. Consecutive numbers fill batches best.
         plan: how rollouts are drawn.
         read: positions to read: of generated tokens, or of all but BOS; None reads nothing.
+        cache: of an earlier call, whose memory is used again.
 
     Yields:
         One item per batch, so memory does not grow with the number of vectors.
@@ -127,6 +129,7 @@ def roll_out(
     keys = _keys(group, plan)
     prompt_length = group.tokens.shape[1]
     first_read = prompt_length if read == "generated" else 1
+    cache = cache or BufferCache()
     for slots, samples in _batches(numbers, len(group.texts), plan):
         vector_of = torch.tensor([vector for _, vector, _ in slots], device=lm.device)
         kept = torch.tensor([slot for slot, _, _ in slots], device=lm.device)
@@ -144,6 +147,7 @@ def roll_out(
             keys[slot_prompts, samples.start : samples.stop].reshape(-1),
             plan.new_tokens,
             reader,
+            cache,
         )
         wanted = range(samples.start, min(samples.stop, plan.samples))
         shape = (plan.slots, plan.chunk)
@@ -151,9 +155,17 @@ def roll_out(
             vector_of,
             prompt_of,
             wanted,
-            tokens.view(*shape, -1)[kept, : len(wanted)],
-            reader.resid().view(*shape, -1, lm.d_model)[kept, : len(wanted)] if reader else None,
+            _without_padding(tokens.view(*shape, -1), kept, len(wanted)),
+            _without_padding(reader.resid().view(*shape, -1, lm.d_model), kept, len(wanted)) if reader else None,
         )
+
+
+def _without_padding(
+    rows: Float[Tensor, "slots chunk *rest"], kept: Int[Tensor, " units"], samples: int
+) -> Float[Tensor, "units samples *rest"]:
+    if len(kept) < len(rows):
+        rows = rows[kept]
+    return rows[:, :samples]
 
 
 def _keys(group: PromptGroup, plan: Plan) -> NDArray[np.uint64]:

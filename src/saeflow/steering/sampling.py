@@ -23,9 +23,11 @@ def sample(
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    logits = logits.float() / sampling.temperature
+    logits = logits.float()
+    if sampling.temperature != 1:
+        logits = logits / sampling.temperature
     if sampling.top_k is None and sampling.top_p is None:
-        return inverse_cdf((logits - logits.amax(-1, keepdim=True)).exp_(), uniform)
+        return inverse_cdf(logits.softmax(-1), uniform)
     candidates, tokens = _candidates(logits, sampling)
     return tokens.gather(-1, inverse_cdf(candidates, uniform)[:, None])[:, 0]
 
@@ -58,17 +60,16 @@ def inverse_cdf(weights: Float[Tensor, "rows n"], uniform: Float[Tensor, " rows"
         weights: not negative, at least one positive per row.
         uniform: float64 in [0, 1).
     """
-    rows, n = weights.shape
-    if n > _BLOCK:
-        weights = torch.nn.functional.pad(weights, (0, -n % _BLOCK)).view(rows, -1, _BLOCK)
-        upto = weights.sum(-1).double().cumsum(-1)
-        target = uniform * upto[:, -1]
-        block = _first_above(upto, target)
-        target -= torch.nn.functional.pad(upto, (1, 0)).gather(-1, block[:, None])[:, 0]
-        inside = weights.gather(1, block[:, None, None].expand(-1, 1, _BLOCK))[:, 0].double().cumsum(-1)
-        return block * _BLOCK + _first_above(inside, target)
-    upto = weights.double().cumsum(-1)
-    return _first_above(upto, uniform * upto[:, -1])
+    n = weights.shape[1]
+    blocks, whole = n // _BLOCK, n - n % _BLOCK
+    sums = [weights[:, :whole].view(-1, blocks, _BLOCK).sum(-1), weights[:, whole:].sum(-1, keepdim=True)]
+    upto = torch.cat(sums, 1).double().cumsum(-1)
+    target = uniform * upto[:, -1]
+    block = _first_above(upto, target)
+    target -= torch.nn.functional.pad(upto, (1, 0)).gather(-1, block[:, None])[:, 0]
+    columns = block[:, None] * _BLOCK + torch.arange(_BLOCK, device=weights.device)
+    inside = weights.gather(1, columns.clamp_max(n - 1)).double() * (columns < n)
+    return block * _BLOCK + _first_above(inside.cumsum(-1), target)
 
 
 def _first_above(upto: Float[Tensor, "rows n"], target: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:

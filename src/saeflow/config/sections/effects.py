@@ -36,7 +36,7 @@ class Scale(Section):
     search: Literal["bisect", "scan"] = "bisect"
     """``scan``: the published linear scan with interpolation, for parity."""
     steps: int = Field(default=10, ge=2)
-    """``bisect``: the finest bracket is ``maximum`` halved this often; the search ends once the loss is within 2 % of
+    """``bisect``: the finest bracket is ``maximum`` halved this often; the search ends once the loss is within 5 % of
     the wanted rise. ``scan``: intervals up to ``maximum``."""
     tokens: int = Field(default=2048, ge=64)
     """Tokens of the split ``eval`` whose loss is measured, per scale tried."""
