@@ -62,7 +62,7 @@ def inverse_cdf(weights: Float[Tensor, "rows n"], uniform: Float[Tensor, " rows"
     """
     n = weights.shape[1]
     blocks, whole = n // _BLOCK, n - n % _BLOCK
-    sums = [weights[:, :whole].view(-1, blocks, _BLOCK).sum(-1), weights[:, whole:].sum(-1, keepdim=True)]
+    sums = [weights[:, :whole].view(len(weights), blocks, _BLOCK).sum(-1), weights[:, whole:].sum(-1, keepdim=True)]
     upto = torch.cat(sums, 1).double().cumsum(-1)
     target = uniform * upto[:, -1]
     block = _first_above(upto, target)
