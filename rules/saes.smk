@@ -62,9 +62,11 @@ rule import_sae:
         "../envs/default.yaml"
     params:
         path=sae_path,
+        format=sae_format,
     shell:
         "saeflow sae import"
         " --path {params.path:q}"
+        " --format {params.format}"
         " --output $(dirname {output.config})"
         " > {log} 2>&1"
 

@@ -124,6 +124,11 @@ def sae_path(wildcards):
     return STUDY.saes[wildcards.sae].path
 
 
+def sae_format(wildcards):
+    """The format of an SAE that is imported."""
+    return STUDY.saes[wildcards.sae].format
+
+
 def corpus_inputs():
     """What the corpus is made from: nothing for `tales`, else the text and the model's tokenizer."""
     if STUDY.corpus.kind == "tales":

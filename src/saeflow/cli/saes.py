@@ -1,4 +1,4 @@
-"""``saeflow sae``: train, import and evaluate SAEs."""
+"""``saeflow sae``: train, import, export and evaluate SAEs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from saeflow import config
 from saeflow.cli import options
 
-app = typer.Typer(help="Train, import and evaluate SAEs.", no_args_is_help=True)
+app = typer.Typer(help="Train, import, export and evaluate SAEs.", no_args_is_help=True)
 
 
 @app.command()
@@ -51,13 +51,26 @@ def train(
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Option(help="A SAELens 6 directory.")],
+    path: Annotated[Path, typer.Option(help="The folder with the SAE's files.")],
+    output: options.Output,
+    named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
+) -> None:
+    """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout of SAELens 6."""
+    from saeflow.saes.io import import_sae, save_sae
+
+    save_sae(output, import_sae(path, named))
+
+
+@app.command()
+def export(
+    sae: options.SAEFolder,
+    named: Annotated[str, typer.Option("--format", help="The format to write.")],
     output: options.Output,
 ) -> None:
-    """Bring an SAE from elsewhere into the study, checked."""
-    from saeflow.saes.io import load_sae, save_sae
+    """Write an SAE of a study for another library."""
+    from saeflow.saes.io import export_sae, load_sae
 
-    save_sae(output, load_sae(path))
+    export_sae(output, load_sae(sae), named)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from saeflow.artifacts import read_json
+from saeflow.config.sae_files import latents_of
 from saeflow.config.sections import Effects, Study, Vectors
 from saeflow.errors import SaeflowError
 
@@ -15,16 +15,15 @@ def latent_count(study: Study, sae: str) -> int:
     """Number of latents of one of the study's SAEs, from its settings or from its files.
 
     Raises:
-        SaeflowError: an SAE to import has no readable cfg.json.
+        SaeflowError: the folder of an SAE to import does not say it.
     """
     source = study.saes[sae]
     if source.train:
         return source.train.d_sae
-    file = Path(str(source.path), "cfg.json")
     try:
-        return int(read_json(file)["d_sae"])
-    except KeyError:
-        raise SaeflowError(f"saes.{sae}.path: {file} does not say d_sae; it is not a SAELens 6 directory") from None
+        return latents_of(Path(str(source.path)), source.format)
+    except SaeflowError as error:
+        raise SaeflowError(f"saes.{sae}.path: {error}") from None
 
 
 def tensor_shape(path: Path, name: str) -> tuple[int, int]:

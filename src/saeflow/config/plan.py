@@ -135,11 +135,7 @@ def needs(study: Study, root: Path) -> list[Need]:
         found.append(Need("model", study.model.path, Path(study.model.path, "config.json").is_file()))
     if study.model.repo:
         found.append(Need("model", f"{study.model.repo}@{study.model.revision} on the hub", None))
-    found += [
-        Need(f"SAE {name}", sae.path, Path(sae.path, "cfg.json").is_file())
-        for name, sae in study.saes.items()
-        if sae.path
-    ]
+    found += [Need(f"SAE {name}", sae.path, Path(sae.path).is_dir()) for name, sae in study.saes.items() if sae.path]
     if study.effects.vectors.path:
         file = study.effects.vectors.path
         found.append(Need("vectors to measure", file, Path(file).is_file()))

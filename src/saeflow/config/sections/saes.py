@@ -79,12 +79,16 @@ class SAETraining(Section):
 
 
 class SAE(Section):
-    """An SAE of the study: trained here, or a local SAELens 6 directory."""
+    """An SAE of the study: trained here, or imported from a local folder."""
 
     train: SAETraining | None = None
     """Train it here, on the cached activations."""
     path: Text | None = None
-    """A directory with cfg.json and sae_weights.safetensors. ``${NAME}`` is read from the environment."""
+    """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
+    format: Literal[
+        "auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"
+    ] = "auto"
+    """The format of ``path``; ``auto`` tells it from the names of the files."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SAE:
