@@ -146,7 +146,7 @@ class _Hdf5Writer:
     def append(self, rows: ActivationRows) -> None:
         values = as_numpy(rows.activations)
         # HDF5 has a checksum of its own (fletcher32), which takes as long as writing and reading together.
-        self._checksums.append(crc32(values))
+        self._checksums.append(crc32(values.data))
         self._extend("activation", values, self._compression)
         for name, field in PLACES.items():
             self._extend(name, getattr(rows, field), {"fletcher32": True, **self._compression})
@@ -189,7 +189,7 @@ def _read_hdf5(path: Path, index: int, out: Raw) -> None:
         _as_large(out, (rows.stop - rows.start, dataset.shape[1] * dataset.dtype.itemsize))
         whole = out if out.flags.c_contiguous else np.empty(out.shape, np.uint8)
         dataset.read_direct(whole.view(dataset.dtype), rows)
-        if crc32(whole) != file["checksum"][index]:
+        if crc32(whole.data) != file["checksum"][index]:
             raise ValueError("its checksum differs")
         if whole is not out:
             out[:] = whole

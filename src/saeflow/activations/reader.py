@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import accumulate
 from typing import Any
 
@@ -18,6 +18,7 @@ from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
 _BATCHES = 3  # the one handed out, the one made ahead, and on its way to a device a pinned copy
+_LOADERS = 2  # pieces read at once; each is in memory twice, as pages and as rows
 _ORDER_BYTES = 8  # of a row's place in the order
 
 
@@ -68,15 +69,15 @@ class AlignedReader:
             np.empty((most, len(self.stores), self._row_bytes), np.uint8) for _ in range(min(2, self._n_portions))
         ]
         self._order: tuple[int, Int64[np.ndarray, " rows"]] = (-1, np.empty(0, np.int64))
-        self._loading: tuple[int, Future[None]] | None = None
+        self._loading: tuple[int, list[Future[None]]] = (-1, [])
         self._making: tuple[int, Future[Tensor]] | None = None
-        self._loader = ThreadPoolExecutor(1, "saeflow-portion")
+        self._loader = ThreadPoolExecutor(_LOADERS, "saeflow-portion")
         self._maker = ThreadPoolExecutor(1, "saeflow-batch")
 
     def _portions_for(self, memory: int) -> int:
         """Into how many portions an epoch is cut: one if all rows fit, else two at a time fit the memory."""
         row, largest = len(self.stores) * self._row_bytes, self._largest
-        beside = _BATCHES * self.batch_size * row + 2 * largest * self._row_bytes
+        beside = _BATCHES * self.batch_size * row + _LOADERS * 2 * largest * self._row_bytes
         rows = (memory - beside) // (row + _ORDER_BYTES)
         if self.stores[0].rows <= rows:
             return 1
@@ -172,13 +173,16 @@ class AlignedReader:
         """Have a portion in memory, and the next one on its way; caches that are one portion stay."""
         if self._held == number or (self._n_portions == 1 and self._held >= 0):
             return
-        if not self._loading or self._loading[0] != number:
-            self._held = -1
+        if self._loading[0] != number:
+            for piece in self._loading[1]:
+                piece.cancel()
+            wait(self._loading[1])
             self._load(number)
-        assert self._loading
-        future = self._loading[1]
-        self._loading = None
-        future.result()
+        pieces = self._loading[1]
+        self._held, self._loading = -1, (-1, [])
+        wait(pieces)
+        for piece in pieces:
+            piece.result()
         self._held = number
         if self._n_portions > 1:
             self._load(number + 1)
@@ -186,15 +190,17 @@ class AlignedReader:
     def _load(self, number: int) -> None:
         """Read a portion in the background, into the one of two spaces that its neighbours do not use."""
         epoch, index = divmod(number, self._n_portions)
-        self._loading = (number, self._loader.submit(self._loaded, self._portions_of(epoch)[index], number))
-
-    def _loaded(self, portion: list[Piece], number: int) -> None:
+        portion = self._portions_of(epoch)[index]
+        starts = accumulate((piece.rows for piece in portion), initial=0)
         space = self._space[number % len(self._space)]
-        start = 0
-        for piece in portion:
-            for index, store in enumerate(self.stores):
-                store.read_into(piece, space[start : start + piece.rows, index])
-            start += piece.rows
+        self._loading = (
+            number,
+            [
+                self._loader.submit(store.read_into, piece, space[start : start + piece.rows, side])
+                for piece, start in zip(portion, starts, strict=False)
+                for side, store in enumerate(self.stores)
+            ],
+        )
 
 
 class ShuffledReader(AlignedReader):

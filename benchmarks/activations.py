@@ -1,0 +1,224 @@
+"""The activation cache beside a bare forward pass, SAELens' cache runner and a file copy, in one run.
+
+    python benchmarks/activations.py [--tokens 65536] [--threads 2] [--rounds 3] [--peer PYTHON]
+
+``--peer`` names the Python of a virtual environment with sae-lens (``make interop`` makes one); without it that row is
+left out. Files go to a temporary folder and come from the system's page cache, as those of a copy do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from saeflow.activations.capture import TOKENS_PER_PASS, capture_rows
+from saeflow.activations.io import ActivationStore, shard_path, write_manifest, write_shards
+from saeflow.activations.reader import ShuffledReader
+from saeflow.activations.sources import TextSource
+from saeflow.activations.store import ActivationRows
+from saeflow.config import Activations
+from saeflow.corpora.tales import tokenizer
+from saeflow.models.language_model import LanguageModel, load_model
+
+SHAPE = {"n_layer": 6, "n_embd": 512, "n_head": 8, "vocab_size": 5000, "n_positions": 128}
+LAYER, BATCH, MEMORY = 2, 4096, 256 << 20
+HOOK = f"blocks.{LAYER}.hook_resid_post"
+
+
+def make_model(folder: Path) -> LanguageModel:
+    """A random GPT-2-shaped model, as a study would load it."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(**SHAPE, bos_token_id=0, eos_token_id=1))
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return load_model(folder)
+
+
+def make_tokens(count: int) -> np.ndarray:
+    """Random blocks that open with BOS."""
+    length = SHAPE["n_positions"]
+    tokens = np.random.default_rng(0).integers(2, SHAPE["vocab_size"], (count // length, length), dtype=np.int32)
+    tokens[:, 0] = 0
+    return tokens
+
+
+def shard_of(lm: LanguageModel, tokens: np.ndarray, path: Path, settings: Activations, first_block: int = 0) -> None:
+    """Cache blocks as one shard."""
+    rows = capture_rows(TextSource(lm, tokens), [HOOK], settings, {0}, first_block)
+    write_shards({HOOK: path}, rows, settings, {"model": "random"})
+
+
+def bare(folder: Path) -> Callable[[np.ndarray], None]:
+    """The same passes by `transformers` alone: the model's own class, cut off after the layer."""
+    model = GPT2LMHeadModel.from_pretrained(folder).eval().transformer
+    model.h = model.h[: LAYER + 1]
+
+    @torch.no_grad()
+    def forward(tokens: np.ndarray) -> None:
+        step = TOKENS_PER_PASS // tokens.shape[1]
+        for start in range(0, len(tokens), step):
+            model(torch.from_numpy(tokens[start : start + step]).long(), use_cache=False)
+
+    return forward
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def measure_capture(folder: Path, tokens: np.ndarray, rounds: int, peer: str | None) -> dict[str, float]:
+    """Tokens per second of every way, as the median over rounds in which they take turns."""
+    lm, forward, settings = make_model(folder / "model"), bare(folder / "model"), Activations()
+    np.save(folder / "tokens.npy", tokens)
+
+    def captured() -> None:
+        for _ in capture_rows(TextSource(lm, tokens), [HOOK], settings, {0}):
+            pass
+
+    ways: dict[str, Callable[[], float]] = {
+        "bare transformers": lambda: seconds(lambda: forward(tokens)),
+        "saeflow, capture alone": lambda: seconds(captured),
+        "saeflow, to disk": lambda: seconds(lambda: shard_of(lm, tokens, folder / "shard.parquet", settings)),
+    }
+    if peer:
+        ways["sae-lens, to disk"] = lambda: peer_seconds(peer, folder)
+    for way in (forward, lambda few: shard_of(lm, few, folder / "warm.parquet", settings)):
+        way(tokens[: 4 * TOKENS_PER_PASS // tokens.shape[1]])
+    taken = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
+    return {name: tokens.size / statistics.median(one[name] for one in taken) for name in ways}
+
+
+def peer_seconds(peer: str, folder: Path) -> float:
+    """Seconds of SAELens' cache runner, without loading its libraries and the model."""
+    out = folder / "peer"
+    shutil.rmtree(out, ignore_errors=True)
+    script = Path(__file__).with_name("activations_peer.py")
+    arguments = [json.dumps(SHAPE), str(LAYER), str(folder / "tokens.npy"), str(out), str(torch.get_num_threads())]
+    done = subprocess.run([peer, str(script), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"the peer failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def passes(count: int, width: int) -> Iterator[dict[str, ActivationRows]]:
+    """Rows as capture gives them, without a model."""
+    values = torch.randn(BATCH, width)
+    place = np.arange(BATCH, dtype=np.int32)
+    for _ in range(count // BATCH):
+        yield {HOOK: ActivationRows(values, place, place, place)}
+
+
+def measure_files(folder: Path, rows: int, rounds: int, settings: Activations) -> dict[str, float]:
+    """Gigabytes per second of a shard written, of a shuffled epoch, and of a copy of the same file."""
+    width = SHAPE["n_embd"]
+    path = shard_path(folder / settings.format, 0, settings)
+    found: dict[str, list[float]] = {"write": [], "copy to disk": [], "shuffled read": [], "copy": []}
+    for _ in range(rounds):
+        path.unlink(missing_ok=True)
+        found["write"].append(
+            seconds(lambda: write_shards({HOOK: path}, passes(rows, width), settings, {"model": "m"}))
+        )
+        write_manifest(path.parent, [path])
+        found["copy to disk"].append(seconds(lambda: copy(path, folder / "copy", to_disk=True)))
+        found["copy"].append(seconds(lambda: copy(path, folder / "copy", to_disk=False)))
+        found["shuffled read"].append(seconds(lambda: read_epoch(path.parent)))
+    return {name: rows * width * 4 / 1e9 / statistics.median(times) for name, times in found.items()}
+
+
+def copy(source: Path, target: Path, to_disk: bool) -> None:
+    """Copy a file, and wait until the disk has it, which shards do too."""
+    shutil.copyfile(source, target)
+    if to_disk:
+        with open(target, "rb") as file:
+            os.fsync(file.fileno())
+    target.unlink()
+
+
+def read_epoch(directory: Path) -> None:
+    """Read a cache once, shuffled."""
+    store = ActivationStore.open(directory)
+    reader = ShuffledReader(store, BATCH, seed=0, memory=MEMORY)
+    for _ in range(store.rows // BATCH):
+        next(reader)
+
+
+def memory(shards: int) -> None:
+    """Cache as many shards and read them, shuffled; print the most megabytes this process has held."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lm, settings = make_model(folder / "model"), Activations()
+        tokens = make_tokens(16_384)
+        paths = [shard_path(folder, number, settings) for number in range(shards)]
+        for number, path in enumerate(paths):
+            shard_of(lm, tokens, path, settings, number * len(tokens))
+        write_manifest(folder, paths)
+        store = ActivationStore.open(folder)
+        reader = ShuffledReader(store, 1024, seed=0, memory=64 << 20)
+        for _ in range(store.rows // 1024):
+            next(reader)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def measure_memory(threads: int) -> dict[str, int]:
+    """Most megabytes of a process that caches and reads 34 MB of activations, and ten times as many."""
+    found = {}
+    for shards in (1, 10):
+        command = [sys.executable, __file__, "--threads", str(threads), "--memory", str(shards)]
+        found[f"{shards} shards"] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=65_536, help="tokens captured")
+    parser.add_argument("--rows", type=int, default=262_144, help="rows of the file that is written and read")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer", help="Python with sae-lens")
+    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory:
+        memory(options.memory)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        capture = measure_capture(folder, make_tokens(options.tokens), options.rounds, options.peer)
+        torch.set_num_threads(1)  # as many as a job of the workflow has, beside the thread that writes or reads
+        files = {
+            f"{format_}{' compressed' if compress else ''}": measure_files(
+                folder, options.rows, options.rounds, Activations(format=format_, compress=compress)
+            )
+            for format_, compress in (("parquet", False), ("hdf5", False))
+        }
+    result = {
+        "machine": f"{platform.machine()}, {options.threads} threads",
+        "model": f"{SHAPE['n_layer']} layers, d_model {SHAPE['n_embd']}, to {HOOK}",
+        "capture, tokens per second": {name: round(rate) for name, rate in capture.items()},
+        "files, GB per second": {name: {k: round(v, 2) for k, v in rates.items()} for name, rates in files.items()},
+        "most memory, MB": measure_memory(options.threads),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
