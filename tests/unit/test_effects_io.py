@@ -189,13 +189,13 @@ def test_parts_of_other_settings_are_measured_again(tmp_path: Path) -> None:
 
 def test_the_baseline_is_read_back(tmp_path: Path) -> None:
     baseline = Baseline(
-        torch.rand(5, dtype=torch.float64), torch.rand(5, dtype=torch.float64), 12, 3.25, Start(1.5, 2.0)
+        torch.rand(5, dtype=torch.float64), torch.rand(5, dtype=torch.float64), 12, 3.25, Start(1.5, 2.0, 1.1), 512
     )
     save_baseline(tmp_path / "baseline.safetensors", baseline, METADATA)
     read = load_baseline(tmp_path / "baseline.safetensors")
     assert torch.equal(read.mean, baseline.mean)
     assert torch.equal(read.standard_error, baseline.standard_error)
-    assert (read.rollouts, read.loss, read.start) == (12, 3.25, Start(1.5, 2.0))
+    assert read[2:] == (12, 3.25, Start(1.5, 2.0, 1.1), 512)
 
 
 def test_the_approximator_is_read_back(tmp_path: Path) -> None:

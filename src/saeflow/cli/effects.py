@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saeflow.effects.measure import EffectBlock, Experiment
 
 app = typer.Typer(help="Measure the effects of steering vectors, and approximate them.", no_args_is_help=True)
-VECTORS_PER_PART = 32  # a killed job loses the vectors of one part at most
+VECTORS_PER_PART = 32  # a killed job loses the vectors of one part at most; more where one decode batch holds more
 
 Baseline = Annotated[Path, typer.Option(help="baseline.safetensors")]
 
@@ -38,9 +38,11 @@ def baseline(
     options.use_threads(threads)
     from saeflow.effects.io import save_baseline
     from saeflow.effects.measure import measure_baseline
+    from saeflow.effects.memory import with_memory
 
     experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
-    found = measure_baseline(experiment, options.progress("measure baseline, rollouts"))
+    beat = options.progress("measure baseline, rollouts")
+    found, experiment = with_memory(experiment, lambda fitting: measure_baseline(fitting, beat))
     save_baseline(output, found, _metadata(experiment))
 
 
@@ -71,21 +73,29 @@ def measure(
     from saeflow.effects.candidates import candidate_vectors
     from saeflow.effects.io import load_baseline, measure_in_parts, write_block
     from saeflow.effects.measure import measure_block
+    from saeflow.effects.memory import with_memory
     from saeflow.effects.sources import load_rows
 
-    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
-    unsteered, chosen = load_baseline(baseline), experiment.settings
+    unsteered = load_baseline(baseline)
+    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows)
+    chosen = experiment.settings
     rows = load_rows(chosen.vectors, source, hook, experiment.lm.d_model)
     ids = block_ids(chosen, len(rows), block)
-    beat = options.progress(f"measure effects of block {block}, vectors")
+    beat = options.progress(f"measure effects of block {block}, scales and means")
 
     def measured(some: Sequence[int]) -> EffectBlock:
-        beat(some[0] - ids[0], len(ids))
-        vectors = candidate_vectors(chosen.vectors, rows, some, seed)
-        return measure_block(experiment, vectors, some, unsteered)
+        nonlocal experiment  # one that did not fit is not tried again
+        vectors, before = candidate_vectors(chosen.vectors, rows, some, seed), 2 * (some[0] - ids[0])
+        found, experiment = with_memory(
+            experiment,
+            lambda fitting: measure_block(
+                fitting, vectors, some, unsteered, lambda done, _: beat(before + done, 2 * len(ids))
+            ),
+        )
+        return found
 
-    metadata = _metadata(experiment)
-    write_block(output, measure_in_parts(output, ids, VECTORS_PER_PART, measured, metadata), block, metadata)
+    metadata, part = _metadata(experiment), max(VECTORS_PER_PART, experiment.plan(chosen.samples).slots)
+    write_block(output, measure_in_parts(output, ids, part, measured, metadata), block, _metadata(experiment))
 
 
 @app.command()
@@ -146,14 +156,16 @@ def goal(
 
     from saeflow.effects.io import load_approximation, load_baseline
     from saeflow.effects.measure import measure_block
+    from saeflow.effects.memory import with_memory
     from saeflow.effects.side_effects import side_effects
     from saeflow.steering.io import load_vector
     from saeflow.tables import write_table
 
-    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
+    unsteered = load_baseline(baseline)
+    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows)
     loaded = [load_vector(path) for path in vectors]
     stacked = torch.stack([one.vector for one in loaded])
-    block = measure_block(experiment, stacked, range(len(loaded)), load_baseline(baseline))
+    block, _ = with_memory(experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered))
     methods = [str(one.metadata["method"]) for one in loaded]
     write_table(output, side_effects(methods, block, load_approximation(approximator.parent)))
 
@@ -219,7 +231,15 @@ def export_approximator(
 
 
 def _experiment(
-    model: Path, sae: Path, corpus: Path, manifest: Path, hook: str, settings: str, seed: int, dtype: str
+    model: Path,
+    sae: Path,
+    corpus: Path,
+    manifest: Path,
+    hook: str,
+    settings: str,
+    seed: int,
+    dtype: str,
+    batch_rows: int | None = None,
 ) -> Experiment:
     from saeflow.corpora.io import load_blocks
     from saeflow.effects.measure import prepare
@@ -232,6 +252,7 @@ def _experiment(
         load_blocks(corpus).tokens,
         options.open_store(manifest).mean_norm,
         seed,
+        batch_rows,
     )
 
 
@@ -243,5 +264,6 @@ def _metadata(experiment: Experiment) -> dict[str, Any]:
         "settings": experiment.settings.model_dump(exclude_unset=True),
         "seed": experiment.seed,
         "mean_norm": experiment.mean_norm,
+        "batch_rows": experiment.batch_rows,
         "provenance": provenance(),
     }

@@ -28,6 +28,7 @@ from saeflow.tables import write_table
 Metadata = dict[str, Any]
 STATUS_NAMES = (*STATUSES, "imported")
 """How the search for a row's scale ended; ``imported`` where a published file does not tell."""
+BASELINE_NUMBERS = ("rollouts", "loss", "start", "batch_rows")
 ROW_DATASETS = ("scale", "status", "vector_id", "loss", "rollouts")
 
 
@@ -106,7 +107,7 @@ def _kept_part(file: Path, ids: Sequence[int], metadata: Metadata) -> EffectBloc
 
 def _identity(metadata: Metadata) -> Metadata:
     """What must agree between the parts of one table; the versions that measured them may differ."""
-    return {key: value for key, value in metadata.items() if key not in ("block", "provenance")}
+    return {key: value for key, value in metadata.items() if key not in ("block", "batch_rows", "provenance")}
 
 
 def _join(parts: list[EffectBlock]) -> EffectBlock:
@@ -248,7 +249,7 @@ def open_effects(path: Path) -> Iterator[EffectTable]:
 def save_baseline(path: Path, baseline: Baseline, metadata: Metadata) -> None:
     """Write ``baseline.safetensors``."""
     tensors = {"mean": baseline.mean, "standard_error": baseline.standard_error}
-    _save(path, tensors, {"rollouts": baseline.rollouts, "loss": baseline.loss, "start": baseline.start, **metadata})
+    _save(path, tensors, {name: getattr(baseline, name) for name in BASELINE_NUMBERS} | metadata)
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -258,8 +259,9 @@ def load_baseline(path: Path) -> Baseline:
         SaeflowError: the file is absent, cut short, or something else.
     """
     tensors, metadata = _load(path, ("mean", "standard_error"), "baseline")
-    start = Start(*metadata["start"]) if metadata["start"] else None
-    return Baseline(tensors["mean"], tensors["standard_error"], metadata["rollouts"], metadata["loss"], start)
+    numbers = {name: metadata[name] for name in BASELINE_NUMBERS}
+    numbers["start"] = numbers["start"] and Start(*numbers["start"])
+    return Baseline(tensors["mean"], tensors["standard_error"], **numbers)
 
 
 def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saeflow.effects.memory import rows_that_fit
 from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
 from saeflow.steering.edits import check_vectors
 from saeflow.steering.generation import BufferCache
-from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, prompt_groups, roll_out
+from saeflow.steering.rollouts import Plan, PromptGroup, prompt_groups, roll_out
 from saeflow.steering.scale import (
     STATUSES,
     Evaluation,
@@ -55,7 +56,7 @@ class Experiment:
     look: Evaluation
     """The part of the evaluation text at which every vector is looked first."""
     groups: list[PromptGroup]
-    batch_rows: int = BATCH_ROWS
+    batch_rows: int
 
     def plan(self, samples: int) -> Plan:
         """How rollouts are drawn; baseline and vectors share their noise."""
@@ -75,6 +76,8 @@ class Baseline(NamedTuple):
     """Of the unsteered model on the evaluation text, in nats per token."""
     start: Start | None
     """Where searches for scales begin, told by a few random directions."""
+    batch_rows: int
+    """Rows of its decode batches; blocks take as many, so that all are made by the same kernels."""
 
 
 class EffectBlock(NamedTuple):
@@ -103,7 +106,7 @@ def prepare(
     evaluation_tokens: NDArray[np.int32],
     mean_norm: float,
     seed: int,
-    batch_rows: int = BATCH_ROWS,
+    batch_rows: int | None = None,
 ) -> Experiment:
     """Check that the parts fit and run the evaluation text up to the hook.
 
@@ -115,7 +118,7 @@ def prepare(
         evaluation_tokens: ``[blocks, pos]`` of the split ``eval``.
         mean_norm: of the activations at the hook.
         seed: of the study.
-        batch_rows: most rows of a decode batch.
+        batch_rows: most rows of a decode batch; None is as many as memory holds.
 
     Raises:
         SaeflowError: the SAE reads another width, the hook cannot be steered, or the evaluation text is too short.
@@ -126,17 +129,18 @@ def prepare(
         )
     evaluation = prepare_evaluation(lm, hook, torch.from_numpy(evaluation_tokens).long(), settings.scale)
     groups = prompt_groups(lm, settings.prompts)
+    longest = max(group.tokens.shape[1] for group in groups) + settings.new_tokens
     return Experiment(
-        lm,
-        sae.to(lm.device),
-        hook,
-        settings,
-        seed,
-        mean_norm,
-        evaluation,
-        part_of(lm, evaluation),
-        groups,
-        batch_rows,
+        lm=lm,
+        sae=sae.to(lm.device),
+        hook=hook,
+        settings=settings,
+        seed=seed,
+        mean_norm=mean_norm,
+        evaluation=evaluation,
+        look=part_of(lm, evaluation),
+        groups=groups,
+        batch_rows=batch_rows or rows_that_fit(lm, longest),
     )
 
 
@@ -162,7 +166,9 @@ def measure_baseline(experiment: Experiment, progress: Callable[[int, int], None
     variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
     losses, look = losses_of(experiment, _pilots(experiment))
     start = find_start(losses, PILOTS, *target_of(experiment), look)
-    return Baseline(mean.cpu(), (variance / count).sqrt().cpu(), count, experiment.evaluation.loss, start)
+    return Baseline(
+        mean.cpu(), (variance / count).sqrt().cpu(), count, experiment.evaluation.loss, start, experiment.batch_rows
+    )
 
 
 @torch.no_grad()
@@ -182,16 +188,17 @@ def measure_block(
         vectors: of any norm but zero; they are brought to unit norm.
         vector_ids: consecutive numbers make best use of batches.
         baseline: of the same experiment.
-        progress: called with (rollouts done, rollouts).
+        progress: called with (scales found and means measured, twice the number of vectors).
 
     Raises:
         SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
     """
     vectors = unit_vectors(vectors, experiment.lm.d_model)
     losses, look = losses_of(experiment, vectors)
-    found = find_scales(losses, len(vectors), *target_of(experiment), baseline.start, look)
+    n, beat = len(vectors), progress or (lambda done, total: None)
+    found = find_scales(losses, n, *target_of(experiment), baseline.start, look, lambda done, _: beat(done, 2 * n))
     scales = np.array([one.scale for one in found])
-    means = _steered_means(experiment, vectors, scales, vector_ids, progress)
+    means = _steered_means(experiment, vectors, scales, vector_ids, lambda done, of: beat(n + n * done // of, 2 * n))
     rollouts = experiment.settings.samples * len(experiment.settings.prompts)
     return EffectBlock(
         vectors.cpu(),
@@ -225,7 +232,7 @@ def _steered_means(
     vectors: Float[Tensor, "n d_model"],
     scales: NDArray[np.float64],
     vector_ids: Sequence[int],
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
 ) -> Float[Tensor, "n d_sae"]:
     """Mean activation over all rollouts of every vector, float64."""
     plan = experiment.plan(experiment.settings.samples)
@@ -242,8 +249,7 @@ def _steered_means(
             for rows, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1)):
                 total.index_add_(0, vector_of_row[rows], means)
             done += units * samples
-            if progress:
-                progress(done, per_vector * len(vectors))
+            progress(done, per_vector * len(vectors))
     return total / per_vector
 
 
@@ -270,7 +276,7 @@ def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Ten
     """
     check_vectors(vectors, d_model, "effects")
     if not len(vectors):
-        raise SaeflowError("effects: the range of vectors is empty; check effects.count and the block number")
+        raise SaeflowError("effects: the range of vectors is empty; check effects.vectors.range and the block number")
     norms = vectors.double().norm(dim=1, keepdim=True)
     if (norms == 0).any():
         raise SaeflowError(

@@ -1,0 +1,83 @@
+"""How many rollouts run side by side, and what happens when they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from saeflow.errors import SaeflowError
+from saeflow.steering.rollouts import BATCH_ROWS
+
+if TYPE_CHECKING:
+    from saeflow.effects.measure import Experiment
+    from saeflow.models.language_model import LanguageModel
+
+T = TypeVar("T")
+
+SHARE = 0.7  # of the free memory of a GPU; the rest is for what is held only for a moment
+FEWEST, MOST = 16, 8192
+
+
+def rows_that_fit(lm: LanguageModel, length: int) -> int:
+    """Rows of a decode batch for texts of a length: as many as a GPU's free memory holds, a power of two.
+
+    On a CPU the number is fixed: more rows make products no faster there.
+    """
+    if lm.device.type != "cuda":
+        return BATCH_ROWS
+    free, _ = torch.cuda.mem_get_info(lm.device)
+    return power_of_two_in(int(free * SHARE), bytes_per_row(lm, length))
+
+
+def power_of_two_in(free: int, per_row: int) -> int:
+    """The largest power of two of rows that fits, between `FEWEST` and `MOST`."""
+    rows = max(1, free // per_row)
+    return min(max(1 << (rows.bit_length() - 1), FEWEST), MOST)
+
+
+def bytes_per_row(lm: LanguageModel, length: int) -> int:
+    """Memory that one rollout holds: keys and values, residual stream read, logits and their float32 distribution."""
+    config = lm.model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or lm.d_model // config.num_attention_heads
+    itemsize = lm.dtype.itemsize
+    cache = 2 * lm.n_layers * heads * width * length * itemsize
+    return cache + 2 * length * lm.d_model * itemsize + lm.d_vocab * (itemsize + 3 * 4)
+
+
+def with_memory(experiment: Experiment, measure: Callable[[Experiment], T]) -> tuple[T, Experiment]:
+    """Measure, with half the rows each time that memory runs out.
+
+    Args:
+        experiment: whose batches may be too large.
+        measure: what to do with it; done anew after a failure.
+
+    Returns:
+        What was measured, and the experiment that did fit, to go on with.
+
+    Raises:
+        SaeflowError: not even the smallest batch fits.
+    """
+    while True:
+        try:
+            return measure(experiment), experiment
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+        # outside of the handler, whose traceback would hold on to the memory
+        if experiment.batch_rows <= FEWEST:
+            raise SaeflowError(
+                f"effects: memory runs out with {experiment.batch_rows} rollouts side by side; lower new_tokens, "
+                "take a narrower dtype, or free the device"
+            )
+        if experiment.lm.device.type == "cuda":
+            torch.cuda.empty_cache()
+        experiment = replace(experiment, batch_rows=experiment.batch_rows // 2)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """A GPU's allocator and numpy have a class for it; the allocator of torch's CPU has only words."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)

@@ -1,0 +1,114 @@
+"""The size of decode batches: what fits, what happens when it does not, and that results hardly know it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from steered import HOOK, tiny_lm, tiny_sae, unit_rows
+from test_effects import EVALUATION, NORM, experiment
+
+from saeflow.config import Effects, Sampling, Scale
+from saeflow.effects.measure import Experiment, measure_baseline, prepare
+from saeflow.effects.memory import FEWEST, MOST, bytes_per_row, power_of_two_in, rows_that_fit, with_memory
+from saeflow.errors import SaeflowError
+from saeflow.steering.generation import BufferCache, decode_one_token, prefill
+from saeflow.steering.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
+
+
+def test_rows_are_a_power_of_two_that_fits() -> None:
+    assert power_of_two_in(1000, 3) == 256
+    assert power_of_two_in(1024, 1) == 1024
+    assert power_of_two_in(5, 10**9) == FEWEST
+    assert power_of_two_in(10**12, 1) == MOST
+    assert rows_that_fit(tiny_lm(), 20) == BATCH_ROWS
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_the_memory_of_a_row_covers_its_keys_and_values(family: str) -> None:
+    lm, cache, rows, length = tiny_lm(family), BufferCache(), 6, 9
+    prefill(lm, torch.zeros(1, 3, dtype=torch.long), cache)
+    cache.repeat(rows, length)
+    decode_one_token(lm, torch.zeros(rows, dtype=torch.long), cache)
+    held = sum(layer.memory.nbytes for layer in cache.layers) / rows
+    rest = 2 * length * lm.d_model * 4 + lm.d_vocab * 16
+    assert bytes_per_row(lm, length) - rest == held
+
+
+LIMITED = """
+import resource, sys
+from test_effects_memory import too_large
+exp, limit = too_large(), int(sys.argv[1])
+from saeflow.effects.measure import measure_baseline
+from saeflow.effects.memory import with_memory
+resource.setrlimit(resource.RLIMIT_AS, (limit + int(open("/proc/self/statm").read().split()[0]) * 4096,) * 2)
+try:
+    baseline, fitted = with_memory(exp, measure_baseline)
+    print(exp.batch_rows, fitted.batch_rows, baseline.mean.sum().item())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def too_large() -> Experiment:
+    """Batches of 16,384 rows, which hold some 600 MB."""
+    settings = Effects(prompts=["ab cd"], samples=4, baseline_samples=8, new_tokens=40, scale=Scale(tokens=64))
+    return prepare(tiny_lm(), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=16_384)
+
+
+def limited(megabytes: int) -> str:
+    """What a process with only so much memory left says."""
+    command = [sys.executable, "-c", LIMITED, str(megabytes << 20)]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
+    tried, fitted, total = limited(150).split()
+    assert int(tried) == 16_384
+    assert FEWEST < int(fitted) < 16_384
+    assert int(fitted).bit_count() == 1
+    baseline, same = with_memory(experiment_of(int(fitted)), measure_baseline)
+    assert same.batch_rows == int(fitted)
+    assert float(total) == pytest.approx(baseline.mean.sum().item(), rel=1e-6)
+
+
+def experiment_of(rows: int) -> Experiment:
+    """The same with fewer rows."""
+    whole = too_large()
+    return prepare(whole.lm, whole.sae, HOOK, whole.settings, EVALUATION, NORM, seed=3, batch_rows=rows)
+
+
+def test_no_memory_at_all_is_said_in_one_sentence() -> None:
+    exp = experiment(batch_rows=64)
+
+    def hungry(_: Experiment) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    with pytest.raises(SaeflowError, match="memory runs out with 16 rollouts side by side; lower new_tokens"):
+        with_memory(exp, hungry)
+
+
+def test_another_failure_is_no_lack_of_memory() -> None:
+    def wrong(_: Experiment) -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        with_memory(experiment(), wrong)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+def test_with_another_batch_size_nearly_every_text_is_the_same(family: str) -> None:
+    lm, vectors, scales = tiny_lm(family), unit_rows(8), torch.full((8,), 3.0)
+    (group, *_) = prompt_groups(lm, ["ab cd"])
+    texts = []
+    for rows in (16, 128):
+        plan = Plan(64, 12, Sampling(), 0, "test", rows)
+        batches = roll_out(lm, HOOK, group, vectors, scales, range(8), plan)
+        found = torch.empty(8, 64, 12, dtype=torch.long)
+        for batch in batches:
+            found[batch.vectors, batch.samples.start : batch.samples.stop] = batch.tokens
+        texts.append(found.view(-1, 12))
+    assert (texts[0] == texts[1]).all(1).float().mean() > 0.995
