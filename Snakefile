@@ -32,6 +32,7 @@ rule all:
         files(
             "config.yaml",
             "provenance.json",
+            *JUDGED,
             "figures/{figure}.png",
             "report/index.html",
         ),
@@ -59,7 +60,7 @@ rule approximator:
 
 rule evaluate:
     input:
-        files("steering/summary.parquet", "steering/best.parquet"),
+        files(*JUDGED),
 
 
 rule plots:

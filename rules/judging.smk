@@ -7,11 +7,18 @@ Inputs:
 Outputs:
     results/{study}/steering/{goal}/{method}/scores.parquet
     results/{study}/judging/ledger.sqlite, which is no output of a rule: what was paid for outlives every rerun
-    results/{study}/steering/summary.parquet, best.parquet, comparisons.parquet, each also .csv
+    results/{study}/steering/{goal}/divergence.parquet
+    results/{study}/steering/summary.parquet, best.parquet, comparisons.parquet, matched.parquet, three_way.parquet,
+    each also .csv
+    results/{study}/steering/preferences.parquet, ratings.parquet, ratings.csv, where judge.pairs asks for them
 """
 
 # How calls are made and what may be spent is told to jobs beside their params: no change of it reruns anything.
 CALLS = settings("calls")
+
+# What judging comes to; ratings only where methods are compared side by side.
+JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
+JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
 
 
 rule judge_completions:
@@ -49,6 +56,39 @@ rule judge_completions:
         " > {log} 2>&1"
 
 
+rule measure_divergence:
+    input:
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        vectors=collect(
+            "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
+            method=STUDY.steering.methods,
+        ),
+        completions=collect(
+            "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
+            method=STUDY.steering.methods,
+        ),
+    output:
+        "results/{study}/steering/{goal}/divergence.parquet",
+    log:
+        "results/{study}/logs/measure_divergence/{goal}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_divergence/{goal}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow judge divergence {input.completions}"
+        " --model {input.model}"
+        " --dtype {params.dtype}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
 rule summarise_scores:
     input:
         completions=collect(
@@ -61,10 +101,14 @@ rule summarise_scores:
             goal=STUDY.goals.names,
             method=STUDY.steering.methods,
         ),
+        divergence=collect(
+            "results/{{study}}/steering/{goal}/divergence.parquet",
+            goal=STUDY.goals.names,
+        ),
     output:
         collect(
             "results/{{study}}/steering/{table}.{suffix}",
-            table=["summary", "best", "comparisons"],
+            table=["summary", "best", "comparisons", "matched", "three_way"],
             suffix=["parquet", "csv"],
         ),
     log:
@@ -82,4 +126,46 @@ rule summarise_scores:
         " --settings {params.settings:q}"
         " --seed {params.seed}"
         " --output results/{wildcards.study}/steering"
+        " > {log} 2>&1"
+
+
+rule compare_pairs:
+    input:
+        best="results/{study}/steering/best.parquet",
+        completions=collect(
+            "results/{{study}}/steering/{goal}/{method}/completions.parquet",
+            goal=STUDY.goals.names,
+            method=STUDY.steering.methods,
+        ),
+        goals=[
+            Path(workflow.basedir, STUDY.goals.directory, f"{goal}.yaml")
+            for goal in STUDY.goals.names
+        ],
+    output:
+        "results/{study}/steering/preferences.parquet",
+        "results/{study}/steering/ratings.parquet",
+        "results/{study}/steering/ratings.csv",
+    log:
+        "results/{study}/logs/compare_pairs.log",
+    benchmark:
+        "results/{study}/benchmarks/compare_pairs.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("judge"),
+        summary=settings("summary"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow judge pairs {input.completions}"
+        " --best {input.best}"
+        " --goals $(dirname {input.goals[0]})"
+        " --settings {params.settings:q}"
+        " --summary {params.summary:q}"
+        " --seed {params.seed}"
+        " --ledger results/{wildcards.study}/judging/ledger.sqlite"
+        " --calls {CALLS:q}"
+        " --output results/{wildcards.study}/steering"
+        " --threads {threads}"
         " > {log} 2>&1"

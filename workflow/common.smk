@@ -40,6 +40,8 @@ FIGURES = {
     "product_by_scale": ["steering/summary.parquet"],
     "goal_detail": ["steering/summary.parquet"],
     "pareto": ["steering/summary.parquet"],
+    "equal_coherence": ["steering/matched.parquet"],
+    "equal_divergence": ["steering/matched.parquet"],
     "steered_vs_unsteered": ["steering/summary.parquet"],
     "effects_predicted_measured": [
         "approximators/{target_sae}/predictions.parquet",

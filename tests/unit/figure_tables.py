@@ -96,6 +96,21 @@ def comparisons(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def matched(goals: int = 9) -> pl.DataFrame:
+    """Behaviour at equal cost, which falls with coherence and rises with divergence; pinverse comes nowhere."""
+    costs = {"coherence": (0.95, 0.9, 0.8), "kl": (0.1, 0.5, 1.0)}
+    rows = []
+    for goal in [*GOALS[:goals], "average"]:
+        for method, peak in PEAKS.items():
+            for cost, levels in costs.items():
+                for level in levels:
+                    behaviour = None if method == "pinverse" else peak * (1 - level if cost == "coherence" else level)
+                    ends = (None, None) if behaviour is None else (behaviour * 0.9, behaviour * 1.1)
+                    rows.append((goal, method, cost, level, 1.0, behaviour, *ends, 64))
+    columns = ["goal", "method", "cost", "level", "scale", "behaviour", "behaviour_low", "behaviour_high", "n"]
+    return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
+
+
 def predictions(vectors: int = 52, latents: int = 256) -> pl.DataFrame:
     """Effects with heavy tails, predicted with noise."""
     generator = np.random.default_rng(1)

@@ -77,6 +77,7 @@ class Server:
         self.rates: dict[str, float] = json.loads(options.rates)
         self.latency: float = options.latency
         self.formats: list[str] = options.formats.split(",")
+        self.first = bool(options.first)
         self.seen: Counter[tuple[str, str]] = Counter()
         self.stats: Counter[str] = Counter()
         self.flying = 0
@@ -150,6 +151,7 @@ class Server:
         if "better" in asked:
             scores = [score_of(criterion, text) for text in texts]
             better = "tie" if scores[0] == scores[1] else "A" if scores[0] > scores[1] else "B"
+            better = "A" if self.first else better
             return completion(json.dumps({"better": better}))
         score = score_of(criterion, texts[-1])
         return completion(json.dumps({"score": score % 3 if asked.get("score", {}).get("maximum") == 2 else score}))
@@ -254,5 +256,6 @@ if __name__ == "__main__":
     parser.add_argument("--rates", default="{}")
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--formats", default="json_schema,json_object,none")
+    parser.add_argument("--first", default="", help="prefer whatever text stands first")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(parser.parse_args()))

@@ -41,6 +41,7 @@ def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGUR
         "steering/summary": summary,
         "steering/best": best,
         "steering/comparisons": made.comparisons(best),
+        "steering/matched": made.matched(goals),
         "approximators/main/predictions": made.predictions(20, 64),
         "saes/main/training": made.sae_training().drop("sae"),
         "saes/main/recovery": made.recovery().drop("sae"),

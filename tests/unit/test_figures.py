@@ -29,6 +29,7 @@ def tables(goals: int = 2) -> StudyTables:
         summary=summary,
         best=best,
         comparisons=made.comparisons(best),
+        matched=made.matched(goals),
         side_effects=made.side_effects(goals),
         predictions=made.predictions(20, 64),
         recovery=made.recovery(),
@@ -50,7 +51,16 @@ def texts(figure: Figure) -> str:
 
 @pytest.mark.parametrize("goals", [1, 9, 16])
 @pytest.mark.parametrize(
-    "name", ["product_by_scale", "methods_forest", "pareto", "steered_vs_unsteered", "side_effects"]
+    "name",
+    [
+        "product_by_scale",
+        "methods_forest",
+        "pareto",
+        "equal_coherence",
+        "equal_divergence",
+        "steered_vs_unsteered",
+        "side_effects",
+    ],
 )
 def test_figures_by_goal_show_every_goal(name: str, goals: int) -> None:
     given = tables(goals)

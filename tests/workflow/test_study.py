@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from conftest import ROOT, TINY
 
-FIGURES = 11
+FIGURES = 13
 
 
 def digests(study):
@@ -114,6 +114,7 @@ def test_a_goal_added_runs_that_goal_only(copied):
         "complete_prompts": 3,
         "evaluate": 1,
         "judge_completions": 3,
+        "measure_divergence": 1,
         "summarise_scores": 1,
     }
 

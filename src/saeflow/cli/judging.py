@@ -78,6 +78,41 @@ def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
     return Service(judge, limits, Ledger(ledger), announce, options.progress("judge, questions"))
 
 
+def _goal_folders(completions: list[Path]) -> list[Path]:
+    """The folders of the goals, each once."""
+    return list(dict.fromkeys(path.parents[1] for path in completions))
+
+
+@app.command()
+def pairs(
+    completions: Completions,
+    best: Annotated[Path, typer.Option(help="best.parquet: the scale that each method is compared at.")],
+    goals: Annotated[Path, typer.Option(help="Folder of the goals' YAML files.")],
+    settings: options.Settings,
+    summary: Annotated[str, typer.Option(help="The section 'summary' of the config, as JSON.")],
+    seed: options.Seed,
+    ledger: LedgerFile,
+    output: Annotated[Path, typer.Option(help="Folder of the tables.")],
+    calls: Calls = "{}",
+    threads: options.Threads = 1,
+) -> None:
+    """Have methods compared side by side on held-out samples, in both orders, and rate them."""
+    options.set_pools(threads)
+    import polars as pl
+
+    from saeflow.judging.io import write_ratings
+    from saeflow.judging.preferences import judge_pairs, pair_up
+    from saeflow.judging.ratings import rate
+    from saeflow.tables import read_table
+
+    judge, halves = options.parsed(config.Judge, settings), options.parsed(config.Summary, summary)
+    table = pl.concat([_read(path) for path in completions])
+    paired = pair_up(table, read_table(best), judge.pairs, halves.selection, seed)
+    criteria = {name: config.read_goal(goals / f"{name}.yaml").criterion for name in paired["goal"].unique()}
+    preferences = judge_pairs(paired, criteria, _service(judge, calls, ledger))
+    write_ratings(output, preferences, rate(preferences, halves.bootstrap, halves.level, seed))
+
+
 @app.command()
 def plan(
     study: Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")],
@@ -139,6 +174,31 @@ def _existing(ledger: Path) -> Ledger:
 
 
 @app.command()
+def divergence(
+    completions: Completions,
+    model: options.ModelFolder,
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure how far steering moves the model on each completion; the vectors lie beside the completions."""
+    options.use_threads(threads)
+    import polars as pl
+
+    from saeflow.judging.divergence import divergences
+    from saeflow.judging.io import DIVERGENCE_SCHEMA
+    from saeflow.steering.io import load_vector
+    from saeflow.tables import write_table
+
+    lm, found = options.open_model(model, dtype), []
+    for path in completions:
+        vector = load_vector(path.with_name("vector.safetensors"))
+        told = options.progress(f"{path.parent.name}, completions")
+        found.append(divergences(lm, vector.metadata["hook"], vector.vector, _read(path), progress=told))
+    write_table(output, pl.concat(found), DIVERGENCE_SCHEMA)
+
+
+@app.command()
 def summarise(
     completions: Completions,
     settings: options.Settings,
@@ -146,17 +206,20 @@ def summarise(
     output: Annotated[Path, typer.Option(help="Folder of the tables.")],
     threads: options.Threads = 1,
 ) -> None:
-    """Summarise the scores, which lie beside the completions, into tables with intervals."""
+    """Summarise scores, which lie beside the completions, and divergences into tables with intervals."""
     options.set_pools(threads)
     import polars as pl
 
-    from saeflow.judging.io import read_scores, write_summaries
+    from saeflow.judging.io import DIVERGENCE_SCHEMA, read_scores, write_summaries
     from saeflow.judging.summary import summarise as summarised
+    from saeflow.tables import read_table
 
+    measured = [file for goal in _goal_folders(completions) if (file := goal / "divergence.parquet").is_file()]
     found = summarised(
         pl.concat([_read(path) for path in completions]),
         pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions]),
         options.parsed(config.Summary, settings),
         seed,
+        pl.concat([read_table(file, DIVERGENCE_SCHEMA) for file in measured]) if measured else None,
     )
     write_summaries(output, found)

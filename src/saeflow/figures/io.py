@@ -26,6 +26,7 @@ class StudyTables(NamedTuple):
     summary: pl.DataFrame
     best: pl.DataFrame
     comparisons: pl.DataFrame
+    matched: pl.DataFrame
     side_effects: pl.DataFrame
     """With the column goal."""
     predictions: pl.DataFrame
@@ -56,6 +57,7 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         summary=one.table("steering/summary.parquet"),
         best=one.table("steering/best.parquet"),
         comparisons=one.table("steering/comparisons.parquet"),
+        matched=one.table("steering/matched.parquet"),
         side_effects=one.table("steering/*/side_effects.parquet", "goal"),
         predictions=one.with_metric(
             one.table("approximators/*/predictions.parquet"), "r2", "approximators/*/metrics.json"

@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
-from saeflow.figures import by_method, in_latents, scales, trainings
+from saeflow.figures import by_method, in_latents, matched, scales, trainings
 
 
 def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -72,6 +72,25 @@ FIGURES: dict[str, FigureKind] = {
         "Each line starts at no steering, and its arrows point to larger scales. The further a line reaches to "
         "the upper right, the more behaviour it buys for the coherence it costs. Along a dashed curve the product is "
         "the same.",
+    ),
+    "equal_coherence": FigureKind(
+        "matched",
+        matched.at_coherence,
+        matched.equal_cost,
+        matched.equal_cost_alt,
+        "Methods at equal coherence",
+        "The product weighs behaviour and coherence in one fixed way. Here every method is followed along its scales "
+        "to the first point where coherence has fallen to a share of what it is without steering, and its behaviour is "
+        "read there. A method without a point does not come so far, or does not in every goal.",
+    ),
+    "equal_divergence": FigureKind(
+        "matched",
+        matched.at_divergence,
+        matched.equal_cost,
+        matched.equal_cost_alt,
+        "Methods at equal distance from the unsteered model",
+        "The same at equal Kullback-Leibler divergence: how far, per token, the steered model's predictions are from "
+        "those of the model without steering on the same text. It needs no judge of coherence.",
     ),
     "steered_vs_unsteered": FigureKind(
         "summary",

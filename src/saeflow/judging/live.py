@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential_jitter
@@ -40,7 +41,9 @@ class LiveRun:
 
     async def all(self, open_: dict[str, Inquiry]) -> dict[str, Answer]:
         """Ask every question; after a stop, no new call is made and those in flight are still written down."""
-        questions = iter(open_.items())
+        # Jobs that run at once share questions (unsteered texts): each takes them in an order of its own, and looks
+        # once more before it asks, so that hardly any is paid for twice. No result depends on the order.
+        questions = iter(random.sample(list(open_.items()), len(open_)))
         try:
             await asyncio.gather(*(self._work(questions) for _ in range(min(self.limit.most, len(open_)))))
         finally:
@@ -56,7 +59,7 @@ class LiveRun:
     async def _work(self, questions: Iterator[tuple[str, Inquiry]]) -> None:
         for key, inquiry in questions:
             try:
-                answer = await self._answer(inquiry)
+                answer = self.service.ledger.answers([key]).get(key) or await self._answer(inquiry)
             except SaeflowError as error:
                 self.stopped = self.stopped or error
                 return

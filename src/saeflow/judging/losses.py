@@ -26,7 +26,7 @@ def model_losses(lm: LanguageModel, batch: int = 16, progress: Callable[[int, in
     """
 
     def losses(completions: Sequence[Completion]) -> list[float]:
-        rows = [_tokens(lm, completion) for completion in completions]
+        rows = [continuation_tokens(lm, completion) for completion in completions]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))  # equal lengths together: little padding
         found = [math.nan] * len(rows)
         for first in range(0, len(order), batch):
@@ -40,7 +40,7 @@ def model_losses(lm: LanguageModel, batch: int = 16, progress: Callable[[int, in
     return losses
 
 
-def _tokens(lm: LanguageModel, completion: Completion) -> tuple[list[int], int]:
+def continuation_tokens(lm: LanguageModel, completion: Completion) -> tuple[list[int], int]:
     """The text's tokens within the context, and the index of the first that belongs to the continuation.
 
     A token that spans the end of the prompt belongs to the continuation.

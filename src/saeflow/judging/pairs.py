@@ -64,13 +64,10 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
         SaeflowError: a completion or a score is there twice, or a score belongs to no completion.
     """
     _refuse_mixed_tables(completions, scores)
-    sample_of_group = ["goal", "method", "scale_index", "prompt", "sample"]
-    completions = completions.with_columns(repeat=pl.int_range(pl.len()).over(sample_of_group))
+    completions = told_apart(completions)
     groups = _groups(completions)
     samples = _samples(completions, seed)
-    rows = completions.join(groups, on=["goal", "method", "scale_index"], maintain_order="left").join(
-        samples, on=["prompt", "sample", "repeat"], maintain_order="left"
-    )
+    rows = _placed(completions, groups, samples)
     for criterion in CRITERIA:
         of_criterion = scores.filter(pl.col("criterion") == criterion)
         rows = rows.join(
@@ -92,6 +89,43 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
         present=_scattered(np.ones(len(rows)), np.ones(len(rows), dtype=bool), index, shape) == 1,
         selection=np.arange(len(samples)) < _selected(len(samples), selection),
         missing=_missing(rows),
+    )
+
+
+def held_out(completions: pl.DataFrame, selection: float, seed: int) -> pl.DataFrame:
+    """The samples that choose no scale, in the order of their hash; columns prompt, sample, repeat."""
+    samples = _samples(told_apart(completions), seed)
+    return samples.slice(_selected(len(samples), selection)).select("prompt", "sample", "repeat")
+
+
+def on_grid(
+    paired: PairedScores, completions: pl.DataFrame, values: pl.DataFrame
+) -> Float[np.ndarray, "groups samples"]:
+    """Another value of each completion, in the rows and columns of the scores; NaN where there is none.
+
+    Args:
+        completions: the table that the scores were paired with.
+        values: columns completion_id, value.
+    """
+    groups, samples = paired.groups.with_row_index("group"), paired.samples.with_row_index("column")
+    rows = _placed(told_apart(completions), groups, samples).join(
+        values, on="completion_id", how="left", maintain_order="left"
+    )
+    found = rows["value"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    index = (rows["group"].to_numpy(), rows["column"].to_numpy())
+    return _scattered(found, ~np.isnan(found), index, paired.behaviour.shape)
+
+
+def told_apart(completions: pl.DataFrame) -> pl.DataFrame:
+    """The completions with ``repeat``, which counts those of the same prompt and number."""
+    of_group = ["goal", "method", "scale_index", "prompt", "sample"]
+    return completions.with_columns(repeat=pl.int_range(pl.len()).over(of_group))
+
+
+def _placed(completions: pl.DataFrame, groups: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """The completions with the row (``group``) and the column of each."""
+    return completions.join(groups, on=["goal", "method", "scale_index"], maintain_order="left").join(
+        samples, on=["prompt", "sample", "repeat"], maintain_order="left"
     )
 
 

@@ -17,8 +17,10 @@ from jaxtyping import Float, Int
 from saeflow.config.sections import Summary
 from saeflow.errors import SaeflowError
 from saeflow.judging.comparisons import AVERAGE, COMPARISONS_SCHEMA, Choice, compare
-from saeflow.judging.pairs import SPLITS, PairedScores, pair_scores
+from saeflow.judging.matched import MATCHED_SCHEMA, match
+from saeflow.judging.pairs import SPLITS, PairedScores, on_grid, pair_scores
 from saeflow.judging.resampling import Means, bootstrap_weights, interval, means
+from saeflow.judging.three_way import THREE_WAY_SCHEMA, three_way
 from saeflow.seeds import numpy_generator
 
 _INTERVALS: dict[str, type[pl.DataType]] = {
@@ -47,9 +49,19 @@ class Summaries(NamedTuple):
     """`BEST_SCHEMA`: one row per goal and method at its chosen scale, then one per method with goal `AVERAGE`."""
     comparisons: pl.DataFrame
     """`COMPARISONS_SCHEMA`: one row per goal and pair of methods at their chosen scales, then their `AVERAGE`."""
+    matched: pl.DataFrame
+    """`MATCHED_SCHEMA`: methods at equal coherence and at equal KL divergence, then their `AVERAGE`."""
+    three_way: pl.DataFrame
+    """`THREE_WAY_SCHEMA`: the second protocol; without rows where it was not asked for."""
 
 
-def summarise(completions: pl.DataFrame, scores: pl.DataFrame, settings: Summary, seed: int) -> Summaries:
+def summarise(
+    completions: pl.DataFrame,
+    scores: pl.DataFrame,
+    settings: Summary,
+    seed: int,
+    divergences: pl.DataFrame | None = None,
+) -> Summaries:
     """Summarise the scores of a study; a completion counts only with both scores.
 
     Args:
@@ -57,6 +69,7 @@ def summarise(completions: pl.DataFrame, scores: pl.DataFrame, settings: Summary
         scores: columns completion_id, criterion, score (null when missing), reason.
         settings: resamples, level of the intervals, share of the samples that choose the scale.
         seed: the study's seed.
+        divergences: columns completion_id, kl; None where they were not measured.
 
     Raises:
         SaeflowError: a completion or score is there twice, a score has no completion, or a goal is called average.
@@ -76,10 +89,13 @@ def summarise(completions: pl.DataFrame, scores: pl.DataFrame, settings: Summary
     best = _typed(_best(paired, choice, estimates), BEST_SCHEMA)
     averages = _typed(_averages(paired, choice, best, weights["report"], settings.level), BEST_SCHEMA)
     comparisons = compare(paired, choice, weights["report"], settings.level, seed)
+    kl = None if divergences is None else on_grid(paired, completions, divergences.rename({"kl": "value"}))
     return Summaries(
         _typed(_summary(paired, estimates, choice), SUMMARY_SCHEMA),
         pl.concat([best, averages]),
         _typed(comparisons, COMPARISONS_SCHEMA),
+        _typed(match(paired, kl, weights["all"], settings), MATCHED_SCHEMA),
+        _typed(three_way(paired, completions, scores, weights, settings.level), THREE_WAY_SCHEMA),
     )
 
 

@@ -21,7 +21,15 @@ from saeflow.report.texts import sample_texts
 from saeflow.report.wording import Fact, metric_facts, readable
 
 SECTIONS = {
-    "results": ("methods_forest", "product_by_scale", "goal_detail", "pareto", "steered_vs_unsteered"),
+    "results": (
+        "methods_forest",
+        "product_by_scale",
+        "goal_detail",
+        "pareto",
+        "equal_coherence",
+        "equal_divergence",
+        "steered_vs_unsteered",
+    ),
     "model": ("model_training",),
     "side_effects": ("side_effects",),
     "effects": ("effects_predicted_measured", "effect_scales"),

@@ -96,7 +96,7 @@ class Summary(Section):
     """Of the intervals."""
     selection: float = Field(default=0.5, gt=0, lt=1)
     """Share of the completions that choose the scale; the others report."""
-    coherence_levels: list[float] = Field(default=[0.95, 0.9, 0.8, 0.6], min_length=1)
+    coherence_levels: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.95, 0.9, 0.8, 0.6], min_length=1)
     """Coherence, as shares of the unsteered coherence, at which methods are compared."""
-    divergence_levels: list[float] = Field(default=[0.1, 0.2, 0.5, 1.0], min_length=1)
+    divergence_levels: list[Annotated[float, Field(gt=0)]] = Field(default=[0.1, 0.2, 0.5, 1.0], min_length=1)
     """Mean KL divergence from the unsteered model, nats per token, at which methods are compared."""

@@ -1,0 +1,81 @@
+"""Figures that compare methods where one cost is held equal: coherence lost, or distance from the unsteered model."""
+
+from __future__ import annotations
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from saeflow.config.sections import Figures
+from saeflow.figures import tables
+from saeflow.figures.style import legend, look, method_handle, no_data, panels, styled, words
+
+DEFAULT = Figures()
+NOTHING = "no method comes to any of the levels"
+COHERENCE, DIVERGENCE = "coherence", "kl"
+COSTS = {
+    COHERENCE: "coherence, as a share of the unsteered coherence (steering grows to the right)",
+    DIVERGENCE: "KL divergence from the unsteered model, nats per token",
+}
+
+
+def at_coherence(matched: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """The rows where methods have lost as much coherence."""
+    return matched.filter(pl.col("cost") == COHERENCE) if "cost" in matched.columns else matched
+
+
+def at_divergence(matched: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """The rows where methods have moved the model as far."""
+    return matched.filter(pl.col("cost") == DIVERGENCE) if "cost" in matched.columns else matched
+
+
+@styled
+def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+    """Behaviour at each level of a cost, a panel per goal and one for their average, a line per method.
+
+    Args:
+        rows: from ``at_coherence`` or ``at_divergence``.
+    """
+    goals = tables.goals(rows)
+    if not goals or rows["behaviour"].drop_nulls().is_empty():
+        return no_data(settings, NOTHING)
+    groups = [tables.AVERAGE, *goals] if len(goals) > 1 else goals
+    figure, axes = panels(len(groups), settings, height=2.0)
+    for group, panel in zip(groups, axes, strict=True):
+        for method in tables.methods(rows):
+            _line(panel, rows.filter((pl.col("goal") == group) & (pl.col("method") == method)), method)
+        panel.set_title(f"average of {len(goals)} goals" if group == tables.AVERAGE else words(group))
+    if groups[0] == tables.AVERAGE:
+        axes[0].set_facecolor("#F4F4F1")
+    axes[0].set_ylim(bottom=-0.02)
+    cost = rows["cost"][0]
+    if cost == COHERENCE:
+        axes[0].invert_xaxis()  # shared by all panels
+    figure.supxlabel(COSTS[cost], fontsize=9)
+    figure.supylabel("behaviour", fontsize=9)
+    legend(figure, map(method_handle, tables.methods(rows)))
+    return figure
+
+
+def equal_cost_alt(rows: pl.DataFrame) -> str:
+    """The text for those who do not see the figure."""
+    known = rows.drop_nulls(["behaviour", "level"]) if "behaviour" in rows.columns else rows
+    if known.is_empty():
+        return f"No data: {NOTHING}."
+    told = []
+    for (level,), at_level in known.filter(pl.col("goal") == tables.AVERAGE).group_by("level", maintain_order=True):
+        values = ", ".join(f"{row['method']} {row['behaviour']:.2f}" for row in at_level.to_dicts())
+        told.append(f"at {level:g}: {values}")
+    return (
+        f"Line charts of behaviour against {COSTS[known['cost'][0]].partition(' (')[0]}, one per goal. "
+        f"Averages {'; '.join(told) or 'are not known'}."
+    )
+
+
+def _line(panel: Axes, rows: pl.DataFrame, method: str) -> None:
+    line = rows.drop_nulls(["behaviour", "level"]).sort("level")
+    colour, marker = look(method)
+    banded = line.drop_nulls(["behaviour_low", "behaviour_high"])
+    low, high = banded["behaviour_low"], banded["behaviour_high"]
+    panel.fill_between(banded["level"], low, high, color=colour, alpha=0.13, linewidth=0)
+    panel.plot(line["level"], line["behaviour"], color=colour, marker=marker)

@@ -1,0 +1,78 @@
+"""How far steering moves a model: the KL divergence of its next-token distribution from the unsteered model's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saeflow.judging.io import DIVERGENCE_SCHEMA
+from saeflow.judging.losses import continuation_tokens
+from saeflow.judging.verdicts import Completion
+from saeflow.models.hooks import parse_hook
+from saeflow.models.language_model import LanguageModel
+from saeflow.models.running import run_prefix, run_suffix
+
+
+@torch.no_grad()
+def divergences(
+    lm: LanguageModel,
+    hook: str,
+    vector: Float[Tensor, " d_model"],
+    completions: pl.DataFrame,
+    batch: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
+    """KL(steered ‖ unsteered) on each completion's own text, the mean over the tokens of its continuation.
+
+    Args:
+        lm: the unsteered model.
+        hook: where the vector is added, at all positions; a ``hook_resid_post``.
+        vector: unit norm.
+        completions: columns completion_id, prompt, text, scale (absolute).
+        batch: completions per pass; the logits take twice ``batch × pos × d_vocab`` numbers.
+        progress: called with (done, total) after every pass.
+
+    Returns:
+        The columns of `DIVERGENCE_SCHEMA`; ``kl`` in nats per token, null where there is no continuation to measure.
+    """
+    layer = parse_hook(hook)[0]
+    rows = [
+        continuation_tokens(lm, Completion(prompt, text or ""))
+        for prompt, text in completions.select("prompt", "text").iter_rows()
+    ]
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))  # equal lengths together: little padding
+    scales, found = completions["scale"].to_list(), [math.nan] * len(rows)
+    for first in range(0, len(order), batch):
+        chunk = order[first : first + batch]
+        padded = _padded(lm, [rows[row][0] for row in chunk])
+        resid = run_prefix(lm, padded, layer)
+        addition = torch.tensor([scales[row] for row in chunk])[:, None] * vector.cpu().float()
+        steered = resid + addition[:, None].to(resid)
+        divergence = _divergence(run_suffix(lm, steered, layer), run_suffix(lm, resid, layer))
+        for place, row in enumerate(chunk):
+            tokens, start = rows[row]
+            if start < len(tokens):
+                found[row] = float(divergence[place, start - 1 : len(tokens) - 1].mean())
+        if progress:
+            progress(first + len(chunk), len(order))
+    return pl.DataFrame(
+        {"completion_id": completions["completion_id"], "kl": found}, schema=DIVERGENCE_SCHEMA
+    ).fill_nan(None)
+
+
+def _padded(lm: LanguageModel, rows: Sequence[list[int]]) -> Int[Tensor, "rows pos"]:
+    """Padding stands on the right, where a causal model's earlier positions do not see it."""
+    width = max(map(len, rows))
+    return torch.tensor([tokens + [lm.bos_id] * (width - len(tokens)) for tokens in rows], device=lm.device)
+
+
+def _divergence(
+    steered: Float[Tensor, "rows pos d_vocab"], unsteered: Float[Tensor, "rows pos d_vocab"]
+) -> Float[Tensor, "rows pos"]:
+    steered, unsteered = steered.float().log_softmax(-1), unsteered.float().log_softmax(-1)
+    return (steered.exp() * (steered - unsteered)).sum(-1).double().clamp_min(0).cpu()

@@ -1,0 +1,147 @@
+"""Ratings of methods from comparisons side by side: Bradley-Terry and Elo, with bootstrap intervals.
+
+Both are in Elo points: a lead of 400 means odds of ten to one. A goal's ratings have the mean 1000.
+
+- Bradley-Terry (Biometrika 39, 1952) is the maximum-likelihood strength of every method, found by the
+  minorisation-maximisation of Hunter (Ann. Statist. 32, 2004). Every two methods that met get half a win each on top,
+  so that a method that never lost has a finite rating.
+- Elo goes through the comparisons one by one, so it depends on their order: it is the mean over many random orders.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from saeflow.judging.comparisons import AVERAGE
+from saeflow.judging.preferences import SAMPLE
+from saeflow.judging.resampling import bootstrap_weights, interval
+from saeflow.seeds import numpy_generator
+
+MEAN, POINTS_PER_DECADE = 1000.0, 400.0
+K = 16.0  # Elo points that one comparison can move
+ORDERS = 200
+STEPS = 200  # of the minorisation-maximisation
+RATINGS_SCHEMA: dict[str, type[pl.DataType]] = {
+    "goal": pl.String, "method": pl.String,
+    **{f"{kind}{end}": pl.Float64 for kind in ("bradley_terry", "elo") for end in ("", "_low", "_high")},
+    "n": pl.Int64,
+}  # fmt: skip
+
+
+def rate(preferences: pl.DataFrame, resamples: int, level: float, seed: int) -> pl.DataFrame:
+    """Rate the methods of every goal, then of all goals together.
+
+    Args:
+        preferences: columns goal, method, other, preference (null is left out) and the sample's.
+        resamples: of the samples, for the intervals.
+        level: of the intervals.
+        seed: the study's seed.
+
+    Returns:
+        The columns of `RATINGS_SCHEMA`; ``n`` counts the comparisons that the method took part in.
+    """
+    known = preferences.drop_nulls("preference")
+    tables = [
+        _rate(own, str(goal), resamples, level, seed) for (goal,), own in known.group_by("goal", maintain_order=True)
+    ]
+    if len(tables) > 1:
+        tables.append(_rate(known, AVERAGE, resamples, level, seed))
+    return pl.concat([pl.DataFrame(schema=RATINGS_SCHEMA), *tables])
+
+
+def _rate(known: pl.DataFrame, goal: str, resamples: int, level: float, seed: int) -> pl.DataFrame:
+    methods = pl.concat([known["method"], known["other"]]).unique(maintain_order=True).to_list()
+    first, second = (
+        known[side].replace_strict(methods, range(len(methods))).to_numpy() for side in ("method", "other")
+    )
+    preference = known["preference"].to_numpy()
+    sample = known.select(pl.struct(SAMPLE).rank("dense") - 1).to_series().to_numpy()
+    samples = int(sample.max()) + 1
+    weights = bootstrap_weights(samples, resamples, numpy_generator(seed, "ratings", "bootstrap", goal))
+    wins = _wins(first, second, preference, np.ones((1, len(known))), len(methods))
+    strengths = bradley_terry(wins)[0]
+    drawn = bradley_terry(_wins(first, second, preference, weights[:, sample], len(methods)))
+    generator = numpy_generator(seed, "ratings", "order", goal)
+    orders = np.stack([generator.permutation(len(known)) for _ in range(ORDERS)])
+    rated = elo(first, second, preference, orders, len(methods)).mean(axis=0)
+    redrawn = elo(first, second, preference, _resampled(sample, samples, resamples, generator), len(methods))
+    columns: dict[str, object] = {"goal": [goal] * len(methods), "method": methods}
+    for kind, value, draws in (("bradley_terry", strengths, drawn), ("elo", rated, redrawn)):
+        low, high = interval(draws, level)
+        columns |= {kind: value, f"{kind}_low": low, f"{kind}_high": high}
+    counts = np.bincount(np.concatenate([first, second]), minlength=len(methods))
+    return pl.DataFrame(columns | {"n": counts}).select(
+        pl.col(name).cast(kind) for name, kind in RATINGS_SCHEMA.items()
+    )
+
+
+def bradley_terry(wins: Float[np.ndarray, "resamples methods methods"]) -> Float[np.ndarray, "resamples methods"]:
+    """Ratings in Elo points with the mean 1000.
+
+    Args:
+        wins: how often the first method was preferred to the second, ties counted half for either.
+    """
+    wins = wins + 0.5 * ((wins + wins.transpose(0, 2, 1)) > 0)
+    met = wins + wins.transpose(0, 2, 1)
+    strength = np.ones(wins.shape[:2])
+    for _ in range(STEPS):
+        expected = (met / (strength[:, :, None] + strength[:, None, :])).sum(axis=2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            strength = np.where(expected > 0, wins.sum(axis=2) / expected, strength)
+        strength /= np.exp(np.log(strength).mean(axis=1, keepdims=True))
+    return MEAN + POINTS_PER_DECADE * np.log10(strength)
+
+
+def elo(
+    first: Int[np.ndarray, " rows"],
+    second: Int[np.ndarray, " rows"],
+    preference: Float[np.ndarray, " rows"],
+    orders: Int[np.ndarray, "orders steps"],
+    methods: int,
+) -> Float[np.ndarray, "orders methods"]:
+    """Ratings after going through the comparisons in each order, from 1000 each.
+
+    Args:
+        first, second: the methods of every comparison.
+        preference: 1 where the first was preferred, 0 where the second was.
+        orders: indices of comparisons.
+        methods: how many there are.
+    """
+    ratings, rows = np.full((len(orders), methods), MEAN), np.arange(len(orders))
+    for step in orders.T:
+        one, other = first[step], second[step]
+        lead = ratings[rows, one] - ratings[rows, other]
+        gain = K * (preference[step] - 1 / (1 + 10 ** (-lead / POINTS_PER_DECADE)))
+        ratings[rows, one] += gain
+        ratings[rows, other] -= gain
+    return ratings
+
+
+def _wins(
+    first: Int[np.ndarray, " rows"],
+    second: Int[np.ndarray, " rows"],
+    preference: Float[np.ndarray, " rows"],
+    weights: Float[np.ndarray, "resamples rows"],
+    methods: int,
+) -> Float[np.ndarray, "resamples methods methods"]:
+    found = np.zeros((len(weights), methods, methods))
+    for one in range(methods):
+        for other in range(methods):
+            rows = (first == one) & (second == other)
+            found[:, one, other] += weights[:, rows] @ preference[rows]
+            found[:, other, one] += weights[:, rows] @ (1 - preference[rows])
+    return found
+
+
+def _resampled(
+    sample: Int[np.ndarray, " rows"], samples: int, resamples: int, generator: np.random.Generator
+) -> Int[np.ndarray, "resamples steps"]:
+    """Comparisons in random order, all those of one sample drawn with it; as many steps as there are comparisons."""
+    members = [np.flatnonzero(sample == number) for number in range(samples)]
+    orders = []
+    for _ in range(resamples):
+        drawn = np.concatenate([members[number] for number in generator.integers(0, samples, 2 * samples)])
+        orders.append(generator.permutation(np.resize(drawn, len(sample))))
+    return np.stack(orders)

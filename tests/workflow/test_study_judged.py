@@ -1,0 +1,59 @@
+"""A study judged by an OpenAI-compatible endpoint: what is asked, what is kept, what is not asked again."""
+
+import sys
+
+import polars as pl
+import pytest
+from conftest import ROOT, TINY
+
+sys.path.append(str(ROOT / "tests/unit"))
+from judge_server import KEY, serving, stats
+
+GOALS, METHODS = len(TINY["goals"]["names"]), len(TINY["steering"]["methods"])
+COMPLETIONS = GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering"]["samples"]
+
+
+def judged_by(url, **calls):
+    judge = {"kind": "openai", "model": "loopback", "base_url": url, "pairs": 2, "protocols": ["product", "three_way"]}
+    price = {"input": 1000, "output": 1000}
+    return {"judge": judge, "calls": {"backoff": 0.01, "price": price, **calls}}
+
+
+@pytest.fixture
+def key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def test_a_study_is_judged_once_within_its_budget(copied, key):
+    with serving() as url:
+        done = copied.attempt("evaluate", config=judged_by(url, max_calls=100))
+        assert done.returncode == 1
+        assert "calls.max_calls: " in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        assert 100 - 2 * 16 <= stats(url)["answered"] <= 100 + 2 * 16
+
+        jobs = copied.run("evaluate", config=judged_by(url))
+        assert jobs["summarise_scores"] == jobs["compare_pairs"] == 1
+        asked = stats(url)["answered"]
+        pairs = 2 * 2 * GOALS * METHODS * (METHODS - 1) // 2
+        # Five questions per completion; the unsteered texts are the same for all methods, and asked about once.
+        assert asked <= 5 * COMPLETIONS + pairs
+        assert asked < 0.9 * (5 * COMPLETIONS + pairs)
+
+        assert copied.run("evaluate", config=judged_by(url, max_usd=1.0, concurrency=4)) == {}
+        for file in copied.results.glob("steering/*/*/scores.parquet"):
+            file.unlink()
+        assert copied.run("evaluate", config=judged_by(url, max_usd=1.0))["judge_completions"] == GOALS * METHODS
+        assert stats(url)["answered"] == asked
+
+    scores = pl.concat([pl.read_parquet(file) for file in copied.results.glob("steering/*/*/scores.parquet")])
+    assert scores["cached"].all()
+    assert scores["score"].null_count() == 0
+    assert len(scores) == 5 * COMPLETIONS
+    best = pl.read_parquet(copied.results / "steering/best.parquet")
+    assert best["n"].drop_nulls().min() > 0
+    assert pl.read_parquet(copied.results / "steering/three_way.parquet").height == 3 * COMPLETIONS // 8
+    ratings = pl.read_parquet(copied.results / "steering/ratings.parquet")
+    assert ratings.height == (GOALS + 1) * METHODS
+    kept = [file for file in copied.directory.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
+    assert kept == []
