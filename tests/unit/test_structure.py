@@ -28,6 +28,7 @@ ORDER = [
     "analysis",
     "figures",
     "report",
+    "planning",
     "describe",
     "cli",
 ]

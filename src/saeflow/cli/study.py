@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,11 @@ import typer
 from saeflow.cli import options
 
 if TYPE_CHECKING:
-    from saeflow.config.plan import StagePlan
+    from saeflow.config import Study
+    from saeflow.planning.shape import ModelShape
+    from saeflow.planning.stages import StagePlan
+
+PROMPT_TOKENS = 150  # of a question to the judge, without the completion
 
 app = typer.Typer(help="Record what a study runs.", no_args_is_help=True)
 
@@ -41,18 +46,28 @@ def record(
 
 def plan(
     config: Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")],
+    calibrate: Annotated[
+        bool, typer.Option(help="Measure this machine for at most 20 seconds and tell how long the study would take.")
+    ] = True,
 ) -> None:
-    """Print what a study would run, stage by stage, and what it needs; runs nothing."""
+    """Print what a study would run, stage by stage: its work, time, price and needs; runs nothing."""
     from saeflow.config import read_study
-    from saeflow.config.plan import needs, plan_study, total
+    from saeflow.planning.shape import model_shape
+    from saeflow.planning.stages import needs, plan_study, total
 
     study = read_study(*config)
+    shape = model_shape(study)
+    stages = plan_study(study, shape)
     typer.echo(f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n")
-    typer.echo(f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'disk':>11}   work")
-    stages = plan_study(study)
-    for stage in stages:
-        typer.echo(_row(stage))
-    typer.echo(_row(total(stages)))
+    hours = _hours(study, shape, stages) if calibrate and shape else {}
+    typer.echo(f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work")
+    for stage in [*stages, total(stages)]:
+        typer.echo(_row(stage, hours))
+    if not shape:
+        typer.echo(
+            "\nthe model is not on this machine yet: its work, and sizes that follow from its width, are not known"
+        )
+    _say_price(study)
     missing = [need for need in needs(study, Path.cwd()) if need.present is False]
     for need in missing:
         typer.echo(f"missing: {need.what}: {need.where}")
@@ -60,8 +75,50 @@ def plan(
         typer.echo("\neverything it reads is there")
 
 
-def _row(stage: StagePlan) -> str:
-    return f"{stage.stage:<13}{stage.jobs:>6}{stage.tokens:>16,}{_size(stage.disk):>11}   {stage.work}"
+def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str, float]:
+    """How long every stage takes on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    options.use_threads(cores)
+    from saeflow.config.counts import latent_count
+    from saeflow.planning.calibration import SHARE, products_per_second
+    from saeflow.planning.stages import hours, total
+
+    device = options.device()
+    rate = products_per_second(shape, latent_count(study, study.steering_sae), study.model.dtype, device)
+    typer.echo(f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n")
+    found = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}
+    return found | {total(stages).stage: sum(found.values())}
+
+
+def _say_price(study: Study) -> None:
+    """Calls of the judge, and what they cost."""
+    from saeflow.judging.asking import ANSWER_TOKENS
+    from saeflow.judging.prices import DATE, cost_of
+    from saeflow.planning.stages import judge_calls
+
+    if not (calls := judge_calls(study)):
+        return
+    cost = cost_of(str(study.judge.model), study.calls.price, study.calls.mode == "batch")
+    tokens = PROMPT_TOKENS + 2 * study.steering.new_tokens
+    usd = cost.usd(calls * tokens, calls * ANSWER_TOKENS)
+    price = "its price is not known; set calls.price" if usd is None else f"about US$ {usd:,.2f}, prices of {DATE}"
+    typer.echo(f"\njudge {study.judge.model}: at most {calls:,} calls, {price}")
+
+
+def _row(stage: StagePlan, hours: dict[str, float]) -> str:
+    work = f"{stage.flop / 1e12:,.1f}" if stage.flop else "–"
+    time = _time(hours[stage.stage]) if stage.stage in hours else "–"
+    return (
+        f"{stage.stage:<13}{stage.jobs:>6}{stage.tokens:>16,}{work:>12}{time:>9}{_size(stage.disk):>10}   {stage.work}"
+    )
+
+
+def _time(hours: float) -> str:
+    """Hours in the unit a person would choose."""
+    for unit, size in (("d", 24.0), ("h", 1.0), ("min", 1 / 60)):
+        if hours >= 2 * size:
+            return f"{hours / size:.0f} {unit}"
+    return f"{hours * 3600:.0f} s"
 
 
 def _size(count: int) -> str:

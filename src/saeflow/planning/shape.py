@@ -1,0 +1,73 @@
+"""The size of a language model, told by its config alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from saeflow.config.sections import Study
+
+TALES_VOCABULARY = 1446  # words of the story grammar
+
+
+class ModelShape(NamedTuple):
+    """What the work of a forward pass follows from."""
+
+    d_model: int
+    n_layers: int
+    d_vocab: int
+    matrices: tuple[tuple[int, int], ...]
+    """Inputs and outputs of the weight matrices of one layer."""
+
+    @property
+    def layer(self) -> int:
+        """Weights of one layer."""
+        return sum(n * m for n, m in self.matrices)
+
+    @property
+    def unembedding(self) -> int:
+        """Weights of the unembedding."""
+        return self.d_model * self.d_vocab
+
+    def flop(self, first: int = 0, last: int | None = None, logits: bool = True) -> int:
+        """Operations per token of the products of layers ``first`` to ``last``, both included; attention is left out.
+
+        Args:
+            first: layer that is run first.
+            last: layer that is run last; None is the last of the model.
+            logits: whether the unembedding is run.
+        """
+        layers = (self.n_layers if last is None else last + 1) - first
+        return 2 * (layers * self.layer + logits * self.unembedding)
+
+
+def model_shape(study: Study) -> ModelShape | None:
+    """The model of a study; None where its config.json is not on this machine yet."""
+    if train := study.model.train:
+        d, mlp = train.d_model, train.d_mlp
+        return ModelShape(d, train.n_layers, TALES_VOCABULARY, ((d, 3 * d), (d, d), (d, 2 * mlp), (mlp, d)))
+    file = _config_file(study)
+    return shape_of(json.loads(file.read_text())) if file and file.is_file() else None
+
+
+def shape_of(config: dict[str, Any]) -> ModelShape:
+    """The shape that a Hugging Face ``config.json`` describes."""
+    d = config.get("hidden_size") or config["n_embd"]
+    heads = config.get("num_attention_heads") or config["n_head"]
+    width = config.get("head_dim") or d // heads
+    mlp = config.get("intermediate_size") or config.get("n_inner") or 4 * d
+    gates = 1 if config.get("model_type") in ("gpt2", "gpt_neox") else 2
+    grouped = config.get("num_key_value_heads") or heads
+    matrices = ((d, (heads + 2 * grouped) * width), (heads * width, d), (d, gates * mlp), (mlp, d))
+    return ModelShape(d, config.get("num_hidden_layers") or config["n_layer"], config["vocab_size"], matrices)
+
+
+def _config_file(study: Study) -> Path | None:
+    """The model's config.json: in its folder, or in the hub's cache."""
+    if study.model.path:
+        return Path(study.model.path, "config.json")
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(str(study.model.repo), "config.json", revision=study.model.revision)
+    return Path(found) if isinstance(found, str) else None

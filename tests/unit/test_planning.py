@@ -1,0 +1,86 @@
+"""The work of a study, told before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokens
+from torch.utils.flop_counter import FlopCounterMode
+
+from saeflow.config import check_study, read_study
+from saeflow.corpora.tales import tokenizer
+from saeflow.planning.calibration import products_per_second
+from saeflow.planning.shape import TALES_VOCABULARY, ModelShape, model_shape, shape_of
+from saeflow.planning.stages import hours, judge_calls, plan_study, total
+
+ROOT = Path(__file__).parents[2]
+TALES = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_the_work_of_a_token_is_what_torch_counts(family: str) -> None:
+    model = tiny_model(family)
+    shape = shape_of(model.config.to_dict())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(tiny_tokens(2, 12), use_cache=False)
+    counts = counter.get_flop_counts()["Global"]
+    weights = sum(flop for kind, flop in counts.items() if "attention" not in str(kind) and "bmm" not in str(kind))
+    assert weights == 24 * shape.flop()
+
+
+def test_parts_of_a_pass_add_up_to_the_whole() -> None:
+    shape = ModelShape(8, 5, 100, ((8, 24), (8, 8), (8, 32), (32, 8)))
+    assert shape.flop(last=1, logits=False) + shape.flop(first=2) == shape.flop()
+
+
+def test_the_shape_of_a_model_to_train_is_that_of_the_config() -> None:
+    shape = model_shape(check_study(TALES))
+    assert shape is not None
+    assert (shape.d_model, shape.n_layers) == (64, 4)
+    assert len(tokenizer()) == TALES_VOCABULARY == shape.d_vocab
+
+
+def test_work_and_time_grow_with_what_is_asked() -> None:
+    def effects(**changes: object) -> tuple[int, float]:
+        study = check_study(TALES | {"effects": TALES["effects"] | changes})
+        stages = plan_study(study, model_shape(study))
+        (stage,) = (stage for stage in stages if stage.stage == "effects")
+        assert total(stages).flop == sum(stage.flop for stage in stages)
+        return stage.flop, hours(stage, 1e9, 0.5, 2)
+
+    few, many = effects(samples=8), effects(samples=16)
+    assert few[0] < many[0] < 2 * few[0]
+    assert many[1] > few[1]
+
+
+def test_a_model_that_is_not_here_yet_has_no_work() -> None:
+    model = {"name": "far", "repo": "nobody/nothing-of-this-name"}
+    corpus = {"kind": "text", "path": "stories.txt"}
+    study = check_study(TALES | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}})
+    assert model_shape(study) is None
+    assert total(plan_study(study, None)).flop == 0
+
+
+def test_calls_of_a_judge_are_counted() -> None:
+    judge = {"kind": "openai", "model": "gpt-4o-mini"}
+    assert judge_calls(check_study(TALES)) == 0
+    plain = judge_calls(check_study(TALES | {"judge": judge}))
+    assert plain == 9 * 6 * 8 * 64 * 2
+    study = check_study(TALES | {"judge": judge | {"repeats": 2, "protocols": ["product", "three_way"], "pairs": 4}})
+    assert judge_calls(study) == (9 * 6 * 8 * 64 * 5 + 9 * 15 * 4 * 2 * 2) * 2
+
+
+def test_the_rate_of_products_is_measured() -> None:
+    rate = products_per_second(ModelShape(32, 2, 100, ((32, 96), (32, 32))), 64, "float32", "cpu")
+    assert 1e7 < rate < 1e15
+
+
+@pytest.mark.parametrize("study", sorted(path.name for path in (ROOT / "workflow" / "studies").glob("*.yaml")))
+def test_every_study_of_the_workflow_can_be_planned(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAEFLOW_MODEL", str(ROOT / "nowhere"))
+    monkeypatch.setenv("SAEFLOW_CORPUS", "nowhere.jsonl")
+    read = read_study(ROOT / "workflow" / "studies" / study)
+    assert total(plan_study(read, model_shape(read))).jobs > 10
