@@ -6,7 +6,7 @@ PEERS := .venv-interop
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
 REPORT := results/tales/report/index.html
 
-.PHONY: help setup demo test lint format docs bench-effects interop clean distclean
+.PHONY: help setup demo test lint format docs bench-effects bench-activations interop clean distclean
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    ruff, mypy, snakefmt, snakemake --lint"
 	@echo "make format  rewrite Python and Snakemake files in the house format"
 	@echo "make bench-effects  the effects engine beside the naive way"
+	@echo "make bench-activations  the activation cache beside bare passes, SAELens and a file copy (downloads SAELens)"
 	@echo "make interop SAE files held to the libraries they come from and go to (downloads them, a few GB)"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove the default study's results; make distclean also removes the environments"
@@ -58,6 +59,9 @@ $(PEERS)/ready: tests/interop/requirements.txt | $(READY)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
+
+bench-activations: $(READY) $(PEERS)/ready
+	@$(RUN) python benchmarks/activations.py --rows 524288 --rounds 5 --peer $(PEERS)/bin/python
 
 interop: $(PEERS)/ready
 	@$(RUN) python tests/interop/compare.py $(PEERS)

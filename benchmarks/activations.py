@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -161,11 +160,13 @@ def read_epoch(directory: Path) -> None:
 
 
 def memory(shards: int) -> None:
-    """Cache as many shards and read them, shuffled; print the most megabytes this process has held."""
+    """Cache as many shards and read them, shuffled; print the most megabytes this process held meanwhile."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lm, settings = make_model(folder / "model"), Activations()
         tokens = make_tokens(16_384)
+        shard_of(lm, tokens, folder / "warm.parquet", settings)
+        Path("/proc/self/clear_refs").write_text("5")  # loading the model took more than what follows
         paths = [shard_path(folder, number, settings) for number in range(shards)]
         for number, path in enumerate(paths):
             shard_of(lm, tokens, path, settings, number * len(tokens))
@@ -174,7 +175,8 @@ def memory(shards: int) -> None:
         reader = ShuffledReader(store, 1024, seed=0, memory=64 << 20)
         for _ in range(store.rows // 1024):
             next(reader)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    status = Path("/proc/self/status").read_text()
+    print(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
 
 
 def measure_memory(threads: int) -> dict[str, int]:
@@ -204,12 +206,12 @@ def main() -> None:
         folder = Path(name)
         capture = measure_capture(folder, make_tokens(options.tokens), options.rounds, options.peer)
         torch.set_num_threads(1)  # as many as a job of the workflow has, beside the thread that writes or reads
-        files = {
-            f"{format_}{' compressed' if compress else ''}": measure_files(
-                folder, options.rows, options.rounds, Activations(format=format_, compress=compress)
-            )
-            for format_, compress in (("parquet", False), ("hdf5", False))
+        ways = {
+            "parquet": Activations(),
+            "parquet, compressed": Activations(compress=True),
+            "hdf5": Activations(format="hdf5"),
         }
+        files = {name: measure_files(folder, options.rows, options.rounds, settings) for name, settings in ways.items()}
     result = {
         "machine": f"{platform.machine()}, {options.threads} threads",
         "model": f"{SHAPE['n_layer']} layers, d_model {SHAPE['n_embd']}, to {HOOK}",
