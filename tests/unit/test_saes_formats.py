@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from saeflow.artifacts import write_json
 from saeflow.config import sae_files
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.tensors import read_tensors, write_tensors
@@ -271,6 +272,8 @@ DAMAGE = [
     ("dictionary_learning-AutoEncoder", tensors_changed("ae.pt", bias=None), "has no tensor bias"),
     ("dictionary_learning-AutoEncoder", config_changed("config.json", **CLASS), "dict_class 'CrossCoder' is not known"),
     ("dictionary_learning-AutoEncoder", config_changed("config.json", trainer=3), "has no section 'trainer'"),
+    ("sparsify-topk", config_changed("cfg.json", k="many"), "its config is not one of format 'sparsify'"),
+    ("gemma_scope_2-resid_post", lambda folder: write_json(folder / "config.json", [1]), "not one of format"),
     ("sparsify-topk", gone("sae.safetensors"), "holds no SAE in a known format"),
     ("sparsify-topk", config_changed("cfg.json", activation="groupmax"), "activation function 'groupmax' is not known"),
     ("sparsify-topk", config_changed("cfg.json", signed=True), "activation function 'signed topk' is not known"),

@@ -39,8 +39,8 @@ def save_sae(directory: Path, sae: SAE) -> None:
 
 
 def load_sae(directory: Path) -> SAE:
-    """Read an SAE in this library's own layout; raises as `saelens.load` does."""
-    return saelens.load(directory)
+    """Read an SAE in this library's own layout; raises as `import_sae` does."""
+    return import_sae(directory, "saelens")
 
 
 def import_sae(directory: Path, named: str = "auto") -> SAE:
@@ -53,7 +53,14 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
     Raises:
         SaeflowError: the folder holds no SAE that is known here, or a damaged one.
     """
-    return FORMATS[sae_format(directory, named)].load(Path(directory))
+    name = sae_format(directory, named)
+    try:
+        return FORMATS[name].load(Path(directory))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a config is anybody's JSON
+        raise SaeflowError(
+            f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: {error}); "
+            "get it again or name its format"
+        ) from error
 
 
 def export_sae(directory: Path, sae: SAE, named: str) -> None:

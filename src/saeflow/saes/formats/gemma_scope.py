@@ -5,12 +5,14 @@ Source: Lieberum et al. 2024, arXiv 2408.05147.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from saeflow.errors import SaeflowError
-from saeflow.saes.formats.folding import finished
+from saeflow.saes.formats.folding import Weights, finished
 from saeflow.saes.formats.tensors import checked, read_tensors, shape_of, write_tensors
 from saeflow.saes.sae import SAE
 
@@ -24,10 +26,19 @@ def load(directory: Path) -> SAE:
         SaeflowError: the file is absent or damaged, a shape is wrong, or a weight is not finite.
     """
     path = Path(directory) / _FILE
-    # The first files had lower-case names.
-    tensors = {name.replace("w_", "W_"): tensor for name, tensor in read_tensors(path).items()}
+    tensors = read_tensors(path)
     if "scaling_factor" in tensors and not (tensors["scaling_factor"] == 1).all():
         raise SaeflowError(f"{path}: holds a scaling_factor, which is not known here; get the SAE without it")
+    return finished("jumprelu", jumprelu_weights(path, tensors), {})
+
+
+def jumprelu_weights(path: Path, tensors: Mapping[str, Tensor]) -> Weights:
+    """The five tensors of a JumpReLU SAE or transcoder, checked; the matrices may have lower-case names.
+
+    Raises:
+        SaeflowError: one is absent, has a wrong shape, or holds a value that is not finite.
+    """
+    tensors = {name.replace("w_", "W_"): tensor for name, tensor in tensors.items()}
     d_model, d_sae = shape_of(path, tensors, "W_enc")
     d_out = shape_of(path, tensors, "W_dec")[1]
     shapes = {
@@ -37,7 +48,7 @@ def load(directory: Path) -> SAE:
         "b_dec": (d_out,),
         "threshold": (d_sae,),
     }
-    return finished("jumprelu", checked(path, tensors, shapes), {})
+    return checked(path, tensors, shapes)
 
 
 def save(directory: Path, sae: SAE) -> None:

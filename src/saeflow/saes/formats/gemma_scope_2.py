@@ -8,10 +8,9 @@ from typing import Any
 from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished
-from saeflow.saes.formats.tensors import checked, read_tensors, shape_of
+from saeflow.saes.formats.gemma_scope import jumprelu_weights
+from saeflow.saes.formats.tensors import checked, read_tensors
 from saeflow.saes.sae import SAE
-
-_NAMES = {"w_enc": "W_enc", "w_dec": "W_dec", "b_enc": "b_enc", "b_dec": "b_dec", "threshold": "threshold"}
 
 
 def load(directory: Path) -> SAE:
@@ -26,21 +25,10 @@ def load(directory: Path) -> SAE:
     tensors = read_tensors(path)
     if "w_dec" in tensors and tensors["w_dec"].ndim == 3:
         raise SaeflowError(f"{path}: is a cross-layer transcoder, which is not known here; choose another")
-    d_model, d_sae = shape_of(path, tensors, "w_enc")
-    d_out = shape_of(path, tensors, "w_dec")[1]
-    shapes = {
-        "w_enc": (d_model, d_sae),
-        "w_dec": (d_sae, d_out),
-        "b_enc": (d_sae,),
-        "b_dec": (d_out,),
-        "threshold": (d_sae,),
-    }
+    weights = jumprelu_weights(path, tensors)
     if "affine_skip_connection" in tensors:
-        shapes["affine_skip_connection"] = (d_model, d_out)
-    found = checked(path, tensors, shapes)
-    weights = {ours: found[theirs] for theirs, ours in _NAMES.items()}
-    if "affine_skip_connection" in found:
-        weights["W_skip"] = found["affine_skip_connection"].T
+        shape = (len(weights["W_enc"]), len(weights["b_dec"]))
+        weights["W_skip"] = checked(path, tensors, {"affine_skip_connection": shape})["affine_skip_connection"].T
     return finished("jumprelu", weights, metadata)
 
 
