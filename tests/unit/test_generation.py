@@ -18,6 +18,7 @@ from saeflow.models.running import capture, logits
 from saeflow.seeds import row_keys
 from saeflow.steering.edits import Edit, apply
 from saeflow.steering.generation import generate
+from saeflow.steering.recording import Recording
 from saeflow.steering.rollouts import Plan, prompt_groups, roll_out
 
 PROMPTS = torch.tensor([[0, 5, 7], [0, 9, 4]])
@@ -165,3 +166,28 @@ def test_a_text_longer_than_the_context_is_refused() -> None:
 def test_a_hook_that_does_not_exist_is_refused() -> None:
     with pytest.raises(SaeflowError, match=r"'blocks.9.hook_resid_post' does not exist"):
         generate(tiny_lm(), PROMPTS, None, "blocks.9.hook_resid_post", Sampling(), keys_of(2), 3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("positions", ["all", "generated", "prompt", 2])
+def test_a_recorded_step_says_what_steps_one_by_one_say(family: str, positions: str | int) -> None:
+    """Static keys and values, masks over positions not yet written, batches after batches in one memory."""
+    lm, recording = tiny_lm(family), Recording()
+    for scale in (4.0, 9.0):
+        edit = edit_of(2, scale)._replace(positions=positions)
+        texts, streams = [], []
+        for recorded in (None, recording):
+            parts: list[torch.Tensor] = []
+            read = lambda resid, _, parts=parts: parts.append(resid)  # noqa: E731
+            sampling = Sampling()
+            texts.append(generate(lm, PROMPTS, edit, HOOK, sampling, keys_of(6), NEW_TOKENS, read, recording=recorded))
+            streams.append(torch.cat(parts, 1))
+        assert torch.equal(*texts)
+        torch.testing.assert_close(*streams, rtol=1e-4, atol=1e-5)
+
+
+def test_an_edit_that_begins_between_generated_tokens_is_not_recorded() -> None:
+    lm, edit = tiny_lm(), edit_of(2)._replace(positions=PROMPTS.shape[1] + 2)
+    one_by_one = generate(lm, PROMPTS, edit, HOOK, Sampling(), keys_of(6), NEW_TOKENS)
+    recorded = generate(lm, PROMPTS, edit, HOOK, Sampling(), keys_of(6), NEW_TOKENS, recording=Recording())
+    assert torch.equal(one_by_one, recorded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -67,6 +68,9 @@ def measure(
     output: options.Output,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
+    recorded: Annotated[
+        bool, typer.Option(help="Record a decode step as a CUDA graph and replay it; for GPUs that wait for Python.")
+    ] = False,
 ) -> None:
     """Measure the effects of one block of vectors; an interrupted run goes on after the last whole part."""
     options.use_threads(threads)
@@ -78,7 +82,7 @@ def measure(
 
     unsteered = load_baseline(baseline)
     experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows)
-    chosen = experiment.settings
+    experiment, chosen = replace(experiment, recorded=recorded), experiment.settings
     rows = load_rows(chosen.vectors, source, hook, experiment.lm.d_model)
     ids = block_ids(chosen, len(rows), block)
     beat = options.progress(f"measure effects of block {block}, scales and means")

@@ -17,6 +17,7 @@ from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
 from saeflow.steering.edits import check_vectors
 from saeflow.steering.generation import BufferCache
+from saeflow.steering.recording import Recording
 from saeflow.steering.rollouts import Plan, PromptGroup, prompt_groups, roll_out
 from saeflow.steering.scale import (
     STATUSES,
@@ -57,6 +58,8 @@ class Experiment:
     """The part of the evaluation text at which every vector is looked first."""
     groups: list[PromptGroup]
     batch_rows: int
+    recorded: bool = False
+    """Whether decode steps are recorded as CUDA graphs and replayed."""
 
     def plan(self, samples: int) -> Plan:
         """How rollouts are drawn; baseline and vectors share their noise."""
@@ -242,7 +245,8 @@ def _steered_means(
     done = 0
     lm, hook, positions, cache = experiment.lm, experiment.hook, experiment.settings.positions, BufferCache()
     for group in experiment.groups:
-        for rollouts in roll_out(lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache):
+        recording = Recording() if experiment.recorded else None
+        for rollouts in roll_out(lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache, recording):
             assert rollouts.resid is not None
             units, samples = rollouts.resid.shape[:2]
             vector_of_row = rollouts.vectors.repeat_interleave(samples)

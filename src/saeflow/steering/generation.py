@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach, check_hook
 from saeflow.seeds import uniforms
 from saeflow.steering.edits import Edit, apply, check_vectors
+from saeflow.steering.recording import Recording
 from saeflow.steering.sampling import sample
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def generate(
     new_tokens: int,
     read: Reader | None = None,
     cache: BufferCache | None = None,
+    recording: Recording | None = None,
 ) -> Int[Tensor, "rows new_tokens"]:
     """Continue every prompt ``rows / prompts`` times; nothing ends a text early, EOS included.
 
@@ -59,6 +62,7 @@ def generate(
         new_tokens: per row.
         read: called with the stream of every position of every row, in order, before the edit.
         cache: of an earlier call, whose memory is used again.
+        recording: replays one step for all tokens; an edit that begins between them goes step by step all the same.
 
     Returns:
         The tokens drawn.
@@ -74,18 +78,25 @@ def generate(
     cache = cache or BufferCache()
     cache.reset()
     stream = _Stream(edit, read, prompt_length, repeats)
+    if edit and not isinstance(edit.positions, str) and edit.positions > prompt_length:
+        recording = None
     with attach(lm, [(hook, stream)]):
         logits = prefill(lm, prompts, cache).repeat_interleave(repeats, 0)
-        cache.repeat(repeats, prompt_length + new_tokens)
-        stream.repeat()
-        for step in range(new_tokens):
-            drawn[step] = sample(logits, sampling, noise[step])
-            if step + 1 < new_tokens:
-                logits = decode_one_token(lm, drawn[step], cache)
+    cache.repeat(repeats, prompt_length + (0 if recording else new_tokens))
+    stream.repeat()
+    if recording:
+        step = recording.begin(lm, hook, stream.edit, cache, prompt_length + new_tokens, stream)
+    else:
+        step = partial(decode_one_token, lm, cache=cache)
+    with nullcontext() if recording else attach(lm, [(hook, stream)]):
+        for number in range(new_tokens):
+            drawn[number] = sample(logits, sampling, noise[number])
+            if number + 1 < new_tokens:
+                logits = step(drawn[number])
         if read is not None and new_tokens:
             stream.stop_after_reading()
             with suppress(_Stop):
-                decode_one_token(lm, drawn[-1], cache)
+                step(drawn[-1])
     return drawn.T.contiguous()
 
 

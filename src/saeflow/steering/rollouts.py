@@ -22,6 +22,7 @@ from torch import Tensor
 from saeflow.seeds import row_keys
 from saeflow.steering.edits import Edit
 from saeflow.steering.generation import BufferCache, generate
+from saeflow.steering.recording import Recording
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Sampling
@@ -109,6 +110,7 @@ def roll_out(
     plan: Plan,
     read: Literal["generated", "all"] | None = None,
     cache: BufferCache | None = None,
+    recording: Recording | None = None,
 ) -> Iterator[Rollouts]:
     """Generate text for every vector on every prompt of a group.
 
@@ -122,6 +124,7 @@ def roll_out(
         plan: how rollouts are drawn.
         read: positions to read: of generated tokens, or of all but BOS; None reads nothing.
         cache: of an earlier call, whose memory is used again.
+        recording: of an earlier call or new: one decode step is recorded and replayed; None runs every step.
 
     Yields:
         One item per batch, so memory does not grow with the number of vectors.
@@ -148,6 +151,7 @@ def roll_out(
             plan.new_tokens,
             reader,
             cache,
+            recording,
         )
         wanted = range(samples.start, min(samples.stop, plan.samples))
         shape = (plan.slots, plan.chunk)
