@@ -120,6 +120,8 @@ rule summarise_scores:
     threads: 1
     params:
         settings=settings("summary"),
+        # A judge that fails leaves its old scores deleted; only this tells the next run that old summaries are stale.
+        judge=settings("judge", without=["pairs", "base_url"]),
         seed=STUDY.seed,
     shell:
         "saeflow judge summarise {input.completions}"

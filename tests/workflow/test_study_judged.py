@@ -32,6 +32,7 @@ def test_a_study_is_judged_once_within_its_budget(copied, key):
         assert "Traceback" not in done.stdout + done.stderr
         assert 100 - 2 * 16 <= stats(url)["answered"] <= 100 + 2 * 16
 
+        # The summary of the judge before is no longer the study's, though the failed jobs left it where it was.
         jobs = copied.run("evaluate", config=judged_by(url))
         assert jobs["summarise_scores"] == jobs["compare_pairs"] == 1
         asked = stats(url)["answered"]
