@@ -31,7 +31,7 @@ STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped
 TOLERANCE = 0.05
 """Of the wanted rise of the loss: 0.025 of 0.5 nats, less than the 0.03 of standard error that 2,048 tokens leave."""
 LOOK = 4  # the first look takes one block of the evaluation text in this many
-LOGITS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 28}  # numbers; what stays in a CPU's cache, what a GPU's memory bears
+LOGITS_AT_ONCE = {"cpu": 3 << 20, "cuda": 1 << 28}  # numbers; what stays in a CPU's cache, what a GPU's memory bears
 TOKENS_AT_ONCE = 512  # but never fewer, or the weights are read more often than they are used
 
 LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
@@ -122,7 +122,8 @@ def steered_loss(lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor
     """
     batch, length = evaluation.tokens.shape
     tokens_at_once = max(TOKENS_AT_ONCE, LOGITS_AT_ONCE[lm.device.type] // lm.d_vocab)
-    at_once = max(1, tokens_at_once // length)
+    parts = -(-batch // max(1, tokens_at_once // length))
+    at_once = -(-batch // parts)  # equal parts: a small last one costs as much as a large one
     total = 0.0
     for start in range(0, batch, at_once):
         resid, tokens = evaluation.resid[start : start + at_once], evaluation.tokens[start : start + at_once]
