@@ -12,6 +12,18 @@ Outputs:
     results/{study}/saes/{sae}/recovery.parquet                     planted features, on the corpus `tales`
 """
 
+TRAIN_SAES = (
+    "saeflow sae train"
+    " --manifest {input.manifest}"
+    " --settings {params.settings:q}"
+    " --seed {params.seed}"
+    " --name {params.name}"
+    " --checkpoint {params.checkpoint}"
+    " --output results/{wildcards.study}/saes"
+    " --threads {threads}"
+    " > {log} 2>&1"
+)
+
 
 rule train_sae:
     input:
@@ -25,26 +37,54 @@ rule train_sae:
     benchmark:
         "results/{study}/benchmarks/train_sae/{sae}.jsonl"
     wildcard_constraints:
-        sae=one_of(name for name, sae in STUDY.saes.items() if sae.train),
+        sae=one_of(first for first, *more in STUDY.trainings.values() if not more),
     conda:
         "../envs/default.yaml"
     threads: 2
     resources:
         gpu=1,
     params:
-        settings=sae_settings,
+        name="{sae}",
+        settings=lambda wildcards: sae_settings([wildcards.sae]),
         seed=STUDY.seed,
         checkpoint="results/{study}/checkpoints/saes/{sae}.pt",
     shell:
-        "saeflow sae train"
-        " --manifest {input.manifest}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --name {wildcards.sae}"
-        " --checkpoint {params.checkpoint}"
-        " --output $(dirname {output.config})"
-        " --threads {threads}"
-        " > {log} 2>&1"
+        TRAIN_SAES
+
+
+for GROUP, MEMBERS in STUDY.trainings.items():
+    if len(MEMBERS) > 1:
+
+        # The SAEs of a group, from one pass over the cache.
+        rule:
+            name:
+                f"train_saes_{GROUP}"
+            input:
+                manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+            output:
+                config=expand("results/{{study}}/saes/{sae}/cfg.json", sae=MEMBERS),
+                weights=expand(
+                    "results/{{study}}/saes/{sae}/sae_weights.safetensors", sae=MEMBERS
+                ),
+                curve=expand(
+                    "results/{{study}}/saes/{sae}/training.parquet", sae=MEMBERS
+                ),
+            log:
+                f"results/{{study}}/logs/train_saes/{GROUP}.log",
+            benchmark:
+                f"results/{{study}}/benchmarks/train_saes/{GROUP}.jsonl"
+            conda:
+                "../envs/default.yaml"
+            threads: 2
+            resources:
+                gpu=1,
+            params:
+                name=GROUP,
+                settings=sae_settings(MEMBERS),
+                seed=STUDY.seed,
+                checkpoint=f"results/{{study}}/checkpoints/saes/{GROUP}.pt",
+            shell:
+                TRAIN_SAES
 
 
 rule import_sae:

@@ -116,9 +116,9 @@ def report_sources(wildcards):
     )
 
 
-def sae_settings(wildcards):
-    """How one SAE is trained."""
-    return settings("saes", wildcards.sae, "train")
+def sae_settings(names):
+    """How the SAEs of one job are trained, by name."""
+    return json.dumps({name: STUDY.saes[name].train.model_dump() for name in names})
 
 
 def sae_path(wildcards):

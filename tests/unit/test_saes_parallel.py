@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from saeflow.errors import SaeflowError
-from saeflow.saes.parallel import ALONE, Share
+from saeflow.saes.parallel import ALONE, Share, spread
 
 PROGRAM = """
 import sys
@@ -70,3 +70,22 @@ def test_latents_that_cannot_be_shared_equally_are_reported():
     with pytest.raises(SaeflowError, match="40 latents cannot be shared by 3 processes"):
         Share(0, 3).part(40)
     assert ALONE.part(40) == slice(0, 40)
+
+
+def test_work_is_spread_over_processes_and_its_complaint_comes_back(tmp_path):
+    seen: list[Share] = []
+    spread(1, seen.append)
+    assert seen == [ALONE]
+    spread(2, note, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0 of 2, total 3", "1 of 2, total 3"]
+    with pytest.raises(SaeflowError, match=r"^sae: broken$"):
+        spread(2, broken)
+
+
+def note(share: Share, folder: Path) -> None:
+    total = int(share.total(torch.tensor(share.rank + 1)))
+    (folder / f"{share.rank} of {share.world}, total {total}").touch()
+
+
+def broken(share: Share) -> None:
+    raise SaeflowError("sae: broken")

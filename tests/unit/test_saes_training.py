@@ -286,8 +286,8 @@ def test_several_saes_of_one_pass_are_what_each_is_alone(store):
 
 
 def test_gradients_of_accumulated_batches_are_those_of_one_large_batch(store):
-    small = settings_of("topk", tokens=10_240, batch_size=128, accumulate=4)
-    large = settings_of("topk", tokens=10_240, batch_size=512)
+    small = settings_of("topk", tokens=10_240, batch_size=512, accumulate=2)
+    large = settings_of("topk", tokens=10_240, batch_size=1024)
     (one, curve), (other, its_curve) = train(store, small), train(store, large)
     torch.testing.assert_close(one.W_dec, other.W_dec, atol=1e-4, rtol=0)
     assert curve["tokens"].to_list() == its_curve["tokens"].to_list()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -46,6 +47,19 @@ def parsed(section: type[S], text: str) -> S:
         return section.model_validate_json(text)
     except ValidationError as error:
         raise SaeflowError("\n".join(f"--settings: {line}" for line in complaints(error))) from None
+
+
+def parsed_by_name(section: type[S], text: str) -> dict[str, S]:
+    """The settings objects of several things of one kind, from a JSON mapping.
+
+    Raises:
+        SaeflowError: it is no mapping, or a key of one is unknown, missing or wrong.
+    """
+    try:
+        named = dict(json.loads(text))
+    except ValueError:
+        raise SaeflowError("--settings: is no JSON mapping from names to settings; give one") from None
+    return {name: parsed(section, json.dumps(values)) for name, values in named.items()}
 
 
 def set_pools(threads: int) -> None:

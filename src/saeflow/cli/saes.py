@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saeflow import config
 from saeflow.cli import options
+
+if TYPE_CHECKING:
+    from saeflow.saes.parallel import Share
 
 app = typer.Typer(help="Train, import, export and evaluate SAEs.", no_args_is_help=True)
 
@@ -16,37 +19,56 @@ app = typer.Typer(help="Train, import, export and evaluate SAEs.", no_args_is_he
 @app.command()
 def train(
     manifest: options.Manifest,
-    settings: options.Settings,
+    settings: Annotated[str, typer.Option(help="By the names of the SAEs, how each is trained, as JSON.")],
     seed: options.Seed,
-    name: Annotated[str, typer.Option(help="The SAE's name; names its random draws.")],
+    name: Annotated[str, typer.Option(help="The name of the SAE, or of the group; names the random draws.")],
     checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
-    output: options.Output,
+    output: Annotated[Path, typer.Option(help="The folder in which every SAE has its own.")],
     threads: options.Threads = 1,
+    processes: Annotated[int, typer.Option(help="Over how many GPUs of this host the latents are shared.", min=1)] = 1,
 ) -> None:
-    """Train one SAE on the cached activations; an interrupted run goes on where it stopped."""
+    """Train SAEs on the cached activations, in one pass; an interrupted run goes on where it stopped."""
+    options.use_threads(threads)
+    from saeflow.saes.parallel import spread
+
+    spread(processes, _train, manifest, settings, seed, name, checkpoint, output, threads)
+
+
+def _train(
+    share: Share, manifest: Path, settings: str, seed: int, name: str, checkpoint: Path, output: Path, threads: int
+) -> None:
+    """What `train` does in each of its processes."""
     options.use_threads(threads)
     from saeflow.activations.reader import ShuffledReader
     from saeflow.saes.feeds import sae_feed
     from saeflow.saes.io import save_sae
-    from saeflow.saes.training import train_saes
+    from saeflow.saes.training import Progress, train_saes
     from saeflow.seeds import seed_for
     from saeflow.tables import write_table
 
-    training = options.parsed(config.SAETraining, settings)
+    by_name = options.parsed_by_name(config.SAETraining, settings)
     store = options.open_store(manifest)
-    reader = ShuffledReader(store, training.batch_size, seed_for(seed, "sae", name, "order"))
+    batch_size = next(iter(by_name.values())).batch_size
+    reader = ShuffledReader(store, batch_size, seed_for(seed, "sae", name, "order"))
     beat = options.progress("train SAE, tokens")
-    [(sae, curve)] = train_saes(
+
+    def report(at: Progress) -> None:
+        beat(at.tokens, at.of, f"L0 {at.l0:.1f}, explained variance {at.explained_variance:.3f}")
+
+    trained = train_saes(
         sae_feed(reader, store, {"model_name": store.model, "hook_name": store.hook, "prepend_bos": True}),
-        [training],
+        list(by_name.values()),
         seed_for(seed, "sae", name),
         checkpoint,
-        lambda at: beat(at.tokens, at.of, f"L0 {at.l0:.1f}, explained variance {at.explained_variance:.3f}"),
-        device=options.device(),
+        report if share.rank == 0 else None,
+        device=share.device(options.device()),
+        share=share,
     )
-    save_sae(output, sae)
-    write_table(output / "training.parquet", curve)
-    checkpoint.unlink(missing_ok=True)
+    if share.rank == 0:
+        for member, (sae, curve) in zip(by_name, trained, strict=True):
+            save_sae(output / member, sae)
+            write_table(output / member / "training.parquet", curve)
+        checkpoint.unlink(missing_ok=True)
 
 
 @app.command("import")

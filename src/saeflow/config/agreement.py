@@ -18,15 +18,33 @@ def disagreements(study: Study) -> list[Complaint]:
         *_about_the_hook(study),
         *_about_the_corpus(study),
         *_about_training(study),
+        *_about_groups(study),
         *_about_effects(study),
         *_about_steering(study),
     ]
 
 
+def _about_groups(study: Study) -> list[Complaint]:
+    found = []
+    for first, *others in study.trainings.values():
+        for name in others:
+            for key in ("batch_size", "accumulate", "tokens"):
+                mine, its = (getattr(study.saes[one].train, key) for one in (name, first))
+                if mine != its:
+                    reason = (
+                        f"{mine} is not {its} as in '{first}' of the same group; a group is trained on the same batches"
+                    )
+                    found.append((f"saes.{name}.train.{key}", reason))
+    return found
+
+
 def _about_the_hook(study: Study) -> list[Complaint]:
     found = []
     train = study.model.train
-    named = [("hook", study.hook), *((f"activations.hooks.{i}", hook) for i, hook in enumerate(study.activations.hooks))]
+    named = [
+        ("hook", study.hook),
+        *((f"activations.hooks.{i}", hook) for i, hook in enumerate(study.activations.hooks)),
+    ]
     for key, hook in named:
         if train and (layer := int(hook.split(".")[1])) >= train.n_layers:
             layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"

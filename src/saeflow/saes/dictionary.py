@@ -17,8 +17,6 @@ from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.parallel import ALONE, Share
 from saeflow.saes.sae import SAE
 
-_INITIAL_THRESHOLD = 0.5  # of jumprelu, in units of the spread of pre-activations
-
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -108,7 +106,7 @@ class Dictionary:
             decoder,
             b_enc=zeros,
             b_dec=torch.zeros(decoder.shape[1]),
-            threshold=torch.full_like(zeros, _INITIAL_THRESHOLD) if jumps else none,
+            threshold=zeros.clone() if jumps else none,
             r_mag=zeros.clone() if gates else none,
             b_mag=zeros.clone() if gates else none,
             n_sources=n_sources,

@@ -6,11 +6,14 @@ processes; every other product of a step stays where its latents are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
+from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 from torch.nn.functional import pad
 
 from saeflow.errors import SaeflowError
@@ -37,6 +40,10 @@ class Share(NamedTuple):
             raise SaeflowError(f"sae: {d_sae} latents cannot be shared by {self.world} processes; take a divisor")
         size = d_sae // self.world
         return slice(self.rank * size, (self.rank + 1) * size)
+
+    def device(self, kind: str) -> str:
+        """This process's accelerator among those of the host, or the CPU."""
+        return f"{kind}:{self.rank}" if kind == "cuda" and self.world > 1 else kind
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over processes; its gradient is each process's own, for what follows is the same in all."""
@@ -75,6 +82,40 @@ class Share(NamedTuple):
 
 
 ALONE = Share()
+
+
+def spread(processes: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Call ``work(share, *arguments)`` in so many processes of this host; alone, in this one.
+
+    Raises:
+        SaeflowError: there are fewer accelerators than processes, or what the work raises.
+    """
+    if processes == 1:
+        work(ALONE, *arguments)
+        return
+    found = torch.cuda.device_count()
+    if 0 < found < processes:
+        raise SaeflowError(f"sae: {processes} processes want a GPU each, this host has {found}; take fewer")
+    with TemporaryDirectory() as folder:
+        try:
+            told = (processes, f"file://{folder}/rendezvous", work, arguments)
+            spawn(_joined_in, told, nprocs=processes)  # type: ignore[no-untyped-call]
+        except ProcessRaisedException as error:
+            kind, _, reason = str(error).strip().splitlines()[-1].partition(": ")
+            if kind.endswith(SaeflowError.__name__):
+                raise SaeflowError(reason) from None
+            raise
+
+
+def _joined_in(rank: int, world: int, rendezvous: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank)
+    distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world)
+    try:
+        work(Share(rank, world), *arguments)
+    finally:
+        distributed.destroy_process_group()
 
 
 class _Total(torch.autograd.Function):

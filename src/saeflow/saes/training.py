@@ -34,6 +34,8 @@ _CURVE_POINTS = 200
 _THRESHOLD_RATE = 3.0  # learning rate of thresholds relative to the weights'; slower, L0 hardly follows its price
 _THRESHOLD_MEMORY = 0.95  # of the running mean that becomes a batchtopk threshold; longer, it lags and L0 misses k
 _MEDIAN_STEPS = 50
+_FIRST_ROWS = 512  # enough to place biases by before the first step
+_FIRST_L0 = 1 / 4  # active latents of a row before the first step, in units of d_in; a code of more is not sparse
 
 
 class Trained(NamedTuple):
@@ -140,9 +142,11 @@ class _Training:
     def take(self, x: Tensor, target: Tensor) -> None:
         """Add the gradient of one batch."""
         settings, weights, share = self.settings, self.weights, self.share
-        if self.last is None and self.done == 0 and settings.initial_bias == "geometric_median":
-            with torch.no_grad():
-                weights.b_dec.copy_(geometric_median(target))
+        if self.last is None and self.done == 0:
+            if settings.initial_bias == "geometric_median":
+                with torch.no_grad():
+                    weights.b_dec.copy_(geometric_median(target))
+            begin(x[:_FIRST_ROWS], target[:_FIRST_ROWS], weights, settings, share)
         found = outcome(x, target, weights, settings, self.density < SPARSE_BELOW, share)
         if not math.isfinite(found.loss.item()):
             raise _not_finite(x, target, settings)
@@ -263,6 +267,33 @@ def rate(step: int, steps: int, settings: SAETraining) -> float:
     rising = (step + 1) / warmup if warmup else 1.0
     falling = (steps - step) / decay if decay else 1.0
     return min(1.0, rising, falling)
+
+
+@torch.no_grad()
+def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining, share: Share = ALONE) -> None:
+    """Let every latent fire equally rarely, and scale the encoder so that reconstructions have the best length.
+
+    Directions are random yet, and overlap: with half of all latents active, as biases of zero would have it, or at full
+    length, they overshoot; and many steps would be dense for nothing.
+
+    Args:
+        x: some rows, normalised, and so their ``target``.
+
+    Source: for the biases, Conerly et al. 2025, "Dictionary Learning Optimization Techniques".
+    """
+    if settings.architecture not in COMPETITIVE:
+        often = max(1, round(len(x) * _FIRST_L0 * x.shape[1] / settings.d_sae))
+        floor = torch.addmm(weights.b_enc, x, weights.encoder.T).topk(min(often, len(x)), dim=0).values[-1]
+        if weights.threshold.ndim:
+            weights.threshold.copy_(floor.clamp(min=0))
+        else:
+            weights.b_enc.sub_(floor)
+        if weights.b_mag.ndim:
+            weights.b_mag.copy_(floor)
+    rebuilt = target - weights.b_dec - outcome(x, target, weights, settings, sparse=False, share=share).residual
+    length = ((target - weights.b_dec) * rebuilt).sum() / rebuilt.square().sum().clamp(min=torch.finfo(x.dtype).tiny)
+    for tensor in (weights.encoder, weights.b_enc, weights.threshold, weights.b_mag):
+        tensor.mul_(length)
 
 
 def geometric_median(x: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from itertools import product
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Section, Text, Unique, refuse
+from saeflow.config.section import Name, Section, Text, Unique, refuse
 
 COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
 COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
@@ -83,6 +84,11 @@ class SAE(Section):
 
     train: SAETraining | None = None
     """Train it here, on the cached activations."""
+    sweep: dict[str, Annotated[list[int | float | str], Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    """Keys of `train` with several values each. Every combination is an SAE named after it (``main-k-16``), and all
+    are one `group`."""
+    group: Name | None = None
+    """SAEs of one group are trained by one job, which reads the cache once for all."""
     path: Text | None = None
     """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
     format: Literal[
@@ -95,4 +101,29 @@ class SAE(Section):
         if (self.train is None) == (self.path is None):
             this = f"{'both' if self.path else 'none'} (null undoes a key of an earlier file)"
             refuse([("", f"give exactly one of train and path; this gives {this}")])
+        if self.path and self.group:
+            refuse([("group", "is for SAEs that are trained here; this one is imported")])
         return self
+
+
+def without_sweeps(saes: Any) -> Any:
+    """The study's SAEs with every sweep replaced by its members; what is not a sweep is left to its own checks."""
+    if not isinstance(saes, dict):
+        return saes
+    found: dict[Any, Any] = {}
+    for name, sae in saes.items():
+        sweep = sae.get("sweep") if isinstance(sae, dict) else None
+        if not isinstance(sweep, dict) or not _is_sweep(sweep, sae.get("train", {})):
+            found[name] = sae
+            continue
+        kept = {key: value for key, value in sae.items() if key != "sweep"}
+        for values in product(*sweep.values()):
+            chosen = dict(zip(sweep, values, strict=True))
+            member = "-".join([str(name), *(f"{key}-{value}" for key, value in chosen.items())])
+            found[member] = {"group": name, **kept, "train": {**sae.get("train", {}), **chosen}}
+    return found
+
+
+def _is_sweep(sweep: dict[Any, Any], train: Any) -> bool:
+    lists = all(isinstance(values, list) and values for values in sweep.values())
+    return bool(sweep) and lists and isinstance(train, dict)

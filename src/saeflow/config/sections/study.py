@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from saeflow.config.agreement import disagreements
 from saeflow.config.section import HOOK, Name, Section, refuse
@@ -10,7 +12,7 @@ from saeflow.config.sections.data import Activations, Corpus, Model
 from saeflow.config.sections.effects import Approximator, Effects
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Summary
-from saeflow.config.sections.saes import SAE
+from saeflow.config.sections.saes import SAE, without_sweeps
 from saeflow.config.sections.steering import Goals, Steering
 
 
@@ -26,7 +28,7 @@ class Study(Section):
     hook: str = Field(pattern=HOOK)
     """Where the SAEs read and the vectors are added, a TransformerLens name: ``blocks.2.hook_resid_post``."""
     activations: Activations = Activations()
-    saes: dict[Name, SAE] = Field(min_length=1)
+    saes: Annotated[dict[Name, SAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
     effects: Effects = Effects()
     approximator: Approximator = Approximator()
     goals: Goals
@@ -45,6 +47,15 @@ class Study(Section):
     def steering_sae(self) -> str:
         """The SAE whose latents are targeted."""
         return self.steering.sae or next(iter(self.saes))
+
+    @property
+    def trainings(self) -> dict[str, list[str]]:
+        """The SAEs that one job trains together, by the name of their group; alone, by their own."""
+        found: dict[str, list[str]] = {}
+        for name, sae in self.saes.items():
+            if sae.train:
+                found.setdefault(sae.group or name, []).append(name)
+        return found
 
     @property
     def hooks(self) -> list[str]:

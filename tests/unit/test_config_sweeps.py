@@ -1,0 +1,64 @@
+"""Sweeps: one entry of the config, several SAEs, one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saeflow.config.reading import check_study, read_study
+from saeflow.errors import SaeflowError
+
+ROOT = Path(__file__).parents[2]
+
+
+def study_with(**saes: Any) -> Any:
+    values = read_study(ROOT / "config.yaml").model_dump()
+    return check_study(values | {"saes": saes, "approximator": values["approximator"]})
+
+
+def test_a_sweep_is_its_members_trained_by_one_job():
+    study = study_with(
+        main={"train": {"d_sae": 256}, "sweep": {"k": [4, 8], "seed": [0, 1]}},
+        other={"train": {"architecture": "standard"}, "sweep": {"sparsity_coefficient": [0.01, 0.02]}},
+        alone={"train": {"k": 16}},
+    )
+    members = ["main-k-4-seed-0", "main-k-4-seed-1", "main-k-8-seed-0", "main-k-8-seed-1"]
+    costs = ["other-sparsity_coefficient-0.01", "other-sparsity_coefficient-0.02"]
+    assert list(study.saes) == [*members, *costs, "alone"]
+    assert study.trainings == {"main": members, "other": costs, "alone": ["alone"]}
+    found = study.saes["main-k-8-seed-1"].train
+    assert (found.d_sae, found.k, found.seed, found.architecture) == (256, 8, 1, "topk")
+    assert study.steering_sae == members[0]
+
+
+def test_a_study_with_a_sweep_survives_being_written_and_read():
+    study = study_with(main={"sweep": {"k": [4, 8]}})
+    assert check_study(study.model_dump()) == study
+
+
+def test_saes_may_be_put_into_one_group_by_hand():
+    both = {"a": {"train": {"k": 4}, "group": "two"}, "b": {"train": {"architecture": "batchtopk"}, "group": "two"}}
+    assert study_with(**both).trainings == {"two": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("sae", "key", "reason"),
+    [
+        ({"sweep": {"k": []}, "train": {}}, "saes.main.sweep.k", "at least 1"),
+        ({"sweep": {}, "train": {}}, "saes.main.sweep", "at least 1"),
+        ({"sweep": {"k": 4}, "train": {}}, "saes.main.sweep.k", "list"),
+        ({"sweep": {"kk": [4]}, "train": {}}, "saes.main-kk-4.train.kk", "did you mean 'k'?"),
+        ({"sweep": {"k": [4, 999]}, "train": {}}, "saes.main-k-999.train.k", "must be smaller than d_sae 512"),
+        ({"sweep": {"tokens": [9000, 9001]}, "train": {}}, "saes.main-tokens-9001.train.tokens", "same batches"),
+        ({"path": "somewhere", "group": "main"}, "saes.main.group", "trained here"),
+        ({"train": {"target_l0": 5.0}}, "saes.main.train.target_l0", "is of 'jumprelu' only"),
+        ({"train": {"tokens": 3000, "accumulate": 2}}, "saes.main.train.tokens", "batch_size 2048 × accumulate 2"),
+    ],
+)
+def test_what_cannot_be_swept_is_told_by_its_key(sae, key, reason):
+    with pytest.raises(SaeflowError) as told:
+        study_with(main=sae)
+    line = next(line for line in str(told.value).splitlines() if f" {key}:" in f" {line}")
+    assert reason in line
