@@ -26,7 +26,7 @@ def filled(path: Path) -> Ledger:
     with ledger.writing():
         ledger.record(ASKED.key(JUDGE), Exchange(reason="HTTP 500", again=True, billed=False), None, "here")
         ledger.record(ASKED.key(JUDGE), Exchange(value=7, raw="{}", model="m-1", prompt_tokens=9), 0.25, "here")
-        ledger.settle(ASKED, JUDGE, Answer(7, None, 2))
+        ledger.settle(ASKED.key(JUDGE), ASKED, JUDGE, Answer(7, None, 2))
     return ledger
 
 
@@ -75,7 +75,7 @@ def test_failures_are_forgotten_and_what_was_spent_is_not(tmp_path: Path) -> Non
     ledger = filled(tmp_path / "ledger.sqlite")
     failed = ASKED._replace(repeat=1)
     with ledger.writing():
-        ledger.settle(failed, JUDGE, Answer(None, "refused: no", 1))
+        ledger.settle(failed.key(JUDGE), failed, JUDGE, Answer(None, "refused: no", 1))
     assert ledger.forget(failures_only=True) == 1
     assert list(ledger.answers([ASKED.key(JUDGE), failed.key(JUDGE)])) == [ASKED.key(JUDGE)]
     assert ledger.forget(failures_only=False) == 1

@@ -63,13 +63,13 @@ class Service:
         """What its tokens cost."""
         return cost_of(str(self.judge.model), self.calls.price, self.calls.mode == "batch")
 
-    def record(self, inquiry: Inquiry, exchange: Exchange, address: str, answer: Answer | None) -> None:
+    def record(self, key: str, inquiry: Inquiry, exchange: Exchange, address: str, answer: Answer | None) -> None:
         """Write down a request, and with it the answer where the question has come to one."""
         usd = self.cost.usd(exchange.prompt_tokens, exchange.completion_tokens)
         with self.ledger.writing():
-            self.ledger.record(inquiry.key(self.judge), exchange, usd, address)
+            self.ledger.record(key, exchange, usd, address)
             if answer:
-                self.ledger.settle(inquiry, self.judge, answer)
+                self.ledger.settle(key, inquiry, self.judge, answer)
 
 
 def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:

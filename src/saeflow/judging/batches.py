@@ -114,7 +114,7 @@ async def _read(
         answer = None if again else Answer(exchange.value, exchange.reason, attempt)
         if answer:
             answers[key] = answer
-        service.record(open_[key], exchange, endpoint.address, answer)
+        service.record(key, open_[key], exchange, endpoint.address, answer)
     if all(key in known or key in open_ for key in batch.keys):  # else another job has yet to read it
         service.ledger.note_batch(batch, ended=True)
     return answers

@@ -23,6 +23,7 @@ from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 
 VERSION = 1
 PATIENCE = 60_000  # milliseconds to wait for another process's write
+CHECKPOINT = 10_000  # pages, 40 MB, of the write-ahead log before it is moved into the file
 # File systems of several machines: write-ahead logging shares memory between processes, which they cannot.
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "fuse.sshfs", "9p", "afs"}
 _SCHEMA = """
@@ -99,7 +100,8 @@ class Ledger:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=PATIENCE / 1000, isolation_level=None)
             self._set_journal("delete" if _on_shared_disk(self.path) else "wal")
-            self._connection.execute("PRAGMA synchronous = normal")
+            self._connection.execute("PRAGMA synchronous = normal")  # a commit waits for no disk, a checkpoint does
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
             self._prepare()
 
     def _set_journal(self, mode: str) -> None:
@@ -158,7 +160,7 @@ class Ledger:
             ),
         )  # fmt: skip
 
-    def settle(self, inquiry: Inquiry, judge: Judge, answer: Answer) -> None:
+    def settle(self, key: str, inquiry: Inquiry, judge: Judge, answer: Answer) -> None:
         """Write down what a question came to; within `writing`.
 
         Of two processes that asked the same at the same time, the first is believed.
@@ -166,7 +168,7 @@ class Ledger:
         identity = inquiry.identity(judge)
         columns = [*identity, "key", "answer", "reason", "attempts", "answered"]
         value = None if answer.value is None else json.dumps(answer.value)
-        values = [*identity.values(), inquiry.key(judge), value, answer.reason, answer.attempts, _now()]
+        values = [*identity.values(), key, value, answer.reason, answer.attempts, _now()]
         self._connection.execute(
             f"INSERT OR IGNORE INTO answers ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})", values
         )

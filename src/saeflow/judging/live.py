@@ -26,7 +26,7 @@ class LiveRun:
         calls = service.calls
         self.service, self.total = service, total
         self.answers: dict[str, Answer] = {}
-        self.unreached: list[tuple[Inquiry, Answer]] = []
+        self.unreached: list[tuple[str, Inquiry, Answer]] = []
         self.in_flight = 0
         self.heard = False
         self.stopped: SaeflowError | None = None
@@ -52,14 +52,14 @@ class LiveRun:
             raise self.stopped
         # An endpoint that is down is no verdict on a text: only a run that ended says of a question that it has none.
         with self.service.ledger.writing():
-            for inquiry, answer in self.unreached:
-                self.service.ledger.settle(inquiry, self.service.judge, answer)
+            for key, inquiry, answer in self.unreached:
+                self.service.ledger.settle(key, inquiry, self.service.judge, answer)
         return self.answers
 
     async def _work(self, questions: Iterator[tuple[str, Inquiry]]) -> None:
         for key, inquiry in questions:
             try:
-                answer = self.service.ledger.answers([key]).get(key) or await self._answer(inquiry)
+                answer = self.service.ledger.answers([key]).get(key) or await self._answer(key, inquiry)
             except SaeflowError as error:
                 self.stopped = self.stopped or error
                 return
@@ -67,27 +67,27 @@ class LiveRun:
             spent = self.service.ledger.spent()
             self.service.progress(len(self.answers), self.total, f"US$ {spent.usd:.2f} so far")
 
-    async def _answer(self, inquiry: Inquiry) -> Answer:
+    async def _answer(self, key: str, inquiry: Inquiry) -> Answer:
         """Ask until there is an answer, or asking again does not help."""
         attempts = 0
 
         async def attempt() -> Exchange:
             nonlocal attempts
             attempts += 1
-            return await self._request(inquiry, attempts)
+            return await self._request(key, inquiry, attempts)
 
         exchange: Exchange = await self.retrying.copy()(attempt)
         answer = Answer(exchange.value, exchange.reason, attempts)
         if exchange.reached:
             self.heard = True
         else:
-            self.unreached.append((inquiry, answer))
+            self.unreached.append((key, inquiry, answer))
             if not self.heard and len(self.unreached) >= SILENCES:
                 silent = f"has answered none of the first {SILENCES} questions ({answer.reason})"
                 raise SaeflowError(f"{self.endpoint.name}: {silent}; check that it runs, then start again")
         return answer
 
-    async def _request(self, inquiry: Inquiry, attempt: int) -> Exchange:
+    async def _request(self, key: str, inquiry: Inquiry, attempt: int) -> Exchange:
         """One request, repeated while the endpoint asks to slow down."""
         for _ in range(REFUSALS_IN_A_ROW):
             async with self.limit.turn() as began:
@@ -99,7 +99,7 @@ class LiveRun:
                     self.in_flight -= 1
                 final = exchange.reached and (not exchange.again or attempt >= self.service.calls.attempts)
                 answer = Answer(exchange.value, exchange.reason, attempt) if final else None
-                self.service.record(inquiry, exchange, self.endpoint.address, answer)
+                self.service.record(key, inquiry, exchange, self.endpoint.address, answer)
             if exchange.wait is None:
                 self.limit.accepted()
                 return exchange
