@@ -74,7 +74,7 @@ class Service:
 
 def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:
     """What questions will take; tokens and seconds as in earlier calls, where there were any."""
-    wanted = unique(inquiries, service.judge)
+    wanted = {inquiry.key(service.judge): inquiry for inquiry in inquiries}
     known = service.ledger.answers(list(wanted))
     return _estimate([inquiry for key, inquiry in wanted.items() if key not in known], len(wanted), service)
 
@@ -95,11 +95,6 @@ def _estimate(open_: Sequence[Inquiry], questions: int, service: Service) -> Est
     return Estimate(questions, questions - len(open_), len(open_), prompt, completion, usd, minutes)
 
 
-def unique(inquiries: Sequence[Inquiry], judge: Judge) -> dict[str, Inquiry]:
-    """The questions by key: the same question is asked once, however often it stands in the list."""
-    return {inquiry.key(judge): inquiry for inquiry in inquiries}
-
-
 def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
     """Answer questions, from the ledger where they have been asked before.
 
@@ -110,7 +105,7 @@ def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
         SaeflowError: the endpoint answers nothing at all, or the budget is spent. What was answered is in the ledger.
     """
     keys = [inquiry.key(service.judge) for inquiry in inquiries]
-    wanted = dict(zip(keys, inquiries, strict=True))
+    wanted = dict(zip(keys, inquiries, strict=True))  # the same question is asked once
     known = service.ledger.answers(list(wanted))
     open_ = {key: inquiry for key, inquiry in wanted.items() if key not in known}
     service.announce(_estimate(list(open_.values()), len(wanted), service))

@@ -54,7 +54,8 @@ async def ask_in_batches(open_: dict[str, Inquiry], service: Service) -> dict[st
         ) from None
     finally:
         await endpoint.close()
-    return answers
+    unanswered = Answer(None, f"no answer in {service.calls.attempts} batches", service.calls.attempts)
+    return dict.fromkeys(open_, unanswered) | answers
 
 
 @contextmanager
