@@ -136,9 +136,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80, help="the first quarter is not timed")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--architectures", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
-    parser.add_argument(
-        "--peers", type=Path, help="folder of the peers' environment; without, saeflow alone"
-    )
+    parser.add_argument("--peers", type=Path, help="folder of the peers' environment; without, saeflow alone")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
