@@ -53,8 +53,8 @@ rule gather_activations:
         "results/{study}/logs/gather_activations/{model}.{hook}.log",
     benchmark:
         "results/{study}/benchmarks/gather_activations/{model}.{hook}.jsonl"
-    threads: 1
     conda:
         "../envs/default.yaml"
+    threads: 1
     shell:
         "saeflow activations gather {input} --output {output} > {log} 2>&1"

@@ -13,9 +13,6 @@ Outputs:
     results/{study}/steering/preferences.parquet, ratings.parquet, ratings.csv, where judge.pairs asks for them
 """
 
-# How calls are made and what may be spent is told to jobs beside their params: no change of it reruns anything.
-CALLS = settings("calls")
-
 # What judging comes to; ratings only where methods are compared side by side.
 JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
 JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
@@ -51,7 +48,7 @@ rule judge_completions:
         " --dtype {params.dtype}"
         " --output {output} {params.model}"
         " --ledger results/{wildcards.study}/judging/ledger.sqlite"
-        " --calls {CALLS:q}"
+        ' --calls "$SAEFLOW_CALLS"'
         " --threads {threads}"
         " > {log} 2>&1"
 
@@ -167,7 +164,7 @@ rule compare_pairs:
         " --summary {params.summary:q}"
         " --seed {params.seed}"
         " --ledger results/{wildcards.study}/judging/ledger.sqlite"
-        " --calls {CALLS:q}"
+        ' --calls "$SAEFLOW_CALLS"'
         " --output results/{wildcards.study}/steering"
         " --threads {threads}"
         " > {log} 2>&1"

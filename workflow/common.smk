@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,8 +19,12 @@ try:
 except SaeflowError as error:
     raise WorkflowError(str(error))
 
-# Jobs find the package without an install, also on cluster nodes and in conda environments.
-shell.prefix(f"export PYTHONPATH={workflow.basedir}/src; ")
+# Jobs find the package without an install, also on cluster nodes and in conda environments. How an endpoint is called
+# and what may be spent stands beside their params, not among them: no change of it reruns anything.
+CALLS = shlex.quote(STUDY.calls.model_dump_json()).replace("{", "{{").replace("}", "}}")
+shell.prefix(
+    f"export PYTHONPATH={workflow.basedir}/src; export SAEFLOW_CALLS={CALLS}; "
+)
 
 # What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
 NAMES = {

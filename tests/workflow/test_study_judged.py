@@ -42,9 +42,9 @@ def test_a_study_is_judged_once_within_its_budget(copied, key):
         assert asked < 0.9 * (5 * COMPLETIONS + pairs)
 
         assert copied.run("evaluate", config=judged_by(url, max_usd=1.0, concurrency=4)) == {}
-        for file in copied.results.glob("steering/*/*/scores.parquet"):
-            file.unlink()
-        assert copied.run("evaluate", config=judged_by(url, max_usd=1.0))["judge_completions"] == GOALS * METHODS
+        again = ("--cores", "2", "--forcerun", "judge_completions", "compare_pairs")
+        jobs = copied.run("evaluate", config=judged_by(url, max_usd=1.0), args=again)
+        assert jobs["judge_completions"] == GOALS * METHODS
         assert stats(url)["answered"] == asked
 
     scores = pl.concat([pl.read_parquet(file) for file in copied.results.glob("steering/*/*/scores.parquet")])
