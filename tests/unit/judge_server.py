@@ -116,6 +116,7 @@ class Server:
 
     async def judge(self, request: dict[str, Any], head: str, writer: asyncio.StreamWriter) -> bool:
         """One chat completion."""
+        arrived = asyncio.get_running_loop().time()
         asked = request.get("response_format", {}).get("type", "none")
         if f"Bearer {KEY}" not in head:
             error = {"message": f"Incorrect API key provided: {head}", "code": "invalid_api_key"}
@@ -130,7 +131,7 @@ class Server:
         name = (criterion, "\n".join(texts))
         faults = faults_of(*name, self.rates)
         turn, self.seen[name] = self.seen[name], self.seen[name] + 1
-        await asyncio.sleep(self.latency)
+        await asyncio.sleep(arrived + self.latency - asyncio.get_running_loop().time())
         if turn < len(faults):
             return await self.fail(faults[turn], writer)
         self.stats["answered"] += 1

@@ -77,7 +77,8 @@ class Endpoint:
         began, format_asked = time.monotonic(), self.format
         try:
             async with asyncio.timeout(self.calls.timeout):  # the client's own time-out starts anew with every byte
-                raw = await self.client.post(PATH, cast_to=str, body=self.body(inquiry))
+                content = json.dumps(self.body(inquiry)).encode()
+                raw = await self.client.post(PATH, cast_to=str, content=content)
             exchange = read_answer(raw, inquiry)
         except (TimeoutError, APITimeoutError):
             reason = f"no answer within {self.calls.timeout:g} s"

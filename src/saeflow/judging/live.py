@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Iterator
 
@@ -44,9 +45,11 @@ class LiveRun:
         # Jobs that run at once share questions (unsteered texts): each takes them in an order of its own, and looks
         # once more before it asks, so that hardly any is paid for twice. No result depends on the order.
         questions = iter(random.sample(list(open_.items()), len(open_)))
+        gc.freeze()  # else full collections look through the client's thousands of classes while answers wait
         try:
             await asyncio.gather(*(self._work(questions) for _ in range(min(self.limit.most, len(open_)))))
         finally:
+            gc.unfreeze()
             await self.endpoint.close()
         if self.stopped:
             raise self.stopped
