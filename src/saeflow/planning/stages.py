@@ -125,13 +125,13 @@ def plan_study(study: Study, shape: ModelShape | None) -> list[StagePlan]:
         ),
         StagePlan(
             "judging",
-            cells + 1,
+            cells + len(study.goals.names) + 1,
             judged,
             judged * work.whole,
             cells * completions * 40,
             f"{judge_calls(study) or 2 * cells * completions} scores by '{study.judge.kind}'",
         ),
-        StagePlan("figures", 12, 0, 0, 5_000_000, "figures and report"),
+        StagePlan("figures", 14, 0, 0, 5_000_000, "figures and report"),
     ]
 
 
