@@ -2,7 +2,7 @@
 
 The ideal is concurrency divided by latency: a client that costs nothing.
 
-    python benchmarks/judging.py [--calls 5000] [--concurrency 64] [--latency 0.05] [--repeats 3]
+    python benchmarks/judging.py [--calls 20000] [--concurrency 64] [--latency 0.05] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(calls: int, concurrency: int, latency: float) -> dict[str, float]:
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=5000)
+    parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds that the server takes")
     parser.add_argument("--repeats", type=int, default=3)

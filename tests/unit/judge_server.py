@@ -118,6 +118,7 @@ class Server:
         """One chat completion."""
         arrived = asyncio.get_running_loop().time()
         asked = request.get("response_format", {}).get("type", "none")
+        self.stats["telemetry"] += "x-stainless" in head.lower()
         if f"Bearer {KEY}" not in head:
             error = {"message": f"Incorrect API key provided: {head}", "code": "invalid_api_key"}
             await send(writer, 401, json.dumps({"error": error}).encode())

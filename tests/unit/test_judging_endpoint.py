@@ -163,6 +163,7 @@ def test_an_endpoint_without_structured_output_is_asked_for_less(formats: str, t
             score_of(GOAL.criterion, f"I think {i}") for i in range(20)
         ]
         assert stats(url)["format_refused"] <= 8
+        assert stats(url)["telemetry"] == 0
     assert used.ledger.spent().calls == 20
 
 

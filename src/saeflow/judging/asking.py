@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from saeflow.config.sections import Calls, Judge
 from saeflow.errors import SaeflowError
 from saeflow.judging.inquiries import Answer, Exchange, Inquiry
-from saeflow.judging.ledger import Ledger
+from saeflow.judging.ledger import Ledger, Spent
 from saeflow.judging.prices import Cost, cost_of
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -127,8 +127,8 @@ def _ask_new(open_: dict[str, Inquiry], service: Service) -> dict[str, Answer]:
     return asyncio.run(LiveRun(service, len(open_)).all(open_))
 
 
-def check_budget(service: Service, calls: int, usd: float = 0.0) -> None:
-    """Refuse calls that the study may not make.
+def check_budget(service: Service, calls: int, usd: float = 0.0) -> Spent:
+    """Refuse calls that the study may not make; gives what was spent so far.
 
     Args:
         service: with the ledger that knows what was spent.
@@ -144,6 +144,6 @@ def check_budget(service: Service, calls: int, usd: float = 0.0) -> None:
     elif limits.max_usd is not None and (spent.usd >= limits.max_usd or spent.usd + usd > limits.max_usd):
         what = f"calls.max_usd: US$ {spent.usd:.4f} of {limits.max_usd:g} is spent"
     else:
-        return
+        return spent
     kept = f"what was answered is kept in {service.ledger.path}"
     raise SaeflowError(f"{what}, and not everything is judged; raise it and start again, {kept}")

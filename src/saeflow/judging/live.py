@@ -31,6 +31,7 @@ class LiveRun:
         self.in_flight = 0
         self.heard = False
         self.stopped: SaeflowError | None = None
+        self.spent = service.ledger.spent()
         self.endpoint = Endpoint(service.judge, calls)
         self.limit = AdaptiveLimit(calls.concurrency, calls.backoff)
         self.retrying = AsyncRetrying(
@@ -67,19 +68,23 @@ class LiveRun:
                 self.stopped = self.stopped or error
                 return
             self.answers[key] = answer
-            spent = self.service.ledger.spent()
-            self.service.progress(len(self.answers), self.total, f"US$ {spent.usd:.2f} so far")
+            self.service.progress(len(self.answers), self.total, f"US$ {self.spent.usd:.2f} so far")
 
     async def _answer(self, key: str, inquiry: Inquiry) -> Answer:
         """Ask until there is an answer, or asking again does not help."""
-        attempts = 0
+        attempts, exchange = 1, await self._request(key, inquiry, 1)
+        if exchange.again:  # else nothing is repeated, and what keeps count of repetitions costs a tenth of a call
+            begun: Exchange | None = exchange
 
-        async def attempt() -> Exchange:
-            nonlocal attempts
-            attempts += 1
-            return await self._request(key, inquiry, attempts)
+            async def attempt() -> Exchange:
+                nonlocal attempts, begun
+                if begun is not None:
+                    first, begun = begun, None
+                    return first
+                attempts += 1
+                return await self._request(key, inquiry, attempts)
 
-        exchange: Exchange = await self.retrying.copy()(attempt)
+            exchange = await self.retrying.copy()(attempt)
         answer = Answer(exchange.value, exchange.reason, attempts)
         if exchange.reached:
             self.heard = True
@@ -113,7 +118,7 @@ class LiveRun:
         """Stop before the call that would exceed what may be spent, counting those in flight as typical ones."""
         if self.stopped:
             raise self.stopped
-        check_budget(self.service, self.in_flight + 1)
+        self.spent = check_budget(self.service, self.in_flight + 1)
 
 
 def _last(state: RetryCallState) -> Exchange:
