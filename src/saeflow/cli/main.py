@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from saeflow.cli import activations, corpus, effects, figures, judging, models, report, saes, show, steering, study
+from saeflow.cli import (
+    activations,
+    chess_data,
+    corpus,
+    effects,
+    figures,
+    judging,
+    models,
+    report,
+    saes,
+    show,
+    steering,
+    study,
+)
 from saeflow.errors import DamagedError, SaeflowError
 
 app = typer.Typer(
@@ -25,6 +38,7 @@ app.add_typer(steering.app, name="steering")
 app.add_typer(judging.app, name="judge")
 app.add_typer(figures.app, name="figures")
 app.add_typer(report.app, name="report")
+app.add_typer(chess_data.app, name="chess")
 app.command("plan")(study.plan)
 app.command("show")(show.show)
 app.command("steer")(steering.steer)

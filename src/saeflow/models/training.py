@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -34,6 +34,17 @@ CHECKPOINT_SECONDS = 30.0
 CURVE_POINTS = 250
 GRADIENT_NORM = 1.0
 CURVE_SCHEMA = {"step": pl.Int64, "tokens": pl.Int64, "loss": pl.Float64, "learning_rate": pl.Float64}
+
+
+class Schedule(Protocol):
+    """What the settings of any training here say of AdamW and its learning rate."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def weight_decay(self) -> float: ...
 
 
 class TrainedModel(NamedTuple):
@@ -74,11 +85,11 @@ def train_model(
     """
     tokens = torch.from_numpy(blocks.tokens.astype(np.int64))
     model = _new_model(settings, tokenizer, context=tokens.shape[1], seed=seed)
-    optimizer = _optimizer(model, settings)
+    optimizer = adamw(model, settings)
     per_epoch = math.ceil(len(tokens) / settings.batch_size)
     steps = per_epoch * settings.epochs
     identity = _identity(settings, blocks, seed)
-    losses = _resume(checkpoint, identity, model, optimizer)
+    losses = resume_state(checkpoint, identity, model, optimizer)
     saved = time.monotonic()
 
     for step in range(len(losses), steps):
@@ -86,7 +97,7 @@ def train_model(
         chosen = _order(seed, epoch, len(tokens))[batch * settings.batch_size :][: settings.batch_size]
         losses.append(_step(model, optimizer, tokens[chosen], learning_rate(step, steps, settings)))
         if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save(checkpoint, identity, model, optimizer, losses)
+            save_state(checkpoint, identity, model, optimizer, losses)
             saved = time.monotonic()
         if progress:
             progress(step + 1, steps)
@@ -95,7 +106,7 @@ def train_model(
     return TrainedModel(model, tokenizer, _curve(losses, settings, tokens.numel() * settings.epochs))
 
 
-def learning_rate(step: int, steps: int, settings: ModelTraining) -> float:
+def learning_rate(step: int, steps: int, settings: Schedule) -> float:
     """The learning rate of a step: a linear warm-up to the peak, then a cosine to zero."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -127,7 +138,7 @@ def _new_model(
         return LlamaForCausalLM(config).train()
 
 
-def _optimizer(model: nn.Module, settings: ModelTraining) -> torch.optim.AdamW:
+def adamw(model: nn.Module, settings: Schedule) -> torch.optim.AdamW:
     """AdamW that decays matrices and leaves the gains of norms alone."""
     parameters = list(model.parameters())
     groups = [
@@ -171,10 +182,21 @@ def _identity(settings: ModelTraining, blocks: TokenBlocks, seed: int) -> str:
     return digest.hexdigest()
 
 
-def _save(path: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, losses: list[float]) -> None:
+def save_state(
+    path: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, losses: Sequence[Any]
+) -> None:
+    """Keep the state of an unfinished training.
+
+    Args:
+        path: of the checkpoint.
+        identity: of the training; no other takes the state up.
+        model: with its weights so far.
+        optimizer: with its moments.
+        losses: what is to be told of every step so far.
+    """
     state = {
         "identity": identity,
-        "losses": losses,
+        "losses": list(losses),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
@@ -182,7 +204,7 @@ def _save(path: Path, identity: str, model: nn.Module, optimizer: torch.optim.Op
         torch.save(state, temporary)
 
 
-def _resume(path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+def resume_state(path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
     """Put model and optimiser where a checkpoint of this training left them, and give the losses so far."""
     if path is None or not path.is_file():
         return []

@@ -72,6 +72,14 @@ class Boards:
         square = np.where(self.en_passant < 0, np.int8(-1), self.en_passant ^ np.int8(56))
         return Boards(np.roll(flipped, 6, axis=1), self.castling[:, [2, 3, 0, 1]], square)
 
+    def where(self, which: Bool[np.ndarray, " n"], other: Boards) -> Boards:
+        """These positions, but those of ``other`` where ``which`` holds."""
+        return Boards(
+            np.where(which[:, None], other.pieces, self.pieces),
+            np.where(which[:, None], other.castling, self.castling),
+            np.where(which, other.en_passant, self.en_passant),
+        )
+
 
 def join(parts: Sequence[Boards]) -> Boards:
     """All positions of the parts, in their order."""
@@ -126,16 +134,9 @@ def read_fens(fens: Sequence[str]) -> Boards:
         wrong = fens[int(np.flatnonzero(~none & ((file < 0) | (file > 7) | (rank < 0) | (rank > 7)))[0])]
         raise SaeflowError(f"chess: '{wrong}' names no square after which a pawn is taken in passing; correct it")
     en_passant = np.where(none, -1, rank * 8 + file).astype(np.int8)
-    boards = Boards(pieces, _with_king_and_rook(pieces, castling), en_passant)
+    boards = Boards(pieces, with_king_and_rook(pieces, castling), en_passant)
     turned = text[ends[:, 0] + 1] == ord("b")
-    if not turned.any():
-        return boards
-    other = boards.mirrored()
-    return Boards(
-        np.where(turned[:, None], other.pieces, pieces),
-        np.where(turned[:, None], other.castling, boards.castling),
-        np.where(turned, other.en_passant, en_passant),
-    )
+    return boards.where(turned, boards.mirrored()) if turned.any() else boards
 
 
 def _placement(
@@ -170,10 +171,11 @@ def _placement(
     return codes
 
 
-def _with_king_and_rook(
+def with_king_and_rook(
     pieces: UInt64[np.ndarray, "n 12"], castling: Bool[np.ndarray, "n 4"]
 ) -> Bool[np.ndarray, "n 4"]:
     rook, king, black_rook, black_king = pieces[:, 3], pieces[:, 5], pieces[:, 9], pieces[:, 11]
+    """The rights to castle whose king and rook stand in their places."""
     places = [(king, _E1, rook, _H1), (king, _E1, rook, _A1), (black_king, _E8, black_rook, _H8)]
     places.append((black_king, _E8, black_rook, _A8))
     stand = [((kings & home) != 0) & ((rooks & corner) != 0) for kings, home, rooks, corner in places]
