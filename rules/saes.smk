@@ -27,7 +27,7 @@ TRAIN_SAES = (
 
 rule train_sae:
     input:
-        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        manifest=manifest,
     output:
         config="results/{study}/saes/{sae}/cfg.json",
         weights="results/{study}/saes/{sae}/sae_weights.safetensors",
@@ -60,7 +60,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
             name:
                 f"train_saes_{GROUP}"
             input:
-                manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+                manifest=f"results/{{study}}/{cache_of(MEMBERS[0])}/manifest.json",
             output:
                 config=expand("results/{{study}}/saes/{sae}/cfg.json", sae=MEMBERS),
                 weights=expand(
@@ -129,7 +129,7 @@ rule evaluate_sae:
     resources:
         gpu=1,
     params:
-        hook=STUDY.hook,
+        hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow sae evaluate"

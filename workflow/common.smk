@@ -126,6 +126,16 @@ def sae_settings(names):
     return json.dumps({name: STUDY.saes[name].train.model_dump() for name in names})
 
 
+def cache_of(sae):
+    """The activation cache that one SAE is trained on, below the study's folder."""
+    return f"activations/{STUDY.model.name}/{STUDY.hook_of(sae)}"
+
+
+def manifest(wildcards):
+    """What vouches for the activation cache that one SAE is trained on."""
+    return f"results/{wildcards.study}/{cache_of(wildcards.sae)}/manifest.json"
+
+
 def sae_path(wildcards):
     """Where one SAE is imported from."""
     return STUDY.saes[wildcards.sae].path

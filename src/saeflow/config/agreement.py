@@ -35,6 +35,9 @@ def _about_groups(study: Study) -> list[Complaint]:
                         f"{mine} is not {its} as in '{first}' of the same group; a group is trained on the same batches"
                     )
                     found.append((f"saes.{name}.train.{key}", reason))
+            if (hook := study.hook_of(name)) != study.hook_of(first):
+                reason = f"'{hook}' is not '{study.hook_of(first)}' as in '{first}' of the same group"
+                found.append((f"saes.{name}.hook", reason))
     return found
 
 
@@ -44,6 +47,7 @@ def _about_the_hook(study: Study) -> list[Complaint]:
     named = [
         ("hook", study.hook),
         *((f"activations.hooks.{i}", hook) for i, hook in enumerate(study.activations.hooks)),
+        *((f"saes.{name}.hook", sae.hook) for name, sae in study.saes.items() if sae.hook),
     ]
     for key, hook in named:
         if train and (layer := int(hook.split(".")[1])) >= train.n_layers:
@@ -123,6 +127,9 @@ def _about_steering(study: Study) -> list[Complaint]:
     elif source.train and steering.latents > source.train.d_sae:
         reason = f"{steering.latents} is more than d_sae {source.train.d_sae} of SAE '{study.steering_sae}'"
         found.append(("steering.latents", reason))
+    if source and source.hook not in (None, study.hook):
+        reason = f"'{source.hook}' is not the study's hook '{study.hook}', where latents are targeted"
+        found.append((f"saes.{study.steering_sae}.hook", f"{reason}; name another SAE in steering.sae"))
     completions = steering.samples * len(steering.prompts)
     if not 1 <= math.floor(completions * share) < completions:
         reason = f"{share} of {completions} completions leaves none to choose the scale; raise it or steering.samples"

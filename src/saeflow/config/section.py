@@ -66,6 +66,7 @@ def _unique(items: list[T]) -> list[T]:
 
 
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
+HookName = Annotated[str, Field(pattern=HOOK)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
 Names = Annotated[list[Name], AfterValidator(_unique)]
 Examples = Annotated[list[Text], Field(min_length=2), AfterValidator(_unique)]

@@ -84,7 +84,7 @@ def plan_study(study: Study, shape: ModelShape | None) -> list[StagePlan]:
             "activations",
             shard_count(study) + len(study.hooks),
             rows,
-            rows * work.below,
+            rows * work.cached,
             rows * width * BYTES[study.activations.dtype] * len(study.hooks),
             f"{shard_count(study)} shards at {', '.join(study.hooks)}",
         ),
@@ -140,7 +140,7 @@ class _Work:
 
     def __init__(self, study: Study, shape: ModelShape | None) -> None:
         self.whole = shape.flop() if shape else 0
-        self.below = shape.flop(last=study.layer, logits=False) if shape else 0
+        self.cached = shape.flop(last=study.last_layer, logits=False) if shape else 0
         self.above = shape.flop(first=study.layer + 1) if shape else 0
 
 

@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import HOOK, REPOSITORY, Name, Section, Text, Unique, refuse
-
-HookName = Annotated[str, Field(pattern=HOOK)]
+from saeflow.config.section import REPOSITORY, HookName, Name, Section, Text, Unique, refuse
 
 
 class Tokens(Section):
@@ -113,10 +111,10 @@ class Model(Section):
 
 
 class Activations(Section):
-    """The cache of activations at ``hook`` over the split ``sae``, and at other hooks from the same forward passes."""
+    """The cache of activations over the split ``sae``, at every hook from the same forward passes."""
 
     hooks: Annotated[list[HookName], Unique] = Field(default=[])
-    """Hooks to cache beside the study's ``hook``."""
+    """Hooks to cache beside the study's ``hook`` and those where SAEs are trained."""
     format: Literal["parquet", "hdf5"] = "parquet"
     """Of the shards' files."""
     compress: bool = False

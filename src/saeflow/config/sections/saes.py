@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Name, Section, Text, Unique, refuse
+from saeflow.config.section import HookName, Name, Section, Text, Unique, refuse
 
 COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
 COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
@@ -89,6 +89,8 @@ class SAE(Section):
     are one `group`."""
     group: Name | None = None
     """SAEs of one group are trained by one job, which reads the cache once for all."""
+    hook: HookName | None = None
+    """Where it reads. Null is the study's `hook`, where the SAE must read whose latents are targeted."""
     path: Text | None = None
     """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
     format: Literal[

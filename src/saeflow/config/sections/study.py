@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from saeflow.config.agreement import disagreements
-from saeflow.config.section import HOOK, Name, Section, refuse
+from saeflow.config.section import HookName, Name, Section, refuse
 from saeflow.config.sections.data import Activations, Corpus, Model
 from saeflow.config.sections.effects import Approximator, Effects
 from saeflow.config.sections.figures import Figures
@@ -25,8 +25,9 @@ class Study(Section):
     """Of every random draw."""
     corpus: Corpus = Corpus()
     model: Model
-    hook: str = Field(pattern=HOOK)
-    """Where the SAEs read and the vectors are added, a TransformerLens name: ``blocks.2.hook_resid_post``."""
+    hook: HookName
+    """Where vectors are added, and where SAEs read that name no hook of their own; a TransformerLens name:
+    ``blocks.2.hook_resid_post``."""
     activations: Activations = Activations()
     saes: Annotated[dict[Name, SAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
     effects: Effects = Effects()
@@ -60,9 +61,19 @@ class Study(Section):
     @property
     def hooks(self) -> list[str]:
         """Where activations are cached; first the hook that is steered."""
-        return list(dict.fromkeys([self.hook, *self.activations.hooks]))
+        trained = [self.hook_of(name) for name, sae in self.saes.items() if sae.train]
+        return list(dict.fromkeys([self.hook, *self.activations.hooks, *trained]))
+
+    def hook_of(self, sae: str) -> str:
+        """Where one of the SAEs reads."""
+        return self.saes[sae].hook or self.hook
 
     @property
     def layer(self) -> int:
         """The layer of the hook."""
         return int(self.hook.split(".")[1])
+
+    @property
+    def last_layer(self) -> int:
+        """The last layer that is run for the cache."""
+        return max(int(hook.split(".")[1]) for hook in self.hooks)
