@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +13,14 @@ from torch.nn.functional import normalize
 
 from saeflow.activations.store import statistics
 from saeflow.config.sections import SAETraining
+from saeflow.describe import describe
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder, latent_scaling
 from saeflow.saes.dictionary import Dictionary, as_crosscoder
 from saeflow.saes.feeds import Feed, crosscoder_feed, transcoder_feed
+from saeflow.saes.io import load_crosscoder, load_sae, save_crosscoder
 from saeflow.saes.objective import outcome
-from saeflow.saes.training import train_saes
+from saeflow.saes.training import Progress, train_saes
 
 D_MODEL, SHARED, EXCLUSIVE, D_SAE = 24, 24, 6, 64
 
@@ -79,7 +83,8 @@ def feed_of(x: torch.Tensor) -> Feed:
 
 
 def trained(x: torch.Tensor, architecture: str) -> Crosscoder:
-    return as_crosscoder(train_saes(feed_of(x), [settings_of(architecture)], seed=0)[0].sae, 2)
+    feed = feed_of(x)
+    return as_crosscoder(train_saes(feed, [settings_of(architecture)], seed=0)[0].sae, 2, feed.read)
 
 
 @pytest.mark.parametrize("architecture", ["standard", "batchtopk"])
@@ -88,19 +93,23 @@ def test_a_crosscoder_finds_all_exclusive_directions_and_calls_no_shared_one_exc
     crosscoder = trained(x, architecture)
     assert crosscoder.metadata["sources"] == ["a", "b"]
     alive = (crosscoder.encode(x[:4000]) > 0).float().mean(0) > 0.005
-    # the second model's activations are five times as large, and so are its decoder's rows
-    rescaled = crosscoder.W_dec.norm(dim=2) / torch.tensor([1.0, 5.0])
-    share = rescaled / rescaled.sum(1, keepdim=True)
+    share = crosscoder.relative_norms()  # though the second model's activations are five times as large
+    scaling = latent_scaling(crosscoder, torch.split(x[:20_000], 5000), crosscoder.owners())
     for source, planted in enumerate((directions[SHARED:][:EXCLUSIVE], directions[SHARED + EXCLUSIVE :])):
         cosines = planted @ normalize(crosscoder.W_dec[:, source], dim=1).T
         best = cosines.masked_fill(~alive, -1).max(1)
         assert float(best.values.min()) > 0.95
         assert float(share[best.indices, source].min()) > 0.9
+        assert all(float(ratio[best.indices, 1 - source].abs().max()) < 0.2 for ratio in scaling.ratios())
     for source in (0, 1):
         cosines = directions[:SHARED] @ normalize(crosscoder.W_dec[:, source], dim=1).T
         best = cosines.masked_fill(~alive, -1).max(1)
         assert float(best.values.mean()) > 0.95
         assert 0.35 < float(share[best.indices, source].median()) < 0.65
+    exclusive = alive & (share.amax(1) > 0.9)
+    planted = torch.cat([directions[SHARED:][:EXCLUSIVE], directions[SHARED + EXCLUSIVE :]])
+    rows = normalize(crosscoder.W_dec[torch.arange(D_SAE), crosscoder.owners()], dim=1)[exclusive]
+    assert float((rows @ planted.T).amax(1).mean()) > 0.9  # and what is exclusive by its norms is what was planted so
     reconstruction = crosscoder.decode(crosscoder.encode(x))
     for source in (0, 1):
         left = (x - reconstruction)[:, source].square().sum() / (x - x.mean(0))[:, source].square().sum()
@@ -121,20 +130,21 @@ def exact(norm_in_second: float) -> Crosscoder:
     eye = torch.eye(D_MODEL)
     decoder = torch.stack([eye, norm_in_second * eye], dim=1)
     encoder = torch.stack([eye, torch.zeros_like(eye)])
-    return Crosscoder(encoder, decoder, torch.zeros(D_MODEL), torch.zeros(2, D_MODEL))
+    return Crosscoder(encoder, decoder, torch.zeros(D_MODEL), torch.zeros(2, D_MODEL), torch.ones(2))
 
 
 def test_latent_scaling_tells_a_latent_that_lost_its_norm_from_one_that_is_exclusive():
     generator = torch.Generator().manual_seed(1)
     z = torch.rand(2000, D_MODEL, generator=generator)
     shared, alone = torch.stack([z, z], dim=1), torch.stack([z, torch.zeros_like(z)], dim=1)
-    lost, kept = exact(0.0), exact(1.0)
-    assert latent_scaling(lost, alone, owner=0).ratios(0)[0][:, 1].abs().max() < 1e-6
-    error, reconstruction = latent_scaling(lost, shared, owner=0).ratios(0)
+    lost, kept, owner = exact(0.0), exact(1.0), torch.zeros(D_MODEL, dtype=torch.long)
+    assert latent_scaling(lost, [alone], owner).ratios()[0][:, 1].abs().max() < 1e-6
+    error, reconstruction = latent_scaling(lost, [shared], owner).ratios()
     torch.testing.assert_close(error[:, 1], torch.ones(D_MODEL, dtype=torch.float64))
     assert reconstruction[:, 1].abs().max() < 1e-6
     torch.testing.assert_close(
-        latent_scaling(kept, shared, 0, rows_at_once=300).reconstruction, torch.ones(D_MODEL, 2, dtype=torch.float64)
+        latent_scaling(kept, torch.split(shared, 300), owner).reconstruction,
+        torch.ones(D_MODEL, 2, dtype=torch.float64),
     )
 
 
@@ -142,15 +152,16 @@ def test_latent_scaling_is_the_least_squares_solution():
     generator = torch.Generator().manual_seed(2)
     W_dec = torch.randn(5, 2, 4, generator=generator)
     W_enc = torch.randn(2, 4, 5, generator=generator)
-    crosscoder = Crosscoder(W_enc, W_dec, torch.zeros(5), torch.randn(2, 4, generator=generator))
+    scale = torch.tensor([2.0, 0.5])
+    crosscoder = Crosscoder(W_enc, W_dec, torch.zeros(5), torch.randn(2, 4, generator=generator), scale)
     x = torch.randn(60, 2, 4, generator=generator)
-    z, latent, source = crosscoder.encode(x), 3, 1
-    basis = (z[:, latent, None] * W_dec[latent, 0]).reshape(-1, 1)
+    z, latent, source, owner = crosscoder.encode(x), 3, 1, torch.tensor([0, 1, 0, 0, 1])
+    basis = (z[:, latent, None] * W_dec[latent, 0]).reshape(-1, 1) / scale[0]
     error = (x - crosscoder.decode(z))[:, source] + z[:, latent, None] * W_dec[latent, source]
     rebuilt = crosscoder.decode(z)[:, source] - crosscoder.b_dec[source]
-    found = latent_scaling(crosscoder, x, owner=0)
+    found = latent_scaling(crosscoder, torch.split(x, 25), owner)
     for target, beta in ((error, found.error), (rebuilt, found.reconstruction)):
-        solved = torch.linalg.lstsq(basis, target.reshape(-1, 1)).solution
+        solved = torch.linalg.lstsq(basis, target.reshape(-1, 1) / scale[source]).solution
         assert float(beta[latent, source]) == pytest.approx(float(solved), rel=1e-4)
 
 
@@ -166,7 +177,7 @@ def test_a_folded_crosscoder_gives_what_the_trained_one_gives(architecture):
         with torch.no_grad():
             weights.threshold.copy_(worth[-2:].mean())
     residual = outcome(inner, inner, weights, settings, sparse=True).residual / feed.read.scale.float()
-    crosscoder = as_crosscoder(weights.folded(feed.read, feed.written, settings, {}), 2)
+    crosscoder = as_crosscoder(weights.folded(feed.read, feed.written, settings, {}), 2, feed.read)
     found = x[:600] - crosscoder.decode(crosscoder.encode(x[:600]))
     torch.testing.assert_close(found.flatten(1), residual, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(crosscoder.W_dec.flatten(1).norm(dim=1), torch.ones(D_SAE))
@@ -187,6 +198,73 @@ def test_the_price_of_a_latent_is_the_sum_of_its_norms_and_moves_the_decoder():
         torch.testing.assert_close(found.penalty, penalty.detach())
         found.loss.backward()
         torch.testing.assert_close(weights.decoder.grad, decoder.grad, rtol=1e-4, atol=1e-5)
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def test_crosscoders_of_a_group_killed_and_resumed_end_in_the_bits_that_each_has_alone(tmp_path):
+    x, _ = two_models(identical=False)
+    small = {"tokens": 20_000, "dead_after": 2_000}
+    settings = [
+        settings_of("standard", **small, sparsity_coefficient=0.05),
+        settings_of("batchtopk", **small, k=2, compute_dtype="bfloat16"),
+    ]
+    whole = train_saes(feed_of(x), settings, seed=0)
+
+    def kill(at: Progress) -> None:
+        if at.tokens >= 10_000:
+            raise StoppedError
+
+    file = tmp_path / "state.pt"
+    with pytest.raises(StoppedError):
+        train_saes(feed_of(x), settings, 0, file, kill, checkpoint_seconds=0.0)
+    resumed = train_saes(feed_of(x), settings, 0, file, checkpoint_seconds=0.0)
+    alone = [train_saes(feed_of(x), [one], seed=0)[0] for one in settings]
+    for these in zip(whole, resumed, alone, strict=True):
+        first, *others = (as_crosscoder(one.sae, 2, feed_of(x).read) for one in these)
+        for other in others:
+            assert all(torch.equal(getattr(first, name), getattr(other, name)) for name in ("W_enc", "W_dec", "b_dec"))
+    assert whole[0].curve["error"][-1] < 0.5
+    assert whole[1].curve["error"][-1] < 0.5
+
+
+@pytest.mark.parametrize("architecture", ["standard", "batchtopk"])
+def test_a_crosscoder_is_the_same_after_it_was_written_and_read(architecture, tmp_path):
+    x, _ = two_models(identical=False)
+    feed, settings = feed_of(x), settings_of(architecture, tokens=2_000)
+    before = as_crosscoder(train_saes(feed, [settings], seed=0)[0].sae, 2, feed.read)
+    save_crosscoder(tmp_path / "both", before)
+    after = load_crosscoder(tmp_path / "both")
+    assert torch.equal(before.encode(x[:500]), after.encode(x[:500]))
+    assert torch.equal(before.decode(before.encode(x[:500])), after.decode(after.encode(x[:500])))
+    assert torch.equal(before.relative_norms(), after.relative_norms())
+    assert after.metadata["sources"] == ["a", "b"]
+    told = "\n".join(describe(tmp_path / "both") + describe(tmp_path / "both" / "sae_weights.safetensors"))
+    assert "architecture: crosscoder" in told
+    assert "n_sources: 2" in told
+    assert f"W_dec  [{D_SAE}, 2, {D_MODEL}]  F32" in told
+
+
+def test_a_crosscoder_that_is_none_or_damaged_is_told(tmp_path):
+    folder, broken = tmp_path / "both", tmp_path / "broken"
+    save_crosscoder(folder, exact(1.0))
+    with pytest.raises(SaeflowError, match="both: is a crosscoder, which reads 2 sources at once; name an SAE"):
+        load_sae(folder)
+    save_crosscoder(broken, replace(exact(1.0), b_enc=torch.full((D_MODEL,), torch.nan)))
+    with pytest.raises(SaeflowError, match="b_enc holds values that are not finite"):
+        load_crosscoder(broken)
+    config = json.loads((folder / "cfg.json").read_text())
+    for change, reason in (
+        ({"n_sources": 3}, r"W_enc has shape \[2, 24, 24\], where the rest says \[3, 24, 24\]"),
+        ({"activation": "gelu"}, "activation 'gelu' is not known here"),
+        ({"d_sae": None}, "has no usable d_sae"),
+        ({"architecture": "topk"}, "is not that of a crosscoder"),
+    ):
+        (folder / "cfg.json").write_text(json.dumps(config | change))
+        with pytest.raises(SaeflowError, match=reason):
+            load_crosscoder(folder)
 
 
 def test_a_crosscoder_refuses_other_sources():

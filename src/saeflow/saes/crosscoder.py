@@ -6,12 +6,12 @@ activations, since a latent can lose its norm in one source though it explains t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
@@ -23,6 +23,8 @@ class Crosscoder:
 
     Attributes:
         W_dec: rows of unit norm over all sources together.
+        scale: how far the activations of each source are from their mean, root mean square; norms of decoder rows
+            are compared in these units, since a source with larger activations has larger rows.
         threshold: a latent is active where its pre-activation is above it; None for ReLU.
         metadata: what it was trained on; ``sources`` names the sources in order.
 
@@ -33,6 +35,7 @@ class Crosscoder:
     W_dec: Float[Tensor, "d_sae n_sources d_model"]
     b_enc: Float[Tensor, " d_sae"]
     b_dec: Float[Tensor, "n_sources d_model"]
+    scale: Float[Tensor, " n_sources"]
     threshold: Float[Tensor, " d_sae"] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,8 +81,12 @@ class Crosscoder:
 
     def relative_norms(self) -> Float[Tensor, "d_sae n_sources"]:
         """Every source's share of a latent's decoder norms: 1/n where it is shared equally, 1 where it is exclusive."""
-        norms = self.W_dec.norm(dim=-1)
+        norms = self.W_dec.norm(dim=-1) / self.scale
         return norms / norms.sum(dim=-1, keepdim=True)
+
+    def owners(self) -> Int64[Tensor, " d_sae"]:
+        """The source in which each latent has the largest norm."""
+        return self.relative_norms().argmax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -87,51 +94,54 @@ class LatentScaling:
     """How much of each latent's direction every source holds, whatever norm its decoder kept there.
 
     Attributes:
-        error: β of what the other latents leave unexplained.
+        owner: the source whose direction of the latent is looked for.
+        error: β of what the other latents leave unexplained; NaN where the latent never fires.
         reconstruction: β of the reconstruction by all latents.
     """
 
+    owner: Int64[Tensor, " d_sae"]
     error: Float[Tensor, "d_sae n_sources"]
     reconstruction: Float[Tensor, "d_sae n_sources"]
 
-    def ratios(self, owner: int) -> tuple[Float[Tensor, "d_sae n_sources"], Float[Tensor, "d_sae n_sources"]]:
+    def ratios(self) -> tuple[Float[Tensor, "d_sae n_sources"], Float[Tensor, "d_sae n_sources"]]:
         """ν of the error and of the reconstruction: every source's β relative to the owner's.
 
         A latent truly exclusive to the owner has both near zero in every other source. A high ν of the error says
         that its norm shrank there though it is needed; a high ν of the reconstruction, that others stand for it there.
         """
-        return self.error / self.error[:, [owner]], self.reconstruction / self.reconstruction[:, [owner]]
+        owner = self.owner[:, None]
+        return self.error / self.error.gather(1, owner), self.reconstruction / self.reconstruction.gather(1, owner)
 
 
 @torch.no_grad()
 def latent_scaling(
-    crosscoder: Crosscoder, x: Float[Tensor, "rows n_sources d_model"], owner: int, rows_at_once: int = 4096
+    crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "rows n_sources d_model"]], owner: Int64[Tensor, " d_sae"]
 ) -> LatentScaling:
     """For every latent and source the β that minimises ``Σ_rows |β z d_owner - target_s|²``, in closed form.
 
     ``d_owner`` is the latent's direction in the source that seems to own it. The target is, for the error, what the
-    other latents leave of the source, ``x_s - x̂_s + z d_s``; for the reconstruction, ``x̂_s`` less its bias.
+    other latents leave of the source, ``x_s - x̂_s + z d_s``; for the reconstruction, ``x̂_s`` less its bias. All of a
+    source is taken in units of its scale.
 
     Args:
-        x: raw activations.
-        owner: index of the source whose directions are used.
-        rows_at_once: bounds memory, changes nothing else.
+        batches: raw activations, all rows over which the sum goes.
+        owner: of each latent, the index of a source; `Crosscoder.owners` gives the likely ones.
 
     Source: Minder, Dumas et al. 2025, arXiv 2504.02922, section 2.3.
     """
-    direction = crosscoder.W_dec[:, owner].double()
-    own = torch.einsum("lsd,ld->ls", crosscoder.W_dec.double(), direction)
-    shape = (crosscoder.d_sae, crosscoder.n_sources)
-    energy = torch.zeros(crosscoder.d_sae, dtype=torch.float64, device=x.device)
-    residual, rebuilt = (torch.zeros(shape, dtype=torch.float64, device=x.device) for _ in range(2))
-    for part in torch.split(x, rows_at_once):
-        z = crosscoder.encode(part)
-        reconstruction = crosscoder.decode(z)
+    scale = crosscoder.scale.double()
+    rows = crosscoder.W_dec.double() / scale[:, None]
+    direction = rows[torch.arange(len(rows), device=rows.device), owner]
+    energy = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+    residual, rebuilt = (energy.new_zeros(len(rows), crosscoder.n_sources) for _ in range(2))
+    for x in batches:
+        z = crosscoder.encode(x)
+        decoded = crosscoder.decode(z)
         z = z.double()
         energy += z.square().sum(dim=0)
-        left = (part - reconstruction).double()
-        residual += torch.einsum("rl,rsd,ld->ls", z, left, direction)
-        rebuilt += torch.einsum("rl,rsd,ld->ls", z, (reconstruction - crosscoder.b_dec).double(), direction)
-    scale = (energy * direction.square().sum(dim=1)).clamp(min=torch.finfo(torch.float64).tiny)[:, None]
-    residual += own * energy[:, None]
-    return LatentScaling(residual / scale, rebuilt / scale)
+        for total, target in ((residual, x - decoded), (rebuilt, decoded - crosscoder.b_dec)):
+            for source, values in enumerate((target.double() / scale[:, None]).unbind(1)):
+                total[:, source] += torch.linalg.vecdot(z.T @ values, direction)
+    residual += torch.einsum("lsd,ld->ls", rows, direction) * energy[:, None]
+    unit = (energy * direction.square().sum(dim=1))[:, None]
+    return LatentScaling(owner, residual / unit, rebuilt / unit)

@@ -190,13 +190,20 @@ class Dictionary:
         )
 
 
-def as_crosscoder(sae: SAE, n_sources: int) -> Crosscoder:
-    """An SAE that reads several sources side by side, as what it is."""
+def as_crosscoder(sae: SAE, n_sources: int, read: Normalisation) -> Crosscoder:
+    """An SAE that reads several sources side by side, as what it is.
+
+    Args:
+        sae: trained on a feed of several sources.
+        n_sources: how many.
+        read: the feed's normalisation, which tells how large each source's activations are.
+    """
     return Crosscoder(
         W_enc=sae.W_enc.view(n_sources, -1, sae.d_sae),
         W_dec=sae.W_dec.view(sae.d_sae, n_sources, -1),
         b_enc=sae.b_enc,
         b_dec=sae.b_dec.view(n_sources, -1),
+        scale=(sae.b_dec.numel() / n_sources) ** 0.5 / read.scale.view(n_sources, -1)[:, 0].float().cpu(),
         threshold=sae.threshold,
         metadata=sae.metadata,
     )

@@ -12,7 +12,16 @@ import torch
 from saeflow.artifacts import atomic
 from saeflow.config.sae_files import sae_format
 from saeflow.errors import SaeflowError
-from saeflow.saes.formats import dictionary_learning, gemma_scope, gemma_scope_2, llama_scope, saelens, sparsify
+from saeflow.saes.crosscoder import Crosscoder
+from saeflow.saes.formats import (
+    crosscoder,
+    dictionary_learning,
+    gemma_scope,
+    gemma_scope_2,
+    llama_scope,
+    saelens,
+    sparsify,
+)
 from saeflow.saes.sae import SAE
 
 
@@ -41,6 +50,20 @@ def save_sae(directory: Path, sae: SAE) -> None:
 def load_sae(directory: Path) -> SAE:
     """Read an SAE in this library's own layout; raises as `import_sae` does."""
     return import_sae(directory, "saelens")
+
+
+def save_crosscoder(directory: Path, trained: Crosscoder) -> None:
+    """Write a crosscoder in this library's own layout."""
+    crosscoder.save(directory, trained)
+
+
+def load_crosscoder(directory: Path) -> Crosscoder:
+    """Read a crosscoder in this library's own layout.
+
+    Raises:
+        SaeflowError: the folder holds none, or a damaged one.
+    """
+    return crosscoder.load(directory)
 
 
 def import_sae(directory: Path, named: str = "auto") -> SAE:

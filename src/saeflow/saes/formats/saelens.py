@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.errors import SaeflowError
+from saeflow.saes.formats.crosscoder import ARCHITECTURE as CROSSCODER
 from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, fold_input_bias, fold_scales
 from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
@@ -113,6 +114,9 @@ def load(directory: Path) -> SAE:
 def _kind(directory: Path, config: Any) -> Kind:
     if not isinstance(config, dict) or not {"architecture", "d_in", "d_sae"} <= config.keys():
         raise SaeflowError(f"{directory}: cfg.json lacks architecture, d_in or d_sae; it is not a SAELens 6 directory")
+    if config["architecture"] == CROSSCODER:
+        sources = config.get("n_sources")
+        raise SaeflowError(f"{directory}: is a crosscoder, which reads {sources} sources at once; name an SAE")
     layout = str(config.get("metadata", {}).get("sae_lens_version", "0")).split(".")[0]
     if not layout.isdigit() or int(layout) < 6:
         raise SaeflowError(f"{directory}: is in a layout before SAELens 6; load it with sae-lens 6 and save it again")
