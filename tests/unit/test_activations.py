@@ -76,9 +76,10 @@ def test_nothing_runs_after_the_last_hook(lm, tokens):
 
 
 def test_passes_do_not_change_the_rows(lm):
-    tokens = tiny_tokens(rows=3 * TOKENS_PER_PASS // 12 // 2, length=12).numpy().astype(np.int32)
+    tokens = tiny_tokens(rows=3 * TOKENS_PER_PASS // 12, length=12).numpy().astype(np.int32)
     whole = captured(lm, tokens, [HOOK])[HOOK]
-    parts = [captured(lm, tokens[start : start + 100], [HOOK], first_block=start)[HOOK] for start in range(0, 512, 100)]
+    starts = range(0, len(tokens), 100)
+    parts = [captured(lm, tokens[start : start + 100], [HOOK], first_block=start)[HOOK] for start in starts]
     torch.testing.assert_close(join(parts).activations, whole.activations)
     assert np.array_equal(join(parts).blocks, whole.blocks)
 

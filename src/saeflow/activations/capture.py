@@ -15,7 +15,9 @@ from saeflow.config.sections import Activations
 from saeflow.errors import SaeflowError
 from saeflow.models.language_model import LanguageModel
 
-TOKENS_PER_PASS = 4096  # fixed, since sums of a matrix product may depend on how many rows it has
+# Fixed, since sums of a matrix product may depend on how many rows it has. On a CPU few enough that what one layer gives
+# is still in the cache when the next one reads it; an accelerator wants many.
+TOKENS_PER_PASS, _TOKENS_ON_ACCELERATOR = 1024, 4096
 
 
 def excluded_tokens(lm: LanguageModel, settings: Activations) -> set[int]:
@@ -47,7 +49,8 @@ def capture_rows(
         SaeflowError: there is no such hook, the model gives NaN, or the dtype cannot hold the activations.
     """
     n_items, n_positions = source.tokens.shape
-    items = max(1, TOKENS_PER_PASS // n_positions)
+    together = TOKENS_PER_PASS if source.device.type == "cpu" else _TOKENS_ON_ACCELERATOR
+    items = max(1, together // n_positions)
     for start in range(0, n_items, items):
         part = slice(start, min(start + items, n_items))
         tokens = source.tokens[part]

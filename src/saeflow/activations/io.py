@@ -94,7 +94,7 @@ class _Shard:
             full = len(together.tokens) // PIECE_ROWS * PIECE_ROWS
             for start in range(0, full, PIECE_ROWS):
                 self._write(together.part(slice(start, start + PIECE_ROWS)))
-            self._pending = [together.part(slice(full, None))]
+            self._pending = [together.part(slice(full, None))] if full < len(together.tokens) else []
 
     def end(self) -> dict[str, Any] | None:
         """Write what is left over; what is to be said of the rows, or None where there was none."""

@@ -23,6 +23,10 @@ class Source(Protocol):
     def tokens(self) -> Int32[np.ndarray, "items pos"]:
         """What a row is led back to: the token, or what a model of another kind has at that position."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+
     def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
         """The activations of some items at the hooks, from one forward pass that stops at the last of them.
 
@@ -37,6 +41,10 @@ class TextSource:
 
     lm: LanguageModel
     tokens: Int32[np.ndarray, "items pos"]
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm.device
 
     def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
         return capture(self.lm, torch.from_numpy(self.tokens[items]).long().to(self.lm.device), hooks)
@@ -55,6 +63,10 @@ class ModuleSource:
     model: nn.Module
     inputs: tuple[Tensor, ...]
     tokens: Int32[np.ndarray, "items pos"]
+
+    @property
+    def device(self) -> torch.device:
+        return self.inputs[0].device
 
     def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
         read = capture_modules(self.model, tuple(tensor[items] for tensor in self.inputs), hooks)

@@ -36,6 +36,8 @@ class ActivationRows(NamedTuple):
 
 def join(parts: Sequence[ActivationRows]) -> ActivationRows:
     """All rows of the parts, in their order."""
+    if len(parts) == 1:
+        return parts[0]
     return ActivationRows(
         torch.cat([part.activations for part in parts]),
         np.concatenate([part.tokens for part in parts]),
@@ -72,13 +74,16 @@ class Statistics(NamedTuple):
 
 def statistics(activations: Float[Tensor, "rows d_model"]) -> Statistics:
     """Statistics of rows, computed in fp64."""
-    return merge(_whole(part.double()) for part in torch.split(activations, _ROWS_AT_ONCE))
+    # One place for the wide rows of all parts: fresh memory takes longer than the arithmetic.
+    wide = activations.new_empty(min(_ROWS_AT_ONCE, len(activations)), activations.shape[1], dtype=torch.float64)
+    return merge(_whole(wide[: len(part)].copy_(part)) for part in torch.split(activations, _ROWS_AT_ONCE))
 
 
 def _whole(rows: Float64[Tensor, "rows d_model"]) -> Statistics:
-    mean = rows.mean(dim=0)
-    scatter = (rows - mean).square().sum()
-    return Statistics(len(rows), mean.cpu().numpy(), float(scatter), float(rows.norm(dim=1).sum()))
+    """Of rows that nobody needs afterwards."""
+    mean, norms = rows.mean(dim=0), rows.norm(dim=1)
+    distances = rows.sub_(mean).flatten()
+    return Statistics(len(rows), mean.cpu().numpy(), float(distances @ distances), float(norms.sum()))
 
 
 def merge(parts: Iterable[Statistics]) -> Statistics:

@@ -167,18 +167,23 @@ class Dictionary:
         to the latent: ``W_enc = n s encoder``, ``b_enc = n (b_enc - m s encoder)``, ``threshold n``. A gated SAE's bias
         is told apart into that of its gate and that of its magnitude.
         """
-        wide = {name: tensor.detach().double().cpu() for name, tensor in self.tensors().items()}
+        wide = {name: tensor.detach().double().cpu() for name, tensor in self.tensors().items() if tensor.ndim < 2}
         price = self.own().price.detach().double().cpu()
-        rows = wide["decoder"] / written.scale.double().cpu()
+        # The matrices in place and one after the other: each is twice its size in fp64.
+        rows = self.decoder.detach().double().cpu().div_(written.scale.double().cpu())
         norm = rows.norm(dim=1)
-        encoder = wide["encoder"] * read.scale.double().cpu()
+        w_dec = rows.div_(norm[:, None]).float()
+        del rows
+        encoder = self.encoder.detach().double().cpu().mul_(read.scale.double().cpu())
         b_enc = (wide["b_enc"] - encoder @ read.mean.double().cpu()) * norm
+        w_enc = encoder.mul_(norm[:, None]).float().T.contiguous()
+        del encoder
         inference = ARCHITECTURES[settings.architecture].inference
         gates = inference == "gated"
         return SAE(
             architecture=inference,
-            W_enc=(encoder * norm[:, None]).T.float().contiguous(),
-            W_dec=(rows / norm[:, None]).float(),
+            W_enc=w_enc,
+            W_dec=w_dec,
             b_enc=torch.zeros(len(norm)) if gates else b_enc.float(),
             b_dec=(wide["b_dec"] / written.scale.double().cpu() + written.mean.double().cpu()).float(),
             threshold=(wide["threshold"] / price * norm).float() if inference == "jumprelu" else None,

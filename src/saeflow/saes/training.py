@@ -146,7 +146,8 @@ class _Training:
             if settings.initial_bias == "geometric_median":
                 with torch.no_grad():
                     weights.b_dec.copy_(geometric_median(target))
-            begin(x[:_FIRST_ROWS], target[:_FIRST_ROWS], weights, settings, share)
+            first = begin(x[:_FIRST_ROWS], target[:_FIRST_ROWS], weights, settings, share)
+            self.density = self._density(first)
         found = outcome(x, target, weights, settings, self.density < SPARSE_BELOW, share)
         if not math.isfinite(found.loss.item()):
             raise _not_finite(x, target, settings)
@@ -181,10 +182,12 @@ class _Training:
     def _dead(self) -> Tensor:
         return (self.since_fired > self.settings.dead_after).nonzero()[:, 0]
 
+    def _density(self, found: Outcome) -> float:
+        return self.share.count(found.selected) / (len(found.residual) * self.settings.d_sae)
+
     def _note_firing(self, found: Outcome) -> None:
-        rows = len(found.residual)
-        self.density = self.share.count(found.selected) / (rows * self.settings.d_sae)
-        self.since_fired += rows
+        self.density = self._density(found)
+        self.since_fired += len(found.residual)
         self.since_fired[found.fired()] = 0
         if self.weights.threshold.ndim == 0 and self.settings.architecture in COMPETITIVE:
             smallest = self.share.smallest(found.smallest)
@@ -270,7 +273,7 @@ def rate(step: int, steps: int, settings: SAETraining) -> float:
 
 
 @torch.no_grad()
-def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining, share: Share = ALONE) -> None:
+def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining, share: Share = ALONE) -> Outcome:
     """Let every latent fire equally rarely, and scale the encoder so that reconstructions have the best length.
 
     Directions are random yet, and overlap: with half of all latents active, as biases of zero would have it, or at full
@@ -278,6 +281,9 @@ def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining,
 
     Args:
         x: some rows, normalised, and so their ``target``.
+
+    Returns:
+        What these rows gave before the encoder was scaled, which changes hardly anything about which latents fire.
 
     Source: for the biases, Conerly et al. 2025, "Dictionary Learning Optimization Techniques".
     """
@@ -290,10 +296,14 @@ def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining,
             weights.b_enc.sub_(floor)
         if weights.b_mag.ndim:
             weights.b_mag.copy_(floor)
-    rebuilt = target - weights.b_dec - outcome(x, target, weights, settings, sparse=False, share=share).residual
+    first = outcome(x, target, weights, settings, sparse=False, share=share)
+    if settings.architecture in COMPETITIVE and (smallest := share.smallest(first.smallest)).isfinite():
+        weights.threshold.copy_(smallest)  # so that the first batch, too, has few candidates
+    rebuilt = target - weights.b_dec - first.residual
     length = ((target - weights.b_dec) * rebuilt).sum() / rebuilt.square().sum().clamp(min=torch.finfo(x.dtype).tiny)
     for tensor in (weights.encoder, weights.b_enc, weights.threshold, weights.b_mag):
         tensor.mul_(length)
+    return first
 
 
 def geometric_median(x: Tensor) -> Tensor:
