@@ -23,7 +23,7 @@ class Batches:
     """The batches that every library gets, in order; notes when each is asked for."""
 
     def __init__(self, path: str, batch: int, steps: int) -> None:
-        self.data, self.batch, self.left = np.load(path, mmap_mode="r"), batch, steps
+        self.path, self.batch, self.left = path, batch, steps
         self.times: list[float] = []
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -31,8 +31,9 @@ class Batches:
 
     def __next__(self) -> torch.Tensor:
         self.times.append(time.perf_counter())
-        start = (len(self.times) - 1) * self.batch % (len(self.data) - self.batch + 1)
-        return torch.from_numpy(np.array(self.data[start : start + self.batch]))
+        data = np.load(self.path, mmap_mode="r")  # every time anew, or its pages count as memory of this process
+        start = (len(self.times) - 1) * self.batch % len(data)
+        return torch.from_numpy(np.array(data[start : start + self.batch]))
 
 
 def memory() -> float:
@@ -40,18 +41,18 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def result(batches: Batches, before: float, quality: dict[str, float]) -> None:
+def result(batches: Batches, megabytes: float, quality: dict[str, float]) -> None:
     """Print rate, memory and quality."""
-    steps = np.diff([*batches.times, time.perf_counter()])
+    steps = np.diff(batches.times)
     settled = steps[len(steps) // 4 :]
     rate = {"tokens_per_second": round(batches.batch / settled.mean()), "steps": len(settled)}
-    print(json.dumps({**rate, "megabytes": round(memory() - before), **quality}))
+    print(json.dumps({**rate, "megabytes": round(megabytes), **quality}))
 
 
 @torch.no_grad()
-def quality(path: str, batch: int, encode: Callable[..., Any], decode: Callable[..., Any]) -> dict[str, float]:
+def quality(path: str, encode: Callable[..., Any], decode: Callable[..., Any]) -> dict[str, float]:
     """Explained variance and L0 on rows that were not trained on."""
-    x = torch.from_numpy(np.load(path, mmap_mode="r")[:batch].copy())
+    x = torch.from_numpy(np.load(path))
     z = encode(x)
     left = (x - decode(z)).double().square().sum() / (x - x.mean(0)).double().square().sum()
     return {"explained_variance": round(1 - float(left), 4), "l0": round(float((z > 0).sum(1).float().mean()), 1)}
@@ -69,6 +70,8 @@ def sae_lens(architecture: str, s: dict[str, Any], batches: Batches) -> tuple[Ca
         "standard": ("Standard", {"l1_coefficient": s["l1"] * s["d_model"]}),
         "jumprelu": ("JumpReLU", {"l0_coefficient": s["l0"] * s["d_model"]}),
     }
+    if s.get("target_l0"):
+        own["jumprelu"] = ("JumpReLU", {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": s["target_l0"]})
     name, settings = own[architecture]
     common = {"d_in": s["d_model"], "d_sae": s["d_sae"], "dtype": "float32", "device": "cpu"}
     config = getattr(library, f"{name}TrainingSAEConfig")(**common, **settings)
@@ -93,17 +96,21 @@ def sae_lens(architecture: str, s: dict[str, Any], batches: Batches) -> tuple[Ca
 def dictionary_learning(
     architecture: str, s: dict[str, Any], batches: Batches
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Train with dictionary_learning."""
+    """Train with dictionary_learning, on activations of mean squared norm 1, as its own loop normalises them."""
     from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
     from dictionary_learning.trainers.jumprelu import JumpReluTrainer
     from dictionary_learning.trainers.standard import StandardTrainer
     from dictionary_learning.trainers.top_k import TopKTrainer
 
+    scale = s["d_model"] ** -0.5
     own = {
         "topk": (TopKTrainer, {"k": s["k"], "threshold_start_step": 0}),
         "batchtopk": (BatchTopKTrainer, {"k": s["k"], "threshold_start_step": 0, "threshold_beta": 0.95}),
-        "standard": (StandardTrainer, {"l1_penalty": s["l1"] * s["d_model"], "sparsity_warmup_steps": s["warmup"]}),
-        "jumprelu": (JumpReluTrainer, {"target_l0": float(s["k"]), "sparsity_warmup_steps": s["warmup"]}),
+        "standard": (StandardTrainer, {"l1_penalty": s["l1"] / scale, "sparsity_warmup_steps": s["warmup"]}),
+        "jumprelu": (
+            JumpReluTrainer,
+            {"target_l0": s.get("target_l0", float(s["k"])), "sparsity_warmup_steps": s["warmup"]},
+        ),
     }
     kind, settings = own[architecture]
     trainer = kind(
@@ -120,11 +127,11 @@ def dictionary_learning(
         **settings,
     )
     for step in range(s["steps"]):
-        x = next(batches)
+        x = next(batches) * scale
         with torch.autocast("cpu", torch.bfloat16) if s["dtype"] == "bfloat16" else nullcontext():
             trainer.update(step, x)
     sae = trainer.ae
-    return (lambda x: sae.encode(x)), (lambda z: sae.decode(z))
+    return (lambda x: sae.encode(x * scale)), (lambda z: sae.decode(z) / scale)
 
 
 def sparsify(architecture: str, s: dict[str, Any], batches: Batches) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -165,8 +172,8 @@ def main() -> None:
     train = {"sae_lens": sae_lens, "dictionary_learning": dictionary_learning, "sparsify": sparsify}[library]
     before = memory()
     encode, decode = train(architecture, s, batches)
-    batches.times = batches.times[: s["steps"]]
-    result(batches, before, quality(s["held_out"], s["batch"], encode, decode))
+    batches.times = [*batches.times[: s["steps"]], time.perf_counter()]
+    result(batches, memory() - before, quality(s["held_out"], encode, decode))
 
 
 if __name__ == "__main__":

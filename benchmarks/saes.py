@@ -45,16 +45,16 @@ class Known:
         self.mean, self.variance = torch.zeros(width, dtype=torch.float64), float(width)
 
 
-def plant(path: Path, rows: int, d_model: int, directions: Tensor, generator: torch.Generator) -> None:
-    """Write sums of planted directions, `ACTIVE` a row, with frequencies that fall as 1/sqrt(rank)."""
+def plant(path: Path, rows: int, d_model: int, directions: Tensor, generator: torch.Generator, active: int) -> None:
+    """Write sums of planted directions, ``active`` a row, with frequencies that fall as 1/sqrt(rank)."""
     out = open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, d_model))
     weights = 1 / torch.arange(1, len(directions) + 1).sqrt()
     scale = None
     mean = torch.zeros(d_model)
     for first in range(0, rows, 4096):
         n = min(4096, rows - first)
-        index = torch.multinomial(weights, n * ACTIVE, replacement=True, generator=generator).view(n, ACTIVE)
-        values = 0.5 + torch.rand(n, ACTIVE, generator=generator)
+        index = torch.multinomial(weights, n * active, replacement=True, generator=generator).view(n, active)
+        values = 0.5 + torch.rand(n, active, generator=generator)
         x = embedding_bag(index, directions, mode="sum", per_sample_weights=values)
         x += NOISE * x.norm(dim=1, keepdim=True) * torch.randn(x.shape, generator=generator) / d_model**0.5
         if scale is None:
@@ -82,11 +82,14 @@ def own(architecture: str, s: dict[str, Any]) -> None:
             raise NotImplementedError
 
     torch.set_num_threads(s["threads"])
+    coefficients = {"standard": s["l1"], "gated": s["l1"], "jumprelu": s["l0"]}
+    target = s.get("target_l0") if architecture == "jumprelu" else None
     settings = SAETraining(
         architecture=architecture,
         d_sae=s["d_sae"],
         k=s["k"],
-        sparsity_coefficient={"standard": s["l1"], "gated": s["l1"], "jumprelu": s["l0"]}.get(architecture),
+        sparsity_coefficient=None if target else coefficients.get(architecture),
+        target_l0=target,
         batch_size=s["batch"],
         tokens=s["batch"] * s["steps"],
         learning_rate=s["learning_rate"],
@@ -98,7 +101,8 @@ def own(architecture: str, s: dict[str, Any]) -> None:
     batches = Reader(s["train"], s["batch"], s["steps"])
     before = memory()
     [(sae, _)] = train_saes(sae_feed(batches, Known(s["d_model"]), {}), [settings], seed=0)
-    result(batches, before, quality(s["held_out"], s["batch"], sae.encode, sae.decode))
+    batches.times.append(time.perf_counter())
+    result(batches, memory() - before, quality(s["held_out"], sae.encode, sae.decode))
 
 
 def encoder_bound(s: dict[str, Any]) -> int:
@@ -159,8 +163,8 @@ def main() -> None:
         generator = torch.Generator().manual_seed(0)
         directions = normalize(torch.randn(options.latents // 2, options.d_model, generator=generator), dim=1)
         rows = options.batch * min(DISTINCT_BATCHES, options.steps)
-        plant(Path(s["train"]), rows, options.d_model, directions, generator)
-        plant(Path(s["held_out"]), options.batch, options.d_model, directions, generator)
+        plant(Path(s["train"]), rows, options.d_model, directions, generator, ACTIVE)
+        plant(Path(s["held_out"]), options.batch, options.d_model, directions, generator, ACTIVE)
         found: dict[str, Any] = {
             "machine": f"{platform.machine()}, {options.threads} threads",
             "setting": {key: value for key, value in s.items() if key not in ("train", "held_out")},
