@@ -15,8 +15,8 @@ from saeflow.config.sections import Activations
 from saeflow.errors import SaeflowError
 from saeflow.models.language_model import LanguageModel
 
-# Fixed, since sums of a matrix product may depend on how many rows it has. On a CPU few enough that what one layer gives
-# is still in the cache when the next one reads it; an accelerator wants many.
+# Fixed, since sums of a matrix product may depend on how many rows it has. On a CPU few enough that what one layer
+# gives is still in the cache when the next one reads it; an accelerator wants many.
 TOKENS_PER_PASS, _TOKENS_ON_ACCELERATOR = 1024, 4096
 
 
