@@ -14,6 +14,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/common.smk"
 include: "rules/study.smk"
+include: "rules/published.smk"
 include: "rules/corpus.smk"
 include: "rules/models.smk"
 include: "rules/activations.smk"

@@ -12,7 +12,7 @@ Outputs:
 
 rule cache_activations:
     input:
-        model="results/{study}/models/{model}",
+        model=artifact("models/{model}"),
         corpus="results/{study}/corpus/sae.safetensors",
     output:
         [

@@ -16,10 +16,10 @@ Outputs:
 
 rule measure_baseline:
     input:
-        model=f"results/{{study}}/models/{STUDY.model.name}",
-        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        model=artifact(MODEL),
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
-        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        manifest=artifact(CACHE),
     output:
         "results/{study}/effects/{sae}/baseline.safetensors",
     log:
@@ -55,10 +55,10 @@ rule measure_baseline:
 
 rule measure_effects:
     input:
-        model=f"results/{{study}}/models/{STUDY.model.name}",
-        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        model=artifact(MODEL),
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
-        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        manifest=artifact(CACHE),
         baseline="results/{study}/effects/{sae}/baseline.safetensors",
         source=vector_source,
     output:

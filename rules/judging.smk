@@ -55,11 +55,8 @@ rule judge_completions:
 
 rule measure_divergence:
     input:
-        model=f"results/{{study}}/models/{STUDY.model.name}",
-        vectors=collect(
-            "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
-            method=STUDY.steering.methods,
-        ),
+        model=artifact(MODEL),
+        vectors=goal_vectors,
         completions=collect(
             "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
             method=STUDY.steering.methods,

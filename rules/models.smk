@@ -56,32 +56,10 @@ elif STUDY.model.path:
         shell:
             "saeflow model link --path {params.path:q} --output {output} > {log} 2>&1"
 
-else:
-
-    rule fetch_model:
-        output:
-            directory("results/{study}/models/{model}"),
-        log:
-            "results/{study}/logs/fetch_model/{model}.log",
-        benchmark:
-            "results/{study}/benchmarks/fetch_model/{model}.jsonl"
-        localrule: True
-        conda:
-            "../envs/default.yaml"
-        params:
-            repo=STUDY.model.repo,
-            revision=STUDY.model.revision,
-        shell:
-            "saeflow model fetch"
-            " --repo {params.repo:q}"
-            " --revision {params.revision:q}"
-            " --output {output}"
-            " > {log} 2>&1"
-
 
 rule evaluate_model:
     input:
-        model="results/{study}/models/{model}",
+        model=artifact("models/{model}"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
         "results/{study}/models/{model}.metrics.json",

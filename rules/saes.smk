@@ -60,7 +60,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
             name:
                 f"train_saes_{GROUP}"
             input:
-                manifest=f"results/{{study}}/{cache_of(MEMBERS[0])}/manifest.json",
+                manifest=artifact(cache_of(MEMBERS[0])),
             output:
                 config=expand("results/{{study}}/saes/{sae}/cfg.json", sae=MEMBERS),
                 weights=expand(
@@ -113,8 +113,8 @@ rule import_sae:
 
 rule evaluate_sae:
     input:
-        model=f"results/{{study}}/models/{STUDY.model.name}",
-        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        model=artifact(MODEL),
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
         metrics="results/{study}/saes/{sae}/metrics.json",

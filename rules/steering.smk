@@ -16,8 +16,8 @@ Outputs:
 
 rule choose_latents:
     input:
-        model=f"results/{{study}}/models/{STUDY.model.name}",
-        sae=f"results/{{study}}/saes/{STUDY.steering_sae}/sae_weights.safetensors",
+        model=artifact(MODEL),
+        sae=artifact(STEERING_SAE),
         goal=goal_file,
     output:
         latents="results/{study}/steering/{goal}/latents.json",
@@ -53,11 +53,11 @@ rule choose_latents:
 
 rule build_vectors:
     input:
-        sae=f"results/{{study}}/saes/{STUDY.steering_sae}/sae_weights.safetensors",
-        approximator=f"results/{{study}}/approximators/{STUDY.steering_sae}/approximator.safetensors",
+        sae=artifact(STEERING_SAE),
+        approximator=artifact(APPROXIMATOR),
         latents="results/{study}/steering/{goal}/latents.json",
         contrast="results/{study}/steering/{goal}/contrast.safetensors",
-        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        manifest=artifact(CACHE),
     output:
         collect(
             "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
@@ -95,16 +95,13 @@ rule build_vectors:
 
 rule measure_side_effects:
     input:
-        model=f"results/{{study}}/models/{STUDY.model.name}",
-        sae=f"results/{{study}}/saes/{STUDY.steering_sae}/sae_weights.safetensors",
+        model=artifact(MODEL),
+        sae=artifact(STEERING_SAE),
         corpus="results/{study}/corpus/eval.safetensors",
-        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        manifest=artifact(CACHE),
         baseline=f"results/{{study}}/effects/{STUDY.steering_sae}/baseline.safetensors",
-        approximator=f"results/{{study}}/approximators/{STUDY.steering_sae}/approximator.safetensors",
-        vectors=collect(
-            "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
-            method=STUDY.steering.methods,
-        ),
+        approximator=artifact(APPROXIMATOR),
+        vectors=goal_vectors,
     output:
         "results/{study}/steering/{goal}/side_effects.parquet",
     log:
@@ -142,9 +139,9 @@ rule measure_side_effects:
 
 rule complete_prompts:
     input:
-        model=f"results/{{study}}/models/{STUDY.model.name}",
-        vector="results/{study}/steering/{goal}/{method}/vector.safetensors",
-        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        model=artifact(MODEL),
+        vector=artifact("steering/{goal}/{method}/vector.safetensors"),
+        manifest=artifact(CACHE),
     output:
         "results/{study}/steering/{goal}/{method}/completions.parquet",
     log:

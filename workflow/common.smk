@@ -1,6 +1,7 @@
 """Configuration, wildcards and the few functions that rules share."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from saeflow.config import check_study
 from saeflow.config.counts import block_count, shard_count
+from saeflow.config.locations import fetched, location
 from saeflow.errors import SaeflowError
 
 try:
@@ -39,6 +41,32 @@ NAMES = {
 }
 
 
+def artifact(path):
+    """Input function: our own ``results/<study>/<path>``, or the published one below ``resources/published/``.
+
+    The section that the artifact belongs to says `published` and `source`; see `saeflow.config.locations`. What was
+    fetched is `ancient`: that it is fetched again is no news, and another source is another path.
+    """
+    return lambda wildcards: located(path.format(**wildcards))
+
+
+def located(path):
+    """Where one artifact lies, or will."""
+    found = location(STUDY, path, os.path.exists)
+    return ancient(found) if is_fetched(path) else found
+
+
+def is_fetched(path):
+    """Whether one artifact is fetched rather than our own."""
+    return fetched(STUDY, path, os.path.exists)
+
+
+MODEL = f"models/{STUDY.model.name}"
+CACHE = f"activations/{STUDY.model.name}/{STUDY.hook}/manifest.json"
+STEERING_SAE = f"saes/{STUDY.steering_sae}/sae_weights.safetensors"
+APPROXIMATOR = f"approximators/{STUDY.steering_sae}/approximator.safetensors"
+
+
 # The figures of the study, and the tables each is drawn from.
 FIGURES = {
     "methods_forest": ["steering/best.parquet"],
@@ -57,9 +85,13 @@ FIGURES = {
 }
 if STUDY.corpus.kind == "tales":
     FIGURES["sae_recovery"] = ["saes/{sae}/recovery.parquet"]
-if trained := [name for name, sae in STUDY.saes.items() if sae.train]:
+if trained := [
+    name
+    for name, sae in STUDY.saes.items()
+    if sae.train and not is_fetched(f"saes/{name}/cfg.json")
+]:
     FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
-if STUDY.model.train:
+if STUDY.model.train and not is_fetched(MODEL):
     FIGURES["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
 NAMES["figure"] = list(FIGURES)
 
@@ -76,21 +108,21 @@ localrules:
 
 def files(*paths):
     """Every file of the study that `paths` name, with `{goal}`, `{method}`, … filled in each way."""
-    return [
-        file for path in paths for file in collect(f"results/{{study}}/{path}", **NAMES)
-    ]
+    return [located(file) for path in paths for file in collect(path, **NAMES)]
 
 
 def settings(*keys, only=None, without=()):
     """One section of the config, `only` some of its keys or all `without` some, as the JSON that a command takes.
 
-    It is exactly what the job's result depends on, and so what triggers a rerun.
+    It is exactly what the job's result depends on, and so what triggers a rerun; what might have been fetched instead
+    is no part of it.
     """
     value = STUDY
     for key in keys:
         value = value[key] if isinstance(value, dict) else getattr(value, key)
     kept = set(only) if only else None
-    return value.model_dump_json(include=kept, exclude=set(without))
+    left = {"published", "source", *without}
+    return value.model_dump_json(include=kept, exclude=left)
 
 
 def one_of(names):
@@ -127,13 +159,13 @@ def sae_settings(names):
 
 
 def cache_of(sae):
-    """The activation cache that one SAE is trained on, below the study's folder."""
-    return f"activations/{STUDY.model.name}/{STUDY.hook_of(sae)}"
+    """What vouches for the activation cache that one SAE is trained on."""
+    return f"activations/{STUDY.model.name}/{STUDY.hook_of(sae)}/manifest.json"
 
 
 def manifest(wildcards):
-    """What vouches for the activation cache that one SAE is trained on."""
-    return f"results/{wildcards.study}/{cache_of(wildcards.sae)}/manifest.json"
+    """Where the activation cache lies that one SAE is trained on."""
+    return located(cache_of(wildcards.sae))
 
 
 def sae_path(wildcards):
@@ -152,7 +184,7 @@ def corpus_inputs():
         return {}
     return {
         "text": STUDY.corpus.path,
-        "model": f"results/{STUDY.study}/models/{STUDY.model.name}",
+        "model": artifact(MODEL),
     }
 
 
@@ -160,7 +192,7 @@ def judge_inputs():
     """What the judge reads besides the completions: the model, where coherence is measured by its loss."""
     if STUDY.judge.kind != "lexical":
         return {}
-    return {"model": f"results/{STUDY.study}/models/{STUDY.model.name}"}
+    return {"model": artifact(MODEL)}
 
 
 def model_option(wildcards, input):
@@ -191,8 +223,32 @@ def vector_source(wildcards):
     """The file that the vectors to measure are taken from: one that is named, or an SAE of the study."""
     vectors = STUDY.effects.vectors
     sae = vectors.sae or wildcards.sae
-    weights = f"results/{wildcards.study}/saes/{sae}/sae_weights.safetensors"
-    return vectors.path or weights
+    return vectors.path or located(f"saes/{sae}/sae_weights.safetensors")
+
+
+def goal_vectors(wildcards):
+    """A goal's steering vectors, one per method."""
+    return [
+        located(f"steering/{wildcards.goal}/{method}/vector.safetensors")
+        for method in STUDY.steering.methods
+    ]
+
+
+def published(*keys):
+    """The section `published` of what is fetched, as JSON; `{sae}` among the keys stands for the wildcard."""
+
+    def of(wildcards):
+        value = STUDY
+        for key in keys:
+            key = key.format(**wildcards)
+            value = value[key] if isinstance(value, dict) else getattr(value, key)
+        return (
+            value.published.model_dump_json(exclude_defaults=True)
+            if value.published
+            else ""
+        )
+
+    return of
 
 
 def effect_blocks(wildcards):
@@ -208,3 +264,4 @@ wildcard_constraints:
     block=r"\d+",
     shard=r"\d+",
     suffix="parquet|h5|csv",
+    source="[^/]+",

@@ -31,7 +31,7 @@ MINIMAL: dict[str, Any] = {
 IMPORTED: dict[str, Any] = {
     **MINIMAL,
     "corpus": {"kind": "text", "path": "stories.txt"},
-    "model": {"name": "lm", "repo": "openai/gpt2", "revision": "main"},
+    "model": {"name": "lm", "published": {"repo": "openai/gpt2", "revision": "main"}},
     "saes": {"main": {"path": "folder"}},
     "judge": {"kind": "lexical"},
 }

@@ -57,7 +57,7 @@ def test_work_and_time_grow_with_what_is_asked() -> None:
 
 
 def test_a_model_that_is_not_here_yet_has_no_work() -> None:
-    model = {"name": "far", "repo": "nobody/nothing-of-this-name"}
+    model = {"name": "far", "published": {"repo": "nobody/nothing-of-this-name"}}
     corpus = {"kind": "text", "path": "stories.txt"}
     study = check_study(TALES | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}})
     assert model_shape(study) is None

@@ -18,6 +18,7 @@ ORDER = [
     *ANYWHERE,
     "tables",
     "config",
+    "hub",
     "corpora",
     "models",
     "activations",

@@ -139,6 +139,25 @@ def fit(
 
 
 @app.command()
+def assess(
+    approximator: Annotated[Path, typer.Option(help="approximator.safetensors")],
+    effects: Annotated[Path, typer.Option(help="effects.h5")],
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Folder of the metrics.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Measure a published approximator on the last effects, which its authors held back."""
+    options.use_threads(threads)
+    from saeflow.effects.approximator import assess as assessed
+    from saeflow.effects.io import open_effects, read_approximation, save_score
+
+    approximation, _ = read_approximation(approximator)
+    with open_effects(effects) as table:
+        found = assessed(approximation, table.vectors, table.effects, seed, table.usable)
+    save_score(output, found)
+
+
+@app.command()
 def goal(
     vectors: Annotated[list[Path], typer.Argument(help="The goal's vectors, one per method.")],
     model: options.ModelFolder,

@@ -11,6 +11,7 @@ from saeflow.cli import (
     chess_data,
     corpus,
     effects,
+    fetch,
     figures,
     judging,
     models,
@@ -29,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(study.app, name="study")
+app.add_typer(fetch.app, name="fetch")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(models.app, name="model")
 app.add_typer(activations.app, name="activations")

@@ -1,4 +1,4 @@
-"""``saeflow model``: train, link, fetch and evaluate the language model."""
+"""``saeflow model``: train, link and evaluate the language model."""
 
 from __future__ import annotations
 
@@ -52,18 +52,6 @@ def link(
     from saeflow.models.io import link_model
 
     link_model(path, output)
-
-
-@app.command()
-def fetch(
-    repo: Annotated[str, typer.Option(help="Hub repository.")],
-    revision: Annotated[str, typer.Option(help="Branch, tag or commit.")],
-    output: options.Output,
-) -> None:
-    """Fetch a checkpoint from the hub, pinned to the commit that the revision is now."""
-    from saeflow.models.io import fetch_model
-
-    fetch_model(repo, revision, output)
 
 
 @app.command()

@@ -52,12 +52,13 @@ def plan(
 ) -> None:
     """Print what a study would run, stage by stage: its work, time, price and needs; runs nothing."""
     from saeflow.config import read_study
+    from saeflow.config.locations import fetches
     from saeflow.planning.shape import model_shape
     from saeflow.planning.stages import needs, plan_study, total
 
     study = read_study(*config)
     shape = model_shape(study)
-    stages = plan_study(study, shape)
+    stages = plan_study(study, shape, fetches(study, Path.cwd()))
     typer.echo(f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n")
     hours = _hours(study, shape, stages) if calibrate and shape else {}
     typer.echo(f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work")

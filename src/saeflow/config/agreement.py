@@ -62,7 +62,7 @@ def _about_the_corpus(study: Study) -> list[Complaint]:
     found = []
     tales, train = study.corpus.kind == "tales", study.model.train
     if train and not tales:
-        reason = "a model is trained here only on the corpus 'tales'; give path or repo for other text"
+        reason = "a model is trained here only on the corpus 'tales'; give path or published for other text"
         found.append(("model.train", reason))
     if tales and not train:
         reason = "'tales' has words of its own, which only a model trained here (model.train) knows; set kind: text"
@@ -110,7 +110,7 @@ def _about_vectors(study: Study) -> list[Complaint]:
     if vectors.sae and vectors.sae not in study.saes:
         found.append(("effects.vectors.sae", f"there is no SAE '{vectors.sae}'; saes names {', '.join(study.saes)}"))
     source = study.saes.get(vectors.sae or study.steering_sae)
-    latents = source.train.d_sae if source and source.train and not vectors.path else None
+    latents = source.declared_width if source and not vectors.path else None
     count = vectors.range[1] - vectors.range[0] if vectors.range else latents
     if count and int(count * share) < 1:
         reason = f"{share} of {count} vectors leaves no row to choose the penalty; raise it or measure more vectors"
@@ -124,8 +124,8 @@ def _about_steering(study: Study) -> list[Complaint]:
     source = study.saes.get(study.steering_sae)
     if not source:
         found.append(("steering.sae", f"there is no SAE '{steering.sae}'; saes names {', '.join(study.saes)}"))
-    elif source.train and steering.latents > source.train.d_sae:
-        reason = f"{steering.latents} is more than d_sae {source.train.d_sae} of SAE '{study.steering_sae}'"
+    elif source.declared_width and steering.latents > source.declared_width:
+        reason = f"{steering.latents} is more than d_sae {source.declared_width} of SAE '{study.steering_sae}'"
         found.append(("steering.latents", reason))
     if source and source.hook not in (None, study.hook):
         reason = f"'{source.hook}' is not the study's hook '{study.hook}', where latents are targeted"

@@ -15,11 +15,15 @@ def latent_count(study: Study, sae: str) -> int:
     """Number of latents of one of the study's SAEs, from its settings or from its files.
 
     Raises:
-        SaeflowError: the folder of an SAE to import does not say it.
+        SaeflowError: neither the config nor the folder of an SAE to import says it.
     """
     source = study.saes[sae]
-    if source.train:
-        return source.train.d_sae
+    if source.declared_width:
+        return source.declared_width
+    if not source.path:
+        raise SaeflowError(
+            f"saes.{sae}.d_sae: is needed, since latents are counted before the SAE is fetched; give their number"
+        )
     try:
         return latents_of(Path(str(source.path)), source.format)
     except SaeflowError as error:

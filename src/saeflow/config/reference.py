@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from saeflow.config.goal import Goal
 from saeflow.config.schema import SCHEMA, json_schema, prose, repository, schema_text, write_text
-from saeflow.config.section import HOOK, NAME, NOT_BLANK, REPOSITORY, Section, section_in
+from saeflow.config.section import DIGEST, HOOK, NAME, NOT_BLANK, REPOSITORY, Section, section_in
 from saeflow.config.sections import Study
 
 REFERENCE = Path("docs/reference-config.md")
@@ -40,7 +40,7 @@ GOAL_OPENING = """\
 Each goal of [`goals.names`](#goals) is described by a file `<name>.yaml` in `goals.directory`. Latents are numbered
 from 0: `latents: {main: {17: 1.0, 203: 0.5}}`.
 """
-PATTERNS = {NAME: "name", HOOK: "hook", REPOSITORY: "owner/name", NOT_BLANK: "text"}
+PATTERNS = {NAME: "name", HOOK: "hook", REPOSITORY: "owner/name", NOT_BLANK: "text", DIGEST: "SHA-256"}
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 
 

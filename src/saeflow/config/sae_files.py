@@ -6,7 +6,7 @@ Nothing here reads weights: the workflow must know an SAE's number of latents be
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +23,12 @@ class SAEFiles(NamedTuple):
     Attributes:
         names: sets of files; a folder that holds all of one set is of this format.
         latents: the number of latents of such a folder.
+        beside: files that are read too where they are there.
     """
 
     names: tuple[frozenset[str], ...]
     latents: Callable[[Path], int]
+    beside: frozenset[str] = frozenset()
 
 
 def _of_saelens(directory: Path) -> int:
@@ -71,13 +73,17 @@ def _of_gemma_scope_2(directory: Path) -> int:
 
 
 SAE_FORMATS: dict[str, SAEFiles] = {
-    "saelens": SAEFiles((frozenset({"cfg.json", "sae_weights.safetensors"}),), _of_saelens),
+    "saelens": SAEFiles(
+        (frozenset({"cfg.json", "sae_weights.safetensors"}),), _of_saelens, frozenset({"activation_scaler.json"})
+    ),
     "sparsify": SAEFiles((frozenset({"cfg.json", "sae.safetensors"}),), _of_sparsify),
     "gemma_scope": SAEFiles((frozenset({"params.npz"}),), _of_gemma_scope),
     "gemma_scope_2": SAEFiles((frozenset({"params.safetensors"}),), _of_gemma_scope_2),
     "dictionary_learning": SAEFiles((frozenset({"config.json", "ae.pt"}),), _of_dictionary_learning),
     "llama_scope": SAEFiles(
-        (frozenset({"hyperparams.json"}), frozenset({"config.json", "sae_weights.safetensors"})), _of_llama_scope
+        (frozenset({"hyperparams.json"}), frozenset({"config.json", "sae_weights.safetensors"})),
+        _of_llama_scope,
+        frozenset({"checkpoints/final.safetensors", "sae_weights.safetensors"}),
     ),
 }
 
@@ -95,14 +101,37 @@ def sae_format(directory: Path, named: str = "auto") -> str:
         raise SaeflowError(f"{directory}: no such folder; correct the SAE's path")
     if named != "auto":
         return named
+    offered = {path.name for path in directory.iterdir()}
     for name, files in SAE_FORMATS.items():
-        if any(all((directory / file).exists() for file in those) for those in files.names):
+        if any(those <= offered for those in files.names):
             return name
-    known = "; ".join(
+    raise SaeflowError(f"{directory}: holds no SAE in a known format ({_known()}); correct the SAE's path")
+
+
+def files_of(offered: Set[str], named: str = "auto") -> list[str]:
+    """The files of an SAE, of those in a folder.
+
+    Args:
+        offered: names of files, relative to the folder.
+        named: the format; ``auto`` is the first whose files are all there.
+
+    Raises:
+        SaeflowError: there is no such format, or no SAE in it.
+    """
+    if named not in ("auto", *SAE_FORMATS):
+        raise SaeflowError(f"there is no format '{named}'; known are {', '.join(SAE_FORMATS)}")
+    for name, files in SAE_FORMATS.items():
+        for those in files.names:
+            if named in ("auto", name) and those <= offered:
+                return sorted(those | (files.beside & offered))
+    raise SaeflowError(f"is no SAE in a known format ({_known()}); name its folder or its file")
+
+
+def _known() -> str:
+    return "; ".join(
         f"{name}: {' or '.join(' + '.join(sorted(those)) for those in files.names)}"
         for name, files in SAE_FORMATS.items()
     )
-    raise SaeflowError(f"{directory}: holds no SAE in a known format ({known}); correct the SAE's path")
 
 
 def latents_of(directory: Path, named: str = "auto") -> int:

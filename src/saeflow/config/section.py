@@ -16,6 +16,7 @@ HOOK = (
     r"(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|attn\.hook_z)$"
 )
 NOT_BLANK = r"\S"
+DIGEST = r"^[0-9a-f]{64}$"
 
 # What a complaint says in place of each pattern.
 IN_WORDS = {
@@ -23,6 +24,7 @@ IN_WORDS = {
     REPOSITORY: "must name a hub repository as owner/name",
     HOOK: "must be a TransformerLens name such as blocks.2.hook_resid_post",
     NOT_BLANK: "must not be blank",
+    DIGEST: "must be a SHA-256 as 64 digits 0-9 and a-f",
 }
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saeflow.effects.approximation import Approximation
-from saeflow.effects.fit_metrics import TestRows, score
+from saeflow.effects.fit_metrics import Score, TestRows, score
 from saeflow.effects.ridge import Moments, moments, solve, validation_errors
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator, torch_generator
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CHUNK = 1024  # rows of effects in memory at once
 CONTROL_LATENTS = 1024  # the shuffled control is fitted on this many latents
 ADAM_LEARNING_RATE, ADAM_BATCH = 2e-4, 64  # published
+PUBLISHED_TEST_ROWS = 100  # the last rows, which the SAE-TS release held back from its fits
 
 
 class EffectRows(Protocol):
@@ -89,6 +90,38 @@ def fit(
     metrics |= {"method": settings.method, "rows": counts, **chosen}
     metrics["r2_shuffled"] = _shuffled_control(vectors, effects, split, settings, seed)
     return Fit(approximation, metrics, latents, predictions)
+
+
+def assess(
+    approximation: Approximation,
+    vectors: Float[Tensor, "n d_model"],
+    effects: EffectRows,
+    seed: int,
+    usable: NDArray[np.bool_],
+) -> Score:
+    """Measure a published map on the last `PUBLISHED_TEST_ROWS` usable rows.
+
+    Args:
+        approximation: the map.
+        vectors: unit norm.
+        effects: measured, row by row.
+        seed: of the study; draws the points of the table of predictions.
+        usable: rows that were added at all.
+
+    Raises:
+        SaeflowError: the effects are of other latents or another width.
+    """
+    if approximation.M.shape != (vectors.shape[1], effects.shape[1]):
+        raise SaeflowError(
+            f"approximator: M {list(approximation.M.shape)} does not map vectors of width {vectors.shape[1]} to "
+            f"{effects.shape[1]} latents; take the effects that it was fitted to"
+        )
+    rows = np.flatnonzero(usable)[-PUBLISHED_TEST_ROWS:]
+    mask = np.zeros(len(vectors), dtype=np.bool_)
+    mask[rows] = True
+    test = TestRows(rows, lambda: _chunks(vectors, effects, mask))
+    found = score(approximation, test, numpy_generator(seed, "approximator", "sample"))
+    return found._replace(metrics={**found.metrics, "method": "published", "rows": {"test": len(rows)}})
 
 
 def split_rows(rows: NDArray[np.int64], n: int, validation: float, seed: int) -> Split:

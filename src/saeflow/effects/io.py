@@ -20,6 +20,7 @@ from torch import Tensor
 from saeflow.artifacts import atomic, write_json
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.approximator import Fit
+from saeflow.effects.fit_metrics import Score
 from saeflow.effects.measure import Baseline, EffectBlock
 from saeflow.errors import SaeflowError
 from saeflow.steering.scale import STATUSES, Start
@@ -267,9 +268,14 @@ def load_baseline(path: Path) -> Baseline:
 def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:
     """Write ``approximator.safetensors``, ``metrics.json``, ``latents.parquet`` and ``predictions.parquet``."""
     save_approximation(directory, fit.approximation, metadata)
-    write_json(directory / "metrics.json", fit.metrics)
-    write_table(directory / "latents.parquet", fit.latents)
-    write_table(directory / "predictions.parquet", fit.predictions)
+    save_score(directory, Score(fit.metrics, fit.latents, fit.predictions))
+
+
+def save_score(directory: Path, score: Score) -> None:
+    """Write ``metrics.json``, ``latents.parquet`` and ``predictions.parquet``."""
+    write_json(directory / "metrics.json", score.metrics)
+    write_table(directory / "latents.parquet", score.latents)
+    write_table(directory / "predictions.parquet", score.predictions)
 
 
 def save_approximation(directory: Path, approximation: Approximation, metadata: Metadata) -> None:
@@ -284,8 +290,13 @@ def load_approximation(directory: Path) -> Approximation:
     Raises:
         SaeflowError: the file is absent, cut short, or something else.
     """
-    tensors, _ = _load(directory / "approximator.safetensors", Approximation._fields, "approximator")
-    return Approximation(**tensors)
+    return read_approximation(directory / "approximator.safetensors")[0]
+
+
+def read_approximation(path: Path) -> tuple[Approximation, Metadata]:
+    """Read an approximator's file of any name, and its metadata; raises as `load_approximation` does."""
+    tensors, metadata = _load(path, Approximation._fields, "approximator")
+    return Approximation(**tensors), metadata
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: Metadata) -> None:

@@ -70,10 +70,13 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
 
 
 def matching(root: Path, paths: Iterable[Path], pattern: str) -> Iterator[Path]:
-    """Those of the paths that match a pattern of ``docs/design.md`` §6; a star stands for one folder's name."""
+    """Those of the paths that match a pattern of ``docs/design.md`` §6; a star stands for one folder's name.
+
+    What was fetched lies outside the study's folder, in a folder of the same layout.
+    """
     wanted = PurePosixPath(pattern).parts
     for path in paths:
-        parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
+        parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[-len(wanted) :]
         if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
             yield path
 

@@ -67,7 +67,10 @@ def _config_file(study: Study) -> Path | None:
     """The model's config.json: in its folder, or in the hub's cache."""
     if study.model.path:
         return Path(study.model.path, "config.json")
+    if not (published := study.model.published):
+        return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(str(study.model.repo), "config.json", revision=study.model.revision)
+    name = "/".join(filter(None, [published.file, "config.json"]))
+    found = try_to_load_from_cache(published.repo, name, revision=published.revision, repo_type=published.repo_type)
     return Path(found) if isinstance(found, str) else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from saeflow.config.counts import block_count, latent_count, shard_count, vector_count
-from saeflow.config.sections import Study
+from saeflow.config.locations import fetches
+from saeflow.config.sections import Published, Study
 from saeflow.planning.shape import ModelShape
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -40,23 +43,31 @@ class Need(NamedTuple):
     """None where it lies on the hub and is looked for when it is fetched."""
 
 
-def plan_study(study: Study, shape: ModelShape | None) -> list[StagePlan]:
+def plan_study(
+    study: Study, shape: ModelShape | None, fetched: Mapping[str, Published] = MappingProxyType({})
+) -> list[StagePlan]:
     """The stages in the order of the workflow.
 
     Args:
         study: the study.
         shape: of its model; where it is not known, neither work nor the size of what depends on its width is.
+        fetched: what is fetched instead of computed, by the key of its section.
     """
     corpus, effects, steering = study.corpus, study.effects, study.steering
     width = shape.d_model if shape else 0
-    d_sae = latent_count(study, study.steering_sae)
-    vectors, cells = vector_count(study), len(study.goals.names) * len(steering.methods)
+    d_sae = study.saes[study.steering_sae].declared_width
+    if d_sae is None:
+        d_sae = 0 if "effects" in fetched else latent_count(study, study.steering_sae)
+    blocks, vectors = (0, 0) if "effects" in fetched else (block_count(study), vector_count(study))
+    cells = len(study.goals.names) * len(steering.methods)
     rollouts = len(effects.prompts) * effects.samples
     completions = len(steering.scales) * len(steering.prompts) * steering.samples
-    trained = [sae.train for sae in study.saes.values() if sae.train]
-    rows, held = corpus.tokens.sae, corpus.tokens.eval
+    trained = [sae.train for name, sae in study.saes.items() if sae.train and f"saes.{name}" not in fetched]
+    shards = 0 if "activations" in fetched else shard_count(study)
+    rows, held = bool(shards) * corpus.tokens.sae, corpus.tokens.eval
     work = _Work(study, shape)
-    trained_here = study.model.train.epochs * corpus.tokens.model if study.model.train else 0
+    training = None if "model" in fetched else study.model.train
+    trained_here = training.epochs * corpus.tokens.model if training else 0
     steered = vectors * rollouts * effects.new_tokens
     searched = vectors * round(LOSSES_PER_SEARCH * effects.scale.tokens)
     baseline = len(effects.prompts) * effects.baseline_samples * effects.new_tokens
@@ -66,7 +77,7 @@ def plan_study(study: Study, shape: ModelShape | None) -> list[StagePlan]:
     return [
         StagePlan(
             "corpus",
-            3 if study.model.train else 2,
+            3 if training else 2,
             0,
             0,
             4 * sum(dict(corpus.tokens).values()),
@@ -78,15 +89,15 @@ def plan_study(study: Study, shape: ModelShape | None) -> list[StagePlan]:
             trained_here + held,
             (3 * trained_here + held) * work.whole,
             0,
-            "trained here" if study.model.train else study.model.path or str(study.model.repo),
+            _come_from(fetched, "model", "trained here" if training else str(study.model.path)),
         ),
         StagePlan(
             "activations",
-            shard_count(study) + len(study.hooks),
+            shards + len(study.hooks),
             rows,
             rows * work.cached,
             rows * width * BYTES[study.activations.dtype] * len(study.hooks),
-            f"{shard_count(study)} shards at {', '.join(study.hooks)}",
+            _come_from(fetched, "activations", f"{shards} shards at {', '.join(study.hooks)}"),
         ),
         StagePlan(
             "saes",
@@ -96,24 +107,29 @@ def plan_study(study: Study, shape: ModelShape | None) -> list[StagePlan]:
             + len(study.saes) * held * 3 * work.whole,
             sum(8 * settings.d_sae * width for settings in trained),
             ", ".join(
-                f"{name}: {sae.train.architecture if sae.train else 'imported'}" for name, sae in study.saes.items()
+                _come_from(fetched, f"saes.{name}", f"{name}: {sae.train.architecture if sae.train else 'imported'}")
+                for name, sae in study.saes.items()
             ),
         ),
         StagePlan(
             "effects",
-            block_count(study) + 2,
+            blocks + 2,
             steered + searched + baseline,
             (steered + baseline) * (work.whole + 2 * width * d_sae) + searched * work.above,
             vectors * ((4 + BYTES[effects.dtype]) * d_sae + 8 * width),
-            f"{vectors} vectors × {rollouts} rollouts × {effects.new_tokens} tokens",
+            _come_from(fetched, "effects", f"{vectors} vectors × {rollouts} rollouts × {effects.new_tokens} tokens"),
         ),
         StagePlan(
             "approximator",
-            1,
+            2 if "approximator" in fetched else 1,
             0,
-            2 * vectors * width * (width + d_sae),
+            0 if "approximator" in fetched else 2 * vectors * width * (width + d_sae),
             4 * width * (d_sae + width),
-            f"{study.approximator.method}, {width} × {d_sae}" if width else study.approximator.method,
+            _come_from(
+                fetched,
+                "approximator",
+                f"{study.approximator.method}, {width} × {d_sae}" if width else study.approximator.method,
+            ),
         ),
         StagePlan(
             "steering",
@@ -133,6 +149,13 @@ def plan_study(study: Study, shape: ModelShape | None) -> list[StagePlan]:
         ),
         StagePlan("figures", 14, 0, 0, 5_000_000, "figures and report"),
     ]
+
+
+def _come_from(fetched: Mapping[str, Published], key: str, computed: str) -> str:
+    """What is done for a section: how it is computed, or that it is fetched, and where from."""
+    if not (published := fetched.get(key)):
+        return computed
+    return f"fetched: {' '.join(filter(None, [published.where, published.file]))}"
 
 
 class _Work:
@@ -186,8 +209,8 @@ def needs(study: Study, root: Path) -> list[Need]:
         found.append(Need("corpus", study.corpus.path, Path(study.corpus.path).exists()))
     if study.model.path:
         found.append(Need("model", study.model.path, Path(study.model.path, "config.json").is_file()))
-    if study.model.repo:
-        found.append(Need("model", f"{study.model.repo}@{study.model.revision} on the hub", None))
+    for key, published in fetches(study, root).items():
+        found.append(Need(key, f"{published.where} {published.file or ''}".strip(), None))
     found += [Need(f"SAE {name}", sae.path, Path(sae.path).is_dir()) for name, sae in study.saes.items() if sae.path]
     if study.effects.vectors.path:
         file = study.effects.vectors.path

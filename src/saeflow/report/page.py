@@ -173,7 +173,7 @@ def _figures(found: StudyResults, names: tuple[str, ...]) -> list[dict[str, str]
 def _model_note(study: Study) -> str:
     train = study.model.train
     if train is None:
-        return f"from {study.model.repo or study.model.path}"
+        return f"from {study.model.published.where if study.model.published else study.model.path}"
     shape = f"{train.n_layers} layers, d_model {train.d_model}, {train.epochs} pass{'es' * (train.epochs > 1)}"
     return f"trained here on {study.corpus.tokens.model:,} tokens: {shape}"
 

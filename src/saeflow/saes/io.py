@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from saeflow.artifacts import atomic
-from saeflow.config.sae_files import sae_format
+from saeflow.artifacts import atomic, write_json
+from saeflow.config.sae_files import files_of, sae_format
 from saeflow.errors import SaeflowError
+from saeflow.hub.files import RECORD, fetch
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.formats import (
     crosscoder,
@@ -23,6 +25,9 @@ from saeflow.saes.formats import (
     sparsify,
 )
 from saeflow.saes.sae import SAE
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Published
 
 
 class Format(NamedTuple):
@@ -84,6 +89,34 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
             f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: {error}); "
             "get it again or name its format"
         ) from error
+
+
+def fetch_sae(published: Published, key: str, named: str, d_sae: int | None, directory: Path) -> None:
+    """Fetch an SAE and write it in this library's own layout, with the record of where it came from.
+
+    Args:
+        published: its folder, or its one file.
+        key: of the config, for messages.
+        named: its format; ``auto`` tells it from the names of the files.
+        d_sae: number of latents that the config says it has, or None.
+        directory: where it goes.
+
+    Raises:
+        SaeflowError: what `saeflow.hub.files.fetch` and `import_sae` raise, or it has another number of latents.
+    """
+
+    def wanted(names: Set[str], _: object) -> list[str]:
+        try:
+            return files_of(names, named)
+        except SaeflowError as error:
+            raise SaeflowError(f"{key}: {published.where} {published.file or ''} {error}") from None
+
+    found = fetch(published, key, wanted)
+    sae = import_sae(found.folder, named)
+    if d_sae not in (None, sae.d_sae):
+        raise SaeflowError(f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {d_sae}; correct d_sae")
+    write_json(directory / RECORD, found.record)
+    save_sae(directory, replace(sae, metadata={**sae.metadata, "published": found.origin}))
 
 
 def export_sae(directory: Path, sae: SAE, named: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 import torch
@@ -15,7 +16,11 @@ from torch import Tensor
 
 from saeflow.artifacts import atomic, read_json, write_json
 from saeflow.errors import SaeflowError
+from saeflow.hub.files import RECORD, fetch
 from saeflow.steering.latents import CANDIDATES_SCHEMA, Choice
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Published
 
 
 class SteeringVector(NamedTuple):
@@ -72,6 +77,35 @@ def load_vector(path: Path) -> SteeringVector:
     if vector.ndim != 1 or not torch.isfinite(vector).all():
         raise SaeflowError(f"{path}: 'vector' must be one row of finite numbers; make it anew")
     return SteeringVector(vector.float(), metadata)
+
+
+def fetch_vectors(
+    published: Published, key: str, hook: str, goal: str, methods: Sequence[str], directory: Path
+) -> None:
+    """Fetch a goal's vectors, with the record of where they came from.
+
+    Args:
+        published: a file in whose name ``{goal}`` and ``{method}`` stand for them.
+        key: of the config, for messages.
+        hook: of the study.
+        goal: whose vectors.
+        methods: one vector each.
+        directory: in which every method has a folder.
+
+    Raises:
+        SaeflowError: what `saeflow.hub.files.fetch` raises, or a file holds no vector of this hook.
+    """
+    records = {}
+    for method in methods:
+        name = str(published.file).replace("{goal}", goal).replace("{method}", method)
+        found = fetch(published.model_copy(update={"file": name}), key)
+        vector, told = load_vector(found.path)
+        if told.get("hook", hook) != hook:
+            raise SaeflowError(f"{key}: {name} is a vector of {told['hook']}, and the study's hook is {hook}")
+        metadata = {**told, "hook": hook, "goal": goal, "method": method, "published": found.origin}
+        save_vector(directory / method / "vector.safetensors", SteeringVector(vector, metadata))
+        records[method] = found.record
+    write_json(directory / RECORD, records)
 
 
 def save_choice(path: Path, choice: Choice) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import REPOSITORY, HookName, Name, Section, Text, Unique, refuse
+from saeflow.config.section import HookName, Name, Section, Text, Unique, refuse
+from saeflow.config.sections.published import Published, Source, disputes
 
 
 class Tokens(Section):
@@ -84,7 +85,7 @@ class ModelTraining(Section):
 
 
 class Model(Section):
-    """The language model: trained here, or a local checkpoint directory, or a hub repository."""
+    """The language model: trained here, or a local checkpoint directory, or fetched from a hub."""
 
     name: Name
     """Its name in file paths."""
@@ -92,21 +93,21 @@ class Model(Section):
     """Train it here; only on the corpus ``tales``."""
     path: Text | None = None
     """A Hugging Face checkpoint directory. ``${NAME}`` is read from the environment."""
-    repo: str | None = Field(default=None, pattern=REPOSITORY)
-    """A hub repository."""
-    revision: Text = "main"
-    """Branch, tag or commit of the repository; the commit it resolves to is recorded."""
+    published: Published | None = None
+    """A checkpoint on a hub."""
+    source: Source = "auto"
+    """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``. ``compute`` and ``fetch``
+    insist."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights while running."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        given = [key for key in ("train", "path", "repo") if getattr(self, key) is not None]
-        if len(given) != 1:
+        given = [key for key in ("train", "path") if getattr(self, key) is not None]
+        if len(given) == 2 or not (given or self.published):
             this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
-            refuse([("", f"give exactly one of train, path and repo; this gives {this}")])
-        if self.revision != "main" and not self.repo:
-            refuse([("revision", f"belongs to repo, and this model has {given[0]}; remove revision")])
+            refuse([("", f"give one of train, path and published; this gives {this}")])
+        refuse(disputes(self.published, self.source, None if given else "train or path"))
         return self
 
 
@@ -127,3 +128,13 @@ class Activations(Section):
     """Positions to leave out: ``bos``, whose norm dwarfs the others' in most models, or every ``special`` token."""
     exclude_norm_above: float | None = Field(default=None, gt=1)
     """Leave out positions whose norm, at any cached hook, exceeds this multiple of the median of their block."""
+    published: Published | None = None
+    """A cache on a hub, written by this library: a folder with its ``manifest.json`` and shards. ``{hook}`` stands for
+    the hook."""
+    source: Source = "auto"
+    """``auto``: the cache on disk, else ``published``, else made here. ``compute`` and ``fetch`` insist."""
+
+    @model_validator(mode="after")
+    def _has_its_source(self) -> Activations:
+        refuse(disputes(self.published, self.source, None))
+        return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from saeflow.config.section import Complaint, Name, Section, Text, refuse
+from saeflow.config.sections.published import Published, Source, disputes, of_a_kind
 
 
 class Sampling(Section):
@@ -99,6 +100,15 @@ class Effects(Section):
     """Whose activations are averaged: generated tokens, or prompt tokens too. BOS never."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of the effects in effects.h5; float16 halves the file and keeps three digits."""
+    published: Published | None = None
+    """Effects on a hub: an ``effects.h5`` of this library, or a ``.pt`` file as in the release of SAE-TS."""
+    source: Source = "auto"
+    """``auto``: effects on disk, else ``published``, else measured here. ``compute`` and ``fetch`` insist."""
+
+    @model_validator(mode="after")
+    def _has_its_source(self) -> Effects:
+        refuse([*disputes(self.published, self.source, None), *of_a_kind(self.published, ".h5", ".pt")])
+        return self
 
 
 class Approximator(Section):
@@ -112,3 +122,13 @@ class Approximator(Section):
     """``adam``: passes over the training rows."""
     validation: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of the rows that choose the penalty; as many again are held out for the metrics."""
+    published: Published | None = None
+    """An approximator on a hub: an ``approximator.safetensors`` of this library, or a ``.pt`` file as in the release of
+    SAE-TS."""
+    source: Source = "auto"
+    """``auto``: the approximator on disk, else ``published``, else fitted here. ``compute`` and ``fetch`` insist."""
+
+    @model_validator(mode="after")
+    def _has_its_source(self) -> Approximator:
+        refuse([*disputes(self.published, self.source, None), *of_a_kind(self.published, ".safetensors", ".pt")])
+        return self

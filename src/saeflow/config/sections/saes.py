@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from saeflow.config.section import HookName, Name, Section, Text, Unique, refuse
+from saeflow.config.sections.published import Published, Source, disputes
 
 COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
 COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
@@ -80,7 +81,7 @@ class SAETraining(Section):
 
 
 class SAE(Section):
-    """An SAE of the study: trained here, or imported from a local folder."""
+    """An SAE of the study: trained here, imported from a local folder, or fetched from a hub."""
 
     train: SAETraining | None = None
     """Train it here, on the cached activations."""
@@ -96,16 +97,35 @@ class SAE(Section):
     format: Literal[
         "auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"
     ] = "auto"
-    """The format of ``path``; ``auto`` tells it from the names of the files."""
+    """The format of ``path`` or ``published``; ``auto`` tells it from the names of the files."""
+    published: Published | None = None
+    """An SAE on a hub: its folder, or its one file."""
+    d_sae: int | None = Field(default=None, ge=1)
+    """Number of latents of an SAE that is fetched; only needed where effects are computed, whose jobs it counts."""
+    source: Source = "auto"
+    """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``. ``compute`` and ``fetch``
+    insist."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SAE:
-        if (self.train is None) == (self.path is None):
-            this = f"{'both' if self.path else 'none'} (null undoes a key of an earlier file)"
-            refuse([("", f"give exactly one of train and path; this gives {this}")])
-        if self.path and self.group:
+        given = [key for key in ("train", "path") if getattr(self, key) is not None]
+        if len(given) == 2 or not (given or self.published):
+            this = f"{'both train and path' if given else 'none'} (null undoes a key of an earlier file)"
+            refuse([("", f"give one of train, path and published; this gives {this}")])
+        if not self.train and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
+        found = disputes(self.published, self.source, None if given else "train or path")
+        if self.d_sae and not self.published:
+            found.append(("d_sae", f"belongs to published, and this SAE has {given[0]}; remove it"))
+        if self.d_sae and self.train and self.d_sae != self.train.d_sae:
+            found.append(("d_sae", f"{self.d_sae} is not train.d_sae {self.train.d_sae}; make them equal"))
+        refuse(found)
         return self
+
+    @property
+    def declared_width(self) -> int | None:
+        """Number of latents, where the config says it."""
+        return self.train.d_sae if self.train else self.d_sae
 
 
 def without_sweeps(saes: Any) -> Any:

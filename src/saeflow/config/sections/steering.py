@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from saeflow.config.section import Name, Names, Section, Text, Unique, refuse
 from saeflow.config.sections.effects import Sampling
+from saeflow.config.sections.published import Published, Source, disputes
 
 
 class Goals(Section):
@@ -70,6 +71,25 @@ class Steering(Section):
     """Tokens generated per completion."""
     sampling: Sampling = Sampling()
     """How the completions' tokens are drawn."""
+    published: Published | None = None
+    """Steering vectors on a hub, one ``vector.safetensors`` of this library per goal and method; ``{goal}`` and
+    ``{method}`` in ``file`` stand for them."""
+    source: Source = "auto"
+    """Of the vectors of a goal. ``auto``: those on disk, else ``published``, else built here. ``compute`` and ``fetch``
+    insist."""
+
+    @model_validator(mode="after")
+    def _has_its_source(self) -> Steering:
+        found = disputes(self.published, self.source, None)
+        missing = [
+            name for name in ("{goal}", "{method}") if self.published and name not in (self.published.file or "")
+        ]
+        if missing:
+            found.append(
+                ("published.file", f"must hold {' and '.join(missing)}, as in {{goal}}/{{method}}/vector.safetensors")
+            )
+        refuse(found)
+        return self
 
     @field_validator("scales")
     @classmethod

@@ -1,0 +1,157 @@
+"""Fetches what is published instead of computing it; one job per artifact, upstream of all that use it.
+
+The only rules that talk to a hub. What they write lies apart from our own, in a folder named by repository, revision and
+a digest of the rest of the section `published`; the layout below is that of `results/{study}/`.
+
+Outputs:
+    resources/published/{source}/models/{model}/
+    resources/published/{source}/activations/{model}/{hook}/manifest.json    and the shards that it names
+    resources/published/{source}/saes/{sae}/cfg.json, sae_weights.safetensors
+    resources/published/{source}/effects/{sae}/effects.h5
+    resources/published/{source}/approximators/{sae}/approximator.safetensors
+    resources/published/{source}/steering/{goal}/{method}/vector.safetensors
+    beside each published.json: repository, revision, the commit that it was, checksums
+"""
+
+
+rule fetch_model:
+    output:
+        directory("resources/published/{source}/models/{model}"),
+    log:
+        f"results/{STUDY.study}/logs/fetch_model/{{source}}.{{model}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_model/{{source}}.{{model}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        published=published("model"),
+    shell:
+        "saeflow fetch model"
+        " --published {params.published:q}"
+        " --key model.published"
+        " --output {output}"
+        " > {log} 2>&1"
+
+
+rule fetch_activations:
+    output:
+        "resources/published/{source}/activations/{model}/{hook}/manifest.json",
+    log:
+        f"results/{STUDY.study}/logs/fetch_activations/{{source}}.{{model}}.{{hook}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_activations/{{source}}.{{model}}.{{hook}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        published=published("activations"),
+    shell:
+        "saeflow fetch activations"
+        " --published {params.published:q}"
+        " --key activations.published"
+        " --hook {wildcards.hook}"
+        " --output $(dirname {output})"
+        " > {log} 2>&1"
+
+
+rule fetch_sae:
+    output:
+        config="resources/published/{source}/saes/{sae}/cfg.json",
+        weights="resources/published/{source}/saes/{sae}/sae_weights.safetensors",
+    log:
+        f"results/{STUDY.study}/logs/fetch_sae/{{source}}.{{sae}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_sae/{{source}}.{{sae}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        published=published("saes", "{sae}"),
+        format=sae_format,
+        d_sae=lambda wildcards: (
+            f"--d-sae {width}"
+            if (width := STUDY.saes[wildcards.sae].declared_width)
+            else ""
+        ),
+    shell:
+        "saeflow fetch sae"
+        " --published {params.published:q}"
+        " --key saes.{wildcards.sae}.published"
+        " --format {params.format} {params.d_sae}"
+        " --output $(dirname {output.config})"
+        " > {log} 2>&1"
+
+
+rule fetch_effects:
+    output:
+        "resources/published/{source}/effects/{sae}/effects.h5",
+    log:
+        f"results/{STUDY.study}/logs/fetch_effects/{{source}}.{{sae}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_effects/{{source}}.{{sae}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        published=published("effects"),
+        hook=STUDY.hook,
+    shell:
+        "saeflow fetch effects"
+        " --published {params.published:q}"
+        " --key effects.published"
+        " --hook {params.hook}"
+        " --output {output}"
+        " > {log} 2>&1"
+
+
+rule fetch_approximator:
+    input:
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
+    output:
+        "resources/published/{source}/approximators/{sae}/approximator.safetensors",
+    log:
+        f"results/{STUDY.study}/logs/fetch_approximator/{{source}}.{{sae}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_approximator/{{source}}.{{sae}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        published=published("approximator"),
+        hook=STUDY.hook,
+    shell:
+        "saeflow fetch approximator"
+        " --published {params.published:q}"
+        " --key approximator.published"
+        " --hook {params.hook}"
+        " --sae $(dirname {input.sae})"
+        " --output $(dirname {output})"
+        " > {log} 2>&1"
+
+
+rule fetch_vectors:
+    output:
+        collect(
+            "resources/published/{{source}}/steering/{{goal}}/{method}/vector.safetensors",
+            method=STUDY.steering.methods,
+        ),
+    log:
+        f"results/{STUDY.study}/logs/fetch_vectors/{{source}}.{{goal}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_vectors/{{source}}.{{goal}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        published=published("steering"),
+        hook=STUDY.hook,
+        methods=STUDY.steering.methods,
+    shell:
+        "saeflow fetch vectors {params.methods}"
+        " --published {params.published:q}"
+        " --key steering.published"
+        " --hook {params.hook}"
+        " --goal {wildcards.goal}"
+        " --output resources/published/{wildcards.source}/steering/{wildcards.goal}"
+        " > {log} 2>&1"

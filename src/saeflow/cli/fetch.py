@@ -1,0 +1,102 @@
+"""``saeflow fetch``: artifacts from a hub instead of computed ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config
+from saeflow.cli import options
+
+app = typer.Typer(help="Fetch published artifacts from a hub, at one commit.", no_args_is_help=True)
+
+Published = Annotated[str, typer.Option(help="The section `published` of the config, as JSON.")]
+Key = Annotated[str, typer.Option(help="Its key in the config, which complaints name.")]
+
+
+@app.command()
+def model(published: Published, key: Key, output: options.Output) -> None:
+    """Fetch a checkpoint."""
+    from saeflow.models.io import fetch_model
+
+    fetch_model(_parsed(published), key, output)
+
+
+@app.command()
+def sae(
+    published: Published,
+    key: Key,
+    output: Annotated[Path, typer.Option(help="The folder of the SAE.")],
+    named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
+    d_sae: Annotated[int | None, typer.Option(help="Number of latents that the config says it has.")] = None,
+) -> None:
+    """Fetch an SAE in any format and write it in the layout of SAELens 6."""
+    options.set_pools(1)
+    from saeflow.saes.io import fetch_sae
+
+    fetch_sae(_parsed(published), key, named, d_sae, output)
+
+
+@app.command()
+def effects(published: Published, key: Key, hook: options.HookName, output: options.Output) -> None:
+    """Fetch effects and write them as effects.h5."""
+    options.set_pools(1)
+    from saeflow.artifacts import provenance
+    from saeflow.effects.fetching import fetch_effects
+
+    metadata = {"hook": hook, "provenance": provenance()}
+    fetch_effects(_parsed(published), key, output, metadata, options.progress("import effects, vectors"))
+
+
+@app.command()
+def approximator(
+    published: Published,
+    key: Key,
+    hook: options.HookName,
+    sae: options.SAEFolder,
+    output: Annotated[Path, typer.Option(help="Folder of the approximator.")],
+) -> None:
+    """Fetch an approximator and write it as approximator.safetensors."""
+    options.set_pools(1)
+    from saeflow.artifacts import provenance
+    from saeflow.effects.fetching import fetch_approximator
+    from saeflow.saes.io import load_sae
+
+    metadata = {"hook": hook, "provenance": provenance()}
+    fetch_approximator(_parsed(published), key, output, load_sae(sae).W_dec, metadata)
+
+
+@app.command()
+def vectors(
+    methods: Annotated[list[str], typer.Argument(help="Methods, a vector each.")],
+    published: Published,
+    key: Key,
+    hook: options.HookName,
+    goal: Annotated[str, typer.Option(help="The goal.")],
+    output: Annotated[Path, typer.Option(help="In which every method has a folder.")],
+) -> None:
+    """Fetch the steering vectors of a goal."""
+    options.set_pools(1)
+    from saeflow.steering.io import fetch_vectors
+
+    fetch_vectors(_parsed(published), key, hook, goal, methods, output)
+
+
+@app.command()
+def activations(
+    published: Published,
+    key: Key,
+    hook: options.HookName,
+    output: Annotated[Path, typer.Option(help="The folder of the cache.")],
+) -> None:
+    """Fetch the activation cache of one hook."""
+    options.set_pools(1)
+    from saeflow.activations.fetching import fetch_cache
+
+    fetch_cache(_parsed(published), key, hook, output)
+
+
+def _parsed(published: str) -> config.Published:
+    return options.parsed(config.Published, published)

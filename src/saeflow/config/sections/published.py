@@ -1,0 +1,71 @@
+"""What is fetched from a hub instead of computed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from saeflow.config.section import DIGEST, REPOSITORY, Complaint, Section, Text, refuse
+
+Digest = Annotated[str, Field(pattern=DIGEST)]
+Source = Literal["auto", "compute", "fetch"]
+
+
+class Published(Section):
+    """A file or a folder of a hub repository. It is fetched once, at the commit that the revision is then."""
+
+    repo: str = Field(pattern=REPOSITORY)
+    """The repository."""
+    repo_type: Literal["model", "dataset"] = "model"
+    """Of the repository."""
+    file: Text | None = None
+    """A file, or a folder; null is the whole repository."""
+    revision: Text = "main"
+    """Branch, tag or commit. Only a commit stays what it is; what a branch is when it is fetched is recorded."""
+    sha256: Digest | None = None
+    """Of the file; null trusts what the hub says of the commit. A folder is pinned by a commit as its revision."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Published:
+        if self.file and (self.file.startswith("/") or ".." in self.file.split("/")):
+            refuse([("file", f"{self.file!r} must lie in the repository, such as layer_12/params.npz")])
+        return self
+
+    @property
+    def where(self) -> str:
+        """The repository and the revision, for a reader."""
+        return f"{self.repo}@{self.revision}"
+
+    def folder(self, also: str = "") -> str:
+        """The name of the folder for what is fetched: another source is another folder.
+
+        Args:
+            also: what else decides what becomes of the files.
+        """
+        digest = hashlib.sha256(f"{self.model_dump_json()}{also}".encode()).hexdigest()[:8]
+        return re.sub(r"[^\w.@-]", "-", f"{self.repo.replace('/', '--')}@{self.revision}-{digest}")
+
+
+def disputes(published: Published | None, source: Source, computed_by: str | None) -> list[Complaint]:
+    """What `source` asks for and the section does not give.
+
+    Args:
+        published: of the section.
+        source: of the section.
+        computed_by: what the section lacks to be computed here; None where it lacks nothing.
+    """
+    if source == "fetch" and not published:
+        return [("source", "'fetch' needs published; name the repository, or set source: auto")]
+    if source == "compute" and computed_by:
+        return [("source", f"'compute' needs {computed_by}; give it, or set source: auto")]
+    return []
+
+
+def of_a_kind(published: Published | None, *suffixes: str) -> list[Complaint]:
+    """A complaint where what is published is no file of a known kind."""
+    if not published or (published.file or "").endswith(suffixes):
+        return []
+    return [("published.file", f"must name a file that ends in {' or '.join(suffixes)}")]

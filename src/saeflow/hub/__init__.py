@@ -1,0 +1,1 @@
+"""Files of a hub: fetched once, checked, and published."""

@@ -1,0 +1,149 @@
+"""What goes wrong between here and a hub: tried again where that helps, told in one sentence where it does not."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import tenacity
+from huggingface_hub import constants, errors
+
+from saeflow.errors import SaeflowError
+
+T = TypeVar("T")
+ATTEMPTS = 5
+BACKOFF = 1.0
+"""Seconds before the second attempt, doubled for each that follows, unless the hub says how long to wait."""
+LONGEST_WAIT = 120.0
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """The result of a call to the hub, made again while the hub is busy, ill or out of reach.
+
+    Raises:
+        Exception: what the last attempt raised, or the first that trying again does not mend.
+    """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_transient),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=lambda state: _pause(state, BACKOFF),
+        before_sleep=_say,
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later; what the client looked for in its cache in vain it has asked often."""
+    if isinstance(error, errors.HfHubHTTPError):
+        return status_of(error) in TRANSIENT
+    return _of_the_network(error) and not isinstance(error, errors.OfflineModeIsEnabled)
+
+
+def status_of(error: errors.HfHubHTTPError) -> int:
+    """The HTTP status that an error came with; 0 where it came with none."""
+    return error.response.status_code if error.response is not None else 0
+
+
+def _root(error: BaseException) -> BaseException:
+    """What made the client look into its cache in vain, where that is what it tells of."""
+    hidden = isinstance(error, errors.LocalEntryNotFoundError | errors.FileMetadataError) and error.__cause__
+    return hidden or error
+
+
+def _of_the_network(error: BaseException) -> bool:
+    """Connections that failed or broke. The client has changed its HTTP library, and with it these classes, twice."""
+    return any(kind.__name__ in ("TransportError", "RequestException", "ConnectionError") for kind in type(error).mro())
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException:
+    return (state.outcome and state.outcome.exception()) or Exception()
+
+
+def _pause(state: tenacity.RetryCallState, first: float) -> float:
+    """Seconds to wait: what the hub asks for, else twice as long each time."""
+    error = _error_of(state)
+    response = getattr(error, "response", None)
+    told = response.headers.get("Retry-After", "") if response is not None else ""
+    wait = float(told) if told.isdigit() else first * 2 ** (state.attempt_number - 1)
+    return min(wait, LONGEST_WAIT)
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    error = _error_of(state)
+    what = f"answered {status_of(error)}" if isinstance(error, errors.HfHubHTTPError) else type(error).__name__
+    wait = state.next_action.sleep if state.next_action else 0.0
+    print(f"hub: {what}; attempt {state.attempt_number + 1} of {ATTEMPTS} in {wait:.1f} s", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def told_in_one_sentence(key: str, repo: str, repo_type: str, revision: str = "main") -> Iterator[None]:
+    """Turn what the client raises into a sentence that names the artifact and what to do.
+
+    Args:
+        key: of the config, such as ``effects.published``; opens the sentence.
+        repo: the repository.
+        repo_type: ``model`` or ``dataset``.
+        revision: of it.
+    """
+    try:
+        yield
+    except SaeflowError:
+        raise
+    except Exception as error:
+        reason = _sentence(_root(error), key, repo, repo_type, revision)
+        if not reason:
+            raise
+        # not `from error`: what the client says holds addresses that are signed for this user
+        raise SaeflowError(f"{key}: {reason}") from None
+
+
+def _sentence(error: BaseException, key: str, repo: str, repo_type: str, revision: str) -> str | None:
+    endpoint, where = constants.ENDPOINT, f"{repo}@{revision}"
+    page = f"{endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo}"
+    match error:
+        case errors.GatedRepoError():
+            return f"{repo} is gated; accept its terms on {page} and set HF_TOKEN"
+        case errors.RevisionNotFoundError():
+            return f"{repo} has no revision '{revision}'; correct {key}.revision"
+        case errors.RepositoryNotFoundError():
+            return (
+                f"{repo} is no {repo_type} repository on {endpoint}, or a private one; correct {key}.repo or "
+                f"{key}.repo_type, or set HF_TOKEN"
+            )
+        case errors.EntryNotFoundError() if not isinstance(error, errors.LocalEntryNotFoundError):
+            return f"{where} has no such file any more; name another revision"
+        case errors.OfflineModeIsEnabled() | errors.LocalEntryNotFoundError():
+            return f"{where} is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it"
+        case errors.HfHubHTTPError():
+            return _about_status(status_of(error), where, endpoint)
+    if _of_the_network(error):
+        return (
+            f"{where} cannot be fetched, since {endpoint} is out of reach ({type(error).__name__}); check the network "
+            "and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take it from the cache"
+        )
+    if isinstance(error, OSError):
+        return _about_the_disk(error, where)
+    return None
+
+
+def _about_status(status: int, where: str, endpoint: str) -> str:
+    if status in (401, 403):
+        return f"{endpoint} refuses {where} to this token ({status}); set HF_TOKEN to one that may do this, or unset it"
+    if status == 429:
+        return f"{endpoint} asks to slow down ({where}, 429); start again in some minutes, or set HF_TOKEN"
+    if status in TRANSIENT:
+        return f"{endpoint} answered {status} to {ATTEMPTS} attempts ({where}); start again later"
+    return f"{endpoint} answered {status} ({where}); check HF_ENDPOINT"
+
+
+def _about_the_disk(error: OSError, where: str) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where} does not fit on the disk of {constants.HF_HUB_CACHE}; make space there or set HF_HOME"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where} cannot be kept, since {constants.HF_HUB_CACHE} may not be written; set HF_HOME"
+    return f"{where} did not arrive whole ({error}); start again" if error.errno is None else None
