@@ -27,6 +27,7 @@ ORDER = [
     "effects",
     "judging",
     "analysis",
+    "chess",
     "figures",
     "report",
     "planning",

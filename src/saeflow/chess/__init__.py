@@ -1,0 +1,1 @@
+"""Concepts of chess, what latents know of them, and what skill and interventions change."""

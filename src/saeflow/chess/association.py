@@ -1,0 +1,235 @@
+"""Which latents tell which concepts: chosen on some games, measured on others, beside what chance would find."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float64, Int64
+from scipy import stats
+
+from saeflow.chess.auc import SparseLabels, areas, clustered_area
+from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.latents import SparseLatents
+from saeflow.config.sections.concepts import Concepts
+from saeflow.seeds import numpy_generator, row_keys, uniforms
+from saeflow.tables import Schema
+
+CONCEPTS: Schema = {
+    "concept": pl.String,
+    "family": pl.String,
+    "square": pl.Int8,
+    "positives": pl.Int64,
+    "negatives": pl.Int64,
+    "held_out_positives": pl.Int64,
+    "held_out_negatives": pl.Int64,
+    "skipped": pl.String,
+}
+ASSOCIATIONS: Schema = {
+    "concept": pl.String,
+    "family": pl.String,
+    "square": pl.Int8,
+    "direction": pl.Int8,
+    "rank": pl.Int16,
+    "latent": pl.Int32,
+    "density": pl.Float64,
+    "auc_selection": pl.Float64,
+    "auc": pl.Float64,
+    "auc_low": pl.Float64,
+    "auc_high": pl.Float64,
+    "p": pl.Float64,
+    "q": pl.Float64,
+    "null_mean": pl.Float64,
+    "null_largest": pl.Float64,
+    "null_p": pl.Float64,
+}
+
+
+class Halves(NamedTuple):
+    """Positions by what their games are for; positions of one game are neighbours.
+
+    Attributes:
+        selection: indices of the positions that latents are chosen on.
+        held_out: indices of the others.
+    """
+
+    selection: Int64[np.ndarray, " chosen"]
+    held_out: Int64[np.ndarray, " kept"]
+
+
+def halves(games: Int64[np.ndarray, " n"], share: float, seed: int) -> Halves:
+    """Split positions by game, by a draw that is named by the game.
+
+    Args:
+        games: the game of each position, any integers.
+        share: of the games that are held out.
+        seed: of the study.
+    """
+    different, which = np.unique(games, return_inverse=True)
+    draws = uniforms(row_keys(seed, "chess halves", ((int(game),) for game in different)), 1)[:, 0]
+    kept = (draws < share)[which]
+    order = np.argsort(which, kind="stable")
+    return Halves(order[~kept[order]], order[kept[order]])
+
+
+def census(labels: Labels, parts: Halves, minimum: int) -> pl.DataFrame:
+    """How often each concept holds in either half, and which concepts are skipped, with the reason.
+
+    Returns:
+        The columns of `CONCEPTS`; ``skipped`` is null for concepts that are kept.
+    """
+    chosen, held = labels.values[parts.selection].sum(axis=0), labels.values[parts.held_out].sum(axis=0)
+    counts = np.stack([chosen, len(parts.selection) - chosen, held, len(parts.held_out) - held])
+    return pl.DataFrame(
+        {
+            "concept": [concept.name for concept in labels.concepts],
+            "family": [concept.family for concept in labels.concepts],
+            "square": [concept.square for concept in labels.concepts],
+            "positives": counts[0],
+            "negatives": counts[1],
+            "held_out_positives": counts[2],
+            "held_out_negatives": counts[3],
+            "skipped": [_reason(*column) for column in zip(*counts.tolist(), repeat(minimum), strict=False)],
+        },
+        schema=CONCEPTS,
+    )
+
+
+def _reason(positives: int, negatives: int, held_positives: int, held_negatives: int, minimum: int) -> str | None:
+    if positives + held_positives == 0:
+        return "no position has it"
+    if negatives + held_negatives == 0:
+        return "every position has it"
+    if min(positives, held_positives) < minimum:
+        return f"fewer than {minimum} positions of a half have it"
+    if min(negatives, held_negatives) < minimum:
+        return f"fewer than {minimum} positions of a half lack it"
+    return None
+
+
+def associate(
+    latents: SparseLatents,
+    labels: Labels,
+    games: Int64[np.ndarray, " n"],
+    settings: Concepts,
+    seed: int,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The latents that tell each concept best, in either direction.
+
+    Per concept and direction the latents with the largest area on the half that chooses are kept; their area on the
+    held-out half, its interval and p-value owe nothing to the choice. The null is the largest area that the same
+    choice finds when labels and positions are out of step: the labels, in the order of their games, are rotated against
+    the positions, which keeps all that positions of a game have in common.
+
+    Args:
+        latents: of all positions.
+        labels: of all positions.
+        games: the game of each position.
+        settings: of the stage.
+        seed: of the study.
+
+    Returns:
+        A table with the columns of `CONCEPTS`, one row per concept, and one with those of `ASSOCIATIONS`.
+    """
+    parts = halves(games, settings.held_out, seed)
+    table = census(labels, parts, settings.minimum)
+    kept = np.flatnonzero(table["skipped"].is_null().to_numpy())
+    if not len(kept):
+        return table, pl.DataFrame(schema=ASSOCIATIONS)
+    concepts = [labels.concepts[index] for index in kept]
+    chosen, held = latents.part(parts.selection), latents.part(parts.held_out)
+    sparse_labels = SparseLabels.of(labels.values[parts.selection][:, kept])
+    eligible = chosen.active >= settings.minimum
+    best = _best(chosen, sparse_labels, eligible, settings.latents)
+    null = _null(chosen, sparse_labels, eligible, settings.rotations, seed)
+    rows = _rows(best, null, concepts)
+    held_labels, held_games = labels.values[parts.held_out][:, kept], _counted(games[parts.held_out])
+    return table, _measured(rows, held, held_labels, held_games, settings)
+
+
+class Best(NamedTuple):
+    """The latents with the largest areas per concept, best first; -1 where there are fewer.
+
+    Attributes:
+        latent: ``[2, kept, concepts]``, first for areas above one half, then for those below.
+        area: 1/2 + how far the area is from 1/2 in that direction.
+    """
+
+    latent: Int64[np.ndarray, "2 kept concepts"]
+    area: Float64[np.ndarray, "2 kept concepts"]
+
+
+def _best(latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarray, " d_sae"], most: int) -> Best:
+    n_concepts = len(labels.positives)
+    found = Best(np.full((2, most, n_concepts), -1), np.full((2, most, n_concepts), -np.inf))
+    for some, area in areas(latents, labels):
+        index = np.arange(some.start, some.stop)[:, None]
+        usable = eligible[some][:, None]
+        for side, far in enumerate((area, 1 - area)):
+            every = np.concatenate([found.area[side], np.where(usable, far, -np.inf)])
+            owner = np.concatenate([found.latent[side], np.broadcast_to(index, far.shape)])
+            first = np.argsort(-every, axis=0, kind="stable")[:most]  # ties go to the first latent
+            found.area[side], found.latent[side] = (np.take_along_axis(of, first, axis=0) for of in (every, owner))
+    found.latent[np.isneginf(found.area)] = -1
+    return found
+
+
+def _null(
+    latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarray, " d_sae"], rotations: int, seed: int
+) -> Float64[np.ndarray, "rotations 2 concepts"]:
+    """The best area per direction with labels out of step with positions."""
+    generator = numpy_generator(seed, "chess rotations")
+    offsets = generator.integers(1, max(2, latents.n), size=rotations)
+    return np.stack([_best(latents, labels.rotated(int(by)), eligible, 1).area[:, 0] for by in offsets])
+
+
+def _rows(best: Best, null: Float64[np.ndarray, "rotations 2 concepts"], concepts: list[Concept]) -> pl.DataFrame:
+    side, rank, concept = np.nonzero(best.latent >= 0)
+    drawn, area = null[:, side, concept], best.area[side, rank, concept]
+    order = np.lexsort((rank, side, concept))
+    names = [concepts[index] for index in concept]
+    return pl.DataFrame(
+        {
+            "index": concept,
+            "concept": [one.name for one in names],
+            "family": [one.family for one in names],
+            "square": [one.square for one in names],
+            "direction": 1 - 2 * side,
+            "rank": rank,
+            "latent": best.latent[side, rank, concept],
+            "auc_selection": np.where(side == 0, area, 1 - area),
+            "null_mean": drawn.mean(axis=0),
+            "null_largest": drawn.max(axis=0),
+            "null_p": (1 + (drawn >= area).sum(axis=0)) / (1 + len(null)),
+        }
+    )[order]
+
+
+def _measured(
+    rows: pl.DataFrame,
+    latents: SparseLatents,
+    labels: Bool[np.ndarray, "n concepts"],
+    games: Int64[np.ndarray, " n"],
+    settings: Concepts,
+) -> pl.DataFrame:
+    """The rows with what the held-out half says of them."""
+    found = [
+        clustered_area(*latents.of_latent(latent), labels[:, index], games, settings.interval)
+        for index, latent in rows.select("index", "latent").iter_rows()
+    ]
+    p = np.array([area.p for area in found])
+    q = stats.false_discovery_control(p, method=settings.correction) if len(p) else p
+    return rows.with_columns(
+        density=pl.Series(latents.active[rows["latent"].to_numpy()] / latents.n),
+        auc=pl.Series([area.auc for area in found], dtype=pl.Float64),
+        auc_low=pl.Series([area.low for area in found], dtype=pl.Float64),
+        auc_high=pl.Series([area.high for area in found], dtype=pl.Float64),
+        p=pl.Series(p),
+        q=pl.Series(q),
+    ).select(pl.col(name).cast(kind) for name, kind in ASSOCIATIONS.items())
+
+
+def _counted(games: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    return np.unique(games, return_inverse=True)[1]

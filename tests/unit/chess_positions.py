@@ -1,0 +1,37 @@
+"""Positions of random play, and python-chess boards of them, for the tests of chess."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import NamedTuple
+
+import chess
+
+from saeflow.corpora.chess.boards import Boards, read_fens
+
+
+class Played(NamedTuple):
+    """Positions seen by the player to move, with the game each is from."""
+
+    python: list[chess.Board]
+    boards: Boards
+    games: list[int]
+
+
+@cache
+def random_play(positions: int, seed: int = 0, share: float = 0.3) -> Played:
+    """So many positions of random games, each a python-chess board with White to move and the same as bitboards."""
+    generator = random.Random(seed)
+    found: list[chess.Board] = []
+    games: list[int] = []
+    game = 0
+    while len(found) < positions:
+        board = chess.Board()
+        while not board.is_game_over() and board.ply() < 150 and len(found) < positions:
+            board.push(generator.choice(list(board.legal_moves)))
+            if generator.random() < share and any(board.legal_moves):
+                found.append(board.copy(stack=False) if board.turn else board.mirror())
+                games.append(game)
+        game += 1
+    return Played(found, read_fens([board.fen(en_passant="fen") for board in found]), games)

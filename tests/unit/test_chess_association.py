@@ -1,0 +1,176 @@
+"""Areas of sparse latents are Mann-Whitney's; what some games choose is measured on others; chance finds nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from saeflow.chess.association import associate, halves
+from saeflow.chess.auc import SparseLabels, areas, clustered_area
+from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.latents import SparseLatents
+from saeflow.config.sections.concepts import Concepts
+
+SETTINGS = Concepts(minimum=10, latents=2, rotations=19)
+
+
+def sparse_normals(n: int, d_sae: int, density: float, seed: int = 0) -> np.ndarray:
+    """Latents that are mostly zero, with ties and some negative values."""
+    generator = np.random.default_rng(seed)
+    values = np.round(generator.normal(1, 1, (n, d_sae)), 1)
+    return np.where(generator.random((n, d_sae)) < density, values, 0).astype(np.float32)
+
+
+def latents_of(dense: np.ndarray, batch: int = 97) -> SparseLatents:
+    return SparseLatents.of(torch.split(torch.from_numpy(dense), batch))
+
+
+def named(values: np.ndarray) -> Labels:
+    return Labels([Concept(f"c{index}", "test", index) for index in range(values.shape[1])], values)
+
+
+def test_sparse_latents_hold_what_the_dense_ones_do() -> None:
+    dense = sparse_normals(500, 30, 0.2)
+    held = latents_of(dense)
+    assert held.n == 500
+    assert held.d_sae == 30
+    for latent in range(30):
+        assert (held.column(latent) == dense[:, latent]).all()
+        assert (np.diff(held.of_latent(latent)[1]) >= 0).all()
+    some = np.array([7, 3, 400, 3 + 9])
+    assert all((held.part(some).column(latent) == dense[some, latent]).all() for latent in range(30))
+
+
+def test_all_areas_at_once_are_mann_whitney_s() -> None:
+    dense = sparse_normals(400, 25, 0.15)
+    dense[:, 3], dense[:, 4] = 0, 1.5  # one never fires, one always says the same
+    generator = np.random.default_rng(1)
+    labels = generator.random((400, 10)) < np.linspace(0.03, 0.97, 10)
+    found = np.concatenate([area for _, area in areas(latents_of(dense), SparseLabels.of(labels))])
+    for latent in range(25):
+        for concept in range(10):
+            mine, others = dense[labels[:, concept], latent], dense[~labels[:, concept], latent]
+            larger = (mine[:, None] > others).mean() + (mine[:, None] == others).mean() / 2
+            assert found[latent, concept] == pytest.approx(larger, abs=1e-12)
+    assert (found[3] == 0.5).all()
+    assert (found[4] == 0.5).all()
+
+
+def test_the_interval_is_de_long_s_when_every_position_is_a_game() -> None:
+    dense = sparse_normals(300, 1, 0.4)[:, 0]
+    label = np.random.default_rng(2).random(300) < 0.3 + 0.3 * (dense > 0)
+    held = latents_of(dense[:, None])
+    found = clustered_area(*held.of_latent(0), label, np.arange(300), 0.95)
+    larger = (dense[label][:, None] > dense[~label]) + (dense[label][:, None] == dense[~label]) / 2
+    variance = larger.mean(axis=1).var() / label.sum() + larger.mean(axis=0).var() / (~label).sum()
+    error = np.sqrt(variance * 300 / 299)
+    assert found.auc == pytest.approx(larger.mean())
+    assert found.p == pytest.approx(2 * stats.norm.sf(abs(found.auc - 0.5) / error))
+    assert found.low < found.auc < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.02)
+
+
+def test_the_interval_of_games_is_that_of_a_bootstrap_over_games() -> None:
+    generator = np.random.default_rng(3)
+    n_games, per_game = 150, 8
+    games = np.repeat(np.arange(n_games), per_game)
+    common = np.repeat(generator.normal(size=n_games), per_game)
+    label = common + generator.normal(size=len(games)) > 0.5
+    dense = np.maximum(0, common + label * 0.5 + generator.normal(size=len(games)) - 0.5).astype(np.float32)
+    held = latents_of(dense[:, None])
+    found = clustered_area(*held.of_latent(0), label, games, 0.95)
+    alone = clustered_area(*held.of_latent(0), label, np.arange(len(games)), 0.95)
+    drawn = []
+    for _ in range(400):
+        rows = (per_game * generator.integers(0, n_games, n_games)[:, None] + np.arange(per_game)).ravel()
+        mine, others = dense[rows][label[rows]], dense[rows][~label[rows]]
+        drawn.append(stats.mannwhitneyu(mine, others).statistic / (len(mine) * len(others)))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert found.high - found.low == pytest.approx(high - low, rel=0.15)
+    assert alone.high - alone.low < 0.8 * (found.high - found.low)  # positions of a game are not independent
+
+
+def test_halves_share_no_game_and_do_not_depend_on_what_else_is_there() -> None:
+    games = np.random.default_rng(4).integers(0, 200, 1000)
+    parts = halves(games, 0.3, seed=5)
+    assert not set(games[parts.selection]) & set(games[parts.held_out])
+    assert sorted([*parts.selection, *parts.held_out]) == list(range(1000))
+    assert 0.2 < len(set(games[parts.held_out])) / len(set(games)) < 0.4
+    fewer = halves(games[:500], 0.3, seed=5)
+    assert set(fewer.held_out) == {row for row in parts.held_out if row < 500}
+    for part in parts:
+        neighbours = games[part]
+        assert len(set(neighbours)) == 1 + (np.diff(neighbours) != 0).sum()  # positions of a game are neighbours
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[SparseLatents, Labels, np.ndarray]:
+    """Latent 7 fires with concept 0, latent 11 where concept 1 is absent; concept 2 is chance; 3 to 6 are skipped."""
+    generator = np.random.default_rng(6)
+    n, d_sae = 4000, 200
+    games = np.repeat(np.arange(n // 5), 5)
+    labels = generator.random((n, 7)) < 0.2
+    labels[:, 3], labels[:, 4] = False, True
+    labels[:, 5], labels[:, 6] = np.arange(n) < 12, np.arange(n) >= 12
+    dense = sparse_normals(n, d_sae, 0.05, seed=7)
+    dense[:, 7] = np.where(labels[:, 0] & (generator.random(n) < 0.9), 2.0, dense[:, 7])
+    dense[:, 11] = np.where(~labels[:, 1] & (generator.random(n) < 0.7), 1.0, 0.0)
+    dense[:, 12] = 0
+    dense[:5, 12] = 3  # fires too rarely to be chosen
+    return latents_of(dense, 512), named(labels), games
+
+
+def test_planted_latents_are_found_in_both_directions(planted: tuple[SparseLatents, Labels, np.ndarray]) -> None:
+    concepts, found = associate(*planted, SETTINGS, seed=0)
+    first = {(row["concept"], row["direction"]): row for row in found.filter(rank=0).to_dicts()}
+    assert first["c0", 1]["latent"] == 7
+    assert first["c1", -1]["latent"] == 11
+    truth = (planted[1].values[:, 0] & (planted[0].column(7) > 0)).sum() / planted[1].values[:, 0].sum()
+    assert first["c0", 1]["auc"] == pytest.approx(0.5 + truth / 2, abs=0.03)
+    assert first["c0", 1]["auc_low"] < first["c0", 1]["auc"] < first["c0", 1]["auc_high"]
+    assert first["c1", -1]["auc"] < 0.2
+    assert max(first["c0", 1]["q"], first["c1", -1]["q"]) < 1e-6
+    assert first["c0", 1]["null_p"] == first["c1", -1]["null_p"] == 1 / 20
+    assert 12 not in found["latent"]
+    assert found.group_by("concept", "direction").len()["len"].to_list() == [2] * 6
+    assert concepts["skipped"].null_count() == 3
+
+
+def test_chance_is_not_found_and_its_best_latent_looks_like_the_null(
+    planted: tuple[SparseLatents, Labels, np.ndarray],
+) -> None:
+    _, found = associate(*planted, SETTINGS, seed=0)
+    chance = found.filter(concept="c2", rank=0)
+    assert (chance["q"] > 0.05).all()
+    assert (chance["null_p"] > 0.05).all()
+    # The winner's curse: on the half that chose it, the best of 200 looks like something.
+    for row in chance.to_dicts():
+        assert abs(row["auc_selection"] - 0.5) > abs(row["auc"] - 0.5)
+        far = 0.5 + abs(row["auc_selection"] - 0.5)
+        assert row["null_mean"] == pytest.approx(far, abs=0.02)
+
+
+def test_concepts_without_two_classes_are_named_and_skipped(
+    planted: tuple[SparseLatents, Labels, np.ndarray],
+) -> None:
+    concepts, found = associate(*planted, SETTINGS, seed=0)
+    reasons = dict(concepts.select("concept", "skipped").iter_rows())
+    assert reasons["c3"] == "no position has it"
+    assert reasons["c4"] == "every position has it"
+    assert reasons["c5"] == "fewer than 10 positions of a half have it"
+    assert reasons["c6"] == "fewer than 10 positions of a half lack it"
+    assert not set(found["concept"]) & {"c3", "c4", "c5", "c6"}
+    only = Labels(planted[1].concepts[3:5], planted[1].values[:, 3:5])
+    assert associate(planted[0], only, planted[2], SETTINGS, seed=0)[1].is_empty()
+
+
+def test_p_values_of_chance_are_uniform_on_the_held_out_half() -> None:
+    generator = np.random.default_rng(8)
+    n = 2000
+    labels, games = generator.random((n, 120)) < 0.3, np.repeat(np.arange(n // 4), 4)
+    dense = sparse_normals(n, 60, 0.2, seed=9)
+    _, found = associate(latents_of(dense), named(labels), games, SETTINGS.model_copy(update={"latents": 1}), seed=1)
+    assert stats.kstest(found["p"], "uniform").pvalue > 0.01
+    assert (found["q"] > 0.05).all()

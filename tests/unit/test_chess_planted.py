@@ -1,0 +1,230 @@
+"""On a model with a known mechanism: its latents are found, skill shows where it acts, interventions act there."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from planted_chess import LATENT_OF, N_BINS, PlantedModel, planted_subject
+
+from saeflow.chess.edits import NO_LATENT, Edited, Reconstructed
+from saeflow.chess.interventions import INTERVENTIONS, choose, intervene
+from saeflow.chess.model import SiteSAE
+from saeflow.chess.reading import at_bin, judged, looks
+from saeflow.chess.skill import AWARENESS, SKILL, correlations, skill
+from saeflow.chess.trials import SETS, Configuration, Outcome
+from saeflow.config.sections.concepts import Interventions, Skill
+from saeflow.errors import SaeflowError
+
+GATED = PlantedModel()
+GROWING = PlantedModel(written=(0.5, 1.0, 1.5, 2.0), used=(2.0,) * N_BINS)
+SKILL_SETTINGS = Skill(groups=["offensive_threat"], positions=500, resamples=200, controls=3)
+SETTINGS = Interventions(
+    groups=["offensive_threat"],
+    strengths=[5.0, 40.0],
+    latents=[1],
+    positions=120,
+    controls=2,
+    resamples=200,
+    minimum=15,
+)
+
+
+def test_the_latent_of_every_threat_is_found() -> None:
+    subject, _ = planted_subject(GATED)
+    found = subject.associations.filter(family="offensive_threat", direction=1, rank=0)
+    assert found.height > 25
+    for row in found.to_dicts():
+        assert row["latent"] == LATENT_OF[row["square"]]
+        assert row["auc"] == 1.0
+        assert row["q"] < 1e-3 or row["p"] == 0
+        assert row["null_largest"] < 0.9
+
+
+@pytest.fixture(scope="module")
+def gated() -> tuple[pl.DataFrame, pl.DataFrame]:
+    subject, sae = planted_subject(GATED)
+    return skill(GATED, sae, subject, SKILL_SETTINGS, seed=0)
+
+
+def test_awareness_is_level_where_only_use_grows_with_skill(gated: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+    by_rating, by_concept = gated
+    assert by_rating["rating"].to_list() == list(range(N_BINS))
+    assert dict(by_rating.schema) == SKILL
+    assert (by_rating["awareness"] == 1.0).all()
+    assert by_rating["control_awareness"].is_between(0.4, 0.6).all()
+    assert np.allclose(by_rating["activation"], by_rating["activation"][0], rtol=1e-5)
+    for name in ("willingness", "accuracy"):
+        assert (np.diff(by_rating[name]) > 0.01).all(), name
+        assert (by_rating[f"{name}_low"] <= by_rating[name]).all()
+        assert (by_rating[f"{name}_high"] >= by_rating[name]).all()
+    assert by_rating["accuracy"][-1] == 1.0  # the strongest says what is right
+    assert dict(by_concept.schema) == AWARENESS
+    assert (by_concept["willingness_change"] > 0.2).all()
+    assert (by_concept["awareness_change"] == 0).all()
+
+
+def test_awareness_and_behaviour_go_together_where_activations_grow() -> None:
+    subject, sae = planted_subject(GROWING)
+    _, by_concept = skill(GROWING, sae, subject, SKILL_SETTINGS, seed=0)
+    assert by_concept.height > 5
+    assert (by_concept["n_defined"] == by_concept["n"]).all()
+    assert (by_concept["r"] > 0.8).all()
+    assert abs(by_concept["control_r"].mean()) < 0.3
+    # The mean of |r| over four ratings is far from 0 by chance: the control is where the shuffled one is.
+    assert by_concept["control_abs_r"].mean() == pytest.approx(by_concept["shuffled_abs_r"].mean(), abs=0.1)
+    assert by_concept["shuffled_abs_r"].mean() > 0.3
+
+
+def test_correlations_along_ratings_are_pearson_s() -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(2, 11, 6))
+    a[:, 3] = 0.7
+    found = correlations(a, b)
+    assert np.isnan(found[3])
+    for case in (0, 1, 2, 4, 5):
+        assert found[case] == pytest.approx(np.corrcoef(a[:, case], b[:, case])[0, 1])
+
+
+@pytest.fixture(scope="module")
+def edited() -> pl.DataFrame:
+    subject, sae = planted_subject(GATED)
+    return intervene(GATED, sae, subject, SETTINGS, seed=0)
+
+
+def rows(table: pl.DataFrame, kind: str, cases: str) -> pl.DataFrame:
+    return table.filter(split="report", kind=kind, set=cases).sort("rating")
+
+
+def test_the_intervention_raises_accuracy_where_the_concept_is_needed_and_only_there(edited: pl.DataFrame) -> None:
+    assert dict(edited.schema) == INTERVENTIONS
+    needs, unneeded, absent = (rows(edited, "edited", cases) for cases in SETS)
+    assert needs["rating"].to_list() == [0, 1, 2]
+    assert (needs["gain_low"] > 0.2).all()
+    assert (needs["accuracy"] > 0.9).all()
+    assert (unneeded["gain"] <= 0).all()  # to act on a threat where something else is right does harm
+    assert (absent["gain"] == 0).all()
+    assert (absent["kl"] < 1e-9).all()
+    assert (needs["kl"] > 0.3).all()
+
+
+def test_strength_one_changes_nothing_to_the_last_bit(edited: pl.DataFrame) -> None:
+    for cases in SETS:
+        same = rows(edited, "strength_1", cases)
+        for name in ("gain", "right_gain", "kl", "moved", "gain_low", "gain_high", "kl_high"):
+            assert (same[name] == 0).all(), name
+        assert (same["accuracy"] == same["accuracy_before"]).all()
+
+
+def test_random_latents_and_the_reconstruction_do_nothing(edited: pl.DataFrame) -> None:
+    for kind in ("random", "reconstruction"):
+        for cases in SETS:
+            control = rows(edited, kind, cases)
+            assert (control["gain"].abs() <= 0.02).all(), kind
+            # Among random latents may be threats on squares that are too rare to be concepts of this study.
+            assert (control["kl"] <= (1e-4 if kind == "reconstruction" else 0.1)).all(), kind
+            assert (control["moved"] > 0).all(), kind  # something was done, it has no effect
+
+
+def test_configurations_are_tried_on_other_games_than_they_are_reported_on(edited: pl.DataFrame) -> None:
+    tried = edited.filter(split="selection", set="needs")
+    assert tried.height == 3 * 3 * 2  # ratings × modes × strengths
+    assert (tried.group_by("rating").agg(pl.col("chosen").sum())["chosen"] == 1).all()
+    for (rating,), at in tried.group_by("rating"):
+        best = at.filter("chosen")
+        assert best["gain"][0] == at["gain"].max()
+        reported = rows(edited, "edited", "needs").filter(rating=rating)
+        assert reported.select("mode", "strength", "latents").row(0) == best.select("mode", "strength", "latents").row(
+            0
+        )
+
+
+def test_results_do_not_depend_on_how_many_boards_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, sae = planted_subject(GATED)
+    small = SETTINGS.model_copy(update={"bins": [0], "modes": ["add"], "strengths": [3.0], "resamples": 100})
+    whole = intervene(GATED, sae, subject, small, seed=0)
+    monkeypatch.setattr("saeflow.chess.reading.BOARDS_AT_ONCE", 37)
+    parts = intervene(GATED, sae, subject, small, seed=0)
+    numbers = [name for name, kind in INTERVENTIONS.items() if kind == pl.Float64]
+    assert whole.drop(numbers).equals(parts.drop(numbers))
+    assert np.allclose(
+        whole[numbers].to_numpy().astype(float), parts[numbers].to_numpy().astype(float), atol=1e-6, equal_nan=True
+    )
+
+
+def test_ratings_with_too_few_cases_are_named_and_skipped() -> None:
+    subject, sae = planted_subject(GATED)
+    found = intervene(GATED, sae, subject, SETTINGS.model_copy(update={"minimum": 100_000, "bins": [1]}), seed=0)
+    assert found.height == 1
+    assert "positions of a half need the concept, fewer than 100000" in found["skipped"][0]
+    with pytest.raises(SaeflowError, match="no concept and no family is called 'offense'"):
+        intervene(GATED, sae, subject, SETTINGS.model_copy(update={"groups": ["offense"]}), seed=0)
+
+
+def test_the_right_move_may_be_the_played_one_or_an_engine_s() -> None:
+    subject, sae = planted_subject(GATED)
+    only = Skill(groups=["offensive_threat"], positions=100, resamples=100, controls=1, correct="played")
+    by_rating, _ = skill(GATED, sae, subject, only, seed=0)
+    engine = only.model_copy(update={"correct": "best"})
+    same, _ = skill(GATED, sae, subject._replace(best=subject.played), engine, seed=0)
+    assert by_rating.equals(same)
+    unknown, _ = skill(GATED, sae, subject._replace(best=np.full_like(subject.played, -1)), engine, seed=0)
+    assert (unknown["n_needed"] == 0).all()
+    assert unknown["accuracy"].is_null().all()
+    with pytest.raises(SaeflowError, match="wants an engine's moves"):
+        skill(GATED, sae, subject, engine, seed=0)
+
+
+@pytest.mark.parametrize("tokens", ["mean", "all"])
+def test_an_edit_adds_the_decoded_difference_and_keeps_the_error(tokens: str) -> None:
+    _, planted = planted_subject(GATED)
+    sae = SiteSAE(planted.sae, tokens)  # type: ignore[arg-type]
+    x = torch.randn(5, 3, planted.sae.d_model, generator=torch.Generator().manual_seed(3))
+    latents = torch.tensor([[4, 9], [9, 7], [1, NO_LATENT], [NO_LATENT, NO_LATENT], [0, 1]])
+    units = torch.rand(planted.sae.d_sae, generator=torch.Generator().manual_seed(4)).double() + 0.5
+    for mode, changed in (
+        ("multiply", lambda z, unit: 3 * z),
+        ("add", lambda z, unit: z + 3 * unit),
+        ("clamp", lambda z, unit: 3 * unit + 0 * z),
+    ):
+        after = Edited(sae, latents, units, mode, 3.0)(x)
+        z = sae.encode(x)
+        edited = z.clone()
+        for row, column in [(0, 4), (0, 9), (1, 9), (1, 7), (2, 1), (4, 0), (4, 1)]:
+            edited[row, :, column] = changed(z[row, :, column], units[column].float())
+        expected = x + planted.sae.decode(edited) - planted.sae.decode(z)
+        assert torch.allclose(after, expected, atol=1e-5)
+        assert torch.equal(after[3], x[3])
+        if tokens == "mean":  # the tokens keep their differences
+            assert torch.allclose(after - after.mean(1, True), x - x.mean(1, True), atol=1e-5)
+    rebuilt = Reconstructed(sae)(x)
+    assert torch.allclose(sae.seen(rebuilt), planted.sae.reconstruct(sae.seen(x)), atol=1e-5)
+
+
+def test_choices_are_legal_and_an_illegal_favourite_is_counted() -> None:
+    subject, _ = planted_subject(GATED)
+    boards = subject.examples.boards.part(slice(0, 300))
+    legal_favourites = []
+    for look in looks(GATED, boards):
+        said = judged(GATED, look, at_bin(look, 0))
+        assert look.legal.gather(1, said.choice[:, None]).all()
+        assert torch.allclose(said.log_probs.exp().sum(1), torch.ones(len(said.choice)).double())
+        legal_favourites.append(look.legal.gather(1, said.logits.argmax(1, True)))
+    assert not torch.cat(legal_favourites).all()  # raw favourites are often illegal: the mask matters
+
+
+def test_among_equal_gains_the_gentlest_configuration_is_chosen() -> None:
+    needs = np.array([True, True, False, False])
+    zero = np.zeros(4)
+
+    def outcome(accuracy: list[float], harm: float) -> Outcome:
+        return Outcome(np.array(accuracy), zero, np.array([5.0, 5.0, harm, harm]), zero, zero)
+
+    tried = {
+        Configuration("multiply", 2.0, 1): outcome([1, 0, 1, 1], 0.0),
+        Configuration("add", 2.0, 1): outcome([1, 1, 1, 1], 0.5),
+        Configuration("clamp", 2.0, 1): outcome([1, 1, 0, 0], 0.1),
+        Configuration("clamp", 3.0, 1): outcome([1, 1, 0, 0], 0.1),
+    }
+    assert choose(tried, outcome([0, 0, 1, 1], 0.0), needs) == Configuration("clamp", 2.0, 1)
