@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Mapping
+from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import polars as pl
 import torch
@@ -114,7 +118,8 @@ def import_checkpoint(path: Path, shape: ChessModel) -> Maia2:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise SaeflowError(f"{path}: is no checkpoint of weights alone ({str(error).splitlines()[0]})") from None
+        reason = " ".join(str(error).split()[:12]) or "it is empty"
+        raise SaeflowError(f"{path}: is no checkpoint of weights alone ({reason})") from None
     if not isinstance(held, dict):
         raise SaeflowError(f"{path}: holds a {type(held).__name__}, not weights by name")
     weights = held.get("model_state_dict", held)
@@ -145,17 +150,12 @@ def fetch_checkpoint(name: str, path: Path) -> None:
     Raises:
         SaeflowError: there is no network, or the file is not the published one.
     """
-    import httpx
-
     published = PUBLISHED[name]
     with atomic(path) as temporary:
         try:
-            with httpx.stream("GET", published.url, follow_redirects=True, timeout=60) as answer:
-                answer.raise_for_status()
-                with temporary.open("wb") as file:
-                    for piece in answer.iter_bytes(1 << 20):
-                        file.write(piece)
-        except httpx.HTTPError as error:
+            with urlopen(published.url, timeout=60) as answer, temporary.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+        except (URLError, HTTPException, TimeoutError) as error:
             raise SaeflowError(
                 f"chess: the {name} checkpoint of Maia-2 cannot be fetched ({error}); fetch {published.url} by other "
                 "means and set model.path"

@@ -8,9 +8,8 @@ import gzip
 import io
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import chess
 import chess.pgn
@@ -32,7 +31,7 @@ class Chunk(NamedTuple):
     Attributes:
         offset: of the first byte in the (unpacked) file.
         games: texts, each from ``[Event`` to its end.
-        cut: the file ends too early: it is packed, and its end is missing.
+        cut: the file is packed and damaged, or its end is missing: a game after these is lost.
     """
 
     offset: int
@@ -40,26 +39,39 @@ class Chunk(NamedTuple):
     cut: bool = False
 
 
-def _plain(path: Path) -> AbstractContextManager[BinaryIO]:
-    return path.open("rb")
+def _plain(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
-def _zstd(path: Path) -> AbstractContextManager[BinaryIO]:
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    return cast(
-        AbstractContextManager[BinaryIO], reader.stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-    )
+def _gzip(path: Path) -> Iterator[bytes]:
+    with gzip.open(path, "rb") as file:
+        while piece := file.read1(_PIECE):
+            yield piece
 
 
-def _gzip(path: Path) -> AbstractContextManager[BinaryIO]:
-    return cast(AbstractContextManager[BinaryIO], gzip.open(path, "rb"))
+def _bzip(path: Path) -> Iterator[bytes]:
+    with bz2.open(path, "rb") as file:
+        while piece := file.read1(_PIECE):
+            yield piece
 
 
-def _bzip(path: Path) -> AbstractContextManager[BinaryIO]:
-    return cast(AbstractContextManager[BinaryIO], bz2.open(path, "rb"))
+def _zstd(path: Path) -> Iterator[bytes]:
+    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    frame = unpacker.decompressobj()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE // 8):
+            yield frame.decompress(piece)
+            while frame.eof and (more := frame.unused_data):  # another frame follows
+                frame = unpacker.decompressobj()
+                yield frame.decompress(more)
+    if not frame.eof:
+        raise EOFError
 
 
-READERS: dict[str, Callable[[Path], AbstractContextManager[BinaryIO]]] = {
+# What gives a file's bytes piece by piece; where the file is damaged or cut it raises once it has given what it could.
+READERS: dict[str, Callable[[Path], Iterator[bytes]]] = {
     ".pgn": _plain,
     ".zst": _zstd,
     ".gz": _gzip,
@@ -83,37 +95,30 @@ def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; check the path of the games")
     offset, waiting = 0, list[bytes]()
-    for text, cut in _texts(path):
-        waiting.append(text)
-        if len(waiting) == games or cut:
-            yield Chunk(offset, waiting, cut)
+    for text in _texts(path):
+        if text is not None:
+            waiting.append(text)
+        if len(waiting) == games or text is None:
+            yield Chunk(offset, waiting, cut=text is None)
             offset += sum(map(len, waiting))
             waiting = []
     if waiting:
         yield Chunk(offset, waiting)
 
 
-def _texts(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """The texts of all games, and with the last whether the file was cut before its end."""
-    rest, cut = b"\n", False
-    with READERS[path.suffix](path) as file:
-        while not cut:
-            piece, cut = _next_piece(file)
-            if not piece:
-                break
-            before, *games = (rest + piece.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"")).split(_GAME)
-            yield from ((_GAME[1:] + text + b"\n", False) for text in games[:-1])
-            rest = _GAME + games[-1] if games else before
-    if rest.startswith(_GAME) or cut:
-        yield rest[1:] + b"\n", cut
-
-
-def _next_piece(file: BinaryIO) -> tuple[bytes, bool]:
-    """The next bytes, or none; and whether they end where they should not."""
+def _texts(path: Path) -> Iterator[bytes | None]:
+    """The texts of all games; None in place of the last one where the file is cut before its end."""
+    rest = b"\n"
     try:
-        return file.read(_PIECE), False
+        for piece in READERS[path.suffix](path):
+            before, *games = (rest + piece.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"")).split(_GAME)
+            yield from (_GAME[1:] + text + b"\n" for text in games[:-1])
+            rest = _GAME + games[-1] if games else before
     except (EOFError, OSError, zstandard.ZstdError):
-        return b"", True
+        yield None
+        return
+    if rest.startswith(_GAME):
+        yield rest[1:] + b"\n"
 
 
 class GameText(NamedTuple):
