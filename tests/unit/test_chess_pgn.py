@@ -197,7 +197,7 @@ def test_packed_files_are_read_as_plain_ones(name, tmp_path, thirty_games):
 def test_a_packed_file_that_is_cut_gives_the_games_before_the_cut(name, tmp_path, thirty_games):
     many = (thirty_games * 25).encode()  # more than one block of every kind: a part of a block is nothing
     whole = PACKED[name](many)
-    _, counts = positions_of(tmp_path, whole[:-200], ALL.model_copy(update={"first_ply": 28}), name)
+    _, counts = positions_of(tmp_path, whole[:-20], ALL.model_copy(update={"first_ply": 28}), name)
     assert counts["games"]["malformed"] == 1
     assert 200 < counts["games"]["kept"] < 750
     assert counts["faults"][-1] == "the file ends too early: its last game is lost"
