@@ -11,8 +11,9 @@ import torch
 from chess_positions import random_play
 from torch import Tensor
 
-from saeflow.chess.association import Halves, associate, halves
+from saeflow.chess.association import associate
 from saeflow.chess.concepts import label
+from saeflow.chess.labelling import label_positions
 from saeflow.chess.model import Edit, SiteSAE
 from saeflow.chess.reading import read_site
 from saeflow.chess.subject import Subject
@@ -93,6 +94,10 @@ class PlantedModel:
         return base.float() + seen[:, torch.from_numpy(TO)].reshape(n, len(MOVES))
 
 
+GATED = PlantedModel()
+"""Knows threats equally well at every rating, and acts on them the more the better it plays."""
+
+
 @cache
 def planted_subject(model: PlantedModel) -> tuple[Subject, SiteSAE]:
     """Random play, its concepts, and the associations of the true dictionary's latents."""
@@ -103,8 +108,7 @@ def planted_subject(model: PlantedModel) -> tuple[Subject, SiteSAE]:
     moves = legal_moves(played.boards).argmax(axis=1).astype(np.int16)
     bins = ratings.astype(np.int8)
     examples = Examples(played.boards, moves, bins, bins, np.zeros(n, np.int8), games)
-    labels = label(played.boards, CONCEPTS.families)
+    labelled = label_positions(examples, CONCEPTS, seed=0)
     latents = read_site(model, sae, played.boards, ratings).latents
-    _, associations = associate(latents, labels, games, CONCEPTS, seed=0)
-    parts: Halves = halves(games, CONCEPTS.held_out, 0)
-    return Subject(examples, labels, associations, latents, parts), sae
+    _, associations = associate(latents, labelled, CONCEPTS, seed=0)
+    return Subject(examples, labelled, associations, latents), sae

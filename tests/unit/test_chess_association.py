@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import optimize, stats
 
-from saeflow.chess.association import associate, halves
+from saeflow.chess.association import associate
 from saeflow.chess.auc import SparseLabels, areas, clustered_area
 from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.labelling import Labelled, held_out_games
 from saeflow.chess.latents import SparseLatents
+from saeflow.chess.probes import DIFFERENCE, PROBE, PROBES, difference_of_means, fit_probes, probe
 from saeflow.config.sections.concepts import Concepts
 
 SETTINGS = Concepts(minimum=10, latents=2, rotations=19)
@@ -27,8 +29,10 @@ def latents_of(dense: np.ndarray, batch: int = 97) -> SparseLatents:
     return SparseLatents.of(torch.split(torch.from_numpy(dense), batch))
 
 
-def named(values: np.ndarray) -> Labels:
-    return Labels([Concept(f"c{index}", "test", index) for index in range(values.shape[1])], values)
+def named(values: np.ndarray, games: np.ndarray, seed: int = 0) -> Labelled:
+    concepts = [Concept(f"c{index}", "test", index) for index in range(values.shape[1])]
+    held = held_out_games(games, SETTINGS.held_out, seed)
+    return Labelled(np.arange(len(games)), games, held, Labels(concepts, values))
 
 
 def test_sparse_latents_hold_what_the_dense_ones_do() -> None:
@@ -94,19 +98,19 @@ def test_the_interval_of_games_is_that_of_a_bootstrap_over_games() -> None:
 
 def test_halves_share_no_game_and_do_not_depend_on_what_else_is_there() -> None:
     games = np.random.default_rng(4).integers(0, 200, 1000)
-    parts = halves(games, 0.3, seed=5)
+    held = held_out_games(games, 0.3, seed=5)
+    parts = Labelled(np.arange(1000), games, held, Labels([], np.zeros((1000, 0), bool))).parts
     assert not set(games[parts.selection]) & set(games[parts.held_out])
     assert sorted([*parts.selection, *parts.held_out]) == list(range(1000))
     assert 0.2 < len(set(games[parts.held_out])) / len(set(games)) < 0.4
-    fewer = halves(games[:500], 0.3, seed=5)
-    assert set(fewer.held_out) == {row for row in parts.held_out if row < 500}
+    assert (held_out_games(games[:500], 0.3, seed=5) == held[:500]).all()
     for part in parts:
         neighbours = games[part]
         assert len(set(neighbours)) == 1 + (np.diff(neighbours) != 0).sum()  # positions of a game are neighbours
 
 
 @pytest.fixture(scope="module")
-def planted() -> tuple[SparseLatents, Labels, np.ndarray]:
+def planted() -> tuple[SparseLatents, Labelled]:
     """Latent 7 fires with concept 0, latent 11 where concept 1 is absent; concept 2 is chance; 3 to 6 are skipped."""
     generator = np.random.default_rng(6)
     n, d_sae = 4000, 200
@@ -119,15 +123,16 @@ def planted() -> tuple[SparseLatents, Labels, np.ndarray]:
     dense[:, 11] = np.where(~labels[:, 1] & (generator.random(n) < 0.7), 1.0, 0.0)
     dense[:, 12] = 0
     dense[:5, 12] = 3  # fires too rarely to be chosen
-    return latents_of(dense, 512), named(labels), games
+    return latents_of(dense, 512), named(labels, games)
 
 
-def test_planted_latents_are_found_in_both_directions(planted: tuple[SparseLatents, Labels, np.ndarray]) -> None:
+def test_planted_latents_are_found_in_both_directions(planted: tuple[SparseLatents, Labelled]) -> None:
     concepts, found = associate(*planted, SETTINGS, seed=0)
     first = {(row["concept"], row["direction"]): row for row in found.filter(rank=0).to_dicts()}
     assert first["c0", 1]["latent"] == 7
     assert first["c1", -1]["latent"] == 11
-    truth = (planted[1].values[:, 0] & (planted[0].column(7) > 0)).sum() / planted[1].values[:, 0].sum()
+    labels = planted[1].labels.values[:, 0]
+    truth = (labels & (planted[0].column(7) > 0)).sum() / labels.sum()
     assert first["c0", 1]["auc"] == pytest.approx(0.5 + truth / 2, abs=0.03)
     assert first["c0", 1]["auc_low"] < first["c0", 1]["auc"] < first["c0", 1]["auc_high"]
     assert first["c1", -1]["auc"] < 0.2
@@ -139,7 +144,7 @@ def test_planted_latents_are_found_in_both_directions(planted: tuple[SparseLaten
 
 
 def test_chance_is_not_found_and_its_best_latent_looks_like_the_null(
-    planted: tuple[SparseLatents, Labels, np.ndarray],
+    planted: tuple[SparseLatents, Labelled],
 ) -> None:
     _, found = associate(*planted, SETTINGS, seed=0)
     chance = found.filter(concept="c2", rank=0)
@@ -153,7 +158,7 @@ def test_chance_is_not_found_and_its_best_latent_looks_like_the_null(
 
 
 def test_concepts_without_two_classes_are_named_and_skipped(
-    planted: tuple[SparseLatents, Labels, np.ndarray],
+    planted: tuple[SparseLatents, Labelled],
 ) -> None:
     concepts, found = associate(*planted, SETTINGS, seed=0)
     reasons = dict(concepts.select("concept", "skipped").iter_rows())
@@ -162,8 +167,8 @@ def test_concepts_without_two_classes_are_named_and_skipped(
     assert reasons["c5"] == "fewer than 10 positions of a half have it"
     assert reasons["c6"] == "fewer than 10 positions of a half lack it"
     assert not set(found["concept"]) & {"c3", "c4", "c5", "c6"}
-    only = Labels(planted[1].concepts[3:5], planted[1].values[:, 3:5])
-    assert associate(planted[0], only, planted[2], SETTINGS, seed=0)[1].is_empty()
+    only = named(planted[1].labels.values[:, 3:5], planted[1].games)
+    assert associate(planted[0], only, SETTINGS, seed=0)[1].is_empty()
 
 
 def test_p_values_of_chance_are_uniform_on_the_held_out_half() -> None:
@@ -171,6 +176,64 @@ def test_p_values_of_chance_are_uniform_on_the_held_out_half() -> None:
     n = 2000
     labels, games = generator.random((n, 120)) < 0.3, np.repeat(np.arange(n // 4), 4)
     dense = sparse_normals(n, 60, 0.2, seed=9)
-    _, found = associate(latents_of(dense), named(labels), games, SETTINGS.model_copy(update={"latents": 1}), seed=1)
+    _, found = associate(latents_of(dense), named(labels, games), SETTINGS.model_copy(update={"latents": 1}), seed=1)
     assert stats.kstest(found["p"], "uniform").pvalue > 0.01
     assert (found["q"] > 0.05).all()
+
+
+@pytest.fixture(scope="module")
+def written() -> tuple[np.ndarray, Labelled, np.ndarray]:
+    """Activations in which three concepts are written along directions of their own, one of them hardly."""
+    generator = np.random.default_rng(10)
+    n, width = 1500, 24
+    labels = generator.random((n, 3)) < (0.3, 0.1, 0.5)
+    directions = np.linalg.qr(generator.normal(size=(width, width)))[0][:3]
+    noise = generator.normal(size=(n, width)) * np.linspace(0.3, 3, width)
+    x = noise + labels * np.array([3.0, 3.0, 0.0]) @ directions + 5
+    return x.astype(np.float32), named(labels, np.arange(n) // 3), directions
+
+
+def test_probes_are_the_minimum_that_scipy_finds(written: tuple[np.ndarray, Labelled, np.ndarray]) -> None:
+    x, labelled, _ = written
+    labels, penalty = labelled.labels.values, 0.01
+    fitted = fit_probes(x, labels, penalty)
+    standard = (x - x.mean(axis=0)) / x.std(axis=0)
+
+    def loss(w: np.ndarray, label: np.ndarray) -> float:
+        odds = standard @ w[:-1] + w[-1]
+        return float(np.logaddexp(0, odds).mean() - odds[label].sum() / len(odds) + penalty / 2 * (w[:-1] ** 2).sum())
+
+    for concept, label in enumerate(labels.T):
+        best = optimize.minimize(loss, np.zeros(x.shape[1] + 1), (label,), method="BFGS", options={"gtol": 1e-6})
+        odds = standard @ best.x[:-1] + best.x[-1]
+        assert np.allclose(x @ fitted.weights[:, concept] + fitted.offsets[concept], odds, atol=2e-3)
+
+
+def test_probes_of_concepts_that_are_told_apart_perfectly_stay_finite() -> None:
+    x = np.repeat(np.eye(4, dtype=np.float32), 20, axis=0)
+    labels = np.stack([x[:, 0] > 0, x[:, 1] > 0], axis=1)
+    fitted = fit_probes(x, labels, 1e-4)
+    assert np.isfinite(fitted.weights).all()
+    assert ((x @ fitted.weights + fitted.offsets > 0) == labels).all()
+
+
+def test_differences_of_means_point_from_without_to_with(written: tuple[np.ndarray, Labelled, np.ndarray]) -> None:
+    x, labelled, _ = written
+    label = labelled.labels.values[:, 0]
+    expected = x[label].mean(axis=0) - x[~label].mean(axis=0)
+    found = difference_of_means(x, labelled.labels.values).weights[:, 0]
+    assert np.allclose(found, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_probes_are_measured_on_other_games_than_they_are_fitted_on(
+    written: tuple[np.ndarray, Labelled, np.ndarray],
+) -> None:
+    x, labelled, _ = written
+    found = probe(x, labelled, np.arange(3), SETTINGS)
+    assert dict(found.schema) == PROBES
+    by = {(row["concept"], row["method"]): row for row in found.to_dicts()}
+    for concept in ("c0", "c1"):
+        assert by[concept, PROBE]["auc_low"] > 0.85
+        assert by[concept, PROBE]["auc"] > by[concept, DIFFERENCE]["auc"]  # noise is larger along some axes
+    assert by["c2", PROBE]["auc_selection"] > by["c2", PROBE]["auc"] + 0.03  # fitted to noise
+    assert by["c2", PROBE]["auc_low"] < 0.5 < by["c2", PROBE]["auc_high"]

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from planted_chess import LATENT_OF, N_BINS, PlantedModel, planted_subject
+from planted_chess import GATED, LATENT_OF, N_BINS, PlantedModel, planted_subject
 
 from saeflow.chess.edits import NO_LATENT, Edited, Reconstructed
 from saeflow.chess.interventions import INTERVENTIONS, choose, intervene
@@ -17,7 +17,6 @@ from saeflow.chess.trials import SETS, Configuration, Outcome
 from saeflow.config.sections.concepts import Interventions, Skill
 from saeflow.errors import SaeflowError
 
-GATED = PlantedModel()
 GROWING = PlantedModel(written=(0.5, 1.0, 1.5, 2.0), used=(2.0,) * N_BINS)
 SKILL_SETTINGS = Skill(groups=["offensive_threat"], positions=500, resamples=200, controls=3)
 SETTINGS = Interventions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import chess_tables
 import figure_tables as made
 import h5py
 import matplotlib
@@ -36,6 +37,10 @@ def tables(goals: int = 2) -> StudyTables:
         sae_training=made.sae_training(),
         model_training=made.model_training(),
         effects=made.effects(),
+        chess_associations=chess_tables.associations(),
+        chess_skill=chess_tables.skill(),
+        chess_awareness=chess_tables.awareness(),
+        chess_interventions=chess_tables.interventions(),
     )
 
 

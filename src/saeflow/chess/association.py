@@ -12,9 +12,10 @@ from scipy import stats
 
 from saeflow.chess.auc import SparseLabels, areas, clustered_area
 from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.labelling import Halves, Labelled
 from saeflow.chess.latents import SparseLatents
 from saeflow.config.sections.concepts import Concepts
-from saeflow.seeds import numpy_generator, row_keys, uniforms
+from saeflow.seeds import numpy_generator
 from saeflow.tables import Schema
 
 CONCEPTS: Schema = {
@@ -45,33 +46,6 @@ ASSOCIATIONS: Schema = {
     "null_largest": pl.Float64,
     "null_p": pl.Float64,
 }
-
-
-class Halves(NamedTuple):
-    """Positions by what their games are for; positions of one game are neighbours.
-
-    Attributes:
-        selection: indices of the positions that latents are chosen on.
-        held_out: indices of the others.
-    """
-
-    selection: Int64[np.ndarray, " chosen"]
-    held_out: Int64[np.ndarray, " kept"]
-
-
-def halves(games: Int64[np.ndarray, " n"], share: float, seed: int) -> Halves:
-    """Split positions by game, by a draw that is named by the game.
-
-    Args:
-        games: the game of each position, any integers.
-        share: of the games that are held out.
-        seed: of the study.
-    """
-    different, which = np.unique(games, return_inverse=True)
-    draws = uniforms(row_keys(seed, "chess halves", ((int(game),) for game in different)), 1)[:, 0]
-    kept = (draws < share)[which]
-    order = np.argsort(which, kind="stable")
-    return Halves(order[~kept[order]], order[kept[order]])
 
 
 def census(labels: Labels, parts: Halves, minimum: int) -> pl.DataFrame:
@@ -110,11 +84,7 @@ def _reason(positives: int, negatives: int, held_positives: int, held_negatives:
 
 
 def associate(
-    latents: SparseLatents,
-    labels: Labels,
-    games: Int64[np.ndarray, " n"],
-    settings: Concepts,
-    seed: int,
+    latents: SparseLatents, labelled: Labelled, settings: Concepts, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The latents that tell each concept best, in either direction.
 
@@ -124,16 +94,15 @@ def associate(
     the positions, which keeps all that positions of a game have in common.
 
     Args:
-        latents: of all positions.
-        labels: of all positions.
-        games: the game of each position.
+        latents: of the positions.
+        labelled: the positions, their halves and concepts.
         settings: of the stage.
         seed: of the study.
 
     Returns:
         A table with the columns of `CONCEPTS`, one row per concept, and one with those of `ASSOCIATIONS`.
     """
-    parts = halves(games, settings.held_out, seed)
+    parts, labels = labelled.parts, labelled.labels
     table = census(labels, parts, settings.minimum)
     kept = np.flatnonzero(table["skipped"].is_null().to_numpy())
     if not len(kept):
@@ -145,7 +114,7 @@ def associate(
     best = _best(chosen, sparse_labels, eligible, settings.latents)
     null = _null(chosen, sparse_labels, eligible, settings.rotations, seed)
     rows = _rows(best, null, concepts)
-    held_labels, held_games = labels.values[parts.held_out][:, kept], _counted(games[parts.held_out])
+    held_labels, held_games = labels.values[parts.held_out][:, kept], _counted(labelled.games[parts.held_out])
     return table, _measured(rows, held, held_labels, held_games, settings)
 
 

@@ -142,16 +142,26 @@ def alike(latents: SparseLatents, target: int, excluded: set[int], count: int, s
     Args:
         latents: of some positions.
         target: the latent to be like.
-        excluded: latents that may not be drawn.
+        excluded: latents that are not drawn where there are others.
         count: how many.
         seed: of the study.
         purpose: names the draw.
+
+    Raises:
+        SaeflowError: no other latent ever fires.
     """
     active = latents.active
-    others = np.array([one for one in np.flatnonzero(active > 0) if one not in excluded and one != target])
+    firing = np.setdiff1d(np.flatnonzero(active), [target])
+    others = np.setdiff1d(firing, list(excluded))
+    if len(others) < count:
+        others = firing
+    if not len(others):
+        raise SaeflowError(
+            f"chess: latent {target} is the only one that fires in the studied positions; take another SAE"
+        )
     near = others[np.argsort(np.abs(active[others] - active[target]), kind="stable")[: 10 * count]]
     generator = numpy_generator(seed, *purpose)
-    return sorted(generator.permutation(near)[:count].tolist())
+    return sorted(generator.permutation(np.resize(near, max(count, len(near))))[:count].tolist())
 
 
 def mean_active(latents: SparseLatents) -> np.ndarray:

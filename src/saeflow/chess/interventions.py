@@ -19,6 +19,7 @@ import polars as pl
 from jaxtyping import Bool
 
 from saeflow.chess.model import SiteSAE, SkillModel
+from saeflow.chess.reading import Progress
 from saeflow.chess.resampling import Bootstrap, columns
 from saeflow.chess.subject import Subject
 from saeflow.chess.trials import NEEDS, REPORT, SELECTION, AtRating, Configuration, Group, Outcome, Trials
@@ -49,7 +50,14 @@ INTERVENTIONS: Schema = {
 }
 
 
-def intervene(model: SkillModel, sae: SiteSAE, subject: Subject, settings: Interventions, seed: int) -> pl.DataFrame:
+def intervene(
+    model: SkillModel,
+    sae: SiteSAE,
+    subject: Subject,
+    settings: Interventions,
+    seed: int,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
     """Edit the latents of groups of concepts at every rating.
 
     Args:
@@ -58,6 +66,7 @@ def intervene(model: SkillModel, sae: SiteSAE, subject: Subject, settings: Inter
         subject: what is studied.
         settings: of the stage.
         seed: of the study.
+        progress: is told how many of how many groups' ratings are done.
 
     Returns:
         A table with the columns of `INTERVENTIONS`: on the split ``selection`` every configuration, on ``report`` the
@@ -66,15 +75,19 @@ def intervene(model: SkillModel, sae: SiteSAE, subject: Subject, settings: Inter
         group's rating with too few cases is one row that says so.
     """
     rows: list[dict[str, Any]] = []
+    ratings, done = settings.bins or range(model.n_bins - 1), 0
     for name in settings.groups:
         group = Group.of(name, subject, settings, seed)
         halves = [Trials.drawn(model, sae, group, subject, settings, seed, split) for split in (SELECTION, REPORT)]
         summaries = [
             _Summary(half, settings, seed, split) for half, split in zip(halves, (SELECTION, REPORT), strict=True)
         ]
-        for rating in settings.bins or range(model.n_bins - 1):
+        for rating in ratings:
             found = _of_rating(halves, summaries, settings, rating)
             rows += [{"group": name, "rating": rating, **row} for row in found]
+            done += 1
+            if progress:
+                progress(done, len(ratings) * len(settings.groups))
     return pl.DataFrame(rows, schema=INTERVENTIONS)
 
 

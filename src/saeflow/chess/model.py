@@ -101,3 +101,16 @@ class SiteSAE:
     def latents(self, activations: Activations) -> Float[Tensor, "n d_sae"]:
         """A position's latents: the mean over what is read."""
         return self.encode(activations).mean(dim=1)
+
+
+def site_sae(sae: SAE, tokens: str) -> SiteSAE:
+    """An SAE as it reads a site.
+
+    Raises:
+        SaeflowError: ``tokens`` is neither ``mean`` nor ``all``.
+    """
+    if tokens == "mean":
+        return SiteSAE(sae, "mean")
+    if tokens == "all":
+        return SiteSAE(sae, "all")
+    raise SaeflowError(f"chess: an SAE reads the mean of the tokens or all of them, not '{tokens}'; set mean or all")

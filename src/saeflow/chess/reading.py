@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from saeflow.chess.latents import SparseLatents
 from saeflow.chess.model import BOARDS_AT_ONCE, Activations, Edit, SiteSAE, SkillModel
 from saeflow.corpora.chess.boards import Boards
 from saeflow.corpora.chess.moves import legal_moves
+
+Progress = Callable[[int, int], None]
 
 
 class Look(NamedTuple):
@@ -96,7 +98,13 @@ class Read(NamedTuple):
 
 
 @torch.no_grad()
-def read_site(model: SkillModel, sae: SiteSAE, boards: Boards, ratings: Int64[np.ndarray, " n"]) -> Read:
+def read_site(
+    model: SkillModel,
+    sae: SiteSAE,
+    boards: Boards,
+    ratings: Int64[np.ndarray, " n"],
+    progress: Progress | None = None,
+) -> Read:
     """Latents and mean activations of positions, each at its own rating, from one forward pass.
 
     Args:
@@ -104,6 +112,7 @@ def read_site(model: SkillModel, sae: SiteSAE, boards: Boards, ratings: Int64[np
         sae: of the site.
         boards: ``[n]``.
         ratings: the bin that both players are said to be of.
+        progress: is told how many of how many positions are read.
     """
     means: list[np.ndarray] = []
 
@@ -111,6 +120,8 @@ def read_site(model: SkillModel, sae: SiteSAE, boards: Boards, ratings: Int64[np
         for activations in activations_of(model, boards, ratings):
             means.append(activations.mean(dim=1).float().cpu().numpy())
             yield sae.latents(activations)
+            if progress:
+                progress(sum(map(len, means)), len(boards))
 
     found = SparseLatents.of(latents())
     return Read(found, np.concatenate(means))

@@ -88,10 +88,10 @@ def skill(
         A table with the columns of `SKILL`, one row per group and rating, and one with those of `AWARENESS`, one row
         per concept that enough cases have.
     """
-    latents = best_latents(subject.associations, subject.labels.concepts, 1)
+    latents = best_latents(subject.associations, subject.concepts, 1)
     by_rating, by_concept = [], []
     for group in settings.groups:
-        concepts = [index for index in members(group, subject.labels.concepts) if index in latents]
+        concepts = [index for index in members(group, subject.concepts) if index in latents]
         found = _Group(model, sae, subject, settings, seed, group, {one: latents[one][0] for one in concepts})
         by_rating += found.by_rating()
         by_concept += found.by_concept()
@@ -121,7 +121,7 @@ class _Group:
         }
         self.cases, self.absent = self._draw(True), self._draw(False)
         looked = looks(model, self.cases.boards)
-        self.moves = answered(self.cases, subject.labels.concepts)
+        self.moves = answered(self.cases, subject.concepts)
         self.right = correct_moves(settings.correct, self.cases, model, looked, subject.played, subject.best)
         self.present = self._measure(model, sae, self.cases, looked, self.moves)
         none = np.zeros((len(self.absent), self.moves.shape[1]), bool)
@@ -223,7 +223,7 @@ class _Group:
             mine = np.flatnonzero(self.cases.concepts == concept)
             if len(mine) < _LEAST_CASES:
                 continue
-            named = self.subject.labels.concepts[concept]
+            named = self.subject.concepts[concept]
             generator = numpy_generator(self.seed, "chess awareness", self.group, named.name)
             rows.append(
                 {"group": self.group, "concept": named.name, "square": named.square, "latent": latent, "n": len(mine)}

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
-from saeflow.chess.association import Halves
-from saeflow.chess.concepts import Labels
+from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.labelling import Halves, Labelled
 from saeflow.chess.latents import SparseLatents
 from saeflow.corpora.chess.examples import Examples
 
@@ -18,20 +18,33 @@ class Subject(NamedTuple):
     """Positions, which concepts hold in them, and which latents tell concepts.
 
     Attributes:
-        examples: positions, the moves played, the games.
-        labels: of the positions.
+        examples: the studied positions, the moves played.
+        labelled: their halves and concepts.
         associations: as `association.ASSOCIATIONS` has them.
         latents: of the positions, each at its own rating.
-        parts: the halves that associations were made with.
         best: an engine's move in every position, -1 where it was not asked; None without an engine.
     """
 
     examples: Examples
-    labels: Labels
+    labelled: Labelled
     associations: pl.DataFrame
     latents: SparseLatents
-    parts: Halves
     best: Int64[np.ndarray, " n"] | None = None
+
+    @property
+    def labels(self) -> Labels:
+        """The concepts that hold in each position."""
+        return self.labelled.labels
+
+    @property
+    def concepts(self) -> list[Concept]:
+        """All concepts, skipped or not."""
+        return self.labelled.labels.concepts
+
+    @property
+    def parts(self) -> Halves:
+        """The half that associations were chosen on, and the one they were measured on."""
+        return self.labelled.parts
 
     @property
     def played(self) -> Int64[np.ndarray, " n"]:

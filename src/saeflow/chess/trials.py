@@ -70,13 +70,13 @@ class Group:
     @classmethod
     def of(cls, name: str, subject: Subject, settings: Interventions, seed: int) -> Group:
         """The concepts of a group that some latent fires with."""
-        known = best_latents(subject.associations, subject.labels.concepts, max(settings.latents))
-        mine = [index for index in members(name, subject.labels.concepts) if index in known]
+        known = best_latents(subject.associations, subject.concepts, max(settings.latents))
+        mine = [index for index in members(name, subject.concepts) if index in known]
         latents = {index: known[index] for index in mine}
         taken = {one for many in latents.values() for one in many}
 
         def drawn(control: int, concept: int, place: int, latent: int) -> list[int]:
-            purpose = ("chess control", name, subject.labels.concepts[concept].name, str(place), str(control))
+            purpose = ("chess control", name, subject.concepts[concept].name, str(place), str(control))
             return alike(subject.latents, latent, taken, 1, seed, *purpose)
 
         controls = [
@@ -139,7 +139,7 @@ class Trials:
             return cases, correct_moves(settings.correct, cases, model, looked, subject.played, subject.best)
 
         present, right = some(labels.values, _TRIED_PER_NEEDED * most)
-        answers = answered(present, labels.concepts)
+        answers = answered(present, subject.concepts)
         needing = (right >= 0) & answers[np.arange(len(present)), right]
         absent, absent_right = some(~labels.values, most)
         kept = [_some(mask, most, generator) for mask in (needing, (right >= 0) & ~needing, absent_right >= 0)]

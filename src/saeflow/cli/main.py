@@ -8,7 +8,7 @@ import typer
 
 from saeflow.cli import (
     activations,
-    chess_data,
+    chess,
     corpus,
     effects,
     fetch,
@@ -40,7 +40,7 @@ app.add_typer(steering.app, name="steering")
 app.add_typer(judging.app, name="judge")
 app.add_typer(figures.app, name="figures")
 app.add_typer(report.app, name="report")
-app.add_typer(chess_data.app, name="chess")
+app.add_typer(chess.app, name="chess")
 app.command("plan")(study.plan)
 app.command("show")(show.show)
 app.command("steer")(steering.steer)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from saeflow.config.section import Names, Section, Text, Unique
+from saeflow.config.section import Names, Section, Unique
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -21,6 +21,8 @@ class Concepts(Section):
     per square), ``defensive_exchange`` and ``offensive_exchange`` (captures on the square win material), ``piece``
     (a piece of a kind on a square), ``strategic`` (the published list), ``tactical`` (forks and pins), ``user`` (entry
     points ``saeflow.chess_concepts`` of installed packages)."""
+    positions: int = Field(default=20_000, ge=100)
+    """Most positions that are studied; whole games, but for the last, are drawn at random."""
     held_out: Share = 0.5
     """Share of the games that have no part in choosing latents; what is reported is measured on them."""
     minimum: int = Field(default=25, ge=2)
@@ -99,12 +101,7 @@ class Interventions(Section):
 class Transitions(Section):
     """Positions that the model solves when told a rating from some bin upwards."""
 
-    engine: Text | None = None
-    """A UCI engine such as ``stockfish``, which names the best moves and tells blunders; null takes the column
-    ``best`` of the positions."""
-    depth: int = Field(default=12, ge=1, le=60)
-    """Of the engine's search."""
-    blunder: float = Field(default=1.5, gt=0)
-    """Pawns that a move must lose to be a blunder."""
+    correct: Literal["played", "strongest", "best"] = "strongest"
+    """As in ``skill``."""
     positions: int = Field(default=1000, ge=1)
     """Most positions that are examined, drawn at random."""

@@ -1,0 +1,88 @@
+"""Plausible tables of a chess study that never ran, for the tests of figures and report."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from saeflow.chess.association import ASSOCIATIONS
+from saeflow.chess.interventions import INTERVENTIONS
+from saeflow.chess.skill import AWARENESS, SKILL
+from saeflow.corpora.chess.moves import SQUARES
+
+GROUPS = ("defensive_threat", "offensive_threat")
+RATINGS = 11
+
+
+def _filled(rows: list[dict[str, object]], schema: dict[str, object], saes: tuple[str, ...]) -> pl.DataFrame:
+    """The rows with the missing columns null, once per SAE."""
+    table = pl.DataFrame(rows, schema=schema)
+    return pl.concat([table.with_columns(sae=pl.lit(sae)) for sae in saes])
+
+
+def _around(name: str, value: float, width: float = 0.05) -> dict[str, float]:
+    return {name: value, f"{name}_low": value - width, f"{name}_high": value + width}
+
+
+def associations(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
+    """Areas rise along files and ranks; threats on the last rank are unknown."""
+    rows: list[dict[str, object]] = []
+    for family in (*GROUPS, "piece"):
+        for square, name in enumerate(SQUARES[:56]):
+            concept = f"their_rook_on_{name}" if family == "piece" else f"{family}_{name}"
+            auc = 0.55 + 0.4 * (square % 8 + square // 8) / 14
+            keys = {"concept": concept, "family": family, "square": square, "direction": 1, "rank": 0}
+            rows.append({**keys, "latent": square, "auc": auc, "auc_selection": auc, "q": 0.001, "p": 0.001})
+            rows.append({**keys, "direction": -1, "latent": square, "auc": 0.1, "auc_selection": 0.1})
+            rows.append({**keys, "rank": 1, "latent": square + 1, "auc": 0.5, "auc_selection": 0.5})
+    rows.append({"concept": "in_check", "family": "strategic", "square": -1, "direction": 1, "rank": 0, "auc": 0.99})
+    return _filled(rows, ASSOCIATIONS, saes)
+
+
+def skill(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
+    """Awareness is level, willingness and accuracy rise."""
+    rows: list[dict[str, object]] = []
+    for group in GROUPS:
+        for rating in range(RATINGS):
+            values = {"activation": 1.0, "awareness": 0.85, "control_awareness": 0.5}
+            values |= {"willingness": 0.2 + 0.04 * rating, "accuracy": 0.3 + 0.06 * rating}
+            row: dict[str, object] = {"group": group, "rating": rating, "n": 500, "n_games": 200, "n_needed": 150}
+            for name, value in values.items():
+                row |= _around(name, value)
+            rows.append(row)
+    return _filled(rows, SKILL, saes)
+
+
+def awareness(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
+    """Concepts differ in how willingness rises; one is unknown at an end."""
+    generator = np.random.default_rng(0)
+    rows: list[dict[str, object]] = []
+    for group in GROUPS:
+        for square in range(24):
+            row: dict[str, object] = {
+                "group": group,
+                "concept": f"{group}_{SQUARES[square]}",
+                "square": square,
+                "n": 40,
+            }
+            row |= _around("awareness_change", generator.normal(0, 0.03))
+            row |= _around("willingness_change", generator.normal(0.3, 0.1))
+            rows.append(row)
+    rows.append({"group": GROUPS[0], "concept": "defensive_threat_h8", "square": 63, "n": 12})
+    return _filled(rows, AWARENESS, saes)
+
+
+def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
+    """The edit helps where the concept is needed; controls do nothing; one rating is skipped."""
+    rows: list[dict[str, object]] = []
+    for group in GROUPS:
+        for rating in range(RATINGS - 1):
+            for kind in ("edited", "strength_1", "random", "reconstruction"):
+                for cases in ("needs", "unneeded", "absent"):
+                    gain = {"needs": 0.25, "unneeded": -0.05, "absent": 0.0}[cases] if kind == "edited" else 0.0
+                    keys = {"group": group, "rating": rating, "split": "report", "kind": kind, "set": cases, "n": 200}
+                    rows.append({**keys, **_around("gain", gain, 0.0 if kind == "strength_1" else 0.04)})
+            keys = {"group": group, "rating": rating, "split": "selection", "kind": "edited", "set": "needs"}
+            rows.append({**keys, **_around("gain", 0.9)})
+        rows.append({"group": group, "rating": RATINGS - 1, "skipped": "only 3 positions"})
+    return _filled(rows, INTERVENTIONS, saes)

@@ -1,0 +1,79 @@
+"""Figures of chess show what their tables hold, on boards seen from White's side."""
+
+from __future__ import annotations
+
+import chess_tables as made
+import matplotlib
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+
+from saeflow.config.sections import Figures
+from saeflow.figures.registry import FIGURES
+
+SMALL = Figures(dpi=50)
+TABLES = {
+    "chess_board_auc": made.associations,
+    "chess_skill": made.skill,
+    "chess_awareness": made.awareness,
+    "chess_interventions": made.interventions,
+}
+
+
+def drawn(name: str, table: pl.DataFrame) -> tuple[Figure, str]:
+    rows = FIGURES[name].rows(table, SMALL)
+    return FIGURES[name].draw(rows, SMALL), FIGURES[name].alt(rows)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_figure_of_chess_tells_of_every_sae_and_group(name: str) -> None:
+    figure, alt = drawn(name, TABLES[name](("standard", "jumprelu")))
+    figure.canvas.draw()
+    shown = " | ".join(texts(figure))
+    for word in ("standard", "jumprelu", "defensive threat", "offensive threat"):
+        assert word in shown
+        assert word in alt
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_study_without_chess_gets_a_figure_that_says_so(name: str) -> None:
+    for empty in (pl.DataFrame(), TABLES[name]().clear()):
+        figure, alt = drawn(name, empty)
+        assert any(text.startswith("no data") for text in texts(figure))
+        assert alt.startswith("No data")
+
+
+def test_boards_have_a1_at_the_bottom_left_and_show_the_first_latent_that_fires_with_the_concept() -> None:
+    figure, alt = drawn("chess_board_auc", made.associations())
+    board = figure.axes[0]
+    grid = np.asarray(board.images[0].get_array())
+    assert board.images[0].origin == "lower"
+    assert grid[0, 0] == pytest.approx(0.55)
+    assert grid[6, 7] == pytest.approx(0.55 + 0.4 * 13 / 14)
+    assert np.isnan(grid[7]).all()
+    assert [tick.get_text() for tick in board.get_xticklabels()] == list("abcdefgh")
+    assert [tick.get_text() for tick in board.get_yticklabels()] == list("12345678")
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
+        "defensive threat",
+        "offensive threat",
+        "their rook",
+    ]
+    assert "best 0.92, 56 squares" in alt
+
+
+def test_gains_are_those_of_held_out_games() -> None:
+    figure, alt = drawn("chess_interventions", made.interventions())
+    heights = [line.get_ydata() for axes in figure.axes for line in axes.get_lines()]
+    assert max(float(np.max(height)) for height in heights if len(height)) == pytest.approx(0.25)
+    assert "the concept is needed: +0.25" in alt
+
+
+def test_concepts_that_are_unknown_at_an_end_of_the_ratings_are_left_out() -> None:
+    rows = FIGURES["chess_awareness"].rows(made.awareness(), SMALL)
+    assert rows.height == 48
+    assert "24 concepts" in FIGURES["chess_awareness"].alt(rows)
