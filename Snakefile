@@ -25,6 +25,7 @@ include: "rules/steering.smk"
 include: "rules/judging.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/publish.smk"
 
 
 rule all:
@@ -67,3 +68,8 @@ rule evaluate:
 rule plots:
     input:
         files("figures/{figure}.png"),
+
+
+rule publish:
+    input:
+        files("publish/record.json"),

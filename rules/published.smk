@@ -69,8 +69,9 @@ rule fetch_sae:
     params:
         published=published("saes", "{sae}"),
         format=sae_format,
+        centred=sae_centred,
         d_sae=lambda wildcards: (
-            f"--d-sae {width}"
+            f" --d-sae {width}"
             if (width := STUDY.saes[wildcards.sae].declared_width)
             else ""
         ),
@@ -78,7 +79,7 @@ rule fetch_sae:
         "saeflow fetch sae"
         " --published {params.published:q}"
         " --key saes.{wildcards.sae}.published"
-        " --format {params.format} {params.d_sae}"
+        " --format {params.format}{params.d_sae}{params.centred}"
         " --output $(dirname {output.config})"
         " > {log} 2>&1"
 

@@ -103,10 +103,11 @@ rule import_sae:
     params:
         path=sae_path,
         format=sae_format,
+        centred=sae_centred,
     shell:
         "saeflow sae import"
         " --path {params.path:q}"
-        " --format {params.format}"
+        " --format {params.format}{params.centred}"
         " --output $(dirname {output.config})"
         " > {log} 2>&1"
 

@@ -104,6 +104,7 @@ localrules:
     approximator,
     evaluate,
     plots,
+    publish,
 
 
 def files(*paths):
@@ -153,6 +154,21 @@ def report_sources(wildcards):
     )
 
 
+def published_files(wildcards):
+    """What the study publishes, of what it computed itself."""
+    contents = {
+        "effects": ["effects/{target_sae}/effects.h5"],
+        "approximator": ["approximators/{target_sae}/approximator.safetensors"],
+        "saes": ["saes/{sae}/cfg.json", "saes/{sae}/metrics.json"],
+        "vectors": ["steering/{goal}/{method}/vector.safetensors"],
+        "tables": ["steering/best.parquet"],
+        "figures": ["figures/{figure}.png"],
+    }
+    named = [path for content in STUDY.publish.contents for path in contents[content]]
+    made = files("config.yaml", "provenance.json", *named)
+    return [file for file in made if file.startswith("results/")]
+
+
 def sae_settings(names):
     """How the SAEs of one job are trained, by name."""
     return json.dumps({name: STUDY.saes[name].train.model_dump() for name in names})
@@ -176,6 +192,11 @@ def sae_path(wildcards):
 def sae_format(wildcards):
     """The format of an SAE that is imported."""
     return STUDY.saes[wildcards.sae].format
+
+
+def sae_centred(wildcards):
+    """The command's option `--centred`, for an SAE of centred activations."""
+    return " --centred" if STUDY.saes[wildcards.sae].centred else ""
 
 
 def corpus_inputs():

@@ -18,7 +18,7 @@ from saeflow.artifacts import write_json
 from saeflow.config import sae_files
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.tensors import read_tensors, write_tensors
-from saeflow.saes.io import FORMATS, export_sae, import_sae, load_sae, save_sae
+from saeflow.saes.io import FORMATS, export_sae, for_uncentred, import_sae, load_sae, save_sae
 from saeflow.saes.sae import SAE
 
 DATA = Path(__file__).parents[1] / "data" / "saes"
@@ -333,3 +333,34 @@ def test_a_pickle_that_holds_code_is_refused_and_not_run(tmp_path):
     with pytest.raises(SaeflowError, match="holds more than tensors"):
         import_sae(folder)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_from_before_saelens_6_reads_as_its_config_says(tmp_path: Path) -> None:
+    sae = random_sae("standard")
+    save_sae(tmp_path, sae)
+    stored = load_file(tmp_path / "sae_weights.safetensors")
+    sparsity = {"scaling_factor": torch.ones(D_SAE)}
+    save_file({**stored, "b_enc": sae.b_enc + sae.b_dec @ sae.W_enc, **sparsity}, tmp_path / "sae_weights.safetensors")
+    old = {"model_name": "gpt2-small", "hook_point": HOOK, "d_in": D_MODEL, "d_sae": D_SAE, "dtype": "torch.float32"}
+    write_json(tmp_path / "cfg.json", old)
+    read, x = import_sae(tmp_path), torch.randn(20, D_MODEL)
+    # The default of the time: the decoder's bias is subtracted from the input.
+    expected = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_enc + sae.b_dec @ sae.W_enc)
+    torch.testing.assert_close(read.encode(x), expected, rtol=1e-4, atol=1e-5)
+    assert read.metadata["hook_name"] == HOOK
+    write_json(tmp_path / "cfg.json", old | {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}})
+    assert (import_sae(tmp_path).encode(x) > 0).sum(1).max() <= 3
+    for change, message in (
+        ({"normalize_activations": "layer_norm"}, "normalises its input"),
+        ({"finetuning_scaling_factor": True}, "normalises its input .'finetuning_scaling_factor'"),
+        ({"activation_fn_str": "tanh-relu"}, "architecture 'tanh-relu' is not known here"),
+    ):
+        write_json(tmp_path / "cfg.json", old | change)
+        with pytest.raises(SaeflowError, match=message):
+            import_sae(tmp_path)
+
+
+def test_an_sae_of_centred_activations_reads_them_as_they_are() -> None:
+    sae, x = random_sae("jumprelu"), torch.randn(50, D_MODEL) + 3
+    torch.testing.assert_close(for_uncentred(sae).encode(x), sae.encode(x - x.mean(1, keepdim=True)))
+    assert not torch.allclose(sae.encode(x), sae.encode(x - x.mean(1, keepdim=True)))

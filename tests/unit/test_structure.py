@@ -30,6 +30,7 @@ ORDER = [
     "chess",
     "figures",
     "report",
+    "publishing",
     "planning",
     "describe",
     "cli",

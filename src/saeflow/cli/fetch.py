@@ -31,12 +31,13 @@ def sae(
     output: Annotated[Path, typer.Option(help="The folder of the SAE.")],
     named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
     d_sae: Annotated[int | None, typer.Option(help="Number of latents that the config says it has.")] = None,
+    centred: options.Centred = False,
 ) -> None:
     """Fetch an SAE in any format and write it in the layout of SAELens 6."""
     options.set_pools(1)
     from saeflow.saes.io import fetch_sae
 
-    fetch_sae(_parsed(published), key, named, d_sae, output)
+    fetch_sae(_parsed(published), key, named, d_sae, output, centred)
 
 
 @app.command()

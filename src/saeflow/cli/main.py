@@ -15,6 +15,7 @@ from saeflow.cli import (
     figures,
     judging,
     models,
+    publish,
     report,
     saes,
     show,
@@ -42,6 +43,7 @@ app.add_typer(figures.app, name="figures")
 app.add_typer(report.app, name="report")
 app.add_typer(chess.app, name="chess")
 app.command("plan")(study.plan)
+app.command("publish")(publish.publish)
 app.command("show")(show.show)
 app.command("steer")(steering.steer)
 

@@ -34,6 +34,7 @@ Corpus = Annotated[Path, typer.Option(help="Token blocks of a split of the corpu
 Manifest = Annotated[Path, typer.Option(help="manifest.json of the activation cache.")]
 HookName = Annotated[str, typer.Option("--hook", help="TransformerLens name: blocks.2.hook_resid_post.")]
 HookNames = Annotated[list[str], typer.Option("--hook", help="As above; may be given several times.")]
+Centred = Annotated[bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")]
 Dtype = Annotated[str, typer.Option(help="Of the model's weights: float32, bfloat16 or float16.")]
 
 

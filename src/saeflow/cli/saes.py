@@ -76,11 +76,13 @@ def import_(
     path: Annotated[Path, typer.Option(help="The folder with the SAE's files.")],
     output: options.Output,
     named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
+    centred: options.Centred = False,
 ) -> None:
     """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout of SAELens 6."""
-    from saeflow.saes.io import import_sae, save_sae
+    from saeflow.saes.io import for_uncentred, import_sae, save_sae
 
-    save_sae(output, import_sae(path, named))
+    sae = import_sae(path, named)
+    save_sae(output, for_uncentred(sae) if centred else sae)
 
 
 @app.command()

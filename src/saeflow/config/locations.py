@@ -43,7 +43,7 @@ def origin(study: Study, path: str) -> Origin | None:
             return Origin(published if meant else None, study.activations.source)
         case ("saes", name, file) if name in study.saes and file in SAE_FILES:
             sae = study.saes[name]
-            return Origin(sae.published, sae.source, sae.format)
+            return Origin(sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}")
         case ("effects", name, "effects.h5") if name == study.steering_sae:
             return Origin(study.effects.published, study.effects.source)
         case ("approximators", name, "approximator.safetensors") if name == study.steering_sae:

@@ -50,8 +50,9 @@ def status_of(error: errors.HfHubHTTPError) -> int:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What made the client look into its cache in vain, where that is what it tells of."""
-    hidden = isinstance(error, errors.LocalEntryNotFoundError | errors.FileMetadataError) and error.__cause__
+    """What made the client look into its cache in vain, or give up an upload, where that is what it tells of."""
+    wrapped = errors.LocalEntryNotFoundError | errors.FileMetadataError | RuntimeError
+    hidden = isinstance(error, wrapped) and error.__cause__
     return hidden or error
 
 
@@ -128,6 +129,8 @@ def _sentence(error: BaseException, key: str, repo: str, repo_type: str, revisio
         )
     if isinstance(error, OSError):
         return _about_the_disk(error, where)
+    if isinstance(error, ValueError) and "README.md" in str(error):
+        return f"{endpoint} refuses the card of {repo} ({' '.join(str(error).split())}); correct publish.licence"
     return None
 
 

@@ -91,7 +91,19 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
         ) from error
 
 
-def fetch_sae(published: Published, key: str, named: str, d_sae: int | None, directory: Path) -> None:
+def for_uncentred(sae: SAE) -> SAE:
+    """An SAE of activations less their mean over the width, made to read activations as they are.
+
+    TransformerLens centres what GPT-2's layers write, which no layer norm notices; SAEs were trained on that. With
+    ``x - mean(x)`` in place of ``x``, ``x W_enc`` is x times W_enc less the mean of its rows. What the SAE writes has
+    no mean, as before.
+    """
+    return replace(sae, W_enc=sae.W_enc - sae.W_enc.mean(0))
+
+
+def fetch_sae(
+    published: Published, key: str, named: str, d_sae: int | None, directory: Path, centred: bool = False
+) -> None:
     """Fetch an SAE and write it in this library's own layout, with the record of where it came from.
 
     Args:
@@ -100,6 +112,7 @@ def fetch_sae(published: Published, key: str, named: str, d_sae: int | None, dir
         named: its format; ``auto`` tells it from the names of the files.
         d_sae: number of latents that the config says it has, or None.
         directory: where it goes.
+        centred: whether it was trained on centred activations; see `for_uncentred`.
 
     Raises:
         SaeflowError: what `saeflow.hub.files.fetch` and `import_sae` raise, or it has another number of latents.
@@ -113,6 +126,7 @@ def fetch_sae(published: Published, key: str, named: str, d_sae: int | None, dir
 
     found = fetch(published, key, wanted)
     sae = import_sae(found.folder, named)
+    sae = for_uncentred(sae) if centred else sae
     if d_sae not in (None, sae.d_sae):
         raise SaeflowError(f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {d_sae}; correct d_sae")
     write_json(directory / RECORD, found.record)

@@ -11,6 +11,7 @@ from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraini
 from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale, Vectors
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Price, Summary
+from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.published import Published
 from saeflow.config.sections.saes import SAE, SAETraining
 from saeflow.config.sections.steering import Fgaa, Goals, Steering
@@ -30,6 +31,7 @@ __all__ = [
     "Model",
     "ModelTraining",
     "Price",
+    "Publish",
     "Published",
     "SAETraining",
     "Sampling",

@@ -98,6 +98,9 @@ class SAE(Section):
         "auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"
     ] = "auto"
     """The format of ``path`` or ``published``; ``auto`` tells it from the names of the files."""
+    centred: bool = False
+    """Of ``path`` or ``published``: it was trained on activations less their mean over the width, as TransformerLens
+    makes those of GPT-2. Its encoder is changed to read them as they are."""
     published: Published | None = None
     """An SAE on a hub: its folder, or its one file."""
     d_sae: int | None = Field(default=None, ge=1)
@@ -115,6 +118,10 @@ class SAE(Section):
         if not self.train and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
         found = disputes(self.published, self.source, None if given else "train or path")
+        if self.centred and self.train:
+            found.append(
+                ("centred", "is for SAEs from elsewhere; one that is trained here reads activations as they are")
+            )
         if self.d_sae and not self.published:
             found.append(("d_sae", f"belongs to published, and this SAE has {given[0]}; remove it"))
         if self.d_sae and self.train and self.d_sae != self.train.d_sae:

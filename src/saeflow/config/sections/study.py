@@ -12,6 +12,7 @@ from saeflow.config.sections.data import Activations, Corpus, Model
 from saeflow.config.sections.effects import Approximator, Effects
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Summary
+from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.saes import SAE, without_sweeps
 from saeflow.config.sections.steering import Goals, Steering
 
@@ -38,6 +39,7 @@ class Study(Section):
     calls: Calls = Calls()
     summary: Summary = Summary()
     figures: Figures = Figures()
+    publish: Publish = Publish()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Study:

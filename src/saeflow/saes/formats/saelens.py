@@ -1,4 +1,7 @@
-"""Folders in the layout of SAELens 6, which is also this library's own: ``cfg.json``, ``sae_weights.safetensors``."""
+"""Folders in the layout of SAELens 6, which is also this library's own: ``cfg.json``, ``sae_weights.safetensors``.
+
+Folders from before version 6 are read, too; `saeflow.saes.formats.saelens_before_6` puts their config in its words.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from saeflow.artifacts import read_json, write_json
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.crosscoder import ARCHITECTURE as CROSSCODER
 from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, fold_input_bias, fold_scales
+from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
 
@@ -94,7 +98,7 @@ def load(directory: Path) -> SAE:
             normalises its input in a way that is not known here.
     """
     directory = Path(directory)
-    config = read_json(directory / "cfg.json")
+    config = modern(read_json(directory / "cfg.json"))
     kind = _kind(directory, config)
     scale = _scale(directory, config)
     weights = _weights(directory, config, kind)

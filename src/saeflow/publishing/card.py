@@ -1,0 +1,129 @@
+"""The card of a repository: what it holds, from which study, how good it is, how to use it, what made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+import yaml
+
+from saeflow.config.sections import Publish, Study
+from saeflow.publishing.contents import Item, without_places
+from saeflow.report.wording import metric_facts
+
+SHOWN_PER_FOLDER = 12
+
+
+class Told(NamedTuple):
+    """What a card tells of a study beside its config."""
+
+    provenance: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    """By file."""
+    best: pl.DataFrame
+    """``steering/best.parquet``, or an empty table."""
+
+
+def card(study: Study, settings: Publish, items: Sequence[Item], told: Told) -> str:
+    """The text of README.md, for a reader and, in its head, for the hub.
+
+    Args:
+        study: the study.
+        settings: where it is published.
+        items: the files.
+        told: what is known of them.
+    """
+    parts = [
+        _head(study, settings),
+        f"# {study.study}: steering {study.model.name} through sparse autoencoders\n",
+        f"Made by the study `{study.study}` of [saeflow](https://pypi.org/project/saeflow/): model {_model(study)}, "
+        f"hook `{study.hook}`, SAE `{study.steering_sae}`, goals {', '.join(study.goals.names)}.\n",
+        "## Files\n",
+        *_files(items),
+        "## Use\n",
+        "In the config of a study with the same model, hook and SAE:\n",
+        f"```yaml\n{_use(study, settings, items)}```\n",
+        *_measured(told),
+        *_table(told.best),
+        "## Config\n",
+        f"```yaml\n{_yaml(without_places(study).model_dump(mode='json', exclude_unset=True))}```\n",
+        "## Provenance\n",
+        f"```json\n{json.dumps(told.provenance, indent=2, sort_keys=True)}\n```\n",
+    ]
+    return "\n".join(parts)
+
+
+def _head(study: Study, settings: Publish) -> str:
+    told: dict[str, Any] = {"tags": ["saeflow", "sparse-autoencoder", "activation-steering", "interpretability"]}
+    if settings.licence:
+        told["license"] = settings.licence
+    if study.model.published and study.model.published.repo_type == "model":
+        told["base_model"] = study.model.published.repo
+    return f"---\n{_yaml(told)}---\n"
+
+
+def _model(study: Study) -> str:
+    return f"`{study.model.published.where}`" if study.model.published else f"`{study.model.name}`"
+
+
+def _files(items: Iterable[Item]) -> list[str]:
+    by_folder: dict[str, list[Item]] = {}
+    for item in items:
+        by_folder.setdefault(item.name.rpartition("/")[0], []).append(item)
+    lines = ["| file | bytes |", "|---|---:|"]
+    for those in by_folder.values():
+        lines += [f"| `{item.name}` | {item.size:,} |" for item in those[:SHOWN_PER_FOLDER]]
+        if more := those[SHOWN_PER_FOLDER:]:
+            lines.append(f"| … and {len(more)} more | {sum(item.size for item in more):,} |")
+    return [*lines, ""]
+
+
+def _use(study: Study, settings: Publish, items: Sequence[Item]) -> str:
+    """The sections that fetch what is here."""
+    names = {item.name for item in items}
+    sae = study.steering_sae
+
+    def published(file: str) -> dict[str, Any]:
+        kind = {} if settings.repo_type == "model" else {"repo_type": settings.repo_type}
+        return {"published": {"repo": settings.repo, **kind, "file": file}}
+
+    found: dict[str, Any] = {}
+    for name in study.saes:
+        if f"saes/{name}/cfg.json" in names:
+            found.setdefault("saes", {})[name] = published(f"saes/{name}")
+    for section, file in (
+        ("effects", f"effects/{sae}/effects.h5"),
+        ("approximator", f"approximators/{sae}/approximator.safetensors"),
+    ):
+        if file in names:
+            found[section] = published(file)
+    if any(name.endswith("/vector.safetensors") for name in names):
+        found["steering"] = published("steering/{goal}/{method}/vector.safetensors")
+    return _yaml(found) if found else "# nothing here is fetched by a study\n"
+
+
+def _measured(told: Told) -> list[str]:
+    lines = []
+    for file, metrics in told.metrics.items():
+        if facts := metric_facts(dict(metrics)):
+            lines += [f"### `{file}`\n", "| measure | value | |", "|---|---:|---|"]
+            lines += [f"| {fact[0]} | {fact[1]} | {fact[2]} |" for fact in facts] + [""]
+    return ["## How good it is\n", *lines] if lines else []
+
+
+def _table(best: pl.DataFrame) -> list[str]:
+    if best.is_empty():
+        return []
+    averages = best.filter(goal="average").sort("product", descending=True)
+    lines = ["### Steering, on average over goals\n", "| method | behaviour × coherence | interval |", "|---|---:|---|"]
+    for row in averages.iter_rows(named=True):
+        lines.append(
+            f"| {row['method']} | {row['product']:.3f} | {row['product_low']:.3f} – {row['product_high']:.3f} |"
+        )
+    return [*lines, "\nScales were chosen on one half of the completions and reported on the other.\n"]
+
+
+def _yaml(values: Any) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)

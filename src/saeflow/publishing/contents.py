@@ -1,0 +1,86 @@
+"""Which files of a study are published, under the names that they have in the study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from saeflow.config.sections import Study
+from saeflow.errors import SaeflowError
+
+ALWAYS = ("config.yaml", "provenance.json")
+PATTERNS = {
+    "effects": ["effects/*/effects.h5", "effects/*/baseline.safetensors"],
+    "approximator": [
+        "approximators/*/approximator.safetensors",
+        "approximators/*/metrics.json",
+        "approximators/*/latents.parquet",
+    ],
+    "saes": ["saes/*/cfg.json", "saes/*/sae_weights.safetensors", "saes/*/metrics.json"],
+    "vectors": ["steering/*/*/vector.safetensors"],
+    "tables": ["steering/*.parquet", "steering/*.csv"],
+    "figures": ["figures/*.png", "figures/*.svg", "figures/*.csv"],
+}
+"""What `publish.contents` may name, and the files of the study that belong to it."""
+
+
+class Item(NamedTuple):
+    """One file to publish."""
+
+    name: str
+    """In the repository, as in the study's folder."""
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.path.stat().st_size
+
+
+class Packed(NamedTuple):
+    """What of a study is published."""
+
+    items: list[Item]
+    left_out: list[str]
+    """What was asked for and is not there: it was fetched, and lies elsewhere, or is not made yet."""
+
+
+def packed(root: Path, contents: Iterable[str]) -> Packed:
+    """The files of a study's folder that are published.
+
+    Args:
+        root: the study's folder.
+        contents: keys of `PATTERNS`.
+
+    Raises:
+        SaeflowError: nothing that is asked for is there.
+    """
+    by_content = {
+        content: [path for pattern in PATTERNS[content] for path in sorted(root.glob(pattern))] for content in contents
+    }
+    found = [Item(path.relative_to(root).as_posix(), path) for files in by_content.values() for path in files]
+    if not found:
+        raise SaeflowError(f"publish.contents: {root} has no {', '.join(by_content)} of its own; make them first")
+    return Packed(found, [content for content, files in by_content.items() if not files])
+
+
+def without_places(study: Study) -> Study:
+    """The config with nothing that tells of this machine: of paths the last name is kept, of endpoints none."""
+    corpus, effects, goals = study.corpus, study.effects, study.goals
+    vectors = effects.vectors
+    return study.model_copy(
+        update={
+            "corpus": corpus.model_copy(update={"path": _last(corpus.path)}),
+            "model": study.model.model_copy(update={"path": _last(study.model.path)}),
+            "saes": {name: sae.model_copy(update={"path": _last(sae.path)}) for name, sae in study.saes.items()},
+            "effects": effects.model_copy(update={"vectors": vectors.model_copy(update={"path": _last(vectors.path)})}),
+            "goals": goals.model_copy(update={"directory": _last(goals.directory)}),
+            "judge": study.judge.model_copy(update={"base_url": None}),
+        }
+    )
+
+
+def _last(path: str | None) -> str | None:
+    """A relative path as it is; of an absolute one its last name."""
+    return Path(path).name if path and Path(path).is_absolute() else path
