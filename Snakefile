@@ -42,7 +42,7 @@ rule all:
 
 rule activations:
     input:
-        files("activations/{model}/{hook}/manifest.json"),
+        all_manifests,
 
 
 rule saes:

@@ -1,4 +1,4 @@
-"""Caches the model's activations at the study's hooks, in shards.
+"""Caches activations of the study's models, at all hooks of a model from the same forward passes, in shards.
 
 Inputs:
     results/{study}/models/{model}/
@@ -9,39 +9,44 @@ Outputs:
     results/{study}/activations/{model}/{hook}/manifest.json
 """
 
+for NAME, HOOKS in STUDY.caches.items():
 
-rule cache_activations:
-    input:
-        model=artifact("models/{model}"),
-        corpus="results/{study}/corpus/sae.safetensors",
-    output:
-        [
-            f"results/{{study}}/activations/{{model}}/{hook}/shard-{{shard}}.{{suffix}}"
-            for hook in STUDY.hooks
-        ],
-    log:
-        "results/{study}/logs/cache_activations/{model}.{shard}.{suffix}.log",
-    benchmark:
-        "results/{study}/benchmarks/cache_activations/{model}.{shard}.{suffix}.jsonl"
-    conda:
-        "../envs/default.yaml"
-    threads: 1
-    resources:
-        gpu=1,
-    params:
-        settings=settings("activations", without=["hooks"]),
-        hooks=hook_options,
-        dtype=STUDY.model.dtype,
-    shell:
-        "saeflow activations cache {output}"
-        " --model {input.model}"
-        " --corpus {input.corpus}"
-        " {params.hooks}"
-        " --settings {params.settings:q}"
-        " --dtype {params.dtype}"
-        " --shard {wildcards.shard}"
-        " --threads {threads}"
-        " > {log} 2>&1"
+    rule:
+        name:
+            "cache_activations" + f"_{NAME}" * (NAME != STUDY.model.name)
+        input:
+            model=artifact(f"models/{NAME}"),
+            first=artifact(MODEL),
+            corpus="results/{study}/corpus/sae.safetensors",
+        output:
+            [
+                f"results/{{study}}/activations/{NAME}/{hook}/shard-{{shard}}.{{suffix}}"
+                for hook in HOOKS
+            ],
+        log:
+            f"results/{{study}}/logs/cache_activations/{NAME}.{{shard}}.{{suffix}}.log",
+        benchmark:
+            f"results/{{study}}/benchmarks/cache_activations/{NAME}.{{shard}}.{{suffix}}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            settings=settings("activations", without=["hooks"]),
+            hooks=" ".join(f"--hook {hook}" for hook in HOOKS),
+            dtype=STUDY.model.dtype,
+        shell:
+            "saeflow activations cache {output}"
+            " --model {input.model}"
+            " --tokenizer {input.first}"
+            " --corpus {input.corpus}"
+            " {params.hooks}"
+            " --settings {params.settings:q}"
+            " --dtype {params.dtype}"
+            " --shard {wildcards.shard}"
+            " --threads {threads}"
+            " > {log} 2>&1"
 
 
 rule gather_activations:

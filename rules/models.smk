@@ -1,4 +1,4 @@
-"""Provides the language model and measures it.
+"""Provides the language models and measures them.
 
 Inputs:
     results/{study}/corpus/model.safetensors    for a model trained here
@@ -9,52 +9,54 @@ Outputs:
     results/{study}/models/{model}.metrics.json
 """
 
-if STUDY.model.train:
 
-    rule train_model:
-        input:
-            "results/{study}/corpus/model.safetensors",
-        output:
-            directory("results/{study}/models/{model}"),
-        log:
-            "results/{study}/logs/train_model/{model}.log",
-        benchmark:
-            "results/{study}/benchmarks/train_model/{model}.jsonl"
-        conda:
-            "../envs/default.yaml"
-        threads: 2
-        resources:
-            gpu=1,
-        params:
-            settings=settings("model", "train"),
-            seed=STUDY.seed,
-            checkpoint="results/{study}/checkpoints/models/{model}.pt",
-        shell:
-            "saeflow model train"
-            " --corpus {input}"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --checkpoint {params.checkpoint}"
-            " --output {output}"
-            " --threads {threads}"
-            " > {log} 2>&1"
+rule train_model:
+    input:
+        "results/{study}/corpus/model.safetensors",
+    output:
+        directory("results/{study}/models/{model}"),
+    log:
+        "results/{study}/logs/train_model/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/train_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(name for name, m in STUDY.all_models.items() if m.train),
+    conda:
+        "../envs/default.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+    params:
+        settings=lambda wildcards: settings("all_models", wildcards.model, "train"),
+        seed=STUDY.seed,
+        checkpoint="results/{study}/checkpoints/models/{model}.pt",
+    shell:
+        "saeflow model train"
+        " --corpus {input}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --checkpoint {params.checkpoint}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
 
-elif STUDY.model.path:
 
-    rule link_model:
-        output:
-            directory("results/{study}/models/{model}"),
-        log:
-            "results/{study}/logs/link_model/{model}.log",
-        benchmark:
-            "results/{study}/benchmarks/link_model/{model}.jsonl"
-        localrule: True
-        conda:
-            "../envs/default.yaml"
-        params:
-            path=STUDY.model.path,
-        shell:
-            "saeflow model link --path {params.path:q} --output {output} > {log} 2>&1"
+rule link_model:
+    output:
+        directory("results/{study}/models/{model}"),
+    log:
+        "results/{study}/logs/link_model/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/link_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(name for name, m in STUDY.all_models.items() if m.path),
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        path=lambda wildcards: STUDY.all_models[wildcards.model].path,
+    shell:
+        "saeflow model link --path {params.path:q} --output {output} > {log} 2>&1"
 
 
 rule evaluate_model:

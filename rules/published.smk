@@ -25,11 +25,12 @@ rule fetch_model:
     conda:
         "../envs/default.yaml"
     params:
-        published=published("model"),
+        published=published("all_models", "{model}"),
+        key=lambda wildcards: STUDY.key_of(wildcards.model),
     shell:
         "saeflow fetch model"
         " --published {params.published:q}"
-        " --key model.published"
+        " --key {params.key}.published"
         " --output {output}"
         " > {log} 2>&1"
 
@@ -70,6 +71,7 @@ rule fetch_sae:
         published=published("saes", "{sae}"),
         format=sae_format,
         centred=sae_centred,
+        place=place_options,
         d_sae=lambda wildcards: (
             f" --d-sae {width}"
             if (width := STUDY.saes[wildcards.sae].declared_width)
@@ -80,6 +82,7 @@ rule fetch_sae:
         " --published {params.published:q}"
         " --key saes.{wildcards.sae}.published"
         " --format {params.format}{params.d_sae}{params.centred}"
+        " {params.place}"
         " --output $(dirname {output.config})"
         " > {log} 2>&1"
 

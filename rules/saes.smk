@@ -10,11 +10,12 @@ Outputs:
     results/{study}/saes/{sae}/training.parquet                     for an SAE trained here
     results/{study}/saes/{sae}/metrics.json
     results/{study}/saes/{sae}/recovery.parquet                     planted features, on the corpus `tales`
+    results/{study}/saes/{sae}/sources.parquet                      of a crosscoder, in place of it: latents and sources
 """
 
 TRAIN_SAES = (
     "saeflow sae train"
-    " --manifest {input.manifest}"
+    " {params.caches}"
     " --settings {params.settings:q}"
     " --seed {params.seed}"
     " --name {params.name}"
@@ -27,7 +28,7 @@ TRAIN_SAES = (
 
 rule train_sae:
     input:
-        manifest=manifest,
+        manifests=lambda wildcards: manifests(wildcards.sae),
     output:
         config="results/{study}/saes/{sae}/cfg.json",
         weights="results/{study}/saes/{sae}/sae_weights.safetensors",
@@ -45,6 +46,7 @@ rule train_sae:
         gpu=1,
     params:
         name="{sae}",
+        caches=lambda wildcards, input: manifest_options(wildcards.sae, input),
         settings=lambda wildcards: sae_settings([wildcards.sae]),
         seed=STUDY.seed,
         checkpoint="results/{study}/checkpoints/saes/{sae}.pt",
@@ -60,7 +62,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
             name:
                 f"train_saes_{GROUP}"
             input:
-                manifest=artifact(cache_of(MEMBERS[0])),
+                manifests=manifests(MEMBERS[0]),
             output:
                 config=expand("results/{{study}}/saes/{sae}/cfg.json", sae=MEMBERS),
                 weights=expand(
@@ -80,6 +82,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
                 gpu=1,
             params:
                 name=GROUP,
+                caches=manifest_options(MEMBERS[0], manifests(MEMBERS[0])),
                 settings=sae_settings(MEMBERS),
                 seed=STUDY.seed,
                 checkpoint=f"results/{{study}}/checkpoints/saes/{GROUP}.pt",
@@ -104,10 +107,12 @@ rule import_sae:
         path=sae_path,
         format=sae_format,
         centred=sae_centred,
+        place=import_options,
     shell:
         "saeflow sae import"
         " --path {params.path:q}"
         " --format {params.format}{params.centred}"
+        " {params.place}"
         " --output $(dirname {output.config})"
         " > {log} 2>&1"
 
@@ -124,6 +129,8 @@ rule evaluate_sae:
         "results/{study}/logs/evaluate_sae/{sae}.log",
     benchmark:
         "results/{study}/benchmarks/evaluate_sae/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(STUDY.saes_of("sae", "transcoder")),
     conda:
         "../envs/default.yaml"
     threads: 1
@@ -141,5 +148,39 @@ rule evaluate_sae:
         " --dtype {params.dtype}"
         " --metrics {output.metrics}"
         " --recovery {output.recovery}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule evaluate_crosscoder:
+    input:
+        models=models_of,
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        metrics="results/{study}/saes/{sae}/metrics.json",
+        sources="results/{study}/saes/{sae}/sources.parquet",
+    log:
+        "results/{study}/logs/evaluate_crosscoder/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_crosscoder/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(STUDY.saes_of("crosscoder")),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        models=lambda wildcards, input: " ".join(f"--model {m}" for m in input.models),
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow sae evaluate-crosscoder"
+        " {params.models}"
+        " --sae $(dirname {input.sae})"
+        " --corpus {input.corpus}"
+        " --dtype {params.dtype}"
+        " --metrics {output.metrics}"
+        " --sources {output.sources}"
         " --threads {threads}"
         " > {log} 2>&1"

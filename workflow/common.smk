@@ -32,7 +32,6 @@ shell.prefix(
 NAMES = {
     "study": [STUDY.study],
     "model": [STUDY.model.name],
-    "hook": STUDY.hooks,
     "sae": list(STUDY.saes),
     "target_sae": [STUDY.steering_sae],
     "goal": STUDY.goals.names,
@@ -84,7 +83,13 @@ FIGURES = {
     "effect_scales": ["effects/{target_sae}/effects.h5"],
 }
 if STUDY.corpus.kind == "tales":
-    FIGURES["sae_recovery"] = ["saes/{sae}/recovery.parquet"]
+    FIGURES["sae_recovery"] = [
+        f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")
+    ]
+if crosscoders := STUDY.saes_of("crosscoder"):
+    FIGURES["crosscoder_sources"] = [
+        f"saes/{name}/sources.parquet" for name in crosscoders
+    ]
 if trained := [
     name
     for name, sae in STUDY.saes.items()
@@ -174,14 +179,51 @@ def sae_settings(names):
     return json.dumps({name: STUDY.saes[name].train.model_dump() for name in names})
 
 
-def cache_of(sae):
-    """What vouches for the activation cache that one SAE is trained on."""
-    return f"activations/{STUDY.model.name}/{STUDY.hook_of(sae)}/manifest.json"
+def manifests(sae):
+    """What vouches for the activation caches that one SAE is trained on; of a transcoder, last what it writes."""
+    return [
+        located(f"activations/{model}/{hook}/manifest.json")
+        for model, hook in STUDY.caches_of(sae)
+    ]
 
 
-def manifest(wildcards):
-    """Where the activation cache lies that one SAE is trained on."""
-    return located(cache_of(wildcards.sae))
+def manifest_options(sae, files):
+    """The command's options `--manifest` and `--target`, from the files that `manifests` names."""
+    target = STUDY.saes[sae].kind == "transcoder"
+    read = files[:-1] if target else files
+    written = [f"--target {files[-1]}"] if target else []
+    return " ".join([*(f"--manifest {file}" for file in read), *written])
+
+
+def all_manifests(wildcards):
+    """What vouches for every activation cache of the study."""
+    return [
+        located(f"activations/{model}/{hook}/manifest.json")
+        for model, hooks in STUDY.caches.items()
+        for hook in hooks
+    ]
+
+
+def models_of(wildcards):
+    """The models that a crosscoder reads."""
+    read = dict.fromkeys(source.model for source in STUDY.sources_of(wildcards.sae))
+    return [located(f"models/{model}") for model in read]
+
+
+def import_options(wildcards):
+    """Where an SAE that is imported reads and writes, as the command's options."""
+    sae, sources = STUDY.saes[wildcards.sae], STUDY.sources_of(wildcards.sae)
+    if sae.kind == "crosscoder":
+        return " ".join(f"--source {model}:{hook}" for model, hook in sources)
+    return place_options(wildcards)
+
+
+def place_options(wildcards):
+    """Where an SAE or a transcoder reads and writes, as the command's options."""
+    target = STUDY.saes[wildcards.sae].target
+    return f"--hook {STUDY.hook_of(wildcards.sae)}" + (
+        f" --target {target}" if target else ""
+    )
 
 
 def sae_path(wildcards):
@@ -224,11 +266,6 @@ def model_option(wildcards, input):
 def goal_file(wildcards):
     """The YAML file that describes a goal."""
     return Path(workflow.basedir, STUDY.goals.directory, f"{wildcards.goal}.yaml")
-
-
-def hook_options(wildcards):
-    """The command's options `--hook`: all hooks are read in the same forward passes."""
-    return " ".join(f"--hook {hook}" for hook in STUDY.hooks)
 
 
 def shards(wildcards):
@@ -281,7 +318,9 @@ def effect_blocks(wildcards):
 
 
 wildcard_constraints:
-    **{name: one_of(values) for name, values in NAMES.items()},
+    **{name: one_of(values) for name, values in NAMES.items() if name != "model"},
+    model=one_of(STUDY.all_models),
+    hook=one_of({hook for hooks in STUDY.caches.values() for hook in hooks}),
     block=r"\d+",
     shard=r"\d+",
     suffix="parquet|h5|csv",

@@ -170,6 +170,35 @@ def recovery() -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def sources(names: Sequence[str] = ("layers", "models"), latents: int = 60) -> pl.DataFrame:
+    """Two crosscoders: most latents shared, some of one source, of which half are held by the other all the same."""
+    generator = np.random.default_rng(5)
+    rows = []
+    for name in names:
+        for latent in range(latents):
+            share = float(generator.choice([generator.normal(0.5, 0.05), 0.01, 0.99], p=[0.6, 0.2, 0.2]))
+            held = float(generator.choice([0.05, 0.8]))
+            for source, part in enumerate((share, 1 - share)):
+                ratio = 1.0 if part > 0.5 else held
+                rows.append(
+                    {
+                        "latent": latent,
+                        "source": source,
+                        "model": "base" if name == "layers" else ("base", "tuned")[source],
+                        "hook": f"blocks.{source if name == 'layers' else 0}.hook_resid_post",
+                        "density": 0.0 if latent == 7 else 0.02,
+                        "relative_norm": part,
+                        "owner": part > 0.5,
+                        "beta_error": ratio,
+                        "beta_reconstruction": ratio,
+                        "nu_error": ratio,
+                        "nu_reconstruction": ratio,
+                        "sae": name,
+                    }
+                )
+    return pl.DataFrame(rows)
+
+
 def model_training() -> pl.DataFrame:
     """A loss that falls towards its bound."""
     steps = np.arange(0, 900, 10)

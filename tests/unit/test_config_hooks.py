@@ -11,6 +11,7 @@ from saeflow.config.reading import check_study, read_study
 from saeflow.errors import SaeflowError
 
 ROOT = Path(__file__).parents[2]
+BATCH: dict[str, Any] = {"train": {"architecture": "batchtopk"}}
 STEERED, EARLY, LATE = (f"blocks.{layer}.hook_resid_post" for layer in (1, 0, 3))
 
 
@@ -25,6 +26,35 @@ def test_every_hook_where_an_sae_is_trained_is_cached_once():
     assert study.hooks == [STEERED, EARLY, LATE]
     assert [study.hook_of(name) for name in saes] == [STEERED, LATE, LATE]
     assert study.last_layer == 3
+
+
+def test_transcoders_and_crosscoders_have_all_that_they_read_and_write_cached():
+    saes = {
+        "main": {"train": {}},
+        "mlp": {"train": {}, "hook": "blocks.2.hook_resid_mid", "target": "blocks.2.hook_mlp_out"},
+        "layers": {**BATCH, "hooks": [EARLY, LATE]},
+        "diff": {**BATCH, "models": ["tales-lm", "tuned"], "sweep": {"k": [4, 8]}},
+    }
+    study = study_with(saes, models=[{"name": "tuned", "train": {"epochs": 2}}])
+    mlp = ["blocks.2.hook_resid_mid", "blocks.2.hook_mlp_out"]
+    assert study.caches == {"tales-lm": [STEERED, *mlp, EARLY, LATE], "tuned": [STEERED]}
+    assert study.hooks == study.caches["tales-lm"]
+    assert study.caches_of("mlp") == [("tales-lm", hook) for hook in mlp]
+    assert study.sources_of("mlp") == [("tales-lm", mlp[0])]
+    assert study.sources_of("layers") == [("tales-lm", EARLY), ("tales-lm", LATE)]
+    assert study.sources_of("diff-k-8") == [("tales-lm", STEERED), ("tuned", STEERED)]
+    assert study.saes_of("crosscoder") == ["layers", "diff-k-4", "diff-k-8"]
+    assert study.trainings["diff"] == ["diff-k-4", "diff-k-8"]
+
+
+def test_models_that_are_compared_differ_in_name_and_are_computed_alike():
+    for model, key, reason in (
+        ({"name": "tales-lm", "train": {}}, "models.0.name", "another model is called 'tales-lm', too"),
+        ({"name": "b", "train": {}, "dtype": "bfloat16"}, "models.0.dtype", "is not model.dtype 'float32'"),
+        ({"name": "b", "train": {"batch_size": 100_000}}, "models.0.train.batch_size", "blocks per step"),
+    ):
+        with pytest.raises(SaeflowError, match=f"^config: {key}: .*{reason}"):
+            study_with({"main": {"train": {}}}, models=[model])
 
 
 def test_the_hook_of_an_imported_sae_is_not_cached_for_it():
@@ -44,8 +74,37 @@ def test_the_hook_of_an_imported_sae_is_not_cached_for_it():
         ({"main": {"train": {}}, "far": {"train": {}, "hook": "middle"}}, "saes.far.hook", "TransformerLens name"),
         (
             {"main": {"train": {}, "group": "all"}, "late": {"train": {}, "hook": LATE, "group": "all"}},
-            "saes.late.hook",
-            f"'{LATE}' is not '{STEERED}' as in 'main' of the same group",
+            "saes.late",
+            "reads or writes elsewhere than 'main' of the same group",
+        ),
+        ({"main": {"train": {}, "target": LATE}}, "steering.sae", "'main' is a transcoder"),
+        (
+            {"main": {"train": {}}, "mlp": {"train": {}, "hook": LATE, "target": "blocks.3.hook_mlp_out"}},
+            "saes.mlp.target",
+            f"'blocks.3.hook_mlp_out' does not come after '{LATE}', which is read",
+        ),
+        (
+            {"main": {"train": {}}, "both": {"train": {}, "hooks": [STEERED, LATE]}},
+            "saes.both.train.architecture",
+            "'topk' is not one of standard, batchtopk, which a crosscoder may be",
+        ),
+        ({"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE]}}, "saes.both.hooks", "at least 2 items"),
+        (
+            {"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, "blocks.9.hook_mlp_out"]}},
+            "saes.both.hooks.1",
+            "9",
+        ),
+        ({"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, LATE]}}, "saes.both.hooks", "appears twice"),
+        ({"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, EARLY], "hook": LATE}}, "saes.both.hook", "hooks"),
+        (
+            {"main": {"train": {}}, "both": {**BATCH, "models": ["tales-lm", "no"]}},
+            "saes.both.models.1",
+            "no model 'no'",
+        ),
+        (
+            {"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, EARLY], "target": LATE}},
+            "saes.both.target",
+            "a crosscoder rebuilds what it reads",
         ),
     ],
 )

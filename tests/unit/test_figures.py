@@ -34,6 +34,7 @@ def tables(goals: int = 2) -> StudyTables:
         side_effects=made.side_effects(goals),
         predictions=made.predictions(20, 64),
         recovery=made.recovery(),
+        sources=made.sources(),
         sae_training=made.sae_training(),
         model_training=made.model_training(),
         effects=made.effects(),
@@ -108,6 +109,26 @@ def test_missing_values_are_skipped(name: str) -> None:
     figure, alt, _ = drawn(name, holes.drop("at"))
     figure.canvas.draw()
     assert "nan" not in alt.lower()
+
+
+@pytest.mark.parametrize("count", [1, 6, 20, 60])
+def test_every_line_of_a_sweep_looks_different(count: int) -> None:
+    names = [f"main-k-{k}" for k in range(count)]
+    figure, _, _ = drawn("sae_training", made.sae_training(names))
+    lines = figure.axes[0].get_lines()
+    assert len({(str(line.get_color()), str(line._unscaled_dash_pattern)) for line in lines}) == len(lines) == count
+    named = [text.get_text() for each in figure.legends for text in each.get_texts()]
+    assert named == ([] if count == 1 else names if count < 60 else [names[0], names[30], names[59]])
+
+
+def test_crosscoders_are_drawn_each_with_its_sources_and_silent_latents_are_left_out() -> None:
+    figure, alt, rows = drawn("crosscoder_sources", made.sources())
+    shown = texts(figure)
+    assert all(word in shown for word in ("layers", "models", "blocks.1.hook_resid_post", "tuned", "of base"))
+    assert rows.filter(pl.col("latent") == 7).is_empty()
+    alone = rows.filter((pl.col("sae") == "models") & (pl.col("name") == "tuned") & (pl.col("relative_norm") > 0.9))
+    assert f"{len(alone)} look exclusive to tuned" in alt
+    assert "of 59 latents that fire" in alt
 
 
 def test_a_method_that_is_missing_for_one_goal_is_left_out_there() -> None:

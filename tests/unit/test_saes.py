@@ -176,7 +176,7 @@ def test_cosines_of_decoder_rows_are_counted_once_per_latent():
     eye = torch.eye(4)
     rows = torch.cat([eye, -eye[:1], (eye[1] + eye[2])[None] / 2**0.5])
     sae = SAE("standard", rows.T.contiguous(), rows, torch.zeros(6), torch.zeros(4))
-    found = decoder_cosines(sae)
+    found = decoder_cosines(sae.W_dec)
     counted = {
         round(edge, 2): int(count) for edge, count in zip(found["edges"], found["counts"], strict=False) if count
     }

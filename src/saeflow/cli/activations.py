@@ -21,6 +21,9 @@ def cache(
     hooks: options.HookNames,
     settings: options.Settings,
     shard: Annotated[int, typer.Option(help="Which shard.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the model by whose tokenizer the corpus was made, if it is another.")
+    ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -30,11 +33,14 @@ def cache(
     from saeflow.activations.io import write_shards
     from saeflow.activations.sources import TextSource
     from saeflow.corpora.io import load_blocks
+    from saeflow.models.language_model import check_same_tokens, load_tokenizer
 
     chosen = options.parsed(config.Activations, settings)
     first = shard * chosen.blocks_per_shard
     blocks = load_blocks(corpus, slice(first, first + chosen.blocks_per_shard))
     lm = options.open_model(model, dtype)
+    if tokenizer and tokenizer != model:
+        check_same_tokens(lm.tokenizer, load_tokenizer(tokenizer), f"{model.name} and {tokenizer.name}")
     rows = capture_rows(TextSource(lm, blocks.tokens), hooks, chosen, excluded_tokens(lm, chosen), first)
     write_shards(dict(zip(hooks, outputs, strict=True)), rows, chosen, {"model": model.name, "shard": shard})
 

@@ -31,13 +31,17 @@ def sae(
     output: Annotated[Path, typer.Option(help="The folder of the SAE.")],
     named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
     d_sae: Annotated[int | None, typer.Option(help="Number of latents that the config says it has.")] = None,
+    hook: Annotated[
+        str | None, typer.Option(help="Where it will be read; must be where it was trained, if it says that.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Transcoder: the hook that it writes.")] = None,
     centred: options.Centred = False,
 ) -> None:
     """Fetch an SAE in any format and write it in the layout of SAELens 6."""
     options.set_pools(1)
     from saeflow.saes.io import fetch_sae
 
-    fetch_sae(_parsed(published), key, named, d_sae, output, centred)
+    fetch_sae(_parsed(published), key, named, output, d_sae, centred, hook, target)
 
 
 @app.command()

@@ -18,12 +18,18 @@ app = typer.Typer(help="Train, import, export and evaluate SAEs.", no_args_is_he
 
 @app.command()
 def train(
-    manifest: options.Manifest,
+    manifests: Annotated[
+        list[Path],
+        typer.Option("--manifest", help="manifest.json of the activation cache; given several times, a crosscoder's."),
+    ],
     settings: Annotated[str, typer.Option(help="By the names of the SAEs, how each is trained, as JSON.")],
     seed: options.Seed,
     name: Annotated[str, typer.Option(help="The name of the SAE, or of the group; names the random draws.")],
     checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
     output: Annotated[Path, typer.Option(help="The folder in which every SAE has its own.")],
+    target: Annotated[
+        Path | None, typer.Option(help="Transcoder: manifest.json of the cache of what it computes.")
+    ] = None,
     threads: options.Threads = 1,
     processes: Annotated[int, typer.Option(help="Over how many GPUs of this host the latents are shared.", min=1)] = 1,
 ) -> None:
@@ -31,32 +37,43 @@ def train(
     options.use_threads(threads)
     from saeflow.saes.parallel import spread
 
-    spread(processes, _train, manifest, settings, seed, name, checkpoint, output, threads)
+    spread(processes, _train, manifests, target, settings, seed, name, checkpoint, output, threads)
 
 
 def _train(
-    share: Share, manifest: Path, settings: str, seed: int, name: str, checkpoint: Path, output: Path, threads: int
+    share: Share,
+    manifests: list[Path],
+    target: Path | None,
+    settings: str,
+    seed: int,
+    name: str,
+    checkpoint: Path,
+    output: Path,
+    threads: int,
 ) -> None:
     """What `train` does in each of its processes."""
     options.use_threads(threads)
-    from saeflow.activations.reader import ShuffledReader
-    from saeflow.saes.feeds import sae_feed
-    from saeflow.saes.io import save_sae
+    from saeflow.saes.feeds import cache_feed
+    from saeflow.saes.io import save_trained
     from saeflow.saes.training import Progress, train_saes
     from saeflow.seeds import seed_for
     from saeflow.tables import write_table
 
     by_name = options.parsed_by_name(config.SAETraining, settings)
-    store = options.open_store(manifest)
     batch_size = next(iter(by_name.values())).batch_size
-    reader = ShuffledReader(store, batch_size, seed_for(seed, "sae", name, "order"))
+    feed = cache_feed(
+        [options.open_store(manifest) for manifest in manifests],
+        options.open_store(target) if target else None,
+        batch_size,
+        seed_for(seed, "sae", name, "order"),
+    )
     beat = options.progress("train SAE, tokens")
 
     def report(at: Progress) -> None:
         beat(at.tokens, at.of, f"L0 {at.l0:.1f}, explained variance {at.explained_variance:.3f}")
 
     trained = train_saes(
-        sae_feed(reader, store, {"model_name": store.model, "hook_name": store.hook, "prepend_bos": True}),
+        feed,
         list(by_name.values()),
         seed_for(seed, "sae", name),
         checkpoint,
@@ -66,7 +83,7 @@ def _train(
     )
     if share.rank == 0:
         for member, (sae, curve) in zip(by_name, trained, strict=True):
-            save_sae(output / member, sae)
+            save_trained(output / member, sae, feed)
             write_table(output / member / "training.parquet", curve)
         checkpoint.unlink(missing_ok=True)
 
@@ -76,13 +93,25 @@ def import_(
     path: Annotated[Path, typer.Option(help="The folder with the SAE's files.")],
     output: options.Output,
     named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
+    hook: Annotated[
+        str | None, typer.Option(help="Where it will be read; must be where it was trained, if it says that.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Transcoder: the hook that it writes.")] = None,
+    sources: Annotated[
+        list[str] | None, typer.Option("--source", help="Crosscoder: every source in order, as model:hook.")
+    ] = None,
     centred: options.Centred = False,
 ) -> None:
     """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout of SAELens 6."""
-    from saeflow.saes.io import for_uncentred, import_sae, save_sae
+    from saeflow.saes.io import for_uncentred, import_sae, load_crosscoder, save_crosscoder, save_sae
+    from saeflow.saes.placing import placed, with_sources
 
+    if sources:
+        save_crosscoder(output, with_sources(load_crosscoder(path), sources))
+        return
     sae = import_sae(path, named)
-    save_sae(output, for_uncentred(sae) if centred else sae)
+    sae = for_uncentred(sae) if centred else sae
+    save_sae(output, placed(sae, hook, target) if hook else sae)
 
 
 @app.command()
@@ -122,4 +151,30 @@ def evaluate(
     found = planted_recovery(lm, weights, hook, blocks)
     write_table(recovery, found)
     measured = evaluate_sae(lm, weights, hook, blocks) | recovery_metrics(found)
+    write_json(metrics, measured | {"provenance": provenance()})
+
+
+@app.command("evaluate-crosscoder")
+def evaluate_crosscoder(
+    models: Annotated[list[Path], typer.Option("--model", help="Folder of every model that it reads.")],
+    sae: options.SAEFolder,
+    corpus: options.Corpus,
+    metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
+    sources: Annotated[Path, typer.Option(help="Where the table of latents and sources is written.")],
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure a crosscoder's sparsity, its reconstruction of every source, and which latents belong to which."""
+    options.use_threads(threads)
+    from saeflow.artifacts import provenance, write_json
+    from saeflow.corpora.io import load_blocks
+    from saeflow.saes import comparison
+    from saeflow.saes.io import load_crosscoder
+    from saeflow.saes.placing import sources_of
+    from saeflow.tables import write_table
+
+    crosscoder, opened = load_crosscoder(sae), {folder.name: options.open_model(folder, dtype) for folder in models}
+    seen = [comparison.Seen(model, opened[model], hook) for model, hook in sources_of(crosscoder, opened)]
+    measured, table = comparison.evaluate_crosscoder(crosscoder, seen, load_blocks(corpus))
+    write_table(sources, table)
     write_json(metrics, measured | {"provenance": provenance()})

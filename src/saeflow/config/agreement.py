@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from saeflow.config.section import Complaint
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Study
+    from saeflow.config.sections import Model, Study
+
+# in the order of the forward pass
+SITES = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
 
 
 def disagreements(study: Study) -> list[Complaint]:
@@ -19,6 +22,7 @@ def disagreements(study: Study) -> list[Complaint]:
         *_about_the_corpus(study),
         *_about_training(study),
         *_about_groups(study),
+        *_about_models(study),
         *_about_effects(study),
         *_about_steering(study),
     ]
@@ -35,36 +39,72 @@ def _about_groups(study: Study) -> list[Complaint]:
                         f"{mine} is not {its} as in '{first}' of the same group; a group is trained on the same batches"
                     )
                     found.append((f"saes.{name}.train.{key}", reason))
-            if (hook := study.hook_of(name)) != study.hook_of(first):
-                reason = f"'{hook}' is not '{study.hook_of(first)}' as in '{first}' of the same group"
-                found.append((f"saes.{name}.hook", reason))
+            if study.caches_of(name) != study.caches_of(first):
+                reason = f"reads or writes elsewhere than '{first}' of the same group; a group is trained on one cache"
+                found.append((f"saes.{name}", reason))
     return found
+
+
+def _about_models(study: Study) -> list[Complaint]:
+    found = []
+    known: list[str] = []
+    for key, model in _models(study):
+        if model.name in known:
+            found.append((f"{key}.name", f"another model is called '{model.name}', too; choose another name"))
+        known.append(model.name)
+        if model.dtype != study.model.dtype:
+            reason = f"'{model.dtype}' is not model.dtype '{study.model.dtype}'; what is compared is computed alike"
+            found.append((f"{key}.dtype", reason))
+    for name, sae in study.saes.items():
+        for i, wanted in enumerate(sae.models or []):
+            if wanted not in known:
+                reason = f"there is no model '{wanted}'; model and models name {', '.join(known)}"
+                found.append((f"saes.{name}.models.{i}", reason))
+    return found
+
+
+def _models(study: Study) -> list[tuple[str, Model]]:
+    """Every model with the key of its section."""
+    return [("model", study.model), *((f"models.{i}", model) for i, model in enumerate(study.models))]
 
 
 def _about_the_hook(study: Study) -> list[Complaint]:
     found = []
     train = study.model.train
+    saes = study.saes.items()
     named = [
         ("hook", study.hook),
         *((f"activations.hooks.{i}", hook) for i, hook in enumerate(study.activations.hooks)),
-        *((f"saes.{name}.hook", sae.hook) for name, sae in study.saes.items() if sae.hook),
+        *((f"saes.{name}.hook", sae.hook) for name, sae in saes if sae.hook),
+        *((f"saes.{name}.target", sae.target) for name, sae in saes if sae.target),
+        *((f"saes.{name}.hooks.{i}", hook) for name, sae in saes for i, hook in enumerate(sae.hooks or [])),
     ]
     for key, hook in named:
         if train and (layer := int(hook.split(".")[1])) >= train.n_layers:
             layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"
             found.append((key, f"layer {layer} does not exist; {layers}"))
+    for name, sae in saes:
+        if sae.target and _place(sae.target) <= _place(hook := sae.hook or study.hook):
+            found.append((f"saes.{name}.target", f"'{sae.target}' does not come after '{hook}', which is read"))
     if not study.hook.endswith(".hook_resid_post"):
         found.append(("hook", f"'{study.hook}' cannot be steered; effects and steering need a hook_resid_post"))
     return found
 
 
+def _place(hook: str) -> tuple[int, int]:
+    """Where a hook comes in the forward pass."""
+    _, layer, site = hook.split(".", 2)
+    return int(layer), SITES.index(site)
+
+
 def _about_the_corpus(study: Study) -> list[Complaint]:
     found = []
-    tales, train = study.corpus.kind == "tales", study.model.train
-    if train and not tales:
-        reason = "a model is trained here only on the corpus 'tales'; give path or published for other text"
-        found.append(("model.train", reason))
-    if tales and not train:
+    tales = study.corpus.kind == "tales"
+    for key, model in _models(study):
+        if model.train and not tales:
+            reason = "a model is trained here only on the corpus 'tales'; give path or published for other text"
+            found.append((f"{key}.train", reason))
+    if tales and not study.model.train:
         reason = "'tales' has words of its own, which only a model trained here (model.train) knows; set kind: text"
         found.append(("corpus.kind", reason))
     if study.judge.kind == "planted" and not tales:
@@ -76,17 +116,19 @@ def _about_the_corpus(study: Study) -> list[Complaint]:
 
 
 def _about_training(study: Study) -> list[Complaint]:
-    corpus, train = study.corpus, study.model.train
-    if not train or corpus.kind != "tales":
+    corpus = study.corpus
+    trained = [(key, model.train) for key, model in _models(study) if model.train]
+    if not trained or corpus.kind != "tales":
         return []
     found = []
     blocks = corpus.tokens.model // corpus.context
     if not blocks:
         reason = "is needed (at least one block of corpus.context) when the model is trained here"
         found.append(("corpus.tokens.model", reason))
-    elif train.batch_size > blocks:
-        reason = f"{train.batch_size} blocks per step, but corpus.tokens.model gives only {blocks} in all"
-        found.append(("model.train.batch_size", reason))
+    for key, train in trained:
+        if train.batch_size > blocks > 0:
+            reason = f"{train.batch_size} blocks per step, but corpus.tokens.model gives only {blocks} in all"
+            found.append((f"{key}.train.batch_size", reason))
     for key, new_tokens in (("effects", study.effects.new_tokens), ("steering", study.steering.new_tokens)):
         if new_tokens >= corpus.context:
             reason = f"{new_tokens} and a prompt do not fit corpus.context {corpus.context}, the model's length"
@@ -109,6 +151,8 @@ def _about_vectors(study: Study) -> list[Complaint]:
     vectors, share = study.effects.vectors, study.approximator.validation
     if vectors.sae and vectors.sae not in study.saes:
         found.append(("effects.vectors.sae", f"there is no SAE '{vectors.sae}'; saes names {', '.join(study.saes)}"))
+    elif vectors.sae and study.saes[vectors.sae].kind == "crosscoder":
+        found.append(("effects.vectors.sae", f"'{vectors.sae}' is a crosscoder; name an SAE with vectors of one hook"))
     source = study.saes.get(vectors.sae or study.steering_sae)
     latents = source.declared_width if source and not vectors.path else None
     count = vectors.range[1] - vectors.range[0] if vectors.range else latents
@@ -127,7 +171,10 @@ def _about_steering(study: Study) -> list[Complaint]:
     elif source.declared_width and steering.latents > source.declared_width:
         reason = f"{steering.latents} is more than d_sae {source.declared_width} of SAE '{study.steering_sae}'"
         found.append(("steering.latents", reason))
-    if source and source.hook not in (None, study.hook):
+    if source and source.kind != "sae":
+        reason = f"'{study.steering_sae}' is a {source.kind}, and steering needs an SAE; name one"
+        found.append(("steering.sae", reason))
+    elif source and source.hook not in (None, study.hook):
         reason = f"'{source.hook}' is not the study's hook '{study.hook}', where latents are targeted"
         found.append((f"saes.{study.steering_sae}.hook", f"{reason}; name another SAE in steering.sae"))
     completions = steering.samples * len(steering.prompts)

@@ -35,15 +35,17 @@ def origin(study: Study, path: str) -> Origin | None:
         path: as docs/design.md §6 has it, such as ``effects/main/effects.h5``.
     """
     match PurePosixPath(path).parts:
-        case ("models", name) if name == study.model.name:
-            return Origin(study.model.published, study.model.source)
-        case ("activations", _, hook, _):
+        case ("models", name) if name in study.all_models:
+            model = study.all_models[name]
+            return Origin(model.published, model.source)
+        case ("activations", model, hook, _) if model == study.model.name:
             published = study.activations.published
             meant = published and (hook == study.hook or "{hook}" in (published.file or ""))
             return Origin(published if meant else None, study.activations.source)
         case ("saes", name, file) if name in study.saes and file in SAE_FILES:
             sae = study.saes[name]
-            return Origin(sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}")
+            place = f" {study.hook_of(name)} {sae.target}" if sae.target else ""
+            return Origin(sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}{place}")
         case ("effects", name, "effects.h5") if name == study.steering_sae:
             return Origin(study.effects.published, study.effects.source)
         case ("approximators", name, "approximator.safetensors") if name == study.steering_sae:
@@ -90,7 +92,7 @@ def fetches(study: Study, root: Path) -> dict[str, Published]:
     """
     sae, goal = study.steering_sae, study.goals.names[0]
     asked = {
-        "model": f"models/{study.model.name}",
+        **{study.key_of(name): f"models/{name}" for name in study.all_models},
         "activations": f"activations/{study.model.name}/{study.hook}/manifest.json",
         **{f"saes.{name}": f"saes/{name}/{SAE_FILES[1]}" for name in study.saes},
         "effects": f"effects/{sae}/effects.h5",

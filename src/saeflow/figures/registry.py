@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
-from saeflow.figures import by_method, chess, in_latents, matched, scales, trainings
+from saeflow.figures import by_method, chess, crosscoders, in_latents, matched, scales, trainings
 
 
 def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -140,6 +140,18 @@ FIGURES: dict[str, FigureKind] = {
         "Scales at which effects were measured",
         "Every steering vector is added with the scale that harms the model's loss by a set amount, so that "
         "effects of different vectors can be compared. The colour tells how the search for that scale ended.",
+    ),
+    "crosscoder_sources": FigureKind(
+        "sources",
+        crosscoders.in_sources,
+        crosscoders.crosscoder_sources,
+        crosscoders.crosscoder_sources_alt,
+        "What the sources of a crosscoder share",
+        "A latent of a crosscoder has a decoder row for every source. Left: each source's share of the rows' norms, in "
+        "units of the spread of its activations; latents in the middle are shared, those at the right belong to one "
+        f"source. Right: latents of which one source has more than {crosscoders.EXCLUSIVE:.0%}, and how much of each "
+        "the other sources hold all the same: in what the crosscoder leaves unexplained there (up), and in what other "
+        "latents rebuild (right), relative to the owner. A latent truly of one source lies at the lower left.",
     ),
     "sae_training": FigureKind(
         "sae_training",

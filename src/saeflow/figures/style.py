@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, ParamSpec
 
+import matplotlib
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -117,6 +118,26 @@ def panels(
             spare.remove()
             grid[-2][column].tick_params(labelbottom=True)  # now the lowest of its column
     return figure, list(grid.flat)[:count]
+
+
+class Stroke(NamedTuple):
+    """How one of many lines is drawn."""
+
+    color: Any
+    linestyle: Any
+
+
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 1.6, 1, 1.6)))
+TOLD_APART = len(SERIES) * len(DASHES)
+"""How many lines look different from all others; more are shaded in their order."""
+
+
+def strokes(count: int) -> list[Stroke]:
+    """As many lines, each unlike the others: colours first, then dashes; beyond that shades from dark to light."""
+    if count > TOLD_APART:
+        shades = matplotlib.colormaps["viridis"]
+        return [Stroke(shades(0.95 * i / (count - 1)), "-") for i in range(count)]
+    return [Stroke(SERIES[i % len(SERIES)], DASHES[i // len(SERIES)]) for i in range(count)]
 
 
 def method_handle(method: str) -> Line2D:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from saeflow.config.sections import Figures
-from saeflow.figures.style import BLUE, INK, SERIES, VERMILLION, legend, no_data, panels, styled, words
+from saeflow.figures.style import BLUE, INK, TOLD_APART, VERMILLION, legend, no_data, panels, strokes, styled, words
 
 DEFAULT = Figures()
 NOT_TRAINED = "nothing was trained here"
@@ -51,7 +51,8 @@ def sae_curves(training: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFr
 
 @styled
 def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Explained variance and L0 while SAEs train, a line per SAE.
+    """Explained variance and L0 while SAEs train, a line per SAE; of very many, the legend names the first, the middle
+    and the last, and the others are shaded between them.
 
     Args:
         rows: from ``sae_curves``: sae, tokens, explained_variance, l0.
@@ -60,15 +61,18 @@ def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         return no_data(settings, NOT_TRAINED)
     figure, (left, right) = panels(2, settings, height=2.6, share_y=False)
     names = rows["sae"].unique(maintain_order=True).to_list()
-    for i, name in enumerate(names):
+    looks = strokes(len(names))
+    for name, look in zip(names, looks, strict=True):
         line = rows.filter(pl.col("sae") == name).sort("tokens")
         for panel, column in ((left, "explained_variance"), (right, "l0")):
             kept = line.drop_nulls(column)
-            panel.plot(kept["tokens"] / 1e6, kept[column], color=SERIES[i % len(SERIES)], label=name)
+            panel.plot(kept["tokens"] / 1e6, kept[column], color=look.color, linestyle=look.linestyle, label=name)
     left.set(title="explained variance", xlabel="million activations", ylim=(None, 1.0))
     right.set(title="L0: active latents per token", xlabel="million activations", ylim=(0, None))
     if len(names) > 1:
-        legend(figure, [Line2D([], [], color=SERIES[i % len(SERIES)], label=name) for i, name in enumerate(names)])
+        shown = range(len(names)) if len(names) <= TOLD_APART else (0, len(names) // 2, len(names) - 1)
+        handles = [Line2D([], [], color=looks[i].color, linestyle=looks[i].linestyle, label=names[i]) for i in shown]
+        legend(figure, handles)
     return figure
 
 

@@ -163,6 +163,27 @@ def attach(lm: LanguageModel, functions: Sequence[tuple[str, HookFunction]]) -> 
             handle.remove()
 
 
+def editing(name: str, function: HookFunction) -> list[tuple[str, HookFunction]]:
+    """What `attach` needs to edit at a hook, at ``hook_resid_mid`` too, of which the model keeps two copies.
+
+    There the edit is added to what attention adds: with it the residual stream is what the function returned.
+    """
+    layer, site = parse_hook(name)
+    if site != "hook_resid_mid":
+        return [(name, function)]
+    before: list[Tensor] = []
+
+    def remember(resid_pre: Tensor) -> None:
+        before.append(resid_pre)
+
+    def edit(attention: Tensor) -> Tensor | None:
+        resid_pre = before.pop()
+        edited = function(resid_pre + attention)
+        return None if edited is None else edited - resid_pre
+
+    return [(f"blocks.{layer}.hook_resid_pre", remember), (f"blocks.{layer}.hook_attn_out", edit)]
+
+
 def _on_input(function: HookFunction) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
     def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         edited = function(inputs[0])

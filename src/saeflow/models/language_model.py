@@ -126,6 +126,17 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
     return LanguageModel(tuned(model.to(target).eval().requires_grad_(False)), load_tokenizer(checkpoint), family)
 
 
+def check_same_tokens(tokenizer: PreTrainedTokenizerBase, first: PreTrainedTokenizerBase, names: str) -> None:
+    """See that a model reads another's tokens as they are meant; it may have more of them.
+
+    Raises:
+        SaeflowError: a token of the first is another, or none, in the second.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if any(vocabulary.get(token) != number for token, number in first.get_vocab().items()):
+        raise SaeflowError(f"models: {names} have different tokenizers; compare models that share one")
+
+
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint directory.
 

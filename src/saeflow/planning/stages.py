@@ -62,7 +62,12 @@ def plan_study(
     cells = len(study.goals.names) * len(steering.methods)
     rollouts = len(effects.prompts) * effects.samples
     completions = len(steering.scales) * len(steering.prompts) * steering.samples
-    trained = [sae.train for name, sae in study.saes.items() if sae.train and f"saes.{name}" not in fetched]
+    caches = sum(map(len, study.caches.values()))
+    trained = [
+        (sae.train, width * len(study.sources_of(name)))
+        for name, sae in study.saes.items()
+        if sae.train and f"saes.{name}" not in fetched
+    ]
     shards = 0 if "activations" in fetched else shard_count(study)
     rows, held = bool(shards) * corpus.tokens.sae, corpus.tokens.eval
     work = _Work(study, shape)
@@ -85,7 +90,7 @@ def plan_study(
         ),
         StagePlan(
             "model",
-            2,
+            1 + len(study.all_models),
             trained_here + held,
             (3 * trained_here + held) * work.whole,
             0,
@@ -93,19 +98,19 @@ def plan_study(
         ),
         StagePlan(
             "activations",
-            shards + len(study.hooks),
-            rows,
-            rows * work.cached,
-            rows * width * BYTES[study.activations.dtype] * len(study.hooks),
+            shards * len(study.caches) + caches,
+            rows * len(study.caches),
+            rows * work.cached * len(study.caches),
+            rows * width * BYTES[study.activations.dtype] * caches,
             _come_from(fetched, "activations", f"{shards} shards at {', '.join(study.hooks)}"),
         ),
         StagePlan(
             "saes",
             2 * len(study.saes),
-            sum(settings.tokens for settings in trained) + len(study.saes) * held,
-            sum(settings.tokens * 2 * width * settings.d_sae * DENSE_PRODUCTS for settings in trained)
+            sum(settings.tokens for settings, _ in trained) + len(study.saes) * held,
+            sum(settings.tokens * 2 * read * settings.d_sae * DENSE_PRODUCTS for settings, read in trained)
             + len(study.saes) * held * 3 * work.whole,
-            sum(8 * settings.d_sae * width for settings in trained),
+            sum(8 * settings.d_sae * read for settings, read in trained),
             ", ".join(
                 _come_from(fetched, f"saes.{name}", f"{name}: {sae.train.architecture if sae.train else 'imported'}")
                 for name, sae in study.saes.items()

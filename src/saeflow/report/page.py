@@ -33,7 +33,7 @@ SECTIONS = {
     "model": ("model_training",),
     "side_effects": ("side_effects",),
     "effects": ("effects_predicted_measured", "effect_scales"),
-    "saes": ("sae_training", "sae_recovery"),
+    "saes": ("sae_training", "sae_recovery", "crosscoder_sources"),
 }
 """Where on the page each figure stands."""
 

@@ -7,7 +7,7 @@ tokens of one text are not independent, texts are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch.nn.functional import kl_div, normalize
 
 from saeflow.activations.store import merge, statistics
 from saeflow.corpora.tokens import TokenBlocks
-from saeflow.models.hooks import attach, check_hook
+from saeflow.errors import SaeflowError
+from saeflow.models.hooks import HookFunction, attach, check_hook, editing
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import capture, logits, token_losses
 from saeflow.saes.sae import SAE
@@ -71,9 +72,13 @@ class Fidelity:
         """Per block: error, scatter, cosine, l2_ratio, active, rows."""
         return {name: torch.cat(parts).numpy() for name, parts in self._sums.items()}
 
+    def density(self) -> Float64[Tensor, " d_sae"]:
+        """Share of the rows on which each latent fires."""
+        return self._firing / float(sum(part.sum() for part in self._sums["rows"]))
+
     def latents(self) -> dict[str, int]:
         """How many latents never fire, and how many are dense."""
-        share = self._firing / float(sum(part.sum() for part in self._sums["rows"]))
+        share = self.density()
         return {"dead": int((share == 0).sum()), "dense": int((share > DENSE).sum())}
 
 
@@ -122,9 +127,9 @@ def with_errors(sums: Sums, metrics: Callable[[Sums], Mapping[str, Any]]) -> dic
     return found
 
 
-def decoder_cosines(sae: SAE) -> dict[str, list[float]]:
+def decoder_cosines(decoder: Float[Tensor, "d_sae d_out"]) -> dict[str, list[float]]:
     """A histogram over latents of the largest cosine of a decoder row with any other: ``edges`` and ``counts``."""
-    rows = normalize(sae.W_dec.float(), dim=1)
+    rows = normalize(decoder.float(), dim=1)
     largest = []
     for first in range(0, len(rows), _LATENTS_AT_ONCE):
         cosines = rows[first : first + _LATENTS_AT_ONCE] @ rows.T
@@ -156,7 +161,7 @@ def evaluate_sae(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, ba
     Raises:
         SaeflowError: a hook does not exist, or the SAE reads or writes activations of another width.
     """
-    written = str(sae.metadata.get("hook_name_out", hook)) if sae.is_transcoder else hook
+    written = sae.written_hook(hook)
     for name in (hook, written):
         check_hook(lm, name)
     sae = sae.to(lm.device)
@@ -177,7 +182,7 @@ def evaluate_sae(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, ba
         **with_errors(sums, lambda some: fidelity_metrics(some, sae.d_out)),
         **with_errors(predictions, prediction_metrics),
         **fidelity.latents(),
-        "decoder_cosines": decoder_cosines(sae),
+        "decoder_cosines": decoder_cosines(sae.W_dec),
         "blocks": len(tokens),
         "tokens": tokens.numel(),
         "rows": int(sums["rows"].sum()),
@@ -193,7 +198,7 @@ def _spliced(
     fidelity: Fidelity,
     mean: Float64[Tensor, " d_out"],
 ) -> dict[str, Float64[Tensor, " blocks"]]:
-    """Per block, sums over predicted tokens of the losses and the divergence; what is rebuilt goes to ``fidelity``."""
+    """What `prediction_sums` gives; what is rebuilt goes to ``fidelity``."""
     hook, written = hooks
     read: list[Tensor] = []
 
@@ -201,21 +206,45 @@ def _spliced(
         read.append(x)
 
     def reconstruct(x: Tensor) -> Tensor:
-        source = read.pop()[:, 1:]
+        if hook != written and not read:
+            raise SaeflowError(f"sae: reads {hook}, which the model computes after {written}, where it writes")
+        source = (x if hook == written else read.pop())[:, 1:]
         latents = sae.encode(source)
         reconstruction = sae.reconstruct(source, latents)
         fidelity.add(x[:, 1:], reconstruction, latents)
         return torch.cat([x[:, :1], reconstruction.to(x.dtype)], dim=1)
 
+    reading: list[tuple[str, HookFunction]] = [(hook, remember)] if hook != written else []
+    return prediction_sums(lm, tokens, written, reconstruct, mean, reading)
+
+
+def prediction_sums(
+    lm: LanguageModel,
+    tokens: Integer[Tensor, "blocks pos"],
+    hook: str,
+    reconstruct: Callable[[Tensor], Tensor],
+    mean: Float64[Tensor, " d_out"],
+    reading: Sequence[tuple[str, HookFunction]] = (),
+) -> dict[str, Float64[Tensor, " blocks"]]:
+    """Per block, sums over predicted tokens of the losses, clean, spliced and ablated, and of the divergence.
+
+    Args:
+        tokens: on the model's device.
+        hook: whose activation is replaced.
+        reconstruct: from the activation at the hook to what replaces it, BOS included.
+        mean: of the activation, for the mean ablation.
+        reading: what else is called during the spliced pass.
+    """
+
     def replaced_by(value: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: torch.cat([x[:, :1], value.to(x).expand_as(x[:, 1:])], dim=1)
 
     clean = logits(lm, tokens)
-    with attach(lm, [(hook, remember), (written, reconstruct)]):
+    with attach(lm, [*reading, *editing(hook, reconstruct)]):
         spliced = logits(lm, tokens)
     sums = {"loss_clean": _sums(clean, tokens), "loss_sae": _sums(spliced, tokens)}
     for name, value in (("loss_zero", torch.zeros(())), ("loss_mean", mean)):
-        with attach(lm, [(written, replaced_by(value))]):
+        with attach(lm, editing(hook, replaced_by(value))):
             sums[name] = _sums(logits(lm, tokens), tokens)
     before, after = clean[:, :-1].float().log_softmax(-1), spliced[:, :-1].float().log_softmax(-1)
     sums["kl"] = kl_div(after, before, reduction="none", log_target=True).flatten(1).double().sum(dim=1).cpu()

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from saeflow.activations.io import ActivationStore
+from saeflow.activations.reader import AlignedReader, ShuffledReader
 from saeflow.errors import SaeflowError
 from saeflow.saes.dictionary import Normalisation
 
@@ -116,6 +118,31 @@ def crosscoder_feed(reader: Batches, sources: Sequence[Statistics], metadata: Ma
     """For crosscoders, which read and rebuild several sources of one width."""
     normalisation = Normalisation.joined([_normalisation(source) for source in sources])
     return Feed(reader, normalisation, normalisation, n_sources=len(sources), metadata=metadata)
+
+
+def cache_feed(sources: Sequence[ActivationStore], target: ActivationStore | None, batch_size: int, seed: int) -> Feed:
+    """Shuffled batches of caches: of one, for an SAE; with a target, for a transcoder; of several, for a crosscoder.
+
+    Args:
+        sources: what is read.
+        target: what a transcoder writes.
+        batch_size: rows per batch.
+        seed: of their order.
+
+    Raises:
+        SaeflowError: the caches hold other tokens or differ in width, or there is a target of several sources.
+    """
+    first, *others = sources
+    metadata: dict[str, Any] = {"model_name": first.model, "hook_name": first.hook, "prepend_bos": True}
+    if others and target:
+        raise SaeflowError("sae: a crosscoder rebuilds what it reads; give one manifest with a target, or no target")
+    if others:
+        named = [{"model": source.model, "hook": source.hook} for source in sources]
+        return crosscoder_feed(AlignedReader(sources, batch_size, seed), sources, {"sources": named})
+    if target:
+        metadata |= {"hook_name_out": target.hook}
+        return transcoder_feed(AlignedReader([first, target], batch_size, seed), first, target, metadata)
+    return sae_feed(ShuffledReader(first, batch_size, seed), first, metadata)
 
 
 def _normalisation(statistics: Statistics) -> Normalisation:

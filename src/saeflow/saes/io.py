@@ -15,6 +15,8 @@ from saeflow.config.sae_files import files_of, sae_format
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch
 from saeflow.saes.crosscoder import Crosscoder
+from saeflow.saes.dictionary import as_crosscoder
+from saeflow.saes.feeds import Feed
 from saeflow.saes.formats import (
     crosscoder,
     dictionary_learning,
@@ -24,6 +26,7 @@ from saeflow.saes.formats import (
     saelens,
     sparsify,
 )
+from saeflow.saes.placing import placed
 from saeflow.saes.sae import SAE
 
 if TYPE_CHECKING:
@@ -55,6 +58,19 @@ def save_sae(directory: Path, sae: SAE) -> None:
 def load_sae(directory: Path) -> SAE:
     """Read an SAE in this library's own layout; raises as `import_sae` does."""
     return import_sae(directory, "saelens")
+
+
+def save_trained(directory: Path, trained: SAE, feed: Feed) -> None:
+    """Write the result of a training as what it is: an SAE or transcoder, or a crosscoder.
+
+    Args:
+        trained: as the training gave it.
+        feed: what it was trained on.
+    """
+    if feed.n_sources > 1:
+        save_crosscoder(directory, as_crosscoder(trained, feed.n_sources, feed.read))
+    else:
+        save_sae(directory, trained)
 
 
 def save_crosscoder(directory: Path, trained: Crosscoder) -> None:
@@ -102,7 +118,14 @@ def for_uncentred(sae: SAE) -> SAE:
 
 
 def fetch_sae(
-    published: Published, key: str, named: str, d_sae: int | None, directory: Path, centred: bool = False
+    published: Published,
+    key: str,
+    named: str,
+    directory: Path,
+    d_sae: int | None = None,
+    centred: bool = False,
+    hook: str | None = None,
+    target: str | None = None,
 ) -> None:
     """Fetch an SAE and write it in this library's own layout, with the record of where it came from.
 
@@ -110,12 +133,15 @@ def fetch_sae(
         published: its folder, or its one file.
         key: of the config, for messages.
         named: its format; ``auto`` tells it from the names of the files.
-        d_sae: number of latents that the config says it has, or None.
         directory: where it goes.
+        d_sae: number of latents that the config says it has.
         centred: whether it was trained on centred activations; see `for_uncentred`.
+        hook: where it will be read.
+        target: where it writes, if it is a transcoder.
 
     Raises:
-        SaeflowError: what `saeflow.hub.files.fetch` and `import_sae` raise, or it has another number of latents.
+        SaeflowError: what `saeflow.hub.files.fetch`, `import_sae` and `placed` raise, or it has another number of
+            latents.
     """
 
     def wanted(names: Set[str], _: object) -> list[str]:
@@ -129,6 +155,8 @@ def fetch_sae(
     sae = for_uncentred(sae) if centred else sae
     if d_sae not in (None, sae.d_sae):
         raise SaeflowError(f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {d_sae}; correct d_sae")
+    if hook:
+        sae = placed(sae, hook, target)
     write_json(directory / RECORD, found.record)
     save_sae(directory, replace(sae, metadata={**sae.metadata, "published": found.origin}))
 

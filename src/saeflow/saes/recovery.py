@@ -50,9 +50,11 @@ def planted_recovery(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks
     if not blocks.labels:
         return pl.DataFrame(schema=RECOVERY)
     tokens = torch.from_numpy(blocks.tokens).long().to(lm.device)
-    parts = [capture(lm, part, [hook])[hook][:, 1:].flatten(0, 1).cpu() for part in torch.split(tokens, batch)]
+    hooks = list(dict.fromkeys([hook, sae.written_hook(hook)]))
+    parts = [capture(lm, part, hooks) for part in torch.split(tokens, batch)]
+    read, *others = (torch.cat([part[name][:, 1:].flatten(0, 1).cpu() for part in parts]) for name in hooks)
     labels = {name: values[:, 1:].ravel() for name, values in blocks.labels.items()}
-    return recovery(sae.to("cpu"), torch.cat(parts), labels, blocks.label_names)
+    return recovery(sae.to("cpu"), read, labels, blocks.label_names, *others)
 
 
 @torch.no_grad()
@@ -61,6 +63,7 @@ def recovery(
     activations: Float[Tensor, "rows d_model"],
     labels: Mapping[str, Integer[np.ndarray[Any, Any], " rows"]],
     label_names: Mapping[str, Sequence[str]],
+    written: Float[Tensor, "rows d_out"] | None = None,
 ) -> pl.DataFrame:
     """How well latents stand for features that are known: one row per class of each label.
 
@@ -72,6 +75,7 @@ def recovery(
         activations: raw, as the SAE reads them.
         labels: per label the class of every row.
         label_names: per label the names of its classes.
+        written: raw, what a transcoder writes; its decoder's rows are directions there.
 
     Returns:
         label, feature, rows (that show it), latent_cosine, cosine, latent_f1, precision, recall, f1; classes that are
@@ -80,7 +84,8 @@ def recovery(
     tables = []
     for label, classes in labels.items():
         members = torch.from_numpy(np.asarray(classes)[:, None] == np.arange(len(label_names[label])))
-        sums, fired, both = _sums_by_class(sae, activations, members)
+        fired, both = _firing_by_class(sae, activations, members)
+        sums = _sums_by_class(activations if written is None else written, members)
         count = members.sum(dim=0).double()
         partial = (count > 0) & (count < len(members))
         means = sums / count[:, None]
@@ -106,18 +111,23 @@ def recovery(
     return pl.DataFrame(tables, schema=RECOVERY)
 
 
-def _sums_by_class(sae: SAE, activations: Tensor, members: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of activations by class, rows on which each latent fires, and rows of a class on which it does; fp64."""
-    sums = torch.zeros(members.shape[1], sae.d_model, dtype=torch.float64)
+def _firing_by_class(sae: SAE, activations: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows on which each latent fires, and rows of a class on which it does; fp64."""
     fired = torch.zeros(sae.d_sae, dtype=torch.float64)
     both = torch.zeros(members.shape[1], sae.d_sae, dtype=torch.float64)
     for x, member in zip(torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True):
         firing = (sae.encode(x) > 0).float()
-        indicator = member.float()
-        sums += member.double().T @ x.double()
         fired += firing.sum(dim=0)
-        both += indicator.T @ firing
-    return sums, fired, both
+        both += member.float().T @ firing
+    return fired, both
+
+
+def _sums_by_class(activations: Tensor, members: Tensor) -> Tensor:
+    """Sums of activations by class, fp64."""
+    sums = torch.zeros(members.shape[1], activations.shape[1], dtype=torch.float64)
+    for x, member in zip(torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True):
+        sums += member.double().T @ x.double()
+    return sums
 
 
 def recovery_metrics(table: pl.DataFrame) -> dict[str, float]:

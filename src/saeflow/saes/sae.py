@@ -66,6 +66,18 @@ class SAE:
         named = self.metadata.keys() & {"hook_name_out", "hf_hook_name_out"}
         return bool(named) or self.W_skip is not None or self.d_out != self.d_model
 
+    def written_hook(self, hook: str) -> str:
+        """Where the SAE writes that reads at a hook: there, or where a transcoder says.
+
+        Raises:
+            SaeflowError: it is a transcoder that does not say.
+        """
+        if not self.is_transcoder:
+            return hook
+        if "hook_name_out" not in self.metadata:
+            raise SaeflowError("sae: is a transcoder that does not say where it writes; import it with a target")
+        return str(self.metadata["hook_name_out"])
+
     @property
     def d_sae(self) -> int:
         """Number of latents."""

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import HookName, Name, Section, Text, Unique, refuse
+from saeflow.config.section import Complaint, HookName, Name, Section, Text, Unique, refuse
 from saeflow.config.sections.published import Published, Source, disputes
 
+ACROSS = ("standard", "batchtopk")  # what a crosscoder may be: L1 or BatchTopK over its sources
 COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
 COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
 TARGET_COEFFICIENT = 3.0
@@ -81,7 +82,8 @@ class SAETraining(Section):
 
 
 class SAE(Section):
-    """An SAE of the study: trained here, imported from a local folder, or fetched from a hub."""
+    """An SAE of the study: trained here, imported from a local folder, or fetched from a hub. With `target` it is a
+    transcoder, with `hooks` or `models` a crosscoder."""
 
     train: SAETraining | None = None
     """Train it here, on the cached activations."""
@@ -92,6 +94,12 @@ class SAE(Section):
     """SAEs of one group are trained by one job, which reads the cache once for all."""
     hook: HookName | None = None
     """Where it reads. Null is the study's `hook`, where the SAE must read whose latents are targeted."""
+    target: HookName | None = None
+    """Transcoder: the hook whose activation it computes from the one that it reads."""
+    hooks: Annotated[list[HookName], Field(min_length=2), Unique] | None = None
+    """Crosscoder: the hooks that it reads and rebuilds together; they have one width."""
+    models: Annotated[list[Name], Field(min_length=2), Unique] | None = None
+    """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds together."""
     path: Text | None = None
     """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
     format: Literal[
@@ -126,13 +134,31 @@ class SAE(Section):
             found.append(("d_sae", f"belongs to published, and this SAE has {given[0]}; remove it"))
         if self.d_sae and self.train and self.d_sae != self.train.d_sae:
             found.append(("d_sae", f"{self.d_sae} is not train.d_sae {self.train.d_sae}; make them equal"))
-        refuse(found)
+        refuse(found + self._about_the_kind())
         return self
 
     @property
     def declared_width(self) -> int | None:
         """Number of latents, where the config says it."""
         return self.train.d_sae if self.train else self.d_sae
+
+    @property
+    def kind(self) -> Literal["sae", "transcoder", "crosscoder"]:
+        """What it is by what it reads and writes."""
+        return "crosscoder" if self.hooks or self.models else "transcoder" if self.target else "sae"
+
+    def _about_the_kind(self) -> list[Complaint]:
+        found = []
+        if self.hook and self.hooks:
+            found.append(("hook", "is one of hooks already; give hook or hooks"))
+        if self.kind == "crosscoder" and self.target:
+            found.append(("target", "is a transcoder's; a crosscoder rebuilds what it reads"))
+        if self.kind == "crosscoder" and self.train and self.train.architecture not in ACROSS:
+            reason = f"'{self.train.architecture}' is not one of {', '.join(ACROSS)}, which a crosscoder may be"
+            found.append(("train.architecture", reason))
+        if self.kind == "crosscoder" and self.published:
+            found.append(("published", "is for SAEs and transcoders; give a crosscoder's folder in path"))
+        return found
 
 
 def without_sweeps(saes: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -17,6 +17,13 @@ from saeflow.config.sections.saes import SAE, without_sweeps
 from saeflow.config.sections.steering import Goals, Steering
 
 
+class Cache(NamedTuple):
+    """Activations of one model at one hook."""
+
+    model: str
+    hook: str
+
+
 class Study(Section):
     """The whole config."""
 
@@ -26,6 +33,9 @@ class Study(Section):
     """Of every random draw."""
     corpus: Corpus = Corpus()
     model: Model
+    models: list[Model] = Field(default=[])
+    """Models that crosscoders compare with `model`, such as a fine-tuned one. They read the same tokens, so they must
+    have its tokenizer."""
     hook: HookName
     """Where vectors are added, and where SAEs read that name no hook of their own; a TransformerLens name:
     ``blocks.2.hook_resid_post``."""
@@ -62,13 +72,46 @@ class Study(Section):
 
     @property
     def hooks(self) -> list[str]:
-        """Where activations are cached; first the hook that is steered."""
-        trained = [self.hook_of(name) for name, sae in self.saes.items() if sae.train]
-        return list(dict.fromkeys([self.hook, *self.activations.hooks, *trained]))
+        """Where activations of the model are cached; first the hook that is steered."""
+        return self.caches[self.model.name]
+
+    @property
+    def caches(self) -> dict[str, list[str]]:
+        """Where activations are cached, by model: what SAEs are trained on, and what else the config names."""
+        found = {self.model.name: [self.hook, *self.activations.hooks]}
+        for name, sae in self.saes.items():
+            for model, hook in self.caches_of(name) if sae.train else []:
+                found.setdefault(model, []).append(hook)
+        return {model: list(dict.fromkeys(hooks)) for model, hooks in found.items()}
+
+    @property
+    def all_models(self) -> dict[str, Model]:
+        """Every model by its name; first the one that is steered."""
+        return {model.name: model for model in (self.model, *self.models)}
+
+    def key_of(self, model: str) -> str:
+        """The key of the section of one of the models."""
+        place = list(self.all_models).index(model)
+        return f"models.{place - 1}" if place else "model"
+
+    def saes_of(self, *kinds: str) -> list[str]:
+        """The names of the SAEs of some kinds: sae, transcoder, crosscoder."""
+        return [name for name, sae in self.saes.items() if sae.kind in kinds]
+
+    def sources_of(self, sae: str) -> list[Cache]:
+        """What one of the SAEs reads: one source, or a crosscoder's in their order."""
+        one = self.saes[sae]
+        models, hooks = one.models or [self.model.name], one.hooks or [one.hook or self.hook]
+        return [Cache(model, hook) for model in models for hook in hooks]
 
     def hook_of(self, sae: str) -> str:
-        """Where one of the SAEs reads."""
-        return self.saes[sae].hook or self.hook
+        """Where one of the SAEs reads; of a crosscoder the first hook."""
+        return self.sources_of(sae)[0].hook
+
+    def caches_of(self, sae: str) -> list[Cache]:
+        """What one of the SAEs is trained on: its sources, and last what a transcoder writes."""
+        target = self.saes[sae].target
+        return [*self.sources_of(sae), *([Cache(self.model.name, target)] if target else [])]
 
     @property
     def layer(self) -> int:
