@@ -11,6 +11,7 @@ from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokens
 from torch.utils.flop_counter import FlopCounterMode
 
 from saeflow.config import check_study, read_study
+from saeflow.config.locations import fetches
 from saeflow.corpora.tales import tokenizer
 from saeflow.planning.calibration import products_per_second
 from saeflow.planning.shape import TALES_VOCABULARY, ModelShape, model_shape, shape_of
@@ -84,3 +85,30 @@ def test_every_study_of_the_workflow_can_be_planned(study: str, monkeypatch: pyt
     monkeypatch.setenv("SAEFLOW_CORPUS", "nowhere.jsonl")
     read = read_study(ROOT / "workflow" / "studies" / study)
     assert total(plan_study(read, model_shape(read))).jobs > 10
+
+
+def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAEFLOW_CORPUS", "nowhere.jsonl")
+    file, shape = ROOT / "workflow/studies/gemma-2-2b.yaml", ModelShape(2304, 26, 256_000, ((2304, 2304),))
+    study = read_study(file)
+    fetched = fetches(study, tmp_path)
+    assert set(fetched) == {"model", "effects", "approximator", *(f"saes.{name}" for name in study.saes)}
+    plans = {stage.stage: stage for stage in plan_study(study, shape, fetched)}
+    assert plans["effects"].work == "fetched: schalnev/sae-ts-effects@main effects_2b.pt"
+    assert plans["approximator"].work == "fetched: schalnev/sae-ts-effects@main adapter_2b_layer_12.pt"
+    assert plans["approximator"].flop == 0
+    assert plans["effects"].jobs == 2
+    # The baseline is measured here in either case; what is saved are 50,000 vectors.
+    baseline = 14 * 640 * 28
+    assert plans["effects"].tokens == baseline
+    (tmp_path / "insist.yaml").write_text("effects: {source: compute}\n")
+    insisting = read_study(file, tmp_path / "insist.yaml")
+    computed = {stage.stage: stage for stage in plan_study(insisting, shape, fetches(insisting, tmp_path))}
+    assert computed["effects"].jobs == -(-50_000 // 128) + 2
+    assert computed["effects"].tokens > baseline + 50_000 * 14 * 64 * 28
+
+    # Our own, once it is there, is taken before the published one.
+    own = tmp_path / f"results/gemma-2-2b/effects/{study.steering_sae}/effects.h5"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert set(fetched) - set(fetches(study, tmp_path)) == {"effects"}

@@ -69,7 +69,11 @@ def plan(
             "\nthe model is not on this machine yet: its work, and sizes that follow from its width, are not known"
         )
     _say_price(study)
-    missing = [need for need in needs(study, Path.cwd()) if need.present is False]
+    read = needs(study, Path.cwd())
+    for need in read:
+        if need.present is None:
+            typer.echo(f"fetched once: {need.what}: {need.where}")
+    missing = [need for need in read if need.present is False]
     for need in missing:
         typer.echo(f"missing: {need.what}: {need.where}")
     if not missing:
