@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,17 +36,39 @@ from saeflow.corpora.tales import tokenizer
 from saeflow.models.language_model import LanguageModel, load_model
 
 SHAPE = {"n_layer": 6, "n_embd": 512, "n_head": 8, "vocab_size": 5000, "n_positions": 128}
-LAYER, BATCH, MEMORY = 2, 4096, 256 << 20
-HOOK = f"blocks.{LAYER}.hook_resid_post"
+SMALL = {"n_layer": 4, "n_embd": 128, "n_head": 4, "vocab_size": 5000, "n_positions": 128}
+BATCH, MEMORY = 4096, 256 << 20
+HOOK = "blocks.2.hook_resid_post"
 
 
-def make_model(folder: Path) -> LanguageModel:
-    """A random GPT-2-shaped model, as a study would load it."""
+class Case(NamedTuple):
+    """A random GPT-2-shaped model that is run up to a layer."""
+
+    shape: dict[str, int]
+    layer: int
+    dtype: str
+
+    @property
+    def hook(self) -> str:
+        """What is captured."""
+        return f"blocks.{self.layer}.hook_resid_post"
+
+
+CASES = {
+    "d_model 512, layer 2 of 6, float32": Case(SHAPE, 2, "float32"),
+    "d_model 512, layer 2 of 6, bfloat16": Case(SHAPE, 2, "bfloat16"),
+    "d_model 512, layer 0 of 6, float32": Case(SHAPE, 0, "float32"),
+    "d_model 128, layer 2 of 4, float32": Case(SMALL, 2, "float32"),
+}
+
+
+def make_model(folder: Path, case: Case) -> LanguageModel:
+    """A random model, as a study would load it."""
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(**SHAPE, bos_token_id=0, eos_token_id=1))
+    model = GPT2LMHeadModel(GPT2Config(**case.shape, bos_token_id=0, eos_token_id=1))
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    return load_model(folder)
+    return load_model(folder, dtype=case.dtype)
 
 
 def make_tokens(count: int) -> np.ndarray:
@@ -56,16 +79,18 @@ def make_tokens(count: int) -> np.ndarray:
     return tokens
 
 
-def shard_of(lm: LanguageModel, tokens: np.ndarray, path: Path, settings: Activations, first_block: int = 0) -> None:
+def shard_of(lm: LanguageModel, hook: str, tokens: np.ndarray, path: Path, first_block: int = 0) -> None:
     """Cache blocks as one shard."""
-    rows = capture_rows(TextSource(lm, tokens), [HOOK], settings, {0}, first_block)
-    write_shards({HOOK: path}, rows, settings, {"model": "random"})
+    settings = Activations()
+    rows = capture_rows(TextSource(lm, tokens), [hook], settings, {0}, first_block)
+    write_shards({hook: path}, rows, settings, {"model": "random"})
 
 
-def bare(folder: Path) -> Callable[[np.ndarray], None]:
+def bare(folder: Path, case: Case) -> Callable[[np.ndarray], None]:
     """The same passes by `transformers` alone: the model's own class, cut off after the layer."""
-    model = GPT2LMHeadModel.from_pretrained(folder).eval().transformer
-    model.h = model.h[: LAYER + 1]
+    dtype = getattr(torch, case.dtype)
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=dtype).eval().transformer
+    model.h = model.h[: case.layer + 1]
 
     @torch.no_grad()
     def forward(tokens: np.ndarray) -> None:
@@ -83,35 +108,35 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure_capture(folder: Path, tokens: np.ndarray, rounds: int, peer: str | None) -> dict[str, float]:
+def measure_capture(folder: Path, case: Case, tokens: np.ndarray, rounds: int, peer: str | None) -> dict[str, float]:
     """Tokens per second of every way, as the median over rounds in which they take turns."""
-    lm, forward, settings = make_model(folder / "model"), bare(folder / "model"), Activations()
+    lm, forward, settings = make_model(folder / "model", case), bare(folder / "model", case), Activations()
     np.save(folder / "tokens.npy", tokens)
 
     def captured() -> None:
-        for _ in capture_rows(TextSource(lm, tokens), [HOOK], settings, {0}):
+        for _ in capture_rows(TextSource(lm, tokens), [case.hook], settings, {0}):
             pass
 
     ways: dict[str, Callable[[], float]] = {
         "bare transformers": lambda: seconds(lambda: forward(tokens)),
         "saeflow, capture alone": lambda: seconds(captured),
-        "saeflow, to disk": lambda: seconds(lambda: shard_of(lm, tokens, folder / "shard.parquet", settings)),
+        "saeflow, to disk": lambda: seconds(lambda: shard_of(lm, case.hook, tokens, folder / "shard.parquet")),
     }
     if peer:
-        ways["sae-lens, to disk"] = lambda: peer_seconds(peer, folder)
-    for way in (forward, lambda few: shard_of(lm, few, folder / "warm.parquet", settings)):
+        ways["sae-lens, to disk"] = lambda: peer_seconds(peer, folder, case)
+    for way in (forward, lambda few: shard_of(lm, case.hook, few, folder / "warm.parquet")):
         way(tokens[: 4 * TOKENS_PER_PASS // tokens.shape[1]])
     taken = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
-    return {name: tokens.size / statistics.median(one[name] for one in taken) for name in ways}
+    return {name: round(tokens.size / statistics.median(one[name] for one in taken)) for name in ways}
 
 
-def peer_seconds(peer: str, folder: Path) -> float:
+def peer_seconds(peer: str, folder: Path, case: Case) -> float:
     """Seconds of SAELens' cache runner, without loading its libraries and the model."""
     out = folder / "peer"
     shutil.rmtree(out, ignore_errors=True)
     script = Path(__file__).with_name("activations_peer.py")
-    arguments = [json.dumps(SHAPE), str(LAYER), str(folder / "tokens.npy"), str(out), str(torch.get_num_threads())]
-    done = subprocess.run([peer, str(script), *arguments], capture_output=True, text=True)
+    told = [json.dumps(case.shape), str(case.layer), case.dtype, str(folder / "tokens.npy"), str(out)]
+    done = subprocess.run([peer, str(script), *told, str(torch.get_num_threads())], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"the peer failed:\n{done.stderr[-2000:]}")
     return float(done.stdout.splitlines()[-1])
@@ -163,13 +188,13 @@ def memory(shards: int) -> None:
     """Cache as many shards and read them, shuffled; print the most megabytes this process held meanwhile."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lm, settings = make_model(folder / "model"), Activations()
+        lm, settings = make_model(folder / "model", next(iter(CASES.values()))), Activations()
         tokens = make_tokens(16_384)
-        shard_of(lm, tokens, folder / "warm.parquet", settings)
+        shard_of(lm, HOOK, tokens, folder / "warm.parquet")
         Path("/proc/self/clear_refs").write_text("5")  # loading the model took more than what follows
         paths = [shard_path(folder, number, settings) for number in range(shards)]
         for number, path in enumerate(paths):
-            shard_of(lm, tokens, path, settings, number * len(tokens))
+            shard_of(lm, HOOK, tokens, path, number * len(tokens))
         write_manifest(folder, paths)
         store = ActivationStore.open(folder)
         reader = ShuffledReader(store, 1024, seed=0, memory=64 << 20)
@@ -204,7 +229,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        capture = measure_capture(folder, make_tokens(options.tokens), options.rounds, options.peer)
+        tokens = make_tokens(options.tokens)
+        capture = {
+            name: measure_capture(folder, case, tokens, options.rounds, options.peer) for name, case in CASES.items()
+        }
         torch.set_num_threads(1)  # as many as a job of the workflow has, beside the thread that writes or reads
         ways = {
             "parquet": Activations(),
@@ -214,8 +242,7 @@ def main() -> None:
         files = {name: measure_files(folder, options.rows, options.rounds, settings) for name, settings in ways.items()}
     result = {
         "machine": f"{platform.machine()}, {options.threads} threads",
-        "model": f"{SHAPE['n_layer']} layers, d_model {SHAPE['n_embd']}, to {HOOK}",
-        "capture, tokens per second": {name: round(rate) for name, rate in capture.items()},
+        "capture, tokens per second": capture,
         "files, GB per second": {name: {k: round(v, 2) for k, v in rates.items()} for name, rates in files.items()},
         "most memory, MB": measure_memory(options.threads),
     }

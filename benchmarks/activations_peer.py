@@ -1,6 +1,6 @@
 """SAELens' cache runner on a random GPT-2-shaped HookedTransformer; prints the seconds of its `run`.
 
-    activations_peer.py SHAPE_AS_JSON LAYER TOKENS.npy OUTPUT_FOLDER THREADS
+    activations_peer.py SHAPE_AS_JSON LAYER DTYPE TOKENS.npy OUTPUT_FOLDER THREADS
 
 Runs in an environment of its own (benchmarks/activations.py --peer).
 """
@@ -19,7 +19,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 def main() -> None:
     """Cache the tokens."""
-    shape, layer, file, out, threads = sys.argv[1:]
+    shape, layer, dtype, file, out, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     size = json.loads(shape)
     tokens = np.load(file)
@@ -35,6 +35,7 @@ def main() -> None:
             act_fn="gelu_new",
             normalization_type="LN",
             device="cpu",
+            dtype=getattr(torch, dtype),
         )
     )
     runner.load_model = lambda **_: model

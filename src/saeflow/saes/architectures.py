@@ -205,21 +205,23 @@ def row_top_k(scan: Scan, step: Step) -> Entries:
     return entries.keep(entries.values >= smallest[:, 0][entries.rows])
 
 
+_CANDIDATES_ABOVE = (0.8, 0.4, 0.0)  # of the running threshold
+
+
 def batch_top_k(scan: Scan, step: Step) -> Entries:
     """The k × rows of the batch whose latents are worth most, as far as positive.
 
-    A latent is worth its value times its price. Half the running threshold leaves out nearly all candidates
-    beforehand; should it leave out too many, all are seen.
+    A latent is worth its value times its price. The running threshold, somewhat lowered, leaves out nearly all
+    candidates beforehand; should it leave out too many, it is lowered further.
 
     Source: Bussmann et al. 2024, arXiv 2412.06410; over sources, Minder, Dumas et al. 2025, arXiv 2504.02922.
     """
     price, threshold, share = step.own.price.detach(), step.own.threshold, step.share
-    entries = scan(partial(above, floor=threshold / 2 / price))
-    wanted = step.settings.k * (len(entries.offsets) - 1)
-    found = share.count(len(entries.values))
-    if found < wanted and threshold > 0:
-        entries = scan(partial(above, floor=0.0))
-        found = share.count(len(entries.values))
+    for lowered in _CANDIDATES_ABOVE if threshold > 0 else (0.0,):
+        entries = scan(partial(above, floor=lowered * threshold / price))
+        wanted, found = step.settings.k * (len(entries.offsets) - 1), share.count(len(entries.values))
+        if found >= wanted:
+            break
     if found <= wanted:
         return entries
     worth = entries.values * (price[entries.columns] if price.ndim else price)

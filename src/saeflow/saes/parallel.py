@@ -10,6 +10,7 @@ from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
@@ -74,7 +75,10 @@ class Share(NamedTuple):
         Args:
             values: this process's, among them its k largest, or all it has; -inf counts as none.
         """
-        fewer = min(k, values.shape[-1])
+        fewer, place = min(k, values.shape[-1]), values.shape[-1] - k
+        if self.world == 1 and place > 0 and values.device.type == "cpu" and values.ndim == 1:
+            # NumPy's search takes half as long where there are many.
+            return torch.from_numpy(np.partition(values.numpy(), place)[place : place + 1])
         largest = pad(values.topk(fewer, sorted=False).values, (0, k - fewer), value=-torch.inf)
         if self.world > 1:
             largest = self.joined(largest, dim=-1).topk(k, sorted=False).values

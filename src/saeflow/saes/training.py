@@ -188,7 +188,7 @@ class _Training:
     def _note_firing(self, found: Outcome) -> None:
         self.density = self._density(found)
         self.since_fired += len(found.residual)
-        self.since_fired[found.fired()] = 0
+        self.since_fired.index_fill_(0, found.fired(), 0)
         if self.weights.threshold.ndim == 0 and self.settings.architecture in COMPETITIVE:
             smallest = self.share.smallest(found.smallest)
             if smallest.isfinite():
