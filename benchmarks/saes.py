@@ -96,7 +96,6 @@ def own(architecture: str, s: dict[str, Any]) -> None:
         warmup_fraction=s["warmup"] / s["steps"],
         decay_fraction=s["decay"] / s["steps"],
         compute_dtype=s["dtype"],
-        dead_after=10_000_000,
     )
     batches = Reader(s["train"], s["batch"], s["steps"])
     before = memory()
