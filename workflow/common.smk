@@ -136,27 +136,43 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
+GOAL_FILES = [
+    Path(workflow.basedir, STUDY.goals.directory, f"{goal}.yaml")
+    for goal in STUDY.goals.names
+]
+
+
 def figure_tables(wildcards):
     """The tables that one figure is drawn from."""
     return files(*FIGURES[wildcards.figure])
 
 
 def report_sources(wildcards):
-    """Everything that the report shows."""
-    return files(
-        "config.yaml",
-        "provenance.json",
-        "models/{model}.metrics.json",
-        "saes/{sae}/metrics.json",
-        "approximators/{target_sae}/metrics.json",
-        "effects/{target_sae}/baseline.safetensors",
-        "steering/{goal}/latents.json",
-        "steering/{goal}/{method}/completions.parquet",
-        "steering/{goal}/{method}/scores.parquet",
-        "steering/comparisons.parquet",
-        "figures/{figure}.png",
-        *sorted({table for tables in FIGURES.values() for table in tables}),
-    )
+    """Everything that the report shows; its command is told the study's folder and finds these files in it."""
+    return [
+        *files(
+            "config.yaml",
+            "provenance.json",
+            "models/{model}.metrics.json",
+            "saes/{sae}/cfg.json",
+            "saes/{sae}/sae_weights.safetensors",
+            "saes/{sae}/metrics.json",
+            "approximators/{target_sae}/metrics.json",
+            "effects/{target_sae}/baseline.safetensors",
+            "effects/{target_sae}/effects.h5",
+            "steering/{goal}/latents.json",
+            "steering/{goal}/side_effects.parquet",
+            "steering/{goal}/{method}/completions.parquet",
+            "steering/{goal}/{method}/scores.parquet",
+            "steering/comparisons.parquet",
+            *JUDGED,
+            "figures/{figure}.png",
+            "figures/{figure}.svg",
+            "figures/{figure}.csv",
+            *sorted({table for tables in FIGURES.values() for table in tables}),
+        ),
+        *GOAL_FILES,
+    ]
 
 
 def published_files(wildcards):

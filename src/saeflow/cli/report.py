@@ -19,14 +19,14 @@ def stage() -> None:
 
 @app.command()
 def write(
-    files: Annotated[
-        list[Path], typer.Argument(help="Files of the study that the report shows; a folder stands for its files.")
-    ],
-    study: Annotated[Path, typer.Option(help="Folder of the study.")],
-    output: Annotated[Path, typer.Option(help="Folder of the report.")],
+    study: Annotated[Path, typer.Option(help="Folder of the study; what its config does not name is not shown.")],
+    output: Annotated[Path, typer.Option(help="Folder of the report; what it held is replaced.")],
+    figures: Annotated[str, typer.Option(help="Names of the study's figures, with commas between them.")] = "",
+    goals: Annotated[Path | None, typer.Option(help="Folder of the goals' files, for titles and criteria.")] = None,
+    threads: options.Threads = 1,
 ) -> None:
     """Write report/index.html with all it needs beside it; it opens without a network."""
-    options.set_pools(1)
+    options.set_pools(threads)
     from saeflow.report.io import write_report
 
-    write_report(study, options.all_files(files), output)
+    write_report(study, output, [name for name in figures.split(",") if name], goals)

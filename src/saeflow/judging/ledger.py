@@ -50,6 +50,11 @@ FROM answers LEFT JOIN (
     FROM requests GROUP BY key
 ) AS r USING (key) ORDER BY key
 """
+_USAGE = """
+SELECT answers.judge, answers.template, count(DISTINCT answers.key), count(requests.id),
+coalesce(sum(requests.prompt_tokens), 0), coalesce(sum(requests.completion_tokens), 0), sum(requests.usd)
+FROM answers LEFT JOIN requests USING (key) GROUP BY 1, 2 ORDER BY 1, 2
+"""
 CALLS_SCHEMA: dict[str, type[pl.DataType]] = {
     "key": pl.String, "judge": pl.String, "parameters": pl.String, "template": pl.String, "criterion": pl.String,
     "prompt": pl.String, "completion": pl.String, "repeat": pl.Int64, "answer": pl.String, "reason": pl.String,
@@ -64,6 +69,19 @@ class Spent(NamedTuple):
 
     calls: int
     usd: float
+
+
+class Usage(NamedTuple):
+    """What one kind of question to one model took."""
+
+    judge: str
+    template: str
+    questions: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    """None where no price is known."""
 
 
 class Experience(NamedTuple):
@@ -202,6 +220,11 @@ class Ledger:
                     (judge.model, template),
                 ).fetchone()
             )
+
+    def usage(self) -> list[Usage]:
+        """What every kind of question took."""
+        with self._told():
+            return [Usage(*row) for row in self._connection.execute(_USAGE)]
 
     def open_batches(self) -> list[Batch]:
         """The batches whose answers have not been read."""

@@ -1,116 +1,139 @@
-"""What the report's page shows, put together from a study's results; nothing here reads or writes files."""
+"""What the study's page shows, put together from its results; nothing here reads or writes files."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-import jinja2
 import polars as pl
-from markupsafe import Markup
 
-from saeflow.config import Study
-from saeflow.figures.io import StudyTables
-from saeflow.figures.registry import FIGURES
-from saeflow.figures.style import LOOKS, OTHER, words
-from saeflow.figures.tables import methods
+from saeflow.config import Goal, Study
+from saeflow.figures.style import words
+from saeflow.figures.tables import goals, methods
+from saeflow.judging.ledger import Usage
 from saeflow.report import results, wording
-from saeflow.report.side_effects import goal_effects, method_effects
-from saeflow.report.texts import sample_texts
+from saeflow.report.side_effects import MethodEffect
 from saeflow.report.wording import Fact, metric_facts, readable
 
 SECTIONS = {
-    "results": (
-        "methods_forest",
-        "product_by_scale",
-        "goal_detail",
-        "pareto",
-        "equal_coherence",
-        "equal_divergence",
-        "steered_vs_unsteered",
-    ),
-    "model": ("model_training",),
-    "side_effects": ("side_effects",),
+    "results": ("methods_forest", "pareto", "equal_coherence", "equal_divergence", "steered_vs_unsteered"),
+    "goals": ("product_by_scale", "goal_detail", "side_effects"),
     "effects": ("effects_predicted_measured", "effect_scales"),
     "saes": ("sae_training", "sae_recovery", "crosscoder_sources"),
+    "model": ("model_training",),
 }
-"""Where on the page each figure stands."""
+"""Where in the report each figure stands: sections of the study's page, and the pages of goals and of SAEs."""
+
+
+class FigureText(NamedTuple):
+    """The words of a figure."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    """For those who do not see it."""
+    has_dark: bool
+    """Whether there is also a picture for dark ground."""
+
+
+class Cost(NamedTuple):
+    """What judging by a model cost."""
+
+    calls: int
+    usd: float
+    usage: list[Usage]
 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything the report is written from; what a study does not have is empty."""
+    """What is known of the study as a whole; what a study does not have is empty."""
 
     study: Study
     provenance: dict[str, Any]
     config: str
     """The study's config.yaml as text."""
-    tables: StudyTables
-    figures: dict[str, str]
-    """By name: the text for those who do not see it."""
-    samples: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """The first completions of every goal, method and scale."""
-    scores: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """Of those completions."""
-    targets: dict[str, dict[int, float]] = field(default_factory=dict)
-    """By goal: target latents with their weights."""
+    summary: pl.DataFrame
+    best: pl.DataFrame
+    comparisons: pl.DataFrame = field(default_factory=pl.DataFrame)
+    ratings: pl.DataFrame = field(default_factory=pl.DataFrame)
+    goals: dict[str, Goal] = field(default_factory=dict)
+    """What the goals' files say."""
+    figures: dict[str, FigureText] = field(default_factory=dict)
     model_metrics: dict[str, Any] = field(default_factory=dict)
+    sae_configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By SAE: its ``cfg.json``."""
     sae_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By SAE."""
-    approximator_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By SAE."""
+    sae_training: dict[str, pl.DataFrame] = field(default_factory=dict)
+    recovery: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """With the column sae."""
+    approximator_metrics: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)
     """Metadata of the unsteered baseline: rollouts, loss."""
+    vector_count: int = 0
+    """Vectors whose effects were measured."""
+    cost: Cost | None = None
+
+    def title(self, goal: str) -> str:
+        """The name of a goal as people read it."""
+        return self.goals[goal].title if goal in self.goals else words(goal)
+
+    def placed(self, section: str) -> list[FigureText]:
+        """The figures of a section that were drawn."""
+        return [self.figures[name] for name in SECTIONS[section] if name in self.figures]
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods in the order of tables and figures."""
+        return methods(self.best) or list(self.study.steering.methods)
 
 
-def render(found: StudyResults) -> str:
-    """The page, as HTML."""
-    loader = jinja2.PackageLoader("saeflow.report", "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"words": words, "number": results.number}
-    return environment.get_template("index.html").render(_context(found))
+def study_context(found: StudyResults, effects: list[MethodEffect]) -> dict[str, Any]:
+    """What the study's page is filled from.
 
-
-def script_json(value: Any) -> Markup:
-    """JSON that may stand inside a script element whatever text it holds."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _context(found: StudyResults) -> dict[str, Any]:
-    study, tables = found.study, found.tables
-    names = methods(tables.best) or list(study.steering.methods)
-    texts = sample_texts(found.samples, found.scores, tables.summary)
+    Args:
+        effects: what each method does to latents, averaged over goals.
+    """
+    rows = results.result_rows(found.best, found.comparisons)
     return {
-        "study": study,
-        "headline": results.headline(tables.best, tables.comparisons),
-        "methods": [{"name": name, "colour": colour(name), "told": wording.METHODS.get(name, "")} for name in names],
-        "rows": results.result_rows(tables.best, tables.comparisons),
-        "in_sample": results.in_sample_rows(tables.best),
-        "judge": wording.JUDGES[study.judge.kind],
+        "headline": results.headline(found.best, found.comparisons),
+        "methods": [(name, wording.METHODS.get(name, "")) for name in found.methods],
+        "rows": rows,
+        "goal_names": goals(found.best),
+        "in_sample": results.in_sample_rows(found.best),
+        "judge": wording.JUDGES[found.study.judge.kind],
+        "tiles": tiles(found),
         "run": run_facts(found),
-        "figures": {section: _figures(found, placed) for section, placed in SECTIONS.items()},
-        "texts": script_json(texts | {"unit": _unit(study), "colours": {name: colour(name) for name in names}}),
-        "goals_with_texts": [of_goal["goal"] for of_goal in texts["goals"]],
-        "method_effects": method_effects(tables.side_effects, found.targets),
-        "goal_effects": goal_effects(tables.side_effects, found.targets),
-        "saes": {name: metric_facts(metrics) for name, metrics in found.sae_metrics.items()},
-        "recovery": tables.recovery.to_dicts(),
-        "effects": effect_facts(found),
-        "approximators": {name: metric_facts(metrics) for name, metrics in found.approximator_metrics.items()},
+        "effect_facts": effect_facts(found),
+        "method_effects": effects,
+        "approximator": metric_facts(found.approximator_metrics),
+        "cost": found.cost,
+        "ratings": found.ratings.to_dicts(),
         "provenance": provenance_facts(found.provenance),
         "config": found.config,
     }
 
 
-def colour(method: str) -> str:
-    """The colour of a method in every figure, and so in the report."""
-    return LOOKS.get(method, OTHER).colour
+def tiles(found: StudyResults) -> list[Fact]:
+    """The study at a glance."""
+    study = found.study
+    sae, metrics = study.steering_sae, found.sae_metrics.get(study.steering_sae, {})
+    known = {"L0": metrics.get("l0"), "explained variance": metrics.get("explained_variance")}
+    measured = ", ".join(f"{name} {readable(float(value))}" for name, value in known.items() if value is not None)
+    n = study.steering.samples * len(study.steering.prompts) * len(study.steering.scales)
+    texts = n * len(study.goals.names) * len(found.methods)
+    return [
+        Fact("model", study.model.name, f"corpus {study.corpus.kind}"),
+        Fact("hook", study.hook, "read and steered"),
+        Fact("SAE", sae, measured),
+        Fact(
+            "goals × methods",
+            f"{len(study.goals.names)} × {len(found.methods)}",
+            f"{len(study.steering.scales)} scales",
+        ),
+        Fact("completions", f"{texts:,}", f"judged: {study.judge.model or study.judge.kind}"),
+        *([Fact("vectors measured", f"{found.vector_count:,}", "for the approximator")] if found.vector_count else []),
+    ]
 
 
 def run_facts(found: StudyResults) -> list[Fact]:
@@ -127,23 +150,23 @@ def run_facts(found: StudyResults) -> list[Fact]:
         Fact("Corpus", study.corpus.kind, corpus),
         Fact("Hook", study.hook, "where the SAE reads and steering vectors are added"),
         *(Fact("SAE", name, _sae_note(study, name)) for name in study.saes),
-        Fact("Goals", str(len(study.goals.names)), ", ".join(map(words, study.goals.names))),
+        Fact("Goals", str(len(study.goals.names)), ", ".join(map(found.title, study.goals.names))),
         Fact("Completions", f"{completions:,}", f"per goal, method and scale; {scales} scales, no steering among them"),
-        Fact("Missing scores", _missing(found.tables.summary), "completions without both scores; they count nowhere"),
+        Fact("Missing scores", _missing(found.summary), "completions without both scores; they count nowhere"),
         Fact("Seed", str(study.seed), "every random draw follows from it"),
     ]
 
 
 def effect_facts(found: StudyResults) -> list[Fact]:
     """How the effects of steering vectors were measured."""
-    settings, vectors = found.study.effects, found.tables.effects
+    settings = found.study.effects
     rule = wording.SCALE_RULES[settings.scale.rule].format(value=settings.scale.value)
     rollouts = settings.samples * len(settings.prompts)
     facts = [Fact("Rule of the scale", rule, f"measured on {settings.scale.tokens:,} held-out tokens")]
-    if len(vectors):
+    if found.vector_count:
         source = settings.vectors
         told = wording.VECTORS[source.kind].format(sae=source.sae or found.study.steering_sae, path=source.path)
-        facts.append(Fact("Steering vectors", f"{len(vectors):,}", told))
+        facts.append(Fact("Steering vectors", f"{found.vector_count:,}", told))
     facts.append(Fact("Rollouts per vector", f"{rollouts:,}", f"{settings.new_tokens} tokens each"))
     if "rollouts" in found.baseline:
         facts.append(Fact("Unsteered rollouts", readable(found.baseline["rollouts"]), "the baseline of every effect"))
@@ -159,15 +182,6 @@ def provenance_facts(provenance: dict[str, Any]) -> list[Fact]:
     facts += [Fact("Python", str(provenance.get("python", "unknown")))]
     packages = provenance.get("packages", {})
     return facts + [Fact(name, version or "not installed") for name, version in packages.items()]
-
-
-def _figures(found: StudyResults, names: tuple[str, ...]) -> list[dict[str, str]]:
-    """The figures that exist, with their words."""
-    return [
-        {"name": name, "title": FIGURES[name].title, "caption": FIGURES[name].caption, "alt": found.figures[name]}
-        for name in names
-        if name in found.figures
-    ]
 
 
 def _model_note(study: Study) -> str:
@@ -192,8 +206,3 @@ def _missing(summary: pl.DataFrame) -> str:
     own = summary.filter(pl.col("split") == "all").select(pl.sum("missing", "n"))
     missing, n = own.row(0)
     return f"{missing:,} of {missing + n:,}"
-
-
-def _unit(study: Study) -> list[float] | None:
-    """The scales of the config where they are multiples of the mean activation norm, to be told beside the others."""
-    return list(study.steering.scales) if study.steering.scale_unit == "norm" else None

@@ -20,13 +20,16 @@ class Cell(NamedTuple):
     mark: str
     """``best``: ahead of every other method beyond doubt. ``tie``: not told apart from the largest. Else empty."""
     note: str
-    """Shown on hover: chosen scale and in-sample maximum."""
+    """Chosen scale and in-sample maximum."""
 
 
 class Row(NamedTuple):
     """One goal of the main table, or the average over goals."""
 
+    name: str
+    """Of the goal; ``average`` for their average."""
     goal: str
+    """In words."""
     average: bool
     cells: list[Cell]
     unsteered: str
@@ -94,10 +97,10 @@ def marks(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str) -> dict[str,
     The largest product is ``best`` only where its paired difference to every other method excludes zero; otherwise it
     and all it cannot be told from are ``tie``.
     """
-    ranked = _ranked(best, goal)
-    if len(ranked) < 2:
+    rows = ranked(best, goal)
+    if len(rows) < 2:
         return {}
-    top, *others = (row["method"] for row in ranked)
+    top, *others = (row["method"] for row in rows)
     differences = {other: difference(comparisons, goal, top, other) for other in others}
     level = [other for other, found in differences.items() if found is None or not found.sure]
     return {top: TIE, **dict.fromkeys(level, TIE)} if level else {top: BEST}
@@ -112,7 +115,7 @@ def result_rows(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[Row]:
         own = {row["method"]: row for row in best.filter(pl.col("goal") == goal).to_dicts()}
         cells = [_cell(own.get(name, {}), marked.get(name, PLAIN)) for name in names]
         unsteered = next((row for row in own.values() if row.get("unsteered_product") is not None), {})
-        rows.append(Row(_called(best, goal), goal == AVERAGE, cells, number(unsteered.get("unsteered_product"))))
+        rows.append(Row(goal, _called(best, goal), goal == AVERAGE, cells, number(unsteered.get("unsteered_product"))))
     return rows
 
 
@@ -138,18 +141,18 @@ def in_sample_rows(best: pl.DataFrame) -> list[InSampleRow]:
 def headline(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     """What wins and what loses, as measured, in sentences; empty where nothing was scored."""
     goal = _groups(best)[0] if _groups(best) else ""
-    ranked = _ranked(best, goal)
-    if not ranked:
+    rows = ranked(best, goal)
+    if not rows:
         return ["No product could be computed: every score is missing."] if goal else []
     where = "average product" if goal == AVERAGE else f"product for the goal {words(goal)}"
-    top = ranked[0]
+    top = rows[0]
     told = [f"{top['method']} has the highest {where} on held-out completions, {_valued(top)}."]
-    if len(ranked) > 1:
-        told += [_lead(comparisons, goal, top["method"], ranked[1]["method"])]
-        told += [f"The lowest is {ranked[-1]['method']} with {_valued(ranked[-1])}."]
+    if len(rows) > 1:
+        told += [_lead(comparisons, goal, top["method"], rows[1]["method"])]
+        told += [f"The lowest is {rows[-1]['method']} with {_valued(rows[-1])}."]
     if top.get("unsteered_product") is not None:
         told += [f"Without steering the model has {number(top['unsteered_product'])}."]
-    if without := sorted(set(methods(best)) - {row["method"] for row in ranked}):
+    if without := sorted(set(methods(best)) - {row["method"] for row in rows}):
         told += [f"{_listed(without)} cannot be ranked, because a goal has no score."]
     return told + _by_goal(best, comparisons)
 
@@ -189,7 +192,7 @@ def _called(best: pl.DataFrame, goal: str) -> str:
     return f"average of {len(goals(best))} goals" if goal == AVERAGE else words(goal)
 
 
-def _ranked(best: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
+def ranked(best: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
     """The rows of a goal with a product, the largest first; equal ones by name."""
     if best.is_empty():
         return []

@@ -1,4 +1,4 @@
-"""Tables of what steering does to latents: to those it aims at, and to all others."""
+"""What steering does to latents: to those it aims at, and to all others."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from saeflow.figures.tables import goals, methods
+from saeflow.figures.tables import methods
 
-SHOWN = 5
+SHOWN = 100
+"""Latents of each method that a goal's page shows, besides its targets."""
 
 
 class MethodEffect(NamedTuple):
@@ -26,50 +27,64 @@ class MethodEffect(NamedTuple):
 class LatentEffect(NamedTuple):
     """One latent that a method moves."""
 
-    method: str
     latent: int
     target: bool
     predicted: float
     measured: float
 
 
-def method_effects(side_effects: pl.DataFrame, targets: dict[str, dict[int, float]]) -> list[MethodEffect]:
-    """Per method, the change of the target latents and of all others; goals without known targets are left out."""
+def goal_means(side_effects: pl.DataFrame, targets: dict[int, float]) -> pl.DataFrame:
+    """Per method, the change of one goal's targets and of all other latents.
+
+    Args:
+        side_effects: method, latent, predicted, measured of one goal.
+        targets: latents with their weights; without any there is nothing to tell.
+
+    Returns:
+        method, target, predicted, others.
+    """
     if side_effects.is_empty() or not targets:
-        return []
-    known = [{"goal": g, "latent": i, "weight": float(w)} for g, weights in targets.items() for i, w in weights.items()]
-    aimed = pl.DataFrame(known, schema={"goal": pl.String, "latent": pl.Int64, "weight": pl.Float64})
-    rows = side_effects.filter(pl.col("goal").is_in(list(targets))).join(aimed, on=["goal", "latent"], how="left")
+        return pl.DataFrame()
+    aimed = pl.DataFrame(
+        {"latent": list(targets), "weight": list(targets.values())}, schema={"latent": pl.Int64, "weight": pl.Float64}
+    )
+    rows = side_effects.cast({"latent": pl.Int64}).join(aimed, on="latent", how="left")
     weight = pl.col("weight").fill_null(0.0)
-    of_goal = rows.group_by("method", "goal").agg(
+    return rows.group_by("method").agg(
         target=(weight * pl.col("measured")).sum() / weight.abs().sum(),
         predicted=(weight * pl.col("predicted")).sum() / weight.abs().sum(),
         others=pl.col("measured").abs().filter(pl.col("weight").is_null()).sum(),
     )
-    means = {row["method"]: row for row in of_goal.drop("goal").group_by("method").mean().to_dicts()}
+
+
+def method_effects(of_goals: list[pl.DataFrame]) -> list[MethodEffect]:
+    """The averages over goals of ``goal_means``, by method."""
+    known = [table for table in of_goals if len(table)]
+    if not known:
+        return []
+    table = pl.concat(known)
+    means = {row["method"]: row for row in table.group_by("method").mean().to_dicts()}
     return [
-        MethodEffect(method, row["target"], row["predicted"], row["others"])
-        for method in methods(rows)
-        if (row := means[method])["target"] is not None
+        MethodEffect(name, row["target"], row["predicted"], row["others"])
+        for name in methods(table)
+        if (row := means[name])["target"] is not None
     ]
 
 
-def goal_effects(side_effects: pl.DataFrame, targets: dict[str, dict[int, float]]) -> dict[str, list[LatentEffect]]:
-    """By goal, the latents that each method moves most, and its targets."""
-    found = {}
-    for goal in goals(side_effects):
-        of_goal = side_effects.filter(pl.col("goal") == goal).drop_nulls(["predicted", "measured"])
-        aimed = set(targets.get(goal, {}))
-        found[goal] = [
-            LatentEffect(method, row["latent"], row["latent"] in aimed, row["predicted"], row["measured"])
-            for method in methods(of_goal)
-            for row in _strongest(of_goal.filter(pl.col("method") == method), aimed)
+def strongest(side_effects: pl.DataFrame, targets: dict[int, float]) -> dict[str, list[LatentEffect]]:
+    """By method, its targets and then the latents that it moves most."""
+    known = side_effects.drop_nulls(["predicted", "measured"]) if len(side_effects) else side_effects
+    return {
+        name: [
+            LatentEffect(row["latent"], row["latent"] in targets, row["predicted"], row["measured"])
+            for row in _ranked(known.filter(pl.col("method") == name), targets)
         ]
-    return found
+        for name in methods(known)
+    }
 
 
-def _strongest(rows: pl.DataFrame, aimed: set[int]) -> list[dict[str, Any]]:
-    """Targets first, then the others by the size of their measured change."""
-    ranked = rows.sort(pl.col("measured").abs(), descending=True)
-    hit = pl.col("latent").is_in(sorted(aimed))
+def _ranked(rows: pl.DataFrame, targets: dict[int, float]) -> list[dict[str, Any]]:
+    """Targets first, then the others by the size of their measured change; equal ones by number."""
+    ranked = rows.sort(pl.col("measured").abs(), "latent", descending=[True, False])
+    hit = pl.col("latent").is_in(sorted(targets))
     return [*ranked.filter(hit).to_dicts(), *ranked.filter(~hit).head(SHOWN).to_dicts()]

@@ -1,4 +1,4 @@
-"""Sample texts of every goal, method and scale: always the first ones, never picked by hand."""
+"""Sample texts of every method and scale of a goal: always the first ones, never picked by hand."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from saeflow.figures.tables import goals, methods
-
-SAMPLES = 3
+SAMPLES = 8
 CRITERIA = ("behaviour", "coherence")
 
 
@@ -22,65 +20,39 @@ def first_samples(completions: pl.DataFrame, count: int = SAMPLES) -> pl.DataFra
     return completions.sort("sample", maintain_order=True).group_by(keys, maintain_order=True).head(count)
 
 
-def sample_texts(samples: pl.DataFrame, scores: pl.DataFrame, summary: pl.DataFrame) -> dict[str, Any]:
-    """What the page shows of completions, as plain lists.
+def sample_texts(samples: pl.DataFrame, scores: pl.DataFrame) -> dict[str, dict[str, list[list[Any]]]]:
+    """What a goal's page shows of its completions.
 
     Args:
         samples: from ``first_samples``.
-        scores: completion_id, criterion, score.
-        summary: tells which scale was chosen, and the means of each scale.
+        scores: completion_id, criterion, score, reason.
 
     Returns:
-        ``{"goals": [{"goal", "methods": [{"method", "scales": [{"scale", "chosen", "behaviour", "coherence", "texts":
-        [{"prompt", "text", "behaviour", "coherence"}]}]}]}]}``; means and scores are null where they are missing.
+        By method and scale index: rows of prompt, text, behaviour, coherence; a score is null where it is missing, and
+        then the reason stands in a fifth place.
     """
+    found: dict[str, dict[str, list[list[Any]]]] = {}
     if samples.is_empty():
-        return {"goals": []}
-    scored = _scored(samples, scores)
-    means = _means(summary)
-    found = []
-    for goal in goals(samples):
-        of_goal = scored.filter(pl.col("goal") == goal)
-        steered = [
-            {"method": method, "scales": _scales(of_goal.filter(pl.col("method") == method), means)}
-            for method in methods(of_goal)
-        ]
-        found.append({"goal": goal, "methods": steered})
-    return {"goals": found}
+        return found
+    for row in _scored(samples, scores).sort("method", "scale_index", maintain_order=True).to_dicts():
+        texts = found.setdefault(row["method"], {}).setdefault(str(row["scale_index"]), [])
+        missing = [row["reason"]] if row["reason"] else []
+        texts.append([row["prompt"], row["text"], *(_short(row[criterion]) for criterion in CRITERIA), *missing])
+    return found
+
+
+def _short(score: float | None) -> float | None:
+    return None if score is None else round(score, 4)
 
 
 def _scored(samples: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """The samples with a column per criterion."""
-    for criterion in CRITERIA:
-        if scores.is_empty():
-            samples = samples.with_columns(pl.lit(None, pl.Float64).alias(criterion))
-        else:
-            own = scores.filter(pl.col("criterion") == criterion).select(
-                "completion_id", pl.col("score").alias(criterion)
-            )
-            samples = samples.join(own, on="completion_id", how="left", maintain_order="left")
-    return samples
-
-
-def _means(summary: pl.DataFrame) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Means over all completions of a scale, and whether it was chosen, by goal, method and scale."""
-    if summary.is_empty():
-        return {}
-    rows = summary.filter(pl.col("split") == "all").to_dicts()
-    return {(row["goal"], row["method"], row["scale_index"]): row for row in rows}
-
-
-def _scales(samples: pl.DataFrame, means: dict[tuple[str, str, int], dict[str, Any]]) -> list[dict[str, Any]]:
-    scales = []
-    for index in samples["scale_index"].unique().sort():
-        own = samples.filter(pl.col("scale_index") == index)
-        mean = means.get((own["goal"][0], own["method"][0], index), {})
-        scales.append(
-            {
-                "scale": own["scale"][0],
-                "chosen": bool(mean.get("selected", False)),
-                **{criterion: mean.get(criterion) for criterion in CRITERIA},
-                "texts": own.select("prompt", "text", *CRITERIA).to_dicts(),
-            }
+    """The samples with a column per criterion, and the reason of one that is missing."""
+    if scores.is_empty():
+        return samples.with_columns(
+            *(pl.lit(None, pl.Float64).alias(criterion) for criterion in CRITERIA), reason=pl.lit(None, pl.String)
         )
-    return scales
+    for criterion in CRITERIA:
+        own = scores.filter(pl.col("criterion") == criterion).select("completion_id", pl.col("score").alias(criterion))
+        samples = samples.join(own, on="completion_id", how="left", maintain_order="left")
+    missing = scores.filter(pl.col("score").is_null()).group_by("completion_id").agg(pl.col("reason").first())
+    return samples.drop("reason", strict=False).join(missing, on="completion_id", how="left", maintain_order="left")

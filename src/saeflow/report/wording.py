@@ -24,6 +24,7 @@ JUDGES = {
     "how much of it the grammar could have written.",
     "lexical": "Behaviour is the share of a text's words that are on the goal's list; coherence compares the unsteered "
     "model's loss on the text with its loss on its own texts.",
+    "openai": "Scores are a language model's answers to one question per text and criterion.",
 }
 
 SCALE_RULES = {
@@ -76,6 +77,18 @@ METRICS = {
     "penalty": ("Ridge penalty", "chosen on validation vectors"),
 }  # fmt: skip
 """Numbers of metrics files that the report shows, in its order: name and explanation."""
+
+SAE_FACTS = {
+    "architecture": ("Architecture", "what decides which latents are active"),
+    "d_sae": ("Latents", ""),
+    "d_in": ("Width of activations", "d_model"),
+    "k": ("k", "latents that may be active per token"),
+    "hook_name": ("Hook", "where it reads"),
+    "tokens": ("Training activations", "rows of the cache, one per token"),
+    "learning_rate": ("Learning rate", "its largest"),
+    "batch_size": ("Batch", "activations per step"),
+}
+"""What the report says of an SAE itself: keys of its settings or of its ``cfg.json``."""
 
 
 def metric_facts(metrics: dict[str, Any]) -> list[Fact]:

@@ -1,0 +1,144 @@
+"""What the page of a goal shows: curves, sampled texts, side effects."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from saeflow.figures.tables import curve, methods, of_split
+from saeflow.report import results
+from saeflow.report.latent_pages import digits
+from saeflow.report.page import StudyResults
+from saeflow.report.results import InSampleRow
+from saeflow.report.side_effects import LatentEffect, strongest
+from saeflow.report.texts import sample_texts
+
+MEASURES = ("product", "behaviour", "coherence")
+TABLED = 10
+"""Latents of each method in the table of side effects."""
+
+
+class GoalResults(NamedTuple):
+    """What one goal has of its own."""
+
+    name: str
+    targets: dict[int, float]
+    side_effects: pl.DataFrame
+    samples: pl.DataFrame
+    """The first completions of every method and scale."""
+    scores: pl.DataFrame
+    """Of those."""
+
+
+class GoalLine(NamedTuple):
+    """A goal in the list of all goals."""
+
+    name: str
+    title: str
+    criterion: str
+    best: list[str]
+    """The best method, or those that cannot be told apart."""
+    product: str
+    unsteered: str
+
+
+def goal_lines(found: StudyResults) -> list[GoalLine]:
+    """The list of goals."""
+    lines = []
+    for name in found.study.goals.names:
+        marked = results.marks(found.best, found.comparisons, name)
+        rows = results.ranked(found.best, name)
+        top = rows[0] if rows else {}
+        best = [row["method"] for row in rows if row["method"] in marked] or [row["method"] for row in rows[:1]]
+        lines.append(
+            GoalLine(
+                name=name,
+                title=found.title(name),
+                criterion=found.goals[name].criterion if name in found.goals else "",
+                best=best,
+                product=f"{results.number(top.get('product'))} {results.interval(top)}".strip(),
+                unsteered=results.number(top.get("unsteered_product")),
+            )
+        )
+    return lines
+
+
+def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None) -> dict[str, Any]:
+    """What a goal's page is filled from.
+
+    Args:
+        latents_sae: the SAE whose latents have pages, for links; None where they have none.
+    """
+    names = found.study.goals.names
+    place = names.index(goal.name)
+    rows: list[InSampleRow] = results.in_sample_rows(found.best.filter(pl.col("goal") == goal.name))
+    effects = strongest(goal.side_effects, goal.targets)
+    return {
+        "goal": goal.name,
+        "title": found.title(goal.name),
+        "criterion": found.goals[goal.name].criterion if goal.name in found.goals else "",
+        "before": (names[place - 1], found.title(names[place - 1])) if place else None,
+        "after": (names[place + 1], found.title(names[place + 1])) if place + 1 < len(names) else None,
+        "rows": [(row, results.marks(found.best, found.comparisons, goal.name).get(row.method, "")) for row in rows],
+        "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
+        "curves": curve_rows(found.summary, goal.name),
+        "effects": {method: tabled(rows) for method, rows in effects.items()},
+        "latents_sae": latents_sae,
+        "has_texts": not goal.samples.is_empty(),
+        "examples": found.goals[goal.name].positive[:3] if goal.name in found.goals else [],
+    }
+
+
+def tabled(effects: list[LatentEffect]) -> list[LatentEffect]:
+    """Targets and the few that move most."""
+    aimed = [effect for effect in effects if effect.target]
+    return [*aimed, *[effect for effect in effects if not effect.target][:TABLED]]
+
+
+def curve_rows(summary: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
+    """The points of all curves of a goal, method by method along the scale."""
+    table = of_split(summary, "all")
+    return [
+        row
+        for method in methods(table.filter(pl.col("goal") == goal))
+        for row in curve(table, goal, method, []).select(*_columns()).to_dicts()
+    ]
+
+
+def goal_value(found: StudyResults, goal: GoalResults, latents_sae: str | None) -> dict[str, Any]:
+    """What a goal's page is drawn from: curves, texts and side effects."""
+    study = found.study
+    rows = curve_rows(found.summary, goal.name)
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    scales = list(study.steering.scales)
+    return {
+        "goal": goal.name,
+        "multiples": scales if study.steering.scale_unit == "norm" else None,
+        "methods": names,
+        "measures": list(MEASURES),
+        "curves": {name: [_point(row) for row in rows if row["method"] == name] for name in names},
+        "texts": sample_texts(goal.samples, goal.scores),
+        "sae": latents_sae,
+        "effects": {
+            name: [[one.latent, int(one.target), digits(one.predicted), digits(one.measured)] for one in shown]
+            for name, shown in strongest(goal.side_effects, goal.targets).items()
+        },
+    }
+
+
+def _columns() -> list[str]:
+    ends = [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")]
+    return ["method", "scale", "scale_index", "selected", "n", *ends]
+
+
+def _point(row: dict[str, Any]) -> dict[str, Any]:
+    """One scale of one method: its scale and index, whether it was chosen, every measure with its interval."""
+    measures = {name: [digits(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in MEASURES}
+    return {
+        "scale": digits(row["scale"], 6),
+        "index": row["scale_index"],
+        "chosen": bool(row["selected"]),
+        "n": row["n"],
+        **measures,
+    }

@@ -1,0 +1,210 @@
+"""What a latent's page is made of, for a range of latents at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+CHUNK = 64
+"""Latents whose pages share one file."""
+STEPS = 999
+"""Activations in a context are whole thousandths of the latent's maximum."""
+SETS = 12
+"""Enriched sets of each latent that its page shows."""
+NEAR = 10
+"""Neighbours, latents that fire with it, and latents that it raises and lowers, as many of each."""
+
+Pairs = list[tuple[int, float]]
+
+
+class LatentDetails(NamedTuple):
+    """Tables about a range of latents, each with the column latent; empty where the study has none."""
+
+    contexts: pl.DataFrame
+    """group, rank, activation, block, position, offset, token_ids, activations."""
+    histogram: pl.DataFrame
+    """low, high, counts: of activations above 0."""
+    weights: pl.DataFrame
+    """low, high, counts: of logit weights."""
+    tokens: pl.DataFrame
+    """side, rank, token, weight."""
+    enrichment: pl.DataFrame
+    """set, ks, auc, q_bh, leading_edge."""
+    cofiring: pl.DataFrame
+    """other, rank, count, jaccard, correlation."""
+    causal: pl.DataFrame
+    """contexts, r_addition, r_ablation."""
+
+
+class Related(NamedTuple):
+    """What other latents have to do with one."""
+
+    near: Pairs
+    """Latents with the closest decoder rows, and the cosines."""
+    raised: Pairs
+    """Latents that a vector along it raises most, and by how much."""
+    lowered: Pairs
+
+
+def nearest(decoder: NDArray[np.float32], rows: range, count: int = NEAR) -> list[Pairs]:
+    """For some latents, those whose decoder rows are closest to theirs.
+
+    Args:
+        decoder: unit rows, ``[d_sae, d_model]``.
+        rows: of which latents.
+        count: how many of each.
+    """
+    cosines = decoder[rows.start : rows.stop] @ decoder.T
+    cosines[np.arange(len(rows)), np.arange(rows.start, rows.stop)] = -np.inf
+    return [largest(row, count) for row in cosines]
+
+
+def largest(values: NDArray[np.floating[Any]], count: int) -> Pairs:
+    """Places and values of the largest of some numbers, in their order; numbers that are not finite are passed over."""
+    places = np.arange(len(values)) if count >= len(values) else np.argpartition(-values, count)[:count]
+    ranked = places[np.lexsort((places, -values[places]))]
+    return [(int(place), float(values[place])) for place in ranked if np.isfinite(values[place])]
+
+
+def moved(effects: NDArray[np.floating[Any]], count: int = NEAR) -> tuple[Pairs, Pairs]:
+    """The latents that one vector raises most, and those that it lowers most."""
+    raised = [pair for pair in largest(effects, count) if pair[1] > 0]
+    lowered = [(latent, -value) for latent, value in largest(-effects, count) if value > 0]
+    return raised, lowered
+
+
+def chunks(first: int, last: int) -> Iterator[range]:
+    """The files' ranges of latents from ``first`` up to ``last``; ``first`` begins a file."""
+    for start in range(first, last, CHUNK):
+        yield range(start, min(start + CHUNK, last))
+
+
+def page_values(
+    latents: range,
+    statistics: pl.DataFrame,
+    details: LatentDetails,
+    related: dict[int, Related],
+    vocabulary: Sequence[str],
+) -> dict[str, Any]:
+    """The pages of one file.
+
+    Args:
+        latents: which.
+        statistics: one row per latent of the SAE, column latent and numbers.
+        details: tables that hold at least these latents.
+        related: by latent.
+        vocabulary: by token id, the text it stands for.
+
+    Returns:
+        ``first``, the ``words`` that contexts refer to, the ``gap`` between two of them, and an entry per latent.
+    """
+    words = _Vocabulary(vocabulary)
+    parts = {name: _by_latent(table, latents) for name, table in details._asdict().items()}
+    numbers = statistics.slice(latents.start, len(latents)).to_dicts()
+    entries = []
+    for row in numbers:
+        latent = row["latent"]
+        own = {name: found.get(latent, []) for name, found in parts.items()}
+        maximum = row.get("maximum") or 0.0
+        entries.append(
+            {
+                "statistics": {name: _finite(value) for name, value in row.items() if isinstance(value, int | float)},
+                "contexts": [_context(one, maximum, words) for one in own["contexts"]],
+                "histogram": _histogram(own["histogram"]),
+                "weights": _histogram(own["weights"]),
+                "tokens": {side: _side(own["tokens"], side) for side in ("top", "bottom")},
+                "sets": [_set(one, vocabulary) for one in _strongest(own["enrichment"])],
+                "cofiring": [_cofiring(one) for one in own["cofiring"][:NEAR]],
+                "causal": [_causal(one) for one in own["causal"]],
+                **_related(related.get(latent)),
+            }
+        )
+    return {"first": latents.start, "words": words.list, "gap": gap(vocabulary), "latents": entries}
+
+
+def gap(vocabulary: Sequence[str]) -> str:
+    """What stands between two tokens: nothing, or a space where the tokenizer keeps no spaces in its tokens."""
+    spaced = sum(word.startswith(" ") for word in vocabulary)
+    return "" if spaced > 0.01 * len(vocabulary) else " "
+
+
+def _by_latent(table: pl.DataFrame, latents: range) -> dict[int, list[dict[str, Any]]]:
+    if table.is_empty():
+        return {}
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in table.filter(pl.col("latent").is_between(latents.start, latents.stop - 1)).to_dicts():
+        found.setdefault(row["latent"], []).append(row)
+    return found
+
+
+def _context(row: dict[str, Any], maximum: float, words: _Vocabulary) -> list[Any]:
+    """Group, activation, block, position, place of the firing token, words, activations in steps."""
+    top = maximum or max(row["activations"], default=0.0) or 1.0
+    steps = [round(STEPS * min(max(value, 0.0) / top, 1.0)) for value in row["activations"]]
+    shown = [words.number(token) for token in row["token_ids"]]
+    return [row["group"], digits(row["activation"]), row["block"], row["position"], row["offset"], shown, steps]
+
+
+def _histogram(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    if not rows or not sum(rows[0]["counts"]):
+        return None
+    return {"low": digits(rows[0]["low"]), "high": digits(rows[0]["high"]), "counts": rows[0]["counts"]}
+
+
+def _side(rows: list[dict[str, Any]], side: str) -> list[list[Any]]:
+    own = sorted((row for row in rows if row["side"] == side), key=lambda row: row["rank"])
+    return [[row["token"], digits(row["weight"])] for row in own]
+
+
+def _strongest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (-abs(row["ks"]), row["set"]))[:SETS]
+
+
+def _set(row: dict[str, Any], vocabulary: Sequence[str]) -> list[Any]:
+    """Set, score, AUC, q, and its tokens that drive the score."""
+    leading = [vocabulary[token] for token in (row.get("leading_edge") or [])[:8] if token < len(vocabulary)]
+    return [row["set"], digits(row["ks"]), digits(row["auc"]), digits(row["q_bh"]), leading]
+
+
+def _cofiring(row: dict[str, Any]) -> list[Any]:
+    return [row["other"], row["count"], digits(row["jaccard"]), digits(row["correlation"])]
+
+
+def _causal(row: dict[str, Any]) -> list[Any]:
+    return [row["contexts"], digits(row["r_addition"]), digits(row["r_ablation"])]
+
+
+def _related(related: Related | None) -> dict[str, Any]:
+    if related is None:
+        return {"near": [], "raised": [], "lowered": []}
+    return {name: [[latent, digits(value)] for latent, value in pairs] for name, pairs in related._asdict().items()}
+
+
+def digits(value: float | None, count: int = 4) -> float | None:
+    """A number with so many digits that count; None where it is not known."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{count}g}")
+
+
+def _finite(value: float) -> float | None:
+    return value if isinstance(value, int) else digits(value, 5)
+
+
+class _Vocabulary:
+    """The tokens that one file's contexts hold, by number."""
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self.list: list[str] = []
+        self._numbers: dict[int, int] = {}
+        self._vocabulary = vocabulary
+
+    def number(self, token: int) -> int:
+        number = self._numbers.get(token)
+        if number is None:
+            number = self._numbers[token] = len(self.list)
+            self.list.append(self._vocabulary[token] if token < len(self._vocabulary) else f"[{token}]")
+        return number

@@ -1,0 +1,177 @@
+"""Reading the tables about latents, a range at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from polars.exceptions import PolarsError
+from safetensors import SafetensorError, safe_open
+
+from saeflow.errors import SaeflowError
+from saeflow.report.latent_index import PROMOTED, LatentTables, joined
+from saeflow.report.latent_pages import LatentDetails, Related, chunks, moved, nearest, page_values
+from saeflow.report.sources import StudyFolder
+
+BATCH = 1024
+"""Latents whose tables are in memory at once."""
+ROWS = 128
+"""Rows of cosines or effects in memory at once."""
+
+
+class LatentSources:
+    """The files of a study that tell of the latents of one SAE."""
+
+    def __init__(self, folder: StudyFolder, sae: str) -> None:
+        self.folder, self.sae = folder, sae
+        self.tables = LatentTables(
+            activity=folder.table(f"examples/{sae}/latents"),
+            lens=folder.table(f"logit_lens/{sae}/latents"),
+            promoted=_promoted(folder.root / f"logit_lens/{sae}/tokens.parquet"),
+            sets=_best_sets(folder.root / f"logit_lens/{sae}/enrichment.parquet"),
+            fits=_fits(folder, sae),
+        )
+        self.statistics = joined(self.tables)
+
+    @property
+    def neuronpedia(self) -> str | None:
+        """What the SAE is called on Neuronpedia, where its files say it."""
+        metadata = self.folder.json(f"saes/{self.sae}/cfg.json").get("metadata", {})
+        name = metadata.get("neuronpedia_id") if isinstance(metadata, dict) else None
+        return str(name) if name else None
+
+    def pages(self) -> Iterator[dict[str, Any]]:
+        """The pages of all latents, file by file."""
+        vocabulary = self._vocabulary()
+        decoder = self._decoder()
+        with ExitStack() as stack:
+            effects = self._effects(stack)
+            for first in range(0, self.tables.latents, BATCH):
+                last = min(first + BATCH, self.tables.latents)
+                details = self._details(first, last)
+                for latents in chunks(first, last):
+                    related = _related(latents, decoder, effects)
+                    yield page_values(latents, self._numbers(), details, related, vocabulary)
+
+    def _numbers(self) -> pl.DataFrame:
+        """The statistics as a page shows them: the share of tokens itself, not its logarithm."""
+        table = self.statistics
+        return table.with_columns(density=10.0 ** pl.col("density")) if "density" in table.columns else table
+
+    def _details(self, first: int, last: int) -> LatentDetails:
+        lens, examples = (self.folder.root / part / self.sae for part in ("logit_lens", "examples"))
+        return LatentDetails(
+            contexts=_rows(examples / "contexts.parquet", first, last),
+            histogram=_rows(examples / "histogram.parquet", first, last),
+            weights=_rows(lens / "histograms.parquet", first, last),
+            tokens=_rows(lens / "tokens.parquet", first, last),
+            enrichment=_rows(lens / "enrichment.parquet", first, last),
+            cofiring=_rows(examples / "cofiring.parquet", first, last),
+            causal=_rows(lens / "causal_latents.parquet", first, last),
+        )
+
+    def _vocabulary(self) -> Sequence[str]:
+        table = self.folder.table("logit_lens/vocabulary")
+        if table.is_empty():
+            return []
+        words = [""] * (int(table["token_id"].max() or 0) + 1)  # type: ignore[arg-type]
+        for token, text in table.select("token_id", "token").iter_rows():
+            words[token] = text
+        return words
+
+    def _decoder(self) -> NDArray[np.float32] | None:
+        """Decoder rows of unit norm; None where the SAE is not there."""
+        path = self.folder.root / f"saes/{self.sae}/sae_weights.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                decoder = file.get_tensor("W_dec").astype(np.float32)
+        except (SafetensorError, OSError) as error:
+            raise SaeflowError(f"{path}: holds no decoder ({error}); delete it and it is made again") from None
+        decoder /= np.maximum(np.linalg.norm(decoder, axis=1, keepdims=True), 1e-12)
+        return decoder
+
+    def _effects(self, stack: ExitStack) -> _Effects | None:
+        """The effects of vectors along this SAE's decoder rows; None where other vectors were measured."""
+        study = self.folder.study
+        path = self.folder.root / f"effects/{study.steering_sae}/effects.h5"
+        vectors = study.effects.vectors
+        along = vectors.kind == "decoder" and (vectors.sae or study.steering_sae) == self.sae
+        if not along or not path.is_file():
+            return None
+        try:
+            return _Effects(stack.enter_context(h5py.File(path, "r")))
+        except (OSError, KeyError) as error:
+            raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
+
+
+class _Effects:
+    """Rows of ``effects.h5`` by the number of their vector."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self.effects, self.added = file["effects"], file["scale"][:] > 0
+        self.places = {int(vector): place for place, vector in enumerate(file["vector_id"][:])}
+
+    def rows(self, latents: range) -> dict[int, NDArray[np.float32]]:
+        """Of each latent with a vector that was added at all, its effects."""
+        places = {latent: self.places[latent] for latent in latents if latent in self.places}
+        if not places:
+            return {}
+        first, last = min(places.values()), max(places.values()) + 1
+        block = self.effects[first:last].astype(np.float32)
+        return {latent: block[place - first] for latent, place in places.items() if self.added[place]}
+
+
+def _related(latents: range, decoder: NDArray[np.float32] | None, effects: _Effects | None) -> dict[int, Related]:
+    found = {}
+    for start in range(latents.start, latents.stop, ROWS):
+        some = range(start, min(start + ROWS, latents.stop))
+        near = nearest(decoder, some) if decoder is not None and some.stop <= len(decoder) else [[] for _ in some]
+        rows = effects.rows(some) if effects else {}
+        for latent, closest in zip(some, near, strict=True):
+            raised, lowered = moved(rows[latent]) if latent in rows else ([], [])
+            found[latent] = Related(closest, raised, lowered)
+    return found
+
+
+def _rows(path: Path, first: int, last: int) -> pl.DataFrame:
+    """The rows of a table about the latents from ``first`` up to ``last``; row groups without any are not read."""
+    latent = pl.col("latent")
+    return _collected(path, lambda scan: scan.filter(latent >= first, latent < last))
+
+
+def _promoted(path: Path) -> pl.DataFrame:
+    wanted = (pl.col("side") == "top") & (pl.col("rank") < PROMOTED)
+    return _collected(path, lambda scan: scan.filter(wanted).select("latent", "rank", "token"))
+
+
+def _best_sets(path: Path) -> pl.DataFrame:
+    """Of each latent the enriched set with the largest score, of equal ones the first by name."""
+    table = _collected(path, lambda scan: scan.select("latent", pl.col("set").cast(pl.String), "ks"))
+    if table.is_empty():
+        return table
+    ranked = table.sort("latent", pl.col("ks").abs(), "set", descending=[False, True, False])
+    return ranked.unique("latent", keep="first", maintain_order=True)
+
+
+def _fits(folder: StudyFolder, sae: str) -> pl.DataFrame:
+    table = folder.table(f"approximators/{sae}/latents") if sae == folder.study.steering_sae else pl.DataFrame()
+    return table.select("latent", "r2") if {"latent", "r2"} <= set(table.columns) else pl.DataFrame()
+
+
+def _collected(path: Path, wanted: Any) -> pl.DataFrame:
+    if not path.is_file():
+        return pl.DataFrame()
+    try:
+        return wanted(pl.scan_parquet(path)).collect()
+    except (OSError, PolarsError) as error:
+        raise SaeflowError(
+            f"{path}: is no whole Parquet table ({str(error).splitlines()[0]}); delete it and it is made again"
+        ) from None

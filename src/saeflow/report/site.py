@@ -1,0 +1,52 @@
+"""The report's pages as text: templates filled with what was found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+
+from saeflow.figures.style import LOOKS, words
+from saeflow.report import results
+from saeflow.report.dark import lighter
+from saeflow.report.page import StudyResults
+
+
+class Site:
+    """Fills templates; every page has the same frame.
+
+    Args:
+        found: the study.
+        latents: SAEs whose latents have pages.
+        goals: goals that have a page.
+    """
+
+    def __init__(self, found: StudyResults, latents: list[str]) -> None:
+        self._environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("saeflow.report", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {"words": words, "number": results.number}
+        self._shared: dict[str, Any] = {
+            "study": found.study,
+            "figures": found.placed,
+            "title_of": found.title,
+            "latents_saes": latents,
+            "known_methods": list(LOOKS),
+        }
+
+    def page(self, template: str, context: dict[str, Any]) -> bytes:
+        """A page in UTF-8; a lone surrogate, which UTF-8 cannot hold, becomes a reference that browsers show as �."""
+        text = self._environment.get_template(template).render(self._shared | context)
+        return text.encode("utf-8", "xmlcharrefreplace")
+
+
+def palette() -> str:
+    """A stylesheet with the methods' colours, the same as in the figures; lighter on dark ground."""
+    lines = ["/* Colours of methods, from the figures. */"]
+    for name, look in LOOKS.items():
+        lines.append(f".method-{name} {{ --method: {look.colour}; --method-dark: {lighter(look.colour)}; }}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,194 @@
+"""A study's files as the report reads them: those that its config names, and nothing that an older config left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.etree import ElementTree
+
+import h5py
+import polars as pl
+from safetensors import SafetensorError, safe_open
+
+from saeflow.artifacts import read_json
+from saeflow.config import Goal, Study, read_goal, read_study
+from saeflow.errors import SaeflowError
+from saeflow.figures.registry import FIGURES
+from saeflow.judging.ledger import Ledger
+from saeflow.report.dark import has_dark
+from saeflow.report.page import Cost, FigureText, StudyResults
+from saeflow.report.texts import first_samples
+from saeflow.tables import read_table
+
+T = TypeVar("T")
+DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
+
+
+class StudyFolder:
+    """The folder of a study.
+
+    Args:
+        root: the folder; ``config.yaml`` and the tables ``steering/summary`` and ``steering/best`` must be in it, all
+            other files may be missing, and what they hold is left out.
+
+    Raises:
+        SaeflowError: a file that every report needs is absent, or the config is wrong.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        for name in ("config.yaml", "steering/summary.parquet", "steering/best.parquet"):
+            if not (self.root / name).is_file():
+                raise SaeflowError(f"{self.root / name}: no such file; a report needs it, run the study up to there")
+        self.study: Study = read_study(self.root / "config.yaml")
+
+    def table(self, name: str) -> pl.DataFrame:
+        """A table by its path without suffix; without rows and columns where the study has none."""
+        return self._read(f"{name}.parquet", read_table, pl.DataFrame())
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file; empty where the study has none."""
+        return self._read(name, read_json, {})
+
+    def _read(self, name: str, read: Callable[[Path], T], otherwise: T) -> T:
+        path = self.root / name
+        return read(path) if path.is_file() else otherwise
+
+    def targets(self, goal: str) -> dict[int, float]:
+        """Target latents of a goal with their weights."""
+        content = self.json(f"steering/{goal}/latents.json")
+        return {int(latent): float(weight) for latent, weight in content.get("latents", {}).items()}
+
+    def side_effects(self, goal: str) -> pl.DataFrame:
+        """Predicted and measured change of every latent, by method; only methods of the study."""
+        table = self.table(f"steering/{goal}/side_effects")
+        return table.filter(pl.col("method").is_in(self.study.steering.methods)) if len(table) else table
+
+    def samples(self, goal: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The first completions of every method and scale of a goal, and their scores."""
+        samples, scores = [], []
+        for method in self.study.steering.methods:
+            completions = self.table(f"steering/{goal}/{method}/completions")
+            if completions.is_empty():
+                continue
+            samples.append(first_samples(completions))
+            found = self.table(f"steering/{goal}/{method}/scores")
+            if len(found):
+                own = found.select("completion_id", "criterion", "score", "reason")
+                scores.append(own.join(samples[-1], on="completion_id", how="semi"))
+        return _joined(samples), _joined(scores)
+
+    def figures(self, names: list[str]) -> dict[str, FigureText]:
+        """The words of some figures; those that were not drawn are left out."""
+        found = {}
+        for name in names:
+            svg = self.root / f"figures/{name}.svg"
+            if name in FIGURES and svg.is_file():
+                kind = FIGURES[name]
+                found[name] = FigureText(
+                    name, kind.title, kind.caption, _alternative(svg) or kind.title, has_dark(svg.read_text("utf-8"))
+                )
+        return found
+
+    def goals(self, directory: Path | None) -> dict[str, Goal]:
+        """What is known of the goals; nothing of those whose file is not there."""
+        if directory is None:
+            return {}
+        paths = {name: Path(directory, f"{name}.yaml") for name in self.study.goals.names}
+        return {name: read_goal(path) for name, path in paths.items() if path.is_file()}
+
+    def saes(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], pl.DataFrame]]:
+        """Name, ``cfg.json``, ``metrics.json`` and training curve of every SAE."""
+        for name in self.study.saes:
+            folder = f"saes/{name}"
+            yield (
+                name,
+                self.json(f"{folder}/cfg.json"),
+                self.json(f"{folder}/metrics.json"),
+                self.table(f"{folder}/training"),
+            )
+
+    def recovery(self) -> pl.DataFrame:
+        """How well each SAE found what was planted, with the column sae; empty where the corpus plants nothing."""
+        if self.study.corpus.kind != "tales":
+            return pl.DataFrame()
+        tables = ((name, self.table(f"saes/{name}/recovery")) for name in self.study.saes)
+        return _joined([table.with_columns(sae=pl.lit(name)) for name, table in tables if len(table)])
+
+    def baseline(self) -> dict[str, Any]:
+        """The metadata of the unsteered baseline."""
+        return self._read(f"effects/{self.study.steering_sae}/baseline.safetensors", _metadata, {})
+
+    def vector_count(self) -> int:
+        """How many vectors' effects were measured."""
+        return self._read(f"effects/{self.study.steering_sae}/effects.h5", _rows, 0)
+
+    def cost(self) -> Cost | None:
+        """What judging cost, where a model was asked."""
+        if self.study.judge.kind != "openai":
+            return None
+        return self._read("judging/ledger.sqlite", _cost, None)
+
+    def results(self, figures: list[str], goals: Path | None) -> StudyResults:
+        """All that is known of the study but for its completions and side effects, which are read goal by goal."""
+        saes = list(self.saes())
+        return StudyResults(
+            study=self.study,
+            provenance=self.json("provenance.json"),
+            config=(self.root / "config.yaml").read_text(encoding="utf-8"),
+            goals=self.goals(goals),
+            summary=self.table("steering/summary"),
+            best=self.table("steering/best"),
+            comparisons=self.table("steering/comparisons"),
+            ratings=self.table("steering/ratings") if self.study.judge.pairs else pl.DataFrame(),
+            figures=self.figures(figures),
+            model_metrics=self.json(f"models/{self.study.model.name}.metrics.json"),
+            sae_configs={name: config for name, config, _, _ in saes},
+            sae_metrics={name: metrics for name, _, metrics, _ in saes},
+            sae_training={name: table for name, _, _, table in saes if len(table)},
+            recovery=self.recovery(),
+            approximator_metrics=self.json(f"approximators/{self.study.steering_sae}/metrics.json"),
+            baseline=self.baseline(),
+            vector_count=self.vector_count(),
+            cost=self.cost(),
+        )
+
+
+def _joined(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
+
+
+def _alternative(svg: Path) -> str:
+    """The text that a figure carries for those who do not see it."""
+    try:
+        node = next(ElementTree.parse(svg).iter(DESCRIPTION), None)
+    except (OSError, ElementTree.ParseError) as error:
+        raise SaeflowError(f"{svg}: cannot be read as SVG ({error}); delete it and it is drawn again") from None
+    return (node.text or "") if node is not None else ""
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {}).get("metadata", "{}")))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SaeflowError(f"{path}: is no whole baseline ({error}); delete it and it is made again") from None
+
+
+def _rows(path: Path) -> int:
+    try:
+        with h5py.File(path, "r") as file:
+            return int(file["scale"].shape[0])
+    except (OSError, KeyError) as error:
+        raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
+
+
+def _cost(path: Path) -> Cost:
+    ledger = Ledger(path)
+    try:
+        spent = ledger.spent()
+        return Cost(spent.calls, spent.usd, ledger.usage())
+    finally:
+        ledger.close()
