@@ -16,6 +16,18 @@ Outputs:
 # What judging comes to; ratings only where methods are compared side by side.
 JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
 JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
+SUMMARIES = ["summary", "best", "comparisons", "matched", "three_way"]
+
+
+def shown(path):
+    """A table as Snakemake's own report shows it, with the caption of its name."""
+    name = Path(path).stem
+    return report(
+        path,
+        caption=f"../workflow/report/{name}.rst",
+        category="Tables",
+        labels={"table": name.replace("_", " ")},
+    )
 
 
 rule judge_completions:
@@ -100,11 +112,8 @@ rule summarise_scores:
             goal=STUDY.goals.names,
         ),
     output:
-        collect(
-            "results/{{study}}/steering/{table}.{suffix}",
-            table=["summary", "best", "comparisons", "matched", "three_way"],
-            suffix=["parquet", "csv"],
-        ),
+        collect("results/{{study}}/steering/{table}.parquet", table=SUMMARIES),
+        *[shown(f"results/{{study}}/steering/{table}.csv") for table in SUMMARIES],
     log:
         "results/{study}/logs/summarise_scores.log",
     benchmark:
@@ -140,7 +149,7 @@ rule compare_pairs:
     output:
         "results/{study}/steering/preferences.parquet",
         "results/{study}/steering/ratings.parquet",
-        "results/{study}/steering/ratings.csv",
+        shown("results/{study}/steering/ratings.csv"),
     log:
         "results/{study}/logs/compare_pairs.log",
     benchmark:

@@ -25,18 +25,27 @@ def words(count: int) -> list[str]:
     return [*BREAKING, *plain][:count]
 
 
-def write_latents(root: Path, sae: str, d_sae: int, vocabulary: Sequence[str], contexts: int = 6, d_model: int = 16) -> None:
-    """Write every table about latents; every 50th latent is dead."""
+def write_latents(
+    root: Path, sae: str, d_sae: int, vocabulary: Sequence[str], contexts: int = 6, d_model: int = 16
+) -> None:
+    """Write every table about latents; every 50th latent is dead.
+
+    Args:
+        contexts: per latent; 0 also leaves out whatever else a latent's page is made of, but for its tokens.
+    """
     generator = np.random.default_rng(5)
     latents = np.arange(d_sae, dtype=np.int32)
     alive = latents % 50 != 49
     maximum = np.where(alive, generator.gamma(4, 1.5, d_sae), 0).astype(np.float32)
     density = np.where(alive, 10 ** generator.normal(-3, 0.7, d_sae).clip(-5, -0.5), 0)
     fires = generator.integers(0, len(vocabulary), d_sae)
-    _parquet(root / "logit_lens/vocabulary", token_id=np.arange(len(vocabulary), dtype=np.int32), token=list(vocabulary))
+    _parquet(
+        root / "logit_lens/vocabulary", token_id=np.arange(len(vocabulary), dtype=np.int32), token=list(vocabulary)
+    )
     _parquet(
         root / f"examples/{sae}/latents",
-        latent=latents, density=density, tokens=(density * 1e6).astype(np.int64), maximum=maximum, mean_active=maximum / 3,
+        latent=latents, density=density, tokens=(density * 1e6).astype(np.int64), maximum=maximum,
+        mean_active=maximum / 3,
         top_token_id=[int(token) if live else None for token, live in zip(fires, alive, strict=True)],
         top_token=[vocabulary[token] if live else None for token, live in zip(fires, alive, strict=True)],
         top_token_share=np.where(alive, generator.beta(2, 2, d_sae), 0),
@@ -44,11 +53,14 @@ def write_latents(root: Path, sae: str, d_sae: int, vocabulary: Sequence[str], c
     _parquet(
         root / f"logit_lens/{sae}/latents",
         latent=latents, mean=generator.normal(0, 0.01, d_sae), std=generator.gamma(9, 0.02, d_sae),
-        skewness=generator.normal(0, 1.2, d_sae), kurtosis=generator.gamma(1.5, 6, d_sae), entropy=generator.normal(9, 0.4, d_sae),
+        skewness=generator.normal(0, 1.2, d_sae), kurtosis=generator.gamma(1.5, 6, d_sae),
+        entropy=generator.normal(9, 0.4, d_sae),
         log10_density=[float(np.log10(one)) if one else None for one in density],
         **{"class": [("none", "partition", "suppression", "prediction")[i % 4] for i in range(d_sae)]},
     )  # fmt: skip
     _tokens(root / f"logit_lens/{sae}", d_sae, vocabulary, generator)
+    if not contexts:
+        return
     _histograms(root, sae, maximum, generator)
     _enrichment(root / f"logit_lens/{sae}", d_sae, generator)
     _contexts(root / f"examples/{sae}", latents[alive], maximum, len(vocabulary), contexts, generator)
@@ -60,7 +72,7 @@ def _tokens(folder: Path, d_sae: int, vocabulary: Sequence[str], generator: np.r
     tokens = generator.integers(0, len(vocabulary), d_sae * 20)
     _parquet(
         folder / "tokens",
-        latent=np.repeat(np.arange(d_sae, dtype=np.int32), 20), side=["top"] * 10 * 1 + ["bottom"] * 10 if d_sae == 1 else (["top"] * 10 + ["bottom"] * 10) * d_sae,
+        latent=np.repeat(np.arange(d_sae, dtype=np.int32), 20), side=(["top"] * 10 + ["bottom"] * 10) * d_sae,
         rank=np.tile(rank, d_sae), token_id=tokens.astype(np.int32), token=[vocabulary[token] for token in tokens],
         weight=np.tile(np.concatenate([np.linspace(2, 1, 10), np.linspace(-2, -1, 10)]), d_sae).astype(np.float32),
     )  # fmt: skip
@@ -68,13 +80,15 @@ def _tokens(folder: Path, d_sae: int, vocabulary: Sequence[str], generator: np.r
 
 def _histograms(root: Path, sae: str, maximum: np.ndarray, generator: np.random.Generator) -> None:
     latents = np.arange(len(maximum), dtype=np.int32)
-    bell = generator.poisson(2000 * np.exp(-np.linspace(-3, 3, 64) ** 2), (len(maximum), 64)).astype(np.uint32)
+    bell = generator.poisson(2000 * np.exp(-(np.linspace(-3, 3, 64) ** 2)), (len(maximum), 64)).astype(np.uint32)
     fall = generator.poisson(800 * np.exp(-np.linspace(0, 6, 64)), (len(maximum), 64)).astype(np.uint32)
     fall[maximum == 0] = 0
     low, high = np.full(len(maximum), -2.5, np.float32), np.full(len(maximum), 2.5, np.float32)
     _parquet(root / f"logit_lens/{sae}/histograms", latent=latents, low=low, high=high, counts=_lists(bell, pl.UInt32))
     zeros = np.zeros(len(maximum), np.float32)
-    _parquet(root / f"examples/{sae}/histogram", latent=latents, low=zeros, high=maximum, counts=_lists(fall, pl.UInt32))
+    _parquet(
+        root / f"examples/{sae}/histogram", latent=latents, low=zeros, high=maximum, counts=_lists(fall, pl.UInt32)
+    )
 
 
 def _enrichment(folder: Path, d_sae: int, generator: np.random.Generator) -> None:
@@ -89,7 +103,9 @@ def _enrichment(folder: Path, d_sae: int, generator: np.random.Generator) -> Non
     )  # fmt: skip
 
 
-def _contexts(folder: Path, latents: np.ndarray, maximum: np.ndarray, vocabulary: int, count: int, generator: np.random.Generator) -> None:
+def _contexts(
+    folder: Path, latents: np.ndarray, maximum: np.ndarray, vocabulary: int, count: int, generator: np.random.Generator
+) -> None:
     """Half of a latent's contexts are its strongest, the others a part of its range each."""
     top = max(1, count // 2)
     groups = ["top"] * top + [f"q{1 + i % 3}" for i in range(count - top)]
@@ -100,7 +116,8 @@ def _contexts(folder: Path, latents: np.ndarray, maximum: np.ndarray, vocabulary
     tokens = generator.integers(0, vocabulary, (n, WINDOW))
     _parquet(
         folder / "contexts",
-        latent=np.repeat(latents, count), group=groups * len(latents), rank=np.tile(np.arange(count, dtype=np.int32), len(latents)),
+        latent=np.repeat(latents, count), group=groups * len(latents),
+        rank=np.tile(np.arange(count, dtype=np.int32), len(latents)),
         activation=activations[:, WINDOW // 2].astype(np.float32), block=generator.integers(0, 999, n).astype(np.int32),
         position=np.full(n, WINDOW // 2, np.int32), offset=np.full(n, WINDOW // 2, np.int32),
         token_ids=_lists(tokens, pl.Int32), activations=_lists(activations, pl.Float32),
@@ -131,7 +148,11 @@ def add_vectors(path: Path, d_sae: int) -> None:
 
 
 def _lists(rows: np.ndarray, kind: type[pl.DataType]) -> pl.Series:
-    return pl.Series(rows.tolist(), dtype=pl.List(kind)) if rows.size < 1e5 else pl.Series(rows).arr.to_list().cast(pl.List(kind))
+    return (
+        pl.Series(rows.tolist(), dtype=pl.List(kind))
+        if rows.size < 1e5
+        else pl.Series(rows).arr.to_list().cast(pl.List(kind))
+    )
 
 
 def _parquet(path: Path, **columns: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import figure_tables as made
 import h5py
+import latent_tables
 import numpy as np
 import polars as pl
 import yaml
@@ -20,12 +21,19 @@ from saeflow.figures.io import read_tables, write_figure
 from saeflow.figures.registry import FIGURES
 
 HOSTILE = (
-    'The </script><script>alert(1)</script> <img src="http://evil.example/x.png"> </template> & "quoted" it’s {{ 7 }}'
+    'The </script><script>alert(1)</script> <img src="http://evil.example/x.png" onerror=alert(2)> </template> & '
+    '"quoted" it’s {{ 7 }} \u2028 \u202e <!-- ]]>'
 )
+HOSTILE_TITLE = "<b onmouseover=alert(3)>London</b> </title>"
+LATENTS = 128
 
 
-def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGURES)) -> list[Path]:
-    """Write every file that a report can show, and return their paths."""
+def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGURES), latents: int = LATENTS) -> None:
+    """Write every file that a report can show, and the goals' files beside the study's folder.
+
+    Args:
+        latents: of the SAE; without any nothing is known of them.
+    """
     summary = made.summary(goals)
     best = made.best(summary)
     names = list(made.GOALS[:goals])
@@ -57,10 +65,21 @@ def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGUR
         for method in made.METHODS:
             _completions(root / f"steering/{goal}/{method}", goal, method)
     _effects(root)
+    latent_tables.add_vectors(root / "effects/main/effects.h5", LATENTS)
+    _goal_files(root.parent / "goals", names)
+    if latents:
+        latent_tables.write_latents(root, "main", latents, latent_tables.words(400))
+    _json(root / "saes/main/cfg.json", {"d_in": 16, "metadata": {"neuronpedia_id": "tales-lm/1-res"}})
     found = read_tables(root, files(root))
     for name in figures:
         write_figure(name, found, Figures(), root / "figures")
-    return files(root)
+
+
+def _goal_files(folder: Path, names: list[str]) -> None:
+    for name in names:
+        title = HOSTILE_TITLE if name == names[1] else name.replace("_", " ").capitalize()
+        texts = {"positive": ["Yes <b>.", "Yes."], "negative": ["No.", "No no."]}
+        _yaml(folder / f"{name}.yaml", {"title": title, "criterion": "The text shows it.", **texts})
 
 
 def files(root: Path) -> list[Path]:

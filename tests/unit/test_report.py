@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import base64
+import math
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,19 +11,28 @@ from types import SimpleNamespace
 
 import figure_tables as made
 import jinja2
+import latent_tables
+import numpy as np
 import polars as pl
 import pytest
 import report_study
 
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
-from saeflow.report import results
-from saeflow.report.io import write_report
-from saeflow.report.page import SECTIONS, script_json
-from saeflow.report.side_effects import goal_effects, method_effects
-from saeflow.report.texts import first_samples
+from saeflow.figures.style import LOOKS
+from saeflow.judging.ledger import Usage
+from saeflow.report import latent_pages, results
+from saeflow.report.dark import dark
+from saeflow.report.io import ASSETS, write_report
+from saeflow.report.latent_index import STATISTICS
+from saeflow.report.page import SECTIONS, Cost, study_context
+from saeflow.report.payload import half_floats, script, value_of
+from saeflow.report.side_effects import goal_means, method_effects, strongest
+from saeflow.report.site import Site, palette
+from saeflow.report.sources import StudyFolder
+from saeflow.report.texts import first_samples, sample_texts
 
-DRAWN = ("methods_forest", "effect_scales")
+DRAWN = ["methods_forest", "effect_scales"]
 
 
 class Page(HTMLParser):
@@ -33,8 +43,6 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.alternatives: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: dict[str, str] = {}
-        self._script: str | None = None
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -45,14 +53,6 @@ class Page(HTMLParser):
         ]
         if tag == "img":
             self.alternatives.append(named.get("alt") or "")
-        self._script = named.get("id") if tag == "script" else None
-
-    def handle_data(self, data: str) -> None:
-        if self._script:
-            self.scripts[self._script] = self.scripts.get(self._script, "") + data
-
-    def handle_endtag(self, tag: str) -> None:
-        self._script = None
 
 
 @pytest.fixture(scope="module")
@@ -62,69 +62,135 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def written_from(study: Path, output: Path, figures: list[str] | None = None) -> Path:
+    return write_report(study, output, DRAWN if figures is None else figures, study.parent / "goals").parent
+
+
 @pytest.fixture(scope="module")
 def written(study: Path) -> Path:
-    files = report_study.files(study)
-    return write_report(study, files, study.parent / "report")
+    return written_from(study, study.parent / "report")
 
 
 @pytest.fixture(scope="module")
-def page(written: Path) -> Page:
-    return Page(written.read_text())
+def pages(written: Path) -> dict[str, Page]:
+    return {path.name: Page(path.read_text()) for path in written.glob("*.html")}
 
 
-def test_every_reference_is_a_file_of_the_folder(page: Page, written: Path) -> None:
-    assert len(page.links) > 10
-    for link in page.links:
-        if not link.startswith(("#", "data:,")):
+def data(written: Path, name: str) -> dict:
+    return value_of((written / f"data/{name}.js").read_text("ascii"))
+
+
+def test_every_reference_is_a_file_of_the_folder(pages: dict[str, Page], written: Path) -> None:
+    assert set(pages) == {
+        "index.html",
+        "goals.html",
+        "saes.html",
+        "latents.html",
+        "goal-anger.html",
+        *(f"goal-{name}.html" for name in made.GOALS[1:2]),
+    }
+    for name, page in pages.items():
+        ids = {named["id"] for _, named in page.elements if "id" in named}
+        assert len(page.links) > 8
+        for link in page.links:
+            file, _, anchor = link.partition("#")
+            if link.startswith("data:"):
+                continue
             assert "//" not in link
-            assert (written.parent / link).is_file(), link
-    ids = {named["id"] for _, named in page.elements if "id" in named}
-    assert {link[1:] for link in page.links if link.startswith("#")} <= ids
+            assert not file or (written / file).is_file(), (name, link)
+            assert file or anchor in ids, (name, link)
 
 
-def test_the_stylesheet_and_script_load_nothing(written: Path) -> None:
-    for asset in (written.parent / "assets").iterdir():
-        content = asset.read_text()
-        assert not any(
-            word in content for word in ("http:", "https:", "url(", "@import", "fetch(", "XMLHttpRequest", "innerHTML")
+def test_stylesheets_and_scripts_load_nothing_and_parse_no_markup(written: Path) -> None:
+    for asset in [*(written / "assets").iterdir()]:
+        content = (
+            asset.read_text().replace("http://www.w3.org/2000/svg", "").replace("https://www.neuronpedia.org/", "")
         )
+        for word in (
+            "http:",
+            "https:",
+            "url(",
+            "@import",
+            "fetch(",
+            "XMLHttpRequest",
+            "innerHTML",
+            "insertAdjacent",
+            "eval(",
+        ):
+            assert word not in content, (asset.name, word)
+    assert {path.name for path in (written / "assets").iterdir()} == {*ASSETS, "palette.css"}
 
 
-def test_every_figure_has_an_alternative_text_and_its_table(page: Page, written: Path) -> None:
-    assert len(page.alternatives) == len(DRAWN)
+def test_every_figure_has_an_alternative_text_and_its_table(pages: dict[str, Page], written: Path) -> None:
+    page = pages["index.html"]
+    assert len(page.alternatives) == 2 * len(DRAWN)  # on light and on dark ground
     assert all(len(text) > 40 for text in page.alternatives)
     assert page.alternatives[0].startswith("Dot charts")
     for name in DRAWN:
         assert f"figures/{name}.csv" in page.links
+        table = data(written, f"figure-{name}")
+        rows = pl.read_csv(written / f"figures/{name}.csv")
+        assert table["columns"] == rows.columns
+        assert (table["count"], len(table["rows"])) == (len(rows), min(len(rows), 300))
 
 
-def test_model_text_is_shown_as_text_and_never_as_markup(page: Page) -> None:
-    assert not any(tag == "img" and "evil" in (named.get("src") or "") for tag, named in page.elements)
-    assert [tag for tag, _ in page.elements].count("script") == 2
-    texts = json.loads(page.scripts["text-data"])
-    shown = [text["text"] for text in texts["goals"][0]["methods"][0]["scales"][0]["texts"]]
-    assert shown[1] == report_study.HOSTILE
+def test_figures_on_dark_ground_keep_no_colour_of_light_ground(written: Path) -> None:
+    recoloured = (written / "figures/methods_forest.dark.svg").read_text().lower()
+    for colour in ("#ffffff", "#222222", "#e4e4e4", *(look.colour.lower() for look in LOOKS.values())):
+        assert (
+            colour in (written / "figures/methods_forest.svg").read_text().lower()
+            or colour == LOOKS["fgaa"].colour.lower()
+        )
+        assert colour not in recoloured
+    assert dark('<svg a="b"><path/></svg>').startswith('<svg fill="#E6E6E1" a="b">')
 
 
-def test_hostile_characters_never_end_a_script_block() -> None:
-    raw = script_json({"text": "</script><!--<script> \u2028 & ]]>"})
-    assert not set("<>&\u2028") & set(raw)
-    assert json.loads(raw)["text"] == "</script><!--<script> \u2028 & ]]>"
+def test_model_text_is_data_and_never_markup(pages: dict[str, Page], written: Path) -> None:
+    for page in pages.values():
+        assert not any("evil" in (named.get("src") or "") for tag, named in page.elements)
+        assert not any(name.startswith("on") for _, named in page.elements for name in named)
+        assert all(named.get("src") for tag, named in page.elements if tag == "script")
+    texts = data(written, "goal-anger")["texts"]["caa"]["0"]
+    assert texts[1][:2] == ["The", report_study.HOSTILE]
+    assert texts[2][3] is None
+    for path in written.rglob("data/**/*.js"):
+        content = path.read_bytes()
+        assert content.isascii()
+        assert b"<" not in content
 
 
-def test_tables_have_headers_with_scope_and_sections_have_names(page: Page) -> None:
-    headers = [named for tag, named in page.elements if tag == "th"]
-    assert len(headers) > 20
-    assert all(named.get("scope") in ("row", "col") for named in headers)
-    ids = {named["id"] for _, named in page.elements if "id" in named}
-    sections = [named for tag, named in page.elements if tag == "section"]
-    assert all(named["aria-labelledby"] in ids for named in sections)
-    assert [tag for tag, _ in page.elements].count("h1") == 1
+def test_a_title_with_markup_is_shown_as_it_is_written(written: Path) -> None:
+    text = (written / "goals.html").read_text()
+    assert "&lt;b onmouseover=alert(3)&gt;London&lt;/b&gt;" in text
+    assert report_study.HOSTILE_TITLE not in text
 
 
-def test_the_page_says_what_was_run(written: Path) -> None:
-    text = written.read_text()
+@pytest.mark.parametrize("text", [report_study.HOSTILE, "\ud800 alone \udfff", "\u2028\u2029\0", "</template>"])
+def test_any_text_comes_back_from_a_script_as_it_was(text: str) -> None:
+    made_script = script("a/b", {"text": text})
+    assert made_script.isascii()
+    assert not set("<>&") & set(made_script)
+    assert value_of(made_script) == {"text": text}
+
+
+def test_a_lone_surrogate_is_written_as_a_reference(study: Path) -> None:
+    found = StudyFolder(study).results([], None)
+    page = Site(found, []).page("index.html", study_context(found, []) | {"config": "a \ud800 b"})
+    assert b"a &#55296; b" in page
+
+
+def test_tables_have_headers_with_scope_and_sections_have_names(pages: dict[str, Page]) -> None:
+    for page in pages.values():
+        headers = [named for tag, named in page.elements if tag == "th"]
+        assert all(named.get("scope") in ("row", "col") for named in headers)
+        ids = {named["id"] for _, named in page.elements if "id" in named}
+        sections = [named for tag, named in page.elements if tag == "section"]
+        assert all(named.get("aria-label") or named["aria-labelledby"] in ids for named in sections)
+    assert sum(tag == "th" for tag, _ in pages["index.html"].elements) > 20
+
+
+def test_the_study_s_page_says_what_was_run(written: Path) -> None:
+    text = (written / "index.html").read_text()
     for told in (
         " has the highest average product on held-out completions, 0.",
         "Entropy of the corpus",
@@ -138,32 +204,178 @@ def test_the_page_says_what_was_run(written: Path) -> None:
     assert "384" in text
 
 
+def test_what_a_judge_cost_is_told_with_its_tokens(study: Path) -> None:
+    found = StudyFolder(study).results([], None)
+    usage = [
+        Usage("judge-1", "rating@1", 1000, 1011, 152_000, 9_000, 0.0234),
+        Usage("own", "pair@1", 8, 8, 900, 80, None),
+    ]
+    context = study_context(found, []) | {"cost": Cost(1019, 0.0234, usage)}
+    text = Site(found, []).page("index.html", context).decode()
+    for told in ("1,019 calls", "0.02 US dollars", "judge-1", "152,000", "9,000", "0.0234", "no price is known"):
+        assert told in text
+
+
 def test_the_same_study_gives_the_same_bytes(study: Path, written: Path, tmp_path: Path) -> None:
-    again = write_report(study, reversed(report_study.files(study)), tmp_path / "again")
-    assert again.read_bytes() == written.read_bytes()
+    again = written_from(study, tmp_path / "again")
+    files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert all((again / name).read_bytes() == (written / name).read_bytes() for name in files)
 
 
 def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> None:
-    few = ("config.yaml", "steering/summary.parquet", "steering/best.parquet")
-    text = write_report(study, [study / name for name in few], tmp_path).read_text()
+    few = tmp_path / "few"
+    for name in ("config.yaml", "steering/summary.parquet", "steering/best.parquet"):
+        (few / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(study / name, few / name)
+    output = write_report(few, tmp_path / "report", list(FIGURES)).parent
+    text = (output / "index.html").read_text()
     assert " has the highest average product on held-out completions, 0." in text
     assert "was not measured" in text
-    for absent in ("<img", "text-data", "Planted features", "Side effects"):
+    for absent in ("<img", "latents.html", "Targets and side effects"):
         assert absent not in text
-    without = [path for path in report_study.files(study) if path.name != "recovery.parquet"]
-    text = write_report(study, without, tmp_path).read_text()
-    assert "Planted features" not in text
-    assert "Explained variance" in text
+    goal = (output / "goal-anger.html").read_text()
+    assert "Curves" in goal
+    for absent in ("Side effects", "text-controls"):
+        assert absent not in goal
+    assert not (output / "latents.html").exists()
+    assert "Planted features" not in (output / "saes.html").read_text()
+
+
+def test_files_of_an_older_config_are_not_shown(study: Path, written: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tales"
+    shutil.copytree(study, copy)
+    shutil.copytree(copy / "steering/anger", copy / "steering/old_goal")
+    shutil.copytree(copy / "saes/main", copy / "saes/old_sae")
+    shutil.copytree(copy / "logit_lens/main", copy / "logit_lens/old_sae")
+    shutil.copytree(study.parent / "goals", tmp_path / "goals")
+    again = written_from(copy, tmp_path / "report")
+    files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
+    assert len(files) == sum(path.is_file() for path in again.rglob("*"))
+    assert all((again / name).read_bytes() == (written / name).read_bytes() for name in files)
+
+
+def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(study: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report"
+    written_from(study, output)
+    (output / "data/goal-gone.js").write_text("old")
+    written_from(study, output, figures=[])
+    assert not (output / "data/goal-gone.js").exists()
+    assert not (output / "figures/methods_forest.svg").exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(SaeflowError, match="holds something else than a report"):
+        written_from(study, mine)
+    assert (mine / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_missing_table_or_broken_picture_is_told_in_one_sentence(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(SaeflowError, match=r"best.parquet is not among the files"):
-        write_report(study, [study / "config.yaml", study / "steering/summary.parquet"], tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     (copy / "figures/effect_scales.svg").write_text("<svg")
     with pytest.raises(SaeflowError, match="cannot be read as SVG"):
-        write_report(copy, report_study.files(copy), tmp_path / "report")
+        write_report(copy, tmp_path / "report", DRAWN)
+    (copy / "logit_lens/main/tokens.parquet").write_bytes(b"no table")
+    with pytest.raises(SaeflowError, match=r"tokens.parquet: is no whole Parquet table"):
+        write_report(copy, tmp_path / "report", [])
+    (copy / "steering/best.parquet").unlink()
+    with pytest.raises(SaeflowError, match=r"best.parquet: no such file"):
+        write_report(copy, tmp_path / "report", [])
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_list_of_latents_holds_every_statistic_to_three_digits(study: Path, written: Path) -> None:
+    index = data(written, "latents-main")
+    activity = pl.read_parquet(study / "examples/main/latents.parquet")
+    lens = pl.read_parquet(study / "logit_lens/main/latents.parquet")
+    columns = {one["name"]: unpacked_halves(one["values"], index["count"]) for one in index["statistics"]}
+    assert set(columns) == {one.name for one in STATISTICS} - {"r2"}  # this study has no fit by latent
+    np.testing.assert_allclose(columns["kurtosis"], lens["kurtosis"], rtol=1e-3)
+    np.testing.assert_allclose(columns["maximum"], activity["maximum"], rtol=1e-3)
+    alive = activity["density"].to_numpy() > 0
+    np.testing.assert_allclose(10 ** columns["density"][alive], activity["density"].to_numpy()[alive], rtol=1e-2)
+    assert np.isnan(columns["density"][~alive]).all()
+    fires = [index["words"][number] or None for number in unpacked_integers(index["fires"], index["count"])]
+    assert fires == activity["top_token"].to_list()
+    tokens = pl.read_parquet(study / "logit_lens/main/tokens.parquet").filter(side="top", rank=1).sort("latent")
+    second = [index["words"][number] for number in unpacked_integers(index["promotes"][1], index["count"])]
+    assert second == tokens["token"].to_list()
+    assert index["neuronpedia"] == "tales-lm/1-res"
+    assert index["targeted"] == [[5, "anger", 1.0], [5, made.GOALS[1], 1.0]]
+
+
+def unpacked_halves(text: str, count: int) -> np.ndarray:
+    return planes(text, count, 2).view("<f2").ravel().astype(float)
+
+
+def unpacked_integers(text: str, count: int) -> np.ndarray:
+    return planes(text, count, 4).view("<u4").ravel()
+
+
+def planes(text: str, count: int, width: int) -> np.ndarray:
+    return np.ascontiguousarray(np.frombuffer(base64.b64decode(text), np.uint8).reshape(width, count).T)
+
+
+def test_a_latent_s_page_holds_what_the_tables_say(study: Path, written: Path) -> None:
+    chunk = data(written, "latents-main/00001")
+    assert (chunk["first"], len(chunk["latents"])) == (64, 64)
+    latent, entry = 70, chunk["latents"][6]
+    contexts = pl.read_parquet(study / "examples/main/contexts.parquet").filter(latent=latent)
+    vocabulary = latent_tables.words(400)
+    maximum = pl.read_parquet(study / "examples/main/latents.parquet")["maximum"][latent]
+    assert len(entry["contexts"]) == len(contexts) == 6
+    for shown, row in zip(entry["contexts"], contexts.to_dicts(), strict=True):
+        assert [chunk["words"][word] for word in shown[5]] == [vocabulary[token] for token in row["token_ids"]]
+        np.testing.assert_allclose(np.array(shown[6]) / 999 * maximum, row["activations"], atol=maximum / 999)
+    tokens = pl.read_parquet(study / "logit_lens/main/tokens.parquet").filter(latent=latent, side="bottom")
+    assert [word for word, _ in entry["tokens"]["bottom"]] == tokens["token"].to_list()
+    assert [name for name, *_ in entry["sets"]] == (
+        pl.read_parquet(study / "logit_lens/main/enrichment.parquet")
+        .filter(latent=latent).sort(pl.col("ks").abs(), descending=True)["set"].to_list()
+    )  # fmt: skip
+    assert entry["raised"] == [[latent, 1.0]]
+    assert entry["lowered"] == [[latent + 1, -0.5]]
+    assert sum(entry["histogram"]["counts"]) > 0
+
+
+def test_a_latent_that_never_fires_has_no_contexts_and_no_histogram(written: Path) -> None:
+    dead = data(written, "latents-main/00000")["latents"][49]
+    assert (dead["contexts"], dead["histogram"], dead["statistics"]["density"]) == ([], None, None)
+    assert dead["tokens"]["top"]
+
+
+def test_neighbours_are_those_of_the_full_table_of_cosines() -> None:
+    decoder = np.random.default_rng(0).normal(size=(300, 12)).astype(np.float32)
+    decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
+    cosines = decoder.astype(float) @ decoder.T.astype(float)
+    np.fill_diagonal(cosines, -2)
+    found = latent_pages.nearest(decoder, range(100, 140), 5)
+    for place, pairs in zip(range(100, 140), found, strict=True):
+        order = np.argsort(-cosines[place])[:5]
+        assert [latent for latent, _ in pairs] == order.tolist()
+        np.testing.assert_allclose([value for _, value in pairs], cosines[place][order], atol=1e-6)
+
+
+def test_the_largest_are_in_order_and_never_unknown() -> None:
+    values = np.array([1.0, np.nan, 3.0, 3.0, -2.0, np.inf])
+    assert latent_pages.largest(values, 6) == [(2, 3.0), (3, 3.0), (0, 1.0), (4, -2.0)]
+    assert latent_pages.largest(values, 3) == [(2, 3.0), (3, 3.0), (0, 1.0)]
+    raised, lowered = latent_pages.moved(np.array([0.0, 2.0, -1.0, 0.5]))
+    assert (raised, lowered) == ([(1, 2.0), (3, 0.5)], [(2, -1.0)])
+
+
+def test_numbers_beyond_half_precision_stay_finite() -> None:
+    found = unpacked_halves(half_floats(np.array([1e9, -1e9, math.nan, 0.25])), 4)
+    assert found[0] == 65504
+    assert found[1] == -65504
+    assert math.isnan(found[2])
+    assert found[3] == 0.25
+
+
+def test_tokens_without_spaces_are_set_apart_in_contexts() -> None:
+    assert latent_pages.gap(["the", "dog", "."]) == " "
+    assert latent_pages.gap([" the", " dog", "s"]) == ""
 
 
 def scored(**products: float) -> pl.DataFrame:
@@ -237,7 +449,7 @@ def test_samples_are_the_first_of_every_prompt_before_the_second_of_any() -> Non
         {"goal": "g", "method": "m", "scale_index": 0, "prompt": prompt, "sample": sample}
         for prompt in ("one", "two") for sample in range(4)
     ]  # fmt: skip
-    chosen = first_samples(pl.DataFrame(rows))
+    chosen = first_samples(pl.DataFrame(rows), 3)
     assert chosen.select("prompt", "sample").rows() == [("one", 0), ("two", 0), ("one", 1)]
 
 
@@ -251,11 +463,43 @@ def test_side_effects_tell_targets_from_all_other_latents() -> None:
             "measured": [1.5, -0.5, 0.25, 0.0],
         }
     )
-    (row,) = method_effects(table, {"g": {0: 1.0}})
+    (row,) = method_effects([goal_means(table, {0: 1.0}), pl.DataFrame()])
     assert (row.target, row.predicted, row.others) == (1.5, 2.0, 0.75)
-    found = goal_effects(table, {"g": {2: 1.0}})["g"]
+    found = strongest(table, {2: 1.0})["caa"]
     assert [(effect.latent, effect.target) for effect in found] == [(2, True), (0, False), (1, False), (3, False)]
-    assert method_effects(table, {}) == []
+    assert method_effects([goal_means(table, {})]) == []
+
+
+def test_the_average_over_goals_weighs_goals_alike() -> None:
+    one = pl.DataFrame({"method": ["caa"], "latent": [0], "predicted": [1.0], "measured": [2.0]})
+    other = pl.DataFrame({"method": ["caa"] * 2, "latent": [0, 1], "predicted": [3.0, 0.0], "measured": [4.0, -1.0]})
+    (row,) = method_effects([goal_means(one, {0: 1.0}), goal_means(other, {0: 2.0})])
+    assert (row.target, row.predicted, row.others) == (3.0, 2.0, 0.5)
+
+
+def test_a_missing_score_is_shown_with_its_reason() -> None:
+    keys = {
+        "goal": ["g"],
+        "method": ["m"],
+        "scale_index": [0],
+        "completion_id": ["c"],
+        "prompt": ["p"],
+        "text": ["p t"],
+    }
+    scores = pl.DataFrame(
+        {
+            "completion_id": ["c"] * 2,
+            "criterion": ["behaviour", "coherence"],
+            "score": [0.5, None],
+            "reason": [None, "refused"],
+        }
+    )
+    assert sample_texts(pl.DataFrame(keys), scores) == {"m": {"0": [["p", "p t", 0.5, None, "refused"]]}}
+
+
+def test_methods_have_the_colours_of_the_figures() -> None:
+    text = palette()
+    assert all(f".method-{name} {{ --method: {look.colour};" in text for name, look in LOOKS.items())
 
 
 def test_every_figure_has_its_place_on_the_page() -> None:

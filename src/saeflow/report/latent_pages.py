@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from saeflow.report.latent_index import STATISTICS
+
 CHUNK = 64
 """Latents whose pages share one file."""
 STEPS = 999
@@ -22,22 +24,26 @@ NEAR = 10
 Pairs = list[tuple[int, float]]
 
 
-class LatentDetails(NamedTuple):
-    """Tables about a range of latents, each with the column latent; empty where the study has none."""
+Rows = dict[int, list[dict[str, Any]]]
+"""Rows of a table, by latent."""
 
-    contexts: pl.DataFrame
+
+class LatentDetails(NamedTuple):
+    """Rows of tables about a range of latents; empty where the study has none."""
+
+    contexts: Rows
     """group, rank, activation, block, position, offset, token_ids, activations."""
-    histogram: pl.DataFrame
+    histogram: Rows
     """low, high, counts: of activations above 0."""
-    weights: pl.DataFrame
+    weights: Rows
     """low, high, counts: of logit weights."""
-    tokens: pl.DataFrame
+    tokens: Rows
     """side, rank, token, weight."""
-    enrichment: pl.DataFrame
+    enrichment: Rows
     """set, ks, auc, q_bh, leading_edge."""
-    cofiring: pl.DataFrame
+    cofiring: Rows
     """other, rank, count, jaccard, correlation."""
-    causal: pl.DataFrame
+    causal: Rows
     """contexts, r_addition, r_ablation."""
 
 
@@ -66,9 +72,10 @@ def nearest(decoder: NDArray[np.float32], rows: range, count: int = NEAR) -> lis
 
 def largest(values: NDArray[np.floating[Any]], count: int) -> Pairs:
     """Places and values of the largest of some numbers, in their order; numbers that are not finite are passed over."""
-    places = np.arange(len(values)) if count >= len(values) else np.argpartition(-values, count)[:count]
-    ranked = places[np.lexsort((places, -values[places]))]
-    return [(int(place), float(values[place])) for place in ranked if np.isfinite(values[place])]
+    known = np.where(np.isfinite(values), values, -np.inf)
+    places = np.arange(len(known)) if count >= len(known) else np.argpartition(-known, count)[:count]
+    ranked = places[np.lexsort((places, -known[places]))]
+    return [(int(place), float(known[place])) for place in ranked if np.isfinite(known[place])]
 
 
 def moved(effects: NDArray[np.floating[Any]], count: int = NEAR) -> tuple[Pairs, Pairs]:
@@ -101,10 +108,10 @@ def page_values(
         vocabulary: by token id, the text it stands for.
 
     Returns:
-        ``first``, the ``words`` that contexts refer to, the ``gap`` between two of them, and an entry per latent.
+        ``first``, the ``words`` that contexts refer to, and an entry per latent.
     """
     words = _Vocabulary(vocabulary)
-    parts = {name: _by_latent(table, latents) for name, table in details._asdict().items()}
+    parts = details._asdict()
     numbers = statistics.slice(latents.start, len(latents)).to_dicts()
     entries = []
     for row in numbers:
@@ -113,7 +120,7 @@ def page_values(
         maximum = row.get("maximum") or 0.0
         entries.append(
             {
-                "statistics": {name: _finite(value) for name, value in row.items() if isinstance(value, int | float)},
+                "statistics": {one.name: digits(row[one.name], 5) for one in STATISTICS if one.name in row},
                 "contexts": [_context(one, maximum, words) for one in own["contexts"]],
                 "histogram": _histogram(own["histogram"]),
                 "weights": _histogram(own["weights"]),
@@ -124,7 +131,7 @@ def page_values(
                 **_related(related.get(latent)),
             }
         )
-    return {"first": latents.start, "words": words.list, "gap": gap(vocabulary), "latents": entries}
+    return {"first": latents.start, "words": words.list, "latents": entries}
 
 
 def gap(vocabulary: Sequence[str]) -> str:
@@ -133,11 +140,10 @@ def gap(vocabulary: Sequence[str]) -> str:
     return "" if spaced > 0.01 * len(vocabulary) else " "
 
 
-def _by_latent(table: pl.DataFrame, latents: range) -> dict[int, list[dict[str, Any]]]:
-    if table.is_empty():
-        return {}
-    found: dict[int, list[dict[str, Any]]] = {}
-    for row in table.filter(pl.col("latent").is_between(latents.start, latents.stop - 1)).to_dicts():
+def by_latent(table: pl.DataFrame) -> Rows:
+    """The rows of a table with the column latent, in its order."""
+    found: Rows = {}
+    for row in table.to_dicts():
         found.setdefault(row["latent"], []).append(row)
     return found
 
@@ -188,10 +194,6 @@ def _related(related: Related | None) -> dict[str, Any]:
 def digits(value: float | None, count: int = 4) -> float | None:
     """A number with so many digits that count; None where it is not known."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{count}g}")
-
-
-def _finite(value: float) -> float | None:
-    return value if isinstance(value, int) else digits(value, 5)
 
 
 class _Vocabulary:

@@ -16,7 +16,17 @@ from safetensors import SafetensorError, safe_open
 
 from saeflow.errors import SaeflowError
 from saeflow.report.latent_index import PROMOTED, LatentTables, joined
-from saeflow.report.latent_pages import LatentDetails, Related, chunks, moved, nearest, page_values
+from saeflow.report.latent_pages import (
+    LatentDetails,
+    Related,
+    Rows,
+    by_latent,
+    chunks,
+    gap,
+    moved,
+    nearest,
+    page_values,
+)
 from saeflow.report.sources import StudyFolder
 
 BATCH = 1024
@@ -48,8 +58,8 @@ class LatentSources:
 
     def pages(self) -> Iterator[dict[str, Any]]:
         """The pages of all latents, file by file."""
-        vocabulary = self._vocabulary()
-        decoder = self._decoder()
+        vocabulary, numbers, decoder = self._vocabulary(), self._numbers(), self._decoder()
+        between = gap(vocabulary)
         with ExitStack() as stack:
             effects = self._effects(stack)
             for first in range(0, self.tables.latents, BATCH):
@@ -57,7 +67,7 @@ class LatentSources:
                 details = self._details(first, last)
                 for latents in chunks(first, last):
                     related = _related(latents, decoder, effects)
-                    yield page_values(latents, self._numbers(), details, related, vocabulary)
+                    yield {"gap": between, **page_values(latents, numbers, details, related, vocabulary)}
 
     def _numbers(self) -> pl.DataFrame:
         """The statistics as a page shows them: the share of tokens itself, not its logarithm."""
@@ -141,10 +151,10 @@ def _related(latents: range, decoder: NDArray[np.float32] | None, effects: _Effe
     return found
 
 
-def _rows(path: Path, first: int, last: int) -> pl.DataFrame:
+def _rows(path: Path, first: int, last: int) -> Rows:
     """The rows of a table about the latents from ``first`` up to ``last``; row groups without any are not read."""
     latent = pl.col("latent")
-    return _collected(path, lambda scan: scan.filter(latent >= first, latent < last))
+    return by_latent(_collected(path, lambda scan: scan.filter(latent >= first, latent < last)))
 
 
 def _promoted(path: Path) -> pl.DataFrame:

@@ -84,13 +84,13 @@
         showList(asked);
         if (turned && opened) list.grid.focus({ preventScroll: true });
       }
-      opened = true;
-      document.body.dataset.ready = location.hash || "#";
     } catch (error) {
       view.hidden = true;
       page.hidden = false;
       failed(page, error);
     }
+    opened = true;
+    document.body.dataset.ready = location.hash || "#"; // for those who watch the page from outside
   };
   let cameFromList = null;
   let opened = false;

@@ -1,0 +1,401 @@
+"""The report in a real browser: every page opens from a disk and from a server, alone, and can be used by everybody."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import latent_tables
+import polars as pl
+import pytest
+import report_study
+
+from saeflow.report.io import write_report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-get install chromium")
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+PAGES = ["index.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",
+         "latents.html#/main/1", "latents.html#/main/49"]  # fmt: skip
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+MANY = 65_536
+# What the report promises on two idle cores; a machine that does other work as well may take three times as long.
+FIRST_VIEW, SEARCH, SLACK = 1.0, 0.2, 3
+MOST_INDEX = 3_000_000
+
+
+def until(page: playwright.Page, condition: str, seconds: float = 20) -> None:
+    """Wait until a condition holds; asked from outside, since pages let no script be made from text."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"never came true: {condition}"
+        time.sleep(0.02)
+
+
+class Opened(NamedTuple):
+    """A page, and what it complained of or asked for."""
+
+    page: playwright.Page
+    complaints: list[str]
+    requests: list[str]
+
+    def go(self, address: str) -> None:
+        """Open an address and wait until everything on the page is there."""
+        self.page.goto("about:blank")
+        self.page.goto(address)
+        self.page.wait_for_load_state("load")
+        if "latents.html" in address:
+            until(self.page, "document.body.dataset.ready !== undefined")
+        elif "goal-" in address:
+            self.page.wait_for_selector("#curve-chart svg")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("browser") / "tales"
+    figures = ["methods_forest", "sae_training"]
+    report_study.write_study(root, goals=2, figures=figures)
+    return write_report(root, root.parent / "report", figures, root.parent / "goals").parent
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+def opened(browser: playwright.Browser, **options: object) -> Opened:
+    context = browser.new_context(**{"viewport": WIDE, **options})
+    page = context.new_page()
+    found = Opened(page, [], [])
+    page.on("console", lambda message: found.complaints.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (found.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: found.requests.append(request.url))
+    return found
+
+
+@pytest.fixture
+def shown(browser: playwright.Browser) -> Iterator[Opened]:
+    found = opened(browser)
+    yield found
+    found.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+
+
+@pytest.mark.parametrize("where", ["disk", "server"])
+def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(
+    shown: Opened, folder: Path, server: str, where: str
+) -> None:
+    base = f"file://{folder}" if where == "disk" else server
+    for name in PAGES:
+        shown.go(f"{base}/{name}")
+        assert shown.page.locator("h1:visible").count() == 1, name
+        assert shown.page.locator("[role=alert]").count() == 0, name
+    for details in shown.page.locator("details").all():
+        details.evaluate("node => node.open = true")
+    assert shown.complaints == []
+    assert len(shown.requests) > 40
+    outside = [url for url in shown.requests if not url.startswith((base, "data:", "about:", "blob:"))]
+    assert outside == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_page(browser: playwright.Browser, folder: Path, theme: str) -> None:
+    found = opened(browser, color_scheme=theme)
+    serious = []
+    for name in PAGES:
+        found.go(f"file://{folder}/{name}")
+        found.page.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
+        found.page.wait_for_timeout(100)
+        told = axe.Axe().run(found.page).response
+        assert {"color-contrast", "document-title"} <= {rule["id"] for rule in told["passes"]}
+        for violation in told["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                serious += [(name, violation["id"], node["html"][:160]) for node in violation["nodes"]]
+    found.page.context.close()
+    assert serious == []
+
+
+@pytest.mark.parametrize(("mode", "options"), [
+    ("light", {}), ("dark", {"color_scheme": "dark"}), ("phone", {"viewport": PHONE}),
+])  # fmt: skip
+def test_every_page_fits_its_window_and_is_kept_as_a_picture(
+    browser: playwright.Browser, folder: Path, mode: str, options: dict[str, object]
+) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    found = opened(browser, **options)
+    for name in PAGES:
+        found.go(f"file://{folder}/{name}")
+        wide = found.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, name
+        file = name.replace(".html", "").replace("#/", "-").replace("/", "-")
+        found.page.screenshot(path=ARTIFACTS / f"{file}-{mode}.png", full_page=True)
+    found.page.context.close()
+
+
+def test_no_script_runs_but_the_report_s_own(shown: Opened, folder: Path, server: str) -> None:
+    for base in (f"file://{folder}", server):
+        shown.go(f"{base}/index.html")
+        ran = shown.page.evaluate(
+            """() => {
+              const script = document.createElement("script");
+              script.textContent = "window.ran = true";
+              document.body.append(script);
+              const image = document.createElement("div");
+              image.innerHTML = "<img src=x onerror='window.ran = true'>";
+              document.body.append(image);
+              return new Promise((resolve) => setTimeout(() => resolve(window.ran ?? false), 200));
+            }"""
+        )
+        assert ran is False
+
+
+def test_hostile_text_is_shown_letter_by_letter(shown: Opened, folder: Path) -> None:
+    shown.go(f"file://{folder}/goal-anger.html#scale=2")
+    texts = shown.page.locator("#cards blockquote p").all_text_contents()
+    assert report_study.HOSTILE in texts
+    assert shown.page.locator("#cards script, #cards img, #cards b").count() == 0
+    shown.go(f"file://{folder}/goal-christian_evangelist.html")
+    assert shown.page.locator("h1").inner_text() == report_study.HOSTILE_TITLE
+    shown.go(f'file://{folder}/latents.html#/main?q="</script>"')
+    cells = shown.page.locator(".grid .rows .row").first.inner_text()
+    assert "</script><script>alert('token')</script>" in cells
+    assert shown.complaints == []
+
+
+def rows(page: playwright.Page) -> list[int]:
+    return [int(text) for text in page.locator(".grid .rows .row a").all_text_contents()]
+
+
+def test_search_finds_tokens_numbers_and_conditions(shown: Opened, folder: Path) -> None:
+    shown.go(f"file://{folder}/latents.html")
+    page = shown.page
+    assert page.locator("#found").inner_text() == f"{report_study.LATENTS} of {report_study.LATENTS} latents."
+
+    def searched(query: str) -> list[int]:
+        page.fill("#query", query)
+        asked = "(new URLSearchParams(location.hash.split('?')[1] ?? '').get('q') ?? '')"
+        until(page, f"document.body.dataset.ready === (location.hash || '#') && {asked} === {json.dumps(query)}")
+        return rows(page)
+
+    assert 17 in searched("17")
+    assert searched("latent=17") == [17]
+    assert searched("is:dead") == [49, 99]
+    assert searched("is:target") == [5]
+    assert searched("class:partition latent<9") == [1, 5]
+    best = pl.read_parquet(folder.parent / "tales/logit_lens/main/enrichment.parquet").sort(pl.col("ks").abs())
+    best = best.group_by("latent", maintain_order=True).last().filter(pl.col("latent") < 30, set="digits")
+    assert searched("set:digit latent<30") == sorted(best["latent"])
+    assert len(best) > 2
+    assert searched("kurtosis>1e9") == []
+    assert "No latent meets this search." in page.locator("#found").inner_text()
+    searched("colour>3")
+    assert "Not known here: colour." in page.locator("#found").inner_text()
+
+
+def test_the_list_is_sorted_by_any_statistic_in_both_directions(shown: Opened, folder: Path) -> None:
+    shown.go(f"file://{folder}/latents.html")
+    page = shown.page
+    names = page.locator("#sort option").evaluate_all("nodes => nodes.map(node => node.value)")
+    assert len(names) == 10
+    for name in names:
+        for falling in ("", "&falling="):
+            shown.go(f"file://{folder}/latents.html#/main?sort={name}{falling}")
+            values = page.evaluate(
+                """async ([name, falling]) => {
+                  const index = await saeflow.indexOf("main");
+                  const { places } = index.search("", name, falling);
+                  const column = index.statistics.find((one) => one.name === name);
+                  return [...places].map((i) => column ? column.values[i] : i);
+                }""",
+                [name, bool(falling)],
+            )
+            known = [value for value in values if value == value]
+            assert known == sorted(known, reverse=bool(falling)), name
+            assert all(value != value for value in values[len(known) :])
+    page.click(".grid [role=columnheader] button:text-is('kurtosis')")
+    until(page, "location.hash.includes('sort=kurtosis')")
+    assert page.locator("[aria-sort]").inner_text().startswith("kurtosis")
+
+
+def test_links_into_the_report_and_the_way_back_work(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/latents.html#/main?q=class%3Apartition&sort=kurtosis&falling=")
+    listed = rows(page)
+    page.locator(".grid .rows .row").nth(2).click()
+    page.wait_for_selector("article h1")
+    assert page.locator("article h1").inner_text().startswith(f"Latent {listed[2]} ")
+    assert page.title().startswith(f"Latent {listed[2]} ")
+    page.click("article nav a[rel=next]")
+    until(page, f"document.querySelector('article h1').textContent.startsWith('Latent {listed[2] + 1} ')")
+    page.go_back()
+    page.go_back()
+    page.wait_for_selector("#grid:visible")
+    assert page.input_value("#query") == "class:partition"
+    assert rows(page)[:10] == listed[:10]
+    page.go_forward()
+    until(page, f"document.querySelector('article h1').textContent.startsWith('Latent {listed[2]} ')")
+    shown.go(f"file://{folder}/latents.html#/main/9999")
+    assert "none of number 9999" in page.locator("[role=alert]").inner_text()
+
+
+def test_the_slider_shows_the_texts_of_its_scale_and_keeps_it_in_the_address(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/goal-anger.html")
+    assert page.locator("#cards .card").count() == 7
+    assert all("chosen" in text for text in page.locator("#cards .card .meta:nth-child(2)").all_text_contents()[1:])
+    page.locator("#scale").focus()
+    before = page.input_value("#scale")
+    page.keyboard.press("ArrowRight")
+    index = int(before) + 1
+    until(page, f"location.hash === '#scale={index}'")
+    texts = page.locator("#cards .card").nth(1).inner_text()
+    assert f"by caa at {(0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)[index]}" in texts
+    assert "behaviour 0.50 · coherence 0.90" in texts
+    page.keyboard.press("Home")
+    until(page, "location.hash === '#scale=0'")
+    assert page.locator("#cards .card").count() == 1
+    page.go_back()
+    until(page, f"document.getElementById('scale').value === '{index}'")
+    page.check("input[name=which][value=chosen]")
+    until(page, "location.hash === '#scale=chosen'")
+
+
+def test_curves_change_with_the_measure_and_hide_a_method(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/goal-anger.html")
+    assert page.locator("#curve-chart .series").count() == 6
+    assert "product along the scale" in page.locator("#curve-chart svg").get_attribute("aria-label")
+    page.locator("input[name=measure][value=coherence]").check(force=True)
+    assert "coherence along the scale" in page.locator("#curve-chart svg").get_attribute("aria-label")
+    page.locator("#curve-controls .legend input").first.uncheck()
+    assert page.locator("#curve-chart .series").count() == 5
+    link = page.locator("#side-effects table a").first
+    assert link.get_attribute("href") == "latents.html#/main/5"
+    page.wait_for_selector("#side-effects .word .token")
+
+
+def test_the_report_can_be_used_with_the_keyboard_alone(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # brand, Study, Goals, Latents
+    page.wait_for_url("**/latents.html*")
+    until(page, "document.body.dataset.ready !== undefined")
+    page.keyboard.press("/")
+    page.keyboard.type("class:suppression")
+    until(page, "location.hash.includes('suppression')")
+    page.keyboard.press("Enter")  # to the list
+    page.keyboard.press("ArrowDown")
+    wanted = rows(page)[1]
+    assert page.locator(".grid").get_attribute("aria-activedescendant") == "row-1"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("article h1")
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    assert page.locator("article h1").inner_text().startswith(f"Latent {wanted} ")
+    page.go_back()
+    page.wait_for_selector("#grid:visible")
+    until(page, "document.activeElement.getAttribute('role') === 'grid'")
+    assert page.locator(".grid .row.active a").inner_text() == str(wanted)
+
+
+def test_a_reader_s_colours_outlast_the_page_and_the_system_s_come_first(
+    browser: playwright.Browser, folder: Path, server: str
+) -> None:
+    found = opened(browser, color_scheme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    found.go(f"{server}/index.html")
+    assert found.page.evaluate(ground) == "rgb(22, 23, 22)"
+    assert found.page.locator("img.on-dark").first.is_visible()
+    found.page.click("#theme")
+    assert found.page.evaluate(ground) == "rgb(252, 252, 250)"
+    assert found.page.locator("img.on-light").first.is_visible()
+    found.go(f"{server}/saes.html")
+    assert found.page.evaluate(ground) == "rgb(252, 252, 250)"
+    found.page.context.close()
+
+
+def test_without_scripts_the_study_and_its_tables_can_still_be_read(browser: playwright.Browser, folder: Path) -> None:
+    found = opened(browser, java_script_enabled=False)
+    found.page.goto(f"file://{folder}/goal-anger.html")
+    assert found.page.locator("#curves table").count() == 2
+    found.page.goto(f"file://{folder}/index.html")
+    assert found.page.locator("#main-table").is_visible()
+    found.page.goto(f"file://{folder}/latents.html")
+    assert "allow scripts" in found.page.locator("noscript").inner_text()
+    found.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose SAE has 65,536 latents."""
+    root = tmp_path_factory.mktemp("many") / "tales"
+    report_study.write_study(root, goals=2, figures=[], latents=0)
+    latent_tables.write_latents(root, "main", MANY, latent_tables.words(50_000), contexts=0)
+    return write_report(root, root.parent / "report", []).parent
+
+
+def test_sixty_five_thousand_latents_stay_small_and_quick(browser: playwright.Browser, many: Path) -> None:
+    at_once = [many / "latents.html", many / "data/latents-main.js", *(many / "assets").iterdir()]
+    size = sum(path.stat().st_size for path in at_once)
+    assert size < MOST_INDEX
+    assert len(list((many / "data/latents-main").iterdir())) == MANY // 64
+    found = opened(browser)
+    started = time.monotonic()
+    found.page.goto(f"file://{many}/latents.html")
+    found.page.wait_for_selector(".grid .rows .row")
+    first_view = time.monotonic() - started
+    slowest = max(found.page.evaluate(
+        """async () => {
+          const taken = [];
+          const [query, count] = [document.getElementById("query"), document.getElementById("found")];
+          for (const asked of ["b", "ba", "bar", "kurtosis>20", "class:partition skewness<0", "zzzz", ""]) {
+            const before = performance.now();
+            const told = new Promise((resolve) => new MutationObserver(resolve).observe(count, { childList: true }));
+            query.value = asked;
+            query.dispatchEvent(new Event("input", { bubbles: true }));
+            await told;
+            await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+            taken.push(performance.now() - before);
+          }
+          return taken;
+        }"""
+    )) / 1000  # fmt: skip
+    found.go(f"file://{many}/latents.html#/main/65535")
+    assert found.page.locator("article h1").inner_text().startswith("Latent 65535")
+    assert found.complaints == []
+    found.page.context.close()
+    print(f"index {size:,} bytes, first view {first_view:.2f} s, slowest search {1000 * slowest:.0f} ms")
+    assert first_view < SLACK * FIRST_VIEW
+    assert slowest < SLACK * SEARCH
