@@ -19,17 +19,6 @@ JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
 SUMMARIES = ["summary", "best", "comparisons", "matched", "three_way"]
 
 
-def shown(path):
-    """A table as Snakemake's own report shows it, with the caption of its name."""
-    name = Path(path).stem
-    return report(
-        path,
-        caption=f"../workflow/report/{name}.rst",
-        category="Tables",
-        labels={"table": name.replace("_", " ")},
-    )
-
-
 rule judge_completions:
     input:
         **judge_inputs(),

@@ -142,6 +142,17 @@ GOAL_FILES = [
 ]
 
 
+def shown(path):
+    """A table as Snakemake's own report shows it, with the caption of its name."""
+    name = Path(path).stem
+    return report(
+        path,
+        caption=f"../workflow/report/{name}.rst",
+        category="Tables",
+        labels={"table": name.replace("_", " ")},
+    )
+
+
 def figure_tables(wildcards):
     """The tables that one figure is drawn from."""
     return files(*FIGURES[wildcards.figure])
@@ -158,6 +169,7 @@ def report_sources(wildcards):
             "saes/{sae}/sae_weights.safetensors",
             "saes/{sae}/metrics.json",
             "approximators/{target_sae}/metrics.json",
+            "approximators/{target_sae}/latents.parquet",
             "effects/{target_sae}/baseline.safetensors",
             "effects/{target_sae}/effects.h5",
             "steering/{goal}/latents.json",

@@ -96,22 +96,23 @@ class LatentSources:
         return words
 
     def _decoder(self) -> NDArray[np.float32] | None:
-        """Decoder rows of unit norm; None where the SAE is not there."""
-        path = self.folder.root / f"saes/{self.sae}/sae_weights.safetensors"
+        """Decoder rows of unit norm, ``[d_sae, d_model]``; None where the SAE is not there."""
+        path = self.folder.path(f"saes/{self.sae}/sae_weights.safetensors")
         if not path.is_file():
             return None
         try:
             with safe_open(path, framework="numpy") as file:
-                decoder = file.get_tensor("W_dec").astype(np.float32)
+                tensor = file.get_tensor("W_dec").astype(np.float32)
         except (SafetensorError, OSError) as error:
             raise SaeflowError(f"{path}: holds no decoder ({error}); delete it and it is made again") from None
+        decoder = tensor.reshape(len(tensor), -1)  # of a crosscoder, over all sources together
         decoder /= np.maximum(np.linalg.norm(decoder, axis=1, keepdims=True), 1e-12)
         return decoder
 
     def _effects(self, stack: ExitStack) -> _Effects | None:
         """The effects of vectors along this SAE's decoder rows; None where other vectors were measured."""
         study = self.folder.study
-        path = self.folder.root / f"effects/{study.steering_sae}/effects.h5"
+        path = self.folder.path(f"effects/{study.steering_sae}/effects.h5")
         vectors = study.effects.vectors
         along = vectors.kind == "decoder" and (vectors.sae or study.steering_sae) == self.sae
         if not along or not path.is_file():

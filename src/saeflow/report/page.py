@@ -21,6 +21,7 @@ SECTIONS = {
     "effects": ("effects_predicted_measured", "effect_scales"),
     "saes": ("sae_training", "sae_recovery", "crosscoder_sources"),
     "model": ("model_training",),
+    "concepts": ("chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions"),
 }
 """Where in the report each figure stands: sections of the study's page, and the pages of goals and of SAEs."""
 
@@ -195,7 +196,8 @@ def _model_note(study: Study) -> str:
 def _sae_note(study: Study, name: str) -> str:
     train = study.saes[name].train
     if train is None:
-        return f"from {study.saes[name].path}"
+        published = study.saes[name].published
+        return f"from {published.where if published else study.saes[name].path}"
     sparsity = f", k {train.k}" if train.architecture in ("topk", "batchtopk") else ""
     return f"{train.architecture}, {train.d_sae:,} latents{sparsity}, trained here on {train.tokens:,} activations"
 

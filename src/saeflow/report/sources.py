@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from saeflow.artifacts import read_json
 from saeflow.config import Goal, Study, read_goal, read_study
+from saeflow.config.locations import fetched, location
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.judging.ledger import Ledger
@@ -44,6 +45,13 @@ class StudyFolder:
                 raise SaeflowError(f"{self.root / name}: no such file; a report needs it, run the study up to there")
         self.study: Study = read_study(self.root / "config.yaml")
 
+    def path(self, name: str) -> Path:
+        """Where a file of the study lies: in its folder, or among the published ones that were fetched."""
+        base = self.root.parent.parent
+        if fetched(self.study, name, lambda file: (base / file).exists()):
+            return base / location(self.study, name, lambda file: (base / file).exists())
+        return self.root / name
+
     def table(self, name: str) -> pl.DataFrame:
         """A table by its path without suffix; without rows and columns where the study has none."""
         return self._read(f"{name}.parquet", read_table, pl.DataFrame())
@@ -53,7 +61,7 @@ class StudyFolder:
         return self._read(name, read_json, {})
 
     def _read(self, name: str, read: Callable[[Path], T], otherwise: T) -> T:
-        path = self.root / name
+        path = self.path(name)
         return read(path) if path.is_file() else otherwise
 
     def targets(self, goal: str) -> dict[int, float]:
@@ -114,7 +122,8 @@ class StudyFolder:
         """How well each SAE found what was planted, with the column sae; empty where the corpus plants nothing."""
         if self.study.corpus.kind != "tales":
             return pl.DataFrame()
-        tables = ((name, self.table(f"saes/{name}/recovery")) for name in self.study.saes)
+        names = self.study.saes_of("sae", "transcoder")
+        tables = ((name, self.table(f"saes/{name}/recovery")) for name in names)
         return _joined([table.with_columns(sae=pl.lit(name)) for name, table in tables if len(table)])
 
     def baseline(self) -> dict[str, Any]:
