@@ -1,7 +1,7 @@
 """Turns text into blocks of tokens.
 
 Inputs:
-    the text file and the model's tokenizer, or nothing for the corpus `tales`
+    the text, local or fetched, and the model's tokenizer, or nothing for the corpus `tales`
 
 Outputs:
     results/{study}/corpus/{split}.safetensors
@@ -23,11 +23,12 @@ rule write_corpus:
     params:
         settings=settings("corpus"),
         model=model_option,
+        text=text_option,
         seed=STUDY.seed,
     shell:
         "saeflow corpus write"
         " --settings {params.settings:q}"
         " --seed {params.seed}"
         " --split {wildcards.split}"
-        " --output {output} {params.model}"
+        " --output {output} {params.model}{params.text}"
         " > {log} 2>&1"

@@ -5,6 +5,7 @@ a digest of the rest of the section `published`; the layout below is that of `re
 
 Outputs:
     resources/published/{source}/models/{model}/
+    resources/published/{source}/corpus/text/                                the files of a data set that hold text
     resources/published/{source}/activations/{model}/{hook}/manifest.json    and the shards that it names
     resources/published/{source}/saes/{sae}/cfg.json, sae_weights.safetensors
     resources/published/{source}/effects/{sae}/effects.h5
@@ -31,6 +32,26 @@ rule fetch_model:
         "saeflow fetch model"
         " --published {params.published:q}"
         " --key {params.key}.published"
+        " --output {output}"
+        " > {log} 2>&1"
+
+
+rule fetch_text:
+    output:
+        directory("resources/published/{source}/corpus/text"),
+    log:
+        f"results/{STUDY.study}/logs/fetch_text/{{source}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_text/{{source}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        dataset=STUDY.corpus.dataset.model_dump_json() if STUDY.corpus.dataset else "",
+    shell:
+        "saeflow fetch text"
+        " --dataset {params.dataset:q}"
+        " --key corpus.dataset"
         " --output {output}"
         " > {log} 2>&1"
 

@@ -274,7 +274,7 @@ def corpus_inputs():
     if STUDY.corpus.kind == "tales":
         return {}
     return {
-        "text": STUDY.corpus.path,
+        "text": STUDY.corpus.path or artifact("corpus/text"),
         "model": artifact(MODEL),
     }
 
@@ -284,6 +284,11 @@ def judge_inputs():
     if STUDY.judge.kind != "lexical":
         return {}
     return {"model": artifact(MODEL)}
+
+
+def text_option(wildcards, input):
+    """The command's option `--text`, where the text was fetched."""
+    return f" --text {input.text}" if STUDY.corpus.dataset else ""
 
 
 def model_option(wildcards, input):

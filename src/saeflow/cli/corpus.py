@@ -27,6 +27,9 @@ def write(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model whose tokenizer is used; not for tales.")
     ] = None,
+    files: Annotated[
+        Path | None, typer.Option("--text", help="The file or folder with the text, if it is not the corpus' path.")
+    ] = None,
 ) -> None:
     """Write one split of the corpus."""
     from saeflow.corpora import io, text
@@ -41,5 +44,6 @@ def write(
     else:
         from saeflow.models.language_model import load_tokenizer, opening_token
 
+        corpus = corpus.model_copy(update={"path": str(files or corpus.path)})
         blocks = text.tokenised_blocks(corpus, split, load_tokenizer(model), opening_token(model))
     io.save_blocks(output, blocks)

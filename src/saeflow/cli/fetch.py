@@ -25,6 +25,19 @@ def model(published: Published, key: Key, output: options.Output) -> None:
 
 
 @app.command()
+def text(
+    dataset: Annotated[str, typer.Option(help="The section that names the data set, as JSON.")],
+    key: Key,
+    output: Annotated[Path, typer.Option(help="The folder in which the files lie.")],
+) -> None:
+    """Fetch text files of a data set."""
+    options.set_pools(1)
+    from saeflow.corpora.fetching import fetch_text
+
+    fetch_text(options.parsed(config.Dataset, dataset), key, output)
+
+
+@app.command()
 def sae(
     published: Published,
     key: Key,

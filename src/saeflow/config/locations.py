@@ -38,6 +38,8 @@ def origin(study: Study, path: str) -> Origin | None:
         case ("models", name) if name in study.all_models:
             model = study.all_models[name]
             return Origin(model.published, model.source)
+        case ("corpus", "text") if study.corpus.dataset:
+            return Origin(study.corpus.dataset.published, "fetch", " ".join(study.corpus.dataset.files))
         case ("activations", model, hook, _) if model == study.model.name:
             published = study.activations.published
             meant = published and (hook == study.hook or "{hook}" in (published.file or ""))
@@ -93,6 +95,7 @@ def fetches(study: Study, root: Path) -> dict[str, Published]:
     sae, goal = study.steering_sae, study.goals.names[0]
     asked = {
         **{study.key_of(name): f"models/{name}" for name in study.all_models},
+        "corpus.dataset": "corpus/text",
         "activations": f"activations/{study.model.name}/{study.hook}/manifest.json",
         **{f"saes.{name}": f"saes/{name}/{SAE_FILES[1]}" for name in study.saes},
         "effects": f"effects/{sae}/effects.h5",

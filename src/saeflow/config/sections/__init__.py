@@ -12,7 +12,7 @@ from saeflow.config.sections.effects import Approximator, Effects, Sampling, Sca
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Price, Summary
 from saeflow.config.sections.publish import Publish
-from saeflow.config.sections.published import Published
+from saeflow.config.sections.published import Dataset, Published
 from saeflow.config.sections.saes import SAE, SAETraining
 from saeflow.config.sections.steering import Fgaa, Goals, Steering
 from saeflow.config.sections.study import Study
@@ -23,6 +23,7 @@ __all__ = [
     "Approximator",
     "Calls",
     "Corpus",
+    "Dataset",
     "Effects",
     "Fgaa",
     "Figures",

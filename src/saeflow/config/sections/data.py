@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from saeflow.config.section import HookName, Name, Section, Text, Unique, refuse
-from saeflow.config.sections.published import Published, Source, disputes
+from saeflow.config.sections.published import Dataset, Published, Source, disputes
 
 
 class Tokens(Section):
@@ -25,9 +25,12 @@ class Corpus(Section):
     """Where text comes from."""
 
     kind: Literal["tales", "text"] = "tales"
-    """``tales``: the embedded story grammar, infinite and with known truth. ``text``: a local file."""
+    """``tales``: the embedded story grammar, infinite and with known truth. ``text``: local files, or a data set of a
+    hub."""
     path: Text | None = None
     """``text``: a .txt, .jsonl or .parquet file, or a folder of them. ``${NAME}`` is read from the environment."""
+    dataset: Dataset | None = None
+    """``text``: a data set of a hub, in place of `path`."""
     field: Text = "text"
     """``text``: the field or column that holds the text in .jsonl and .parquet."""
     separator: str = Field(default="\n\n", min_length=1)
@@ -43,10 +46,13 @@ class Corpus(Section):
     @model_validator(mode="after")
     def _agrees(self) -> Corpus:
         found = []
-        if self.kind == "text" and not self.path:
-            found.append(("path", "is needed for kind 'text'; name a .txt, .jsonl or .parquet file"))
-        if self.kind == "tales" and self.path:
-            found.append(("path", "kind 'tales' reads no file; remove path or set kind: text"))
+        if self.kind == "text" and not (self.path or self.dataset):
+            found.append(("path", "is needed for kind 'text'; name a .txt, .jsonl or .parquet file, or give dataset"))
+        if self.path and self.dataset:
+            found.append(("dataset", "stands beside path; give one of them (null undoes a key of an earlier file)"))
+        for key in ("path", "dataset"):
+            if self.kind == "tales" and getattr(self, key):
+                found.append((key, f"kind 'tales' reads no file; remove {key} or set kind: text"))
         for split in ("sae", "eval"):
             if (tokens := getattr(self.tokens, split)) < self.context:
                 found.append((f"tokens.{split}", f"{tokens} is less than one block of context {self.context}"))

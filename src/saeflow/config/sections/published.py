@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import DIGEST, REPOSITORY, Complaint, Section, Text, refuse
+from saeflow.config.section import DIGEST, REPOSITORY, Complaint, Section, Text, Unique, refuse
 
 Digest = Annotated[str, Field(pattern=DIGEST)]
 Source = Literal["auto", "compute", "fetch"]
@@ -47,6 +47,23 @@ class Published(Section):
         """
         digest = hashlib.sha256(f"{self.model_dump_json()}{also}".encode()).hexdigest()[:8]
         return re.sub(r"[^\w.@-]", "-", f"{self.repo.replace('/', '--')}@{self.revision}-{digest}")
+
+
+class Dataset(Section):
+    """Text files of a data set on a hub. They are fetched once, at the commit that the revision is then."""
+
+    repo: str = Field(pattern=REPOSITORY)
+    """The repository."""
+    revision: Text = "main"
+    """Branch, tag or commit. On huggingface.co ``refs/convert/parquet`` holds most data sets as Parquet."""
+    files: Annotated[list[Text], Field(min_length=1), Unique] = Field(default=["*"])
+    """Patterns that the files' names must match one of, such as ``data/train-*.parquet``; a star stands for anything,
+    slashes too. Only .txt, .jsonl and .parquet files are taken."""
+
+    @property
+    def published(self) -> Published:
+        """The whole repository, of which some files are fetched."""
+        return Published(repo=self.repo, repo_type="dataset", revision=self.revision)
 
 
 def disputes(published: Published | None, source: Source, computed_by: str | None) -> list[Complaint]:
