@@ -14,30 +14,37 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/common.smk"
 include: "rules/study.smk"
-include: "rules/published.smk"
-include: "rules/corpus.smk"
-include: "rules/models.smk"
-include: "rules/activations.smk"
+
+
+if STUDY.kind == "chess":
+
+    include: "rules/chess_models.smk"
+    include: "rules/chess.smk"
+
+else:
+
+    include: "rules/published.smk"
+    include: "rules/corpus.smk"
+    include: "rules/models.smk"
+    include: "rules/activations.smk"
+    include: "rules/sae_metrics.smk"
+    include: "rules/effects.smk"
+    include: "rules/approximators.smk"
+    include: "rules/steering.smk"
+    include: "rules/judging.smk"
+    include: "rules/publish.smk"
+
+
+include: "rules/manifests.smk"
 include: "rules/saes.smk"
-include: "rules/effects.smk"
-include: "rules/approximators.smk"
-include: "rules/steering.smk"
-include: "rules/judging.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
-include: "rules/publish.smk"
 
 
 rule all:
     default_target: True
     input:
-        files(
-            "config.yaml",
-            "provenance.json",
-            *JUDGED,
-            "figures/{figure}.png",
-            "report/index.html",
-        ),
+        files(*RESULTS),
 
 
 rule activations:
@@ -50,26 +57,43 @@ rule saes:
         files("saes/{sae}/metrics.json"),
 
 
-rule effects:
-    input:
-        files("effects/{target_sae}/effects.h5"),
+if STUDY.kind == "language":
 
+    rule effects:
+        input:
+            files("effects/{target_sae}/effects.h5"),
 
-rule approximator:
-    input:
-        files("approximators/{target_sae}/approximator.safetensors"),
+    rule approximator:
+        input:
+            files("approximators/{target_sae}/approximator.safetensors"),
 
+    rule evaluate:
+        input:
+            files(*JUDGED),
 
-rule evaluate:
-    input:
-        files(*JUDGED),
+    rule publish:
+        input:
+            files("publish/record.json"),
+
+    # A study of chess is another study: its own run of this file, in the same folder.
+    rule chess:
+        threads: workflow.cores
+        params:
+            snakemake=f"{sys.executable} -m snakemake --snakefile {workflow.snakefile}",
+            config=f"{workflow.basedir}/workflow/studies/chess.yaml",
+        shell:
+            "{params.snakemake} chess"
+            " --configfile {params.config}"
+            " --cores {threads}"
+            " --nolock"
+
+else:
+
+    rule chess:
+        input:
+            files(*RESULTS),
 
 
 rule plots:
     input:
         files("figures/{figure}.png"),
-
-
-rule publish:
-    input:
-        files("publish/record.json"),

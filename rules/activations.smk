@@ -6,7 +6,6 @@ Inputs:
 
 Outputs:
     results/{study}/activations/{model}/{hook}/shard-{shard}.parquet
-    results/{study}/activations/{model}/{hook}/manifest.json
 """
 
 for NAME, HOOKS in STUDY.caches.items():
@@ -47,19 +46,3 @@ for NAME, HOOKS in STUDY.caches.items():
             " --shard {wildcards.shard}"
             " --threads {threads}"
             " > {log} 2>&1"
-
-
-rule gather_activations:
-    input:
-        shards,
-    output:
-        "results/{study}/activations/{model}/{hook}/manifest.json",
-    log:
-        "results/{study}/logs/gather_activations/{model}.{hook}.log",
-    benchmark:
-        "results/{study}/benchmarks/gather_activations/{model}.{hook}.jsonl"
-    conda:
-        "../envs/default.yaml"
-    threads: 1
-    shell:
-        "saeflow activations gather {input} --output {output} > {log} 2>&1"

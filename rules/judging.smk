@@ -13,9 +13,6 @@ Outputs:
     results/{study}/steering/preferences.parquet, ratings.parquet, ratings.csv, where judge.pairs asks for them
 """
 
-# What judging comes to; ratings only where methods are compared side by side.
-JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
-JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
 SUMMARIES = ["summary", "best", "comparisons", "matched", "three_way"]
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 from saeflow.config import check_study
-from saeflow.config.counts import block_count, shard_count
+from saeflow.config.counts import shard_count
 from saeflow.config.locations import fetched, location
 from saeflow.errors import SaeflowError
 
@@ -21,23 +20,9 @@ try:
 except SaeflowError as error:
     raise WorkflowError(str(error))
 
-# Jobs find the package without an install, also on cluster nodes and in conda environments. How an endpoint is called
-# and what may be spent stands beside their params, not among them: no change of it reruns anything.
-CALLS = shlex.quote(STUDY.calls.model_dump_json()).replace("{", "{{").replace("}", "}}")
-shell.prefix(
-    f"export PYTHONPATH={workflow.basedir}/src; export SAEFLOW_CALLS={CALLS}; "
-)
-
-# What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
-NAMES = {
-    "study": [STUDY.study],
-    "model": [STUDY.model.name],
-    "sae": list(STUDY.saes),
-    "target_sae": [STUDY.steering_sae],
-    "goal": STUDY.goals.names,
-    "method": STUDY.steering.methods,
-    "split": ["model", "sae", "eval"],
-}
+# Jobs find the package without an install, also on cluster nodes and in conda environments.
+PACKAGE = f"export PYTHONPATH={workflow.basedir}/src; "
+shell.prefix(PACKAGE)
 
 
 def artifact(path):
@@ -58,58 +43,6 @@ def located(path):
 def is_fetched(path):
     """Whether one artifact is fetched rather than our own."""
     return fetched(STUDY, path, os.path.exists)
-
-
-MODEL = f"models/{STUDY.model.name}"
-CACHE = f"activations/{STUDY.model.name}/{STUDY.hook}/manifest.json"
-STEERING_SAE = f"saes/{STUDY.steering_sae}/sae_weights.safetensors"
-APPROXIMATOR = f"approximators/{STUDY.steering_sae}/approximator.safetensors"
-
-
-# The figures of the study, and the tables each is drawn from.
-FIGURES = {
-    "methods_forest": ["steering/best.parquet"],
-    "product_by_scale": ["steering/summary.parquet"],
-    "goal_detail": ["steering/summary.parquet"],
-    "pareto": ["steering/summary.parquet"],
-    "equal_coherence": ["steering/matched.parquet"],
-    "equal_divergence": ["steering/matched.parquet"],
-    "steered_vs_unsteered": ["steering/summary.parquet"],
-    "effects_predicted_measured": [
-        "approximators/{target_sae}/predictions.parquet",
-        "approximators/{target_sae}/metrics.json",
-    ],
-    "side_effects": ["steering/{goal}/side_effects.parquet"],
-    "effect_scales": ["effects/{target_sae}/effects.h5"],
-}
-if STUDY.corpus.kind == "tales":
-    FIGURES["sae_recovery"] = [
-        f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")
-    ]
-if crosscoders := STUDY.saes_of("crosscoder"):
-    FIGURES["crosscoder_sources"] = [
-        f"saes/{name}/sources.parquet" for name in crosscoders
-    ]
-if trained := [
-    name
-    for name, sae in STUDY.saes.items()
-    if sae.train and not is_fetched(f"saes/{name}/cfg.json")
-]:
-    FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
-if STUDY.model.train and not is_fetched(MODEL):
-    FIGURES["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
-NAMES["figure"] = list(FIGURES)
-
-
-localrules:
-    all,
-    activations,
-    saes,
-    effects,
-    approximator,
-    evaluate,
-    plots,
-    publish,
 
 
 def files(*paths):
@@ -136,12 +69,6 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-GOAL_FILES = [
-    Path(workflow.basedir, STUDY.goals.directory, f"{goal}.yaml")
-    for goal in STUDY.goals.names
-]
-
-
 def shown(path):
     """A table as Snakemake's own report shows it, with the caption of its name."""
     name = Path(path).stem
@@ -156,50 +83,6 @@ def shown(path):
 def figure_tables(wildcards):
     """The tables that one figure is drawn from."""
     return files(*FIGURES[wildcards.figure])
-
-
-def report_sources(wildcards):
-    """Everything that the report shows; its command is told the study's folder and finds these files in it."""
-    return [
-        *files(
-            "config.yaml",
-            "provenance.json",
-            "models/{model}.metrics.json",
-            "saes/{sae}/cfg.json",
-            "saes/{sae}/sae_weights.safetensors",
-            "saes/{sae}/metrics.json",
-            "approximators/{target_sae}/metrics.json",
-            "approximators/{target_sae}/latents.parquet",
-            "effects/{target_sae}/baseline.safetensors",
-            "effects/{target_sae}/effects.h5",
-            "steering/{goal}/latents.json",
-            "steering/{goal}/side_effects.parquet",
-            "steering/{goal}/{method}/completions.parquet",
-            "steering/{goal}/{method}/scores.parquet",
-            "steering/comparisons.parquet",
-            *JUDGED,
-            "figures/{figure}.png",
-            "figures/{figure}.svg",
-            "figures/{figure}.csv",
-            *sorted({table for tables in FIGURES.values() for table in tables}),
-        ),
-        *GOAL_FILES,
-    ]
-
-
-def published_files(wildcards):
-    """What the study publishes, of what it computed itself."""
-    contents = {
-        "effects": ["effects/{target_sae}/effects.h5"],
-        "approximator": ["approximators/{target_sae}/approximator.safetensors"],
-        "saes": ["saes/{sae}/cfg.json", "saes/{sae}/metrics.json"],
-        "vectors": ["steering/{goal}/{method}/vector.safetensors"],
-        "tables": ["steering/best.parquet"],
-        "figures": ["figures/{figure}.png"],
-    }
-    named = [path for content in STUDY.publish.contents for path in contents[content]]
-    made = files("config.yaml", "provenance.json", *named)
-    return [file for file in made if file.startswith("results/")]
 
 
 def sae_settings(names):
@@ -230,12 +113,6 @@ def all_manifests(wildcards):
         for model, hooks in STUDY.caches.items()
         for hook in hooks
     ]
-
-
-def models_of(wildcards):
-    """The models that a crosscoder reads."""
-    read = dict.fromkeys(source.model for source in STUDY.sources_of(wildcards.sae))
-    return [located(f"models/{model}") for model in read]
 
 
 def import_options(wildcards):
@@ -269,38 +146,6 @@ def sae_centred(wildcards):
     return " --centred" if STUDY.saes[wildcards.sae].centred else ""
 
 
-def corpus_inputs():
-    """What the corpus is made from: nothing for `tales`, else the text and the model's tokenizer."""
-    if STUDY.corpus.kind == "tales":
-        return {}
-    return {
-        "text": STUDY.corpus.path or artifact("corpus/text"),
-        "model": artifact(MODEL),
-    }
-
-
-def judge_inputs():
-    """What the judge reads besides the completions: the model, where coherence is measured by its loss."""
-    if STUDY.judge.kind != "lexical":
-        return {}
-    return {"model": artifact(MODEL)}
-
-
-def text_option(wildcards, input):
-    """The command's option `--text`, where the text was fetched."""
-    return f" --text {input.text}" if STUDY.corpus.dataset else ""
-
-
-def model_option(wildcards, input):
-    """The command's option `--model`, where the rule has a model among its inputs."""
-    return f"--model {input.model}" if "model" in input.keys() else ""
-
-
-def goal_file(wildcards):
-    """The YAML file that describes a goal."""
-    return Path(workflow.basedir, STUDY.goals.directory, f"{wildcards.goal}.yaml")
-
-
 def shards(wildcards):
     """The shards of the activation cache at one hook: a fixed number of token blocks each."""
     suffix = {"parquet": "parquet", "hdf5": "h5"}[STUDY.activations.format]
@@ -310,44 +155,9 @@ def shards(wildcards):
     ]
 
 
-def vector_source(wildcards):
-    """The file that the vectors to measure are taken from: one that is named, or an SAE of the study."""
-    vectors = STUDY.effects.vectors
-    sae = vectors.sae or wildcards.sae
-    return vectors.path or located(f"saes/{sae}/sae_weights.safetensors")
-
-
-def goal_vectors(wildcards):
-    """A goal's steering vectors, one per method."""
-    return [
-        located(f"steering/{wildcards.goal}/{method}/vector.safetensors")
-        for method in STUDY.steering.methods
-    ]
-
-
-def published(*keys):
-    """The section `published` of what is fetched, as JSON; `{sae}` among the keys stands for the wildcard."""
-
-    def of(wildcards):
-        value = STUDY
-        for key in keys:
-            key = key.format(**wildcards)
-            value = value[key] if isinstance(value, dict) else getattr(value, key)
-        return (
-            value.published.model_dump_json(exclude_defaults=True)
-            if value.published
-            else ""
-        )
-
-    return of
-
-
-def effect_blocks(wildcards):
-    """The blocks of one SAE's effects: a fixed number of vectors each."""
-    folder = f"results/{wildcards.study}/effects/{wildcards.sae}/shards"
-    return [
-        f"{folder}/block-{block:04d}.safetensors" for block in range(block_count(STUDY))
-    ]
+# What is particular to the kind of study: NAMES, what may stand where `{sae}`, `{figure}`, … stands in `files(...)`;
+# FIGURES, the figures and the tables each is drawn from; RESULTS, what the study is run for.
+include: f"{STUDY.kind}.smk"
 
 
 wildcard_constraints:

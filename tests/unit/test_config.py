@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from saeflow.config import Goal, SAETraining, Study, check_study, read_goal, read_study
+from saeflow.config import ChessStudy, Goal, SAETraining, Study, check_study, read_goal, read_study
 from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
 
@@ -68,7 +68,7 @@ def complaint(values: dict[str, Any]) -> str:
 WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     # Unknown keys, at each level
     ({"sed": 1}, "sed", "did you mean 'seed'?"),
-    ({"gpu": True}, "gpu", "is not a known key; known here: study, seed, corpus"),
+    ({"gpu": True}, "gpu", "is not a known key; known here: kind, study, seed, corpus"),
     ({"corpus.knd": "tales"}, "corpus.knd", "did you mean 'kind'?"),
     ({"corpus.tokens.train": 5000}, "corpus.tokens.train", "known here: model, sae, eval"),
     ({"model.dtyp": "float32"}, "model.dtyp", "did you mean 'dtype'?"),
@@ -369,7 +369,8 @@ def test_every_pattern_of_the_config_has_words() -> None:
         own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
         return own.union(*map(patterns, schema.values()), schema.get("patternProperties", {}))
 
-    assert patterns(json_schema(Study)) | patterns(json_schema(Goal)) == set(IN_WORDS)
+    roots = (Study, ChessStudy, Goal)
+    assert set().union(*(patterns(json_schema(root)) for root in roots)) == set(IN_WORDS)
 
 
 def test_the_environment_is_read_in_paths_alone(monkeypatch: pytest.MonkeyPatch) -> None:

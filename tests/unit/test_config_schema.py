@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from saeflow.config import Goal, Section, Study, check_study
+from saeflow.config import ChessStudy, Goal, Section, Study, check_study
 from saeflow.config.reference import REFERENCE, reference
-from saeflow.config.schema import SCHEMA, json_schema, repository, schema_text
+from saeflow.config.schema import SCHEMA, SCHEMAS, json_schema, repository, schema_text
 from saeflow.errors import SaeflowError
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +44,11 @@ def sections(section: type[Section]) -> dict[str, Any]:
     return {section.__name__: schema, **schema.get("$defs", {})}
 
 
+SCHEMA_TEXTS = [(file, partial(schema_text, study), "saeflow.config.schema") for file, study in SCHEMAS.items()]
+
+
 @pytest.mark.parametrize(
-    ("file", "text", "module"),
-    [(SCHEMA, schema_text, "saeflow.config.schema"), (REFERENCE, reference, "saeflow.config.reference")],
+    ("file", "text", "module"), [*SCHEMA_TEXTS, (REFERENCE, reference, "saeflow.config.reference")]
 )
 def test_generated_files_have_not_drifted(file: Path, text: Any, module: str) -> None:
     written = (ROOT / file).read_text(encoding="utf-8")
@@ -95,7 +98,7 @@ def test_the_schema_refuses_what_the_sections_refuse(key: str, value: Any) -> No
 
 
 def test_every_section_is_closed_and_every_key_has_a_meaning() -> None:
-    for name, schema in (sections(Goal) | sections(Study)).items():
+    for name, schema in (sections(Goal) | sections(Study) | sections(ChessStudy)).items():
         assert schema["additionalProperties"] is False, name
         assert schema["description"], name
         for key, value in schema["properties"].items():
@@ -105,22 +108,22 @@ def test_every_section_is_closed_and_every_key_has_a_meaning() -> None:
 
 def test_the_reference_names_every_key_of_every_section() -> None:
     page = reference()
-    for name, schema in (sections(Goal) | sections(Study)).items():
+    for name, schema in (sections(Goal) | sections(Study) | sections(ChessStudy)).items():
         for key in schema["properties"]:
             assert f"\n| `{key}` | " in page, f"{name}.{key}"
     assert all(line.count(" | ") == 3 for line in page.splitlines() if line.startswith("| "))
 
 
-def test_both_files_are_written_by_one_command(tmp_path: Path) -> None:
+def test_all_files_are_written_by_one_command(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").touch()
-    for module, written in {"saeflow.config.schema": [SCHEMA], "saeflow.config.reference": [SCHEMA, REFERENCE]}.items():
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", module, str(tmp_path)], capture_output=True, text=True
-        )
+    schemas = list(SCHEMAS)
+    for module, written in {"schema": schemas, "reference": [*schemas, REFERENCE]}.items():
+        command = [sys.executable, "-W", "error", "-m", f"saeflow.config.{module}", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines() == [f"wrote {tmp_path / file}" for file in written]
-    assert (tmp_path / SCHEMA).read_bytes() == (ROOT / SCHEMA).read_bytes()
-    assert (tmp_path / REFERENCE).read_bytes() == (ROOT / REFERENCE).read_bytes()
+    for file in (*schemas, REFERENCE):
+        assert (tmp_path / file).read_bytes() == (ROOT / file).read_bytes()
 
 
 def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:

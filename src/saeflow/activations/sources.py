@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,11 +58,13 @@ class ModuleSource:
         model: in evaluation mode.
         inputs: the model's positional arguments, items first.
         tokens: what each row is led back to; a module that gives one row per item has one position.
+        pooled: what becomes of a module's output before it is kept, such as a mean over its rows.
     """
 
     model: nn.Module
     inputs: tuple[Tensor, ...]
     tokens: Int32[np.ndarray, "items pos"]
+    pooled: Callable[[Tensor], Tensor] = lambda output: output
 
     @property
     def device(self) -> torch.device:
@@ -71,4 +73,4 @@ class ModuleSource:
     def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
         read = capture_modules(self.model, tuple(tensor[items] for tensor in self.inputs), hooks)
         n_positions = self.tokens.shape[1]
-        return {hook: tensor.reshape(len(tensor), n_positions, -1) for hook, tensor in read.items()}
+        return {hook: self.pooled(tensor).reshape(len(tensor), n_positions, -1) for hook, tensor in read.items()}

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from saeflow.cli import options
-from saeflow.config.sections.chess import ChessModel, ChessTraining, Games
+from saeflow.config.sections.chess import (
+    Accuracy,
+    ChessActivations,
+    ChessModel,
+    ChessPlayer,
+    ChessTraining,
+    Games,
+    SelfPlay,
+)
+from saeflow.errors import SaeflowError
 
 app = typer.Typer(help="SAEs on a model of human chess.", no_args_is_help=True)
 
@@ -68,3 +78,131 @@ def train(
     }
     save_maia2(output, trained.model, about, trained.curve)
     checkpoint.unlink(missing_ok=True)
+
+
+@app.command("play")
+def play_itself(
+    model: options.ModelFolder,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    threads: options.Threads = 1,
+) -> None:
+    """Let the model play against itself and write the positions."""
+    options.use_threads(threads)
+    from saeflow.corpora.chess.positions import SCHEMA
+    from saeflow.models.maia2_io import load_maia2
+    from saeflow.models.self_play import play_games
+    from saeflow.tables import write_table
+
+    chosen = options.parsed(SelfPlay, settings)
+    write_table(output, play_games(load_maia2(model), chosen, seed, options.progress("play games")), SCHEMA)
+
+
+@app.command()
+def provide(settings: options.Settings, output: options.Output) -> None:
+    """Put a model into the study: the one that comes with saeflow, or an official checkpoint from disk or fetched."""
+    import tempfile
+
+    from saeflow.artifacts import atomic, sha256
+    from saeflow.models.maia2_io import embedded_maia2, fetch_checkpoint, import_checkpoint, save_maia2
+
+    chosen = options.parsed(ChessPlayer, settings)
+    if chosen.embedded:
+        with atomic(output) as temporary:
+            shutil.copytree(embedded_maia2(), temporary)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(chosen.path or Path(folder, f"{chosen.official}.pt"))
+        if chosen.official:
+            fetch_checkpoint(chosen.official, checkpoint)
+        model = import_checkpoint(checkpoint, chosen.shape)
+        save_maia2(output, model, {"checkpoint": checkpoint.name, "sha256": sha256(checkpoint)})
+
+
+@app.command()
+def measure(
+    model: options.ModelFolder,
+    positions: Positions,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    threads: options.Threads = 1,
+) -> None:
+    """Measure how well the model predicts moves of the split `eval`, by rating bin, told the true bin or another."""
+    options.use_threads(threads)
+    from saeflow.corpora.chess.io import load_examples
+    from saeflow.models.maia2_io import load_maia2
+    from saeflow.models.maia2_metrics import METRICS_SCHEMA, balanced, measure_maia2, move_counts
+    from saeflow.tables import write_table
+
+    counts = move_counts(load_examples(positions, "model"))
+    held_out = balanced(load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed)
+    report = options.progress("measure chess model, positions")
+    write_table(output, measure_maia2(load_maia2(model), held_out, counts, seed, report), METRICS_SCHEMA)
+
+
+@app.command()
+def cache(
+    outputs: Annotated[list[Path], typer.Argument(help="The shard's file at every hook, in the hooks' order.")],
+    model: options.ModelFolder,
+    positions: Positions,
+    hooks: Annotated[list[str], typer.Option("--hook", help="blocks.1.resid_post; may be given several times.")],
+    settings: options.Settings,
+    shard: Annotated[int, typer.Option(help="Which shard.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Write one shard of activations per hook over positions of the split `sae`, from the same forward passes."""
+    options.use_threads(threads)
+    from saeflow import config
+    from saeflow.activations.boards import board_source
+    from saeflow.activations.capture import capture_rows
+    from saeflow.activations.io import write_shards
+    from saeflow.corpora.chess.io import load_examples
+    from saeflow.models.maia2_io import load_maia2
+
+    chosen = options.parsed(ChessActivations, settings)
+    first = shard * chosen.positions_per_shard
+    last = min(first + chosen.positions_per_shard, chosen.positions)
+    examples = load_examples(positions, "sae")
+    if len(examples.moves) < chosen.positions:
+        raise SaeflowError(
+            f"activations.positions: {chosen.positions} are asked for and the split 'sae' has {len(examples.moves)}; "
+            "lower it or get more games"
+        )
+    stored = config.Activations(
+        format=chosen.format,
+        compress=chosen.compress,
+        dtype=chosen.dtype,
+        blocks_per_shard=chosen.positions_per_shard,
+        exclude="nothing",
+    )
+    source = board_source(load_maia2(model), examples.part(slice(first, last)), chosen.tokens)
+    rows = capture_rows(source, hooks, stored, first_block=first)
+    write_shards(dict(zip(hooks, outputs, strict=True)), rows, stored, {"model": model.name, "shard": shard})
+
+
+@app.command("evaluate-sae")
+def evaluate_sae(
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    positions: Positions,
+    hook: Annotated[str, typer.Option(help="Where the SAE reads.")],
+    tokens: Annotated[str, typer.Option(help="What it reads there: mean or all.")],
+    settings: options.Settings,
+    seed: options.Seed,
+    metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Measure sparsity, reconstruction, and what it does to the choice of moves, on the split `eval`."""
+    options.use_threads(threads)
+    from saeflow.artifacts import provenance, write_json
+    from saeflow.corpora.chess.io import load_examples
+    from saeflow.models.maia2_io import load_maia2
+    from saeflow.models.maia2_metrics import balanced
+    from saeflow.saes.board_evaluation import evaluate_on_boards
+
+    held_out = balanced(load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed)
+    read: Literal["mean", "all"] = "all" if tokens == "all" else "mean"
+    found = evaluate_on_boards(load_maia2(model), options.open_sae(sae), hook, read, held_out)
+    write_json(metrics, found | {"provenance": provenance()})

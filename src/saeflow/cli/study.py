@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,9 +37,9 @@ def record(
 
     from saeflow.artifacts import atomic, write_json
     from saeflow.artifacts import provenance as versions
-    from saeflow.config import Study
+    from saeflow.config import check_study
 
-    values = options.parsed(Study, study)
+    values = check_study(json.loads(study), "--study")
     with atomic(config) as temporary:
         temporary.write_text(yaml.safe_dump(values.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     write_json(provenance, versions())

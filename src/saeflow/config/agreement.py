@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from saeflow.config.section import Complaint
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Model, Study
+    from saeflow.config.sections import ChessStudy, Model, Study
 
 # in the order of the forward pass
 SITES = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
@@ -21,15 +21,16 @@ def disagreements(study: Study) -> list[Complaint]:
         *_about_the_hook(study),
         *_about_the_corpus(study),
         *_about_training(study),
-        *_about_groups(study),
+        *group_disagreements(study),
         *_about_models(study),
         *_about_effects(study),
         *_about_steering(study),
     ]
 
 
-def _about_groups(study: Study) -> list[Complaint]:
-    found = []
+def group_disagreements(study: Study | ChessStudy) -> list[Complaint]:
+    """What SAEs that are trained together say differently, in a study of any kind."""
+    found: list[Complaint] = []
     for first, *others in study.trainings.values():
         for name in others:
             for key in ("batch_size", "accumulate", "tokens"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from saeflow.config.sae_files import latents_of
-from saeflow.config.sections import Effects, Study, Vectors
+from saeflow.config.sections import ChessStudy, Effects, Study, Vectors
 from saeflow.errors import SaeflowError
 
 
@@ -119,7 +119,9 @@ def _source_rows(study: Study) -> int:
     return latent_count(study, vectors.sae or study.steering_sae)
 
 
-def shard_count(study: Study) -> int:
+def shard_count(study: Study | ChessStudy) -> int:
     """Number of shards of the activation cache."""
+    if isinstance(study, ChessStudy):
+        return -(-study.activations.positions // study.activations.positions_per_shard)
     blocks = study.corpus.tokens.sae // study.corpus.context
     return -(-blocks // study.activations.blocks_per_shard)

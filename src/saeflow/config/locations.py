@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from saeflow.config.sections import Published, Study
+from saeflow.config.sections import ChessStudy, Published, Study
 from saeflow.config.sections.published import Source
 
 PUBLISHED = "resources/published"
@@ -27,13 +27,15 @@ class Origin(NamedTuple):
     """What else decides what becomes of the files, such as an SAE's format."""
 
 
-def origin(study: Study, path: str) -> Origin | None:
-    """The origin of a file or folder below the study's folder; None for what is never fetched.
+def origin(study: Study | ChessStudy, path: str) -> Origin | None:
+    """The origin of a file or folder below the study's folder; None for what is never fetched, as in a study of chess.
 
     Args:
         study: the study.
         path: as docs/design.md §6 has it, such as ``effects/main/effects.h5``.
     """
+    if not isinstance(study, Study):
+        return None
     match PurePosixPath(path).parts:
         case ("models", name) if name in study.all_models:
             model = study.all_models[name]
@@ -57,7 +59,7 @@ def origin(study: Study, path: str) -> Origin | None:
     return None
 
 
-def fetched(study: Study, path: str, exists: Callable[[str], bool]) -> bool:
+def fetched(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]) -> bool:
     """Whether an artifact is fetched rather than our own.
 
     Args:
@@ -71,7 +73,7 @@ def fetched(study: Study, path: str, exists: Callable[[str], bool]) -> bool:
     return found.source == "fetch" or not exists(_own(study, path))
 
 
-def location(study: Study, path: str, exists: Callable[[str], bool]) -> str:
+def location(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]) -> str:
     """Where an artifact lies, or will.
 
     Args:
@@ -107,5 +109,5 @@ def fetches(study: Study, root: Path) -> dict[str, Published]:
     return {key: one.published for key, one in found.items() if key in here and one and one.published}
 
 
-def _own(study: Study, path: str) -> str:
+def _own(study: Study | ChessStudy, path: str) -> str:
     return f"results/{study.study}/{path}"

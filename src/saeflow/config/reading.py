@@ -14,14 +14,14 @@ from pydantic import BaseModel, ValidationError
 from saeflow.config.complaints import complaints_of
 from saeflow.config.goal import Goal
 from saeflow.config.section import Complaint
-from saeflow.config.sections import Study
+from saeflow.config.sections import ChessStudy, Study
 from saeflow.errors import SaeflowError
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def read_study(*paths: Path) -> Study:
-    """Read a study from YAML files, later ones over earlier ones.
+    """Read a study of language from YAML files, later ones over earlier ones.
 
     Raises:
         SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
@@ -29,17 +29,24 @@ def read_study(*paths: Path) -> Study:
     merged: dict[str, Any] = {}
     for path in paths:
         _merge(merged, _read_yaml(Path(path)))
-    return check_study(merged, ", ".join(str(path) for path in paths))
+    source = ", ".join(str(path) for path in paths)
+    study = check_study(merged, source)
+    if not isinstance(study, Study):
+        raise SaeflowError(f"{source}: kind: '{study.kind}' is not planned; `snakemake -n` tells what would run")
+    return study
 
 
-def check_study(values: dict[str, Any], source: str = "config") -> Study:
-    """Turn a mapping into a study.
+def check_study(values: dict[str, Any], source: str = "config") -> Study | ChessStudy:
+    """Turn a mapping into a study of the kind that it names.
 
     Raises:
         SaeflowError: what is wrong with it, a line per complaint.
     """
     unset: list[Complaint] = []
-    return _validated(Study, _expanded(values, "", unset), source, unset)
+    expanded = _expanded(values, "", unset)
+    if expanded.get("kind") == "chess":
+        return _validated(ChessStudy, expanded, source, unset)
+    return _validated(Study, expanded, source, unset)
 
 
 def read_goal(path: Path) -> Goal:

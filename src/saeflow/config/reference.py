@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, get_origin
 from pydantic.fields import FieldInfo
 
 from saeflow.config.goal import Goal
-from saeflow.config.schema import SCHEMA, json_schema, prose, repository, schema_text, write_text
-from saeflow.config.section import DIGEST, HOOK, NAME, NOT_BLANK, REPOSITORY, Section, section_in
-from saeflow.config.sections import Study
+from saeflow.config.schema import SCHEMAS, json_schema, prose, repository, schema_text, write_text
+from saeflow.config.section import CHESS_HOOK, DIGEST, HOOK, NAME, NOT_BLANK, REPOSITORY, Section, section_in
+from saeflow.config.sections import ChessStudy, Study
 
 REFERENCE = Path("docs/reference-config.md")
 OPENING = """\
@@ -36,11 +36,22 @@ text. `null` means none, and undoes a key of an earlier file (`train: null`). In
 `${NAME}` is replaced by the environment variable. Threads, devices and batch sizes of a machine are no part of a
 study: they are set by Snakemake's options and profiles.
 """
+OF_CHESS = " of chess"
+CHESS_OPENING = """\
+A config with `kind: chess` has these keys, closed as the others are. `workflow/studies/chess.yaml` is such a study.
+"""
 GOAL_OPENING = """\
 Each goal of [`goals.names`](#goals) is described by a file `<name>.yaml` in `goals.directory`. Latents are numbered
 from 0: `latents: {main: {17: 1.0, 203: 0.5}}`.
 """
-PATTERNS = {NAME: "name", HOOK: "hook", REPOSITORY: "owner/name", NOT_BLANK: "text", DIGEST: "SHA-256"}
+PATTERNS = {
+    NAME: "name",
+    HOOK: "hook",
+    CHESS_HOOK: "hook",
+    REPOSITORY: "owner/name",
+    NOT_BLANK: "text",
+    DIGEST: "SHA-256",
+}
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 
 
@@ -49,11 +60,13 @@ class Place(NamedTuple):
 
     paths: list[str]
     section: type[Section]
+    kind: str
+    """What is said of a section that only another kind of study has."""
 
     @property
     def heading(self) -> str:
         """Its paths, such as ```effects.sampling`, `steering.sampling```."""
-        return ", ".join(f"`{path}`" for path in self.paths)
+        return ", ".join(f"`{path}`" for path in self.paths) + self.kind
 
     @property
     def anchor(self) -> str:
@@ -63,20 +76,27 @@ class Place(NamedTuple):
 
 def reference() -> str:
     """The page: a table of key, type, default and meaning per section, in the order of the config."""
-    places = _places()
-    parts = [OPENING, _table(Study, "", places)]
-    for place in places:
-        parts += [f"## {place.heading}\n", prose(str(place.section.__doc__)) + "\n"]
-        parts += [_table(place.section, place.paths[0], places)]
+    language = _places(Study, "", [])
+    chess = _places(ChessStudy, OF_CHESS, language)
+    parts = [OPENING, _table(Study, "", language)]
+    parts += [_described(place, language) for place in language]
+    parts += ["## A study of chess\n", CHESS_OPENING, _table(ChessStudy, "", language + chess)]
+    parts += [_described(place, language + chess) for place in chess]
     parts += ["## Goal files\n", GOAL_OPENING, _table(Goal, "", [])]
     return "\n".join(parts)
 
 
-def _places() -> list[Place]:
-    """Every section below the study, once, with all its paths."""
+def _described(place: Place, places: list[Place]) -> str:
+    table = _table(place.section, place.paths[0], places)
+    return f"## {place.heading}\n\n{prose(str(place.section.__doc__))}\n\n{table}"
+
+
+def _places(study: type[Section], kind: str, known: list[Place]) -> list[Place]:
+    """Every section below a study that is not known, once, with all its paths."""
     places: dict[type[Section], Place] = {}
-    for path, section in _walk(Study, ""):
-        places.setdefault(section, Place([], section)).paths.append(path)
+    for path, section in _walk(study, ""):
+        if section not in [place.section for place in known]:
+            places.setdefault(section, Place([], section, kind)).paths.append(path)
     return list(places.values())
 
 
@@ -97,8 +117,8 @@ def _table(section: type[Section], path: str, places: list[Place]) -> str:
     schema = json_schema(section)
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, field in section.model_fields.items():
-        here = _path(path, key, field)
-        link = next((f"[{place.heading}](#{place.anchor})" for place in places if here in place.paths), None)
+        held = section_in(field.annotation)
+        link = next((f"[{place.heading}](#{place.anchor})" for place in places if place.section is held), None)
         kind = link or _type(schema["properties"][key])
         meaning = prose(field.description or str((section_in(field.annotation) or Section).__doc__))
         cells = [f"`{key}`", kind, _default(field, link), meaning]
@@ -134,5 +154,6 @@ def _type(schema: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     root = repository(sys.argv[1:])
-    write_text(root / SCHEMA, schema_text())
+    for path, study in SCHEMAS.items():
+        write_text(root / path, schema_text(study))
     write_text(root / REFERENCE, reference())

@@ -15,10 +15,11 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from saeflow.artifacts import atomic
 from saeflow.config.section import Section
-from saeflow.config.sections import Study
+from saeflow.config.sections import ChessStudy, Study
 from saeflow.errors import SaeflowError
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
+SCHEMAS: dict[Path, type[Section]] = {SCHEMA: Study, Path("workflow/schemas/chess.schema.yaml"): ChessStudy}
 OPENING = "# Generated from the sections of saeflow.config by `python -m saeflow.config.schema`; edit those.\n"
 
 
@@ -28,9 +29,9 @@ def json_schema(section: type[Section] = Study) -> dict[str, Any]:
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
-def schema_text() -> str:
-    """What the schema's file holds."""
-    return OPENING + yaml.safe_dump(json_schema(), sort_keys=False, allow_unicode=True, width=110)
+def schema_text(study: type[Section] = Study) -> str:
+    """What the file of a study's schema holds."""
+    return OPENING + yaml.safe_dump(json_schema(study), sort_keys=False, allow_unicode=True, width=110)
 
 
 def prose(docstring: str) -> str:
@@ -81,4 +82,5 @@ def _tidied(schema: Any) -> Any:
 
 
 if __name__ == "__main__":
-    write_text(repository(sys.argv[1:]) / SCHEMA, schema_text())
+    for path, study in SCHEMAS.items():
+        write_text(repository(sys.argv[1:]) / path, schema_text(study))

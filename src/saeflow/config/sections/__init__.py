@@ -7,6 +7,7 @@ A section holds only what changes the stage's result. Machines (threads, devices
 workflow by profiles and to commands by options.
 """
 
+from saeflow.config.sections.chess_study import ChessSAE, ChessStudy
 from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraining, Tokens
 from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale, Vectors
 from saeflow.config.sections.figures import Figures
@@ -22,6 +23,8 @@ __all__ = [
     "Activations",
     "Approximator",
     "Calls",
+    "ChessSAE",
+    "ChessStudy",
     "Corpus",
     "Dataset",
     "Effects",

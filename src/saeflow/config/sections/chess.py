@@ -1,4 +1,4 @@
-"""Chess: games, the model of human play, and what is asked of it."""
+"""Where positions of chess come from, the model of human play, and its activations."""
 
 from __future__ import annotations
 
@@ -93,15 +93,68 @@ class ChessPlayer(Section):
     """Train it here, on the split ``model`` of the games."""
     path: Text | None = None
     """A checkpoint of the official package (.pt). ``${NAME}`` is read from the environment."""
-    published: Literal["rapid", "blitz"] | None = None
-    """Fetch an official checkpoint of Maia-2."""
+    official: Literal["rapid", "blitz"] | None = None
+    """Fetch an official checkpoint of Maia-2, whose checksum must be the recorded one."""
     shape: ChessModel = ChessModel()
     """Of a model that is trained here or read from ``path``."""
 
     @model_validator(mode="after")
     def _one_source(self) -> ChessPlayer:
-        given = [key for key in ("embedded", "train", "path", "published") if getattr(self, key) is not None]
+        given = [key for key in ("embedded", "train", "path", "official") if getattr(self, key) is not None]
         if len(given) != 1:
             this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
-            refuse([("", f"give exactly one of embedded, train, path and published; this gives {this}")])
+            refuse([("", f"give exactly one of embedded, train, path and official; this gives {this}")])
         return self
+
+
+class SelfPlay(Section):
+    """Games that the model plays against itself, both players told a rating bin that is drawn for each."""
+
+    games: int = Field(default=1500, ge=2)
+    """How many."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the draw among legal moves."""
+    last_ply: int = Field(default=120, ge=1)
+    """A game that lasts longer ends here, as a draw; counted from 0."""
+
+
+class Positions(Section):
+    """Where positions come from: played games, or games of the model with itself."""
+
+    path: Text | None = None
+    """Played games: a PGN file, plain or packed as .zst, .gz or .bz2. ``${NAME}`` is read from the environment."""
+    games: Games = Games()
+    """``path``: which games, and which of their moves."""
+    self_play: SelfPlay | None = None
+    """Games of the model with itself, so that a study needs no data."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Positions:
+        if (self.path is None) == (self.self_play is None):
+            refuse([("", f"give either path or self_play; this gives {'both' if self.path else 'none'}")])
+        return self
+
+
+class ChessActivations(Section):
+    """The cache of activations over positions of the split ``sae``, each at the ratings of its players."""
+
+    positions: int = Field(default=60_000, ge=1024)
+    """How many positions, the first of the split."""
+    tokens: Literal["mean", "all"] = "mean"
+    """``mean``: one row per position, the mean over the model's tokens, which is what its heads read and what published
+    SAEs read. ``all``: one row per token."""
+    format: Literal["parquet", "hdf5"] = "parquet"
+    """Of the shards' files."""
+    compress: bool = False
+    """Compress the shards."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the stored numbers."""
+    positions_per_shard: int = Field(default=32_768, ge=1)
+    """Positions per shard; part of the cache's identity."""
+
+
+class Accuracy(Section):
+    """How well the model predicts the moves of the split ``eval``."""
+
+    positions: int = Field(default=1000, ge=10)
+    """Most positions per rating bin of the player, drawn at random."""

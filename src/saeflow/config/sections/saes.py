@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, model_validator
 
@@ -14,6 +15,14 @@ ACROSS = ("standard", "batchtopk")  # what a crosscoder may be: L1 or BatchTopK 
 COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
 COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
 TARGET_COEFFICIENT = 3.0
+SAEFormat = Literal["auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"]
+
+
+class Cache(NamedTuple):
+    """Activations of one model at one hook."""
+
+    model: str
+    hook: str
 
 
 class SAETraining(Section):
@@ -102,9 +111,7 @@ class SAE(Section):
     """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds together."""
     path: Text | None = None
     """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
-    format: Literal[
-        "auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"
-    ] = "auto"
+    format: SAEFormat = "auto"
     """The format of ``path`` or ``published``; ``auto`` tells it from the names of the files."""
     centred: bool = False
     """Of ``path`` or ``published``: it was trained on activations less their mean over the width, as TransformerLens
@@ -159,6 +166,24 @@ class SAE(Section):
         if self.kind == "crosscoder" and self.published:
             found.append(("published", "is for SAEs and transcoders; give a crosscoder's folder in path"))
         return found
+
+
+class TrainedOrNot(Protocol):
+    """What any kind of study says of one of its SAEs."""
+
+    @property
+    def train(self) -> SAETraining | None: ...
+    @property
+    def group(self) -> str | None: ...
+
+
+def trained_together(saes: Mapping[str, TrainedOrNot]) -> dict[str, list[str]]:
+    """The SAEs that one job trains together, by the name of their group; alone, by their own."""
+    found: dict[str, list[str]] = {}
+    for name, sae in saes.items():
+        if sae.train:
+            found.setdefault(sae.group or name, []).append(name)
+    return found
 
 
 def without_sweeps(saes: Any) -> Any:

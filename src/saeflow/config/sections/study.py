@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -13,20 +13,15 @@ from saeflow.config.sections.effects import Approximator, Effects
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Summary
 from saeflow.config.sections.publish import Publish
-from saeflow.config.sections.saes import SAE, without_sweeps
+from saeflow.config.sections.saes import SAE, Cache, trained_together, without_sweeps
 from saeflow.config.sections.steering import Goals, Steering
-
-
-class Cache(NamedTuple):
-    """Activations of one model at one hook."""
-
-    model: str
-    hook: str
 
 
 class Study(Section):
     """The whole config."""
 
+    kind: Literal["language"] = "language"
+    """What is studied; ``chess`` is another kind of study, with [other keys](#a-study-of-chess)."""
     study: Name
     """Name of the study and of its folder under ``results/``."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -64,11 +59,7 @@ class Study(Section):
     @property
     def trainings(self) -> dict[str, list[str]]:
         """The SAEs that one job trains together, by the name of their group; alone, by their own."""
-        found: dict[str, list[str]] = {}
-        for name, sae in self.saes.items():
-            if sae.train:
-                found.setdefault(sae.group or name, []).append(name)
-        return found
+        return trained_together(self.saes)
 
     @property
     def hooks(self) -> list[str]:

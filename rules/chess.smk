@@ -1,0 +1,259 @@
+"""Looks for concepts of chess in SAEs, for what they have to do with skill, and for what changing them does.
+
+Inputs:
+    results/{study}/chess/positions.parquet
+    results/{study}/models/{model}/
+    results/{study}/saes/{sae}/
+
+Outputs:
+    results/{study}/activations/{model}/{hook}/shard-{shard}.parquet
+    results/{study}/saes/{sae}/metrics.json
+    results/{study}/chess/labels.safetensors                    which positions are studied, and what holds in each
+    results/{study}/chess/{sae}/concepts.parquet                the concepts, and why some are skipped
+    results/{study}/chess/{sae}/associations.parquet            by concept and latent
+    results/{study}/chess/{sae}/probes.parquet                  the same by linear probes and differences of means
+    results/{study}/chess/{sae}/skill.parquet, awareness.parquet
+    results/{study}/chess/{sae}/interventions.parquet
+    results/{study}/chess/transitions.parquet
+"""
+
+
+rule cache_board_activations:
+    input:
+        model="results/{study}/models/{model}",
+        positions=POSITIONS,
+    output:
+        [
+            f"results/{{study}}/activations/{{model}}/{hook}/shard-{{shard}}.{{suffix}}"
+            for hook in STUDY.hooks
+        ],
+    log:
+        "results/{study}/logs/cache_board_activations/{model}.{shard}.{suffix}.log",
+    benchmark:
+        "results/{study}/benchmarks/cache_board_activations/{model}.{shard}.{suffix}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("activations"),
+        hooks=hook_options,
+    shell:
+        "saeflow chess cache {output}"
+        " --model {input.model}"
+        " --positions {input.positions}"
+        " {params.hooks}"
+        " --settings {params.settings:q}"
+        " --shard {wildcards.shard}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule evaluate_board_sae:
+    input:
+        model=PLAYER,
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        positions=POSITIONS,
+    output:
+        "results/{study}/saes/{sae}/metrics.json",
+    log:
+        "results/{study}/logs/evaluate_board_sae/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_board_sae/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        hook=sae_hook,
+        tokens=STUDY.activations.tokens,
+        settings=settings("accuracy"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow chess evaluate-sae"
+        " --model {input.model}"
+        " --sae $(dirname {input.sae})"
+        " --positions {input.positions}"
+        " --hook {params.hook}"
+        " --tokens {params.tokens}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --metrics {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule label_concepts:
+    input:
+        POSITIONS,
+    output:
+        "results/{study}/chess/labels.safetensors",
+    log:
+        "results/{study}/logs/label_concepts.log",
+    benchmark:
+        "results/{study}/benchmarks/label_concepts.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("concepts"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow chess concepts"
+        " --positions {input}"
+        " --split eval"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule associate_concepts:
+    input:
+        model=PLAYER,
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        positions=POSITIONS,
+        labels="results/{study}/chess/labels.safetensors",
+    output:
+        concepts="results/{study}/chess/{sae}/concepts.parquet",
+        associations="results/{study}/chess/{sae}/associations.parquet",
+        probes="results/{study}/chess/{sae}/probes.parquet",
+    log:
+        "results/{study}/logs/associate_concepts/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/associate_concepts/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        hook=sae_hook,
+        tokens=STUDY.activations.tokens,
+        settings=settings("concepts"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow chess associate"
+        " --model {input.model}"
+        " --hook {params.hook}"
+        " --sae $(dirname {input.sae})"
+        " --tokens {params.tokens}"
+        " --positions {input.positions}"
+        " --labels {input.labels}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output $(dirname {output.concepts})"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule measure_skill:
+    input:
+        model=PLAYER,
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        positions=POSITIONS,
+        labels="results/{study}/chess/labels.safetensors",
+        associations="results/{study}/chess/{sae}/associations.parquet",
+    output:
+        skill="results/{study}/chess/{sae}/skill.parquet",
+        awareness="results/{study}/chess/{sae}/awareness.parquet",
+    log:
+        "results/{study}/logs/measure_skill/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_skill/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        hook=sae_hook,
+        tokens=STUDY.activations.tokens,
+        settings=settings("skill"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow chess skill"
+        " --model {input.model}"
+        " --hook {params.hook}"
+        " --sae $(dirname {input.sae})"
+        " --tokens {params.tokens}"
+        " --positions {input.positions}"
+        " --labels {input.labels}"
+        " --associations {input.associations}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output $(dirname {output.skill})"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule intervene:
+    input:
+        model=PLAYER,
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        positions=POSITIONS,
+        labels="results/{study}/chess/labels.safetensors",
+        associations="results/{study}/chess/{sae}/associations.parquet",
+    output:
+        "results/{study}/chess/{sae}/interventions.parquet",
+    log:
+        "results/{study}/logs/intervene/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/intervene/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        hook=sae_hook,
+        tokens=STUDY.activations.tokens,
+        settings=settings("interventions"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow chess intervene"
+        " --model {input.model}"
+        " --hook {params.hook}"
+        " --sae $(dirname {input.sae})"
+        " --tokens {params.tokens}"
+        " --positions {input.positions}"
+        " --labels {input.labels}"
+        " --associations {input.associations}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule find_transitions:
+    input:
+        model=PLAYER,
+        positions=POSITIONS,
+    output:
+        "results/{study}/chess/transitions.parquet",
+    log:
+        "results/{study}/logs/find_transitions.log",
+    benchmark:
+        "results/{study}/benchmarks/find_transitions.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("transitions"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow chess transitions"
+        " --model {input.model}"
+        " --positions {input.positions}"
+        " --split eval"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"

@@ -1,0 +1,149 @@
+"""Provides the model of human play and the positions, and measures how well it predicts them.
+
+Inputs:
+    a PGN file, or nothing where the model plays against itself
+
+Outputs:
+    results/{study}/models/{model}/                     config.json, model.safetensors; trained here: training.parquet
+    results/{study}/models/{model}.accuracy.parquet     by rating bin of the player and told bin
+    results/{study}/chess/positions.parquet             one row per position, seen by the player to move
+    results/{study}/chess/positions.json                what became of the games, where they are read
+"""
+
+if STUDY.positions.path:
+
+    rule read_games:
+        input:
+            STUDY.positions.path,
+        output:
+            positions=POSITIONS,
+            counts="results/{study}/chess/positions.json",
+        log:
+            "results/{study}/logs/read_games.log",
+        benchmark:
+            "results/{study}/benchmarks/read_games.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 2
+        params:
+            settings=settings("positions", "games"),
+        shell:
+            "saeflow chess read"
+            " --games {input:q}"
+            " --settings {params.settings:q}"
+            " --output {output.positions}"
+            " --counts {output.counts}"
+            " --threads {threads}"
+            " > {log} 2>&1"
+
+else:
+
+    rule play_games:
+        input:
+            PLAYER,
+        output:
+            POSITIONS,
+        log:
+            "results/{study}/logs/play_games.log",
+        benchmark:
+            "results/{study}/benchmarks/play_games.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 2
+        resources:
+            gpu=1,
+        params:
+            settings=settings("positions", "self_play"),
+            seed=STUDY.seed,
+        shell:
+            "saeflow chess play"
+            " --model {input}"
+            " --settings {params.settings:q}"
+            " --seed {params.seed}"
+            " --output {output}"
+            " --threads {threads}"
+            " > {log} 2>&1"
+
+
+if STUDY.model.train:
+
+    rule train_player:
+        input:
+            POSITIONS,
+        output:
+            directory("results/{study}/models/{model}"),
+        log:
+            "results/{study}/logs/train_player/{model}.log",
+        benchmark:
+            "results/{study}/benchmarks/train_player/{model}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 2
+        resources:
+            gpu=1,
+        params:
+            shape=settings("model", "shape"),
+            settings=settings("model", "train"),
+            seed=STUDY.seed,
+            checkpoint="results/{study}/checkpoints/models/{model}.pt",
+        shell:
+            "saeflow chess train"
+            " --positions {input}"
+            " --shape {params.shape:q}"
+            " --settings {params.settings:q}"
+            " --seed {params.seed}"
+            " --checkpoint {params.checkpoint}"
+            " --output {output}"
+            " --threads {threads}"
+            " > {log} 2>&1"
+
+else:
+
+    rule provide_player:
+        input:
+            STUDY.model.path or [],
+        output:
+            directory("results/{study}/models/{model}"),
+        log:
+            "results/{study}/logs/provide_player/{model}.log",
+        benchmark:
+            "results/{study}/benchmarks/provide_player/{model}.jsonl"
+        localrule: True
+        conda:
+            "../envs/default.yaml"
+        params:
+            settings=settings("model", without=["name", "train"]),
+        shell:
+            "saeflow chess provide"
+            " --settings {params.settings:q}"
+            " --output {output}"
+            " > {log} 2>&1"
+
+
+rule measure_player:
+    input:
+        model=PLAYER,
+        positions=POSITIONS,
+    output:
+        "results/{study}/models/{model}.accuracy.parquet",
+    log:
+        "results/{study}/logs/measure_player/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_player/{model}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("accuracy"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow chess measure"
+        " --model {input.model}"
+        " --positions {input.positions}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output {output}"
+        " --threads {threads}"
+        " > {log} 2>&1"

@@ -1,0 +1,81 @@
+"""Measures SAEs of a language model on held-out text.
+
+Inputs:
+    results/{study}/corpus/eval.safetensors
+    results/{study}/models/{model}/
+    results/{study}/saes/{sae}/
+
+Outputs:
+    results/{study}/saes/{sae}/metrics.json
+    results/{study}/saes/{sae}/recovery.parquet                     planted features, on the corpus `tales`
+    results/{study}/saes/{sae}/sources.parquet                      of a crosscoder, in place of it: latents and sources
+"""
+
+
+rule evaluate_sae:
+    input:
+        model=artifact(MODEL),
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        metrics="results/{study}/saes/{sae}/metrics.json",
+        recovery="results/{study}/saes/{sae}/recovery.parquet",
+    log:
+        "results/{study}/logs/evaluate_sae/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_sae/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(STUDY.saes_of("sae", "transcoder")),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow sae evaluate"
+        " --model {input.model}"
+        " --sae $(dirname {input.sae})"
+        " --corpus {input.corpus}"
+        " --hook {params.hook}"
+        " --dtype {params.dtype}"
+        " --metrics {output.metrics}"
+        " --recovery {output.recovery}"
+        " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule evaluate_crosscoder:
+    input:
+        models=models_of,
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        metrics="results/{study}/saes/{sae}/metrics.json",
+        sources="results/{study}/saes/{sae}/sources.parquet",
+    log:
+        "results/{study}/logs/evaluate_crosscoder/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_crosscoder/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(STUDY.saes_of("crosscoder")),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        models=lambda wildcards, input: " ".join(f"--model {m}" for m in input.models),
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow sae evaluate-crosscoder"
+        " {params.models}"
+        " --sae $(dirname {input.sae})"
+        " --corpus {input.corpus}"
+        " --dtype {params.dtype}"
+        " --metrics {output.metrics}"
+        " --sources {output.sources}"
+        " --threads {threads}"
+        " > {log} 2>&1"

@@ -1,0 +1,122 @@
+"""The whole config of a study of chess."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from saeflow.config.agreement import group_disagreements
+from saeflow.config.section import CHESS_HOOK, Complaint, Name, Section, Text, refuse
+from saeflow.config.sections.chess import Accuracy, ChessActivations, ChessPlayer, Positions
+from saeflow.config.sections.concepts import Concepts, Interventions, Skill, Transitions
+from saeflow.config.sections.figures import Figures
+from saeflow.config.sections.saes import Cache, SAEFormat, SAETraining, trained_together, without_sweeps
+
+
+class ChessSAE(Section):
+    """An SAE of a study of chess: trained here, or imported from a local folder."""
+
+    hook: str = Field(default="blocks.1.resid_post", pattern=CHESS_HOOK)
+    """Where it reads: ``attn`` (the heads side by side), ``attn_out`` (what attention adds to the residual stream,
+    which published code calls the heads), ``mlp`` (what the feed-forward adds) or ``resid_post`` (the stream after
+    that) of a block."""
+    train: SAETraining | None = None
+    """Train it here, on the cached activations."""
+    sweep: dict[str, Annotated[list[int | float | str], Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    """Keys of `train` with several values each, as in a study of language."""
+    group: Name | None = None
+    """SAEs of one group are trained by one job, which reads the cache once for all."""
+    path: Text | None = None
+    """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
+    format: SAEFormat = "auto"
+    """The format of ``path``; ``auto`` tells it from the names of the files."""
+    centred: bool = False
+    """Of ``path``: it was trained on activations less their mean over the width. Its encoder is changed to read them as
+    they are."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ChessSAE:
+        if (self.train is None) == (self.path is None):
+            given = "both" if self.train else "none"
+            refuse([("", f"give either train or path; this gives {given} (null undoes a key of an earlier file)")])
+        if self.path and self.group:
+            refuse([("group", "is for SAEs that are trained here; this one is imported")])
+        return self
+
+    @property
+    def kind(self) -> Literal["sae"]:
+        """Neither a transcoder nor a crosscoder."""
+        return "sae"
+
+    @property
+    def target(self) -> None:
+        """It writes where it reads."""
+        return None
+
+
+class ChessStudy(Section):
+    """The whole config of a study of chess: SAEs on a model of human play."""
+
+    kind: Literal["chess"]
+    """What is studied."""
+    study: Name
+    """Name of the study and of its folder under ``results/``."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of every random draw."""
+    positions: Positions
+    model: ChessPlayer = ChessPlayer(embedded="maia2-mini")
+    accuracy: Accuracy = Accuracy()
+    activations: ChessActivations = ChessActivations()
+    saes: Annotated[dict[Name, ChessSAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
+    concepts: Concepts = Concepts()
+    skill: Skill = Skill()
+    interventions: Interventions = Interventions()
+    transitions: Transitions = Transitions()
+    figures: Figures = Figures()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> ChessStudy:
+        found: list[Complaint] = [*group_disagreements(self)]
+        if self.model.train and self.positions.self_play:
+            reason = "a model that is trained here has no games of its own to learn from; give path, or embedded"
+            found.append(("positions.self_play", reason))
+        blocks = 2 if self.model.embedded or self.model.official else self.model.shape.blocks_vit
+        for name, sae in self.saes.items():
+            if int(sae.hook.split(".")[1]) >= blocks:
+                reason = f"'{sae.hook}' does not exist; the model has {blocks} blocks (0..{blocks - 1})"
+                found.append((f"saes.{name}.hook", reason))
+        refuse(found)
+        return self
+
+    @property
+    def trainings(self) -> dict[str, list[str]]:
+        """The SAEs that one job trains together, by the name of their group; alone, by their own."""
+        return trained_together(self.saes)
+
+    @property
+    def hooks(self) -> list[str]:
+        """Where activations are cached."""
+        return list(dict.fromkeys(sae.hook for sae in self.saes.values() if sae.train))
+
+    @property
+    def caches(self) -> dict[str, list[str]]:
+        """Where activations are cached, by model."""
+        return {self.model.name: self.hooks}
+
+    @property
+    def all_models(self) -> dict[str, ChessPlayer]:
+        """The one model by its name."""
+        return {self.model.name: self.model}
+
+    def sources_of(self, sae: str) -> list[Cache]:
+        """What one of the SAEs reads."""
+        return [Cache(self.model.name, self.saes[sae].hook)]
+
+    def caches_of(self, sae: str) -> list[Cache]:
+        """What one of the SAEs is trained on."""
+        return self.sources_of(sae)
+
+    def hook_of(self, sae: str) -> str:
+        """Where one of the SAEs reads."""
+        return self.saes[sae].hook

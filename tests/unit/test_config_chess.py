@@ -1,0 +1,96 @@
+"""A study of chess is chosen by its kind, closed, and refused with a line that names the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saeflow.config import ChessStudy, check_study
+from saeflow.config.counts import shard_count
+from saeflow.config.reading import read_study
+from saeflow.errors import SaeflowError
+
+ROOT = Path(__file__).parents[2]
+SAE = {"hook": "blocks.1.mlp", "train": {"d_sae": 64}}
+STUDY: dict[str, Any] = {
+    "kind": "chess",
+    "study": "small",
+    "positions": {"self_play": {"games": 10}},
+    "saes": {"main": SAE},
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return STUDY | changes
+
+
+def complaint(values: dict[str, Any]) -> str:
+    with pytest.raises(SaeflowError) as caught:
+        check_study(values)
+    return str(caught.value)
+
+
+def test_the_kind_of_a_study_chooses_its_keys() -> None:
+    study = check_study(STUDY)
+    assert isinstance(study, ChessStudy)
+    assert study.model.embedded == "maia2-mini"
+    assert check_study(study.model_dump()) == study
+
+
+@pytest.mark.parametrize("file", ["chess.yaml", "maia2.yaml", "maia2-mini.yaml"])
+def test_the_studies_that_come_with_saeflow_are_right(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAEFLOW_PGN", "games.pgn")
+    values = yaml.safe_load((ROOT / "workflow/studies" / file).read_text(encoding="utf-8"))
+    assert isinstance(check_study(values), ChessStudy)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (changed(kind="draughts"), "config: kind: must be 'language'; got 'draughts'"),
+        (changed(goals={}), "config: goals: is not a known key"),
+        (changed(positions={}), "config: positions: give either path or self_play; this gives none"),
+        (
+            changed(positions={"path": "a.pgn", "self_play": {}}),
+            "config: positions: give either path or self_play; this gives both",
+        ),
+        (
+            changed(model={"embedded": "maia2-mini", "official": "rapid"}),
+            "config: model: give exactly one of embedded, train, path and official; this gives embedded and official",
+        ),
+        (changed(model={"train": {}}), "config: positions.self_play: a model that is trained here has no games"),
+        (
+            changed(saes={"main": SAE | {"hook": "blocks.2.mlp"}}),
+            "config: saes.main.hook: 'blocks.2.mlp' does not exist; the model has 2 blocks (0..1)",
+        ),
+        (
+            changed(saes={"main": SAE | {"hook": "blocks.1.hook_resid_post"}}),
+            "config: saes.main.hook: must be attn, attn_out, mlp or resid_post of a block",
+        ),
+        (changed(saes={"main": {}}), "config: saes.main: give either train or path; this gives none"),
+        (
+            changed(saes={"a": SAE | {"group": "g"}, "b": SAE | {"group": "g", "hook": "blocks.0.mlp"}}),
+            "config: saes.b: reads or writes elsewhere than 'a' of the same group",
+        ),
+        (changed(interventions={"strengths": [1.0]}), "config: interventions.strengths: 1.0 changes nothing"),
+    ],
+)
+def test_a_wrong_study_of_chess_is_refused_with_a_line(values: dict[str, Any], line: str) -> None:
+    assert complaint(values).startswith(line)
+
+
+def test_the_cache_holds_every_hook_once_and_has_enough_shards() -> None:
+    saes = {"a": SAE, "b": SAE | {"hook": "blocks.0.attn"}, "c": SAE, "d": {"hook": "blocks.0.mlp", "path": "folder"}}
+    study = check_study(changed(saes=saes, activations={"positions": 5000, "positions_per_shard": 2048}))
+    assert study.hooks == ["blocks.1.mlp", "blocks.0.attn"]
+    assert study.trainings == {"a": ["a"], "b": ["b"], "c": ["c"]}
+    assert shard_count(study) == 3
+
+
+def test_a_study_of_chess_is_not_planned(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    with pytest.raises(SaeflowError, match=r"kind: 'chess' is not planned; `snakemake -n` tells"):
+        read_study(tmp_path / "study.yaml")

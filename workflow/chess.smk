@@ -1,0 +1,59 @@
+"""What the rules of a study of chess share beside `common.smk`."""
+
+NAMES = {
+    "study": [STUDY.study],
+    "model": [STUDY.model.name],
+    "sae": list(STUDY.saes),
+}
+
+# The figures of the study, and the tables each is drawn from.
+FIGURES = {
+    "chess_accuracy": ["models/{model}.accuracy.parquet"],
+    "chess_board_auc": ["chess/{sae}/associations.parquet"],
+    "chess_skill": ["chess/{sae}/skill.parquet"],
+    "chess_awareness": ["chess/{sae}/awareness.parquet"],
+    "chess_interventions": ["chess/{sae}/interventions.parquet"],
+}
+if trained := [name for name, sae in STUDY.saes.items() if sae.train]:
+    FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
+NAMES["figure"] = list(FIGURES)
+
+# What the study is run for.
+RESULTS = ["config.yaml", "provenance.json", "models/{model}.accuracy.parquet"]
+RESULTS += ["saes/{sae}/metrics.json", "chess/{sae}/interventions.parquet"]
+RESULTS += ["chess/transitions.parquet", "figures/{figure}.png", "report/index.html"]
+
+
+localrules:
+    all,
+    activations,
+    saes,
+    chess,
+    plots,
+
+
+POSITIONS = "results/{study}/chess/positions.parquet"
+PLAYER = f"results/{{study}}/models/{STUDY.model.name}"
+
+
+def sae_hook(wildcards):
+    """Where one SAE reads."""
+    return STUDY.hook_of(wildcards.sae)
+
+
+def report_sources(wildcards):
+    """Everything that the report shows."""
+    return files(
+        "config.yaml",
+        "provenance.json",
+        "models/{model}.accuracy.parquet",
+        "saes/{sae}/metrics.json",
+        "chess/transitions.parquet",
+        "figures/{figure}.png",
+        *sorted({table for tables in FIGURES.values() for table in tables}),
+    )
+
+
+def hook_options(wildcards):
+    """The command's options `--hook`: all hooks are read in the same forward passes."""
+    return " ".join(f"--hook {hook}" for hook in STUDY.hooks)
