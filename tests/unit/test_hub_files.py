@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,9 @@ from typing import Any
 
 import pytest
 from hub_server import TOKEN, Fault, Hub, environment, git_blob, serving, sha256
+
+from saeflow.errors import SaeflowError
+from saeflow.hub.mishaps import told_in_one_sentence
 
 FETCH = """
 import json, sys
@@ -221,3 +225,25 @@ def test_what_does_not_fit_is_told_before_it_is_fetched(hub: Hub, tmp_path: Path
     (said,) = fetched(hub, tmp_path, WISH)
     assert "some/set@main takes 1,000,000.0 GB, and the disk of" in said
     assert hub.fetches("/effects_2b.pt") == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "does not fit on the disk of"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), "does not fit on the disk of"),
+        (PermissionError(errno.EACCES, "Permission denied"), "may not be written; set HF_HOME"),
+        (OSError("Consistency check failed: file should be of size 9 but has size 4"), "did not arrive whole"),
+    ],
+)
+def test_what_the_disk_says_is_one_sentence(error: OSError, sentence: str) -> None:
+    with (
+        pytest.raises(SaeflowError, match=f"effects.published: some/set@v1 .*{sentence}"),
+        told_in_one_sentence("effects.published", "some/set", "dataset", "v1"),
+    ):
+        raise error
+
+
+def test_a_defect_of_ours_is_no_sentence() -> None:
+    with pytest.raises(KeyError), told_in_one_sentence("effects.published", "some/set", "dataset"):
+        raise KeyError("a defect")

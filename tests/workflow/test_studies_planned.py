@@ -1,0 +1,34 @@
+"""What the studies for real models would run, without a hub."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import ROOT, Workflow
+
+FETCHED = {"fetch_model": 1, "fetch_sae": 1, "fetch_effects": 1, "fetch_approximator": 1, "assess_approximator": 1}
+COMPUTED = {"fetch_model": 1, "fetch_sae": 1, "measure_effects": 192, "merge_effects": 1, "fit_approximator": 1}
+STAGES = {"train_model", "train_sae", "measure_effects", "merge_effects", "fit_approximator", *FETCHED}
+
+
+@pytest.mark.parametrize(
+    ("study", "change", "expected"),
+    [
+        ("gemma-2-2b", {}, FETCHED),
+        ("gemma-2-9b", {}, FETCHED),
+        ("gemma-2-9b", {"effects": {"source": "compute"}}, {**FETCHED, "measure_effects": 250, "merge_effects": 1}),
+        ("gpt2-small", {}, COMPUTED),
+    ],
+)
+def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(study, change, expected, tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text": "once"}\n')
+    workflow = Workflow(tmp_path, change, base=ROOT / f"workflow/studies/{study}.yaml")
+    env = {"SAEFLOW_CORPUS": str(tmp_path / "text.jsonl")}
+    jobs = workflow.run("evaluate", "plots", env=env, args=("--cores", "2", "--dry-run"))
+    planned = {rule: count for rule, count in jobs.items() if rule in STAGES}
+    if "effects" in change:  # another SAE gives the vectors
+        assert planned.pop("fetch_sae") == 2
+        assert planned.pop("fetch_effects", 0) == 0
+        expected = {name: count for name, count in expected.items() if name not in ("fetch_sae", "fetch_effects")}
+    assert planned == expected
+    assert jobs["summarise_scores"] == 1
+    assert jobs["complete_prompts"] == (35 if study == "gpt2-small" else 45)
