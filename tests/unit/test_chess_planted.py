@@ -12,6 +12,7 @@ from saeflow.chess.edits import NO_LATENT, Edited, Reconstructed
 from saeflow.chess.interventions import INTERVENTIONS, choose, intervene
 from saeflow.chess.model import SiteSAE
 from saeflow.chess.reading import at_bin, judged, looks
+from saeflow.chess.resampling import Bootstrap
 from saeflow.chess.skill import AWARENESS, SKILL, correlations, skill
 from saeflow.chess.trials import SETS, Configuration, Outcome
 from saeflow.config.sections.concepts import Interventions, Skill
@@ -159,6 +160,32 @@ def test_ratings_with_too_few_cases_are_named_and_skipped() -> None:
     assert "positions of a half need the concept, fewer than 100000" in found["skipped"][0]
     with pytest.raises(SaeflowError, match="no concept and no family is called 'offense'"):
         intervene(GATED, sae, subject, SETTINGS.model_copy(update={"groups": ["offense"]}), seed=0)
+
+
+def test_a_group_whose_concepts_no_latent_tells_is_named_and_not_fatal() -> None:
+    subject, sae = planted_subject(GATED)
+    nothing = subject._replace(associations=subject.associations.clear())
+    by_rating, by_concept = skill(GATED, sae, nothing, SKILL_SETTINGS, seed=0)
+    assert by_rating.select("group", "rating", "n").rows() == [("offensive_threat", None, 0)]
+    assert by_concept.is_empty()
+    found = intervene(GATED, sae, nothing, SETTINGS, seed=0)
+    assert found["skipped"].to_list() == ["only 0 positions of a half need the concept, fewer than 15"] * 3
+
+
+def test_means_over_games_have_the_intervals_of_a_bootstrap_by_hand() -> None:
+    generator = np.random.default_rng(5)
+    games = generator.integers(0, 40, 300)
+    values = generator.normal(size=300) + games % 3
+    values[generator.random(300) < 0.2] = np.nan
+    found = Bootstrap(games, 2000, 0.9, np.random.default_rng(6)).mean(values)
+    assert found.value == pytest.approx(np.nanmean(values))
+    drawn = []
+    for _ in range(1000):
+        rows = np.concatenate([np.flatnonzero(games == game) for game in generator.integers(0, 40, 40)])
+        drawn.append(np.nanmean(values[rows]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])), abs=0.05)
+    nothing = Bootstrap(games, 100, 0.9, generator).mean(np.full(300, np.nan))
+    assert np.isnan(nothing.value)
 
 
 def test_the_right_move_may_be_the_played_one_or_an_engine_s() -> None:

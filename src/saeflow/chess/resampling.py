@@ -31,8 +31,9 @@ class Bootstrap:
     ) -> None:
         different, self._which = np.unique(games, return_inverse=True)
         self._n = len(different)
-        draws = np.full(self._n, 1 / self._n) if self._n else np.zeros(0)
-        self._weights = generator.multinomial(self._n, draws, size=resamples).astype(np.float64)
+        even = np.full(self._n, 1 / max(self._n, 1))
+        drawn = generator.multinomial(self._n, even, size=resamples) if self._n else np.zeros((resamples, 0))
+        self._weights = drawn.astype(np.float64)
         self._tails = [(1 - level) / 2, (1 + level) / 2]
 
     def mean(self, values: Float64[np.ndarray, " n"]) -> Mean:

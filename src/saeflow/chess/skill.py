@@ -85,7 +85,8 @@ def skill(
         seed: of the study.
 
     Returns:
-        A table with the columns of `SKILL`, one row per group and rating, and one with those of `AWARENESS`, one row
+        A table with the columns of `SKILL`, one row per group and rating (one without a rating for a group of which no
+        position has a concept that a latent tells), and one with those of `AWARENESS`, one row
         per concept that enough cases have.
     """
     latents = best_latents(subject.associations, subject.concepts, 1)
@@ -148,7 +149,7 @@ class _Group:
         moves: Bool[np.ndarray, "cases moves"],
     ) -> Measured:
         wanted = np.array([[self.latents[one], *self.control[one]] for one in cases.concepts.tolist()], np.int64)
-        wanted = wanted.reshape(len(cases), -1)
+        wanted = wanted.reshape(len(cases), 1 + self.settings.controls)
         values = np.zeros((wanted.shape[1], len(self.ratings), len(cases)))
         willing, right, chosen = (np.zeros((len(self.ratings), len(cases))) for _ in range(3))
         for look in looked:
@@ -174,7 +175,9 @@ class _Group:
         needed = (self.right >= 0) & self.moves[np.arange(len(self.cases)), self.right]
         placed, controls = self._placements
         rows: list[dict[str, object]] = []
-        for rating in self.ratings if len(self.cases) else ():
+        if not len(self.cases):
+            return [{"group": self.group, "n": 0}]
+        for rating in self.ratings:
             means = {
                 "activation": self.present.values[rating],
                 "awareness": placed[rating],

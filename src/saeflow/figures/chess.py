@@ -130,8 +130,8 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
 
 
 def along_ratings(skill: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """The rows as they are, in order."""
-    return skill.sort("sae", "group", "rating") if "rating" in skill.columns else skill
+    """The rows of groups that could be studied, in order."""
+    return skill.drop_nulls("rating").sort("sae", "group", "rating") if "rating" in skill.columns else skill
 
 
 @styled
