@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from saeflow.artifacts import atomic
 from saeflow.chess.association import ASSOCIATIONS, CONCEPTS
 from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.engine import EVALUATIONS
 from saeflow.chess.interventions import INTERVENTIONS
 from saeflow.chess.labelling import Labelled
 from saeflow.chess.probes import PROBES
@@ -31,6 +32,8 @@ TABLES: dict[str, Schema] = {
     "awareness": AWARENESS,
     "interventions": INTERVENTIONS,
     "transitions": TRANSITIONS,
+    "evaluations": EVALUATIONS,
+    "blunders": EVALUATIONS,
 }
 
 
@@ -47,6 +50,15 @@ def read_associations(path: Path) -> pl.DataFrame:
         SaeflowError: the file is absent, damaged, or another table.
     """
     return read_table(path, ASSOCIATIONS)
+
+
+def read_transitions(path: Path) -> pl.DataFrame:
+    """Read from which ratings on positions are solved.
+
+    Raises:
+        SaeflowError: the file is absent, damaged, or another table.
+    """
+    return read_table(path, TRANSITIONS)
 
 
 def save_labels(path: Path, labelled: Labelled) -> None:

@@ -86,8 +86,10 @@ def transitions(
         The columns of `TRANSITIONS`; positions whose right move is not known are left out. ``monotone`` tells whether
         the probability of the right move never falls as the rating rises.
     """
-    drawn = numpy_generator(seed, "chess transitions").permutation(len(examples.boards))[: settings.positions]
-    rows = np.sort(drawn)
+    asked = (
+        np.flatnonzero(best >= 0) if settings.correct == "best" and best is not None else np.arange(len(examples.games))
+    )
+    rows = np.sort(numpy_generator(seed, "chess transitions").permutation(asked)[: settings.positions])
     none = np.zeros(len(rows), np.int64)
     cases = Cases(examples.boards.part(rows), none, examples.games[rows], rows)
     looked = looks(model, cases.boards)

@@ -1,0 +1,139 @@
+"""An engine's word on positions: its best moves, what others lose, and what is wrong with an engine in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import chess
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from saeflow.chess.engine import EVALUATIONS, MATE, evaluate
+from saeflow.chess.io import write_tables
+from saeflow.chess.transitions import TRANSITIONS
+from saeflow.cli.chess import app
+from saeflow.config.sections.concepts import Engine
+from saeflow.errors import SaeflowError
+from saeflow.tables import read_table
+
+# Speaks UCI; wants the move after which it has most material, and says how much that is.
+COUNTING = """#!{python}
+import sys
+import chess
+
+VALUES = dict(zip(range(1, 7), (100, 300, 300, 500, 900, 0)))
+
+
+def material(board, side):
+    return sum(VALUES[piece.piece_type] * (1 if piece.color == side else -1) for piece in board.piece_map().values())
+
+
+def after(board, move):
+    board.push(move)
+    found = material(board, not board.turn)
+    board.pop()
+    return found
+
+
+board = chess.Board()
+for line in sys.stdin:
+    word = line.split()[0] if line.split() else ""
+    if word == "uci":
+        print("id name counting\\nuciok", flush=True)
+    elif word == "isready":
+        print("readyok", flush=True)
+    elif word == "position":
+        fen, _, played = line.partition("fen ")[2].partition(" moves ")
+        board = chess.Board(fen.strip() or chess.STARTING_FEN)
+        for move in played.split():
+            board.push_uci(move)
+    elif word == "go":
+        best = max(sorted(board.legal_moves, key=str), key=lambda move: after(board, move))
+        print(f"info depth 1 score cp {{after(board, best)}} pv {{best}}\\nbestmove {{best}}", flush=True)
+    elif word == "quit":
+        break
+"""
+LOOSE_QUEEN = "q5k1/8/8/8/8/8/6B1/6K1 w - - 0 1"
+MATE_IN_ONE = "6k1/5ppp/8/8/8/8/8/R5K1 w - - 0 1"
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    path = tmp_path_factory.mktemp("engine") / "counting"
+    path.write_text(COUNTING.format(python=sys.executable))
+    path.chmod(0o755)
+    return Engine(command=str(path), depth=1, blunder=1.5)
+
+
+def test_a_move_loses_what_the_evaluation_falls_by(counting: Engine) -> None:
+    told: list[tuple[int, int]] = []
+    fens = [LOOSE_QUEEN, LOOSE_QUEEN, MATE_IN_ONE]
+    found = evaluate(fens, ["g2a8", "g1f1", "a1a8"], counting, lambda done, total: told.append((done, total)))
+    assert dict(found.schema) == EVALUATIONS
+    taken, left, mated = found.rows(named=True)
+    assert (taken["best"], taken["evaluation"], taken["loss"], taken["blunder"]) == ("g2a8", 3.0, 0.0, False)
+    # Black's queen takes the bishop then: nine pawns to nothing.
+    assert (left["evaluation_after"], left["loss"], left["blunder"]) == (-9.0, 12.0, True)
+    assert (mated["evaluation_after"], mated["loss"]) == (MATE, 0.0)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_what_is_wrong_with_an_engine_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SaeflowError, match="engine 'no-such-engine' is not installed; install it"):
+        evaluate([LOOSE_QUEEN], ["g1f1"], Engine(command="no-such-engine"))
+    silent = tmp_path / "silent"
+    silent.write_text(f"#!{sys.executable}\n")
+    with pytest.raises(SaeflowError, match="may not be run"):
+        evaluate([LOOSE_QUEEN], ["g1f1"], Engine(command=str(silent)))
+    silent.chmod(0o755)
+    with pytest.raises(SaeflowError, match="does not answer as UCI asks"):
+        evaluate([LOOSE_QUEEN], ["g1f1"], Engine(command=str(silent)))
+
+
+def test_blunders_are_the_weakest_rating_s_choices_that_lose_much(counting: Engine, tmp_path: Path) -> None:
+    rows = [
+        {
+            "row": 0,
+            "fen": LOOSE_QUEEN,
+            "right": "g2a8",
+            "kind": "transition",
+            "transition": 4,
+            "weakest_choice": "g1f1",
+        },
+        {"row": 1, "fen": LOOSE_QUEEN, "right": "g2a8", "kind": "irregular", "weakest_choice": "g1f1"},
+        {
+            "row": 2,
+            "fen": MATE_IN_ONE,
+            "right": "a1a8",
+            "kind": "transition",
+            "transition": 2,
+            "weakest_choice": "a1a2",
+        },
+    ]
+    write_tables(tmp_path, transitions=pl.DataFrame(rows, schema=TRANSITIONS))
+    line = ["blunders", "--transitions", str(tmp_path / "transitions.parquet"), "--output", str(tmp_path)]
+    done = CliRunner().invoke(app, [*line, "--settings", counting.model_dump_json()], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = read_table(tmp_path / "blunders.parquet", EVALUATIONS)
+    assert found.select("fen", "move", "best").rows() == [(LOOSE_QUEEN, "g1f1", "g2a8")]
+
+
+def stockfish() -> str:
+    found = shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")
+    return found or pytest.skip("Stockfish is not installed")
+
+
+def test_stockfish_takes_queens_and_mates() -> None:
+    settings = Engine(command=stockfish(), depth=8)
+    twice = [evaluate([LOOSE_QUEEN, MATE_IN_ONE], ["g1f1", "a1a2"], settings) for _ in range(2)]
+    assert twice[0].equals(twice[1])
+    assert twice[0]["best"].to_list() == ["g2a8", "a1a8"]
+    assert twice[0]["blunder"].to_list() == [True, True]
+    assert twice[0]["evaluation"][1] == MATE
+    board = chess.Board(LOOSE_QUEEN)
+    assert chess.Move.from_uci(twice[0]["best"][0]) in board.legal_moves
+    assert json.loads(settings.model_dump_json())["depth"] == 8
