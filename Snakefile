@@ -37,6 +37,12 @@ else:
 
 include: "rules/manifests.smk"
 include: "rules/saes.smk"
+include: "rules/examples.smk"
+include: "rules/logit_lens.smk"
+include: "rules/effects.smk"
+include: "rules/approximators.smk"
+include: "rules/steering.smk"
+include: "rules/judging.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 
@@ -45,6 +51,15 @@ rule all:
     default_target: True
     input:
         files(*RESULTS),
+        files(
+            "config.yaml",
+            "provenance.json",
+            "examples/{sae}/latents.parquet",
+            *LENSED,
+            *JUDGED,
+            "figures/{figure}.png",
+            "report/index.html",
+        ),
 
 
 rule activations:
@@ -58,6 +73,19 @@ rule saes:
 
 
 if STUDY.kind == "language":
+rule examples:
+    input:
+        files("examples/{sae}/latents.parquet"),
+
+
+rule logit_lens:
+    input:
+        files(*LENSED),
+
+
+rule effects:
+    input:
+        files("effects/{target_sae}/effects.h5"),
 
     rule effects:
         input:

@@ -45,6 +45,72 @@ def is_fetched(path):
     return fetched(STUDY, path, os.path.exists)
 
 
+MODEL = f"models/{STUDY.model.name}"
+CACHE = f"activations/{STUDY.model.name}/{STUDY.hook}/manifest.json"
+STEERING_SAE = f"saes/{STUDY.steering_sae}/sae_weights.safetensors"
+APPROXIMATOR = f"approximators/{STUDY.steering_sae}/approximator.safetensors"
+
+
+# The figures of the study, and the tables each is drawn from.
+FIGURES = {
+    "methods_forest": ["steering/best.parquet"],
+    "product_by_scale": ["steering/summary.parquet"],
+    "goal_detail": ["steering/summary.parquet"],
+    "pareto": ["steering/summary.parquet"],
+    "equal_coherence": ["steering/matched.parquet"],
+    "equal_divergence": ["steering/matched.parquet"],
+    "steered_vs_unsteered": ["steering/summary.parquet"],
+    "effects_predicted_measured": [
+        "approximators/{target_sae}/predictions.parquet",
+        "approximators/{target_sae}/metrics.json",
+    ],
+    "side_effects": ["steering/{goal}/side_effects.parquet"],
+    "effect_scales": ["effects/{target_sae}/effects.h5"],
+}
+if STUDY.corpus.kind == "tales":
+    FIGURES["sae_recovery"] = [
+        f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")
+    ]
+if crosscoders := STUDY.saes_of("crosscoder"):
+    FIGURES["crosscoder_sources"] = [
+        f"saes/{name}/sources.parquet" for name in crosscoders
+    ]
+if trained := [
+    name
+    for name, sae in STUDY.saes.items()
+    if sae.train and not is_fetched(f"saes/{name}/cfg.json")
+]:
+    FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
+if STUDY.model.train and not is_fetched(MODEL):
+    FIGURES["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
+NAMES["figure"] = list(FIGURES)
+
+
+# The tables of the logit lens of one SAE, and all files of the stage.
+LENS = ["latents", "tokens", "histograms", "scores", "enrichment", "splits"]
+if STUDY.logit_lens and STUDY.logit_lens.gsea:
+    LENS.append("gsea")
+LENSED = [
+    "logit_lens/sets.parquet",
+    *(f"logit_lens/{{sae}}/{table}.parquet" for table in [*LENS, "causal_latents"]),
+]
+if not STUDY.logit_lens:
+    LENSED = []
+
+
+localrules:
+    all,
+    activations,
+    saes,
+    examples,
+    logit_lens,
+    effects,
+    approximator,
+    evaluate,
+    plots,
+    publish,
+
+
 def files(*paths):
     """Every file of the study that `paths` name, with `{goal}`, `{method}`, … filled in each way."""
     return [located(file) for path in paths for file in collect(path, **NAMES)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int32
 from torch import Tensor
 
 from saeflow.activations.formats import FORMATS, PIECE_ROWS, PLACES, Format, Raw, ShardWriter
@@ -177,6 +177,9 @@ def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
     write_json(Path(directory) / MANIFEST, manifest)
 
 
+Places = Int32[np.ndarray, " rows"]
+
+
 class Piece(NamedTuple):
     """Consecutive rows that are read in one go: row group or chunk ``group`` of a shard."""
 
@@ -295,6 +298,21 @@ class ActivationStore:
         out = np.empty((piece.rows, self.d_model * self.dtype.itemsize), np.uint8)
         self.read_into(piece, out)
         return torch.from_numpy(out).view(self.dtype)
+
+    def with_places(self) -> Iterator[tuple[Piece, tuple[Places, Places, Places]]]:
+        """All pieces in their order, each with the tokens, blocks and positions of its rows; one shard's in memory.
+
+        Raises:
+            SaeflowError: a shard is damaged.
+        """
+        pieces = self.pieces()
+        for number in range(len(self.shards)):
+            path = self.path(number)
+            with _told(path, self._remade(number)):
+                places = _format_of(path).places(path)
+            for piece in (piece for piece in pieces if piece.shard == number):
+                part = slice(piece.group * PIECE_ROWS, piece.group * PIECE_ROWS + piece.rows)
+                yield piece, (places["tokens"][part], places["blocks"][part], places["positions"][part])
 
     def _remade(self, *shards: int) -> list[Path]:
         """What must be gone for shards to be made again; last the manifest, without which nothing reads the cache."""

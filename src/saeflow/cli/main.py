@@ -11,9 +11,11 @@ from saeflow.cli import (
     chess,
     corpus,
     effects,
+    examples,
     fetch,
     figures,
     judging,
+    lens,
     models,
     publish,
     report,
@@ -36,6 +38,8 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(models.app, name="model")
 app.add_typer(activations.app, name="activations")
 app.add_typer(saes.app, name="sae")
+app.add_typer(examples.app, name="examples")
+app.add_typer(lens.app, name="lens")
 app.add_typer(effects.app, name="effects")
 app.add_typer(steering.app, name="steering")
 app.add_typer(judging.app, name="judge")

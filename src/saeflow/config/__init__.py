@@ -1,21 +1,25 @@
 """The configuration of a study."""
 
 from saeflow.config.goal import Goal
-from saeflow.config.reading import check_study, read_goal, read_study
+from saeflow.config.reading import check_study, read_goal, read_study, read_token_sets
 from saeflow.config.section import Section
 from saeflow.config.sections import (
     SAE,
     Activations,
     Approximator,
     Calls,
+    Causal,
     ChessStudy,
     Corpus,
     Dataset,
     Effects,
+    Examples,
     Fgaa,
     Figures,
     Goals,
+    Gsea,
     Judge,
+    LogitLens,
     Model,
     ModelTraining,
     Publish,
@@ -29,6 +33,7 @@ from saeflow.config.sections import (
     Tokens,
     Vectors,
 )
+from saeflow.config.token_sets import TokenSet, TokenSets
 
 __all__ = [
     "SAE",
@@ -36,14 +41,18 @@ __all__ = [
     "Approximator",
     "Calls",
     "ChessStudy",
+    "Causal",
     "Corpus",
     "Dataset",
     "Effects",
+    "Examples",
     "Fgaa",
     "Figures",
     "Goal",
     "Goals",
+    "Gsea",
     "Judge",
+    "LogitLens",
     "Model",
     "ModelTraining",
     "Publish",
@@ -55,9 +64,12 @@ __all__ = [
     "Steering",
     "Study",
     "Summary",
+    "TokenSet",
+    "TokenSets",
     "Tokens",
     "Vectors",
     "check_study",
     "read_goal",
     "read_study",
+    "read_token_sets",
 ]

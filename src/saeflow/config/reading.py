@@ -15,6 +15,7 @@ from saeflow.config.complaints import complaints_of
 from saeflow.config.goal import Goal
 from saeflow.config.section import Complaint
 from saeflow.config.sections import ChessStudy, Study
+from saeflow.config.token_sets import TokenSet, TokenSets
 from saeflow.errors import SaeflowError
 
 M = TypeVar("M", bound=BaseModel)
@@ -57,6 +58,15 @@ def read_goal(path: Path) -> Goal:
     """
     goal = _validated(Goal, _read_yaml(Path(path)), str(path), [])
     return goal if goal.topic else goal.model_copy(update={"topic": Path(path).stem})
+
+
+def read_token_sets(path: Path) -> dict[str, TokenSet]:
+    """Read and check one file of token sets.
+
+    Raises:
+        SaeflowError: the file cannot be read, a set is empty, or a pattern is no regular expression; all complaints.
+    """
+    return _validated(TokenSets, _read_yaml(Path(path)), str(path), []).sets
 
 
 def _validated(model: type[M], values: dict[str, Any], source: str, found: list[Complaint]) -> M:

@@ -48,3 +48,18 @@ def load_blocks(path: Path, which: slice = slice(None)) -> TokenBlocks:
         raise SaeflowError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, ValueError) as error:
         raise SaeflowError(f"{path}: is not a file of token blocks ({error}); delete it and it is made again") from None
+
+
+def count_blocks(path: Path) -> int:
+    """How many blocks a file holds, from its header.
+
+    Raises:
+        SaeflowError: the file is absent or holds something else.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int(file.get_slice("tokens").get_shape()[0])
+    except FileNotFoundError:
+        raise SaeflowError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise SaeflowError(f"{path}: is not a file of token blocks ({error}); delete it and it is made again") from None

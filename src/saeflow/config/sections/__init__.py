@@ -12,6 +12,7 @@ from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraini
 from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale, Vectors
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Price, Summary
+from saeflow.config.sections.latents import Causal, Examples, Gsea, LogitLens
 from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.published import Dataset, Published
 from saeflow.config.sections.saes import SAE, SAETraining
@@ -25,13 +26,17 @@ __all__ = [
     "Calls",
     "ChessSAE",
     "ChessStudy",
+    "Causal",
     "Corpus",
     "Dataset",
     "Effects",
+    "Examples",
     "Fgaa",
     "Figures",
     "Goals",
+    "Gsea",
     "Judge",
+    "LogitLens",
     "Model",
     "ModelTraining",
     "Price",

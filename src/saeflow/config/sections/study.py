@@ -12,6 +12,7 @@ from saeflow.config.sections.data import Activations, Corpus, Model
 from saeflow.config.sections.effects import Approximator, Effects
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Summary
+from saeflow.config.sections.latents import Examples, LogitLens
 from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.saes import SAE, Cache, trained_together, without_sweeps
 from saeflow.config.sections.steering import Goals, Steering
@@ -36,6 +37,9 @@ class Study(Section):
     ``blocks.2.hook_resid_post``."""
     activations: Activations = Activations()
     saes: Annotated[dict[Name, SAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
+    examples: Examples = Examples()
+    logit_lens: LogitLens | None = LogitLens()
+    """Null leaves the logit lens out of the study."""
     effects: Effects = Effects()
     approximator: Approximator = Approximator()
     goals: Goals

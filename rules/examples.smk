@@ -1,0 +1,51 @@
+"""Finds out where latents fire, from the cache of activations.
+
+Inputs:
+    results/{study}/activations/{model}/{hook}/manifest.json
+    results/{study}/saes/{sae}/
+    results/{study}/corpus/sae.safetensors
+    results/{study}/models/{model}/
+
+Outputs, all in results/{study}/examples/{sae}/:
+    latents.parquet, histogram.parquet, contexts.parquet, cofiring.parquet, summary.json
+    rows.parquet, activations/shard-00000.parquet, …    what fires where, as a sparse table
+"""
+
+
+rule find_examples:
+    input:
+        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        model=f"results/{{study}}/models/{STUDY.model.name}",
+        corpus="results/{study}/corpus/sae.safetensors",
+    output:
+        latents="results/{study}/examples/{sae}/latents.parquet",
+        histogram="results/{study}/examples/{sae}/histogram.parquet",
+        contexts="results/{study}/examples/{sae}/contexts.parquet",
+        cofiring="results/{study}/examples/{sae}/cofiring.parquet",
+        rows="results/{study}/examples/{sae}/rows.parquet",
+        summary="results/{study}/examples/{sae}/summary.json",
+        activations=directory("results/{study}/examples/{sae}/activations"),
+    log:
+        "results/{study}/logs/find_examples/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/find_examples/{sae}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("examples"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow examples find"
+        " --manifest {input.manifest}"
+        " --sae $(dirname {input.sae})"
+        " --model {input.model}"
+        " --corpus {input.corpus}"
+        " --settings {params.settings:q}"
+        " --seed {params.seed}"
+        " --output $(dirname {output.latents})"
+        " --threads {threads}"
+        " > {log} 2>&1"

@@ -1,0 +1,125 @@
+"""Looks at latents through the unembedding: what each does to the logits, and which token sets stand out.
+
+Inputs:
+    results/{study}/models/{model}/
+    results/{study}/saes/{sae}/
+    results/{study}/examples/{sae}/
+    results/{study}/corpus/sae.safetensors
+
+Outputs:
+    results/{study}/logit_lens/vocabulary.parquet, sets.parquet, members.parquet
+    results/{study}/logit_lens/{sae}/latents.parquet, tokens.parquet, histograms.parquet
+    results/{study}/logit_lens/{sae}/scores.parquet, enrichment.parquet, splits.parquet
+    results/{study}/logit_lens/{sae}/gsea.parquet                       where it is asked for
+    results/{study}/logit_lens/{sae}/causal.parquet, causal_latents.parquet
+"""
+
+if STUDY.logit_lens:
+
+    rule find_token_sets:
+        input:
+            files=[Path(workflow.basedir, file) for file in STUDY.logit_lens.sets],
+            model=f"results/{{study}}/models/{STUDY.model.name}",
+        output:
+            vocabulary="results/{study}/logit_lens/vocabulary.parquet",
+            sets="results/{study}/logit_lens/sets.parquet",
+            members="results/{study}/logit_lens/members.parquet",
+        log:
+            "results/{study}/logs/find_token_sets.log",
+        benchmark:
+            "results/{study}/benchmarks/find_token_sets.jsonl"
+        localrule: True
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        params:
+            settings=settings("logit_lens", only=["kinds", "smallest_set"]),
+        shell:
+            "saeflow lens sets {input.files:q}"
+            " --model {input.model}"
+            " --settings {params.settings:q}"
+            " --output $(dirname {output.sets})"
+            " > {log} 2>&1"
+
+    rule apply_logit_lens:
+        input:
+            model=f"results/{{study}}/models/{STUDY.model.name}",
+            sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+            vocabulary="results/{study}/logit_lens/vocabulary.parquet",
+            sets="results/{study}/logit_lens/sets.parquet",
+            members="results/{study}/logit_lens/members.parquet",
+            examples="results/{study}/examples/{sae}/latents.parquet",
+        output:
+            [f"results/{{study}}/logit_lens/{{sae}}/{table}.parquet" for table in LENS],
+        log:
+            "results/{study}/logs/apply_logit_lens/{sae}.log",
+        benchmark:
+            "results/{study}/benchmarks/apply_logit_lens/{sae}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            settings=settings(
+                "logit_lens", without=["kinds", "smallest_set", "sets", "causal"]
+            ),
+            hook=STUDY.hook,
+            dtype=STUDY.model.dtype,
+            seed=STUDY.seed,
+        shell:
+            "saeflow lens apply"
+            " --model {input.model}"
+            " --sae $(dirname {input.sae})"
+            " --sets $(dirname {input.sets})"
+            " --examples $(dirname {input.examples})"
+            " --hook {params.hook}"
+            " --settings {params.settings:q}"
+            " --seed {params.seed}"
+            " --dtype {params.dtype}"
+            " --output $(dirname {output[0]})"
+            " --threads {threads}"
+            " > {log} 2>&1"
+
+    rule check_logit_lens:
+        input:
+            model=f"results/{{study}}/models/{STUDY.model.name}",
+            sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+            corpus="results/{study}/corpus/sae.safetensors",
+            vocabulary="results/{study}/logit_lens/vocabulary.parquet",
+            lens="results/{study}/logit_lens/{sae}/latents.parquet",
+            enrichment="results/{study}/logit_lens/{sae}/enrichment.parquet",
+            examples="results/{study}/examples/{sae}/latents.parquet",
+            contexts="results/{study}/examples/{sae}/contexts.parquet",
+        output:
+            tokens="results/{study}/logit_lens/{sae}/causal.parquet",
+            latents="results/{study}/logit_lens/{sae}/causal_latents.parquet",
+        log:
+            "results/{study}/logs/check_logit_lens/{sae}.log",
+        benchmark:
+            "results/{study}/benchmarks/check_logit_lens/{sae}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            settings=settings("logit_lens", only=["unembedding", "tokens", "causal"]),
+            hook=STUDY.hook,
+            dtype=STUDY.model.dtype,
+            seed=STUDY.seed,
+        shell:
+            "saeflow lens check"
+            " --model {input.model}"
+            " --sae $(dirname {input.sae})"
+            " --corpus {input.corpus}"
+            " --sets $(dirname {input.vocabulary})"
+            " --lens $(dirname {input.lens})"
+            " --examples $(dirname {input.examples})"
+            " --hook {params.hook}"
+            " --settings {params.settings:q}"
+            " --seed {params.seed}"
+            " --dtype {params.dtype}"
+            " --output $(dirname {output.tokens})"
+            " --threads {threads}"
+            " > {log} 2>&1"

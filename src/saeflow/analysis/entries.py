@@ -1,0 +1,131 @@
+"""Sparse latent activations on disk: token row, latent, value; a shard for as many entries as fit the memory.
+
+``rows.parquet`` tells the token, block and position of every row; its row groups belong to the shards one by one, so
+that the entries of a shard are led back to their text without a look at any other. Within a shard entries are sorted by
+latent and then by row, in small row groups with statistics, so that one latent is read without the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int32, Int64
+
+from saeflow.errors import SaeflowError
+
+SHARD_ENTRIES = 1 << 22
+_GROUP_ENTRIES = 1 << 16
+_ENTRY = pa.schema(
+    [pa.field(n, t, nullable=False) for n, t in (("row", pa.int64()), ("latent", pa.int32()), ("value", pa.float32()))]
+)
+_ROW = pa.schema([pa.field(name, pa.int32(), nullable=False) for name in ("token", "block", "position")])
+
+
+class Rows(NamedTuple):
+    """What leads rows of the cache back to their text."""
+
+    tokens: Int32[np.ndarray, " rows"]
+    blocks: Int32[np.ndarray, " rows"]
+    positions: Int32[np.ndarray, " rows"]
+
+
+class Entries(NamedTuple):
+    """Latents that fire on some consecutive rows of the cache, sorted by latent and then by row.
+
+    Attributes:
+        first: number of the first of those rows.
+        rows: per entry its row, counted from ``first``.
+        latents: per entry the latent that fires.
+        values: per entry how much.
+        places: of all those rows.
+    """
+
+    first: int
+    rows: Int64[np.ndarray, " entries"]
+    latents: Int32[np.ndarray, " entries"]
+    values: Float32[np.ndarray, " entries"]
+    places: Rows
+
+    @property
+    def tokens(self) -> Int32[np.ndarray, " entries"]:
+        """Per entry the token that it fires on."""
+        return self.places.tokens[self.rows]
+
+    @property
+    def blocks(self) -> Int32[np.ndarray, " entries"]:
+        """Per entry its block of text."""
+        return self.places.blocks[self.rows]
+
+    @property
+    def positions(self) -> Int32[np.ndarray, " entries"]:
+        """Per entry its position in the block."""
+        return self.places.positions[self.rows]
+
+
+class EntryWriter:
+    """An open folder of shards."""
+
+    def __init__(self, directory: Path, rows: Any) -> None:
+        self._directory, self._rows = directory, rows
+        self.shards = 0
+
+    def append(self, entries: Entries) -> None:
+        """Write one shard and its rows."""
+        columns = [entries.first + entries.rows, entries.latents, entries.values]
+        table = pa.table([pa.array(column) for column in columns], schema=_ENTRY)
+        path = self._directory / f"shard-{self.shards:05d}.parquet"
+        pq.write_table(
+            table,
+            path,
+            row_group_size=_GROUP_ENTRIES,
+            use_dictionary=["latent"],
+            compression="zstd",
+            write_statistics=["latent"],
+        )
+        rows = pa.table([pa.array(column) for column in entries.places], schema=_ROW)
+        self._rows.write_table(rows, row_group_size=max(1, len(rows)))
+        self.shards += 1
+
+
+@contextmanager
+def entry_writer(directory: Path) -> Iterator[EntryWriter]:
+    """Write ``activations/`` and ``rows.parquet`` below a folder that is put in its place later."""
+    (directory / "activations").mkdir(parents=True)
+    with pq.ParquetWriter(directory / "rows.parquet", _ROW, compression="zstd") as rows:
+        yield EntryWriter(directory / "activations", rows)
+
+
+def read_entries(directory: Path) -> Iterator[Entries]:
+    """The shards that `entry_writer` wrote, one at a time.
+
+    Raises:
+        SaeflowError: a file is absent or damaged.
+    """
+    first = 0
+    with _told(directory), pq.ParquetFile(directory / "rows.parquet") as rows:
+        for number in range(rows.num_row_groups):
+            places = rows.read_row_group(number, use_threads=False)
+            shard = pq.read_table(directory / "activations" / f"shard-{number:05d}.parquet", use_threads=False)
+            yield Entries(
+                first,
+                shard.column("row").to_numpy() - first,
+                shard.column("latent").to_numpy(),
+                shard.column("value").to_numpy(),
+                Rows(*(places.column(name).to_numpy() for name in _ROW.names)),
+            )
+            first += len(places)
+
+
+@contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise SaeflowError(f"{directory}: cannot be read ({reason}); delete it and it is made again") from None

@@ -1,0 +1,234 @@
+"""Token sets in the order of logit weights: statistics, p-values and discoveries held to scipy and to planted truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from saeflow.analysis import enrichment, gsea, significance
+from saeflow.analysis.logit_lens import look_through, random_directions
+from saeflow.analysis.ranks import SetIndex, ordered, standings
+from saeflow.analysis.token_sets import MemberSet
+from saeflow.seeds import numpy_generator
+
+TOKENS = 700
+
+
+def published_score(weights: np.ndarray, members: np.ndarray) -> float:
+    """The running sum as it is published: along the sorted tokens, up for a member, down for any other."""
+    hit = np.isin(np.argsort(-weights, kind="stable"), members)
+    running = np.cumsum(np.where(hit, 1 / hit.sum(), -1 / (~hit).sum()))
+    return float(np.abs(running).max())
+
+
+def drawn_sets(generator: np.random.Generator, sizes: tuple[int, ...], tokens: int = TOKENS) -> list[np.ndarray]:
+    return [np.sort(generator.choice(tokens, size, replace=False)).astype(np.int32) for size in sizes]
+
+
+def as_sets(members: list[np.ndarray]) -> list[MemberSet]:
+    return [MemberSet(f"set_{place}", "user", "drawn", one) for place, one in enumerate(members)]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_statistics_equal_scipy_s_with_and_without_ties(tied: bool) -> None:
+    generator = numpy_generator(0, "statistics", str(tied))
+    weights = generator.standard_normal(TOKENS).astype(np.float32)
+    if tied:
+        weights = np.round(weights, 1)
+        weights[:2] = 0.0, -0.0
+    members = drawn_sets(generator, (1, 5, 40, 300, 699))
+    order = ordered(weights)
+    assert (order.ties is not None) == tied
+    for own, standing in zip(members, standings(order, SetIndex.of(members, TOKENS)), strict=True):
+        inside, outside = weights[own].astype(float), np.delete(weights, own).astype(float)
+        expected = stats.ks_2samp(inside, outside)
+        assert abs(standing.ks) == pytest.approx(expected.statistic, abs=1e-12)
+        u = stats.mannwhitneyu(inside, outside).statistic
+        assert standing.auc == pytest.approx(u / len(inside) / len(outside), abs=1e-12)
+        if not np.isclose(*(stats.ks_2samp(inside, outside, side).statistic for side in ("less", "greater"))):
+            assert np.sign(standing.ks) == -expected.statistic_sign
+
+
+def test_the_score_is_the_published_running_sum_with_its_sign() -> None:
+    generator = numpy_generator(0, "published")
+    for _ in range(20):
+        weights = generator.standard_normal(TOKENS).astype(np.float32)
+        members = drawn_sets(generator, (3, 30, 400))
+        for own, standing in zip(members, standings(ordered(weights), SetIndex.of(members, TOKENS)), strict=True):
+            assert abs(standing.ks) == pytest.approx(published_score(weights, own), abs=1e-6)
+    top = np.argsort(-weights)[:9].astype(np.int32)
+    (highest,), (lowest,) = (standings(ordered(w), SetIndex.of([top], TOKENS)) for w in (weights, -weights))
+    assert (highest.ks, highest.auc, highest.leading) == (1.0, 1.0, 9)
+    assert (lowest.ks, lowest.auc, lowest.leading) == (-1.0, 0.0, 9)
+
+
+def test_a_sorted_order_falls_and_breaks_ties_by_place() -> None:
+    weights = np.array([0.0, 3.0, -np.inf, -0.0, 3.0, 1e-40, -2.5, np.inf], np.float32)
+    order = ordered(weights)
+    assert order.tokens.tolist() == [7, 1, 4, 5, 0, 3, 6, 2]
+    assert order.ties is not None
+    assert order.ties.term == 2 * (2**3 - 2)
+
+
+def test_the_leading_edge_is_the_members_up_to_the_extreme() -> None:
+    weights = np.linspace(1, -1, 20).astype(np.float32)
+    members = np.array([0, 1, 2, 15, 19], np.int32)
+    (standing,) = standings(ordered(weights), SetIndex.of([members], 20))
+    assert (standing.ks, standing.leading) == (pytest.approx(3 / 5), 3)
+
+
+@pytest.mark.parametrize(("members", "others"), [(1, 40), (4, 60), (13, 71), (30, 200)])
+def test_exact_ks_p_values_equal_scipy_s(members: int, others: int) -> None:
+    generator = numpy_generator(0, "ks", members)
+    samples = [(generator.standard_normal(members) + shift, generator.standard_normal(others)) for shift in (0, 0.5, 2)]
+    found = [stats.ks_2samp(*pair, method="exact") for pair in samples]
+    ours = significance.ks_p_values(np.array([one.statistic for one in found]), members, others)
+    assert ours == pytest.approx([one.pvalue for one in found], rel=1e-6)
+
+
+def test_asymptotic_ks_p_values_equal_scipy_s() -> None:
+    generator = numpy_generator(0, "ks", "large")
+    samples = [(generator.standard_normal(900) + shift, generator.standard_normal(12_000)) for shift in (0, 0.03, 0.2)]
+    found = [stats.ks_2samp(*pair, method="asymp") for pair in samples]
+    ours = significance.ks_p_values(np.array([one.statistic for one in found]), 900, 12_000)
+    assert ours == pytest.approx([one.pvalue for one in found], rel=1e-9)
+
+
+@pytest.mark.parametrize(("members", "others", "method"), [(3, 30, "exact"), (8, 90, "exact"), (25, 300, "asymptotic")])
+def test_rank_sum_p_values_equal_scipy_s(members: int, others: int, method: str) -> None:
+    generator = numpy_generator(0, "rank sum", members)
+    for shift in (0.0, 0.4, 1.5):
+        pair = generator.standard_normal(members) + shift, generator.standard_normal(others)
+        expected = stats.mannwhitneyu(*pair, method=method)
+        ours = significance.rank_sum_p_values(np.array([expected.statistic / members / others]), members, others)
+        assert ours[0] == pytest.approx(expected.pvalue, rel=1e-6)
+
+
+def test_rank_sum_p_values_are_corrected_for_ties_as_scipy_s() -> None:
+    generator = numpy_generator(0, "rank sum", "ties")
+    weights = np.round(generator.standard_normal(400), 1).astype(np.float32)
+    (own,) = drawn_sets(generator, (60,), 400)
+    weights[own] += np.float32(0.3)
+    order = ordered(weights)
+    assert order.ties is not None
+    wide = weights.astype(float)
+    expected = stats.mannwhitneyu(wide[own], np.delete(wide, own), method="asymptotic")
+    (standing,) = standings(order, SetIndex.of([own], 400))
+    ours = significance.rank_sum_p_values(np.array([standing.auc]), 60, 340, np.array([order.ties.term]))
+    assert ours[0] == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+def correlated_unembedding(generator: np.random.Generator, sets: list[np.ndarray], d_model: int) -> torch.Tensor:
+    """Rows of different lengths; the tokens of each set have a direction in common, as in a trained model."""
+    rows = generator.standard_normal((TOKENS, d_model)) * generator.gamma(4, 0.25, (TOKENS, 1))
+    for own in sets:
+        rows[own] += generator.standard_normal(d_model)
+    return torch.from_numpy(rows).float()
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_p_values_of_random_directions_are_uniform(common: bool) -> None:
+    generator = numpy_generator(0, "uniform", str(common))
+    members = drawn_sets(generator, (6, 25, 90, 350))
+    unembedding = correlated_unembedding(generator, members if common else [], 64)
+    sets = as_sets(members)
+    table, null = (look_through(random_directions(n, 64, generator), unembedding, members, 5) for n in (1500, 1500))
+    tested = enrichment.p_values(table, null, sets, TOKENS)
+    for place in range(len(sets)):
+        assert stats.kstest(tested.directions[:, place], "uniform").pvalue > 1e-3
+        assert np.mean(tested.directions[:, place] < 0.01) < 0.02
+    # Random sets are another null: where tokens have something in common, it finds random directions enriched.
+    inflated = np.mean(tested.rank_sum[:, 2] < 0.01)
+    assert inflated > 0.2 if common else inflated < 0.02
+
+
+def test_p_values_of_random_sets_are_uniform() -> None:
+    generator = numpy_generator(0, "uniform", "sets")
+    weights = generator.standard_normal(TOKENS).astype(np.float32)
+    members = drawn_sets(generator, (40,) * 2000)
+    found = standings(ordered(weights), SetIndex.of(members, TOKENS))
+    for p in (
+        significance.ks_p_values(np.array([one.ks for one in found]), 40, TOKENS - 40),
+        significance.rank_sum_p_values(np.array([one.auc for one in found]), 40, TOKENS - 40),
+    ):
+        assert stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+def test_the_false_discovery_rate_holds_where_one_in_twenty_is_true() -> None:
+    """Latents along random directions, one in twenty bent towards a set: of what is found, 5 % may be false."""
+    shares, powers = [], []
+    for world in range(6):
+        generator = numpy_generator(0, "discoveries", world)
+        members = drawn_sets(generator, (25, 40, 60, 90, 140))
+        unembedding = correlated_unembedding(generator, members, 48)
+        directions = random_directions(400, 48, generator)
+        planted = np.zeros((400, 5), dtype=bool)
+        for latent, place in zip(range(100), generator.integers(0, 5, 100), strict=True):
+            towards = unembedding[members[place]].mean(0) - unembedding.mean(0)
+            rest = [unembedding[own].mean(0) - unembedding.mean(0) for i, own in enumerate(members) if i != place]
+            basis = torch.linalg.qr(torch.stack(rest).T).Q
+            clean = towards - basis @ (basis.T @ towards)  # towards this set and away from no other
+            directions[latent] += 1.5 * clean / clean.norm()
+            planted[latent, place] = True
+        null = look_through(random_directions(1500, 48, generator), unembedding, members, 5)
+        table = look_through(directions, unembedding, members, 5)
+        tested = enrichment.p_values(table, null, as_sets(members), TOKENS)
+        called = significance.q_values(tested.directions, "bh") <= 0.05
+        stricter = significance.q_values(tested.directions, "by") <= 0.05
+        assert (stricter <= called).all()
+        shares.append((called & ~planted).sum() / max(1, called.sum()))
+        powers.append((called & planted).sum() / planted.sum())
+    assert planted.mean() == pytest.approx(0.05)
+    assert np.mean(shares) < 0.07
+    assert np.mean(powers) > 0.5
+
+
+def test_planted_token_classes_are_found_with_the_right_sign() -> None:
+    generator = numpy_generator(0, "planted")
+    members = drawn_sets(generator, (30, 60, 200))
+    unembedding = correlated_unembedding(generator, members, 64)
+    centred = unembedding - unembedding.mean(0)
+    towards = torch.stack([centred[own].mean(0) for own in members])
+    directions = torch.cat([towards, -towards, random_directions(200, 64, generator)])
+    null = look_through(random_directions(1000, 64, generator), centred, members, 5)
+    table = look_through(directions, centred, members, 5)
+    sets, ids = as_sets(members), np.arange(TOKENS, dtype=np.int32)
+    found = enrichment.enriched(table, enrichment.p_values(table, null, sets, TOKENS), sets, "directions", 0.01)
+    found = enrichment.with_leading_edges(found, directions, centred, sets, ids)
+    for place in range(3):
+        for latent, sign in ((place, 1), (place + 3, -1)):
+            first = found.filter(latent=latent).row(0, named=True)
+            assert (first["set"], np.sign(first["ks"]), np.sign(first["effect"])) == (f"set_{place}", sign, sign)
+            assert first["leading_size"] > 0.7 * len(members[place])
+            assert set(first["leading_edge"]) <= set(members[place].tolist())
+            extreme = members[place][np.argmax(sign * (centred[members[place]] @ directions[latent]).numpy())]
+            assert first["leading_edge"][0] == extreme
+    assert found.filter(found["latent"] >= 6).height <= 3
+
+
+def test_the_unweighted_score_of_gene_sets_is_the_statistic_and_weights_follow_the_definition() -> None:
+    generator = numpy_generator(0, "gsea")
+    weights = generator.standard_normal(TOKENS).astype(np.float32)
+    (own,) = drawn_sets(generator, (50,))
+    (standing,) = standings(ordered(weights), SetIndex.of([own], TOKENS))
+    assert gsea.score(weights, own, 0.0) == pytest.approx(standing.ks, abs=1e-9)
+    order = np.argsort(-weights, kind="stable")
+    hit = np.isin(order, own)
+    gain = np.abs(weights[order] - weights.mean()) ** 1.5 * hit
+    running = np.cumsum(gain / gain.sum() - ~hit / (~hit).sum())
+    expected = running[np.argmax(np.abs(running))]
+    assert gsea.score(weights, own, 1.5) == pytest.approx(expected, abs=1e-6)
+
+
+def test_permutation_p_values_of_random_sets_are_uniform_and_of_planted_ones_small() -> None:
+    generator = numpy_generator(0, "permutations")
+    weights = generator.standard_normal(TOKENS).astype(np.float32)
+    members = drawn_sets(generator, (30,) * 150)
+    tested = [gsea.permuted(weights, own, 1.0, 99, numpy_generator(0, "one", i)) for i, own in enumerate(members)]
+    assert stats.kstest([one.p for one in tested], "uniform").pvalue > 1e-3
+    best = np.argsort(-weights)[:30].astype(np.int32)
+    planted = gsea.permuted(weights, best, 1.0, 99, numpy_generator(0, "best"))
+    assert planted.p < 0.03
+    assert planted.normalised > 2
