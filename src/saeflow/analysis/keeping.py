@@ -90,7 +90,7 @@ class FrequentTokens:
     Source: Misra and Gries 1982, "Finding repeated elements"; merged as in Agarwal et al. 2012, "Mergeable summaries".
     """
 
-    def __init__(self, d_vocab: int, candidates: int = 32) -> None:
+    def __init__(self, d_vocab: int, candidates: int = 64) -> None:
         """Know no token yet.
 
         Args:
@@ -112,9 +112,9 @@ class FrequentTokens:
         places = ranks(groups)
         beyond = places == self._candidates  # the largest count that has no place is taken off all others
         counts -= np.where(np.isin(groups, groups[beyond]), _spread(groups, groups[beyond], counts[beyond]), 0)
-        kept = (places < self._candidates) & (counts > 0)
+        kept = places < self._candidates
         order = np.argsort(keys[kept])
-        self._keys, self._counts = keys[kept][order], counts[kept][order]
+        self._keys, self._counts = keys[kept][order], np.maximum(counts[kept][order], 0)
 
     def _key(self, latents: np.ndarray, tokens: np.ndarray) -> Int64[np.ndarray, " entries"]:
         return latents.astype(np.int64) * self._d_vocab + tokens
