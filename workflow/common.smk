@@ -67,6 +67,33 @@ FIGURES = {
     "side_effects": ["steering/{goal}/side_effects.parquet"],
     "effect_scales": ["effects/{target_sae}/effects.h5"],
 }
+# The tables of the logit lens of one SAE, and all files of the stage.
+LENS = ["latents", "tokens", "histograms", "scores", "enrichment", "splits"]
+LENSED = []
+if STUDY.logit_lens:
+    LENS += ["gsea"] if STUDY.logit_lens.gsea else []
+    LENSED = ["logit_lens/sets.parquet"]
+    LENSED += [f"logit_lens/{{sae}}/{table}.parquet" for table in LENS]
+    LENSED += ["logit_lens/{sae}/causal_latents.parquet"]
+    FIGURES |= {
+        "lens_moments": ["logit_lens/{sae}/latents.parquet"],
+        "lens_histograms": ["logit_lens/{target_sae}/splits.parquet"],
+        "lens_manhattan": [
+            "logit_lens/sets.parquet",
+            "logit_lens/{target_sae}/enrichment.parquet",
+        ],
+        "lens_heat_map": [
+            "logit_lens/sets.parquet",
+            "logit_lens/{target_sae}/enrichment.parquet",
+            "logit_lens/{target_sae}/scores.parquet",
+        ],
+        "lens_causal": [
+            "logit_lens/{target_sae}/causal.parquet",
+            "logit_lens/{target_sae}/causal_latents.parquet",
+        ],
+    }
+    if len(STUDY.saes) > 1:
+        FIGURES["lens_layers"] = ["logit_lens/{sae}/latents.parquet"]
 if STUDY.corpus.kind == "tales":
     FIGURES["sae_recovery"] = [
         f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")
@@ -84,18 +111,6 @@ if trained := [
 if STUDY.model.train and not is_fetched(MODEL):
     FIGURES["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
 NAMES["figure"] = list(FIGURES)
-
-
-# The tables of the logit lens of one SAE, and all files of the stage.
-LENS = ["latents", "tokens", "histograms", "scores", "enrichment", "splits"]
-if STUDY.logit_lens and STUDY.logit_lens.gsea:
-    LENS.append("gsea")
-LENSED = [
-    "logit_lens/sets.parquet",
-    *(f"logit_lens/{{sae}}/{table}.parquet" for table in [*LENS, "causal_latents"]),
-]
-if not STUDY.logit_lens:
-    LENSED = []
 
 
 localrules:

@@ -236,3 +236,76 @@ def effects() -> pl.DataFrame:
     generator = np.random.default_rng(4)
     scale = np.clip(generator.gamma(9, 1.2, 512), 0, 29.2)
     return pl.DataFrame({"scale": scale, "status": ["never_reached" if value > 17 else "ok" for value in scale]})
+
+
+KINDS = {"digits": ["digits_1", "digits_2"], "form": ["starts_with_space", "all_caps", "capitals"], "user": GOALS[:9]}
+
+
+def lens_latents(names: Sequence[str] = ("main",), latents: int = 400) -> pl.DataFrame:
+    """Shapes of logit weights: most like random directions, some skewed, some split in two."""
+    generator = np.random.default_rng(5)
+    parts = []
+    for layer, name in enumerate(names):
+        skewness = generator.standard_t(3, latents) * 0.4
+        kinds = np.where(skewness > 1, "prediction", np.where(skewness < -1, "suppression", "none"))
+        columns = {
+            "sae": [name] * latents,
+            "latent": np.arange(latents),
+            "layer": [layer] * latents,
+            "skewness": skewness,
+            "kurtosis": 1.5 * skewness**2 + generator.gamma(1, 0.2, latents) - 0.3,
+            "std": generator.gamma(20, 0.05, latents) * (1 + layer),
+            "log10_density": generator.normal(-2, 0.5, latents),
+            "class": kinds,
+        }
+        parts.append(pl.DataFrame(columns))
+    return pl.concat(parts)
+
+
+def lens_splits(count: int = 6) -> pl.DataFrame:
+    """Histograms of two groups of tokens apart from each other."""
+    centres = np.linspace(-4, 4, 64)
+    rows = []
+    for place in range(count):
+        inside, outside = (np.exp(-((centres - middle) ** 2)) for middle in (2 - 0.3 * place, -0.5))
+        counts = [(size * values).astype(int).tolist() for size, values in ((40, inside), (400, outside))]
+        rows.append((place * 7, GOALS[place % len(GOALS)], 0.9 - 0.1 * place, -4.0, 4.0, *counts))
+    columns = ["latent", "set", "ks", "low", "high", "inside", "outside"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def lens_enrichment(latents: int = 400) -> pl.DataFrame:
+    """Token sets that stand out for one latent in ten."""
+    generator = np.random.default_rng(6)
+    rows = [
+        ("main", latent, name, kind, effect, 10.0 ** -(40 * abs(effect)), 0.01)
+        for kind, names in KINDS.items()
+        for name in names
+        for latent, effect in zip(range(latents), generator.normal(0, 0.3, latents), strict=True)
+        if latent % 10 == 0
+    ]
+    return pl.DataFrame(rows, schema=["sae", "latent", "set", "kind", "effect", "p", "q_bh"], orient="row")
+
+
+def lens_scores(latents: int = 40) -> pl.DataFrame:
+    """Every latent and set; one latent leads each set."""
+    generator = np.random.default_rng(7)
+    rows = []
+    for place, (kind, name) in enumerate((kind, name) for kind, names in KINDS.items() for name in names):
+        auc = generator.beta(20, 20, latents)
+        auc[place * 2] = 0.97
+        rows += [(i, name, kind, float(auc[i]), i == place * 2) for i in range(latents)]
+    return pl.DataFrame(rows, schema=["latent", "set", "kind", "auc", "strongest"], orient="row")
+
+
+def lens_causal(latents: int = 8) -> pl.DataFrame:
+    """Measured changes that follow logit weights with noise."""
+    generator = np.random.default_rng(8)
+    rows = []
+    for latent in range(latents):
+        for side, middle in (("top", 2.0), ("bottom", -1.5), ("random", 0.0)):
+            for token in range(10):
+                weight = float(generator.normal(middle, 0.3))
+                rows.append((latent, GOALS[latent], token, side, weight, weight / 2, weight / 3, -weight / 4, 0.8, 0.6))
+    columns = ["latent", "set", "token_id", "side", "weight", "predicted", "addition", "ablation"]
+    return pl.DataFrame(rows, schema=[*columns, "r_addition", "r_ablation"], orient="row")

@@ -42,6 +42,11 @@ def tables(goals: int = 2) -> StudyTables:
         chess_skill=chess_tables.skill(),
         chess_awareness=chess_tables.awareness(),
         chess_interventions=chess_tables.interventions(),
+        lens_latents=made.lens_latents(),
+        lens_splits=made.lens_splits(),
+        lens_enrichment=made.lens_enrichment(),
+        lens_scores=made.lens_scores(),
+        lens_causal=made.lens_causal(),
     )
 
 
@@ -101,7 +106,7 @@ def test_an_empty_table_gives_a_figure_that_says_so(name: str) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_missing_values_are_skipped(name: str) -> None:
     source = getattr(tables(), FIGURES[name].source)
-    constant = {"entropy", "latent", "row"}
+    constant = {"entropy", "latent", "row", "low", "high"}
     numbers = [column for column, kind in source.schema.items() if kind == pl.Float64 and column not in constant]
     holes = source.with_row_index("at").with_columns(
         pl.when(pl.col("at") % 5 == 1).then(None).otherwise(pl.col(column)).alias(column) for column in numbers

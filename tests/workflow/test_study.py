@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from conftest import ROOT, TINY
 
-FIGURES = 13
+FIGURES = 18
 
 
 def digests(study):

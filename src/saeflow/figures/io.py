@@ -46,6 +46,15 @@ class StudyTables(NamedTuple):
     chess_skill: pl.DataFrame
     chess_awareness: pl.DataFrame
     chess_interventions: pl.DataFrame
+    lens_latents: pl.DataFrame
+    """With the column sae."""
+    lens_splits: pl.DataFrame
+    lens_enrichment: pl.DataFrame
+    """With the columns sae and kind."""
+    lens_scores: pl.DataFrame
+    """With the columns kind and strongest: whether no other latent stands out more for the set."""
+    lens_causal: pl.DataFrame
+    """With the columns set, r_addition and r_ablation of its latent."""
 
 
 def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
@@ -78,6 +87,11 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         chess_skill=one.table("chess/*/skill.parquet", "sae"),
         chess_awareness=one.table("chess/*/awareness.parquet", "sae"),
         chess_interventions=one.table("chess/*/interventions.parquet", "sae"),
+        lens_latents=one.table("logit_lens/*/latents.parquet", "sae"),
+        lens_splits=one.table("logit_lens/*/splits.parquet"),
+        lens_enrichment=(enrichment := one.with_kinds(one.table("logit_lens/*/enrichment.parquet", "sae"))),
+        lens_scores=with_strongest(one.with_kinds(one.table("logit_lens/*/scores.parquet")), enrichment),
+        lens_causal=one.joined("logit_lens/*/causal.parquet", "logit_lens/*/causal_latents.parquet", "latent"),
     )
 
 
@@ -113,9 +127,34 @@ class _Reader:
                 return table.with_columns(pl.lit(float(value)).alias(name))
         return table
 
+    def with_kinds(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The table with the kind of each token set."""
+        sets = self.table("logit_lens/sets.parquet")
+        if table.is_empty() or sets.is_empty():
+            return table.clear()
+        return table.with_columns(pl.col("set").cast(pl.String)).join(sets.select("set", "kind"), on="set", how="left")
+
+    def joined(self, pattern: str, others: str, key: str) -> pl.DataFrame:
+        """One table with the columns of another beside it."""
+        table, other = self.table(pattern), self.table(others)
+        return table if table.is_empty() or other.is_empty() else table.join(other, on=key, how="left")
+
     def effects(self) -> pl.DataFrame:
         found = [_scales(path) for path in matching(self.root, self.paths, "effects/*/effects.h5")]
         return pl.concat(found) if found else pl.DataFrame()
+
+
+def with_strongest(scores: pl.DataFrame, enrichment: pl.DataFrame) -> pl.DataFrame:
+    """Scores with a column that marks the pairs of latent and set that are enriched most for their set."""
+    if scores.is_empty() or enrichment.is_empty():
+        return scores.clear()
+    leaders = enrichment.sort(pl.col("effect").abs(), "latent", descending=[True, False]).unique(
+        "set", keep="first", maintain_order=True
+    )
+    marked = leaders.select("latent", "set", strongest=pl.lit(value=True))
+    return scores.join(marked, on=["latent", "set"], how="left").with_columns(
+        pl.col("strongest").fill_null(value=False)
+    )
 
 
 def _scales(path: Path) -> pl.DataFrame:

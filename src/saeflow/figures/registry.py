@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
-from saeflow.figures import by_method, chess, crosscoders, in_latents, matched, scales, trainings
+from saeflow.figures import by_method, chess, crosscoders, in_latents, lens, matched, scales, trainings
 
 
 def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -131,6 +131,64 @@ FIGURES: dict[str, FigureKind] = {
         "The corpus tells for every token its topic and its place in the syntax. For each such feature: the F1 of the "
         "latent that detects it best, and the cosine of the decoder row that is closest to the direction of the "
         "feature in the activations.",
+    ),
+    "lens_moments": FigureKind(
+        "lens_latents",
+        lens.shapes,
+        lens.moments,
+        lens.moments_alt,
+        "What latents do to the logits",
+        "Each dot is one latent: how its decoder row, seen through the unembedding, spreads over the vocabulary. Heavy "
+        "tails to the right promote a few tokens (prediction), to the left suppress a few; a wide spread with light "
+        "tails splits the vocabulary in two (partition). A class is given only beyond what random directions through "
+        "the same unembedding show.",
+    ),
+    "lens_histograms": FigureKind(
+        "lens_splits",
+        lens.shares,
+        lens.histograms,
+        lens.histograms_alt,
+        "Latents that tell a token set apart",
+        "Logit weights of the tokens of one set, and of all other tokens, for the latents that tell them apart best; "
+        "in brackets the size of the set. KS is the two-sample Kolmogorov-Smirnov statistic: +1 where all tokens of "
+        "the set lie above all others, -1 where they lie below.",
+    ),
+    "lens_manhattan": FigureKind(
+        "lens_enrichment",
+        lens.discoveries,
+        lens.manhattan,
+        lens.manhattan_alt,
+        "Which token sets stand out",
+        "A column of dots per token set, a dot for every latent whose logit weights tell the set apart at the study's "
+        "false discovery rate. Numbers name the strongest latents.",
+    ),
+    "lens_heat_map": FigureKind(
+        "lens_scores",
+        lens.grid,
+        lens.heat_map,
+        lens.heat_map_alt,
+        "Token sets and the latents that lead them",
+        "For each token set the latent that stands out most, and what that latent does to all other sets: red where "
+        "their tokens lie above the others, blue where they lie below.",
+    ),
+    "lens_causal": FigureKind(
+        "lens_causal",
+        unchanged,
+        lens.causal,
+        lens.causal_alt,
+        "Does the model do what the lens says",
+        "The lens sees only what goes straight from a latent to the logits. Here the latent is added to the running "
+        "model, or taken away where it fires, and the change of the next token's log-probability is measured. r is "
+        "the correlation with the logit weights over the whole vocabulary.",
+    ),
+    "lens_layers": FigureKind(
+        "lens_latents",
+        lens.by_layer,
+        lens.layers,
+        lens.layers_alt,
+        "Logit weights by layer",
+        "How the statistics of logit weights are spread over the latents of each SAE. Half of the latents lie in a "
+        "box, nine in ten between the whiskers.",
     ),
     "effect_scales": FigureKind(
         "effects",

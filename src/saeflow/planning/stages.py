@@ -70,6 +70,9 @@ def plan_study(
     ]
     shards = 0 if "activations" in fetched else shard_count(study)
     rows, held = bool(shards) * corpus.tokens.sae, corpus.tokens.eval
+    trained = [sae.train for sae in study.saes.values() if sae.train]
+    rows, held = corpus.tokens.sae, corpus.tokens.eval
+    latents = [latent_count(study, sae) for sae in study.saes]
     work = _Work(study, shape)
     training = None if "model" in fetched else study.model.train
     trained_here = training.epochs * corpus.tokens.model if training else 0
@@ -117,6 +120,14 @@ def plan_study(
             ),
         ),
         StagePlan(
+            "latents",
+            len(study.saes) * (3 if study.logit_lens else 1) + bool(study.logit_lens),
+            len(study.saes) * rows,
+            sum(map(work.latents, latents)),
+            sum(latents) * (200 * (study.examples.top + study.examples.strata * study.examples.per_stratum) + 1000),
+            "where they fire" + (", what they do to the logits" if study.logit_lens else ""),
+        ),
+        StagePlan(
             "effects",
             blocks + 2,
             steered + searched + baseline,
@@ -152,7 +163,7 @@ def plan_study(
             cells * completions * 40,
             f"{judge_calls(study) or 2 * cells * completions} scores by '{study.judge.kind}'",
         ),
-        StagePlan("figures", 14, 0, 0, 5_000_000, "figures and report"),
+        StagePlan("figures", 19 if study.logit_lens else 14, 0, 0, 5_000_000, "figures and report"),
     ]
 
 
@@ -170,6 +181,13 @@ class _Work:
         self.whole = shape.flop() if shape else 0
         self.cached = shape.flop(last=study.last_layer, logits=False) if shape else 0
         self.above = shape.flop(first=study.layer + 1) if shape else 0
+        self._read = 2 * shape.d_model * study.corpus.tokens.sae if shape else 0
+        self._seen = 2 * shape.d_model * shape.d_vocab if shape and study.logit_lens else 0
+        self._directions = study.logit_lens.directions if study.logit_lens else 0
+
+    def latents(self, d_sae: int) -> int:
+        """Of the analyses of one SAE's latents, in all."""
+        return d_sae * self._read + (d_sae + self._directions) * self._seen
 
 
 def judge_calls(study: Study) -> int:
