@@ -129,11 +129,8 @@ def test_logits_are_the_residual_stream_through_the_folded_unembedding(family: s
     resid, given = capture(lm, tokens, [last])[last], logits(lm, tokens)
     if cap := getattr(lm.model.config, "final_logit_softcapping", None):
         given = cap * torch.atanh(given / cap)
-    folded = (
-        resid
-        @ unembedding(lm, range(lm.d_vocab), ["final_norm"]).T
-        / causal._length(lm, resid.flatten(0, 1)).view(2, 9, 1)
-    )
+    length = causal._length(lm, resid.flatten(0, 1)).view(2, 9, 1)
+    folded = resid @ unembedding(lm, range(lm.d_vocab), ["final_norm"]).T / length
     bias = given - folded  # of a LayerNorm and of the unembedding: the same everywhere
     assert torch.allclose(bias, bias[:1, :1].expand_as(bias), atol=2e-3)
     if not FINAL_NORMS[lm.model.config.model_type].centres:
@@ -221,9 +218,7 @@ def test_a_sae_that_does_not_write_the_residual_stream_is_refused() -> None:
 def test_after_the_last_layer_the_model_does_what_the_lens_predicts(family: str) -> None:
     lm = tiny_language_model(family)
     tokens = tiny_tokens(6, 10)
-    direction = torch.nn.functional.normalize(
-        torch.randn(lm.d_model, generator=torch.Generator().manual_seed(0)), dim=0
-    )
+    (direction,) = random_directions(1, lm.d_model, numpy_generator(0, "direction"))
     last = f"blocks.{lm.n_layers - 1}.hook_resid_post"
     direction = direction - direction.mean()  # so that a LayerNorm takes nothing of it away
     for amount in (1e-2, -1e-2):
