@@ -14,7 +14,7 @@ Outputs, all in results/{study}/examples/{sae}/:
 
 rule find_examples:
     input:
-        manifest=f"results/{{study}}/activations/{STUDY.model.name}/{STUDY.hook}/manifest.json",
+        manifest=manifest,
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         model=f"results/{{study}}/models/{STUDY.model.name}",
         corpus="results/{study}/corpus/sae.safetensors",

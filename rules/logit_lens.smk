@@ -64,7 +64,7 @@ if STUDY.logit_lens:
             settings=settings(
                 "logit_lens", without=["kinds", "smallest_set", "sets", "causal"]
             ),
-            hook=STUDY.hook,
+            hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
             dtype=STUDY.model.dtype,
             seed=STUDY.seed,
         shell:
@@ -105,7 +105,7 @@ if STUDY.logit_lens:
             gpu=1,
         params:
             settings=settings("logit_lens", only=["unembedding", "tokens", "causal"]),
-            hook=STUDY.hook,
+            hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
             dtype=STUDY.model.dtype,
             seed=STUDY.seed,
         shell:

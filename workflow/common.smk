@@ -23,6 +23,24 @@ except SaeflowError as error:
 # Jobs find the package without an install, also on cluster nodes and in conda environments.
 PACKAGE = f"export PYTHONPATH={workflow.basedir}/src; "
 shell.prefix(PACKAGE)
+# Jobs find the package without an install, also on cluster nodes and in conda environments. How an endpoint is called
+# and what may be spent stands beside their params, not among them: no change of it reruns anything.
+CALLS = shlex.quote(STUDY.calls.model_dump_json()).replace("{", "{{").replace("}", "}}")
+shell.prefix(
+    f"export PYTHONPATH={workflow.basedir}/src; export SAEFLOW_CALLS={CALLS}; "
+)
+
+# What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
+NAMES = {
+    "study": [STUDY.study],
+    "model": [STUDY.model.name],
+    "sae": list(STUDY.saes),
+    "target_sae": [STUDY.steering_sae],
+    "lens_sae": STUDY.lens_saes,
+    "goal": STUDY.goals.names,
+    "method": STUDY.steering.methods,
+    "split": ["model", "sae", "eval"],
+}
 
 
 def artifact(path):
@@ -73,10 +91,10 @@ LENSED = []
 if STUDY.logit_lens:
     LENS += ["gsea"] if STUDY.logit_lens.gsea else []
     LENSED = ["logit_lens/sets.parquet"]
-    LENSED += [f"logit_lens/{{sae}}/{table}.parquet" for table in LENS]
-    LENSED += ["logit_lens/{sae}/causal_latents.parquet"]
+    LENSED += [f"logit_lens/{{lens_sae}}/{table}.parquet" for table in LENS]
+    LENSED += ["logit_lens/{lens_sae}/causal_latents.parquet"]
     FIGURES |= {
-        "lens_moments": ["logit_lens/{sae}/latents.parquet"],
+        "lens_moments": ["logit_lens/{lens_sae}/latents.parquet"],
         "lens_histograms": ["logit_lens/{target_sae}/splits.parquet"],
         "lens_manhattan": [
             "logit_lens/sets.parquet",
@@ -92,8 +110,8 @@ if STUDY.logit_lens:
             "logit_lens/{target_sae}/causal_latents.parquet",
         ],
     }
-    if len(STUDY.saes) > 1:
-        FIGURES["lens_layers"] = ["logit_lens/{sae}/latents.parquet"]
+    if len(STUDY.lens_saes) > 1:
+        FIGURES["lens_layers"] = ["logit_lens/{lens_sae}/latents.parquet"]
 if STUDY.corpus.kind == "tales":
     FIGURES["sae_recovery"] = [
         f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")

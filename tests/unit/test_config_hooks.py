@@ -58,8 +58,15 @@ def test_models_that_are_compared_differ_in_name_and_are_computed_alike():
 
 
 def test_the_hook_of_an_imported_sae_is_not_cached_for_it():
+def test_the_hook_of_an_imported_sae_is_cached_for_the_examples_of_its_latents():
     study = study_with({"main": {"train": {}}, "other": {"path": "somewhere", "hook": LATE}})
-    assert (study.hooks, study.hook_of("other")) == ([STEERED], LATE)
+    assert (study.hooks, study.hook_of("other")) == ([STEERED, LATE], LATE)
+
+
+def test_the_lens_looks_at_saes_that_write_the_residual_stream():
+    saes = {"main": {"train": {}}, "heads": {"train": {}, "hook": "blocks.1.attn.hook_z"}}
+    assert study_with(saes).lens_saes == ["main"]
+    assert study_with(saes, logit_lens=None).lens_saes == []
 
 
 @pytest.mark.parametrize(

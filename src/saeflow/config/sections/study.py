@@ -98,6 +98,8 @@ class Study(Section):
         one = self.saes[sae]
         models, hooks = one.models or [self.model.name], one.hooks or [one.hook or self.hook]
         return [Cache(model, hook) for model in models for hook in hooks]
+        """Where activations are cached; first the hook that is steered."""
+        return list(dict.fromkeys([self.hook, *self.activations.hooks, *map(self.hook_of, self.saes)]))
 
     def hook_of(self, sae: str) -> str:
         """Where one of the SAEs reads; of a crosscoder the first hook."""
@@ -107,6 +109,11 @@ class Study(Section):
         """What one of the SAEs is trained on: its sources, and last what a transcoder writes."""
         target = self.saes[sae].target
         return [*self.sources_of(sae), *([Cache(self.model.name, target)] if target else [])]
+
+    @property
+    def lens_saes(self) -> list[str]:
+        """The SAEs whose decoder rows are directions of the residual stream."""
+        return [name for name in self.saes if not self.hook_of(name).endswith("attn.hook_z")] if self.logit_lens else []
 
     @property
     def layer(self) -> int:
