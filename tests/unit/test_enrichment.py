@@ -9,7 +9,7 @@ from scipy import stats
 
 from saeflow.analysis import enrichment, gsea, significance
 from saeflow.analysis.logit_lens import look_through, random_directions
-from saeflow.analysis.ranks import SetIndex, ordered, standings
+from saeflow.analysis.ranks import Order, SetIndex, Standing, ordered, standings
 from saeflow.analysis.token_sets import MemberSet
 from saeflow.seeds import numpy_generator
 
@@ -23,12 +23,46 @@ def published_score(weights: np.ndarray, members: np.ndarray) -> float:
     return float(np.abs(running).max())
 
 
+def leading_sizes(weights: np.ndarray, members: np.ndarray) -> set[int]:
+    """Members up to every place where the running sum is as far from 0 as anywhere; from the end they gather at."""
+    hit = np.isin(np.argsort(-weights, kind="stable"), members)
+    last = np.append(np.diff(np.sort(-weights)) > 0, True)
+    m, n = hit.sum(), (~hit).sum()
+    running = np.where(last, np.cumsum(np.where(hit, n, -m)), 0)
+    reached = np.cumsum(hit)[np.abs(running) == np.abs(running).max()]
+    return {*reached.tolist(), *(m - reached).tolist()}
+
+
 def drawn_sets(generator: np.random.Generator, sizes: tuple[int, ...], tokens: int = TOKENS) -> list[np.ndarray]:
     return [np.sort(generator.choice(tokens, size, replace=False)).astype(np.int32) for size in sizes]
 
 
+def each(order: Order, members: list[np.ndarray]) -> list[Standing]:
+    """How each of some sets stands."""
+    found = standings(order, SetIndex.of(members, len(order.tokens)))
+    return [Standing(*one) for one in zip(*found, strict=True)]
+
+
 def as_sets(members: list[np.ndarray]) -> list[MemberSet]:
     return [MemberSet(f"set_{place}", "user", "drawn", one) for place, one in enumerate(members)]
+
+
+def test_the_extreme_is_found_wherever_it_lies() -> None:
+    """Sets of every size, random, gathered and spread, on vocabularies that end within a block and at its edge."""
+    generator = numpy_generator(0, "extremes")
+    for tokens in (64, 65, 127, 1000, 4096):
+        for tied in (False, True):
+            weights = generator.standard_normal(tokens).astype(np.float32)
+            weights = np.round(weights, 1) if tied else weights
+            order = ordered(weights)
+            members = drawn_sets(generator, (1, 2, tokens // 9, tokens // 2, tokens - 1), tokens)
+            members += [np.sort(order.tokens[some]).astype(np.int32) for some in (slice(3, 40), slice(-9, -1))]
+            members += [np.sort(order.tokens[::2]).astype(np.int32)]
+            for own, standing in zip(members, each(order, members), strict=True):
+                inside, outside = (values.astype(float) for values in (weights[own], np.delete(weights, own)))
+                expected = stats.ks_2samp(inside, outside, method="asymp")
+                assert abs(standing.ks) == pytest.approx(expected.statistic, abs=1e-12)
+                assert standing.leading in leading_sizes(weights, own)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -41,7 +75,7 @@ def test_statistics_equal_scipy_s_with_and_without_ties(tied: bool) -> None:
     members = drawn_sets(generator, (1, 5, 40, 300, 699))
     order = ordered(weights)
     assert (order.ties is not None) == tied
-    for own, standing in zip(members, standings(order, SetIndex.of(members, TOKENS)), strict=True):
+    for own, standing in zip(members, each(order, members), strict=True):
         inside, outside = weights[own].astype(float), np.delete(weights, own).astype(float)
         expected = stats.ks_2samp(inside, outside)
         assert abs(standing.ks) == pytest.approx(expected.statistic, abs=1e-12)
@@ -56,10 +90,10 @@ def test_the_score_is_the_published_running_sum_with_its_sign() -> None:
     for _ in range(20):
         weights = generator.standard_normal(TOKENS).astype(np.float32)
         members = drawn_sets(generator, (3, 30, 400))
-        for own, standing in zip(members, standings(ordered(weights), SetIndex.of(members, TOKENS)), strict=True):
+        for own, standing in zip(members, each(ordered(weights), members), strict=True):
             assert abs(standing.ks) == pytest.approx(published_score(weights, own), abs=1e-6)
     top = np.argsort(-weights)[:9].astype(np.int32)
-    (highest,), (lowest,) = (standings(ordered(w), SetIndex.of([top], TOKENS)) for w in (weights, -weights))
+    (highest,), (lowest,) = (each(ordered(w), [top]) for w in (weights, -weights))
     assert (highest.ks, highest.auc, highest.leading) == (1.0, 1.0, 9)
     assert (lowest.ks, lowest.auc, lowest.leading) == (-1.0, 0.0, 9)
 
@@ -75,7 +109,7 @@ def test_a_sorted_order_falls_and_breaks_ties_by_place() -> None:
 def test_the_leading_edge_is_the_members_up_to_the_extreme() -> None:
     weights = np.linspace(1, -1, 20).astype(np.float32)
     members = np.array([0, 1, 2, 15, 19], np.int32)
-    (standing,) = standings(ordered(weights), SetIndex.of([members], 20))
+    (standing,) = each(ordered(weights), [members])
     assert (standing.ks, standing.leading) == (pytest.approx(3 / 5), 3)
 
 
@@ -115,7 +149,7 @@ def test_rank_sum_p_values_are_corrected_for_ties_as_scipy_s() -> None:
     assert order.ties is not None
     wide = weights.astype(float)
     expected = stats.mannwhitneyu(wide[own], np.delete(wide, own), method="asymptotic")
-    (standing,) = standings(order, SetIndex.of([own], 400))
+    (standing,) = each(order, [own])
     ours = significance.rank_sum_p_values(np.array([standing.auc]), 60, 340, np.array([order.ties.term]))
     assert ours[0] == pytest.approx(expected.pvalue, rel=1e-9)
 
@@ -150,8 +184,8 @@ def test_p_values_of_random_sets_are_uniform() -> None:
     members = drawn_sets(generator, (40,) * 2000)
     found = standings(ordered(weights), SetIndex.of(members, TOKENS))
     for p in (
-        significance.ks_p_values(np.array([one.ks for one in found]), 40, TOKENS - 40),
-        significance.rank_sum_p_values(np.array([one.auc for one in found]), 40, TOKENS - 40),
+        significance.ks_p_values(found.ks, 40, TOKENS - 40),
+        significance.rank_sum_p_values(found.auc, 40, TOKENS - 40),
     ):
         assert stats.kstest(p, "uniform").pvalue > 1e-3
 
@@ -212,7 +246,7 @@ def test_the_unweighted_score_of_gene_sets_is_the_statistic_and_weights_follow_t
     generator = numpy_generator(0, "gsea")
     weights = generator.standard_normal(TOKENS).astype(np.float32)
     (own,) = drawn_sets(generator, (50,))
-    (standing,) = standings(ordered(weights), SetIndex.of([own], TOKENS))
+    (standing,) = each(ordered(weights), [own])
     assert gsea.score(weights, own, 0.0) == pytest.approx(standing.ks, abs=1e-9)
     order = np.argsort(-weights, kind="stable")
     hit = np.isin(order, own)

@@ -105,8 +105,7 @@ class LensTable:
         self.low[row], self.high[row] = weights[order.tokens[-1]], weights[order.tokens[0]]
         self.counts[row] = histogram(weights, self.low[row], self.high[row]).counts
         self.tie_terms[row] = order.ties.term if order.ties else 0.0
-        for place, standing in enumerate(standings(order, sets)):
-            self.ks[row, place], self.auc[row, place], self.leading[row, place] = standing
+        self.ks[row], self.auc[row], self.leading[row] = standings(order, sets)
 
 
 def moments(weights: Weights) -> Moments:
