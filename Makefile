@@ -6,7 +6,7 @@ PEERS := .venv-interop
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
 REPORT := results/tales/report/index.html
 
-.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes interop clean distclean
+.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens interop clean distclean
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-effects  the effects engine beside the naive way"
 	@echo "make bench-activations  the activation cache beside bare passes, SAELens and a file copy (downloads SAELens)"
 	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them)"
+	@echo "make bench-logit-lens  the logit lens at the size of GPT-2 small, beside the published way"
 	@echo "make interop SAE files held to the libraries they come from and go to (downloads them, a few GB)"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove the default study's results; make distclean also removes the environments"
@@ -68,6 +69,9 @@ bench-saes: $(READY) $(PEERS)/ready
 	@$(RUN) python benchmarks/saes.py --peers $(PEERS)
 	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --dtype bfloat16
 	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --d-model 2304 --latents 16384 --steps 8
+
+bench-logit-lens: $(READY)
+	@$(RUN) python benchmarks/logit_lens.py
 
 interop: $(PEERS)/ready
 	@$(RUN) python tests/interop/compare.py $(PEERS)
