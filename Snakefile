@@ -54,8 +54,7 @@ rule all:
         files(
             "config.yaml",
             "provenance.json",
-            "examples/{sae}/latents.parquet",
-            *LENSED,
+            *LATENTS,
             *JUDGED,
             "figures/{figure}.png",
             "report/index.html",
@@ -75,12 +74,12 @@ rule saes:
 if STUDY.kind == "language":
 rule examples:
     input:
-        files("examples/{sae}/latents.parquet"),
+        files(*LATENTS[:1]),
 
 
 rule logit_lens:
     input:
-        files(*LENSED),
+        files(*LATENTS),
 
 
 rule effects:

@@ -14,9 +14,9 @@ Outputs, all in results/{study}/examples/{sae}/:
 
 rule find_examples:
     input:
-        manifest=manifest,
-        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
-        model=f"results/{{study}}/models/{STUDY.model.name}",
+        manifest=lambda wildcards: manifests(wildcards.sae)[0],
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
+        model=artifact(MODEL),
         corpus="results/{study}/corpus/sae.safetensors",
     output:
         latents="results/{study}/examples/{sae}/latents.parquet",
@@ -30,6 +30,8 @@ rule find_examples:
         "results/{study}/logs/find_examples/{sae}.log",
     benchmark:
         "results/{study}/benchmarks/find_examples/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(STUDY.example_saes),
     conda:
         "../envs/default.yaml"
     threads: 1

@@ -14,12 +14,12 @@ Outputs:
     results/{study}/logit_lens/{sae}/causal.parquet, causal_latents.parquet
 """
 
-if STUDY.logit_lens:
+if STUDY.lens_saes:
 
     rule find_token_sets:
         input:
             files=[Path(workflow.basedir, file) for file in STUDY.logit_lens.sets],
-            model=f"results/{{study}}/models/{STUDY.model.name}",
+            model=artifact(MODEL),
         output:
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",
             sets="results/{study}/logit_lens/sets.parquet",
@@ -43,8 +43,8 @@ if STUDY.logit_lens:
 
     rule apply_logit_lens:
         input:
-            model=f"results/{{study}}/models/{STUDY.model.name}",
-            sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+            model=artifact(MODEL),
+            sae=artifact("saes/{sae}/sae_weights.safetensors"),
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",
             sets="results/{study}/logit_lens/sets.parquet",
             members="results/{study}/logit_lens/members.parquet",
@@ -55,6 +55,8 @@ if STUDY.logit_lens:
             "results/{study}/logs/apply_logit_lens/{sae}.log",
         benchmark:
             "results/{study}/benchmarks/apply_logit_lens/{sae}.jsonl"
+        wildcard_constraints:
+            sae=one_of(STUDY.lens_saes),
         conda:
             "../envs/default.yaml"
         threads: 1
@@ -83,8 +85,8 @@ if STUDY.logit_lens:
 
     rule check_logit_lens:
         input:
-            model=f"results/{{study}}/models/{STUDY.model.name}",
-            sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+            model=artifact(MODEL),
+            sae=artifact("saes/{sae}/sae_weights.safetensors"),
             corpus="results/{study}/corpus/sae.safetensors",
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",
             lens="results/{study}/logit_lens/{sae}/latents.parquet",
@@ -98,6 +100,8 @@ if STUDY.logit_lens:
             "results/{study}/logs/check_logit_lens/{sae}.log",
         benchmark:
             "results/{study}/benchmarks/check_logit_lens/{sae}.jsonl"
+        wildcard_constraints:
+            sae=one_of(STUDY.lens_saes),
         conda:
             "../envs/default.yaml"
         threads: 1

@@ -36,6 +36,7 @@ NAMES = {
     "model": [STUDY.model.name],
     "sae": list(STUDY.saes),
     "target_sae": [STUDY.steering_sae],
+    "example_sae": STUDY.example_saes,
     "lens_sae": STUDY.lens_saes,
     "goal": STUDY.goals.names,
     "method": STUDY.steering.methods,
@@ -85,16 +86,16 @@ FIGURES = {
     "side_effects": ["steering/{goal}/side_effects.parquet"],
     "effect_scales": ["effects/{target_sae}/effects.h5"],
 }
-# The tables of the logit lens of one SAE, and all files of the stage.
+# The tables of the logit lens of one SAE, and all files that tell of latents.
 LENS = ["latents", "tokens", "histograms", "scores", "enrichment", "splits"]
-LENSED = []
-if STUDY.logit_lens:
+LATENTS = ["examples/{example_sae}/latents.parquet"] if STUDY.example_saes else []
+if STUDY.lens_saes:
     LENS += ["gsea"] if STUDY.logit_lens.gsea else []
-    LENSED = ["logit_lens/sets.parquet"]
-    LENSED += [f"logit_lens/{{lens_sae}}/{table}.parquet" for table in LENS]
-    LENSED += ["logit_lens/{lens_sae}/causal_latents.parquet"]
+    LATENTS += [f"logit_lens/{{lens_sae}}/{table}.parquet" for table in LENS]
+    LATENTS += ["logit_lens/{lens_sae}/causal_latents.parquet"]
+    FIGURES["lens_moments"] = ["logit_lens/{lens_sae}/latents.parquet"]
+if STUDY.steering_sae in STUDY.lens_saes:
     FIGURES |= {
-        "lens_moments": ["logit_lens/{lens_sae}/latents.parquet"],
         "lens_histograms": ["logit_lens/{target_sae}/splits.parquet"],
         "lens_manhattan": [
             "logit_lens/sets.parquet",
@@ -110,8 +111,8 @@ if STUDY.logit_lens:
             "logit_lens/{target_sae}/causal_latents.parquet",
         ],
     }
-    if len(STUDY.lens_saes) > 1:
-        FIGURES["lens_layers"] = ["logit_lens/{lens_sae}/latents.parquet"]
+if len(STUDY.lens_saes) > 1:
+    FIGURES["lens_layers"] = ["logit_lens/{lens_sae}/latents.parquet"]
 if STUDY.corpus.kind == "tales":
     FIGURES["sae_recovery"] = [
         f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")

@@ -57,16 +57,19 @@ def test_models_that_are_compared_differ_in_name_and_are_computed_alike():
             study_with({"main": {"train": {}}}, models=[model])
 
 
-def test_the_hook_of_an_imported_sae_is_not_cached_for_it():
-def test_the_hook_of_an_imported_sae_is_cached_for_the_examples_of_its_latents():
-    study = study_with({"main": {"train": {}}, "other": {"path": "somewhere", "hook": LATE}})
-    assert (study.hooks, study.hook_of("other")) == ([STEERED, LATE], LATE)
+def test_the_hook_of_an_imported_sae_is_cached_only_for_the_examples_of_its_latents():
+    saes = {"main": {"train": {}}, "other": {"path": "somewhere", "hook": LATE}}
+    study = study_with(saes, examples=None, logit_lens=None)
+    assert (study.hooks, study.hook_of("other")) == ([STEERED], LATE)
+    assert study_with(saes).hooks == [STEERED, LATE]
 
 
 def test_the_lens_looks_at_saes_that_write_the_residual_stream():
     saes = {"main": {"train": {}}, "heads": {"train": {}, "hook": "blocks.1.attn.hook_z"}}
     assert study_with(saes).lens_saes == ["main"]
     assert study_with(saes, logit_lens=None).lens_saes == []
+    with pytest.raises(SaeflowError, match="logit_lens: reads where latents fire"):
+        study_with(saes, examples=None)
 
 
 @pytest.mark.parametrize(

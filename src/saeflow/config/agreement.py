@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SITES = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
 
 
+_NO_EXAMPLES = "reads where latents fire, which is not asked for; set examples: {}"
+
+
 def disagreements(study: Study) -> list[Complaint]:
     """Every disagreement between sections, as the key to change and the reason."""
     return [
@@ -25,6 +28,7 @@ def disagreements(study: Study) -> list[Complaint]:
         *_about_models(study),
         *_about_effects(study),
         *_about_steering(study),
+        *([("logit_lens", _NO_EXAMPLES)] if study.logit_lens and not study.examples else []),
     ]
 
 

@@ -18,7 +18,7 @@ from saeflow.figures.style import BLUE, GREY, INK, SERIES, VERMILLION, legend, n
 DEFAULT = Figures()
 NOTHING = "the logit lens was not applied"
 NOT_ENRICHED = "no token set stands out"
-CLASSES = {"none": (".", 14), "partition": ("s", 20), "suppression": ("v", 26), "prediction": ("^", 26)}
+CLASSES = {"none": (".", 28), "partition": ("s", 20), "suppression": ("v", 26), "prediction": ("^", 26)}
 """Marker and size of each class."""
 SMALLEST_P = 1e-300
 MOST_SETS, NAMED = 60, 8
@@ -128,7 +128,9 @@ def histograms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
             panel.stairs(own[column] * 100, edges, color=colour, linewidth=1)
         panel.set_title(f"latent {own['latent'][0]}: {words(own['set'][0])} ({own['members'][0]})", fontsize=9)
         panel.grid(axis="x", visible=False)
-        panel.text(0.98, 0.93, f"KS {own['ks'][0]:+.2f}", transform=panel.transAxes, ha="right", va="top", fontsize=8)
+        side, across = ("left", 0.02) if own["ks"][0] > 0 else ("right", 0.98)  # where the set's tokens are not
+        told = f"KS {own['ks'][0]:+.2f}"
+        panel.text(across, 0.95, told, transform=panel.transAxes, ha=side, va="top", fontsize=8)
         panel.locator_params(nbins=5)
     figure.supxlabel("logit weight", fontsize=9)
     figure.supylabel("% of the tokens", fontsize=9)

@@ -70,9 +70,7 @@ def plan_study(
     ]
     shards = 0 if "activations" in fetched else shard_count(study)
     rows, held = bool(shards) * corpus.tokens.sae, corpus.tokens.eval
-    trained = [sae.train for sae in study.saes.values() if sae.train]
-    rows, held = corpus.tokens.sae, corpus.tokens.eval
-    latents = [latent_count(study, sae) for sae in study.saes]
+    latents = [study.saes[name].declared_width or 0 for name in study.example_saes]
     work = _Work(study, shape)
     training = None if "model" in fetched else study.model.train
     trained_here = training.epochs * corpus.tokens.model if training else 0
@@ -121,11 +119,11 @@ def plan_study(
         ),
         StagePlan(
             "latents",
-            len(study.saes) * (3 if study.logit_lens else 1) + bool(study.logit_lens),
-            len(study.saes) * rows,
+            len(study.example_saes) + 2 * len(study.lens_saes) + bool(study.lens_saes),
+            len(study.example_saes) * corpus.tokens.sae,
             sum(map(work.latents, latents)),
-            sum(latents) * (200 * (study.examples.top + study.examples.strata * study.examples.per_stratum) + 1000),
-            "where they fire" + (", what they do to the logits" if study.logit_lens else ""),
+            6000 * sum(latents),
+            f"{len(study.example_saes)} SAEs' examples, {len(study.lens_saes)} logit lenses",
         ),
         StagePlan(
             "effects",

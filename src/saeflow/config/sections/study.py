@@ -37,9 +37,10 @@ class Study(Section):
     ``blocks.2.hook_resid_post``."""
     activations: Activations = Activations()
     saes: Annotated[dict[Name, SAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
-    examples: Examples = Examples()
-    logit_lens: LogitLens | None = LogitLens()
-    """Null leaves the logit lens out of the study."""
+    examples: Examples | None = None
+    """Where latents fire; null leaves it out of the study, ``{}`` takes the defaults."""
+    logit_lens: LogitLens | None = None
+    """What latents do to the logits; null leaves it out of the study, ``{}`` takes the defaults."""
     effects: Effects = Effects()
     approximator: Approximator = Approximator()
     goals: Goals
@@ -72,10 +73,14 @@ class Study(Section):
 
     @property
     def caches(self) -> dict[str, list[str]]:
-        """Where activations are cached, by model: what SAEs are trained on, and what else the config names."""
+        """Where activations are cached, by model: what SAEs are trained on, and what else the config names.
+
+        Where imported SAEs read is among it if their latents' examples are asked for.
+        """
         found = {self.model.name: [self.hook, *self.activations.hooks]}
         for name, sae in self.saes.items():
-            for model, hook in self.caches_of(name) if sae.train else []:
+            needed = self.caches_of(name) if sae.train else self.sources_of(name) * (name in self.example_saes)
+            for model, hook in needed:
                 found.setdefault(model, []).append(hook)
         return {model: list(dict.fromkeys(hooks)) for model, hooks in found.items()}
 
@@ -98,8 +103,6 @@ class Study(Section):
         one = self.saes[sae]
         models, hooks = one.models or [self.model.name], one.hooks or [one.hook or self.hook]
         return [Cache(model, hook) for model in models for hook in hooks]
-        """Where activations are cached; first the hook that is steered."""
-        return list(dict.fromkeys([self.hook, *self.activations.hooks, *map(self.hook_of, self.saes)]))
 
     def hook_of(self, sae: str) -> str:
         """Where one of the SAEs reads; of a crosscoder the first hook."""
@@ -111,9 +114,15 @@ class Study(Section):
         return [*self.sources_of(sae), *([Cache(self.model.name, target)] if target else [])]
 
     @property
+    def example_saes(self) -> list[str]:
+        """The SAEs whose latents' examples are asked for; crosscoders read more than one cache."""
+        return self.saes_of("sae", "transcoder") if self.examples else []
+
+    @property
     def lens_saes(self) -> list[str]:
-        """The SAEs whose decoder rows are directions of the residual stream."""
-        return [name for name in self.saes if not self.hook_of(name).endswith("attn.hook_z")] if self.logit_lens else []
+        """The SAEs that the logit lens looks at: those whose decoder rows are directions of the residual stream."""
+        written = {name: self.saes[name].target or self.hook_of(name) for name in self.example_saes}
+        return [name for name, hook in written.items() if self.logit_lens and not hook.endswith("attn.hook_z")]
 
     @property
     def layer(self) -> int:
