@@ -28,6 +28,8 @@ else:
     include: "rules/models.smk"
     include: "rules/activations.smk"
     include: "rules/sae_metrics.smk"
+    include: "rules/examples.smk"
+    include: "rules/logit_lens.smk"
     include: "rules/effects.smk"
     include: "rules/approximators.smk"
     include: "rules/steering.smk"
@@ -37,12 +39,6 @@ else:
 
 include: "rules/manifests.smk"
 include: "rules/saes.smk"
-include: "rules/examples.smk"
-include: "rules/logit_lens.smk"
-include: "rules/effects.smk"
-include: "rules/approximators.smk"
-include: "rules/steering.smk"
-include: "rules/judging.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 
@@ -51,14 +47,6 @@ rule all:
     default_target: True
     input:
         files(*RESULTS),
-        files(
-            "config.yaml",
-            "provenance.json",
-            *LATENTS,
-            *JUDGED,
-            "figures/{figure}.png",
-            "report/index.html",
-        ),
 
 
 rule activations:
@@ -72,19 +60,14 @@ rule saes:
 
 
 if STUDY.kind == "language":
-rule examples:
-    input:
-        files(*LATENTS[:1]),
 
+    rule examples:
+        input:
+            files(*LATENTS[:1]),
 
-rule logit_lens:
-    input:
-        files(*LATENTS),
-
-
-rule effects:
-    input:
-        files("effects/{target_sae}/effects.h5"),
+    rule logit_lens:
+        input:
+            files(*LATENTS),
 
     rule effects:
         input:

@@ -23,25 +23,6 @@ except SaeflowError as error:
 # Jobs find the package without an install, also on cluster nodes and in conda environments.
 PACKAGE = f"export PYTHONPATH={workflow.basedir}/src; "
 shell.prefix(PACKAGE)
-# Jobs find the package without an install, also on cluster nodes and in conda environments. How an endpoint is called
-# and what may be spent stands beside their params, not among them: no change of it reruns anything.
-CALLS = shlex.quote(STUDY.calls.model_dump_json()).replace("{", "{{").replace("}", "}}")
-shell.prefix(
-    f"export PYTHONPATH={workflow.basedir}/src; export SAEFLOW_CALLS={CALLS}; "
-)
-
-# What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
-NAMES = {
-    "study": [STUDY.study],
-    "model": [STUDY.model.name],
-    "sae": list(STUDY.saes),
-    "target_sae": [STUDY.steering_sae],
-    "example_sae": STUDY.example_saes,
-    "lens_sae": STUDY.lens_saes,
-    "goal": STUDY.goals.names,
-    "method": STUDY.steering.methods,
-    "split": ["model", "sae", "eval"],
-}
 
 
 def artifact(path):
@@ -62,87 +43,6 @@ def located(path):
 def is_fetched(path):
     """Whether one artifact is fetched rather than our own."""
     return fetched(STUDY, path, os.path.exists)
-
-
-MODEL = f"models/{STUDY.model.name}"
-CACHE = f"activations/{STUDY.model.name}/{STUDY.hook}/manifest.json"
-STEERING_SAE = f"saes/{STUDY.steering_sae}/sae_weights.safetensors"
-APPROXIMATOR = f"approximators/{STUDY.steering_sae}/approximator.safetensors"
-
-
-# The figures of the study, and the tables each is drawn from.
-FIGURES = {
-    "methods_forest": ["steering/best.parquet"],
-    "product_by_scale": ["steering/summary.parquet"],
-    "goal_detail": ["steering/summary.parquet"],
-    "pareto": ["steering/summary.parquet"],
-    "equal_coherence": ["steering/matched.parquet"],
-    "equal_divergence": ["steering/matched.parquet"],
-    "steered_vs_unsteered": ["steering/summary.parquet"],
-    "effects_predicted_measured": [
-        "approximators/{target_sae}/predictions.parquet",
-        "approximators/{target_sae}/metrics.json",
-    ],
-    "side_effects": ["steering/{goal}/side_effects.parquet"],
-    "effect_scales": ["effects/{target_sae}/effects.h5"],
-}
-# The tables of the logit lens of one SAE, and all files that tell of latents.
-LENS = ["latents", "tokens", "histograms", "scores", "enrichment", "splits"]
-LATENTS = ["examples/{example_sae}/latents.parquet"] if STUDY.example_saes else []
-if STUDY.lens_saes:
-    LENS += ["gsea"] if STUDY.logit_lens.gsea else []
-    LATENTS += [f"logit_lens/{{lens_sae}}/{table}.parquet" for table in LENS]
-    LATENTS += ["logit_lens/{lens_sae}/causal_latents.parquet"]
-    FIGURES["lens_moments"] = ["logit_lens/{lens_sae}/latents.parquet"]
-if STUDY.steering_sae in STUDY.lens_saes:
-    FIGURES |= {
-        "lens_histograms": ["logit_lens/{target_sae}/splits.parquet"],
-        "lens_manhattan": [
-            "logit_lens/sets.parquet",
-            "logit_lens/{target_sae}/enrichment.parquet",
-        ],
-        "lens_heat_map": [
-            "logit_lens/sets.parquet",
-            "logit_lens/{target_sae}/enrichment.parquet",
-            "logit_lens/{target_sae}/scores.parquet",
-        ],
-        "lens_causal": [
-            "logit_lens/{target_sae}/causal.parquet",
-            "logit_lens/{target_sae}/causal_latents.parquet",
-        ],
-    }
-if len(STUDY.lens_saes) > 1:
-    FIGURES["lens_layers"] = ["logit_lens/{lens_sae}/latents.parquet"]
-if STUDY.corpus.kind == "tales":
-    FIGURES["sae_recovery"] = [
-        f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")
-    ]
-if crosscoders := STUDY.saes_of("crosscoder"):
-    FIGURES["crosscoder_sources"] = [
-        f"saes/{name}/sources.parquet" for name in crosscoders
-    ]
-if trained := [
-    name
-    for name, sae in STUDY.saes.items()
-    if sae.train and not is_fetched(f"saes/{name}/cfg.json")
-]:
-    FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
-if STUDY.model.train and not is_fetched(MODEL):
-    FIGURES["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
-NAMES["figure"] = list(FIGURES)
-
-
-localrules:
-    all,
-    activations,
-    saes,
-    examples,
-    logit_lens,
-    effects,
-    approximator,
-    evaluate,
-    plots,
-    publish,
 
 
 def files(*paths):

@@ -15,6 +15,8 @@ NAMES = {
     "model": [STUDY.model.name],
     "sae": list(STUDY.saes),
     "target_sae": [STUDY.steering_sae],
+    "example_sae": STUDY.example_saes,
+    "lens_sae": STUDY.lens_saes,
     "goal": STUDY.goals.names,
     "method": STUDY.steering.methods,
     "split": ["model", "sae", "eval"],
@@ -43,6 +45,33 @@ FIGURES = {
     "side_effects": ["steering/{goal}/side_effects.parquet"],
     "effect_scales": ["effects/{target_sae}/effects.h5"],
 }
+# The tables of the logit lens of one SAE, and all files that tell of latents.
+LENS = ["latents", "tokens", "histograms", "scores", "enrichment", "splits"]
+LATENTS = ["examples/{example_sae}/latents.parquet"]
+if STUDY.lens_saes:
+    LENS += ["gsea"] if STUDY.logit_lens.gsea else []
+    LATENTS += [f"logit_lens/{{lens_sae}}/{table}.parquet" for table in LENS]
+    LATENTS += ["logit_lens/{lens_sae}/causal_latents.parquet"]
+    FIGURES["lens_moments"] = ["logit_lens/{lens_sae}/latents.parquet"]
+if STUDY.steering_sae in STUDY.lens_saes:
+    FIGURES |= {
+        "lens_histograms": ["logit_lens/{target_sae}/splits.parquet"],
+        "lens_manhattan": [
+            "logit_lens/sets.parquet",
+            "logit_lens/{target_sae}/enrichment.parquet",
+        ],
+        "lens_heat_map": [
+            "logit_lens/sets.parquet",
+            "logit_lens/{target_sae}/enrichment.parquet",
+            "logit_lens/{target_sae}/scores.parquet",
+        ],
+        "lens_causal": [
+            "logit_lens/{target_sae}/causal.parquet",
+            "logit_lens/{target_sae}/causal_latents.parquet",
+        ],
+    }
+if len(STUDY.lens_saes) > 1:
+    FIGURES["lens_layers"] = ["logit_lens/{lens_sae}/latents.parquet"]
 if STUDY.corpus.kind == "tales":
     FIGURES["sae_recovery"] = [
         f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")
@@ -65,7 +94,7 @@ NAMES["figure"] = list(FIGURES)
 # What the study is run for; ratings only where methods are compared side by side.
 JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
 JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
-RESULTS = ["config.yaml", "provenance.json", *JUDGED]
+RESULTS = ["config.yaml", "provenance.json", *LATENTS, *JUDGED]
 RESULTS += ["figures/{figure}.png", "report/index.html"]
 
 
@@ -74,6 +103,8 @@ localrules:
     activations,
     saes,
     chess,
+    examples,
+    logit_lens,
     effects,
     approximator,
     evaluate,
@@ -106,6 +137,7 @@ def report_sources(wildcards):
             "steering/{goal}/{method}/completions.parquet",
             "steering/{goal}/{method}/scores.parquet",
             "steering/comparisons.parquet",
+            *LATENTS,
             *JUDGED,
             "figures/{figure}.png",
             "figures/{figure}.svg",
