@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
-from saeflow.figures import by_method, chess, crosscoders, in_latents, lens, matched, scales, trainings
+from saeflow.figures import by_method, chess, crosscoders, in_latents, lens, lens_sets, matched, scales, trainings
 
 
 def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -155,18 +155,18 @@ FIGURES: dict[str, FigureKind] = {
     ),
     "lens_manhattan": FigureKind(
         "lens_enrichment",
-        lens.discoveries,
-        lens.manhattan,
-        lens.manhattan_alt,
+        lens_sets.discoveries,
+        lens_sets.manhattan,
+        lens_sets.manhattan_alt,
         "Which token sets stand out",
         "A column of dots per token set, a dot for every latent whose logit weights tell the set apart at the study's "
         "false discovery rate. Numbers name the strongest latents.",
     ),
     "lens_heat_map": FigureKind(
         "lens_scores",
-        lens.grid,
-        lens.heat_map,
-        lens.heat_map_alt,
+        lens_sets.grid,
+        lens_sets.heat_map,
+        lens_sets.heat_map_alt,
         "Token sets and the latents that lead them",
         "For each token set the latent that stands out most, and what that latent does to all other sets: red where "
         "their tokens lie above the others, blue where they lie below.",
