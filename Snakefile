@@ -56,7 +56,7 @@ rule activations:
 
 rule saes:
     input:
-        files("saes/{sae}/metrics.json"),
+        files(*SAE_TABLES),
 
 
 if STUDY.kind == "language":

@@ -9,6 +9,7 @@ Outputs:
     results/{study}/saes/{sae}/metrics.json
     results/{study}/saes/{sae}/recovery.parquet                     planted features, on the corpus `tales`
     results/{study}/saes/{sae}/sources.parquet                      of a crosscoder, in place of it: latents and sources
+    results/{study}/saes/summary.parquet, summary.csv               all SAEs; seeds pooled
 """
 
 
@@ -78,4 +79,26 @@ rule evaluate_crosscoder:
         " --metrics {output.metrics}"
         " --sources {output.sources}"
         " --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule summarise_saes:
+    input:
+        collect("results/{{study}}/saes/{sae}/metrics.json", sae=STUDY.saes),
+    output:
+        table="results/{study}/saes/summary.parquet",
+        csv="results/{study}/saes/summary.csv",
+    log:
+        "results/{study}/logs/summarise_saes.log",
+    benchmark:
+        "results/{study}/benchmarks/summarise_saes.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        saes=sae_descriptions(),
+    shell:
+        "saeflow sae summarise {input}"
+        " --saes {params.saes:q}"
+        " --output {output.table}"
         " > {log} 2>&1"

@@ -18,6 +18,9 @@ if trained := [name for name, sae in STUDY.saes.items() if sae.train]:
     FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
 NAMES["figure"] = list(FIGURES)
 
+# What is known of its SAEs.
+SAE_TABLES = ["saes/{sae}/metrics.json"]
+
 # What the study is run for.
 RESULTS = ["config.yaml", "provenance.json", "models/{model}.accuracy.parquet"]
 RESULTS += ["saes/{sae}/metrics.json", "chess/{sae}/interventions.parquet"]

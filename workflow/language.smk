@@ -76,6 +76,8 @@ if STUDY.corpus.kind == "tales":
     FIGURES["sae_recovery"] = [
         f"saes/{name}/recovery.parquet" for name in STUDY.saes_of("sae", "transcoder")
     ]
+if len(STUDY.saes) > 1:
+    FIGURES["sae_frontier"] = ["saes/summary.parquet"]
 if crosscoders := STUDY.saes_of("crosscoder"):
     FIGURES["crosscoder_sources"] = [
         f"saes/{name}/sources.parquet" for name in crosscoders
@@ -90,6 +92,9 @@ if STUDY.model.train and not is_fetched(MODEL):
     FIGURES["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
 NAMES["figure"] = list(FIGURES)
 
+
+# What is known of its SAEs.
+SAE_TABLES = ["saes/{sae}/metrics.json", "saes/summary.parquet"]
 
 # What the study is run for; ratings only where methods are compared side by side.
 JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
@@ -116,6 +121,27 @@ GOAL_FILES = [
     Path(workflow.basedir, STUDY.goals.directory, f"{goal}.yaml")
     for goal in STUDY.goals.names
 ]
+
+
+def sae_descriptions():
+    """What each SAE is, by name, as JSON."""
+
+    def named(sources):
+        return ", ".join(
+            f"{model}:{hook}" if STUDY.models else hook for model, hook in sources
+        )
+
+    return json.dumps(
+        {
+            name: {
+                "kind": sae.kind,
+                "reads": named(STUDY.sources_of(name)),
+                "writes": sae.target or named(STUDY.sources_of(name)),
+                "training": sae.train.model_dump() if sae.train else None,
+            }
+            for name, sae in STUDY.saes.items()
+        }
+    )
 
 
 def report_sources(wildcards):

@@ -170,6 +170,39 @@ def recovery() -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def saes() -> pl.DataFrame:
+    """Three architectures at four sparsities, one of them with several seeds, and a crosscoder without losses."""
+    rows = []
+    for offset, (architecture, seeds) in enumerate((("topk", 1), ("batchtopk", 3), ("standard", 1))):
+        for k in (8, 16, 32, 64):
+            kept = 1 - 0.6 / k**0.5 - 0.03 * offset
+            rows.append(
+                {
+                    "sae": ", ".join(f"{architecture}-{k}-{seed}" for seed in range(seeds)),
+                    "kind": "sae",
+                    "architecture": architecture,
+                    "reads": "blocks.1.hook_resid_post",
+                    "writes": "blocks.1.hook_resid_post",
+                    "d_sae": 512,
+                    "seeds": seeds,
+                    "se_over": "seeds" if seeds > 1 else "blocks",
+                    "l0": float(k),
+                    "l0_se": 0.3,
+                    "explained_variance": kept,
+                    "explained_variance_se": 0.004,
+                    "recovered": kept + 0.05,
+                    "recovered_se": 0.003,
+                }
+            )
+    both = {
+        **rows[0],
+        "sae": "both",
+        "kind": "crosscoder",
+        "reads": "blocks.0.hook_resid_post, blocks.1.hook_resid_post",
+    }
+    return pl.DataFrame([*rows, {**both, "recovered": None, "recovered_se": None}])
+
+
 def sources(names: Sequence[str] = ("layers", "models"), latents: int = 60) -> pl.DataFrame:
     """Two crosscoders: most latents shared, some of one source, of which half are held by the other all the same."""
     generator = np.random.default_rng(5)

@@ -34,6 +34,7 @@ def tables(goals: int = 2) -> StudyTables:
         side_effects=made.side_effects(goals),
         predictions=made.predictions(20, 64),
         recovery=made.recovery(),
+        saes=made.saes(),
         sources=made.sources(),
         sae_training=made.sae_training(),
         model_training=made.model_training(),
@@ -124,6 +125,19 @@ def test_every_line_of_a_sweep_looks_different(count: int) -> None:
     assert len({(str(line.get_color()), str(line._unscaled_dash_pattern)) for line in lines}) == len(lines) == count
     named = [text.get_text() for each in figure.legends for text in each.get_texts()]
     assert named == ([] if count == 1 else names if count < 60 else [names[0], names[30], names[59]])
+
+
+def test_saes_are_points_of_a_line_per_architecture_and_place() -> None:
+    figure, alt, rows = drawn("sae_frontier", made.saes())
+    assert rows["series"].n_unique() == 4
+    shown = [text.get_text() for each in figure.legends for text in each.get_texts()]
+    assert "batchtopk, 512 latents at blocks.1.hook_resid_post" in shown
+    assert "topk, 512 latents at blocks.0.hook_resid_post, blocks.1.hook_resid_post" in shown
+    lines = [container.lines[0] for container in figure.axes[0].containers]
+    assert [list(line.get_xdata()) for line in lines[:3]] == [[8.0, 16.0, 32.0, 64.0]] * 3
+    assert "topk-8-0: L0 8.0, explained variance 0.788" in alt
+    alone = drawn("sae_frontier", made.saes().filter(pl.col("kind") == "sae"))[2]
+    assert "topk, 512 latents" in alone["series"].to_list()
 
 
 def test_crosscoders_are_drawn_each_with_its_sources_and_silent_latents_are_left_out() -> None:

@@ -154,6 +154,25 @@ def evaluate(
     write_json(metrics, measured | {"provenance": provenance()})
 
 
+@app.command()
+def summarise(
+    metrics: Annotated[list[Path], typer.Argument(help="metrics.json of every SAE, in its folder.")],
+    saes: Annotated[str, typer.Option(help="By the names of the SAEs, what each is, as JSON.")],
+    output: Annotated[Path, typer.Option(help="summary.parquet; a .csv is written beside it.")],
+) -> None:
+    """Gather what was measured of all SAEs in one table, those that differ in the seed alone as one row."""
+    options.set_pools(1)
+    import json
+
+    from saeflow.artifacts import read_json
+    from saeflow.saes.summary import summarise_saes
+    from saeflow.tables import write_table
+
+    table = summarise_saes(json.loads(saes), {path.parent.name: read_json(path) for path in metrics})
+    for path in (output, output.with_suffix(".csv")):
+        write_table(path, table)
+
+
 @app.command("evaluate-crosscoder")
 def evaluate_crosscoder(
     models: Annotated[list[Path], typer.Option("--model", help="Folder of every model that it reads.")],

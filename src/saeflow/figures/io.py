@@ -33,6 +33,8 @@ class StudyTables(NamedTuple):
     """With the column r2 where it is known over all held-out effects."""
     recovery: pl.DataFrame
     """With the column sae."""
+    saes: pl.DataFrame
+    """All SAEs, those that differ in the seed alone as one row."""
     sources: pl.DataFrame
     """Of crosscoders, with the column sae."""
     sae_training: pl.DataFrame
@@ -79,6 +81,7 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
             one.table("approximators/*/predictions.parquet"), "r2", "approximators/*/metrics.json"
         ),
         recovery=one.table("saes/*/recovery.parquet", "sae"),
+        saes=one.table("saes/summary.parquet"),
         sources=one.table("saes/*/sources.parquet", "sae"),
         sae_training=one.table("saes/*/training.parquet", "sae"),
         model_training=one.with_metric(one.table("models/*/training.parquet"), "entropy", "models/*.metrics.json"),

@@ -9,7 +9,18 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
-from saeflow.figures import by_method, chess, crosscoders, in_latents, lens, lens_sets, matched, scales, trainings
+from saeflow.figures import (
+    by_method,
+    chess,
+    crosscoders,
+    frontiers,
+    in_latents,
+    lens,
+    lens_sets,
+    matched,
+    scales,
+    trainings,
+)
 
 
 def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -198,6 +209,18 @@ FIGURES: dict[str, FigureKind] = {
         "Scales at which effects were measured",
         "Every steering vector is added with the scale that harms the model's loss by a set amount, so that "
         "effects of different vectors can be compared. The colour tells how the search for that scale ended.",
+    ),
+    "sae_frontier": FigureKind(
+        "saes",
+        frontiers.frontier,
+        frontiers.sae_frontier,
+        frontiers.sae_frontier_alt,
+        "What SAEs keep at how many latents",
+        "Each point is one SAE, or several that differ in their seed alone; lines join those of one architecture and "
+        "width. Up and to the left is better: more is kept by fewer latents. Left: the share of the activations' "
+        "variance that is reproduced. Right: how much of the loss that the model has without the activation the "
+        "reconstruction wins back. Bars are one standard error, over seeds where there are several, else over the "
+        "evaluation text.",
     ),
     "crosscoder_sources": FigureKind(
         "sources",

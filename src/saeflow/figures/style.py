@@ -149,7 +149,9 @@ def method_handle(method: str) -> Line2D:
 def legend(figure: Figure, handles: Iterable[Any]) -> None:
     """One legend for all panels, above them."""
     entries = list(handles)
-    columns = min(len(entries), max(1, int(figure.get_figwidth() / 1.1)))
+    longest = max((len(str(entry.get_label())) for entry in entries), default=0)
+    width = max(1.1, 0.5 + 0.07 * longest)  # of an entry, inches
+    columns = min(len(entries), max(1, int(figure.get_figwidth() / width)))
     figure.legend(handles=entries, loc="outside upper left", ncols=columns, columnspacing=1.4, handlelength=1.8)
 
 

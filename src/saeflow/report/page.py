@@ -19,7 +19,7 @@ SECTIONS = {
     "results": ("methods_forest", "pareto", "equal_coherence", "equal_divergence", "steered_vs_unsteered"),
     "goals": ("product_by_scale", "goal_detail", "side_effects"),
     "effects": ("effects_predicted_measured", "effect_scales"),
-    "saes": ("sae_training", "sae_recovery", "crosscoder_sources"),
+    "saes": ("sae_frontier", "sae_training", "sae_recovery", "crosscoder_sources"),
     "model": ("model_training",),
     "concepts": ("chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions"),
 }
