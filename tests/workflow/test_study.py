@@ -65,7 +65,8 @@ def test_at_scale_zero_every_method_says_the_same(finished):
 
 
 def test_the_report_refers_to_nothing_outside_its_folder(finished):
-    page = finished.results / "report/index.html"
+    pages = sorted((finished.results / "report").glob("*.html"))
+    assert {"index.html", "goals.html", "goal-london.html", "goal-love.html", "saes.html"} <= {page.name for page in pages}
     found = []
 
     class Links(html.parser.HTMLParser):
@@ -73,21 +74,32 @@ def test_the_report_refers_to_nothing_outside_its_folder(finished):
             wanted = {"src", "srcset", "data", "poster"} | ({"href"} if tag != "a" else set())
             found.extend(value for name, value in attributes if name in wanted and value)
 
-    Links().feed(page.read_text())
-    assert found
-    for link in found:
-        assert "//" not in link
-        assert link.startswith("data:") or (page.parent / link).resolve().is_relative_to(page.parent)
-        assert link.startswith("data:") or (page.parent / link).is_file()
+    for page in pages:
+        found.clear()
+        Links().feed(page.read_text())
+        assert found
+        for link in found:
+            assert "//" not in link
+            assert link.startswith("data:") or (page.parent / link).resolve().is_relative_to(page.parent)
+            assert link.startswith("data:") or (page.parent / link).is_file()
 
 
-def test_snakemake_s_own_report_holds_every_figure_with_its_caption(copied):
+def test_snakemake_s_own_report_holds_every_figure_and_table_with_its_caption(copied):
     page = copied.directory / "snakemake.html"
     done = copied.attempt(args=("--report", page))
     assert done.returncode == 0, done.stderr
     text = page.read_text()
     assert all(file.name in text for file in (copied.results / "figures").glob("*.png"))
     assert text.count("Along a dashed curve the product is the same") == 1
+    for name, told in [
+        ("best", "The last rows average over goals"),
+        ("summary", "on all completions and on either part of them"),
+        ("comparisons", "the p-value of a permutation test"),
+        ("matched", "Behaviour where coherence has fallen"),
+        ("three_way", "Concept, instruction and fluency"),
+    ]:
+        assert f"{name}.csv" in text
+        assert text.count(told) == 1
 
 
 def test_nothing_changed_nothing_runs(copied):
