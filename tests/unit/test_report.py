@@ -326,7 +326,7 @@ def test_a_latent_s_page_holds_what_the_tables_say(study: Path, written: Path) -
     maximum = pl.read_parquet(study / "examples/main/latents.parquet")["maximum"][latent]
     assert len(entry["contexts"]) == len(contexts) == 6
     for shown, row in zip(entry["contexts"], contexts.to_dicts(), strict=True):
-        assert [chunk["words"][word] for word in shown[5]] == [vocabulary[token] for token in row["token_ids"]]
+        assert [chunk["words"][str(token)] for token in shown[5]] == [vocabulary[token] for token in row["token_ids"]]
         np.testing.assert_allclose(np.array(shown[6]) / 999 * maximum, row["activations"], atol=maximum / 999)
     tokens = pl.read_parquet(study / "logit_lens/main/tokens.parquet").filter(latent=latent, side="bottom")
     assert [word for word, _ in entry["tokens"]["bottom"]] == tokens["token"].to_list()

@@ -66,7 +66,9 @@ def test_at_scale_zero_every_method_says_the_same(finished):
 
 def test_the_report_refers_to_nothing_outside_its_folder(finished):
     pages = sorted((finished.results / "report").glob("*.html"))
-    assert {"index.html", "goals.html", "goal-london.html", "goal-love.html", "saes.html"} <= {page.name for page in pages}
+    assert {"index.html", "goals.html", "goal-london.html", "goal-love.html", "saes.html"} <= {
+        page.name for page in pages
+    }
     found = []
 
     class Links(html.parser.HTMLParser):

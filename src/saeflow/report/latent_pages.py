@@ -32,7 +32,7 @@ class LatentDetails(NamedTuple):
     """Rows of tables about a range of latents; empty where the study has none."""
 
     contexts: Rows
-    """group, rank, activation, block, position, offset, token_ids, activations."""
+    """group, rank, activation, block, position, offset, token_ids, and the steps of ``in_steps``."""
     histogram: Rows
     """low, high, counts: of activations above 0."""
     weights: Rows
@@ -108,20 +108,20 @@ def page_values(
         vocabulary: by token id, the text it stands for.
 
     Returns:
-        ``first``, the ``words`` that contexts refer to, and an entry per latent.
+        ``first``, the ``words`` of the tokens in contexts by id, and an entry per latent.
     """
-    words = _Vocabulary(vocabulary)
+    seen: set[int] = set()
     parts = details._asdict()
     numbers = statistics.slice(latents.start, len(latents)).to_dicts()
     entries = []
     for row in numbers:
         latent = row["latent"]
         own = {name: found.get(latent, []) for name, found in parts.items()}
-        maximum = row.get("maximum") or 0.0
+        seen.update(token for one in own["contexts"] for token in one["token_ids"])
         entries.append(
             {
                 "statistics": {one.name: digits(row[one.name], 5) for one in STATISTICS if one.name in row},
-                "contexts": [_context(one, maximum, words) for one in own["contexts"]],
+                "contexts": [_context(one) for one in own["contexts"]],
                 "histogram": _histogram(own["histogram"]),
                 "weights": _histogram(own["weights"]),
                 "tokens": {side: _side(own["tokens"], side) for side in ("top", "bottom")},
@@ -131,7 +131,8 @@ def page_values(
                 **_related(related.get(latent)),
             }
         )
-    return {"first": latents.start, "words": words.list, "latents": entries}
+    words = {token: vocabulary[token] if token < len(vocabulary) else f"[{token}]" for token in sorted(seen)}
+    return {"first": latents.start, "words": words, "latents": entries}
 
 
 def gap(vocabulary: Sequence[str]) -> str:
@@ -148,12 +149,30 @@ def by_latent(table: pl.DataFrame) -> Rows:
     return found
 
 
-def _context(row: dict[str, Any], maximum: float, words: _Vocabulary) -> list[Any]:
-    """Group, activation, block, position, place of the firing token, words, activations in steps."""
-    top = maximum or max(row["activations"], default=0.0) or 1.0
-    steps = [round(STEPS * min(max(value, 0.0) / top, 1.0)) for value in row["activations"]]
-    shown = [words.number(token) for token in row["token_ids"]]
-    return [row["group"], digits(row["activation"]), row["block"], row["position"], row["offset"], shown, steps]
+def in_steps(contexts: pl.DataFrame, statistics: pl.DataFrame) -> pl.DataFrame:
+    """Contexts with the column ``steps`` in place of activations: whole thousandths of the latent's maximum.
+
+    Args:
+        contexts: latent, activations, …
+        statistics: latent, maximum; without it the largest activation of a context is its maximum.
+    """
+    if contexts.is_empty():
+        return contexts
+    known = statistics.select("latent", "maximum") if "maximum" in statistics.columns else None
+    if known is not None:
+        contexts = contexts.join(known, on="latent", how="left", maintain_order="left")
+    else:
+        contexts = contexts.with_columns(maximum=pl.col("activations").list.max())
+    top = pl.when(pl.col("maximum") > 0).then("maximum").otherwise(1.0)
+    share = pl.col("activations") / top
+    steps = share.list.eval((pl.element().clip(0, 1) * STEPS).round().cast(pl.Int32))
+    return contexts.with_columns(steps=steps).drop("activations", "maximum")
+
+
+def _context(row: dict[str, Any]) -> list[Any]:
+    """Group, activation, block, position, place of the firing token, token ids, activations in steps."""
+    place = (row["block"], row["position"], row["offset"])
+    return [row["group"], digits(row["activation"]), *place, row["token_ids"], row["steps"]]
 
 
 def _histogram(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -194,19 +213,3 @@ def _related(related: Related | None) -> dict[str, Any]:
 def digits(value: float | None, count: int = 4) -> float | None:
     """A number with so many digits that count; None where it is not known."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{count}g}")
-
-
-class _Vocabulary:
-    """The tokens that one file's contexts hold, by number."""
-
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        self.list: list[str] = []
-        self._numbers: dict[int, int] = {}
-        self._vocabulary = vocabulary
-
-    def number(self, token: int) -> int:
-        number = self._numbers.get(token)
-        if number is None:
-            number = self._numbers[token] = len(self.list)
-            self.list.append(self._vocabulary[token] if token < len(self._vocabulary) else f"[{token}]")
-        return number

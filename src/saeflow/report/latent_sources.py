@@ -23,6 +23,7 @@ from saeflow.report.latent_pages import (
     by_latent,
     chunks,
     gap,
+    in_steps,
     moved,
     nearest,
     page_values,
@@ -77,7 +78,7 @@ class LatentSources:
     def _details(self, first: int, last: int) -> LatentDetails:
         lens, examples = (self.folder.root / part / self.sae for part in ("logit_lens", "examples"))
         return LatentDetails(
-            contexts=_rows(examples / "contexts.parquet", first, last),
+            contexts=by_latent(in_steps(_range(examples / "contexts.parquet", first, last), self.statistics)),
             histogram=_rows(examples / "histogram.parquet", first, last),
             weights=_rows(lens / "histograms.parquet", first, last),
             tokens=_rows(lens / "tokens.parquet", first, last),
@@ -153,9 +154,13 @@ def _related(latents: range, decoder: NDArray[np.float32] | None, effects: _Effe
 
 
 def _rows(path: Path, first: int, last: int) -> Rows:
+    return by_latent(_range(path, first, last))
+
+
+def _range(path: Path, first: int, last: int) -> pl.DataFrame:
     """The rows of a table about the latents from ``first`` up to ``last``; row groups without any are not read."""
     latent = pl.col("latent")
-    return by_latent(_collected(path, lambda scan: scan.filter(latent >= first, latent < last)))
+    return _collected(path, lambda scan: scan.filter(latent >= first, latent < last))
 
 
 def _promoted(path: Path) -> pl.DataFrame:
