@@ -87,12 +87,17 @@ def test_every_study_of_the_workflow_can_be_planned(study: str, monkeypatch: pyt
     assert total(plan_study(read, model_shape(read))).jobs > 10
 
 
-def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAEFLOW_CORPUS", "nowhere.jsonl")
+def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
     file, shape = ROOT / "workflow/studies/gemma-2-2b.yaml", ModelShape(2304, 26, 256_000, ((2304, 2304),))
     study = read_study(file)
     fetched = fetches(study, tmp_path)
-    assert set(fetched) == {"model", "effects", "approximator", *(f"saes.{name}" for name in study.saes)}
+    assert set(fetched) == {
+        "corpus.dataset",
+        "model",
+        "effects",
+        "approximator",
+        *(f"saes.{name}" for name in study.saes),
+    }
     plans = {stage.stage: stage for stage in plan_study(study, shape, fetched)}
     assert plans["effects"].work == "fetched: schalnev/sae-ts-effects@main effects_2b.pt"
     assert plans["approximator"].work == "fetched: schalnev/sae-ts-effects@main adapter_2b_layer_12.pt"

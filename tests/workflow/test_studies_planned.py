@@ -5,8 +5,22 @@ from __future__ import annotations
 import pytest
 from conftest import ROOT, Workflow
 
-FETCHED = {"fetch_model": 1, "fetch_sae": 1, "fetch_effects": 1, "fetch_approximator": 1, "assess_approximator": 1}
-COMPUTED = {"fetch_model": 1, "fetch_sae": 1, "measure_effects": 192, "merge_effects": 1, "fit_approximator": 1}
+FETCHED = {
+    "fetch_text": 1,
+    "fetch_model": 1,
+    "fetch_sae": 1,
+    "fetch_effects": 1,
+    "fetch_approximator": 1,
+    "assess_approximator": 1,
+}
+COMPUTED = {
+    "fetch_text": 1,
+    "fetch_model": 1,
+    "fetch_sae": 1,
+    "measure_effects": 192,
+    "merge_effects": 1,
+    "fit_approximator": 1,
+}
 STAGES = {"train_model", "train_sae", "measure_effects", "merge_effects", "fit_approximator", *FETCHED}
 
 
@@ -20,10 +34,8 @@ STAGES = {"train_model", "train_sae", "measure_effects", "merge_effects", "fit_a
     ],
 )
 def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(study, change, expected, tmp_path):
-    (tmp_path / "text.jsonl").write_text('{"text": "once"}\n')
     workflow = Workflow(tmp_path, change, base=ROOT / f"workflow/studies/{study}.yaml")
-    env = {"SAEFLOW_CORPUS": str(tmp_path / "text.jsonl")}
-    jobs = workflow.run("evaluate", "plots", env=env, args=("--cores", "2", "--dry-run"))
+    jobs = workflow.run("evaluate", "plots", args=("--cores", "2", "--dry-run"))
     planned = {rule: count for rule, count in jobs.items() if rule in STAGES}
     if "effects" in change:  # another SAE gives the vectors
         assert planned.pop("fetch_sae") == 2

@@ -14,7 +14,7 @@ from saeflow.cli import options
 if TYPE_CHECKING:
     from saeflow.config import Study
     from saeflow.planning.shape import ModelShape
-    from saeflow.planning.stages import StagePlan
+    from saeflow.planning.stages import Need, StagePlan
 
 PROMPT_TOKENS = 150  # of a question to the judge, without the completion
 
@@ -70,15 +70,19 @@ def plan(
             "\nthe model is not on this machine yet: its work, and sizes that follow from its width, are not known"
         )
     _say_price(study)
-    read = needs(study, Path.cwd())
-    for need in read:
-        if need.present is None:
-            typer.echo(f"fetched once: {need.what}: {need.where}")
+    _say_needs(needs(study, Path.cwd()))
+
+
+def _say_needs(read: list[Need]) -> None:
+    """What the study fetches, and what of the rest is absent."""
+    fetched = [need for need in read if need.present is None]
     missing = [need for need in read if need.present is False]
+    for need in fetched:
+        typer.echo(f"fetched once: {need.what}: {need.where}")
     for need in missing:
         typer.echo(f"missing: {need.what}: {need.where}")
     if not missing:
-        typer.echo("\neverything it reads is there")
+        typer.echo(f"\neverything {'else that ' if fetched else ''}it reads is there")
 
 
 def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str, float]:
