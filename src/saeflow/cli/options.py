@@ -128,18 +128,24 @@ class Progress(Protocol):
 
 
 def progress(what: str) -> Progress:
-    """A reporter for long loops: a bar on a terminal, elsewhere a line in the log every ten seconds."""
+    """A reporter for long loops: a bar on a terminal, elsewhere a line in the log every ten seconds.
+
+    What was done before the first report, such as by a run that was interrupted, counts in no rate.
+    """
     if sys.stderr.isatty():
         return _bar(what)
     start = last = time.monotonic()
+    before: tuple[int, float] | None = None
 
     def beat(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, before
         now = time.monotonic()
+        before = before or (done, now)
         if done < total and now - last < HEARTBEAT_SECONDS:
             return
         last = now
-        rate = done / max(now - start, 1e-9)
+        made, since = (done - before[0], before[1]) if done > before[0] else (done, start)
+        rate = made / max(now - since, 1e-9)
         left = (total - done) / rate if rate else 0.0
         told = f"{what}: {done} / {total}, {rate:.1f} per second, {left:.0f} s left"
         print(f"{told}, {note}" if note else told, file=sys.stderr, flush=True)
@@ -153,6 +159,8 @@ def _bar(what: str) -> Progress:
     bar = tqdm(desc=what, leave=True)
 
     def move(done: int, total: int, note: str = "") -> None:
+        if not bar.n:
+            bar.initial = bar.n = done
         bar.total = total
         bar.set_postfix_str(note, refresh=False)
         bar.update(done - bar.n)
