@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from saeflow.judging.resampling import bootstrap_weights
+
 
 class Mean(NamedTuple):
     """A mean and its percentile interval; NaN where there is nothing."""
@@ -31,9 +33,7 @@ class Bootstrap:
     ) -> None:
         different, self._which = np.unique(games, return_inverse=True)
         self._n = len(different)
-        even = np.full(self._n, 1 / max(self._n, 1))
-        drawn = generator.multinomial(self._n, even, size=resamples) if self._n else np.zeros((resamples, 0))
-        self._weights = drawn.astype(np.float64)
+        self._weights = bootstrap_weights(self._n, resamples, generator)
         self._tails = [(1 - level) / 2, (1 + level) / 2]
 
     def mean(self, values: Float64[np.ndarray, " n"]) -> Mean:
