@@ -7,8 +7,11 @@ from functools import cache
 from typing import NamedTuple
 
 import chess
+import numpy as np
+import polars as pl
 
 from saeflow.corpora.chess.boards import Boards, read_fens
+from saeflow.corpora.chess.positions import SCHEMA, rating_bin
 
 
 class Played(NamedTuple):
@@ -35,3 +38,25 @@ def random_play(positions: int, seed: int = 0, share: float = 0.3) -> Played:
                 games.append(game)
         game += 1
     return Played(found, read_fens([board.fen(en_passant="fen") for board in found]), games)
+
+
+def positions_table(played: Played) -> pl.DataFrame:
+    """The positions as a table; of each the first legal move was played, by players of every rating bin in turn."""
+    ratings = 1000 + 97 * (np.arange(len(played.python)) % 12)
+    table = pl.DataFrame(
+        {
+            "fen": [board.fen() for board in played.python],
+            "move": [next(iter(board.legal_moves)).uci() for board in played.python],
+            "rating_self": ratings,
+            "rating_oppo": ratings,
+            "bin_self": rating_bin(ratings),
+            "bin_oppo": rating_bin(ratings),
+            "result": 0,
+            "ply": 1,
+            "black": False,
+            "game": [f"g{game}" for game in played.games],
+            "clock": None,
+            "evaluation": None,
+        }
+    )
+    return table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from chess_positions import random_play
+from chess_positions import positions_table, random_play
 from planted_chess import GATED, N_BINS, planted_subject
 from typer.testing import CliRunner
 
@@ -28,7 +28,6 @@ from saeflow.config.sections.chess import ChessModel
 from saeflow.config.sections.concepts import Concepts, Transitions
 from saeflow.corpora.chess.boards import read_fens
 from saeflow.corpora.chess.moves import MOVES
-from saeflow.corpora.chess.positions import SCHEMA, rating_bin
 from saeflow.errors import SaeflowError
 from saeflow.models.boards import encode
 from saeflow.models.maia2 import Maia2
@@ -212,26 +211,7 @@ def test_latents_of_a_position_are_read_at_its_own_rating(maia: Maia2, tokens: s
 def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: Path) -> None:
     save_maia2(tmp_path / "model", maia, {})
     save_sae(tmp_path / "sae", random_sae(16))
-    games = planted_subject(GATED)[0].examples.games
-    played = random_play(2400, seed=11, share=0.12)
-    ratings = 1000 + 97 * (np.arange(2400) % 12)
-    table = pl.DataFrame(
-        {
-            "fen": [board.fen() for board in played.python],
-            "move": [next(iter(board.legal_moves)).uci() for board in played.python],
-            "rating_self": ratings,
-            "rating_oppo": ratings,
-            "bin_self": rating_bin(ratings),
-            "bin_oppo": rating_bin(ratings),
-            "result": 0,
-            "ply": 1,
-            "black": False,
-            "game": [f"g{game}" for game in games],
-            "clock": None,
-            "evaluation": None,
-        }
-    ).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
-    table.write_parquet(tmp_path / "positions.parquet")
+    positions_table(random_play(2400, seed=11, share=0.12)).write_parquet(tmp_path / "positions.parquet")
     families = ["offensive_threat", "strategic"]
     settings = {"families": families, "minimum": 5, "latents": 2, "rotations": 3, "positions": 1500}
     group = {"groups": ["offensive_threat"], "positions": 500, "resamples": 100, "controls": 1}
@@ -253,6 +233,8 @@ def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: 
         done = CliRunner().invoke(app, line, catch_exceptions=False)
         assert done.exit_code == 0, (name, done.output)
     for name, schema in TABLES.items():
+        if name in ("evaluations", "blunders"):  # of an engine
+            continue
         assert read_table(tmp_path / "out" / f"{name}.parquet", schema).height > 0, name
     probes = read_table(tmp_path / "out" / "probes.parquet")
     assert set(probes["method"]) == {"probe", "difference_of_means"}

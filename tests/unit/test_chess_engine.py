@@ -10,13 +10,15 @@ from pathlib import Path
 import chess
 import polars as pl
 import pytest
+from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
 from saeflow.chess.engine import EVALUATIONS, MATE, evaluate
-from saeflow.chess.io import write_tables
+from saeflow.chess.io import best_moves, write_tables
 from saeflow.chess.transitions import TRANSITIONS
 from saeflow.cli.chess import app
 from saeflow.config.sections.concepts import Engine
+from saeflow.corpora.chess.moves import MOVES
 from saeflow.errors import SaeflowError
 from saeflow.tables import read_table
 
@@ -120,6 +122,24 @@ def test_blunders_are_the_weakest_rating_s_choices_that_lose_much(counting: Engi
     assert done.exit_code == 0
     found = read_table(tmp_path / "blunders.parquet", EVALUATIONS)
     assert found.select("fen", "move", "best").rows() == [(LOOSE_QUEEN, "g1f1", "g2a8")]
+
+
+def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(counting: Engine, tmp_path: Path) -> None:
+    table = positions_table(random_play(60, seed=12))
+    table.write_parquet(tmp_path / "positions.parquet")
+    line = ["evaluate", "--positions", str(tmp_path / "positions.parquet"), "--split", "model", "--seed", "0"]
+    line += ["--most", "20", "--output", str(tmp_path), "--settings", counting.model_dump_json()]
+    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert done.exit_code == 0
+    found = read_table(tmp_path / "evaluations.parquet", EVALUATIONS)
+    assert found.height == 20
+    played = {" ".join(fen.split()[:4]): move for fen, move in table.select("fen", "move").iter_rows()}
+    for row in found.to_dicts():
+        assert played[" ".join(row["fen"].split()[:4])] == row["move"]
+        assert chess.Move.from_uci(row["best"]) in chess.Board(row["fen"]).legal_moves
+    best = best_moves(tmp_path / "evaluations.parquet", found["fen"].to_list())
+    assert best is not None
+    assert [MOVES[move] for move in best] == found["best"].to_list()
 
 
 def stockfish() -> str:

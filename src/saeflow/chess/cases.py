@@ -21,8 +21,6 @@ from saeflow.corpora.chess.moves import MOVES
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
-LEAST_AUC = 0.5
-
 
 @dataclass(frozen=True, eq=False)
 class Cases:
@@ -123,9 +121,14 @@ def correct_moves(
 
 
 def best_latents(associations: pl.DataFrame, concepts: list[Concept], most: int) -> dict[int, list[int]]:
-    """By the place of a concept, its latents that fire with it (area above one half), best first."""
+    """By the place of a concept, its latents that fire with it, best first.
+
+    Only those that tell it better than any latent did with labels out of step. All of that is known from the half that
+    chooses, so that the held-out half has no part in it.
+    """
     place = {concept.name: index for index, concept in enumerate(concepts)}
-    chosen = associations.filter((pl.col("direction") == 1) & (pl.col("auc_selection") > LEAST_AUC)).sort("rank")
+    told = pl.col("auc_selection") > pl.col("null_largest")
+    chosen = associations.filter((pl.col("direction") == 1) & told).sort("rank")
     found: dict[int, list[int]] = {}
     for name, latent in chosen.select("concept", "latent").iter_rows():
         if name in place:
