@@ -17,6 +17,7 @@ from saeflow.activations.io import ActivationStore
 from saeflow.activations.reader import AlignedReader, ShuffledReader
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.saes.feeds import cache_feed
 
 WHOLE, PORTIONS, SMALLEST = 1 << 30, 20_000, 11_000  # bytes of memory for 1,000 rows of 16 bytes
 
@@ -169,6 +170,34 @@ def test_caches_of_the_same_tokens_are_read_row_by_row(tmp_path, pieces_of_64, m
     assert sorted(batches[:, 0, 0].tolist()) == list(range(1000))
 
 
+@pytest.mark.parametrize("memory", [WHOLE, 60_000])
+def test_caches_of_unlike_width_come_as_a_pair(tmp_path, pieces_of_64, memory):
+    wide = numbered(1000, 6) + 0.5
+    stores = two(tmp_path, wide)
+    reader, alone = AlignedReader(stores, 48, seed=1, memory=memory), ShuffledReader(stores[0], 48, seed=1)
+    pairs = [next(reader) for _ in range(21)]
+    first, second = (torch.cat([pair[side] for pair in pairs])[:1000] for side in (0, 1))
+    assert (first.shape, second.shape) == ((1000, 4), (1000, 6))
+    assert torch.equal(second, wide[first[:, 0].long()])
+    assert sorted(first[:, 0].tolist()) == list(range(1000))
+    if memory == WHOLE:
+        assert torch.equal(first, torch.cat([next(alone) for _ in range(21)])[:1000])
+
+
+def test_a_transcoder_is_fed_from_caches_of_unlike_width_and_a_crosscoder_is_not(tmp_path):
+    stores = two(tmp_path, numbered(1000, 6))
+    feed = cache_feed(stores[:1], stores[1], 48, seed=0)
+    x, y = feed.next("cpu")
+    assert (feed.d_in, feed.d_out, x.shape, y.shape) == (4, 6, (48, 4), (48, 6))
+    assert feed.metadata["hook_name_out"] == stores[1].hook
+    with pytest.raises(SaeflowError, match=r"a crosscoder's sources have one width, these differ \(.*a: 4, .*b: 6\)"):
+        cache_feed(stores, None, 48, seed=0)
+    with pytest.raises(SaeflowError, match="give one manifest with a target, or no target"):
+        cache_feed(stores, stores[0], 48, seed=0)
+    both = cache_feed([stores[0], stores[0]], None, 48, seed=0)
+    assert (both.n_sources, both.d_in, both.d_out, both.next("cpu")[0].shape) == (2, 8, None, (48, 8))
+
+
 def test_the_order_of_one_cache_is_that_of_several(tmp_path):
     stores = two(tmp_path)
     alone, beside = ShuffledReader(stores[0], 48, seed=3), AlignedReader(stores, 48, seed=3)
@@ -180,11 +209,8 @@ def test_caches_that_do_not_match_are_one_sentence(tmp_path):
     other_text = [cached(tmp_path / "a", numbered(1000)), cached(tmp_path / "b", numbered(1000), shards=2)]
     with pytest.raises(SaeflowError, match=r"b and .*a hold other tokens; cache both from the same corpus"):
         AlignedReader(other_text, 48, seed=0)
-    wider = two(tmp_path / "wider", numbered(1000, 6))
-    with pytest.raises(SaeflowError, match=r"has rows of 6 torch\.float32, .* of 4 torch\.float32; read side by side"):
-        AlignedReader(wider, 48, seed=0)
     halves = two(tmp_path / "halves", settings=[Activations(), Activations(dtype="bfloat16")])
-    with pytest.raises(SaeflowError, match=r"rows of 4 torch\.bfloat16"):
+    with pytest.raises(SaeflowError, match=r"holds torch\.bfloat16, .* torch\.float32; read side by side"):
         AlignedReader(halves, 48, seed=0)
 
 

@@ -48,14 +48,16 @@ class AlignedReader:
             device: where batches are handed out; from pinned memory to an accelerator.
 
         Raises:
-            SaeflowError: the caches differ in tokens, width or dtype, a shard is absent or truncated, or the memory
+            SaeflowError: the caches differ in tokens or dtype, a shard is absent or truncated, or the memory
                 does not hold two pieces.
         """
         self.stores, self.batch_size, self._seed, self._memory = list(stores), batch_size, seed, memory
         self._device = torch.device(device)
         _check_aligned(self.stores)
         first = self.stores[0]
-        self._row_bytes = first.d_model * first.dtype.itemsize
+        widths = [store.d_model * first.dtype.itemsize for store in self.stores]
+        self._sides = [slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True)]
+        self._widest, self._row_bytes = max(widths), sum(widths)  # a row lies side by side in all caches
         self._pieces = first.pieces()
         self._largest = max(piece.rows for piece in self._pieces)
         self._n_portions = self._portions_for(memory)
@@ -65,19 +67,17 @@ class AlignedReader:
         self._starts: list[int] = []
         self._held = -1
         most = min(first.rows, -(-len(self._pieces) // self._n_portions) * self._largest)
-        self._space = [
-            np.empty((most, len(self.stores), self._row_bytes), np.uint8) for _ in range(min(2, self._n_portions))
-        ]
+        self._space = [np.empty((most, self._row_bytes), np.uint8) for _ in range(min(2, self._n_portions))]
         self._order: tuple[int, Int64[np.ndarray, " rows"]] = (-1, np.empty(0, np.int64))
         self._loading: tuple[int, list[Future[None]]] = (-1, [])
-        self._making: tuple[int, Future[Tensor]] | None = None
+        self._making: tuple[int, Future[UInt8[Tensor, "batch bytes"]]] | None = None
         self._loader = ThreadPoolExecutor(_LOADERS, "saeflow-portion")
         self._maker = ThreadPoolExecutor(1, "saeflow-batch")
 
     def _portions_for(self, memory: int) -> int:
         """Into how many portions an epoch is cut: one if all rows fit, else two at a time fit the memory."""
-        row, largest = len(self.stores) * self._row_bytes, self._largest
-        beside = _BATCHES * self.batch_size * row + _LOADERS * 2 * largest * self._row_bytes
+        row, largest = self._row_bytes, self._largest
+        beside = _BATCHES * self.batch_size * row + _LOADERS * 2 * largest * self._widest
         rows = (memory - beside) // (row + _ORDER_BYTES)
         if self.stores[0].rows <= rows:
             return 1
@@ -99,11 +99,11 @@ class AlignedReader:
         """Go to a place that `state` gave."""
         self._batch = state["batch"]
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> Float[Tensor, "batch stores d_model"]:
-        """The next batch, in the caches' dtype.
+    def __next__(self) -> Any:
+        """The next batch, in the caches' dtype: ``[batch, stores, d_model]``; of caches of unlike width a tuple.
 
         Raises:
             SaeflowError: a shard is damaged.
@@ -117,22 +117,22 @@ class AlignedReader:
             self._making = None
         self._batch += 1
         self._make(self._batch)
-        return batch.to(self._device, non_blocking=True)
+        return self._parted(batch.to(self._device, non_blocking=True))
+
+    def _parted(self, batch: UInt8[Tensor, "batch bytes"]) -> Tensor | tuple[Tensor, ...]:
+        first = self.stores[0]
+        if len({store.d_model for store in self.stores}) == 1:
+            return batch.view(first.dtype).view(len(batch), len(self.stores), first.d_model)
+        return tuple(batch[:, side].view(first.dtype) for side in self._sides)
 
     def _make(self, number: int) -> None:
         """Make a batch in the background, after those asked for before it."""
         self._making = (number, self._maker.submit(self._made, number))
 
-    def _made(self, number: int) -> Float[Tensor, "batch stores d_model"]:
-        first = self.stores[0]
-        batch = torch.empty(
-            self.batch_size,
-            len(self.stores),
-            first.d_model,
-            dtype=first.dtype,
-            pin_memory=self._device.type == "cuda",
-        )
-        raw = batch.view(torch.uint8).numpy()
+    def _made(self, number: int) -> UInt8[Tensor, "batch bytes"]:
+        pinned = self._device.type == "cuda"
+        batch = torch.empty(self.batch_size, self._row_bytes, dtype=torch.uint8, pin_memory=pinned)
+        raw = batch.numpy()
         filled = 0
         while filled < self.batch_size:
             portion, rows = self._rows(number * self.batch_size + filled, self.batch_size - filled)
@@ -141,9 +141,7 @@ class AlignedReader:
             filled += len(rows)
         return batch
 
-    def _rows(
-        self, place: int, most: int
-    ) -> tuple[UInt8[np.ndarray, "rows stores bytes"], Int64[np.ndarray, " batch"]]:
+    def _rows(self, place: int, most: int) -> tuple[UInt8[np.ndarray, "rows bytes"], Int64[np.ndarray, " batch"]]:
         """A portion, and where in it the rows from ``place`` of the endless run lie, up to the portion's end."""
         epoch, offset = divmod(place, self.stores[0].rows)
         self._plan(epoch)
@@ -198,7 +196,7 @@ class AlignedReader:
             [
                 self._loader.submit(store.read_into, piece, space[start : start + piece.rows, side])
                 for piece, start in zip(portion, starts, strict=False)
-                for side, store in enumerate(self.stores)
+                for side, store in zip(self._sides, self.stores, strict=True)
             ],
         )
 
@@ -219,14 +217,15 @@ class ShuffledReader(AlignedReader):
 
     def __next__(self) -> Float[Tensor, "batch d_model"]:
         """The next batch, in the cache's dtype; raises as `AlignedReader` does."""
-        return super().__next__().squeeze(1)
+        batch: Tensor = super().__next__()
+        return batch.squeeze(1)
 
 
 def _check_aligned(stores: Sequence[ActivationStore]) -> None:
     """See that caches can be read side by side.
 
     Raises:
-        SaeflowError: two differ in tokens, width or dtype, or a shard is absent or truncated.
+        SaeflowError: two differ in tokens or dtype, or a shard is absent or truncated.
     """
     first = stores[0]
     for store in stores:
@@ -236,8 +235,8 @@ def _check_aligned(stores: Sequence[ActivationStore]) -> None:
                 f"activations: {store.directory} and {first.directory} hold other tokens; "
                 "cache both from the same corpus with the same blocks_per_shard and exclusions"
             )
-        if (store.d_model, store.dtype) != (first.d_model, first.dtype):
+        if store.dtype != first.dtype:
             raise SaeflowError(
-                f"activations: {store.directory} has rows of {store.d_model} {store.dtype}, {first.directory} of "
-                f"{first.d_model} {first.dtype}; read side by side, width and dtype must be the same"
+                f"activations: {store.directory} holds {store.dtype}, {first.directory} {first.dtype}; "
+                "read side by side, the dtype must be the same"
             )

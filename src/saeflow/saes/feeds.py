@@ -137,6 +137,11 @@ def cache_feed(sources: Sequence[ActivationStore], target: ActivationStore | Non
     if others and target:
         raise SaeflowError("sae: a crosscoder rebuilds what it reads; give one manifest with a target, or no target")
     if others:
+        if len({source.d_model for source in sources}) > 1:
+            widths = ", ".join(f"{source.directory}: {source.d_model}" for source in sources)
+            raise SaeflowError(
+                f"sae: a crosscoder's sources have one width, these differ ({widths}); choose other hooks"
+            )
         named = [{"model": source.model, "hook": source.hook} for source in sources]
         return crosscoder_feed(AlignedReader(sources, batch_size, seed), sources, {"sources": named})
     if target:
