@@ -85,7 +85,7 @@ def test_a_move_loses_what_the_evaluation_falls_by(counting: Engine) -> None:
 
 
 def test_what_is_wrong_with_an_engine_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SaeflowError, match="engine 'no-such-engine' is not installed; install it"):
+    with pytest.raises(SaeflowError, match="engine 'no-such-engine' is not installed; install one"):
         evaluate([LOOSE_QUEEN], ["g1f1"], Engine(command="no-such-engine"))
     silent = tmp_path / "silent"
     silent.write_text(f"#!{sys.executable}\n")
@@ -142,13 +142,10 @@ def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(coun
     assert [MOVES[move] for move in best] == found["best"].to_list()
 
 
-def stockfish() -> str:
-    found = shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")
-    return found or pytest.skip("Stockfish is not installed")
-
-
 def test_stockfish_takes_queens_and_mates() -> None:
-    settings = Engine(command=stockfish(), depth=8)
+    if not (shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")):
+        pytest.skip("Stockfish is not installed")
+    settings = Engine(depth=8)
     twice = [evaluate([LOOSE_QUEEN, MATE_IN_ONE], ["g1f1", "a1a2"], settings) for _ in range(2)]
     assert twice[0].equals(twice[1])
     assert twice[0]["best"].to_list() == ["g2a8", "a1a8"]

@@ -6,6 +6,7 @@ thread and an empty memory for every position, so that what it says does not dep
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -28,6 +29,7 @@ EVALUATIONS: Schema = {
 }
 MATE = 100.0
 """Pawns that a forced mate counts as; no evaluation is larger."""
+_GAMES = "/usr/games"  # where Debian puts engines, which not every PATH names
 _SECONDS = 600.0  # after which an engine that does not answer is given up
 
 
@@ -39,15 +41,15 @@ def running(settings: Engine) -> Iterator[chess.engine.SimpleEngine]:
         SaeflowError: there is no such program, it speaks no UCI, or it dies.
     """
     name = settings.command
+    program = shutil.which(name) or shutil.which(name, path=_GAMES) or name
     try:
-        with chess.engine.SimpleEngine.popen_uci(name, timeout=_SECONDS) as engine:
+        with chess.engine.SimpleEngine.popen_uci(program, timeout=_SECONDS) as engine:
             if "Threads" in engine.options:
                 engine.configure({"Threads": 1})
             yield engine
     except FileNotFoundError:
         raise SaeflowError(
-            f"chess: the engine '{name}' is not installed; install it (Debian: apt install stockfish, which puts it in "
-            "/usr/games) or name its path"
+            f"chess: the engine '{name}' is not installed; install one (Debian: apt install stockfish) or name its path"
         ) from None
     except PermissionError:
         raise SaeflowError(f"chess: the engine '{name}' may not be run; name an executable file") from None
