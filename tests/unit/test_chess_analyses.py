@@ -225,11 +225,11 @@ def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: 
         "concepts": ([*where], settings, "labels.safetensors"),
         "associate": ([*where, *site], settings, "out"),
         "skill": ([*where, *site, *found], group, "out"),
-        "intervene": ([*where, *site, *found], group | narrow, "out"),
-        "transitions": ([*where, "--model", at["model"]], {"positions": 50}, "out"),
+        "intervene": ([*where, *site, *found], group | narrow, "out/interventions.parquet"),
+        "transitions": ([*where, "--model", at["model"]], {"positions": 50}, "out/transitions.parquet"),
     }
     for name, (arguments, section, output) in commands.items():
-        line = [name, *arguments, "--settings", json.dumps(section), "--output", at[output]]
+        line = [name, *arguments, "--settings", json.dumps(section), "--output", str(tmp_path / output)]
         done = CliRunner().invoke(app, line, catch_exceptions=False)
         assert done.exit_code == 0, (name, done.output)
     for name, schema in TABLES.items():

@@ -117,7 +117,13 @@ def test_blunders_are_the_weakest_rating_s_choices_that_lose_much(counting: Engi
         },
     ]
     write_tables(tmp_path, transitions=pl.DataFrame(rows, schema=TRANSITIONS))
-    line = ["blunders", "--transitions", str(tmp_path / "transitions.parquet"), "--output", str(tmp_path)]
+    line = [
+        "blunders",
+        "--transitions",
+        str(tmp_path / "transitions.parquet"),
+        "--output",
+        str(tmp_path / "blunders.parquet"),
+    ]
     done = CliRunner().invoke(app, [*line, "--settings", counting.model_dump_json()], catch_exceptions=False)
     assert done.exit_code == 0
     found = read_table(tmp_path / "blunders.parquet", EVALUATIONS)
@@ -128,7 +134,14 @@ def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(coun
     table = positions_table(random_play(60, seed=12))
     table.write_parquet(tmp_path / "positions.parquet")
     line = ["evaluate", "--positions", str(tmp_path / "positions.parquet"), "--split", "model", "--seed", "0"]
-    line += ["--most", "20", "--output", str(tmp_path), "--settings", counting.model_dump_json()]
+    line += [
+        "--most",
+        "20",
+        "--output",
+        str(tmp_path / "evaluations.parquet"),
+        "--settings",
+        counting.model_dump_json(),
+    ]
     done = CliRunner().invoke(app, line, catch_exceptions=False)
     assert done.exit_code == 0
     found = read_table(tmp_path / "evaluations.parquet", EVALUATIONS)

@@ -40,7 +40,12 @@ TABLES: dict[str, Schema] = {
 def write_tables(directory: Path, **tables: pl.DataFrame) -> None:
     """Write tables by their names in `TABLES`, as ``<name>.parquet``."""
     for name, table in tables.items():
-        write_table(directory / f"{name}.parquet", table, TABLES[name])
+        write_named(directory / f"{name}.parquet", name, table)
+
+
+def write_named(path: Path, name: str, table: pl.DataFrame) -> None:
+    """Write one table with the columns that `TABLES` has for its name."""
+    write_table(path, table, TABLES[name])
 
 
 def read_associations(path: Path) -> pl.DataFrame:

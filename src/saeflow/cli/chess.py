@@ -113,7 +113,7 @@ def intervene(
     associations: Associations,
     settings: options.Settings,
     seed: options.Seed,
-    output: Folder,
+    output: options.Output,
     engine: Engine = None,
     split: Split = "eval",
     tokens: Tokens = "mean",
@@ -122,12 +122,12 @@ def intervene(
     """Change concepts' latents and measure what becomes of the model's moves, with controls."""
     options.use_threads(threads)
     from saeflow.chess.interventions import intervene as change
-    from saeflow.chess.io import write_tables
+    from saeflow.chess.io import write_named
 
     wanted, here = options.parsed(sections.Interventions, settings), _site(model, hook, sae, tokens)
     subject = _subject(here, positions, split, labels, associations, engine)
     beat = options.progress("intervene, ratings")
-    write_tables(output, interventions=change(here.model, here.sae, subject, wanted, seed, beat))
+    write_named(output, "interventions", change(here.model, here.sae, subject, wanted, seed, beat))
 
 
 @app.command()
@@ -136,14 +136,14 @@ def transitions(
     positions: Positions,
     settings: options.Settings,
     seed: options.Seed,
-    output: Folder,
+    output: options.Output,
     engine: Engine = None,
     split: Split = "eval",
     threads: options.Threads = 1,
 ) -> None:
     """Find positions that the model solves from some rating upwards."""
     options.use_threads(threads)
-    from saeflow.chess.io import best_moves, write_tables
+    from saeflow.chess.io import best_moves, write_named
     from saeflow.chess.model import MaiaAtSite
     from saeflow.chess.transitions import transitions as find
     from saeflow.corpora.chess.boards import write_fens
@@ -153,7 +153,7 @@ def transitions(
     maia, examples = load_maia2(model, options.device()), load_examples(positions, split)
     best = best_moves(engine, write_fens(examples.boards)) if engine else None
     wanted = options.parsed(sections.Transitions, settings)
-    write_tables(output, transitions=find(MaiaAtSite(maia, maia.hooks[-1]), examples, best, wanted, seed))
+    write_named(output, "transitions", find(MaiaAtSite(maia, maia.hooks[-1]), examples, best, wanted, seed))
 
 
 @app.command()
@@ -161,7 +161,7 @@ def evaluate(
     positions: Positions,
     settings: options.Settings,
     seed: options.Seed,
-    output: Folder,
+    output: options.Output,
     split: Split = "eval",
     most: Annotated[int, typer.Option(help="Most positions, drawn at random.", min=1)] = 1000,
 ) -> None:
@@ -170,7 +170,7 @@ def evaluate(
     import numpy as np
 
     from saeflow.chess.engine import evaluate as ask
-    from saeflow.chess.io import write_tables
+    from saeflow.chess.io import write_named
     from saeflow.corpora.chess.boards import write_fens
     from saeflow.corpora.chess.io import load_examples
     from saeflow.corpora.chess.moves import MOVES
@@ -181,26 +181,26 @@ def evaluate(
     part = examples.part(np.sort(drawn))
     played = [MOVES[move] for move in part.moves]
     wanted, beat = options.parsed(sections.Engine, settings), options.progress("evaluate, positions")
-    write_tables(output, evaluations=ask(write_fens(part.boards), played, wanted, beat))
+    write_named(output, "evaluations", ask(write_fens(part.boards), played, wanted, beat))
 
 
 @app.command()
 def blunders(
     transitions: Annotated[Path, typer.Option(help="Table of transition points.")],
     settings: options.Settings,
-    output: Folder,
+    output: options.Output,
 ) -> None:
     """Ask an engine which choices of the weakest rating are blunders, where a stronger one is right."""
     options.set_pools(1)
     import polars as pl
 
     from saeflow.chess.engine import evaluate as ask
-    from saeflow.chess.io import read_transitions, write_tables
+    from saeflow.chess.io import read_transitions, write_named
 
     solved = read_transitions(transitions).filter(pl.col("kind") == "transition")
     wanted, beat = options.parsed(sections.Engine, settings), options.progress("evaluate, positions")
     asked = ask(solved["fen"].to_list(), solved["weakest_choice"].to_list(), wanted, beat)
-    write_tables(output, blunders=asked.filter(pl.col("blunder")))
+    write_named(output, "blunders", asked.filter(pl.col("blunder")))
 
 
 class _Site(NamedTuple):
