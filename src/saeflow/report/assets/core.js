@@ -74,7 +74,7 @@ window.saeflow = {};
   saeflow.percent = (share) => {
     if (share === null || share === undefined || Number.isNaN(share)) return "never";
     if (share === 0) return "never";
-    return `${saeflow.number(100 * share, share < 0.001 ? 2 : 3)} %`;
+    return `${(100 * share).toPrecision(share < 0.001 ? 2 : 3)} %`;
   };
 
   // What cannot be seen in a token, made visible.

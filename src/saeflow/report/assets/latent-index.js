@@ -122,11 +122,12 @@
       return form === "share" ? 10 ** values[latent] : values[latent];
     };
 
-    // What a latent is known by, as elements: the token it fires on most, else those it promotes.
+    // What a latent is known by, as elements: the token it fires on where that is mostly one, else those it promotes.
     const label = (latent) => {
       if (latent >= count) return [];
-      if (fires?.[latent]) return [saeflow.token(data.words[fires[latent]])];
-      return promotes.slice(0, 2).filter((one) => one[latent]).map((one) => saeflow.token(data.words[one[latent]]));
+      const pure = !promotes.length || (column.top_token_share?.values[latent] ?? 0) >= 0.5;
+      if (fires?.[latent] && pure) return [saeflow.token(data.words[fires[latent]])];
+      return promotes.slice(0, 2).filter((one) => one[latent]).flatMap((one) => [saeflow.token(data.words[one[latent]]), " "]);
     };
 
     return {

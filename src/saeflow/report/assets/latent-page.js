@@ -111,9 +111,12 @@
       element("div", { class: "pair" }, pairs(index, "Raises", entry.raised, "change", signed), pairs(index, "Lowers", entry.lowered, "change", signed)));
   };
 
-  const facts = (index, entry) => element("dl", { class: "tiles" }, index.statistics.map(({ name, label, told, form }) => {
+  const facts = (index, latent, entry) => element("dl", { class: "tiles" }, index.statistics.map(({ name, label, told, form }) => {
     const value = entry.statistics[name];
-    return value === undefined ? null : element("div", { title: told }, element("dt", {}, label), element("dd", {}, form === "share" ? percent(value) : number(value)));
+    if (value === undefined) return null;
+    const set = name === "ks" && index.setOf(latent);
+    return element("div", { title: told }, element("dt", {}, label),
+      element("dd", {}, form === "share" ? percent(value) : number(value), set && element("small", {}, set)));
   }));
 
   const heading = (index, latent) => {
@@ -139,7 +142,7 @@
     const maximum = entry.statistics.maximum ?? 0;
     const draw = [];
     const dead = maximum === 0 && !entry.contexts.length && index.has.fires && element("p", { class: "headline" }, "This latent never fires on the cached text.");
-    place.replaceChildren(...[heading(index, latent), facts(index, entry), dead, contexts(entry, file, maximum), activations(entry, draw), weights(entry, draw), sets(entry), effects(index, entry), related(index, entry)].filter(Boolean));
+    place.replaceChildren(...[heading(index, latent), facts(index, latent, entry), dead, contexts(entry, file, maximum), activations(entry, draw), weights(entry, draw), sets(entry), effects(index, entry), related(index, entry)].filter(Boolean));
     for (const chart of draw) chart();
   };
 })();
