@@ -48,7 +48,12 @@ FIGURES = {
 # The tables of the logit lens of one SAE, and all files that tell of latents.
 LENS = ["latents", "tokens", "histograms", "scores", "enrichment", "splits"]
 LATENTS = ["examples/{example_sae}/latents.parquet"]
+LATENT_DETAILS = [
+    f"examples/{{example_sae}}/{table}.parquet"
+    for table in ["contexts", "histogram", "cofiring"]
+]
 if STUDY.lens_saes:
+    LATENT_DETAILS.append("logit_lens/vocabulary.parquet")
     LENS += ["gsea"] if STUDY.logit_lens.gsea else []
     LATENTS += [f"logit_lens/{{lens_sae}}/{table}.parquet" for table in LENS]
     LATENTS += ["logit_lens/{lens_sae}/causal_latents.parquet"]
@@ -164,6 +169,7 @@ def report_sources(wildcards):
             "steering/{goal}/{method}/scores.parquet",
             "steering/comparisons.parquet",
             *LATENTS,
+            *LATENT_DETAILS,
             *JUDGED,
             "figures/{figure}.png",
             "figures/{figure}.svg",

@@ -94,6 +94,8 @@ def _config(goals: list[str]) -> dict[str, Any]:
         "model": {"name": "tales-lm", "train": {}},
         "hook": "blocks.1.hook_resid_post",
         "saes": {"main": {"train": {}}},
+        "examples": {},
+        "logit_lens": {},
         "goals": {"names": goals},
         "steering": {"scales": list(made.SCALES), "prompts": ["The"]},
     }

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import report_study
+import yaml
 
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
@@ -253,6 +254,21 @@ def test_files_of_an_older_config_are_not_shown(study: Path, written: Path, tmp_
     files = [path.relative_to(written) for path in written.rglob("*") if path.is_file()]
     assert len(files) == sum(path.is_file() for path in again.rglob("*"))
     assert all((again / name).read_bytes() == (written / name).read_bytes() for name in files)
+
+
+def test_latents_that_the_config_no_longer_asks_about_are_not_shown(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tales"
+    shutil.copytree(study, copy)
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    (copy / "config.yaml").write_text(yaml.safe_dump(config | {"logit_lens": None}))
+    output = written_from(copy, tmp_path / "report")
+    assert {one["name"] for one in data(output, "latents-main")["statistics"]} == {
+        "density", "maximum", "mean_active", "top_token_share",
+    }  # fmt: skip
+    (copy / "config.yaml").write_text(yaml.safe_dump(config | {"logit_lens": None, "examples": None}))
+    output = written_from(copy, tmp_path / "report")
+    assert not (output / "latents.html").exists()
+    assert "latents.html" not in (output / "goal-anger.html").read_text()
 
 
 def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(study: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,13 @@ class LatentSources:
 
     def __init__(self, folder: StudyFolder, sae: str) -> None:
         self.folder, self.sae = folder, sae
+        self.examples = folder.root / f"examples/{sae}" if sae in folder.study.example_saes else None
+        self.lens = folder.root / f"logit_lens/{sae}" if sae in folder.study.lens_saes else None
         self.tables = LatentTables(
-            activity=folder.table(f"examples/{sae}/latents"),
-            lens=folder.table(f"logit_lens/{sae}/latents"),
-            promoted=_promoted(folder.root / f"logit_lens/{sae}/tokens.parquet"),
-            sets=_best_sets(folder.root / f"logit_lens/{sae}/enrichment.parquet"),
+            activity=_collected(self.examples, "latents", _whole),
+            lens=_collected(self.lens, "latents", _whole),
+            promoted=_promoted(self.lens),
+            sets=_best_sets(self.lens),
             fits=_fits(folder, sae),
         )
         self.statistics = joined(self.tables)
@@ -76,15 +78,15 @@ class LatentSources:
         return table.with_columns(density=10.0 ** pl.col("density")) if "density" in table.columns else table
 
     def _details(self, first: int, last: int) -> LatentDetails:
-        lens, examples = (self.folder.root / part / self.sae for part in ("logit_lens", "examples"))
+        lens, examples = self.lens, self.examples
         return LatentDetails(
-            contexts=by_latent(in_steps(_range(examples / "contexts.parquet", first, last), self.statistics)),
-            histogram=_rows(examples / "histogram.parquet", first, last),
-            weights=_rows(lens / "histograms.parquet", first, last),
-            tokens=_rows(lens / "tokens.parquet", first, last),
-            enrichment=_rows(lens / "enrichment.parquet", first, last),
-            cofiring=_rows(examples / "cofiring.parquet", first, last),
-            causal=_rows(lens / "causal_latents.parquet", first, last),
+            contexts=by_latent(in_steps(_range(examples, "contexts", first, last), self.statistics)),
+            histogram=_rows(examples, "histogram", first, last),
+            weights=_rows(lens, "histograms", first, last),
+            tokens=_rows(lens, "tokens", first, last),
+            enrichment=_rows(lens, "enrichment", first, last),
+            cofiring=_rows(examples, "cofiring", first, last),
+            causal=_rows(lens, "causal_latents", first, last),
         )
 
     def _vocabulary(self) -> Sequence[str]:
@@ -153,24 +155,28 @@ def _related(latents: range, decoder: NDArray[np.float32] | None, effects: _Effe
     return found
 
 
-def _rows(path: Path, first: int, last: int) -> Rows:
-    return by_latent(_range(path, first, last))
+def _whole(scan: pl.LazyFrame) -> pl.LazyFrame:
+    return scan
 
 
-def _range(path: Path, first: int, last: int) -> pl.DataFrame:
+def _rows(folder: Path | None, name: str, first: int, last: int) -> Rows:
+    return by_latent(_range(folder, name, first, last))
+
+
+def _range(folder: Path | None, name: str, first: int, last: int) -> pl.DataFrame:
     """The rows of a table about the latents from ``first`` up to ``last``; row groups without any are not read."""
     latent = pl.col("latent")
-    return _collected(path, lambda scan: scan.filter(latent >= first, latent < last))
+    return _collected(folder, name, lambda scan: scan.filter(latent >= first, latent < last))
 
 
-def _promoted(path: Path) -> pl.DataFrame:
+def _promoted(folder: Path | None) -> pl.DataFrame:
     wanted = (pl.col("side") == "top") & (pl.col("rank") < PROMOTED)
-    return _collected(path, lambda scan: scan.filter(wanted).select("latent", "rank", "token"))
+    return _collected(folder, "tokens", lambda scan: scan.filter(wanted).select("latent", "rank", "token"))
 
 
-def _best_sets(path: Path) -> pl.DataFrame:
+def _best_sets(folder: Path | None) -> pl.DataFrame:
     """Of each latent the enriched set with the largest score, of equal ones the first by name."""
-    table = _collected(path, lambda scan: scan.select("latent", pl.col("set").cast(pl.String), "ks"))
+    table = _collected(folder, "enrichment", lambda scan: scan.select("latent", pl.col("set").cast(pl.String), "ks"))
     if table.is_empty():
         return table
     ranked = table.sort("latent", pl.col("ks").abs(), "set", descending=[False, True, False])
@@ -182,9 +188,11 @@ def _fits(folder: StudyFolder, sae: str) -> pl.DataFrame:
     return table.select("latent", "r2") if {"latent", "r2"} <= set(table.columns) else pl.DataFrame()
 
 
-def _collected(path: Path, wanted: Any) -> pl.DataFrame:
-    if not path.is_file():
+def _collected(folder: Path | None, name: str, wanted: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+    """What is wanted of a table; nothing where the config does not ask for it or it is not there."""
+    if folder is None or not (folder / f"{name}.parquet").is_file():
         return pl.DataFrame()
+    path = folder / f"{name}.parquet"
     try:
         return wanted(pl.scan_parquet(path)).collect()
     except (OSError, PolarsError) as error:

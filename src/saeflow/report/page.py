@@ -20,10 +20,19 @@ SECTIONS = {
     "goals": ("product_by_scale", "goal_detail", "side_effects"),
     "effects": ("effects_predicted_measured", "effect_scales"),
     "saes": ("sae_frontier", "sae_training", "sae_recovery", "crosscoder_sources"),
+    "latents": (
+        "lens_moments",
+        "lens_layers",
+        "lens_histograms",
+        "lens_manhattan",
+        "lens_heat_map",
+        "lens_causal",
+    ),
     "model": ("model_training",),
     "concepts": ("chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions"),
 }
-"""Where in the report each figure stands: sections of the study's page, and the pages of goals and of SAEs."""
+"""Where in the report each figure stands: sections of the study's page, the pages of goals and of SAEs; those about
+latents are on the page of SAEs, too."""
 
 
 class FigureText(NamedTuple):
