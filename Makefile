@@ -17,7 +17,7 @@ help:
 	@echo "make bench-activations  the activation cache beside bare passes, SAELens and a file copy (downloads SAELens)"
 	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them)"
 	@echo "make bench-logit-lens  the logit lens at the size of GPT-2 small, beside the published way"
-	@echo "make interop SAE files held to the libraries they come from and go to (downloads them, a few GB)"
+	@echo "make interop SAE files and the chess model held to the libraries they come from (downloads them, a few GB)"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove the default study's results; make distclean also removes the environments"
 
@@ -75,6 +75,7 @@ bench-logit-lens: $(READY)
 
 interop: $(PEERS)/ready
 	@$(RUN) python tests/interop/compare.py $(PEERS)
+	@$(RUN) python tests/interop/compare_maia2.py $(PEERS)
 
 clean:
 	@rm -rf results/tales site

@@ -24,7 +24,7 @@ SAE_TABLES = ["saes/{sae}/metrics.json"]
 # What the study is run for.
 RESULTS = ["config.yaml", "provenance.json", "models/{model}.accuracy.parquet"]
 RESULTS += ["saes/{sae}/metrics.json", "chess/{sae}/interventions.parquet"]
-RESULTS += ["chess/transitions.parquet", "figures/{figure}.png", "report/index.html"]
+RESULTS += ["chess/transitions.parquet", "figures/{figure}.png"]
 
 
 localrules:
@@ -42,19 +42,6 @@ PLAYER = f"results/{{study}}/models/{STUDY.model.name}"
 def sae_hook(wildcards):
     """Where one SAE reads."""
     return STUDY.hook_of(wildcards.sae)
-
-
-def report_sources(wildcards):
-    """Everything that the report shows."""
-    return files(
-        "config.yaml",
-        "provenance.json",
-        "models/{model}.accuracy.parquet",
-        "saes/{sae}/metrics.json",
-        "chess/transitions.parquet",
-        "figures/{figure}.png",
-        *sorted({table for tables in FIGURES.values() for table in tables}),
-    )
 
 
 def hook_options(wildcards):

@@ -152,7 +152,7 @@ def cache(
     shard: Annotated[int, typer.Option(help="Which shard.")],
     threads: options.Threads = 1,
 ) -> None:
-    """Write one shard of activations per hook over positions of the split `sae`, from the same forward passes."""
+    """Write one shard of activations per hook over positions, from the same forward passes."""
     options.use_threads(threads)
     from saeflow import config
     from saeflow.activations.boards import board_source
@@ -164,10 +164,10 @@ def cache(
     chosen = options.parsed(ChessActivations, settings)
     first = shard * chosen.positions_per_shard
     last = min(first + chosen.positions_per_shard, chosen.positions)
-    examples = load_examples(positions, "sae")
-    if len(examples.moves) < chosen.positions:
+    examples = load_examples(positions, chosen.split)
+    if (held := len(examples.moves)) < chosen.positions:
         raise SaeflowError(
-            f"activations.positions: {chosen.positions} are asked for and the split 'sae' has {len(examples.moves)}; "
+            f"activations.positions: {chosen.positions} are asked for and the split '{chosen.split}' has {held}; "
             "lower it or get more games"
         )
     stored = config.Activations(

@@ -43,6 +43,7 @@ class StudyTables(NamedTuple):
     """With the column entropy where it is known."""
     effects: pl.DataFrame
     """Scale and status of every vector whose effects were measured."""
+    chess_accuracy: pl.DataFrame
     chess_associations: pl.DataFrame
     """With the column sae, as the other tables of chess."""
     chess_skill: pl.DataFrame
@@ -86,6 +87,7 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         sae_training=one.table("saes/*/training.parquet", "sae"),
         model_training=one.with_metric(one.table("models/*/training.parquet"), "entropy", "models/*.metrics.json"),
         effects=one.effects(),
+        chess_accuracy=one.table("models/*.accuracy.parquet"),
         chess_associations=one.table("chess/*/associations.parquet", "sae"),
         chess_skill=one.table("chess/*/skill.parquet", "sae"),
         chess_awareness=one.table("chess/*/awareness.parquet", "sae"),

@@ -12,6 +12,7 @@ from saeflow.config.sections import Figures
 from saeflow.figures import (
     by_method,
     chess,
+    chess_accuracy,
     crosscoders,
     frontiers,
     in_latents,
@@ -251,6 +252,16 @@ FIGURES: dict[str, FigureKind] = {
         "How the language model trained",
         "Loss per token while the model trains. Where the corpus is written by a grammar its entropy is known: "
         "the loss of a predictor that knows the grammar, which nothing can beat.",
+    ),
+    "chess_accuracy": FigureKind(
+        "chess_accuracy",
+        chess_accuracy.of_players,
+        chess_accuracy.chess_accuracy,
+        chess_accuracy.chess_accuracy_alt,
+        "How well the model predicts what people play",
+        "Held-out games, by the rating of the player, which the model is told: how often the move that was played is "
+        "the model's first, or among its first three legal moves, and its loss. Beside it two players who do not look "
+        "at the board: any legal move, and the legal move that is played most often.",
     ),
     "chess_board_auc": FigureKind(
         "chess_associations",

@@ -136,8 +136,10 @@ class Positions(Section):
 
 
 class ChessActivations(Section):
-    """The cache of activations over positions of the split ``sae``, each at the ratings of its players."""
+    """The cache of activations over positions, each at the ratings of its players."""
 
+    split: Literal["model", "sae"] = "sae"
+    """Whose games: ``sae`` is a tenth of all; ``model`` is eight tenths, which are free where no model is trained."""
     positions: int = Field(default=60_000, ge=1024)
     """How many positions, the first of the split."""
     tokens: Literal["mean", "all"] = "mean"
