@@ -114,7 +114,7 @@ class SelfPlay(Section):
     """How many."""
     temperature: float = Field(default=1.0, gt=0)
     """Of the draw among legal moves."""
-    last_ply: int = Field(default=120, ge=1)
+    last_ply: int = Field(default=120, ge=0)
     """A game that lasts longer ends here, as a draw; counted from 0."""
 
 
