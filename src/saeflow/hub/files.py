@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import tqdm
 
 from saeflow.artifacts import sha256
 from saeflow.config.sections import Published
@@ -152,6 +153,13 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "") if names else "nothing"
 
 
+class _Bar(tqdm):
+    """A bar on a terminal; in a log a word every ten seconds."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "mininterval": 0.1 if sys.stderr.isatty() else 10.0})
+
+
 class _Store:
     """The hub's cache, for the files of one commit."""
 
@@ -205,13 +213,12 @@ class _Store:
         return Path(self._ask(name, self.offer.commit, force_download=again))
 
     def _ask(self, name: str, revision: str, **options: bool) -> str:
-        return patiently(
-            lambda: str(
-                hf_hub_download(
-                    self.published.repo, name, repo_type=self.published.repo_type, revision=revision, **options
-                )
-            )
-        )
+        repo, kind = self.published.repo, self.published.repo_type
+
+        def ask() -> str:
+            return str(hf_hub_download(repo, name, repo_type=kind, revision=revision, tqdm_class=_Bar, **options))
+
+        return patiently(ask)
 
     def _is_as_promised(self, name: str, path: Path) -> bool:
         promise, self.digests[name] = self.offer.files[name], sha256(path)
