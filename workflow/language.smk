@@ -141,7 +141,9 @@ def sae_descriptions():
             name: {
                 "kind": sae.kind,
                 "reads": named(STUDY.sources_of(name)),
-                "writes": sae.target or named(STUDY.sources_of(name)),
+                "writes": named(
+                    STUDY.caches_of(name)[-1:] if sae.target else STUDY.sources_of(name)
+                ),
                 "training": sae.train.model_dump() if sae.train else None,
             }
             for name, sae in STUDY.saes.items()

@@ -43,9 +43,9 @@ def test_every_cache_is_made_once_and_every_group_is_one_job(trained):
     assert jobs["cache_activations_twin"] == 1
     assert (jobs["train_sae"], jobs["train_saes_same"]) == (4, 1)
     assert (jobs["evaluate_sae"], jobs["evaluate_crosscoder"]) == (3, 3)
-    summary = pl.read_parquet(trained.results / "saes/summary.parquet")
-    assert summary["sae"].to_list() == ["main", "late", "mlp", "layers", "same-k-2", "same-k-4"]
-    assert summary["kind"].to_list() == ["sae", "sae", "transcoder", "crosscoder", "crosscoder", "crosscoder"]
+    summary = pl.read_parquet(trained.results / "saes/summary.parquet").sort("sae")
+    assert summary["sae"].to_list() == ["late", "layers", "main", "mlp", "same-k-2", "same-k-4"]
+    assert summary["kind"].to_list() == ["sae", "crosscoder", "sae", "transcoder", "crosscoder", "crosscoder"]
     assert summary["explained_variance_se"].min() > 0
 
 
