@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from scipy import stats
+from scipy.sparse.linalg import svds
 
 from saeflow.analysis import enrichment, gsea, significance
 from saeflow.analysis.io import read_set_files
@@ -180,7 +181,7 @@ def test_p_values_of_random_directions_are_uniform(common: bool) -> None:
     members = drawn_sets(generator, (6, 25, 90, 350))
     unembedding = correlated_unembedding(generator, members if common else [], 64)
     sets = as_sets(members)
-    table, null = (look_through(random_directions(n, 64, generator), unembedding, members, 5) for n in (1000, 1000))
+    table, null = (look_through(random_directions(n, 64, generator), unembedding, members, 5) for n in (1000, 4000))
     tested = enrichment.p_values(table, null, sets, TOKENS)
     for place in range(len(sets)):
         assert stats.kstest(tested.directions[:, place], "uniform").pvalue > 1e-3
@@ -256,7 +257,7 @@ def test_planted_token_classes_are_found_with_the_right_sign() -> None:
 
 def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else() -> None:
     """The model is two embeddings of the words that follow each other; a topic's latent is where its words differ."""
-    blocks = story_blocks(0, "sae", 2500, 64)
+    blocks = story_blocks(0, "sae", 2000, 64)
     tokens, topics, names = blocks.tokens, blocks.labels["topic"], blocks.label_names["topic"]
     tokenizer = tales_tokenizer()
     known = vocabulary(tokenizer, len(tokenizer))
@@ -265,8 +266,8 @@ def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else
     counts = np.bincount(np.concatenate(pairs), minlength=d_vocab**2).reshape(d_vocab, d_vocab).astype(np.float32)
     counts[:3] = counts[:, :3] = 0  # BOS and its like
     expected = (counts.sum(1, keepdims=True) + 1) * (counts.sum(0) + 1) / counts.sum()
-    left, strength, right = np.linalg.svd(np.log1p(counts / expected), full_matrices=False)
-    reads, writes = (side[:, :d_model] * np.sqrt(strength[:d_model]) for side in (left, right.T))
+    left, strength, right = svds(np.log1p(counts / expected), d_model, v0=np.ones(d_vocab))
+    reads, writes = (side * np.sqrt(strength) for side in (left, right.T))
     x, topic = reads[tokens[:, 1:]].astype(np.float64), topics[:, 1:]
     latents = np.stack([x[topic == i].mean(0) - x[topic != i].mean(0) for i in range(1, len(names))])
     generator = numpy_generator(0, "topics")
