@@ -256,5 +256,6 @@ def test_a_latent_is_added_at_one_position_and_nowhere_else() -> None:
 def test_the_latents_checked_are_the_clearest_each_for_another_set() -> None:
     rows = [(0, "a", 0.9), (1, "a", 0.8), (0, "b", 0.7), (2, "b", 0.6), (3, "c", -0.9), (4, "c", 0.5), (5, "d", 0.4)]
     table = pl.DataFrame(rows, schema=["latent", "set", "effect"], orient="row")
-    assert causal.clearest(table, [0, 1, 2, 3, 5], 9) == [(0, "a"), (2, "b"), (5, "d")]
-    assert causal.clearest(table, [0, 1, 2, 4], 2) == [(0, "a"), (2, "b")]
+    shapes = pl.DataFrame({"latent": range(7), "skewness": [0.0, 0.5, 0.1, 2.0, 0.0, -3.0, 1.0]})
+    assert causal.clearest(table, shapes, [0, 1, 2, 4], 2) == [(0, "a"), (2, "b")]
+    assert causal.clearest(table, shapes, [0, 1, 2, 3, 5], 4) == [(0, "a"), (2, "b"), (5, "d"), (3, None)]

@@ -140,19 +140,28 @@ def _pushed(
     return cap * torch.tanh(torch.atanh((given / cap).clamp(-1 + 1e-6, 1 - 1e-6)) + added / cap)
 
 
-def clearest(enrichment: pl.DataFrame, alive: Sequence[int], count: int) -> list[tuple[int, str]]:
+def clearest(
+    enrichment: pl.DataFrame, latents: pl.DataFrame, alive: Sequence[int], count: int
+) -> list[tuple[int, str | None]]:
     """Latents with the largest effect on a token set they raise, each latent and each set once.
+
+    Where too few are enriched, those whose logit weights are skewed most to the right follow, without a set.
 
     Args:
         enrichment: latent, set, effect.
+        latents: latent, skewness.
         alive: latents that fire somewhere.
         count: at most so many.
     """
     raised = enrichment.filter((pl.col("effect") > 0) & pl.col("latent").is_in(list(alive)))
-    picked: dict[int, str] = {}
+    picked: dict[int, str | None] = {}
     for latent, name in raised.sort("effect", "latent", descending=[True, False]).select("latent", "set").iter_rows():
         if len(picked) < count and latent not in picked and name not in picked.values():
             picked[latent] = name
+    skewed = latents.filter(pl.col("latent").is_in(list(alive))).sort("skewness", "latent", descending=[True, False])
+    for latent in skewed["latent"]:
+        if len(picked) < count:
+            picked.setdefault(latent, None)
     return list(picked.items())
 
 

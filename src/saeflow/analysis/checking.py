@@ -34,6 +34,7 @@ def check_latents(
     hook: str,
     known: Vocabulary,
     enrichment: pl.DataFrame,
+    shapes: pl.DataFrame,
     contexts: pl.DataFrame,
     typical: Float32[np.ndarray, " d_sae"],
     blocks: Blocks,
@@ -51,6 +52,7 @@ def check_latents(
         hook: that the SAE writes.
         known: the vocabulary.
         enrichment: latent, set, effect.
+        shapes: latent, skewness.
         contexts: latent, group, rank, activation, block, position.
         typical: mean of each latent's activations where it fires.
         blocks: the text that the contexts are of.
@@ -59,7 +61,7 @@ def check_latents(
     """
     rows, latents = [], []
     through = unembedding(lm, known.ids.tolist(), settings.unembedding)
-    picked = causal.clearest(enrichment, contexts["latent"].unique().to_list(), settings.causal.latents)
+    picked = causal.clearest(enrichment, shapes, contexts["latent"].unique().to_list(), settings.causal.latents)
     for latent, name in picked:
         direction = sae.W_dec[latent].to(lm.device)
         weights = (through @ direction.float()).cpu().numpy()

@@ -116,6 +116,7 @@ def check(
         written_hook(lm, weights, hook),
         load_sets(sets).known,
         read_table(lens / "enrichment.parquet"),
+        read_table(lens / "latents.parquet"),
         read_contexts(examples),
         read_firing(examples).typical,
         load_blocks(corpus).tokens,

@@ -251,7 +251,8 @@ def causal(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
             panel.scatter(dots["weight"], -dots["ablation"], s=14, marker="x", c=colour, linewidths=0.9, alpha=0.8)
         panel.axhline(0, color=GREY, linewidth=0.8, zorder=0.8)
         r = own["r_addition"][0]
-        panel.set_title(f"latent {latent}: {words(own['set'][0])}", fontsize=8.5)
+        name = own["set"][0]
+        panel.set_title(f"latent {latent}: {words(name)}" if name else f"latent {latent}", fontsize=8.5)
         if r is not None:
             panel.text(0.03, 0.95, f"r = {r:.2f}", transform=panel.transAxes, va="top", fontsize=8)
         panel.locator_params(nbins=5)

@@ -43,7 +43,7 @@ class Causal(Section):
     """Measured changes of the next token's log-probabilities, beside what the logit lens says."""
 
     latents: int = Field(default=8, ge=0)
-    """How many latents: those that are clearest by their enrichment, each for another token set."""
+    """How many latents: those clearest by their enrichment, each for another token set, then the most skewed."""
     contexts: int = Field(default=32, ge=1)
     """Places in the text per latent and intervention."""
 
