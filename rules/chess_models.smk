@@ -49,7 +49,7 @@ else:
             "results/{study}/benchmarks/play_games.jsonl"
         conda:
             "../envs/default.yaml"
-        threads: 2
+        threads: 1
         resources:
             gpu=1,
         params:
