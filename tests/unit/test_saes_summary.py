@@ -25,6 +25,7 @@ def test_seeds_are_one_row_with_the_error_of_their_mean_and_everything_else_is_i
         "late": described("blocks.3.hook_mlp_out", k=4),
     }
     saes["l1"] = described(architecture="standard", sparsity_coefficient=0.02)
+    saes["l1 by default"] = described(architecture="standard")
     saes["from"] = {"kind": "sae", "reads": HOOK, "writes": HOOK, "training": None}
     saes["too"] = {"kind": "sae", "reads": HOOK, "writes": HOOK, "training": None}
     share = {"a-seed-0": 0.5, "a-seed-1": 0.6, "a-seed-2": 0.7}
@@ -48,6 +49,7 @@ def test_seeds_are_one_row_with_the_error_of_their_mean_and_everything_else_is_i
     assert {(row["seeds"], row["se_over"], row["explained_variance_se"]) for row in others} == {(1, "blocks", 0.01)}
     l1 = table.row(by_predicate=pl.col("sae") == "l1", named=True)
     assert (l1["k"], l1["sparsity_coefficient"], l1["architecture"]) == (None, 0.02, "standard")
+    assert table.row(by_predicate=pl.col("sae") == "l1 by default", named=True)["sparsity_coefficient"] == 0.015
     assert table.row(by_predicate=pl.col("sae") == "from", named=True)["architecture"] == "imported"
 
 

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from saeflow.config.sections import SAETraining
+from saeflow.config.sections.saes import COMPETITIVE
+
 METRICS = (
     "explained_variance", "l0", "mse", "cosine", "l2_ratio", "loss_clean", "loss_sae", "recovered", "recovered_mean",
     "kl", "dead", "dense", "planted_cosine", "planted_f1",
@@ -56,8 +59,8 @@ def summarise_saes(saes: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, 
 def _row(names: Sequence[str], sae: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     training = sae["training"] or {}
     kept = {name: training.get(name) for name in _SETTINGS}
-    if training and training["architecture"] in ("standard", "gated", "jumprelu"):
-        kept["k"] = None
+    if training and training["architecture"] not in COMPETITIVE:
+        kept |= {"k": None, "sparsity_coefficient": SAETraining.model_validate(training).coefficient}
     row = {
         "sae": ", ".join(names),
         "kind": sae["kind"],
