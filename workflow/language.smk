@@ -187,14 +187,16 @@ def published_files(wildcards):
     contents = {
         "effects": ["effects/{target_sae}/effects.h5"],
         "approximator": ["approximators/{target_sae}/approximator.safetensors"],
-        "saes": ["saes/{sae}/cfg.json", "saes/{sae}/metrics.json"],
+        "saes": ["saes/{sae}/cfg.json"],
         "vectors": ["steering/{goal}/{method}/vector.safetensors"],
         "tables": ["steering/best.parquet"],
         "figures": ["figures/{figure}.png"],
     }
     named = [path for content in STUDY.publish.contents for path in contents[content]]
     made = files("config.yaml", "provenance.json", *named)
-    return [file for file in made if file.startswith("results/")]
+    own = [file for file in made if file.startswith("results/")]
+    measured = [file for file in own if file.endswith("/cfg.json")]
+    return [*own, *(str(Path(file).with_name("metrics.json")) for file in measured)]
 
 
 def models_of(wildcards):

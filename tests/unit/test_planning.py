@@ -106,7 +106,8 @@ def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
     # The baseline is measured here in either case; what is saved are 50,000 vectors.
     baseline = 14 * 640 * 28
     assert plans["effects"].tokens == baseline
-    (tmp_path / "insist.yaml").write_text("effects: {source: compute}\n")
+    insist = {"effects": {"source": "compute", "vectors": {"kind": "random", "range": [0, 50_000]}}}
+    (tmp_path / "insist.yaml").write_text(yaml.safe_dump(insist))
     insisting = read_study(file, tmp_path / "insist.yaml")
     computed = {stage.stage: stage for stage in plan_study(insisting, shape, fetches(insisting, tmp_path))}
     assert computed["effects"].jobs == -(-50_000 // 128) + 2

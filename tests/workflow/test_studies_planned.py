@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import ROOT, Workflow
 
+WIDE = "gemma-2-9b-res-131k"
 FETCHED = {
     "fetch_text": 1,
     "fetch_model": 1,
@@ -29,11 +30,18 @@ STAGES = {"train_model", "train_sae", "measure_effects", "merge_effects", "fit_a
     [
         ("gemma-2-2b", {}, FETCHED),
         ("gemma-2-9b", {}, FETCHED),
-        ("gemma-2-9b", {"effects": {"source": "compute"}}, {**FETCHED, "measure_effects": 250, "merge_effects": 1}),
+        (
+            "gemma-2-9b",
+            {"effects": {"source": "compute", "vectors": {"sae": WIDE, "range": [0, 32_000]}}},
+            {**FETCHED, "measure_effects": 250, "merge_effects": 1},
+        ),
         ("gpt2-small", {}, COMPUTED),
     ],
 )
 def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(study, change, expected, tmp_path):
+    if "effects" in change:
+        published = {"repo": "google/gemma-scope-9b-pt-res", "file": "layer_12/width_131k/average_l0_96/params.npz"}
+        change = {**change, "saes": {WIDE: {"published": published, "d_sae": 131_072}}}
     workflow = Workflow(tmp_path, change, base=ROOT / f"workflow/studies/{study}.yaml")
     jobs = workflow.run("evaluate", "plots", args=("--cores", "2", "--dry-run"))
     planned = {rule: count for rule, count in jobs.items() if rule in STAGES}

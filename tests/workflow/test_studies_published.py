@@ -140,7 +140,8 @@ def test_a_second_run_runs_nothing_and_asks_nobody(hub, gemma):
 def test_to_compute_is_to_measure_and_to_fit(gemma):
     dry = ("--cores", "2", "--dry-run")
     computed = {
-        "effects": {**SMALL["effects"], "source": "compute", "vectors": {"range": [0, 1000]}},
+        "saes": {"wide": {"published": {"repo": SCOPE, "file": "wide/params.npz"}, "d_sae": 65_536}},
+        "effects": {**SMALL["effects"], "source": "compute", "vectors": {"sae": "wide", "range": [0, 1000]}},
         "approximator": {"source": "compute"},
     }
     jobs = gemma.run("approximator", env=gemma.env, config=computed, args=dry)
