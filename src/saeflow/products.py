@@ -64,3 +64,15 @@ def linear(
         return _APART[activation](functional.linear(x, weight, bias))
     name, algorithm = _FUSED[activation]
     return _LINEAR(x, weight, bias, name, [], algorithm)
+
+
+def packed(weight: Float[Tensor, "n_out n_in"], rows: int) -> Tensor:
+    """A weight as products of so many rows want it, for `linear` alone; worth it where several products use it.
+
+    Args:
+        weight: without gradient.
+        rows: of a product.
+    """
+    if _LINEAR is None or weight.device.type != "cpu" or weight.dtype not in _DTYPES:
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight, rows)

@@ -18,9 +18,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
-from saeflow.products import linear
+from saeflow.products import linear, packed
 
 ROWS_AT_ONCE = 256  # their pre-activations stay in the cache between the product and the choice
+_PACKED_FROM = 1024  # rows for which the encoder is worth packing
 
 
 class Choice(NamedTuple):
@@ -125,9 +126,10 @@ def scan(
     """
     with torch.no_grad():
         if dtype == torch.float32:
-            parts = [_chosen(linear(part, encoder, b_enc), choose) for part in torch.split(x, ROWS_AT_ONCE)]
+            weight = packed(encoder, ROWS_AT_ONCE) if len(x) >= _PACKED_FROM else encoder
+            parts = [_chosen(linear(part, weight, b_enc), choose) for part in torch.split(x, ROWS_AT_ONCE)]
             return _compressed(parts, len(x), len(b_enc))
-        narrow = encoder.to(dtype)
+        narrow = packed(encoder.to(dtype), ROWS_AT_ONCE)
         products = (linear(part, narrow) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
         found = _compressed([_chosen(product.float().add_(b_enc), choose) for product in products], len(x), len(b_enc))
         return replace(found, values=_dots(x, encoder, found).add_(b_enc[found.columns]))

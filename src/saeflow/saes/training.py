@@ -36,6 +36,8 @@ _THRESHOLD_MEMORY = 0.95  # of the running mean that becomes a batchtopk thresho
 _MEDIAN_STEPS = 50
 _FIRST_ROWS = 512  # enough to place biases by before the first step
 _FIRST_L0 = 1 / 4  # active latents of a row before the first step, in units of d_in; a code of more is not sparse
+# of an encoder's row before the first step: Adam's steps have one size whatever that is, so a long row turns slowly
+_LONGEST = 1 / 2
 
 
 class Trained(NamedTuple):
@@ -274,7 +276,7 @@ def rate(step: int, steps: int, settings: SAETraining) -> float:
 
 @torch.no_grad()
 def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining, share: Share = ALONE) -> Outcome:
-    """Let every latent fire equally rarely, and scale the encoder so that reconstructions have the best length.
+    """Let every latent fire equally rarely, and scale the encoder so that reconstructions are not too long.
 
     Directions are random yet, and overlap: with half of all latents active, as biases of zero would have it, or at full
     length, they overshoot; and many steps would be dense for nothing.
@@ -301,6 +303,7 @@ def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining,
         weights.threshold.copy_(smallest)  # so that the first batch, too, has few candidates
     rebuilt = target - weights.b_dec - first.residual
     length = ((target - weights.b_dec) * rebuilt).sum() / rebuilt.square().sum().clamp(min=torch.finfo(x.dtype).tiny)
+    length = length.clamp(max=_LONGEST)
     for tensor in (weights.encoder, weights.b_enc, weights.threshold, weights.b_mag):
         tensor.mul_(length)
     return first
