@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from saeflow.config import Sampling
 from saeflow.models.running import capture, logits
-from saeflow.products import Activation, linear
+from saeflow.products import Activation, linear, packed
 from saeflow.seeds import row_keys
 from saeflow.steering.generation import generate
 
@@ -33,6 +33,16 @@ def test_a_product_is_that_of_float64(activation: Activation, bias: bool) -> Non
     torch.testing.assert_close(linear(x, weight, added, activation).double(), exact, rtol=1e-5, atol=1e-5)
     transposed = linear(x, weight.T.contiguous().T, added, activation)
     torch.testing.assert_close(transposed.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rows", [1, 32, 200])
+def test_a_packed_weight_gives_the_same_product_for_any_number_of_rows(dtype: torch.dtype, rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(rows, 48, generator=generator), torch.randn(96, 48, generator=generator)
+    bias = torch.randn(96, generator=generator)
+    expected = linear(x.to(dtype), weight.to(dtype), bias.to(dtype))
+    torch.testing.assert_close(linear(x.to(dtype), packed(weight.to(dtype), 32), bias.to(dtype)), expected)
 
 
 def test_gradients_pass_through_a_product() -> None:
