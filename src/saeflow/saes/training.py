@@ -303,7 +303,8 @@ def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining,
         weights.threshold.copy_(smallest)  # so that the first batch, too, has few candidates
     rebuilt = target - weights.b_dec - first.residual
     length = ((target - weights.b_dec) * rebuilt).sum() / rebuilt.square().sum().clamp(min=torch.finfo(x.dtype).tiny)
-    length = length.clamp(max=_LONGEST)
+    if settings.architecture == "standard":  # its latents begin at zero just above the floor, and would be long rows
+        length = length.clamp(max=_LONGEST)
     for tensor in (weights.encoder, weights.b_enc, weights.threshold, weights.b_mag):
         tensor.mul_(length)
     return first
