@@ -66,9 +66,10 @@ bench-activations: $(READY) $(PEERS)/ready
 	@$(RUN) python benchmarks/activations.py --rows 524288 --rounds 5 --peer $(PEERS)/bin/python
 
 bench-saes: $(READY) $(PEERS)/ready
-	@$(RUN) python benchmarks/saes.py --peers $(PEERS)
-	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --dtype bfloat16
-	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --d-model 2304 --latents 16384 --steps 8
+	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --steps 12
+	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --steps 8 --dtype bfloat16
+	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --steps 4 --batch 2048 --d-model 2304 --latents 16384
+	@$(RUN) python benchmarks/sae_quality.py --peers $(PEERS)
 
 bench-logit-lens: $(READY)
 	@$(RUN) python benchmarks/logit_lens.py
