@@ -87,7 +87,8 @@ if STUDY.kind == "language":
 
     # A study of chess is another study: its own run of this file, in the same folder.
     rule chess:
-        threads: workflow.cores
+        # Asked for late: on a cluster there is no number of cores, and no such job.
+        threads: lambda wildcards: workflow.cores
         params:
             snakemake=f"{sys.executable} -m snakemake --snakefile {workflow.snakefile}",
             config=f"{workflow.basedir}/workflow/studies/chess.yaml",
@@ -107,3 +108,7 @@ else:
 rule plots:
     input:
         files("figures/{figure}.png"),
+
+
+onsuccess:
+    shell(f"saeflow study stages results/{STUDY.study}")

@@ -108,9 +108,10 @@ rule merge_effects:
         "../envs/default.yaml"
     threads: 1
     params:
+        blocks=effect_blocks_spelled,
         dtype=STUDY.effects.dtype,
     shell:
-        "saeflow effects merge {input}"
+        "saeflow effects merge {params.blocks}"
         " --dtype {params.dtype}"
         " --output {output}"
         " > {log} 2>&1"

@@ -29,9 +29,10 @@ rule draw_figure:
         "../envs/default.yaml"
     threads: 1
     params:
+        tables=figure_tables_spelled,
         settings=settings("figures"),
     shell:
-        "saeflow figures draw {wildcards.figure} {input}"
+        "saeflow figures draw {wildcards.figure} {params.tables}"
         " --study results/{wildcards.study}"
         " --settings {params.settings:q}"
         " --output $(dirname {output.png})"

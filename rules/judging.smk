@@ -32,6 +32,8 @@ rule judge_completions:
     conda:
         "../envs/default.yaml"
     threads: 1
+    resources:
+        gpu=1 if judge_inputs() else 0,
     params:
         settings=settings("judge", without=["pairs"]),
         seed=STUDY.seed,
@@ -108,12 +110,13 @@ rule summarise_scores:
         "../envs/default.yaml"
     threads: 1
     params:
+        completions=files_spelled("steering/{goal}/{method}/completions.parquet"),
         settings=settings("summary"),
         # A judge that fails leaves its old scores deleted; only this tells the next run that old summaries are stale.
         judge=settings("judge", without=["pairs", "base_url"]),
         seed=STUDY.seed,
     shell:
-        "saeflow judge summarise {input.completions}"
+        "saeflow judge summarise {params.completions}"
         " --settings {params.settings:q}"
         " --seed {params.seed}"
         " --output results/{wildcards.study}/steering"
@@ -145,11 +148,12 @@ rule compare_pairs:
         "../envs/default.yaml"
     threads: 1
     params:
+        completions=files_spelled("steering/{goal}/{method}/completions.parquet"),
         settings=settings("judge"),
         summary=settings("summary"),
         seed=STUDY.seed,
     shell:
-        "saeflow judge pairs {input.completions}"
+        "saeflow judge pairs {params.completions}"
         " --best {input.best}"
         " --goals $(dirname {input.goals[0]})"
         " --settings {params.settings:q}"

@@ -20,5 +20,7 @@ rule gather_activations:
     conda:
         "../envs/default.yaml"
     threads: 1
+    params:
+        shards=shards_spelled,
     shell:
-        "saeflow activations gather {input} --output {output} > {log} 2>&1"
+        "saeflow activations gather {params.shards} --output {output} > {log} 2>&1"

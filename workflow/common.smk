@@ -50,6 +50,27 @@ def files(*paths):
     return [located(file) for path in paths for file in collect(path, **NAMES)]
 
 
+def spelled(path, **names):
+    """A pattern as bash spells it, `{a,b}` for each way to fill in a name: lists of thousands of files are longer than
+    a command may be."""
+    for name, values in names.items():
+        filled = ",".join(values)
+        filled = f"{{{filled}}}" if len(values) > 1 else filled
+        path = path.replace(f"{{{name}}}", filled)
+    return path
+
+
+def files_spelled(*paths):
+    """A param: what `files` lists, for a command; a function, as Snakemake reads braces in text as wildcards."""
+    words = []
+    for path in paths:
+        own, listed = f"results/{STUDY.study}/{path}", files(path)
+        ours = listed == collect(own, **NAMES)
+        words += [spelled(own, **NAMES)] if ours else listed
+    text = " ".join(words)
+    return lambda wildcards: text
+
+
 def settings(*keys, only=None, without=()):
     """One section of the config, `only` some of its keys or all `without` some, as the JSON that a command takes.
 
@@ -83,6 +104,11 @@ def shown(path):
 def figure_tables(wildcards):
     """The tables that one figure is drawn from."""
     return files(*FIGURES[wildcards.figure])
+
+
+def figure_tables_spelled(wildcards):
+    """The same for a command."""
+    return files_spelled(*FIGURES[wildcards.figure])(wildcards)
 
 
 def sae_settings(names):
@@ -146,13 +172,24 @@ def sae_centred(wildcards):
     return " --centred" if STUDY.saes[wildcards.sae].centred else ""
 
 
-def shards(wildcards):
-    """The shards of the activation cache at one hook: a fixed number of token blocks each."""
+def shard_pattern(wildcards):
+    """The files of the activation cache at one hook, and their numbers: a fixed number of token blocks each."""
     suffix = {"parquet": "parquet", "hdf5": "h5"}[STUDY.activations.format]
     folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
-    return [
-        f"{folder}/shard-{shard:05d}.{suffix}" for shard in range(shard_count(STUDY))
-    ]
+    numbers = [f"{shard:05d}" for shard in range(shard_count(STUDY))]
+    return f"{folder}/shard-{{shard}}.{suffix}", {"shard": numbers}
+
+
+def shards(wildcards):
+    """The shards of the activation cache at one hook."""
+    path, numbers = shard_pattern(wildcards)
+    return collect(path, **numbers)
+
+
+def shards_spelled(wildcards):
+    """The same for a command."""
+    path, numbers = shard_pattern(wildcards)
+    return spelled(path, **numbers)
 
 
 # What is particular to the kind of study: NAMES, what may stand where `{sae}`, `{figure}`, … stands in `files(...)`;

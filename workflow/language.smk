@@ -233,8 +233,9 @@ def model_option(wildcards, input):
 
 
 def goal_file(wildcards):
-    """The YAML file that describes a goal."""
-    return Path(workflow.basedir, STUDY.goals.directory, f"{wildcards.goal}.yaml")
+    """The YAML file that describes a goal; by a relative path if it can be, so that a checkout may be moved."""
+    file = Path(workflow.basedir, STUDY.goals.directory, f"{wildcards.goal}.yaml")
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
 def vector_source(wildcards):
@@ -269,9 +270,20 @@ def published(*keys):
     return of
 
 
-def effect_blocks(wildcards):
-    """The blocks of one SAE's effects: a fixed number of vectors each."""
+def block_pattern(wildcards):
+    """The files of one SAE's effects, and their numbers: a fixed number of vectors each."""
     folder = f"results/{wildcards.study}/effects/{wildcards.sae}/shards"
-    return [
-        f"{folder}/block-{block:04d}.safetensors" for block in range(block_count(STUDY))
-    ]
+    numbers = [f"{block:04d}" for block in range(block_count(STUDY))]
+    return f"{folder}/block-{{block}}.safetensors", {"block": numbers}
+
+
+def effect_blocks(wildcards):
+    """The blocks of one SAE's effects."""
+    path, numbers = block_pattern(wildcards)
+    return collect(path, **numbers)
+
+
+def effect_blocks_spelled(wildcards):
+    """The same for a command."""
+    path, numbers = block_pattern(wildcards)
+    return spelled(path, **numbers)

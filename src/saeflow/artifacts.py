@@ -11,14 +11,20 @@ import platform
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from saeflow import seals
 from saeflow.errors import SaeflowError
 
+RECORDED_OPTIONS = ("--settings", "--summary", "--seed", "--dtype")
 RECORDED_PACKAGES = ("saeflow", "torch", "transformers", "numpy", "polars", "pyarrow", "snakemake")
+_TOLD: dict[str, str] = {}
 
 
 @contextmanager
@@ -48,6 +54,14 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         _discard(temporary)
         raise
+
+
+@contextmanager
+def sealed(path: Path) -> Iterator[Path]:
+    """As `atomic`, for a file whose metadata hold `stamp`: it is sealed before it is moved into place."""
+    with atomic(path) as temporary:
+        yield temporary
+        seals.seal(temporary)
 
 
 def _mishap(error: Exception, path: Path) -> str | None:
@@ -122,14 +136,19 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
+    """As `write_json`, with a checksum of all that is in it; for files that other jobs compute with."""
+    write_json(path, seals.sealed_json(value))
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, and check its seal where it has one.
 
     Raises:
-        SaeflowError: the file is absent or not JSON.
+        SaeflowError: the file is absent, not JSON, or not as it was sealed.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return seals.unsealed_json(path, json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -142,17 +161,45 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def remember(arguments: Sequence[str]) -> None:
+    """Note what the command line says of the result: seed and dtype, and a hash of every section of settings."""
+    for name, value in pairwise(arguments):
+        if name in RECORDED_OPTIONS:
+            _TOLD[name.removeprefix("--")] = (
+                value if len(value) < 16 else hashlib.sha256(value.encode()).hexdigest()[:16]
+            )
+
+
 def provenance() -> dict[str, Any]:
-    """Versions, commit and machine of this process, for a file's metadata.
+    """Settings, versions, commit, machine and device of this process, for a file's metadata.
 
     Holds no time and no path, so that equal runs on equal machines write equal bytes.
     """
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "device": _device(),
         "packages": {name: _version(name) for name in RECORDED_PACKAGES},
         "commit": _commit(),
+        "told": dict(sorted(_TOLD.items())),
     }
+
+
+def stamp() -> dict[str, str]:
+    """Metadata of a file that is written by `sealed`: a blank seal, and where the file comes from."""
+    return {seals.KEY: seals.BLANK, "provenance": json.dumps(provenance(), sort_keys=True)}
+
+
+def all_versions() -> dict[str, str]:
+    """The version of every package that this interpreter finds."""
+    found = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _device() -> str:
+    """What this process computes on. A process that has not imported torch computes on the CPU."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_initialized() else "cpu"
 
 
 def _version(package: str) -> str | None:
@@ -162,6 +209,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _commit() -> str | None:
     """The git commit of the source this runs from, with ``+dirty`` if it was edited; None outside a checkout."""
     source = Path(__file__).parent

@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from saeflow.artifacts import atomic
+from saeflow import seals
+from saeflow.artifacts import atomic, sealed, stamp
 from saeflow.errors import SaeflowError
 
 Schema = Mapping[str, pl.DataType | type[pl.DataType]]
@@ -24,8 +25,12 @@ def write_table(path: Path, table: pl.DataFrame, schema: Schema | None = None) -
     """
     if schema is not None:
         table = table.select(pl.col(name).cast(kind) for name, kind in schema.items())
-    with atomic(Path(path)) as temporary:
-        (table.write_csv if Path(path).suffix == ".csv" else table.write_parquet)(temporary)
+    if Path(path).suffix == ".csv":
+        with atomic(Path(path)) as temporary:
+            table.write_csv(temporary)
+        return
+    with sealed(Path(path)) as temporary:
+        table.write_parquet(temporary, metadata=stamp())
 
 
 def read_table(path: Path, schema: Schema | None = None) -> pl.DataFrame:
@@ -39,6 +44,7 @@ def read_table(path: Path, schema: Schema | None = None) -> pl.DataFrame:
         SaeflowError: the file is absent, damaged, or has other columns.
     """
     try:
+        seals.check(path)
         table = pl.read_parquet(path)
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file; make it first") from None

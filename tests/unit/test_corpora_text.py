@@ -159,5 +159,5 @@ def test_a_damaged_file_of_blocks_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "blocks.safetensors"
     save_blocks(path, TokenBlocks(np.zeros((4, 8), np.int32), {}, {}))
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(SaeflowError, match="is not a file of token blocks"):
+    with pytest.raises(SaeflowError, match="is damaged"):
         load_blocks(path)

@@ -216,7 +216,7 @@ def test_a_merged_file_cut_short_is_one_sentence(tmp_path: Path) -> None:
     content = (tmp_path / "effects.h5").read_bytes()
     (tmp_path / "effects.h5").write_bytes(content[: len(content) // 2])
     with (
-        pytest.raises(SaeflowError, match=r"effects.h5: is no whole table of effects"),
+        pytest.raises(SaeflowError, match=r"effects.h5: is damaged"),
         open_effects(tmp_path / "effects.h5"),
     ):
         pass

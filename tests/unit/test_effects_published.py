@@ -73,6 +73,7 @@ def test_effects_go_out_as_they_came_in(tmp_path: Path, dtype: torch.dtype, monk
 def test_vectors_that_were_not_added_stay_here(tmp_path: Path) -> None:
     import_effects(released(tmp_path / "in.pt"), tmp_path / "effects.h5", METADATA)
     with h5py.File(tmp_path / "effects.h5", "r+") as file:
+        del file.attrs["saeflow_seal"]  # it is edited on purpose
         file["scale"][10:20] = 0
     with open_effects(tmp_path / "effects.h5") as table:
         assert export_effects(table, tmp_path / "out.pt") == N - 10

@@ -41,6 +41,7 @@ class Workflow:
         self.directory = Path(directory)
         self.overrides = overrides
         self.base = base
+        self.root = ROOT
 
     @property
     def results(self):
@@ -49,7 +50,7 @@ class Workflow:
     def command(self, *targets, config=None, args=("--cores", "2")):
         file = self.directory / "study.yaml"
         file.write_text(yaml.safe_dump({**self.overrides, **(config or {})}))
-        command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", ROOT / "Snakefile"]
+        command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", self.root / "Snakefile"]
         command += ["--directory", self.directory, "--configfile", *([self.base] if self.base else []), file, *args]
         return list(map(str, command))
 
@@ -59,7 +60,7 @@ class Workflow:
             self.command(*targets, **options),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd=ROOT,
+            cwd=self.root,
             env=environment(),
             start_new_session=True,
         )
@@ -70,7 +71,7 @@ class Workflow:
             self.command(*targets, **options),
             capture_output=True,
             text=True,
-            cwd=ROOT,
+            cwd=self.root,
             env={**environment(), **(env or {})},
         )
 

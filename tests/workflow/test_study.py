@@ -104,40 +104,6 @@ def test_snakemake_s_own_report_holds_every_figure_and_table_with_its_caption(co
         assert text.count(told) == 1
 
 
-def test_nothing_changed_nothing_runs(copied):
-    assert copied.run() == {}
-
-
-def test_deleted_figures_are_redrawn_and_nothing_else(copied):
-    shutil.rmtree(copied.results / "figures")
-    assert copied.run(args=("--cores", "2", "--dry-run")) == {"all": 1, "draw_figure": FIGURES, "write_report": 1}
-    (copied.results / "models/tiny-lm/model.safetensors").unlink()  # figures are drawn from tables alone
-    assert copied.run("plots") == {"draw_figure": FIGURES, "plots": 1}
-
-
-def test_a_plotting_option_redraws_figures_only(copied):
-    jobs = copied.run(config={"figures": {"dpi": 90}}, args=("--cores", "2", "--dry-run"))
-    assert jobs == {"all": 1, "draw_figure": FIGURES, "record_study": 1, "write_report": 1}
-
-
-def test_a_goal_added_runs_that_goal_only(copied):
-    jobs = copied.run("evaluate", config={"goals": {"names": ["london", "love", "anger"]}}, args=("--cores", "2", "-n"))
-    assert jobs == {
-        "build_vectors": 1,
-        "choose_latents": 1,
-        "complete_prompts": 3,
-        "evaluate": 1,
-        "judge_completions": 3,
-        "measure_divergence": 1,
-        "summarise_scores": 1,
-    }
-
-
-def test_an_edited_comment_in_the_library_reruns_nothing(copied):
-    os.utime(ROOT / "src/saeflow/effects/measure.py")
-    assert copied.run(args=("--cores", "2", "--dry-run")) == {}
-
-
 def test_a_killed_run_resumes_to_the_same_bytes(finished, workflow):
     chance = random.Random(0)
     for _ in range(4):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from saeflow.activations.formats import FORMATS, PIECE_ROWS, PLACES, Format, Raw, ShardWriter
 from saeflow.activations.store import ActivationRows, Statistics, join, merge, statistics, torch_dtype
-from saeflow.artifacts import atomic, read_json, sha256, write_json
+from saeflow.artifacts import atomic, provenance, read_json, sha256, write_sealed_json
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
 
@@ -73,7 +73,7 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
         if not (about := shard.end()):
             raise SaeflowError(f"{path}: no position is left for this shard; exclude fewer (activations.exclude)")
         kept = {"dtype", "exclude", "exclude_norm_above"}
-        writer.close({**metadata, **settings.model_dump(include=kept), **about})
+        writer.close({**metadata, **settings.model_dump(include=kept), **about, "provenance": provenance()})
 
 
 class _Shard:
@@ -173,8 +173,9 @@ def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
         "variance": whole.variance,
         "mean_norm": whole.mean_norm,
         "shards": entries,
+        "provenance": provenance(),
     }
-    write_json(Path(directory) / MANIFEST, manifest)
+    write_sealed_json(Path(directory) / MANIFEST, manifest)
 
 
 Places = Int32[np.ndarray, " rows"]

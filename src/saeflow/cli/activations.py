@@ -28,7 +28,7 @@ def cache(
     threads: options.Threads = 1,
 ) -> None:
     """Write one shard per hook: the activations of a fixed number of token blocks, from the same forward passes."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.activations.capture import capture_rows, excluded_tokens
     from saeflow.activations.io import write_shards
     from saeflow.activations.sources import TextSource

@@ -63,7 +63,7 @@ def associate(
     threads: options.Threads = 1,
 ) -> None:
     """Find the latents that tell each concept, and fit probes and differences of means beside them."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.chess.association import associate as find
     from saeflow.chess.io import write_tables
     from saeflow.chess.probes import probe_kept
@@ -93,7 +93,7 @@ def skill(
     threads: options.Threads = 1,
 ) -> None:
     """Measure what latents hold and what the model does at every rating it is told."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.chess.io import write_tables
     from saeflow.chess.skill import skill as measure
 
@@ -120,7 +120,7 @@ def intervene(
     threads: options.Threads = 1,
 ) -> None:
     """Change concepts' latents and measure what becomes of the model's moves, with controls."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.chess.interventions import intervene as change
     from saeflow.chess.io import write_named
 
@@ -142,7 +142,7 @@ def transitions(
     threads: options.Threads = 1,
 ) -> None:
     """Find positions that the model solves from some rating upwards."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.chess.io import best_moves, write_named
     from saeflow.chess.model import MaiaAtSite
     from saeflow.chess.transitions import transitions as find

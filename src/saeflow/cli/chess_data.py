@@ -61,7 +61,7 @@ def train(
     threads: options.Threads = 1,
 ) -> None:
     """Train a model of human play on the split `model`; an interrupted run goes on where it stopped."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.artifacts import provenance
     from saeflow.corpora.chess.io import load_examples
     from saeflow.models.maia2_io import save_maia2
@@ -89,7 +89,7 @@ def play_itself(
     threads: options.Threads = 1,
 ) -> None:
     """Let the model play against itself and write the positions."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.corpora.chess.positions import SCHEMA
     from saeflow.models.maia2_io import load_maia2
     from saeflow.models.self_play import play_games
@@ -130,7 +130,7 @@ def measure(
     threads: options.Threads = 1,
 ) -> None:
     """Measure how well the model predicts moves of the split `eval`, by rating bin, told the true bin or another."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.corpora.chess.io import load_examples
     from saeflow.models.maia2_io import load_maia2
     from saeflow.models.maia2_metrics import METRICS_SCHEMA, balanced, measure_maia2, move_counts
@@ -153,7 +153,7 @@ def cache(
     threads: options.Threads = 1,
 ) -> None:
     """Write one shard of activations per hook over positions, from the same forward passes."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow import config
     from saeflow.activations.boards import board_source
     from saeflow.activations.capture import capture_rows
@@ -195,7 +195,7 @@ def evaluate_sae(
     threads: options.Threads = 1,
 ) -> None:
     """Measure sparsity, reconstruction, and what it does to the choice of moves, on the split `eval`."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.chess.io import load_examples
     from saeflow.models.maia2_io import load_maia2

@@ -36,7 +36,7 @@ def baseline(
     threads: options.Threads = 1,
 ) -> None:
     """Measure the mean activations of the unsteered model's own text."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.effects.io import save_baseline
     from saeflow.effects.measure import measure_baseline
     from saeflow.effects.memory import with_memory
@@ -73,7 +73,7 @@ def measure(
     ] = False,
 ) -> None:
     """Measure the effects of one block of vectors; an interrupted run goes on after the last whole part."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.effects.candidates import candidate_vectors
     from saeflow.effects.io import load_baseline, measure_in_parts, write_block
     from saeflow.effects.measure import measure_block
@@ -126,7 +126,6 @@ def fit(
 ) -> None:
     """Fit the approximator and measure it on vectors it has not seen."""
     options.use_threads(threads)
-    from saeflow.artifacts import provenance
     from saeflow.effects.approximator import fit as fitted
     from saeflow.effects.io import open_effects, save_fit
 
@@ -134,7 +133,7 @@ def fit(
     with open_effects(effects) as table:
         found = fitted(table.vectors, table.effects, chosen, options.open_sae(sae).W_dec, seed, table.usable)
         hook = table.metadata["hook"]
-    metadata = {"hook": hook, "settings": chosen.model_dump(), "seed": seed, "provenance": provenance()}
+    metadata = {"hook": hook, "settings": chosen.model_dump(), "seed": seed}
     save_fit(output, found, metadata)
 
 
@@ -174,7 +173,7 @@ def goal(
     threads: options.Threads = 1,
 ) -> None:
     """Measure what a goal's vectors do to every latent, beside what the approximator predicts."""
-    options.use_threads(threads)
+    options.use_device(threads)
     import torch
 
     from saeflow.effects.io import load_approximation, load_baseline
@@ -201,10 +200,9 @@ def import_(
 ) -> None:
     """Write published effects (features and effects, saved by torch) as effects.h5."""
     options.set_pools(1)
-    from saeflow.artifacts import provenance
     from saeflow.effects.published import import_effects
 
-    metadata = {"hook": hook, "provenance": provenance()}
+    metadata = {"hook": hook}
     import_effects(source, output, metadata, options.progress("import effects, vectors"))
 
 
@@ -232,12 +230,11 @@ def import_approximator(
 ) -> None:
     """Write a published approximator (W and b, saved by torch) as approximator.safetensors."""
     options.use_threads(threads)
-    from saeflow.artifacts import provenance
     from saeflow.effects.io import save_approximation
     from saeflow.effects.published import read_adapter
 
     approximation = read_adapter(source, options.open_sae(sae).W_dec.cpu())
-    save_approximation(output, approximation, {"hook": hook, "source": source.name, "provenance": provenance()})
+    save_approximation(output, approximation, {"hook": hook, "source": source.name})
 
 
 @app.command("export-approximator")
@@ -280,13 +277,10 @@ def _experiment(
 
 
 def _metadata(experiment: Experiment) -> dict[str, Any]:
-    from saeflow.artifacts import provenance
-
     return {
         "hook": experiment.hook,
         "settings": experiment.settings.model_dump(exclude_unset=True),
         "seed": experiment.seed,
         "mean_norm": experiment.mean_norm,
         "batch_rows": experiment.batch_rows,
-        "provenance": provenance(),
     }

@@ -27,7 +27,7 @@ def find(
     threads: options.Threads = 1,
 ) -> None:
     """Write each latent's strongest contexts, a sample over its range, its histogram, tokens and companions."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.analysis.io import write_examples
     from saeflow.artifacts import read_json
     from saeflow.models.language_model import follow, load_tokenizer

@@ -61,10 +61,9 @@ def sae(
 def effects(published: Published, key: Key, hook: options.HookName, output: options.Output) -> None:
     """Fetch effects and write them as effects.h5."""
     options.set_pools(1)
-    from saeflow.artifacts import provenance
     from saeflow.effects.fetching import fetch_effects
 
-    metadata = {"hook": hook, "provenance": provenance()}
+    metadata = {"hook": hook}
     fetch_effects(_parsed(published), key, output, metadata, options.progress("import effects, vectors"))
 
 
@@ -78,11 +77,10 @@ def approximator(
 ) -> None:
     """Fetch an approximator and write it as approximator.safetensors."""
     options.set_pools(1)
-    from saeflow.artifacts import provenance
     from saeflow.effects.fetching import fetch_approximator
     from saeflow.saes.io import load_sae
 
-    metadata = {"hook": hook, "provenance": provenance()}
+    metadata = {"hook": hook}
     fetch_approximator(_parsed(published), key, output, load_sae(sae).W_dec, metadata)
 
 

@@ -47,7 +47,7 @@ def score(
     judge = options.parsed(config.Judge, settings)
     losses = None
     if model:
-        options.use_threads(threads)
+        options.use_device(threads)
         from saeflow.judging.losses import model_losses
 
         losses = model_losses(options.open_model(model, dtype), progress=options.progress("judge, completions"))
@@ -182,7 +182,7 @@ def divergence(
     threads: options.Threads = 1,
 ) -> None:
     """Measure how far steering moves the model on each completion; the vectors lie beside the completions."""
-    options.use_threads(threads)
+    options.use_device(threads)
     import polars as pl
 
     from saeflow.judging.divergence import divergences

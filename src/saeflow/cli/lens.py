@@ -61,7 +61,7 @@ def apply(
     threads: options.Threads = 1,
 ) -> None:
     """Write what every latent does to the logits, its class, and the token sets that stand out."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.analysis.io import load_sets, save_lens
     from saeflow.analysis.lens_tables import apply_lens
 
@@ -101,7 +101,7 @@ def check(
     threads: options.Threads = 1,
 ) -> None:
     """Measure what adding and taking away some latents does to the next token, beside what the lens says."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.analysis.checking import check_latents
     from saeflow.analysis.io import load_sets, read_contexts, read_firing, save_check
     from saeflow.analysis.lens_tables import written_hook

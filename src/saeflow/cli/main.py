@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from saeflow.artifacts import remember
 from saeflow.cli import (
     activations,
     chess,
@@ -48,12 +49,14 @@ app.add_typer(report.app, name="report")
 app.add_typer(chess.app, name="chess")
 app.command("plan")(study.plan)
 app.command("publish")(publish.publish)
+app.command("diff")(study.diff)
 app.command("show")(show.show)
 app.command("steer")(steering.steer)
 
 
 def main() -> None:
     """Run the command line."""
+    remember(sys.argv)
     try:
         app()
     except DamagedError as error:

@@ -24,7 +24,7 @@ def train(
     threads: options.Threads = 1,
 ) -> None:
     """Train a small Llama-architecture model on the corpus `tales`; an interrupted run goes on where it stopped."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.corpora.io import load_blocks
     from saeflow.corpora.tales import tokenizer
     from saeflow.models.io import save_model
@@ -64,7 +64,7 @@ def evaluate(
     threads: options.Threads = 1,
 ) -> None:
     """Measure the model's loss and, on `tales`, how far it is above the entropy of the grammar."""
-    options.use_threads(threads)
+    options.use_device(threads)
     import numpy as np
 
     from saeflow.artifacts import provenance, write_json

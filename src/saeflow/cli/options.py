@@ -88,16 +88,31 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def use_device(threads: int, count: int = 1) -> None:
+    """Lease accelerators for this process, where the machine has some, and then as `use_threads`."""
+    from saeflow.devices import lease
+
+    lease(count)
+    use_threads(threads)
+
+
 def all_files(paths: list[Path]) -> list[Path]:
     """The files among the paths, and those in the folders among them."""
     return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
-def device() -> str:
-    """The accelerator of this process, or the CPU."""
+def accelerator() -> str:
+    """What the machine computes fastest on: an accelerator, or the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device() -> str:
+    """Where this process computes: on the accelerator that `use_device` leased, or on the CPU."""
+    from saeflow.devices import granted
+
+    return accelerator() if granted() else "cpu"
 
 
 def open_model(folder: Path, dtype: str = "float32") -> LanguageModel:

@@ -34,7 +34,7 @@ def train(
     processes: Annotated[int, typer.Option(help="Over how many GPUs of this host the latents are shared.", min=1)] = 1,
 ) -> None:
     """Train SAEs on the cached activations, in one pass; an interrupted run goes on where it stopped."""
-    options.use_threads(threads)
+    options.use_device(threads, processes)
     from saeflow.saes.parallel import spread
 
     spread(processes, _train, manifests, target, settings, seed, name, checkpoint, output, threads)
@@ -140,7 +140,7 @@ def evaluate(
     threads: options.Threads = 1,
 ) -> None:
     """Measure sparsity, reconstruction, the loss it costs, and what it finds of planted features."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.io import load_blocks
     from saeflow.saes.evaluation import evaluate_sae
@@ -184,7 +184,7 @@ def evaluate_crosscoder(
     threads: options.Threads = 1,
 ) -> None:
     """Measure a crosscoder's sparsity, its reconstruction of every source, and which latents belong to which."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.io import load_blocks
     from saeflow.saes import comparison

@@ -10,7 +10,7 @@ import typer
 
 def show(file: Annotated[Path, typer.Argument(help="Any artifact: a file or folder of results.")]) -> None:
     """Describe any artifact: shapes, dtypes, rows, provenance."""
-    from saeflow.describe import describe
+    from saeflow.describe.artifact import describe
 
     for line in describe(file):
         typer.echo(line)

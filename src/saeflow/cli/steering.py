@@ -33,7 +33,7 @@ def latents(
     threads: options.Threads = 1,
 ) -> None:
     """Choose a goal's target latents, and keep the activations of its examples."""
-    options.use_threads(threads)
+    options.use_device(threads)
     import torch
 
     from saeflow.steering.examples import bos_latents, read_examples
@@ -115,7 +115,7 @@ def complete(
     threads: options.Threads = 1,
 ) -> None:
     """Complete the prompts with a vector at every scale."""
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.steering.completions import absolute_scales
     from saeflow.steering.completions import complete as completed
     from saeflow.steering.io import load_vector
@@ -150,7 +150,7 @@ def steer(
     seed: options.Seed = 0,
 ) -> None:
     """Try a vector at the terminal: unsteered and steered completions of a prompt, with the same noise."""
-    options.set_pools(2)
+    options.use_device(2)
     from saeflow.steering.completions import complete as completed
     from saeflow.steering.io import load_vector
 

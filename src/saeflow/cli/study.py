@@ -36,13 +36,42 @@ def record(
     import yaml
 
     from saeflow.artifacts import atomic, write_json
-    from saeflow.artifacts import provenance as versions
     from saeflow.config import check_study
+    from saeflow.describe.study import record_of
 
     values = check_study(json.loads(study), "--study")
     with atomic(config) as temporary:
         temporary.write_text(yaml.safe_dump(values.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    write_json(provenance, versions())
+    write_json(provenance, record_of(values))
+
+
+@app.command()
+def stages(
+    study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
+) -> None:
+    """Write benchmarks/stages.parquet and .csv: jobs, wall time, CPU time and peak memory of every rule."""
+    options.set_pools(1)
+    from saeflow.describe.study import stage_table
+    from saeflow.tables import write_table
+
+    table = stage_table(study / "benchmarks")
+    for suffix in ("parquet", "csv") if len(table) else ():
+        write_table(study / "benchmarks" / f"stages.{suffix}", table)
+
+
+def diff(
+    one: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
+    other: Annotated[Path, typer.Argument(help="Folder of another's.")],
+) -> None:
+    """Name what differs between two studies: config, versions, results. Ends with 1 if something does."""
+    options.set_pools(1)
+    from saeflow.describe.difference import differences
+
+    found = list(differences(one, other))
+    for line in found:
+        typer.echo(line)
+    if found:
+        raise typer.Exit(1)
 
 
 def plan(
@@ -93,7 +122,7 @@ def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str
     from saeflow.planning.calibration import SHARE, products_per_second
     from saeflow.planning.stages import hours, total
 
-    device = options.device()
+    device = options.accelerator()
     rate = products_per_second(shape, latent_count(study, study.steering_sae), study.model.dtype, device)
     typer.echo(f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n")
     found = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}

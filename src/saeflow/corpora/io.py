@@ -8,7 +8,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from saeflow.artifacts import atomic
+from saeflow import seals
+from saeflow.artifacts import sealed, stamp
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
 
@@ -18,12 +19,13 @@ _LABEL = "labels."
 def save_blocks(path: Path, blocks: TokenBlocks) -> None:
     """Write token blocks atomically."""
     arrays = {"tokens": blocks.tokens, **{_LABEL + name: values for name, values in blocks.labels.items()}}
-    with atomic(Path(path)) as temporary:
-        save_file(arrays, temporary, metadata={"label_names": json.dumps(blocks.label_names, sort_keys=True)})
+    metadata = {"label_names": json.dumps(blocks.label_names, sort_keys=True), **stamp()}
+    with sealed(Path(path)) as temporary:
+        save_file(arrays, temporary, metadata=metadata)
 
 
 def load_blocks(path: Path, which: slice = slice(None)) -> TokenBlocks:
-    """Read token blocks.
+    """Read token blocks, once the file is found as it was written.
 
     Args:
         path: of the file.
@@ -33,6 +35,7 @@ def load_blocks(path: Path, which: slice = slice(None)) -> TokenBlocks:
         SaeflowError: the file is absent, holds something else, or has no such blocks.
     """
     try:
+        seals.check(path)
         with safe_open(path, framework="numpy") as file:
             start, stop, _ = which.indices(count := file.get_slice("tokens").get_shape()[0])
             if start >= stop:

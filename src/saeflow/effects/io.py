@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from saeflow.artifacts import atomic, write_json
+from saeflow import seals
+from saeflow.artifacts import sealed, stamp, write_json
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.approximator import Fit
 from saeflow.effects.fit_metrics import Score
@@ -40,7 +41,7 @@ def write_block(path: Path, block: EffectBlock, number: int, metadata: Metadata)
         path: of the file.
         block: what was measured.
         number: of the block, from 0.
-        metadata: settings, hook, seed, provenance; the same for all blocks of a study.
+        metadata: settings, hook, seed; the same for all blocks of a study.
     """
     tensors = {
         name: (value if isinstance(value, Tensor) else torch.from_numpy(value)).contiguous()
@@ -108,7 +109,7 @@ def _kept_part(file: Path, ids: Sequence[int], metadata: Metadata) -> EffectBloc
 
 def _identity(metadata: Metadata) -> Metadata:
     """What must agree between the parts of one table; the versions that measured them may differ."""
-    return {key: value for key, value in metadata.items() if key not in ("block", "batch_rows", "provenance")}
+    return {key: value for key, value in metadata.items() if key not in ("block", "batch_rows")}
 
 
 def _join(parts: list[EffectBlock]) -> EffectBlock:
@@ -140,7 +141,7 @@ def merge_blocks(
     headers = sorted((_header(path) for path in paths), key=lambda header: header.number)
     _check_consecutive(headers)
     rows, d_sae = sum(header.rows for header in headers), headers[0].d_sae
-    with atomic(merged) as temporary, h5py.File(temporary, "w") as file:
+    with new_table(merged) as file:
         effects = file.create_dataset("effects", (rows, d_sae), dtype=dtype)
         start = 0
         for done, header in enumerate(headers):
@@ -150,7 +151,7 @@ def merge_blocks(
             for name in ("vectors", *ROW_DATASETS):
                 values = np.asarray(getattr(block, name))
                 if name not in file:
-                    file.create_dataset(name, (rows, *values.shape[1:]), dtype=values.dtype)
+                    add_column(file, name, (rows, *values.shape[1:]), values.dtype)
                 file[name][start:stop] = values
             start = stop
             if progress:
@@ -158,6 +159,20 @@ def merge_blocks(
         file["status"].attrs["names"] = list(STATUS_NAMES)
         file.attrs["metadata"] = json.dumps(headers[0].metadata, sort_keys=True)
     return rows
+
+
+@contextmanager
+def new_table(path: Path) -> Iterator[Any]:
+    """An HDF5 file to write, sealed and moved into place when the block ends well."""
+    with sealed(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, value in stamp().items():
+            file.attrs[name] = np.bytes_(value)
+        yield file
+
+
+def add_column(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """A dataset whose pieces have checksums: figures read some of them, and not the whole file for its seal."""
+    return file.create_dataset(name, shape, dtype=dtype, chunks=True, fletcher32=True)
 
 
 def _stored(effects: Float[Tensor, "n d_sae"], dtype: str, where: Path) -> NDArray[np.floating[Any]]:
@@ -231,12 +246,13 @@ class EffectTable(NamedTuple):
 
 @contextmanager
 def open_effects(path: Path) -> Iterator[EffectTable]:
-    """Open ``effects.h5``.
+    """Open ``effects.h5``, once all of it is found as it was written.
 
     Raises:
         SaeflowError: the file is absent, broken, or holds something else.
     """
     try:
+        seals.check(path)
         file = h5py.File(path, "r")
         columns = {name: file[name][:] for name in ROW_DATASETS}
         vectors = torch.from_numpy(file["vectors"][:])
@@ -300,12 +316,14 @@ def read_approximation(path: Path) -> tuple[Approximation, Metadata]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: Metadata) -> None:
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"metadata": json.dumps(metadata, sort_keys=True)})
+    with sealed(path) as temporary:
+        text = json.dumps(metadata, sort_keys=True)
+        save_file(tensors, temporary, metadata={"metadata": text, **stamp()})
 
 
 def _load(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Tensor], Metadata]:
     try:
+        seals.check(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["metadata"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from saeflow.artifacts import atomic
 from saeflow.effects.approximation import Approximation
-from saeflow.effects.io import STATUS_NAMES, EffectTable, Metadata
+from saeflow.effects.io import STATUS_NAMES, EffectTable, Metadata, add_column, new_table
 from saeflow.errors import SaeflowError
 
 CHUNK = 1024  # rows in memory at once
@@ -54,10 +53,10 @@ def import_effects(source: Path, merged: Path, metadata: Metadata, progress: Pro
         )
     dtype = "float16" if effects.dtype == torch.float16 else "float32"
     n = len(features)
-    with atomic(merged) as temporary, h5py.File(temporary, "w") as file:
-        vectors = file.create_dataset("vectors", features.shape, dtype="float32")
+    with new_table(merged) as file:
+        vectors = add_column(file, "vectors", tuple(features.shape), "float32")
         stored = file.create_dataset("effects", effects.shape, dtype=dtype)
-        scale = file.create_dataset("scale", n, dtype="float64")
+        scale = add_column(file, "scale", (n,), "float64")
         for start in range(0, n, CHUNK):
             rows = slice(start, start + CHUNK)
             part, measured = features[rows].double(), effects[rows]
@@ -68,11 +67,11 @@ def import_effects(source: Path, merged: Path, metadata: Metadata, progress: Pro
             scale[rows] = norms.numpy()
             if progress:
                 progress(min(start + CHUNK, n), n)
-        file["status"] = np.full(n, STATUS_NAMES.index("imported"), dtype=np.uint8)
+        add_column(file, "status", (n,), np.uint8)[:] = STATUS_NAMES.index("imported")
         file["status"].attrs["names"] = list(STATUS_NAMES)
-        file["vector_id"] = np.arange(n, dtype=np.int64)
-        file["loss"] = np.full(n, np.nan)
-        file["rollouts"] = np.zeros(n, dtype=np.int64)
+        add_column(file, "vector_id", (n,), np.int64)[:] = np.arange(n)
+        add_column(file, "loss", (n,), np.float64)[:] = np.nan
+        add_column(file, "rollouts", (n,), np.int64)[:] = 0
         file.attrs["metadata"] = json.dumps({"source": source.name, **metadata}, sort_keys=True)
     return n
 

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
+from saeflow import seals
 from saeflow.config.counts import tensor_shape, vector_range
 from saeflow.effects.candidates import check_rows
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.saes.io import load_sae
 from saeflow.steering.vectors import less_bias
 
@@ -56,6 +57,10 @@ def _decoder(weights: Path) -> tuple[Float[Tensor, "d_sae d_model"], str | None]
 
 def _tensors(path: Path, matrix: str, *others: str) -> dict[str, Tensor]:
     tensor_shape(path, matrix)  # tells what is wrong with the file
+    try:
+        seals.check(path)
+    except DamagedError as error:  # the user's own file, which no job makes again
+        raise SaeflowError(f"{error.problem}; get it again") from None
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in (matrix, *others)}
 

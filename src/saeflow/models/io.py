@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saeflow.artifacts import atomic, read_json, sha256, write_json
+from safetensors.torch import load_file, save_file
+
+from saeflow import seals
+from saeflow.artifacts import atomic, read_json, sha256, stamp, write_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
 from saeflow.models.language_model import POINTER, without_progress_bars
+from saeflow.tables import write_table
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Published
@@ -39,9 +43,17 @@ def save_model(directory: Path, trained: TrainedModel, metrics: Mapping[str, Any
     with atomic(directory) as temporary:
         with without_progress_bars():
             trained.model.save_pretrained(temporary)
+        _seal(temporary / WEIGHTS)
         trained.tokenizer.save_pretrained(temporary)
-        trained.curve.write_parquet(temporary / "training.parquet")
+        write_table(temporary / "training.parquet", trained.curve)
         write_json(temporary / "metrics.json", dict(metrics))
+
+
+def _seal(weights: Path) -> None:
+    """Write the weights again with a checksum of the file among their metadata."""
+    tensors = load_file(weights)
+    save_file(tensors, weights, metadata={"format": "pt", **stamp()})
+    seals.seal(weights)
 
 
 def link_model(path: Path, directory: Path) -> None:

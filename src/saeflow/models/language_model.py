@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from saeflow import seals
 from saeflow.artifacts import read_json
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.hooks import FAMILIES, Family
 
 if TYPE_CHECKING:
@@ -215,6 +216,11 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
 
     if not any(checkpoint.glob("*.safetensors")):
         raise SaeflowError(f"{checkpoint}: has no weights in .safetensors files; convert the checkpoint first")
+    try:
+        for file in checkpoint.glob("*.safetensors"):
+            seals.check(file)
+    except DamagedError as error:
+        raise SaeflowError(f"{error.problem}; delete {checkpoint}, start again, and it is made again") from None
     try:
         model, report = getattr(transformers, family.model_class).from_pretrained(
             checkpoint,

@@ -208,8 +208,11 @@ def resume_state(path: Path | None, identity: str, model: nn.Module, optimizer: 
     """Put model and optimiser where a checkpoint of this training left them, and give the losses so far."""
     if path is None or not path.is_file():
         return []
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    if state["identity"] != identity:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        if state["identity"] != identity:
+            return []
+    except Exception:  # a damaged file makes the library fail in any way, and training anew is the remedy for all
         return []
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

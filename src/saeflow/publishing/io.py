@@ -77,8 +77,10 @@ def write_record(parcel: Parcel, commit: str | None, directory: Path) -> None:
 
 def _told(root: Path, found: list[Item]) -> Told:
     best = root / "steering" / "best.parquet"
+    provenance = read_json(root / ALWAYS[1])
     return Told(
-        provenance=read_json(root / ALWAYS[1]),
+        # every package that was there is listed in the file itself
+        provenance={name: value for name, value in provenance.items() if name != "distributions"},
         metrics={item.name: read_json(item.path) for item in found if item.name.endswith("metrics.json")},
         best=read_table(best) if best.is_file() else pl.DataFrame(),
     )

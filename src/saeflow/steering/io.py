@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from saeflow.artifacts import atomic, read_json, write_json
+from saeflow import seals
+from saeflow.artifacts import provenance, read_json, sealed, stamp, write_json, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch
 from saeflow.steering.latents import CANDIDATES_SCHEMA, Choice
@@ -53,8 +54,8 @@ class Contrast(NamedTuple):
 
 def save_vector(path: Path, vector: SteeringVector) -> None:
     """Write ``vector.safetensors``."""
-    with atomic(path) as temporary:
-        metadata = {"metadata": json.dumps(vector.metadata, sort_keys=True)}
+    with sealed(path) as temporary:
+        metadata = {"metadata": json.dumps(vector.metadata, sort_keys=True), **stamp()}
         save_file({"vector": vector.vector.cpu().contiguous()}, temporary, metadata=metadata)
 
 
@@ -67,6 +68,7 @@ def load_vector(path: Path) -> SteeringVector:
     if not Path(path).exists():
         raise SaeflowError(f"{path}: no such steering vector; build it first")
     try:
+        seals.check(path)
         with safe_open(path, framework="pt") as file:
             vector = file.get_tensor("vector")
             metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
@@ -111,7 +113,8 @@ def fetch_vectors(
 def save_choice(path: Path, choice: Choice) -> None:
     """Write ``latents.json``."""
     weights = {str(latent): weight for latent, weight in choice.weights.items()}
-    write_json(path, {"latents": weights, "candidates": choice.candidates.to_dicts()})
+    content = {"latents": weights, "candidates": choice.candidates.to_dicts(), "provenance": provenance()}
+    write_sealed_json(path, content)
 
 
 def load_choice(path: Path) -> Choice:
@@ -130,8 +133,9 @@ def load_choice(path: Path) -> Choice:
 
 def save_contrast(path: Path, contrast: Contrast) -> None:
     """Write ``contrast.safetensors``."""
-    with atomic(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in contrast._asdict().items()}, temporary)
+    tensors = {name: tensor.contiguous() for name, tensor in contrast._asdict().items()}
+    with sealed(path) as temporary:
+        save_file(tensors, temporary, metadata=stamp())
 
 
 def load_contrast(path: Path) -> Contrast:
@@ -141,6 +145,7 @@ def load_contrast(path: Path) -> Contrast:
         SaeflowError: the file is absent or broken.
     """
     try:
+        seals.check(path)
         with safe_open(path, framework="pt") as file:
             return Contrast(**{name: file.get_tensor(name) for name in Contrast._fields})
     except (SafetensorError, OSError) as error:

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeflow.artifacts import atomic
+from saeflow import seals
+from saeflow.artifacts import atomic, sealed, stamp
 from saeflow.errors import SaeflowError
 
 _DAMAGE = (SafetensorError, zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
@@ -33,6 +34,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; get the SAE again or correct its path")
     try:
+        if path.suffix == ".safetensors":
+            seals.check(path)
         content = _READERS[path.suffix](path)
     except pickle.UnpicklingError:
         raise SaeflowError(f"{path}: holds more than tensors, or is damaged; get it from a source you trust") from None
@@ -60,10 +63,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as ``.safetensors``, ``.npz`` or ``.pt``, by the file's name, atomically."""
     path = Path(path)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if path.suffix == ".safetensors":
+        with sealed(path) as temporary:
+            save_file(whole, temporary, metadata=stamp())
+        return
     with atomic(path) as temporary:
-        if path.suffix == ".safetensors":
-            save_file(whole, temporary)
-        elif path.suffix == ".npz":
+        if path.suffix == ".npz":
             with open(temporary, "wb") as file:
                 np.savez(file, allow_pickle=False, **{name: tensor.numpy() for name, tensor in whole.items()})
         else:

@@ -50,7 +50,8 @@ def _hdf5(path: Path) -> Iterator[str]:
     with h5py.File(path, "r") as file:
         for name, dataset in sorted(file.items()):
             yield f"{name}  {_shape(dataset.shape)}  {dataset.dtype}"
-        yield from _metadata(dict(file.attrs))
+        texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in file.attrs.items()}
+        yield from _metadata(texts)
 
 
 def _parquet(path: Path) -> Iterator[str]:

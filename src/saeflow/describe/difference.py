@@ -1,0 +1,197 @@
+"""What differs between two studies: config, versions, and results with the size of the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+from numpy.typing import NDArray
+
+from saeflow.artifacts import read_json, sha256
+from saeflow.errors import SaeflowError
+from saeflow.tables import read_table
+
+PASSED_OVER = {"logs", "benchmarks", "checkpoints", "report", "judging"}
+"""Folders without results: what was said, times, what is in the works, what is made of the rest, what was paid."""
+RECORDS = ("config.yaml", "provenance.json")
+_LONGEST = 60
+
+
+def differences(one: Path, other: Path) -> Iterator[str]:
+    """Lines that name what differs; none where nothing does.
+
+    Args:
+        one: folder of a study's results.
+        other: folder of another's.
+
+    Raises:
+        SaeflowError: a folder is no study's, or a file in it cannot be read.
+    """
+    for folder in (one, other):
+        if not (folder / "config.yaml").is_file():
+            raise SaeflowError(f"diff: {folder} holds no config.yaml; name the folder of a study, as results/tales")
+    yield from _in_records(
+        "config", *(_flat(yaml.safe_load((folder / "config.yaml").read_text())) for folder in (one, other))
+    )
+    records = [_provenance(folder / "provenance.json") for folder in (one, other)]
+    yield from _in_records("provenance", *records)
+    files = [_files(one), _files(other)]
+    for name in sorted(files[0] | files[1]):
+        if name not in files[1]:
+            yield f"{name}: only in {one}"
+        elif name not in files[0]:
+            yield f"{name}: only in {other}"
+        else:
+            yield from (f"{name}: {line}" for line in _in_files(one / name, other / name))
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    return _flat(read_json(path)) if path.is_file() else {}
+
+
+def _files(folder: Path) -> set[str]:
+    return {
+        str(file.relative_to(folder))
+        for file in folder.rglob("*")
+        if file.is_file()
+        and not PASSED_OVER & set(file.relative_to(folder).parts)
+        and file.name not in RECORDS
+        and not file.name.startswith(".")
+    }
+
+
+def _in_records(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted(one.keys() | other.keys()):
+        if one.get(key) != other.get(key) or (key in one) != (key in other):
+            yield f"{what} {key}: {_short(one.get(key, 'absent'))} → {_short(other.get(key, 'absent'))}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one of dotted keys; lists are values."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, content in value.items():
+        found |= _flat(content, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _in_files(one: Path, other: Path) -> Iterator[str]:
+    """What differs between two files of the same name; of the values that they hold, not of their bytes."""
+    if sha256(one) == sha256(other):
+        return
+    compare = _COMPARISONS.get(one.suffix)
+    if not compare:
+        yield "has other bytes"
+        return
+    try:
+        yield from compare(one, other)
+    except SaeflowError:
+        raise
+    except Exception as error:
+        raise SaeflowError(f"{one} and {other}: cannot be compared ({' '.join(str(error).split())})") from None
+
+
+def _in_tables(one: Path, other: Path) -> Iterator[str]:
+    a, b = read_table(one), read_table(other)
+    if a.schema != b.schema:
+        yield f"has columns {', '.join(a.columns)} → {', '.join(b.columns)}"
+        return
+    if a.height != b.height:
+        yield f"has {a.height} rows → {b.height}"
+        return
+    for name in a.columns:
+        if changed := int((~a[name].eq_missing(b[name])).sum()):
+            numbers = a[name].dtype.is_numeric() and not a[name].dtype.is_nested()
+            size = _size(a[name].cast(pl.Float64).to_numpy(), b[name].cast(pl.Float64).to_numpy()) if numbers else ""
+            yield f"column {name}: {changed} of {a.height} values differ{size}"
+
+
+def _in_tensors(one: Path, other: Path) -> Iterator[str]:
+    yield from _in_arrays(_tensors(one), _tensors(other))
+
+
+def _tensors(path: Path) -> dict[str, NDArray[Any]]:
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        return {
+            name: (tensor.float() if (tensor := file.get_tensor(name)).dtype == torch.bfloat16 else tensor).numpy()
+            for name in names
+        }
+
+
+def _in_hdf5(one: Path, other: Path) -> Iterator[str]:
+    import h5py
+
+    with h5py.File(one, "r") as a, h5py.File(other, "r") as b:
+        yield from _in_arrays(a, b)
+
+
+def _in_arrays(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """Arrays by name; of a large one in a file, some rows are in memory at a time."""
+    for name in sorted(set(one) | set(other)):
+        if name not in one or name not in other:
+            yield f"tensor {name}: only in the {'second' if name not in one else 'first'}"
+            continue
+        a, b = one[name], other[name]
+        if a.shape != b.shape or a.dtype != b.dtype:
+            yield f"tensor {name}: {a.dtype} {list(a.shape)} → {b.dtype} {list(b.shape)}"
+            continue
+        yield from _in_array(name, a, b)
+
+
+def _in_array(name: str, a: Any, b: Any) -> Iterator[str]:
+    rows = max(1, 2**24 // max(1, int(np.prod(a.shape[1:])))) if a.ndim else 1
+    parts = [(a[start : start + rows], b[start : start + rows]) for start in range(0, len(a), rows)] if a.ndim else []
+    changed, largest, norm = 0, 0.0, 0.0
+    for x, y in parts or [(a[()], b[()])]:
+        x, y = np.asarray(x), np.asarray(y)
+        unequal = ~((x == y) | ((x != x) & (y != y)))
+        changed += int(unequal.sum())
+        apart = np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))[unequal]
+        largest = max(largest, float(np.nanmax(apart, initial=0.0)))
+        norm = max(norm, float(np.nanmax(np.abs(np.asarray(x, np.float64)), initial=0.0)))
+    if changed:
+        size = f"by at most {largest:.3g} (the largest is {norm:.3g})"
+        yield f"tensor {name}: {changed} of {int(np.prod(a.shape))} numbers differ, {size}"
+
+
+def _size(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
+    apart = np.abs(a - b)
+    return f", by at most {np.nanmax(apart):.3g}" if np.isfinite(apart).any() else ""
+
+
+def _in_json(one: Path, other: Path) -> Iterator[str]:
+    a, b = (_flat(read_json(path)) for path in (one, other))
+    for key in sorted(a.keys() | b.keys()):
+        if key.startswith("provenance"):
+            continue
+        if a.get(key) != b.get(key):
+            yield f"{key}: {_short(a.get(key, 'absent'))} → {_short(b.get(key, 'absent'))}"
+
+
+def _in_text(one: Path, other: Path) -> Iterator[str]:
+    a, b = one.read_text().splitlines(), other.read_text().splitlines()
+    changed = sum(x != y for x, y in zip(a, b, strict=False)) + abs(len(a) - len(b))
+    yield f"{changed} of {max(len(a), len(b))} lines differ"
+
+
+_COMPARISONS: dict[str, Callable[[Path, Path], Iterator[str]]] = {
+    ".parquet": _in_tables,
+    ".safetensors": _in_tensors,
+    ".h5": _in_hdf5,
+    ".json": _in_json,
+    ".csv": _in_text,
+}

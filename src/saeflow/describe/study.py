@@ -1,0 +1,91 @@
+"""What a study is run with, and what its stages took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from saeflow.artifacts import all_versions, provenance
+from saeflow.config.locations import fetches
+from saeflow.config.sections import ChessStudy, Study
+from saeflow.devices import present
+
+STAGES_SCHEMA: dict[str, type[pl.DataType]] = {
+    "rule": pl.String,
+    "jobs": pl.Int64,
+    "seconds": pl.Float64,
+    "longest_seconds": pl.Float64,
+    "cpu_seconds": pl.Float64,
+    "peak_mb": pl.Float64,
+}
+
+
+def record_of(study: Study | ChessStudy) -> dict[str, Any]:
+    """What is to be known of a study to run it again: a hash of its config, its seed, versions, commit, machine."""
+    fetched = fetches(study, Path()) if isinstance(study, Study) else {}
+    return {
+        **{name: value for name, value in provenance().items() if name not in ("device", "told")},
+        "study": study.study,
+        "config": hashlib.sha256(study.model_dump_json(exclude={"calls"}).encode()).hexdigest(),
+        "seed": study.seed,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "devices": present(),
+        "hub": {key: f"{one.repo}@{one.revision}" for key, one in fetched.items()},
+        "distributions": all_versions(),
+    }
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def stage_table(benchmarks: Path) -> pl.DataFrame:
+    """Jobs, wall time, CPU time and peak memory of every rule, the longest first.
+
+    Snakemake looks at a job after half a second and then every half minute at most, so the memory of short jobs is too
+    low; a job that ran several times, in several runs, counts as it ran last.
+
+    Args:
+        benchmarks: folder with a folder per rule, in which every job has a file of JSON lines.
+    """
+    rows = []
+    for file in sorted(benchmarks.rglob("*.jsonl")):
+        lines = file.read_text().splitlines()
+        if not lines:
+            continue
+        record = json.loads(lines[-1])
+        rows.append(
+            {
+                "rule": file.relative_to(benchmarks).parts[0].removesuffix(".jsonl"),
+                "seconds": _number(record.get("s")),
+                "cpu_seconds": _number(record.get("cpu_time")),
+                "peak_mb": _number(record.get("max_rss")),
+            }
+        )
+    if not rows:
+        return pl.DataFrame(schema=STAGES_SCHEMA)
+    grouped = pl.DataFrame(rows, schema_overrides=STAGES_SCHEMA).group_by("rule")
+    table = grouped.agg(
+        pl.len().alias("jobs"),
+        pl.sum("seconds"),
+        pl.max("seconds").alias("longest_seconds"),
+        pl.sum("cpu_seconds"),
+        pl.max("peak_mb"),
+    )
+    ordered = table.sort("seconds", "rule", descending=[True, False])
+    return ordered.select(pl.col(name).cast(kind) for name, kind in STAGES_SCHEMA.items())
+
+
+def _number(value: Any) -> float | None:
+    """A measured number; a job too short to be looked at has none."""
+    return float(value) if isinstance(value, int | float) else None

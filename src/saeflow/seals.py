@@ -1,0 +1,117 @@
+"""Checksums inside files: one number in a file's own metadata vouches for every byte of it.
+
+A format that takes text as metadata (safetensors, Parquet, HDF5) is written with `BLANK` among it. `seal` then puts the
+CRC-32 of the whole file in the place of the zeros, and `check` computes it again. A file without a seal, of another
+library or another time, is taken as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from saeflow.errors import DamagedError, SaeflowError
+
+KEY = "saeflow_seal"
+"""What the seal is called among a file's metadata. In HDF5 it must be the first attribute."""
+_MARK, _DIGITS = "saeflow-crc32:", 8
+BLANK = _MARK + "0" * _DIGITS
+_OTHERS = (b"PAR1", b"\x89HDF")  # how files of other formats begin
+_HEADER = 1 << 22  # bytes that are searched for the seal
+_PIECE = 1 << 24
+
+
+def seal(path: Path) -> None:
+    """Write the checksum into a file whose metadata hold `BLANK`."""
+    with open(path, "r+b") as file:
+        _order_metadata(file)
+        place = _place(file)
+        if place is None:
+            raise ValueError(f"{path}: holds no blank seal")
+        checksum = _checksum(file, place)
+        file.seek(place)
+        file.write(checksum)
+
+
+def _order_metadata(file: BinaryIO) -> None:
+    """Sort the metadata of a safetensors file, whose library writes them in any order: equal files are equal bytes."""
+    opening = file.read(9)
+    if opening[:4] in _OTHERS or opening[8:] != b"{":
+        return
+    length = int.from_bytes(opening[:8], "little")
+    file.seek(8)
+    header = json.loads(file.read(length))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) > length:
+        raise ValueError(f"a header of {length} bytes became one of {len(text)}")
+    file.seek(8)
+    file.write(text.ljust(length))
+
+
+def check(path: Path) -> None:
+    """Compare a file with its seal.
+
+    Raises:
+        DamagedError: it has other bytes than were written.
+    """
+    with open(path, "rb") as file:
+        place = _place(file)
+        if place is None:
+            return
+        file.seek(place)
+        if file.read(_DIGITS) != _checksum(file, place):
+            raise DamagedError(f"{path}: is damaged (its checksum differs)", [path])
+
+
+def _place(file: BinaryIO) -> int | None:
+    """Where the digits stand: of Parquet in the end of the file, of others in its beginning."""
+    size, first = file.seek(0, 2), 0
+    file.seek(0)
+    if file.read(4) == b"PAR1":
+        first = max(0, size - _HEADER)
+    file.seek(first)
+    found = file.read(_HEADER).rfind(_MARK.encode())
+    return None if found < 0 or first + found + len(BLANK) > size else first + found + len(_MARK)
+
+
+def _checksum(file: BinaryIO, place: int) -> bytes:
+    """Of everything, with zeros for digits."""
+    found = at = 0
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        start, stop = max(place - at, 0), min(place + _DIGITS - at, len(piece))
+        if start < stop:
+            piece = piece[:start] + b"0" * (stop - start) + piece[stop:]
+        found, at = zlib.crc32(piece, found), at + len(piece)
+    return f"{found:0{_DIGITS}x}".encode()
+
+
+def sealed_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of all else in it."""
+    return {**value, KEY: _of_object(value)}
+
+
+def unsealed_json(path: Path, value: Any) -> Any:
+    """A JSON value without its seal.
+
+    Raises:
+        SaeflowError: it is not what was sealed; a person may have edited it, so it is left where it is.
+    """
+    if not isinstance(value, dict) or KEY not in value:
+        return value
+    bare = {name: content for name, content in value.items() if name != KEY}
+    if value[KEY] != _of_object(bare):
+        raise SaeflowError(
+            f"{path}: is damaged or was edited (its checksum differs); delete it and it is made again, "
+            f"or remove its '{KEY}' to have it taken as it is"
+        )
+    return bare
+
+
+def _of_object(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode()):0{_DIGITS}x}"

@@ -1,0 +1,67 @@
+"""What befalls files between two jobs: a damaged one is found and made again, a full disk is told and overcome."""
+
+import shutil
+import sys
+
+import pytest
+from conftest import ROOT
+from test_study import digests
+
+sys.path.append(str(ROOT / "tests/unit"))
+from small_disk import small_disk
+
+# A file that is damaged, what is deleted so that it is read, and the jobs that follow once it has been found.
+DAMAGED = {
+    "steering/love/caa/completions.parquet": (
+        "steering/love/caa/scores.parquet",
+        {"complete_prompts": 1, "judge_completions": 1},
+    ),
+    "effects/main/effects.h5": ("approximators/main/metrics.json", {"merge_effects": 1, "fit_approximator": 1}),
+    "corpus/eval.safetensors": ("effects/main/baseline.safetensors", {"write_corpus": 1, "measure_baseline": 1}),
+}
+
+
+@pytest.mark.parametrize("file", DAMAGED)
+def test_a_flipped_byte_is_found_by_the_next_job_and_the_file_is_made_again(file, finished, copied):
+    wanted, jobs = DAMAGED[file]
+    damaged = copied.results / file
+    whole = bytearray(damaged.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    damaged.write_bytes(whole)
+    (copied.results / wanted).unlink()
+    failed = copied.attempt(f"results/tiny/{wanted}")
+    said = failed.stdout + failed.stderr
+    assert failed.returncode == 1
+    assert f"results/tiny/{file}: is damaged (its checksum differs); {damaged.name} is removed, start again" in said
+    assert "Traceback" not in said
+    assert copied.run(f"results/tiny/{wanted}") == jobs
+    assert digests(copied) == digests(finished)
+
+
+def test_a_model_with_a_flipped_byte_is_refused(copied):
+    weights = copied.results / "models/tiny-lm/model.safetensors"
+    whole = bytearray(weights.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    weights.write_bytes(whole)
+    (copied.results / "steering/love/caa/completions.parquet").unlink()
+    failed = copied.attempt("results/tiny/steering/love/caa/completions.parquet")
+    assert failed.returncode == 1
+    assert "delete results/tiny/models/tiny-lm, start again, and it is made again" in failed.stdout + failed.stderr
+
+
+def test_a_full_disk_stops_the_run_with_a_sentence_and_space_lets_it_go_on(finished, copied):
+    folder = copied.results / "activations"
+    shutil.rmtree(folder)
+    with small_disk(folder, kilobytes=4096) as disk:
+        filler = disk / "filler"
+        filler.write_bytes(bytes(3_600_000))
+        failed = copied.attempt("activations")
+        said = failed.stdout + failed.stderr
+        assert failed.returncode == 1
+        assert "the disk is full; make space and start again, finished files are kept" in said
+        assert "Traceback" not in said
+        assert [file for file in disk.rglob("*") if file.is_file()] == [filler]
+        filler.unlink()
+        jobs = copied.run("activations")
+        assert jobs == {"activations": 1, "cache_activations": 2, "gather_activations": 1}
+        assert digests(copied) == digests(finished)

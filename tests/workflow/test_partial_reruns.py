@@ -1,0 +1,164 @@
+"""What is run again when something changed: the jobs that Snakemake schedules are counted."""
+
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+from conftest import ROOT, TINY, Workflow, environment
+from test_study import FIGURES
+
+sys.path.append(str(ROOT / "tests/unit"))
+from judge_server import KEY, serving, stats
+
+GOAL_FIGURES = 8  # those that show every goal; the others show models, SAEs, latents and effects
+DRY = ("--cores", "2", "--dry-run")
+GOALS, METHODS = len(TINY["goals"]["names"]), len(TINY["steering"]["methods"])
+SECONDS_FOR_A_THOUSAND_SHARDS = 15
+
+
+def test_nothing_changed_nothing_runs(copied):
+    assert copied.run() == {}
+
+
+def test_deleted_figures_are_redrawn_and_nothing_else(copied):
+    shutil.rmtree(copied.results / "figures")
+    assert copied.run(args=DRY) == {"all": 1, "draw_figure": FIGURES, "write_report": 1}
+    (copied.results / "models/tiny-lm/model.safetensors").unlink()  # figures are drawn from tables alone
+    assert copied.run("plots") == {"draw_figure": FIGURES, "plots": 1}
+
+
+def test_a_plotting_option_redraws_figures_only(copied):
+    jobs = copied.run(config={"figures": {"dpi": 90}}, args=DRY)
+    assert jobs == {"all": 1, "draw_figure": FIGURES, "record_study": 1, "write_report": 1}
+
+
+def test_a_goal_added_runs_that_goal_and_what_is_made_of_all_goals(copied):
+    three = {"goals": {"names": ["london", "love", "anger"]}}
+    done = copied.attempt(config=three, args=(*DRY, "--printshellcmds"))
+    planned = done.stdout + done.stderr
+    assert copied.run(config=three, args=DRY) == {
+        "all": 1,
+        "build_vectors": 1,
+        "choose_latents": 1,
+        "complete_prompts": METHODS,
+        "draw_figure": GOAL_FIGURES,
+        "judge_completions": METHODS,
+        "measure_divergence": 1,
+        "measure_side_effects": 1,
+        "record_study": 1,
+        "summarise_scores": 1,
+        "write_report": 1,
+    }
+    outputs = [line for line in planned.splitlines() if line.strip().startswith("output:")]
+    assert not [line for line in outputs if "steering/london/" in line or "steering/love/" in line]
+
+
+@pytest.fixture
+def clone(copied, tmp_path_factory):
+    """The finished study, run from a copy of the code that may be edited."""
+    root = tmp_path_factory.mktemp("clone")
+    shutil.copy(ROOT / "Snakefile", root)
+    for folder in ("rules", "workflow", "src", "profiles", "envs"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copied.root = root
+    return copied
+
+
+def test_an_edited_comment_in_the_effects_stage_reruns_nothing(clone):
+    for edited in ("src/saeflow/effects/measure.py", "src/saeflow/cli/effects.py", "rules/effects.smk"):
+        file = clone.root / edited
+        file.write_text(f"{file.read_text()}\n# an afterthought\n")
+    goals = {"goals": {**TINY["goals"], "directory": str(ROOT / "workflow/goals/tales")}}  # the files as before
+    assert clone.run(config=goals, args=DRY) == {"all": 1, "record_study": 1, "write_report": 1}
+
+
+def test_a_bound_that_changes_no_result_reruns_nothing(copied):
+    assert "measure_effects" not in copied.run(config={"calls": {"concurrency": 3}}, args=DRY)
+
+
+def test_another_judge_scores_anew_and_an_earlier_one_is_not_asked_again(copied, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving() as url:
+
+        def judged_by(model):
+            calls = {"backoff": 0.01, "price": {"input": 1, "output": 1}}
+            return {"judge": {"kind": "openai", "model": model, "base_url": url}, "calls": calls}
+
+        scored = {"judge_completions": GOALS * METHODS, "summarise_scores": 1, "evaluate": 1}
+        assert copied.run("evaluate", config=judged_by("first")) == scored
+        first = scores(copied)
+        asked = stats(url)["answered"]
+        completions = GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering"]["samples"]
+        assert 0 < asked < 2 * completions, "the unsteered texts of all methods are the same, and asked about once"
+
+        everything = copied.run(config=judged_by("second"), args=DRY)
+        assert everything["judge_completions"] == GOALS * METHODS
+        assert set(everything) == {
+            *("all", "record_study", "judge_completions", "summarise_scores", "draw_figure", "write_report")
+        }
+        assert copied.run("evaluate", config=judged_by("second")) == scored
+        both = stats(url)["answered"]
+        assert both > 1.5 * asked, "another judge is asked about everything; two jobs at once may ask the same"
+
+        assert copied.run("evaluate", config=judged_by("first")) == scored
+        assert stats(url)["answered"] == both, "what the first judge said is in the ledger"
+    assert (
+        scores(copied)
+        .select("completion_id", "criterion", "score")
+        .equals(first.select("completion_id", "criterion", "score"))
+    )
+
+
+def scores(study):
+    return pl.concat([pl.read_parquet(file) for file in sorted(study.results.glob("steering/*/*/scores.parquet"))])
+
+
+def test_a_thousand_shards_are_planned_in_seconds(tmp_path):
+    study = Workflow(tmp_path, TINY)
+    few = {"d_sae": 1000, "k": 4, "tokens": 32_768, "batch_size": 512}
+    config = {"saes": {"main": {"train": few}}, "effects": {**TINY["effects"], "block_size": 1}}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    jobs = study.run(config=config, args=DRY)
+    after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
+    assert jobs["measure_effects"] == 1000
+    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    # Of processor time, which a busy machine leaves as it is; it takes one core.
+    assert used < SECONDS_FOR_A_THOUSAND_SHARDS, f"{used:.1f} s of CPU, {seconds:.1f} s"
+
+
+def test_a_command_names_ten_thousand_shards_and_the_shell_finds_each(tmp_path):
+    """Linux takes no argument of 128 KiB or more, and a job's whole command is one."""
+    study = Workflow(tmp_path, TINY)
+    few = {"d_sae": 10_000, "k": 4, "tokens": 32_768, "batch_size": 512}
+    config = {"saes": {"main": {"train": few}}, "effects": {**TINY["effects"], "block_size": 1}}
+    merged = "results/tiny/effects/main/effects.h5"
+    blocks = tmp_path / "results/tiny/effects/main/shards"
+    blocks.mkdir(parents=True)
+    for number in range(10_000):
+        (blocks / f"block-{number:04d}.safetensors").touch()
+    done = study.attempt(merged, config=config, args=(*DRY, "--printshellcmds", "--allowed-rules", "merge_effects"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    line = next(line for line in (done.stdout + done.stderr).splitlines() if "effects merge" in line)
+    command = line.partition("Shell command: ")[2]
+    listed = command.partition("merge ")[2].partition(" --")[0]
+    assert len(command) < 2**17
+    found = subprocess.run(
+        ["bash", "-c", f"ls {listed} | wc -l"], cwd=tmp_path, capture_output=True, text=True, env=environment()
+    )
+    assert found.stdout.strip() == "10000", found.stderr
+
+
+def test_gpu_jobs_run_two_at_a_time_on_devices_of_their_own(copied):
+    """The effects' blocks again, and all else that computes on a device below them, with three pretended devices."""
+    shutil.rmtree(copied.results / "effects/main/shards")
+    args = ("--cores", "4", "--resources", "gpu=2", "--forcerun", "measure_effects")
+    jobs = copied.run("effects", env={"SAEFLOW_DEVICES": "0,1,2"}, args=args)
+    assert jobs["measure_effects"] == 2
+    logs = sorted((copied.results / "logs/measure_effects").glob("*.log"))
+    devices = [line for log in logs for line in log.read_text().splitlines() if line.startswith("device ")]
+    assert len(devices) == 2
+    assert all(line.endswith(" of 0, 1, 2") and line.count(",") == 2 for line in devices)
