@@ -13,7 +13,7 @@ import pytest
 from saeflow.config.sections import Judge
 from saeflow.errors import SaeflowError
 from saeflow.judging.inquiries import Answer, Exchange, Inquiry
-from saeflow.judging.ledger import CALLS_SCHEMA, Batch, Ledger, _on_shared_disk
+from saeflow.judging.ledger import CALLS_SCHEMA, Batch, Ledger, Usage, _on_shared_disk
 from saeflow.judging.templates import RATING, THREE_WAY
 from saeflow.judging.verdicts import Completion
 
@@ -56,6 +56,18 @@ def test_answers_are_read_with_sqlite3_and_as_parquet(tmp_path: Path) -> None:
     assert dict(table.schema) == CALLS_SCHEMA
     row = table.row(0, named=True)
     assert (row["requests"], row["usd"], row["model"], row["raw"], row["prompt"]) == (2, 0.25, "m-1", "{}", "I")
+
+
+def test_what_every_kind_of_question_took_is_told_by_model_and_template(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "ledger.sqlite")
+    other = ASKED._replace(template=THREE_WAY)
+    with ledger.writing():
+        ledger.record(other.key(JUDGE), Exchange(value=1, prompt_tokens=5, completion_tokens=2), None, "here")
+        ledger.settle(other.key(JUDGE), other, JUDGE, Answer(1, None, 1))
+    assert ledger.usage() == [
+        Usage("m", RATING.name, 1, 2, 9, 0, 0.25),
+        Usage("m", THREE_WAY.name, 1, 1, 5, 2, None),
+    ]
 
 
 def test_a_ledger_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
