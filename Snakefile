@@ -87,6 +87,10 @@ if STUDY.kind == "language":
 
     # A study of chess is another study: its own run of this file, in the same folder.
     rule chess:
+        log:
+            f"results/{STUDY.study}/logs/chess.log",
+        conda:
+            "envs/default.yaml"
         # Asked for late: on a cluster there is no number of cores, and no such job.
         threads: lambda wildcards: workflow.cores
         params:
@@ -97,6 +101,7 @@ if STUDY.kind == "language":
             " --configfile {params.config}"
             " --cores {threads}"
             " --nolock"
+            " 2>&1 | tee {log}"
 
 else:
 

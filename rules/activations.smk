@@ -12,7 +12,7 @@ for NAME, HOOKS in STUDY.caches.items():
 
     rule:
         name:
-            "cache_activations" + f"_{NAME}" * (NAME != STUDY.model.name)
+            f"cache_activations{suffix_of(NAME)}"
         input:
             model=artifact(f"models/{NAME}"),
             first=artifact(MODEL),

@@ -79,7 +79,7 @@ if STUDY.lens_saes:
             " --settings {params.settings:q}"
             " --seed {params.seed}"
             " --dtype {params.dtype}"
-            " --output $(dirname {output[0]})"
+            " --output results/{wildcards.study}/logit_lens/{wildcards.sae}"
             " --threads {threads}"
             " > {log} 2>&1"
 

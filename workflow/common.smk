@@ -180,6 +180,11 @@ def shard_pattern(wildcards):
     return f"{folder}/shard-{{shard}}.{suffix}", {"shard": numbers}
 
 
+def suffix_of(model):
+    """What the names of rules about one of several models end in; nothing for the study's own."""
+    return "" if model == STUDY.model.name else f"_{model}"
+
+
 def shards(wildcards):
     """The shards of the activation cache at one hook."""
     path, numbers = shard_pattern(wildcards)
