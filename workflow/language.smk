@@ -195,7 +195,7 @@ def published_files(wildcards):
     named = [path for content in STUDY.publish.contents for path in contents[content]]
     made = files("config.yaml", "provenance.json", *named)
     own = [file for file in made if file.startswith("results/")]
-    measured = [file for file in own if file.endswith("/cfg.json")]
+    measured = [file for file in own if Path(file).name == "cfg.json"]
     return [*own, *(str(Path(file).with_name("metrics.json")) for file in measured)]
 
 
