@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from saeflow.activations.store import statistics
 from saeflow.config.sections import SAETraining
-from saeflow.describe import describe
+from saeflow.describe.artifact import describe
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder, latent_scaling
 from saeflow.saes.dictionary import Dictionary, as_crosscoder

@@ -144,7 +144,7 @@ def _write_figures(root: Path, found: StudyResults, output: Path) -> None:
 def _figure_table(path: Path) -> dict[str, object]:
     """The first rows behind a figure: columns, rows, and how many there are."""
     try:
-        scan = pl.scan_csv(path, infer_schema=False)
+        scan = pl.scan_csv(path, infer_schema=False, raise_if_empty=False)  # a figure without data has no columns
         table = scan.head(TABLE_ROWS).collect()
         count = scan.select(pl.len()).collect().item()
     except (OSError, PolarsError) as error:
