@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from saeflow.config import check_study, read_study
 from saeflow.config.locations import fetches
 from saeflow.corpora.tales import tokenizer
+from saeflow.errors import SaeflowError
 from saeflow.planning.calibration import products_per_second
 from saeflow.planning.shape import TALES_VOCABULARY, ModelShape, model_shape, shape_of
 from saeflow.planning.stages import hours, judge_calls, plan_study, total
@@ -79,12 +80,29 @@ def test_the_rate_of_products_is_measured() -> None:
     assert 1e7 < rate < 1e15
 
 
-@pytest.mark.parametrize("study", sorted(path.name for path in (ROOT / "workflow" / "studies").glob("*.yaml")))
-def test_every_study_of_the_workflow_can_be_planned(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAEFLOW_MODEL", str(ROOT / "nowhere"))
-    monkeypatch.setenv("SAEFLOW_CORPUS", "nowhere.jsonl")
-    read = read_study(ROOT / "workflow" / "studies" / study)
+STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
+OF_CHESS = [path for path in STUDIES if yaml.safe_load(path.read_text()).get("kind") == "chess"]
+
+
+@pytest.fixture
+def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the studies take from the environment."""
+    for name, value in (("MODEL", str(ROOT / "nowhere")), ("CORPUS", "nowhere.jsonl"), ("PGN", "nowhere.pgn")):
+        monkeypatch.setenv(f"SAEFLOW_{name}", value)
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize("study", [path for path in STUDIES if path not in OF_CHESS], ids=lambda path: path.name)
+def test_every_study_of_language_can_be_planned(study: Path) -> None:
+    read = read_study(study)
     assert total(plan_study(read, model_shape(read))).jobs > 10
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize("study", OF_CHESS, ids=lambda path: path.name)
+def test_a_study_of_chess_is_not_planned_and_told_so(study: Path) -> None:
+    with pytest.raises(SaeflowError, match=r"kind: 'chess' is not planned; `snakemake -n` tells what would run"):
+        read_study(study)
 
 
 def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
