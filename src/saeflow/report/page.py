@@ -29,7 +29,7 @@ SECTIONS = {
         "lens_causal",
     ),
     "model": ("model_training",),
-    "concepts": ("chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions"),
+    "concepts": ("chess_accuracy", "chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions"),
 }
 """Where in the report each figure stands: sections of the study's page, the pages of goals and of SAEs; those about
 latents are on the page of SAEs, too."""
