@@ -9,6 +9,8 @@ from saeflow.chess.association import ASSOCIATIONS
 from saeflow.chess.interventions import INTERVENTIONS
 from saeflow.chess.skill import AWARENESS, SKILL
 from saeflow.corpora.chess.moves import SQUARES
+from saeflow.corpora.chess.positions import RATING_BINS
+from saeflow.models.maia2_metrics import METRICS_SCHEMA
 
 GROUPS = ("defensive_threat", "offensive_threat")
 RATINGS = 11
@@ -22,6 +24,23 @@ def _filled(rows: list[dict[str, object]], schema: dict[str, object], saes: tupl
 
 def _around(name: str, value: float, width: float = 0.05) -> dict[str, float]:
     return {name: value, f"{name}_low": value - width, f"{name}_high": value + width}
+
+
+def accuracy() -> pl.DataFrame:
+    """Accuracy rises with the rating, and is best when the model is told the true one."""
+    rows = []
+    for rating, name in enumerate(RATING_BINS):
+        for told in range(RATINGS):
+            top1 = 0.3 + 0.005 * rating - 0.002 * abs(told - rating)
+            rows.append(
+                {
+                    "rating_bin": rating, "ratings": name, "told": told, "n": 2000, "games": 100,
+                    **_around("top1", top1, 0.02), "top3": top1 + 0.2, "loss": 2.4 - top1,
+                    **_around("gain", -0.002 * abs(told - rating), 0.004), "illegal": 0.01,
+                    "loss_uniform": 3.3, "top1_uniform": 0.05, "loss_frequent": 3.0, "top1_frequent": 0.1,
+                }
+            )  # fmt: skip
+    return pl.DataFrame(rows, schema=METRICS_SCHEMA)
 
 
 def associations(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:

@@ -100,7 +100,7 @@ def test_what_cannot_be_fetched_is_told_in_one_sentence(hub: Hub, tmp_path: Path
 def test_another_data_set_is_another_folder_and_path_and_tales_exclude_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAEFLOW_CORPUS", "text.jsonl")
     values = read_study(ROOT / "workflow/studies/gpt2-small.yaml").model_dump()
-    corpus = values["corpus"] | {"path": None}
+    corpus = values["corpus"] | {"path": None, "dataset": None}
     places = set()
     for dataset in (TRAIN, {**TRAIN, "revision": "v1"}, {**TRAIN, "files": ["*"]}):
         study = check_study(values | {"corpus": corpus | {"dataset": dataset}})

@@ -39,6 +39,7 @@ def tables(goals: int = 2) -> StudyTables:
         sae_training=made.sae_training(),
         model_training=made.model_training(),
         effects=made.effects(),
+        chess_accuracy=chess_tables.accuracy(),
         chess_associations=chess_tables.associations(),
         chess_skill=chess_tables.skill(),
         chess_awareness=chess_tables.awareness(),

@@ -342,10 +342,10 @@ def test_a_reader_s_colours_outlast_the_page_and_the_system_s_come_first(
     ground = "getComputedStyle(document.body).backgroundColor"
     found.go(f"{server}/index.html")
     assert found.page.evaluate(ground) == "rgb(22, 23, 22)"
-    assert found.page.locator("img.on-dark").first.is_visible()
+    found.page.locator("img.on-dark").first.wait_for(state="visible")
     found.page.click("#theme")
     assert found.page.evaluate(ground) == "rgb(252, 252, 250)"
-    assert found.page.locator("img.on-light").first.is_visible()
+    found.page.locator("img.on-light").first.wait_for(state="visible")
     found.go(f"{server}/saes.html")
     assert found.page.evaluate(ground) == "rgb(252, 252, 250)"
     found.page.context.close()

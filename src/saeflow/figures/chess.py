@@ -123,8 +123,10 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
         return f"No data: {NO_SQUARES}."
     told = []
     for sae, family in boards:
-        areas = rows.filter((pl.col("sae") == sae) & (pl.col("family") == family))["auc"].to_numpy()
-        middle, best = float(np.median(areas)), float(areas.max())
+        areas = rows.filter((pl.col("sae") == sae) & (pl.col("family") == family))["auc"].fill_nan(None).drop_nulls()
+        if areas.is_empty():
+            continue
+        middle, best = float(np.median(areas)), float(areas.to_numpy().max())
         told.append(f"{words(family)} ({sae}): median {middle:.2f}, best {best:.2f}, {len(areas)} squares")
     return f"Chess boards coloured by the AUC of the best latent per square. {'; '.join(told)}."
 

@@ -52,11 +52,10 @@ def chess_accuracy(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
 
 def chess_accuracy_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
+    rows = rows if rows.is_empty() else rows.drop_nulls(["top1", "top1_frequent"])
     if rows.is_empty():
         return f"No data: {NO_ACCURACY}."
-    hits = rows["top1"].to_list()
-    low, high = min(hits), max(hits)
-    blind = max(rows["top1_frequent"].to_list())
+    low, high, blind = (rows.select(pl.min("top1"), high=pl.max("top1"), blind=pl.max("top1_frequent"))).row(0)
     return (
         f"Line charts by rating of the player. The model's first move is the one played in {low:.0%} to {high:.0%} of "
         f"positions; the most frequent legal move in at most {blind:.0%}."
