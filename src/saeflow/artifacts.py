@@ -187,7 +187,12 @@ def provenance() -> dict[str, Any]:
 
 def stamp() -> dict[str, str]:
     """Metadata of a file that is written by `sealed`: a blank seal, and where the file comes from."""
-    return {seals.KEY: seals.BLANK, "provenance": json.dumps(provenance(), sort_keys=True)}
+    return {seals.KEY: seals.BLANK, **origin()}
+
+
+def origin() -> dict[str, str]:
+    """Metadata of a file that is written piece by piece, without a seal: where it comes from."""
+    return {"provenance": json.dumps(provenance(), sort_keys=True)}
 
 
 def all_versions() -> dict[str, str]:

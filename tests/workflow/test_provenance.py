@@ -43,10 +43,10 @@ def origin(file):
             return json.loads(opened.attrs["provenance"])
     if file.suffix == ".json":
         return json.loads(file.read_text())["provenance"]
-    metadata = pq.read_schema(file).metadata or {}
+    metadata = pq.read_metadata(file).metadata
     if b"saeflow" in metadata:
         return json.loads(metadata[b"saeflow"])["provenance"]
-    return json.loads(pq.read_metadata(file).metadata[b"provenance"])
+    return json.loads(metadata[b"provenance"])
 
 
 def test_every_table_and_tensor_tells_where_it_comes_from(finished):

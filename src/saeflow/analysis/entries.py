@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int32, Int64
 
+from saeflow.artifacts import origin
 from saeflow.errors import SaeflowError
 
 SHARD_ENTRIES = 1 << 22
@@ -78,7 +79,7 @@ class EntryWriter:
     def append(self, entries: Entries) -> None:
         """Write one shard and its rows."""
         columns = [entries.first + entries.rows, entries.latents, entries.values]
-        table = pa.table([pa.array(column) for column in columns], schema=_ENTRY)
+        table = pa.table([pa.array(column) for column in columns], schema=_ENTRY.with_metadata(origin()))
         path = self._directory / f"shard-{self.shards:05d}.parquet"
         pq.write_table(
             table,
@@ -97,7 +98,7 @@ class EntryWriter:
 def entry_writer(directory: Path) -> Iterator[EntryWriter]:
     """Write ``activations/`` and ``rows.parquet`` below a folder that is put in its place later."""
     (directory / "activations").mkdir(parents=True)
-    with pq.ParquetWriter(directory / "rows.parquet", _ROW, compression="zstd") as rows:
+    with pq.ParquetWriter(directory / "rows.parquet", _ROW.with_metadata(origin()), compression="zstd") as rows:
         yield EntryWriter(directory / "activations", rows)
 
 

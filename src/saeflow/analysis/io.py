@@ -19,7 +19,7 @@ from saeflow.analysis.entries import entry_writer, read_entries
 from saeflow.analysis.lens_tables import GSEA, HISTOGRAMS, LATENTS, SCORES, TOKENS, LensResult
 from saeflow.analysis.token_sets import MemberSet
 from saeflow.analysis.windows import Blocks, Windows, fill
-from saeflow.artifacts import atomic, write_json
+from saeflow.artifacts import atomic, origin, write_json
 from saeflow.config import TokenSet, read_token_sets
 from saeflow.config.sections import Examples
 from saeflow.corpora.io import count_blocks, load_blocks
@@ -153,7 +153,8 @@ def _write_contexts(path: Path, windows: Windows) -> None:
     writer: pq.ParquetWriter | None = None
     for table in windows.tables():
         arrow = table.to_arrow()
-        writer = writer or pq.ParquetWriter(path, arrow.schema, compression="zstd", write_statistics=["latent"])
+        schema = arrow.schema.with_metadata(origin())
+        writer = writer or pq.ParquetWriter(path, schema, compression="zstd", write_statistics=["latent"])
         writer.write_table(arrow)
     if writer:
         writer.close()
