@@ -72,8 +72,11 @@ def test_an_edited_comment_in_the_effects_stage_reruns_nothing(clone):
     for edited in ("src/saeflow/effects/measure.py", "src/saeflow/cli/effects.py", "rules/effects.smk"):
         file = clone.root / edited
         file.write_text(f"{file.read_text()}\n# an afterthought\n")
-    goals = {"goals": {**TINY["goals"], "directory": str(ROOT / "workflow/goals/tales")}}  # the files as before
-    assert clone.run(config=goals, args=DRY) == {"all": 1, "record_study": 1, "write_report": 1}
+    as_before = {
+        "goals": {**TINY["goals"], "directory": str(ROOT / "workflow/goals/tales")},
+        "logit_lens": {"sets": [str(ROOT / "workflow/sets/tales.yaml")]},
+    }
+    assert clone.run(config=as_before, args=DRY) == {"all": 1, "record_study": 1, "write_report": 1}
 
 
 def test_a_bound_that_changes_no_result_reruns_nothing(copied):
