@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from conftest import ROOT, TINY
 
 FIGURES = 18
@@ -133,9 +134,15 @@ def test_every_study_can_be_planned(study, workflow, tmp_path):
     (model / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
     (tmp_path / "text.jsonl").write_text('{"text": "once"}\n')
     workflow.overrides, workflow.base = {}, ROOT / "workflow/studies" / study
-    env = {"SAEFLOW_MODEL": str(model), "SAEFLOW_CORPUS": str(tmp_path / "text.jsonl")}
+    (tmp_path / "games.pgn").touch()
+    given = {"MODEL": model, "CORPUS": tmp_path / "text.jsonl", "PGN": tmp_path / "games.pgn"}
+    env = {f"SAEFLOW_{name}": str(path) for name, path in given.items()}
     jobs = workflow.run(args=("--cores", "2", "--dry-run"), env=env)
-    assert jobs["summarise_scores"] == jobs["write_report"] == 1
+    if yaml.safe_load(workflow.base.read_text()).get("kind") == "chess":
+        assert jobs["find_transitions"] == 1
+        assert jobs["intervene"] > 0
+    else:
+        assert jobs["summarise_scores"] == jobs["write_report"] == 1
 
 
 def test_the_workflow_is_listed_with_logs_and_environments():
