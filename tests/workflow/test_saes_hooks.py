@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
     from conftest import TINY, Workflow
 
     study = Workflow(tmp_path_factory.mktemp("kinds"), TINY)
-    twin = {"name": "twin", "train": TINY["model"]["train"]}
+    twin = {"name": "twin", "train": {**TINY["model"]["train"], "learning_rate": 6.0e-3}}  # as in config.yaml
     config = {"saes": SAES, "models": [twin], "activations": {"blocks_per_shard": 512}}
     study.jobs = study.run("saes", "results/tiny/figures/crosscoder_sources.png", config=config)
     return study

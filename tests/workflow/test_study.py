@@ -19,13 +19,13 @@ FIGURES = 18
 
 
 def digests(study):
-    """SHA-256 of every result but logs and timings."""
+    """SHA-256 of every result but logs and timings; what a killed process leaves under a dot is read by nothing."""
     return {
         str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(study.results.rglob("*"))
         if file.is_file()
         and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
-        and file.name != ".snakemake_timestamp"
+        and not any(part.startswith(".") for part in file.relative_to(study.results).parts)
     }
 
 
