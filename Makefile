@@ -6,7 +6,7 @@ PEERS := .venv-interop
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
 REPORT := results/tales/report/index.html
 
-.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens interop soak clean distclean
+.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens interop soak test-slurm clean distclean
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them)"
 	@echo "make bench-logit-lens  the logit lens at the size of GPT-2 small, beside the published way"
 	@echo "make interop SAE files and the chess model held to the libraries they come from (downloads them, a few GB)"
+	@echo "make test-slurm  a study on a private SLURM whose jobs are cancelled, killed, drained and requeued (as root, some minutes)"
 	@echo "make soak    kill the default study twenty times at random moments, compare with an undisturbed run (half an hour)"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove the default study's results; make distclean also removes the environments"
@@ -78,6 +79,9 @@ bench-logit-lens: $(READY)
 interop: $(PEERS)/ready
 	@$(RUN) python tests/interop/compare.py $(PEERS)
 	@$(RUN) python tests/interop/compare_maia2.py $(PEERS)
+
+test-slurm: $(READY)
+	@$(RUN) pytest tests/workflow/slurm_faults.py
 
 soak: $(READY)
 	@$(RUN) python tests/soak/interruptions.py
