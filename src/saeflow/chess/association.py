@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64, Int64
-from scipy import stats
 
+from saeflow.analysis.significance import q_values
 from saeflow.chess.auc import SparseLabels, areas, clustered_area
 from saeflow.chess.concepts import Concept, Labels
 from saeflow.chess.labelling import Halves, Labelled
@@ -189,7 +189,7 @@ def _measured(
         for index, latent in rows.select("index", "latent").iter_rows()
     ]
     p = np.array([area.p for area in found])
-    q = stats.false_discovery_control(p, method=settings.correction) if len(p) else p
+    q = q_values(p, settings.correction)
     return rows.with_columns(
         density=pl.Series(latents.active[rows["latent"].to_numpy()] / latents.n),
         auc=pl.Series([area.auc for area in found], dtype=pl.Float64),
