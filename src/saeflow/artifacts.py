@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -32,16 +33,19 @@ def atomic(path: Path) -> Iterator[Path]:
     """Write a file (or a folder) under a temporary name and move it into place when the block ends well.
 
     The temporary name lies in the same folder, so the move is one rename; a process that dies leaves only a
-    dot-file that nothing reads. A folder takes the place of an older one whole; for the moment between two renames
-    there is neither.
+    dot-file that nothing reads, and that the next process to write into the folder removes. A folder takes the place of
+    an older one whole; for the moment between two renames there is neither.
 
     Raises:
         SaeflowError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    claim: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        claim = _claim(temporary)
         yield temporary
         _to_disk(temporary)
         _move(temporary, path)
@@ -54,6 +58,10 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         _discard(temporary)
         raise
+    finally:
+        if claim is not None:
+            _discard(_claim_of(temporary))
+            os.close(claim)
 
 
 @contextmanager
@@ -62,6 +70,38 @@ def sealed(path: Path) -> Iterator[Path]:
     with atomic(path) as temporary:
         yield temporary
         seals.seal(temporary)
+
+
+def _claim_of(temporary: Path) -> Path:
+    """The file that is locked as long as the process lives that writes under a temporary name."""
+    return temporary.with_suffix(".writer")
+
+
+def _claim(temporary: Path) -> int | None:
+    """Mark a temporary name as in use, however this process ends; None where the file system knows no locks."""
+    file = _claim_of(temporary)
+    lock = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        _discard(file)
+        os.close(lock)
+        return None
+    return lock
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what dead writers left in a folder, once per process. One whose lock cannot be had may be alive."""
+    for claim in folder.glob(".*.writer"):
+        with suppress(OSError):
+            lock = os.open(claim, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for suffix in (".part", ".old", ".writer"):
+                    _discard(claim.with_suffix(suffix))
+            finally:
+                os.close(lock)
 
 
 def _mishap(error: Exception, path: Path) -> str | None:

@@ -91,16 +91,13 @@ class Soak:
     def _finish_and_compare(self) -> bool:
         self._unlock()
         self._run_to_end("killed")
-        expected, found = (_digests(self.work / name / "results") for name in ("undisturbed", "killed"))
+        results = self.work / "killed/results"
+        expected, found = _digests(self.work / "undisturbed/results"), _digests(results)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        left = [str(file) for file in (self.work / "killed/results").rglob(".*.part")]
+        left = [str(file) for kind in ("part", "writer", "old") for file in results.rglob(f".*.{kind}")]
         print(f"{len(expected)} files compared, {len(differing)} differ: {', '.join(differing[:20]) or 'none'}")
-        print(
-            f"{len(left)} half-written files lie unread: {', '.join(left[:5])}"
-            if left
-            else "nothing half-written is left"
-        )
-        if differing:
+        print(f"{len(left)} half-written files are left: {', '.join(left[:5]) or 'none'}")
+        if differing or left:
             sys.exit(1)
         return True
 

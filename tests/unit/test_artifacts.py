@@ -126,6 +126,40 @@ def test_a_folder_that_cannot_be_moved_into_place_keeps_the_older_one(
     assert names(path) == ["first", "weights"]
 
 
+WAIT_HALF_WRITTEN = """
+import sys, time
+from pathlib import Path
+from saeflow.artifacts import atomic
+with atomic(Path(sys.argv[1])) as temporary:
+    if sys.argv[2] == "folder":
+        temporary.mkdir()
+        temporary /= "weights"
+    temporary.write_text("half")
+    print("half written", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path, kind: str) -> None:
+    def writer(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WAIT_HALF_WRITTEN, str(tmp_path / name), kind]
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert started.stdout
+        assert started.stdout.readline() == "half written\n"
+        return started
+
+    with writer("dead") as dead, writer("living") as living:
+        dead.kill()
+        dead.wait()
+        assert len(names(tmp_path)) == 4, "both have a temporary file and a lock"
+        artifacts._sweep.cache_clear()
+        write_json(tmp_path / "other.json", 1)
+        assert [name.split(".")[1] for name in names(tmp_path) if name.startswith(".")] == ["living", "living"]
+        living.communicate("")
+    assert names(tmp_path) == ["living", "other.json"]
+
+
 @needs_dev_full
 def test_a_full_disk_is_one_sentence_and_keeps_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -230,7 +264,7 @@ def test_concurrent_writers_of_a_folder_leave_one_whole_folder(tmp_path: Path) -
     assert names(tmp_path / "sae") == sorted(["weights", (tmp_path / "sae" / "weights").read_text()])
 
 
-def test_a_killed_process_leaves_the_older_file_and_a_dot_file(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_the_older_file_and_dot_files(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     program = f"""
@@ -243,7 +277,7 @@ with atomic(Path({str(path)!r})) as temporary:
 """
     subprocess.run([sys.executable, "-c", program], check=False)
     assert path.read_text() == "old"
-    assert [name[0] for name in names(tmp_path)] == [".", "f"]
+    assert [name[0] for name in names(tmp_path)] == [".", ".", "f"], "the half-written file and its lock"
 
 
 def test_sha256_of_known_content(tmp_path: Path) -> None:

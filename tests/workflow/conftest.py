@@ -84,7 +84,9 @@ class Workflow:
 
 def environment():
     """The environment of a user who activated this interpreter's virtual environment."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    # Tests of commands run in this very process, which may have leased devices; no job is to believe it shares them.
+    inherited = {name: value for name, value in os.environ.items() if name != "SAEFLOW_DEVICE_GRANTED"}
+    return {**inherited, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def planned_jobs(done):

@@ -19,14 +19,13 @@ FIGURES = 18
 
 
 def digests(study):
-    """SHA-256 of every result but logs, timings and what `atomic` had not moved into place when it was killed."""
+    """SHA-256 of every result but logs and timings; what killed jobs left half written is removed by those after."""
     return {
         str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(study.results.rglob("*"))
         if file.is_file()
         and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
         and file.name != ".snakemake_timestamp"
-        and not any(Path(part).match(".*.part") for part in file.relative_to(study.results).parts)
     }
 
 
