@@ -48,6 +48,17 @@ class Estimate(NamedTuple):
         return f"{self.questions:,} questions, {self.known:,} known, {self.calls:,} calls, {tokens}, {price}, {time}"
 
 
+class Request(NamedTuple):
+    """One request that has ended."""
+
+    key: str
+    inquiry: Inquiry
+    exchange: Exchange
+    address: str
+    answer: Answer | None
+    """What the question came to; None if it is to be asked again."""
+
+
 @dataclass(frozen=True)
 class Service:
     """A judging model, the ledger of its answers, and who is told."""
@@ -63,13 +74,15 @@ class Service:
         """What its tokens cost."""
         return cost_of(str(self.judge.model), self.calls.price, self.calls.mode == "batch")
 
-    def record(self, key: str, inquiry: Inquiry, exchange: Exchange, address: str, answer: Answer | None) -> None:
-        """Write down a request, and with it the answer where the question has come to one."""
-        usd = self.cost.usd(exchange.prompt_tokens, exchange.completion_tokens)
+    def record(self, requests: Sequence[Request]) -> None:
+        """Write down requests, and with them the answers of those questions that have come to one."""
+        cost = self.cost
         with self.ledger.writing():
-            self.ledger.record(key, exchange, usd, address)
-            if answer:
-                self.ledger.settle(key, inquiry, self.judge, answer)
+            for key, inquiry, exchange, address, answer in requests:
+                usd = cost.usd(exchange.prompt_tokens, exchange.completion_tokens)
+                self.ledger.record(key, exchange, usd, address)
+                if answer:
+                    self.ledger.settle(key, inquiry, self.judge, answer)
 
 
 def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from openai import APIError
 
 from saeflow.errors import SaeflowError
-from saeflow.judging.asking import Service, check_budget, estimate
+from saeflow.judging.asking import Request, Service, check_budget, estimate
 from saeflow.judging.endpoint import Endpoint, read_answer
 from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 from saeflow.judging.ledger import Batch
@@ -106,7 +106,7 @@ async def _read(
     """Wait for a batch and write down what it answered; questions that deserve another batch are left out."""
     lines = await _lines(batch, service, endpoint)
     known = service.ledger.answers(batch.keys)
-    answers = {}
+    answers, requests = {}, []
     for key in batch.keys:
         if key in known or key not in open_:
             continue
@@ -115,7 +115,8 @@ async def _read(
         answer = None if again else Answer(exchange.value, exchange.reason, attempt)
         if answer:
             answers[key] = answer
-        service.record(key, open_[key], exchange, endpoint.address, answer)
+        requests.append(Request(key, open_[key], exchange, endpoint.address, answer))
+    service.record(requests)
     if all(key in known or key in open_ for key in batch.keys):  # else another job has yet to read it
         service.ledger.note_batch(batch, ended=True)
     return answers

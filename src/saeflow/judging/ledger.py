@@ -121,6 +121,7 @@ class Ledger:
             self._connection.execute("PRAGMA synchronous = normal")  # a commit waits for no disk, a checkpoint does
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
             self._prepare()
+            self._version = self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def _set_journal(self, mode: str) -> None:
         """Set how the file is written; SQLite does not wait for others here, so processes that start together must."""
@@ -166,6 +167,11 @@ class Ledger:
                 for key, answer, reason, attempts in rows:
                     known[key] = Answer(None if answer is None else json.loads(answer), reason, attempts, True)
         return known
+
+    def shared(self) -> bool:
+        """Whether anyone else has written since this ledger was opened."""
+        with self._told():
+            return bool(self._connection.execute("PRAGMA data_version").fetchone()[0] != self._version)
 
     def record(self, key: str, exchange: Exchange, usd: float | None, address: str) -> None:
         """Write down one request, whatever came of it; within `writing`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential_jitter
 
 from saeflow.errors import SaeflowError
-from saeflow.judging.asking import Service, check_budget
+from saeflow.judging.asking import Request, Service, check_budget
 from saeflow.judging.endpoint import Endpoint
 from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 from saeflow.judging.limit import AdaptiveLimit
@@ -18,6 +18,41 @@ from saeflow.judging.limit import AdaptiveLimit
 LONGEST_BACKOFF = 60.0
 REFUSALS_IN_A_ROW = 100  # 429s to one question before it counts as not reached
 SILENCES = 20  # questions that got no word before an endpoint that has answered none is given up
+
+
+class _Book:
+    """Writes requests down, those that end in the same turn of the event loop in one transaction.
+
+    Attributes:
+        in_flight: requests that were begun and are not in the ledger.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.in_flight = 0
+        self._ended: list[Request] = []
+        self._written: asyncio.Future[None] | None = None
+
+    async def record(self, request: Request) -> None:
+        """Come back when a request is in the ledger."""
+        self._ended.append(request)
+        if self._written is None:
+            loop = asyncio.get_running_loop()
+            self._written = loop.create_future()
+            loop.call_soon(self._write)
+        await self._written
+
+    def _write(self) -> None:
+        ended, written = self._ended, self._written
+        self._ended, self._written = [], None
+        self.in_flight -= len(ended)
+        assert written is not None
+        try:
+            self.service.record(ended)
+        except SaeflowError as error:
+            written.set_exception(error)
+        else:
+            written.set_result(None)
 
 
 class LiveRun:
@@ -28,11 +63,11 @@ class LiveRun:
         self.service, self.total = service, total
         self.answers: dict[str, Answer] = {}
         self.unreached: list[tuple[str, Inquiry, Answer]] = []
-        self.in_flight = 0
         self.heard = False
         self.stopped: SaeflowError | None = None
         self.spent = service.ledger.spent()
         self.endpoint = Endpoint(service.judge, calls)
+        self.book = _Book(service)
         self.limit = AdaptiveLimit(calls.concurrency, calls.backoff)
         self.retrying = AsyncRetrying(
             retry=retry_if_result(lambda exchange: exchange.again),
@@ -63,12 +98,16 @@ class LiveRun:
     async def _work(self, questions: Iterator[tuple[str, Inquiry]]) -> None:
         for key, inquiry in questions:
             try:
-                answer = self.service.ledger.answers([key]).get(key) or await self._answer(key, inquiry)
+                answer = self._answered_elsewhere(key) or await self._answer(key, inquiry)
             except SaeflowError as error:
                 self.stopped = self.stopped or error
                 return
             self.answers[key] = answer
             self.service.progress(len(self.answers), self.total, f"US$ {self.spent.usd:.2f} so far")
+
+    def _answered_elsewhere(self, key: str) -> Answer | None:
+        """The answer, if another process has asked the question since this one began."""
+        return self.service.ledger.answers([key]).get(key) if self.service.ledger.shared() else None
 
     async def _answer(self, key: str, inquiry: Inquiry) -> Answer:
         """Ask until there is an answer, or asking again does not help."""
@@ -100,14 +139,15 @@ class LiveRun:
         for _ in range(REFUSALS_IN_A_ROW):
             async with self.limit.turn() as began:
                 self._within_budget()
-                self.in_flight += 1
+                self.book.in_flight += 1
                 try:
                     exchange = await self.endpoint.ask(inquiry)
-                finally:
-                    self.in_flight -= 1
+                except BaseException:
+                    self.book.in_flight -= 1
+                    raise
                 final = exchange.reached and (not exchange.again or attempt >= self.service.calls.attempts)
                 answer = Answer(exchange.value, exchange.reason, attempt) if final else None
-                self.service.record(key, inquiry, exchange, self.endpoint.address, answer)
+                await self.book.record(Request(key, inquiry, exchange, self.endpoint.address, answer))
             if exchange.wait is None:
                 self.limit.accepted()
                 return exchange
@@ -118,7 +158,7 @@ class LiveRun:
         """Stop before the call that would exceed what may be spent, counting those in flight as typical ones."""
         if self.stopped:
             raise self.stopped
-        self.spent = check_budget(self.service, self.in_flight + 1)
+        self.spent = check_budget(self.service, self.book.in_flight + 1)
 
 
 def _last(state: RetryCallState) -> Exchange:
