@@ -104,7 +104,7 @@ class LensTable:
         self.top_weights[row], self.bottom_weights[row] = weights[self.top[row]], weights[self.bottom[row]]
         self.low[row], self.high[row] = weights[order.tokens[-1]], weights[order.tokens[0]]
         self.counts[row] = histogram(weights, self.low[row], self.high[row]).counts
-        self.tie_terms[row] = order.ties.term if order.ties else 0.0
+        self.tie_terms[row] = order.tie_term
         self.ks[row], self.auc[row], self.leading[row] = standings(order, sets)
 
 

@@ -1,10 +1,10 @@
 """Where the members of token sets stand among all tokens, in the order of one latent's logit weights.
 
 One sort per latent serves all sets, and nothing of the size sets × latents × tokens is ever made. The published score
-of a set is the extreme of a running sum along the sorted tokens. A token's memberships are the bits of one word, so 64
-sets are sorted at once. Turned about, a word tells which of 64 consecutive ranks are members of one set; its bits are
-counted, and the running sum is known at the end of every such block. Between, it can rise or fall only as far as the
-members in it allow, so it is followed token by token only in the few blocks that may hold the extreme.
+of a set is the extreme of a running sum along the sorted tokens. The ranks of a set's members are the bits of 64-bit
+words, so that the sum is known at every 64th rank by counting bits. Between, it can rise or fall only as far as the
+members there allow, and it is followed rank by rank only where that may be to a new extreme. Threads take latents side
+by side.
 """
 
 from __future__ import annotations
@@ -14,41 +14,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt64
+from jaxtyping import Float32, Float64, Int32, Int64, UInt32, UInt64
+
+from saeflow.compiling import compiled
 
 _SIGN = np.uint32(0x80000000)
-_BLOCK = 64  # ranks, and bits of a word
-_LIMITS = np.iinfo(np.int32)
-# Masks of the six steps that turn a matrix of 64 × 64 bits about (Warren 2012, "Hacker's Delight", 7-3).
-_TURNS = (
-    (32, 0x00000000FFFFFFFF),
-    (16, 0x0000FFFF0000FFFF),
-    (8, 0x00FF00FF00FF00FF),
-    (4, 0x0F0F0F0F0F0F0F0F),
-    (2, 0x3333333333333333),
-    (1, 0x5555555555555555),
-)
-
-
-class Ties(NamedTuple):
-    """Runs of equal weights in the sorted order; logit weights in float32 have some in nearly every row."""
-
-    ranks: Int64[np.ndarray, " tied"]
-    """Ranks that belong to such runs."""
-    middles: Int64[np.ndarray, " tied"]
-    """Per such rank twice the mean rank of its run."""
-    within: Int64[np.ndarray, " within"]
-    """Ranks that are followed by an equal weight."""
-    term: float
-    """Sum of t³ - t over runs of length t."""
+_WORD = 64  # bits
+_ONE, _WORD_BITS, _WITHIN = np.uint64(1), np.uint64(6), np.uint64(63)
+_DIGIT_BITS = 11  # three digits sort 32 bits, and their counts stay in the nearest cache
+_DIGITS = 1 << _DIGIT_BITS
 
 
 class Order(NamedTuple):
     """Tokens from the largest weight to the smallest."""
 
-    tokens: Int64[np.ndarray, " tokens"]
-    ties: Ties | None
-    """None where no two weights are equal."""
+    tokens: Int32[np.ndarray, " tokens"]
+    keys: UInt32[np.ndarray, " tokens"]
+    """Per rank a number that rises where weights fall; equal for equal weights."""
+    tie_term: float
+    """Sum of t³ - t over runs of t equal weights; logit weights in float32 have some in nearly every row."""
 
 
 class Standing(NamedTuple):
@@ -62,71 +46,32 @@ class Standing(NamedTuple):
     """Members up to where the running sum is furthest from 0, counted from the end they gather at."""
 
 
-class Extreme(NamedTuple):
-    """A running sum at one of its ends: its value times members × others, and after how many tokens it is reached."""
-
-    values: Int64[np.ndarray, " sets"]
-    places: Int64[np.ndarray, " sets"]
-
-
 @dataclass(frozen=True)
 class SetIndex:
     """Token sets, ready to be looked up in one order after another.
 
     Attributes:
-        places: members of all sets, one set after another.
-        starts: where each set begins in them.
-        words: per 64 sets and token, of which of them it is a member; a last token is a member of none.
-        sizes: of the sets.
-        fallen: per set and block, its size times the ranks up to the block's end.
-        steps: per set its size times 1, 2, … up to the ranks of a block.
+        members: of all sets, one set after another.
+        starts: where each set begins in them; one more at the end.
         tokens: how many tokens there are in all.
     """
 
-    places: Int64[np.ndarray, " members"]
-    starts: Int64[np.ndarray, " sets"]
-    words: UInt64[np.ndarray, "groups tokens_1"]
-    sizes: Int64[np.ndarray, " sets"]
-    fallen: Int64[np.ndarray, "sets blocks"]
-    steps: Int32[np.ndarray, "sets ranks"]
+    members: Int32[np.ndarray, " members"]
+    starts: Int64[np.ndarray, " sets_1"]
     tokens: int
 
     @classmethod
     def of(cls, members: Sequence[Int32[np.ndarray, " members"]], tokens: int) -> SetIndex:
         """Index sets, none of them empty or whole, of a vocabulary of so many tokens."""
-        sizes = np.array([len(own) for own in members], dtype=np.int64)
-        words = np.zeros((-(-len(members) // _BLOCK), tokens + 1), np.uint64)
-        for number, own in enumerate(members):
-            words[number // _BLOCK, own] |= np.uint64(1) << np.uint64(number % _BLOCK)
-        places = np.concatenate([np.empty(0, np.int64), *(own.astype(np.int64) for own in members)])
-        ends = np.minimum(np.arange(1, -(-tokens // _BLOCK) + 1) * _BLOCK, tokens)
-        steps = (sizes[:, None] * np.arange(1, _BLOCK + 1)).astype(np.int32)
-        return cls(places, np.cumsum(sizes) - sizes, words, sizes, sizes[:, None] * ends, steps, tokens)
+        every = np.concatenate([np.empty(0, np.int32), *members]).astype(np.int32)
+        return cls(every, np.cumsum([0, *map(len, members)]), tokens)
 
 
 def ordered(weights: Float32[np.ndarray, " tokens"]) -> Order:
-    """Sort tokens by falling weight; among equal weights by rising place.
-
-    The bits of the floats are turned so that they sort as whole numbers, first by their lower half, then by their upper
-    one: NumPy sorts numbers of 16 bits by counting, three times faster than floats by comparing.
-    """
-    bits = (np.float32(0) - weights).view(np.uint32)  # 0 - w: falling order, and one zero instead of two
-    bits ^= (bits.view(np.int32) >> 31).view(np.uint32) | _SIGN
-    low = np.argsort((bits & np.uint32(0xFFFF)).astype(np.uint16), kind="stable")
-    tokens = low[np.argsort((bits >> np.uint32(16)).astype(np.uint16)[low], kind="stable")]
-    values = bits[tokens]
-    within = np.flatnonzero(values[1:] == values[:-1])
-    return Order(tokens, _ties(within) if len(within) else None)
-
-
-def _ties(within: Int64[np.ndarray, " within"]) -> Ties:
-    """Runs from the ranks that are followed by an equal weight."""
-    opens = np.append(True, within[1:] != within[:-1] + 1)
-    first = within[opens]
-    lengths = np.diff(np.append(np.flatnonzero(opens), len(within))) + 1
-    ranks = np.repeat(first - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-    runs = lengths.astype(np.float64)
-    return Ties(ranks, np.repeat(2 * first + lengths - 1, lengths), within, float((runs**3 - runs).sum()))
+    """Sort tokens by falling weight; among equal weights by rising place."""
+    keys = (np.float32(0) - weights).view(np.uint32)  # 0 - w: falling order, and one zero instead of two
+    keys ^= (keys.view(np.int32) >> 31).view(np.uint32) | _SIGN
+    return Order(*_sorted(keys))
 
 
 def standings(order: Order, sets: SetIndex) -> Standing:
@@ -135,112 +80,148 @@ def standings(order: Order, sets: SetIndex) -> Standing:
     With m members and n others, the running sum after r tokens, h of them members, is h / m - (r - h) / n, which is
     (h tokens - m r) / (m n): whole numbers hold all of it.
     """
-    m, n = sets.sizes, sets.tokens - sets.sizes
-    if not len(m):
-        return Standing(np.empty(0), np.empty(0), np.empty(0, np.int64))
-    high, low = _extremes(order, sets)
-    above = high.values >= -low.values
-    values, places = np.where(above, high.values, low.values), np.where(above, high.places, low.places)
-    passed = (values + m * places) // sets.tokens
-    pairs = m * n
-    larger = m * (m - 1) / 2 + pairs - _rank_sums(order, sets)
-    return Standing(values / pairs, larger / pairs, np.where(above, passed, m - passed))
+    m = np.diff(sets.starts)
+    pairs = m * (sets.tokens - m)
+    extremes, passed, ranks = _followed(order.tokens, order.keys, sets.members, sets.starts)
+    larger = m * (m - 1) / 2 + pairs - ranks / 2
+    return Standing(extremes / pairs, larger / pairs, np.where(extremes >= 0, passed, m - passed))
 
 
-def _rank_sums(order: Order, sets: SetIndex) -> Float64[np.ndarray, " sets"]:
-    """Sums of the members' ranks, of tied weights the mean rank."""
-    by_rank = np.arange(0, 2 * sets.tokens, 2, dtype=np.int32)
-    if order.ties:
-        by_rank[order.ties.ranks] = order.ties.middles
-    by_token = np.empty(sets.tokens, np.int32)
-    by_token[order.tokens] = by_rank
-    return np.add.reduceat(by_token[sets.places], sets.starts, dtype=np.int64) / 2
+@compiled
+def _sorted(
+    keys: UInt32[np.ndarray, " tokens"],
+) -> tuple[Int32[np.ndarray, " tokens"], UInt32[np.ndarray, " tokens"], float]:
+    """Sort whole numbers digit by digit, the lowest first, each by counting; equal ones keep their order.
+
+    Returns:
+        The places of the sorted numbers, the numbers, and the sum of t³ - t over runs of t equal ones.
+    """
+    tokens = len(keys)
+    places = np.arange(tokens).astype(np.int32)
+    other_keys, other_places = np.empty_like(keys), np.empty_like(places)
+    counts = np.zeros((3, _DIGITS), np.int64)
+    for key in keys:
+        for digit in range(3):
+            counts[digit, (key >> np.uint32(digit * _DIGIT_BITS)) & np.uint32(_DIGITS - 1)] += 1
+    for digit in range(3):
+        next_place = 0
+        for value in range(_DIGITS):
+            count = counts[digit, value]
+            counts[digit, value] = next_place
+            next_place += count
+        shift = np.uint32(digit * _DIGIT_BITS)
+        for rank in range(tokens):
+            value = (keys[rank] >> shift) & np.uint32(_DIGITS - 1)
+            to = counts[digit, value]
+            counts[digit, value] = to + 1
+            other_keys[to], other_places[to] = keys[rank], places[rank]
+        keys, other_keys = other_keys, keys
+        places, other_places = other_places, places
+    term, run = 0.0, 1.0
+    for rank in range(1, tokens + 1):
+        if rank < tokens and keys[rank] == keys[rank - 1]:
+            run += 1.0
+        else:
+            term += run * run * run - run
+            run = 1.0
+    return places, keys, term
 
 
-def _extremes(order: Order, sets: SetIndex) -> tuple[Extreme, Extreme]:
-    """The highest and the lowest value of each set's running sum, where weights are tied at the end of their run."""
-    m, n = sets.sizes[:, None], sets.tokens - sets.sizes[:, None]
-    words = _by_set(order, sets)
-    hits = np.bitwise_count(words)
-    after = np.cumsum(hits, axis=1, dtype=np.int64)
-    after *= sets.tokens
-    after -= sets.fallen
-    read = _read(order, sets)
-    ends = np.minimum(np.arange(1, words.shape[1] + 1) * _BLOCK, sets.tokens)
-    known = np.where(read.reshape(-1)[ends - 1], after, 0)
-    high, low = known.argmax(axis=1), known.argmin(axis=1)
-    rows = np.arange(len(m))
-    highest, lowest = Extreme(known[rows, high], ends[high]), Extreme(known[rows, low], ends[low])
-    # A block that ends at `after` was never higher than that and what its other tokens took away since, nor lower than
-    # that less what its members added.
-    lowered = after - hits * n
-    may_hold = after + (_BLOCK - hits.astype(np.int64)) * m > highest.values[:, None]
-    may_hold |= lowered < lowest.values[:, None]
-    at, block = np.divmod(np.flatnonzero(may_hold), words.shape[1])
-    start = np.where(block > 0, after[at, block - 1], 0)
-    walk = _followed(words[at, block], sets, at)
-    partly = np.flatnonzero(~np.all(read, axis=1)[block])
-    unread, each = ~read[block[partly]], np.arange(len(at))
-    for extreme, farthest, never, sign in (
-        (highest, np.argmax, _LIMITS.min, 1),
-        (lowest, np.argmin, _LIMITS.max, -1),
-    ):
-        walk[partly] = np.where(unread, never, walk[partly])
-        place = farthest(walk, axis=1)
-        _take(extreme, at, start + walk[each, place], block * _BLOCK + place + 1, sign)
-    return highest, lowest
-
-
-def _by_set(order: Order, sets: SetIndex) -> UInt64[np.ndarray, "sets blocks"]:
-    """Per set and block of 64 ranks a word whose bit i is set where the token at rank i of the block is a member."""
-    blocks = -(-sets.tokens // _BLOCK)
-    found = np.empty((len(sets.words), _BLOCK, blocks), np.uint64)
-    padded = np.append(order.tokens, np.full(blocks * _BLOCK - sets.tokens, sets.tokens))
-    for words, turned in zip(sets.words, found, strict=True):
-        turned[:] = words[padded].reshape(blocks, _BLOCK).T
-        for width, mask in _TURNS:
-            halves = turned.reshape(-1, 2, width, blocks)
-            first, second = halves[:, 0], halves[:, 1]
-            crossed = ((first >> np.uint64(width)) ^ second) & np.uint64(mask)
-            second ^= crossed
-            crossed <<= np.uint64(width)
-            first ^= crossed
-    return found.reshape(-1, blocks)[: len(sets.sizes)]
-
-
-def _read(order: Order, sets: SetIndex) -> Bool[np.ndarray, "blocks ranks"]:
-    """After which ranks the running sum is read: not within a run of equal weights, nor after the last token."""
-    read = np.ones((sets.fallen.shape[1], _BLOCK), np.bool_)
-    read.reshape(-1)[sets.tokens :] = False
-    if order.ties:
-        read.reshape(-1)[order.ties.within] = False
-    return read
-
-
+@compiled
 def _followed(
-    words: UInt64[np.ndarray, " blocks"], sets: SetIndex, at: Int64[np.ndarray, " blocks"]
-) -> Int32[np.ndarray, "blocks ranks"]:
-    """Running sums token by token within some blocks, from 0 on; they are at most 64 times the number of tokens.
+    order: Int32[np.ndarray, " tokens"],
+    keys: UInt32[np.ndarray, " tokens"],
+    members: Int32[np.ndarray, " members"],
+    starts: Int64[np.ndarray, " sets_1"],
+) -> tuple[Int64[np.ndarray, " sets"], Int64[np.ndarray, " sets"], Int64[np.ndarray, " sets"]]:
+    """Follow the running sum of every set.
+
+    Returns:
+        Per set the running sum furthest from 0, times members × others (of two alike the positive one); how many
+        members lie before that place; twice the sum of the members' ranks, of tied weights the mean rank.
+    """
+    tokens, sets = len(order), len(starts) - 1
+    place = np.empty((tokens, 2), np.int32)  # rank of every token; twice the mean rank of those tied with it
+    words = (tokens + _WORD - 1) // _WORD
+    unread = np.zeros(words, np.uint64)  # ranks that are followed by an equal weight: there the sum is not read
+    first = 0
+    while first < tokens:
+        end = first + 1
+        while end < tokens and keys[end] == keys[first]:
+            end += 1
+        for rank in range(first, end):
+            place[order[rank], 0], place[order[rank], 1] = rank, first + end - 1
+            if rank < end - 1:
+                unread[rank // _WORD] |= np.uint64(1) << np.uint64(rank % _WORD)
+        first = end
+    extremes, passed, ranks = np.zeros(sets, np.int64), np.zeros(sets, np.int64), np.zeros(sets, np.int64)
+    bits, before = np.empty(words, np.uint64), np.empty(words + 1, np.int64)
+    for one in range(sets):
+        bits[:] = 0
+        total = 0
+        for member in members[starts[one] : starts[one + 1]]:
+            its = np.uint64(place[member, 0])
+            bits[its >> _WORD_BITS] |= _ONE << (its & _WITHIN)
+            total += place[member, 1]
+        ranks[one] = total
+        extremes[one], passed[one] = _extreme(bits, unread, before, tokens, starts[one + 1] - starts[one])
+    return extremes, passed, ranks
+
+
+@compiled
+def _extreme(
+    bits: UInt64[np.ndarray, " words"],
+    unread: UInt64[np.ndarray, " words"],
+    before: Int64[np.ndarray, " words_1"],
+    tokens: int,
+    size: int,
+) -> tuple[int, int]:
+    """The extreme of one set's running sum, and how many members lie before it.
 
     Args:
-        words: members of each block.
-        sets: the sets.
-        at: per block the set.
+        bits: ranks of members.
+        unread: ranks after which the sum is not read.
+        before: written over: how many members lie before each word.
+        tokens: of the vocabulary.
+        size: of the set.
     """
-    hits = np.unpackbits(words.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-    walk = np.cumsum(hits, axis=1, dtype=np.uint8) * np.int32(sets.tokens)
-    walk -= sets.steps[at]
-    return walk
+    high, low, members_high, members_low, members = 0, 0, 0, 0, 0
+    for word in range(len(bits)):
+        before[word] = members
+        members += np.int64(_ones(bits[word]))  # type: ignore[assignment]
+        after = members * tokens - size * min(_WORD * (word + 1), tokens)
+        if unread[word] >> np.uint64(_WORD - 1) == 0:
+            if after > high:
+                high, members_high = after, members
+            if after < low:
+                low, members_low = after, members
+    before[len(bits)] = members
+    for word in range(len(bits)):
+        inside = before[word + 1] - before[word]
+        others = min(_WORD, tokens - _WORD * word) - inside
+        opens = before[word] * tokens - size * _WORD * word
+        closes = opens + inside * tokens - size * (inside + others)
+        highest = min(opens + inside * (tokens - size), closes + others * size)
+        lowest = max(opens - others * size, closes - inside * (tokens - size))
+        if highest <= high and lowest >= low:
+            continue
+        members = before[word]
+        for bit in range(inside + others):
+            members += (bits[word] >> np.uint64(bit)) & np.uint64(1)
+            if (unread[word] >> np.uint64(bit)) & np.uint64(1):
+                continue
+            value = members * tokens - size * (_WORD * word + bit + 1)
+            if value > high:
+                high, members_high = value, members
+            if value < low:
+                low, members_low = value, members
+    return (high, members_high) if high >= -low else (low, members_low)
 
 
-def _take(
-    found: Extreme,
-    at: Int64[np.ndarray, " blocks"],
-    values: Int64[np.ndarray, " blocks"],
-    places: Int64[np.ndarray, " blocks"],
-    sign: int,
-) -> None:
-    """Put the largest (or, with sign -1, the smallest) value of each set in its place if it is beyond what is there."""
-    order = np.argsort(sign * values, kind="stable")
-    order = order[sign * values[order] > sign * found.values[at[order]]]
-    found.values[at[order]], found.places[at[order]] = values[order], places[order]  # of one set the last one stays
+@compiled
+def _ones(word: np.uint64) -> int:
+    """How many bits of a word are set (Warren 2012, "Hacker's Delight", 5-1)."""
+    pairs = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    fours = (pairs & np.uint64(0x3333333333333333)) + ((pairs >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (eights * np.uint64(0x0101010101010101)) >> np.uint64(56)  # type: ignore[return-value]
