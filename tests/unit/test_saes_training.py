@@ -15,6 +15,7 @@ from saeflow.activations.reader import ShuffledReader
 from saeflow.activations.store import statistics
 from saeflow.config.sections import SAETraining
 from saeflow.errors import SaeflowError
+from saeflow.saes import sparse
 from saeflow.saes.architectures import ARCHITECTURES, Own, Step, jumprelu, l0
 from saeflow.saes.dictionary import Dictionary, Normalisation
 from saeflow.saes.feeds import Feed, sae_feed
@@ -143,14 +144,48 @@ def test_threshold_gradients_are_those_of_the_smoothed_loss(term):
     assert float(threshold.grad) == pytest.approx(float(difference), rel=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("d_sae", "k"), [(8192, 32), (96, 5), (100, 7), (64, 40)])
-def test_the_largest_of_every_row_are_found_in_groups(d_sae, k):
-    pre = torch.randn(300, d_sae, generator=torch.Generator().manual_seed(0))
+def test_the_largest_of_every_row_are_found_in_groups(d_sae, k, dtype):
+    pre = torch.randn(300, d_sae, generator=torch.Generator().manual_seed(0)).to(dtype)
+    if d_sae == 96:
+        pre[7] = -pre[7].abs()  # none is positive
     rows, columns = largest_per_row(pre, k)
     assert torch.equal(rows, torch.arange(300).repeat_interleave(k))
     found = pre[rows, columns].view(300, k).sort(descending=True).values
     assert torch.equal(found, pre.topk(k).values)
     assert all(len(set(row)) == k for row in columns.view(300, k).tolist())
+
+
+NARROW = pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="this processor multiplies float32 as fast as bfloat16"
+)
+
+
+@NARROW
+@pytest.mark.parametrize("data", ["even", "few large coordinates", "flat", "equal"])
+def test_the_largest_after_a_narrow_product_are_those_of_float32(data, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x, encoder = torch.randn(1024, 256, generator=generator), torch.randn(640, 256, generator=generator)
+    b_enc = torch.randn(640, generator=generator)
+    if data == "few large coordinates":  # as in a residual stream; rounding errors then add up from few terms
+        x[:, :3] *= 300
+    elif data == "flat":  # hundreds of latents lie within rounding errors of each other: every row is multiplied again
+        encoder = torch.ones_like(encoder) + 1e-4 * encoder
+        b_enc.zero_()
+    elif data == "equal":
+        encoder[1:], b_enc[1:] = encoder[0], b_enc[0]
+    entries = scan(x, encoder, b_enc, sparse.Largest(8))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    wide = scan(x, encoder, b_enc, sparse.Largest(8))
+    found, expected = (one.values.view(1024, 8).sort(descending=True).values for one in (entries, wide))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
+    assert torch.equal(entries.offsets, wide.offsets)
+    exact = (x.double() @ encoder.double().T + b_enc.double()).float()
+    torch.testing.assert_close(entries.values, exact[entries.rows, entries.columns], rtol=1e-4, atol=1e-3)
+    if data in ("even", "few large coordinates"):
+        agree = torch.zeros(1024, 640).index_put_((entries.rows, entries.columns), torch.tensor(1.0))
+        assert agree[wide.rows, wide.columns].mean() > 0.9999, "but for what float32 itself cannot tell apart"
 
 
 def test_batch_top_k_keeps_as_many_as_the_batch_may_have_whatever_the_threshold():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from saeflow.config.sections import SAETraining
 from saeflow.saes.parallel import Share
-from saeflow.saes.sparse import Choose, Entries, above, largest_per_row
+from saeflow.saes.sparse import Choose, Entries, Largest, above
 
 Scan = Callable[[Choose], Entries]
 
@@ -69,12 +69,12 @@ class Fit(NamedTuple):
     Attributes:
         loss: what is minimised, the penalty aside.
         error: of the whole reconstruction: mean squared error as a share of the variance.
-        residual: target less reconstruction, without gradient.
+        excess: reconstruction less target, without gradient.
     """
 
     loss: Float[Tensor, ""]
     error: Float[Tensor, ""]
-    residual: Float[Tensor, "rows d_out"]
+    excess: Float[Tensor, "rows d_out"]
 
 
 class Architecture(NamedTuple):
@@ -155,9 +155,9 @@ def _step_and_window(pre: Tensor, threshold: Tensor, bandwidth: float) -> tuple[
 def whole(form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step) -> Fit:
     """All latents together reconstruct the target."""
     decoded = step.share.total(form.decode(latents, decoder, slice(None)))
-    difference = target - decoded - b_dec
-    error = _mean_square(difference)
-    return Fit(error, error, difference.detach())
+    excess = decoded.sub(target).add_(b_dec)
+    error = _mean_square(excess)
+    return Fit(error, error, excess.detach())
 
 
 def whole_and_gate(form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step) -> Fit:
@@ -177,16 +177,30 @@ def nested(form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: 
     """
     d_sae, mine = step.settings.d_sae, step.share.part(step.settings.d_sae)
     bounds = [0, *sorted({max(1, round(share * d_sae)) for share in step.settings.prefixes} | {d_sae})]
-    difference, errors = target - b_dec, []
+    excess, errors = b_dec - target, []
     for first, last in pairwise(bounds):
         part = slice(max(0, first - mine.start), max(0, last - mine.start))
-        difference = difference - step.share.total(form.decode(latents, decoder, part))
-        errors.append(_mean_square(difference))
-    return Fit(torch.stack(errors).mean(), errors[-1], difference.detach())
+        excess = excess + step.share.total(form.decode(latents, decoder, part))
+        errors.append(_mean_square(excess))
+    return Fit(torch.stack(errors).mean(), errors[-1], excess.detach())
 
 
-def _mean_square(difference: Tensor) -> Tensor:
-    return difference.square().sum() / difference.numel()
+class _MeanSquare(torch.autograd.Function):
+    """The mean of squares and its gradient, in one pass over the numbers each."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return torch.linalg.vector_norm(values).square() / values.numel()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return values * (2 / values.numel() * gradient)
+
+
+def _mean_square(values: Tensor) -> Tensor:
+    return _MeanSquare.apply(values)  # type: ignore[no-untyped-call]
 
 
 def positive(scan: Scan, step: Step) -> Entries:
@@ -198,7 +212,7 @@ def row_top_k(scan: Scan, step: Step) -> Entries:
     """The k largest of every row (Gao et al. 2024, arXiv 2406.04093)."""
     k, share = step.settings.k, step.share
     here = min(k, step.settings.d_sae // share.world)
-    entries = scan(partial(largest_per_row, k=here))
+    entries = scan(Largest(here))
     if share.world == 1:
         return entries
     smallest = share.kth_largest(entries.values.view(-1, here), k)

@@ -17,6 +17,8 @@ from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.parallel import ALONE, Share
 from saeflow.saes.sae import SAE
 
+_ROWS_AT_ONCE = 64  # so that they stay in the cache
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -148,8 +150,10 @@ class Dictionary:
         """Remove the part of the decoder's gradient that would only change its rows' norms."""
         gradient = self.decoder.grad
         if gradient is not None:
-            along = torch.linalg.vecdot(gradient, self.decoder)
-            gradient.addcmul_(along[:, None], self.decoder, value=-1)
+            for part, rows in zip(
+                *(torch.split(matrix, _ROWS_AT_ONCE) for matrix in (gradient, self.decoder)), strict=True
+            ):
+                part.addcmul_(torch.linalg.vecdot(part, rows)[:, None], rows, value=-1)
 
     @torch.no_grad()
     def project(self) -> None:

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
         loss: what the weights follow.
         error: mean squared error as a share of the target's variance (mean over rows of |y - ŷ|² / d_out).
         penalty: sparsity term, per row.
-        residual: y - ŷ, without gradient.
+        excess: ŷ - y, without gradient.
         latents: of the selected entries after sparse products, of all after dense ones; without gradient.
         columns: the latent of each selected entry; None after dense products.
         price: of a unit of each of these latents.
@@ -36,10 +36,15 @@ class Outcome(NamedTuple):
     loss: Float[Tensor, ""]
     error: Float[Tensor, ""]
     penalty: Float[Tensor, ""]
-    residual: Float[Tensor, "rows d_out"]
+    excess: Float[Tensor, "rows d_out"]
     latents: Float[Tensor, " entries"] | Float[Tensor, "rows d_sae"]
     columns: Int64[Tensor, " entries"] | None
     price: Float[Tensor, " entries"] | Float[Tensor, " d_sae"] | Float[Tensor, ""]
+
+    @property
+    def residual(self) -> Float[Tensor, "rows d_out"]:
+        """y - ŷ, which the reconstruction leaves."""
+        return -self.excess
 
     @property
     def active(self) -> int:
@@ -133,4 +138,4 @@ def _dense(x: Tensor, target: Tensor, weights: Dictionary, step: Step) -> Outcom
 
 def _outcome(fit: Fit, penalty: Tensor, latents: Tensor, columns: Tensor | None, price: Tensor) -> Outcome:
     loss = fit.loss + penalty
-    return Outcome(loss, fit.error.detach(), penalty.detach(), fit.residual, latents.detach(), columns, price.detach())
+    return Outcome(loss, fit.error.detach(), penalty.detach(), fit.excess, latents.detach(), columns, price.detach())

@@ -21,7 +21,12 @@ from torch.nn.functional import embedding_bag, pad
 from saeflow.products import linear, packed
 
 ROWS_AT_ONCE = 256  # their pre-activations stay in the cache between the product and the choice
-_PACKED_FROM = 1024  # rows for which the encoder is worth packing
+_ROUNDED_AT_ONCE = 64  # rows, so that they stay in the cache
+_HALF_STEP = 2.0**-8  # how much a number may change when it is rounded to bfloat16, relative to it
+_DEVIATIONS = 8.0  # standard deviations of a product in bfloat16 that are allowed for
+_NARROW_FROM = 1024  # rows for which the encoder is worth rounding
+_NARROW_FROM_WIDTH = 256  # of rows: in short ones rounding errors do not even out, and too much must be looked at again
+_PACKED_FROM = 4096  # and worth packing
 
 
 class Choice(NamedTuple):
@@ -93,15 +98,32 @@ Choose = Callable[[Float[Tensor, "rows d_sae"]], Choice]
 def largest_per_row(pre: Float[Tensor, "rows d_sae"], k: int) -> Choice:
     """The ``k`` largest of every row."""
     rows = torch.arange(len(pre), device=pre.device).repeat_interleave(k)
-    size = gcd(1 << int(log2(pre.shape[1] / k) / 2), pre.shape[1]) if pre.device.type == "cpu" else 1
+    size = gcd(1 << round(log2(pre.shape[1] / k) / 2), pre.shape[1]) if pre.device.type == "cpu" else 1
     if size == 1:
         return Choice(rows, pre.topk(k, dim=-1, sorted=False).indices.flatten())
+    if pre.dtype == torch.bfloat16:
+        from saeflow.saes.selection import largest_positive  # compiles, and is loaded where it is wanted
+
+        found = largest_positive(pre, k, pre.shape[1] // size)
+        if found is not None:
+            return Choice(rows, found.flatten())
     # They lie in the k groups with the largest maxima: two small searches take half as long as one large one.
     groups = pre.view(len(pre), size, -1)
     best = groups.amax(dim=1).topk(k, dim=-1, sorted=False).indices
     members = (best[:, None] + torch.arange(size)[:, None] * groups.shape[2]).flatten(1)
     largest = pre.gather(1, members).topk(k, dim=-1, sorted=False).indices
     return Choice(rows, members.gather(1, largest).flatten())
+
+
+@dataclass(frozen=True)
+class Largest:
+    """A choice of the ``k`` largest of every row, which `scan` can make without the whole product in float32."""
+
+    k: int
+
+    def __call__(self, pre: Float[Tensor, "rows d_sae"]) -> Choice:
+        """The largest among exact pre-activations."""
+        return largest_per_row(pre, self.k)
 
 
 def above(pre: Float[Tensor, "rows d_sae"], floor: Tensor | float) -> Choice:
@@ -125,14 +147,93 @@ def scan(
         dtype: of the product. A narrow one only chooses: the values of what is chosen are computed again, exactly.
     """
     with torch.no_grad():
+        if isinstance(choose, Largest) and _worth_narrowing(x, b_enc, choose.k, dtype):
+            return _largest(x, encoder, b_enc, choose.k)
         if dtype == torch.float32:
-            weight = packed(encoder, ROWS_AT_ONCE) if len(x) >= _PACKED_FROM else encoder
+            weight = _ready(encoder, len(x))
             parts = [_chosen(linear(part, weight, b_enc), choose) for part in torch.split(x, ROWS_AT_ONCE)]
             return _compressed(parts, len(x), len(b_enc))
-        narrow = packed(encoder.to(dtype), ROWS_AT_ONCE)
-        products = (linear(part, narrow) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
-        found = _compressed([_chosen(product.float().add_(b_enc), choose) for product in products], len(x), len(b_enc))
+        weight, bias = _ready(encoder.to(dtype), len(x)), b_enc.to(dtype)
+        products = (linear(part, weight, bias) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
+        ordered = isinstance(choose, Largest)  # needs no more than an order
+        found = _compressed([_chosen(pre if ordered else pre.float(), choose) for pre in products], len(x), len(b_enc))
         return replace(found, values=_dots(x, encoder, found).add_(b_enc[found.columns]))
+
+
+def _ready(encoder: Tensor, rows: int) -> Tensor:
+    """The encoder as products of so many rows, some at a time, want it."""
+    return packed(encoder, ROWS_AT_ONCE) if rows >= _PACKED_FROM else encoder
+
+
+def _worth_narrowing(x: Tensor, b_enc: Tensor, k: int, dtype: torch.dtype) -> bool:
+    """Whether the product is better made in bfloat16 first: where the processor has instructions for it."""
+    large = x.shape[0] >= _NARROW_FROM and x.shape[1] >= _NARROW_FROM_WIDTH and len(b_enc) >= 4 * k
+    return large and dtype == torch.float32 and x.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def _largest(
+    x: Float[Tensor, "rows d_model"],
+    encoder: Float[Tensor, "d_sae d_model"],
+    b_enc: Float[Tensor, " d_sae"],
+    k: int,
+) -> Entries:
+    """The ``k`` largest of every row, as of float32, for little more than a product in bfloat16.
+
+    With x = x̂ + δx and w = ŵ + δw, of which x̂ and ŵ are rounded to bfloat16, a product is off by δx w + x̂ δw. The
+    lengths of all four are known. Rounding errors have either sign, so the sum's deviation is its largest possible size
+    over √d_model, and `_DEVIATIONS` of these are allowed for. Whatever may then be among the largest is computed again
+    in float32, which also tells how far the products were off: a row with more candidates than were kept, or with an
+    error beyond half of what is allowed for, is multiplied in float32 as a whole.
+    """
+    narrow = _rounded(encoder)
+    weight, bias = _ready(narrow.values, len(x)), b_enc.to(torch.bfloat16)
+    longest, farthest, off = narrow.norms.max(), narrow.errors.max(), (b_enc - bias).abs().max()
+    kept = k + k // 2
+    parts = []
+    for part in torch.split(x, ROWS_AT_ONCE):
+        read = _rounded(part)
+        pre = linear(read.values, weight, bias)
+        columns = largest_per_row(pre, kept).columns.view(-1, kept)
+        values = pre.gather(1, columns).float()
+        kth = values.topk(k, dim=1).values[:, -1:]
+        error = torch.hypot(read.errors * longest, read.norms * farthest)[:, None] * x.shape[1] ** -0.5
+        slack = _DEVIATIONS * error + off
+        parts.append((columns, values, slack, values >= kth - 2 * (slack + _HALF_STEP * kth.abs())))
+    columns, values, slack, may = (torch.cat(each) for each in zip(*parts, strict=True))
+    places = may.flatten().nonzero()[:, 0]
+    offsets = pad(may.sum(dim=1).cumsum(0), (1, 0))
+    row = places.div(kept, rounding_mode="floor")
+    candidates = Entries(values.new_empty(0), row, columns.flatten()[places], offsets, len(b_enc))
+    exact = values.new_full(values.shape, -torch.inf)
+    exact.view(-1)[places] = _dots(x, encoder, candidates) + b_enc[candidates.columns]
+    off = torch.where(may, (exact - values).abs() - _HALF_STEP * values.abs(), 0.0)
+    unclear = (may.all(dim=1) | (2 * off > slack).any(dim=1)).nonzero()[:, 0]
+    best = exact.topk(k, dim=1, sorted=False)
+    values, columns = best.values, columns.gather(1, best.indices)
+    for rows in torch.split(unclear, ROWS_AT_ONCE):
+        pre = linear(x[rows], encoder, b_enc)
+        columns[rows] = largest_per_row(pre, k).columns.view(-1, k)
+        values[rows] = pre.gather(1, columns[rows])
+    starts = torch.arange(len(x) + 1) * k
+    return Entries(values.flatten(), torch.arange(len(x)).repeat_interleave(k), columns.flatten(), starts, len(b_enc))
+
+
+class _Rounded(NamedTuple):
+    """Rows in bfloat16, their lengths, and the lengths of what rounding took from them."""
+
+    values: Tensor
+    norms: Tensor
+    errors: Tensor
+
+
+def _rounded(rows: Tensor) -> _Rounded:
+    found = _Rounded(rows.new_empty(rows.shape, dtype=torch.bfloat16), *rows.new_empty(2, len(rows)))
+    for start in range(0, len(rows), _ROUNDED_AT_ONCE):
+        part = slice(start, start + _ROUNDED_AT_ONCE)
+        found.values[part] = rows[part]
+        found.norms[part] = torch.linalg.vector_norm(rows[part], dim=1)
+        found.errors[part] = torch.linalg.vector_norm(rows[part] - found.values[part], dim=1)
+    return found
 
 
 def scan_dense(pre: Float[Tensor, "rows d_sae"], choose: Choose) -> Entries:

@@ -185,11 +185,11 @@ class _Training:
         return (self.since_fired > self.settings.dead_after).nonzero()[:, 0]
 
     def _density(self, found: Outcome) -> float:
-        return self.share.count(found.selected) / (len(found.residual) * self.settings.d_sae)
+        return self.share.count(found.selected) / (len(found.excess) * self.settings.d_sae)
 
     def _note_firing(self, found: Outcome) -> None:
         self.density = self._density(found)
-        self.since_fired += len(found.residual)
+        self.since_fired += len(found.excess)
         self.since_fired.index_fill_(0, found.fired(), 0)
         if self.weights.threshold.ndim == 0 and self.settings.architecture in COMPETITIVE:
             smallest = self.share.smallest(found.smallest)
@@ -198,7 +198,7 @@ class _Training:
                 self.weights.threshold.lerp_(smallest.to(self.weights.threshold.dtype), 1 - memory)
 
     def _note_curve(self, found: Outcome, dead: int) -> None:
-        l0 = self.share.count(found.active) / len(found.residual)
+        l0 = self.share.count(found.active) / len(found.excess)
         tokens = (self.done + 1) * self.settings.batch_size * self.settings.accumulate
         self.curve.append((tokens, found.error.item(), found.penalty.item(), l0, dead))
 
