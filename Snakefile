@@ -21,6 +21,10 @@ if STUDY.kind == "chess":
     include: "rules/chess_models.smk"
     include: "rules/chess.smk"
 
+    if STUDY.engine:
+
+        include: "rules/chess_engine.smk"
+
 else:
 
     include: "rules/published.smk"

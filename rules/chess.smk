@@ -157,6 +157,7 @@ rule measure_skill:
         positions=POSITIONS,
         labels="results/{study}/chess/labels.safetensors",
         associations="results/{study}/chess/{sae}/associations.parquet",
+        engine=engine_moves("skill"),
     output:
         skill="results/{study}/chess/{sae}/skill.parquet",
         awareness="results/{study}/chess/{sae}/awareness.parquet",
@@ -172,6 +173,7 @@ rule measure_skill:
     params:
         hook=sae_hook,
         tokens=STUDY.activations.tokens,
+        engine=engine_option,
         settings=settings("skill"),
         seed=STUDY.seed,
     shell:
@@ -183,6 +185,7 @@ rule measure_skill:
         " --positions {input.positions}"
         " --labels {input.labels}"
         " --associations {input.associations}"
+        " {params.engine}"
         " --settings {params.settings:q}"
         " --seed {params.seed}"
         " --output $(dirname {output.skill})"
@@ -197,6 +200,7 @@ rule intervene:
         positions=POSITIONS,
         labels="results/{study}/chess/labels.safetensors",
         associations="results/{study}/chess/{sae}/associations.parquet",
+        engine=engine_moves("interventions"),
     output:
         "results/{study}/chess/{sae}/interventions.parquet",
     log:
@@ -211,6 +215,7 @@ rule intervene:
     params:
         hook=sae_hook,
         tokens=STUDY.activations.tokens,
+        engine=engine_option,
         settings=settings("interventions"),
         seed=STUDY.seed,
     shell:
@@ -222,6 +227,7 @@ rule intervene:
         " --positions {input.positions}"
         " --labels {input.labels}"
         " --associations {input.associations}"
+        " {params.engine}"
         " --settings {params.settings:q}"
         " --seed {params.seed}"
         " --output {output}"
@@ -233,6 +239,7 @@ rule find_transitions:
     input:
         model=PLAYER,
         positions=POSITIONS,
+        engine=engine_moves("transitions"),
     output:
         "results/{study}/chess/transitions.parquet",
     log:
@@ -245,6 +252,7 @@ rule find_transitions:
     resources:
         gpu=1,
     params:
+        engine=engine_option,
         settings=settings("transitions"),
         seed=STUDY.seed,
     shell:
@@ -252,6 +260,7 @@ rule find_transitions:
         " --model {input.model}"
         " --positions {input.positions}"
         " --split eval"
+        " {params.engine}"
         " --settings {params.settings:q}"
         " --seed {params.seed}"
         " --output {output}"

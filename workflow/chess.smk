@@ -25,6 +25,10 @@ SAE_TABLES = ["saes/{sae}/metrics.json"]
 RESULTS = ["config.yaml", "provenance.json", "models/{model}.accuracy.parquet"]
 RESULTS += ["saes/{sae}/metrics.json", "chess/{sae}/interventions.parquet"]
 RESULTS += ["chess/transitions.parquet", "figures/{figure}.png"]
+if STUDY.engine:
+    RESULTS += ["chess/engine.parquet", "chess/blunders.parquet"]
+if STUDY.fine_tune:
+    RESULTS += ["chess/fine_tuning.parquet"]
 
 
 localrules:
@@ -42,6 +46,17 @@ PLAYER = f"results/{{study}}/models/{STUDY.model.name}"
 def sae_hook(wildcards):
     """Where one SAE reads."""
     return STUDY.hook_of(wildcards.sae)
+
+
+def engine_moves(section):
+    """What an engine says of positions, for a section whose right move is the engine's; nothing for any other."""
+    best = getattr(STUDY, section).correct == "best"
+    return "results/{study}/chess/engine.parquet" if best else []
+
+
+def engine_option(wildcards, input):
+    """The command's option `--engine`, where there is such an input."""
+    return f"--engine {input.engine}" if input.engine else ""
 
 
 def hook_options(wildcards):

@@ -13,12 +13,14 @@ import pytest
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
+from saeflow.chess.blunders import BLUNDERS, ENGINE
 from saeflow.chess.engine import EVALUATIONS, MATE, evaluate
 from saeflow.chess.io import best_moves, write_tables
 from saeflow.chess.transitions import TRANSITIONS
 from saeflow.cli.chess import app
-from saeflow.config.sections.concepts import Engine
+from saeflow.config.sections.chess_engine import Engine
 from saeflow.corpora.chess.moves import MOVES
+from saeflow.corpora.chess.positions import in_split
 from saeflow.errors import SaeflowError
 from saeflow.tables import read_table
 
@@ -77,9 +79,9 @@ def test_a_move_loses_what_the_evaluation_falls_by(counting: Engine) -> None:
     found = evaluate(fens, ["g2a8", "g1f1", "a1a8"], counting, lambda done, total: told.append((done, total)))
     assert dict(found.schema) == EVALUATIONS
     taken, left, mated = found.rows(named=True)
-    assert (taken["best"], taken["evaluation"], taken["loss"], taken["blunder"]) == ("g2a8", 3.0, 0.0, False)
+    assert (taken["best"], taken["evaluation"], taken["loss"], taken["engine"]) == ("g2a8", 3.0, 0.0, "counting")
     # Black's queen takes the bishop then: nine pawns to nothing.
-    assert (left["evaluation_after"], left["loss"], left["blunder"]) == (-9.0, 12.0, True)
+    assert (left["evaluation_after"], left["loss"]) == (-9.0, 12.0)
     assert (mated["evaluation_after"], mated["loss"]) == (MATE, 0.0)
     assert told == [(1, 3), (2, 3), (3, 3)]
 
@@ -96,7 +98,9 @@ def test_what_is_wrong_with_an_engine_is_told_in_one_sentence(tmp_path: Path) ->
         evaluate([LOOSE_QUEEN], ["g1f1"], Engine(command=str(silent)))
 
 
-def test_blunders_are_the_weakest_rating_s_choices_that_lose_much(counting: Engine, tmp_path: Path) -> None:
+def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_much(
+    counting: Engine, tmp_path: Path
+) -> None:
     rows = [
         {
             "row": 0,
@@ -117,35 +121,39 @@ def test_blunders_are_the_weakest_rating_s_choices_that_lose_much(counting: Engi
         },
     ]
     write_tables(tmp_path, transitions=pl.DataFrame(rows, schema=TRANSITIONS))
-    line = [
-        "blunders",
-        "--transitions",
-        str(tmp_path / "transitions.parquet"),
-        "--output",
-        str(tmp_path / "blunders.parquet"),
-    ]
+    played = evaluate([LOOSE_QUEEN, LOOSE_QUEEN], ["g1h2", "g2a8"], counting)
+    write_tables(tmp_path, engine=played.with_columns(split=pl.lit("sae"), row=pl.Series([7, 9])))
+    line = ["blunders"]
+    for name in ("transitions", "engine"):
+        line += [{"engine": "--evaluations"}.get(name, f"--{name}"), str(tmp_path / f"{name}.parquet")]
+    line += ["--output", str(tmp_path / "blunders.parquet")]
     done = CliRunner().invoke(app, [*line, "--settings", counting.model_dump_json()], catch_exceptions=False)
     assert done.exit_code == 0
-    found = read_table(tmp_path / "blunders.parquet", EVALUATIONS)
-    assert found.select("fen", "move", "best").rows() == [(LOOSE_QUEEN, "g1f1", "g2a8")]
+    found = read_table(tmp_path / "blunders.parquet", BLUNDERS)
+    assert found.select("source", "split", "row", "fen", "move", "best").rows() == [
+        ("played", "sae", 7, LOOSE_QUEEN, "g1h2", "g2a8"),
+        ("transition", "eval", 0, LOOSE_QUEEN, "g1f1", "g2a8"),
+    ]
 
 
 def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(counting: Engine, tmp_path: Path) -> None:
     table = positions_table(random_play(60, seed=12))
     table.write_parquet(tmp_path / "positions.parquet")
-    line = ["evaluate", "--positions", str(tmp_path / "positions.parquet"), "--split", "model", "--seed", "0"]
-    line += [
-        "--most",
-        "20",
-        "--output",
-        str(tmp_path / "evaluations.parquet"),
-        "--settings",
-        counting.model_dump_json(),
-    ]
-    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    settings = counting.model_copy(update={"split": "model", "positions": 20, "positions_per_job": 8})
+    assert settings.jobs == 3
+    parts = [str(tmp_path / f"part-{part}.parquet") for part in range(4)]
+    for part, path in enumerate(parts):  # one more than there are positions for
+        line = ["evaluate", "--positions", str(tmp_path / "positions.parquet"), "--seed", "0", "--part", str(part)]
+        line += ["--output", path, "--settings", settings.model_dump_json()]
+        assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
+    whole = str(tmp_path / "evaluations.parquet")
+    done = CliRunner().invoke(app, ["gather-evaluations", *parts, "--output", whole], catch_exceptions=False)
     assert done.exit_code == 0
-    found = read_table(tmp_path / "evaluations.parquet", EVALUATIONS)
-    assert found.height == 20
+    assert [read_table(Path(path)).height for path in parts] == [8, 8, 4, 0]
+    found = read_table(tmp_path / "evaluations.parquet", ENGINE)
+    assert found.height == found["row"].n_unique() == 20
+    own = table.filter(in_split(table["game"], "model"))
+    assert own["move"].gather(found["row"]).to_list() == found["move"].to_list()
     played = {" ".join(fen.split()[:4]): move for fen, move in table.select("fen", "move").iter_rows()}
     for row in found.to_dicts():
         assert played[" ".join(row["fen"].split()[:4])] == row["move"]
@@ -155,14 +163,29 @@ def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(coun
     assert [MOVES[move] for move in best] == found["best"].to_list()
 
 
+stockfish = pytest.mark.skipif(
+    not (shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")), reason="Stockfish is not installed"
+)
+
+
+@stockfish
+def test_stockfish_says_the_same_in_any_order_whether_depth_or_nodes_end_its_search() -> None:
+    fens = [board.fen() for board in random_play(4, seed=3).python]
+    moves = [next(iter(chess.Board(fen).legal_moves)).uci() for fen in fens]
+    for settings in (Engine(depth=6), Engine(depth=None, nodes=3000), Engine(nodes=500)):
+        found = evaluate(fens, moves, settings)
+        assert found.reverse().equals(evaluate(fens[::-1], moves[::-1], settings))
+        assert found["loss"].min() >= 0
+
+
+@stockfish
 def test_stockfish_takes_queens_and_mates() -> None:
-    if not (shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")):
-        pytest.skip("Stockfish is not installed")
     settings = Engine(depth=8)
     twice = [evaluate([LOOSE_QUEEN, MATE_IN_ONE], ["g1f1", "a1a2"], settings) for _ in range(2)]
     assert twice[0].equals(twice[1])
     assert twice[0]["best"].to_list() == ["g2a8", "a1a8"]
-    assert twice[0]["blunder"].to_list() == [True, True]
+    assert (twice[0]["loss"] > settings.blunder).to_list() == [True, True]
+    assert twice[0]["engine"][0].startswith("Stockfish")
     assert twice[0]["evaluation"][1] == MATE
     board = chess.Board(LOOSE_QUEEN)
     assert chess.Move.from_uci(twice[0]["best"][0]) in board.legal_moves

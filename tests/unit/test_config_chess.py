@@ -75,11 +75,30 @@ def test_the_studies_that_come_with_saeflow_are_right(file: str, monkeypatch: py
             changed(saes={"a": SAE | {"group": "g"}, "b": SAE | {"group": "g", "hook": "blocks.0.mlp"}}),
             "config: saes.b: reads or writes elsewhere than 'a' of the same group",
         ),
+        (changed(engine={"depth": None}), "config: engine: give depth or nodes, or both; a search must end"),
+        (changed(engine={"threads": 2}), "config: engine.threads: is not a known key"),
+        (changed(engine={"blunder": 0.0}), "config: engine.blunder: "),
+        (changed(fine_tune={}), "config: fine_tune: learns from blunders, which an engine finds; set engine: {}"),
+        (
+            changed(skill={"correct": "best"}),
+            "config: skill.correct: 'best' is what an engine says of the split eval, and none is asked",
+        ),
+        (
+            changed(transitions={"correct": "best"}, engine={"split": "sae"}),
+            "config: transitions.correct: 'best' is what an engine says of the split eval, and none is asked",
+        ),
         (changed(interventions={"strengths": [1.0]}), "config: interventions.strengths: 1.0 changes nothing"),
     ],
 )
 def test_a_wrong_study_of_chess_is_refused_with_a_line(values: dict[str, Any], line: str) -> None:
     assert complaint(values).startswith(line)
+
+
+def test_a_study_asks_an_engine_only_where_it_says_so() -> None:
+    assert check_study(STUDY).engine is None
+    study = check_study(changed(engine={"positions": 501}, fine_tune={}, skill={"correct": "best"}))
+    assert study.engine.jobs == 3
+    assert study.fine_tune.value_weight == 0
 
 
 def test_the_cache_holds_every_hook_once_and_has_enough_shards() -> None:

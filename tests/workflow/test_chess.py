@@ -1,11 +1,14 @@
 """The study of chess, as small as it can be: every stage runs, and its files are as designed."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
-from conftest import Workflow
+from conftest import Workflow, planned_jobs
 
+from saeflow.chess.blunders import BLUNDERS
+from saeflow.chess.io import FINE_TUNING
 from saeflow.corpora.chess.positions import SCHEMA
 
 TINY = {
@@ -75,3 +78,68 @@ def test_the_sae_is_measured_by_what_it_does_to_moves(study):
 
 def test_nothing_changed_nothing_runs(study):
     assert study.run("chess") == {}
+
+
+ENGINE = {"positions": 300, "positions_per_job": 100}
+
+
+@pytest.mark.parametrize(
+    ("sections", "more"),
+    [
+        ({}, {}),
+        ({"engine": ENGINE}, {"evaluate_positions": 3, "gather_evaluations": 1, "find_blunders": 1}),
+        (
+            {"engine": ENGINE, "fine_tune": {}},
+            {
+                "evaluate_positions": 3,
+                "gather_evaluations": 1,
+                "find_blunders": 1,
+                "tune_player": 1,
+                "measure_tuning": 1,
+            },
+        ),
+        (
+            {"engine": ENGINE, "transitions": {"positions": 50, "correct": "best"}},
+            {"evaluate_positions": 3, "gather_evaluations": 1, "find_blunders": 1},
+        ),
+    ],
+)
+def test_an_engine_is_asked_only_where_the_study_says_so(tmp_path, sections, more):
+    wanted = ["evaluate_positions", "gather_evaluations", "find_blunders", "tune_player", "measure_tuning"]
+    done = Workflow(tmp_path, TINY, base=None).attempt("chess", config=sections, args=("-n", "-p"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    jobs = planned_jobs(done)
+    assert {rule: jobs[rule] for rule in wanted if rule in jobs} == more
+    assert jobs["find_transitions"] == 1
+    best = sections.get("transitions", {}).get("correct") == "best"
+    asked = " --split eval --engine results/tiny-chess/chess/engine.parquet --settings "
+    assert (asked in done.stdout) is best
+
+
+def test_a_missing_engine_is_told_in_one_sentence_that_names_the_remedy(tmp_path, study):
+    shutil.copytree(study.directory, tmp_path, dirs_exist_ok=True, symlinks=True)
+    asking = Workflow(tmp_path, TINY, base=None)
+    done = asking.attempt("chess", config={"engine": {"command": "no-such-engine", "positions": 5}})
+    assert done.returncode != 0
+    told = (asking.results / "logs/evaluate_positions/0.log").read_text()
+    assert "the engine 'no-such-engine' is not installed; install one (Debian: apt install stockfish)" in told
+    assert "Traceback" not in told
+    assert not (asking.results / "chess/engine.parquet").exists()
+
+
+def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_path, study):
+    if not (shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")):
+        pytest.skip("Stockfish is not installed")
+    shutil.copytree(study.directory, tmp_path, dirs_exist_ok=True, symlinks=True)
+    tuned = Workflow(tmp_path, TINY, base=None)
+    engine = {"depth": None, "nodes": 500, "positions": 120, "positions_per_job": 60}
+    jobs = tuned.run("chess", config={"engine": engine, "fine_tune": {"epochs": 2}})
+    assert jobs["evaluate_positions"] == 2
+    assert "train_saes" not in jobs
+    blunders = pl.read_parquet(tuned.results / "chess/blunders.parquet")
+    assert dict(blunders.schema) == BLUNDERS
+    assert blunders["loss"].min() >= 1.5
+    found = pl.read_parquet(tuned.results / "chess/fine_tuning.parquet")
+    assert dict(found.schema) == FINE_TUNING
+    assert set(found["set"]) == {"blunders", "ordinary"}
+    assert (tuned.results / "models/maia2-mini-tuned/model.safetensors").is_file()

@@ -1,7 +1,8 @@
 """What an engine says of positions and moves: best moves, how much a move loses, blunders.
 
-Any program that speaks UCI will do; Stockfish is what the published code asked. It searches to a fixed depth with one
-thread and an empty memory for every position, so that what it says does not depend on what it was asked before.
+Any program that speaks UCI will do; Stockfish is what the published code asked. It searches to a fixed depth, or
+through a fixed number of positions, with one thread and an empty memory for every position, so that what it says does
+not depend on what it was asked before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import chess
 import chess.engine
 import polars as pl
 
-from saeflow.config.sections.concepts import Engine
+from saeflow.config.sections.chess_engine import Engine
 from saeflow.errors import SaeflowError
 from saeflow.tables import Schema
 
@@ -25,7 +26,7 @@ EVALUATIONS: Schema = {
     "move": pl.String,
     "evaluation_after": pl.Float64,
     "loss": pl.Float64,
-    "blunder": pl.Boolean,
+    "engine": pl.String,
 }
 MATE = 100.0
 """Pawns that a forced mate counts as; no evaluation is larger."""
@@ -44,8 +45,8 @@ def running(settings: Engine) -> Iterator[chess.engine.SimpleEngine]:
     program = shutil.which(name) or shutil.which(name, path=_GAMES) or name
     try:
         with chess.engine.SimpleEngine.popen_uci(program, timeout=_SECONDS) as engine:
-            if "Threads" in engine.options:
-                engine.configure({"Threads": 1})
+            wanted = {"Threads": 1, "Hash": settings.hash}
+            engine.configure({name: value for name, value in wanted.items() if name in engine.options})
             yield engine
     except FileNotFoundError:
         raise SaeflowError(
@@ -68,29 +69,33 @@ def evaluate(
     Args:
         fens: positions with White to move that are not over.
         moves: one legal move of each, in UCI.
-        settings: which engine, how deep, and what a blunder is.
+        settings: which engine, and where its search ends.
         progress: is told how many of how many positions are done.
 
     Returns:
         The columns of `EVALUATIONS`: evaluations in pawns as White sees them, a forced mate as `MATE`; ``loss`` is by
-        how much the move lowers the evaluation, 0 for the engine's own move.
+        how much the move lowers the evaluation, 0 for the engine's own move; ``engine`` is what it calls itself.
     """
     rows = []
+    limit = chess.engine.Limit(depth=settings.depth, nodes=settings.nodes)
     with running(settings) as engine:
+        own_name = engine.id.get("name", settings.command)
         for fen, uci in zip(fens, moves, strict=True):
             board = chess.Board(fen)
-            best, before = _asked(engine, board, settings.depth)
-            after = before if uci == best else _after(engine, board, uci, settings.depth)
+            best, before = _asked(engine, board, limit)
+            after = before if uci == best else _after(engine, board, uci, limit)
             loss = max(0.0, before - after)
-            rows.append((fen, best, before, uci, after, loss, loss >= settings.blunder))
+            rows.append((fen, best, before, uci, after, loss, own_name))
             if progress:
                 progress(len(rows), len(fens))
     return pl.DataFrame(rows, schema=EVALUATIONS, orient="row")
 
 
-def _asked(engine: chess.engine.SimpleEngine, board: chess.Board, depth: int) -> tuple[str | None, float]:
+def _asked(
+    engine: chess.engine.SimpleEngine, board: chess.Board, limit: chess.engine.Limit
+) -> tuple[str | None, float]:
     """The best move and the evaluation as White sees it."""
-    said = engine.analyse(board, chess.engine.Limit(depth=depth), game=object())  # a new game: memory is emptied
+    said = engine.analyse(board, limit, game=object())  # a new game: memory is emptied
     score = said["score"].white()
     pawns = score.score(mate_score=100_000)
     line = said.get("pv")
@@ -99,13 +104,13 @@ def _asked(engine: chess.engine.SimpleEngine, board: chess.Board, depth: int) ->
     return line[0].uci() if line else None, max(-MATE, min(MATE, pawns / 100))
 
 
-def _after(engine: chess.engine.SimpleEngine, board: chess.Board, uci: str, depth: int) -> float:
+def _after(engine: chess.engine.SimpleEngine, board: chess.Board, uci: str, limit: chess.engine.Limit) -> float:
     board.push_uci(uci)
     try:
         if board.is_checkmate():
             return MATE
         if not any(board.legal_moves):
             return 0.0
-        return _asked(engine, board, depth)[1]
+        return _asked(engine, board, limit)[1]
     finally:
         board.pop()

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from saeflow.artifacts import atomic
 from saeflow.chess.association import ASSOCIATIONS, CONCEPTS
+from saeflow.chess.blunders import BLUNDERS, ENGINE
 from saeflow.chess.concepts import Concept, Labels
-from saeflow.chess.engine import EVALUATIONS
 from saeflow.chess.interventions import INTERVENTIONS
 from saeflow.chess.labelling import Labelled
 from saeflow.chess.probes import PROBES
@@ -22,8 +22,10 @@ from saeflow.chess.skill import AWARENESS, SKILL
 from saeflow.chess.transitions import TRANSITIONS
 from saeflow.corpora.chess.moves import move_indices
 from saeflow.errors import SaeflowError
+from saeflow.models.maia2_metrics import CHANGE_SCHEMA
 from saeflow.tables import Schema, read_table, write_table
 
+FINE_TUNING: Schema = {"set": pl.String, **CHANGE_SCHEMA}
 TABLES: dict[str, Schema] = {
     "concepts": CONCEPTS,
     "associations": ASSOCIATIONS,
@@ -32,8 +34,9 @@ TABLES: dict[str, Schema] = {
     "awareness": AWARENESS,
     "interventions": INTERVENTIONS,
     "transitions": TRANSITIONS,
-    "evaluations": EVALUATIONS,
-    "blunders": EVALUATIONS,
+    "engine": ENGINE,
+    "blunders": BLUNDERS,
+    "fine_tuning": FINE_TUNING,
 }
 
 
@@ -46,6 +49,15 @@ def write_tables(directory: Path, **tables: pl.DataFrame) -> None:
 def write_named(path: Path, name: str, table: pl.DataFrame) -> None:
     """Write one table with the columns that `TABLES` has for its name."""
     write_table(path, table, TABLES[name])
+
+
+def read_named(path: Path, name: str) -> pl.DataFrame:
+    """Read one table with the columns that `TABLES` has for its name.
+
+    Raises:
+        SaeflowError: the file is absent, damaged, or another table.
+    """
+    return read_table(path, TABLES[name])
 
 
 def read_associations(path: Path) -> pl.DataFrame:

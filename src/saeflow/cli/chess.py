@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from saeflow.cli import options
-from saeflow.cli.chess_data import Positions, app
+from saeflow.cli.chess_data import Positions
+from saeflow.cli.chess_engine import app
 from saeflow.config.sections import concepts as sections
 
 if TYPE_CHECKING:
@@ -154,53 +155,6 @@ def transitions(
     best = best_moves(engine, write_fens(examples.boards)) if engine else None
     wanted = options.parsed(sections.Transitions, settings)
     write_named(output, "transitions", find(MaiaAtSite(maia, maia.hooks[-1]), examples, best, wanted, seed))
-
-
-@app.command()
-def evaluate(
-    positions: Positions,
-    settings: options.Settings,
-    seed: options.Seed,
-    output: options.Output,
-    split: Split = "eval",
-    most: Annotated[int, typer.Option(help="Most positions, drawn at random.", min=1)] = 1000,
-) -> None:
-    """Ask an engine for the best moves, and what the moves that were played lose."""
-    options.set_pools(1)
-    import numpy as np
-
-    from saeflow.chess.engine import evaluate as ask
-    from saeflow.chess.io import write_named
-    from saeflow.corpora.chess.boards import write_fens
-    from saeflow.corpora.chess.io import load_examples
-    from saeflow.corpora.chess.moves import MOVES
-    from saeflow.seeds import numpy_generator
-
-    examples = load_examples(positions, split)
-    drawn = numpy_generator(seed, "chess evaluations").permutation(len(examples.games))[:most]
-    part = examples.part(np.sort(drawn))
-    played = [MOVES[move] for move in part.moves]
-    wanted, beat = options.parsed(sections.Engine, settings), options.progress("evaluate, positions")
-    write_named(output, "evaluations", ask(write_fens(part.boards), played, wanted, beat))
-
-
-@app.command()
-def blunders(
-    transitions: Annotated[Path, typer.Option(help="Table of transition points.")],
-    settings: options.Settings,
-    output: options.Output,
-) -> None:
-    """Ask an engine which choices of the weakest rating are blunders, where a stronger one is right."""
-    options.set_pools(1)
-    import polars as pl
-
-    from saeflow.chess.engine import evaluate as ask
-    from saeflow.chess.io import read_transitions, write_named
-
-    solved = read_transitions(transitions).filter(pl.col("kind") == "transition")
-    wanted, beat = options.parsed(sections.Engine, settings), options.progress("evaluate, positions")
-    asked = ask(solved["fen"].to_list(), solved["weakest_choice"].to_list(), wanted, beat)
-    write_named(output, "blunders", asked.filter(pl.col("blunder")))
 
 
 class _Site(NamedTuple):

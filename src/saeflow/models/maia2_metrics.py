@@ -40,6 +40,24 @@ METRICS_SCHEMA = {
     "top1_frequent": pl.Float64,
 }
 
+CHANGE_SCHEMA = {
+    "rating_bin": pl.Int8,  # null: all of them
+    "ratings": pl.String,
+    "n": pl.Int64,
+    "games": pl.Int64,
+    "top1_before": pl.Float64,  # with legal moves only, told the player's own rating
+    "top1_before_low": pl.Float64,  # 95 % interval, games resampled
+    "top1_before_high": pl.Float64,
+    "top1_after": pl.Float64,
+    "top1_after_low": pl.Float64,
+    "top1_after_high": pl.Float64,
+    "gain": pl.Float64,  # after minus before, on the same positions
+    "gain_low": pl.Float64,
+    "gain_high": pl.Float64,
+    "loss_before": pl.Float64,  # nats, over legal moves
+    "loss_after": pl.Float64,
+}
+
 
 def balanced(examples: Examples, per_bin: int, seed: int) -> Examples:
     """At most ``per_bin`` positions of every rating bin of the player, drawn by name, in their order."""
@@ -105,6 +123,49 @@ def measure_maia2(
             means = (loss[here, other].mean(), *gain, illegal[here, other].mean(), *blind[here].mean(axis=0))
             rows.append((rating, RATING_BINS[rating], other, *own, *means))
     return pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row")
+
+
+def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -> pl.DataFrame:
+    """Accuracy and loss of a model before and after further training, told the true ratings of both players.
+
+    Args:
+        before: in evaluation mode.
+        after: the same.
+        examples: positions that ``after`` has not learned from, with the moves that are right.
+        seed: of the resampling.
+
+    Returns:
+        One row for all positions and one per rating bin of the player, as `CHANGE_SCHEMA` has it. Intervals resample
+        whole games.
+    """
+    hits, nats = zip(*(_own_rating(model, examples) for model in (before, after)), strict=True)
+    parts: list[tuple[int | None, str, Int64[np.ndarray, " m"]]] = [(None, "all", np.arange(len(examples.moves)))]
+    parts += [
+        (int(rating), RATING_BINS[rating], np.flatnonzero(examples.rating_self == rating))
+        for rating in np.unique(examples.rating_self)
+    ]
+    rows = []
+    for rating, ratings, here in parts:
+        weights = _resampled(examples.games[here], seed, -1 if rating is None else rating)
+        old, new = (hit[here].astype(float) for hit in hits)
+        intervals = [number for values in (old, new, new - old) for number in _interval(values, weights)]
+        losses = [float(nat[here].mean()) for nat in nats]
+        rows.append((rating, ratings, len(here), len(np.unique(examples.games[here])), *intervals, *losses))
+    return pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
+
+
+@torch.no_grad()
+def _own_rating(model: Maia2, examples: Examples) -> tuple[Bool[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Whether the right move is the model's first choice among legal ones, and its loss."""
+    hits, nats = [], []
+    for start in range(0, len(examples.moves), POSITIONS_AT_ONCE):
+        batch = examples.part(slice(start, start + POSITIONS_AT_ONCE))
+        ratings = (torch.from_numpy(column).long() for column in (batch.rating_self, batch.rating_oppo))
+        raw = model(encode(batch.boards), *ratings).moves
+        ranks, loss, _ = _scored(raw, legal_mask(batch.boards), torch.from_numpy(batch.moves).long())
+        hits.append(ranks < 1)
+        nats.append(loss)
+    return np.concatenate(hits), np.concatenate(nats)
 
 
 def _scored(

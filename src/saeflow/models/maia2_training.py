@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -66,8 +66,9 @@ def train_maia2(
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> TrainedMaia2:
-    """Train a model with Maia-2's architecture.
+    """Train a model with Maia-2's architecture, from the beginning or further.
 
     The loss is the published one: cross-entropy over all moves, illegal ones too, binary cross-entropy of the side
     information, squared error of the result. AdamW, linear warm-up, cosine decay to zero, float32.
@@ -80,6 +81,7 @@ def train_maia2(
         checkpoint: file that keeps the state of an unfinished training; it is taken up if it belongs to this very
             training, and left for the caller to delete once the model is saved.
         progress: called with (steps done, steps in all, what the losses are).
+        start: weights by name to go on from, of a model of this shape; default are new ones.
 
     Source: Tang et al. 2024 (arXiv 2409.20553), section 3.3.
     """
@@ -89,8 +91,10 @@ def train_maia2(
     if settings.positions:
         steps = min(steps, math.ceil(settings.positions / settings.batch_size))
     model = new_maia2(shape, settings, seed)
+    if start:
+        model.load_state_dict(start)
     optimizer = training.adamw(model, settings)
-    identity = _identity(shape, settings, examples, seed)
+    identity = _identity(shape, settings, examples, seed, start or {})
     losses: list[list[float]] = training.resume_state(checkpoint, identity, model, optimizer)
     saved, order, of_epoch = time.monotonic(), np.empty(0, np.int64), -1
 
@@ -173,9 +177,13 @@ def _curve(losses: list[list[float]], steps: int, count: int, settings: ChessTra
     return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row")
 
 
-def _identity(shape: ChessModel, settings: ChessTraining, examples: Examples, seed: int) -> str:
-    """What makes a training this one: its settings, its positions, its seed."""
+def _identity(
+    shape: ChessModel, settings: ChessTraining, examples: Examples, seed: int, start: Mapping[str, Tensor]
+) -> str:
+    """What makes a training this one: its settings, its positions, its seed, what it goes on from."""
     digest = hashlib.sha256(f"{shape.model_dump_json()}{settings.model_dump_json()}{seed}".encode())
     for column in (examples.boards.pieces, examples.boards.castling, examples.boards.en_passant, *examples[1:]):
         digest.update(np.ascontiguousarray(column).data)
+    for tensor in start.values():
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from saeflow.config.agreement import group_disagreements
 from saeflow.config.section import CHESS_HOOK, Complaint, Name, Section, Text, refuse
 from saeflow.config.sections.chess import Accuracy, ChessActivations, ChessPlayer, Positions
+from saeflow.config.sections.chess_engine import Engine, FineTuning
 from saeflow.config.sections.concepts import Concepts, Interventions, Skill, Transitions
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.saes import Cache, SAEFormat, SAETraining, trained_together, without_sweeps
@@ -73,11 +74,13 @@ class ChessStudy(Section):
     skill: Skill = Skill()
     interventions: Interventions = Interventions()
     transitions: Transitions = Transitions()
+    engine: Engine | None = None
+    fine_tune: FineTuning | None = None
     figures: Figures = Figures()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> ChessStudy:
-        found: list[Complaint] = [*group_disagreements(self)]
+        found: list[Complaint] = [*group_disagreements(self), *_about_the_engine(self)]
         if self.model.train and self.positions.self_play:
             reason = "a model that is trained here has no games of its own to learn from; give path, or embedded"
             found.append(("positions.self_play", reason))
@@ -120,3 +123,21 @@ class ChessStudy(Section):
     def hook_of(self, sae: str) -> str:
         """Where one of the SAEs reads."""
         return self.saes[sae].hook
+
+
+def _about_the_engine(study: ChessStudy) -> list[Complaint]:
+    """What an engine must say that is not asked."""
+    found = []
+    if study.fine_tune and not study.engine:
+        found.append(("fine_tune", "learns from blunders, which an engine finds; set engine: {}"))
+    told = study.engine and study.engine.split == "eval"
+    wanted = {
+        "skill": study.skill.correct,
+        "interventions": study.interventions.correct,
+        "transitions": study.transitions.correct,
+    }
+    for name, correct in wanted.items():
+        if correct == "best" and not told:
+            reason = "'best' is what an engine says of the split eval, and none is asked; set engine: {split: eval}"
+            found.append((f"{name}.correct", reason))
+    return found

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from saeflow.config.section import Names, Section, Text, Unique
+from saeflow.config.section import Names, Section, Unique
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -105,14 +105,3 @@ class Transitions(Section):
     """As in ``skill``."""
     positions: int = Field(default=1000, ge=1)
     """Most positions that are examined, drawn at random."""
-
-
-class Engine(Section):
-    """An engine that says which moves are best, and which are blunders."""
-
-    command: Text = "stockfish"
-    """A program that speaks UCI: its name, or its path."""
-    depth: int = Field(default=12, ge=1, le=60)
-    """Of its search; fixed, so that machines agree."""
-    blunder: float = Field(default=1.5, gt=0)
-    """Pawns that a move must lose to be a blunder."""
