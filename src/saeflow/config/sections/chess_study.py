@@ -75,7 +75,9 @@ class ChessStudy(Section):
     interventions: Interventions = Interventions()
     transitions: Transitions = Transitions()
     engine: Engine | None = None
+    """Ask an engine for best moves and blunders; null asks none, and none need be installed."""
     fine_tune: FineTuning | None = None
+    """Train the player further on the blunders that ``engine`` finds, beside the one that is studied; null does not."""
     figures: Figures = Figures()
 
     @model_validator(mode="after")
