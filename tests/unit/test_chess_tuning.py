@@ -147,6 +147,14 @@ def test_tuning_raises_accuracy_on_blunders_that_were_held_out(player: Maia2, di
     assert weighted == pytest.approx(whole["top1_after"])
 
 
+def test_a_change_cannot_be_measured_where_every_game_was_learned_from(
+    player: Maia2, splits: dict[str, Examples]
+) -> None:
+    rest = without(splits["eval"], np.unique(splits["eval"].games))
+    with pytest.raises(SaeflowError, match="no position is left that was not learned from; get more games"):
+        measure_change(player, player, rest, seed=0)
+
+
 def test_nothing_gained_where_nothing_was_learned(player: Maia2, divided: Lessons) -> None:
     change = measure_change(player, player, divided.held_out, seed=0)
     assert change["gain"].abs().max() == 0

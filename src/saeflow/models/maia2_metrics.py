@@ -14,6 +14,7 @@ from saeflow import seeds
 from saeflow.corpora.chess.examples import Examples
 from saeflow.corpora.chess.moves import MOVES
 from saeflow.corpora.chess.positions import RATING_BINS
+from saeflow.errors import SaeflowError
 from saeflow.models.boards import encode, legal_mask, mask_illegal
 from saeflow.models.maia2 import Maia2
 
@@ -137,7 +138,12 @@ def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -
     Returns:
         One row for all positions and one per rating bin of the player, as `CHANGE_SCHEMA` has it. Intervals resample
         whole games.
+
+    Raises:
+        SaeflowError: there are no positions.
     """
+    if not len(examples.moves):
+        raise SaeflowError("chess: no position is left that was not learned from; get more games")
     hits, nats = zip(*(_own_rating(model, examples) for model in (before, after)), strict=True)
     parts: list[tuple[int | None, str, Int64[np.ndarray, " m"]]] = [(None, "all", np.arange(len(examples.moves)))]
     parts += [
