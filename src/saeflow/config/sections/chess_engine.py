@@ -60,6 +60,11 @@ class FineTuning(ChessTraining):
     """Of AdamW; of matrices and kernels only."""
     value_weight: float = Field(default=0.0, ge=0)
     """Weight of the loss of the third head (the result); 0, as the game went on after another move."""
+    dropout_cnn: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the channels' values that is dropped inside the convolutions' blocks. A player that was trained without
+    dropout forgets by it; the published one was trained with 0.5."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share that is dropped in the transformer and before the value."""
     positions: int | None = Field(default=None, ge=1)
     """Positions in all, where that is fewer than ``epochs`` passes; null is all."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.5
