@@ -39,12 +39,12 @@ else:
     include: "rules/steering.smk"
     include: "rules/judging.smk"
     include: "rules/publish.smk"
-    include: "rules/report.smk"
 
 
 include: "rules/manifests.smk"
 include: "rules/saes.smk"
 include: "rules/figures.smk"
+include: "rules/report.smk"
 
 
 rule all:

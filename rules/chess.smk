@@ -12,6 +12,7 @@ Outputs:
     results/{study}/chess/{sae}/concepts.parquet                the concepts, and why some are skipped
     results/{study}/chess/{sae}/associations.parquet            by concept and latent
     results/{study}/chess/{sae}/probes.parquet                  the same by linear probes and differences of means
+    results/{study}/chess/{sae}/boards.parquet                  positions in which the best latents are most active
     results/{study}/chess/{sae}/skill.parquet, awareness.parquet
     results/{study}/chess/{sae}/interventions.parquet
     results/{study}/chess/transitions.parquet
@@ -121,6 +122,7 @@ rule associate_concepts:
         concepts="results/{study}/chess/{sae}/concepts.parquet",
         associations="results/{study}/chess/{sae}/associations.parquet",
         probes="results/{study}/chess/{sae}/probes.parquet",
+        boards="results/{study}/chess/{sae}/boards.parquet",
     log:
         "results/{study}/logs/associate_concepts/{sae}.log",
     benchmark:

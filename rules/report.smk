@@ -1,7 +1,8 @@
 """Writes the static report from tables and figures; no model is run.
 
 Inputs:
-    figures, tables, completions, scores and metrics of the study, and what is known of the latents of its SAEs
+    report_sources of workflow/language.smk or workflow/chess.smk: figures, tables and metrics of the study, and what is
+    known of its SAEs
 
 Outputs:
     results/{study}/report/index.html, and beside it the other pages with all they need
@@ -23,12 +24,12 @@ rule write_report:
     threads: 1
     params:
         figures=",".join(NAMES["figure"]),
-        goals=Path(workflow.basedir, STUDY.goals.directory),
+        options=REPORT_OPTIONS,
     shell:
         "saeflow report write"
         " --study results/{wildcards.study}"
         " --figures {params.figures}"
-        " --goals {params.goals:q}"
+        " {params.options}"
         " --output $(dirname {output})"
         " --threads {threads}"
         " > {log} 2>&1"

@@ -24,11 +24,12 @@ SAE_TABLES = ["saes/{sae}/metrics.json"]
 # What the study is run for.
 RESULTS = ["config.yaml", "provenance.json", "models/{model}.accuracy.parquet"]
 RESULTS += ["saes/{sae}/metrics.json", "chess/{sae}/interventions.parquet"]
-RESULTS += ["chess/transitions.parquet", "figures/{figure}.png"]
+RESULTS += ["chess/transitions.parquet", "figures/{figure}.png", "report/index.html"]
 if STUDY.engine:
     RESULTS += ["chess/engine.parquet", "chess/blunders.parquet"]
 if STUDY.fine_tune:
     RESULTS += ["chess/fine_tuning.parquet"]
+REPORT_OPTIONS = ""
 
 
 localrules:
@@ -62,3 +63,22 @@ def engine_option(wildcards, input):
 def hook_options(wildcards):
     """The command's options `--hook`: all hooks are read in the same forward passes."""
     return " ".join(f"--hook {hook}" for hook in STUDY.hooks)
+
+
+def report_sources(wildcards):
+    """Everything that the report shows; its command is told the study's folder and finds these files in it."""
+    tables = ["concepts", "associations", "probes", "boards", "skill", "interventions"]
+    return files(
+        "config.yaml",
+        "provenance.json",
+        "chess/positions.parquet",
+        "chess/transitions.parquet",
+        "models/{model}.accuracy.parquet",
+        "saes/{sae}/cfg.json",
+        "saes/{sae}/metrics.json",
+        *(f"chess/{{sae}}/{table}.parquet" for table in tables),
+        "figures/{figure}.png",
+        "figures/{figure}.svg",
+        "figures/{figure}.csv",
+        *sorted({table for tables in FIGURES.values() for table in tables}),
+    )

@@ -106,6 +106,9 @@ JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
 JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
 RESULTS = ["config.yaml", "provenance.json", *LATENTS, *JUDGED]
 RESULTS += ["figures/{figure}.png", "report/index.html"]
+REPORT_OPTIONS = (
+    f"--goals {shlex.quote(str(Path(workflow.basedir, STUDY.goals.directory)))}"
+)
 
 
 localrules:

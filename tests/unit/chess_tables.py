@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from saeflow.chess.association import ASSOCIATIONS
+from saeflow.chess.association import ASSOCIATIONS, CONCEPTS
+from saeflow.chess.example_boards import BOARDS
 from saeflow.chess.interventions import INTERVENTIONS
+from saeflow.chess.probes import DIFFERENCE, PROBE, PROBES
 from saeflow.chess.skill import AWARENESS, SKILL
+from saeflow.chess.transitions import TRANSITIONS
 from saeflow.corpora.chess.moves import SQUARES
 from saeflow.corpora.chess.positions import RATING_BINS
 from saeflow.models.maia2_metrics import METRICS_SCHEMA
@@ -105,3 +108,53 @@ def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
             rows.append({**keys, **_around("gain", 0.9)})
         rows.append({"group": group, "rating": RATINGS - 1, "skipped": "only 3 positions"})
     return _filled(rows, INTERVENTIONS, saes)
+
+
+MATE = "r1bqkbnr/pppp1ppp/2n5/4p2Q/2B1P3/8/PPPP1PPP/RNB1K1NR w KQkq - 4 4"
+
+
+def concepts() -> pl.DataFrame:
+    """What was counted of every concept of `associations`; threats on the last rank were too rare."""
+    rows: list[dict[str, object]] = []
+    counts = {"positives": 40, "negatives": 960, "held_out_positives": 60, "held_out_negatives": 1140}
+    for family in (*GROUPS, "piece"):
+        for square, name in enumerate(SQUARES):
+            concept = f"their_rook_on_{name}" if family == "piece" else f"{family}_{name}"
+            skipped = "no position has it" if square >= 56 else None
+            rows.append({"concept": concept, "family": family, "square": square, **counts, "skipped": skipped})
+    rows.append({"concept": "in_check", "family": "strategic", "square": -1, **counts})
+    return pl.DataFrame(rows, schema=CONCEPTS)
+
+
+def probes() -> pl.DataFrame:
+    """A probe does better than any latent, a difference of means about as well."""
+    kept = concepts().filter(pl.col("skipped").is_null())
+    rows: list[dict[str, object]] = []
+    for concept, family, square in kept.select("concept", "family", "square").iter_rows():
+        for method, auc in ((PROBE, 0.97), (DIFFERENCE, 0.8)):
+            rows.append({"concept": concept, "family": family, "square": square, "method": method, "auc": auc})
+    return pl.DataFrame(rows, schema=PROBES)
+
+
+def boards() -> pl.DataFrame:
+    """Two positions of a concept of a square, one of a concept of the whole board."""
+    keys = {"fen": MATE, "move": "h5f7", "rating": 5}
+    threat = {**keys, "concept": "offensive_threat_f7", "family": "offensive_threat", "square": 53, "latent": 53}
+    check = {**keys, "concept": "in_check", "family": "strategic", "square": -1, "latent": 7, "place": 0}
+    return pl.DataFrame(
+        [
+            {**threat, "place": 0, "activation": 4.25, "holds": True},
+            {**threat, "place": 1, "activation": 3.5, "holds": False},
+            {**check, "activation": 2.0, "holds": False},
+        ],
+        schema=BOARDS,
+    )
+
+
+def transitions() -> pl.DataFrame:
+    """Four positions, of which one is solved from some rating upwards."""
+    kinds = ("always", "transition", "irregular", "always")
+    return pl.DataFrame(
+        [{"row": row, "fen": MATE, "kind": kind, "by_chance": 0.02} for row, kind in enumerate(kinds)],
+        schema=TRANSITIONS,
+    )

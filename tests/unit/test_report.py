@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +16,7 @@ import polars as pl
 import pytest
 import report_study
 import yaml
+from pages import Page
 
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
@@ -24,7 +24,8 @@ from saeflow.figures.style import LOOKS
 from saeflow.judging.ledger import Usage
 from saeflow.report import latent_pages, results
 from saeflow.report.dark import dark
-from saeflow.report.io import ASSETS, write_report
+from saeflow.report.files import ASSETS
+from saeflow.report.io import write_report
 from saeflow.report.latent_index import STATISTICS
 from saeflow.report.page import SECTIONS, Cost, study_context
 from saeflow.report.payload import half_floats, script, value_of
@@ -34,26 +35,6 @@ from saeflow.report.sources import StudyFolder
 from saeflow.report.texts import first_samples, sample_texts
 
 DRAWN = ["methods_forest", "effect_scales"]
-
-
-class Page(HTMLParser):
-    """The parts of a page that the tests ask about."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.alternatives: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        self.elements.append((tag, named))
-        self.links += [
-            value for name, value in attrs if name in ("src", "href", "srcset", "action", "poster") and value
-        ]
-        if tag == "img":
-            self.alternatives.append(named.get("alt") or "")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from saeflow.artifacts import atomic
 from saeflow.chess.association import ASSOCIATIONS, CONCEPTS
 from saeflow.chess.blunders import BLUNDERS, ENGINE
 from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.example_boards import BOARDS
 from saeflow.chess.interventions import INTERVENTIONS
 from saeflow.chess.labelling import Labelled
 from saeflow.chess.probes import PROBES
@@ -30,6 +31,7 @@ TABLES: dict[str, Schema] = {
     "concepts": CONCEPTS,
     "associations": ASSOCIATIONS,
     "probes": PROBES,
+    "boards": BOARDS,
     "skill": SKILL,
     "awareness": AWARENESS,
     "interventions": INTERVENTIONS,

@@ -66,14 +66,19 @@ def associate(
     """Find the latents that tell each concept, and fit probes and differences of means beside them."""
     options.use_device(threads)
     from saeflow.chess.association import associate as find
+    from saeflow.chess.example_boards import example_boards
     from saeflow.chess.io import write_tables
     from saeflow.chess.probes import probe_kept
 
     wanted, here = options.parsed(sections.Concepts, settings), _site(model, hook, sae, tokens)
-    _, labelled, read = _read(here, positions, split, labels)
+    examples, labelled, read = _read(here, positions, split, labels)
     table, found = find(read.latents, labelled, wanted, seed)
     write_tables(
-        output, concepts=table, associations=found, probes=probe_kept(read.activations, labelled, table, wanted)
+        output,
+        concepts=table,
+        associations=found,
+        probes=probe_kept(read.activations, labelled, table, wanted),
+        boards=example_boards(read.latents, examples, labelled, found),
     )
 
 

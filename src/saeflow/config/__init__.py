@@ -1,7 +1,7 @@
 """The configuration of a study."""
 
 from saeflow.config.goal import Goal
-from saeflow.config.reading import check_study, read_goal, read_study, read_token_sets
+from saeflow.config.reading import check_study, read_any_study, read_goal, read_study, read_token_sets
 from saeflow.config.section import Section
 from saeflow.config.sections import (
     SAE,
@@ -69,6 +69,7 @@ __all__ = [
     "Tokens",
     "Vectors",
     "check_study",
+    "read_any_study",
     "read_goal",
     "read_study",
     "read_token_sets",

@@ -27,14 +27,23 @@ def read_study(*paths: Path) -> Study:
     Raises:
         SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
     """
+    study = read_any_study(*paths)
+    if not isinstance(study, Study):
+        source = ", ".join(map(str, paths))
+        raise SaeflowError(f"{source}: kind: '{study.kind}' is not planned; `snakemake -n` tells what would run")
+    return study
+
+
+def read_any_study(*paths: Path) -> Study | ChessStudy:
+    """Read a study of whatever kind it names, as `read_study` does.
+
+    Raises:
+        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
+    """
     merged: dict[str, Any] = {}
     for path in paths:
         _merge(merged, _read_yaml(Path(path)))
-    source = ", ".join(str(path) for path in paths)
-    study = check_study(merged, source)
-    if not isinstance(study, Study):
-        raise SaeflowError(f"{source}: kind: '{study.kind}' is not planned; `snakemake -n` tells what would run")
-    return study
+    return check_study(merged, ", ".join(map(str, paths)))
 
 
 def check_study(values: dict[str, Any], source: str = "config") -> Study | ChessStudy:

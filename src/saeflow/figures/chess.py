@@ -81,7 +81,7 @@ def board_auc(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     for (sae, family), panel in zip(boards, axes, strict=True):
         of_board = rows.filter((pl.col("sae") == sae) & (pl.col("family") == family))
         several = rows["sae"].n_unique() > 1
-        picture = _board(panel, of_board, f"{words(family)}, {sae}" if several else words(family))
+        picture = _board(panel, of_board, f"{words(family)}\n{sae}" if several else words(family))
     figure.colorbar(picture, ax=axes, label="AUC on held-out games", shrink=0.8, pad=0.01)
     return figure
 
@@ -151,7 +151,7 @@ def skill_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         here = rows.filter((pl.col("sae") == sae) & (pl.col("group") == group))
         for name, (_, colour, marker) in CURVES.items():
             _curve(panel, here, name, colour, marker)
-        panel.set_title(f"{words(group)}, {sae}" if rows["sae"].n_unique() > 1 else words(group))
+        panel.set_title(f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group))
     axes[0].set_ylim(-0.02, 1.02)
     figure.supxlabel("rating bin that the model is told", fontsize=9)
     legend(figure, [_handle(*look) for look in CURVES.values()])
@@ -273,7 +273,7 @@ def intervention_gains(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figur
         if (sae, group) == groups[0]:
             panel.set_title(SETS[cases])
         if cases == next(iter(SETS)):
-            panel.set_ylabel(f"{words(group)}, {sae}" if rows["sae"].n_unique() > 1 else words(group))
+            panel.set_ylabel(f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group))
     figure.supxlabel("rating bin that the model is told", fontsize=9)
     figure.supylabel("gain in accuracy", fontsize=9)
     legend(figure, [_handle(*look) for look in KINDS.values()])

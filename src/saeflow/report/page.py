@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from saeflow.config import Goal, Study
+from saeflow.config import ChessStudy, Goal, Study
 from saeflow.figures.style import words
 from saeflow.figures.tables import goals, methods
 from saeflow.judging.ledger import Usage
@@ -29,7 +29,10 @@ SECTIONS = {
         "lens_causal",
     ),
     "model": ("model_training",),
-    "concepts": ("chess_accuracy", "chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions"),
+    "player": ("chess_accuracy",),
+    "concepts": ("chess_board_auc",),
+    "skill": ("chess_skill", "chess_awareness"),
+    "interventions": ("chess_interventions",),
 }
 """Where in the report each figure stands: sections of the study's page, the pages of goals and of SAEs; those about
 latents are on the page of SAEs, too."""
@@ -55,28 +58,43 @@ class Cost(NamedTuple):
     usage: list[Usage]
 
 
-@dataclass(frozen=True)
-class StudyResults:
-    """What is known of the study as a whole; what a study does not have is empty."""
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What is known of a study of either kind; what it does not have is empty."""
 
-    study: Study
+    study: Study | ChessStudy
     provenance: dict[str, Any]
     config: str
     """The study's config.yaml as text."""
-    summary: pl.DataFrame
-    best: pl.DataFrame
-    comparisons: pl.DataFrame = field(default_factory=pl.DataFrame)
-    ratings: pl.DataFrame = field(default_factory=pl.DataFrame)
-    goals: dict[str, Goal] = field(default_factory=dict)
-    """What the goals' files say."""
     figures: dict[str, FigureText] = field(default_factory=dict)
-    model_metrics: dict[str, Any] = field(default_factory=dict)
     sae_configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By SAE: its ``cfg.json``."""
     sae_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     sae_training: dict[str, pl.DataFrame] = field(default_factory=dict)
     recovery: pl.DataFrame = field(default_factory=pl.DataFrame)
     """With the column sae."""
+
+    def title(self, name: str) -> str:
+        """A goal or a concept as people read it."""
+        return words(name)
+
+    def placed(self, section: str) -> list[FigureText]:
+        """The figures of a section that were drawn."""
+        return [self.figures[name] for name in SECTIONS[section] if name in self.figures]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResults(Findings):
+    """What is known of a study of steering."""
+
+    study: Study
+    summary: pl.DataFrame
+    best: pl.DataFrame
+    comparisons: pl.DataFrame = field(default_factory=pl.DataFrame)
+    ratings: pl.DataFrame = field(default_factory=pl.DataFrame)
+    goals: dict[str, Goal] = field(default_factory=dict)
+    """What the goals' files say."""
+    model_metrics: dict[str, Any] = field(default_factory=dict)
     approximator_metrics: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)
     """Metadata of the unsteered baseline: rollouts, loss."""
@@ -84,13 +102,9 @@ class StudyResults:
     """Vectors whose effects were measured."""
     cost: Cost | None = None
 
-    def title(self, goal: str) -> str:
+    def title(self, name: str) -> str:
         """The name of a goal as people read it."""
-        return self.goals[goal].title if goal in self.goals else words(goal)
-
-    def placed(self, section: str) -> list[FigureText]:
-        """The figures of a section that were drawn."""
-        return [self.figures[name] for name in SECTIONS[section] if name in self.figures]
+        return self.goals[name].title if name in self.goals else words(name)
 
     @property
     def methods(self) -> list[str]:

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from saeflow.config import Study
 from saeflow.report.latent_pages import digits
-from saeflow.report.page import StudyResults
-from saeflow.report.wording import METRICS, SAE_FACTS, readable
+from saeflow.report.page import Findings
+from saeflow.report.wording import BOARD_METRICS, METRICS, SAE_FACTS, readable
 
 POINTS = 300
 """Of a training curve that the page draws."""
@@ -22,14 +23,17 @@ class MetricRow(NamedTuple):
     values: list[str]
 
 
-def sae_context(found: StudyResults, with_latents: list[str]) -> dict[str, Any]:
+def sae_context(found: Findings, with_latents: list[str]) -> dict[str, Any]:
     """What the page is filled from.
 
     Args:
         with_latents: SAEs whose latents have pages.
     """
+    study = found.study
     return {
-        "names": list(found.study.saes),
+        "names": list(study.saes),
+        "hooks": [study.hook] if isinstance(study, Study) else list(dict.fromkeys(map(study.hook_of, study.saes))),
+        "of_language": isinstance(study, Study),
         "settings": fact_rows(found),
         "metrics": metric_rows(found),
         "curves": list(found.sae_training),
@@ -39,7 +43,7 @@ def sae_context(found: StudyResults, with_latents: list[str]) -> dict[str, Any]:
     }
 
 
-def fact_rows(found: StudyResults) -> list[MetricRow]:
+def fact_rows(found: Findings) -> list[MetricRow]:
     """What each SAE is: from its settings where it was trained here, else from its files."""
     known = []
     for name in found.study.saes:
@@ -51,21 +55,22 @@ def fact_rows(found: StudyResults) -> list[MetricRow]:
     return [row for row in rows if any(value != "–" for value in row.values)]
 
 
-def metric_rows(found: StudyResults) -> list[MetricRow]:
-    """How each SAE did on text that it was not trained on."""
+def metric_rows(found: Findings) -> list[MetricRow]:
+    """How each SAE did on text, or positions, that it was not trained on."""
     known = [found.sae_metrics.get(name, {}) for name in found.study.saes]
-    rows = [MetricRow(label, told, [_told(one.get(key)) for one in known]) for key, (label, told) in METRICS.items()]
+    named = METRICS if isinstance(found.study, Study) else BOARD_METRICS
+    rows = [MetricRow(label, told, [_told(one.get(key)) for one in known]) for key, (label, told) in named.items()]
     return [row for row in rows if any(value != "–" for value in row.values)]
 
 
-def measures(found: StudyResults) -> dict[str, str]:
+def measures(found: Findings) -> dict[str, str]:
     """The columns of the training curves that can be drawn, with their names."""
     named = {"explained_variance": "explained variance", "l0": "L0", "penalty": "penalty", "dead": "dead latents"}
     columns = {name for table in found.sae_training.values() for name in _with_variance(table).columns}
     return {key: label for key, label in named.items() if key in columns}
 
 
-def training_value(found: StudyResults) -> dict[str, Any]:
+def training_value(found: Findings) -> dict[str, Any]:
     """What the training curves are drawn from."""
     shown = measures(found)
     curves = {}

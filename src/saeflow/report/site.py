@@ -9,7 +9,11 @@ import jinja2
 from saeflow.figures.style import LOOKS, words
 from saeflow.report import results
 from saeflow.report.dark import lighter
-from saeflow.report.page import StudyResults
+from saeflow.report.page import Findings
+
+STUDY_PAGES = {"index": "Study", "goals": "Goals", "latents": "Latents", "saes": "SAEs"}
+CHESS_PAGES = {"index": "Study", "concepts": "Concepts", "saes": "SAEs"}
+"""What the bar of every page links to, by the pages' names."""
 
 
 class Site:
@@ -18,10 +22,10 @@ class Site:
     Args:
         found: the study.
         latents: SAEs whose latents have pages.
-        goals: goals that have a page.
+        pages: those that the bar links to; that of latents only where some have pages.
     """
 
-    def __init__(self, found: StudyResults, latents: list[str]) -> None:
+    def __init__(self, found: Findings, latents: list[str], pages: dict[str, str] = STUDY_PAGES) -> None:
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("saeflow.report", "templates"),
             autoescape=True,
@@ -35,6 +39,7 @@ class Site:
             "figures": found.placed,
             "title_of": found.title,
             "latents_saes": latents,
+            "pages": [(name, label) for name, label in pages.items() if name != "latents" or latents],
             "known_methods": list(LOOKS),
         }
 

@@ -13,7 +13,7 @@ import polars as pl
 from safetensors import SafetensorError, safe_open
 
 from saeflow.artifacts import read_json
-from saeflow.config import Goal, Study, read_goal, read_study
+from saeflow.config import ChessStudy, Goal, Study, read_any_study, read_goal
 from saeflow.config.locations import fetched, location
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
@@ -27,23 +27,25 @@ T = TypeVar("T")
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
-class StudyFolder:
-    """The folder of a study.
+class Folder:
+    """The folder of a study of either kind.
 
     Args:
-        root: the folder; ``config.yaml`` and the tables ``steering/summary`` and ``steering/best`` must be in it, all
-            other files may be missing, and what they hold is left out.
+        root: the folder.
+        needed: files that must be in it; all others may be missing, and what they hold is left out.
 
     Raises:
         SaeflowError: a file that every report needs is absent, or the config is wrong.
     """
 
-    def __init__(self, root: Path) -> None:
+    study: Study | ChessStudy
+
+    def __init__(self, root: Path, needed: tuple[str, ...] = ("config.yaml",)) -> None:
         self.root = Path(root)
-        for name in ("config.yaml", "steering/summary.parquet", "steering/best.parquet"):
+        for name in needed:
             if not (self.root / name).is_file():
                 raise SaeflowError(f"{self.root / name}: no such file; a report needs it, run the study up to there")
-        self.study: Study = read_study(self.root / "config.yaml")
+        self.study = read_any_study(self.root / "config.yaml")
 
     def path(self, name: str) -> Path:
         """Where a file of the study lies: in its folder, or among the published ones that were fetched."""
@@ -63,6 +65,46 @@ class StudyFolder:
     def _read(self, name: str, read: Callable[[Path], T], otherwise: T) -> T:
         path = self.path(name)
         return read(path) if path.is_file() else otherwise
+
+    def figures(self, names: list[str]) -> dict[str, FigureText]:
+        """The words of some figures; those that were not drawn are left out."""
+        found = {}
+        for name in names:
+            svg = self.root / f"figures/{name}.svg"
+            if name in FIGURES and svg.is_file():
+                kind = FIGURES[name]
+                found[name] = FigureText(
+                    name, kind.title, kind.caption, _alternative(svg) or kind.title, has_dark(svg.read_text("utf-8"))
+                )
+        return found
+
+    def saes(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], pl.DataFrame]]:
+        """Name, ``cfg.json``, ``metrics.json`` and training curve of every SAE."""
+        for name in self.study.saes:
+            folder = f"saes/{name}"
+            yield (
+                name,
+                self.json(f"{folder}/cfg.json"),
+                self.json(f"{folder}/metrics.json"),
+                self.table(f"{folder}/training"),
+            )
+
+    def config(self) -> str:
+        """The study's config as text."""
+        return (self.root / "config.yaml").read_text(encoding="utf-8")
+
+
+class StudyFolder(Folder):
+    """The folder of a study of steering; the tables ``steering/summary`` and ``steering/best`` must be in it.
+
+    Raises:
+        SaeflowError: a file that every report needs is absent, or the config is wrong.
+    """
+
+    study: Study
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, ("config.yaml", "steering/summary.parquet", "steering/best.parquet"))
 
     def targets(self, goal: str) -> dict[int, float]:
         """Target latents of a goal with their weights."""
@@ -88,35 +130,12 @@ class StudyFolder:
                 scores.append(own.join(samples[-1], on="completion_id", how="semi"))
         return _joined(samples), _joined(scores)
 
-    def figures(self, names: list[str]) -> dict[str, FigureText]:
-        """The words of some figures; those that were not drawn are left out."""
-        found = {}
-        for name in names:
-            svg = self.root / f"figures/{name}.svg"
-            if name in FIGURES and svg.is_file():
-                kind = FIGURES[name]
-                found[name] = FigureText(
-                    name, kind.title, kind.caption, _alternative(svg) or kind.title, has_dark(svg.read_text("utf-8"))
-                )
-        return found
-
     def goals(self, directory: Path | None) -> dict[str, Goal]:
         """What is known of the goals; nothing of those whose file is not there."""
         if directory is None:
             return {}
         paths = {name: Path(directory, f"{name}.yaml") for name in self.study.goals.names}
         return {name: read_goal(path) for name, path in paths.items() if path.is_file()}
-
-    def saes(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], pl.DataFrame]]:
-        """Name, ``cfg.json``, ``metrics.json`` and training curve of every SAE."""
-        for name in self.study.saes:
-            folder = f"saes/{name}"
-            yield (
-                name,
-                self.json(f"{folder}/cfg.json"),
-                self.json(f"{folder}/metrics.json"),
-                self.table(f"{folder}/training"),
-            )
 
     def recovery(self) -> pl.DataFrame:
         """How well each SAE found what was planted, with the column sae; empty where the corpus plants nothing."""
@@ -146,7 +165,7 @@ class StudyFolder:
         return StudyResults(
             study=self.study,
             provenance=self.json("provenance.json"),
-            config=(self.root / "config.yaml").read_text(encoding="utf-8"),
+            config=self.config(),
             goals=self.goals(goals),
             summary=self.table("steering/summary"),
             best=self.table("steering/best"),

@@ -109,7 +109,7 @@
 
   const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
 
-  // series: [{name, points: [{x, y, low, high, ring, text}]}], labels: {x, y}, alt; dots are left out of long lines.
+  // series: [{name, colour, shape, points: [{x, y, low, high, ring, text}]}], labels: {x, y}, alt; dots are left out of long lines.
   saeflow.lineChart = (place, { series, labels, alt, yDomain }) => chart(place, alt, (width) => {
     const height = Math.min(420, Math.max(260, width * 0.5));
     const all = series.flatMap((one) => one.points);
@@ -118,7 +118,7 @@
     const { xs, ys } = paneOf(width, height, extent(all.map((point) => point.x), 0.015), domain);
     const parts = frame(width, height, MARGIN, xs, ys, labels);
     const points = [];
-    for (const { name, points: own, colour } of series) {
+    for (const { name, points: own, colour, shape = SHAPES[name] ?? "o" } of series) {
       const line = own.filter(known);
       const group = svg("g", { class: `series ${colour ?? `method-${name}`}` });
       const place = (value, point) => [xs.at(point.x), ys.at(value)];
@@ -130,7 +130,7 @@
       group.append(svg("path", { class: "line", d: path(line.map((point) => place(point.y, point))) }));
       for (const point of line) {
         const [x, y] = place(point.y, point);
-        if (line.length <= 40) group.append(marker(x, y, SHAPES[name] ?? "o", 3.4, { class: `dot shape-${SHAPES[name] ?? "o"}` }));
+        if (line.length <= 40) group.append(marker(x, y, shape, 3.4, { class: `dot shape-${shape}` }));
         if (point.ring) group.append(svg("circle", { class: "ring", cx: x, cy: y, r: 9 }));
         points.push({ x, y, text: point.text });
       }

@@ -1,5 +1,6 @@
 "use strict";
-// The list of an SAE's latents in memory: typed columns, search and sort over all of them. Touches no page.
+// The list of an SAE's latents in memory, or of the concepts that its latents tell: typed columns, search and sort over
+// all rows. Touches no page.
 (() => {
   const bytesOf = (text) => {
     const binary = atob(text);
@@ -34,8 +35,8 @@
     return found;
   };
 
-  // Words, "words with spaces", name>1, class:partition
-  const termsOf = (query) => [...query.matchAll(/"([^"]*)"?|([\w²]+)\s*([<>]=?|=)\s*(-?[\d.]+(?:e[-+]?\d+)?)|(class|set|is):(\S+)|(\S+)/gi)].map(
+  // Words, "words with spaces", name>1, class:partition, family:piece
+  const termsOf = (query) => [...query.matchAll(/"([^"]*)"?|([\w²]+)\s*([<>]=?|=)\s*(-?[\d.]+(?:e[-+]?\d+)?)|(class|family|set|is):(\S+)|(\S+)/gi)].map(
     ([, quoted, name, sign, number, kind, value, word]) => {
       if (name) return { kind: "number", name: name.toLowerCase(), sign, number: Number(number) };
       if (kind) return { kind: kind.toLowerCase(), value: value.toLowerCase() };
@@ -44,13 +45,18 @@
 
   const COMPARE = { "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b, "=": (a, b) => Math.abs(a - b) <= 0.001 * Math.abs(b) };
 
+  // Numbers packed to half precision, or as they are, null where they are not known.
+  const numbers = (values, count) => (Array.isArray(values) ? Float64Array.from(values, (value) => value ?? NaN) : halves(values, count));
+  const LOGARITHMS = ["share", "power"]; // forms that are handed over as their decimal logarithms
+
   saeflow.latentIndex = (data) => {
     const { count } = data;
-    const statistics = data.statistics.map(({ values, ...told }) => ({ ...told, values: halves(values, count) }));
+    const statistics = data.statistics.map(({ values, ...told }) => ({ ...told, values: numbers(values, count) }));
     const column = Object.fromEntries(statistics.map((one) => [one.name, one]));
-    const fires = data.fires && integers(data.fires, count);
+    const fires = data.fires && (Array.isArray(data.fires) ? data.fires : integers(data.fires, count));
     const promotes = data.promotes.map((text) => integers(text, count));
-    const classes = data.class && integers(data.class, count);
+    const classes = data.class && (Array.isArray(data.class) ? data.class : integers(data.class, count));
+    const numberOf = (i) => (data.numbers ? data.numbers[i] : i); // of the latent of a row
     const sets = data.set && integers(data.set, count);
     const lower = data.words.map((word) => word.toLowerCase());
     const targets = new Map();
@@ -63,7 +69,7 @@
       if (orders.has(key)) return orders.get(key);
       const places = new Uint32Array(count).map((_, i) => i);
       if (name === "latent") {
-        if (falling) places.reverse();
+        places.sort((a, b) => (falling ? numberOf(b) - numberOf(a) : numberOf(a) - numberOf(b)) || a - b);
       } else {
         const { values } = column[name];
         const worst = falling ? -Infinity : Infinity;
@@ -74,25 +80,28 @@
       return places;
     };
 
+    const inClass = ({ value }) => {
+      const hit = data.classes.map((name) => name.startsWith(value.replaceAll("_", " ")));
+      return classes ? (i) => hit[classes[i]] : null;
+    };
+
     const tests = {
       word: ({ value }) => {
         const hit = new Uint8Array(lower.length);
         for (let i = 1; i < lower.length; i++) hit[i] = lower[i].includes(value) ? 1 : 0;
         const columns = fires ? [fires, ...promotes] : promotes;
         const number = /^\d+$/.test(value) ? Number(value) : -1;
-        return (i) => i === number || columns.some((one) => hit[one[i]]);
+        return (i) => numberOf(i) === number || columns.some((one) => hit[one[i]]);
       },
       number: ({ name, sign, number }) => {
         const compare = COMPARE[sign];
-        if (name === "latent") return (i) => compare(i, number);
+        if (name === "latent") return (i) => compare(numberOf(i), number);
         if (!column[name]) return null;
         const { values, form } = column[name];
-        return form === "share" ? (i) => compare(Number.isNaN(values[i]) ? 0 : 10 ** values[i], number) : (i) => compare(values[i], number);
+        return LOGARITHMS.includes(form) ? (i) => compare(Number.isNaN(values[i]) ? 0 : 10 ** values[i], number) : (i) => compare(values[i], number);
       },
-      class: ({ value }) => {
-        const hit = data.classes.map((name) => name.startsWith(value));
-        return classes ? (i) => hit[classes[i]] : null;
-      },
+      class: inClass,
+      family: inClass,
       set: ({ value }) => {
         const hit = data.sets.map((name) => name !== "" && name.toLowerCase().includes(value));
         return sets ? (i) => hit[sets[i]] : null;
@@ -119,7 +128,7 @@
 
     const valueOf = (name, latent) => {
       const { values, form } = column[name];
-      return form === "share" ? 10 ** values[latent] : values[latent];
+      return LOGARITHMS.includes(form) ? 10 ** values[latent] : values[latent];
     };
 
     // What a latent is known by, as elements: the token it fires on where that is mostly one, else those it promotes.
@@ -131,7 +140,7 @@
     };
 
     return {
-      sae: data.sae, count, neuronpedia: data.neuronpedia, statistics, targets, search, valueOf, label,
+      sae: data.sae, count, neuronpedia: data.neuronpedia, statistics, targets, search, valueOf, numberOf, label,
       classOf: (latent) => (classes ? data.classes[classes[latent]] : null),
       setOf: (latent) => (sets && sets[latent] ? data.sets[sets[latent]] : null),
       firesOn: (latent) => (fires && fires[latent] ? data.words[fires[latent]] : null),

@@ -1,9 +1,15 @@
 "use strict";
-// The list of latents: only the rows in sight are on the page, however many there are.
+// The list of latents, or of concepts: only the rows in sight are on the page, however many there are.
 (() => {
   const { element, number, percent, token } = saeflow;
   const ROW = 38; // pixels, as in the stylesheet
   const SPARE = 8; // rows above and below the visible ones
+
+  // A column for every statistic; widths are in rem.
+  saeflow.statisticColumns = (index, width = 6.4) => index.statistics.map((one) => ({
+    name: one.name, label: one.label, told: one.told, width, sorts: true, numeric: true,
+    cell: (row) => (one.form === "share" ? percent(index.valueOf(one.name, row)) : number(index.valueOf(one.name, row))),
+  }));
 
   const columnsOf = (index) => [
     { name: "latent", label: "latent", width: 5.5, sorts: true, cell: (latent) => element("a", { href: `#/${index.sae}/${latent}`, tabindex: -1 }, String(latent)) },
@@ -11,15 +17,11 @@
     index.has.promotes && { name: "promotes", label: "promotes", width: 16, grows: 2, cell: (latent) => index.promoted(latent).map((word) => [token(word), " "]) },
     index.has.classes && { name: "class", label: "class", width: 6.5, cell: (latent) => index.classOf(latent) },
     index.has.sets && { name: "set", label: "set", width: 9, cell: (latent) => index.setOf(latent) ?? "–" },
-    ...index.statistics.map((one) => ({
-      name: one.name, label: one.label, told: one.told, width: 6.4, sorts: true, numeric: true,
-      cell: (latent) => (one.form === "share" ? percent(index.valueOf(one.name, latent)) : number(index.valueOf(one.name, latent))),
-    })),
+    ...saeflow.statisticColumns(index),
   ].filter(Boolean);
 
-  // A grid in a place. `open(latent)` and `sort(name)` are called when a reader asks for it.
-  saeflow.latentList = (place, index, { open, sort }) => {
-    const columns = columnsOf(index);
+  // A grid in a place. `open(row)` and `sort(name)` are called when a reader asks for it.
+  saeflow.latentList = (place, index, { open, sort, columns = columnsOf(index), label = `Latents of ${index.sae}` }) => {
     let rows = new Uint32Array();
     let active = 0;
     let first = -1;
@@ -30,7 +32,7 @@
     const head = element("div", { role: "rowgroup", class: "head" }, element("div", { role: "row", "aria-rowindex": 1, class: "row" }, heads));
     const body = element("div", { role: "rowgroup", class: "rows" });
     const grid = element("div", {
-      class: "grid", role: "grid", tabindex: 0, "aria-label": `Latents of ${index.sae}`, "aria-colcount": columns.length,
+      class: "grid", role: "grid", tabindex: 0, "aria-label": label, "aria-colcount": columns.length,
       "--columns": columns.map(({ width, grows }) => (grows ? `minmax(${width}rem, ${grows}fr)` : `${width}rem`)).join(" "),
       "--total": `${columns.reduce((sum, { width }) => sum + width + 1, 1)}rem`,
     }, head, body);

@@ -1,0 +1,69 @@
+"""The list of concepts as its page reads it: in the form of the list of latents, so that the same scripts search it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+
+from saeflow.figures.style import words
+from saeflow.report.latent_index import Statistic
+
+SMALLEST = 1e-300  # a p-value that is smaller is written as this one
+COLUMNS = (
+    Statistic("auc", "AUC", "area under the ROC curve of the latent, on games that had no part in choosing it"),
+    Statistic("auc_low", "from", "lower end of the interval of that area, which takes games as units"),
+    Statistic("auc_high", "to", "upper end of that interval"),
+    Statistic("q", "q", "false discovery rate among all latents and concepts, from p", "power"),
+    Statistic("p", "p", "chance of an area so far from 0.5 where the latent knows nothing, on held-out games", "power"),
+    Statistic("probe", "probe", "the same area of a linear probe of the activations that the SAE reads"),
+    Statistic("means", "means", "the same area of the difference of means: along the line between with and without"),
+    Statistic("auc_selection", "chosen at", "area on the games that the latent was chosen on, so too high"),
+    Statistic(
+        "null_largest", "chance", "largest area that the same choice found with labels and positions out of step"
+    ),
+    Statistic("density", "fires on", "share of held-out positions in which the latent fires", "share"),
+    Statistic("positions", "positions", "held-out positions that have the concept", "whole"),
+)
+"""What the list says of each concept's latent: ``power`` and ``share`` are handed over as decimal logarithms."""
+
+
+def list_value(sae: str, best: pl.DataFrame, with_boards: set[str]) -> dict[str, Any]:
+    """The list of an SAE's concepts.
+
+    Args:
+        sae: its name.
+        best: from `ConceptTables.best`.
+        with_boards: concepts that the page has boards of.
+    """
+    names = [words(name) for name in best["concept"].to_list()]
+    families = list(dict.fromkeys(best["family"].to_list()))
+    return {
+        "sae": sae,
+        "count": len(best),
+        "neuronpedia": None,
+        "statistics": [{**one._asdict(), "values": _values(best[one.name], one.form)} for one in COLUMNS],
+        "numbers": best["latent"].to_list(),
+        "classes": [words(family) for family in families],
+        "class": [families.index(family) for family in best["family"].to_list()],
+        "words": ["", *names],
+        "fires": list(range(1, len(names) + 1)),
+        "promotes": [],
+        "sets": [],
+        "set": None,
+        "targeted": [],
+        "places": [name if name in with_boards else None for name in best["concept"].to_list()],
+    }
+
+
+def _values(column: pl.Series, form: str) -> list[float | None]:
+    return [_value(value, form) for value in column.to_list()]
+
+
+def _value(value: float | None, form: str) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    if form == "share":
+        return math.log10(value) if value > 0 else None
+    return math.log10(max(value, SMALLEST)) if form == "power" else float(f"{value:.6g}")

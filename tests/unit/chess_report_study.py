@@ -1,0 +1,67 @@
+"""Writes the files of a study of chess that never ran, for the tests of its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import chess_tables as made
+import figure_tables
+import polars as pl
+import yaml
+
+from saeflow.config import check_study
+from saeflow.config.sections import Figures
+from saeflow.figures.io import read_tables, write_figure
+
+FIGURES = ("chess_accuracy", "chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions", "sae_training")
+SAES = ("resid", "mlp")
+STAGES = pl.DataFrame(
+    {"rule": ["associate_concepts", "write_report"], "jobs": [2, 1], "seconds": [34.6, 9.9], "cpu_seconds": [30.2, 1.5],
+     "peak_mb": [589.0, 300.0]}
+)  # fmt: skip
+
+
+def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
+    """Write every file that the report of a study of chess can show."""
+    train = {"architecture": "jumprelu", "d_sae": 64, "tokens": 8192}
+    study = {
+        "kind": "chess",
+        "study": "knights",
+        "positions": {"self_play": {"games": 120}},
+        "saes": {
+            "resid": {"hook": "blocks.1.resid_post", "train": train},
+            "mlp": {"hook": "blocks.1.mlp", "train": train},
+        },
+    }
+    _text(root / "config.yaml", yaml.safe_dump(check_study(study).model_dump(mode="json"), sort_keys=False))
+    _text(root / "provenance.json", json.dumps({"python": "3.11", "machine": "Linux", "commit": "abc"}))
+    games = pl.DataFrame({"game": ["a", "a", "b"], "fen": [made.MATE] * 3})
+    _table(root / "chess/positions.parquet", games)
+    _table(root / "chess/transitions.parquet", made.transitions())
+    _table(root / "models/maia2-mini.accuracy.parquet", made.accuracy())
+    for sae in SAES:
+        folder = root / "chess" / sae
+        _table(folder / "concepts.parquet", made.concepts())
+        _table(folder / "probes.parquet", made.probes())
+        _table(folder / "boards.parquet", made.boards())
+        for name in ("associations", "skill", "awareness", "interventions"):
+            _table(folder / f"{name}.parquet", getattr(made, name)().drop("sae"))
+        _table(root / f"saes/{sae}/training.parquet", figure_tables.sae_training().drop("sae"))
+        _text(root / f"saes/{sae}/cfg.json", json.dumps({"d_in": 96, "d_sae": 64}))
+        metrics = {"explained_variance": 0.79, "agreement": 0.483, "l0": 41.4, "kl": 0.42}
+        _text(root / f"saes/{sae}/metrics.json", json.dumps(metrics))
+    found = read_tables(root, [path for path in root.rglob("*") if path.is_file()])
+    for name in figures:
+        write_figure(name, found, Figures(), root / "figures")
+
+
+def _text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _table(path: Path, table: pl.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(path)

@@ -1,0 +1,217 @@
+"""The report of a study of chess tells what its tables hold, with boards, and needs nothing beside itself."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import chess_report_study
+import chess_tables as made
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from pages import Page
+
+from saeflow.chess.concepts import Concept, Labels
+from saeflow.chess.example_boards import BOARDS_SHOWN, CONCEPTS_SHOWN, example_boards
+from saeflow.chess.labelling import Labelled
+from saeflow.chess.latents import SparseLatents
+from saeflow.corpora.chess.boards import read_fens
+from saeflow.corpora.chess.examples import Examples
+from saeflow.errors import SaeflowError
+from saeflow.report import boards
+from saeflow.report.io import write_report
+from saeflow.report.payload import value_of
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("chess") / "knights"
+    chess_report_study.write_chess_study(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def written(study: Path) -> Path:
+    stages = chess_report_study.STAGES
+    return write_report(study, study.parent / "report", list(chess_report_study.FIGURES), stages=stages).parent
+
+
+@pytest.fixture(scope="module")
+def pages(written: Path) -> dict[str, Page]:
+    return {path.name: Page(path.read_text()) for path in written.glob("*.html")}
+
+
+def text_of(path: Path) -> str:
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", path.read_text())))
+
+
+def test_every_page_is_there_and_every_reference_is_a_file_of_the_folder(pages: dict[str, Page], written: Path) -> None:
+    assert set(pages) == {"index.html", "concepts.html", "saes.html", "concepts-resid.html", "concepts-mlp.html"}
+    for name, page in pages.items():
+        ids = [named["id"] for _, named in page.elements if "id" in named]
+        assert len(ids) == len(set(ids)), name
+        for link in page.links:
+            file, _, anchor = link.partition("#")
+            if link.startswith("data:"):
+                continue
+            assert "//" not in link
+            assert not file or (written / file).is_file(), (name, link)
+            assert file or anchor in ids, (name, link)
+
+
+def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
+    text = text_of(written / "index.html")
+    areas = made.associations().filter((pl.col("direction") == 1) & (pl.col("rank") == 0))
+    well = len(areas.filter(pl.col("auc") >= 0.9))
+    assert f"Of {len(areas)} concepts, the latents of resid tell {well} with an area of 0.9 or more" in text
+    assert f"tells {len(areas)}. Of the 2 SAEs none tells more, others as many." in text
+    assert "awareness 0.85 to 0.85, willingness 0.20 to 0.60" in text
+    assert (
+        "in 40 of 40 settings, and lowered it in 0; the same edit of random latents raised it in 0 and lowered" in text
+    )
+    for told in (
+        "1100-1199",
+        "0.305 [0.28, 0.33]",
+        "from 2 games",
+        "1,200 of them held out",
+        "associate concepts 2 34.6",
+    ):
+        assert told in text, told
+    assert "write report" not in text
+    assert "Solved from some rating upwards 1 wrong" in text
+
+
+def test_saes_stand_beside_each_other_in_the_words_of_boards(written: Path) -> None:
+    text = text_of(written / "saes.html")
+    assert "blocks.1.resid_post , blocks.1.mlp" in text
+    assert "Same first move 0.483 0.483 share of positions" in text
+    assert "latents that are active per position" in text
+    assert "text that no SAE" not in text
+
+
+def test_the_list_of_concepts_holds_what_the_tables_say(written: Path) -> None:
+    value = value_of((written / "data/concepts-resid.js").read_text("ascii"))
+    areas = made.associations().filter((pl.col("direction") == 1) & (pl.col("rank") == 0))
+    columns = {one["name"]: one["values"] for one in value["statistics"]}
+    assert value["count"] == len(areas)
+    np.testing.assert_allclose(columns["auc"], areas["auc"], rtol=1e-5)
+    assert set(columns["probe"]) == {0.97}
+    assert set(columns["means"]) == {0.8}
+    assert columns["q"][0] == pytest.approx(-3)  # as its decimal logarithm
+    assert columns["q"][-1] is None
+    assert value["words"][value["fires"][1]] == "defensive threat b1"
+    assert value["numbers"][1] == 1
+    assert [place for place in value["places"] if place] == ["offensive_threat_f7", "in_check"]
+
+
+def test_boards_of_areas_are_coloured_numbered_and_told(pages: dict[str, Page], written: Path) -> None:
+    page = pages["concepts-resid.html"]
+    boards_told = [named["aria-label"] for tag, named in page.elements if tag == "svg"]
+    assert len(boards_told) == 3
+    assert boards_told[0].startswith("Board of defensive threat, area under the ROC curve")
+    assert "56 squares, median 0.74, from 0.55 on a1 to 0.92 on h7" in boards_told[0]
+    assert not any("style" in named for _, named in page.elements)
+    text = (written / "concepts-resid.html").read_text()
+    assert text.count('<th scope="row">8</th><td>–</td>') == 3
+    assert 'data-sae="resid"' in text
+
+
+def test_a_heat_map_colours_the_squares_it_is_given_and_no_others() -> None:
+    drawn = ElementTree.fromstring(boards.heat_map({0: 0.5, 63: 1.0, 1: 0.3}, 'a "b" <c>'))
+    kind = "{http://www.w3.org/2000/svg}"
+    assert drawn.get("aria-label") == 'a "b" <c>'
+    assert [node.text for node in drawn.iter(f"{kind}text")] == ["50", "100", "30"]
+    places = {node.text: (float(node.get("x")), float(node.get("y"))) for node in drawn.iter(f"{kind}text")}
+    assert places["50"][0] < places["30"][0] < places["100"][0]  # a1 at the left, h8 at the right
+    assert places["50"][1] > places["100"][1]  # and the first rank below
+    coloured = [node.get("fill") for node in drawn.iter(f"{kind}rect") if node.get("class") is None]
+    assert coloured[-3:] == ["#00224d", "#00224d", "#fde737"]  # below one half as dark as one half
+
+
+def test_positions_are_pictures_with_every_piece_in_their_text(pages: dict[str, Page], written: Path) -> None:
+    page = pages["concepts-resid.html"]
+    assert page.alternatives[0] == (
+        "White to move. White: king e1, queen h5, rooks a1 h1, bishops c1 c4, knights b1 g1, pawns a2 b2 c2 d2 f2 g2 "
+        "h2 e4. Black: king e8, queen d8, rooks a8 h8, bishops c8 f8, knights c6 g8, pawns e5 a7 b7 c7 d7 f7 g7 h7. "
+        "Marked: f7. Move played: Qxf7#."
+    )
+    assert "Marked" not in page.alternatives[2]
+    circle = (written / "boards/resid/000.svg").read_text()
+    assert circle.count("<circle") - (written / "boards/resid/002.svg").read_text().count("<circle") == 1
+    text = text_of(written / "concepts-resid.html")
+    assert "Latent 53, AUC 0.86; 1 of 2 positions have the concept." in text
+    assert "has the concept · activation 4.25 · Qxf7# by a player of 1500-1599" in text
+
+
+def test_interventions_stand_beside_their_controls_with_intervals(written: Path) -> None:
+    text = text_of(written / "concepts-mlp.html")
+    nothing = "+0.00 [-0.04, +0.04]"
+    told = f"the concept is needed 200 – +0.25 [+0.21, +0.29] {nothing} {nothing} +0.00 [+0.00, +0.00]"
+    assert told in text
+    assert "Left out: defensive threat, >=2000: only 3 positions" in text
+    assert "0.9" not in re.findall(r"<1100 – the concept is needed [^h]*", text)[0]  # what chose is not reported
+
+
+def test_the_same_study_gives_the_same_bytes(study: Path, written: Path, tmp_path: Path) -> None:
+    figures = list(chess_report_study.FIGURES)
+    again = write_report(study, tmp_path / "again", figures, stages=chess_report_study.STAGES).parent
+    files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert all((again / name).read_bytes() == (written / name).read_bytes() for name in files)
+
+
+def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    with pytest.raises(SaeflowError, match=r"config.yaml: no such file; a report needs it"):
+        write_report(few, tmp_path / "report", [])
+    shutil.copy(study / "config.yaml", few)
+    output = write_report(few, tmp_path / "report", list(chess_report_study.FIGURES)).parent
+    assert "No concept was looked for." in (output / "index.html").read_text()
+    page = (output / "concepts-resid.html").read_text()
+    for absent in ("<svg", "<img", 'id="edits"', 'id="skill"', 'id="search"'):
+        assert absent not in page
+    (few / "chess/resid").mkdir(parents=True)
+    (few / "chess/positions.parquet").write_bytes(b"no table")
+    with pytest.raises(SaeflowError, match=r"positions.parquet: cannot be read as positions"):
+        write_report(few, tmp_path / "report", [])
+
+
+def test_example_boards_are_the_most_active_held_out_ones_one_of_a_game() -> None:
+    n = 24
+    generator = np.random.default_rng(0)
+    names = [Concept(f"piece_{i}", "piece", i) for i in range(4)] + [Concept("in_check", "strategic")]
+    games = np.arange(n) // 2
+    labelled = Labelled(np.arange(n), games, games % 2 == 1, Labels(names, generator.random((n, 5)) < 0.5))
+    dense = np.abs(generator.normal(size=(n, 5))).astype(np.float32)
+    dense[:, 4] = 0
+
+    latents = SparseLatents.of([torch.from_numpy(dense)])
+    fens = [made.MATE] * n
+    numbers = np.zeros(n, np.int8)
+    examples = Examples(read_fens(fens), np.zeros(n, np.int16), numbers, numbers, numbers, games)
+    table = pl.DataFrame(
+        [
+            {"concept": one.name, "family": one.family, "square": one.square, "direction": 1, "rank": 0, "latent": i,
+             "auc_selection": 0.6 + 0.05 * i}
+            for i, one in enumerate(names)
+        ],
+        schema=made.ASSOCIATIONS,
+    )  # fmt: skip
+    found = example_boards(latents, examples, labelled, table)
+    assert found["concept"].unique(maintain_order=True).to_list() == ["piece_3", "piece_2", "piece_1"][:CONCEPTS_SHOWN]
+    for latent in (1, 2, 3):
+        own = found.filter(latent=latent)
+        best = {}
+        for row in np.argsort(-dense[:, latent]):
+            if labelled.held_out[row]:
+                best.setdefault(int(games[row]), row)
+        rows = list(best.values())[:BOARDS_SHOWN]
+        np.testing.assert_allclose(own["activation"], dense[rows, latent])
+        assert own["holds"].to_list() == labelled.labels.values[rows, latent].tolist()
+        assert own["place"].to_list() == list(range(BOARDS_SHOWN))
