@@ -5,68 +5,40 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import latent_tables
 import polars as pl
 import pytest
 import report_study
+from browsing import (
+    CHROMIUM,
+    PHONE,
+    Opened,
+    browser,
+    complaints_of_axe,
+    opened,
+    playwright,
+    shown,
+    until,
+)
 
 from saeflow.report.io import write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+__all__ = ["browser", "shown"]
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-get install chromium")
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 PAGES = ["index.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",
          "latents.html#/main/1", "latents.html#/main/49"]  # fmt: skip
 KINDS_OF_PAGES = [name for name in PAGES if name not in ("goal-christian_evangelist.html", "latents.html#/main/49")]
-# Rows after the fourth are like it, and axe looks at every cell of them.
-ALIKE_LEFT_OUT = {
-    "exclude": [["tbody tr:nth-child(n+5)"], [".grid .row:nth-child(n+5)"], [".passages li:nth-child(n+3)"]]
-}
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 MANY = 65_536
 # What the report promises on two idle cores; a machine that does other work as well may take three times as long.
 FIRST_VIEW, SEARCH, SLACK = 1.0, 0.2, 3
 MOST_INDEX = 3_000_000
-
-
-def until(page: playwright.Page, condition: str, seconds: float = 20) -> None:
-    """Wait until a condition holds; asked from outside, since pages let no script be made from text."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, f"never came true: {condition}"
-        time.sleep(0.02)
-
-
-class Opened(NamedTuple):
-    """A page, and what it complained of or asked for."""
-
-    page: playwright.Page
-    complaints: list[str]
-    requests: list[str]
-
-    def go(self, address: str) -> None:
-        """Open an address and wait until everything on the page is there."""
-        self.page.goto("about:blank")
-        self.page.goto(address)
-        self.page.wait_for_load_state("load")
-        if "latents.html" in address:
-            until(self.page, "document.body.dataset.ready !== undefined")
-        elif "goal-" in address:
-            self.page.wait_for_selector("#curve-chart svg")
 
 
 @pytest.fixture(scope="module")
@@ -75,32 +47,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     figures = ["methods_forest", "sae_training"]
     report_study.write_study(root, goals=2, figures=figures)
     return write_report(root, root.parent / "report", figures, root.parent / "goals").parent
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
-
-
-def opened(browser: playwright.Browser, **options: object) -> Opened:
-    context = browser.new_context(**{"viewport": WIDE, **options})
-    page = context.new_page()
-    found = Opened(page, [], [])
-    page.on("console", lambda message: found.complaints.append(message.text) if message.type != "log" else None)
-    page.on("pageerror", lambda error: found.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (found.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: found.requests.append(request.url))
-    return found
-
-
-@pytest.fixture
-def shown(browser: playwright.Browser) -> Iterator[Opened]:
-    found = opened(browser)
-    yield found
-    found.page.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +86,7 @@ def test_axe_finds_nothing_serious_on_any_page(browser: playwright.Browser, fold
         found.go(f"file://{folder}/{name}")
         found.page.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
         found.page.wait_for_timeout(100)
-        told = axe.Axe().run(found.page, context=ALIKE_LEFT_OUT, options={"resultTypes": ["violations"]}).response
-        assert {"color-contrast", "document-title"} <= {rule["id"] for rule in told["passes"]}
-        for violation in told["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                serious += [(name, violation["id"], node["html"][:160]) for node in violation["nodes"]]
+        serious += [(name, *one) for one in complaints_of_axe(found.page)]
     found.page.context.close()
     assert serious == []
 

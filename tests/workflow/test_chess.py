@@ -58,15 +58,28 @@ def test_every_stage_runs_and_its_files_are_as_designed(study):
         "chess/resid/associations.parquet",
         "chess/resid/skill.parquet",
         "chess/resid/interventions.parquet",
+        "chess/resid/boards.parquet",
         "chess/transitions.parquet",
         "figures/chess_accuracy.svg",
         "figures/chess_board_auc.png",
+        "report/index.html",
+        "report/concepts-resid.html",
+        "report/boards/resid/000.svg",
     ]:
         assert (study.results / path).is_file(), path
     assert study.jobs["cache_board_activations"] == 2
     positions = pl.read_parquet(study.results / "chess/positions.parquet")
     assert dict(positions.schema) == SCHEMA
     assert positions["game"].n_unique() == 120
+
+
+def test_the_report_tells_what_the_tables_hold(study):
+    table = pl.read_parquet(study.results / "chess/resid/associations.parquet")
+    concepts = table["concept"].n_unique()
+    assert f"Of {concepts} concepts, the latents of resid tell" in (study.results / "report/index.html").read_text()
+    boards = pl.read_parquet(study.results / "chess/resid/boards.parquet")
+    assert boards.height == len(list((study.results / "report/boards/resid").iterdir())) > 0
+    assert set(boards["family"]) <= {"piece", "offensive_threat"}
 
 
 def test_the_sae_is_measured_by_what_it_does_to_moves(study):

@@ -123,8 +123,8 @@ def _edits(found: ChessResults) -> list[str]:
         return []
     return [
         f"Editing a concept's latents where it is needed raised accuracy, with an interval above zero, in {raised} "
-        f"of {settings} settings, and lowered it in {lowered}; the same edit of random latents raised it in {by_chance} and "
-        f"lowered it in {lowered_by_chance}."
+        f"of {settings} settings, and lowered it in {lowered}; the same edit of random latents raised it in "
+        f"{by_chance} and lowered it in {lowered_by_chance}."
     ]
 
 

@@ -98,7 +98,9 @@
         if (name === "latent") return (i) => compare(numberOf(i), number);
         if (!column[name]) return null;
         const { values, form } = column[name];
-        return LOGARITHMS.includes(form) ? (i) => compare(Number.isNaN(values[i]) ? 0 : 10 ** values[i], number) : (i) => compare(values[i], number);
+        if (!LOGARITHMS.includes(form)) return (i) => compare(values[i], number);
+        const unknown = form === "share" ? 0 : NaN; // a share without a logarithm is none; nothing is known of another number
+        return (i) => compare(Number.isNaN(values[i]) ? unknown : 10 ** values[i], number);
       },
       class: inClass,
       family: inClass,

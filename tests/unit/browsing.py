@@ -1,0 +1,84 @@
+"""A real browser for the tests of reports; what imports it is skipped where there is none."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+# Rows after the fourth are like it, and axe looks at every cell of them.
+ALIKE_LEFT_OUT = {
+    "exclude": [["tbody tr:nth-child(n+5)"], [".grid .row:nth-child(n+5)"], [".passages li:nth-child(n+3)"]]
+}
+
+
+def until(page: playwright.Page, condition: str, seconds: float = 20) -> None:
+    """Wait until a condition holds; asked from outside, since pages let no script be made from text."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"never came true: {condition}"
+        time.sleep(0.02)
+
+
+class Opened(NamedTuple):
+    """A page, and what it complained of or asked for."""
+
+    page: playwright.Page
+    complaints: list[str]
+    requests: list[str]
+
+    def go(self, address: str) -> None:
+        """Open an address and wait until everything on the page is there."""
+        self.page.goto("about:blank")
+        self.page.goto(address)
+        self.page.wait_for_load_state("load")
+        if "latents.html" in address or "concepts-" in address:
+            until(self.page, "document.body.dataset.ready !== undefined")
+        elif "goal-" in address:
+            self.page.wait_for_selector("#curve-chart svg")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+def opened(browser: playwright.Browser, **options: object) -> Opened:
+    context = browser.new_context(**{"viewport": WIDE, **options})
+    page = context.new_page()
+    found = Opened(page, [], [])
+    page.on("console", lambda message: found.complaints.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (found.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: found.requests.append(request.url))
+    return found
+
+
+@pytest.fixture
+def shown(browser: playwright.Browser) -> Iterator[Opened]:
+    found = opened(browser)
+    yield found
+    found.page.context.close()
+
+
+def complaints_of_axe(page: playwright.Page) -> list[tuple[str, str]]:
+    """What axe finds serious on a page: the rule and the element."""
+    told = axe.Axe().run(page, context=ALIKE_LEFT_OUT, options={"resultTypes": ["violations"]}).response
+    assert {"color-contrast", "document-title"} <= {rule["id"] for rule in told["passes"]}
+    found = [violation for violation in told["violations"] if violation["impact"] in ("serious", "critical")]
+    return [(violation["id"], node["html"][:160]) for violation in found for node in violation["nodes"]]

@@ -1,0 +1,133 @@
+"""The report of a study of chess in a real browser: every page opens from a disk and can be used by everybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import chess_report_study
+import pytest
+from browsing import CHROMIUM, PHONE, Opened, browser, complaints_of_axe, opened, playwright, shown, until
+
+from saeflow.report.io import write_report
+
+__all__ = ["browser", "shown"]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-get install chromium")
+PAGES = ["index.html", "concepts.html", "concepts-resid.html", "saes.html"]
+LISTED = ".grid .rows .row"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("browser") / "knights"
+    figures = ["chess_accuracy", "chess_board_auc"]
+    chess_report_study.write_chess_study(root, figures)
+    return write_report(root, root.parent / "report", figures, stages=chess_report_study.STAGES).parent
+
+
+def concepts(page: playwright.Page) -> list[str]:
+    """The concepts that are listed."""
+    return page.locator(f"{LISTED} > :first-child").all_inner_texts()
+
+
+def areas(page: playwright.Page) -> list[float]:
+    """Their areas."""
+    return [float(text) for text in page.locator(f"{LISTED} > :nth-child(3)").all_inner_texts()]
+
+
+def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(shown: Opened, folder: Path) -> None:
+    for name in PAGES:
+        shown.go(f"file://{folder}/{name}")
+        assert shown.page.locator("h1:visible").count() == 1, name
+        for details in shown.page.locator("details").all():
+            details.evaluate("node => node.open = true")
+        shown.page.evaluate("document.querySelectorAll('img').forEach(node => node.loading = 'eager')")
+        until(shown.page, "[...document.images].every(image => image.complete)")
+        hidden = "getComputedStyle(image).display === 'none'"
+        assert shown.page.evaluate(f"[...document.images].every(image => image.naturalWidth > 0 || {hidden})"), name
+        assert shown.page.locator("[role=alert]").count() == 0, name
+    assert shown.complaints == []
+    assert any("boards/resid/000.svg" in url for url in shown.requests)
+    assert [url for url in shown.requests if not url.startswith((f"file://{folder}", "data:", "about:"))] == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_page(browser: playwright.Browser, folder: Path, theme: str) -> None:
+    found = opened(browser, color_scheme=theme)
+    serious = []
+    for name in PAGES:
+        found.go(f"file://{folder}/{name}")
+        found.page.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
+        found.page.wait_for_timeout(100)
+        serious += [(name, *one) for one in complaints_of_axe(found.page)]
+    found.page.context.close()
+    assert serious == []
+
+
+def test_every_page_fits_a_phone(browser: playwright.Browser, folder: Path) -> None:
+    found = opened(browser, viewport=PHONE)
+    for name in PAGES:
+        found.go(f"file://{folder}/{name}")
+        wide = found.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, name
+    found.page.context.close()
+
+
+def test_concepts_are_sorted_and_searched_and_the_address_keeps_it(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/concepts-resid.html")
+    assert areas(page) == sorted(areas(page), reverse=True)
+    assert concepts(page)[0] == "in check"
+    page.click(".grid [role=columnheader] button:text-is('AUC')")
+    until(page, "location.hash === '#?sort=auc'")
+    assert areas(page)[0] == 0.55
+    assert areas(page) == sorted(areas(page))
+    for query, told in (
+        ("threat auc>0.9", "2 of 169"),
+        ("family:piece b1", "1 of 169"),
+        ("q<0.05", "168 of 169"),
+        ("latent=53 family:offensive", "1 of 169"),
+        ("queen", "No concept meets"),
+        ("kurtosis>3", "Not known here: kurtosis"),
+    ):
+        page.fill("#query", query)
+        until(page, f"document.getElementById('found').textContent.includes({told!r})")
+    page.fill("#query", "family:piece b1")
+    until(page, "document.getElementById('found').textContent.includes('1 of')")
+    assert concepts(page) == ["their rook on b1"]
+    kept = page.url
+    shown.go(kept)
+    assert page.input_value("#query") == "family:piece b1"
+    assert concepts(page) == ["their rook on b1"]
+
+
+def test_the_keyboard_leads_from_a_concept_to_its_boards(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/concepts-resid.html")
+    page.keyboard.press("/")
+    page.keyboard.type("f7")
+    until(page, "location.hash.includes('f7')")
+    page.keyboard.press("Enter")  # to the list, whose first concept has no boards
+    assert concepts(page) == ["defensive threat f7", "offensive threat f7", "their rook on f7"]
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "boards-offensive_threat_f7"
+
+
+def test_curves_along_the_ratings_change_with_the_group(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/concepts-resid.html")
+    assert page.locator("#skill-chart .series").count() == 4
+    alt = page.locator("#skill-chart svg").get_attribute("aria-label")
+    assert "defensive threat" in alt
+    assert "willingness from 0.2 to 0.6" in alt.replace("0.200", "0.2").replace("0.600", "0.6")
+    page.locator("input[name=skill-group][value=offensive_threat]").check(force=True)
+    assert "offensive threat" in page.locator("#skill-chart svg").get_attribute("aria-label")
+
+
+def test_without_scripts_boards_and_tables_can_still_be_read(browser: playwright.Browser, folder: Path) -> None:
+    found = opened(browser, java_script_enabled=False)
+    found.page.goto(f"file://{folder}/concepts-resid.html")
+    assert found.page.locator("svg.heat:visible").count() == 3
+    assert found.page.locator("#edits table").count() == 2
+    assert "allow scripts" in found.page.locator("noscript").first.inner_text()
+    found.page.context.close()
