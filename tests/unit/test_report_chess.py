@@ -92,6 +92,7 @@ def test_saes_stand_beside_each_other_in_the_words_of_boards(written: Path) -> N
     assert "Same first move 0.483 0.483 share of positions" in text
     assert "latents that are active per position" in text
     assert "text that no SAE" not in text
+    assert "may be active at a time" not in text  # nothing sets k of a JumpReLU
 
 
 def test_the_list_of_concepts_holds_what_the_tables_say(written: Path) -> None:

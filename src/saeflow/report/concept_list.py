@@ -16,7 +16,12 @@ COLUMNS = (
     Statistic("auc_low", "from", "lower end of the interval of that area, which takes games as units"),
     Statistic("auc_high", "to", "upper end of that interval"),
     Statistic("q", "q", "false discovery rate among all latents and concepts, from p", "power"),
-    Statistic("p", "p", "chance of an area so far from 0.5 where the latent knows nothing, on held-out games", "power"),
+    Statistic(
+        "p",
+        "p",
+        "chance of an area so far from 0.5 where the latent knows nothing; 1e-300 stands for all below",
+        "power",
+    ),
     Statistic("probe", "probe", "the same area of a linear probe of the activations that the SAE reads"),
     Statistic("means", "means", "the same area of the difference of means: along the line between with and without"),
     Statistic("auc_selection", "chosen at", "area on the games that the latent was chosen on, so too high"),

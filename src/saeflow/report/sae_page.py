@@ -49,6 +49,8 @@ def fact_rows(found: Findings) -> list[MetricRow]:
     for name in found.study.saes:
         train, config = found.study.saes[name].train, found.sae_configs.get(name, {})
         settings = train.model_dump() if train else {}
+        if train and train.architecture not in ("topk", "batchtopk"):
+            settings.pop("k")
         metadata = config.get("metadata", {})
         known.append({**metadata, **config, **settings} if isinstance(metadata, dict) else {**config, **settings})
     rows = [MetricRow(label, told, [_told(one.get(key)) for one in known]) for key, (label, told) in SAE_FACTS.items()]

@@ -132,9 +132,9 @@ SAE_FACTS = {
     "architecture": ("Architecture", "what decides which latents are active"),
     "d_sae": ("Latents", ""),
     "d_in": ("Width of activations", "d_model"),
-    "k": ("k", "latents that may be active per token"),
+    "k": ("k", "latents that may be active at a time"),
     "hook_name": ("Hook", "where it reads"),
-    "tokens": ("Training activations", "rows of the cache, one per token"),
+    "tokens": ("Training activations", "rows of the cache"),
     "learning_rate": ("Learning rate", "its largest"),
     "batch_size": ("Batch", "activations per step"),
 }

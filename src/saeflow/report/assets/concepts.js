@@ -28,12 +28,12 @@
     const sort = (name) => go({ sort: name, falling: route().sort === name ? !route().falling : name !== "latent" });
     const columns = [
       {
-        name: "concept", label: "concept", width: 11, grows: 1,
+        name: "concept", label: "concept", width: 11,
         cell: (row) => (data.places[row] ? element("a", { href: `#boards-${data.places[row]}`, tabindex: -1 }, index.firesOn(row)) : index.firesOn(row)),
       },
       { name: "latent", label: "latent", width: 3.5, sorts: true, numeric: true, cell: (row) => String(index.numberOf(row)) },
       ...saeflow.statisticColumns(index, 4.6),
-      { name: "family", label: "family", width: 9, cell: (row) => index.classOf(row) },
+      { name: "family", label: "family", width: 9, grows: 1, cell: (row) => index.classOf(row) },
     ];
     const list = saeflow.latentList(byId("grid"), index, { open, sort, columns, label: `Concepts in ${sae}` });
     const names = [{ name: "latent", label: "latent" }, ...index.statistics];

@@ -7,7 +7,7 @@
 
   // A column for every statistic; widths are in rem.
   saeflow.statisticColumns = (index, width = 6.4) => index.statistics.map((one) => ({
-    name: one.name, label: one.label, told: one.told, width, sorts: true, numeric: true,
+    name: one.name, label: one.label, told: one.told, width: one.form === "power" ? width + 1.2 : width, sorts: true, numeric: true,
     cell: (row) => (one.form === "share" ? percent(index.valueOf(one.name, row)) : number(index.valueOf(one.name, row))),
   }));
 
