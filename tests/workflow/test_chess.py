@@ -146,9 +146,14 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
     shutil.copytree(study.directory, tmp_path, dirs_exist_ok=True, symlinks=True)
     tuned = Workflow(tmp_path, TINY, base=None)
     engine = {"depth": None, "nodes": 500, "positions": 120, "positions_per_job": 60}
-    jobs = tuned.run("chess", config={"engine": engine, "fine_tune": {"epochs": 2}})
+    best = {"positions": 50, "correct": "best"}
+    jobs = tuned.run("chess", config={"engine": engine, "fine_tune": {"epochs": 2}, "transitions": best})
     assert jobs["evaluate_positions"] == 2
     assert "train_saes" not in jobs
+    said = pl.read_parquet(tuned.results / "chess/engine.parquet").unique("fen", keep="first", maintain_order=True)
+    solved = pl.read_parquet(tuned.results / "chess/transitions.parquet").join(said, on="fen", how="left")
+    assert solved.height == 50
+    assert solved["right"].equals(solved["best"])
     blunders = pl.read_parquet(tuned.results / "chess/blunders.parquet")
     assert dict(blunders.schema) == BLUNDERS
     assert blunders["loss"].min() >= 1.5
