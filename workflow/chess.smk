@@ -68,7 +68,11 @@ def hook_options(wildcards):
 def report_sources(wildcards):
     """Everything that the report shows; its command is told the study's folder and finds these files in it."""
     tables = ["concepts", "associations", "probes", "boards", "skill", "interventions"]
+    asked = ["chess/engine.parquet", "chess/blunders.parquet"] if STUDY.engine else []
+    tuned = ["chess/fine_tuning.parquet"] if STUDY.fine_tune else []
     return files(
+        *asked,
+        *tuned,
         "config.yaml",
         "provenance.json",
         "chess/positions.parquet",

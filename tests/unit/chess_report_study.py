@@ -30,6 +30,8 @@ def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
         "kind": "chess",
         "study": "knights",
         "positions": {"self_play": {"games": 120}},
+        "engine": {},
+        "fine_tune": {},
         "saes": {
             "resid": {"hook": "blocks.1.resid_post", "train": train},
             "mlp": {"hook": "blocks.1.mlp", "train": train},
@@ -39,7 +41,8 @@ def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
     _text(root / "provenance.json", json.dumps({"python": "3.11", "machine": "Linux", "commit": "abc"}))
     games = pl.DataFrame({"game": ["a", "a", "b"], "fen": [made.MATE] * 3})
     _table(root / "chess/positions.parquet", games)
-    _table(root / "chess/transitions.parquet", made.transitions())
+    for name in ("transitions", "engine", "blunders", "fine_tuning"):
+        _table(root / f"chess/{name}.parquet", getattr(made, name)())
     _table(root / "models/maia2-mini.accuracy.parquet", made.accuracy())
     for sae in SAES:
         folder = root / "chess" / sae

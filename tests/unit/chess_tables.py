@@ -6,8 +6,10 @@ import numpy as np
 import polars as pl
 
 from saeflow.chess.association import ASSOCIATIONS, CONCEPTS
+from saeflow.chess.blunders import BLUNDERS, ENGINE
 from saeflow.chess.example_boards import BOARDS
 from saeflow.chess.interventions import INTERVENTIONS
+from saeflow.chess.io import FINE_TUNING
 from saeflow.chess.probes import DIFFERENCE, PROBE, PROBES
 from saeflow.chess.skill import AWARENESS, SKILL
 from saeflow.chess.transitions import TRANSITIONS
@@ -158,3 +160,26 @@ def transitions() -> pl.DataFrame:
         [{"row": row, "fen": MATE, "kind": kind, "by_chance": 0.02} for row, kind in enumerate(kinds)],
         schema=TRANSITIONS,
     )
+
+
+def engine() -> pl.DataFrame:
+    """What an engine says of three positions."""
+    keys = {"split": "eval", "fen": MATE, "best": "h5f7", "engine": "Fishy 1"}
+    return pl.DataFrame([{**keys, "row": row, "move": "a2a3", "loss": 3.0 * row} for row in range(3)], schema=ENGINE)
+
+
+def blunders() -> pl.DataFrame:
+    """Two moves that were played, and one that the model chose."""
+    sources = {"source": ["played", "played", "transition"]}
+    return engine().with_columns(**{name: pl.Series(values) for name, values in sources.items()}).select(*BLUNDERS)
+
+
+def fine_tuning() -> pl.DataFrame:
+    """Blunders are learned from, and ordinary positions are answered a little worse."""
+    rows: list[dict[str, object]] = []
+    for cases, gain in (("blunders", 0.2), ("ordinary", -0.01)):
+        for rating, name in ((None, "all"), (5, RATING_BINS[5])):
+            keys = {"set": cases, "rating_bin": rating, "ratings": name, "n": 50, "games": 9}
+            values = {**_around("top1_before", 0.3), **_around("top1_after", 0.3 + gain), **_around("gain", gain)}
+            rows.append({**keys, **values, "loss_before": 2.1, "loss_after": 2.0})
+    return pl.DataFrame(rows, schema=FINE_TUNING)

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
 from pages import Page
 
 from saeflow.chess.concepts import Concept, Labels
@@ -84,6 +85,25 @@ def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
         assert told in text, told
     assert "write report" not in text
     assert "Solved from some rating upwards 1 wrong" in text
+
+
+def test_an_engine_s_word_is_told_where_one_was_asked(study: Path, written: Path, tmp_path: Path) -> None:
+    text = text_of(written / "index.html")
+    for told in (
+        "Positions 3 of the split eval, evaluated by Fishy 1",
+        "Blunders played 2 moves that were played; they lose 1.5 pawns or more",
+        "Blunders of the weakest rating 1 choices",
+        "blunders all 50 0.300 [0.25, 0.35] 0.500 [0.45, 0.55] +0.200 [0.15, 0.25] 2.100 2.000",
+        "ordinary 1500-1599 50 0.300 [0.25, 0.35] 0.290",
+    ):
+        assert told in text, told
+    silent = tmp_path / "silent"
+    shutil.copytree(study, silent)
+    config = yaml.safe_load((silent / "config.yaml").read_text()) | {"engine": None, "fine_tune": None}
+    (silent / "config.yaml").write_text(yaml.safe_dump(config))
+    page = write_report(silent, tmp_path / "report", []).read_text()
+    assert "Fishy" not in page
+    assert 'id="engine"' not in page
 
 
 def test_saes_stand_beside_each_other_in_the_words_of_boards(written: Path) -> None:

@@ -161,3 +161,5 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
     assert dict(found.schema) == FINE_TUNING
     assert set(found["set"]) == {"blunders", "ordinary"}
     assert (tuned.results / "models/maia2-mini-tuned/model.safetensors").is_file()
+    assert jobs["write_report"] == 1
+    assert "The model after learning from blunders" in (tuned.results / "report/index.html").read_text()

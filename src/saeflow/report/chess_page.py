@@ -45,6 +45,8 @@ def chess_context(found: ChessResults) -> dict[str, Any]:
         "lines": lines,
         "accuracy": accuracy_rows(found.accuracy),
         "transitions": transition_facts(found.transitions),
+        "engine": engine_facts(found),
+        "tuning": tuning_rows(found.fine_tuning),
         "run": run_facts(found),
         "stages": [row for row in found.stages.to_dicts() if row["rule"] != "write_report"],
         "provenance": provenance_facts(found.provenance),
@@ -224,3 +226,56 @@ def transition_facts(transitions: pl.DataFrame) -> list[Fact]:
     if len(chance):
         facts.append(Fact("Chance of a transition", readable(float(chance.mean())), wording.BY_CHANCE))  # type: ignore[arg-type]
     return facts
+
+
+def engine_facts(found: ChessResults) -> list[Fact]:
+    """What an engine was asked, and how many blunders it found."""
+    asked = found.study.engine
+    if asked is None or found.engine.is_empty():
+        return []
+    names = ", ".join(sorted(found.engine["engine"].drop_nulls().unique()))
+    facts = [Fact("Positions", f"{len(found.engine):,}", f"of the split {asked.split}, evaluated by {names}")]
+    if found.blunders.is_empty():
+        return [*facts, Fact("Blunders", "0", f"moves that lose {asked.blunder:g} pawns or more")]
+    counts = dict(found.blunders.group_by("source").len().iter_rows())
+    return facts + [
+        Fact(label, f"{counts.get(source, 0):,}", f"{told}; they lose {asked.blunder:g} pawns or more")
+        for source, (label, told) in wording.BLUNDERS.items()
+    ]
+
+
+class TuningRow(NamedTuple):
+    """The model before and after further training, on one set of positions of one rating."""
+
+    cases: str
+    ratings: str
+    positions: str
+    before: str
+    after: str
+    gain: str
+    loss_before: str
+    loss_after: str
+    first: bool
+    """Of its set."""
+
+
+def tuning_rows(table: pl.DataFrame) -> list[TuningRow]:
+    """The table of what further training on blunders changed: of each set all ratings together, then each."""
+    rows = []
+    for row in table.to_dicts():
+        told = {name: f"{number(row[name], 3)} {interval(row, name)}".strip() for name in ("top1_before", "top1_after")}
+        gain = "–" if row["gain"] is None else f"{row['gain']:+.3f} {interval(row, 'gain')}".strip()
+        rows.append(
+            TuningRow(
+                cases=row["set"],
+                ratings=row["ratings"],
+                positions=f"{row['n']:,}",
+                before=told["top1_before"],
+                after=told["top1_after"],
+                gain=gain,
+                loss_before=number(row["loss_before"], 3),
+                loss_after=number(row["loss_after"], 3),
+                first=row["rating_bin"] is None,
+            )
+        )
+    return rows

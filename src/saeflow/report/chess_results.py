@@ -75,6 +75,10 @@ class ChessResults(Findings):
     """By SAE."""
     accuracy: pl.DataFrame = field(default_factory=pl.DataFrame)
     transitions: pl.DataFrame = field(default_factory=pl.DataFrame)
+    engine: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """What an engine says of positions; this and what follows from it where the config asks one."""
+    blunders: pl.DataFrame = field(default_factory=pl.DataFrame)
+    fine_tuning: pl.DataFrame = field(default_factory=pl.DataFrame)
     positions: int = 0
     games: int = 0
     read: dict[str, Any] = field(default_factory=dict)
@@ -107,6 +111,9 @@ class ChessFolder(Folder):
             tables={name: self.concepts(name) for name in self.study.saes},
             accuracy=self.table(f"models/{self.study.model.name}.accuracy"),
             transitions=self.table("chess/transitions"),
+            engine=self.table("chess/engine") if self.study.engine else pl.DataFrame(),
+            blunders=self.table("chess/blunders") if self.study.engine else pl.DataFrame(),
+            fine_tuning=self.table("chess/fine_tuning") if self.study.fine_tune else pl.DataFrame(),
             positions=positions,
             games=games,
             read=self.json("chess/positions.json"),

@@ -116,6 +116,15 @@ TRANSITIONS = {
 }
 """Kinds of positions by the ratings at which the model solves them."""
 
+BLUNDERS = {
+    "played": ("Blunders played", "moves that were played"),
+    "transition": (
+        "Blunders of the weakest rating",
+        "choices of the model, told the weakest, where a stronger one is right",
+    ),
+}
+"""Where blunders come from."""
+
 BY_CHANCE = (
     "share of the orders of as many right ratings that would look like a transition, on average over the transitions"
 )
