@@ -90,26 +90,40 @@ def _checksum(file: BinaryIO, place: int) -> bytes:
     return f"{found:0{_DIGITS}x}".encode()
 
 
-def sealed_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with the checksum of all else in it."""
-    return {**value, KEY: _of_object(value)}
+def sealed_json(value: Mapping[str, Any], within: str | None = None) -> dict[str, Any]:
+    """A JSON object with the checksum of all else in it.
+
+    Args:
+        value: the object.
+        within: name of the object in it that takes the seal, where a format has no room for one beside the rest.
+    """
+    if within is None:
+        return {**value, KEY: _of_object(value)}
+    return {**value, within: {**value[within], KEY: _of_object(_without(value, within))}}
 
 
-def unsealed_json(path: Path, value: Any) -> Any:
+def unsealed_json(path: Path, value: Any, within: str | None = None) -> Any:
     """A JSON value without its seal.
 
     Raises:
         SaeflowError: it is not what was sealed; a person may have edited it, so it is left where it is.
     """
-    if not isinstance(value, dict) or KEY not in value:
+    holder = value.get(within) if within and isinstance(value, dict) else value
+    if not isinstance(holder, dict) or KEY not in holder:
         return value
-    bare = {name: content for name, content in value.items() if name != KEY}
-    if value[KEY] != _of_object(bare):
+    bare = _without(value, within)
+    if holder[KEY] != _of_object(bare):
         raise SaeflowError(
             f"{path}: is damaged or was edited (its checksum differs); delete it and it is made again, "
             f"or remove its '{KEY}' to have it taken as it is"
         )
     return bare
+
+
+def _without(value: Mapping[str, Any], within: str | None) -> dict[str, Any]:
+    if within is None:
+        return {name: content for name, content in value.items() if name != KEY}
+    return {**value, within: _without(value[within], None)}
 
 
 def _of_object(value: Mapping[str, Any]) -> str:

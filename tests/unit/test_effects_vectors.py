@@ -209,7 +209,7 @@ def test_a_count_that_the_source_does_not_have_is_refused_before_anything_runs(t
 def test_an_sae_that_knows_no_hook_is_taken_at_its_word(tmp_path: Path) -> None:
     weights = wide_sae(tmp_path)
     config = read_json(weights.parent / "cfg.json")
-    config["metadata"].pop("hook_name")
+    del config["metadata"]["hook_name"], config["metadata"]["saeflow_seal"]
     write_json(weights.parent / "cfg.json", config)
     assert len(load_rows(Vectors(), weights, HOOK, D_MODEL)) == 96
 

@@ -45,6 +45,17 @@ def test_what_changes_an_answer_changes_its_key_and_the_address_does_not() -> No
     assert ASKED.key(Judge(kind="openai", model="m", base_url="http://there/v1")) == keys[0]
 
 
+def test_an_answer_that_is_not_as_it_was_written_is_asked_for_again(tmp_path: Path) -> None:
+    ledger, key = filled(tmp_path / "ledger.sqlite"), ASKED.key(JUDGE)
+    with sqlite3.connect(ledger.path) as connection:
+        connection.execute("UPDATE answers SET answer = '5'")  # one flipped bit of a 7
+    assert ledger.answers([key]) == {}
+    with ledger.writing():
+        ledger.settle(key, ASKED, JUDGE, Answer(6, None, 1))
+    assert ledger.answers([key]) == {key: Answer(6, None, 1, cached=True)}
+    assert ledger.spent() == (1, 0.25), "what was paid for the first is not forgotten"
+
+
 def test_answers_are_read_with_sqlite3_and_as_parquet(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "judging" / "ledger.sqlite")
     assert ledger.answers([ASKED.key(JUDGE), "other"]) == {ASKED.key(JUDGE): Answer(7, None, 2, cached=True)}

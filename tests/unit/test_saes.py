@@ -102,6 +102,7 @@ def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architect
     save_sae(tmp_path, sae)
     save_file(stored, tmp_path / "sae_weights.safetensors")
     config = json.loads((tmp_path / "cfg.json").read_text())
+    del config["metadata"]["saeflow_seal"]
     config |= {"apply_b_dec_to_input": True} | ({"rescale_acts_by_decoder_norm": rescaled} if rescaled else {})
     (tmp_path / "cfg.json").write_text(json.dumps(config))
     x = torch.randn(30, D_MODEL)
@@ -122,6 +123,7 @@ def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architect
 def test_an_sae_of_another_kind_is_refused_by_name(tmp_path, change, message):
     save_sae(tmp_path, random_sae("topk"))
     config = json.loads((tmp_path / "cfg.json").read_text())
+    del config["metadata"]["saeflow_seal"]
     (tmp_path / "cfg.json").write_text(json.dumps(config | change))
     with pytest.raises(SaeflowError, match=message):
         load_sae(tmp_path)

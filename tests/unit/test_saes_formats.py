@@ -220,9 +220,13 @@ def tensors_changed(file: str, **tensors: torch.Tensor | None) -> Callable[[Path
 
 
 def config_changed(file: str, **values: object) -> Callable[[Path], None]:
-    return lambda folder: (
-        (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | values)) and None
-    )
+    def change(folder: Path) -> None:
+        config = json.loads((folder / file).read_text()) | values
+        if "metadata" in config:
+            config["metadata"].pop("saeflow_seal", None)
+        (folder / file).write_text(json.dumps(config))
+
+    return change
 
 
 def cut(file: str) -> Callable[[Path], None]:

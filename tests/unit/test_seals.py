@@ -140,6 +140,11 @@ KINDS = {
         lambda folder: save_sae(folder, SAE("standard", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3))),
         lambda folder: [getattr(load_sae(folder), name) for name in ("W_enc", "W_dec", "b_enc", "b_dec")],
     ),
+    "sae's config": Kind(
+        "cfg.json",
+        lambda folder: save_sae(folder, SAE("topk", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3), k=2)),
+        lambda folder: [load_sae(folder).k, load_sae(folder).architecture],
+    ),
     "model": Kind("model/model.safetensors", write_model, read_model),
     "table": Kind(
         "table.parquet",

@@ -1,5 +1,6 @@
 """What is run again when something changed: the jobs that Snakemake schedules are counted."""
 
+import json
 import resource
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from conftest import ROOT, TINY, Workflow, environment
 from test_study import FIGURES
 
 sys.path.append(str(ROOT / "tests/unit"))
+import hub_server
 from judge_server import KEY, serving, stats
 
 GOAL_FIGURES = 8  # those that show every goal; the others show models, SAEs, latents and effects
@@ -165,3 +167,22 @@ def test_gpu_jobs_run_two_at_a_time_on_devices_of_their_own(copied):
     devices = [line for log in logs for line in log.read_text().splitlines() if line.startswith("device ")]
     assert len(devices) == 2
     assert all(line.endswith(" of 0, 1, 2") and line.count(",") == 2 for line in devices)
+
+
+def test_a_study_is_published_only_where_the_config_says_so(copied):
+    """The target `publish`, twice: it lists what it would upload, then uploads it to a hub."""
+    listed = copied.run("publish", config={"publish": {"repo": "me/tiny"}})
+    assert listed == {"publish": 1, "publish_artifacts": 1}
+    record = json.loads((copied.results / "publish/record.json").read_text())
+    assert record["commit"] is None
+    with hub_server.serving() as hub:
+        env = hub_server.environment(hub, copied.directory / "home", HF_TOKEN=hub_server.TOKEN)
+        copied.run("publish", config={"publish": {"repo": "me/tiny", "upload": True}}, env=env)
+        repository = hub.repositories["models/me/tiny"]
+    uploaded = json.loads((copied.results / "publish/record.json").read_text())
+    assert uploaded["commit"] == repository.commit
+    assert set(repository.files) == set(record["files"]) == set(uploaded["files"])
+    assert {"README.md", "effects/main/effects.h5", "saes/main/sae_weights.safetensors"} <= set(repository.files)
+    logs = list((copied.results / "logs").rglob("publish_artifacts*"))
+    assert logs
+    assert not any(hub_server.TOKEN in log.read_text() for log in logs)

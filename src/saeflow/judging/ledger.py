@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from saeflow.config.sections import Judge
 from saeflow.errors import SaeflowError
 from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 
-VERSION = 1
+VERSION = 2
 PATIENCE = 60_000  # milliseconds to wait for another process's write
 CHECKPOINT = 10_000  # pages, 40 MB, of the write-ahead log before it is moved into the file
 # File systems of several machines: write-ahead logging shares memory between processes, which they cannot.
@@ -29,7 +30,7 @@ SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fu
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, judge TEXT, parameters TEXT, template TEXT, criterion TEXT, prompt TEXT, completion TEXT,
-    repeat INTEGER, answer TEXT, reason TEXT, attempts INTEGER, answered TEXT
+    repeat INTEGER, answer TEXT, reason TEXT, attempts INTEGER, answered TEXT, checksum INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, key TEXT, ended TEXT, seconds REAL, reason TEXT, raw TEXT, model TEXT, address TEXT,
@@ -155,17 +156,27 @@ class Ledger:
         self._connection.close()
 
     def answers(self, keys: Sequence[str]) -> dict[str, Answer]:
-        """Those of the questions that have been answered, or given up, before."""
-        known = {}
+        """Those of the questions that have been answered, or given up, before.
+
+        What is not as it was written is forgotten, and so asked for again.
+        """
+        known, damaged = {}, []
         with self._told():
             for first in range(0, len(keys), 500):
                 some = keys[first : first + 500]
+                marks = ",".join("?" * len(some))
                 rows = self._connection.execute(
-                    f"SELECT key, answer, reason, attempts FROM answers WHERE key IN ({','.join('?' * len(some))})",
-                    some,
+                    f"SELECT key, answer, reason, attempts, checksum FROM answers WHERE key IN ({marks})", some
                 )
-                for key, answer, reason, attempts in rows:
+                for *content, checksum in rows:
+                    if checksum != _checksum(*content):
+                        damaged.append(content[:1])
+                        continue
+                    key, answer, reason, attempts = content
                     known[key] = Answer(None if answer is None else json.loads(answer), reason, attempts, True)
+        if damaged:
+            with self.writing():
+                self._connection.executemany("DELETE FROM answers WHERE key = ?", damaged)
         return known
 
     def shared(self) -> bool:
@@ -190,9 +201,10 @@ class Ledger:
         Of two processes that asked the same at the same time, the first is believed.
         """
         identity = inquiry.identity(judge)
-        columns = [*identity, "key", "answer", "reason", "attempts", "answered"]
+        columns = [*identity, "key", "answer", "reason", "attempts", "answered", "checksum"]
         value = None if answer.value is None else json.dumps(answer.value)
-        values = [*identity.values(), key, value, answer.reason, answer.attempts, _now()]
+        checksum = _checksum(key, value, answer.reason, answer.attempts)
+        values = [*identity.values(), key, value, answer.reason, answer.attempts, _now(), checksum]
         self._connection.execute(
             f"INSERT OR IGNORE INTO answers ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})", values
         )
@@ -258,6 +270,11 @@ class Ledger:
             names = [column[0] for column in cursor.description]
             table = pl.DataFrame(cursor.fetchall(), schema=names, orient="row", infer_schema_length=None)
         return table.select(pl.col(name).cast(kind) for name, kind in CALLS_SCHEMA.items())
+
+
+def _checksum(key: str, answer: str | None, reason: str | None, attempts: int) -> int:
+    """Of all that is read of an answer."""
+    return zlib.crc32(json.dumps([key, answer, reason, attempts]).encode())
 
 
 def _now() -> str:

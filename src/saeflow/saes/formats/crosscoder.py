@@ -12,6 +12,7 @@ from saeflow.artifacts import read_json, write_json
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
+from saeflow.seals import sealed_json, unsealed_json
 
 ARCHITECTURE = "crosscoder"
 """What ``cfg.json`` calls it; readers of SAELens' layout refuse that name."""
@@ -31,7 +32,7 @@ def save(directory: Path, crosscoder: Crosscoder) -> None:
         "dtype": str(crosscoder.W_enc.dtype).removeprefix("torch."),
         "metadata": {**crosscoder.metadata, "saeflow_version": version("saeflow")},
     }
-    write_json(directory / "cfg.json", config)
+    write_json(directory / "cfg.json", sealed_json(config, within="metadata"))
 
 
 def is_crosscoder(directory: Path) -> bool:
@@ -48,7 +49,8 @@ def load(directory: Path) -> Crosscoder:
         SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or it is no crosscoder.
     """
     directory = Path(directory)
-    config = read_json(directory / "cfg.json")
+    path = directory / "cfg.json"
+    config = unsealed_json(path, read_json(path), within="metadata")
     n_sources, d_model, d_sae, jumps = _shape(directory, config)
     shapes: dict[str, tuple[int, ...]] = {
         "W_enc": (n_sources, d_model, d_sae),

@@ -19,6 +19,7 @@ from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, 
 from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
+from saeflow.seals import sealed_json, unsealed_json
 
 LAYOUT_VERSION = "6.0.0"  # of SAELens; a reader takes its path for older files below this
 _OF_LATENTS = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_gate", "b_mag")}
@@ -63,7 +64,7 @@ def save(directory: Path, sae: SAE) -> None:
         shared = tensors.pop("b_enc")
         tensors |= {"b_gate": sae.b_gate + shared, "b_mag": sae.b_mag + shared * sae.r_mag.exp()}
     write_tensors(directory / "sae_weights.safetensors", tensors)
-    write_json(directory / "cfg.json", _config(sae))
+    write_json(directory / "cfg.json", sealed_json(_config(sae), within="metadata"))
 
 
 def _config(sae: SAE) -> dict[str, Any]:
@@ -98,7 +99,8 @@ def load(directory: Path) -> SAE:
             normalises its input in a way that is not known here.
     """
     directory = Path(directory)
-    config = modern(read_json(directory / "cfg.json"))
+    path = directory / "cfg.json"
+    config = modern(unsealed_json(path, read_json(path), within="metadata"))
     kind = _kind(directory, config)
     scale = _scale(directory, config)
     weights = _weights(directory, config, kind)
