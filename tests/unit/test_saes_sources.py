@@ -256,6 +256,7 @@ def test_a_crosscoder_that_is_none_or_damaged_is_told(tmp_path):
     with pytest.raises(SaeflowError, match="b_enc holds values that are not finite"):
         load_crosscoder(broken)
     config = json.loads((folder / "cfg.json").read_text())
+    del config["metadata"]["saeflow_seal"]
     for change, reason in (
         ({"n_sources": 3}, r"W_enc has shape \[2, 24, 24\], where the rest says \[3, 24, 24\]"),
         ({"activation": "gelu"}, "activation 'gelu' is not known here"),
