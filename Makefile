@@ -35,7 +35,7 @@ demo: $(READY)
 	@echo "The report: file://$(CURDIR)/$(REPORT)"
 
 test: lint
-	@$(RUN) pytest tests
+	@$(RUN) pytest tests --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	@$(RUN) ruff check .
