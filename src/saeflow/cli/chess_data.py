@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,9 @@ from saeflow.config.sections.chess import (
     SelfPlay,
 )
 from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    from saeflow.models.maia2_training import TrainedMaia2
 
 app = typer.Typer(help="SAEs on a model of human chess.", no_args_is_help=True)
 
@@ -62,21 +65,22 @@ def train(
 ) -> None:
     """Train a model of human play on the split `model`; an interrupted run goes on where it stopped."""
     options.use_device(threads)
-    from saeflow.artifacts import provenance
     from saeflow.corpora.chess.io import load_examples
-    from saeflow.models.maia2_io import save_maia2
     from saeflow.models.maia2_training import train_maia2
 
     sections = options.parsed(ChessModel, shape), options.parsed(ChessTraining, settings)
     examples = load_examples(positions, "model")
     trained = train_maia2(*sections, examples, seed, checkpoint, options.progress("train chess model, steps"))
-    about = {
-        "training": sections[1].model_dump(),
-        "seed": seed,
-        "positions": len(examples.moves),
-        "provenance": provenance(),
-    }
-    save_maia2(output, trained.model, about, trained.curve)
+    about = {"training": sections[1].model_dump(), "seed": seed, "positions": len(examples.moves)}
+    save_trained(output, trained, about, checkpoint)
+
+
+def save_trained(output: Path, trained: TrainedMaia2, about: dict[str, Any], checkpoint: Path) -> None:
+    """Write a model that was trained here, with what it was trained by; then the checkpoint is of no more use."""
+    from saeflow.artifacts import provenance
+    from saeflow.models.maia2_io import save_maia2
+
+    save_maia2(output, trained.model, {**about, "provenance": provenance()}, trained.curve)
     checkpoint.unlink(missing_ok=True)
 
 

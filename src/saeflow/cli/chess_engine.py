@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeflow.cli import options
-from saeflow.cli.chess_data import Positions, app
+from saeflow.cli.chess_data import Positions, app, save_trained
 from saeflow.config.sections.chess import Accuracy
 from saeflow.config.sections.chess_engine import Engine, FineTuning
 
@@ -99,8 +99,7 @@ def tune(
 ) -> None:
     """Train the model further on positions with blunders; an interrupted run goes on where it stopped."""
     options.use_device(threads)
-    from saeflow.artifacts import provenance
-    from saeflow.models.maia2_io import load_maia2, save_maia2
+    from saeflow.models.maia2_io import load_maia2
     from saeflow.models.maia2_training import train_maia2
 
     wanted, start = options.parsed(FineTuning, settings), load_maia2(model)
@@ -112,10 +111,8 @@ def tune(
         "training": wanted.model_dump(),
         "seed": seed,
         "positions": len(learned.moves),
-        "provenance": provenance(),
     }
-    save_maia2(output, trained.model, about, trained.curve)
-    checkpoint.unlink(missing_ok=True)
+    save_trained(output, trained, about, checkpoint)
 
 
 @app.command("measure-tuning")

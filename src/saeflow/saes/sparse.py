@@ -206,8 +206,8 @@ def _largest(
     candidates = Entries(values.new_empty(0), row, columns.flatten()[places], offsets, len(b_enc))
     exact = values.new_full(values.shape, -torch.inf)
     exact.view(-1)[places] = _dots(x, encoder, candidates) + b_enc[candidates.columns]
-    off = torch.where(may, (exact - values).abs() - _HALF_STEP * values.abs(), 0.0)
-    unclear = (may.all(dim=1) | (2 * off > slack).any(dim=1)).nonzero()[:, 0]
+    apart = torch.where(may, (exact - values).abs() - _HALF_STEP * values.abs(), 0.0)
+    unclear = (may.all(dim=1) | (2 * apart > slack).any(dim=1)).nonzero()[:, 0]
     best = exact.topk(k, dim=1, sorted=False)
     values, columns = best.values, columns.gather(1, best.indices)
     for rows in torch.split(unclear, ROWS_AT_ONCE):

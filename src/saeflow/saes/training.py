@@ -207,8 +207,9 @@ class _Training:
         self.since_fired[dead] = 0
         if self.done < self.steps * (1 - self.settings.decay_fraction):
             generator = torch_generator(self.seed, "resample", self.done)
-            read = found.residual if self.feed.d_out is None else x
-            resample(read, found.residual, self.weights, dead, self.optimiser, generator, self.share)
+            residual = found.residual
+            read = residual if self.feed.d_out is None else x
+            resample(read, residual, self.weights, dead, self.optimiser, generator, self.share)
 
     def progress(self) -> Progress:
         _, error, _, l0, _ = self.curve[-1]
