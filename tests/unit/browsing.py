@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -76,7 +77,27 @@ def shown(browser: playwright.Browser) -> Iterator[Opened]:
     found.page.context.close()
 
 
-def complaints_of_axe(page: playwright.Page) -> list[tuple[str, str]]:
+def serious_findings(
+    browser: playwright.Browser, folder: Path, pages: Sequence[str], theme: str
+) -> list[tuple[str, str, str]]:
+    """What axe finds serious on pages, every detail unfolded: the page, the rule and the element."""
+    found = opened(browser, color_scheme=theme)
+    serious = []
+    for name in pages:
+        found.go(f"file://{folder}/{name}")
+        found.page.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
+        found.page.wait_for_timeout(100)
+        serious += [(name, *one) for one in _complaints_of_axe(found.page)]
+    found.page.context.close()
+    return serious
+
+
+def too_wide(page: playwright.Page) -> int:
+    """How many pixels a page is wider than its window."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def _complaints_of_axe(page: playwright.Page) -> list[tuple[str, str]]:
     """What axe finds serious on a page: the rule and the element."""
     told = axe.Axe().run(page, context=ALIKE_LEFT_OUT, options={"resultTypes": ["violations"]}).response
     assert {"color-contrast", "document-title"} <= {rule["id"] for rule in told["passes"]}

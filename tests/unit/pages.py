@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 
 class Page(HTMLParser):
@@ -23,3 +24,32 @@ class Page(HTMLParser):
         ]
         if tag == "img":
             self.alternatives.append(named.get("alt") or "")
+
+
+def pages_of(folder: Path) -> dict[str, Page]:
+    """Every page of a report, by its file's name."""
+    return {path.name: Page(path.read_text()) for path in folder.glob("*.html")}
+
+
+def assert_whole(pages: dict[str, Page], folder: Path) -> None:
+    """Assert that every reference leads to a file of the folder or a place of its page, and that names are unique."""
+    for name, page in pages.items():
+        ids = [named["id"] for _, named in page.elements if "id" in named]
+        assert len(ids) == len(set(ids)), name
+        for link in page.links:
+            file, _, anchor = link.partition("#")
+            if link.startswith("data:"):
+                continue
+            assert "//" not in link, (name, link)
+            assert not file or (folder / file).is_file(), (name, link)
+            assert file or anchor in ids, (name, link)
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    """Assert that two folders hold the same files, to the byte."""
+    files, others = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (one, other)
+    )
+    assert files.keys() == others.keys()
+    assert [name for name in files if files[name] != others[name]] == []

@@ -19,10 +19,11 @@ from browsing import (
     PHONE,
     Opened,
     browser,
-    complaints_of_axe,
     opened,
     playwright,
+    serious_findings,
     shown,
+    too_wide,
     until,
 )
 
@@ -80,15 +81,7 @@ def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious_on_any_page(browser: playwright.Browser, folder: Path, theme: str) -> None:
-    found = opened(browser, color_scheme=theme)
-    serious = []
-    for name in KINDS_OF_PAGES:
-        found.go(f"file://{folder}/{name}")
-        found.page.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
-        found.page.wait_for_timeout(100)
-        serious += [(name, *one) for one in complaints_of_axe(found.page)]
-    found.page.context.close()
-    assert serious == []
+    assert serious_findings(browser, folder, KINDS_OF_PAGES, theme) == []
 
 
 @pytest.mark.parametrize(("mode", "options"), [
@@ -101,8 +94,7 @@ def test_every_page_fits_its_window_and_is_kept_as_a_picture(
     found = opened(browser, **options)
     for name in PAGES:
         found.go(f"file://{folder}/{name}")
-        wide = found.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, name
+        assert too_wide(found.page) <= 0, name
         file = name.replace(".html", "").replace("#/", "-").replace("/", "-")
         found.page.screenshot(path=ARTIFACTS / f"{file}-{mode}.png", full_page=True)
     found.page.context.close()

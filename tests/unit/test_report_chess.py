@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from pages import Page
+from pages import Page, assert_same_files, assert_whole, pages_of
 
 from saeflow.chess.concepts import Concept, Labels
 from saeflow.chess.example_boards import BOARDS_SHOWN, CONCEPTS_SHOWN, example_boards
@@ -44,7 +44,7 @@ def written(study: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(written: Path) -> dict[str, Page]:
-    return {path.name: Page(path.read_text()) for path in written.glob("*.html")}
+    return pages_of(written)
 
 
 def text_of(path: Path) -> str:
@@ -53,16 +53,7 @@ def text_of(path: Path) -> str:
 
 def test_every_page_is_there_and_every_reference_is_a_file_of_the_folder(pages: dict[str, Page], written: Path) -> None:
     assert set(pages) == {"index.html", "concepts.html", "saes.html", "concepts-resid.html", "concepts-mlp.html"}
-    for name, page in pages.items():
-        ids = [named["id"] for _, named in page.elements if "id" in named]
-        assert len(ids) == len(set(ids)), name
-        for link in page.links:
-            file, _, anchor = link.partition("#")
-            if link.startswith("data:"):
-                continue
-            assert "//" not in link
-            assert not file or (written / file).is_file(), (name, link)
-            assert file or anchor in ids, (name, link)
+    assert_whole(pages, written)
 
 
 def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
@@ -181,9 +172,7 @@ def test_interventions_stand_beside_their_controls_with_intervals(written: Path)
 def test_the_same_study_gives_the_same_bytes(study: Path, written: Path, tmp_path: Path) -> None:
     figures = list(chess_report_study.FIGURES)
     again = write_report(study, tmp_path / "again", figures, stages=chess_report_study.STAGES).parent
-    files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
-    assert all((again / name).read_bytes() == (written / name).read_bytes() for name in files)
+    assert_same_files(written, again)
 
 
 def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import chess_report_study
 import pytest
-from browsing import CHROMIUM, PHONE, Opened, browser, complaints_of_axe, opened, playwright, shown, until
+from browsing import CHROMIUM, PHONE, Opened, browser, opened, playwright, serious_findings, shown, too_wide, until
 
 from saeflow.report.io import write_report
 
@@ -52,23 +52,14 @@ def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(shown
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious_on_any_page(browser: playwright.Browser, folder: Path, theme: str) -> None:
-    found = opened(browser, color_scheme=theme)
-    serious = []
-    for name in PAGES:
-        found.go(f"file://{folder}/{name}")
-        found.page.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
-        found.page.wait_for_timeout(100)
-        serious += [(name, *one) for one in complaints_of_axe(found.page)]
-    found.page.context.close()
-    assert serious == []
+    assert serious_findings(browser, folder, PAGES, theme) == []
 
 
 def test_every_page_fits_a_phone(browser: playwright.Browser, folder: Path) -> None:
     found = opened(browser, viewport=PHONE)
     for name in PAGES:
         found.go(f"file://{folder}/{name}")
-        wide = found.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, name
+        assert too_wide(found.page) <= 0, name
     found.page.context.close()
 
 

@@ -29,8 +29,10 @@ class Order(NamedTuple):
     """Tokens from the largest weight to the smallest."""
 
     tokens: Int32[np.ndarray, " tokens"]
-    keys: UInt32[np.ndarray, " tokens"]
-    """Per rank a number that rises where weights fall; equal for equal weights."""
+    ranks: Int32[np.ndarray, "tokens 2"]
+    """Per token its rank, and twice the mean rank of those of equal weight."""
+    inner: UInt64[np.ndarray, " words"]
+    """Bits of ranks that are followed by an equal weight: a running sum is not read there."""
     tie_term: float
     """Sum of t³ - t over runs of t equal weights; logit weights in float32 have some in nearly every row."""
 
@@ -71,7 +73,8 @@ def ordered(weights: Float32[np.ndarray, " tokens"]) -> Order:
     """Sort tokens by falling weight; among equal weights by rising place."""
     keys = (np.float32(0) - weights).view(np.uint32)  # 0 - w: falling order, and one zero instead of two
     keys ^= (keys.view(np.int32) >> 31).view(np.uint32) | _SIGN
-    return Order(*_sorted(keys))
+    tokens, keys = _sorted(keys)
+    return Order(tokens, *_ranked(tokens, keys))
 
 
 def standings(order: Order, sets: SetIndex) -> Standing:
@@ -82,7 +85,7 @@ def standings(order: Order, sets: SetIndex) -> Standing:
     """
     m = np.diff(sets.starts)
     pairs = m * (sets.tokens - m)
-    extremes, passed, ranks = _followed(order.tokens, order.keys, sets.members, sets.starts)
+    extremes, passed, ranks = _followed(order.ranks, order.inner, sets.members, sets.starts)
     larger = m * (m - 1) / 2 + pairs - ranks / 2
     return Standing(extremes / pairs, larger / pairs, np.where(extremes >= 0, passed, m - passed))
 
@@ -90,11 +93,11 @@ def standings(order: Order, sets: SetIndex) -> Standing:
 @compiled
 def _sorted(
     keys: UInt32[np.ndarray, " tokens"],
-) -> tuple[Int32[np.ndarray, " tokens"], UInt32[np.ndarray, " tokens"], float]:
+) -> tuple[Int32[np.ndarray, " tokens"], UInt32[np.ndarray, " tokens"]]:
     """Sort whole numbers digit by digit, the lowest first, each by counting; equal ones keep their order.
 
     Returns:
-        The places of the sorted numbers, the numbers, and the sum of t³ - t over runs of t equal ones.
+        The places of the sorted numbers, and the numbers.
     """
     tokens = len(keys)
     places = np.arange(tokens).astype(np.int32)
@@ -117,20 +120,35 @@ def _sorted(
             other_keys[to], other_places[to] = keys[rank], places[rank]
         keys, other_keys = other_keys, keys
         places, other_places = other_places, places
-    term, run = 0.0, 1.0
-    for rank in range(1, tokens + 1):
-        if rank < tokens and keys[rank] == keys[rank - 1]:
-            run += 1.0
-        else:
-            term += run * run * run - run
-            run = 1.0
-    return places, keys, term
+    return places, keys
+
+
+@compiled
+def _ranked(
+    order: Int32[np.ndarray, " tokens"], keys: UInt32[np.ndarray, " tokens"]
+) -> tuple[Int32[np.ndarray, "tokens 2"], UInt64[np.ndarray, " words"], float]:
+    """What an `Order` says of sorted tokens whose numbers are equal where their weights are."""
+    tokens = len(order)
+    ranks, inner = np.empty((tokens, 2), np.int32), np.zeros((tokens + _WORD - 1) // _WORD, np.uint64)
+    first, tie_term = 0, 0.0
+    while first < tokens:
+        end = first + 1
+        while end < tokens and keys[end] == keys[first]:
+            end += 1
+        for rank in range(first, end):
+            ranks[order[rank], 0], ranks[order[rank], 1] = rank, first + end - 1
+            if rank < end - 1:
+                _set(inner, rank)
+        run = float(end - first)
+        tie_term += run * run * run - run
+        first = end
+    return ranks, inner, tie_term
 
 
 @compiled
 def _followed(
-    order: Int32[np.ndarray, " tokens"],
-    keys: UInt32[np.ndarray, " tokens"],
+    ranks: Int32[np.ndarray, "tokens 2"],
+    inner: UInt64[np.ndarray, " words"],
     members: Int32[np.ndarray, " members"],
     starts: Int64[np.ndarray, " sets_1"],
 ) -> tuple[Int64[np.ndarray, " sets"], Int64[np.ndarray, " sets"], Int64[np.ndarray, " sets"]]:
@@ -140,38 +158,31 @@ def _followed(
         Per set the running sum furthest from 0, times members × others (of two alike the positive one); how many
         members lie before that place; twice the sum of the members' ranks, of tied weights the mean rank.
     """
-    tokens, sets = len(order), len(starts) - 1
-    place = np.empty((tokens, 2), np.int32)  # rank of every token; twice the mean rank of those tied with it
-    words = (tokens + _WORD - 1) // _WORD
-    unread = np.zeros(words, np.uint64)  # ranks that are followed by an equal weight: there the sum is not read
-    first = 0
-    while first < tokens:
-        end = first + 1
-        while end < tokens and keys[end] == keys[first]:
-            end += 1
-        for rank in range(first, end):
-            place[order[rank], 0], place[order[rank], 1] = rank, first + end - 1
-            if rank < end - 1:
-                unread[rank // _WORD] |= np.uint64(1) << np.uint64(rank % _WORD)
-        first = end
-    extremes, passed, ranks = np.zeros(sets, np.int64), np.zeros(sets, np.int64), np.zeros(sets, np.int64)
+    tokens, sets, words = len(ranks), len(starts) - 1, len(inner)
+    extremes, passed, sums = np.zeros(sets, np.int64), np.zeros(sets, np.int64), np.zeros(sets, np.int64)
     bits, before = np.empty(words, np.uint64), np.empty(words + 1, np.int64)
     for one in range(sets):
         bits[:] = 0
         total = 0
         for member in members[starts[one] : starts[one + 1]]:
-            its = np.uint64(place[member, 0])
-            bits[its >> _WORD_BITS] |= _ONE << (its & _WITHIN)
-            total += place[member, 1]
-        ranks[one] = total
-        extremes[one], passed[one] = _extreme(bits, unread, before, tokens, starts[one + 1] - starts[one])
-    return extremes, passed, ranks
+            _set(bits, ranks[member, 0])
+            total += ranks[member, 1]
+        sums[one] = total
+        extremes[one], passed[one] = _extreme(bits, inner, before, tokens, starts[one + 1] - starts[one])
+    return extremes, passed, sums
+
+
+@compiled
+def _set(bits: UInt64[np.ndarray, " words"], place: int) -> None:
+    """Set one bit."""
+    at = np.uint64(place)
+    bits[at >> _WORD_BITS] |= _ONE << (at & _WITHIN)
 
 
 @compiled
 def _extreme(
     bits: UInt64[np.ndarray, " words"],
-    unread: UInt64[np.ndarray, " words"],
+    inner: UInt64[np.ndarray, " words"],
     before: Int64[np.ndarray, " words_1"],
     tokens: int,
     size: int,
@@ -180,7 +191,7 @@ def _extreme(
 
     Args:
         bits: ranks of members.
-        unread: ranks after which the sum is not read.
+        inner: ranks after which the sum is not read.
         before: written over: how many members lie before each word.
         tokens: of the vocabulary.
         size: of the set.
@@ -190,7 +201,7 @@ def _extreme(
         before[word] = members
         members += np.int64(_ones(bits[word]))  # type: ignore[assignment]
         after = members * tokens - size * min(_WORD * (word + 1), tokens)
-        if unread[word] >> np.uint64(_WORD - 1) == 0:
+        if inner[word] >> np.uint64(_WORD - 1) == 0:
             if after > high:
                 high, members_high = after, members
             if after < low:
@@ -208,7 +219,7 @@ def _extreme(
         members = before[word]
         for bit in range(inside + others):
             members += (bits[word] >> np.uint64(bit)) & np.uint64(1)
-            if (unread[word] >> np.uint64(bit)) & np.uint64(1):
+            if (inner[word] >> np.uint64(bit)) & np.uint64(1):
                 continue
             value = members * tokens - size * (_WORD * word + bit + 1)
             if value > high:

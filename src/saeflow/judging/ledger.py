@@ -25,6 +25,7 @@ from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 VERSION = 2
 PATIENCE = 60_000  # milliseconds to wait for another process's write
 CHECKPOINT = 10_000  # pages, 40 MB, of the write-ahead log before it is moved into the file
+_OTHERS_AT_WORK = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 # File systems of several machines: write-ahead logging shares memory between processes, which they cannot.
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "fuse.sshfs", "9p", "afs"}
 _SCHEMA = """
@@ -127,10 +128,12 @@ class Ledger:
     def _set_journal(self, mode: str) -> None:
         """Set how the file is written; SQLite does not wait for others here, so processes that start together must."""
         for attempt in range(100):
-            with suppress(sqlite3.OperationalError):
-                if self._connection.execute("PRAGMA journal_mode").fetchone()[0] == mode:
-                    return
+            try:
                 self._connection.execute(f"PRAGMA journal_mode = {mode}")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _OTHERS_AT_WORK:
+                    raise
             time.sleep(0.01 * min(attempt, 10))
 
     def _prepare(self) -> None:
