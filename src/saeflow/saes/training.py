@@ -134,6 +134,8 @@ class _Training:
         whole = Dictionary.initial(feed.d_in, settings, generator, feed.d_out, feed.n_sources, share)
         self.weights = whole.to(device)
         self.optimiser = _optimiser(self.weights, settings)
+        if settings.accumulate == 1:  # no gradient is added to it, so it is followed at once and makes room for others
+            self.weights.decoder.register_post_accumulate_grad_hook(self._follow)  # type: ignore[no-untyped-call]
         self.steps = math.ceil(settings.tokens / (settings.batch_size * settings.accumulate))
         self.done = 0
         self.since_fired = torch.zeros(len(self.weights.encoder), dtype=torch.long, device=device)
@@ -166,11 +168,7 @@ class _Training:
         assert self.last is not None
         x, found = self.last
         settings, weights = self.settings, self.weights
-        weights.project_gradient()
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * rate(self.done, self.steps, settings)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self._follow()
         weights.project()
         dead = self._dead()
         n_dead = self.share.count(len(dead))
@@ -180,6 +178,14 @@ class _Training:
             self._resample(x, found, dead)
         self.done += 1
         self.last = None
+
+    def _follow(self, *_: Tensor) -> None:
+        """Follow the gradients that are there, and drop them."""
+        self.weights.project_gradient()
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * rate(self.done, self.steps, self.settings)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
 
     def _dead(self) -> Tensor:
         return (self.since_fired > self.settings.dead_after).nonzero()[:, 0]
@@ -252,6 +258,7 @@ class _Training:
 
     def result(self) -> Trained:
         settings, feed = self.settings, self.feed
+        self.optimiser.state.clear()  # as large as what folding takes
         metadata = {**feed.metadata, "training_architecture": settings.architecture}
         sae = self.weights.joined(self.share).folded(feed.read, feed.written, settings, metadata)
         return Trained(sae, pl.DataFrame(self.curve, schema=CURVE, orient="row"))
