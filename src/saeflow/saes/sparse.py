@@ -156,7 +156,9 @@ def scan(
         weight, bias = _ready(encoder.to(dtype), len(x)), b_enc.to(dtype)
         products = (linear(part, weight, bias) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
         ordered = isinstance(choose, Largest)  # needs no more than an order
-        found = _compressed([_chosen(pre if ordered else pre.float(), choose) for pre in products], len(x), len(b_enc))
+        none = x.new_empty(0)
+        choices = [(none, choose(pre if ordered else pre.float())) for pre in products]
+        found = _compressed(choices, len(x), len(b_enc))
         return replace(found, values=_dots(x, encoder, found).add_(b_enc[found.columns]))
 
 
