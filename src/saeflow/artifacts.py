@@ -47,7 +47,7 @@ def atomic(path: Path) -> Iterator[Path]:
         _sweep(path.parent)
         claim = _claim(temporary)
         yield temporary
-        _to_disk(temporary)
+        to_disk(temporary)
         _move(temporary, path)
     except Exception as error:
         reason = _mishap(error, path)
@@ -130,7 +130,8 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Wait until the disk has a file, or every file of a folder."""
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())

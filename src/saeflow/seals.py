@@ -8,10 +8,11 @@ library or another time, is taken as it is.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from isal.isal_zlib import crc32
 
 from saeflow.errors import DamagedError, SaeflowError
 
@@ -86,7 +87,7 @@ def _checksum(file: BinaryIO, place: int) -> bytes:
         start, stop = max(place - at, 0), min(place + _DIGITS - at, len(piece))
         if start < stop:
             piece = piece[:start] + b"0" * (stop - start) + piece[stop:]
-        found, at = zlib.crc32(piece, found), at + len(piece)
+        found, at = crc32(piece, found), at + len(piece)
     return f"{found:0{_DIGITS}x}".encode()
 
 
@@ -128,4 +129,4 @@ def _without(value: Mapping[str, Any], within: str | None) -> dict[str, Any]:
 
 def _of_object(value: Mapping[str, Any]) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):0{_DIGITS}x}"
+    return f"{crc32(text.encode()):0{_DIGITS}x}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -53,6 +54,52 @@ def test_a_shard_survives_the_way_to_disk_in_every_format(tmp_path, pieces_of_64
     assert [piece.rows for piece in store.pieces()] == [64, 64, 22]
     assert torch.equal(torch.cat([store.read(piece) for piece in store.pieces()]), rows.activations)
     store.verify()
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_format_s_library_reads_the_same_as_the_file_s_bytes(tmp_path, pieces_of_64, format_, dtype, compress):
+    settings = Activations(format=format_, dtype=dtype, compress=compress)
+    path = shard_path(tmp_path, 0, settings)
+    values = torch.randn(150, 6).to(torch_dtype(dtype))
+    write_shards({HOOK: path}, [{HOOK: rows_of(values)}], settings, METADATA)
+    library = formats.FORMATS[format_]
+    runs = library.runs(path)
+    assert (runs is None) == compress
+    expected = torch.split(values, 64)
+    for piece, rows in enumerate(expected):
+        for read in (library.read, library.unpack):
+            out = np.empty((len(rows), 3 * rows.element_size() * 6), np.uint8)  # between those of other caches
+            mine = slice(rows.element_size() * 6, 2 * rows.element_size() * 6)
+            read(path, piece, out[:, mine])
+            assert torch.equal(torch.from_numpy(out[:, mine].copy()).view(rows.dtype), rows)
+    if runs:
+        assert [(run.rows, run.width) for run in runs] == [(len(rows), 6 * values.element_size()) for rows in expected]
+        whole = path.read_bytes()
+        stored = [whole[run.start : run.start + run.rows * run.width] for run in runs]
+        assert stored == [formats.as_numpy(rows).tobytes() for rows in expected]
+        assert [zlib.crc32(piece) for piece in stored] == [run.checksum for run in runs]
+
+
+def test_a_file_that_was_written_again_is_not_read_by_what_was_known_of_the_old_one(tmp_path):
+    path = tmp_path / "shard-00000.parquet"
+    for rows in (9, 30):
+        values = torch.randn(rows, 6)
+        write_shards({HOOK: path}, [{HOOK: rows_of(values)}], Activations(), METADATA)
+        assert torch.equal(read_shard(path).activations, values)
+
+
+def test_parquet_in_many_pages_is_read_by_its_library(tmp_path, monkeypatch):
+    """As files are that were written elsewhere."""
+    writer = formats.pq.ParquetWriter
+    monkeypatch.setattr(
+        formats.pq, "ParquetWriter", lambda *args, data_page_size, **options: writer(*args, **options, data_page_size=1)
+    )
+    path, values = tmp_path / "shard-00000.parquet", torch.randn(3000, 6)
+    write_shards({HOOK: path}, [{HOOK: rows_of(values)}], Activations(), METADATA)
+    assert formats.FORMATS["parquet"].runs(path) is None
+    assert torch.equal(read_shard(path).activations, values)
 
 
 @pytest.mark.parametrize("format_", FORMATS)

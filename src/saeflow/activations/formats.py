@@ -4,23 +4,27 @@ A Parquet shard holds ``activation`` as fixed-size bytes (a row's numbers, littl
 ``block`` as int32, in row groups of `PIECE_ROWS` whose pages have checksums. An HDF5 shard holds datasets of the same
 names in chunks of `PIECE_ROWS`, bfloat16 as uint16, and ``checksum``, the CRC-32 of every chunk of ``activation``. What
 the shard is stands as JSON under ``saeflow``, in the schema's metadata or an attribute.
+
+In both, a piece that is not compressed lies in the file as one run of bytes, and is read as that: from the file to its
+place in memory, with no library between, which takes a fifth of the time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from zlib import crc32
 
 import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from isal.isal_zlib import crc32
 from jaxtyping import Int32, UInt8
 from torch import Tensor
 
@@ -28,6 +32,8 @@ from saeflow.activations.store import ActivationRows
 
 PIECE_ROWS = 4096  # what can be read alone
 PLACES = {"token": "tokens", "position": "positions", "block": "blocks"}
+_SHARDS_KNOWN = 64  # whose pieces' places are remembered
+_PAGE_HEADER = 64  # more bytes than the first fields of a page's header take
 Raw = UInt8[np.ndarray, "rows bytes"]
 
 
@@ -41,6 +47,16 @@ class ShardWriter(Protocol):
         """Say what the shard is, and end it."""
 
 
+class Run(NamedTuple):
+    """Where in a file the activations of a piece lie as they are: ``rows × width`` bytes from ``start``."""
+
+    start: int
+    rows: int
+    width: int
+    checksum: int
+    """Their CRC-32."""
+
+
 class Format(NamedTuple):
     """How shards of one file format are written and read; damage is found by the checksum of the piece that is read."""
 
@@ -48,10 +64,45 @@ class Format(NamedTuple):
     writer: Callable[[Path, bool], Any]
     """A context manager that gives a `ShardWriter`; True asks for compression."""
     about: Callable[[Path], dict[str, Any]]
-    read: Callable[[Path, int, Raw], None]
-    """Put the activations of one piece, as bytes, where they belong; another number of rows or bytes is an error."""
+    runs: Callable[[Path], Sequence[Run] | None]
+    """Where the pieces lie; None where one is compressed."""
+    unpack: Callable[[Path, int, Raw], None]
+    """Put the activations of one piece, compressed or not, where they belong."""
     places: Callable[[Path], dict[str, Int32[np.ndarray, " rows"]]]
     """``tokens``, ``positions`` and ``blocks`` of all rows."""
+
+    def read(self, path: Path, index: int, out: Raw) -> None:
+        """Put the activations of one piece, as bytes, where they belong.
+
+        Raises:
+            ValueError: the piece has another checksum, or another number of rows or bytes.
+        """
+        file = path.stat()
+        runs = _known_runs(self.runs, path, file.st_ino, file.st_mtime_ns, file.st_size)
+        if runs is None:
+            self.unpack(path, index, out)
+        else:
+            _read_run(path, runs[index], out)
+
+
+@lru_cache(_SHARDS_KNOWN)
+def _known_runs(runs: Callable[[Path], Sequence[Run] | None], path: Path, *_: int) -> Sequence[Run] | None:
+    """The runs of a file, looked up once for as long as its inode, time and size tell that it is the same."""
+    return runs(path)
+
+
+def _read_run(path: Path, run: Run, out: Raw) -> None:
+    _as_large(out, (run.rows, run.width))
+    whole = out if out.flags.c_contiguous else np.empty(out.shape, np.uint8)
+    left = whole.data.cast("B")
+    with open(path, "rb", buffering=0) as file:
+        file.seek(run.start)
+        while len(left) and (read := file.readinto(left)):
+            left = left[read:]
+    if crc32(whole.data) != run.checksum:
+        raise ValueError("its checksum differs")
+    if whole is not out:
+        out[:] = whole
 
 
 class _ParquetWriter:
@@ -74,6 +125,7 @@ class _ParquetWriter:
             use_dictionary=False,
             write_statistics=False,
             write_page_checksum=True,
+            data_page_size=raw.nbytes + 1,  # so that a piece is one page
         )
         self._writer.write_table(pa.table(columns, schema=schema), row_group_size=PIECE_ROWS)
 
@@ -99,7 +151,53 @@ def _about_parquet(path: Path) -> dict[str, Any]:
         return json.loads(file.metadata.metadata[b"saeflow"])
 
 
-def _read_parquet(path: Path, index: int, out: Raw) -> None:
+def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
+    """Each piece is a page: the end of a column chunk, after its header and, where one may be absent, a mask."""
+    found = []
+    with pq.ParquetFile(path) as parquet, open(path, "rb") as file:
+        width = parquet.schema_arrow.field("activation").type.byte_width
+        column = parquet.schema_arrow.get_field_index("activation")
+        for index in range(parquet.num_row_groups):
+            chunk = parquet.metadata.row_group(index).column(column)
+            size = chunk.num_values * width
+            file.seek(chunk.data_page_offset)
+            kind, unpacked, packed, checksum = _page_header(file.read(_PAGE_HEADER))
+            if chunk.compression != "UNCOMPRESSED" or kind != 0 or unpacked != size or packed != size:
+                return None
+            start = chunk.data_page_offset + chunk.total_compressed_size - size
+            found.append(Run(start, chunk.num_values, width, checksum))
+    return found
+
+
+def _page_header(header: bytes) -> tuple[int, int, int, int]:
+    """Kind, size unpacked and packed, and CRC-32 of a page.
+
+    They are the first four fields of a struct in Thrift's compact protocol: each one byte that says so, then a number
+    in sevens of bits, the lowest first, with its sign in the lowest bit.
+
+    Source: the Parquet format, ``PageHeader`` in ``parquet.thrift``.
+
+    Raises:
+        ValueError: it begins in another way, as one without a checksum does.
+    """
+    numbers, place = [], 0
+    for _ in range(4):
+        if header[place] != 0x15:  # the next field, an int32
+            raise ValueError("its pages have no checksums")
+        number = shift = 0
+        while True:
+            place += 1
+            number |= (header[place] & 0x7F) << shift
+            shift += 7
+            if header[place] < 0x80:
+                break
+        place += 1
+        numbers.append(number >> 1 ^ -(number & 1))
+    kind, unpacked, packed, checksum = numbers
+    return kind, unpacked, packed, checksum & 0xFFFFFFFF
+
+
+def _unpack_parquet(path: Path, index: int, out: Raw) -> None:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         column = file.read_row_group(index, columns=["activation"], use_threads=False).column("activation")
     width, start = column.type.byte_width, 0
@@ -186,7 +284,26 @@ def _about_hdf5(path: Path) -> dict[str, Any]:
         return json.loads(file.attrs["saeflow"])
 
 
-def _read_hdf5(path: Path, index: int, out: Raw) -> None:
+def _runs_of_hdf5(path: Path) -> Sequence[Run] | None:
+    """Each piece is a chunk; the last may be longer than what it holds."""
+    with h5py.File(path) as file:
+        dataset, checksums = file["activation"], file["checksum"][:]
+        if dataset.compression:
+            return None
+        rows, columns = dataset.shape
+        starts = range(0, rows, dataset.chunks[0])
+        return [
+            Run(
+                start=dataset.id.get_chunk_info_by_coord((first, 0)).byte_offset,
+                rows=min(dataset.chunks[0], rows - first),
+                width=columns * dataset.dtype.itemsize,
+                checksum=int(checksum),
+            )
+            for first, checksum in zip(starts, checksums, strict=True)
+        ]
+
+
+def _unpack_hdf5(path: Path, index: int, out: Raw) -> None:
     with h5py.File(path) as file:
         dataset = file["activation"]
         rows = slice(index * PIECE_ROWS, min((index + 1) * PIECE_ROWS, len(dataset)))
@@ -217,6 +334,8 @@ def as_numpy(activations: Tensor) -> np.ndarray[Any, Any]:
 
 
 FORMATS = {
-    "parquet": Format(".parquet", _parquet_writer, _about_parquet, _read_parquet, _places_of_parquet),
-    "hdf5": Format(".h5", _hdf5_writer, _about_hdf5, _read_hdf5, _places_of_hdf5),
+    "parquet": Format(
+        ".parquet", _parquet_writer, _about_parquet, _runs_of_parquet, _unpack_parquet, _places_of_parquet
+    ),
+    "hdf5": Format(".h5", _hdf5_writer, _about_hdf5, _runs_of_hdf5, _unpack_hdf5, _places_of_hdf5),
 }

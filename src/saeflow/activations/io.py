@@ -17,13 +17,14 @@ from torch import Tensor
 
 from saeflow.activations.formats import FORMATS, PIECE_ROWS, PLACES, Format, Raw, ShardWriter
 from saeflow.activations.store import ActivationRows, Statistics, join, merge, statistics, torch_dtype
-from saeflow.artifacts import atomic, provenance, read_json, sha256, write_sealed_json
+from saeflow.artifacts import atomic, provenance, read_json, sha256, to_disk, write_sealed_json
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
 
 MANIFEST = "manifest.json"
 # in which all shards of a cache agree
 _IDENTITY = ("model", "hook", "dtype", "exclude", "exclude_norm_above", "d_model")
+_ON_THE_WAY = 32 << 20  # bytes that the disk need not have yet; else it is idle first and all wait for it at the end
 
 
 def shard_path(directory: Path, shard: int, settings: Activations) -> Path:
@@ -68,7 +69,7 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
         file_format.writer(temporary, settings.compress) as writer,
         ThreadPoolExecutor(1, "saeflow-shard") as background,
     ):
-        shard = _Shard(writer, background)
+        shard = _Shard(writer, temporary, background)
         yield shard
         if not (about := shard.end()):
             raise SaeflowError(f"{path}: no position is left for this shard; exclude fewer (activations.exclude)")
@@ -79,8 +80,9 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
 class _Shard:
     """Rows that are cut into pieces and measured, while the piece before them is on its way to the file."""
 
-    def __init__(self, writer: ShardWriter, background: ThreadPoolExecutor) -> None:
-        self._writer, self._background = writer, background
+    def __init__(self, writer: ShardWriter, path: Path, background: ThreadPoolExecutor) -> None:
+        self._writer, self._path, self._background = writer, path, background
+        self._on_the_way = 0
         self._writing: Future[None] | None = None
         self._pending: list[ActivationRows] = []
         self._measured: list[Statistics] = []
@@ -113,10 +115,17 @@ class _Shard:
 
     def _write(self, piece: ActivationRows) -> None:
         self._wait()
-        self._writing = self._background.submit(self._writer.append, piece)
+        self._writing = self._background.submit(self._append, piece)
         self._measured.append(statistics(piece.activations))
         for field in PLACES.values():
             self._text.update(np.ascontiguousarray(getattr(piece, field), dtype="<i4").tobytes())
+
+    def _append(self, piece: ActivationRows) -> None:
+        self._writer.append(piece)
+        self._on_the_way += piece.activations.nbytes
+        if self._on_the_way >= _ON_THE_WAY:
+            to_disk(self._path)
+            self._on_the_way = 0
 
     def _wait(self) -> None:
         """Let the piece that is being written come to its end, good or bad."""
