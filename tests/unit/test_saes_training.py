@@ -24,7 +24,7 @@ from saeflow.saes.objective import outcome
 from saeflow.saes.parallel import ALONE
 from saeflow.saes.revival import auxiliary_loss, resample
 from saeflow.saes.sparse import above, decoded, encoded, largest_per_row, scan, scan_dense
-from saeflow.saes.training import Progress, Trained, geometric_median, rate, train_saes
+from saeflow.saes.training import Progress, Trained, begin, geometric_median, rate, train_saes
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {"sparsity_coefficient": 0.05},
@@ -364,6 +364,27 @@ def test_gradients_of_accumulated_batches_are_those_of_one_large_batch(store):
 def test_l0_comes_to_its_target(store, target):
     _, curve = train(store, settings_of("jumprelu", sparsity_coefficient=None, target_l0=target))
     assert curve["l0"].tail(10).mean() == pytest.approx(target, rel=0.15)
+
+
+def test_a_training_with_a_target_begins_there_and_no_row_is_at_the_edge(normalised):
+    settings = settings_of("jumprelu", target_l0=5.0, sparsity_coefficient=None)
+    weights = Dictionary.initial(normalised.shape[1], settings, torch.Generator().manual_seed(0))
+    rows = normalised[:512]
+    first = begin(rows, rows, weights, settings)
+    assert first.active / len(rows) == pytest.approx(5.0, rel=0.1)
+    pre = rows @ weights.encoder.T
+    assert (pre > weights.threshold).sum() == first.active
+    assert (pre - weights.threshold).abs().min() > 1e-6
+
+
+def test_short_trainings_resample_too_and_competitive_ones_wait_as_long_as_ever():
+    def window(architecture: str, **changes: Any) -> int:
+        return settings_of(architecture, **{"dead_after": None, **changes}).dead_window
+
+    assert window("jumprelu", tokens=1_500_000) == 50_000
+    assert window("standard", tokens=60_000_000) == window("topk", tokens=1_500_000) == 200_000
+    assert window("gated", tokens=25_600, accumulate=2) == 10 * 256 * 2
+    assert window("gated", dead_after=7) == 7
 
 
 def test_the_first_latents_of_a_matryoshka_reconstruct_alone(store, data):

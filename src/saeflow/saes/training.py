@@ -31,11 +31,12 @@ from saeflow.seeds import torch_generator
 
 CURVE = {"tokens": pl.Int64, "error": pl.Float64, "penalty": pl.Float64, "l0": pl.Float64, "dead": pl.Int64}
 _CURVE_POINTS = 200
-_THRESHOLD_RATE = 3.0  # learning rate of thresholds relative to the weights'; slower, L0 hardly follows its price
+_THRESHOLD_RATE = 10.0  # learning rate of thresholds relative to the weights'; slower, L0 hardly follows its price
 _THRESHOLD_MEMORY = 0.95  # of the running mean that becomes a batchtopk threshold; longer, it lags and L0 misses k
 _MEDIAN_STEPS = 50
 _FIRST_ROWS = 512  # enough to place biases by before the first step
-_FIRST_L0 = 1 / 4  # active latents of a row before the first step, in units of d_in; a code of more is not sparse
+# active latents of a row before the first step where none are aimed at, in units of d_in; a code of more is not sparse
+_FIRST_L0 = 1 / 4
 # of an encoder's row before the first step: Adam's steps have one size whatever that is, so a long row turns slowly
 _LONGEST = 1 / 2
 
@@ -188,7 +189,7 @@ class _Training:
         self.optimiser.zero_grad()
 
     def _dead(self) -> Tensor:
-        return (self.since_fired > self.settings.dead_after).nonzero()[:, 0]
+        return (self.since_fired > self.settings.dead_window).nonzero()[:, 0]
 
     def _density(self, found: Outcome) -> float:
         return self.share.count(found.selected) / (len(found.excess) * self.settings.d_sae)
@@ -298,8 +299,9 @@ def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining,
     Source: for the biases, Conerly et al. 2025, "Dictionary Learning Optimization Techniques".
     """
     if settings.architecture not in COMPETITIVE:
-        often = max(1, round(len(x) * _FIRST_L0 * x.shape[1] / settings.d_sae))
-        floor = torch.addmm(weights.b_enc, x, weights.encoder.T).topk(min(often, len(x)), dim=0).values[-1]
+        often = max(1, round(len(x) * (settings.target_l0 or _FIRST_L0 * x.shape[1]) / settings.d_sae))
+        largest = torch.addmm(weights.b_enc, x, weights.encoder.T).topk(min(often + 1, len(x)), dim=0).values
+        floor = largest[-2:].mean(dim=0)  # between two rows, so that no rounding decides whether one is above it
         if weights.threshold.ndim:
             weights.threshold.copy_(floor.clamp(min=0))
         else:

@@ -15,6 +15,8 @@ ACROSS = ("standard", "batchtopk")  # what a crosscoder may be: L1 or BatchTopK 
 COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
 COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
 TARGET_COEFFICIENT = 3.0
+DEAD_AFTER = 200_000  # tokens
+RESAMPLINGS, SEEN_BATCHES = 30, 10  # of a short training; fewer batches tell little about a rare latent
 SAEFormat = Literal["auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"]
 
 
@@ -58,8 +60,10 @@ class SAETraining(Section):
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     initial_bias: Literal["mean", "geometric_median"] = "mean"
     """Where the decoder's bias starts: at the mean of the cache, or at the geometric median of the first batch."""
-    dead_after: int = Field(default=200_000, ge=1)
-    """A latent is dead when it has not fired for this many tokens."""
+    dead_after: int | None = Field(default=None, ge=1)
+    """A latent is dead when it has not fired for this many tokens. Null is 200,000; where dead latents are resampled
+    (``standard``, ``gated``, ``jumprelu``) no more than a thirtieth of `tokens`, or ten batches if these are more: so a
+    short training resamples, too."""
     auxiliary_coefficient: float = Field(default=1 / 32, ge=0)
     """``topk``, ``batchtopk``, ``matryoshka``: of the auxiliary loss that revives dead latents."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -73,6 +77,15 @@ class SAETraining(Section):
         if self.sparsity_coefficient is not None:
             return self.sparsity_coefficient
         return TARGET_COEFFICIENT if self.target_l0 else COEFFICIENTS.get(self.architecture, 0.0)
+
+    @property
+    def dead_window(self) -> int:
+        """`dead_after`, or its default for the architecture and the length of the training."""
+        if self.dead_after is not None:
+            return self.dead_after
+        if self.architecture in COMPETITIVE:
+            return DEAD_AFTER
+        return min(DEAD_AFTER, max(self.tokens // RESAMPLINGS, SEEN_BATCHES * self.batch_size * self.accumulate))
 
     @model_validator(mode="after")
     def _agrees(self) -> SAETraining:
