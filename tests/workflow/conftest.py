@@ -1,5 +1,7 @@
 """Runs the real Snakefile in a fresh working directory, as a user would."""
 
+import fcntl
+import json
 import os
 import re
 import shutil
@@ -103,9 +105,16 @@ def workflow(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """The tiny study, run to its end; tests must leave it as it is."""
-    study = Workflow(tmp_path_factory.mktemp("finished"), TINY)
-    study.jobs = study.run()
+    """The tiny study, run to its end once for all of pytest's processes; tests must leave it as it is."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    study, jobs = Workflow(shared / "finished", TINY), shared / "finished.json"
+    with open(shared / "finished.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jobs.exists():
+            study.directory.mkdir(exist_ok=True)
+            jobs.write_text(json.dumps(study.run()))
+    study.jobs = json.loads(jobs.read_text())
     return study
 
 

@@ -17,7 +17,7 @@ from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.parallel import ALONE, Share
 from saeflow.saes.sae import SAE
 
-_ROWS_AT_ONCE = 64  # so that they stay in the cache
+_ROWS_AT_ONCE = 128  # so that they stay in the cache
 
 
 @dataclass(frozen=True)

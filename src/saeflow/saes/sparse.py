@@ -21,7 +21,7 @@ from torch.nn.functional import embedding_bag, pad
 from saeflow.products import linear, packed
 
 ROWS_AT_ONCE = 256  # their pre-activations stay in the cache between the product and the choice
-_ROUNDED_AT_ONCE = 64  # rows, so that they stay in the cache
+_ROUNDED_AT_ONCE = 128  # rows, so that they stay in the cache
 _HALF_STEP = 2.0**-8  # how much a number may change when it is rounded to bfloat16, relative to it
 _DEVIATIONS = 8.0  # standard deviations of a product in bfloat16 that are allowed for
 _NARROW_FROM = 1024  # rows for which the encoder is worth rounding
