@@ -188,6 +188,23 @@ def test_the_largest_after_a_narrow_product_are_those_of_float32(data, monkeypat
         assert agree[wide.rows, wide.columns].mean() > 0.9999, "but for what float32 itself cannot tell apart"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [0, 1, 37])
+def test_what_exceeds_a_floor_is_found_whatever_the_floor(rows, dtype):
+    generator = torch.Generator().manual_seed(0)
+    pre = torch.randn(rows, 96, generator=generator).to(dtype)
+    between = pre.float().flatten()[:1].sum() + 1e-4  # no number of 16 bits
+    for floor in (0.0, -0.5, between, torch.rand(96, generator=generator), torch.randn(96, generator=generator)):
+        expected = (pre.float() > floor).nonzero()
+        found = above(pre, floor)
+        assert torch.equal(torch.stack(found, dim=1), expected)
+        if rows:
+            assert torch.equal(
+                torch.stack(above(pre[:, :50], floor[:50] if torch.is_tensor(floor) and floor.ndim else floor), dim=1),
+                expected[expected[:, 1] < 50],
+            )
+
+
 def test_batch_top_k_keeps_as_many_as_the_batch_may_have_whatever_the_threshold():
     settings = settings_of("batchtopk", k=2)
     pre = torch.randn(40, 64)

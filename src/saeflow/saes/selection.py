@@ -1,7 +1,7 @@
-"""The largest numbers of every row, in one pass over each row.
+"""The largest numbers of every row, and those above a floor, in one pass over each row.
 
 Compiled (numba): half a training step's time besides the encoder's product went into finding them with torch, whose
-reference is `sparse.largest_per_row`.
+reference is in `sparse`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import BFloat16, Int16, Int64
+from jaxtyping import BFloat16, Float, Int16, Int64
 from torch import Tensor
 
 from saeflow.compiling import compiled
+
+BLOCK = 32  # numbers that are looked at together first, by vector instructions: most blocks hold nothing above a floor
 
 
 def largest_positive(pre: BFloat16[Tensor, "rows n"], k: int, groups: int) -> Int64[Tensor, "rows k"] | None:
@@ -31,11 +34,40 @@ def largest_positive(pre: BFloat16[Tensor, "rows n"], k: int, groups: int) -> In
     """
     bits = pre.contiguous().view(torch.int16).numpy()  # positive floats are in the order of their bits
     found = np.empty((len(bits), k), np.int64)
-    threads = min(torch.get_num_threads(), len(bits))
-    bounds = np.linspace(0, len(bits), threads + 1).astype(int)
-    parts = [slice(first, last) for first, last in pairwise(bounds)]
-    complete = _workers(threads).map(lambda part: _select(bits[part], found[part], groups), parts)
+    parts = _parts(len(bits))
+    complete = _workers(len(parts)).map(lambda part: _select(bits[part], found[part], groups), parts)
     return torch.from_numpy(found) if all(list(complete)) else None
+
+
+def places_above(pre: Float[Tensor, "rows n"], floor: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Row and column of every number above ``floor``, row after row.
+
+    Args:
+        pre: float32 or bfloat16, on the CPU; n is a multiple of `BLOCK`.
+        floor: a number, or one per column.
+    """
+    floors = torch.as_tensor(floor, dtype=torch.float32).detach().expand(pre.shape[1]).contiguous()
+    if pre.dtype == torch.bfloat16 and not (floors < 0).any():
+        # What is above a floor is above the nearest number of 16 bits below it; positive floats are ordered as bits.
+        values, least = pre.contiguous().view(torch.int16), (floors.view(torch.int32) >> 16).to(torch.int16)
+    else:
+        values, least = pre.float().contiguous(), floors
+    numbers, lowest = values.detach().numpy(), least.numpy()
+
+    def find(part: slice) -> tuple[Tensor, Tensor]:
+        rows, columns = np.empty((2, numbers[part].size), np.int64)  # only what is written takes memory
+        held = _fill_above(numbers[part], lowest, rows, columns, part.start)
+        return torch.from_numpy(rows[:held].copy()), torch.from_numpy(columns[:held].copy())
+
+    parts = _parts(len(numbers))
+    rows, columns = zip(*_workers(len(parts)).map(find, parts), strict=True)
+    return torch.cat(rows), torch.cat(columns)
+
+
+def _parts(rows: int) -> list[slice]:
+    """The rows of every thread."""
+    bounds = np.linspace(0, rows, max(1, min(torch.get_num_threads(), rows)) + 1).astype(int)
+    return [slice(int(first), int(last)) for first, last in pairwise(bounds)]
 
 
 @cache
@@ -101,3 +133,28 @@ def _kth(numbers: Int16[np.ndarray, " room"], held: int, k: int) -> int:
         else:
             most = middle - 1
     return least
+
+
+@compiled
+def _fill_above(
+    numbers: np.ndarray[Any, Any],
+    floors: np.ndarray[Any, Any],
+    rows: Int64[np.ndarray, " room"],
+    columns: Int64[np.ndarray, " room"],
+    first: int,
+) -> int:
+    """Write down where ``numbers [rows, n]`` exceed ``floors [n]``; how many do."""
+    held = 0
+    for row in range(len(numbers)):
+        line = numbers[row]
+        for start in range(0, len(line), BLOCK):
+            part, floor = line[start : start + BLOCK], floors[start : start + BLOCK]
+            count = 0
+            for place in range(BLOCK):
+                count += part[place] > floor[place]
+            if count:
+                for place in range(BLOCK):
+                    if part[place] > floor[place]:
+                        rows[held], columns[held] = first + row, start + place
+                        held += 1
+    return held

@@ -128,7 +128,12 @@ class Largest:
 
 def above(pre: Float[Tensor, "rows d_sae"], floor: Tensor | float) -> Choice:
     """All that exceed ``floor``, a number or one number per latent."""
-    places = (pre > floor).flatten().nonzero()[:, 0]  # of rows and columns at once takes twice as long
+    if pre.device.type == "cpu":
+        from saeflow.saes.selection import BLOCK, places_above
+
+        if pre.shape[1] % BLOCK == 0:
+            return Choice(*places_above(pre, floor))
+    places = (pre.float() > floor).flatten().nonzero()[:, 0]  # of rows and columns at once takes twice as long
     rows = places.div(pre.shape[1], rounding_mode="floor")
     return Choice(rows, places - rows * pre.shape[1])
 
@@ -155,9 +160,8 @@ def scan(
             return _compressed(parts, len(x), len(b_enc))
         weight, bias = _ready(encoder.to(dtype), len(x)), b_enc.to(dtype)
         products = (linear(part, weight, bias) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
-        ordered = isinstance(choose, Largest)  # needs no more than an order
         none = x.new_empty(0)
-        choices = [(none, choose(pre if ordered else pre.float())) for pre in products]
+        choices = [(none, choose(pre)) for pre in products]
         found = _compressed(choices, len(x), len(b_enc))
         return replace(found, values=_dots(x, encoder, found).add_(b_enc[found.columns]))
 
