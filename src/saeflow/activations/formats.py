@@ -6,7 +6,7 @@ names in chunks of `PIECE_ROWS`, bfloat16 as uint16, and ``checksum``, the CRC-3
 the shard is stands as JSON under ``saeflow``, in the schema's metadata or an attribute.
 
 In both, a piece that is not compressed lies in the file as one run of bytes, and is read as that: from the file to its
-place in memory, with no library between, which takes a fifth of the time.
+place in memory, with no library between, which takes a quarter of the time.
 """
 
 from __future__ import annotations
