@@ -29,6 +29,7 @@ from jaxtyping import Int32, UInt8
 from torch import Tensor
 
 from saeflow.activations.store import ActivationRows
+from saeflow.columns import column
 
 PIECE_ROWS = 4096  # what can be read alone
 PLACES = {"token": "tokens", "position": "positions", "block": "blocks"}
@@ -113,10 +114,10 @@ class _ParquetWriter:
     def append(self, rows: ActivationRows) -> None:
         raw = as_numpy(rows.activations).view(np.uint8)
         values = pa.FixedSizeBinaryArray.from_buffers(pa.binary(raw.shape[1]), len(raw), [None, pa.py_buffer(raw)])
-        columns = [values, *(pa.array(getattr(rows, field)) for field in PLACES.values())]
+        columns = [values, *(column(getattr(rows, field)) for field in PLACES.values())]
         names = ["activation", *PLACES]
         schema = pa.schema(
-            [pa.field(name, column.type, nullable=False) for name, column in zip(names, columns, strict=True)]
+            [pa.field(name, values.type, nullable=False) for name, values in zip(names, columns, strict=True)]
         )
         self._writer = self._writer or pq.ParquetWriter(
             self._path,
@@ -127,7 +128,7 @@ class _ParquetWriter:
             write_page_checksum=True,
             data_page_size=raw.nbytes + 1,  # so that a piece is one page
         )
-        self._writer.write_table(pa.table(columns, schema=schema), row_group_size=PIECE_ROWS)
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=PIECE_ROWS)
 
     def close(self, about: dict[str, Any]) -> None:
         self._writer.add_key_value_metadata({"saeflow": json.dumps(about, sort_keys=True)})
@@ -156,9 +157,9 @@ def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
     found = []
     with pq.ParquetFile(path) as parquet, open(path, "rb") as file:
         width = parquet.schema_arrow.field("activation").type.byte_width
-        column = parquet.schema_arrow.get_field_index("activation")
+        place = parquet.schema_arrow.get_field_index("activation")
         for index in range(parquet.num_row_groups):
-            chunk = parquet.metadata.row_group(index).column(column)
+            chunk = parquet.metadata.row_group(index).column(place)
             size = chunk.num_values * width
             file.seek(chunk.data_page_offset)
             kind, unpacked, packed, checksum = _page_header(file.read(_PAGE_HEADER))
@@ -199,10 +200,10 @@ def _page_header(header: bytes) -> tuple[int, int, int, int]:
 
 def _unpack_parquet(path: Path, index: int, out: Raw) -> None:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        column = file.read_row_group(index, columns=["activation"], use_threads=False).column("activation")
-    width, start = column.type.byte_width, 0
-    _as_large(out, (len(column), width))
-    for chunk in column.chunks:
+        rows = file.read_row_group(index, columns=["activation"], use_threads=False).column("activation")
+    width, start = rows.type.byte_width, 0
+    _as_large(out, (len(rows), width))
+    for chunk in rows.chunks:
         values = np.frombuffer(chunk.buffers()[1], dtype=np.uint8).reshape(-1, width)
         out[start : start + len(chunk)] = values[chunk.offset : chunk.offset + len(chunk)]
         start += len(chunk)

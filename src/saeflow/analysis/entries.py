@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int32, Int64
 
 from saeflow.artifacts import origin
+from saeflow.columns import column
 from saeflow.errors import SaeflowError
 
 SHARD_ENTRIES = 1 << 22
@@ -79,7 +80,7 @@ class EntryWriter:
     def append(self, entries: Entries) -> None:
         """Write one shard and its rows."""
         columns = [entries.first + entries.rows, entries.latents, entries.values]
-        table = pa.table([pa.array(column) for column in columns], schema=_ENTRY.with_metadata(origin()))
+        table = pa.Table.from_arrays([column(values) for values in columns], schema=_ENTRY.with_metadata(origin()))
         path = self._directory / f"shard-{self.shards:05d}.parquet"
         pq.write_table(
             table,
@@ -89,7 +90,7 @@ class EntryWriter:
             compression="zstd",
             write_statistics=["latent"],
         )
-        rows = pa.table([pa.array(column) for column in entries.places], schema=_ROW)
+        rows = pa.Table.from_arrays([column(values) for values in entries.places], schema=_ROW)
         self._rows.write_table(rows, row_group_size=max(1, len(rows)))
         self.shards += 1
 

@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from jaxtyping import Float32, Int32, Int64
 
 from saeflow.analysis.entries import Entries
 from saeflow.analysis.examples import Places
+from saeflow.columns import column
 from saeflow.tables import Schema
 
 CONTEXTS: Schema = {
@@ -131,6 +133,4 @@ def fill(windows: Windows, entries: Iterable[Entries], again: Iterable[Entries],
 
 def _lists(values: Int32[np.ndarray, " n"] | Float32[np.ndarray, " n"], offsets: Int64[np.ndarray, " m"]) -> pl.Series:
     """Lists that lie one after another in an array."""
-    import pyarrow as pa
-
-    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))))
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(column(offsets), column(values))))
