@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -82,6 +84,53 @@ def test_passes_do_not_change_the_rows(lm):
     parts = [captured(lm, tokens[start : start + 100], [HOOK], first_block=start)[HOOK] for start in starts]
     torch.testing.assert_close(join(parts).activations, whole.activations)
     assert np.array_equal(join(parts).blocks, whole.blocks)
+
+
+@contextmanager
+def threads_of_torch(count):
+    """torch computes with so many threads within the block."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+def test_any_number_of_threads_gives_the_same_bits_in_the_same_order(lm):
+    tokens = tiny_tokens(rows=5 * TOKENS_PER_PASS // 12, length=12).numpy().astype(np.int32)
+    found = []
+    for count in (1, 2, 3, 9):
+        with threads_of_torch(count):
+            found.append(captured(lm, tokens, [HOOK, "blocks.0.attn.hook_z"]))
+            assert torch.get_num_threads() == count
+    for other in found[1:]:
+        for hook, rows in other.items():
+            assert torch.equal(rows.activations, found[0][hook].activations)
+            assert np.array_equal(rows.blocks, found[0][hook].blocks)
+
+
+def test_a_pass_that_fails_ends_all_threads(lm):
+    tokens = tiny_tokens(rows=8 * TOKENS_PER_PASS // 12, length=12).numpy().astype(np.int32)
+    broken = tiny_language_model("llama")
+    with torch.no_grad():
+        broken.blocks[1].mlp.down_proj.weight[3] = torch.nan
+    with threads_of_torch(2):
+        with pytest.raises(SaeflowError, match=r"gives NaN or infinity at blocks\.1\.hook_resid_post"):
+            captured(broken, tokens, [HOOK])
+        some = capture_rows(TextSource(lm, tokens), [HOOK], Activations())
+        next(some)
+        some.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("saeflow")]
+
+
+def test_a_twin_shares_the_weights_and_no_hooks(lm, boards):
+    for model in (lm.model, boards.model):
+        other = modules.twin(model)
+        pairs = list(zip(model.parameters(), other.parameters(), strict=True))
+        assert pairs
+        assert all(a is b for a, b in pairs)
+        assert not {id(module) for module in model.modules()} & {id(module) for module in other.modules()}
 
 
 def test_bos_between_documents_and_special_tokens_are_left_out(lm, tokens):

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "saeflow"
-ANYWHERE = ["errors", "seeds", "seals", "artifacts", "devices", "products", "compiling"]
+ANYWHERE = ["errors", "seeds", "seals", "artifacts", "devices", "products", "compiling", "columns", "threads"]
 ORDER = [
     *ANYWHERE,
     "tables",

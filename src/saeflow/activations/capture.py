@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from math import isfinite
+from threading import local
 
 import numpy as np
 import torch
@@ -14,6 +18,7 @@ from saeflow.activations.store import ActivationRows, torch_dtype
 from saeflow.config.sections import Activations
 from saeflow.errors import SaeflowError
 from saeflow.models.language_model import LanguageModel
+from saeflow.threads import lone_threads
 
 # Fixed, since sums of a matrix product may depend on how many rows it has. On a CPU few enough that what one layer
 # gives is still in the cache when the next one reads it; an accelerator wants many.
@@ -35,6 +40,8 @@ def capture_rows(
 ) -> Iterator[dict[str, ActivationRows]]:
     """The rows of all items in their order, at every hook the same positions.
 
+    On a CPU every thread that torch has takes passes of its own.
+
     Args:
         source: the items and their model.
         hooks: where to read; all are read in the same forward passes.
@@ -51,8 +58,9 @@ def capture_rows(
     n_items, n_positions = source.tokens.shape
     together = TOKENS_PER_PASS if source.device.type == "cpu" else _TOKENS_ON_ACCELERATOR
     items = max(1, together // n_positions)
-    for start in range(0, n_items, items):
-        part = slice(start, min(start + items, n_items))
+    special = np.isin(source.tokens, list(excluded))
+
+    def pass_over(source: Source, part: slice) -> dict[str, ActivationRows]:
         tokens = source.tokens[part]
         read = source.activations(part, hooks)
         for hook, activations in read.items():
@@ -61,16 +69,51 @@ def capture_rows(
                     f"activations: the model gives NaN or infinity at {hook} in blocks {first_block + part.start} to "
                     f"{first_block + part.stop - 1}; check its weights, or set model.dtype to bfloat16 or float32"
                 )
-        kept = ~np.isin(tokens, list(excluded))
+        kept = ~special[part]
         if settings.exclude_norm_above:
             kept &= _usual(list(read.values()), kept, settings.exclude_norm_above)
         blocks, positions = (place.astype(np.int32) for place in kept.nonzero())
         blocks += first_block + part.start
         rows = torch.from_numpy(np.flatnonzero(kept))
-        yield {
+        return {
             hook: ActivationRows(_stored(hook, activations, rows, settings), tokens[kept], positions, blocks)
             for hook, activations in read.items()
         }
+
+    yield from _side_by_side(
+        source, pass_over, [slice(start, min(start + items, n_items)) for start in range(0, n_items, items)]
+    )
+
+
+def _side_by_side(
+    source: Source, pass_over: Callable[[Source, slice], dict[str, ActivationRows]], parts: Sequence[slice]
+) -> Iterator[dict[str, ActivationRows]]:
+    """What passes over the parts give, in their order; a pass for every thread on a CPU, else one at a time.
+
+    Threads that share a pass of so few tokens wait for each other at each of its operations, and for whatever else
+    keeps one of them, such as the writing of shards.
+    """
+    if source.device.type != "cpu" or torch.get_num_threads() == 1:
+        yield from (pass_over(source, part) for part in parts)
+        return
+    threads = min(torch.get_num_threads(), len(parts))
+    mine, twins = local(), [source.twin() for _ in range(threads)]
+
+    def begin() -> None:
+        mine.source = twins.pop()
+
+    with lone_threads(threads, "saeflow-capture", begin) as workers:
+        ahead: deque[Future[dict[str, ActivationRows]]] = deque()
+        try:
+            for part in parts:
+                ahead.append(workers.submit(lambda part: pass_over(mine.source, part), part))
+                if len(ahead) > 2 * threads:  # more than run, or one waits while the first are being written
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for one in ahead:
+                one.cancel()
 
 
 def _usual(
@@ -93,7 +136,7 @@ def _stored(
 ) -> Float[Tensor, "rows width"]:
     chosen = activations.flatten(0, 1).index_select(0, rows.to(activations.device))
     stored = chosen.to(torch_dtype(settings.dtype)).cpu()
-    if not _finite(stored):
+    if stored.dtype != chosen.dtype and not _finite(stored):
         raise SaeflowError(
             f"activations: values at {hook} do not fit {settings.dtype}; set activations.dtype to bfloat16 or float32"
         )
@@ -102,4 +145,4 @@ def _stored(
 
 def _finite(tensor: Tensor) -> bool:
     """No NaN and no infinity; the extremes tell in one reading, fifteen times faster than asking every number."""
-    return not tensor.numel() or all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor))
+    return not tensor.numel() or all(isfinite(extreme) for extreme in torch.aminmax(tensor))

@@ -20,6 +20,7 @@ from saeflow.activations.store import ActivationRows, Statistics, join, merge, s
 from saeflow.artifacts import atomic, provenance, read_json, sha256, to_disk, write_sealed_json
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.threads import lone_threads
 
 MANIFEST = "manifest.json"
 # in which all shards of a cache agree
@@ -67,7 +68,7 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
     with (
         atomic(path) as temporary,
         file_format.writer(temporary, settings.compress) as writer,
-        ThreadPoolExecutor(1, "saeflow-shard") as background,
+        lone_threads(3, "saeflow-shard") as background,  # that measure, write, and wait for the disk
     ):
         shard = _Shard(writer, temporary, background)
         yield shard
@@ -78,32 +79,30 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
 
 
 class _Shard:
-    """Rows that are cut into pieces and measured, while the piece before them is on its way to the file."""
+    """Rows that are cut into pieces and measured, while the piece before them is on its way to the file.
+
+    Both are done in the background, in turn with what makes the rows.
+    """
 
     def __init__(self, writer: ShardWriter, path: Path, background: ThreadPoolExecutor) -> None:
         self._writer, self._path, self._background = writer, path, background
         self._on_the_way = 0
+        self._taken: Future[None] | None = None
         self._writing: Future[None] | None = None
+        self._flushing: Future[None] | None = None
         self._pending: list[ActivationRows] = []
         self._measured: list[Statistics] = []
         self._text = hashlib.sha256()
 
     def append(self, rows: ActivationRows) -> None:
-        """Take rows, and write the pieces that are full."""
-        self._pending.append(rows)
-        if sum(len(part.tokens) for part in self._pending) >= PIECE_ROWS:
-            together = join(self._pending)
-            full = len(together.tokens) // PIECE_ROWS * PIECE_ROWS
-            for start in range(0, full, PIECE_ROWS):
-                self._write(together.part(slice(start, start + PIECE_ROWS)))
-            self._pending = [together.part(slice(full, None))] if full < len(together.tokens) else []
+        """Take rows, once the ones before are taken."""
+        _wait(self._taken)
+        self._taken = self._background.submit(self._take, rows)
 
     def end(self) -> dict[str, Any] | None:
         """Write what is left over; what is to be said of the rows, or None where there was none."""
-        last = join(self._pending) if self._pending else None
-        if last and len(last.tokens):
-            self._write(last)
-        self._wait()
+        _wait(self._taken)
+        self._background.submit(self._take_rest).result()
         if not self._measured:
             return None
         whole = merge(self._measured)
@@ -113,24 +112,42 @@ class _Shard:
             "statistics": {**whole._asdict(), "mean": whole.mean.tolist()},
         }
 
-    def _write(self, piece: ActivationRows) -> None:
-        self._wait()
-        self._writing = self._background.submit(self._append, piece)
+    def _take(self, rows: ActivationRows) -> None:
+        self._pending.append(rows)
+        if sum(len(part.tokens) for part in self._pending) >= PIECE_ROWS:
+            together = join(self._pending)
+            full = len(together.tokens) // PIECE_ROWS * PIECE_ROWS
+            for start in range(0, full, PIECE_ROWS):
+                self._measure(together.part(slice(start, start + PIECE_ROWS)))
+            self._pending = [together.part(slice(full, None))] if full < len(together.tokens) else []
+
+    def _take_rest(self) -> None:
+        last = join(self._pending) if self._pending else None
+        if last and len(last.tokens):
+            self._measure(last)
+        _wait(self._writing)
+        _wait(self._flushing)
+
+    def _measure(self, piece: ActivationRows) -> None:
         self._measured.append(statistics(piece.activations))
         for field in PLACES.values():
             self._text.update(np.ascontiguousarray(getattr(piece, field), dtype="<i4").tobytes())
+        _wait(self._writing)
+        self._writing = self._background.submit(self._write, piece)
 
-    def _append(self, piece: ActivationRows) -> None:
+    def _write(self, piece: ActivationRows) -> None:
         self._writer.append(piece)
         self._on_the_way += piece.activations.nbytes
-        if self._on_the_way >= _ON_THE_WAY:
-            to_disk(self._path)
+        if self._on_the_way >= _ON_THE_WAY and (not self._flushing or self._flushing.done()):
+            _wait(self._flushing)
+            self._flushing = self._background.submit(to_disk, self._path)
             self._on_the_way = 0
 
-    def _wait(self) -> None:
-        """Let the piece that is being written come to its end, good or bad."""
-        if self._writing:
-            self._writing.result()
+
+def _wait(work: Future[None] | None) -> None:
+    """Let what was begun, if anything, come to its end, good or bad."""
+    if work:
+        work.result()
 
 
 def read_shard(path: Path) -> ActivationRows:

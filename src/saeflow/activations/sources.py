@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.modules import capture_modules
+from saeflow.models.modules import capture_modules, twin
 from saeflow.models.running import capture
 
 
@@ -34,6 +34,9 @@ class Source(Protocol):
             SaeflowError: the model has no such hook.
         """
 
+    def twin(self) -> Self:
+        """The same items and weights in modules of its own: two threads may run both at once."""
+
 
 @dataclass(frozen=True)
 class TextSource:
@@ -48,6 +51,9 @@ class TextSource:
 
     def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
         return capture(self.lm, torch.from_numpy(self.tokens[items]).long().to(self.lm.device), hooks)
+
+    def twin(self) -> TextSource:
+        return replace(self, lm=replace(self.lm, model=twin(self.lm.model)))
 
 
 @dataclass(frozen=True)
@@ -74,3 +80,6 @@ class ModuleSource:
         read = capture_modules(self.model, tuple(tensor[items] for tensor in self.inputs), hooks)
         n_positions = self.tokens.shape[1]
         return {hook: self.pooled(tensor).reshape(len(tensor), n_positions, -1) for hook, tensor in read.items()}
+
+    def twin(self) -> ModuleSource:
+        return replace(self, model=twin(self.model))

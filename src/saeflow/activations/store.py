@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int32
 from torch import Tensor
 
-_ROWS_AT_ONCE = 256  # rows in fp64 at a time: few enough to stay in the processor's cache
+_AT_ONCE = 1 << 16  # numbers in fp64 at a time: few enough to stay in the processor's cache
 
 
 class ActivationRows(NamedTuple):
@@ -73,17 +73,26 @@ class Statistics(NamedTuple):
 
 
 def statistics(activations: Float[Tensor, "rows d_model"]) -> Statistics:
-    """Statistics of rows, computed in fp64."""
+    """Statistics of rows, computed in fp64.
+
+    The norms, which are wanted for themselves, give the scatter too: the numbers are read once, not twice. What that
+    loses in fp64 is 1e-16 of the mean's square, and is far below what float32 rows with such a mean have lost before.
+    """
+    rows, width = activations.shape
+    at_once = max(1, _AT_ONCE // width)
     # One place for the wide rows of all parts: fresh memory takes longer than the arithmetic.
-    wide = activations.new_empty(min(_ROWS_AT_ONCE, len(activations)), activations.shape[1], dtype=torch.float64)
-    return merge(_whole(wide[: len(part)].copy_(part)) for part in torch.split(activations, _ROWS_AT_ONCE))
-
-
-def _whole(rows: Float64[Tensor, "rows d_model"]) -> Statistics:
-    """Of rows that nobody needs afterwards."""
-    mean, norms = rows.mean(dim=0), rows.norm(dim=1)
-    distances = rows.sub_(mean).flatten()
-    return Statistics(len(rows), mean.cpu().numpy(), float(distances @ distances), float(norms.sum()))
+    wide = activations.new_empty(min(at_once, rows), width, dtype=torch.float64)
+    total = wide.new_zeros(width)
+    norm_sum = square_sum = 0.0
+    for part in torch.split(activations, at_once):
+        numbers = wide[: len(part)].copy_(part)
+        norms = torch.linalg.vector_norm(numbers, dim=1)
+        total += numbers.sum(dim=0)
+        norm_sum += float(norms.sum())
+        square_sum += float(norms @ norms)
+    mean = total / rows
+    scatter = max(0.0, square_sum - rows * float(mean @ mean))
+    return Statistics(rows, mean.cpu().numpy(), scatter, norm_sum)
 
 
 def merge(parts: Iterable[Statistics]) -> Statistics:

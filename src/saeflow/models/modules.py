@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from saeflow.errors import SaeflowError
 from saeflow.models.running import Stop
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.no_grad()
@@ -52,3 +55,10 @@ def capture_modules(model: nn.Module, inputs: tuple[Any, ...], paths: Sequence[s
     if missing := [path for path in wanted if path not in seen]:
         raise SaeflowError(f"models: module '{missing[0]}' does not run in a forward pass; name another")
     return {path: seen[path] for path in wanted}
+
+
+def twin(model: Model) -> Model:
+    """A model of the same weights, which are not copied, whose modules and hooks are its own."""
+    weights = [tensor for module in model.modules() for tensor in vars(module).values() if isinstance(tensor, Tensor)]
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers(), *weights)}
+    return deepcopy(model, shared)

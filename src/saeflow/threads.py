@@ -1,0 +1,35 @@
+"""Threads that compute alone, each on a core of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def lone_threads(count: int, name: str, begin: Callable[[], object] | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads whose torch operations do not spread over others; when the block ends they have ended.
+
+    Where there is much independent work, threads that share none wait for each other never instead of after every
+    operation, and what they compute does not depend on how many there are.
+
+    Args:
+        count: how many.
+        name: theirs begin with it.
+        begin: what each does first.
+    """
+    usual = torch.get_num_threads()
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        if begin:
+            begin()
+
+    try:
+        with ThreadPoolExecutor(count, name, alone) as threads:
+            yield threads
+    finally:
+        torch.set_num_threads(usual)  # threads to come begin with what was set last, wherever it was
