@@ -15,7 +15,7 @@ help:
 	@echo "make format  rewrite Python and Snakemake files in the house format"
 	@echo "make bench-effects  the effects engine beside the naive way"
 	@echo "make bench-activations  the activation cache beside bare passes, SAELens and a file copy (downloads SAELens)"
-	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them)"
+	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them, over an hour)"
 	@echo "make bench-logit-lens  the logit lens at the size of GPT-2 small, beside the published way"
 	@echo "make interop SAE files and the chess model held to the libraries they come from (downloads them, a few GB)"
 	@echo "make test-slurm  a study on a private SLURM whose jobs are cancelled, killed, drained and requeued (as root, some minutes)"
@@ -68,9 +68,9 @@ bench-activations: $(READY) $(PEERS)/ready
 	@$(RUN) python benchmarks/activations.py --rows 524288 --rounds 5 --peer $(PEERS)/bin/python
 
 bench-saes: $(READY) $(PEERS)/ready
-	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --steps 12
-	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --steps 8 --dtype bfloat16
-	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --steps 4 --batch 2048 --d-model 2304 --latents 16384
+	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --rounds 3 --steps 12
+	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --rounds 3 --steps 8 --dtype bfloat16
+	@$(RUN) python benchmarks/saes.py --peers $(PEERS) --rounds 3 --steps 4 --batch 2048 --d-model 2304 --latents 16384
 	@$(RUN) python benchmarks/sae_quality.py --peers $(PEERS)
 
 bench-logit-lens: $(READY)

@@ -4,7 +4,7 @@ All libraries get the same batches of planted activations (centred, mean squared
 same schedule, one after the other, each in a process of its own. The peers run in the environment of `make interop`.
 
     python benchmarks/saes.py [--d-model 512] [--latents 8192] [--batch 4096] [--steps 80] [--dtype float32]
-        [--architectures topk batchtopk standard jumprelu] [--peers .venv-interop] [--threads 2]
+        [--architectures topk batchtopk standard jumprelu] [--peers .venv-interop] [--threads 2] [--rounds 1]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -129,6 +130,14 @@ def one(python: str | Path, script: str, library: str, architecture: str, s: dic
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+def over_rounds(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last of several results of the same training, with the median of their speeds and the speeds themselves."""
+    speeds = [one["tokens_per_second"] for one in results if "tokens_per_second" in one]
+    if len(speeds) < 2:
+        return results[-1]
+    return {**results[-1], "tokens_per_second": round(statistics.median(speeds)), "rounds": speeds}
+
+
 def main() -> None:
     """Measure all libraries and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,6 +150,7 @@ def main() -> None:
     parser.add_argument("--architectures", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
     parser.add_argument("--peers", type=Path, help="folder of the peers' environment; without, saeflow alone")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1, help="in which the libraries take turns; speeds are medians")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         s = {
@@ -170,11 +180,15 @@ def main() -> None:
             "encoder_bound_tokens_per_second": encoder_bound(s),
         }
         for architecture in options.architectures:
-            rows_of = {"saeflow": one(sys.executable, "saes.py", "saeflow", architecture, s)}
+            ways = {"saeflow": (sys.executable, "saes.py")}
             for library in LIBRARIES[architecture] if options.peers else []:
-                rows_of[library] = one(options.peers / "bin/python", "sae_peers.py", library, architecture, s)
-            found[architecture] = rows_of
-            print(json.dumps({architecture: rows_of}), file=sys.stderr, flush=True)
+                ways[library] = (options.peers / "bin/python", "sae_peers.py")
+            rounds = [
+                {library: one(*way, library, architecture, s) for library, way in ways.items()}
+                for _ in range(options.rounds)
+            ]
+            found[architecture] = {library: over_rounds([one[library] for one in rounds]) for library in ways}
+            print(json.dumps({architecture: found[architecture]}), file=sys.stderr, flush=True)
     print(json.dumps(found, indent=2))
 
 
