@@ -121,7 +121,7 @@ def test_a_pass_that_fails_ends_all_threads(lm):
         some = capture_rows(TextSource(lm, tokens), [HOOK], Activations())
         next(some)
         some.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("saeflow")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("saeflow-capture")]
 
 
 def test_a_twin_shares_the_weights_and_no_hooks(lm, boards):
