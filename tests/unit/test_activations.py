@@ -110,6 +110,12 @@ def test_any_number_of_threads_gives_the_same_bits_in_the_same_order(lm):
             assert np.array_equal(rows.blocks, found[0][hook].blocks)
 
 
+def test_no_blocks_give_no_rows(lm, tokens):
+    for count in (1, 2):
+        with threads_of_torch(count):
+            assert not list(capture_rows(TextSource(lm, tokens[:0]), [HOOK], Activations()))
+
+
 def test_a_pass_that_fails_ends_all_threads(lm):
     tokens = tiny_tokens(rows=8 * TOKENS_PER_PASS // 12, length=12).numpy().astype(np.int32)
     broken = tiny_language_model("llama")

@@ -96,7 +96,7 @@ def _side_by_side(
     if source.device.type != "cpu" or torch.get_num_threads() == 1:
         yield from (pass_over(source, part) for part in parts)
         return
-    threads = min(torch.get_num_threads(), len(parts))
+    threads = max(1, min(torch.get_num_threads(), len(parts)))
     mine, twins = local(), [source.twin() for _ in range(threads)]
 
     def begin() -> None:

@@ -81,7 +81,7 @@ def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) 
 class _Shard:
     """Rows that are cut into pieces and measured, while the piece before them is on its way to the file.
 
-    Both are done in the background, in turn with what makes the rows.
+    Both are done in the background, beside what makes the rows.
     """
 
     def __init__(self, writer: ShardWriter, path: Path, background: ThreadPoolExecutor) -> None:
