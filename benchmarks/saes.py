@@ -132,7 +132,7 @@ def one(python: str | Path, script: str, library: str, architecture: str, s: dic
 
 def over_rounds(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The last of several results of the same training, with the median of their speeds and the speeds themselves."""
-    speeds = [one["tokens_per_second"] for one in results if "tokens_per_second" in one]
+    speeds = [result["tokens_per_second"] for result in results if "tokens_per_second" in result]
     if len(speeds) < 2:
         return results[-1]
     return {**results[-1], "tokens_per_second": round(statistics.median(speeds)), "rounds": speeds}
@@ -187,7 +187,7 @@ def main() -> None:
                 {library: one(*way, library, architecture, s) for library, way in ways.items()}
                 for _ in range(options.rounds)
             ]
-            found[architecture] = {library: over_rounds([one[library] for one in rounds]) for library in ways}
+            found[architecture] = {library: over_rounds([results[library] for results in rounds]) for library in ways}
             print(json.dumps({architecture: found[architecture]}), file=sys.stderr, flush=True)
     print(json.dumps(found, indent=2))
 

@@ -13,8 +13,8 @@ import torch
 def lone_threads(count: int, name: str, begin: Callable[[], object] | None = None) -> Iterator[ThreadPoolExecutor]:
     """Threads whose torch operations do not spread over others; when the block ends they have ended.
 
-    Where there is much independent work, threads that share none wait for each other never instead of after every
-    operation, and what they compute does not depend on how many there are.
+    For independent pieces of work: threads that share an operation wait for each other at its end, these never do, and
+    what they compute does not depend on how many there are.
 
     Args:
         count: how many.

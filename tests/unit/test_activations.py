@@ -130,13 +130,15 @@ def test_a_pass_that_fails_ends_all_threads(lm):
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("saeflow-capture")]
 
 
-def test_a_twin_shares_the_weights_and_no_hooks(lm, boards):
+def test_a_twin_shares_the_weights_and_has_hooks_of_its_own(lm, boards):
     for model in (lm.model, boards.model):
         other = modules.twin(model)
         pairs = list(zip(model.parameters(), other.parameters(), strict=True))
         assert pairs
         assert all(a is b for a, b in pairs)
         assert not {id(module) for module in model.modules()} & {id(module) for module in other.modules()}
+        other.register_forward_hook(lambda *_: None)
+        assert not model._forward_hooks
 
 
 def test_bos_between_documents_and_special_tokens_are_left_out(lm, tokens):
