@@ -17,6 +17,7 @@ ANYWHERE = ["errors", "seeds", "seals", "artifacts", "devices", "products", "com
 ORDER = [
     *ANYWHERE,
     "tables",
+    "statistics",
     "config",
     "hub",
     "corpora",
