@@ -135,6 +135,27 @@ def test_rotation_is_orthogonal_and_recovers_a_planted_one() -> None:
     torch.testing.assert_close(noisy @ noisy.T, torch.eye(D_MODEL), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("constant", [0.0, -0.3, 5.0, -50.0, 1e-4])
+def test_a_latent_that_all_vectors_move_alike_does_not_turn_the_rotation(constant: float) -> None:
+    effects = EFFECTS.clone()
+    effects[:, 7] = constant
+    others = torch.arange(D_SAE) != 7
+    whole = fit(VECTORS, effects, Approximator(), W_DEC, seed=0).approximation
+    without = fit(VECTORS, effects[:, others], Approximator(), W_DEC[others], seed=0).approximation
+    torch.testing.assert_close(whole.rotation, without.rotation, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("length", "counts"), [(1e-9, False), (1e-3, True)])
+def test_columns_of_rounding_noise_are_left_out_of_the_rotation_and_small_ones_are_not(
+    length: float, counts: bool
+) -> None:
+    columns = M.clone()
+    columns[:, 3] *= length
+    turned = columns.clone()
+    turned[:, 3] *= -1
+    assert torch.equal(procrustes(columns, W_DEC), procrustes(turned, W_DEC)) == (not counts)
+
+
 def test_correction_is_the_direction_of_the_bias(fitted: Fit) -> None:
     M_fit, b, _, correction = fitted.approximation
     torch.testing.assert_close(correction, (M_fit @ b) / (M_fit @ b).norm())

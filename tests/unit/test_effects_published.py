@@ -15,7 +15,7 @@ from saeflow.config.sections import Approximator
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.approximator import fit
 from saeflow.effects.io import load_approximation, open_effects, save_approximation
-from saeflow.effects.published import export_effects, import_effects, read_adapter, write_adapter
+from saeflow.effects.published import export_effects, import_effects, read_adapter, read_rotation, write_adapter
 from saeflow.errors import SaeflowError
 
 N = 60
@@ -150,3 +150,31 @@ def test_an_approximator_for_something_else_is_refused(
     torch.save({"W": W} | ({} if b is None else {"b": b}), tmp_path / "adapter.pt")
     with pytest.raises(SaeflowError, match=complaint):
         read_adapter(tmp_path / "adapter.pt", tiny_sae().W_dec)
+
+
+def test_a_published_rotation_turns_decoder_rows_to_columns_and_not_back(tmp_path: Path) -> None:
+    W_dec = torch.nn.functional.normalize(tiny_sae().W_dec, dim=1)
+    Q = torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(1)))[0]
+    planted = (W_dec @ Q).T
+    U, _, Vh = torch.linalg.svd(planted @ W_dec)  # as the release fits R_dec: from the sum of column times decoder row
+    torch.save(U @ Vh, tmp_path / "R_dec.pt")
+    rotation = read_rotation(tmp_path / "R_dec.pt", D_MODEL)
+    torch.testing.assert_close(W_dec @ rotation, planted.T, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotation, Approximation.of(planted, torch.zeros(D_SAE), W_dec).rotation)
+    released = torch.nn.functional.cosine_similarity(W_dec @ (U @ Vh), planted.T, dim=1)
+    assert released.abs().mean() < 0.5  # the inverse, with which the release steers
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (torch.eye(D_MODEL - 1), r"must hold one matrix \[32, 32\], and holds \[31, 31\]"),
+        ({"W": torch.eye(D_MODEL)}, "and holds dict"),
+        (2 * torch.eye(D_MODEL), "is no rotation"),
+        (spoiled(torch.eye(D_MODEL), 3, float("nan")), "is no rotation"),
+    ],
+)
+def test_what_is_no_published_rotation_is_refused(tmp_path: Path, content: Any, complaint: str) -> None:
+    torch.save(content, tmp_path / "R_dec.pt")
+    with pytest.raises(SaeflowError, match=complaint):
+        read_rotation(tmp_path / "R_dec.pt", D_MODEL)

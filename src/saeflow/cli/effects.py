@@ -226,14 +226,20 @@ def import_approximator(
     sae: options.SAEFolder,
     hook: options.HookName,
     output: Annotated[Path, typer.Option(help="Folder of the approximator.")],
+    rotation: Annotated[
+        Path | None, typer.Option(help="A published rotation, R_dec_2b.pt; by default it is computed anew.")
+    ] = None,
     threads: options.Threads = 1,
 ) -> None:
     """Write a published approximator (W and b, saved by torch) as approximator.safetensors."""
     options.use_threads(threads)
     from saeflow.effects.io import save_approximation
-    from saeflow.effects.published import read_adapter
+    from saeflow.effects.published import read_adapter, read_rotation
 
-    approximation = read_adapter(source, options.open_sae(sae).W_dec.cpu())
+    W_dec = options.open_sae(sae).W_dec.cpu()
+    approximation = read_adapter(source, W_dec)
+    if rotation:
+        approximation = approximation._replace(rotation=read_rotation(rotation, W_dec.shape[1]))
     save_approximation(output, approximation, {"hook": hook, "source": source.name})
 
 

@@ -7,6 +7,10 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
+
+FAINT = 1e-6  # of the largest column of M: a column below it has no direction that could be told from rounding
+CONSTANT = 1e-4  # of a latent's bias: a column below it belongs to a latent that moves alike with every vector
 
 
 class Approximation(NamedTuple):
@@ -30,8 +34,8 @@ class Approximation(NamedTuple):
             b: of the map.
             W_dec: decoder of the SAE whose latents the effects are.
         """
-        correction = torch.nn.functional.normalize((M @ b).double(), dim=0).float()
-        return cls(M, b, procrustes(M, W_dec), correction)
+        correction = normalize((M @ b).double(), dim=0).float()
+        return cls(M, b, procrustes(M, W_dec, b), correction)
 
     def predict(self, vectors: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_sae"]:
         """Effects of unit vectors."""
@@ -39,14 +43,31 @@ class Approximation(NamedTuple):
 
 
 def procrustes(
-    M: Float[Tensor, "d_model d_sae"], W_dec: Float[Tensor, "d_sae d_model"]
+    M: Float[Tensor, "d_model d_sae"], W_dec: Float[Tensor, "d_sae d_model"], b: Float[Tensor, " d_sae"] | None = None
 ) -> Float[Tensor, "d_model d_model"]:
     """The orthogonal matrix that best turns unit decoder rows into unit columns of ``M`` (Schönemann 1966).
+
+    A latent that no vector moves, or that all move alike, has a column of rounding noise, which unit length would make
+    as weighty as any other. Columns are left out whose norm is at most `FAINT` of the largest, or at most `CONSTANT` of
+    the latent's bias.
+
+    The release of SAE-TS stores the same matrix in its transpose, ``R_dec = rotation.T``, so that ``R_dec @ decoder_row
+    ≈ column``, and then steers with ``R_dec.T @ decoder_row``, which turns decoder rows away from the columns by the
+    inverse. Here they are turned towards them.
+
+    Args:
+        M: of the map.
+        W_dec: decoder of the SAE whose latents the effects are.
+        b: of the map; without it only `FAINT` decides.
 
     Returns:
         ``rotation`` with ``unit(W_dec[i]) @ rotation ≈ unit(M[:, i])``.
     """
-    decoder = torch.nn.functional.normalize(W_dec.double(), dim=1)
-    columns = torch.nn.functional.normalize(M.double(), dim=0)
-    U, _, Vh = torch.linalg.svd(decoder.T @ columns.T)
+    decoder, columns = normalize(W_dec.double(), dim=1), M.double()
+    norms = columns.norm(dim=0)
+    noise = FAINT * norms.max()
+    if b is not None:
+        noise = torch.maximum(noise, CONSTANT * b.double().abs())
+    clear = norms > noise
+    U, _, Vh = torch.linalg.svd(decoder[clear].T @ normalize(columns[:, clear], dim=0).T)
     return (U @ Vh).float()

@@ -116,7 +116,8 @@ def export_effects(table: EffectTable, target: Path, progress: Progress | None =
 def read_adapter(source: Path, W_dec: Float[Tensor, "d_sae d_model"]) -> Approximation:
     """Read a published approximator.
 
-    The release also has files of the rotation and the correction; both follow from the map and the decoder.
+    The release also has files of the rotation and the correction; both follow from the map and the decoder, and
+    `read_rotation` reads the rotation that was published.
 
     Args:
         source: a torch file with ``W [d_model, d_sae]`` and ``b [d_sae]``.
@@ -139,6 +140,30 @@ def read_adapter(source: Path, W_dec: Float[Tensor, "d_sae d_model"]) -> Approxi
     return Approximation.of(W, b, W_dec.float())
 
 
+def read_rotation(source: Path, d_model: int) -> Float[Tensor, "d_model d_model"]:
+    """Read a published rotation, ``R_dec``, as the ``rotation`` of an `Approximation`.
+
+    The file holds ``R`` with ``R @ decoder_row ≈ column of M``. A row is turned the same way by its transpose, which is
+    returned: ``decoder_row @ R.T``. (The release's code multiplies by the inverse; see
+    `saeflow.effects.approximation.procrustes`.)
+
+    Args:
+        source: a torch file with one matrix.
+        d_model: width of the model.
+
+    Raises:
+        SaeflowError: the file is absent, damaged or something else, of another width, or not orthogonal.
+    """
+    R = _load(source, "published rotation")
+    if not isinstance(R, Tensor) or R.shape != (d_model, d_model):
+        held = list(R.shape) if isinstance(R, Tensor) else type(R).__name__
+        raise SaeflowError(f"{source}: must hold one matrix [{d_model}, {d_model}], and holds {held}")
+    R = R.double()
+    if not (R @ R.T - torch.eye(d_model, dtype=R.dtype)).abs().max() < 1e-2:
+        raise SaeflowError(f"{source}: is no rotation, as its transpose is not its inverse; get it again")
+    return R.T.float().contiguous()
+
+
 def write_adapter(approximation: Approximation, target: Path) -> None:
     """Write an approximator as the release has it."""
     with atomic(target) as temporary:
@@ -157,16 +182,21 @@ def _check_rows(source: Path, start: int, norms: Tensor, effects: Tensor) -> Non
 
 
 def _read(source: Path, names: tuple[str, ...], what: str) -> dict[str, Tensor]:
-    """Tensors of a torch file, mapped into memory; nothing but tensors is ever unpickled."""
-    if not source.is_file():
-        raise SaeflowError(f"{source}: no such file; get the {what} first")
-    try:
-        content: Any = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise SaeflowError(
-            f"{source}: is no whole torch file of {what} ({str(error).splitlines()[0]:.100}); get it again"
-        ) from None
+    """Tensors of a torch file by name."""
+    content = _load(source, what)
     if not isinstance(content, dict) or not all(isinstance(content.get(name), Tensor) for name in names):
         held = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise SaeflowError(f"{source}: is no file of {what}; it must hold {' and '.join(names)}, and holds {held}")
     return {name: content[name] for name in names}
+
+
+def _load(source: Path, what: str) -> Any:
+    """What a torch file holds, mapped into memory; nothing but tensors is ever unpickled."""
+    if not source.is_file():
+        raise SaeflowError(f"{source}: no such file; get the {what} first")
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise SaeflowError(
+            f"{source}: is no whole torch file of {what} ({str(error).splitlines()[0]:.100}); get it again"
+        ) from None

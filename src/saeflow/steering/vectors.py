@@ -1,4 +1,8 @@
-"""Steering vectors by method (arXiv 2411.02193, sections 4 and 5, and 2501.09929); every one has unit norm."""
+"""Steering vectors by method (arXiv 2411.02193, sections 4 and 5, and 2501.09929).
+
+`build_vector` brings all to unit norm; the functions of the methods return any norm. Where they differ from the paper's
+released code, their docstrings say so.
+"""
 
 from __future__ import annotations
 
@@ -122,14 +126,16 @@ def sae(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 
 
 def sae_ts(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """SAE-Targeted Steering: the direction that moves the targets most, less the one that only serves the bias."""
+    """SAE-Targeted Steering: the unit vector whose predicted effects raise the targets most, ``u(M t)``, less the
+    direction ``u(M b)`` that serves the bias alone."""
     return _less_bias(inputs.M.double().cpu() @ inputs.target, inputs)
 
 
 def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """The least-squares vector whose effects are the targets and nothing else, ``t pinv(M)``.
+    """The shortest vector for which ``vector @ M`` comes closest to the targets and nothing else, ``t pinv(M)``.
 
-    The published form is ``(t / |t| - b) pinv(M)`` and keeps its norm, so that it mostly undoes the bias and meets
+    The bias of the approximator is left as it is: the predicted effects of the vector are these plus ``b``. The
+    published form is ``(t / |t| - b) pinv(M)`` and keeps its norm, so that it mostly undoes the bias and meets
     other scales than the methods it is compared with.
     """
     M, wanted = inputs.M.double().cpu(), inputs.target
@@ -139,7 +145,11 @@ def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 
 
 def rotation(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """The vector of `sae` turned by one rotation that maps decoder rows to effect columns, less the bias direction."""
+    """The vector of `sae` turned by the one rotation that best takes unit decoder rows to unit columns of ``M``, less
+    the bias direction.
+
+    The released code turns by the inverse of that rotation; see `saeflow.effects.approximation.procrustes`.
+    """
     return _less_bias(sae(inputs) @ inputs.rotation.double().cpu(), inputs)
 
 
