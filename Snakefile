@@ -98,14 +98,22 @@ if STUDY.kind == "language":
         # Asked for late: on a cluster there is no number of cores, and no such job.
         threads: lambda wildcards: workflow.cores
         params:
-            snakemake=f"{sys.executable} -m snakemake --snakefile {workflow.snakefile}",
-            config=f"{workflow.basedir}/workflow/studies/chess.yaml",
+            snakemake=given(
+                [
+                    sys.executable,
+                    "-m",
+                    "snakemake",
+                    "--snakefile",
+                    shipped("Snakefile"),
+                ]
+            ),
+            config=given(shipped("workflow/studies/chess.yaml")),
         shell:
-            "{params.snakemake} chess"
-            " --configfile {params.config}"
+            "{params.snakemake:q} chess"
+            " --configfile {params.config:q}"
             " --cores {threads}"
             " --nolock"
-            " 2>&1 | tee {log}"
+            " 2>&1 | tee {log:q}"
 
 else:
 

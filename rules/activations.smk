@@ -33,16 +33,16 @@ for NAME, HOOKS in STUDY.caches.items():
             gpu=1,
         params:
             settings=settings("activations", without=["hooks"]),
-            hooks=" ".join(f"--hook {hook}" for hook in HOOKS),
+            hooks=repeated("--hook", HOOKS),
             dtype=STUDY.model.dtype,
         shell:
-            "saeflow activations cache {output}"
-            " --model {input.model}"
-            " --tokenizer {input.first}"
-            " --corpus {input.corpus}"
-            " {params.hooks}"
-            " --settings {params.settings:q}"
-            " --dtype {params.dtype}"
-            " --shard {wildcards.shard}"
+            "saeflow activations cache {output:q}"
+            " --model {input.model:q}"
+            " --tokenizer {input.first:q}"
+            " --corpus {input.corpus:q}"
+            " {params.hooks:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --dtype {params.dtype:q}"
+            " --shard {wildcards.shard:q}"
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"

@@ -33,12 +33,12 @@ if is_fetched(APPROXIMATOR):
             seed=STUDY.seed,
         shell:
             "saeflow effects assess"
-            " --effects {input.effects}"
-            " --approximator {input.approximator}"
-            " --seed {params.seed}"
-            " --output $(dirname {output.metrics})"
+            " --effects {input.effects:q}"
+            " --approximator {input.approximator:q}"
+            " --seed {params.seed:q}"
+            ' --output "$(dirname {output.metrics:q})"'
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"
 
 else:
 
@@ -63,10 +63,10 @@ else:
             seed=STUDY.seed,
         shell:
             "saeflow effects fit"
-            " --effects {input.effects}"
-            " --sae $(dirname {input.sae})"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --output $(dirname {output.approximator})"
+            " --effects {input.effects:q}"
+            ' --sae "$(dirname {input.sae:q})"'
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            ' --output "$(dirname {output.approximator:q})"'
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"

@@ -41,14 +41,14 @@ rule cache_board_activations:
         settings=settings("activations"),
         hooks=hook_options,
     shell:
-        "saeflow chess cache {output}"
-        " --model {input.model}"
-        " --positions {input.positions}"
-        " {params.hooks}"
-        " --settings {params.settings:q}"
-        " --shard {wildcards.shard}"
+        "saeflow chess cache {output:q}"
+        " --model {input.model:q}"
+        " --positions {input.positions:q}"
+        " {params.hooks:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --shard {wildcards.shard:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule evaluate_board_sae:
@@ -74,16 +74,16 @@ rule evaluate_board_sae:
         seed=STUDY.seed,
     shell:
         "saeflow chess evaluate-sae"
-        " --model {input.model}"
-        " --sae $(dirname {input.sae})"
-        " --positions {input.positions}"
-        " --hook {params.hook}"
-        " --tokens {params.tokens}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --metrics {output}"
+        " --model {input.model:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --positions {input.positions:q}"
+        " --hook {params.hook:q}"
+        " --tokens {params.tokens:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --metrics {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule label_concepts:
@@ -103,13 +103,13 @@ rule label_concepts:
         seed=STUDY.seed,
     shell:
         "saeflow chess concepts"
-        " --positions {input}"
+        " --positions {input:q}"
         " --split eval"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output {output}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule associate_concepts:
@@ -139,17 +139,17 @@ rule associate_concepts:
         seed=STUDY.seed,
     shell:
         "saeflow chess associate"
-        " --model {input.model}"
-        " --hook {params.hook}"
-        " --sae $(dirname {input.sae})"
-        " --tokens {params.tokens}"
-        " --positions {input.positions}"
-        " --labels {input.labels}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output $(dirname {output.concepts})"
+        " --model {input.model:q}"
+        " --hook {params.hook:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --tokens {params.tokens:q}"
+        " --positions {input.positions:q}"
+        " --labels {input.labels:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        ' --output "$(dirname {output.concepts:q})"'
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule measure_skill:
@@ -180,19 +180,19 @@ rule measure_skill:
         seed=STUDY.seed,
     shell:
         "saeflow chess skill"
-        " --model {input.model}"
-        " --hook {params.hook}"
-        " --sae $(dirname {input.sae})"
-        " --tokens {params.tokens}"
-        " --positions {input.positions}"
-        " --labels {input.labels}"
-        " --associations {input.associations}"
-        " {params.engine}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output $(dirname {output.skill})"
+        " --model {input.model:q}"
+        " --hook {params.hook:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --tokens {params.tokens:q}"
+        " --positions {input.positions:q}"
+        " --labels {input.labels:q}"
+        " --associations {input.associations:q}"
+        " {params.engine:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        ' --output "$(dirname {output.skill:q})"'
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule intervene:
@@ -222,19 +222,19 @@ rule intervene:
         seed=STUDY.seed,
     shell:
         "saeflow chess intervene"
-        " --model {input.model}"
-        " --hook {params.hook}"
-        " --sae $(dirname {input.sae})"
-        " --tokens {params.tokens}"
-        " --positions {input.positions}"
-        " --labels {input.labels}"
-        " --associations {input.associations}"
-        " {params.engine}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output {output}"
+        " --model {input.model:q}"
+        " --hook {params.hook:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --tokens {params.tokens:q}"
+        " --positions {input.positions:q}"
+        " --labels {input.labels:q}"
+        " --associations {input.associations:q}"
+        " {params.engine:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule find_transitions:
@@ -259,12 +259,12 @@ rule find_transitions:
         seed=STUDY.seed,
     shell:
         "saeflow chess transitions"
-        " --model {input.model}"
-        " --positions {input.positions}"
+        " --model {input.model:q}"
+        " --positions {input.positions:q}"
         " --split eval"
-        " {params.engine}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output {output}"
+        " {params.engine:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

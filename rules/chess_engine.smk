@@ -35,12 +35,12 @@ rule evaluate_positions:
         seed=STUDY.seed,
     shell:
         "saeflow chess evaluate"
-        " --positions {input}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --part {wildcards.part}"
-        " --output {output}"
-        " > {log} 2>&1"
+        " --positions {input:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --part {wildcards.part:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule gather_evaluations:
@@ -59,7 +59,9 @@ rule gather_evaluations:
     conda:
         "../envs/default.yaml"
     shell:
-        "saeflow chess gather-evaluations {input}" " --output {output}" " > {log} 2>&1"
+        "saeflow chess gather-evaluations {input:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule find_blunders:
@@ -81,11 +83,11 @@ rule find_blunders:
         ),
     shell:
         "saeflow chess blunders"
-        " --evaluations {input.evaluations}"
-        " --transitions {input.transitions}"
-        " --settings {params.settings:q}"
-        " --output {output}"
-        " > {log} 2>&1"
+        " --evaluations {input.evaluations:q}"
+        " --transitions {input.transitions:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 if STUDY.fine_tune:
@@ -112,15 +114,15 @@ if STUDY.fine_tune:
             checkpoint="results/{study}/checkpoints/models/{model}-tuned.pt",
         shell:
             "saeflow chess tune"
-            " --model {input.model}"
-            " --positions {input.positions}"
-            " --blunders {input.blunders}"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --checkpoint {params.checkpoint}"
-            " --output {output}"
+            " --model {input.model:q}"
+            " --positions {input.positions:q}"
+            " --blunders {input.blunders:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            " --checkpoint {params.checkpoint:q}"
+            " --output {output:q}"
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"
 
     rule measure_tuning:
         input:
@@ -145,13 +147,13 @@ if STUDY.fine_tune:
             seed=STUDY.seed,
         shell:
             "saeflow chess measure-tuning"
-            " --model {input.model}"
-            " --tuned {input.tuned}"
-            " --positions {input.positions}"
-            " --blunders {input.blunders}"
-            " --settings {params.settings:q}"
-            " --accuracy {params.accuracy:q}"
-            " --seed {params.seed}"
-            " --output {output}"
+            " --model {input.model:q}"
+            " --tuned {input.tuned:q}"
+            " --positions {input.positions:q}"
+            " --blunders {input.blunders:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --accuracy @<(printf %s {params.accuracy:q})"
+            " --seed {params.seed:q}"
+            " --output {output:q}"
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"

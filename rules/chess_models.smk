@@ -14,7 +14,7 @@ if STUDY.positions.path:
 
     rule read_games:
         input:
-            STUDY.positions.path,
+            named("positions", "path"),
         output:
             positions=POSITIONS,
             counts="results/{study}/chess/positions.json",
@@ -30,11 +30,11 @@ if STUDY.positions.path:
         shell:
             "saeflow chess read"
             " --games {input:q}"
-            " --settings {params.settings:q}"
-            " --output {output.positions}"
-            " --counts {output.counts}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --output {output.positions:q}"
+            " --counts {output.counts:q}"
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"
 
 else:
 
@@ -57,12 +57,12 @@ else:
             seed=STUDY.seed,
         shell:
             "saeflow chess play"
-            " --model {input}"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --output {output}"
+            " --model {input:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            " --output {output:q}"
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"
 
 
 if STUDY.model.train:
@@ -88,20 +88,20 @@ if STUDY.model.train:
             checkpoint="results/{study}/checkpoints/models/{model}.pt",
         shell:
             "saeflow chess train"
-            " --positions {input}"
-            " --shape {params.shape:q}"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --checkpoint {params.checkpoint}"
-            " --output {output}"
+            " --positions {input:q}"
+            " --shape @<(printf %s {params.shape:q})"
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            " --checkpoint {params.checkpoint:q}"
+            " --output {output:q}"
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"
 
 else:
 
     rule provide_player:
         input:
-            STUDY.model.path or [],
+            named("model", "path"),
         output:
             directory("results/{study}/models/{model}"),
         log:
@@ -115,9 +115,9 @@ else:
             settings=settings("model", without=["name", "train"]),
         shell:
             "saeflow chess provide"
-            " --settings {params.settings:q}"
-            " --output {output}"
-            " > {log} 2>&1"
+            " --settings @<(printf %s {params.settings:q})"
+            " --output {output:q}"
+            " > {log:q} 2>&1"
 
 
 rule measure_player:
@@ -140,10 +140,10 @@ rule measure_player:
         seed=STUDY.seed,
     shell:
         "saeflow chess measure"
-        " --model {input.model}"
-        " --positions {input.positions}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output {output}"
+        " --model {input.model:q}"
+        " --positions {input.positions:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

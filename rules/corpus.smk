@@ -27,8 +27,8 @@ rule write_corpus:
         seed=STUDY.seed,
     shell:
         "saeflow corpus write"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --split {wildcards.split}"
-        " --output {output} {params.model}{params.text}"
-        " > {log} 2>&1"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --split {wildcards.split:q}"
+        " --output {output:q} {params.model:q} {params.text:q}"
+        " > {log:q} 2>&1"

@@ -40,17 +40,17 @@ rule measure_baseline:
         seed=STUDY.seed,
     shell:
         "saeflow effects baseline"
-        " --model {input.model}"
-        " --sae $(dirname {input.sae})"
-        " --corpus {input.corpus}"
-        " --manifest {input.manifest}"
-        " --hook {params.hook}"
-        " --settings {params.settings:q}"
-        " --dtype {params.dtype}"
-        " --seed {params.seed}"
-        " --output {output}"
+        " --model {input.model:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --corpus {input.corpus:q}"
+        " --manifest {input.manifest:q}"
+        " --hook {params.hook:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --dtype {params.dtype:q}"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule measure_effects:
@@ -79,20 +79,20 @@ rule measure_effects:
         seed=STUDY.seed,
     shell:
         "saeflow effects measure"
-        " --model {input.model}"
-        " --sae $(dirname {input.sae})"
-        " --corpus {input.corpus}"
-        " --manifest {input.manifest}"
-        " --baseline {input.baseline}"
+        " --model {input.model:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --corpus {input.corpus:q}"
+        " --manifest {input.manifest:q}"
+        " --baseline {input.baseline:q}"
         " --source {input.source:q}"
-        " --hook {params.hook}"
-        " --settings {params.settings:q}"
-        " --dtype {params.dtype}"
-        " --seed {params.seed}"
-        " --block {wildcards.block}"
-        " --output {output}"
+        " --hook {params.hook:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --dtype {params.dtype:q}"
+        " --seed {params.seed:q}"
+        " --block {wildcards.block:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule merge_effects:
@@ -108,10 +108,9 @@ rule merge_effects:
         "../envs/default.yaml"
     threads: 1
     params:
-        blocks=effect_blocks_spelled,
         dtype=STUDY.effects.dtype,
     shell:
-        "saeflow effects merge {params.blocks}"
-        " --dtype {params.dtype}"
-        " --output {output}"
-        " > {log} 2>&1"
+        "saeflow effects merge {input:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"

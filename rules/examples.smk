@@ -43,12 +43,12 @@ if STUDY.example_saes:
             seed=STUDY.seed,
         shell:
             "saeflow examples find"
-            " --manifest {input.manifest}"
-            " --sae $(dirname {input.sae})"
-            " --model {input.model}"
-            " --corpus {input.corpus}"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --output $(dirname {output.latents})"
+            " --manifest {input.manifest:q}"
+            ' --sae "$(dirname {input.sae:q})"'
+            " --model {input.model:q}"
+            " --corpus {input.corpus:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            ' --output "$(dirname {output.latents:q})"'
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"

@@ -29,11 +29,10 @@ rule draw_figure:
         "../envs/default.yaml"
     threads: 1
     params:
-        tables=figure_tables_spelled,
         settings=settings("figures"),
     shell:
-        "saeflow figures draw {wildcards.figure} {params.tables}"
-        " --study results/{wildcards.study}"
-        " --settings {params.settings:q}"
-        " --output $(dirname {output.png})"
-        " > {log} 2>&1"
+        "saeflow figures draw {wildcards.figure:q} {input:q}"
+        " --study results/{wildcards.study:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        ' --output "$(dirname {output.png:q})"'
+        " > {log:q} 2>&1"

@@ -41,16 +41,16 @@ rule judge_completions:
         model=model_option,
     shell:
         "saeflow judge score"
-        " --completions {input.completions}"
-        " --goal {input.goal}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --dtype {params.dtype}"
-        " --output {output} {params.model}"
-        " --ledger results/{wildcards.study}/judging/ledger.sqlite"
-        ' --calls "$SAEFLOW_CALLS"'
+        " --completions {input.completions:q}"
+        " --goal {input.goal:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output:q} {params.model:q}"
+        " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
+        " --calls @<(printf %s {CALLS:q})"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule measure_divergence:
@@ -75,12 +75,12 @@ rule measure_divergence:
     params:
         dtype=STUDY.model.dtype,
     shell:
-        "saeflow judge divergence {input.completions}"
-        " --model {input.model}"
-        " --dtype {params.dtype}"
-        " --output {output}"
+        "saeflow judge divergence {input.completions:q}"
+        " --model {input.model:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule summarise_scores:
@@ -110,17 +110,16 @@ rule summarise_scores:
         "../envs/default.yaml"
     threads: 1
     params:
-        completions=files_spelled("steering/{goal}/{method}/completions.parquet"),
         settings=settings("summary"),
         # A judge that fails leaves its old scores deleted; only this tells the next run that old summaries are stale.
         judge=settings("judge", without=["pairs", "base_url"]),
         seed=STUDY.seed,
     shell:
-        "saeflow judge summarise {params.completions}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output results/{wildcards.study}/steering"
-        " > {log} 2>&1"
+        "saeflow judge summarise {input.completions:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output results/{wildcards.study:q}/steering"
+        " > {log:q} 2>&1"
 
 
 rule compare_pairs:
@@ -131,10 +130,7 @@ rule compare_pairs:
             goal=STUDY.goals.names,
             method=STUDY.steering.methods,
         ),
-        goals=[
-            Path(workflow.basedir, STUDY.goals.directory, f"{goal}.yaml")
-            for goal in STUDY.goals.names
-        ],
+        goals=GOAL_FILES,
     output:
         "results/{study}/steering/preferences.parquet",
         "results/{study}/steering/ratings.parquet",
@@ -148,19 +144,18 @@ rule compare_pairs:
         "../envs/default.yaml"
     threads: 1
     params:
-        completions=files_spelled("steering/{goal}/{method}/completions.parquet"),
         settings=settings("judge"),
         summary=settings("summary"),
         seed=STUDY.seed,
     shell:
-        "saeflow judge pairs {params.completions}"
-        " --best {input.best}"
-        " --goals $(dirname {input.goals[0]})"
-        " --settings {params.settings:q}"
-        " --summary {params.summary:q}"
-        " --seed {params.seed}"
-        " --ledger results/{wildcards.study}/judging/ledger.sqlite"
-        ' --calls "$SAEFLOW_CALLS"'
-        " --output results/{wildcards.study}/steering"
+        "saeflow judge pairs {input.completions:q}"
+        " --best {input.best:q}"
+        ' --goals "$(dirname {input.goals[0]:q})"'
+        " --settings @<(printf %s {params.settings:q})"
+        " --summary @<(printf %s {params.summary:q})"
+        " --seed {params.seed:q}"
+        " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
+        " --calls @<(printf %s {CALLS:q})"
+        " --output results/{wildcards.study:q}/steering"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

@@ -18,7 +18,7 @@ if STUDY.lens_saes:
 
     rule find_token_sets:
         input:
-            files=[Path(workflow.basedir, file) for file in STUDY.logit_lens.sets],
+            files=[sought(file) for file in STUDY.logit_lens.sets],
             model=artifact(MODEL),
         output:
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",
@@ -36,10 +36,10 @@ if STUDY.lens_saes:
             settings=settings("logit_lens", only=["kinds", "smallest_set"]),
         shell:
             "saeflow lens sets {input.files:q}"
-            " --model {input.model}"
-            " --settings {params.settings:q}"
-            " --output $(dirname {output.sets})"
-            " > {log} 2>&1"
+            " --model {input.model:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            ' --output "$(dirname {output.sets:q})"'
+            " > {log:q} 2>&1"
 
     rule apply_logit_lens:
         input:
@@ -71,17 +71,17 @@ if STUDY.lens_saes:
             seed=STUDY.seed,
         shell:
             "saeflow lens apply"
-            " --model {input.model}"
-            " --sae $(dirname {input.sae})"
-            " --sets $(dirname {input.sets})"
-            " --examples $(dirname {input.examples})"
-            " --hook {params.hook}"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --dtype {params.dtype}"
-            " --output results/{wildcards.study}/logit_lens/{wildcards.sae}"
+            " --model {input.model:q}"
+            ' --sae "$(dirname {input.sae:q})"'
+            ' --sets "$(dirname {input.sets:q})"'
+            ' --examples "$(dirname {input.examples:q})"'
+            " --hook {params.hook:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            " --dtype {params.dtype:q}"
+            " --output results/{wildcards.study:q}/logit_lens/{wildcards.sae:q}"
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"
 
     rule check_logit_lens:
         input:
@@ -114,16 +114,16 @@ if STUDY.lens_saes:
             seed=STUDY.seed,
         shell:
             "saeflow lens check"
-            " --model {input.model}"
-            " --sae $(dirname {input.sae})"
-            " --corpus {input.corpus}"
-            " --sets $(dirname {input.vocabulary})"
-            " --lens $(dirname {input.lens})"
-            " --examples $(dirname {input.examples})"
-            " --hook {params.hook}"
-            " --settings {params.settings:q}"
-            " --seed {params.seed}"
-            " --dtype {params.dtype}"
-            " --output $(dirname {output.tokens})"
+            " --model {input.model:q}"
+            ' --sae "$(dirname {input.sae:q})"'
+            " --corpus {input.corpus:q}"
+            ' --sets "$(dirname {input.vocabulary:q})"'
+            ' --lens "$(dirname {input.lens:q})"'
+            ' --examples "$(dirname {input.examples:q})"'
+            " --hook {params.hook:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            " --dtype {params.dtype:q}"
+            ' --output "$(dirname {output.tokens:q})"'
             " --threads {threads}"
-            " > {log} 2>&1"
+            " > {log:q} 2>&1"

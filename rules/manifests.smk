@@ -20,7 +20,5 @@ rule gather_activations:
     conda:
         "../envs/default.yaml"
     threads: 1
-    params:
-        shards=shards_spelled,
     shell:
-        "saeflow activations gather {params.shards} --output {output} > {log} 2>&1"
+        "saeflow activations gather {input:q} --output {output:q} > {log:q} 2>&1"

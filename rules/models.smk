@@ -27,18 +27,18 @@ rule train_model:
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: settings("all_models", wildcards.model, "train"),
+        settings=settings("all_models", "{model}", "train"),
         seed=STUDY.seed,
         checkpoint="results/{study}/checkpoints/models/{model}.pt",
     shell:
         "saeflow model train"
-        " --corpus {input}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --checkpoint {params.checkpoint}"
-        " --output {output}"
+        " --corpus {input:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --checkpoint {params.checkpoint:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule link_model:
@@ -56,7 +56,7 @@ rule link_model:
     params:
         path=lambda wildcards: STUDY.all_models[wildcards.model].path,
     shell:
-        "saeflow model link --path {params.path:q} --output {output} > {log} 2>&1"
+        "saeflow model link --path {params.path:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule evaluate_model:
@@ -79,10 +79,10 @@ rule evaluate_model:
         kind=STUDY.corpus.kind,
     shell:
         "saeflow model evaluate"
-        " --model {input.model}"
-        " --corpus {input.corpus}"
-        " --kind {params.kind}"
-        " --dtype {params.dtype}"
-        " --output {output}"
+        " --model {input.model:q}"
+        " --corpus {input.corpus:q}"
+        " --kind {params.kind:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

@@ -26,6 +26,6 @@ rule publish_artifacts:
     params:
         settings=settings("publish"),
     shell:
-        "saeflow publish results/{wildcards.study}"
-        " --settings {params.settings:q}"
-        " > {log} 2>&1"
+        "saeflow publish results/{wildcards.study:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " > {log:q} 2>&1"

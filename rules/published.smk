@@ -30,10 +30,10 @@ rule fetch_model:
         key=lambda wildcards: STUDY.key_of(wildcards.model),
     shell:
         "saeflow fetch model"
-        " --published {params.published:q}"
-        " --key {params.key}.published"
-        " --output {output}"
-        " > {log} 2>&1"
+        " --published @<(printf %s {params.published:q})"
+        " --key {params.key:q}.published"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule fetch_text:
@@ -47,13 +47,13 @@ rule fetch_text:
     conda:
         "../envs/default.yaml"
     params:
-        dataset=STUDY.corpus.dataset.model_dump_json() if STUDY.corpus.dataset else "",
+        dataset=settings("corpus", "dataset"),
     shell:
         "saeflow fetch text"
-        " --dataset {params.dataset:q}"
+        " --dataset @<(printf %s {params.dataset:q})"
         " --key corpus.dataset"
-        " --output {output}"
-        " > {log} 2>&1"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule fetch_activations:
@@ -70,11 +70,11 @@ rule fetch_activations:
         published=published("activations"),
     shell:
         "saeflow fetch activations"
-        " --published {params.published:q}"
+        " --published @<(printf %s {params.published:q})"
         " --key activations.published"
-        " --hook {wildcards.hook}"
-        " --output $(dirname {output})"
-        " > {log} 2>&1"
+        " --hook {wildcards.hook:q}"
+        ' --output "$(dirname {output:q})"'
+        " > {log:q} 2>&1"
 
 
 rule fetch_sae:
@@ -93,19 +93,15 @@ rule fetch_sae:
         format=sae_format,
         centred=sae_centred,
         place=place_options,
-        d_sae=lambda wildcards: (
-            f" --d-sae {width}"
-            if (width := STUDY.saes[wildcards.sae].declared_width)
-            else ""
-        ),
+        d_sae=width_option,
     shell:
         "saeflow fetch sae"
-        " --published {params.published:q}"
-        " --key saes.{wildcards.sae}.published"
-        " --format {params.format}{params.d_sae}{params.centred}"
-        " {params.place}"
-        " --output $(dirname {output.config})"
-        " > {log} 2>&1"
+        " --published @<(printf %s {params.published:q})"
+        " --key saes.{wildcards.sae:q}.published"
+        " --format {params.format:q}"
+        " {params.place:q} {params.d_sae:q} {params.centred:q}"
+        ' --output "$(dirname {output.config:q})"'
+        " > {log:q} 2>&1"
 
 
 rule fetch_effects:
@@ -123,11 +119,11 @@ rule fetch_effects:
         hook=STUDY.hook,
     shell:
         "saeflow fetch effects"
-        " --published {params.published:q}"
+        " --published @<(printf %s {params.published:q})"
         " --key effects.published"
-        " --hook {params.hook}"
-        " --output {output}"
-        " > {log} 2>&1"
+        " --hook {params.hook:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule fetch_approximator:
@@ -147,12 +143,12 @@ rule fetch_approximator:
         hook=STUDY.hook,
     shell:
         "saeflow fetch approximator"
-        " --published {params.published:q}"
+        " --published @<(printf %s {params.published:q})"
         " --key approximator.published"
-        " --hook {params.hook}"
-        " --sae $(dirname {input.sae})"
-        " --output $(dirname {output})"
-        " > {log} 2>&1"
+        " --hook {params.hook:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        ' --output "$(dirname {output:q})"'
+        " > {log:q} 2>&1"
 
 
 rule fetch_vectors:
@@ -173,10 +169,10 @@ rule fetch_vectors:
         hook=STUDY.hook,
         methods=STUDY.steering.methods,
     shell:
-        "saeflow fetch vectors {params.methods}"
-        " --published {params.published:q}"
+        "saeflow fetch vectors {params.methods:q}"
+        " --published @<(printf %s {params.published:q})"
         " --key steering.published"
-        " --hook {params.hook}"
-        " --goal {wildcards.goal}"
-        " --output resources/published/{wildcards.source}/steering/{wildcards.goal}"
-        " > {log} 2>&1"
+        " --hook {params.hook:q}"
+        " --goal {wildcards.goal:q}"
+        " --output resources/published/{wildcards.source:q}/steering/{wildcards.goal:q}"
+        " > {log:q} 2>&1"

@@ -24,12 +24,12 @@ rule write_report:
     threads: 1
     params:
         figures=",".join(NAMES["figure"]),
-        options=REPORT_OPTIONS,
+        options=report_options,
     shell:
         "saeflow report write"
-        " --study results/{wildcards.study}"
-        " --figures {params.figures}"
-        " {params.options}"
-        " --output $(dirname {output})"
+        " --study results/{wildcards.study:q}"
+        " --figures {params.figures:q}"
+        " {params.options:q}"
+        ' --output "$(dirname {output:q})"'
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

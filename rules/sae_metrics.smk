@@ -37,15 +37,15 @@ rule evaluate_sae:
         dtype=STUDY.model.dtype,
     shell:
         "saeflow sae evaluate"
-        " --model {input.model}"
-        " --sae $(dirname {input.sae})"
-        " --corpus {input.corpus}"
-        " --hook {params.hook}"
-        " --dtype {params.dtype}"
-        " --metrics {output.metrics}"
-        " --recovery {output.recovery}"
+        " --model {input.model:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --corpus {input.corpus:q}"
+        " --hook {params.hook:q}"
+        " --dtype {params.dtype:q}"
+        " --metrics {output.metrics:q}"
+        " --recovery {output.recovery:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule evaluate_crosscoder:
@@ -68,18 +68,18 @@ rule evaluate_crosscoder:
     resources:
         gpu=1,
     params:
-        models=lambda wildcards, input: " ".join(f"--model {m}" for m in input.models),
+        models=lambda wildcards, input: repeated("--model", input.models),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow sae evaluate-crosscoder"
-        " {params.models}"
-        " --sae $(dirname {input.sae})"
-        " --corpus {input.corpus}"
-        " --dtype {params.dtype}"
-        " --metrics {output.metrics}"
-        " --sources {output.sources}"
+        " {params.models:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --corpus {input.corpus:q}"
+        " --dtype {params.dtype:q}"
+        " --metrics {output.metrics:q}"
+        " --sources {output.sources:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule summarise_saes:
@@ -96,9 +96,9 @@ rule summarise_saes:
     conda:
         "../envs/default.yaml"
     params:
-        saes=sae_descriptions(),
+        saes=given(sae_descriptions()),
     shell:
-        "saeflow sae summarise {input}"
-        " --saes {params.saes:q}"
-        " --output {output.table}"
-        " > {log} 2>&1"
+        "saeflow sae summarise {input:q}"
+        " --saes @<(printf %s {params.saes:q})"
+        " --output {output.table:q}"
+        " > {log:q} 2>&1"

@@ -10,14 +10,14 @@ Outputs:
 
 TRAIN_SAES = (
     "saeflow sae train"
-    " {params.caches}"
-    " --settings {params.settings:q}"
-    " --seed {params.seed}"
-    " --name {params.name}"
-    " --checkpoint {params.checkpoint}"
-    " --output results/{wildcards.study}/saes"
+    " {params.caches:q}"
+    " --settings @<(printf %s {params.settings:q})"
+    " --seed {params.seed:q}"
+    " --name {params.name:q}"
+    " --checkpoint {params.checkpoint:q}"
+    " --output results/{wildcards.study:q}/saes"
     " --threads {threads}"
-    " > {log} 2>&1"
+    " > {log:q} 2>&1"
 )
 
 
@@ -78,7 +78,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
             params:
                 name=GROUP,
                 caches=manifest_options(MEMBERS[0], manifests(MEMBERS[0])),
-                settings=sae_settings(MEMBERS),
+                settings=given(sae_settings(MEMBERS)),
                 seed=STUDY.seed,
                 checkpoint=f"results/{{study}}/checkpoints/saes/{GROUP}.pt",
             shell:
@@ -106,7 +106,7 @@ rule import_sae:
     shell:
         "saeflow sae import"
         " --path {params.path:q}"
-        " --format {params.format}{params.centred}"
-        " {params.place}"
-        " --output $(dirname {output.config})"
-        " > {log} 2>&1"
+        " --format {params.format:q}"
+        " {params.place:q} {params.centred:q}"
+        ' --output "$(dirname {output.config:q})"'
+        " > {log:q} 2>&1"

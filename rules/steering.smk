@@ -38,17 +38,17 @@ rule choose_latents:
         dtype=STUDY.model.dtype,
     shell:
         "saeflow steering latents"
-        " --model {input.model}"
-        " --sae $(dirname {input.sae})"
-        " --sae-name {params.sae}"
-        " --goal {input.goal}"
-        " --hook {params.hook}"
-        " --count {params.latents}"
-        " --dtype {params.dtype}"
-        " --output {output.latents}"
-        " --contrast {output.contrast}"
+        " --model {input.model:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --sae-name {params.sae:q}"
+        " --goal {input.goal:q}"
+        " --hook {params.hook:q}"
+        " --count {params.latents:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output.latents:q}"
+        " --contrast {output.contrast:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule build_vectors:
@@ -79,18 +79,18 @@ rule build_vectors:
         seed=STUDY.seed,
     shell:
         "saeflow steering vectors"
-        " --sae $(dirname {input.sae})"
-        " --approximator {input.approximator}"
-        " --latents {input.latents}"
-        " --contrast {input.contrast}"
-        " --manifest {input.manifest}"
-        " --goal {wildcards.goal}"
-        " --hook {params.hook}"
-        " --settings {params.settings:q}"
-        " --seed {params.seed}"
-        " --output results/{wildcards.study}/steering/{wildcards.goal}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --approximator {input.approximator:q}"
+        " --latents {input.latents:q}"
+        " --contrast {input.contrast:q}"
+        " --manifest {input.manifest:q}"
+        " --goal {wildcards.goal:q}"
+        " --hook {params.hook:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule measure_side_effects:
@@ -121,20 +121,20 @@ rule measure_side_effects:
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
-        "saeflow effects goal {input.vectors}"
-        " --model {input.model}"
-        " --sae $(dirname {input.sae})"
-        " --corpus {input.corpus}"
-        " --manifest {input.manifest}"
-        " --baseline {input.baseline}"
-        " --approximator {input.approximator}"
-        " --hook {params.hook}"
-        " --settings {params.settings:q}"
-        " --dtype {params.dtype}"
-        " --seed {params.seed}"
-        " --output {output}"
+        "saeflow effects goal {input.vectors:q}"
+        " --model {input.model:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --corpus {input.corpus:q}"
+        " --manifest {input.manifest:q}"
+        " --baseline {input.baseline:q}"
+        " --approximator {input.approximator:q}"
+        " --hook {params.hook:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --dtype {params.dtype:q}"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"
 
 
 rule complete_prompts:
@@ -169,12 +169,12 @@ rule complete_prompts:
         seed=STUDY.seed,
     shell:
         "saeflow steering complete"
-        " --model {input.model}"
-        " --vector {input.vector}"
-        " --manifest {input.manifest}"
-        " --settings {params.settings:q}"
-        " --dtype {params.dtype}"
-        " --seed {params.seed}"
-        " --output {output}"
+        " --model {input.model:q}"
+        " --vector {input.vector:q}"
+        " --manifest {input.manifest:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --dtype {params.dtype:q}"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
         " --threads {threads}"
-        " > {log} 2>&1"
+        " > {log:q} 2>&1"

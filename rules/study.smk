@@ -18,10 +18,10 @@ rule record_study:
     conda:
         "../envs/default.yaml"
     params:
-        study=STUDY.model_dump_json(),
+        study=settings(),
     shell:
         "saeflow study record"
-        " --study {params.study:q}"
-        " --config {output.config}"
-        " --provenance {output.provenance}"
-        " > {log} 2>&1"
+        " --study @<(printf %s {params.study:q})"
+        " --config {output.config:q}"
+        " --provenance {output.provenance:q}"
+        " > {log:q} 2>&1"

@@ -29,7 +29,6 @@ if STUDY.engine:
     RESULTS += ["chess/engine.parquet", "chess/blunders.parquet"]
 if STUDY.fine_tune:
     RESULTS += ["chess/fine_tuning.parquet"]
-REPORT_OPTIONS = ""
 
 
 localrules:
@@ -57,12 +56,17 @@ def engine_moves(section):
 
 def engine_option(wildcards, input):
     """The command's option `--engine`, where there is such an input."""
-    return f"--engine {input.engine}" if input.engine else ""
+    return ["--engine", input.engine] if input.engine else []
+
+
+def report_options(wildcards):
+    """Options of the report's command that are particular to this kind of study: none."""
+    return []
 
 
 def hook_options(wildcards):
     """The command's options `--hook`: all hooks are read in the same forward passes."""
-    return " ".join(f"--hook {hook}" for hook in STUDY.hooks)
+    return repeated("--hook", STUDY.hooks)
 
 
 def report_sources(wildcards):

@@ -3,12 +3,18 @@
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(Path(workflow.basedir, "src")))
+# The checkout that this file lies in; none where Snakemake reads it from a repository, as a module: then the package
+# must be installed. `workflow.basedir` would be the folder of the workflow that uses this one.
+HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
+ROOT = Path(HERE).parent if os.path.isdir(HERE) else None
+if ROOT:
+    sys.path.insert(0, str(ROOT / "src"))
 
 from saeflow.config import check_study
 from saeflow.config.counts import shard_count
@@ -20,9 +26,29 @@ try:
 except SaeflowError as error:
     raise WorkflowError(str(error))
 
-# Jobs find the package without an install, also on cluster nodes and in conda environments.
-PACKAGE = f"export PYTHONPATH={workflow.basedir}/src; "
-shell.prefix(PACKAGE)
+# Jobs find the package without an install, also on cluster nodes and in conda environments, before what the user's own
+# PYTHONPATH names. A prefix takes the place of Snakemake's own, which lets no failure pass.
+PREFIX = "set -euo pipefail; "
+if ROOT:
+    SOURCES = shlex.quote(f"{ROOT}/src")
+    PREFIX += f'export PYTHONPATH={SOURCES}"${{PYTHONPATH:+:$PYTHONPATH}}"; '
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
+
+
+def shipped(path):
+    """A file that comes with the workflow; by a relative path if it can be, so that a checkout may be moved."""
+    if ROOT is None:
+        return str(workflow.source_path(f"../{path}"))
+    file = ROOT / path
+    return str(
+        file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    )
+
+
+def sought(path, below=""):
+    """A path of the config, and what lies `below` it: in the working directory where it is there, else shipped."""
+    file = os.path.join(path, below) if below else path
+    return file if os.path.exists(path) else shipped(file)
 
 
 def artifact(path):
@@ -50,39 +76,52 @@ def files(*paths):
     return [located(file) for path in paths for file in collect(path, **NAMES)]
 
 
-def spelled(path, **names):
-    """A pattern as bash spells it, `{a,b}` for each way to fill in a name: lists of thousands of files are longer than
-    a command may be."""
-    for name, values in names.items():
-        filled = ",".join(values)
-        filled = f"{{{filled}}}" if len(values) > 1 else filled
-        path = path.replace(f"{{{name}}}", filled)
-    return path
+# How rules hand things to bash, which tests/workflow/test_quoting.py holds them to:
+# - every input, output, param, wildcard and log in a command ends in `:q`, and `"$(dirname {...:q})"` has quotes;
+# - a param with text of the config is a function, as Snakemake takes braces in plain text for wildcards;
+# - options that may be absent or stand several times are a list of words;
+# - JSON reaches the command as a file, `@<(printf %s {params.settings:q})`, as one argument holds 128 KiB at most.
 
 
-def files_spelled(*paths):
-    """A param: what `files` lists, for a command; a function, as Snakemake reads braces in text as wildcards."""
-    words = []
-    for path in paths:
-        own, listed = f"results/{STUDY.study}/{path}", files(path)
-        ours = listed == collect(own, **NAMES)
-        words += [spelled(own, **NAMES)] if ours else listed
-    text = " ".join(words)
-    return lambda wildcards: text
+def given(value):
+    """A param that is what it is, whatever braces it holds."""
+    return lambda wildcards: value
+
+
+def of_study(keys, wildcards):
+    """The value at some keys of the config; `{sae}` among them stands for the wildcard."""
+    value = STUDY
+    for key in keys:
+        key = key.format(**wildcards)
+        value = value[key] if isinstance(value, dict) else getattr(value, key)
+    return value
+
+
+def named(*keys):
+    """An input: the file that a key of the config names, if it does."""
+    return lambda wildcards: of_study(keys, wildcards) or []
 
 
 def settings(*keys, only=None, without=()):
-    """One section of the config, `only` some of its keys or all `without` some, as the JSON that a command takes.
+    """A param: one section of the config, `only` some of its keys or all `without` some, as the JSON that a command
+    takes; without `keys` the whole config.
 
     It is exactly what the job's result depends on, and so what triggers a rerun; what might have been fetched instead
     is no part of it.
     """
-    value = STUDY
-    for key in keys:
-        value = value[key] if isinstance(value, dict) else getattr(value, key)
     kept = set(only) if only else None
-    left = {"published", "source", *without}
-    return value.model_dump_json(include=kept, exclude=left)
+    left = {"published", "source", *without} if keys else None
+
+    def of(wildcards):
+        section = of_study(keys, wildcards)
+        return section.model_dump_json(include=kept, exclude=left, ensure_ascii=True)
+
+    return of
+
+
+def repeated(option, values):
+    """The words that give an option once for each value."""
+    return [word for value in values for word in (option, value)]
 
 
 def one_of(names):
@@ -106,11 +145,6 @@ def figure_tables(wildcards):
     return files(*FIGURES[wildcards.figure])
 
 
-def figure_tables_spelled(wildcards):
-    """The same for a command."""
-    return files_spelled(*FIGURES[wildcards.figure])(wildcards)
-
-
 def sae_settings(names):
     """How the SAEs of one job are trained, by name."""
     return json.dumps({name: STUDY.saes[name].train.model_dump() for name in names})
@@ -128,8 +162,8 @@ def manifest_options(sae, files):
     """The command's options `--manifest` and `--target`, from the files that `manifests` names."""
     target = STUDY.saes[sae].kind == "transcoder"
     read = files[:-1] if target else files
-    written = [f"--target {files[-1]}"] if target else []
-    return " ".join([*(f"--manifest {file}" for file in read), *written])
+    written = files[-1:] if target else []
+    return [*repeated("--manifest", read), *repeated("--target", written)]
 
 
 def all_manifests(wildcards):
@@ -145,16 +179,17 @@ def import_options(wildcards):
     """Where an SAE that is imported reads and writes, as the command's options."""
     sae, sources = STUDY.saes[wildcards.sae], STUDY.sources_of(wildcards.sae)
     if sae.kind == "crosscoder":
-        return " ".join(f"--source {model}:{hook}" for model, hook in sources)
+        return repeated("--source", [f"{model}:{hook}" for model, hook in sources])
     return place_options(wildcards)
 
 
 def place_options(wildcards):
     """Where an SAE or a transcoder reads and writes, as the command's options."""
     target = STUDY.saes[wildcards.sae].target
-    return f"--hook {STUDY.hook_of(wildcards.sae)}" + (
-        f" --target {target}" if target else ""
-    )
+    return [
+        *("--hook", STUDY.hook_of(wildcards.sae)),
+        *(("--target", target) if target else ()),
+    ]
 
 
 def sae_path(wildcards):
@@ -169,32 +204,20 @@ def sae_format(wildcards):
 
 def sae_centred(wildcards):
     """The command's option `--centred`, for an SAE of centred activations."""
-    return " --centred" if STUDY.saes[wildcards.sae].centred else ""
+    return ["--centred"] if STUDY.saes[wildcards.sae].centred else []
 
 
-def shard_pattern(wildcards):
-    """The files of the activation cache at one hook, and their numbers: a fixed number of token blocks each."""
+def shards(wildcards):
+    """The shards of the activation cache at one hook: a fixed number of token blocks each."""
     suffix = {"parquet": "parquet", "hdf5": "h5"}[STUDY.activations.format]
     folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
     numbers = [f"{shard:05d}" for shard in range(shard_count(STUDY))]
-    return f"{folder}/shard-{{shard}}.{suffix}", {"shard": numbers}
+    return [f"{folder}/shard-{number}.{suffix}" for number in numbers]
 
 
 def suffix_of(model):
     """What the names of rules about one of several models end in; nothing for the study's own."""
     return "" if model == STUDY.model.name else f"_{model}"
-
-
-def shards(wildcards):
-    """The shards of the activation cache at one hook."""
-    path, numbers = shard_pattern(wildcards)
-    return collect(path, **numbers)
-
-
-def shards_spelled(wildcards):
-    """The same for a command."""
-    path, numbers = shard_pattern(wildcards)
-    return spelled(path, **numbers)
 
 
 # What is particular to the kind of study: NAMES, what may stand where `{sae}`, `{figure}`, … stands in `files(...)`;

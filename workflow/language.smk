@@ -1,13 +1,10 @@
 """What the rules of a study of language share beside `common.smk`."""
 
-import shlex
-
 from saeflow.config.counts import block_count
 
-# How an endpoint is called and what may be spent stands beside the jobs' params, not among them: no change of it reruns
+# How an endpoint is called and what may be spent stands in commands, not among their params: no change of it reruns
 # anything.
-CALLS = shlex.quote(STUDY.calls.model_dump_json()).replace("{", "{{").replace("}", "}}")
-shell.prefix(PACKAGE + f"export SAEFLOW_CALLS={CALLS}; ")
+CALLS = STUDY.calls.model_dump_json(ensure_ascii=True)
 
 # What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
 NAMES = {
@@ -106,9 +103,6 @@ JUDGED = ["steering/summary.parquet", "steering/best.parquet"]
 JUDGED += ["steering/ratings.parquet"] if STUDY.judge.pairs else []
 RESULTS = ["config.yaml", "provenance.json", *LATENTS, *JUDGED]
 RESULTS += ["figures/{figure}.png", "report/index.html"]
-REPORT_OPTIONS = (
-    f"--goals {shlex.quote(str(Path(workflow.basedir, STUDY.goals.directory)))}"
-)
 
 
 localrules:
@@ -126,8 +120,7 @@ localrules:
 
 
 GOAL_FILES = [
-    Path(workflow.basedir, STUDY.goals.directory, f"{goal}.yaml")
-    for goal in STUDY.goals.names
+    sought(STUDY.goals.directory, f"{goal}.yaml") for goal in STUDY.goals.names
 ]
 
 
@@ -213,7 +206,9 @@ def corpus_inputs():
     if STUDY.corpus.kind == "tales":
         return {}
     return {
-        "text": STUDY.corpus.path or artifact("corpus/text"),
+        "text": (
+            named("corpus", "path") if STUDY.corpus.path else artifact("corpus/text")
+        ),
         "model": artifact(MODEL),
     }
 
@@ -227,18 +222,17 @@ def judge_inputs():
 
 def text_option(wildcards, input):
     """The command's option `--text`, where the text was fetched."""
-    return f" --text {input.text}" if STUDY.corpus.dataset else ""
+    return ["--text", input.text] if STUDY.corpus.dataset else []
 
 
 def model_option(wildcards, input):
     """The command's option `--model`, where the rule has a model among its inputs."""
-    return f"--model {input.model}" if "model" in input.keys() else ""
+    return ["--model", input.model] if "model" in input.keys() else []
 
 
 def goal_file(wildcards):
-    """The YAML file that describes a goal; by a relative path if it can be, so that a checkout may be moved."""
-    file = Path(workflow.basedir, STUDY.goals.directory, f"{wildcards.goal}.yaml")
-    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    """The YAML file that describes a goal."""
+    return sought(STUDY.goals.directory, f"{wildcards.goal}.yaml")
 
 
 def vector_source(wildcards):
@@ -257,36 +251,28 @@ def goal_vectors(wildcards):
 
 
 def published(*keys):
-    """The section `published` of what is fetched, as JSON; `{sae}` among the keys stands for the wildcard."""
+    """A param: the section `published` of what is fetched, as JSON."""
 
     def of(wildcards):
-        value = STUDY
-        for key in keys:
-            key = key.format(**wildcards)
-            value = value[key] if isinstance(value, dict) else getattr(value, key)
-        return (
-            value.published.model_dump_json(exclude_defaults=True)
-            if value.published
-            else ""
-        )
+        section = of_study((*keys, "published"), wildcards)
+        return section.model_dump_json(exclude_defaults=True, ensure_ascii=True)
 
     return of
 
 
-def block_pattern(wildcards):
-    """The files of one SAE's effects, and their numbers: a fixed number of vectors each."""
-    folder = f"results/{wildcards.study}/effects/{wildcards.sae}/shards"
-    numbers = [f"{block:04d}" for block in range(block_count(STUDY))]
-    return f"{folder}/block-{{block}}.safetensors", {"block": numbers}
+def width_option(wildcards):
+    """The command's option `--d-sae`, for an SAE whose width the config tells."""
+    width = STUDY.saes[wildcards.sae].declared_width
+    return ["--d-sae", width] if width else []
+
+
+def report_options(wildcards):
+    """The command's option `--goals`."""
+    return ["--goals", os.path.dirname(GOAL_FILES[0])]
 
 
 def effect_blocks(wildcards):
-    """The blocks of one SAE's effects."""
-    path, numbers = block_pattern(wildcards)
-    return collect(path, **numbers)
-
-
-def effect_blocks_spelled(wildcards):
-    """The same for a command."""
-    path, numbers = block_pattern(wildcards)
-    return spelled(path, **numbers)
+    """The blocks of one SAE's effects: a fixed number of vectors each."""
+    folder = f"results/{wildcards.study}/effects/{wildcards.sae}/shards"
+    numbers = range(block_count(STUDY))
+    return [f"{folder}/block-{block:04d}.safetensors" for block in numbers]

@@ -18,6 +18,7 @@ from saeflow.cli import (
     judging,
     lens,
     models,
+    options,
     publish,
     report,
     saes,
@@ -56,8 +57,9 @@ app.command("steer")(steering.steer)
 
 def main() -> None:
     """Run the command line."""
-    remember(sys.argv)
     try:
+        sys.argv[1:] = options.with_files_read(sys.argv[1:])
+        remember(sys.argv)
         app()
     except DamagedError as error:
         print(f"saeflow: {_cleared(error)}", file=sys.stderr)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Section)
 HEARTBEAT_SECONDS = 10.0
+JSON_OPTIONS = (
+    *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
+    *("--published", "--dataset"),
+)  # each also takes @FILE
 
-Settings = Annotated[str, typer.Option(help="The section of the config that the stage obeys, as JSON.")]
+Settings = Annotated[
+    str, typer.Option(help="The section of the config that the stage obeys, as JSON, or @FILE that holds it.")
+]
 Seed = Annotated[int, typer.Option(help="The study's seed.")]
 Threads = Annotated[int, typer.Option(help="Threads of torch, BLAS, Polars and Arrow.")]
 Output = Annotated[Path, typer.Option(help="Where the result is written.")]
@@ -36,6 +43,28 @@ HookName = Annotated[str, typer.Option("--hook", help="TransformerLens name: blo
 HookNames = Annotated[list[str], typer.Option("--hook", help="As above; may be given several times.")]
 Centred = Annotated[bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")]
 Dtype = Annotated[str, typer.Option(help="Of the model's weights: float32, bfloat16 or float16.")]
+
+
+def with_files_read(arguments: Sequence[str]) -> list[str]:
+    """The command line with the text of the file in place of every `@FILE` that an option of JSON is given.
+
+    One argument holds no more than 128 KiB, which many prompts or a wide sweep exceed.
+
+    Raises:
+        SaeflowError: a file cannot be read.
+    """
+    options = ["", *arguments]
+    return [
+        _text(option, value) if option in JSON_OPTIONS and value.startswith("@") else value
+        for option, value in zip(options, arguments, strict=False)
+    ]
+
+
+def _text(option: str, value: str) -> str:
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SaeflowError(f"{option}: {value[1:]} cannot be read ({error}); give JSON or @FILE") from None
 
 
 def parsed(section: type[S], text: str) -> S:
