@@ -36,6 +36,7 @@ rule judge_completions:
         gpu=1 if judge_inputs() else 0,
     params:
         settings=settings("judge", without=["pairs"]),
+        calls=calls,
         seed=STUDY.seed,
         dtype=STUDY.model.dtype,
         model=model_option,
@@ -48,7 +49,7 @@ rule judge_completions:
         " --dtype {params.dtype:q}"
         " --output {output:q} {params.model:q}"
         " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
-        " --calls @<(printf %s {CALLS:q})"
+        " --calls @<(printf %s {params.calls:q})"
         " --threads {threads}"
         " > {log:q} 2>&1"
 
@@ -145,6 +146,7 @@ rule compare_pairs:
     threads: 1
     params:
         settings=settings("judge"),
+        calls=calls,
         summary=settings("summary"),
         seed=STUDY.seed,
     shell:
@@ -155,7 +157,7 @@ rule compare_pairs:
         " --summary @<(printf %s {params.summary:q})"
         " --seed {params.seed:q}"
         " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
-        " --calls @<(printf %s {CALLS:q})"
+        " --calls @<(printf %s {params.calls:q})"
         " --output results/{wildcards.study:q}/steering"
         " --threads {threads}"
         " > {log:q} 2>&1"

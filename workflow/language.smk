@@ -2,10 +2,6 @@
 
 from saeflow.config.counts import block_count
 
-# How an endpoint is called and what may be spent stands in commands, not among their params: no change of it reruns
-# anything.
-CALLS = STUDY.calls.model_dump_json(ensure_ascii=True)
-
 # What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
 NAMES = {
     "study": [STUDY.study],
@@ -248,6 +244,13 @@ def goal_vectors(wildcards):
         located(f"steering/{wildcards.goal}/{method}/vector.safetensors")
         for method in STUDY.steering.methods
     ]
+
+
+def calls(wildcards, input):
+    """A param: how an endpoint is called and what may be spent, as JSON. No change of it reruns anything: Snakemake
+    compares no param of a function that reads `input`, as this one says that it does.
+    """
+    return STUDY.calls.model_dump_json(ensure_ascii=True)
 
 
 def published(*keys):

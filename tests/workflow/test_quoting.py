@@ -1,0 +1,141 @@
+"""What rules hand to bash: whatever paths and texts a config holds, every command gets them as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, Workflow
+from safetensors.numpy import save_file
+from typer.main import get_command
+
+from saeflow.cli.main import app
+
+# A folder's name that splits, expands, substitutes, globs and closes quotes wherever it is not quoted.
+HOSTILE = "a b'c\"d$(touch PWNED)`touch PWNED`[e]*;touch PWNED&#~$HOME\\é"
+TEXT = f"{HOSTILE} {{study}} {{x}} {{goal}}"
+RULES = sorted(Path(ROOT, "rules").glob("*.smk"))
+JSON = ("settings", "study", "saes", "shape", "accuracy", "summary", "calls", "published", "dataset")
+RECORDER = """#!/usr/bin/env python3
+import json, os, sys
+words = [open(word[1:]).read() if word.startswith("@/dev/fd/") else word for word in sys.argv[1:]]
+print(json.dumps(words), file=open(os.environ["RECORD"], "a"))
+"""
+
+
+def commands_of(file):
+    """The text of every `shell:` in a file of rules, and of the constants that rules take it from."""
+    lines = r'((?:[ \t]*(?:f?"(?:[^"\\]|\\.)*"|f?\'(?:[^\'\\]|\\.)*\')[ \t]*)+(?:\n|$))'
+    return re.findall(rf"(?:shell:|^[A-Z_]+ = \()\n((?:{lines})+)", file.read_text(), re.M)
+
+
+@pytest.mark.parametrize("file", [ROOT / "Snakefile", *RULES], ids=lambda file: file.name)
+def test_every_command_quotes_all_that_it_is_given(file):
+    commands = [text for text, _ in commands_of(file)]
+    assert len(commands) >= file.read_text().count("shell:\n") - file.read_text().count("shell:\n        TRAIN_SAES")
+    for command in commands:
+        fields = re.findall(r"\{([^{}]+)\}", command)
+        assert [field for field in fields if field != "threads" and not field.endswith(":q")] == []
+        assert command.count("$(") == command.count('"$(dirname {')
+        for name in JSON:
+            assert command.count(f"{{params.{name}:q}}") == command.count(f"@<(printf %s {{params.{name}:q}})")
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A working directory of a hostile name, and in it files that configs may name."""
+    folder = tmp_path / HOSTILE.replace("/", "")
+    (folder / HOSTILE).mkdir(parents=True)
+    return folder
+
+
+def commands_run(workflow, *targets, root=ROOT):
+    """What `saeflow` would be called with by every job of a plan, by rule: each printed command is run by bash in the
+    working directory, with a `saeflow` that only writes down its arguments."""
+    workflow.root = root
+    done = workflow.attempt(*targets, args=("--cores", "2", "--dry-run", "--printshellcmds"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    recorder, record = workflow.directory / "bin/saeflow", workflow.directory / "record"
+    recorder.parent.mkdir(exist_ok=True)
+    recorder.write_text(RECORDER)
+    recorder.chmod(0o755)
+    calls = {}
+    for name, command in re.findall(r"^(?:local)?rule (\w+):.*?^Shell command: (.*?)$", done.stdout, re.M | re.S):
+        if command == "None":  # a target
+            continue
+        record.unlink(missing_ok=True)
+        Path(workflow.directory, re.search(r"> (\S+) 2>&1$", command)[1]).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["bash", "-c", f"set -euo pipefail; {command}"],
+            cwd=workflow.directory,
+            env={**os.environ, "PATH": f"{recorder.parent}{os.pathsep}{os.environ['PATH']}", "RECORD": str(record)},
+            check=True,
+        )
+        calls.setdefault(name, []).append(json.loads(record.read_text()))
+    assert calls
+    for call in (call for listed in calls.values() for call in listed):
+        assert_parsed(call)
+    assert not list(workflow.directory.rglob("PWNED"))
+    return calls
+
+
+def assert_parsed(call):
+    """The command line takes these words."""
+    command, words = get_command(app), call
+    while hasattr(command, "resolve_command"):
+        _, command, words = command.resolve_command(command.context_class(command), words)
+    command.make_context("saeflow", list(words))
+
+
+def settings_of(call, option="--settings"):
+    return json.loads(call[call.index(option) + 1])
+
+
+def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is(hostile):
+    place = hostile / HOSTILE
+    for name in TINY["goals"]["names"]:
+        (place / f"{name}.yaml").write_text((ROOT / f"workflow/goals/tales/{name}.yaml").read_text())
+    (place / "sets.yaml").write_text("sets:\n  a: {words: [love, king]}\n")
+    (place / "text.jsonl").write_text('{"text": "Once."}\n')
+    save_file({TEXT: np.eye(24, 64, dtype=np.float32)}, place / "vectors.safetensors")
+    (place / "model").mkdir()
+    (place / "model/config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
+    study = {
+        **TINY,
+        "corpus": {**TINY["corpus"], "kind": "text", "path": str(place / "text.jsonl"), "separator": TEXT},
+        "model": {"name": "linked", "path": str(place / "model")},
+        "saes": {**TINY["saes"], "imported": {"path": str(place / "sae {x}"), "format": "saelens"}},
+        "examples": {},
+        "logit_lens": {"sets": [str(place / "sets.yaml")]},
+        "effects": {
+            **TINY["effects"],
+            "prompts": [TEXT],
+            "vectors": {"kind": "file", "path": str(place / "vectors.safetensors"), "tensor": TEXT, "range": [0, 24]},
+        },
+        "goals": {**TINY["goals"], "directory": str(place)},
+        "steering": {**TINY["steering"], "sae": "main", "prompts": [TEXT]},
+        "judge": {"kind": "openai", "model": TEXT, "parameters": {"stop": TEXT}, "pairs": 2},
+        "calls": {"key": TEXT},
+    }
+    calls = commands_run(Workflow(hostile, study, base=None), "all")
+    assert settings_of(calls["record_study"][0], "--study")["steering"]["prompts"] == [TEXT]
+    assert settings_of(calls["write_corpus"][0])["separator"] == TEXT
+    assert calls["link_model"][0][2:4] == ["--path", str(place / "model")]
+    assert str(place / "sae {x}") in calls["import_sae"][0]
+    assert str(place / "sets.yaml") in calls["find_token_sets"][0]
+    assert str(place / "vectors.safetensors") in calls["measure_effects"][0]
+    assert settings_of(calls["measure_effects"][0])["vectors"]["tensor"] == TEXT
+    assert {call[call.index("--goal") + 1] for call in calls["choose_latents"]} == {
+        str(place / f"{name}.yaml") for name in TINY["goals"]["names"]
+    }
+    assert settings_of(calls["complete_prompts"][0])["prompts"] == [TEXT]
+    judge = settings_of(calls["judge_completions"][0])
+    assert judge["model"] == judge["parameters"]["stop"] == TEXT
+    assert settings_of(calls["judge_completions"][0], "--calls")["key"] == TEXT
+    assert str(place) in calls["write_report"][0]
+    assert str(place) in calls["compare_pairs"][0]
