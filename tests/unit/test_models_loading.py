@@ -41,6 +41,16 @@ def test_a_saved_model_of_every_family_loads_to_the_same_logits(family, tmp_path
     assert not any(parameter.requires_grad for parameter in lm.model.parameters())
 
 
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_loaded_model_has_as_many_parameters_as_transformers_counts(family, tied, tmp_path):
+    """Biases count, and an unembedding that is the embedding counts once."""
+    plain = tiny_model(family, tie_word_embeddings=tied)
+    lm = load_model(save_tiny_model(tmp_path / family, family, tie_word_embeddings=tied))
+    assert sum(parameter.numel() for parameter in lm.model.parameters()) == plain.num_parameters()
+    assert (lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight) is tied
+
+
 def test_weights_run_in_the_dtype_asked_for(checkpoint):
     assert load_model(checkpoint, dtype="bfloat16").dtype is torch.bfloat16
     with pytest.raises(SaeflowError, match="dtype 'int8' is not known; use one of float32, bfloat16, float16"):

@@ -158,13 +158,24 @@ def test_the_largest_of_every_row_are_found_in_groups(d_sae, k, dtype):
 
 
 NARROW = pytest.mark.skipif(
-    not torch.cpu._is_avx512_bf16_supported(), reason="this processor multiplies float32 as fast as bfloat16"
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor multiplies no bfloat16 matrices"
 )
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Narrow products are taken or not, whatever the processor: which way is faster is not what is tested."""
+
+    def take(value: bool) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: value)
+
+    take(True)
+    return take
 
 
 @NARROW
 @pytest.mark.parametrize("data", ["even", "few large coordinates", "flat", "equal"])
-def test_the_largest_after_a_narrow_product_are_those_of_float32(data, monkeypatch):
+def test_the_largest_after_a_narrow_product_are_those_of_float32(data, narrow):
     generator = torch.Generator().manual_seed(0)
     x, encoder = torch.randn(1024, 256, generator=generator), torch.randn(640, 256, generator=generator)
     b_enc = torch.randn(640, generator=generator)
@@ -176,7 +187,7 @@ def test_the_largest_after_a_narrow_product_are_those_of_float32(data, monkeypat
     elif data == "equal":
         encoder[1:], b_enc[1:] = encoder[0], b_enc[0]
     entries = scan(x, encoder, b_enc, sparse.Largest(8))
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    narrow(False)
     wide = scan(x, encoder, b_enc, sparse.Largest(8))
     found, expected = (one.values.view(1024, 8).sort(descending=True).values for one in (entries, wide))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
@@ -186,6 +197,72 @@ def test_the_largest_after_a_narrow_product_are_those_of_float32(data, monkeypat
     if data in ("even", "few large coordinates"):
         agree = torch.zeros(1024, 640).index_put_((entries.rows, entries.columns), torch.tensor(1.0))
         assert agree[wide.rows, wide.columns].mean() > 0.9999, "but for what float32 itself cannot tell apart"
+
+
+@NARROW
+@pytest.mark.parametrize("activations", ["gaussian", "off centre", "a sparse code"])
+@pytest.mark.parametrize(("d_model", "d_sae", "k"), [(512, 4096, 32), (576, 8192, 64), (1024, 4096, 64)])
+def test_a_narrow_product_that_leaves_no_row_unclear_is_as_good(d_model, d_sae, k, activations, narrow):
+    """At the widths of real models rounding errors are small beside what lies between latents, in every row."""
+    generator = torch.Generator().manual_seed(0)
+    encoder = torch.nn.functional.normalize(torch.randn(d_sae, d_model, generator=generator), dim=1)
+    x = torch.randn(1024, d_model, generator=generator)
+    if activations == "off centre":
+        x += 5
+    elif activations == "a sparse code":
+        active = torch.rand(1024, d_sae, generator=generator).topk(k // 2, dim=1).indices
+        x = torch.zeros(1024, d_sae).scatter_(1, active, 3.0) @ encoder
+    entries = scan(x, encoder, torch.zeros(d_sae), sparse.Largest(k))
+    expected = (x.double() @ encoder.double().T).topk(k, dim=1).values.float()
+    found = entries.values.view(1024, k).sort(descending=True).values
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    assert torch.equal(entries.rows, torch.arange(1024).repeat_interleave(k))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("d_sae", [96, 100])
+def test_the_largest_of_no_rows_are_none(d_sae, dtype):
+    rows, columns = largest_per_row(torch.empty(0, d_sae, dtype=dtype), 5)
+    assert rows.shape == columns.shape == (0,)
+    assert scan(torch.empty(0, 12), torch.ones(d_sae, 12), torch.zeros(d_sae), sparse.Largest(5)).offsets.tolist() == [
+        0
+    ]
+
+
+@NARROW
+@pytest.mark.parametrize("rows", [1500, 4096])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_sparse_products_equal_dense_ones_at_the_size_of_real_models(architecture, rows, narrow):
+    """Ways that are taken for large batches and wide models alone: narrow products, packed and partial blocks."""
+    generator = torch.Generator().manual_seed(0)
+    settings = settings_of(
+        architecture, d_sae=2048, batch_size=rows, **({"k": 32} if "k" in SETTINGS[architecture] else {})
+    )
+    weights = Dictionary.initial(576, settings, generator).to("cpu")
+    x = torch.randn(rows, 576, generator=generator)
+    found = []
+    for way in (True, False):
+        result = outcome(x, x, weights, settings, way)
+        result.loss.backward()
+        found.append([result.loss.detach(), result.residual])
+        for tensor in weights.trained().values():
+            if tensor.grad is not None:
+                found[-1].append(tensor.grad)
+                tensor.grad = None
+    for part, whole in zip(*found, strict=True):
+        assert (part - whole).norm() <= 2e-3 * whole.norm(), "but for choices that float32 cannot tell apart"
+
+
+@NARROW
+def test_topk_trains_as_well_by_narrow_products_at_the_width_of_a_real_model(narrow, tmp_path):
+    store = cached(tmp_path, planted(rows=8_000, d_model=576, features=256, active=12.0)[0])
+    settings = settings_of("topk", d_sae=2048, k=32, batch_size=1024, tokens=8_000, learning_rate=1e-3)
+    curves = []
+    for way in (True, False):
+        narrow(way)
+        curves.append(torch.tensor(train(store, settings).curve["error"].to_list()))
+    assert curves[0][-1] < 0.95 * curves[0][0]
+    torch.testing.assert_close(*curves, rtol=1e-3, atol=0.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -38,8 +38,9 @@ class Linear(nn.Module):
     """A linear layer through `saeflow.products.linear`, with the activation function that follows it, if any."""
 
     def __init__(self, weight: Float[Tensor, "n_out n_in"], bias: Tensor | None, activation: Activation) -> None:
+        """Take over parameters, or such as share their memory."""
         super().__init__()
-        self.weight, self.bias = nn.Parameter(weight, requires_grad=False), bias
+        self.weight, self.bias = weight, bias
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
@@ -75,8 +76,11 @@ def _activation(module: nn.Module | None) -> Activation | None:
 
 def _exchanged(layer: nn.Module, activation: Activation) -> Linear:
     assert isinstance(layer, nn.Linear | Conv1D)
-    weight = layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data
-    return Linear(weight.contiguous(), None if layer.bias is None else layer.bias.data, activation)
+    layer.requires_grad_(False)
+    if isinstance(layer, Conv1D):
+        weight = nn.Parameter(layer.weight.data.T.contiguous(), requires_grad=False)
+        return Linear(weight, layer.bias, activation)
+    return Linear(layer.weight, layer.bias, activation)  # itself: an unembedding tied to the embedding stays so
 
 
 def attend(

@@ -108,7 +108,7 @@ def largest_per_row(pre: Float[Tensor, "rows d_sae"], k: int) -> Choice:
         if found is not None:
             return Choice(rows, found.flatten())
     # They lie in the k groups with the largest maxima: two small searches take half as long as one large one.
-    groups = pre.view(len(pre), size, -1)
+    groups = pre.view(len(pre), size, pre.shape[1] // size)  # not -1, which no rows leave open
     best = groups.amax(dim=1).topk(k, dim=-1, sorted=False).indices
     members = (best[:, None] + torch.arange(size)[:, None] * groups.shape[2]).flatten(1)
     largest = pre.gather(1, members).topk(k, dim=-1, sorted=False).indices
@@ -216,7 +216,7 @@ def _largest(
     unclear = (may.all(dim=1) | (2 * apart > slack).any(dim=1)).nonzero()[:, 0]
     best = exact.topk(k, dim=1, sorted=False)
     values, columns = best.values, columns.gather(1, best.indices)
-    for rows in torch.split(unclear, ROWS_AT_ONCE):
+    for rows in torch.split(unclear, ROWS_AT_ONCE) if len(unclear) else ():
         pre = linear(x[rows], encoder, b_enc)
         columns[rows] = largest_per_row(pre, k).columns.view(-1, k)
         values[rows] = pre.gather(1, columns[rows])
