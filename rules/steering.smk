@@ -7,25 +7,33 @@ Inputs:
     workflow/goals/…/{goal}.yaml
 
 Outputs:
-    results/{study}/steering/{goal}/latents.json
+    results/{study}/steering/targets.parquet, targets.csv
+    results/{study}/steering/{goal}/latents.json, contrast.safetensors
     results/{study}/steering/{goal}/side_effects.parquet
     results/{study}/steering/{goal}/{method}/vector.safetensors
     results/{study}/steering/{goal}/{method}/completions.parquet
 """
 
 
+# One job for all goals: the latents of a goal depend on the texts of the others, and no two goals get the same.
 rule choose_latents:
     input:
         model=artifact(MODEL),
         sae=artifact(STEERING_SAE),
-        goal=goal_file,
+        manifest=artifact(CACHE),
+        goals=GOAL_FILES,
     output:
-        latents="results/{study}/steering/{goal}/latents.json",
-        contrast="results/{study}/steering/{goal}/contrast.safetensors",
+        "results/{study}/steering/targets.parquet",
+        shown("results/{study}/steering/targets.csv"),
+        collect(
+            "results/{{study}}/steering/{goal}/{file}",
+            goal=STUDY.goals.names,
+            file=["latents.json", "contrast.safetensors"],
+        ),
     log:
-        "results/{study}/logs/choose_latents/{goal}.log",
+        "results/{study}/logs/choose_latents.log",
     benchmark:
-        "results/{study}/benchmarks/choose_latents/{goal}.jsonl"
+        "results/{study}/benchmarks/choose_latents.jsonl"
     conda:
         "../envs/default.yaml"
     threads: 1
@@ -34,19 +42,20 @@ rule choose_latents:
     params:
         hook=STUDY.hook,
         sae=STUDY.steering_sae,
-        latents=STUDY.steering.latents,
+        settings=settings("steering", only=("latents", "shared_latents")),
         dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
     shell:
-        "saeflow steering latents"
+        "saeflow steering latents {input.goals:q}"
         " --model {input.model:q}"
         ' --sae "$(dirname {input.sae:q})"'
         " --sae-name {params.sae:q}"
-        " --goal {input.goal:q}"
+        " --manifest {input.manifest:q}"
         " --hook {params.hook:q}"
-        " --count {params.latents:q}"
+        " --settings @<(printf %s {params.settings:q})"
         " --dtype {params.dtype:q}"
-        " --output {output.latents:q}"
-        " --contrast {output.contrast:q}"
+        " --seed {params.seed:q}"
+        ' --output "$(dirname {output[0]:q})"'
         " --threads {threads}"
         " > {log:q} 2>&1"
 

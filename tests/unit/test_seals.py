@@ -36,6 +36,7 @@ from saeflow.models.io import save_model
 from saeflow.models.language_model import load_model
 from saeflow.saes.io import load_checkpoint, load_sae, save_checkpoint, save_sae
 from saeflow.saes.sae import SAE
+from saeflow.steering.choice import CANDIDATES_SCHEMA, Choice
 from saeflow.steering.io import (
     Contrast,
     SteeringVector,
@@ -46,11 +47,10 @@ from saeflow.steering.io import (
     save_contrast,
     save_vector,
 )
-from saeflow.steering.latents import CANDIDATES_SCHEMA, Choice
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)
-CANDIDATES = pl.DataFrame([[0, 3, 0.5, 0.9, 1.0, 2.0, 1.0]], schema=CANDIDATES_SCHEMA, orient="row")
+CANDIDATES = pl.DataFrame([[1, 3, 0.5, 0.9, 0.1, 0.0, 0.1, 2.0, 0.9]], schema=CANDIDATES_SCHEMA, orient="row")
 MANIFEST_OF_NONE = {
     "hook": "blocks.1.hook_resid_post",
     "model": "lm",

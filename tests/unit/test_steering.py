@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -14,6 +13,7 @@ from steered import D_MODEL, HOOK, tiny_lm, tiny_sae, unit_rows
 from saeflow.config.sections import Fgaa, Steering
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
+from saeflow.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
 from saeflow.steering.completions import absolute_scales, complete
 from saeflow.steering.examples import bos_latents, read_examples
 from saeflow.steering.io import (
@@ -22,11 +22,11 @@ from saeflow.steering.io import (
     load_choice,
     load_contrast,
     load_vector,
-    save_choice,
+    save_choices,
     save_contrast,
     save_vector,
 )
-from saeflow.steering.latents import auroc, choose_latents, differing_latents, firing_density
+from saeflow.steering.latents import differing_latents, firing_density
 from saeflow.steering.schemas import COMPLETIONS_SCHEMA
 from saeflow.steering.vectors import METHODS, VectorInputs, build_vector
 from saeflow.tables import read_table, write_table
@@ -218,38 +218,6 @@ def test_fgaa_targets_what_differs_most_and_is_neither_dense_nor_from_bos() -> N
         differing_latents(difference, from_bos | (density == 0), density, Fgaa(density=0.001))
 
 
-def test_auroc_counts_pairs() -> None:
-    positive, negative = np.array([[3.0, 0.0, 1.0], [2.0, 0.0, 0.0]]), np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 2.0]])
-    assert auroc(positive, negative).tolist() == [1.0, 0.5, 0.25]
-
-
-def test_the_latents_that_tell_the_examples_apart_are_chosen() -> None:
-    lm, sae = tiny_lm(), tiny_sae()
-    positive = ["cat cat cat", "the cat", "a cat and cat", "cat on cat"]
-    negative = ["dog ran", "the dog", "a tree and dog", "dog on mat"]
-    on, off = (read_examples(lm, sae, HOOK, texts).latents for texts in (positive, negative))
-    choice = choose_latents(on, off, 3)
-    table = choice.candidates
-    assert sum(choice.weights.values()) == pytest.approx(1)
-    assert list(choice.weights) == table["latent"][:3].to_list()
-    assert table["rank"].to_list() == list(range(1, 21))
-    assert table["score"].is_sorted(descending=True)
-    best = table.row(0, named=True)
-    means = [
-        torch.stack(
-            [sae.encode(capture(lm, torch.tensor([lm.tokenize(text)]), [HOOK])[HOOK][0, 1:]).mean(0) for text in texts]
-        )
-        for texts in (positive, negative)
-    ]
-    difference = (means[0].mean(0) - means[1].mean(0))[best["latent"]].item()
-    assert best["difference"] == pytest.approx(difference, abs=1e-5)
-
-
-def test_examples_that_do_not_differ_are_refused() -> None:
-    with pytest.raises(SaeflowError, match=r"0 latents tell the examples apart and steering.latents asks for 2"):
-        choose_latents(torch.ones(1, F), torch.ones(1, F), 2)
-
-
 # --- completions -----------------------------------------------------------------------------------------------------
 
 SETTINGS = Steering(prompts=["the cat", "a dog ran", ""], samples=5, new_tokens=8, scales=[0.0, 0.5, 2.0])
@@ -318,9 +286,12 @@ def test_vector_choice_and_completions_are_read_back(tmp_path: Path) -> None:
     read = load_vector(tmp_path / "vector.safetensors")
     assert torch.equal(read.vector, vector.vector)
     assert read.metadata == vector.metadata
-    choice = choose_latents(torch.eye(F)[:4], torch.zeros(4, F), 2)
-    save_choice(tmp_path / "latents.json", choice)
-    again = load_choice(tmp_path / "latents.json")
+    candidates = pl.DataFrame([[1, 3, *[0.5] * 6, None]], schema=CANDIDATES_SCHEMA, orient="row")
+    choice = Choice({3: 1.0, 11: -0.5}, candidates)
+    targets = pl.DataFrame([{"goal": "love", "latent": 3, "weight": 1.0}], schema=TARGETS_SCHEMA)
+    save_choices(tmp_path, Choices({"love": choice}, targets))
+    again = load_choice(tmp_path / "love/latents.json")
+    assert read_table(tmp_path / "targets.parquet", TARGETS_SCHEMA).equals(targets)
     assert again.weights == choice.weights
     assert again.candidates.equals(choice.candidates)
     table = completions()

@@ -38,25 +38,22 @@ def test_a_plotting_option_redraws_figures_only(copied):
     assert jobs == {"all": 1, "draw_figure": FIGURES, "record_study": 1, "write_report": 1}
 
 
-def test_a_goal_added_runs_that_goal_and_what_is_made_of_all_goals(copied):
+def test_a_goal_added_chooses_the_latents_of_all_goals_anew(copied):
+    """Each is chosen against the texts of the others, and no two get the same."""
     three = {"goals": {"names": ["london", "love", "anger"]}}
-    done = copied.attempt(config=three, args=(*DRY, "--printshellcmds"))
-    planned = done.stdout + done.stderr
     assert copied.run(config=three, args=DRY) == {
         "all": 1,
-        "build_vectors": 1,
+        "build_vectors": 3,
         "choose_latents": 1,
-        "complete_prompts": METHODS,
+        "complete_prompts": 3 * METHODS,
         "draw_figure": GOAL_FIGURES,
-        "judge_completions": METHODS,
-        "measure_divergence": 1,
-        "measure_side_effects": 1,
+        "judge_completions": 3 * METHODS,
+        "measure_divergence": 3,
+        "measure_side_effects": 3,
         "record_study": 1,
         "summarise_scores": 1,
         "write_report": 1,
     }
-    outputs = [line for line in planned.splitlines() if line.strip().startswith("output:")]
-    assert not [line for line in outputs if "steering/london/" in line or "steering/love/" in line]
 
 
 @pytest.fixture

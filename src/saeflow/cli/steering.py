@@ -11,46 +11,57 @@ from saeflow import config
 from saeflow.cli import options
 from saeflow.errors import SaeflowError
 
-DENSITY_TOKENS = 65_536  # of the cache, on which `fgaa` counts how often latents fire
+DENSITY_TOKENS = 65_536  # of the cache, on which it is counted how often latents fire
 
 app = typer.Typer(help="Build steering vectors and complete prompts with them.", no_args_is_help=True)
 
-GoalFile = Annotated[Path, typer.Option(help="The goal's YAML file.")]
 Contrast = Annotated[Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")]
 
 
 @app.command()
 def latents(
+    goals: Annotated[list[Path], typer.Argument(help="YAML files of all goals of the study, each called as its goal.")],
     model: options.ModelFolder,
     sae: options.SAEFolder,
     sae_name: Annotated[str, typer.Option(help="The SAE's name, under which goals may list latents.")],
-    goal: GoalFile,
+    manifest: options.Manifest,
     hook: options.HookName,
-    count: Annotated[int, typer.Option(help="How many latents to choose where the goal lists none.")],
-    output: options.Output,
-    contrast: Contrast,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Folder in which every goal has one, and which gets targets.parquet.")],
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Choose a goal's target latents, and keep the activations of its examples."""
+    """Choose the target latents of all goals, and keep the activations of their examples."""
     options.use_device(threads)
     import torch
 
+    from saeflow.seeds import numpy_generator
+    from saeflow.steering.choice import choose_latents
     from saeflow.steering.examples import bos_latents, read_examples
     from saeflow.steering.io import Contrast as Activations
-    from saeflow.steering.io import save_choice, save_contrast
-    from saeflow.steering.latents import choose_latents
+    from saeflow.steering.io import save_choices, save_contrast
+    from saeflow.steering.latents import firing_density
+    from saeflow.steering.specificity import GoalTexts
 
-    wanted = config.read_goal(goal)
-    lm, weights = options.open_model(model, dtype), options.open_sae(sae)
-    on, off = (read_examples(lm, weights, hook, texts) for texts in (wanted.positive, wanted.negative))
-    chosen = choose_latents(on.latents, off.latents, count)
-    if sae_name in wanted.latents:
-        chosen = chosen._replace(weights=wanted.latents[sae_name])
-    difference = on.latents.mean(0) - off.latents.mean(0)
-    from_bos = bos_latents(lm, weights, hook, torch.maximum(on.peak, off.peak))
-    save_contrast(contrast, Activations(on.mean, on.last, off.mean, off.last, difference, from_bos))
-    save_choice(output, chosen)
+    chosen = options.parsed(config.Steering, settings)
+    lm, weights, store = options.open_model(model, dtype), options.open_sae(sae), options.open_store(manifest)
+    density = firing_density(weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS)
+    texts, listed = {}, {}
+    for file in goals:
+        goal = config.read_goal(file)
+        on = read_examples(lm, weights, hook, goal.positive, against=goal.negative)
+        off = read_examples(lm, weights, hook, goal.negative)
+        texts[file.stem] = GoalTexts.of(on, off)
+        if sae_name in goal.latents:
+            listed[file.stem] = goal.latents[sae_name]
+        difference = on.latents.mean(0) - off.latents.mean(0)
+        from_bos = bos_latents(lm, weights, hook, torch.maximum(on.peak, off.peak))
+        contrast = Activations(on.mean, on.last, off.mean, off.last, difference, from_bos)
+        save_contrast(output / file.stem / "contrast.safetensors", contrast)
+    generator = numpy_generator(seed, "steering", "latents")
+    choices = choose_latents(texts, density.numpy(), chosen.latents, generator, listed, chosen.shared_latents)
+    save_choices(output, choices)
 
 
 @app.command()

@@ -205,7 +205,7 @@ def _steering(asked: _Asked) -> StagePlan:
     side = cells * asked.rollouts * study.effects.new_tokens
     return StagePlan(
         "steering",
-        3 * len(study.goals.names) + cells,
+        1 + 2 * len(study.goals.names) + cells,
         asked.completed + side,
         asked.completed * asked.whole + side * asked.in_sae,
         cells * asked.completions * 6 * study.steering.new_tokens,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
@@ -28,10 +28,20 @@ class Examples(NamedTuple):
     """Mean value of every latent over the tokens of every text; float64."""
     peak: Float[Tensor, " d_sae"]
     """Largest value of every latent on any token."""
+    tokens: Int[Tensor, " texts"]
+    """Tokens of every text."""
+    fired: Int[Tensor, "texts d_sae"]
+    """On how many of them every latent fires."""
+    particular: Int[Tensor, " texts"]
+    """Of these tokens, those that stand in none of the texts that this was read against."""
+    hits: Int[Tensor, "texts d_sae"]
+    """On how many of those every latent fires."""
 
 
 @torch.no_grad()
-def read_examples(lm: LanguageModel, sae: SAE, hook: str, texts: Sequence[str]) -> Examples:
+def read_examples(
+    lm: LanguageModel, sae: SAE, hook: str, texts: Sequence[str], against: Sequence[str] = ()
+) -> Examples:
     """Run texts up to the hook, one by one, so that none sees padding.
 
     Args:
@@ -39,19 +49,27 @@ def read_examples(lm: LanguageModel, sae: SAE, hook: str, texts: Sequence[str]) 
         sae: reads at ``hook``.
         hook: where activations are taken.
         texts: at least one.
+        against: texts whose tokens are particular to none of ``texts``.
 
     Raises:
         SaeflowError: a text without tokens, or one that is longer than the model's context.
     """
-    mean, last, latents, peak = [], [], [], []
+    common = torch.tensor(sorted({token for text in against for token in lm.tokenize(text)}), dtype=torch.int64)
+    mean, last, latents, peak, tokens, fired, particular, hits = ([] for _ in Examples._fields)
     for text in texts:
-        resid = _residual(lm, hook, text)
+        ids, resid = _residual(lm, hook, text)
         values = sae.encode(resid)
+        own, active = ~torch.isin(ids, common), (values > 0).cpu()
         mean.append(resid.mean(0).cpu())
         last.append(resid[-1].cpu())
         latents.append(values.mean(0, dtype=torch.float64).cpu())
         peak.append(values.amax(0).cpu())
-    return Examples(torch.stack(mean), torch.stack(last), torch.stack(latents), torch.stack(peak).amax(0))
+        tokens.append(torch.tensor(len(ids)))
+        fired.append(active.sum(0, dtype=torch.int32))
+        particular.append(own.sum())
+        hits.append(active[own].sum(0, dtype=torch.int32))
+    parts = [torch.stack(part) for part in (mean, last, latents, peak, tokens, fired, particular, hits)]
+    return Examples(*parts)._replace(peak=parts[3].amax(0))
 
 
 @torch.no_grad()
@@ -68,8 +86,8 @@ def bos_latents(lm: LanguageModel, sae: SAE, hook: str, peak: Float[Tensor, " d_
     return sae.encode(resid[0, 0].float()).cpu() > peak
 
 
-def _residual(lm: LanguageModel, hook: str, text: str) -> Float[Tensor, "pos d_model"]:
-    """Activations of a text without its BOS, float32."""
+def _residual(lm: LanguageModel, hook: str, text: str) -> tuple[Int[Tensor, " pos"], Float[Tensor, "pos d_model"]]:
+    """Tokens of a text without its BOS, and their activations, float32."""
     tokens = lm.tokenize(text)
     if len(tokens) < 2:
         raise SaeflowError(f"steering: the example {text!r} has no tokens; write some text")
@@ -78,4 +96,5 @@ def _residual(lm: LanguageModel, hook: str, text: str) -> Float[Tensor, "pos d_m
             f"steering: the example {text[:40]!r}… has {len(tokens)} tokens and the model's context is "
             f"{lm.context}; shorten it"
         )
-    return capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook][0, 1:].float()
+    resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]
+    return torch.tensor(tokens[1:]), resid[0, 1:].float()

@@ -18,7 +18,8 @@ from saeflow import seals
 from saeflow.artifacts import provenance, read_json, sealed, stamp, write_json, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch
-from saeflow.steering.latents import CANDIDATES_SCHEMA, Choice
+from saeflow.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
+from saeflow.tables import write_table
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Published
@@ -108,6 +109,14 @@ def fetch_vectors(
         save_vector(directory / method / "vector.safetensors", SteeringVector(vector, metadata))
         records[method] = found.record
     write_json(directory / RECORD, records)
+
+
+def save_choices(folder: Path, choices: Choices) -> None:
+    """Write ``<goal>/latents.json`` for every goal, and ``targets.parquet`` and ``targets.csv`` of all."""
+    for goal, choice in choices.by_goal.items():
+        save_choice(folder / goal / "latents.json", choice)
+    for suffix in ("parquet", "csv"):
+        write_table(folder / f"targets.{suffix}", choices.targets, TARGETS_SCHEMA)
 
 
 def save_choice(path: Path, choice: Choice) -> None:

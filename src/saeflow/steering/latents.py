@@ -1,15 +1,12 @@
-"""Which latents to target for a goal: those that tell its examples apart."""
+"""How often latents fire in a corpus, and those that `fgaa` targets for what differs between a goal's examples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
-import polars as pl
 import torch
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
@@ -18,81 +15,7 @@ if TYPE_CHECKING:
     from saeflow.config.sections import Fgaa
     from saeflow.saes.sae import SAE
 
-CANDIDATES = 20  # rows of the table
 ROWS_AT_ONCE = 4096
-
-CANDIDATES_SCHEMA = {
-    "rank": pl.Int64,
-    "latent": pl.Int64,
-    "score": pl.Float64,
-    "auroc": pl.Float64,
-    "difference": pl.Float64,
-    "positive_mean": pl.Float64,
-    "negative_mean": pl.Float64,
-}
-
-
-class Choice(NamedTuple):
-    """The latents chosen, and those they were chosen from."""
-
-    weights: dict[int, float]
-    """By latent; they sum to 1."""
-    candidates: pl.DataFrame
-    """Best first, with the columns of `CANDIDATES_SCHEMA`."""
-
-
-def choose_latents(
-    positive: Float[Tensor, "texts d_sae"], negative: Float[Tensor, "texts d_sae"], count: int
-) -> Choice:
-    """Rank latents by how well they tell texts that show a behaviour from texts that do not.
-
-    The score is the difference of the mean activations times ``2 AUROC - 1``: the difference alone prefers latents that
-    are active everywhere, and the AUROC alone cannot rank the many that separate a few examples perfectly.
-
-    Args:
-        positive: mean activations of every latent on the texts that show the behaviour, from `read_examples`.
-        negative: the same on those that do not.
-        count: how many latents to choose.
-
-    Returns:
-        The chosen latents, weighted by their differences, and the ranked candidates.
-
-    Raises:
-        SaeflowError: fewer latents than asked for are more active on the positive texts.
-    """
-    on, off = positive.double().numpy(), negative.double().numpy()
-    difference = on.mean(0) - off.mean(0)
-    area = auroc(on, off)
-    scores = np.where(difference > 0, difference * np.maximum(2 * area - 1, 0), 0.0)
-    order = np.argsort(-scores, kind="stable")[: max(CANDIDATES, count)]
-    chosen = [int(latent) for latent in order[:count] if scores[latent] > 0]
-    if len(chosen) < count:
-        raise SaeflowError(
-            f"steering: {len(chosen)} latents tell the examples apart and steering.latents asks for {count}; "
-            "lower it, or write examples that differ more"
-        )
-    total = difference[chosen].sum()
-    table = {
-        "rank": np.arange(1, len(order) + 1),
-        "latent": order,
-        "score": scores[order],
-        "auroc": area[order],
-        "difference": difference[order],
-        "positive_mean": on.mean(0)[order],
-        "negative_mean": off.mean(0)[order],
-    }
-    weights = {latent: float(difference[latent] / total) for latent in chosen}
-    return Choice(weights, pl.DataFrame(table, schema=CANDIDATES_SCHEMA))
-
-
-def auroc(
-    positive: Float[NDArray[np.float64], "n d_sae"], negative: Float[NDArray[np.float64], "m d_sae"]
-) -> Float[NDArray[np.float64], " d_sae"]:
-    """Per latent, the probability that a positive text has more of it than a negative one, ties counted half."""
-    above = np.zeros(positive.shape[1])
-    for row in positive:
-        above += (row > negative).sum(0) + 0.5 * (row == negative).sum(0)
-    return above / (len(positive) * len(negative))
 
 
 def differing_latents(

@@ -49,7 +49,10 @@ class Steering(Section):
     ``rotation`` from the effect approximator, ``fgaa`` from contrast examples in SAE space and the approximator,
     ``random`` a control."""
     latents: int = Field(default=1, ge=1)
-    """Latents targeted per goal when the goal's file names none: those that tell its examples apart best."""
+    """Latents targeted per goal when the goal's file names none: those whose firing is most specific to its texts."""
+    shared_latents: bool = False
+    """Whether goals may target the same latent, which then gets them the same vectors. Where they may not, latents are
+    dealt out so that all goals together are served best."""
     bias_weight: float = Field(default=1.0, ge=0)
     """``sae_ts``, ``rotation``, ``fgaa``: weight of the bias term that is subtracted (λ)."""
     fgaa: Fgaa = Fgaa()
