@@ -130,9 +130,7 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     assert str(place / "sets.yaml") in calls["find_token_sets"][0]
     assert str(place / "vectors.safetensors") in calls["measure_effects"][0]
     assert settings_of(calls["measure_effects"][0])["vectors"]["tensor"] == TEXT
-    assert {call[call.index("--goal") + 1] for call in calls["choose_latents"]} == {
-        str(place / f"{name}.yaml") for name in TINY["goals"]["names"]
-    }
+    assert calls["choose_latents"][0][2:4] == [str(place / f"{name}.yaml") for name in TINY["goals"]["names"]]
     assert settings_of(calls["complete_prompts"][0])["prompts"] == [TEXT]
     judge = settings_of(calls["judge_completions"][0])
     assert judge["model"] == judge["parameters"]["stop"] == TEXT
