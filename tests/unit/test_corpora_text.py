@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tiny_models import save_tiny_model
+from tiny_models import save_tiny_model, tiny_tokenizer
 
 from saeflow.config.sections import Corpus, Tokens
 from saeflow.corpora.io import load_blocks, save_blocks
@@ -72,6 +72,16 @@ def test_packing_draws_no_more_documents_than_it_needs() -> None:
     drawn = []
     pack((drawn.append(i) or [1, 2, 3] for i in range(100)), context=4, bos_id=0, blocks=2)  # type: ignore[func-returns-value]
     assert len(drawn) <= 3
+
+
+def test_a_bos_that_a_template_wrote_into_a_document_stands_once(tmp_path: Path) -> None:
+    path = tmp_path / "chats.txt"
+    words = "the cat sat on the mat and then a dog ran under a tree ."
+    path.write_text("\n\n".join(f"<bos> {'<bos> ' * (i % 2)}{words} {'and ' * i}" for i in range(200)))
+    corpus = Corpus(kind="text", path=str(path), context=8, tokens=Tokens(sae=1024, eval=1024), join=False)
+    tokens = tokenised_blocks(corpus, "sae", tiny_tokenizer(), 0).tokens
+    assert (tokens[:, 0] == 0).all()
+    assert (tokens[:, 1:] != 0).all()
 
 
 def test_a_corpus_that_is_too_short_says_how_much_it_holds(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_a_completion_s_text_is_prompt_and_continuation_read_as_one() -> None:
     [
         (torch.ones(7), [0.0, 1.0], r"goal love, method caa: the vectors have shape \(1, 7\) and the model is 32 wide"),
         (torch.full((D_MODEL,), float("nan")), [0.0, 1.0], "vector 0 holds NaN"),
-        (unit_rows(1)[0], [0.0, float("inf")], "must be finite and not negative"),
+        (unit_rows(1)[0], [0.0, float("inf")], "must be finite numbers"),
     ],
 )
 def test_a_vector_that_cannot_steer_is_refused(vector: torch.Tensor, scales: list[float], complaint: str) -> None:

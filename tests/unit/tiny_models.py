@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from saeflow.models.hooks import FAMILIES
@@ -59,6 +59,31 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
+
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<start> ' + message['role'] + ' ' + message['content'] }}"
+    "{{ ' <stop> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<start> assistant ' }}{% endif %}"
+)
+"""Writes BOS and closes every turn with ``<stop>``, as the templates of Gemma and Llama 3 do with tokens of theirs."""
+
+
+def chat_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer that writes all words small, with the tokens of a chat: ``<start>`` is 3, ``<stop>`` 4."""
+    names = ("<bos>", "<eos>", "<unk>", "<start>", "<stop>", *map(str.lower, WORDS), "user", "assistant", "system")
+    vocabulary = {word: index for index, word in enumerate(names)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = ["<start>", "<stop>"]
+    named = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "additional_special_tokens": special}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **named)
+
+
+def chat_language_model(family: str = "llama", template: str | None = CHAT_TEMPLATE, seed: int = 0) -> LanguageModel:
+    """A random model with such a tokenizer, which knows no word for most of what the model draws."""
+    model, tokenizer = tiny_model(family, seed).requires_grad_(False), chat_tokenizer(template)
+    return LanguageModel(tuned(model), tokenizer, FAMILIES[model.config.model_type])
 
 
 def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:

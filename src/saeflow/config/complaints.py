@@ -21,8 +21,8 @@ def complaints_of(error: ValidationError) -> Iterator[Complaint]:
     """
     sections = {section.__name__: section for section in Section.__subclasses__()}
     for item in error.errors():
-        # "[key]" marks a complaint about a key rather than its value.
-        place = tuple(part for part in item["loc"] if part != "[key]")
+        # "[key]" marks a complaint about a key rather than its value; "[text]", "[messages]" a kind of prompt.
+        place = tuple(part for part in item["loc"] if not str(part).startswith("["))
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ContradictionError):
             yield from ((_dotted(*place, key), reason) for key, reason in cause.complaints)
@@ -95,6 +95,8 @@ def _known_keys(section: type[Section], place: tuple[Any, ...]) -> list[str]:
     """The keys of the section at a place of the config."""
     parts = iter(place)
     for part in parts:
+        if isinstance(part, int):  # the number of one of a list
+            continue
         held = section.model_fields[part].annotation
         if get_origin(held) is dict:
             next(parts)  # the name of one of several, such as an SAE's

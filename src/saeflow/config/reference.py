@@ -119,17 +119,23 @@ def _table(section: type[Section], path: str, places: list[Place]) -> str:
     for key, field in section.model_fields.items():
         held = section_in(field.annotation)
         link = next((f"[{place.heading}](#{place.anchor})" for place in places if place.section is held), None)
-        kind = link or _type(schema["properties"][key])
+        kind = _linked(schema["properties"][key], link) if link else _type(schema["properties"][key])
         meaning = prose(field.description or str((section_in(field.annotation) or Section).__doc__))
         cells = [f"`{key}`", kind, _default(field, link), meaning]
         rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(rows) + "\n"
 
 
+def _linked(schema: dict[str, Any], link: str) -> str:
+    """A key that holds a section, or a list whose items may be plain or hold it."""
+    plain = [_type(option) for option in schema.get("items", {}).get("oneOf", []) if option.get("type") != "array"]
+    return f"list of {' or '.join(plain)} or list of {link}" if plain else link
+
+
 def _default(field: FieldInfo, link: str | None) -> str:
     if field.is_required():
         return "required"
-    if link and field.default is not None:
+    if link and field.default is not None and not isinstance(field.default, list):
         return "its defaults"
     return f"`{json.dumps(field.default, ensure_ascii=False)}`"
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saeflow.config.sections import Corpus
-from saeflow.corpora.tokens import TokenBlocks, pack
+from saeflow.corpora.tokens import TokenBlocks, pack, without_bos
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
@@ -79,14 +79,17 @@ def tokenised_blocks(corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerB
     """
     blocks = int(getattr(corpus.tokens, split)) // corpus.context
     try:
-        return pack(_tokenised(documents(corpus, split), tokenizer), corpus.context, bos_id, blocks, corpus.join)
+        tokenised = _tokenised(documents(corpus, split), tokenizer, bos_id)
+        return pack(tokenised, corpus.context, bos_id, blocks, corpus.join)
     except SaeflowError as error:
         raise SaeflowError(f"{error} (split '{split}' of {corpus.path})") from None
 
 
-def _tokenised(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+def _tokenised(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, bos_id: int) -> Iterator[list[int]]:
+    """Token ids without the BOS that a chat template may have written in front of a document."""
     while batch := list(islice(texts, _DOCUMENTS_AT_ONCE)):
-        yield from tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
+        for tokens in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
+            yield tokens if tokens[:1] != [bos_id] else without_bos(tokens, bos_id)
 
 
 def _separated(path: Path, corpus: Corpus) -> Iterator[str]:

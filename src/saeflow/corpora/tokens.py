@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,12 @@ class TokenBlocks(NamedTuple):
     tokens: Int32[np.ndarray, "blocks pos"]
     labels: dict[str, UInt8[np.ndarray, "blocks pos"]]
     label_names: dict[str, list[str]]
+
+
+def without_bos(tokens: Sequence[int], bos_id: int) -> list[int]:
+    """Tokens without the BOS that they open with; those further on are left."""
+    first = next((place for place, token in enumerate(tokens) if token != bos_id), len(tokens))
+    return list(tokens[first:])
 
 
 def pack(documents: Iterable[list[int]], context: int, bos_id: int, blocks: int, join: bool = True) -> TokenBlocks:

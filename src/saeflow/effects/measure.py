@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from saeflow.seeds import torch_generator
 from saeflow.steering.edits import check_vectors
 from saeflow.steering.generation import BufferCache
 from saeflow.steering.recording import Recording
-from saeflow.steering.rollouts import Plan, PromptGroup, prompt_groups, roll_out
+from saeflow.steering.rollouts import Plan, PromptGroup, Rollouts, prompt_groups, roll_out
 from saeflow.steering.scale import (
     STATUSES,
     Evaluation,
@@ -150,16 +150,14 @@ def prepare(
 @torch.no_grad()
 def measure_baseline(experiment: Experiment, progress: Callable[[int, int], None] | None = None) -> Baseline:
     """Mean activation of every latent over unsteered rollouts; one baseline serves the whole study."""
-    plan = experiment.plan(experiment.settings.baseline_samples)
-    unsteered = torch.zeros((1, experiment.lm.d_model)), torch.zeros(1)
-    total = torch.zeros(experiment.sae.d_sae, dtype=torch.float64, device=experiment.lm.device)
+    lm, plan = experiment.lm, experiment.plan(experiment.settings.baseline_samples)
+    unsteered = torch.zeros((1, lm.d_model)), torch.zeros(1)
+    total = torch.zeros(experiment.sae.d_sae, dtype=torch.float64, device=lm.device)
     squares, count = torch.zeros_like(total), 0
     for group in experiment.groups:
-        for rollouts in roll_out(
-            experiment.lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions
-        ):
+        for rollouts in roll_out(lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions):
             assert rollouts.resid is not None
-            for _, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1)):
+            for _, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)):
                 total += means.sum(0)
                 squares += means.square().sum(0)
                 count += len(means)
@@ -250,17 +248,37 @@ def _steered_means(
             assert rollouts.resid is not None
             units, samples = rollouts.resid.shape[:2]
             vector_of_row = rollouts.vectors.repeat_interleave(samples)
-            for rows, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1)):
+            for rows, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)):
                 total.index_add_(0, vector_of_row[rows], means)
             done += units * samples
             progress(done, per_vector * len(vectors))
     return total / per_vector
 
 
+def positions_read(lm: LanguageModel, rollouts: Rollouts) -> Int[Tensor, " rows"] | None:
+    """How many of the positions of every rollout are averaged: those before the token that ends its text.
+
+    The ending token is left out as SAEs leave out special tokens. A rollout that ends at once is read there, so that
+    every rollout counts, and each counts once, however long it is.
+
+    Returns:
+        None where the model has no token that ends a text: then it is all positions.
+    """
+    if not lm.end_ids or rollouts.resid is None:
+        return None
+    of_prompt = rollouts.resid.shape[2] - rollouts.tokens.shape[2]
+    return (of_prompt + rollouts.lengths).clamp_min(1).flatten()
+
+
 def mean_latents(
-    sae: SAE, resid: Float[Tensor, "rows pos d_model"]
+    sae: SAE, resid: Float[Tensor, "rows pos d_model"], counts: Int[Tensor, " rows"] | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "some d_sae"]]]:
     """Mean activation of every latent over the positions of every row: latents float32, their mean float64.
+
+    Args:
+        sae: whose latents are read.
+        resid: the residual stream.
+        counts: how many positions of each row are read, the first ones; None is all.
 
     Yields:
         A few rows at a time, as many as a processor's cache holds.
@@ -269,7 +287,13 @@ def mean_latents(
     at_once = max(1, LATENTS_AT_ONCE[resid.device.type] // (length * sae.d_sae))
     for start in range(0, rows, at_once):
         some = slice(start, min(start + at_once, rows))
-        yield some, sae.encode(resid[some].float()).mean(1, dtype=torch.float64)
+        latents = sae.encode(resid[some].float())
+        if counts is None:
+            yield some, latents.mean(1, dtype=torch.float64)
+            continue
+        behind = torch.arange(length, device=resid.device) >= counts[some, None]
+        total = latents.masked_fill(behind[..., None], 0.0).sum(1, dtype=torch.float64)
+        yield some, total / counts[some, None]
 
 
 def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Tensor, "n d_model"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saeflow.judging.io import DIVERGENCE_SCHEMA
 from saeflow.judging.losses import continuation_tokens
-from saeflow.judging.verdicts import Completion
+from saeflow.judging.scores import completions_in
 from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import run_prefix, run_suffix
@@ -27,13 +27,16 @@ def divergences(
     batch: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """KL(steered ‖ unsteered) on each completion's own text, the mean over the tokens of its continuation.
+    """KL(steered ‖ unsteered) on each completion's own tokens, the mean over those of its continuation.
+
+    Where the model ended the text itself, the place at which it did is one of them.
 
     Args:
         lm: the unsteered model.
         hook: where the vector is added, at all positions; a ``hook_resid_post``.
         vector: unit norm.
-        completions: columns completion_id, prompt, text, scale (absolute).
+        completions: columns completion_id, prompt, text, scale (absolute); as a rule prompt_ids, continuation_ids and
+            ended, too: a text without them is tokenised.
         batch: completions per pass; the logits take twice ``batch × pos × d_vocab`` numbers.
         progress: called with (done, total) after every pass.
 
@@ -42,9 +45,9 @@ def divergences(
     """
     layer = parse_hook(hook)[0]
     rows = [
-        continuation_tokens(lm, Completion(prompt, text or ""))
-        for prompt, text in completions.select("prompt", "text").iter_rows()
+        continuation_tokens(lm, row) for row in completions_in(completions.with_columns(pl.col("text").fill_null("")))
     ]
+    ended = completions["ended"].to_list() if "ended" in completions.columns else [False] * len(rows)
     order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))  # equal lengths together: little padding
     scales, found = completions["scale"].to_list(), [math.nan] * len(rows)
     for first in range(0, len(order), batch):
@@ -56,8 +59,9 @@ def divergences(
         divergence = _divergence(run_suffix(lm, steered, layer), run_suffix(lm, resid, layer))
         for place, row in enumerate(chunk):
             tokens, start = rows[row]
-            if start < len(tokens):
-                found[row] = float(divergence[place, start - 1 : len(tokens) - 1].mean())
+            steps = divergence[place, start - 1 : len(tokens) - 1 + ended[row]]  # at i the token i + 1 is drawn
+            if len(steps):
+                found[row] = float(steps.mean())
         if progress:
             progress(first + len(chunk), len(order))
     return pl.DataFrame(

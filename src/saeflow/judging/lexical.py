@@ -121,7 +121,12 @@ def _calibrate(
 
 def _shuffled(completion: Completion, seed: int) -> Completion:
     """The completion with the words of its continuation in an order drawn for this text."""
-    words = (completion.continuation or "").split()
+    continuation = completion.continuation or ""
+    words = continuation.split()
     order = numpy_generator(seed, "judge", "shuffle", completion.text).permutation(len(words))
-    continuation = " ".join(np.array(words, dtype=object)[order])
-    return Completion(completion.prompt, f"{completion.prompt.rstrip()} {continuation}")
+    shuffled = " ".join(np.array(words, dtype=object)[order])
+    # the space that stood before the first word; a word may not run into the prompt's last one
+    space = continuation[: len(continuation) - len(continuation.lstrip())]
+    if not space and completion.prompt.rstrip() == completion.prompt:
+        space = " "
+    return Completion(completion.prompt, completion.prompt + space + shuffled, completion.prompt_ids)

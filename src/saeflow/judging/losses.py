@@ -41,14 +41,20 @@ def model_losses(lm: LanguageModel, batch: int = 16, progress: Callable[[int, in
 
 
 def continuation_tokens(lm: LanguageModel, completion: Completion) -> tuple[list[int], int]:
-    """The text's tokens within the context, and the index of the first that belongs to the continuation.
+    """A completion's tokens within the context, and the index of the first that belongs to the continuation.
 
-    A token that spans the end of the prompt belongs to the continuation.
+    They are those that the model read and drew. Only a text that no model drew is tokenised: a token that spans the end
+    of the prompt then belongs to the continuation.
     """
-    text, prompt = lm.tokenize(completion.text), lm.tokenize(completion.prompt)
+    if completion.prompt_ids is not None and completion.continuation_ids is not None:
+        tokens = [*completion.prompt_ids, *completion.continuation_ids]
+        return tokens[: lm.context], len(completion.prompt_ids)
+    text, prompt = lm.tokenize(completion.text), list(completion.prompt_ids or lm.tokenize(completion.prompt))
     shared = 0
     while shared < min(len(text), len(prompt)) and text[shared] == prompt[shared]:
         shared += 1
+    if completion.prompt_ids is not None and shared < len(prompt):  # the prompt stays what the model read
+        return [*prompt, *lm.tokenize(completion.continuation or "", bos=False)][: lm.context], len(prompt)
     return text[: lm.context], max(shared, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -40,7 +40,8 @@ def score_completions(
     """Have completions judged by every criterion.
 
     Args:
-        completions: columns completion_id, prompt, text and scale_index.
+        completions: columns completion_id, prompt, text and scale_index; where prompt_ids and continuation_ids are
+            among them, losses are read from these tokens.
         goal: what the completions were steered towards.
         settings: which judge, and how it judges.
         seed: the study's seed.
@@ -58,7 +59,7 @@ def score_completions(
     if completions["completion_id"].is_duplicated().any():
         raise SaeflowError("scores: two completions have the same completion_id; make the completions again")
     unsteered = completions.filter(pl.col("scale_index") == 0) if unsteered is None else unsteered
-    texts, references = _completions(completions.drop_nulls("text")), _completions(unsteered.drop_nulls("text"))
+    texts, references = completions_in(completions.drop_nulls("text")), completions_in(unsteered.drop_nulls("text"))
     answered = completions["text"].is_not_null().to_list()
     questions = [
         Question(goal, criterion, settings, references, losses, seed, service) for criterion in criteria(settings)
@@ -96,8 +97,14 @@ def _ask(judge: str, completions: Sequence[Completion], questions: Sequence[Ques
     return [[checked(verdict) for verdict in verdicts] for verdicts in found]
 
 
-def _completions(table: pl.DataFrame) -> list[Completion]:
-    return [Completion(prompt, text) for prompt, text in table.select("prompt", "text").iter_rows()]
+def completions_in(table: pl.DataFrame) -> list[Completion]:
+    """The completions of a table, with their tokens where it has them."""
+    columns = [name for name in Completion._fields if name in table.columns]
+    return [Completion(**_hashable(row)) for row in table.select(columns).iter_rows(named=True)]
+
+
+def _hashable(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _table(ids: pl.Series, criterion: str, verdicts: Sequence[Verdict], judge: str) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ from torch import nn
 
 from saeflow import seals
 from saeflow.artifacts import read_json
+from saeflow.corpora.tokens import without_bos
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.models.chat import end_ids, with_one_bos
 from saeflow.models.hooks import FAMILIES, Family
 
 if TYPE_CHECKING:
@@ -78,10 +81,15 @@ class LanguageModel:
         """
         return bos_id(self.tokenizer, self.model.config.bos_token_id)
 
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that end a text or a turn; see `saeflow.models.chat.end_ids`."""
+        return end_ids(self.tokenizer, self.model.generation_config)
+
     def tokenize(self, text: str, bos: bool = True) -> list[int]:
-        """The tokens of a text, opened with BOS on request; no other special token is added."""
+        """The tokens of a text, opened with exactly one BOS on request; no other special token is added."""
         tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return [self.bos_id, *tokens] if bos else list(tokens)
+        return with_one_bos(tokens, self.bos_id) if bos else without_bos(tokens, self.bos_id)
 
 
 def bos_id(tokenizer: PreTrainedTokenizerBase, configured: int | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
+from saeflow.models.chat import continuation_text, prompt_text
 from saeflow.steering.edits import check_vectors
 from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, Rollouts, prompt_groups, roll_out
 from saeflow.steering.schemas import COMPLETIONS_SCHEMA
@@ -64,15 +66,18 @@ def complete(
         progress: called with (completions done, completions).
 
     Returns:
-        The columns of `COMPLETIONS_SCHEMA`. ``text`` is prompt and continuation as one string, without BOS and other
-        special tokens.
+        The columns of `COMPLETIONS_SCHEMA`. ``prompt`` is as it was given, messages as the chat template writes them;
+        ``continuation`` what the model wrote, without special tokens; ``text`` one behind the other. ``prompt_ids``
+        opens with BOS, ``continuation_ids`` holds what was drawn before the token that ended the text, and ``ended``
+        whether one did.
 
     Raises:
-        SaeflowError: the vector is not finite or of the wrong width, or a scale is not a number ≥ 0.
+        SaeflowError: the vector is not finite or of the wrong width, a scale is not a number, the model has no chat
+            template for messages, or its logits are not numbers.
     """
     check_vectors(vector[None], lm.d_model, f"goal {goal}, method {method}")
-    if not all(0 <= scale < float("inf") for scale in scales):
-        raise SaeflowError(f"goal {goal}, method {method}: scales {list(scales)} must be finite and not negative")
+    if not all(map(math.isfinite, scales)):
+        raise SaeflowError(f"goal {goal}, method {method}: scales {list(scales)} must be finite numbers")
     plan = Plan(settings.samples, settings.new_tokens, settings.sampling, seed, PURPOSE, batch_rows)
     vectors = vector[None].expand(len(scales), -1)
     sizes, numbers = torch.tensor(scales, dtype=torch.float64), range(len(scales))
@@ -85,26 +90,31 @@ def complete(
     for row in rows:
         identity = (seed, goal, method, row["scale"], row["prompt"], row.pop("occurrence"), row["sample"])
         row |= {"goal": goal, "method": method, "seed": seed, "completion_id": _identifier(identity)}
-    order = {text: place for place, text in reversed(list(enumerate(settings.prompts)))}
+    texts = [prompt_text(prompt, lm.tokenizer) for prompt in settings.prompts]
+    order = {text: place for place, text in reversed(list(enumerate(texts)))}
     rows.sort(key=lambda row: (row["scale_index"], order[row["prompt"]], row["sample"]))
     return pl.DataFrame(rows, schema=COMPLETIONS_SCHEMA)
 
 
 def _rows(lm: LanguageModel, group: PromptGroup, rollouts: Rollouts, scales: Sequence[float]) -> list[dict[str, Any]]:
     rows = []
-    for unit, (scale_index, prompt) in enumerate(zip(rollouts.vectors.tolist(), rollouts.prompts, strict=True)):
-        start = group.tokens[prompt, 1:].tolist()
-        for sample, continuation in zip(rollouts.samples, rollouts.tokens[unit].tolist(), strict=True):
+    for unit, (scale_index, place) in enumerate(zip(rollouts.vectors.tolist(), rollouts.prompts, strict=True)):
+        prompt, prompt_ids = group.texts[place], group.tokens[place].tolist()
+        drawn = zip(rollouts.samples, rollouts.tokens[unit].tolist(), rollouts.lengths[unit].tolist(), strict=True)
+        for sample, tokens, length in drawn:
+            continuation = continuation_text(lm.tokenizer, prompt_ids, tokens[:length])
             rows.append(
                 {
                     "scale": float(scales[scale_index]),
                     "scale_index": scale_index,
-                    "prompt": group.texts[prompt],
-                    "occurrence": group.occurrences[prompt],
+                    "prompt": prompt,
+                    "occurrence": group.occurrences[place],
                     "sample": sample,
-                    "text": lm.tokenizer.decode(
-                        start + continuation, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                    ),
+                    "text": prompt + continuation,
+                    "continuation": continuation,
+                    "prompt_ids": prompt_ids,
+                    "continuation_ids": tokens[:length],
+                    "ended": length < len(tokens),
                 }
             )
     return rows

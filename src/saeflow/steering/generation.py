@@ -24,6 +24,7 @@ from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach, check_hook
 from saeflow.seeds import uniforms
 from saeflow.steering.edits import Edit, apply, check_vectors
+from saeflow.steering.ending import Ending
 from saeflow.steering.recording import Recording
 from saeflow.steering.sampling import sample
 
@@ -48,9 +49,11 @@ def generate(
     cache: BufferCache | None = None,
     recording: Recording | None = None,
 ) -> Int[Tensor, "rows new_tokens"]:
-    """Continue every prompt ``rows / prompts`` times; nothing ends a text early, EOS included.
+    """Continue every prompt ``rows / prompts`` times, each until a token that ends a text or a turn.
 
-    Rows of one prompt stand together. Its forward pass is run once for all of them.
+    Rows of one prompt stand together. Its forward pass is run once for all of them. What a row holds behind its end is
+    its last token over and over; `saeflow.steering.ending.lengths` says how much of a row counts. Whether other rows
+    have ended changes nothing in a row.
 
     Args:
         lm: the model.
@@ -60,7 +63,8 @@ def generate(
         sampling: how tokens are drawn.
         keys: one per row, from `saeflow.seeds.row_keys`; equal keys draw equal noise.
         new_tokens: per row.
-        read: called with the stream of every position of every row, in order, before the edit.
+        read: called with the stream of every position of every row, in order, before the edit; not with positions
+            that lie behind the end of all rows.
         cache: of an earlier call, whose memory is used again.
         recording: replays one step for all tokens; an edit that begins between them goes step by step all the same.
 
@@ -68,7 +72,8 @@ def generate(
         The tokens drawn.
 
     Raises:
-        SaeflowError: the hook does not exist, the text is longer than the model's context, or a vector is wrong.
+        SaeflowError: the hook does not exist, the text is longer than the model's context, a vector is wrong, or the
+            logits are not numbers.
     """
     prompt_length = prompts.shape[1]
     _check(lm, hook, edit, prompt_length + new_tokens)
@@ -89,14 +94,20 @@ def generate(
     else:
         step = partial(decode_one_token, lm, cache=cache)
     with nullcontext() if recording else attach(lm, [(hook, stream)]):
+        ending = Ending(lm, len(keys))
         for number in range(new_tokens):
-            drawn[number] = sample(logits, sampling, noise[number])
+            ending.see(logits)
+            tokens = drawn[number] = ending.of(sample(logits, sampling, noise[number]))
+            if ending.everywhere(number):
+                drawn[number:] = tokens
+                break
             if number + 1 < new_tokens:
-                logits = step(drawn[number])
+                logits = step(tokens)
         if read is not None and new_tokens:
             stream.stop_after_reading()
             with suppress(_Stop):
-                step(drawn[-1])
+                step(tokens)
+    ending.check(None if stream.edit is None else stream.edit.scales)
     return drawn.T.contiguous()
 
 

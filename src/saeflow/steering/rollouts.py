@@ -19,13 +19,15 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saeflow.models.chat import prompt_text
 from saeflow.seeds import row_keys
 from saeflow.steering.edits import Edit
+from saeflow.steering.ending import lengths
 from saeflow.steering.generation import BufferCache, generate
 from saeflow.steering.recording import Recording
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Sampling
+    from saeflow.config.sections import Prompt, Sampling
     from saeflow.models.language_model import LanguageModel
 
 BATCH_ROWS = 512
@@ -62,6 +64,7 @@ class PromptGroup(NamedTuple):
     """Prompts of equal token length."""
 
     texts: list[str]
+    """Messages as the chat template writes them."""
     occurrences: list[int]
     """How often the same text came before; equal prompts draw different noise."""
     tokens: Int[Tensor, "prompts prompt_length"]
@@ -78,15 +81,22 @@ class Rollouts(NamedTuple):
     samples: range
     """Numbers of the samples."""
     tokens: Int[Tensor, "units samples new_tokens"]
+    lengths: Int[Tensor, "units samples"]
+    """How many of the tokens come before the one that ends the text, if there is one."""
     resid: Float[Tensor, "units samples pos d_model"] | None
-    """The residual stream before the edit, at the positions asked for."""
+    """The residual stream before the edit, at the positions asked for; zeros behind the end of the longest text."""
 
 
-def prompt_groups(lm: LanguageModel, prompts: Sequence[str]) -> list[PromptGroup]:
-    """Sort prompts by token length, in the order in which the lengths first appear."""
+def prompt_groups(lm: LanguageModel, prompts: Sequence[Prompt]) -> list[PromptGroup]:
+    """Sort prompts by token length, in the order in which the lengths first appear.
+
+    Raises:
+        SaeflowError: a prompt is given as messages and the model has no chat template, or one that refuses them.
+    """
     by_length: dict[int, list[tuple[str, int, list[int]]]] = {}
     seen: Counter[str] = Counter()
-    for text in prompts:
+    for prompt in prompts:
+        text = prompt_text(prompt, lm.tokenizer)
         tokens = lm.tokenize(text)
         by_length.setdefault(len(tokens), []).append((text, seen[text], tokens))
         seen[text] += 1
@@ -155,12 +165,15 @@ def roll_out(
         )
         wanted = range(samples.start, min(samples.stop, plan.samples))
         shape = (plan.slots, plan.chunk)
+        tokens = _without_padding(tokens.view(*shape, -1), kept, len(wanted))
+        resid = reader.resid(prompt_length + plan.new_tokens).view(*shape, -1, lm.d_model) if reader else None
         yield Rollouts(
             vector_of,
             prompt_of,
             wanted,
-            _without_padding(tokens.view(*shape, -1), kept, len(wanted)),
-            _without_padding(reader.resid().view(*shape, -1, lm.d_model), kept, len(wanted)) if reader else None,
+            tokens,
+            lengths(tokens, lm.end_ids),
+            None if resid is None else _without_padding(resid, kept, len(wanted)),
         )
 
 
@@ -222,5 +235,8 @@ class _Reader:
         if start < resid.shape[1]:
             self.parts.append(resid[:, start:])
 
-    def resid(self) -> Float[Tensor, "rows pos d_model"]:
-        return torch.cat(self.parts, dim=1)
+    def resid(self, length: int) -> Float[Tensor, "rows pos d_model"]:
+        """Up to a length of the texts, zeros where they all had ended."""
+        resid = torch.cat(self.parts, dim=1)
+        absent = length - self.first - resid.shape[1]
+        return torch.nn.functional.pad(resid, (0, 0, 0, absent)) if absent else resid

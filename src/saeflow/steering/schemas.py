@@ -2,7 +2,7 @@
 
 import polars as pl
 
-COMPLETIONS_SCHEMA = {
+COMPLETIONS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "goal": pl.String,
     "method": pl.String,
     "scale": pl.Float64,
@@ -12,4 +12,8 @@ COMPLETIONS_SCHEMA = {
     "seed": pl.Int64,
     "completion_id": pl.String,
     "text": pl.String,
+    "continuation": pl.String,
+    "prompt_ids": pl.List(pl.Int32),
+    "continuation_ids": pl.List(pl.Int32),
+    "ended": pl.Boolean,
 }

@@ -13,6 +13,7 @@ from saeflow.config.sections.effects import Approximator, Effects, Sampling, Sca
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Price, Summary
 from saeflow.config.sections.latents import Causal, Examples, Gsea, LogitLens
+from saeflow.config.sections.prompts import Message, Prompt
 from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.published import Dataset, Published
 from saeflow.config.sections.saes import SAE, SAETraining
@@ -37,9 +38,11 @@ __all__ = [
     "Gsea",
     "Judge",
     "LogitLens",
+    "Message",
     "Model",
     "ModelTraining",
     "Price",
+    "Prompt",
     "Publish",
     "Published",
     "SAETraining",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from saeflow.config.section import Complaint, Name, Section, Text, refuse
+from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes, of_a_kind
 
 
@@ -84,14 +85,15 @@ class Effects(Section):
     """Which vectors."""
     block_size: int = Field(default=128, ge=1)
     """Vectors per shard; part of the result's identity."""
-    prompts: list[str] = Field(default=["", "I think", "Last night"], min_length=1)
-    """What the rollouts start from; the empty text is BOS alone, and a prompt named twice weighs twice."""
+    prompts: list[Prompt] = Field(default=["", "I think", "Last night"], min_length=1)
+    """What the rollouts start from, text or messages; the empty text is BOS alone, and a prompt named twice weighs
+    twice."""
     samples: int = Field(default=8, ge=1)
     """Rollouts per vector and prompt."""
     baseline_samples: int = Field(default=128, ge=2)
     """Unsteered rollouts per prompt."""
     new_tokens: int = Field(default=24, ge=1)
-    """Tokens generated per rollout."""
+    """Tokens generated per rollout, at most: what follows the end of a text or of a turn is not read."""
     sampling: Sampling = Sampling()
     """How the rollouts' tokens are drawn."""
     scale: Scale = Scale()

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from saeflow.config.section import Name, Names, Section, Text, Unique, refuse
 from saeflow.config.sections.effects import Sampling
+from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes
 
 
@@ -66,12 +67,12 @@ class Steering(Section):
     """How much of a vector is added: starts at 0.0, the unsteered control, and increases."""
     scale_unit: Literal["norm", "absolute"] = "norm"
     """``norm``: scales are multiples of the mean activation norm at the hook."""
-    prompts: list[str] = Field(default=["I think"], min_length=1)
-    """What completions start from."""
+    prompts: list[Prompt] = Field(default=["I think"], min_length=1)
+    """What completions start from: each is text, or a list of messages that the model's chat template writes."""
     samples: int = Field(default=64, ge=4)
     """Completions per goal, method, scale and prompt."""
     new_tokens: int = Field(default=24, ge=1)
-    """Tokens generated per completion."""
+    """Tokens generated per completion, at most: it ends with its text or turn."""
     sampling: Sampling = Sampling()
     """How the completions' tokens are drawn."""
     published: Published | None = None

@@ -1,0 +1,115 @@
+"""Chat models: prompts as messages through the template, one BOS, and the tokens that end a text or a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from saeflow.corpora.tokens import without_bos
+from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+    from saeflow.config.sections import Message
+
+TODAY = date(2024, 7, 26)
+"""What templates that write the day's date are told, so that a study's prompts stay what they are."""
+ANSWER = "Zqx"  # stands for what an assistant says where only the template's own marks are of interest
+
+
+def with_one_bos(tokens: Sequence[int], bos_id: int) -> list[int]:
+    """Tokens that open with BOS once, whether it stood there, as templates write it, or not."""
+    return [bos_id, *without_bos(tokens, bos_id)]
+
+
+def prompt_text(prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+    """A prompt as the model reads it: text as it is, messages as the model's chat template writes them.
+
+    The template opens the assistant's turn; where the last message is the assistant's own, it is left open instead.
+
+    Args:
+        prompt: text or messages.
+        tokenizer: of the model.
+
+    Raises:
+        SaeflowError: the model has no template, or the template refuses the messages.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if not tokenizer.chat_template:
+        raise SaeflowError(
+            "prompts: there are messages among them and the model's tokenizer has no chat template; "
+            "write them as text, or put chat_template.jinja into the model's folder"
+        )
+    open_turn = prompt[-1].role == "assistant"
+    try:
+        return _rendered(
+            tokenizer,
+            [message.model_dump() for message in prompt],
+            add_generation_prompt=not open_turn,
+            continue_final_message=open_turn,
+        )
+    except Exception as error:  # a template is a program, and may raise whatever it likes
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SaeflowError(f"prompts: the model's chat template refuses the messages ({reason}); change them") from None
+
+
+def continuation_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], continuation: Sequence[int]) -> str:
+    """What a model's own tokens add to the text of a prompt, special tokens left out.
+
+    It is what the whole says beyond what the prompt alone says, both read from tokens: a tokenizer may write spaces
+    only between tokens, and need not give a prompt back letter by letter.
+
+    Args:
+        tokenizer: of the model.
+        prompt: token ids.
+        continuation: token ids that were drawn.
+    """
+    start, whole = (
+        tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for tokens in (list(prompt), [*prompt, *continuation])
+    )
+    shared = next((place for place, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), len(start))
+    return whole[shared:]
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | None) -> tuple[int, ...]:
+    """The tokens after which a model has said what it had to say, in increasing order.
+
+    Args:
+        tokenizer: its end of a sequence counts, and what its chat template writes behind an assistant's message.
+        settings: the model's own for generation; ``eos_token_id`` is one token or several.
+    """
+    named = getattr(settings, "eos_token_id", None)
+    ends = set(named if isinstance(named, (list, tuple)) else [named])
+    ends |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
+    return tuple(sorted(int(token) for token in ends if token is not None))
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the template writes right behind what the assistant says, if it does."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
+    try:
+        behind = _rendered(tokenizer, messages).rpartition(ANSWER)[2].lstrip()
+    except Exception:  # a template that takes no such conversation names no end
+        return None
+    special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+    return next((special[text] for text in sorted(special, key=len, reverse=True) if behind.startswith(text)), None)
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **choices: bool) -> str:
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = _DATE + template
+    text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **choices)
+    assert isinstance(text, str)
+    return text
+
+
+_PARTS = "".join(f"|replace('%{part}', '{TODAY.strftime('%' + part)}')" for part in "aAbBdmyYjHIMSp")
+_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_PARTS} }}}}{{% endmacro %}}{{{{ '' }}}}"
+"""Goes before the day's date that templates are given, which only a macro of their own can hide."""
