@@ -6,12 +6,25 @@ import math
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 from tiny_models import FAMILY_NAMES, N_LAYERS, tiny_language_model, tiny_tokens
 
 from saeflow.errors import SaeflowError
+from saeflow.models.evaluation import block_losses
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import capture, logits, run_prefix, run_suffix, token_losses
+from saeflow.models.running import (
+    capture,
+    final_states,
+    logits,
+    next_token_losses,
+    positions_in_parts,
+    run_prefix,
+    run_suffix,
+    suffix_states,
+    token_losses,
+    unembedded,
+)
 
 
 @pytest.fixture(scope="module", params=FAMILY_NAMES)
@@ -124,3 +137,31 @@ def test_token_losses_average_to_the_loss_of_transformers(lm):
 def test_the_loss_of_an_indifferent_model_is_the_logarithm_of_the_vocabulary():
     losses = token_losses(torch.zeros(3, 5, 64, dtype=torch.bfloat16), tiny_tokens(3, 5))
     torch.testing.assert_close(losses, torch.full((3, 4), math.log(64)))
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_the_head_on_final_states_gives_the_models_own_logits(family):
+    lm, tokens = tiny_language_model(family), tiny_tokens()
+    expected, states = logits(lm, tokens), final_states(lm, tokens)
+    torch.testing.assert_close(unembedded(lm, states.flatten(0, 1)).view(expected.shape), expected)
+    torch.testing.assert_close(unembedded(lm, states[1, 3:5]), expected[1, 3:5])
+    torch.testing.assert_close(suffix_states(lm, run_prefix(lm, tokens, 1), 1), states)
+    torch.testing.assert_close(next_token_losses(lm, states, tokens), token_losses(expected, tokens))
+    assert torch.equal(logits(lm, tokens), expected), "the model is as it was"
+
+
+def test_losses_in_parts_are_those_of_all_logits_at_once_and_never_hold_them():
+    """Of 512 tokens of a vocabulary of 120,000 the logits are 61 million numbers."""
+    lm = tiny_language_model("llama", vocab_size=120_000, max_position_embeddings=256)
+    tokens = torch.randint(3, 120_000, (2, 256), generator=torch.Generator().manual_seed(0))
+    assert len(list(positions_in_parts(lm, 2 * 255))) == 4
+    with LargestTensor() as largest:
+        losses = next_token_losses(lm, final_states(lm, tokens), tokens)
+    assert largest.numbers == 128 * 120_000
+    torch.testing.assert_close(losses, token_losses(logits(lm, tokens), tokens))
+    assert next_token_losses(lm, torch.empty(3, 1, lm.d_model), torch.ones(3, 1, dtype=torch.long)).shape == (3, 0)
+
+
+def test_losses_of_blocks_do_not_depend_on_how_many_run_at_once(lm):
+    tokens = tiny_tokens(rows=9).numpy()
+    assert block_losses(lm, tokens, batch=2) == pytest.approx(block_losses(lm, tokens))

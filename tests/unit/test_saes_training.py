@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from largest_tensor import LargestTensor
 from planted_dictionary import cached, planted
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from saeflow.activations.reader import ShuffledReader
 from saeflow.activations.store import statistics
@@ -89,22 +88,10 @@ def test_sparse_products_equal_dense_ones_in_value_and_gradient(architecture):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-class Largest(TorchDispatchMode):
-    """Notes how many numbers the largest tensor has that any operation gives."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = function(*args, **(kwargs or {}))
-        sizes = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
-        self.numbers = max([self.numbers, *sizes])
-        return out
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_step_not_even_the_first_holds_all_latents_of_a_batch(architecture, store):
     settings = settings_of(architecture, d_sae=512, batch_size=4096, tokens=3 * 4096)
-    with Largest() as largest:
+    with LargestTensor() as largest:
         train(store, settings)
     assert largest.numbers <= 4096 * 512 / 4
 

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import capture, logits
+from saeflow.models.running import capture, final_states, unembedded
 from saeflow.models.unembedding import FINAL_NORMS, unembedding
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.tables import Schema
 
 _BYTES_AT_ONCE = 1 << 28  # of logits
+_TOKENS_PER_PASS = 4096
 TOKENS: Schema = {
     "latent": pl.Int32,
     "token_id": pl.Int32,
@@ -84,7 +85,7 @@ def change(
         ids: the tokens whose log-probabilities count.
     """
     weights = unembedding(lm, ids, ["final_norm"]) @ direction.float().to(lm.device)
-    at_once = max(1, _BYTES_AT_ONCE // (4 * lm.d_vocab * places.tokens.shape[1]))
+    at_once = max(1, min(_BYTES_AT_ONCE // (4 * lm.d_vocab), _TOKENS_PER_PASS // places.tokens.shape[1]))
     sums = [torch.zeros(len(ids), dtype=torch.float64) for _ in Change._fields]
     for first in range(0, len(places.tokens), at_once):
         part = places.part(slice(first, first + at_once))
@@ -114,10 +115,10 @@ def _of_part(
 
     last = f"blocks.{lm.n_layers - 1}.hook_resid_post"
     chosen = torch.as_tensor(ids, device=lm.device)
-    clean = logits(lm, tokens)[rows, positions].float()
+    clean = unembedded(lm, final_states(lm, tokens)[rows, positions]).float()
     resid = capture(lm, tokens, [last])[last][rows, positions].float()
     with attach(lm, [(hook, edit)]):
-        changed = logits(lm, tokens)[rows, positions].float()
+        changed = unembedded(lm, final_states(lm, tokens)[rows, positions]).float()
     before = clean.log_softmax(-1)[:, chosen]
     pushed = clean.clone()
     pushed[:, chosen] = _pushed(lm, clean[:, chosen], amounts[:, None] * weights / _length(lm, resid))

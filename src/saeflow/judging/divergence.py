@@ -15,7 +15,7 @@ from saeflow.judging.losses import continuation_tokens
 from saeflow.judging.scores import completions_in
 from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import run_prefix, run_suffix
+from saeflow.models.running import positions_in_parts, run_prefix, suffix_states, unembedded
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def divergences(
         vector: unit norm.
         completions: columns completion_id, prompt, text, scale (absolute); as a rule prompt_ids, continuation_ids and
             ended, too: a text without them is tokenised.
-        batch: completions per pass; the logits take twice ``batch × pos × d_vocab`` numbers.
+        batch: completions per pass.
         progress: called with (done, total) after every pass.
 
     Returns:
@@ -56,7 +56,7 @@ def divergences(
         resid = run_prefix(lm, padded, layer)
         addition = torch.tensor([scales[row] for row in chunk])[:, None] * vector.cpu().float()
         steered = resid + addition[:, None].to(resid)
-        divergence = _divergence(run_suffix(lm, steered, layer), run_suffix(lm, resid, layer))
+        divergence = _divergence(lm, suffix_states(lm, steered, layer), suffix_states(lm, resid, layer))
         for place, row in enumerate(chunk):
             tokens, start = rows[row]
             steps = divergence[place, start - 1 : len(tokens) - 1 + ended[row]]  # at i the token i + 1 is drawn
@@ -76,7 +76,13 @@ def _padded(lm: LanguageModel, rows: Sequence[list[int]]) -> Int[Tensor, "rows p
 
 
 def _divergence(
-    steered: Float[Tensor, "rows pos d_vocab"], unsteered: Float[Tensor, "rows pos d_vocab"]
+    lm: LanguageModel, steered: Float[Tensor, "rows pos d_model"], unsteered: Float[Tensor, "rows pos d_model"]
 ) -> Float[Tensor, "rows pos"]:
-    steered, unsteered = steered.float().log_softmax(-1), unsteered.float().log_softmax(-1)
-    return (steered.exp() * (steered - unsteered)).sum(-1).double().clamp_min(0).cpu()
+    """From final states, a part of the logits at a time."""
+    found = []
+    for part in positions_in_parts(lm, unsteered.shape[:2].numel()):
+        moved, usual = (
+            unembedded(lm, states.flatten(0, 1)[part]).float().log_softmax(-1) for states in (steered, unsteered)
+        )
+        found.append((moved.exp() * (moved - usual)).sum(-1).double().clamp_min(0).cpu())
+    return torch.cat(found).view(unsteered.shape[:2])

@@ -17,7 +17,7 @@ def model_losses(lm: LanguageModel, batch: int = 16, progress: Callable[[int, in
 
     Args:
         lm: the unsteered model.
-        batch: completions per forward pass; the logits take ``batch × pos × d_vocab`` numbers.
+        batch: completions per forward pass.
         progress: called with (done, total) after every pass.
 
     Returns:
@@ -61,11 +61,11 @@ def continuation_tokens(lm: LanguageModel, completion: Completion) -> tuple[list
 def _mean_losses(lm: LanguageModel, rows: Sequence[tuple[list[int], int]]) -> list[float]:
     import torch
 
-    from saeflow.models.running import logits, token_losses
+    from saeflow.models.running import final_states, next_token_losses
 
     width = max(len(tokens) for tokens, _ in rows)
     # Padding stands on the right, where a causal model's earlier positions do not see it.
     padded = torch.tensor([tokens + [lm.bos_id] * (width - len(tokens)) for tokens, _ in rows], device=lm.device)
-    losses = token_losses(logits(lm, padded), padded).double().cpu()
+    losses = next_token_losses(lm, final_states(lm, padded), padded).double().cpu()
     # losses[:, i] is the loss of token i + 1
     return [float(losses[row, first - 1 : len(tokens) - 1].mean()) for row, (tokens, first) in enumerate(rows)]

@@ -8,22 +8,27 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import logits, token_losses
+from saeflow.models.running import final_states, next_token_losses
+
+TOKENS_PER_PASS = 4096
 
 
-def block_losses(lm: LanguageModel, tokens: Int[np.ndarray, "blocks pos"], batch: int = 64) -> NDArray[np.float64]:
+def block_losses(
+    lm: LanguageModel, tokens: Int[np.ndarray, "blocks pos"], batch: int | None = None
+) -> NDArray[np.float64]:
     """The model's loss on every token of every block but the first, in nats.
 
     Args:
         lm: the model.
         tokens: ``[blocks, pos]``.
-        batch: blocks per forward pass.
+        batch: blocks per forward pass; without, as many as a few thousand tokens.
 
     Returns:
         ``[blocks, pos - 1]``.
     """
+    batch = batch or max(1, TOKENS_PER_PASS // tokens.shape[1])
     rows: list[Float[torch.Tensor, "batch pos"]] = []
     for start in range(0, len(tokens), batch):
         chunk = torch.as_tensor(tokens[start : start + batch], dtype=torch.long, device=lm.device)
-        rows.append(token_losses(logits(lm, chunk), chunk).double().cpu())
+        rows.append(next_token_losses(lm, final_states(lm, chunk), chunk).double().cpu())
     return torch.cat(rows).numpy()

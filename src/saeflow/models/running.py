@@ -14,6 +14,10 @@ from torch.nn.functional import cross_entropy
 from saeflow.models.hooks import HookFunction, attach, check_hook
 from saeflow.models.language_model import LanguageModel
 
+# Logits that are held at once, of few positions: with a large vocabulary those of some blocks fill any memory.
+_LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 26}
+_POSITIONS_AT_ONCE = 128  # but never fewer, or the unembedding is read more often than it is used
+
 
 class Stop(Exception):  # noqa: N818 - nothing is wrong
     """Everything asked for has been seen; the rest of the pass is not needed."""
@@ -23,6 +27,49 @@ class Stop(Exception):  # noqa: N818 - nothing is wrong
 def logits(lm: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
     """The logits of a whole forward pass."""
     return lm.model(tokens, use_cache=False).logits
+
+
+@torch.no_grad()
+def final_states(lm: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    """What the unembedding reads, after the final norm, from a whole forward pass."""
+    return lm.decoder(tokens, use_cache=False).last_hidden_state
+
+
+@torch.no_grad()
+def unembedded(lm: LanguageModel, states: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_vocab"]:
+    """The logits of some positions from their final states, by the model's own head, soft cap and all.
+
+    Args:
+        states: rows of `final_states`.
+    """
+    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions  # takes seconds
+
+    output = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states[None])
+    with _in_place(lm.model, lm.model.base_model_prefix, _Given(output)):
+        return lm.model(inputs_embeds=states[None], use_cache=False).logits[0]
+
+
+def positions_in_parts(lm: LanguageModel, positions: int) -> Iterator[slice]:
+    """So many positions in parts whose logits fit into a bounded memory, whatever the vocabulary."""
+    at_once = max(_POSITIONS_AT_ONCE, _LOGITS_AT_ONCE[lm.device.type] // lm.d_vocab)
+    return (slice(first, min(first + at_once, positions)) for first in range(0, positions, at_once))
+
+
+def next_token_losses(
+    lm: LanguageModel, states: Float[Tensor, "batch pos d_model"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos_1"]:
+    """`token_losses` from final states, a part of the logits at a time.
+
+    Args:
+        states: of the tokens, from `final_states` or `suffix_states`.
+        tokens: on the model's device.
+    """
+    rows, targets = states[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+    parts = [
+        cross_entropy(unembedded(lm, rows[part]).float(), targets[part], reduction="none")
+        for part in positions_in_parts(lm, len(rows))
+    ]
+    return torch.cat([rows.new_empty(0, dtype=torch.float32), *parts]).view(len(tokens), -1)
 
 
 @torch.no_grad()
@@ -86,10 +133,19 @@ def run_suffix(
     Raises:
         SaeflowError: the model has no such layer.
     """
+    states = suffix_states(lm, resid, layer)
+    return unembedded(lm, states.flatten(0, 1)).view(*states.shape[:2], -1)
+
+
+@torch.no_grad()
+def suffix_states(
+    lm: LanguageModel, resid: Float[Tensor, "batch pos d_model"], layer: int
+) -> Float[Tensor, "batch pos d_model"]:
+    """The final states that follow from the residual stream after a layer, as `run_suffix` goes on from them."""
     check_hook(lm, f"blocks.{layer}.hook_resid_post")
     with _replaced(lm.blocks, layer, resid):
         # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them away.
-        return lm.model(inputs_embeds=resid, use_cache=False).logits
+        return lm.decoder(inputs_embeds=resid, use_cache=False).last_hidden_state
 
 
 def token_losses(
@@ -109,14 +165,25 @@ class _Nothing(nn.Module):
 
 
 class _Given(nn.Module):
-    """Stands for the layer whose output is known."""
+    """Stands for the module whose output is known."""
 
-    def __init__(self, output: Tensor) -> None:
+    def __init__(self, output: Any) -> None:
         super().__init__()
         self.output = output
 
-    def forward(self, *_: Any, **__: Any) -> Tensor:
+    def forward(self, *_: Any, **__: Any) -> Any:
         return self.output
+
+
+@contextmanager
+def _in_place(parent: nn.Module, name: str, module: nn.Module) -> Iterator[None]:
+    """Within the block, a module's child is another."""
+    original = getattr(parent, name)
+    setattr(parent, name, module)
+    try:
+        yield
+    finally:
+        setattr(parent, name, original)
 
 
 @contextmanager

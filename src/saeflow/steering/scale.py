@@ -19,7 +19,7 @@ from torch import Tensor
 from saeflow.config.sections import Scale
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import check_hook
-from saeflow.models.running import run_prefix, run_suffix, token_losses
+from saeflow.models.running import next_token_losses, run_prefix, suffix_states
 from saeflow.steering.edits import Edit, apply
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def steered_loss(lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor
         resid, tokens = evaluation.resid[start : start + at_once], evaluation.tokens[start : start + at_once]
         edit = Edit("add", vector.float()[None], torch.tensor([scale], device=lm.device))
         steered = apply(edit, resid, 0, length)
-        logits = run_suffix(lm, resid if steered is None else steered, evaluation.layer)
-        total += token_losses(logits, tokens).sum(dtype=torch.float64).item()
+        states = suffix_states(lm, resid if steered is None else steered, evaluation.layer)
+        total += next_token_losses(lm, states, tokens).sum(dtype=torch.float64).item()
     return total / (batch * (length - 1))
 
 
