@@ -151,13 +151,16 @@ def complete(
 def steer(
     prompt: Annotated[str, typer.Argument(help="What the model goes on from.")],
     vector: Annotated[Path, typer.Option(help="vector.safetensors of a study.")],
-    scale: Annotated[float, typer.Option(help="How much of the vector is added.")],
+    scale: Annotated[float, typer.Option(help="How much of the vector is added; below 0 it steers away.")],
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model; default is the model of the vector's study.")
     ] = None,
     samples: Annotated[int, typer.Option(help="How many completions.", min=1)] = 4,
     new_tokens: Annotated[int, typer.Option(help="Tokens per completion.", min=1)] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 1.0,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Take the prompt as a user's message to a chat model; show its answer alone.")
+    ] = False,
     seed: options.Seed = 0,
 ) -> None:
     """Try a vector at the terminal: unsteered and steered completions of a prompt, with the same noise."""
@@ -167,7 +170,7 @@ def steer(
 
     loaded = load_vector(vector)
     settings = config.Steering(
-        prompts=[prompt],
+        prompts=[[config.Message(role="user", content=prompt)] if chat else prompt],
         samples=max(samples, 4),
         new_tokens=new_tokens,
         sampling=config.Sampling(temperature=temperature),
@@ -177,7 +180,7 @@ def steer(
     table = completed(lm, loaded.metadata["hook"], loaded.vector, [0.0, scale], settings, seed, goal, method)
     for index, title in enumerate(("unsteered", f"{goal} by {method}, scale {scale:g}")):
         typer.secho(title, bold=True)
-        for text in table.filter(scale_index=index)["text"].head(samples):
+        for text in table.filter(scale_index=index)["continuation" if chat else "text"].head(samples):
             typer.echo(f"  {text}")
 
 

@@ -81,8 +81,9 @@ FIGURES: dict[str, FigureKind] = {
         scales.pareto,
         scales.pareto_alt,
         "Behaviour against coherence",
-        "Each line starts at no steering, and its arrows point to larger scales. The further a line reaches to "
-        "the upper right, the more behaviour it buys for the coherence it costs. Along a dashed curve the product is "
+        "Each line runs along the scales, from no steering where none is negative, and its arrows point to larger "
+        "ones. The further a line reaches to the upper right, the more behaviour it buys for the coherence it costs. "
+        "Along a dashed curve the product is "
         "the same.",
     ),
     "equal_coherence": FigureKind(

@@ -101,14 +101,14 @@ def goal_detail_alt(rows: pl.DataFrame) -> str:
                 ends = [f"{c} from {line[c][0]:.2f} to {line[c][-1]:.2f}" for c in ("behaviour", "coherence")]
                 told.append(f"{words(goal)}, {method}: {', '.join(ends)}")
     return (
-        "Line charts of behaviour, coherence and product against scale. From no steering to the largest scale: "
+        "Line charts of behaviour, coherence and product against scale. From the smallest scale to the largest: "
         f"{'; '.join(told)}."
     )
 
 
 @styled
 def pareto(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Behaviour against coherence, a panel per goal; each method's line runs from no steering to the largest scale.
+    """Behaviour against coherence, a panel per goal; each method's line runs from the smallest scale to the largest.
 
     Args:
         rows: from ``along_scale``.
@@ -139,8 +139,8 @@ def pareto_alt(rows: pl.DataFrame) -> str:
         for row in chosen.to_dicts()
     ]
     return (
-        "Charts of behaviour (upwards) against coherence (to the right), one per goal, a line per method from no "
-        f"steering to the largest scale. Behaviour and coherence at the chosen scales: {'; '.join(told) or 'none'}."
+        "Charts of behaviour (upwards) against coherence (to the right), one per goal, a line per method from the "
+        f"smallest scale to the largest. Behaviour and coherence at the chosen scales: {'; '.join(told) or 'none'}."
     )
 
 

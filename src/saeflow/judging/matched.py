@@ -97,7 +97,7 @@ def match(
     levels += [("kl", level) for level in settings.divergence_levels] if kl is not None else []
     readings = []
     for (goal, method), rows in paired.groups.with_row_index("group").group_by("goal", "method", maintain_order=True):
-        groups = rows["group"].to_numpy()
+        groups = rows["group"].to_numpy()[_outwards(rows["scale"].to_numpy())]
         for cost, level in levels if len(groups) > 1 else []:
             place, drawn = (_place(curves, groups, cost, level) for curves in (points, draws))
             scale = place.read(scales[groups][None])[0]
@@ -107,6 +107,13 @@ def match(
                 Reading(str(goal), str(method), cost, level, scale, behaviour, resampled, int(n[groups].min()))
             )
     return _table([*readings, *_averages(readings, paired.groups["goal"].n_unique())], settings.level)
+
+
+def _outwards(scales: Float[np.ndarray, " scales"]) -> Int[np.ndarray, " branch"]:
+    """The scales from the unsteered one outwards; towards the negative ones only where there are no others."""
+    outwards = scales if (scales > 0).any() else -scales
+    order = np.argsort(outwards, kind="stable")
+    return order[outwards[order] >= 0]
 
 
 def _curves(

@@ -46,7 +46,7 @@ def score_completions(
         settings: which judge, and how it judges.
         seed: the study's seed.
         losses: the unsteered model's loss, for the judge 'lexical'; see `saeflow.judging.losses`.
-        unsteered: columns prompt and text; default is the completions of scale_index 0.
+        unsteered: columns prompt and text; default is the completions of scale 0, or of scale_index 0 without scales.
         service: the judging model, for the judge 'openai'; see `saeflow.judging.asking`.
 
     Returns:
@@ -58,7 +58,8 @@ def score_completions(
     """
     if completions["completion_id"].is_duplicated().any():
         raise SaeflowError("scores: two completions have the same completion_id; make the completions again")
-    unsteered = completions.filter(pl.col("scale_index") == 0) if unsteered is None else unsteered
+    if unsteered is None:
+        unsteered = completions.filter(pl.col("scale" if "scale" in completions.columns else "scale_index") == 0)
     texts, references = completions_in(completions.drop_nulls("text")), completions_in(unsteered.drop_nulls("text"))
     answered = completions["text"].is_not_null().to_list()
     questions = [

@@ -130,12 +130,12 @@ def _with_intervals(
 def _largest(
     groups: pl.DataFrame, cells: pl.DataFrame, product: Float[np.ndarray, " groups"]
 ) -> Int[np.ndarray, " cells"]:
-    """The group with the largest product of each goal and method, the smaller scale in a tie; -1 if none."""
+    """The group with the largest product of each goal and method, the scale nearer to 0 in a tie; -1 if none."""
     ranked = (
         groups.with_row_index("group")
         .with_columns(product=pl.Series(product).fill_nan(None))
         .drop_nulls("product")
-        .sort(["product", "scale_index"], descending=[True, False])
+        .sort("product", pl.col("scale").abs(), "scale_index", descending=[True, False, False])
         .unique(["goal", "method"], keep="first", maintain_order=True)
     )
     found = cells.join(ranked, on=["goal", "method"], how="left", maintain_order="left")
@@ -144,7 +144,7 @@ def _largest(
 
 def _unsteered(groups: pl.DataFrame, cells: pl.DataFrame) -> Int[np.ndarray, " cells"]:
     """The group of scale 0 of each goal and method; -1 where there is none."""
-    zero = groups.with_row_index("group").filter(pl.col("scale_index") == 0)
+    zero = groups.with_row_index("group").filter(pl.col("scale") == 0)
     found = cells.join(zero, on=["goal", "method"], how="left", maintain_order="left")
     return found["group"].cast(pl.Int64).fill_null(-1).to_numpy()
 

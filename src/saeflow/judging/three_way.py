@@ -63,7 +63,7 @@ def three_way(
         tables["selection"]
         .with_row_index("group")
         .drop_nulls("overall")
-        .sort(["overall", "scale_index"], descending=[True, False])
+        .sort("overall", pl.col("scale").abs(), "scale_index", descending=[True, False, False])
         .unique(["goal", "method"], keep="first")["group"]
     )
     selected = pl.Series(np.isin(np.arange(len(paired.groups)), chosen.to_numpy()))

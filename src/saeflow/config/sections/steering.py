@@ -64,7 +64,8 @@ class Steering(Section):
     caa_positions: Literal["mean", "last"] = "mean"
     """``caa``: average over the tokens of an example, or its last token. BOS never."""
     scales: list[float] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0], min_length=2)
-    """How much of a vector is added: starts at 0.0, the unsteered control, and increases."""
+    """How much of a vector is added, increasing: 0.0, the unsteered control, is among them, and a negative scale steers
+    away from the behaviour."""
     scale_unit: Literal["norm", "absolute"] = "norm"
     """``norm``: scales are multiples of the mean activation norm at the hook."""
     prompts: list[Prompt] = Field(default=["I think"], min_length=1)
@@ -98,6 +99,6 @@ class Steering(Section):
     @field_validator("scales")
     @classmethod
     def _increasing(cls, scales: list[float]) -> list[float]:
-        if scales != sorted(set(scales)) or scales[0] != 0.0:
-            raise ValueError("must start with 0.0 (the unsteered control) and increase")
+        if scales != sorted(set(scales)) or 0.0 not in scales:
+            raise ValueError("must increase and hold 0.0 (the unsteered control)")
         return scales
