@@ -3,12 +3,6 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-# A study is one file, not a patch on the default study: a file that is named replaces it.
-if not workflow.config_settings.configfiles:
-
-    configfile: "config.yaml"
-
-
 report: "workflow/report/workflow.rst"
 
 

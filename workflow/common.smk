@@ -16,10 +16,27 @@ ROOT = Path(HERE).parent if os.path.isdir(HERE) else None
 if ROOT:
     sys.path.insert(0, str(ROOT / "src"))
 
-from saeflow.config import check_study
+from saeflow.config import check_study, refuse_loose_yaml
 from saeflow.config.counts import shard_count
 from saeflow.config.locations import fetched, location
 from saeflow.errors import SaeflowError
+
+# Snakemake itself reads configs less strictly than a study is read: of a key that stands twice it keeps the last, and
+# it runs the code of one that says `__use_yte__`; of files named on the command line it has done so by now. As a module,
+# the config is another workflow's matter.
+CONFIGS = workflow.config_settings.configfiles
+if workflow.modifier.is_main_snakefile():
+    try:
+        for file in CONFIGS or ["config.yaml"]:
+            refuse_loose_yaml(file)
+    except SaeflowError as error:
+        raise WorkflowError(str(error))
+
+# A study is one file, not a patch on the default study: a file that is named replaces it.
+if not CONFIGS:
+
+    configfile: "config.yaml"
+
 
 try:
     STUDY = check_study(config)

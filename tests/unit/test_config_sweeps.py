@@ -38,6 +38,18 @@ def test_a_study_with_a_sweep_survives_being_written_and_read():
     assert check_study(study.model_dump()) == study
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_member_of_a_sweep_takes_no_other_saes_place(order):
+    saes = {"main-k-4": {"train": {"k": 5}}, "main": {"train": {}, "sweep": {"k": [4, 6]}}}
+    with pytest.raises(SaeflowError, match=r"saes\.main\S*: .*(main-k-4|a member of a sweep has this name)"):
+        study_with(**dict(list(saes.items())[::order]))
+
+
+def test_no_two_members_of_a_sweep_are_one():
+    with pytest.raises(SaeflowError, match=r"saes\.main\.sweep: its member 'main-learning_rate-0\.001' has the name"):
+        study_with(main={"train": {}, "sweep": {"learning_rate": [1e-3, 0.001]}})
+
+
 def test_saes_may_be_put_into_one_group_by_hand():
     both = {"a": {"train": {"k": 4}, "group": "two"}, "b": {"train": {"architecture": "batchtopk"}, "group": "two"}}
     assert study_with(**both).trainings == {"two": ["a", "b"]}

@@ -19,10 +19,11 @@ from huggingface_hub import RepoCard
 from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
 
 from saeflow.artifacts import provenance, read_json, sha256, write_json
-from saeflow.config import check_study
+from saeflow.config import Study, check_study
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.io import load_approximation, open_effects, save_approximation
 from saeflow.effects.published import import_effects
+from saeflow.publishing.contents import without_places
 from saeflow.saes.io import load_sae, save_sae
 from saeflow.steering.io import SteeringVector, load_vector, save_vector
 
@@ -131,6 +132,28 @@ def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
     merged = check_study({**STUDY, **use, "steering": {**STUDY["steering"], **use["steering"]}})
     assert merged.effects.published
     assert merged.effects.published.file == "effects/main/effects.h5"
+
+
+def test_no_path_of_this_machine_is_published_wherever_the_config_names_one() -> None:
+    private = "/home/somebody/private"
+    given = {
+        **STUDY,
+        "models": [{"name": "other", "path": f"{private}/model"}],
+        "corpus": {"kind": "text", "path": f"{private}/text.jsonl"},
+        "saes": {**STUDY["saes"], "imported": {"path": f"{private}/sae"}},
+        "examples": {},
+        "logit_lens": {"sets": [f"{private}/sets.yaml"]},
+        "effects": {"vectors": {"kind": "file", "path": f"{private}/vectors.safetensors"}},
+        "goals": {**STUDY["goals"], "directory": f"{private}/goals"},
+    }
+    study = check_study(given)
+    assert isinstance(study, Study)
+    assert study.model_dump_json().count(private) == 6
+    bare = without_places(study).model_dump()
+    assert private not in json.dumps(bare)
+    assert bare["models"][0]["path"] == "model"
+    assert bare["logit_lens"]["sets"] == ["sets.yaml"]
+    assert check_study(bare).model_dump() == bare
 
 
 def test_what_is_uploaded_comes_back_as_it_was(hub: Hub, study: Path, tmp_path: Path) -> None:

@@ -1,7 +1,14 @@
 """The configuration of a study."""
 
 from saeflow.config.goal import Goal
-from saeflow.config.reading import check_study, read_any_study, read_goal, read_study, read_token_sets
+from saeflow.config.reading import (
+    check_study,
+    read_any_study,
+    read_goal,
+    read_study,
+    read_token_sets,
+    refuse_loose_yaml,
+)
 from saeflow.config.section import Section
 from saeflow.config.sections import (
     SAE,
@@ -75,4 +82,5 @@ __all__ = [
     "read_goal",
     "read_study",
     "read_token_sets",
+    "refuse_loose_yaml",
 ]

@@ -59,6 +59,15 @@ def check_study(values: dict[str, Any], source: str = "config") -> Study | Chess
     return _validated(Study, expanded, source, unset)
 
 
+def refuse_loose_yaml(path: Path) -> None:
+    """Refuse a config that Snakemake takes and a study is not: with a key that stands twice, or one that runs code.
+
+    Raises:
+        SaeflowError: what stands in the file.
+    """
+    _read_yaml(Path(path))
+
+
 def read_goal(path: Path) -> Goal:
     """Read and check one goal's file.
 
@@ -133,6 +142,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise SaeflowError(f"{path}: is empty; it must hold keys and values")
     if not isinstance(values, dict):
         raise SaeflowError(f"{path}: must hold keys and values; it holds a {type(values).__name__}")
+    if code := [str(key) for key in values if str(key).startswith("__")]:
+        does = "makes Snakemake run code that stands in the file, before this could be said"
+        raise SaeflowError(f"{path}: {code[0]}: {does}; a study holds values only, remove it")
     return values
 
 

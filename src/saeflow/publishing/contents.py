@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from saeflow.config.section import Section
 from saeflow.config.sections import Study
 from saeflow.errors import SaeflowError
 
 ALWAYS = ("config.yaml", "provenance.json")
+PLACES = ("path", "directory", "sets")  # keys of the config that name files of this machine
 PATTERNS = {
     "effects": ["effects/*/effects.h5", "effects/*/baseline.safetensors"],
     "approximator": [
@@ -67,20 +69,20 @@ def packed(root: Path, contents: Iterable[str]) -> Packed:
 
 def without_places(study: Study) -> Study:
     """The config with nothing that tells of this machine: of paths the last name is kept, of endpoints none."""
-    corpus, effects, goals = study.corpus, study.effects, study.goals
-    vectors = effects.vectors
-    return study.model_copy(
-        update={
-            "corpus": corpus.model_copy(update={"path": _last(corpus.path)}),
-            "model": study.model.model_copy(update={"path": _last(study.model.path)}),
-            "saes": {name: sae.model_copy(update={"path": _last(sae.path)}) for name, sae in study.saes.items()},
-            "effects": effects.model_copy(update={"vectors": vectors.model_copy(update={"path": _last(vectors.path)})}),
-            "goals": goals.model_copy(update={"directory": _last(goals.directory)}),
-            "judge": study.judge.model_copy(update={"base_url": None}),
-        }
-    )
+    bare: Study = _without_places(study)
+    return bare.model_copy(update={"judge": study.judge.model_copy(update={"base_url": None})})
 
 
-def _last(path: str | None) -> str | None:
+def _without_places(value: Any, key: str = "") -> Any:
+    if isinstance(value, Section):
+        return value.model_copy(update={name: _without_places(item, name) for name, item in value})
+    if isinstance(value, list):
+        return [_without_places(item, key) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_places(item, name) for name, item in value.items()}
+    return _last(value) if key in PLACES and isinstance(value, str) else value
+
+
+def _last(path: str) -> str:
     """A relative path as it is; of an absolute one its last name."""
-    return Path(path).name if path and Path(path).is_absolute() else path
+    return Path(path).name if Path(path).is_absolute() else path

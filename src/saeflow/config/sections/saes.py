@@ -200,20 +200,30 @@ def trained_together(saes: Mapping[str, TrainedOrNot]) -> dict[str, list[str]]:
 
 
 def without_sweeps(saes: Any) -> Any:
-    """The study's SAEs with every sweep replaced by its members; what is not a sweep is left to its own checks."""
+    """The study's SAEs with every sweep replaced by its members; what is not a sweep is left to its own checks.
+
+    Raises:
+        ContradictionError: a member has the name of another SAE.
+    """
     if not isinstance(saes, dict):
         return saes
     found: dict[Any, Any] = {}
+    clashes: list[Complaint] = []
     for name, sae in saes.items():
         sweep = sae.get("sweep") if isinstance(sae, dict) else None
         if not isinstance(sweep, dict) or not _is_sweep(sweep, sae.get("train", {})):
+            if name in found:
+                clashes.append((str(name), "a member of a sweep has this name, too; choose another"))
             found[name] = sae
             continue
         kept = {key: value for key, value in sae.items() if key != "sweep"}
         for values in product(*sweep.values()):
             chosen = dict(zip(sweep, values, strict=True))
             member = "-".join([str(name), *(f"{key}-{value}" for key, value in chosen.items())])
+            if member in found:
+                clashes.append((f"{name}.sweep", f"its member '{member}' has the name of another SAE; rename one"))
             found[member] = {"group": name, **kept, "train": {**sae.get("train", {}), **chosen}}
+    refuse(clashes)
     return found
 
 
