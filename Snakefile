@@ -1,44 +1,55 @@
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
+def here(path):
+    """A file of this repository, for `include`. As a module from a local git repository whose top this file lies at,
+    Snakemake would look for it at the top of the machine."""
+    base = workflow.current_basedir
+    if getattr(base, "repo_path", None) and not base.path:
+        return f"git+file://{os.path.abspath(base.repo_path)}/{path}@{base.ref}"
+    return path
+
+
 report: "workflow/report/workflow.rst"
 
 
-include: "workflow/common.smk"
-include: "rules/study.smk"
+include: here("workflow/common.smk")
+include: here("rules/study.smk")
 
 
 if STUDY.kind == "chess":
 
-    include: "rules/chess_models.smk"
-    include: "rules/chess.smk"
+    include: here("rules/chess_models.smk")
+    include: here("rules/chess.smk")
 
     if STUDY.engine:
 
-        include: "rules/chess_engine.smk"
+        include: here("rules/chess_engine.smk")
 
 else:
 
-    include: "rules/published.smk"
-    include: "rules/corpus.smk"
-    include: "rules/models.smk"
-    include: "rules/activations.smk"
-    include: "rules/sae_metrics.smk"
-    include: "rules/examples.smk"
-    include: "rules/logit_lens.smk"
-    include: "rules/effects.smk"
-    include: "rules/approximators.smk"
-    include: "rules/steering.smk"
-    include: "rules/judging.smk"
-    include: "rules/publish.smk"
+    include: here("rules/published.smk")
+    include: here("rules/corpus.smk")
+    include: here("rules/models.smk")
+    include: here("rules/activations.smk")
+    include: here("rules/sae_metrics.smk")
+    include: here("rules/examples.smk")
+    include: here("rules/logit_lens.smk")
+    include: here("rules/effects.smk")
+    include: here("rules/approximators.smk")
+    include: here("rules/steering.smk")
+    include: here("rules/judging.smk")
+    include: here("rules/publish.smk")
 
 
-include: "rules/manifests.smk"
-include: "rules/saes.smk"
-include: "rules/figures.smk"
-include: "rules/report.smk"
+include: here("rules/manifests.smk")
+include: here("rules/saes.smk")
+include: here("rules/figures.smk")
+include: here("rules/report.smk")
 
 
 rule all:

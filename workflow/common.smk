@@ -55,8 +55,11 @@ shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 def shipped(path):
     """A file that comes with the workflow; by a relative path if it can be, so that a checkout may be moved."""
     if ROOT is None:
-        return str(workflow.source_path(f"../{path}"))
+        return workflow.source_path(f"../{path}")
     file = ROOT / path
+    if not file.is_relative_to(Path.cwd()) and re.search(r"{.*}", str(ROOT)):
+        text = f"{ROOT}: Snakemake takes the braces for wildcards; move the checkout"
+        raise WorkflowError(text)
     return str(
         file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     )

@@ -269,8 +269,8 @@ def width_option(wildcards):
     return ["--d-sae", width] if width else []
 
 
-def report_options(wildcards):
-    """The command's option `--goals`."""
+def report_options(wildcards, input):
+    """The command's option `--goals`; no trigger, as `input` names the files."""
     return ["--goals", os.path.dirname(GOAL_FILES[0])]
 
 

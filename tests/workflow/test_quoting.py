@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT, TINY, Workflow
 from safetensors.numpy import save_file
 from typer.main import get_command
@@ -137,3 +138,43 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     assert settings_of(calls["judge_completions"][0], "--calls")["key"] == TEXT
     assert str(place) in calls["write_report"][0]
     assert str(place) in calls["compare_pairs"][0]
+
+
+def test_every_path_of_a_study_of_chess_reaches_its_command_as_it_is(hostile):
+    place = hostile / HOSTILE
+    (place / "games.pgn").touch()
+    (place / "player").mkdir()
+    study = {
+        "kind": "chess",
+        "study": "chess",
+        "positions": {"path": str(place / "games.pgn")},
+        "model": {"name": "player", "path": str(place / "player")},
+        "saes": {"main": {"train": {"d_sae": 48, "k": 4}}, "imported": {"path": str(place / "sae {x}")}},
+        "engine": {"command": str(place / "stockfish {x}")},
+        "fine_tune": {},
+    }
+    calls = commands_run(Workflow(hostile, study, base=None), "all")
+    assert str(place / "games.pgn") in calls["read_games"][0]
+    assert settings_of(calls["provide_player"][0])["path"] == str(place / "player")
+    assert str(place / "sae {x}") in calls["import_sae"][0]
+    assert settings_of(calls["evaluate_positions"][0])["command"] == str(place / "stockfish {x}")
+
+
+def test_patterns_of_what_is_published_reach_their_commands(workflow):
+    published = {
+        "activations": {"published": {"repo": "me/x", "file": "cache/{hook}"}},
+        "steering": {
+            **TINY["steering"],
+            "published": {"repo": "me/x", "file": "{goal}/{method}/vector.safetensors"},
+        },
+    }
+    workflow.overrides = {**TINY, **published}
+    calls = commands_run(workflow, "all")
+    assert settings_of(calls["fetch_activations"][0], "--published")["file"] == "cache/{hook}"
+    assert settings_of(calls["fetch_vectors"][0], "--published")["file"] == "{goal}/{method}/vector.safetensors"
+
+
+def test_settings_longer_than_an_argument_may_be_reach_their_jobs(workflow):
+    prompts = [f"{'é' * 40} '{{study}}' {number}" for number in range(2_500)]
+    workflow.run("results/tiny/config.yaml", config={"steering": {**TINY["steering"], "prompts": prompts}})
+    assert yaml.safe_load((workflow.results / "config.yaml").read_text())["steering"]["prompts"] == prompts

@@ -120,6 +120,7 @@ def plan(
 ) -> None:
     """Print what judging the study's completions would take: calls, tokens, price, minutes. Makes no call."""
     options.set_pools(1)
+    from saeflow.config.locations import goal_file
     from saeflow.judging.asking import Service, estimate
     from saeflow.judging.hosted import questions_about
     from saeflow.judging.ledger import Ledger
@@ -135,9 +136,7 @@ def plan(
         for goal in settings.goals.names
         for method in settings.steering.methods
         if (file := folder / goal / method / "completions.parquet").is_file()
-        for inquiry in questions_about(
-            _read(file), config.read_goal(Path(settings.goals.directory, f"{goal}.yaml")), settings.judge
-        )
+        for inquiry in questions_about(_read(file), config.read_goal(goal_file(settings, goal)), settings.judge)
     ]
     ledger = Ledger(results / settings.study / "judging" / "ledger.sqlite")
     service = Service(settings.judge, settings.calls, ledger)

@@ -16,6 +16,7 @@ from saeflow.config.sections.published import Source
 
 PUBLISHED = "resources/published"
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 class Origin(NamedTuple):
@@ -85,6 +86,13 @@ def location(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]
     if found and found.published and fetched(study, path, exists):
         return f"{PUBLISHED}/{found.published.folder(found.also)}/{path}"
     return _own(study, path)
+
+
+def goal_file(study: Study, goal: str) -> Path:
+    """The file that describes a goal: below `goals.directory` of the working directory where that is there, else of
+    the checkout that this package lies in. The workflow seeks goals and token sets in the same order."""
+    folder = Path(study.goals.directory)
+    return (folder if folder.exists() else CHECKOUT / folder) / f"{goal}.yaml"
 
 
 def fetches(study: Study, root: Path) -> dict[str, Published]:

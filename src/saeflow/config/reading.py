@@ -143,7 +143,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SaeflowError(f"{path}: must hold keys and values; it holds a {type(values).__name__}")
     if code := [str(key) for key in values if str(key).startswith("__")]:
-        does = "makes Snakemake run code that stands in the file, before this could be said"
+        does = "lets Snakemake run code of the file as it reads it"
         raise SaeflowError(f"{path}: {code[0]}: {does}; a study holds values only, remove it")
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -69,9 +70,16 @@ def _unique(items: list[T]) -> list[T]:
     return items
 
 
+def _without_wildcards(path: str) -> str:
+    if re.search(r"\{.*\}", path):
+        raise ValueError(f"{path!r} holds braces, which Snakemake takes for wildcards; move it, or name a link to it")
+    return path
+
+
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 HookName = Annotated[str, Field(pattern=HOOK)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
+InputPath = Annotated[Text, AfterValidator(_without_wildcards)]  # of what rules name among their inputs
 Names = Annotated[list[Name], AfterValidator(_unique)]
 Examples = Annotated[list[Text], Field(min_length=2), AfterValidator(_unique)]
 Unique = AfterValidator(_unique)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from saeflow.config.counts import block_count, latent_count, shard_count, vector_count
-from saeflow.config.locations import fetches
+from saeflow.config.locations import fetches, goal_file
 from saeflow.config.sections import ModelTraining, Published, Study
 from saeflow.planning.shape import ModelShape
 
@@ -280,7 +280,7 @@ def needs(study: Study, root: Path) -> list[Need]:
 
     Args:
         study: the study.
-        root: the repository, to which the goals' directory is relative.
+        root: the folder that ``results/`` lies in.
     """
     found = []
     if study.corpus.path:
@@ -293,6 +293,6 @@ def needs(study: Study, root: Path) -> list[Need]:
     if study.effects.vectors.path:
         file = study.effects.vectors.path
         found.append(Need("vectors to measure", file, Path(file).is_file()))
-    files = {goal: Path(root, study.goals.directory, f"{goal}.yaml") for goal in study.goals.names}
+    files = {goal: goal_file(study, goal) for goal in study.goals.names}
     found += [Need(f"goal {goal}", str(file), file.is_file()) for goal, file in files.items()]
     return found

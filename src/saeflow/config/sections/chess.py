@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Name, Section, Text, Unique, refuse
+from saeflow.config.section import InputPath, Name, Section, Text, Unique, refuse
 
 
 class Games(Section):
@@ -91,7 +91,7 @@ class ChessPlayer(Section):
     """The small model that comes with saeflow."""
     train: ChessTraining | None = None
     """Train it here, on the split ``model`` of the games."""
-    path: Text | None = None
+    path: InputPath | None = None
     """A checkpoint of the official package (.pt). ``${NAME}`` is read from the environment."""
     official: Literal["rapid", "blitz"] | None = None
     """Fetch an official checkpoint of Maia-2, whose checksum must be the recorded one."""
@@ -121,7 +121,7 @@ class SelfPlay(Section):
 class Positions(Section):
     """Where positions come from: played games, or games of the model with itself."""
 
-    path: Text | None = None
+    path: InputPath | None = None
     """Played games: a PGN file, plain or packed as .zst, .gz or .bz2. ``${NAME}`` is read from the environment."""
     games: Games = Games()
     """``path``: which games, and which of their moves."""

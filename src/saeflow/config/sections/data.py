@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import HookName, Name, Section, Text, Unique, refuse
+from saeflow.config.section import HookName, InputPath, Name, Section, Text, Unique, refuse
 from saeflow.config.sections.published import Dataset, Published, Source, disputes
 
 
@@ -27,7 +27,7 @@ class Corpus(Section):
     kind: Literal["tales", "text"] = "tales"
     """``tales``: the embedded story grammar, infinite and with known truth. ``text``: local files, or a data set of a
     hub."""
-    path: Text | None = None
+    path: InputPath | None = None
     """``text``: a .txt, .jsonl or .parquet file, or a folder of them. ``${NAME}`` is read from the environment."""
     dataset: Dataset | None = None
     """``text``: a data set of a hub, in place of `path`."""

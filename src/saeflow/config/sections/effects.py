@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Complaint, Name, Section, Text, refuse
+from saeflow.config.section import Complaint, InputPath, Name, Section, Text, refuse
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes, of_a_kind
 
@@ -54,7 +54,7 @@ class Vectors(Section):
     sae: Name | None = None
     """``decoder``, ``mixtures``: the SAE of ``saes`` whose rows are taken, a wider one for instance; null is the one
     whose latents are measured."""
-    path: Text | None = None
+    path: InputPath | None = None
     """``file``: the safetensors file; ``sae_ts``: the approximator.safetensors. ``${NAME}`` is read from the
     environment."""
     tensor: Text = "vectors"

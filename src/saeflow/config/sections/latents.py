@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Section, Text, Unique, refuse
+from saeflow.config.section import InputPath, Section, Unique, refuse
 
 
 class Examples(Section):
@@ -70,8 +70,9 @@ class LogitLens(Section):
     out."""
     smallest_set: int = Field(default=5, ge=1)
     """Built-in sets with fewer tokens in the model's vocabulary are left out."""
-    sets: Annotated[list[Text], Unique] = Field(default=[])
-    """YAML files with token sets of your own; relative to the repository, or absolute."""
+    sets: Annotated[list[InputPath], Unique] = Field(default=[])
+    """YAML files with token sets of your own: absolute paths, or ones in the folder that Snakemake works in where they
+    are there, else in the checkout."""
     directions: int = Field(default=1000, ge=100)
     """Random directions that classes and ``test: directions`` are relative to."""
     false_positive_rate: float = Field(default=0.01, gt=0, lt=0.5)

@@ -1,0 +1,54 @@
+"""Configs that Snakemake would take, and that are no study."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, TINY, environment
+
+
+def planned(directory, *args):
+    """A dry run in a folder, with the config that lies there unless another is named."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--snakefile", ROOT / "Snakefile", "--directory", directory]
+    return subprocess.run(
+        list(map(str, [*command, *args])), capture_output=True, text=True, cwd=directory, env=environment()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"goals": {**TINY["goals"], "directory": "goals/{study}"}}, "goals.directory"),
+        ({"corpus": {"kind": "text", "path": "text/{study}.txt"}}, "corpus.path"),
+    ],
+)
+def test_an_input_that_snakemake_would_take_for_a_pattern_is_refused(workflow, change, key):
+    done = workflow.attempt(config=change)
+    assert done.returncode == 1
+    assert f"config: {key}: " in done.stderr
+    assert "holds braces" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("seed: 1\nseed: 2\n", "'seed' stands twice"),
+        ("__use_yte__: true\n", "__use_yte__: lets Snakemake run code"),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "found"])
+def test_a_config_that_snakemake_reads_loosely_is_refused(tmp_path, text, complaint, named):
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text() + "\n" + text)
+    done = planned(tmp_path, *(["--configfile", tmp_path / "config.yaml"] if named else []))
+    assert done.returncode == 1
+    assert complaint in done.stdout + done.stderr
+
+
+def test_code_in_the_config_that_the_workflow_finds_never_runs(tmp_path):
+    code = f"__use_yte__: true\n__definitions__:\n  - import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    (tmp_path / "config.yaml").write_text(code + (ROOT / "config.yaml").read_text())
+    done = planned(tmp_path)
+    assert done.returncode == 1
+    assert not (tmp_path / "ran").exists()
