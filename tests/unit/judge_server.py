@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,67 @@ ANSWERS = {  # faults that are an answer, HTTP 200
     "refusal": lambda: completion(None, refusal="I would rather not."),
     "html": lambda: b"<html><body>Bad gateway</body></html>",
 }  # fmt: skip
+
+
+def http(status: int, body: bytes, *headers: str) -> bytes:
+    """A whole reply."""
+    head = [f"HTTP/1.1 {status} X", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+def error(words: str, **more: Any) -> bytes:
+    return json.dumps({"error": {"message": words, **more}}).encode()
+
+
+UNSUPPORTED = "Unsupported parameter: 'max_tokens' is not supported with this model."
+ALWAYS = {  # what a server may send to every question
+    "http_400": http(400, error(UNSUPPORTED, code="unsupported_parameter")),
+    "http_403": http(403, error("This key has no access to the model.")),
+    "http_413": http(413, error("The context length is exceeded.")),
+    "http_422": http(422, error("Input should be a valid string.")),
+    "http_500": http(500, error("not now")),
+    "half_a_character": http(400, json.dumps({"error": {"message": "cut \ud83d"}}).encode()),
+    "error_in_200": http(200, error("The upstream provider is gone.")),
+    "hopeless_in_200": http(200, error("User not found.", code=401)),
+    "daily_limit": http(429, error("Rate limit exceeded: free-models-per-day.")),
+    "filtered": http(400, error("The response was filtered.", code="content_filter")),
+    "redirect": http(307, b"", "Location: http://someone:secret@127.0.0.1:9/v1?key=secret"),
+    "bad_chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nnonsense\r\n",
+    "bad_head": b"HTTP/1.1 two hundred\r\n\r\n",
+    "compressed": http(200, b"\x1f\x8b\x08", "Content-Encoding: gzip"),
+    "too_long": http(200, b" " * (5 * 2**20)),
+    "nested_body": http(200, b"[" * 100_000),
+    "nested_answer": http(200, completion("[" * 100_000)),
+    "no_object": http(200, b"[1]"),
+    "cut_off": http(200, completion("").replace(b'"stop"', b'"length"')),
+    "prose": http(200, completion('I would say {"score": 7}.')),
+}
+
+
+def shaped(content: Any, usage: Any = None, **more: Any) -> bytes:
+    """The body of a chat completion, with anything in place of what is usual."""
+    body = json.loads(completion("")) | more
+    body["choices"][0]["message"]["content"] = content
+    return json.dumps(body if usage is None else body | {"usage": usage}).encode()
+
+
+SHAPES: dict[str, Callable[[str], bytes]] = {  # how an answer may come
+    "fence": lambda text: shaped(f"```json\n{text}\n```"),
+    "bare_fence": lambda text: shaped(f"Here it is:\n```\n{text}\n```"),
+    "thoughts": lambda text: shaped(f"<think>\nThe criterion {{sea}} ...\n</think>\n\n{text}"),
+    "whole_number": lambda text: shaped(text.replace("}", ".0}")),
+    "byte_order_mark": lambda text: shaped(f"\ufeff{text}"),
+    "parts": lambda text: shaped([{"type": "text", "text": text[:4]}, {"type": "text", "text": text[4:]}]),
+    "marked_body": lambda text: b"\xef\xbb\xbf" + shaped(text),
+    "half_a_character": lambda text: shaped(text, model="loopback \ud83d"),
+    "odd_model": lambda text: shaped(text, model={"name": [1]}),
+    "no_usage": lambda text: shaped(text, usage={}),
+    "usage_0": lambda text: shaped(text, usage={"prompt_tokens": 0, "completion_tokens": 0}),
+    "negative_usage": lambda text: shaped(text, usage={"prompt_tokens": -(10**9), "completion_tokens": -1}),
+    "endless_usage": lambda text: shaped(text, usage={"prompt_tokens": 10**30, "completion_tokens": 1e999}),
+    "odd_usage": lambda text: shaped(text, usage={"prompt_tokens": "many", "completion_tokens": [1]}),
+    "total_usage": lambda text: shaped(text, usage={"total_tokens": 110}),
+}
 STATUSES = {"rate_limit": 429, "rate_limit_told": 429, "http_500": 500, "http_503": 503}
 OTHERS = ("reset", "timeout", "slow_drip")
 FAULTS = (*ANSWERS, *STATUSES, *OTHERS)
@@ -78,6 +139,11 @@ class Server:
         self.latency: float = options.latency
         self.formats: list[str] = options.formats.split(",")
         self.first = bool(options.first)
+        self.always: str = options.always
+        self.shape: str = options.shape
+        self.states: list[str] = options.states.split(",")
+        self.lines: str = options.lines
+        self.refused: list[str] = options.refused.split(",")
         self.seen: Counter[tuple[str, str]] = Counter()
         self.stats: Counter[str] = Counter()
         self.flying = 0
@@ -128,6 +194,13 @@ class Server:
             error = {"message": f"response_format of type '{asked}' is not supported"}
             await send(writer, 400, json.dumps({"error": error}).encode())
             return True
+        if self.always:
+            writer.write(ALWAYS[self.always])
+            await writer.drain()
+            return not self.always.startswith("bad_")
+        if any(name in request for name in self.refused):
+            await send(writer, 400, error(UNSUPPORTED))
+            return True
         criterion, texts = self.question(request)
         name = (criterion, "\n".join(texts))
         faults = faults_of(*name, self.rates)
@@ -156,7 +229,8 @@ class Server:
             better = "A" if self.first else better
             return completion(json.dumps({"better": better}))
         score = score_of(criterion, texts[-1])
-        return completion(json.dumps({"score": score % 3 if asked.get("score", {}).get("maximum") == 2 else score}))
+        text = json.dumps({"score": score % 3 if asked.get("score", {}).get("maximum") == 2 else score})
+        return SHAPES[self.shape](text) if self.shape else completion(text)
 
     async def fail(self, kind: str, writer: asyncio.StreamWriter) -> bool:
         self.stats[kind] += 1
@@ -179,7 +253,7 @@ class Server:
         return True
 
     def batch_api(self, method: str, path: str, head: str, body: bytes) -> tuple[int, bytes]:
-        """Files and batches; a batch is done when it is looked at a second time."""
+        """Files and batches; a batch is done when it has been through its states, one for every look."""
         parts = path.removeprefix("/v1/").split("/")
         if parts == ["files"]:
             boundary = re.search(r"boundary=(\S+)", head)
@@ -199,7 +273,8 @@ class Server:
             self.stats["batches"] += 1
             return 200, json.dumps(batch).encode()
         batch = self.batches[parts[1]]
-        if self.stats[parts[1]]:
+        batch["status"] = self.states[min(self.stats[parts[1]], len(self.states) - 1)]
+        if batch["status"] == "completed":
             self.finish(batch)
         self.stats[parts[1]] += 1
         return 200, json.dumps(batch).encode()
@@ -213,8 +288,19 @@ class Server:
             response = {"status_code": 200, "body": json.loads(self.answer(request["body"], criterion, texts))}
             lines.append(json.dumps({"custom_id": request["custom_id"], "response": response, "error": None}))
         random.Random(0).shuffle(lines)
+        if self.lines == "separators":  # legal within a JSON string, and line ends to some readers
+            lines = [
+                line.replace('"custom_id"', '"note": "a\u2028b\u2029c\u0085d\x7f", "custom_id"', 1) for line in lines
+            ]
+        elif self.lines == "garbage":
+            lines = [*lines[1:], lines[0][:-20], "not json", "[1]", '{"custom_id": [1]}', '{"response": null}']
+        elif self.lines == "nothing":
+            lines = []
+        elif self.lines == "refused":
+            refusal = {"status_code": 400, "body": json.loads(error(UNSUPPORTED))}
+            lines = [json.dumps({**json.loads(line), "response": refusal}) for line in lines]
         self.files[f"out-{batch['id']}"] = "\n".join(lines).encode()
-        batch |= {"status": "completed", "output_file_id": f"out-{batch['id']}"}
+        batch |= {"output_file_id": f"out-{batch['id']}"}
 
 
 async def send(
@@ -258,6 +344,11 @@ if __name__ == "__main__":
     parser.add_argument("--rates", default="{}")
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--formats", default="json_schema,json_object,none")
+    parser.add_argument("--always", default="", help="send this, of ALWAYS, to every question")
+    parser.add_argument("--shape", default="", help="answer in this shape, of SHAPES")
+    parser.add_argument("--refused", default=" ", help="parameters that requests must not have")
+    parser.add_argument("--states", default="in_progress,completed", help="of a batch, one for every look at it")
+    parser.add_argument("--lines", default="", help="what befalls the results of a batch")
     parser.add_argument("--first", default="", help="prefer whatever text stands first")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(parser.parse_args()))

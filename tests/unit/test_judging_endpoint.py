@@ -21,7 +21,8 @@ from saeflow.config.goal import Goal
 from saeflow.config.sections import Calls, Judge, Price
 from saeflow.errors import SaeflowError
 from saeflow.judging.asking import Estimate, Service, ask, estimate
-from saeflow.judging.endpoint import Endpoint, find_key
+from saeflow.judging.connection import find_key
+from saeflow.judging.endpoint import Endpoint
 from saeflow.judging.inquiries import Inquiry
 from saeflow.judging.ledger import Ledger
 from saeflow.judging.prices import cost_of
@@ -65,8 +66,8 @@ def completions_of(texts: list[str]) -> pl.DataFrame:
 
 
 def service(url: str, path: Path, judge: dict[str, object] | None = None, **calls: object) -> Service:
-    told = Judge(kind="openai", model="loopback", base_url=url, **(judge or {}))
-    return Service(told, Calls(**{**FAST, **calls}), Ledger(path / "ledger.sqlite"))
+    settings = Judge(**{"kind": "openai", "model": "loopback", "base_url": url, **(judge or {})})
+    return Service(settings, Calls(**{**FAST, **calls}), Ledger(path / "ledger.sqlite"))
 
 
 def questions(count: int) -> list[Inquiry]:

@@ -210,13 +210,16 @@ def summarise(
     import polars as pl
 
     from saeflow.judging.io import DIVERGENCE_SCHEMA, read_scores, write_summaries
+    from saeflow.judging.scores import require_scores
     from saeflow.judging.summary import summarise as summarised
     from saeflow.tables import read_table
 
+    scores = pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions])
+    require_scores(scores)
     measured = [file for goal in _goal_folders(completions) if (file := goal / "divergence.parquet").is_file()]
     found = summarised(
         pl.concat([_read(path) for path in completions]),
-        pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions]),
+        scores,
         options.parsed(config.Summary, settings),
         seed,
         pl.concat([read_table(file, DIVERGENCE_SCHEMA) for file in measured]) if measured else None,

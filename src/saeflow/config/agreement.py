@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saeflow.config.addresses import fault_of_address
 from saeflow.config.section import Complaint
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def disagreements(study: Study) -> list[Complaint]:
         *_about_models(study),
         *_about_effects(study),
         *_about_steering(study),
+        *_about_the_judge(study),
         *([("logit_lens", _NO_EXAMPLES)] if study.logit_lens and not study.examples else []),
     ]
 
@@ -112,12 +114,19 @@ def _about_the_corpus(study: Study) -> list[Complaint]:
     if tales and not study.model.train:
         reason = "'tales' has words of its own, which only a model trained here (model.train) knows; set kind: text"
         found.append(("corpus.kind", reason))
-    if study.judge.kind == "planted" and not tales:
-        found.append(("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical"))
     known, path = (".txt", ".jsonl", ".parquet"), study.corpus.path
     if path and not path.endswith(known) and not Path(path).is_dir():
         found.append(("corpus.path", f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files"))
     return found
+
+
+def _about_the_judge(study: Study) -> list[Complaint]:
+    complaints = []
+    if study.judge.kind == "planted" and study.corpus.kind != "tales":
+        complaints.append(("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical"))
+    if study.judge.base_url and (fault := fault_of_address(study.judge.base_url, study.calls.key)):
+        complaints.append(("judge.base_url", fault))
+    return complaints
 
 
 def _about_training(study: Study) -> list[Complaint]:

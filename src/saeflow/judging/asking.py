@@ -12,12 +12,12 @@ from typing import NamedTuple, Protocol
 
 from saeflow.config.sections import Calls, Judge
 from saeflow.errors import SaeflowError
-from saeflow.judging.inquiries import Answer, Exchange, Inquiry
+from saeflow.judging.inquiries import CHARACTERS_PER_TOKEN, Answer, Exchange, Inquiry
 from saeflow.judging.ledger import Ledger, Spent
 from saeflow.judging.prices import Cost, cost_of
 
-CHARACTERS_PER_TOKEN = 4.0
 ANSWER_TOKENS = 8.0
+THOUGHT_TOKENS = 500.0  # of a model that is given room for them
 SECONDS_PER_CALL = 1.0
 
 
@@ -94,14 +94,15 @@ def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:
 
 def _estimate(open_: Sequence[Inquiry], questions: int, service: Service) -> Estimate:
     prompt = completion = seconds = 0.0
+    answer = THOUGHT_TOKENS if "max_completion_tokens" in service.judge.sampling else ANSWER_TOKENS
     by_template: dict[str, list[Inquiry]] = {}
     for inquiry in open_:
         by_template.setdefault(inquiry.template.name, []).append(inquiry)
     for template, some in by_template.items():
         past = service.ledger.experience(service.judge, template)
-        characters = sum(len(message["content"]) for inquiry in some for message in inquiry.messages)
+        characters = sum(inquiry.characters for inquiry in some)
         prompt += len(some) * past.prompt_tokens if past.prompt_tokens else characters / CHARACTERS_PER_TOKEN
-        completion += len(some) * (past.completion_tokens or ANSWER_TOKENS)
+        completion += len(some) * (past.completion_tokens or answer)
         seconds += len(some) * (past.seconds or SECONDS_PER_CALL)
     minutes = None if service.calls.mode == "batch" else seconds / service.calls.concurrency / 60
     usd = service.cost.usd(prompt, completion)

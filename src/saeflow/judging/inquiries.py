@@ -10,6 +10,8 @@ from saeflow.config.sections import Judge
 from saeflow.judging.templates import Template
 from saeflow.judging.verdicts import Completion
 
+CHARACTERS_PER_TOKEN = 4.0  # where nobody counts tokens
+
 
 class Inquiry(NamedTuple):
     """One question about one text, or about two."""
@@ -24,12 +26,17 @@ class Inquiry(NamedTuple):
         """What the judge is sent."""
         return self.template.messages(self.criterion, self.completions)
 
+    @property
+    def characters(self) -> int:
+        """Length of what the judge is sent."""
+        return sum(len(message["content"]) for message in self.messages)
+
     def identity(self, judge: Judge) -> dict[str, Any]:
         """All that the answer depends on."""
         texts = [completion.text for completion in self.completions]
         return {
             "judge": judge.model,
-            "parameters": json.dumps(judge.parameters, sort_keys=True),
+            "parameters": json.dumps(judge.sampling, sort_keys=True),
             "template": self.template.name,
             "criterion": self.criterion,
             "prompt": self.completions[0].prompt,
@@ -40,7 +47,7 @@ class Inquiry(NamedTuple):
     def key(self, judge: Judge) -> str:
         """A hash of `identity`."""
         identity = json.dumps(self.identity(judge), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(identity.encode()).hexdigest()
+        return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Answer(NamedTuple):

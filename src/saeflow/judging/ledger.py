@@ -147,10 +147,13 @@ class Ledger:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Tell of a disk or a file that fails in one sentence."""
+        """Tell of a disk or a file that fails in one sentence.
+
+        A damaged page may hold values of any type where SQLite itself notices nothing.
+        """
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
             advice = "check the disk, or move the file away to start a new one"
             raise SaeflowError(f"{self.path}: the ledger cannot be used ({error}); {advice}") from None
 
@@ -192,7 +195,7 @@ class Ledger:
         self._connection.execute(
             "INSERT INTO requests (key, ended, seconds, reason, raw, model, address, prompt_tokens,"
             " completion_tokens, billed, usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
+            _storable(
                 key, _now(), exchange.seconds, exchange.reason, exchange.raw, exchange.model, address,
                 exchange.prompt_tokens, exchange.completion_tokens, exchange.billed, usd,
             ),
@@ -206,8 +209,8 @@ class Ledger:
         identity = inquiry.identity(judge)
         columns = [*identity, "key", "answer", "reason", "attempts", "answered", "checksum"]
         value = None if answer.value is None else json.dumps(answer.value)
-        checksum = _checksum(key, value, answer.reason, answer.attempts)
-        values = [*identity.values(), key, value, answer.reason, answer.attempts, _now(), checksum]
+        answered = _storable(key, value, answer.reason, answer.attempts)
+        values = [*_storable(*identity.values()), *answered, _now(), _checksum(*answered)]
         self._connection.execute(
             f"INSERT OR IGNORE INTO answers ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})", values
         )
@@ -228,7 +231,18 @@ class Ledger:
     def spent(self) -> Spent:
         """Calls and US dollars of the whole study."""
         with self._told():
-            return Spent(*self._connection.execute("SELECT calls, usd FROM spent").fetchone())
+            calls, usd = self._connection.execute("SELECT calls, usd FROM spent").fetchone()
+            if type(calls) is not int or type(usd) is not float or not (calls >= 0 and usd >= 0):
+                raise ValueError("what was spent is no number")
+            return Spent(calls, usd)
+
+    def has_scores(self, judge: Judge) -> bool:
+        """Whether this model has ever answered a question."""
+        with self._told():
+            row = self._connection.execute(
+                "SELECT 1 FROM answers WHERE judge = ? AND answer IS NOT NULL LIMIT 1", (judge.model,)
+            ).fetchone()
+        return row is not None
 
     def experience(self, judge: Judge, template: str) -> Experience:
         """Tokens and seconds of a typical call to this model by this template."""
@@ -251,7 +265,7 @@ class Ledger:
         """The batches whose answers have not been read."""
         with self._told():
             rows = self._connection.execute("SELECT token, batch, keys FROM batches WHERE NOT ended").fetchall()
-        return [Batch(token, batch, json.loads(keys)) for token, batch, keys in rows]
+            return [Batch(token, batch, _names(json.loads(keys))) for token, batch, keys in rows]
 
     def note_batch(self, batch: Batch, ended: bool = False) -> None:
         """Write down a batch before it is submitted, when it has a name, and when its answers have been read."""
@@ -275,9 +289,21 @@ class Ledger:
         return table.select(pl.col(name).cast(kind) for name, kind in CALLS_SCHEMA.items())
 
 
-def _checksum(key: str, answer: str | None, reason: str | None, attempts: int) -> int:
-    """Of all that is read of an answer."""
-    return zlib.crc32(json.dumps([key, answer, reason, attempts]).encode())
+def _checksum(*content: object) -> int:
+    """Of all that is read of an answer: key, answer, reason and attempts; damage may make bytes of any."""
+    return zlib.crc32(json.dumps(content, default=repr).encode())
+
+
+def _storable(*values: object) -> tuple[object, ...]:
+    """Values as SQLite takes them: text without halves of characters, which legal JSON may hold."""
+    return tuple(v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for v in values)
+
+
+def _names(value: object) -> list[str]:
+    """A list of texts, which a damaged one may no longer be."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("the list of a batch's questions is damaged")
+    return value
 
 
 def _now() -> str:

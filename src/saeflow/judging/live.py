@@ -11,13 +11,14 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 
 from saeflow.errors import SaeflowError
 from saeflow.judging.asking import Request, Service, check_budget
-from saeflow.judging.endpoint import Endpoint
+from saeflow.judging.endpoint import LONGEST_WAIT, Endpoint
 from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 from saeflow.judging.limit import AdaptiveLimit
+from saeflow.judging.unanswered import Unanswered
 
 LONGEST_BACKOFF = 60.0
-REFUSALS_IN_A_ROW = 100  # 429s to one question before it counts as not reached
-SILENCES = 20  # questions that got no word before an endpoint that has answered none is given up
+REFUSALS_OF_ONE = 100  # 429s to one question, while others are answered, before it counts as not reached
+REFUSALS_OF_ALL = 10  # in a row before the run ends; at the usual pauses that is after four minutes
 
 
 class _Book:
@@ -40,7 +41,7 @@ class _Book:
             loop = asyncio.get_running_loop()
             self._written = loop.create_future()
             loop.call_soon(self._write)
-        await self._written
+        await asyncio.shield(self._written)  # one waiter that is cancelled is not the end of the others
 
     def _write(self) -> None:
         ended, written = self._ended, self._written
@@ -49,7 +50,7 @@ class _Book:
         assert written is not None
         try:
             self.service.record(ended)
-        except SaeflowError as error:
+        except Exception as error:  # whatever it is: nobody may wait for ever
             written.set_exception(error)
         else:
             written.set_result(None)
@@ -62,17 +63,17 @@ class LiveRun:
         calls = service.calls
         self.service, self.total = service, total
         self.answers: dict[str, Answer] = {}
-        self.unreached: list[tuple[str, Inquiry, Answer]] = []
-        self.heard = False
         self.stopped: SaeflowError | None = None
         self.spent = service.ledger.spent()
         self.endpoint = Endpoint(service.judge, calls)
+        self.unanswered = Unanswered(service, self.endpoint.name)
         self.book = _Book(service)
         self.limit = AdaptiveLimit(calls.concurrency, calls.backoff)
         self.retrying = AsyncRetrying(
             retry=retry_if_result(lambda exchange: exchange.again),
             stop=stop_after_attempt(calls.attempts),
             wait=wait_exponential_jitter(calls.backoff, LONGEST_BACKOFF, jitter=calls.backoff),
+            sleep=self.limit.sleep,
             retry_error_callback=_last,
         )
 
@@ -88,11 +89,9 @@ class LiveRun:
             gc.unfreeze()
             await self.endpoint.close()
         if self.stopped:
+            self.unanswered.stop()
             raise self.stopped
-        # An endpoint that is down is no verdict on a text: only a run that ended says of a question that it has none.
-        with self.service.ledger.writing():
-            for key, inquiry, answer in self.unreached:
-                self.service.ledger.settle(key, inquiry, self.service.judge, answer)
+        self.unanswered.end()
         return self.answers
 
     async def _work(self, questions: Iterator[tuple[str, Inquiry]]) -> None:
@@ -101,6 +100,7 @@ class LiveRun:
                 answer = self._answered_elsewhere(key) or await self._answer(key, inquiry)
             except SaeflowError as error:
                 self.stopped = self.stopped or error
+                self.limit.halted.set()
                 return
             self.answers[key] = answer
             self.service.progress(len(self.answers), self.total, f"US$ {self.spent.usd:.2f} so far")
@@ -125,18 +125,15 @@ class LiveRun:
 
             exchange = await self.retrying.copy()(attempt)
         answer = Answer(exchange.value, exchange.reason, attempts)
-        if exchange.reached:
-            self.heard = True
+        if exchange.value is None:
+            self.unanswered.fail(key, inquiry, exchange, answer)
         else:
-            self.unreached.append((key, inquiry, answer))
-            if not self.heard and len(self.unreached) >= SILENCES:
-                silent = f"has answered none of the first {SILENCES} questions ({answer.reason})"
-                raise SaeflowError(f"{self.endpoint.name}: {silent}; check that it runs, then start again")
+            self.unanswered.score()
         return answer
 
     async def _request(self, key: str, inquiry: Inquiry, attempt: int) -> Exchange:
         """One request, repeated while the endpoint asks to slow down."""
-        for _ in range(REFUSALS_IN_A_ROW):
+        for _ in range(REFUSALS_OF_ONE):
             async with self.limit.turn() as began:
                 self._within_budget()
                 self.book.in_flight += 1
@@ -145,14 +142,21 @@ class LiveRun:
                 except BaseException:
                     self.book.in_flight -= 1
                     raise
-                final = exchange.reached and (not exchange.again or attempt >= self.service.calls.attempts)
-                answer = Answer(exchange.value, exchange.reason, attempt) if final else None
+                answer = Answer(exchange.value, None, attempt) if exchange.value is not None else None
                 await self.book.record(Request(key, inquiry, exchange, self.endpoint.address, answer))
             if exchange.wait is None:
                 self.limit.accepted()
                 return exchange
-            self.limit.refused(began, exchange.wait)
-        return exchange
+            self._slow_down(began, exchange)
+        return exchange._replace(again=False)
+
+    def _slow_down(self, began: float, exchange: Exchange) -> None:
+        """Have all calls wait after one that was refused for its rate, but not for hours, and not in silence."""
+        pause = self.limit.refused(began, exchange.wait or 0.0)
+        if self.limit.refusals >= REFUSALS_OF_ALL or self.limit.paused > LONGEST_WAIT:
+            told = f"refuses every call for its rate, {self.limit.refusals} times in a row ({exchange.reason})"
+            raise SaeflowError(f"{self.endpoint.name}: {told}; start again later, what was answered is kept")
+        self.service.progress(len(self.answers), self.total, f"waiting {pause:.0f} s: {exchange.reason}")
 
     def _within_budget(self) -> None:
         """Stop before the call that would exceed what may be spent, counting those in flight as typical ones."""

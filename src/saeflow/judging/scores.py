@@ -79,6 +79,22 @@ def score_completions(
     return pl.concat(tables)
 
 
+def require_scores(scores: pl.DataFrame) -> None:
+    """Refuse to summarise a study that the judge has not given a single score.
+
+    Args:
+        scores: columns completion_id, criterion, score, reason; of all goals and methods.
+
+    Raises:
+        SaeflowError: there is none, with the reason that most of them share.
+    """
+    if len(scores) and scores["score"].null_count() == len(scores):
+        reason = scores["reason"].fill_null("no reason is given").value_counts(sort=True)["reason"][0]
+        what = f"not one of {len(scores):,} scores could be given, most often because: {reason}"
+        advice = "correct what the reason names, or choose another judge; failures of 'openai' are kept until"
+        raise SaeflowError(f"scores: {what}; {advice} 'saeflow judge forget'")
+
+
 def checked(verdict: Verdict) -> Verdict:
     """A verdict with a score between 0 and 1, or with none and a reason."""
     if verdict.score is None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from saeflow.config.section import Section, Text, Unique, refuse
+
+REASONING = r"o\d|gpt-([5-9]|\d\d)"
+"""Opens the names of OpenAI's models that think before they answer and refuse ``temperature`` and ``max_tokens``."""
 
 
 class Judge(Section):
@@ -22,20 +26,32 @@ class Judge(Section):
     """``openai``: the name of the model that judges."""
     base_url: Text | None = None
     """``openai``: where the endpoint is, such as ``http://localhost:8000/v1`` (vLLM), ``http://localhost:11434/v1``
-    (Ollama) or ``https://openrouter.ai/api/v1``; null is OpenAI itself. Answers are kept whatever the address."""
+    (Ollama) or ``https://openrouter.ai/api/v1``; null is OpenAI itself, or what ``OPENAI_BASE_URL`` says. Answers are
+    kept whatever the address. Names, passwords and keys must not stand in it: it is recorded, and ``calls.key`` is for
+    them."""
     template: Literal["rating@1", "continuation@1"] = "rating@1"
     """``openai``: how a score is asked for. ``rating@1``: the whole text, 1 to 10. ``continuation@1``: the prompt and
     its continuation apart, and only the continuation counts."""
     repeats: int = Field(default=1, ge=1, le=20)
     """``openai``: times every question is asked; the score is the mean."""
-    parameters: dict[str, int | float | str | None] = Field(default={"temperature": 0, "max_tokens": 50})
-    """``openai``: what else a request says. Models that reason want ``max_completion_tokens`` and no temperature."""
+    parameters: dict[str, int | float | str | None] | None = None
+    """``openai``: what else a request says. Null is ``{temperature: 0, max_tokens: 50}``, and for OpenAI's models that
+    reason (o1, o3, gpt-5 and the like) ``{max_completion_tokens: 4000}``, which is room for thoughts. Other models that
+    reason want more ``max_tokens``."""
     protocols: Annotated[list[Literal["product", "three_way"]], Unique] = Field(default=["product"])
     """``openai``: ``product`` scores behaviour and coherence. ``three_way`` also scores concept, instruction and
     fluency, 0 to 2 each, whose harmonic mean is a table of its own."""
     pairs: int = Field(default=0, ge=0)
     """``openai``: held-out samples per goal and pair of methods that are compared side by side, in both orders; 0 is
     none."""
+
+    @property
+    def sampling(self) -> dict[str, int | float | str | None]:
+        """What a request says besides the question: `parameters`, or what fits the model."""
+        if self.parameters is not None:
+            return self.parameters
+        reasons = re.match(REASONING, (self.model or "").rpartition("/")[2])
+        return {"max_completion_tokens": 4000} if reasons else {"temperature": 0, "max_tokens": 50}
 
     @model_validator(mode="after")
     def _complete(self) -> Judge:

@@ -1,0 +1,232 @@
+"""One HTTP request to an endpoint, within bounds: of time, of size, and of whom it reaches."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import aiohttp
+import certifi
+
+from saeflow.config.addresses import fault_of_address
+from saeflow.config.sections import Calls, Judge
+from saeflow.errors import SaeflowError
+
+OPENAI = "https://api.openai.com/v1"
+LARGEST_BODY = 4 * 2**20  # bytes; an answer is a thousandth of it
+NO_KEY = "none"  # what a server of one's own is sent
+
+
+class UnreachedError(Exception):
+    """There is no whole answer; says why."""
+
+
+class Reply(NamedTuple):
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Connection:
+    """The way to one endpoint.
+
+    Nothing is sent anywhere else: a redirect is a reply like any other. And no more is read than was agreed.
+
+    Raises:
+        SaeflowError: there is no key, or the address, the key or the proxy cannot be used.
+    """
+
+    def __init__(self, judge: Judge, calls: Calls) -> None:
+        key = find_key(judge, calls)
+        address, _, self._query = find_address(judge, calls).partition("?")
+        self.address = address.rstrip("/")
+        self._proxy = proxy_of(self.address)
+        self._headers = {"Authorization": authorization(key), "Accept-Encoding": "identity"}
+        if self._query:  # Azure, which takes keys under a name of its own
+            self._headers["api-key"] = key
+        sent = authorization(key).partition(" ")[2]
+        secrets = {key, sent, key.rpartition(" ")[2], key.rpartition(":")[2], urlsplit(self._proxy or "").password}
+        self._secrets = sorted((secret for secret in secrets if secret and secret != NO_KEY), key=len, reverse=True)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | aiohttp.FormData | None = None,
+        *,
+        seconds: float,
+        largest: int = LARGEST_BODY,
+    ) -> Reply:
+        """Send one request and read what comes back.
+
+        Args:
+            method: GET or POST.
+            path: below the address, opening with a slash.
+            content: JSON, or a form.
+            seconds: that all may take, from beginning to end.
+            largest: bytes that the body may have.
+
+        Raises:
+            UnreachedError: the connection, the time or the bytes do not suffice.
+        """
+        session, headers = self._opened(), {}
+        if isinstance(content, bytes):
+            headers["Content-Type"] = "application/json"
+        url = self.address + path
+        if self._query:
+            url += ("&" if "?" in path else "?") + self._query
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                session.request(
+                    method, url, data=content, headers=headers, proxy=self._proxy, allow_redirects=False
+                ) as response,
+            ):
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise UnreachedError("the answer is compressed, which was not asked for")  # and may be a bomb
+                return Reply(response.status, response.headers, await _read(response.content, largest))
+        except TimeoutError:
+            raise UnreachedError(f"no answer within {seconds:g} s") from None
+        except UnreachedError:
+            raise
+        # Whatever a strange server makes the HTTP library raise is the end of this request and of nothing else.
+        except Exception as error:
+            raise UnreachedError(f"the connection failed ({self.redacted(first_line(error))})") from None
+
+    def redacted(self, text: str) -> str:
+        """A text without key and passwords, which servers are known to repeat in their complaints."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """The session, which must be made within the event loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=_authorities()),
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            )
+        return self._session
+
+
+async def _read(stream: aiohttp.StreamReader, largest: int) -> bytes:
+    body = bytearray()
+    while piece := await stream.readany():
+        body += piece
+        if len(body) > largest:
+            raise UnreachedError(f"the answer is longer than {largest:,} bytes")
+    return bytes(body)
+
+
+def _authorities() -> ssl.SSLContext:
+    """Whom to believe who a server is: the system's authorities, and certifi's, as many systems have none."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def find_address(judge: Judge, calls: Calls) -> str:
+    """Where the endpoint is: what the config says, else ``OPENAI_BASE_URL`` where it says anything, else OpenAI.
+
+    Raises:
+        SaeflowError: it is no address, or holds what must not be recorded.
+    """
+    address = (judge.base_url or os.environ.get("OPENAI_BASE_URL", "")).strip() or OPENAI
+    if fault := fault_of_address(address, calls.key):
+        raise SaeflowError(f"{'judge.base_url' if judge.base_url else 'OPENAI_BASE_URL'}: {fault}")
+    return address
+
+
+def find_key(judge: Judge, calls: Calls, dotenv: Path = Path(".env")) -> str:
+    """The key from the environment, else from ``.env``; a server of one's own needs none.
+
+    Raises:
+        SaeflowError: there is no key and the endpoint is OpenAI's, or it cannot be sent.
+    """
+    from dotenv import dotenv_values
+
+    try:
+        written = dotenv_values(dotenv).get(calls.key) if dotenv.is_file() else None
+    except (OSError, UnicodeDecodeError):
+        raise SaeflowError(f"{dotenv}: cannot be read as text; correct it, or move it away") from None
+    key = (os.environ.get(calls.key) or written or "").strip()
+    if not key and not judge.base_url:
+        absent = f"neither the environment nor .env has {calls.key}"
+        raise SaeflowError(f"calls.key: {absent}; set it, or name another endpoint in judge.base_url")
+    if not (key.isascii() and key.isprintable()) and key:
+        wrong = f"the value of {calls.key} holds a line break or another character that no key has"
+        raise SaeflowError(f"calls.key: {wrong}; set it again")
+    return key or NO_KEY
+
+
+def authorization(key: str) -> str:
+    """The header for a key; one that opens with a scheme is the whole header, ``Basic NAME:PASSWORD`` in plain text."""
+    scheme, _, rest = key.partition(" ")
+    if scheme == "Basic" and ":" in rest:
+        return f"Basic {base64.b64encode(rest.encode()).decode()}"
+    return key if scheme in ("Basic", "Bearer") and rest else f"Bearer {key}"
+
+
+def proxy_of(address: str) -> str | None:
+    """The proxy that the environment names for an address; none for this machine and for what ``NO_PROXY`` names.
+
+    Raises:
+        SaeflowError: it is none that speaks HTTP.
+    """
+    parts, proxies = urlsplit(address), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or _is_direct(parts.hostname or "", proxies.get("no", "")):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if (scheme := urlsplit(proxy).scheme) not in ("http", "https"):
+        ways = f"set {parts.scheme}_proxy to an HTTP proxy, or add {parts.hostname} to no_proxy"
+        raise SaeflowError(f"the environment names a proxy '{scheme}://', which the judge cannot use; {ways}")
+    return proxy
+
+
+def _is_direct(host: str, exceptions: str) -> bool:
+    """Whether a host is reached without a proxy; ``NO_PROXY`` holds hosts, domains and networks, or ``*`` for all."""
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        number = None
+    if host == "localhost" or (number and number.is_loopback):
+        return True
+    for entry in (entry.strip() for entry in exceptions.split(",")):
+        name = entry.lstrip("*.").lower()
+        if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):
+            return True
+        try:
+            if number and number in ipaddress.ip_network(entry, strict=False):
+                return True
+        except ValueError:  # a name
+            continue
+    return False
+
+
+def first_line(value: object, longest: int = 200) -> str:
+    """A complaint as one short line that can be printed and stored: half characters and control codes go."""
+    try:
+        text = str(value)[: 100 * longest].encode("utf-8", "replace").decode()
+    except (RecursionError, ValueError):
+        return "what cannot be shown"
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:longest]
