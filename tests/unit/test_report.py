@@ -33,6 +33,7 @@ from saeflow.report.side_effects import goal_means, method_effects, strongest
 from saeflow.report.site import Site, palette
 from saeflow.report.sources import StudyFolder
 from saeflow.report.texts import first_samples, sample_texts
+from saeflow.statistics.permutation import holm, smallest_p
 
 DRAWN = ["methods_forest", "effect_scales"]
 
@@ -374,43 +375,58 @@ def scored(**products: float) -> pl.DataFrame:
 
 
 def compared(
-    *rows: tuple[str, str, float, float, float], goals: tuple[str, ...] = ("anger", "love", "average")
+    *rows: tuple[str, str, float, float], goals: tuple[str, ...] = ("anger", "love", "average"), units: int = 32
 ) -> pl.DataFrame:
-    schema = ["method", "other", "difference", "difference_low", "difference_high"]
-    table = pl.DataFrame(list(rows), schema=schema, orient="row")
-    return pl.concat([table.with_columns(goal=pl.lit(goal)) for goal in goals])
+    """Method, other, difference and p-value of every comparison, alike for all goals."""
+    table = pl.DataFrame(list(rows), schema=["method", "other", "difference", "p_value"], orient="row").with_columns(
+        difference_low=pl.col("difference") - 0.06,
+        difference_high=pl.col("difference") + 0.06,
+        units=pl.lit(units, pl.Int64),
+    )
+    tables = pl.concat([table.with_columns(goal=pl.lit(goal)) for goal in goals])
+    return tables.with_columns(p_holm=holm(tables["p_value"].to_numpy()))
 
 
-def test_the_best_is_marked_only_where_its_differences_exclude_zero() -> None:
+def test_the_best_is_marked_only_where_every_rival_is_behind_by_the_corrected_test() -> None:
     best = scored(caa=0.62, sae_ts=0.55, random=0.05)
-    sure = compared(
-        ("caa", "sae_ts", 0.07, 0.01, 0.13), ("caa", "random", 0.57, 0.5, 0.6), ("sae_ts", "random", 0.5, 0.4, 0.6)
-    )
-    assert results.marks(best, sure, "anger") == {"caa": "best"}
-    unsure = compared(
-        ("sae_ts", "caa", -0.07, -0.15, 0.01), ("random", "caa", -0.57, -0.6, -0.5), ("sae_ts", "random", 0.5, 0.4, 0.6)
-    )
+    far = ("caa", "random", 0.57, 0.0001), ("sae_ts", "random", 0.5, 0.0001)
+    assert results.marks(best, compared(("caa", "sae_ts", 0.07, 0.016), *far), "anger") == {"caa": "best"}
+    # 0.018 would do for one goal; of two goals and their average, one in twenty studies would claim something.
+    unsure = compared(("caa", "sae_ts", 0.07, 0.018), *far)
     assert results.marks(best, unsure, "anger") == {"caa": "tie", "sae_ts": "tie"}
+    turned = compared(("sae_ts", "caa", -0.07, 0.018), ("random", "caa", -0.57, 0.0001), far[1])
+    assert results.marks(best, turned, "anger") == {"caa": "tie", "sae_ts": "tie"}
     assert results.marks(best, pl.DataFrame(), "anger") == dict.fromkeys(("caa", "sae_ts", "random"), "tie")
     assert results.marks(scored(caa=0.5), pl.DataFrame(), "anger") == {}
 
 
 def test_a_difference_is_turned_round_with_its_interval() -> None:
-    found = results.difference(compared(("sae", "caa", -0.2, -0.3, -0.1)), "love", "caa", "sae")
-    assert found == (0.2, 0.1, 0.3)
-    assert found.sure
+    turned = results.difference(compared(("sae", "caa", -0.2, 0.001)), "love", "caa", "sae")
+    assert turned is not None
+    assert turned == pytest.approx((0.2, 0.14, 0.26, 0.001, 0.003, 32))
+    assert turned.sure
 
 
 def test_the_headline_says_who_wins_who_loses_and_how_sure_that_is() -> None:
     best = scored(caa=0.62, sae_ts=0.55)
-    ahead = " ".join(results.headline(best, compared(("caa", "sae_ts", 0.07, 0.01, 0.13))))
+    ahead = " ".join(results.headline(best, compared(("caa", "sae_ts", 0.07, 0.00004))))
     assert ahead.startswith("caa has the highest average product on held-out completions, 0.62 [0.58, 0.66].")
-    assert "ahead of sae_ts, the next, by 0.07 [0.01, 0.13]" in ahead
+    assert "ahead of sae_ts, the next, by 0.07 [0.01, 0.13] (p < 0.0001)." in ahead
     assert "The lowest is sae_ts with 0.55 [0.51, 0.59]." in ahead
     assert "in 2 (caa in 2)" in ahead
-    level = " ".join(results.headline(best, compared(("caa", "sae_ts", 0.07, -0.01, 0.15))))
+    level = " ".join(results.headline(best, compared(("caa", "sae_ts", 0.07, 0.03))))
     assert "It cannot be told apart from sae_ts" in level
     assert "In none of the 2 goals" in level
+    assert "More of them are needed" not in level
+
+
+def test_nothing_is_claimed_that_the_smallest_p_value_forbids_and_the_report_says_so() -> None:
+    best = scored(caa=0.9, sae_ts=0.1)
+    for units, possible in ((6, False), (7, True)):
+        table = compared(("caa", "sae_ts", 0.8, smallest_p(units)), units=units)
+        assert results.marks(best, table, "anger") == ({"caa": "best"} if possible else {"caa": "tie", "sae_ts": "tie"})
+        lines = " ".join(results.headline(best, table))
+        assert ("With 6 held-out completions" in lines) == (not possible)
 
 
 def test_a_method_without_scores_has_a_dash_and_no_rank() -> None:

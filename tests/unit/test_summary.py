@@ -17,7 +17,7 @@ from saeflow.errors import SaeflowError
 from saeflow.judging.comparisons import AVERAGE
 from saeflow.judging.io import SCHEMAS, read_scores, read_summaries, write_scores, write_summaries
 from saeflow.judging.pairs import pair_scores
-from saeflow.judging.resampling import bootstrap_weights, contrast, interval, means, p_value
+from saeflow.judging.resampling import bootstrap_weights, contrast, exchanged, means
 from saeflow.judging.scores import SCORES_SCHEMA
 from saeflow.judging.summary import Summaries, summarise
 
@@ -162,85 +162,55 @@ def test_the_in_sample_maximum_is_optimistic_on_noise_and_the_report_half_is_not
     assert abs(best["product"].mean() - truth) < 3 * error
 
 
-def test_the_interval_equals_scipys_percentile_bootstrap() -> None:
-    rng = np.random.default_rng(0)
-    behaviour, coherence = rng.random((1, 50)), rng.random((1, 50)) ** 2
-    weights = bootstrap_weights(50, 20_000, np.random.default_rng(1))
-    low, high = interval(means(behaviour, coherence, weights).product, 0.9)
-    theirs = stats.bootstrap(
-        (behaviour[0], coherence[0]),
-        lambda b, c, axis: b.mean(axis=axis) * c.mean(axis=axis),
-        paired=True, vectorized=True, n_resamples=20_000, confidence_level=0.9, method="percentile",
-        random_state=np.random.default_rng(2),
-    )  # fmt: skip
-    assert low[0] == pytest.approx(theirs.confidence_interval.low, abs=3e-3)
-    assert high[0] == pytest.approx(theirs.confidence_interval.high, abs=3e-3)
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    groups, n = 1500, 100
-    rng = np.random.default_rng(3)
-    behaviour = (rng.random((groups, n)) < 0.3).astype(float)
-    coherence = np.ones((groups, n))
-    weights = bootstrap_weights(n, 1000, np.random.default_rng(4))
-    low, high = interval(means(behaviour, coherence, weights).product, 0.9)
-    # Percentile intervals of a Bernoulli mean cover a little less than promised at this n.
-    assert 0.86 < np.mean((low <= 0.3) & (high >= 0.3)) < 0.93
-
-
-def test_resamples_without_a_complete_pair_are_left_out() -> None:
-    behaviour = np.full((1, 6), np.nan)
-    behaviour[0, :2] = [0.2, 0.6]
-    weights = bootstrap_weights(6, 5000, np.random.default_rng(0))
-    draws = means(behaviour, np.where(np.isnan(behaviour), np.nan, 1.0), weights).behaviour
-    assert np.isnan(draws).any()
-    low, high = interval(draws, 0.95)
-    assert (low[0], high[0]) == pytest.approx((0.2, 0.6), abs=2**-36)  # the grid that scores are rounded to
-
-
-def test_p_values_are_uniform_under_the_null_and_tiny_under_an_effect() -> None:
-    rng = np.random.default_rng(5)
-    pairs, n = 400, 40
-    shared = rng.random((pairs, n))  # what the two completions of a sample have in common
-
-    def noisy(shift: float) -> tuple[np.ndarray, np.ndarray]:
-        behaviour = shared * 0.5 + rng.random((pairs, n)) * 0.3 + shift
-        return behaviour, rng.random((pairs, n))
-
-    weights = bootstrap_weights(n, 100, np.random.default_rng(6))
-
-    def p_values(shift: float) -> np.ndarray:
-        found = contrast(noisy(shift), noisy(0.0), weights, np.random.default_rng(7), permutations=1999)
-        return p_value(found.first - found.second, found.null)
-
-    assert stats.kstest(p_values(0.0), "uniform").pvalue > 0.05
-    assert np.quantile(p_values(0.5), 0.95) < 0.002
-
-
-def test_a_p_value_counts_the_unpermuted_labels_and_is_never_zero() -> None:
-    null = np.array([[0.1], [-0.2], [0.3], [0.05]])
-    assert p_value(np.array([0.2]), null) == pytest.approx([3 / 5])
-    assert p_value(np.array([-0.9]), null) == pytest.approx([1 / 5])
-
-
 def test_exchanging_labels_equals_a_loop_over_samples() -> None:
     rng = np.random.default_rng(8)
     first, second = (rng.random((2, 7)), rng.random((2, 7))), (rng.random((2, 7)), rng.random((2, 7)))
-    second[0][1, 3] = second[1][1, 3] = np.nan
-    found = contrast(first, second, bootstrap_weights(7, 10, rng), np.random.default_rng(9), permutations=50)
-    exchange = np.random.default_rng(9).integers(0, 2, size=(50, 7))
+    for scores in (*first, *second):
+        scores[1, 3] = np.nan
+    exchange = rng.integers(0, 2, size=(50, 7)).astype(bool)
+    differences = exchanged(first, second, exchange)
     for pair in range(2):
         kept = [sample for sample in range(7) if not np.isnan(second[0][pair, sample])]
-        assert found.n[pair] == len(kept)
         for permutation in range(50):
             sides: list[list[tuple[float, float]]] = [[], []]
             for sample in kept:
-                one, other = ((group[0][pair, sample], group[1][pair, sample]) for group in (first, second))
-                swapped = exchange[permutation, sample]
-                sides[swapped].append(one)
-                sides[1 - swapped].append(other)
+                ours, theirs = ((group[0][pair, sample], group[1][pair, sample]) for group in (first, second))
+                swapped = int(exchange[permutation, sample])
+                sides[swapped].append(ours)
+                sides[1 - swapped].append(theirs)
             products = [np.prod(np.mean(side, axis=0)) for side in sides]
-            assert found.null[permutation, pair] == pytest.approx(products[0] - products[1])
+            assert differences[permutation, pair] == pytest.approx(products[0] - products[1])
+
+
+def test_a_comparison_has_the_p_value_of_scipys_exact_permutation_test() -> None:
+    rng = np.random.default_rng(9)
+    first, second = (rng.random((3, 10)), np.ones((3, 10))), (rng.random((3, 10)) ** 2, np.ones((3, 10)))
+    unit = np.arange(10)
+    weights = bootstrap_weights(10, 100, rng)
+    compared = contrast(first, second, weights, unit, rng, averages=[np.arange(3)])
+    assert compared.units.tolist() == [10] * 4
+    for pair in range(3):
+        theirs = stats.permutation_test(
+            (first[0][pair], second[0][pair]),
+            lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+            permutation_type="samples", n_resamples=np.inf, vectorized=True,
+        )  # fmt: skip
+        assert compared.p_value[pair] == pytest.approx(theirs.pvalue)
+    averaged = stats.permutation_test(
+        (first[0].mean(axis=0), second[0].mean(axis=0)),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        permutation_type="samples", n_resamples=np.inf, vectorized=True,
+    )  # fmt: skip
+    assert compared.p_value[3] == pytest.approx(averaged.pvalue)
+    assert compared.first[3] == pytest.approx(first[0].mean())
+
+
+def test_several_prompts_are_the_units_of_intervals_and_of_exchanges() -> None:
+    completions, scores = study(goals=1, methods=2, scales=2, samples=16, prompts=("I think", "Last night", "One day"))
+    units = summarise(completions, scores, SETTINGS, 0).comparisons["units"]
+    assert units.to_list() == [3, 3]
+    of_one = completions.with_columns(prompt=pl.lit("I think"), sample=pl.int_range(pl.len()).over("method", "scale"))
+    assert summarise(of_one, scores, SETTINGS, 0).comparisons["units"].to_list() == [24, 24]
 
 
 def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
@@ -313,12 +283,12 @@ def test_completions_without_any_score_are_missing_with_a_reason() -> None:
     assert nothing.best["product"].is_null().all()
 
 
-def test_one_method_makes_no_comparison_and_one_sample_no_interval() -> None:
+def test_one_method_makes_no_comparison_and_one_sample_leaves_a_wide_interval() -> None:
     found = summarise(*study(goals=1, methods=1, samples=1), SETTINGS, 0)
     assert found.comparisons.is_empty()
     one = row(found.summary, goal="goal0", method="method0", scale_index=0, split="all")
-    assert one["product"] is not None
-    assert one["product_low"] is None
+    assert 0 <= one["product_low"] < one["product"] < one["product_high"] <= 1
+    assert one["behaviour_high"] - one["behaviour_low"] > 0.9
     assert row(found.best, goal="goal0", method="method0")["product"] is None
 
 
@@ -368,9 +338,9 @@ def test_a_study_of_the_papers_size_takes_seconds() -> None:
 
 def test_means_are_the_same_to_the_last_bit_in_whatever_order_samples_are_added() -> None:
     draw = np.random.default_rng(0)
-    scores, weights = draw.random((2, 50, 64)), draw.integers(0, 4, (200, 64)).astype(float)
-    plain, resampled = means(*scores), means(*scores, weights)
+    scores, weights = draw.random((2, 50, 64)), bootstrap_weights(64, 200, draw)
+    plain, drawn = means(*scores), means(*scores, weights)
     for _ in range(5):
         order = draw.permutation(64)
         assert all(map(np.array_equal, means(*scores[:, :, order]), plain))
-        assert all(map(np.array_equal, means(*scores[:, :, order], weights[:, order]), resampled))
+        assert all(map(np.array_equal, means(*scores[:, :, order], weights[:, [*order, 64]]), drawn))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from saeflow.judging.resampling import bootstrap_weights
+from saeflow.statistics.means import resample_counts
 
 
 class Mean(NamedTuple):
@@ -33,7 +33,7 @@ class Bootstrap:
     ) -> None:
         different, self._which = np.unique(games, return_inverse=True)
         self._n = len(different)
-        self._weights = bootstrap_weights(self._n, resamples, generator)
+        self._weights = resample_counts(self._n, resamples, generator)
         self._tails = [(1 - level) / 2, (1 + level) / 2]
 
     def mean(self, values: Float64[np.ndarray, " n"]) -> Mean:

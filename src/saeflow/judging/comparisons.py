@@ -10,16 +10,18 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from saeflow.judging.pairs import PairedScores
-from saeflow.judging.resampling import Contrast, contrast, interval, p_value
+from saeflow.judging.resampling import Contrast, contrast, interval
 from saeflow.seeds import numpy_generator
+from saeflow.statistics.permutation import holm
 
 AVERAGE = "average"
 """The goal of the rows that average over all goals, as in the paper's tables."""
 
 COMPARISONS_SCHEMA: dict[str, type[pl.DataType]] = {
     "goal": pl.String, "method": pl.String, "other": pl.String, "scale": pl.Float64, "other_scale": pl.Float64,
-    "n": pl.Int64, "product": pl.Float64, "other_product": pl.Float64,
-    "difference": pl.Float64, "difference_low": pl.Float64, "difference_high": pl.Float64, "p_value": pl.Float64,
+    "n": pl.Int64, "units": pl.Int64, "product": pl.Float64, "other_product": pl.Float64,
+    "difference": pl.Float64, "difference_low": pl.Float64, "difference_high": pl.Float64,
+    "p_value": pl.Float64, "p_holm": pl.Float64,
 }  # fmt: skip
 
 
@@ -33,33 +35,44 @@ class Choice(NamedTuple):
 
 
 def compare(
-    paired: PairedScores, choice: Choice, weights: Float[np.ndarray, "resamples samples"], level: float, seed: int
+    paired: PairedScores,
+    choice: Choice,
+    weights: Float[np.ndarray, "draws samples_and_unseen"],
+    level: float,
+    seed: int,
 ) -> pl.DataFrame:
     """Every pair of methods of every goal on the report half, then every pair's mean over the goals.
 
     Args:
-        weights: bootstrap weights of the samples of the report half.
+        weights: random weights of the samples of the report half.
 
     Returns:
         A table with the columns of `COMPARISONS_SCHEMA`; difference is product minus other_product, over the samples
-        that have all four scores, with its bootstrap interval and the p-value of a paired permutation test.
+        that have all four scores, with its interval, the p-value of a paired permutation test that exchanges ``units``
+        (samples, or prompts where there are several), and that p-value after Holm's correction for all rows.
     """
     pairs = _pairs(choice)
     if pairs.is_empty():
         return pl.DataFrame(schema=COMPARISONS_SCHEMA)
     first, second = pairs["cell"].to_numpy(), pairs["other_cell"].to_numpy()
     generator = numpy_generator(seed, "summary", "permutation")
-    found = contrast(_chosen_scores(paired, choice, first), _chosen_scores(paired, choice, second), weights, generator)
+    members, kept = _averaged(pairs)
+    measured = contrast(
+        _chosen_scores(paired, choice, first),
+        _chosen_scores(paired, choice, second),
+        weights,
+        paired.units("report"),
+        generator,
+        paired.unseen_of[np.maximum(choice.groups[first], 0)],
+        members,
+    )
     scale = np.where(choice.groups >= 0, paired.groups["scale"].to_numpy()[choice.groups], np.nan)
     scales = pairs.select("goal", "method", "other").with_columns(
         scale=pl.Series(scale[first]), other_scale=pl.Series(scale[second])
     )
-    average, kept = _average(pairs, found)
     return pl.concat(
-        [pl.concat([scales, _statistics(found, level)], how="horizontal"),
-         pl.concat([kept, _statistics(average, level)], how="horizontal")],
-        how="diagonal",
-    )  # fmt: skip
+        [pl.concat([scales, kept], how="diagonal"), _statistics(measured, level, len(scales))], how="horizontal"
+    )
 
 
 def _pairs(choice: Choice) -> pl.DataFrame:
@@ -85,8 +98,8 @@ def _chosen_scores(
     )
 
 
-def _average(pairs: pl.DataFrame, found: Contrast) -> tuple[Contrast, pl.DataFrame]:
-    """The mean over goals of each pair of methods, NaN where a goal has no value, and what the rows are."""
+def _averaged(pairs: pl.DataFrame) -> tuple[list[Int[np.ndarray, " goals"]], pl.DataFrame]:
+    """The rows of every pair of methods that all goals have, and what their averages are called."""
     goals = pairs["goal"].n_unique()
     rows = (
         pairs.with_row_index("row")
@@ -95,32 +108,25 @@ def _average(pairs: pl.DataFrame, found: Contrast) -> tuple[Contrast, pl.DataFra
         .filter(pl.col("row").list.len() == goals)
     )
     members = [np.array(row) for row in rows["row"].to_list()]
-    averaged = Contrast(
-        n=np.array([found.n[row].sum() for row in members]),
-        first=np.array([found.first[row].mean() for row in members]),
-        second=np.array([found.second[row].mean() for row in members]),
-        draws=_columns([found.draws[:, row].mean(axis=1) for row in members], len(found.draws)),
-        null=_columns([found.null[:, row].mean(axis=1) for row in members], len(found.null)),
-    )
-    return averaged, rows.select(pl.lit(AVERAGE).alias("goal"), "method", "other")
+    return members, rows.select(pl.lit(AVERAGE).alias("goal"), "method", "other")
 
 
-def _columns(columns: list[Float[np.ndarray, " rows"]], rows: int) -> Float[np.ndarray, "rows columns"]:
-    return np.stack(columns, axis=1) if columns else np.empty((rows, 0))
-
-
-def _statistics(found: Contrast, level: float) -> pl.DataFrame:
-    difference = found.first - found.second
-    low, high = interval(found.draws, level)
+def _statistics(measured: Contrast, level: float, of_goals: int) -> pl.DataFrame:
+    """Columns of every comparison; the first ``of_goals`` are of single goals, the others are their averages."""
+    low, high = interval(measured.draws, level)
+    # The average over one goal is that goal again and no further claim.
+    claims = measured.p_value if of_goals > len(measured.n) - of_goals else measured.p_value[:of_goals]
     return pl.DataFrame(
         {
-            "n": found.n,
-            "product": found.first,
-            "other_product": found.second,
-            "difference": difference,
-            "difference_low": np.where(found.n > 1, low, np.nan),
-            "difference_high": np.where(found.n > 1, high, np.nan),
-            "p_value": p_value(difference, found.null),
+            "n": measured.n,
+            "units": measured.units,
+            "product": measured.first,
+            "other_product": measured.second,
+            "difference": measured.first - measured.second,
+            "difference_low": low,
+            "difference_high": high,
+            "p_value": measured.p_value,
+            "p_holm": np.resize(holm(claims), len(measured.n)),
         },
         schema={name: COMPARISONS_SCHEMA[name] for name in list(COMPARISONS_SCHEMA)[5:]},
     )

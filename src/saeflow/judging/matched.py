@@ -17,7 +17,8 @@ from jaxtyping import Float, Int
 from saeflow.config.sections import Summary
 from saeflow.judging.comparisons import AVERAGE
 from saeflow.judging.pairs import PairedScores
-from saeflow.judging.resampling import interval, means
+from saeflow.judging.resampling import means
+from saeflow.statistics.means import interval, mean_draws, seen_draws
 
 MATCHED_SCHEMA: dict[str, type[pl.DataType]] = {
     "goal": pl.String, "method": pl.String, "cost": pl.String, "level": pl.Float64, "scale": pl.Float64,
@@ -26,11 +27,12 @@ MATCHED_SCHEMA: dict[str, type[pl.DataType]] = {
 
 
 class Curves(NamedTuple):
-    """Means of every group; ``[groups]``, or ``[resamples, groups]``."""
+    """Means of every group, measured (one draw) or drawn."""
 
-    behaviour: Float[np.ndarray, "resamples groups"]
-    coherence: Float[np.ndarray, "resamples groups"]
-    kl: Float[np.ndarray, "resamples groups"]
+    behaviour: Float[np.ndarray, "ends draws groups"]
+    """For the two ends of its interval; where measured, once."""
+    coherence: Float[np.ndarray, "draws groups"]
+    kl: Float[np.ndarray, "draws groups"]
 
 
 class Reading(NamedTuple):
@@ -42,27 +44,27 @@ class Reading(NamedTuple):
     level: float
     scale: float
     behaviour: float
-    draws: Float[np.ndarray, " resamples"]
+    draws: Float[np.ndarray, "2 draws"]
     n: int
     """The fewest completions of any scale."""
 
 
 class Place(NamedTuple):
-    """A point between two neighbouring scales of a curve, one per resample."""
+    """A point between two neighbouring scales of a curve, one per draw."""
 
-    before: Int[np.ndarray, " resamples"]
+    before: Int[np.ndarray, " draws"]
     """Index of the scale before it."""
-    share: Float[np.ndarray, " resamples"]
+    share: Float[np.ndarray, " draws"]
     """Of the way to the next one; NaN where the curve does not come so far."""
 
-    def read(self, curve: Float[np.ndarray, "resamples scales"]) -> Float[np.ndarray, " resamples"]:
+    def read(self, curve: Float[np.ndarray, "draws scales"]) -> Float[np.ndarray, " draws"]:
         """The value of another curve at this point."""
         rows = np.arange(len(curve))
         low, high = curve[rows, self.before], curve[rows, self.before + 1]
         return low + self.share * (high - low)
 
 
-def first_fall(curve: Float[np.ndarray, "resamples scales"], level: Float[np.ndarray, " resamples"]) -> Place:
+def first_fall(curve: Float[np.ndarray, "draws scales"], level: Float[np.ndarray, " draws"]) -> Place:
     """Where a curve, followed from its first scale, is first at or below a level that it starts above."""
     below = curve[:, 1:] <= level[:, None]
     before = np.argmax(below, axis=1)
@@ -76,14 +78,14 @@ def first_fall(curve: Float[np.ndarray, "resamples scales"], level: Float[np.nda
 def match(
     paired: PairedScores,
     kl: Float[np.ndarray, "groups samples"] | None,
-    weights: Float[np.ndarray, "resamples samples"],
+    weights: Float[np.ndarray, "draws samples_and_unseen"],
     settings: Summary,
 ) -> pl.DataFrame:
     """Every goal's methods at every level, then their means over the goals.
 
     Args:
         kl: nats per token of every completion, NaN where there is none; None leaves those levels out.
-        weights: bootstrap weights of all samples.
+        weights: random weights of all samples.
 
     Returns:
         The columns of `MATCHED_SCHEMA`. ``level`` is a share of the unsteered coherence where ``cost`` is coherence,
@@ -101,11 +103,9 @@ def match(
         for cost, level in levels if len(groups) > 1 else []:
             place, drawn = (_place(curves, groups, cost, level) for curves in (points, draws))
             scale = place.read(scales[groups][None])[0]
-            behaviour = place.read(points.behaviour[:, groups])[0]
-            resampled = drawn.read(draws.behaviour[:, groups])
-            readings.append(
-                Reading(str(goal), str(method), cost, level, scale, behaviour, resampled, int(n[groups].min()))
-            )
+            behaviour = place.read(points.behaviour[0][:, groups])[0]
+            ends = np.stack([drawn.read(end[:, groups]) for end in draws.behaviour])
+            readings.append(Reading(str(goal), str(method), cost, level, scale, behaviour, ends, int(n[groups].min())))
     return _table([*readings, *_averages(readings, paired.groups["goal"].n_unique())], settings.level)
 
 
@@ -119,10 +119,17 @@ def _outwards(scales: Float[np.ndarray, " scales"]) -> Int[np.ndarray, " branch"
 def _curves(
     paired: PairedScores,
     kl: Float[np.ndarray, "groups samples"],
-    weights: Float[np.ndarray, "resamples samples"] | None,
+    weights: Float[np.ndarray, "draws samples_and_unseen"] | None,
 ) -> Curves:
-    scores, divergence = means(paired.behaviour, paired.coherence, weights), means(kl, kl, weights)
-    return Curves(*(np.atleast_2d(curve) for curve in (scores.behaviour, scores.coherence, divergence.behaviour)))
+    """Only behaviour, which is read, is drawn with a unit that was not seen; the others say where."""
+    if weights is None:
+        scores = means(paired.behaviour, paired.coherence)
+        return Curves(scores.behaviour[None, None], scores.coherence[None], means(kl, kl).behaviour[None])
+    return Curves(
+        mean_draws(paired.behaviour, weights, paired.unseen_of),
+        seen_draws(paired.coherence, weights),
+        seen_draws(kl, weights),
+    )
 
 
 def _place(curves: Curves, groups: Int[np.ndarray, " scales"], cost: str, level: float) -> Place:
@@ -148,8 +155,8 @@ def _averages(readings: list[Reading], goals: int) -> list[Reading]:
 def _table(readings: list[Reading], level: float) -> pl.DataFrame:
     if not readings:
         return pl.DataFrame(schema=MATCHED_SCHEMA)
-    low, high = interval(np.stack([one.draws for one in readings], axis=1), level)
-    known = np.array([one.n > 1 and not np.isnan(one.behaviour) for one in readings])
+    low, high = interval(np.stack([one.draws for one in readings], axis=-1), level)
+    known = np.array([not np.isnan(one.behaviour) for one in readings])
     table = pl.DataFrame(
         [{name: getattr(one, name) for name in Reading._fields if name != "draws"} for one in readings]
     )

@@ -47,6 +47,38 @@ class PairedScores:
         member = {"all": np.ones_like(self.selection), "selection": self.selection, "report": ~self.selection}
         return np.flatnonzero(member[split])
 
+    @property
+    def by_prompt(self) -> bool:
+        """Whether there are several prompts."""
+        return self.samples["prompt"].n_unique() > 1
+
+    @property
+    def unseen(self) -> list[str]:
+        """Names of the units that were not seen: each goal has its own, but not where there are several prompts.
+
+        What a goal's completions rarely do, those of other goals need not do at the same time; but a prompt that is
+        unlike all others may be so for all goals.
+        """
+        return ["prompt"] if self.by_prompt else self.groups["goal"].unique().sort().to_list()
+
+    @property
+    def unseen_of(self) -> Int[np.ndarray, " groups"]:
+        """Which of them is each group's."""
+        numbers = (self.groups["goal"].rank("dense") - 1).cast(pl.Int64).to_numpy()
+        return np.zeros_like(numbers) if self.by_prompt else numbers
+
+    def units(self, split: str) -> Int[np.ndarray, " members"]:
+        """What the samples of a split are drawn by, counted from 0: their prompt where there are several, else each.
+
+        Completions of one prompt are alike, so that several prompts, not their completions, are a sample of what a
+        method does. With one prompt all that is measured is for that prompt.
+        """
+        columns = self.columns(split)
+        if not self.by_prompt:
+            return np.arange(len(columns))
+        prompts = self.samples["prompt"].gather(columns)
+        return np.unique(prompts.rank("dense").to_numpy(), return_inverse=True)[1]
+
 
 def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: float, seed: int) -> PairedScores:
     """Pair the two scores of each completion by its id.

@@ -79,7 +79,11 @@ def summarise(
     paired = pair_scores(completions, scores, settings.selection, seed)
     weights = {
         split: bootstrap_weights(
-            len(paired.columns(split)), settings.bootstrap, numpy_generator(seed, "summary", "bootstrap", split)
+            len(paired.columns(split)),
+            settings.bootstrap,
+            numpy_generator(seed, "summary", "bootstrap", split),
+            paired.units(split),
+            [numpy_generator(seed, "summary", "unseen", split, goal) for goal in paired.unseen],
         )
         for split in SPLITS
     }
@@ -100,7 +104,7 @@ def summarise(
 
 
 def _estimate(
-    paired: PairedScores, split: str, weights: Float[np.ndarray, "resamples samples"], level: float
+    paired: PairedScores, split: str, weights: Float[np.ndarray, "draws samples_and_unseen"], level: float
 ) -> pl.DataFrame:
     """Means, intervals and counts of every group over the samples of a split, one row per group."""
     columns = paired.columns(split)
@@ -108,22 +112,21 @@ def _estimate(
     n = paired.observed[:, columns].sum(axis=1)
     counts = {"n": n, "missing": paired.present[:, columns].sum(axis=1) - n}
     return pl.DataFrame(
-        {**_with_intervals(means(behaviour, coherence), means(behaviour, coherence, weights), n, level), **counts}
+        {
+            **_with_intervals(
+                means(behaviour, coherence), means(behaviour, coherence, weights, paired.unseen_of), level
+            ),
+            **counts,
+        }
     )
 
 
-def _with_intervals(
-    found: Means, draws: Means, n: Int[np.ndarray, " groups"], level: float
-) -> dict[str, Float[np.ndarray, " groups"]]:
-    """Each mean with its interval, NaN below two samples: one value resampled is always itself."""
+def _with_intervals(measured: Means, draws: Means, level: float) -> dict[str, Float[np.ndarray, " groups"]]:
+    """Each mean with its interval."""
     table: dict[str, Float[np.ndarray, " groups"]] = {}
-    for quantity, value, drawn in zip(Means._fields, found, draws, strict=True):
+    for quantity, value, drawn in zip(Means._fields, measured, draws, strict=True):
         low, high = interval(drawn, level)
-        table |= {
-            quantity: value,
-            f"{quantity}_low": np.where(n > 1, low, np.nan),
-            f"{quantity}_high": np.where(n > 1, high, np.nan),
-        }
+        table |= {quantity: value, f"{quantity}_low": low, f"{quantity}_high": high}
     return table
 
 
@@ -206,7 +209,7 @@ def _averages(
     paired: PairedScores,
     choice: Choice,
     best: pl.DataFrame,
-    weights: Float[np.ndarray, "resamples samples"],
+    weights: Float[np.ndarray, "draws samples_and_unseen"],
     level: float,
 ) -> pl.DataFrame:
     """Each method's mean over the goals; null where one has no value, as goals differ in difficulty."""
@@ -228,7 +231,7 @@ def _averages(
 def _over_goals(
     paired: PairedScores,
     groups: Int[np.ndarray, " goals"],
-    weights: Float[np.ndarray, "resamples samples"],
+    weights: Float[np.ndarray, "draws samples_and_unseen"],
     level: float,
 ) -> dict[str, float]:
     """Means over one group of each goal on the report half, with intervals; nothing where a goal has no group.
@@ -239,11 +242,9 @@ def _over_goals(
         return {}
     columns = paired.columns("report")
     behaviour, coherence = paired.behaviour[groups][:, columns], paired.coherence[groups][:, columns]
-    found, draws = means(behaviour, coherence), means(behaviour, coherence, weights)
-    averaged = Means(*(value.mean(keepdims=True) for value in found))
-    drawn = Means(*(value.mean(axis=1, keepdims=True) for value in draws))
-    fewest = (~np.isnan(behaviour)).sum(axis=1).min(keepdims=True)
-    return {name: float(value[0]) for name, value in _with_intervals(averaged, drawn, fewest, level).items()}
+    measured, draws = means(behaviour, coherence), means(behaviour, coherence, weights, paired.unseen_of[groups])
+    averaged, drawn = (Means(*(value.mean(axis=-1, keepdims=True) for value in each)) for each in (measured, draws))
+    return {name: float(value[0]) for name, value in _with_intervals(averaged, drawn, level).items()}
 
 
 def _typed(table: pl.DataFrame, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:

@@ -11,8 +11,9 @@ import polars as pl
 from jaxtyping import Float
 
 from saeflow.judging.pairs import SPLITS, PairedScores, on_grid
-from saeflow.judging.resampling import interval, means
+from saeflow.judging.resampling import means
 from saeflow.judging.verdicts import THREE_WAY
+from saeflow.statistics.means import interval, mean_draws
 
 HIGHEST = 2.0
 MEASURES = (*THREE_WAY, "overall")
@@ -33,7 +34,7 @@ def three_way(
     paired: PairedScores,
     completions: pl.DataFrame,
     scores: pl.DataFrame,
-    weights: dict[str, Float[np.ndarray, "resamples samples"]],
+    weights: dict[str, Float[np.ndarray, "draws samples_and_unseen"]],
     level: float,
 ) -> pl.DataFrame:
     """Every group's mean ratings with intervals; a completion counts only with all three.
@@ -42,7 +43,7 @@ def three_way(
     on the other.
 
     Args:
-        weights: bootstrap weights of the samples of each split.
+        weights: random weights of the samples of each split.
 
     Returns:
         The columns of `THREE_WAY_SCHEMA`; no rows where the protocol was not asked for.
@@ -75,7 +76,7 @@ def _estimates(
     paired: PairedScores,
     grids: dict[str, Float[np.ndarray, "groups samples"]],
     split: str,
-    weights: Float[np.ndarray, "resamples samples"],
+    weights: Float[np.ndarray, "draws samples_and_unseen"],
     level: float,
 ) -> pl.DataFrame:
     columns = paired.columns(split)
@@ -83,11 +84,11 @@ def _estimates(
     table = {"n": n, "missing": paired.present[:, columns].sum(axis=1) - n}
     for measure, grid in grids.items():
         own = grid[:, columns]
-        low, high = interval(means(own, own, weights).behaviour, level)
+        low, high = interval(mean_draws(own / HIGHEST, weights, paired.unseen_of), level)
         table |= {
             measure: means(own, own).behaviour,
-            f"{measure}_low": np.where(n > 1, low, np.nan),
-            f"{measure}_high": np.where(n > 1, high, np.nan),
+            f"{measure}_low": HIGHEST * low,
+            f"{measure}_high": HIGHEST * high,
         }
     return pl.concat([paired.groups, pl.DataFrame(table).fill_nan(None)], how="horizontal").with_columns(
         split=pl.lit(split)

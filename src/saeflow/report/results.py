@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from saeflow.figures.style import words
 from saeflow.figures.tables import AVERAGE, goals, methods
+from saeflow.statistics.permutation import ALPHA, holm, smallest_p
 
 BEST, TIE, PLAIN = "best", "tie", ""
 
@@ -18,7 +20,7 @@ class Cell(NamedTuple):
     value: str
     interval: str
     mark: str
-    """``best``: ahead of every other method beyond doubt. ``tie``: not told apart from the largest. Else empty."""
+    """``best``: ahead of every other method (see `ahead`). ``tie``: not told apart from the largest. Else empty."""
     note: str
     """Chosen scale and in-sample maximum."""
 
@@ -55,11 +57,17 @@ class Difference(NamedTuple):
     value: float
     low: float
     high: float
+    p_value: float
+    """Of this comparison alone."""
+    p_holm: float
+    """Corrected for all comparisons of the study."""
+    units: int
+    """Samples, or prompts where there are several, that the test could exchange."""
 
     @property
     def sure(self) -> bool:
-        """The interval excludes zero."""
-        return self.low > 0 or self.high < 0
+        """The corrected test leaves no doubt."""
+        return self.p_holm <= ALPHA
 
     def told(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
@@ -80,30 +88,48 @@ def difference(comparisons: pl.DataFrame, goal: str, first: str, second: str) ->
     """The measured difference ``first - second`` on a goal, whichever way round the table holds it."""
     if comparisons.is_empty():
         return None
-    columns = ["difference", "difference_low", "difference_high"]
+    columns = ["difference", "difference_low", "difference_high", "p_value", "p_holm", "units"]
     for sign, pair in ((1, (first, second)), (-1, (second, first))):
-        found = comparisons.filter(
+        rows = comparisons.filter(
             (pl.col("goal") == goal) & (pl.col("method") == pair[0]) & (pl.col("other") == pair[1])
         ).drop_nulls(columns)
-        if len(found):
-            value, low, high = found.select(columns).row(0)
-            return Difference(value, low, high) if sign > 0 else Difference(-value, -high, -low)
+        if len(rows):
+            value, low, high, *tested = rows.select(columns).row(0)
+            return Difference(value, low, high, *tested) if sign > 0 else Difference(-value, -high, -low, *tested)
     return None
+
+
+def ahead(best: pl.DataFrame, comparisons: pl.DataFrame) -> dict[str, float]:
+    """Of every goal, the corrected p-value of "its largest product is ahead of all others"; NaN without others.
+
+    Of all such claims of a study, the average's among them, the chance that any is false is at most the level that is
+    asked for. A claim needs every rival to be behind, so its p-value is the largest of its comparisons; since these are
+    two-sided, it is no matter that the same samples tell which method is largest (Gutmann and Maymin, Ann. Statist. 15,
+    1987; Hung and Fithian, Ann. Statist. 47, 2019). Holm's correction is for the goals.
+    """
+    claims = {}
+    for goal in _groups(best):
+        top, *others = [row["method"] for row in ranked(best, goal)] or [""]
+        tested = [difference(comparisons, goal, top, other) for other in others]
+        claims[goal] = max((1.0 if each is None else each.p_value for each in tested), default=np.nan)
+    return dict(zip(claims, holm(np.array(list(claims.values()))).tolist(), strict=True))
 
 
 def marks(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str) -> dict[str, str]:
     """How each method of a goal is marked.
 
-    The largest product is ``best`` only where its paired difference to every other method excludes zero; otherwise it
-    and all it cannot be told from are ``tie``.
+    The largest product is ``best`` where it is `ahead` of every other beyond doubt; otherwise it and all that cannot be
+    told from it, by tests corrected for all comparisons of the study, are ``tie``.
     """
     rows = ranked(best, goal)
     if len(rows) < 2:
         return {}
     top, *others = (row["method"] for row in rows)
+    if ahead(best, comparisons).get(goal, 1.0) <= ALPHA:
+        return {top: BEST}
     differences = {other: difference(comparisons, goal, top, other) for other in others}
-    level = [other for other, found in differences.items() if found is None or not found.sure]
-    return {top: TIE, **dict.fromkeys(level, TIE)} if level else {top: BEST}
+    level = [other for other, measured in differences.items() if measured is None or not measured.sure]
+    return {top: TIE, **dict.fromkeys(level, TIE)}
 
 
 def result_rows(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[Row]:
@@ -148,7 +174,7 @@ def headline(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     top = rows[0]
     told = [f"{top['method']} has the highest {where} on held-out completions, {_valued(top)}."]
     if len(rows) > 1:
-        told += [_lead(comparisons, goal, top["method"], rows[1]["method"])]
+        told += [_lead(best, comparisons, goal, top["method"], rows[1]["method"])]
         told += [f"The lowest is {rows[-1]['method']} with {_valued(rows[-1])}."]
     if top.get("unsteered_product") is not None:
         told += [f"Without steering the model has {number(top['unsteered_product'])}."]
@@ -157,13 +183,20 @@ def headline(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     return told + _by_goal(best, comparisons)
 
 
-def _lead(comparisons: pl.DataFrame, goal: str, top: str, second: str) -> str:
+def _lead(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str, top: str, second: str) -> str:
     found = difference(comparisons, goal, top, second)
     if found is None:
         return f"Whether it is truly ahead of {second}, the next, was not measured."
-    if found.sure:
-        return f"On the same completions it is ahead of {second}, the next, by {found.told()}."
-    return f"It cannot be told apart from {second}, the next: their difference is {found.told()}, which includes zero."
+    if found.sure or marks(best, comparisons, goal).get(top) == BEST:
+        return f"On the same completions it is ahead of {second}, the next, by {found.told()} ({_p(found.p_value)})."
+    return (
+        f"It cannot be told apart from {second}, the next: their difference is {found.told()} ({_p(found.p_value)}), "
+        "which may be chance where so much is compared."
+    )
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.2g}" if value >= 0.0001 else "p < 0.0001"
 
 
 def _by_goal(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
@@ -176,10 +209,23 @@ def _by_goal(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     told = [f"{method} in {count}" for method, count in wins.items() if count]
     ties = sum(TIE in found.values() for found in marked)
     if not told:
-        return [f"In none of the {len(names)} goals is one method ahead of all others beyond doubt."]
+        none = f"In none of the {len(names)} goals is one method ahead of all others beyond doubt."
+        return [none, *_too_few(best, comparisons)]
     ahead = f"Of {len(names)} goals, one method is ahead of all others beyond doubt in {sum(wins.values())}"
     rest = f"; in {ties} the best cannot be told apart" if ties else ""
     return [f"{ahead} ({_listed(told)}){rest}."]
+
+
+def _too_few(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
+    """That no difference, however large, could have been shown, where that is so."""
+    units = comparisons["units"].max() if len(comparisons) else None
+    claims = len(_groups(best))
+    if not isinstance(units, int) or claims * smallest_p(units) <= ALPHA:
+        return []
+    return [
+        f"With {units} held-out completions, or prompts where there are several, no test of {claims} claims could show "
+        f"one: its smallest p-value is {smallest_p(units):.2g}. More of them are needed, whatever the difference."
+    ]
 
 
 def _groups(best: pl.DataFrame) -> list[str]:

@@ -27,6 +27,14 @@ JUDGES = {
     "openai": "Scores are a language model's answers to one question per text and criterion.",
 }
 
+
+def intervals_for(prompts: int) -> str:
+    """For what completions the intervals of scores are, by how many different prompts the study has."""
+    if prompts == 1:
+        return "for more completions of the study's one prompt and for no other prompts"
+    return f"for prompts like the study's {prompts}, which are drawn with all their completions"
+
+
 SCALE_RULES = {
     "loss_increase": "the scale at which the model's loss has risen by {value:g} nats per token",
     "loss": "the scale at which the model's loss is {value:g} nats per token",

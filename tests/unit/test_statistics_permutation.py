@@ -1,0 +1,76 @@
+"""Tests by exchange are uniform where nothing differs, and a study's claims keep their level together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from saeflow.judging.resampling import bootstrap_weights, contrast
+from saeflow.statistics.permutation import exchanges, holm, smallest_p
+
+
+def p_values(first: np.ndarray, second: np.ndarray, unit: np.ndarray, permutations: int = 999) -> np.ndarray:
+    """Of pairs of groups whose coherence is 1."""
+    rng = np.random.default_rng(7)
+    ones = np.ones_like(first)
+    weights = bootstrap_weights(first.shape[1], 1, rng, unit)
+    return contrast((first, ones), (second, ones), weights, unit, rng, permutations=permutations).p_value
+
+
+def test_all_exchanges_of_few_units_are_made_once_up_to_their_sign() -> None:
+    ways = np.concatenate(list(exchanges(5, np.random.default_rng(0))))
+    assert len(np.unique(ways, axis=0)) == len(ways) == 2**4
+    assert not ways[0].any()
+    assert not (ways[:, None] == ~ways[None]).all(axis=2).any()
+    random = np.concatenate(list(exchanges(40, np.random.default_rng(0), permutations=5000)))
+    assert random.shape == (5001, 40)
+    assert not random[0].any()
+    assert random.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_p_values_are_uniform_under_the_null_and_tiny_under_an_effect() -> None:
+    rng = np.random.default_rng(5)
+    shared = rng.random((400, 40))  # what the two completions of a sample have in common
+
+    def noisy(shift: float) -> np.ndarray:
+        return shared * 0.5 + rng.random(shared.shape) * 0.3 + shift
+
+    assert stats.kstest(p_values(noisy(0.0), noisy(0.0), np.arange(40)), "uniform").pvalue > 0.05
+    assert np.quantile(p_values(noisy(0.5), noisy(0.0), np.arange(40)), 0.95) < 0.002
+
+
+@pytest.mark.parametrize("n", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("rate", [0.03, 0.1, 0.5])
+def test_p_values_of_few_rare_and_tied_scores_keep_every_level(n: int, rate: float) -> None:
+    rng = np.random.default_rng(n)
+    first, second = ((rng.random((1000, n)) < rate) * np.ceil(3 * rng.random((1000, n))) / 3 for _ in range(2))
+    p = p_values(first, second, np.arange(n))
+    assert p.min() >= smallest_p(n, 999)
+    for level in (0.01, 0.05, 0.2, 0.5):
+        assert np.mean(p <= level) <= level + 3 * np.sqrt(level * (1 - level) / len(p))
+
+
+@pytest.mark.parametrize("prompts", [4, 8, 20])
+def test_p_values_keep_their_level_where_methods_suit_prompts_by_chance(prompts: int) -> None:
+    rng = np.random.default_rng(prompts)
+    unit = np.repeat(np.arange(prompts), 6)
+    suits = rng.uniform(0.1, 0.9, (2, 1000, prompts))  # two methods, equal on average over prompts
+    first, second = ((rng.random((1000, len(unit))) < rates[:, unit]).astype(float) for rates in suits)
+    for level in (0.05, 0.2):
+        assert np.mean(p_values(first, second, unit) <= level) <= level + 3 * np.sqrt(level * (1 - level) / 1000)
+    assert np.mean(p_values(first, second, np.arange(len(unit))) <= 0.05) > 0.1  # samples are not units then
+
+
+def test_the_smallest_p_is_reached_by_the_largest_difference_and_never_undercut() -> None:
+    for n in (1, 2, 5, 10):
+        p = p_values(np.ones((1, n)), np.zeros((1, n)), np.arange(n))
+        assert p[0] == pytest.approx(smallest_p(n))
+    assert p_values(np.ones((1, 30)), np.zeros((1, 30)), np.arange(30))[0] == pytest.approx(smallest_p(30, 999))
+
+
+def test_holm_equals_its_definition_and_leaves_out_tests_that_were_not_made() -> None:
+    corrected = holm(np.array([0.01, 0.04, np.nan, 0.03, 0.005]))
+    assert corrected == pytest.approx([0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True)
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert len(holm(np.array([]))) == 0
