@@ -62,6 +62,7 @@ rule choose_latents:
 
 rule build_vectors:
     input:
+        **planted_inputs(),
         sae=artifact(STEERING_SAE),
         approximator=artifact(APPROXIMATOR),
         latents="results/{study}/steering/{goal}/latents.json",
@@ -86,6 +87,7 @@ rule build_vectors:
         ),
         hook=STUDY.hook,
         seed=STUDY.seed,
+        planted=planted_options,
     shell:
         "saeflow steering vectors"
         ' --sae "$(dirname {input.sae:q})"'
@@ -98,6 +100,7 @@ rule build_vectors:
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
+        " {params.planted:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
 

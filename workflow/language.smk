@@ -1,6 +1,7 @@
 """What the rules of a study of language share beside `common.smk`."""
 
 from saeflow.config.counts import block_count
+from saeflow.config.sections import PLANTED
 
 # What may stand where `{goal}`, `{method}`, … stands in the target `files(...)`.
 NAMES = {
@@ -214,6 +215,23 @@ def judge_inputs():
     if STUDY.judge.kind != "lexical":
         return {}
     return {"model": artifact(MODEL)}
+
+
+def planted_inputs():
+    """What vectors for planted topics are built from: the latents that detect them, and the goal's topic."""
+    if not any(method.endswith(PLANTED) for method in STUDY.steering.methods):
+        return {}
+    return {
+        "recovery": f"results/{{study}}/saes/{STUDY.steering_sae}/recovery.parquet",
+        "goal_file": goal_file,
+    }
+
+
+def planted_options(wildcards, input):
+    """The same for a command."""
+    if "recovery" not in input.keys():
+        return []
+    return ["--recovery", input.recovery, "--goal-file", input.goal_file]
 
 
 def text_option(wildcards, input):

@@ -137,7 +137,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"activations.format": "h5"}, "activations.format", "must be 'parquet' or 'hdf5'"),
     ({"saes.main.train.architecture": "relu"}, "saes.main.train.architecture", "'standard', 'gated', 'jumprelu'"),
     ({"effects.scale.rule": "norm"}, "effects.scale.rule", "must be 'loss_increase', 'loss' or 'fixed'"),
-    ({"steering.methods": ["caa", "saets"]}, "steering.methods.1", "'pinverse', 'rotation', 'fgaa' or 'random'"),
+    ({"steering.methods": ["caa", "saets"]}, "steering.methods.1", "'pinverse_planted' or 'rotation_planted'"),
     ({"judge.kind": "oracle"}, "judge.kind", "must be 'planted', 'lexical' or 'openai'"),
     ({"judge.kind": "openai"}, "judge.model", "is needed by 'openai'"),
     ({"judge.pairs": 4}, "judge.kind", "answers no such questions"),
@@ -230,6 +230,7 @@ WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"goals.directory": "${SAEFLOW_UNSET}"}, "goals.directory", "the environment has no SAEFLOW_UNSET"),
     ({"model": {"name": "lm", "train": {}}}, "model.train", "only on the corpus 'tales'"),
     ({"judge.kind": "planted"}, "judge.kind", "'planted' knows only the corpus 'tales'"),
+    ({"steering.methods": ["sae", "sae_planted"]}, "steering.methods.1", "only the corpus 'tales' plants any"),
 ]
 WRONG_GOALS: list[tuple[dict[str, Any], str, str]] = [
     ({"criterion": MISSING}, "criterion", "is missing"),

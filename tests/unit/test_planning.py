@@ -61,7 +61,8 @@ def test_work_and_time_grow_with_what_is_asked() -> None:
 def test_a_model_that_is_not_here_yet_has_no_work() -> None:
     model = {"name": "far", "published": {"repo": "nobody/nothing-of-this-name"}}
     corpus = {"kind": "text", "path": "stories.txt"}
-    study = check_study(TALES | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}})
+    steering = TALES["steering"] | {"methods": ["caa", "sae"]}
+    study = check_study(TALES | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}, "steering": steering})
     assert model_shape(study) is None
     assert total(plan_study(study, None)).flop == 0
 
@@ -70,9 +71,9 @@ def test_calls_of_a_judge_are_counted() -> None:
     judge = {"kind": "openai", "model": "gpt-4o-mini"}
     assert judge_calls(check_study(TALES)) == 0
     plain = judge_calls(check_study(TALES | {"judge": judge}))
-    assert plain == 9 * 6 * 8 * 64 * 2
+    assert plain == 9 * 8 * 8 * 64 * 2
     study = check_study(TALES | {"judge": judge | {"repeats": 2, "protocols": ["product", "three_way"], "pairs": 4}})
-    assert judge_calls(study) == (9 * 6 * 8 * 64 * 5 + 9 * 15 * 4 * 2 * 2) * 2
+    assert judge_calls(study) == (9 * 8 * 8 * 64 * 5 + 9 * 28 * 4 * 2 * 2) * 2
 
 
 def test_the_rate_of_products_is_measured() -> None:

@@ -26,7 +26,7 @@ from saeflow.steering.io import (
     save_contrast,
     save_vector,
 )
-from saeflow.steering.latents import differing_latents, firing_density
+from saeflow.steering.latents import best_detector, differing_latents, firing_density
 from saeflow.steering.schemas import COMPLETIONS_SCHEMA
 from saeflow.steering.vectors import METHODS, VectorInputs, build_vector
 from saeflow.tables import read_table, write_table
@@ -45,6 +45,7 @@ INPUTS = VectorInputs(
     negative=torch.randn(6, D, generator=GENERATOR),
     bias_weight=0.5,
     differing={2: 0.6, 9: -0.4},
+    planted={7: 1.0},
 )
 TARGET = torch.zeros(F, dtype=torch.float64)
 TARGET[[3, 11]] = torch.tensor([0.75, 0.25], dtype=torch.float64)
@@ -110,6 +111,24 @@ def test_sae_ts_without_bias_weight_moves_the_target_most_of_all_unit_vectors() 
     free = replace(INPUTS, bias_weight=0.0, targets={5: 1.0})
     best = (vector_of("sae_ts", free) @ INPUTS.M)[5]
     assert all((vector_of(method, free) @ INPUTS.M)[5] <= best + 1e-6 for method in METHODS)
+
+
+@pytest.mark.parametrize("method", ["sae", "sae_ts", "pinverse", "rotation"])
+def test_a_planted_latent_is_steered_to_as_a_chosen_one_is(method: str) -> None:
+    known = replace(INPUTS, planted={5: 1.0}, pinverse_form="published")
+    same = build_vector(method, replace(known, targets={5: 1.0}))
+    vector, norm = build_vector(f"{method}_planted", known)
+    assert torch.equal(vector, same.vector)
+    assert norm == same.norm
+    assert not torch.allclose(vector, vector_of(method, INPUTS))
+
+
+def test_the_best_detector_of_a_planted_topic_is_read_by_f1() -> None:
+    rows = {"label": ["syntax", "topic"], "feature": ["love", "love"], "latent_f1": [3, 7], "latent_cosine": [4, 5]}
+    assert best_detector(pl.DataFrame(rows), "love") == 7
+    for table in (pl.DataFrame(rows), pl.DataFrame(rows).clear(), pl.DataFrame()):
+        with pytest.raises(SaeflowError, match="the corpus plants no topic 'anger', so no latent is known"):
+            best_detector(table, "anger")
 
 
 TARGETED = ["sae", "sae_ts", "pinverse", "rotation", "fgaa"]

@@ -9,6 +9,7 @@ import typer
 
 from saeflow import config
 from saeflow.cli import options
+from saeflow.config.sections import PLANTED
 from saeflow.errors import SaeflowError
 
 DENSITY_TOKENS = 65_536  # of the cache, on which it is counted how often latents fire
@@ -76,14 +77,19 @@ def vectors(
     settings: options.Settings,
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="Folder of the goal.")],
+    recovery: Annotated[
+        Path | None, typer.Option(help="recovery.parquet: which latents detect planted topics.")
+    ] = None,
+    goal_file: Annotated[Path | None, typer.Option(help="The goal's YAML file, which names its topic.")] = None,
     threads: options.Threads = 1,
 ) -> None:
     """Build the goal's vector by every method."""
     options.use_threads(threads)
     from saeflow.effects.io import load_approximation
     from saeflow.steering.io import SteeringVector, load_choice, load_contrast, save_vector
-    from saeflow.steering.latents import differing_latents, firing_density
+    from saeflow.steering.latents import best_detector, differing_latents, firing_density
     from saeflow.steering.vectors import VectorInputs, build_vector
+    from saeflow.tables import read_table
 
     chosen, weights = options.parsed(config.Steering, settings), options.open_sae(sae)
     examples, targets = load_contrast(contrast), load_choice(latents).weights
@@ -92,6 +98,9 @@ def vectors(
         store = options.open_store(manifest)
         density = firing_density(weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS)
         differing = differing_latents(examples.difference, examples.from_bos, density, chosen.fgaa)
+    planted: dict[int, float] = {}
+    if recovery and goal_file:
+        planted = {best_detector(read_table(recovery), str(config.read_goal(goal_file).topic)): 1.0}
     approximation = load_approximation(approximator.parent)
     inputs = VectorInputs(
         W_dec=weights.W_dec.cpu(),
@@ -100,6 +109,7 @@ def vectors(
         rotation=approximation.rotation,
         targets=targets,
         differing=differing,
+        planted=planted,
         goal=goal,
         seed=seed,
         positive=getattr(examples, f"positive_{chosen.caa_positions}"),
@@ -109,7 +119,8 @@ def vectors(
     )
     for method in chosen.methods:
         vector, norm = build_vector(method, inputs)
-        described = {str(latent): weight for latent, weight in (differing if method == "fgaa" else targets).items()}
+        aimed = planted if method.endswith(PLANTED) else differing if method == "fgaa" else targets
+        described = {str(latent): weight for latent, weight in aimed.items()}
         metadata = {"hook": hook, "goal": goal, "method": method, "targets": described, "norm": norm}
         save_vector(output / method / "vector.safetensors", SteeringVector(vector, metadata))
 

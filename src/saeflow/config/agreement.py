@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.section import Complaint
+from saeflow.config.sections.steering import PLANTED
 
 if TYPE_CHECKING:
     from saeflow.config.sections import ChessStudy, Model, Study
@@ -191,6 +192,11 @@ def _about_steering(study: Study) -> list[Complaint]:
     elif source and source.hook not in (None, study.hook):
         reason = f"'{source.hook}' is not the study's hook '{study.hook}', where latents are targeted"
         found.append((f"saes.{study.steering_sae}.hook", f"{reason}; name another SAE in steering.sae"))
+    if study.corpus.kind != "tales":
+        for i, method in enumerate(steering.methods):
+            if method.endswith(PLANTED):
+                reason = f"'{method}' targets what detects a planted topic, and only the corpus 'tales' plants any"
+                found.append((f"steering.methods.{i}", f"{reason}; remove it"))
     completions = steering.samples * len(steering.prompts)
     if not 1 <= math.floor(completions * share) < completions:
         reason = f"{share} of {completions} completions leaves none to choose the scale; raise it or steering.samples"

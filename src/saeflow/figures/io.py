@@ -17,6 +17,7 @@ from saeflow.config.sections import Figures
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.figures.style import STYLE
+from saeflow.figures.tables import of_chosen_latents
 from saeflow.tables import read_table, write_table
 
 
@@ -73,11 +74,11 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
     files = sorted(paths, key=str)
     one = _Reader(root, files)
     return StudyTables(
-        summary=one.table("steering/summary.parquet"),
-        best=one.table("steering/best.parquet"),
-        comparisons=one.table("steering/comparisons.parquet"),
-        matched=one.table("steering/matched.parquet"),
-        side_effects=one.table("steering/*/side_effects.parquet", "goal"),
+        summary=of_chosen_latents(one.table("steering/summary.parquet")),
+        best=of_chosen_latents(one.table("steering/best.parquet")),
+        comparisons=of_chosen_latents(one.table("steering/comparisons.parquet")),
+        matched=of_chosen_latents(one.table("steering/matched.parquet")),
+        side_effects=of_chosen_latents(one.table("steering/*/side_effects.parquet", "goal")),
         predictions=one.with_metric(
             one.table("approximators/*/predictions.parquet"), "r2", "approximators/*/metrics.json"
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from saeflow.config.sections import PLANTED
 from saeflow.figures.style import LOOKS
 
 AVERAGE = "average"
@@ -14,6 +15,12 @@ def methods(table: pl.DataFrame) -> list[str]:
     """The methods in a table: those we know in their fixed order, then others by name."""
     present = set(table["method"].drop_nulls()) if "method" in table.columns else set()
     return [name for name in LOOKS if name in present] + sorted(present - set(LOOKS))
+
+
+def of_chosen_latents(table: pl.DataFrame) -> pl.DataFrame:
+    """A table by method without the methods that are given latents which no study of real text knows."""
+    columns = [name for name in ("method", "other") if name in table.columns]
+    return table.filter(~pl.col(name).str.ends_with(PLANTED) for name in columns) if columns else table
 
 
 def goals(table: pl.DataFrame) -> list[str]:

@@ -15,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 from saeflow.artifacts import read_json
 from saeflow.config import ChessStudy, Goal, Study, read_any_study, read_goal
 from saeflow.config.locations import fetched, location
+from saeflow.config.sections import PLANTED
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
+from saeflow.figures.tables import of_chosen_latents
 from saeflow.judging.ledger import Ledger
 from saeflow.report.dark import has_dark
 from saeflow.report.page import Cost, FigureText, StudyResults
@@ -106,6 +108,11 @@ class StudyFolder(Folder):
     def __init__(self, root: Path) -> None:
         super().__init__(root, ("config.yaml", "steering/summary.parquet", "steering/best.parquet"))
 
+    @property
+    def methods(self) -> list[str]:
+        """The study's methods but those that are given latents which no study of real text knows."""
+        return [method for method in self.study.steering.methods if not method.endswith(PLANTED)]
+
     def targets(self, goal: str) -> dict[int, float]:
         """Target latents of a goal with their weights."""
         content = self.json(f"steering/{goal}/latents.json")
@@ -114,12 +121,12 @@ class StudyFolder(Folder):
     def side_effects(self, goal: str) -> pl.DataFrame:
         """Predicted and measured change of every latent, by method; only methods of the study."""
         table = self.table(f"steering/{goal}/side_effects")
-        return table.filter(pl.col("method").is_in(self.study.steering.methods)) if len(table) else table
+        return table.filter(pl.col("method").is_in(self.methods)) if len(table) else table
 
     def samples(self, goal: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The first completions of every method and scale of a goal, and their scores."""
         samples, scores = [], []
-        for method in self.study.steering.methods:
+        for method in self.methods:
             completions = self.table(f"steering/{goal}/{method}/completions")
             if completions.is_empty():
                 continue
@@ -162,15 +169,16 @@ class StudyFolder(Folder):
     def results(self, figures: list[str], goals: Path | None) -> StudyResults:
         """All that is known of the study but for its completions and side effects, which are read goal by goal."""
         saes = list(self.saes())
+        best, comparisons = self.table("steering/best"), self.table("steering/comparisons")
         return StudyResults(
             study=self.study,
             provenance=self.json("provenance.json"),
             config=self.config(),
             goals=self.goals(goals),
-            summary=self.table("steering/summary"),
-            best=self.table("steering/best"),
-            comparisons=self.table("steering/comparisons"),
-            ratings=self.table("steering/ratings") if self.study.judge.pairs else pl.DataFrame(),
+            summary=of_chosen_latents(self.table("steering/summary")),
+            best=of_chosen_latents(best),
+            comparisons=of_chosen_latents(comparisons),
+            ratings=of_chosen_latents(self.table("steering/ratings")) if self.study.judge.pairs else pl.DataFrame(),
             figures=self.figures(figures),
             model_metrics=self.json(f"models/{self.study.model.name}.metrics.json"),
             sae_configs={name: config for name, config, _, _ in saes},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import polars as pl
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -51,6 +52,25 @@ def differing_latents(
         )
     total = sum(map(abs, kept.values()))
     return {latent: value / total for latent, value in kept.items()}
+
+
+def best_detector(recovery: pl.DataFrame, topic: str) -> int:
+    """The latent whose firing detects a planted topic best, by F1.
+
+    Args:
+        recovery: from `saeflow.saes.recovery.recovery`.
+        topic: of the corpus ``tales``.
+
+    Raises:
+        SaeflowError: the topic was not planted.
+    """
+    rows = recovery.filter((pl.col("label") == "topic") & (pl.col("feature") == topic)) if len(recovery) else recovery
+    if rows.is_empty():
+        raise SaeflowError(
+            f"steering: the corpus plants no topic '{topic}', so no latent is known to detect it; name the goal's "
+            "topic in its file, or remove the methods that end in _planted"
+        )
+    return int(rows["latent_f1"].item())
 
 
 @torch.no_grad()

@@ -7,13 +7,14 @@ released code, their docstrings say so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saeflow.config.sections import PLANTED
 from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
 
@@ -41,6 +42,8 @@ class VectorInputs:
     """`fgaa`: weights of its own targets, from `saeflow.steering.latents.differing_latents`."""
     pinverse_form: Literal["unit", "published"] = "unit"
     """See `pinverse`."""
+    planted: Mapping[int, float] = field(default_factory=dict)
+    """Methods that end in ``_planted``: weights of the latent that detects the goal's planted topic best."""
 
     @property
     def target(self) -> Float[Tensor, " d_sae"]:
@@ -91,7 +94,8 @@ def build_vector(method: str, inputs: VectorInputs) -> Built:
         raise SaeflowError(f"{where}: the vector holds NaN or infinity; check its inputs")
     if vector.norm() < 1e-12:
         raise SaeflowError(f"{where}: the vector is zero; choose other target latents or examples that differ more")
-    norm = float(vector.norm()) if (method, inputs.pinverse_form) == ("pinverse", "published") else 1.0
+    counts = method.removesuffix(PLANTED) == "pinverse" and inputs.pinverse_form == "published"
+    norm = float(vector.norm()) if counts else 1.0
     return Built((vector / vector.norm()).float(), norm)
 
 
@@ -164,7 +168,15 @@ def random(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     return torch.randn(inputs.W_dec.shape[1], generator=generator, dtype=torch.float64)
 
 
-METHODS: dict[str, Callable[[VectorInputs], Tensor]] = {
+Builder = Callable[[VectorInputs], Tensor]
+
+
+def _for_planted(method: Builder) -> Builder:
+    """A method for the latent that is known to be the best, in place of those that were chosen."""
+    return lambda inputs: method(replace(inputs, targets=inputs.planted))
+
+
+METHODS: dict[str, Builder] = {
     "caa": caa,
     "sae": sae,
     "sae_ts": sae_ts,
@@ -173,6 +185,7 @@ METHODS: dict[str, Callable[[VectorInputs], Tensor]] = {
     "fgaa": fgaa,
     "random": random,
 }
+METHODS |= {method.__name__ + PLANTED: _for_planted(method) for method in (sae, sae_ts, pinverse, rotation)}
 
 
 def _less_bias(direction: Float[Tensor, " d_model"], inputs: VectorInputs) -> Float[Tensor, " d_model"]:

@@ -17,10 +17,11 @@ from saeflow.config.sections.prompts import Message, Prompt
 from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.published import Dataset, Published
 from saeflow.config.sections.saes import SAE, SAETraining
-from saeflow.config.sections.steering import Fgaa, Goals, Steering
+from saeflow.config.sections.steering import PLANTED, Fgaa, Goals, Steering
 from saeflow.config.sections.study import Study
 
 __all__ = [
+    "PLANTED",
     "SAE",
     "Activations",
     "Approximator",

@@ -11,6 +11,16 @@ from saeflow.config.sections.effects import Sampling
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes
 
+PLANTED = "_planted"
+"""Ends the name of a method that is given the latent that detects the goal's planted topic best."""
+
+# fmt: off
+Method = Literal[
+    "caa", "sae", "sae_ts", "pinverse", "rotation", "fgaa", "random",
+    "sae_planted", "sae_ts_planted", "pinverse_planted", "rotation_planted",
+]
+# fmt: on
+
 
 class Goals(Section):
     """Behaviours to steer towards, each described by one YAML file."""
@@ -44,12 +54,14 @@ class Steering(Section):
 
     sae: Name | None = None
     """The SAE whose latents are targeted; null is the first of ``saes``."""
-    methods: Annotated[list[Literal["caa", "sae", "sae_ts", "pinverse", "rotation", "fgaa", "random"]], Unique] = Field(
+    methods: Annotated[list[Method], Unique] = Field(
         default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"], min_length=1
     )
     """How vectors are built: ``caa`` from contrast examples, ``sae`` a decoder row, ``sae_ts``, ``pinverse`` and
     ``rotation`` from the effect approximator, ``fgaa`` from contrast examples in SAE space and the approximator,
-    ``random`` a control."""
+    ``random`` a control. On the corpus ``tales``, ``sae_planted``, ``sae_ts_planted``, ``pinverse_planted`` and
+    ``rotation_planted`` do the same for the latent that detects the goal's planted topic best, which no real study
+    knows: they tell what a method lacks from what the choice of latents lacks, and take no part in which wins."""
     latents: int = Field(default=1, ge=1)
     """Latents targeted per goal when the goal's file names none: those whose firing is most specific to its texts."""
     shared_latents: bool = False
