@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from conftest import ROOT, Workflow
 
@@ -52,3 +54,12 @@ def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(stu
     assert planned == expected
     assert jobs["summarise_scores"] == 1
     assert jobs["complete_prompts"] == (35 if study == "gpt2-small" else 45)
+
+
+def test_the_page_on_slurm_names_every_rule_that_asks_for_a_device():
+    heading = re.compile(r'^ *(?:rule (\w+):|rule:\n +name:\n +f"([^"{]+))(.*?)(?=^ *rule\b|\Z)', re.M | re.S)
+    rules = [part for file in (ROOT / "rules").glob("*.smk") for part in heading.findall(file.read_text())]
+    asking = {name or prefix.rstrip("_") for name, prefix, text in rules if "gpu=1" in text}
+    page = (ROOT / "docs/howto-slurm.md").read_text()
+    assert asking - set(re.findall(r"`(\w+?)_?(?:<\w+>)?`", page)) == set()
+    assert {"train_model", "train_saes", "intervene"} <= asking
