@@ -18,7 +18,7 @@ if STUDY.lens_saes:
 
     rule find_token_sets:
         input:
-            files=[sought(file) for file in STUDY.logit_lens.sets],
+            files=SET_FILES,
             model=artifact(MODEL),
         output:
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",

@@ -1,5 +1,6 @@
 """What the rules of a study of language share beside `common.smk`."""
 
+from saeflow.config import read_goal, read_token_sets
 from saeflow.config.counts import block_count
 from saeflow.config.sections import PLANTED
 
@@ -119,6 +120,15 @@ localrules:
 GOAL_FILES = [
     sought(STUDY.goals.directory, f"{goal}.yaml") for goal in STUDY.goals.names
 ]
+SET_FILES = [sought(file) for file in STUDY.logit_lens.sets] if STUDY.lens_saes else []
+# What is wrong with these files is told now, not by the job that reads them hours later.
+try:
+    for file in GOAL_FILES:
+        read_goal(file)
+    for file in SET_FILES:
+        read_token_sets(file)
+except SaeflowError as error:
+    raise WorkflowError(str(error))
 
 
 def sae_descriptions():

@@ -52,3 +52,20 @@ def test_code_in_the_config_that_the_workflow_finds_never_runs(tmp_path):
     done = planned(tmp_path)
     assert done.returncode == 1
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow):
+    goals, sets = workflow.directory / "goals", workflow.directory / "sets.yaml"
+    goals.mkdir()
+    (goals / "love.yaml").write_text("title: Love\n")
+    sets.write_text("sets: {a: {pattern: '('}}\n")
+    for change, complaint in [
+        ({"goals": {"directory": "goals", "names": ["love"]}}, "goals/love.yaml: criterion: is missing"),
+        ({"goals": {"directory": "goals", "names": ["absent"]}}, "goals/absent.yaml: no such file"),
+        ({"examples": {}, "logit_lens": {"sets": ["sets.yaml"]}}, "sets.yaml: sets.a.pattern: '('"),
+        ({"goals": {"names": ["love", "average"]}}, "goals.names.1: 'average' is what tables call the mean"),
+    ]:
+        done = workflow.attempt(config=change)
+        assert done.returncode == 1
+        assert complaint in done.stderr
+        assert not (workflow.directory / "results").exists()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SITES = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
 
 
+AVERAGE = "average"
 _NO_EXAMPLES = "reads where latents fire, which is not asked for; set examples: {}"
 
 
@@ -201,6 +202,9 @@ def _about_steering(study: Study) -> list[Complaint]:
     if not 1 <= math.floor(completions * share) < completions:
         reason = f"{share} of {completions} completions leaves none to choose the scale; raise it or steering.samples"
         found.append(("summary.selection", reason))
+    if AVERAGE in study.goals.names:
+        reason = f"'{AVERAGE}' is what tables call the mean over goals; choose another name"
+        found.append((f"goals.names.{study.goals.names.index(AVERAGE)}", reason))
     if unknown := [goal for goal in study.figures.detail_goals if goal not in study.goals.names]:
         found.append(("figures.detail_goals", f"{', '.join(unknown)} is not in goals.names"))
     return found
