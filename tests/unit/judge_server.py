@@ -164,6 +164,11 @@ class Server:
 
     async def respond(self, method: str, path: str, head: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
         """One request; False if the connection is at its end."""
+        if self.always and path != "/stats":
+            self.stats["requests"] += 1
+            writer.write(ALWAYS[self.always])
+            await writer.drain()
+            return not self.always.startswith("bad_")
         if path.endswith("/chat/completions"):
             self.stats["requests"] += 1
             self.flying += 1
@@ -194,10 +199,6 @@ class Server:
             error = {"message": f"response_format of type '{asked}' is not supported"}
             await send(writer, 400, json.dumps({"error": error}).encode())
             return True
-        if self.always:
-            writer.write(ALWAYS[self.always])
-            await writer.drain()
-            return not self.always.startswith("bad_")
         if any(name in request for name in self.refused):
             await send(writer, 400, error(UNSUPPORTED))
             return True

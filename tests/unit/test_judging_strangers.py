@@ -45,10 +45,11 @@ SCORES = [score_of(GOAL.criterion, f"I think {i}") for i in range(60)]
 # --- nobody waits for ever ------------------------------------------------------------------------------------------
 
 
-def test_whatever_a_server_sends_a_run_ends_in_one_sentence_or_with_reasons(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["live", "batch"])
+def test_whatever_a_server_sends_to_every_question_a_run_ends_in_one_sentence(mode: str, tmp_path: Path) -> None:
     for kind in ALWAYS:
         with serving(always=kind) as url:
-            used = service(url, tmp_path / kind, attempts=2, concurrency=4)
+            used = service(url, tmp_path / kind, attempts=2, concurrency=4, mode=mode)
             with pytest.raises(SaeflowError) as caught:
                 ask(questions(60), used)
             assert len(str(caught.value)) < 600, kind

@@ -167,7 +167,9 @@ async def _ended(batch: Batch, service: Service, endpoint: Endpoint) -> dict[str
     began, looks = time.monotonic(), 0
     while True:
         state = await _call(endpoint, "GET", f"/batches/{quote(str(batch.batch), safe='')}")
-        status = first_line(state.get("status"), 40).lower()
+        if not isinstance(state.get("status"), str):
+            raise _failed(endpoint, f"what it says of {first_line(batch.batch, 40)} has no state")
+        status = first_line(state["status"], 40).lower()
         if status == "failed":
             service.ledger.note_batch(batch, ended=True)
             refused = f"refused the batch ({endpoint.connection.redacted(_reasons(state))})"
@@ -255,6 +257,8 @@ async def _call(
         answer = None
     if not isinstance(answer, dict):
         raise _failed(endpoint, f"{path.partition('?')[0]} answers what is no JSON object")
+    if complaint := complaint_of(200, answer):
+        raise _failed(endpoint, endpoint.connection.redacted(str(complaint)))
     return answer
 
 
