@@ -173,6 +173,7 @@ def report_sources(wildcards):
             "steering/{goal}/{method}/completions.parquet",
             "steering/{goal}/{method}/scores.parquet",
             "steering/comparisons.parquet",
+            "steering/targets.parquet",
             *LATENTS,
             *LATENT_DETAILS,
             *JUDGED,

@@ -271,6 +271,12 @@ def test_latents_that_stand_for_planted_features_are_found():
     assert table["latent_cosine"].to_list() == [0, 1, 2]
     assert table["f1"].min() == 1.0
     assert table["rows"].sum() == 600
+    firing = (sae.encode(x) > 0).numpy()
+    for topic, latents, scores in table.select("feature", "detectors", "detectors_f1").iter_rows():
+        shows = topics == "abc".index(topic)
+        both, either = (firing & shows[:, None]).sum(0), firing.sum(0) + shows.sum()
+        assert scores == pytest.approx((2 * both / either)[latents].tolist())
+        assert scores == sorted(scores, reverse=True)
     expected = (1 + 0.5) / np.sqrt(1.5 * 1.5) / np.sqrt(1.5)
     assert table["cosine"].to_list() == pytest.approx([expected] * 3, abs=0.02)
     found = recovery_metrics(table)

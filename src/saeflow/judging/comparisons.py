@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from saeflow.config.sections import PLANTED
 from saeflow.judging.pairs import PairedScores
 from saeflow.judging.resampling import Contrast, contrast, interval
 from saeflow.seeds import numpy_generator
@@ -49,7 +50,8 @@ def compare(
     Returns:
         A table with the columns of `COMPARISONS_SCHEMA`; difference is product minus other_product, over the samples
         that have all four scores, with its interval, the p-value of a paired permutation test that exchanges ``units``
-        (samples, or prompts where there are several), and that p-value after Holm's correction for all rows.
+        (samples, or prompts where there are several), and that p-value after Holm's correction for all rows (those with
+        methods of planted latents are a family of their own).
     """
     pairs = _pairs(choice)
     if pairs.is_empty():
@@ -71,7 +73,11 @@ def compare(
         scale=pl.Series(scale[first]), other_scale=pl.Series(scale[second])
     )
     return pl.concat(
-        [pl.concat([scales, kept], how="diagonal"), _statistics(measured, level, len(scales))], how="horizontal"
+        [
+            (named := pl.concat([scales, kept], how="diagonal")),
+            _statistics(measured, level, len(scales), _planted(named)),
+        ],
+        how="horizontal",
     )
 
 
@@ -111,11 +117,19 @@ def _averaged(pairs: pl.DataFrame) -> tuple[list[Int[np.ndarray, " goals"]], pl.
     return members, rows.select(pl.lit(AVERAGE).alias("goal"), "method", "other")
 
 
-def _statistics(measured: Contrast, level: float, of_goals: int) -> pl.DataFrame:
+def _planted(pairs: pl.DataFrame) -> Bool[np.ndarray, " pairs"]:
+    """Pairs with a method that is given what no study of real text knows: a question, and a family of tests, apart."""
+    return pairs.select(pl.any_horizontal(pl.col("method", "other").str.ends_with(PLANTED))).to_series().to_numpy()
+
+
+def _statistics(measured: Contrast, level: float, of_goals: int, planted: Bool[np.ndarray, " pairs"]) -> pl.DataFrame:
     """Columns of every comparison; the first ``of_goals`` are of single goals, the others are their averages."""
     low, high = interval(measured.draws, level)
     # The average over one goal is that goal again and no further claim.
-    claims = measured.p_value if of_goals > len(measured.n) - of_goals else measured.p_value[:of_goals]
+    claims = len(measured.n) if of_goals > len(measured.n) - of_goals else of_goals
+    corrected = np.empty(claims)
+    for family in (planted[:claims], ~planted[:claims]):
+        corrected[family] = holm(measured.p_value[:claims][family])
     return pl.DataFrame(
         {
             "n": measured.n,
@@ -126,7 +140,7 @@ def _statistics(measured: Contrast, level: float, of_goals: int) -> pl.DataFrame
             "difference_low": low,
             "difference_high": high,
             "p_value": measured.p_value,
-            "p_holm": np.resize(holm(claims), len(measured.n)),
+            "p_holm": np.resize(corrected, len(measured.n)),
         },
         schema={name: COMPARISONS_SCHEMA[name] for name in list(COMPARISONS_SCHEMA)[5:]},
     )

@@ -78,7 +78,7 @@ def _write(folder: StudyFolder, found: StudyResults, output: Path) -> None:
     means = [_write_goal(site, found, _goal(folder, name), latents, output) for name in found.study.goals.names]
     write_script(output, "saes", training_value(found))
     pages = {
-        "index.html": study_context(found, method_effects(means)),
+        "index.html": study_context(found, method_effects(means)) | {"latents_sae": _linked(found, latents)},
         "goals.html": {"lines": goal_lines(found)},
         "saes.html": sae_context(found, latents),
         **({"latents.html": {}} if latents else {}),
@@ -94,12 +94,17 @@ def _goal(folder: StudyFolder, name: str) -> GoalResults:
 
 def _write_goal(site: Site, found: StudyResults, goal: GoalResults, latents: list[str], output: Path) -> pl.DataFrame:
     """Write a goal's page and its data; returns what steering does to its targets and to other latents."""
-    sae = found.study.steering_sae
-    linked = sae if sae in latents else None
+    linked = _linked(found, latents)
     write_script(output, f"goal-{goal.name}", goal_value(found, goal, linked))
     page = output / f"goal-{goal.name}.html"
     page.write_bytes(site.page("goal.html", goal_context(found, goal, linked)))
     return goal_means(goal.side_effects, goal.targets)
+
+
+def _linked(found: StudyResults, latents: list[str]) -> str | None:
+    """The SAE that is steered with, where its latents have pages."""
+    sae = found.study.steering_sae
+    return sae if sae in latents else None
 
 
 def _write_latents(folder: StudyFolder, sae: str, output: Path) -> bool:

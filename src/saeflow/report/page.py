@@ -13,6 +13,7 @@ from saeflow.figures.tables import goals, methods
 from saeflow.judging.ledger import Usage
 from saeflow.report import results, wording
 from saeflow.report.side_effects import MethodEffect
+from saeflow.report.targets import Planted, TargetRow, sentences
 from saeflow.report.wording import Fact, metric_facts, readable
 
 SECTIONS = {
@@ -92,6 +93,10 @@ class StudyResults(Findings):
     best: pl.DataFrame
     comparisons: pl.DataFrame = field(default_factory=pl.DataFrame)
     ratings: pl.DataFrame = field(default_factory=pl.DataFrame)
+    targets: list[TargetRow] = field(default_factory=list)
+    """The latents that goals target."""
+    planted: Planted = field(default_factory=Planted)
+    """Methods with the chosen targets and with those that are known to be the best; empty where none are known."""
     goals: dict[str, Goal] = field(default_factory=dict)
     """What the goals' files say."""
     model_metrics: dict[str, Any] = field(default_factory=dict)
@@ -120,7 +125,9 @@ def study_context(found: StudyResults, effects: list[MethodEffect]) -> dict[str,
     """
     rows = results.result_rows(found.best, found.comparisons)
     return {
-        "headline": results.headline(found.best, found.comparisons),
+        "headline": [*results.headline(found.best, found.comparisons), *sentences(found.targets), *found.planted.told],
+        "targets": found.targets,
+        "planted": found.planted,
         "methods": [(name, wording.METHODS.get(name, "")) for name in found.methods],
         "rows": rows,
         "goal_names": goals(found.best),

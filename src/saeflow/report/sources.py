@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
@@ -22,6 +22,7 @@ from saeflow.figures.tables import of_chosen_latents
 from saeflow.judging.ledger import Ledger
 from saeflow.report.dark import has_dark
 from saeflow.report.page import Cost, FigureText, StudyResults
+from saeflow.report.targets import Planted, TargetRow, target_rows
 from saeflow.report.texts import first_samples
 from saeflow.tables import read_table
 
@@ -118,6 +119,14 @@ class StudyFolder(Folder):
         content = self.json(f"steering/{goal}/latents.json")
         return {int(latent): float(weight) for latent, weight in content.get("latents", {}).items()}
 
+    def target_rows(self, goals: Mapping[str, Goal]) -> list[TargetRow]:
+        """What is known of the latents that goals target; of goals of the study."""
+        table = self.table("steering/targets")
+        own = table.filter(pl.col("goal").is_in(self.study.goals.names)) if len(table) else table
+        topics = {name: goal.topic or name for name, goal in goals.items()}
+        recovery = self.table(f"saes/{self.study.steering_sae}/recovery")
+        return target_rows(own, recovery, topics)
+
     def side_effects(self, goal: str) -> pl.DataFrame:
         """Predicted and measured change of every latent, by method; only methods of the study."""
         table = self.table(f"steering/{goal}/side_effects")
@@ -168,17 +177,20 @@ class StudyFolder(Folder):
 
     def results(self, figures: list[str], goals: Path | None) -> StudyResults:
         """All that is known of the study but for its completions and side effects, which are read goal by goal."""
-        saes = list(self.saes())
+        saes, described = list(self.saes()), self.goals(goals)
         best, comparisons = self.table("steering/best"), self.table("steering/comparisons")
+        targets = self.target_rows(described)
         return StudyResults(
             study=self.study,
             provenance=self.json("provenance.json"),
             config=self.config(),
-            goals=self.goals(goals),
+            goals=described,
             summary=of_chosen_latents(self.table("steering/summary")),
             best=of_chosen_latents(best),
             comparisons=of_chosen_latents(comparisons),
             ratings=of_chosen_latents(self.table("steering/ratings")) if self.study.judge.pairs else pl.DataFrame(),
+            targets=targets,
+            planted=Planted.of(best, comparisons, targets),
             figures=self.figures(figures),
             model_metrics=self.json(f"models/{self.study.model.name}.metrics.json"),
             sae_configs={name: config for name, config, _, _ in saes},

@@ -17,7 +17,7 @@ from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import capture
 from saeflow.saes.sae import SAE
 
-RECOVERY = {
+RECOVERY: dict[str, pl.DataType | type[pl.DataType]] = {
     "label": pl.String,
     "feature": pl.String,
     "rows": pl.Int64,
@@ -27,7 +27,10 @@ RECOVERY = {
     "precision": pl.Float64,
     "recall": pl.Float64,
     "f1": pl.Float64,
+    "detectors": pl.List(pl.Int64),
+    "detectors_f1": pl.List(pl.Float64),
 }
+_DETECTORS = 20  # latents of which the F1 is told
 _ROWS_AT_ONCE = 4096
 
 
@@ -78,8 +81,8 @@ def recovery(
         written: raw, what a transcoder writes; its decoder's rows are directions there.
 
     Returns:
-        label, feature, rows (that show it), latent_cosine, cosine, latent_f1, precision, recall, f1; classes that are
-        on no row or on all are left out.
+        label, feature, rows (that show it), latent_cosine, cosine, latent_f1, precision, recall, f1, and the latents of
+        the largest F1, best first, with it; classes that are on no row or on all are left out.
     """
     tables = []
     for label, classes in labels.items():
@@ -93,7 +96,9 @@ def recovery(
         cosines = normalize(means - others, dim=1) @ normalize(sae.W_dec.double().cpu(), dim=1).T
         f1 = 2 * both / (fired + count[:, None])
         for index in partial.nonzero()[:, 0].tolist():
-            aligned, detector = int(cosines[index].argmax()), int(f1[index].argmax())
+            aligned = int(cosines[index].argmax())
+            order = f1[index].argsort(descending=True, stable=True)[:_DETECTORS]
+            detector = int(order[0])
             hits = float(both[index, detector])
             tables.append(
                 {
@@ -106,6 +111,8 @@ def recovery(
                     "precision": hits / max(1.0, float(fired[detector])),
                     "recall": hits / float(count[index]),
                     "f1": float(f1[index, detector]),
+                    "detectors": order.tolist(),
+                    "detectors_f1": f1[index, order].tolist(),
                 }
             )
     return pl.DataFrame(tables, schema=RECOVERY)

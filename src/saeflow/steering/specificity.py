@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from saeflow.steering.examples import Examples
 
-PREVALENCE = 0.02  # share of tokens that are on the goal, in the text on which latents are thought to be used
+PREVALENCE = 0.05  # share of tokens that are on the goal, in text on which latents are thought to be used
 
 
 class GoalTexts(NamedTuple):
