@@ -22,6 +22,7 @@ from saeflow.judging.divergence import divergences
 from saeflow.judging.losses import model_losses
 from saeflow.judging.scores import completions_in, score_completions
 from saeflow.models.chat import continuation_text, end_ids, prompt_text
+from saeflow.models.evaluation import block_losses
 from saeflow.models.hooks import FAMILIES, attach
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import capture
@@ -31,6 +32,7 @@ from saeflow.steering.edits import Edit
 from saeflow.steering.ending import lengths
 from saeflow.steering.generation import generate
 from saeflow.steering.recording import Recording
+from saeflow.steering.scale import prepare_evaluation
 
 BOS, EOS, START, STOP = 0, 1, 3, 4
 ASKED = [Message(role="system", content="I sat"), Message(role="user", content="the cat ran")]
@@ -276,7 +278,7 @@ def test_a_vector_has_the_same_effects_to_the_bit_beside_texts_that_end_sooner(l
 def overflowing(dtype: torch.dtype, factor: float) -> LanguageModel:
     lm = tiny_lm()
     with torch.no_grad():
-        lm.model.model.layers[1].mlp.down_proj.weight.mul_(factor)
+        lm.model.model.layers[2].mlp.down_proj.weight.mul_(factor)
     return replace(lm, model=lm.model.to(dtype))
 
 
@@ -287,15 +289,25 @@ def drawn_with(lm: LanguageModel, scales: list[float]) -> torch.Tensor:
 
 
 def test_logits_that_are_not_numbers_are_told_with_dtype_and_scale() -> None:
-    with pytest.raises(
-        SaeflowError, match=r"the logits of llama in float16, unsteered, are not numbers; set model.dtype"
-    ):
-        drawn_with(overflowing(torch.float16, 3e6), [0.0, 1.0])
-    with pytest.raises(
-        SaeflowError, match=r"in float16, steered with scale -1e.08, are not numbers; set model.dtype to"
-    ):
-        drawn_with(overflowing(torch.float16, 1.0), [0.0, -1e8])
+    broken, sound = overflowing(torch.float16, 3e6), overflowing(torch.float16, 1.0)
+    advice = "is NaN or infinite; set model.dtype to bfloat16 or float32"
+    with pytest.raises(SaeflowError, match=rf"^steering: the logits of llama in float16, unsteered, {advice}$"):
+        drawn_with(broken, [0.0, 1.0])
+    with pytest.raises(SaeflowError, match=rf"in float16, steered with scale -1e.08, {advice}, or lower the scale$"):
+        drawn_with(sound, [0.0, -1e8])
     assert drawn_with(overflowing(torch.float32, 3e6), [0.0, -1e8]).shape == (4, 6)
+
+
+def test_losses_and_divergences_that_are_not_numbers_are_told_with_the_dtype() -> None:
+    broken, sound = overflowing(torch.float16, 3e6), overflowing(torch.float16, 1.0)
+    text = np.random.default_rng(0).integers(3, 20, (8, 16)).astype(np.int32)
+    with pytest.raises(SaeflowError, match="models: the loss of llama in float16, unsteered, is NaN"):
+        block_losses(broken, text)
+    with pytest.raises(SaeflowError, match="effects: the loss on the evaluation text of llama in float16, unsteered,"):
+        prepare_evaluation(broken, HOOK, torch.from_numpy(text).long(), Scale(tokens=64))
+    table = completions(chat_language_model(), scales=(0.0, 1e8))
+    with pytest.raises(SaeflowError, match=r"divergence: .* of llama in float16, steered with scale 1e.08, is NaN"):
+        divergences(sound, HOOK, unit_rows(1)[0], table)
 
 
 def test_logits_behind_the_end_of_a_text_are_nobody_s_concern() -> None:
@@ -308,5 +320,5 @@ def test_logits_behind_the_end_of_a_text_are_nobody_s_concern() -> None:
     ending.see(torch.stack([number[0] + float("nan"), number[1]]))
     ending.check(None)
     ending.see(number + float("inf"))
-    with pytest.raises(SaeflowError, match="are not numbers"):
+    with pytest.raises(SaeflowError, match="is NaN or infinite"):
         ending.check(None)

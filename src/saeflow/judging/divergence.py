@@ -15,7 +15,7 @@ from saeflow.judging.losses import continuation_tokens
 from saeflow.judging.scores import completions_in
 from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import positions_in_parts, run_prefix, suffix_states, unembedded
+from saeflow.models.running import not_numbers, positions_in_parts, run_prefix, suffix_states, unembedded
 
 
 @torch.no_grad()
@@ -42,6 +42,9 @@ def divergences(
 
     Returns:
         The columns of `DIVERGENCE_SCHEMA`; ``kl`` in nats per token, null where there is no continuation to measure.
+
+    Raises:
+        SaeflowError: a model's logits are not numbers.
     """
     layer = parse_hook(hook)[0]
     rows = [
@@ -62,6 +65,8 @@ def divergences(
             steps = divergence[place, start - 1 : len(tokens) - 1 + ended[row]]  # at i the token i + 1 is drawn
             if len(steps):
                 found[row] = float(steps.mean())
+                if not math.isfinite(found[row]):
+                    raise not_numbers(lm, "divergence: a next-token distribution", scales[row])
         if progress:
             progress(first + len(chunk), len(order))
     return pl.DataFrame(

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import final_states, next_token_losses
+from saeflow.models.running import final_states, next_token_losses, not_numbers
 
 TOKENS_PER_PASS = 4096
 
@@ -25,10 +25,16 @@ def block_losses(
 
     Returns:
         ``[blocks, pos - 1]``.
+
+    Raises:
+        SaeflowError: a loss is not a number.
     """
     batch = batch or max(1, TOKENS_PER_PASS // tokens.shape[1])
     rows: list[Float[torch.Tensor, "batch pos"]] = []
     for start in range(0, len(tokens), batch):
         chunk = torch.as_tensor(tokens[start : start + batch], dtype=torch.long, device=lm.device)
         rows.append(next_token_losses(lm, final_states(lm, chunk), chunk).double().cpu())
-    return torch.cat(rows).numpy()
+    losses = torch.cat(rows).numpy()
+    if not np.isfinite(losses).all():
+        raise not_numbers(lm, "models: the loss")
+    return losses

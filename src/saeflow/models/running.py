@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from saeflow.errors import SaeflowError
 from saeflow.models.hooks import HookFunction, attach, check_hook
 from saeflow.models.language_model import LanguageModel
 
@@ -70,6 +71,23 @@ def next_token_losses(
         for part in positions_in_parts(lm, len(rows))
     ]
     return torch.cat([rows.new_empty(0, dtype=torch.float32), *parts]).view(len(tokens), -1)
+
+
+def not_numbers(lm: LanguageModel, what: str, scale: float = 0.0) -> SaeflowError:
+    """What to say where a model gives NaN or infinity.
+
+    Args:
+        lm: the model.
+        what: is no number, such as ``effects: the loss``.
+        scale: of the steering vector; 0 is no steering.
+    """
+    dtype = str(lm.dtype).removeprefix("torch.")
+    advice = "lower the scale" if scale else "check its weights"
+    if dtype == "float16":  # ends at 65,504, which activations of some models exceed
+        advice = f"set model.dtype to bfloat16 or float32{', or lower the scale' if scale else ''}"
+    name = lm.model.name_or_path or lm.model.config.model_type
+    where = f"steered with scale {scale:.4g}" if scale else "unsteered"
+    return SaeflowError(f"{what} of {name} in {dtype}, {where}, is NaN or infinite; {advice}")
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saeflow.errors import SaeflowError
+from saeflow.models.running import not_numbers
 
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
@@ -70,10 +70,4 @@ class Ending:
         if not wrong.any():
             return
         smallest = 0.0 if scales is None else float(scales[wrong][scales[wrong].abs().argmin()])
-        where = f"steered with scale {smallest:.4g}" if smallest else "unsteered"
-        dtype = str(self.lm.dtype).removeprefix("torch.")
-        advice = "lower the scale" if smallest else "check its weights"
-        if dtype == "float16":  # ends at 65,504, which activations of some models exceed
-            advice = f"set model.dtype to bfloat16 or float32{', or lower the scale' if smallest else ''}"
-        name = self.lm.model.name_or_path or self.lm.model.config.model_type
-        raise SaeflowError(f"steering: the logits of {name} in {dtype}, {where}, are not numbers; {advice}")
+        raise not_numbers(self.lm, "steering: the logits", smallest)

@@ -19,7 +19,7 @@ from torch import Tensor
 from saeflow.config.sections import Scale
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import check_hook
-from saeflow.models.running import next_token_losses, run_prefix, suffix_states
+from saeflow.models.running import next_token_losses, not_numbers, run_prefix, suffix_states
 from saeflow.steering.edits import Edit, apply
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def prepare_evaluation(lm: LanguageModel, hook: str, tokens: Int[Tensor, "blocks
         settings: how many tokens are used, rounded up to whole blocks.
 
     Raises:
-        SaeflowError: the hook cannot be steered, or there are too few tokens.
+        SaeflowError: the hook cannot be steered, there are too few tokens, or the loss is not a number.
     """
     parsed = check_hook(lm, hook)
     if parsed.site != "hook_resid_post":
@@ -105,7 +105,10 @@ def prepare_evaluation(lm: LanguageModel, hook: str, tokens: Int[Tensor, "blocks
         )
     tokens = tokens[: -(-settings.tokens // tokens.shape[1])].to(lm.device)
     evaluation = Evaluation(tokens, run_prefix(lm, tokens, parsed.layer), parsed.layer, math.nan)
-    return evaluation._replace(loss=steered_loss(lm, evaluation, torch.zeros(lm.d_model, device=lm.device), 0.0))
+    loss = steered_loss(lm, evaluation, torch.zeros(lm.d_model, device=lm.device), 0.0)
+    if not math.isfinite(loss):
+        raise not_numbers(lm, "effects: the loss on the evaluation text")
+    return evaluation._replace(loss=loss)
 
 
 def part_of(lm: LanguageModel, evaluation: Evaluation) -> Evaluation:
