@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,3 +30,8 @@ class DamagedError(SaeflowError):
         self.problem, self.remade = problem, [Path(file) for file in remade]
         names = " and ".join(file.name for file in self.remade)
         super().__init__(f"{problem}; delete {names}, start again, and what is missing is made again")
+
+
+def warn(message: str) -> None:
+    """Say in one sentence what the user should look at, on the error output, and go on."""
+    print(f"saeflow: warning: {message}", file=sys.stderr)

@@ -19,7 +19,7 @@ from saeflow.analysis.significance import q_values
 from saeflow.analysis.token_sets import MemberSet
 from saeflow.config.sections import Gsea, LogitLens
 from saeflow.errors import SaeflowError
-from saeflow.models.hooks import check_hook
+from saeflow.models.hooks import OUTSIDE_THE_STREAM, check_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.saes.sae import SAE
@@ -101,10 +101,10 @@ def written_hook(lm: LanguageModel, sae: SAE, hook: str) -> str:
         SaeflowError: the model has no such hook, or its decoder rows are no directions of the residual stream.
     """
     written = str(sae.metadata.get("hook_name_out") or hook) if sae.is_transcoder else hook
-    if check_hook(lm, written).site == "attn.hook_z" or sae.d_out != lm.d_model:
+    if check_hook(lm, written).site in OUTSIDE_THE_STREAM or sae.d_out != lm.d_model:
         raise SaeflowError(
-            f"logit lens: the SAE writes {sae.d_out} numbers at {written}, and the residual stream has {lm.d_model}; "
-            "set logit_lens: null"
+            f"logit lens: the SAE writes {sae.d_out} numbers at {written}, and the residual stream has {lm.d_model} "
+            "of its own; set logit_lens: null"
         )
     return written
 

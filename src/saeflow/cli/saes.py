@@ -103,7 +103,8 @@ def import_(
     centred: options.Centred = False,
 ) -> None:
     """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout of SAELens 6."""
-    from saeflow.saes.io import for_uncentred, import_sae, load_crosscoder, save_crosscoder, save_sae
+    from saeflow.saes.formats.folding import for_uncentred
+    from saeflow.saes.io import import_sae, load_crosscoder, save_crosscoder, save_sae
     from saeflow.saes.placing import placed, with_sources
 
     if sources:

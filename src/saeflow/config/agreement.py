@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from saeflow.config.sections import ChessStudy, Model, Study
 
 # in the order of the forward pass
-SITES = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post")
+SITES = (
+    "hook_resid_pre",
+    "attn.hook_z",
+    "hook_attn_out",
+    "hook_resid_mid",
+    "mlp.hook_in",
+    "hook_mlp_out",
+    "hook_resid_post",
+)
 
 
 AVERAGE = "average"

@@ -14,7 +14,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$"
 HOOK = (
     r"^blocks\.(0|[1-9][0-9]*)\."
-    r"(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|attn\.hook_z)$"
+    r"(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|mlp\.hook_in|attn\.hook_z)$"
 )
 CHESS_HOOK = r"^blocks\.(0|[1-9][0-9]*)\.(attn|attn_out|mlp|resid_post)$"
 NOT_BLANK = r"\S"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from saeflow.models.language_model import LanguageModel
 
+OUTSIDE_THE_STREAM = ("attn.hook_z", "mlp.hook_in")
+"""Sites whose tensors are not added to the residual stream, nor are it."""
+
 HookFunction = Callable[[Float[Tensor, "batch pos width"]], Float[Tensor, "batch pos width"] | None]
 
 
@@ -71,6 +74,7 @@ def _sites(attention: str, projection: str, mlp: str, middle: str | None) -> Map
         "hook_resid_pre": Place("", "input"),
         "attn.hook_z": Place(projection, "input"),
         "hook_attn_out": Place(attention, "output"),
+        "mlp.hook_in": Place("mlp", "input"),  # after the norm, where published transcoders read
         "hook_mlp_out": Place(mlp, "output"),
         "hook_resid_post": Place("", "output"),
     }

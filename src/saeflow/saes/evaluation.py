@@ -167,7 +167,7 @@ def evaluate_sae(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, ba
     sae = sae.to(lm.device)
     tokens = torch.from_numpy(blocks.tokens).long()
     seen = (
-        statistics(capture(lm, part.to(lm.device), [written])[written][:, 1:].flatten(0, 1))
+        statistics(sae.target(capture(lm, part.to(lm.device), [written])[written][:, 1:].flatten(0, 1)))
         for part in torch.split(tokens, batch)
     )
     mean = torch.from_numpy(merge(seen).mean)
@@ -211,7 +211,7 @@ def _spliced(
         source = (x if hook == written else read.pop())[:, 1:]
         latents = sae.encode(source)
         reconstruction = sae.reconstruct(source, latents)
-        fidelity.add(x[:, 1:], reconstruction, latents)
+        fidelity.add(sae.target(x[:, 1:]), reconstruction, latents)
         return torch.cat([x[:, :1], reconstruction.to(x.dtype)], dim=1)
 
     reading: list[tuple[str, HookFunction]] = [(hook, remember)] if hook != written else []

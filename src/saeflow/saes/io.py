@@ -25,6 +25,7 @@ from saeflow.saes.formats import (
     saelens,
     sparsify,
 )
+from saeflow.saes.formats.folding import for_uncentred as for_uncentred
 from saeflow.saes.placing import placed
 from saeflow.saes.sae import SAE
 
@@ -104,16 +105,6 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
             f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: {error}); "
             "get it again or name its format"
         ) from error
-
-
-def for_uncentred(sae: SAE) -> SAE:
-    """An SAE of activations less their mean over the width, made to read activations as they are.
-
-    TransformerLens centres what GPT-2's layers write, which no layer norm notices; SAEs were trained on that. With
-    ``x - mean(x)`` in place of ``x``, ``x W_enc`` is x times W_enc less the mean of its rows. What the SAE writes has
-    no mean, as before.
-    """
-    return replace(sae, W_enc=sae.W_enc - sae.W_enc.mean(0))
 
 
 def fetch_sae(

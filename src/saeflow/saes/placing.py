@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from saeflow.errors import SaeflowError
+from saeflow.models.places import hooks_at, tensor
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.sae import SAE
 
-_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
+READ, WRITTEN = ("hook_name", "hf_hook_name"), ("hook_name_out", "hf_hook_name_out")
+"""Under which names an SAE's metadata say where it was trained, in the languages of `saeflow.models.places`."""
 
 
 def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
-    """The SAE, a transcoder with the hooks at which a study reads and writes it.
+    """The SAE with the hook at which a study reads it, a transcoder with the one at which it writes, too.
 
     Args:
         sae: imported.
@@ -24,28 +26,46 @@ def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
     Raises:
         SaeflowError: it says itself that it was trained elsewhere, or it is a transcoder and no target is given.
     """
-    _check("reads", str(sae.metadata.get("hook_name", "")), hook, "hook")
+    _check(sae, READ, "reads", hook, "hook")
     if not target:
         if sae.is_transcoder:
-            said = sae.metadata.get("hook_name_out", "the hook that it writes")
-            raise SaeflowError(f"sae: is a transcoder; set its target to {said} (saes.<name>.target)")
-        return sae
-    _check("writes", str(sae.metadata.get("hook_name_out", "")), target, "target")
-    return replace(sae, metadata={**sae.metadata, "hook_name": hook, "hook_name_out": target})
+            said = next((sae.metadata[name] for name in WRITTEN if name in sae.metadata), "the hook that it writes")
+            raise SaeflowError(
+                f"sae: is a transcoder; set its target to {_in_words(sae, str(said))} (saes.<name>.target)"
+            )
+        return replace(sae, metadata=_metadata(sae, {"hook_name": hook}))
+    _check(sae, WRITTEN, "writes", target, "target")
+    return replace(sae, metadata=_metadata(sae, {"hook_name": hook, "hook_name_out": target}))
 
 
-def _check(does: str, said: str, told: str, key: str) -> None:
-    """A name of another library says nothing here."""
-    if _TRANSFORMER_LENS.fullmatch(said) and _tensor(said) != _tensor(told):
-        raise SaeflowError(f"sae: {does} {said}, not {told}; correct its {key} (saes.<name>.{key})")
+def _metadata(sae: SAE, hooks: dict[str, str]) -> dict[str, Any]:
+    """An SAE's metadata with hooks of the study; a name that was a module's is kept under the name for those."""
+    metadata = dict(sae.metadata)
+    for name, hook in hooks.items():
+        said = metadata.get(name)
+        if said and not str(said).startswith("blocks."):
+            metadata.setdefault(f"hf_{name}", said)
+        metadata[name] = hook
+    return metadata
 
 
-def _tensor(hook: str) -> str:
-    """The residual stream before a layer is the one after the layer below."""
-    found = _TRANSFORMER_LENS.fullmatch(hook)
-    if found and found[2] == "hook_resid_pre" and int(found[1]) > 0:
-        return f"blocks.{int(found[1]) - 1}.hook_resid_post"
-    return hook
+def _check(sae: SAE, names: Sequence[str], does: str, hook: str, key: str) -> None:
+    """Hold every name of the place that an SAE was trained at against the study's hook."""
+    for name in names:
+        said = str(sae.metadata.get(name, ""))
+        hooks = hooks_at(said, str(sae.metadata.get("model_name", "")))
+        if hooks is not None and tensor(hook) not in hooks:
+            raise SaeflowError(f"sae: {does} {_in_words(sae, said)}, not {hook}; correct its {key} (saes.<name>.{key})")
+
+
+def _in_words(sae: SAE, said: str) -> str:
+    """A name of a place, with its hook where that is another name."""
+    hooks = hooks_at(said, str(sae.metadata.get("model_name", "")))
+    if hooks is None or tensor(said) in hooks:
+        return said
+    if not hooks:
+        return f"{said} (no hook here)"
+    return f"{said} ({next(iter(hooks))})" if len(hooks) == 1 else said
 
 
 def with_sources(crosscoder: Crosscoder, sources: Sequence[str]) -> Crosscoder:
@@ -56,11 +76,15 @@ def with_sources(crosscoder: Crosscoder, sources: Sequence[str]) -> Crosscoder:
         sources: ``model:hook`` of each, in order.
 
     Raises:
-        SaeflowError: it has another number of sources.
+        SaeflowError: it has another number of sources, or says itself that it reads others.
     """
     if len(sources) != crosscoder.n_sources:
         raise SaeflowError(f"crosscoder: has {crosscoder.n_sources} sources, and {len(sources)} are named; name each")
     named = [dict(zip(("model", "hook"), source.split(":", 1), strict=True)) for source in sources]
+    for said, source in zip(crosscoder.metadata.get("sources") or [], named, strict=False):
+        hooks = hooks_at(str(said.get("hook", ""))) if isinstance(said, dict) else None
+        if hooks is not None and tensor(source["hook"]) not in hooks:
+            raise SaeflowError(f"crosscoder: reads {said['hook']}, not {source['hook']}; name its sources in its order")
     return replace(crosscoder, metadata={**crosscoder.metadata, "sources": named})
 
 

@@ -83,6 +83,15 @@ class SAE:
         """Number of latents."""
         return self.W_enc.shape[1]
 
+    @property
+    def centred(self) -> bool:
+        """Whether it rebuilds activations less their mean over the width; see `for_uncentred`."""
+        return bool(self.metadata.get("centred", False))
+
+    def target(self, x: Float[Tensor, "... d_out"]) -> Float[Tensor, "... d_out"]:
+        """What an SAE rebuilds of the activation where it writes, and is measured against."""
+        return x - x.mean(dim=-1, keepdim=True) if self.centred else x
+
     def to(self, device: str | torch.device) -> SAE:
         """The same SAE on another device."""
         moved: dict[str, Any] = {

@@ -122,7 +122,11 @@ class Study(Section):
     def lens_saes(self) -> list[str]:
         """The SAEs that the logit lens looks at: those whose decoder rows are directions of the residual stream."""
         written = {name: self.saes[name].target or self.hook_of(name) for name in self.example_saes}
-        return [name for name, hook in written.items() if self.logit_lens and not hook.endswith("attn.hook_z")]
+        return [
+            name
+            for name, hook in written.items()
+            if self.logit_lens and not hook.endswith(("attn.hook_z", "mlp.hook_in"))
+        ]
 
     @property
     def layer(self) -> int:

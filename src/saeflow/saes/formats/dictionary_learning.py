@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.errors import SaeflowError
+from saeflow.models.places import hooks_at
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
 from saeflow.saes.formats.tensors import checked, read_tensors, shape_of, write_tensors
 from saeflow.saes.sae import SAE
@@ -62,7 +63,8 @@ def load(directory: Path) -> SAE:
             here.
     """
     directory = Path(directory)
-    trainer = _trainer(directory)
+    config = _config(directory)
+    trainer = config["trainer"]
     path = directory / "ae.pt"
     tensors = read_tensors(path)
     kind = _class(directory, trainer, tensors)
@@ -80,15 +82,14 @@ def load(directory: Path) -> SAE:
     k = int(found["k"]) if kind.architecture == "topk" else None
     if k is not None and not 0 < k <= d_sae:
         raise SaeflowError(f"{path}: asks for {k} of {d_sae} latents; get it again")
-    return finished(kind.architecture, weights, _metadata(trainer), k, free_rows=k is None)
+    return finished(kind.architecture, weights, _metadata(config), k, free_rows=k is None)
 
 
-def _trainer(directory: Path) -> dict[str, Any]:
+def _config(directory: Path) -> dict[str, Any]:
     config = read_json(directory / "config.json")
-    trainer = config.get("trainer") if isinstance(config, dict) else None
-    if not isinstance(trainer, dict):
+    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
         raise SaeflowError(f"{directory}: config.json has no section 'trainer'; it is no folder of dictionary_learning")
-    return trainer
+    return config
 
 
 def _class(directory: Path, trainer: dict[str, Any], tensors: dict[str, Tensor]) -> DictionaryClass:
@@ -120,8 +121,16 @@ def _shapes(kind: DictionaryClass, d_model: int, d_sae: int) -> Shapes:
     return shapes
 
 
-def _metadata(trainer: dict[str, Any]) -> dict[str, Any]:
-    named = {"model_name": trainer.get("lm_name"), "hf_hook_name": trainer.get("submodule_name")}
+def _metadata(config: dict[str, Any]) -> dict[str, Any]:
+    """Model and place: the module's name where it tells the layer, else the layer alone."""
+    trainer, buffer = config["trainer"], config.get("buffer")
+    place = trainer.get("submodule_name")
+    if isinstance(place, str) and isinstance(buffer, dict) and buffer.get("io") == "in" and "." in place:
+        place = f"{place}.input"
+    if not isinstance(place, str) or hooks_at(place) is None:
+        layer = trainer.get("layer")
+        place = f"layer_{layer}" if isinstance(layer, int) else place
+    named = {"model_name": trainer.get("lm_name"), "hf_hook_name": place}
     return {name: value for name, value in named.items() if isinstance(value, str)}
 
 

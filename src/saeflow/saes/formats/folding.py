@@ -6,6 +6,7 @@ Weights here are a dictionary with the names of `SAE`'s fields, changed in place
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,6 +63,24 @@ def finished(
         fold_decoder_norms(weights)
     tensors: dict[str, Any] = {name: tensor.float().contiguous() for name, tensor in weights.items()}
     return SAE(architecture=architecture, k=k, metadata=dict(metadata), **tensors)
+
+
+def for_uncentred(sae: SAE) -> SAE:
+    """An SAE of activations less their mean over the width, made to read activations as they are.
+
+    TransformerLens centres what layers write that a layer norm reads, which that norm does not notice; SAEs were
+    trained on that. With ``x - mean(x)`` in place of ``x``, ``x W_enc`` is x times W_enc less the mean of its rows, and
+    so it is with ``W_skip``. What the SAE writes has no mean, as before, and is measured against what has none.
+    """
+    if sae.centred:
+        return sae
+    skip = sae.W_skip
+    return replace(
+        sae,
+        W_enc=sae.W_enc - sae.W_enc.mean(0),
+        W_skip=None if skip is None else skip - skip.mean(1, keepdim=True),
+        metadata={**sae.metadata, "centred": True},
+    )
 
 
 def without_input_bias(sae: SAE) -> Tensor:

@@ -5,6 +5,7 @@ Source: Lieberum et al. 2024, arXiv 2408.05147.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,14 @@ from saeflow.saes.formats.tensors import checked, read_tensors, shape_of, write_
 from saeflow.saes.sae import SAE
 
 _FILE = "params.npz"
+_REPOSITORY = re.compile(r"gemma-scope-\w+-\w+-(res|mlp|att|transcoders)$")
+_SITES: dict[str, tuple[str, str | None]] = {
+    "res": ("hook_resid_post", None),
+    "mlp": ("hook_mlp_out", None),
+    "att": ("attn.hook_z", None),
+    "transcoders": ("mlp.hook_in", "hook_mlp_out"),
+}
+"""Where the SAEs of a repository read, and where transcoders write."""
 
 
 def load(directory: Path) -> SAE:
@@ -29,7 +38,22 @@ def load(directory: Path) -> SAE:
     tensors = read_tensors(path)
     if "scaling_factor" in tensors and not (tensors["scaling_factor"] == 1).all():
         raise SaeflowError(f"{path}: holds a scaling_factor, which is not known here; get the SAE without it")
-    return finished("jumprelu", jumprelu_weights(path, tensors), {})
+    return finished("jumprelu", jumprelu_weights(path, tensors), _metadata(Path(directory)))
+
+
+def _metadata(directory: Path) -> dict[str, str]:
+    """What the names of the folders tell, as they were published: ``gemma-scope-2b-pt-res/layer_20/width_16k/…``."""
+    names = directory.resolve().parts[-6:]
+    layer = next((match[1] for name in names if (match := re.fullmatch(r"layer_(\d+)", name))), None)
+    site = next((_SITES[match[1]] for name in names if (match := _REPOSITORY.search(name))), None)
+    if layer is None:
+        return {}
+    read, written = site or (None, None)
+    named = {
+        "hf_hook_name": read and f"blocks.{layer}.{read}",
+        "hf_hook_name_out": written and f"blocks.{layer}.{written}",
+    }
+    return {name: place for name, place in named.items() if place} or {"hf_hook_name": f"layer_{layer}"}
 
 
 def jumprelu_weights(path: Path, tensors: Mapping[str, Tensor]) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from saeflow.saes.formats.folding import finished
 from saeflow.saes.formats.gemma_scope import jumprelu_weights
 from saeflow.saes.formats.tensors import checked, read_tensors
 from saeflow.saes.sae import SAE
+
+_PLACES = {
+    "resid_post": ("output",),
+    "attn_out": ("self_attn.o_proj.input",),
+    "mlp_out": ("post_feedforward_layernorm.output",),
+    "transcoder": ("pre_feedforward_layernorm.output", "post_feedforward_layernorm.output"),
+}
+"""The modules at which the SAEs of a folder read, and at which transcoders write."""
 
 
 def load(directory: Path) -> SAE:
@@ -33,9 +42,9 @@ def load(directory: Path) -> SAE:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """What the config says of model and hooks; some SAEs were published without one."""
+    """What the config says of model and hooks; without one, what the folder's name tells."""
     if not path.exists():
-        return {}
+        return _named_place(path.parent.resolve())
     config = read_json(path)
     function = config.get("architecture")
     if function != "jump_relu":
@@ -48,3 +57,13 @@ def _metadata(path: Path) -> dict[str, Any]:
     if named["hf_hook_name_out"] == named["hf_hook_name"]:
         del named["hf_hook_name_out"]
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _named_place(directory: Path) -> dict[str, Any]:
+    """As published: ``resid_post_all/layer_12_width_16k_l0_small``."""
+    layer = re.match(r"layer_(\d+)_", directory.name)
+    kind = next((kind for kind in _PLACES if directory.parent.name.startswith(kind)), None)
+    if not layer or not kind:
+        return {}
+    names = zip(("hf_hook_name", "hf_hook_name_out"), _PLACES[kind], strict=False)
+    return {name: f"model.layers.{layer[1]}.{place}" for name, place in names}

@@ -15,9 +15,17 @@ from torch import Tensor
 from saeflow.artifacts import read_json, write_json
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.crosscoder import ARCHITECTURE as CROSSCODER
-from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, fold_input_bias, fold_scales
+from saeflow.saes.formats.folding import (
+    Weights,
+    finished,
+    fold_decoder_norms,
+    fold_input_bias,
+    fold_scales,
+    for_uncentred,
+)
 from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
+from saeflow.saes.formats.saelens_training import trained_centred
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
 from saeflow.seals import sealed_json, unsealed_json
 
@@ -114,7 +122,8 @@ def load(directory: Path) -> SAE:
     fold_scales(weights, scale, scale)
     k = int(config["k"]) if kind.architecture == "topk" else None
     free = kind.architecture != "topk" or rescaled
-    return finished(kind.architecture, weights, config.get("metadata", {}), k, free_rows=free)
+    sae = finished(kind.architecture, weights, config.get("metadata", {}), k, free_rows=free)
+    return for_uncentred(sae) if trained_centred(directory, sae.metadata) else sae
 
 
 def _kind(directory: Path, config: Any) -> Kind:

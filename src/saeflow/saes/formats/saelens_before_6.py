@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 KEPT = ("d_in", "d_sae", "dtype", "device", "rescale_acts_by_decoder_norm")
-METADATA = ("model_name", "context_size", "dataset_path", "hook_head_index", "neuronpedia_id")
+METADATA = (
+    "model_name",
+    "context_size",
+    "dataset_path",
+    "hook_head_index",
+    "neuronpedia_id",
+    "model_from_pretrained_kwargs",
+)
 
 
 def modern(config: Any) -> Any:
@@ -26,7 +33,12 @@ def modern(config: Any) -> Any:
     found["normalize_activations"] = _normalisation(config)
     metadata = {name: config[name] for name in METADATA if name in config}
     hook = config.get("hook_name", config.get("hook_point"))
-    told = {"hook_name": hook, "prepend_bos": config.get("prepend_bos", True), "sae_lens_version": "6.0.0"}
+    told = {
+        "hook_name": hook,
+        "prepend_bos": config.get("prepend_bos", True),
+        "sae_lens_version": "6.0.0",
+        "before_6": True,
+    }
     return {**found, "metadata": {**metadata, **told}}
 
 

@@ -46,7 +46,8 @@ def load(directory: Path) -> SAE:
     transcoder = bool(config.get("transcode", False))
     if not transcoder:
         fold_input_bias(weights, weights["b_dec"])
-    metadata = {"hf_hook_name": directory.name}
+    # The folder bears the name of a module; a transcoder reads its input and writes its output.
+    metadata = {"hf_hook_name": f"{directory.name}.input" if transcoder else directory.name}
     metadata |= {"hf_hook_name_out": directory.name} if transcoder else {}
     return finished("topk", weights, metadata, k, free_rows=False)
 

@@ -1,0 +1,165 @@
+"""Names that other libraries give to tensors of the forward pass, as hooks.
+
+SAEs are published with the place that they were trained at in one of four languages: TransformerLens
+names, also those of its version 3 (``blocks.5.hook_out``); paths of modules with a side (Gemma Scope 2:
+``model.layers.5.self_attn.o_proj.input``) or without one, which is the output (sparsify:
+``layers.5.mlp``); words (dictionary_learning: ``resid_post_layer_5``); and a layer alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from saeflow.models.hooks import FAMILIES
+
+# Where a name holds a family's, in the order of looking: the first that matches.
+_FAMILY_OF_MODEL = (
+    ("gemma-?3", "gemma3_text"),
+    (r"gemma-?2-(2b|9b|27b)", "gemma2"),
+    ("gemma", "gemma"),
+    (r"qwen-?3", "qwen3"),
+    ("qwen", "qwen2"),
+    ("mistral", "mistral"),
+    ("pythia|neox", "gpt_neox"),
+    (r"gpt-?2", "gpt2"),
+    ("llama|smollm", "llama"),
+)
+WITHOUT_CENTRE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
+"""Families whose norms read the mean over the width, so that TransformerLens leaves it in their weights."""
+
+_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.([\w.]+)")
+_MODULE = re.compile(r"(?:\w+\.)*?(layers|h|blocks?)\.(\d+)(?:\.([\w.]+))?")
+_WORDS = re.compile(r"(resid|attn|attention|mlp)(?:_(pre|mid|post|out|in))?[_.]?layer[_.]?(\d+)")
+_LAYER = re.compile(r"layer[_ .]?(\d+)")
+
+# Names of TransformerLens for tensors that have another name here; two where its versions differ.
+_ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "hook_in": ("hook_resid_pre",),
+        "hook_out": ("hook_resid_post",),
+        "attn.hook_out": ("hook_attn_out",),
+        "attn.o.hook_in": ("attn.hook_z",),
+        "mlp.hook_out": ("hook_mlp_out",),
+        "hook_mlp_in": ("hook_resid_mid", "mlp.hook_in"),
+        "ln2.hook_in": ("hook_resid_mid",),
+        "ln2.hook_out": ("mlp.hook_in",),
+        "ln2.hook_normalized": ("mlp.hook_in",),
+    }
+)
+_WORD_SITES = {
+    "resid": "hook_resid_post",
+    "resid_pre": "hook_resid_pre",
+    "resid_in": "hook_resid_pre",
+    "resid_mid": "hook_resid_mid",
+    "resid_post": "hook_resid_post",
+    "resid_out": "hook_resid_post",
+    "attn": "hook_attn_out",
+    "attn_out": "hook_attn_out",
+    "attention_out": "hook_attn_out",
+    "mlp": "hook_mlp_out",
+    "mlp_out": "hook_mlp_out",
+    "mlp_in": "mlp.hook_in",
+}
+_EMBEDDING = ("hook_embed", "embed.hook_out", "embed_tokens", "embeddings")
+# Modules beside those of the table of families whose input or output is the same tensor as a hook's.
+_LLAMA = {
+    ("self_attn.o_proj", "output"): "hook_attn_out",
+    ("mlp.down_proj", "output"): "hook_mlp_out",
+    ("mlp.gate_proj", "input"): "mlp.hook_in",
+    ("mlp.up_proj", "input"): "mlp.hook_in",
+    ("input_layernorm", "input"): "hook_resid_pre",
+    ("post_attention_layernorm", "output"): "mlp.hook_in",
+}
+_GEMMA2 = {
+    ("mlp.gate_proj", "input"): "mlp.hook_in",
+    ("mlp.up_proj", "input"): "mlp.hook_in",
+    ("input_layernorm", "input"): "hook_resid_pre",
+    ("pre_feedforward_layernorm", "output"): "mlp.hook_in",
+}
+_BESIDE: Mapping[str, Mapping[tuple[str, str], str]] = MappingProxyType(
+    {
+        **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), _LLAMA),
+        **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA2),
+        "gpt2": {
+            ("attn.c_proj", "output"): "hook_attn_out",
+            ("mlp.c_proj", "output"): "hook_mlp_out",
+            ("mlp.c_fc", "input"): "mlp.hook_in",
+            ("ln_1", "input"): "hook_resid_pre",
+            ("ln_2", "output"): "mlp.hook_in",
+        },
+        "gpt_neox": {
+            ("attention.dense", "output"): "hook_attn_out",
+            ("mlp.dense_4h_to_h", "output"): "hook_mlp_out",
+            ("mlp.dense_h_to_4h", "input"): "mlp.hook_in",
+            ("input_layernorm", "input"): "hook_resid_pre",
+            ("post_attention_layernorm", "output"): "mlp.hook_in",
+        },
+    }
+)
+_SITES = frozenset(site for family in FAMILIES.values() for site in family.sites)
+
+
+def family_of(model_name: str) -> str | None:
+    """The family of `saeflow.models.hooks.FAMILIES` that a model's name tells; None where it tells none."""
+    name = model_name.lower()
+    return next((family for pattern, family in _FAMILY_OF_MODEL if re.search(pattern, name)), None)
+
+
+def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
+    """The hooks that a name may mean, each by its `tensor`.
+
+    Args:
+        name: of a place, in any of the languages.
+        model_name: whose forward pass it is; where it tells no family, all are tried whose layers are called so.
+
+    Returns:
+        None where the name says nothing here; empty where it names a tensor that no hook stands for.
+    """
+    name = name.strip()
+    if name in _EMBEDDING:
+        return frozenset({"blocks.0.hook_resid_pre"})
+    if match := _TRANSFORMER_LENS.fullmatch(name):
+        sites = _ALIASES.get(match[2], (match[2],) if match[2] in _SITES else ())
+        return _tensors(int(match[1]), sites)
+    if match := _MODULE.fullmatch(name):
+        return _tensors(int(match[2]), _sites_of_module(match[1], match[3] or "", family_of(model_name)))
+    if match := _WORDS.search(name):
+        site = _WORD_SITES.get("_".join(filter(None, match.group(1, 2))))
+        return _tensors(int(match[3]), (site,) if site else ())
+    if match := _LAYER.fullmatch(name):
+        return _tensors(int(match[1]), _SITES - {"hook_resid_pre"})
+    return None
+
+
+def tensor(hook: str) -> str:
+    """One name for every tensor: the residual stream before a layer is the one after the layer below."""
+    match = _TRANSFORMER_LENS.fullmatch(hook)
+    if match and match[2] == "hook_resid_pre" and int(match[1]) > 0:
+        return f"blocks.{int(match[1]) - 1}.hook_resid_post"
+    return hook
+
+
+def _tensors(layer: int, sites: tuple[str, ...] | frozenset[str]) -> frozenset[str]:
+    return frozenset(tensor(f"blocks.{layer}.{site}") for site in sites)
+
+
+def _sites_of_module(container: str, path: str, family: str | None) -> frozenset[str]:
+    """The sites whose tensor is the output, or the input where the path says so, of a module of a layer."""
+    module, side = path, "output"
+    for ending in ("input", "output"):
+        if path == ending or path.endswith(f".{ending}"):
+            module, side = path[: -len(ending)].rstrip("."), ending
+    if not module:  # the layer itself, whatever the family
+        return frozenset({"hook_resid_pre" if side == "input" else "hook_resid_post"})
+    families = [family] if family else [key for key, names in FAMILIES.items() if names.layers.endswith(container)]
+    return frozenset(
+        site
+        for key in families
+        for site, of_module in (
+            *((site, (place.module, place.side)) for site, place in FAMILIES[key].sites.items()),
+            *((site, place) for place, site in _BESIDE[key].items()),
+        )
+        if of_module == (module, side)
+    )
