@@ -25,6 +25,8 @@ from saeflow.errors import SaeflowError
 
 RECORDED_OPTIONS = ("--settings", "--summary", "--seed", "--dtype")
 RECORDED_PACKAGES = ("saeflow", "torch", "transformers", "numpy", "polars", "pyarrow", "snakemake")
+_LARGEST_JSON = 64 << 20
+_DEEPEST_JSON = 100
 _TOLD: dict[str, str] = {}
 
 
@@ -186,14 +188,44 @@ def read_json(path: Path) -> Any:
     """Read a JSON file, and check its seal where it has one.
 
     Raises:
-        SaeflowError: the file is absent, not JSON, or not as it was sealed.
+        SaeflowError: the file is absent, too large or deep, not JSON, or not as it was sealed.
     """
+    path = Path(path)
     try:
-        return seals.unsealed_json(path, json.loads(Path(path).read_text(encoding="utf-8")))
+        if path.is_dir():
+            raise SaeflowError(f"{path}: is a folder, and a JSON file is needed; correct its path")
+        if path.stat().st_size > _LARGEST_JSON:
+            raise SaeflowError(f"{path}: has more than {_LARGEST_JSON >> 20} MB, too many for JSON; get it again")
+        return seals.unsealed_json(path, json_of(path.read_bytes(), path))
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SaeflowError(f"{path}: is not JSON ({error}); delete it and it is made again") from None
+
+
+def json_of(text: str | bytes, where: Path | str) -> Any:
+    """A JSON text as a value that is safe to walk through: no deeper than anyone nests by hand.
+
+    Args:
+        text: anybody's.
+        where: it stands, for messages.
+
+    Raises:
+        ValueError: it is no JSON; the message says why.
+        SaeflowError: it is nested deeper than `_DEEPEST_JSON`.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise SaeflowError(f"{where}: its JSON is nested too deep; get it again") from None
+    waiting = [(value, 1)] if isinstance(value, dict | list) else []
+    while waiting:
+        holder, depth = waiting.pop()
+        if depth > _DEEPEST_JSON:
+            raise SaeflowError(f"{where}: its JSON is nested deeper than {_DEEPEST_JSON}; get it again")
+        inner = holder.values() if isinstance(holder, dict) else holder
+        waiting.extend((item, depth + 1) for item in inner if isinstance(item, dict | list))
+    return value
 
 
 def sha256(path: Path) -> str:

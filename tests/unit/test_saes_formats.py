@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from saeflow.artifacts import write_json
 from saeflow.config import sae_files
 from saeflow.errors import SaeflowError
-from saeflow.saes.formats.tensors import read_tensors, write_tensors
+from saeflow.saes.formats.tensors import write_tensors
 from saeflow.saes.io import FORMATS, export_sae, for_uncentred, import_sae, load_sae, save_sae
 from saeflow.saes.sae import SAE
+from saeflow.tensors import read_tensors
 
 DATA = Path(__file__).parents[1] / "data" / "saes"
 CASES = sorted(path.name for path in DATA.iterdir())

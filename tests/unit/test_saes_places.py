@@ -12,12 +12,15 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import FAMILY_NAMES, tiny_language_model, tiny_tokens
 
+from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
 from saeflow.models.places import hooks_at, tensor
 from saeflow.models.running import capture
 from saeflow.saes.crosscoder import Crosscoder
+from saeflow.saes.evaluation import evaluate_sae
+from saeflow.saes.formats.folding import for_uncentred
 from saeflow.saes.io import import_sae
-from saeflow.saes.placing import placed, with_sources
+from saeflow.saes.placing import placed, warn_of_training, with_sources
 from saeflow.saes.sae import SAE
 
 D_MODEL, D_SAE = 6, 24
@@ -227,3 +230,51 @@ def test_every_module_that_a_hook_is_told_from_holds_the_tensor_of_that_hook(fam
     for name, hooks in named.items():
         for hook in hooks:
             torch.testing.assert_close(seen[name], at_hooks[hook], rtol=1e-4, atol=1e-4, msg=f"{name} is not {hook}")
+
+
+def test_what_an_sae_was_trained_on_is_heeded_or_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    x = torch.randn(9, D_MODEL, generator=torch.Generator().manual_seed(1))
+    layers_of_gpt2 = {"model_name": "gpt2-small", "hook_name": "blocks.1.hook_resid_pre"}
+
+    def shift(**metadata: Any) -> float:
+        sae = import_sae(saelens(tmp_path, metadata))
+        warn_of_training(sae, ["openai-community/gpt2"])
+        return float((sae.encode(x + 3) - sae.encode(x)).abs().max())
+
+    centred = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    assert shift(**layers_of_gpt2, **centred) < 1e-4
+    assert shift(**{**layers_of_gpt2, "hook_name": "blocks.1.attn.hook_z"}, **centred) > 1
+    assert shift(**layers_of_gpt2, model_from_pretrained_kwargs={"center_writing_weights": False}) > 1
+    assert capfd.readouterr().err == ""
+    assert shift(**{**layers_of_gpt2, "model_name": "gemma-2b"}, **centred) > 1  # its norm would notice: not centred
+    assert "was trained on the model 'gemma-2b', and this one is 'openai-community/gpt2'" in capfd.readouterr().err
+    shift(**layers_of_gpt2, prepend_bos=False)
+    assert "was trained on texts without BOS" in capfd.readouterr().err
+    old = {"model_name": "gpt2-small", "hook_point": "blocks.1.hook_resid_pre", "d_in": D_MODEL, "d_sae": D_SAE}
+    (tmp_path / "cfg.json").write_text(json.dumps(old))
+    import_sae(tmp_path)
+    assert "does not say whether it was trained on centred activations" in capfd.readouterr().err
+
+
+def test_an_sae_that_rebuilds_the_centred_stream_exactly_explains_all_of_it() -> None:
+    lm = tiny_language_model("gpt2")
+    # A mean over the width that varies from token to token, and that no layer norm reads.
+    lm.model.transformer.wpe.weight.data += torch.linspace(-2, 2, 64)[:, None]
+    d_model, hook = lm.d_model, "blocks.1.hook_resid_post"
+    basis = torch.linalg.svd(torch.eye(d_model) - 1 / d_model).U[:, : d_model - 1].T
+    both = torch.cat([basis, -basis])
+    sae = SAE("standard", both.T, both, torch.zeros(len(both)), torch.zeros(d_model), metadata={"hook_name": hook})
+    blocks = TokenBlocks(tiny_tokens(20, 40).int().numpy(), {}, {})
+    measured = evaluate_sae(lm, for_uncentred(sae), hook, blocks)
+    assert measured["explained_variance"] == pytest.approx(1, abs=1e-5)
+    assert measured["l2_ratio"] == pytest.approx(1, abs=1e-5)
+    assert measured["recovered"] == pytest.approx(1, abs=1e-4)
+    assert evaluate_sae(lm, sae, hook, blocks)["explained_variance"] < 0.99
+
+
+def test_a_skip_connection_reads_the_centred_activation_too() -> None:
+    draw = torch.Generator().manual_seed(2)
+    weights = [torch.randn(shape, generator=draw) for shape in ((D_MODEL, 5), (5, D_MODEL), (5,), (D_MODEL,))]
+    sae = SAE("standard", *weights, W_skip=torch.randn(D_MODEL, D_MODEL, generator=draw))
+    x = torch.randn(9, D_MODEL, generator=draw) + 2
+    torch.testing.assert_close(for_uncentred(sae).reconstruct(x), sae.reconstruct(x - x.mean(1, keepdim=True)))

@@ -16,6 +16,7 @@ SOURCE = ROOT / "src" / "saeflow"
 ANYWHERE = ["errors", "seeds", "seals", "artifacts", "devices", "products", "compiling", "columns", "threads"]
 ORDER = [
     *ANYWHERE,
+    "tensors",
     "tables",
     "statistics",
     "config",

@@ -29,7 +29,9 @@ from jaxtyping import Int32, UInt8
 from torch import Tensor
 
 from saeflow.activations.store import ActivationRows
+from saeflow.artifacts import json_of
 from saeflow.columns import column
+from saeflow.tensors import open_hdf5
 
 PIECE_ROWS = 4096  # what can be read alone
 PLACES = {"token": "tokens", "position": "positions", "block": "blocks"}
@@ -149,7 +151,7 @@ def _parquet_writer(path: Path, compress: bool) -> Iterator[ShardWriter]:
 
 def _about_parquet(path: Path) -> dict[str, Any]:
     with pq.ParquetFile(path) as file:
-        return json.loads(file.metadata.metadata[b"saeflow"])
+        return _object(file.metadata.metadata[b"saeflow"], path)
 
 
 def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
@@ -281,13 +283,20 @@ def _hdf5_writer(path: Path, compress: bool) -> Iterator[ShardWriter]:
 
 
 def _about_hdf5(path: Path) -> dict[str, Any]:
-    with h5py.File(path) as file:
-        return json.loads(file.attrs["saeflow"])
+    with open_hdf5(path) as file:
+        return _object(file.attrs["saeflow"], path)
+
+
+def _object(text: str | bytes, path: Path) -> dict[str, Any]:
+    about = json_of(text, path)
+    if not isinstance(about, dict):
+        raise ValueError("what it says of itself is no names and values")
+    return about
 
 
 def _runs_of_hdf5(path: Path) -> Sequence[Run] | None:
     """Each piece is a chunk; the last may be longer than what it holds."""
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         dataset, checksums = file["activation"], file["checksum"][:]
         if dataset.compression:
             return None
@@ -305,7 +314,7 @@ def _runs_of_hdf5(path: Path) -> Sequence[Run] | None:
 
 
 def _unpack_hdf5(path: Path, index: int, out: Raw) -> None:
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         dataset = file["activation"]
         rows = slice(index * PIECE_ROWS, min((index + 1) * PIECE_ROWS, len(dataset)))
         _as_large(out, (rows.stop - rows.start, dataset.shape[1] * dataset.dtype.itemsize))
@@ -318,7 +327,7 @@ def _unpack_hdf5(path: Path, index: int, out: Raw) -> None:
 
 
 def _places_of_hdf5(path: Path) -> dict[str, Int32[np.ndarray, " rows"]]:
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         return {field: file[name][:] for name, field in PLACES.items()}
 
 

@@ -105,13 +105,14 @@ def import_(
     """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout of SAELens 6."""
     from saeflow.saes.formats.folding import for_uncentred
     from saeflow.saes.io import import_sae, load_crosscoder, save_crosscoder, save_sae
-    from saeflow.saes.placing import placed, with_sources
+    from saeflow.saes.placing import placed, warn_of_training, with_sources
 
     if sources:
         save_crosscoder(output, with_sources(load_crosscoder(path), sources))
         return
     sae = import_sae(path, named)
     sae = for_uncentred(sae) if centred else sae
+    warn_of_training(sae)
     save_sae(output, placed(sae, hook, target) if hook else sae)
 
 
@@ -144,11 +145,14 @@ def evaluate(
     options.use_device(threads)
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.io import load_blocks
+    from saeflow.models.io import names_of
     from saeflow.saes.evaluation import evaluate_sae
+    from saeflow.saes.placing import warn_of_training
     from saeflow.saes.recovery import planted_recovery, recovery_metrics
     from saeflow.tables import write_table
 
     lm, weights, blocks = options.open_model(model, dtype), options.open_sae(sae), load_blocks(corpus)
+    warn_of_training(weights, names_of(model))
     found = planted_recovery(lm, weights, hook, blocks)
     write_table(recovery, found)
     measured = evaluate_sae(lm, weights, hook, blocks) | recovery_metrics(found)

@@ -45,9 +45,9 @@ def _safetensors(path: Path) -> Iterator[str]:
 
 
 def _hdf5(path: Path) -> Iterator[str]:
-    import h5py
+    from saeflow.tensors import open_hdf5
 
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         for name, dataset in sorted(file.items()):
             yield f"{name}  {_shape(dataset.shape)}  {dataset.dtype}"
         texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in file.attrs.items()}

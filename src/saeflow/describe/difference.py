@@ -133,9 +133,9 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _in_hdf5(one: Path, other: Path) -> Iterator[str]:
-    import h5py
+    from saeflow.tensors import open_hdf5
 
-    with h5py.File(one, "r") as a, h5py.File(other, "r") as b:
+    with open_hdf5(one) as a, open_hdf5(other) as b:
         yield from _in_arrays(a, b)
 
 

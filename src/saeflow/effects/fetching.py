@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.artifacts import atomic, write_json
-from saeflow.effects.io import open_effects, read_approximation, save_approximation
+from saeflow.effects.io import check_finite, open_effects, read_approximation, save_approximation
 from saeflow.effects.published import Progress, import_effects, read_adapter
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
@@ -40,6 +40,7 @@ def fetch_effects(
     else:
         with open_effects(found.path) as table:
             _check_hook(key, table.metadata, metadata["hook"])
+            check_finite(found.path, table)
         with atomic(merged) as temporary:
             place(found.path, temporary)
 

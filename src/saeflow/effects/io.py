@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow import seals
-from saeflow.artifacts import sealed, stamp, write_json
+from saeflow.artifacts import json_of, sealed, stamp, write_json
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.approximator import Fit
 from saeflow.effects.fit_metrics import Score
@@ -26,11 +26,13 @@ from saeflow.effects.measure import Baseline, EffectBlock
 from saeflow.errors import SaeflowError
 from saeflow.steering.scale import STATUSES, Start
 from saeflow.tables import write_table
+from saeflow.tensors import metadata_of, open_hdf5
 
 Metadata = dict[str, Any]
 STATUS_NAMES = (*STATUSES, "imported")
 """How the search for a row's scale ended; ``imported`` where a published file does not tell."""
 BASELINE_NUMBERS = ("rollouts", "loss", "start", "batch_rows")
+CHECKED_AT_ONCE = 1 << 24  # numbers
 ROW_DATASETS = ("scale", "status", "vector_id", "loss", "rollouts")
 
 
@@ -198,7 +200,7 @@ class _Header(NamedTuple):
 def _header(path: Path) -> _Header:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads(file.metadata()["metadata"])
+            metadata = metadata_of(file, path)
             rows, d_sae = file.get_slice("effects").get_shape()
             ids = file.get_tensor("vector_id")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -251,16 +253,48 @@ def open_effects(path: Path) -> Iterator[EffectTable]:
     Raises:
         SaeflowError: the file is absent, broken, or holds something else.
     """
-    try:
-        seals.check(path)
-        file = h5py.File(path, "r")
-        columns = {name: file[name][:] for name in ROW_DATASETS}
-        vectors = torch.from_numpy(file["vectors"][:])
-        table = EffectTable(vectors, file["effects"], **columns, metadata=json.loads(file.attrs["metadata"]))
-    except (OSError, KeyError) as error:
-        raise _broken(path, "table of effects", error) from None
-    with file:
+    with ExitStack() as stack:
+        try:
+            seals.check(path)
+            file = stack.enter_context(open_hdf5(path))
+            _check_shapes(file)
+            columns = {name: file[name][:] for name in ROW_DATASETS}
+            vectors = torch.from_numpy(file["vectors"][:])
+            metadata = json_of(file.attrs["metadata"], path)
+            if not isinstance(metadata, dict):
+                raise ValueError("its metadata are no names and values")
+            table = EffectTable(vectors, file["effects"], **columns, metadata=metadata)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise _broken(path, "table of effects", error) from None
         yield table
+
+
+def _check_shapes(file: Any) -> None:
+    """One row per vector in every data set, and numbers of a fitting kind."""
+    rows = len(file["scale"])
+    for name in ROW_DATASETS:
+        if file[name].shape != (rows,):
+            raise ValueError(f"{name} has shape {list(file[name].shape)}, where scale has {rows} rows")
+    for name in ("vectors", "effects"):
+        shape, dtype = file[name].shape, file[name].dtype
+        if len(shape) != 2 or shape[0] != rows or dtype.kind != "f":
+            raise ValueError(f"{name} are {dtype} of shape {list(shape)}; they must be floats of shape [{rows}, width]")
+
+
+def check_finite(path: Path, table: EffectTable) -> None:
+    """Read a table of effects through, some rows at a time.
+
+    Raises:
+        SaeflowError: an effect, a vector or a scale is not finite.
+    """
+    if not np.isfinite(table.scale).all() or not torch.isfinite(table.vectors).all():
+        raise SaeflowError(f"{path}: has scales or vectors that are not finite; get it again")
+    at_once = max(1, CHECKED_AT_ONCE // max(1, table.effects.shape[1]))
+    for start in range(0, len(table.scale), at_once):
+        finite = np.isfinite(table.effects[start : start + at_once]).all(axis=1)
+        if not (finite | ~table.usable[start : start + at_once]).all():
+            row = start + int(np.flatnonzero(~finite)[0])
+            raise SaeflowError(f"{path}: row {row} has effects that are not finite; get it again or leave the row out")
 
 
 def save_baseline(path: Path, baseline: Baseline, metadata: Metadata) -> None:
@@ -325,7 +359,7 @@ def _load(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Tensor
     try:
         seals.check(path)
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["metadata"])
+            return {name: file.get_tensor(name) for name in names}, metadata_of(file, path)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _broken(path, what, error) from None
 

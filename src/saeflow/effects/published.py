@@ -6,7 +6,7 @@ The norm of a feature is the scale at which its effects were measured.
 from __future__ import annotations
 
 import json
-import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from saeflow.artifacts import atomic
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.io import STATUS_NAMES, EffectTable, Metadata, add_column, new_table
 from saeflow.errors import SaeflowError
+from saeflow.tensors import read_pickle
 
 CHUNK = 1024  # rows in memory at once
 
@@ -187,7 +188,12 @@ def _read(source: Path, names: tuple[str, ...], what: str) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(content.get(name), Tensor) for name in names):
         held = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise SaeflowError(f"{source}: is no file of {what}; it must hold {' and '.join(names)}, and holds {held}")
-    return {name: content[name] for name in names}
+    tensors = {name: content[name] for name in names}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise SaeflowError(f"{source}: {name} holds numbers of type {kind}; get it in a floating type")
+    return tensors
 
 
 def _load(source: Path, what: str) -> Any:
@@ -195,8 +201,8 @@ def _load(source: Path, what: str) -> Any:
     if not source.is_file():
         raise SaeflowError(f"{source}: no such file; get the {what} first")
     try:
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        return read_pickle(source, mmap=True)
+    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise SaeflowError(
             f"{source}: is no whole torch file of {what} ({str(error).splitlines()[0]:.100}); get it again"
         ) from None

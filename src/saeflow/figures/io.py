@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import h5py
 import matplotlib.style
 import polars as pl
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from saeflow.figures.registry import FIGURES
 from saeflow.figures.style import STYLE
 from saeflow.figures.tables import of_chosen_latents
 from saeflow.tables import read_table, write_table
+from saeflow.tensors import open_hdf5
 
 
 class StudyTables(NamedTuple):
@@ -165,7 +165,7 @@ def with_strongest(scores: pl.DataFrame, enrichment: pl.DataFrame) -> pl.DataFra
 
 def _scales(path: Path) -> pl.DataFrame:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             names, numbers = file["status"].attrs["names"], file["status"][:]
             return pl.DataFrame({"scale": file["scale"][:], "status": [str(names[number]) for number in numbers]})
     except (OSError, KeyError) as error:

@@ -12,7 +12,7 @@ from saeflow import seals
 from saeflow.artifacts import atomic, read_json, sha256, stamp, write_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
-from saeflow.models.language_model import POINTER, without_progress_bars
+from saeflow.models.language_model import POINTER, follow, without_progress_bars
 from saeflow.tables import write_table
 
 if TYPE_CHECKING:
@@ -93,6 +93,13 @@ def fetch_model(published: Published, key: str, directory: Path) -> None:
         for name in found.names:
             place(found.folder / name, temporary / name)
         write_json(temporary / RECORD, found.record)
+
+
+def names_of(directory: Path) -> list[str]:
+    """The names that a model in a folder goes by: the repository or folder it came from, and its own folder's."""
+    record = directory / RECORD
+    fetched = read_json(record) if record.is_file() else {}
+    return [*filter(None, [fetched.get("repo")]), follow(directory).name, directory.name]
 
 
 def _needed(offered: Set[str], locate: Callable[[str], Path], where: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
 from http.client import HTTPException
 from importlib import resources
@@ -23,6 +23,7 @@ from saeflow.artifacts import atomic, read_json, sha256, write_json
 from saeflow.config.sections.chess import ChessModel
 from saeflow.errors import SaeflowError
 from saeflow.models.maia2 import Maia2
+from saeflow.tensors import read_pickle
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -116,13 +117,15 @@ def import_checkpoint(path: Path, shape: ChessModel) -> Maia2:
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; check model.path")
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        held = read_pickle(path)
+    except (RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split()[:12]) or "it is empty"
         raise SaeflowError(f"{path}: is no checkpoint of weights alone ({reason})") from None
     if not isinstance(held, dict):
         raise SaeflowError(f"{path}: holds a {type(held).__name__}, not weights by name")
     weights = held.get("model_state_dict", held)
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise SaeflowError(f"{path}: is no checkpoint of weights alone (not all of its values are tensors)")
     return _with_weights(shape, {name.removeprefix("module."): tensor for name, tensor in weights.items()}, str(path))
 
 

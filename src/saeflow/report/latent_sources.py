@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from saeflow.report.latent_pages import (
     page_values,
 )
 from saeflow.report.sources import StudyFolder
+from saeflow.tensors import open_hdf5
 
 BATCH = 1024
 """Latents whose tables are in memory at once."""
@@ -121,7 +121,7 @@ class LatentSources:
         if not along or not path.is_file():
             return None
         try:
-            return _Effects(stack.enter_context(h5py.File(path, "r")))
+            return _Effects(stack.enter_context(open_hdf5(path)))
         except (OSError, KeyError) as error:
             raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
 
@@ -129,7 +129,7 @@ class LatentSources:
 class _Effects:
     """Rows of ``effects.h5`` by the number of their vector."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: Any) -> None:
         self.effects, self.added = file["effects"], file["scale"][:] > 0
         self.places = {int(vector): place for place, vector in enumerate(file["vector_id"][:])}
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-import h5py
 import polars as pl
 from safetensors import SafetensorError, safe_open
 
@@ -25,6 +23,7 @@ from saeflow.report.page import Cost, FigureText, StudyResults
 from saeflow.report.targets import Planted, TargetRow, target_rows
 from saeflow.report.texts import first_samples
 from saeflow.tables import read_table
+from saeflow.tensors import metadata_of, open_hdf5
 
 T = TypeVar("T")
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
@@ -220,14 +219,14 @@ def _alternative(svg: Path) -> str:
 def _metadata(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
-            return dict(json.loads((file.metadata() or {}).get("metadata", "{}")))
-    except (SafetensorError, OSError, ValueError) as error:
+            return metadata_of(file, path)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise SaeflowError(f"{path}: is no whole baseline ({error}); delete it and it is made again") from None
 
 
 def _rows(path: Path) -> int:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return int(file["scale"].shape[0])
     except (OSError, KeyError) as error:
         raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None

@@ -26,7 +26,7 @@ from saeflow.saes.formats import (
     sparsify,
 )
 from saeflow.saes.formats.folding import for_uncentred as for_uncentred
-from saeflow.saes.placing import placed
+from saeflow.saes.placing import placed, warn_of_training
 from saeflow.saes.sae import SAE
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def fetch_sae(
     sae = for_uncentred(sae) if centred else sae
     if d_sae not in (None, sae.d_sae):
         raise SaeflowError(f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {d_sae}; correct d_sae")
+    warn_of_training(sae)
     if hook:
         sae = placed(sae, hook, target)
     write_json(directory / RECORD, found.record)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from saeflow.errors import SaeflowError
+from saeflow.errors import SaeflowError, warn
 from saeflow.models.places import hooks_at, tensor
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.sae import SAE
@@ -36,6 +36,26 @@ def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
         return replace(sae, metadata=_metadata(sae, {"hook_name": hook}))
     _check(sae, WRITTEN, "writes", target, "target")
     return replace(sae, metadata=_metadata(sae, {"hook_name": hook, "hook_name_out": target}))
+
+
+def warn_of_training(sae: SAE, models: Collection[str] = ()) -> None:
+    """Say what an SAE was trained on that a study does not give it: texts without BOS, another model.
+
+    Args:
+        sae: imported.
+        models: names that the study's model goes by; none where it is not at hand.
+    """
+    if sae.metadata.get("prepend_bos") is False:
+        warn("sae: was trained on texts without BOS, with which all texts open here; its first tokens differ")
+    said = str(sae.metadata.get("model_name") or "")
+    if said and models and _bare(said) not in {_bare(model) for model in models}:
+        warn(f"sae: was trained on the model '{said}', and this one is '{next(iter(models))}'; look whether it fits")
+
+
+def _bare(model: str) -> str:
+    """A model's name without its owner, in one spelling; TransformerLens calls GPT-2 ``gpt2-small``."""
+    name = model.rstrip("/").rsplit("/", 1)[-1].lower().removesuffix("-hf")
+    return "gpt2" if name == "gpt2-small" else name
 
 
 def _metadata(sae: SAE, hooks: dict[str, str]) -> dict[str, Any]:

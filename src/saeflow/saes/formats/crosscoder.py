@@ -11,8 +11,9 @@ from torch import Tensor
 from saeflow.artifacts import read_json, write_json
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder
-from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
+from saeflow.saes.formats.tensors import checked, write_tensors
 from saeflow.seals import sealed_json, unsealed_json
+from saeflow.tensors import read_tensors
 
 ARCHITECTURE = "crosscoder"
 """What ``cfg.json`` calls it; readers of SAELens' layout refuse that name."""

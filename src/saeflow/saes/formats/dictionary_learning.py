@@ -13,8 +13,9 @@ from saeflow.artifacts import read_json, write_json
 from saeflow.errors import SaeflowError
 from saeflow.models.places import hooks_at
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
-from saeflow.saes.formats.tensors import checked, read_tensors, shape_of, write_tensors
+from saeflow.saes.formats.tensors import checked, shape_of, write_tensors
 from saeflow.saes.sae import SAE
+from saeflow.tensors import read_tensors
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import Weights, finished
-from saeflow.saes.formats.tensors import checked, read_tensors, shape_of, write_tensors
+from saeflow.saes.formats.tensors import checked, shape_of, write_tensors
 from saeflow.saes.sae import SAE
+from saeflow.tensors import read_tensors
 
 _FILE = "params.npz"
 _REPOSITORY = re.compile(r"gemma-scope-\w+-\w+-(res|mlp|att|transcoders)$")

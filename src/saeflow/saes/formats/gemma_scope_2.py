@@ -10,8 +10,9 @@ from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished
 from saeflow.saes.formats.gemma_scope import jumprelu_weights
-from saeflow.saes.formats.tensors import checked, read_tensors
+from saeflow.saes.formats.tensors import checked
 from saeflow.saes.sae import SAE
+from saeflow.tensors import read_tensors
 
 _PLACES = {
     "resid_post": ("output",),

@@ -19,8 +19,9 @@ from saeflow.artifacts import read_json
 from saeflow.config.sae_files import llama_scope_config, llama_scope_latents
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, fold_input_bias, fold_scales
-from saeflow.saes.formats.tensors import checked, read_tensors
+from saeflow.saes.formats.tensors import checked
 from saeflow.saes.sae import SAE
+from saeflow.tensors import read_tensors
 
 _ARCHITECTURES = {"relu": "standard", "topk": "topk", "jumprelu": "jumprelu"}
 # The library's names for `W_enc`, `b_enc`, `W_dec` and `b_dec`, and whether the matrices lie the other way round.

@@ -24,10 +24,11 @@ from saeflow.saes.formats.folding import (
     for_uncentred,
 )
 from saeflow.saes.formats.saelens_before_6 import modern
-from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
 from saeflow.saes.formats.saelens_training import trained_centred
+from saeflow.saes.formats.tensors import checked, write_tensors
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
 from saeflow.seals import sealed_json, unsealed_json
+from saeflow.tensors import read_tensors
 
 LAYOUT_VERSION = "6.0.0"  # of SAELens; a reader takes its path for older files below this
 _OF_LATENTS = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_gate", "b_mag")}

@@ -13,8 +13,9 @@ from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import latents_of
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished, fold_input_bias, without_input_bias
-from saeflow.saes.formats.tensors import checked, read_tensors, write_tensors
+from saeflow.saes.formats.tensors import checked, write_tensors
 from saeflow.saes.sae import SAE
+from saeflow.tensors import read_tensors
 
 _NAMES = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec", "W_skip": "W_skip"}
 
