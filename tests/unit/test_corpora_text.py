@@ -132,6 +132,10 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
         ("corpus.csv", "a,b", "is not one of .txt, .jsonl, .parquet"),
         ("corpus.jsonl", '{"body": "x"}\n', "line 1: has no text in the field 'text'"),
         ("corpus.jsonl", "{\n", "line 1: is not JSON"),
+        ("corpus.jsonl", '{"text": ["x"]}\n', "line 1: has no text but a list in the field 'text'"),
+        ("corpus.jsonl", '{"text": "x"}\n{"text": "\\ud83d cut"}\n', r"line 2: holds half of a character \(.ud83d"),
+        ("corpus.jsonl", '{"text": ' + "[" * 100_000 + "\n", "line 1: its JSON is nested too deep"),
+        ("corpus.jsonl", "1" * 5000 + "\n", "line 1: is not JSON"),
         ("corpus.parquet", "PAR0", "is not a whole Parquet file"),
     ],
 )
@@ -139,6 +143,19 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, c
     (tmp_path / name).write_text(content)
     with pytest.raises(SaeflowError, match=message):
         list(documents(Corpus(kind="text", path=str(tmp_path / name)), "sae"))
+
+
+def test_a_column_of_a_parquet_file_that_holds_no_text_is_one_sentence(tmp_path: Path) -> None:
+    pl.DataFrame({"ids": [[1, 2], [3]]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(SaeflowError, match="has no text but a list in the field 'ids'"):
+        list(documents(Corpus(kind="text", path=str(tmp_path / "a.parquet"), field="ids"), "sae"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    for name, content in (("a.txt", "\ufeffone\n\ntwo"), ("a.jsonl", '\ufeff{"text": "one"}\n{"text": "two"}')):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        corpus = Corpus(kind="text", path=str(tmp_path / name))
+        assert sorted(text for split in ("sae", "eval") for text in documents(corpus, split)) == ["one", "two"]
 
 
 def test_blocks_survive_the_way_to_disk_and_back(tmp_path: Path) -> None:

@@ -131,8 +131,10 @@ def fit(
 
     chosen = options.parsed(config.Approximator, settings)
     with open_effects(effects) as table:
-        found = fitted(table.vectors, table.effects, chosen, options.open_sae(sae).W_dec, seed, table.usable)
-        hook = table.metadata["hook"]
+        W_dec = options.open_sae(sae).W_dec
+        table.check_fits(W_dec.shape[1], W_dec.shape[0])
+        found = fitted(table.vectors, table.effects, chosen, W_dec, seed, table.usable)
+        hook = table.hook
     metadata = {"hook": hook, "settings": chosen.model_dump(), "seed": seed}
     save_fit(output, found, metadata)
 
@@ -152,6 +154,7 @@ def assess(
 
     approximation, _ = read_approximation(approximator)
     with open_effects(effects) as table:
+        table.check_fits(*approximation.M.shape)
         found = assessed(approximation, table.vectors, table.effects, seed, table.usable)
     save_score(output, found)
 
@@ -186,9 +189,9 @@ def goal(
     unsteered = load_baseline(baseline)
     experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows)
     loaded = [load_vector(path) for path in vectors]
-    stacked = torch.stack([one.vector for one in loaded])
+    stacked = torch.stack([one.of_width(experiment.lm.d_model) for one in loaded])
     block, _ = with_memory(experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered))
-    methods = [str(one.metadata["method"]) for one in loaded]
+    methods = [one.method for one in loaded]
     write_table(output, side_effects(methods, block, load_approximation(approximator.parent)))
 
 

@@ -193,7 +193,7 @@ def divergence(
     for path in completions:
         vector = load_vector(path.with_name("vector.safetensors"))
         told = options.progress(f"{path.parent.name}, completions")
-        found.append(divergences(lm, vector.metadata["hook"], vector.vector, _read(path), progress=told))
+        found.append(divergences(lm, vector.hook, vector.of_width(lm.d_model), _read(path), progress=told))
     write_table(output, pl.concat(found), DIVERGENCE_SCHEMA)
 
 

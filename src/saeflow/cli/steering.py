@@ -145,15 +145,16 @@ def complete(
     from saeflow.tables import write_table
 
     chosen, loaded = options.parsed(config.Steering, settings), load_vector(vector)
+    lm = options.open_model(model, dtype)
     table = completed(
-        options.open_model(model, dtype),
-        loaded.metadata["hook"],
-        loaded.vector,
+        lm,
+        loaded.hook,
+        loaded.of_width(lm.d_model),
         absolute_scales(chosen, options.open_store(manifest).mean_norm, loaded.norm),
         chosen,
         seed,
-        loaded.metadata["goal"],
-        loaded.metadata["method"],
+        loaded.goal,
+        loaded.method,
         progress=options.progress("complete prompts, completions"),
     )
     write_table(output, table, COMPLETIONS_SCHEMA)
@@ -187,8 +188,8 @@ def steer(
         sampling=config.Sampling(temperature=temperature),
     )
     lm = options.open_model(model or _study_model(vector))
-    goal, method = str(loaded.metadata.get("goal", "")), str(loaded.metadata.get("method", ""))
-    table = completed(lm, loaded.metadata["hook"], loaded.vector, [0.0, scale], settings, seed, goal, method)
+    goal, method = loaded.goal, loaded.method
+    table = completed(lm, loaded.hook, loaded.of_width(lm.d_model), [0.0, scale], settings, seed, goal, method)
     for index, title in enumerate(("unsteered", f"{goal} by {method}, scale {scale:g}")):
         typer.secho(title, bold=True)
         for text in table.filter(scale_index=index)["continuation" if chat else "text"].head(samples):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saeflow.artifacts import json_of
 from saeflow.config.sections import Corpus
 from saeflow.corpora.tokens import TokenBlocks, pack, without_bos
 from saeflow.errors import SaeflowError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _SAE_SHARE = 0.8  # the rest is "eval"; no model is trained on a text file, so its split "model" is empty
 _CHUNK = 1 << 20  # characters of a .txt file held at once, beside one document
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 _DOCUMENTS_AT_ONCE = 256  # tokenised together, which lets a fast tokenizer use its threads
 
 
@@ -94,7 +96,7 @@ def _tokenised(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, bos_id:
 
 def _separated(path: Path, corpus: Corpus) -> Iterator[str]:
     pending = ""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         while chunk := file.read(_CHUNK):
             *whole, pending = (pending + chunk).split(corpus.separator)
             yield from whole
@@ -102,7 +104,7 @@ def _separated(path: Path, corpus: Corpus) -> Iterator[str]:
 
 
 def _json_lines(path: Path, corpus: Corpus) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield _json_field(line, corpus.field, f"{path}, line {number}")
@@ -110,13 +112,23 @@ def _json_lines(path: Path, corpus: Corpus) -> Iterator[str]:
 
 def _json_field(line: str, field: str, where: str) -> str:
     try:
-        record: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+        record = json_of(line, where)
+    except ValueError as error:
         raise SaeflowError(f"{where}: is not JSON ({error}); correct the line") from None
-    text = record.get(field) if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        raise SaeflowError(f"{where}: has no text in the field '{field}'; set corpus.field")
-    return text
+    return _text(record.get(field) if isinstance(record, dict) else None, field, where)
+
+
+def _text(value: Any, field: str, where: str) -> str:
+    """A field's value, if it is text that UTF-8 can hold."""
+    if not isinstance(value, str):
+        kind = "" if value is None else f" but a {type(value).__name__}"
+        raise SaeflowError(f"{where}: has no text{kind} in the field '{field}'; set corpus.field")
+    if not value.isascii() and (half := _HALF_A_CHARACTER.search(value)):
+        raise SaeflowError(
+            f"{where}: holds half of a character (\\u{ord(half[0]):04x}, a lone surrogate) in the field '{field}'; "
+            "correct or remove the line"
+        )
+    return value
 
 
 def _parquet_column(path: Path, corpus: Corpus) -> Iterator[str]:
@@ -126,7 +138,8 @@ def _parquet_column(path: Path, corpus: Corpus) -> Iterator[str]:
                 names = ", ".join(file.schema_arrow.names)
                 raise SaeflowError(f"{path}: has no column '{corpus.field}' but {names}; set corpus.field")
             for batch in file.iter_batches(batch_size=_DOCUMENTS_AT_ONCE, columns=[corpus.field]):
-                yield from (text for text in batch.column(0).to_pylist() if text is not None)
+                texts = (text for text in batch.column(0).to_pylist() if text is not None)
+                yield from (_text(text, corpus.field, str(path)) for text in texts)
     except pa.ArrowInvalid as error:
         raise SaeflowError(f"{path}: is not a whole Parquet file ({error}); get it again") from None
 

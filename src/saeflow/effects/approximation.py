@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from saeflow.errors import SaeflowError
 
 FAINT = 1e-6  # of the largest column of M: a column below it has no direction that could be told from rounding
 CONSTANT = 1e-4  # of a latent's bias: a column below it belongs to a latent that moves alike with every vector
@@ -36,6 +39,22 @@ class Approximation(NamedTuple):
         """
         correction = normalize((M @ b).double(), dim=0).float()
         return cls(M, b, procrustes(M, W_dec, b), correction)
+
+    def checked(self, where: Path) -> Approximation:
+        """The same, once its tensors are finite floats of shapes that fit each other.
+
+        Raises:
+            SaeflowError: one is not; ``where`` is the file that it comes from.
+        """
+        d_model, d_sae = self.M.shape if self.M.ndim == 2 else (0, 0)
+        shapes = {"M": (d_model, d_sae), "b": (d_sae,), "rotation": (d_model, d_model), "correction": (d_model,)}
+        for name, shape in shapes.items():
+            tensor: Tensor = getattr(self, name)
+            if tuple(tensor.shape) != shape or not tensor.is_floating_point() or not tensor.float().isfinite().all():
+                raise SaeflowError(
+                    f"{where}: {name} {list(tensor.shape)} must be finite floats of shape {list(shape)}; get it again"
+                )
+        return self
 
     def predict(self, vectors: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_sae"]:
         """Effects of unit vectors."""

@@ -245,6 +245,25 @@ class EffectTable(NamedTuple):
         """Vectors that were added at all."""
         return self.scale > 0
 
+    @property
+    def hook(self) -> str:
+        """Where the vectors were added.
+
+        Raises:
+            SaeflowError: the file does not say.
+        """
+        hook = self.metadata.get("hook")
+        if not isinstance(hook, str):
+            raise SaeflowError("effects: the table does not say at which hook its vectors were added; get it again")
+        return hook
+
+    def check_fits(self, d_model: int, d_sae: int) -> None:
+        """Raise a `SaeflowError` where vectors or effects are of another model or SAE."""
+        widths = {"vectors": (self.vectors.shape[1], d_model), "effects": (self.effects.shape[1], d_sae)}
+        for what, (width, needed) in widths.items():
+            if width != needed:
+                raise SaeflowError(f"effects: the {what} have width {width}, not {needed}; take those of this SAE")
+
 
 @contextmanager
 def open_effects(path: Path) -> Iterator[EffectTable]:
@@ -346,7 +365,7 @@ def load_approximation(directory: Path) -> Approximation:
 def read_approximation(path: Path) -> tuple[Approximation, Metadata]:
     """Read an approximator's file of any name, and its metadata; raises as `load_approximation` does."""
     tensors, metadata = _load(path, Approximation._fields, "approximator")
-    return Approximation(**tensors), metadata
+    return Approximation(**tensors).checked(path), metadata
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: Metadata) -> None:

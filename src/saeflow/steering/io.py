@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
-import torch
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,6 +20,7 @@ from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch
 from saeflow.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
 from saeflow.tables import write_table
+from saeflow.tensors import metadata_of
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Published
@@ -37,6 +38,41 @@ class SteeringVector(NamedTuple):
     def norm(self) -> float:
         """What multiplies every scale; see `saeflow.steering.vectors.Built`."""
         return float(self.metadata.get("norm", 1.0))
+
+    @property
+    def hook(self) -> str:
+        """Where it is added.
+
+        Raises:
+            SaeflowError: it does not say.
+        """
+        hook = self.metadata.get("hook")
+        if not isinstance(hook, str):
+            raise SaeflowError("steering: the vector does not say at which hook it is added; write it with `hook`")
+        return hook
+
+    @property
+    def goal(self) -> str:
+        """The goal that it is for; empty where it does not say."""
+        return str(self.metadata.get("goal", ""))
+
+    @property
+    def method(self) -> str:
+        """The method that it was built by; empty where it does not say."""
+        return str(self.metadata.get("method", ""))
+
+    def of_width(self, d_model: int) -> Float[Tensor, " d_model"]:
+        """The vector, for a model of this width.
+
+        Raises:
+            SaeflowError: it has another width.
+        """
+        if len(self.vector) != d_model:
+            raise SaeflowError(
+                f"steering: the vector has {len(self.vector)} numbers, and the model's width is {d_model}; "
+                "take a vector of this model"
+            )
+        return self.vector
 
 
 class Contrast(NamedTuple):
@@ -72,13 +108,17 @@ def load_vector(path: Path) -> SteeringVector:
         seals.check(path)
         with safe_open(path, framework="pt") as file:
             vector = file.get_tensor("vector")
-            metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
+            metadata = metadata_of(file, path) if "metadata" in (file.metadata() or {}) else {}
     except (SafetensorError, OSError, ValueError) as error:
         raise SaeflowError(
             f"{path}: is no whole steering vector ({str(error).splitlines()[0]}); delete it and it is made again"
         ) from None
-    if vector.ndim != 1 or not torch.isfinite(vector).all():
-        raise SaeflowError(f"{path}: 'vector' must be one row of finite numbers; make it anew")
+    usable = vector.ndim == 1 and vector.is_floating_point() and vector.float().isfinite().all() and vector.any()
+    if not usable:
+        raise SaeflowError(f"{path}: 'vector' must be one row of finite numbers, not all zero; make it anew")
+    norm = metadata.get("norm", 1.0)
+    if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < norm < math.inf:
+        raise SaeflowError(f"{path}: its norm is {str(norm)[:40]!r} and must be a positive number; make it anew")
     return SteeringVector(vector.float(), metadata)
 
 
