@@ -120,7 +120,9 @@ def test_a_file_that_is_no_torch_file_of_tensors_is_one_sentence(tmp_path: Path,
         path.write_bytes(path.read_bytes()[:-200])
     elif content:
         torch.save({"features": content}, path)
-    with pytest.raises(SaeflowError, match=r"in\.pt: (no such file|is no whole torch file|holds more than tensors)") as caught:
+    with pytest.raises(
+        SaeflowError, match=r"in\.pt: (no such file|is no whole torch file|holds more than tensors)"
+    ) as caught:
         import_effects(path, tmp_path / "effects.h5", METADATA)
     assert "\n" not in str(caught.value)
 
