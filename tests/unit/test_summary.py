@@ -238,6 +238,25 @@ def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
     assert best["product_high"] - best["product_low"] < (goals["product_high"] - goals["product_low"]).mean()
 
 
+def test_methods_with_planted_latents_make_no_claim_of_the_others_weaker() -> None:
+    def better(rng: np.random.Generator, method: int, scale: int) -> float:
+        return float(np.clip(rng.normal(0.3 + 0.12 * (method == 0), 0.2), 0, 1))
+
+    completions, scores = study(goals=2, methods=4, samples=32, draw=better)
+    columns = ["goal", "method", "other"]
+
+    def corrected(called: str) -> pl.DataFrame:
+        named = completions.with_columns(pl.col("method").replace("method3", called))
+        found = summarise(named, scores, SETTINGS, 0).comparisons
+        own = ~pl.any_horizontal(pl.col("method", "other").is_in(["method3", "sae_planted"]))
+        return found.filter(own).select(*columns, "p_value", "p_holm")
+
+    apart, together = corrected("sae_planted"), corrected("method3")
+    assert apart["p_value"].equals(together["p_value"])
+    assert (apart["p_holm"] < together["p_holm"]).any()
+    assert apart["p_holm"].min() == pytest.approx(min(1.0, len(apart) * apart["p_value"].min()))
+
+
 def test_the_best_rows_are_rows_of_the_summary() -> None:
     found = summarise(*study(scales=5, lost=0.1), SETTINGS, 0)
     for best in found.best.filter(pl.col("goal") != AVERAGE).iter_rows(named=True):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import polars as pl
 import torch
 import yaml
 from conftest import ROOT, TINY, environment
@@ -10,6 +11,8 @@ from safetensors.torch import save_file
 from test_study import digests
 
 from saeflow.effects.io import read_block
+from saeflow.saes.io import load_sae
+from saeflow.steering.io import load_vector
 
 
 def saeflow(*arguments):
@@ -67,3 +70,21 @@ def test_one_block_by_hand_is_the_workflow_s_to_the_bit(finished, tmp_path):
     )
     assert torch.equal(by_hand.effects, by_workflow.effects)
     assert by_hand.vector_id.tolist() == list(range(24, 48))
+
+
+def test_vectors_for_planted_latents_stand_beside_those_for_the_chosen_ones(copied):
+    chosen = pl.read_parquet(copied.results / "steering/targets.parquet")
+    assert chosen["latent"].n_unique() == len(TINY["goals"]["names"]) == len(chosen)
+    methods = ["caa", "sae", "sae_planted", "pinverse", "pinverse_planted"]
+    vector = "results/tiny/steering/love/{}/vector.safetensors"
+    planted = {"steering": {**TINY["steering"], "methods": methods}}
+    jobs = copied.run(*map(vector.format, methods), config=planted)
+    assert jobs == {"build_vectors": 1}
+    recovery = pl.read_parquet(copied.results / "saes/main/recovery.parquet")
+    best = recovery.filter(label="topic", feature="love").row(0, named=True)
+    assert best["detectors"][0] == best["latent_f1"]
+    built = {method: load_vector(copied.directory / vector.format(method)) for method in methods}
+    W_dec = load_sae(copied.results / "saes/main").W_dec
+    for method, latent in (("sae", chosen.filter(goal="love")["latent"].item()), ("sae_planted", best["latent_f1"])):
+        assert built[method].metadata["targets"] == {str(latent): 1.0}
+        torch.testing.assert_close(built[method].vector, torch.nn.functional.normalize(W_dec[latent], dim=0))
