@@ -313,6 +313,13 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written_and_is_not
     assert "passWORD" not in str(caught.value)
 
 
+@pytest.mark.parametrize("written", ["sk-proj-0123456789", "AIzaSy0123", "0123456789abcdef", "gsk_abc"])
+def test_a_key_in_the_config_is_refused_and_not_repeated(written: str) -> None:
+    with pytest.raises(SaeflowError, match=r"calls\.key: must be the name of a variable") as caught:
+        check_study(yaml.safe_load(DEFAULT.read_text()) | {"calls": {"key": written}})
+    assert written not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [

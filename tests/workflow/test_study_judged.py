@@ -1,5 +1,6 @@
 """A study judged by an OpenAI-compatible endpoint: what is asked, what is kept, what is not asked again."""
 
+import sqlite3
 import sys
 
 import polars as pl
@@ -58,3 +59,15 @@ def test_a_study_is_judged_once_within_its_budget(copied, key):
     assert ratings.height == (GOALS + 1) * METHODS
     kept = [file for file in copied.directory.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
     assert kept == []
+
+
+def test_a_study_whose_judge_refuses_everything_fails_with_the_judges_words(copied, key):
+    with serving(always="http_400") as url:
+        done = copied.attempt("evaluate", config=judged_by(url))
+    told = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Unsupported parameter: 'max_tokens'" in told
+    assert "change judge.parameters" in told
+    assert "Traceback" not in told
+    with sqlite3.connect(copied.results / "judging/ledger.sqlite") as ledger:
+        assert ledger.execute("SELECT count(*) FROM answers").fetchone() == (0,), "no question is marked as failed"

@@ -53,6 +53,8 @@ def parsed(text: str) -> Any:
 
 def complaint_in(reply: Reply) -> Complaint | None:
     """The complaint of a reply; some send theirs as if it were an answer, with status 200."""
+    if reply.status // 100 == 2 and b'"error"' not in reply.body:
+        return None  # most are answers, and need not be read twice
     text = decoded(reply.body)
     try:
         body = parsed(text)

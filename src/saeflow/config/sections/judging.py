@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from saeflow.config.section import Section, Text, Unique, refuse
 
@@ -77,14 +77,20 @@ class Price(Section):
     """Of the answer."""
 
 
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):  # what stands there may be a key, and is not repeated
+        raise ValueError("must be the name of a variable, in capitals; the key itself must not stand in a config")
+    return name
+
+
 class Calls(Section):
     """How an endpoint is called and what may be spent; no score depends on it, and no change of it reruns anything."""
 
     mode: Literal["live", "batch"] = "live"
     """``batch``: the Batch API, at half the price and within a day; a run that was interrupted goes on waiting for the
     batches that it submitted."""
-    key: Text = "OPENAI_API_KEY"
-    """Name of the variable that holds the key, in the environment or in ``.env``."""
+    key: Annotated[str, AfterValidator(_variable)] = "OPENAI_API_KEY"
+    """Name of the variable that holds the key, in capitals, in the environment or in ``.env``."""
     concurrency: int = Field(default=16, ge=1, le=1024)
     """Most calls of one job at a time; fewer while the endpoint answers 429."""
     timeout: float = Field(default=60.0, gt=0)
