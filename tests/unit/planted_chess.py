@@ -28,7 +28,7 @@ D_MODEL = THREATS + OTHERS + 8
 USED = (0.2, 0.6, 1.2, 6.0)
 """How much of the threat's direction reaches the move's logit, by rating bin."""
 SAME = (1.0,) * N_BINS
-CONCEPTS = Concepts(families=["offensive_threat", "strategic"], minimum=10, latents=2, rotations=5)
+CONCEPTS = Concepts(families=["offensive_threat", "strategic"], minimum=10, games=5, latents=2, rotations=5, draws=2000)
 
 
 def _directions() -> Tensor:

@@ -59,10 +59,17 @@ def test_all_orders_of_right_and_wrong_are_told_apart() -> None:
         expected = "always" if column.all() else "never" if not column.any() else "transition" if steps else "irregular"
         assert kind == expected
         assert at == (steps[0] if steps else -1)
-    # With two of five right, one order of ten is a transition.
-    two = right.sum(axis=0) == 2
-    assert np.allclose(points.by_chance[two], 0.1)
-    assert (points.kind[two] == "transition").mean() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("bins", [2, 5, 11])
+def test_the_chance_of_a_transition_is_the_share_of_orders_that_agree_with_the_strongest_bin(bins: int) -> None:
+    right = np.array(list(product([False, True], repeat=bins))).T
+    points = transition_points(right)
+    for count, strongest in product(range(bins + 1), (False, True)):
+        alike = (right.sum(axis=0) == count) & (right[-1] == strongest)
+        if alike.any():
+            share = (points.kind[alike] == "transition").mean()
+            assert np.allclose(points.by_chance[alike], share, atol=1e-12), (count, strongest)
 
 
 def test_transitions_of_the_planted_model_are_where_its_skill_sets_in() -> None:

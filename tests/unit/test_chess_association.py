@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy import optimize, stats
 
-from saeflow.chess.association import associate
+from saeflow.chess.association import _offsets, associate
 from saeflow.chess.auc import SparseLabels, areas, clustered_area
 from saeflow.chess.concepts import Concept, Labels
 from saeflow.chess.labelling import Labelled, held_out_games
 from saeflow.chess.latents import SparseLatents
 from saeflow.chess.probes import DIFFERENCE, PROBE, PROBES, difference_of_means, fit_probes, probe
 from saeflow.config.sections.concepts import Concepts
+from saeflow.errors import SaeflowError
 
-SETTINGS = Concepts(minimum=10, latents=2, rotations=19)
+SETTINGS = Concepts(minimum=10, latents=2, rotations=19, draws=1000)
 
 
 def sparse_normals(n: int, d_sae: int, density: float, seed: int = 0) -> np.ndarray:
@@ -71,9 +73,9 @@ def test_the_interval_is_de_long_s_when_every_position_is_a_game() -> None:
     variance = larger.mean(axis=1).var() / label.sum() + larger.mean(axis=0).var() / (~label).sum()
     error = np.sqrt(variance * 300 / 299)
     assert found.auc == pytest.approx(larger.mean())
-    assert found.p == pytest.approx(2 * stats.norm.sf(abs(found.auc - 0.5) / error))
     assert found.low < found.auc < found.high
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.02)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    assert (found.p <= 0.05) == (found.low > 0.5)
 
 
 def test_the_interval_of_games_is_that_of_a_bootstrap_over_games() -> None:
@@ -136,7 +138,10 @@ def test_planted_latents_are_found_in_both_directions(planted: tuple[SparseLaten
     assert first["c0", 1]["auc"] == pytest.approx(0.5 + truth / 2, abs=0.03)
     assert first["c0", 1]["auc_low"] < first["c0", 1]["auc"] < first["c0", 1]["auc_high"]
     assert first["c1", -1]["auc"] < 0.2
-    assert max(first["c0", 1]["q"], first["c1", -1]["q"]) < 1e-6
+    assert first["c0", 1]["p"] == first["c1", -1]["p"] == 1 / (1 + SETTINGS.draws)
+    assert max(first["c0", 1]["q"], first["c1", -1]["q"]) < 0.01
+    assert 0.5 < first["c0", 1]["auc_chance"] < 0.6
+    assert 0.4 < first["c1", -1]["auc_chance"] < 0.5
     assert first["c0", 1]["null_p"] == first["c1", -1]["null_p"] == 1 / 20
     assert 12 not in found["latent"]
     assert found.group_by("concept", "direction").len()["len"].to_list() == [2] * 6
@@ -171,14 +176,95 @@ def test_concepts_without_two_classes_are_named_and_skipped(
     assert associate(planted[0], only, SETTINGS, seed=0)[1].is_empty()
 
 
-def test_p_values_of_chance_are_uniform_on_the_held_out_half() -> None:
+def in_stretches(shape: tuple[int, int, int], share: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """What holds in shares of the games, each time for a stretch: ``[games × positions, columns]``."""
+    games, length, columns = shape
+    start, run = generator.integers(0, length, (games, 1, columns)), generator.integers(5, length, (games, 1, columns))
+    inside = (np.arange(length)[None, :, None] - start) % length < run
+    return (inside & (generator.random((games, 1, columns)) < share)).reshape(-1, columns)
+
+
+@pytest.fixture(scope="module")
+def stretches() -> tuple[SparseLatents, Labelled]:
+    """Concepts and latents that last, in 120 games, and know nothing of each other; some concepts are of few games."""
     generator = np.random.default_rng(8)
-    n = 2000
-    labels, games = generator.random((n, 120)) < 0.3, np.repeat(np.arange(n // 4), 4)
-    dense = sparse_normals(n, 60, 0.2, seed=9)
-    _, found = associate(latents_of(dense), named(labels, games), SETTINGS.model_copy(update={"latents": 1}), seed=1)
-    assert stats.kstest(found["p"], "uniform").pvalue > 0.01
+    labels = in_stretches((120, 40, 80), np.linspace(0.05, 0.9, 80), generator)
+    on = in_stretches((120, 40, 150), generator.uniform(0.05, 0.6, 150), generator)
+    dense = (on * generator.lognormal(0, 0.4, on.shape)).astype(np.float32)
+    return latents_of(dense, 512), named(labels, np.arange(4800) // 40)
+
+
+def test_p_values_of_chance_are_uniform_and_nothing_is_found_where_concepts_and_latents_last(
+    stretches: tuple[SparseLatents, Labelled],
+) -> None:
+    settings = SETTINGS.model_copy(update={"latents": 1, "games": 30})
+    _, found = associate(*stretches, settings, seed=1)
+    tested = found.filter(pl.col("untested").is_null())
+    assert 60 < tested.height < found.height
+    assert stats.kstest(tested["p"], "uniform").pvalue > 0.01
     assert (found["q"] > 0.05).all()
+    missed = tested.filter((pl.col("auc_low") > 0.5) | (pl.col("auc_high") < 0.5)).height
+    assert stats.binomtest(missed, tested.height, 0.05, "greater").pvalue > 0.01
+    # The area that chance gives is of the same half as the area: no more than the level says lie beyond it.
+    beyond = tested.filter(pl.col("direction") * (pl.col("auc") - pl.col("auc_chance")) > 0).height
+    assert stats.binomtest(beyond, tested.height, 0.025, "greater").pvalue > 0.01
+
+
+def test_of_concepts_in_few_games_nothing_is_claimed_and_the_reason_is_told(
+    stretches: tuple[SparseLatents, Labelled],
+) -> None:
+    latents, labelled = stretches
+    concepts, found = associate(latents, labelled, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1)
+    few = found.filter(pl.col("untested").is_not_null())
+    assert few.height > 10
+    assert (few["p"] == 1).all()
+    assert (few["q"] == 1).all()
+    assert (few["auc_low"] == 0).all()
+    assert (few["auc_high"] == 1).all()
+    assert few["auc_chance"].is_null().all()
+    assert few["auc"].is_between(0.2, 0.8).all()  # the area itself is told
+    rows = labelled.parts.held_out
+    for row in concepts.to_dicts():
+        label = labelled.labels.values[rows, int(row["concept"][1:])]
+        having, lacking = (len(set(labelled.games[rows][held])) for held in (label, ~label))
+        assert (row["held_out_games"], row["held_out_games_without"]) == (having, lacking)
+        told = None if having >= 30 else f"only {having} held-out games have it, fewer than 30"
+        assert row["untested"] == told
+    everywhere = named(~labelled.labels.values, labelled.games)
+    turned, _ = associate(latents, everywhere, SETTINGS.model_copy(update={"latents": 1, "games": 121}), seed=1)
+    assert turned["untested"].str.contains("held-out games have it, fewer than 121").all()
+    x = np.random.default_rng(0).normal(size=(4800, 4)).astype(np.float32)
+    probes = probe(x, labelled, np.arange(80), SETTINGS.model_copy(update={"games": 30}))
+    apart = probes.filter(pl.col("untested").is_not_null())
+    assert set(apart["concept"]) == set(concepts.filter(pl.col("untested").is_not_null())["concept"])
+    assert apart.select((pl.col("p") == 1) & (pl.col("auc_low") == 0) & (pl.col("auc_high") == 1)).to_series().all()
+
+
+def test_tests_of_all_concepts_are_one_family_and_those_that_are_untested_are_no_part_of_it(
+    stretches: tuple[SparseLatents, Labelled],
+) -> None:
+    _, found = associate(*stretches, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1)
+    tested = found.filter(pl.col("untested").is_null())
+    assert np.allclose(tested["q"], stats.false_discovery_control(tested["p"]))
+
+
+def test_labels_are_out_of_step_by_a_game_at_least() -> None:
+    games = np.repeat(np.arange(40), np.random.default_rng(0).integers(3, 30, 40))
+    longest, n = np.bincount(games).max(), len(games)
+    offsets = _offsets(games, 2000, seed=0)
+    assert longest == min(offsets)
+    assert n - longest == max(offsets)
+    assert set(_offsets(np.zeros(5, np.int64), 200, seed=0)) == {1, 2, 3, 4}
+
+
+def test_latents_that_are_not_numbers_are_refused_with_their_positions() -> None:
+    dense = sparse_normals(50, 4, 0.5)
+    dense[[7, 9], 2] = np.nan
+    with pytest.raises(SaeflowError, match=r"in 2 of 50 positions latents are not numbers"):
+        latents_of(dense)
+    rows, values = np.array([0, 1]), np.array([1.0, np.nan], np.float32)
+    area = clustered_area(rows, values, np.array([True, False, True]), np.arange(3), 0.95)
+    assert np.isnan(area).all()
 
 
 @pytest.fixture(scope="module")

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from planted_chess import GATED, LATENT_OF, N_BINS, PlantedModel, planted_subject
+from scipy import stats
 
+from saeflow.chess.awareness import Awareness
+from saeflow.chess.cases import Cases, alike
+from saeflow.chess.concepts import concepts_of
 from saeflow.chess.edits import NO_LATENT, Edited, Reconstructed
 from saeflow.chess.interventions import INTERVENTIONS, choose, intervene
+from saeflow.chess.latents import SparseLatents
 from saeflow.chess.model import SiteSAE
 from saeflow.chess.reading import at_bin, judged, looks
 from saeflow.chess.resampling import Bootstrap
 from saeflow.chess.skill import AWARENESS, SKILL, correlations, skill
-from saeflow.chess.trials import SETS, Configuration, Outcome
+from saeflow.chess.trials import SETS, Configuration, Group, Outcome
 from saeflow.config.sections.concepts import Interventions, Skill
+from saeflow.corpora.chess.boards import START, join, read_fens
 from saeflow.errors import SaeflowError
 
+START_BOARD = read_fens([START])
 GROWING = PlantedModel(written=(0.5, 1.0, 1.5, 2.0), used=(2.0,) * N_BINS)
 SKILL_SETTINGS = Skill(groups=["offensive_threat"], positions=500, resamples=200, controls=3)
 SETTINGS = Interventions(
@@ -38,7 +48,9 @@ def test_the_latent_of_every_threat_is_found() -> None:
     for row in found.to_dicts():
         assert row["latent"] == LATENT_OF[row["square"]]
         assert row["auc"] == 1.0
-        assert row["q"] < 1e-3 or row["p"] == 0
+        assert row["p"] == 1 / 2001
+        assert row["q"] < 3e-3
+        assert 0.45 < row["auc_chance"] < 0.8
         assert row["null_largest"] < 0.9
 
 
@@ -53,6 +65,8 @@ def test_awareness_is_level_where_only_use_grows_with_skill(gated: tuple[pl.Data
     assert by_rating["rating"].to_list() == list(range(N_BINS))
     assert dict(by_rating.schema) == SKILL
     assert (by_rating["awareness"] == 1.0).all()
+    assert (by_rating["awareness_high"] == 1.0).all()
+    assert by_rating["awareness_low"].is_between(0.8, 0.995).all()  # of so many games, not of infinitely many
     assert by_rating["control_awareness"].is_between(0.4, 0.6).all()
     assert np.allclose(by_rating["activation"], by_rating["activation"][0], rtol=1e-5)
     for name in ("willingness", "accuracy"):
@@ -63,6 +77,8 @@ def test_awareness_is_level_where_only_use_grows_with_skill(gated: tuple[pl.Data
     assert dict(by_concept.schema) == AWARENESS
     assert (by_concept["willingness_change"] > 0.2).all()
     assert (by_concept["awareness_change"] == 0).all()
+    assert (by_concept["awareness_change_low"] < -0.05).all()
+    assert (by_concept["awareness_change_high"] > 0.05).all()
 
 
 def test_awareness_and_behaviour_go_together_where_activations_grow() -> None:
@@ -151,6 +167,76 @@ def test_results_do_not_depend_on_how_many_boards_are_judged_at_once(monkeypatch
     assert np.allclose(
         whole[numbers].to_numpy().astype(float), parts[numbers].to_numpy().astype(float), atol=1e-6, equal_nan=True
     )
+
+
+def of_cases(count: int, concepts: int) -> Cases:
+    """So many cases of concepts in turn, each of a game of its own."""
+    index = np.arange(count)
+    return Cases(join([START_BOARD] * count), index % concepts, index, index)
+
+
+@pytest.mark.parametrize(("having", "lacking"), [(60, 15), (100, 100), (30, 200)])
+def test_intervals_of_awareness_hold_what_positions_with_and_without_the_concept_owe_to_chance(
+    having: int, lacking: int
+) -> None:
+    generator = np.random.default_rng(having)
+    present, absent = of_cases(having, 2), of_cases(lacking, 2)
+    absent = replace(absent, games=absent.games + having // 2)  # some games have cases of both kinds
+    held, changed = [], []
+    truth = [float(stats.norm.cdf(shift / np.sqrt(2))) for shift in (0.5, 1.5)]
+    for _ in range(300):
+        values = generator.normal(size=(3, 2, having + lacking))
+        values[0, :, :having] += np.array([[0.5], [1.5]])
+        awareness = Awareness.of(values, present, absent, 0.95)
+        held += [mean.low <= true <= mean.high for mean, true in zip(map(awareness.at, (0, 1)), truth, strict=True)]
+        control = awareness.of_controls(0)
+        held.append(control.low <= 0.5 <= control.high)
+        change = awareness.change(0)
+        changed.append(change.low <= truth[1] - truth[0] <= change.high)
+    assert np.mean(held) > 0.93
+    assert np.mean(changed) > 0.92
+
+
+def test_awareness_is_the_mean_of_areas_by_the_cases_of_concepts_that_others_lack() -> None:
+    generator = np.random.default_rng(3)
+    present, absent = of_cases(50, 3), of_cases(40, 2)  # nothing lacks the third concept
+    values = generator.normal(size=(2, 4, 90)) + (np.arange(90) < 50)
+    awareness = Awareness.of(values, present, absent, 0.9)
+    areas, counts = [], []
+    for concept in (0, 1):
+        mine, others = values[0, 2, :50][present.concepts == concept], values[0, 2, 50:][absent.concepts == concept]
+        areas.append((mine[:, None] > others).mean())
+        counts.append(len(mine))
+    assert awareness.at(2).value == pytest.approx(np.average(areas, weights=counts))
+    assert np.isnan(awareness.change(2).value)
+    assert not np.isnan(awareness.change(1).value)
+    nothing = Awareness.of(values[:, :, :50], present, absent.part(np.zeros(40, bool)), 0.9)
+    assert np.isnan(nothing.at(0)).all()
+
+
+def test_controls_of_latents_that_are_changed_together_are_all_different() -> None:
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.rand(800, 60, generator=generator) * (torch.rand(800, 60, generator=generator) < 0.1)
+    concepts = concepts_of(["offensive_threat"])
+    rows = [
+        {"concept": concept.name, "direction": 1, "rank": rank, "latent": (3 * place + rank) % 45,
+         "auc_selection": 0.9, "null_largest": 0.6}
+        for place, concept in enumerate(concepts) for rank in range(3)
+    ]  # fmt: skip
+    subject = SimpleNamespace(associations=pl.DataFrame(rows), concepts=concepts, latents=SparseLatents.of([dense]))
+    settings = Interventions(latents=[1, 3], controls=4)
+    group = Group.of("offensive_threat", subject, settings, 0)  # type: ignore[arg-type]
+    for control in group.controls:
+        for concept, drawn in control.items():
+            assert len({*drawn, *group.latents[concept]}) == 6
+    few = SimpleNamespace(**{**vars(subject), "latents": SparseLatents.of([dense[:, :5].contiguous()])})
+    few.associations = few.associations.filter(pl.col("latent") < 3)
+    with pytest.raises(SaeflowError, match=r"1 random latents were to be drawn beside latent \d, and 0 others"):
+        Group.of("offensive_threat", few, settings, 0)  # type: ignore[arg-type]
+    with pytest.raises(SaeflowError, match="5 random latents were to be drawn beside latent 2, and 4 others fire"):
+        alike(few.latents, 2, (), {1}, 5, 0, "test")
+    assert sorted(alike(few.latents, 2, (), {1}, 4, 0, "test")) == [0, 1, 3, 4]
+    assert sorted(alike(few.latents, 2, (), {1}, 3, 0, "test")) == [0, 3, 4]
 
 
 def test_ratings_with_too_few_cases_are_named_and_skipped() -> None:

@@ -21,6 +21,7 @@ from saeflow.corpora.tales import story_blocks
 from saeflow.corpora.tales import tokenizer as tales_tokenizer
 from saeflow.models.vocabulary import vocabulary
 from saeflow.seeds import numpy_generator
+from saeflow.statistics.false_discovery import q_values
 
 ROOT = Path(__file__).parents[2]
 TOKENS = 700
@@ -222,8 +223,8 @@ def test_the_false_discovery_rate_holds_where_one_in_twenty_is_true() -> None:
         null = look_through(random_directions(800, 48, generator), unembedding, members, 5)
         table = look_through(directions, unembedding, members, 5)
         tested = enrichment.p_values(table, null, as_sets(members), TOKENS)
-        called = significance.q_values(tested.directions, "bh") <= 0.05
-        stricter = significance.q_values(tested.directions, "by") <= 0.05
+        called = q_values(tested.directions, "bh") <= 0.05
+        stricter = q_values(tested.directions, "by") <= 0.05
         assert (stricter <= called).all()
         shares.append((called & ~planted).sum() / max(1, called.sum()))
         powers.append((called & planted).sum() / planted.sum())

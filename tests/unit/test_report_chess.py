@@ -25,6 +25,9 @@ from saeflow.corpora.chess.boards import read_fens
 from saeflow.corpora.chess.examples import Examples
 from saeflow.errors import SaeflowError
 from saeflow.report import boards
+from saeflow.report.chess_page import _line
+from saeflow.report.chess_results import ConceptTables
+from saeflow.report.concept_list import list_value
 from saeflow.report.io import write_report
 from saeflow.report.payload import value_of
 
@@ -76,6 +79,27 @@ def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
         assert told in text, told
     assert "write report" not in text
     assert "Solved from some rating upwards 1 wrong" in text
+
+
+def test_of_concepts_in_few_games_the_report_claims_nothing_and_counts_what_it_could_ask() -> None:
+    few = pl.col("square") % 8 == 0
+    rows = made.associations(("resid",)).with_columns(
+        auc_low=0.6, auc_high=0.9, auc_chance=pl.when(~few).then(0.55),
+        untested=pl.when(few).then(pl.lit("only 4 held-out games have it, fewer than 30")),
+    )  # fmt: skip
+    empty = pl.DataFrame()
+    tables = ConceptTables(made.concepts(), rows, made.probes(), empty, empty, empty)
+    best = tables.best
+    silent = best.filter(pl.col("untested").is_not_null())
+    assert silent.height == 21
+    assert silent.select("p", "q", "auc_low", "auc_high").null_count().row(0) == (21,) * 4
+    assert silent["auc"].null_count() == 0
+    line = _line("blocks.1.resid_post", "resid", tables)
+    assert (line.concepts, line.tested, line.chance) == (len(best), len(best) - 21, 0.55)
+    assert line.sure <= line.tested
+    listed = {statistic["name"]: statistic["values"] for statistic in list_value("resid", best, set())["statistics"]}
+    places = [place for place, reason in enumerate(best["untested"]) if reason]
+    assert all(listed[name][place] is None for name in ("p", "q", "auc_low", "auc_high") for place in places)
 
 
 def test_an_engine_s_word_is_told_where_one_was_asked(study: Path, written: Path, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from jaxtyping import Float, Float64, Int32, Int64
 from torch import Tensor
 
 from saeflow.analysis.logit_lens import BINS, LensTable, histogram
-from saeflow.analysis.significance import direction_p_values, ks_p_values, q_values, rank_sum_p_values
+from saeflow.analysis.significance import direction_p_values, ks_p_values, rank_sum_p_values
 from saeflow.analysis.token_sets import MemberSet
 from saeflow.products import linear
+from saeflow.statistics.false_discovery import q_values
 from saeflow.tables import Schema
 
 LEADING = 20  # tokens listed of a leading edge

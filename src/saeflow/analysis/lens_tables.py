@@ -15,7 +15,6 @@ from saeflow.analysis import gsea
 from saeflow.analysis.classes import classify, classify_as_published, thresholds
 from saeflow.analysis.enrichment import enriched, p_values, split_pairs, splits, with_leading_edges
 from saeflow.analysis.logit_lens import LensTable, Progress, logit_weights, look_through, random_directions
-from saeflow.analysis.significance import q_values
 from saeflow.analysis.token_sets import MemberSet
 from saeflow.config.sections import Gsea, LogitLens
 from saeflow.errors import SaeflowError
@@ -24,6 +23,7 @@ from saeflow.models.language_model import LanguageModel
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.saes.sae import SAE
 from saeflow.seeds import numpy_generator
+from saeflow.statistics.false_discovery import q_values
 from saeflow.tables import Schema
 
 SPLIT_FIGURES = 6

@@ -1,4 +1,4 @@
-"""How surprising it is that a token set stands where it stands, and how many such surprises to expect among many."""
+"""How surprising it is that a token set stands where it stands."""
 
 from __future__ import annotations
 
@@ -152,13 +152,3 @@ def direction_p_values(auc: Values, null: Values, members: int, others: int) -> 
     if spread == 0:
         return np.ones_like(auc)
     return 2 * special.stdtr(len(null), -np.abs(separation(auc, members, others)) / spread)
-
-
-def q_values(p: Values, method: str) -> Values:
-    """P-values adjusted for their number: the false discovery rate at which each would just count as found.
-
-    Args:
-        p: of any shape; all of them are one family.
-        method: ``bh`` (Benjamini and Hochberg 1995) or ``by`` (Benjamini and Yekutieli 2001: under any dependence).
-    """
-    return stats.false_discovery_control(p.ravel(), method=method).reshape(p.shape) if p.size else p

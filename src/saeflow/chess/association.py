@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64, Int64
 
-from saeflow.analysis.significance import q_values
-from saeflow.chess.auc import SparseLabels, areas, clustered_area
-from saeflow.chess.concepts import Concept, Labels
-from saeflow.chess.labelling import Halves, Labelled
+from saeflow.chess.auc import SparseLabels, areas
+from saeflow.chess.concepts import Concept
+from saeflow.chess.held_out import HeldOut
+from saeflow.chess.labelling import Labelled
 from saeflow.chess.latents import SparseLatents
 from saeflow.config.sections.concepts import Concepts
 from saeflow.seeds import numpy_generator
+from saeflow.statistics.false_discovery import q_values
 from saeflow.tables import Schema
 
 CONCEPTS: Schema = {
@@ -26,7 +27,10 @@ CONCEPTS: Schema = {
     "negatives": pl.Int64,
     "held_out_positives": pl.Int64,
     "held_out_negatives": pl.Int64,
+    "held_out_games": pl.Int64,
+    "held_out_games_without": pl.Int64,
     "skipped": pl.String,
+    "untested": pl.String,
 }
 ASSOCIATIONS: Schema = {
     "concept": pl.String,
@@ -40,22 +44,27 @@ ASSOCIATIONS: Schema = {
     "auc": pl.Float64,
     "auc_low": pl.Float64,
     "auc_high": pl.Float64,
+    "auc_chance": pl.Float64,
     "p": pl.Float64,
     "q": pl.Float64,
+    "untested": pl.String,
     "null_mean": pl.Float64,
     "null_largest": pl.Float64,
     "null_p": pl.Float64,
 }
 
 
-def census(labels: Labels, parts: Halves, minimum: int) -> pl.DataFrame:
-    """How often each concept holds in either half, and which concepts are skipped, with the reason.
+def census(labelled: Labelled, settings: Concepts) -> pl.DataFrame:
+    """How often each concept holds in either half, which concepts are skipped, and which are not tested.
 
     Returns:
-        The columns of `CONCEPTS`; ``skipped`` is null for concepts that are kept.
+        The columns of `CONCEPTS`; ``skipped`` is null for concepts that are kept, ``untested`` for those of which
+        enough held-out games tell.
     """
+    parts, labels = labelled.parts, labelled.labels
     chosen, held = labels.values[parts.selection].sum(axis=0), labels.values[parts.held_out].sum(axis=0)
     counts = np.stack([chosen, len(parts.selection) - chosen, held, len(parts.held_out) - held])
+    games = HeldOut.of(labelled, settings)
     return pl.DataFrame(
         {
             "concept": [concept.name for concept in labels.concepts],
@@ -65,7 +74,10 @@ def census(labels: Labels, parts: Halves, minimum: int) -> pl.DataFrame:
             "negatives": counts[1],
             "held_out_positives": counts[2],
             "held_out_negatives": counts[3],
-            "skipped": [_reason(*column) for column in zip(*counts.tolist(), repeat(minimum), strict=False)],
+            "held_out_games": games.having,
+            "held_out_games_without": games.lacking,
+            "skipped": [_reason(*column) for column in zip(*counts.tolist(), repeat(settings.minimum), strict=False)],
+            "untested": [games.untested(concept) for concept in range(len(labels.concepts))],
         },
         schema=CONCEPTS,
     )
@@ -89,9 +101,10 @@ def associate(
     """The latents that tell each concept best, in either direction.
 
     Per concept and direction the latents with the largest area on the half that chooses are kept; their area on the
-    held-out half, its interval and p-value owe nothing to the choice. The null is the largest area that the same
-    choice finds when labels and positions are out of step: the labels, in the order of their games, are rotated against
-    the positions, which keeps all that positions of a game have in common.
+    held-out half, its interval, its p-value and what chance gives there owe nothing to the choice. The null of the
+    choice (``null_…``) is the largest area that it finds on its own half when labels and positions are out of step: the
+    labels, in the order of their games, are rotated against the positions, which keeps all that positions of a game
+    have in common.
 
     Args:
         latents: of the positions.
@@ -103,19 +116,18 @@ def associate(
         A table with the columns of `CONCEPTS`, one row per concept, and one with those of `ASSOCIATIONS`.
     """
     parts, labels = labelled.parts, labelled.labels
-    table = census(labels, parts, settings.minimum)
+    table = census(labelled, settings)
     kept = np.flatnonzero(table["skipped"].is_null().to_numpy())
     if not len(kept):
         return table, pl.DataFrame(schema=ASSOCIATIONS)
-    concepts = [labels.concepts[index] for index in kept]
-    chosen, held = latents.part(parts.selection), latents.part(parts.held_out)
+    chosen = latents.part(parts.selection)
     sparse_labels = SparseLabels.of(labels.values[parts.selection][:, kept])
     eligible = chosen.active >= settings.minimum
     best = _best(chosen, sparse_labels, eligible, settings.latents)
-    null = _null(chosen, sparse_labels, eligible, settings.rotations, seed)
-    rows = _rows(best, null, concepts)
-    held_labels, held_games = labels.values[parts.held_out][:, kept], _counted(labelled.games[parts.held_out])
-    return table, _measured(rows, held, held_labels, held_games, settings)
+    offsets = _offsets(labelled.games[parts.selection], settings.rotations, seed)
+    null = np.stack([_best(chosen, sparse_labels.rotated(by), eligible, 1).area[:, 0] for by in offsets])
+    rows = _rows(best, null, kept, labels.concepts)
+    return table, _measured(rows, latents.part(parts.held_out), HeldOut.of(labelled, settings), settings, seed)
 
 
 class Best(NamedTuple):
@@ -145,23 +157,29 @@ def _best(latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarra
     return found
 
 
-def _null(
-    latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarray, " d_sae"], rotations: int, seed: int
-) -> Float64[np.ndarray, "rotations 2 concepts"]:
-    """The best area per direction with labels out of step with positions."""
-    generator = numpy_generator(seed, "chess rotations")
-    offsets = generator.integers(1, max(2, latents.n), size=rotations)
-    return np.stack([_best(latents, labels.rotated(int(by)), eligible, 1).area[:, 0] for by in offsets])
+def _offsets(games: Int64[np.ndarray, " n"], rotations: int, seed: int) -> list[int]:
+    """By how many positions labels are put out of step: at least a game, where there are enough."""
+    generator, n = numpy_generator(seed, "chess rotations"), len(games)
+    longest = int(np.unique(games, return_counts=True)[1].max())
+    low, high = (longest, n - longest + 1) if n > 2 * longest else (1, max(2, n))
+    offsets: list[int] = generator.integers(low, high, size=rotations).tolist()
+    return offsets
 
 
-def _rows(best: Best, null: Float64[np.ndarray, "rotations 2 concepts"], concepts: list[Concept]) -> pl.DataFrame:
+def _rows(
+    best: Best,
+    null: Float64[np.ndarray, "rotations 2 concepts"],
+    kept: Int64[np.ndarray, " concepts"],
+    concepts: list[Concept],
+) -> pl.DataFrame:
+    """The chosen latents concept by concept; ``index`` is the concept's place among all."""
     side, rank, concept = np.nonzero(best.latent >= 0)
     drawn, area = null[:, side, concept], best.area[side, rank, concept]
     order = np.lexsort((rank, side, concept))
-    names = [concepts[index] for index in concept]
+    names = [concepts[index] for index in kept[concept]]
     return pl.DataFrame(
         {
-            "index": concept,
+            "index": kept[concept],
             "concept": [one.name for one in names],
             "family": [one.family for one in names],
             "square": [one.square for one in names],
@@ -177,28 +195,32 @@ def _rows(best: Best, null: Float64[np.ndarray, "rotations 2 concepts"], concept
 
 
 def _measured(
-    rows: pl.DataFrame,
-    latents: SparseLatents,
-    labels: Bool[np.ndarray, "n concepts"],
-    games: Int64[np.ndarray, " n"],
-    settings: Concepts,
+    rows: pl.DataFrame, latents: SparseLatents, held_out: HeldOut, settings: Concepts, seed: int
 ) -> pl.DataFrame:
     """The rows with what the held-out half says of them."""
-    found = [
-        clustered_area(*latents.of_latent(latent), labels[:, index], games, settings.interval)
-        for index, latent in rows.select("index", "latent").iter_rows()
+    rotations = held_out.rotations(seed)
+    measured = [
+        area
+        for (index,), mine in rows.group_by("index", maintain_order=True)
+        for area in held_out.measured(int(index), mine["latent"].to_list(), latents, rotations)
     ]
-    p = np.array([area.p for area in found])
-    q = q_values(p, settings.correction)
+    untested = [held_out.untested(index) for index in rows["index"]]
+    tested = np.array([reason is None for reason in untested])
+    p = np.array([area.p for area in measured])
+    chance = np.where(
+        rows["direction"].to_numpy() > 0,
+        [area.chance_high for area in measured],
+        [area.chance_low for area in measured],
+    )
+    q = np.ones(len(p))  # nothing is claimed of what is not tested
+    q[tested] = q_values(p[tested], settings.correction)
     return rows.with_columns(
         density=pl.Series(latents.active[rows["latent"].to_numpy()] / latents.n),
-        auc=pl.Series([area.auc for area in found], dtype=pl.Float64),
-        auc_low=pl.Series([area.low for area in found], dtype=pl.Float64),
-        auc_high=pl.Series([area.high for area in found], dtype=pl.Float64),
+        auc=pl.Series([area.auc for area in measured], dtype=pl.Float64),
+        auc_low=pl.Series([area.low for area in measured], dtype=pl.Float64),
+        auc_high=pl.Series([area.high for area in measured], dtype=pl.Float64),
+        auc_chance=pl.Series(chance, dtype=pl.Float64).fill_nan(None),
         p=pl.Series(p),
         q=pl.Series(q),
+        untested=pl.Series(untested, dtype=pl.String),
     ).select(pl.col(name).cast(kind) for name, kind in ASSOCIATIONS.items())
-
-
-def _counted(games: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    return np.unique(games, return_inverse=True)[1]

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
-from scipy import sparse, special, stats
+from scipy import sparse, stats
 
 from saeflow.chess.latents import SparseLatents
+from saeflow.statistics.areas import UNKNOWN, Area, area_error, area_interval
 
 _LATENTS_AT_ONCE = 1024
 
@@ -61,21 +62,6 @@ def areas(latents: SparseLatents, labels: SparseLabels) -> Iterator[tuple[slice,
         yield some, np.where(labels.turned, 1 - area, area)
 
 
-class Area(NamedTuple):
-    """An area with its uncertainty.
-
-    Attributes:
-        auc: the area.
-        low, high: its interval.
-        p: two-sided, of the area being one half.
-    """
-
-    auc: float
-    low: float
-    high: float
-    p: float
-
-
 def clustered_area(
     rows: Int64[np.ndarray, " entries"],
     values: Float32[np.ndarray, " entries"],
@@ -91,32 +77,27 @@ def clustered_area(
         games: the game of each position, counted from 0.
         level: of the interval.
 
-    Source: DeLong et al. 1988 for the placements, Obuchowski 1997 for clusters.
+    Returns:
+        All NaN where a value is.
     """
+    if np.isnan(values).any():
+        return UNKNOWN
+    return area_interval(area_error(_placements(rows, values, label), label, games), level)
+
+
+def _placements(
+    rows: Int64[np.ndarray, " entries"], values: Float32[np.ndarray, " entries"], label: Bool[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+    """`statistics.areas.placements` of numbers that are mostly zero."""
     mine = label[rows]
     positives, negatives = int(label.sum()), int((~label).sum())
     every, zero = _midranks(values, len(label) - len(values))
     among, zero_among = _midranks(values[mine], positives - int(mine.sum()))
     others, zero_others = _midranks(values[~mine], negatives - int((~mine).sum()))
-    # A positive's placement: the share of negatives below it. A negative's: the share of positives above it.
     place = np.where(label, (zero - zero_among) / negatives, 1 - (zero - zero_others) / positives)
     place[rows[mine]] = (every[mine] - among) / negatives
     place[rows[~mine]] = 1 - (every[~mine] - others) / positives
-    auc = float(place[label].mean())
-    influence = (place - auc) / np.where(label, positives, negatives)
-    per_game = np.bincount(games, influence)
-    n_games = int((np.bincount(games) > 0).sum())
-    error = float(np.sqrt(n_games / max(n_games - 1, 1) * (per_game**2).sum()))
-    return _interval(auc, error, 0.5 / (positives * negatives), level)
-
-
-def _interval(auc: float, error: float, least: float, level: float) -> Area:
-    """On the logit scale, where an area near 1 has a lopsided interval inside 0..1."""
-    inside = min(max(auc, least), 1 - least)
-    width = float(special.ndtri((1 + level) / 2)) * error / (inside * (1 - inside))
-    low, high = (float(special.expit(special.logit(inside) + side * width)) for side in (-1, 1))
-    p = float(2 * special.ndtr(-abs(auc - 0.5) / error)) if error > 0 else float(auc == 0.5)
-    return Area(auc, min(low, auc), max(high, auc), p)
+    return place
 
 
 def _midranks(values: Float32[np.ndarray, " entries"], zeros: int) -> tuple[Float64[np.ndarray, " entries"], float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,8 +136,16 @@ def best_latents(associations: pl.DataFrame, concepts: list[Concept], most: int)
     return {index: latents[:most] for index, latents in found.items()}
 
 
-def alike(latents: SparseLatents, target: int, excluded: set[int], count: int, seed: int, *purpose: str) -> list[int]:
-    """Random latents that fire about as often as one.
+def alike(
+    latents: SparseLatents,
+    target: int,
+    used: Collection[int],
+    excluded: Collection[int],
+    count: int,
+    seed: int,
+    *purpose: str,
+) -> list[int]:
+    """Different random latents that fire about as often as one.
 
     They are drawn from those whose number of active positions is nearest to the target's: ten times as many as are
     wanted, or all there are.
@@ -145,26 +153,28 @@ def alike(latents: SparseLatents, target: int, excluded: set[int], count: int, s
     Args:
         latents: of some positions.
         target: the latent to be like.
+        used: latents that are never drawn.
         excluded: latents that are not drawn where there are others.
         count: how many.
         seed: of the study.
         purpose: names the draw.
 
     Raises:
-        SaeflowError: no other latent ever fires.
+        SaeflowError: fewer others ever fire.
     """
     active = latents.active
-    firing = np.setdiff1d(np.flatnonzero(active), [target])
+    firing = np.setdiff1d(np.flatnonzero(active), [target, *used])
     others = np.setdiff1d(firing, list(excluded))
     if len(others) < count:
         others = firing
-    if not len(others):
+    if len(others) < count:
         raise SaeflowError(
-            f"chess: latent {target} is the only one that fires in the studied positions; take another SAE"
+            f"chess: {count} random latents were to be drawn beside latent {target}, and {len(others)} others fire in "
+            "the studied positions; lower controls or the numbers of latents, or take another SAE"
         )
     near = others[np.argsort(np.abs(active[others] - active[target]), kind="stable")[: 10 * count]]
     generator = numpy_generator(seed, *purpose)
-    return sorted(generator.permutation(np.resize(near, max(count, len(near))))[:count].tolist())
+    return sorted(generator.permutation(near)[:count].tolist())
 
 
 def mean_active(latents: SparseLatents) -> np.ndarray:

@@ -12,6 +12,8 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64
 from scipy import sparse
 from torch import Tensor
 
+from saeflow.errors import SaeflowError
+
 _SIGN = np.uint32(0x80000000)
 
 
@@ -33,7 +35,11 @@ class SparseLatents:
 
     @classmethod
     def of(cls, batches: Iterable[Float[Tensor, "rows d_sae"]]) -> SparseLatents:
-        """From dense batches, each of which is forgotten before the next is read."""
+        """From dense batches, each of which is forgotten before the next is read.
+
+        Raises:
+            SaeflowError: a latent is not a number somewhere.
+        """
         rows, latents, values, n, d_sae = [], [], [], 0, 0
         for batch in batches:
             d_sae = batch.shape[1]
@@ -44,7 +50,13 @@ class SparseLatents:
             n += len(batch)
         if not n:
             return cls(np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(1, np.int64), 0)
-        return cls._sorted(np.concatenate(rows), np.concatenate(latents), np.concatenate(values), n, d_sae)
+        every = np.concatenate(values)
+        if (broken := np.isnan(every)).any():
+            raise SaeflowError(
+                f"chess: in {len(np.unique(np.concatenate(rows)[broken]))} of {n} positions latents are not numbers "
+                "(NaN); check the weights of the model and of the SAE"
+            )
+        return cls._sorted(np.concatenate(rows), np.concatenate(latents), every, n, d_sae)
 
     @classmethod
     def _sorted(
@@ -133,6 +145,13 @@ class Ranks:
         rank = middle + np.where(values > 0, zeros[owner], 0)
         cubes = np.bincount(owner[start], run.astype(np.float64) ** 3 - run, minlength=latents.d_sae)
         return cls(zero, rank - zero[owner], cubes + zeros.astype(np.float64) ** 3 - zeros)
+
+    def column(self, latents: SparseLatents, latent: int) -> Float64[np.ndarray, " n"]:
+        """The mid-rank of a latent's value in every position."""
+        part = slice(latents.offsets[latent], latents.offsets[latent + 1])
+        ranks = np.full(latents.n, self.zero[latent])
+        ranks[latents.rows[part]] += self.above_zero[part]
+        return ranks
 
     def matrix(self, latents: SparseLatents, some: slice) -> sparse.csr_array:
         """`above_zero` as a matrix ``[latents, n]`` of some latents."""

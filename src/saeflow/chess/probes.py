@@ -7,6 +7,7 @@ chooses latents and measured on the held-out half, as latents are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from saeflow.chess.auc import clustered_area
-from saeflow.chess.labelling import Halves, Labelled
+from saeflow.chess.held_out import HeldOut
+from saeflow.chess.labelling import Labelled
 from saeflow.config.sections.concepts import Concepts
 from saeflow.tables import Schema
 
@@ -31,6 +33,7 @@ PROBES: Schema = {
     "auc_low": pl.Float64,
     "auc_high": pl.Float64,
     "p": pl.Float64,
+    "untested": pl.String,
 }
 _STEPS = 100  # of Newton's method at most; ten are usual
 _TOLERANCE = 1e-8
@@ -148,10 +151,11 @@ def probe(
     parts, labels = labelled.parts, labelled.labels.values[:, kept]
     x, y = activations[parts.selection], labels[parts.selection]
     fitted = {PROBE: fit_probes(x, y, settings.probe_penalty), DIFFERENCE: difference_of_means(x, y)}
+    held_out = HeldOut.of(labelled, settings)
     rows = [
         row
         for method, directions in fitted.items()
-        for row in _measured(activations @ directions.weights, labels, labelled.games, parts, settings, method)
+        for row in _measured(activations @ directions.weights, labelled, kept, held_out, method)
     ]
     named = [labelled.labels.concepts[index] for index in kept]
     table = pl.DataFrame(rows).with_columns(
@@ -164,27 +168,31 @@ def probe(
 
 def _measured(
     scores: Float64[np.ndarray, "n concepts"],
-    labels: Bool[np.ndarray, "n concepts"],
-    games: Int64[np.ndarray, " n"],
-    parts: Halves,
-    settings: Concepts,
+    labelled: Labelled,
+    kept: Int64[np.ndarray, " concepts"],
+    held_out: HeldOut,
     method: str,
-) -> list[dict[str, float | str]]:
-    found: list[dict[str, float | str]] = []
-    for score, label in zip(scores.T, labels.T, strict=True):
-        areas = []
-        for rows in parts:
-            values = score[rows].astype(np.float32)
-            areas.append(clustered_area(np.arange(len(rows)), values, label[rows], games[rows], settings.interval))
-        chosen, held = areas
-        found.append(
-            {
-                "method": method,
-                "auc_selection": chosen.auc,
-                "auc": held.auc,
-                "auc_low": held.low,
-                "auc_high": held.high,
-                "p": held.p,
-            }
+) -> Iterator[dict[str, float | str | None]]:
+    """The areas of both halves; the p of a probe is of the distribution that its interval is from."""
+    for score, concept in zip(scores.T, kept.tolist(), strict=True):
+        label = labelled.labels.values[:, concept]
+        chosen, held = (
+            clustered_area(
+                np.arange(len(rows)),
+                score[rows].astype(np.float32),
+                label[rows],
+                np.unique(labelled.games[rows], return_inverse=True)[1],
+                held_out.settings.interval,
+            )
+            for rows in labelled.parts
         )
-    return found
+        held = held_out.bounded(concept, held)
+        yield {
+            "method": method,
+            "auc_selection": chosen.auc,
+            "auc": held.auc,
+            "auc_low": held.low,
+            "auc_high": held.high,
+            "p": held.p,
+            "untested": held_out.untested(concept),
+        }

@@ -7,7 +7,6 @@ concept. Both at every rating, with intervals over games and with random latents
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import polars as pl
 import torch
 from jaxtyping import Bool, Float64, Int64
 
+from saeflow.chess.awareness import Awareness
 from saeflow.chess.cases import Cases, alike, answered, best_latents, correct_moves, draw, mean_active
 from saeflow.chess.model import Activations, SiteSAE, SkillModel
 from saeflow.chess.reading import Look, at_bin, judged, looks
@@ -117,7 +117,9 @@ class _Group:
         self.unit = mean_active(subject.latents)
         taken = set(latents.values())
         self.control = {
-            concept: alike(subject.latents, latent, taken, settings.controls, seed, "chess skill", group, str(concept))
+            concept: alike(
+                subject.latents, latent, (), taken, settings.controls, seed, "chess skill", group, str(concept)
+            )
             for concept, latent in latents.items()
         }
         self.cases, self.absent = self._draw(True), self._draw(False)
@@ -126,7 +128,9 @@ class _Group:
         self.right = correct_moves(settings.correct, self.cases, model, looked, subject.played, subject.best)
         self.present = self._measure(model, sae, self.cases, looked, self.moves)
         none = np.zeros((len(self.absent), self.moves.shape[1]), bool)
-        self.without = self._measure(model, sae, self.absent, looks(model, self.absent.boards), none)
+        without = self._measure(model, sae, self.absent, looks(model, self.absent.boards), none)
+        both = [np.concatenate([part.values[None], part.controls]) for part in (self.present, without)]
+        self.awareness = Awareness.of(np.concatenate(both, axis=2), self.cases, self.absent, settings.interval)
         generator = numpy_generator(seed, "chess skill", group, "bootstrap")
         self.bootstrap = Bootstrap(self.cases.games, settings.resamples, settings.interval, generator)
 
@@ -173,15 +177,12 @@ class _Group:
     def by_rating(self) -> list[dict[str, object]]:
         """The rows of `SKILL`."""
         needed = (self.right >= 0) & self.moves[np.arange(len(self.cases)), self.right]
-        placed, controls = self._placements
         rows: list[dict[str, object]] = []
         if not len(self.cases):
             return [{"group": self.group, "n": 0}]
         for rating in self.ratings:
             means = {
                 "activation": self.present.values[rating],
-                "awareness": placed[rating],
-                "control_awareness": controls[rating],
                 "willingness": self.present.willing[rating],
                 "accuracy": np.where(needed, self.present.chosen[rating], np.nan),
             }
@@ -194,33 +195,13 @@ class _Group:
             }
             for name, values in means.items():
                 row |= columns(name, self.bootstrap.mean(values))
+            row |= columns("awareness", self.awareness.at(rating))
+            row |= columns("control_awareness", self.awareness.of_controls(rating))
             rows.append(row)
         return rows
 
-    @cached_property
-    def _placements(self) -> tuple[Float64[np.ndarray, "ratings cases"], Float64[np.ndarray, "ratings cases"]]:
-        """Of every case the share of positions without its concept in which its latent is lower, ties counted half.
-
-        The mean of it is the area under the ROC curve, averaged over concepts by their cases. The second is the mean of
-        the same over random latents.
-        """
-        placed, controls = (np.full(self.present.values.shape, np.nan) for _ in range(2))
-        for concept in self.latents:
-            mine, others = self.cases.concepts == concept, self.absent.concepts == concept
-            if not mine.any() or not others.any():
-                continue
-            for rating in self.ratings:
-                placed[rating, mine] = _placed(self.present.values[rating, mine], self.without.values[rating, others])
-                of_controls = [
-                    _placed(present[rating, mine], without[rating, others])
-                    for present, without in zip(self.present.controls, self.without.controls, strict=True)
-                ]
-                controls[rating, mine] = np.mean(of_controls, axis=0)
-        return placed, controls
-
     def by_concept(self) -> list[dict[str, object]]:
         """The rows of `AWARENESS`."""
-        placed, _ = self._placements
         rows = []
         for concept, latent in self.latents.items():
             mine = np.flatnonzero(self.cases.concepts == concept)
@@ -230,14 +211,14 @@ class _Group:
             generator = numpy_generator(self.seed, "chess awareness", self.group, named.name)
             rows.append(
                 {"group": self.group, "concept": named.name, "square": named.square, "latent": latent, "n": len(mine)}
-                | self._correlations(mine, placed, generator)
+                | self._correlations(mine, generator)
+                | columns("awareness_change", self.awareness.change(concept))
             )
         return rows
 
     def _correlations(
         self,
         mine: Int64[np.ndarray, " m"],
-        placed: Float64[np.ndarray, "ratings cases"],
         generator: np.random.Generator,
     ) -> dict[str, object]:
         """How a concept's activation goes with the probability of the right move along the ratings, case by case.
@@ -256,7 +237,6 @@ class _Group:
             "r": r,
             "control_r": _mean_known(controls),
             "willingness_r": correlations(values, willing),
-            "awareness_change": placed[-1, mine] - placed[0, mine],
             "willingness_change": willing[-1] - willing[0],
         }
         row: dict[str, object] = {
@@ -271,11 +251,6 @@ class _Group:
 
 
 _SHUFFLES = 50
-
-
-def _placed(mine: Float64[np.ndarray, " m"], others: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " m"]:
-    ordered = np.sort(others)
-    return (np.searchsorted(ordered, mine, "left") + np.searchsorted(ordered, mine, "right")) / (2 * len(others))
 
 
 def correlations(

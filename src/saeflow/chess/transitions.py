@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Bool, Float64, Int64
+from scipy import special
 
 from saeflow.chess.cases import Cases, correct_moves
 from saeflow.chess.model import SkillModel
@@ -43,7 +44,7 @@ class Points(NamedTuple):
     Attributes:
         kind: `ALWAYS` right, `NEVER`, right from a `TRANSITION` upwards, or `IRREGULAR`.
         at: the first bin of a transition, -1 where there is none.
-        by_chance: of the orders in which as many bins could be right, the share that are transitions.
+        by_chance: of the orders of as many right bins that agree with the strongest, the share that are transitions.
     """
 
     kind: np.ndarray
@@ -52,18 +53,20 @@ class Points(NamedTuple):
 
 
 def transition_points(right: Bool[np.ndarray, "ratings n"]) -> Points:
-    """Tell transitions from what is always, never, or now and then right."""
+    """Tell transitions from what is always, never, or now and then right.
+
+    The strongest bin is no part of what chance is asked about: it may be right by definition, and a
+    transition needs it right in any case. So k right bins of n, the strongest among them, can come in
+    C(n - 1, k - 1) orders, one of which is a transition; where it is wrong none is.
+    """
     count, n_ratings = right.sum(axis=0), len(right)
     first = right.argmax(axis=0)
     some = (count > 0) & (count < n_ratings)
     upwards = some & (count == n_ratings - first)
     kind = np.select([count == n_ratings, count == 0, upwards], [ALWAYS, NEVER, TRANSITION], IRREGULAR)
-    orders = np.array([_choose(n_ratings, int(k)) for k in range(n_ratings + 1)])
-    return Points(kind, np.where(upwards, first, -1), 1 / orders[count])
-
-
-def _choose(n: int, k: int) -> float:
-    return float(np.prod([(n - i) / (i + 1) for i in range(k)]))
+    orders = special.comb(n_ratings - 1, count - 1)
+    by_chance = np.where(some & right[-1], 1 / np.maximum(orders, 1), 0.0)
+    return Points(kind, np.where(upwards, first, -1), by_chance)
 
 
 def transitions(

@@ -73,17 +73,18 @@ class Group:
         known = best_latents(subject.associations, subject.concepts, max(settings.latents))
         mine = [index for index in members(name, subject.concepts) if index in known]
         latents = {index: known[index] for index in mine}
-        taken = {one for many in latents.values() for one in many}
+        taken = {latent for chosen in latents.values() for latent in chosen}
 
-        def drawn(control: int, concept: int, place: int, latent: int) -> list[int]:
-            purpose = ("chess control", name, subject.concepts[concept].name, str(place), str(control))
-            return alike(subject.latents, latent, taken, 1, seed, *purpose)
+        def drawn(control: int, concept: int, chosen: list[int]) -> list[int]:
+            """A random latent in place of each; none is drawn twice, for it would be changed twice."""
+            draws: list[int] = []
+            for place, latent in enumerate(chosen):
+                purpose = ("chess control", name, subject.concepts[concept].name, str(place), str(control))
+                draws += alike(subject.latents, latent, [*chosen, *draws], taken, 1, seed, *purpose)
+            return draws
 
         controls = [
-            {
-                concept: [one for place, latent in enumerate(many) for one in drawn(control, concept, place, latent)]
-                for concept, many in latents.items()
-            }
+            {concept: drawn(control, concept, chosen) for concept, chosen in latents.items()}
             for control in range(settings.controls)
         ]
         return cls(name, latents, controls, torch.from_numpy(mean_active(subject.latents)))

@@ -27,6 +27,8 @@ class ConceptLine(NamedTuple):
     concepts: int
     sure: int
     """Concepts whose latent tells them at the false discovery rate `RATE`."""
+    tested: int
+    """Concepts that enough held-out games have and lack, so that this can be asked."""
     well: int
     """Concepts whose latent has an area of at least `TOLD_WELL`."""
     well_by_probe: int
@@ -34,6 +36,7 @@ class ConceptLine(NamedTuple):
     probe: float | None
     means: float | None
     chance: float | None
+    """The area that labels out of step reach on the same games, over concepts that are tested."""
 
 
 def chess_context(found: ChessResults) -> dict[str, Any]:
@@ -63,19 +66,20 @@ def concept_lines(found: ChessResults) -> list[ConceptLine]:
 def _line(hook: str, sae: str, tables: ConceptTables) -> ConceptLine:
     best = tables.best
     if best.is_empty():
-        return ConceptLine(sae, hook, 0, 0, 0, 0, None, None, None, None)
-    middle = {name: best[name].median() for name in ("auc", "probe", "means", "null_largest")}
+        return ConceptLine(sae, hook, 0, 0, 0, 0, 0, None, None, None, None)
+    middle = {name: best[name].median() for name in ("auc", "probe", "means", "auc_chance")}
     return ConceptLine(
         sae=sae,
         hook=hook,
         concepts=len(best),
         sure=len(best.filter((pl.col("q") < RATE) & (pl.col("auc") > 0.5))),
+        tested=best["untested"].null_count(),
         well=len(best.filter(pl.col("auc") >= TOLD_WELL)),
         well_by_probe=len(best.filter(pl.col("probe") >= TOLD_WELL)),
         latent=middle["auc"],  # type: ignore[arg-type]
         probe=middle["probe"],  # type: ignore[arg-type]
         means=middle["means"],  # type: ignore[arg-type]
-        chance=middle["null_largest"],  # type: ignore[arg-type]
+        chance=middle["auc_chance"],  # type: ignore[arg-type]
     )
 
 

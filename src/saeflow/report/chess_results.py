@@ -32,6 +32,7 @@ class ConceptTables(NamedTuple):
         """Per concept the latent that was chosen first and fires with it, and the areas of both baselines.
 
         Columns are those of associations, ``probe``, ``means`` and ``positions`` (held-out ones that have the concept).
+        Where nothing is claimed, because too few games have the concept, interval, p and q are null.
         """
         if self.associations.is_empty():
             return pl.DataFrame()
@@ -47,7 +48,10 @@ class ConceptTables(NamedTuple):
             counts = self.concepts.select("concept", pl.col("held_out_positives").alias("positions"))
         joined = table.join(counts, on="concept", how="left", maintain_order="left")
         numbers = [name for name, kind in joined.schema.items() if kind == pl.Float64]
-        return joined.with_columns(pl.col(numbers).fill_nan(None))
+        claims = pl.col("auc_low", "auc_high", "p", "q")
+        return joined.with_columns(pl.col(numbers).fill_nan(None)).with_columns(
+            pl.when(pl.col("untested").is_null()).then(claims)
+        )
 
     @property
     def skipped(self) -> pl.DataFrame:

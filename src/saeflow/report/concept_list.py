@@ -13,20 +13,21 @@ from saeflow.report.latent_index import Statistic
 SMALLEST = 1e-300  # a p-value that is smaller is written as this one
 COLUMNS = (
     Statistic("auc", "AUC", "area under the ROC curve of the latent, on games that had no part in choosing it"),
-    Statistic("auc_low", "from", "lower end of the interval of that area, which takes games as units"),
+    Statistic("auc_low", "from", "lower end of the interval of that area, with games as units; none of few"),
     Statistic("auc_high", "to", "upper end of that interval"),
     Statistic("q", "q", "false discovery rate among all latents and concepts, from p", "power"),
     Statistic(
         "p",
         "p",
-        "chance of an area so far from 0.5 where the latent knows nothing; 1e-300 stands for all below",
+        "share of draws out of step with an area so far from 0.5; none of few games",
         "power",
     ),
     Statistic("probe", "probe", "the same area of a linear probe of the activations that the SAE reads"),
     Statistic("means", "means", "the same area of the difference of means: along the line between with and without"),
     Statistic("auc_selection", "chosen at", "area on the games that the latent was chosen on, so too high"),
+    Statistic("auc_chance", "chance", "area that the same latent reaches by chance, on the same games as AUC"),
     Statistic(
-        "null_largest", "chance", "largest area that the same choice found with labels and positions out of step"
+        "null_largest", "chosen by chance", "largest area that the choice found with labels and positions out of step"
     ),
     Statistic("density", "fires on", "share of held-out positions in which the latent fires", "share"),
     Statistic("positions", "positions", "held-out positions that have the concept", "whole"),

@@ -134,7 +134,8 @@ BLUNDERS = {
 """Where blunders come from."""
 
 BY_CHANCE = (
-    "share of the orders of as many right ratings that would look like a transition, on average over the transitions"
+    "share of the orders of as many right ratings, the strongest among them, that would look like a transition, "
+    "on average over the transitions"
 )
 
 GROUP_CURVES = {

@@ -28,11 +28,18 @@ class Concepts(Section):
     minimum: int = Field(default=25, ge=2)
     """A concept is skipped, and named, where fewer positions of either half have it, or lack it. A latent that fires in
     fewer positions of the half that chooses is not chosen."""
+    games: int = Field(default=30, ge=2)
+    """Held-out games in which a concept must hold somewhere, and as many in which it must be absent
+    somewhere, for an interval, p and q. Games are the units of all three; of fewer nothing is claimed,
+    and the tables say so."""
     latents: int = Field(default=5, ge=1)
     """Latents kept per concept and direction."""
     rotations: int = Field(default=20, ge=1)
-    """How often the best latent is sought with labels and positions out of step, by whole games on average: what a
-    search over so many latents finds where there is nothing."""
+    """How often the best latent is sought with labels and positions out of step by a game or more: what
+    a search over so many latents finds where there is nothing."""
+    draws: int = Field(default=4000, ge=100)
+    """How often held-out games get the labels of other games, rotated within them: p is the share of
+    draws with an area as far from one half, so that none is below 1 / (1 + draws)."""
     correction: Literal["bh", "by"] = "bh"
     """False discovery rate over all kept pairs: Benjamini and Hochberg, or Benjamini and Yekutieli, which holds under
     any dependence."""
