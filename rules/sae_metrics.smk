@@ -34,6 +34,11 @@ rule evaluate_sae:
         gpu=1,
     params:
         hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
+        settings=EXCLUSION,
+        cached=repeated(
+            "--cached",
+            [hook for model, hook in cached_places() if model == STUDY.model.name],
+        ),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow sae evaluate"
@@ -41,6 +46,8 @@ rule evaluate_sae:
         ' --sae "$(dirname {input.sae:q})"'
         " --corpus {input.corpus:q}"
         " --hook {params.hook:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " {params.cached:q}"
         " --dtype {params.dtype:q}"
         " --metrics {output.metrics:q}"
         " --recovery {output.recovery:q}"
@@ -69,12 +76,16 @@ rule evaluate_crosscoder:
         gpu=1,
     params:
         models=lambda wildcards, input: repeated("--model", input.models),
+        settings=EXCLUSION,
+        cached=repeated("--cached", [":".join(place) for place in cached_places()]),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow sae evaluate-crosscoder"
         " {params.models:q}"
         ' --sae "$(dirname {input.sae:q})"'
         " --corpus {input.corpus:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " {params.cached:q}"
         " --dtype {params.dtype:q}"
         " --metrics {output.metrics:q}"
         " --sources {output.sources:q}"

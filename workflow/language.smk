@@ -209,6 +209,17 @@ def models_of(wildcards):
     return [located(f"models/{model}") for model in read]
 
 
+# What caches leave out, measurements leave out, too.
+EXCLUSION = settings("activations", only=["exclude", "exclude_norm_above"])
+
+
+def cached_places():
+    """Model and hook of every cache, if norms at hooks tell what is left out."""
+    by_norm = STUDY.activations.exclude_norm_above is not None
+    caches = STUDY.caches.items() if by_norm else ()
+    return [(model, hook) for model, hooks in caches for hook in hooks]
+
+
 def corpus_inputs():
     """What the corpus is made from: nothing for `tales`, else the text and the model's tokenizer."""
     if STUDY.corpus.kind == "tales":

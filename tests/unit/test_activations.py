@@ -12,7 +12,8 @@ import torch
 from tiny_models import tiny_language_model, tiny_tokens
 from torch import nn
 
-from saeflow.activations.capture import TOKENS_PER_PASS, capture_rows, excluded_tokens
+from saeflow.activations.capture import TOKENS_PER_PASS, capture_rows
+from saeflow.activations.exclusion import excluded_tokens
 from saeflow.activations.sources import ModuleSource, TextSource
 from saeflow.activations.store import ActivationRows, join, merge, statistics
 from saeflow.config.sections import Activations

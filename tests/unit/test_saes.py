@@ -150,10 +150,12 @@ def test_damaged_weights_are_one_sentence(tmp_path):
 def test_predicting_the_mean_explains_exactly_nothing_and_the_activation_itself_everything():
     x = torch.randn(30, 33, D_MODEL) * 2 + 50
     mean = x.double().mean((0, 1))
-    nothing, everything = Fidelity(mean, 3), Fidelity(mean, 3)
-    for part in torch.arange(30).split(4):
-        nothing.add(x[part], mean.expand_as(x[part]), torch.zeros(len(part), 33, 3))
-        everything.add(x[part], x[part], torch.tensor([1.0, 0.0, 2.0]).expand(len(part), 33, 3))
+    nothing, everything = Fidelity(mean, 3, 30), Fidelity(mean, 3, 30)
+    block = torch.arange(30).repeat_interleave(33)
+    for part in torch.arange(30 * 33).split(50):
+        rows = x.flatten(0, 1)[part]
+        nothing.add(rows, mean.expand_as(rows), torch.zeros(len(part), 3), block[part])
+        everything.add(rows, rows, torch.tensor([1.0, 0.0, 2.0]).expand(len(part), 3), block[part])
     assert fidelity_metrics(nothing.sums(), D_MODEL)["explained_variance"].tolist() == [0.0] * 30
     found = with_errors(everything.sums(), lambda sums: fidelity_metrics(sums, D_MODEL)) | everything.latents()
     assert (found["explained_variance"], found["mse"]) == (1, 0)

@@ -10,25 +10,19 @@ from threading import local
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from saeflow.activations.exclusion import kept_positions
 from saeflow.activations.sources import Source
 from saeflow.activations.store import ActivationRows, torch_dtype
 from saeflow.config.sections import Activations
 from saeflow.errors import SaeflowError
-from saeflow.models.language_model import LanguageModel
 from saeflow.threads import lone_threads
 
 # Fixed, since sums of a matrix product may depend on how many rows it has. On a CPU few enough that what one layer
 # gives is still in the cache when the next one reads it; an accelerator wants many.
 TOKENS_PER_PASS, _TOKENS_ON_ACCELERATOR = 1024, 4096
-
-
-def excluded_tokens(lm: LanguageModel, settings: Activations) -> set[int]:
-    """The tokens whose positions are left out of the cache."""
-    special = {lm.bos_id, *lm.tokenizer.all_special_ids}
-    return {"nothing": set(), "bos": {lm.bos_id}, "special": special}[settings.exclude]
 
 
 def capture_rows(
@@ -58,7 +52,6 @@ def capture_rows(
     n_items, n_positions = source.tokens.shape
     together = TOKENS_PER_PASS if source.device.type == "cpu" else _TOKENS_ON_ACCELERATOR
     items = max(1, together // n_positions)
-    special = np.isin(source.tokens, list(excluded))
 
     def pass_over(source: Source, part: slice) -> dict[str, ActivationRows]:
         tokens = source.tokens[part]
@@ -69,9 +62,7 @@ def capture_rows(
                     f"activations: the model gives NaN or infinity at {hook} in blocks {first_block + part.start} to "
                     f"{first_block + part.stop - 1}; check its weights, or set model.dtype to bfloat16 or float32"
                 )
-        kept = ~special[part]
-        if settings.exclude_norm_above:
-            kept &= _usual(list(read.values()), kept, settings.exclude_norm_above)
+        kept = kept_positions(tokens, excluded, read.values(), settings.exclude_norm_above)
         blocks, positions = (place.astype(np.int32) for place in kept.nonzero())
         blocks += first_block + part.start
         rows = torch.from_numpy(np.flatnonzero(kept))
@@ -114,21 +105,6 @@ def _side_by_side(
         finally:
             for one in ahead:
                 one.cancel()
-
-
-def _usual(
-    activations: Sequence[Float[Tensor, "items pos width"]], kept: Bool[np.ndarray, "items pos"], most: float
-) -> Bool[np.ndarray, "items pos"]:
-    """Where no hook's norm exceeds ``most`` times the median of its block, over the positions kept so far.
-
-    The median is the block's own, so that what is left out does not depend on shards or passes.
-    """
-    usual = np.ones_like(kept)
-    for tensor in activations:
-        norms = tensor.float().norm(dim=-1).cpu()
-        among = norms.masked_fill(torch.from_numpy(~kept), torch.nan)
-        usual &= (norms <= most * among.nanmedian(dim=1, keepdim=True).values).numpy()
-    return usual
 
 
 def _stored(

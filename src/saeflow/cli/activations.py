@@ -29,7 +29,8 @@ def cache(
 ) -> None:
     """Write one shard per hook: the activations of a fixed number of token blocks, from the same forward passes."""
     options.use_device(threads)
-    from saeflow.activations.capture import capture_rows, excluded_tokens
+    from saeflow.activations.capture import capture_rows
+    from saeflow.activations.exclusion import excluded_tokens
     from saeflow.activations.io import write_shards
     from saeflow.activations.sources import TextSource
     from saeflow.corpora.io import load_blocks

@@ -138,10 +138,17 @@ def evaluate(
     recovery: Annotated[
         Path, typer.Option(help="Where the table of planted features is written; empty without labels.")
     ],
+    settings: options.Settings = "{}",
+    cached: Annotated[
+        list[str] | None, typer.Option(help="Hook of the study's caches, whose norms tell what they leave out.")
+    ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Measure sparsity, reconstruction, the loss it costs, and what it finds of planted features."""
+    """Measure sparsity, reconstruction, the loss it costs, and what it finds of planted features.
+
+    Settings are those of the section activations: what the caches leave out is left out here.
+    """
     options.use_device(threads)
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.io import load_blocks
@@ -153,9 +160,11 @@ def evaluate(
 
     lm, weights, blocks = options.open_model(model, dtype), options.open_sae(sae), load_blocks(corpus)
     warn_of_training(weights, names_of(model))
-    found = planted_recovery(lm, weights, hook, blocks)
-    write_table(recovery, found)
-    measured = evaluate_sae(lm, weights, hook, blocks) | recovery_metrics(found)
+    exclusion = options.parsed(config.Activations, settings)
+    planted = planted_recovery(lm, weights, hook, blocks, settings=exclusion, cached=cached or ())
+    write_table(recovery, planted)
+    measured = evaluate_sae(lm, weights, hook, blocks, settings=exclusion, cached=cached or ())
+    measured |= recovery_metrics(planted)
     write_json(metrics, measured | {"provenance": provenance()})
 
 
@@ -185,10 +194,17 @@ def evaluate_crosscoder(
     corpus: options.Corpus,
     metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
     sources: Annotated[Path, typer.Option(help="Where the table of latents and sources is written.")],
+    settings: options.Settings = "{}",
+    cached: Annotated[
+        list[str] | None, typer.Option(help="Hook of the study's caches, as model:hook, whose norms count.")
+    ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Measure a crosscoder's sparsity, its reconstruction of every source, and which latents belong to which."""
+    """Measure a crosscoder's sparsity, its reconstruction of every source, and which latents belong to which.
+
+    Settings are those of the section activations: what the caches leave out is left out here.
+    """
     options.use_device(threads)
     from saeflow.artifacts import provenance, write_json
     from saeflow.corpora.io import load_blocks
@@ -199,6 +215,12 @@ def evaluate_crosscoder(
 
     crosscoder, opened = load_crosscoder(sae), {folder.name: options.open_model(folder, dtype) for folder in models}
     seen = [comparison.Seen(model, opened[model], hook) for model, hook in sources_of(crosscoder, opened)]
-    measured, table = comparison.evaluate_crosscoder(crosscoder, seen, load_blocks(corpus))
+    hooks: dict[str, list[str]] = {}
+    for model, _, hook in (place.rpartition(":") for place in cached or ()):
+        hooks.setdefault(model, []).append(hook)
+    exclusion = options.parsed(config.Activations, settings)
+    measured, table = comparison.evaluate_crosscoder(
+        crosscoder, seen, load_blocks(corpus), settings=exclusion, cached=hooks
+    )
     write_table(sources, table)
     write_json(metrics, measured | {"provenance": provenance()})

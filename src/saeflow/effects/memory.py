@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from saeflow.errors import SaeflowError
+from saeflow.models.exhaustion import halved
 from saeflow.steering.rollouts import BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -61,23 +61,13 @@ def with_memory(experiment: Experiment, measure: Callable[[Experiment], T]) -> t
     Raises:
         SaeflowError: not even the smallest batch fits.
     """
-    while True:
-        try:
-            return measure(experiment), experiment
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-        # outside of the handler, whose traceback would hold on to the memory
-        if experiment.batch_rows <= FEWEST:
-            raise SaeflowError(
-                f"effects: memory runs out with {experiment.batch_rows} rollouts side by side; lower new_tokens, "
-                "take a narrower dtype, or free the device"
-            )
-        if experiment.lm.device.type == "cuda":
-            torch.cuda.empty_cache()
-        experiment = replace(experiment, batch_rows=experiment.batch_rows // 2)
+    complaint = (
+        "effects: memory runs out with {size} rollouts side by side; lower new_tokens, take a narrower dtype, "
+        "or free the device"
+    )
 
+    def with_rows(rows: int) -> T:
+        return measure(replace(experiment, batch_rows=rows))
 
-def _out_of_memory(error: Exception) -> bool:
-    """A GPU's allocator and numpy have a class for it; the allocator of torch's CPU has only words."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+    measured, rows = halved(experiment.batch_rows, with_rows, FEWEST, complaint)
+    return measured, replace(experiment, batch_rows=rows)

@@ -47,12 +47,13 @@ def evaluate_on_boards(
     parts = [examples.part(slice(start, start + BOARDS_AT_ONCE)) for start in starts]
     seen = [_read(model, hook, tokens, part) for part in parts]
     mean = torch.from_numpy(merge(statistics(x.flatten(0, 1)) for x in seen).mean)
-    fidelity = Fidelity(mean, sae.W_dec.shape[0])
+    fidelity = Fidelity(mean, sae.W_dec.shape[0], len(examples.moves))
     sums: defaultdict[str, list[Float64[np.ndarray, " boards"]]] = defaultdict(list)
-    for part, x in zip(parts, seen, strict=True):
+    for start, part, x in zip(starts, parts, seen, strict=True):
         latents = sae.encode(x)
         reconstruction = sae.decode(latents)
-        fidelity.add(x, reconstruction, latents)
+        board = (start + torch.arange(len(x))).repeat_interleave(x.shape[1])
+        fidelity.add(x.flatten(0, 1), reconstruction.flatten(0, 1), latents.flatten(0, 1), board)
         for name, values in _choices(model, hook, part, reconstruction - x).items():
             sums[name].append(values)
     per_board = {**fidelity.sums(), **{name: np.concatenate(values) for name, values in sums.items()}}

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Float64, Integer
+from jaxtyping import Bool, Float, Float64, Integer
 from torch import Tensor
 
-from saeflow.activations.store import merge, statistics
+from saeflow.activations.exclusion import capture_kept
+from saeflow.config.sections import Activations
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
+from saeflow.models.exhaustion import halved
 from saeflow.models.hooks import check_hook
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import capture
 from saeflow.saes.crosscoder import Crosscoder, LatentScaling, latent_scaling
 from saeflow.saes.evaluation import (
+    CACHED,
+    EXHAUSTED,
     Fidelity,
+    blocks_per_pass,
     decoder_cosines,
     fidelity_metrics,
+    mean_of_kept,
     prediction_metrics,
     prediction_sums,
+    rows_in_parts,
     with_errors,
 )
 
@@ -59,17 +66,25 @@ class Seen(NamedTuple):
 
 @torch.no_grad()
 def evaluate_crosscoder(
-    crosscoder: Crosscoder, sources: Sequence[Seen], blocks: TokenBlocks, batch: int = 32
+    crosscoder: Crosscoder,
+    sources: Sequence[Seen],
+    blocks: TokenBlocks,
+    batch: int | None = None,
+    settings: Activations = CACHED,
+    cached: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[dict[str, Any], pl.DataFrame]:
     """Metrics of a crosscoder on held-out text, and how its latents lie in its sources.
 
-    Every model is run as it is and with one source at a time replaced, as `evaluate_sae` does it for an SAE.
+    Every model is run as it is and with one source at a time replaced, as `evaluate_sae` does it for an SAE; what one
+    of the models leaves out counts for none.
 
     Args:
         crosscoder: on any device; moved to the models'.
         sources: in the crosscoder's order.
-        blocks: tokens ``[blocks, pos]``; BOS is left out.
-        batch: blocks per pass; changes the metrics only by rounding.
+        blocks: tokens ``[blocks, pos]``.
+        batch: blocks per pass, halved where memory runs out; changes the metrics only by rounding.
+        settings: of the study's caches, of which ``exclude`` and ``exclude_norm_above`` count.
+        cached: by model the hooks of the study's caches, whose norms count.
 
     Returns:
         ``explained_variance`` (the mean over sources) and ``l0`` with standard errors, ``dead`` and ``dense``,
@@ -77,7 +92,8 @@ def evaluate_crosscoder(
         then the table of `latent_table`.
 
     Raises:
-        SaeflowError: a hook does not exist, or the crosscoder has another number of sources or another width.
+        SaeflowError: a hook does not exist, the crosscoder has another number of sources or another width, no position
+            is kept, or not even one block fits into memory.
     """
     if len(sources) != crosscoder.n_sources:
         raise SaeflowError(f"crosscoder: reads {crosscoder.n_sources} sources, and {len(sources)} are given; name all")
@@ -85,21 +101,49 @@ def evaluate_crosscoder(
         check_hook(source.lm, source.hook)
     device = sources[0].lm.device
     crosscoder = crosscoder.to(device)
-    parts = list(torch.split(torch.from_numpy(blocks.tokens).long().to(device), batch))
-    means = _means(sources, parts)
-    fidelities = [Fidelity(mean, crosscoder.d_sae) for mean in means]
+    tokens = torch.from_numpy(blocks.tokens).long()
+
+    def measure(batch: int) -> tuple[dict[str, Any], pl.DataFrame]:
+        parts = [part.to(device) for part in torch.split(tokens, batch)]
+        return _measured(crosscoder, _Text(sources, parts, settings, cached))
+
+    (metrics, table), _ = halved(batch or blocks_per_pass(sources[0].lm, tokens.shape[1]), measure, 1, EXHAUSTED)
+    return metrics | {"blocks": len(tokens), "tokens": tokens.numel()}, table
+
+
+class _Text(NamedTuple):
+    """Text as the sources see it, pass by pass."""
+
+    sources: Sequence[Seen]
+    parts: Sequence[Integer[Tensor, "blocks pos"]]
+    settings: Activations
+    cached: Mapping[str, Sequence[str]]
+
+    def rows(self) -> Iterator[tuple[Float[Tensor, "rows n_sources d_model"], Bool[Tensor, "blocks pos"]]]:
+        """Of every pass the activations that are kept, and where these are."""
+        return (_read(self, tokens) for tokens in self.parts)
+
+
+def _measured(crosscoder: Crosscoder, text: _Text) -> tuple[dict[str, Any], pl.DataFrame]:
+    sources, device = text.sources, text.parts[0].device
+    mean_of = mean_of_kept((x.flatten(1), where) for x, where in text.rows())[0].view(crosscoder.n_sources, -1)
+    blocks, first = sum(map(len, text.parts)), 0
+    fidelities = [Fidelity(mean, crosscoder.d_sae, blocks) for mean in mean_of]
     predictions: list[defaultdict[str, list[Tensor]]] = [defaultdict(list) for _ in sources]
-    for tokens in parts:
-        x = _read(sources, tokens)
-        latents = crosscoder.encode(x)
-        rebuilt = crosscoder.decode(latents)
-        for index, (source, fidelity) in enumerate(zip(sources, fidelities, strict=True)):
-            fidelity.add(x[..., index, :], rebuilt[..., index, :], latents)
-            for name, values in _spliced(source, tokens, rebuilt[..., index, :], means[index]).items():
+    for tokens, (x, where) in zip(text.parts, text.rows(), strict=True):
+        block, rebuilt = first + where.nonzero()[:, 0], torch.empty_like(x)
+        for part in rows_in_parts(len(x), crosscoder.d_sae, device):
+            latents = crosscoder.encode(x[part])
+            rebuilt[part] = crosscoder.decode(latents)
+            for index, fidelity in enumerate(fidelities):
+                fidelity.add(x[part, index], rebuilt[part, index], latents, block[part])
+        for index, source in enumerate(sources):
+            for name, values in _spliced(source, tokens, where, rebuilt[:, index], mean_of[index]).items():
                 predictions[index][name].append(values)
-    scaling = latent_scaling(crosscoder, (_read(sources, part).flatten(0, 1) for part in parts), crosscoder.owners())
+        first += len(tokens)
+    rows = (x[part] for x, _ in text.rows() for part in rows_in_parts(len(x), crosscoder.d_sae, device))
+    scaling = latent_scaling(crosscoder, rows, crosscoder.owners())
     metrics = _metrics(crosscoder, sources, fidelities, predictions)
-    metrics |= {"blocks": len(blocks.tokens), "tokens": blocks.tokens.size}
     return metrics, latent_table(crosscoder, sources, scaling, fidelities[0].density())
 
 
@@ -140,42 +184,42 @@ def latent_table(
     return table.with_columns(finite)
 
 
-def _means(sources: Sequence[Seen], parts: Sequence[Tensor]) -> list[Float64[Tensor, " d_model"]]:
-    seen = [[statistics(x) for x in _read(sources, tokens).flatten(0, 1).unbind(1)] for tokens in parts]
-    return [torch.from_numpy(merge(of_one).mean) for of_one in zip(*seen, strict=True)]
-
-
 def _read(
-    sources: Sequence[Seen], tokens: Integer[Tensor, "blocks pos"]
-) -> Float[Tensor, "blocks pos_1 n_sources d_model"]:
-    """The activations of all sources, without BOS; one pass per model.
+    text: _Text, tokens: Integer[Tensor, "blocks pos"]
+) -> tuple[Float[Tensor, "rows n_sources d_model"], Bool[Tensor, "blocks pos"]]:
+    """The activations of all sources that are kept, and where; one pass per model.
 
     Raises:
         SaeflowError: two sources differ in width.
     """
     hooks: dict[str, list[str]] = {}
-    for source in sources:
+    for source in text.sources:
         hooks.setdefault(source.name, []).append(source.hook)
-    models = {source.name: source.lm for source in sources}
-    read = {name: capture(models[name], tokens, wanted) for name, wanted in hooks.items()}
-    found = [read[source.name][source.hook][:, 1:].float() for source in sources]
+    models = {source.name: source.lm for source in text.sources}
+    seen = {
+        name: capture_kept(models[name], tokens, wanted, text.settings, text.cached.get(name, ()))
+        for name, wanted in hooks.items()
+    }
+    kept = torch.stack([where for _, where in seen.values()]).all(dim=0)
+    found = [seen[source.name][0][source.hook][kept].float() for source in text.sources]
     if len({x.shape[-1] for x in found}) > 1:
-        told = zip(sources, found, strict=True)
+        told = zip(text.sources, found, strict=True)
         widths = ", ".join(f"{source.hook} of {source.name}: {x.shape[-1]}" for source, x in told)
         raise SaeflowError(f"crosscoder: its sources differ in width ({widths}); read hooks of one width")
-    return torch.stack(found, dim=2)
+    return torch.stack(found, dim=1), kept
 
 
 def _spliced(
     source: Seen,
     tokens: Integer[Tensor, "blocks pos"],
-    rebuilt: Float[Tensor, "blocks pos_1 d_model"],
+    kept: Bool[Tensor, "blocks pos"],
+    rebuilt: Float[Tensor, "rows d_model"],
     mean: Float64[Tensor, " d_model"],
 ) -> dict[str, Float64[Tensor, " blocks"]]:
     def replace(x: Tensor) -> Tensor:
-        return torch.cat([x[:, :1], rebuilt.to(x.dtype)], dim=1)
+        return x.masked_scatter(kept[..., None], rebuilt.to(x.dtype))
 
-    return prediction_sums(source.lm, tokens, source.hook, replace, mean)
+    return prediction_sums(source.lm, tokens, source.hook, replace, mean, kept)
 
 
 def _metrics(

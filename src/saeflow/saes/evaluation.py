@@ -7,51 +7,60 @@ tokens of one text are not independent, texts are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Integer
+from jaxtyping import Bool, Float, Float64, Int64, Integer
 from torch import Tensor
 from torch.nn.functional import kl_div, normalize
 
+from saeflow.activations.exclusion import capture_kept
 from saeflow.activations.store import merge, statistics
+from saeflow.config.sections import Activations
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
+from saeflow.models.exhaustion import halved
 from saeflow.models.hooks import HookFunction, attach, check_hook, editing
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import capture, logits, token_losses
+from saeflow.models.running import final_states, next_token_losses, positions_in_parts, unembedded
 from saeflow.saes.sae import SAE
 
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is called dense
-_LATENTS_AT_ONCE = 4096
+CACHED = Activations()
+EXHAUSTED = "sae: memory runs out with {size} block at a time; lower corpus.context, or free the device"
+_LATENTS_HELD = {"cpu": 1 << 23, "cuda": 1 << 27}  # numbers: dense latents of some rows
+_ROWS_AT_ONCE = 32  # but never fewer
+_TOKENS_PER_PASS = {"cpu": 2048, "cuda": 1 << 14}
 _BINS = 40  # of the histogram of cosines, from -1 to 1
 
 Sums = Mapping[str, Float64[np.ndarray, " blocks"]]
 
 
 class Fidelity:
-    """Sums over the rows of every block of how well activations are reconstructed, in fp64, block by block."""
+    """Sums over the rows of every block of how well activations are reconstructed, in fp64."""
 
-    def __init__(self, mean: Float64[Tensor, " d_out"], d_sae: int) -> None:
+    def __init__(self, mean: Float64[Tensor, " d_out"], d_sae: int, blocks: int) -> None:
         """Begin.
 
         Args:
             mean: of all rows that will be added; to predict it is to explain nothing.
             d_sae: number of latents.
+            blocks: that rows belong to.
         """
-        self._mean = mean
-        self._sums: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self._mean, self._blocks = mean, blocks
+        self._sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros(blocks, dtype=torch.float64))
         self._firing = torch.zeros(d_sae, dtype=torch.float64)
 
     def add(
         self,
-        x: Float[Tensor, "blocks pos d_out"],
-        reconstruction: Float[Tensor, "blocks pos d_out"],
-        latents: Float[Tensor, "blocks pos d_sae"],
+        x: Float[Tensor, "rows d_out"],
+        reconstruction: Float[Tensor, "rows d_out"],
+        latents: Float[Tensor, "rows d_sae"],
+        block: Int64[Tensor, " rows"],
     ) -> None:
-        """Take in some blocks."""
+        """Take in some rows, of which block each is."""
         x, reconstruction = x.double(), reconstruction.double()
         norm, length = x.norm(dim=-1), reconstruction.norm(dim=-1)
         tiny = torch.finfo(torch.float64).tiny
@@ -65,16 +74,16 @@ class Fidelity:
             "rows": torch.ones_like(norm),
         }
         for name, values in per_row.items():
-            self._sums[name].append(values.sum(dim=-1).cpu())
-        self._firing += active.flatten(0, 1).sum(dim=0).cpu()
+            self._sums[name] += torch.bincount(block.cpu(), values.cpu(), self._blocks)
+        self._firing += active.sum(dim=0).cpu()
 
     def sums(self) -> dict[str, Float64[np.ndarray, " blocks"]]:
         """Per block: error, scatter, cosine, l2_ratio, active, rows."""
-        return {name: torch.cat(parts).numpy() for name, parts in self._sums.items()}
+        return {name: values.numpy() for name, values in self._sums.items()}
 
     def density(self) -> Float64[Tensor, " d_sae"]:
         """Share of the rows on which each latent fires."""
-        return self._firing / float(sum(part.sum() for part in self._sums["rows"]))
+        return self._firing / self._sums["rows"].sum()
 
     def latents(self) -> dict[str, int]:
         """How many latents never fire, and how many are dense."""
@@ -131,27 +140,49 @@ def decoder_cosines(decoder: Float[Tensor, "d_sae d_out"]) -> dict[str, list[flo
     """A histogram over latents of the largest cosine of a decoder row with any other: ``edges`` and ``counts``."""
     rows = normalize(decoder.float(), dim=1)
     largest = []
-    for first in range(0, len(rows), _LATENTS_AT_ONCE):
-        cosines = rows[first : first + _LATENTS_AT_ONCE] @ rows.T
-        cosines.diagonal(first).fill_(-torch.inf)
+    for part in rows_in_parts(len(rows), len(rows), rows.device):
+        cosines = rows[part] @ rows.T
+        cosines.diagonal(part.start).fill_(-torch.inf)
         largest.append(cosines.amax(dim=1).clamp(-1, 1).cpu())
     counts, edges = torch.histogram(torch.cat(largest), _BINS, range=(-1.0, 1.0))
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
-@torch.no_grad()
-def evaluate_sae(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, batch: int = 32) -> dict[str, Any]:
-    """Metrics of an SAE or a transcoder on held-out text.
+def rows_in_parts(rows: int, d_sae: int, device: torch.device) -> Iterator[slice]:
+    """So many rows in parts whose latents fit into a bounded memory, however many there are."""
+    at_once = max(_ROWS_AT_ONCE, _LATENTS_HELD[device.type] // d_sae)
+    return (slice(first, first + at_once) for first in range(0, rows, at_once))
 
-    The model is run as it is, and with the SAE's reconstruction, zero, or the mean in place of the activation; BOS
-    keeps its own activation in all of them, and counts in none of the metrics of activations.
+
+def blocks_per_pass(lm: LanguageModel, context: int) -> int:
+    """As many as make passes of a length that the device does well with."""
+    return max(1, _TOKENS_PER_PASS[lm.device.type] // context)
+
+
+@torch.no_grad()
+def evaluate_sae(
+    lm: LanguageModel,
+    sae: SAE,
+    hook: str,
+    blocks: TokenBlocks,
+    batch: int | None = None,
+    settings: Activations = CACHED,
+    cached: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Metrics of an SAE or a transcoder on held-out text, over the rows that the study would train on.
+
+    The model is run as it is, and with the SAE's reconstruction, zero, or the mean in place of the activation.
+    Positions that the study leaves out of its caches, such as every BOS, also between documents, keep their own
+    activation in all of these, and count in none of the metrics of activations.
 
     Args:
         lm: the model.
         sae: on any device; moved to the model's.
         hook: where the SAE reads; a transcoder writes where its metadata says.
         blocks: tokens ``[blocks, pos]``.
-        batch: blocks per pass; changes the metrics only by rounding.
+        batch: blocks per pass, halved where memory runs out; changes the metrics only by rounding.
+        settings: of the study's caches, of which ``exclude`` and ``exclude_norm_above`` count.
+        cached: hooks of the study's caches of this model, whose norms count.
 
     Returns:
         `fidelity_metrics` and `prediction_metrics` with standard errors, ``dead`` and ``dense`` latents,
@@ -159,24 +190,31 @@ def evaluate_sae(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, ba
         ``predicted`` (tokens).
 
     Raises:
-        SaeflowError: a hook does not exist, or the SAE reads or writes activations of another width.
+        SaeflowError: a hook does not exist, the SAE reads or writes activations of another width, no position is
+            kept, or not even one block fits into memory.
     """
     written = sae.written_hook(hook)
     for name in (hook, written):
         check_hook(lm, name)
     sae = sae.to(lm.device)
     tokens = torch.from_numpy(blocks.tokens).long()
-    seen = (
-        statistics(sae.target(capture(lm, part.to(lm.device), [written])[written][:, 1:].flatten(0, 1)))
-        for part in torch.split(tokens, batch)
-    )
-    mean = torch.from_numpy(merge(seen).mean)
-    fidelity = Fidelity(mean, sae.d_sae)
-    parts: defaultdict[str, list[Tensor]] = defaultdict(list)
-    for part in torch.split(tokens, batch):
-        for name, values in _spliced(lm, sae, (hook, written), part.to(lm.device), fidelity, mean).items():
-            parts[name].append(values)
-    predictions = {name: torch.cat(values).numpy() for name, values in parts.items()}
+
+    def measure(batch: int) -> tuple[Fidelity, dict[str, Float64[np.ndarray, " blocks"]]]:
+        parts = [part.to(lm.device) for part in torch.split(tokens, batch)]
+        read = list(dict.fromkeys([hook, written]))
+        seen = (capture_kept(lm, part, read, settings, cached) for part in parts)
+        mean, kept = mean_of_kept((sae.target(of[written][where]), where) for of, where in seen)
+        fidelity = Fidelity(mean, sae.d_sae, len(tokens))
+        sums: defaultdict[str, list[Tensor]] = defaultdict(list)
+        first = 0
+        for part, where in zip(parts, kept, strict=True):
+            for name, values in _spliced(lm, sae, (hook, written), part, where, fidelity, mean, first).items():
+                sums[name].append(values)
+            first += len(part)
+        return fidelity, {name: torch.cat(values).numpy() for name, values in sums.items()}
+
+    batch = batch or blocks_per_pass(lm, tokens.shape[1])
+    (fidelity, predictions), _ = halved(batch, measure, 1, EXHAUSTED)
     sums = fidelity.sums()
     return {
         **with_errors(sums, lambda some: fidelity_metrics(some, sae.d_out)),
@@ -190,15 +228,35 @@ def evaluate_sae(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, ba
     }
 
 
+def mean_of_kept(
+    seen: Iterable[tuple[Float[Tensor, "rows d_out"], Bool[Tensor, "blocks pos"]]],
+) -> tuple[Float64[Tensor, " d_out"], list[Bool[Tensor, "blocks pos"]]]:
+    """The mean of the rows of all passes, and the positions that they are of.
+
+    Raises:
+        SaeflowError: there is no row.
+    """
+    statistics_of, kept = [], []
+    for rows, where in seen:
+        kept.append(where)
+        if len(rows):
+            statistics_of.append(statistics(rows))
+    if not statistics_of:
+        raise SaeflowError("sae: activations.exclude and exclude_norm_above leave no position to measure; exclude less")
+    return torch.from_numpy(merge(statistics_of).mean), kept
+
+
 def _spliced(
     lm: LanguageModel,
     sae: SAE,
     hooks: tuple[str, str],
     tokens: Integer[Tensor, "blocks pos"],
+    kept: Bool[Tensor, "blocks pos"],
     fidelity: Fidelity,
     mean: Float64[Tensor, " d_out"],
+    first: int,
 ) -> dict[str, Float64[Tensor, " blocks"]]:
-    """What `prediction_sums` gives; what is rebuilt goes to ``fidelity``."""
+    """What `prediction_sums` gives; what is rebuilt goes to ``fidelity``, as of blocks from ``first`` on."""
     hook, written = hooks
     read: list[Tensor] = []
 
@@ -208,14 +266,18 @@ def _spliced(
     def reconstruct(x: Tensor) -> Tensor:
         if hook != written and not read:
             raise SaeflowError(f"sae: reads {hook}, which the model computes after {written}, where it writes")
-        source = (x if hook == written else read.pop())[:, 1:]
-        latents = sae.encode(source)
-        reconstruction = sae.reconstruct(source, latents)
-        fidelity.add(sae.target(x[:, 1:]), reconstruction, latents)
-        return torch.cat([x[:, :1], reconstruction.to(x.dtype)], dim=1)
+        source, target = (x if hook == written else read.pop())[kept], x[kept]
+        block = first + kept.nonzero()[:, 0]
+        rebuilt = torch.empty_like(target)
+        for part in rows_in_parts(len(target), sae.d_sae, x.device):
+            latents = sae.encode(source[part])
+            reconstruction = sae.reconstruct(source[part], latents)
+            fidelity.add(sae.target(target[part]), reconstruction, latents, block[part])
+            rebuilt[part] = reconstruction.to(x.dtype)
+        return x.masked_scatter(kept[..., None], rebuilt)
 
     reading: list[tuple[str, HookFunction]] = [(hook, remember)] if hook != written else []
-    return prediction_sums(lm, tokens, written, reconstruct, mean, reading)
+    return prediction_sums(lm, tokens, written, reconstruct, mean, kept, reading)
 
 
 def prediction_sums(
@@ -224,6 +286,7 @@ def prediction_sums(
     hook: str,
     reconstruct: Callable[[Tensor], Tensor],
     mean: Float64[Tensor, " d_out"],
+    kept: Bool[Tensor, "blocks pos"],
     reading: Sequence[tuple[str, HookFunction]] = (),
 ) -> dict[str, Float64[Tensor, " blocks"]]:
     """Per block, sums over predicted tokens of the losses, clean, spliced and ablated, and of the divergence.
@@ -231,26 +294,38 @@ def prediction_sums(
     Args:
         tokens: on the model's device.
         hook: whose activation is replaced.
-        reconstruct: from the activation at the hook to what replaces it, BOS included.
+        reconstruct: from the activation at the hook to what replaces it, at positions that are not kept itself.
         mean: of the activation, for the mean ablation.
+        kept: positions where it is replaced.
         reading: what else is called during the spliced pass.
     """
 
     def replaced_by(value: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda x: torch.cat([x[:, :1], value.to(x).expand_as(x[:, 1:])], dim=1)
+        return lambda x: torch.where(kept[..., None], value.to(x), x)
 
-    clean = logits(lm, tokens)
+    clean = final_states(lm, tokens)
     with attach(lm, [*reading, *editing(hook, reconstruct)]):
-        spliced = logits(lm, tokens)
-    sums = {"loss_clean": _sums(clean, tokens), "loss_sae": _sums(spliced, tokens)}
+        spliced = final_states(lm, tokens)
+    sums = _losses_and_divergence(lm, clean, spliced, tokens)
     for name, value in (("loss_zero", torch.zeros(())), ("loss_mean", mean)):
         with attach(lm, editing(hook, replaced_by(value))):
-            sums[name] = _sums(logits(lm, tokens), tokens)
-    before, after = clean[:, :-1].float().log_softmax(-1), spliced[:, :-1].float().log_softmax(-1)
-    sums["kl"] = kl_div(after, before, reduction="none", log_target=True).flatten(1).double().sum(dim=1).cpu()
-    sums["predicted"] = torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.float64)
-    return sums
+            ablated = final_states(lm, tokens)
+        sums[name] = next_token_losses(lm, ablated, tokens).double().sum(dim=1).cpu()
+    return sums | {"predicted": torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.float64)}
 
 
-def _sums(values: Tensor, tokens: Tensor) -> Tensor:
-    return token_losses(values, tokens).double().sum(dim=1).cpu()
+def _losses_and_divergence(
+    lm: LanguageModel,
+    clean: Float[Tensor, "blocks pos d_model"],
+    spliced: Float[Tensor, "blocks pos d_model"],
+    tokens: Integer[Tensor, "blocks pos"],
+) -> dict[str, Float64[Tensor, " blocks"]]:
+    """Of final states: loss_clean, loss_sae and kl, of a part of the logits at a time."""
+    rows, targets = [states[:, :-1].flatten(0, 1) for states in (clean, spliced)], tokens[:, 1:].flatten()[:, None]
+    per_row: defaultdict[str, list[Tensor]] = defaultdict(list)
+    for part in positions_in_parts(lm, len(targets)):
+        before, after = (unembedded(lm, states[part]).float().log_softmax(-1) for states in rows)
+        per_row["loss_clean"].append(-before.gather(1, targets[part]))
+        per_row["loss_sae"].append(-after.gather(1, targets[part]))
+        per_row["kl"].append(kl_div(after, before, reduction="none", log_target=True).sum(dim=1, keepdim=True))
+    return {name: torch.cat(values).view(len(tokens), -1).double().sum(dim=1).cpu() for name, values in per_row.items()}

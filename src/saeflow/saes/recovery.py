@@ -12,9 +12,11 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from saeflow.activations.exclusion import capture_kept
+from saeflow.config.sections import Activations
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import capture
+from saeflow.saes.evaluation import CACHED
 from saeflow.saes.sae import SAE
 
 RECOVERY: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -34,15 +36,25 @@ _DETECTORS = 20  # latents of which the F1 is told
 _ROWS_AT_ONCE = 4096
 
 
-def planted_recovery(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks, batch: int = 32) -> pl.DataFrame:
+def planted_recovery(
+    lm: LanguageModel,
+    sae: SAE,
+    hook: str,
+    blocks: TokenBlocks,
+    batch: int = 32,
+    settings: Activations = CACHED,
+    cached: Sequence[str] = (),
+) -> pl.DataFrame:
     """How well latents stand for the features that label the tokens of held-out text; empty for text without labels.
 
     Args:
         lm: the model.
         sae: on any device.
         hook: where the SAE reads.
-        blocks: tokens and labels; BOS is left out.
+        blocks: tokens and labels.
         batch: blocks per pass; does not change the result.
+        settings: of the study's caches; what they leave out counts for nothing here.
+        cached: hooks of the study's caches of this model, whose norms count.
 
     Returns:
         The table of `recovery`.
@@ -54,9 +66,10 @@ def planted_recovery(lm: LanguageModel, sae: SAE, hook: str, blocks: TokenBlocks
         return pl.DataFrame(schema=RECOVERY)
     tokens = torch.from_numpy(blocks.tokens).long().to(lm.device)
     hooks = list(dict.fromkeys([hook, sae.written_hook(hook)]))
-    parts = [capture(lm, part, hooks) for part in torch.split(tokens, batch)]
-    read, *others = (torch.cat([part[name][:, 1:].flatten(0, 1).cpu() for part in parts]) for name in hooks)
-    labels = {name: values[:, 1:].ravel() for name, values in blocks.labels.items()}
+    parts = [capture_kept(lm, part, hooks, settings, cached) for part in torch.split(tokens, batch)]
+    read, *others = (torch.cat([of[name][kept].cpu() for of, kept in parts]) for name in hooks)
+    kept = torch.cat([kept for _, kept in parts]).cpu().numpy()
+    labels = {name: values[kept] for name, values in blocks.labels.items()}
     return recovery(sae.to("cpu"), read, labels, blocks.label_names, *others)
 
 
