@@ -38,6 +38,7 @@ def summary(goals: int = 9, methods: Sequence[str] = METHODS) -> pl.DataFrame:
                             "n": n,
                             "missing": 0,
                             "reasons": "",
+                            "eligible": True,
                             "selected": index == chosen,
                         }
                     )
@@ -58,7 +59,7 @@ def best(table: pl.DataFrame) -> pl.DataFrame:
     """The chosen scale of each goal and method, and their averages over goals."""
     report = table.filter(pl.col("split") == "report")
     zero = report.filter(pl.col("scale_index") == 0).select("goal", "method", unsteered_product="product")
-    chosen = report.filter("selected").drop("split", "selected", "reasons")
+    chosen = report.filter("selected").drop("split", "eligible", "selected", "reasons")
     rows = chosen.join(zero, on=["goal", "method"], maintain_order="left").with_columns(
         in_sample_product=pl.col("product") + 0.03,
         in_sample_scale=pl.col("scale"),

@@ -96,6 +96,15 @@ def test_every_figure_is_the_same_bytes_twice_and_leaves_its_table(name: str, tm
     assert (kept.columns, len(kept)) == (rows.columns, len(rows))
 
 
+@pytest.mark.parametrize("name", ["product_by_scale", "goal_detail", "pareto"])
+def test_scales_with_too_few_scores_to_be_chosen_are_marked(name: str) -> None:
+    summary = made.summary(2)
+    without, _, _ = drawn(name, summary)
+    barred, _, _ = drawn(name, summary.with_columns(eligible=pl.col("scale_index") != 3))
+    assert "too few scores" not in texts(without)
+    assert "too few scores to be chosen" in texts(barred)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_an_empty_table_gives_a_figure_that_says_so(name: str) -> None:
     source = getattr(tables(), FIGURES[name].source)

@@ -440,6 +440,21 @@ def test_a_method_without_scores_has_a_dash_and_no_rank() -> None:
     assert results.headline(pl.DataFrame(), pl.DataFrame()) == []
 
 
+def test_scales_that_could_not_be_chosen_are_marked_and_the_intervals_say_what_they_are_for(tmp_path: Path) -> None:
+    root = tmp_path / "tales"
+    report_study.write_study(root, goals=2, figures=[], latents=0)
+    table = root / "steering/summary.parquet"
+    pl.read_parquet(table).with_columns(eligible=pl.col("scale_index") != 3).write_parquet(table)
+    pages = pages_of(written_from(root, tmp_path / "report", []))
+    text = (tmp_path / "report/goal-anger.html").read_text()
+    assert text.count("too few scores") == len(made.METHODS)
+    assert "less than 50 % of the" in " ".join(text.split())
+    assert pages
+    index = " ".join((tmp_path / "report/index.html").read_text().split())
+    assert "Scales that could not be chosen" in index
+    assert "95 % intervals, for more completions of the study&#39;s one prompt and for no other prompts" in index
+
+
 def test_one_goal_needs_no_average() -> None:
     best = scored(caa=0.62, sae_ts=0.55).filter(pl.col("goal") != "love")
     assert [row.goal for row in results.result_rows(best, pl.DataFrame())] == ["anger"]

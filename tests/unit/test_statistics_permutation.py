@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
+
 import numpy as np
+import polars as pl
 import pytest
 from scipy import stats
 
 from saeflow.judging.resampling import bootstrap_weights, contrast
-from saeflow.statistics.permutation import exchanges, holm, smallest_p
+from saeflow.report.results import ahead, marks
+from saeflow.statistics.permutation import ALPHA, exchanges, holm, smallest_p
 
 
 def p_values(first: np.ndarray, second: np.ndarray, unit: np.ndarray, permutations: int = 999) -> np.ndarray:
@@ -74,3 +79,61 @@ def test_holm_equals_its_definition_and_leaves_out_tests_that_were_not_made() ->
     assert corrected == pytest.approx([0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True)
     assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
     assert len(holm(np.array([]))) == 0
+
+
+GOALS, STUDIES = 9, 300
+
+
+def studies(products: np.ndarray, n: int) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The tables ``best`` and ``comparisons`` of many studies of nine goals and methods of given true behaviour.
+
+    The scores of half of all completions are 0; coherence is high. Methods share what their samples share.
+    """
+    rng = np.random.default_rng(n)
+    pairs = list(combinations(range(len(products)), 2))
+    shared = rng.random((STUDIES, GOALS, 1, n))
+    noise = np.where(rng.random((STUDIES, GOALS, len(products), n)) < 0.3, shared, rng.random(shared.shape))
+    occurs = rng.random((STUDIES, GOALS, len(products), n)) < 0.5
+    scores = occurs * noise * products[:, None]
+    coherence = 1 - 0.3 * rng.random(scores.shape) ** 3
+    sides = [
+        tuple(values[:, :, [pair[side] for pair in pairs]].reshape(-1, n) for values in (scores, coherence))
+        for side in (0, 1)
+    ]
+    rows = np.arange(STUDIES * GOALS * len(pairs)).reshape(STUDIES, GOALS, len(pairs))
+    averages = list(rows.transpose(0, 2, 1).reshape(-1, GOALS))
+    weights = bootstrap_weights(n, 1, rng)
+    tested = contrast(*sides, weights, np.arange(n), rng, averages=averages, permutations=1999)
+    p = np.concatenate(
+        [tested.p_value[: rows.size].reshape(rows.shape), tested.p_value[rows.size :].reshape(STUDIES, 1, -1)], axis=1
+    )
+    measured = scores.mean(axis=3) * coherence.mean(axis=3)
+    measured = np.concatenate([measured, measured.mean(axis=1, keepdims=True)], axis=1)
+    names = [*(f"goal{goal}" for goal in range(GOALS)), "average"]
+    for study in range(STUDIES):
+        best = [(g, f"m{m}", measured[study, i, m]) for i, g in enumerate(names) for m in range(len(products))]
+        compared = [
+            (g, f"m{a}", f"m{b}", measured[study, i, a] - measured[study, i, b], p[study, i, j])
+            for i, g in enumerate(names)
+            for j, (a, b) in enumerate(pairs)
+        ]
+        comparisons = pl.DataFrame(
+            compared, schema=["goal", "method", "other", "difference", "p_value"], orient="row"
+        ).with_columns(difference_low=0.0, difference_high=0.0, units=pl.lit(n))
+        corrected = pl.Series(holm(comparisons["p_value"].to_numpy()))
+        yield (
+            pl.DataFrame(best, schema=["goal", "method", "product"], orient="row"),
+            comparisons.with_columns(p_holm=corrected),
+        )
+
+
+@pytest.mark.parametrize("n", [8, 12, 24])
+@pytest.mark.parametrize("products", [(1.0, 1.0), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.2)])
+def test_at_most_one_study_in_twenty_claims_that_one_of_equal_methods_is_ahead(n: int, products: tuple) -> None:
+    claimed = [min(ahead(best, comparisons).values()) <= ALPHA for best, comparisons in studies(np.array(products), n)]
+    assert np.mean(claimed) <= ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
+
+
+def test_a_method_that_is_far_ahead_is_found_to_be() -> None:
+    best, comparisons = next(studies(np.array([1.0, 0.2, 0.2]), 24))
+    assert marks(best, comparisons, "average") == {"m0": "best"}

@@ -267,8 +267,9 @@ def test_the_best_rows_are_rows_of_the_summary() -> None:
             best[column] == report[column] for column in ("scale", "product", "product_low", "behaviour_high", "n")
         )
         of_all = found.summary.filter((pl.col("goal") == best["goal"]) & (pl.col("method") == best["method"]))
-        assert best["in_sample_product"] == of_all.filter(pl.col("split") == "all")["product"].max()
-        assert best["selection_product"] == of_all.filter(pl.col("split") == "selection")["product"].max()
+        chosen_among = of_all.filter("eligible")
+        assert best["in_sample_product"] == chosen_among.filter(pl.col("split") == "all")["product"].max()
+        assert best["selection_product"] == chosen_among.filter(pl.col("split") == "selection")["product"].max()
         assert best["unsteered_product"] == row(found.summary, **where, scale_index=0, split="report")["product"]
 
 
@@ -300,6 +301,50 @@ def test_completions_without_any_score_are_missing_with_a_reason() -> None:
     assert unjudged["reasons"] == "behaviour: not judged (16); coherence: not judged (16)"
     nothing = summarise(completions, scores.clear(), SETTINGS, 0)
     assert nothing.best["product"].is_null().all()
+
+
+def test_a_scale_whose_completions_are_mostly_without_scores_is_not_chosen() -> None:
+    """The judge answers for a few lucky completions of the largest scale, which all score 1."""
+    completions, scores = study(goals=2, methods=1, scales=3, samples=32, draw=lambda rng, _m, _s: rng.random() / 2)
+    at_largest = completions.filter(scale_index=2).with_columns(rank=pl.int_range(pl.len()).over("goal"))
+
+    def judged(share: float) -> pl.DataFrame:
+        lost = at_largest.filter(pl.col("rank") >= share * 32)["completion_id"].implode()
+        kept = at_largest.filter(pl.col("rank") < share * 32)["completion_id"].implode()
+        return scores.with_columns(
+            score=pl.when(pl.col("completion_id").is_in(lost))
+            .then(None)
+            .when(pl.col("completion_id").is_in(kept))
+            .then(1.0)
+            .otherwise("score")
+        )
+
+    few, most = (summarise(completions, judged(share), SETTINGS, 0) for share in (0.25, 0.9))
+    for goal in ("goal0", "goal1"):
+        chosen = row(few.best, goal=goal, method="method0")
+        assert chosen["scale_index"] != 2
+        assert chosen["in_sample_scale_index"] != 2
+        largest = row(few.summary, goal=goal, method="method0", scale_index=2, split="all")
+        assert (largest["eligible"], largest["selected"], largest["product"]) == (False, False, 1.0)
+        assert row(most.best, goal=goal, method="method0")["scale_index"] == 2
+    anything = summarise(completions, judged(0.25), Summary(bootstrap=100, least_scored=0.0), 0)
+    assert row(anything.best, goal="goal0", method="method0")["scale_index"] == 2
+    nothing = summarise(
+        completions.filter(scale_index=2), judged(0.25).join(at_largest, "completion_id", "semi"), SETTINGS, 0
+    )
+    assert nothing.best["scale"].is_null().all()
+    assert nothing.best.filter(goal="goal0")["product"].is_null().all()
+
+
+def test_a_scale_is_judged_by_the_half_that_has_fewer_scores() -> None:
+    completions, scores = study(goals=1, methods=1, scales=2, samples=32)
+    paired = pair_scores(completions, scores, 0.5, 0)
+    report = paired.samples[paired.columns("report")]
+    lost = completions.filter(scale_index=1).join(report, on=["prompt", "sample"], how="semi")["completion_id"]
+    without = scores.with_columns(
+        score=pl.when(pl.col("completion_id").is_in(lost.implode())).then(None).otherwise("score")
+    )
+    assert pair_scores(completions, without, 0.5, 0).scored(0.5).tolist() == [True, False]
 
 
 def test_one_method_makes_no_comparison_and_one_sample_leaves_a_wide_interval() -> None:

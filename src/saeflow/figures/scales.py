@@ -19,6 +19,7 @@ DASHES = (0, (4, 3))
 RING: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.5}
 ARROW: dict[str, Any] = {"arrowstyle": "-|>", "linewidth": 0, "mutation_scale": 11, "shrinkA": 0, "shrinkB": 0}
 CHOSEN = Line2D([], [], linestyle="", marker="o", color=INK, label="chosen scale", **RING)
+CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 1.5, "color": INK, "linestyle": ""}
 
 
 def along_scale(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -51,7 +52,7 @@ def product_by_scale(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     axes[0].set_ylim(bottom=-0.02)
     figure.supxlabel("scale", fontsize=9)
     figure.supylabel("product", fontsize=9)
-    legend(figure, [*map(method_handle, tables.methods(rows)), CHOSEN])
+    legend(figure, _key(rows))
     return figure
 
 
@@ -59,7 +60,13 @@ def product_by_scale_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NOTHING}."
-    peaks = rows.drop_nulls("product").sort("product", descending=True).group_by("goal", maintain_order=True).first()
+    peaks = (
+        rows.filter("eligible")
+        .drop_nulls("product")
+        .sort("product", descending=True)
+        .group_by("goal", maintain_order=True)
+        .first()
+    )
     told = [
         f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} at scale {r['scale']:.3g}" for r in peaks.to_dicts()
     ]
@@ -85,7 +92,7 @@ def goal_detail(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     axes[0].set_yticks([0, 0.25, 0.5, 0.75, 1])
     figure.supxlabel("scale", fontsize=9)
     figure.supylabel("score", fontsize=9)
-    legend(figure, [*map(method_handle, tables.methods(rows)), CHOSEN])
+    legend(figure, _key(rows))
     return figure
 
 
@@ -125,7 +132,7 @@ def pareto(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         panel.set_title(words(goal))
     figure.supxlabel("coherence", fontsize=9)
     figure.supylabel("behaviour", fontsize=9)
-    legend(figure, [*map(method_handle, tables.methods(rows)), CHOSEN])
+    legend(figure, _key(rows))
     return figure
 
 
@@ -159,8 +166,17 @@ def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
 
 
 def _ring(panel: Axes, line: pl.DataFrame, x: str, y: str, colour: str) -> None:
-    chosen = line.filter(pl.col("selected"))
+    """A ring where the scale was chosen, a cross where too few completions have scores for it to be."""
+    chosen, barred = line.filter(pl.col("selected")), line.filter(~pl.col("eligible"))
     panel.plot(chosen[x], chosen[y], "o", color=colour, **RING)
+    if len(barred):
+        panel.plot(barred[x], barred[y], **CROSS)
+
+
+def _key(rows: pl.DataFrame) -> list[Line2D]:
+    """Methods and signs of a legend."""
+    barred = [Line2D([], [], label="too few scores to be chosen", **CROSS)] if not rows["eligible"].all() else []
+    return [*map(method_handle, tables.methods(rows)), CHOSEN, *barred]
 
 
 def _path(panel: Axes, line: pl.DataFrame, method: str) -> None:

@@ -3,7 +3,7 @@
 The largest product of behaviour and coherence weighs the two in one fixed way. Here one is held fixed: along its scales
 every method is followed to the first point where coherence has fallen to a level (or the KL divergence from the
 unsteered model has risen to one), and its behaviour is read there, by linear interpolation between neighbouring scales.
-Nothing is chosen, so all samples count.
+Nothing is chosen, so all samples count, but scales at which too few completions have scores are passed over.
 """
 
 from __future__ import annotations
@@ -97,9 +97,11 @@ def match(
     scales = paired.groups["scale"].to_numpy()
     levels = [("coherence", level) for level in settings.coherence_levels]
     levels += [("kl", level) for level in settings.divergence_levels] if kl is not None else []
+    eligible = paired.scored(settings.least_scored)
     readings = []
     for (goal, method), rows in paired.groups.with_row_index("group").group_by("goal", "method", maintain_order=True):
         groups = rows["group"].to_numpy()[_outwards(rows["scale"].to_numpy())]
+        groups = np.append(groups[:1], groups[1:][eligible[groups[1:]]])
         for cost, level in levels if len(groups) > 1 else []:
             place, drawn = (_place(curves, groups, cost, level) for curves in (points, draws))
             scale = place.read(scales[groups][None])[0]

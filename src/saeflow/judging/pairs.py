@@ -47,6 +47,15 @@ class PairedScores:
         member = {"all": np.ones_like(self.selection), "selection": self.selection, "report": ~self.selection}
         return np.flatnonzero(member[split])
 
+    def scored(self, least: float) -> Bool[np.ndarray, " groups"]:
+        """Whether at least such a share of a group's completions has both scores, in either half."""
+        return np.logical_and.reduce(
+            [
+                self.observed[:, columns].sum(axis=1) >= least * self.present[:, columns].sum(axis=1)
+                for columns in (self.columns("selection"), self.columns("report"))
+            ]
+        )
+
     @property
     def by_prompt(self) -> bool:
         """Whether there are several prompts."""

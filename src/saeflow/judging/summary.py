@@ -3,7 +3,8 @@
 The published figure of merit of a method is the largest product of mean behaviour and mean coherence over all scales.
 Taken on the samples that chose the scale it is optimistic: it grows with the number of scales even where none does
 anything. So one half of the samples chooses the scale and the other half reports it; the published number stands
-beside it, named ``in_sample_product``.
+beside it, named ``in_sample_product``. A scale whose completions are mostly without scores is not considered: the few
+that could be judged are no fair sample of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from saeflow.config.sections import Summary
 from saeflow.errors import SaeflowError
@@ -29,7 +30,7 @@ _INTERVALS: dict[str, type[pl.DataType]] = {
 SUMMARY_SCHEMA: dict[str, type[pl.DataType]] = {
     "goal": pl.String, "method": pl.String, "scale": pl.Float64, "scale_index": pl.Int64, "split": pl.String,
     **_INTERVALS,
-    "n": pl.Int64, "missing": pl.Int64, "reasons": pl.String, "selected": pl.Boolean,
+    "n": pl.Int64, "missing": pl.Int64, "reasons": pl.String, "eligible": pl.Boolean, "selected": pl.Boolean,
 }  # fmt: skip
 BEST_SCHEMA: dict[str, type[pl.DataType]] = {
     "goal": pl.String, "method": pl.String, "scale": pl.Float64, "scale_index": pl.Int64,
@@ -89,17 +90,19 @@ def summarise(
     }
     estimates = {split: _estimate(paired, split, weights[split], settings.level) for split in SPLITS}
     cells = paired.groups.select("goal", "method").unique(maintain_order=True)
-    choice = Choice(cells, _largest(paired.groups, cells, estimates["selection"]["product"].to_numpy()))
-    best = _typed(_best(paired, choice, estimates), BEST_SCHEMA)
+    eligible = paired.scored(settings.least_scored)
+    choice = Choice(cells, _largest(paired.groups, cells, _of(eligible, estimates["selection"])))
+    in_sample = _largest(paired.groups, cells, _of(eligible, estimates["all"]))
+    best = _typed(_best(paired, choice, in_sample, estimates), BEST_SCHEMA)
     averages = _typed(_averages(paired, choice, best, weights["report"], settings.level), BEST_SCHEMA)
     comparisons = compare(paired, choice, weights["report"], settings.level, seed)
     kl = None if divergences is None else on_grid(paired, completions, divergences.rename({"kl": "value"}))
     return Summaries(
-        _typed(_summary(paired, estimates, choice), SUMMARY_SCHEMA),
+        _typed(_summary(paired, estimates, eligible, choice), SUMMARY_SCHEMA),
         pl.concat([best, averages]),
         _typed(comparisons, COMPARISONS_SCHEMA),
         _typed(match(paired, kl, weights["all"], settings), MATCHED_SCHEMA),
-        _typed(three_way(paired, completions, scores, weights, settings.level), THREE_WAY_SCHEMA),
+        _typed(three_way(paired, completions, scores, weights, settings), THREE_WAY_SCHEMA),
     )
 
 
@@ -130,6 +133,11 @@ def _with_intervals(measured: Means, draws: Means, level: float) -> dict[str, Fl
     return table
 
 
+def _of(eligible: Bool[np.ndarray, " groups"], estimate: pl.DataFrame) -> Float[np.ndarray, " groups"]:
+    """The products among which a scale may be chosen; NaN for the others."""
+    return np.where(eligible, estimate["product"].to_numpy(), np.nan)
+
+
 def _largest(
     groups: pl.DataFrame, cells: pl.DataFrame, product: Float[np.ndarray, " groups"]
 ) -> Int[np.ndarray, " cells"]:
@@ -152,9 +160,11 @@ def _unsteered(groups: pl.DataFrame, cells: pl.DataFrame) -> Int[np.ndarray, " c
     return found["group"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
-def _summary(paired: PairedScores, estimates: dict[str, pl.DataFrame], choice: Choice) -> pl.DataFrame:
+def _summary(
+    paired: PairedScores, estimates: dict[str, pl.DataFrame], eligible: Bool[np.ndarray, " groups"], choice: Choice
+) -> pl.DataFrame:
     groups = paired.groups.with_row_index("group").with_columns(
-        selected=pl.Series(np.isin(np.arange(len(paired.groups)), choice.groups))
+        eligible=pl.Series(eligible), selected=pl.Series(np.isin(np.arange(len(paired.groups)), choice.groups))
     )
     tables = [
         pl.concat([groups, estimates[split]], how="horizontal").with_columns(split=pl.lit(split)) for split in SPLITS
@@ -186,9 +196,10 @@ def _rows(table: pl.DataFrame, indices: Int[np.ndarray, " cells"]) -> pl.DataFra
     return table[np.maximum(indices, 0)].select(pl.when(pl.Series(indices >= 0)).then(pl.all()))
 
 
-def _best(paired: PairedScores, choice: Choice, estimates: dict[str, pl.DataFrame]) -> pl.DataFrame:
+def _best(
+    paired: PairedScores, choice: Choice, in_sample: Int[np.ndarray, " cells"], estimates: dict[str, pl.DataFrame]
+) -> pl.DataFrame:
     cells, chosen = choice
-    in_sample = _largest(paired.groups, cells, estimates["all"]["product"].to_numpy())
     unsteered = _unsteered(paired.groups, cells)
     product = pl.col("product")
     return pl.concat(

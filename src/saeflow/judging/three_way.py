@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from saeflow.config.sections import Summary
 from saeflow.judging.pairs import SPLITS, PairedScores, on_grid
 from saeflow.judging.resampling import means
 from saeflow.judging.verdicts import THREE_WAY
@@ -35,7 +36,7 @@ def three_way(
     completions: pl.DataFrame,
     scores: pl.DataFrame,
     weights: dict[str, Float[np.ndarray, "draws samples_and_unseen"]],
-    level: float,
+    settings: Summary,
 ) -> pl.DataFrame:
     """Every group's mean ratings with intervals; a completion counts only with all three.
 
@@ -59,10 +60,14 @@ def three_way(
     )
     overall = harmonic_mean(ratings)
     grids = dict(zip(MEASURES, [*np.where(np.isnan(overall), np.nan, ratings), overall], strict=True))
-    tables = {split: _estimates(paired, grids, split, weights[split], level) for split in SPLITS}
+    tables = {split: _estimates(paired, grids, split, weights[split], settings.level) for split in SPLITS}
+    scored = [
+        pl.Series(table["n"] >= settings.least_scored * (table["n"] + table["missing"])) for table in tables.values()
+    ]
     chosen = (
         tables["selection"]
         .with_row_index("group")
+        .filter(pl.all_horizontal(scored[1:]))
         .drop_nulls("overall")
         .sort("overall", pl.col("scale").abs(), "scale_index", descending=[True, False, False])
         .unique(["goal", "method"], keep="first")["group"]

@@ -83,6 +83,7 @@ def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None
         "rows": [(row, results.marks(found.best, found.comparisons, goal.name).get(row.method, "")) for row in rows],
         "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
         "curves": curve_rows(found.summary, goal.name),
+        "least_scored": found.study.summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
         "latents_sae": latents_sae,
         "has_texts": not goal.samples.is_empty(),
@@ -129,7 +130,7 @@ def goal_value(found: StudyResults, goal: GoalResults, latents_sae: str | None) 
 
 def _columns() -> list[str]:
     ends = [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")]
-    return ["method", "scale", "scale_index", "selected", "n", *ends]
+    return ["method", "scale", "scale_index", "eligible", "selected", "n", "missing", *ends]
 
 
 def _point(row: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +140,7 @@ def _point(row: dict[str, Any]) -> dict[str, Any]:
         "scale": digits(row["scale"], 6),
         "index": row["scale_index"],
         "chosen": bool(row["selected"]),
+        "barred": not row["eligible"],
         "n": row["n"],
         **measures,
     }

@@ -185,6 +185,7 @@ def run_facts(found: StudyResults) -> list[Fact]:
         Fact("Goals", str(len(study.goals.names)), ", ".join(map(found.title, study.goals.names))),
         Fact("Completions", f"{completions:,}", f"per goal, method and scale; {scales} scales, no steering among them"),
         Fact("Missing scores", _missing(found.summary), "completions without both scores; they count nowhere"),
+        *_barred(found),
         Fact("Seed", str(study.seed), "every random draw follows from it"),
     ]
 
@@ -231,6 +232,17 @@ def _sae_note(study: Study, name: str) -> str:
         return f"from {published.where if published else study.saes[name].path}"
     sparsity = f", k {train.k}" if train.architecture in ("topk", "batchtopk") else ""
     return f"{train.architecture}, {train.d_sae:,} latents{sparsity}, trained here on {train.tokens:,} activations"
+
+
+def _barred(found: StudyResults) -> list[Fact]:
+    """How many scales could not be chosen, where there are any."""
+    if found.summary.is_empty() or found.summary["eligible"].all():
+        return []
+    of_all = found.summary.filter(pl.col("split") == "all")
+    note = (
+        f"less than {found.study.summary.least_scored:.0%} of their completions have both scores, in one part or both"
+    )
+    return [Fact("Scales that could not be chosen", f"{(~of_all['eligible']).sum():,} of {len(of_all):,}", note)]
 
 
 def _missing(summary: pl.DataFrame) -> str:

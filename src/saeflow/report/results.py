@@ -107,11 +107,15 @@ def ahead(best: pl.DataFrame, comparisons: pl.DataFrame) -> dict[str, float]:
     two-sided, it is no matter that the same samples tell which method is largest (Gutmann and Maymin, Ann. Statist. 15,
     1987; Hung and Fithian, Ann. Statist. 47, 2019). Holm's correction is for the goals.
     """
+    p_values: dict[tuple[str, frozenset[str]], float] = {}
+    if not comparisons.is_empty():
+        for goal, method, other, p_value in comparisons.select("goal", "method", "other", "p_value").iter_rows():
+            p_values[goal, frozenset((method, other))] = 1.0 if p_value is None else p_value
     claims = {}
     for goal in _groups(best):
         top, *others = [row["method"] for row in ranked(best, goal)] or [""]
-        tested = [difference(comparisons, goal, top, other) for other in others]
-        claims[goal] = max((1.0 if each is None else each.p_value for each in tested), default=np.nan)
+        tested = [p_values.get((goal, frozenset((top, other))), 1.0) for other in others]
+        claims[goal] = max(tested, default=np.nan)
     return dict(zip(claims, holm(np.array(list(claims.values()))).tolist(), strict=True))
 
 
@@ -179,7 +183,7 @@ def headline(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     if top.get("unsteered_product") is not None:
         told += [f"Without steering the model has {number(top['unsteered_product'])}."]
     if without := sorted(set(methods(best)) - {row["method"] for row in rows}):
-        told += [f"{_listed(without)} cannot be ranked, because a goal has no score."]
+        told += [f"{_listed(without)} cannot be ranked, because a goal has too few scores."]
     return told + _by_goal(best, comparisons)
 
 

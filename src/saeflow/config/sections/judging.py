@@ -113,11 +113,13 @@ class Summary(Section):
     """Tables of goals, methods and scales."""
 
     bootstrap: int = Field(default=1000, ge=100)
-    """Resamples of the completions behind every interval."""
+    """Draws behind every interval."""
     level: float = Field(default=0.95, gt=0.5, lt=1)
     """Of the intervals."""
     selection: float = Field(default=0.5, gt=0, lt=1)
     """Share of the completions that choose the scale; the others report."""
+    least_scored: float = Field(default=0.5, ge=0, le=1)
+    """Least share of a scale's completions that must have both scores, in either part, for the scale to be chosen."""
     coherence_levels: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.95, 0.9, 0.8, 0.6], min_length=1)
     """Coherence, as shares of the unsteered coherence, at which methods are compared."""
     divergence_levels: list[Annotated[float, Field(gt=0)]] = Field(default=[0.1, 0.2, 0.5, 1.0], min_length=1)

@@ -24,7 +24,7 @@
         name,
         points: data.curves[name].map((point) => {
           const [y, low, high] = point[measure];
-          return { x: point.scale, y, low, high, ring: point.chosen, text: `${name} at scale ${number(point.scale)}: ${measure} ${score(y)} [${score(low)}, ${score(high)}]${point.chosen ? ", chosen" : ""}` };
+          return { x: point.scale, y, low, high, ring: point.chosen, text: `${name} at scale ${number(point.scale)}: ${measure} ${score(y)} [${score(low)}, ${score(high)}]${point.chosen ? ", chosen" : ""}${point.barred ? ", too few scores to be chosen" : ""}` };
         }),
       }));
       const top = Math.min(1, 1.08 * Math.max(0.05, ...series.flatMap((one) => one.points.map((point) => point.high ?? point.y ?? 0))));
@@ -69,7 +69,7 @@
     const point = points.find((one) => one.index === index);
     const node = element("article", { class: "card" }, element("h3", {}, heading));
     if (index === undefined || !point) {
-      node.append(element("p", { class: "meta" }, "No scale was chosen: scores are missing."));
+      node.append(element("p", { class: "meta" }, "No scale was chosen: too many scores are missing."));
       return node;
     }
     const [behaviour, coherence] = [point.behaviour[0], point.coherence[0]];
