@@ -15,6 +15,7 @@ from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
 
 MISSING = object()
+MESSAGES = [{"role": "user", "content": "Hi"}]
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -211,6 +212,16 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"steering.fgaa.positive": 0}, "steering.fgaa.positive", "keep no latent; raise one of them"),
     ({"steering.sae": "other"}, "steering.sae", "there is no SAE 'other'; saes names main"),
     ({"steering.latents": 65}, "steering.latents", "65 is more than d_sae 64 of SAE 'main'"),
+    ({"steering.prompts": [MESSAGES]}, "steering.prompts.0", "'tales' has no chat template; write text"),
+    ({"effects.prompts": ["I", MESSAGES]}, "effects.prompts.1", "'tales' has no chat template; write text"),
+    ({"steering.prompts": [5]}, "steering.prompts.0", "must be a valid string; got 5"),
+    ({"steering.prompts": MESSAGES}, "steering.prompts.0", "must be a list; got {'role'"),
+    ({"steering.prompts": [[{**MESSAGES[0], "role": "me"}]]}, "steering.prompts.0.0.role", "got 'me'"),
+    (
+        {"steering.prompts": [[{**MESSAGES[0], "text": "Hi"}]]},
+        "steering.prompts.0.0.text",
+        "is not a known key; known here: role",
+    ),
     ({"steering.scales": [0.5, 1.0]}, "steering.scales", "must increase and hold 0.0 (the unsteered control)"),
     ({"steering.scales": [0.0, 2.0, 1.0]}, "steering.scales", "must increase and hold 0.0"),
     ({"steering.scales": [0.0]}, "steering.scales", "must hold at least 2 items; it holds 1"),
@@ -412,3 +423,17 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "anger.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + yaml.safe_dump(GOAL, allow_unicode=True).encode())
     assert read_goal(file).title == "Anger"
+
+
+@pytest.mark.parametrize("template", ["tokenizer_config.json", "chat_template.jinja", None])
+def test_messages_for_a_local_model_without_a_chat_template_are_refused_before_any_job(
+    template: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
+    values = changed(TEXT, {"model.path": str(tmp_path), "steering.prompts": ["I think", MESSAGES]})
+    if template:
+        (tmp_path / template).write_text('{"chat_template": "{{ messages }}"}')
+        assert check_study(values).steering.prompts[1][0].content == "Hi"
+    else:
+        told = complaint(values)
+        assert told.startswith(f"config: steering.prompts.1: holds messages, and the tokenizer in {tmp_path} has no")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.config.addresses import fault_of_address
+from saeflow.config.prompting import about_prompts
 from saeflow.config.section import Complaint
 from saeflow.config.sections.steering import PLANTED
 
@@ -39,6 +40,7 @@ def disagreements(study: Study) -> list[Complaint]:
         *_about_models(study),
         *_about_effects(study),
         *_about_steering(study),
+        *about_prompts(study),
         *_about_the_judge(study),
         *([("logit_lens", _NO_EXAMPLES)] if study.logit_lens and not study.examples else []),
     ]
