@@ -20,7 +20,7 @@ from saeflow.chess.interventions import INTERVENTIONS, choose, intervene
 from saeflow.chess.latents import SparseLatents
 from saeflow.chess.model import SiteSAE
 from saeflow.chess.reading import at_bin, judged, looks
-from saeflow.chess.resampling import Bootstrap
+from saeflow.chess.resampling import CHANGE, SHARE, Resampling
 from saeflow.chess.skill import AWARENESS, SKILL, correlations, skill
 from saeflow.chess.trials import SETS, Configuration, Group, Outcome
 from saeflow.config.sections.concepts import Interventions, Skill
@@ -128,8 +128,9 @@ def test_the_intervention_raises_accuracy_where_the_concept_is_needed_and_only_t
 def test_strength_one_changes_nothing_to_the_last_bit(edited: pl.DataFrame) -> None:
     for cases in SETS:
         same = rows(edited, "strength_1", cases)
-        for name in ("gain", "right_gain", "kl", "moved", "gain_low", "gain_high", "kl_high"):
+        for name in ("gain", "right_gain", "kl", "moved", "kl_high", "moved_high"):
             assert (same[name] == 0).all(), name
+        assert (same["gain_low"] < 0).all()  # of so many games; other games are not known
         assert (same["accuracy"] == same["accuracy_before"]).all()
 
 
@@ -263,15 +264,37 @@ def test_means_over_games_have_the_intervals_of_a_bootstrap_by_hand() -> None:
     games = generator.integers(0, 40, 300)
     values = generator.normal(size=300) + games % 3
     values[generator.random(300) < 0.2] = np.nan
-    found = Bootstrap(games, 2000, 0.9, np.random.default_rng(6)).mean(values)
-    assert found.value == pytest.approx(np.nanmean(values))
+    mean = Resampling(games, 2000, 0.9, np.random.default_rng(6)).mean(values)
+    assert mean.value == pytest.approx(np.nanmean(values))
     drawn = []
     for _ in range(1000):
         rows = np.concatenate([np.flatnonzero(games == game) for game in generator.integers(0, 40, 40)])
         drawn.append(np.nanmean(values[rows]))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])), abs=0.05)
-    nothing = Bootstrap(games, 100, 0.9, generator).mean(np.full(300, np.nan))
+    assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])), abs=0.05)
+    nothing = Resampling(games, 100, 0.9, generator).mean(np.full(300, np.nan), SHARE)
     assert np.isnan(nothing.value)
+
+
+@pytest.mark.parametrize(("games", "rate"), [(10, 0.05), (20, 0.1), (40, 0.02), (40, 0.5)])
+def test_intervals_of_shares_and_changes_hold_the_truth_where_events_are_rare_and_games_few(
+    games: int, rate: float
+) -> None:
+    generator = np.random.default_rng(games)
+    of_game = np.repeat(np.arange(games), 3)
+    held = []
+    for _ in range(400):
+        events = np.repeat(generator.random(games) < rate, 3).astype(float)  # all of a game's positions, or none
+        signs = np.repeat(np.where(generator.random(games) < 0.5, -1.0, 1.0), 3)
+        resampling = Resampling(of_game, 400, 0.95, generator)
+        share, change = resampling.mean(events, SHARE), resampling.mean(events * signs, CHANGE)
+        held.append((share.low <= rate <= share.high, change.low <= 0 <= change.high))
+    assert np.mean(held, axis=0).min() > 0.93
+    never = Resampling(of_game, 2000, 0.95, generator)
+    nothing = never.mean(np.zeros(3 * games), SHARE)
+    assert nothing.value == nothing.low == 0
+    assert nothing.high == pytest.approx(stats.beta.ppf(0.975, 1, games), rel=0.1)  # Clopper and Pearson's
+    part = np.where(np.arange(3 * games) % 3 == 0, 0.0, np.nan)  # one position of each game is known
+    assert never.mean(part, SHARE).high == pytest.approx(nothing.high, rel=1e-9)
 
 
 def test_the_right_move_may_be_the_played_one_or_an_engine_s() -> None:

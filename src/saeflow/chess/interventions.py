@@ -20,7 +20,7 @@ from jaxtyping import Bool
 
 from saeflow.chess.model import SiteSAE, SkillModel
 from saeflow.chess.reading import Progress
-from saeflow.chess.resampling import Bootstrap, columns
+from saeflow.chess.resampling import CHANGE, SHARE, Resampling, columns
 from saeflow.chess.subject import Subject
 from saeflow.chess.trials import NEEDS, REPORT, SELECTION, AtRating, Configuration, Group, Outcome, Trials
 from saeflow.config.sections.concepts import Interventions
@@ -142,27 +142,27 @@ class _Summary:
     def __init__(self, half: Trials, settings: Interventions, seed: int, split: str) -> None:
         self.sets = half.sets
         self.games = half.cases.games
-        self.bootstraps = {}
+        self.games_of = {}
         for name, mask in self.sets.items():
             generator = numpy_generator(seed, "chess interventions", half.group.name, split, name, "bootstrap")
-            self.bootstraps[name] = Bootstrap(self.games[mask], settings.resamples, settings.interval, generator)
+            self.games_of[name] = Resampling(self.games[mask], settings.resamples, settings.interval, generator)
 
     def rows(self, before: Outcome, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
         """One row per set of cases; several outcomes (draws of a control) are averaged case by case."""
         mean = Outcome(*(np.mean(values, axis=0) for values in zip(*outcomes, strict=True)))
         numbers = {
-            "accuracy": mean.accuracy,
-            "gain": mean.accuracy - before.accuracy,
-            "right_gain": mean.right - before.right,
-            "kl": mean.kl,
-            "legal": mean.legal,
-            "moved": mean.moved,
+            "accuracy": (mean.accuracy, SHARE),
+            "gain": (mean.accuracy - before.accuracy, CHANGE),
+            "right_gain": (mean.right - before.right, CHANGE),
+            "kl": (mean.kl, None),
+            "legal": (mean.legal, SHARE),
+            "moved": (mean.moved, None),
         }
         for name, mask in self.sets.items():
             if not mask.any():
                 continue
             row: dict[str, Any] = {"set": name, "n": int(mask.sum()), "n_games": len(np.unique(self.games[mask]))}
             row["accuracy_before"] = float(before.accuracy[mask].mean())
-            for column, values in numbers.items():
-                row |= columns(column, self.bootstraps[name].mean(values[mask]))
+            for column, (values, bounds) in numbers.items():
+                row |= columns(column, self.games_of[name].mean(values[mask], bounds))
             yield row

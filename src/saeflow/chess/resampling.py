@@ -1,4 +1,4 @@
-"""Bootstrap over games of means over positions."""
+"""Means over positions, with intervals that take games as the units."""
 
 from __future__ import annotations
 
@@ -7,46 +7,57 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from saeflow.statistics.means import resample_counts
+from saeflow.statistics.means import interval, random_weights
+
+SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)
+"""Between what a probability lies, and a difference of two or a correlation."""
 
 
 class Mean(NamedTuple):
-    """A mean and its percentile interval; NaN where there is nothing."""
+    """A mean and its interval; NaN where there is nothing."""
 
     value: float
     low: float
     high: float
 
 
-class Bootstrap:
-    """Draws of games with replacement that serve all means over the same positions, so that means are paired.
+class Resampling:
+    """Random weights of games that serve all means over the same positions.
 
     Args:
         games: the game of each position.
-        resamples: how many draws.
+        draws: how many.
         level: of the intervals.
         generator: of the draws.
     """
 
     def __init__(
-        self, games: Int64[np.ndarray, " n"], resamples: int, level: float, generator: np.random.Generator
+        self, games: Int64[np.ndarray, " n"], draws: int, level: float, generator: np.random.Generator
     ) -> None:
         different, self._which = np.unique(games, return_inverse=True)
-        self._n = len(different)
-        self._weights = resample_counts(self._n, resamples, generator)
-        self._tails = [(1 - level) / 2, (1 + level) / 2]
+        self._n, self._level = len(different), level
+        weights = random_weights(np.arange(self._n), draws, generator)
+        self._weights, self._unseen = weights[:, :-1], weights[:, -1]
 
-    def mean(self, values: Float64[np.ndarray, " n"]) -> Mean:
-        """The mean over the positions where the value is known (not NaN), and its interval."""
+    def mean(self, values: Float64[np.ndarray, " n"], bounds: tuple[float, float] | None = None) -> Mean:
+        """The mean over the positions where the value is known (not NaN), and its interval.
+
+        Args:
+            values: of the positions.
+            bounds: between which all values lie. The interval then counts one game of usual size more,
+                whose values are the lowest at the lower end and the highest at the upper end, and holds
+                for rare events and few games (`statistics.means`). Without, it is of what was seen.
+        """
         known = ~np.isnan(values)
         if not known.any():
             return Mean(np.nan, np.nan, np.nan)
         sums = np.bincount(self._which, np.where(known, values, 0), self._n)
         counts = np.bincount(self._which, known, self._n)
-        with np.errstate(invalid="ignore"):
-            drawn = (self._weights @ sums) / (self._weights @ counts)
-        low, high = np.nanquantile(drawn, self._tails)
-        return Mean(float(sums.sum() / counts.sum()), float(low), float(high))
+        unseen = self._unseen * counts[counts > 0].mean() if bounds else np.zeros(len(self._unseen))
+        ends = [self._weights @ sums + end * unseen for end in bounds or (0, 0)]
+        draws = np.stack(ends)[:, :, None] / (self._weights @ counts + unseen)[:, None]
+        low, high = interval(draws, self._level)
+        return Mean(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
 
 def columns(name: str, mean: Mean) -> dict[str, float | None]:

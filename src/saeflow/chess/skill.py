@@ -18,7 +18,7 @@ from saeflow.chess.awareness import Awareness
 from saeflow.chess.cases import Cases, alike, answered, best_latents, correct_moves, draw, mean_active
 from saeflow.chess.model import Activations, SiteSAE, SkillModel
 from saeflow.chess.reading import Look, at_bin, judged, looks
-from saeflow.chess.resampling import Bootstrap, columns
+from saeflow.chess.resampling import CHANGE, SHARE, Resampling, columns
 from saeflow.chess.responses import members
 from saeflow.chess.subject import Subject
 from saeflow.config.sections.concepts import Skill
@@ -132,7 +132,7 @@ class _Group:
         both = [np.concatenate([part.values[None], part.controls]) for part in (self.present, without)]
         self.awareness = Awareness.of(np.concatenate(both, axis=2), self.cases, self.absent, settings.interval)
         generator = numpy_generator(seed, "chess skill", group, "bootstrap")
-        self.bootstrap = Bootstrap(self.cases.games, settings.resamples, settings.interval, generator)
+        self.resampling = Resampling(self.cases.games, settings.resamples, settings.interval, generator)
 
     def _draw(self, present: bool) -> Cases:
         subject, purpose = self.subject, "present" if present else "absent"
@@ -182,9 +182,9 @@ class _Group:
             return [{"group": self.group, "n": 0}]
         for rating in self.ratings:
             means = {
-                "activation": self.present.values[rating],
-                "willingness": self.present.willing[rating],
-                "accuracy": np.where(needed, self.present.chosen[rating], np.nan),
+                "activation": (self.present.values[rating], None),
+                "willingness": (self.present.willing[rating], SHARE),
+                "accuracy": (np.where(needed, self.present.chosen[rating], np.nan), SHARE),
             }
             row: dict[str, object] = {
                 "group": self.group,
@@ -193,8 +193,8 @@ class _Group:
                 "n_games": len(np.unique(self.cases.games)),
                 "n_needed": int(needed.sum()),
             }
-            for name, values in means.items():
-                row |= columns(name, self.bootstrap.mean(values))
+            for name, (values, bounds) in means.items():
+                row |= columns(name, self.resampling.mean(values, bounds))
             row |= columns("awareness", self.awareness.at(rating))
             row |= columns("control_awareness", self.awareness.of_controls(rating))
             rows.append(row)
@@ -232,7 +232,7 @@ class _Group:
         r = correlations(values, right)
         controls = np.stack([correlations(control[:, mine], right) for control in self.present.controls])
         shuffled = [np.abs(correlations(values[generator.permutation(len(values))], right)) for _ in range(_SHUFFLES)]
-        bootstrap = Bootstrap(self.cases.games[mine], self.settings.resamples, self.settings.interval, generator)
+        resampling = Resampling(self.cases.games[mine], self.settings.resamples, self.settings.interval, generator)
         means = {
             "r": r,
             "control_r": _mean_known(controls),
@@ -246,7 +246,7 @@ class _Group:
             "control_abs_r": _known(np.abs(controls)),
         }
         for name, each in means.items():
-            row |= columns(name, bootstrap.mean(each))
+            row |= columns(name, resampling.mean(each, CHANGE))
         return row
 
 

@@ -63,7 +63,7 @@ class Skill(Section):
     controls: int = Field(default=5, ge=1)
     """Random latents drawn per concept as a control; they fire about as often as the concept's."""
     resamples: int = Field(default=1000, ge=100)
-    """Of the bootstrap over games."""
+    """Draws of weights of games that intervals of means rest on."""
     interval: Share = 0.95
     """Level of all intervals."""
 
@@ -93,7 +93,7 @@ class Interventions(Section):
     controls: int = Field(default=3, ge=1)
     """Draws of random latents that fire about as often, changed in the same way."""
     resamples: int = Field(default=1000, ge=100)
-    """Of the bootstrap over games."""
+    """Draws of weights of games that intervals of means rest on."""
     interval: Share = 0.95
     """Level of all intervals."""
 
