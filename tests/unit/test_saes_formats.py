@@ -252,7 +252,7 @@ DAMAGE = [
     (
         "saelens-standard",
         config_changed("cfg.json", **AVERAGE),
-        r"\('expected_average_only_in'\) by numbers that are not",
+        r"\('expected_average_only_in'\) by a number that is not",
     ),
     ("gemma_scope-res", cut("params.npz"), "params.npz: cannot be read"),
     ("gemma_scope-res", tensors_changed("params.npz", threshold=NAN), "threshold holds values that are not finite"),
@@ -278,6 +278,34 @@ DAMAGE = [
     ("dictionary_learning-AutoEncoder", config_changed("config.json", **CLASS), "dict_class 'CrossCoder' is not known"),
     ("dictionary_learning-AutoEncoder", config_changed("config.json", trainer=3), "has no section 'trainer'"),
     ("sparsify-topk", config_changed("cfg.json", k="many"), "its config is not one of format 'sparsify'"),
+    (
+        "sparsify-topk",
+        config_changed("cfg.json", num_latents=0, expansion_factor=1e999),
+        "is 'inf' and must be a whole",
+    ),
+    *(
+        ("saelens-standard", config_changed("cfg.json", d_sae=size), f"d_sae is '{size}' and must be a whole number")
+        for size in (-8, 8.7, "8", True, float("inf"), float("nan"), 10**12)
+    ),
+    ("saelens-standard", config_changed("cfg.json", d_sae=10**6), r"W_enc has shape \[6, 12\], where the rest says"),
+    ("saelens-topk_by_value", config_changed("cfg.json", k=10**30), "no usable k"),
+    ("saelens-topk_by_value", config_changed("cfg.json", k=float("inf")), "its config is not one of format"),
+    ("saelens-standard", config_changed("cfg.json", architecture=["standard"]), "its config is not one of format"),
+    (
+        "gemma_scope-res",
+        tensors_changed("params.npz", W_enc=torch.ones(6, 12, dtype=torch.int32)),
+        "W_enc holds numbers of type int32, not weights",
+    ),
+    (
+        "gemma_scope-res",
+        tensors_changed("params.npz", b_enc=torch.ones(12, dtype=torch.complex64)),
+        "b_enc holds numbers of type complex64, not weights",
+    ),
+    (
+        "dictionary_learning-BatchTopKSAE",
+        tensors_changed("ae.pt", threshold=None),
+        "has no threshold, without which BatchTopK chooses among a whole batch",
+    ),
     ("gemma_scope_2-resid_post", lambda folder: write_json(folder / "config.json", [1]), "not one of format"),
     ("sparsify-topk", gone("sae.safetensors"), "holds no SAE in a known format"),
     ("sparsify-topk", config_changed("cfg.json", activation="groupmax"), "activation function 'groupmax' is not known"),
@@ -357,12 +385,55 @@ def test_a_folder_from_before_saelens_6_reads_as_its_config_says(tmp_path: Path)
     assert (import_sae(tmp_path).encode(x) > 0).sum(1).max() <= 3
     for change, message in (
         ({"normalize_activations": "layer_norm"}, "normalises its input"),
-        ({"finetuning_scaling_factor": True}, "normalises its input .'finetuning_scaling_factor'"),
         ({"activation_fn_str": "tanh-relu"}, "architecture 'tanh-relu' is not known here"),
     ):
         write_json(tmp_path / "cfg.json", old | change)
         with pytest.raises(SaeflowError, match=message):
             import_sae(tmp_path)
+
+
+def test_latents_that_were_scaled_after_training_are_decoded_at_that_scale(tmp_path: Path) -> None:
+    sae, x = random_sae("standard"), torch.randn(20, D_MODEL)
+    save_sae(tmp_path, sae)
+    scale = torch.rand(D_SAE) + 0.5
+    save_file(
+        {**load_file(tmp_path / "sae_weights.safetensors"), "scaling_factor": scale},
+        tmp_path / "sae_weights.safetensors",
+    )
+    config = {"hook_point": HOOK, "d_in": D_MODEL, "d_sae": D_SAE, "apply_b_dec_to_input": False}
+    write_json(tmp_path / "cfg.json", config | {"finetuning_scaling_factor": True})
+    expected = (torch.relu(x @ sae.W_enc + sae.b_enc) * scale) @ sae.W_dec + sae.b_dec
+    torch.testing.assert_close(import_sae(tmp_path).reconstruct(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_scale_that_the_files_do_not_say_is_read_where_it_is_written_beside_them(tmp_path: Path) -> None:
+    sae, x, scale = random_sae("standard"), torch.randn(20, D_MODEL), 0.2138
+    save_sae(tmp_path, sae)
+    config = {"hook_point": HOOK, "d_in": D_MODEL, "d_sae": D_SAE, "apply_b_dec_to_input": False}
+    write_json(tmp_path / "cfg.json", config | {"normalize_activations": True})
+    with pytest.raises(SaeflowError, match=r"write it beside it as .+ into activation_scaler\.json"):
+        import_sae(tmp_path)
+    write_json(tmp_path / "activation_scaler.json", {"scaling_factor": scale})
+    expected = (torch.relu(scale * x @ sae.W_enc + sae.b_enc) @ sae.W_dec + sae.b_dec) / scale
+    torch.testing.assert_close(import_sae(tmp_path).reconstruct(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_more_latents_than_the_files_have_bytes_are_refused_before_any_job_is_counted(tmp_path: Path) -> None:
+    for case, file, change in (
+        ("saelens-standard", "cfg.json", {"d_sae": 10**8}),
+        ("sparsify-topk", "cfg.json", {"num_latents": 10**8}),
+        ("dictionary_learning-AutoEncoder", "config.json", {"trainer": {"dict_size": 10**8}}),
+        ("llama_scope-2024", "hyperparams.json", {"d_sae": 10**8}),
+    ):
+        folder = damaged(tmp_path, case, config_changed(file, **change))
+        with pytest.raises(SaeflowError, match="says 100,000,000, and its files have"):
+            sae_files.latents_of(folder)
+        with pytest.raises(SaeflowError, match="does not say how many latents"):
+            sae_files.latents_of(damaged(tmp_path / "inf", case, config_changed(file, **_infinite(change))))
+
+
+def _infinite(values: dict[str, object]) -> dict[str, object]:
+    return {key: _infinite(value) if isinstance(value, dict) else float("inf") for key, value in values.items()}
 
 
 def test_an_sae_of_centred_activations_reads_them_as_they_are() -> None:

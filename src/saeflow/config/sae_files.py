@@ -6,7 +6,7 @@ Nothing here reads weights: the workflow must know an SAE's number of latents be
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,10 @@ from safetensors import SafetensorError, safe_open
 
 from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
+
+LARGEST = 1 << 28
+"""More than the latents of any SAE, so that what is made for each of them stays countable."""
+_DAMAGE = (OSError, zipfile.BadZipFile, SafetensorError)
 
 
 class SAEFiles(NamedTuple):
@@ -31,17 +35,40 @@ class SAEFiles(NamedTuple):
     beside: frozenset[str] = frozenset()
 
 
+def count_in(config: Mapping[str, Any], name: str) -> int:
+    """A number of latents, dimensions or active latents in somebody's config.
+
+    Raises:
+        KeyError: the config does not say it.
+        ValueError: it is no whole number, below one, or larger than any SAE.
+    """
+    return _count(config[name], name)
+
+
+def _count(value: Any, name: str) -> int:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= LARGEST and value % 1 == 0
+    if not whole:
+        raise ValueError(f"{name} is {str(value)[:40]!r} and must be a whole number from 1 to {LARGEST:,}")
+    return int(value)
+
+
 def _of_saelens(directory: Path) -> int:
-    return int(read_json(directory / "cfg.json")["d_sae"])
+    return count_in(read_json(directory / "cfg.json"), "d_sae")
 
 
 def _of_sparsify(directory: Path) -> int:
-    config = read_json(directory / "cfg.json")
-    return int(config.get("num_latents") or config["d_in"] * config["expansion_factor"])
+    return expanded(read_json(directory / "cfg.json"), "num_latents", "d_in")
 
 
 def _of_dictionary_learning(directory: Path) -> int:
-    return int(read_json(directory / "config.json")["trainer"]["dict_size"])
+    return count_in(read_json(directory / "config.json")["trainer"], "dict_size")
+
+
+def expanded(config: Mapping[str, Any], latents: str, width: str) -> int:
+    """Number of latents, of which some configs give the ratio to the model's width alone; raises as `count_in` does."""
+    if config.get(latents):
+        return count_in(config, latents)
+    return _count(config[width] * config["expansion_factor"], f"{width} × expansion_factor")
 
 
 def llama_scope_config(directory: Path) -> Path:
@@ -51,8 +78,8 @@ def llama_scope_config(directory: Path) -> Path:
 
 
 def llama_scope_latents(config: dict[str, Any]) -> int:
-    """Number of latents, of which some files give the ratio to the model's width alone."""
-    return int(config.get("d_sae") or config["d_model"] * config["expansion_factor"])
+    """Number of latents of a config of Llama Scope; raises as `count_in` does."""
+    return expanded(config, "d_sae", "d_model")
 
 
 def _of_llama_scope(directory: Path) -> int:
@@ -143,8 +170,12 @@ def latents_of(directory: Path, named: str = "auto") -> int:
     directory = Path(directory)
     name = sae_format(directory, named)
     try:
-        return SAE_FORMATS[name].latents(directory)
-    except (KeyError, TypeError, ValueError, IndexError, OSError, zipfile.BadZipFile, SafetensorError) as error:
+        latents = SAE_FORMATS[name].latents(directory)
+        held = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+        if latents > held:  # each has weights to read and to write it
+            raise ValueError(f"says {latents:,}, and its files have {held:,} bytes")
+        return latents
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, IndexError, *_DAMAGE) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SaeflowError(
             f"{directory}: does not say how many latents it has, as format '{name}' does ({what}); "

@@ -100,7 +100,7 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
     name = sae_format(directory, named)
     try:
         return FORMATS[name].load(Path(directory))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a config is anybody's JSON
+    except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError) as error:  # a config is anybody's JSON
         raise SaeflowError(
             f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: {error}); "
             "get it again or name its format"

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
+from saeflow.config.sae_files import count_in
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.formats.tensors import checked, write_tensors
@@ -71,13 +72,14 @@ def load(directory: Path) -> Crosscoder:
 def _shape(directory: Path, config: Any) -> tuple[int, int, int, bool]:
     if not isinstance(config, dict) or config.get("architecture") != ARCHITECTURE:
         raise SaeflowError(f"{directory}: cfg.json is not that of a crosscoder; name the folder of one")
-    names = ("n_sources", "d_in", "d_sae")
-    sizes = [config.get(name) for name in names]
-    for name, size in zip(names, sizes, strict=True):
-        if not isinstance(size, int) or size < 1:
-            raise SaeflowError(f"{directory}: cfg.json has no usable {name}; get it again")
+    sizes = []
+    for name in ("n_sources", "d_in", "d_sae"):
+        try:
+            sizes.append(count_in(config, name))
+        except (KeyError, ValueError):
+            raise SaeflowError(f"{directory}: cfg.json has no usable {name}; get it again") from None
+    n_sources, d_model, d_sae = sizes
     activation = config.get("activation")
     if activation not in ("relu", "jumprelu"):
         raise SaeflowError(f"{directory}: activation '{activation}' is not known here; known are relu and jumprelu")
-    n_sources, d_model, d_sae = (int(size) for size in sizes if size)
     return n_sources, d_model, d_sae, activation == "jumprelu"

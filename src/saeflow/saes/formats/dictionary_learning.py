@@ -71,6 +71,11 @@ def load(directory: Path) -> SAE:
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
+    if "threshold" in kind.scalars and "threshold" not in tensors:
+        raise SaeflowError(
+            f"{path}: has no threshold, without which BatchTopK chooses among a whole batch, so that latents depend on "
+            "the rows beside; measure one with its library and save it again"
+        )
     found = checked(path, tensors, _shapes(kind, d_model, d_sae))
     weights: Weights = {
         ours: found[theirs].T if theirs.endswith("weight") else found[theirs] for theirs, ours in kind.names.items()

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from saeflow.artifacts import read_json
-from saeflow.config.sae_files import llama_scope_config, llama_scope_latents
+from saeflow.config.sae_files import count_in, llama_scope_config, llama_scope_latents
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, fold_input_bias, fold_scales
-from saeflow.saes.formats.tensors import checked
+from saeflow.saes.formats.tensors import SCALER, checked, scale_beside
 from saeflow.saes.sae import SAE
 from saeflow.tensors import read_tensors
 
@@ -60,7 +60,7 @@ def load(directory: Path) -> SAE:
         fold_decoder_norms(weights)
     if architecture == "jumprelu" and trained is None:
         weights["threshold"] = torch.full_like(weights["b_enc"], _measured_threshold(directory, config))
-    k = int(config["top_k"]) if architecture == "topk" else None
+    k = count_in(config, "top_k") if architecture == "topk" else None
     return finished(architecture, weights, _metadata(config), k, free_rows=by_contribution or k is None)
 
 
@@ -90,7 +90,7 @@ def _weights_file(directory: Path) -> Path:
 
 
 def _weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Weights:
-    d_model, d_sae = int(config["d_model"]), llama_scope_latents(config)
+    d_model, d_sae = count_in(config, "d_model"), llama_scope_latents(config)
     transposed = "W_E" not in tensors
     names = _NAMES if transposed else _NAMES_SINCE_2025
     shapes = ((d_model, d_sae), (d_sae,), (d_sae, d_model), (d_model,))
@@ -130,6 +130,8 @@ def _scales(directory: Path, config: dict[str, Any], tensors: dict[str, Tensor])
             f"{directory}: normalises its input ('{normalisation}') in a way that no weights can stand for; "
             "choose an SAE that was trained with 'dataset-wise'"
         )
+    if scale := scale_beside(directory):
+        return scale, scale
     hooks = config["hook_point_in"], config.get("hook_point_out", config["hook_point_in"])
     told = config.get("dataset_average_activation_norm") or {}
     norms = []
@@ -137,7 +139,10 @@ def _scales(directory: Path, config: dict[str, Any], tensors: dict[str, Tensor])
         beside = tensors.get(f"dataset_average_activation_norm.{hook}")
         norm = told.get(side, told.get(hook, float("nan") if beside is None else float(beside)))
         if not 0 < norm < math.inf:
-            raise SaeflowError(f"{directory}: does not say the mean norm of activations at {hook}; get it again")
+            raise SaeflowError(
+                f"{directory}: does not say the mean norm of activations at {hook}; write √d_model over it beside "
+                f'the weights as {{"scaling_factor": …}} into {SCALER}, or get it again'
+            )
         norms.append(norm)
     return math.sqrt(config["d_model"]) / norms[0], math.sqrt(config["d_model"]) / norms[1]
 

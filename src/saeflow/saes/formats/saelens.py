@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
+from saeflow.config.sae_files import count_in
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.crosscoder import ARCHITECTURE as CROSSCODER
 from saeflow.saes.formats.folding import (
@@ -25,7 +26,7 @@ from saeflow.saes.formats.folding import (
 )
 from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.saelens_training import trained_centred
-from saeflow.saes.formats.tensors import checked, write_tensors
+from saeflow.saes.formats.tensors import SCALER, checked, scale_beside, write_tensors
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
 from saeflow.seals import sealed_json, unsealed_json
 from saeflow.tensors import read_tensors
@@ -121,7 +122,7 @@ def load(directory: Path) -> SAE:
     if config.get("apply_b_dec_to_input", False):
         fold_input_bias(weights, weights["b_dec"])
     fold_scales(weights, scale, scale)
-    k = int(config["k"]) if kind.architecture == "topk" else None
+    k = count_in(config, "k") if kind.architecture == "topk" else None
     free = kind.architecture != "topk" or rescaled
     sae = finished(kind.architecture, weights, config.get("metadata", {}), k, free_rows=free)
     return for_uncentred(sae) if trained_centred(directory, sae.metadata) else sae
@@ -153,13 +154,10 @@ def _scale(directory: Path, config: dict[str, Any]) -> float:
     normalisation = config.get("normalize_activations", "none")
     if normalisation in ("none", None):
         return 1.0
-    beside = directory / "activation_scaler.json"
-    if normalisation == "expected_average_only_in" and beside.is_file():
-        scale = read_json(beside).get("scaling_factor")
-        if isinstance(scale, int | float) and 0 < scale < float("inf"):
-            return float(scale)
+    if normalisation == "expected_average_only_in" and (scale := scale_beside(directory)):
+        return scale
     reason = (
-        "by numbers that are not in the file; fold them into the weights and save it again"
+        f'by a number that is not in the file; write it beside it as {{"scaling_factor": …}} into {SCALER}'
         if normalisation == "expected_average_only_in"
         else "in a way that no weights can stand for; choose an SAE that reads activations as they are"
         if normalisation in ("layer_norm", "constant_norm_rescale")
@@ -169,8 +167,8 @@ def _scale(directory: Path, config: dict[str, Any]) -> float:
 
 
 def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
-    d_model, d_sae = int(config["d_in"]), int(config["d_sae"])
-    d_out = int(config.get("d_out", d_model)) if kind.transcoder else d_model
+    d_model, d_sae = count_in(config, "d_in"), count_in(config, "d_sae")
+    d_out = count_in({"d_out": d_model, **config}, "d_out") if kind.transcoder else d_model
     shapes: dict[str, tuple[int, ...]] = {"W_enc": (d_model, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,)}
     if kind.one_threshold:
         shapes |= {"b_enc": (d_sae,), "topk_threshold": ()}
@@ -179,7 +177,11 @@ def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
         shapes |= dict.fromkeys(_OF_LATENTS.get(kind.architecture, ()), (d_sae,))
     if kind.skip:
         shapes["W_skip"] = (d_out, d_model)
+    if config.get("finetuning_scaling_factor", False):  # before version 6: latents times this are decoded
+        shapes["scaling_factor"] = (d_sae,)
     weights = checked(directory, read_tensors(directory / "sae_weights.safetensors"), shapes)
+    if "scaling_factor" in weights:
+        weights["W_dec"] = weights["W_dec"] * weights.pop("scaling_factor").float()[:, None]
     if kind.one_threshold:
         weights["threshold"] = weights.pop("topk_threshold").expand(d_sae)
     weights.setdefault("b_enc", torch.zeros(d_sae, dtype=torch.float64))

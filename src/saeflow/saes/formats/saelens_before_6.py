@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-KEPT = ("d_in", "d_sae", "dtype", "device", "rescale_acts_by_decoder_norm")
+KEPT = ("d_in", "d_sae", "dtype", "device", "rescale_acts_by_decoder_norm", "finetuning_scaling_factor")
 METADATA = (
     "model_name",
     "context_size",
@@ -43,8 +43,6 @@ def modern(config: Any) -> Any:
 
 
 def _normalisation(config: dict[str, Any]) -> str:
-    if config.get("finetuning_scaling_factor", False):
-        return "finetuning_scaling_factor"  # of a tensor that no weights here stand for: refused by name
     told = config.get("normalize_activations", "none")
     if isinstance(told, bool):
         return "expected_average_only_in" if told else "none"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.artifacts import read_json, write_json
-from saeflow.config.sae_files import latents_of
+from saeflow.config.sae_files import count_in, latents_of
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished, fold_input_bias, without_input_bias
 from saeflow.saes.formats.tensors import checked, write_tensors
@@ -30,7 +30,7 @@ def load(directory: Path) -> SAE:
     directory = Path(directory)
     config = read_json(directory / "cfg.json")
     _check_function(directory, config)
-    d_model, d_sae, k = int(config["d_in"]), latents_of(directory, "sparsify"), int(config["k"])
+    d_model, d_sae, k = count_in(config, "d_in"), latents_of(directory, "sparsify"), count_in(config, "k")
     if not 0 < k <= d_sae:
         raise SaeflowError(f"{directory}: cfg.json asks for {k} of {d_sae} latents; correct it")
     shapes: dict[str, tuple[int, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from saeflow.artifacts import atomic, sealed, stamp
+from saeflow.artifacts import atomic, read_json, sealed, stamp
 from saeflow.errors import SaeflowError
+
+SCALER = "activation_scaler.json"
+"""Where SAELens keeps what the input is multiplied by; so may who knows it of an SAE whose files do not say it."""
+
+
+def scale_beside(directory: Path) -> float | None:
+    """The ``scaling_factor`` in `SCALER` beside an SAE's weights; None where there is no usable one."""
+    path = directory / SCALER
+    content = read_json(path) if path.is_file() else None
+    scale = content.get("scaling_factor") if isinstance(content, dict) else None
+    usable = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < math.inf
+    return float(scale) if usable and scale else None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
