@@ -20,7 +20,6 @@ rule judge_completions:
     input:
         **judge_inputs(),
         completions="results/{study}/steering/{goal}/{method}/completions.parquet",
-        goal=goal_file,
     output:
         "results/{study}/steering/{goal}/{method}/scores.parquet",
     log:
@@ -35,6 +34,8 @@ rule judge_completions:
     resources:
         gpu=1 if judge_inputs() else 0,
     params:
+        goal=goal_file,
+        said=goal_said,
         settings=settings("judge", without=["pairs"]),
         calls=calls,
         seed=STUDY.seed,
@@ -43,7 +44,7 @@ rule judge_completions:
     shell:
         "saeflow judge score"
         " --completions {input.completions:q}"
-        " --goal {input.goal:q}"
+        " --goal {params.goal:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --dtype {params.dtype:q}"
@@ -131,7 +132,6 @@ rule compare_pairs:
             goal=STUDY.goals.names,
             method=STUDY.steering.methods,
         ),
-        goals=GOAL_FILES,
     output:
         "results/{study}/steering/preferences.parquet",
         "results/{study}/steering/ratings.parquet",
@@ -145,6 +145,8 @@ rule compare_pairs:
         "../envs/default.yaml"
     threads: 1
     params:
+        goals=goals_folder,
+        said=goals_said,
         settings=settings("judge"),
         calls=calls,
         summary=settings("summary"),
@@ -152,7 +154,7 @@ rule compare_pairs:
     shell:
         "saeflow judge pairs {input.completions:q}"
         " --best {input.best:q}"
-        ' --goals "$(dirname {input.goals[0]:q})"'
+        " --goals {params.goals:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --summary @<(printf %s {params.summary:q})"
         " --seed {params.seed:q}"

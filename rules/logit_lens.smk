@@ -18,7 +18,6 @@ if STUDY.lens_saes:
 
     rule find_token_sets:
         input:
-            files=SET_FILES,
             model=artifact(MODEL),
         output:
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",
@@ -33,9 +32,11 @@ if STUDY.lens_saes:
             "../envs/default.yaml"
         threads: 1
         params:
+            files=set_files,
+            said=sets_said,
             settings=settings("logit_lens", only=["kinds", "smallest_set"]),
         shell:
-            "saeflow lens sets {input.files:q}"
+            "saeflow lens sets {params.files:q}"
             " --model {input.model:q}"
             " --settings @<(printf %s {params.settings:q})"
             ' --output "$(dirname {output.sets:q})"'

@@ -25,6 +25,7 @@ rule write_report:
     params:
         figures=",".join(NAMES["figure"]),
         options=report_options,
+        said=report_said,
     shell:
         "saeflow report write"
         " --study results/{wildcards.study:q}"

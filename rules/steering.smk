@@ -21,7 +21,6 @@ rule choose_latents:
         model=artifact(MODEL),
         sae=artifact(STEERING_SAE),
         manifest=artifact(CACHE),
-        goals=GOAL_FILES,
     output:
         "results/{study}/steering/targets.parquet",
         shown("results/{study}/steering/targets.csv"),
@@ -40,13 +39,15 @@ rule choose_latents:
     resources:
         gpu=1,
     params:
+        goals=goal_files,
+        said=goals_said,
         hook=STUDY.hook,
         sae=STUDY.steering_sae,
         settings=settings("steering", only=("latents", "shared_latents")),
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
-        "saeflow steering latents {input.goals:q}"
+        "saeflow steering latents {params.goals:q}"
         " --model {input.model:q}"
         ' --sae "$(dirname {input.sae:q})"'
         " --sae-name {params.sae:q}"
@@ -88,6 +89,7 @@ rule build_vectors:
         hook=STUDY.hook,
         seed=STUDY.seed,
         planted=planted_options,
+        said=goal_said if planted_inputs() else "",
     shell:
         "saeflow steering vectors"
         ' --sae "$(dirname {input.sae:q})"'

@@ -64,6 +64,11 @@ def report_options(wildcards):
     return []
 
 
+def report_said(wildcards):
+    """What the report shows beside its inputs: nothing."""
+    return ""
+
+
 def hook_options(wildcards):
     """The command's options `--hook`: all hooks are read in the same forward passes."""
     return repeated("--hook", STUDY.hooks)

@@ -57,9 +57,6 @@ def shipped(path):
     if ROOT is None:
         return workflow.source_path(f"../{path}")
     file = ROOT / path
-    if not file.is_relative_to(Path.cwd()) and re.search(r"{.*}", str(ROOT)):
-        text = f"{ROOT}: Snakemake takes the braces for wildcards; move the checkout"
-        raise WorkflowError(text)
     return str(
         file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     )

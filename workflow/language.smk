@@ -1,5 +1,7 @@
 """What the rules of a study of language share beside `common.smk`."""
 
+import hashlib
+
 from saeflow.config import read_goal, read_token_sets
 from saeflow.config.counts import block_count
 from saeflow.config.sections import PLANTED
@@ -121,12 +123,12 @@ GOAL_FILES = [
     sought(STUDY.goals.directory, f"{goal}.yaml") for goal in STUDY.goals.names
 ]
 SET_FILES = [sought(file) for file in STUDY.logit_lens.sets] if STUDY.lens_saes else []
-# What is wrong with these files is told now, not by the job that reads them hours later.
+# What is wrong with these files is told now, not by the job that reads them hours later. They are no inputs but params,
+# as settings are: what they say is a trigger, and where they lie and how old they are is none. So a fresh checkout of
+# the same commit makes nothing anew.
 try:
-    for file in GOAL_FILES:
-        read_goal(file)
-    for file in SET_FILES:
-        read_token_sets(file)
+    GOALS = dict(zip(STUDY.goals.names, map(read_goal, GOAL_FILES)))
+    TOKEN_SETS = [read_token_sets(file) for file in SET_FILES]
 except SaeflowError as error:
     raise WorkflowError(str(error))
 
@@ -156,34 +158,31 @@ def sae_descriptions():
 
 def report_sources(wildcards):
     """Everything that the report shows; its command is told the study's folder and finds these files in it."""
-    return [
-        *files(
-            "config.yaml",
-            "provenance.json",
-            "models/{model}.metrics.json",
-            "saes/{sae}/cfg.json",
-            "saes/{sae}/sae_weights.safetensors",
-            "saes/{sae}/metrics.json",
-            "approximators/{target_sae}/metrics.json",
-            "approximators/{target_sae}/latents.parquet",
-            "effects/{target_sae}/baseline.safetensors",
-            "effects/{target_sae}/effects.h5",
-            "steering/{goal}/latents.json",
-            "steering/{goal}/side_effects.parquet",
-            "steering/{goal}/{method}/completions.parquet",
-            "steering/{goal}/{method}/scores.parquet",
-            "steering/comparisons.parquet",
-            "steering/targets.parquet",
-            *LATENTS,
-            *LATENT_DETAILS,
-            *JUDGED,
-            "figures/{figure}.png",
-            "figures/{figure}.svg",
-            "figures/{figure}.csv",
-            *sorted({table for tables in FIGURES.values() for table in tables}),
-        ),
-        *GOAL_FILES,
-    ]
+    return files(
+        "config.yaml",
+        "provenance.json",
+        "models/{model}.metrics.json",
+        "saes/{sae}/cfg.json",
+        "saes/{sae}/sae_weights.safetensors",
+        "saes/{sae}/metrics.json",
+        "approximators/{target_sae}/metrics.json",
+        "approximators/{target_sae}/latents.parquet",
+        "effects/{target_sae}/baseline.safetensors",
+        "effects/{target_sae}/effects.h5",
+        "steering/{goal}/latents.json",
+        "steering/{goal}/side_effects.parquet",
+        "steering/{goal}/{method}/completions.parquet",
+        "steering/{goal}/{method}/scores.parquet",
+        "steering/comparisons.parquet",
+        "steering/targets.parquet",
+        *LATENTS,
+        *LATENT_DETAILS,
+        *JUDGED,
+        "figures/{figure}.png",
+        "figures/{figure}.svg",
+        "figures/{figure}.csv",
+        *sorted({table for tables in FIGURES.values() for table in tables}),
+    )
 
 
 def published_files(wildcards):
@@ -240,20 +239,18 @@ def judge_inputs():
 
 
 def planted_inputs():
-    """What vectors for planted topics are built from: the latents that detect them, and the goal's topic."""
+    """What vectors for planted topics are built from: the latents that detect them."""
     if not any(method.endswith(PLANTED) for method in STUDY.steering.methods):
         return {}
-    return {
-        "recovery": f"results/{{study}}/saes/{STUDY.steering_sae}/recovery.parquet",
-        "goal_file": goal_file,
-    }
+    return {"recovery": f"results/{{study}}/saes/{STUDY.steering_sae}/recovery.parquet"}
 
 
 def planted_options(wildcards, input):
-    """The same for a command."""
+    """The same for a command, and the goal's file, which names its topic."""
     if "recovery" not in input.keys():
         return []
-    return ["--recovery", input.recovery, "--goal-file", input.goal_file]
+    file = goal_file(wildcards, input)
+    return ["--recovery", input.recovery, "--goal-file", file]
 
 
 def text_option(wildcards, input):
@@ -266,9 +263,46 @@ def model_option(wildcards, input):
     return ["--model", input.model] if "model" in input.keys() else []
 
 
-def goal_file(wildcards):
-    """The YAML file that describes a goal."""
-    return sought(STUDY.goals.directory, f"{wildcards.goal}.yaml")
+def goal_file(wildcards, input):
+    """A param: the YAML file that describes a goal. Its place triggers nothing, as that of all files here: Snakemake
+    compares no param of a function that reads `input`."""
+    return GOAL_FILES[STUDY.goals.names.index(wildcards.goal)]
+
+
+def goal_files(wildcards, input):
+    """A param: the same of all goals."""
+    return GOAL_FILES
+
+
+def goals_folder(wildcards, input):
+    """A param: where these files lie."""
+    return os.path.dirname(GOAL_FILES[0])
+
+
+def set_files(wildcards, input):
+    """A param: the files of token sets."""
+    return SET_FILES
+
+
+def goal_said(wildcards):
+    """A param, and so a trigger: what is said of a goal."""
+    return digest([GOALS[wildcards.goal]])
+
+
+def goals_said(wildcards):
+    """A param: the same of all goals."""
+    return digest(GOALS.values())
+
+
+def sets_said(wildcards):
+    """A param: what is said of token sets."""
+    return digest(of for sets in TOKEN_SETS for of in sets.values())
+
+
+def digest(sections):
+    """The SHA-256 of what sections say."""
+    said = [section.model_dump_json() for section in sections]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
 def vector_source(wildcards):
@@ -310,8 +344,11 @@ def width_option(wildcards):
 
 
 def report_options(wildcards, input):
-    """The command's option `--goals`; no trigger, as `input` names the files."""
-    return ["--goals", os.path.dirname(GOAL_FILES[0])]
+    """The command's option `--goals`."""
+    return ["--goals", goals_folder(wildcards, input)]
+
+
+report_said = goals_said
 
 
 def effect_blocks(wildcards):

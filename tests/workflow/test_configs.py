@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, TINY, environment
+from conftest import ROOT, environment
 
 
 def planned(directory, *args):
@@ -20,8 +20,8 @@ def planned(directory, *args):
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ({"goals": {**TINY["goals"], "directory": "goals/{study}"}}, "goals.directory"),
         ({"corpus": {"kind": "text", "path": "text/{study}.txt"}}, "corpus.path"),
+        ({"effects": {"vectors": {"kind": "file", "path": "{sae}.safetensors"}}}, "effects.vectors.path"),
     ],
 )
 def test_an_input_that_snakemake_would_take_for_a_pattern_is_refused(workflow, change, key):

@@ -54,15 +54,15 @@ def test_as_a_module_of_a_git_repository_the_workflow_plans_all(deployed, tmp_pa
 
 
 def test_goals_are_sought_where_snakemake_works_and_then_in_the_checkout(workflow):
-    shipped = workflow.attempt("evaluate", args=("--cores", "2", "--dry-run"))
+    shipped = workflow.attempt("evaluate", args=("--cores", "2", "--dry-run", "--printshellcmds"))
     assert f"{ROOT}/workflow/goals/tales/london.yaml" in shipped.stdout
     own = workflow.directory / "workflow/goals/tales"
     own.mkdir(parents=True)
     for name in TINY["goals"]["names"]:
         (own / f"{name}.yaml").write_text((ROOT / f"workflow/goals/tales/{name}.yaml").read_text())
-    mine = workflow.attempt("evaluate", args=("--cores", "2", "--dry-run"))
+    mine = workflow.attempt("evaluate", args=("--cores", "2", "--dry-run", "--printshellcmds"))
     assert str(ROOT / "workflow/goals") not in mine.stdout
-    assert "workflow/goals/tales/london.yaml" in mine.stdout
+    assert "--goal workflow/goals/tales/london.yaml" in mine.stdout
 
 
 def test_a_checkout_below_a_folder_of_an_odd_name_runs_its_own_code(tmp_path, workflow):

@@ -98,10 +98,11 @@ def settings_of(call, option="--settings"):
 
 
 def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is(hostile):
-    place = hostile / HOSTILE
+    place, goals = hostile / HOSTILE, hostile / TEXT
+    goals.mkdir()
     for name in TINY["goals"]["names"]:
-        (place / f"{name}.yaml").write_text((ROOT / f"workflow/goals/tales/{name}.yaml").read_text())
-    (place / "sets.yaml").write_text("sets:\n  a: {words: [love, king]}\n")
+        (goals / f"{name}.yaml").write_text((ROOT / f"workflow/goals/tales/{name}.yaml").read_text())
+    (goals / "sets.yaml").write_text("sets:\n  a: {words: [love, king]}\n")
     (place / "text.jsonl").write_text('{"text": "Once."}\n')
     save_file({TEXT: np.eye(24, 64, dtype=np.float32)}, place / "vectors.safetensors")
     (place / "model").mkdir()
@@ -112,13 +113,13 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
         "model": {"name": "linked", "path": str(place / "model")},
         "saes": {**TINY["saes"], "imported": {"path": str(place / "sae {x}"), "format": "saelens"}},
         "examples": {},
-        "logit_lens": {"sets": [str(place / "sets.yaml")]},
+        "logit_lens": {"sets": [str(goals / "sets.yaml")]},
         "effects": {
             **TINY["effects"],
             "prompts": [TEXT],
             "vectors": {"kind": "file", "path": str(place / "vectors.safetensors"), "tensor": TEXT, "range": [0, 24]},
         },
-        "goals": {**TINY["goals"], "directory": str(place)},
+        "goals": {**TINY["goals"], "directory": str(goals)},
         "steering": {**TINY["steering"], "sae": "main", "prompts": [TEXT]},
         "judge": {"kind": "openai", "model": TEXT, "parameters": {"stop": TEXT}, "pairs": 2},
         "calls": {"key": TEXT},
@@ -128,16 +129,16 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     assert settings_of(calls["write_corpus"][0])["separator"] == TEXT
     assert calls["link_model"][0][2:4] == ["--path", str(place / "model")]
     assert str(place / "sae {x}") in calls["import_sae"][0]
-    assert str(place / "sets.yaml") in calls["find_token_sets"][0]
+    assert str(goals / "sets.yaml") in calls["find_token_sets"][0]
     assert str(place / "vectors.safetensors") in calls["measure_effects"][0]
     assert settings_of(calls["measure_effects"][0])["vectors"]["tensor"] == TEXT
-    assert calls["choose_latents"][0][2:4] == [str(place / f"{name}.yaml") for name in TINY["goals"]["names"]]
+    assert calls["choose_latents"][0][2:4] == [str(goals / f"{name}.yaml") for name in TINY["goals"]["names"]]
     assert settings_of(calls["complete_prompts"][0])["prompts"] == [TEXT]
     judge = settings_of(calls["judge_completions"][0])
     assert judge["model"] == judge["parameters"]["stop"] == TEXT
     assert settings_of(calls["judge_completions"][0], "--calls")["key"] == TEXT
-    assert str(place) in calls["write_report"][0]
-    assert str(place) in calls["compare_pairs"][0]
+    assert str(goals) in calls["write_report"][0]
+    assert str(goals) in calls["compare_pairs"][0]
 
 
 def test_every_path_of_a_study_of_chess_reaches_its_command_as_it_is(hostile):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import InputPath, Section, Unique, refuse
+from saeflow.config.section import Section, Text, Unique, refuse
 
 
 class Examples(Section):
@@ -70,7 +70,7 @@ class LogitLens(Section):
     out."""
     smallest_set: int = Field(default=5, ge=1)
     """Built-in sets with fewer tokens in the model's vocabulary are left out."""
-    sets: Annotated[list[InputPath], Unique] = Field(default=[])
+    sets: Annotated[list[Text], Unique] = Field(default=[])
     """YAML files with token sets of your own: absolute paths, or ones in the folder that Snakemake works in where they
     are there, else in the checkout."""
     directions: int = Field(default=1000, ge=100)
