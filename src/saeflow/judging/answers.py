@@ -30,8 +30,8 @@ class Complaint(NamedTuple):
     @property
     def is_refusal(self) -> bool:
         """Whether it is about what this text says, rather than about how it was asked."""
-        told = f"{self.code} {self.words}".lower()
-        return self.status in (400, 403) and any(word in told for word in _FILTERED)
+        said = f"{self.code} {self.words}".lower()
+        return self.status in (400, 403) and any(word in said for word in _FILTERED)
 
 
 def decoded(body: bytes) -> str:
@@ -68,14 +68,14 @@ def complaint_of(status: int, body: Any) -> Complaint | None:
     error = body.get("error") if isinstance(body, dict) else None
     if status == 200 and (not error or body.get("choices")):
         return None
-    told = error or body
-    if not isinstance(told, dict):
-        return Complaint(status, first_line(told))
-    code = told.get("code")
+    said = error or body
+    if not isinstance(said, dict):
+        return Complaint(status, first_line(said))
+    code = said.get("code")
     if status == 200 and isinstance(code, int) and 400 <= code < 600:
         status = code
-    words = told.get("message") or told.get("detail") or told
-    return Complaint(status, first_line(words), first_line(code or told.get("type") or ""))
+    words = said.get("message") or said.get("detail") or said
+    return Complaint(status, first_line(words), first_line(code or said.get("type") or ""))
 
 
 def read_answer(raw: str, inquiry: Inquiry) -> Exchange:

@@ -187,8 +187,8 @@ async def _ended(batch: Batch, service: Service, endpoint: Endpoint) -> dict[str
 def _reasons(state: dict[str, Any]) -> str:
     errors = state.get("errors")
     data = _list(errors.get("data")) if isinstance(errors, dict) else []
-    told = [first_line(error.get("message")) for error in data[:5] if isinstance(error, dict)]
-    return "; ".join(told) or "no reason given"
+    reasons = [first_line(error.get("message")) for error in data[:5] if isinstance(error, dict)]
+    return "; ".join(reasons) or "no reason given"
 
 
 async def _lines(state: dict[str, Any], questions: int, endpoint: Endpoint) -> tuple[dict[str, dict[str, Any]], int]:

@@ -124,8 +124,8 @@ class Endpoint:
         await self.connection.close()
 
 
-def _is_about_format(told: str) -> bool:
-    return any(word in told.lower() for word in ("response_format", "json_schema", "schema", "json_object", "guided"))
+def _is_about_format(words: str) -> bool:
+    return any(name in words.lower() for name in ("response_format", "json_schema", "schema", "json_object", "guided"))
 
 
 def _seconds(header: str | None) -> float:

@@ -154,8 +154,8 @@ class LiveRun:
         """Have all calls wait after one that was refused for its rate, but not for hours, and not in silence."""
         pause = self.limit.refused(began, exchange.wait or 0.0)
         if self.limit.refusals >= REFUSALS_OF_ALL or self.limit.paused > LONGEST_WAIT:
-            told = f"refuses every call for its rate, {self.limit.refusals} times in a row ({exchange.reason})"
-            raise SaeflowError(f"{self.endpoint.name}: {told}; start again later, what was answered is kept")
+            refuses = f"refuses every call for its rate, {self.limit.refusals} times in a row ({exchange.reason})"
+            raise SaeflowError(f"{self.endpoint.name}: {refuses}; start again later, what was answered is kept")
         self.service.progress(len(self.answers), self.total, f"waiting {pause:.0f} s: {exchange.reason}")
 
     def _within_budget(self) -> None:

@@ -123,17 +123,17 @@ def kind_of(exchange: Exchange) -> str:
 
 def advice(reason: str) -> str:
     """What to change when all questions end for one reason."""
-    told = reason.lower()
-    if "token limit" in told:
+    said = reason.lower()
+    if "token limit" in said:
         return "raise max_tokens or max_completion_tokens in judge.parameters"
-    if any(word in told for word in ("parameter", "temperature", "max_tokens", "max_completion_tokens", "unsupported")):
+    if any(word in said for word in ("parameter", "temperature", "max_tokens", "max_completion_tokens", "unsupported")):
         return "change judge.parameters"
-    if "http 413" in told or "context length" in told or "too long" in told or "too large" in told:
+    if "http 413" in said or "context length" in said or "too long" in said or "too large" in said:
         return "name a judge.model that reads longer texts, or lower steering.new_tokens"
-    if "http 403" in told:
+    if "http 403" in said:
         return "name a key in calls.key that may use the model, or another judge.model"
-    if told.startswith("http 4"):
+    if said.startswith("http 4"):
         return "change judge.parameters or judge.model as the endpoint wants it"
-    if told.startswith("http") or _SILENT.match(reason):
+    if said.startswith("http") or _SILENT.match(reason):
         return "check that it runs at judge.base_url"
     return "name another judge.model, or change judge.parameters"
