@@ -116,6 +116,8 @@ SHAPES: dict[str, Callable[[str], bytes]] = {  # how an answer may come
     "whole_number": lambda text: shaped(text.replace("}", ".0}")),
     "byte_order_mark": lambda text: shaped(f"\ufeff{text}"),
     "parts": lambda text: shaped([{"type": "text", "text": text[:4]}, {"type": "text", "text": text[4:]}]),
+    "thought_parts": lambda text: shaped([{"type": "thinking", "text": "{}"}, {"type": "text", "text": text}]),
+    "end_of_turn": lambda text: shaped(f"{text}\n<|eot_id|>"),
     "marked_body": lambda text: b"\xef\xbb\xbf" + shaped(text),
     "half_a_character": lambda text: shaped(text, model="loopback \ud83d"),
     "odd_model": lambda text: shaped(text, model={"name": [1]}),

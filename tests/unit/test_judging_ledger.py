@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
@@ -159,3 +160,30 @@ def test_an_empty_ledger_has_an_empty_table(tmp_path: Path) -> None:
     table = Ledger(tmp_path / "ledger.sqlite").calls()
     assert table.is_empty()
     assert isinstance(table, pl.DataFrame)
+
+
+def test_flipped_bits_anywhere_are_told_or_change_nothing_that_is_believed(tmp_path: Path) -> None:
+    asked = [ASKED._replace(repeat=repeat) for repeat in range(100)]
+    ledger, chance = Ledger(tmp_path / "ledger.sqlite"), random.Random(2)
+    with ledger.writing():
+        for number, inquiry in enumerate(asked):
+            ledger.record(inquiry.key(JUDGE), Exchange(value=7, raw="{}", prompt_tokens=9), 0.25, "here")
+            ledger.settle(inquiry.key(JUDGE), inquiry, JUDGE, Answer(number % 10 + 1, None, 1))
+    ledger.note_batch(Batch("token", "name", ["a", "b"]))
+    ledger.close()
+    truth = {inquiry.key(JUDGE): number % 10 + 1 for number, inquiry in enumerate(asked)}
+    whole, refused = ledger.path.read_bytes(), 0
+    for trial in range(300):
+        content = bytearray(whole)
+        for _ in range(chance.choice([1, 3, 20])):
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        path = tmp_path / f"{trial}.sqlite"
+        path.write_bytes(content)
+        try:
+            damaged = Ledger(path)
+            assert all(truth[key] == answer.value for key, answer in damaged.answers(list(truth)).items())
+            damaged.spent(), damaged.usage(), damaged.calls(), damaged.open_batches(), damaged.has_scores(JUDGE)
+            damaged.close()
+        except SaeflowError:
+            refused += 1
+    assert 30 < refused < 270

@@ -116,9 +116,10 @@ def _first(choices: Any) -> tuple[dict[str, Any], Any]:
 
 
 def _text(content: Any) -> str:
-    """What a message says: a text, or a list of parts that each hold one."""
+    """What a message says: a text, or a list of parts, of which those that hold thoughts do not count."""
     parts = content if isinstance(content, list) else [content]
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    said = [part for part in parts if not isinstance(part, dict) or part.get("type") in (None, "text", "output_text")]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in said]
     return "".join(text for text in texts if isinstance(text, str))
 
 

@@ -67,8 +67,13 @@ async def ask_in_batches(open_: dict[str, Inquiry], service: Service) -> dict[st
 @contextmanager
 def _alone(service: Service) -> Iterator[None]:
     """Let one job of the study submit at a time: a batch without a name is then one whose submission was cut short."""
-    with open(service.ledger.path.with_suffix(".lock"), "w") as file:
+    path = service.ledger.path.with_suffix(".lock")
+    try:
+        file = open(path, "w")  # noqa: SIM115 - closed below
         fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise SaeflowError(f"{path}: cannot be locked ({error}); check the disk, or set calls.mode: live") from None
+    with file:
         yield
 
 

@@ -286,7 +286,7 @@ class Ledger:
         with self._told(), closing(self._connection.execute(_CALLS)) as cursor:
             names = [column[0] for column in cursor.description]
             table = pl.DataFrame(cursor.fetchall(), schema=names, orient="row", infer_schema_length=None)
-        return table.select(pl.col(name).cast(kind) for name, kind in CALLS_SCHEMA.items())
+            return table.select(pl.col(name).cast(kind) for name, kind in CALLS_SCHEMA.items())
 
 
 def _checksum(*content: object) -> int:
