@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,9 @@ import torch
 from steered import HOOK, tiny_lm, tiny_sae, unit_rows
 from tiny_models import CHAT_TEMPLATE, WORDS, chat_language_model, chat_tokenizer, tiny_model
 from transformers import GenerationConfig
+from typer.testing import CliRunner
 
+from saeflow.cli.main import app
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Effects, Judge, Message, Sampling, Scale, Steering
 from saeflow.corpora import tales
@@ -24,13 +27,14 @@ from saeflow.judging.scores import completions_in, score_completions
 from saeflow.models.chat import continuation_text, end_ids, prompt_text
 from saeflow.models.evaluation import block_losses
 from saeflow.models.hooks import FAMILIES, attach
-from saeflow.models.language_model import LanguageModel
+from saeflow.models.language_model import LanguageModel, without_progress_bars
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys
 from saeflow.steering.completions import complete
 from saeflow.steering.edits import Edit
 from saeflow.steering.ending import lengths
 from saeflow.steering.generation import generate
+from saeflow.steering.io import SteeringVector, save_vector
 from saeflow.steering.recording import Recording
 from saeflow.steering.scale import prepare_evaluation
 
@@ -229,6 +233,21 @@ def test_every_completion_of_a_chat_model_is_scored(lm: LanguageModel) -> None:
     assert behaviour.n_unique() > 2
     worded = table["continuation"].str.strip_chars().str.len_chars() > 0
     assert (behaviour.filter(~worded) == 0).all()
+
+
+def test_a_chat_model_is_asked_at_the_terminal_and_its_answers_alone_are_shown(
+    lm: LanguageModel, tmp_path: Path
+) -> None:
+    with without_progress_bars():
+        tiny_model("llama").save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    vector = tmp_path / "vector.safetensors"
+    save_vector(vector, SteeringVector(unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "caa", "targets": {}}))
+    options = ["--vector", str(vector), "--scale", "3", "--model", str(tmp_path / "model"), "--chat"]
+    told = CliRunner().invoke(app, ["steer", "the cat ran", *options])
+    assert told.exit_code == 0, told.output
+    assert "unsteered" in told.output
+    assert "<start>" not in told.output
 
 
 # --- effects ---------------------------------------------------------------------------------------------------------

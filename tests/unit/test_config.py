@@ -241,6 +241,11 @@ WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"goals.directory": "${SAEFLOW_UNSET}"}, "goals.directory", "the environment has no SAEFLOW_UNSET"),
     ({"model": {"name": "lm", "train": {}}}, "model.train", "only on the corpus 'tales'"),
     ({"judge.kind": "planted"}, "judge.kind", "'planted' knows only the corpus 'tales'"),
+    (
+        {"steering.prompts": [MESSAGES], "judge": {"kind": "openai", "model": "m"}},
+        "judge.template",
+        "set continuation@1, as prompts are messages",
+    ),
     ({"steering.methods": ["sae", "sae_planted"]}, "steering.methods.1", "only the corpus 'tales' plants any"),
 ]
 WRONG_GOALS: list[tuple[dict[str, Any], str, str]] = [

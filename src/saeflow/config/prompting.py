@@ -1,4 +1,4 @@
-"""Whether a study's model can write the messages among its prompts, as far as files tell before any job."""
+"""Whether a study's model and judge can do with the messages among its prompts, as far as files tell."""
 
 from __future__ import annotations
 
@@ -17,16 +17,27 @@ SETTINGS = "tokenizer_config.json"
 
 
 def about_prompts(study: Study) -> list[Complaint]:
-    """A complaint for every prompt that is given as messages to a model that is known to have no chat template."""
+    """A complaint for every prompt that is given as messages to a model that is known to have no chat template, and
+    for a judge that would be shown the template's marks as what was written."""
     messages = [
         f"{key}.{place}"
         for key, prompts in (("effects.prompts", study.effects.prompts), ("steering.prompts", study.steering.prompts))
         for place, prompt in enumerate(prompts)
         if not isinstance(prompt, str)
     ]
-    if not messages or (reason := _why_not(study.model)) is None:
-        return []
-    return [(key, f"holds messages, and {reason}") for key in messages]
+    complaints = []
+    if messages and (reason := _why_not(study.model)):
+        complaints = [(key, f"holds messages, and {reason}") for key in messages]
+    if (
+        study.judge.kind == "openai"
+        and study.judge.template == "rating@1"
+        and any("steering" in key for key in messages)
+    ):
+        reason = (
+            "'rating@1' has the marks of the chat template judged as text; set continuation@1, as prompts are messages"
+        )
+        complaints.append(("judge.template", reason))
+    return complaints
 
 
 def _why_not(model: Model) -> str | None:

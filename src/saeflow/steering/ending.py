@@ -23,11 +23,8 @@ def lengths(tokens: Int[Tensor, "*rows new_tokens"], ends: tuple[int, ...]) -> I
         tokens: from `saeflow.steering.generation.generate`.
         ends: token ids, such as `LanguageModel.end_ids`.
     """
-    return (~_is_one_of(tokens, ends)).int().cumprod(-1).sum(-1)
-
-
-def _is_one_of(tokens: Int[Tensor, "*rows"], ends: tuple[int, ...]) -> Tensor:
-    return torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype, device=tokens.device))
+    ended = torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype, device=tokens.device))
+    return (~ended).int().cumprod(-1).sum(-1)
 
 
 class Ending:
@@ -35,6 +32,7 @@ class Ending:
 
     def __init__(self, lm: LanguageModel, rows: int) -> None:
         self.lm = lm
+        self.ends = torch.tensor(lm.end_ids, dtype=torch.long, device=lm.device)
         self.ended = torch.zeros(rows, dtype=torch.bool, device=lm.device)
         self.last = torch.zeros(rows, dtype=torch.long, device=lm.device)
         self.peaks = torch.zeros(rows, dtype=torch.float64, device=lm.device)
@@ -45,15 +43,15 @@ class Ending:
 
     def of(self, drawn: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
         """The tokens drawn, in rows that have ended their last one again."""
-        if self.lm.end_ids:
-            self.last = torch.where(self.ended, self.last, drawn)
-            self.ended = self.ended | _is_one_of(self.last, self.lm.end_ids)
-            return self.last
-        return drawn
+        if not len(self.ends):
+            return drawn
+        self.last = torch.where(self.ended, self.last, drawn)
+        self.ended = self.ended | torch.isin(self.last, self.ends)
+        return self.last
 
     def everywhere(self, number: int) -> bool:
         """Whether no row goes on, as far as is known after a number of tokens."""
-        if not self.lm.end_ids or (self.ended.is_cuda and number % LOOK):
+        if not len(self.ends) or (self.ended.is_cuda and number % LOOK):
             return False
         return bool(self.ended.all())
 
