@@ -110,8 +110,16 @@ def _folder() -> Path:
     job = os.environ.get("SLURM_JOB_ID")
     folder = Path(tempfile.gettempdir(), f"saeflow-devices-{job}" if job else "saeflow-devices")
     folder.mkdir(exist_ok=True)
+    try:
+        # Opened without following a link, which anyone may have planted here before us.
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        raise SaeflowError(
+            f"devices: {folder} is a link or no folder, and leases would lie elsewhere; remove it or set TMPDIR"
+        ) from None
     with suppress(PermissionError):  # another user's, who has done this
-        folder.chmod(0o1777)
+        os.fchmod(opened, 0o1777)
+    os.close(opened)
     return folder
 
 

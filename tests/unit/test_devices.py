@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from saeflow import devices
+from saeflow.errors import SaeflowError
 
 ROOT = Path(__file__).parents[2]
 # Leases, says which devices it sees and when, works for a while, says when it ends.
@@ -173,3 +174,18 @@ def test_every_rule_that_needs_a_device_calls_a_command_that_leases_one() -> Non
             callback = getattr(command, "commands", {}).get(called[2], command).callback
             leases = "use_device" in inspect.getsource(inspect.unwrap(callback))
             assert leases == ("gpu=1" in text), f"{file.name}: saeflow {called[1]} {called[2]}"
+
+
+def test_a_link_in_place_of_the_lease_folder_is_refused_and_nothing_behind_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, temporary = tmp_path / "victim", tmp_path / "planted"
+    victim.mkdir(mode=0o700)
+    temporary.mkdir()
+    (temporary / "saeflow-devices").symlink_to(victim)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("SAEFLOW_DEVICES", "0")
+    with pytest.raises(SaeflowError, match="is a link or no folder"):
+        devices.lease(1)
+    assert victim.stat().st_mode & 0o777 == 0o700
+    assert not list(victim.iterdir())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import TOKEN, Fault, Hub, environment, git_blob, serving, sha256
+from hub_server import TOKEN, Fault, Handler, Hub, environment, git_blob, serving, sha256
 
 from saeflow.errors import SaeflowError
 from saeflow.hub.mishaps import told_in_one_sentence
@@ -170,7 +170,7 @@ def test_what_cannot_be_fetched_is_one_sentence_with_what_to_do(hub: Hub, tmp_pa
     (refused,) = fetched(hub, tmp_path / "home", WISH, HF_TOKEN="hf_another")
     assert refused == (
         f"effects.published: {hub.url} refuses some/set@main to this token (401); set HF_TOKEN to one that may do "
-        "this, or unset it"
+        "this, or unset it; it says: Invalid credentials in Authorization header"
     )
 
 
@@ -247,3 +247,66 @@ def test_what_the_disk_says_is_one_sentence(error: OSError, sentence: str) -> No
 def test_a_defect_of_ours_is_no_sentence() -> None:
     with pytest.raises(KeyError), told_in_one_sentence("effects.published", "some/set", "dataset"):
         raise KeyError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "sentence"),
+    [
+        ("X-Repo-Commit", "does not answer for some/set@main as a hub does"),
+        ("ETag", "does not answer for some/set@main as a hub does"),
+        ("the list of files", "does not say which files some/set@main has; check HF_ENDPOINT"),
+        ("everything", "does not answer for some/set@main as a hub does"),
+    ],
+)
+def test_a_mirror_or_a_login_page_in_the_hub_s_place_is_told(
+    left_out: str, sentence: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, info = Handler.answer, Handler.info
+
+    def lacking(self: Any, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        names = (left_out, f"X-Linked-{left_out.title()}")
+        answer(self, status, body, {name: value for name, value in (headers or {}).items() if name not in names})
+
+    def described(self: Any, kind: str, repo: str, revision: str) -> None:
+        if left_out == "everything":
+            return self.answer(200, b"<html>log in</html>", {"Content-Type": "text/html"})
+        if left_out == "the list of files":
+            return self.json({"id": repo, "sha": self.hub.repositories[f"{kind}/{repo}"].commit})
+        return info(self, kind, repo, revision)
+
+    monkeypatch.setattr(Handler, "answer", lacking)
+    monkeypatch.setattr(Handler, "info", described)
+    (said,) = fetched(hub, tmp_path, {**WISH, "file": "README.md"})
+    assert said.startswith(f"effects.published: {hub.url} {sentence}")
+    assert "HF_ENDPOINT" in said
+    assert "\n" not in said
+
+
+def test_the_hub_s_own_reason_is_passed_on_in_one_line(hub: Hub, tmp_path: Path) -> None:
+    reason = "Access to this resource is disabled: the owner\x1b[2J has exceeded the storage quota"
+    hub.fail("/api/datasets/some/set", Fault(403, (("X-Error-Message", reason),)))
+    (said,) = fetched(hub, tmp_path, WISH)
+    assert said.endswith(f"; it says: {reason}")
+
+
+def test_a_proxy_whose_scheme_is_unknown_is_told(hub: Hub, tmp_path: Path) -> None:
+    for proxy in ("socks://127.0.0.1:9/", "ftp://127.0.0.1:9/"):
+        (said,) = fetched(hub, tmp_path, WISH, ALL_PROXY=proxy, NO_PROXY="")
+        assert "since a proxy that the environment names is not understood" in said
+        assert "\n" not in said
+
+
+def test_a_name_that_leads_out_of_the_repository_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.add("some/hostile", {"../../../escaped.pt": b"a"})
+    (said,) = fetched(hub, tmp_path, {"repo": "some/hostile"})
+    assert "lies outside of it" in said
+    assert not list(tmp_path.rglob("escaped.pt"))
+
+
+def test_storage_that_is_out_of_reach_is_told_with_the_way_around_it() -> None:
+    error = RuntimeError("Data processing error: CAS service error : ReqwestMiddleware Error: Request failed")
+    with (
+        pytest.raises(SaeflowError, match="set HF_HUB_DISABLE_XET=1 to fetch from the hub itself"),
+        told_in_one_sentence("effects.published", "some/set", "dataset", "v1"),
+    ):
+        raise error

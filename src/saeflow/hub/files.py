@@ -19,10 +19,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import tqdm
 
-from saeflow.artifacts import sha256
+from saeflow.artifacts import inside, sha256
 from saeflow.config.sections import Published
 from saeflow.errors import SaeflowError
 from saeflow.hub.mishaps import patiently, told_in_one_sentence
+from saeflow.terminal import printable
 
 RECORD = "published.json"
 """Stands beside everything that was fetched: repository, revision, the commit that it was, and checksums."""
@@ -82,10 +83,11 @@ def fetch(published: Published, key: str, choose: Choose = lambda names, _: name
         SaeflowError: no such repository, revision or file, no access, no network, no space, another checksum.
     """
     with told_in_one_sentence(key, published.repo, published.repo_type, published.revision):
-        offer = _offer(published)
+        offer = _offer(published, key)
         base, names = _below(published, offer, key)
         store = _Store(published, key, offer)
         wanted = sorted(set(choose(names, lambda name: store.fetch(base + name))))
+        _check_names(published, key, wanted, names)
         store.check_space(base + name for name in wanted)
         paths = {name: store.fetch(base + name) for name in wanted}
     _check_config(published, key, {name: store.digests[base + name] for name in wanted})
@@ -96,6 +98,14 @@ def fetch(published: Published, key: str, choose: Choose = lambda names, _: name
     return Fetched(folder, wanted, {**named, "commit": offer.commit, "file": published.file, "files": files})
 
 
+def _check_names(published: Published, key: str, wanted: Iterable[str], offered: set[str]) -> None:
+    """See that the names of files, which a hub or a file of it chose, are on offer and lead nowhere else."""
+    for name in wanted:
+        inside(Path(published.repo), name)
+        if name not in offered:
+            raise SaeflowError(f"{key}: {published.where} has no file '{name}', which another file of it names")
+
+
 def place(source: Path, target: Path) -> None:
     """Give a cached file a second name, or copy it where file systems or permissions forbid that."""
     try:
@@ -104,7 +114,7 @@ def place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _offer(published: Published) -> _Offer:
+def _offer(published: Published, key: str) -> _Offer:
     if constants.is_offline_mode():
         snapshot = _cached(published)
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
@@ -114,9 +124,13 @@ def _offer(published: Published) -> _Offer:
             published.repo, repo_type=published.repo_type, revision=published.revision, files_metadata=True
         )
     )
+    if info.siblings is None:
+        raise SaeflowError(
+            f"{key}: {constants.ENDPOINT} does not say which files {published.where} has; check HF_ENDPOINT"
+        )
     files = {
         file.rfilename: _Promise(file.size, file.lfs.sha256 if file.lfs else None, None if file.lfs else file.blob_id)
-        for file in info.siblings or ()
+        for file in info.siblings
     }
     return _Offer(str(info.sha), files, online=True)
 
@@ -126,7 +140,8 @@ def _cached(published: Published) -> Path:
     folder = repo_folder_name(repo_id=published.repo, repo_type=published.repo_type)
     storage = Path(constants.HF_HUB_CACHE, folder)
     pointer = storage / "refs" / published.revision
-    snapshot = storage / "snapshots" / (pointer.read_text() if pointer.is_file() else published.revision)
+    commit = pointer.read_text().strip() if pointer.is_file() else published.revision
+    snapshot = inside(storage / "snapshots", commit)
     if not snapshot.is_dir():
         raise LocalEntryNotFoundError(str(snapshot))
     return snapshot
@@ -206,7 +221,9 @@ class _Store:
         if not self._in_cache(name):
             size = self.offer.files[name].size
             told = f", {size:,} bytes" if size else ""
-            print(f"fetch {self.published.repo}@{self.offer.commit}: {name}{told}", file=sys.stderr, flush=True)
+            print(
+                printable(f"fetch {self.published.repo}@{self.offer.commit}: {name}{told}"), file=sys.stderr, flush=True
+            )
         if not self.paths and self.published.revision != self.offer.commit:
             # by its own name once, so that the cache learns what the revision means: for offline use
             self._ask(name, self.published.revision, force_download=again)

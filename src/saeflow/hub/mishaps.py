@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -18,6 +19,7 @@ ATTEMPTS = 5
 BACKOFF = 1.0
 """Seconds before the second attempt, doubled for each that follows, unless the hub says how long to wait."""
 LONGEST_WAIT = 120.0
+LONGEST_REASON = 300
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -121,17 +123,65 @@ def _sentence(error: BaseException, key: str, repo: str, repo_type: str, revisio
         case errors.OfflineModeIsEnabled() | errors.LocalEntryNotFoundError():
             return f"{where} is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it"
         case errors.HfHubHTTPError():
-            return _about_status(status_of(error), where, endpoint)
+            return _about_status(status_of(error), where, endpoint) + _own_words(error)
+    if _of_the_proxy(error):
+        return (
+            f"{where} cannot be fetched, since a proxy that the environment names is not understood "
+            f"({_one_line(error)}); set HTTPS_PROXY and ALL_PROXY to http://…, or unset them"
+        )
+    if _of_xet(error):
+        return (
+            f"{where} cannot be fetched, since the storage that {endpoint} names is out of reach ({_one_line(error)}); "
+            "set HF_HUB_DISABLE_XET=1 to fetch from the hub itself"
+        )
     if _of_the_network(error):
         return (
             f"{where} cannot be fetched, since {endpoint} is out of reach ({type(error).__name__}); check the network "
             "and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take it from the cache"
         )
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, errors.FileMetadataError):
         return _about_the_disk(error, where)
     if isinstance(error, ValueError) and "README.md" in str(error):
         return f"{endpoint} refuses the card of {repo} ({' '.join(str(error).split())}); correct publish.licence"
+    if isinstance(error, errors.FileMetadataError) or _of_the_client(error):
+        # A login page, or a mirror that leaves out what the hub's client reads.
+        return (
+            f"{endpoint} does not answer for {where} as a hub does ({_one_line(error)}); check HF_ENDPOINT and whether "
+            "a proxy asks to log in"
+        )
     return None
+
+
+def _of_the_proxy(error: BaseException) -> bool:
+    """A proxy's address that no client knows: ``socks://…``, or socks without the package that speaks it."""
+    text = str(error).lower()
+    return isinstance(error, ValueError | ImportError) and ("proxy" in text or "socks" in text)
+
+
+def _of_xet(error: BaseException) -> bool:
+    """What hf_xet raises; it has no exceptions of its own."""
+    return isinstance(error, RuntimeError) and any(
+        word in str(error) for word in ("CAS", "Xet", "xet", "Data processing")
+    )
+
+
+def _of_the_client(error: BaseException) -> bool:
+    """Whether the hub's client failed at what it read, rather than code of ours."""
+    read = isinstance(error, ValueError | TypeError | KeyError | AttributeError)
+    frames = traceback.walk_tb(error.__traceback__)
+    return read and any(frame.f_globals.get("__name__", "").startswith("huggingface_hub") for frame, _ in frames)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} …"
+
+
+def _own_words(error: errors.HfHubHTTPError) -> str:
+    """The reason that the hub gives, which stands in a header of its own."""
+    headers = error.response.headers if error.response is not None else {}
+    said = " ".join(str(headers.get("X-Error-Message", "")).split())[:LONGEST_REASON]
+    return f"; it says: {said}" if said else ""
 
 
 def _about_status(status: int, where: str, endpoint: str) -> str:
