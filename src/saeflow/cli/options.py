@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from saeflow.config import Section
 from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
+from saeflow.terminal import printable
 
 if TYPE_CHECKING:
     from saeflow.activations.io import ActivationStore
@@ -123,6 +124,11 @@ def use_device(threads: int, count: int = 1) -> None:
 
     lease(count)
     use_threads(threads)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a line that may hold texts of strangers."""
+    typer.echo(printable(text), err=err)
 
 
 def all_files(paths: list[Path]) -> list[Path]:

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from saeflow.cli import options
+
 
 def show(file: Annotated[Path, typer.Argument(help="Any artifact: a file or folder of results.")]) -> None:
     """Describe any artifact: shapes, dtypes, rows, provenance."""
     from saeflow.describe.artifact import describe
 
     for line in describe(file):
-        typer.echo(line)
+        options.say(line)

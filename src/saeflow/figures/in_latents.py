@@ -9,6 +9,7 @@ import polars as pl
 from jaxtyping import Float
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from saeflow.config.sections import Figures
 from saeflow.figures import tables
@@ -108,7 +109,7 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
     panel.autoscale()
     panel.set(xlabel="predicted effect", ylabel="measured effect")
     panel.set_title(_fit(rows), fontweight="normal")
-    figure.colorbar(picture, ax=panel, label="pairs of vector and latent", shrink=0.85)
+    figure.colorbar(picture, ax=panel, label="pairs of vector and latent", shrink=0.85, format=LogFormatter())
     return figure
 
 

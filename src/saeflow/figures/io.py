@@ -11,9 +11,10 @@ import matplotlib.style
 import polars as pl
 from matplotlib.figure import Figure
 
-from saeflow.artifacts import atomic, read_json
+from saeflow import seals
+from saeflow.artifacts import atomic, read_json, write_checksums
 from saeflow.config.sections import Figures
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.figures.style import STYLE
 from saeflow.figures.tables import of_chosen_latents
@@ -165,11 +166,12 @@ def with_strongest(scores: pl.DataFrame, enrichment: pl.DataFrame) -> pl.DataFra
 
 def _scales(path: Path) -> pl.DataFrame:
     try:
+        seals.check(path)
         with open_hdf5(path) as file:
             names, numbers = file["status"].attrs["names"], file["status"][:]
             return pl.DataFrame({"scale": file["scale"][:], "status": [str(names[number]) for number in numbers]})
     except (OSError, KeyError) as error:
-        raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: cannot be read as effects ({error})", [path]) from None
 
 
 def write_figure(name: str, tables: StudyTables, settings: Figures, directory: Path) -> list[Path]:
@@ -189,7 +191,7 @@ def write_figure(name: str, tables: StudyTables, settings: Figures, directory: P
 
 
 def save(figure: Figure, path: Path, rows: pl.DataFrame, title: str, alt: str) -> list[Path]:
-    """Write a figure as PNG and SVG and the rows behind it as CSV; equal figures are equal bytes.
+    """Write a figure as PNG and SVG, the rows behind it as CSV, their checksums as JSON; equal figures are equal bytes.
 
     Args:
         path: without suffix.
@@ -203,4 +205,6 @@ def save(figure: Figure, path: Path, rows: pl.DataFrame, title: str, alt: str) -
         with matplotlib.style.context(STYLE, after_reset=True), atomic(target) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata)
     write_table(path.with_name(f"{path.name}.csv"), rows)
-    return [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "svg", "csv")]
+    files = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "svg", "csv")]
+    write_checksums(path.with_name(f"{path.name}.json"), files)
+    return files

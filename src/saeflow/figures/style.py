@@ -68,6 +68,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "figure.facecolor": "white",
+    "text.parse_math": False,  # tokens and titles that hold `$` are no formulas
     "svg.fonttype": "path",
     "svg.hashsalt": "saeflow",  # names inside the SVG follow from its content, not from chance
 }
