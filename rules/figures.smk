@@ -4,7 +4,7 @@ Inputs:
     the tables that FIGURES in workflow/common.smk names
 
 Outputs:
-    results/{study}/figures/{figure}.png, .svg, .csv
+    results/{study}/figures/{figure}.png, .svg, .csv, and .json with their checksums
 """
 
 
@@ -20,6 +20,7 @@ rule draw_figure:
         ),
         svg="results/{study}/figures/{figure}.svg",
         csv="results/{study}/figures/{figure}.csv",
+        checksums="results/{study}/figures/{figure}.json",
     log:
         "results/{study}/logs/draw_figure/{figure}.log",
     benchmark:

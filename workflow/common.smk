@@ -49,6 +49,8 @@ PREFIX = "set -euo pipefail; "
 if ROOT:
     SOURCES = shlex.quote(f"{ROOT}/src")
     PREFIX += f'export PYTHONPATH={SOURCES}"${{PYTHONPATH:+:$PYTHONPATH}}"; '
+# Only a job may remove a damaged file, and only of its own study.
+PREFIX += f"export SAEFLOW_STUDY_FOLDER={shlex.quote(f'results/{STUDY.study}')}; "
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 

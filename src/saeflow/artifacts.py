@@ -13,16 +13,19 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from saeflow import seals
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 
+CHECKSUMS = "checksums.json"
+"""Stands in every folder that is written whole: the SHA-256 of its files."""
+SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
 RECORDED_OPTIONS = ("--settings", "--summary", "--seed", "--dtype")
 RECORDED_PACKAGES = ("saeflow", "torch", "transformers", "numpy", "polars", "pyarrow", "snakemake")
 _LARGEST_JSON = 64 << 20
@@ -35,11 +38,12 @@ def atomic(path: Path) -> Iterator[Path]:
     """Write a file (or a folder) under a temporary name and move it into place when the block ends well.
 
     The temporary name lies in the same folder, so the move is one rename; a process that dies leaves only a
-    dot-file that nothing reads, and that the next process to write into the folder removes. A folder takes the place of
-    an older one whole; for the moment between two renames there is neither.
+    dot-file that nothing reads, and that the next process to write into the folder removes. A folder is written with
+    `CHECKSUMS` of its files, and takes the place of an older one whole; for the moment between two renames there is
+    neither.
 
     Raises:
-        SaeflowError: the disk is full or the folder cannot be written.
+        SaeflowError: the disk is full, the folder cannot be written, or it holds what was not written this way.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -49,6 +53,9 @@ def atomic(path: Path) -> Iterator[Path]:
         _sweep(path.parent)
         claim = _claim(temporary)
         yield temporary
+        if temporary.is_dir():
+            write_checksums(temporary / CHECKSUMS, [file for file in temporary.rglob("*") if file.is_file()])
+            check_replaceable(path)
         to_disk(temporary)
         _move(temporary, path)
     except Exception as error:
@@ -72,6 +79,82 @@ def sealed(path: Path) -> Iterator[Path]:
     with atomic(path) as temporary:
         yield temporary
         seals.seal(temporary)
+
+
+def check_replaceable(folder: Path) -> None:
+    """See that a folder that would be replaced is absent, empty, or an earlier result with nothing beside it.
+
+    Raises:
+        SaeflowError: it holds a file that its `CHECKSUMS` do not name.
+    """
+    while folder.is_dir():
+        with suppress(FileNotFoundError):  # another writer has just replaced it: look again
+            looked_at = folder.stat().st_ino
+            if not (foreign := _foreign_files(folder)):
+                return
+            if folder.stat().st_ino == looked_at:
+                raise SaeflowError(
+                    f"{folder}: holds {foreign[0]}, which was not written there by this command, and would be "
+                    "replaced; move it away or name another folder"
+                )
+
+
+def _foreign_files(folder: Path) -> list[str]:
+    """Names of the files in a folder that its `CHECKSUMS` do not name."""
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()}
+    names -= {CHECKSUMS, SNAKEMAKE_TIMESTAMP}
+    return sorted(names - read_checksums(folder / CHECKSUMS).keys()) if names else []
+
+
+def write_checksums(path: Path, files: Iterable[Path]) -> None:
+    """Write the SHA-256 of files beside or below ``path``, for kinds of files that have no room for a seal."""
+    folder = path.parent
+    write_sealed_json(path, {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(files)})
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """SHA-256 by name, relative to the folder of ``path``; nothing where there is no such file.
+
+    Raises:
+        DamagedError: the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    sums = read_json(path)
+    if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
+        raise DamagedError(f"{path}: holds no checksums", [path])
+    return sums
+
+
+def check_checksums(path: Path, names: Iterable[str] | None = None) -> None:
+    """Compare files with the checksums beside them; a file that is not named there is taken as it is.
+
+    Args:
+        path: from `write_checksums`; where it is absent, nothing is checked.
+        names: of the files to look at; default is all.
+
+    Raises:
+        DamagedError: a file is absent or has other bytes than were written.
+    """
+    sums = read_checksums(path)
+    for name in sums.keys() & set(sums if names is None else names):
+        file = inside(path.parent, name)
+        if not file.is_file():
+            raise DamagedError(f"{file}: is absent", [path])
+        if sha256(file) != sums[name]:
+            raise DamagedError(f"{file}: is damaged or was edited (its checksum differs from {path.name})", [file])
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file that another file names, which may be a stranger's: it must lie in the folder.
+
+    Raises:
+        SaeflowError: the name is absolute, leads out of the folder, or is none.
+    """
+    parts = PurePosixPath(str(name)).parts
+    if not parts or ".." in parts or parts[0] == "/" or {"\\", "\0"} & set(str(name)):
+        raise SaeflowError(f"{folder}: a file in it names {str(name)!r}, which lies outside of it; get it anew")
+    return folder.joinpath(*parts)
 
 
 def _claim_of(temporary: Path) -> Path:
@@ -200,7 +283,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except ValueError as error:
-        raise SaeflowError(f"{path}: is not JSON ({error}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: is not JSON ({error})", [path]) from None
 
 
 def json_of(text: str | bytes, where: Path | str) -> Any:

@@ -16,10 +16,10 @@ class SaeflowError(Exception):
 
 
 class DamagedError(SaeflowError):
-    """A file that a job of the workflow can make again is damaged or gone.
+    """A file is damaged or gone that a job of a workflow may have written.
 
-    The library leaves files alone. The command line removes those that stand in the way, so that the next run of the
-    workflow makes them again and nothing else.
+    The library leaves files alone. A job's command removes those of its own study, so that the next run of the workflow
+    makes them again and nothing else; see `saeflow.cli.clearing`.
 
     Args:
         problem: which file, and what is wrong with it.
@@ -29,7 +29,10 @@ class DamagedError(SaeflowError):
     def __init__(self, problem: str, remade: Sequence[Path]) -> None:
         self.problem, self.remade = problem, [Path(file) for file in remade]
         names = " and ".join(file.name for file in self.remade)
-        super().__init__(f"{problem}; delete {names}, start again, and what is missing is made again")
+        them = "it" if len(self.remade) == 1 else "them"
+        super().__init__(
+            f"{problem}; if the workflow made {names}, remove {them} and start again, else get anew what is damaged"
+        )
 
 
 def warn(message: str) -> None:

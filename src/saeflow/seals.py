@@ -68,6 +68,12 @@ def check(path: Path) -> None:
             raise DamagedError(f"{path}: is damaged (its checksum differs)", [path])
 
 
+def has_seal(path: Path) -> bool:
+    """Whether a seal vouches for a file."""
+    with open(path, "rb") as file:
+        return _place(file) is not None
+
+
 def _place(file: BinaryIO) -> int | None:
     """Where the digits stand: of Parquet in the end of the file, of others in its beginning."""
     size, first = file.seek(0, 2), 0
@@ -115,8 +121,8 @@ def unsealed_json(path: Path, value: Any, within: str | None = None) -> Any:
     bare = _without(value, within)
     if holder[KEY] != _of_object(bare):
         raise SaeflowError(
-            f"{path}: is damaged or was edited (its checksum differs); delete it and it is made again, "
-            f"or remove its '{KEY}' to have it taken as it is"
+            f"{path}: is damaged or was edited (its checksum differs); remove its '{KEY}' to have it taken as it is, "
+            "or get it anew from where it came"
         )
     return bare
 

@@ -10,7 +10,7 @@ from polars.exceptions import PolarsError
 
 from saeflow import seals
 from saeflow.artifacts import atomic, sealed, stamp
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 
 Schema = Mapping[str, pl.DataType | type[pl.DataType]]
 
@@ -27,10 +27,15 @@ def write_table(path: Path, table: pl.DataFrame, schema: Schema | None = None) -
         table = table.select(pl.col(name).cast(kind) for name, kind in schema.items())
     if Path(path).suffix == ".csv":
         with atomic(Path(path)) as temporary:
-            table.write_csv(temporary)
+            temporary.write_text(csv_text(table), encoding="utf-8", newline="")
         return
     with sealed(Path(path)) as temporary:
         table.write_parquet(temporary, metadata=stamp())
+
+
+def csv_text(table: pl.DataFrame) -> str:
+    """A table as `write_table` writes it into a CSV file."""
+    return table.write_csv()
 
 
 def read_table(path: Path, schema: Schema | None = None) -> pl.DataFrame:
@@ -49,9 +54,7 @@ def read_table(path: Path, schema: Schema | None = None) -> pl.DataFrame:
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file; make it first") from None
     except (OSError, PolarsError) as error:
-        raise SaeflowError(
-            f"{path}: is no whole Parquet table ({str(error).splitlines()[0]}); delete it and it is made again"
-        ) from None
+        raise DamagedError(f"{path}: is no whole Parquet table ({str(error).splitlines()[0]})", [path]) from None
     if schema is not None and dict(table.schema) != dict(schema):
-        raise SaeflowError(f"{path}: has other columns than {', '.join(schema)}; delete it and it is made again")
+        raise DamagedError(f"{path}: has other columns than {', '.join(schema)}", [path])
     return table

@@ -152,9 +152,9 @@ def test_a_damaged_shard_is_one_sentence_that_names_it_and_what_to_do(tmp_path, 
     path = store.path(1)
     whole = path.read_bytes()
     flip(path)
-    with pytest.raises(DamagedError, match=rf"{path.name} damaged \(the checksum differs.*delete {path.name} and mani"):
+    with pytest.raises(DamagedError, match=rf"{path.name} damaged \(the checksum differs.*made {path.name} and mani"):
         store.verify()
-    with pytest.raises(DamagedError, match=rf"{path}: is damaged .*; delete {path.name} and manifest\.json, start"):
+    with pytest.raises(DamagedError, match=rf"{path}: is damaged .*; if the workflow made {path.name} and manifest"):
         store.read(store.pieces()[1])
     store.read(store.pieces()[0])
     path.write_bytes(whole[:-100])
@@ -165,7 +165,7 @@ def test_a_damaged_shard_is_one_sentence_that_names_it_and_what_to_do(tmp_path, 
     with pytest.raises(DamagedError, match="is damaged"):
         write_manifest(tmp_path, [path])
     path.unlink()
-    with pytest.raises(DamagedError, match=r"is absent; delete manifest\.json"):
+    with pytest.raises(DamagedError, match=r"is absent; if the workflow made manifest\.json"):
         store.check()
     with pytest.raises(SaeflowError, match="is absent; start the workflow again"):
         write_manifest(tmp_path, [path])
@@ -187,9 +187,10 @@ def test_no_damage_goes_unseen(tmp_path, pieces_of_64, format_):
     assert found > values.nbytes / 7
 
 
-def test_verify_removes_what_is_damaged_and_keeps_the_rest(tmp_path, monkeypatch, capsys):
-    store = cached(tmp_path, torch.randn(600, 16))
-    command = ["saeflow", "activations", "verify", str(tmp_path / "manifest.json")]
+def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_not(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "activations"
+    store = cached(folder, torch.randn(600, 16))
+    command = ["saeflow", "activations", "verify", str(folder / "manifest.json")]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as done:
         main.main()
@@ -199,10 +200,16 @@ def test_verify_removes_what_is_damaged_and_keeps_the_rest(tmp_path, monkeypatch
     with pytest.raises(SystemExit) as done:
         main.main()
     assert done.value.code == 1
+    assert "; if the workflow made shard-00001.parquet and manifest.json, remove them" in capsys.readouterr().err
+    assert store.path(1).is_file()
+    monkeypatch.setenv("SAEFLOW_STUDY_FOLDER", str(tmp_path))
+    with pytest.raises(SystemExit) as done:
+        main.main()
+    assert done.value.code == 1
     told = capsys.readouterr().err
-    assert "shard-00001.parquet and manifest.json is removed, start again and what is missing is made again" in told
+    assert "shard-00001.parquet and manifest.json are removed, start again and what is missing is made again" in told
     assert told.count("\n") == 1
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["shard-00000.parquet", "shard-00002.parquet"]
+    assert sorted(file.name for file in folder.iterdir()) == ["shard-00000.parquet", "shard-00002.parquet"]
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from saeflow import artifacts
-from saeflow.artifacts import atomic, provenance, read_json, sha256, write_json
+from saeflow.artifacts import CHECKSUMS, atomic, provenance, read_json, sha256, write_json
 from saeflow.errors import SaeflowError
 
 FULL = "the disk is full; make space and start again, finished files are kept"
@@ -98,14 +98,14 @@ def test_a_folder_takes_the_place_of_an_older_one_whole(tmp_path: Path) -> None:
     for content in ("first", "second", "third"):
         write_folder(path, content)
         assert names(tmp_path) == ["sae"]
-        assert names(path) == [content, "weights"]
+        assert names(path) == sorted([CHECKSUMS, content, "weights"])
         assert (path / "weights").read_text() == content
 
 
 def test_a_folder_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "sae").mkdir()
     write_folder(tmp_path / "sae", "first")
-    assert names(tmp_path / "sae") == ["first", "weights"]
+    assert names(tmp_path / "sae") == [CHECKSUMS, "first", "weights"]
 
 
 def test_a_folder_that_cannot_be_moved_into_place_keeps_the_older_one(
@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_moved_into_place_keeps_the_older_one(
     with pytest.raises(OSError, match="broken disk"):
         write_folder(path, "second")
     assert names(tmp_path) == ["sae"]
-    assert names(path) == ["first", "weights"]
+    assert names(path) == [CHECKSUMS, "first", "weights"]
 
 
 WAIT_HALF_WRITTEN = """
@@ -261,7 +261,7 @@ def test_concurrent_writers_of_a_folder_leave_one_whole_folder(tmp_path: Path) -
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda writer: write_folder(tmp_path / "sae", f"writer-{writer}"), range(64)))
     assert names(tmp_path) == ["sae"]
-    assert names(tmp_path / "sae") == sorted(["weights", (tmp_path / "sae" / "weights").read_text()])
+    assert names(tmp_path / "sae") == sorted([CHECKSUMS, "weights", (tmp_path / "sae" / "weights").read_text()])
 
 
 def test_a_killed_process_leaves_the_older_file_and_dot_files(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_json_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
         read_json(tmp_path / "absent.json")
     for content in (b'{"a": 1', b"", b"\xff\xfe"):
         (tmp_path / "torn.json").write_bytes(content)
-        with pytest.raises(SaeflowError, match=r"is not JSON .*; delete it and it is made again"):
+        with pytest.raises(SaeflowError, match=r"is not JSON .*; if the workflow made torn.json, remove it"):
             read_json(tmp_path / "torn.json")
 
 

@@ -45,7 +45,7 @@ def test_a_fetched_model_runs_and_says_where_it_is_from(hub: Hub, tmp_path: Path
     assert done.returncode == 0, done.stderr
     record = json.loads((directory / "published.json").read_text())
     assert record["commit"] == hub.repositories[f"models/{published['repo']}"].commit
-    assert {path.name for path in directory.iterdir()} == {*record["files"], "published.json"}
+    assert {path.name for path in directory.iterdir()} == {*record["files"], "published.json", "checksums.json"}
     assert not {"README.md", "pytorch_model.bin"} & set(record["files"])
     assert all(sha256(directory / name) == file["sha256"] for name, file in record["files"].items())
     for told in ((directory / "published.json").read_text(), done.stdout, done.stderr):

@@ -18,6 +18,7 @@ from tiny_models import (
     tiny_tokens,
 )
 
+from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
 from saeflow.models.io import link_model, save_model
 from saeflow.models.language_model import bos_id, load_model, load_tokenizer
@@ -126,12 +127,10 @@ def test_a_device_that_is_not_there_is_told(checkpoint):
 
 def test_a_trained_model_is_saved_whole_and_replaces_an_older_one(tmp_path):
     directory = tmp_path / "models" / "tiny"
-    directory.mkdir(parents=True)
-    (directory / "leftover").touch()
     model, curve = tiny_model("llama"), pl.DataFrame({"step": [1]})
-    save_model(directory, TrainedModel(model, tiny_tokenizer(), curve), {"loss": 1.5})
-    assert not (directory / "leftover").exists()
-    assert json.loads((directory / "metrics.json").read_text()) == {"loss": 1.5}
+    for loss in (2.5, 1.5):
+        save_model(directory, TrainedModel(model, tiny_tokenizer(), curve), {"loss": loss})
+    assert read_json(directory / "metrics.json") == {"loss": 1.5}
     assert pl.read_parquet(directory / "training.parquet").equals(curve)
     with torch.no_grad():
         # tuned twice, the saved weights and the original ones give equal bits
@@ -143,7 +142,7 @@ def test_a_trained_model_is_saved_whole_and_replaces_an_older_one(tmp_path):
 def test_a_linked_directory_stands_for_the_checkpoint(checkpoint, tmp_path):
     linked = tmp_path / "linked"
     link_model(checkpoint, linked)
-    assert [path.name for path in linked.iterdir()] == ["model.json"]
+    assert sorted(path.name for path in linked.iterdir()) == ["checksums.json", "model.json"]
     record = json.loads((linked / "model.json").read_text())
     assert set(record["files"]) >= {"config.json", "model.safetensors", "tokenizer.json"}
     assert torch.equal(logits(load_model(linked), tiny_tokens()), logits(load_model(checkpoint), tiny_tokens()))
@@ -158,7 +157,7 @@ def test_a_linked_checkpoint_that_changed_or_went_is_told(checkpoint, tmp_path):
     with pytest.raises(SaeflowError, match=r"model\.safetensors: has changed since"):
         load_model(linked)
     (checkpoint / "model.safetensors").unlink()
-    with pytest.raises(SaeflowError, match=r"model\.safetensors: no such file"):
+    with pytest.raises(SaeflowError, match=r"model\.safetensors: has gone since"):
         load_model(linked)
 
 

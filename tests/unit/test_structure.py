@@ -13,7 +13,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "saeflow"
-ANYWHERE = ["errors", "seeds", "seals", "artifacts", "devices", "products", "compiling", "columns", "threads"]
+ANYWHERE = [
+    "errors",
+    "seeds",
+    "seals",
+    "artifacts",
+    "devices",
+    "products",
+    "compiling",
+    "columns",
+    "threads",
+    "checkpoints",
+    "terminal",
+]
 ORDER = [
     *ANYWHERE,
     "tensors",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.activations.io import MANIFEST, ActivationStore
-from saeflow.artifacts import atomic, read_json, write_json
+from saeflow.artifacts import atomic, read_json, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
 
@@ -45,7 +45,7 @@ def fetch_cache(published: Published, key: str, hook: str, directory: Path) -> N
             raise SaeflowError(
                 f"{key}: {shard['file']} of {at_hook.where} is not the one of its {MANIFEST}; publish it again"
             )
-    write_json(directory / RECORD, found.record)
+    write_sealed_json(directory / RECORD, found.record)
     for name in [name for name in found.names if name != MANIFEST] + [MANIFEST]:
         with atomic(directory / name) as temporary:
             place(found.folder / name, temporary)

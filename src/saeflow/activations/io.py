@@ -17,7 +17,7 @@ from torch import Tensor
 
 from saeflow.activations.formats import FORMATS, PIECE_ROWS, PLACES, Format, Raw, ShardWriter
 from saeflow.activations.store import ActivationRows, Statistics, join, merge, statistics, torch_dtype
-from saeflow.artifacts import atomic, provenance, read_json, sha256, to_disk, write_sealed_json
+from saeflow.artifacts import atomic, inside, provenance, read_json, sha256, to_disk, write_sealed_json
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.threads import lone_threads
@@ -291,16 +291,19 @@ class ActivationStore:
             SaeflowError: a shard has other bytes than were written.
         """
         self.check()
-        damaged = [number for number, shard in enumerate(self.shards) if sha256(self.path(number)) != shard["sha256"]]
-        if damaged:
+        if damaged := [number for number in range(len(self.shards)) if not self.is_whole(number)]:
             names = ", ".join(self.shards[number]["file"] for number in damaged)
             raise DamagedError(
                 f"{self.directory}: {names} damaged (the checksum differs from {MANIFEST})", self._remade(*damaged)
             )
 
+    def is_whole(self, shard: int) -> bool:
+        """Whether a shard has the bytes that were written."""
+        return sha256(self.path(shard)) == self.shards[shard]["sha256"]
+
     def path(self, shard: int) -> Path:
         """The file of a shard."""
-        return self.directory / str(self.shards[shard]["file"])
+        return inside(self.directory, self.shards[shard]["file"])
 
     def pieces(self) -> list[Piece]:
         """All rows of the cache, in pieces that can be read alone."""

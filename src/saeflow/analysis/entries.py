@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int32, Int64
 
-from saeflow.artifacts import origin
+from saeflow import seals
+from saeflow.artifacts import stamp
 from saeflow.columns import column
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError
 
 SHARD_ENTRIES = 1 << 22
 _GROUP_ENTRIES = 1 << 16
@@ -80,7 +81,7 @@ class EntryWriter:
     def append(self, entries: Entries) -> None:
         """Write one shard and its rows."""
         columns = [entries.first + entries.rows, entries.latents, entries.values]
-        table = pa.Table.from_arrays([column(values) for values in columns], schema=_ENTRY.with_metadata(origin()))
+        table = pa.Table.from_arrays([column(values) for values in columns], schema=_ENTRY.with_metadata(stamp()))
         path = self._directory / f"shard-{self.shards:05d}.parquet"
         pq.write_table(
             table,
@@ -90,6 +91,7 @@ class EntryWriter:
             compression="zstd",
             write_statistics=["latent"],
         )
+        seals.seal(path)
         rows = pa.Table.from_arrays([column(values) for values in entries.places], schema=_ROW)
         self._rows.write_table(rows, row_group_size=max(1, len(rows)))
         self.shards += 1
@@ -99,8 +101,9 @@ class EntryWriter:
 def entry_writer(directory: Path) -> Iterator[EntryWriter]:
     """Write ``activations/`` and ``rows.parquet`` below a folder that is put in its place later."""
     (directory / "activations").mkdir(parents=True)
-    with pq.ParquetWriter(directory / "rows.parquet", _ROW.with_metadata(origin()), compression="zstd") as rows:
+    with pq.ParquetWriter(directory / "rows.parquet", _ROW.with_metadata(stamp()), compression="zstd") as rows:
         yield EntryWriter(directory / "activations", rows)
+    seals.seal(directory / "rows.parquet")
 
 
 def read_entries(directory: Path) -> Iterator[Entries]:
@@ -110,10 +113,14 @@ def read_entries(directory: Path) -> Iterator[Entries]:
         SaeflowError: a file is absent or damaged.
     """
     first = 0
+    with _told(directory):
+        seals.check(directory / "rows.parquet")
     with _told(directory), pq.ParquetFile(directory / "rows.parquet") as rows:
         for number in range(rows.num_row_groups):
             places = rows.read_row_group(number, use_threads=False)
-            shard = pq.read_table(directory / "activations" / f"shard-{number:05d}.parquet", use_threads=False)
+            path = directory / "activations" / f"shard-{number:05d}.parquet"
+            seals.check(path)
+            shard = pq.read_table(path, use_threads=False)
             yield Entries(
                 first,
                 shard.column("row").to_numpy() - first,
@@ -130,4 +137,4 @@ def _told(directory: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
-        raise SaeflowError(f"{directory}: cannot be read ({reason}); delete it and it is made again") from None
+        raise DamagedError(f"{directory}: cannot be read ({reason})", [directory / "rows.parquet"]) from None

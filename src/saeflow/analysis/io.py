@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64
 
+from saeflow import seals
 from saeflow.activations.io import ActivationStore
 from saeflow.analysis import examples
 from saeflow.analysis.checking import Check
@@ -19,7 +20,7 @@ from saeflow.analysis.entries import entry_writer, read_entries
 from saeflow.analysis.lens_tables import GSEA, HISTOGRAMS, LATENTS, SCORES, TOKENS, LensResult
 from saeflow.analysis.token_sets import MemberSet
 from saeflow.analysis.windows import Blocks, Windows, fill
-from saeflow.artifacts import atomic, origin, write_json
+from saeflow.artifacts import atomic, stamp, write_sealed_json
 from saeflow.config import TokenSet, read_token_sets
 from saeflow.config.sections import Examples
 from saeflow.corpora.io import count_blocks, load_blocks
@@ -140,7 +141,7 @@ def write_examples(
         windows = Windows(places, settings.before, settings.after)
         fill(windows, read_entries(temporary), read_entries(temporary), _text(corpus))
         _write_contexts(temporary / "contexts.parquet", windows)
-        write_json(temporary / "summary.json", examples.summary(totals, writer.shards))
+        write_sealed_json(temporary / "summary.json", examples.summary(totals, writer.shards))
 
 
 def _text(corpus: Path) -> Iterator[Blocks]:
@@ -153,11 +154,12 @@ def _write_contexts(path: Path, windows: Windows) -> None:
     writer: pq.ParquetWriter | None = None
     for table in windows.tables():
         arrow = table.to_arrow()
-        schema = arrow.schema.with_metadata(origin())
+        schema = arrow.schema.with_metadata(stamp())
         writer = writer or pq.ParquetWriter(path, schema, compression="zstd", write_statistics=["latent"])
         writer.write_table(arrow)
     if writer:
         writer.close()
+        seals.seal(path)
 
 
 class Firing(NamedTuple):

@@ -11,7 +11,8 @@ from jaxtyping import Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from saeflow.artifacts import atomic
+from saeflow import seals
+from saeflow.artifacts import sealed, stamp
 from saeflow.chess.association import ASSOCIATIONS, CONCEPTS
 from saeflow.chess.blunders import BLUNDERS, ENGINE
 from saeflow.chess.concepts import Concept, Labels
@@ -22,7 +23,7 @@ from saeflow.chess.probes import PROBES
 from saeflow.chess.skill import AWARENESS, SKILL
 from saeflow.chess.transitions import TRANSITIONS
 from saeflow.corpora.chess.moves import move_indices
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.maia2_metrics import CHANGE_SCHEMA
 from saeflow.tables import Schema, read_table, write_table
 
@@ -88,8 +89,8 @@ def save_labels(path: Path, labelled: Labelled) -> None:
         "held_out": labelled.held_out.astype(np.uint8),
         "labels": np.packbits(labelled.labels.values, axis=1, bitorder="little"),
     }
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"concepts": json.dumps(labelled.labels.concepts)})
+    with sealed(path) as temporary:
+        save_file(tensors, temporary, metadata={**stamp(), "concepts": json.dumps(labelled.labels.concepts)})
 
 
 def load_labels(path: Path) -> Labelled:
@@ -99,13 +100,14 @@ def load_labels(path: Path) -> Labelled:
         SaeflowError: the file is absent or damaged.
     """
     try:
+        seals.check(path)
         with safe_open(str(path), framework="numpy") as file:
             concepts = [Concept(*one) for one in json.loads(file.metadata()["concepts"])]
             rows, games, held_out, packed = map(file.get_tensor, ("rows", "games", "held_out", "labels"))
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file; make it first") from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise SaeflowError(f"{path}: holds no labels of positions ({error}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: holds no labels of positions ({error})", [path]) from None
     values = np.unpackbits(packed, axis=1, count=len(concepts), bitorder="little").astype(bool)
     return Labelled(rows, games, held_out.astype(bool), Labels(concepts, values))
 

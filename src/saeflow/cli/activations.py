@@ -63,4 +63,4 @@ def verify(manifests: Annotated[list[Path], typer.Argument(help="manifest.json o
     for manifest in manifests:
         store = options.open_store(manifest)
         store.verify()
-        typer.echo(f"{manifest.parent}: {len(store.shards)} shards with {store.rows} rows are as they were written")
+        options.say(f"{manifest.parent}: {len(store.shards)} shards with {store.rows} rows are as they were written")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from saeflow.artifacts import check_replaceable
 from saeflow.cli import options
 from saeflow.config.sections.chess import (
     Accuracy,
@@ -39,18 +40,17 @@ def read(
 ) -> None:
     """Turn played games into a table of positions; malformed games are counted, told and left out."""
     options.set_pools(1)
-    import sys
 
-    from saeflow.artifacts import write_json
+    from saeflow.artifacts import write_sealed_json
     from saeflow.corpora.chess.io import write_positions
     from saeflow.corpora.chess.positions import pgn_positions
 
     parts = pgn_positions(games, options.parsed(Games, settings), threads)
     report = options.progress("read games")
     found = write_positions(output, parts, lambda count: report(count, count + 1))
-    write_json(counts, found)
+    write_sealed_json(counts, found)
     told = ", ".join(f"{count:,} {reason}" for reason, count in found["games"].items())
-    print(f"{found['positions']:,} positions of games: {told}", file=sys.stderr)
+    options.say(f"{found['positions']:,} positions of games: {told}", err=True)
 
 
 @app.command()
@@ -64,6 +64,7 @@ def train(
     threads: options.Threads = 1,
 ) -> None:
     """Train a model of human play on the split `model`; an interrupted run goes on where it stopped."""
+    check_replaceable(output)
     options.use_device(threads)
     from saeflow.corpora.chess.io import load_examples
     from saeflow.models.maia2_training import train_maia2
@@ -200,7 +201,7 @@ def evaluate_sae(
 ) -> None:
     """Measure sparsity, reconstruction, and what it does to the choice of moves, on the split `eval`."""
     options.use_device(threads)
-    from saeflow.artifacts import provenance, write_json
+    from saeflow.artifacts import provenance, write_sealed_json
     from saeflow.corpora.chess.io import load_examples
     from saeflow.models.maia2_io import load_maia2
     from saeflow.models.maia2_metrics import balanced
@@ -209,4 +210,4 @@ def evaluate_sae(
     held_out = balanced(load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed)
     read: Literal["mean", "all"] = "all" if tokens == "all" else "mean"
     found = evaluate_on_boards(load_maia2(model), options.open_sae(sae), hook, read, held_out)
-    write_json(metrics, found | {"provenance": provenance()})
+    write_sealed_json(metrics, found | {"provenance": provenance()})

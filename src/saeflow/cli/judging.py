@@ -72,7 +72,7 @@ def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
         raise SaeflowError("judge 'openai': answers are kept in a ledger; name one with --ledger")
 
     def announce(estimate: Estimate) -> None:
-        typer.echo(f"judge '{judge.model}': {estimate}", err=True)
+        options.say(f"judge '{judge.model}': {estimate}", err=True)
 
     limits = options.parsed(config.Calls, calls)
     return Service(judge, limits, Ledger(ledger), announce, options.progress("judge, questions"))
@@ -128,7 +128,7 @@ def plan(
 
     settings = config.read_study(*study)
     if settings.judge.kind != "openai":
-        typer.echo(f"judge '{settings.judge.kind}' makes no calls")
+        options.say(f"judge '{settings.judge.kind}' makes no calls")
         return
     folder = results / settings.study / "steering"
     asked = [
@@ -141,8 +141,8 @@ def plan(
     ledger = Ledger(results / settings.study / "judging" / "ledger.sqlite")
     service = Service(settings.judge, settings.calls, ledger)
     spent, prices = ledger.spent(), "" if settings.calls.price else f", prices of {DATE}"
-    typer.echo(f"{settings.judge.model}: {estimate(asked, service)}{prices}")
-    typer.echo(f"spent so far: {spent.calls:,} calls, US$ {spent.usd:.4f}")
+    options.say(f"{settings.judge.model}: {estimate(asked, service)}{prices}")
+    options.say(f"spent so far: {spent.calls:,} calls, US$ {spent.usd:.4f}")
 
 
 @app.command()
@@ -161,7 +161,7 @@ def forget(
 ) -> None:
     """Forget failures, so that the next run asks again; what was spent stays counted."""
     count = _existing(ledger).forget(failures_only=not everything)
-    typer.echo(f"{ledger}: forgot {count:,} {'answers' if everything else 'failures'}")
+    options.say(f"{ledger}: forgot {count:,} {'answers' if everything else 'failures'}")
 
 
 def _existing(ledger: Path) -> Ledger:

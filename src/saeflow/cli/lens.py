@@ -29,7 +29,6 @@ def sets(
 ) -> None:
     """Find the token sets of a model's vocabulary."""
     options.set_pools(1)
-    import sys
 
     from saeflow.analysis.io import read_set_files, save_sets
     from saeflow.analysis.token_sets import token_sets
@@ -43,7 +42,7 @@ def sets(
     found = token_sets(known, chosen.kinds, chosen.smallest_set, read_set_files(files or []))
     for one in found:
         if one.left_out:
-            print(f"token sets: {one.name} is left out: {one.left_out}", file=sys.stderr)
+            options.say(f"token sets: {one.name} is left out: {one.left_out}", err=True)
     save_sets(output, known, found)
 
 

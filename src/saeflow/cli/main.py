@@ -26,6 +26,7 @@ from saeflow.cli import (
     steering,
     study,
 )
+from saeflow.cli.clearing import cleared
 from saeflow.errors import DamagedError, SaeflowError
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.add_typer(chess.app, name="chess")
 app.command("plan")(study.plan)
 app.command("publish")(publish.publish)
 app.command("diff")(study.diff)
+app.command("verify")(study.verify)
 app.command("show")(show.show)
 app.command("steer")(steering.steer)
 
@@ -62,22 +64,11 @@ def main() -> None:
         remember(sys.argv)
         app()
     except DamagedError as error:
-        print(f"saeflow: {_cleared(error)}", file=sys.stderr)
+        options.say(f"saeflow: {cleared(error)}", err=True)
         sys.exit(1)
     except SaeflowError as error:
-        print(f"saeflow: {error}", file=sys.stderr)
+        options.say(f"saeflow: {error}", err=True)
         sys.exit(1)
-
-
-def _cleared(error: DamagedError) -> str:
-    """Remove what must be gone for the workflow to make it again, and say so."""
-    try:
-        for file in error.remade:
-            file.unlink(missing_ok=True)
-    except OSError:  # the sentence says what must be deleted
-        return str(error)
-    names = " and ".join(file.name for file in error.remade)
-    return f"{error.problem}; {names} is removed, start again and what is missing is made again"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from saeflow import config
+from saeflow.artifacts import check_replaceable
 from saeflow.cli import options
 
 app = typer.Typer(help="Provide the language model.", no_args_is_help=True)
@@ -24,6 +25,7 @@ def train(
     threads: options.Threads = 1,
 ) -> None:
     """Train a small Llama-architecture model on the corpus `tales`; an interrupted run goes on where it stopped."""
+    check_replaceable(output)
     options.use_device(threads)
     from saeflow.corpora.io import load_blocks
     from saeflow.corpora.tales import tokenizer
@@ -67,7 +69,7 @@ def evaluate(
     options.use_device(threads)
     import numpy as np
 
-    from saeflow.artifacts import provenance, write_json
+    from saeflow.artifacts import provenance, write_sealed_json
     from saeflow.corpora.io import load_blocks
     from saeflow.models.evaluation import block_losses
 
@@ -94,4 +96,4 @@ def evaluate(
             "entropy_tokens": int(sample[:, 1:].size),
             "gap": float(losses[: len(sample)].mean()) - entropy,
         }
-    write_json(output, metrics | {"provenance": provenance()})
+    write_sealed_json(output, metrics | {"provenance": provenance()})

@@ -29,15 +29,15 @@ def publish(
     directory = study / "publish"
     parcel = pack(study, chosen, directory)
     for name, path in parcel.files.items():
-        typer.echo(f"{path.stat().st_size:>15,}  {name}")
-    typer.echo(f"{parcel.size:>15,}  bytes in {len(parcel.files)} files; the card: {directory / CARD}")
+        options.say(f"{path.stat().st_size:>15,}  {name}")
+    options.say(f"{parcel.size:>15,}  bytes in {len(parcel.files)} files; the card: {directory / CARD}")
     if parcel.left_out:
-        typer.echo(f"left out, as the study fetched or did not make them: {', '.join(parcel.left_out)}")
+        options.say(f"left out, as the study fetched or did not make them: {', '.join(parcel.left_out)}")
     if not chosen.licence:
-        typer.echo("no licence is named: others may not use it; set publish.licence")
+        options.say("no licence is named: others may not use it; set publish.licence")
     commit = send(parcel, f"Publish the study {study.name}") if yes or chosen.upload else None
     write_record(parcel, commit, directory)
     if commit:
-        typer.echo(f"uploaded to the {chosen.repo_type} repository {chosen.repo}, commit {commit}")
+        options.say(f"uploaded to the {chosen.repo_type} repository {chosen.repo}, commit {commit}")
     else:
-        typer.echo(f"nothing was uploaded; --yes uploads to the {chosen.repo_type} repository {chosen.repo}")
+        options.say(f"nothing was uploaded; --yes uploads to the {chosen.repo_type} repository {chosen.repo}")

@@ -150,7 +150,7 @@ def evaluate(
     Settings are those of the section activations: what the caches leave out is left out here.
     """
     options.use_device(threads)
-    from saeflow.artifacts import provenance, write_json
+    from saeflow.artifacts import provenance, write_sealed_json
     from saeflow.corpora.io import load_blocks
     from saeflow.models.io import names_of
     from saeflow.saes.evaluation import evaluate_sae
@@ -165,7 +165,7 @@ def evaluate(
     write_table(recovery, planted)
     measured = evaluate_sae(lm, weights, hook, blocks, settings=exclusion, cached=cached or ())
     measured |= recovery_metrics(planted)
-    write_json(metrics, measured | {"provenance": provenance()})
+    write_sealed_json(metrics, measured | {"provenance": provenance()})
 
 
 @app.command()
@@ -206,7 +206,7 @@ def evaluate_crosscoder(
     Settings are those of the section activations: what the caches leave out is left out here.
     """
     options.use_device(threads)
-    from saeflow.artifacts import provenance, write_json
+    from saeflow.artifacts import provenance, write_sealed_json
     from saeflow.corpora.io import load_blocks
     from saeflow.saes import comparison
     from saeflow.saes.io import load_crosscoder
@@ -223,4 +223,4 @@ def evaluate_crosscoder(
         crosscoder, seen, load_blocks(corpus), settings=exclusion, cached=hooks
     )
     write_table(sources, table)
-    write_json(metrics, measured | {"provenance": provenance()})
+    write_sealed_json(metrics, measured | {"provenance": provenance()})

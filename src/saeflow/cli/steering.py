@@ -193,7 +193,7 @@ def steer(
     for index, title in enumerate(("unsteered", f"{goal} by {method}, scale {scale:g}")):
         typer.secho(title, bold=True)
         for text in table.filter(scale_index=index)["continuation" if chat else "text"].head(samples):
-            typer.echo(f"  {text}")
+            options.say(f"  {text}")
 
 
 def _study_model(vector: Path) -> Path:

@@ -35,14 +35,16 @@ def record(
     """Write the config with every default filled in, and what it is run with."""
     import yaml
 
-    from saeflow.artifacts import atomic, write_json
+    from saeflow import seals
+    from saeflow.artifacts import sealed, write_sealed_json
     from saeflow.config import check_study
     from saeflow.describe.study import record_of
 
     values = check_study(json.loads(study), "--study")
-    with atomic(config) as temporary:
-        temporary.write_text(yaml.safe_dump(values.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    write_json(provenance, record_of(values))
+    text = yaml.safe_dump(values.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    with sealed(config) as temporary:
+        temporary.write_text(f"# {seals.BLANK}\n{text}", encoding="utf-8")
+    write_sealed_json(provenance, record_of(values))
 
 
 @app.command()
@@ -69,8 +71,30 @@ def diff(
 
     found = list(differences(one, other))
     for line in found:
-        typer.echo(line)
+        options.say(line)
     if found:
+        raise typer.Exit(1)
+
+
+def verify(
+    study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
+) -> None:
+    """Compare every file of a study with its checksum; changes nothing. Ends with 1 if a file is damaged."""
+    options.set_pools(1)
+    from saeflow.describe import integrity
+
+    verdicts = list(integrity.verify(study))
+    faults = [verdict.fault for verdict in verdicts if verdict.fault]
+    unvouched = [verdict.path.relative_to(study).as_posix() for verdict in verdicts if not verdict.vouched]
+    for fault in faults:
+        options.say(fault)
+    for name in unvouched:
+        options.say(f"no checksum: {name}")
+    whole = len(verdicts) - len(faults) - len(unvouched)
+    options.say(
+        f"{study}: {whole} files as they were written, {len(faults)} damaged, {len(unvouched)} without checksum"
+    )
+    if faults:
         raise typer.Exit(1)
 
 
@@ -89,13 +113,13 @@ def plan(
     study = read_study(*config)
     shape = model_shape(study)
     stages = plan_study(study, shape, fetches(study, Path.cwd()))
-    typer.echo(f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n")
+    options.say(f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n")
     hours = _hours(study, shape, stages) if calibrate and shape else {}
-    typer.echo(f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work")
+    options.say(f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work")
     for stage in [*stages, total(stages)]:
-        typer.echo(_row(stage, hours))
+        options.say(_row(stage, hours))
     if not shape:
-        typer.echo(
+        options.say(
             "\nthe model is not on this machine yet: its work, and sizes that follow from its width, are not known"
         )
     _say_price(study)
@@ -107,11 +131,11 @@ def _say_needs(read: list[Need]) -> None:
     fetched = [need for need in read if need.present is None]
     missing = [need for need in read if need.present is False]
     for need in fetched:
-        typer.echo(f"fetched once: {need.what}: {need.where}")
+        options.say(f"fetched once: {need.what}: {need.where}")
     for need in missing:
-        typer.echo(f"missing: {need.what}: {need.where}")
+        options.say(f"missing: {need.what}: {need.where}")
     if not missing:
-        typer.echo(f"\neverything {'else that ' if fetched else ''}it reads is there")
+        options.say(f"\neverything {'else that ' if fetched else ''}it reads is there")
 
 
 def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str, float]:
@@ -124,7 +148,7 @@ def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str
 
     device = options.accelerator()
     rate = products_per_second(shape, latent_count(study, study.steering_sae), study.model.dtype, device)
-    typer.echo(f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n")
+    options.say(f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n")
     found = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}
     return found | {total(stages).stage: sum(found.values())}
 
@@ -141,7 +165,7 @@ def _say_price(study: Study) -> None:
     tokens = PROMPT_TOKENS + 2 * study.steering.new_tokens
     usd = cost.usd(calls * tokens, calls * ANSWER_TOKENS)
     price = "its price is not known; set calls.price" if usd is None else f"about US$ {usd:,.2f}, prices of {DATE}"
-    typer.echo(f"\njudge {study.judge.model}: at most {calls:,} calls, {price}")
+    options.say(f"\njudge {study.judge.model}: at most {calls:,} calls, {price}")
 
 
 def _row(stage: StagePlan, hours: dict[str, float]) -> str:

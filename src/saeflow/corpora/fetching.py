@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from saeflow.artifacts import atomic, write_json
+from saeflow.artifacts import atomic, write_sealed_json
 from saeflow.corpora.text import READERS
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
@@ -46,4 +46,4 @@ def fetch_text(dataset: Dataset, key: str, directory: Path) -> None:
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
             place(found.folder / name, target)
-        write_json(temporary / RECORD, found.record)
+        write_sealed_json(temporary / RECORD, found.record)

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from saeflow import seals
 from saeflow.artifacts import sealed, stamp
 from saeflow.corpora.tokens import TokenBlocks
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 
 _LABEL = "labels."
 
@@ -50,7 +50,7 @@ def load_blocks(path: Path, which: slice = slice(None)) -> TokenBlocks:
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, ValueError) as error:
-        raise SaeflowError(f"{path}: is not a file of token blocks ({error}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: is not a file of token blocks ({error})", [path]) from None
 
 
 def count_blocks(path: Path) -> int:
@@ -65,4 +65,4 @@ def count_blocks(path: Path) -> int:
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except SafetensorError as error:
-        raise SaeflowError(f"{path}: is not a file of token blocks ({error}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: is not a file of token blocks ({error})", [path]) from None

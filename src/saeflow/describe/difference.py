@@ -11,6 +11,7 @@ import polars as pl
 import yaml
 from numpy.typing import NDArray
 
+from saeflow import seals
 from saeflow.artifacts import read_json, sha256
 from saeflow.errors import SaeflowError
 from saeflow.tables import read_table
@@ -34,9 +35,7 @@ def differences(one: Path, other: Path) -> Iterator[str]:
     for folder in (one, other):
         if not (folder / "config.yaml").is_file():
             raise SaeflowError(f"diff: {folder} holds no config.yaml; name the folder of a study, as results/tales")
-    yield from _in_records(
-        "config", *(_flat(yaml.safe_load((folder / "config.yaml").read_text())) for folder in (one, other))
-    )
+    yield from _in_records("config", *(_flat(_config(folder / "config.yaml")) for folder in (one, other)))
     records = [_provenance(folder / "provenance.json") for folder in (one, other)]
     yield from _in_records("provenance", *records)
     files = [_files(one), _files(other)]
@@ -47,6 +46,11 @@ def differences(one: Path, other: Path) -> Iterator[str]:
             yield f"{name}: only in {other}"
         else:
             yield from (f"{name}: {line}" for line in _in_files(one / name, other / name))
+
+
+def _config(path: Path) -> Any:
+    seals.check(path)
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _provenance(path: Path) -> dict[str, Any]:

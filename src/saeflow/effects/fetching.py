@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from saeflow.artifacts import atomic, write_json
+from saeflow.artifacts import atomic, write_sealed_json
 from saeflow.effects.io import check_finite, open_effects, read_approximation, save_approximation
 from saeflow.effects.published import Progress, import_effects, read_adapter
 from saeflow.errors import SaeflowError
@@ -34,7 +34,7 @@ def fetch_effects(
         SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else, or of another hook.
     """
     found = fetch(published, key)
-    write_json(merged.parent / RECORD, found.record)
+    write_sealed_json(merged.parent / RECORD, found.record)
     if found.path.suffix == ".pt":
         import_effects(found.path, merged, {**metadata, "published": found.origin}, progress)
     else:
@@ -69,7 +69,7 @@ def fetch_approximator(
         if approximation.M.shape != W_dec.T.shape:
             shape, needed = list(approximation.M.shape), list(W_dec.T.shape)
             raise SaeflowError(f"{key}: M {shape} is not {needed}; take the SAE that it was fitted for")
-    write_json(directory / RECORD, found.record)
+    write_sealed_json(directory / RECORD, found.record)
     save_approximation(directory, approximation, {**metadata, "published": found.origin})
 
 

@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow import seals
-from saeflow.artifacts import json_of, sealed, stamp, write_json
+from saeflow.artifacts import json_of, sealed, stamp, write_sealed_json
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.approximator import Fit
 from saeflow.effects.fit_metrics import Score
 from saeflow.effects.measure import Baseline, EffectBlock
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.steering.scale import STATUSES, Start
 from saeflow.tables import write_table
 from saeflow.tensors import metadata_of, open_hdf5
@@ -342,7 +342,7 @@ def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:
 
 def save_score(directory: Path, score: Score) -> None:
     """Write ``metrics.json``, ``latents.parquet`` and ``predictions.parquet``."""
-    write_json(directory / "metrics.json", score.metrics)
+    write_sealed_json(directory / "metrics.json", score.metrics)
     write_table(directory / "latents.parquet", score.latents)
     write_table(directory / "predictions.parquet", score.predictions)
 
@@ -386,4 +386,4 @@ def _load(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Tensor
 def _broken(path: Path, what: str, error: Exception) -> SaeflowError:
     if not Path(path).exists():
         return SaeflowError(f"{path}: no such {what}; make it first")
-    return SaeflowError(f"{path}: is no whole {what} ({str(error).splitlines()[0]}); delete it and it is made again")
+    return DamagedError(f"{path}: is no whole {what} ({str(error).splitlines()[0]})", [path])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 
 from saeflow import seals
-from saeflow.artifacts import atomic, read_json, sha256, stamp, write_json
+from saeflow.artifacts import atomic, read_json, sha256, stamp, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
 from saeflow.models.language_model import POINTER, follow, without_progress_bars
@@ -48,7 +48,7 @@ def save_model(directory: Path, trained: TrainedModel, metrics: Mapping[str, Any
         _seal(temporary / WEIGHTS)
         trained.tokenizer.save_pretrained(temporary)
         write_table(temporary / "training.parquet", trained.curve)
-        write_json(temporary / "metrics.json", dict(metrics))
+        write_sealed_json(temporary / "metrics.json", dict(metrics))
 
 
 def _seal(weights: Path) -> None:
@@ -73,7 +73,7 @@ def link_model(path: Path, directory: Path) -> None:
         raise SaeflowError(f"{path}: no such model directory; check model.path")
     names = _needed({file.name for file in path.iterdir() if file.is_file()}, path.joinpath, str(path))
     with atomic(directory) as temporary:
-        write_json(temporary / POINTER, {"path": str(path), "files": _checksums(path, names)})
+        write_sealed_json(temporary / POINTER, {"path": str(path), "files": _checksums(path, names)})
 
 
 def fetch_model(published: Published, key: str, directory: Path) -> None:
@@ -92,7 +92,7 @@ def fetch_model(published: Published, key: str, directory: Path) -> None:
         temporary.mkdir()
         for name in found.names:
             place(found.folder / name, temporary / name)
-        write_json(temporary / RECORD, found.record)
+        write_sealed_json(temporary / RECORD, found.record)
 
 
 def names_of(directory: Path) -> list[str]:

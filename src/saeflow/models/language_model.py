@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from saeflow import seals
-from saeflow.artifacts import read_json
+from saeflow.artifacts import CHECKSUMS, inside, read_checksums, read_json, sha256
 from saeflow.corpora.tokens import without_bos
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.chat import end_ids, with_one_bos
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 POINTER = "model.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_WEIGHTS = ".safetensors"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -125,7 +125,8 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
     """
     from saeflow.models.tuning import tuned  # imports `transformers`, which takes a second
 
-    checkpoint = follow(Path(directory))
+    checkpoint, sums, changed = _recorded(Path(directory))
+    _check_files(checkpoint, sums, changed)
     family = _family(checkpoint)
     target = _device(device)
     if dtype not in DTYPES:
@@ -176,27 +177,41 @@ def opening_token(directory: Path) -> int:
 
 
 def follow(directory: Path) -> Path:
-    """The checkpoint directory that a model directory is or points at.
+    """The checkpoint directory that a model directory is or points at, its small files checked.
 
     Raises:
         SaeflowError: the directory, or what its ``model.json`` points at, is absent or has changed since.
     """
+    checkpoint, sums, changed = _recorded(directory)
+    _check_files(checkpoint, {name: digest for name, digest in sums.items() if not name.endswith(_WEIGHTS)}, changed)
+    return checkpoint
+
+
+def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, str], SaeflowError]]:
+    """The checkpoint of a model directory, the SHA-256 of its files, and what to say of a file that differs."""
     if not directory.is_dir():
         raise SaeflowError(f"{directory}: no such model directory; check the path of the model")
     pointer = directory / POINTER
     if not pointer.is_file() or "path" not in (record := read_json(pointer)):
-        return directory
-    target = Path(record["path"])
-    for name, file in record["files"].items():
-        if not (target / name).is_file():
-            raise SaeflowError(
-                f"{target / name}: no such file, though {pointer} names it; delete {directory} to link anew"
-            )
-        if (target / name).stat().st_size != file["bytes"]:
-            raise SaeflowError(
-                f"{target / name}: has changed since {pointer} was written; delete {directory} to link anew"
-            )
-    return target
+        sums = read_checksums(directory / CHECKSUMS)
+        return directory, sums, lambda file, what: DamagedError(f"{file}: {what}", [file])
+    sums = {name: file["sha256"] for name, file in record["files"].items()}
+
+    def changed(file: Path, what: str) -> SaeflowError:
+        return SaeflowError(
+            f"{file}: {what} since {pointer} was written; remove {pointer} and start again to link anew"
+        )
+
+    return Path(record["path"]), sums, changed
+
+
+def _check_files(checkpoint: Path, sums: Mapping[str, str], changed: Callable[[Path, str], SaeflowError]) -> None:
+    for name, digest in sums.items():
+        file = inside(checkpoint, name)
+        if not file.is_file():
+            raise changed(file, "has gone")
+        if sha256(file) != digest:
+            raise changed(file, "has changed")
 
 
 def _family(checkpoint: Path) -> Family:
@@ -224,11 +239,9 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
 
     if not any(checkpoint.glob("*.safetensors")):
         raise SaeflowError(f"{checkpoint}: has no weights in .safetensors files; convert the checkpoint first")
-    try:
-        for file in checkpoint.glob("*.safetensors"):
-            seals.check(file)
-    except DamagedError as error:
-        raise SaeflowError(f"{error.problem}; delete {checkpoint}, start again, and it is made again") from None
+    if (index := checkpoint / "model.safetensors.index.json").is_file():
+        for name in set(read_json(index)["weight_map"].values()):
+            inside(checkpoint, name)
     try:
         model, report = getattr(transformers, family.model_class).from_pretrained(
             checkpoint,

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeflow.artifacts import atomic, read_json, sha256, write_json
+from saeflow.artifacts import CHECKSUMS, atomic, check_checksums, read_json, sha256, write_sealed_json
 from saeflow.config.sections.chess import ChessModel
 from saeflow.errors import SaeflowError
 from saeflow.models.maia2 import Maia2
@@ -76,7 +76,7 @@ def save_maia2(
         save_file(weights, temporary / WEIGHTS)
         if curve is not None:
             curve.write_parquet(temporary / CURVE)
-        write_json(temporary / CONFIG, {"shape": model.shape.model_dump(), **about})
+        write_sealed_json(temporary / CONFIG, {"shape": model.shape.model_dump(), **about})
 
 
 def load_maia2(directory: Path, device: str = "cpu") -> Maia2:
@@ -89,6 +89,7 @@ def load_maia2(directory: Path, device: str = "cpu") -> Maia2:
         SaeflowError: a file is absent or damaged, or they do not belong together.
     """
     directory = Path(directory)
+    check_checksums(directory / CHECKSUMS)
     try:
         shape = ChessModel.model_validate(read_json(directory / CONFIG)["shape"])
         weights = load_file(directory / WEIGHTS)

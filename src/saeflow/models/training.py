@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from saeflow import seeds
-from saeflow.artifacts import atomic
+from saeflow.checkpoints import load_checkpoint, save_checkpoint
 from saeflow.config.sections import ModelTraining
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.models.language_model import bos_id
@@ -194,25 +194,14 @@ def save_state(
         optimizer: with its moments.
         losses: what is to be told of every step so far.
     """
-    state = {
-        "identity": identity,
-        "losses": list(losses),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    with atomic(path) as temporary:
-        torch.save(state, temporary)
+    state = {"losses": list(losses), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    save_checkpoint(path, identity, state)
 
 
 def resume_state(path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
     """Put model and optimiser where a checkpoint of this training left them, and give the losses so far."""
-    if path is None or not path.is_file():
-        return []
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        if state["identity"] != identity:
-            return []
-    except Exception:  # a damaged file makes the library fail in any way, and training anew is the remedy for all
+    state = load_checkpoint(path, identity) if path else None
+    if state is None:
         return []
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 import yaml
 
-from saeflow.artifacts import atomic, read_json, sha256, write_json
+from saeflow.artifacts import atomic, read_json, sha256, write_sealed_json
 from saeflow.config import read_study
 from saeflow.config.sections import Publish
 from saeflow.errors import SaeflowError
@@ -72,7 +72,7 @@ def write_record(parcel: Parcel, commit: str | None, directory: Path) -> None:
     settings = parcel.settings
     files = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in parcel.files.items()}
     told = {"repo": settings.repo, "repo_type": settings.repo_type, "commit": commit, "files": files}
-    write_json(directory / RECORD, told)
+    write_sealed_json(directory / RECORD, told)
 
 
 def _told(root: Path, found: list[Item]) -> Told:

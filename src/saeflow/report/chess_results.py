@@ -10,7 +10,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from saeflow.config import ChessStudy
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError
 from saeflow.report.page import Findings
 from saeflow.report.sources import Folder
 
@@ -131,5 +131,5 @@ def _counts(path: Path) -> tuple[int, int]:
         found = pl.scan_parquet(path).select(pl.len(), pl.col("game").n_unique().alias("games")).collect()
     except (OSError, PolarsError) as error:
         told = str(error).splitlines()[0]
-        raise SaeflowError(f"{path}: cannot be read as positions ({told}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: cannot be read as positions ({told})", [path]) from None
     return found.row(0)[0], found.row(0)[1]

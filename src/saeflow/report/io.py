@@ -6,9 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from saeflow.artifacts import atomic
+from saeflow.artifacts import atomic, check_replaceable
 from saeflow.config import ChessStudy
-from saeflow.errors import SaeflowError
 from saeflow.report.chess_io import write_chess
 from saeflow.report.chess_results import ChessFolder
 from saeflow.report.files import write_assets, write_figures
@@ -32,7 +31,7 @@ def write_report(
 ) -> Path:
     """Write the report of a study into a folder that needs nothing beside itself.
 
-    Whatever the folder held is replaced as a whole. Memory: the SAE's decoder, the tables of 1,024 latents, one goal's
+    An earlier report is replaced as a whole. Memory: the SAE's decoder, the tables of 1,024 latents, one goal's
     side effects; of a study of chess, its tables of concepts.
 
     Args:
@@ -49,7 +48,7 @@ def write_report(
         SaeflowError: a file that every report needs is absent, one that is there cannot be read, or the folder to write
             holds something else.
     """
-    _check(output)
+    check_replaceable(output)
     if isinstance(Folder(root).study, ChessStudy):
         found = ChessFolder(root).results(figures, pl.DataFrame() if stages is None else stages)
         with atomic(output) as temporary:
@@ -62,12 +61,6 @@ def write_report(
         with atomic(output) as temporary:
             _write(folder, study, temporary)
     return output / "index.html"
-
-
-def _check(output: Path) -> None:
-    """Refuse to replace a folder that is no report."""
-    if output.is_dir() and any(output.iterdir()) and not (output / "assets/style.css").is_file():
-        raise SaeflowError(f"{output}: holds something else than a report and would be replaced; name another folder")
 
 
 def _write(folder: StudyFolder, found: StudyResults, output: Path) -> None:

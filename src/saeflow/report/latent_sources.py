@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError, safe_open
 
-from saeflow.errors import SaeflowError
+from saeflow import seals
+from saeflow.errors import DamagedError
 from saeflow.report.latent_index import PROMOTED, LatentTables, joined
 from saeflow.report.latent_pages import (
     LatentDetails,
@@ -43,6 +44,9 @@ class LatentSources:
         self.folder, self.sae = folder, sae
         self.examples = folder.root / f"examples/{sae}" if sae in folder.study.example_saes else None
         self.lens = folder.root / f"logit_lens/{sae}" if sae in folder.study.lens_saes else None
+        for directory in (self.examples, self.lens):
+            for path in sorted(directory.glob("*.parquet")) if directory else ():
+                seals.check(path)
         self.tables = LatentTables(
             activity=_collected(self.examples, "latents", _whole),
             lens=_collected(self.lens, "latents", _whole),
@@ -104,10 +108,11 @@ class LatentSources:
         if not path.is_file():
             return None
         try:
+            seals.check(path)
             with safe_open(path, framework="numpy") as file:
                 tensor = file.get_tensor("W_dec").astype(np.float32)
         except (SafetensorError, OSError) as error:
-            raise SaeflowError(f"{path}: holds no decoder ({error}); delete it and it is made again") from None
+            raise DamagedError(f"{path}: holds no decoder ({error})", [path]) from None
         decoder = tensor.reshape(len(tensor), -1)  # of a crosscoder, over all sources together
         decoder /= np.maximum(np.linalg.norm(decoder, axis=1, keepdims=True), 1e-12)
         return decoder
@@ -121,9 +126,10 @@ class LatentSources:
         if not along or not path.is_file():
             return None
         try:
+            seals.check(path)
             return _Effects(stack.enter_context(open_hdf5(path)))
         except (OSError, KeyError) as error:
-            raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
+            raise DamagedError(f"{path}: cannot be read as effects ({error})", [path]) from None
 
 
 class _Effects:
@@ -196,6 +202,4 @@ def _collected(folder: Path | None, name: str, wanted: Callable[[pl.LazyFrame], 
     try:
         return wanted(pl.scan_parquet(path)).collect()
     except (OSError, PolarsError) as error:
-        raise SaeflowError(
-            f"{path}: is no whole Parquet table ({str(error).splitlines()[0]}); delete it and it is made again"
-        ) from None
+        raise DamagedError(f"{path}: is no whole Parquet table ({str(error).splitlines()[0]})", [path]) from None

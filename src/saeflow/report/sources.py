@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 import polars as pl
 from safetensors import SafetensorError, safe_open
 
-from saeflow.artifacts import read_json
+from saeflow import seals
+from saeflow.artifacts import check_checksums, read_json
 from saeflow.config import ChessStudy, Goal, Study, read_any_study, read_goal
 from saeflow.config.locations import fetched, location
 from saeflow.config.sections import PLANTED
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.figures.tables import of_chosen_latents
 from saeflow.judging.ledger import Ledger
@@ -47,6 +48,7 @@ class Folder:
         for name in needed:
             if not (self.root / name).is_file():
                 raise SaeflowError(f"{self.root / name}: no such file; a report needs it, run the study up to there")
+        seals.check(self.root / "config.yaml")
         self.study = read_any_study(self.root / "config.yaml")
 
     def path(self, name: str) -> Path:
@@ -74,6 +76,7 @@ class Folder:
         for name in names:
             svg = self.root / f"figures/{name}.svg"
             if name in FIGURES and svg.is_file():
+                check_checksums(self.root / f"figures/{name}.json")
                 kind = FIGURES[name]
                 found[name] = FigureText(
                     name, kind.title, kind.caption, _alternative(svg) or kind.title, has_dark(svg.read_text("utf-8"))
@@ -212,24 +215,26 @@ def _alternative(svg: Path) -> str:
     try:
         node = next(ElementTree.parse(svg).iter(DESCRIPTION), None)
     except (OSError, ElementTree.ParseError) as error:
-        raise SaeflowError(f"{svg}: cannot be read as SVG ({error}); delete it and it is drawn again") from None
+        raise DamagedError(f"{svg}: cannot be read as SVG ({error})", [svg]) from None
     return (node.text or "") if node is not None else ""
 
 
 def _metadata(path: Path) -> dict[str, Any]:
     try:
+        seals.check(path)
         with safe_open(path, framework="numpy") as file:
             return metadata_of(file, path)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise SaeflowError(f"{path}: is no whole baseline ({error}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: is no whole baseline ({error})", [path]) from None
 
 
 def _rows(path: Path) -> int:
     try:
+        seals.check(path)
         with open_hdf5(path) as file:
             return int(file["scale"].shape[0])
     except (OSError, KeyError) as error:
-        raise SaeflowError(f"{path}: cannot be read as effects ({error}); delete it and it is made again") from None
+        raise DamagedError(f"{path}: cannot be read as effects ({error})", [path]) from None
 
 
 def _cost(path: Path) -> Cost:

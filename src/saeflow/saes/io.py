@@ -1,15 +1,13 @@
-"""SAEs as files: this library's own layout, the formats of others, and the state of an unfinished training."""
+"""SAEs as files: this library's own layout and the formats of others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from saeflow.artifacts import atomic, write_json
+from saeflow.artifacts import write_sealed_json
 from saeflow.config.sae_files import files_of, sae_format
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch
@@ -148,7 +146,7 @@ def fetch_sae(
     warn_of_training(sae)
     if hook:
         sae = placed(sae, hook, target)
-    write_json(directory / RECORD, found.record)
+    write_sealed_json(directory / RECORD, found.record)
     save_sae(directory, replace(sae, metadata={**sae.metadata, "published": found.origin}))
 
 
@@ -163,23 +161,3 @@ def export_sae(directory: Path, sae: SAE, named: str) -> None:
         written = ", ".join(name for name, format in FORMATS.items() if format.save)
         raise SaeflowError(f"format '{named}' is not written here; written are {written}")
     save(Path(directory), sae)
-
-
-def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write the state of a training atomically.
-
-    Args:
-        identity: a hash of everything that the training is determined by.
-        state: tensors, numbers, and containers of them.
-    """
-    with atomic(Path(path)) as temporary:
-        torch.save({"identity": identity, "state": state}, temporary)
-
-
-def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state of the training with this identity, or None where there is none: absent, damaged, or of another one."""
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        return content["state"] if content["identity"] == identity else None
-    except Exception:  # a damaged file makes the library fail in any way, and training anew is the remedy for all
-        return None

@@ -17,12 +17,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from saeflow.checkpoints import load_checkpoint, save_checkpoint
 from saeflow.config.sections import SAETraining
 from saeflow.config.sections.saes import COMPETITIVE
 from saeflow.errors import SaeflowError
 from saeflow.saes.dictionary import Dictionary
 from saeflow.saes.feeds import Feed
-from saeflow.saes.io import load_checkpoint, save_checkpoint
 from saeflow.saes.objective import SPARSE_BELOW, Outcome, outcome
 from saeflow.saes.parallel import ALONE, Share
 from saeflow.saes.revival import auxiliary_loss, resample

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow import seals
-from saeflow.artifacts import provenance, read_json, sealed, stamp, write_json, write_sealed_json
-from saeflow.errors import SaeflowError
+from saeflow.artifacts import provenance, read_json, sealed, stamp, write_sealed_json
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.hub.files import RECORD, fetch
 from saeflow.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
 from saeflow.tables import write_table
@@ -110,9 +110,7 @@ def load_vector(path: Path) -> SteeringVector:
             vector = file.get_tensor("vector")
             metadata = metadata_of(file, path) if "metadata" in (file.metadata() or {}) else {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise SaeflowError(
-            f"{path}: is no whole steering vector ({str(error).splitlines()[0]}); delete it and it is made again"
-        ) from None
+        raise DamagedError(f"{path}: is no whole steering vector ({str(error).splitlines()[0]})", [path]) from None
     usable = vector.ndim == 1 and vector.is_floating_point() and vector.float().isfinite().all() and vector.any()
     if not usable:
         raise SaeflowError(f"{path}: 'vector' must be one row of finite numbers, not all zero; make it anew")
@@ -148,7 +146,7 @@ def fetch_vectors(
         metadata = {**told, "hook": hook, "goal": goal, "method": method, "published": found.origin}
         save_vector(directory / method / "vector.safetensors", SteeringVector(vector, metadata))
         records[method] = found.record
-    write_json(directory / RECORD, records)
+    write_sealed_json(directory / RECORD, records)
 
 
 def save_choices(folder: Path, choices: Choices) -> None:
@@ -177,7 +175,7 @@ def load_choice(path: Path) -> Choice:
         weights = {int(latent): float(weight) for latent, weight in content["latents"].items()}
         return Choice(weights, pl.DataFrame(content["candidates"], schema=CANDIDATES_SCHEMA))
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise SaeflowError(f"{path}: names no target latents; delete it and it is made again") from None
+        raise DamagedError(f"{path}: names no target latents", [path]) from None
 
 
 def save_contrast(path: Path, contrast: Contrast) -> None:
@@ -198,6 +196,4 @@ def load_contrast(path: Path) -> Contrast:
         with safe_open(path, framework="pt") as file:
             return Contrast(**{name: file.get_tensor(name) for name in Contrast._fields})
     except (SafetensorError, OSError) as error:
-        raise SaeflowError(
-            f"{path}: is no whole contrast ({str(error).splitlines()[0]}); delete it and it is made again"
-        ) from None
+        raise DamagedError(f"{path}: is no whole contrast ({str(error).splitlines()[0]})", [path]) from None

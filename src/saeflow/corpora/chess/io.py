@@ -11,10 +11,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from saeflow.artifacts import atomic
+from saeflow import seals
+from saeflow.artifacts import sealed, stamp
 from saeflow.corpora.chess.examples import Examples, examples, join_examples
 from saeflow.corpora.chess.positions import FAULTS_TOLD, SCHEMA, Part, in_split
-from saeflow.errors import SaeflowError
+from saeflow.errors import DamagedError, SaeflowError
 from saeflow.tables import read_table
 
 _ROWS_AT_ONCE = 1 << 17
@@ -40,7 +41,8 @@ def write_positions(path: Path, parts: Iterable[Part], progress: Callable[[int],
     faults: list[str] = []
     positions = 0
     schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    stamped = schema.with_metadata({**(schema.metadata or {}), **stamp()})
+    with sealed(path) as temporary, pq.ParquetWriter(temporary, stamped, compression="zstd") as writer:
         for part in parts:
             games += part.counts
             faults += part.faults
@@ -87,12 +89,11 @@ def load_examples(path: Path, split: str | None = None) -> Examples:
 def _pieces(path: Path) -> Iterator[pl.DataFrame]:
     """A table of positions in pieces of consecutive rows."""
     try:
+        seals.check(path)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=_COLUMNS):
                 yield pl.DataFrame(pl.from_arrow(batch))
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file; make it first") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise SaeflowError(
-            f"{path}: is no whole table of positions ({error}); delete it and it is made again"
-        ) from None
+        raise DamagedError(f"{path}: is no whole table of positions ({error})", [path]) from None

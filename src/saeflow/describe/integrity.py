@@ -1,0 +1,146 @@
+"""Compares every file of a study with the checksum that vouches for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from saeflow import seals
+from saeflow.artifacts import CHECKSUMS, check_checksums, read_checksums, read_json
+from saeflow.checkpoints import check_archive
+from saeflow.errors import DamagedError, SaeflowError
+from saeflow.tables import csv_text, read_table
+
+if TYPE_CHECKING:
+    from saeflow.activations.io import ActivationStore
+
+MANIFEST = "manifest.json"
+T = TypeVar("T")
+PASSED_OVER = {"logs", "benchmarks", "report", "publish"}
+"""Folders that no job computes with: what was said, times, and what is made of the rest."""
+
+
+class Verdict(NamedTuple):
+    """What is known of one file."""
+
+    path: Path
+    fault: str | None
+    """A sentence; None where the file is as it was written, or nothing vouches for it."""
+    vouched: bool
+    """Whether a checksum vouches for every byte."""
+
+
+def verify(folder: Path) -> Iterator[Verdict]:
+    """Look at every file of a study, or of any folder of results; removes and changes nothing.
+
+    Args:
+        folder: of the study; the report, logs and benchmarks are passed over.
+
+    Raises:
+        SaeflowError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SaeflowError(f"verify: {folder} is no folder; name the folder of a study, as results/tales")
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not _passed_over(file, folder))
+    covered = dict(_covered(files))
+    for file in files:
+        yield covered.get(file) or _verdict(file)
+
+
+def _passed_over(file: Path, folder: Path) -> bool:
+    parts = file.relative_to(folder).parts
+    return bool(PASSED_OVER & set(parts[:-1])) or any(part.startswith(".") for part in parts)
+
+
+def _covered(files: list[Path]) -> Iterator[tuple[Path, Verdict]]:
+    """Files whose checksums stand in another: of a folder that is written whole, a figure, a cache."""
+    for file in files:
+        if file.name == CHECKSUMS or (file.parent.name == "figures" and file.suffix == ".json"):
+            names = _attempt(partial(read_checksums, file))
+            for name in names if isinstance(names, dict) else ():
+                yield _checked(file.parent / name, partial(check_checksums, file, [name]))
+        elif file.name == MANIFEST:
+            yield from _shards(file)
+
+
+def _shards(manifest: Path) -> Iterator[tuple[Path, Verdict]]:
+    from saeflow.activations.io import ActivationStore
+
+    store = _attempt(partial(ActivationStore.open, manifest.parent))
+    if isinstance(store, ActivationStore):
+        for number in range(len(store.shards)):
+            yield _checked(manifest.parent / str(store.shards[number]["file"]), partial(_check_shard, store, number))
+
+
+def _check_shard(store: ActivationStore, number: int) -> None:
+    path = store.path(number)
+    if not path.is_file():
+        raise SaeflowError(f"{path}: is absent")
+    if not store.is_whole(number):
+        raise SaeflowError(f"{path}: is damaged (its checksum differs from {MANIFEST})")
+
+
+def _checked(path: Path, check: Callable[[], object]) -> tuple[Path, Verdict]:
+    fault = _attempt(check)
+    return path, Verdict(path, str(fault) if isinstance(fault, SaeflowError) else None, vouched=True)
+
+
+def _attempt(look: Callable[[], T]) -> T | SaeflowError:
+    try:
+        return look()
+    except DamagedError as error:
+        return SaeflowError(error.problem)
+    except SaeflowError as error:
+        return error
+
+
+def _verdict(file: Path) -> Verdict:
+    """Of a file that nothing beside it vouches for."""
+    look = _LOOKS.get(file.suffix, _unvouched)
+    vouched = _attempt(partial(look, file))
+    if isinstance(vouched, SaeflowError):
+        return Verdict(file, str(vouched), vouched=True)
+    return Verdict(file, None, vouched)
+
+
+def _unvouched(file: Path) -> bool:
+    return False
+
+
+def _sealed(file: Path) -> bool:
+    seals.check(file)
+    return seals.has_seal(file)
+
+
+def _json(file: Path) -> bool:
+    text = file.read_text(encoding="utf-8", errors="replace")
+    read_json(file)
+    return f'"{seals.KEY}"' in text
+
+
+def _csv(file: Path) -> bool:
+    """A CSV table stands beside the Parquet table that it repeats."""
+    table = file.with_suffix(".parquet")
+    if not table.is_file():
+        return False
+    if file.read_text(encoding="utf-8", errors="replace") != csv_text(read_table(table)):
+        raise DamagedError(f"{file}: differs from {table.name}", [file])
+    return True
+
+
+def _checkpoint(file: Path) -> bool:
+    check_archive(file)
+    return True
+
+
+_LOOKS: dict[str, Callable[[Path], bool]] = {
+    ".parquet": _sealed,
+    ".safetensors": _sealed,
+    ".h5": _sealed,
+    ".yaml": _sealed,
+    ".json": _json,
+    ".csv": _csv,
+    ".pt": _checkpoint,
+}
