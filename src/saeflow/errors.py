@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from saeflow.terminal import printable
+
 
 class SaeflowError(Exception):
     """A mistake or a mishap told in one sentence: what is wrong, where, and what to do.
@@ -37,4 +39,4 @@ class DamagedError(SaeflowError):
 
 def warn(message: str) -> None:
     """Say in one sentence what the user should look at, on the error output, and go on."""
-    print(f"saeflow: warning: {message}", file=sys.stderr)
+    print(printable(f"saeflow: warning: {message}"), file=sys.stderr)
