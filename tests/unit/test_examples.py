@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 from saeflow.activations.io import ActivationStore, shard_path, write_manifest, write_shards
 from saeflow.activations.store import ActivationRows
 from saeflow.analysis import entries, examples
+from saeflow.analysis.cofiring import cofiring
 from saeflow.analysis.io import read_firing, write_examples
 from saeflow.analysis.keeping import Best, FrequentTokens
 from saeflow.config.sections import Activations, Examples
@@ -178,6 +179,33 @@ def test_companions_equal_dense_counts(world: World, folder: Path) -> None:
     own = table.filter(latent=3)
     assert own["jaccard"].to_numpy() == pytest.approx(np.sort(jaccard[3])[::-1][:4])
     assert table.filter(latent=7).is_empty()
+
+
+def test_companions_are_the_largest_shares_of_a_dense_table_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ties, latents that never fire and more room than companions; whatever the latents between words of progress."""
+    generator = numpy_generator(0, "companions")
+    fires = generator.random((90, 40)) < np.linspace(0, 0.3, 40)
+    flat = np.where(fires, generator.random((90, 40), np.float32) + 0.1, 0)
+    fires[:, 1], flat[:, 1] = fires[:, 30], flat[:, 30]
+    rows, latents = fires.nonzero()
+    both = fires.T.astype(int) @ fires.astype(int)
+    either = fires.sum(0)[:, None] + fires.sum(0) - both
+    expected = []
+    for latent in range(40):
+        others = [other for other in range(40) if other != latent and both[latent, other]]
+        ranked = sorted(others, key=lambda other: (-both[latent, other] / either[latent, other], other))[:6]
+        expected += [(latent, other, rank, both[latent, other]) for rank, other in enumerate(ranked)]
+    monkeypatch.setattr("saeflow.analysis.cofiring._LATENTS_AT_ONCE", 7)
+    told: list[tuple[int, int]] = []
+    entries_of = rows, latents.astype(np.int32), flat[rows, latents].astype(np.float32)
+    table = cofiring(*entries_of, 90, 40, 6, lambda *at: told.append(at))
+    assert table.select("latent", "other", "rank", "count").rows() == expected
+    assert table["jaccard"].to_numpy() == pytest.approx([both[a, b] / either[a, b] for a, b, *_ in expected])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.corrcoef(flat.T.astype(np.float64))
+    assert table["correlation"].to_numpy() == pytest.approx([correlation[a, b] for a, b, *_ in expected], abs=1e-6)
+    assert told == [(min(last, 40), 40) for last in range(7, 46, 7)]
+    assert cofiring(*entries_of, 90, 40, 60)["count"].sum() == both.sum() - np.trace(both)
 
 
 def test_the_sparse_table_is_all_that_fires_and_leads_back_to_the_text(world: World, folder: Path) -> None:

@@ -20,6 +20,7 @@ from saeflow.analysis.entries import SHARD_ENTRIES, Entries, Rows
 from saeflow.analysis.keeping import Best, FrequentTokens, TokenCounter
 from saeflow.config.sections import Examples
 from saeflow.saes.sae import SAE
+from saeflow.saes.sparse import above
 from saeflow.seeds import seed_for, uniforms
 from saeflow.tables import Schema
 
@@ -89,11 +90,10 @@ def _entries(sae: SAE, activations: torch.Tensor) -> tuple[np.ndarray, np.ndarra
     rows, latents, values = [], [], []
     for start in range(0, len(activations), _ROWS_AT_ONCE):
         z = sae.encode(activations[start : start + _ROWS_AT_ONCE].to(sae.W_enc.device))
-        fires = z > 0
-        at = fires.nonzero()
-        rows.append((at[:, 0] + start).cpu().numpy())
-        latents.append(at[:, 1].int().cpu().numpy())
-        values.append(z[fires].float().cpu().numpy())
+        fires = above(z, 0.0)
+        rows.append((fires.rows + start).cpu().numpy())
+        latents.append(fires.columns.int().cpu().numpy())
+        values.append(z[fires.rows, fires.columns].float().cpu().numpy())
     return np.concatenate(rows), np.concatenate(latents), np.concatenate(values)
 
 
@@ -218,12 +218,12 @@ class SecondPass:
         """Activations in bins of equal width from 0 to each latent's maximum."""
         return self._counts.reshape(-1, BINS).astype(np.uint32)
 
-    def companions(self) -> pl.DataFrame:
-        """The table of `cofiring`."""
+    def companions(self, progress: Progress | None = None) -> pl.DataFrame:
+        """The table of `cofiring`; ``progress`` is told how many latents are done."""
         empty = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
         rows, latents, values = (np.concatenate(parts) for parts in zip(empty, *self._together, strict=False))
         d_sae = len(self._totals.fired)
-        return cofiring(rows, latents, values, max(1, self._n_rows), d_sae, self._settings.cofiring)
+        return cofiring(rows, latents, values, max(1, self._n_rows), d_sae, self._settings.cofiring, progress)
 
     def drawn(self) -> Best:
         """The contexts drawn; their group is latent · strata + stratum."""

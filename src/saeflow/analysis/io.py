@@ -106,6 +106,7 @@ def write_examples(
     settings: Examples,
     seed: int,
     progress: examples.Progress | None = None,
+    companions: examples.Progress | None = None,
 ) -> None:
     """Find out where the latents of an SAE fire, and write it as a folder that appears when it is whole.
 
@@ -118,6 +119,7 @@ def write_examples(
         settings: what is kept.
         seed: the study's.
         progress: told how many rows are done.
+        companions: told of how many latents the companions are known.
 
     Raises:
         SaeflowError: a file is absent or damaged, or the SAE reads activations of another width.
@@ -136,7 +138,7 @@ def write_examples(
         texts = dict(zip(known.ids.tolist(), known.texts, strict=True))
         write_table(temporary / "latents.parquet", examples.latent_table(totals, tokens, counts, texts))
         write_table(temporary / "histogram.parquet", examples.histogram_table(totals, again.counts()))
-        write_table(temporary / "cofiring.parquet", again.companions())
+        write_table(temporary / "cofiring.parquet", again.companions(companions))
         places = examples.context_places(once.best, again.drawn(), settings.strata)
         windows = Windows(places, settings.before, settings.after)
         fill(windows, read_entries(temporary), read_entries(temporary), _text(corpus))

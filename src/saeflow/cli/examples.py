@@ -36,5 +36,5 @@ def find(
     chosen = options.parsed(config.Examples, settings)
     d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
     known = vocabulary(load_tokenizer(model), d_vocab)
-    beat = options.progress("examples, rows")
-    write_examples(output, options.open_store(manifest), options.open_sae(sae), corpus, known, chosen, seed, beat)
+    beats = (options.progress(f"examples, {what}") for what in ("rows", "companions of latents"))
+    write_examples(output, options.open_store(manifest), options.open_sae(sae), corpus, known, chosen, seed, *beats)
