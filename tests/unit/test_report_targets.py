@@ -101,7 +101,7 @@ def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path
     study = tmp_path / "tales"
     report_study.write_study(study, figures=(), latents=0)
     names = yaml.safe_load((study / "config.yaml").read_text())["goals"]["names"]
-    two = targets().with_columns(goal=pl.Series(names))
+    two = targets(chosen=0.4).with_columns(goal=pl.Series(names), shared_with=pl.Series([names[1], names[0]]))
     two.write_parquet(study / "steering/targets.parquet")
     known = RECOVERY.with_columns(feature=pl.Series(["x", *names]))
     measured = pl.read_parquet(study / "saes/main/recovery.parquet").join(known, on="feature", how="semi")
@@ -114,3 +114,7 @@ def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path
     assert "1 of 2 targets detect their planted topic best of all latents, by F1." in page
     assert "Method or choice of latent" in page
     assert "1.00" in page.split("Method or choice of latent")[1]
+    sure, unsure = ((tmp_path / f"report/goal-{name}.html").read_text(encoding="utf-8") for name in names)
+    assert "choose 5 again in 90 %." in sure
+    assert "choose 5 again in 40 %, so its choice is <b>unsure</b>." in unsure
+    assert f"5 is also a target of {names[1].replace('_', ' ')}: their vectors are the same." in sure

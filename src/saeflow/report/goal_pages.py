@@ -82,6 +82,7 @@ def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None
         "after": (names[place + 1], found.title(names[place + 1])) if place + 1 < len(names) else None,
         "rows": [(row, results.marks(found.best, found.comparisons, goal.name).get(row.method, "")) for row in rows],
         "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
+        "target_rows": [row for row in found.targets if row.goal == goal.name],
         "curves": curve_rows(found.summary, goal.name),
         "least_scored": found.study.summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
