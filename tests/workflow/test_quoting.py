@@ -122,7 +122,7 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
         "goals": {**TINY["goals"], "directory": str(goals)},
         "steering": {**TINY["steering"], "sae": "main", "prompts": [TEXT]},
         "judge": {"kind": "openai", "model": TEXT, "parameters": {"stop": TEXT}, "pairs": 2},
-        "calls": {"key": TEXT},
+        "calls": {"key": "MY_KEY"},
     }
     calls = commands_run(Workflow(hostile, study, base=None), "all")
     assert settings_of(calls["record_study"][0], "--study")["steering"]["prompts"] == [TEXT]
@@ -136,7 +136,7 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     assert settings_of(calls["complete_prompts"][0])["prompts"] == [TEXT]
     judge = settings_of(calls["judge_completions"][0])
     assert judge["model"] == judge["parameters"]["stop"] == TEXT
-    assert settings_of(calls["judge_completions"][0], "--calls")["key"] == TEXT
+    assert settings_of(calls["judge_completions"][0], "--calls")["key"] == "MY_KEY"
     assert str(goals) in calls["write_report"][0]
     assert str(goals) in calls["compare_pairs"][0]
 
