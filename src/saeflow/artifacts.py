@@ -277,6 +277,7 @@ def read_json(path: Path) -> Any:
     try:
         if path.is_dir():
             raise SaeflowError(f"{path}: is a folder, and a JSON file is needed; correct its path")
+        seals.refuse_pointer(path)
         if path.stat().st_size > _LARGEST_JSON:
             raise SaeflowError(f"{path}: has more than {_LARGEST_JSON >> 20} MB, too many for JSON; get it again")
         return seals.unsealed_json(path, json_of(path.read_bytes(), path))

@@ -18,6 +18,7 @@ from saeflow.errors import DamagedError, SaeflowError
 
 KEY = "saeflow_seal"
 """What the seal is called among a file's metadata. In HDF5 it must be the first attribute."""
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _MARK, _DIGITS = "saeflow-crc32:", 8
 BLANK = _MARK + "0" * _DIGITS
 _OTHERS = (b"PAR1", b"\x89HDF")  # how files of other formats begin
@@ -53,12 +54,27 @@ def _order_metadata(file: BinaryIO) -> None:
     file.write(text.ljust(length))
 
 
+def refuse_pointer(path: Path) -> None:
+    """See that a file is the file itself: a clone without git-lfs leaves a few lines in the place of large ones.
+
+    Raises:
+        SaeflowError: it is a pointer.
+    """
+    with open(path, "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise SaeflowError(
+                f"{path}: is a Git LFS pointer and not the file itself; run 'git lfs pull' where it was cloned"
+            )
+
+
 def check(path: Path) -> None:
     """Compare a file with its seal.
 
     Raises:
         DamagedError: it has other bytes than were written.
+        SaeflowError: it is a pointer of git-lfs.
     """
+    refuse_pointer(path)
     with open(path, "rb") as file:
         place = _place(file)
         if place is None:

@@ -66,6 +66,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; get it again or correct its path")
     try:
+        seals.refuse_pointer(path)
         if path.suffix == ".safetensors":
             seals.check(path)
         content = _READERS[path.suffix](path)
@@ -201,6 +202,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     """
     import h5py
 
+    seals.refuse_pointer(path)
     with h5py.File(path, "r") as file:
         declared = 0
         for name in file:

@@ -108,12 +108,22 @@ def _lines(found: Iterable[Complaint]) -> list[str]:
     return list(dict.fromkeys(f"{key or 'config'}: {reason}".replace("\n", "\\n") for key, reason in found))
 
 
+STRING = "tag:yaml.org,2002:str"
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once (plain YAML would silently keep the last) and nothing holds itself."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.deep_construct = True  # what holds itself is then refused
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        # JSON, which is YAML, spells one character beyond 16 bits as two escapes.
+        return (
+            value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") if node.tag == STRING else value
+        )
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

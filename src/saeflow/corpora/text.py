@@ -16,6 +16,7 @@ from saeflow.artifacts import json_of
 from saeflow.config.sections import Corpus
 from saeflow.corpora.tokens import TokenBlocks, pack, without_bos
 from saeflow.errors import SaeflowError
+from saeflow.seals import refuse_pointer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +41,7 @@ def documents(corpus: Corpus, split: str) -> Iterator[str]:
     """
     for path in _files(Path(corpus.path or "")):
         try:
+            refuse_pointer(path)
             for document in READERS[path.suffix](path, corpus):
                 if document.strip() and split_of(document) == split:
                     yield document

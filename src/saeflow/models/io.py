@@ -124,4 +124,7 @@ def _needed(offered: Set[str], locate: Callable[[str], Path], where: str) -> lis
 
 
 def _checksums(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str | int]]:
+    names = list(names)
+    for name in names:
+        seals.refuse_pointer(folder / name)
     return {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}

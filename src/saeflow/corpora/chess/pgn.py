@@ -16,6 +16,7 @@ import chess.pgn
 import zstandard
 
 from saeflow.errors import SaeflowError
+from saeflow.seals import refuse_pointer
 
 _PIECE = 1 << 20  # bytes read at a time
 _GAME = b"\n[Event "
@@ -94,6 +95,7 @@ def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
         raise SaeflowError(f"{path}: is not one of {', '.join(READERS)}; convert it or name another file")
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; check the path of the games")
+    refuse_pointer(path)
     offset, waiting = 0, list[bytes]()
     for text in _texts(path):
         if text is not None:
