@@ -131,7 +131,7 @@ def advice(reason: str) -> str:
     if "http 413" in said or "context length" in said or "too long" in said or "too large" in said:
         return "name a judge.model that reads longer texts, or lower steering.new_tokens"
     if "http 403" in said:
-        return "name a key in calls.key that may use the model, or another judge.model"
+        return "name in calls.key the variable of a key that may use the model, or another judge.model"
     if said.startswith("http 4"):
         return "change judge.parameters or judge.model as the endpoint wants it"
     if said.startswith("http") or _SILENT.match(reason):
