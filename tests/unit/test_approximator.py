@@ -12,6 +12,7 @@ from saeflow.effects.approximation import procrustes
 from saeflow.effects.approximator import Fit, fit, split_rows
 from saeflow.effects.ridge import moments, solve
 from saeflow.errors import SaeflowError
+from saeflow.seeds import numpy_generator
 
 N, D_MODEL, D_SAE = 600, 16, 40
 GENERATOR = torch.Generator().manual_seed(0)
@@ -43,6 +44,45 @@ def test_ridge_recovers_a_planted_map(fitted: Fit) -> None:
 
 def test_a_fit_to_shuffled_rows_explains_nothing(fitted: Fit) -> None:
     assert abs(fitted.metrics["r2_shuffled"]) < 0.1
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3, 1.0])
+def test_the_ceiling_of_r2_is_what_a_perfect_map_reaches(noise: float) -> None:
+    """The map is planted, and standard errors are those of the noise that was added, unlike for every latent."""
+    errors = noise * torch.linspace(0.2, 1.8, D_SAE).expand(N, -1)
+    noisy = VECTORS @ M + B + errors * torch.randn(N, D_SAE, generator=torch.Generator().manual_seed(2))
+    fitted = fit(VECTORS, noisy, Approximator(), W_DEC, seed=0, standard_error=errors.half())
+    split = split_rows(np.arange(N), N, 0.1, seed=0)
+    x, y = VECTORS[split.test], noisy[split.test]
+    perfect = 1 - (y - x @ M - B).square().sum(0) / (y - y.mean(0)).square().sum(0)
+    reached = 1 - (y - x @ M - B).square().sum() / (y - y.mean(0)).square().sum()
+    assert fitted.metrics["r2_ceiling"] == pytest.approx(reached.item(), abs=0.03)
+    assert fitted.metrics["r2"] < fitted.metrics["r2_ceiling"] + 0.02
+    ceilings = fitted.latents["r2_ceiling"].to_numpy()
+    assert np.corrcoef(ceilings, perfect.numpy())[0, 1] > 0.7
+    assert abs(ceilings.mean() - perfect.mean().item()) < 0.05
+
+
+def test_r2_without_standard_errors_has_no_ceiling(fitted: Fit) -> None:
+    assert fitted.metrics["r2_ceiling"] is None
+    assert fitted.latents["r2_ceiling"].is_null().all()
+    unknown = torch.full((N, D_SAE), torch.nan)
+    assert fit(VECTORS, EFFECTS, Approximator(), W_DEC, seed=0, standard_error=unknown).metrics["r2_ceiling"] is None
+
+
+def test_r2_comes_with_its_spread_over_other_splits(fitted: Fit) -> None:
+    assert len(fitted.metrics["r2_splits"]) == 5
+    assert fitted.metrics["r2_sd"] == pytest.approx(np.std(fitted.metrics["r2_splits"], ddof=1))
+    # The first of the splits, by hand.
+    order = numpy_generator(0, "approximator", "splits").permutation(N)
+    held, rest = order[:60], order[60:]
+    sums = moments(iter([(VECTORS[rest], EFFECTS[rest])]), D_MODEL, D_SAE, VECTORS.device)
+    solved, bias = solve(sums, fitted.metrics["penalty"])
+    y = EFFECTS[held]
+    expected = 1 - (y - VECTORS[held] @ solved - bias).square().sum() / (y - y.mean(0)).square().sum()
+    assert fitted.metrics["r2_splits"][0] == pytest.approx(expected.item(), abs=1e-5)
+    adam = fit(VECTORS, EFFECTS, Approximator(method="adam", epochs=1), W_DEC, seed=0)
+    assert adam.metrics["r2_splits"] is None
 
 
 def test_the_penalty_is_the_one_that_validates_best(fitted: Fit) -> None:

@@ -78,6 +78,24 @@ def test_an_effect_is_the_mean_over_steered_text_read_by_the_unsteered_model_min
     torch.testing.assert_close(block.effects[1].double(), expected, atol=1e-6, rtol=1e-5)
 
 
+def test_an_effect_has_the_standard_error_of_rollouts_of_given_prompts(baseline: Baseline) -> None:
+    exp, per_prompt = experiment(), []
+    block = measure_block(exp, unit_rows(2), [0, 1], baseline)
+    edit = Edit("add", unit_rows(2)[1:], torch.tensor(block.scale[1:], dtype=torch.float32))
+    for text in SETTINGS.prompts:
+        prompt = torch.tensor([exp.lm.tokenize(text)])
+        keys = row_keys(3, "effects", [(text, 0, sample) for sample in range(4)])
+        tokens = generate(exp.lm, prompt, edit, HOOK, SETTINGS.sampling, keys, 8)
+        resid = capture(exp.lm, torch.cat([prompt.expand(4, -1), tokens], 1), [HOOK])[HOOK]
+        per_prompt.append(exp.sae.encode(resid[:, prompt.shape[1] :]).double().mean(1))
+    # The mean over prompts of means over four rollouts: a third of the errors of three means, added in quadrature.
+    expected = torch.stack([rollouts.var(0) / 4 for rollouts in per_prompt]).sum(0).sqrt() / 3
+    assert block.standard_error.dtype == torch.float16
+    torch.testing.assert_close(block.standard_error[1].double(), expected, atol=1e-5, rtol=2e-3)
+    single = measure_block(experiment(samples=1), unit_rows(2), [0, 1], baseline)
+    assert single.standard_error.isnan().all()
+
+
 def test_the_baseline_is_a_mean_with_the_standard_error_of_its_rollouts(baseline: Baseline) -> None:
     exp, means = experiment(), []
     for text in SETTINGS.prompts:

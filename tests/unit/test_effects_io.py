@@ -37,6 +37,7 @@ def block_of(ids: Sequence[int]) -> EffectBlock:
     return EffectBlock(
         torch.full((n, 3), 1.0) * torch.from_numpy(number)[:, None],
         torch.from_numpy(number).float()[:, None].expand(n, 5) + torch.arange(5) / 10,
+        (torch.from_numpy(number)[:, None] / 8 + torch.arange(5)).half(),
         number * 2.0,
         (number % 4).astype(np.uint8),
         number.astype(np.int64),
@@ -101,7 +102,9 @@ def test_a_fit_reads_float16_from_disk(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(200, 4, generator=generator), dim=1)
     W_dec = torch.randn(6, 4, generator=generator)
-    block = block_of(range(200))._replace(vectors=rows, effects=rows @ W_dec.T + 1)
+    block = block_of(range(200))._replace(
+        vectors=rows, effects=rows @ W_dec.T + 1, standard_error=torch.zeros(200, 6).half()
+    )
     write_block(tmp_path / "b", block, 0, METADATA)
     fits = []
     for dtype in ("float32", "float16"):

@@ -202,8 +202,10 @@ def test_r2_over_all_effects_is_taken_where_it_is_known(tmp_path: Path) -> None:
     table, metrics = tmp_path / "approximators/topk/predictions.parquet", tmp_path / "approximators/topk/metrics.json"
     table.parent.mkdir(parents=True)
     made.predictions(10, 30).write_parquet(table)
-    metrics.write_text('{"r2": 0.25}')
-    assert drawn("effects_predicted_measured", read_tables(tmp_path, [table, metrics]).predictions)[2]["r2"][0] == 0.25
+    metrics.write_text('{"r2": 0.25, "r2_ceiling": 0.5}')
+    figure, _, rows = drawn("effects_predicted_measured", read_tables(tmp_path, [table, metrics]).predictions)
+    assert rows.select("r2", "r2_ceiling").row(0) == (0.25, 0.5)
+    assert "R² = 0.250 (noise leaves about 0.500)" in texts(figure)
 
 
 def test_statuses_are_read_from_the_merged_effects(tmp_path: Path) -> None:

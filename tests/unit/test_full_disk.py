@@ -30,6 +30,7 @@ KILOBYTES = 300
 BLOCK = EffectBlock(
     NUMBERS[:, :4].clone(),
     NUMBERS,
+    NUMBERS.abs().half(),
     np.ones(256),
     np.zeros(256, np.uint8),
     np.arange(256),

@@ -133,7 +133,7 @@ def fit(
     with open_effects(effects) as table:
         W_dec = options.open_sae(sae).W_dec
         table.check_fits(W_dec.shape[1], W_dec.shape[0])
-        found = fitted(table.vectors, table.effects, chosen, W_dec, seed, table.usable)
+        found = fitted(table.vectors, table.effects, chosen, W_dec, seed, table.usable, table.standard_error)
         hook = table.hook
     metadata = {"hook": hook, "settings": chosen.model_dump(), "seed": seed}
     save_fit(output, found, metadata)
@@ -155,7 +155,7 @@ def assess(
     approximation, _ = read_approximation(approximator)
     with open_effects(effects) as table:
         table.check_fits(*approximation.M.shape)
-        found = assessed(approximation, table.vectors, table.effects, seed, table.usable)
+        found = assessed(approximation, table.vectors, table.effects, seed, table.usable, table.standard_error)
     save_score(output, found)
 
 

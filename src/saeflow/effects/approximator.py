@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from saeflow.config.sections import Approximator
 
 CHUNK = 1024  # rows of effects in memory at once
-CONTROL_LATENTS = 1024  # the shuffled control is fitted on this many latents
+SAMPLED_LATENTS = 1024  # the shuffled control and the other splits are fitted on this many latents
+SPLITS = 5  # other splits whose R² tells how much it depends on the rows held out
 ADAM_LEARNING_RATE, ADAM_BATCH = 2e-4, 64  # published
 PUBLISHED_TEST_ROWS = 100  # the last rows, which the SAE-TS release held back from its fits
 
@@ -61,6 +62,7 @@ def fit(
     W_dec: Float[Tensor, "d_sae d_model"],
     seed: int,
     usable: NDArray[np.bool_] | None = None,
+    standard_error: EffectRows | None = None,
 ) -> Fit:
     """Fit the map, and measure it on held-out rows.
 
@@ -73,6 +75,7 @@ def fit(
         W_dec: decoder of the SAE whose latents the effects are.
         seed: of the study.
         usable: rows to use; None is all. Vectors whose scale is 0 have no effects to learn from.
+        standard_error: of the effects, for the ceiling that their noise sets; None if it is not known.
 
     Raises:
         SaeflowError: the shapes do not agree, or there are too few rows.
@@ -85,10 +88,13 @@ def fit(
     M, b, chosen = method(vectors, effects, settings, split, seed)
     approximation = Approximation.of(M, b, W_dec)
     test = TestRows(np.flatnonzero(split.test), lambda: _chunks(vectors, effects, split.test))
-    metrics, latents, predictions = score(approximation, test, numpy_generator(seed, "approximator", "sample"))
+    noise = _noise(standard_error, split.test)
+    metrics, latents, predictions = score(approximation, test, numpy_generator(seed, "approximator", "sample"), noise)
     counts = {"train": int(split.train.sum()), "validation": int(split.validation.sum()), "test": int(split.test.sum())}
     metrics |= {"method": settings.method, "rows": counts, **chosen}
-    metrics["r2_shuffled"] = _shuffled_control(vectors, effects, split, settings, seed)
+    sample = _sampled(vectors, effects, split, seed)
+    metrics["r2_shuffled"] = _shuffled_control(sample, settings, seed)
+    metrics |= _other_splits(sample, chosen.get("penalty"), seed)
     return Fit(approximation, metrics, latents, predictions)
 
 
@@ -98,6 +104,7 @@ def assess(
     effects: EffectRows,
     seed: int,
     usable: NDArray[np.bool_],
+    standard_error: EffectRows | None = None,
 ) -> Score:
     """Measure a published map on the last `PUBLISHED_TEST_ROWS` usable rows.
 
@@ -107,6 +114,7 @@ def assess(
         effects: measured, row by row.
         seed: of the study; draws the points of the table of predictions.
         usable: rows that were added at all.
+        standard_error: of the effects; None if it is not known.
 
     Raises:
         SaeflowError: the effects are of other latents or another width.
@@ -120,7 +128,8 @@ def assess(
     mask = np.zeros(len(vectors), dtype=np.bool_)
     mask[rows] = True
     test = TestRows(rows, lambda: _chunks(vectors, effects, mask))
-    found = score(approximation, test, numpy_generator(seed, "approximator", "sample"))
+    noise = _noise(standard_error, mask)
+    found = score(approximation, test, numpy_generator(seed, "approximator", "sample"), noise)
     return found._replace(metrics={**found.metrics, "method": "published", "rows": {"test": len(rows)}})
 
 
@@ -201,28 +210,82 @@ def _adam(
     return M.detach(), b.detach(), {"epochs": settings.epochs}
 
 
-def _shuffled_control(
-    vectors: Tensor, effects: EffectRows, split: Split, settings: Approximator, seed: int
-) -> float | None:
+class Sample(NamedTuple):
+    """The rows of a fit with a random sample of latents, which is enough to tell of all, in memory."""
+
+    vectors: Float[Tensor, "rows d_model"]
+    effects: Float[Tensor, "rows latents"]
+    split: Split
+    """Of these rows."""
+
+    def moments(self, rows: NDArray[np.bool_] | NDArray[np.int64], order: Tensor | None = None) -> Moments:
+        """Of some rows, with their effects dealt out anew where an order is given."""
+        x, y = self.vectors[torch.from_numpy(rows)], self.effects[torch.from_numpy(rows)]
+        return moments([(x, y if order is None else y[order])], x.shape[1], y.shape[1], x.device)
+
+
+def _sampled(vectors: Tensor, effects: EffectRows, split: Split, seed: int) -> Sample:
+    d_sae = effects.shape[1]
+    generator = numpy_generator(seed, "approximator", "latents")
+    latents = np.sort(generator.choice(d_sae, size=min(SAMPLED_LATENTS, d_sae), replace=False))
+    columns, used = torch.from_numpy(latents).to(vectors.device), split.train | split.validation | split.test
+    parts = [(x, y[:, columns]) for x, y in _chunks(vectors, effects, used)]
+    x, y = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Sample(x, y, Split(*(mask[used] for mask in split)))
+
+
+def _shuffled_control(sample: Sample, settings: Approximator, seed: int) -> float | None:
     """R² on the test rows of a ridge fit to effects that were dealt out to the wrong vectors; near 0.
 
-    It is fitted on a random sample of latents, which is enough to tell, and chooses its penalty like any other fit.
+    It chooses its penalty like any other fit.
     """
     generator = numpy_generator(seed, "approximator", "shuffled")
-    d_sae = effects.shape[1]
-    latents = np.sort(generator.choice(d_sae, size=min(CONTROL_LATENTS, d_sae), replace=False))
-    columns = torch.from_numpy(latents).to(vectors.device)
-
-    def some(mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        parts = [(x, y[:, columns]) for x, y in _chunks(vectors, effects, mask)]
-        return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
     def wrong(mask: NDArray[np.bool_]) -> Moments:
-        x, y = some(mask)
-        order = torch.from_numpy(generator.permutation(len(y))).to(y.device)
-        return moments([(x, y[order])], x.shape[1], len(latents), x.device)
+        return sample.moments(mask, torch.from_numpy(generator.permutation(int(mask.sum()))).to(sample.effects.device))
 
-    M, b, _ = _chosen_ridge(wrong(split.train), wrong(split.validation), settings.penalties)
-    x, y = some(split.test)
+    M, b, _ = _chosen_ridge(wrong(sample.split.train), wrong(sample.split.validation), settings.penalties)
+    test = torch.from_numpy(sample.split.test)
+    x, y = sample.vectors[test], sample.effects[test]
     spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
     return 1 - (y - x @ M - b).square().sum(dtype=torch.float64).item() / spread if spread else None
+
+
+def _other_splits(sample: Sample, penalty: float | None, seed: int) -> dict[str, Any]:
+    """R² of ridge fits to all rows but others that are held out, as many as in the split that is reported.
+
+    Args:
+        penalty: that was chosen; None where the method is no ridge, whose fits would take too long to make again.
+
+    Returns:
+        ``r2_splits``, the R² of up to `SPLITS` disjoint sets of held-out rows, and their standard deviation ``r2_sd``;
+        null where there is none.
+    """
+    held = int(sample.split.test.sum())
+    count = min(SPLITS, len(sample.vectors) // held)
+    if penalty is None or count < 2:
+        return {"r2_splits": None, "r2_sd": None}
+    order = numpy_generator(seed, "approximator", "splits").permutation(len(sample.vectors))
+    whole, values = sample.moments(np.arange(len(order))), []
+    for split in range(count):
+        rows = order[split * held : (split + 1) * held]
+        M, b = solve(whole.less(sample.moments(rows)), penalty)
+        x, y = sample.vectors[torch.from_numpy(rows)], sample.effects[torch.from_numpy(rows)]
+        spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
+        error = (y - x @ M - b).square().sum(dtype=torch.float64).item()
+        values.append(1 - error / spread if spread else None)
+    defined = [value for value in values if value is not None]
+    return {"r2_splits": values, "r2_sd": float(np.std(defined, ddof=1)) if len(defined) > 1 else None}
+
+
+def _noise(standard_error: EffectRows | None, mask: NDArray[np.bool_]) -> Float[Tensor, " d_sae"] | None:
+    """The mean squared standard error of every latent's effects on the rows of a mask."""
+    if standard_error is None:
+        return None
+    total = torch.zeros(standard_error.shape[1], dtype=torch.float64)
+    for start in range(0, len(mask), CHUNK):
+        rows = np.flatnonzero(mask[start : start + CHUNK])
+        if len(rows):
+            errors = torch.as_tensor(standard_error[start : start + CHUNK])[torch.from_numpy(rows)]
+            total += errors.double().square().sum(0)
+    return total / int(mask.sum())

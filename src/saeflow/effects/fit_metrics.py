@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ LATENTS_SCHEMA = {
     "r2": pl.Float64,
     "measured_std": pl.Float64,
     "rmse": pl.Float64,
+    "r2_ceiling": pl.Float64,
 }
 
 
@@ -48,22 +50,32 @@ class Score(NamedTuple):
     """How well effects are predicted on the rows held out."""
 
     metrics: dict[str, Any]
-    """``r2`` over all numbers, ``r2_median`` over latents, ``cosine`` and ``top_k_overlap`` as means over rows; null
-    where undefined."""
+    """``r2`` over all numbers, ``r2_median`` over latents, ``r2_ceiling`` that noise sets, ``cosine`` and
+    ``top_k_overlap`` as means over rows; null where undefined."""
     latents: pl.DataFrame
     """Per latent: R² (null where the latent never moves), standard deviation of its measured effects, root mean
-    squared error."""
+    squared error, ceiling of R² (null where standard errors are not known)."""
     predictions: pl.DataFrame
     """A uniform sample of the numbers (``kind`` is ``sample``) and every row's largest measured effects (``top``)."""
 
 
-def score(approximation: Approximation, test: TestRows, generator: np.random.Generator) -> Score:
+def score(
+    approximation: Approximation,
+    test: TestRows,
+    generator: np.random.Generator,
+    noise: Float[Tensor, " d_sae"] | None = None,
+) -> Score:
     """Compare predicted with measured effects.
+
+    No map can predict the noise of a measurement, so R² cannot be expected above the share of the spread of measured
+    effects that is not noise, its ceiling. Noise that vectors have in common, as their rollouts share random numbers,
+    is counted in it although a map's ``b`` can hold it: the ceiling is rather too low than too high.
 
     Args:
         approximation: the map.
         test: the rows held out.
         generator: draws the points of the table.
+        noise: of every latent the mean squared standard error of its effects on those rows; None if not known.
     """
     d_sae, device = approximation.M.shape[1], approximation.M.device
     errors, total, squares = (torch.zeros(d_sae, dtype=torch.float64, device=device) for _ in range(3))
@@ -83,26 +95,38 @@ def score(approximation: Approximation, test: TestRows, generator: np.random.Gen
     # a latent that never moves has nothing to predict; rounding leaves its spread a little off zero
     moves = spread > 1e-12 * squares.clamp_min(1e-30)
     per_latent = 1 - errors[moves] / spread[moves]
+    ceiling = None if noise is None else (1 - noise.to(spread) * done / spread).clamp(0, 1)
     metrics = {
         "r2": float(1 - errors.sum() / spread.sum()) if moves.any() else None,
         "r2_median": float(per_latent.median()) if moves.any() else None,
+        "r2_ceiling": None if noise is None or not moves.any() else _ceiling(noise.to(spread) * done, spread),
         "cosine": float(torch.cat(cosines).mean()),
         "top_k": k,
         "top_k_overlap": float(torch.cat(overlaps).mean()),
     }
-    return Score(metrics, _by_latent(errors / done, spread / done, moves), pl.concat(tables))
+    return Score(metrics, _by_latent(errors / done, spread / done, moves, ceiling), pl.concat(tables))
 
 
-def _by_latent(error: Tensor, variance: Tensor, moves: Tensor) -> pl.DataFrame:
+def _ceiling(noise: Tensor, spread: Tensor) -> float | None:
+    """Over all latents; None where a standard error is not a number."""
+    share = float(noise.sum() / spread.sum())
+    return min(max(1 - share, 0.0), 1.0) if math.isfinite(share) else None
+
+
+def _by_latent(error: Tensor, variance: Tensor, moves: Tensor, ceiling: Tensor | None) -> pl.DataFrame:
     error, variance, moves = error.cpu(), variance.clamp_min(0).cpu(), moves.cpu()
     columns = {
         "latent": range(len(error)),
         "r2": (1 - error / variance).numpy(),
         "measured_std": variance.sqrt().numpy(),
         "rmse": error.sqrt().numpy(),
+        "r2_ceiling": np.full(len(error), np.nan) if ceiling is None else ceiling.cpu().numpy(),
     }
+    moving = pl.Series(moves.numpy())
     table = pl.DataFrame(columns, schema=LATENTS_SCHEMA)
-    return table.with_columns(r2=pl.when(pl.Series(moves.numpy())).then("r2"))
+    return table.with_columns(
+        r2=pl.when(moving).then("r2"), r2_ceiling=pl.when(moving).then(pl.col("r2_ceiling").fill_nan(None))
+    )
 
 
 def _overlap(predicted: Tensor, measured: Tensor, k: int) -> Float[Tensor, " rows"]:

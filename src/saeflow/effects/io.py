@@ -34,6 +34,7 @@ STATUS_NAMES = (*STATUSES, "imported")
 BASELINE_NUMBERS = ("rollouts", "loss", "start", "batch_rows")
 CHECKED_AT_ONCE = 1 << 24  # numbers
 ROW_DATASETS = ("scale", "status", "vector_id", "loss", "rollouts")
+MATRICES = ("vectors", "effects", "standard_error")
 
 
 def write_block(path: Path, block: EffectBlock, number: int, metadata: Metadata) -> None:
@@ -59,8 +60,8 @@ def read_block(path: Path) -> tuple[EffectBlock, Metadata]:
         SaeflowError: the file is absent, cut short, or no block.
     """
     tensors, metadata = _load(path, EffectBlock._fields, "block of effects")
-    arrays: dict[str, Any] = {name: tensors[name].numpy() for name in ROW_DATASETS}
-    return EffectBlock(vectors=tensors["vectors"], effects=tensors["effects"], **arrays), metadata
+    columns: dict[str, Any] = {name: tensors[name].numpy() for name in ROW_DATASETS}
+    return EffectBlock(**{name: tensors[name] for name in MATRICES} | columns), metadata
 
 
 def measure_in_parts(
@@ -115,9 +116,9 @@ def _identity(metadata: Metadata) -> Metadata:
 
 
 def _join(parts: list[EffectBlock]) -> EffectBlock:
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ROW_DATASETS}
-    vectors, effects = (torch.cat([getattr(part, name) for part in parts]) for name in ("vectors", "effects"))
-    return EffectBlock(vectors=vectors, effects=effects, **arrays)
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ROW_DATASETS}
+    columns |= {name: torch.cat([getattr(part, name) for part in parts]) for name in MATRICES}
+    return EffectBlock(**columns)
 
 
 def merge_blocks(
@@ -145,11 +146,13 @@ def merge_blocks(
     rows, d_sae = sum(header.rows for header in headers), headers[0].d_sae
     with new_table(merged) as file:
         effects = file.create_dataset("effects", (rows, d_sae), dtype=dtype)
+        errors = file.create_dataset("standard_error", (rows, d_sae), dtype="float16")
         start = 0
         for done, header in enumerate(headers):
             block, _ = read_block(header.path)
             stop = start + header.rows
             effects[start:stop] = _stored(block.effects, dtype, header.path)
+            errors[start:stop] = block.standard_error.numpy()
             for name in ("vectors", *ROW_DATASETS):
                 values = np.asarray(getattr(block, name))
                 if name not in file:
@@ -239,6 +242,9 @@ class EffectTable(NamedTuple):
     loss: NDArray[np.float64]
     rollouts: NDArray[np.int64]
     metadata: Metadata
+    standard_error: Any = None
+    """Of the effects, a dataset of their shape (see `saeflow.effects.measure.EffectBlock`); None where a published file
+    has none."""
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -283,6 +289,7 @@ def open_effects(path: Path) -> Iterator[EffectTable]:
             if not isinstance(metadata, dict):
                 raise ValueError("its metadata are no names and values")
             table = EffectTable(vectors, file["effects"], **columns, metadata=metadata)
+            table = table._replace(standard_error=file.get("standard_error"))
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise _broken(path, "table of effects", error) from None
         yield table
@@ -298,6 +305,10 @@ def _check_shapes(file: Any) -> None:
         shape, dtype = file[name].shape, file[name].dtype
         if len(shape) != 2 or shape[0] != rows or dtype.kind != "f":
             raise ValueError(f"{name} are {dtype} of shape {list(shape)}; they must be floats of shape [{rows}, width]")
+    if "standard_error" in file:
+        errors = file["standard_error"]
+        if errors.shape != file["effects"].shape or errors.dtype.kind != "f":
+            raise ValueError(f"standard_error is {errors.dtype} of shape {list(errors.shape)}, unlike the effects")
 
 
 def check_finite(path: Path, table: EffectTable) -> None:

@@ -90,6 +90,9 @@ class EffectBlock(NamedTuple):
     """Unit norm, float32."""
     effects: Float[Tensor, "n d_sae"]
     """Mean activation under steering minus the baseline's; float32."""
+    standard_error: Float[Tensor, "n d_sae"]
+    """Of the mean under steering, over rollouts of the same prompts; float16, NaN with one rollout per prompt. The
+    noise of the baseline, which all rows share, is not in it."""
     scale: NDArray[np.float64]
     """What the vector was multiplied with; see `saeflow.steering.scale.Found`."""
     status: NDArray[np.uint8]
@@ -199,11 +202,14 @@ def measure_block(
     n, beat = len(vectors), progress or (lambda done, total: None)
     found = find_scales(losses, n, *target_of(experiment), baseline.start, look, lambda done, _: beat(done, 2 * n))
     scales = np.array([one.scale for one in found])
-    means = _steered_means(experiment, vectors, scales, vector_ids, lambda done, of: beat(n + n * done // of, 2 * n))
+    means, errors = _steered_means(
+        experiment, vectors, scales, vector_ids, lambda done, of: beat(n + n * done // of, 2 * n)
+    )
     rollouts = experiment.settings.samples * len(experiment.settings.prompts)
     return EffectBlock(
         vectors.cpu(),
         (means - baseline.mean.to(means.device)).float().cpu(),
+        errors.half().cpu(),
         scales,
         np.array([STATUSES.index(one.status) for one in found], dtype=np.uint8),
         np.array(vector_ids, dtype=np.int64),
@@ -234,25 +240,34 @@ def _steered_means(
     scales: NDArray[np.float64],
     vector_ids: Sequence[int],
     progress: Callable[[int, int], None],
-) -> Float[Tensor, "n d_sae"]:
-    """Mean activation over all rollouts of every vector, float64."""
+) -> tuple[Float[Tensor, "n d_sae"], Float[Tensor, "n d_sae"]]:
+    """Mean activation over all rollouts of every vector, and its standard error; float64.
+
+    Prompts are given, not drawn: only what rollouts of one prompt differ by is noise.
+    """
     plan = experiment.plan(experiment.settings.samples)
     per_vector = plan.samples * len(experiment.settings.prompts)
     sizes = torch.from_numpy(scales)
     total = torch.zeros((len(vectors), experiment.sae.d_sae), dtype=torch.float64, device=experiment.lm.device)
-    done = 0
+    scatter, freedom, done = torch.zeros_like(total), torch.zeros_like(total[:, :1]), 0
     lm, hook, positions, cache = experiment.lm, experiment.hook, experiment.settings.positions, BufferCache()
     for group in experiment.groups:
         recording = Recording() if experiment.recorded else None
         for rollouts in roll_out(lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache, recording):
             assert rollouts.resid is not None
             units, samples = rollouts.resid.shape[:2]
-            vector_of_row = rollouts.vectors.repeat_interleave(samples)
+            unit_of_row = torch.arange(units, device=total.device).repeat_interleave(samples)
+            sums = total.new_zeros((units, total.shape[1]))
+            squares = torch.zeros_like(sums)
             for rows, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)):
-                total.index_add_(0, vector_of_row[rows], means)
+                sums.index_add_(0, unit_of_row[rows], means)
+                squares.index_add_(0, unit_of_row[rows], means.square_())
+            total.index_add_(0, rollouts.vectors, sums)
+            scatter.index_add_(0, rollouts.vectors, squares.sub_(sums.square_() / samples).clamp_min_(0))
+            freedom.index_add_(0, rollouts.vectors, freedom.new_full((units, 1), samples - 1))
             done += units * samples
             progress(done, per_vector * len(vectors))
-    return total / per_vector
+    return total / per_vector, (scatter / freedom / per_vector).sqrt()
 
 
 def positions_read(lm: LanguageModel, rollouts: Rollouts) -> Int[Tensor, " rows"] | None:

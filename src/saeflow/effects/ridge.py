@@ -33,6 +33,17 @@ class Moments(NamedTuple):
             self.yy + other.yy,
         )
 
+    def less(self, other: Moments) -> Moments:
+        """The moments of these rows without those of ``other``, which are among them."""
+        return Moments(
+            self.rows - other.rows,
+            self.x - other.x,
+            self.y - other.y,
+            self.xx - other.xx,
+            self.xy - other.xy,
+            self.yy - other.yy,
+        )
+
     def about(self, x: Float[Tensor, " d_model"], y: Float[Tensor, " n_latents"]) -> Moments:
         """The moments of the same rows less ``x`` and ``y``."""
         n = self.rows

@@ -15,6 +15,7 @@ SIDE_EFFECTS_SCHEMA = {
     "latent": pl.Int64,
     "predicted": pl.Float64,
     "measured": pl.Float64,
+    "standard_error": pl.Float64,
     "scale": pl.Float64,
     "status": pl.String,
 }
@@ -36,6 +37,7 @@ def side_effects(methods: Sequence[str], block: EffectBlock, approximation: Appr
                 "latent": range(block.effects.shape[1]),
                 "predicted": predicted[row].numpy(),
                 "measured": block.effects[row].double().numpy(),
+                "standard_error": block.standard_error[row].double().numpy(),
                 "scale": [float(block.scale[row])] * block.effects.shape[1],
                 "status": [STATUSES[block.status[row]]] * block.effects.shape[1],
             },
@@ -43,4 +45,4 @@ def side_effects(methods: Sequence[str], block: EffectBlock, approximation: Appr
         )
         for row, method in enumerate(methods)
     ]
-    return pl.concat(tables)
+    return pl.concat(tables).with_columns(pl.col("standard_error").fill_nan(None))

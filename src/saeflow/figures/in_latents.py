@@ -60,11 +60,11 @@ def density(predictions: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFr
 
     Args:
         predictions: latent, predicted, measured, kind (``sample``: drawn at random; ``top``: among the largest measured
-            effects of its vector); r2 over all held-out effects where it is known.
+            effects of its vector); r2 and r2_ceiling over all held-out effects where they are known.
 
     Returns:
         kind (``cell`` or ``top``), predicted, measured (a cell's middle or one effect), width (of a cell), count, and
-        the same on every row: pairs, r2.
+        the same on every row: pairs, r2, r2_ceiling (null if not known).
     """
     if predictions.is_empty():
         return pl.DataFrame()
@@ -82,7 +82,9 @@ def density(predictions: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFr
     largest = top.select(pl.col("predicted", "measured").cast(pl.Float64), count=pl.lit(1, pl.Int64))
     kinds = [cells.with_columns(kind=pl.lit("cell")), largest.with_columns(kind=pl.lit("top"))]
     same = {"width": float(edges[1] - edges[0]), "pairs": len(pairs), "r2": _r2(predictions, predicted, measured)}
-    return pl.concat(kinds).with_columns(pl.lit(value).alias(name) for name, value in same.items())
+    ceiling = predictions["r2_ceiling"][0] if "r2_ceiling" in predictions.columns else None
+    rows = pl.concat(kinds).with_columns(pl.lit(value).alias(name) for name, value in same.items())
+    return rows.with_columns(r2_ceiling=pl.lit(ceiling, pl.Float64))
 
 
 @styled
@@ -234,5 +236,7 @@ def _r2(
 
 
 def _fit(rows: pl.DataFrame) -> str:
-    r2, pairs = rows["r2"][0], rows["pairs"][0]
-    return f"R² {'undefined' if r2 is None else f'= {r2:.3f}'}; {pairs:,} pairs of held-out vector and latent drawn"
+    r2, ceiling, pairs = rows["r2"][0], rows["r2_ceiling"][0], rows["pairs"][0]
+    fit = f"R² {'undefined' if r2 is None else f'= {r2:.3f}'}"
+    noise = "" if ceiling is None else f" (noise leaves about {ceiling:.3f})"
+    return f"{fit}{noise}; {pairs:,} pairs of held-out vector and latent drawn"

@@ -32,7 +32,7 @@ class StudyTables(NamedTuple):
     side_effects: pl.DataFrame
     """With the column goal."""
     predictions: pl.DataFrame
-    """With the column r2 where it is known over all held-out effects."""
+    """With the columns r2 and r2_ceiling where they are known over all held-out effects."""
     recovery: pl.DataFrame
     """With the column sae."""
     saes: pl.DataFrame
@@ -81,7 +81,9 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         matched=of_chosen_latents(one.table("steering/matched.parquet")),
         side_effects=of_chosen_latents(one.table("steering/*/side_effects.parquet", "goal")),
         predictions=one.with_metric(
-            one.table("approximators/*/predictions.parquet"), "r2", "approximators/*/metrics.json"
+            one.with_metric(one.table("approximators/*/predictions.parquet"), "r2", "approximators/*/metrics.json"),
+            "r2_ceiling",
+            "approximators/*/metrics.json",
         ),
         recovery=one.table("saes/*/recovery.parquet", "sae"),
         saes=one.table("saes/summary.parquet"),

@@ -79,6 +79,8 @@ METRICS = {
     "dead": ("Dead latents", "that never fire on the evaluation text"),
     "dense": ("Dense latents", "that fire on more than a tenth of the tokens"),
     "r2": ("R²", "share of the variance of effects that it predicts, on held-out vectors"),
+    "r2_sd": ("Spread of R²", "standard deviation over other held-out vectors"),
+    "r2_ceiling": ("Ceiling of R²", "about what noise of the measured effects leaves to be predicted"),
     "r2_median": ("R² of the median latent", ""),
     "r2_shuffled": ("R² with shuffled vectors", "the control: what chance gives"),
     "top_k_overlap": ("Overlap of the most raised", "share of the most raised latents that were predicted to be"),
