@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -442,3 +443,28 @@ def test_messages_for_a_local_model_without_a_chat_template_are_refused_before_a
     else:
         told = complaint(values)
         assert told.startswith(f"config: steering.prompts.1: holds messages, and the tokenizer in {tmp_path} has no")
+
+
+@pytest.mark.parametrize(
+    "says", [{"max_position_embeddings": 32}, {"n_positions": 32}, {"text_config": {"max_position_embeddings": 32}}]
+)
+def test_text_longer_than_the_context_of_a_local_model_is_refused_before_any_job(
+    says: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(says))
+    changes = {"model.path": str(tmp_path), "corpus.context": 33, "effects.new_tokens": 32, "steering.new_tokens": 31}
+    with pytest.raises(SaeflowError) as error:
+        check_study(changed(TEXT, changes))
+    first, second = str(error.value).splitlines()
+    assert "corpus.context: 33 is more than the context of" in first
+    assert ", 32 (max_position_embeddings); lower it" in first
+    assert "effects.new_tokens: 32 and a prompt do not fit the context of" in second
+    assert check_study(changed(TEXT, changes | {"corpus.context": 32, "effects.new_tokens": 16}))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"max_position_embeddings": null}', '{"max_position_embeddings": true}'])
+def test_a_local_model_that_does_not_say_its_context_is_left_to_the_job_that_loads_it(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert check_study(changed(TEXT, {"model.path": str(tmp_path), "corpus.context": 2048}))

@@ -165,3 +165,23 @@ def test_losses_in_parts_are_those_of_all_logits_at_once_and_never_hold_them():
 def test_losses_of_blocks_do_not_depend_on_how_many_run_at_once(lm):
     tokens = tiny_tokens(rows=9).numpy()
     assert block_losses(lm, tokens, batch=2) == pytest.approx(block_losses(lm, tokens))
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_no_text_longer_than_the_models_context_runs(family):
+    """GPT-2 has no such position; rotary positions go on without a word, and the model reads what it never learned."""
+    lm = tiny_language_model(family)
+    longest, longer = (tiny_tokens(rows=1, length=length) for length in (64, 65))
+    hook = "blocks.1.hook_resid_post"
+    states = capture(lm, longest, [hook])[hook]
+    for run in (
+        lambda: logits(lm, longer),
+        lambda: final_states(lm, longer),
+        lambda: capture(lm, longer, [hook]),
+        lambda: run_prefix(lm, longer, 1),
+        lambda: run_suffix(lm, torch.cat([states, states[:, :1]], dim=1), 1),
+        lambda: block_losses(lm, longer.numpy()),
+    ):
+        with pytest.raises(SaeflowError, match="text of 65 tokens is longer than the model's context, 64"):
+            run()
+    assert run_suffix(lm, states, 1).shape == (1, 64, lm.d_vocab)

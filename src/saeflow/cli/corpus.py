@@ -42,8 +42,11 @@ def write(
     elif model is None:
         raise SaeflowError("corpus write: text needs a tokenizer; name the model's folder with --model")
     else:
-        from saeflow.models.language_model import load_tokenizer, opening_token
+        from saeflow.config.model_files import context_in, too_long
+        from saeflow.models.language_model import follow, load_tokenizer, opening_token
 
+        if (context := context_in(follow(model))) and corpus.context > context:
+            raise SaeflowError(f"corpus.context: {too_long(corpus.context, context, f'the model in {model}')}")
         corpus = corpus.model_copy(update={"path": str(files or corpus.path)})
         blocks = text.tokenised_blocks(corpus, split, load_tokenizer(model), opening_token(model))
     io.save_blocks(output, blocks)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.config.addresses import fault_of_address
+from saeflow.config.model_files import context_in, too_long
 from saeflow.config.prompting import about_prompts
 from saeflow.config.section import Complaint
 from saeflow.config.sections.steering import PLANTED
@@ -38,6 +39,7 @@ def disagreements(study: Study) -> list[Complaint]:
         *_about_training(study),
         *group_disagreements(study),
         *_about_models(study),
+        *_about_contexts(study),
         *_about_effects(study),
         *_about_steering(study),
         *about_prompts(study),
@@ -159,6 +161,21 @@ def _about_training(study: Study) -> list[Complaint]:
         if new_tokens >= corpus.context:
             reason = f"{new_tokens} and a prompt do not fit corpus.context {corpus.context}, the model's length"
             found.append((f"{key}.new_tokens", reason))
+    return found
+
+
+def _about_contexts(study: Study) -> list[Complaint]:
+    """What is longer than models of this machine can read, which most would do without a word, and badly."""
+    found = []
+    for key, model in _models(study):
+        if not model.path or not (context := context_in(Path(model.path))):
+            continue
+        if study.corpus.context > context:
+            found.append(("corpus.context", too_long(study.corpus.context, context, f"'{model.name}'")))
+        for section, new_tokens in (("effects", study.effects.new_tokens), ("steering", study.steering.new_tokens)):
+            if key == "model" and new_tokens >= context:
+                reason = f"{new_tokens} and a prompt do not fit the context of '{model.name}', {context}; lower it"
+                found.append((f"{section}.new_tokens", reason))
     return found
 
 

@@ -24,15 +24,30 @@ class Stop(Exception):  # noqa: N818 - nothing is wrong
     """Everything asked for has been seen; the rest of the pass is not needed."""
 
 
+def check_length(lm: LanguageModel, tokens: int) -> None:
+    """See that a text fits: models with rotary positions run beyond what they were trained on without a word.
+
+    Raises:
+        SaeflowError: it is longer than the model's context.
+    """
+    if tokens > lm.context:
+        raise SaeflowError(
+            f"models: a text of {tokens} tokens is longer than the model's context, {lm.context} "
+            "(max_position_embeddings); lower corpus.context, or shorten the text"
+        )
+
+
 @torch.no_grad()
 def logits(lm: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
-    """The logits of a whole forward pass."""
+    """The logits of a whole forward pass; raises as `capture` does."""
+    check_length(lm, tokens.shape[1])
     return lm.model(tokens, use_cache=False).logits
 
 
 @torch.no_grad()
 def final_states(lm: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
-    """What the unembedding reads, after the final norm, from a whole forward pass."""
+    """What the unembedding reads, after the final norm, from a whole forward pass; raises as `capture` does."""
+    check_length(lm, tokens.shape[1])
     return lm.decoder(tokens, use_cache=False).last_hidden_state
 
 
@@ -105,8 +120,9 @@ def capture(
         The tensors by hook, in the order asked for; heads of ``attn.hook_z`` lie side by side.
 
     Raises:
-        SaeflowError: a hook does not exist.
+        SaeflowError: a hook does not exist, or the text is longer than the model's context.
     """
+    check_length(lm, tokens.shape[1])
     wanted = dict.fromkeys(hooks)
     seen: dict[str, Tensor] = {}
 
@@ -161,6 +177,7 @@ def suffix_states(
 ) -> Float[Tensor, "batch pos d_model"]:
     """The final states that follow from the residual stream after a layer, as `run_suffix` goes on from them."""
     check_hook(lm, f"blocks.{layer}.hook_resid_post")
+    check_length(lm, resid.shape[1])
     with _replaced(lm.blocks, layer, resid):
         # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them away.
         return lm.decoder(inputs_embeds=resid, use_cache=False).last_hidden_state

@@ -1,0 +1,37 @@
+"""What a model's own config.json says, read without torch: the config is checked before any job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from saeflow.artifacts import read_json
+from saeflow.errors import SaeflowError
+
+_NAMES = ("max_position_embeddings", "n_positions", "n_ctx")
+
+
+def context_in(directory: Path) -> int | None:
+    """The most tokens that the model in a folder reads at once; None where the folder does not say it.
+
+    Args:
+        directory: a Hugging Face checkpoint directory, or none.
+    """
+    try:
+        config = read_json(directory / "config.json")
+    except (SaeflowError, OSError, ValueError):  # the job that loads the model tells what is wrong
+        return None
+    for section in (config, config.get("text_config")) if isinstance(config, dict) else ():
+        if context := _context(section):
+            return context
+    return None
+
+
+def _context(section: Any) -> int | None:
+    values = (section.get(name) for name in _NAMES) if isinstance(section, dict) else ()
+    return next((value for value in values if type(value) is int and value > 0), None)
+
+
+def too_long(tokens: int, context: int, name: str) -> str:
+    """Why a length is refused, and what to do."""
+    return f"{tokens} is more than the context of {name}, {context} (max_position_embeddings); lower it"
