@@ -34,7 +34,6 @@ def fetch_effects(
         SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else, or of another hook.
     """
     found = fetch(published, key)
-    write_sealed_json(merged.parent / RECORD, found.record)
     if found.path.suffix == ".pt":
         import_effects(found.path, merged, {**metadata, "published": found.origin}, progress)
     else:
@@ -43,6 +42,7 @@ def fetch_effects(
             check_finite(found.path, table)
         with atomic(merged) as temporary:
             place(found.path, temporary)
+    write_sealed_json(merged.parent / RECORD, found.record)
 
 
 def fetch_approximator(
