@@ -19,6 +19,7 @@ from saeflow.corpora.text import documents
 from saeflow.effects.io import open_effects
 from saeflow.errors import SaeflowError
 from saeflow.models.io import link_model
+from saeflow.models.language_model import load_model, load_tokenizer
 from saeflow.saes.io import import_sae
 from saeflow.tables import read_table
 
@@ -68,6 +69,15 @@ def test_a_pointer_in_a_file_s_place_is_told(name: str, tmp_path: Path) -> None:
     file.write_text(POINTER)
     with pytest.raises(SaeflowError, match=rf"{name}: is a Git LFS pointer and not the file itself"):
         READERS[name](file)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("load", [load_model, load_tokenizer])
+def test_a_pointer_is_told_when_a_checkpoint_is_loaded(load: Callable[[Path], Any], name: str, tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "clone", "llama")
+    (folder / name).write_text(POINTER)
+    with pytest.raises(SaeflowError, match=rf"{name}: is a Git LFS pointer and not the file itself"):
+        load(folder)
 
 
 def test_json_s_way_to_spell_an_emoji_is_read_in_a_goal(tmp_path: Path) -> None:

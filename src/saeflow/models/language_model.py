@@ -17,6 +17,7 @@ from saeflow.corpora.tokens import without_bos
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.chat import end_ids, with_one_bos
 from saeflow.models.hooks import FAMILIES, Family
+from saeflow.seals import refuse_pointer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -206,6 +207,8 @@ def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, st
 
 
 def _check_files(checkpoint: Path, sums: Mapping[str, str], changed: Callable[[Path, str], SaeflowError]) -> None:
+    for file in filter(Path.is_file, checkpoint.iterdir()):
+        refuse_pointer(file)
     for name, digest in sums.items():
         file = inside(checkpoint, name)
         if not file.is_file():
