@@ -57,7 +57,7 @@ else:
             "results/{study}/benchmarks/fit_approximator/{sae}.jsonl"
         conda:
             "../envs/default.yaml"
-        threads: 2
+        threads: 1
         params:
             settings=settings("approximator"),
             seed=STUDY.seed,

@@ -33,3 +33,17 @@ def lone_threads(count: int, name: str, begin: Callable[[], object] | None = Non
             yield threads
     finally:
         torch.set_num_threads(usual)  # threads to come begin with what was set last, wherever it was
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block this thread's torch operations do not spread over others: no sum depends on how many there are.
+
+    For work that is short beside what made its input, of which every bit is to be the same on any machine of a kind.
+    """
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)

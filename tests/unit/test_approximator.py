@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Literal
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from saeflow.config.sections import Approximator
 from saeflow.effects.approximation import procrustes
@@ -236,3 +240,30 @@ def test_latents_that_never_move_are_left_out_of_the_median() -> None:
 def test_shapes_that_do_not_agree_are_refused(vectors: torch.Tensor, effects: torch.Tensor, complaint: str) -> None:
     with pytest.raises(SaeflowError, match=complaint):
         fit(vectors, effects, Approximator(), W_DEC, 0)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads torch has, for a while."""
+    usual = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.parametrize("method", ["ridge", "adam"])
+def test_the_number_of_threads_changes_no_bit(method: Literal["ridge", "adam"], threads: Callable[[int], None]) -> None:
+    """At a size where sums of a torch operation are shared out among its threads."""
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.nn.functional.normalize(torch.randn(500, 96, generator=generator), dim=1)
+    decoder = torch.nn.functional.normalize(torch.randn(1500, 96, generator=generator), dim=1)
+    effects = vectors @ torch.randn(96, 1500, generator=generator) + torch.randn(500, 1500, generator=generator)
+    fits = []
+    for count in (1, 2, 3):
+        threads(count)
+        fits.append(fit(vectors, effects, Approximator(method=method, epochs=2), decoder, seed=0))
+        assert torch.get_num_threads() == count, "they are given back"
+    for other in fits[1:]:
+        assert other.metrics == fits[0].metrics
+        assert all(map(torch.equal, other.approximation, fits[0].approximation))
+        assert_frame_equal(other.latents, fits[0].latents, check_exact=True)
+        assert_frame_equal(other.predictions, fits[0].predictions, check_exact=True)

@@ -17,6 +17,7 @@ from saeflow.effects.fit_metrics import Score, TestRows, score
 from saeflow.effects.ridge import Moments, moments, solve, validation_errors
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator, torch_generator
+from saeflow.threads import alone
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Approximator
@@ -55,6 +56,7 @@ class Split(NamedTuple):
     test: NDArray[np.bool_]
 
 
+@alone()
 def fit(
     vectors: Float[Tensor, "n d_model"],
     effects: EffectRows,
@@ -66,7 +68,8 @@ def fit(
 ) -> Fit:
     """Fit the map, and measure it on held-out rows.
 
-    Effects are read in chunks, so they need not fit in memory (`adam` alone holds them all).
+    Effects are read in chunks, so they need not fit in memory (`adam` alone holds them all). One thread does it all, so
+    the result is the same to the last bit whatever the number of cores.
 
     Args:
         vectors: unit norm.
@@ -98,6 +101,7 @@ def fit(
     return Fit(approximation, metrics, latents, predictions)
 
 
+@alone()
 def assess(
     approximation: Approximation,
     vectors: Float[Tensor, "n d_model"],
