@@ -287,6 +287,18 @@ def read_json(path: Path) -> Any:
         raise DamagedError(f"{path}: is not JSON ({error})", [path]) from None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that must hold names and values, as every config does; raises as `read_json` does, too.
+
+    Raises:
+        SaeflowError: it holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise SaeflowError(f"{path}: holds a {type(value).__name__} where names and values are needed; get it again")
+    return value
+
+
 def json_of(text: str | bytes, where: Path | str) -> Any:
     """A JSON text as a value that is safe to walk through: no deeper than anyone nests by hand.
 

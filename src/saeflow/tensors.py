@@ -157,7 +157,7 @@ def check_npz(path: Path) -> None:
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        _check_size(path, sum(member.file_size for member in members))
+        check_declared(path, sum(member.file_size for member in members), path.stat().st_size)
         for member in members:
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)
@@ -171,8 +171,12 @@ def check_npz(path: Path) -> None:
                     )
 
 
-def _check_size(path: Path, declared: int) -> None:
-    size = path.stat().st_size
+def check_declared(path: Path, declared: int, size: int) -> None:
+    """Hold the bytes that a file's numbers would take against those that it has.
+
+    Raises:
+        SaeflowError: they are more than any compression makes of it.
+    """
     if declared > max(FREE, RATIO * size):
         raise SaeflowError(
             f"{path}: declares {declared:,} bytes and has {size:,}, less than a {RATIO}th; "
@@ -216,7 +220,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
             if item.dtype.kind not in "fiub":
                 raise SaeflowError(f"{path}: '{name}' holds no numbers but {item.dtype}; get it again")
             declared += item.nbytes
-        _check_size(path, declared)
+        check_declared(path, declared, path.stat().st_size)
         yield file
 
 

@@ -15,6 +15,7 @@ from hub_server import Hub, environment, serving
 from planted_dictionary import METADATA, cached
 
 from saeflow.activations.io import ActivationStore
+from saeflow.errors import SaeflowError
 
 HOOK = METADATA["hook"]
 RUN = """
@@ -73,3 +74,28 @@ def test_a_cache_is_fetched_with_its_shards_or_refused(served: tuple[Hub, Activa
     assert back.identity == store.identity
     names = {path.name for path in (tmp_path / "back").iterdir()}
     assert names == {"manifest.json", "published.json", "shard-00000.parquet", "shard-00001.parquet"}
+
+
+def test_a_manifest_of_a_stranger_is_taken_or_told_in_one_sentence(tmp_path: Path) -> None:
+    store = cached(tmp_path / "made", torch.randn(100, 6), shards=2)
+    path = store.directory / "manifest.json"
+    whole = json.loads(path.read_text())
+    whole.pop("saeflow_seal", None)
+    shards = whole["shards"]
+    for manifest, message in (
+        (whole, None),
+        ([], "holds a list where names and values are needed"),
+        (whole | {"shards": [1]}, "lacks"),
+        (whole | {"shards": [{"file": "a"}]}, "lacks 'rows'"),
+        (whole | {"mean": "x"}, "lacks"),
+        (whole | {"shards": [shards[0] | {"rows": 10**13}]}, "declares 240,000,000,000,000 bytes"),
+        (whole | {"d_model": 10**12}, "declares"),
+        (whole | {"shards": [shards[0] | {"file": "../../elsewhere.parquet"}]}, "which lies outside of it"),
+    ):
+        path.write_text(json.dumps(manifest))
+        if message is None:
+            assert ActivationStore.open(store.directory).rows == store.rows
+            continue
+        with pytest.raises(SaeflowError, match=message) as refusal:
+            ActivationStore.open(store.directory)
+        assert "\n" not in str(refusal.value)

@@ -101,6 +101,33 @@ def test_an_unsupported_architecture_is_told_with_the_supported_ones(checkpoint)
         load_model(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("config.json", "[]", "holds a list where names and values are needed"),
+        ("config.json", "[" * 100_000, "nested too deep"),
+        ("config.json", {"model_type": ["llama"]}, "models of type .+ are not supported"),
+        ("config.json", {"num_hidden_layers": 10**9}, "says 1000000000 layers, and its weights hold"),
+        ("config.json", {"num_hidden_layers": -1}, "says -1 layers"),
+        ("config.json", {"hidden_size": "x"}, "the weights cannot be read"),
+        ("config.json", {"vocab_size": 10**12}, "the weights cannot be read"),
+        ("model.json", '{"path": "/"}', "does not say which files it stands for"),
+        ("model.json", '{"path": "/", "files": {"a": 1}}', "does not say which files it stands for"),
+        ("model.json", "[1]", "holds a list where names and values are needed"),
+        ("model.safetensors.index.json", "{}", "has no weight_map"),
+        ("model.safetensors.index.json", '{"weight_map": [1]}', "has no weight_map"),
+    ],
+)
+def test_a_file_of_a_model_that_was_made_to_hurt_is_one_sentence(checkpoint, name, content, complaint):
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((checkpoint / name).read_text()) | content)
+    (checkpoint / name).write_text(content)
+    (checkpoint / "checksums.json").unlink(missing_ok=True)
+    with pytest.raises(SaeflowError, match=complaint) as refusal:
+        load_model(checkpoint)
+    assert "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
 def test_a_truncated_file_is_told_in_one_line(checkpoint, file):
     content = (checkpoint / file).read_bytes()

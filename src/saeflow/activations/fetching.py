@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.activations.io import MANIFEST, ActivationStore
-from saeflow.artifacts import atomic, read_json, write_sealed_json
+from saeflow.artifacts import atomic, read_object, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
 
@@ -34,7 +34,11 @@ def fetch_cache(published: Published, key: str, hook: str, directory: Path) -> N
             raise SaeflowError(
                 f"{key}: {at_hook.where} has no {MANIFEST} in '{at_hook.file or '.'}'; name the cache's folder"
             )
-        return [MANIFEST, *(shard["file"] for shard in read_json(locate(MANIFEST))["shards"])]
+        manifest = locate(MANIFEST)
+        try:
+            return [MANIFEST, *(str(shard["file"]) for shard in read_object(manifest)["shards"])]
+        except (KeyError, TypeError):
+            raise SaeflowError(f"{key}: the {MANIFEST} of {at_hook.where} names no shards; publish it again") from None
 
     found = fetch(at_hook, key, wanted)
     store = ActivationStore.open(found.folder)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from saeflow.activations.formats import FORMATS, PIECE_ROWS, PLACES, Format, Raw, ShardWriter
 from saeflow.activations.store import ActivationRows, Statistics, join, merge, statistics, torch_dtype
-from saeflow.artifacts import atomic, inside, provenance, read_json, sha256, to_disk, write_sealed_json
+from saeflow.artifacts import atomic, inside, provenance, read_object, sha256, to_disk, write_sealed_json
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.tensors import check_declared
 from saeflow.threads import lone_threads
 
 MANIFEST = "manifest.json"
@@ -246,9 +247,9 @@ class ActivationStore:
             SaeflowError: the manifest is absent or incomplete.
         """
         directory = Path(directory)
-        manifest = read_json(directory / MANIFEST)
+        manifest = read_object(directory / MANIFEST)
         try:
-            return cls(
+            store = cls(
                 directory=directory,
                 dtype=torch_dtype(manifest["dtype"]),
                 mean=torch.tensor(manifest["mean"], dtype=torch.float64),
@@ -257,7 +258,11 @@ class ActivationStore:
                     for key in ("hook", "model", "rows", "d_model", "variance", "mean_norm", "shards")
                 },
             )
-        except (KeyError, TypeError) as error:
+            for number, shard in enumerate(store.shards):
+                numbers = int(shard["rows"]) * store.d_model
+                check_declared(store.path(number), numbers * store.dtype.itemsize, int(shard["bytes"]))
+            return store
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DamagedError(f"{directory / MANIFEST}: lacks {error}", [directory / MANIFEST]) from None
 
     @property

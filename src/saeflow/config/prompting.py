@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saeflow.artifacts import read_json
+from saeflow.artifacts import read_object
 from saeflow.config.section import Complaint
 from saeflow.errors import SaeflowError
 
@@ -48,7 +48,7 @@ def _why_not(model: Model) -> str | None:
     if not model.path or not (folder / SETTINGS).is_file() or any((folder / name).exists() for name in TEMPLATES):
         return None
     try:
-        settings = read_json(folder / SETTINGS)
+        settings = read_object(folder / SETTINGS)
     except SaeflowError:  # told when it is loaded
         return None
     if settings.get("chat_template"):

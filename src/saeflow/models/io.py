@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 
 from saeflow import seals
-from saeflow.artifacts import atomic, read_json, sha256, stamp, write_sealed_json
+from saeflow.artifacts import atomic, read_object, sha256, stamp, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
-from saeflow.models.language_model import POINTER, follow, without_progress_bars
+from saeflow.models.language_model import POINTER, follow, weight_files, without_progress_bars
 from saeflow.tables import write_table
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def fetch_model(published: Published, key: str, directory: Path) -> None:
 def names_of(directory: Path) -> list[str]:
     """The names that a model in a folder goes by: the repository or folder it came from, and its own folder's."""
     record = directory / RECORD
-    fetched = read_json(record) if record.is_file() else {}
+    fetched = read_object(record) if record.is_file() else {}
     return [*filter(None, [fetched.get("repo")]), follow(directory).name, directory.name]
 
 
@@ -115,7 +115,7 @@ def _needed(offered: Set[str], locate: Callable[[str], Path], where: str) -> lis
     if WEIGHTS in offered:
         weights = [WEIGHTS]
     elif WEIGHTS_INDEX in offered:
-        weights = [WEIGHTS_INDEX, *sorted(set(read_json(locate(WEIGHTS_INDEX))["weight_map"].values()))]
+        weights = [WEIGHTS_INDEX, *weight_files(locate(WEIGHTS_INDEX))]
     else:
         raise SaeflowError(f"{where}: has no weights as {WEIGHTS}; name a revision that has, or convert the checkpoint")
     if absent := [name for name in weights if name not in offered]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
-from saeflow.artifacts import CHECKSUMS, inside, read_checksums, read_json, sha256
+from saeflow.artifacts import CHECKSUMS, inside, read_checksums, read_object, sha256
 from saeflow.corpora.tokens import without_bos
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.chat import end_ids, with_one_bos
@@ -174,7 +175,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 def opening_token(directory: Path) -> int:
     """The token that opens every text of a model in a folder, whose weights are not loaded; raises as `bos_id` does."""
     checkpoint = follow(Path(directory))
-    return bos_id(load_tokenizer(checkpoint), read_json(checkpoint / "config.json").get("bos_token_id"))
+    return bos_id(load_tokenizer(checkpoint), read_object(checkpoint / "config.json").get("bos_token_id"))
 
 
 def follow(directory: Path) -> Path:
@@ -193,17 +194,22 @@ def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, st
     if not directory.is_dir():
         raise SaeflowError(f"{directory}: no such model directory; check the path of the model")
     pointer = directory / POINTER
-    if not pointer.is_file() or "path" not in (record := read_json(pointer)):
+    if not pointer.is_file() or "path" not in (record := read_object(pointer)):
         sums = read_checksums(directory / CHECKSUMS)
         return directory, sums, lambda file, what: DamagedError(f"{file}: {what}", [file])
-    sums = {name: file["sha256"] for name, file in record["files"].items()}
+    try:
+        sums = {name: str(file["sha256"]) for name, file in record["files"].items()}
+    except (AttributeError, KeyError, TypeError):
+        raise SaeflowError(
+            f"{pointer}: does not say which files it stands for; remove it and start again to link anew"
+        ) from None
 
     def changed(file: Path, what: str) -> SaeflowError:
         return SaeflowError(
             f"{file}: {what} since {pointer} was written; remove {pointer} and start again to link anew"
         )
 
-    return Path(record["path"]), sums, changed
+    return Path(str(record["path"])), sums, changed
 
 
 def _check_files(checkpoint: Path, sums: Mapping[str, str], changed: Callable[[Path, str], SaeflowError]) -> None:
@@ -220,8 +226,8 @@ def _check_files(checkpoint: Path, sums: Mapping[str, str], changed: Callable[[P
 def _family(checkpoint: Path) -> Family:
     if not (checkpoint / "config.json").is_file():
         raise SaeflowError(f"{checkpoint}: has no config.json; name a Hugging Face checkpoint directory")
-    model_type = read_json(checkpoint / "config.json").get("model_type")
-    if model_type not in FAMILIES:
+    model_type = read_object(checkpoint / "config.json").get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise SaeflowError(
             f"{checkpoint}: models of type '{model_type}' are not supported; supported are {', '.join(FAMILIES)}"
         )
@@ -243,9 +249,10 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
     if not any(checkpoint.glob("*.safetensors")):
         raise SaeflowError(f"{checkpoint}: has no weights in .safetensors files; convert the checkpoint first")
     if (index := checkpoint / "model.safetensors.index.json").is_file():
-        for name in set(read_json(index)["weight_map"].values()):
+        for name in weight_files(index):
             inside(checkpoint, name)
     try:
+        _check_layers(checkpoint)
         model, report = getattr(transformers, family.model_class).from_pretrained(
             checkpoint,
             dtype=dtype,
@@ -253,6 +260,8 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
             use_safetensors=True,
             output_loading_info=True,
         )
+    except SaeflowError:
+        raise
     except Exception as error:
         raise SaeflowError(
             f"{checkpoint}: the weights cannot be read ({_first_line(error)}); fetch them again"
@@ -261,6 +270,37 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
         # transformers would fill them with random numbers
         raise SaeflowError(f"{checkpoint}: the weights lack {missing[0]} and {len(missing) - 1} more; fetch them again")
     return model
+
+
+def weight_files(index: Path) -> list[str]:
+    """The files of weights that an index of several names.
+
+    Raises:
+        SaeflowError: it names none.
+    """
+    names = read_object(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise SaeflowError(f"{index}: has no weight_map from tensors to files; fetch the checkpoint again")
+    return sorted(set(names.values()))
+
+
+def _check_layers(checkpoint: Path) -> None:
+    """Hold the number of layers against the weights: a model is built layer by layer before these are read.
+
+    Raises:
+        SaeflowError: the config says more layers than there are tensors.
+    """
+    config = read_object(checkpoint / "config.json")
+    layers = next((config[name] for name in ("num_hidden_layers", "n_layer") if name in config), 1)
+    tensors = 0
+    for file in checkpoint.glob(f"*{_WEIGHTS}"):
+        with safe_open(file, framework="pt") as weights:
+            tensors += len(weights.keys())
+    if not isinstance(layers, int) or not 0 < layers <= tensors:
+        raise SaeflowError(
+            f"{checkpoint}: its config.json says {str(layers)[:40]} layers, and its weights hold {tensors} tensors; "
+            "fetch them again"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeflow.artifacts import CHECKSUMS, atomic, check_checksums, read_json, sha256, write_sealed_json
+from saeflow.artifacts import CHECKSUMS, atomic, check_checksums, read_object, sha256, write_sealed_json
 from saeflow.config.sections.chess import ChessModel
 from saeflow.errors import SaeflowError
 from saeflow.models.maia2 import Maia2
@@ -91,7 +91,7 @@ def load_maia2(directory: Path, device: str = "cpu") -> Maia2:
     directory = Path(directory)
     check_checksums(directory / CHECKSUMS)
     try:
-        shape = ChessModel.model_validate(read_json(directory / CONFIG)["shape"])
+        shape = ChessModel.model_validate(read_object(directory / CONFIG)["shape"])
         weights = load_file(directory / WEIGHTS)
     except (KeyError, TypeError, ValidationError, FileNotFoundError, SafetensorError) as error:
         raise SaeflowError(f"{directory}: is no folder of a chess model ({str(error).splitlines()[0]})") from None
