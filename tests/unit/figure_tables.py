@@ -164,6 +164,8 @@ def recovery() -> pl.DataFrame:
                 "precision": f1,
                 "recall": f1,
                 "f1": f1,
+                "detectors": [7, 3],
+                "detectors_f1": [f1, f1 / 2],
                 "sae": "topk",
             }
         )

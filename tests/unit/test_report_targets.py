@@ -105,6 +105,7 @@ def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path
     two.write_parquet(study / "steering/targets.parquet")
     known = RECOVERY.with_columns(feature=pl.Series(["x", *names]))
     measured = pl.read_parquet(study / "saes/main/recovery.parquet").join(known, on="feature", how="semi")
+    measured = measured.drop("detectors", "detectors_f1")
     measured.join(known.drop("label"), on="feature").write_parquet(study / "saes/main/recovery.parquet")
     table = pl.read_parquet(study / "steering/best.parquet")
     winner = table.filter(method="sae").with_columns(method=pl.lit("sae_planted"), product=pl.lit(0.999))

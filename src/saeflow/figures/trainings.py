@@ -6,6 +6,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from polars import selectors
 
 from saeflow.config.sections import Figures
 from saeflow.figures.style import BLUE, INK, TOLD_APART, VERMILLION, legend, no_data, panels, strokes, styled, words
@@ -89,7 +90,8 @@ def sae_training_alt(rows: pl.DataFrame) -> str:
 
 
 def recovered(recovery: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """Planted features; where there are several SAEs, a feature is named with its SAE."""
+    """Planted features without their lists of latents; where there are several SAEs, one is named with its SAE."""
+    recovery = recovery.select(~selectors.nested())  # a CSV holds no lists
     if recovery.is_empty() or recovery["sae"].n_unique() == 1:
         return recovery
     return recovery.with_columns(feature=pl.format("{} ({})", "feature", "sae"))
