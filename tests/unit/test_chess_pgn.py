@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import subprocess
+import sys
 
 import chess
 import chess.engine
@@ -15,8 +17,10 @@ import zstandard
 from chess_games import random_turns
 
 from saeflow.config.sections.chess import Games
+from saeflow.corpora.chess import pgn
 from saeflow.corpora.chess.io import load_examples, read_positions, write_positions
 from saeflow.corpora.chess.moves import MOVES
+from saeflow.corpora.chess.pgn import read_chunks
 from saeflow.corpora.chess.positions import RATING_BINS, SCHEMA, in_split, pgn_positions, rating_bin, split_of
 from saeflow.errors import SaeflowError
 
@@ -201,6 +205,59 @@ def test_a_packed_file_that_is_cut_gives_the_games_before_the_cut(name, tmp_path
     assert counts["games"]["malformed"] == 1
     assert 200 < counts["games"]["kept"] < 750
     assert counts["faults"][-1] == "the file ends too early: its last game is lost"
+
+
+BOMBS = {
+    "zeros": lambda size: b"\0" * size,
+    "moves": lambda size: b"1. Nf3 Nf6 2. Ng1 Ng8 " * (size // 22),
+    "lines": lambda size: b"\n" * size,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [*((name, "zeros") for name in PACKED), ("games.pgn.zst", "moves"), ("games.pgn.zst", "lines")]
+)
+def test_a_small_file_that_unpacks_to_much_more_is_refused_in_a_sentence_before_it_fills_the_memory(
+    name, content, tmp_path
+):
+    text = game_text(SCHOLAR).encode() + b'[Event "Rated"]\n\n' + BOMBS[content](200 << 20)
+    (tmp_path / name).write_bytes(PACKED[name](text))
+    del text
+    assert (tmp_path / name).stat().st_size < 4 << 20
+    code = (
+        "import resource, sys; from pathlib import Path; from saeflow.corpora.chess.pgn import read_chunks\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: print(sum(len(chunk.games) for chunk in read_chunks(Path(sys.argv[1]), 5000)))\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path / name)]
+    told, more = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "SaeflowError" in told
+    assert "no other game begins ([Event …) within 16 MiB" in told
+    assert int(more) < 200  # MiB
+
+
+def test_a_chunk_holds_fewer_games_where_they_are_long(tmp_path, monkeypatch):
+    texts = [game_text("{" + "x" * 900 + f"}} {SCHOLAR}", Site=f"https://lichess.org/{n}") for n in range(50)]
+    (tmp_path / "games.pgn").write_text("".join(texts))
+    whole = list(read_chunks(tmp_path / "games.pgn", 1000))
+    monkeypatch.setattr(pgn, "_CHUNK", 5000)
+    parts = list(read_chunks(tmp_path / "games.pgn", 1000))
+    assert [game for chunk in parts for game in chunk.games] == whole[0].games
+    assert max(len(chunk.games) for chunk in parts) == 5
+    starts = [sum(len(game) for chunk in parts[:place] for game in chunk.games) for place in range(len(parts))]
+    assert [chunk.offset for chunk in parts] == starts
+
+
+def test_games_and_names_that_are_too_long_are_no_part_of_the_table(tmp_path):
+    endless = game_text("{" + "x" * (1 << 20) + f"}} {SCHOLAR}", Site="https://lichess.org/endless")
+    named = game_text(SCHOLAR, Site="https://lichess.org/" + "n" * 100_000)
+    strong = game_text(SCHOLAR, Site="https://lichess.org/strong", WhiteElo="123456789")
+    table, counts = positions_of(tmp_path, game_text(SCHOLAR) + endless + named + strong)
+    assert counts["games"] == {"kept": 2, "malformed": 1, "without ratings": 1}
+    assert counts["faults"] == ["endless: is longer than 1 MiB"]
+    assert table["game"].str.len_chars().max() < 20
 
 
 def test_windows_line_ends_and_a_byte_order_mark_change_nothing(tmp_path, thirty_games):

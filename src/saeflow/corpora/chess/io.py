@@ -45,7 +45,7 @@ def write_positions(path: Path, parts: Iterable[Part], progress: Callable[[int],
     with sealed(path) as temporary, pq.ParquetWriter(temporary, stamped, compression="zstd") as writer:
         for part in parts:
             games += part.counts
-            faults += part.faults
+            faults = (faults + part.faults)[:FAULTS_TOLD]
             positions += part.positions.height
             if part.positions.height:
                 writer.write_table(part.positions.to_arrow().cast(schema))
@@ -54,7 +54,7 @@ def write_positions(path: Path, parts: Iterable[Part], progress: Callable[[int],
         if not positions:
             told = ", ".join(f"{count} {reason}" for reason, count in games.most_common()) or "the file holds none"
             raise SaeflowError(f"chess: no game gave a position ({told}); see `games` in the config")
-    return {"games": dict(sorted(games.items())), "positions": positions, "faults": faults[:FAULTS_TOLD]}
+    return {"games": dict(sorted(games.items())), "positions": positions, "faults": faults}
 
 
 def read_positions(path: Path) -> pl.DataFrame:

@@ -18,7 +18,11 @@ import zstandard
 from saeflow.errors import SaeflowError
 from saeflow.seals import refuse_pointer
 
-_PIECE = 1 << 20  # bytes read at a time
+_PIECE = 1 << 20  # bytes looked at in one go
+_PACKED = 1 << 10  # bytes of a .zst unpacked in one go: they are 32 MiB at most, however they are packed
+_CHUNK = 64 << 20  # bytes of games in one go, as many games as are wanted of usual length
+_LONGEST = 16 << 20  # bytes within which a game begins in any file of games
+LONGEST_GAME = 1 << 20  # bytes of a game that is read; those with an engine's word on every move have a tenth
 _GAME = b"\n[Event "
 _CLOCK = re.compile(r"\[%clk\s+(\d+):(\d+):(\d+(?:\.\d+)?)\]")
 _EVALUATION = re.compile(r"\[%eval\s+(#?)(-?\d+(?:\.\d+)?)")
@@ -62,11 +66,12 @@ def _zstd(path: Path) -> Iterator[bytes]:
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
     frame = unpacker.decompressobj()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE // 8):
-            yield frame.decompress(piece)
-            while frame.eof and (more := frame.unused_data):  # another frame follows
-                frame = unpacker.decompressobj()
-                yield frame.decompress(more)
+        while piece := file.read(_PACKED):
+            while piece:
+                if frame.eof:  # another follows
+                    frame = unpacker.decompressobj()
+                yield frame.decompress(piece)
+                piece = frame.unused_data if frame.eof else b""
     if not frame.eof:
         raise EOFError
 
@@ -81,14 +86,14 @@ READERS: dict[str, Callable[[Path], Iterator[bytes]]] = {
 
 
 def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
-    """Cut a PGN file into chunks of whole games; only one chunk is held in memory.
+    """Cut a PGN file into chunks of whole games; only one chunk is held in memory, whatever the file holds.
 
     Args:
         path: .pgn, or packed as .zst, .gz or .bz2.
         games: per chunk.
 
     Raises:
-        SaeflowError: there is no such file, it is of no known kind, or damaged before its first game.
+        SaeflowError: there is no such file, it is of no known kind, or goes on without games.
     """
     path = Path(path)
     if path.suffix not in READERS:
@@ -96,14 +101,14 @@ def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; check the path of the games")
     refuse_pointer(path)
-    offset, waiting = 0, list[bytes]()
+    offset, size, waiting = 0, 0, list[bytes]()
     for text in _texts(path):
         if text is not None:
             waiting.append(text)
-        if len(waiting) == games or text is None:
+            size += len(text)
+        if len(waiting) == games or size >= _CHUNK or text is None:
             yield Chunk(offset, waiting, cut=text is None)
-            offset += sum(map(len, waiting))
-            waiting = []
+            offset, size, waiting = offset + size, 0, []
     if waiting:
         yield Chunk(offset, waiting)
 
@@ -111,16 +116,36 @@ def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
 def _texts(path: Path) -> Iterator[bytes | None]:
     """The texts of all games; None in place of the last one where the file is cut before its end."""
     rest = b"\n"
-    try:
-        for piece in READERS[path.suffix](path):
-            before, *games = (rest + piece.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"")).split(_GAME)
-            yield from (_GAME[1:] + text + b"\n" for text in games[:-1])
-            rest = _GAME + games[-1] if games else before
-    except (EOFError, OSError, zstandard.ZstdError):
-        yield None
-        return
+    for piece in _pieces(path):
+        if piece is None:
+            yield None
+            return
+        before, *games = (rest + piece.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"")).split(_GAME)
+        yield from (_GAME[1:] + text + b"\n" for text in games[:-1])
+        rest = _GAME + games[-1] if games else before
+        if len(rest) > _LONGEST:
+            raise SaeflowError(
+                f"{path}: no other game begins ([Event …) within {_LONGEST >> 20} MiB, so that this is no file of "
+                "games, or one that was made to fill the memory; name another"
+            )
     if rest.startswith(_GAME):
         yield rest[1:] + b"\n"
+
+
+def _pieces(path: Path) -> Iterator[bytes | None]:
+    """The bytes of a file, a mebibyte or more at a time; None at the end where it is cut."""
+    held = bytearray()
+    try:
+        for piece in READERS[path.suffix](path):
+            held += piece
+            if len(held) >= _PIECE:
+                yield bytes(held)
+                held.clear()
+    except (EOFError, OSError, zstandard.ZstdError):
+        yield bytes(held)
+        yield None
+        return
+    yield bytes(held)
 
 
 class GameText(NamedTuple):

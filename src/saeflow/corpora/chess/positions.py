@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int, Int8
 from saeflow.config.sections.chess import Games
 from saeflow.corpora.chess.boards import Boards, with_king_and_rook, write_fens
 from saeflow.corpora.chess.moves import mirrored_move
-from saeflow.corpora.chess.pgn import Chunk, GameText, Turn, read_chunks, read_game, read_headers
+from saeflow.corpora.chess.pgn import LONGEST_GAME, Chunk, GameText, Turn, read_chunks, read_game, read_headers
 
 SCHEMA = {
     "fen": pl.String,  # the player to move is White
@@ -76,6 +76,8 @@ class Part(NamedTuple):
 
 
 FAULTS_TOLD = 5
+_LONGEST_NAME = 500  # letters of an address; the name stands in every row of a game
+_HIGHEST_RATING = 9999
 
 
 def chunk_positions(chunk: Chunk, settings: Games) -> Part:
@@ -96,11 +98,11 @@ def chunk_positions(chunk: Chunk, settings: Games) -> Part:
         if settings.games_per_range and ranges[players.bins] >= settings.games_per_range:
             counts["more of one range of ratings than wanted"] += 1
             continue
-        game = read_game(text)
         name = _name(headers, here)
-        if game.fault:
+        game = read_game(text) if len(text) <= LONGEST_GAME else None
+        if game is None or game.fault:
             counts["malformed"] += 1
-            faults.append(f"{name}: {game.fault}")
+            faults.append(f"{name}: {game.fault if game else f'is longer than {LONGEST_GAME >> 20} MiB'}")
             continue
         turns = _wanted_turns(game, settings)
         if turns is None:
@@ -144,13 +146,15 @@ def _players(headers: Mapping[str, str]) -> _Players | None:
         white, black = int(headers["WhiteElo"]), int(headers["BlackElo"])
     except (KeyError, ValueError):
         return None
+    if max(abs(white), abs(black)) > _HIGHEST_RATING:
+        return None
     return _Players(white, black, RESULTS[headers["Result"]])
 
 
 def _name(headers: Mapping[str, str], offset: int) -> str:
     """The game's name on its server, or its place in the file."""
     site = headers.get("Site", "")
-    return site.rpartition("/")[2] if site.startswith("http") else f"@{offset}"
+    return site.rpartition("/")[2] if site.startswith("http") and len(site) <= _LONGEST_NAME else f"@{offset}"
 
 
 def _wanted_turns(game: GameText, settings: Games) -> list[tuple[int, Turn, float | None]] | None:
