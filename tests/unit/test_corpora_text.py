@@ -151,6 +151,15 @@ def test_a_column_of_a_parquet_file_that_holds_no_text_is_one_sentence(tmp_path:
         list(documents(Corpus(kind="text", path=str(tmp_path / "a.parquet"), field="ids"), "sae"))
 
 
+def test_a_small_file_of_giant_documents_is_one_sentence(tmp_path: Path) -> None:
+    """300 MB of one letter in some kilobytes."""
+    path = tmp_path / "bomb.parquet"
+    pl.DataFrame({"text": ["a" * (300 << 20)]}).write_parquet(path, compression="zstd")
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(SaeflowError, match=r"declares 314,5.+ bytes and has"):
+        list(documents(Corpus(kind="text", path=str(path)), "sae"))
+
+
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
     for name, content in (("a.txt", "\ufeffone\n\ntwo"), ("a.jsonl", '\ufeff{"text": "one"}\n{"text": "two"}')):
         (tmp_path / name).write_text(content, encoding="utf-8")

@@ -17,8 +17,10 @@ import torch
 from hub_server import environment, serving
 from safetensors.torch import save_file
 
+from saeflow.config.sections import Vectors
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.io import open_effects, read_approximation, save_approximation
+from saeflow.effects.sources import load_rows
 from saeflow.errors import SaeflowError
 from saeflow.steering.io import SteeringVector, load_vector, save_vector
 
@@ -187,6 +189,26 @@ def approximation(**changed: torch.Tensor) -> Approximation:
         torch.randn(D_MODEL, D_SAE, generator=draw), torch.zeros(D_SAE), torch.randn(D_SAE, D_MODEL, generator=draw)
     )
     return whole._replace(**changed)
+
+
+def test_vectors_to_measure_that_are_no_vectors_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.safetensors"
+    rows = Vectors(kind="file", path=str(path), tensor="vectors")
+    first = Vectors(kind="sae_ts", path=str(path))
+    deep = {"metadata": "[" * 20_000}
+    for tensors, metadata, settings, message in (
+        ({"vectors": torch.ones(3, D_MODEL, dtype=torch.int32)}, None, rows, "vectors holds numbers of type int32"),
+        ({"vectors": torch.ones(3, D_MODEL)}, deep, rows, "nested too deep"),
+        ({"vectors": torch.ones(3, D_MODEL)}, {"metadata": '{"hook": "x"}'}, rows, "is from hook 'x'"),
+        ({"vectors": torch.ones(3, 7)}, None, rows, "its vectors are 7 wide and the model 32"),
+        ({"M": torch.ones(D_MODEL, 3)}, None, first, "lacks a tensor"),
+    ):
+        save_file(tensors, path, metadata=metadata)
+        with pytest.raises(SaeflowError, match=message) as refusal:
+            load_rows(settings, path, HOOK, D_MODEL)
+        assert "\n" not in str(refusal.value)
+    save_file({"vectors": torch.ones(3, D_MODEL)}, path, metadata={"metadata": "[1]"})
+    assert load_rows(rows, path, HOOK, D_MODEL).shape == (3, D_MODEL)
 
 
 APPROXIMATIONS = [

@@ -17,6 +17,7 @@ from saeflow.config.sections import Corpus
 from saeflow.corpora.tokens import TokenBlocks, pack, without_bos
 from saeflow.errors import SaeflowError
 from saeflow.seals import refuse_pointer
+from saeflow.tensors import check_declared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _SAE_SHARE = 0.8  # the rest is "eval"; no model is trained on a text file, so its split "model" is empty
 _CHUNK = 1 << 20  # characters of a .txt file held at once, beside one document
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+_LARGE_GROUP = 1 << 28  # bytes of a piece of a Parquet file, unpacked
 _DOCUMENTS_AT_ONCE = 256  # tokenised together, which lets a fast tokenizer use its threads
 
 
@@ -139,11 +141,21 @@ def _parquet_column(path: Path, corpus: Corpus) -> Iterator[str]:
             if corpus.field not in file.schema_arrow.names:
                 names = ", ".join(file.schema_arrow.names)
                 raise SaeflowError(f"{path}: has no column '{corpus.field}' but {names}; set corpus.field")
+            _check_groups(path, file)
             for batch in file.iter_batches(batch_size=_DOCUMENTS_AT_ONCE, columns=[corpus.field]):
                 texts = (text for text in batch.column(0).to_pylist() if text is not None)
                 yield from (_text(text, corpus.field, str(path)) for text in texts)
     except pa.ArrowInvalid as error:
         raise SaeflowError(f"{path}: is not a whole Parquet file ({error}); get it again") from None
+
+
+def _check_groups(path: Path, file: pq.ParquetFile) -> None:
+    """Refuse a file whose pieces, one of which is in memory at a time, unpack to what no text does."""
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        packed = sum(group.column(place).total_compressed_size for place in range(group.num_columns))
+        if group.total_byte_size > _LARGE_GROUP:
+            check_declared(path, group.total_byte_size, packed)
 
 
 READERS: dict[str, Callable[[Path, Corpus], Iterator[str]]] = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from saeflow import seals
@@ -16,6 +15,7 @@ from saeflow.effects.candidates import check_rows
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.saes.io import load_sae
 from saeflow.steering.vectors import less_bias
+from saeflow.tensors import metadata_of
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Vectors
@@ -61,16 +61,23 @@ def _tensors(path: Path, matrix: str, *others: str) -> dict[str, Tensor]:
         seals.check(path)
     except DamagedError as error:  # the user's own file, which no job makes again
         raise SaeflowError(f"{error.problem}; get it again") from None
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in (matrix, *others)}
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in (matrix, *others)}
+    except SafetensorError as error:
+        raise SaeflowError(f"{path}: lacks a tensor ({error}); get it again") from None
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise SaeflowError(f"{path}: {name} holds numbers of type {kind}; give vectors in a floating type")
+    return tensors
 
 
 def _hook_of(path: Path) -> str | None:
     """The hook that a file written here names in its metadata; None where it says nothing."""
     with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get("metadata", "{}")
-    try:
-        told = json.loads(text)
-    except ValueError:
-        return None
-    return told.get("hook") if isinstance(told, dict) else None
+        try:
+            hook = metadata_of(file, path).get("hook")
+        except (KeyError, ValueError):
+            return None
+    return hook if isinstance(hook, str) else None

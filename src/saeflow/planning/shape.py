@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from saeflow.artifacts import read_object
 from saeflow.config.sections import Study
+from saeflow.errors import SaeflowError
 
 TALES_VOCABULARY = 1446  # words of the story grammar
 
@@ -48,7 +49,13 @@ def model_shape(study: Study) -> ModelShape | None:
         d, mlp = train.d_model, train.d_mlp
         return ModelShape(d, train.n_layers, TALES_VOCABULARY, ((d, 3 * d), (d, d), (d, 2 * mlp), (mlp, d)))
     file = _config_file(study)
-    return shape_of(json.loads(file.read_text())) if file and file.is_file() else None
+    if not file or not file.is_file():
+        return None
+    try:
+        return shape_of(read_object(file))
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise SaeflowError(f"{file}: does not tell the shape of a model ({what}); get it again") from None
 
 
 def shape_of(config: dict[str, Any]) -> ModelShape:
