@@ -35,7 +35,12 @@ def write_blocks(folder: Path, vectors: int, latents: int, d_model: int, size: i
         n = min(size, vectors - start)
         columns = np.full(n, 1.5), np.zeros(n, np.uint8), np.arange(start, start + n), np.full(n, 3.0), np.full(n, 24)
         path = folder / f"block-{number:04d}.safetensors"
-        write_block(path, EffectBlock(directions[:n], effects[:n], *columns), number, {"hook": "blocks.12"})
+        write_block(
+            path,
+            EffectBlock(directions[:n], effects[:n], effects[:n].abs().half(), *columns),
+            number,
+            {"hook": "blocks.12"},
+        )
         yield path
 
 
