@@ -392,6 +392,15 @@ def test_a_folder_from_before_saelens_6_reads_as_its_config_says(tmp_path: Path)
             import_sae(tmp_path)
 
 
+def test_a_dictionary_of_before_december_2024_has_its_k_in_its_config(tmp_path: Path) -> None:
+    case = "dictionary_learning-AutoEncoderTopK"
+    folder = damaged(tmp_path, case, tensors_changed("ae.pt", k=None))
+    config = json.loads((folder / "config.json").read_text())
+    config["trainer"]["k"] = int(read_tensors(DATA / case / "ae.pt")["k"])
+    write_json(folder / "config.json", config)
+    same_function(import_sae(folder), import_sae(DATA / case))
+
+
 def test_latents_that_were_scaled_after_training_are_decoded_at_that_scale(tmp_path: Path) -> None:
     sae, x = random_sae("standard"), torch.randn(20, D_MODEL)
     save_sae(tmp_path, sae)

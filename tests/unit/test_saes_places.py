@@ -14,7 +14,7 @@ from tiny_models import FAMILY_NAMES, tiny_language_model, tiny_tokens
 
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
-from saeflow.models.places import hooks_at, tensor
+from saeflow.models.places import family_of, hooks_at, tensor
 from saeflow.models.running import capture
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.evaluation import evaluate_sae
@@ -95,7 +95,7 @@ CASES = {
             "x",
             {
                 "hf_hook_point_in": "model.layers.7.post_feedforward_layernorm.output",
-                "model_name": "google/gemma-3-1b-pt",
+                "model_name": "gemma-v3-1b-pt",  # so the published configs have it
             },
         ),
         "blocks.7.hook_mlp_out",
@@ -278,3 +278,23 @@ def test_a_skip_connection_reads_the_centred_activation_too() -> None:
     sae = SAE("standard", *weights, W_skip=torch.randn(D_MODEL, D_MODEL, generator=draw))
     x = torch.randn(9, D_MODEL, generator=draw) + 2
     torch.testing.assert_close(for_uncentred(sae).reconstruct(x), sae.reconstruct(x - x.mean(1, keepdim=True)))
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("google/gemma-3-1b-pt", "gemma3_text"),
+        ("gemma-v3-4b-it", "gemma3_text"),
+        ("google/gemma-2-2b", "gemma2"),
+        ("google/gemma-2b", "gemma"),
+        ("gpt2-small", "gpt2"),
+        ("EleutherAI/pythia-70m-deduped", "gpt_neox"),
+        ("Qwen/Qwen2.5-7B-Instruct", "qwen2"),
+        ("Qwen/Qwen3-4B", "qwen3"),
+        ("meta-llama/Llama-3.1-8B", "llama"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "qwen2"),
+        ("somebody/else", None),
+    ],
+)
+def test_a_model_s_name_tells_its_family(model: str, family: str | None) -> None:
+    assert family_of(model) == family

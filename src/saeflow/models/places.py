@@ -16,8 +16,8 @@ from saeflow.models.hooks import FAMILIES
 
 # Where a name holds a family's, in the order of looking: the first that matches.
 _FAMILY_OF_MODEL = (
-    ("gemma-?3", "gemma3_text"),
-    (r"gemma-?2-(2b|9b|27b)", "gemma2"),
+    (r"gemma-?v?3", "gemma3_text"),
+    (r"gemma-?v?2-(2b|9b|27b)", "gemma2"),
     ("gemma", "gemma"),
     (r"qwen-?3", "qwen3"),
     ("qwen", "qwen2"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
+from saeflow.config.sae_files import count_in
 from saeflow.errors import SaeflowError
 from saeflow.models.places import hooks_at
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
@@ -71,6 +72,8 @@ def load(directory: Path) -> SAE:
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
+    if "k" in kind.scalars and "k" not in tensors:  # before December 2024 the library kept it in the config alone
+        tensors["k"] = torch.tensor(count_in(trainer, "k"))
     if "threshold" in kind.scalars and "threshold" not in tensors:
         raise SaeflowError(
             f"{path}: has no threshold, without which BatchTopK chooses among a whole batch, so that latents depend on "

@@ -134,7 +134,9 @@ def _kind(directory: Path, config: Any) -> Kind:
     if config["architecture"] == CROSSCODER:
         sources = config.get("n_sources")
         raise SaeflowError(f"{directory}: is a crosscoder, which reads {sources} sources at once; name an SAE")
-    layout = str(config.get("metadata", {}).get("sae_lens_version", "0")).split(".")[0]
+    # Other libraries write the layout of version 6, whose mark is `metadata`, without naming the version.
+    unnamed = "6" if config.get("metadata") else "0"
+    layout = str(config.get("metadata", {}).get("sae_lens_version", unnamed)).split(".")[0]
     if not layout.isdigit() or int(layout) < 6:
         raise SaeflowError(f"{directory}: is in a layout before SAELens 6; load it with sae-lens 6 and save it again")
     kind = KINDS.get(config["architecture"])
