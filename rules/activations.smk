@@ -14,8 +14,8 @@ for NAME, HOOKS in STUDY.caches.items():
         name:
             f"cache_activations{suffix_of(NAME)}"
         input:
-            model=artifact(f"models/{NAME}"),
-            first=artifact(MODEL),
+            **model_inputs(f"models/{NAME}"),
+            **model_inputs(MODEL, "first"),
             corpus="results/{study}/corpus/sae.safetensors",
         output:
             [

@@ -21,7 +21,7 @@ Outputs:
 
 rule cache_board_activations:
     input:
-        model="results/{study}/models/{model}",
+        **player_inputs(),
         positions=POSITIONS,
     output:
         [
@@ -53,7 +53,7 @@ rule cache_board_activations:
 
 rule evaluate_board_sae:
     input:
-        model=PLAYER,
+        **player_inputs(),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         positions=POSITIONS,
     output:
@@ -114,7 +114,7 @@ rule label_concepts:
 
 rule associate_concepts:
     input:
-        model=PLAYER,
+        **player_inputs(),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         positions=POSITIONS,
         labels="results/{study}/chess/labels.safetensors",
@@ -154,7 +154,7 @@ rule associate_concepts:
 
 rule measure_skill:
     input:
-        model=PLAYER,
+        **player_inputs(),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         positions=POSITIONS,
         labels="results/{study}/chess/labels.safetensors",
@@ -197,7 +197,7 @@ rule measure_skill:
 
 rule intervene:
     input:
-        model=PLAYER,
+        **player_inputs(),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         positions=POSITIONS,
         labels="results/{study}/chess/labels.safetensors",
@@ -239,7 +239,7 @@ rule intervene:
 
 rule find_transitions:
     input:
-        model=PLAYER,
+        **player_inputs(),
         positions=POSITIONS,
         engine=engine_moves("transitions"),
     output:

@@ -94,11 +94,12 @@ if STUDY.fine_tune:
 
     rule tune_player:
         input:
-            model="results/{study}/models/{model}",
+            **player_inputs(),
             positions=POSITIONS,
             blunders="results/{study}/chess/blunders.parquet",
         output:
-            directory("results/{study}/models/{model}-tuned"),
+            folder=directory("results/{study}/models/{model}-tuned"),
+            checksums="results/{study}/models/{model}-tuned.checksums.json",
         log:
             "results/{study}/logs/tune_player/{model}.log",
         benchmark:
@@ -120,14 +121,15 @@ if STUDY.fine_tune:
             " --settings @<(printf %s {params.settings:q})"
             " --seed {params.seed:q}"
             " --checkpoint {params.checkpoint:q}"
-            " --output {output:q}"
+            " --output {output.folder:q}"
+            " --checksums {output.checksums:q}"
             " --threads {threads}"
             " > {log:q} 2>&1"
 
     rule measure_tuning:
         input:
-            model=PLAYER,
-            tuned=f"{PLAYER}-tuned",
+            **player_inputs(),
+            **player_inputs("tuned", "-tuned"),
             positions=POSITIONS,
             blunders="results/{study}/chess/blunders.parquet",
         output:

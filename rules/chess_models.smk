@@ -40,7 +40,7 @@ else:
 
     rule play_games:
         input:
-            PLAYER,
+            **player_inputs(),
         output:
             POSITIONS,
         log:
@@ -57,7 +57,7 @@ else:
             seed=STUDY.seed,
         shell:
             "saeflow chess play"
-            " --model {input:q}"
+            " --model {input.model:q}"
             " --settings @<(printf %s {params.settings:q})"
             " --seed {params.seed:q}"
             " --output {output:q}"
@@ -71,7 +71,8 @@ if STUDY.model.train:
         input:
             POSITIONS,
         output:
-            directory("results/{study}/models/{model}"),
+            folder=directory("results/{study}/models/{model}"),
+            checksums="results/{study}/models/{model}.checksums.json",
         log:
             "results/{study}/logs/train_player/{model}.log",
         benchmark:
@@ -93,7 +94,8 @@ if STUDY.model.train:
             " --settings @<(printf %s {params.settings:q})"
             " --seed {params.seed:q}"
             " --checkpoint {params.checkpoint:q}"
-            " --output {output:q}"
+            " --output {output.folder:q}"
+            " --checksums {output.checksums:q}"
             " --threads {threads}"
             " > {log:q} 2>&1"
 
@@ -103,7 +105,8 @@ else:
         input:
             named("model", "path"),
         output:
-            directory("results/{study}/models/{model}"),
+            folder=directory("results/{study}/models/{model}"),
+            checksums="results/{study}/models/{model}.checksums.json",
         log:
             "results/{study}/logs/provide_player/{model}.log",
         benchmark:
@@ -116,13 +119,14 @@ else:
         shell:
             "saeflow chess provide"
             " --settings @<(printf %s {params.settings:q})"
-            " --output {output:q}"
+            " --output {output.folder:q}"
+            " --checksums {output.checksums:q}"
             " > {log:q} 2>&1"
 
 
 rule measure_player:
     input:
-        model=PLAYER,
+        **player_inputs(),
         positions=POSITIONS,
     output:
         "results/{study}/models/{model}.accuracy.parquet",

@@ -16,7 +16,7 @@ Outputs:
 
 rule measure_baseline:
     input:
-        model=artifact(MODEL),
+        **model_inputs(MODEL),
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
         manifest=artifact(CACHE),
@@ -55,7 +55,7 @@ rule measure_baseline:
 
 rule measure_effects:
     input:
-        model=artifact(MODEL),
+        **model_inputs(MODEL),
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
         manifest=artifact(CACHE),

@@ -15,9 +15,9 @@ if STUDY.example_saes:
 
     rule find_examples:
         input:
+            **model_inputs(MODEL),
             manifest=lambda wildcards: manifests(wildcards.sae)[0],
             sae=artifact("saes/{sae}/sae_weights.safetensors"),
-            model=artifact(MODEL),
             corpus="results/{study}/corpus/sae.safetensors",
         output:
             latents="results/{study}/examples/{sae}/latents.parquet",

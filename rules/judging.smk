@@ -57,7 +57,7 @@ rule judge_completions:
 
 rule measure_divergence:
     input:
-        model=artifact(MODEL),
+        **model_inputs(MODEL),
         vectors=goal_vectors,
         completions=collect(
             "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",

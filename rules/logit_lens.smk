@@ -18,7 +18,7 @@ if STUDY.lens_saes:
 
     rule find_token_sets:
         input:
-            model=artifact(MODEL),
+            **model_inputs(MODEL),
         output:
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",
             sets="results/{study}/logit_lens/sets.parquet",
@@ -44,7 +44,7 @@ if STUDY.lens_saes:
 
     rule apply_logit_lens:
         input:
-            model=artifact(MODEL),
+            **model_inputs(MODEL),
             sae=artifact("saes/{sae}/sae_weights.safetensors"),
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",
             sets="results/{study}/logit_lens/sets.parquet",
@@ -86,7 +86,7 @@ if STUDY.lens_saes:
 
     rule check_logit_lens:
         input:
-            model=artifact(MODEL),
+            **model_inputs(MODEL),
             sae=artifact("saes/{sae}/sae_weights.safetensors"),
             corpus="results/{study}/corpus/sae.safetensors",
             vocabulary="results/{study}/logit_lens/vocabulary.parquet",

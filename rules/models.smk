@@ -6,6 +6,7 @@ Inputs:
 
 Outputs:
     results/{study}/models/{model}/              a Hugging Face checkpoint, or model.json that points at one
+    results/{study}/models/{model}.checksums.json
     results/{study}/models/{model}.metrics.json
 """
 
@@ -14,7 +15,8 @@ rule train_model:
     input:
         "results/{study}/corpus/model.safetensors",
     output:
-        directory("results/{study}/models/{model}"),
+        folder=directory("results/{study}/models/{model}"),
+        checksums="results/{study}/models/{model}.checksums.json",
     log:
         "results/{study}/logs/train_model/{model}.log",
     benchmark:
@@ -36,14 +38,16 @@ rule train_model:
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --checkpoint {params.checkpoint:q}"
-        " --output {output:q}"
+        " --output {output.folder:q}"
+        " --checksums {output.checksums:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
 
 
 rule link_model:
     output:
-        directory("results/{study}/models/{model}"),
+        folder=directory("results/{study}/models/{model}"),
+        checksums="results/{study}/models/{model}.checksums.json",
     log:
         "results/{study}/logs/link_model/{model}.log",
     benchmark:
@@ -56,12 +60,16 @@ rule link_model:
     params:
         path=lambda wildcards: STUDY.all_models[wildcards.model].path,
     shell:
-        "saeflow model link --path {params.path:q} --output {output:q} > {log:q} 2>&1"
+        "saeflow model link"
+        " --path {params.path:q}"
+        " --output {output.folder:q}"
+        " --checksums {output.checksums:q}"
+        " > {log:q} 2>&1"
 
 
 rule evaluate_model:
     input:
-        model=artifact("models/{model}"),
+        **model_inputs("models/{model}"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
         "results/{study}/models/{model}.metrics.json",

@@ -17,7 +17,8 @@ Outputs:
 
 rule fetch_model:
     output:
-        directory("resources/published/{source}/models/{model}"),
+        folder=directory("resources/published/{source}/models/{model}"),
+        checksums="resources/published/{source}/models/{model}.checksums.json",
     log:
         f"results/{STUDY.study}/logs/fetch_model/{{source}}.{{model}}.log",
     benchmark:
@@ -32,7 +33,8 @@ rule fetch_model:
         "saeflow fetch model"
         " --published @<(printf %s {params.published:q})"
         " --key {params.key:q}.published"
-        " --output {output:q}"
+        " --output {output.folder:q}"
+        " --checksums {output.checksums:q}"
         " > {log:q} 2>&1"
 
 

@@ -15,7 +15,7 @@ Outputs:
 
 rule evaluate_sae:
     input:
-        model=artifact(MODEL),
+        **model_inputs(MODEL),
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
@@ -58,6 +58,7 @@ rule evaluate_sae:
 rule evaluate_crosscoder:
     input:
         models=models_of,
+        checksums=checksums_of_models,
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         corpus="results/{study}/corpus/eval.safetensors",
     output:

@@ -18,7 +18,7 @@ Outputs:
 # One job for all goals: the latents of a goal depend on the texts of the others, and no two goals get the same.
 rule choose_latents:
     input:
-        model=artifact(MODEL),
+        **model_inputs(MODEL),
         sae=artifact(STEERING_SAE),
         manifest=artifact(CACHE),
     output:
@@ -109,7 +109,7 @@ rule build_vectors:
 
 rule measure_side_effects:
     input:
-        model=artifact(MODEL),
+        **model_inputs(MODEL),
         sae=artifact(STEERING_SAE),
         corpus="results/{study}/corpus/eval.safetensors",
         manifest=artifact(CACHE),
@@ -153,7 +153,7 @@ rule measure_side_effects:
 
 rule complete_prompts:
     input:
-        model=artifact(MODEL),
+        **model_inputs(MODEL),
         vector=artifact("steering/{goal}/{method}/vector.safetensors"),
         manifest=artifact(CACHE),
     output:

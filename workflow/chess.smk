@@ -43,6 +43,12 @@ POSITIONS = "results/{study}/chess/positions.parquet"
 PLAYER = f"results/{{study}}/models/{STUDY.model.name}"
 
 
+def player_inputs(name="model", suffix=""):
+    """Inputs of whoever runs the player: its folder, whose age says nothing, and the checksums of its files."""
+    folder = f"{PLAYER}{suffix}"
+    return {name: ancient(folder), f"{name}_checksums": f"{folder}.checksums.json"}
+
+
 def sae_hook(wildcards):
     """Where one SAE reads."""
     return STUDY.hook_of(wildcards.sae)

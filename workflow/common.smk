@@ -82,7 +82,19 @@ def artifact(path):
 def located(path):
     """Where one artifact lies, or will."""
     found = location(STUDY, path, os.path.exists)
-    return ancient(found) if is_fetched(path) else found
+    is_folder = path.removeprefix("models/") in STUDY.all_models
+    return ancient(found) if is_fetched(path) or is_folder else found
+
+
+def model_inputs(path, name="model"):
+    """Inputs of whoever runs a model: its folder, whose age says nothing, and the checksums of its files.
+
+    Snakemake keeps no checksum of a folder, so that a copy of a study would be older and newer than itself.
+    """
+    return {
+        name: artifact(path),
+        f"{name}_checksums": artifact(f"{path}.checksums.json"),
+    }
 
 
 def is_fetched(path):

@@ -208,6 +208,12 @@ def models_of(wildcards):
     return [located(f"models/{model}") for model in read]
 
 
+def checksums_of_models(wildcards):
+    """The checksums of these models' files."""
+    read = dict.fromkeys(source.model for source in STUDY.sources_of(wildcards.sae))
+    return [located(f"models/{model}.checksums.json") for model in read]
+
+
 # What caches leave out, measurements leave out, too.
 EXCLUSION = settings("activations", only=["exclude", "exclude_norm_above"])
 
@@ -227,7 +233,7 @@ def corpus_inputs():
         "text": (
             named("corpus", "path") if STUDY.corpus.path else artifact("corpus/text")
         ),
-        "model": artifact(MODEL),
+        **model_inputs(MODEL),
     }
 
 
@@ -235,7 +241,7 @@ def judge_inputs():
     """What the judge reads besides the completions: the model, where coherence is measured by its loss."""
     if STUDY.judge.kind != "lexical":
         return {}
-    return {"model": artifact(MODEL)}
+    return model_inputs(MODEL)
 
 
 def planted_inputs():

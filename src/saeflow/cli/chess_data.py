@@ -61,6 +61,7 @@ def train(
     seed: options.Seed,
     checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
     output: options.Output,
+    checksums: options.Checksums = None,
     threads: options.Threads = 1,
 ) -> None:
     """Train a model of human play on the split `model`; an interrupted run goes on where it stopped."""
@@ -73,15 +74,18 @@ def train(
     examples = load_examples(positions, "model")
     trained = train_maia2(*sections, examples, seed, checkpoint, options.progress("train chess model, steps"))
     about = {"training": sections[1].model_dump(), "seed": seed, "positions": len(examples.moves)}
-    save_trained(output, trained, about, checkpoint)
+    save_trained(output, checksums, trained, about, checkpoint)
 
 
-def save_trained(output: Path, trained: TrainedMaia2, about: dict[str, Any], checkpoint: Path) -> None:
+def save_trained(
+    output: Path, checksums: Path | None, trained: TrainedMaia2, about: dict[str, Any], checkpoint: Path
+) -> None:
     """Write a model that was trained here, with what it was trained by; then the checkpoint is of no more use."""
     from saeflow.artifacts import provenance
     from saeflow.models.maia2_io import save_maia2
 
     save_maia2(output, trained.model, {**about, "provenance": provenance()}, trained.curve)
+    options.repeat_checksums(output, checksums)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -105,7 +109,7 @@ def play_itself(
 
 
 @app.command()
-def provide(settings: options.Settings, output: options.Output) -> None:
+def provide(settings: options.Settings, output: options.Output, checksums: options.Checksums = None) -> None:
     """Put a model into the study: the one that comes with saeflow, or an official checkpoint from disk or fetched."""
     import tempfile
 
@@ -116,6 +120,7 @@ def provide(settings: options.Settings, output: options.Output) -> None:
     if chosen.embedded:
         with atomic(output) as temporary:
             shutil.copytree(embedded_maia2(), temporary)
+        options.repeat_checksums(output, checksums)
         return
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(chosen.path or Path(folder, f"{chosen.official}.pt"))
@@ -123,6 +128,7 @@ def provide(settings: options.Settings, output: options.Output) -> None:
             fetch_checkpoint(chosen.official, checkpoint)
         model = import_checkpoint(checkpoint, chosen.shape)
         save_maia2(output, model, {"checkpoint": checkpoint.name, "sha256": sha256(checkpoint)})
+    options.repeat_checksums(output, checksums)
 
 
 @app.command()

@@ -95,6 +95,7 @@ def tune(
     seed: options.Seed,
     checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
     output: options.Output,
+    checksums: options.Checksums = None,
     threads: options.Threads = 1,
 ) -> None:
     """Train the model further on positions with blunders; an interrupted run goes on where it stopped."""
@@ -112,7 +113,7 @@ def tune(
         "seed": seed,
         "positions": len(learned.moves),
     }
-    save_trained(output, trained, about, checkpoint)
+    save_trained(output, checksums, trained, about, checkpoint)
 
 
 @app.command("measure-tuning")

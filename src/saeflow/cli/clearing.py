@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from saeflow.config.locations import CHECKSUMS_OF_FOLDER
 from saeflow.errors import DamagedError
 
 STUDY_FOLDER = "SAEFLOW_STUDY_FOLDER"
@@ -28,6 +29,8 @@ def cleared(error: DamagedError) -> str:
     try:
         for file in error.remade:
             file.unlink(missing_ok=True)
+            # What jobs depend on in place of a folder, so that the folder is made again.
+            Path(f"{file.parent}{CHECKSUMS_OF_FOLDER}").unlink(missing_ok=True)
     except OSError:  # the sentence says what must be removed
         return str(error)
     names = " and ".join(file.name for file in error.remade)

@@ -17,11 +17,12 @@ Key = Annotated[str, typer.Option(help="Its key in the config, which complaints 
 
 
 @app.command()
-def model(published: Published, key: Key, output: options.Output) -> None:
+def model(published: Published, key: Key, output: options.Output, checksums: options.Checksums = None) -> None:
     """Fetch a checkpoint."""
     from saeflow.models.io import fetch_model
 
     fetch_model(_parsed(published), key, output)
+    options.repeat_checksums(output, checksums)
 
 
 @app.command()

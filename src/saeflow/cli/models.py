@@ -22,6 +22,7 @@ def train(
     seed: options.Seed,
     checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
     output: options.Output,
+    checksums: options.Checksums = None,
     threads: options.Threads = 1,
 ) -> None:
     """Train a small Llama-architecture model on the corpus `tales`; an interrupted run goes on where it stopped."""
@@ -42,6 +43,7 @@ def train(
         options.progress("train model, steps"),
     )
     save_model(output, trained, {"train_loss": float(trained.curve["loss"][-1]), "train_tokens": blocks.tokens.size})
+    options.repeat_checksums(output, checksums)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -49,11 +51,13 @@ def train(
 def link(
     path: Annotated[Path, typer.Option(help="A Hugging Face checkpoint directory.")],
     output: options.Output,
+    checksums: options.Checksums = None,
 ) -> None:
     """Point the study at a checkpoint on disk, and record what it holds."""
     from saeflow.models.io import link_model
 
     link_model(path, output)
+    options.repeat_checksums(output, checksums)
 
 
 @app.command()

@@ -36,6 +36,10 @@ Settings = Annotated[
 Seed = Annotated[int, typer.Option(help="The study's seed.")]
 Threads = Annotated[int, typer.Option(help="Threads of torch, BLAS, Polars and Arrow.")]
 Output = Annotated[Path, typer.Option(help="Where the result is written.")]
+Checksums = Annotated[
+    Path | None,
+    typer.Option(help="Where the checksums of the folder's files are written again, for jobs to depend on."),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
 SAEFolder = Annotated[Path, typer.Option("--sae", help="Folder of the SAE.")]
 Corpus = Annotated[Path, typer.Option(help="Token blocks of a split of the corpus.")]
@@ -129,6 +133,15 @@ def use_device(threads: int, count: int = 1) -> None:
 def say(text: str, err: bool = False) -> None:
     """Print a line that may hold texts of strangers."""
     typer.echo(printable(text), err=err)
+
+
+def repeat_checksums(folder: Path, checksums: Path | None) -> None:
+    """Write the checksums of a folder that was written whole beside it, too, if anybody asks for them."""
+    from saeflow.artifacts import CHECKSUMS, atomic
+
+    if checksums:
+        with atomic(checksums) as temporary:
+            temporary.write_bytes((folder / CHECKSUMS).read_bytes())
 
 
 def all_files(paths: list[Path]) -> list[Path]:

@@ -16,6 +16,7 @@ from saeflow.config.sections.published import Source
 
 PUBLISHED = "resources/published"
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
+CHECKSUMS_OF_FOLDER = ".checksums.json"  # beside a folder: of its files, for jobs to depend on
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
@@ -38,7 +39,7 @@ def origin(study: Study | ChessStudy, path: str) -> Origin | None:
     if not isinstance(study, Study):
         return None
     match PurePosixPath(path).parts:
-        case ("models", name) if name in study.all_models:
+        case ("models", name) if (name := name.removesuffix(CHECKSUMS_OF_FOLDER)) in study.all_models:
             model = study.all_models[name]
             return Origin(model.published, model.source)
         case ("corpus", "text") if study.corpus.dataset:
@@ -71,7 +72,7 @@ def fetched(study: Study | ChessStudy, path: str, exists: Callable[[str], bool])
     found = origin(study, path)
     if not found or not found.published or found.source == "compute":
         return False
-    return found.source == "fetch" or not exists(_own(study, path))
+    return found.source == "fetch" or not exists(_own(study, path.removesuffix(CHECKSUMS_OF_FOLDER)))
 
 
 def location(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]) -> str:
