@@ -132,5 +132,9 @@ rule plots:
         files("figures/{figure}.png"),
 
 
+onstart:
+    claim_study()
+
+
 onsuccess:
     shell(f"saeflow study stages results/{STUDY.study}")

@@ -1,5 +1,6 @@
 """Configuration, wildcards and the few functions that rules share."""
 
+import fcntl
 import json
 import os
 import re
@@ -68,6 +69,22 @@ def sought(path, below=""):
     """A path of the config, and what lies `below` it: in the working directory where it is there, else shipped."""
     file = os.path.join(path, below) if below else path
     return file if os.path.exists(path) else shipped(file)
+
+
+def claim_study():
+    """Hold the study for as long as this process lives, for the case that a link makes one folder of results of two:
+    Snakemake's own lock is that of the folder that it works in."""
+    global CLAIM
+    folder = f"results/{STUDY.study}"
+    os.makedirs(folder, exist_ok=True)
+    CLAIM = open(f"{folder}/.claim", "a")
+    try:
+        fcntl.flock(CLAIM, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = f"{os.path.realpath(folder)}: another Snakemake works on this study; wait until it has ended"
+        raise WorkflowError(text)
+    except OSError:
+        pass  # a file system without locks
 
 
 def artifact(path):

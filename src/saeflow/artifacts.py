@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from saeflow import seals
+from saeflow import jobs, seals
 from saeflow.errors import DamagedError, SaeflowError
 
 CHECKSUMS = "checksums.json"
@@ -43,7 +43,8 @@ def atomic(path: Path) -> Iterator[Path]:
     neither.
 
     Raises:
-        SaeflowError: the disk is full, the folder cannot be written, or it holds what was not written this way.
+        SaeflowError: the disk is full, the folder cannot be written, it holds what was not written this way, or another
+            job has written the file since this one began (see `saeflow.jobs`).
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -57,7 +58,10 @@ def atomic(path: Path) -> Iterator[Path]:
             write_checksums(temporary / CHECKSUMS, [file for file in temporary.rglob("*") if file.is_file()])
             check_replaceable(path)
         to_disk(temporary)
+        if jobs.is_by_another(path) and _content(path) != _content(temporary):
+            raise jobs.outlived(path)
         _move(temporary, path)
+        jobs.note_as_own(path)
     except Exception as error:
         reason = _mishap(error, path)
         _discard(temporary)
@@ -79,6 +83,10 @@ def sealed(path: Path) -> Iterator[Path]:
     with atomic(path) as temporary:
         yield temporary
         seals.seal(temporary)
+
+
+def _content(path: Path) -> str:
+    return sha256(path / CHECKSUMS if path.is_dir() else path)
 
 
 def check_replaceable(folder: Path) -> None:

@@ -9,14 +9,16 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from saeflow import artifacts
+from saeflow import artifacts, jobs
 from saeflow.artifacts import CHECKSUMS, atomic, provenance, read_json, sha256, write_json
 from saeflow.errors import SaeflowError
 
@@ -313,3 +315,59 @@ def test_provenance_can_be_written_and_holds_no_time_and_no_path() -> None:
     assert record["packages"]["numpy"]
     assert str(Path.home()) not in json.dumps(record)
     assert str(Path(artifacts.__file__).parents[2]) not in json.dumps(record)
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process, as a command that has just begun."""
+    monkeypatch.setattr(jobs, "_begun", [])
+    monkeypatch.setattr(jobs, "_own", {})
+    time.sleep(0.02)  # a file system's clock ticks every few milliseconds
+    jobs.begin()
+    time.sleep(0.02)
+
+
+def written_by_another(path: Path, value: str) -> None:
+    """Another process, which has the file written atomically."""
+    line = "import sys; from saeflow.artifacts import write_json; from pathlib import Path\n"
+    line += "write_json(Path(sys.argv[1]), sys.argv[2])"
+    subprocess.run([sys.executable, "-c", line, str(path), value], check=True)
+
+
+@pytest.mark.usefixtures("job")
+def test_a_job_that_outlives_its_workflow_keeps_what_a_later_job_wrote(tmp_path: Path) -> None:
+    written_by_another(tmp_path / "scores.json", "later")
+    with pytest.raises(SaeflowError, match=r"scores\.json: another job has written it since this one began"):
+        write_json(tmp_path / "scores.json", "old")
+    assert read_json(tmp_path / "scores.json") == "later"
+    assert names(tmp_path) == ["scores.json"]
+
+
+@pytest.mark.usefixtures("job")
+def test_a_later_job_does_not_pass_an_old_one_s_file_for_its_own(tmp_path: Path) -> None:
+    """The other order: the old job ends first; the later one fails, and is then started again."""
+    write_json(tmp_path / "part.json", 1)
+    write_json(tmp_path / "part.json", 2)
+    assert read_json(tmp_path / "part.json") == 2, "its own files a job writes as often as it likes"
+    written_by_another(tmp_path / "part.json", "old")
+    with pytest.raises(SaeflowError, match="perhaps with other settings"):
+        write_json(tmp_path / "part.json", 3)
+
+
+def test_what_was_there_before_a_job_began_and_what_is_equal_are_replaced(tmp_path: Path, request: Any) -> None:
+    write_json(tmp_path / "before.json", "earlier")
+    request.getfixturevalue("job")
+    write_json(tmp_path / "before.json", "now")
+    assert read_json(tmp_path / "before.json") == "now"
+    written_by_another(tmp_path / "equal.json", "same")
+    write_json(tmp_path / "equal.json", "same")
+
+
+@pytest.mark.usefixtures("job")
+def test_a_folder_that_a_later_job_wrote_is_kept_too(tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", "first")
+    write_folder(tmp_path / "model", "second")
+    jobs._own.clear()  # as if another process had written it
+    with pytest.raises(SaeflowError, match="model: another job has written it"):
+        write_folder(tmp_path / "model", "third")
+    assert (tmp_path / "model/weights").read_text() == "second"

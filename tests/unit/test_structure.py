@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "saeflow"
 ANYWHERE = [
     "errors",
+    "jobs",
     "seeds",
     "seals",
     "artifacts",

@@ -1,5 +1,6 @@
 """What befalls files between two jobs: a damaged one is found and made again, a full disk is told and overcome."""
 
+import fcntl
 import shutil
 import sys
 
@@ -65,3 +66,17 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_space_lets_it_go_on(finis
         jobs = copied.run("activations")
         assert jobs == {"activations": 1, "cache_activations": 2, "gather_activations": 1}
         assert digests(copied) == digests(finished)
+
+
+def test_a_second_snakemake_is_refused_where_a_link_makes_one_folder_of_results_of_two(workflow, tmp_path):
+    real = tmp_path / "elsewhere"
+    real.mkdir()
+    (workflow.directory / "results").symlink_to(real)
+    workflow.run("results/tiny/config.yaml")
+    (real / "tiny/config.yaml").unlink()
+    with open(real / "tiny/.claim", "a") as claim:
+        fcntl.flock(claim, fcntl.LOCK_EX)  # as a Snakemake does that works elsewhere
+        refused = workflow.attempt("results/tiny/config.yaml")
+    assert refused.returncode == 1
+    assert f"{real}/tiny: another Snakemake works on this study" in refused.stdout + refused.stderr
+    assert workflow.run("results/tiny/config.yaml") == {"record_study": 1}

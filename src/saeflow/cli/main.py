@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from saeflow import jobs
 from saeflow.artifacts import remember
 from saeflow.cli import (
     activations,
@@ -62,6 +63,7 @@ def main() -> None:
     try:
         sys.argv[1:] = options.with_files_read(sys.argv[1:])
         remember(sys.argv)
+        jobs.begin()
         app()
     except DamagedError as error:
         options.say(f"saeflow: {cleared(error)}", err=True)
