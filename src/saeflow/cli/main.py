@@ -54,6 +54,7 @@ app.command("plan")(study.plan)
 app.command("publish")(publish.publish)
 app.command("diff")(study.diff)
 app.command("verify")(study.verify)
+app.command("adopt")(study.adopt)
 app.command("show")(show.show)
 app.command("steer")(steering.steer)
 

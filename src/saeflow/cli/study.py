@@ -98,6 +98,19 @@ def verify(
         raise typer.Exit(1)
 
 
+def adopt(
+    study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
+    config: Annotated[list[Path], typer.Argument(help="The study's config files, later ones over earlier ones.")],
+) -> None:
+    """Take a study that was moved as finished: compare files with checksums and its config, and make all of one age."""
+    options.set_pools(1)
+    from saeflow.config import read_any_study
+    from saeflow.describe import adoption
+
+    files = adoption.adopt(study, read_any_study(*config))
+    options.say(f"{study}: {files} files are as they were written, by this config, and now of one age")
+
+
 def plan(
     config: Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")],
     calibrate: Annotated[

@@ -19,6 +19,7 @@ from saeflow.tables import read_table
 PASSED_OVER = {"logs", "benchmarks", "checkpoints", "report", "judging"}
 """Folders without results: what was said, times, what is in the works, what is made of the rest, what was paid."""
 RECORDS = ("config.yaml", "provenance.json")
+NO_TRIGGERS = ("calls", "publish")  # sections that no result depends on
 _LONGEST = 60
 
 
@@ -46,6 +47,15 @@ def differences(one: Path, other: Path) -> Iterator[str]:
             yield f"{name}: only in {other}"
         else:
             yield from (f"{name}: {line}" for line in _in_files(one / name, other / name))
+
+
+def config_differences(recorded: Path, asked: Mapping[str, Any]) -> Iterator[str]:
+    """Lines that name the keys in which a recorded config is not what is asked; how calls are made is passed over."""
+    made_by, wanted = (
+        _flat({key: value for key, value in config.items() if key not in NO_TRIGGERS})
+        for config in (_config(recorded), asked)
+    )
+    yield from _in_records("config", made_by, wanted)
 
 
 def _config(path: Path) -> Any:
