@@ -372,12 +372,6 @@ def origin() -> dict[str, str]:
     return {"provenance": json.dumps(provenance(), sort_keys=True)}
 
 
-def all_versions() -> dict[str, str]:
-    """The version of every package that this interpreter finds."""
-    found = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
-
-
 def _device() -> str:
     """What this process computes on. A process that has not imported torch computes on the CPU."""
     torch = sys.modules.get("torch")

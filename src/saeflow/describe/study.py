@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from saeflow.artifacts import all_versions, provenance
+from saeflow.artifacts import provenance
 from saeflow.config.locations import fetches
 from saeflow.config.sections import ChessStudy, Study
 from saeflow.devices import present
@@ -37,7 +38,7 @@ def record_of(study: Study | ChessStudy) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "devices": present(),
         "hub": {key: f"{one.repo}@{one.revision}" for key, one in fetched.items()},
-        "distributions": all_versions(),
+        "distributions": _all_versions(),
     }
 
 
@@ -89,3 +90,9 @@ def stage_table(benchmarks: Path) -> pl.DataFrame:
 def _number(value: Any) -> float | None:
     """A measured number; a job too short to be looked at has none."""
     return float(value) if isinstance(value, int | float) else None
+
+
+def _all_versions() -> dict[str, str]:
+    """The version of every package that this interpreter finds."""
+    found = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
