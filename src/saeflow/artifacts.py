@@ -43,8 +43,7 @@ def atomic(path: Path) -> Iterator[Path]:
     neither.
 
     Raises:
-        SaeflowError: the disk is full, the folder cannot be written, it holds what was not written this way, or another
-            job has written the file since this one began (see `saeflow.jobs`).
+        SaeflowError: the disk is full, the folder cannot be written or holds foreign files, or as `saeflow.jobs` has it.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
