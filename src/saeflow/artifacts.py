@@ -43,7 +43,7 @@ def atomic(path: Path) -> Iterator[Path]:
     neither.
 
     Raises:
-        SaeflowError: the disk is full, the folder cannot be written or holds foreign files, or as `saeflow.jobs` has it.
+        SaeflowError: the disk is full, the folder cannot be written or holds foreign files, or see `saeflow.jobs`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
