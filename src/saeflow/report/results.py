@@ -70,7 +70,8 @@ class Difference(NamedTuple):
         return self.p_holm <= ALPHA
 
     def told(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))  # no -0.00
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def number(value: float | None, digits: int = 2) -> str:

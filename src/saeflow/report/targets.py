@@ -92,6 +92,9 @@ class Planted(NamedTuple):
             for method, cell in zip(methods, row.cells, strict=True)
             if row.average and cell.difference
         ]
+        if same >= set(goals) - {AVERAGE}:
+            knew = "They are the latents that any method would be given that knew the topics"
+            told = [f"{knew}, so what is left is the method."]
         return cls(methods, rows, told)
 
 
