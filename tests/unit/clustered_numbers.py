@@ -75,12 +75,12 @@ CHANCE = {
 }
 """The number knows nothing of the label."""
 KNOWING = {
-    "area 0.6": World(knowing=0.2),
-    "area 0.8": World(knowing=0.6),
-    "area 0.9": World(knowing=0.85),
+    "area 0.59": World(knowing=0.2),
+    "area 0.77": World(knowing=0.6),
+    "area 0.89": World(knowing=0.85),
     "area 0.97, rare numbers": World(firing=0.05, knowing=0.95),
     "area 0.99, rare numbers": World(games=200, firing=0.05, knowing=0.99),
-    "tied numbers, area 0.7": World(knowing=0.6, rounded=True),
-    "100 of 200 games, area 0.7": World(games=200, having=100, knowing=0.5),
+    "area 0.76, tied numbers": World(knowing=0.6, rounded=True),
+    "area 0.73, 100 of 200 games": World(games=200, having=100, knowing=0.5),
 }
 """It does, in some of the games."""
