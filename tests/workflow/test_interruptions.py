@@ -39,7 +39,7 @@ def test_a_flipped_byte_is_found_by_the_next_job_and_the_file_is_made_again(file
     assert digests(copied) == digests(finished)
 
 
-def test_a_model_with_a_flipped_byte_is_refused(copied):
+def test_a_model_with_a_flipped_byte_is_refused_and_made_again(finished, copied):
     weights = copied.results / "models/tiny-lm/model.safetensors"
     whole = bytearray(weights.read_bytes())
     whole[len(whole) // 2] ^= 1
@@ -47,7 +47,12 @@ def test_a_model_with_a_flipped_byte_is_refused(copied):
     (copied.results / "steering/love/caa/completions.parquet").unlink()
     failed = copied.attempt("results/tiny/steering/love/caa/completions.parquet")
     assert failed.returncode == 1
-    assert "delete results/tiny/models/tiny-lm, start again, and it is made again" in failed.stdout + failed.stderr
+    assert (
+        "models/tiny-lm/model.safetensors: has changed; model.safetensors is removed" in failed.stdout + failed.stderr
+    )
+    assert copied.run("results/tiny/models/tiny-lm.checksums.json") == {"train_model": 1}
+    assert copied.run("results/tiny/steering/love/caa/completions.parquet") == {"complete_prompts": 1}
+    assert digests(copied) == digests(finished)
 
 
 def test_a_full_disk_stops_the_run_with_a_sentence_and_space_lets_it_go_on(finished, copied):

@@ -201,12 +201,12 @@ def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, st
         sums = {name: str(file["sha256"]) for name, file in record["files"].items()}
     except (AttributeError, KeyError, TypeError):
         raise SaeflowError(
-            f"{pointer}: does not say which files it stands for; remove it and start again to link anew"
+            f"{pointer}: does not say which files it stands for; remove {pointer.parent} and start again to link anew"
         ) from None
 
     def changed(file: Path, what: str) -> SaeflowError:
         return SaeflowError(
-            f"{file}: {what} since {pointer} was written; remove {pointer} and start again to link anew"
+            f"{file}: {what} since {pointer} was written; remove {pointer.parent} and start again to link anew"
         )
 
     return Path(str(record["path"])), sums, changed
