@@ -19,6 +19,7 @@ from saeflow.config import check_study
 from saeflow.config.sections import Figures
 from saeflow.figures.io import read_tables, write_figure
 from saeflow.figures.registry import FIGURES
+from saeflow.steering.choice import TARGETS_SCHEMA
 
 HOSTILE = (
     'The </script><script>alert(1)</script> <img src="http://evil.example/x.png" onerror=alert(2)> </template> & '
@@ -50,6 +51,7 @@ def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGUR
         "steering/best": best,
         "steering/comparisons": made.comparisons(best),
         "steering/matched": made.matched(goals),
+        "steering/targets": _targets(names),
         "approximators/main/predictions": made.predictions(20, 64),
         "saes/main/training": made.sae_training().drop("sae"),
         "saes/main/recovery": made.recovery().drop("sae"),
@@ -73,6 +75,16 @@ def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGUR
     found = read_tables(root, files(root))
     for name in figures:
         write_figure(name, found, Figures(), root / "figures")
+
+
+def _targets(goals: list[str]) -> pl.DataFrame:
+    rows = [
+        {"goal": goal, "latent": 5, "weight": 1.0, "source": "chosen", "shared_with": "", "rank": 1, "score": 0.6}
+        | {"chosen": 0.9 - 0.3 * (place % 2), "held_out_neutral": 1.0, "held_out_others": 0.93, "runner_up": 7}
+        | {"margin": 0.12}
+        for place, goal in enumerate(goals)
+    ]
+    return pl.DataFrame(rows, schema=TARGETS_SCHEMA)
 
 
 def _goal_files(folder: Path, names: list[str]) -> None:

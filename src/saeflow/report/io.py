@@ -71,7 +71,7 @@ def _write(folder: StudyFolder, found: StudyResults, output: Path) -> None:
     means = [_write_goal(site, found, _goal(folder, name), latents, output) for name in found.study.goals.names]
     write_script(output, "saes", training_value(found))
     pages = {
-        "index.html": study_context(found, method_effects(means)) | {"latents_sae": _linked(found, latents)},
+        "index.html": study_context(found, method_effects(means), _linked(found, latents)),
         "goals.html": {"lines": goal_lines(found)},
         "saes.html": sae_context(found, latents),
         **({"latents.html": {}} if latents else {}),

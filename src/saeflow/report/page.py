@@ -117,16 +117,18 @@ class StudyResults(Findings):
         return methods(self.best) or list(self.study.steering.methods)
 
 
-def study_context(found: StudyResults, effects: list[MethodEffect]) -> dict[str, Any]:
+def study_context(found: StudyResults, effects: list[MethodEffect], latents_sae: str | None = None) -> dict[str, Any]:
     """What the study's page is filled from.
 
     Args:
         effects: what each method does to latents, averaged over goals.
+        latents_sae: the SAE whose latents have pages, for links; None where they have none.
     """
     rows = results.result_rows(found.best, found.comparisons)
     return {
         "headline": [*results.headline(found.best, found.comparisons), *sentences(found.targets), *found.planted.told],
         "targets": found.targets,
+        "latents_sae": latents_sae,
         "planted": found.planted,
         "methods": [(name, wording.METHODS.get(name, "")) for name in found.methods],
         "rows": rows,
