@@ -133,12 +133,13 @@ def read_checksums(path: Path) -> dict[str, str]:
     return sums
 
 
-def check_checksums(path: Path, names: Iterable[str] | None = None) -> None:
+def check_checksums(path: Path, names: Iterable[str] | None = None, also: Sequence[Path] = ()) -> None:
     """Compare files with the checksums beside them; a file that is not named there is taken as it is.
 
     Args:
         path: from `write_checksums`; where it is absent, nothing is checked.
         names: of the files to look at; default is all.
+        also: what must be gone, beside a damaged file, for the workflow to make it again.
 
     Raises:
         DamagedError: a file is absent or has other bytes than were written.
@@ -147,9 +148,9 @@ def check_checksums(path: Path, names: Iterable[str] | None = None) -> None:
     for name in sums.keys() & set(sums if names is None else names):
         file = inside(path.parent, name)
         if not file.is_file():
-            raise DamagedError(f"{file}: is absent", [path])
+            raise DamagedError(f"{file}: is absent", [path, *also])
         if sha256(file) != sums[name]:
-            raise DamagedError(f"{file}: is damaged or was edited (its checksum differs from {path.name})", [file])
+            raise DamagedError(f"{file}: is damaged or was edited (its checksum differs from {path.name})", [file, *also])
 
 
 def inside(folder: Path, name: str) -> Path:

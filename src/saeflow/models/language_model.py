@@ -196,7 +196,9 @@ def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, st
     pointer = directory / POINTER
     if not pointer.is_file() or "path" not in (record := read_object(pointer)):
         sums = read_checksums(directory / CHECKSUMS)
-        return directory, sums, lambda file, what: DamagedError(f"{file}: {what}", [file])
+        # The workflow makes a model again where the checksums beside its folder are gone.
+        beside = directory.with_name(f"{directory.name}.{CHECKSUMS}")
+        return directory, sums, lambda file, what: DamagedError(f"{file}: {what}", [file, beside])
     try:
         sums = {name: str(file["sha256"]) for name, file in record["files"].items()}
     except (AttributeError, KeyError, TypeError):
@@ -213,6 +215,8 @@ def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, st
 
 
 def _check_files(checkpoint: Path, sums: Mapping[str, str], changed: Callable[[Path, str], SaeflowError]) -> None:
+    if not checkpoint.is_dir():
+        raise changed(checkpoint, "has gone")
     for file in filter(Path.is_file, checkpoint.iterdir()):
         refuse_pointer(file)
     for name, digest in sums.items():

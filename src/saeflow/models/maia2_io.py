@@ -89,7 +89,7 @@ def load_maia2(directory: Path, device: str = "cpu") -> Maia2:
         SaeflowError: a file is absent or damaged, or they do not belong together.
     """
     directory = Path(directory)
-    check_checksums(directory / CHECKSUMS)
+    check_checksums(directory / CHECKSUMS, also=[directory.with_name(f"{directory.name}.{CHECKSUMS}")])
     try:
         shape = ChessModel.model_validate(read_object(directory / CONFIG)["shape"])
         weights = load_file(directory / WEIGHTS)
