@@ -150,7 +150,8 @@ def check_checksums(path: Path, names: Iterable[str] | None = None, also: Sequen
         if not file.is_file():
             raise DamagedError(f"{file}: is absent", [path, *also])
         if sha256(file) != sums[name]:
-            raise DamagedError(f"{file}: is damaged or was edited (its checksum differs from {path.name})", [file, *also])
+            problem = f"{file}: is damaged or was edited (its checksum differs from {path.name})"
+            raise DamagedError(problem, [file, *also])
 
 
 def inside(folder: Path, name: str) -> Path:
