@@ -127,8 +127,7 @@ def read_checksums(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         return {}
-    sums = read_json(path)
-    if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
+    if not all(isinstance(value, str) for value in (sums := read_object(path)).values()):
         raise DamagedError(f"{path}: holds no checksums", [path])
     return sums
 
@@ -150,8 +149,7 @@ def check_checksums(path: Path, names: Iterable[str] | None = None, also: Sequen
         if not file.is_file():
             raise DamagedError(f"{file}: is absent", [path, *also])
         if sha256(file) != sums[name]:
-            problem = f"{file}: is damaged or was edited (its checksum differs from {path.name})"
-            raise DamagedError(problem, [file, *also])
+            raise DamagedError(f"{file}: is not as {path.name} says (damaged, or edited)", [file, *also])
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -261,7 +261,7 @@ def test_a_missing_table_or_broken_picture_is_told_in_one_sentence(study: Path, 
     shutil.copytree(study, copy)
     whole = (copy / "figures/effect_scales.svg").read_text()
     (copy / "figures/effect_scales.svg").write_text("<svg")
-    with pytest.raises(SaeflowError, match=r"effect_scales\.svg: is damaged or was edited"):
+    with pytest.raises(SaeflowError, match=r"effect_scales\.svg: is not as effect_scales.json says"):
         write_report(copy, tmp_path / "report", DRAWN)
     (copy / "figures/effect_scales.svg").write_text(whole)
     (copy / "logit_lens/main/tokens.parquet").write_bytes(b"no table")
