@@ -127,7 +127,8 @@ def read_checksums(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         return {}
-    if not all(isinstance(value, str) for value in (sums := read_object(path)).values()):
+    sums = read_object(path)
+    if not all(isinstance(value, str) for value in sums.values()):
         raise DamagedError(f"{path}: holds no checksums", [path])
     return sums
 
@@ -295,11 +296,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that must hold names and values, as every config does; raises as `read_json` does, too.
-
-    Raises:
-        SaeflowError: it holds something else.
-    """
+    """Read a JSON file that must hold names and values, as every config does; raises as `read_json` does otherwise."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise SaeflowError(f"{path}: holds a {type(value).__name__} where names and values are needed; get it again")
