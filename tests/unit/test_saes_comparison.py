@@ -185,9 +185,9 @@ def test_an_sae_from_elsewhere_is_refused_at_another_hook(said: dict[str, Any], 
 
 
 def test_an_sae_from_elsewhere_is_placed_where_it_says_or_where_it_is_told():
-    for said in ("", "layers.3", HOOKS[0], "blocks.1.hook_resid_pre"):  # what enters a layer left the one before
+    for said in ("", "layers.0", HOOKS[0], "blocks.1.hook_resid_pre"):  # what enters a layer left the one before
         sae = replace(exact(4), metadata={"hook_name": said})
-        assert placed(sae, HOOKS[0]) is sae
+        assert placed(sae, HOOKS[0]).metadata["hook_name"] == HOOKS[0]
     found = placed(exact(4), HOOKS[0], HOOKS[1])
     assert found.is_transcoder
     assert found.written_hook(HOOKS[0]) == HOOKS[1]
