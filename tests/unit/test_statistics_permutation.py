@@ -12,6 +12,7 @@ from scipy import stats
 
 from saeflow.judging.resampling import bootstrap_weights, contrast
 from saeflow.report.results import ahead, marks
+from saeflow.statistics.means import interval
 from saeflow.statistics.permutation import ALPHA, exchanges, holm, smallest_p
 
 
@@ -102,10 +103,12 @@ def studies(products: np.ndarray, n: int) -> Iterator[tuple[pl.DataFrame, pl.Dat
     ]
     rows = np.arange(STUDIES * GOALS * len(pairs)).reshape(STUDIES, GOALS, len(pairs))
     averages = list(rows.transpose(0, 2, 1).reshape(-1, GOALS))
-    weights = bootstrap_weights(n, 1, rng)
-    tested = contrast(*sides, weights, np.arange(n), rng, averages=averages, permutations=1999)
-    p = np.concatenate(
-        [tested.p_value[: rows.size].reshape(rows.shape), tested.p_value[rows.size :].reshape(STUDIES, 1, -1)], axis=1
+    weights = bootstrap_weights(n, 200, rng, unseen=[rng] * GOALS)
+    goal_of = np.tile(np.repeat(np.arange(GOALS), len(pairs)), STUDIES)
+    tested = contrast(*sides, weights, np.arange(n), rng, goal_of, averages, permutations=1999)
+    p, low, high = (
+        np.concatenate([of[: rows.size].reshape(rows.shape), of[rows.size :].reshape(STUDIES, 1, -1)], axis=1)
+        for of in (tested.p_value, *interval(tested.draws, 0.95))
     )
     measured = scores.mean(axis=3) * coherence.mean(axis=3)
     measured = np.concatenate([measured, measured.mean(axis=1, keepdims=True)], axis=1)
@@ -113,13 +116,18 @@ def studies(products: np.ndarray, n: int) -> Iterator[tuple[pl.DataFrame, pl.Dat
     for study in range(STUDIES):
         best = [(g, f"m{m}", measured[study, i, m]) for i, g in enumerate(names) for m in range(len(products))]
         compared = [
-            (g, f"m{a}", f"m{b}", measured[study, i, a] - measured[study, i, b], p[study, i, j])
+            (
+                g,
+                f"m{a}",
+                f"m{b}",
+                measured[study, i, a] - measured[study, i, b],
+                *(of[study, i, j] for of in (p, low, high)),
+            )
             for i, g in enumerate(names)
             for j, (a, b) in enumerate(pairs)
         ]
-        comparisons = pl.DataFrame(
-            compared, schema=["goal", "method", "other", "difference", "p_value"], orient="row"
-        ).with_columns(difference_low=0.0, difference_high=0.0, units=pl.lit(n))
+        columns = ["goal", "method", "other", "difference", "p_value", "difference_low", "difference_high"]
+        comparisons = pl.DataFrame(compared, schema=columns, orient="row").with_columns(units=pl.lit(n))
         corrected = pl.Series(holm(comparisons["p_value"].to_numpy()))
         yield (
             pl.DataFrame(best, schema=["goal", "method", "product"], orient="row"),
@@ -137,3 +145,23 @@ def test_at_most_one_study_in_twenty_claims_that_one_of_equal_methods_is_ahead(n
 def test_a_method_that_is_far_ahead_is_found_to_be() -> None:
     best, comparisons = next(studies(np.array([1.0, 0.2, 0.2]), 24))
     assert marks(best, comparisons, "average") == {"m0": "best"}
+
+
+@pytest.mark.parametrize("n", [8, 16, 32, 64])
+def test_a_method_that_scores_rarely_but_highly_is_not_called_behind_one_of_the_same_mean(n: int) -> None:
+    """One completion in ten scores 1, against a constant 0.1: few completions often hold no score at all."""
+    rng = np.random.default_rng(n)
+    rarely, steadily = (rng.random((1000, n)) < 0.1) * 1.0, np.full((1000, n), 0.1)
+    ones, weights = np.ones_like(rarely), bootstrap_weights(n, 500, rng)
+    tested = contrast((rarely, ones), (steadily, ones), weights, np.arange(n), rng, permutations=999)
+    low, high = interval(tested.draws, 0.95)
+    claimed = []
+    for row in range(len(low)):
+        first, second = tested.first[row], tested.second[row]
+        best = pl.DataFrame({"goal": ["sea"] * 2, "method": ["a", "b"], "product": [first, second]})
+        columns = {"difference": first - second, "difference_low": low[row], "difference_high": high[row]}
+        p = {"p_value": tested.p_value[row], "p_holm": tested.p_value[row], "units": n}
+        comparisons = pl.DataFrame({"goal": "sea", "method": "a", "other": "b", **columns, **p})
+        claimed.append(ahead(best, comparisons)["sea"] <= ALPHA)
+    assert np.mean(claimed) <= ALPHA
+    assert n == 8 or np.mean(tested.p_value <= ALPHA) > ALPHA  # which the test alone would not keep

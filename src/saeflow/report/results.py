@@ -66,8 +66,8 @@ class Difference(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """The corrected test leaves no doubt."""
-        return self.p_holm <= ALPHA
+        """The corrected test leaves no doubt, and the interval excludes zero: see `ahead`."""
+        return self.p_holm <= ALPHA and not self.low <= 0 <= self.high
 
     def told(self) -> str:
         value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))  # no -0.00
@@ -107,11 +107,16 @@ def ahead(best: pl.DataFrame, comparisons: pl.DataFrame) -> dict[str, float]:
     asked for. A claim needs every rival to be behind, so its p-value is the largest of its comparisons; since these are
     two-sided, it is no matter that the same samples tell which method is largest (Gutmann and Maymin, Ann. Statist. 15,
     1987; Hung and Fithian, Ann. Statist. 47, 2019). Holm's correction is for the goals.
+
+    The test asks whether methods differ in anything. Where one scores rarely but highly, a few completions may hold
+    none of that and show a difference that the means do not have; so the interval must exclude zero, too.
     """
     p_values: dict[tuple[str, frozenset[str]], float] = {}
     if not comparisons.is_empty():
-        for goal, method, other, p_value in comparisons.select("goal", "method", "other", "p_value").iter_rows():
-            p_values[goal, frozenset((method, other))] = 1.0 if p_value is None else p_value
+        includes_zero = pl.col("difference_low").le(0) & pl.col("difference_high").ge(0)
+        p_value = pl.when(includes_zero.fill_null(True)).then(1.0).otherwise("p_value").fill_null(1.0)
+        for goal, method, other, p in comparisons.select("goal", "method", "other", p_value).iter_rows():
+            p_values[goal, frozenset((method, other))] = p
     claims = {}
     for goal in _groups(best):
         top, *others = [row["method"] for row in ranked(best, goal)] or [""]
@@ -194,10 +199,11 @@ def _lead(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str, top: str, se
         return f"Whether it is truly ahead of {second}, the next, was not measured."
     if found.sure or marks(best, comparisons, goal).get(top) == BEST:
         return f"On the same completions it is ahead of {second}, the next, by {found.told()} ({_p(found.p_value)})."
-    return (
-        f"It cannot be told apart from {second}, the next: their difference is {found.told()} ({_p(found.p_value)}), "
-        "which may be chance where so much is compared."
-    )
+    why = "which may be chance where so much is compared"
+    if found.p_holm <= ALPHA:
+        why = "and so few completions leave room for others that would undo it"
+    measured = f"{found.told()} ({_p(found.p_value)})"
+    return f"It cannot be told apart from {second}, the next: their difference is {measured}, {why}."
 
 
 def _p(value: float) -> str:
