@@ -20,12 +20,10 @@ sys.path.append(str(ROOT / "tests/slurm"))
 from cluster import GPUS, Cluster, lacking
 
 pytestmark = pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False)))
-# What is made of all goals and methods, or tells which they are.
-OF_THE_CONFIG = (
-    r"config|provenance|steering/[^/]+$|steering/love/(?!latents|contrast)[^/]+$|steering/love/sae_ts/vector"
-)
+# What is made of all goals and methods, as the choice of latents is, or tells which they are.
+OF_THE_CONFIG = r"config|provenance|steering/[^/]+$|steering/love/(?!contrast)[^/]+$|steering/love/caa/vector"
 # One goal and method of the study that was run here; its levels follow each other ten seconds apart.
-SLURM = {"goals": {"names": ["love"]}, "steering": {**TINY["steering"], "methods": ["sae_ts"]}}
+SLURM = {"goals": {"names": ["love"]}, "steering": {**TINY["steering"], "methods": ["caa"]}}
 PROFILE = (
     *("--profile", ROOT / "profiles/slurm", "--slurm-partition-config", ROOT / "profiles/slurm/partitions.yaml"),
     *("--slurm-init-seconds-before-status-checks", "8", "--latency-wait", "5"),
@@ -149,7 +147,7 @@ def test_a_study_survives_what_befalls_jobs_and_ends_as_on_one_machine(finished,
     assert len(alike) > 15
     assert {name: remote[name] for name in alike} == {name: local[name] for name in alike}
     here, there = (
-        load_vector(study.results / "steering/love/sae_ts/vector.safetensors") for study in (finished, workflow)
+        load_vector(study.results / "steering/love/caa/vector.safetensors") for study in (finished, workflow)
     )
     assert here.vector.equal(there.vector)
     for summary in ("summary", "best"):
