@@ -90,6 +90,8 @@ ALWAYS = {  # what a server may send to every question
     "daily_limit": http(429, error("Rate limit exceeded: free-models-per-day.")),
     "filtered": http(400, error("The response was filtered.", code="content_filter")),
     "redirect": http(307, b"", "Location: http://someone:secret@127.0.0.1:9/v1?key=secret"),
+    "redirect_nowhere": http(307, b"", "Location: http://[::1"),
+    "odd_headers": http(400, error("no"), "Content-Type: a/b; charset=punycode", "Set-Cookie: a=b", "Location: //["),
     "bad_chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nnonsense\r\n",
     "bad_head": b"HTTP/1.1 two hundred\r\n\r\n",
     "compressed": http(200, b"\x1f\x8b\x08", "Content-Encoding: gzip"),

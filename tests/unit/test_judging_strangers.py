@@ -356,6 +356,19 @@ def test_the_query_of_an_address_comes_after_the_path_and_its_key_as_azure_wants
     assert headers["api-key"] == KEY
 
 
+def test_a_server_is_told_nothing_of_the_machine_and_nothing_that_it_said_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-mine")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Mine: mine")
+    with Loopback(lambda n: (200, completion('{"score": 7}'))) as url:
+        assert ask(questions(2), service(url, tmp_path, concurrency=1))[1].value == 7
+        headers = Loopback.seen[-1][1]
+    told = {"Host", "Authorization", "User-Agent", "Accept", "Accept-Encoding", "Content-Type", "Content-Length"}
+    assert set(headers) == told
+    assert (headers["User-Agent"], headers["Content-Type"]) == ("saeflow", "application/json")
+
+
 def test_name_and_password_come_from_the_environment_and_are_shown_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

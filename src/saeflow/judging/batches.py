@@ -11,24 +11,23 @@ import fcntl
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
-from urllib.parse import quote
+from typing import Any, Literal
 
-import aiohttp
+from openai import AsyncOpenAI, omit
 
 from saeflow.errors import SaeflowError
 from saeflow.judging.answers import complaint_in, complaint_of, decoded, parsed, read_answer
 from saeflow.judging.asking import Request, Service, check_budget, estimate
-from saeflow.judging.connection import LARGEST_BODY, UnreachedError, first_line
+from saeflow.judging.connection import LARGEST_BODY, RawResponse, UnreachedError, first_line
 from saeflow.judging.endpoint import Endpoint
 from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 from saeflow.judging.ledger import Batch
 from saeflow.judging.unanswered import AT_FIRST, hopeless, kind_of
 
-URL = "/v1/chat/completions"
+URL: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 LARGEST = 20_000  # questions; the API takes 50,000 and 200 MB
 LARGEST_ANSWER = 2**16  # bytes of one line of the results
 LONGEST_TRANSFER = 3600.0  # seconds for one file
@@ -38,6 +37,7 @@ ENDED = ("completed", "expired", "cancelled", "failed")
 LOOKS = 100  # at a batch in a state that is neither, before the run ends; the batch stays in the ledger
 PAGES = 100  # of the list of batches
 TOKEN = "saeflow"  # key in a batch's metadata
+_Request = Callable[[AsyncOpenAI], Awaitable[RawResponse]]
 
 
 async def ask_in_batches(open_: dict[str, Inquiry], service: Service) -> dict[str, Answer]:
@@ -96,26 +96,31 @@ async def _submit(open_: dict[str, Inquiry], service: Service, endpoint: Endpoin
 async def _create(batch: Batch, open_: dict[str, Inquiry], endpoint: Endpoint) -> str:
     """Submit a batch; gives the endpoint's name for it."""
     lines = [{"custom_id": key, "method": "POST", "url": URL, "body": endpoint.body(open_[key])} for key in batch.keys]
-    form = aiohttp.FormData()
-    form.add_field("purpose", "batch")
     content = "\n".join(json.dumps(line) for line in lines).encode()
-    form.add_field("file", content, filename=f"{batch.token}.jsonl", content_type="application/octet-stream")
-    file = await _call(endpoint, "POST", "/files", form)
-    wanted = {
-        "input_file_id": _name_of(file, endpoint),
-        "endpoint": URL,
-        "completion_window": "24h",
-        "metadata": {TOKEN: batch.token},
-    }
-    return _name_of(await _call(endpoint, "POST", "/batches", json.dumps(wanted).encode()), endpoint)
+    named = (f"{batch.token}.jsonl", content, "application/octet-stream")
+    file = await _call(
+        endpoint,
+        lambda client: client.files.with_raw_response.create(file=named, purpose="batch"),
+        seconds=LONGEST_TRANSFER,
+    )
+    made = await _call(
+        endpoint,
+        lambda client: client.batches.with_raw_response.create(
+            input_file_id=_name_of(file, endpoint),
+            endpoint=URL,
+            completion_window="24h",
+            metadata={TOKEN: batch.token},
+        ),
+    )
+    return _name_of(made, endpoint)
 
 
 async def _recover(service: Service, endpoint: Endpoint) -> None:
     """Find the batches whose submission was interrupted; those that never arrived are dropped."""
     lost = {batch.token: batch for batch in service.ledger.open_batches() if batch.batch is None}
-    after = ""
+    after: str | None = None
     for _ in range(PAGES if lost else 0):
-        page = await _call(endpoint, "GET", f"/batches?limit=100{after}")
+        page = await _call(endpoint, _page(after))
         listed = [made for made in _list(page.get("data")) if isinstance(made, dict)]
         for made in listed:
             token = (made.get("metadata") or {}).get(TOKEN) if isinstance(made.get("metadata"), dict) else None
@@ -123,9 +128,13 @@ async def _recover(service: Service, endpoint: Endpoint) -> None:
                 service.ledger.note_batch(lost.pop(token)._replace(batch=_name_of(made, endpoint)))
         if not lost or not listed or page.get("has_more") is not True:
             break
-        after = f"&after={quote(_name_of(listed[-1], endpoint), safe='')}"
+        after = _name_of(listed[-1], endpoint)
     for batch in lost.values():
         service.ledger.note_batch(batch, ended=True)
+
+
+def _page(after: str | None) -> _Request:
+    return lambda client: client.batches.with_raw_response.list(limit=100, after=after or omit)
 
 
 async def _read(
@@ -171,7 +180,7 @@ async def _ended(batch: Batch, service: Service, endpoint: Endpoint) -> dict[str
     """
     began, looks = time.monotonic(), 0
     while True:
-        state = await _call(endpoint, "GET", f"/batches/{quote(str(batch.batch), safe='')}")
+        state = await _call(endpoint, lambda client: client.batches.with_raw_response.retrieve(str(batch.batch)))
         if not isinstance(state.get("status"), str):
             raise _failed(endpoint, f"what it says of {first_line(batch.batch, 40)} has no state")
         status = first_line(state["status"], 40).lower()
@@ -196,6 +205,10 @@ def _reasons(state: dict[str, Any]) -> str:
     return "; ".join(reasons) or "no reason given"
 
 
+def _content(file: str) -> _Request:
+    return lambda client: client.files.with_raw_response.content(file)
+
+
 async def _lines(state: dict[str, Any], questions: int, endpoint: Endpoint) -> tuple[dict[str, dict[str, Any]], int]:
     """The lines of a batch's answers and errors by key, since their order means nothing, and how many are unreadable.
 
@@ -205,8 +218,9 @@ async def _lines(state: dict[str, Any], questions: int, endpoint: Endpoint) -> t
     for file in (state.get("output_file_id"), state.get("error_file_id")):
         if not isinstance(file, str) or not file:
             continue
-        largest = LARGEST_BODY + questions * LARGEST_ANSWER
-        content = await _fetch(endpoint, "GET", f"/files/{quote(file, safe='')}/content", largest=largest)
+        content = await _fetch(
+            endpoint, _content(file), seconds=LONGEST_TRANSFER, largest=LARGEST_BODY + questions * LARGEST_ANSWER
+        )
         for text in content.split(b"\n"):  # and at nothing else that may stand within a line
             if not text.strip():
                 continue
@@ -251,34 +265,24 @@ def _exchange(
     return endpoint.censored(read_answer(json.dumps(body), inquiry))
 
 
-async def _call(
-    endpoint: Endpoint, method: str, path: str, content: bytes | aiohttp.FormData | None = None
-) -> dict[str, Any]:
+async def _call(endpoint: Endpoint, request: _Request, *, seconds: float | None = None) -> dict[str, Any]:
     """What the Batch API answers, a JSON object."""
-    body = await _fetch(endpoint, method, path, content)
+    body = await _fetch(endpoint, request, seconds=seconds or endpoint.calls.timeout)
     try:
         answer = parsed(decoded(body))
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise _failed(endpoint, f"{path.partition('?')[0]} answers what is no JSON object")
+        raise _failed(endpoint, "it answers what is no JSON object")
     if complaint := complaint_of(200, answer):
         raise _failed(endpoint, endpoint.connection.redacted(str(complaint)))
     return answer
 
 
-async def _fetch(
-    endpoint: Endpoint,
-    method: str,
-    path: str,
-    content: bytes | aiohttp.FormData | None = None,
-    largest: int = LARGEST_BODY,
-) -> bytes:
+async def _fetch(endpoint: Endpoint, request: _Request, *, seconds: float, largest: int = LARGEST_BODY) -> bytes:
     """The body of an answer of the Batch API."""
-    form = path.startswith("/files")
-    seconds = LONGEST_TRANSFER if form else endpoint.calls.timeout
     try:
-        reply = await endpoint.connection.send(method, path, content, seconds=seconds, largest=largest)
+        reply = await endpoint.connection.send(request, seconds=seconds, largest=largest)
     except UnreachedError as error:
         raise _failed(endpoint, str(error)) from None
     if reply.status // 100 == 2:

@@ -1,20 +1,24 @@
-"""One HTTP request to an endpoint, within bounds: of time, of size, and of whom it reaches."""
+"""One request to an endpoint by the client `openai`, within bounds: of time, of size, and of whom it reaches."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import ipaddress
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple, Protocol
+from urllib.parse import parse_qsl, urlsplit
 from urllib.request import getproxies
 
 import aiohttp
 import certifi
+import httpx2
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.sections import Calls, Judge
@@ -23,6 +27,7 @@ from saeflow.errors import SaeflowError
 OPENAI = "https://api.openai.com/v1"
 LARGEST_BODY = 4 * 2**20  # bytes; an answer is a thousandth of it
 NO_KEY = "none"  # what a server of one's own is sent
+_largest: ContextVar[int] = ContextVar("largest", default=LARGEST_BODY)  # of the request that a task makes
 
 
 class UnreachedError(Exception):
@@ -37,33 +42,39 @@ class Reply(NamedTuple):
     body: bytes
 
 
+class RawResponse(Protocol):
+    """What the client's ``with_raw_response`` gives."""
+
+    @property
+    def http_response(self) -> httpx2.Response:
+        """The response, whose body nobody has interpreted."""
+
+
 class Connection:
     """The way to one endpoint.
 
     Nothing is sent anywhere else: a redirect is a reply like any other. And no more is read than was agreed.
+
+    The client's own retries are off: they would be seen neither by the budget nor by the other calls, which must
+    slow down too.
 
     Raises:
         SaeflowError: there is no key, or the address, the key or the proxy cannot be used.
     """
 
     def __init__(self, judge: Judge, calls: Calls) -> None:
-        key = find_key(judge, calls)
+        self._key = key = find_key(judge, calls)
         address, _, self._query = find_address(judge, calls).partition("?")
         self.address = address.rstrip("/")
         self._proxy = proxy_of(self.address)
-        self._headers = {"Authorization": authorization(key), "Accept-Encoding": "identity"}
-        if self._query:  # Azure, which takes keys under a name of its own
-            self._headers["api-key"] = key
         sent = authorization(key).partition(" ")[2]
         secrets = {key, sent, key.rpartition(" ")[2], key.rpartition(":")[2], urlsplit(self._proxy or "").password}
         self._secrets = sorted((secret for secret in secrets if secret and secret != NO_KEY), key=len, reverse=True)
-        self._session: aiohttp.ClientSession | None = None
+        self._client: AsyncOpenAI | None = None
 
     async def send(
         self,
-        method: str,
-        path: str,
-        content: bytes | aiohttp.FormData | None = None,
+        request: Callable[[AsyncOpenAI], Awaitable[httpx2.Response | RawResponse]],
         *,
         seconds: float,
         largest: int = LARGEST_BODY,
@@ -71,38 +82,29 @@ class Connection:
         """Send one request and read what comes back.
 
         Args:
-            method: GET or POST.
-            path: below the address, opening with a slash.
-            content: JSON, or a form.
+            request: a call of the client, for an ``httpx2.Response`` or of its ``with_raw_response``.
             seconds: that all may take, from beginning to end.
             largest: bytes that the body may have.
 
         Raises:
             UnreachedError: the connection, the time or the bytes do not suffice.
         """
-        session, headers = self._opened(), {}
-        if isinstance(content, bytes):
-            headers["Content-Type"] = "application/json"
-        url = self.address + path
-        if self._query:
-            url += ("&" if "?" in path else "?") + self._query
+        _largest.set(largest)
         try:
-            async with (
-                asyncio.timeout(seconds),
-                session.request(
-                    method, url, data=content, headers=headers, proxy=self._proxy, allow_redirects=False
-                ) as response,
-            ):
-                if response.headers.get("Content-Encoding", "identity") != "identity":
-                    raise UnreachedError("the answer is compressed, which was not asked for")  # and may be a bomb
-                return Reply(response.status, response.headers, await _read(response.content, largest))
+            async with asyncio.timeout(seconds):  # the client's own begins anew with every byte
+                answer = await request(self._opened())
+                response = answer if isinstance(answer, httpx2.Response) else answer.http_response
+        except APIStatusError as error:
+            response = error.response
         except TimeoutError:
             raise UnreachedError(f"no answer within {seconds:g} s") from None
         except UnreachedError:
             raise
-        # Whatever a strange server makes the HTTP library raise is the end of this request and of nothing else.
+        # Whatever a strange server makes the client raise is the end of this request and of nothing else.
         except Exception as error:
-            raise UnreachedError(f"the connection failed ({self.redacted(first_line(error))})") from None
+            cause = error.__cause__ if isinstance(error, APIConnectionError) else None
+            raise UnreachedError(f"the connection failed ({self.redacted(first_line(cause or error))})") from None
+        return Reply(response.status_code, response.extensions["headers"], response.content)
 
     def redacted(self, text: str) -> str:
         """A text without key and passwords, which servers are known to repeat in their complaints."""
@@ -112,20 +114,73 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session:
-            await self._session.close()
+        if self._client:
+            await self._client.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
-        """The session, which must be made within the event loop."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=_authorities()),
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
+    def _opened(self) -> AsyncOpenAI:
+        """The client, which must be made within the event loop."""
+        if self._client is None:
+            headers = {"Authorization": authorization(self._key), "User-Agent": "saeflow"}
+            if self._query:  # Azure, which takes keys under a name of its own
+                headers["api-key"] = self._key
+            self._client = AsyncOpenAI(
+                api_key=self._key,
+                base_url=self.address,
+                default_query=dict(parse_qsl(self._query)),
+                max_retries=0,
+                timeout=None,
+                http_client=httpx2.AsyncClient(
+                    transport=_Bounded(headers, self._proxy), follow_redirects=False, trust_env=False, timeout=None
+                ),
             )
-        return self._session
+        return self._client
+
+
+class _Bounded(httpx2.AsyncBaseTransport):
+    """What carries the client's requests: it tells a server what it must know, and takes from it what was agreed.
+
+    Of a request's headers only ours and the type of its body are sent: the client adds those that tell of this
+    machine or that the environment names. Of a response the client sees no header, so that it heeds none, be it an
+    address that leads on, an encoding or a cookie; they are handed on beside it, as its extension ``headers``.
+
+    Args:
+        headers: that every request has.
+        proxy: on the way to the server.
+    """
+
+    def __init__(self, headers: Mapping[str, str], proxy: str | None) -> None:
+        self._proxy = proxy
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_authorities()),
+            headers={"Accept-Encoding": "identity", **headers},
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request and read what comes back.
+
+        Raises:
+            UnreachedError: the answer is compressed, or longer than what `Connection.send` was told.
+        """
+        content = await request.aread()
+        async with self._session.request(
+            request.method,
+            str(request.url),
+            data=io.BytesIO(content) if content else None,
+            headers={name: request.headers[name] for name in ("Content-Type",) if name in request.headers},
+            proxy=self._proxy,
+            allow_redirects=False,
+        ) as response:
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise UnreachedError("the answer is compressed, which was not asked for")  # and may be a bomb
+            body = await _read(response.content, _largest.get())
+        return httpx2.Response(response.status, content=body, extensions={"headers": response.headers})
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._session.close()
 
 
 async def _read(stream: aiohttp.StreamReader, largest: int) -> bytes:

@@ -7,6 +7,8 @@ import math
 import time
 from typing import Any
 
+import httpx2
+
 from saeflow.config.sections import Calls, Judge
 from saeflow.errors import SaeflowError
 from saeflow.judging.answers import Complaint, complaint_in, decoded, read_answer
@@ -67,7 +69,9 @@ class Endpoint:
         began, format_asked = time.monotonic(), self.format
         content = json.dumps(self.body(inquiry)).encode()
         try:
-            reply = await self.connection.send("POST", PATH, content, seconds=self.calls.timeout)
+            reply = await self.connection.send(
+                lambda client: client.post(PATH, cast_to=httpx2.Response, content=content), seconds=self.calls.timeout
+            )
         except UnreachedError as error:
             exchange = Exchange(reason=str(error), again=True, reached=False)
         else:
