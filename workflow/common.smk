@@ -17,32 +17,31 @@ ROOT = Path(HERE).parent if os.path.isdir(HERE) else None
 if ROOT:
     sys.path.insert(0, str(ROOT / "src"))
 
-from saeflow.config import check_study, refuse_loose_yaml
+from saeflow.config import check_study, read_any_study
 from saeflow.config.counts import shard_count
 from saeflow.config.locations import fetched, location
 from saeflow.errors import SaeflowError
 
-# Snakemake itself reads configs less strictly than a study is read: of a key that stands twice it keeps the last, and
-# it runs the code of one that says `__use_yte__`; of files named on the command line it has done so by now. As a module,
-# the config is another workflow's matter.
+# The files are read by the function that `saeflow plan` reads them by, so that both take and refuse the same: Snakemake
+# itself keeps the last of a key that stands twice, and runs the code of a file that says `__use_yte__`; of files named
+# on the command line it has done so by now. What `--config` says stands over all files. As a module, the config is
+# another workflow's matter.
 CONFIGS = workflow.config_settings.configfiles
-if workflow.modifier.is_main_snakefile():
-    try:
-        for file in CONFIGS or ["config.yaml"]:
-            refuse_loose_yaml(file)
-    except SaeflowError as error:
-        raise WorkflowError(str(error))
+try:
+    if workflow.modifier.is_main_snakefile():
+        STUDY = read_any_study(
+            *(CONFIGS or ["config.yaml"]), over=workflow.config_settings.config
+        )
+    else:
+        STUDY = check_study(config)
+except SaeflowError as error:
+    raise WorkflowError(str(error))
 
 # A study is one file, not a patch on the default study: a file that is named replaces it.
 if not CONFIGS:
 
     configfile: "config.yaml"
 
-
-try:
-    STUDY = check_study(config)
-except SaeflowError as error:
-    raise WorkflowError(str(error))
 
 # Jobs find the package without an install, also on cluster nodes and in conda environments, before what the user's own
 # PYTHONPATH names. A prefix takes the place of Snakemake's own, which lets no failure pass.

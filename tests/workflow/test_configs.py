@@ -27,7 +27,7 @@ def planned(directory, *args):
 def test_an_input_that_snakemake_would_take_for_a_pattern_is_refused(workflow, change, key):
     done = workflow.attempt(config=change)
     assert done.returncode == 1
-    assert f"config: {key}: " in done.stderr
+    assert f": {key}: " in done.stderr
     assert "holds braces" in done.stderr
 
 
@@ -69,3 +69,23 @@ def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow
         assert done.returncode == 1
         assert complaint in done.stderr
         assert not (workflow.directory / "results").exists()
+
+
+def test_what_the_command_line_says_stands_over_the_files_and_is_checked_with_them(tmp_path):
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    done = planned(tmp_path, "--config", "study=other", "seed=-1", "goals={names: [love, Love]}")
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "config.yaml: seed: must be greater than or equal to 0; got -1" in said
+    assert "config.yaml: goals.names: 'Love' differs from 'love' in capitals only" in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_counts_that_would_be_planned_for_hours_are_refused_at_once(workflow):
+    for change, complaint in [
+        ({"effects": {"vectors": {"kind": "random", "range": [0, 10**9]}}}, "effects.vectors.range: is the work of"),
+        ({"saes": {"summary.parquet": {"train": {}}}}, "ends as a file of results does"),
+    ]:
+        done = workflow.attempt(config=change)
+        assert done.returncode == 1
+        assert complaint in done.stderr

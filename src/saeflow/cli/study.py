@@ -124,6 +124,7 @@ def plan(
     from saeflow.planning.stages import needs, plan_study, total
 
     study = read_study(*config)
+    _check_files(study)
     shape = model_shape(study)
     stages = plan_study(study, shape, fetches(study, Path.cwd()))
     options.say(f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n")
@@ -137,6 +138,19 @@ def plan(
         )
     _say_price(study)
     _say_needs(needs(study, Path.cwd()))
+
+
+def _check_files(study: Study) -> None:
+    """Refuse goals and token sets that are wrong, as the workflow does before any job; absent ones are told last."""
+    from saeflow.config import read_goal, read_token_sets
+    from saeflow.config.locations import goal_file, token_set_file
+
+    for goal in study.goals.names:
+        if (file := goal_file(study, goal)).is_file():
+            read_goal(file)
+    for name in study.logit_lens.sets if study.logit_lens else ():
+        if (file := token_set_file(name)).is_file():
+            read_token_sets(file)
 
 
 def _say_needs(read: list[Need]) -> None:

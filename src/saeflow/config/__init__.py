@@ -7,7 +7,6 @@ from saeflow.config.reading import (
     read_goal,
     read_study,
     read_token_sets,
-    refuse_loose_yaml,
 )
 from saeflow.config.section import Section
 from saeflow.config.sections import (
@@ -82,5 +81,4 @@ __all__ = [
     "read_goal",
     "read_study",
     "read_token_sets",
-    "refuse_loose_yaml",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.model_files import context_in, too_long
 from saeflow.config.prompting import about_prompts
-from saeflow.config.section import Complaint
+from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 from saeflow.config.sections.steering import PLANTED
 
 if TYPE_CHECKING:
@@ -28,12 +28,16 @@ SITES = (
 
 
 AVERAGE = "average"
+MOST_JOBS = 100_000
+"""Of a kind: 7,232 jobs are planned in 19 s, and growth is near linear."""
 _NO_EXAMPLES = "reads where latents fire, which is not asked for; set examples: {}"
 
 
 def disagreements(study: Study) -> list[Complaint]:
     """Every disagreement between sections, as the key to change and the reason."""
     return [
+        *about_names(study),
+        *_about_jobs(study),
         *_about_the_hook(study),
         *_about_the_corpus(study),
         *_about_training(study),
@@ -64,6 +68,38 @@ def group_disagreements(study: Study | ChessStudy) -> list[Complaint]:
                 reason = f"reads or writes elsewhere than '{first}' of the same group; a group is trained on one cache"
                 found.append((f"saes.{name}", reason))
     return found
+
+
+def about_names(study: Study | ChessStudy) -> list[Complaint]:
+    """SAEs and models whose folders are one where a disk does not tell capitals apart, in a study of any kind."""
+    return [
+        (key, f"'{name}' {BUT_FOR_CASE.format(earlier)}")
+        for key, names in (("saes", list(study.saes)), ("models", list(study.all_models)))
+        for name, earlier in same_but_for_case(names)
+    ]
+
+
+def too_many_jobs(key: str, jobs: int, larger: str) -> list[Complaint]:
+    """A complaint where Snakemake would plan for hours.
+
+    Args:
+        key: what there is much of.
+        jobs: how many jobs share it.
+        larger: the key of what one of them does.
+    """
+    reason = f"is the work of {jobs:,} jobs, and a study may have {MOST_JOBS:,} of a kind; lower it or raise {larger}"
+    return [(key, reason)] if jobs > MOST_JOBS else []
+
+
+def _about_jobs(study: Study) -> list[Complaint]:
+    tokens, vectors = study.corpus.tokens.sae, study.effects.vectors
+    shard = study.corpus.context * study.activations.blocks_per_shard
+    complaints = too_many_jobs("corpus.tokens.sae", tokens // shard, "activations.blocks_per_shard")
+    source = study.saes.get(vectors.sae or study.steering_sae)
+    declared = (source.declared_width or 0) if source and not vectors.path else 0
+    count = vectors.range[1] - vectors.range[0] if vectors.range else declared
+    key = "effects.vectors.range" if vectors.range else "effects.vectors"
+    return complaints + too_many_jobs(key, count // study.effects.block_size, "effects.block_size")
 
 
 def _about_models(study: Study) -> list[Complaint]:

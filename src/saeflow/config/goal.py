@@ -32,7 +32,8 @@ class Goal(Section):
 
     @model_validator(mode="after")
     def _tells_apart(self) -> Goal:
-        both = [text for text in self.negative if text in self.positive]
+        positive = set(self.positive)
+        both = [text for text in self.negative if text in positive]
         bare = [word for word in self.words if not word.strip("* ")]
         idle = [
             f"latents.{sae}.{latent}"

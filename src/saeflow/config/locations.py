@@ -96,6 +96,11 @@ def goal_file(study: Study, goal: str) -> Path:
     return (folder if folder.exists() else CHECKOUT / folder) / f"{goal}.yaml"
 
 
+def token_set_file(name: str) -> Path:
+    """A file of token sets, sought as the goals' folder is."""
+    return Path(name) if Path(name).exists() else CHECKOUT / name
+
+
 def fetches(study: Study, root: Path) -> dict[str, Published]:
     """What a study would fetch, by the key of its section.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +17,12 @@ from saeflow.config.goal import Goal
 from saeflow.config.section import Complaint
 from saeflow.config.sections import ChessStudy, Study
 from saeflow.config.token_sets import TokenSet, TokenSets
+from saeflow.config.values import refuse_endless, unwritable
 from saeflow.errors import SaeflowError
 
 M = TypeVar("M", bound=BaseModel)
+MOST_COMPLAINTS = 50
+LONGEST_KEY, LONGEST_REASON = 200, 600  # characters
 
 
 def read_study(*paths: Path) -> Study:
@@ -34,16 +38,20 @@ def read_study(*paths: Path) -> Study:
     return study
 
 
-def read_any_study(*paths: Path) -> Study | ChessStudy:
+def read_any_study(*paths: Path, over: Mapping[str, Any] | None = None) -> Study | ChessStudy:
     """Read a study of whatever kind it names, as `read_study` does.
+
+    Args:
+        paths: YAML or JSON files, later ones over earlier ones.
+        over: values over those of all files, such as Snakemake's `--config`.
 
     Raises:
         SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
     """
     merged: dict[str, Any] = {}
     for path in paths:
-        _merge(merged, _read_yaml(Path(path)))
-    return check_study(merged, ", ".join(map(str, paths)))
+        merged = _merged(merged, _read_yaml(Path(path)))
+    return check_study(_merged(merged, over or {}), ", ".join(map(str, paths)))
 
 
 def check_study(values: dict[str, Any], source: str = "config") -> Study | ChessStudy:
@@ -52,20 +60,12 @@ def check_study(values: dict[str, Any], source: str = "config") -> Study | Chess
     Raises:
         SaeflowError: what is wrong with it, a line per complaint.
     """
+    refuse_endless(values, source)
     unset: list[Complaint] = []
     expanded = _expanded(values, "", unset)
     if expanded.get("kind") == "chess":
         return _validated(ChessStudy, expanded, source, unset)
     return _validated(Study, expanded, source, unset)
-
-
-def refuse_loose_yaml(path: Path) -> None:
-    """Refuse a config that Snakemake takes and a study is not: with a key that stands twice, or one that runs code.
-
-    Raises:
-        SaeflowError: what stands in the file.
-    """
-    _read_yaml(Path(path))
 
 
 def read_goal(path: Path) -> Goal:
@@ -89,14 +89,23 @@ def read_token_sets(path: Path) -> dict[str, TokenSet]:
 
 def _validated(model: type[M], values: dict[str, Any], source: str, found: list[Complaint]) -> M:
     """The values as `model`, unless something was `found` wrong before or is now; one complaint per key and reason."""
+    if faults := unwritable(values):  # sections reckon with numbers that are numbers
+        raise _refusal(source, found + faults)
     known = {key for key, _ in found}
     try:
         checked = model.model_validate(values)
     except ValidationError as error:
         found = found + [complaint for complaint in complaints_of(error) if complaint[0] not in known]
     if found:
-        raise SaeflowError("\n".join(f"{source}: {line}" for line in _lines(found)))
+        raise _refusal(source, found)
     return checked
+
+
+def _refusal(source: str, found: list[Complaint]) -> SaeflowError:
+    lines = [f"{source}: {line}" for line in _lines(found)]
+    if (more := len(lines) - MOST_COMPLAINTS) > 0:
+        lines[MOST_COMPLAINTS:] = [f"{source}: and {more} complaints more"]
+    return SaeflowError("\n".join(lines))
 
 
 def complaints(error: ValidationError) -> list[str]:
@@ -105,7 +114,12 @@ def complaints(error: ValidationError) -> list[str]:
 
 
 def _lines(found: Iterable[Complaint]) -> list[str]:
-    return list(dict.fromkeys(f"{key or 'config'}: {reason}".replace("\n", "\\n") for key, reason in found))
+    lines = (f"{_cut(key, LONGEST_KEY) or 'config'}: {_cut(reason, LONGEST_REASON)}" for key, reason in found)
+    return list(dict.fromkeys(map(_on_a_line, lines)))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 STRING = "tag:yaml.org,2002:str"
@@ -117,6 +131,14 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.deep_construct = True  # what holds itself is then refused
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # such as a date of a thirteenth month, or !!int before a word
+            problem = f"is no {node.tag.rpartition(':')[2]} ({error}); correct it, or put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)
@@ -137,7 +159,7 @@ class _Loader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        values = _values_of(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -145,25 +167,55 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise SaeflowError(f"{path}: is not YAML: {where}{error.problem}") from None
+        raise SaeflowError(f"{path}: is not YAML: {where}{_problem(error.problem)}") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise SaeflowError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        raise SaeflowError(f"{path}: is not YAML: {_problem(error)}") from None
     if values is None:
         raise SaeflowError(f"{path}: is empty; it must hold keys and values")
     if not isinstance(values, dict):
         raise SaeflowError(f"{path}: must hold keys and values; it holds a {type(values).__name__}")
     if code := [str(key) for key in values if str(key).startswith("__")]:
         does = "lets Snakemake run code of the file as it reads it"
-        raise SaeflowError(f"{path}: {code[0]}: {does}; a study holds values only, remove it")
+        raise SaeflowError(f"{path}: {_problem(code[0])}: {does}; a study holds values only, remove it")
+    refuse_endless(values, str(path))
     return values
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
-    for key, value in over.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
-        else:
-            base[key] = value
+def _values_of(text: str) -> Any:
+    """What a file says: JSON where it is JSON, as Snakemake reads it, else YAML."""
+    try:
+        return json.loads(text, object_pairs_hook=_keys_once)
+    except ValueError:
+        return yaml.load(text, _Loader)
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise yaml.constructor.ConstructorError(None, None, f"'{twice}' stands twice; keep one")
+    return values
+
+
+def _on_a_line(text: str) -> str:
+    """A text with what cannot be seen spelled out, such as a blank that is none and spoils a key."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _problem(error: object) -> str:
+    return _on_a_line(_cut(" ".join(str(error).split()), LONGEST_REASON))
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of two mappings, those of `over` first. Neither is changed: a name in YAML may stand for a value at
+    several keys."""
+    both = {key: _merged(base[key], value) for key, value in over.items() if _are_mappings(base.get(key), value)}
+    return {**base, **over, **both}
+
+
+def _are_mappings(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
 
 
 def _expanded(values: Any, key: str, unset: list[Complaint]) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -19,6 +21,9 @@ HOOK = (
 CHESS_HOOK = r"^blocks\.(0|[1-9][0-9]*)\.(attn|attn_out|mlp|resid_post)$"
 NOT_BLANK = r"\S"
 DIGEST = r"^[0-9a-f]{64}$"
+RESULTS = (".parquet", ".csv", ".json", ".safetensors", ".h5", ".yaml", ".png", ".svg", ".html", ".log")
+"""How names of files end that lie beside folders which are named after SAEs, goals and models."""
+BUT_FOR_CASE = "differs from '{}' in capitals only, and some disks take them for one; choose another"
 
 # What a complaint says in place of each pattern.
 IN_WORDS = {
@@ -65,9 +70,39 @@ def refuse(complaints: list[Complaint]) -> None:
 
 
 def _unique(items: list[T]) -> list[T]:
-    if twice := [repr(item) for index, item in enumerate(items) if items.index(item) < index]:
-        raise ValueError(f"{', '.join(dict.fromkeys(twice))} appears twice; keep one")
+    counts = Counter(items)
+    if twice := [repr(item) for item, count in counts.items() if count > 1]:
+        raise ValueError(f"{', '.join(twice)} appears twice; keep one")
     return items
+
+
+def same_but_for_case(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The names that differ from an earlier one in capitals only, with that one: some file systems keep one of them."""
+    seen: dict[str, str] = {}
+    for name in names:
+        earlier = seen.setdefault(name.casefold(), name)
+        if earlier != name:
+            yield name, earlier
+
+
+def _unlike(names: list[str]) -> list[str]:
+    for name, earlier in same_but_for_case(names):
+        raise ValueError(f"'{name}' {BUT_FOR_CASE.format(earlier)}")
+    return names
+
+
+def _no_file(name: str) -> str:
+    if name.lower().endswith(RESULTS):
+        raise ValueError(f"'{name}' ends as a file of results does, and would take the place of one; choose another")
+    return name
+
+
+def _fits(path: str) -> str:
+    if len(path.encode(errors="replace")) > 4000 or any(
+        len(part.encode(errors="replace")) > 255 for part in path.split("/")
+    ):
+        raise ValueError("is longer than a path can be (4,000 bytes, and 255 between slashes); shorten it")
+    return path
 
 
 def _without_wildcards(path: str) -> str:
@@ -76,10 +111,11 @@ def _without_wildcards(path: str) -> str:
     return path
 
 
-Name = Annotated[str, Field(pattern=NAME, max_length=64)]
+Name = Annotated[str, Field(pattern=NAME, max_length=64), AfterValidator(_no_file)]
 HookName = Annotated[str, Field(pattern=HOOK)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
-InputPath = Annotated[Text, AfterValidator(_without_wildcards)]  # of what rules name among their inputs
-Names = Annotated[list[Name], AfterValidator(_unique)]
+PathText = Annotated[Text, AfterValidator(_fits)]
+InputPath = Annotated[PathText, AfterValidator(_without_wildcards)]  # of what rules name among their inputs
+Names = Annotated[list[Name], AfterValidator(_unique), AfterValidator(_unlike)]
 Examples = Annotated[list[Text], Field(min_length=2), AfterValidator(_unique)]
 Unique = AfterValidator(_unique)

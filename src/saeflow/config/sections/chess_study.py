@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from saeflow.config.agreement import group_disagreements
-from saeflow.config.section import CHESS_HOOK, Complaint, Name, Section, Text, refuse
+from saeflow.config.agreement import about_names, group_disagreements, too_many_jobs
+from saeflow.config.section import CHESS_HOOK, Complaint, Name, PathText, Section, refuse
 from saeflow.config.sections.chess import Accuracy, ChessActivations, ChessPlayer, Positions
 from saeflow.config.sections.chess_engine import Engine, FineTuning
 from saeflow.config.sections.concepts import Concepts, Interventions, Skill, Transitions
@@ -28,7 +28,7 @@ class ChessSAE(Section):
     """Keys of `train` with several values each, as in a study of language."""
     group: Name | None = None
     """SAEs of one group are trained by one job, which reads the cache once for all."""
-    path: Text | None = None
+    path: PathText | None = None
     """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
     format: SAEFormat = "auto"
     """The format of ``path``; ``auto`` tells it from the names of the files."""
@@ -82,7 +82,9 @@ class ChessStudy(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> ChessStudy:
-        found: list[Complaint] = [*group_disagreements(self), *_about_the_engine(self)]
+        found: list[Complaint] = [*about_names(self), *group_disagreements(self), *_about_the_engine(self)]
+        shards = self.activations.positions // self.activations.positions_per_shard
+        found += too_many_jobs("activations.positions", shards, "activations.positions_per_shard")
         if self.model.train and self.positions.self_play:
             reason = "a model that is trained here has no games of its own to learn from; give path, or embedded"
             found.append(("positions.self_play", reason))

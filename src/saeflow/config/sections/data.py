@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import HookName, InputPath, Name, Section, Text, Unique, refuse
+from saeflow.config.section import HookName, InputPath, Name, PathText, Section, Text, Unique, refuse
 from saeflow.config.sections.published import Dataset, Published, Source, disputes
 
 
@@ -97,7 +97,7 @@ class Model(Section):
     """Its name in file paths."""
     train: ModelTraining | None = None
     """Train it here; only on the corpus ``tales``."""
-    path: Text | None = None
+    path: PathText | None = None
     """A Hugging Face checkpoint directory. ``${NAME}`` is read from the environment."""
     published: Published | None = None
     """A checkpoint on a hub."""

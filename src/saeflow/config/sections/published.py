@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import DIGEST, REPOSITORY, Complaint, Section, Text, Unique, refuse
+from saeflow.config.section import DIGEST, REPOSITORY, Complaint, PathText, Section, Text, Unique, refuse
 
 Digest = Annotated[str, Field(pattern=DIGEST)]
 Source = Literal["auto", "compute", "fetch"]
@@ -21,9 +21,9 @@ class Published(Section):
     """The repository."""
     repo_type: Literal["model", "dataset"] = "model"
     """Of the repository."""
-    file: Text | None = None
+    file: PathText | None = None
     """A file, or a folder; null is the whole repository."""
-    revision: Text = "main"
+    revision: PathText = "main"
     """Branch, tag or commit. Only a commit stays what it is; what a branch is when it is fetched is recorded."""
     sha256: Digest | None = None
     """Of the file; null trusts what the hub says of the commit. A folder is pinned by a commit as its revision."""
@@ -54,7 +54,7 @@ class Dataset(Section):
 
     repo: str = Field(pattern=REPOSITORY)
     """The repository."""
-    revision: Text = "main"
+    revision: PathText = "main"
     """Branch, tag or commit. On huggingface.co ``refs/convert/parquet`` holds most data sets as Parquet."""
     files: Annotated[list[Text], Field(min_length=1), Unique] = Field(default=["*"])
     """Patterns that the files' names must match one of, such as ``data/train-*.parquet``; a star stands for anything,

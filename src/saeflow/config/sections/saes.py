@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from math import prod
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Complaint, HookName, Name, Section, Text, Unique, refuse
+from saeflow.config.section import Complaint, HookName, Name, PathText, Section, Unique, refuse
 from saeflow.config.sections.published import Published, Source, disputes
 
 ACROSS = ("standard", "batchtopk")  # what a crosscoder may be: L1 or BatchTopK over its sources
@@ -16,6 +17,8 @@ COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latent
 COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
 TARGET_COEFFICIENT = 3.0
 DEAD_AFTER = 200_000  # tokens
+MOST_MEMBERS = 1000
+"""Of one sweep."""
 RESAMPLINGS, SEEN_BATCHES = 30, 10  # of a short training; fewer batches tell little about a rare latent
 SAEFormat = Literal["auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"]
 
@@ -33,7 +36,7 @@ class SAETraining(Section):
     architecture: Literal["standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"] = "topk"
     """Activation function and loss: ReLU with L1, gated ReLU with L1 on the gate, JumpReLU with L0, TopK, BatchTopK, or
     BatchTopK whose first latents reconstruct alone, too."""
-    d_sae: int = Field(default=512, ge=2)
+    d_sae: int = Field(default=512, ge=2, le=2**27)
     """Number of latents."""
     k: int = Field(default=8, ge=1)
     """``topk``, ``batchtopk``, ``matryoshka``: active latents per token."""
@@ -122,7 +125,7 @@ class SAE(Section):
     """Crosscoder: the hooks that it reads and rebuilds together; they have one width."""
     models: Annotated[list[Name], Field(min_length=2), Unique] | None = None
     """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds together."""
-    path: Text | None = None
+    path: PathText | None = None
     """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
     format: SAEFormat = "auto"
     """The format of ``path`` or ``published``; ``auto`` tells it from the names of the files."""
@@ -131,7 +134,7 @@ class SAE(Section):
     makes those of GPT-2. Its encoder is changed to read them as they are."""
     published: Published | None = None
     """An SAE on a hub: its folder, or its one file."""
-    d_sae: int | None = Field(default=None, ge=1)
+    d_sae: int | None = Field(default=None, ge=1, le=2**27)
     """Number of latents of an SAE that is fetched; only needed where effects are computed, whose jobs it counts."""
     source: Source = "auto"
     """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``. ``compute`` and ``fetch``
@@ -215,6 +218,11 @@ def without_sweeps(saes: Any) -> Any:
             if name in found:
                 clashes.append((str(name), "a member of a sweep has this name, too; choose another"))
             found[name] = sae
+            continue
+        if (members := prod(map(len, sweep.values()))) > MOST_MEMBERS:
+            clashes.append(
+                (f"{name}.sweep", f"has {members:,} members; the most is {MOST_MEMBERS:,}, take fewer values")
+            )
             continue
         kept = {key: value for key, value in sae.items() if key != "sweep"}
         for values in product(*sweep.values()):

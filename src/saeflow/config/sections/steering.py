@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from saeflow.config.section import Name, Names, Section, Text, Unique, refuse
+from saeflow.config.section import Name, Names, PathText, Section, Unique, refuse
 from saeflow.config.sections.effects import Sampling
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes
@@ -25,7 +25,7 @@ Method = Literal[
 class Goals(Section):
     """Behaviours to steer towards, each described by one YAML file."""
 
-    directory: Text = "workflow/goals/tales"
+    directory: PathText = "workflow/goals/tales"
     """Where the files ``<name>.yaml`` lie: an absolute path, or one in the folder that Snakemake works in where it is
     there, else in the checkout."""
     names: Names = Field(min_length=1)
