@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import json
@@ -17,6 +18,7 @@ import yaml
 from snakemake.common.configfile import load_configfile
 from test_config import STUDY, TEXT, changed
 
+from saeflow.cli.study import plan
 from saeflow.config import check_study, read_any_study, read_goal
 from saeflow.errors import SaeflowError
 
@@ -163,6 +165,27 @@ def test_scrambled_configs_are_read_or_refused_alike_in_words_and_soon(tmp_path)
     dice = random.Random(0)
     studies = [check(scrambled(dice), tmp_path / "study.yaml") for _ in range(150)]
     assert 3 < sum(studies) < 100
+
+
+def test_mutated_configs_are_planned_or_refused_in_words(tmp_path, capsys):
+    dice = random.Random(1)
+    path = tmp_path / "study.yaml"
+    plans = 0
+    for _ in range(200):
+        path.write_bytes(mutated(dice).encode("utf-8", "surrogatepass"))
+        with contextlib.suppress(SaeflowError):
+            plan([path], calibrate=False)
+            plans += 1
+    assert 3 < plans < 150
+    assert capsys.readouterr().out.count("total") == plans
+
+
+def test_a_goal_that_the_workflow_would_refuse_is_refused_by_plan(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(changed(STUDY, {"goals.directory": str(tmp_path)})))
+    (tmp_path / "love.yaml").write_text("title: Love\n")
+    with pytest.raises(SaeflowError, match=r"love\.yaml: criterion: is missing"):
+        plan([path], calibrate=False)
 
 
 def bomb(name: str, held: str, times: int) -> str:
