@@ -7,7 +7,8 @@ old job wrote over them in the end would pass for the new.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from saeflow.errors import SaeflowError
@@ -16,10 +17,15 @@ _begun: list[float] = []  # when this process began its job, if it is one
 _own: dict[Path, int] = {}  # what this process wrote, and when: `st_ctime_ns`, which a rename sets
 
 
-def begin() -> None:
-    """From now on this process is a job."""
+@contextmanager
+def job() -> Iterator[None]:
+    """While the block runs, this process is a job."""
     _begun[:] = [time.time()]
     _own.clear()
+    try:
+        yield
+    finally:
+        _begun.clear()
 
 
 def is_by_another(path: Path) -> bool:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -318,13 +318,12 @@ def test_provenance_can_be_written_and_holds_no_time_and_no_path() -> None:
 
 
 @pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch) -> None:
+def job() -> Iterator[None]:
     """This process, as a command that has just begun."""
-    monkeypatch.setattr(jobs, "_begun", [])
-    monkeypatch.setattr(jobs, "_own", {})
     time.sleep(0.02)  # a file system's clock ticks every few milliseconds
-    jobs.begin()
-    time.sleep(0.02)
+    with jobs.job():
+        time.sleep(0.02)
+        yield
 
 
 def written_by_another(path: Path, value: str) -> None:

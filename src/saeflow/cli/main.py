@@ -64,8 +64,8 @@ def main() -> None:
     try:
         sys.argv[1:] = options.with_files_read(sys.argv[1:])
         remember(sys.argv)
-        jobs.begin()
-        app()
+        with jobs.job():
+            app()
     except DamagedError as error:
         options.say(f"saeflow: {cleared(error)}", err=True)
         sys.exit(1)
