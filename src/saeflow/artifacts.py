@@ -57,7 +57,7 @@ def atomic(path: Path) -> Iterator[Path]:
             write_checksums(temporary / CHECKSUMS, [file for file in temporary.rglob("*") if file.is_file()])
             check_replaceable(path)
         to_disk(temporary)
-        if jobs.is_by_another(path) and _content(path) != _content(temporary):
+        if jobs.is_by_another(path) and _content(path) not in (None, _content(temporary)):
             raise jobs.outlived(path)
         _move(temporary, path)
         jobs.note_as_own(path)
@@ -84,8 +84,10 @@ def sealed(path: Path) -> Iterator[Path]:
         seals.seal(temporary)
 
 
-def _content(path: Path) -> str:
-    return sha256(path / CHECKSUMS if path.is_dir() else path)
+def _content(path: Path) -> str | None:
+    """What tells the content of a file or folder; None of an empty folder."""
+    file = path / CHECKSUMS if path.is_dir() else path
+    return sha256(file) if file.is_file() else None
 
 
 def check_replaceable(folder: Path) -> None:

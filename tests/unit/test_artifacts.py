@@ -363,6 +363,13 @@ def test_what_was_there_before_a_job_began_and_what_is_equal_are_replaced(tmp_pa
 
 
 @pytest.mark.usefixtures("job")
+def test_an_empty_folder_is_nobody_s(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    write_folder(tmp_path / "model", "first")
+    assert (tmp_path / "model/weights").read_text() == "first"
+
+
+@pytest.mark.usefixtures("job")
 def test_a_folder_that_a_later_job_wrote_is_kept_too(tmp_path: Path) -> None:
     write_folder(tmp_path / "model", "first")
     write_folder(tmp_path / "model", "second")
