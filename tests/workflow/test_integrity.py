@@ -1,9 +1,10 @@
 """Every file of a finished study is vouched for, and whatever bit of it is flipped, `saeflow verify` names the file."""
 
-import os
 import random
 import subprocess
 import sys
+
+from saeflow.describe import integrity
 
 # What nothing computes with, or what another program keeps: SQLite's ledger has a checksum per answer.
 UNVOUCHED = {"ledger.sqlite"}
@@ -33,15 +34,21 @@ def test_every_file_of_a_study_is_vouched_for_and_a_flipped_bit_is_named(copied)
     assert {line.rpartition("/")[2] for line in done.stdout.splitlines() if line.startswith("no checksum")} <= UNVOUCHED
     files = [file for file in kinds(copied.results) if file.name not in UNVOUCHED]
     assert len(files) > 40
+    unnamed = []
     for file in files:
-        whole = file.read_bytes()
-        damaged, chance = bytearray(whole), random.Random(file.name)
+        whole, chance = file.read_bytes(), random.Random(file.name)
+        damaged = bytearray(whole)
         damaged[chance.randrange(len(whole) // 8, len(whole) - len(whole) // 8)] ^= 1 << chance.randrange(8)
-        times = file.stat()
         file.write_bytes(damaged)
-        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        verdicts = {verdict.path: verdict for verdict in integrity.verify(copied.results)}
+        # A bit of the mark of the seal itself leaves the file without one, which is told, too.
+        if not (verdicts[file].fault or not verdicts[file].vouched):
+            unnamed.append(str(file.relative_to(copied.results)))
+        file.write_bytes(whole)
+    assert not unnamed
+    done = verify(copied.results)
+    assert done.returncode == 0
+    (files[0]).write_bytes(b"")
     done = verify(copied.results)
     assert done.returncode == 1
-    faults = [line for line in done.stdout.splitlines() if ": " in line and not line.startswith("no checksum")]
-    unnamed = [file.name for file in files if not any(str(file) in fault for fault in faults)]
-    assert not unnamed, f"{unnamed}\n{done.stdout}"
+    assert str(files[0]) in done.stdout

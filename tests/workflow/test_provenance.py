@@ -16,6 +16,7 @@ from conftest import ROOT
 from safetensors import safe_open
 from test_command_line import saeflow
 
+from saeflow.artifacts import read_json, write_sealed_json
 from saeflow.config.sections import Study
 from saeflow.steering.io import SteeringVector, load_vector, save_vector
 
@@ -92,9 +93,9 @@ def test_what_differs_is_named_with_its_size(finished, copied):
     config = yaml.safe_load((results / "config.yaml").read_text())
     config["steering"]["samples"], config["figures"]["dpi"] = 16, 90
     (results / "config.yaml").write_text(yaml.safe_dump(config))
-    record = json.loads((results / "provenance.json").read_text())
+    record = read_json(results / "provenance.json")
     record["packages"]["torch"] = "1.0"
-    (results / "provenance.json").write_text(json.dumps(record))
+    write_sealed_json(results / "provenance.json", record)
     vector = load_vector(results / "steering/love/caa/vector.safetensors")
     moved = vector.vector.clone()
     moved[3] += 0.25

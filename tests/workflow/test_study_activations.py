@@ -31,7 +31,7 @@ def test_a_damaged_shard_is_found_told_and_made_again(workflow):
     assert [line.partition(": ")[2].partition(" (")[0] for line in log if line.startswith("saeflow: ")] == [
         f"results/tiny/activations/tiny-lm/{HOOKS[0]}/shard-00001.parquet: is damaged"
     ]
-    assert "shard-00001.parquet and manifest.json is removed, start again and what is missing is made again" in log[-1]
+    assert "shard-00001.parquet and manifest.json are removed, start again and what is missing is made again" in log[-1]
     assert not shard.exists()
 
     jobs = workflow.run(sae, config=CONFIG)

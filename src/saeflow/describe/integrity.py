@@ -115,9 +115,10 @@ def _sealed(file: Path) -> bool:
 
 
 def _json(file: Path) -> bool:
-    text = file.read_text(encoding="utf-8", errors="replace")
-    read_json(file)
-    return f'"{seals.KEY}"' in text
+    """A JSON file has its seal beside the rest or, where a format has no room there, among its metadata."""
+    value = read_json(file)
+    seals.unsealed_json(file, value, within="metadata")
+    return f'"{seals.KEY}"' in file.read_text(encoding="utf-8", errors="replace")
 
 
 def _csv(file: Path) -> bool:
