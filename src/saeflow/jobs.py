@@ -6,6 +6,7 @@ old job wrote over them in the end would pass for the new.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,14 +14,28 @@ from pathlib import Path
 
 from saeflow.errors import SaeflowError
 
+_TICK = 0.02  # seconds to which the start of a process is known
 _begun: list[float] = []  # when this process began its job, if it is one
 _own: dict[Path, int] = {}  # what this process wrote, and when: `st_ctime_ns`, which a rename sets
 
 
+def process_start() -> float:
+    """When this process was started, in seconds since the epoch, to some hundredths; now, where no system tells it.
+
+    A process that is stopped while it still imports has begun all the same.
+    """
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.time()
+    return time.time() - age + _TICK
+
+
 @contextmanager
-def job() -> Iterator[None]:
-    """While the block runs, this process is a job."""
-    _begun[:] = [time.time()]
+def job(begun: float | None = None) -> Iterator[None]:
+    """While the block runs, this process is a job; it began when its process did, or now."""
+    _begun[:] = [time.time() if begun is None else begun]
     _own.clear()
     try:
         yield

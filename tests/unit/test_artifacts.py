@@ -362,6 +362,15 @@ def test_what_was_there_before_a_job_began_and_what_is_equal_are_replaced(tmp_pa
     write_json(tmp_path / "equal.json", "same")
 
 
+def test_a_process_has_begun_when_it_was_started_and_not_when_it_has_imported(tmp_path: Path) -> None:
+    line = "import time; at = time.time(); time.sleep(0.2); import saeflow.jobs; "
+    line += "print(at, saeflow.jobs.process_start())"
+    before = time.time()
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    at, start = map(float, done.stdout.split())
+    assert before - 0.05 <= start <= at + 0.05
+
+
 @pytest.mark.usefixtures("job")
 def test_an_empty_folder_is_nobody_s(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()

@@ -59,12 +59,21 @@ app.command("show")(show.show)
 app.command("steer")(steering.steer)
 
 
-def main() -> None:
-    """Run the command line."""
+def run() -> None:
+    """Run the command line in a process of its own."""
+    main(jobs.process_start())
+
+
+def main(begun: float | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        begun: when the job began, in seconds since the epoch; by default now.
+    """
     try:
         sys.argv[1:] = options.with_files_read(sys.argv[1:])
         remember(sys.argv)
-        with jobs.job():
+        with jobs.job(begun):
             app()
     except DamagedError as error:
         options.say(f"saeflow: {cleared(error)}", err=True)
@@ -75,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run()
