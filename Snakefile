@@ -5,13 +5,15 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-def here(path):
-    """A file of this repository, for `include`. As a module from a local git repository whose top this file lies at,
-    Snakemake would look for it at the top of the machine."""
-    base = workflow.current_basedir
-    if getattr(base, "repo_path", None) and not base.path:
-        return f"git+file://{os.path.abspath(base.repo_path)}/{path}@{base.ref}"
-    return path
+# A file of this repository, for `include`. As a module from a local git repository whose top this file lies at, Snakemake
+# would look for it at the top of the machine.
+BASE = workflow.current_basedir
+TOP = (
+    f"git+file://{os.path.abspath(BASE.repo_path)}/{{}}@{BASE.ref}"
+    if getattr(BASE, "repo_path", None) and not BASE.path
+    else "{}"
+)
+here = TOP.format
 
 
 report: "workflow/report/workflow.rst"

@@ -22,9 +22,9 @@ rule choose_latents:
         sae=artifact(STEERING_SAE),
         manifest=artifact(CACHE),
     output:
-        "results/{study}/steering/targets.parquet",
-        shown("results/{study}/steering/targets.csv"),
-        collect(
+        targets="results/{study}/steering/targets.parquet",
+        csv=shown("results/{study}/steering/targets.csv"),
+        goals=collect(
             "results/{{study}}/steering/{goal}/{file}",
             goal=STUDY.goals.names,
             file=["latents.json", "contrast.safetensors"],
@@ -56,7 +56,7 @@ rule choose_latents:
         " --settings @<(printf %s {params.settings:q})"
         " --dtype {params.dtype:q}"
         " --seed {params.seed:q}"
-        ' --output "$(dirname {output[0]:q})"'
+        ' --output "$(dirname {output.targets:q})"'
         " --threads {threads}"
         " > {log:q} 2>&1"
 
