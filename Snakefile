@@ -8,12 +8,10 @@ min_version("9.0")
 # A file of this repository, for `include`. As a module from a local git repository whose top this file lies at, Snakemake
 # would look for it at the top of the machine.
 BASE = workflow.current_basedir
-TOP = (
-    f"git+file://{os.path.abspath(BASE.repo_path)}/{{}}@{BASE.ref}"
-    if getattr(BASE, "repo_path", None) and not BASE.path
-    else "{}"
-)
-here = TOP.format
+LOCAL = getattr(BASE, "repo_path", None) and not BASE.path
+TOP = "git+file://" + os.path.abspath(BASE.repo_path) + "/" if LOCAL else ""
+REF = "@" + BASE.ref if LOCAL else ""
+here = lambda path: TOP + path + REF
 
 
 report: "workflow/report/workflow.rst"

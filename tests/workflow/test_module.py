@@ -71,7 +71,7 @@ def test_a_checkout_below_a_folder_of_an_odd_name_runs_its_own_code(tmp_path, wo
     for name in ("Snakefile", "rules", "workflow", "envs", "src", "profiles", "config.yaml"):
         subprocess.run(["cp", "-r", ROOT / name, checkout / name], check=True)
     main = checkout / "src/saeflow/cli/main.py"
-    main.write_text(main.read_text().replace("def main() -> None:", 'print("own code")\n\n\ndef main() -> None:', 1))
+    main.write_text(main.read_text().replace("def run() -> None:", 'print("own code")\n\n\ndef run() -> None:', 1))
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text('print("site of the user")\n')
