@@ -9,10 +9,9 @@ min_version("9.0")
 # would look for it at the top of the machine.
 BASE = workflow.current_basedir
 LOCAL = getattr(BASE, "repo_path", None) and not BASE.path
-TOP = ("git+file:/", os.path.abspath(BASE.repo_path), "") if LOCAL else ("",)
-here = lambda path: "@".join(
-    ["/".join(TOP[:-1] + (path,)), *([BASE.ref] if LOCAL else [])]
-)
+TOP = ["git+file://", os.path.abspath(BASE.repo_path), "/"] if LOCAL else []
+REF = ["@", BASE.ref] if LOCAL else []
+here = lambda path: "".join([*TOP, path, *REF])
 
 
 report: "workflow/report/workflow.rst"
