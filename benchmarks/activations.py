@@ -1,9 +1,11 @@
-"""The activation cache beside a bare forward pass, SAELens' cache runner and a file copy, in one run.
+"""The activation cache beside a bare forward pass, SAELens' cache runner and a file copy, in one
+run.
 
     python benchmarks/activations.py [--tokens 65536] [--threads 2] [--rounds 3] [--peer PYTHON]
 
-``--peer`` names the Python of a virtual environment with sae-lens (``make interop`` makes one); without it that row is
-left out. Files go to a temporary folder and come from the system's page cache, as those of a copy do.
+``--peer`` names the Python of a virtual environment with sae-lens (``make interop`` makes one);
+without it that row is left out. Files go to a temporary folder and come from the system's page
+cache, as those of a copy do.
 """
 
 from __future__ import annotations
@@ -74,12 +76,16 @@ def make_model(folder: Path, case: Case) -> LanguageModel:
 def make_tokens(count: int) -> np.ndarray:
     """Random blocks that open with BOS."""
     length = SHAPE["n_positions"]
-    tokens = np.random.default_rng(0).integers(2, SHAPE["vocab_size"], (count // length, length), dtype=np.int32)
+    tokens = np.random.default_rng(0).integers(
+        2, SHAPE["vocab_size"], (count // length, length), dtype=np.int32
+    )
     tokens[:, 0] = 0
     return tokens
 
 
-def shard_of(lm: LanguageModel, hook: str, tokens: np.ndarray, path: Path, first_block: int = 0) -> None:
+def shard_of(
+    lm: LanguageModel, hook: str, tokens: np.ndarray, path: Path, first_block: int = 0
+) -> None:
     """Cache blocks as one shard."""
     settings = Activations()
     rows = capture_rows(TextSource(lm, tokens), [hook], settings, {0}, first_block)
@@ -108,9 +114,15 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure_capture(folder: Path, case: Case, tokens: np.ndarray, rounds: int, peer: str | None) -> dict[str, float]:
+def measure_capture(
+    folder: Path, case: Case, tokens: np.ndarray, rounds: int, peer: str | None
+) -> dict[str, float]:
     """Tokens per second of every way, as the median over rounds in which they take turns."""
-    lm, forward, settings = make_model(folder / "model", case), bare(folder / "model", case), Activations()
+    lm, forward, settings = (
+        make_model(folder / "model", case),
+        bare(folder / "model", case),
+        Activations(),
+    )
     np.save(folder / "tokens.npy", tokens)
 
     def captured() -> None:
@@ -120,14 +132,18 @@ def measure_capture(folder: Path, case: Case, tokens: np.ndarray, rounds: int, p
     ways: dict[str, Callable[[], float]] = {
         "bare transformers": lambda: seconds(lambda: forward(tokens)),
         "saeflow, capture alone": lambda: seconds(captured),
-        "saeflow, to disk": lambda: seconds(lambda: shard_of(lm, case.hook, tokens, folder / "shard.parquet")),
+        "saeflow, to disk": lambda: seconds(
+            lambda: shard_of(lm, case.hook, tokens, folder / "shard.parquet")
+        ),
     }
     if peer:
         ways["sae-lens, to disk"] = lambda: peer_seconds(peer, folder, case)
     for way in (forward, lambda few: shard_of(lm, case.hook, few, folder / "warm.parquet")):
         way(tokens[: 4 * TOKENS_PER_PASS // tokens.shape[1]])
     taken = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
-    return {name: round(tokens.size / statistics.median(one[name] for one in taken)) for name in ways}
+    return {
+        name: round(tokens.size / statistics.median(one[name] for one in taken)) for name in ways
+    }
 
 
 def peer_seconds(peer: str, folder: Path, case: Case) -> float:
@@ -135,8 +151,16 @@ def peer_seconds(peer: str, folder: Path, case: Case) -> float:
     out = folder / "peer"
     shutil.rmtree(out, ignore_errors=True)
     script = Path(__file__).with_name("activations_peer.py")
-    told = [json.dumps(case.shape), str(case.layer), case.dtype, str(folder / "tokens.npy"), str(out)]
-    done = subprocess.run([peer, str(script), *told, str(torch.get_num_threads())], capture_output=True, text=True)
+    told = [
+        json.dumps(case.shape),
+        str(case.layer),
+        case.dtype,
+        str(folder / "tokens.npy"),
+        str(out),
+    ]
+    done = subprocess.run(
+        [peer, str(script), *told, str(torch.get_num_threads())], capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"the peer failed:\n{done.stderr[-2000:]}")
     return float(done.stdout.splitlines()[-1])
@@ -151,20 +175,30 @@ def passes(count: int, width: int) -> Iterator[dict[str, ActivationRows]]:
 
 
 def measure_files(folder: Path, rows: int, rounds: int, settings: Activations) -> dict[str, float]:
-    """Gigabytes per second of a shard written, of a shuffled epoch, and of a copy of the same file."""
+    """Gigabytes per second of a shard written, of a shuffled epoch, and of a copy of the same
+    file."""
     width = SHAPE["n_embd"]
     path = shard_path(folder / settings.format, 0, settings)
-    found: dict[str, list[float]] = {"write": [], "copy to disk": [], "shuffled read": [], "copy": []}
+    found: dict[str, list[float]] = {
+        "write": [],
+        "copy to disk": [],
+        "shuffled read": [],
+        "copy": [],
+    }
     for _ in range(rounds):
         path.unlink(missing_ok=True)
         found["write"].append(
-            seconds(lambda: write_shards({HOOK: path}, passes(rows, width), settings, {"model": "m"}))
+            seconds(
+                lambda: write_shards({HOOK: path}, passes(rows, width), settings, {"model": "m"})
+            )
         )
         write_manifest(path.parent, [path])
         found["copy to disk"].append(seconds(lambda: copy(path, folder / "copy", to_disk=True)))
         found["copy"].append(seconds(lambda: copy(path, folder / "copy", to_disk=False)))
         found["shuffled read"].append(seconds(lambda: read_epoch(path.parent)))
-    return {name: rows * width * 4 / 1e9 / statistics.median(times) for name, times in found.items()}
+    return {
+        name: rows * width * 4 / 1e9 / statistics.median(times) for name, times in found.items()
+    }
 
 
 def copy(source: Path, target: Path, to_disk: bool) -> None:
@@ -185,13 +219,16 @@ def read_epoch(directory: Path) -> None:
 
 
 def memory(shards: int) -> None:
-    """Cache as many shards and read them, shuffled; print the most megabytes this process held meanwhile."""
+    """Cache as many shards and read them, shuffled; print the most megabytes this process held
+    meanwhile."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lm, settings = make_model(folder / "model", next(iter(CASES.values()))), Activations()
         tokens = make_tokens(16_384)
         shard_of(lm, HOOK, tokens, folder / "warm.parquet")
-        Path("/proc/self/clear_refs").write_text("5")  # loading the model took more than what follows
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # loading the model took more than what follows
         paths = [shard_path(folder, number, settings) for number in range(shards)]
         for number, path in enumerate(paths):
             shard_of(lm, HOOK, tokens, path, number * len(tokens))
@@ -205,19 +242,26 @@ def memory(shards: int) -> None:
 
 
 def measure_memory(threads: int) -> dict[str, int]:
-    """Most megabytes of a process that caches and reads 34 MB of activations, and ten times as many."""
+    """Most megabytes of a process that caches and reads 34 MB of activations, and ten times as
+    many."""
     found = {}
     for shards in (1, 10):
         command = [sys.executable, __file__, "--threads", str(threads), "--memory", str(shards)]
-        found[f"{shards} shards"] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        found[f"{shards} shards"] = int(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
     return found
 
 
 def main() -> None:
     """Measure and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tokens", type=int, default=65_536, help="tokens captured")
-    parser.add_argument("--rows", type=int, default=262_144, help="rows of the file that is written and read")
+    parser.add_argument(
+        "--rows", type=int, default=262_144, help="rows of the file that is written and read"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", help="Python with sae-lens")
@@ -231,19 +275,27 @@ def main() -> None:
         folder = Path(name)
         tokens = make_tokens(options.tokens)
         capture = {
-            name: measure_capture(folder, case, tokens, options.rounds, options.peer) for name, case in CASES.items()
+            name: measure_capture(folder, case, tokens, options.rounds, options.peer)
+            for name, case in CASES.items()
         }
-        torch.set_num_threads(1)  # as many as a job of the workflow has, beside the thread that writes or reads
+        torch.set_num_threads(
+            1
+        )  # as many as a job of the workflow has, beside the thread that writes or reads
         ways = {
             "parquet": Activations(),
             "parquet, compressed": Activations(compress=True),
             "hdf5": Activations(format="hdf5"),
         }
-        files = {name: measure_files(folder, options.rows, options.rounds, settings) for name, settings in ways.items()}
+        files = {
+            name: measure_files(folder, options.rows, options.rounds, settings)
+            for name, settings in ways.items()
+        }
     result = {
         "machine": f"{platform.machine()}, {options.threads} threads",
         "capture, tokens per second": capture,
-        "files, GB per second": {name: {k: round(v, 2) for k, v in rates.items()} for name, rates in files.items()},
+        "files, GB per second": {
+            name: {k: round(v, 2) for k, v in rates.items()} for name, rates in files.items()
+        },
         "most memory, MB": measure_memory(options.threads),
     }
     print(json.dumps(result, indent=2))

@@ -1,4 +1,5 @@
-"""SAELens' cache runner on a random GPT-2-shaped HookedTransformer; prints the seconds of its `run`.
+"""SAELens' cache runner on a random GPT-2-shaped HookedTransformer; prints the seconds of its
+`run`.
 
     activations_peer.py SHAPE_AS_JSON LAYER DTYPE TOKENS.npy OUTPUT_FOLDER THREADS
 
@@ -54,7 +55,9 @@ def main() -> None:
         buffer_size_gb=0.05,
         device="cpu",
     )
-    job = runner.CacheActivationsRunner(settings, override_dataset=Dataset.from_dict({"tokens": tokens.tolist()}))
+    job = runner.CacheActivationsRunner(
+        settings, override_dataset=Dataset.from_dict({"tokens": tokens.tolist()})
+    )
     start = time.perf_counter()
     found = job.run()
     print(time.perf_counter() - start)

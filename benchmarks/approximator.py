@@ -1,11 +1,11 @@
 """Seconds and memory of fitting the effect approximator at the size of the published study.
 
-Writes effects of a planted map in a temporary folder, streamed, and fits them with the command that the workflow
-runs. Beside the time stands the floor: the multiplications that normal equations cannot do without, at the rate that
-this machine reaches on one of them.
+Writes effects of a planted map in a temporary folder, streamed, and fits them with the command that
+the workflow runs. Beside the time stands the floor: the multiplications that normal equations
+cannot do without, at the rate that this machine reaches on one of them.
 
-    python benchmarks/approximator.py [--vectors 16384] [--d-model 2304] [--latents 16384] [--dtype float32]
-        [--method ridge] [--threads 2] [--folder DIR]
+    python benchmarks/approximator.py [--vectors 16384] [--d-model 2304] [--latents 16384] [--dtype
+        float32] [--method ridge] [--threads 2] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -43,13 +43,21 @@ def plant(folder: Path, vectors: int, d_model: int, latents: int, dtype: str) ->
     """Write an SAE and the effects of a planted map; return the map."""
     generator = torch.Generator().manual_seed(0)
     W_dec = unit_rows(latents, d_model, generator)
-    save_sae(folder / "sae", SAE("standard", W_dec.T.contiguous(), W_dec, torch.zeros(latents), torch.zeros(d_model)))
-    M, b = torch.randn(d_model, latents, generator=generator), torch.randn(latents, generator=generator)
+    save_sae(
+        folder / "sae",
+        SAE("standard", W_dec.T.contiguous(), W_dec, torch.zeros(latents), torch.zeros(d_model)),
+    )
+    M, b = (
+        torch.randn(d_model, latents, generator=generator),
+        torch.randn(latents, generator=generator),
+    )
     with h5py.File(folder / "effects.h5", "w") as file:
         file.create_dataset("vectors", (vectors, d_model), dtype="float32")
         file.create_dataset("effects", (vectors, latents), dtype=dtype)
         for name in ROW_DATASETS:
-            file.create_dataset(name, data=np.ones(vectors, dtype=np.uint8 if name == "status" else np.float64))
+            file.create_dataset(
+                name, data=np.ones(vectors, dtype=np.uint8 if name == "status" else np.float64)
+            )
         file["status"].attrs["names"] = list(STATUSES)
         file.attrs["metadata"] = json.dumps({"hook": "blocks.12.hook_resid_post"})
         for start in range(0, vectors, CHUNK):
@@ -94,7 +102,9 @@ def recovered(planted: torch.Tensor, found: Approximation) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vectors", type=int, default=16_384)
     parser.add_argument("--d-model", type=int, default=2304)
     parser.add_argument("--latents", type=int, default=16_384)
@@ -112,10 +122,16 @@ def main() -> None:
         cosine = recovered(planted, load_approximation(folder / "approximator"))
     speed = rate(asked.d_model, asked.latents)
     work = 2e-9 * asked.vectors * asked.d_model * (asked.d_model + asked.latents)
-    print(f"{asked.vectors} vectors, d_model {asked.d_model}, {asked.latents} latents, {asked.dtype}, {asked.method}")
+    print(
+        f"{asked.vectors} vectors, d_model {asked.d_model}, {asked.latents} latents, "
+        f"{asked.dtype}, {asked.method}"
+    )
     print(f"seconds {seconds:.1f}, peak memory {memory:.2f} GiB")
     print(f"normal equations {work:,.0f} GFLOP at {speed:.0f} GFLOP/s: floor {work / speed:.1f} s")
-    print(f"held-out R² {metrics['r2']:.4f}, shuffled {metrics['r2_shuffled']:.4f}, smallest cosine {cosine:.4f}")
+    print(
+        f"held-out R² {metrics['r2']:.4f}, shuffled {metrics['r2_shuffled']:.4f}, smallest cosine "
+        f"{cosine:.4f}"
+    )
 
 
 if __name__ == "__main__":

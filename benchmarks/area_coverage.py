@@ -1,7 +1,8 @@
-"""How often intervals of areas hold the truth, and p-values of chance lie below a level, where positions come in games.
+"""How often intervals of areas hold the truth, and p-values of chance lie below a level, where
+positions come in games.
 
-Worlds are those of the tests: labels and numbers that last for stretches of some games. The truth is one half where
-numbers know nothing, else the mean area of four times as many draws.
+Worlds are those of the tests: labels and numbers that last for stretches of some games. The truth
+is one half where numbers know nothing, else the mean area of four times as many draws.
 
     python benchmarks/area_coverage.py [--draws 2000]
 """
@@ -26,7 +27,10 @@ from saeflow.statistics.rotation import Rotations
 
 def errors(draws: Iterable[Drawn]) -> list[Error]:
     """The area of every draw and its error."""
-    return [area_error(placements(drawn.values, drawn.label), drawn.label, drawn.games) for drawn in draws]
+    return [
+        area_error(placements(drawn.values, drawn.label), drawn.label, drawn.games)
+        for drawn in draws
+    ]
 
 
 def line(name: str, world: World, truth: float, draws: int) -> str:
@@ -44,7 +48,17 @@ def line(name: str, world: World, truth: float, draws: int) -> str:
             for drawn in world.draws(draws)
         ])  # fmt: skip
         shares = [f"{100 * (p <= level).mean():.1f} %" for level in (0.05, 0.01)]
-    return " | ".join(["", name, f"{truth:.3f}", f"{100 * covered:.1f} %", f"{width:.2f}", *(shares or ["", ""]), ""])
+    return " | ".join(
+        [
+            "",
+            name,
+            f"{truth:.3f}",
+            f"{100 * covered:.1f} %",
+            f"{width:.2f}",
+            *(shares or ["", ""]),
+            "",
+        ]
+    )
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
-"""Concepts of chess positions and their areas under the ROC curve, beside python-chess and one latent at a time.
+"""Concepts of chess positions and their areas under the ROC curve, beside python-chess and one
+latent at a time.
 
-Positions are those of random games. Latents are random, as sparse as an SAE's. Labels are compared with python-chess
-on some of the positions; areas with scipy's Mann-Whitney statistic, latent by latent and concept by concept, on some
-pairs; and with the bare product of two sparse matrices, which is their floor. Seconds are those of one thread.
+Positions are those of random games. Latents are random, as sparse as an SAE's. Labels are compared
+with python-chess on some of the positions; areas with scipy's Mann-Whitney statistic, latent by
+latent and concept by concept, on some pairs; and with the bare product of two sparse matrices,
+which is their floor. Seconds are those of one thread.
 
-    python benchmarks/chess_concepts.py [--positions 100000] [--latents 16384] [--active 64] [--sample 300]
+    python benchmarks/chess_concepts.py [--positions 100000] [--latents 16384] [--active 64]
+    [--sample 300]
 """
 
 from __future__ import annotations
@@ -28,7 +31,14 @@ from saeflow.corpora.chess.moves import legal_moves, play
 
 PLIES = 60
 FIRST_PLY = 10
-FAMILIES_TIMED = ("defensive_threat", "offensive_threat", "piece", "strategic", "tactical", "defensive_exchange")
+FAMILIES_TIMED = (
+    "defensive_threat",
+    "offensive_threat",
+    "piece",
+    "strategic",
+    "tactical",
+    "defensive_exchange",
+)
 STUDIED = ("defensive_threat", "offensive_threat", "piece", "strategic", "tactical")
 
 
@@ -53,7 +63,9 @@ def random_latents(n: int, d_sae: int, active: int) -> SparseLatents:
 
     def batch(rows: int) -> torch.Tensor:
         chosen = torch.multinomial(popularity.expand(rows, -1), active, generator=generator)
-        return torch.zeros(rows, d_sae).scatter_(1, chosen, torch.rand(rows, active, generator=generator) + 0.1)
+        return torch.zeros(rows, d_sae).scatter_(
+            1, chosen, torch.rand(rows, active, generator=generator) + 0.1
+        )
 
     return SparseLatents.of(batch(min(512, n - start)) for start in range(0, n, 512))
 
@@ -88,9 +100,15 @@ def time_labels(boards: Boards, sample: int) -> None:
     some = boards.part(np.linspace(0, len(boards) - 1, max(sample, 2048)).astype(int))
     for family in FAMILIES_TIMED:
         spent = seconds(lambda family=family: label(some, [family]))
-        print(f"labels, {family} ({len(FAMILIES[family].names)}): {1e6 * spent / len(some):.1f} µs per position")
+        print(
+            f"labels, {family} ({len(FAMILIES[family].names)}): {1e6 * spent / len(some):.1f} µs "
+            "per position"
+        )
     python = [chess.Board(fen) for fen in write_fens(some.part(slice(0, sample)))]
-    for name, function in (("threats", threats_by_python_chess), ("mate threat", mates_by_python_chess)):
+    for name, function in (
+        ("threats", threats_by_python_chess),
+        ("mate threat", mates_by_python_chess),
+    ):
         spent = seconds(lambda function=function: function(python))
         print(f"python-chess, {name}: {1e6 * spent / sample:.1f} µs per position")
 
@@ -106,14 +124,23 @@ def time_areas(latents: SparseLatents, labels: np.ndarray, sample: int) -> None:
     operations = int((np.diff(held.kept.indptr)[latents.rows]).sum())
     spent = seconds(lambda: [None for _ in areas(latents, held)])
     ones = sparse.csr_array(
-        (np.ones(len(latents.rows)), latents.rows, latents.offsets), shape=(latents.d_sae, latents.n)
+        (np.ones(len(latents.rows)), latents.rows, latents.offsets),
+        shape=(latents.d_sae, latents.n),
     )
     floor = seconds(lambda: ones @ held.kept)
-    print(f"areas: {latents.n:,} positions × {latents.d_sae:,} latents × {labels.shape[1]:,} concepts")
-    print(f"  ranks {ranked:.2f} s, labels {packed:.2f} s, product {spent:.2f} s for {operations / 1e9:.2f} G terms")
+    print(
+        f"areas: {latents.n:,} positions × {latents.d_sae:,} latents × {labels.shape[1]:,} concepts"
+    )
+    print(
+        f"  ranks {ranked:.2f} s, labels {packed:.2f} s, product {spent:.2f} s for "
+        f"{operations / 1e9:.2f} G terms"
+    )
     print(f"  floor, the bare sparse product: {floor:.2f} s")
     generator = np.random.default_rng(1)
-    pairs = [(int(generator.integers(latents.d_sae)), int(generator.integers(labels.shape[1]))) for _ in range(sample)]
+    pairs = [
+        (int(generator.integers(latents.d_sae)), int(generator.integers(labels.shape[1])))
+        for _ in range(sample)
+    ]
 
     def one_by_one() -> None:
         for latent, concept in pairs:
@@ -122,7 +149,10 @@ def time_areas(latents: SparseLatents, labels: np.ndarray, sample: int) -> None:
 
     each = seconds(one_by_one) / sample
     whole = each * latents.d_sae * labels.shape[1]
-    print(f"  scipy, pair by pair: {1e3 * each:.2f} ms a pair, {whole / 3600:,.0f} hours for all ({sample} measured)")
+    print(
+        f"  scipy, pair by pair: {1e3 * each:.2f} ms a pair, {whole / 3600:,.0f} hours for all "
+        f"({sample} measured)"
+    )
 
 
 def main() -> None:
@@ -133,14 +163,19 @@ def main() -> None:
     parser.add_argument("--active", type=int, default=64)
     parser.add_argument("--sample", type=int, default=300)
     wanted = parser.parse_args()
-    print(f"{platform.machine()}, numpy {np.__version__}, chess {chess.__version__}, threads {torch.get_num_threads()}")
+    print(
+        f"{platform.machine()}, numpy {np.__version__}, chess {chess.__version__}, threads "
+        f"{torch.get_num_threads()}"
+    )
     torch.set_num_threads(1)
     boards = random_games(wanted.positions)
     time_labels(boards, wanted.sample)
     made: list[np.ndarray] = []
     spent = seconds(lambda: made.append(label(boards, STUDIED).values))
     labels = made[0]
-    print(f"labels of all: {labels.shape[1]} concepts of {len(boards):,} positions in {spent:.1f} s")
+    print(
+        f"labels of all: {labels.shape[1]} concepts of {len(boards):,} positions in {spent:.1f} s"
+    )
     latents = random_latents(len(boards), wanted.latents, wanted.active)
     time_areas(latents, labels, wanted.sample)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")

@@ -1,14 +1,16 @@
-"""Seconds per steering vector: the effects engine beside the naive way with public parts, in one run.
+"""Seconds per steering vector: the effects engine beside the naive way with public parts, in one
+run.
 
-The naive way is what loose scripts do: one vector at a time, a linear scan of 11 scales with whole forward passes of
-the model as `transformers` loads it, `generate` with one hook in batches of at most 64, and a second pass over the
-generated text for the activations.
+The naive way is what loose scripts do: one vector at a time, a linear scan of 11 scales with whole
+forward passes of the model as `transformers` loads it, `generate` with one hook in batches of at
+most 64, and a second pass over the generated text for the activations.
 
-Three models: `stories`, a trained Llama of 260k parameters named by SAEFLOW_MODEL; `gpt2`, random weights in GPT-2's
-shape (6 layers, d_model 256, vocabulary 5,000, 4,096 latents); `gemma`, random weights in the exact shape of
-Gemma-2-2B (16,384 latents), for a GPU.
+Three models: `stories`, a trained Llama of 260k parameters named by SAEFLOW_MODEL; `gpt2`, random
+weights in GPT-2's shape (6 layers, d_model 256, vocabulary 5,000, 4,096 latents); `gemma`, random
+weights in the exact shape of Gemma-2-2B (16,384 latents), for a GPU.
 
-    python benchmarks/effects.py [--model gpt2] [--samples 64] [--dtype float32] [--vectors 64] [--naive 3]
+    python benchmarks/effects.py [--model gpt2] [--samples 64] [--dtype float32] [--vectors 64]
+    [--naive 3]
 """
 
 from __future__ import annotations
@@ -29,12 +31,25 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 from transformers.modeling_utils import PreTrainedModel
 
 from saeflow.config import Effects, Scale
 from saeflow.corpora.tales import tokenizer
-from saeflow.effects.measure import Experiment, losses_of, measure_baseline, measure_block, prepare, target_of
+from saeflow.effects.measure import (
+    Experiment,
+    losses_of,
+    measure_baseline,
+    measure_block,
+    prepare,
+    target_of,
+)
 from saeflow.models.hooks import FAMILIES, attach, parse_hook
 from saeflow.models.language_model import LanguageModel, load_tokenizer
 from saeflow.models.running import capture
@@ -67,7 +82,8 @@ class World(NamedTuple):
     sae: SAE
     hook: str
     text: Tensor
-    """Evaluation text, ``[64, 64]``, written by the model itself so that its loss is that of a language model."""
+    """Evaluation text, ``[64, 64]``, written by the model itself so that its loss is that of a
+    language model."""
     mean_norm: float
     settings: Effects
 
@@ -75,7 +91,13 @@ class World(NamedTuple):
 def gpt2() -> PreTrainedModel:
     """Random weights, strong enough that the model's text is no noise to it."""
     config = GPT2Config(
-        vocab_size=5000, n_embd=256, n_layer=6, n_head=8, n_positions=128, bos_token_id=0, eos_token_id=1
+        vocab_size=5000,
+        n_embd=256,
+        n_layer=6,
+        n_head=8,
+        n_positions=128,
+        bos_token_id=0,
+        eos_token_id=1,
     )
     model = GPT2LMHeadModel(config)
     for parameter in model.parameters():
@@ -94,7 +116,11 @@ def stories() -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(os.environ["SAEFLOW_MODEL"], local_files_only=True)
 
 
-SHAPES = {"gpt2": Shape(gpt2, 2, 4096), "gemma": Shape(gemma, 12, 16_384), "stories": Shape(stories, 2, 512)}
+SHAPES = {
+    "gpt2": Shape(gpt2, 2, 4096),
+    "gemma": Shape(gemma, 12, 16_384),
+    "stories": Shape(stories, 2, 512),
+}
 
 
 def make_world(name: str, samples: int, dtype: torch.dtype, device: str = "cpu") -> World:
@@ -114,7 +140,9 @@ def make_world(name: str, samples: int, dtype: torch.dtype, device: str = "cpu")
     keys = row_keys(0, "text", [(i,) for i in range(64)])
     text = torch.cat([start, generate(lm, start, None, hook, settings.sampling, keys, 63)], 1)
     activations = capture(lm, text, [hook])[hook][:, 1:].float()
-    threshold = torch.full((shape.latents,), (activations.norm(dim=-1).mean() / lm.d_model**0.5).item(), device=device)
+    threshold = torch.full(
+        (shape.latents,), (activations.norm(dim=-1).mean() / lm.d_model**0.5).item(), device=device
+    )
     sae = SAE("jumprelu", rows.T.contiguous(), rows, *zeros, threshold)
     return World(lm, plain, sae, hook, text, activations.norm(dim=-1).mean().item(), settings)
 
@@ -179,9 +207,13 @@ def layer_products(lm: LanguageModel) -> list[tuple[int, int]]:
 
 
 def matmul_rate(lm: LanguageModel, device: str) -> float:
-    """GFLOP/s of the products of one decode step, each as often as it occurs in one; median of 20 rounds."""
+    """GFLOP/s of the products of one decode step, each as often as it occurs in one; median of 20
+    rounds."""
     shapes = layer_products(lm) * lm.n_layers + [(lm.d_model, lm.d_vocab)]
-    weights = {shape: torch.randn(shape[1], shape[0], dtype=lm.dtype, device=device) for shape in set(shapes)}
+    weights = {
+        shape: torch.randn(shape[1], shape[0], dtype=lm.dtype, device=device)
+        for shape in set(shapes)
+    }
     inputs = {n: torch.randn(BATCH_ROWS, n, dtype=lm.dtype, device=device) for n, _ in shapes}
 
     def step() -> None:
@@ -193,17 +225,21 @@ def matmul_rate(lm: LanguageModel, device: str) -> float:
 
 
 def work(world: World, evaluations: float) -> float:
-    """GFLOP of the matrix products of one vector: rollouts, SAE, losses of the search. Attention is not counted."""
+    """GFLOP of the matrix products of one vector: rollouts, SAE, losses of the search. Attention is
+    not counted."""
     lm, settings = world.lm, world.settings
     layer, unembedding = sum(n * m for n, m in layer_products(lm)), lm.d_vocab * lm.d_model
     above = lm.n_layers - parse_hook(world.hook).layer - 1
     tokens = settings.samples * len(settings.prompts) * settings.new_tokens
     rollouts = tokens * (lm.n_layers * layer + unembedding + lm.d_model * world.sae.d_sae)
-    return 2 * (rollouts + evaluations * settings.scale.tokens * (above * layer + unembedding)) / 1e9
+    return (
+        2 * (rollouts + evaluations * settings.scale.tokens * (above * layer + unembedding)) / 1e9
+    )
 
 
 def evaluations_per_vector(experiment: Experiment, vectors: Tensor, start: object) -> float:
-    """Losses of the whole evaluation text that a search takes, the first look included as its share."""
+    """Losses of the whole evaluation text that a search takes, the first look included as its
+    share."""
     on_all, look = losses_of(experiment, vectors)
     calls = 0
 
@@ -219,11 +255,15 @@ def evaluations_per_vector(experiment: Experiment, vectors: Tensor, start: objec
 
 def main() -> None:
     """Measure both ways and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=tuple(SHAPES), default="gpt2")
     parser.add_argument("--vectors", type=int, default=64, help="vectors given to the engine")
     parser.add_argument("--naive", type=int, default=3, help="vectors done the naive way")
-    parser.add_argument("--samples", type=int, default=64, help="rollouts per vector and prompt (3 prompts)")
+    parser.add_argument(
+        "--samples", type=int, default=64, help="rollouts per vector and prompt (3 prompts)"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args()
@@ -240,15 +280,20 @@ def main() -> None:
         for vector in vectors[: options.naive]
     )
     measure_block(experiment, vectors[:1], range(1), baseline)  # warm
-    fast = seconds(lambda: measure_block(experiment, vectors, range(len(vectors)), baseline), device) / len(vectors)
+    fast = seconds(
+        lambda: measure_block(experiment, vectors, range(len(vectors)), baseline), device
+    ) / len(vectors)
     evaluations = evaluations_per_vector(experiment, vectors[:16], baseline.start)
     rate, lm, settings = matmul_rate(world.lm, device), world.lm, world.settings
     achieved = work(world, evaluations) / fast
     rollouts = settings.samples * len(settings.prompts)
     result = {
-        "machine": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, CPU",
+        "machine": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{platform.machine()}, CPU",
         "threads": options.threads,
-        "model": f"{lm.n_layers} layers, d_model {lm.d_model}, vocabulary {lm.d_vocab}, {world.sae.d_sae} latents",
+        "model": f"{lm.n_layers} layers, d_model {lm.d_model}, vocabulary {lm.d_vocab}, "
+        f"{world.sae.d_sae} latents",
         "dtype": options.dtype,
         "rollouts_per_vector": rollouts,
         "naive_seconds_per_vector": round(slow, 3),

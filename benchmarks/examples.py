@@ -1,10 +1,11 @@
 """CPU seconds and memory of finding out where latents fire, by the number of latents.
 
-A cache of random activations, a TopK SAE of random directions, and all that ``saeflow examples find`` does with them,
-each size in a process of its own. The floor is the encoder's product alone, at this machine's rate in the same process.
+A cache of random activations, a TopK SAE of random directions, and all that ``saeflow examples
+find`` does with them, each size in a process of its own. The floor is the encoder's product alone,
+at this machine's rate in the same process.
 
-    python benchmarks/examples.py [--latents 4096 16384 65536] [--tokens 1000000] [--active 64] [--d-model 32]
-        [--threads 1]
+    python benchmarks/examples.py [--latents 4096 16384 65536] [--tokens 1000000] [--active 64]
+        [--d-model 32] [--threads 1]
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def cache(folder: Path, tokens: np.ndarray, d_model: int) -> ActivationStore:
     for index, first in enumerate(range(0, tokens.size, SHARD)):
         part = slice(first, min(first + SHARD, tokens.size))
         x = torch.randn(part.stop - first, d_model, generator=generator)
-        rows = ActivationRows(x, tokens.ravel()[part], place[part] % CONTEXT, place[part] // CONTEXT)
+        rows = ActivationRows(
+            x, tokens.ravel()[part], place[part] % CONTEXT, place[part] // CONTEXT
+        )
         paths.append(shard_path(folder, index, settings))
         write_shards({HOOK: paths[-1]}, [{HOOK: rows}], settings, {"hook": HOOK, "model": "random"})
     write_manifest(folder, paths)
@@ -54,9 +57,22 @@ def measure(d_sae: int, n_tokens: int, active: int, d_model: int) -> str:
     """One line of the table."""
     generator = torch.Generator().manual_seed(0)
     directions = normalize(torch.randn(d_sae, d_model, generator=generator), dim=1)
-    sae = SAE("topk", directions.T.contiguous(), directions, torch.zeros(d_sae), torch.zeros(d_model), k=active)
-    tokens = np.random.default_rng(0).integers(0, D_VOCAB, (n_tokens // CONTEXT, CONTEXT)).astype(np.int32)
-    known = Vocabulary(np.arange(D_VOCAB), [f"t{i}" for i in range(D_VOCAB)], np.zeros(D_VOCAB, bool))
+    sae = SAE(
+        "topk",
+        directions.T.contiguous(),
+        directions,
+        torch.zeros(d_sae),
+        torch.zeros(d_model),
+        k=active,
+    )
+    tokens = (
+        np.random.default_rng(0)
+        .integers(0, D_VOCAB, (n_tokens // CONTEXT, CONTEXT))
+        .astype(np.int32)
+    )
+    known = Vocabulary(
+        np.arange(D_VOCAB), [f"t{i}" for i in range(D_VOCAB)], np.zeros(D_VOCAB, bool)
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         store = cache(folder / "cache", tokens, d_model)
@@ -105,9 +121,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if len(options.latents) > 1:
-        rest = [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in ("tokens", "active", "threads")]
+        rest = [
+            f"--{name}={getattr(options, name.replace('-', '_'))}"
+            for name in ("tokens", "active", "threads")
+        ]
         for d_sae in options.latents:
-            line = [sys.executable, __file__, "--latents", str(d_sae), f"--d-model={options.d_model}", *rest]
+            line = [
+                sys.executable,
+                __file__,
+                "--latents",
+                str(d_sae),
+                f"--d-model={options.d_model}",
+                *rest,
+            ]
             subprocess.run(line, check=True)
         return
     torch.set_num_threads(options.threads)

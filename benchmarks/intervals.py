@@ -1,9 +1,10 @@
-"""Coverage and width of intervals of a mean score, for few samples and rare scores: the table of docs/statistics.md.
+"""Coverage and width of intervals of a mean score, for few samples and rare scores: the table of
+docs/statistics.md.
 
     python benchmarks/intervals.py [studies]
 
-Of each kind of score and each number of samples, many studies are drawn. An interval is as good as its coverage of the
-kind of score that it covers least; its width is the mean over all kinds.
+Of each kind of score and each number of samples, many studies are drawn. An interval is as good as
+its coverage of the kind of score that it covers least; its width is the mean over all kinds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ SCORES: dict[str, tuple[Callable[[Generator, tuple[int, int]], np.ndarray], floa
     "even": (lambda rng, shape: (rng.random(shape) < 0.5) * 1.0, 0.5),
     "uniform": (lambda rng, shape: rng.random(shape), 0.5),
     "high": (lambda rng, shape: 1 - 0.3 * rng.random(shape) ** 3, 1 - 0.3 / 4),
-    "ratings": (lambda rng, shape: rng.choice(10, shape, p=RATINGS) / 9, float(RATINGS @ np.arange(10)) / 9),
+    "ratings": (
+        lambda rng, shape: rng.choice(10, shape, p=RATINGS) / 9,
+        float(RATINGS @ np.arange(10)) / 9,
+    ),
     "all 0": (lambda _, shape: np.zeros(shape), 0.0),
     "all 1": (lambda _, shape: np.ones(shape), 1.0),
 }
@@ -55,7 +59,9 @@ def bca(x: np.ndarray, rng: Generator) -> Ends:
     def end(tail: float) -> np.ndarray:
         z = bias + stats.norm.ppf(tail)
         share = stats.norm.cdf(bias + z / (1 - acceleration * z))
-        return draws[np.clip((share * (DRAWS + 1)).astype(int) - 1, 0, DRAWS - 1), np.arange(len(x))]
+        return draws[
+            np.clip((share * (DRAWS + 1)).astype(int) - 1, 0, DRAWS - 1), np.arange(len(x))
+        ]
 
     return end(TAIL), end(1 - TAIL)
 
@@ -80,7 +86,8 @@ def hoeffding(x: np.ndarray, rng: Generator) -> Ends:
 
 
 def betting(x: np.ndarray, rng: Generator) -> Ends:
-    """The hedged capital process of Waudby-Smith and Ramdas (J. R. Stat. Soc. B 86, 2024), on a grid of 201 means."""
+    """The hedged capital process of Waudby-Smith and Ramdas (J. R. Stat. Soc. B 86, 2024), on a
+    grid of 201 means."""
     grid, n = np.linspace(0, 1, 201), x.shape[1]
     up, down, largest = (np.zeros((len(x), len(grid))) for _ in range(3))
     total, squares, variance = np.full(len(x), 0.5), np.full(len(x), 0.25), np.full(len(x), 0.25)
@@ -94,7 +101,9 @@ def betting(x: np.ndarray, rng: Generator) -> Ends:
         squares = squares + (x[:, t] - total / (t + 2)) ** 2
         variance = squares / (t + 2)
     kept = largest < np.log(1 / (1 - LEVEL))
-    return grid[np.maximum(kept.argmax(axis=1) - 1, 0)], grid[np.minimum(201 - kept[:, ::-1].argmax(axis=1), 200)]
+    return grid[np.maximum(kept.argmax(axis=1) - 1, 0)], grid[
+        np.minimum(201 - kept[:, ::-1].argmax(axis=1), 200)
+    ]
 
 
 def unseen_unit(x: np.ndarray, rng: Generator) -> Ends:

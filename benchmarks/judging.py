@@ -1,4 +1,5 @@
-"""Calls per second of the judge 'openai' against a server on loopback that takes a fixed time to answer.
+"""Calls per second of the judge 'openai' against a server on loopback that takes a fixed time to
+answer.
 
 The ideal is concurrency divided by latency: a client that costs nothing.
 
@@ -28,11 +29,17 @@ from saeflow.judging.verdicts import Completion
 
 
 def measure(calls: int, concurrency: int, latency: float) -> dict[str, float]:
-    """Wall and CPU time of one run with an empty ledger, after a first run that opened the connections' way."""
-    questions = [Inquiry(RATING, "It is calm.", (Completion("I", f"I {i}" * 12),)) for i in range(calls + concurrency)]
+    """Wall and CPU time of one run with an empty ledger, after a first run that opened the
+    connections' way."""
+    questions = [
+        Inquiry(RATING, "It is calm.", (Completion("I", f"I {i}" * 12),))
+        for i in range(calls + concurrency)
+    ]
     with tempfile.TemporaryDirectory() as folder, serving(latency=str(latency)) as url:
         judge = Judge(kind="openai", model="loopback", base_url=url)
-        service = Service(judge, Calls(concurrency=concurrency), Ledger(Path(folder, "ledger.sqlite")))
+        service = Service(
+            judge, Calls(concurrency=concurrency), Ledger(Path(folder, "ledger.sqlite"))
+        )
         ask(questions[calls:], service)
         wall, cpu = time.perf_counter(), time.process_time()
         ask(questions[:calls], service)
@@ -50,7 +57,9 @@ def measure(calls: int, concurrency: int, latency: float) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds that the server takes")
@@ -60,7 +69,16 @@ def main() -> None:
     for _ in range(options.repeats):
         found = measure(options.calls, options.concurrency, options.latency)
         load = round(os.getloadavg()[0], 1)
-        print(json.dumps({"concurrency": options.concurrency, "latency": options.latency, "load": load, **found}))
+        print(
+            json.dumps(
+                {
+                    "concurrency": options.concurrency,
+                    "latency": options.latency,
+                    "load": load,
+                    **found,
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""Seconds and memory of the logit lens at the size of GPT-2 small, and beside the published per-latent way.
+"""Seconds and memory of the logit lens at the size of GPT-2 small, and beside the published
+per-latent way.
 
-Two measurements in one run. The first makes an SAE and an unembedding of the size that is asked for and does all that
-``saeflow lens apply`` does between reading and writing: moments, tokens, histograms, statistics of all latents and sets
-with p- and q-values, leading edges. Beside it stands the floor: the product alone, and the sort of every row alone, at
-the rates of this machine in this run.
+Two measurements in one run. The first makes an SAE and an unembedding of the size that is asked for
+and does all that ``saeflow lens apply`` does between reading and writing: moments, tokens,
+histograms, statistics of all latents and sets with p- and q-values, leading edges. Beside it stands
+the floor: the product alone, and the sort of every row alone, at the rates of this machine in this
+run.
 
-The second takes as many latents as the published way can hold and gives both ways the same logit weights and sets:
-running sums over a ``[sets, latents, tokens]`` tensor, in torch, for the unsigned score alone.
+The second takes as many latents as the published way can hold and gives both ways the same logit
+weights and sets: running sums over a ``[sets, latents, tokens]`` tensor, in torch, for the unsigned
+score alone.
 
-    python benchmarks/logit_lens.py [--latents 24576] [--tokens 50257] [--d-model 768] [--sets 50] [--threads 2]
-        [--published 64]
+    python benchmarks/logit_lens.py [--latents 24576] [--tokens 50257] [--d-model 768] [--sets 50]
+        [--threads 2] [--published 64]
 """
 
 from __future__ import annotations
@@ -34,14 +37,18 @@ from saeflow.seeds import numpy_generator
 
 
 def drawn_sets(count: int, tokens: int, generator: np.random.Generator) -> list[MemberSet]:
-    """Sets as large as those of a GPT-2 vocabulary: most below a twentieth of it, some above a third."""
+    """Sets as large as those of a GPT-2 vocabulary: most below a twentieth of it, some above a
+    third."""
     sizes = np.exp(np.linspace(np.log(30), np.log(0.65 * tokens), count)).astype(int)
-    places = (np.sort(generator.choice(tokens, size, replace=False)).astype(np.int32) for size in sizes)
+    places = (
+        np.sort(generator.choice(tokens, size, replace=False)).astype(np.int32) for size in sizes
+    )
     return [MemberSet(f"set_{i}", "user", "drawn", own) for i, own in enumerate(places)]
 
 
 def published(weights: Tensor, masks: Tensor) -> Tensor:
-    """Unsigned scores ``[sets, latents]`` the published way: sort, look all tokens up in all sets, add up, compare."""
+    """Unsigned scores ``[sets, latents]`` the published way: sort, look all tokens up in all sets,
+    add up, compare."""
     latents, tokens = weights.shape
     order = weights.sort(dim=1, descending=True).indices
     shape = (len(masks), latents, tokens)
@@ -66,7 +73,9 @@ def seconds_of(work, rounds: int) -> tuple[float, object]:  # type: ignore[no-un
     return best, found
 
 
-def compare(latents: int, unembedding: Tensor, sets: list[MemberSet], threads: int, rounds: int) -> None:
+def compare(
+    latents: int, unembedding: Tensor, sets: list[MemberSet], threads: int, rounds: int
+) -> None:
     """The two ways beside each other."""
     directions = random_directions(latents, unembedding.shape[1], numpy_generator(1, "few"))
     weights = linear(directions, unembedding)
@@ -78,7 +87,13 @@ def compare(latents: int, unembedding: Tensor, sets: list[MemberSet], threads: i
     mine, signed = seconds_of(lambda: ours(weights.numpy(), index, threads), rounds)
     apart = np.abs(np.abs(np.asarray(signed)).T - np.asarray(scores)).max()
     held = 4 * len(sets) * latents * len(unembedding) / 2**30
-    print(f"{latents} latents × {len(sets)} sets: published {theirs:.2f} s ({held:.2f} GiB of running sums), ", end="")
+    print(
+        (
+            f"{latents} latents × {len(sets)} sets: published {theirs:.2f} s ({held:.2f} GiB of "
+            "running sums), "
+        ),
+        end="",
+    )
     print(f"here {mine:.3f} s, ratio {theirs / mine:.1f}; largest difference of scores {apart:.1e}")
 
 
@@ -94,19 +109,25 @@ def floor(latents: int, unembedding: Tensor, threads: int) -> tuple[float, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--latents", type=int, default=24_576)
     parser.add_argument("--tokens", type=int, default=50_257)
     parser.add_argument("--d-model", type=int, default=768)
     parser.add_argument("--sets", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--published", type=int, default=64, help="latents that both ways are given")
+    parser.add_argument(
+        "--published", type=int, default=64, help="latents that both ways are given"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     generator = numpy_generator(0, "benchmark")
     sets = drawn_sets(asked.sets, asked.tokens, generator)
-    unembedding = torch.from_numpy(generator.standard_normal((asked.tokens, asked.d_model), dtype=np.float32))
+    unembedding = torch.from_numpy(
+        generator.standard_normal((asked.tokens, asked.d_model), dtype=np.float32)
+    )
     compare(asked.published, unembedding, sets, asked.threads, asked.rounds)
     product, sorting = floor(asked.latents, unembedding, asked.threads)
     ids = np.arange(asked.tokens, dtype=np.int32)
@@ -118,7 +139,13 @@ def main() -> None:
     apply_lens(given, LogitLens(), 0, asked.threads)
     seconds, used = time.perf_counter() - start, time.process_time() - used
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{asked.latents} latents × {asked.tokens} tokens × {asked.sets} sets, d_model {asked.d_model}: ", end="")
+    print(
+        (
+            f"{asked.latents} latents × {asked.tokens} tokens × {asked.sets} sets, d_model "
+            f"{asked.d_model}: "
+        ),
+        end="",
+    )
     print(f"{seconds:.0f} s ({used:.0f} s of processor), {asked.threads} threads, ", end="")
     print(f"peak memory {memory:.2f} GiB ({before:.2f} before)")
     rate = 2e-9 * asked.latents * asked.tokens * asked.d_model / product

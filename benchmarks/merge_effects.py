@@ -1,10 +1,11 @@
 """Seconds and memory of merging blocks of effects, beside a plain copy of the same bytes.
 
-Writes blocks of random effects in a temporary folder, merges them with the command that the workflow runs, and
-copies the blocks one after the other into one file. The disk must hold the blocks twice.
+Writes blocks of random effects in a temporary folder, merges them with the command that the
+workflow runs, and copies the blocks one after the other into one file. The disk must hold the
+blocks twice.
 
-    python benchmarks/merge_effects.py [--vectors 50000] [--latents 65536] [--d-model 2304] [--block-size 128]
-        [--folder DIR]
+    python benchmarks/merge_effects.py [--vectors 50000] [--latents 65536] [--d-model 2304]
+        [--block-size 128] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -26,14 +27,25 @@ from saeflow.effects.io import write_block
 from saeflow.effects.measure import EffectBlock
 
 
-def write_blocks(folder: Path, vectors: int, latents: int, d_model: int, size: int) -> Iterator[Path]:
-    """Blocks that all hold the same random numbers under their own ids; nine effects in ten are zero."""
+def write_blocks(
+    folder: Path, vectors: int, latents: int, d_model: int, size: int
+) -> Iterator[Path]:
+    """Blocks that all hold the same random numbers under their own ids; nine effects in ten are
+    zero."""
     generator = torch.Generator().manual_seed(0)
-    effects = torch.randn(size, latents, generator=generator) * (torch.rand(size, latents, generator=generator) < 0.1)
+    effects = torch.randn(size, latents, generator=generator) * (
+        torch.rand(size, latents, generator=generator) < 0.1
+    )
     directions = torch.randn(size, d_model, generator=generator)
     for number, start in enumerate(range(0, vectors, size)):
         n = min(size, vectors - start)
-        columns = np.full(n, 1.5), np.zeros(n, np.uint8), np.arange(start, start + n), np.full(n, 3.0), np.full(n, 24)
+        columns = (
+            np.full(n, 1.5),
+            np.zeros(n, np.uint8),
+            np.arange(start, start + n),
+            np.full(n, 3.0),
+            np.full(n, 24),
+        )
         path = folder / f"block-{number:04d}.safetensors"
         write_block(
             path,
@@ -45,7 +57,8 @@ def write_blocks(folder: Path, vectors: int, latents: int, d_model: int, size: i
 
 
 def settle() -> None:
-    """Let the disk finish what was written before, so that one measurement does not pay for another."""
+    """Let the disk finish what was written before, so that one measurement does not pay for
+    another."""
     os.sync()
 
 
@@ -76,7 +89,9 @@ def copy(blocks: list[Path], target: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vectors", type=int, default=50_000)
     parser.add_argument("--latents", type=int, default=65_536)
     parser.add_argument("--d-model", type=int, default=2304)
@@ -85,9 +100,14 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
-        blocks = list(write_blocks(folder, asked.vectors, asked.latents, asked.d_model, asked.block_size))
+        blocks = list(
+            write_blocks(folder, asked.vectors, asked.latents, asked.d_model, asked.block_size)
+        )
         size = sum(block.stat().st_size for block in blocks) / 1e6
-        print(f"{asked.vectors} vectors, {asked.latents} latents, {len(blocks)} blocks, {size / 1e3:.1f} GB")
+        print(
+            f"{asked.vectors} vectors, {asked.latents} latents, {len(blocks)} blocks, "
+            f"{size / 1e3:.1f} GB"
+        )
         seconds = copy(blocks, folder / "copy")
         print(f"plain copy {seconds:.1f} s, {size / seconds:.0f} MB/s")
         (folder / "copy").unlink()
@@ -95,7 +115,10 @@ def main() -> None:
             target = folder / "effects.h5"
             seconds, memory = merge(blocks, target, dtype)
             written = target.stat().st_size / 1e9
-            print(f"{dtype} {seconds:.1f} s, {size / seconds:.0f} MB/s read, {written:.1f} GB, peak {memory:.2f} GiB")
+            print(
+                f"{dtype} {seconds:.1f} s, {size / seconds:.0f} MB/s read, {written:.1f} GB, peak "
+                f"{memory:.2f} GiB"
+            )
             target.unlink()
 
 

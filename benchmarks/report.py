@@ -26,7 +26,13 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
 from saeflow.report.io import write_report  # noqa: E402
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 QUERIES = ("b", "ba", "bar", "kurtosis>20", "class:partition skewness<0", "zzzz", "")
 SEARCH = """async (asked) => {
   const [query, count] = [document.getElementById("query"), document.getElementById("found")];
@@ -42,7 +48,12 @@ SEARCH = """async (asked) => {
 
 def size(*paths: Path) -> float:
     """Megabytes of files and of folders with all that is in them."""
-    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    files = [
+        file
+        for path in paths
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.is_file()
+    ]
     return sum(file.stat().st_size for file in files) / 1e6
 
 
@@ -68,15 +79,25 @@ def browse(report: Path, rounds: int) -> None:
         browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         print(f"Chromium {browser.version}; smallest / median / largest of {rounds}")
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        print("bare page   ", spread([opening(page, f"file://{bare}", "h1") for _ in range(rounds)]))
+        print(
+            "bare page   ", spread([opening(page, f"file://{bare}", "h1") for _ in range(rounds)])
+        )
         address = f"file://{report}/latents.html"
-        print("first view  ", spread([opening(page, address, ".grid .rows .row") for _ in range(rounds)]))
+        print(
+            "first view  ",
+            spread([opening(page, address, ".grid .rows .row") for _ in range(rounds)]),
+        )
         taken = [page.evaluate(SEARCH, query) / 1000 for _ in range(rounds) for query in QUERIES]
         print("search      ", spread(taken))
         opening(page, address, ".grid .rows .row")
         page.evaluate("location.hash = '#/main/1'")
         page.wait_for_selector("article h1")
-        print("latent pages", spread([opening(page, f"{address}#/main/{64 * i}", "article h1") for i in range(rounds)]))
+        print(
+            "latent pages",
+            spread(
+                [opening(page, f"{address}#/main/{64 * i}", "article h1") for i in range(rounds)]
+            ),
+        )
         browser.close()
 
 
@@ -89,12 +110,21 @@ def main() -> None:
         root = Path(folder, "tales")
         report_study.write_study(root, goals=2, figures=[], latents=0)
         vocabulary = latent_tables.words(50_000)
-        latent_tables.write_latents(root, "main", options.latents, vocabulary, options.contexts, options.d_model)
+        latent_tables.write_latents(
+            root, "main", options.latents, vocabulary, options.contexts, options.d_model
+        )
         before, held = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         report = write_report(root, root.parent / "report", []).parent
-        taken, most = time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"{options.latents:,} latents, {options.contexts} contexts each, d_model {options.d_model}")
-        print(f"write: {taken:.1f} CPU s; memory {most / 1e6:.2f} GB, {held / 1e6:.2f} GB before it was written")
+        taken, most = (
+            time.process_time() - before,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        )
+        print(
+            f"{options.latents:,} latents, {options.contexts} contexts each, d_model {options.d_model}"
+        )
+        print(
+            f"write: {taken:.1f} CPU s; memory {most / 1e6:.2f} GB, {held / 1e6:.2f} GB before it was written"
+        )
         print(f"tables {size(root):.1f} MB, report {size(report):.1f} MB")
         index = size(report / "latents.html", report / "data/latents-main.js", report / "assets")
         print(f"what the list loads: {index:.2f} MB")

@@ -1,4 +1,5 @@
-"""One training by another library, for `saes.py`; runs in that library's environment and knows nothing of saeflow.
+"""One training by another library, for `saes.py`; runs in that library's environment and knows
+nothing of saeflow.
 
     sae_peers.py LIBRARY ARCHITECTURE SETTINGS
 
@@ -31,7 +32,9 @@ class Batches:
 
     def __next__(self) -> torch.Tensor:
         self.times.append(time.perf_counter())
-        data = np.load(self.path, mmap_mode="r")  # every time anew, or its pages count as memory of this process
+        data = np.load(
+            self.path, mmap_mode="r"
+        )  # every time anew, or its pages count as memory of this process
         start = (len(self.times) - 1) * self.batch % len(data)
         return torch.from_numpy(np.array(data[start : start + self.batch]))
 
@@ -55,10 +58,15 @@ def quality(path: str, encode: Callable[..., Any], decode: Callable[..., Any]) -
     x = torch.from_numpy(np.load(path))
     z = encode(x)
     left = (x - decode(z)).double().square().sum() / (x - x.mean(0)).double().square().sum()
-    return {"explained_variance": round(1 - float(left), 4), "l0": round(float((z > 0).sum(1).float().mean()), 1)}
+    return {
+        "explained_variance": round(1 - float(left), 4),
+        "l0": round(float((z > 0).sum(1).float().mean()), 1),
+    }
 
 
-def sae_lens(architecture: str, s: dict[str, Any], batches: Batches) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def sae_lens(
+    architecture: str, s: dict[str, Any], batches: Batches
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Train with SAELens."""
     import sae_lens as library
     from sae_lens.config import SAETrainerConfig
@@ -71,7 +79,10 @@ def sae_lens(architecture: str, s: dict[str, Any], batches: Batches) -> tuple[Ca
         "jumprelu": ("JumpReLU", {"l0_coefficient": s["l0"] * s["d_model"]}),
     }
     if s.get("target_l0"):
-        own["jumprelu"] = ("JumpReLU", {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": s["target_l0"]})
+        own["jumprelu"] = (
+            "JumpReLU",
+            {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": s["target_l0"]},
+        )
     name, settings = own[architecture]
     common = {"d_in": s["d_model"], "d_sae": s["d_sae"], "dtype": "float32", "device": "cpu"}
     config = getattr(library, f"{name}TrainingSAEConfig")(**common, **settings)
@@ -96,7 +107,8 @@ def sae_lens(architecture: str, s: dict[str, Any], batches: Batches) -> tuple[Ca
 def dictionary_learning(
     architecture: str, s: dict[str, Any], batches: Batches
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Train with dictionary_learning, on activations of mean squared norm 1, as its own loop normalises them."""
+    """Train with dictionary_learning, on activations of mean squared norm 1, as its own loop
+    normalises them."""
     from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
     from dictionary_learning.trainers.jumprelu import JumpReluTrainer
     from dictionary_learning.trainers.standard import StandardTrainer
@@ -105,8 +117,14 @@ def dictionary_learning(
     scale = s["d_model"] ** -0.5
     own = {
         "topk": (TopKTrainer, {"k": s["k"], "threshold_start_step": 0}),
-        "batchtopk": (BatchTopKTrainer, {"k": s["k"], "threshold_start_step": 0, "threshold_beta": 0.95}),
-        "standard": (StandardTrainer, {"l1_penalty": s["l1"] / scale, "sparsity_warmup_steps": s["warmup"]}),
+        "batchtopk": (
+            BatchTopKTrainer,
+            {"k": s["k"], "threshold_start_step": 0, "threshold_beta": 0.95},
+        ),
+        "standard": (
+            StandardTrainer,
+            {"l1_penalty": s["l1"] / scale, "sparsity_warmup_steps": s["warmup"]},
+        ),
         "jumprelu": (
             JumpReluTrainer,
             {"target_l0": s.get("target_l0", float(s["k"])), "sparsity_warmup_steps": s["warmup"]},
@@ -134,13 +152,18 @@ def dictionary_learning(
     return (lambda x: sae.encode(x * scale)), (lambda z: sae.decode(z) / scale)
 
 
-def sparsify(architecture: str, s: dict[str, Any], batches: Batches) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Train with sparsify's coder, by the steps of its trainer, which itself wants a language model; Adam is fused."""
+def sparsify(
+    architecture: str, s: dict[str, Any], batches: Batches
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Train with sparsify's coder, by the steps of its trainer, which itself wants a language
+    model; Adam is fused."""
     from sparsify import SparseCoder, SparseCoderConfig
 
     if architecture != "topk":
         raise SystemExit("sparsify has topk only")
-    coder = SparseCoder(s["d_model"], SparseCoderConfig(num_latents=s["d_sae"], k=s["k"]), dtype=torch.float32)
+    coder = SparseCoder(
+        s["d_model"], SparseCoderConfig(num_latents=s["d_sae"], k=s["k"]), dtype=torch.float32
+    )
     optimiser = torch.optim.Adam(coder.parameters(), lr=s["learning_rate"], fused=True)
     for step in range(s["steps"]):
         x = next(batches)
@@ -169,7 +192,11 @@ def main() -> None:
     torch.set_num_threads(s["threads"])
     torch.manual_seed(0)
     batches = Batches(s["train"], s["batch"], s["steps"])
-    train = {"sae_lens": sae_lens, "dictionary_learning": dictionary_learning, "sparsify": sparsify}[library]
+    train = {
+        "sae_lens": sae_lens,
+        "dictionary_learning": dictionary_learning,
+        "sparsify": sparsify,
+    }[library]
     before = memory()
     encode, decode = train(architecture, s, batches)
     batches.times = [*batches.times[: s["steps"]], time.perf_counter()]

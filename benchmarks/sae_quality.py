@@ -1,10 +1,11 @@
 """End quality of SAEs at equal L0 beside SAELens, dictionary_learning and sparsify.
 
-All libraries get the same batches, Adam and schedule, long enough for L0 to settle. Where L0 is not given but follows
-from a price or a target, a library is trained with other values until the common L0 lies between two trainings, and its
-explained variance is read there, never beyond them.
+All libraries get the same batches, Adam and schedule, long enough for L0 to settle. Where L0 is not
+given but follows from a price or a target, a library is trained with other values until the common
+L0 lies between two trainings, and its explained variance is read there, never beyond them.
 
-    python benchmarks/sae_quality.py --peers .venv-interop [--architectures topk batchtopk standard jumprelu]
+    python benchmarks/sae_quality.py --peers .venv-interop [--architectures topk batchtopk standard
+    jumprelu]
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ TRIALS = 4  # trainings of one library and architecture at most
 
 
 class Control(NamedTuple):
-    """What a library is told about sparsity: the setting's name, its first value, and the factor that lowers L0."""
+    """What a library is told about sparsity: the setting's name, its first value, and the factor
+    that lowers L0."""
 
     name: str
     first: float
@@ -51,7 +53,9 @@ def trained(what: tuple[Any, ...], control: str, s: dict[str, Any], value: float
     return one(*what, {**s, control: value})
 
 
-def around_common_l0(control: Control, train: Callable[[float], dict[str, Any]]) -> list[dict[str, Any]]:
+def around_common_l0(
+    control: Control, train: Callable[[float], dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Train with other values until the common L0 is hit or lies between two trainings."""
     points: list[dict[str, Any]] = []
     value = control.first
@@ -59,17 +63,22 @@ def around_common_l0(control: Control, train: Callable[[float], dict[str, Any]])
         point = {control.name: value, **train(value)}
         points.append(point)
         reached = [one["l0"] for one in points if "l0" in one]
-        if len(reached) < len(points) or (min(reached) <= COMMON_L0 <= max(reached) and len(points) > 1):
+        if len(reached) < len(points) or (
+            min(reached) <= COMMON_L0 <= max(reached) and len(points) > 1
+        ):
             break
         if abs(point["l0"] / COMMON_L0 - 1) < 0.005:
             break
-        value = control.first * control.sparser ** (len(points) * (1 if point["l0"] > COMMON_L0 else -1))
+        value = control.first * control.sparser ** (
+            len(points) * (1 if point["l0"] > COMMON_L0 else -1)
+        )
         value = round(value) if control.name == "k" else value
     return points
 
 
 def at_common_l0(points: list[dict[str, Any]]) -> float | None:
-    """Explained variance at the common L0, linear in log L0 between two trainings; None where there are none."""
+    """Explained variance at the common L0, linear in log L0 between two trainings; None where there
+    are none."""
     curve = sorted((point["l0"], point["explained_variance"]) for point in points if "l0" in point)
     for low, value in curve:
         if abs(low / COMMON_L0 - 1) < 0.005:
@@ -82,10 +91,14 @@ def at_common_l0(points: list[dict[str, Any]]) -> float | None:
 
 def main() -> None:
     """Measure all libraries and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--architectures", nargs="+", choices=CONTROLS, default=list(CONTROLS))
-    parser.add_argument("--peers", type=Path, help="folder of the peers' environment; without, saeflow alone")
+    parser.add_argument(
+        "--peers", type=Path, help="folder of the peers' environment; without, saeflow alone"
+    )
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,10 +131,15 @@ def main() -> None:
                 python = sys.executable if own else options.peers / "bin/python"
                 script = "saes.py" if own else "sae_peers.py"
                 points = around_common_l0(
-                    control, partial(trained, (python, script, library, architecture), control.name, s)
+                    control,
+                    partial(trained, (python, script, library, architecture), control.name, s),
                 )
                 of_library[library] = {"points": points, "at_common_l0": at_common_l0(points)}
-                print(json.dumps({architecture: {library: of_library[library]}}), file=sys.stderr, flush=True)
+                print(
+                    json.dumps({architecture: {library: of_library[library]}}),
+                    file=sys.stderr,
+                    flush=True,
+                )
             found[architecture] = of_library
     print(json.dumps({"tokens": BATCH * options.steps, "common_l0": COMMON_L0, **found}, indent=2))
 

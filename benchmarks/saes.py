@@ -1,10 +1,13 @@
-"""Training of SAEs: tokens per second, memory and end quality beside SAELens, dictionary_learning and sparsify.
+"""Training of SAEs: tokens per second, memory and end quality beside SAELens, dictionary_learning
+and sparsify.
 
-All libraries get the same batches of planted activations (centred, mean squared norm d_model), the same Adam and the
-same schedule, one after the other, each in a process of its own. The peers run in the environment of `make interop`.
+All libraries get the same batches of planted activations (centred, mean squared norm d_model), the
+same Adam and the same schedule, one after the other, each in a process of its own. The peers run in
+the environment of `make interop`.
 
-    python benchmarks/saes.py [--d-model 512] [--latents 8192] [--batch 4096] [--steps 80] [--dtype float32]
-        [--architectures topk batchtopk standard jumprelu] [--peers .venv-interop] [--threads 2] [--rounds 1]
+    python benchmarks/saes.py [--d-model 512] [--latents 8192] [--batch 4096] [--steps 80] [--dtype
+        float32] [--architectures topk batchtopk standard jumprelu] [--peers .venv-interop]
+        [--threads 2] [--rounds 1]
 """
 
 from __future__ import annotations
@@ -46,18 +49,28 @@ class Known:
         self.mean, self.variance = torch.zeros(width, dtype=torch.float64), float(width)
 
 
-def plant(path: Path, rows: int, d_model: int, directions: Tensor, generator: torch.Generator, active: int) -> None:
-    """Write sums of planted directions, ``active`` a row, with frequencies that fall as 1/sqrt(rank)."""
+def plant(
+    path: Path, rows: int, d_model: int, directions: Tensor, generator: torch.Generator, active: int
+) -> None:
+    """Write sums of planted directions, ``active`` a row, with frequencies that fall as
+    1/sqrt(rank)."""
     out = open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, d_model))
     weights = 1 / torch.arange(1, len(directions) + 1).sqrt()
     scale = None
     mean = torch.zeros(d_model)
     for first in range(0, rows, 4096):
         n = min(4096, rows - first)
-        index = torch.multinomial(weights, n * active, replacement=True, generator=generator).view(n, active)
+        index = torch.multinomial(weights, n * active, replacement=True, generator=generator).view(
+            n, active
+        )
         values = 0.5 + torch.rand(n, active, generator=generator)
         x = embedding_bag(index, directions, mode="sum", per_sample_weights=values)
-        x += NOISE * x.norm(dim=1, keepdim=True) * torch.randn(x.shape, generator=generator) / d_model**0.5
+        x += (
+            NOISE
+            * x.norm(dim=1, keepdim=True)
+            * torch.randn(x.shape, generator=generator)
+            / d_model**0.5
+        )
         if scale is None:
             mean = x.mean(0)
             scale = (d_model / (x - mean).square().sum(1).mean()).sqrt()
@@ -111,7 +124,10 @@ def encoder_bound(s: dict[str, Any]) -> int:
 
     torch.set_num_threads(s["threads"])
     dtype = getattr(torch, s["dtype"])
-    x, weight = torch.randn(s["batch"], s["d_model"]).to(dtype), torch.randn(s["d_sae"], s["d_model"]).to(dtype)
+    x, weight = (
+        torch.randn(s["batch"], s["d_model"]).to(dtype),
+        torch.randn(s["d_sae"], s["d_model"]).to(dtype),
+    )
     times = []
     for _ in range(12):
         start = time.perf_counter()
@@ -121,17 +137,24 @@ def encoder_bound(s: dict[str, Any]) -> int:
     return round(s["batch"] / sorted(times[2:])[5])
 
 
-def one(python: str | Path, script: str, library: str, architecture: str, s: dict[str, Any]) -> dict[str, Any]:
+def one(
+    python: str | Path, script: str, library: str, architecture: str, s: dict[str, Any]
+) -> dict[str, Any]:
     """The result of one training in a process of its own."""
     command = [str(python), str(HERE / script), library, architecture, json.dumps(s)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}
+        return {
+            "failed": done.stderr.strip().splitlines()[-1]
+            if done.stderr.strip()
+            else done.returncode
+        }
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def over_rounds(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last of several results of the same training, with the median of their speeds and the speeds themselves."""
+    """The last of several results of the same training, with the median of their speeds and the
+    speeds themselves."""
     speeds = [result["tokens_per_second"] for result in results if "tokens_per_second" in result]
     if len(speeds) < 2:
         return results[-1]
@@ -140,7 +163,9 @@ def over_rounds(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure all libraries and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--d-model", type=int, default=512)
     parser.add_argument("--latents", type=int, default=8192)
     parser.add_argument("--batch", type=int, default=4096)
@@ -148,9 +173,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80, help="the first quarter is not timed")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--architectures", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
-    parser.add_argument("--peers", type=Path, help="folder of the peers' environment; without, saeflow alone")
+    parser.add_argument(
+        "--peers", type=Path, help="folder of the peers' environment; without, saeflow alone"
+    )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=1, help="in which the libraries take turns; speeds are medians")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="in which the libraries take turns; speeds are medians",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         s = {
@@ -170,7 +202,9 @@ def main() -> None:
             "held_out": f"{folder}/held_out.npy",
         }
         generator = torch.Generator().manual_seed(0)
-        directions = normalize(torch.randn(options.latents // 2, options.d_model, generator=generator), dim=1)
+        directions = normalize(
+            torch.randn(options.latents // 2, options.d_model, generator=generator), dim=1
+        )
         rows = options.batch * min(DISTINCT_BATCHES, options.steps)
         plant(Path(s["train"]), rows, options.d_model, directions, generator, ACTIVE)
         plant(Path(s["held_out"]), options.batch, options.d_model, directions, generator, ACTIVE)
@@ -187,7 +221,9 @@ def main() -> None:
                 {library: one(*way, library, architecture, s) for library, way in ways.items()}
                 for _ in range(options.rounds)
             ]
-            found[architecture] = {library: over_rounds([results[library] for results in rounds]) for library in ways}
+            found[architecture] = {
+                library: over_rounds([results[library] for results in rounds]) for library in ways
+            }
             print(json.dumps({architecture: found[architecture]}), file=sys.stderr, flush=True)
     print(json.dumps(found, indent=2))
 

@@ -35,15 +35,17 @@ _TOLD: dict[str, str] = {}
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Write a file (or a folder) under a temporary name and move it into place when the block ends well.
+    """Write a file (or a folder) under a temporary name and move it into place when the block ends
+    well.
 
-    The temporary name lies in the same folder, so the move is one rename; a process that dies leaves only a
-    dot-file that nothing reads, and that the next process to write into the folder removes. A folder is written with
-    `CHECKSUMS` of its files, and takes the place of an older one whole; for the moment between two renames there is
-    neither.
+    The temporary name lies in the same folder, so the move is one rename; a process that dies
+    leaves only a dot-file that nothing reads, and that the next process to write into the folder
+    removes. A folder is written with `CHECKSUMS` of its files, and takes the place of an older one
+    whole; for the moment between two renames there is neither.
 
     Raises:
-        SaeflowError: the disk is full, the folder cannot be written or holds foreign files, or see `saeflow.jobs`.
+        SaeflowError: the disk is full, the folder cannot be written or holds foreign files, or see
+            `saeflow.jobs`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -54,7 +56,9 @@ def atomic(path: Path) -> Iterator[Path]:
         claim = _claim(temporary)
         yield temporary
         if temporary.is_dir():
-            write_checksums(temporary / CHECKSUMS, [file for file in temporary.rglob("*") if file.is_file()])
+            write_checksums(
+                temporary / CHECKSUMS, [file for file in temporary.rglob("*") if file.is_file()]
+            )
             check_replaceable(path)
         to_disk(temporary)
         if jobs.is_by_another(path) and _content(path) not in (None, _content(temporary)):
@@ -78,7 +82,8 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def sealed(path: Path) -> Iterator[Path]:
-    """As `atomic`, for a file whose metadata hold `stamp`: it is sealed before it is moved into place."""
+    """As `atomic`, for a file whose metadata hold `stamp`: it is sealed before it is moved into
+    place."""
     with atomic(path) as temporary:
         yield temporary
         seals.seal(temporary)
@@ -90,7 +95,8 @@ def _content(path: Path) -> str | None:
 
 
 def check_replaceable(folder: Path) -> None:
-    """See that a folder that would be replaced is absent, empty, or an earlier result with nothing beside it.
+    """See that a folder that would be replaced is absent, empty, or an earlier result with nothing
+    beside it.
 
     Raises:
         SaeflowError: it holds a file that its `CHECKSUMS` do not name.
@@ -102,7 +108,8 @@ def check_replaceable(folder: Path) -> None:
                 return
             if folder.stat().st_ino == looked_at:
                 raise SaeflowError(
-                    f"{folder}: holds {foreign[0]}, which was not written there by this command, and would be "
+                    f"{folder}: holds {foreign[0]}, which was not written there by this command, "
+                    "and would be "
                     "replaced; move it away or name another folder"
                 )
 
@@ -110,13 +117,18 @@ def check_replaceable(folder: Path) -> None:
 def _foreign_files(folder: Path) -> list[str]:
     """Names of the files in a folder that its `CHECKSUMS` do not name."""
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()}
-    return sorted(names - {CHECKSUMS, SNAKEMAKE_TIMESTAMP} - read_checksums(folder / CHECKSUMS).keys())
+    return sorted(
+        names - {CHECKSUMS, SNAKEMAKE_TIMESTAMP} - read_checksums(folder / CHECKSUMS).keys()
+    )
 
 
 def write_checksums(path: Path, files: Iterable[Path]) -> None:
-    """Write the SHA-256 of files beside or below ``path``, for kinds of files that have no room for a seal."""
+    """Write the SHA-256 of files beside or below ``path``, for kinds of files that have no room for
+    a seal."""
     folder = path.parent
-    write_sealed_json(path, {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(files)})
+    write_sealed_json(
+        path, {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(files)}
+    )
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -136,8 +148,11 @@ def read_checksums(path: Path) -> dict[str, str]:
     return sums
 
 
-def check_checksums(path: Path, names: Iterable[str] | None = None, also: Sequence[Path] = ()) -> None:
-    """Compare files with the checksums beside them; a file that is not named there is taken as it is.
+def check_checksums(
+    path: Path, names: Iterable[str] | None = None, also: Sequence[Path] = ()
+) -> None:
+    """Compare files with the checksums beside them; a file that is not named there is taken as it
+    is.
 
     Args:
         path: from `write_checksums`; where it is absent, nothing is checked.
@@ -153,7 +168,9 @@ def check_checksums(path: Path, names: Iterable[str] | None = None, also: Sequen
         if not file.is_file():
             raise DamagedError(f"{file}: is absent", [path, *also])
         if sha256(file) != sums[name]:
-            raise DamagedError(f"{file}: is not as {path.name} says (damaged, or edited)", [file, *also])
+            raise DamagedError(
+                f"{file}: is not as {path.name} says (damaged, or edited)", [file, *also]
+            )
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -164,7 +181,9 @@ def inside(folder: Path, name: str) -> Path:
     """
     parts = PurePosixPath(str(name)).parts
     if not parts or ".." in parts or parts[0] == "/" or {"\\", "\0"} & set(str(name)):
-        raise SaeflowError(f"{folder}: a file in it names {str(name)!r}, which lies outside of it; get it anew")
+        raise SaeflowError(
+            f"{folder}: a file in it names {str(name)!r}, which lies outside of it; get it anew"
+        )
     return folder.joinpath(*parts)
 
 
@@ -174,7 +193,8 @@ def _claim_of(temporary: Path) -> Path:
 
 
 def _claim(temporary: Path) -> int | None:
-    """Mark a temporary name as in use, however this process ends; None where the file system knows no locks."""
+    """Mark a temporary name as in use, however this process ends; None where the file system knows
+    no locks."""
     file = _claim_of(temporary)
     lock = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
     try:
@@ -188,7 +208,8 @@ def _claim(temporary: Path) -> int | None:
 
 @cache
 def _sweep(folder: Path) -> None:
-    """Remove what dead writers left in a folder, once per process. One whose lock cannot be had may be alive."""
+    """Remove what dead writers left in a folder, once per process. One whose lock cannot be had may
+    be alive."""
     for claim in folder.glob(".*.writer"):
         with suppress(OSError):
             lock = os.open(claim, os.O_RDWR | os.O_CLOEXEC)
@@ -201,14 +222,19 @@ def _sweep(folder: Path) -> None:
 
 
 def _mishap(error: Exception, path: Path) -> str | None:
-    """What befell the disk or the folder of `path`, in words; None if the error is of another kind."""
+    """What befell the disk or the folder of `path`, in words; None if the error is of another
+    kind."""
     code = getattr(error, "errno", None)
     full = code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
-    # Some libraries tell of a full disk without saying so (torch, NumPy): then the disk itself is asked.
+    # Some libraries tell of a full disk without saying so (torch, NumPy): then the disk itself is
+    # asked.
     unclear = isinstance(error, (OSError, RuntimeError)) and code is None
     if full or (unclear and _is_full(path.parent)):
         return "the disk is full; make space and start again, finished files are kept"
-    if not isinstance(error, OSError) or Path(str(error.filename or path)).parent not in path.parents:
+    if (
+        not isinstance(error, OSError)
+        or Path(str(error.filename or path)).parent not in path.parents
+    ):
         return None
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"may not be written; check the permissions of {path.parent}"
@@ -274,7 +300,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_sealed_json(path: Path, value: dict[str, Any]) -> None:
-    """As `write_json`, with a checksum of all that is in it; for files that other jobs compute with."""
+    """As `write_json`, with a checksum of all that is in it; for files that other jobs compute
+    with."""
     write_json(path, seals.sealed_json(value))
 
 
@@ -290,7 +317,9 @@ def read_json(path: Path) -> Any:
             raise SaeflowError(f"{path}: is a folder, and a JSON file is needed; correct its path")
         seals.refuse_pointer(path)
         if path.stat().st_size > _LARGEST_JSON:
-            raise SaeflowError(f"{path}: has more than {_LARGEST_JSON >> 20} MB, too many for JSON; get it again")
+            raise SaeflowError(
+                f"{path}: has more than {_LARGEST_JSON >> 20} MB, too many for JSON; get it again"
+            )
         return seals.unsealed_json(path, json_of(path.read_bytes(), path))
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
@@ -299,10 +328,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that must hold names and values, as every config does; raises as `read_json` does otherwise."""
+    """Read a JSON file that must hold names and values, as every config does; raises as `read_json`
+    does otherwise."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise SaeflowError(f"{path}: holds a {type(value).__name__} where names and values are needed; get it again")
+        raise SaeflowError(
+            f"{path}: holds a {type(value).__name__} where names and values are needed; get it "
+            "again"
+        )
     return value
 
 
@@ -325,7 +358,9 @@ def json_of(text: str | bytes, where: Path | str) -> Any:
     while waiting:
         holder, depth = waiting.pop()
         if depth > _DEEPEST_JSON:
-            raise SaeflowError(f"{where}: its JSON is nested deeper than {_DEEPEST_JSON}; get it again")
+            raise SaeflowError(
+                f"{where}: its JSON is nested deeper than {_DEEPEST_JSON}; get it again"
+            )
         inner = holder.values() if isinstance(holder, dict) else holder
         waiting.extend((item, depth + 1) for item in inner if isinstance(item, dict | list))
     return value
@@ -338,7 +373,8 @@ def sha256(path: Path) -> str:
 
 
 def remember(arguments: Sequence[str]) -> None:
-    """Note what the command line says of the result: seed and dtype, and a hash of every section of settings."""
+    """Note what the command line says of the result: seed and dtype, and a hash of every section of
+    settings."""
     for name, value in pairwise(arguments):
         if name in RECORDED_OPTIONS:
             _TOLD[name.removeprefix("--")] = (
@@ -362,7 +398,8 @@ def provenance() -> dict[str, Any]:
 
 
 def stamp() -> dict[str, str]:
-    """Metadata of a file that is written by `sealed`: a blank seal, and where the file comes from."""
+    """Metadata of a file that is written by `sealed`: a blank seal, and where the file comes
+    from."""
     return {seals.KEY: seals.BLANK, **origin()}
 
 
@@ -386,15 +423,22 @@ def _version(package: str) -> str | None:
 
 @cache
 def _commit() -> str | None:
-    """The git commit of the source this runs from, with ``+dirty`` if it was edited; None outside a checkout."""
+    """The git commit of the source this runs from, with ``+dirty`` if it was edited; None outside a
+    checkout."""
     source = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(source), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain", "--", str(source)) else "")
+        return git("rev-parse", "HEAD") + (
+            "+dirty" if git("status", "--porcelain", "--", str(source)) else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,5 @@
-"""Checkpoints of trainings: written whole or not at all, and never resumed from when a byte of one has changed."""
+"""Checkpoints of trainings: written whole or not at all, and never resumed from when a byte of one
+has changed."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def check_archive(path: Path) -> None:
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state of the training with this identity, on the CPU; None where there is none or it is damaged."""
+    """The state of the training with this identity, on the CPU; None where there is none or it is
+    damaged."""
     import torch
 
     if not Path(path).is_file():
@@ -50,7 +52,12 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
         check_archive(path)
         content = torch.load(path, weights_only=True, map_location="cpu")
         return content["state"] if content["identity"] == identity else None
-    except Exception as error:  # damage makes the libraries fail in any way, and training anew is the remedy for all
-        reason = error.problem if isinstance(error, DamagedError) else f"{path}: {' '.join(str(error).split())}"
+    # damage makes the libraries fail in any way, and training anew is the remedy for all
+    except Exception as error:
+        reason = (
+            error.problem
+            if isinstance(error, DamagedError)
+            else f"{path}: {' '.join(str(error).split())}"
+        )
         print(f"{reason}; the training starts anew", file=sys.stderr)
         return None

@@ -11,7 +11,8 @@ import pyarrow as pa
 def column(values: np.ndarray[Any, Any]) -> pa.Array:
     """The same numbers as an Arrow array, not copied.
 
-    ``pyarrow.array`` gives the same, but imports pandas to see whether it was handed some, which takes 0.3 s of a job.
+    ``pyarrow.array`` gives the same, but imports pandas to see whether it was handed some, which
+    takes 0.3 s of a job.
 
     Args:
         values: one-dimensional, of a type that Arrow has, and not changed afterwards.

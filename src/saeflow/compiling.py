@@ -1,4 +1,5 @@
-"""Functions compiled to machine code, for what NumPy and torch would need many passes over memory for."""
+"""Functions compiled to machine code, for what NumPy and torch would need many passes over memory
+for."""
 
 from __future__ import annotations
 
@@ -11,5 +12,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function at its first call; later processes find it on disk. Threads may run it side by side."""
+    """Compile a function at its first call; later processes find it on disk. Threads may run it
+    side by side."""
     return njit(nogil=True, cache=True)(function)

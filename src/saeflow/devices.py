@@ -1,9 +1,9 @@
 """Accelerators of this machine, leased: one process at a time on each.
 
-Snakemake's ``--resources gpu=K`` limits how many GPU jobs run at once, but tells no job which device is its own. So
-each takes an advisory lock on a device's file, which the kernel drops when the process ends, however it ends: no lease
-outlives its holder. Inside a SLURM job the devices are those that SLURM gave it, and only processes of that job share
-them out.
+Snakemake's ``--resources gpu=K`` limits how many GPU jobs run at once, but tells no job which
+device is its own. So each takes an advisory lock on a device's file, which the kernel drops when
+the process ends, however it ends: no lease outlives its holder. Inside a SLURM job the devices are
+those that SLURM gave it, and only processes of that job share them out.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from pathlib import Path
 from saeflow.errors import SaeflowError
 
 DEVICES = "SAEFLOW_DEVICES"
-"""Environment variable that names the devices where they cannot be found, as ``0,1``: other makes, and tests."""
+"""Environment variable that names the devices where they cannot be found, as ``0,1``: other makes,
+and tests."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_GRANTED = "SAEFLOW_DEVICE_GRANTED"  # for processes that this one starts: they compute on what it has
+_GRANTED = (
+    "SAEFLOW_DEVICE_GRANTED"  # for processes that this one starts: they compute on what it has
+)
 _POLL_SECONDS = 0.2
 _held: list[int] = []  # open lock files: closing one gives its device up
 
 
 def present() -> list[str]:
-    """The devices that this process may use, by the name that ``CUDA_VISIBLE_DEVICES`` has for them."""
+    """The devices that this process may use, by the name that ``CUDA_VISIBLE_DEVICES`` has for
+    them."""
     listed = os.environ.get(VISIBLE)
     if listed is None and "SLURM_JOB_ID" not in os.environ:
         listed = os.environ.get(DEVICES)
@@ -37,7 +41,8 @@ def present() -> list[str]:
         return [name.strip() for name in listed.split(",") if name.strip()]
     if "SLURM_JOB_ID" in os.environ:
         return []
-    # CUDA counts the devices it finds, whatever numbers their files have: in a container 0 may be /dev/nvidia3.
+    # CUDA counts the devices it finds, whatever numbers their files have: in a container 0 may be
+    # /dev/nvidia3.
     found = [file for file in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
     return [str(number) for number in range(len(found))]
 
@@ -45,8 +50,9 @@ def present() -> list[str]:
 def lease(count: int = 1) -> list[str]:
     """Wait for free devices and make them the only visible ones, until this process ends.
 
-    Must be called before torch is imported. Where there are no devices nothing happens, and the process computes on
-    the CPU; in a process that was started by one with a lease nothing happens either.
+    Must be called before torch is imported. Where there are no devices nothing happens, and the
+    process computes on the CPU; in a process that was started by one with a lease nothing happens
+    either.
 
     Args:
         count: how many.
@@ -61,7 +67,9 @@ def lease(count: int = 1) -> list[str]:
         return []
     devices = present()
     if 0 < len(devices) < count:
-        raise SaeflowError(f"devices: {count} were asked for and there are {len(devices)} ({', '.join(devices)})")
+        raise SaeflowError(
+            f"devices: {count} were asked for and there are {len(devices)} ({', '.join(devices)})"
+        )
     names = _locked(devices, count) if devices else []
     os.environ[_GRANTED] = "1"
     if names:
@@ -71,7 +79,8 @@ def lease(count: int = 1) -> list[str]:
 
 
 def granted() -> bool:
-    """Whether this process, or the one that started it, has asked for devices; one that has not leaves them alone."""
+    """Whether this process, or the one that started it, has asked for devices; one that has not
+    leaves them alone."""
     return _GRANTED in os.environ
 
 
@@ -89,7 +98,9 @@ def _locked(devices: Sequence[str], count: int) -> list[str]:
         for lock in locks.values():
             os.close(lock)
         if not told:
-            print(f"waiting for a free device among {', '.join(devices)}", file=sys.stderr, flush=True)
+            print(
+                f"waiting for a free device among {', '.join(devices)}", file=sys.stderr, flush=True
+            )
             told = True
         time.sleep(_POLL_SECONDS)
 
@@ -106,7 +117,8 @@ def _try(name: str) -> int | None:
 
 
 def _folder() -> Path:
-    """Where the lock files lie, for all users of a machine, and apart for each SLURM job, which counts from 0 anew."""
+    """Where the lock files lie, for all users of a machine, and apart for each SLURM job, which
+    counts from 0 anew."""
     job = os.environ.get("SLURM_JOB_ID")
     folder = Path(tempfile.gettempdir(), f"saeflow-devices-{job}" if job else "saeflow-devices")
     folder.mkdir(exist_ok=True)
@@ -115,7 +127,8 @@ def _folder() -> Path:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         raise SaeflowError(
-            f"devices: {folder} is a link or no folder, and leases would lie elsewhere; remove it or set TMPDIR"
+            f"devices: {folder} is a link or no folder, and leases would lie elsewhere; remove it "
+            "or set TMPDIR"
         ) from None
     with suppress(PermissionError):  # another user's, who has done this
         os.fchmod(opened, 0o1777)
@@ -126,7 +139,8 @@ def _folder() -> Path:
 def _open(path: Path) -> int:
     """Open a lock file; made if need be, and readable for all: a lock needs no more.
 
-    Kernels refuse to open another user's file in such a folder with O_CREAT, even one that is there.
+    Kernels refuse to open another user's file in such a folder with O_CREAT, even one that is
+    there.
     """
     with suppress(FileNotFoundError):
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -20,8 +20,8 @@ class SaeflowError(Exception):
 class DamagedError(SaeflowError):
     """A file is damaged or gone that a job of a workflow may have written.
 
-    The library leaves files alone. A job's command removes those of its own study, so that the next run of the workflow
-    makes them again and nothing else; see `saeflow.cli.clearing`.
+    The library leaves files alone. A job's command removes those of its own study, so that the next
+    run of the workflow makes them again and nothing else; see `saeflow.cli.clearing`.
 
     Args:
         problem: which file, and what is wrong with it.
@@ -33,7 +33,8 @@ class DamagedError(SaeflowError):
         names = " and ".join(file.name for file in self.remade)
         them = "it" if len(self.remade) == 1 else "them"
         super().__init__(
-            f"{problem}; if the workflow made {names}, remove {them} and start again, else get anew what is damaged"
+            f"{problem}; if the workflow made {names}, remove {them} and start again, else get "
+            "anew what is damaged"
         )
 
 

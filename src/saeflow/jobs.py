@@ -1,7 +1,7 @@
 """A job replaces nothing that another job has written since it began.
 
-Snakemake that is killed leaves its jobs alive. Started again with another config, it makes the same files, and what an
-old job wrote over them in the end would pass for the new.
+Snakemake that is killed leaves its jobs alive. Started again with another config, it makes the same
+files, and what an old job wrote over them in the end would pass for the new.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _own: dict[Path, int] = {}  # what this process wrote, and when: `st_ctime_ns`, 
 
 
 def process_start() -> float:
-    """When this process was started, in seconds since the epoch, to some hundredths; now, where no system tells it.
+    """When this process was started, in seconds since the epoch, to some hundredths; now, where no
+    system tells it.
 
     A process that is stopped while it still imports has begun all the same.
     """
@@ -61,6 +62,7 @@ def note_as_own(path: Path) -> None:
 def outlived(path: Path) -> SaeflowError:
     """What is said where the content of the other differs."""
     return SaeflowError(
-        f"{path}: another job has written it since this one began, perhaps with other settings; it is kept, start "
+        f"{path}: another job has written it since this one began, perhaps with other settings; it "
+        "is kept, start "
         "again and it is made anew where that is needed"
     )

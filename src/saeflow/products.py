@@ -1,8 +1,9 @@
 """Matrix products of a forward pass, by the fastest library that torch brings along.
 
-On a CPU torch hands float32 products to MKL, which runs at less than half the rate of oneDNN on AMD processors, though
-oneDNN is inside the same torch and does its bfloat16 products (docs/benchmarks.md has the figures). Where oneDNN is
-there it is called directly, and an activation function is applied while the product is still in the cache.
+On a CPU torch hands float32 products to MKL, which runs at less than half the rate of oneDNN on AMD
+processors, though oneDNN is inside the same torch and does its bfloat16 products
+(docs/benchmarks.md has the figures). Where oneDNN is there it is called directly, and an activation
+function is applied while the product is still in the cache.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 def _one_dnn() -> Callable[..., Tensor] | None:
-    """The operation that torch's own compiler uses for linear layers; None in a torch built without it."""
+    """The operation that torch's own compiler uses for linear layers; None in a torch built without
+    it."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -67,7 +69,8 @@ def linear(
 
 
 def packed(weight: Float[Tensor, "n_out n_in"], rows: int) -> Tensor:
-    """A weight as products of so many rows want it, for `linear` alone; worth it where several products use it.
+    """A weight as products of so many rows want it, for `linear` alone; worth it where several
+    products use it.
 
     Args:
         weight: without gradient.

@@ -1,8 +1,8 @@
 """Checksums inside files: one number in a file's own metadata vouches for every byte of it.
 
-A format that takes text as metadata (safetensors, Parquet, HDF5) is written with `BLANK` among it. `seal` then puts the
-CRC-32 of the whole file in the place of the zeros, and `check` computes it again. A file without a seal, of another
-library or another time, is taken as it is.
+A format that takes text as metadata (safetensors, Parquet, HDF5) is written with `BLANK` among it.
+`seal` then puts the CRC-32 of the whole file in the place of the zeros, and `check` computes it
+again. A file without a seal, of another library or another time, is taken as it is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def seal(path: Path) -> None:
 
 
 def _order_metadata(file: BinaryIO) -> None:
-    """Sort the metadata of a safetensors file, whose library writes them in any order: equal files are equal bytes."""
+    """Sort the metadata of a safetensors file, whose library writes them in any order: equal files
+    are equal bytes."""
     opening = file.read(9)
     if opening[:4] in _OTHERS or opening[8:] != b"{":
         return
@@ -55,7 +56,8 @@ def _order_metadata(file: BinaryIO) -> None:
 
 
 def refuse_pointer(path: Path) -> None:
-    """See that a file is the file itself: a clone without git-lfs leaves a few lines in the place of large ones.
+    """See that a file is the file itself: a clone without git-lfs leaves a few lines in the place
+    of large ones.
 
     Raises:
         SaeflowError: it is a pointer.
@@ -63,7 +65,8 @@ def refuse_pointer(path: Path) -> None:
     with open(path, "rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise SaeflowError(
-                f"{path}: is a Git LFS pointer and not the file itself; run 'git lfs pull' where it was cloned"
+                f"{path}: is a Git LFS pointer and not the file itself; run 'git lfs pull' where "
+                "it was cloned"
             )
 
 
@@ -118,7 +121,8 @@ def sealed_json(value: Mapping[str, Any], within: str | None = None) -> dict[str
 
     Args:
         value: the object.
-        within: name of the object in it that takes the seal, where a format has no room for one beside the rest.
+        within: name of the object in it that takes the seal, where a format has no room for one
+            beside the rest.
     """
     if within is None:
         return {**value, KEY: _of_object(value)}
@@ -129,7 +133,8 @@ def unsealed_json(path: Path, value: Any, within: str | None = None) -> Any:
     """A JSON value without its seal.
 
     Raises:
-        SaeflowError: it is not what was sealed; a person may have edited it, so it is left where it is.
+        SaeflowError: it is not what was sealed; a person may have edited it, so it is left where it
+            is.
     """
     holder = value.get(within) if within and isinstance(value, dict) else value
     if not isinstance(holder, dict) or KEY not in holder:
@@ -137,7 +142,8 @@ def unsealed_json(path: Path, value: Any, within: str | None = None) -> Any:
     bare = _without(value, within)
     if holder[KEY] != _of_object(bare):
         raise SaeflowError(
-            f"{path}: is damaged or was edited (its checksum differs); remove its '{KEY}' to have it taken as it is, "
+            f"{path}: is damaged or was edited (its checksum differs); remove its '{KEY}' to have "
+            "it taken as it is, "
             "or get it anew from where it came"
         )
     return bare

@@ -1,7 +1,7 @@
 """Random draws that depend on what they are for, never on when or where they are made.
 
-Every draw of a study is named by ``(study seed, purpose, item)``. The name is hashed to a seed, so a result
-does not change with the number of shards, the batch a row was in, or an interruption.
+Every draw of a study is named by ``(study seed, purpose, item)``. The name is hashed to a seed, so
+a result does not change with the number of shards, the batch a row was in, or an interruption.
 """
 
 from __future__ import annotations
@@ -36,22 +36,26 @@ def numpy_generator(study_seed: int, *purpose: str | int) -> np.random.Generator
 
 
 def torch_generator(study_seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU torch generator for one named draw (move the numbers to the device, not the generator)."""
+    """A CPU torch generator for one named draw (move the numbers to the device, not the
+    generator)."""
     import torch
 
     return torch.Generator().manual_seed(seed_for(study_seed, *purpose))
 
 
-def row_keys(study_seed: int, purpose: str, items: Iterable[tuple[str | int, ...]]) -> NDArray[np.uint64]:
+def row_keys(
+    study_seed: int, purpose: str, items: Iterable[tuple[str | int, ...]]
+) -> NDArray[np.uint64]:
     """One 64-bit key per row of a batch, shape ``[rows]``; equal items have equal keys."""
     return np.array([seed_for(study_seed, purpose, *item) for item in items], dtype=np.uint64)
 
 
 def uniforms(keys: NDArray[np.uint64], steps: int, first: int = 0) -> NDArray[np.float64]:
-    """Counter-based uniform numbers in [0, 1), shape ``[rows, steps]``: number ``i`` of a row is a hash of (key, i).
+    """Counter-based uniform numbers in [0, 1), shape ``[rows, steps]``: number ``i`` of a row is a
+    hash of (key, i).
 
-    The generator is splitmix64 (Steele, Lea, Flood 2014) with the row's key as its state; any step of any row
-    can be had without the ones before it.
+    The generator is splitmix64 (Steele, Lea, Flood 2014) with the row's key as its state; any step
+    of any row can be had without the ones before it.
 
     Args:
         keys: ``[rows]`` from `row_keys`.

@@ -54,7 +54,9 @@ def read_table(path: Path, schema: Schema | None = None) -> pl.DataFrame:
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file; make it first") from None
     except (OSError, PolarsError) as error:
-        raise DamagedError(f"{path}: is no whole Parquet table ({str(error).splitlines()[0]})", [path]) from None
+        raise DamagedError(
+            f"{path}: is no whole Parquet table ({str(error).splitlines()[0]})", [path]
+        ) from None
     if schema is not None and dict(table.schema) != dict(schema):
         raise DamagedError(f"{path}: has other columns than {', '.join(schema)}", [path])
     return table

@@ -1,8 +1,10 @@
-"""Files of tensors that strangers wrote: what a file declares is held against its size before anything is read.
+"""Files of tensors that strangers wrote: what a file declares is held against its size before
+anything is read.
 
-A file of a few kilobytes can declare terabytes: an array of any shape in an ``.npz``, an expanded tensor
-in a ``.pt``, a data set without data in HDF5. No honest file holds more than `RATIO` times what it
-weighs, so what declares more is refused in one sentence, and memory stays within that bound.
+A file of a few kilobytes can declare terabytes: an array of any shape in an ``.npz``, an expanded
+tensor in a ``.pt``, a data set without data in HDF5. No honest file holds more than `RATIO` times
+what it weighs, so what declares more is refused in one sentence, and memory stays within that
+bound.
 """
 
 from __future__ import annotations
@@ -44,9 +46,12 @@ _DAMAGE = (
 )
 # What a pickle of dense tensors names: how one is put together, its storage, dtypes and containers.
 _PICKLED = re.compile(
-    r"torch\._utils (_rebuild_tensor_v2|_rebuild_parameter(_with_state)?)|torch\._tensor _rebuild_from_type_v2"
-    r"|torch\.nn\.parameter Parameter|torch Tensor|collections OrderedDict|torch (\w+Storage|Size|device)"
-    r"|torch (b?float\w+|half|double|u?int\w+|long|short|bool)|torch\.storage (Untyped|Typed)Storage"
+    r"torch\._utils (_rebuild_tensor_v2|_rebuild_parameter(_with_state)?)|torch\._tensor "
+    r"_rebuild_from_type_v2"
+    r"|torch\.nn\.parameter Parameter|torch Tensor|collections OrderedDict|torch "
+    r"(\w+Storage|Size|device)"
+    r"|torch (b?float\w+|half|double|u?int\w+|long|short|bool)|torch\.storage "
+    r"(Untyped|Typed)Storage"
 )
 
 
@@ -56,8 +61,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     A pickle may hold tensors, numbers and containers, and nothing that runs code.
 
     Raises:
-        SaeflowError: the file is absent, damaged, holds something else than named tensors, or declares more than it
-            holds.
+        SaeflowError: the file is absent, damaged, holds something else than named tensors, or
+            declares more than it holds.
     """
     from safetensors import SafetensorError
     from torch import Tensor
@@ -83,9 +88,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_pickle(path: Path, mmap: bool = False) -> Any:
     """What a file of `torch.save` holds: dense tensors on the CPU, numbers, texts and containers.
 
-    The pickle is looked through before it is loaded: it may name nothing but what dense tensors are made of, and its
-    archive is no larger unpacked than packed. Afterwards every tensor is as large as its storage, since one that is
-    expanded takes a byte in the file and any number where it is computed with.
+    The pickle is looked through before it is loaded: it may name nothing but what dense tensors are
+    made of, and its archive is no larger unpacked than packed. Afterwards every tensor is as large
+    as its storage, since one that is expanded takes a byte in the file and any number where it is
+    computed with.
 
     Raises:
         SaeflowError: the file holds more than that, or tensors of another kind.
@@ -97,13 +103,16 @@ def read_pickle(path: Path, mmap: bool = False) -> Any:
     try:
         content = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     except pickle.UnpicklingError:
-        raise SaeflowError(f"{path}: holds more than tensors, or is damaged; get it from a source you trust") from None
+        raise SaeflowError(
+            f"{path}: holds more than tensors, or is damaged; get it from a source you trust"
+        ) from None
     for name, tensor in _tensors_in(content):
         stored = tensor.untyped_storage().nbytes() if tensor.layout == torch.strided else 0
         if tensor.numel() * tensor.element_size() > stored:
             shape = list(tensor.shape)
             raise SaeflowError(
-                f"{path}: {name} of shape {shape} is not stored whole (expanded or sparse); get it again"
+                f"{path}: {name} of shape {shape} is not stored whole (expanded or sparse); get it "
+                "again"
             )
     return content
 
@@ -113,12 +122,19 @@ def _check_pickle(path: Path) -> None:
         raise ValueError("it is no archive of torch 1.6 or later")
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-            raise SaeflowError(f"{path}: declares more than it holds; get it from a source you trust")
+            raise SaeflowError(
+                f"{path}: declares more than it holds; get it from a source you trust"
+            )
         pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
         for name in pickles:
             for opcode, argument, _ in pickletools.genops(archive.read(name)):
-                if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not _PICKLED.fullmatch(str(argument)):
-                    raise SaeflowError(f"{path}: holds more than tensors ({argument}); get it from a source you trust")
+                if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not _PICKLED.fullmatch(
+                    str(argument)
+                ):
+                    raise SaeflowError(
+                        f"{path}: holds more than tensors ({argument}); get it from a source you "
+                        "trust"
+                    )
 
 
 def _tensors_in(content: Any, name: str = "it") -> Iterator[tuple[str, Tensor]]:
@@ -144,7 +160,8 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     with np.load(path, allow_pickle=False) as arrays:
         read = {name: arrays[name] for name in arrays.files}
     return {
-        name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False)) for name, array in read.items()
+        name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        for name, array in read.items()
     }
 
 
@@ -161,13 +178,21 @@ def check_npz(path: Path) -> None:
         for member in members:
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
                 shape, _, dtype = read(file)
                 if dtype.hasobject or dtype.kind not in "fiubc":
                     raise ValueError(f"{member.filename} holds no numbers but {dtype}")
-                if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize + file.tell() != member.file_size:
+                if (
+                    min(shape, default=0) < 0
+                    or prod(shape) * dtype.itemsize + file.tell() != member.file_size
+                ):
                     raise ValueError(
-                        f"{member.filename} declares {list(shape)} numbers and has {member.file_size} bytes"
+                        f"{member.filename} declares {list(shape)} numbers and has "
+                        f"{member.file_size} bytes"
                     )
 
 
@@ -197,11 +222,12 @@ _READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pt": read_pi
 def open_hdf5(path: Path) -> Iterator[Any]:
     """An HDF5 file to read whose data sets are its own and no larger than it can hold.
 
-    HDF5 can name other files (external links, external and virtual data sets), whose bytes would be read as this
-    file's; and a data set can declare any shape without data.
+    HDF5 can name other files (external links, external and virtual data sets), whose bytes would be
+    read as this file's; and a data set can declare any shape without data.
 
     Raises:
-        SaeflowError: something in it is neither a group nor a data set of its own, or declares too much.
+        SaeflowError: something in it is neither a group nor a data set of its own, or declares too
+            much.
         OSError: it is no HDF5 file, or damaged.
     """
     import h5py
@@ -211,14 +237,21 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         declared = 0
         for name in file:
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                raise SaeflowError(f"{path}: '{name}' links to another place; get a file that holds its data itself")
+                raise SaeflowError(
+                    f"{path}: '{name}' links to another place; get a file that holds its data "
+                    "itself"
+                )
             item = file[name]
             if not isinstance(item, h5py.Dataset):
                 raise SaeflowError(f"{path}: '{name}' is no data set; get it again")
             if item.is_virtual or item.external:
-                raise SaeflowError(f"{path}: '{name}' reads other files; get a file that holds its data itself")
+                raise SaeflowError(
+                    f"{path}: '{name}' reads other files; get a file that holds its data itself"
+                )
             if item.dtype.kind not in "fiub":
-                raise SaeflowError(f"{path}: '{name}' holds no numbers but {item.dtype}; get it again")
+                raise SaeflowError(
+                    f"{path}: '{name}' holds no numbers but {item.dtype}; get it again"
+                )
             declared += item.nbytes
         check_declared(path, declared, path.stat().st_size)
         yield file

@@ -1,9 +1,11 @@
-"""Holds saeflow's SAE files to the libraries that they come from and go to; exit status 1 if one differs.
+"""Holds saeflow's SAE files to the libraries that they come from and go to; exit status 1 if one
+differs.
 
     compare.py FOLDER_OF_THE_VIRTUAL_ENVIRONMENT [--golden FOLDER]
 
-``peers.py`` runs in that environment, made from ``requirements.txt``; this runs in the project's own. With ``--golden``
-it writes nothing but the small files that the unit tests read without these libraries.
+``peers.py`` runs in that environment, made from ``requirements.txt``; this runs in the project's
+own. With ``--golden`` it writes nothing but the small files that the unit tests read without these
+libraries.
 """
 
 from __future__ import annotations
@@ -37,12 +39,15 @@ def peers(python: Path, *arguments: str) -> None:
 def differences(sae: SAE, expected: dict[str, Tensor]) -> tuple[float, float]:
     """The largest difference of what the latents write, and of the reconstruction.
 
-    Latents are compared by the length of what each writes, since libraries keep decoder rows of other norms.
+    Latents are compared by the length of what each writes, since libraries keep decoder rows of
+    other norms.
     """
     x = expected["x"]
     ours = sae.encode(x) * sae.W_dec.norm(dim=1)
     theirs = expected["latents"] * expected["lengths"]
-    return float((ours - theirs).abs().max()), float((sae.reconstruct(x) - expected["reconstruction"]).abs().max())
+    return float((ours - theirs).abs().max()), float(
+        (sae.reconstruct(x) - expected["reconstruction"]).abs().max()
+    )
 
 
 def random_saes() -> dict[str, SAE]:
@@ -52,7 +57,12 @@ def random_saes() -> dict[str, SAE]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw) * 0.5
 
-    def one(architecture: str, d_out: int = WIDTH, skip: bool = False, metadata: dict[str, str] | None = None) -> SAE:
+    def one(
+        architecture: str,
+        d_out: int = WIDTH,
+        skip: bool = False,
+        metadata: dict[str, str] | None = None,
+    ) -> SAE:
         rows = normal(LATENTS, d_out)
         own = {
             "jumprelu": {"threshold": torch.rand(LATENTS, generator=draw)},
@@ -77,7 +87,9 @@ def random_saes() -> dict[str, SAE]:
         "standard-skip": one("standard", WIDTH + 1, skip=True),
         "jumprelu-transcoder": one("jumprelu", metadata={"hook_name_out": "blocks.3.hook_mlp_out"}),
         "jumprelu-skip": one("jumprelu", WIDTH + 1, skip=True),
-        "topk-transcoder": one("topk", skip=True, metadata={"hook_name_out": "blocks.3.hook_mlp_out"}),
+        "topk-transcoder": one(
+            "topk", skip=True, metadata={"hook_name_out": "blocks.3.hook_mlp_out"}
+        ),
     }
 
 
@@ -91,9 +103,22 @@ EXPORTS = {
 
 def imports(python: Path, folder: Path) -> list[tuple[str, float, float]]:
     """Every kind of SAE that a library writes, as we read it and as it computes itself."""
-    peers(python, "write", str(folder), "--width", str(WIDTH), "--latents", str(LATENTS), "--rows", str(ROWS))
+    peers(
+        python,
+        "write",
+        str(folder),
+        "--width",
+        str(WIDTH),
+        "--latents",
+        str(LATENTS),
+        "--rows",
+        str(ROWS),
+    )
     return [
-        (f"import {case.name}", *differences(import_sae(case), load_file(case / "expected.safetensors")))
+        (
+            f"import {case.name}",
+            *differences(import_sae(case), load_file(case / "expected.safetensors")),
+        )
         for case in sorted(folder.iterdir())
     ]
 
@@ -121,13 +146,18 @@ def main() -> None:
     python = (options.environment / "bin" / "python").absolute()
     if options.golden:
         shutil.rmtree(options.golden, ignore_errors=True)
-        peers(python, "write", str(options.golden), "--width", "6", "--latents", "12", "--rows", "8")
+        peers(
+            python, "write", str(options.golden), "--width", "6", "--latents", "12", "--rows", "8"
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         found = imports(python, Path(folder, "theirs")) + exports(python, Path(folder, "ours"))
     print(f"{'largest difference':<52}{'latents':>10}{'output':>10}")
     for name, latents, output in found:
-        print(f"{name:<52}{latents:>10.1e}{output:>10.1e}{'' if max(latents, output) <= TOLERANCE else '  DIFFERS'}")
+        print(
+            f"{name:<52}{latents:>10.1e}{output:>10.1e}"
+            f"{'' if max(latents, output) <= TOLERANCE else '  DIFFERS'}"
+        )
     wrong = sum(max(latents, output) > TOLERANCE for _, latents, output in found)
     print(f"{len(found) - wrong} of {len(found)} within {TOLERANCE}")
     sys.exit(bool(wrong))

@@ -2,8 +2,8 @@
 
     compare_maia2.py FOLDER_OF_THE_VIRTUAL_ENVIRONMENT
 
-``maia2_peer.py`` runs in that environment, this in the project's own. Weights and positions are random; the shape is
-the published one, and every pair of rating bins is asked for.
+``maia2_peer.py`` runs in that environment, this in the project's own. Weights and positions are
+random; the shape is the published one, and every pair of rating bins is asked for.
 """
 
 from __future__ import annotations
@@ -69,11 +69,21 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        told = {"fens": fens, "few": FEW, "own": own.tolist(), "other": other.tolist(), "config": config}
+        told = {
+            "fens": fens,
+            "few": FEW,
+            "own": own.tolist(),
+            "other": other.tolist(),
+            "config": config,
+        }
         (folder / "positions.json").write_text(json.dumps(told))
-        weights = {f"module.{key}": tensor for key, tensor in random_model(shape).state_dict().items()}
+        weights = {
+            f"module.{key}": tensor for key, tensor in random_model(shape).state_dict().items()
+        }
         torch.save({"model_state_dict": weights}, folder / "weights.pt")
-        done = subprocess.run([python, HERE / "maia2_peer.py", folder], capture_output=True, text=True)
+        done = subprocess.run(
+            [python, HERE / "maia2_peer.py", folder], capture_output=True, text=True
+        )
         if done.returncode:
             sys.exit(f"maia2_peer.py failed:\n{done.stderr[-3000:]}")
         expected = load_file(folder / "expected.safetensors")
@@ -84,9 +94,14 @@ def main() -> None:
     planes, legal = encode(boards), legal_mask(boards)
     seconds = time.process_time() - start
     with torch.no_grad():
-        pairs = [model(planes[:FEW], a.expand(FEW), b.expand(FEW)) for a, b in zip(own, other, strict=True)]
+        pairs = [
+            model(planes[:FEW], a.expand(FEW), b.expand(FEW))
+            for a, b in zip(own, other, strict=True)
+        ]
     largest = {
-        head: float((torch.stack([getattr(pair, head) for pair in pairs]) - expected[head]).abs().max())
+        head: float(
+            (torch.stack([getattr(pair, head) for pair in pairs]) - expected[head]).abs().max()
+        )
         for head in ("moves", "side", "value")
     }
     faster = float(expected["seconds"]) / seconds
@@ -94,8 +109,13 @@ def main() -> None:
         "the list of moves": same_moves,
         f"boards of {POSITIONS} positions": torch.equal(planes, expected["boards"]),
         f"legal moves of {POSITIONS} positions": torch.equal(legal, expected["legal"]),
-        **{f"{head}, {BINS}×{BINS} rating bins: {value:.1e}": value <= TOLERANCE for head, value in largest.items()},
-        f"boards and masks {faster:.0f} times faster, {1e6 * seconds / POSITIONS:.0f} µs each": faster >= FASTER,
+        **{
+            f"{head}, {BINS}×{BINS} rating bins: {value:.1e}": value <= TOLERANCE
+            for head, value in largest.items()
+        },
+        f"boards and masks {faster:.0f} times faster, {1e6 * seconds / POSITIONS:.0f} µs each": (
+            faster >= FASTER
+        ),
     }
     for check, good in checks.items():
         print(f"{'equal  ' if good else 'DIFFERS'} {check}")

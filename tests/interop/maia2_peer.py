@@ -29,7 +29,10 @@ def main(folder: Path) -> None:
     start = time.process_time()
     read = [preprocessing(fen, 1500, 1500, bins, index) for fen in told["fens"]]
     seconds = time.process_time() - start
-    boards, legal = torch.stack([board for board, *_ in read]), torch.stack([mask for *_, mask in read]).bool()
+    boards, legal = (
+        torch.stack([board for board, *_ in read]),
+        torch.stack([mask for *_, mask in read]).bool(),
+    )
     model = MAIA2Model(len(moves), bins, SimpleNamespace(**told["config"]))
     held = torch.load(folder / "weights.pt", weights_only=True)
     load_model_state_dict(model, held["model_state_dict"])
@@ -37,8 +40,13 @@ def main(folder: Path) -> None:
     few = boards[: told["few"]]
     own, other = torch.tensor(told["own"]), torch.tensor(told["other"])
     with torch.no_grad():
-        pairs = [model(few, own[pair].expand(len(few)), other[pair].expand(len(few))) for pair in range(len(own))]
-    heads = dict(zip(("moves", "side", "value"), map(torch.stack, zip(*pairs, strict=True)), strict=True))
+        pairs = [
+            model(few, own[pair].expand(len(few)), other[pair].expand(len(few)))
+            for pair in range(len(own))
+        ]
+    heads = dict(
+        zip(("moves", "side", "value"), map(torch.stack, zip(*pairs, strict=True)), strict=True)
+    )
     found = {"boards": boards, "legal": legal, "seconds": torch.tensor(seconds), **heads}
     save_file(found, folder / "expected.safetensors")
 

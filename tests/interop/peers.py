@@ -1,10 +1,14 @@
-"""Random SAEs made, saved and read by the libraries themselves; runs in their environment and knows nothing of saeflow.
+"""Random SAEs made, saved and read by the libraries themselves; runs in their environment and knows
+nothing of saeflow.
 
-    peers.py write FOLDER --width D --latents F --rows N    one folder per case, with what the library computes
-    peers.py read FOLDER                                    every folder there, as the library that it is for reads it
+    peers.py write FOLDER --width D --latents F --rows N    one folder per case,
+    with what the library computes
+    peers.py read FOLDER                                    every folder there,
+    as the library that it is for reads it
 
-Each folder holds ``expected.safetensors``: ``x [rows, d_model]``, ``latents [rows, d_sae]``, ``reconstruction`` and
-``lengths [d_sae]``, what one unit of a latent adds. Before ``read`` it holds ``x`` alone, in ``x.safetensors``.
+Each folder holds ``expected.safetensors``: ``x [rows, d_model]``, ``latents [rows, d_sae]``,
+``reconstruction`` and ``lengths [d_sae]``, what one unit of a latent adds. Before ``read`` it holds
+``x`` alone, in ``x.safetensors``.
 """
 
 from __future__ import annotations
@@ -19,7 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import sae_lens
 import torch
-from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder
+from dictionary_learning.dictionary import (
+    AutoEncoder,
+    AutoEncoderNew,
+    GatedAutoEncoder,
+    JumpReluAutoEncoder,
+)
 from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
@@ -33,7 +42,8 @@ HOOK = "blocks.3.hook_resid_post"
 HEADS = 2
 BY_TOP_K = (AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE)
 DICTIONARIES = {
-    one.__name__: one for one in (AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder, *BY_TOP_K)
+    one.__name__: one
+    for one in (AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder, *BY_TOP_K)
 }
 
 
@@ -67,7 +77,9 @@ def note(folder: Path, coder: Coder, x: Tensor, d_sae: int) -> None:
     found = {"x": x, "latents": coder.encode(x), "reconstruction": coder.reconstruct(x)}
     units = torch.eye(d_sae)
     found["lengths"] = (coder.decode(units) - coder.decode(torch.zeros_like(units))).norm(dim=-1)
-    save_file({name: value.contiguous() for name, value in found.items()}, folder / "expected.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in found.items()}, folder / "expected.safetensors"
+    )
 
 
 # SAELens
@@ -95,13 +107,25 @@ def saelens_cases(size: Size) -> dict[str, tuple[str, dict[str, Any]]]:
         "gated": ("GatedSAE", {"apply_b_dec_to_input": True}),
         "gated_plain": ("GatedSAE", {"apply_b_dec_to_input": False}),
         "jumprelu": ("JumpReLUSAE", {"apply_b_dec_to_input": False}),
-        "topk_by_value": ("TopKSAE", {"k": 4, "apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": False}),
-        "topk_rescaled": ("TopKSAE", {"k": 4, "apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": True}),
+        "topk_by_value": (
+            "TopKSAE",
+            {"k": 4, "apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": False},
+        ),
+        "topk_rescaled": (
+            "TopKSAE",
+            {"k": 4, "apply_b_dec_to_input": True, "rescale_acts_by_decoder_norm": True},
+        ),
         "hook_z": ("StandardSAE", {"apply_b_dec_to_input": True, "reshape_activations": "hook_z"}),
         "transcoder": ("Transcoder", {"apply_b_dec_to_input": False, **transcoder}),
         "skip_transcoder": ("SkipTranscoder", {"apply_b_dec_to_input": False, **transcoder}),
-        "jumprelu_transcoder": ("JumpReLUTranscoder", {"apply_b_dec_to_input": False, **transcoder}),
-        "jumprelu_skip_transcoder": ("JumpReLUSkipTranscoder", {"apply_b_dec_to_input": False, **transcoder}),
+        "jumprelu_transcoder": (
+            "JumpReLUTranscoder",
+            {"apply_b_dec_to_input": False, **transcoder},
+        ),
+        "jumprelu_skip_transcoder": (
+            "JumpReLUSkipTranscoder",
+            {"apply_b_dec_to_input": False, **transcoder},
+        ),
     }
 
 
@@ -121,12 +145,16 @@ def write_saelens(root: Path, size: Size, x: Tensor) -> None:
         sae.save_model(folder)
         note(folder, through_heads(sae) if name == "hook_z" else of_saelens(sae), x, size.latents)
     write_saelens_scaled(root / "saelens-expected_average_only_in", size, x)
-    for kind, more in (("BatchTopK", {}), ("MatryoshkaBatchTopK", {"matryoshka_widths": [4, size.latents]})):
+    for kind, more in (
+        ("BatchTopK", {}),
+        ("MatryoshkaBatchTopK", {"matryoshka_widths": [4, size.latents]}),
+    ):
         write_saelens_trained(root, kind, more, size, x)
 
 
 def write_saelens_scaled(folder: Path, size: Size, x: Tensor) -> None:
-    """As a checkpoint of a training lies there: the scale of the input beside the weights, and not yet in them."""
+    """As a checkpoint of a training lies there: the scale of the input beside the weights, and not
+    yet in them."""
     config = sae_lens.JumpReLUSAEConfig(
         d_in=size.width,
         d_sae=size.latents,
@@ -151,8 +179,11 @@ def write_saelens_scaled(folder: Path, size: Size, x: Tensor) -> None:
     )
 
 
-def write_saelens_trained(root: Path, kind: str, more: dict[str, Any], size: Size, x: Tensor) -> None:
-    """A training as it is saved, and the SAE for inference that SAELens makes of it, which says what is right."""
+def write_saelens_trained(
+    root: Path, kind: str, more: dict[str, Any], size: Size, x: Tensor
+) -> None:
+    """A training as it is saved, and the SAE for inference that SAELens makes of it, which says
+    what is right."""
     for rescaled in (True, False):
         config = getattr(sae_lens, f"{kind}TrainingSAEConfig")(
             d_in=size.width,
@@ -236,7 +267,8 @@ def write_sparsify(root: Path, size: Size, x: Tensor) -> None:
         note(folder, of_sparsify(coder), x, coder.num_latents)
 
 
-# Gemma Scope, Gemma Scope 2 and Llama Scope: no library writes them, and SAELens reads them from the hub.
+# Gemma Scope, Gemma Scope 2 and Llama Scope: no library writes them, and SAELens reads them from
+# the hub.
 
 
 @contextmanager
@@ -244,7 +276,9 @@ def local_hub(folder: Path) -> Iterator[None]:
     """SAELens' readers of the hub find the files of one folder, whatever they ask for."""
 
     def shapes(_repository: str, filename: str) -> dict[str, list[int]]:
-        return {name: list(one.shape) for name, one in load_file(folder / Path(filename).name).items()}
+        return {
+            name: list(one.shape) for name, one in load_file(folder / Path(filename).name).items()
+        }
 
     def download(repo_id: str, filename: str, **_more: Any) -> str:
         path = next(folder.rglob(Path(filename).name), None)
@@ -260,15 +294,21 @@ def local_hub(folder: Path) -> Iterator[None]:
         hub.hf_hub_download, hub.get_safetensors_tensor_shapes = kept
 
 
-def read_hub(folder: Path, reader: Any, repository: str, place: str, size: Size, scale: float = 1.0) -> Coder:
+def read_hub(
+    folder: Path, reader: Any, repository: str, place: str, size: Size, scale: float = 1.0
+) -> Coder:
     """An SAE as SAELens makes it of a published folder."""
     with local_hub(folder):
         overrides = {"d_in": size.width, "d_sae": size.latents, "dtype": "float32"}
         config, state, _ = reader(repository, place, "cpu", False, overrides)
     config = hub.handle_config_defaulting(config)
     kind = sae_lens.SAE.get_sae_config_class_for_architecture(config["architecture"])
-    sae = sae_lens.SAE.get_sae_class_for_architecture(config["architecture"])(kind.from_dict(config))
-    sae.load_state_dict({name: value.clone() for name, value in state.items() if name in sae.state_dict()})
+    sae = sae_lens.SAE.get_sae_class_for_architecture(config["architecture"])(
+        kind.from_dict(config)
+    )
+    sae.load_state_dict(
+        {name: value.clone() for name, value in state.items() if name in sae.state_dict()}
+    )
     if scale != 1.0:
         sae.fold_activation_norm_scaling_factor(scale)
     return of_saelens(sae)
@@ -286,7 +326,9 @@ def random_jumprelu(size: Size, d_out: int) -> dict[str, Tensor]:
 
 def read_gemma_scope(folder: Path, size: Size) -> Coder:
     place = "layer_12/width_16k/average_l0_82"
-    return read_hub(folder, hub.gemma_2_sae_huggingface_loader, "google/gemma-scope-2b-pt-res", place, size)
+    return read_hub(
+        folder, hub.gemma_2_sae_huggingface_loader, "google/gemma-scope-2b-pt-res", place, size
+    )
 
 
 def write_gemma_scope(root: Path, size: Size, x: Tensor) -> None:
@@ -306,7 +348,9 @@ def write_gemma_scope_2(root: Path, size: Size, x: Tensor) -> None:
         folder = root / f"gemma_scope_2-{name}"
         folder.mkdir(parents=True)
         d_out = size.width + (name == "transcoder")
-        lower = {key.replace("W_", "w_"): value for key, value in random_jumprelu(size, d_out).items()}
+        lower = {
+            key.replace("W_", "w_"): value for key, value in random_jumprelu(size, d_out).items()
+        }
         config = {
             "architecture": "jump_relu",
             "model_name": "gemma-v3-1b-pt",
@@ -318,7 +362,12 @@ def write_gemma_scope_2(root: Path, size: Size, x: Tensor) -> None:
         save_file(lower, folder / "params.safetensors")
         (folder / "config.json").write_text(json.dumps(config))
         repository = "google/gemma-scope-2-1b-pt"
-        note(folder, read_hub(folder, hub.gemma_3_sae_huggingface_loader, repository, place, size), x, size.latents)
+        note(
+            folder,
+            read_hub(folder, hub.gemma_3_sae_huggingface_loader, repository, place, size),
+            x,
+            size.latents,
+        )
 
 
 def write_llama_scope(root: Path, size: Size, x: Tensor) -> None:
@@ -344,18 +393,33 @@ def write_llama_scope(root: Path, size: Size, x: Tensor) -> None:
         }
         if name == "2024":
             norms = {"in": norm, "out": norm}
-            config |= {"d_sae": size.latents, "jump_relu_threshold": 0.3, "dataset_average_activation_norm": norms}
+            config |= {
+                "d_sae": size.latents,
+                "jump_relu_threshold": 0.3,
+                "dataset_average_activation_norm": norms,
+            }
             save_file(tensors, folder / "checkpoints" / "final.safetensors")
             (folder / "hyperparams.json").write_text(json.dumps(config))
-            reader, repository = hub.llama_scope_sae_huggingface_loader, "fnlp/Llama3_1-8B-Base-LXR-8x"
+            reader, repository = (
+                hub.llama_scope_sae_huggingface_loader,
+                "fnlp/Llama3_1-8B-Base-LXR-8x",
+            )
         else:
             config |= {"sae_type": "sae", "expansion_factor": size.latents / size.width}
             tensors["log_jumprelu_threshold"] = weights["threshold"].clamp(min=0.01).log()
             tensors[f"dataset_average_activation_norm.{HOOK}"] = torch.tensor(norm)
             save_file(tensors, folder / "sae_weights.safetensors")
             (folder / "config.json").write_text(json.dumps(config))
-            reader, repository = hub.llama_scope_r1_distill_sae_huggingface_loader, "fnlp/Llama-Scope-R1-Distill"
-        note(folder, read_hub(folder, reader, repository, "L3R", size, size.width**0.5 / norm), x, size.latents)
+            reader, repository = (
+                hub.llama_scope_r1_distill_sae_huggingface_loader,
+                "fnlp/Llama-Scope-R1-Distill",
+            )
+        note(
+            folder,
+            read_hub(folder, reader, repository, "L3R", size, size.width**0.5 / norm),
+            x,
+            size.latents,
+        )
 
 
 READERS: dict[str, Callable[[Path, Size], Coder]] = {

@@ -27,7 +27,13 @@ from pathlib import Path
 LINK = Path("/etc/slurm/slurm.conf")
 CPUS, GPUS, MEGABYTES = 8, 2, 256_000
 FIRST_PORT = 26_917
-DAEMONS = ["slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"]  # in the order they are stopped in
+DAEMONS = [
+    "slurmd",
+    "slurmctld",
+    "slurmdbd",
+    "mariadbd",
+    "munged",
+]  # in the order they are stopped in
 DATABASE = "slurm_acct_db"
 
 SLURM_CONF = """
@@ -164,7 +170,9 @@ class Cluster:
 
     def ask(self, *command: str) -> str:
         """What a command of SLURM says."""
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, timeout=60
+        )
         return done.stdout.strip()
 
     def _configure(self) -> None:
@@ -180,7 +188,9 @@ class Cluster:
             "memory": MEGABYTES,
         }
         etc = self.folder / "etc"
-        accounting = ACCOUNTING if self.accounting else "AccountingStorageType=accounting_storage/none"
+        accounting = (
+            ACCOUNTING if self.accounting else "AccountingStorageType=accounting_storage/none"
+        )
         values["accounting"] = accounting.format(**values)
         (etc / "slurm.conf").write_text(SLURM_CONF.format(**values))
         (etc / "slurmdbd.conf").write_text(SLURMDBD_CONF.format(**values))
@@ -214,15 +224,31 @@ class Cluster:
         options = [f"--{option}={self.folder / 'run' / name}" for option, name in names.items()]
         options += [f"--key-file={munge / 'key'}", f"--seed-file={munge / 'seed'}"]
         self._run("munged", *options, f"--log-file={self.folder / 'log/munged.log'}")
-        self._wait("munged", lambda: self._succeeds("munge", "-S", str(self.folder / "run/munge.socket"), "-n"))
+        self._wait(
+            "munged",
+            lambda: self._succeeds("munge", "-S", str(self.folder / "run/munge.socket"), "-n"),
+        )
 
     def _start_database(self) -> None:
-        data, run, log = self.folder / "database", self.folder / "run", self.folder / "log/mariadbd.log"
-        options = ["--bind-address=127.0.0.1", f"--port={FIRST_PORT + 3}", f"--socket={data}/socket"]
+        data, run, log = (
+            self.folder / "database",
+            self.folder / "run",
+            self.folder / "log/mariadbd.log",
+        )
+        options = [
+            "--bind-address=127.0.0.1",
+            f"--port={FIRST_PORT + 3}",
+            f"--socket={data}/socket",
+        ]
         options += ["--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900"]
         data.mkdir()
         shutil.chown(data, "mysql", "mysql")
-        installed = ["--no-defaults", "--user=mysql", f"--datadir={data}", "--auth-root-authentication-method=normal"]
+        installed = [
+            "--no-defaults",
+            "--user=mysql",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+        ]
         self._run("mariadb-install-db", *installed, "--skip-test-db")
         with open(log, "ab") as file:
             process = subprocess.Popen(
@@ -243,12 +269,19 @@ class Cluster:
             self._run("sacctmgr", "-i", "add", *what)
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=120)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, timeout=120
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
     def _succeeds(self, *command: str) -> bool:
-        return subprocess.run(command, capture_output=True, env=self.environment, timeout=60).returncode == 0
+        return (
+            subprocess.run(
+                command, capture_output=True, env=self.environment, timeout=60
+            ).returncode
+            == 0
+        )
 
     def _alive(self, daemon: str) -> int | None:
         """The id of a daemon that runs; a zombie, which its parent has not asked about yet, does not."""
@@ -263,13 +296,17 @@ class Cluster:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
-                raise TimeoutError(f"waited {seconds:.0f} s for {what}; logs are in {self.folder / 'log'}")
+                raise TimeoutError(
+                    f"waited {seconds:.0f} s for {what}; logs are in {self.folder / 'log'}"
+                )
             time.sleep(0.1)
 
 
 def main() -> None:
     """Start or stop a cluster by hand."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["start", "stop"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--accounting", action="store_true")

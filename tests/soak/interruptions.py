@@ -1,11 +1,12 @@
-"""Kills a study at random moments, again and again, and compares what comes out with an undisturbed run, bit for bit.
+"""Kills a study at random moments, again and again, and compares what comes out with an undisturbed
+run, bit for bit.
 
     make soak                                              the default study, twenty kills
     python tests/soak/interruptions.py --study mine.yaml   another one
 
-The whole process group gets SIGKILL, so that nobody can tidy up. After each kill the study is started again as a user
-would: `snakemake --unlock`, then `snakemake`. What has been done is noted in the work folder: the soak itself may be
-interrupted, too, and `--rounds` does it in pieces.
+The whole process group gets SIGKILL, so that nobody can tidy up. After each kill the study is
+started again as a user would: `snakemake --unlock`, then `snakemake`. What has been done is noted
+in the work folder: the soak itself may be interrupted, too, and `--rounds` does it in pieces.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PASSED_OVER = {"logs", "benchmarks", "checkpoints"}  # times differ, and so do what was said and what was in the works
+PASSED_OVER = {
+    "logs",
+    "benchmarks",
+    "checkpoints",
+}  # times differ, and so do what was said and what was in the works
 SHORTEST = 3.0  # seconds before a kill; Snakemake needs two to start
 
 
@@ -67,25 +72,42 @@ class Soak:
         print(f"undisturbed: {self.state['seconds']:.0f} s", flush=True)
 
     def _kill_once(self) -> None:
-        """Start, and kill at a moment such that all kills together are spread over the whole study."""
+        """Start, and kill at a moment such that all kills together are spread over the whole
+        study."""
         number = len(self.state["killed"])
         longest = 2 * self.state["seconds"] / len(self.moments)
         moment = SHORTEST + self.moments[number] * longest
         self._unlock()
         # A process group of its own: all of it is killed, and nothing else.
         process = subprocess.Popen(
-            self._command("killed"), stdout=self._log(), stderr=self._log(), cwd=ROOT, start_new_session=True
+            self._command("killed"),
+            stdout=self._log(),
+            stderr=self._log(),
+            cwd=ROOT,
+            start_new_session=True,
         )
         time.sleep(moment)
         early = process.poll() is not None
         if not early:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        at_work = sorted(file.stem for file in (self.work / "killed/.snakemake/incomplete").glob("*"))
-        self._note(killed=[*self.state["killed"], {"seconds": moment, "in_the_works": len(at_work), "early": early}])
+        at_work = sorted(
+            file.stem for file in (self.work / "killed/.snakemake/incomplete").glob("*")
+        )
+        self._note(
+            killed=[
+                *self.state["killed"],
+                {"seconds": moment, "in_the_works": len(at_work), "early": early},
+            ]
+        )
         done = len(list((self.work / "killed/results").rglob("*.jsonl")))
         print(
-            f"kill {number + 1}: after {moment:.1f} s, {done} jobs done, {len(at_work)} files in the works", flush=True
+            (
+                f"kill {number + 1}: after {moment:.1f} s, {done} jobs done, {len(at_work)} files "
+                "in "
+                "the works"
+            ),
+            flush=True,
         )
 
     def _finish_and_compare(self) -> bool:
@@ -93,19 +115,30 @@ class Soak:
         self._run_to_end("killed")
         results = self.work / "killed/results"
         expected, found = _digests(self.work / "undisturbed/results"), _digests(results)
-        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        left = [str(file) for kind in ("part", "writer", "old") for file in results.rglob(f".*.{kind}")]
-        print(f"{len(expected)} files compared, {len(differing)} differ: {', '.join(differing[:20]) or 'none'}")
+        differing = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        left = [
+            str(file) for kind in ("part", "writer", "old") for file in results.rglob(f".*.{kind}")
+        ]
+        print(
+            f"{len(expected)} files compared, {len(differing)} differ: "
+            f"{', '.join(differing[:20]) or 'none'}"
+        )
         print(f"{len(left)} half-written files are left: {', '.join(left[:5]) or 'none'}")
         if differing or left:
             sys.exit(1)
         return True
 
     def _unlock(self) -> None:
-        subprocess.run(self._command("killed", "--unlock"), check=True, capture_output=True, cwd=ROOT)
+        subprocess.run(
+            self._command("killed", "--unlock"), check=True, capture_output=True, cwd=ROOT
+        )
 
     def _run_to_end(self, name: str) -> None:
-        code = subprocess.run(self._command(name), stdout=self._log(), stderr=self._log(), cwd=ROOT).returncode
+        code = subprocess.run(
+            self._command(name), stdout=self._log(), stderr=self._log(), cwd=ROOT
+        ).returncode
         if code:
             sys.exit(f"the run '{name}' failed; {self.work / 'snakemake.log'} says why")
 
@@ -114,7 +147,15 @@ class Soak:
         directory.mkdir(exist_ok=True)
         return [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
-            *("--directory", str(directory), "--configfile", str(self.study), "--cores", str(self.cores), *more),
+            *(
+                "--directory",
+                str(directory),
+                "--configfile",
+                str(self.study),
+                "--cores",
+                str(self.cores),
+                *more,
+            ),
         ]
 
     def _log(self) -> Any:
@@ -136,16 +177,29 @@ def _digests(results: Path) -> dict[str, str]:
 
 def main() -> None:
     """Read the options and go on."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, default=ROOT / "config.yaml", help="config file (default: config.yaml)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--study",
+        type=Path,
+        default=ROOT / "config.yaml",
+        help="config file (default: config.yaml)",
+    )
     parser.add_argument("--kills", type=int, default=20, help="how many (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument("--cores", type=int, default=2, help="of each run (default: 2)")
-    parser.add_argument("--work", type=Path, default=ROOT / "results/.soak", help="where (default: results/.soak)")
-    parser.add_argument("--rounds", type=int, default=10**9, help="runs and kills to do now (default: all)")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "results/.soak", help="where (default: results/.soak)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=10**9, help="runs and kills to do now (default: all)"
+    )
     options = parser.parse_args()
     study = yaml.safe_load(options.study.read_text())["study"]
-    soak = Soak(options.work.resolve(), options.study.resolve(), options.kills, options.seed, options.cores)
+    soak = Soak(
+        options.work.resolve(), options.study.resolve(), options.kills, options.seed, options.cores
+    )
     print(f"study {study}: {len(soak.state['killed'])} of {options.kills} kills done", flush=True)
     if soak.go_on(options.rounds):
         print("all bits are equal")

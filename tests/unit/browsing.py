@@ -10,23 +10,35 @@ from typing import NamedTuple
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
+)
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+)
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 # Rows after the fourth are like it, and axe looks at every cell of them.
 ALIKE_LEFT_OUT = {
-    "exclude": [["tbody tr:nth-child(n+5)"], [".grid .row:nth-child(n+5)"], [".passages li:nth-child(n+3)"]]
+    "exclude": [
+        ["tbody tr:nth-child(n+5)"],
+        [".grid .row:nth-child(n+5)"],
+        [".passages li:nth-child(n+3)"],
+    ]
 }
 
 
 def until(page: playwright.Page, condition: str, seconds: float = 20) -> None:
-    """Wait until a condition holds; asked from outside, since pages let no script be made from text."""
+    """Wait until a condition holds; asked from outside, since pages let no script be made from
+    text."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition):
         assert time.monotonic() < end, f"never came true: {condition}"
@@ -63,9 +75,15 @@ def opened(browser: playwright.Browser, **options: object) -> Opened:
     context = browser.new_context(**{"viewport": WIDE, **options})
     page = context.new_page()
     found = Opened(page, [], [])
-    page.on("console", lambda message: found.complaints.append(message.text) if message.type != "log" else None)
+    page.on(
+        "console",
+        lambda message: found.complaints.append(message.text) if message.type != "log" else None,
+    )
     page.on("pageerror", lambda error: found.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (found.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on(
+        "dialog",
+        lambda dialog: (found.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+    )
     page.on("request", lambda request: found.requests.append(request.url))
     return found
 
@@ -80,12 +98,15 @@ def shown(browser: playwright.Browser) -> Iterator[Opened]:
 def serious_findings(
     browser: playwright.Browser, folder: Path, pages: Sequence[str], theme: str
 ) -> list[tuple[str, str, str]]:
-    """What axe finds serious on pages, every detail unfolded: the page, the rule and the element."""
+    """What axe finds serious on pages, every detail unfolded: the page, the rule and the
+    element."""
     found = opened(browser, color_scheme=theme)
     serious = []
     for name in pages:
         found.go(f"file://{folder}/{name}")
-        found.page.evaluate("document.querySelectorAll('details').forEach(node => node.open = true)")
+        found.page.evaluate(
+            "document.querySelectorAll('details').forEach(node => node.open = true)"
+        )
         found.page.wait_for_timeout(100)
         serious += [(name, *one) for one in _complaints_of_axe(found.page)]
     found.page.context.close()
@@ -94,12 +115,24 @@ def serious_findings(
 
 def too_wide(page: playwright.Page) -> int:
     """How many pixels a page is wider than its window."""
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
 
 
 def _complaints_of_axe(page: playwright.Page) -> list[tuple[str, str]]:
     """What axe finds serious on a page: the rule and the element."""
-    told = axe.Axe().run(page, context=ALIKE_LEFT_OUT, options={"resultTypes": ["violations"]}).response
+    told = (
+        axe.Axe()
+        .run(page, context=ALIKE_LEFT_OUT, options={"resultTypes": ["violations"]})
+        .response
+    )
     assert {"color-contrast", "document-title"} <= {rule["id"] for rule in told["passes"]}
-    found = [violation for violation in told["violations"] if violation["impact"] in ("serious", "critical")]
-    return [(violation["id"], node["html"][:160]) for violation in found for node in violation["nodes"]]
+    found = [
+        violation
+        for violation in told["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    return [
+        (violation["id"], node["html"][:160]) for violation in found for node in violation["nodes"]
+    ]

@@ -24,7 +24,8 @@ class Played(NamedTuple):
 
 @cache
 def random_play(positions: int, seed: int = 0, share: float = 0.3) -> Played:
-    """So many positions of random games, each a python-chess board with White to move and the same as bitboards."""
+    """So many positions of random games, each a python-chess board with White to move and the same
+    as bitboards."""
     generator = random.Random(seed)
     found: list[chess.Board] = []
     games: list[int] = []
@@ -41,7 +42,8 @@ def random_play(positions: int, seed: int = 0, share: float = 0.3) -> Played:
 
 
 def positions_table(played: Played) -> pl.DataFrame:
-    """The positions as a table; of each the first legal move was played, by players of every rating bin in turn."""
+    """The positions as a table; of each the first legal move was played, by players of every rating
+    bin in turn."""
     ratings = 1000 + 97 * (np.arange(len(played.python)) % 12)
     table = pl.DataFrame(
         {

@@ -15,12 +15,24 @@ from saeflow.config import check_study
 from saeflow.config.sections import Figures
 from saeflow.figures.io import read_tables, write_figure
 
-FIGURES = ("chess_accuracy", "chess_board_auc", "chess_skill", "chess_awareness", "chess_interventions", "sae_training")
+FIGURES = (
+    "chess_accuracy",
+    "chess_board_auc",
+    "chess_skill",
+    "chess_awareness",
+    "chess_interventions",
+    "sae_training",
+)
 SAES = ("resid", "mlp")
 STAGES = pl.DataFrame(
-    {"rule": ["associate_concepts", "write_report"], "jobs": [2, 1], "seconds": [34.6, 9.9], "cpu_seconds": [30.2, 1.5],
-     "peak_mb": [589.0, 300.0]}
-)  # fmt: skip
+    {
+        "rule": ["associate_concepts", "write_report"],
+        "jobs": [2, 1],
+        "seconds": [34.6, 9.9],
+        "cpu_seconds": [30.2, 1.5],
+        "peak_mb": [589.0, 300.0],
+    }
+)
 
 
 def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
@@ -37,8 +49,14 @@ def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
             "mlp": {"hook": "blocks.1.mlp", "train": train},
         },
     }
-    _text(root / "config.yaml", yaml.safe_dump(check_study(study).model_dump(mode="json"), sort_keys=False))
-    _text(root / "provenance.json", json.dumps({"python": "3.11", "machine": "Linux", "commit": "abc"}))
+    _text(
+        root / "config.yaml",
+        yaml.safe_dump(check_study(study).model_dump(mode="json"), sort_keys=False),
+    )
+    _text(
+        root / "provenance.json",
+        json.dumps({"python": "3.11", "machine": "Linux", "commit": "abc"}),
+    )
     games = pl.DataFrame({"game": ["a", "a", "b"], "fen": [made.MATE] * 3})
     _table(root / "chess/positions.parquet", games)
     for name in ("transitions", "engine", "blunders", "fine_tuning"):

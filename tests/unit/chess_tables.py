@@ -21,7 +21,9 @@ GROUPS = ("defensive_threat", "offensive_threat")
 RATINGS = 11
 
 
-def _filled(rows: list[dict[str, object]], schema: dict[str, object], saes: tuple[str, ...]) -> pl.DataFrame:
+def _filled(
+    rows: list[dict[str, object]], schema: dict[str, object], saes: tuple[str, ...]
+) -> pl.DataFrame:
     """The rows with the missing columns null, once per SAE."""
     table = pl.DataFrame(rows, schema=schema)
     return pl.concat([table.with_columns(sae=pl.lit(sae)) for sae in saes])
@@ -42,7 +44,8 @@ def accuracy() -> pl.DataFrame:
                     "rating_bin": rating, "ratings": name, "told": told, "n": 2000, "games": 100,
                     **_around("top1", top1, 0.02), "top3": top1 + 0.2, "loss": 2.4 - top1,
                     **_around("gain", -0.002 * abs(told - rating), 0.004), "illegal": 0.01,
-                    "loss_uniform": 3.3, "top1_uniform": 0.05, "loss_frequent": 3.0, "top1_frequent": 0.1,
+                    "loss_uniform": 3.3, "top1_uniform": 0.05, "loss_frequent": 3.0,
+                    "top1_frequent": 0.1,
                 }
             )  # fmt: skip
     return pl.DataFrame(rows, schema=METRICS_SCHEMA)
@@ -55,11 +58,30 @@ def associations(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
         for square, name in enumerate(SQUARES[:56]):
             concept = f"their_rook_on_{name}" if family == "piece" else f"{family}_{name}"
             auc = 0.55 + 0.4 * (square % 8 + square // 8) / 14
-            keys = {"concept": concept, "family": family, "square": square, "direction": 1, "rank": 0}
-            rows.append({**keys, "latent": square, "auc": auc, "auc_selection": auc, "q": 0.001, "p": 0.001})
-            rows.append({**keys, "direction": -1, "latent": square, "auc": 0.1, "auc_selection": 0.1})
+            keys = {
+                "concept": concept,
+                "family": family,
+                "square": square,
+                "direction": 1,
+                "rank": 0,
+            }
+            rows.append(
+                {**keys, "latent": square, "auc": auc, "auc_selection": auc, "q": 0.001, "p": 0.001}
+            )
+            rows.append(
+                {**keys, "direction": -1, "latent": square, "auc": 0.1, "auc_selection": 0.1}
+            )
             rows.append({**keys, "rank": 1, "latent": square + 1, "auc": 0.5, "auc_selection": 0.5})
-    rows.append({"concept": "in_check", "family": "strategic", "square": -1, "direction": 1, "rank": 0, "auc": 0.99})
+    rows.append(
+        {
+            "concept": "in_check",
+            "family": "strategic",
+            "square": -1,
+            "direction": 1,
+            "rank": 0,
+            "auc": 0.99,
+        }
+    )
     return _filled(rows, ASSOCIATIONS, saes)
 
 
@@ -70,7 +92,13 @@ def skill(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
         for rating in range(RATINGS):
             values = {"activation": 1.0, "awareness": 0.85, "control_awareness": 0.5}
             values |= {"willingness": 0.2 + 0.04 * rating, "accuracy": 0.3 + 0.06 * rating}
-            row: dict[str, object] = {"group": group, "rating": rating, "n": 500, "n_games": 200, "n_needed": 150}
+            row: dict[str, object] = {
+                "group": group,
+                "rating": rating,
+                "n": 500,
+                "n_games": 200,
+                "n_needed": 150,
+            }
             for name, value in values.items():
                 row |= _around(name, value)
             rows.append(row)
@@ -103,10 +131,29 @@ def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
         for rating in range(RATINGS - 1):
             for kind in ("edited", "strength_1", "random", "reconstruction"):
                 for cases in ("needs", "unneeded", "absent"):
-                    gain = {"needs": 0.25, "unneeded": -0.05, "absent": 0.0}[cases] if kind == "edited" else 0.0
-                    keys = {"group": group, "rating": rating, "split": "report", "kind": kind, "set": cases, "n": 200}
-                    rows.append({**keys, **_around("gain", gain, 0.0 if kind == "strength_1" else 0.04)})
-            keys = {"group": group, "rating": rating, "split": "selection", "kind": "edited", "set": "needs"}
+                    gain = (
+                        {"needs": 0.25, "unneeded": -0.05, "absent": 0.0}[cases]
+                        if kind == "edited"
+                        else 0.0
+                    )
+                    keys = {
+                        "group": group,
+                        "rating": rating,
+                        "split": "report",
+                        "kind": kind,
+                        "set": cases,
+                        "n": 200,
+                    }
+                    rows.append(
+                        {**keys, **_around("gain", gain, 0.0 if kind == "strength_1" else 0.04)}
+                    )
+            keys = {
+                "group": group,
+                "rating": rating,
+                "split": "selection",
+                "kind": "edited",
+                "set": "needs",
+            }
             rows.append({**keys, **_around("gain", 0.9)})
         rows.append({"group": group, "rating": RATINGS - 1, "skipped": "only 3 positions"})
     return _filled(rows, INTERVENTIONS, saes)
@@ -116,14 +163,28 @@ MATE = "r1bqkbnr/pppp1ppp/2n5/4p2Q/2B1P3/8/PPPP1PPP/RNB1K1NR w KQkq - 4 4"
 
 
 def concepts() -> pl.DataFrame:
-    """What was counted of every concept of `associations`; threats on the last rank were too rare."""
+    """What was counted of every concept of `associations`; threats on the last rank were too
+    rare."""
     rows: list[dict[str, object]] = []
-    counts = {"positives": 40, "negatives": 960, "held_out_positives": 60, "held_out_negatives": 1140}
+    counts = {
+        "positives": 40,
+        "negatives": 960,
+        "held_out_positives": 60,
+        "held_out_negatives": 1140,
+    }
     for family in (*GROUPS, "piece"):
         for square, name in enumerate(SQUARES):
             concept = f"their_rook_on_{name}" if family == "piece" else f"{family}_{name}"
             skipped = "no position has it" if square >= 56 else None
-            rows.append({"concept": concept, "family": family, "square": square, **counts, "skipped": skipped})
+            rows.append(
+                {
+                    "concept": concept,
+                    "family": family,
+                    "square": square,
+                    **counts,
+                    "skipped": skipped,
+                }
+            )
     rows.append({"concept": "in_check", "family": "strategic", "square": -1, **counts})
     return pl.DataFrame(rows, schema=CONCEPTS)
 
@@ -134,15 +195,36 @@ def probes() -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     for concept, family, square in kept.select("concept", "family", "square").iter_rows():
         for method, auc in ((PROBE, 0.97), (DIFFERENCE, 0.8)):
-            rows.append({"concept": concept, "family": family, "square": square, "method": method, "auc": auc})
+            rows.append(
+                {
+                    "concept": concept,
+                    "family": family,
+                    "square": square,
+                    "method": method,
+                    "auc": auc,
+                }
+            )
     return pl.DataFrame(rows, schema=PROBES)
 
 
 def boards() -> pl.DataFrame:
     """Two positions of a concept of a square, one of a concept of the whole board."""
     keys = {"fen": MATE, "move": "h5f7", "rating": 5}
-    threat = {**keys, "concept": "offensive_threat_f7", "family": "offensive_threat", "square": 53, "latent": 53}
-    check = {**keys, "concept": "in_check", "family": "strategic", "square": -1, "latent": 7, "place": 0}
+    threat = {
+        **keys,
+        "concept": "offensive_threat_f7",
+        "family": "offensive_threat",
+        "square": 53,
+        "latent": 53,
+    }
+    check = {
+        **keys,
+        "concept": "in_check",
+        "family": "strategic",
+        "square": -1,
+        "latent": 7,
+        "place": 0,
+    }
     return pl.DataFrame(
         [
             {**threat, "place": 0, "activation": 4.25, "holds": True},
@@ -157,7 +239,10 @@ def transitions() -> pl.DataFrame:
     """Four positions, of which one is solved from some rating upwards."""
     kinds = ("always", "transition", "irregular", "always")
     return pl.DataFrame(
-        [{"row": row, "fen": MATE, "kind": kind, "by_chance": 0.02} for row, kind in enumerate(kinds)],
+        [
+            {"row": row, "fen": MATE, "kind": kind, "by_chance": 0.02}
+            for row, kind in enumerate(kinds)
+        ],
         schema=TRANSITIONS,
     )
 
@@ -165,13 +250,19 @@ def transitions() -> pl.DataFrame:
 def engine() -> pl.DataFrame:
     """What an engine says of three positions."""
     keys = {"split": "eval", "fen": MATE, "best": "h5f7", "engine": "Fishy 1"}
-    return pl.DataFrame([{**keys, "row": row, "move": "a2a3", "loss": 3.0 * row} for row in range(3)], schema=ENGINE)
+    return pl.DataFrame(
+        [{**keys, "row": row, "move": "a2a3", "loss": 3.0 * row} for row in range(3)], schema=ENGINE
+    )
 
 
 def blunders() -> pl.DataFrame:
     """Two moves that were played, and one that the model chose."""
     sources = {"source": ["played", "played", "transition"]}
-    return engine().with_columns(**{name: pl.Series(values) for name, values in sources.items()}).select(*BLUNDERS)
+    return (
+        engine()
+        .with_columns(**{name: pl.Series(values) for name, values in sources.items()})
+        .select(*BLUNDERS)
+    )
 
 
 def fine_tuning() -> pl.DataFrame:
@@ -180,6 +271,10 @@ def fine_tuning() -> pl.DataFrame:
     for cases, gain in (("blunders", 0.2), ("ordinary", -0.01)):
         for rating, name in ((None, "all"), (5, RATING_BINS[5])):
             keys = {"set": cases, "rating_bin": rating, "ratings": name, "n": 50, "games": 9}
-            values = {**_around("top1_before", 0.3), **_around("top1_after", 0.3 + gain), **_around("gain", gain)}
+            values = {
+                **_around("top1_before", 0.3),
+                **_around("top1_after", 0.3 + gain),
+                **_around("gain", gain),
+            }
             rows.append({**keys, **values, "loss_before": 2.1, "loss_after": 2.0})
     return pl.DataFrame(rows, schema=FINE_TUNING)

@@ -1,4 +1,5 @@
-"""Games of which a label and a number are known in every position, each for stretches of some games."""
+"""Games of which a label and a number are known in every position, each for stretches of some
+games."""
 
 from __future__ import annotations
 
@@ -50,14 +51,22 @@ class World:
             label = self._stretches(generator, place, np.full(self.games, self.run))
             label &= (generator.permutation(self.games) < self.having)[:, None]
             lengths = generator.integers(3, self.per_game, self.games)
-            on = self._stretches(generator, place, lengths) & (generator.random(self.games) < self.firing)[:, None]
+            on = (
+                self._stretches(generator, place, lengths)
+                & (generator.random(self.games) < self.firing)[:, None]
+            )
             values = np.where(on, generator.lognormal(0, 0.4, shape), 0)
             knows = label & (generator.random(self.games) < self.knowing)[:, None]
             values = np.where(knows, generator.lognormal(0.5, 0.5, shape), values)
-            yield Drawn((np.round(values) if self.rounded else values).ravel(), label.ravel(), games)
+            yield Drawn(
+                (np.round(values) if self.rounded else values).ravel(), label.ravel(), games
+            )
 
-    def _stretches(self, generator: np.random.Generator, place: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Of every game a stretch that begins anywhere and goes on at its beginning: no place is special."""
+    def _stretches(
+        self, generator: np.random.Generator, place: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """Of every game a stretch that begins anywhere and goes on at its beginning: no place is
+        special."""
         start = generator.integers(0, self.per_game, self.games)[:, None]
         return (place - start) % self.per_game < lengths[:, None]
 

@@ -10,7 +10,8 @@ import polars as pl
 METHODS = ("caa", "sae", "sae_ts", "pinverse", "rotation", "random")
 PEAKS = {"caa": 0.62, "sae": 0.45, "sae_ts": 0.6, "pinverse": 0.2, "rotation": 0.35, "random": 0.0}
 GOALS = (
-    "anger", "christian_evangelist", "conspiracy", "french", "london", "love", "praise", "want_to_die", "wedding",
+    "anger", "christian_evangelist", "conspiracy", "french", "london", "love", "praise",
+    "want_to_die", "wedding",
     "sea", "animals", "food", "sadness", "magic", "family", "weather",
 )  # fmt: skip
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -46,19 +47,29 @@ def summary(goals: int = 9, methods: Sequence[str] = METHODS) -> pl.DataFrame:
 
 
 def _cell(peak: float, scale: float, generator: np.random.Generator) -> dict[str, float]:
-    behaviour = float(np.clip(0.03 + 1.4 * peak * (1 - np.exp(-1.5 * scale)) + generator.normal(0, 0.015), 0, 1))
-    coherence = float(np.clip(0.96 / (1 + np.exp(2.2 * (scale - 2.0))) + generator.normal(0, 0.01), 0, 1))
+    behaviour = float(
+        np.clip(0.03 + 1.4 * peak * (1 - np.exp(-1.5 * scale)) + generator.normal(0, 0.015), 0, 1)
+    )
+    coherence = float(
+        np.clip(0.96 / (1 + np.exp(2.2 * (scale - 2.0))) + generator.normal(0, 0.01), 0, 1)
+    )
     found = {"behaviour": behaviour, "coherence": coherence, "product": behaviour * coherence}
     cell = {}
     for name, value in found.items():
-        cell |= {name: value, f"{name}_low": max(0.0, value - 0.05), f"{name}_high": min(1.0, value + 0.05)}
+        cell |= {
+            name: value,
+            f"{name}_low": max(0.0, value - 0.05),
+            f"{name}_high": min(1.0, value + 0.05),
+        }
     return cell
 
 
 def best(table: pl.DataFrame) -> pl.DataFrame:
     """The chosen scale of each goal and method, and their averages over goals."""
     report = table.filter(pl.col("split") == "report")
-    zero = report.filter(pl.col("scale_index") == 0).select("goal", "method", unsteered_product="product")
+    zero = report.filter(pl.col("scale_index") == 0).select(
+        "goal", "method", unsteered_product="product"
+    )
     chosen = report.filter("selected").drop("split", "eligible", "selected", "reasons")
     rows = chosen.join(zero, on=["goal", "method"], maintain_order="left").with_columns(
         in_sample_product=pl.col("product") + 0.03,
@@ -68,10 +79,20 @@ def best(table: pl.DataFrame) -> pl.DataFrame:
     numbers = [
         name
         for name in rows.columns
-        if name not in ("goal", "method", "scale", "scale_index", "in_sample_scale", "in_sample_scale_index")
+        if name
+        not in (
+            "goal",
+            "method",
+            "scale",
+            "scale_index",
+            "in_sample_scale",
+            "in_sample_scale_index",
+        )
     ]
     average = (
-        rows.group_by("method", maintain_order=True).agg(pl.col(numbers).mean()).with_columns(goal=pl.lit("average"))
+        rows.group_by("method", maintain_order=True)
+        .agg(pl.col(numbers).mean())
+        .with_columns(goal=pl.lit("average"))
     )
     narrow = {
         f"{name}_{end}": pl.col(name) + sign * 0.02
@@ -89,25 +110,48 @@ def comparisons(table: pl.DataFrame) -> pl.DataFrame:
         for i, first in enumerate(own):
             for second in own[i + 1 :]:
                 difference = first["product"] - second["product"]
-                keys = {"goal": goal, "method": first["method"], "other": second["method"], "n": 32, "units": 32}
+                keys = {
+                    "goal": goal,
+                    "method": first["method"],
+                    "other": second["method"],
+                    "n": 32,
+                    "units": 32,
+                }
                 ends = {"difference_low": difference - 0.03, "difference_high": difference + 0.03}
                 p_value, p_holm = (1e-5, 0.002) if abs(difference) > 0.03 else (0.4, 1.0)
-                rows.append({**keys, "difference": difference, **ends, "p_value": p_value, "p_holm": p_holm})
+                rows.append(
+                    {**keys, "difference": difference, **ends, "p_value": p_value, "p_holm": p_holm}
+                )
     return pl.DataFrame(rows)
 
 
 def matched(goals: int = 9) -> pl.DataFrame:
-    """Behaviour at equal cost, which falls with coherence and rises with divergence; pinverse comes nowhere."""
+    """Behaviour at equal cost, which falls with coherence and rises with divergence; pinverse comes
+    nowhere."""
     costs = {"coherence": (0.95, 0.9, 0.8), "kl": (0.1, 0.5, 1.0)}
     rows = []
     for goal in [*GOALS[:goals], "average"]:
         for method, peak in PEAKS.items():
             for cost, levels in costs.items():
                 for level in levels:
-                    behaviour = None if method == "pinverse" else peak * (1 - level if cost == "coherence" else level)
+                    behaviour = (
+                        None
+                        if method == "pinverse"
+                        else peak * (1 - level if cost == "coherence" else level)
+                    )
                     ends = (None, None) if behaviour is None else (behaviour * 0.9, behaviour * 1.1)
                     rows.append((goal, method, cost, level, 1.0, behaviour, *ends, 64))
-    columns = ["goal", "method", "cost", "level", "scale", "behaviour", "behaviour_low", "behaviour_high", "n"]
+    columns = [
+        "goal",
+        "method",
+        "cost",
+        "level",
+        "scale",
+        "behaviour",
+        "behaviour_low",
+        "behaviour_high",
+        "n",
+    ]
     return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
 
 
@@ -116,10 +160,15 @@ def predictions(vectors: int = 52, latents: int = 256) -> pl.DataFrame:
     generator = np.random.default_rng(1)
     measured = generator.standard_t(2.5, size=(vectors, latents)) * 0.05
     predicted = 0.8 * measured + generator.normal(0, 0.03, size=measured.shape)
-    keys = {"row": np.repeat(np.arange(vectors), latents), "latent": np.tile(np.arange(latents), vectors)}
+    keys = {
+        "row": np.repeat(np.arange(vectors), latents),
+        "latent": np.tile(np.arange(latents), vectors),
+    }
     pairs = pl.DataFrame({**keys, "predicted": predicted.ravel(), "measured": measured.ravel()})
     largest = pairs.filter(pl.col("measured").rank("ordinal", descending=True).over("row") <= 3)
-    return pl.concat([pairs.with_columns(kind=pl.lit("sample")), largest.with_columns(kind=pl.lit("top"))])
+    return pl.concat(
+        [pairs.with_columns(kind=pl.lit("sample")), largest.with_columns(kind=pl.lit("top"))]
+    )
 
 
 def side_effects(goals: int = 9, latents: int = 128) -> pl.DataFrame:
@@ -173,9 +222,12 @@ def recovery() -> pl.DataFrame:
 
 
 def saes() -> pl.DataFrame:
-    """Three architectures at four sparsities, one of them with several seeds, and a crosscoder without losses."""
+    """Three architectures at four sparsities, one of them with several seeds, and a crosscoder
+    without losses."""
     rows = []
-    for offset, (architecture, seeds) in enumerate((("topk", 1), ("batchtopk", 3), ("standard", 1))):
+    for offset, (architecture, seeds) in enumerate(
+        (("topk", 1), ("batchtopk", 3), ("standard", 1))
+    ):
         for k in (8, 16, 32, 64):
             kept = 1 - 0.6 / k**0.5 - 0.03 * offset
             rows.append(
@@ -206,12 +258,15 @@ def saes() -> pl.DataFrame:
 
 
 def sources(names: Sequence[str] = ("layers", "models"), latents: int = 60) -> pl.DataFrame:
-    """Two crosscoders: most latents shared, some of one source, of which half are held by the other all the same."""
+    """Two crosscoders: most latents shared, some of one source, of which half are held by the other
+    all the same."""
     generator = np.random.default_rng(5)
     rows = []
     for name in names:
         for latent in range(latents):
-            share = float(generator.choice([generator.normal(0.5, 0.05), 0.01, 0.99], p=[0.6, 0.2, 0.2]))
+            share = float(
+                generator.choice([generator.normal(0.5, 0.05), 0.01, 0.99], p=[0.6, 0.2, 0.2])
+            )
             held = float(generator.choice([0.05, 0.8]))
             for source, part in enumerate((share, 1 - share)):
                 ratio = 1.0 if part > 0.5 else held
@@ -270,10 +325,16 @@ def effects() -> pl.DataFrame:
     """Scales of the vectors and how their search ended."""
     generator = np.random.default_rng(4)
     scale = np.clip(generator.gamma(9, 1.2, 512), 0, 29.2)
-    return pl.DataFrame({"scale": scale, "status": ["never_reached" if value > 17 else "ok" for value in scale]})
+    return pl.DataFrame(
+        {"scale": scale, "status": ["never_reached" if value > 17 else "ok" for value in scale]}
+    )
 
 
-KINDS = {"digits": ["digits_1", "digits_2"], "form": ["starts_with_space", "all_caps", "capitals"], "user": GOALS[:9]}
+KINDS = {
+    "digits": ["digits_1", "digits_2"],
+    "form": ["starts_with_space", "all_caps", "capitals"],
+    "user": GOALS[:9],
+}
 
 
 def lens_latents(names: Sequence[str] = ("main",), latents: int = 400) -> pl.DataFrame:
@@ -303,7 +364,9 @@ def lens_splits(count: int = 6) -> pl.DataFrame:
     rows = []
     for place in range(count):
         inside, outside = (np.exp(-((centres - middle) ** 2)) for middle in (2 - 0.3 * place, -0.5))
-        counts = [(size * values).astype(int).tolist() for size, values in ((40, inside), (400, outside))]
+        counts = [
+            (size * values).astype(int).tolist() for size, values in ((40, inside), (400, outside))
+        ]
         rows.append((place * 7, GOALS[place % len(GOALS)], 0.9 - 0.1 * place, -4.0, 4.0, *counts))
     columns = ["latent", "set", "ks", "low", "high", "inside", "outside"]
     return pl.DataFrame(rows, schema=columns, orient="row")
@@ -319,14 +382,18 @@ def lens_enrichment(latents: int = 400) -> pl.DataFrame:
         for latent, effect in zip(range(latents), generator.normal(0, 0.3, latents), strict=True)
         if latent % 10 == 0
     ]
-    return pl.DataFrame(rows, schema=["sae", "latent", "set", "kind", "effect", "p", "q_bh"], orient="row")
+    return pl.DataFrame(
+        rows, schema=["sae", "latent", "set", "kind", "effect", "p", "q_bh"], orient="row"
+    )
 
 
 def lens_scores(latents: int = 40) -> pl.DataFrame:
     """Every latent and set; one latent leads each set."""
     generator = np.random.default_rng(7)
     rows = []
-    for place, (kind, name) in enumerate((kind, name) for kind, names in KINDS.items() for name in names):
+    for place, (kind, name) in enumerate(
+        (kind, name) for kind, names in KINDS.items() for name in names
+    ):
         auc = generator.beta(20, 20, latents)
         auc[place * 2] = 0.97
         rows += [(i, name, kind, float(auc[i]), i == place * 2) for i in range(latents)]
@@ -341,6 +408,19 @@ def lens_causal(latents: int = 8) -> pl.DataFrame:
         for side, middle in (("top", 2.0), ("bottom", -1.5), ("random", 0.0)):
             for token in range(10):
                 weight = float(generator.normal(middle, 0.3))
-                rows.append((latent, GOALS[latent], token, side, weight, weight / 2, weight / 3, -weight / 4, 0.8, 0.6))
+                rows.append(
+                    (
+                        latent,
+                        GOALS[latent],
+                        token,
+                        side,
+                        weight,
+                        weight / 2,
+                        weight / 3,
+                        -weight / 4,
+                        0.8,
+                        0.6,
+                    )
+                )
     columns = ["latent", "set", "token_id", "side", "weight", "predicted", "addition", "ablation"]
     return pl.DataFrame(rows, schema=[*columns, "r_addition", "r_ablation"], orient="row")

@@ -1,8 +1,10 @@
-"""A hub on this machine: repositories of models and data sets, downloads, uploads, and failures on purpose.
+"""A hub on this machine: repositories of models and data sets, downloads, uploads, and failures on
+purpose.
 
-It speaks what `huggingface_hub` asks for: information on a revision with every file's checksum; files with ETag and
-commit, large ones behind a redirect to another host that takes no token; ranges; the ways in which a hub says no;
-uploads of large files and commits. Every request is remembered.
+It speaks what `huggingface_hub` asks for: information on a revision with every file's checksum;
+files with ETag and commit, large ones behind a redirect to another host that takes no token;
+ranges; the ways in which a hub says no; uploads of large files and commits. Every request is
+remembered.
 """
 
 from __future__ import annotations
@@ -23,9 +25,15 @@ from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_of-the-tests"
 LARGE = (".npz", ".pt", ".safetensors", ".h5", ".parquet")
-FILE = re.compile(r"^/(?P<data>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
-INFO = re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>[^/]+))?$")
-UPLOAD = re.compile(r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/(?P<what>preupload|commit)/[^/]+$")
+FILE = re.compile(
+    r"^/(?P<data>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$"
+)
+INFO = re.compile(
+    r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>[^/]+))?$"
+)
+UPLOAD = re.compile(
+    r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)/(?P<what>preupload|commit)/[^/]+$"
+)
 BATCH = re.compile(r"^/(datasets/)?(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch$")
 
 
@@ -39,7 +47,8 @@ class Asked(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What happens instead of an answer: a status, or a connection that is cut after some bytes of the body."""
+    """What happens instead of an answer: a status, or a connection that is cut after some bytes of
+    the body."""
 
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
@@ -71,7 +80,9 @@ class Hub:
         self.uploaded: dict[str, bytes] = {}
         self.url = ""
 
-    def add(self, name: str, files: dict[str, bytes] | Path, kind: str = "models", **options: Any) -> Repository:
+    def add(
+        self, name: str, files: dict[str, bytes] | Path, kind: str = "models", **options: Any
+    ) -> Repository:
         """Add a repository.
 
         Args:
@@ -81,7 +92,11 @@ class Hub:
         """
         if isinstance(files, Path):
             folder = files
-            files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+            files = {
+                str(file.relative_to(folder)): file.read_bytes()
+                for file in folder.rglob("*")
+                if file.is_file()
+            }
         self.repositories[f"{kind}/{name}"] = repository = Repository(files, **options)
         return repository
 
@@ -91,10 +106,15 @@ class Hub:
 
     def fetches(self, name: str) -> int:
         """How often the content of a file was sent, from its beginning."""
-        return sum(one.method == "GET" and one.path.endswith(name) and not one.range for one in self.asked)
+        return sum(
+            one.method == "GET" and one.path.endswith(name) and not one.range for one in self.asked
+        )
 
     def fault_of(self, path: str) -> Fault | None:
-        return next((faults.popleft() for part, faults in self.faults.items() if part in path and faults), None)
+        return next(
+            (faults.popleft() for part, faults in self.faults.items() if part in path and faults),
+            None,
+        )
 
     def commit(self, kind: str, repo: str, lines: list[dict[str, Any]]) -> Repository:
         """Apply an upload."""
@@ -136,13 +156,20 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(fault.status, b"{}", dict(fault.headers))
             return self.cut(path, fault.cut_after)
         if token and token != f"Bearer {TOKEN}":
-            return self.answer(401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
+            return self.answer(
+                401, headers={"X-Error-Message": "Invalid credentials in Authorization header"}
+            )
         if path.startswith("/cdn/"):
             return self.answer(*self.ranged(self.of_cdn(path)))
         if found := INFO.match(path):
             return self.info(found["kind"], found["repo"], found["revision"] or "main")
         if found := FILE.match(path):
-            return self.file("datasets" if found["data"] else "models", found["repo"], found["revision"], found["file"])
+            return self.file(
+                "datasets" if found["data"] else "models",
+                found["repo"],
+                found["revision"],
+                found["file"],
+            )
         return self.answer(404)
 
     do_HEAD = do_GET  # noqa: N815
@@ -153,7 +180,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault := self.hub.fault_of(path):
             return self.answer(fault.status, b"{}", dict(fault.headers))
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return self.answer(401, headers={"X-Error-Message": "Invalid credentials in Authorization header"})
+            return self.answer(
+                401, headers={"X-Error-Message": "Invalid credentials in Authorization header"}
+            )
         if path == "/api/validate-yaml":
             return self.json({"errors": [], "warnings": []})
         if path == "/api/repos/create":
@@ -164,10 +193,14 @@ class Handler(BaseHTTPRequestHandler):
                 self.hub.add(name, {}, kind)
             return self.json({"url": f"{self.hub.url}/{name}", "id": name})
         if found := BATCH.match(path):
-            return self.json({"objects": [self.lfs_object(one) for one in json.loads(body)["objects"]]})
+            return self.json(
+                {"objects": [self.lfs_object(one) for one in json.loads(body)["objects"]]}
+            )
         if found := UPLOAD.match(path):
             if found["what"] == "preupload":
-                return self.json({"files": [upload_mode(one["path"]) for one in json.loads(body)["files"]]})
+                return self.json(
+                    {"files": [upload_mode(one["path"]) for one in json.loads(body)["files"]]}
+                )
             lines = [json.loads(line) for line in body.splitlines()]
             repository = self.hub.commit(found["kind"], found["repo"], lines)
             url = f"{self.hub.url}/{found['repo']}/commit/{repository.commit}"
@@ -184,7 +217,14 @@ class Handler(BaseHTTPRequestHandler):
         if not (repository := self.known(kind, repo, revision)):
             return
         siblings = [described(name, content) for name, content in repository.files.items()]
-        self.json({"id": repo, "sha": repository.commit, "siblings": siblings, "cardData": repository.card})
+        self.json(
+            {
+                "id": repo,
+                "sha": repository.commit,
+                "siblings": siblings,
+                "cardData": repository.card,
+            }
+        )
 
     def file(self, kind: str, repo: str, revision: str, name: str) -> None:
         if not (repository := self.known(kind, repo, revision)):
@@ -215,12 +255,18 @@ class Handler(BaseHTTPRequestHandler):
         kind, owner, name, file = path.removeprefix("/cdn/").split("/", 3)
         return self.hub.repositories[f"{kind}/{owner}/{name}"].files[file]
 
-    def ranged(self, content: bytes, headers: dict[str, str] | None = None) -> tuple[int, bytes, dict[str, str]]:
+    def ranged(
+        self, content: bytes, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
         headers = {"Accept-Ranges": "bytes", **(headers or {})}
         if not (asked := re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))):
             return 200, content, headers
         start = int(asked[1])
-        return 206, content[start:], {**headers, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        return (
+            206,
+            content[start:],
+            {**headers, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
+        )
 
     def lfs_object(self, asked: dict[str, Any]) -> dict[str, Any]:
         target = {"href": f"{self.hub.url}/lfs/{asked['oid']}"}
@@ -264,7 +310,11 @@ def described(name: str, content: bytes) -> dict[str, Any]:
 
 def upload_mode(name: str) -> dict[str, Any]:
     """How a file of this name is to be uploaded."""
-    return {"path": name, "uploadMode": "lfs" if name.endswith(LARGE) else "regular", "shouldIgnore": False}
+    return {
+        "path": name,
+        "uploadMode": "lfs" if name.endswith(LARGE) else "regular",
+        "shouldIgnore": False,
+    }
 
 
 @contextlib.contextmanager
@@ -284,7 +334,14 @@ def serving() -> Iterator[Hub]:
 
 
 def environment(hub: Hub | str, home: Path, **variables: str) -> dict[str, str]:
-    """What a process must have in its environment to talk to a hub and nothing else; empty values are left out."""
+    """What a process must have in its environment to talk to a hub and nothing else; empty values
+    are left out."""
     url = hub if isinstance(hub, str) else hub.url
-    told = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", "HF_HUB_OFFLINE": ""}
+    told = {
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "*",
+        "HF_HUB_OFFLINE": "",
+    }
     return {**told, **variables}

@@ -1,7 +1,8 @@
 """An OpenAI-compatible endpoint on loopback that fails on purpose, at stated rates.
 
-The score of a text is a hash of criterion and text, so that a test can recompute it. Which faults a question meets is
-a hash, too: each kind befalls a share of the questions, one request after the other, and then there is an answer.
+The score of a text is a hash of criterion and text, so that a test can recompute it. Which faults a
+question meets is a hash, too: each kind befalls a share of the questions, one request after the
+other, and then there is an answer.
 
     python judge_server.py [--rates '{"http_500": 0.1}'] [--latency 0.05]
 
@@ -48,10 +49,20 @@ def faults_of(criterion: str, text: str, rates: Mapping[str, float]) -> list[str
 
 def completion(content: str | None, **message: Any) -> bytes:
     """The body of a chat completion."""
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content, **message}}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": content, **message},
+    }
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
     return json.dumps(
-        {"id": "c", "object": "chat.completion", "model": "loopback-1", "choices": [choice], "usage": usage}
+        {
+            "id": "c",
+            "object": "chat.completion",
+            "model": "loopback-1",
+            "choices": [choice],
+            "usage": usage,
+        }
     ).encode()
 
 
@@ -69,7 +80,14 @@ ANSWERS = {  # faults that are an answer, HTTP 200
 
 def http(status: int, body: bytes, *headers: str) -> bytes:
     """A whole reply."""
-    head = [f"HTTP/1.1 {status} X", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers, "", ""]
+    head = [
+        f"HTTP/1.1 {status} X",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+        "",
+        "",
+    ]
     return "\r\n".join(head).encode() + body
 
 
@@ -91,7 +109,9 @@ ALWAYS = {  # what a server may send to every question
     "filtered": http(400, error("The response was filtered.", code="content_filter")),
     "redirect": http(307, b"", "Location: http://someone:secret@127.0.0.1:9/v1?key=secret"),
     "redirect_nowhere": http(307, b"", "Location: http://[::1"),
-    "odd_headers": http(400, error("no"), "Content-Type: a/b; charset=punycode", "Set-Cookie: a=b", "Location: //["),
+    "odd_headers": http(
+        400, error("no"), "Content-Type: a/b; charset=punycode", "Set-Cookie: a=b", "Location: //["
+    ),
     "bad_chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nnonsense\r\n",
     "bad_head": b"HTTP/1.1 two hundred\r\n\r\n",
     "compressed": http(200, b"\x1f\x8b\x08", "Content-Encoding: gzip"),
@@ -117,17 +137,27 @@ SHAPES: dict[str, Callable[[str], bytes]] = {  # how an answer may come
     "thoughts": lambda text: shaped(f"<think>\nThe criterion {{sea}} ...\n</think>\n\n{text}"),
     "whole_number": lambda text: shaped(text.replace("}", ".0}")),
     "byte_order_mark": lambda text: shaped(f"\ufeff{text}"),
-    "parts": lambda text: shaped([{"type": "text", "text": text[:4]}, {"type": "text", "text": text[4:]}]),
-    "thought_parts": lambda text: shaped([{"type": "thinking", "text": "{}"}, {"type": "text", "text": text}]),
+    "parts": lambda text: shaped(
+        [{"type": "text", "text": text[:4]}, {"type": "text", "text": text[4:]}]
+    ),
+    "thought_parts": lambda text: shaped(
+        [{"type": "thinking", "text": "{}"}, {"type": "text", "text": text}]
+    ),
     "end_of_turn": lambda text: shaped(f"{text}\n<|eot_id|>"),
     "marked_body": lambda text: b"\xef\xbb\xbf" + shaped(text),
     "half_a_character": lambda text: shaped(text, model="loopback \ud83d"),
     "odd_model": lambda text: shaped(text, model={"name": [1]}),
     "no_usage": lambda text: shaped(text, usage={}),
     "usage_0": lambda text: shaped(text, usage={"prompt_tokens": 0, "completion_tokens": 0}),
-    "negative_usage": lambda text: shaped(text, usage={"prompt_tokens": -(10**9), "completion_tokens": -1}),
-    "endless_usage": lambda text: shaped(text, usage={"prompt_tokens": 10**30, "completion_tokens": 1e999}),
-    "odd_usage": lambda text: shaped(text, usage={"prompt_tokens": "many", "completion_tokens": [1]}),
+    "negative_usage": lambda text: shaped(
+        text, usage={"prompt_tokens": -(10**9), "completion_tokens": -1}
+    ),
+    "endless_usage": lambda text: shaped(
+        text, usage={"prompt_tokens": 10**30, "completion_tokens": 1e999}
+    ),
+    "odd_usage": lambda text: shaped(
+        text, usage={"prompt_tokens": "many", "completion_tokens": [1]}
+    ),
     "total_usage": lambda text: shaped(text, usage={"total_tokens": 110}),
 }
 STATUSES = {"rate_limit": 429, "rate_limit_told": 429, "http_500": 500, "http_503": 503}
@@ -166,7 +196,9 @@ class Server:
                     break
         writer.close()
 
-    async def respond(self, method: str, path: str, head: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
+    async def respond(
+        self, method: str, path: str, head: str, body: bytes, writer: asyncio.StreamWriter
+    ) -> bool:
         """One request; False if the connection is at its end."""
         if self.always and path != "/stats":
             self.stats["requests"] += 1
@@ -225,7 +257,8 @@ class Server:
         return criterion[1], [json.loads(text) for text in TEXT.findall(message)]
 
     def answer(self, request: dict[str, Any], criterion: str, texts: list[str]) -> bytes:
-        """A comparison where two answers are named, else a score on the scale that the schema names."""
+        """A comparison where two answers are named, else a score on the scale that the schema
+        names."""
         schema = request.get("response_format", {}).get("json_schema", {}).get("schema", {})
         asked = schema.get("properties", {})
         if "better" in asked:
@@ -234,13 +267,17 @@ class Server:
             better = "A" if self.first else better
             return completion(json.dumps({"better": better}))
         score = score_of(criterion, texts[-1])
-        text = json.dumps({"score": score % 3 if asked.get("score", {}).get("maximum") == 2 else score})
+        text = json.dumps(
+            {"score": score % 3 if asked.get("score", {}).get("maximum") == 2 else score}
+        )
         return SHAPES[self.shape](text) if self.shape else completion(text)
 
     async def fail(self, kind: str, writer: asyncio.StreamWriter) -> bool:
         self.stats[kind] += 1
         if kind in ANSWERS:
-            await send(writer, 200, ANSWERS[kind](), "text/html" if kind == "html" else "application/json")
+            await send(
+                writer, 200, ANSWERS[kind](), "text/html" if kind == "html" else "application/json"
+            )
         elif kind in STATUSES:
             extra = f"Retry-After: {RETRY_AFTER}\r\n" if kind == "rate_limit_told" else ""
             await send(writer, STATUSES[kind], b'{"error": {"message": "not now"}}', extra=extra)
@@ -250,7 +287,9 @@ class Server:
         elif kind == "timeout":
             await asyncio.sleep(20)
         else:  # a byte now and then, so that no time-out of a read ever comes
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+            )
             for _ in range(2000):
                 writer.write(b" ")
                 await writer.drain()
@@ -258,22 +297,32 @@ class Server:
         return True
 
     def batch_api(self, method: str, path: str, head: str, body: bytes) -> tuple[int, bytes]:
-        """Files and batches; a batch is done when it has been through its states, one for every look."""
+        """Files and batches; a batch is done when it has been through its states, one for every
+        look."""
         parts = path.removeprefix("/v1/").split("/")
         if parts == ["files"]:
             boundary = re.search(r"boundary=(\S+)", head)
             assert boundary
-            content = next(p for p in body.split(b"--" + boundary[1].encode()) if b'name="file"' in p)
+            content = next(
+                p for p in body.split(b"--" + boundary[1].encode()) if b'name="file"' in p
+            )
             name = f"file-{len(self.files)}"
             self.files[name] = content.partition(b"\r\n\r\n")[2].rstrip()
             return 200, json.dumps({"id": name, "object": "file", "purpose": "batch"}).encode()
         if parts[0] == "files":
             return 200, self.files[parts[1]]
         if parts == ["batches"] and method == "GET":
-            return 200, json.dumps({"object": "list", "data": list(self.batches.values()), "has_more": False}).encode()
+            return 200, json.dumps(
+                {"object": "list", "data": list(self.batches.values()), "has_more": False}
+            ).encode()
         if parts == ["batches"]:
             asked = json.loads(body)
-            batch = {"id": f"batch-{len(self.batches)}", "object": "batch", "status": "in_progress", **asked}
+            batch = {
+                "id": f"batch-{len(self.batches)}",
+                "object": "batch",
+                "status": "in_progress",
+                **asked,
+            }
             self.batches[batch["id"]] = batch
             self.stats["batches"] += 1
             return 200, json.dumps(batch).encode()
@@ -290,15 +339,28 @@ class Server:
             request = json.loads(line)
             criterion, texts = self.question(request["body"])
             self.stats["answered"] += 1
-            response = {"status_code": 200, "body": json.loads(self.answer(request["body"], criterion, texts))}
-            lines.append(json.dumps({"custom_id": request["custom_id"], "response": response, "error": None}))
+            response = {
+                "status_code": 200,
+                "body": json.loads(self.answer(request["body"], criterion, texts)),
+            }
+            lines.append(
+                json.dumps({"custom_id": request["custom_id"], "response": response, "error": None})
+            )
         random.Random(0).shuffle(lines)
         if self.lines == "separators":  # legal within a JSON string, and line ends to some readers
             lines = [
-                line.replace('"custom_id"', '"note": "a\u2028b\u2029c\u0085d\x7f", "custom_id"', 1) for line in lines
+                line.replace('"custom_id"', '"note": "a\u2028b\u2029c\u0085d\x7f", "custom_id"', 1)
+                for line in lines
             ]
         elif self.lines == "garbage":
-            lines = [*lines[1:], lines[0][:-20], "not json", "[1]", '{"custom_id": [1]}', '{"response": null}']
+            lines = [
+                *lines[1:],
+                lines[0][:-20],
+                "not json",
+                "[1]",
+                '{"custom_id": [1]}',
+                '{"response": null}',
+            ]
         elif self.lines == "nothing":
             lines = []
         elif self.lines == "refused":
@@ -309,9 +371,15 @@ class Server:
 
 
 async def send(
-    writer: asyncio.StreamWriter, status: int, body: bytes, kind: str = "application/json", extra: str = ""
+    writer: asyncio.StreamWriter,
+    status: int,
+    body: bytes,
+    kind: str = "application/json",
+    extra: str = "",
 ) -> None:
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+    head = (
+        f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+    )
     writer.write(head.encode() + body)
     await writer.drain()
 
@@ -328,7 +396,9 @@ def serving(**options: str) -> Iterator[str]:
     """A server in a process of its own; gives its base URL."""
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     command = [sys.executable, str(Path(__file__)), *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         try:
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
@@ -352,7 +422,9 @@ if __name__ == "__main__":
     parser.add_argument("--always", default="", help="send this, of ALWAYS, to every question")
     parser.add_argument("--shape", default="", help="answer in this shape, of SHAPES")
     parser.add_argument("--refused", default=" ", help="parameters that requests must not have")
-    parser.add_argument("--states", default="in_progress,completed", help="of a batch, one for every look at it")
+    parser.add_argument(
+        "--states", default="in_progress,completed", help="of a batch, one for every look at it"
+    )
     parser.add_argument("--lines", default="", help="what befalls the results of a batch")
     parser.add_argument("--first", default="", help="prefer whatever text stands first")
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,4 +1,5 @@
-"""What the largest tensor is that some operations make: how much memory grows with, without measuring any."""
+"""What the largest tensor is that some operations make: how much memory grows with, without
+measuring any."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ class LargestTensor(TorchDispatchMode):
 
     numbers = 0
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         out = function(*args, **(kwargs or {}))
         sizes = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         self.numbers = max([self.numbers, *sizes])

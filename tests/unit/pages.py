@@ -20,7 +20,9 @@ class Page(HTMLParser):
         named = dict(attrs)
         self.elements.append((tag, named))
         self.links += [
-            value for name, value in attrs if name in ("src", "href", "srcset", "action", "poster") and value
+            value
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "action", "poster") and value
         ]
         if tag == "img":
             self.alternatives.append(named.get("alt") or "")
@@ -32,7 +34,8 @@ def pages_of(folder: Path) -> dict[str, Page]:
 
 
 def assert_whole(pages: dict[str, Page], folder: Path) -> None:
-    """Assert that every reference leads to a file of the folder or a place of its page, and that names are unique."""
+    """Assert that every reference leads to a file of the folder or a place of its page, and that
+    names are unique."""
     for name, page in pages.items():
         ids = [named["id"] for _, named in page.elements if "id" in named]
         assert len(ids) == len(set(ids)), name
@@ -48,7 +51,11 @@ def assert_whole(pages: dict[str, Page], folder: Path) -> None:
 def assert_same_files(one: Path, other: Path) -> None:
     """Assert that two folders hold the same files, to the byte."""
     files, others = (
-        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
         for folder in (one, other)
     )
     assert files.keys() == others.keys()

@@ -1,4 +1,5 @@
-"""A model of moves with a known mechanism: one direction per square holds its threat, and skill gates its use."""
+"""A model of moves with a known mechanism: one direction per square holds its threat, and skill
+gates its use."""
 
 from __future__ import annotations
 
@@ -28,11 +29,19 @@ D_MODEL = THREATS + OTHERS + 8
 USED = (0.2, 0.6, 1.2, 6.0)
 """How much of the threat's direction reaches the move's logit, by rating bin."""
 SAME = (1.0,) * N_BINS
-CONCEPTS = Concepts(families=["offensive_threat", "strategic"], minimum=10, games=5, latents=2, rotations=5, draws=2000)
+CONCEPTS = Concepts(
+    families=["offensive_threat", "strategic"],
+    minimum=10,
+    games=5,
+    latents=2,
+    rotations=5,
+    draws=2000,
+)
 
 
 def _directions() -> Tensor:
-    """Orthonormal rows: a direction per threat, per other feature, and some that the SAE does not know."""
+    """Orthonormal rows: a direction per threat, per other feature, and some that the SAE does not
+    know."""
     square = torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(0))
     return torch.linalg.qr(square).Q
 
@@ -43,15 +52,19 @@ LATENT_OF = np.random.default_rng(1).permutation(THREATS + OTHERS)
 
 
 def planted_sae() -> SAE:
-    """The true dictionary, its latents in an order of their own; what it does not know is its error."""
+    """The true dictionary, its latents in an order of their own; what it does not know is its
+    error."""
     rows = torch.empty(THREATS + OTHERS, D_MODEL)
     rows[torch.from_numpy(LATENT_OF)] = DIRECTIONS[: THREATS + OTHERS]
-    return SAE("standard", rows.T.contiguous(), rows, torch.full((len(rows),), -0.02), torch.zeros(D_MODEL))
+    return SAE(
+        "standard", rows.T.contiguous(), rows, torch.full((len(rows),), -0.02), torch.zeros(D_MODEL)
+    )
 
 
 @dataclass(frozen=True)
 class PlantedModel:
-    """Activations hold threats and other features; only threats reach the logits, the more the better the player.
+    """Activations hold threats and other features; only threats reach the logits, the more the
+    better the player.
 
     Attributes:
         written: how strong a threat is in the activations, by rating bin.
@@ -69,27 +82,40 @@ class PlantedModel:
         """Threats, other features, and a number that names the position."""
         threats = label(boards, ["offensive_threat"]).values
         seeds = [
-            int.from_bytes(hashlib.blake2b(pieces.tobytes(), digest_size=6).digest(), "big") for pieces in boards.pieces
+            int.from_bytes(hashlib.blake2b(pieces.tobytes(), digest_size=6).digest(), "big")
+            for pieces in boards.pieces
         ]
         others = np.stack(
-            [np.random.default_rng(seed).random(OTHERS) < np.linspace(0.02, 0.4, OTHERS) for seed in seeds]
+            [
+                np.random.default_rng(seed).random(OTHERS) < np.linspace(0.02, 0.4, OTHERS)
+                for seed in seeds
+            ]
         )
         numbers = np.array(seeds)[:, None]
-        return torch.from_numpy(np.concatenate([threats, others, numbers], axis=1))  # float64 holds 48 bits
+        return torch.from_numpy(
+            np.concatenate([threats, others, numbers], axis=1)
+        )  # float64 holds 48 bits
 
     def judge(self, looked: Tensor, ratings: Tensor, edit: Edit) -> Tensor:
         n = len(looked)
         features = looked[:, : THREATS + OTHERS].float()
         names = looked[:, -1].long().tolist()
-        draws = [np.random.default_rng([name, int(rating)]) for name, rating in zip(names, ratings, strict=True)]
-        noise = torch.from_numpy(np.stack([draw.normal(size=(TOKENS, D_MODEL)) for draw in draws])).float()
+        draws = [
+            np.random.default_rng([name, int(rating)])
+            for name, rating in zip(names, ratings, strict=True)
+        ]
+        noise = torch.from_numpy(
+            np.stack([draw.normal(size=(TOKENS, D_MODEL)) for draw in draws])
+        ).float()
         features[:, :THREATS] *= torch.tensor(self.written)[ratings][:, None]
         features[:, THREATS:] *= 1 + 0.3 * noise[:, 0, THREATS : THREATS + OTHERS].tanh()
         unknown = noise.clone()
         unknown -= unknown @ DIRECTIONS[: THREATS + OTHERS].T @ DIRECTIONS[: THREATS + OTHERS]
         x = (features @ DIRECTIONS[: THREATS + OTHERS])[:, None] + unknown
         x = edit(x)
-        base = torch.from_numpy(np.stack([np.random.default_rng(name).normal(size=len(MOVES)) for name in names]))
+        base = torch.from_numpy(
+            np.stack([np.random.default_rng(name).normal(size=len(MOVES)) for name in names])
+        )
         seen = x.mean(dim=1) @ DIRECTIONS[:THREATS].T * torch.tensor(self.used)[ratings][:, None]
         return base.float() + seen[:, torch.from_numpy(TO)].reshape(n, len(MOVES))
 

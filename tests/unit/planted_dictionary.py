@@ -16,8 +16,11 @@ from saeflow.config.sections import Activations
 METADATA = {"hook": "blocks.1.hook_resid_post", "model": "planted"}
 
 
-def planted(rows: int = 40_000, d_model: int = 32, features: int = 48, active: float = 2.5) -> tuple[Tensor, Tensor]:
-    """Activations ``[rows, d_model]`` and the unit directions ``[features, d_model]`` they are sums of."""
+def planted(
+    rows: int = 40_000, d_model: int = 32, features: int = 48, active: float = 2.5
+) -> tuple[Tensor, Tensor]:
+    """Activations ``[rows, d_model]`` and the unit directions ``[features, d_model]`` they are sums
+    of."""
     generator = torch.Generator().manual_seed(0)
     directions = normalize(torch.randn(features, d_model, generator=generator), dim=1)
     on = torch.rand(rows, features, generator=generator) < active / features

@@ -29,7 +29,9 @@ HOSTILE_TITLE = "<b onmouseover=alert(3)>London</b> </title>"
 LATENTS = 128
 
 
-def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGURES), latents: int = LATENTS) -> None:
+def write_study(
+    root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGURES), latents: int = LATENTS
+) -> None:
     """Write every file that a report can show, and the goals' files beside the study's folder.
 
     Args:
@@ -43,9 +45,18 @@ def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGUR
         root / "provenance.json",
         {"python": "3.11", "machine": "Linux", "packages": {"torch": "2.13.0"}, "commit": "abc"},
     )
-    _json(root / "models/tales-lm.metrics.json", {"loss": 1.904, "entropy": 1.84, "gap": 0.064, "parameters": 471_648})
-    _json(root / "saes/main/metrics.json", {"explained_variance": 0.948, "l0": 8.0, "dead": 3, "recovered": 0.991})
-    _json(root / "approximators/main/metrics.json", {"r2": 0.731, "r2_shuffled": -0.02, "method": "ridge"})
+    _json(
+        root / "models/tales-lm.metrics.json",
+        {"loss": 1.904, "entropy": 1.84, "gap": 0.064, "parameters": 471_648},
+    )
+    _json(
+        root / "saes/main/metrics.json",
+        {"explained_variance": 0.948, "l0": 8.0, "dead": 3, "recovered": 0.991},
+    )
+    _json(
+        root / "approximators/main/metrics.json",
+        {"r2": 0.731, "r2_shuffled": -0.02, "method": "ridge"},
+    )
     tables = {
         "steering/summary": summary,
         "steering/best": best,
@@ -71,7 +82,9 @@ def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGUR
     _goal_files(root.parent / "goals", names)
     if latents:
         latent_tables.write_latents(root, "main", latents, latent_tables.words(400))
-    _json(root / "saes/main/cfg.json", {"d_in": 16, "metadata": {"neuronpedia_id": "tales-lm/1-res"}})
+    _json(
+        root / "saes/main/cfg.json", {"d_in": 16, "metadata": {"neuronpedia_id": "tales-lm/1-res"}}
+    )
     found = read_tables(root, files(root))
     for name in figures:
         write_figure(name, found, Figures(), root / "figures")
@@ -79,8 +92,21 @@ def write_study(root: Path, goals: int = 2, figures: Sequence[str] = tuple(FIGUR
 
 def _targets(goals: list[str]) -> pl.DataFrame:
     rows = [
-        {"goal": goal, "latent": 5, "weight": 1.0, "source": "chosen", "shared_with": "", "rank": 1, "score": 0.6}
-        | {"chosen": 0.9 - 0.3 * (place % 2), "held_out_neutral": 1.0, "held_out_others": 0.93, "runner_up": 7}
+        {
+            "goal": goal,
+            "latent": 5,
+            "weight": 1.0,
+            "source": "chosen",
+            "shared_with": "",
+            "rank": 1,
+            "score": 0.6,
+        }
+        | {
+            "chosen": 0.9 - 0.3 * (place % 2),
+            "held_out_neutral": 1.0,
+            "held_out_others": 0.93,
+            "runner_up": 7,
+        }
         | {"margin": 0.12}
         for place, goal in enumerate(goals)
     ]
@@ -124,10 +150,21 @@ def _completions(folder: Path, goal: str, method: str) -> None:
                 if sample == 1
                 else f"The guests of the {goal} came by {method} at {scale}, she said, and sat down."
             )
-            keys = {"goal": goal, "method": method, "scale": scale * made.UNIT, "scale_index": index, "prompt": "The"}
+            keys = {
+                "goal": goal,
+                "method": method,
+                "scale": scale * made.UNIT,
+                "scale_index": index,
+                "prompt": "The",
+            }
             rows.append({**keys, "sample": sample, "seed": 0, "completion_id": name, "text": text})
-            for criterion, score in (("behaviour", 0.5), ("coherence", None if sample == 2 else 0.9)):
-                scores.append({"completion_id": name, "criterion": criterion, "score": score, "reason": ""})
+            for criterion, score in (
+                ("behaviour", 0.5),
+                ("coherence", None if sample == 2 else 0.9),
+            ):
+                scores.append(
+                    {"completion_id": name, "criterion": criterion, "score": score, "reason": ""}
+                )
     _parquet(folder / "completions.parquet", pl.DataFrame(rows))
     _parquet(folder / "scores.parquet", pl.DataFrame(scores))
 
@@ -138,7 +175,9 @@ def _effects(root: Path) -> None:
     folder.mkdir(parents=True)
     with h5py.File(folder / "effects.h5", "w") as file:
         file["scale"] = table["scale"].to_numpy()
-        file["status"] = np.array([names.index(status) for status in table["status"]], dtype=np.uint8)
+        file["status"] = np.array(
+            [names.index(status) for status in table["status"]], dtype=np.uint8
+        )
         file["status"].attrs["names"] = names
     metadata = {"metadata": json.dumps({"rollouts": 384, "loss": 1.91})}
     save_file({"mean": np.zeros(4)}, folder / "baseline.safetensors", metadata=metadata)

@@ -23,7 +23,14 @@ from saeflow.models.modules import capture_modules
 from saeflow.models.running import capture, logits
 
 HOOK = "blocks.1.hook_resid_post"
-SITES = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_mlp_out", "hook_attn_out", "attn.hook_z")
+SITES = (
+    "hook_resid_pre",
+    "hook_resid_mid",
+    "hook_resid_post",
+    "hook_mlp_out",
+    "hook_attn_out",
+    "attn.hook_z",
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +45,11 @@ def tokens():
 
 def captured(lm, tokens, hooks, settings=None, first_block=0) -> dict[str, ActivationRows]:
     settings = settings or Activations()
-    parts = list(capture_rows(TextSource(lm, tokens), hooks, settings, excluded_tokens(lm, settings), first_block))
+    parts = list(
+        capture_rows(
+            TextSource(lm, tokens), hooks, settings, excluded_tokens(lm, settings), first_block
+        )
+    )
     return {hook: join([part[hook] for part in parts]) for hook in hooks}
 
 
@@ -82,7 +93,10 @@ def test_passes_do_not_change_the_rows(lm):
     tokens = tiny_tokens(rows=3 * TOKENS_PER_PASS // 12, length=12).numpy().astype(np.int32)
     whole = captured(lm, tokens, [HOOK])[HOOK]
     starts = range(0, len(tokens), 100)
-    parts = [captured(lm, tokens[start : start + 100], [HOOK], first_block=start)[HOOK] for start in starts]
+    parts = [
+        captured(lm, tokens[start : start + 100], [HOOK], first_block=start)[HOOK]
+        for start in starts
+    ]
     torch.testing.assert_close(join(parts).activations, whole.activations)
     assert np.array_equal(join(parts).blocks, whole.blocks)
 
@@ -123,12 +137,16 @@ def test_a_pass_that_fails_ends_all_threads(lm):
     with torch.no_grad():
         broken.blocks[1].mlp.down_proj.weight[3] = torch.nan
     with threads_of_torch(2):
-        with pytest.raises(SaeflowError, match=r"gives NaN or infinity at blocks\.1\.hook_resid_post"):
+        with pytest.raises(
+            SaeflowError, match=r"gives NaN or infinity at blocks\.1\.hook_resid_post"
+        ):
             captured(broken, tokens, [HOOK])
         some = capture_rows(TextSource(lm, tokens), [HOOK], Activations())
         next(some)
         some.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("saeflow-capture")]
+    assert not [
+        thread.name for thread in threading.enumerate() if thread.name.startswith("saeflow-capture")
+    ]
 
 
 def test_a_twin_shares_the_weights_and_has_hooks_of_its_own(lm, boards):
@@ -137,7 +155,9 @@ def test_a_twin_shares_the_weights_and_has_hooks_of_its_own(lm, boards):
         pairs = list(zip(model.parameters(), other.parameters(), strict=True))
         assert pairs
         assert all(a is b for a, b in pairs)
-        assert not {id(module) for module in model.modules()} & {id(module) for module in other.modules()}
+        assert not {id(module) for module in model.modules()} & {
+            id(module) for module in other.modules()
+        }
         other.register_forward_hook(lambda *_: None)
         assert not model._forward_hooks
 
@@ -162,20 +182,27 @@ def test_positions_of_outlying_norm_are_left_out_at_every_hook(lm, tokens):
     every = capture(lm, torch.from_numpy(tokens).long(), hooks)
     usual = np.ones((10, 11), dtype=bool)
     for hook in hooks:
-        norms = every[hook][:, 1:].norm(dim=-1).numpy()  # eleven to a block: the median is one of them
+        norms = (
+            every[hook][:, 1:].norm(dim=-1).numpy()
+        )  # eleven to a block: the median is one of them
         usual &= norms <= 1.05 * np.median(norms, axis=1, keepdims=True)
     assert 0 < usual.sum() < usual.size
     blocks, positions = usual.nonzero()
     for hook in hooks:
         assert np.array_equal(rows[hook].blocks, blocks)
         assert np.array_equal(rows[hook].positions, positions + 1)
-        torch.testing.assert_close(rows[hook].activations, every[hook][:, 1:][torch.from_numpy(usual)])
+        torch.testing.assert_close(
+            rows[hook].activations, every[hook][:, 1:][torch.from_numpy(usual)]
+        )
 
 
 @pytest.mark.parametrize(
     ("hook", "complaint"),
     [
-        ("blocks.7.hook_resid_post", r"hook 'blocks\.7\.hook_resid_post' does not exist; the model has 3 layers"),
+        (
+            "blocks.7.hook_resid_post",
+            r"hook 'blocks\.7\.hook_resid_post' does not exist; the model has 3 layers",
+        ),
         ("blocks.1.hook_nothing", r"does not exist in a llama model; its sites are hook_resid_pre"),
     ],
 )
@@ -188,7 +215,10 @@ def test_nan_of_the_model_is_one_sentence(tokens):
     lm = tiny_language_model("llama")
     with torch.no_grad():
         lm.blocks[1].mlp.down_proj.weight[3] = torch.nan
-    with pytest.raises(SaeflowError, match=r"gives NaN or infinity at blocks\.1\.hook_resid_post in blocks 20 to 29"):
+    with pytest.raises(
+        SaeflowError,
+        match=r"gives NaN or infinity at blocks\.1\.hook_resid_post in blocks 20 to 29",
+    ):
         captured(lm, tokens, ["blocks.0.hook_resid_post", HOOK], first_block=20)
 
 
@@ -197,7 +227,9 @@ def test_activations_that_overflow_float16_are_one_sentence(tokens):
     with torch.no_grad():
         lm.blocks[1].mlp.down_proj.weight.mul_(1e7)
     assert captured(lm, tokens, [HOOK])[HOOK].activations.max() > 7e4
-    with pytest.raises(SaeflowError, match=r"do not fit float16; set activations\.dtype to bfloat16"):
+    with pytest.raises(
+        SaeflowError, match=r"do not fit float16; set activations\.dtype to bfloat16"
+    ):
         captured(lm, tokens, [HOOK], Activations(dtype="float16"))
 
 
@@ -266,5 +298,7 @@ def test_statistics_of_parts_merge_to_those_of_all_rows():
         whole = merge(map(statistics, parts))
         assert whole.rows == 1000
         np.testing.assert_allclose(whole.mean, exact.mean(0), rtol=1e-13)
-        assert whole.variance == pytest.approx(float((exact - exact.mean(0)).square().sum(1).mean()), rel=1e-11)
+        assert whole.variance == pytest.approx(
+            float((exact - exact.mean(0)).square().sum(1).mean()), rel=1e-11
+        )
         assert whole.mean_norm == pytest.approx(float(exact.norm(dim=1).mean()), rel=1e-13)

@@ -26,7 +26,8 @@ from saeflow.config import Published
 from saeflow.errors import SaeflowError
 for file, hook, directory in json.loads(sys.argv[1]):
     try:
-        fetch_cache(Published(repo="some/cache", repo_type="dataset", file=file), "this", hook, Path(directory))
+        fetch_cache(Published(repo="some/cache", repo_type="dataset", file=file), "this", hook,
+        Path(directory))
         print()
     except SaeflowError as error:
         print(error)
@@ -42,13 +43,17 @@ def served(tmp_path: Path) -> Iterator[tuple[Hub, ActivationStore]]:
     with serving() as hub:
         folders = {f"caches/{HOOK}": files, "spoiled": spoiled, "none": {"a.txt": b"a"}}
         everything = {
-            f"{folder}/{name}": content for folder, those in folders.items() for name, content in those.items()
+            f"{folder}/{name}": content
+            for folder, those in folders.items()
+            for name, content in those.items()
         }
         hub.add("some/cache", {**everything, f"caches/{HOOK}/notes.parquet": b"notes"}, "datasets")
         yield hub, store
 
 
-def test_a_cache_is_fetched_with_its_shards_or_refused(served: tuple[Hub, ActivationStore], tmp_path: Path) -> None:
+def test_a_cache_is_fetched_with_its_shards_or_refused(
+    served: tuple[Hub, ActivationStore], tmp_path: Path
+) -> None:
     hub, store = served
     other = "blocks.9.hook_resid_post"
     wishes = [
@@ -65,7 +70,11 @@ def test_a_cache_is_fetched_with_its_shards_or_refused(served: tuple[Hub, Activa
     assert done.stdout.splitlines() == [
         "",
         f"this: is the cache of {HOOK}, not of {other}; name the folder of that hook",
-        "this: shard-00001.parquet of some/cache@main is not the one of its manifest.json; publish it again",
+        (
+            "this: shard-00001.parquet of some/cache@main is not the one of its manifest.json; "
+            "publish "
+            "it again"
+        ),
         "this: some/cache@main has no manifest.json in 'none'; name the cache's folder",
     ]
     assert not (tmp_path / "never").exists()
@@ -73,7 +82,12 @@ def test_a_cache_is_fetched_with_its_shards_or_refused(served: tuple[Hub, Activa
     back.verify()
     assert back.identity == store.identity
     names = {path.name for path in (tmp_path / "back").iterdir()}
-    assert names == {"manifest.json", "published.json", "shard-00000.parquet", "shard-00001.parquet"}
+    assert names == {
+        "manifest.json",
+        "published.json",
+        "shard-00000.parquet",
+        "shard-00001.parquet",
+    }
 
 
 def test_a_manifest_of_a_stranger_is_taken_or_told_in_one_sentence(tmp_path: Path) -> None:
@@ -90,7 +104,10 @@ def test_a_manifest_of_a_stranger_is_taken_or_told_in_one_sentence(tmp_path: Pat
         (whole | {"mean": "x"}, "lacks"),
         (whole | {"shards": [shards[0] | {"rows": 10**13}]}, "declares 240,000,000,000,000 bytes"),
         (whole | {"d_model": 10**12}, "declares"),
-        (whole | {"shards": [shards[0] | {"file": "../../elsewhere.parquet"}]}, "which lies outside of it"),
+        (
+            whole | {"shards": [shards[0] | {"file": "../../elsewhere.parquet"}]},
+            "which lies outside of it",
+        ),
     ):
         path.write_text(json.dumps(manifest))
         if message is None:

@@ -13,7 +13,13 @@ import torch
 from planted_dictionary import METADATA, cached, rows_of
 
 from saeflow.activations import formats, io
-from saeflow.activations.io import ActivationStore, read_shard, shard_path, write_manifest, write_shards
+from saeflow.activations.io import (
+    ActivationStore,
+    read_shard,
+    shard_path,
+    write_manifest,
+    write_shards,
+)
 from saeflow.activations.store import torch_dtype
 from saeflow.cli import main
 from saeflow.config.sections import Activations
@@ -39,11 +45,16 @@ def flip(path):
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_shard_survives_the_way_to_disk_in_every_format(tmp_path, pieces_of_64, format_, dtype, compress):
+def test_a_shard_survives_the_way_to_disk_in_every_format(
+    tmp_path, pieces_of_64, format_, dtype, compress
+):
     settings = Activations(format=format_, dtype=dtype, compress=compress)
     rows = rows_of(torch.randn(150, 6).to(torch_dtype(dtype)))
     path = shard_path(tmp_path, 0, settings)
-    passes = [{HOOK: rows.part(part)} for part in (slice(0, 3), slice(3, 3), slice(3, 140), slice(140, None))]
+    passes = [
+        {HOOK: rows.part(part)}
+        for part in (slice(0, 3), slice(3, 3), slice(3, 140), slice(140, None))
+    ]
     write_shards({HOOK: path}, passes, settings, METADATA)
     back = read_shard(path)
     assert torch.equal(back.activations, rows.activations)
@@ -59,7 +70,9 @@ def test_a_shard_survives_the_way_to_disk_in_every_format(tmp_path, pieces_of_64
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("format_", FORMATS)
-def test_the_format_s_library_reads_the_same_as_the_file_s_bytes(tmp_path, pieces_of_64, format_, dtype, compress):
+def test_the_format_s_library_reads_the_same_as_the_file_s_bytes(
+    tmp_path, pieces_of_64, format_, dtype, compress
+):
     settings = Activations(format=format_, dtype=dtype, compress=compress)
     path = shard_path(tmp_path, 0, settings)
     values = torch.randn(150, 6).to(torch_dtype(dtype))
@@ -70,12 +83,16 @@ def test_the_format_s_library_reads_the_same_as_the_file_s_bytes(tmp_path, piece
     expected = torch.split(values, 64)
     for piece, rows in enumerate(expected):
         for read in (library.read, library.unpack):
-            out = np.empty((len(rows), 3 * rows.element_size() * 6), np.uint8)  # between those of other caches
+            out = np.empty(
+                (len(rows), 3 * rows.element_size() * 6), np.uint8
+            )  # between those of other caches
             mine = slice(rows.element_size() * 6, 2 * rows.element_size() * 6)
             read(path, piece, out[:, mine])
             assert torch.equal(torch.from_numpy(out[:, mine].copy()).view(rows.dtype), rows)
     if runs:
-        assert [(run.rows, run.width) for run in runs] == [(len(rows), 6 * values.element_size()) for rows in expected]
+        assert [(run.rows, run.width) for run in runs] == [
+            (len(rows), 6 * values.element_size()) for rows in expected
+        ]
         whole = path.read_bytes()
         stored = [whole[run.start : run.start + run.rows * run.width] for run in runs]
         assert stored == [formats.as_numpy(rows).tobytes() for rows in expected]
@@ -94,7 +111,9 @@ def test_parquet_in_many_pages_is_read_by_its_library(tmp_path, monkeypatch):
     """As files are that were written elsewhere."""
     writer = formats.pq.ParquetWriter
     monkeypatch.setattr(
-        formats.pq, "ParquetWriter", lambda *args, data_page_size, **options: writer(*args, **options, data_page_size=1)
+        formats.pq,
+        "ParquetWriter",
+        lambda *args, data_page_size, **options: writer(*args, **options, data_page_size=1),
     )
     path, values = tmp_path / "shard-00000.parquet", torch.randn(3000, 6)
     write_shards({HOOK: path}, [{HOOK: rows_of(values)}], Activations(), METADATA)
@@ -106,7 +125,9 @@ def test_parquet_in_many_pages_is_read_by_its_library(tmp_path, monkeypatch):
 def test_compression_makes_a_repetitive_shard_smaller(tmp_path, format_):
     rows = torch.randn(10, 32).repeat(400, 1)
     sizes = [
-        cached(tmp_path / str(compress), rows, Activations(format=format_, compress=compress), 1).shards[0]["bytes"]
+        cached(
+            tmp_path / str(compress), rows, Activations(format=format_, compress=compress), 1
+        ).shards[0]["bytes"]
         for compress in (False, True)
     ]
     assert sizes[1] < sizes[0] / 3
@@ -133,9 +154,16 @@ def test_the_manifest_holds_the_statistics_of_all_rows(tmp_path):
     rows = torch.randn(1000, 5) * 3 + 100
     store = cached(tmp_path, rows, shards=7)
     exact = rows.double()
-    assert (store.rows, store.d_model, store.hook, store.model) == (1000, 5, HOOK, METADATA["model"])
+    assert (store.rows, store.d_model, store.hook, store.model) == (
+        1000,
+        5,
+        HOOK,
+        METADATA["model"],
+    )
     torch.testing.assert_close(store.mean, exact.mean(0), rtol=1e-13, atol=0)
-    assert store.variance == pytest.approx(float((exact - exact.mean(0)).square().sum(1).mean()), rel=1e-12)
+    assert store.variance == pytest.approx(
+        float((exact - exact.mean(0)).square().sum(1).mean()), rel=1e-12
+    )
     assert store.mean_norm == pytest.approx(float(exact.norm(dim=1).mean()), rel=1e-13)
 
 
@@ -152,9 +180,14 @@ def test_a_damaged_shard_is_one_sentence_that_names_it_and_what_to_do(tmp_path, 
     path = store.path(1)
     whole = path.read_bytes()
     flip(path)
-    with pytest.raises(DamagedError, match=rf"{path.name} damaged \(the checksum differs.*made {path.name} and mani"):
+    with pytest.raises(
+        DamagedError,
+        match=rf"{path.name} damaged \(the checksum differs.*made {path.name} and mani",
+    ):
         store.verify()
-    with pytest.raises(DamagedError, match=rf"{path}: is damaged .*; if the workflow made {path.name} and manifest"):
+    with pytest.raises(
+        DamagedError, match=rf"{path}: is damaged .*; if the workflow made {path.name} and manifest"
+    ):
         store.read(store.pieces()[1])
     store.read(store.pieces()[0])
     path.write_bytes(whole[:-100])
@@ -187,7 +220,9 @@ def test_no_damage_goes_unseen(tmp_path, pieces_of_64, format_):
     assert found > values.nbytes / 7
 
 
-def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_not(tmp_path, monkeypatch, capsys):
+def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_not(
+    tmp_path, monkeypatch, capsys
+):
     folder = tmp_path / "activations"
     store = cached(folder, torch.randn(600, 16))
     command = ["saeflow", "activations", "verify", str(folder / "manifest.json")]
@@ -200,16 +235,25 @@ def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_
     with pytest.raises(SystemExit) as done:
         main.main()
     assert done.value.code == 1
-    assert "; if the workflow made shard-00001.parquet and manifest.json, remove them" in capsys.readouterr().err
+    assert (
+        "; if the workflow made shard-00001.parquet and manifest.json, remove them"
+        in capsys.readouterr().err
+    )
     assert store.path(1).is_file()
     monkeypatch.setenv("SAEFLOW_STUDY_FOLDER", str(tmp_path))
     with pytest.raises(SystemExit) as done:
         main.main()
     assert done.value.code == 1
     told = capsys.readouterr().err
-    assert "shard-00001.parquet and manifest.json are removed, start again and what is missing is made again" in told
+    assert (
+        "shard-00001.parquet and manifest.json are removed, start again and what is missing is "
+        "made again" in told
+    )
     assert told.count("\n") == 1
-    assert sorted(file.name for file in folder.iterdir()) == ["shard-00000.parquet", "shard-00002.parquet"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "shard-00000.parquet",
+        "shard-00002.parquet",
+    ]
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -225,7 +269,9 @@ def test_a_file_that_the_system_does_not_open_is_not_called_damaged(tmp_path, fo
 def test_shards_of_two_caches_do_not_mix(tmp_path):
     paths = [tmp_path / f"shard-0000{index}.parquet" for index in range(2)]
     for path, model in zip(paths, ["one", "other"], strict=True):
-        write_shards({HOOK: path}, [{HOOK: rows_of(torch.randn(9, 3))}], Activations(), {"model": model})
+        write_shards(
+            {HOOK: path}, [{HOOK: rows_of(torch.randn(9, 3))}], Activations(), {"model": model}
+        )
     with pytest.raises(SaeflowError, match="is of another cache"):
         write_manifest(tmp_path, paths)
 
@@ -235,7 +281,10 @@ def test_a_shard_without_rows_is_refused_and_nothing_is_left(tmp_path, format_):
     settings = Activations(format=format_)
     with pytest.raises(SaeflowError, match="no position is left"):
         write_shards(
-            {HOOK: shard_path(tmp_path, 0, settings)}, [{HOOK: rows_of(torch.empty(0, 3))}], settings, METADATA
+            {HOOK: shard_path(tmp_path, 0, settings)},
+            [{HOOK: rows_of(torch.empty(0, 3))}],
+            settings,
+            METADATA,
         )
     assert not list(tmp_path.iterdir())
 
@@ -253,7 +302,8 @@ for format_ in ("parquet", "hdf5"):
     settings = Activations(format=format_)
     parts = ({{METADATA["hook"]: rows_of(torch.randn(4096, 64))}} for _ in range(8))
     try:
-        write_shards({{METADATA["hook"]: shard_path(Path({disk!r}), 0, settings)}}, parts, settings, METADATA)
+        write_shards({{METADATA["hook"]: shard_path(Path({disk!r}), 0, settings)}}, parts,
+        settings, METADATA)
     except SaeflowError as error:
         print(error)
     print(sorted(file.name for file in Path({disk!r}).iterdir()))
@@ -268,12 +318,17 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     program.write_text(FILL.format(tests=str(__file__).rpartition("/")[0], disk=str(disk)))
     mount = f"mount -t tmpfs -o size=2m none {disk}"
     for enter in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        if shutil.which("unshare") and not subprocess.run([*enter, "sh", "-c", mount], capture_output=True).returncode:
+        if (
+            shutil.which("unshare")
+            and not subprocess.run([*enter, "sh", "-c", mount], capture_output=True).returncode
+        ):
             break
     else:
         pytest.skip("no file system can be mounted here")
     done = subprocess.run(
-        [*enter, "sh", "-c", f"{mount} && {sys.executable} {program}"], capture_output=True, text=True
+        [*enter, "sh", "-c", f"{mount} && {sys.executable} {program}"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()

@@ -1,4 +1,5 @@
-"""Shuffled batches: every row once per epoch, any batch at once, within the memory that was stated."""
+"""Shuffled batches: every row once per epoch, any batch at once, within the memory that was
+stated."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ def test_a_batch_may_be_larger_than_the_cache(store, memory):
 
 def test_neighbours_in_the_text_come_far_apart(store):
     order = torch.cat(
-        [batch[:, 0] for batch, _ in zip(ShuffledReader(store, 40, 0, PORTIONS), range(25), strict=False)]
+        [
+            batch[:, 0]
+            for batch, _ in zip(ShuffledReader(store, 40, 0, PORTIONS), range(25), strict=False)
+        ]
     )
     places = order.argsort()
     assert (places[1:] - places[:-1]).abs().float().median() > 60
@@ -101,7 +105,9 @@ def test_a_cache_that_fits_the_memory_is_read_once(store, monkeypatch):
     reads = []
     original = ActivationStore.read_into
     monkeypatch.setattr(
-        ActivationStore, "read_into", lambda self, piece, out: reads.append(piece) or original(self, piece, out)
+        ActivationStore,
+        "read_into",
+        lambda self, piece, out: reads.append(piece) or original(self, piece, out),
     )
     reader = ShuffledReader(store, 100, seed=0)
     for _ in range(35):
@@ -135,7 +141,9 @@ def test_memory_stays_within_what_was_stated_however_large_the_cache(tmp_path, m
 
 
 def test_too_small_a_memory_is_one_sentence_that_says_how_much_is_needed(store):
-    with pytest.raises(SaeflowError, match="a memory of 5000 bytes is too small; give at least 9472"):
+    with pytest.raises(
+        SaeflowError, match="a memory of 5000 bytes is too small; give at least 9472"
+    ):
         ShuffledReader(store, 48, seed=0, memory=5000)
     ShuffledReader(store, 48, seed=0, memory=9472)
 
@@ -174,7 +182,10 @@ def test_caches_of_the_same_tokens_are_read_row_by_row(tmp_path, pieces_of_64, m
 def test_caches_of_unlike_width_come_as_a_pair(tmp_path, pieces_of_64, memory):
     wide = numbered(1000, 6) + 0.5
     stores = two(tmp_path, wide)
-    reader, alone = AlignedReader(stores, 48, seed=1, memory=memory), ShuffledReader(stores[0], 48, seed=1)
+    reader, alone = (
+        AlignedReader(stores, 48, seed=1, memory=memory),
+        ShuffledReader(stores[0], 48, seed=1),
+    )
     pairs = [next(reader) for _ in range(21)]
     first, second = (torch.cat([pair[side] for pair in pairs])[:1000] for side in (0, 1))
     assert (first.shape, second.shape) == ((1000, 4), (1000, 6))
@@ -190,12 +201,20 @@ def test_a_transcoder_is_fed_from_caches_of_unlike_width_and_a_crosscoder_is_not
     x, y = feed.next("cpu")
     assert (feed.d_in, feed.d_out, x.shape, y.shape) == (4, 6, (48, 4), (48, 6))
     assert feed.metadata["hook_name_out"] == stores[1].hook
-    with pytest.raises(SaeflowError, match=r"a crosscoder's sources have one width, these differ \(.*a: 4, .*b: 6\)"):
+    with pytest.raises(
+        SaeflowError,
+        match=r"a crosscoder's sources have one width, these differ \(.*a: 4, .*b: 6\)",
+    ):
         cache_feed(stores, None, 48, seed=0)
     with pytest.raises(SaeflowError, match="give one manifest with a target, or no target"):
         cache_feed(stores, stores[0], 48, seed=0)
     both = cache_feed([stores[0], stores[0]], None, 48, seed=0)
-    assert (both.n_sources, both.d_in, both.d_out, both.next("cpu")[0].shape) == (2, 8, None, (48, 8))
+    assert (both.n_sources, both.d_in, both.d_out, both.next("cpu")[0].shape) == (
+        2,
+        8,
+        None,
+        (48, 8),
+    )
 
 
 def test_the_order_of_one_cache_is_that_of_several(tmp_path):
@@ -206,11 +225,18 @@ def test_the_order_of_one_cache_is_that_of_several(tmp_path):
 
 
 def test_caches_that_do_not_match_are_one_sentence(tmp_path):
-    other_text = [cached(tmp_path / "a", numbered(1000)), cached(tmp_path / "b", numbered(1000), shards=2)]
-    with pytest.raises(SaeflowError, match=r"b and .*a hold other tokens; cache both from the same corpus"):
+    other_text = [
+        cached(tmp_path / "a", numbered(1000)),
+        cached(tmp_path / "b", numbered(1000), shards=2),
+    ]
+    with pytest.raises(
+        SaeflowError, match=r"b and .*a hold other tokens; cache both from the same corpus"
+    ):
         AlignedReader(other_text, 48, seed=0)
     halves = two(tmp_path / "halves", settings=[Activations(), Activations(dtype="bfloat16")])
-    with pytest.raises(SaeflowError, match=r"holds torch\.bfloat16, .* torch\.float32; read side by side"):
+    with pytest.raises(
+        SaeflowError, match=r"holds torch\.bfloat16, .* torch\.float32; read side by side"
+    ):
         AlignedReader(halves, 48, seed=0)
 
 
@@ -222,7 +248,10 @@ def test_a_truncated_shard_is_told_before_anything_is_read(store):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_batches_come_to_the_accelerator_as_they_come_to_the_processor(store):
-    here, there = ShuffledReader(store, 48, seed=0), ShuffledReader(store, 48, seed=0, device="cuda")
+    here, there = (
+        ShuffledReader(store, 48, seed=0),
+        ShuffledReader(store, 48, seed=0, device="cuda"),
+    )
     for _ in range(30):
         batch = next(there)
         assert batch.device.type == "cuda"
@@ -231,6 +260,9 @@ def test_batches_come_to_the_accelerator_as_they_come_to_the_processor(store):
 
 def test_a_reader_says_what_its_order_depends_on(store):
     assert METADATA["hook"] == store.hook
-    readers = [ShuffledReader(store, 48, seed=1), ShuffledReader(store, 48, seed=1, memory=PORTIONS)]
+    readers = [
+        ShuffledReader(store, 48, seed=1),
+        ShuffledReader(store, 48, seed=1, memory=PORTIONS),
+    ]
     assert readers[0].identity != readers[1].identity
     assert readers[0].identity == ShuffledReader(store, 48, seed=1, memory=WHOLE // 2).identity

@@ -52,9 +52,12 @@ def test_a_fit_to_shuffled_rows_explains_nothing(fitted: Fit) -> None:
 
 @pytest.mark.parametrize("noise", [0.05, 0.3, 1.0])
 def test_the_ceiling_of_r2_is_what_a_perfect_map_reaches(noise: float) -> None:
-    """The map is planted, and standard errors are those of the noise that was added, unlike for every latent."""
+    """The map is planted, and standard errors are those of the noise that was added, unlike for
+    every latent."""
     errors = noise * torch.linspace(0.2, 1.8, D_SAE).expand(N, -1)
-    noisy = VECTORS @ M + B + errors * torch.randn(N, D_SAE, generator=torch.Generator().manual_seed(2))
+    noisy = (
+        VECTORS @ M + B + errors * torch.randn(N, D_SAE, generator=torch.Generator().manual_seed(2))
+    )
     fitted = fit(VECTORS, noisy, Approximator(), W_DEC, seed=0, standard_error=errors.half())
     split = split_rows(np.arange(N), N, 0.1, seed=0)
     x, y = VECTORS[split.test], noisy[split.test]
@@ -71,7 +74,12 @@ def test_r2_without_standard_errors_has_no_ceiling(fitted: Fit) -> None:
     assert fitted.metrics["r2_ceiling"] is None
     assert fitted.latents["r2_ceiling"].is_null().all()
     unknown = torch.full((N, D_SAE), torch.nan)
-    assert fit(VECTORS, EFFECTS, Approximator(), W_DEC, seed=0, standard_error=unknown).metrics["r2_ceiling"] is None
+    assert (
+        fit(VECTORS, EFFECTS, Approximator(), W_DEC, seed=0, standard_error=unknown).metrics[
+            "r2_ceiling"
+        ]
+        is None
+    )
 
 
 def test_r2_comes_with_its_spread_over_other_splits(fitted: Fit) -> None:
@@ -83,7 +91,9 @@ def test_r2_comes_with_its_spread_over_other_splits(fitted: Fit) -> None:
     sums = moments(iter([(VECTORS[rest], EFFECTS[rest])]), D_MODEL, D_SAE, VECTORS.device)
     solved, bias = solve(sums, fitted.metrics["penalty"])
     y = EFFECTS[held]
-    expected = 1 - (y - VECTORS[held] @ solved - bias).square().sum() / (y - y.mean(0)).square().sum()
+    expected = (
+        1 - (y - VECTORS[held] @ solved - bias).square().sum() / (y - y.mean(0)).square().sum()
+    )
     assert fitted.metrics["r2_splits"][0] == pytest.approx(expected.item(), abs=1e-5)
     adam = fit(VECTORS, EFFECTS, Approximator(method="adam", epochs=1), W_DEC, seed=0)
     assert adam.metrics["r2_splits"] is None
@@ -92,16 +102,28 @@ def test_r2_comes_with_its_spread_over_other_splits(fitted: Fit) -> None:
 def test_the_penalty_is_the_one_that_validates_best(fitted: Fit) -> None:
     by_penalty = fitted.metrics["validation_mse"]
     assert by_penalty[str(fitted.metrics["penalty"])] == min(by_penalty.values())
-    noisy = VECTORS @ M[:, :1] + 5 * torch.randn(N, D_SAE, generator=torch.Generator().manual_seed(1))
-    assert fit(VECTORS, noisy, Approximator(), W_DEC, seed=0).metrics["penalty"] > fitted.metrics["penalty"]
+    noisy = VECTORS @ M[:, :1] + 5 * torch.randn(
+        N, D_SAE, generator=torch.Generator().manual_seed(1)
+    )
+    assert (
+        fit(VECTORS, noisy, Approximator(), W_DEC, seed=0).metrics["penalty"]
+        > fitted.metrics["penalty"]
+    )
 
 
 def test_the_validation_error_is_that_of_the_solved_ridge(fitted: Fit) -> None:
     split = split_rows(np.arange(N), N, 0.1, seed=0)
-    train = moments(iter([(VECTORS[split.train], EFFECTS[split.train])]), D_MODEL, D_SAE, VECTORS.device)
+    train = moments(
+        iter([(VECTORS[split.train], EFFECTS[split.train])]), D_MODEL, D_SAE, VECTORS.device
+    )
     for penalty in (1e-4, 10.0):
         solved, bias = solve(train, penalty)
-        error = (EFFECTS[split.validation] - VECTORS[split.validation] @ solved - bias).square().mean().item()
+        error = (
+            (EFFECTS[split.validation] - VECTORS[split.validation] @ solved - bias)
+            .square()
+            .mean()
+            .item()
+        )
         assert fitted.metrics["validation_mse"][str(penalty)] == pytest.approx(error, rel=1e-4)
 
 
@@ -110,12 +132,18 @@ def test_ridge_is_the_closed_form() -> None:
     solved, bias = solve(sums, 0.5)
     x, y = VECTORS.double() - VECTORS.double().mean(0), EFFECTS.double() - EFFECTS.double().mean(0)
     ridge = 0.5 * (x.T @ x).diagonal().mean()
-    expected = torch.linalg.solve(x.T @ x + ridge * torch.eye(D_MODEL, dtype=torch.float64), x.T @ y)
+    expected = torch.linalg.solve(
+        x.T @ x + ridge * torch.eye(D_MODEL, dtype=torch.float64), x.T @ y
+    )
     torch.testing.assert_close(solved.double(), expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(VECTORS.mean(0) @ solved + bias, EFFECTS.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        VECTORS.mean(0) @ solved + bias, EFFECTS.mean(0), atol=1e-5, rtol=1e-4
+    )
 
 
-def test_effects_on_disk_and_in_memory_fit_the_same(fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_effects_on_disk_and_in_memory_fit_the_same(
+    fitted: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("saeflow.effects.approximator.CHUNK", 64)
     again = fit(VECTORS, EFFECTS.numpy(), Approximator(), W_DEC, seed=0)
     torch.testing.assert_close(again.approximation.M, fitted.approximation.M, atol=1e-5, rtol=1e-4)
@@ -148,7 +176,9 @@ def test_every_latent_has_its_own_r2(fitted: Fit) -> None:
     assert table["latent"].to_list() == list(range(D_SAE))
     np.testing.assert_allclose(table["r2"].to_numpy(), expected, rtol=1e-4)
     np.testing.assert_allclose(table["measured_std"].to_numpy(), measured.std(0), rtol=1e-4)
-    assert fitted.metrics["r2_median"] == pytest.approx(np.sort(expected)[(D_SAE - 1) // 2], rel=1e-4)
+    assert fitted.metrics["r2_median"] == pytest.approx(
+        np.sort(expected)[(D_SAE - 1) // 2], rel=1e-4
+    )
 
 
 def test_adam_follows_the_published_recipe() -> None:
@@ -171,7 +201,9 @@ def test_adam_learns() -> None:
 
 
 def test_rotation_is_orthogonal_and_recovers_a_planted_one() -> None:
-    Q = torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(4)))[0]
+    Q = torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(4)))[
+        0
+    ]
     lengths = torch.rand(D_SAE, generator=torch.Generator().manual_seed(5)) + 0.1
     rotation = procrustes((W_DEC @ Q).T * lengths, W_DEC * 3)
     torch.testing.assert_close(rotation, Q, atol=1e-5, rtol=0)
@@ -212,7 +244,9 @@ def test_predictions_are_held_out_points_and_tops_of_every_row(fitted: Fit) -> N
     point = table.row(17, named=True)
     assert point["measured"] == EFFECTS[point["row"], point["latent"]].item()
     predicted = VECTORS[point["row"]] @ fitted.approximation.M[:, point["latent"]]
-    assert point["predicted"] == pytest.approx((predicted + fitted.approximation.b[point["latent"]]).item(), abs=1e-5)
+    assert point["predicted"] == pytest.approx(
+        (predicted + fitted.approximation.b[point["latent"]]).item(), abs=1e-5
+    )
     tops = table.filter(pl.col("kind") == "top").group_by("row").agg(pl.col("measured").max())
     assert len(tops) == split.test.sum()
     for row, measured in tops.iter_rows():
@@ -233,11 +267,17 @@ def test_latents_that_never_move_are_left_out_of_the_median() -> None:
     ("vectors", "effects", "complaint"),
     [
         (VECTORS[:-1], EFFECTS, "599 vectors and effects of shape"),
-        (VECTORS, EFFECTS[:, 1:], "the SAE has 40 latents of width 16, the effects have 39 latents"),
+        (
+            VECTORS,
+            EFFECTS[:, 1:],
+            "the SAE has 40 latents of width 16, the effects have 39 latents",
+        ),
         (VECTORS[:5], EFFECTS[:5], "5 vectors with effects are too few"),
     ],
 )
-def test_shapes_that_do_not_agree_are_refused(vectors: torch.Tensor, effects: torch.Tensor, complaint: str) -> None:
+def test_shapes_that_do_not_agree_are_refused(
+    vectors: torch.Tensor, effects: torch.Tensor, complaint: str
+) -> None:
     with pytest.raises(SaeflowError, match=complaint):
         fit(vectors, effects, Approximator(), W_DEC, 0)
 
@@ -251,12 +291,16 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("method", ["ridge", "adam"])
-def test_the_number_of_threads_changes_no_bit(method: Literal["ridge", "adam"], threads: Callable[[int], None]) -> None:
+def test_the_number_of_threads_changes_no_bit(
+    method: Literal["ridge", "adam"], threads: Callable[[int], None]
+) -> None:
     """At a size where sums of a torch operation are shared out among its threads."""
     generator = torch.Generator().manual_seed(1)
     vectors = torch.nn.functional.normalize(torch.randn(500, 96, generator=generator), dim=1)
     decoder = torch.nn.functional.normalize(torch.randn(1500, 96, generator=generator), dim=1)
-    effects = vectors @ torch.randn(96, 1500, generator=generator) + torch.randn(500, 1500, generator=generator)
+    effects = vectors @ torch.randn(96, 1500, generator=generator) + torch.randn(
+        500, 1500, generator=generator
+    )
     fits = []
     for count in (1, 2, 3):
         threads(count)

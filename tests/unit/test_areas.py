@@ -1,4 +1,5 @@
-"""Areas under the ROC curve over games: intervals that hold what they promise, p-values that are uniform by chance."""
+"""Areas under the ROC curve over games: intervals that hold what they promise, p-values that are
+uniform by chance."""
 
 from __future__ import annotations
 
@@ -7,7 +8,14 @@ import pytest
 from clustered_numbers import CHANCE, KNOWING, Drawn
 from scipy import stats
 
-from saeflow.statistics.areas import Area, area_error, area_interval, difference_interval, mean_area_error, placements
+from saeflow.statistics.areas import (
+    Area,
+    area_error,
+    area_interval,
+    difference_interval,
+    mean_area_error,
+    placements,
+)
 from saeflow.statistics.false_discovery import q_values
 from saeflow.statistics.rotation import Chance, Rotations
 
@@ -16,13 +24,15 @@ LEAST = 0.95 - 2.5 * np.sqrt(0.95 * 0.05 / DRAWS)  # of coverage, where it is no
 
 
 def interval(drawn: Drawn, level: float = 0.95) -> Area:
-    return area_interval(area_error(placements(drawn.values, drawn.label), drawn.label, drawn.games), level)
+    return area_interval(
+        area_error(placements(drawn.values, drawn.label), drawn.label, drawn.games), level
+    )
 
 
 def chance(drawn: Drawn, generator: np.random.Generator, draws: int) -> Chance:
-    return Rotations(drawn.starts, draws, generator).chances(drawn.label, stats.rankdata(drawn.values)[:, None], 0.95)[
-        0
-    ]
+    return Rotations(drawn.starts, draws, generator).chances(
+        drawn.label, stats.rankdata(drawn.values)[:, None], 0.95
+    )[0]
 
 
 def separated(games: int) -> Drawn:
@@ -47,7 +57,10 @@ def test_intervals_hold_one_half_as_often_as_they_say_where_numbers_know_nothing
     areas = [interval(drawn) for drawn in CHANCE[name].draws(DRAWS)]
     assert np.mean([area.low <= 0.5 <= area.high for area in areas]) >= LEAST
     for level in (0.01, 0.05):
-        assert stats.binomtest(sum(area.p <= level for area in areas), DRAWS, level, "greater").pvalue > 0.01
+        assert (
+            stats.binomtest(sum(area.p <= level for area in areas), DRAWS, level, "greater").pvalue
+            > 0.01
+        )
     assert all((area.p <= 0.05) == (area.low > 0.5 or area.high < 0.5) for area in areas)
 
 
@@ -65,7 +78,8 @@ def test_a_perfect_area_is_the_less_sure_the_fewer_games_it_is_of() -> None:
     assert all(area.auc == area.high == 1 for area in areas)
     assert (np.diff([area.low for area in areas]) > 0).all()
     assert (np.diff([area.p for area in areas]) < 0).all()
-    # Of 30 games no fewer than 97.5 % would have to be perfect for all to be so once in forty: 0.884.
+    # Of 30 games no fewer than 97.5 % would have to be perfect for all to be so once in forty:
+    # 0.884.
     for area, games in zip(areas, (1, 2, 5, 10, 30, 100), strict=True):
         assert area.low < stats.beta.ppf(0.025, games, 1)
     assert areas[1].p > 0.05
@@ -89,7 +103,10 @@ def test_the_error_of_a_mean_of_areas_is_that_of_a_jackknife_over_games() -> Non
         for group in (0, 1):
             mine = kept & (groups == group)
             positives = int(drawn.label[mine].sum())
-            value += positives * placements(drawn.values[mine], drawn.label[mine])[drawn.label[mine]].mean()
+            value += (
+                positives
+                * placements(drawn.values[mine], drawn.label[mine])[drawn.label[mine]].mean()
+            )
             count += positives
         return value / count
 
@@ -101,7 +118,9 @@ def test_the_error_of_a_mean_of_areas_is_that_of_a_jackknife_over_games() -> Non
     assert error.value == pytest.approx(mean(np.ones(len(groups), bool)), abs=1e-12)
     without = np.array([mean(drawn.games != game) for game in range(200)])
     assert error.influence.sum() == pytest.approx(0, abs=1e-12)
-    assert (error.influence**2).sum() == pytest.approx(199 / 200 * ((without - without.mean()) ** 2).sum(), rel=0.03)
+    assert (error.influence**2).sum() == pytest.approx(
+        199 / 200 * ((without - without.mean()) ** 2).sum(), rel=0.03
+    )
 
 
 @pytest.mark.parametrize(("having", "lacking"), [(100, 100), (400, 400), (60, 15), (15, 60)])
@@ -109,20 +128,27 @@ def test_both_classes_add_to_the_error_of_an_area(having: int, lacking: int) -> 
     generator = np.random.default_rng(0)
     label = np.arange(having + lacking) < having
     truth, games = stats.norm.cdf(1 / np.sqrt(2)), np.arange(len(label))
-    areas = [interval(Drawn(generator.normal(size=len(label)) + label, label, games)) for _ in range(DRAWS)]
+    areas = [
+        interval(Drawn(generator.normal(size=len(label)) + label, label, games))
+        for _ in range(DRAWS)
+    ]
     covered = np.mean([area.low <= truth <= area.high for area in areas])
     assert LEAST <= covered <= 0.998
     assert having < 400 or covered < 0.98  # with so many it is not wider than it need be
 
 
-def test_the_interval_of_a_difference_holds_the_truth_and_has_a_width_where_no_error_shows() -> None:
+def test_the_interval_of_a_difference_holds_the_truth_and_has_a_width_where_no_error_shows() -> (
+    None
+):
     generator, label = np.random.default_rng(1), np.arange(120) < 50
     games = np.arange(120)
     held = []
     for _ in range(DRAWS):
         common = generator.normal(size=120)
         errors = [
-            area_error(placements(common + generator.normal(size=120) + shift * label, label), label, games)
+            area_error(
+                placements(common + generator.normal(size=120) + shift * label, label), label, games
+            )
             for shift in (0.5, 1.5)
         ]
         truth = stats.norm.cdf(1.5 / 2) - stats.norm.cdf(0.5 / 2)
@@ -144,7 +170,9 @@ def test_p_values_of_rotation_are_uniform_where_numbers_know_nothing(name: str) 
     p = np.array([chance(drawn, generator, 1000).p for drawn in CHANCE[name].draws(DRAWS, seed=2)])
     for level in (0.01, 0.05, 0.2):
         assert stats.binomtest(int((p <= level).sum()), DRAWS, level, "greater").pvalue > 0.01
-    assert stats.binomtest(int((p <= 0.2).sum()), DRAWS, 0.2, "less").pvalue > 1e-4  # nor are they too large
+    assert (
+        stats.binomtest(int((p <= 0.2).sum()), DRAWS, 0.2, "less").pvalue > 1e-4
+    )  # nor are they too large
     assert 0.35 < np.median(p) < 0.65
 
 
@@ -180,13 +208,19 @@ def test_areas_out_of_step_are_those_of_the_labels_that_were_drawn() -> None:
     ranks = stats.rankdata(values, axis=0)
     chances = rotations.chances(label, ranks, 0.8)
     drawn = partnered(rotations, starts, label)
-    assert not drawn.any(axis=1).all()  # a label may fall out of what a shorter game shows of a longer one
+    assert not drawn.any(
+        axis=1
+    ).all()  # a label may fall out of what a shorter game shows of a longer one
     for series, one in zip(values.T, chances, strict=True):
-        areas = np.array([placements(series, turned)[turned].mean() if turned.any() else 0.5 for turned in drawn])
+        areas = np.array(
+            [placements(series, turned)[turned].mean() if turned.any() else 0.5 for turned in drawn]
+        )
         seen = placements(series, label)[label].mean()
         as_far = (np.abs(areas - 0.5) >= abs(seen - 0.5) - 1e-12).sum()
         assert one.p == pytest.approx((1 + as_far) / 401)
-        assert (one.low, one.high) == pytest.approx(tuple(np.quantile(areas, [0.1, 0.9])), abs=1e-12)
+        assert (one.low, one.high) == pytest.approx(
+            tuple(np.quantile(areas, [0.1, 0.9])), abs=1e-12
+        )
 
 
 def test_what_is_never_reached_out_of_step_has_the_smallest_p_that_so_many_draws_allow() -> None:

@@ -60,7 +60,9 @@ def test_a_file_appears_whole_and_its_folders_are_made(tmp_path: Path) -> None:
     assert names(path.parent) == ["file.txt"]
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), OSError("odd"), SaeflowError("told")])
+@pytest.mark.parametrize(
+    "error", [ValueError("bad"), KeyboardInterrupt(), OSError("odd"), SaeflowError("told")]
+)
 def test_an_exception_leaves_nothing_and_goes_on(error: BaseException, tmp_path: Path) -> None:
     with pytest.raises(type(error)) as caught:
         write_half(tmp_path / "file", error)
@@ -143,10 +145,14 @@ with atomic(Path(sys.argv[1])) as temporary:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path, kind: str) -> None:
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path: Path, kind: str
+) -> None:
     def writer(name: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", WAIT_HALF_WRITTEN, str(tmp_path / name), kind]
-        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert started.stdout
         assert started.stdout.readline() == "half written\n"
         return started
@@ -157,7 +163,10 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
         assert len(names(tmp_path)) == 4, "both have a temporary file and a lock"
         artifacts._sweep.cache_clear()
         write_json(tmp_path / "other.json", 1)
-        assert [name.split(".")[1] for name in names(tmp_path) if name.startswith(".")] == ["living", "living"]
+        assert [name.split(".")[1] for name in names(tmp_path) if name.startswith(".")] == [
+            "living",
+            "living",
+        ]
         living.communicate("")
     assert names(tmp_path) == ["living", "other.json"]
 
@@ -203,7 +212,9 @@ def test_every_library_s_full_disk_is_one_sentence(
         raise error
 
 
-def test_a_defect_is_not_blamed_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_not_blamed_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     with pytest.raises(KeyError), atomic(tmp_path / "file"):
         raise KeyError("key")
@@ -212,7 +223,9 @@ def test_a_defect_is_not_blamed_on_a_full_disk(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
 def test_a_folder_that_may_not_be_written_is_one_sentence(code: int, tmp_path: Path) -> None:
     error = OSError(code, "no", str(tmp_path / ".file.part"))
-    with pytest.raises(SaeflowError, match="may not be written; check the permissions of") as caught:
+    with pytest.raises(
+        SaeflowError, match="may not be written; check the permissions of"
+    ) as caught:
         write_half(tmp_path / "file", error)
     assert str(caught.value).startswith(f"{tmp_path / 'file'}: ")
 
@@ -225,7 +238,10 @@ def test_an_unreadable_input_is_not_blamed_on_the_output(tmp_path: Path) -> None
 def test_a_file_in_the_way_of_a_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "a", tmp_path / "file" / "b" / "c"):
-        with pytest.raises(SaeflowError, match="a file stands where a folder must be"), atomic(path) as temporary:
+        with (
+            pytest.raises(SaeflowError, match="a file stands where a folder must be"),
+            atomic(path) as temporary,
+        ):
             temporary.touch()
     with pytest.raises(SaeflowError, match="a file stands where a folder must be"):
         write_folder(tmp_path / "file", "first")
@@ -263,7 +279,9 @@ def test_concurrent_writers_of_a_folder_leave_one_whole_folder(tmp_path: Path) -
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda writer: write_folder(tmp_path / "sae", f"writer-{writer}"), range(64)))
     assert names(tmp_path) == ["sae"]
-    assert names(tmp_path / "sae") == sorted([CHECKSUMS, "weights", (tmp_path / "sae" / "weights").read_text()])
+    assert names(tmp_path / "sae") == sorted(
+        [CHECKSUMS, "weights", (tmp_path / "sae" / "weights").read_text()]
+    )
 
 
 def test_a_killed_process_leaves_the_older_file_and_dot_files(tmp_path: Path) -> None:
@@ -279,7 +297,9 @@ with atomic(Path({str(path)!r})) as temporary:
 """
     subprocess.run([sys.executable, "-c", program], check=False)
     assert path.read_text() == "old"
-    assert [name[0] for name in names(tmp_path)] == [".", ".", "f"], "the half-written file and its lock"
+    assert [name[0] for name in names(tmp_path)] == [".", ".", "f"], (
+        "the half-written file and its lock"
+    )
 
 
 def test_sha256_of_known_content(tmp_path: Path) -> None:
@@ -305,7 +325,9 @@ def test_json_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
         read_json(tmp_path / "absent.json")
     for content in (b'{"a": 1', b"", b"\xff\xfe"):
         (tmp_path / "torn.json").write_bytes(content)
-        with pytest.raises(SaeflowError, match=r"is not JSON .*; if the workflow made torn.json, remove it"):
+        with pytest.raises(
+            SaeflowError, match=r"is not JSON .*; if the workflow made torn.json, remove it"
+        ):
             read_json(tmp_path / "torn.json")
 
 
@@ -336,7 +358,9 @@ def written_by_another(path: Path, value: str) -> None:
 @pytest.mark.usefixtures("job")
 def test_a_job_that_outlives_its_workflow_keeps_what_a_later_job_wrote(tmp_path: Path) -> None:
     written_by_another(tmp_path / "scores.json", "later")
-    with pytest.raises(SaeflowError, match=r"scores\.json: another job has written it since this one began"):
+    with pytest.raises(
+        SaeflowError, match=r"scores\.json: another job has written it since this one began"
+    ):
         write_json(tmp_path / "scores.json", "old")
     assert read_json(tmp_path / "scores.json") == "later"
     assert names(tmp_path) == ["scores.json"]
@@ -353,7 +377,9 @@ def test_a_later_job_does_not_pass_an_old_one_s_file_for_its_own(tmp_path: Path)
         write_json(tmp_path / "part.json", 3)
 
 
-def test_what_was_there_before_a_job_began_and_what_is_equal_are_replaced(tmp_path: Path, request: Any) -> None:
+def test_what_was_there_before_a_job_began_and_what_is_equal_are_replaced(
+    tmp_path: Path, request: Any
+) -> None:
     write_json(tmp_path / "before.json", "earlier")
     request.getfixturevalue("job")
     write_json(tmp_path / "before.json", "now")
@@ -362,7 +388,9 @@ def test_what_was_there_before_a_job_began_and_what_is_equal_are_replaced(tmp_pa
     write_json(tmp_path / "equal.json", "same")
 
 
-def test_a_process_has_begun_when_it_was_started_and_not_when_it_has_imported(tmp_path: Path) -> None:
+def test_a_process_has_begun_when_it_was_started_and_not_when_it_has_imported(
+    tmp_path: Path,
+) -> None:
     line = "import time; at = time.time(); time.sleep(0.2); import saeflow.jobs; "
     line += "print(at, saeflow.jobs.process_start())"
     before = time.time()

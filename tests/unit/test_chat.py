@@ -1,4 +1,5 @@
-"""Chat models: one BOS, messages through the template, texts that end, tokens that are never made of text again."""
+"""Chat models: one BOS, messages through the template, texts that end, tokens that are never made
+of text again."""
 
 from __future__ import annotations
 
@@ -46,7 +47,10 @@ NEVER = CHAT_TEMPLATE.replace("' <stop> '", "' '")
 AT_THE_END = CHAT_TEMPLATE.replace("' <stop> '", "eos_token")
 BOS_LEFT_OUT = CHAT_TEMPLATE.replace("{{ bos_token }}", "")
 DATED = CHAT_TEMPLATE.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%d %b %Y') }}")
-FUSSY = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}" + CHAT_TEMPLATE
+FUSSY = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}"
+    + CHAT_TEMPLATE
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +75,16 @@ def wordless(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(lm.tokenizer), "__call__", refuse)
 
 
-def completions(lm: LanguageModel, rows: int = 64, scales: tuple[float, ...] = (0.0, 2.0)) -> pl.DataFrame:
-    settings = Steering(prompts=["I think", WRITTEN, ASKED], samples=6, new_tokens=NEW_TOKENS, scales=list(scales))
+def completions(
+    lm: LanguageModel, rows: int = 64, scales: tuple[float, ...] = (0.0, 2.0)
+) -> pl.DataFrame:
+    settings = Steering(
+        prompts=["I think", WRITTEN, ASKED], samples=6, new_tokens=NEW_TOKENS, scales=list(scales)
+    )
     return complete(lm, HOOK, unit_rows(1)[0], scales, settings, 0, "love", "caa", rows)
 
 
-# --- prompts ---------------------------------------------------------------------------------------------------------
+# --- prompts --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("template", [CHAT_TEMPLATE, BOS_LEFT_OUT])
@@ -91,7 +99,10 @@ def test_every_prompt_opens_with_one_bos(prompt: str | list[Message], template: 
 def test_messages_are_written_by_the_model_s_own_template(lm: LanguageModel) -> None:
     tokens = lm.tokenize(prompt_text(ASKED, lm.tokenizer))
     messages = [message.model_dump() for message in ASKED]
-    assert tokens == lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert (
+        tokens
+        == lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    )
     assert tokens[-2:] == [START, lm.tokenizer.convert_tokens_to_ids("assistant")]
 
 
@@ -104,8 +115,12 @@ def test_a_template_that_writes_the_date_writes_the_same_every_day() -> None:
     assert "26 Jul 2024" in prompt_text(ASKED, chat_tokenizer(DATED))
 
 
-@pytest.mark.parametrize(("template", "reason"), [(None, "has no chat template"), (FUSSY, "no system prompt")])
-def test_messages_that_cannot_be_written_are_refused_in_one_sentence(template: str | None, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("template", "reason"), [(None, "has no chat template"), (FUSSY, "no system prompt")]
+)
+def test_messages_that_cannot_be_written_are_refused_in_one_sentence(
+    template: str | None, reason: str
+) -> None:
     with pytest.raises(SaeflowError, match=rf"^prompts: .*{reason}[^\n]*$"):
         prompt_text(ASKED, chat_tokenizer(template))
 
@@ -115,17 +130,23 @@ def test_a_text_is_split_at_its_prompt_whatever_the_tokenizer_writes_otherwise()
     prompt = [BOS, *tokenizer("I  THINK the Moon", add_special_tokens=False)["input_ids"]]
     assert "I  THINK the Moon" not in tokenizer.decode(prompt)
     assert (
-        continuation_text(tokenizer, prompt, tokenizer("cat sat", add_special_tokens=False)["input_ids"]) == " cat sat"
+        continuation_text(
+            tokenizer, prompt, tokenizer("cat sat", add_special_tokens=False)["input_ids"]
+        )
+        == " cat sat"
     )
     tale = tales.tokenizer()
     words = tale("I think , “ she said . ”", add_special_tokens=False)["input_ids"]
     whole = tale.decode(words)
-    parts = [(tale.decode(words[:stop]), continuation_text(tale, words[:stop], words[stop:])) for stop in range(8)]
+    parts = [
+        (tale.decode(words[:stop]), continuation_text(tale, words[:stop], words[stop:]))
+        for stop in range(8)
+    ]
     assert whole == "I think, “she said.”"
     assert [start + rest for start, rest in parts] == [whole] * 8
 
 
-# --- ends ------------------------------------------------------------------------------------------------------------
+# --- ends -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -152,21 +173,38 @@ def test_tales_are_never_ended() -> None:
 
 def test_a_greedy_text_ends_where_that_of_transformers_does(lm: LanguageModel) -> None:
     prompts = torch.tensor([[BOS, *pair] for pair in np.ndindex(8, 8)])
-    ours = generate(lm, prompts, None, HOOK, Sampling(temperature=0), row_keys(0, "k", [(i,) for i in range(64)]), 20)
+    ours = generate(
+        lm,
+        prompts,
+        None,
+        HOOK,
+        Sampling(temperature=0),
+        row_keys(0, "k", [(i,) for i in range(64)]),
+        20,
+    )
     plain = tiny_model("llama")
-    theirs = plain.generate(prompts, do_sample=False, max_new_tokens=20, eos_token_id=[EOS, STOP], pad_token_id=60)
+    theirs = plain.generate(
+        prompts, do_sample=False, max_new_tokens=20, eos_token_id=[EOS, STOP], pad_token_id=60
+    )
     counts = lengths(ours, lm.end_ids)
     assert 0 < (counts < 20).sum() < 64
-    for row, count, their in zip(ours.tolist(), counts.tolist(), theirs[:, 3:].tolist(), strict=True):
+    for row, count, their in zip(
+        ours.tolist(), counts.tolist(), theirs[:, 3:].tolist(), strict=True
+    ):
         their += [60] * (20 - len(their))
         assert row[: count + 1] == their[: count + 1]
         assert set(their[count + 1 :]) <= {60}
 
 
-def test_texts_are_the_same_to_the_token_in_any_batch_and_by_a_recorded_step(lm: LanguageModel) -> None:
+def test_texts_are_the_same_to_the_token_in_any_batch_and_by_a_recorded_step(
+    lm: LanguageModel,
+) -> None:
     table = completions(lm)
     assert table.equals(completions(lm, rows=6))
-    prompts, edit = torch.tensor([[BOS, 5, 7], [BOS, 9, 6]]), Edit("add", unit_rows(2), torch.full((2,), 3.0))
+    prompts, edit = (
+        torch.tensor([[BOS, 5, 7], [BOS, 9, 6]]),
+        Edit("add", unit_rows(2), torch.full((2,), 3.0)),
+    )
     keys = row_keys(0, "test", [(index,) for index in range(12)])
     drawn = [
         generate(lm, prompts, edit, HOOK, Sampling(), keys, NEW_TOKENS, recording=recording)
@@ -200,7 +238,7 @@ def test_generation_stops_when_all_texts_have_ended() -> None:
     assert len(offsets) < 10
 
 
-# --- judges, losses, divergence --------------------------------------------------------------------------------------
+# --- judges, losses, divergence -------------------------------------------------------------------
 
 
 def test_losses_and_divergences_read_the_tokens_drawn_and_none_behind_the_end(
@@ -212,12 +250,17 @@ def test_losses_and_divergences_read_the_tokens_drawn_and_none_behind_the_end(
     found = divergences(lm, HOOK, vector, table)["kl"].to_list()
     with torch.no_grad():
         for row, loss, kl in zip(table.iter_rows(named=True), losses, found, strict=True):
-            tokens, start = torch.tensor([row["prompt_ids"] + row["continuation_ids"]]), len(row["prompt_ids"])
+            tokens, start = (
+                torch.tensor([row["prompt_ids"] + row["continuation_ids"]]),
+                len(row["prompt_ids"]),
+            )
             plain = lm.model(tokens).logits[0].double().log_softmax(-1)
             with attach(lm, [(HOOK, lambda resid, scale=row["scale"]: resid + scale * vector)]):
                 steered = lm.model(tokens).logits[0].double().log_softmax(-1)
             each = (steered.exp() * (steered - plain)).sum(-1)
-            stop = len(each) if row["ended"] else len(each) - 1  # the place at which it ended counts
+            stop = (
+                len(each) if row["ended"] else len(each) - 1
+            )  # the place at which it ended counts
             assert kl == pytest.approx(each[start - 1 : stop].mean().item(), rel=1e-4, abs=1e-7)
             if row["continuation_ids"]:
                 drawn = -plain[start - 1 : -1].gather(1, tokens[0, start:, None]).mean().item()
@@ -225,7 +268,9 @@ def test_losses_and_divergences_read_the_tokens_drawn_and_none_behind_the_end(
 
 
 def test_every_completion_of_a_chat_model_is_scored(lm: LanguageModel) -> None:
-    goal = Goal(title="t", criterion="c", positive=["a", "b"], negative=["c", "d"], words=list(WORDS[:8]))
+    goal = Goal(
+        title="t", criterion="c", positive=["a", "b"], negative=["c", "d"], words=list(WORDS[:8])
+    )
     table = completions(lm)
     scores = score_completions(table, goal, Judge(kind="lexical"), 0, model_losses(lm))
     assert scores["score"].null_count() == 0
@@ -242,23 +287,39 @@ def test_a_chat_model_is_asked_at_the_terminal_and_its_answers_alone_are_shown(
         tiny_model("llama").save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")
     vector = tmp_path / "vector.safetensors"
-    save_vector(vector, SteeringVector(unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "caa", "targets": {}}))
-    options = ["--vector", str(vector), "--scale", "3", "--model", str(tmp_path / "model"), "--chat"]
+    save_vector(
+        vector,
+        SteeringVector(
+            unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "caa", "targets": {}}
+        ),
+    )
+    options = [
+        "--vector",
+        str(vector),
+        "--scale",
+        "3",
+        "--model",
+        str(tmp_path / "model"),
+        "--chat",
+    ]
     told = CliRunner().invoke(app, ["steer", "the cat ran", *options])
     assert told.exit_code == 0, told.output
     assert "unsteered" in told.output
     assert "<start>" not in told.output
 
 
-# --- effects ---------------------------------------------------------------------------------------------------------
+# --- effects --------------------------------------------------------------------------------------
 
 
 def experiment(lm: LanguageModel, positions: str, rows: int = 64) -> Experiment:
     settings = Effects(
-        prompts=["I think", ASKED], samples=5, baseline_samples=8, new_tokens=20, positions=positions,
+        prompts=["I think", ASKED], samples=5, baseline_samples=8, new_tokens=20,
+        positions=positions,
         scale=Scale(rule="fixed", value=3.0, tokens=64),
     )  # fmt: skip
-    tokens = np.concatenate([np.zeros((8, 1)), np.random.default_rng(0).integers(5, 20, (8, 15))], 1).astype(np.int32)
+    tokens = np.concatenate(
+        [np.zeros((8, 1)), np.random.default_rng(0).integers(5, 20, (8, 15))], 1
+    ).astype(np.int32)
     return prepare(lm, tiny_sae(), HOOK, settings, tokens, 10.0, seed=3, batch_rows=rows)
 
 
@@ -283,7 +344,9 @@ def test_effects_are_read_before_the_end_of_each_rollout_and_each_counts_once(
     torch.testing.assert_close(base.mean, torch.stack(means).mean(0), atol=1e-6, rtol=1e-5)
 
 
-def test_a_vector_has_the_same_effects_to_the_bit_beside_texts_that_end_sooner(lm: LanguageModel) -> None:
+def test_a_vector_has_the_same_effects_to_the_bit_beside_texts_that_end_sooner(
+    lm: LanguageModel,
+) -> None:
     exp = experiment(lm, "generated")
     base, vectors = measure_baseline(exp), unit_rows(4)
     sooner = torch.cat([lm.model.lm_head.weight[[EOS] * 3].float(), vectors[3:]])
@@ -291,7 +354,7 @@ def test_a_vector_has_the_same_effects_to_the_bit_beside_texts_that_end_sooner(l
     assert torch.equal(block.effects[3], beside.effects[3])
 
 
-# --- logits that are not numbers -------------------------------------------------------------------------------------
+# --- logits that are not numbers ------------------------------------------------------------------
 
 
 def overflowing(dtype: torch.dtype, factor: float) -> LanguageModel:
@@ -310,9 +373,13 @@ def drawn_with(lm: LanguageModel, scales: list[float]) -> torch.Tensor:
 def test_logits_that_are_not_numbers_are_told_with_dtype_and_scale() -> None:
     broken, sound = overflowing(torch.float16, 3e6), overflowing(torch.float16, 1.0)
     advice = "is NaN or infinite; set model.dtype to bfloat16 or float32"
-    with pytest.raises(SaeflowError, match=rf"^steering: the logits of llama in float16, unsteered, {advice}$"):
+    with pytest.raises(
+        SaeflowError, match=rf"^steering: the logits of llama in float16, unsteered, {advice}$"
+    ):
         drawn_with(broken, [0.0, 1.0])
-    with pytest.raises(SaeflowError, match=rf"in float16, steered with scale -1e.08, {advice}, or lower the scale$"):
+    with pytest.raises(
+        SaeflowError, match=rf"in float16, steered with scale -1e.08, {advice}, or lower the scale$"
+    ):
         drawn_with(sound, [0.0, -1e8])
     assert drawn_with(overflowing(torch.float32, 3e6), [0.0, -1e8]).shape == (4, 6)
 
@@ -320,12 +387,19 @@ def test_logits_that_are_not_numbers_are_told_with_dtype_and_scale() -> None:
 def test_losses_and_divergences_that_are_not_numbers_are_told_with_the_dtype() -> None:
     broken, sound = overflowing(torch.float16, 3e6), overflowing(torch.float16, 1.0)
     text = np.random.default_rng(0).integers(3, 20, (8, 16)).astype(np.int32)
-    with pytest.raises(SaeflowError, match="models: the loss of llama in float16, unsteered, is NaN"):
+    with pytest.raises(
+        SaeflowError, match="models: the loss of llama in float16, unsteered, is NaN"
+    ):
         block_losses(broken, text)
-    with pytest.raises(SaeflowError, match="effects: the loss on the evaluation text of llama in float16, unsteered,"):
+    with pytest.raises(
+        SaeflowError,
+        match="effects: the loss on the evaluation text of llama in float16, unsteered,",
+    ):
         prepare_evaluation(broken, HOOK, torch.from_numpy(text).long(), Scale(tokens=64))
     table = completions(chat_language_model(), scales=(0.0, 1e8))
-    with pytest.raises(SaeflowError, match=r"divergence: .* of llama in float16, steered with scale 1e.08, is NaN"):
+    with pytest.raises(
+        SaeflowError, match=r"divergence: .* of llama in float16, steered with scale 1e.08, is NaN"
+    ):
         divergences(sound, HOOK, unit_rows(1)[0], table)
 
 

@@ -36,7 +36,9 @@ from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE
 from saeflow.tables import read_table
 
-SHAPE = ChessModel(dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=8, dim_elo=4)
+SHAPE = ChessModel(
+    dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=8, dim_elo=4
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +57,26 @@ def test_all_orders_of_right_and_wrong_are_told_apart() -> None:
     right = np.array(list(product([False, True], repeat=5))).T
     points = transition_points(right)
     for column, kind, at in zip(right.T, points.kind, points.at, strict=True):
-        steps = [index for index in range(1, 5) if column[index:].all() and not column[:index].any()]
-        expected = "always" if column.all() else "never" if not column.any() else "transition" if steps else "irregular"
+        steps = [
+            index for index in range(1, 5) if column[index:].all() and not column[:index].any()
+        ]
+        expected = (
+            "always"
+            if column.all()
+            else "never"
+            if not column.any()
+            else "transition"
+            if steps
+            else "irregular"
+        )
         assert kind == expected
         assert at == (steps[0] if steps else -1)
 
 
 @pytest.mark.parametrize("bins", [2, 5, 11])
-def test_the_chance_of_a_transition_is_the_share_of_orders_that_agree_with_the_strongest_bin(bins: int) -> None:
+def test_the_chance_of_a_transition_is_the_share_of_orders_that_agree_with_the_strongest_bin(
+    bins: int,
+) -> None:
     right = np.array(list(product([False, True], repeat=bins))).T
     points = transition_points(right)
     for count, strongest in product(range(bins + 1), (False, True)):
@@ -77,21 +91,28 @@ def test_transitions_of_the_planted_model_are_where_its_skill_sets_in() -> None:
     found = transitions(GATED, subject.examples, None, Transitions(positions=300), seed=0)
     assert dict(found.schema) == TRANSITIONS
     assert found.height == 300
-    assert set(found["kind"]) <= {"always", "transition", "irregular"}  # the strongest is always right
+    assert set(found["kind"]) <= {
+        "always",
+        "transition",
+        "irregular",
+    }  # the strongest is always right
     solved = found.filter(kind="transition")
     assert solved.height > 20
     assert solved["transition"].is_between(1, N_BINS - 1).all()
     assert (solved["right_strongest"] > solved["right_weakest"]).all()
     assert (solved["weakest_choice"] != solved["right"]).all()
     none = np.full(len(subject.played), -1)
-    assert transitions(GATED, subject.examples, none, Transitions(correct="best"), seed=0).is_empty()
+    assert transitions(
+        GATED, subject.examples, none, Transitions(correct="best"), seed=0
+    ).is_empty()
 
 
 @pytest.mark.parametrize(
     ("fen", "concept", "expected"),
     [
         ("r5k1/8/8/8/8/8/6B1/6K1", "offensive_threat_a8", {"g2a8"}),
-        # The knight e4 may go, or be guarded by the king or the bishop; taking the attacker saves it, too.
+        # The knight e4 may go, or be guarded by the king or the bishop; taking the attacker saves
+        # it, too.
         ("4k3/8/8/3p4/4N3/8/8/4K3", "defensive_threat_e4", None),
         ("6k1/5ppp/8/8/8/8/8/R5K1", "has_mate_threat", {"a1a8"}),
         ("q5k1/8/8/8/8/8/6B1/6K1", "can_capture_queen_mine", {"g2a8"}),
@@ -110,7 +131,9 @@ def test_moves_that_answer_a_concept(fen: str, concept: str, expected: set[str] 
         for move in (board := chess.Board(boards_fen(fen))).legal_moves:
             board.push(move)
             piece = board.piece_at(chess.E4)
-            against, by = (len(board.attackers(side, chess.E4)) for side in (chess.BLACK, chess.WHITE))
+            against, by = (
+                len(board.attackers(side, chess.E4)) for side in (chess.BLACK, chess.WHITE)
+            )
             if not (piece and piece.color and against > by):
                 expected.add(move.uci())
             board.pop()
@@ -132,7 +155,9 @@ def test_rescues_of_random_play_are_those_python_chess_finds() -> None:
         for move in board.legal_moves:
             board.push(move)
             mine = board.color_at(square) is chess.WHITE
-            lost = mine and len(board.attackers(chess.BLACK, square)) > len(board.attackers(chess.WHITE, square))
+            lost = mine and len(board.attackers(chess.BLACK, square)) > len(
+                board.attackers(chess.WHITE, square)
+            )
             board.pop()
             assert found[MOVES.index(move.uci())] == (not lost)
         checked += 1
@@ -159,7 +184,11 @@ def test_studied_positions_are_whole_games_drawn_by_their_names() -> None:
     settings = Concepts(families=["offensive_threat"], positions=500)
     found = label_positions(subject.examples, settings, seed=3)
     assert len(found.rows) == 500
-    whole = [game for game in set(found.games) if (found.games == game).sum() < (subject.examples.games == game).sum()]
+    whole = [
+        game
+        for game in set(found.games)
+        if (found.games == game).sum() < (subject.examples.games == game).sum()
+    ]
     assert len(whole) <= 1  # only the last is cut
     with pytest.raises(SaeflowError, match="too few games"):
         label_positions(subject.examples.part(subject.examples.games == 0), settings, seed=3)
@@ -183,7 +212,9 @@ def test_maia_at_its_site_says_what_the_model_says(maia: Maia2) -> None:
     expected = maia(encode(boards), ratings, ratings).moves
     assert torch.equal(at.judge(at.look(boards), ratings, lambda x: x), expected)
     assert not torch.allclose(at.judge(at.look(boards), ratings, lambda x: x + 1), expected)
-    assert torch.equal(at.judge(at.look(boards), ratings, lambda x: x), expected)  # nothing stays behind
+    assert torch.equal(
+        at.judge(at.look(boards), ratings, lambda x: x), expected
+    )  # nothing stays behind
     with pytest.raises(SaeflowError, match=r"no hook 'blocks\.7\.mlp'"):
         MaiaAtSite(maia, "blocks.7.mlp")
     with pytest.raises(SaeflowError, match="not 'first'"):
@@ -210,7 +241,11 @@ def test_latents_of_a_position_are_read_at_its_own_rating(maia: Maia2, tokens: s
         at.judge(at.look(boards.part(slice(index, index + 1))), one, lambda x: seen.append(x) or x)
     activations = torch.cat(seen)
     assert np.allclose(read.activations, activations.mean(dim=1), atol=1e-5)
-    dense = sae.sae.encode(activations).mean(dim=1) if tokens == "all" else sae.sae.encode(activations.mean(dim=1))
+    dense = (
+        sae.sae.encode(activations).mean(dim=1)
+        if tokens == "all"
+        else sae.sae.encode(activations.mean(dim=1))
+    )
     found = np.stack([read.latents.column(latent) for latent in range(48)], axis=1)
     assert np.allclose(found, dense.numpy(), atol=1e-5)
 
@@ -218,12 +253,17 @@ def test_latents_of_a_position_are_read_at_its_own_rating(maia: Maia2, tokens: s
 def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: Path) -> None:
     save_maia2(tmp_path / "model", maia, {})
     save_sae(tmp_path / "sae", random_sae(16))
-    positions_table(random_play(2400, seed=11, share=0.12)).write_parquet(tmp_path / "positions.parquet")
+    positions_table(random_play(2400, seed=11, share=0.12)).write_parquet(
+        tmp_path / "positions.parquet"
+    )
     families = ["offensive_threat", "strategic"]
     settings = {"families": families, "minimum": 5, "latents": 2, "rotations": 3, "positions": 1500}
     group = {"groups": ["offensive_threat"], "positions": 500, "resamples": 100, "controls": 1}
     narrow = {"bins": [0, 3], "modes": ["add"], "strengths": [4.0], "latents": [1], "minimum": 2}
-    at = {name: str(tmp_path / name) for name in ("positions.parquet", "labels.safetensors", "model", "sae", "out")}
+    at = {
+        name: str(tmp_path / name)
+        for name in ("positions.parquet", "labels.safetensors", "model", "sae", "out")
+    }
     where = ["--positions", at["positions.parquet"], "--split", "model", "--seed", "0"]
     site = ["--model", at["model"], "--hook", "blocks.1.resid_post", "--sae", at["sae"]]
     site += ["--labels", at["labels.safetensors"]]
@@ -233,10 +273,21 @@ def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: 
         "associate": ([*where, *site], settings, "out"),
         "skill": ([*where, *site, *found], group, "out"),
         "intervene": ([*where, *site, *found], group | narrow, "out/interventions.parquet"),
-        "transitions": ([*where, "--model", at["model"]], {"positions": 50}, "out/transitions.parquet"),
+        "transitions": (
+            [*where, "--model", at["model"]],
+            {"positions": 50},
+            "out/transitions.parquet",
+        ),
     }
     for name, (arguments, section, output) in commands.items():
-        line = [name, *arguments, "--settings", json.dumps(section), "--output", str(tmp_path / output)]
+        line = [
+            name,
+            *arguments,
+            "--settings",
+            json.dumps(section),
+            "--output",
+            str(tmp_path / output),
+        ]
         done = CliRunner().invoke(app, line, catch_exceptions=False)
         assert done.exit_code == 0, (name, done.output)
     for name, schema in TABLES.items():

@@ -1,4 +1,5 @@
-"""Areas of sparse latents are Mann-Whitney's; what some games choose is measured on others; chance finds nothing."""
+"""Areas of sparse latents are Mann-Whitney's; what some games choose is measured on others; chance
+finds nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def test_sparse_latents_hold_what_the_dense_ones_do() -> None:
         assert (held.column(latent) == dense[:, latent]).all()
         assert (np.diff(held.of_latent(latent)[1]) >= 0).all()
     some = np.array([7, 3, 400, 3 + 9])
-    assert all((held.part(some).column(latent) == dense[some, latent]).all() for latent in range(30))
+    assert all(
+        (held.part(some).column(latent) == dense[some, latent]).all() for latent in range(30)
+    )
 
 
 def test_all_areas_at_once_are_mann_whitney_s() -> None:
@@ -84,18 +87,24 @@ def test_the_interval_of_games_is_that_of_a_bootstrap_over_games() -> None:
     games = np.repeat(np.arange(n_games), per_game)
     common = np.repeat(generator.normal(size=n_games), per_game)
     label = common + generator.normal(size=len(games)) > 0.5
-    dense = np.maximum(0, common + label * 0.5 + generator.normal(size=len(games)) - 0.5).astype(np.float32)
+    dense = np.maximum(0, common + label * 0.5 + generator.normal(size=len(games)) - 0.5).astype(
+        np.float32
+    )
     held = latents_of(dense[:, None])
     found = clustered_area(*held.of_latent(0), label, games, 0.95)
     alone = clustered_area(*held.of_latent(0), label, np.arange(len(games)), 0.95)
     drawn = []
     for _ in range(400):
-        rows = (per_game * generator.integers(0, n_games, n_games)[:, None] + np.arange(per_game)).ravel()
+        rows = (
+            per_game * generator.integers(0, n_games, n_games)[:, None] + np.arange(per_game)
+        ).ravel()
         mine, others = dense[rows][label[rows]], dense[rows][~label[rows]]
         drawn.append(stats.mannwhitneyu(mine, others).statistic / (len(mine) * len(others)))
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert found.high - found.low == pytest.approx(high - low, rel=0.15)
-    assert alone.high - alone.low < 0.8 * (found.high - found.low)  # positions of a game are not independent
+    assert alone.high - alone.low < 0.8 * (
+        found.high - found.low
+    )  # positions of a game are not independent
 
 
 def test_halves_share_no_game_and_do_not_depend_on_what_else_is_there() -> None:
@@ -108,12 +117,15 @@ def test_halves_share_no_game_and_do_not_depend_on_what_else_is_there() -> None:
     assert (held_out_games(games[:500], 0.3, seed=5) == held[:500]).all()
     for part in parts:
         neighbours = games[part]
-        assert len(set(neighbours)) == 1 + (np.diff(neighbours) != 0).sum()  # positions of a game are neighbours
+        assert (
+            len(set(neighbours)) == 1 + (np.diff(neighbours) != 0).sum()
+        )  # positions of a game are neighbours
 
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[SparseLatents, Labelled]:
-    """Latent 7 fires with concept 0, latent 11 where concept 1 is absent; concept 2 is chance; 3 to 6 are skipped."""
+    """Latent 7 fires with concept 0, latent 11 where concept 1 is absent; concept 2 is chance; 3 to
+    6 are skipped."""
     generator = np.random.default_rng(6)
     n, d_sae = 4000, 200
     games = np.repeat(np.arange(n // 5), 5)
@@ -128,7 +140,9 @@ def planted() -> tuple[SparseLatents, Labelled]:
     return latents_of(dense, 512), named(labels, games)
 
 
-def test_planted_latents_are_found_in_both_directions(planted: tuple[SparseLatents, Labelled]) -> None:
+def test_planted_latents_are_found_in_both_directions(
+    planted: tuple[SparseLatents, Labelled],
+) -> None:
     concepts, found = associate(*planted, SETTINGS, seed=0)
     first = {(row["concept"], row["direction"]): row for row in found.filter(rank=0).to_dicts()}
     assert first["c0", 1]["latent"] == 7
@@ -176,17 +190,24 @@ def test_concepts_without_two_classes_are_named_and_skipped(
     assert associate(planted[0], only, SETTINGS, seed=0)[1].is_empty()
 
 
-def in_stretches(shape: tuple[int, int, int], share: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """What holds in shares of the games, each time for a stretch: ``[games × positions, columns]``."""
+def in_stretches(
+    shape: tuple[int, int, int], share: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """What holds in shares of the games, each time for a stretch: ``[games × positions,
+    columns]``."""
     games, length, columns = shape
-    start, run = generator.integers(0, length, (games, 1, columns)), generator.integers(5, length, (games, 1, columns))
+    start, run = (
+        generator.integers(0, length, (games, 1, columns)),
+        generator.integers(5, length, (games, 1, columns)),
+    )
     inside = (np.arange(length)[None, :, None] - start) % length < run
     return (inside & (generator.random((games, 1, columns)) < share)).reshape(-1, columns)
 
 
 @pytest.fixture(scope="module")
 def stretches() -> tuple[SparseLatents, Labelled]:
-    """Concepts and latents that last, in 120 games, and know nothing of each other; some concepts are of few games."""
+    """Concepts and latents that last, in 120 games, and know nothing of each other; some concepts
+    are of few games."""
     generator = np.random.default_rng(8)
     labels = in_stretches((120, 40, 80), np.linspace(0.05, 0.9, 80), generator)
     on = in_stretches((120, 40, 150), generator.uniform(0.05, 0.6, 150), generator)
@@ -205,7 +226,8 @@ def test_p_values_of_chance_are_uniform_and_nothing_is_found_where_concepts_and_
     assert (found["q"] > 0.05).all()
     missed = tested.filter((pl.col("auc_low") > 0.5) | (pl.col("auc_high") < 0.5)).height
     assert stats.binomtest(missed, tested.height, 0.05, "greater").pvalue > 0.01
-    # The area that chance gives is of the same half as the area: no more than the level says lie beyond it.
+    # The area that chance gives is of the same half as the area: no more than the level says lie
+    # beyond it.
     beyond = tested.filter(pl.col("direction") * (pl.col("auc") - pl.col("auc_chance")) > 0).height
     assert stats.binomtest(beyond, tested.height, 0.025, "greater").pvalue > 0.01
 
@@ -214,7 +236,9 @@ def test_of_concepts_in_few_games_nothing_is_claimed_and_the_reason_is_told(
     stretches: tuple[SparseLatents, Labelled],
 ) -> None:
     latents, labelled = stretches
-    concepts, found = associate(latents, labelled, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1)
+    concepts, found = associate(
+        latents, labelled, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1
+    )
     few = found.filter(pl.col("untested").is_not_null())
     assert few.height > 10
     assert (few["p"] == 1).all()
@@ -231,19 +255,29 @@ def test_of_concepts_in_few_games_nothing_is_claimed_and_the_reason_is_told(
         told = None if having >= 30 else f"only {having} held-out games have it, fewer than 30"
         assert row["untested"] == told
     everywhere = named(~labelled.labels.values, labelled.games)
-    turned, _ = associate(latents, everywhere, SETTINGS.model_copy(update={"latents": 1, "games": 121}), seed=1)
+    turned, _ = associate(
+        latents, everywhere, SETTINGS.model_copy(update={"latents": 1, "games": 121}), seed=1
+    )
     assert turned["untested"].str.contains("held-out games have it, fewer than 121").all()
     x = np.random.default_rng(0).normal(size=(4800, 4)).astype(np.float32)
     probes = probe(x, labelled, np.arange(80), SETTINGS.model_copy(update={"games": 30}))
     apart = probes.filter(pl.col("untested").is_not_null())
-    assert set(apart["concept"]) == set(concepts.filter(pl.col("untested").is_not_null())["concept"])
-    assert apart.select((pl.col("p") == 1) & (pl.col("auc_low") == 0) & (pl.col("auc_high") == 1)).to_series().all()
+    assert set(apart["concept"]) == set(
+        concepts.filter(pl.col("untested").is_not_null())["concept"]
+    )
+    assert (
+        apart.select((pl.col("p") == 1) & (pl.col("auc_low") == 0) & (pl.col("auc_high") == 1))
+        .to_series()
+        .all()
+    )
 
 
 def test_tests_of_all_concepts_are_one_family_and_those_that_are_untested_are_no_part_of_it(
     stretches: tuple[SparseLatents, Labelled],
 ) -> None:
-    _, found = associate(*stretches, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1)
+    _, found = associate(
+        *stretches, SETTINGS.model_copy(update={"latents": 1, "games": 30}), seed=1
+    )
     tested = found.filter(pl.col("untested").is_null())
     assert np.allclose(tested["q"], stats.false_discovery_control(tested["p"]))
 
@@ -269,7 +303,8 @@ def test_latents_that_are_not_numbers_are_refused_with_their_positions() -> None
 
 @pytest.fixture(scope="module")
 def written() -> tuple[np.ndarray, Labelled, np.ndarray]:
-    """Activations in which three concepts are written along directions of their own, one of them hardly."""
+    """Activations in which three concepts are written along directions of their own, one of them
+    hardly."""
     generator = np.random.default_rng(10)
     n, width = 1500, 24
     labels = generator.random((n, 3)) < (0.3, 0.1, 0.5)
@@ -279,7 +314,9 @@ def written() -> tuple[np.ndarray, Labelled, np.ndarray]:
     return x.astype(np.float32), named(labels, np.arange(n) // 3), directions
 
 
-def test_probes_are_the_minimum_that_scipy_finds(written: tuple[np.ndarray, Labelled, np.ndarray]) -> None:
+def test_probes_are_the_minimum_that_scipy_finds(
+    written: tuple[np.ndarray, Labelled, np.ndarray],
+) -> None:
     x, labelled, _ = written
     labels, penalty = labelled.labels.values, 0.01
     fitted = fit_probes(x, labels, penalty)
@@ -287,12 +324,20 @@ def test_probes_are_the_minimum_that_scipy_finds(written: tuple[np.ndarray, Labe
 
     def loss(w: np.ndarray, label: np.ndarray) -> float:
         odds = standard @ w[:-1] + w[-1]
-        return float(np.logaddexp(0, odds).mean() - odds[label].sum() / len(odds) + penalty / 2 * (w[:-1] ** 2).sum())
+        return float(
+            np.logaddexp(0, odds).mean()
+            - odds[label].sum() / len(odds)
+            + penalty / 2 * (w[:-1] ** 2).sum()
+        )
 
     for concept, label in enumerate(labels.T):
-        best = optimize.minimize(loss, np.zeros(x.shape[1] + 1), (label,), method="BFGS", options={"gtol": 1e-6})
+        best = optimize.minimize(
+            loss, np.zeros(x.shape[1] + 1), (label,), method="BFGS", options={"gtol": 1e-6}
+        )
         odds = standard @ best.x[:-1] + best.x[-1]
-        assert np.allclose(x @ fitted.weights[:, concept] + fitted.offsets[concept], odds, atol=2e-3)
+        assert np.allclose(
+            x @ fitted.weights[:, concept] + fitted.offsets[concept], odds, atol=2e-3
+        )
 
 
 def test_probes_of_concepts_that_are_told_apart_perfectly_stay_finite() -> None:
@@ -303,7 +348,9 @@ def test_probes_of_concepts_that_are_told_apart_perfectly_stay_finite() -> None:
     assert ((x @ fitted.weights + fitted.offsets > 0) == labels).all()
 
 
-def test_differences_of_means_point_from_without_to_with(written: tuple[np.ndarray, Labelled, np.ndarray]) -> None:
+def test_differences_of_means_point_from_without_to_with(
+    written: tuple[np.ndarray, Labelled, np.ndarray],
+) -> None:
     x, labelled, _ = written
     label = labelled.labels.values[:, 0]
     expected = x[label].mean(axis=0) - x[~label].mean(axis=0)
@@ -320,6 +367,8 @@ def test_probes_are_measured_on_other_games_than_they_are_fitted_on(
     by = {(row["concept"], row["method"]): row for row in found.to_dicts()}
     for concept in ("c0", "c1"):
         assert by[concept, PROBE]["auc_low"] > 0.85
-        assert by[concept, PROBE]["auc"] > by[concept, DIFFERENCE]["auc"]  # noise is larger along some axes
+        assert (
+            by[concept, PROBE]["auc"] > by[concept, DIFFERENCE]["auc"]
+        )  # noise is larger along some axes
     assert by["c2", PROBE]["auc_selection"] > by["c2", PROBE]["auc"] + 0.03  # fitted to noise
     assert by["c2", PROBE]["auc_low"] < 0.5 < by["c2", PROBE]["auc_high"]

@@ -46,7 +46,9 @@ def essence(fen: str) -> list[str]:
 
 
 def equal(one: Boards, other: Boards) -> bool:
-    return all(np.array_equal(getattr(one, field), getattr(other, field)) for field in Boards.__slots__)
+    return all(
+        np.array_equal(getattr(one, field), getattr(other, field)) for field in Boards.__slots__
+    )
 
 
 def moves_of(fen: str) -> set[str]:
@@ -63,7 +65,9 @@ def test_squares_are_counted_from_a1_and_the_player_to_move_is_white():
 
 
 def test_a_position_with_black_to_move_is_the_mirror_image_that_python_chess_makes(turns, boards):
-    assert [essence(fen) for fen in write_fens(boards)] == [essence(turn.seen.fen()) for turn in turns]
+    assert [essence(fen) for fen in write_fens(boards)] == [
+        essence(turn.seen.fen()) for turn in turns
+    ]
     assert equal(read_fens(write_fens(boards)), boards)
 
 
@@ -74,14 +78,18 @@ def test_mirroring_twice_changes_nothing(boards):
 def test_bitboards_are_those_of_python_chess(turns, boards):
     for turn, pieces in zip(turns[:500], boards.pieces, strict=False):
         expected = [
-            int(turn.seen.pieces(kind, colour)) for colour in (chess.WHITE, chess.BLACK) for kind in range(1, 7)
+            int(turn.seen.pieces(kind, colour))
+            for colour in (chess.WHITE, chess.BLACK)
+            for kind in range(1, 7)
         ]
         assert pieces.tolist() == expected
 
 
 def test_legal_moves_are_those_of_python_chess(turns, legal):
     for turn, row in zip(turns, legal, strict=True):
-        assert {MOVES[index] for index in np.flatnonzero(row)} == {move.uci() for move in turn.seen.legal_moves}
+        assert {MOVES[index] for index in np.flatnonzero(row)} == {
+            move.uci() for move in turn.seen.legal_moves
+        }
 
 
 @pytest.mark.parametrize(
@@ -120,12 +128,18 @@ def test_side_information_says_of_every_move_what_python_chess_says(turns, board
         board, move = turn.seen, chess.Move.from_uci(turn.seen_move)
         expected = np.zeros(SIDE_INFORMATION)
         expected[board.piece_type_at(move.from_square) - 1] = 1
-        if (taken := chess.PAWN if board.is_en_passant(move) else board.piece_type_at(move.to_square)) is not None:
+        if (
+            taken := chess.PAWN
+            if board.is_en_passant(move)
+            else board.piece_type_at(move.to_square)
+        ) is not None:
             expected[6 + taken - 1] = 1
         expected[12] = board.gives_check(move)
         expected[13 + move.from_square] = expected[77 + move.to_square] = 1
         if board.is_castling(move):
-            rook = (chess.H1, chess.F1) if board.is_kingside_castling(move) else (chess.A1, chess.D1)
+            rook = (
+                (chess.H1, chess.F1) if board.is_kingside_castling(move) else (chess.A1, chess.D1)
+            )
             expected[[chess.ROOK - 1, 13 + rook[0], 77 + rook[1]]] = 1
         assert np.array_equal(row[:SIDE_INFORMATION], expected)
         assert np.array_equal(row[SIDE_INFORMATION:], may)
@@ -143,10 +157,20 @@ def test_attackers_and_checks_are_those_of_python_chess(turns, boards):
 
 def test_the_list_of_moves_is_closed_and_in_the_published_order():
     assert len(MOVES) == len(MOVE_INDEX) == 1880
-    # the queen's moves from a1 from the far end on, then the knight's, then the next square; promotions last
+    # the queen's moves from a1 from the far end on, then the knight's, then the next square;
+    # promotions last
     assert MOVES[:3] == ["a1h8", "a1a8", "a1g7"]
     assert MOVES[21:24] == ["a1b3", "a1c2", "b1b8"]
-    assert MOVES[-88:-80] == ["a7a8q", "a7a8r", "a7a8b", "a7a8n", "a7b8q", "a7b8r", "a7b8b", "a7b8n"]
+    assert MOVES[-88:-80] == [
+        "a7a8q",
+        "a7a8r",
+        "a7a8b",
+        "a7a8n",
+        "a7b8q",
+        "a7b8r",
+        "a7b8b",
+        "a7b8n",
+    ]
     assert MOVES[-4:] == ["h7g8q", "h7g8r", "h7g8b", "h7g8n"]
 
 
@@ -156,7 +180,9 @@ def test_mirrored_moves_flip_the_ranks():
 
 
 def test_rights_without_king_and_rook_in_place_are_none():
-    boards = read_fens(["r3k2r/8/8/8/8/8/8/4K2R w KQkq - 0 1", "r3k3/8/8/8/8/8/8/R2K3R w KQkq - 0 1"])
+    boards = read_fens(
+        ["r3k2r/8/8/8/8/8/8/4K2R w KQkq - 0 1", "r3k3/8/8/8/8/8/8/R2K3R w KQkq - 0 1"]
+    )
     assert boards.castling.tolist() == [[True, False, True, True], [False, False, False, True]]
 
 

@@ -25,7 +25,11 @@ def view(fen: str) -> View:
 def holding(fen: str, *families: str) -> set[str]:
     """The names of the concepts that hold in one position."""
     found = label(view(fen).boards, families)
-    return {concept.name for concept, holds in zip(found.concepts, found.values[0], strict=True) if holds}
+    return {
+        concept.name
+        for concept, holds in zip(found.concepts, found.values[0], strict=True)
+        if holds
+    }
 
 
 def attackers(fen: str, square: str) -> tuple[int, int]:
@@ -43,7 +47,8 @@ def attackers(fen: str, square: str) -> tuple[int, int]:
         ("4r1k1/8/8/8/3n4/8/4P3/3BK3", "e2", (2, 2)),
         # A pinned knight (rook e8, king e1) still counts as an attacker of d5.
         ("4r1k1/8/8/3p4/8/8/4N3/4K3", "d4", (1, 0)),
-        # No x-ray: of rooks doubled on the d-file only the front one attacks d5; nor does a queen behind a bishop.
+        # No x-ray: of rooks doubled on the d-file only the front one attacks d5; nor does a queen
+        # behind a bishop.
         ("6k1/8/8/3p4/8/3R4/3R4/6K1", "d5", (1, 0)),
         ("6k1/8/8/3p4/2B5/1Q6/8/6K1", "d5", (1, 0)),
         # Pawns attack forwards only: White's from below, Black's from above.
@@ -62,17 +67,21 @@ def test_attackers_of_all_squares_are_python_chess_s() -> None:
     counts = View(played.boards).attack_counts
     for index, board in enumerate(played.python):
         for side, found in ((chess.WHITE, counts.white), (chess.BLACK, counts.black)):
-            assert [len(board.attackers(side, square)) for square in range(64)] == found[:, index].tolist()
+            assert [len(board.attackers(side, square)) for square in range(64)] == found[
+                :, index
+            ].tolist()
 
 
 @pytest.mark.parametrize(
     ("fen", "expected"),
     [
-        # Knight e4 is attacked by pawn and knight, guarded by the bishop: two against one. It attacks f6 in turn.
+        # Knight e4 is attacked by pawn and knight, guarded by the bishop: two against one. It
+        # attacks f6 in turn.
         ("6k1/8/5n2/3p4/4N3/8/6B1/6K1", {"defensive_threat_e4", "offensive_threat_f6"}),
         # Guarded as often as attacked: no threat.
         ("6k1/8/5n2/8/4N3/8/6B1/6K1", {"offensive_threat_f6"}),
-        # Black's rook a8 is attacked by the bishop and not guarded; the bishop is not attacked in turn.
+        # Black's rook a8 is attacked by the bishop and not guarded; the bishop is not attacked in
+        # turn.
         ("r5k1/8/8/8/8/8/6B1/6K1", {"offensive_threat_a8"}),
         # Rooks that face each other without guards threaten both ways.
         ("r6k/8/8/8/8/8/8/R6K", {"defensive_threat_a1", "offensive_threat_a8"}),
@@ -86,20 +95,32 @@ def test_a_threat_is_on_the_square_named_by_the_player_to_move() -> None:
     fen = "r5k1/8/8/8/8/8/6B1/6K1 w - - 0 1"
     turned = chess.Board(fen).mirror().fen()
     assert turned.split()[1] == "b"
-    assert holding(fen, "offensive_threat") == holding(turned, "offensive_threat") == {"offensive_threat_a8"}
+    assert (
+        holding(fen, "offensive_threat")
+        == holding(turned, "offensive_threat")
+        == {"offensive_threat_a8"}
+    )
     assert concepts_of(["offensive_threat"])[chess.A8].square == chess.A8
-    assert holding(turned, "piece") == holding(fen, "piece") >= {"my_bishop_on_g2", "their_rook_on_a8"}
+    assert (
+        holding(turned, "piece") == holding(fen, "piece") >= {"my_bishop_on_g2", "their_rook_on_a8"}
+    )
 
 
 def test_threats_and_pieces_of_random_play_are_python_chess_s() -> None:
     played = random_play(1000, seed=1)
     found = label(played.boards, ["defensive_threat", "offensive_threat", "piece"])
     expected = np.zeros_like(found.values)
-    kinds = {(color, kind): 64 * (kind - 1 + 6 * (not color)) for color in (True, False) for kind in range(1, 7)}
+    kinds = {
+        (color, kind): 64 * (kind - 1 + 6 * (not color))
+        for color in (True, False)
+        for kind in range(1, 7)
+    }
     for row, board in zip(expected, played.python, strict=True):
         for square, piece in board.piece_map().items():
             row[128 + kinds[piece.color, piece.piece_type] + square] = True
-            against, by = (len(board.attackers(side, square)) for side in (not piece.color, piece.color))
+            against, by = (
+                len(board.attackers(side, square)) for side in (not piece.color, piece.color)
+            )
             row[square + (0 if piece.color else 64)] = against > by
     assert (found.values == expected).all()
 
@@ -114,7 +135,12 @@ def test_threats_and_pieces_of_random_play_are_python_chess_s() -> None:
         ("3r2k1/8/8/3p4/8/8/3R4/6K1", "d5", WHITE, 0),  # without it the front one is lost
         ("3r2k1/3r4/8/3p4/8/8/3R4/3R2K1", "d5", WHITE, 0),  # the other side has a rear rook, too
         ("4r1k1/8/8/8/3p4/8/4N3/4K3", "d4", WHITE, 0),  # the knight is pinned to its king
-        ("4r1k1/8/8/4p3/8/8/4R3/4K3", "e5", WHITE, 0),  # along the pin a rook may take: a pawn for a rook
+        (
+            "4r1k1/8/8/4p3/8/8/4R3/4K3",
+            "e5",
+            WHITE,
+            0,
+        ),  # along the pin a rook may take: a pawn for a rook
         ("6k1/8/8/4p3/8/8/4R3/4K3", "e5", WHITE, 1),
         ("6k1/8/8/8/8/3p4/8/3K4", "d3", WHITE, 0),  # the king does not reach it
         ("6k1/8/8/8/8/8/3p4/3K4", "d2", WHITE, 1),  # a king takes what is not guarded
@@ -123,7 +149,9 @@ def test_threats_and_pieces_of_random_play_are_python_chess_s() -> None:
         ("6k1/6b1/8/8/3R4/2P5/8/6K1", "d4", BLACK, 2),
     ],
 )
-def test_exchanges_weigh_values_x_rays_and_pins(fen: str, square: str, side: int, gain: float) -> None:
+def test_exchanges_weigh_values_x_rays_and_pins(
+    fen: str, square: str, side: int, gain: float
+) -> None:
     assert gains(view(fen), side)[chess.parse_square(square), 0] == gain
 
 
@@ -138,7 +166,10 @@ def test_exchanges_of_random_play_are_those_of_a_recursive_search() -> None:
             if piece.piece_type == chess.KING:
                 continue
             side = BLACK if piece.color else WHITE
-            assert found[side][square, index] == max(0, _search(board, square, not piece.color)), (board.fen(), square)
+            assert found[side][square, index] == max(0, _search(board, square, not piece.color)), (
+                board.fen(),
+                square,
+            )
             checked += 1
     assert checked > 300
 
@@ -148,8 +179,16 @@ def _pins(board: chess.Board) -> bool:
 
 
 def _search(board: chess.Board, square: int, color: chess.Color) -> float:
-    """What capturing on a square with the cheapest piece wins, if the other side goes on only where that pays."""
-    values = {chess.PAWN: 1, chess.KNIGHT: 3, chess.BISHOP: 3, chess.ROOK: 5, chess.QUEEN: 9, chess.KING: 100}
+    """What capturing on a square with the cheapest piece wins, if the other side goes on only where
+    that pays."""
+    values = {
+        chess.PAWN: 1,
+        chess.KNIGHT: 3,
+        chess.BISHOP: 3,
+        chess.ROOK: 5,
+        chess.QUEEN: 9,
+        chess.KING: 100,
+    }
     kinds = {origin: board.piece_type_at(origin) for origin in board.attackers(color, square)}
     if not kinds:
         return 0
@@ -188,7 +227,11 @@ STRATEGIC = [
     ("6k1/1p6/8/8/P7/8/8/1B4K1", "has_right_bc_ha_promotion_mine", False),  # b7 stands before it
     ("6k1/8/8/8/P7/1p6/8/1B4K1", "has_right_bc_ha_promotion_mine", True),  # b3 stands behind it
     ("6k1/8/8/8/7P/8/8/2B3K1", "has_right_bc_ha_promotion_mine", True),  # h8 is dark
-    ("2b3k1/8/8/p7/8/8/8/6K1", "has_right_bc_ha_promotion_opponent", False),  # a1 is dark, c8 is light
+    (
+        "2b3k1/8/8/p7/8/8/8/6K1",
+        "has_right_bc_ha_promotion_opponent",
+        False,
+    ),  # a1 is dark, c8 is light
     ("5bk1/8/8/p7/8/8/8/6K1", "has_right_bc_ha_promotion_opponent", True),
     ("6k1/8/8/6p1/8/4B3/8/6K1", "capture_possible_on_g5_mine", True),
     ("4r1k1/8/8/6p1/8/4B3/8/4K3", "capture_possible_on_g5_mine", False),  # the bishop is pinned
@@ -240,7 +283,10 @@ def test_strategic_concepts_of_random_play_are_python_chess_s() -> None:
     played = random_play(1200, seed=4)
     found = label(played.boards, ["strategic", "tactical"])
     column = {concept.name: found.values[:, index] for index, concept in enumerate(found.concepts)}
-    expected = {name: np.array([function(board) for board in played.python]) for name, function in ORACLES.items()}
+    expected = {
+        name: np.array([function(board) for board in played.python])
+        for name, function in ORACLES.items()
+    }
     for name, values in expected.items():
         assert (column[name] == values).all(), name
         assert values.any(), name
@@ -261,13 +307,17 @@ def _mates(board: chess.Board) -> bool:
 
 
 def _pinned(kind: int) -> object:
-    return lambda board: any(board.is_pinned(chess.WHITE, square) for square in board.pieces(kind, chess.WHITE))
+    return lambda board: any(
+        board.is_pinned(chess.WHITE, square) for square in board.pieces(kind, chess.WHITE)
+    )
 
 
 ORACLES = {
     "in_check": lambda board: board.is_check(),
     "has_mate_threat": _mates,
-    "can_capture_queen_mine": lambda board: any(_takes(board, s) for s in board.pieces(chess.QUEEN, chess.BLACK)),
+    "can_capture_queen_mine": lambda board: any(
+        _takes(board, s) for s in board.pieces(chess.QUEEN, chess.BLACK)
+    ),
     "capture_possible_on_e3_mine": lambda board: _takes(board, chess.E3),
     "capture_possible_on_b5_mine": lambda board: _takes(board, chess.B5),
     "has_pinned_pawn_mine": _pinned(chess.PAWN),
@@ -275,14 +325,19 @@ ORACLES = {
     "has_bishop_pair_mine": lambda board: len(board.pieces(chess.BISHOP, chess.WHITE)) == 2,
     "knight_fork_mine": lambda board: any(
         not board.is_pinned(True, square)
-        and sum(bool(board.piece_type_at(to) in (4, 5, 6) and not board.color_at(to)) for to in board.attacks(square))
+        and sum(
+            bool(board.piece_type_at(to) in (4, 5, 6) and not board.color_at(to))
+            for to in board.attacks(square)
+        )
         > 1
         for square in board.pieces(chess.KNIGHT, True)
     ),
 }
 
 
-def test_labels_do_not_depend_on_how_many_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_do_not_depend_on_how_many_are_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     boards = random_play(300, seed=3).boards
     whole = label(boards, list(FAMILIES)).values
     monkeypatch.setattr(concepts, "_POSITIONS_AT_ONCE", 7)
@@ -299,7 +354,9 @@ class _Point:
 
 def _install(monkeypatch: pytest.MonkeyPatch, **functions: object) -> None:
     points = [_Point(name, function) for name, function in functions.items()]
-    monkeypatch.setattr(concepts, "entry_points", lambda group: points if group == "saeflow.chess_concepts" else [])
+    monkeypatch.setattr(
+        concepts, "entry_points", lambda group: points if group == "saeflow.chess_concepts" else []
+    )
     user_concepts.cache_clear()
 
 
@@ -313,13 +370,19 @@ def test_packages_add_concepts_of_boards_and_of_views(monkeypatch: pytest.Monkey
         played = random_play(200, seed=5)
         found = label(played.boards, ["user", "strategic"])
         assert [concept.name for concept in found.concepts[:2]] == ["many_pieces", "white_castles"]
-        assert found.values[:, 0].tolist() == [len(board.piece_map()) > 16 for board in played.python]
-        assert found.values[:, 1].tolist() == [board.has_kingside_castling_rights(True) for board in played.python]
+        assert found.values[:, 0].tolist() == [
+            len(board.piece_map()) > 16 for board in played.python
+        ]
+        assert found.values[:, 1].tolist() == [
+            board.has_kingside_castling_rights(True) for board in played.python
+        ]
     finally:
         user_concepts.cache_clear()
 
 
-def test_a_user_s_concept_that_is_wrong_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_s_concept_that_is_wrong_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     boards = random_play(10, seed=5).boards
     _install(monkeypatch, half=lambda seen: np.ones(3))
     with pytest.raises(SaeflowError, match="'half' gives float64 of shape"):

@@ -1,4 +1,5 @@
-"""An engine's word on positions: its best moves, what others lose, and what is wrong with an engine in one sentence."""
+"""An engine's word on positions: its best moves, what others lose, and what is wrong with an engine
+in one sentence."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ VALUES = dict(zip(range(1, 7), (100, 300, 300, 500, 900, 0)))
 
 
 def material(board, side):
-    return sum(VALUES[piece.piece_type] * (1 if piece.color == side else -1) for piece in board.piece_map().values())
+    return sum(VALUES[piece.piece_type] * (1 if piece.color == side else -1) for piece in
+    board.piece_map().values())
 
 
 def after(board, move):
@@ -57,7 +59,8 @@ for line in sys.stdin:
             board.push_uci(move)
     elif word == "go":
         best = max(sorted(board.legal_moves, key=str), key=lambda move: after(board, move))
-        print(f"info depth 1 score cp {{after(board, best)}} pv {{best}}\\nbestmove {{best}}", flush=True)
+        print(f"info depth 1 score cp {{after(board, best)}} pv {{best}}\\nbestmove {{best}}",
+        flush=True)
     elif word == "quit":
         break
 """
@@ -76,10 +79,17 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 def test_a_move_loses_what_the_evaluation_falls_by(counting: Engine) -> None:
     told: list[tuple[int, int]] = []
     fens = [LOOSE_QUEEN, LOOSE_QUEEN, MATE_IN_ONE]
-    found = evaluate(fens, ["g2a8", "g1f1", "a1a8"], counting, lambda done, total: told.append((done, total)))
+    found = evaluate(
+        fens, ["g2a8", "g1f1", "a1a8"], counting, lambda done, total: told.append((done, total))
+    )
     assert dict(found.schema) == EVALUATIONS
     taken, left, mated = found.rows(named=True)
-    assert (taken["best"], taken["evaluation"], taken["loss"], taken["engine"]) == ("g2a8", 3.0, 0.0, "counting")
+    assert (taken["best"], taken["evaluation"], taken["loss"], taken["engine"]) == (
+        "g2a8",
+        3.0,
+        0.0,
+        "counting",
+    )
     # Black's queen takes the bishop then: nine pawns to nothing.
     assert (left["evaluation_after"], left["loss"]) == (-9.0, 12.0)
     assert (mated["evaluation_after"], mated["loss"]) == (MATE, 0.0)
@@ -110,7 +120,13 @@ def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_mu
             "transition": 4,
             "weakest_choice": "g1f1",
         },
-        {"row": 1, "fen": LOOSE_QUEEN, "right": "g2a8", "kind": "irregular", "weakest_choice": "g1f1"},
+        {
+            "row": 1,
+            "fen": LOOSE_QUEEN,
+            "right": "g2a8",
+            "kind": "irregular",
+            "weakest_choice": "g1f1",
+        },
         {
             "row": 2,
             "fen": MATE_IN_ONE,
@@ -125,9 +141,14 @@ def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_mu
     write_tables(tmp_path, engine=played.with_columns(split=pl.lit("sae"), row=pl.Series([7, 9])))
     line = ["blunders"]
     for name in ("transitions", "engine"):
-        line += [{"engine": "--evaluations"}.get(name, f"--{name}"), str(tmp_path / f"{name}.parquet")]
+        line += [
+            {"engine": "--evaluations"}.get(name, f"--{name}"),
+            str(tmp_path / f"{name}.parquet"),
+        ]
     line += ["--output", str(tmp_path / "blunders.parquet")]
-    done = CliRunner().invoke(app, [*line, "--settings", counting.model_dump_json()], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, [*line, "--settings", counting.model_dump_json()], catch_exceptions=False
+    )
     assert done.exit_code == 0
     found = read_table(tmp_path / "blunders.parquet", BLUNDERS)
     assert found.select("source", "split", "row", "fen", "move", "best").rows() == [
@@ -136,25 +157,41 @@ def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_mu
     ]
 
 
-def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(counting: Engine, tmp_path: Path) -> None:
+def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(
+    counting: Engine, tmp_path: Path
+) -> None:
     table = positions_table(random_play(60, seed=12))
     table.write_parquet(tmp_path / "positions.parquet")
-    settings = counting.model_copy(update={"split": "model", "positions": 20, "positions_per_job": 8})
+    settings = counting.model_copy(
+        update={"split": "model", "positions": 20, "positions_per_job": 8}
+    )
     assert settings.jobs == 3
     parts = [str(tmp_path / f"part-{part}.parquet") for part in range(4)]
     for part, path in enumerate(parts):  # one more than there are positions for
-        line = ["evaluate", "--positions", str(tmp_path / "positions.parquet"), "--seed", "0", "--part", str(part)]
+        line = [
+            "evaluate",
+            "--positions",
+            str(tmp_path / "positions.parquet"),
+            "--seed",
+            "0",
+            "--part",
+            str(part),
+        ]
         line += ["--output", path, "--settings", settings.model_dump_json()]
         assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
     whole = str(tmp_path / "evaluations.parquet")
-    done = CliRunner().invoke(app, ["gather-evaluations", *parts, "--output", whole], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, ["gather-evaluations", *parts, "--output", whole], catch_exceptions=False
+    )
     assert done.exit_code == 0
     assert [read_table(Path(path)).height for path in parts] == [8, 8, 4, 0]
     found = read_table(tmp_path / "evaluations.parquet", ENGINE)
     assert found.height == found["row"].n_unique() == 20
     own = table.filter(in_split(table["game"], "model"))
     assert own["move"].gather(found["row"]).to_list() == found["move"].to_list()
-    played = {" ".join(fen.split()[:4]): move for fen, move in table.select("fen", "move").iter_rows()}
+    played = {
+        " ".join(fen.split()[:4]): move for fen, move in table.select("fen", "move").iter_rows()
+    }
     for row in found.to_dicts():
         assert played[" ".join(row["fen"].split()[:4])] == row["move"]
         assert chess.Move.from_uci(row["best"]) in chess.Board(row["fen"]).legal_moves
@@ -164,7 +201,8 @@ def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(coun
 
 
 stockfish = pytest.mark.skipif(
-    not (shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")), reason="Stockfish is not installed"
+    not (shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")),
+    reason="Stockfish is not installed",
 )
 
 

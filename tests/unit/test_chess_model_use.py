@@ -1,4 +1,5 @@
-"""A model of human play at work: games with itself, accuracy by rating, cached activations, SAEs in its stream."""
+"""A model of human play at work: games with itself, accuracy by rating, cached activations, SAEs in
+its stream."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from saeflow.models.self_play import play_games
 from saeflow.saes.board_evaluation import evaluate_on_boards
 from saeflow.saes.sae import SAE
 
-SHAPE = ChessModel(dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=6, dim_elo=4, dim_value=8)
+SHAPE = ChessModel(
+    dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=6, dim_elo=4, dim_value=8
+)
 HOOK = "blocks.1.resid_post"
 
 
@@ -66,7 +69,10 @@ def test_games_with_itself_are_games_that_python_chess_follows(games):
             flip = 0 if board.turn else 56
             board.push(chess.Move(move.from_square ^ flip, move.to_square ^ flip, move.promotion))
         result = board.outcome().winner if board.is_checkmate() else None
-        expected = [0 if result is None else 1 if (colour is False) == result else -1 for colour in game["black"]]
+        expected = [
+            0 if result is None else 1 if (colour is False) == result else -1
+            for colour in game["black"]
+        ]
         assert game["result"].to_list() == expected
         assert game["ply"].to_list() == list(range(game.height))
 
@@ -76,7 +82,9 @@ def test_a_game_does_not_depend_on_those_beside_it(model, games, monkeypatch):
     alone = play_games(model, SelfPlay(games=20, last_ply=40), seed=1)
     same = (alone["move"] == games["move"]).mean() if alone.height == games.height else 0.0
     assert same > 0.99  # sums of products may differ in the last bit with the number of rows
-    assert not play_games(model, SelfPlay(games=20, last_ply=40), seed=2)["move"].equals(games["move"])
+    assert not play_games(model, SelfPlay(games=20, last_ply=40), seed=2)["move"].equals(
+        games["move"]
+    )
 
 
 def test_moves_are_drawn_as_the_model_says(model):
@@ -119,10 +127,17 @@ def test_accuracy_by_rating_is_that_of_a_slow_count(model, examples):
         assert found["top3"] == pytest.approx(np.mean(thirds))
         assert found["loss"] == pytest.approx(np.mean(nats), rel=1e-4)
         assert found["loss_frequent"] == pytest.approx(np.mean(frequent), rel=1e-6)
-        assert found["loss_uniform"] == pytest.approx(np.log(legal_moves(here.boards).sum(axis=1)).mean())
+        assert found["loss_uniform"] == pytest.approx(
+            np.log(legal_moves(here.boards).sum(axis=1)).mean()
+        )
         assert found["top1_low"] <= found["top1"] <= found["top1_high"]
     own_bin = table.filter(table["told"] == table["rating_bin"])
-    assert own_bin["gain"].to_list() == own_bin["gain_low"].to_list() == own_bin["gain_high"].to_list() == [0.0] * 3
+    assert (
+        own_bin["gain"].to_list()
+        == own_bin["gain_low"].to_list()
+        == own_bin["gain_high"].to_list()
+        == [0.0] * 3
+    )
 
 
 def test_bins_are_balanced_by_a_named_draw(examples):
@@ -154,7 +169,11 @@ def identity_sae(width: int, bias: float = 0.0) -> SAE:
     eye = torch.eye(width)
     both = torch.cat([eye, -eye])
     return SAE(
-        "standard", W_enc=both.T.clone(), W_dec=both, b_enc=torch.full((2 * width,), bias), b_dec=torch.zeros(width)
+        "standard",
+        W_enc=both.T.clone(),
+        W_dec=both,
+        b_enc=torch.full((2 * width,), bias),
+        b_dec=torch.zeros(width),
     )
 
 

@@ -1,4 +1,5 @@
-"""Games to positions: what is read, what is left out, what is counted, and that the way of reading does not matter."""
+"""Games to positions: what is read, what is left out, what is counted, and that the way of reading
+does not matter."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ from saeflow.corpora.chess import pgn
 from saeflow.corpora.chess.io import load_examples, read_positions, write_positions
 from saeflow.corpora.chess.moves import MOVES
 from saeflow.corpora.chess.pgn import read_chunks
-from saeflow.corpora.chess.positions import RATING_BINS, SCHEMA, in_split, pgn_positions, rating_bin, split_of
+from saeflow.corpora.chess.positions import (
+    RATING_BINS,
+    SCHEMA,
+    in_split,
+    pgn_positions,
+    rating_bin,
+    split_of,
+)
 from saeflow.errors import SaeflowError
 
 ALL = Games(events=["Rated"], first_ply=0)
@@ -43,7 +51,9 @@ def game_text(moves: str, **headers: str | None) -> str:
 SCHOLAR = "1. e4 e5 2. Bc4 Nc6 3. Qh5 Nf6 4. Qxf7# 1-0"
 
 
-def positions_of(tmp_path, text: str | bytes, settings: Games = ALL, name: str = "games.pgn", jobs: int = 1):
+def positions_of(
+    tmp_path, text: str | bytes, settings: Games = ALL, name: str = "games.pgn", jobs: int = 1
+):
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     output = tmp_path / "positions.parquet"
@@ -58,7 +68,8 @@ def thirty_games() -> str:
     for number in range(30):
         board, game = chess.Board(), chess.pgn.Game()
         game.headers.update(
-            HEADERS | {"Site": f"https://lichess.org/game{number:04d}", "WhiteElo": str(900 + 40 * number)}
+            HEADERS
+            | {"Site": f"https://lichess.org/game{number:04d}", "WhiteElo": str(900 + 40 * number)}
         )
         node: chess.pgn.GameNode = game
         for ply, turn in enumerate(random_turns(40, seed=number)):
@@ -88,7 +99,9 @@ def test_every_half_move_is_a_position_seen_by_its_player(tmp_path):
 
 
 def test_positions_are_those_that_python_chess_replays(tmp_path, thirty_games):
-    table, counts = positions_of(tmp_path, thirty_games, ALL.model_copy(update={"minimum_clock": 0.0}))
+    table, counts = positions_of(
+        tmp_path, thirty_games, ALL.model_copy(update={"minimum_clock": 0.0})
+    )
     assert counts["games"] == {"kept": 30}
     stream, row = io.StringIO(thirty_games), 0
     while game := chess.pgn.read_game(stream):
@@ -99,7 +112,9 @@ def test_positions_are_those_that_python_chess_replays(tmp_path, thirty_games):
             move = chess.Move.from_uci(table["move"][row])
             assert move in seen.legal_moves
             assert (
-                move if board.turn else chess.Move(move.from_square ^ 56, move.to_square ^ 56, move.promotion)
+                move
+                if board.turn
+                else chess.Move(move.from_square ^ 56, move.to_square ^ 56, move.promotion)
             ) == node.move
             row += 1
     assert row == table.height
@@ -112,10 +127,17 @@ def test_clocks_and_evaluations_are_the_players_own(tmp_path):
     )
     table, _ = positions_of(tmp_path, game_text(moves, Result="0-1"))
     assert table["clock"].to_list() == [300, 298, 3631.5, 240]
-    assert table["evaluation"].to_list() == [None, pytest.approx(-0.3), 0.5, 100]  # before the move, the player's view
+    assert table["evaluation"].to_list() == [
+        None,
+        pytest.approx(-0.3),
+        0.5,
+        100,
+    ]  # before the move, the player's view
 
 
-def test_moves_in_haste_are_left_out_and_games_without_clocks_where_they_are_required(tmp_path, thirty_games):
+def test_moves_in_haste_are_left_out_and_games_without_clocks_where_they_are_required(
+    tmp_path, thirty_games
+):
     hasty, _ = positions_of(tmp_path, thirty_games)
     assert hasty["clock"].min() == 31
     slow, _ = positions_of(tmp_path, thirty_games, ALL.model_copy(update={"minimum_clock": 50.0}))
@@ -128,7 +150,9 @@ def test_moves_in_haste_are_left_out_and_games_without_clocks_where_they_are_req
 
 
 def test_plies_before_the_first_and_after_the_last_are_left_out(tmp_path):
-    table, _ = positions_of(tmp_path, game_text(SCHOLAR), ALL.model_copy(update={"first_ply": 2, "last_ply": 4}))
+    table, _ = positions_of(
+        tmp_path, game_text(SCHOLAR), ALL.model_copy(update={"first_ply": 2, "last_ply": 4})
+    )
     assert table["ply"].to_list() == [2, 3, 4]
 
 
@@ -175,7 +199,10 @@ def test_a_position_that_is_none_is_a_malformed_game(tmp_path):
 
 
 def test_variations_comments_and_glyphs_do_not_count(tmp_path):
-    moves = "{first} 1. e4 $1 e5 (1... c5 2. Nf3 (2. c3 d5)) 2. Bc4!? Nc6 3. Qh5 {aha [Event] } Nf6?? 4. Qxf7# 1-0"
+    moves = (
+        "{first} 1. e4 $1 e5 (1... c5 2. Nf3 (2. c3 d5)) 2. Bc4!? Nc6 3. Qh5 {aha [Event] } Nf6?? "
+        "4. Qxf7# 1-0"
+    )
     plain, _ = positions_of(tmp_path, game_text(SCHOLAR))
     rich, counts = positions_of(tmp_path, game_text(moves))
     assert counts["games"] == {"kept": 1}
@@ -199,7 +226,9 @@ def test_packed_files_are_read_as_plain_ones(name, tmp_path, thirty_games):
 
 @pytest.mark.parametrize("name", PACKED)
 def test_a_packed_file_that_is_cut_gives_the_games_before_the_cut(name, tmp_path, thirty_games):
-    many = (thirty_games * 25).encode()  # more than one block of every kind: a part of a block is nothing
+    many = (
+        thirty_games * 25
+    ).encode()  # more than one block of every kind: a part of a block is nothing
     whole = PACKED[name](many)
     _, counts = positions_of(tmp_path, whole[:-20], ALL.model_copy(update={"first_ply": 28}), name)
     assert counts["games"]["malformed"] == 1
@@ -215,7 +244,8 @@ BOMBS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [*((name, "zeros") for name in PACKED), ("games.pgn.zst", "moves"), ("games.pgn.zst", "lines")]
+    ("name", "content"),
+    [*((name, "zeros") for name in PACKED), ("games.pgn.zst", "moves"), ("games.pgn.zst", "lines")],
 )
 def test_a_small_file_that_unpacks_to_much_more_is_refused_in_a_sentence_before_it_fills_the_memory(
     name, content, tmp_path
@@ -225,7 +255,8 @@ def test_a_small_file_that_unpacks_to_much_more_is_refused_in_a_sentence_before_
     del text
     assert (tmp_path / name).stat().st_size < 4 << 20
     code = (
-        "import resource, sys; from pathlib import Path; from saeflow.corpora.chess.pgn import read_chunks\n"
+        "import resource, sys; from pathlib import Path; from saeflow.corpora.chess.pgn import "
+        "read_chunks\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: print(sum(len(chunk.games) for chunk in read_chunks(Path(sys.argv[1]), 5000)))\n"
         "except Exception as error: print(type(error).__name__, error)\n"
@@ -239,14 +270,20 @@ def test_a_small_file_that_unpacks_to_much_more_is_refused_in_a_sentence_before_
 
 
 def test_a_chunk_holds_fewer_games_where_they_are_long(tmp_path, monkeypatch):
-    texts = [game_text("{" + "x" * 900 + f"}} {SCHOLAR}", Site=f"https://lichess.org/{n}") for n in range(50)]
+    texts = [
+        game_text("{" + "x" * 900 + f"}} {SCHOLAR}", Site=f"https://lichess.org/{n}")
+        for n in range(50)
+    ]
     (tmp_path / "games.pgn").write_text("".join(texts))
     whole = list(read_chunks(tmp_path / "games.pgn", 1000))
     monkeypatch.setattr(pgn, "_CHUNK", 5000)
     parts = list(read_chunks(tmp_path / "games.pgn", 1000))
     assert [game for chunk in parts for game in chunk.games] == whole[0].games
     assert max(len(chunk.games) for chunk in parts) == 5
-    starts = [sum(len(game) for chunk in parts[:place] for game in chunk.games) for place in range(len(parts))]
+    starts = [
+        sum(len(game) for chunk in parts[:place] for game in chunk.games)
+        for place in range(len(parts))
+    ]
     assert [chunk.offset for chunk in parts] == starts
 
 
@@ -276,7 +313,10 @@ def test_the_number_of_processes_and_the_size_of_chunks_change_nothing(tmp_path,
 
 
 def test_at_most_so_many_games_of_a_range_of_ratings_are_taken_from_a_chunk(tmp_path):
-    text = "".join(game_text(SCHOLAR, Site=f"https://lichess.org/{number}", WhiteElo="1500") for number in range(6))
+    text = "".join(
+        game_text(SCHOLAR, Site=f"https://lichess.org/{number}", WhiteElo="1500")
+        for number in range(6)
+    )
     text += game_text(SCHOLAR, Site="https://lichess.org/mirror", WhiteElo="2050", BlackElo="1510")
     settings = ALL.model_copy(update={"games_per_range": 2, "games_per_chunk": 4})
     table, counts = positions_of(tmp_path, text, settings)
@@ -306,7 +346,10 @@ def test_rating_bins_are_the_published_ones():
 
 def test_splits_share_no_game_and_have_their_shares():
     games = [f"game{number}" for number in range(5000)]
-    shares = {split: sum(split_of(game) == split for game in games) / 5000 for split in ("model", "sae", "eval")}
+    shares = {
+        split: sum(split_of(game) == split for game in games) / 5000
+        for split in ("model", "sae", "eval")
+    }
     assert list(shares.values()) == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
     column = pl.Series(games + games)
     assert sum(in_split(column, split).sum() for split in shares) == 10_000

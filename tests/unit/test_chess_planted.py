@@ -1,4 +1,5 @@
-"""On a model with a known mechanism: its latents are found, skill shows where it acts, interventions act there."""
+"""On a model with a known mechanism: its latents are found, skill shows where it acts,
+interventions act there."""
 
 from __future__ import annotations
 
@@ -60,13 +61,17 @@ def gated() -> tuple[pl.DataFrame, pl.DataFrame]:
     return skill(GATED, sae, subject, SKILL_SETTINGS, seed=0)
 
 
-def test_awareness_is_level_where_only_use_grows_with_skill(gated: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+def test_awareness_is_level_where_only_use_grows_with_skill(
+    gated: tuple[pl.DataFrame, pl.DataFrame],
+) -> None:
     by_rating, by_concept = gated
     assert by_rating["rating"].to_list() == list(range(N_BINS))
     assert dict(by_rating.schema) == SKILL
     assert (by_rating["awareness"] == 1.0).all()
     assert (by_rating["awareness_high"] == 1.0).all()
-    assert by_rating["awareness_low"].is_between(0.8, 0.995).all()  # of so many games, not of infinitely many
+    assert (
+        by_rating["awareness_low"].is_between(0.8, 0.995).all()
+    )  # of so many games, not of infinitely many
     assert by_rating["control_awareness"].is_between(0.4, 0.6).all()
     assert np.allclose(by_rating["activation"], by_rating["activation"][0], rtol=1e-5)
     for name in ("willingness", "accuracy"):
@@ -88,8 +93,11 @@ def test_awareness_and_behaviour_go_together_where_activations_grow() -> None:
     assert (by_concept["n_defined"] == by_concept["n"]).all()
     assert (by_concept["r"] > 0.8).all()
     assert abs(by_concept["control_r"].mean()) < 0.3
-    # The mean of |r| over four ratings is far from 0 by chance: the control is where the shuffled one is.
-    assert by_concept["control_abs_r"].mean() == pytest.approx(by_concept["shuffled_abs_r"].mean(), abs=0.1)
+    # The mean of |r| over four ratings is far from 0 by chance: the control is where the shuffled
+    # one is.
+    assert by_concept["control_abs_r"].mean() == pytest.approx(
+        by_concept["shuffled_abs_r"].mean(), abs=0.1
+    )
     assert by_concept["shuffled_abs_r"].mean() > 0.3
 
 
@@ -113,13 +121,17 @@ def rows(table: pl.DataFrame, kind: str, cases: str) -> pl.DataFrame:
     return table.filter(split="report", kind=kind, set=cases).sort("rating")
 
 
-def test_the_intervention_raises_accuracy_where_the_concept_is_needed_and_only_there(edited: pl.DataFrame) -> None:
+def test_the_intervention_raises_accuracy_where_the_concept_is_needed_and_only_there(
+    edited: pl.DataFrame,
+) -> None:
     assert dict(edited.schema) == INTERVENTIONS
     needs, unneeded, absent = (rows(edited, "edited", cases) for cases in SETS)
     assert needs["rating"].to_list() == [0, 1, 2]
     assert (needs["gain_low"] > 0.2).all()
     assert (needs["accuracy"] > 0.9).all()
-    assert (unneeded["gain"] <= 0).all()  # to act on a threat where something else is right does harm
+    assert (
+        unneeded["gain"] <= 0
+    ).all()  # to act on a threat where something else is right does harm
     assert (absent["gain"] == 0).all()
     assert (absent["kl"] < 1e-9).all()
     assert (needs["kl"] > 0.3).all()
@@ -139,12 +151,15 @@ def test_random_latents_and_the_reconstruction_do_nothing(edited: pl.DataFrame) 
         for cases in SETS:
             control = rows(edited, kind, cases)
             assert (control["gain"].abs() <= 0.02).all(), kind
-            # Among random latents may be threats on squares that are too rare to be concepts of this study.
+            # Among random latents may be threats on squares that are too rare to be concepts of
+            # this study.
             assert (control["kl"] <= (1e-4 if kind == "reconstruction" else 0.1)).all(), kind
             assert (control["moved"] > 0).all(), kind  # something was done, it has no effect
 
 
-def test_configurations_are_tried_on_other_games_than_they_are_reported_on(edited: pl.DataFrame) -> None:
+def test_configurations_are_tried_on_other_games_than_they_are_reported_on(
+    edited: pl.DataFrame,
+) -> None:
     tried = edited.filter(split="selection", set="needs")
     assert tried.height == 3 * 3 * 2  # ratings × modes × strengths
     assert (tried.group_by("rating").agg(pl.col("chosen").sum())["chosen"] == 1).all()
@@ -152,21 +167,28 @@ def test_configurations_are_tried_on_other_games_than_they_are_reported_on(edite
         best = at.filter("chosen")
         assert best["gain"][0] == at["gain"].max()
         reported = rows(edited, "edited", "needs").filter(rating=rating)
-        assert reported.select("mode", "strength", "latents").row(0) == best.select("mode", "strength", "latents").row(
-            0
-        )
+        assert reported.select("mode", "strength", "latents").row(0) == best.select(
+            "mode", "strength", "latents"
+        ).row(0)
 
 
-def test_results_do_not_depend_on_how_many_boards_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_how_many_boards_are_judged_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     subject, sae = planted_subject(GATED)
-    small = SETTINGS.model_copy(update={"bins": [0], "modes": ["add"], "strengths": [3.0], "resamples": 100})
+    small = SETTINGS.model_copy(
+        update={"bins": [0], "modes": ["add"], "strengths": [3.0], "resamples": 100}
+    )
     whole = intervene(GATED, sae, subject, small, seed=0)
     monkeypatch.setattr("saeflow.chess.reading.BOARDS_AT_ONCE", 37)
     parts = intervene(GATED, sae, subject, small, seed=0)
     numbers = [name for name, kind in INTERVENTIONS.items() if kind == pl.Float64]
     assert whole.drop(numbers).equals(parts.drop(numbers))
     assert np.allclose(
-        whole[numbers].to_numpy().astype(float), parts[numbers].to_numpy().astype(float), atol=1e-6, equal_nan=True
+        whole[numbers].to_numpy().astype(float),
+        parts[numbers].to_numpy().astype(float),
+        atol=1e-6,
+        equal_nan=True,
     )
 
 
@@ -182,14 +204,19 @@ def test_intervals_of_awareness_hold_what_positions_with_and_without_the_concept
 ) -> None:
     generator = np.random.default_rng(having)
     present, absent = of_cases(having, 2), of_cases(lacking, 2)
-    absent = replace(absent, games=absent.games + having // 2)  # some games have cases of both kinds
+    absent = replace(
+        absent, games=absent.games + having // 2
+    )  # some games have cases of both kinds
     held, changed = [], []
     truth = [float(stats.norm.cdf(shift / np.sqrt(2))) for shift in (0.5, 1.5)]
     for _ in range(300):
         values = generator.normal(size=(3, 2, having + lacking))
         values[0, :, :having] += np.array([[0.5], [1.5]])
         awareness = Awareness.of(values, present, absent, 0.95)
-        held += [mean.low <= true <= mean.high for mean, true in zip(map(awareness.at, (0, 1)), truth, strict=True)]
+        held += [
+            mean.low <= true <= mean.high
+            for mean, true in zip(map(awareness.at, (0, 1)), truth, strict=True)
+        ]
         control = awareness.of_controls(0)
         held.append(control.low <= 0.5 <= control.high)
         change = awareness.change(0)
@@ -205,7 +232,10 @@ def test_awareness_is_the_mean_of_areas_by_the_cases_of_concepts_that_others_lac
     awareness = Awareness.of(values, present, absent, 0.9)
     areas, counts = [], []
     for concept in (0, 1):
-        mine, others = values[0, 2, :50][present.concepts == concept], values[0, 2, 50:][absent.concepts == concept]
+        mine, others = (
+            values[0, 2, :50][present.concepts == concept],
+            values[0, 2, 50:][absent.concepts == concept],
+        )
         areas.append((mine[:, None] > others).mean())
         counts.append(len(mine))
     assert awareness.at(2).value == pytest.approx(np.average(areas, weights=counts))
@@ -217,24 +247,34 @@ def test_awareness_is_the_mean_of_areas_by_the_cases_of_concepts_that_others_lac
 
 def test_controls_of_latents_that_are_changed_together_are_all_different() -> None:
     generator = torch.Generator().manual_seed(0)
-    dense = torch.rand(800, 60, generator=generator) * (torch.rand(800, 60, generator=generator) < 0.1)
+    dense = torch.rand(800, 60, generator=generator) * (
+        torch.rand(800, 60, generator=generator) < 0.1
+    )
     concepts = concepts_of(["offensive_threat"])
     rows = [
         {"concept": concept.name, "direction": 1, "rank": rank, "latent": (3 * place + rank) % 45,
          "auc_selection": 0.9, "null_largest": 0.6}
         for place, concept in enumerate(concepts) for rank in range(3)
     ]  # fmt: skip
-    subject = SimpleNamespace(associations=pl.DataFrame(rows), concepts=concepts, latents=SparseLatents.of([dense]))
+    subject = SimpleNamespace(
+        associations=pl.DataFrame(rows), concepts=concepts, latents=SparseLatents.of([dense])
+    )
     settings = Interventions(latents=[1, 3], controls=4)
     group = Group.of("offensive_threat", subject, settings, 0)  # type: ignore[arg-type]
     for control in group.controls:
         for concept, drawn in control.items():
             assert len({*drawn, *group.latents[concept]}) == 6
-    few = SimpleNamespace(**{**vars(subject), "latents": SparseLatents.of([dense[:, :5].contiguous()])})
+    few = SimpleNamespace(
+        **{**vars(subject), "latents": SparseLatents.of([dense[:, :5].contiguous()])}
+    )
     few.associations = few.associations.filter(pl.col("latent") < 3)
-    with pytest.raises(SaeflowError, match=r"1 random latents were to be drawn beside latent \d, and 0 others"):
+    with pytest.raises(
+        SaeflowError, match=r"1 random latents were to be drawn beside latent \d, and 0 others"
+    ):
         Group.of("offensive_threat", few, settings, 0)  # type: ignore[arg-type]
-    with pytest.raises(SaeflowError, match="5 random latents were to be drawn beside latent 2, and 4 others fire"):
+    with pytest.raises(
+        SaeflowError, match="5 random latents were to be drawn beside latent 2, and 4 others fire"
+    ):
         alike(few.latents, 2, (), {1}, 5, 0, "test")
     assert sorted(alike(few.latents, 2, (), {1}, 4, 0, "test")) == [0, 1, 3, 4]
     assert sorted(alike(few.latents, 2, (), {1}, 3, 0, "test")) == [0, 3, 4]
@@ -242,7 +282,9 @@ def test_controls_of_latents_that_are_changed_together_are_all_different() -> No
 
 def test_ratings_with_too_few_cases_are_named_and_skipped() -> None:
     subject, sae = planted_subject(GATED)
-    found = intervene(GATED, sae, subject, SETTINGS.model_copy(update={"minimum": 100_000, "bins": [1]}), seed=0)
+    found = intervene(
+        GATED, sae, subject, SETTINGS.model_copy(update={"minimum": 100_000, "bins": [1]}), seed=0
+    )
     assert found.height == 1
     assert "positions of a half need the concept, fewer than 100000" in found["skipped"][0]
     with pytest.raises(SaeflowError, match="no concept and no family is called 'offense'"):
@@ -256,7 +298,10 @@ def test_a_group_whose_concepts_no_latent_tells_is_named_and_not_fatal() -> None
     assert by_rating.select("group", "rating", "n").rows() == [("offensive_threat", None, 0)]
     assert by_concept.is_empty()
     found = intervene(GATED, sae, nothing, SETTINGS, seed=0)
-    assert found["skipped"].to_list() == ["only 0 positions of a half need the concept, fewer than 15"] * 3
+    assert (
+        found["skipped"].to_list()
+        == ["only 0 positions of a half need the concept, fewer than 15"] * 3
+    )
 
 
 def test_means_over_games_have_the_intervals_of_a_bootstrap_by_hand() -> None:
@@ -268,7 +313,9 @@ def test_means_over_games_have_the_intervals_of_a_bootstrap_by_hand() -> None:
     assert mean.value == pytest.approx(np.nanmean(values))
     drawn = []
     for _ in range(1000):
-        rows = np.concatenate([np.flatnonzero(games == game) for game in generator.integers(0, 40, 40)])
+        rows = np.concatenate(
+            [np.flatnonzero(games == game) for game in generator.integers(0, 40, 40)]
+        )
         drawn.append(np.nanmean(values[rows]))
     assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(drawn, [0.05, 0.95])), abs=0.05)
     nothing = Resampling(games, 100, 0.9, generator).mean(np.full(300, np.nan), SHARE)
@@ -283,7 +330,9 @@ def test_intervals_of_shares_and_changes_hold_the_truth_where_events_are_rare_an
     of_game = np.repeat(np.arange(games), 3)
     held = []
     for _ in range(400):
-        events = np.repeat(generator.random(games) < rate, 3).astype(float)  # all of a game's positions, or none
+        events = np.repeat(generator.random(games) < rate, 3).astype(
+            float
+        )  # all of a game's positions, or none
         signs = np.repeat(np.where(generator.random(games) < 0.5, -1.0, 1.0), 3)
         resampling = Resampling(of_game, 400, 0.95, generator)
         share, change = resampling.mean(events, SHARE), resampling.mean(events * signs, CHANGE)
@@ -292,19 +341,27 @@ def test_intervals_of_shares_and_changes_hold_the_truth_where_events_are_rare_an
     never = Resampling(of_game, 2000, 0.95, generator)
     nothing = never.mean(np.zeros(3 * games), SHARE)
     assert nothing.value == nothing.low == 0
-    assert nothing.high == pytest.approx(stats.beta.ppf(0.975, 1, games), rel=0.1)  # Clopper and Pearson's
-    part = np.where(np.arange(3 * games) % 3 == 0, 0.0, np.nan)  # one position of each game is known
+    assert nothing.high == pytest.approx(
+        stats.beta.ppf(0.975, 1, games), rel=0.1
+    )  # Clopper and Pearson's
+    part = np.where(
+        np.arange(3 * games) % 3 == 0, 0.0, np.nan
+    )  # one position of each game is known
     assert never.mean(part, SHARE).high == pytest.approx(nothing.high, rel=1e-9)
 
 
 def test_the_right_move_may_be_the_played_one_or_an_engine_s() -> None:
     subject, sae = planted_subject(GATED)
-    only = Skill(groups=["offensive_threat"], positions=100, resamples=100, controls=1, correct="played")
+    only = Skill(
+        groups=["offensive_threat"], positions=100, resamples=100, controls=1, correct="played"
+    )
     by_rating, _ = skill(GATED, sae, subject, only, seed=0)
     engine = only.model_copy(update={"correct": "best"})
     same, _ = skill(GATED, sae, subject._replace(best=subject.played), engine, seed=0)
     assert by_rating.equals(same)
-    unknown, _ = skill(GATED, sae, subject._replace(best=np.full_like(subject.played, -1)), engine, seed=0)
+    unknown, _ = skill(
+        GATED, sae, subject._replace(best=np.full_like(subject.played, -1)), engine, seed=0
+    )
     assert (unknown["n_needed"] == 0).all()
     assert unknown["accuracy"].is_null().all()
     with pytest.raises(SaeflowError, match="wants an engine's moves"):
@@ -346,7 +403,9 @@ def test_choices_are_legal_and_an_illegal_favourite_is_counted() -> None:
         assert look.legal.gather(1, said.choice[:, None]).all()
         assert torch.allclose(said.log_probs.exp().sum(1), torch.ones(len(said.choice)).double())
         legal_favourites.append(look.legal.gather(1, said.logits.argmax(1, True)))
-    assert not torch.cat(legal_favourites).all()  # raw favourites are often illegal: the mask matters
+    assert not torch.cat(
+        legal_favourites
+    ).all()  # raw favourites are often illegal: the mask matters
 
 
 def test_among_equal_gains_the_gentlest_configuration_is_chosen() -> None:

@@ -29,6 +29,9 @@ def test_the_embedded_model_predicts_moves_of_played_games_better_than_frequenci
     held_out = examples(table.filter(in_split(table["game"], "eval"))).part(slice(0, 600))
     measured = measure_maia2(load_maia2(embedded_maia2()), held_out, move_counts(seen), seed=0)
     own = measured.filter(pl.col("told") == pl.col("rating_bin"))
-    mean = {name: np.average(own[name], weights=own["n"]) for name in ("top1", "top1_frequent", "loss", "loss_uniform")}
+    mean = {
+        name: np.average(own[name], weights=own["n"])
+        for name in ("top1", "top1_frequent", "loss", "loss_uniform")
+    }
     assert mean["top1"] > 2 * mean["top1_frequent"]
     assert mean["loss"] < mean["loss_uniform"] - 0.4

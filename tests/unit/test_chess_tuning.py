@@ -1,4 +1,5 @@
-"""Further training on blunders: what is learned from and what is not, that it helps, and that it can be interrupted."""
+"""Further training on blunders: what is learned from and what is not, that it helps, and that it
+can be interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ from saeflow.models.maia2_metrics import CHANGE_SCHEMA, measure_change
 from saeflow.models.maia2_training import train_maia2
 from saeflow.tables import read_table
 
-SHAPE = ChessModel(dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=1, heads=2, dim_head=8, dim_elo=4, dim_value=8)
+SHAPE = ChessModel(
+    dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=1, heads=2, dim_head=8, dim_elo=4, dim_value=8
+)
 SETTINGS = FineTuning(batch_size=32, epochs=8, learning_rate=1e-2, dropout_cnn=0.0, dropout=0.0)
 
 
@@ -41,20 +44,33 @@ def table() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def splits(table: pl.DataFrame) -> dict[str, Examples]:
-    return {split: examples(table.filter(in_split(table["game"], split))) for split in ("model", "eval")}
+    return {
+        split: examples(table.filter(in_split(table["game"], split))) for split in ("model", "eval")
+    }
 
 
 @pytest.fixture(scope="module")
 def evaluations(splits: dict[str, Examples]) -> pl.DataFrame:
-    """A planted engine: the best of the legal moves is the last one; every other move that is played is a blunder."""
+    """A planted engine: the best of the legal moves is the last one; every other move that is
+    played is a blunder."""
     parts = []
     for split, part in splits.items():
         legal = legal_moves(part.boards)
         best = legal.shape[1] - 1 - legal[:, ::-1].argmax(axis=1)
         moves = [MOVES[move] for move in best]
-        values = {"split": split, "row": np.arange(len(moves)), "fen": write_fens(part.boards), "best": moves}
-        values |= {"move": [MOVES[move] for move in part.moves], "loss": np.where(best == part.moves, 0.0, 3.0)}
-        parts.append(pl.DataFrame(values | {"evaluation": 0.0, "evaluation_after": 0.0, "engine": "planted"}))
+        values = {
+            "split": split,
+            "row": np.arange(len(moves)),
+            "fen": write_fens(part.boards),
+            "best": moves,
+        }
+        values |= {
+            "move": [MOVES[move] for move in part.moves],
+            "loss": np.where(best == part.moves, 0.0, 3.0),
+        }
+        parts.append(
+            pl.DataFrame(values | {"evaluation": 0.0, "evaluation_after": 0.0, "engine": "planted"})
+        )
     return pl.concat(parts).select(pl.col(name).cast(kind) for name, kind in ENGINE.items())
 
 
@@ -74,8 +90,12 @@ def player() -> Maia2:
     return Maia2(SHAPE).eval().requires_grad_(False)
 
 
-def tuned(player: Maia2, divided: Lessons, settings: FineTuning = SETTINGS, **options: object) -> Maia2:
-    return train_maia2(SHAPE, settings, divided.learned, 3, start=player.state_dict(), **options).model
+def tuned(
+    player: Maia2, divided: Lessons, settings: FineTuning = SETTINGS, **options: object
+) -> Maia2:
+    return train_maia2(
+        SHAPE, settings, divided.learned, 3, start=player.state_dict(), **options
+    ).model
 
 
 def weights(model: Maia2) -> torch.Tensor:
@@ -123,17 +143,25 @@ def test_no_game_and_no_position_is_both_learned_from_and_measured_on(
 def test_what_cannot_be_learned_from_is_told_in_one_sentence(
     blunders: pl.DataFrame, splits: dict[str, Examples]
 ) -> None:
-    with pytest.raises(SaeflowError, match=r"blunders were found in 0 games.*raise engine\.positions"):
+    with pytest.raises(
+        SaeflowError, match=r"blunders were found in 0 games.*raise engine\.positions"
+    ):
         lessons(blunders.clear(), splits, 0.5, seed=0)
     with pytest.raises(SaeflowError, match="blunders were found in 1 games"):
         lessons(blunders.head(1), splits, 0.5, seed=0)
-    with pytest.raises(SaeflowError, match="the blunders are of other positions than these; delete"):
+    with pytest.raises(
+        SaeflowError, match="the blunders are of other positions than these; delete"
+    ):
         lessons(blunders.with_columns(row=pl.col("row").reverse()), splits, 0.5, seed=0)
-    with pytest.raises(SaeflowError, match="the blunders are of other positions than these; delete"):
+    with pytest.raises(
+        SaeflowError, match="the blunders are of other positions than these; delete"
+    ):
         lessons(blunders.with_columns(row=pl.col("row") + 10**6), splits, 0.5, seed=0)
 
 
-def test_tuning_raises_accuracy_on_blunders_that_were_held_out(player: Maia2, divided: Lessons) -> None:
+def test_tuning_raises_accuracy_on_blunders_that_were_held_out(
+    player: Maia2, divided: Lessons
+) -> None:
     change = measure_change(player, tuned(player, divided), divided.held_out, seed=0)
     assert dict(change.schema) == CHANGE_SCHEMA
     whole = change.row(0, named=True)
@@ -151,7 +179,9 @@ def test_a_change_cannot_be_measured_where_every_game_was_learned_from(
     player: Maia2, splits: dict[str, Examples]
 ) -> None:
     rest = without(splits["eval"], np.unique(splits["eval"].games))
-    with pytest.raises(SaeflowError, match="no position is left that was not learned from; get more games"):
+    with pytest.raises(
+        SaeflowError, match="no position is left that was not learned from; get more games"
+    ):
         measure_change(player, player, rest, seed=0)
 
 
@@ -161,9 +191,13 @@ def test_nothing_gained_where_nothing_was_learned(player: Maia2, divided: Lesson
     assert change["loss_after"].equals(change["loss_before"])
 
 
-def test_tuning_goes_on_from_the_player_and_not_from_new_weights(player: Maia2, divided: Lessons) -> None:
+def test_tuning_goes_on_from_the_player_and_not_from_new_weights(
+    player: Maia2, divided: Lessons
+) -> None:
     short = SETTINGS.model_copy(update={"positions": 32, "learning_rate": 1e-9})
-    assert torch.allclose(weights(tuned(player, divided, short))[:500], weights(player)[:500], atol=1e-6)
+    assert torch.allclose(
+        weights(tuned(player, divided, short))[:500], weights(player)[:500], atol=1e-6
+    )
     fresh = train_maia2(SHAPE, short, divided.learned, 3).model
     assert not torch.allclose(weights(fresh)[:500], weights(player)[:500], atol=1e-3)
 
@@ -184,7 +218,13 @@ def test_an_interrupted_tuning_ends_with_the_weights_of_an_uninterrupted_one(
     with pytest.raises(KeyboardInterrupt):
         tuned(player, divided, settings, checkpoint=checkpoint, progress=killed)
     steps: list[int] = []
-    resumed = tuned(player, divided, settings, checkpoint=checkpoint, progress=lambda done, *_: steps.append(done))
+    resumed = tuned(
+        player,
+        divided,
+        settings,
+        checkpoint=checkpoint,
+        progress=lambda done, *_: steps.append(done),
+    )
     assert steps[0] == at + 1
     assert torch.equal(weights(resumed), weights(whole))
 
@@ -197,7 +237,13 @@ def test_another_player_s_checkpoint_is_not_taken_up(
     tuned(player, divided, settings, checkpoint=tmp_path / "state.pt")
     other = Maia2(SHAPE).requires_grad_(False)
     steps: list[int] = []
-    tuned(other, divided, settings, checkpoint=tmp_path / "state.pt", progress=lambda done, *_: steps.append(done))
+    tuned(
+        other,
+        divided,
+        settings,
+        checkpoint=tmp_path / "state.pt",
+        progress=lambda done, *_: steps.append(done),
+    )
     assert steps == [1, 2]
 
 
@@ -207,11 +253,35 @@ def test_the_commands_tune_and_measure(
     table.write_parquet(tmp_path / "positions.parquet")
     write_tables(tmp_path, blunders=blunder_set(evaluations, evaluations.clear(), 1.5))
     save_maia2(tmp_path / "player", player, {})
-    common = ["--model", str(tmp_path / "player"), "--positions", str(tmp_path / "positions.parquet"), "--seed", "0"]
-    common += ["--blunders", str(tmp_path / "blunders.parquet"), "--settings", SETTINGS.model_dump_json()]
-    tune = ["tune", *common, "--checkpoint", str(tmp_path / "state.pt"), "--output", str(tmp_path / "tuned")]
+    common = [
+        "--model",
+        str(tmp_path / "player"),
+        "--positions",
+        str(tmp_path / "positions.parquet"),
+        "--seed",
+        "0",
+    ]
+    common += [
+        "--blunders",
+        str(tmp_path / "blunders.parquet"),
+        "--settings",
+        SETTINGS.model_dump_json(),
+    ]
+    tune = [
+        "tune",
+        *common,
+        "--checkpoint",
+        str(tmp_path / "state.pt"),
+        "--output",
+        str(tmp_path / "tuned"),
+    ]
     measure = ["measure-tuning", *common, "--tuned", str(tmp_path / "tuned")]
-    measure += ["--accuracy", Accuracy(positions=10).model_dump_json(), "--output", str(tmp_path / "tuning.parquet")]
+    measure += [
+        "--accuracy",
+        Accuracy(positions=10).model_dump_json(),
+        "--output",
+        str(tmp_path / "tuning.parquet"),
+    ]
     for line in (tune, measure):
         assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
     assert json.loads((tmp_path / "tuned/config.json").read_text())["tuned"] == "player"

@@ -1,4 +1,5 @@
-"""Latents are chosen by how specifically they tell a goal's texts; the truth is planted in the counts of tokens."""
+"""Latents are chosen by how specifically they tell a goal's texts; the truth is planted in the
+counts of tokens."""
 
 from __future__ import annotations
 
@@ -12,17 +13,31 @@ from steered import HOOK, tiny_lm, tiny_sae
 
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
-from saeflow.steering.choice import CANDIDATES_SCHEMA, RESAMPLES, TARGETS_SCHEMA, Choices, _deal, choose_latents
+from saeflow.steering.choice import (
+    CANDIDATES_SCHEMA,
+    RESAMPLES,
+    TARGETS_SCHEMA,
+    Choices,
+    _deal,
+    choose_latents,
+)
 from saeflow.steering.examples import read_examples
 from saeflow.steering.specificity import PREVALENCE, Draw, GoalTexts, auroc, specificity
 
 GOALS = ("anger", "love", "wedding")
-LATENTS, TEXTS, TOKENS, OWN = 40, 10, 12, 4  # of the tokens of a positive text OWN are particular to its goal
+LATENTS, TEXTS, TOKENS, OWN = (
+    40,
+    10,
+    12,
+    4,
+)  # of the tokens of a positive text OWN are particular to its goal
 
 
-def planted(rates: dict[str, dict[int, tuple[float, float]]], seed: int = 0) -> dict[str, GoalTexts]:
-    """Texts of all goals: latents fire by goal at ``(rate on its own tokens, rate on the others of its texts)``, and on
-    2 % of all other tokens."""
+def planted(
+    rates: dict[str, dict[int, tuple[float, float]]], seed: int = 0
+) -> dict[str, GoalTexts]:
+    """Texts of all goals: latents fire by goal at ``(rate on its own tokens, rate on the others of
+    its texts)``, and on 2 % of all other tokens."""
     generator = np.random.default_rng(seed)
 
     def fires(kind: int, goal: str, n: int) -> np.ndarray:
@@ -36,11 +51,15 @@ def planted(rates: dict[str, dict[int, tuple[float, float]]], seed: int = 0) -> 
         own, rest, off = fires(0, goal, OWN), fires(1, goal, TOKENS - OWN), fires(1, "", TOKENS)
         sizes = np.full(TEXTS, float(TOKENS))
         means = (own + rest) / TOKENS, off / TOKENS
-        texts[goal] = GoalTexts(own, np.full(TEXTS, float(OWN)), own + rest, sizes, off, sizes, *means)
+        texts[goal] = GoalTexts(
+            own, np.full(TEXTS, float(OWN)), own + rest, sizes, off, sizes, *means
+        )
     return texts
 
 
-def chosen(texts: dict[str, GoalTexts], density: np.ndarray | None = None, **settings: object) -> Choices:
+def chosen(
+    texts: dict[str, GoalTexts], density: np.ndarray | None = None, **settings: object
+) -> Choices:
     density = np.full(LATENTS, 0.02) if density is None else density
     count = settings.pop("count", 1)
     return choose_latents(texts, density, count, np.random.default_rng(1), **settings)  # type: ignore[arg-type]
@@ -53,14 +72,19 @@ def targets(choices: Choices) -> dict[str, list[int]]:
 def test_the_score_is_the_f1_of_firing_on_a_text_with_the_stated_share_of_the_goal() -> None:
     texts = planted({"anger": {3: (0.8, 0.1)}, "love": {3: (0.3, 0.3)}})
     density = np.linspace(0.0, 0.2, LATENTS)
-    measured = specificity("anger", texts, {name: Draw.once(own) for name, own in texts.items()}, density)
+    measured = specificity(
+        "anger", texts, {name: Draw.once(own) for name, own in texts.items()}, density
+    )
     own, others = texts["anger"], [texts["love"], texts["wedding"]]
     for latent in (3, 7, 39):
         recall = own.hits[:, latent].sum() / (TEXTS * OWN)
         neutral = own.negative_fired[:, latent].sum() / (TEXTS * TOKENS)
         other = sum(one.positive_fired[:, latent].sum() for one in others) / (2 * TEXTS * TOKENS)
         # a million tokens, of which a share is on the goal
-        hit, false = 1e6 * PREVALENCE * recall, 1e6 * (1 - PREVALENCE) * max(neutral, other, density[latent])
+        hit, false = (
+            1e6 * PREVALENCE * recall,
+            1e6 * (1 - PREVALENCE) * max(neutral, other, density[latent]),
+        )
         precision = hit / (hit + false) if hit + false else 0.0
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         more = own.positive_means[:, latent].mean() > own.negative_means[:, latent].mean()
@@ -74,7 +98,11 @@ def test_the_score_is_the_f1_of_firing_on_a_text_with_the_stated_share_of_the_go
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_planted_latent_of_every_goal_is_chosen_for_sure(seed: int) -> None:
-    choices = chosen(planted({"anger": {3: (0.9, 0.02)}, "love": {5: (0.7, 0.02)}, "wedding": {8: (0.8, 0.02)}}, seed))
+    choices = chosen(
+        planted(
+            {"anger": {3: (0.9, 0.02)}, "love": {5: (0.7, 0.02)}, "wedding": {8: (0.8, 0.02)}}, seed
+        )
+    )
     assert targets(choices) == {"anger": [3], "love": [5], "wedding": [8]}
     assert choices.targets["chosen"].min() > 0.9
     assert choices.targets["held_out_neutral"].min() > 0.9
@@ -82,7 +110,9 @@ def test_the_planted_latent_of_every_goal_is_chosen_for_sure(seed: int) -> None:
     assert set(choices.targets["shared_with"]) == {""}
 
 
-def test_a_latent_that_fires_on_a_goals_own_tokens_is_preferred_to_one_that_reads_its_context() -> None:
+def test_a_latent_that_fires_on_a_goals_own_tokens_is_preferred_to_one_that_reads_its_context() -> (
+    None
+):
     # latent 1 fires more over the whole text, but on tokens that neutral texts have, too
     texts = planted({"anger": {1: (0.1, 0.9), 3: (0.8, 0.02)}})
     assert texts["anger"].difference[1] > texts["anger"].difference[3]
@@ -146,7 +176,8 @@ def test_a_choice_between_latents_that_are_alike_is_told_as_unsure() -> None:
     assert table["margin"].item() < 0.1
     nothing = chosen(planted({})).targets
     assert nothing["chosen"].max() < 0.6
-    # Texts that had no part in the choice do not tell a latent that was chosen for noise from others.
+    # Texts that had no part in the choice do not tell a latent that was chosen for noise from
+    # others.
     assert nothing["held_out_neutral"].mean() == pytest.approx(0.5, abs=0.12)
     assert nothing["held_out_others"].mean() == pytest.approx(0.5, abs=0.12)
 
@@ -174,7 +205,9 @@ def test_latents_that_a_goal_names_are_taken_and_no_other_goal_gets_them() -> No
     assert dict(choices.targets.schema) == TARGETS_SCHEMA
     named_by_two = chosen(texts, listed={"wedding": {3: 1.0}, "love": {3: 1.0}}).targets
     assert named_by_two.filter(pl.col("shared_with") != "")["goal"].to_list() == ["love", "wedding"]
-    missing = chosen(texts, listed={goal: {LATENTS + 5: 1.0} for goal in GOALS})  # refused where vectors are built
+    missing = chosen(
+        texts, listed={goal: {LATENTS + 5: 1.0} for goal in GOALS}
+    )  # refused where vectors are built
     assert missing.targets["score"].null_count() == 3
 
 
@@ -189,19 +222,27 @@ def test_a_goal_without_others_is_told_from_neutral_texts_and_the_corpus() -> No
 def test_goals_that_ask_for_more_latents_than_tell_them_apart_are_refused() -> None:
     texts = planted({})
     silent = texts["love"]._replace(positive_means=np.zeros((TEXTS, LATENTS)))
-    with pytest.raises(SaeflowError, match="goal love: 0 latents tell its examples from other texts and"):
+    with pytest.raises(
+        SaeflowError, match="goal love: 0 latents tell its examples from other texts and"
+    ):
         chosen({**texts, "love": silent})
 
 
 def test_auroc_counts_pairs() -> None:
-    positive, negative = np.array([[3.0, 0.0, 1.0], [2.0, 0.0, 0.0]]), np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 2.0]])
+    positive, negative = (
+        np.array([[3.0, 0.0, 1.0], [2.0, 0.0, 0.0]]),
+        np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 2.0]]),
+    )
     assert auroc(positive, negative).tolist() == [1.0, 0.5, 0.25]
 
 
 def test_tokens_that_the_negative_texts_lack_are_particular_to_the_positive_ones() -> None:
     lm, sae = tiny_lm(), tiny_sae()
     positive, negative = ["the cat ran", "a cat on the mat"], ["the dog ran", "a dog on the tree"]
-    on, off = read_examples(lm, sae, HOOK, positive, against=negative), read_examples(lm, sae, HOOK, negative)
+    on, off = (
+        read_examples(lm, sae, HOOK, positive, against=negative),
+        read_examples(lm, sae, HOOK, negative),
+    )
     assert on.particular.tolist() == [1, 2]  # cat; cat, mat
     assert on.tokens.tolist() == [3, 5]
     ids = [lm.tokenize(text) for text in positive]

@@ -21,7 +21,10 @@ def test_a_column_holds_what_arrow_itself_makes_of_the_array(kind):
 
 def test_a_column_does_not_import_pandas():
     program = (
-        "import sys, numpy; from saeflow.columns import column; column(numpy.ones(3)); print('pandas' in sys.modules)"
+        "import sys, numpy; from saeflow.columns import column; column(numpy.ones(3)); "
+        "print('pandas' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"

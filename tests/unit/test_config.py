@@ -97,9 +97,17 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"seed": 1.5}, "seed", "must be a valid integer; got 1.5"),
     ({"corpus.tokens.sae": 6e5}, "corpus.tokens.sae", "got 600000.0 (write 600000)"),
     ({"corpus.tokens.sae": "6e5"}, "corpus.tokens.sae", "got '6e5' (write 600000)"),
-    ({"model.train.learning_rate": "3e-4"}, "model.train.learning_rate", "YAML reads 3e-4 as text: write 0.0003"),
+    (
+        {"model.train.learning_rate": "3e-4"},
+        "model.train.learning_rate",
+        "YAML reads 3e-4 as text: write 0.0003",
+    ),
     ({"saes.main.train.learning_rate": "1e-5"}, "saes.main.train.learning_rate", "write 1.0e-05"),
-    ({"saes.main.train.sparsity_coefficient": "much"}, "saes.main.train.sparsity_coefficient", "got 'much'"),
+    (
+        {"saes.main.train.sparsity_coefficient": "much"},
+        "saes.main.train.sparsity_coefficient",
+        "got 'much'",
+    ),
     ({"study": 2024}, "study", 'must be a valid string; got 2024 (put it in quotes: "...")'),
     ({"effects.prompts": ["I", False]}, "effects.prompts.1", 'got false (put it in quotes: "...")'),
     ({"activations.compress": "yes"}, "activations.compress", "must be a valid boolean; got 'yes'"),
@@ -112,7 +120,11 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({3: "three"}, "3", 'a key must be text; got 3 (put it in quotes: "...")'),
     # Numbers that are none
     ({"effects.scale.value": math.nan}, "effects.scale.value", "must be a finite number; got nan"),
-    ({"effects.scale.maximum": math.inf}, "effects.scale.maximum", "must be a finite number; got inf"),
+    (
+        {"effects.scale.maximum": math.inf},
+        "effects.scale.maximum",
+        "must be a finite number; got inf",
+    ),
     ({"steering.scales": [0.0, math.inf]}, "steering.scales.1", "must be a finite number"),
     # Out of range
     ({"seed": -1}, "seed", "must be greater than or equal to 0; got -1"),
@@ -121,11 +133,27 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"corpus.tokens.eval": 0}, "corpus.tokens.eval", "must be greater than or equal to 1024"),
     ({"model.train.learning_rate": 1.0}, "model.train.learning_rate", "must be less than 1"),
     ({"saes.main.train.k": 0}, "saes.main.train.k", "must be greater than or equal to 1"),
-    ({"saes.main.train.warmup_fraction": 1.5}, "saes.main.train.warmup_fraction", "less than or equal to 1"),
+    (
+        {"saes.main.train.warmup_fraction": 1.5},
+        "saes.main.train.warmup_fraction",
+        "less than or equal to 1",
+    ),
     ({"effects.sampling.top_p": 0.0}, "effects.sampling.top_p", "must be greater than 0"),
-    ({"steering.sampling.temperature": -0.1}, "steering.sampling.temperature", "greater than or equal to 0"),
-    ({"approximator.penalties": [0.1, -1.0]}, "approximator.penalties.1", "must be greater than 0; got -1.0"),
-    ({"approximator.penalties": []}, "approximator.penalties", "must hold at least 1 item; it holds 0"),
+    (
+        {"steering.sampling.temperature": -0.1},
+        "steering.sampling.temperature",
+        "greater than or equal to 0",
+    ),
+    (
+        {"approximator.penalties": [0.1, -1.0]},
+        "approximator.penalties.1",
+        "must be greater than 0; got -1.0",
+    ),
+    (
+        {"approximator.penalties": []},
+        "approximator.penalties",
+        "must hold at least 1 item; it holds 0",
+    ),
     ({"summary.level": 1.0}, "summary.level", "must be less than 1"),
     ({"steering.samples": 2}, "steering.samples", "must be greater than or equal to 4"),
     ({"saes": {}}, "saes", "must hold at least 1 item; it holds 0"),
@@ -134,16 +162,36 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     # Words that are not among the known ones
     ({"corpus.kind": "tale"}, "corpus.kind", "must be 'tales' or 'text'; got 'tale'"),
     ({"model.dtype": "fp16"}, "model.dtype", "must be 'float32', 'bfloat16' or 'float16'"),
-    ({"activations.hooks": ["blocks.9.hook_mlp_out"]}, "activations.hooks.0", "layer 9 does not exist"),
+    (
+        {"activations.hooks": ["blocks.9.hook_mlp_out"]},
+        "activations.hooks.0",
+        "layer 9 does not exist",
+    ),
     ({"activations.hooks": ["mlp"]}, "activations.hooks.0", "must be a TransformerLens name"),
     ({"activations.format": "h5"}, "activations.format", "must be 'parquet' or 'hdf5'"),
-    ({"saes.main.train.architecture": "relu"}, "saes.main.train.architecture", "'standard', 'gated', 'jumprelu'"),
-    ({"effects.scale.rule": "norm"}, "effects.scale.rule", "must be 'loss_increase', 'loss' or 'fixed'"),
-    ({"steering.methods": ["caa", "saets"]}, "steering.methods.1", "'pinverse_planted' or 'rotation_planted'"),
+    (
+        {"saes.main.train.architecture": "relu"},
+        "saes.main.train.architecture",
+        "'standard', 'gated', 'jumprelu'",
+    ),
+    (
+        {"effects.scale.rule": "norm"},
+        "effects.scale.rule",
+        "must be 'loss_increase', 'loss' or 'fixed'",
+    ),
+    (
+        {"steering.methods": ["caa", "saets"]},
+        "steering.methods.1",
+        "'pinverse_planted' or 'rotation_planted'",
+    ),
     ({"judge.kind": "oracle"}, "judge.kind", "must be 'planted', 'lexical' or 'openai'"),
     ({"judge.kind": "openai"}, "judge.model", "is needed by 'openai'"),
     ({"judge.pairs": 4}, "judge.kind", "answers no such questions"),
-    ({"judge": {"kind": "openai", "model": "m", "protocols": []}}, "judge.protocols", "must be one of them"),
+    (
+        {"judge": {"kind": "openai", "model": "m", "protocols": []}},
+        "judge.protocols",
+        "must be one of them",
+    ),
     # Names
     ({"study": "my/study"}, "study", "must open with a letter or digit and hold only"),
     ({"study": ""}, "study", "must open with a letter or digit"),
@@ -157,89 +205,221 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"goals.directory": " "}, "goals.directory", "must not be blank"),
     ({"corpus.separator": ""}, "corpus.separator", "must have at least 1 character"),
     # Hooks
-    ({"hook": "layer 1"}, "hook", "must be a TransformerLens name such as blocks.2.hook_resid_post; got 'layer 1'"),
+    (
+        {"hook": "layer 1"},
+        "hook",
+        "must be a TransformerLens name such as blocks.2.hook_resid_post; got 'layer 1'",
+    ),
     ({"hook": "blocks.1.hook_resid"}, "hook", "must be a TransformerLens name"),
     ({"hook": "blocks.01.hook_resid_post"}, "hook", "must be a TransformerLens name"),
     ({"hook": "blocks.-1.hook_resid_post"}, "hook", "must be a TransformerLens name"),
-    ({"hook": "blocks.2.hook_resid_post"}, "hook", "layer 2 does not exist; model.train.n_layers is 2 (layers 0..1)"),
+    (
+        {"hook": "blocks.2.hook_resid_post"},
+        "hook",
+        "layer 2 does not exist; model.train.n_layers is 2 (layers 0..1)",
+    ),
     ({"hook": "blocks.1.hook_mlp_out"}, "hook", "'blocks.1.hook_mlp_out' cannot be steered"),
     # Keys that contradict each other
     ({"corpus.path": "stories.txt"}, "corpus.path", "kind 'tales' reads no file"),
-    ({"corpus.context": 2048, "corpus.tokens.eval": 1024}, "corpus.tokens.eval", "less than one block of context 2048"),
-    ({"corpus.tokens": {}}, "corpus.tokens.model", "is needed (at least one block of corpus.context)"),
+    (
+        {"corpus.context": 2048, "corpus.tokens.eval": 1024},
+        "corpus.tokens.eval",
+        "less than one block of context 2048",
+    ),
+    (
+        {"corpus.tokens": {}},
+        "corpus.tokens.model",
+        "is needed (at least one block of corpus.context)",
+    ),
     (
         {"corpus.tokens.model": 640},
         "model.train.batch_size",
         "32 blocks per step, but corpus.tokens.model gives only 10",
     ),
-    ({"corpus.tokens.eval": 1024}, "effects.scale.tokens", "2048 is more than corpus.tokens.eval 1024"),
-    ({"effects.scale.tokens": 64, "corpus.context": 128}, "effects.scale.tokens", "64 is less than one block"),
-    ({"model.train.n_heads": 5}, "model.train.n_heads", "5 heads do not give d_model 96 an even head width"),
-    ({"model.train.n_heads": 32}, "model.train.n_heads", "32 heads do not give d_model 96 an even head width"),
+    (
+        {"corpus.tokens.eval": 1024},
+        "effects.scale.tokens",
+        "2048 is more than corpus.tokens.eval 1024",
+    ),
+    (
+        {"effects.scale.tokens": 64, "corpus.context": 128},
+        "effects.scale.tokens",
+        "64 is less than one block",
+    ),
+    (
+        {"model.train.n_heads": 5},
+        "model.train.n_heads",
+        "5 heads do not give d_model 96 an even head width",
+    ),
+    (
+        {"model.train.n_heads": 32},
+        "model.train.n_heads",
+        "32 heads do not give d_model 96 an even head width",
+    ),
     ({"model.train": None}, "model", "give one of train, path and published; this gives none"),
     ({"model.path": "checkpoint"}, "model", "this gives train and path"),
     ({"model.revision": "v1"}, "model.revision", "is not a known key"),
-    ({"model": {"name": "lm", "path": "checkpoint"}}, "corpus.kind", "'tales' has words of its own"),
-    ({"model.published": {"repo": "gpt2"}}, "model.published.repo", "must name a hub repository as owner/name"),
-    ({"model.published": {"repo": "a/b", "sha256": "12"}}, "model.published.sha256", "must be a SHA-256 as 64 digits"),
-    ({"model.published": {"repo": "a/b", "file": "../c"}}, "model.published.file", "'../c' must lie in the repository"),
+    (
+        {"model": {"name": "lm", "path": "checkpoint"}},
+        "corpus.kind",
+        "'tales' has words of its own",
+    ),
+    (
+        {"model.published": {"repo": "gpt2"}},
+        "model.published.repo",
+        "must name a hub repository as owner/name",
+    ),
+    (
+        {"model.published": {"repo": "a/b", "sha256": "12"}},
+        "model.published.sha256",
+        "must be a SHA-256 as 64 digits",
+    ),
+    (
+        {"model.published": {"repo": "a/b", "file": "../c"}},
+        "model.published.file",
+        "'../c' must lie in the repository",
+    ),
     ({"model.source": "fetch"}, "model.source", "'fetch' needs published; name the repository"),
     ({"effects.source": "fetch"}, "effects.source", "'fetch' needs published; name the repository"),
-    ({"effects.published": {"repo": "a/b", "file": "e.csv"}}, "effects.published.file", "ends in .h5 or .pt"),
-    ({"approximator.published": {"repo": "a/b"}}, "approximator.published.file", "ends in .safetensors or .pt"),
+    (
+        {"effects.published": {"repo": "a/b", "file": "e.csv"}},
+        "effects.published.file",
+        "ends in .h5 or .pt",
+    ),
+    (
+        {"approximator.published": {"repo": "a/b"}},
+        "approximator.published.file",
+        "ends in .safetensors or .pt",
+    ),
     (
         {"steering.published": {"repo": "a/b", "file": "{goal}.safetensors"}},
         "steering.published.file",
         "must hold {method}",
     ),
-    ({"saes.main": {"published": {"repo": "a/b"}, "source": "compute"}}, "saes.main.source", "needs train or path"),
-    ({"saes.main.d_sae": 64}, "saes.main.d_sae", "belongs to published, and this SAE has train; remove it"),
-    ({"saes.main.published": {"repo": "a/b"}, "saes.main.d_sae": 9}, "saes.main.d_sae", "9 is not train.d_sae 64"),
+    (
+        {"saes.main": {"published": {"repo": "a/b"}, "source": "compute"}},
+        "saes.main.source",
+        "needs train or path",
+    ),
+    (
+        {"saes.main.d_sae": 64},
+        "saes.main.d_sae",
+        "belongs to published, and this SAE has train; remove it",
+    ),
+    (
+        {"saes.main.published": {"repo": "a/b"}, "saes.main.d_sae": 9},
+        "saes.main.d_sae",
+        "9 is not train.d_sae 64",
+    ),
     ({"model": {"name": "lm", "path": ""}}, "model.path", "must not be blank"),
     ({"saes.main.train.k": 64}, "saes.main.train.k", "64 must be smaller than d_sae 64"),
-    ({"saes.main.train.warmup_fraction": 0.8}, "saes.main.train.decay_fraction", "adds up with warmup_fraction"),
-    ({"saes.main.train.tokens": 100}, "saes.main.train.tokens", "100 is less than one batch_size 2048"),
+    (
+        {"saes.main.train.warmup_fraction": 0.8},
+        "saes.main.train.decay_fraction",
+        "adds up with warmup_fraction",
+    ),
+    (
+        {"saes.main.train.tokens": 100},
+        "saes.main.train.tokens",
+        "100 is less than one batch_size 2048",
+    ),
     ({"saes.main": {}}, "saes.main", "give one of train, path and published; this gives none"),
-    ({"saes.main.path": "folder"}, "saes.main", "give one of train, path and published; this gives both"),
+    (
+        {"saes.main.path": "folder"},
+        "saes.main",
+        "give one of train, path and published; this gives both",
+    ),
     ({"effects.new_tokens": 64}, "effects.new_tokens", "do not fit corpus.context 64"),
     ({"steering.new_tokens": 100}, "steering.new_tokens", "do not fit corpus.context 64"),
-    ({"effects.vectors.range": [3, 12]}, "approximator.validation", "0.1 of 9 vectors leaves no row"),
+    (
+        {"effects.vectors.range": [3, 12]},
+        "approximator.validation",
+        "0.1 of 9 vectors leaves no row",
+    ),
     ({"effects.vectors.range": [8, 8]}, "effects.vectors.range", "[8, 8] holds no vector"),
-    ({"effects.vectors.range": [8]}, "effects.vectors.range", "must hold at least 2 items; it holds 1"),
-    ({"effects.vectors.sae": "wide"}, "effects.vectors.sae", "there is no SAE 'wide'; saes names main"),
-    ({"effects.vectors": {"kind": "random", "sae": "main"}}, "effects.vectors.sae", "'random' takes no rows of an SAE"),
+    (
+        {"effects.vectors.range": [8]},
+        "effects.vectors.range",
+        "must hold at least 2 items; it holds 1",
+    ),
+    (
+        {"effects.vectors.sae": "wide"},
+        "effects.vectors.sae",
+        "there is no SAE 'wide'; saes names main",
+    ),
+    (
+        {"effects.vectors": {"kind": "random", "sae": "main"}},
+        "effects.vectors.sae",
+        "'random' takes no rows of an SAE",
+    ),
     ({"effects.vectors.kind": "file"}, "effects.vectors.path", "kind 'file' needs one"),
-    ({"effects.vectors.path": "v.safetensors"}, "effects.vectors.path", "kind 'decoder' reads no file"),
+    (
+        {"effects.vectors.path": "v.safetensors"},
+        "effects.vectors.path",
+        "kind 'decoder' reads no file",
+    ),
     ({"steering.fgaa.positive": 0}, "steering.fgaa.positive", "keep no latent; raise one of them"),
     ({"steering.sae": "other"}, "steering.sae", "there is no SAE 'other'; saes names main"),
     ({"steering.latents": 65}, "steering.latents", "65 is more than d_sae 64 of SAE 'main'"),
-    ({"steering.prompts": [MESSAGES]}, "steering.prompts.0", "'tales' has no chat template; write text"),
-    ({"effects.prompts": ["I", MESSAGES]}, "effects.prompts.1", "'tales' has no chat template; write text"),
+    (
+        {"steering.prompts": [MESSAGES]},
+        "steering.prompts.0",
+        "'tales' has no chat template; write text",
+    ),
+    (
+        {"effects.prompts": ["I", MESSAGES]},
+        "effects.prompts.1",
+        "'tales' has no chat template; write text",
+    ),
     ({"steering.prompts": [5]}, "steering.prompts.0", "must be a valid string; got 5"),
     ({"steering.prompts": MESSAGES}, "steering.prompts.0", "must be a list; got {'role'"),
-    ({"steering.prompts": [[{**MESSAGES[0], "role": "me"}]]}, "steering.prompts.0.0.role", "got 'me'"),
+    (
+        {"steering.prompts": [[{**MESSAGES[0], "role": "me"}]]},
+        "steering.prompts.0.0.role",
+        "got 'me'",
+    ),
     (
         {"steering.prompts": [[{**MESSAGES[0], "text": "Hi"}]]},
         "steering.prompts.0.0.text",
         "is not a known key; known here: role",
     ),
-    ({"steering.scales": [0.5, 1.0]}, "steering.scales", "must increase and hold 0.0 (the unsteered control)"),
+    (
+        {"steering.scales": [0.5, 1.0]},
+        "steering.scales",
+        "must increase and hold 0.0 (the unsteered control)",
+    ),
     ({"steering.scales": [0.0, 2.0, 1.0]}, "steering.scales", "must increase and hold 0.0"),
     ({"steering.scales": [0.0]}, "steering.scales", "must hold at least 2 items; it holds 1"),
     ({"summary.selection": 0.001}, "summary.selection", "0.001 of 64 completions leaves none"),
-    ({"figures.detail_goals": ["wedding"]}, "figures.detail_goals", "wedding is not in goals.names"),
+    (
+        {"figures.detail_goals": ["wedding"]},
+        "figures.detail_goals",
+        "wedding is not in goals.names",
+    ),
 ]
 WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"corpus.path": MISSING}, "corpus.path", "is needed for kind 'text'"),
-    ({"corpus.path": "stories.csv"}, "corpus.path", "'stories.csv' must end in .txt, .jsonl or .parquet, or be"),
+    (
+        {"corpus.path": "stories.csv"},
+        "corpus.path",
+        "'stories.csv' must end in .txt, .jsonl or .parquet, or be",
+    ),
     (
         {"corpus.path": "${SAEFLOW_UNSET}/stories"},
         "corpus.path",
         "the environment has no SAEFLOW_UNSET; set it (export",
     ),
     ({"model.path": "${SAEFLOW_UNSET}"}, "model.path", "the environment has no SAEFLOW_UNSET"),
-    ({"saes.main": {"path": "${SAEFLOW_UNSET}/sae"}}, "saes.main.path", "the environment has no SAEFLOW_UNSET"),
-    ({"goals.directory": "${SAEFLOW_UNSET}"}, "goals.directory", "the environment has no SAEFLOW_UNSET"),
+    (
+        {"saes.main": {"path": "${SAEFLOW_UNSET}/sae"}},
+        "saes.main.path",
+        "the environment has no SAEFLOW_UNSET",
+    ),
+    (
+        {"goals.directory": "${SAEFLOW_UNSET}"},
+        "goals.directory",
+        "the environment has no SAEFLOW_UNSET",
+    ),
     ({"model": {"name": "lm", "train": {}}}, "model.train", "only on the corpus 'tales'"),
     ({"judge.kind": "planted"}, "judge.kind", "'planted' knows only the corpus 'tales'"),
     (
@@ -247,7 +427,11 @@ WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "judge.template",
         "set continuation@1, as prompts are messages",
     ),
-    ({"steering.methods": ["sae", "sae_planted"]}, "steering.methods.1", "only the corpus 'tales' plants any"),
+    (
+        {"steering.methods": ["sae", "sae_planted"]},
+        "steering.methods.1",
+        "only the corpus 'tales' plants any",
+    ),
 ]
 WRONG_GOALS: list[tuple[dict[str, Any], str, str]] = [
     ({"criterion": MISSING}, "criterion", "is missing"),
@@ -262,8 +446,16 @@ WRONG_GOALS: list[tuple[dict[str, Any], str, str]] = [
     ({"words": ["rage", "*"]}, "words", "'*' matches everything"),
     ({"words": ["rage", True]}, "words.1", 'got true (put it in quotes: "...")'),
     ({"word": ["rage"]}, "word", "did you mean 'words'?"),
-    ({"latents": {"main": {-1: 1.0}}}, "latents.main.-1", "must be greater than or equal to 0; got -1"),
-    ({"latents": {"main": {"7": 1.0}}}, "latents.main.7", "must be a valid integer; got '7' (write 7)"),
+    (
+        {"latents": {"main": {-1: 1.0}}},
+        "latents.main.-1",
+        "must be greater than or equal to 0; got -1",
+    ),
+    (
+        {"latents": {"main": {"7": 1.0}}},
+        "latents.main.7",
+        "must be a valid integer; got '7' (write 7)",
+    ),
     ({"latents": {"main": {7: math.nan}}}, "latents.main.7", "must be a finite number"),
     ({"latents": {"main": {7: 0.0}}}, "latents.main.7", "weight 0 targets nothing"),
     ({"latents": {"main": {}}}, "latents.main", "must hold at least 1 item"),
@@ -275,9 +467,15 @@ WRONG_FILES: list[tuple[str, str]] = [
     ("- a\n- b\n", "must hold keys and values; it holds a list"),
     ("tales", "must hold keys and values; it holds a str"),
     ("a: [1, 2\nb: 3\n", "is not YAML: line 2, column 2: expected ',' or ']'"),
-    ("a:\n\tb: 1\n", "is not YAML: line 2, column 1: found character '\\t' that cannot start any token"),
+    (
+        "a:\n\tb: 1\n",
+        "is not YAML: line 2, column 1: found character '\\t' that cannot start any token",
+    ),
     ("a: b: c\n", "is not YAML: line 1, column 5: mapping values are not allowed here"),
-    ("study: a\nseed: 1\nstudy: b\n", "is not YAML: line 3, column 1: 'study' stands twice; keep one"),
+    (
+        "study: a\nseed: 1\nstudy: b\n",
+        "is not YAML: line 3, column 1: 'study' stands twice; keep one",
+    ),
     ("a: 1\n---\nb: 2\n", "is not YAML: line 2, column 1: but found another document"),
     ("a: &a {b: *a}\n", "is not YAML: line 1, column 4: found unconstructable recursive node"),
     ("? [a, b]\n: 1\n", "is not YAML: line 1, column 3: found unhashable key"),
@@ -292,7 +490,9 @@ def test_the_minimal_studies_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(("changes", "key", "reason"), WRONG_STUDIES, ids=told(WRONG_STUDIES))
-def test_a_wrong_study_is_refused_with_one_line(changes: dict[Any, Any], key: str, reason: str) -> None:
+def test_a_wrong_study_is_refused_with_one_line(
+    changes: dict[Any, Any], key: str, reason: str
+) -> None:
     values = changed(STUDY, {k: v for k, v in changes.items() if isinstance(k, str)})
     values.update({k: v for k, v in changes.items() if not isinstance(k, str)})
     line = complaint(values)
@@ -301,7 +501,9 @@ def test_a_wrong_study_is_refused_with_one_line(changes: dict[Any, Any], key: st
     assert "\n" not in line
 
 
-@pytest.mark.parametrize(("changes", "key", "reason"), WRONG_TEXT_STUDIES, ids=told(WRONG_TEXT_STUDIES))
+@pytest.mark.parametrize(
+    ("changes", "key", "reason"), WRONG_TEXT_STUDIES, ids=told(WRONG_TEXT_STUDIES)
+)
 def test_a_wrong_study_of_text_is_refused_with_one_line(
     changes: dict[str, Any], key: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,7 +515,9 @@ def test_a_wrong_study_of_text_is_refused_with_one_line(
 
 
 @pytest.mark.parametrize(("changes", "key", "reason"), WRONG_GOALS, ids=told(WRONG_GOALS))
-def test_a_wrong_goal_is_refused_with_one_line(changes: dict[str, Any], key: str, reason: str, tmp_path: Path) -> None:
+def test_a_wrong_goal_is_refused_with_one_line(
+    changes: dict[str, Any], key: str, reason: str, tmp_path: Path
+) -> None:
     file = tmp_path / "anger.yaml"
     file.write_text(yaml.safe_dump(changed(GOAL, changes)))
     with pytest.raises(SaeflowError) as caught:
@@ -326,7 +530,9 @@ def test_a_wrong_goal_is_refused_with_one_line(changes: dict[str, Any], key: str
 
 @pytest.mark.parametrize("read", [read_study, read_goal])
 @pytest.mark.parametrize(("text", "reason"), WRONG_FILES)
-def test_a_file_that_is_no_mapping_is_refused_with_one_line(read: Any, text: str, reason: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_mapping_is_refused_with_one_line(
+    read: Any, text: str, reason: str, tmp_path: Path
+) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text(text)
     with pytest.raises(SaeflowError) as caught:
@@ -337,7 +543,11 @@ def test_a_file_that_is_no_mapping_is_refused_with_one_line(read: Any, text: str
 
 def test_a_file_that_cannot_be_read_is_refused_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("study: café\n".encode("latin-1"))
-    for name, reason in {"absent.yaml": "no such file", "latin.yaml": "cannot be read", ".": "cannot be read"}.items():
+    for name, reason in {
+        "absent.yaml": "no such file",
+        "latin.yaml": "cannot be read",
+        ".": "cannot be read",
+    }.items():
         with pytest.raises(SaeflowError, match=reason) as caught:
             read_study(tmp_path / name)
         assert "\n" not in str(caught.value)
@@ -345,10 +555,24 @@ def test_a_file_that_cannot_be_read_is_refused_with_one_line(tmp_path: Path) -> 
 
 def test_several_mistakes_are_told_at_once_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAEFLOW_UNSET", raising=False)
-    changes = {"sed": 1, "corpus.tokens.sae": 3, "saes.main.train": {"k": 900, "tokens": 1}, "hook": "x"}
-    lines = complaint(changed(STUDY, {**changes, "goals.directory": "${SAEFLOW_UNSET}"})).splitlines()
+    changes = {
+        "sed": 1,
+        "corpus.tokens.sae": 3,
+        "saes.main.train": {"k": 900, "tokens": 1},
+        "hook": "x",
+    }
+    lines = complaint(
+        changed(STUDY, {**changes, "goals.directory": "${SAEFLOW_UNSET}"})
+    ).splitlines()
     keys = [line.split(": ")[1] for line in lines]
-    expected = ["goals.directory", "corpus.tokens.sae", "hook", "saes.main.train.k", "saes.main.train.tokens", "sed"]
+    expected = [
+        "goals.directory",
+        "corpus.tokens.sae",
+        "hook",
+        "saes.main.train.k",
+        "saes.main.train.tokens",
+        "sed",
+    ]
     assert keys == expected
 
 
@@ -359,7 +583,9 @@ def test_several_disagreements_of_sections_are_told_at_once() -> None:
         "steering.new_tokens": 99,
         "summary.selection": 0.99,
     }
-    lines = complaint(changed(STUDY, {**changes, "steering.samples": 4, "figures.detail_goals": ["x"]})).splitlines()
+    lines = complaint(
+        changed(STUDY, {**changes, "steering.samples": 4, "figures.detail_goals": ["x"]})
+    ).splitlines()
     assert [line.split(": ")[1] for line in lines] == [
         "hook",
         "hook",
@@ -402,7 +628,9 @@ def test_the_environment_is_read_in_paths_alone(monkeypatch: pytest.MonkeyPatch)
 def test_later_files_go_over_earlier_ones_and_null_undoes_a_key(tmp_path: Path) -> None:
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text(yaml.safe_dump(STUDY))
-    second.write_text(yaml.safe_dump({"seed": 7, **TEXT, "model": {"path": "checkpoint", "train": None}}))
+    second.write_text(
+        yaml.safe_dump({"seed": 7, **TEXT, "model": {"path": "checkpoint", "train": None}})
+    )
     study = read_study(first, second)
     assert (study.seed, study.model.path, study.model.train) == (7, "checkpoint", None)
     assert study.saes["main"].train == SAETraining(d_sae=64)
@@ -442,17 +670,29 @@ def test_messages_for_a_local_model_without_a_chat_template_are_refused_before_a
         assert check_study(values).steering.prompts[1][0].content == "Hi"
     else:
         told = complaint(values)
-        assert told.startswith(f"config: steering.prompts.1: holds messages, and the tokenizer in {tmp_path} has no")
+        assert told.startswith(
+            f"config: steering.prompts.1: holds messages, and the tokenizer in {tmp_path} has no"
+        )
 
 
 @pytest.mark.parametrize(
-    "says", [{"max_position_embeddings": 32}, {"n_positions": 32}, {"text_config": {"max_position_embeddings": 32}}]
+    "says",
+    [
+        {"max_position_embeddings": 32},
+        {"n_positions": 32},
+        {"text_config": {"max_position_embeddings": 32}},
+    ],
 )
 def test_text_longer_than_the_context_of_a_local_model_is_refused_before_any_job(
     says: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(says))
-    changes = {"model.path": str(tmp_path), "corpus.context": 33, "effects.new_tokens": 32, "steering.new_tokens": 31}
+    changes = {
+        "model.path": str(tmp_path),
+        "corpus.context": 33,
+        "effects.new_tokens": 32,
+        "steering.new_tokens": 31,
+    }
     with pytest.raises(SaeflowError) as error:
         check_study(changed(TEXT, changes))
     first, second = str(error.value).splitlines()
@@ -462,7 +702,9 @@ def test_text_longer_than_the_context_of_a_local_model_is_refused_before_any_job
     assert check_study(changed(TEXT, changes | {"corpus.context": 32, "effects.new_tokens": 16}))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"max_position_embeddings": null}', '{"max_position_embeddings": true}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"max_position_embeddings": null}', '{"max_position_embeddings": true}']
+)
 def test_a_local_model_that_does_not_say_its_context_is_left_to_the_job_that_loads_it(
     text: str, tmp_path: Path
 ) -> None:

@@ -41,7 +41,9 @@ def test_the_kind_of_a_study_chooses_its_keys() -> None:
 
 
 @pytest.mark.parametrize("file", ["chess.yaml", "maia2.yaml", "maia2-mini.yaml"])
-def test_the_studies_that_come_with_saeflow_are_right(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_studies_that_come_with_saeflow_are_right(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SAEFLOW_PGN", "games.pgn")
     values = yaml.safe_load((ROOT / "workflow/studies" / file).read_text(encoding="utf-8"))
     assert isinstance(check_study(values), ChessStudy)
@@ -52,16 +54,25 @@ def test_the_studies_that_come_with_saeflow_are_right(file: str, monkeypatch: py
     [
         (changed(kind="draughts"), "config: kind: must be 'language'; got 'draughts'"),
         (changed(goals={}), "config: goals: is not a known key"),
-        (changed(positions={}), "config: positions: give either path or self_play; this gives none"),
+        (
+            changed(positions={}),
+            "config: positions: give either path or self_play; this gives none",
+        ),
         (
             changed(positions={"path": "a.pgn", "self_play": {}}),
             "config: positions: give either path or self_play; this gives both",
         ),
         (
             changed(model={"embedded": "maia2-mini", "official": "rapid"}),
-            "config: model: give exactly one of embedded, train, path and official; this gives embedded and official",
+            (
+                "config: model: give exactly one of embedded, train, path and official; this gives "
+                "embedded and official"
+            ),
         ),
-        (changed(model={"train": {}}), "config: positions.self_play: a model that is trained here has no games"),
+        (
+            changed(model={"train": {}}),
+            "config: positions.self_play: a model that is trained here has no games",
+        ),
         (
             changed(saes={"main": SAE | {"hook": "blocks.2.mlp"}}),
             "config: saes.main.hook: 'blocks.2.mlp' does not exist; the model has 2 blocks (0..1)",
@@ -70,24 +81,45 @@ def test_the_studies_that_come_with_saeflow_are_right(file: str, monkeypatch: py
             changed(saes={"main": SAE | {"hook": "blocks.1.hook_resid_post"}}),
             "config: saes.main.hook: must be attn, attn_out, mlp or resid_post of a block",
         ),
-        (changed(saes={"main": {}}), "config: saes.main: give either train or path; this gives none"),
         (
-            changed(saes={"a": SAE | {"group": "g"}, "b": SAE | {"group": "g", "hook": "blocks.0.mlp"}}),
+            changed(saes={"main": {}}),
+            "config: saes.main: give either train or path; this gives none",
+        ),
+        (
+            changed(
+                saes={"a": SAE | {"group": "g"}, "b": SAE | {"group": "g", "hook": "blocks.0.mlp"}}
+            ),
             "config: saes.b: reads or writes elsewhere than 'a' of the same group",
         ),
-        (changed(engine={"depth": None}), "config: engine: give depth or nodes, or both; a search must end"),
+        (
+            changed(engine={"depth": None}),
+            "config: engine: give depth or nodes, or both; a search must end",
+        ),
         (changed(engine={"threads": 2}), "config: engine.threads: is not a known key"),
         (changed(engine={"blunder": 0.0}), "config: engine.blunder: "),
-        (changed(fine_tune={}), "config: fine_tune: learns from blunders, which an engine finds; set engine: {}"),
+        (
+            changed(fine_tune={}),
+            "config: fine_tune: learns from blunders, which an engine finds; set engine: {}",
+        ),
         (
             changed(skill={"correct": "best"}),
-            "config: skill.correct: 'best' is what an engine says of the split eval, and none is asked",
+            (
+                "config: skill.correct: 'best' is what an engine says of the split eval, and none "
+                "is "
+                "asked"
+            ),
         ),
         (
             changed(transitions={"correct": "best"}, engine={"split": "sae"}),
-            "config: transitions.correct: 'best' is what an engine says of the split eval, and none is asked",
+            (
+                "config: transitions.correct: 'best' is what an engine says of the split eval, and "
+                "none is asked"
+            ),
         ),
-        (changed(interventions={"strengths": [1.0]}), "config: interventions.strengths: 1.0 changes nothing"),
+        (
+            changed(interventions={"strengths": [1.0]}),
+            "config: interventions.strengths: 1.0 changes nothing",
+        ),
     ],
 )
 def test_a_wrong_study_of_chess_is_refused_with_a_line(values: dict[str, Any], line: str) -> None:
@@ -102,8 +134,15 @@ def test_a_study_asks_an_engine_only_where_it_says_so() -> None:
 
 
 def test_the_cache_holds_every_hook_once_and_has_enough_shards() -> None:
-    saes = {"a": SAE, "b": SAE | {"hook": "blocks.0.attn"}, "c": SAE, "d": {"hook": "blocks.0.mlp", "path": "folder"}}
-    study = check_study(changed(saes=saes, activations={"positions": 5000, "positions_per_shard": 2048}))
+    saes = {
+        "a": SAE,
+        "b": SAE | {"hook": "blocks.0.attn"},
+        "c": SAE,
+        "d": {"hook": "blocks.0.mlp", "path": "folder"},
+    }
+    study = check_study(
+        changed(saes=saes, activations={"positions": 5000, "positions_per_shard": 2048})
+    )
     assert study.hooks == ["blocks.1.mlp", "blocks.0.attn"]
     assert study.trainings == {"a": ["a"], "b": ["b"], "c": ["c"]}
     assert shard_count(study) == 3

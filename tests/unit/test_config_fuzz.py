@@ -1,4 +1,5 @@
-"""Whatever stands in a config, it is read or refused in words, soon, and by `saeflow plan` and Snakemake alike."""
+"""Whatever stands in a config, it is read or refused in words, soon, and by `saeflow plan` and
+Snakemake alike."""
 
 from __future__ import annotations
 
@@ -52,12 +53,18 @@ FULL: dict[str, Any] = changed(
 )
 # fmt: off
 VALUES: list[Any] = [
-    None, "", "text", [], {}, -1, 0, 1, 10**30, -(10**30), 10**400, 1e308, -0.0, 5e-324, math.nan, math.inf, True,
-    datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 1, 1), b"\xff\x00", [[1]], [None], [[]], "../x", "a b",
-    "$(touch ran)", "${HOME}", "${NO_SUCH_NAME}", "a'b\"c", "a\nb", "a\tb", "a\0b", "\x1b[2J", "\u202ex", "x" * 5000,
-    "x/" * 3000, "🌊", "é", "\ud800", "{goal}", "{", "-rf", "12", "1e-3", {1: 2}, {None: 1}, {"": 1}, {"a.b": 1},
-    {"k" * 3000: 1}, {1, 2}, ["a"] * 3000, list(range(3000)), "http://user:pass@host/v1", "http://[", ".", "a.parquet",
-    2**63, 2**63 - 1, {"a": {"b": {"c": [1]}}}, [{"role": "user"}], [0, 10**15], {"k": list(range(1, 2000))},
+    None, "", "text", [], {}, -1, 0, 1, 10**30, -(10**30), 10**400, 1e308, -0.0, 5e-324, math.nan,
+    math.inf, True,
+    datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 1, 1), b"\xff\x00", [[1]], [None],
+    [[]], "../x", "a b",
+    "$(touch ran)", "${HOME}", "${NO_SUCH_NAME}", "a'b\"c", "a\nb", "a\tb", "a\0b", "\x1b[2J",
+    "\u202ex", "x" * 5000,
+    "x/" * 3000, "🌊", "é", "\ud800", "{goal}", "{", "-rf", "12", "1e-3", {1: 2}, {None: 1},
+    {"": 1}, {"a.b": 1},
+    {"k" * 3000: 1}, {1, 2}, ["a"] * 3000, list(range(3000)), "http://user:pass@host/v1",
+    "http://[", ".", "a.parquet",
+    2**63, 2**63 - 1, {"a": {"b": {"c": [1]}}}, [{"role": "user"}], [0, 10**15],
+    {"k": list(range(1, 2000))},
 ]
 # fmt: on
 
@@ -66,7 +73,13 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
     """Every key of a config, and every item of its lists."""
     if place:
         yield place
-    for name, held in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for name, held in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         yield from places(held, (*place, name))
 
 
@@ -82,13 +95,19 @@ def mutated(dice: random.Random) -> str:
             case 0:
                 del section[last]
             case 1 if isinstance(section, dict):
-                section[dice.choice(["x", "Study", "saes", 1, None, True, "\x1b[2J", "a\nb"])] = section.pop(last)
+                section[dice.choice(["x", "Study", "saes", 1, None, True, "\x1b[2J", "a\nb"])] = (
+                    section.pop(last)
+                )
             case 2 | 3 if type(section[last]) in (int, float, str):
                 section[last] *= 2
             case _:
                 section[last] = copy.deepcopy(dice.choice(VALUES))
     try:
-        return json.dumps(values) if dice.random() < 0.3 else yaml.dump(values, allow_unicode=True, sort_keys=False)
+        return (
+            json.dumps(values)
+            if dice.random() < 0.3
+            else yaml.dump(values, allow_unicode=True, sort_keys=False)
+        )
     except TypeError:  # keys and values that JSON does not know
         return yaml.dump(values, allow_unicode=True, sort_keys=False)
 
@@ -113,9 +132,19 @@ def scrambled(dice: random.Random) -> str:
                 lines[place] = lines[place][:at] + character + lines[place][at:]
             case 5:
                 key = lines[place].partition(":")[0]
-                value = dice.choice(["!!int x", "!!float x", "!!bool x", "!!timestamp x", "!!binary é", "2020-99-99"])
+                value = dice.choice(
+                    [
+                        "!!int x",
+                        "!!float x",
+                        "!!bool x",
+                        "!!timestamp x",
+                        "!!binary é",
+                        "2020-99-99",
+                    ]
+                )
                 lines[place] = (
-                    f"{key}: {dice.choice([value, '!!set {a, b}', '!!omap [a: 1]', '&a [*a]', '!!null x', '.nan'])}"
+                    f"{key}: "
+                    f"{dice.choice([value, '!!set {a, b}', '!!omap [a: 1]', '&a [*a]', '!!null x', '.nan'])}"
                 )
     return "\n".join(lines)
 
@@ -145,10 +174,13 @@ def check(text: str, path: Path) -> bool:
         assert not planned
         return False
     run = verdict(lambda: check_study(loaded), "config")
-    if run != planned:  # the workflow reads the file as `plan` does, as Snakemake takes what is no study
+    if (
+        run != planned
+    ):  # the workflow reads the file as `plan` does, as Snakemake takes what is no study
         assert not planned
         with pytest.raises(
-            SaeflowError, match=r"stands twice|could not determine a constructor|holds itself|recursive"
+            SaeflowError,
+            match=r"stands twice|could not determine a constructor|holds itself|recursive",
         ):
             read_any_study(path)
     return bool(planned)
@@ -192,7 +224,11 @@ def bomb(name: str, held: str, times: int) -> str:
     """Values that hold one another, nine times each."""
     lines = [f"{name}0: &{name}0 {held}"]
     for i in range(1, times):
-        items = [f"*{name}{i - 1}"] * 9 if held.startswith("[") else [f"k{j}: *{name}{i - 1}" for j in range(9)]
+        items = (
+            [f"*{name}{i - 1}"] * 9
+            if held.startswith("[")
+            else [f"k{j}: *{name}{i - 1}" for j in range(9)]
+        )
         lines.append(f"{name}{i}: &{name}{i} {held[0]}{', '.join(items)}{held[-1]}")
     return "\n".join(lines)
 
@@ -231,20 +267,47 @@ def test_a_mapping_that_holds_itself_is_refused_however_it_was_read():
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"goals.names": ["love", "Love"]}, "goals.names: 'Love' differs from 'love' in capitals only"),
+        (
+            {"goals.names": ["love", "Love"]},
+            "goals.names: 'Love' differs from 'love' in capitals only",
+        ),
         ({"saes.Main": {"train": {}}}, "saes: 'Main' differs from 'main' in capitals only"),
-        ({"models": [{"name": "LM", "train": {}}]}, "models: 'LM' differs from 'lm' in capitals only"),
-        ({"saes": {"summary.parquet": {"train": {}}}}, "saes.summary.parquet: 'summary.parquet' ends as a file of"),
-        ({"goals.names": ["best.parquet"]}, "goals.names.0: 'best.parquet' ends as a file of results does"),
-        ({"model.name": "lm.metrics.json"}, "model.name: 'lm.metrics.json' ends as a file of results does"),
-        ({"effects": {"vectors": {"kind": "random", "range": [0, 10**12]}}}, "effects.vectors.range: is the work of"),
+        (
+            {"models": [{"name": "LM", "train": {}}]},
+            "models: 'LM' differs from 'lm' in capitals only",
+        ),
+        (
+            {"saes": {"summary.parquet": {"train": {}}}},
+            "saes.summary.parquet: 'summary.parquet' ends as a file of",
+        ),
+        (
+            {"goals.names": ["best.parquet"]},
+            "goals.names.0: 'best.parquet' ends as a file of results does",
+        ),
+        (
+            {"model.name": "lm.metrics.json"},
+            "model.name: 'lm.metrics.json' ends as a file of results does",
+        ),
+        (
+            {"effects": {"vectors": {"kind": "random", "range": [0, 10**12]}}},
+            "effects.vectors.range: is the work of",
+        ),
         ({"corpus.tokens.sae": 10**12}, "corpus.tokens.sae: is the work of 7,629,394 jobs"),
-        ({"saes.main.train.d_sae": 10**12}, "saes.main.train.d_sae: must be less than or equal to 134217728"),
-        ({"saes.main.sweep": {"seed": list(range(500)), "k": [4, 5, 6]}}, "saes.main.sweep: has 1,500 members"),
+        (
+            {"saes.main.train.d_sae": 10**12},
+            "saes.main.train.d_sae: must be less than or equal to 134217728",
+        ),
+        (
+            {"saes.main.sweep": {"seed": list(range(500)), "k": [4, 5, 6]}},
+            "saes.main.sweep: has 1,500 members",
+        ),
         ({"steering": {"prompts": ["a\0b"]}}, "steering.prompts.0: holds the character NUL"),
         ({"steering": {"prompts": ["\ud800"]}}, "steering.prompts.0: holds half of a character"),
         ({"goals.directory": "x" * 300}, "goals.directory: is longer than a path can be"),
-        ({"effects": {"scale": {"value": math.nan}}}, "effects.scale.value: must be a finite number"),
+        (
+            {"effects": {"scale": {"value": math.nan}}},
+            "effects.scale.value: must be a finite number",
+        ),
     ],
 )
 def test_what_would_plan_wrong_is_refused_by_its_key(changes, complaint):
@@ -259,7 +322,11 @@ def test_later_files_change_no_other_key_that_shares_a_value(tmp_path):
     first.write_text(f"{values}saes:\n  main: &m {{train: {{d_sae: 64}}}}\n  other: *m\n")
     second.write_text("saes: {main: {train: {d_sae: 32}}}\n")
     study = read_any_study(first, second, over={"seed": 3})
-    assert (study.saes["main"].train.d_sae, study.saes["other"].train.d_sae, study.seed) == (32, 64, 3)
+    assert (study.saes["main"].train.d_sae, study.saes["other"].train.d_sae, study.seed) == (
+        32,
+        64,
+        3,
+    )
 
 
 def test_numbers_of_a_json_config_are_those_of_json(tmp_path):

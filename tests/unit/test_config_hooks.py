@@ -21,7 +21,11 @@ def study_with(saes: dict[str, Any], **changes: Any) -> Any:
 
 
 def test_every_hook_where_an_sae_is_trained_is_cached_once():
-    saes = {"main": {"train": {}}, "late": {"train": {}, "hook": LATE}, "again": {"train": {"k": 4}, "hook": LATE}}
+    saes = {
+        "main": {"train": {}},
+        "late": {"train": {}, "hook": LATE},
+        "again": {"train": {"k": 4}, "hook": LATE},
+    }
     study = study_with(saes, activations={"hooks": [EARLY]})
     assert study.hooks == [STEERED, EARLY, LATE]
     assert [study.hook_of(name) for name in saes] == [STEERED, LATE, LATE]
@@ -49,9 +53,21 @@ def test_transcoders_and_crosscoders_have_all_that_they_read_and_write_cached():
 
 def test_models_that_are_compared_differ_in_name_and_are_computed_alike():
     for model, key, reason in (
-        ({"name": "tales-lm", "train": {}}, "models.0.name", "another model is called 'tales-lm', too"),
-        ({"name": "b", "train": {}, "dtype": "bfloat16"}, "models.0.dtype", "is not model.dtype 'float32'"),
-        ({"name": "b", "train": {"batch_size": 100_000}}, "models.0.train.batch_size", "blocks per step"),
+        (
+            {"name": "tales-lm", "train": {}},
+            "models.0.name",
+            "another model is called 'tales-lm', too",
+        ),
+        (
+            {"name": "b", "train": {}, "dtype": "bfloat16"},
+            "models.0.dtype",
+            "is not model.dtype 'float32'",
+        ),
+        (
+            {"name": "b", "train": {"batch_size": 100_000}},
+            "models.0.train.batch_size",
+            "blocks per step",
+        ),
     ):
         with pytest.raises(SaeflowError, match=f"^config: {key}: .*{reason}"):
             study_with({"main": {"train": {}}}, models=[model])
@@ -75,21 +91,35 @@ def test_the_lens_looks_at_saes_that_write_the_residual_stream():
 @pytest.mark.parametrize(
     ("saes", "key", "reason"),
     [
-        ({"main": {"train": {}, "hook": LATE}}, "saes.main.hook", f"is not the study's hook '{STEERED}'"),
+        (
+            {"main": {"train": {}, "hook": LATE}},
+            "saes.main.hook",
+            f"is not the study's hook '{STEERED}'",
+        ),
         (
             {"main": {"train": {}}, "far": {"train": {}, "hook": "blocks.4.hook_mlp_out"}},
             "saes.far.hook",
             "layer 4 does not exist; model.train.n_layers is 4",
         ),
-        ({"main": {"train": {}}, "far": {"train": {}, "hook": "middle"}}, "saes.far.hook", "TransformerLens name"),
         (
-            {"main": {"train": {}, "group": "all"}, "late": {"train": {}, "hook": LATE, "group": "all"}},
+            {"main": {"train": {}}, "far": {"train": {}, "hook": "middle"}},
+            "saes.far.hook",
+            "TransformerLens name",
+        ),
+        (
+            {
+                "main": {"train": {}, "group": "all"},
+                "late": {"train": {}, "hook": LATE, "group": "all"},
+            },
             "saes.late",
             "reads or writes elsewhere than 'main' of the same group",
         ),
         ({"main": {"train": {}, "target": LATE}}, "steering.sae", "'main' is a transcoder"),
         (
-            {"main": {"train": {}}, "mlp": {"train": {}, "hook": LATE, "target": "blocks.3.hook_mlp_out"}},
+            {
+                "main": {"train": {}},
+                "mlp": {"train": {}, "hook": LATE, "target": "blocks.3.hook_mlp_out"},
+            },
             "saes.mlp.target",
             f"'blocks.3.hook_mlp_out' does not come after '{LATE}', which is read",
         ),
@@ -98,14 +128,26 @@ def test_the_lens_looks_at_saes_that_write_the_residual_stream():
             "saes.both.train.architecture",
             "'topk' is not one of standard, batchtopk, which a crosscoder may be",
         ),
-        ({"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE]}}, "saes.both.hooks", "at least 2 items"),
+        (
+            {"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE]}},
+            "saes.both.hooks",
+            "at least 2 items",
+        ),
         (
             {"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, "blocks.9.hook_mlp_out"]}},
             "saes.both.hooks.1",
             "9",
         ),
-        ({"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, LATE]}}, "saes.both.hooks", "appears twice"),
-        ({"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, EARLY], "hook": LATE}}, "saes.both.hook", "hooks"),
+        (
+            {"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, LATE]}},
+            "saes.both.hooks",
+            "appears twice",
+        ),
+        (
+            {"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE, EARLY], "hook": LATE}},
+            "saes.both.hook",
+            "hooks",
+        ),
         (
             {"main": {"train": {}}, "both": {**BATCH, "models": ["tales-lm", "no"]}},
             "saes.both.models.1",

@@ -1,4 +1,5 @@
-"""Where an artifact lies follows from what is published, what is on disk, and what the config insists on."""
+"""Where an artifact lies follows from what is published, what is on disk, and what the config
+insists on."""
 
 from __future__ import annotations
 
@@ -75,7 +76,12 @@ def test_another_source_is_another_folder_with_a_name_to_read() -> None:
     first = Published(repo="google/gemma-scope-2b-pt-res", file="a/params.npz")
     others = [
         first.model_copy(update=change)
-        for change in ({"file": "b/params.npz"}, {"revision": "v2"}, {"sha256": "0" * 64}, {"repo_type": "dataset"})
+        for change in (
+            {"file": "b/params.npz"},
+            {"revision": "v2"},
+            {"sha256": "0" * 64},
+            {"repo_type": "dataset"},
+        )
     ]
     names = {one.folder() for one in [first, *others]} | {first.folder("another format")}
     assert len(names) == 6
@@ -88,4 +94,6 @@ def test_a_cache_with_a_place_for_the_hook_is_fetched_at_every_hook() -> None:
     published = {**FROM, "file": "caches/{hook}"}
     study = check_study({**STUDY, "activations": {**STUDY["activations"], "published": published}})
     for hook in study.hooks:
-        assert location(study, f"activations/lm/{hook}/manifest.json", lambda _: False).startswith(PUBLISHED)
+        assert location(study, f"activations/lm/{hook}/manifest.json", lambda _: False).startswith(
+            PUBLISHED
+        )

@@ -1,4 +1,5 @@
-"""The JSON schema and the reference page say what the sections say, and Snakemake's defaults do no harm."""
+"""The JSON schema and the reference page say what the sections say, and Snakemake's defaults do no
+harm."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def sections(section: type[Section]) -> dict[str, Any]:
     return {section.__name__: schema, **schema.get("$defs", {})}
 
 
-SCHEMA_TEXTS = [(file, partial(schema_text, study), "saeflow.config.schema") for file, study in SCHEMAS.items()]
+SCHEMA_TEXTS = [
+    (file, partial(schema_text, study), "saeflow.config.schema") for file, study in SCHEMAS.items()
+]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,9 @@ SCHEMA_TEXTS = [(file, partial(schema_text, study), "saeflow.config.schema") for
 )
 def test_generated_files_have_not_drifted(file: Path, text: Any, module: str) -> None:
     written = (ROOT / file).read_text(encoding="utf-8")
-    assert written == text(), f"{file} is not what the sections say; regenerate it: python -m {module}"
+    assert written == text(), (
+        f"{file} is not what the sections say; regenerate it: python -m {module}"
+    )
 
 
 def test_the_schema_is_one() -> None:
@@ -102,8 +107,12 @@ def test_every_section_is_closed_and_every_key_has_a_meaning() -> None:
         assert schema["additionalProperties"] is False, name
         assert schema["description"], name
         for key, value in schema["properties"].items():
-            assert value.get("description") or "$ref" in value or "patternProperties" in value, f"{name}.{key}"
-            assert key in schema.get("required", []) or "default" in value, f"{name}.{key} has no default"
+            assert value.get("description") or "$ref" in value or "patternProperties" in value, (
+                f"{name}.{key}"
+            )
+            assert key in schema.get("required", []) or "default" in value, (
+                f"{name}.{key} has no default"
+            )
 
 
 def test_the_reference_names_every_key_of_every_section() -> None:

@@ -21,7 +21,10 @@ def study_with(**saes: Any) -> Any:
 def test_a_sweep_is_its_members_trained_by_one_job():
     study = study_with(
         main={"train": {"d_sae": 256}, "sweep": {"k": [4, 8], "seed": [0, 1]}},
-        other={"train": {"architecture": "standard"}, "sweep": {"sparsity_coefficient": [0.01, 0.02]}},
+        other={
+            "train": {"architecture": "standard"},
+            "sweep": {"sparsity_coefficient": [0.01, 0.02]},
+        },
         alone={"train": {"k": 16}},
     )
     members = ["main-k-4-seed-0", "main-k-4-seed-1", "main-k-8-seed-0", "main-k-8-seed-1"]
@@ -41,17 +44,25 @@ def test_a_study_with_a_sweep_survives_being_written_and_read():
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_member_of_a_sweep_takes_no_other_saes_place(order):
     saes = {"main-k-4": {"train": {"k": 5}}, "main": {"train": {}, "sweep": {"k": [4, 6]}}}
-    with pytest.raises(SaeflowError, match=r"saes\.main\S*: .*(main-k-4|a member of a sweep has this name)"):
+    with pytest.raises(
+        SaeflowError, match=r"saes\.main\S*: .*(main-k-4|a member of a sweep has this name)"
+    ):
         study_with(**dict(list(saes.items())[::order]))
 
 
 def test_no_two_members_of_a_sweep_are_one():
-    with pytest.raises(SaeflowError, match=r"saes\.main\.sweep: its member 'main-learning_rate-0\.001' has the name"):
+    with pytest.raises(
+        SaeflowError,
+        match=r"saes\.main\.sweep: its member 'main-learning_rate-0\.001' has the name",
+    ):
         study_with(main={"train": {}, "sweep": {"learning_rate": [1e-3, 0.001]}})
 
 
 def test_saes_may_be_put_into_one_group_by_hand():
-    both = {"a": {"train": {"k": 4}, "group": "two"}, "b": {"train": {"architecture": "batchtopk"}, "group": "two"}}
+    both = {
+        "a": {"train": {"k": 4}, "group": "two"},
+        "b": {"train": {"architecture": "batchtopk"}, "group": "two"},
+    }
     assert study_with(**both).trainings == {"two": ["a", "b"]}
 
 
@@ -62,11 +73,23 @@ def test_saes_may_be_put_into_one_group_by_hand():
         ({"sweep": {}, "train": {}}, "saes.main.sweep", "at least 1"),
         ({"sweep": {"k": 4}, "train": {}}, "saes.main.sweep.k", "list"),
         ({"sweep": {"kk": [4]}, "train": {}}, "saes.main-kk-4.train.kk", "did you mean 'k'?"),
-        ({"sweep": {"k": [4, 999]}, "train": {}}, "saes.main-k-999.train.k", "must be smaller than d_sae 512"),
-        ({"sweep": {"tokens": [9000, 9001]}, "train": {}}, "saes.main-tokens-9001.train.tokens", "same batches"),
+        (
+            {"sweep": {"k": [4, 999]}, "train": {}},
+            "saes.main-k-999.train.k",
+            "must be smaller than d_sae 512",
+        ),
+        (
+            {"sweep": {"tokens": [9000, 9001]}, "train": {}},
+            "saes.main-tokens-9001.train.tokens",
+            "same batches",
+        ),
         ({"path": "somewhere", "group": "main"}, "saes.main.group", "trained here"),
         ({"train": {"target_l0": 5.0}}, "saes.main.train.target_l0", "is of 'jumprelu' only"),
-        ({"train": {"tokens": 3000, "accumulate": 2}}, "saes.main.train.tokens", "batch_size 2048 × accumulate 2"),
+        (
+            {"train": {"tokens": 3000, "accumulate": 2}},
+            "saes.main.train.tokens",
+            "batch_size 2048 × accumulate 2",
+        ),
     ],
 )
 def test_what_cannot_be_swept_is_told_by_its_key(sae, key, reason):

@@ -1,4 +1,5 @@
-"""A data set of a hub as the corpus: the files that are meant, of one commit, read as local ones are."""
+"""A data set of a hub as the corpus: the files that are meant, of one commit, read as local ones
+are."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ from saeflow.corpora.text import documents
 from saeflow.errors import SaeflowError
 
 ROOT = Path(__file__).parents[2]
-TEXTS = {part: [f"{part} document {i}." for i in range(40)] for part in ("first", "second", "held out")}
+TEXTS = {
+    part: [f"{part} document {i}." for i in range(40)] for part in ("first", "second", "held out")
+}
 
 
 def parquet(texts: list[str]) -> bytes:
@@ -48,8 +51,17 @@ def hub() -> Iterator[Hub]:
 
 
 def fetch(hub: Hub, home: Path, dataset: dict[str, object], output: Path, **variables: str) -> str:
-    """What `saeflow fetch text` says when it fails, in a process of its own: the hub's address is read at import."""
-    command = [sys.executable, "-m", "saeflow.cli.main", "fetch", "text", "--dataset", json.dumps(dataset)]
+    """What `saeflow fetch text` says when it fails, in a process of its own: the hub's address is
+    read at import."""
+    command = [
+        sys.executable,
+        "-m",
+        "saeflow.cli.main",
+        "fetch",
+        "text",
+        "--dataset",
+        json.dumps(dataset),
+    ]
     told = {**os.environ, **environment(hub, home, **variables)}
     done = subprocess.run(
         [*command, "--key", "corpus.dataset", "--output", str(output)],
@@ -61,12 +73,18 @@ def fetch(hub: Hub, home: Path, dataset: dict[str, object], output: Path, **vari
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""
 
 
-def test_the_files_of_a_split_are_fetched_once_and_read_as_the_corpus(hub: Hub, tmp_path: Path) -> None:
+def test_the_files_of_a_split_are_fetched_once_and_read_as_the_corpus(
+    hub: Hub, tmp_path: Path
+) -> None:
     hub.asked.clear()
     assert fetch(hub, tmp_path / "home", TRAIN, tmp_path / "text", HF_TOKEN=TOKEN) == ""
     record = json.loads((tmp_path / "text" / "published.json").read_text())
     commit = hub.repositories["datasets/some/stories"].commit
-    assert (record["repo"], record["revision"], record["commit"]) == ("some/stories", "main", commit)
+    assert (record["repo"], record["revision"], record["commit"]) == (
+        "some/stories",
+        "main",
+        commit,
+    )
     names = [f"data/train-0000{part}-of-00002.parquet" for part in (0, 1)]
     assert {name: file["sha256"] for name, file in record["files"].items()} == {
         name: sha256(FILES[name]) for name in names
@@ -80,14 +98,19 @@ def test_the_files_of_a_split_are_fetched_once_and_read_as_the_corpus(hub: Hub, 
     hub.asked.clear()
     assert fetch(hub, tmp_path / "home", TRAIN, tmp_path / "again", HF_HUB_OFFLINE="1") == ""
     assert not hub.asked
-    again = [file.relative_to(tmp_path / "again") for file in sorted((tmp_path / "again").rglob("*.parquet"))]
+    again = [
+        file.relative_to(tmp_path / "again")
+        for file in sorted((tmp_path / "again").rglob("*.parquet"))
+    ]
     assert [str(file) for file in again] == names
 
 
 def test_what_cannot_be_fetched_is_told_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
     nothing, home = tmp_path / "nothing", tmp_path / "home"
     told = fetch(hub, home, {"repo": "some/stories", "files": ["*.csv", "notes*"]}, nothing)
-    assert told.startswith("saeflow: corpus.dataset.files: *.csv, notes* matches no .txt, .jsonl, .parquet file of ")
+    assert told.startswith(
+        "saeflow: corpus.dataset.files: *.csv, notes* matches no .txt, .jsonl, .parquet file of "
+    )
     assert "some/stories@main, which has data/test-00000-of-00001.parquet, data/train-" in told
     assert "README" not in told
     told = fetch(hub, home, {"repo": "some/absent"}, nothing)
@@ -97,7 +120,9 @@ def test_what_cannot_be_fetched_is_told_in_one_sentence(hub: Hub, tmp_path: Path
     assert "v9" in told
 
 
-def test_another_data_set_is_another_folder_and_path_and_tales_exclude_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_data_set_is_another_folder_and_path_and_tales_exclude_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SAEFLOW_CORPUS", "text.jsonl")
     values = read_study(ROOT / "workflow/studies/gpt2-small.yaml").model_dump()
     corpus = values["corpus"] | {"path": None, "dataset": None}
@@ -109,7 +134,11 @@ def test_another_data_set_is_another_folder_and_path_and_tales_exclude_it(monkey
     assert all(place.startswith("resources/published/some--stories@") for place in places)
     for wrong, key, reason in (
         ({"dataset": TRAIN, "path": "a.txt"}, "corpus.dataset", "stands beside path"),
-        ({"dataset": TRAIN, "kind": "tales"}, "corpus.dataset", "kind 'tales' reads no file; remove dataset"),
+        (
+            {"dataset": TRAIN, "kind": "tales"},
+            "corpus.dataset",
+            "kind 'tales' reads no file; remove dataset",
+        ),
         ({}, "corpus.path", "or give dataset"),
         ({"dataset": {**TRAIN, "files": []}}, "corpus.dataset.files", "at least 1"),
     ):

@@ -23,7 +23,9 @@ TEXTS = [f"Document number {i} speaks of {i * i}." for i in range(300)]
 class ByteTokenizer:
     """Bytes as tokens, 256 opens a text; as much of a tokenizer as packing needs."""
 
-    def __call__(self, texts: list[str], add_special_tokens: bool, verbose: bool) -> dict[str, list[list[int]]]:
+    def __call__(
+        self, texts: list[str], add_special_tokens: bool, verbose: bool
+    ) -> dict[str, list[list[int]]]:
         return {"input_ids": [list(text.encode()) for text in texts]}
 
 
@@ -77,8 +79,12 @@ def test_packing_draws_no_more_documents_than_it_needs() -> None:
 def test_a_bos_that_a_template_wrote_into_a_document_stands_once(tmp_path: Path) -> None:
     path = tmp_path / "chats.txt"
     words = "the cat sat on the mat and then a dog ran under a tree ."
-    path.write_text("\n\n".join(f"<bos> {'<bos> ' * (i % 2)}{words} {'and ' * i}" for i in range(200)))
-    corpus = Corpus(kind="text", path=str(path), context=8, tokens=Tokens(sae=1024, eval=1024), join=False)
+    path.write_text(
+        "\n\n".join(f"<bos> {'<bos> ' * (i % 2)}{words} {'and ' * i}" for i in range(200))
+    )
+    corpus = Corpus(
+        kind="text", path=str(path), context=8, tokens=Tokens(sae=1024, eval=1024), join=False
+    )
     tokens = tokenised_blocks(corpus, "sae", tiny_tokenizer(), 0).tokens
     assert (tokens[:, 0] == 0).all()
     assert (tokens[:, 1:] != 0).all()
@@ -86,7 +92,9 @@ def test_a_bos_that_a_template_wrote_into_a_document_stands_once(tmp_path: Path)
 
 def test_a_corpus_that_is_too_short_says_how_much_it_holds(tmp_path: Path) -> None:
     corpus = write(tmp_path, "txt").model_copy(update={"tokens": Tokens(sae=1_000_000)})
-    with pytest.raises(SaeflowError, match=r"corpus: holds \d+ tokens, which fill \d+ of 62500 blocks of 16"):
+    with pytest.raises(
+        SaeflowError, match=r"corpus: holds \d+ tokens, which fill \d+ of 62500 blocks of 16"
+    ):
         tokenised_blocks(corpus, "sae", ByteTokenizer(), 256)  # type: ignore[arg-type]
 
 
@@ -96,7 +104,13 @@ def test_texts_open_with_the_token_that_the_model_opens_texts_with(tmp_path: Pat
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (file := folder / name).is_file():
             file.write_text(
-                json.dumps({key: v for key, v in json.loads(file.read_text()).items() if key != "bos_token"})
+                json.dumps(
+                    {
+                        key: v
+                        for key, v in json.loads(file.read_text()).items()
+                        if key != "bos_token"
+                    }
+                )
             )
     assert opening_token(folder) == load_model(folder).bos_id == 7  # only the config names one
 
@@ -113,10 +127,15 @@ def test_tokenised_blocks_hold_the_text_of_their_split(tmp_path: Path) -> None:
 def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     (folder / "data").mkdir(parents=True)
-    for name, part in (("data/train-00000.parquet", TEXTS[:100]), ("data/train-00001.parquet", TEXTS[100:])):
+    for name, part in (
+        ("data/train-00000.parquet", TEXTS[:100]),
+        ("data/train-00001.parquet", TEXTS[100:]),
+    ):
         pl.DataFrame({"text": part}).write_parquet(folder / name)
     (folder / "README.md").write_text("not text")
-    found = [list(documents(Corpus(kind="text", path=str(folder)), split)) for split in ("sae", "eval")]
+    found = [
+        list(documents(Corpus(kind="text", path=str(folder)), split)) for split in ("sae", "eval")
+    ]
     assert sorted(found[0] + found[1]) == sorted(TEXTS)
     order = [TEXTS.index(text) for text in found[0]]
     assert order == sorted(order)
@@ -133,13 +152,19 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
         ("corpus.jsonl", '{"body": "x"}\n', "line 1: has no text in the field 'text'"),
         ("corpus.jsonl", "{\n", "line 1: is not JSON"),
         ("corpus.jsonl", '{"text": ["x"]}\n', "line 1: has no text but a list in the field 'text'"),
-        ("corpus.jsonl", '{"text": "x"}\n{"text": "\\ud83d cut"}\n', r"line 2: holds half of a character \(.ud83d"),
+        (
+            "corpus.jsonl",
+            '{"text": "x"}\n{"text": "\\ud83d cut"}\n',
+            r"line 2: holds half of a character \(.ud83d",
+        ),
         ("corpus.jsonl", '{"text": ' + "[" * 100_000 + "\n", "line 1: its JSON is nested too deep"),
         ("corpus.jsonl", "1" * 5000 + "\n", "line 1: is not JSON"),
         ("corpus.parquet", "PAR0", "is not a whole Parquet file"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_a_file_that_cannot_be_read_is_one_sentence(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(SaeflowError, match=message):
         list(documents(Corpus(kind="text", path=str(tmp_path / name)), "sae"))
@@ -161,10 +186,16 @@ def test_a_small_file_of_giant_documents_is_one_sentence(tmp_path: Path) -> None
 
 
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
-    for name, content in (("a.txt", "\ufeffone\n\ntwo"), ("a.jsonl", '\ufeff{"text": "one"}\n{"text": "two"}')):
+    for name, content in (
+        ("a.txt", "\ufeffone\n\ntwo"),
+        ("a.jsonl", '\ufeff{"text": "one"}\n{"text": "two"}'),
+    ):
         (tmp_path / name).write_text(content, encoding="utf-8")
         corpus = Corpus(kind="text", path=str(tmp_path / name))
-        assert sorted(text for split in ("sae", "eval") for text in documents(corpus, split)) == ["one", "two"]
+        assert sorted(text for split in ("sae", "eval") for text in documents(corpus, split)) == [
+            "one",
+            "two",
+        ]
 
 
 def test_blocks_survive_the_way_to_disk_and_back(tmp_path: Path) -> None:
@@ -183,7 +214,10 @@ def test_blocks_survive_the_way_to_disk_and_back(tmp_path: Path) -> None:
 
 def test_some_blocks_are_read_without_the_others(tmp_path: Path) -> None:
     tokens = np.arange(40, dtype=np.int32).reshape(5, 8)
-    save_blocks(tmp_path / "b.safetensors", TokenBlocks(tokens, {"topic": tokens.astype(np.uint8)}, {"topic": ["a"]}))
+    save_blocks(
+        tmp_path / "b.safetensors",
+        TokenBlocks(tokens, {"topic": tokens.astype(np.uint8)}, {"topic": ["a"]}),
+    )
     part = load_blocks(tmp_path / "b.safetensors", slice(3, 9))
     assert np.array_equal(part.tokens, tokens[3:])
     assert np.array_equal(part.labels["topic"], tokens[3:])

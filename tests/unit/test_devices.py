@@ -34,7 +34,12 @@ print("end", time.monotonic(), flush=True)
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with no lock files, no devices and no SLURM."""
-    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "SAEFLOW_DEVICES", "SAEFLOW_DEVICE_GRANTED"):
+    for name in (
+        "CUDA_VISIBLE_DEVICES",
+        "SLURM_JOB_ID",
+        "SAEFLOW_DEVICES",
+        "SAEFLOW_DEVICE_GRANTED",
+    ):
         monkeypatch.setenv(name, "")  # first, so that it is taken away again at the end
         monkeypatch.delenv(name)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -137,7 +142,9 @@ def test_device_files_are_counted_as_cuda_counts_devices(monkeypatch: pytest.Mon
     assert devices.present() == ["0", "1"]
 
 
-def test_without_devices_nothing_is_leased_and_nothing_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_devices_nothing_is_leased_and_nothing_is_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(()))
     assert not devices.granted()
     assert devices.lease(2) == []
@@ -145,7 +152,9 @@ def test_without_devices_nothing_is_leased_and_nothing_is_hidden(monkeypatch: py
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-def test_a_process_started_by_a_holder_takes_no_further_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_started_by_a_holder_takes_no_further_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SAEFLOW_DEVICES", "0,1")
     assert devices.lease() == ["0"]
     assert devices.lease() == []
@@ -168,7 +177,9 @@ def test_every_rule_that_needs_a_device_calls_a_command_that_leases_one() -> Non
     for file in sorted((ROOT / "rules").glob("*.smk")):
         rules = re.split(r"^ *rule\b[^\n]*:\n", file.read_text(), flags=re.M)[1:]
         for text in rules:
-            called = re.search(r"saeflow ([\w-]+) ([\w-]+)", text if "saeflow " in text else file.read_text())
+            called = re.search(
+                r"saeflow ([\w-]+) ([\w-]+)", text if "saeflow " in text else file.read_text()
+            )
             assert called, f"{file.name}: {text[:40]}"
             command = top.commands[called[1]]  # type: ignore[attr-defined]
             callback = getattr(command, "commands", {}).get(called[2], command).callback

@@ -1,4 +1,5 @@
-"""Effects are differences of mean latents on the model's own text, and a vector's do not depend on the others."""
+"""Effects are differences of mean latents on the model's own text, and a vector's do not depend on
+the others."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ SETTINGS = Effects(
     sampling=Sampling(top_k=20),
     scale=Scale(value=0.3, tokens=64),
 )
-EVALUATION = torch.randint(2, 20, (8, 16), generator=torch.Generator().manual_seed(0), dtype=torch.int32).numpy()
+EVALUATION = torch.randint(
+    2, 20, (8, 16), generator=torch.Generator().manual_seed(0), dtype=torch.int32
+).numpy()
 NORM = 5.0
 
 
@@ -50,11 +53,15 @@ def _one_thread() -> Iterator[None]:
 
 def experiment(batch_rows: int = 32, family: str = "llama", **changes: object) -> Experiment:
     settings = SETTINGS.model_copy(update=changes)
-    return prepare(tiny_lm(family), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=batch_rows)
+    return prepare(
+        tiny_lm(family), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=batch_rows
+    )
 
 
 def same(one: EffectBlock, other: EffectBlock) -> bool:
-    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+    return all(
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,9 @@ def baseline() -> Baseline:
 
 
 @pytest.mark.parametrize("positions", ["generated", "all"])
-def test_an_effect_is_the_mean_over_steered_text_read_by_the_unsteered_model_minus_the_baseline(positions: str) -> None:
+def test_an_effect_is_the_mean_over_steered_text_read_by_the_unsteered_model_minus_the_baseline(
+    positions: str,
+) -> None:
     exp = experiment(positions=positions, prompts=["the cat"])
     base = measure_baseline(exp)
     block = measure_block(exp, unit_rows(2), [0, 1], base)
@@ -88,7 +97,8 @@ def test_an_effect_has_the_standard_error_of_rollouts_of_given_prompts(baseline:
         tokens = generate(exp.lm, prompt, edit, HOOK, SETTINGS.sampling, keys, 8)
         resid = capture(exp.lm, torch.cat([prompt.expand(4, -1), tokens], 1), [HOOK])[HOOK]
         per_prompt.append(exp.sae.encode(resid[:, prompt.shape[1] :]).double().mean(1))
-    # The mean over prompts of means over four rollouts: a third of the errors of three means, added in quadrature.
+    # The mean over prompts of means over four rollouts: a third of the errors of three means, added
+    # in quadrature.
     expected = torch.stack([rollouts.var(0) / 4 for rollouts in per_prompt]).sum(0).sqrt() / 3
     assert block.standard_error.dtype == torch.float16
     torch.testing.assert_close(block.standard_error[1].double(), expected, atol=1e-5, rtol=2e-3)
@@ -107,7 +117,9 @@ def test_the_baseline_is_a_mean_with_the_standard_error_of_its_rollouts(baseline
     rollouts = torch.cat(means)
     assert baseline.rollouts == 18
     torch.testing.assert_close(baseline.mean, rollouts.mean(0), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(baseline.standard_error, rollouts.std(0) / 18**0.5, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        baseline.standard_error, rollouts.std(0) / 18**0.5, atol=1e-6, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -117,20 +129,27 @@ def test_a_vector_has_the_same_effects_to_the_bit_in_any_split_into_blocks(famil
     together = measure_block(exp, vectors, range(7), base)
     for split in ([[0, 1, 2], [3, 4, 5, 6]], [[0], [1, 2, 3, 4], [5, 6]]):
         parts = [measure_block(exp, vectors[part], part, base) for part in split]
-        joined = [np.concatenate([np.asarray(part[column]) for part in parts]) for column in range(len(together))]
+        joined = [
+            np.concatenate([np.asarray(part[column]) for part in parts])
+            for column in range(len(together))
+        ]
         assert same(EffectBlock(*joined), together)
 
 
 def test_a_vector_has_the_same_effects_to_the_bit_beside_other_vectors(baseline: Baseline) -> None:
     vectors = unit_rows(4)
     others = torch.cat([unit_rows(3, seed=9), vectors[3:]])
-    block, beside = (measure_block(experiment(), some, range(4), baseline) for some in (vectors, others))
+    block, beside = (
+        measure_block(experiment(), some, range(4), baseline) for some in (vectors, others)
+    )
     assert torch.equal(block.effects[3], beside.effects[3])
     assert not torch.equal(block.effects[2], beside.effects[2])
 
 
 def test_another_batch_size_changes_effects_by_rounding_alone(baseline: Baseline) -> None:
-    one, other = (measure_block(experiment(rows), unit_rows(4), range(4), baseline) for rows in (8, 128))
+    one, other = (
+        measure_block(experiment(rows), unit_rows(4), range(4), baseline) for rows in (8, 128)
+    )
     torch.testing.assert_close(one.effects, other.effects, atol=1e-4, rtol=1e-3)
 
 
@@ -144,7 +163,10 @@ def test_a_scale_of_zero_has_the_baseline_s_own_noise() -> None:
 
 def test_scales_raise_the_loss_of_the_model_s_own_text_by_the_value() -> None:
     lm = tiny_lm()
-    bos, keys = torch.zeros(8, 1, dtype=torch.long), row_keys(0, "text", [(row,) for row in range(8)])
+    bos, keys = (
+        torch.zeros(8, 1, dtype=torch.long),
+        row_keys(0, "text", [(row,) for row in range(8)]),
+    )
     text = torch.cat([bos, generate(lm, bos, None, HOOK, Sampling(), keys, 31)], 1).int().numpy()
     settings = SETTINGS.model_copy(update={"scale": Scale(value=0.1, tokens=256)})
     exp = prepare(lm, tiny_sae(), HOOK, settings, text, NORM, seed=3, batch_rows=32)
@@ -163,7 +185,9 @@ def test_latents_in_parts_are_the_latents_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("saeflow.effects.measure.LATENTS_AT_ONCE", {"cpu": 3 * 6 * D_SAE})
     parts = list(mean_latents(tiny_sae(), resid))
     assert [rows for rows, _ in parts] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
-    torch.testing.assert_close(torch.cat([means for _, means in parts]), whole, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(
+        torch.cat([means for _, means in parts]), whole, atol=1e-7, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Files of effects: read back what was written, merge in order, and say in one sentence what is wrong."""
+"""Files of effects: read back what was written, merge in order, and say in one sentence what is
+wrong."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def write_blocks(directory: Path, sizes: Sequence[int] = (4, 4, 2), **changes: A
 
 
 def same(one: EffectBlock, other: EffectBlock) -> bool:
-    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+    return all(
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True)
+    )
 
 
 def test_a_block_is_read_back_with_its_metadata(tmp_path: Path) -> None:
@@ -74,12 +77,16 @@ def test_equal_blocks_are_equal_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_blocks_merge_by_number_in_whatever_order_they_are_named(tmp_path: Path, dtype: Any) -> None:
+def test_blocks_merge_by_number_in_whatever_order_they_are_named(
+    tmp_path: Path, dtype: Any
+) -> None:
     paths = write_blocks(tmp_path)
     assert merge_blocks(paths[::-1], tmp_path / "effects.h5", dtype) == 10
     with open_effects(tmp_path / "effects.h5") as table:
         whole = block_of(range(10))
-        np.testing.assert_allclose(table.effects[:], whole.effects.numpy(), rtol=0 if dtype == "float32" else 1e-3)
+        np.testing.assert_allclose(
+            table.effects[:], whole.effects.numpy(), rtol=0 if dtype == "float32" else 1e-3
+        )
         assert table.effects.dtype == dtype
         assert torch.equal(table.vectors, whole.vectors)
         assert table.scale.tolist() == whole.scale.tolist()
@@ -92,7 +99,10 @@ def test_effects_too_large_for_float16_are_refused_and_nothing_is_written(tmp_pa
     large = block_of(range(4, 8))
     large.effects[2, 1] = 70_000.0
     write_block(paths[1], large, 1, METADATA)
-    with pytest.raises(SaeflowError, match=r"block-0001.safetensors: has effects beyond .* set effects.dtype: float32"):
+    with pytest.raises(
+        SaeflowError,
+        match=r"block-0001.safetensors: has effects beyond .* set effects.dtype: float32",
+    ):
         merge_blocks(paths, tmp_path / "effects.h5", "float16")
     assert not (tmp_path / "effects.h5").exists()
     assert merge_blocks(paths, tmp_path / "effects.h5") == 10
@@ -119,8 +129,12 @@ def test_a_fit_reads_float16_from_disk(tmp_path: Path) -> None:
 def test_a_broken_block_is_one_sentence_and_no_merged_file(tmp_path: Path, how: str) -> None:
     paths = write_blocks(tmp_path)
     content = paths[1].read_bytes()
-    paths[1].write_bytes({"cut short": content[:-20], "overwritten": b"x" * len(content), "emptied": b""}[how])
-    with pytest.raises(SaeflowError, match=r"block-0001.safetensors: is no whole block of effects .*; if the"):
+    paths[1].write_bytes(
+        {"cut short": content[:-20], "overwritten": b"x" * len(content), "emptied": b""}[how]
+    )
+    with pytest.raises(
+        SaeflowError, match=r"block-0001.safetensors: is no whole block of effects .*; if the"
+    ):
         merge_blocks(paths, tmp_path / "effects.h5")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(path.name for path in paths)
 
@@ -192,7 +206,12 @@ def test_parts_of_other_settings_are_measured_again(tmp_path: Path) -> None:
 
 def test_the_baseline_is_read_back(tmp_path: Path) -> None:
     baseline = Baseline(
-        torch.rand(5, dtype=torch.float64), torch.rand(5, dtype=torch.float64), 12, 3.25, Start(1.5, 2.0, 1.1), 512
+        torch.rand(5, dtype=torch.float64),
+        torch.rand(5, dtype=torch.float64),
+        12,
+        3.25,
+        Start(1.5, 2.0, 1.1),
+        512,
     )
     save_baseline(tmp_path / "baseline.safetensors", baseline, METADATA)
     read = load_baseline(tmp_path / "baseline.safetensors")
@@ -210,7 +229,9 @@ def test_the_approximator_is_read_back(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(read, fitted.approximation, strict=True))
     assert read_table(tmp_path / "predictions.parquet").equals(fitted.predictions)
     assert read_table(tmp_path / "latents.parquet").equals(fitted.latents)
-    with pytest.raises(SaeflowError, match=r"approximator.safetensors: no such approximator; make it first"):
+    with pytest.raises(
+        SaeflowError, match=r"approximator.safetensors: no such approximator; make it first"
+    ):
         load_approximation(tmp_path / "elsewhere")
 
 

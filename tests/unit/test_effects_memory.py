@@ -13,7 +13,14 @@ from test_effects import EVALUATION, NORM, experiment
 
 from saeflow.config import Effects, Sampling, Scale
 from saeflow.effects.measure import Experiment, measure_baseline, prepare
-from saeflow.effects.memory import FEWEST, MOST, bytes_per_row, power_of_two_in, rows_that_fit, with_memory
+from saeflow.effects.memory import (
+    FEWEST,
+    MOST,
+    bytes_per_row,
+    power_of_two_in,
+    rows_that_fit,
+    with_memory,
+)
 from saeflow.errors import SaeflowError
 from saeflow.steering.generation import BufferCache, decode_one_token, prefill
 from saeflow.steering.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
@@ -55,14 +62,20 @@ except Exception as error:
 
 def too_large() -> Experiment:
     """Batches of 16,384 rows, which hold some 600 MB."""
-    settings = Effects(prompts=["ab cd"], samples=4, baseline_samples=8, new_tokens=40, scale=Scale(tokens=64))
-    return prepare(tiny_lm(), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=16_384)
+    settings = Effects(
+        prompts=["ab cd"], samples=4, baseline_samples=8, new_tokens=40, scale=Scale(tokens=64)
+    )
+    return prepare(
+        tiny_lm(), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=16_384
+    )
 
 
 def limited(megabytes: int) -> str:
     """What a process with only so much memory left says."""
     command = [sys.executable, "-c", LIMITED, str(megabytes << 20)]
-    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
@@ -78,7 +91,9 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
 def experiment_of(rows: int) -> Experiment:
     """The same with fewer rows."""
     whole = too_large()
-    return prepare(whole.lm, whole.sae, HOOK, whole.settings, EVALUATION, NORM, seed=3, batch_rows=rows)
+    return prepare(
+        whole.lm, whole.sae, HOOK, whole.settings, EVALUATION, NORM, seed=3, batch_rows=rows
+    )
 
 
 def test_no_memory_at_all_is_said_in_one_sentence() -> None:
@@ -87,7 +102,9 @@ def test_no_memory_at_all_is_said_in_one_sentence() -> None:
     def hungry(_: Experiment) -> None:
         torch.empty(1 << 60, dtype=torch.uint8)
 
-    with pytest.raises(SaeflowError, match="memory runs out with 16 rollouts side by side; lower new_tokens"):
+    with pytest.raises(
+        SaeflowError, match="memory runs out with 16 rollouts side by side; lower new_tokens"
+    ):
         with_memory(exp, hungry)
 
 

@@ -1,4 +1,5 @@
-"""Published effects and approximators come in and go out as they are, and what cannot be used is told."""
+"""Published effects and approximators come in and go out as they are, and what cannot be used is
+told."""
 
 from __future__ import annotations
 
@@ -15,7 +16,13 @@ from saeflow.config.sections import Approximator
 from saeflow.effects.approximation import Approximation
 from saeflow.effects.approximator import fit
 from saeflow.effects.io import load_approximation, open_effects, save_approximation
-from saeflow.effects.published import export_effects, import_effects, read_adapter, read_rotation, write_adapter
+from saeflow.effects.published import (
+    export_effects,
+    import_effects,
+    read_adapter,
+    read_rotation,
+    write_adapter,
+)
 from saeflow.errors import SaeflowError
 
 N = 60
@@ -53,12 +60,16 @@ def test_published_effects_are_a_table_like_any_other(
         assert np.isnan(table.loss).all()
         assert table.usable.all()
         assert table.metadata == {"source": "effects_2b.pt", **METADATA}
-        fitted = fit(table.vectors, table.effects, Approximator(), tiny_sae().W_dec, 0, table.usable)
+        fitted = fit(
+            table.vectors, table.effects, Approximator(), tiny_sae().W_dec, 0, table.usable
+        )
     assert fitted.metrics["r2"] > (0.99 if dtype == torch.float32 else 0.9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_effects_go_out_as_they_came_in(tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_effects_go_out_as_they_came_in(
+    tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("saeflow.effects.published.CHUNK", 7)
     source = released(tmp_path / "in.pt", effects=EFFECTS.to(dtype))
     import_effects(source, tmp_path / "effects.h5", METADATA)
@@ -89,11 +100,20 @@ def test_vectors_that_were_not_added_stay_here(tmp_path: Path) -> None:
     ("changes", "complaint"),
     [
         ({"features": None}, "must hold features and effects, and holds effects"),
-        ({"effects": EFFECTS[:-1]}, r"features \[60, 32\] and effects \[59, 48\] must be \[n, d_model\]"),
+        (
+            {"effects": EFFECTS[:-1]},
+            r"features \[60, 32\] and effects \[59, 48\] must be \[n, d_model\]",
+        ),
         ({"effects": EFFECTS[0]}, "must be"),
         ({"features": spoiled(VECTORS, 41, 0.0)}, r"row 41 cannot be used \(its feature is zero\)"),
-        ({"features": spoiled(VECTORS, 41, float("inf"))}, r"row 41 .*\(its feature holds NaN or infinity\)"),
-        ({"effects": spoiled(EFFECTS, 7, float("nan"))}, r"row 7 .*\(its effects hold NaN or infinity\)"),
+        (
+            {"features": spoiled(VECTORS, 41, float("inf"))},
+            r"row 41 .*\(its feature holds NaN or infinity\)",
+        ),
+        (
+            {"effects": spoiled(EFFECTS, 7, float("nan"))},
+            r"row 7 .*\(its effects hold NaN or infinity\)",
+        ),
     ],
 )
 def test_published_effects_that_cannot_be_used_are_one_sentence_and_no_file(
@@ -111,7 +131,9 @@ class Payload:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK no zip", "short", Payload()])
-def test_a_file_that_is_no_torch_file_of_tensors_is_one_sentence(tmp_path: Path, content: Any) -> None:
+def test_a_file_that_is_no_torch_file_of_tensors_is_one_sentence(
+    tmp_path: Path, content: Any
+) -> None:
     path = tmp_path / "in.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -133,13 +155,19 @@ def test_an_approximator_goes_out_and_comes_back(tmp_path: Path) -> None:
     write_adapter(approximation, tmp_path / "adapter.pt")
     assert set(torch.load(tmp_path / "adapter.pt", weights_only=True)) == {"W", "b"}
     save_approximation(tmp_path, read_adapter(tmp_path / "adapter.pt", W_dec), METADATA)
-    assert all(torch.equal(a, b) for a, b in zip(load_approximation(tmp_path), approximation, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(load_approximation(tmp_path), approximation, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("W", "b", "complaint"),
     [
-        (M.T, torch.zeros(D_SAE), r"must be \[32, 48\] and \[48\] for this SAE; it is transposed; take the SAE"),
+        (
+            M.T,
+            torch.zeros(D_SAE),
+            r"must be \[32, 48\] and \[48\] for this SAE; it is transposed; take the SAE",
+        ),
         (M[:, 1:], torch.zeros(D_SAE - 1), r"W \[32, 47\] and b \[47\] must be"),
         (M, torch.zeros(D_MODEL), r"b \[32\] must be"),
         (spoiled(M, 3, float("nan")), torch.zeros(D_SAE), "holds NaN or infinity"),
@@ -156,13 +184,19 @@ def test_an_approximator_for_something_else_is_refused(
 
 def test_a_published_rotation_turns_decoder_rows_to_columns_and_not_back(tmp_path: Path) -> None:
     W_dec = torch.nn.functional.normalize(tiny_sae().W_dec, dim=1)
-    Q = torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(1)))[0]
+    Q = torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(1)))[
+        0
+    ]
     planted = (W_dec @ Q).T
-    U, _, Vh = torch.linalg.svd(planted @ W_dec)  # as the release fits R_dec: from the sum of column times decoder row
+    U, _, Vh = torch.linalg.svd(
+        planted @ W_dec
+    )  # as the release fits R_dec: from the sum of column times decoder row
     torch.save(U @ Vh, tmp_path / "R_dec.pt")
     rotation = read_rotation(tmp_path / "R_dec.pt", D_MODEL)
     torch.testing.assert_close(W_dec @ rotation, planted.T, atol=1e-5, rtol=0)
-    torch.testing.assert_close(rotation, Approximation.of(planted, torch.zeros(D_SAE), W_dec).rotation)
+    torch.testing.assert_close(
+        rotation, Approximation.of(planted, torch.zeros(D_SAE), W_dec).rotation
+    )
     released = torch.nn.functional.cosine_similarity(W_dec @ (U @ Vh), planted.T, dim=1)
     assert released.abs().mean() < 0.5  # the inverse, with which the release steers
 
@@ -176,7 +210,9 @@ def test_a_published_rotation_turns_decoder_rows_to_columns_and_not_back(tmp_pat
         (spoiled(torch.eye(D_MODEL), 3, float("nan")), "is no rotation"),
     ],
 )
-def test_what_is_no_published_rotation_is_refused(tmp_path: Path, content: Any, complaint: str) -> None:
+def test_what_is_no_published_rotation_is_refused(
+    tmp_path: Path, content: Any, complaint: str
+) -> None:
     torch.save(content, tmp_path / "R_dec.pt")
     with pytest.raises(SaeflowError, match=complaint):
         read_rotation(tmp_path / "R_dec.pt", D_MODEL)

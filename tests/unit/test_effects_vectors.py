@@ -1,4 +1,5 @@
-"""Vectors to measure: where they come from, which of them, and what is wrong with a source, told in one sentence."""
+"""Vectors to measure: where they come from, which of them, and what is wrong with a source, told in
+one sentence."""
 
 from __future__ import annotations
 
@@ -37,11 +38,14 @@ def wide_sae(folder: Path, hook: str = HOOK, latents: int = 96) -> Path:
     """An SAE of twice as many latents; returns its weights' file."""
     W_dec = unit_rows(latents, seed=5)
     zeros = torch.zeros(latents), torch.zeros(D_MODEL)
-    save_sae(folder / "wide", SAE("standard", W_dec.T.contiguous(), W_dec, *zeros, metadata={"hook_name": hook}))
+    save_sae(
+        folder / "wide",
+        SAE("standard", W_dec.T.contiguous(), W_dec, *zeros, metadata={"hook_name": hook}),
+    )
     return folder / "wide" / "sae_weights.safetensors"
 
 
-# --- which vectors ---------------------------------------------------------------------------------------------------
+# --- which vectors --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,7 +71,10 @@ def test_blocks_cover_a_range_once() -> None:
 
 
 def test_a_vector_keeps_its_number_when_the_range_grows() -> None:
-    part, whole = (candidate_vectors(Vectors(kind="random"), ROWS, ids, seed=3) for ids in (range(4, 6), range(9)))
+    part, whole = (
+        candidate_vectors(Vectors(kind="random"), ROWS, ids, seed=3)
+        for ids in (range(4, 6), range(9))
+    )
     assert torch.equal(part, whole[4:6])
 
 
@@ -78,13 +85,15 @@ def test_drawn_vectors_are_as_many_as_is_asked_for(kind: Any) -> None:
 
 
 def test_a_range_beyond_the_source_is_refused() -> None:
-    with pytest.raises(SaeflowError, match=r"\[40, 49\] goes beyond the source, which has 48 vectors"):
+    with pytest.raises(
+        SaeflowError, match=r"\[40, 49\] goes beyond the source, which has 48 vectors"
+    ):
         vector_range(Vectors(range=[40, 49]), 48)
     with pytest.raises(SaeflowError, match="the source holds no vectors"):
         vector_range(Vectors(), 0)
 
 
-# --- sources ---------------------------------------------------------------------------------------------------------
+# --- sources --------------------------------------------------------------------------------------
 
 
 def test_the_rows_of_a_wider_sae_are_its_decoder(tmp_path: Path) -> None:
@@ -94,7 +103,9 @@ def test_the_rows_of_a_wider_sae_are_its_decoder(tmp_path: Path) -> None:
 
 def test_the_rows_of_a_file_are_those_of_the_tensor_that_is_named(tmp_path: Path) -> None:
     path = file_of(tmp_path, vectors=ROWS.half(), others=M.T)
-    assert torch.equal(load_rows(Vectors(kind="file", path=str(path)), path, HOOK, D_MODEL), ROWS.half().float())
+    assert torch.equal(
+        load_rows(Vectors(kind="file", path=str(path)), path, HOOK, D_MODEL), ROWS.half().float()
+    )
     other = Vectors(kind="file", path=str(path), tensor="others")
     assert torch.equal(load_rows(other, path, HOOK, D_MODEL), M.T)
 
@@ -111,7 +122,7 @@ def test_a_second_round_takes_the_sae_ts_vector_of_every_latent(tmp_path: Path) 
     torch.testing.assert_close(vector, expected / expected.norm(), atol=1e-5, rtol=0)
 
 
-# --- what is wrong with a source -------------------------------------------------------------------------------------
+# --- what is wrong with a source ------------------------------------------------------------------
 
 
 def spoiled(row: int, value: float) -> torch.Tensor:
@@ -128,7 +139,11 @@ def cut_short(path: Path) -> None:
     ("rows", "spoil", "complaint"),
     [
         (torch.ones(4, 7), None, "its vectors are 7 wide and the model 32"),
-        (spoiled(9, float("nan")), None, r"vector 9 holds NaN or infinity; .* leave it out \(effects.vectors.range\)"),
+        (
+            spoiled(9, float("nan")),
+            None,
+            r"vector 9 holds NaN or infinity; .* leave it out \(effects.vectors.range\)",
+        ),
         (spoiled(3, 0.0), None, "vector 3 is zero"),
         (torch.ones(D_MODEL), None, r"'vectors' of .* has shape \[32\]; it must be \[n, d_model\]"),
         (torch.ones(0, D_MODEL), None, "the source holds no vectors"),
@@ -157,17 +172,21 @@ def test_rows_outside_the_range_are_not_looked_at(tmp_path: Path) -> None:
 
 def test_a_tensor_that_the_file_lacks_is_named_beside_those_it_has(tmp_path: Path) -> None:
     path = file_of(tmp_path, directions=ROWS, more=M)
-    with pytest.raises(SaeflowError, match="has no tensor 'vectors', but directions, more; name one of them"):
+    with pytest.raises(
+        SaeflowError, match="has no tensor 'vectors', but directions, more; name one of them"
+    ):
         load_rows(Vectors(kind="file", path=str(path)), path, HOOK, D_MODEL)
 
 
 def test_a_source_of_another_hook_is_refused(tmp_path: Path) -> None:
     weights = wide_sae(tmp_path, hook="blocks.9.hook_resid_post")
-    with pytest.raises(SaeflowError, match=r"is from hook 'blocks.9.hook_resid_post' and vectors are added at"):
+    with pytest.raises(
+        SaeflowError, match=r"is from hook 'blocks.9.hook_resid_post' and vectors are added at"
+    ):
         load_rows(Vectors(), weights, HOOK, D_MODEL)
 
 
-# --- counted without loading anything --------------------------------------------------------------------------------
+# --- counted without loading anything -------------------------------------------------------------
 
 
 def study(vectors: dict[str, Any], **saes: Any) -> Any:
@@ -199,8 +218,12 @@ def test_vectors_are_counted_from_headers_alone(tmp_path: Path) -> None:
         assert (vector_count(found), block_count(found)) == (count, -(-count // 10))
 
 
-def test_a_count_that_the_source_does_not_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(SaeflowError, match=r"\[0, 65\] goes beyond the source, which has 64 vectors"):
+def test_a_count_that_the_source_does_not_have_is_refused_before_anything_runs(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        SaeflowError, match=r"\[0, 65\] goes beyond the source, which has 64 vectors"
+    ):
         vector_count(study({"range": [0, 65]}))
     with pytest.raises(SaeflowError, match=r"effects.vectors.path: .*absent does not exist"):
         vector_count(study({"kind": "file", "path": str(tmp_path / "absent")}))
@@ -219,4 +242,6 @@ def test_a_transcoder_s_rows_belong_to_the_hook_it_writes_to(tmp_path: Path) -> 
     metadata = {"hook_name": "blocks.0.hook_resid_post", "hook_name_out": HOOK}
     sae = SAE("standard", W_dec.T.contiguous(), W_dec, torch.zeros(8), torch.zeros(D_MODEL))
     save_sae(tmp_path / "wide", replace(sae, metadata=metadata))
-    assert len(load_rows(Vectors(), tmp_path / "wide" / "sae_weights.safetensors", HOOK, D_MODEL)) == 8
+    assert (
+        len(load_rows(Vectors(), tmp_path / "wide" / "sae_weights.safetensors", HOOK, D_MODEL)) == 8
+    )

@@ -1,4 +1,5 @@
-"""Token sets in the order of logit weights: statistics, p-values and discoveries held to scipy and to planted truth."""
+"""Token sets in the order of logit weights: statistics, p-values and discoveries held to scipy and
+to planted truth."""
 
 from __future__ import annotations
 
@@ -28,14 +29,16 @@ TOKENS = 700
 
 
 def published_score(weights: np.ndarray, members: np.ndarray) -> float:
-    """The running sum as it is published: along the sorted tokens, up for a member, down for any other."""
+    """The running sum as it is published: along the sorted tokens, up for a member, down for any
+    other."""
     hit = np.isin(np.argsort(-weights, kind="stable"), members)
     running = np.cumsum(np.where(hit, 1 / hit.sum(), -1 / (~hit).sum()))
     return float(np.abs(running).max())
 
 
 def leading_sizes(weights: np.ndarray, members: np.ndarray) -> set[int]:
-    """Members up to every place where the running sum is as far from 0 as anywhere; from the end they gather at."""
+    """Members up to every place where the running sum is as far from 0 as anywhere; from the end
+    they gather at."""
     hit = np.isin(np.argsort(-weights, kind="stable"), members)
     last = np.append(np.diff(np.sort(-weights)) > 0, True)
     m, n = hit.sum(), (~hit).sum()
@@ -44,8 +47,12 @@ def leading_sizes(weights: np.ndarray, members: np.ndarray) -> set[int]:
     return {*reached.tolist(), *(m - reached).tolist()}
 
 
-def drawn_sets(generator: np.random.Generator, sizes: tuple[int, ...], tokens: int = TOKENS) -> list[np.ndarray]:
-    return [np.sort(generator.choice(tokens, size, replace=False)).astype(np.int32) for size in sizes]
+def drawn_sets(
+    generator: np.random.Generator, sizes: tuple[int, ...], tokens: int = TOKENS
+) -> list[np.ndarray]:
+    return [
+        np.sort(generator.choice(tokens, size, replace=False)).astype(np.int32) for size in sizes
+    ]
 
 
 def each(order: Order, members: list[np.ndarray]) -> list[Standing]:
@@ -59,7 +66,8 @@ def as_sets(members: list[np.ndarray]) -> list[MemberSet]:
 
 
 def test_the_extreme_is_found_wherever_it_lies() -> None:
-    """Sets of every size, random, gathered and spread, on vocabularies that end within a block and at its edge."""
+    """Sets of every size, random, gathered and spread, on vocabularies that end within a block and
+    at its edge."""
     generator = numpy_generator(0, "extremes")
     for tokens in (64, 65, 127, 1000, 4096):
         for tied in (False, True):
@@ -67,10 +75,15 @@ def test_the_extreme_is_found_wherever_it_lies() -> None:
             weights = np.round(weights, 1) if tied else weights
             order = ordered(weights)
             members = drawn_sets(generator, (1, 2, tokens // 9, tokens // 2, tokens - 1), tokens)
-            members += [np.sort(order.tokens[some]).astype(np.int32) for some in (slice(3, 40), slice(-9, -1))]
+            members += [
+                np.sort(order.tokens[some]).astype(np.int32)
+                for some in (slice(3, 40), slice(-9, -1))
+            ]
             members += [np.sort(order.tokens[::2]).astype(np.int32)]
             for own, standing in zip(members, each(order, members), strict=True):
-                inside, outside = (values.astype(float) for values in (weights[own], np.delete(weights, own)))
+                inside, outside = (
+                    values.astype(float) for values in (weights[own], np.delete(weights, own))
+                )
                 expected = stats.ks_2samp(inside, outside, method="asymp")
                 assert abs(standing.ks) == pytest.approx(expected.statistic, abs=1e-12)
                 assert standing.leading in leading_sizes(weights, own)
@@ -92,7 +105,9 @@ def test_statistics_equal_scipy_s_with_and_without_ties(tied: bool) -> None:
         assert abs(standing.ks) == pytest.approx(expected.statistic, abs=1e-12)
         u = stats.mannwhitneyu(inside, outside).statistic
         assert standing.auc == pytest.approx(u / len(inside) / len(outside), abs=1e-12)
-        if not np.isclose(*(stats.ks_2samp(inside, outside, side).statistic for side in ("less", "greater"))):
+        if not np.isclose(
+            *(stats.ks_2samp(inside, outside, side).statistic for side in ("less", "greater"))
+        ):
             assert np.sign(standing.ks) == -expected.statistic_sign
 
 
@@ -127,13 +142,18 @@ def test_the_leading_edge_is_the_members_up_to_the_extreme() -> None:
 @pytest.mark.parametrize(("members", "others"), [(1, 40), (4, 60), (13, 71), (30, 200)])
 def test_exact_ks_p_values_equal_scipy_s(members: int, others: int) -> None:
     generator = numpy_generator(0, "ks", members)
-    samples = [(generator.standard_normal(members) + shift, generator.standard_normal(others)) for shift in (0, 0.5, 2)]
+    samples = [
+        (generator.standard_normal(members) + shift, generator.standard_normal(others))
+        for shift in (0, 0.5, 2)
+    ]
     found = [stats.ks_2samp(*pair, method="exact") for pair in samples]
     ours = significance.ks_p_values(np.array([one.statistic for one in found]), members, others)
     assert ours == pytest.approx([one.pvalue for one in found], rel=1e-6)
 
 
-@pytest.mark.parametrize(("members", "others"), [(3, 9_000), (14, 9_000), (60, 1_400), (900, 12_000), (4_000, 46_000)])
+@pytest.mark.parametrize(
+    ("members", "others"), [(3, 9_000), (14, 9_000), (60, 1_400), (900, 12_000), (4_000, 46_000)]
+)
 def test_asymptotic_ks_p_values_are_scipy_s(members: int, others: int) -> None:
     n = round(members * others / (members + others))
     size = np.linspace(0.3, 4.5, 60) / np.sqrt(n)
@@ -144,13 +164,17 @@ def test_asymptotic_ks_p_values_are_scipy_s(members: int, others: int) -> None:
     assert ours[tail] == pytest.approx(expected[tail], rel=2e-3)
 
 
-@pytest.mark.parametrize(("members", "others", "method"), [(3, 30, "exact"), (8, 90, "exact"), (25, 300, "asymptotic")])
+@pytest.mark.parametrize(
+    ("members", "others", "method"), [(3, 30, "exact"), (8, 90, "exact"), (25, 300, "asymptotic")]
+)
 def test_rank_sum_p_values_equal_scipy_s(members: int, others: int, method: str) -> None:
     generator = numpy_generator(0, "rank sum", members)
     for shift in (0.0, 0.4, 1.5):
         pair = generator.standard_normal(members) + shift, generator.standard_normal(others)
         expected = stats.mannwhitneyu(*pair, method=method)
-        ours = significance.rank_sum_p_values(np.array([expected.statistic / members / others]), members, others)
+        ours = significance.rank_sum_p_values(
+            np.array([expected.statistic / members / others]), members, others
+        )
         assert ours[0] == pytest.approx(expected.pvalue, rel=1e-6)
 
 
@@ -164,12 +188,17 @@ def test_rank_sum_p_values_are_corrected_for_ties_as_scipy_s() -> None:
     wide = weights.astype(float)
     expected = stats.mannwhitneyu(wide[own], np.delete(wide, own), method="asymptotic")
     (standing,) = each(order, [own])
-    ours = significance.rank_sum_p_values(np.array([standing.auc]), 60, 340, np.array([order.tie_term]))
+    ours = significance.rank_sum_p_values(
+        np.array([standing.auc]), 60, 340, np.array([order.tie_term])
+    )
     assert ours[0] == pytest.approx(expected.pvalue, rel=1e-9)
 
 
-def correlated_unembedding(generator: np.random.Generator, sets: list[np.ndarray], d_model: int) -> torch.Tensor:
-    """Rows of different lengths; the tokens of each set have a direction in common, as in a trained model."""
+def correlated_unembedding(
+    generator: np.random.Generator, sets: list[np.ndarray], d_model: int
+) -> torch.Tensor:
+    """Rows of different lengths; the tokens of each set have a direction in common, as in a trained
+    model."""
     rows = generator.standard_normal((TOKENS, d_model)) * generator.gamma(4, 0.25, (TOKENS, 1))
     for own in sets:
         rows[own] += generator.standard_normal(d_model)
@@ -182,12 +211,16 @@ def test_p_values_of_random_directions_are_uniform(common: bool) -> None:
     members = drawn_sets(generator, (6, 25, 90, 350))
     unembedding = correlated_unembedding(generator, members if common else [], 64)
     sets = as_sets(members)
-    table, null = (look_through(random_directions(n, 64, generator), unembedding, members, 5) for n in (1000, 4000))
+    table, null = (
+        look_through(random_directions(n, 64, generator), unembedding, members, 5)
+        for n in (1000, 4000)
+    )
     tested = enrichment.p_values(table, null, sets, TOKENS)
     for place in range(len(sets)):
         assert stats.kstest(tested.directions[:, place], "uniform").pvalue > 1e-3
         assert np.mean(tested.directions[:, place] < 0.01) < 0.02
-    # Random sets are another null: where tokens have something in common, it finds random directions enriched.
+    # Random sets are another null: where tokens have something in common, it finds random
+    # directions enriched.
     inflated = np.mean(tested.rank_sum[:, 2] < 0.01)
     assert inflated > 0.2 if common else inflated < 0.02
 
@@ -205,7 +238,8 @@ def test_p_values_of_random_sets_are_uniform() -> None:
 
 
 def test_the_false_discovery_rate_holds_where_one_in_twenty_is_true() -> None:
-    """Latents along random directions, one in twenty bent towards a set: of what is found, 5 % may be false."""
+    """Latents along random directions, one in twenty bent towards a set: of what is found, 5 % may
+    be false."""
     shares, powers = [], []
     for world in range(4):
         generator = numpy_generator(0, "discoveries", world)
@@ -215,7 +249,11 @@ def test_the_false_discovery_rate_holds_where_one_in_twenty_is_true() -> None:
         planted = np.zeros((400, 5), dtype=bool)
         for latent, place in zip(range(100), generator.integers(0, 5, 100), strict=True):
             towards = unembedding[members[place]].mean(0) - unembedding.mean(0)
-            rest = [unembedding[own].mean(0) - unembedding.mean(0) for i, own in enumerate(members) if i != place]
+            rest = [
+                unembedding[own].mean(0) - unembedding.mean(0)
+                for i, own in enumerate(members)
+                if i != place
+            ]
             basis = torch.linalg.qr(torch.stack(rest).T).Q
             clean = towards - basis @ (basis.T @ towards)  # towards this set and away from no other
             directions[latent] += 1.5 * clean / clean.norm()
@@ -243,36 +281,53 @@ def test_planted_token_classes_are_found_with_the_right_sign() -> None:
     null = look_through(random_directions(1000, 64, generator), centred, members, 5)
     table = look_through(directions, centred, members, 5)
     sets, ids = as_sets(members), np.arange(TOKENS, dtype=np.int32)
-    found = enrichment.enriched(table, enrichment.p_values(table, null, sets, TOKENS), sets, "directions", 0.01)
+    found = enrichment.enriched(
+        table, enrichment.p_values(table, null, sets, TOKENS), sets, "directions", 0.01
+    )
     found = enrichment.with_leading_edges(found, directions, centred, sets, ids)
     for place in range(3):
         for latent, sign in ((place, 1), (place + 3, -1)):
             first = found.filter(latent=latent).row(0, named=True)
-            assert (first["set"], np.sign(first["ks"]), np.sign(first["effect"])) == (f"set_{place}", sign, sign)
+            assert (first["set"], np.sign(first["ks"]), np.sign(first["effect"])) == (
+                f"set_{place}",
+                sign,
+                sign,
+            )
             assert first["leading_size"] > 0.7 * len(members[place])
             assert set(first["leading_edge"]) <= set(members[place].tolist())
-            extreme = members[place][np.argmax(sign * (centred[members[place]] @ directions[latent]).numpy())]
+            extreme = members[place][
+                np.argmax(sign * (centred[members[place]] @ directions[latent]).numpy())
+            ]
             assert first["leading_edge"][0] == extreme
     assert found.filter(found["latent"] >= 6).height <= 3
 
 
 def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else() -> None:
-    """The model is two embeddings of the words that follow each other; a topic's latent is where its words differ."""
+    """The model is two embeddings of the words that follow each other; a topic's latent is where
+    its words differ."""
     blocks = story_blocks(0, "sae", 2000, 64)
     tokens, topics, names = blocks.tokens, blocks.labels["topic"], blocks.label_names["topic"]
     tokenizer = tales_tokenizer()
     known = vocabulary(tokenizer, len(tokenizer))
     d_vocab, d_model = len(tokenizer), 64
     pairs = [(tokens[:, :-k] * d_vocab + tokens[:, k:]).ravel() for k in range(1, 7)]
-    counts = np.bincount(np.concatenate(pairs), minlength=d_vocab**2).reshape(d_vocab, d_vocab).astype(np.float32)
+    counts = (
+        np.bincount(np.concatenate(pairs), minlength=d_vocab**2)
+        .reshape(d_vocab, d_vocab)
+        .astype(np.float32)
+    )
     counts[:3] = counts[:, :3] = 0  # BOS and its like
     expected = (counts.sum(1, keepdims=True) + 1) * (counts.sum(0) + 1) / counts.sum()
     left, strength, right = svds(np.log1p(counts / expected), d_model, v0=np.ones(d_vocab))
     reads, writes = (side * np.sqrt(strength) for side in (left, right.T))
     x, topic = reads[tokens[:, 1:]].astype(np.float64), topics[:, 1:]
-    latents = np.stack([x[topic == i].mean(0) - x[topic != i].mean(0) for i in range(1, len(names))])
+    latents = np.stack(
+        [x[topic == i].mean(0) - x[topic != i].mean(0) for i in range(1, len(names))]
+    )
     generator = numpy_generator(0, "topics")
-    directions = torch.cat([torch.from_numpy(latents).float(), random_directions(100, d_model, generator)])
+    directions = torch.cat(
+        [torch.from_numpy(latents).float(), random_directions(100, d_model, generator)]
+    )
     unembedding = torch.from_numpy(writes - writes.mean(0)).float()
     files = read_set_files([ROOT / "workflow/sets/tales.yaml"])
     sets = [one for one in token_sets(known, LogitLens().kinds, 5, files) if not one.left_out]
@@ -284,7 +339,9 @@ def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else
     raised = found.filter(pl.col("latent") < 9, pl.col("effect") > 0)
     own = {one.name: set(one.members.tolist()) for one in sets}
     for latent, name in enumerate(names[1:]):
-        of_the_topic = [one for one in own if len(own[one] & own[name]) > len(own[one]) / 2]  # accents are French
+        of_the_topic = [
+            one for one in own if len(own[one] & own[name]) > len(own[one]) / 2
+        ]  # accents are French
         found_sets = raised.filter(pl.col("latent") == latent)["set"].to_list()
         assert found_sets[0] == name
         assert set(found_sets) <= set(of_the_topic)
@@ -292,7 +349,9 @@ def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else
     assert found.filter(pl.col("latent") >= 9).height <= 5
 
 
-def test_the_unweighted_score_of_gene_sets_is_the_statistic_and_weights_follow_the_definition() -> None:
+def test_the_unweighted_score_of_gene_sets_is_the_statistic_and_weights_follow_the_definition() -> (
+    None
+):
     generator = numpy_generator(0, "gsea")
     weights = generator.standard_normal(TOKENS).astype(np.float32)
     (own,) = drawn_sets(generator, (50,))
@@ -310,7 +369,10 @@ def test_permutation_p_values_of_random_sets_are_uniform_and_of_planted_ones_sma
     generator = numpy_generator(0, "permutations")
     weights = generator.standard_normal(TOKENS).astype(np.float32)
     members = drawn_sets(generator, (30,) * 150)
-    tested = [gsea.permuted(weights, own, 1.0, 99, numpy_generator(0, "one", i)) for i, own in enumerate(members)]
+    tested = [
+        gsea.permuted(weights, own, 1.0, 99, numpy_generator(0, "one", i))
+        for i, own in enumerate(members)
+    ]
     assert stats.kstest([one.p for one in tested], "uniform").pvalue > 1e-3
     best = np.argsort(-weights)[:30].astype(np.int32)
     planted = gsea.permuted(weights, best, 1.0, 99, numpy_generator(0, "best"))

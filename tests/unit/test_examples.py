@@ -29,18 +29,25 @@ from saeflow.seeds import numpy_generator
 
 BLOCKS, CONTEXT, D_MODEL, D_SAE, D_VOCAB = 60, 20, 12, 30, 25
 SETTINGS = Examples(top=5, strata=3, per_stratum=2, before=4, after=3, cofiring=4)
-KNOWN = Vocabulary(np.arange(D_VOCAB, dtype=np.int32), [f"w{i}" for i in range(D_VOCAB)], np.zeros(D_VOCAB, dtype=bool))
+KNOWN = Vocabulary(
+    np.arange(D_VOCAB, dtype=np.int32),
+    [f"w{i}" for i in range(D_VOCAB)],
+    np.zeros(D_VOCAB, dtype=bool),
+)
 
 
 class World:
-    """A cache of random activations without BOS, the text, an SAE with two dead latents, and all that fires."""
+    """A cache of random activations without BOS, the text, an SAE with two dead latents, and all
+    that fires."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         generator = numpy_generator(0, "world")
         self.tokens = generator.integers(0, D_VOCAB, (BLOCKS, CONTEXT), dtype=np.int32)
         self.x = torch.from_numpy(generator.standard_normal((BLOCKS, CONTEXT, D_MODEL))).float()
-        decoder = torch.nn.functional.normalize(torch.from_numpy(generator.standard_normal((D_SAE, D_MODEL))).float())
+        decoder = torch.nn.functional.normalize(
+            torch.from_numpy(generator.standard_normal((D_SAE, D_MODEL))).float()
+        )
         bias = torch.full((D_SAE,), -0.8)
         bias[[7, 29]] = -100.0
         self.sae = SAE("standard", decoder.T.contiguous(), decoder, bias, torch.zeros(D_MODEL))
@@ -56,13 +63,19 @@ class World:
             some = range(first, min(first + blocks_per_shard, BLOCKS))
             blocks = np.repeat(np.array(some, np.int32), CONTEXT - 1)
             positions = np.tile(np.arange(1, CONTEXT, dtype=np.int32), len(some))
-            rows = ActivationRows(self.x[some, 1:].flatten(0, 1), self.tokens[blocks, positions], positions, blocks)
+            rows = ActivationRows(
+                self.x[some, 1:].flatten(0, 1), self.tokens[blocks, positions], positions, blocks
+            )
             shards.append(shard_path(folder, shard, settings))
-            write_shards({METADATA["hook"]: shards[-1]}, [{METADATA["hook"]: rows}], settings, METADATA)
+            write_shards(
+                {METADATA["hook"]: shards[-1]}, [{METADATA["hook"]: rows}], settings, METADATA
+            )
         write_manifest(folder, shards)
         return ActivationStore.open(folder)
 
-    def found(self, name: str, settings: Examples = SETTINGS, store: ActivationStore | None = None) -> Path:
+    def found(
+        self, name: str, settings: Examples = SETTINGS, store: ActivationStore | None = None
+    ) -> Path:
         out = self.folder / name
         write_examples(out, store or self.store, self.sae, self.corpus, KNOWN, settings, seed=0)
         return out
@@ -87,12 +100,18 @@ def test_counts_equal_those_with_everything_in_memory(world: World, folder: Path
     assert table["density"].to_numpy() == pytest.approx(fires.mean(axis=0))
     assert table["maximum"].to_numpy() == pytest.approx(flat.max(axis=0))
     with np.errstate(invalid="ignore"):
-        assert table["mean_active"].to_numpy() == pytest.approx(np.nan_to_num(flat.sum(axis=0) / fires.sum(axis=0)))
+        assert table["mean_active"].to_numpy() == pytest.approx(
+            np.nan_to_num(flat.sum(axis=0) / fires.sum(axis=0))
+        )
     for latent in range(D_SAE):
         counts = np.bincount(tokens[fires[:, latent]], minlength=D_VOCAB)
         row = table.row(latent, named=True)
         if not counts.sum():
-            assert (row["top_token_id"], row["top_token"], row["top_token_share"]) == (None, None, 0)
+            assert (row["top_token_id"], row["top_token"], row["top_token_share"]) == (
+                None,
+                None,
+                0,
+            )
             continue
         assert row["top_token_id"] == counts.argmax()
         assert row["top_token"] == f"w{counts.argmax()}"
@@ -113,7 +132,9 @@ def test_histograms_equal_numpy_s(world: World, folder: Path) -> None:
             assert np.abs(np.array(row["counts"]) - counts).sum() <= 2  # float32 at the edges
 
 
-def test_the_strongest_contexts_are_the_largest_activations_one_per_block(world: World, folder: Path) -> None:
+def test_the_strongest_contexts_are_the_largest_activations_one_per_block(
+    world: World, folder: Path
+) -> None:
     table = pl.read_parquet(folder / "contexts.parquet").filter(group="top")
     for latent in range(D_SAE):
         own = table.filter(latent=latent)
@@ -147,15 +168,22 @@ def test_drawn_contexts_lie_in_their_part_of_the_range(world: World, folder: Pat
 
 
 def test_draws_are_uniform_over_the_entries_of_a_part() -> None:
-    """Of a hundred entries, one each in a block of its own, every one is drawn as often as any other."""
+    """Of a hundred entries, one each in a block of its own, every one is drawn as often as any
+    other."""
     drawn = np.zeros(100)
     for seed in range(400):
-        totals = examples.Totals(100, np.array([100]), np.array([100.0]), np.array([1.0], np.float32))
+        totals = examples.Totals(
+            100, np.array([100]), np.array([100.0]), np.array([1.0], np.float32)
+        )
         places = entries.Rows(*(np.arange(100, dtype=np.int32) for _ in range(3)))
-        part = entries.Entries(0, np.arange(100), np.zeros(100, np.int32), np.ones(100, np.float32), places)
+        part = entries.Entries(
+            0, np.arange(100), np.zeros(100, np.int32), np.ones(100, np.float32), places
+        )
         once = FrequentTokens(100)
         once.add(part.latents, part.tokens)
-        second = examples.SecondPass(totals, once.counter(), Examples(strata=1, per_stratum=5), seed)
+        second = examples.SecondPass(
+            totals, once.counter(), Examples(strata=1, per_stratum=5), seed
+        )
         second.add(part)
         drawn[second.drawn().kept().rows] += 1
     assert drawn.sum() == 2000
@@ -181,8 +209,11 @@ def test_companions_equal_dense_counts(world: World, folder: Path) -> None:
     assert table.filter(latent=7).is_empty()
 
 
-def test_companions_are_the_largest_shares_of_a_dense_table_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ties, latents that never fire and more room than companions; whatever the latents between words of progress."""
+def test_companions_are_the_largest_shares_of_a_dense_table_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ties, latents that never fire and more room than companions; whatever the latents between
+    words of progress."""
     generator = numpy_generator(0, "companions")
     fires = generator.random((90, 40)) < np.linspace(0, 0.3, 40)
     flat = np.where(fires, generator.random((90, 40), np.float32) + 0.1, 0)
@@ -193,22 +224,32 @@ def test_companions_are_the_largest_shares_of_a_dense_table_in_their_order(monke
     expected = []
     for latent in range(40):
         others = [other for other in range(40) if other != latent and both[latent, other]]
-        ranked = sorted(others, key=lambda other: (-both[latent, other] / either[latent, other], other))[:6]
-        expected += [(latent, other, rank, both[latent, other]) for rank, other in enumerate(ranked)]
+        ranked = sorted(
+            others, key=lambda other: (-both[latent, other] / either[latent, other], other)
+        )[:6]
+        expected += [
+            (latent, other, rank, both[latent, other]) for rank, other in enumerate(ranked)
+        ]
     monkeypatch.setattr("saeflow.analysis.cofiring._LATENTS_AT_ONCE", 7)
     told: list[tuple[int, int]] = []
     entries_of = rows, latents.astype(np.int32), flat[rows, latents].astype(np.float32)
     table = cofiring(*entries_of, 90, 40, 6, lambda *at: told.append(at))
     assert table.select("latent", "other", "rank", "count").rows() == expected
-    assert table["jaccard"].to_numpy() == pytest.approx([both[a, b] / either[a, b] for a, b, *_ in expected])
+    assert table["jaccard"].to_numpy() == pytest.approx(
+        [both[a, b] / either[a, b] for a, b, *_ in expected]
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.corrcoef(flat.T.astype(np.float64))
-    assert table["correlation"].to_numpy() == pytest.approx([correlation[a, b] for a, b, *_ in expected], abs=1e-6)
+    assert table["correlation"].to_numpy() == pytest.approx(
+        [correlation[a, b] for a, b, *_ in expected], abs=1e-6
+    )
     assert told == [(min(last, 40), 40) for last in range(7, 46, 7)]
     assert cofiring(*entries_of, 90, 40, 60)["count"].sum() == both.sum() - np.trace(both)
 
 
-def test_the_sparse_table_is_all_that_fires_and_leads_back_to_the_text(world: World, folder: Path) -> None:
+def test_the_sparse_table_is_all_that_fires_and_leads_back_to_the_text(
+    world: World, folder: Path
+) -> None:
     table = pl.read_parquet(folder / "activations/*.parquet")
     rows = pl.read_parquet(folder / "rows.parquet")
     dense = np.zeros((len(rows), D_SAE), np.float32)
@@ -230,11 +271,15 @@ def test_nothing_depends_on_how_the_cache_and_the_entries_are_cut(
         assert_frame_equal(one, other, rel_tol=1e-5)
 
 
-def test_one_latent_is_found_without_reading_the_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_latent_is_found_without_reading_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(entries, "_GROUP_ENTRIES", 100)
     out = world.found("groups")
     file = pq.ParquetFile(out / "activations/shard-00000.parquet")
-    latents = [file.metadata.row_group(group).column(1).statistics for group in range(file.num_row_groups)]
+    latents = [
+        file.metadata.row_group(group).column(1).statistics for group in range(file.num_row_groups)
+    ]
     assert sum(found.min <= 12 <= found.max for found in latents) <= 4 < file.num_row_groups
 
 
@@ -255,7 +300,9 @@ def test_the_best_of_each_group_are_kept_whatever_comes_first() -> None:
         best.add(groups[part], scores[part], rows[part], blocks[part])
     kept = best.kept()
     table = pl.DataFrame({"group": groups, "block": blocks, "score": scores, "row": rows})
-    ordered = table.sort("group", -pl.col("score"), "row").unique(["group", "block"], keep="first", maintain_order=True)
+    ordered = table.sort("group", -pl.col("score"), "row").unique(
+        ["group", "block"], keep="first", maintain_order=True
+    )
     expected = ordered.group_by("group", maintain_order=True).head(6)
     assert kept.rows.tolist() == expected["row"].to_list()
     assert kept.groups.tolist() == expected["group"].to_list()
@@ -264,7 +311,9 @@ def test_the_best_of_each_group_are_kept_whatever_comes_first() -> None:
 def test_a_frequent_token_is_a_candidate_however_many_rare_ones_come_between() -> None:
     generator = numpy_generator(0, "frequent")
     rare = generator.integers(10, 50_000, 9_000)
-    tokens = np.concatenate([rare, np.full(1_200, 7)])[generator.permutation(10_200)].astype(np.int32)
+    tokens = np.concatenate([rare, np.full(1_200, 7)])[generator.permutation(10_200)].astype(
+        np.int32
+    )
     frequent = FrequentTokens(50_000, candidates=9)
     for part in np.array_split(tokens, 50):
         frequent.add(np.full(len(part), 2, np.int32), part)

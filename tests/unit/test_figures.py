@@ -52,7 +52,9 @@ def tables(goals: int = 2) -> StudyTables:
     )
 
 
-def drawn(name: str, table: pl.DataFrame, settings: Figures = SMALL) -> tuple[Figure, str, pl.DataFrame]:
+def drawn(
+    name: str, table: pl.DataFrame, settings: Figures = SMALL
+) -> tuple[Figure, str, pl.DataFrame]:
     kind = FIGURES[name]
     rows = kind.rows(table, settings)
     return kind.draw(rows, settings), kind.alt(rows), rows
@@ -85,8 +87,12 @@ def test_figures_by_goal_show_every_goal(name: str, goals: int) -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_the_same_bytes_twice_and_leaves_its_table(name: str, tmp_path: Path) -> None:
-    first, second = (write_figure(name, tables(), SMALL, tmp_path / folder) for folder in ("a", "b"))
+def test_every_figure_is_the_same_bytes_twice_and_leaves_its_table(
+    name: str, tmp_path: Path
+) -> None:
+    first, second = (
+        write_figure(name, tables(), SMALL, tmp_path / folder) for folder in ("a", "b")
+    )
     assert [path.name for path in first] == [f"{name}.png", f"{name}.svg", f"{name}.csv"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert not list(tmp_path.rglob("*.part"))
@@ -118,9 +124,14 @@ def test_an_empty_table_gives_a_figure_that_says_so(name: str) -> None:
 def test_missing_values_are_skipped(name: str) -> None:
     source = getattr(tables(), FIGURES[name].source)
     constant = {"entropy", "latent", "row", "low", "high"}
-    numbers = [column for column, kind in source.schema.items() if kind == pl.Float64 and column not in constant]
+    numbers = [
+        column
+        for column, kind in source.schema.items()
+        if kind == pl.Float64 and column not in constant
+    ]
     holes = source.with_row_index("at").with_columns(
-        pl.when(pl.col("at") % 5 == 1).then(None).otherwise(pl.col(column)).alias(column) for column in numbers
+        pl.when(pl.col("at") % 5 == 1).then(None).otherwise(pl.col(column)).alias(column)
+        for column in numbers
     )
     figure, alt, _ = drawn(name, holes.drop("at"))
     figure.canvas.draw()
@@ -132,9 +143,15 @@ def test_every_line_of_a_sweep_looks_different(count: int) -> None:
     names = [f"main-k-{k}" for k in range(count)]
     figure, _, _ = drawn("sae_training", made.sae_training(names))
     lines = figure.axes[0].get_lines()
-    assert len({(str(line.get_color()), str(line._unscaled_dash_pattern)) for line in lines}) == len(lines) == count
+    assert (
+        len({(str(line.get_color()), str(line._unscaled_dash_pattern)) for line in lines})
+        == len(lines)
+        == count
+    )
     named = [text.get_text() for each in figure.legends for text in each.get_texts()]
-    assert named == ([] if count == 1 else names if count < 60 else [names[0], names[30], names[59]])
+    assert named == (
+        [] if count == 1 else names if count < 60 else [names[0], names[30], names[59]]
+    )
 
 
 def test_saes_are_points_of_a_line_per_architecture_and_place() -> None:
@@ -153,9 +170,14 @@ def test_saes_are_points_of_a_line_per_architecture_and_place() -> None:
 def test_crosscoders_are_drawn_each_with_its_sources_and_silent_latents_are_left_out() -> None:
     figure, alt, rows = drawn("crosscoder_sources", made.sources())
     shown = texts(figure)
-    assert all(word in shown for word in ("layers", "models", "blocks.1.hook_resid_post", "tuned", "of base"))
+    assert all(
+        word in shown
+        for word in ("layers", "models", "blocks.1.hook_resid_post", "tuned", "of base")
+    )
     assert rows.filter(pl.col("latent") == 7).is_empty()
-    alone = rows.filter((pl.col("sae") == "models") & (pl.col("name") == "tuned") & (pl.col("relative_norm") > 0.9))
+    alone = rows.filter(
+        (pl.col("sae") == "models") & (pl.col("name") == "tuned") & (pl.col("relative_norm") > 0.9)
+    )
     assert f"{len(alone)} look exclusive to tuned" in alt
     assert "of 59 latents that fire" in alt
 
@@ -184,13 +206,17 @@ def test_the_unsteered_bar_stands_once_per_goal() -> None:
 def test_detail_goals_are_those_of_the_settings() -> None:
     table = tables(9).summary
     assert set(drawn("goal_detail", table)[2]["goal"]) == {"anger", "christian_evangelist"}
-    assert set(drawn("goal_detail", table, Figures(detail_goals=["wedding"]))[2]["goal"]) == {"wedding"}
+    assert set(drawn("goal_detail", table, Figures(detail_goals=["wedding"]))[2]["goal"]) == {
+        "wedding"
+    }
 
 
 def test_r2_is_one_for_a_perfect_prediction_and_zero_for_the_mean() -> None:
     pairs = made.predictions(10, 30)
     perfect = pairs.with_columns(predicted=pl.col("measured"))
-    mean = pairs.with_columns(predicted=pl.col("measured").filter(pl.col("kind") == "sample").mean())
+    mean = pairs.with_columns(
+        predicted=pl.col("measured").filter(pl.col("kind") == "sample").mean()
+    )
     assert drawn("effects_predicted_measured", perfect)[2]["r2"][0] == pytest.approx(1)
     assert drawn("effects_predicted_measured", mean)[2]["r2"][0] == pytest.approx(0)
     rows = drawn("effects_predicted_measured", pairs)[2]
@@ -199,11 +225,16 @@ def test_r2_is_one_for_a_perfect_prediction_and_zero_for_the_mean() -> None:
 
 
 def test_r2_over_all_effects_is_taken_where_it_is_known(tmp_path: Path) -> None:
-    table, metrics = tmp_path / "approximators/topk/predictions.parquet", tmp_path / "approximators/topk/metrics.json"
+    table, metrics = (
+        tmp_path / "approximators/topk/predictions.parquet",
+        tmp_path / "approximators/topk/metrics.json",
+    )
     table.parent.mkdir(parents=True)
     made.predictions(10, 30).write_parquet(table)
     metrics.write_text('{"r2": 0.25, "r2_ceiling": 0.5}')
-    figure, _, rows = drawn("effects_predicted_measured", read_tables(tmp_path, [table, metrics]).predictions)
+    figure, _, rows = drawn(
+        "effects_predicted_measured", read_tables(tmp_path, [table, metrics]).predictions
+    )
     assert rows.select("r2", "r2_ceiling").row(0) == (0.25, 0.5)
     assert "R² = 0.250 (noise leaves about 0.500)" in texts(figure)
 
@@ -224,7 +255,9 @@ def test_side_effects_draw_the_latents_that_move_most() -> None:
     size = pl.max_horizontal(pl.col("predicted").abs(), pl.col("measured").abs())
     left_out = table.join(rows, on=["goal", "method", "latent"], how="anti")
     caa = pl.col("method") == "caa"
-    assert left_out.filter(caa).select(size.max()).item() <= rows.filter(caa).select(size.min()).item()
+    assert (
+        left_out.filter(caa).select(size.max()).item() <= rows.filter(caa).select(size.min()).item()
+    )
 
 
 def test_a_picture_carries_its_title_and_alternative_text(tmp_path: Path) -> None:
@@ -232,7 +265,9 @@ def test_a_picture_carries_its_title_and_alternative_text(tmp_path: Path) -> Non
     save(drawn("methods_forest", rows)[0], tmp_path / "x", rows, "A title", "What < is seen & said")
     found = [
         node.text
-        for node in ElementTree.parse(tmp_path / "x.svg").iter("{http://purl.org/dc/elements/1.1/}description")
+        for node in ElementTree.parse(tmp_path / "x.svg").iter(
+            "{http://purl.org/dc/elements/1.1/}description"
+        )
     ]
     assert found == ["What < is seen & said"]
 
@@ -240,11 +275,17 @@ def test_a_picture_carries_its_title_and_alternative_text(tmp_path: Path) -> Non
 def test_the_look_does_not_depend_on_the_settings_of_the_user(tmp_path: Path) -> None:
     plain = write_figure("effect_scales", tables(), SMALL, tmp_path / "plain")[1].read_bytes()
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "none"}):
-        assert write_figure("effect_scales", tables(), SMALL, tmp_path / "other")[1].read_bytes() == plain
+        assert (
+            write_figure("effect_scales", tables(), SMALL, tmp_path / "other")[1].read_bytes()
+            == plain
+        )
 
 
 def test_tables_of_a_study_are_found_by_their_place(tmp_path: Path) -> None:
-    summary, effects = tmp_path / "steering/summary.parquet", tmp_path / "steering/london/side_effects.parquet"
+    summary, effects = (
+        tmp_path / "steering/summary.parquet",
+        tmp_path / "steering/london/side_effects.parquet",
+    )
     curve = tmp_path / "saes/topk/training.parquet"
     for path, table in (
         (summary, tables().summary),

@@ -48,7 +48,7 @@ def test_a_study_without_chess_gets_a_figure_that_says_so(name: str) -> None:
         assert alt.startswith("No data")
 
 
-def test_boards_have_a1_at_the_bottom_left_and_show_the_first_latent_that_fires_with_the_concept() -> None:
+def test_boards_have_a1_at_bottom_left_and_show_first_latent_that_fires_with_the_concept() -> None:
     figure, alt = drawn("chess_board_auc", made.associations())
     board = figure.axes[0]
     grid = np.asarray(board.images[0].get_array())

@@ -48,12 +48,17 @@ def merge(disk: Path) -> None:
 def shard(format_: str) -> Callable[[Path], None]:
     settings, suffix = Activations(format=format_), {"parquet": "parquet", "hdf5": "h5"}[format_]  # type: ignore[arg-type]
     return lambda disk: write_shards(
-        {METADATA["hook"]: disk / f"shard.{suffix}"}, [{METADATA["hook"]: rows_of(NUMBERS)}], settings, METADATA
+        {METADATA["hook"]: disk / f"shard.{suffix}"},
+        [{METADATA["hook"]: rows_of(NUMBERS)}],
+        settings,
+        METADATA,
     )
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "tokens": lambda disk: save_blocks(disk / "t.safetensors", TokenBlocks(NUMBERS.int().numpy(), {}, {})),
+    "tokens": lambda disk: save_blocks(
+        disk / "t.safetensors", TokenBlocks(NUMBERS.int().numpy(), {}, {})
+    ),
     "block of effects": lambda disk: write_block(disk / "block", BLOCK, 0, {}),
     "table of effects": merge,
     "shard in Parquet": shard("parquet"),
@@ -69,11 +74,15 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_full_disk_is_told_and_the_file_is_written_once_there_is_space(kind: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_the_file_is_written_once_there_is_space(
+    kind: str, tmp_path: Path
+) -> None:
     with small_disk(tmp_path / "disk", KILOBYTES) as disk:
         with pytest.raises(SaeflowError) as told:
             WRITERS[kind](disk)
-        assert str(told.value).endswith("the disk is full; make space and start again, finished files are kept")
+        assert str(told.value).endswith(
+            "the disk is full; make space and start again, finished files are kept"
+        )
         assert [file for file in disk.iterdir() if file.is_file()] == []
     (tmp_path / "space").mkdir()
     WRITERS[kind](tmp_path / "space")

@@ -1,4 +1,5 @@
-"""Steered decoding: exact reading, independent rows, a cache that changes nothing, the same text as TransformerLens."""
+"""Steered decoding: exact reading, independent rows, a cache that changes nothing, the same text as
+TransformerLens."""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ def test_the_cache_and_shared_prompts_change_no_text(family: str, kind: str) -> 
         with attach(lm, [(HOOK, lambda resid: apply(edit.repeat(2), resid, 0, 3))]):
             text = torch.cat([text, logits(lm, text)[:, -1].argmax(-1, keepdim=True)], 1)
     for ours, theirs, length in zip(cached, text[:, 3:], lengths(cached, lm.end_ids), strict=True):
-        assert torch.equal(ours[: length + 1], theirs[: length + 1])  # a text ends with the token that ends it
+        assert torch.equal(
+            ours[: length + 1], theirs[: length + 1]
+        )  # a text ends with the token that ends it
 
 
 @pytest.mark.parametrize("positions", ["prompt", "generated", 4])
@@ -83,7 +86,9 @@ def test_an_edit_of_some_positions_is_the_same_with_and_without_cache(positions:
     assert torch.equal(cached, text[:, 3:])
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=5), Sampling(temperature=0.7, top_p=0.8)])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(top_k=5), Sampling(temperature=0.7, top_p=0.8)]
+)
 def test_scale_zero_is_the_unsteered_text(sampling: Sampling) -> None:
     lm = tiny_lm()
     steered = generate(lm, PROMPTS, edit_of(2, 0.0), HOOK, sampling, keys_of(6), NEW_TOKENS)
@@ -110,7 +115,9 @@ def test_a_row_draws_the_same_text_whatever_else_is_in_the_batch() -> None:
         for part in roll_out(lm, HOOK, group, vectors[chosen], scales[chosen], chosen, plan, "all"):
             assert part.resid is not None
             assert part.resid.shape[1:] == (4, 2 + NEW_TOKENS, D_MODEL)
-            for unit, (vector, prompt) in enumerate(zip(part.vectors.tolist(), part.prompts, strict=True)):
+            for unit, (vector, prompt) in enumerate(
+                zip(part.vectors.tolist(), part.prompts, strict=True)
+            ):
                 found[chosen[vector], prompt] = part.tokens[unit].tolist()
         return found
 
@@ -149,14 +156,20 @@ def test_greedy_steered_text_equals_that_of_transformer_bridge(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformer_lens.model_bridge import TransformerBridge
 
-    bridge = TransformerBridge.boot_transformers(str(save_tiny_model(tmp_path / family, family)), device="cpu")
+    bridge = TransformerBridge.boot_transformers(
+        str(save_tiny_model(tmp_path / family, family)), device="cpu"
+    )
     edit, text = edit_of(2, 5.0), PROMPTS
     added = (edit.scales[:, None] * edit.vectors)[:, None]
     with torch.no_grad():
         for _ in range(NEW_TOKENS):
-            theirs = bridge.run_with_hooks(text, fwd_hooks=[(HOOK, lambda resid, hook: resid + added)])
+            theirs = bridge.run_with_hooks(
+                text, fwd_hooks=[(HOOK, lambda resid, hook: resid + added)]
+            )
             text = torch.cat([text, theirs[:, -1].argmax(-1, keepdim=True)], 1)
-    ours = generate(tiny_lm(family), PROMPTS, edit, HOOK, Sampling(temperature=0), keys_of(2), NEW_TOKENS)
+    ours = generate(
+        tiny_lm(family), PROMPTS, edit, HOOK, Sampling(temperature=0), keys_of(2), NEW_TOKENS
+    )
     assert torch.equal(ours, text[:, 3:])
 
 
@@ -173,7 +186,8 @@ def test_a_hook_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize("positions", ["all", "generated", "prompt", 2])
 def test_a_recorded_step_says_what_steps_one_by_one_say(family: str, positions: str | int) -> None:
-    """Static keys and values, masks over positions not yet written, batches after batches in one memory."""
+    """Static keys and values, masks over positions not yet written, batches after batches in one
+    memory."""
     lm, recording = tiny_lm(family), Recording()
     for scale in (4.0, 9.0):
         edit = edit_of(2, scale)._replace(positions=positions)
@@ -182,7 +196,19 @@ def test_a_recorded_step_says_what_steps_one_by_one_say(family: str, positions: 
             parts: list[torch.Tensor] = []
             read = lambda resid, _, parts=parts: parts.append(resid)  # noqa: E731
             sampling = Sampling()
-            texts.append(generate(lm, PROMPTS, edit, HOOK, sampling, keys_of(6), NEW_TOKENS, read, recording=recorded))
+            texts.append(
+                generate(
+                    lm,
+                    PROMPTS,
+                    edit,
+                    HOOK,
+                    sampling,
+                    keys_of(6),
+                    NEW_TOKENS,
+                    read,
+                    recording=recorded,
+                )
+            )
             streams.append(torch.cat(parts, 1))
         assert torch.equal(*texts)
         torch.testing.assert_close(*streams, rtol=1e-4, atol=1e-5)
@@ -191,5 +217,7 @@ def test_a_recorded_step_says_what_steps_one_by_one_say(family: str, positions: 
 def test_an_edit_that_begins_between_generated_tokens_is_not_recorded() -> None:
     lm, edit = tiny_lm(), edit_of(2)._replace(positions=PROMPTS.shape[1] + 2)
     one_by_one = generate(lm, PROMPTS, edit, HOOK, Sampling(), keys_of(6), NEW_TOKENS)
-    recorded = generate(lm, PROMPTS, edit, HOOK, Sampling(), keys_of(6), NEW_TOKENS, recording=Recording())
+    recorded = generate(
+        lm, PROMPTS, edit, HOOK, Sampling(), keys_of(6), NEW_TOKENS, recording=Recording()
+    )
     assert torch.equal(one_by_one, recorded)

@@ -23,7 +23,9 @@ def draw(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 def test_frequencies_are_the_softmax(d_vocab: int, temperature: float) -> None:
     logits = torch.randn(d_vocab, generator=torch.Generator().manual_seed(d_vocab))
     expected = (logits / temperature).softmax(-1)
-    torch.testing.assert_close(draw(logits, Sampling(temperature=temperature)), expected, atol=2 / ROWS, rtol=0)
+    torch.testing.assert_close(
+        draw(logits, Sampling(temperature=temperature)), expected, atol=2 / ROWS, rtol=0
+    )
 
 
 def test_top_k_keeps_the_k_most_probable() -> None:
@@ -51,7 +53,9 @@ def test_temperature_zero_takes_the_most_probable() -> None:
 
 def test_more_candidates_than_the_vocabulary_are_all_of_it() -> None:
     logits = torch.randn(9, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(draw(logits, Sampling(top_k=50)), logits.softmax(-1), atol=2 / ROWS, rtol=0)
+    torch.testing.assert_close(
+        draw(logits, Sampling(top_k=50)), logits.softmax(-1), atol=2 / ROWS, rtol=0
+    )
 
 
 def test_a_token_of_no_weight_is_never_drawn() -> None:

@@ -20,7 +20,9 @@ def lm(request) -> LanguageModel:
 
 
 def count_hooks(lm: LanguageModel) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lm.model.modules())
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lm.model.modules()
+    )
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
@@ -38,7 +40,9 @@ def test_every_site_holds_the_tensor_that_transformer_lens_names_so(family, tmp_
     ours = capture(lm, tokens, names)
     assert list(ours) == names
     for name in names:
-        torch.testing.assert_close(ours[name], expected[name].reshape(ours[name].shape), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            ours[name], expected[name].reshape(ours[name].shape), atol=1e-5, rtol=0
+        )
     torch.testing.assert_close(logits(lm, tokens), expected_logits, atol=1e-5, rtol=0)
 
 
@@ -48,7 +52,9 @@ def test_parallel_blocks_have_no_middle_and_neither_has_the_bridge(tmp_path):
     directory = save_tiny_model(tmp_path / "neox", "gpt_neox")
     bridge = TransformerBridge.boot_transformers(str(directory), device="cpu")
     assert "blocks.0.hook_resid_mid" not in bridge.hook_dict
-    with pytest.raises(SaeflowError, match=r"does not exist in a gpt_neox model; its sites are hook_resid_pre, "):
+    with pytest.raises(
+        SaeflowError, match=r"does not exist in a gpt_neox model; its sites are hook_resid_pre, "
+    ):
         check_hook(load_model(directory), "blocks.0.hook_resid_mid")
 
 
@@ -61,7 +67,8 @@ def test_an_added_vector_is_added_exactly_once(lm):
     assert torch.equal(steered[POST], clean + alpha * vector)
     assert torch.equal(steered["blocks.2.hook_resid_pre"], clean + alpha * vector)
     assert torch.equal(
-        steered["blocks.0.hook_resid_post"], capture(lm, tokens, ["blocks.0.hook_resid_post"]).popitem()[1]
+        steered["blocks.0.hook_resid_post"],
+        capture(lm, tokens, ["blocks.0.hook_resid_post"]).popitem()[1],
     )
 
 
@@ -87,16 +94,24 @@ def test_an_edit_at_every_editable_site_reaches_the_logits(lm):
 
 def test_the_residual_stream_is_the_sum_of_what_was_added_to_it(lm):
     sites = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
-    pre, attention, mlp, post = capture(lm, tiny_tokens(), [f"blocks.1.{site}" for site in sites]).values()
+    pre, attention, mlp, post = capture(
+        lm, tiny_tokens(), [f"blocks.1.{site}" for site in sites]
+    ).values()
     torch.testing.assert_close(pre + attention + mlp, post, atol=1e-5, rtol=0)
 
 
 def test_functions_of_one_hook_are_called_in_order_and_none_leaves_the_tensor():
     lm = tiny_language_model("llama")
     seen = []
-    functions = [lambda resid: resid * 0 + 1, lambda resid: seen.append(resid.mean().item()), lambda resid: resid * 3]
+    functions = [
+        lambda resid: resid * 0 + 1,
+        lambda resid: seen.append(resid.mean().item()),
+        lambda resid: resid * 3,
+    ]
     with attach(lm, [(POST, function) for function in functions]):
-        assert torch.equal(capture(lm, tiny_tokens(), [POST])[POST], torch.full((2, 12, lm.d_model), 3.0))
+        assert torch.equal(
+            capture(lm, tiny_tokens(), [POST])[POST], torch.full((2, 12, lm.d_model), 3.0)
+        )
     assert seen == [1.0]
 
 
@@ -105,7 +120,9 @@ def test_layers_that_return_tuples_are_read_and_edited_alike(monkeypatch):
     clean = capture(lm, tiny_tokens(), [POST])[POST]
     layer = lm.blocks[1]
     forward = layer.forward
-    monkeypatch.setattr(layer, "forward", lambda *inputs, **named: (forward(*inputs, **named), "weights"))
+    monkeypatch.setattr(
+        layer, "forward", lambda *inputs, **named: (forward(*inputs, **named), "weights")
+    )
     with attach(lm, [(POST, lambda resid: resid + 1)]):
         assert torch.equal(capture(lm, tiny_tokens(), [POST])[POST], clean + 1)
 
@@ -113,7 +130,10 @@ def test_layers_that_return_tuples_are_read_and_edited_alike(monkeypatch):
 def test_nothing_is_left_behind(lm):
     before = count_hooks(lm)
     tokens = tiny_tokens()
-    with attach(lm, [(f"blocks.{layer}.hook_resid_post", lambda resid: resid + 1) for layer in range(N_LAYERS)]):
+    with attach(
+        lm,
+        [(f"blocks.{layer}.hook_resid_post", lambda resid: resid + 1) for layer in range(N_LAYERS)],
+    ):
         assert count_hooks(lm) == before + N_LAYERS
         logits(lm, tokens)
     assert count_hooks(lm) == before
@@ -123,7 +143,10 @@ def test_nothing_is_left_behind(lm):
 def test_nothing_is_left_behind_by_a_hook_that_does_not_exist(bad):
     lm = tiny_language_model("gpt2")
     before = count_hooks(lm)
-    with pytest.raises(SaeflowError), attach(lm, [(POST, lambda resid: resid), (bad, lambda resid: resid)]):
+    with (
+        pytest.raises(SaeflowError),
+        attach(lm, [(POST, lambda resid: resid), (bad, lambda resid: resid)]),
+    ):
         pass
     assert count_hooks(lm) == before
 
@@ -145,7 +168,10 @@ def test_the_middle_of_a_layer_can_be_read_but_not_half_edited():
     middle = "blocks.1.hook_resid_mid"
     with attach(lm, [(middle, lambda resid: None)]):
         logits(lm, tiny_tokens())
-    with pytest.raises(SaeflowError, match="can be read but not edited"), attach(lm, [(middle, lambda resid: resid)]):
+    with (
+        pytest.raises(SaeflowError, match="can be read but not edited"),
+        attach(lm, [(middle, lambda resid: resid)]),
+    ):
         logits(lm, tiny_tokens())
 
 
@@ -157,6 +183,7 @@ def test_a_hook_name_is_taken_apart():
 
 def test_a_layer_beyond_the_model_is_refused_in_one_sentence():
     with pytest.raises(
-        SaeflowError, match=r"'blocks\.9\.hook_resid_post' does not exist; the model has 3 layers \(0\.\.2\)"
+        SaeflowError,
+        match=r"'blocks\.9\.hook_resid_post' does not exist; the model has 3 layers \(0\.\.2\)",
     ):
         check_hook(tiny_language_model("llama"), "blocks.9.hook_resid_post")

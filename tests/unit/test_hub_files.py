@@ -58,18 +58,25 @@ def fetched(hub: Hub | str, home: Path, *wishes: dict[str, Any], **variables: st
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
-def attempt(hub: Hub | str, home: Path, *wishes: dict[str, Any], **variables: str) -> subprocess.CompletedProcess[str]:
+def attempt(
+    hub: Hub | str, home: Path, *wishes: dict[str, Any], **variables: str
+) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, **environment(hub, home, **variables)}
     variables = {name: value for name, value in variables.items() if value}
     return subprocess.run(
-        [sys.executable, "-c", FETCH, json.dumps(wishes)], env=variables, capture_output=True, text=True
+        [sys.executable, "-c", FETCH, json.dumps(wishes)],
+        env=variables,
+        capture_output=True,
+        text=True,
     )
 
 
 def test_a_file_is_fetched_at_the_commit_of_its_revision_and_once(hub: Hub, tmp_path: Path) -> None:
     commit = hub.repositories["datasets/some/set"].commit
     pinned = {**WISH, "revision": commit, "sha256": sha256(FILES["effects_2b.pt"])}
-    first, second, third = fetched(hub, tmp_path, WISH, {**WISH, "revision": "v1"}, pinned, HF_TOKEN=TOKEN)
+    first, second, third = fetched(
+        hub, tmp_path, WISH, {**WISH, "revision": "v1"}, pinned, HF_TOKEN=TOKEN
+    )
     folder, names, record = first
     assert names == ["effects_2b.pt"]
     assert Path(folder, "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
@@ -79,7 +86,12 @@ def test_a_file_is_fetched_at_the_commit_of_its_revision_and_once(hub: Hub, tmp_
         "revision": "main",
         "commit": commit,
         "file": "effects_2b.pt",
-        "files": {"effects_2b.pt": {"sha256": sha256(FILES["effects_2b.pt"]), "bytes": len(FILES["effects_2b.pt"])}},
+        "files": {
+            "effects_2b.pt": {
+                "sha256": sha256(FILES["effects_2b.pt"]),
+                "bytes": len(FILES["effects_2b.pt"]),
+            }
+        },
     }
     assert second[2]["commit"] == third[2]["commit"] == commit
     assert hub.fetches("/effects_2b.pt") == 1
@@ -99,15 +111,26 @@ def test_of_a_folder_all_files_are_fetched_and_none_beside_it(hub: Hub, tmp_path
 def test_what_was_fetched_is_there_offline_and_nothing_is_asked(hub: Hub, tmp_path: Path) -> None:
     online = fetched(hub, tmp_path, WISH, {**WISH, "file": "layer_12/width_16k"})
     hub.asked.clear()
-    unseen = [{**WISH, "file": "layer_12/width_65k"}, {**WISH, "repo": "some/other"}, {**WISH, "revision": "v1"}]
-    offline = fetched(hub, tmp_path, WISH, {**WISH, "file": "layer_12/width_16k"}, *unseen, HF_HUB_OFFLINE="1")
+    unseen = [
+        {**WISH, "file": "layer_12/width_65k"},
+        {**WISH, "repo": "some/other"},
+        {**WISH, "revision": "v1"},
+    ]
+    offline = fetched(
+        hub, tmp_path, WISH, {**WISH, "file": "layer_12/width_16k"}, *unseen, HF_HUB_OFFLINE="1"
+    )
     assert offline[:2] == online
-    assert all("is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it" in one for one in offline[2:])
+    assert all(
+        "is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it" in one
+        for one in offline[2:]
+    )
     assert hub.asked == []
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
-    hub.fail("/cdn/datasets/some/set/effects_2b.pt", Fault(cut_after=500_000), Fault(cut_after=100_000))
+    hub.fail(
+        "/cdn/datasets/some/set/effects_2b.pt", Fault(cut_after=500_000), Fault(cut_after=100_000)
+    )
     (found,) = fetched(hub, tmp_path, WISH)
     assert Path(found[0], "effects_2b.pt").read_bytes() == FILES["effects_2b.pt"]
     ranges = [one.range for one in hub.asked if "/cdn/" in one.path]
@@ -163,7 +186,11 @@ def test_what_cannot_be_fetched_is_one_sentence_with_what_to_do(hub: Hub, tmp_pa
     ]  # fmt: skip
     said = fetched(hub, tmp_path, *(wish for wish, _ in wishes))
     for found, (_, expected) in zip(said, wishes, strict=True):
-        key = "effects.published.sha256: is one for 2 files" if expected is None else f"effects.published: {expected}"
+        key = (
+            "effects.published.sha256: is one for 2 files"
+            if expected is None
+            else f"effects.published: {expected}"
+        )
         assert found.startswith(key)
         assert "\n" not in found
         assert "Signature" not in found
@@ -182,7 +209,9 @@ def test_a_hub_out_of_reach_is_told(tmp_path: Path) -> None:
     assert said.endswith("or set HF_HUB_OFFLINE=1 to take it from the cache")
 
 
-def test_bytes_that_are_not_those_of_the_checksum_are_fetched_again_or_refused(hub: Hub, tmp_path: Path) -> None:
+def test_bytes_that_are_not_those_of_the_checksum_are_fetched_again_or_refused(
+    hub: Hub, tmp_path: Path
+) -> None:
     (found,) = fetched(hub, tmp_path, WISH)
     blob = Path(found[0], "effects_2b.pt").resolve()
     damaged = bytearray(blob.read_bytes())
@@ -195,7 +224,11 @@ def test_bytes_that_are_not_those_of_the_checksum_are_fetched_again_or_refused(h
 def test_small_files_are_held_to_the_name_that_git_gives_them(hub: Hub, tmp_path: Path) -> None:
     content = FILES["README.md"]
     command = ["git", "hash-object", "--stdin"]
-    by_git = subprocess.run(command, input=content, capture_output=True, check=True).stdout.decode().strip()
+    by_git = (
+        subprocess.run(command, input=content, capture_output=True, check=True)
+        .stdout.decode()
+        .strip()
+    )
     assert git_blob(content) == by_git
     (found,) = fetched(hub, tmp_path, {**WISH, "file": "README.md"})
     blob = Path(found[0], "README.md").resolve()
@@ -219,9 +252,13 @@ def test_a_hub_whose_bytes_are_others_than_it_says_is_not_believed(
     )
 
 
-def test_what_does_not_fit_is_told_before_it_is_fetched(hub: Hub, tmp_path: Path, monkeypatch: Any) -> None:
+def test_what_does_not_fit_is_told_before_it_is_fetched(
+    hub: Hub, tmp_path: Path, monkeypatch: Any
+) -> None:
     size = 10**15
-    monkeypatch.setattr("hub_server.described", lambda name, content: {"rfilename": name, "size": size, "lfs": None})
+    monkeypatch.setattr(
+        "hub_server.described", lambda name, content: {"rfilename": name, "size": size, "lfs": None}
+    )
     (said,) = fetched(hub, tmp_path, WISH)
     assert "some/set@main takes 1,000,000.0 GB, and the disk of" in said
     assert hub.fetches("/effects_2b.pt") == 0
@@ -233,7 +270,10 @@ def test_what_does_not_fit_is_told_before_it_is_fetched(hub: Hub, tmp_path: Path
         (OSError(errno.ENOSPC, "No space left on device"), "does not fit on the disk of"),
         (OSError(errno.EDQUOT, "Quota exceeded"), "does not fit on the disk of"),
         (PermissionError(errno.EACCES, "Permission denied"), "may not be written; set HF_HOME"),
-        (OSError("Consistency check failed: file should be of size 9 but has size 4"), "did not arrive whole"),
+        (
+            OSError("Consistency check failed: file should be of size 9 but has size 4"),
+            "did not arrive whole",
+        ),
     ],
 )
 def test_what_the_disk_says_is_one_sentence(error: OSError, sentence: str) -> None:
@@ -263,9 +303,16 @@ def test_a_mirror_or_a_login_page_in_the_hub_s_place_is_told(
 ) -> None:
     answer, info = Handler.answer, Handler.info
 
-    def lacking(self: Any, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+    def lacking(
+        self: Any, status: int, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> None:
         names = (left_out, f"X-Linked-{left_out.title()}")
-        answer(self, status, body, {name: value for name, value in (headers or {}).items() if name not in names})
+        answer(
+            self,
+            status,
+            body,
+            {name: value for name, value in (headers or {}).items() if name not in names},
+        )
 
     def described(self: Any, kind: str, repo: str, revision: str) -> None:
         if left_out == "everything":
@@ -304,7 +351,9 @@ def test_a_name_that_leads_out_of_the_repository_is_refused(hub: Hub, tmp_path: 
 
 
 def test_storage_that_is_out_of_reach_is_told_with_the_way_around_it() -> None:
-    error = RuntimeError("Data processing error: CAS service error : ReqwestMiddleware Error: Request failed")
+    error = RuntimeError(
+        "Data processing error: CAS service error : ReqwestMiddleware Error: Request failed"
+    )
     with (
         pytest.raises(SaeflowError, match="set HF_HUB_DISABLE_XET=1 to fetch from the hub itself"),
         told_in_one_sentence("effects.published", "some/set", "dataset", "v1"),

@@ -1,4 +1,5 @@
-"""Judges: word lists, the lexical judge, the planted judge, scores, the goals that ship with the workflow."""
+"""Judges: word lists, the lexical judge, the planted judge, scores, the goals that ship with the
+workflow."""
 
 from __future__ import annotations
 
@@ -21,7 +22,15 @@ from saeflow.corpora import tales
 from saeflow.errors import SaeflowError
 from saeflow.judging import scores as scores_module
 from saeflow.judging.judges import one_by_one
-from saeflow.judging.lexical import NO_LOSS, NO_SCALE, NOT_ITS_PROMPT, Calibration, fluency, judge_lexical, variety
+from saeflow.judging.lexical import (
+    NO_LOSS,
+    NO_SCALE,
+    NOT_ITS_PROMPT,
+    Calibration,
+    fluency,
+    judge_lexical,
+    variety,
+)
 from saeflow.judging.losses import model_losses
 from saeflow.judging.planted import judge_planted
 from saeflow.judging.scores import SCORES_SCHEMA, checked, score_completions
@@ -45,7 +54,7 @@ def goal(words: Sequence[str] = ("sea",), topic: str = "london") -> Goal:
     )
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -103,19 +112,24 @@ def test_entries_that_mean_nothing_are_refused(entries: list[str]) -> None:
         word_pattern(entries)
 
 
-# --- lexical -------------------------------------------------------------------------------------------------------
+# --- lexical --------------------------------------------------------------------------------------
 
 
 RAN_HOME = "I think the dog ran home to eat"
 
 
 def loss_of(fluent: str, **losses: float) -> Losses:
-    """2 nats for one fluent text, 5 for all others, and the given loss for texts that hold a given word."""
+    """2 nats for one fluent text, 5 for all others, and the given loss for texts that hold a given
+    word."""
 
     def found(completions: Sequence[Completion]) -> list[float]:
-        given = [[loss for word, loss in losses.items() if word in completion.text] for completion in completions]
+        given = [
+            [loss for word, loss in losses.items() if word in completion.text]
+            for completion in completions
+        ]
         return [
-            held[0] if held else 2.0 if c.text == fluent else 5.0 for c, held in zip(completions, given, strict=True)
+            held[0] if held else 2.0 if c.text == fluent else 5.0
+            for c, held in zip(completions, given, strict=True)
         ]
 
     return found
@@ -128,7 +142,9 @@ def lexical(
     losses: Losses | None = None,
     unsteered: Sequence[str] = (RAN_HOME,),
 ) -> list[Verdict]:
-    question = Question(goal(), criterion, LEXICAL, [Completion(prompt, text) for text in unsteered], losses)
+    question = Question(
+        goal(), criterion, LEXICAL, [Completion(prompt, text) for text in unsteered], losses
+    )
     return judge_lexical([Completion(prompt, text) for text in texts], question)
 
 
@@ -146,7 +162,9 @@ def test_behaviour_is_the_share_of_named_words_of_the_continuation_over_saturati
 
 def test_a_text_without_its_prompt_has_a_reason_and_no_score() -> None:
     for criterion in ("behaviour", "coherence"):
-        assert lexical(["We think of the sea"], criterion, losses=loss_of(RAN_HOME)) == [Verdict(None, NOT_ITS_PROMPT)]
+        assert lexical(["We think of the sea"], criterion, losses=loss_of(RAN_HOME)) == [
+            Verdict(None, NOT_ITS_PROMPT)
+        ]
 
 
 def by_disorder(completions: Sequence[Completion]) -> list[float]:
@@ -160,9 +178,17 @@ def by_disorder(completions: Sequence[Completion]) -> list[float]:
 
 def test_coherence_falls_with_the_loss_within_its_bounds() -> None:
     letters = np.random.default_rng(0).choice(list("abcdefghijkl"), (20, 10))
-    texts = ["I think a b c d e f", "I think b a c d e f", "I think b a d c e f", "I think f e d c b a"]
+    texts = [
+        "I think a b c d e f",
+        "I think b a c d e f",
+        "I think b a d c e f",
+        "I think f e d c b a",
+    ]
     ordered = [f"I think {' '.join(sorted(words))}" for words in letters]
-    scores = [verdict.score for verdict in lexical(texts, "coherence", losses=by_disorder, unsteered=ordered)]
+    scores = [
+        verdict.score
+        for verdict in lexical(texts, "coherence", losses=by_disorder, unsteered=ordered)
+    ]
     assert scores[0] == 1.0
     assert scores[3] == 0.0
     assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
@@ -197,13 +223,19 @@ def test_variety_is_relative_to_unsteered_text_and_at_most_one() -> None:
 
 
 def test_losses_that_are_no_numbers_are_reasons_and_not_zeros() -> None:
-    verdicts = lexical(["I think lost", RAN_HOME], "coherence", losses=loss_of(RAN_HOME, lost=float("nan")))
+    verdicts = lexical(
+        ["I think lost", RAN_HOME], "coherence", losses=loss_of(RAN_HOME, lost=float("nan"))
+    )
     assert verdicts == [Verdict(None, NO_LOSS), Verdict(1.0)]
-    assert lexical([RAN_HOME], "coherence", losses=loss_of(RAN_HOME, home=2.0)) == [Verdict(None, NO_SCALE)]
+    assert lexical([RAN_HOME], "coherence", losses=loss_of(RAN_HOME, home=2.0)) == [
+        Verdict(None, NO_SCALE)
+    ]
 
 
 def test_an_empty_continuation_is_judged() -> None:
-    verdicts = lexical(["I think", "I think \n\n"], "coherence", losses=by_disorder, unsteered=["I think a b c d"])
+    verdicts = lexical(
+        ["I think", "I think \n\n"], "coherence", losses=by_disorder, unsteered=["I think a b c d"]
+    )
     assert verdicts == [Verdict(0.0), Verdict(0.0)]
 
 
@@ -220,7 +252,7 @@ def test_a_lexical_judge_says_what_it_lacks(question: Question, says: str) -> No
         judge_lexical([Completion("I think", "I think so")], question)
 
 
-# --- the model's loss ----------------------------------------------------------------------------------------------
+# --- the model's loss -----------------------------------------------------------------------------
 
 
 class Letters:
@@ -235,7 +267,8 @@ class Letters:
 def _llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=41, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=41, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2,
         max_position_embeddings=64, bos_token_id=0, eos_token_id=None,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
@@ -260,7 +293,7 @@ def test_the_models_loss_is_that_of_the_continuation_alone_in_any_batch() -> Non
     assert model_losses(lm, batch=1)(completions)[:3] == pytest.approx(found[:3], abs=1e-5)
 
 
-# --- planted -------------------------------------------------------------------------------------------------------
+# --- planted --------------------------------------------------------------------------------------
 
 TEXTS = ["I think the queen met him in london .", "the the of", ""]
 
@@ -281,11 +314,18 @@ def test_the_planted_judge_refuses_a_topic_that_is_no_behaviour(topic: str) -> N
 
 
 def test_judging_tales_needs_no_torch() -> None:
-    code = "import sys, saeflow.judging.scores, saeflow.judging.summary; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    code = (
+        "import sys, saeflow.judging.scores, saeflow.judging.summary; print('torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
-# --- scores --------------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 
 def completions_of(texts: Sequence[str | None]) -> pl.DataFrame:
@@ -303,7 +343,10 @@ def completions_of(texts: Sequence[str | None]) -> pl.DataFrame:
 
 def test_scores_have_one_row_per_completion_and_criterion() -> None:
     table = score_completions(
-        completions_of(["I think b a", None, "We a b", "I think a b c sea"]), goal(), LEXICAL, losses=by_disorder
+        completions_of(["I think b a", None, "We a b", "I think a b c sea"]),
+        goal(),
+        LEXICAL,
+        losses=by_disorder,
     )
     assert dict(table.schema) == SCORES_SCHEMA
     assert table["completion_id"].to_list() == [f"id{row}" for row in range(4)] * 2
@@ -342,11 +385,18 @@ def test_a_judge_that_drops_an_answer_is_a_defect_and_two_equal_ids_are_refused(
         score_completions(table, goal(), LEXICAL)
 
 
-# --- goals ---------------------------------------------------------------------------------------------------------
+# --- goals ----------------------------------------------------------------------------------------
 
 
 def test_there_are_six_goals_for_stories() -> None:
-    assert [path.stem for path in STORIES] == ["animals", "food", "magic", "sadness", "sea", "weather"]
+    assert [path.stem for path in STORIES] == [
+        "animals",
+        "food",
+        "magic",
+        "sadness",
+        "sea",
+        "weather",
+    ]
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
@@ -357,7 +407,9 @@ def test_a_goals_examples_tell_the_behaviour_apart(path: Path) -> None:
     assert 25 <= len(found.words) <= 60
     assert min(matched_share(text, pattern) for text in found.positive) > 0.05
     assert max(matched_share(text, pattern) for text in found.negative) == 0.0
-    lengths = [np.mean([len(text.split()) for text in texts]) for texts in (found.positive, found.negative)]
+    lengths = [
+        np.mean([len(text.split()) for text in texts]) for texts in (found.positive, found.negative)
+    ]
     assert lengths[0] == pytest.approx(lengths[1], abs=0.5)
 
 

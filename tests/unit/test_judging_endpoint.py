@@ -27,10 +27,19 @@ from saeflow.judging.inquiries import Inquiry
 from saeflow.judging.ledger import Ledger
 from saeflow.judging.prices import cost_of
 from saeflow.judging.scores import score_completions
-from saeflow.judging.templates import COHERENCE, PREFERENCE, RATING, RATING_OF_CONTINUATION, THREE_WAY, quoted
+from saeflow.judging.templates import (
+    COHERENCE,
+    PREFERENCE,
+    RATING,
+    RATING_OF_CONTINUATION,
+    THREE_WAY,
+    quoted,
+)
 from saeflow.judging.verdicts import Completion
 
-GOAL = Goal(title="Sea", criterion="The text is about the sea.", positive=["a", "b"], negative=["c", "d"])
+GOAL = Goal(
+    title="Sea", criterion="The text is about the sea.", positive=["a", "b"], negative=["c", "d"]
+)
 FAST = {"backoff": 0.002, "timeout": 30.0, "concurrency": 32, "attempts": 24}
 PRICE = Price(input=1000.0, output=1000.0)  # a call of the server, 110 tokens, costs 0.11
 HOSTILE = [
@@ -65,23 +74,30 @@ def completions_of(texts: list[str]) -> pl.DataFrame:
     )
 
 
-def service(url: str, path: Path, judge: dict[str, object] | None = None, **calls: object) -> Service:
+def service(
+    url: str, path: Path, judge: dict[str, object] | None = None, **calls: object
+) -> Service:
     settings = Judge(**{"kind": "openai", "model": "loopback", "base_url": url, **(judge or {})})
     return Service(settings, Calls(**{**FAST, **calls}), Ledger(path / "ledger.sqlite"))
 
 
 def questions(count: int) -> list[Inquiry]:
-    return [Inquiry(RATING, GOAL.criterion, (Completion("I think", f"I think {i}"),)) for i in range(count)]
+    return [
+        Inquiry(RATING, GOAL.criterion, (Completion("I think", f"I think {i}"),))
+        for i in range(count)
+    ]
 
 
 def scored(texts: list[str], used: Service) -> pl.DataFrame:
     return score_completions(completions_of(texts), GOAL, used.judge, service=used)
 
 
-# --- faults --------------------------------------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 
-def test_five_thousand_calls_with_every_fault_end_in_the_right_score_or_a_named_reason(tmp_path: Path) -> None:
+def test_five_thousand_calls_with_every_fault_end_in_the_right_score_or_a_named_reason(
+    tmp_path: Path,
+) -> None:
     rates = dict.fromkeys(FAULTS, 0.1)
     texts = [f"I think {i} of it" for i in range(2500)]  # two criteria each
     with serving(rates=json.dumps(rates)) as url:
@@ -119,7 +135,9 @@ def test_five_thousand_calls_with_every_fault_end_in_the_right_score_or_a_named_
         ("html", "the body is not a chat completion"),
     ],
 )
-def test_an_answer_that_stays_wrong_is_a_reason_and_not_a_score(kind: str, reason: str, tmp_path: Path) -> None:
+def test_an_answer_that_stays_wrong_is_a_reason_and_not_a_score(
+    kind: str, reason: str, tmp_path: Path
+) -> None:
     with serving(rates=json.dumps({kind: 1.0})) as url:
         answer = ask(questions(1), service(url, tmp_path, attempts=1))[0]
         assert (answer.value, answer.reason) == (None, reason)
@@ -129,12 +147,16 @@ def test_an_answer_that_stays_wrong_is_a_reason_and_not_a_score(kind: str, reaso
 
 def test_an_endpoint_that_is_down_stops_the_run_and_is_no_verdict_on_a_text(tmp_path: Path) -> None:
     used = service("http://127.0.0.1:9/v1", tmp_path, attempts=2)
-    with pytest.raises(SaeflowError, match=r"has answered none of the first 20 questions .*start again"):
+    with pytest.raises(
+        SaeflowError, match=r"has answered none of the first 20 questions .*start again"
+    ):
         ask(questions(40), used)
     assert used.ledger.calls().is_empty()
 
 
-def test_a_refused_key_stops_the_run_and_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_key_stops_the_run_and_is_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-42")
     with serving() as url:
         with pytest.raises(SaeflowError, match="the key is refused") as caught:
@@ -144,9 +166,14 @@ def test_a_refused_key_stops_the_run_and_is_shown_nowhere(tmp_path: Path, monkey
     assert not any(b"sk-wrong-42" in file.read_bytes() for file in tmp_path.iterdir())
 
 
-def test_a_key_comes_from_the_environment_or_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_comes_from_the_environment_or_dotenv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\nOTHER=second\n")
-    own, public = Judge(kind="openai", model="m", base_url="http://localhost/v1"), Judge(kind="openai", model="m")
+    own, public = (
+        Judge(kind="openai", model="m", base_url="http://localhost/v1"),
+        Judge(kind="openai", model="m"),
+    )
     assert find_key(public, Calls(), tmp_path / ".env") == KEY
     monkeypatch.delenv("OPENAI_API_KEY")
     assert find_key(public, Calls(), tmp_path / ".env") == "from-file"
@@ -157,7 +184,9 @@ def test_a_key_comes_from_the_environment_or_dotenv(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("formats", ["json_object,none", "none"])
-def test_an_endpoint_without_structured_output_is_asked_for_less(formats: str, tmp_path: Path) -> None:
+def test_an_endpoint_without_structured_output_is_asked_for_less(
+    formats: str, tmp_path: Path
+) -> None:
     with serving(formats=formats) as url:
         used = service(url, tmp_path, concurrency=4)
         assert [answer.value for answer in ask(questions(20), used)] == [
@@ -168,7 +197,7 @@ def test_an_endpoint_without_structured_output_is_asked_for_less(formats: str, t
     assert used.ledger.spent().calls == 20
 
 
-# --- what is sent --------------------------------------------------------------------------------------------------
+# --- what is sent ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("template", [RATING, RATING_OF_CONTINUATION, THREE_WAY, PREFERENCE])
@@ -185,7 +214,9 @@ def test_a_hostile_text_reaches_the_judge_as_one_quoted_string(template: object,
 
 def test_hostile_texts_are_scored_like_any_other(sound: str, tmp_path: Path) -> None:
     table = scored(HOSTILE, service(sound, tmp_path)).filter(criterion="behaviour")
-    assert table["score"].to_list() == [(score_of(GOAL.criterion, text) - 1) / 9 for text in HOSTILE]
+    assert table["score"].to_list() == [
+        (score_of(GOAL.criterion, text) - 1) / 9 for text in HOSTILE
+    ]
 
 
 def test_a_text_is_shown_once_without_its_prompt_again(tmp_path: Path) -> None:
@@ -202,15 +233,19 @@ def test_a_text_is_shown_once_without_its_prompt_again(tmp_path: Path) -> None:
     }
 
 
-def test_what_a_judge_is_asked_of_a_continuation_leaves_out_texts_that_do_not_open_with_their_prompt(
+def test_what_a_judge_is_asked_of_a_continuation_leaves_out_texts_do_not_open_with_their_prompt(
     sound: str, tmp_path: Path
 ) -> None:
-    used = service(sound, tmp_path, judge={"template": "continuation@1", "protocols": ["product", "three_way"]})
+    used = service(
+        sound, tmp_path, judge={"template": "continuation@1", "protocols": ["product", "three_way"]}
+    )
     table = scored(["We differ", "I think so"], used)
     assert table["criterion"].unique(maintain_order=True).to_list() == [
         "behaviour", "coherence", "concept", "instruction", "fluency",
     ]  # fmt: skip
-    assert table.filter(completion_id="id0")["reason"].unique().to_list() == ["the text does not open with its prompt"]
+    assert table.filter(completion_id="id0")["reason"].unique().to_list() == [
+        "the text does not open with its prompt"
+    ]
     assert (
         table.filter(completion_id="id1", criterion="behaviour")["score"][0]
         == (score_of(GOAL.criterion, " so") - 1) / 9
@@ -222,12 +257,14 @@ def test_quotation_marks_lose_nothing() -> None:
         assert json.loads(quoted(text).removeprefix("<text>").removesuffix("</text>")) == text
 
 
-# --- money ---------------------------------------------------------------------------------------------------------
+# --- money ----------------------------------------------------------------------------------------
 
 
 def test_calls_stop_at_the_budget_and_go_on_when_it_is_raised(sound: str, tmp_path: Path) -> None:
     asked, before = questions(300), stats(sound)["answered"]
-    with pytest.raises(SaeflowError, match=r"calls.max_calls: \d+ of 100 calls .*raise it and start again"):
+    with pytest.raises(
+        SaeflowError, match=r"calls.max_calls: \d+ of 100 calls .*raise it and start again"
+    ):
         ask(asked, service(sound, tmp_path, max_calls=100))
     assert stats(sound)["answered"] - before == 100
     used = service(sound, tmp_path, max_usd=20.0, price=PRICE, concurrency=8)
@@ -245,11 +282,20 @@ def test_jobs_at_once_share_one_budget_and_one_ledger(sound: str, tmp_path: Path
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[4])\n"
         "from test_judging_endpoint import *\n"
         "first = int(sys.argv[3])\n"
-        "ask(questions(first + 400)[first:], service(sys.argv[1], Path(sys.argv[2]), concurrency=8, max_calls=900))"
+        "ask(questions(first + 400)[first:], service(sys.argv[1], Path(sys.argv[2]), "
+        "concurrency=8, max_calls=900))"
     )
     jobs = [
         subprocess.Popen(
-            [sys.executable, "-c", program, sound, str(tmp_path), str(first), str(Path(__file__).parent)],
+            [
+                sys.executable,
+                "-c",
+                program,
+                sound,
+                str(tmp_path),
+                str(first),
+                str(Path(__file__).parent),
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -269,7 +315,9 @@ def test_a_kill_loses_the_calls_in_flight_and_nothing_else(tmp_path: Path) -> No
         "ask(questions(2000), service(sys.argv[1], Path(sys.argv[2]), concurrency=16))"
     )
     with serving(latency="0.01") as url:
-        job = subprocess.Popen([sys.executable, "-c", program, url, str(tmp_path), str(Path(__file__).parent)])
+        job = subprocess.Popen(
+            [sys.executable, "-c", program, url, str(tmp_path), str(Path(__file__).parent)]
+        )
         while stats(url)["answered"] < 300:
             time.sleep(0.02)
         os.kill(job.pid, signal.SIGKILL)
@@ -280,10 +328,14 @@ def test_a_kill_loses_the_calls_in_flight_and_nothing_else(tmp_path: Path) -> No
         assert answered - 16 <= kept <= answered < 2000
         answers = ask(questions(2000), service(url, tmp_path))
         assert stats(url)["answered"] - answered == 2000 - kept
-    assert [answer.value for answer in answers] == [score_of(GOAL.criterion, f"I think {i}") for i in range(2000)]
+    assert [answer.value for answer in answers] == [
+        score_of(GOAL.criterion, f"I think {i}") for i in range(2000)
+    ]
 
 
-def test_the_estimate_counts_what_is_not_known_and_learns_from_what_was_asked(sound: str, tmp_path: Path) -> None:
+def test_the_estimate_counts_what_is_not_known_and_learns_from_what_was_asked(
+    sound: str, tmp_path: Path
+) -> None:
     told: list[Estimate] = []
     used = service(sound, tmp_path, price=PRICE, concurrency=4)
     listening = Service(used.judge, used.calls, used.ledger, announce=told.append)
@@ -298,7 +350,9 @@ def test_the_estimate_counts_what_is_not_known_and_learns_from_what_was_asked(so
 
 
 def test_a_limit_in_dollars_needs_a_price(sound: str, tmp_path: Path) -> None:
-    with pytest.raises(SaeflowError, match=r"calls.max_usd: the price of 'loopback' is not known; set calls.price"):
+    with pytest.raises(
+        SaeflowError, match=r"calls.max_usd: the price of 'loopback' is not known; set calls.price"
+    ):
         ask(questions(1), service(sound, tmp_path, max_usd=1.0))
 
 
@@ -306,19 +360,23 @@ def test_prices_are_found_whatever_the_provider_and_date() -> None:
     mini = cost_of("gpt-4o-mini", None, batch=False)
     assert mini.usd(1_000_000, 1_000_000) == pytest.approx(0.75)
     assert cost_of("openai/gpt-4o-mini-2024-07-18", None, batch=False) == mini
-    assert cost_of("gpt-4o-mini", None, batch=True).usd(1_000_000, 1_000_000) == pytest.approx(0.375)
+    assert cost_of("gpt-4o-mini", None, batch=True).usd(1_000_000, 1_000_000) == pytest.approx(
+        0.375
+    )
     assert cost_of("gpt-4o-mini-audio", None, batch=False).usd(1, 1) is None
     assert cost_of("gpt-4o-mini", Price(input=0, output=0), batch=False).usd(1, 1) == 0
 
 
-# --- batches -------------------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------
 
 
 def test_batches_are_answered_in_any_order_at_half_the_price(tmp_path: Path) -> None:
     with serving() as url:
         used = service(url, tmp_path, mode="batch", poll=0.01, price=PRICE)
         answers = ask(questions(50), used)
-        assert [answer.value for answer in answers] == [score_of(GOAL.criterion, f"I think {i}") for i in range(50)]
+        assert [answer.value for answer in answers] == [
+            score_of(GOAL.criterion, f"I think {i}") for i in range(50)
+        ]
         assert used.ledger.spent().usd == pytest.approx(50 * 0.11 / 2)
         assert stats(url)["requests"] == 0
         assert all(answer.cached for answer in ask(questions(50), used))
@@ -326,14 +384,18 @@ def test_batches_are_answered_in_any_order_at_half_the_price(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_an_interrupted_batch_is_waited_for_and_not_submitted_again(named: bool, tmp_path: Path) -> None:
+def test_an_interrupted_batch_is_waited_for_and_not_submitted_again(
+    named: bool, tmp_path: Path
+) -> None:
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3])\n"
         "from test_judging_endpoint import *\n"
         "ask(questions(30), service(sys.argv[1], Path(sys.argv[2]), mode='batch', poll=60.0))"
     )
     with serving() as url:
-        job = subprocess.Popen([sys.executable, "-c", program, url, str(tmp_path), str(Path(__file__).parent)])
+        job = subprocess.Popen(
+            [sys.executable, "-c", program, url, str(tmp_path), str(Path(__file__).parent)]
+        )
         while not stats(url)["batch-0"]:  # submitted, and looked at once
             time.sleep(0.02)
         os.kill(job.pid, signal.SIGKILL)
@@ -343,7 +405,9 @@ def test_an_interrupted_batch_is_waited_for_and_not_submitted_again(named: bool,
                 connection.execute("UPDATE batches SET batch = NULL")
         answers = ask(questions(30), service(url, tmp_path, mode="batch", poll=0.01))
         assert stats(url)["batches"] == 1
-    assert [answer.value for answer in answers] == [score_of(GOAL.criterion, f"I think {i}") for i in range(30)]
+    assert [answer.value for answer in answers] == [
+        score_of(GOAL.criterion, f"I think {i}") for i in range(30)
+    ]
 
 
 def test_a_batch_that_costs_too_much_is_not_submitted(tmp_path: Path) -> None:

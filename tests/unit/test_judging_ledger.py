@@ -25,8 +25,15 @@ ASKED = Inquiry(RATING, "It is calm.", (Completion("I", "I am"),))
 def filled(path: Path) -> Ledger:
     ledger = Ledger(path)
     with ledger.writing():
-        ledger.record(ASKED.key(JUDGE), Exchange(reason="HTTP 500", again=True, billed=False), None, "here")
-        ledger.record(ASKED.key(JUDGE), Exchange(value=7, raw="{}", model="m-1", prompt_tokens=9), 0.25, "here")
+        ledger.record(
+            ASKED.key(JUDGE), Exchange(reason="HTTP 500", again=True, billed=False), None, "here"
+        )
+        ledger.record(
+            ASKED.key(JUDGE),
+            Exchange(value=7, raw="{}", model="m-1", prompt_tokens=9),
+            0.25,
+            "here",
+        )
         ledger.settle(ASKED.key(JUDGE), ASKED, JUDGE, Answer(7, None, 2))
     return ledger
 
@@ -40,8 +47,15 @@ def test_what_changes_an_answer_changes_its_key_and_the_address_does_not() -> No
         ASKED._replace(completions=(Completion("I", "I am"), Completion("I", "I was"))),
         ASKED._replace(repeat=1),
     ]
-    judges = [Judge(kind="openai", model="n"), Judge(kind="openai", model="m", parameters={"temperature": 1})]
-    keys = [ASKED.key(JUDGE), *(other.key(JUDGE) for other in others), *(ASKED.key(judge) for judge in judges)]
+    judges = [
+        Judge(kind="openai", model="n"),
+        Judge(kind="openai", model="m", parameters={"temperature": 1}),
+    ]
+    keys = [
+        ASKED.key(JUDGE),
+        *(other.key(JUDGE) for other in others),
+        *(ASKED.key(judge) for judge in judges),
+    ]
     assert len(set(keys)) == len(keys)
     assert ASKED.key(Judge(kind="openai", model="m", base_url="http://there/v1")) == keys[0]
 
@@ -59,22 +73,34 @@ def test_an_answer_that_is_not_as_it_was_written_is_asked_for_again(tmp_path: Pa
 
 def test_answers_are_read_with_sqlite3_and_as_parquet(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "judging" / "ledger.sqlite")
-    assert ledger.answers([ASKED.key(JUDGE), "other"]) == {ASKED.key(JUDGE): Answer(7, None, 2, cached=True)}
+    assert ledger.answers([ASKED.key(JUDGE), "other"]) == {
+        ASKED.key(JUDGE): Answer(7, None, 2, cached=True)
+    }
     assert ledger.spent() == (1, 0.25)
     with sqlite3.connect(ledger.path) as connection:
-        assert connection.execute("SELECT completion, answer FROM answers").fetchall() == [("I am", "7")]
+        assert connection.execute("SELECT completion, answer FROM answers").fetchall() == [
+            ("I am", "7")
+        ]
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     table = ledger.calls()
     assert dict(table.schema) == CALLS_SCHEMA
     row = table.row(0, named=True)
-    assert (row["requests"], row["usd"], row["model"], row["raw"], row["prompt"]) == (2, 0.25, "m-1", "{}", "I")
+    assert (row["requests"], row["usd"], row["model"], row["raw"], row["prompt"]) == (
+        2,
+        0.25,
+        "m-1",
+        "{}",
+        "I",
+    )
 
 
 def test_what_every_kind_of_question_took_is_told_by_model_and_template(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "ledger.sqlite")
     other = ASKED._replace(template=THREE_WAY)
     with ledger.writing():
-        ledger.record(other.key(JUDGE), Exchange(value=1, prompt_tokens=5, completion_tokens=2), None, "here")
+        ledger.record(
+            other.key(JUDGE), Exchange(value=1, prompt_tokens=5, completion_tokens=2), None, "here"
+        )
         ledger.settle(other.key(JUDGE), other, JUDGE, Answer(1, None, 1))
     assert ledger.usage() == [
         Usage("m", RATING.name, 1, 2, 9, 0, 0.25),
@@ -110,7 +136,8 @@ def test_many_processes_open_and_write_one_new_ledger(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ledger.sqlite"
     program = (
         "import sys; from pathlib import Path\n"
-        "from saeflow.judging.ledger import Ledger; from saeflow.judging.inquiries import Exchange\n"
+        "from saeflow.judging.ledger import Ledger; from saeflow.judging.inquiries import "
+        "Exchange\n"
         "ledger = Ledger(Path(sys.argv[1]))\n"
         "for i in range(100):\n"
         "    with ledger.writing(): ledger.record(str(i), Exchange(value=1), 0.5, 'here')\n"
@@ -120,14 +147,20 @@ def test_many_processes_open_and_write_one_new_ledger(tmp_path: Path) -> None:
     assert Ledger(path).spent() == (400, 200.0)
 
 
-@pytest.mark.parametrize("content", [b"not a database, but long enough to be taken for one" * 20, None])
-def test_a_file_that_is_no_ledger_is_told_of_in_one_sentence(content: bytes | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"not a database, but long enough to be taken for one" * 20, None]
+)
+def test_a_file_that_is_no_ledger_is_told_of_in_one_sentence(
+    content: bytes | None, tmp_path: Path
+) -> None:
     path = tmp_path / "ledger.sqlite"
     if content:
         path.write_bytes(content)
     else:
         path.mkdir()
-    with pytest.raises(SaeflowError, match=r"ledger.sqlite: the ledger cannot be used .*; check the disk"):
+    with pytest.raises(
+        SaeflowError, match=r"ledger.sqlite: the ledger cannot be used .*; check the disk"
+    ):
         Ledger(path)
 
 
@@ -167,7 +200,9 @@ def test_flipped_bits_anywhere_are_told_or_change_nothing_that_is_believed(tmp_p
     ledger, chance = Ledger(tmp_path / "ledger.sqlite"), random.Random(2)
     with ledger.writing():
         for number, inquiry in enumerate(asked):
-            ledger.record(inquiry.key(JUDGE), Exchange(value=7, raw="{}", prompt_tokens=9), 0.25, "here")
+            ledger.record(
+                inquiry.key(JUDGE), Exchange(value=7, raw="{}", prompt_tokens=9), 0.25, "here"
+            )
             ledger.settle(inquiry.key(JUDGE), inquiry, JUDGE, Answer(number % 10 + 1, None, 1))
     ledger.note_batch(Batch("token", "name", ["a", "b"]))
     ledger.close()
@@ -181,8 +216,16 @@ def test_flipped_bits_anywhere_are_told_or_change_nothing_that_is_believed(tmp_p
         path.write_bytes(content)
         try:
             damaged = Ledger(path)
-            assert all(truth[key] == answer.value for key, answer in damaged.answers(list(truth)).items())
-            damaged.spent(), damaged.usage(), damaged.calls(), damaged.open_batches(), damaged.has_scores(JUDGE)
+            assert all(
+                truth[key] == answer.value for key, answer in damaged.answers(list(truth)).items()
+            )
+            (
+                damaged.spent(),
+                damaged.usage(),
+                damaged.calls(),
+                damaged.open_batches(),
+                damaged.has_scores(JUDGE),
+            )
             damaged.close()
         except SaeflowError:
             refused += 1

@@ -24,17 +24,29 @@ from saeflow.judging.summary import summarise
 STRENGTH = {"a": 1200.0, "b": 1050.0, "c": 950.0, "d": 800.0}
 
 
-def met(strength: dict[str, float], samples: int, seed: int = 0, goals: Sequence[str] = ("goal",)) -> pl.DataFrame:
+def met(
+    strength: dict[str, float], samples: int, seed: int = 0, goals: Sequence[str] = ("goal",)
+) -> pl.DataFrame:
     """Preferences drawn from planted strengths."""
     rng = np.random.default_rng(seed)
     rows = [
-        (goal, one, other, "I think", sample, 0, float(rng.random() < 1 / (1 + 10 ** ((theirs - ours) / 400))))
+        (
+            goal,
+            one,
+            other,
+            "I think",
+            sample,
+            0,
+            float(rng.random() < 1 / (1 + 10 ** ((theirs - ours) / 400))),
+        )
         for goal in goals
         for sample in range(samples)
         for (one, ours), (other, theirs) in combinations(strength.items(), 2)
     ]
     return pl.DataFrame(
-        rows, schema=["goal", "method", "other", "prompt", "sample", "repeat", "preference"], orient="row"
+        rows,
+        schema=["goal", "method", "other", "prompt", "sample", "repeat", "preference"],
+        orient="row",
     )
 
 
@@ -62,7 +74,11 @@ def test_elo_is_the_textbook_update_and_keeps_the_sum() -> None:
     first, second, preference = np.array([0, 1]), np.array([1, 2]), np.array([1.0, 0.5])
     found = elo(first, second, preference, np.array([[0, 1], [1, 0]]), 3)
     assert found[0] == pytest.approx(
-        [1008, 992 + 16 * (0.5 - 1 / (1 + 10 ** (8 / 400))), 1000 + 16 * (0.5 - 1 / (1 + 10 ** (-8 / 400)))]
+        [
+            1008,
+            992 + 16 * (0.5 - 1 / (1 + 10 ** (8 / 400))),
+            1000 + 16 * (0.5 - 1 / (1 + 10 ** (-8 / 400))),
+        ]
     )
     assert found.sum(axis=1) == pytest.approx([3000, 3000])
 
@@ -83,7 +99,9 @@ def test_intervals_hold_planted_strengths_as_often_as_they_say() -> None:
     for seed in range(40):
         found = rate(met(STRENGTH, samples=60, seed=seed), 100, 0.9, seed)
         truth = found["method"].replace_strict(STRENGTH)
-        held += ((found["bradley_terry_low"] <= truth) & (truth <= found["bradley_terry_high"])).to_list()
+        held += (
+            (found["bradley_terry_low"] <= truth) & (truth <= found["bradley_terry_high"])
+        ).to_list()
     assert 0.83 < np.mean(held) < 0.97
 
 
@@ -102,7 +120,9 @@ def test_pairs_are_held_out_samples_at_the_chosen_scales() -> None:
     best = summarise(completions, scores, Summary(bootstrap=100), 0).best
     found = pair_up(completions, best, 4, 0.5, 0)
     assert found.group_by("goal", "method", "other").len()["len"].to_list() == [4] * 6
-    chosen = {(row["goal"], row["method"]): row["scale_index"] for row in best.iter_rows(named=True)}
+    chosen = {
+        (row["goal"], row["method"]): row["scale_index"] for row in best.iter_rows(named=True)
+    }
     for row in found.iter_rows(named=True):
         for method, text in ((row["method"], row["text"]), (row["other"], row["other_text"])):
             goal, number = row["goal"][-1], method[-1]
@@ -123,7 +143,9 @@ def test_pairs_are_held_out_samples_at_the_chosen_scales() -> None:
     assert again.filter(pl.col("goal") != AVERAGE)["scale_index"].to_list() == kept
 
 
-def test_a_judge_that_likes_what_stands_first_prefers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_that_likes_what_stands_first_prefers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     pairs = pl.DataFrame(
         {
@@ -138,12 +160,16 @@ def test_a_judge_that_likes_what_stands_first_prefers_nothing(tmp_path: Path, mo
         found = judge_pairs(pairs, {"sea": "c"}, service)
         assert service.ledger.spent().calls == 60
     assert dict(found.schema) == PREFERENCES_SCHEMA
-    for row, text, other in zip(found.iter_rows(named=True), pairs["text"], pairs["other_text"], strict=True):
+    for row, text, other in zip(
+        found.iter_rows(named=True), pairs["text"], pairs["other_text"], strict=True
+    ):
         ours, theirs = score_of("c", text), score_of("c", other)
         assert row["preference"] == (1.0 if ours > theirs else 0.5 if ours == theirs else 0.0)
     with serving(first="yes") as url:
         judge = Judge(kind="openai", model="partial", base_url=url)
-        partial = judge_pairs(pairs, {"sea": "c"}, Service(judge, Calls(), Ledger(tmp_path / "ledger.sqlite")))
+        partial = judge_pairs(
+            pairs, {"sea": "c"}, Service(judge, Calls(), Ledger(tmp_path / "ledger.sqlite"))
+        )
     assert partial["preference"].to_list() == [0.5] * 30
     assert set(partial["shown_first"]) == set(partial["shown_second"]) == {"A"}
 
@@ -154,11 +180,14 @@ def test_a_comparison_with_one_answer_missing_has_a_reason_and_no_preference(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     pairs = pl.DataFrame(
         {
-            "goal": ["sea"], "method": ["a"], "other": ["b"], "prompt": ["I"], "sample": [0], "repeat": [0],
+            "goal": ["sea"], "method": ["a"], "other": ["b"], "prompt": ["I"], "sample": [0],
+            "repeat": [0],
             "text": ["I am"], "other_text": ["I was"],
         }
     )  # fmt: skip
     with serving(rates='{"refusal": 1.0}') as url:
         judge = Judge(kind="openai", model="m", base_url=url)
-        found = judge_pairs(pairs, {"sea": "c"}, Service(judge, Calls(), Ledger(tmp_path / "ledger.sqlite")))
+        found = judge_pairs(
+            pairs, {"sea": "c"}, Service(judge, Calls(), Ledger(tmp_path / "ledger.sqlite"))
+        )
     assert found.select("preference", "reason").row(0) == (None, "refused: I would rather not.")

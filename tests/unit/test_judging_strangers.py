@@ -1,4 +1,5 @@
-"""Endpoints that are strange, broken or hostile: what they send is read, or told in one sentence."""
+"""Endpoints that are strange, broken or hostile: what they send is read, or told in one
+sentence."""
 
 from __future__ import annotations
 
@@ -42,11 +43,13 @@ DEFAULT = Path(__file__).parents[2] / "config.yaml"
 SCORES = [score_of(GOAL.criterion, f"I think {i}") for i in range(60)]
 
 
-# --- nobody waits for ever ------------------------------------------------------------------------------------------
+# --- nobody waits for ever ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["live", "batch"])
-def test_whatever_a_server_sends_to_every_question_a_run_ends_in_one_sentence(mode: str, tmp_path: Path) -> None:
+def test_whatever_a_server_sends_to_every_question_a_run_ends_in_one_sentence(
+    mode: str, tmp_path: Path
+) -> None:
     for kind in ALWAYS:
         with serving(always=kind) as url:
             used = service(url, tmp_path / kind, attempts=2, concurrency=4, mode=mode)
@@ -68,7 +71,10 @@ def test_an_answer_that_cannot_be_stored_ends_the_run_and_leaves_no_waiter(
         real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Ledger, "record", failing)
-    with serving() as url, pytest.raises(SaeflowError, match=r"the ledger cannot be used \(Python int too large"):
+    with (
+        serving() as url,
+        pytest.raises(SaeflowError, match=r"the ledger cannot be used \(Python int too large"),
+    ):
         ask(questions(60), service(url, tmp_path))
 
 
@@ -93,7 +99,7 @@ def test_a_stop_wakes_those_who_wait_for_their_turn() -> None:
     assert asyncio.run(turn_after_stop()) < 1.0
 
 
-# --- a judge that refuses everything --------------------------------------------------------------------------------
+# --- a judge that refuses everything --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,7 +133,10 @@ def test_a_judge_that_refuses_everything_stops_the_run_with_its_own_words_and_th
 def test_a_small_run_that_is_turned_away_marks_no_question_as_failed(tmp_path: Path) -> None:
     with serving(always="http_400") as url:
         used = service(url, tmp_path)
-        with pytest.raises(SaeflowError, match=r"no score to the first 3 questions \(HTTP 400: Unsupported parameter"):
+        with pytest.raises(
+            SaeflowError,
+            match=r"no score to the first 3 questions \(HTTP 400: Unsupported parameter",
+        ):
             ask(questions(3), used)
         assert used.ledger.calls().is_empty()
 
@@ -140,10 +149,16 @@ def test_one_text_that_is_turned_away_by_a_judge_that_works_is_a_reason(tmp_path
     assert (answer.value, answer.reason) == (None, "HTTP 413: The context length is exceeded.")
 
 
-def test_a_judge_that_breaks_in_the_middle_stops_the_run_and_its_scores_stay(tmp_path: Path) -> None:
-    with Loopback(lambda n: (200, completion('{"score": 7}')) if n <= 30 else (403, b'{"error": "expired"}')) as url:
+def test_a_judge_that_breaks_in_the_middle_stops_the_run_and_its_scores_stay(
+    tmp_path: Path,
+) -> None:
+    with Loopback(
+        lambda n: (200, completion('{"score": 7}')) if n <= 30 else (403, b'{"error": "expired"}')
+    ) as url:
         used = service(url, tmp_path, concurrency=2)
-        with pytest.raises(SaeflowError, match=r"no score to the last 20 questions \(HTTP 403: expired\)"):
+        with pytest.raises(
+            SaeflowError, match=r"no score to the last 20 questions \(HTTP 403: expired\)"
+        ):
             ask(questions(90), used)
     assert used.ledger.calls()["answer"].to_list() == ["7"] * 30
 
@@ -153,15 +168,22 @@ def test_refusals_of_some_texts_are_reasons_and_do_not_stop_a_run(tmp_path: Path
     with Loopback(lambda n: (200, completion('{"score": 7}') if n % 10 == 1 else refused)) as url:
         answers = ask(questions(90), service(url, tmp_path, concurrency=1))
     assert sum(answer.value == 7 for answer in answers) == 9
-    assert {answer.reason for answer in answers if answer.value is None} == {"refused: I would rather not."}
+    assert {answer.reason for answer in answers if answer.value is None} == {
+        "refused: I would rather not."
+    }
 
 
 @pytest.mark.parametrize("model", ["gpt-5-mini", "openai/gpt-5.1-2026-01-01", "o3", "o4-mini"])
 def test_models_that_reason_get_room_for_it_and_no_temperature(model: str, tmp_path: Path) -> None:
     judge = Judge(kind="openai", model=model)
     assert judge.sampling == {"max_completion_tokens": 4000}
-    assert Judge(kind="openai", model="gpt-4o-mini").sampling == {"temperature": 0, "max_tokens": 50}
-    assert Judge(kind="openai", model=model, parameters={"max_tokens": 9}).sampling == {"max_tokens": 9}
+    assert Judge(kind="openai", model="gpt-4o-mini").sampling == {
+        "temperature": 0,
+        "max_tokens": 50,
+    }
+    assert Judge(kind="openai", model=model, parameters={"max_tokens": 9}).sampling == {
+        "max_tokens": 9
+    }
     with serving(refused="max_tokens,temperature") as url:
         used = service(url, tmp_path, judge={"model": model})
         assert [answer.value for answer in ask(questions(5), used)] == SCORES[:5]
@@ -172,23 +194,32 @@ def test_a_study_without_a_single_score_is_refused(tmp_path: Path) -> None:
 
     with serving(always="filtered") as url:
         used = service(url, tmp_path)
-        table = score_completions(completions_of(["I think a", "I think b"]), GOAL, used.judge, service=used)
-    with pytest.raises(SaeflowError, match=r"not one of 4 scores could be given, .*: refused: HTTP 400: The response"):
+        table = score_completions(
+            completions_of(["I think a", "I think b"]), GOAL, used.judge, service=used
+        )
+    with pytest.raises(
+        SaeflowError,
+        match=r"not one of 4 scores could be given, .*: refused: HTTP 400: The response",
+    ):
         require_scores(table)
 
 
-# --- what is read ---------------------------------------------------------------------------------------------------
+# --- what is read ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_answer_is_read_in_every_shape_in_which_judges_give_it(shape: str, tmp_path: Path) -> None:
+def test_an_answer_is_read_in_every_shape_in_which_judges_give_it(
+    shape: str, tmp_path: Path
+) -> None:
     with serving(shape=shape) as url:
         used = service(url, tmp_path, price=PRICE)
         assert [answer.value for answer in ask(questions(20), used)] == SCORES[:20]
         assert stats(url)["requests"] == 20
     spent = used.ledger.spent()
     assert spent.calls == 20
-    expected = estimate(questions(20), service("http://127.0.0.1:9", tmp_path / "new", price=PRICE)).usd
+    expected = estimate(
+        questions(20), service("http://127.0.0.1:9", tmp_path / "new", price=PRICE)
+    ).usd
     assert expected is not None
     assert spent.usd == pytest.approx(20 * 0.11) or spent.usd == pytest.approx(expected, rel=0.1)
     assert dict(used.ledger.calls().schema)
@@ -220,7 +251,22 @@ def test_comparisons_are_read_in_fences_too() -> None:
 def test_reading_an_answer_never_fails_whatever_is_in_it() -> None:
     """Every value of a completion, at every depth, is replaced by everything that JSON can say."""
     whole = json.loads(completion('{"score": 7}'))
-    odd = [None, True, -1, 1e999, float("nan"), 10**40, "", "\ud800", "\x00", [], [[]], {}, {"a": 1}, "x" * 1000]
+    odd = [
+        None,
+        True,
+        -1,
+        1e999,
+        float("nan"),
+        10**40,
+        "",
+        "\ud800",
+        "\x00",
+        [],
+        [[]],
+        {},
+        {"a": 1},
+        "x" * 1000,
+    ]
     asked, chance = questions(1)[0], random.Random(0)
 
     def mutated(value: object) -> object:
@@ -240,7 +286,9 @@ def test_reading_an_answer_never_fails_whatever_is_in_it() -> None:
 
 
 @pytest.mark.parametrize("shape", ["no_usage", "usage_0", "negative_usage", "odd_usage"])
-def test_a_limit_in_dollars_holds_for_an_endpoint_that_does_not_count(shape: str, tmp_path: Path) -> None:
+def test_a_limit_in_dollars_holds_for_an_endpoint_that_does_not_count(
+    shape: str, tmp_path: Path
+) -> None:
     with serving(shape=shape) as url:
         with pytest.raises(SaeflowError, match=r"calls.max_usd: US\$ 1\.\d+ of 1 is spent"):
             ask(questions(60), service(url, tmp_path, max_usd=1.0, price=PRICE, concurrency=1))
@@ -252,14 +300,19 @@ def test_a_cut_off_answer_is_not_asked_for_again(tmp_path: Path) -> None:
         answer = ask(questions(1), service(url, tmp_path, attempts=6))[0]
         assert answer.reason == "the answer was cut off at its token limit (10 tokens)"
         assert stats(url)["requests"] == 1
-    assert advice(answer.reason).startswith("raise max_tokens or max_completion_tokens in judge.parameters")
+    assert advice(answer.reason).startswith(
+        "raise max_tokens or max_completion_tokens in judge.parameters"
+    )
 
 
-# --- where it leads -------------------------------------------------------------------------------------------------
+# --- where it leads -------------------------------------------------------------------------------
 
 
 def test_a_redirect_is_told_and_not_followed(tmp_path: Path) -> None:
-    with serving(always="redirect") as url, pytest.raises(SaeflowError, match=r"leads on to 127.0.0.1:9/v1") as caught:
+    with (
+        serving(always="redirect") as url,
+        pytest.raises(SaeflowError, match=r"leads on to 127.0.0.1:9/v1") as caught,
+    ):
         ask(questions(1), service(url, tmp_path))
     assert "judge.base_url" in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -269,8 +322,15 @@ def test_a_daily_limit_is_told_after_minutes_and_not_hours(tmp_path: Path) -> No
     told: list[str] = []
     with serving(always="daily_limit") as url:
         used = service(url, tmp_path, concurrency=1)
-        used = type(used)(used.judge, used.calls, used.ledger, progress=lambda done, total, note="": told.append(note))
-        with pytest.raises(SaeflowError, match=r"every call for its rate, 10 times in a row .*free-models-per-day"):
+        used = type(used)(
+            used.judge,
+            used.calls,
+            used.ledger,
+            progress=lambda done, total, note="": told.append(note),
+        )
+        with pytest.raises(
+            SaeflowError, match=r"every call for its rate, 10 times in a row .*free-models-per-day"
+        ):
             ask(questions(30), used)
         assert stats(url)["requests"] == live.REFUSALS_OF_ALL
     assert told[-1].startswith("waiting 1 s: HTTP 429: Rate limit exceeded")
@@ -279,7 +339,7 @@ def test_a_daily_limit_is_told_after_minutes_and_not_hours(tmp_path: Path) -> No
     assert 180 < sum(pauses) < 300, "seconds, at the usual pauses"
 
 
-# --- addresses, keys and proxies ------------------------------------------------------------------------------------
+# --- addresses, keys and proxies ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -300,7 +360,10 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written_and_is_not
     assert fault
     assert "passWORD" not in fault
     assert "MY_KEY" in fault or address.startswith("user")
-    judged = {"judge": {"kind": "openai", "model": "m", "base_url": address}, "calls": {"key": "MY_KEY"}}
+    judged = {
+        "judge": {"kind": "openai", "model": "m", "base_url": address},
+        "calls": {"key": "MY_KEY"},
+    }
     with pytest.raises(SaeflowError, match=r"judge\.base_url: ") as caught:
         check_study(yaml.safe_load(DEFAULT.read_text()) | judged)
     assert "passWORD" not in str(caught.value)
@@ -313,7 +376,9 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written_and_is_not
     assert "passWORD" not in str(caught.value)
 
 
-@pytest.mark.parametrize("written", ["sk-proj-0123456789", "AIzaSy0123", "0123456789abcdef", "gsk_abc"])
+@pytest.mark.parametrize(
+    "written", ["sk-proj-0123456789", "AIzaSy0123", "0123456789abcdef", "gsk_abc"]
+)
 def test_a_key_in_the_config_is_refused_and_not_repeated(written: str) -> None:
     with pytest.raises(SaeflowError, match=r"calls\.key: must be the name of a variable") as caught:
         check_study(yaml.safe_load(DEFAULT.read_text()) | {"calls": {"key": written}})
@@ -342,12 +407,18 @@ def test_an_address_that_is_none_is_told_with_one_that_is(address: str, says: st
 
 def test_an_empty_address_in_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "")
-    assert Connection(Judge(kind="openai", model="m"), Calls()).address == "https://api.openai.com/v1"
+    assert (
+        Connection(Judge(kind="openai", model="m"), Calls()).address == "https://api.openai.com/v1"
+    )
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1/")
-    assert Connection(Judge(kind="openai", model="m"), Calls()).address == "http://localhost:8000/v1"
+    assert (
+        Connection(Judge(kind="openai", model="m"), Calls()).address == "http://localhost:8000/v1"
+    )
 
 
-def test_the_query_of_an_address_comes_after_the_path_and_its_key_as_azure_wants_it(tmp_path: Path) -> None:
+def test_the_query_of_an_address_comes_after_the_path_and_its_key_as_azure_wants_it(
+    tmp_path: Path,
+) -> None:
     with Loopback(lambda n: (200, completion('{"score": 7}'))) as url:
         used = service(f"{url}/deployments/d?api-version=2024-10-21", tmp_path)
         assert ask(questions(1), used)[0].value == 7
@@ -364,7 +435,15 @@ def test_a_server_is_told_nothing_of_the_machine_and_nothing_that_it_said_itself
     with Loopback(lambda n: (200, completion('{"score": 7}'))) as url:
         assert ask(questions(2), service(url, tmp_path, concurrency=1))[1].value == 7
         headers = Loopback.seen[-1][1]
-    told = {"Host", "Authorization", "User-Agent", "Accept", "Accept-Encoding", "Content-Type", "Content-Length"}
+    told = {
+        "Host",
+        "Authorization",
+        "User-Agent",
+        "Accept",
+        "Accept-Encoding",
+        "Content-Type",
+        "Content-Length",
+    }
     assert set(headers) == told
     assert (headers["User-Agent"], headers["Content-Type"]) == ("saeflow", "application/json")
 
@@ -395,7 +474,9 @@ def test_a_key_that_no_header_can_hold_is_told_without_its_value(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.environ", {"OPENAI_API_KEY": written})
-    with pytest.raises(SaeflowError, match="the value of OPENAI_API_KEY holds a line break") as caught:
+    with pytest.raises(
+        SaeflowError, match="the value of OPENAI_API_KEY holds a line break"
+    ) as caught:
         find_key(Judge(kind="openai", model="m"), Calls(), tmp_path / "none")
     assert written not in str(caught.value)
     monkeypatch.setattr("os.environ", {"OPENAI_API_KEY": " sk-1\n"})
@@ -407,10 +488,26 @@ def test_a_key_that_no_header_can_hold_is_told_without_its_value(
     [
         ("https://example.org/v1", {"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
         ("https://example.org/v1", {"ALL_PROXY": "proxy:3128"}, "http://proxy:3128"),
-        ("https://example.org/v1", {"https_proxy": "http://proxy:3128", "no_proxy": ".example.org"}, None),
-        ("https://api.example.org/v1", {"https_proxy": "http://proxy:3128", "no_proxy": "example.org,b"}, None),
-        ("https://example.org/v1", {"https_proxy": "http://proxy:3128", "no_proxy": "ample.org"}, "http://proxy:3128"),
-        ("http://10.1.2.3/v1", {"http_proxy": "http://proxy:3128", "no_proxy": "fe80::/10,10.0.0.0/8"}, None),
+        (
+            "https://example.org/v1",
+            {"https_proxy": "http://proxy:3128", "no_proxy": ".example.org"},
+            None,
+        ),
+        (
+            "https://api.example.org/v1",
+            {"https_proxy": "http://proxy:3128", "no_proxy": "example.org,b"},
+            None,
+        ),
+        (
+            "https://example.org/v1",
+            {"https_proxy": "http://proxy:3128", "no_proxy": "ample.org"},
+            "http://proxy:3128",
+        ),
+        (
+            "http://10.1.2.3/v1",
+            {"http_proxy": "http://proxy:3128", "no_proxy": "fe80::/10,10.0.0.0/8"},
+            None,
+        ),
         ("http://10.1.2.3/v1", {"http_proxy": "http://proxy:3128", "no_proxy": "*"}, None),
         ("http://127.0.0.1:1/v1", {"ALL_PROXY": "socks://proxy:1"}, None),
         ("http://localhost/v1", {"http_proxy": "http://proxy:3128"}, None),
@@ -423,7 +520,8 @@ def test_a_proxy_is_the_one_that_the_environment_names(
     monkeypatch.setattr("os.environ", variables)
     if proxy == "refused":
         with pytest.raises(
-            SaeflowError, match=r"a proxy 'socks5h://'.* set http_proxy .* or add example.org to no_proxy"
+            SaeflowError,
+            match=r"a proxy 'socks5h://'.* set http_proxy .* or add example.org to no_proxy",
         ):
             proxy_of(address)
     else:
@@ -437,7 +535,7 @@ def test_no_more_is_read_than_was_agreed(tmp_path: Path) -> None:
             ask(questions(1), used)
 
 
-# --- batches --------------------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------
 
 
 def test_a_batch_is_read_whatever_characters_stand_within_its_lines(tmp_path: Path) -> None:
@@ -451,15 +549,21 @@ def test_a_line_of_a_batch_that_cannot_be_read_is_one_failed_question(tmp_path: 
     with serving(lines="garbage") as url:
         answers = ask(questions(50), service(url, tmp_path, mode="batch", poll=0.01))
         assert stats(url)["batches"] == 1, "what may have been paid for is not bought again"
-    wrong = [answer for answer, score in zip(answers, SCORES, strict=False) if answer.value != score]
-    assert [answer.reason for answer in wrong] == ["the batch has no answer: a line of its results cannot be read"]
+    wrong = [
+        answer for answer, score in zip(answers, SCORES, strict=False) if answer.value != score
+    ]
+    assert [answer.reason for answer in wrong] == [
+        "the batch has no answer: a line of its results cannot be read"
+    ]
 
 
 @pytest.mark.parametrize("lines", ["nothing", "refused"])
 def test_a_batch_that_answers_nothing_is_not_bought_again(lines: str, tmp_path: Path) -> None:
     with serving(lines=lines) as url:
         used = service(url, tmp_path, mode="batch", poll=0.01)
-        with pytest.raises(SaeflowError, match=r"50 questions of a batch .* none of them is marked as failed"):
+        with pytest.raises(
+            SaeflowError, match=r"50 questions of a batch .* none of them is marked as failed"
+        ):
             ask(questions(50), used)
         assert stats(url)["batches"] == 1
     assert used.ledger.calls().is_empty()
@@ -475,7 +579,9 @@ def test_a_batch_in_a_state_of_its_own_is_waited_for(tmp_path: Path) -> None:
 def test_a_batch_in_an_unknown_state_ends_the_run_and_is_never_bought_twice(tmp_path: Path) -> None:
     with serving(states="pending") as url:
         for _ in range(2):
-            with pytest.raises(SaeflowError, match="is still 'pending'; start again to wait for it"):
+            with pytest.raises(
+                SaeflowError, match="is still 'pending'; start again to wait for it"
+            ):
                 ask(questions(20), service(url, tmp_path, mode="batch", poll=0.001))
         assert stats(url)["batches"] == 1
 
@@ -489,11 +595,12 @@ def test_a_batch_that_another_job_waits_for_counts_among_the_calls(tmp_path: Pat
         assert stats(url)["batches"] == 1
 
 
-# --- the ledger -----------------------------------------------------------------------------------------------------
+# --- the ledger -----------------------------------------------------------------------------------
 
 
 def damaged(damage: str, url: str, path: Path) -> Service:
-    """A judge with a ledger of 20 answers to which something has happened that SQLite does not notice."""
+    """A judge with a ledger of 20 answers to which something has happened that SQLite does not
+    notice."""
     ask(questions(20), service(url, path, mode="batch", poll=0.01))
     with sqlite3.connect(path / "ledger.sqlite") as connection:
         connection.execute("UPDATE batches SET ended = 0")
@@ -501,7 +608,9 @@ def damaged(damage: str, url: str, path: Path) -> Service:
     return service(url, path)
 
 
-@pytest.mark.parametrize("damage", ["reason = x'ff', attempts = x'00'", "answer = x'ff'", "checksum = 'x'"])
+@pytest.mark.parametrize(
+    "damage", ["reason = x'ff', attempts = x'00'", "answer = x'ff'", "checksum = 'x'"]
+)
 def test_an_answer_that_is_no_text_any_more_is_asked_for_again(damage: str, tmp_path: Path) -> None:
     with serving() as url:
         used = damaged(f"UPDATE answers SET {damage}", url, tmp_path)
@@ -521,18 +630,21 @@ def test_an_answer_that_is_no_text_any_more_is_asked_for_again(damage: str, tmp_
         "UPDATE batches SET keys = x'ff'",
     ],
 )
-def test_a_ledger_whose_sums_or_batches_are_damaged_is_told_in_one_sentence(damage: str, tmp_path: Path) -> None:
+def test_a_ledger_whose_sums_or_batches_are_damaged_is_told_in_one_sentence(
+    damage: str, tmp_path: Path
+) -> None:
     with serving() as url:
         ledger = damaged(damage, url, tmp_path).ledger
     with pytest.raises(SaeflowError, match=r"the ledger cannot be used \(.*\); check the disk"):
         ledger.spent() if "spent" in damage else ledger.open_batches()
 
 
-# --- what the tests above are made of -------------------------------------------------------------------------------
+# --- what the tests above are made of -------------------------------------------------------------
 
 
 class Loopback:
-    """A server whose answer is a function of the number of requests so far; holds what it saw last."""
+    """A server whose answer is a function of the number of requests so far; holds what it saw
+    last."""
 
     seen: list[tuple[str, dict[str, str]]]
 
@@ -548,7 +660,10 @@ class Loopback:
                 with lock:
                     seen.append((self.path, dict(self.headers)))
                     status, body = answer(len(seen))  # type: ignore[operator]
-                head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                head = (
+                    f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: "
+                    f"{len(body)}\r\n\r\n"
+                )
                 self.wfile.write(head.encode() + body)
 
             def log_message(self, *_: object) -> None:

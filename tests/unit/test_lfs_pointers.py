@@ -1,4 +1,5 @@
-"""A clone without git-lfs leaves pointers in the place of large files: whoever reads one says so."""
+"""A clone without git-lfs leaves pointers in the place of large files: whoever reads one says
+so."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ from saeflow.models.language_model import load_model, load_tokenizer
 from saeflow.saes.io import import_sae
 from saeflow.tables import read_table
 
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 4976698672\n"
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 4976698672\n"
+)
 SAES = Path(__file__).parents[1] / "data/saes"
 
 
@@ -67,24 +70,34 @@ def test_a_pointer_in_a_file_s_place_is_told(name: str, tmp_path: Path) -> None:
     file = tmp_path / "clone" / name
     file.parent.mkdir()
     file.write_text(POINTER)
-    with pytest.raises(SaeflowError, match=rf"{name}: is a Git LFS pointer and not the file itself"):
+    with pytest.raises(
+        SaeflowError, match=rf"{name}: is a Git LFS pointer and not the file itself"
+    ):
         READERS[name](file)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
 @pytest.mark.parametrize("load", [load_model, load_tokenizer])
-def test_a_pointer_is_told_when_a_checkpoint_is_loaded(load: Callable[[Path], Any], name: str, tmp_path: Path) -> None:
+def test_a_pointer_is_told_when_a_checkpoint_is_loaded(
+    load: Callable[[Path], Any], name: str, tmp_path: Path
+) -> None:
     folder = save_tiny_model(tmp_path / "clone", "llama")
     (folder / name).write_text(POINTER)
-    with pytest.raises(SaeflowError, match=rf"{name}: is a Git LFS pointer and not the file itself"):
+    with pytest.raises(
+        SaeflowError, match=rf"{name}: is a Git LFS pointer and not the file itself"
+    ):
         load(folder)
 
 
 def test_json_s_way_to_spell_an_emoji_is_read_in_a_goal(tmp_path: Path) -> None:
     goal = tmp_path / "joy.yaml"
     texts = {"positive": ["ha \U0001f600", "b"], "negative": ["c", "d"]}
-    goal.write_text(json.dumps({"title": "Joy", "criterion": "The text holds \U0001f600.", **texts}))
+    goal.write_text(
+        json.dumps({"title": "Joy", "criterion": "The text holds \U0001f600.", **texts})
+    )
     assert read_goal(goal).criterion == "The text holds \U0001f600."
-    goal.write_text('{"title": "Joy", "criterion": "half: \\ud83d", "positive": ["a", "b"], "negative": ["c", "d"]}')
+    goal.write_text(
+        '{"title": "Joy", "criterion": "half: \\ud83d", "positive": ["a", "b"], "negative": ["c", "d"]}'
+    )
     with pytest.raises(SaeflowError, match="criterion"):
         read_goal(goal)

@@ -30,7 +30,11 @@ def plain_sae(decoder: torch.Tensor, **metadata: str) -> SAE:
 
 
 def words(count: int) -> Vocabulary:
-    return Vocabulary(np.arange(count, dtype=np.int32), [f"word{i}" for i in range(count)], np.zeros(count, dtype=bool))
+    return Vocabulary(
+        np.arange(count, dtype=np.int32),
+        [f"word{i}" for i in range(count)],
+        np.zeros(count, dtype=bool),
+    )
 
 
 def test_moments_equal_scipy_s() -> None:
@@ -44,7 +48,9 @@ def test_moments_equal_scipy_s() -> None:
     assert found.entropy == pytest.approx(stats.entropy(np.exp(wide)), rel=1e-5)
 
 
-def test_a_single_spike_has_a_kurtosis_of_about_the_vocabulary_and_equal_weights_have_no_shape() -> None:
+def test_a_single_spike_has_a_kurtosis_of_about_vocabulary_and_equal_weights_have_no_shape() -> (
+    None
+):
     spike = np.zeros(4000, np.float32)
     spike[17] = 9.0
     assert moments(spike).kurtosis == pytest.approx(4000, rel=0.01)
@@ -57,14 +63,19 @@ def test_two_groups_of_known_separation_have_the_kurtosis_of_their_mixture() -> 
     d = 3.0  # half the distance, in standard deviations: excess kurtosis -2 d^4 / (1 + d^2)^2
     generator = numpy_generator(0, "mixture")
     weights = generator.standard_normal(200_000) + d * np.where(np.arange(200_000) % 2, 1, -1)
-    assert moments(weights.astype(np.float32)).kurtosis == pytest.approx(-2 * d**4 / (1 + d**2) ** 2, abs=0.01)
+    assert moments(weights.astype(np.float32)).kurtosis == pytest.approx(
+        -2 * d**4 / (1 + d**2) ** 2, abs=0.01
+    )
 
 
 def test_everything_of_a_direction_equals_the_whole_product() -> None:
     generator = numpy_generator(0, "product")
     rows = torch.from_numpy(generator.standard_normal((900, 24))).float()
     directions = random_directions(70, 24, generator)
-    table, again = (look_through(directions, rows, [np.arange(9, dtype=np.int32)], 6, threads) for threads in (1, 2))
+    table, again = (
+        look_through(directions, rows, [np.arange(9, dtype=np.int32)], 6, threads)
+        for threads in (1, 2)
+    )
     product = (directions.double() @ rows.double().T).numpy()
     assert np.allclose(table.column("std"), product.std(axis=1), rtol=1e-5)
     assert (table.top == np.argsort(-product, axis=1)[:, :6]).all()
@@ -89,7 +100,9 @@ def test_no_chunk_of_the_product_changes_anything(monkeypatch: pytest.MonkeyPatc
 
 
 def heavy_tailed_rows(generator: np.random.Generator) -> torch.Tensor:
-    return torch.from_numpy(generator.standard_normal((1200, 48)) * generator.gamma(2, 0.5, (1200, 1))).float()
+    return torch.from_numpy(
+        generator.standard_normal((1200, 48)) * generator.gamma(2, 0.5, (1200, 1))
+    ).float()
 
 
 def shape_of(directions: torch.Tensor, rows: torch.Tensor) -> list[np.ndarray]:
@@ -117,7 +130,9 @@ def test_planted_shapes_are_given_their_class() -> None:
     classes = ["partition", "prediction", "suppression", "partition"]
     assert classify(*shape_of(planted, rows), beyond).tolist() == classes
     assert classify_as_published(*shape_of(planted, rows)).tolist() == classes
-    assert classify_as_published(np.array([0.01]), np.array([0.1]), np.array([0.2])).tolist() == ["none"]
+    assert classify_as_published(np.array([0.01]), np.array([0.1]), np.array([0.2])).tolist() == [
+        "none"
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
@@ -158,7 +173,9 @@ def given_lens(generator: np.random.Generator, tokens: int = 600, latents: int =
         MemberSet("other", "user", "any", np.arange(100, 220, dtype=np.int32)),
     ]
     density = np.linspace(0, 0.5, latents)
-    return LensInput(decoder, rows - rows.mean(0), words(tokens), sets, density, np.linspace(1, 3, latents), 4)
+    return LensInput(
+        decoder, rows - rows.mean(0), words(tokens), sets, density, np.linspace(1, 3, latents), 4
+    )
 
 
 def test_tables_say_what_the_lens_shows() -> None:
@@ -179,7 +196,10 @@ def test_tables_say_what_the_lens_shows() -> None:
     assert first["auc"] > 0.95
     assert set(result.enrichment["set"].to_list()) <= {"planted", "other"}
     scores = result.scores.filter(latent=0, set="planted")
-    assert (scores["ks"][0], scores["auc"][0]) == (pytest.approx(first["ks"]), pytest.approx(first["auc"]))
+    assert (scores["ks"][0], scores["auc"][0]) == (
+        pytest.approx(first["ks"]),
+        pytest.approx(first["auc"]),
+    )
     assert result.scores.height == 80
     split = result.splits.row(0, named=True)
     assert (sum(split["inside"]), sum(split["outside"])) == (50, 550)
@@ -189,7 +209,9 @@ def test_tables_say_what_the_lens_shows() -> None:
 
 def test_a_typical_activation_scales_weights_and_changes_no_order() -> None:
     given = given_lens(numpy_generator(0, "scales"))
-    unit, typical = (apply_lens(given, LogitLens(scale=scale), seed=0) for scale in ("unit", "typical"))
+    unit, typical = (
+        apply_lens(given, LogitLens(scale=scale), seed=0) for scale in ("unit", "typical")
+    )
     ratio = (typical.latents["std"] / unit.latents["std"]).to_numpy()
     assert ratio == pytest.approx(np.linspace(1, 3, 40), rel=1e-5)
     assert unit.tokens["token_id"].to_list() == typical.tokens["token_id"].to_list()
@@ -211,7 +233,10 @@ def test_a_sae_that_does_not_write_the_residual_stream_is_refused() -> None:
     with pytest.raises(SaeflowError, match="set logit_lens: null"):
         lens_tables.written_hook(lm, sae, "blocks.0.hook_resid_post")
     transcoder = plain_sae(torch.eye(lm.d_model), hook_name_out="blocks.1.hook_mlp_out")
-    assert lens_tables.written_hook(lm, transcoder, "blocks.1.hook_resid_mid") == "blocks.1.hook_mlp_out"
+    assert (
+        lens_tables.written_hook(lm, transcoder, "blocks.1.hook_resid_mid")
+        == "blocks.1.hook_mlp_out"
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
@@ -225,7 +250,8 @@ def test_after_the_last_layer_the_model_does_what_the_lens_predicts(family: str)
         places = causal.Places(tokens, np.arange(2, 8), np.full(6, amount))
         found = causal.change(lm, last, direction, places, range(lm.d_vocab))
         assert found.measured.abs().max() > 1e-5
-        # the length of the stream changes, too, which the lens does not see: a part of the same order is left over
+        # the length of the stream changes, too, which the lens does not see: a part of the same
+        # order is left over
         assert np.corrcoef(found.measured, found.predicted)[0, 1] > 0.9
     weights = unembedding(lm, range(lm.d_vocab), ["final_norm"]) @ direction
     assert np.corrcoef(weights, -found.predicted)[0, 1] > 0.99
@@ -254,8 +280,21 @@ def test_a_latent_is_added_at_one_position_and_nowhere_else() -> None:
 
 
 def test_the_latents_checked_are_the_clearest_each_for_another_set() -> None:
-    rows = [(0, "a", 0.9), (1, "a", 0.8), (0, "b", 0.7), (2, "b", 0.6), (3, "c", -0.9), (4, "c", 0.5), (5, "d", 0.4)]
+    rows = [
+        (0, "a", 0.9),
+        (1, "a", 0.8),
+        (0, "b", 0.7),
+        (2, "b", 0.6),
+        (3, "c", -0.9),
+        (4, "c", 0.5),
+        (5, "d", 0.4),
+    ]
     table = pl.DataFrame(rows, schema=["latent", "set", "effect"], orient="row")
     shapes = pl.DataFrame({"latent": range(7), "skewness": [0.0, 0.5, 0.1, 2.0, 0.0, -3.0, 1.0]})
     assert causal.clearest(table, shapes, [0, 1, 2, 4], 2) == [(0, "a"), (2, "b")]
-    assert causal.clearest(table, shapes, [0, 1, 2, 3, 5], 4) == [(0, "a"), (2, "b"), (5, "d"), (3, None)]
+    assert causal.clearest(table, shapes, [0, 1, 2, 3, 5], 4) == [
+        (0, "a"),
+        (2, "b"),
+        (5, "d"),
+        (3, None),
+    ]

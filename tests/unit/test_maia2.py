@@ -18,7 +18,9 @@ from saeflow.models.maia2 import Maia2, token_mean
 from saeflow.models.maia2_io import embedded_maia2, import_checkpoint, load_maia2, save_maia2
 from saeflow.models.modules import capture_modules
 
-SHAPE = ChessModel(dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=6, dim_elo=4, dim_value=8)
+SHAPE = ChessModel(
+    dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=6, dim_elo=4, dim_value=8
+)
 BLOCK = [
     "0.norm.weight",
     "0.norm.bias",
@@ -57,7 +59,9 @@ def slow_planes(board: chess.Board) -> np.ndarray:
     planes = np.zeros((18, 8, 8), np.float32)
     for square, piece in board.piece_map().items():
         planes[
-            piece.piece_type - 1 + (0 if piece.color else 6), chess.square_rank(square), chess.square_file(square)
+            piece.piece_type - 1 + (0 if piece.color else 6),
+            chess.square_rank(square),
+            chess.square_file(square),
         ] = 1
     planes[12] = board.turn
     rights = [(side, colour) for colour in (True, False) for side in ("king", "queen")]
@@ -76,18 +80,22 @@ def test_planes_and_masks_are_those_of_a_slow_reading_of_the_same_texts():
         board = chess.Board(fen)
         board = board if board.turn else board.mirror()
         assert np.array_equal(plane.numpy(), slow_planes(board))
-        assert {MOVES[index] for index in row.nonzero()[:, 0]} == {move.uci() for move in board.legal_moves}
+        assert {MOVES[index] for index in row.nonzero()[:, 0]} == {
+            move.uci() for move in board.legal_moves
+        }
 
 
 def test_an_illegal_move_is_never_chosen_in_10000_positions():
-    """By the model whose every raw logit is below zero, which multiplication with the mask would betray."""
+    """By the model whose every raw logit is below zero, which multiplication with the mask would
+    betray."""
     turns = random_turns(10_000, seed=3)
     boards = read_fens([turn.board.fen() for turn in turns])
     draw = torch.Generator().manual_seed(0)
     logits = -torch.rand(len(turns), len(MOVES), generator=draw) - 1
     chosen = mask_illegal(logits, legal_mask(boards)).argmax(dim=1)
     assert all(
-        chess.Move.from_uci(MOVES[index]) in turn.seen.legal_moves for index, turn in zip(chosen, turns, strict=True)
+        chess.Move.from_uci(MOVES[index]) in turn.seen.legal_moves
+        for index, turn in zip(chosen, turns, strict=True)
     )
     probabilities = mask_illegal(logits[:100], legal_mask(boards)[:100]).softmax(dim=1)
     assert probabilities[~legal_mask(boards)[:100]].max() == 0
@@ -102,7 +110,9 @@ def test_a_finished_game_has_no_move_to_choose():
 
 def test_the_published_shape_has_the_published_parameters():
     with torch.device("meta"):
-        names = {name: tuple(tensor.shape) for name, tensor in Maia2(ChessModel()).state_dict().items()}
+        names = {
+            name: tuple(tensor.shape) for name, tensor in Maia2(ChessModel()).state_dict().items()
+        }
     assert names["chess_cnn.conv1.weight"] == (256, 18, 3, 3)
     assert names["chess_cnn.layers.4.bn2.running_var"] == (256,)
     assert names["chess_cnn.conv_last.weight"] == (8, 256, 3, 3)
@@ -114,7 +124,9 @@ def test_the_published_shape_has_the_published_parameters():
     assert names["fc_3.weight"] == (1, 128)
     assert names["elo_embedding.weight"] == (11, 128)
     blocks = [name for name in names if name.startswith("transformer.elo_layers.")]
-    assert sorted(blocks) == sorted(f"transformer.elo_layers.{block}.{name}" for block in (0, 1) for name in BLOCK)
+    assert sorted(blocks) == sorted(
+        f"transformer.elo_layers.{block}.{name}" for block in (0, 1) for name in BLOCK
+    )
     assert not any("blocks." in name for name in names)
 
 
@@ -132,7 +144,9 @@ def test_hook_sites_are_what_their_names_say(model, inputs):
 
 def test_what_a_hook_returns_flows_on(model, inputs):
     clean = model(*inputs).moves
-    handle = model.blocks[1]["resid_post"].register_forward_hook(lambda _module, _inputs, output: output.flip(-1))
+    handle = model.blocks[1]["resid_post"].register_forward_hook(
+        lambda _module, _inputs, output: output.flip(-1)
+    )
     changed = model(*inputs).moves
     handle.remove()
     assert not torch.allclose(clean, changed, atol=1e-3)
@@ -174,7 +188,9 @@ def test_an_official_checkpoint_is_read_strictly(model, inputs, prefix, wrapped,
 def test_a_checkpoint_of_another_shape_is_refused_by_name(model, tmp_path):
     path = tmp_path / "weights.pt"
     torch.save(model.state_dict(), path)
-    with pytest.raises(SaeflowError, match=r"'\S+' is \(\d.*\), and a model of this shape has .*model.shape"):
+    with pytest.raises(
+        SaeflowError, match=r"'\S+' is \(\d.*\), and a model of this shape has .*model.shape"
+    ):
         import_checkpoint(path, SHAPE.model_copy(update={"dim_cnn": 16}))
     weights = model.state_dict()
     del weights["fc_3.bias"]
@@ -227,7 +243,9 @@ def test_what_is_fetched_must_have_the_recorded_checksum(tmp_path, monkeypatch):
     url = f"http://127.0.0.1:{server.server_port}"
     good, bad = hashlib.sha256(b"weights").hexdigest(), "0" * 64
     monkeypatch.setattr(
-        maia2_io, "PUBLISHED", {"rapid": maia2_io.Published(url, good), "blitz": maia2_io.Published(url, bad)}
+        maia2_io,
+        "PUBLISHED",
+        {"rapid": maia2_io.Published(url, good), "blitz": maia2_io.Published(url, bad)},
     )
     maia2_io.fetch_checkpoint("rapid", tmp_path / "rapid.pt")
     assert (tmp_path / "rapid.pt").read_bytes() == b"weights"
@@ -250,5 +268,6 @@ def test_the_embedded_model_is_small_and_plays_legal_moves():
     bins = torch.full((200,), 5)
     chosen = mask_illegal(model(encode(boards), bins, bins).moves, legal_mask(boards)).argmax(dim=1)
     assert all(
-        chess.Move.from_uci(MOVES[index]) in turn.seen.legal_moves for index, turn in zip(chosen, turns, strict=True)
+        chess.Move.from_uci(MOVES[index]) in turn.seen.legal_moves
+        for index, turn in zip(chosen, turns, strict=True)
     )

@@ -1,4 +1,5 @@
-"""Training a model of human play: it learns, an interruption does not show, and its losses are what they are called."""
+"""Training a model of human play: it learns, an interruption does not show, and its losses are what
+they are called."""
 
 from __future__ import annotations
 
@@ -15,8 +16,12 @@ from saeflow.models import training
 from saeflow.models.maia2 import Maia2Output
 from saeflow.models.maia2_training import losses_of, train_maia2
 
-SHAPE = ChessModel(dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=8, dim_elo=4, dim_value=8)
-SETTINGS = ChessTraining(batch_size=16, epochs=2, learning_rate=1e-2, warmup_steps=3, dropout_cnn=0.2)
+SHAPE = ChessModel(
+    dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=8, dim_elo=4, dim_value=8
+)
+SETTINGS = ChessTraining(
+    batch_size=16, epochs=2, learning_rate=1e-2, warmup_steps=3, dropout_cnn=0.2
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,9 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     with pytest.raises(KeyboardInterrupt):
         train_maia2(SHAPE, settings, examples, 3, checkpoint, killed)
     torch.manual_seed(at)  # the global generator must not matter
-    resumed = train_maia2(SHAPE, settings, examples, 3, checkpoint, lambda done, *_: steps.append(done))
+    resumed = train_maia2(
+        SHAPE, settings, examples, 3, checkpoint, lambda done, *_: steps.append(done)
+    )
     assert steps == list(range(at + 1, 15))
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed.curve.equals(whole.curve)
@@ -87,7 +94,9 @@ def test_another_seed_gives_other_weights_and_the_same_seed_the_same(examples):
 def test_the_losses_are_those_of_the_formulas(examples):
     few = examples.part(slice(0, 9))
     draw = torch.Generator().manual_seed(0)
-    output = Maia2Output(*(torch.randn(9, *shape, generator=draw) for shape in ((1880,), (2021,), ())))
+    output = Maia2Output(
+        *(torch.randn(9, *shape, generator=draw) for shape in ((1880,), (2021,), ()))
+    )
     losses = losses_of(output, few)
     moves = output.moves.double().numpy()
     chosen = moves[np.arange(9), few.moves] - np.log(np.exp(moves).sum(axis=1))
@@ -96,8 +105,12 @@ def test_the_losses_are_those_of_the_formulas(examples):
     side = output.side.double().numpy()
     of_legal = side[:, 141:]
     expected = np.log1p(np.exp(-of_legal)) * legal + np.log1p(np.exp(of_legal)) * ~legal
-    logits = side[:, :141]  # a move's own part: ones where python-chess has them is tested with the boards
+    logits = side[
+        :, :141
+    ]  # a move's own part: ones where python-chess has them is tested with the boards
     of_move = np.log1p(np.exp(logits)).sum()
     of_move -= (logits * side_information(few.boards, few.moves.astype(int), legal)[:, :141]).sum()
     assert losses.side.item() == pytest.approx((expected.sum() + of_move) / (9 * 2021), rel=1e-5)
-    assert losses.value.item() == pytest.approx(np.square(output.value.numpy() - few.result).mean(), rel=1e-5)
+    assert losses.value.item() == pytest.approx(
+        np.square(output.value.numpy() - few.result).mean(), rel=1e-5
+    )

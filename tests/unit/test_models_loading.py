@@ -1,4 +1,5 @@
-"""Loading, saving and linking of checkpoint directories, and what is said when it cannot be done."""
+"""Loading, saving and linking of checkpoint directories, and what is said when it cannot be
+done."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def checkpoint(tmp_path):
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_a_saved_model_of_every_family_loads_to_the_same_logits(family, tmp_path):
     lm = load_model(save_tiny_model(tmp_path / family, family))
-    assert torch.equal(logits(lm, tiny_tokens()), logits(tiny_language_model(family), tiny_tokens()))
+    assert torch.equal(
+        logits(lm, tiny_tokens()), logits(tiny_language_model(family), tiny_tokens())
+    )
     assert (lm.n_layers, lm.d_model, lm.d_vocab, lm.context, lm.bos_id) == (N_LAYERS, 32, 64, 64, 0)
     assert (lm.device, lm.dtype) == (torch.device("cpu"), torch.float32)
     assert not lm.model.training
@@ -49,12 +52,16 @@ def test_a_loaded_model_has_as_many_parameters_as_transformers_counts(family, ti
     plain = tiny_model(family, tie_word_embeddings=tied)
     lm = load_model(save_tiny_model(tmp_path / family, family, tie_word_embeddings=tied))
     assert sum(parameter.numel() for parameter in lm.model.parameters()) == plain.num_parameters()
-    assert (lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight) is tied
+    assert (
+        lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight
+    ) is tied
 
 
 def test_weights_run_in_the_dtype_asked_for(checkpoint):
     assert load_model(checkpoint, dtype="bfloat16").dtype is torch.bfloat16
-    with pytest.raises(SaeflowError, match="dtype 'int8' is not known; use one of float32, bfloat16, float16"):
+    with pytest.raises(
+        SaeflowError, match="dtype 'int8' is not known; use one of float32, bfloat16, float16"
+    ):
         load_model(checkpoint, dtype="int8")
 
 
@@ -97,7 +104,10 @@ def test_a_missing_file_is_told(checkpoint, file, complaint):
 
 def test_an_unsupported_architecture_is_told_with_the_supported_ones(checkpoint):
     (checkpoint / "config.json").write_text('{"model_type": "mamba"}')
-    with pytest.raises(SaeflowError, match=r"type 'mamba' are not supported; supported are llama, mistral, .*gpt_neox"):
+    with pytest.raises(
+        SaeflowError,
+        match=r"type 'mamba' are not supported; supported are llama, mistral, .*gpt_neox",
+    ):
         load_model(checkpoint)
 
 
@@ -107,18 +117,28 @@ def test_an_unsupported_architecture_is_told_with_the_supported_ones(checkpoint)
         ("config.json", "[]", "holds a list where names and values are needed"),
         ("config.json", "[" * 100_000, "nested too deep"),
         ("config.json", {"model_type": ["llama"]}, "models of type .+ are not supported"),
-        ("config.json", {"num_hidden_layers": 10**9}, "says 1000000000 layers, and its weights hold"),
+        (
+            "config.json",
+            {"num_hidden_layers": 10**9},
+            "says 1000000000 layers, and its weights hold",
+        ),
         ("config.json", {"num_hidden_layers": -1}, "says -1 layers"),
         ("config.json", {"hidden_size": "x"}, "the weights cannot be read"),
         ("config.json", {"vocab_size": 10**12}, "the weights cannot be read"),
         ("model.json", '{"path": "/"}', "does not say which files it stands for"),
-        ("model.json", '{"path": "/", "files": {"a": 1}}', "does not say which files it stands for"),
+        (
+            "model.json",
+            '{"path": "/", "files": {"a": 1}}',
+            "does not say which files it stands for",
+        ),
         ("model.json", "[1]", "holds a list where names and values are needed"),
         ("model.safetensors.index.json", "{}", "has no weight_map"),
         ("model.safetensors.index.json", '{"weight_map": [1]}', "has no weight_map"),
     ],
 )
-def test_a_file_of_a_model_that_was_made_to_hurt_is_one_sentence(checkpoint, name, content, complaint):
+def test_a_file_of_a_model_that_was_made_to_hurt_is_one_sentence(
+    checkpoint, name, content, complaint
+):
     if isinstance(content, dict):
         content = json.dumps(json.loads((checkpoint / name).read_text()) | content)
     (checkpoint / name).write_text(content)
@@ -161,7 +181,10 @@ def test_a_trained_model_is_saved_whole_and_replaces_an_older_one(tmp_path):
     assert pl.read_parquet(directory / "training.parquet").equals(curve)
     with torch.no_grad():
         # tuned twice, the saved weights and the original ones give equal bits
-        loaded, expected = logits(load_model(directory), tiny_tokens()), tuned(model)(tiny_tokens()).logits
+        loaded, expected = (
+            logits(load_model(directory), tiny_tokens()),
+            tuned(model)(tiny_tokens()).logits,
+        )
     assert torch.equal(loaded, expected)
     assert [path.name for path in directory.parent.iterdir()] == ["tiny"]
 
@@ -172,7 +195,9 @@ def test_a_linked_directory_stands_for_the_checkpoint(checkpoint, tmp_path):
     assert sorted(path.name for path in linked.iterdir()) == ["checksums.json", "model.json"]
     record = json.loads((linked / "model.json").read_text())
     assert set(record["files"]) >= {"config.json", "model.safetensors", "tokenizer.json"}
-    assert torch.equal(logits(load_model(linked), tiny_tokens()), logits(load_model(checkpoint), tiny_tokens()))
+    assert torch.equal(
+        logits(load_model(linked), tiny_tokens()), logits(load_model(checkpoint), tiny_tokens())
+    )
     assert load_tokenizer(linked).bos_token == "<bos>"
 
 
@@ -206,7 +231,8 @@ def test_weights_in_several_files_are_linked_whole_or_not_at_all(tmp_path):
     link_model(checkpoint, tmp_path / "linked")
     assert set(shards) < set(json.loads((tmp_path / "linked" / "model.json").read_text())["files"])
     assert torch.equal(
-        logits(load_model(tmp_path / "linked"), tiny_tokens()), logits(load_model(checkpoint), tiny_tokens())
+        logits(load_model(tmp_path / "linked"), tiny_tokens()),
+        logits(load_model(checkpoint), tiny_tokens()),
     )
     (checkpoint / shards[1]).unlink()
     with pytest.raises(SaeflowError, match=f"lacks {shards[1]}"):

@@ -54,7 +54,9 @@ def test_captured_residuals_equal_the_hidden_states_of_transformers(lm):
     captured = capture(lm, tokens, names)
     for layer in range(N_LAYERS - 1):  # the last hidden state comes after the final norm
         assert torch.equal(captured[names[layer]], states[layer + 1])
-    assert torch.equal(capture(lm, tokens, ["blocks.0.hook_resid_pre"])["blocks.0.hook_resid_pre"], states[0])
+    assert torch.equal(
+        capture(lm, tokens, ["blocks.0.hook_resid_pre"])["blocks.0.hook_resid_pre"], states[0]
+    )
 
 
 def test_a_capture_stops_at_the_last_hook(lm, calls):
@@ -94,7 +96,10 @@ def test_a_suffix_computes_only_what_lies_above(lm, calls, layer):
 
 
 def test_an_edited_residual_gives_what_an_edit_inside_the_pass_gives(lm):
-    tokens, vector = tiny_tokens(), torch.randn(lm.d_model, generator=torch.Generator().manual_seed(3))
+    tokens, vector = (
+        tiny_tokens(),
+        torch.randn(lm.d_model, generator=torch.Generator().manual_seed(3)),
+    )
     with attach(lm, [("blocks.1.hook_resid_post", lambda resid: resid + vector)]):
         inside = logits(lm, tokens)
     assert torch.equal(run_suffix(lm, run_prefix(lm, tokens, 1) + vector, 1), inside)
@@ -146,7 +151,9 @@ def test_the_head_on_final_states_gives_the_models_own_logits(family):
     torch.testing.assert_close(unembedded(lm, states.flatten(0, 1)).view(expected.shape), expected)
     torch.testing.assert_close(unembedded(lm, states[1, 3:5]), expected[1, 3:5])
     torch.testing.assert_close(suffix_states(lm, run_prefix(lm, tokens, 1), 1), states)
-    torch.testing.assert_close(next_token_losses(lm, states, tokens), token_losses(expected, tokens))
+    torch.testing.assert_close(
+        next_token_losses(lm, states, tokens), token_losses(expected, tokens)
+    )
     assert torch.equal(logits(lm, tokens), expected), "the model is as it was"
 
 
@@ -159,7 +166,9 @@ def test_losses_in_parts_are_those_of_all_logits_at_once_and_never_hold_them():
         losses = next_token_losses(lm, final_states(lm, tokens), tokens)
     assert largest.numbers == 128 * 120_000
     torch.testing.assert_close(losses, token_losses(logits(lm, tokens), tokens))
-    assert next_token_losses(lm, torch.empty(3, 1, lm.d_model), torch.ones(3, 1, dtype=torch.long)).shape == (3, 0)
+    assert next_token_losses(
+        lm, torch.empty(3, 1, lm.d_model), torch.ones(3, 1, dtype=torch.long)
+    ).shape == (3, 0)
 
 
 def test_losses_of_blocks_do_not_depend_on_how_many_run_at_once(lm):
@@ -169,7 +178,8 @@ def test_losses_of_blocks_do_not_depend_on_how_many_run_at_once(lm):
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_no_text_longer_than_the_models_context_runs(family):
-    """GPT-2 has no such position; rotary positions go on without a word, and the model reads what it never learned."""
+    """GPT-2 has no such position; rotary positions go on without a word, and the model reads what
+    it never learned."""
     lm = tiny_language_model(family)
     longest, longer = (tiny_tokens(rows=1, length=length) for length in (64, 65))
     hook = "blocks.1.hook_resid_post"
@@ -182,6 +192,8 @@ def test_no_text_longer_than_the_models_context_runs(family):
         lambda: run_suffix(lm, torch.cat([states, states[:, :1]], dim=1), 1),
         lambda: block_losses(lm, longer.numpy()),
     ):
-        with pytest.raises(SaeflowError, match="text of 65 tokens is longer than the model's context, 64"):
+        with pytest.raises(
+            SaeflowError, match="text of 65 tokens is longer than the model's context, 64"
+        ):
             run()
     assert run_suffix(lm, states, 1).shape == (1, 64, lm.d_vocab)

@@ -16,7 +16,14 @@ from saeflow.models import training
 from saeflow.models.training import learning_rate, train_model
 
 SETTINGS = ModelTraining(
-    d_model=16, n_layers=2, n_heads=2, d_mlp=32, batch_size=8, epochs=2, learning_rate=1e-2, warmup_steps=3
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    d_mlp=32,
+    batch_size=8,
+    epochs=2,
+    learning_rate=1e-2,
+    warmup_steps=3,
 )
 
 
@@ -41,7 +48,9 @@ def test_a_rule_of_the_text_is_learned():
 
 
 @pytest.mark.parametrize("at", [1, 5, 9, 13])
-def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(at, tmp_path, monkeypatch):
+def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
+    at, tmp_path, monkeypatch
+):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     whole = train_model(SETTINGS, rising_blocks(), tiny_tokenizer(), seed=3)
     checkpoint = tmp_path / "state.pt"
@@ -55,7 +64,12 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(a
         train_model(SETTINGS, rising_blocks(), tiny_tokenizer(), 3, checkpoint, killed)
     torch.manual_seed(at)  # the global generator must not matter
     resumed = train_model(
-        SETTINGS, rising_blocks(), tiny_tokenizer(), 3, checkpoint, lambda done, _: steps.append(done)
+        SETTINGS,
+        rising_blocks(),
+        tiny_tokenizer(),
+        3,
+        checkpoint,
+        lambda done, _: steps.append(done),
     )
     assert steps == list(range(at + 1, 17))
     assert torch.equal(weights(resumed), weights(whole))
@@ -67,13 +81,19 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path, monkeypatch)
     checkpoint = tmp_path / "state.pt"
     train_model(SETTINGS, rising_blocks(), tiny_tokenizer(), 3, checkpoint)
     other = train_model(SETTINGS, rising_blocks(), tiny_tokenizer(), 4, checkpoint)
-    assert torch.equal(weights(other), weights(train_model(SETTINGS, rising_blocks(), tiny_tokenizer(), 4)))
+    assert torch.equal(
+        weights(other), weights(train_model(SETTINGS, rising_blocks(), tiny_tokenizer(), 4))
+    )
 
 
 def test_the_model_has_the_shape_the_settings_and_the_tokenizer_say():
     trained = train_model(SETTINGS, rising_blocks(8), tiny_tokenizer(), seed=0)
     config = trained.model.config
-    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (16, 2, len(tiny_tokenizer()))
+    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (
+        16,
+        2,
+        len(tiny_tokenizer()),
+    )
     assert (config.max_position_embeddings, config.bos_token_id) == (16, 0)
     assert trained.model.lm_head.weight is trained.model.model.embed_tokens.weight
     assert not trained.model.training

@@ -1,4 +1,5 @@
-"""Scales below zero steer away from a behaviour; the unsteered control is where the scale is zero, not the first."""
+"""Scales below zero steer away from a behaviour; the unsteered control is where the scale is zero,
+not the first."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from saeflow.steering.completions import absolute_scales, complete
 from saeflow.steering.io import SteeringVector, save_vector
 
 SETTINGS = Summary(bootstrap=100)
-GOAL = Goal(title="t", criterion="c", positive=["a", "b"], negative=["c", "d"], words=["cat", "dog"])
+GOAL = Goal(
+    title="t", criterion="c", positive=["a", "b"], negative=["c", "d"], words=["cat", "dog"]
+)
 
 
 def completions(scales: list[float], sign: float = 1.0) -> pl.DataFrame:
@@ -58,14 +61,20 @@ def test_what_unsteered_text_is_compared_with_is_that_of_scale_zero() -> None:
     table = completions([-2.0, 0.0, 1.0])
     losses = model_losses(tiny_lm())
     scores = score_completions(table, GOAL, Judge(kind="lexical"), 0, losses)
-    named = score_completions(table, GOAL, Judge(kind="lexical"), 0, losses, table.filter(scale=0.0))
+    named = score_completions(
+        table, GOAL, Judge(kind="lexical"), 0, losses, table.filter(scale=0.0)
+    )
     assert_frame_equal(scores, named)
 
 
 def test_summaries_take_the_control_from_scale_zero_wherever_it_stands() -> None:
     found = summaries(2)
-    at_zero = found.summary.filter(scale=0.0, split="report").select("goal", "method", unsteered_product="product")
-    of_goals = found.best.filter(pl.col("goal") != "average").select("goal", "method", "unsteered_product")
+    at_zero = found.summary.filter(scale=0.0, split="report").select(
+        "goal", "method", unsteered_product="product"
+    )
+    of_goals = found.best.filter(pl.col("goal") != "average").select(
+        "goal", "method", "unsteered_product"
+    )
     assert_frame_equal(of_goals, at_zero)
 
 
@@ -88,10 +97,14 @@ def test_where_all_scales_are_negative_methods_are_matched_along_them() -> None:
 def test_of_equal_products_that_of_the_scale_nearer_to_zero_is_chosen() -> None:
     done, scores = shifted(3)
     even = scores.with_columns(score=pl.lit(0.5))
-    assert set(summarise(done, even, SETTINGS, 0).best.filter(pl.col("goal") != "average")["scale"]) == {0.0}
+    assert set(
+        summarise(done, even, SETTINGS, 0).best.filter(pl.col("goal") != "average")["scale"]
+    ) == {0.0}
     away = done.filter(pl.col("scale") != 0)
     left = even.join(away, on="completion_id", how="semi")
-    assert set(summarise(away, left, SETTINGS, 0).best.filter(pl.col("goal") != "average")["scale"]) == {-0.5}
+    assert set(
+        summarise(away, left, SETTINGS, 0).best.filter(pl.col("goal") != "average")["scale"]
+    ) == {-0.5}
 
 
 def test_figures_run_from_negative_scales_to_positive_ones_and_control_with_zero() -> None:
@@ -110,9 +123,26 @@ def test_figures_run_from_negative_scales_to_positive_ones_and_control_with_zero
 def test_a_vector_is_tried_backwards_at_the_terminal(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "model", "llama")
     vector = tmp_path / "vector.safetensors"
-    save_vector(vector, SteeringVector(unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "caa", "targets": {}}))
+    save_vector(
+        vector,
+        SteeringVector(
+            unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "caa", "targets": {}}
+        ),
+    )
     told = CliRunner().invoke(
-        app, ["steer", "the cat", "--vector", str(vector), "--scale", "-12.5", "--model", str(model), "--samples", "2"]
+        app,
+        [
+            "steer",
+            "the cat",
+            "--vector",
+            str(vector),
+            "--scale",
+            "-12.5",
+            "--model",
+            str(model),
+            "--samples",
+            "2",
+        ],
     )
     assert told.exit_code == 0, told.output
     assert "love by caa, scale -12.5" in told.output

@@ -1,4 +1,5 @@
-"""Nothing of the user's is deleted or replaced, whatever is damaged and whoever wrote the file that names it."""
+"""Nothing of the user's is deleted or replaced, whatever is damaged and whoever wrote the file that
+names it."""
 
 from __future__ import annotations
 
@@ -41,14 +42,30 @@ def command(*arguments: object, study: Path | None = None) -> subprocess.Complet
 
 
 def damaged_sae(folder: Path) -> Path:
-    save_sae(folder, SAE("standard", torch.randn(8, 16), torch.randn(16, 8), torch.zeros(16), torch.zeros(8)))
+    save_sae(
+        folder,
+        SAE("standard", torch.randn(8, 16), torch.randn(16, 8), torch.zeros(16), torch.zeros(8)),
+    )
     flip(folder / "sae_weights.safetensors")
     return folder / "sae_weights.safetensors"
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    shard = {"file": "shard-00000.parquet", "rows": 8, "bytes": 3, "sha256": "0" * 64, "text": "t", **changes}
-    about = {"hook": "blocks.0.hook_resid_post", "model": "lm", "dtype": "float32", "rows": 8, "d_model": 2}
+    shard = {
+        "file": "shard-00000.parquet",
+        "rows": 8,
+        "bytes": 3,
+        "sha256": "0" * 64,
+        "text": "t",
+        **changes,
+    }
+    about = {
+        "hook": "blocks.0.hook_resid_post",
+        "model": "lm",
+        "dtype": "float32",
+        "rows": 8,
+        "d_model": 2,
+    }
     return {**about, "mean": [0.0, 0.0], "variance": 1.0, "mean_norm": 1.0, "shards": [shard]}
 
 
@@ -57,22 +74,31 @@ def test_an_import_leaves_the_user_s_damaged_sae_where_it_is(as_job: bool, tmp_p
     study = tmp_path / "results/mine"
     weights = damaged_sae(tmp_path / "precious")
     options = ("--path", weights.parent, "--format", "auto", "--hook", "blocks.0.hook_resid_post")
-    done = command("sae", "import", *options, "--output", study / "saes/main", study=study if as_job else None)
+    done = command(
+        "sae", "import", *options, "--output", study / "saes/main", study=study if as_job else None
+    )
     assert done.returncode == 1
     assert weights.is_file()
     assert "is damaged" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["../../home/thesis.txt", "/etc/hosts", "..", "a/../../b", "", "a\\..\\b", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../../home/thesis.txt", "/etc/hosts", "..", "a/../../b", "", "a\\..\\b", "a\0b"]
+)
 def test_a_name_in_a_stranger_s_file_stays_inside_its_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(SaeflowError, match="lies outside of it"):
         inside(tmp_path, name)
-    assert inside(tmp_path, "activations/shard-00000.parquet") == tmp_path / "activations/shard-00000.parquet"
+    assert (
+        inside(tmp_path, "activations/shard-00000.parquet")
+        == tmp_path / "activations/shard-00000.parquet"
+    )
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_manifest_that_names_a_file_elsewhere_is_refused_and_the_file_stays(absolute: bool, tmp_path: Path) -> None:
+def test_a_manifest_that_names_a_file_elsewhere_is_refused_and_the_file_stays(
+    absolute: bool, tmp_path: Path
+) -> None:
     study, victim = tmp_path / "results/x", tmp_path / "thesis.txt"
     victim.write_text("years of work")
     cache = study / "activations/lm/hook"
@@ -95,7 +121,10 @@ def test_a_model_that_names_weights_elsewhere_is_refused(tmp_path: Path) -> None
     write_sealed_json(tmp_path / "linked/model.json", record)
     with pytest.raises(SaeflowError, match="lies outside of it"):
         load_model(tmp_path / "linked")
-    write_json(checkpoint / "model.safetensors.index.json", {"weight_map": {"a": "../../elsewhere.safetensors"}})
+    write_json(
+        checkpoint / "model.safetensors.index.json",
+        {"weight_map": {"a": "../../elsewhere.safetensors"}},
+    )
     with pytest.raises(SaeflowError, match="lies outside of it"):
         load_model(checkpoint)
 
@@ -108,7 +137,11 @@ def test_a_command_that_only_reads_removes_nothing(tmp_path: Path) -> None:
     table = tmp_path / "a/steering/best.parquet"
     flip(table)
     before = table.read_bytes()
-    for line in (("diff", tmp_path / "a", tmp_path / "b"), ("verify", tmp_path / "a"), ("show", table)):
+    for line in (
+        ("diff", tmp_path / "a", tmp_path / "b"),
+        ("verify", tmp_path / "a"),
+        ("show", table),
+    ):
         done = command(*line)
         assert table.read_bytes() == before
         assert done.returncode == 1 or line[0] == "show", done.stderr
@@ -152,7 +185,20 @@ def test_a_result_does_not_replace_a_folder_that_holds_something_else(tmp_path: 
     shutil.copy(checkpoint / "config.json", mine)
     for line in (
         ("model", "link", "--path", checkpoint, "--output", mine),
-        ("model", "train", "--corpus", mine, "--settings", "{}", "--seed", 0, "--checkpoint", mine, "--output", mine),
+        (
+            "model",
+            "train",
+            "--corpus",
+            mine,
+            "--settings",
+            "{}",
+            "--seed",
+            0,
+            "--checkpoint",
+            mine,
+            "--output",
+            mine,
+        ),
     ):
         done = command(*line)
         assert done.returncode == 1

@@ -29,7 +29,11 @@ def test_the_work_of_a_token_is_what_torch_counts(family: str) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(tiny_tokens(2, 12), use_cache=False)
     counts = counter.get_flop_counts()["Global"]
-    weights = sum(flop for kind, flop in counts.items() if "attention" not in str(kind) and "bmm" not in str(kind))
+    weights = sum(
+        flop
+        for kind, flop in counts.items()
+        if "attention" not in str(kind) and "bmm" not in str(kind)
+    )
     assert weights == 24 * shape.flop()
 
 
@@ -62,7 +66,10 @@ def test_a_model_that_is_not_here_yet_has_no_work() -> None:
     model = {"name": "far", "published": {"repo": "nobody/nothing-of-this-name"}}
     corpus = {"kind": "text", "path": "stories.txt"}
     steering = TALES["steering"] | {"methods": ["caa", "sae"]}
-    study = check_study(TALES | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}, "steering": steering})
+    study = check_study(
+        TALES
+        | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}, "steering": steering}
+    )
     assert model_shape(study) is None
     assert total(plan_study(study, None)).flop == 0
 
@@ -72,7 +79,9 @@ def test_calls_of_a_judge_are_counted() -> None:
     assert judge_calls(check_study(TALES)) == 0
     plain = judge_calls(check_study(TALES | {"judge": judge}))
     assert plain == 9 * 8 * 8 * 64 * 2
-    study = check_study(TALES | {"judge": judge | {"repeats": 2, "protocols": ["product", "three_way"], "pairs": 4}})
+    study = check_study(
+        TALES | {"judge": judge | {"repeats": 2, "protocols": ["product", "three_way"], "pairs": 4}}
+    )
     assert judge_calls(study) == (9 * 8 * 8 * 64 * 5 + 9 * 28 * 4 * 2 * 2) * 2
 
 
@@ -88,12 +97,18 @@ OF_CHESS = [path for path in STUDIES if yaml.safe_load(path.read_text()).get("ki
 @pytest.fixture
 def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the studies take from the environment."""
-    for name, value in (("MODEL", str(ROOT / "nowhere")), ("CORPUS", "nowhere.jsonl"), ("PGN", "nowhere.pgn")):
+    for name, value in (
+        ("MODEL", str(ROOT / "nowhere")),
+        ("CORPUS", "nowhere.jsonl"),
+        ("PGN", "nowhere.pgn"),
+    ):
         monkeypatch.setenv(f"SAEFLOW_{name}", value)
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize("study", [path for path in STUDIES if path not in OF_CHESS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "study", [path for path in STUDIES if path not in OF_CHESS], ids=lambda path: path.name
+)
 def test_every_study_of_language_can_be_planned(study: Path) -> None:
     read = read_study(study)
     assert total(plan_study(read, model_shape(read))).jobs > 10
@@ -102,12 +117,17 @@ def test_every_study_of_language_can_be_planned(study: Path) -> None:
 @pytest.mark.usefixtures("inputs")
 @pytest.mark.parametrize("study", OF_CHESS, ids=lambda path: path.name)
 def test_a_study_of_chess_is_not_planned_and_told_so(study: Path) -> None:
-    with pytest.raises(SaeflowError, match=r"kind: 'chess' is not planned; `snakemake -n` tells what would run"):
+    with pytest.raises(
+        SaeflowError, match=r"kind: 'chess' is not planned; `snakemake -n` tells what would run"
+    ):
         read_study(study)
 
 
 def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
-    file, shape = ROOT / "workflow/studies/gemma-2-2b.yaml", ModelShape(2304, 26, 256_000, ((2304, 2304),))
+    file, shape = (
+        ROOT / "workflow/studies/gemma-2-2b.yaml",
+        ModelShape(2304, 26, 256_000, ((2304, 2304),)),
+    )
     study = read_study(file)
     fetched = fetches(study, tmp_path)
     assert set(fetched) == {
@@ -119,7 +139,9 @@ def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
     }
     plans = {stage.stage: stage for stage in plan_study(study, shape, fetched)}
     assert plans["effects"].work == "fetched: schalnev/sae-ts-effects@main effects_2b.pt"
-    assert plans["approximator"].work == "fetched: schalnev/sae-ts-effects@main adapter_2b_layer_12.pt"
+    assert (
+        plans["approximator"].work == "fetched: schalnev/sae-ts-effects@main adapter_2b_layer_12.pt"
+    )
     assert plans["approximator"].flop == 0
     assert plans["effects"].jobs == 2
     # The baseline is measured here in either case; what is saved are 50,000 vectors.
@@ -128,7 +150,9 @@ def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
     insist = {"effects": {"source": "compute", "vectors": {"kind": "random", "range": [0, 50_000]}}}
     (tmp_path / "insist.yaml").write_text(yaml.safe_dump(insist))
     insisting = read_study(file, tmp_path / "insist.yaml")
-    computed = {stage.stage: stage for stage in plan_study(insisting, shape, fetches(insisting, tmp_path))}
+    computed = {
+        stage.stage: stage for stage in plan_study(insisting, shape, fetches(insisting, tmp_path))
+    }
     assert computed["effects"].jobs == -(-50_000 // 128) + 2
     assert computed["effects"].tokens > baseline + 50_000 * 14 * 64 * 28
 

@@ -1,4 +1,5 @@
-"""Products through the fastest library equal torch's own, and models tuned to them the untuned ones."""
+"""Products through the fastest library equal torch's own, and models tuned to them the untuned
+ones."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ FUNCTIONS = {
     "relu": functional.relu,
     "silu": functional.silu,
     "gelu": functional.gelu,
-    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "gelu_tanh": lambda x: (
+        0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    ),
 }
 
 
@@ -29,25 +32,37 @@ def test_a_product_is_that_of_float64(activation: Activation, bias: bool) -> Non
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(3, 5, 16, generator=generator), torch.randn(7, 16, generator=generator)
     added = torch.randn(7, generator=generator) if bias else None
-    exact = FUNCTIONS[activation](x.double() @ weight.double().T + (0 if added is None else added.double()))
-    torch.testing.assert_close(linear(x, weight, added, activation).double(), exact, rtol=1e-5, atol=1e-5)
+    exact = FUNCTIONS[activation](
+        x.double() @ weight.double().T + (0 if added is None else added.double())
+    )
+    torch.testing.assert_close(
+        linear(x, weight, added, activation).double(), exact, rtol=1e-5, atol=1e-5
+    )
     transposed = linear(x, weight.T.contiguous().T, added, activation)
     torch.testing.assert_close(transposed.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("rows", [1, 32, 200])
-def test_a_packed_weight_gives_the_same_product_for_any_number_of_rows(dtype: torch.dtype, rows: int) -> None:
+def test_a_packed_weight_gives_the_same_product_for_any_number_of_rows(
+    dtype: torch.dtype, rows: int
+) -> None:
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(rows, 48, generator=generator), torch.randn(96, 48, generator=generator)
     bias = torch.randn(96, generator=generator)
     expected = linear(x.to(dtype), weight.to(dtype), bias.to(dtype))
-    torch.testing.assert_close(linear(x.to(dtype), packed(weight.to(dtype), 32), bias.to(dtype)), expected)
+    torch.testing.assert_close(
+        linear(x.to(dtype), packed(weight.to(dtype), 32), bias.to(dtype)), expected
+    )
 
 
 def test_gradients_pass_through_a_product() -> None:
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: linear(x, torch.eye(3, dtype=torch.float64), None, "silu"), x)
+    x = torch.randn(
+        4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: linear(x, torch.eye(3, dtype=torch.float64), None, "silu"), x
+    )
     single = x.detach().float().requires_grad_(True)
     linear(single, torch.eye(3)).sum().backward()
     assert single.grad is not None
@@ -59,7 +74,9 @@ def test_a_tuned_model_says_what_the_untuned_one_says(family: str) -> None:
     tokens = tiny_tokens()
     with torch.no_grad():
         expected = tiny_model(family)(tokens, use_cache=False).logits
-    torch.testing.assert_close(logits(tiny_language_model(family), tokens), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        logits(tiny_language_model(family), tokens), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)

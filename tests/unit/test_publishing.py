@@ -1,4 +1,5 @@
-"""What a study publishes comes back as it was; its card says what it is; without a yes nothing leaves this machine."""
+"""What a study publishes comes back as it was; its card says what it is; without a yes nothing
+leaves this machine."""
 
 from __future__ import annotations
 
@@ -51,7 +52,11 @@ STUDY: dict[str, Any] = {
     "goals": {"directory": "workflow/goals/stories", "names": GOALS},
     "steering": {"methods": METHODS},
     "judge": {"kind": "openai", "model": "judge", "base_url": "http://10.1.2.3:8000/v1"},
-    "publish": {"repo": "me/mine", "licence": "mit", "contents": ["effects", "approximator", "saes", "vectors"]},
+    "publish": {
+        "repo": "me/mine",
+        "licence": "mit",
+        "contents": ["effects", "approximator", "saes", "vectors"],
+    },
 }
 
 
@@ -76,7 +81,9 @@ def study(tmp_path: Path) -> Path:
         for method in METHODS:
             path = root / f"steering/{goal}/{method}/vector.safetensors"
             path.parent.mkdir(parents=True)
-            save_vector(path, SteeringVector(unit_rows(1, seed=number)[0], {"hook": HOOK, "goal": goal}))
+            save_vector(
+                path, SteeringVector(unit_rows(1, seed=number)[0], {"hook": HOOK, "goal": goal})
+            )
     best = {"goal": ["animals", "average"], "method": ["sae_ts"] * 2, "product": [0.3, 0.4]}
     pl.DataFrame({**best, "product_low": [0.2, 0.3], "product_high": [0.4, 0.5]}).write_parquet(
         root / "steering/best.parquet"
@@ -90,11 +97,16 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def saeflow(hub: Hub, home: Path, *commands: list[Any], token: str = TOKEN) -> tuple[list[str], str]:
-    """What every command ends with, a complaint or nothing, and what they print; one process for all."""
+def saeflow(
+    hub: Hub, home: Path, *commands: list[Any], token: str = TOKEN
+) -> tuple[list[str], str]:
+    """What every command ends with, a complaint or nothing, and what they print; one process for
+    all."""
     arguments = json.dumps([[str(part) for part in command] for command in commands])
     variables = {**os.environ, **environment(hub, home, HF_TOKEN=token)}
-    done = subprocess.run([sys.executable, "-c", RUN, arguments], env=variables, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, arguments], env=variables, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr
     printed, _, ends = done.stdout.rpartition("ENDS")
@@ -102,7 +114,15 @@ def saeflow(hub: Hub, home: Path, *commands: list[Any], token: str = TOKEN) -> t
 
 
 def fetching(kind: str, file: str, *options: Any) -> list[Any]:
-    return ["fetch", kind, *options, "--published", json.dumps({"repo": "me/mine", "file": file}), "--key", "this"]
+    return [
+        "fetch",
+        kind,
+        *options,
+        "--published",
+        json.dumps({"repo": "me/mine", "file": file}),
+        "--key",
+        "this",
+    ]
 
 
 def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
@@ -113,7 +133,10 @@ def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
     assert hub.asked == []
     record = read_json(study / "publish/record.json")
     assert record["commit"] is None
-    listed = {line.split()[-1]: int(line.split()[0].replace(",", "")) for line in printed.splitlines()[:-2]}
+    listed = {
+        line.split()[-1]: int(line.split()[0].replace(",", ""))
+        for line in printed.splitlines()[:-2]
+    }
     assert listed == {name: file["bytes"] for name, file in record["files"].items()}
     assert "nothing was uploaded; --yes uploads to the model repository me/mine" in printed
 
@@ -122,7 +145,12 @@ def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
     assert data["license"] == "mit"
     assert data["base_model"] == "some/model"
     assert "saeflow" in data["tags"]
-    for told in ("`effects/main/effects.h5`", "| R² | 0.870 |", "| sae_ts | 0.400 | 0.300 – 0.500 |", HOOK):
+    for told in (
+        "`effects/main/effects.h5`",
+        "| R² | 0.870 |",
+        "| sae_ts | 0.400 | 0.300 – 0.500 |",
+        HOOK,
+    ):
         assert told in text
     for file in (text, (study / "publish/config.yaml").read_text()):
         assert "/somewhere/private" not in file
@@ -194,15 +222,27 @@ def test_what_is_uploaded_comes_back_as_it_was(hub: Hub, study: Path, tmp_path: 
     assert {record["commit"] for record in records.values()} == {repository.commit}
 
 
-def test_what_is_for_another_hook_or_sae_is_refused_and_leaves_nothing(hub: Hub, study: Path, tmp_path: Path) -> None:
+def test_what_is_for_another_hook_or_sae_is_refused_and_leaves_nothing(
+    hub: Hub, study: Path, tmp_path: Path
+) -> None:
     other, never = "blocks.2.hook_resid_post", tmp_path / "never"
     ends, _ = saeflow(
         hub,
         tmp_path,
         ["publish", study, "--yes"],
-        fetching("effects", "effects/main/effects.h5", "--hook", other, "--output", never / "effects.h5"),
         fetching(
-            *("vectors", "steering/{goal}/{method}/vector.safetensors", "caa", "--goal", "sea", "--hook", other),
+            "effects", "effects/main/effects.h5", "--hook", other, "--output", never / "effects.h5"
+        ),
+        fetching(
+            *(
+                "vectors",
+                "steering/{goal}/{method}/vector.safetensors",
+                "caa",
+                "--goal",
+                "sea",
+                "--hook",
+                other,
+            ),
             *("--output", never),
         ),
         fetching("sae", "saes/main", "--d-sae", 99, "--output", never),
@@ -220,11 +260,14 @@ def test_an_upload_that_cannot_be_is_told(hub: Hub, study: Path, tmp_path: Path)
     hub.fail("/commit/", Fault(403))
     (refused,), _ = saeflow(hub, tmp_path, ["publish", study, "--yes"], token="hf_another")
     assert refused == (
-        f"publish: {hub.url} refuses me/mine@main to this token (401); set HF_TOKEN to one that may do this, or "
+        f"publish: {hub.url} refuses me/mine@main to this token (401); set HF_TOKEN to one that "
+        "may do this, or "
         "unset it; it says: Invalid credentials in Authorization header"
     )
     (study / "effects/main/effects.h5").unlink()
-    ends, printed = saeflow(hub, tmp_path, ["publish", study, "--yes"], ["publish", study, "--repo", "me/other"])
+    ends, printed = saeflow(
+        hub, tmp_path, ["publish", study, "--yes"], ["publish", study, "--repo", "me/other"]
+    )
     assert "(403); set HF_TOKEN to one that may do this" in ends[0]
     assert ends[1] == ""
     assert "left out, as the study fetched or did not make them: effects" in printed

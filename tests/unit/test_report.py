@@ -46,7 +46,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written_from(study: Path, output: Path, figures: list[str] | None = None) -> Path:
-    return write_report(study, output, DRAWN if figures is None else figures, study.parent / "goals").parent
+    return write_report(
+        study, output, DRAWN if figures is None else figures, study.parent / "goals"
+    ).parent
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,9 @@ def test_every_reference_is_a_file_of_the_folder(pages: dict[str, Page], written
 def test_stylesheets_and_scripts_load_nothing_and_parse_no_markup(written: Path) -> None:
     for asset in [*(written / "assets").iterdir()]:
         content = (
-            asset.read_text().replace("http://www.w3.org/2000/svg", "").replace("https://www.neuronpedia.org/", "")
+            asset.read_text()
+            .replace("http://www.w3.org/2000/svg", "")
+            .replace("https://www.neuronpedia.org/", "")
         )
         for word in (
             "http:",
@@ -96,7 +100,9 @@ def test_stylesheets_and_scripts_load_nothing_and_parse_no_markup(written: Path)
     assert {path.name for path in (written / "assets").iterdir()} == {*ASSETS, "palette.css"}
 
 
-def test_every_figure_has_an_alternative_text_and_its_table(pages: dict[str, Page], written: Path) -> None:
+def test_every_figure_has_an_alternative_text_and_its_table(
+    pages: dict[str, Page], written: Path
+) -> None:
     page = pages["index.html"]
     assert len(page.alternatives) == 2 * len(DRAWN)  # on light and on dark ground
     assert all(len(text) > 40 for text in page.alternatives)
@@ -111,7 +117,12 @@ def test_every_figure_has_an_alternative_text_and_its_table(pages: dict[str, Pag
 
 def test_figures_on_dark_ground_keep_no_colour_of_light_ground(written: Path) -> None:
     recoloured = (written / "figures/methods_forest.dark.svg").read_text().lower()
-    for colour in ("#ffffff", "#222222", "#e4e4e4", *(look.colour.lower() for look in LOOKS.values())):
+    for colour in (
+        "#ffffff",
+        "#222222",
+        "#e4e4e4",
+        *(look.colour.lower() for look in LOOKS.values()),
+    ):
         assert (
             colour in (written / "figures/methods_forest.svg").read_text().lower()
             or colour == LOOKS["fgaa"].colour.lower()
@@ -140,7 +151,9 @@ def test_a_title_with_markup_is_shown_as_it_is_written(written: Path) -> None:
     assert report_study.HOSTILE_TITLE not in text
 
 
-@pytest.mark.parametrize("text", [report_study.HOSTILE, "\ud800 alone \udfff", "\u2028\u2029\0", "</template>"])
+@pytest.mark.parametrize(
+    "text", [report_study.HOSTILE, "\ud800 alone \udfff", "\u2028\u2029\0", "</template>"]
+)
 def test_any_text_comes_back_from_a_script_as_it_was(text: str) -> None:
     made_script = script("a/b", {"text": text})
     assert made_script.isascii()
@@ -187,7 +200,15 @@ def test_what_a_judge_cost_is_told_with_its_tokens(study: Path) -> None:
     ]
     context = study_context(found, []) | {"cost": Cost(1019, 0.0234, usage)}
     text = Site(found, []).page("index.html", context).decode()
-    for told in ("1,019 calls", "0.02 US dollars", "judge-1", "152,000", "9,000", "0.0234", "no price is known"):
+    for told in (
+        "1,019 calls",
+        "0.02 US dollars",
+        "judge-1",
+        "152,000",
+        "9,000",
+        "0.0234",
+        "no price is known",
+    ):
         assert told in text
 
 
@@ -227,22 +248,31 @@ def test_files_of_an_older_config_are_not_shown(study: Path, written: Path, tmp_
     assert all((again / name).read_bytes() == (written / name).read_bytes() for name in files)
 
 
-def test_latents_that_the_config_no_longer_asks_about_are_not_shown(study: Path, tmp_path: Path) -> None:
+def test_latents_that_the_config_no_longer_asks_about_are_not_shown(
+    study: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "tales"
     shutil.copytree(study, copy)
     config = yaml.safe_load((copy / "config.yaml").read_text())
     (copy / "config.yaml").write_text(yaml.safe_dump(config | {"logit_lens": None}))
     output = written_from(copy, tmp_path / "report")
     assert {one["name"] for one in data(output, "latents-main")["statistics"]} == {
-        "density", "maximum", "mean_active", "top_token_share",
-    }  # fmt: skip
-    (copy / "config.yaml").write_text(yaml.safe_dump(config | {"logit_lens": None, "examples": None}))
+        "density",
+        "maximum",
+        "mean_active",
+        "top_token_share",
+    }
+    (copy / "config.yaml").write_text(
+        yaml.safe_dump(config | {"logit_lens": None, "examples": None})
+    )
     output = written_from(copy, tmp_path / "report")
     assert not (output / "latents.html").exists()
     assert "latents.html" not in (output / "goal-anger.html").read_text()
 
 
-def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(study: Path, tmp_path: Path) -> None:
+def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(
+    study: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "report"
     written_from(study, output)
     written_from(study, output, figures=[])
@@ -251,17 +281,23 @@ def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(study: Pat
     mine.mkdir()
     for folder in (mine, output):
         (folder / "thesis.txt").write_text("years of work")
-        with pytest.raises(SaeflowError, match=r"holds thesis\.txt, which was not written there by this command"):
+        with pytest.raises(
+            SaeflowError, match=r"holds thesis\.txt, which was not written there by this command"
+        ):
             written_from(study, folder)
         assert (folder / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_missing_table_or_broken_picture_is_told_in_one_sentence(study: Path, tmp_path: Path) -> None:
+def test_a_missing_table_or_broken_picture_is_told_in_one_sentence(
+    study: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     whole = (copy / "figures/effect_scales.svg").read_text()
     (copy / "figures/effect_scales.svg").write_text("<svg")
-    with pytest.raises(SaeflowError, match=r"effect_scales\.svg: is not as effect_scales.json says"):
+    with pytest.raises(
+        SaeflowError, match=r"effect_scales\.svg: is not as effect_scales.json says"
+    ):
         write_report(copy, tmp_path / "report", DRAWN)
     (copy / "figures/effect_scales.svg").write_text(whole)
     (copy / "logit_lens/main/tokens.parquet").write_bytes(b"no table")
@@ -273,21 +309,38 @@ def test_a_missing_table_or_broken_picture_is_told_in_one_sentence(study: Path, 
     assert not (tmp_path / "report").exists()
 
 
-def test_the_list_of_latents_holds_every_statistic_to_three_digits(study: Path, written: Path) -> None:
+def test_the_list_of_latents_holds_every_statistic_to_three_digits(
+    study: Path, written: Path
+) -> None:
     index = data(written, "latents-main")
     activity = pl.read_parquet(study / "examples/main/latents.parquet")
     lens = pl.read_parquet(study / "logit_lens/main/latents.parquet")
-    columns = {one["name"]: unpacked_halves(one["values"], index["count"]) for one in index["statistics"]}
-    assert set(columns) == {one.name for one in STATISTICS} - {"r2"}  # this study has no fit by latent
+    columns = {
+        one["name"]: unpacked_halves(one["values"], index["count"]) for one in index["statistics"]
+    }
+    assert set(columns) == {one.name for one in STATISTICS} - {
+        "r2"
+    }  # this study has no fit by latent
     np.testing.assert_allclose(columns["kurtosis"], lens["kurtosis"], rtol=1e-3)
     np.testing.assert_allclose(columns["maximum"], activity["maximum"], rtol=1e-3)
     alive = activity["density"].to_numpy() > 0
-    np.testing.assert_allclose(10 ** columns["density"][alive], activity["density"].to_numpy()[alive], rtol=1e-2)
+    np.testing.assert_allclose(
+        10 ** columns["density"][alive], activity["density"].to_numpy()[alive], rtol=1e-2
+    )
     assert np.isnan(columns["density"][~alive]).all()
-    fires = [index["words"][number] or None for number in unpacked_integers(index["fires"], index["count"])]
+    fires = [
+        index["words"][number] or None
+        for number in unpacked_integers(index["fires"], index["count"])
+    ]
     assert fires == activity["top_token"].to_list()
-    tokens = pl.read_parquet(study / "logit_lens/main/tokens.parquet").filter(side="top", rank=1).sort("latent")
-    second = [index["words"][number] for number in unpacked_integers(index["promotes"][1], index["count"])]
+    tokens = (
+        pl.read_parquet(study / "logit_lens/main/tokens.parquet")
+        .filter(side="top", rank=1)
+        .sort("latent")
+    )
+    second = [
+        index["words"][number] for number in unpacked_integers(index["promotes"][1], index["count"])
+    ]
     assert second == tokens["token"].to_list()
     assert index["neuronpedia"] == "tales-lm/1-res"
     assert index["targeted"] == [[5, "anger", 1.0], [5, made.GOALS[1], 1.0]]
@@ -302,7 +355,9 @@ def unpacked_integers(text: str, count: int) -> np.ndarray:
 
 
 def planes(text: str, count: int, width: int) -> np.ndarray:
-    return np.ascontiguousarray(np.frombuffer(base64.b64decode(text), np.uint8).reshape(width, count).T)
+    return np.ascontiguousarray(
+        np.frombuffer(base64.b64decode(text), np.uint8).reshape(width, count).T
+    )
 
 
 def test_a_latent_s_page_holds_what_the_tables_say(study: Path, written: Path) -> None:
@@ -314,14 +369,22 @@ def test_a_latent_s_page_holds_what_the_tables_say(study: Path, written: Path) -
     maximum = pl.read_parquet(study / "examples/main/latents.parquet")["maximum"][latent]
     assert len(entry["contexts"]) == len(contexts) == 6
     for shown, row in zip(entry["contexts"], contexts.to_dicts(), strict=True):
-        assert [chunk["words"][str(token)] for token in shown[5]] == [vocabulary[token] for token in row["token_ids"]]
-        np.testing.assert_allclose(np.array(shown[6]) / 999 * maximum, row["activations"], atol=maximum / 999)
-    tokens = pl.read_parquet(study / "logit_lens/main/tokens.parquet").filter(latent=latent, side="bottom")
+        assert [chunk["words"][str(token)] for token in shown[5]] == [
+            vocabulary[token] for token in row["token_ids"]
+        ]
+        np.testing.assert_allclose(
+            np.array(shown[6]) / 999 * maximum, row["activations"], atol=maximum / 999
+        )
+    tokens = pl.read_parquet(study / "logit_lens/main/tokens.parquet").filter(
+        latent=latent, side="bottom"
+    )
     assert [word for word, _ in entry["tokens"]["bottom"]] == tokens["token"].to_list()
     assert [name for name, *_ in entry["sets"]] == (
         pl.read_parquet(study / "logit_lens/main/enrichment.parquet")
-        .filter(latent=latent).sort(pl.col("ks").abs(), descending=True)["set"].to_list()
-    )  # fmt: skip
+        .filter(latent=latent)
+        .sort(pl.col("ks").abs(), descending=True)["set"]
+        .to_list()
+    )
     assert entry["raised"] == [[latent, 1.0]]
     assert entry["lowered"] == [[latent + 1, -0.5]]
     assert sum(entry["histogram"]["counts"]) > 0
@@ -368,18 +431,32 @@ def test_tokens_without_spaces_are_set_apart_in_contexts() -> None:
 
 def scored(**products: float) -> pl.DataFrame:
     rows = [
-        {"goal": goal, "method": method, "product": value, "product_low": value - 0.04, "product_high": value + 0.04,
-         "unsteered_product": 0.03, "scale": 2.0, "in_sample_product": value + 0.02, "in_sample_scale": 3.0}
-        for goal in ("anger", "love", "average") for method, value in products.items()
-    ]  # fmt: skip
+        {
+            "goal": goal,
+            "method": method,
+            "product": value,
+            "product_low": value - 0.04,
+            "product_high": value + 0.04,
+            "unsteered_product": 0.03,
+            "scale": 2.0,
+            "in_sample_product": value + 0.02,
+            "in_sample_scale": 3.0,
+        }
+        for goal in ("anger", "love", "average")
+        for method, value in products.items()
+    ]
     return pl.DataFrame(rows)
 
 
 def compared(
-    *rows: tuple[str, str, float, float], goals: tuple[str, ...] = ("anger", "love", "average"), units: int = 32
+    *rows: tuple[str, str, float, float],
+    goals: tuple[str, ...] = ("anger", "love", "average"),
+    units: int = 32,
 ) -> pl.DataFrame:
     """Method, other, difference and p-value of every comparison, alike for all goals."""
-    table = pl.DataFrame(list(rows), schema=["method", "other", "difference", "p_value"], orient="row").with_columns(
+    table = pl.DataFrame(
+        list(rows), schema=["method", "other", "difference", "p_value"], orient="row"
+    ).with_columns(
         difference_low=pl.col("difference") - 0.06,
         difference_high=pl.col("difference") + 0.06,
         units=pl.lit(units, pl.Int64),
@@ -391,13 +468,18 @@ def compared(
 def test_the_best_is_marked_only_where_every_rival_is_behind_by_the_corrected_test() -> None:
     best = scored(caa=0.62, sae_ts=0.55, random=0.05)
     far = ("caa", "random", 0.57, 0.0001), ("sae_ts", "random", 0.5, 0.0001)
-    assert results.marks(best, compared(("caa", "sae_ts", 0.07, 0.016), *far), "anger") == {"caa": "best"}
-    # 0.018 would do for one goal; of two goals and their average, one in twenty studies would claim something.
+    assert results.marks(best, compared(("caa", "sae_ts", 0.07, 0.016), *far), "anger") == {
+        "caa": "best"
+    }
+    # 0.018 would do for one goal; of two goals and their average, one in twenty studies would claim
+    # something.
     unsure = compared(("caa", "sae_ts", 0.07, 0.018), *far)
     assert results.marks(best, unsure, "anger") == {"caa": "tie", "sae_ts": "tie"}
     turned = compared(("sae_ts", "caa", -0.07, 0.018), ("random", "caa", -0.57, 0.0001), far[1])
     assert results.marks(best, turned, "anger") == {"caa": "tie", "sae_ts": "tie"}
-    assert results.marks(best, pl.DataFrame(), "anger") == dict.fromkeys(("caa", "sae_ts", "random"), "tie")
+    assert results.marks(best, pl.DataFrame(), "anger") == dict.fromkeys(
+        ("caa", "sae_ts", "random"), "tie"
+    )
     assert results.marks(scored(caa=0.5), pl.DataFrame(), "anger") == {}
 
 
@@ -411,7 +493,9 @@ def test_a_difference_is_turned_round_with_its_interval() -> None:
 def test_the_headline_says_who_wins_who_loses_and_how_sure_that_is() -> None:
     best = scored(caa=0.62, sae_ts=0.55)
     ahead = " ".join(results.headline(best, compared(("caa", "sae_ts", 0.07, 0.00004))))
-    assert ahead.startswith("caa has the highest average product on held-out completions, 0.62 [0.58, 0.66].")
+    assert ahead.startswith(
+        "caa has the highest average product on held-out completions, 0.62 [0.58, 0.66]."
+    )
     assert "ahead of sae_ts, the next, by 0.07 [0.01, 0.13] (p < 0.0001)." in ahead
     assert "The lowest is sae_ts with 0.55 [0.51, 0.59]." in ahead
     assert "in 2 (caa in 2)" in ahead
@@ -425,14 +509,18 @@ def test_nothing_is_claimed_that_the_smallest_p_value_forbids_and_the_report_say
     best = scored(caa=0.9, sae_ts=0.1)
     for units, possible in ((6, False), (7, True)):
         table = compared(("caa", "sae_ts", 0.8, smallest_p(units)), units=units)
-        assert results.marks(best, table, "anger") == ({"caa": "best"} if possible else {"caa": "tie", "sae_ts": "tie"})
+        assert results.marks(best, table, "anger") == (
+            {"caa": "best"} if possible else {"caa": "tie", "sae_ts": "tie"}
+        )
         lines = " ".join(results.headline(best, table))
         assert ("With 6 held-out completions" in lines) == (not possible)
 
 
 def test_a_method_without_scores_has_a_dash_and_no_rank() -> None:
     best = scored(caa=0.62, sae_ts=0.55, rotation=0.1).with_columns(
-        product=pl.when((pl.col("method") == "rotation") & (pl.col("goal") != "love")).then(None).otherwise("product")
+        product=pl.when((pl.col("method") == "rotation") & (pl.col("goal") != "love"))
+        .then(None)
+        .otherwise("product")
     )
     rows = results.result_rows(best, pl.DataFrame())
     assert rows[0].goal == "average of 2 goals"
@@ -441,7 +529,9 @@ def test_a_method_without_scores_has_a_dash_and_no_rank() -> None:
     assert results.headline(pl.DataFrame(), pl.DataFrame()) == []
 
 
-def test_scales_that_could_not_be_chosen_are_marked_and_the_intervals_say_what_they_are_for(tmp_path: Path) -> None:
+def test_scales_that_could_not_be_chosen_are_marked_and_the_intervals_say_what_they_are_for(
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "tales"
     report_study.write_study(root, goals=2, figures=[], latents=0)
     table = root / "steering/summary.parquet"
@@ -453,7 +543,10 @@ def test_scales_that_could_not_be_chosen_are_marked_and_the_intervals_say_what_t
     assert pages
     index = " ".join((tmp_path / "report/index.html").read_text().split())
     assert "Scales that could not be chosen" in index
-    assert "95 % intervals, for more completions of the study&#39;s one prompt and for no other prompts" in index
+    assert (
+        "95 % intervals, for more completions of the study&#39;s one prompt and for no other "
+        "prompts" in index
+    )
 
 
 def test_one_goal_needs_no_average() -> None:
@@ -465,8 +558,9 @@ def test_one_goal_needs_no_average() -> None:
 def test_samples_are_the_first_of_every_prompt_before_the_second_of_any() -> None:
     rows = [
         {"goal": "g", "method": "m", "scale_index": 0, "prompt": prompt, "sample": sample}
-        for prompt in ("one", "two") for sample in range(4)
-    ]  # fmt: skip
+        for prompt in ("one", "two")
+        for sample in range(4)
+    ]
     chosen = first_samples(pl.DataFrame(rows), 3)
     assert chosen.select("prompt", "sample").rows() == [("one", 0), ("two", 0), ("one", 1)]
 
@@ -484,13 +578,20 @@ def test_side_effects_tell_targets_from_all_other_latents() -> None:
     (row,) = method_effects([goal_means(table, {0: 1.0}), pl.DataFrame()])
     assert (row.target, row.predicted, row.others) == (1.5, 2.0, 0.75)
     found = strongest(table, {2: 1.0})["caa"]
-    assert [(effect.latent, effect.target) for effect in found] == [(2, True), (0, False), (1, False), (3, False)]
+    assert [(effect.latent, effect.target) for effect in found] == [
+        (2, True),
+        (0, False),
+        (1, False),
+        (3, False),
+    ]
     assert method_effects([goal_means(table, {})]) == []
 
 
 def test_the_average_over_goals_weighs_goals_alike() -> None:
     one = pl.DataFrame({"method": ["caa"], "latent": [0], "predicted": [1.0], "measured": [2.0]})
-    other = pl.DataFrame({"method": ["caa"] * 2, "latent": [0, 1], "predicted": [3.0, 0.0], "measured": [4.0, -1.0]})
+    other = pl.DataFrame(
+        {"method": ["caa"] * 2, "latent": [0, 1], "predicted": [3.0, 0.0], "measured": [4.0, -1.0]}
+    )
     (row,) = method_effects([goal_means(one, {0: 1.0}), goal_means(other, {0: 2.0})])
     assert (row.target, row.predicted, row.others) == (3.0, 2.0, 0.5)
 
@@ -512,12 +613,16 @@ def test_a_missing_score_is_shown_with_its_reason() -> None:
             "reason": [None, "refused"],
         }
     )
-    assert sample_texts(pl.DataFrame(keys), scores) == {"m": {"0": [["p", "p t", 0.5, None, "refused"]]}}
+    assert sample_texts(pl.DataFrame(keys), scores) == {
+        "m": {"0": [["p", "p t", 0.5, None, "refused"]]}
+    }
 
 
 def test_methods_have_the_colours_of_the_figures() -> None:
     text = palette()
-    assert all(f".method-{name} {{ --method: {look.colour};" in text for name, look in LOOKS.items())
+    assert all(
+        f".method-{name} {{ --method: {look.colour};" in text for name, look in LOOKS.items()
+    )
 
 
 def test_every_figure_has_its_place_on_the_page() -> None:
@@ -526,7 +631,9 @@ def test_every_figure_has_its_place_on_the_page() -> None:
 
 
 def test_captions_of_the_workflow_are_those_of_the_figures() -> None:
-    template = jinja2.Template((Path(__file__).parents[2] / "workflow/report/figure.rst").read_text())
+    template = jinja2.Template(
+        (Path(__file__).parents[2] / "workflow/report/figure.rst").read_text()
+    )
     for name, kind in FIGURES.items():
         told = template.render(snakemake=SimpleNamespace(wildcards=SimpleNamespace(figure=name)))
         assert told.strip() == f"**{kind.title}.** {kind.caption}"

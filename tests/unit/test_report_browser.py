@@ -30,12 +30,18 @@ from browsing import (
 from saeflow.report.io import write_report
 
 __all__ = ["browser", "shown"]
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
+)
 
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 PAGES = ["index.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",
          "latents.html#/main/1", "latents.html#/main/49"]  # fmt: skip
-KINDS_OF_PAGES = [name for name in PAGES if name not in ("goal-christian_evangelist.html", "latents.html#/main/49")]
+KINDS_OF_PAGES = [
+    name
+    for name in PAGES
+    if name not in ("goal-christian_evangelist.html", "latents.html#/main/49")
+]
 MANY = 65_536
 # What the report promises on two idle cores; a machine that does other work as well may take three times as long.
 FIRST_VIEW, SEARCH, SLACK = 1.0, 0.2, 3
@@ -56,7 +62,9 @@ def server(folder: Path) -> Iterator[str]:
         def log_message(self, *words: object) -> None:
             pass
 
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    running = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    )
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_port}"
     running.shutdown()
@@ -75,12 +83,16 @@ def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(
         details.evaluate("node => node.open = true")
     assert shown.complaints == []
     assert len(shown.requests) > 40
-    outside = [url for url in shown.requests if not url.startswith((base, "data:", "about:", "blob:"))]
+    outside = [
+        url for url in shown.requests if not url.startswith((base, "data:", "about:", "blob:"))
+    ]
     assert outside == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious_on_any_page(browser: playwright.Browser, folder: Path, theme: str) -> None:
+def test_axe_finds_nothing_serious_on_any_page(
+    browser: playwright.Browser, folder: Path, theme: str
+) -> None:
     assert serious_findings(browser, folder, KINDS_OF_PAGES, theme) == []
 
 
@@ -137,12 +149,18 @@ def rows(page: playwright.Page) -> list[int]:
 def test_search_finds_tokens_numbers_and_conditions(shown: Opened, folder: Path) -> None:
     shown.go(f"file://{folder}/latents.html")
     page = shown.page
-    assert page.locator("#found").inner_text() == f"{report_study.LATENTS} of {report_study.LATENTS} latents."
+    assert (
+        page.locator("#found").inner_text()
+        == f"{report_study.LATENTS} of {report_study.LATENTS} latents."
+    )
 
     def searched(query: str) -> list[int]:
         page.fill("#query", query)
         asked = "(new URLSearchParams(location.hash.split('?')[1] ?? '').get('q') ?? '')"
-        until(page, f"document.body.dataset.ready === (location.hash || '#') && {asked} === {json.dumps(query)}")
+        until(
+            page,
+            f"document.body.dataset.ready === (location.hash || '#') && {asked} === {json.dumps(query)}",
+        )
         return rows(page)
 
     assert 17 in searched("17")
@@ -150,8 +168,14 @@ def test_search_finds_tokens_numbers_and_conditions(shown: Opened, folder: Path)
     assert searched("is:dead") == [49, 99]
     assert searched("is:target") == [5]
     assert searched("class:partition latent<9") == [1, 5]
-    best = pl.read_parquet(folder.parent / "tales/logit_lens/main/enrichment.parquet").sort(pl.col("ks").abs())
-    best = best.group_by("latent", maintain_order=True).last().filter(pl.col("latent") < 30, set="digits")
+    best = pl.read_parquet(folder.parent / "tales/logit_lens/main/enrichment.parquet").sort(
+        pl.col("ks").abs()
+    )
+    best = (
+        best.group_by("latent", maintain_order=True)
+        .last()
+        .filter(pl.col("latent") < 30, set="digits")
+    )
     assert searched("set:digit latent<30") == sorted(best["latent"])
     assert len(best) > 2
     assert searched("kurtosis>1e9") == []
@@ -160,7 +184,9 @@ def test_search_finds_tokens_numbers_and_conditions(shown: Opened, folder: Path)
     assert "Not known here: colour." in page.locator("#found").inner_text()
 
 
-def test_the_list_is_sorted_by_any_statistic_in_both_directions(shown: Opened, folder: Path) -> None:
+def test_the_list_is_sorted_by_any_statistic_in_both_directions(
+    shown: Opened, folder: Path
+) -> None:
     shown.go(f"file://{folder}/latents.html")
     page = shown.page
     names = page.locator("#sort option").evaluate_all("nodes => nodes.map(node => node.value)")
@@ -194,23 +220,33 @@ def test_links_into_the_report_and_the_way_back_work(shown: Opened, folder: Path
     assert page.locator("article h1").inner_text().startswith(f"Latent {listed[2]} ")
     assert page.title().startswith(f"Latent {listed[2]} ")
     page.click("article nav a[rel=next]")
-    until(page, f"document.querySelector('article h1').textContent.startsWith('Latent {listed[2] + 1} ')")
+    until(
+        page,
+        f"document.querySelector('article h1').textContent.startsWith('Latent {listed[2] + 1} ')",
+    )
     page.go_back()
     page.go_back()
     page.wait_for_selector("#grid:visible")
     assert page.input_value("#query") == "class:partition"
     assert rows(page)[:10] == listed[:10]
     page.go_forward()
-    until(page, f"document.querySelector('article h1').textContent.startsWith('Latent {listed[2]} ')")
+    until(
+        page, f"document.querySelector('article h1').textContent.startsWith('Latent {listed[2]} ')"
+    )
     shown.go(f"file://{folder}/latents.html#/main/9999")
     assert "none of number 9999" in page.locator("[role=alert]").inner_text()
 
 
-def test_the_slider_shows_the_texts_of_its_scale_and_keeps_it_in_the_address(shown: Opened, folder: Path) -> None:
+def test_the_slider_shows_the_texts_of_its_scale_and_keeps_it_in_the_address(
+    shown: Opened, folder: Path
+) -> None:
     page = shown.page
     shown.go(f"file://{folder}/goal-anger.html")
     assert page.locator("#cards .card").count() == 7
-    assert all("chosen" in text for text in page.locator("#cards .card .meta:nth-child(2)").all_text_contents()[1:])
+    assert all(
+        "chosen" in text
+        for text in page.locator("#cards .card .meta:nth-child(2)").all_text_contents()[1:]
+    )
     page.locator("#scale").focus()
     before = page.input_value("#scale")
     page.keyboard.press("ArrowRight")
@@ -234,7 +270,9 @@ def test_curves_change_with_the_measure_and_hide_a_method(shown: Opened, folder:
     assert page.locator("#curve-chart .series").count() == 6
     assert "product along the scale" in page.locator("#curve-chart svg").get_attribute("aria-label")
     page.locator("input[name=measure][value=coherence]").check(force=True)
-    assert "coherence along the scale" in page.locator("#curve-chart svg").get_attribute("aria-label")
+    assert "coherence along the scale" in page.locator("#curve-chart svg").get_attribute(
+        "aria-label"
+    )
     page.locator("#curve-controls .legend input").first.uncheck()
     assert page.locator("#curve-chart .series").count() == 5
     link = page.locator("#side-effects table a").first
@@ -285,7 +323,9 @@ def test_a_reader_s_colours_outlast_the_page_and_the_system_s_come_first(
     found.page.context.close()
 
 
-def test_without_scripts_the_study_and_its_tables_can_still_be_read(browser: playwright.Browser, folder: Path) -> None:
+def test_without_scripts_the_study_and_its_tables_can_still_be_read(
+    browser: playwright.Browser, folder: Path
+) -> None:
     found = opened(browser, java_script_enabled=False)
     found.page.goto(f"file://{folder}/goal-anger.html")
     assert found.page.locator("#curves table").count() == 2
@@ -305,7 +345,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(root, root.parent / "report", []).parent
 
 
-def test_sixty_five_thousand_latents_stay_small_and_quick(browser: playwright.Browser, many: Path) -> None:
+def test_sixty_five_thousand_latents_stay_small_and_quick(
+    browser: playwright.Browser, many: Path
+) -> None:
     at_once = [many / "latents.html", many / "data/latents-main.js", *(many / "assets").iterdir()]
     size = sum(path.stat().st_size for path in at_once)
     assert size < MOST_INDEX
@@ -339,6 +381,8 @@ def test_sixty_five_thousand_latents_stay_small_and_quick(browser: playwright.Br
     assert found.page.locator("article h1").inner_text().startswith("Latent 65535")
     assert found.complaints == []
     found.page.context.close()
-    print(f"index {size:,} bytes, first view {first_view:.2f} s, slowest search {1000 * slowest:.0f} ms")
+    print(
+        f"index {size:,} bytes, first view {first_view:.2f} s, slowest search {1000 * slowest:.0f} ms"
+    )
     assert first_view < SLACK * FIRST_VIEW
     assert slowest < SLACK * SEARCH

@@ -1,4 +1,5 @@
-"""The report of a study of chess tells what its tables hold, with boards, and needs nothing beside itself."""
+"""The report of a study of chess tells what its tables hold, with boards, and needs nothing beside
+itself."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(study: Path) -> Path:
     stages = chess_report_study.STAGES
-    return write_report(study, study.parent / "report", list(chess_report_study.FIGURES), stages=stages).parent
+    return write_report(
+        study, study.parent / "report", list(chess_report_study.FIGURES), stages=stages
+    ).parent
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +57,16 @@ def text_of(path: Path) -> str:
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", path.read_text())))
 
 
-def test_every_page_is_there_and_every_reference_is_a_file_of_the_folder(pages: dict[str, Page], written: Path) -> None:
-    assert set(pages) == {"index.html", "concepts.html", "saes.html", "concepts-resid.html", "concepts-mlp.html"}
+def test_every_page_is_there_and_every_reference_is_a_file_of_the_folder(
+    pages: dict[str, Page], written: Path
+) -> None:
+    assert set(pages) == {
+        "index.html",
+        "concepts.html",
+        "saes.html",
+        "concepts-resid.html",
+        "concepts-mlp.html",
+    }
     assert_whole(pages, written)
 
 
@@ -63,11 +74,15 @@ def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
     text = text_of(written / "index.html")
     areas = made.associations().filter((pl.col("direction") == 1) & (pl.col("rank") == 0))
     well = len(areas.filter(pl.col("auc") >= 0.9))
-    assert f"Of {len(areas)} concepts, the latents of resid tell {well} with an area of 0.9 or more" in text
+    assert (
+        f"Of {len(areas)} concepts, the latents of resid tell {well} with an area of 0.9 or more"
+        in text
+    )
     assert f"tells {len(areas)}. Of the 2 SAEs none tells more, others as many." in text
     assert "awareness 0.85 to 0.85, willingness 0.20 to 0.60" in text
     assert (
-        "in 40 of 40 settings, and lowered it in 0; the same edit of random latents raised it in 0 and lowered" in text
+        "in 40 of 40 settings, and lowered it in 0; the same edit of random latents raised it in 0 "
+        "and lowered" in text
     )
     for told in (
         "1100-1199",
@@ -84,9 +99,11 @@ def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
 def test_of_concepts_in_few_games_the_report_claims_nothing_and_counts_what_it_could_ask() -> None:
     few = pl.col("square") % 8 == 0
     rows = made.associations(("resid",)).with_columns(
-        auc_low=0.6, auc_high=0.9, auc_chance=pl.when(~few).then(0.55),
+        auc_low=0.6,
+        auc_high=0.9,
+        auc_chance=pl.when(~few).then(0.55),
         untested=pl.when(few).then(pl.lit("only 4 held-out games have it, fewer than 30")),
-    )  # fmt: skip
+    )
     empty = pl.DataFrame()
     tables = ConceptTables(made.concepts(), rows, made.probes(), empty, empty, empty)
     best = tables.best
@@ -97,12 +114,21 @@ def test_of_concepts_in_few_games_the_report_claims_nothing_and_counts_what_it_c
     line = _line("blocks.1.resid_post", "resid", tables)
     assert (line.concepts, line.tested, line.chance) == (len(best), len(best) - 21, 0.55)
     assert line.sure <= line.tested
-    listed = {statistic["name"]: statistic["values"] for statistic in list_value("resid", best, set())["statistics"]}
+    listed = {
+        statistic["name"]: statistic["values"]
+        for statistic in list_value("resid", best, set())["statistics"]
+    }
     places = [place for place, reason in enumerate(best["untested"]) if reason]
-    assert all(listed[name][place] is None for name in ("p", "q", "auc_low", "auc_high") for place in places)
+    assert all(
+        listed[name][place] is None
+        for name in ("p", "q", "auc_low", "auc_high")
+        for place in places
+    )
 
 
-def test_an_engine_s_word_is_told_where_one_was_asked(study: Path, written: Path, tmp_path: Path) -> None:
+def test_an_engine_s_word_is_told_where_one_was_asked(
+    study: Path, written: Path, tmp_path: Path
+) -> None:
     text = text_of(written / "index.html")
     for told in (
         "Positions 3 of the split eval, evaluated by Fishy 1",
@@ -114,7 +140,10 @@ def test_an_engine_s_word_is_told_where_one_was_asked(study: Path, written: Path
         assert told in text, told
     silent = tmp_path / "silent"
     shutil.copytree(study, silent)
-    config = yaml.safe_load((silent / "config.yaml").read_text()) | {"engine": None, "fine_tune": None}
+    config = yaml.safe_load((silent / "config.yaml").read_text()) | {
+        "engine": None,
+        "fine_tune": None,
+    }
     (silent / "config.yaml").write_text(yaml.safe_dump(config))
     page = write_report(silent, tmp_path / "report", []).read_text()
     assert "Fishy" not in page
@@ -145,7 +174,9 @@ def test_the_list_of_concepts_holds_what_the_tables_say(written: Path) -> None:
     assert [place for place in value["places"] if place] == ["offensive_threat_f7", "in_check"]
 
 
-def test_boards_of_areas_are_coloured_numbered_and_told(pages: dict[str, Page], written: Path) -> None:
+def test_boards_of_areas_are_coloured_numbered_and_told(
+    pages: dict[str, Page], written: Path
+) -> None:
     page = pages["concepts-resid.html"]
     boards_told = [named["aria-label"] for tag, named in page.elements if tag == "svg"]
     assert len(boards_told) == 3
@@ -162,23 +193,33 @@ def test_a_heat_map_colours_the_squares_it_is_given_and_no_others() -> None:
     kind = "{http://www.w3.org/2000/svg}"
     assert drawn.get("aria-label") == 'a "b" <c>'
     assert [node.text for node in drawn.iter(f"{kind}text")] == ["50", "100", "30"]
-    places = {node.text: (float(node.get("x")), float(node.get("y"))) for node in drawn.iter(f"{kind}text")}
+    places = {
+        node.text: (float(node.get("x")), float(node.get("y")))
+        for node in drawn.iter(f"{kind}text")
+    }
     assert places["50"][0] < places["30"][0] < places["100"][0]  # a1 at the left, h8 at the right
     assert places["50"][1] > places["100"][1]  # and the first rank below
     coloured = [node.get("fill") for node in drawn.iter(f"{kind}rect") if node.get("class") is None]
     assert coloured[-3:] == ["#00224d", "#00224d", "#fde737"]  # below one half as dark as one half
 
 
-def test_positions_are_pictures_with_every_piece_in_their_text(pages: dict[str, Page], written: Path) -> None:
+def test_positions_are_pictures_with_every_piece_in_their_text(
+    pages: dict[str, Page], written: Path
+) -> None:
     page = pages["concepts-resid.html"]
     assert page.alternatives[0] == (
-        "White to move. White: king e1, queen h5, rooks a1 h1, bishops c1 c4, knights b1 g1, pawns a2 b2 c2 d2 f2 g2 "
-        "h2 e4. Black: king e8, queen d8, rooks a8 h8, bishops c8 f8, knights c6 g8, pawns e5 a7 b7 c7 d7 f7 g7 h7. "
+        "White to move. White: king e1, queen h5, rooks a1 h1, bishops c1 c4, knights b1 g1, pawns "
+        "a2 b2 c2 d2 f2 g2 "
+        "h2 e4. Black: king e8, queen d8, rooks a8 h8, bishops c8 f8, knights c6 g8, pawns e5 a7 "
+        "b7 c7 d7 f7 g7 h7. "
         "Marked: f7. Move played: Qxf7#."
     )
     assert "Marked" not in page.alternatives[2]
     circle = (written / "boards/resid/000.svg").read_text()
-    assert circle.count("<circle") - (written / "boards/resid/002.svg").read_text().count("<circle") == 1
+    assert (
+        circle.count("<circle") - (written / "boards/resid/002.svg").read_text().count("<circle")
+        == 1
+    )
     text = text_of(written / "concepts-resid.html")
     assert "Latent 53, AUC 0.86; 1 of 2 positions have the concept." in text
     assert "has the concept · activation 4.25 · Qxf7# by a player of 1500-1599" in text
@@ -187,15 +228,21 @@ def test_positions_are_pictures_with_every_piece_in_their_text(pages: dict[str, 
 def test_interventions_stand_beside_their_controls_with_intervals(written: Path) -> None:
     text = text_of(written / "concepts-mlp.html")
     nothing = "+0.00 [-0.04, +0.04]"
-    told = f"the concept is needed 200 – +0.25 [+0.21, +0.29] {nothing} {nothing} +0.00 [+0.00, +0.00]"
+    told = (
+        f"the concept is needed 200 – +0.25 [+0.21, +0.29] {nothing} {nothing} +0.00 [+0.00, +0.00]"
+    )
     assert told in text
     assert "Left out: defensive threat, >=2000: only 3 positions" in text
-    assert "0.9" not in re.findall(r"<1100 – the concept is needed [^h]*", text)[0]  # what chose is not reported
+    assert (
+        "0.9" not in re.findall(r"<1100 – the concept is needed [^h]*", text)[0]
+    )  # what chose is not reported
 
 
 def test_the_same_study_gives_the_same_bytes(study: Path, written: Path, tmp_path: Path) -> None:
     figures = list(chess_report_study.FIGURES)
-    again = write_report(study, tmp_path / "again", figures, stages=chess_report_study.STAGES).parent
+    again = write_report(
+        study, tmp_path / "again", figures, stages=chess_report_study.STAGES
+    ).parent
     assert_same_files(written, again)
 
 
@@ -219,9 +266,13 @@ def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> 
 def test_example_boards_are_the_most_active_held_out_ones_one_of_a_game() -> None:
     n = 24
     generator = np.random.default_rng(0)
-    names = [Concept(f"piece_{i}", "piece", i) for i in range(4)] + [Concept("in_check", "strategic")]
+    names = [Concept(f"piece_{i}", "piece", i) for i in range(4)] + [
+        Concept("in_check", "strategic")
+    ]
     games = np.arange(n) // 2
-    labelled = Labelled(np.arange(n), games, games % 2 == 1, Labels(names, generator.random((n, 5)) < 0.5))
+    labelled = Labelled(
+        np.arange(n), games, games % 2 == 1, Labels(names, generator.random((n, 5)) < 0.5)
+    )
     dense = np.abs(generator.normal(size=(n, 5))).astype(np.float32)
     dense[:, 4] = 0
 
@@ -231,14 +282,24 @@ def test_example_boards_are_the_most_active_held_out_ones_one_of_a_game() -> Non
     examples = Examples(read_fens(fens), np.zeros(n, np.int16), numbers, numbers, numbers, games)
     table = pl.DataFrame(
         [
-            {"concept": one.name, "family": one.family, "square": one.square, "direction": 1, "rank": 0, "latent": i,
-             "auc_selection": 0.6 + 0.05 * i}
+            {
+                "concept": one.name,
+                "family": one.family,
+                "square": one.square,
+                "direction": 1,
+                "rank": 0,
+                "latent": i,
+                "auc_selection": 0.6 + 0.05 * i,
+            }
             for i, one in enumerate(names)
         ],
         schema=made.ASSOCIATIONS,
-    )  # fmt: skip
+    )
     found = example_boards(latents, examples, labelled, table)
-    assert found["concept"].unique(maintain_order=True).to_list() == ["piece_3", "piece_2", "piece_1"][:CONCEPTS_SHOWN]
+    assert (
+        found["concept"].unique(maintain_order=True).to_list()
+        == ["piece_3", "piece_2", "piece_1"][:CONCEPTS_SHOWN]
+    )
     for latent in (1, 2, 3):
         own = found.filter(latent=latent)
         best = {}

@@ -1,4 +1,5 @@
-"""The report of a study of chess in a real browser: every page opens from a disk and can be used by everybody."""
+"""The report of a study of chess in a real browser: every page opens from a disk and can be used by
+everybody."""
 
 from __future__ import annotations
 
@@ -6,12 +7,25 @@ from pathlib import Path
 
 import chess_report_study
 import pytest
-from browsing import CHROMIUM, PHONE, Opened, browser, opened, playwright, serious_findings, shown, too_wide, until
+from browsing import (
+    CHROMIUM,
+    PHONE,
+    Opened,
+    browser,
+    opened,
+    playwright,
+    serious_findings,
+    shown,
+    too_wide,
+    until,
+)
 
 from saeflow.report.io import write_report
 
 __all__ = ["browser", "shown"]
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
+)
 PAGES = ["index.html", "concepts.html", "concepts-resid.html", "saes.html"]
 LISTED = ".grid .rows .row"
 
@@ -21,7 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser") / "knights"
     figures = ["chess_accuracy", "chess_board_auc"]
     chess_report_study.write_chess_study(root, figures)
-    return write_report(root, root.parent / "report", figures, stages=chess_report_study.STAGES).parent
+    return write_report(
+        root, root.parent / "report", figures, stages=chess_report_study.STAGES
+    ).parent
 
 
 def concepts(page: playwright.Page) -> list[str]:
@@ -34,24 +50,34 @@ def areas(page: playwright.Page) -> list[float]:
     return [float(text) for text in page.locator(f"{LISTED} > :nth-child(3)").all_inner_texts()]
 
 
-def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(shown: Opened, folder: Path) -> None:
+def test_every_page_opens_without_complaint_and_asks_for_nothing_elsewhere(
+    shown: Opened, folder: Path
+) -> None:
     for name in PAGES:
         shown.go(f"file://{folder}/{name}")
         assert shown.page.locator("h1:visible").count() == 1, name
         for details in shown.page.locator("details").all():
             details.evaluate("node => node.open = true")
-        shown.page.evaluate("document.querySelectorAll('img').forEach(node => node.loading = 'eager')")
+        shown.page.evaluate(
+            "document.querySelectorAll('img').forEach(node => node.loading = 'eager')"
+        )
         until(shown.page, "[...document.images].every(image => image.complete)")
         hidden = "getComputedStyle(image).display === 'none'"
-        assert shown.page.evaluate(f"[...document.images].every(image => image.naturalWidth > 0 || {hidden})"), name
+        assert shown.page.evaluate(
+            f"[...document.images].every(image => image.naturalWidth > 0 || {hidden})"
+        ), name
         assert shown.page.locator("[role=alert]").count() == 0, name
     assert shown.complaints == []
     assert any("boards/resid/000.svg" in url for url in shown.requests)
-    assert [url for url in shown.requests if not url.startswith((f"file://{folder}", "data:", "about:"))] == []
+    assert [
+        url for url in shown.requests if not url.startswith((f"file://{folder}", "data:", "about:"))
+    ] == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious_on_any_page(browser: playwright.Browser, folder: Path, theme: str) -> None:
+def test_axe_finds_nothing_serious_on_any_page(
+    browser: playwright.Browser, folder: Path, theme: str
+) -> None:
     assert serious_findings(browser, folder, PAGES, theme) == []
 
 
@@ -63,7 +89,9 @@ def test_every_page_fits_a_phone(browser: playwright.Browser, folder: Path) -> N
     found.page.context.close()
 
 
-def test_concepts_are_sorted_and_searched_and_the_address_keeps_it(shown: Opened, folder: Path) -> None:
+def test_concepts_are_sorted_and_searched_and_the_address_keeps_it(
+    shown: Opened, folder: Path
+) -> None:
     page = shown.page
     shown.go(f"file://{folder}/concepts-resid.html")
     assert areas(page) == sorted(areas(page), reverse=True)
@@ -115,7 +143,9 @@ def test_curves_along_the_ratings_change_with_the_group(shown: Opened, folder: P
     assert "offensive threat" in page.locator("#skill-chart svg").get_attribute("aria-label")
 
 
-def test_without_scripts_boards_and_tables_can_still_be_read(browser: playwright.Browser, folder: Path) -> None:
+def test_without_scripts_boards_and_tables_can_still_be_read(
+    browser: playwright.Browser, folder: Path
+) -> None:
     found = opened(browser, java_script_enabled=False)
     found.page.goto(f"file://{folder}/concepts-resid.html")
     assert found.page.locator("svg.heat:visible").count() == 3

@@ -1,4 +1,5 @@
-"""The report tells which latents a study aimed at, how sure that is, and what it cost where the best are known."""
+"""The report tells which latents a study aimed at, how sure that is, and what it cost where the
+best are known."""
 
 from __future__ import annotations
 
@@ -35,7 +36,13 @@ def targets(**second: Any) -> pl.DataFrame:
 def best() -> pl.DataFrame:
     values = {"caa": 0.6, "sae": 0.4, "sae_planted": 0.5}
     rows = [
-        {"goal": goal, "method": name, "product": value, "product_low": value - 0.1, "product_high": value + 0.1}
+        {
+            "goal": goal,
+            "method": name,
+            "product": value,
+            "product_low": value - 0.1,
+            "product_high": value + 0.1,
+        }
         for goal in (*GOALS, "average")
         for name, value in values.items()
     ]
@@ -44,7 +51,13 @@ def best() -> pl.DataFrame:
 
 def comparisons() -> pl.DataFrame:
     rows = [
-        {"goal": goal, "method": "sae", "other": "sae_planted", "difference": -0.1, "difference_low": -0.15}
+        {
+            "goal": goal,
+            "method": "sae",
+            "other": "sae_planted",
+            "difference": -0.1,
+            "difference_low": -0.15,
+        }
         | {"difference_high": -0.05, "p_value": 0.001, "p_holm": 0.01, "units": 32}
         for goal in (*GOALS, "average")
     ]
@@ -53,11 +66,24 @@ def comparisons() -> pl.DataFrame:
 
 def test_targets_are_told_with_the_planted_latent_beside_them() -> None:
     first, second = target_rows(targets(chosen=0.4), RECOVERY, {})
-    assert (first.latent, first.f1, first.planted, first.planted_f1, first.best) == (5, 0.6, 5, 0.6, True)
-    assert (second.latent, second.f1, second.planted, second.planted_f1, second.best) == (5, 0.5, 7, 0.7, False)
+    assert (first.latent, first.f1, first.planted, first.planted_f1, first.best) == (
+        5,
+        0.6,
+        5,
+        0.6,
+        True,
+    )
+    assert (second.latent, second.f1, second.planted, second.planted_f1, second.best) == (
+        5,
+        0.5,
+        7,
+        0.7,
+        False,
+    )
     assert (first.chosen, first.sure, second.chosen, second.sure) == ("90 %", True, "40 %", False)
     assert sentences([first, second]) == [
-        "Of 2 target latents 1 are chosen again in at least 80 % of resamples of the example texts; the others are "
+        "Of 2 target latents 1 are chosen again in at least 80 % of resamples of the example "
+        "texts; the others are "
         "love 40 %.",
         "1 of 2 targets detect their planted topic best of all latents, by F1.",
     ]
@@ -68,10 +94,21 @@ def test_targets_are_told_with_the_planted_latent_beside_them() -> None:
 
 
 def test_shared_targets_and_those_that_goals_name_are_marked() -> None:
-    named = {"source": "goal", "chosen": None, "held_out_neutral": None, "held_out_others": None, "runner_up": None}
+    named = {
+        "source": "goal",
+        "chosen": None,
+        "held_out_neutral": None,
+        "held_out_others": None,
+        "runner_up": None,
+    }
     rows = target_rows(targets(shared_with="anger", **named), pl.DataFrame(), {})
     assert rows[1].shared_with == ["anger"]
-    assert (rows[1].chosen, rows[1].sure, rows[1].held_out, rows[1].runner_up) == ("–", False, "–", "")
+    assert (rows[1].chosen, rows[1].sure, rows[1].held_out, rows[1].runner_up) == (
+        "–",
+        False,
+        "–",
+        "",
+    )
     told = sentences(rows)
     assert told[0].startswith("Of 1 target latents 1 are chosen again"), (
         "nothing was chosen for a goal that names its own"
@@ -90,13 +127,15 @@ def test_what_the_choice_of_latents_costs_is_told_apart_from_the_method() -> Non
     assert average.difference == "0.10 [0.05, 0.15]"
     assert (anger.same, love.same) == (True, False)
     assert planted.told == [
-        "With the latents that detect the planted topics best, sae has an average product of 0.50 [0.40, 0.60] in "
+        "With the latents that detect the planted topics best, sae has an average product of 0.50 "
+        "[0.40, 0.60] in "
         "place of 0.40 [0.30, 0.50]: the choice of latents accounts for 0.10 [0.05, 0.15]."
     ]
     all_best = target_rows(targets(latent=7), RECOVERY, {})
     assert [row.best for row in all_best] == [True, True]
     assert Planted.of(best(), comparisons(), all_best).told == [
-        "They are the latents that any method would be given that knew the topics, so what is left is the method."
+        "They are the latents that any method would be given that knew the topics, so what is left "
+        "is the method."
     ]
     assert Planted.of(of_chosen_latents(best()), comparisons(), rows) == Planted()
     assert Planted.of(pl.DataFrame(), pl.DataFrame(), []) == Planted()
@@ -106,21 +145,35 @@ def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path
     study = tmp_path / "tales"
     report_study.write_study(study, figures=(), latents=0)
     names = yaml.safe_load((study / "config.yaml").read_text())["goals"]["names"]
-    two = targets(chosen=0.4).with_columns(goal=pl.Series(names), shared_with=pl.Series([names[1], names[0]]))
+    two = targets(chosen=0.4).with_columns(
+        goal=pl.Series(names), shared_with=pl.Series([names[1], names[0]])
+    )
     two.write_parquet(study / "steering/targets.parquet")
     known = RECOVERY.with_columns(feature=pl.Series(["x", *names]))
-    measured = pl.read_parquet(study / "saes/main/recovery.parquet").join(known, on="feature", how="semi")
+    measured = pl.read_parquet(study / "saes/main/recovery.parquet").join(
+        known, on="feature", how="semi"
+    )
     measured = measured.drop("detectors", "detectors_f1")
-    measured.join(known.drop("label"), on="feature").write_parquet(study / "saes/main/recovery.parquet")
+    measured.join(known.drop("label"), on="feature").write_parquet(
+        study / "saes/main/recovery.parquet"
+    )
     table = pl.read_parquet(study / "steering/best.parquet")
-    winner = table.filter(method="sae").with_columns(method=pl.lit("sae_planted"), product=pl.lit(0.999))
+    winner = table.filter(method="sae").with_columns(
+        method=pl.lit("sae_planted"), product=pl.lit(0.999)
+    )
     pl.concat([table, winner]).write_parquet(study / "steering/best.parquet")
-    page = write_report(study, tmp_path / "report", [], tmp_path / "goals").read_text(encoding="utf-8")
+    page = write_report(study, tmp_path / "report", [], tmp_path / "goals").read_text(
+        encoding="utf-8"
+    )
     assert "sae_planted has the highest" not in page
     assert "1 of 2 targets detect their planted topic best of all latents, by F1." in page
     assert "Method or choice of latent" in page
     assert "1.00" in page.split("Method or choice of latent")[1]
-    sure, unsure = ((tmp_path / f"report/goal-{name}.html").read_text(encoding="utf-8") for name in names)
+    sure, unsure = (
+        (tmp_path / f"report/goal-{name}.html").read_text(encoding="utf-8") for name in names
+    )
     assert "choose 5 again in 90 %." in sure
     assert "choose 5 again in 40 %, so its choice is <b>unsure</b>." in unsure
-    assert f"5 is also a target of {names[1].replace('_', ' ')}: their vectors are the same." in sure
+    assert (
+        f"5 is also a target of {names[1].replace('_', ' ')}: their vectors are the same." in sure
+    )

@@ -15,7 +15,13 @@ from tiny_models import tiny_language_model, tiny_tokens
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
-from saeflow.saes.evaluation import Fidelity, decoder_cosines, evaluate_sae, fidelity_metrics, with_errors
+from saeflow.saes.evaluation import (
+    Fidelity,
+    decoder_cosines,
+    evaluate_sae,
+    fidelity_metrics,
+    with_errors,
+)
 from saeflow.saes.io import load_sae, save_sae
 from saeflow.saes.recovery import planted_recovery, recovery, recovery_metrics
 from saeflow.saes.sae import SAE
@@ -45,14 +51,22 @@ def random_sae(architecture: str, d_model: int = D_MODEL) -> SAE:
 
 def by_hand(sae: SAE, row: torch.Tensor) -> list[float]:
     """The latents of one row, number by number."""
-    pre = [float(sum(row[i] * sae.W_enc[i, j] for i in range(sae.d_model)) + sae.b_enc[j]) for j in range(sae.d_sae)]
+    pre = [
+        float(sum(row[i] * sae.W_enc[i, j] for i in range(sae.d_model)) + sae.b_enc[j])
+        for j in range(sae.d_sae)
+    ]
     if sae.architecture == "topk":
         kept = sorted(range(sae.d_sae), key=lambda j: -pre[j])[: sae.k]
         return [max(pre[j], 0.0) if j in kept else 0.0 for j in range(sae.d_sae)]
     if sae.architecture == "gated":
         open_ = [value + float(bias) > 0 for value, bias in zip(pre, sae.b_gate, strict=True)]
-        size = [math.exp(r) * value + float(b) for r, value, b in zip(sae.r_mag, pre, sae.b_mag, strict=True)]
-        return [max(value, 0.0) if is_open else 0.0 for is_open, value in zip(open_, size, strict=True)]
+        size = [
+            math.exp(r) * value + float(b)
+            for r, value, b in zip(sae.r_mag, pre, sae.b_mag, strict=True)
+        ]
+        return [
+            max(value, 0.0) if is_open else 0.0 for is_open, value in zip(open_, size, strict=True)
+        ]
     floor = [0.0] * sae.d_sae if sae.threshold is None else sae.threshold.tolist()
     return [value if value > max(floor[j], 0.0) else 0.0 for j, value in enumerate(pre)]
 
@@ -87,10 +101,16 @@ def test_an_sae_survives_the_way_to_disk_to_the_bit(tmp_path, architecture):
     assert back.metadata["hook_name"] == HOOK
     config = json.loads((tmp_path / "cfg.json").read_text())
     assert config["metadata"]["sae_lens_version"] >= "6.0.0"
-    assert (config["d_in"], config["d_sae"], config["normalize_activations"]) == (D_MODEL, D_SAE, "none")
+    assert (config["d_in"], config["d_sae"], config["normalize_activations"]) == (
+        D_MODEL,
+        D_SAE,
+        "none",
+    )
 
 
-@pytest.mark.parametrize(("architecture", "rescaled"), [("standard", None), ("jumprelu", None), ("topk", True)])
+@pytest.mark.parametrize(
+    ("architecture", "rescaled"), [("standard", None), ("jumprelu", None), ("topk", True)]
+)
 def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architecture, rescaled):
     sae = random_sae(architecture)
     norms = torch.rand(D_SAE) + 0.5
@@ -103,7 +123,9 @@ def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architect
     save_file(stored, tmp_path / "sae_weights.safetensors")
     config = json.loads((tmp_path / "cfg.json").read_text())
     del config["metadata"]["saeflow_seal"]
-    config |= {"apply_b_dec_to_input": True} | ({"rescale_acts_by_decoder_norm": rescaled} if rescaled else {})
+    config |= {"apply_b_dec_to_input": True} | (
+        {"rescale_acts_by_decoder_norm": rescaled} if rescaled else {}
+    )
     (tmp_path / "cfg.json").write_text(json.dumps(config))
     x = torch.randn(30, D_MODEL)
     torch.testing.assert_close(load_sae(tmp_path).encode(x), sae.encode(x), rtol=1e-4, atol=1e-5)
@@ -112,7 +134,10 @@ def test_input_bias_and_decoder_norms_are_folded_when_loaded(tmp_path, architect
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": "temporal"}, "architecture 'temporal' is not known here; known are standard, topk, jumprelu"),
+        (
+            {"architecture": "temporal"},
+            "architecture 'temporal' is not known here; known are standard, topk, jumprelu",
+        ),
         ({"normalize_activations": "layer_norm"}, r"normalises its input \('layer_norm'\)"),
         ({"metadata": {"sae_lens_version": "5.9"}}, "in a layout before SAELens 6"),
         ({"metadata": {}}, "in a layout before SAELens 6"),
@@ -157,7 +182,10 @@ def test_predicting_the_mean_explains_exactly_nothing_and_the_activation_itself_
         nothing.add(rows, mean.expand_as(rows), torch.zeros(len(part), 3), block[part])
         everything.add(rows, rows, torch.tensor([1.0, 0.0, 2.0]).expand(len(part), 3), block[part])
     assert fidelity_metrics(nothing.sums(), D_MODEL)["explained_variance"].tolist() == [0.0] * 30
-    found = with_errors(everything.sums(), lambda sums: fidelity_metrics(sums, D_MODEL)) | everything.latents()
+    found = (
+        with_errors(everything.sums(), lambda sums: fidelity_metrics(sums, D_MODEL))
+        | everything.latents()
+    )
     assert (found["explained_variance"], found["mse"]) == (1, 0)
     assert (found["l0"], found["dead"], found["dense"]) == (2, 1, 2)
     assert (found["cosine"], found["l2_ratio"]) == pytest.approx((1, 1))
@@ -168,7 +196,14 @@ def test_standard_errors_are_those_of_means_and_of_ratios():
     generator = np.random.default_rng(0)
     rows, active = np.full(400, 10.0), generator.poisson(30, 400).astype(float)
     error, scatter = generator.gamma(5, 1, 400), generator.gamma(9, 2, 400)
-    sums = {"rows": rows, "active": active, "error": error, "scatter": scatter, "cosine": rows, "l2_ratio": rows}
+    sums = {
+        "rows": rows,
+        "active": active,
+        "error": error,
+        "scatter": scatter,
+        "cosine": rows,
+        "l2_ratio": rows,
+    }
     found = with_errors(sums, lambda some: fidelity_metrics(some, D_MODEL))
     assert found["l0_se"] == pytest.approx((active / 10).std(ddof=1) / 20)
     drawn = generator.integers(0, 400, (4000, 400))
@@ -182,9 +217,14 @@ def test_cosines_of_decoder_rows_are_counted_once_per_latent():
     sae = SAE("standard", rows.T.contiguous(), rows, torch.zeros(6), torch.zeros(4))
     found = decoder_cosines(sae.W_dec)
     counted = {
-        round(edge, 2): int(count) for edge, count in zip(found["edges"], found["counts"], strict=False) if count
+        round(edge, 2): int(count)
+        for edge, count in zip(found["edges"], found["counts"], strict=False)
+        if count
     }
-    assert counted == {0.0: 3, 0.7: 3}  # rows 0, 3 and -0 have no neighbour; rows 1 and 2 share one, and it has both
+    assert counted == {
+        0.0: 3,
+        0.7: 3,
+    }  # rows 0, 3 and -0 have no neighbour; rows 1 and 2 share one, and it has both
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +241,9 @@ def exact_sae(d_model: int) -> SAE:
     """Latents for the positive and the negative part of every dimension: nothing is lost."""
     eye = torch.eye(d_model)
     both = torch.cat([eye, -eye])
-    return SAE("standard", both.T.contiguous(), both, torch.zeros(2 * d_model), torch.zeros(d_model))
+    return SAE(
+        "standard", both.T.contiguous(), both, torch.zeros(2 * d_model), torch.zeros(d_model)
+    )
 
 
 def test_an_sae_that_loses_nothing_changes_no_prediction(lm, blocks):
@@ -211,13 +253,20 @@ def test_an_sae_that_loses_nothing_changes_no_prediction(lm, blocks):
     assert found["recovered"] == pytest.approx(1, abs=1e-5)
     assert found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["l0"] == pytest.approx(lm.d_model, abs=0.01)
-    assert (found["blocks"], found["tokens"], found["rows"], found["predicted"]) == (9, 9 * 16, 9 * 15, 9 * 15)
+    assert (found["blocks"], found["tokens"], found["rows"], found["predicted"]) == (
+        9,
+        9 * 16,
+        9 * 15,
+        9 * 15,
+    )
     assert found["recovered_mean"] == pytest.approx(1, abs=1e-5)
 
 
 def test_an_sae_that_gives_zero_recovers_nothing(lm, blocks):
     sae = exact_sae(lm.d_model)
-    found = evaluate_sae(lm, dataclasses.replace(sae, W_enc=torch.zeros_like(sae.W_enc)), HOOK, blocks, batch=4)
+    found = evaluate_sae(
+        lm, dataclasses.replace(sae, W_enc=torch.zeros_like(sae.W_enc)), HOOK, blocks, batch=4
+    )
     assert found["recovered"] == pytest.approx(0, abs=1e-6)
     assert found["loss_sae"] == pytest.approx(found["loss_zero"])
     assert found["kl"] > 0
@@ -228,7 +277,9 @@ def test_an_sae_that_gives_zero_recovers_nothing(lm, blocks):
 def test_an_sae_that_gives_the_mean_is_mean_ablation(lm, blocks):
     x = capture(lm, torch.from_numpy(blocks.tokens).long(), [HOOK])[HOOK][:, 1:]
     sae = exact_sae(lm.d_model)
-    mean = dataclasses.replace(sae, W_enc=torch.zeros_like(sae.W_enc), b_dec=x.double().mean((0, 1)).float())
+    mean = dataclasses.replace(
+        sae, W_enc=torch.zeros_like(sae.W_enc), b_dec=x.double().mean((0, 1)).float()
+    )
     found = evaluate_sae(lm, mean, HOOK, blocks, batch=4)
     assert found["explained_variance"] == pytest.approx(0, abs=1e-9)
     assert found["loss_sae"] == pytest.approx(found["loss_mean"], abs=1e-6)
@@ -239,7 +290,9 @@ def test_a_transcoder_is_measured_where_it_writes(lm, blocks):
     written = "blocks.1.hook_mlp_out"
     read = capture(lm, torch.from_numpy(blocks.tokens).long(), [HOOK, written])
     sae = exact_sae(lm.d_model)
-    zero = dataclasses.replace(sae, W_dec=torch.zeros_like(sae.W_dec), metadata={"hook_name_out": written})
+    zero = dataclasses.replace(
+        sae, W_dec=torch.zeros_like(sae.W_dec), metadata={"hook_name_out": written}
+    )
     found = evaluate_sae(lm, zero, "blocks.0.hook_resid_post", blocks, batch=4)
     assert found["loss_sae"] == pytest.approx(found["loss_zero"])
     target = read[written][:, 1:].double()
@@ -267,7 +320,9 @@ def test_latents_that_stand_for_planted_features_are_found():
     directions = torch.eye(D_MODEL)
     x = 2 * directions[topics] + 0.1 * torch.randn(600, D_MODEL)
     sae = dataclasses.replace(exact_sae(D_MODEL), b_enc=torch.full((2 * D_MODEL,), -1.0))
-    table = recovery(sae, x, {"topic": topics.astype(np.uint8)}, {"topic": ["a", "b", "c", "never"]})
+    table = recovery(
+        sae, x, {"topic": topics.astype(np.uint8)}, {"topic": ["a", "b", "c", "never"]}
+    )
     assert table["feature"].to_list() == ["a", "b", "c"]
     assert table["latent_f1"].to_list() == [0, 1, 2]
     assert table["latent_cosine"].to_list() == [0, 1, 2]

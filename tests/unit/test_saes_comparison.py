@@ -43,7 +43,8 @@ def exact(width: int) -> SAE:
 
 
 def exact_crosscoder(width: int) -> Crosscoder:
-    """A latent for either sign of every dimension of each of two sources, and one that never fires."""
+    """A latent for either sign of every dimension of each of two sources, and one that never
+    fires."""
     one, n = exact(width), 2 * width
     encoder, decoder = torch.zeros(2, width, 2 * n + 1), torch.zeros(2 * n + 1, 2, width)
     for source in (0, 1):
@@ -71,7 +72,9 @@ def test_an_exact_crosscoder_loses_nothing_and_its_latents_are_each_of_one_sourc
     alive = table.filter(table["density"] > 0)
     assert set(alive.filter(alive["owner"])["relative_norm"]) == {1.0}
     assert set(alive.filter(~alive["owner"])["relative_norm"]) == {0.0}
-    assert alive.filter(alive["owner"])["nu_error"].to_list() == pytest.approx([1.0] * (len(alive) // 2))
+    assert alive.filter(alive["owner"])["nu_error"].to_list() == pytest.approx(
+        [1.0] * (len(alive) // 2)
+    )
     silent = table.filter(table["density"] == 0)
     assert silent["nu_error"].null_count() == len(silent) == 2
 
@@ -106,7 +109,9 @@ def test_sources_that_do_not_fit_are_told(lm, blocks):
     with pytest.raises(SaeflowError, match="reads 2 sources, and 1 are given"):
         evaluate_crosscoder(crosscoder, layers(lm)[:1], blocks)
     with pytest.raises(SaeflowError, match=r"hook 'blocks.7.hook_mlp_out' does not exist"):
-        evaluate_crosscoder(crosscoder, [layers(lm)[0], Seen("tiny", lm, "blocks.7.hook_mlp_out")], blocks)
+        evaluate_crosscoder(
+            crosscoder, [layers(lm)[0], Seen("tiny", lm, "blocks.7.hook_mlp_out")], blocks
+        )
     with pytest.raises(SaeflowError, match="does not name its sources"):
         sources_of(crosscoder, {"tiny"})
     named = with_sources(crosscoder, [f"tiny:{HOOKS[0]}", f"other:{HOOKS[1]}"])
@@ -120,7 +125,9 @@ def test_sources_that_do_not_fit_are_told(lm, blocks):
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_an_edit_in_the_middle_of_a_layer_reaches_both_copies(family):
     lm, tokens = tiny_language_model(family), tiny_tokens()
-    middle, mlp, after = (f"blocks.1.{site}" for site in ("hook_resid_mid", "hook_mlp_out", "hook_resid_post"))
+    middle, mlp, after = (
+        f"blocks.1.{site}" for site in ("hook_resid_mid", "hook_mlp_out", "hook_resid_post")
+    )
     plain = capture(lm, tokens, [middle])[middle]
     seen: list[torch.Tensor] = []
 
@@ -149,7 +156,9 @@ def transcoder(lm: LanguageModel, written: str | None) -> SAE:
 
 
 def test_a_transcoder_that_does_not_fit_the_model_is_told(lm, blocks):
-    with pytest.raises(SaeflowError, match=r"reads blocks.1.hook_mlp_out, which the model computes after blocks.0"):
+    with pytest.raises(
+        SaeflowError, match=r"reads blocks.1.hook_mlp_out, which the model computes after blocks.0"
+    ):
         evaluate_sae(lm, transcoder(lm, HOOKS[0]), "blocks.1.hook_mlp_out", blocks)
     with pytest.raises(SaeflowError, match="does not say where it writes"):
         evaluate_sae(lm, transcoder(lm, None), HOOKS[0], blocks)
@@ -174,18 +183,40 @@ def test_a_transcoders_directions_are_those_of_what_it_writes(lm, blocks):
     ("said", "hook", "target", "reason"),
     [
         ({"hook_name": HOOKS[1]}, HOOKS[0], None, f"reads {HOOKS[1]}, not {HOOKS[0]}"),
-        ({"hook_name": "blocks.0.ln2.hook_normalized"}, HOOKS[0], None, r"correct its hook \(saes.<name>.hook\)"),
-        ({"hook_name_out": HOOKS[1]}, HOOKS[0], None, f"is a transcoder; set its target to {HOOKS[1]}"),
-        ({"hook_name_out": HOOKS[1]}, HOOKS[0], "blocks.1.hook_mlp_out", f"writes {HOOKS[1]}, not blocks.1"),
+        (
+            {"hook_name": "blocks.0.ln2.hook_normalized"},
+            HOOKS[0],
+            None,
+            r"correct its hook \(saes.<name>.hook\)",
+        ),
+        (
+            {"hook_name_out": HOOKS[1]},
+            HOOKS[0],
+            None,
+            f"is a transcoder; set its target to {HOOKS[1]}",
+        ),
+        (
+            {"hook_name_out": HOOKS[1]},
+            HOOKS[0],
+            "blocks.1.hook_mlp_out",
+            f"writes {HOOKS[1]}, not blocks.1",
+        ),
     ],
 )
-def test_an_sae_from_elsewhere_is_refused_at_another_hook(said: dict[str, Any], hook, target, reason):
+def test_an_sae_from_elsewhere_is_refused_at_another_hook(
+    said: dict[str, Any], hook, target, reason
+):
     with pytest.raises(SaeflowError, match=reason):
         placed(replace(exact(4), metadata=said), hook, target)
 
 
 def test_an_sae_from_elsewhere_is_placed_where_it_says_or_where_it_is_told():
-    for said in ("", "layers.0", HOOKS[0], "blocks.1.hook_resid_pre"):  # what enters a layer left the one before
+    for said in (
+        "",
+        "layers.0",
+        HOOKS[0],
+        "blocks.1.hook_resid_pre",
+    ):  # what enters a layer left the one before
         sae = replace(exact(4), metadata={"hook_name": said})
         assert placed(sae, HOOKS[0]).metadata["hook_name"] == HOOKS[0]
     found = placed(exact(4), HOOKS[0], HOOKS[1])

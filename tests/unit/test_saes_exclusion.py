@@ -60,23 +60,31 @@ def blocks() -> TokenBlocks:
     packed = pack(documents, 16, BOS, 11)
     assert (packed.tokens[:, 1:] == BOS).sum() > 10
     assert (packed.tokens == 1).any()
-    return packed._replace(labels={"odd": (packed.tokens % 2).astype(np.uint8)}, label_names={"odd": ["no", "yes"]})
+    return packed._replace(
+        labels={"odd": (packed.tokens % 2).astype(np.uint8)}, label_names={"odd": ["no", "yes"]}
+    )
 
 
 def lossy_sae(width: int) -> SAE:
     """A latent for either sign of most dimensions."""
     part = torch.eye(width)[: width - 8]
     both = torch.cat([part, -part])
-    return SAE("standard", both.T.contiguous(), both, torch.zeros(len(both)), torch.full((width,), 0.1))
+    return SAE(
+        "standard", both.T.contiguous(), both, torch.zeros(len(both)), torch.full((width,), 0.1)
+    )
 
 
 def cached_rows(
     lm: LanguageModel, tokens: np.ndarray, hooks: Sequence[str], settings: Activations
 ) -> tuple[ActivationRows, torch.Tensor]:
-    """The rows that a cache of all hooks would hold at the first, and where in the text they are."""
+    """The rows that a cache of all hooks would hold at the first, and where in the text they
+    are."""
     passes = capture_rows(TextSource(lm, tokens), hooks, settings, excluded_tokens(lm, settings))
     parts = [rows[hooks[0]] for rows in passes]
-    places = [np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "positions", "blocks")]
+    places = [
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("tokens", "positions", "blocks")
+    ]
     rows = ActivationRows(torch.cat([part.activations for part in parts]), *places)
     where = torch.zeros(tokens.shape, dtype=torch.bool)
     where[rows.blocks, rows.positions] = True
@@ -84,7 +92,9 @@ def cached_rows(
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_an_sae_is_measured_on_the_rows_of_the_cache_and_all_else_stays_as_it_is(lm, blocks, settings):
+def test_an_sae_is_measured_on_the_rows_of_the_cache_and_all_else_stays_as_it_is(
+    lm, blocks, settings
+):
     sae, tokens = lossy_sae(lm.d_model), torch.from_numpy(blocks.tokens).long()
     rows, where = cached_rows(lm, blocks.tokens, [HOOK, EARLY], settings)
     found = evaluate_sae(lm, sae, HOOK, blocks, batch=4, settings=settings, cached=[EARLY, HOOK])
@@ -106,7 +116,9 @@ def test_an_sae_is_measured_on_the_rows_of_the_cache_and_all_else_stays_as_it_is
         "loss_mean": lambda x: mean.expand_as(x),
     }
     for name, replaced in replacements.items():
-        with attach(lm, [(HOOK, lambda x, replaced=replaced: torch.where(where[..., None], replaced(x), x))]):
+        with attach(
+            lm, [(HOOK, lambda x, replaced=replaced: torch.where(where[..., None], replaced(x), x))]
+        ):
             expected = token_losses(logits(lm, tokens), tokens).double().mean()
         assert found[name] == pytest.approx(float(expected), abs=1e-5), name
 
@@ -119,7 +131,9 @@ def test_planted_features_are_looked_for_on_the_rows_of_the_cache(lm, blocks, se
     assert table["rows"].to_list() == [int((~odd).sum()), int(odd.sum())]
     x = rows.activations
     direction = x[odd].mean(0) - x[~odd].mean(0)
-    assert table["cosine"][1] == pytest.approx(float(direction[:-8].abs().max() / direction.norm()), rel=1e-4)
+    assert table["cosine"][1] == pytest.approx(
+        float(direction[:-8].abs().max() / direction.norm()), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -150,14 +164,25 @@ def test_the_command_leaves_out_what_the_settings_say(lm, blocks, tmp_path: Path
     model = load_model(save_tiny_model(tmp_path / "model", "llama"))
     save_sae(tmp_path / "sae", lossy_sae(model.d_model))
     save_blocks(tmp_path / "eval.safetensors", blocks)
-    line = ["sae", "evaluate", "--model", tmp_path / "model", "--sae", tmp_path / "sae", "--hook", HOOK]
+    line = [
+        "sae",
+        "evaluate",
+        "--model",
+        tmp_path / "model",
+        "--sae",
+        tmp_path / "sae",
+        "--hook",
+        HOOK,
+    ]
     line += ["--corpus", tmp_path / "eval.safetensors", "--metrics", tmp_path / "m.json"]
     line += ["--recovery", tmp_path / "recovery.parquet", "--cached", EARLY]
     line += ["--settings", settings.model_dump_json(include={"exclude", "exclude_norm_above"})]
     assert CliRunner().invoke(app, list(map(str, line))).exit_code == 0
     rows, where = cached_rows(model, blocks.tokens, [HOOK, EARLY], settings)
     assert json.loads((tmp_path / "m.json").read_text())["rows"] == len(rows.tokens)
-    assert cached_rows(model, blocks.tokens, [HOOK], settings)[1].sum() > where.sum(), "norms at both hooks count"
+    assert cached_rows(model, blocks.tokens, [HOOK], settings)[1].sum() > where.sum(), (
+        "norms at both hooks count"
+    )
 
 
 def test_text_of_which_nothing_is_kept_is_told(lm):
@@ -171,7 +196,13 @@ def test_a_measurement_holds_few_logits_and_few_latents_at_once():
     lm = tiny_language_model("llama", vocab_size=60_000, max_position_embeddings=256)
     tokens = np.random.default_rng(0).integers(3, 60_000, (8, 256)).astype(np.int32)
     encoder = torch.randn(lm.d_model, 40_000, generator=torch.Generator().manual_seed(0))
-    sae = SAE("standard", encoder, encoder.T.contiguous() / 1e4, torch.full((40_000,), -9.0), torch.zeros(lm.d_model))
+    sae = SAE(
+        "standard",
+        encoder,
+        encoder.T.contiguous() / 1e4,
+        torch.full((40_000,), -9.0),
+        torch.zeros(lm.d_model),
+    )
     with LargestTensor() as largest:
         evaluate_sae(lm, sae, HOOK, TokenBlocks(tokens, {}, {}))
     assert largest.numbers <= 1 << 23

@@ -1,4 +1,5 @@
-"""SAEs of other libraries: imported, they compute what the library computes; exported, they come back the same."""
+"""SAEs of other libraries: imported, they compute what the library computes; exported, they come
+back the same."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def random_sae(architecture: str, d_out: int = D_MODEL, skip: bool = False, **me
     own = {
         "jumprelu": {"threshold": torch.rand(D_SAE, generator=draw)},
         "topk": {"k": 3},
-        "gated": {name: torch.randn(D_SAE, generator=draw) for name in ("r_mag", "b_gate", "b_mag")},
+        "gated": {
+            name: torch.randn(D_SAE, generator=draw) for name in ("r_mag", "b_gate", "b_mag")
+        },
     }
     return SAE(
         architecture,
@@ -58,10 +61,16 @@ def same_function(one: SAE, other: SAE) -> None:
 def test_an_imported_sae_computes_what_its_library_computes(case):
     sae, expected = import_sae(DATA / case), load_file(DATA / case / "expected.safetensors")
     written = sae.encode(expected["x"]) * sae.W_dec.norm(dim=1)
-    torch.testing.assert_close(written, expected["latents"] * expected["lengths"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(sae.reconstruct(expected["x"]), expected["reconstruction"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        written, expected["latents"] * expected["lengths"], rtol=0, atol=1e-5
+    )
+    torch.testing.assert_close(
+        sae.reconstruct(expected["x"]), expected["reconstruction"], rtol=0, atol=1e-5
+    )
     assert 0 < (expected["latents"] > 0).float().mean() < 0.9
-    told_apart = case.startswith("llama_scope") or "rescaled" in case  # there a unit of a latent writes unit length
+    told_apart = (
+        case.startswith("llama_scope") or "rescaled" in case
+    )  # there a unit of a latent writes unit length
     assert told_apart or ((expected["lengths"] - 1).abs() > 0.05).any()
 
 
@@ -104,7 +113,10 @@ def llama_scope(folder: Path, **settings: object) -> dict[str, torch.Tensor]:
     save_file(tensors, folder / "checkpoints" / "final.safetensors")
     config = {"d_model": D_MODEL, "d_sae": D_SAE, "hook_point_in": HOOK, "hook_point_out": HOOK}
     norms = {"in": 7.0, "out": 3.0}
-    config |= {"norm_activation": "dataset-wise", "dataset_average_activation_norm": norms} | settings
+    config |= {
+        "norm_activation": "dataset-wise",
+        "dataset_average_activation_norm": norms,
+    } | settings
     (folder / "hyperparams.json").write_text(json.dumps(config))
     return tensors
 
@@ -124,7 +136,9 @@ def test_llama_scope_is_the_formula_of_normalised_activations(tmp_path, function
     x = torch.randn(40, D_MODEL) * 5
     decoder = raw["decoder.weight"].T
     pre = x * read @ raw["encoder.weight"].T + raw["encoder.bias"]
-    judged = pre / read  # the threshold holds for raw activations and the decoder that goes with them
+    judged = (
+        pre / read
+    )  # the threshold holds for raw activations and the decoder that goes with them
     judged = judged * (decoder * read / written).norm(dim=1) if by_contribution else judged
     active = judged > (threshold if function == "jumprelu" else 0.0)
     if function == "topk":
@@ -152,9 +166,15 @@ def test_a_dictionary_without_its_class_is_told_by_its_tensors_or_refused(tmp_pa
 
 WRITTEN = [
     *(("saelens", sae) for sae in map(random_sae, ("standard", "topk", "jumprelu", "gated"))),
-    *(("saelens", random_sae(name, d_out=7, skip=True)) for name in ("standard", "topk", "jumprelu", "gated")),
+    *(
+        ("saelens", random_sae(name, d_out=7, skip=True))
+        for name in ("standard", "topk", "jumprelu", "gated")
+    ),
     ("saelens", random_sae("topk", hook_name_out="blocks.3.hook_mlp_out")),
-    *(("dictionary_learning", sae) for sae in map(random_sae, ("standard", "topk", "jumprelu", "gated"))),
+    *(
+        ("dictionary_learning", sae)
+        for sae in map(random_sae, ("standard", "topk", "jumprelu", "gated"))
+    ),
     *(("gemma_scope", sae) for sae in map(random_sae, ("standard", "jumprelu"))),
     ("gemma_scope", random_sae("jumprelu", d_out=7)),
     ("sparsify", random_sae("topk")),
@@ -162,7 +182,9 @@ WRITTEN = [
 ]
 
 
-@pytest.mark.parametrize(("named", "sae"), WRITTEN, ids=lambda one: getattr(one, "architecture", one))
+@pytest.mark.parametrize(
+    ("named", "sae"), WRITTEN, ids=lambda one: getattr(one, "architecture", one)
+)
 def test_an_exported_sae_comes_back_as_the_same_function(tmp_path, named, sae):
     export_sae(tmp_path, sae, named)
     assert sae_files.sae_format(tmp_path) == named
@@ -177,12 +199,20 @@ def test_an_exported_sae_comes_back_as_the_same_function(tmp_path, named, sae):
 @pytest.mark.parametrize(
     ("named", "sae", "message"),
     [
-        ("gemma_scope", random_sae("topk"), "holds JumpReLU and ReLU alone, not architecture 'topk'"),
+        (
+            "gemma_scope",
+            random_sae("topk"),
+            "holds JumpReLU and ReLU alone, not architecture 'topk'",
+        ),
         ("gemma_scope", random_sae("jumprelu", skip=True), "not a skip connection"),
         ("sparsify", random_sae("gated"), "holds TopK alone, not 'gated'"),
         ("sparsify", random_sae("topk", d_out=7), "equal widths, not 6 and 7"),
         ("dictionary_learning", random_sae("standard", d_out=7), "holds no transcoders"),
-        ("llama_scope", random_sae("standard"), "'llama_scope' is not written here; written are saelens, gemma_scope"),
+        (
+            "llama_scope",
+            random_sae("standard"),
+            "'llama_scope' is not written here; written are saelens, gemma_scope",
+        ),
         ("gguf", random_sae("standard"), "'gguf' is not written here"),
     ],
 )
@@ -193,7 +223,9 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(tmp_path, n
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_weights_in_half_precision_are_computed_with_in_full_and_their_unit_rows_left_alone(tmp_path, dtype):
+def test_weights_in_half_precision_are_computed_with_in_full_and_their_unit_rows_left_alone(
+    tmp_path, dtype
+):
     sae = random_sae("jumprelu")
     save_sae(tmp_path, sae)
     path = tmp_path / "sae_weights.safetensors"
@@ -211,11 +243,19 @@ def damaged(folder: Path, case: str, change: Callable[[Path], None]) -> Path:
 
 
 def tensors_changed(file: str, **tensors: torch.Tensor | None) -> Callable[[Path], None]:
-    """A change of a file of tensors: others in the place of some, None for a tensor that is gone."""
+    """A change of a file of tensors: others in the place of some, None for a tensor that is
+    gone."""
 
     def change(folder: Path) -> None:
-        kept = {name: tensor for name, tensor in read_tensors(folder / file).items() if name not in tensors}
-        write_tensors(folder / file, kept | {name: tensor for name, tensor in tensors.items() if tensor is not None})
+        kept = {
+            name: tensor
+            for name, tensor in read_tensors(folder / file).items()
+            if name not in tensors
+        }
+        write_tensors(
+            folder / file,
+            kept | {name: tensor for name, tensor in tensors.items() if tensor is not None},
+        )
 
     return change
 
@@ -245,23 +285,47 @@ WIDE = {"num_latents": 13}
 CLASS = {"trainer": {"dict_class": "CrossCoder", "dict_size": 12}}
 DAMAGE = [
     ("saelens-gated", cut("sae_weights.safetensors"), "sae_weights.safetensors: cannot be read"),
-    ("saelens-gated", tensors_changed("sae_weights.safetensors", r_mag=None), "has no tensor r_mag"),
-    ("saelens-transcoder", config_changed("cfg.json", d_out=6), r"W_dec has shape \[12, 7\], where the rest"),
-    ("saelens-standard", config_changed("cfg.json", architecture="temporal"), "architecture 'temporal' is not known"),
-    ("saelens-standard", config_changed("cfg.json", **LAYER_NORM), r"\('layer_norm'\) in a way that no weights can"),
+    (
+        "saelens-gated",
+        tensors_changed("sae_weights.safetensors", r_mag=None),
+        "has no tensor r_mag",
+    ),
+    (
+        "saelens-transcoder",
+        config_changed("cfg.json", d_out=6),
+        r"W_dec has shape \[12, 7\], where the rest",
+    ),
+    (
+        "saelens-standard",
+        config_changed("cfg.json", architecture="temporal"),
+        "architecture 'temporal' is not known",
+    ),
+    (
+        "saelens-standard",
+        config_changed("cfg.json", **LAYER_NORM),
+        r"\('layer_norm'\) in a way that no weights can",
+    ),
     (
         "saelens-standard",
         config_changed("cfg.json", **AVERAGE),
         r"\('expected_average_only_in'\) by a number that is not",
     ),
     ("gemma_scope-res", cut("params.npz"), "params.npz: cannot be read"),
-    ("gemma_scope-res", tensors_changed("params.npz", threshold=NAN), "threshold holds values that are not finite"),
+    (
+        "gemma_scope-res",
+        tensors_changed("params.npz", threshold=NAN),
+        "threshold holds values that are not finite",
+    ),
     (
         "gemma_scope-res",
         tensors_changed("params.npz", W_enc=torch.ones(3)),
         r"W_enc has shape \[3\], it must be a matrix",
     ),
-    ("gemma_scope-res", tensors_changed("params.npz", b_dec=torch.ones(5)), r"b_dec has shape \[5\], where the rest"),
+    (
+        "gemma_scope-res",
+        tensors_changed("params.npz", b_dec=torch.ones(5)),
+        r"b_dec has shape \[5\], where the rest",
+    ),
     ("gemma_scope_2-transcoder", cut("params.safetensors"), "params.safetensors: cannot be read"),
     (
         "gemma_scope_2-transcoder",
@@ -275,22 +339,50 @@ DAMAGE = [
     ),
     ("dictionary_learning-AutoEncoder", cut("ae.pt"), "ae.pt: cannot be read"),
     ("dictionary_learning-AutoEncoder", tensors_changed("ae.pt", bias=None), "has no tensor bias"),
-    ("dictionary_learning-AutoEncoder", config_changed("config.json", **CLASS), "dict_class 'CrossCoder' is not known"),
-    ("dictionary_learning-AutoEncoder", config_changed("config.json", trainer=3), "has no section 'trainer'"),
-    ("sparsify-topk", config_changed("cfg.json", k="many"), "its config is not one of format 'sparsify'"),
+    (
+        "dictionary_learning-AutoEncoder",
+        config_changed("config.json", **CLASS),
+        "dict_class 'CrossCoder' is not known",
+    ),
+    (
+        "dictionary_learning-AutoEncoder",
+        config_changed("config.json", trainer=3),
+        "has no section 'trainer'",
+    ),
+    (
+        "sparsify-topk",
+        config_changed("cfg.json", k="many"),
+        "its config is not one of format 'sparsify'",
+    ),
     (
         "sparsify-topk",
         config_changed("cfg.json", num_latents=0, expansion_factor=1e999),
         "is 'inf' and must be a whole",
     ),
     *(
-        ("saelens-standard", config_changed("cfg.json", d_sae=size), f"d_sae is '{size}' and must be a whole number")
+        (
+            "saelens-standard",
+            config_changed("cfg.json", d_sae=size),
+            f"d_sae is '{size}' and must be a whole number",
+        )
         for size in (-8, 8.7, "8", True, float("inf"), float("nan"), 10**12)
     ),
-    ("saelens-standard", config_changed("cfg.json", d_sae=10**6), r"W_enc has shape \[6, 12\], where the rest says"),
+    (
+        "saelens-standard",
+        config_changed("cfg.json", d_sae=10**6),
+        r"W_enc has shape \[6, 12\], where the rest says",
+    ),
     ("saelens-topk_by_value", config_changed("cfg.json", k=10**30), "no usable k"),
-    ("saelens-topk_by_value", config_changed("cfg.json", k=float("inf")), "its config is not one of format"),
-    ("saelens-standard", config_changed("cfg.json", architecture=["standard"]), "its config is not one of format"),
+    (
+        "saelens-topk_by_value",
+        config_changed("cfg.json", k=float("inf")),
+        "its config is not one of format",
+    ),
+    (
+        "saelens-standard",
+        config_changed("cfg.json", architecture=["standard"]),
+        "its config is not one of format",
+    ),
     (
         "gemma_scope-res",
         tensors_changed("params.npz", W_enc=torch.ones(6, 12, dtype=torch.int32)),
@@ -306,25 +398,55 @@ DAMAGE = [
         tensors_changed("ae.pt", threshold=None),
         "has no threshold, without which BatchTopK chooses among a whole batch",
     ),
-    ("gemma_scope_2-resid_post", lambda folder: write_json(folder / "config.json", [1]), "not one of format"),
+    (
+        "gemma_scope_2-resid_post",
+        lambda folder: write_json(folder / "config.json", [1]),
+        "not one of format",
+    ),
     ("sparsify-topk", gone("sae.safetensors"), "holds no SAE in a known format"),
-    ("sparsify-topk", config_changed("cfg.json", activation="groupmax"), "activation function 'groupmax' is not known"),
-    ("sparsify-topk", config_changed("cfg.json", signed=True), "activation function 'signed topk' is not known"),
-    ("sparsify-topk", config_changed("cfg.json", **WIDE), r"encoder.weight has shape \[12, 6\], where the rest"),
-    ("llama_scope-2024", config_changed("hyperparams.json", act_fn="gelu"), "activation function 'gelu' is not known"),
+    (
+        "sparsify-topk",
+        config_changed("cfg.json", activation="groupmax"),
+        "activation function 'groupmax' is not known",
+    ),
+    (
+        "sparsify-topk",
+        config_changed("cfg.json", signed=True),
+        "activation function 'signed topk' is not known",
+    ),
+    (
+        "sparsify-topk",
+        config_changed("cfg.json", **WIDE),
+        r"encoder.weight has shape \[12, 6\], where the rest",
+    ),
+    (
+        "llama_scope-2024",
+        config_changed("hyperparams.json", act_fn="gelu"),
+        "activation function 'gelu' is not known",
+    ),
     (
         "llama_scope-2024",
         config_changed("hyperparams.json", norm_activation="token-wise"),
         r"\('token-wise'\) in a way that no weights can stand for",
     ),
-    ("llama_scope-2024", config_changed("hyperparams.json", use_glu_encoder=True), "gated linear unit"),
+    (
+        "llama_scope-2024",
+        config_changed("hyperparams.json", use_glu_encoder=True),
+        "gated linear unit",
+    ),
     ("llama_scope-2024", gone("checkpoints/final.safetensors"), "final.safetensors: no such file"),
-    ("llama_scope-2025", config_changed("config.json", sae_type="crosscoder"), "is a 'crosscoder', which is not known"),
+    (
+        "llama_scope-2025",
+        config_changed("config.json", sae_type="crosscoder"),
+        "is a 'crosscoder', which is not known",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("case", "change", "message"), DAMAGE, ids=[f"{case}-{n}" for n, (case, *_) in enumerate(DAMAGE)]
+    ("case", "change", "message"),
+    DAMAGE,
+    ids=[f"{case}-{n}" for n, (case, *_) in enumerate(DAMAGE)],
 )
 def test_what_cannot_be_imported_is_told_in_one_sentence(tmp_path, case, change, message):
     with pytest.raises(SaeflowError, match=message) as told:
@@ -333,17 +455,24 @@ def test_what_cannot_be_imported_is_told_in_one_sentence(tmp_path, case, change,
 
 
 def test_a_named_format_is_taken_at_its_word(tmp_path):
-    same_function(import_sae(DATA / "sparsify-topk", "sparsify"), import_sae(DATA / "sparsify-topk"))
+    same_function(
+        import_sae(DATA / "sparsify-topk", "sparsify"), import_sae(DATA / "sparsify-topk")
+    )
     with pytest.raises(SaeflowError, match=r"params.npz: no such file"):
         import_sae(DATA / "sparsify-topk", "gemma_scope")
-    with pytest.raises(SaeflowError, match="there is no format 'gguf'; known are saelens, sparsify"):
+    with pytest.raises(
+        SaeflowError, match="there is no format 'gguf'; known are saelens, sparsify"
+    ):
         import_sae(DATA / "sparsify-topk", "gguf")
     with pytest.raises(SaeflowError, match="no such folder"):
         import_sae(tmp_path / "nowhere")
 
 
 def test_a_width_that_no_header_tells_is_one_sentence(tmp_path):
-    for case, file in (("gemma_scope-res", "params.npz"), ("gemma_scope_2-resid_post", "params.safetensors")):
+    for case, file in (
+        ("gemma_scope-res", "params.npz"),
+        ("gemma_scope_2-resid_post", "params.safetensors"),
+    ):
         folder = damaged(tmp_path, case, cut(file))
         with pytest.raises(SaeflowError, match="does not say how many latents it has, as format"):
             sae_files.latents_of(folder)
@@ -373,15 +502,26 @@ def test_a_folder_from_before_saelens_6_reads_as_its_config_says(tmp_path: Path)
     save_sae(tmp_path, sae)
     stored = load_file(tmp_path / "sae_weights.safetensors")
     sparsity = {"scaling_factor": torch.ones(D_SAE)}
-    save_file({**stored, "b_enc": sae.b_enc + sae.b_dec @ sae.W_enc, **sparsity}, tmp_path / "sae_weights.safetensors")
-    old = {"model_name": "gpt2-small", "hook_point": HOOK, "d_in": D_MODEL, "d_sae": D_SAE, "dtype": "torch.float32"}
+    save_file(
+        {**stored, "b_enc": sae.b_enc + sae.b_dec @ sae.W_enc, **sparsity},
+        tmp_path / "sae_weights.safetensors",
+    )
+    old = {
+        "model_name": "gpt2-small",
+        "hook_point": HOOK,
+        "d_in": D_MODEL,
+        "d_sae": D_SAE,
+        "dtype": "torch.float32",
+    }
     write_json(tmp_path / "cfg.json", old)
     read, x = import_sae(tmp_path), torch.randn(20, D_MODEL)
     # The default of the time: the decoder's bias is subtracted from the input.
     expected = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_enc + sae.b_dec @ sae.W_enc)
     torch.testing.assert_close(read.encode(x), expected, rtol=1e-4, atol=1e-5)
     assert read.metadata["hook_name"] == HOOK
-    write_json(tmp_path / "cfg.json", old | {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}})
+    write_json(
+        tmp_path / "cfg.json", old | {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}
+    )
     assert (import_sae(tmp_path).encode(x) > 0).sum(1).max() <= 3
     for change, message in (
         ({"normalize_activations": "layer_norm"}, "normalises its input"),
@@ -415,19 +555,25 @@ def test_latents_that_were_scaled_after_training_are_decoded_at_that_scale(tmp_p
     torch.testing.assert_close(import_sae(tmp_path).reconstruct(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_scale_that_the_files_do_not_say_is_read_where_it_is_written_beside_them(tmp_path: Path) -> None:
+def test_a_scale_that_the_files_do_not_say_is_read_where_it_is_written_beside_them(
+    tmp_path: Path,
+) -> None:
     sae, x, scale = random_sae("standard"), torch.randn(20, D_MODEL), 0.2138
     save_sae(tmp_path, sae)
     config = {"hook_point": HOOK, "d_in": D_MODEL, "d_sae": D_SAE, "apply_b_dec_to_input": False}
     write_json(tmp_path / "cfg.json", config | {"normalize_activations": True})
-    with pytest.raises(SaeflowError, match=r"write it beside it as .+ into activation_scaler\.json"):
+    with pytest.raises(
+        SaeflowError, match=r"write it beside it as .+ into activation_scaler\.json"
+    ):
         import_sae(tmp_path)
     write_json(tmp_path / "activation_scaler.json", {"scaling_factor": scale})
     expected = (torch.relu(scale * x @ sae.W_enc + sae.b_enc) @ sae.W_dec + sae.b_dec) / scale
     torch.testing.assert_close(import_sae(tmp_path).reconstruct(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_more_latents_than_the_files_have_bytes_are_refused_before_any_job_is_counted(tmp_path: Path) -> None:
+def test_more_latents_than_the_files_have_bytes_are_refused_before_any_job_is_counted(
+    tmp_path: Path,
+) -> None:
     for case, file, change in (
         ("saelens-standard", "cfg.json", {"d_sae": 10**8}),
         ("sparsify-topk", "cfg.json", {"num_latents": 10**8}),
@@ -438,14 +584,21 @@ def test_more_latents_than_the_files_have_bytes_are_refused_before_any_job_is_co
         with pytest.raises(SaeflowError, match="says 100,000,000, and its files have"):
             sae_files.latents_of(folder)
         with pytest.raises(SaeflowError, match="does not say how many latents"):
-            sae_files.latents_of(damaged(tmp_path / "inf", case, config_changed(file, **_infinite(change))))
+            sae_files.latents_of(
+                damaged(tmp_path / "inf", case, config_changed(file, **_infinite(change)))
+            )
 
 
 def _infinite(values: dict[str, object]) -> dict[str, object]:
-    return {key: _infinite(value) if isinstance(value, dict) else float("inf") for key, value in values.items()}
+    return {
+        key: _infinite(value) if isinstance(value, dict) else float("inf")
+        for key, value in values.items()
+    }
 
 
 def test_an_sae_of_centred_activations_reads_them_as_they_are() -> None:
     sae, x = random_sae("jumprelu"), torch.randn(50, D_MODEL) + 3
-    torch.testing.assert_close(for_uncentred(sae).encode(x), sae.encode(x - x.mean(1, keepdim=True)))
+    torch.testing.assert_close(
+        for_uncentred(sae).encode(x), sae.encode(x - x.mean(1, keepdim=True))
+    )
     assert not torch.allclose(sae.encode(x), sae.encode(x - x.mean(1, keepdim=True)))

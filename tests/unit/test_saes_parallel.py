@@ -26,19 +26,23 @@ from saeflow.saes.training import train_saes
 rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 torch.set_num_threads(1)
 if world > 1:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank,
+    world_size=world)
 generator = torch.Generator().manual_seed(0)
 x = codes(4000, 30, generator) @ torch.randn(30, 16, generator=generator)
 common = dict(d_sae=80, k=3, batch_size=256, tokens=256 * 60, learning_rate=3e-3, dead_after=256)
 own = {
-    "standard": {"sparsity_coefficient": 0.3}, "gated": {"sparsity_coefficient": 0.3}, "topk": {}, "batchtopk": {},
+    "standard": {"sparsity_coefficient": 0.3}, "gated": {"sparsity_coefficient": 0.3}, "topk": {},
+    "batchtopk": {},
     "jumprelu": {"target_l0": 3.0, "bandwidth": 0.5}, "matryoshka": {"prefixes": [0.2, 0.6]},
 }
 settings = [SAETraining(architecture=name, **common, **more) for name, more in own.items()]
 feed = sae_feed(InMemory(x, batch_size=256), known(x), {})
-found = train_saes(feed, settings, 0, folder / "state.pt", checkpoint_seconds=0, share=Share(rank, world))
+found = train_saes(feed, settings, 0, folder / "state.pt", checkpoint_seconds=0, share=Share(rank,
+world))
 if rank == 0:
-    torch.save([[vars(sae), curve["l0"].to_list(), curve["dead"].to_list()] for sae, curve in found], folder / "out.pt")
+    torch.save([[vars(sae), curve["l0"].to_list(), curve["dead"].to_list()] for sae, curve in
+    found], folder / "out.pt")
 """
 
 
@@ -60,7 +64,9 @@ def test_two_processes_train_what_one_trains(tmp_path):
         name = alone["metadata"]["training_architecture"]
         for key, value in alone.items():
             if isinstance(value, torch.Tensor):
-                torch.testing.assert_close(shared[key], value, rtol=1e-5, atol=1e-5, msg=f"{name}: {key}")
+                torch.testing.assert_close(
+                    shared[key], value, rtol=1e-5, atol=1e-5, msg=f"{name}: {key}"
+                )
         assert active == pytest.approx(active_too, abs=1e-2)
         assert dead == dead_too
     assert any(max(dead) for _, _, dead in one), "no latent died, so none was revived"
@@ -77,7 +83,10 @@ def test_work_is_spread_over_processes_and_its_complaint_comes_back(tmp_path):
     spread(1, seen.append)
     assert seen == [ALONE]
     spread(2, note, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0 of 2, total 3", "1 of 2, total 3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "0 of 2, total 3",
+        "1 of 2, total 3",
+    ]
     with pytest.raises(SaeflowError, match=r"^sae: broken$"):
         spread(2, broken)
 

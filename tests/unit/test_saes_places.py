@@ -1,4 +1,5 @@
-"""Where an SAE was trained, in the words of every library, is held against where a study reads it."""
+"""Where an SAE was trained, in the words of every library, is held against where a study reads
+it."""
 
 from __future__ import annotations
 
@@ -28,15 +29,30 @@ DRAW = torch.Generator().manual_seed(0)
 W_ENC = torch.randn(D_MODEL, D_SAE, generator=DRAW)
 W_DEC = torch.nn.functional.normalize(torch.randn(D_SAE, D_MODEL, generator=DRAW), dim=1)
 B_ENC, B_DEC = torch.zeros(D_SAE), torch.zeros(D_MODEL)
-MODEL_OF = {"gemma2": "google/gemma-2-2b", "gemma3_text": "google/gemma-3-1b-pt", "gpt_neox": "EleutherAI/pythia-70m"}
+MODEL_OF = {
+    "gemma2": "google/gemma-2-2b",
+    "gemma3_text": "google/gemma-3-1b-pt",
+    "gpt_neox": "EleutherAI/pythia-70m",
+}
 
 
 def sparsify(folder: Path, name: str, transcode: bool = False) -> Path:
     folder = folder / name
     folder.mkdir()
-    weights = {"encoder.weight": W_ENC.T.contiguous(), "encoder.bias": B_ENC, "W_dec": W_DEC, "b_dec": B_DEC}
+    weights = {
+        "encoder.weight": W_ENC.T.contiguous(),
+        "encoder.bias": B_ENC,
+        "W_dec": W_DEC,
+        "b_dec": B_DEC,
+    }
     save_file(weights, folder / "sae.safetensors")
-    config = {"activation": "topk", "num_latents": D_SAE, "k": 3, "d_in": D_MODEL, "transcode": transcode}
+    config = {
+        "activation": "topk",
+        "num_latents": D_SAE,
+        "k": 3,
+        "d_in": D_MODEL,
+        "transcode": transcode,
+    }
     (folder / "cfg.json").write_text(json.dumps(config))
     return folder
 
@@ -44,7 +60,13 @@ def sparsify(folder: Path, name: str, transcode: bool = False) -> Path:
 def gemma_scope_2(folder: Path, name: str, config: dict[str, Any] | None = None) -> Path:
     folder = folder / name
     folder.mkdir(parents=True)
-    weights = {"w_enc": W_ENC, "w_dec": W_DEC, "b_enc": B_ENC, "b_dec": B_DEC, "threshold": torch.zeros(D_SAE)}
+    weights = {
+        "w_enc": W_ENC,
+        "w_dec": W_DEC,
+        "b_enc": B_ENC,
+        "b_dec": B_DEC,
+        "threshold": torch.zeros(D_SAE),
+    }
     save_file(weights, folder / "params.safetensors")
     if config is not None:
         (folder / "config.json").write_text(json.dumps({"architecture": "jump_relu", **config}))
@@ -54,21 +76,40 @@ def gemma_scope_2(folder: Path, name: str, config: dict[str, Any] | None = None)
 def gemma_scope(folder: Path, name: str) -> Path:
     folder = folder / name
     folder.mkdir(parents=True)
-    weights = {"W_enc": W_ENC, "W_dec": W_DEC, "b_enc": B_ENC, "b_dec": B_DEC, "threshold": torch.zeros(D_SAE)}
+    weights = {
+        "W_enc": W_ENC,
+        "W_dec": W_DEC,
+        "b_enc": B_ENC,
+        "b_dec": B_DEC,
+        "threshold": torch.zeros(D_SAE),
+    }
     np.savez(folder / "params.npz", **{key: value.numpy() for key, value in weights.items()})
     return folder
 
 
 def dictionary(folder: Path, trainer: dict[str, Any], buffer: dict[str, Any] | None = None) -> Path:
-    weights = {"bias": B_DEC, "encoder.weight": W_ENC.T, "encoder.bias": B_ENC, "decoder.weight": W_DEC.T}
+    weights = {
+        "bias": B_DEC,
+        "encoder.weight": W_ENC.T,
+        "encoder.bias": B_ENC,
+        "decoder.weight": W_DEC.T,
+    }
     torch.save({name: weight.contiguous() for name, weight in weights.items()}, folder / "ae.pt")
-    trainer = {"dict_class": "AutoEncoder", "activation_dim": D_MODEL, "dict_size": D_SAE, **trainer}
+    trainer = {
+        "dict_class": "AutoEncoder",
+        "activation_dim": D_MODEL,
+        "dict_size": D_SAE,
+        **trainer,
+    }
     (folder / "config.json").write_text(json.dumps({"trainer": trainer, "buffer": buffer or {}}))
     return folder
 
 
 def saelens(folder: Path, metadata: dict[str, Any]) -> Path:
-    save_file({"W_enc": W_ENC, "W_dec": W_DEC, "b_enc": B_ENC, "b_dec": B_DEC}, folder / "sae_weights.safetensors")
+    save_file(
+        {"W_enc": W_ENC, "W_dec": W_DEC, "b_enc": B_ENC, "b_dec": B_DEC},
+        folder / "sae_weights.safetensors",
+    )
     config = {"architecture": "standard", "d_in": D_MODEL, "d_sae": D_SAE, "dtype": "float32"}
     metadata = {"sae_lens_version": "6.20.0", **metadata}
     (folder / "cfg.json").write_text(json.dumps({**config, "metadata": metadata}))
@@ -76,16 +117,30 @@ def saelens(folder: Path, metadata: dict[str, Any]) -> Path:
 
 
 CASES = {
-    "sparsify, the stream": (lambda f: sparsify(f, "layers.5"), "blocks.5.hook_resid_post", "blocks.4.hook_resid_post"),
-    "sparsify, an MLP": (lambda f: sparsify(f, "layers.5.mlp"), "blocks.5.hook_mlp_out", "blocks.5.hook_resid_post"),
-    "sparsify, GPT-2": (lambda f: sparsify(f, "h.3.attn"), "blocks.3.hook_attn_out", "blocks.3.hook_mlp_out"),
+    "sparsify, the stream": (
+        lambda f: sparsify(f, "layers.5"),
+        "blocks.5.hook_resid_post",
+        "blocks.4.hook_resid_post",
+    ),
+    "sparsify, an MLP": (
+        lambda f: sparsify(f, "layers.5.mlp"),
+        "blocks.5.hook_mlp_out",
+        "blocks.5.hook_resid_post",
+    ),
+    "sparsify, GPT-2": (
+        lambda f: sparsify(f, "h.3.attn"),
+        "blocks.3.hook_attn_out",
+        "blocks.3.hook_mlp_out",
+    ),
     "Gemma Scope 2": (
         lambda f: gemma_scope_2(f, "x", {"hf_hook_point_in": "model.layers.12.output"}),
         "blocks.13.hook_resid_pre",
         "blocks.12.hook_resid_pre",
     ),
     "Gemma Scope 2, heads": (
-        lambda f: gemma_scope_2(f, "x", {"hf_hook_point_in": "model.layers.7.self_attn.o_proj.input"}),
+        lambda f: gemma_scope_2(
+            f, "x", {"hf_hook_point_in": "model.layers.7.self_attn.o_proj.input"}
+        ),
         "blocks.7.attn.hook_z",
         "blocks.7.hook_attn_out",
     ),
@@ -147,7 +202,9 @@ CASES = {
         "blocks.2.hook_resid_post",
     ),
     "SAELens, both names": (
-        lambda f: saelens(f, {"hook_name": "blocks.2.hook_resid_post", "hf_hook_name": "model.layers.2.output"}),
+        lambda f: saelens(
+            f, {"hook_name": "blocks.2.hook_resid_post", "hf_hook_name": "model.layers.2.output"}
+        ),
         "blocks.2.hook_resid_post",
         "blocks.1.hook_resid_post",
     ),
@@ -155,31 +212,48 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_sae_is_read_where_it_says_that_it_was_trained_and_nowhere_else(tmp_path: Path, case: str) -> None:
+def test_an_sae_is_read_where_it_says_that_it_was_trained_and_nowhere_else(
+    tmp_path: Path, case: str
+) -> None:
     make, right, wrong = CASES[case]
     sae = import_sae(make(tmp_path))
     assert placed(sae, right).metadata["hook_name"] == right
-    with pytest.raises(SaeflowError, match=f"sae: reads .+, not {wrong}; correct its hook") as refusal:
+    with pytest.raises(
+        SaeflowError, match=f"sae: reads .+, not {wrong}; correct its hook"
+    ) as refusal:
         placed(sae, wrong)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_transcoder_of_sparsify_reads_the_input_of_its_module_and_writes_its_output(tmp_path: Path) -> None:
+def test_a_transcoder_of_sparsify_reads_the_input_of_its_module_and_writes_its_output(
+    tmp_path: Path,
+) -> None:
     sae = import_sae(sparsify(tmp_path, "layers.3.mlp", transcode=True))
-    assert placed(sae, "blocks.3.mlp.hook_in", "blocks.3.hook_mlp_out").written_hook("") == "blocks.3.hook_mlp_out"
+    assert (
+        placed(sae, "blocks.3.mlp.hook_in", "blocks.3.hook_mlp_out").written_hook("")
+        == "blocks.3.hook_mlp_out"
+    )
     with pytest.raises(
-        SaeflowError, match=r"reads layers.3.mlp.input \(blocks.3.mlp.hook_in\), not blocks.3.hook_resid"
+        SaeflowError,
+        match=r"reads layers.3.mlp.input \(blocks.3.mlp.hook_in\), not blocks.3.hook_resid",
     ):
         placed(sae, "blocks.3.hook_resid_mid", "blocks.3.hook_mlp_out")
-    with pytest.raises(SaeflowError, match=r"writes layers.3.mlp \(blocks.3.hook_mlp_out\), not blocks.4.hook_mlp_out"):
+    with pytest.raises(
+        SaeflowError,
+        match=r"writes layers.3.mlp \(blocks.3.hook_mlp_out\), not blocks.4.hook_mlp_out",
+    ):
         placed(sae, "blocks.3.mlp.hook_in", "blocks.4.hook_mlp_out")
 
 
-def test_a_place_that_no_hook_stands_for_is_refused_everywhere_and_words_that_name_none_say_nothing() -> None:
+def test_a_place_without_a_hook_is_refused_everywhere_and_words_that_name_none_say_nothing() -> (
+    None
+):
     def trained_at(name: str) -> SAE:
         return SAE("standard", W_ENC, W_DEC, B_ENC, B_DEC, metadata={"hook_name": name})
 
-    with pytest.raises(SaeflowError, match=r"reads model.layers.2.mlp.act_fn \(no hook here\), not"):
+    with pytest.raises(
+        SaeflowError, match=r"reads model.layers.2.mlp.act_fn \(no hook here\), not"
+    ):
         placed(trained_at("model.layers.2.mlp.act_fn"), "blocks.2.hook_mlp_out")
     with pytest.raises(SaeflowError, match=r"reads blocks.2.attn.hook_q \(no hook here\), not"):
         placed(trained_at("blocks.2.attn.hook_q"), "blocks.2.attn.hook_z")
@@ -194,10 +268,17 @@ def test_a_crosscoder_that_names_its_sources_is_read_at_no_others() -> None:
     ]
     weights = torch.zeros(2, D_MODEL, D_SAE)
     crosscoder = Crosscoder(
-        weights, weights.permute(2, 0, 1), B_ENC, torch.zeros(2, D_MODEL), torch.ones(2), metadata={"sources": sources}
+        weights,
+        weights.permute(2, 0, 1),
+        B_ENC,
+        torch.zeros(2, D_MODEL),
+        torch.ones(2),
+        metadata={"sources": sources},
     )
     assert with_sources(crosscoder, ["a:blocks.1.hook_resid_post", "b:blocks.2.hook_resid_pre"])
-    with pytest.raises(SaeflowError, match=r"reads blocks.1.hook_resid_post, not blocks.2.hook_resid_post"):
+    with pytest.raises(
+        SaeflowError, match=r"reads blocks.1.hook_resid_post, not blocks.2.hook_resid_post"
+    ):
         with_sources(crosscoder, ["a:blocks.1.hook_resid_post", "b:blocks.2.hook_resid_post"])
 
 
@@ -217,7 +298,9 @@ def test_every_module_that_a_hook_is_told_from_holds_the_tensor_of_that_hook(fam
             module.register_forward_pre_hook(
                 lambda _m, inputs, name=name: inputs and remember(f"{name}.input", inputs)
             ),
-            module.register_forward_hook(lambda _m, _i, output, name=name: remember(f"{name}.output", output)),
+            module.register_forward_hook(
+                lambda _m, _i, output, name=name: remember(f"{name}.output", output)
+            ),
         ]
     with torch.no_grad():
         lm.model(tokens)
@@ -229,10 +312,14 @@ def test_every_module_that_a_hook_is_told_from_holds_the_tensor_of_that_hook(fam
     assert {hook for hooks in named.values() for hook in hooks} == set(at_hooks)
     for name, hooks in named.items():
         for hook in hooks:
-            torch.testing.assert_close(seen[name], at_hooks[hook], rtol=1e-4, atol=1e-4, msg=f"{name} is not {hook}")
+            torch.testing.assert_close(
+                seen[name], at_hooks[hook], rtol=1e-4, atol=1e-4, msg=f"{name} is not {hook}"
+            )
 
 
-def test_what_an_sae_was_trained_on_is_heeded_or_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_an_sae_was_trained_on_is_heeded_or_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     x = torch.randn(9, D_MODEL, generator=torch.Generator().manual_seed(1))
     layers_of_gpt2 = {"model_name": "gpt2-small", "hook_name": "blocks.1.hook_resid_pre"}
 
@@ -244,13 +331,25 @@ def test_what_an_sae_was_trained_on_is_heeded_or_told(tmp_path: Path, capfd: pyt
     centred = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
     assert shift(**layers_of_gpt2, **centred) < 1e-4
     assert shift(**{**layers_of_gpt2, "hook_name": "blocks.1.attn.hook_z"}, **centred) > 1
-    assert shift(**layers_of_gpt2, model_from_pretrained_kwargs={"center_writing_weights": False}) > 1
+    assert (
+        shift(**layers_of_gpt2, model_from_pretrained_kwargs={"center_writing_weights": False}) > 1
+    )
     assert capfd.readouterr().err == ""
-    assert shift(**{**layers_of_gpt2, "model_name": "gemma-2b"}, **centred) > 1  # its norm would notice: not centred
-    assert "was trained on the model 'gemma-2b', and this one is 'openai-community/gpt2'" in capfd.readouterr().err
+    assert (
+        shift(**{**layers_of_gpt2, "model_name": "gemma-2b"}, **centred) > 1
+    )  # its norm would notice: not centred
+    assert (
+        "was trained on the model 'gemma-2b', and this one is 'openai-community/gpt2'"
+        in capfd.readouterr().err
+    )
     shift(**layers_of_gpt2, prepend_bos=False)
     assert "was trained on texts without BOS" in capfd.readouterr().err
-    old = {"model_name": "gpt2-small", "hook_point": "blocks.1.hook_resid_pre", "d_in": D_MODEL, "d_sae": D_SAE}
+    old = {
+        "model_name": "gpt2-small",
+        "hook_point": "blocks.1.hook_resid_pre",
+        "d_in": D_MODEL,
+        "d_sae": D_SAE,
+    }
     (tmp_path / "cfg.json").write_text(json.dumps(old))
     import_sae(tmp_path)
     assert "does not say whether it was trained on centred activations" in capfd.readouterr().err
@@ -263,7 +362,14 @@ def test_an_sae_that_rebuilds_the_centred_stream_exactly_explains_all_of_it() ->
     d_model, hook = lm.d_model, "blocks.1.hook_resid_post"
     basis = torch.linalg.svd(torch.eye(d_model) - 1 / d_model).U[:, : d_model - 1].T
     both = torch.cat([basis, -basis])
-    sae = SAE("standard", both.T, both, torch.zeros(len(both)), torch.zeros(d_model), metadata={"hook_name": hook})
+    sae = SAE(
+        "standard",
+        both.T,
+        both,
+        torch.zeros(len(both)),
+        torch.zeros(d_model),
+        metadata={"hook_name": hook},
+    )
     blocks = TokenBlocks(tiny_tokens(20, 40).int().numpy(), {}, {})
     measured = evaluate_sae(lm, for_uncentred(sae), hook, blocks)
     assert measured["explained_variance"] == pytest.approx(1, abs=1e-5)
@@ -274,10 +380,15 @@ def test_an_sae_that_rebuilds_the_centred_stream_exactly_explains_all_of_it() ->
 
 def test_a_skip_connection_reads_the_centred_activation_too() -> None:
     draw = torch.Generator().manual_seed(2)
-    weights = [torch.randn(shape, generator=draw) for shape in ((D_MODEL, 5), (5, D_MODEL), (5,), (D_MODEL,))]
+    weights = [
+        torch.randn(shape, generator=draw)
+        for shape in ((D_MODEL, 5), (5, D_MODEL), (5,), (D_MODEL,))
+    ]
     sae = SAE("standard", *weights, W_skip=torch.randn(D_MODEL, D_MODEL, generator=draw))
     x = torch.randn(9, D_MODEL, generator=draw) + 2
-    torch.testing.assert_close(for_uncentred(sae).reconstruct(x), sae.reconstruct(x - x.mean(1, keepdim=True)))
+    torch.testing.assert_close(
+        for_uncentred(sae).reconstruct(x), sae.reconstruct(x - x.mean(1, keepdim=True))
+    )
 
 
 @pytest.mark.parametrize(

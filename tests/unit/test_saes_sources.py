@@ -1,4 +1,5 @@
-"""Crosscoders and transcoders: planted directions found, shared ones told from exclusive ones, folding exact."""
+"""Crosscoders and transcoders: planted directions found, shared ones told from exclusive ones,
+folding exact."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ class InMemory:
         self.batch = state["batch"]
 
     def __next__(self) -> Any:
-        places = torch.arange(self.batch * self.batch_size, (self.batch + 1) * self.batch_size) % len(self.order)
+        places = torch.arange(
+            self.batch * self.batch_size, (self.batch + 1) * self.batch_size
+        ) % len(self.order)
         self.batch += 1
         found = tuple(tensor[self.order[places]] for tensor in self.tensors)
         return found if len(found) > 1 else found[0]
@@ -59,7 +62,8 @@ def codes(rows: int, features: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def two_models(identical: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Activations ``[rows, 2, d_model]``, and the directions: shared, of the first alone, of the second alone."""
+    """Activations ``[rows, 2, d_model]``, and the directions: shared, of the first alone, of the
+    second alone."""
     generator = torch.Generator().manual_seed(0)
     directions = normalize(torch.randn(SHARED + 2 * EXCLUSIVE, D_MODEL, generator=generator), dim=1)
     z = codes(30_000, len(directions), generator)
@@ -73,9 +77,17 @@ def two_models(identical: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def settings_of(architecture: str, **changes: Any) -> SAETraining:
-    small = {"d_sae": D_SAE, "batch_size": 512, "tokens": 800_000, "learning_rate": 1e-2, "dead_after": 20_000}
+    small = {
+        "d_sae": D_SAE,
+        "batch_size": 512,
+        "tokens": 800_000,
+        "learning_rate": 1e-2,
+        "dead_after": 20_000,
+    }
     own = {"standard": {"sparsity_coefficient": 0.05}, "batchtopk": {"k": 2}}
-    return SAETraining(architecture=architecture, **{**small, **own.get(architecture, {}), **changes})
+    return SAETraining(
+        architecture=architecture, **{**small, **own.get(architecture, {}), **changes}
+    )
 
 
 def feed_of(x: torch.Tensor) -> Feed:
@@ -88,19 +100,27 @@ def trained(x: torch.Tensor, architecture: str) -> Crosscoder:
 
 
 @pytest.mark.parametrize("architecture", ["standard", "batchtopk"])
-def test_a_crosscoder_finds_all_exclusive_directions_and_calls_no_shared_one_exclusive(architecture):
+def test_a_crosscoder_finds_all_exclusive_directions_and_calls_no_shared_one_exclusive(
+    architecture,
+):
     x, directions = two_models(identical=False)
     crosscoder = trained(x, architecture)
     assert crosscoder.metadata["sources"] == ["a", "b"]
     alive = (crosscoder.encode(x[:4000]) > 0).float().mean(0) > 0.005
-    share = crosscoder.relative_norms()  # though the second model's activations are five times as large
+    share = (
+        crosscoder.relative_norms()
+    )  # though the second model's activations are five times as large
     scaling = latent_scaling(crosscoder, torch.split(x[:20_000], 5000), crosscoder.owners())
-    for source, planted in enumerate((directions[SHARED:][:EXCLUSIVE], directions[SHARED + EXCLUSIVE :])):
+    for source, planted in enumerate(
+        (directions[SHARED:][:EXCLUSIVE], directions[SHARED + EXCLUSIVE :])
+    ):
         cosines = planted @ normalize(crosscoder.W_dec[:, source], dim=1).T
         best = cosines.masked_fill(~alive, -1).max(1)
         assert float(best.values.min()) > 0.95
         assert float(share[best.indices, source].min()) > 0.9
-        assert all(float(ratio[best.indices, 1 - source].abs().max()) < 0.2 for ratio in scaling.ratios())
+        assert all(
+            float(ratio[best.indices, 1 - source].abs().max()) < 0.2 for ratio in scaling.ratios()
+        )
     for source in (0, 1):
         cosines = directions[:SHARED] @ normalize(crosscoder.W_dec[:, source], dim=1).T
         best = cosines.masked_fill(~alive, -1).max(1)
@@ -109,10 +129,14 @@ def test_a_crosscoder_finds_all_exclusive_directions_and_calls_no_shared_one_exc
     exclusive = alive & (share.amax(1) > 0.9)
     planted = torch.cat([directions[SHARED:][:EXCLUSIVE], directions[SHARED + EXCLUSIVE :]])
     rows = normalize(crosscoder.W_dec[torch.arange(D_SAE), crosscoder.owners()], dim=1)[exclusive]
-    assert float((rows @ planted.T).amax(1).mean()) > 0.9  # and what is exclusive by its norms is what was planted so
+    assert (
+        float((rows @ planted.T).amax(1).mean()) > 0.9
+    )  # and what is exclusive by its norms is what was planted so
     reconstruction = crosscoder.decode(crosscoder.encode(x))
     for source in (0, 1):
-        left = (x - reconstruction)[:, source].square().sum() / (x - x.mean(0))[:, source].square().sum()
+        left = (x - reconstruction)[:, source].square().sum() / (x - x.mean(0))[
+            :, source
+        ].square().sum()
         assert float(left) < 0.25
 
 
@@ -126,11 +150,14 @@ def test_identical_models_have_no_exclusive_latents(architecture):
 
 
 def exact(norm_in_second: float) -> Crosscoder:
-    """One latent per dimension that is exact in the first source and has a given norm in the second."""
+    """One latent per dimension that is exact in the first source and has a given norm in the
+    second."""
     eye = torch.eye(D_MODEL)
     decoder = torch.stack([eye, norm_in_second * eye], dim=1)
     encoder = torch.stack([eye, torch.zeros_like(eye)])
-    return Crosscoder(encoder, decoder, torch.zeros(D_MODEL), torch.zeros(2, D_MODEL), torch.ones(2))
+    return Crosscoder(
+        encoder, decoder, torch.zeros(D_MODEL), torch.zeros(2, D_MODEL), torch.ones(2)
+    )
 
 
 def test_latent_scaling_tells_a_latent_that_lost_its_norm_from_one_that_is_exclusive():
@@ -153,7 +180,9 @@ def test_latent_scaling_is_the_least_squares_solution():
     W_dec = torch.randn(5, 2, 4, generator=generator)
     W_enc = torch.randn(2, 4, 5, generator=generator)
     scale = torch.tensor([2.0, 0.5])
-    crosscoder = Crosscoder(W_enc, W_dec, torch.zeros(5), torch.randn(2, 4, generator=generator), scale)
+    crosscoder = Crosscoder(
+        W_enc, W_dec, torch.zeros(5), torch.randn(2, 4, generator=generator), scale
+    )
     x = torch.randn(60, 2, 4, generator=generator)
     z, latent, source, owner = crosscoder.encode(x), 3, 1, torch.tensor([0, 1, 0, 0, 1])
     basis = (z[:, latent, None] * W_dec[latent, 0]).reshape(-1, 1) / scale[0]
@@ -169,14 +198,20 @@ def test_latent_scaling_is_the_least_squares_solution():
 def test_a_folded_crosscoder_gives_what_the_trained_one_gives(architecture):
     x, _ = two_models(identical=False)
     feed, settings = feed_of(x[:600]), settings_of(architecture)
-    weights = Dictionary.initial(2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2).to("cpu")
+    weights = Dictionary.initial(
+        2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2
+    ).to("cpu")
     inner = feed.read(x[:600].flatten(1))
     price = weights.own().price.detach()
     if architecture == "batchtopk":  # its threshold is what the batch happened to need
-        worth = ((inner @ weights.encoder.T + weights.b_enc) * price).flatten().topk(2 * 600 + 1).values
+        worth = (
+            ((inner @ weights.encoder.T + weights.b_enc) * price).flatten().topk(2 * 600 + 1).values
+        )
         with torch.no_grad():
             weights.threshold.copy_(worth[-2:].mean())
-    residual = outcome(inner, inner, weights, settings, sparse=True).residual / feed.read.scale.float()
+    residual = (
+        outcome(inner, inner, weights, settings, sparse=True).residual / feed.read.scale.float()
+    )
     crosscoder = as_crosscoder(weights.folded(feed.read, feed.written, settings, {}), 2, feed.read)
     found = x[:600] - crosscoder.decode(crosscoder.encode(x[:600]))
     torch.testing.assert_close(found.flatten(1), residual, rtol=1e-3, atol=1e-3)
@@ -185,7 +220,9 @@ def test_a_folded_crosscoder_gives_what_the_trained_one_gives(architecture):
 
 def test_the_price_of_a_latent_is_the_sum_of_its_norms_and_moves_the_decoder():
     settings = settings_of("standard", sparsity_coefficient=1.0)
-    weights = Dictionary.initial(2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2).to("cpu")
+    weights = Dictionary.initial(
+        2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2
+    ).to("cpu")
     x = torch.randn(50, 2 * D_MODEL)
     decoder = weights.decoder.detach().clone().requires_grad_()
     latents = (x @ weights.encoder.detach().T).relu()
@@ -225,7 +262,10 @@ def test_crosscoders_of_a_group_killed_and_resumed_end_in_the_bits_that_each_has
     for these in zip(whole, resumed, alone, strict=True):
         first, *others = (as_crosscoder(one.sae, 2, feed_of(x).read) for one in these)
         for other in others:
-            assert all(torch.equal(getattr(first, name), getattr(other, name)) for name in ("W_enc", "W_dec", "b_dec"))
+            assert all(
+                torch.equal(getattr(first, name), getattr(other, name))
+                for name in ("W_enc", "W_dec", "b_dec")
+            )
     assert whole[0].curve["error"][-1] < 0.5
     assert whole[1].curve["error"][-1] < 0.5
 
@@ -241,7 +281,9 @@ def test_a_crosscoder_is_the_same_after_it_was_written_and_read(architecture, tm
     assert torch.equal(before.decode(before.encode(x[:500])), after.decode(after.encode(x[:500])))
     assert torch.equal(before.relative_norms(), after.relative_norms())
     assert after.metadata["sources"] == ["a", "b"]
-    told = "\n".join(describe(tmp_path / "both") + describe(tmp_path / "both" / "sae_weights.safetensors"))
+    told = "\n".join(
+        describe(tmp_path / "both") + describe(tmp_path / "both" / "sae_weights.safetensors")
+    )
     assert "architecture: crosscoder" in told
     assert "n_sources: 2" in told
     assert f"W_dec  [{D_SAE}, 2, {D_MODEL}]  F32" in told
@@ -250,7 +292,9 @@ def test_a_crosscoder_is_the_same_after_it_was_written_and_read(architecture, tm
 def test_a_crosscoder_that_is_none_or_damaged_is_told(tmp_path):
     folder, broken = tmp_path / "both", tmp_path / "broken"
     save_crosscoder(folder, exact(1.0))
-    with pytest.raises(SaeflowError, match="both: is a crosscoder, which reads 2 sources at once; name an SAE"):
+    with pytest.raises(
+        SaeflowError, match="both: is a crosscoder, which reads 2 sources at once; name an SAE"
+    ):
         load_sae(folder)
     save_crosscoder(broken, replace(exact(1.0), b_enc=torch.full((D_MODEL,), torch.nan)))
     with pytest.raises(SaeflowError, match="b_enc holds values that are not finite"):
@@ -269,16 +313,22 @@ def test_a_crosscoder_that_is_none_or_damaged_is_told(tmp_path):
 
 
 def test_a_crosscoder_refuses_other_sources():
-    with pytest.raises(SaeflowError, match="reads 2 sources of width 24, these activations have the shape"):
+    with pytest.raises(
+        SaeflowError, match="reads 2 sources of width 24, these activations have the shape"
+    ):
         exact(1.0).encode(torch.randn(5, 3, D_MODEL))
 
 
 def test_a_transcoder_finds_what_is_read_and_what_is_written():
     generator = torch.Generator().manual_seed(0)
-    read, written = (normalize(torch.randn(30, width, generator=generator), dim=1) for width in (24, 16))
+    read, written = (
+        normalize(torch.randn(30, width, generator=generator), dim=1) for width in (24, 16)
+    )
     z = codes(30_000, 30, generator)
     x, y = 4 * (z @ read) + 1.0, 9 * (z @ written) - 5.0
-    feed = transcoder_feed(InMemory(x, y), known(x), known(y), {"hook_name": "in", "hook_name_out": "out"})
+    feed = transcoder_feed(
+        InMemory(x, y), known(x), known(y), {"hook_name": "in", "hook_name_out": "out"}
+    )
     [(sae, curve)] = train_saes(feed, [settings_of("topk", k=3)], seed=0)
     assert (sae.d_model, sae.d_out, sae.is_transcoder) == (24, 16, True)
     best = (written @ sae.W_dec.T).max(1)

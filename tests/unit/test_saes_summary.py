@@ -14,7 +14,12 @@ HOOK = "blocks.1.hook_resid_post"
 
 
 def described(hook: str = HOOK, **training: Any) -> dict[str, Any]:
-    return {"kind": "sae", "reads": hook, "writes": hook, "training": SAETraining(**training).model_dump()}
+    return {
+        "kind": "sae",
+        "reads": hook,
+        "writes": hook,
+        "training": SAETraining(**training).model_dump(),
+    }
 
 
 def test_seeds_are_one_row_with_the_error_of_their_mean_and_everything_else_is_its_own() -> None:
@@ -44,12 +49,24 @@ def test_seeds_are_one_row_with_the_error_of_their_mean_and_everything_else_is_i
     pooled, *others = table.to_dicts()
     assert (pooled["seeds"], pooled["se_over"], pooled["rows"]) == (3, "seeds", 100)
     assert pooled["explained_variance"] == pytest.approx(0.6)
-    assert pooled["explained_variance_se"] == pytest.approx(0.1 / 3**0.5)  # deviations of -0.1, 0 and 0.1
-    assert (pooled["l0_se"], pooled["dead"], pooled["kl"], pooled["kl_se"]) == (0.0, 3.0, None, None)
-    assert {(row["seeds"], row["se_over"], row["explained_variance_se"]) for row in others} == {(1, "blocks", 0.01)}
+    assert pooled["explained_variance_se"] == pytest.approx(
+        0.1 / 3**0.5
+    )  # deviations of -0.1, 0 and 0.1
+    assert (pooled["l0_se"], pooled["dead"], pooled["kl"], pooled["kl_se"]) == (
+        0.0,
+        3.0,
+        None,
+        None,
+    )
+    assert {(row["seeds"], row["se_over"], row["explained_variance_se"]) for row in others} == {
+        (1, "blocks", 0.01)
+    }
     l1 = table.row(by_predicate=pl.col("sae") == "l1", named=True)
     assert (l1["k"], l1["sparsity_coefficient"], l1["architecture"]) == (None, 0.02, "standard")
-    assert table.row(by_predicate=pl.col("sae") == "l1 by default", named=True)["sparsity_coefficient"] == 0.015
+    assert (
+        table.row(by_predicate=pl.col("sae") == "l1 by default", named=True)["sparsity_coefficient"]
+        == 0.015
+    )
     assert table.row(by_predicate=pl.col("sae") == "from", named=True)["architecture"] == "imported"
 
 

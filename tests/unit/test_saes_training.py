@@ -1,4 +1,5 @@
-"""Training of SAEs: gradients, equal paths, known dictionaries found, interruptions without a trace."""
+"""Training of SAEs: gradients, equal paths, known dictionaries found, interruptions without a
+trace."""
 
 from __future__ import annotations
 
@@ -36,7 +37,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def settings_of(architecture: str, **changes: Any) -> SAETraining:
-    small = {"d_sae": 64, "batch_size": 256, "tokens": 300_000, "learning_rate": 1e-2, "dead_after": 10_000}
+    small = {
+        "d_sae": 64,
+        "batch_size": 256,
+        "tokens": 300_000,
+        "learning_rate": 1e-2,
+        "dead_after": 10_000,
+    }
     return SAETraining(architecture=architecture, **{**small, **SETTINGS[architecture], **changes})
 
 
@@ -63,7 +70,9 @@ def gradients(x: torch.Tensor, settings: SAETraining, sparse: bool) -> list[torc
     weights = weights_of(settings)
     found = outcome(x, x, weights, settings, sparse)
     found.loss.backward()
-    loss = torch.stack([found.loss.detach(), found.error, found.penalty, torch.tensor(float(found.active))])
+    loss = torch.stack(
+        [found.loss.detach(), found.error, found.penalty, torch.tensor(float(found.active))]
+    )
     grads = [tensor.grad for tensor in weights.trained().values() if tensor.grad is not None]
     return [loss, found.residual, found.smallest, found.fired().unique(), *grads]
 
@@ -114,7 +123,8 @@ def test_sparse_products_have_the_gradients_of_finite_differences():
 
 @pytest.mark.parametrize("term", [l0, jumprelu])
 def test_threshold_gradients_are_those_of_the_smoothed_loss(term):
-    """The estimators are exact for the step smoothed by the kernel, for many pre-activations spread evenly."""
+    """The estimators are exact for the step smoothed by the kernel, for many pre-activations spread
+    evenly."""
     settings = settings_of("jumprelu", sparsity_coefficient=1.0, bandwidth=0.2)
     pre = torch.linspace(-2, 3, 400_001, dtype=torch.float64)
     threshold = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
@@ -145,13 +155,15 @@ def test_the_largest_of_every_row_are_found_in_groups(d_sae, k, dtype):
 
 
 NARROW = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor multiplies no bfloat16 matrices"
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="this processor multiplies no bfloat16 matrices",
 )
 
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """Narrow products are taken or not, whatever the processor: which way is faster is not what is tested."""
+    """Narrow products are taken or not, whatever the processor: which way is faster is not what is
+    tested."""
 
     def take(value: bool) -> None:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: value)
@@ -164,11 +176,17 @@ def narrow(monkeypatch):
 @pytest.mark.parametrize("data", ["even", "few large coordinates", "flat", "equal"])
 def test_the_largest_after_a_narrow_product_are_those_of_float32(data, narrow):
     generator = torch.Generator().manual_seed(0)
-    x, encoder = torch.randn(1024, 256, generator=generator), torch.randn(640, 256, generator=generator)
+    x, encoder = (
+        torch.randn(1024, 256, generator=generator),
+        torch.randn(640, 256, generator=generator),
+    )
     b_enc = torch.randn(640, generator=generator)
-    if data == "few large coordinates":  # as in a residual stream; rounding errors then add up from few terms
+    if (
+        data == "few large coordinates"
+    ):  # as in a residual stream; rounding errors then add up from few terms
         x[:, :3] *= 300
-    elif data == "flat":  # hundreds of latents lie within rounding errors of each other: every row is multiplied again
+    elif data == "flat":
+        # hundreds of latents lie within rounding errors of each other: every row is multiplied again
         encoder = torch.ones_like(encoder) + 1e-4 * encoder
         b_enc.zero_()
     elif data == "equal":
@@ -176,21 +194,34 @@ def test_the_largest_after_a_narrow_product_are_those_of_float32(data, narrow):
     entries = scan(x, encoder, b_enc, sparse.Largest(8))
     narrow(False)
     wide = scan(x, encoder, b_enc, sparse.Largest(8))
-    found, expected = (one.values.view(1024, 8).sort(descending=True).values for one in (entries, wide))
+    found, expected = (
+        one.values.view(1024, 8).sort(descending=True).values for one in (entries, wide)
+    )
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
     assert torch.equal(entries.offsets, wide.offsets)
     exact = (x.double() @ encoder.double().T + b_enc.double()).float()
-    torch.testing.assert_close(entries.values, exact[entries.rows, entries.columns], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        entries.values, exact[entries.rows, entries.columns], rtol=1e-4, atol=1e-3
+    )
     if data in ("even", "few large coordinates"):
-        agree = torch.zeros(1024, 640).index_put_((entries.rows, entries.columns), torch.tensor(1.0))
-        assert agree[wide.rows, wide.columns].mean() > 0.9999, "but for what float32 itself cannot tell apart"
+        agree = torch.zeros(1024, 640).index_put_(
+            (entries.rows, entries.columns), torch.tensor(1.0)
+        )
+        assert agree[wide.rows, wide.columns].mean() > 0.9999, (
+            "but for what float32 itself cannot tell apart"
+        )
 
 
 @NARROW
 @pytest.mark.parametrize("activations", ["gaussian", "off centre", "a sparse code"])
-@pytest.mark.parametrize(("d_model", "d_sae", "k"), [(512, 4096, 32), (576, 8192, 64), (1024, 4096, 64)])
-def test_a_narrow_product_that_leaves_no_row_unclear_is_as_good(d_model, d_sae, k, activations, narrow):
-    """At the widths of real models rounding errors are small beside what lies between latents, in every row."""
+@pytest.mark.parametrize(
+    ("d_model", "d_sae", "k"), [(512, 4096, 32), (576, 8192, 64), (1024, 4096, 64)]
+)
+def test_a_narrow_product_that_leaves_no_row_unclear_is_as_good(
+    d_model, d_sae, k, activations, narrow
+):
+    """At the widths of real models rounding errors are small beside what lies between latents, in
+    every row."""
     generator = torch.Generator().manual_seed(0)
     encoder = torch.nn.functional.normalize(torch.randn(d_sae, d_model, generator=generator), dim=1)
     x = torch.randn(1024, d_model, generator=generator)
@@ -211,19 +242,23 @@ def test_a_narrow_product_that_leaves_no_row_unclear_is_as_good(d_model, d_sae, 
 def test_the_largest_of_no_rows_are_none(d_sae, dtype):
     rows, columns = largest_per_row(torch.empty(0, d_sae, dtype=dtype), 5)
     assert rows.shape == columns.shape == (0,)
-    assert scan(torch.empty(0, 12), torch.ones(d_sae, 12), torch.zeros(d_sae), sparse.Largest(5)).offsets.tolist() == [
-        0
-    ]
+    assert scan(
+        torch.empty(0, 12), torch.ones(d_sae, 12), torch.zeros(d_sae), sparse.Largest(5)
+    ).offsets.tolist() == [0]
 
 
 @NARROW
 @pytest.mark.parametrize("rows", [1500, 4096])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_sparse_products_equal_dense_ones_at_the_size_of_real_models(architecture, rows, narrow):
-    """Ways that are taken for large batches and wide models alone: narrow products, packed and partial blocks."""
+    """Ways that are taken for large batches and wide models alone: narrow products, packed and
+    partial blocks."""
     generator = torch.Generator().manual_seed(0)
     settings = settings_of(
-        architecture, d_sae=2048, batch_size=rows, **({"k": 32} if "k" in SETTINGS[architecture] else {})
+        architecture,
+        d_sae=2048,
+        batch_size=rows,
+        **({"k": 32} if "k" in SETTINGS[architecture] else {}),
     )
     weights = Dictionary.initial(576, settings, generator).to("cpu")
     x = torch.randn(rows, 576, generator=generator)
@@ -237,13 +272,17 @@ def test_sparse_products_equal_dense_ones_at_the_size_of_real_models(architectur
                 found[-1].append(tensor.grad)
                 tensor.grad = None
     for part, whole in zip(*found, strict=True):
-        assert (part - whole).norm() <= 2e-3 * whole.norm(), "but for choices that float32 cannot tell apart"
+        assert (part - whole).norm() <= 2e-3 * whole.norm(), (
+            "but for choices that float32 cannot tell apart"
+        )
 
 
 @NARROW
 def test_topk_trains_as_well_by_narrow_products_at_the_width_of_a_real_model(narrow, tmp_path):
     store = cached(tmp_path, planted(rows=8_000, d_model=576, features=256, active=12.0)[0])
-    settings = settings_of("topk", d_sae=2048, k=32, batch_size=1024, tokens=8_000, learning_rate=1e-3)
+    settings = settings_of(
+        "topk", d_sae=2048, k=32, batch_size=1024, tokens=8_000, learning_rate=1e-3
+    )
     curves = []
     for way in (True, False):
         narrow(way)
@@ -258,13 +297,24 @@ def test_what_exceeds_a_floor_is_found_whatever_the_floor(rows, dtype):
     generator = torch.Generator().manual_seed(0)
     pre = torch.randn(rows, 96, generator=generator).to(dtype)
     between = pre.float().flatten()[:1].sum() + 1e-4  # no number of 16 bits
-    for floor in (0.0, -0.5, between, torch.rand(96, generator=generator), torch.randn(96, generator=generator)):
+    for floor in (
+        0.0,
+        -0.5,
+        between,
+        torch.rand(96, generator=generator),
+        torch.randn(96, generator=generator),
+    ):
         expected = (pre.float() > floor).nonzero()
         found = above(pre, floor)
         assert torch.equal(torch.stack(found, dim=1), expected)
         if rows:
             assert torch.equal(
-                torch.stack(above(pre[:, :50], floor[:50] if torch.is_tensor(floor) and floor.ndim else floor), dim=1),
+                torch.stack(
+                    above(
+                        pre[:, :50], floor[:50] if torch.is_tensor(floor) and floor.ndim else floor
+                    ),
+                    dim=1,
+                ),
                 expected[expected[:, 1] < 50],
             )
 
@@ -285,14 +335,24 @@ def test_batch_top_k_keeps_as_many_as_the_batch_may_have_whatever_the_threshold(
 def test_folded_weights_on_raw_activations_equal_the_trained_ones_on_normalised(architecture):
     settings = settings_of(architecture, k=3)
     weights = weights_of(settings)
-    x = torch.randn(400, 12, generator=torch.Generator().manual_seed(5)) * 30 + 100  # of no two nearly equal latents
-    normalisation = Normalisation.of(x.double().mean(0), float(x.double().var(0, correction=0).sum()))
+    x = (
+        torch.randn(400, 12, generator=torch.Generator().manual_seed(5)) * 30 + 100
+    )  # of no two nearly equal latents
+    normalisation = Normalisation.of(
+        x.double().mean(0), float(x.double().var(0, correction=0).sum())
+    )
     inner = normalisation(x)
     assert float(inner.square().sum(1).mean()) == pytest.approx(12, rel=1e-5)
-    if architecture in ("batchtopk", "matryoshka"):  # its threshold is what the batch happened to need
+    if architecture in (
+        "batchtopk",
+        "matryoshka",
+    ):  # its threshold is what the batch happened to need
         largest = (inner @ weights.encoder.T + weights.b_enc).flatten().topk(3 * 400 + 1).values
         weights.threshold.copy_(largest[-2:].mean())
-    residual = outcome(inner, inner, weights, settings, sparse=False).residual / normalisation.scale.float()
+    residual = (
+        outcome(inner, inner, weights, settings, sparse=False).residual
+        / normalisation.scale.float()
+    )
     sae = weights.folded(normalisation, normalisation, settings, {})
     torch.testing.assert_close(x - sae.decode(sae.encode(x)), residual, rtol=1e-3, atol=2e-3)
 
@@ -307,7 +367,9 @@ def test_a_planted_dictionary_is_found(architecture, store, data, tmp_path):
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(64))
     assert curve["error"][-1] < 0.3 < curve["error"][0]
     latents = sae.encode(x[:4000])
-    assert float((latents > 0).sum(1).float().mean()) == pytest.approx(curve["l0"].tail(20).mean(), rel=0.15)
+    assert float((latents > 0).sum(1).float().mean()) == pytest.approx(
+        curve["l0"].tail(20).mean(), rel=0.15
+    )
     save_sae(tmp_path, sae)
     assert torch.equal(load_sae(tmp_path).encode(x[:100]), latents[:100])
 
@@ -357,7 +419,9 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(store, tm
 
     def first_seen(seed: int) -> list[int]:
         seen: list[Progress] = []
-        train(store, settings, seed, checkpoint=checkpoint, progress=seen.append, checkpoint_seconds=0)
+        train(
+            store, settings, seed, checkpoint=checkpoint, progress=seen.append, checkpoint_seconds=0
+        )
         return [one.tokens for one in seen[:1]]
 
     assert first_seen(seed=1) == [256]
@@ -391,7 +455,10 @@ def test_the_auxiliary_loss_revives_latents_that_others_outdo(normalised):
     for batch in torch.split(normalised, 400):
         found = outcome(batch, batch, weights, settings, sparse=True)
         optimiser.zero_grad()
-        (found.loss + settings.auxiliary_coefficient * auxiliary_loss(batch, found.residual, weights, DEAD)).backward()
+        (
+            found.loss
+            + settings.auxiliary_coefficient * auxiliary_loss(batch, found.residual, weights, DEAD)
+        ).backward()
         optimiser.step()
     assert len(firing(normalised, weights, settings)) >= 8
 
@@ -408,7 +475,9 @@ def test_resampled_latents_fire_again_and_start_without_momentum(normalised, arc
         weights.b_enc[DEAD] = -50.0
     found = outcome(normalised, normalised, weights, settings, sparse=True)
     assert not firing(normalised, weights, settings)
-    resample(found.residual, found.residual, weights, DEAD, optimiser, torch.Generator().manual_seed(0))
+    resample(
+        found.residual, found.residual, weights, DEAD, optimiser, torch.Generator().manual_seed(0)
+    )
     assert len(firing(normalised, weights, settings)) == len(DEAD)
     moments = optimiser.state[weights.decoder]["exp_avg"]
     assert not moments[DEAD].any()
@@ -424,7 +493,9 @@ def test_the_learning_rate_rises_stays_and_falls_to_nothing():
 
 
 def test_several_saes_of_one_pass_are_what_each_is_alone(store):
-    settings = [settings_of("topk", tokens=10_000, k=k, seed=seed) for k, seed in ((3, 0), (5, 0), (3, 1))]
+    settings = [
+        settings_of("topk", tokens=10_000, k=k, seed=seed) for k, seed in ((3, 0), (5, 0), (3, 1))
+    ]
     together = train_saes(feed_of(store, settings[0]), settings, seed=4)
     assert len({float(sae.W_dec.sum()) for sae, _ in together}) == 3
     for one, (sae, curve) in zip(settings, together, strict=True):
@@ -469,7 +540,9 @@ def test_short_trainings_resample_too_and_competitive_ones_wait_as_long_as_ever(
 
 
 def test_the_first_latents_of_a_matryoshka_reconstruct_alone(store, data):
-    settings = {name: settings_of(name, k=4, tokens=100_000) for name in ("batchtopk", "matryoshka")}
+    settings = {
+        name: settings_of(name, k=4, tokens=100_000) for name in ("batchtopk", "matryoshka")
+    }
     settings["matryoshka"] = settings["matryoshka"].model_copy(update={"prefixes": [0.25]})
     left = {}
     for name, one in settings.items():
@@ -501,7 +574,9 @@ def test_gradients_of_a_gated_sae_are_those_of_its_formula():
     x, settings = torch.randn(50, 12), settings_of("gated")
     weights = weights_of(settings)
     outcome(x, x, weights, settings, sparse=True).loss.backward()
-    own = {name: tensor.detach().clone().requires_grad_() for name, tensor in weights.trained().items()}
+    own = {
+        name: tensor.detach().clone().requires_grad_() for name, tensor in weights.trained().items()
+    }
     gate = x @ own["encoder"].T + own["b_enc"]
     magnitude = (own["r_mag"].exp() * gate + own["b_mag"]).relu()
     reconstruction = ((gate.detach() > 0) * magnitude) @ own["decoder"] + own["b_dec"]
@@ -523,7 +598,9 @@ def test_the_geometric_median_is_not_moved_by_outliers():
 def test_a_bias_may_start_at_the_geometric_median(store):
     starts = []
     for start in ("mean", "geometric_median"):
-        sae, _ = train(store, settings_of("topk", tokens=512, learning_rate=1e-9, initial_bias=start))
+        sae, _ = train(
+            store, settings_of("topk", tokens=512, learning_rate=1e-9, initial_bias=start)
+        )
         starts.append(sae.b_dec)
     torch.testing.assert_close(starts[0].double(), store.mean, rtol=1e-4, atol=1e-4)
     assert float((starts[1] - starts[0]).norm()) > 0.1
@@ -535,11 +612,15 @@ def test_broken_activations_are_one_sentence(store):
             return super().__next__() * float("nan")
 
     feed = sae_feed(Broken(store, 256, 0), store, {})
-    with pytest.raises(SaeflowError, match="the cached activations hold values that are not finite"):
+    with pytest.raises(
+        SaeflowError, match="the cached activations hold values that are not finite"
+    ):
         train_saes(feed, [settings_of("topk")], seed=0)
 
 
 def test_a_training_that_leaves_what_can_be_computed_is_one_sentence(store):
     settings = settings_of("standard", learning_rate=0.9, sparsity_coefficient=1e38)
-    with pytest.raises(SaeflowError, match=r"the loss is no longer finite; lower learning_rate 0.9"):
+    with pytest.raises(
+        SaeflowError, match=r"the loss is no longer finite; lower learning_rate 0.9"
+    ):
         train(store, settings)

@@ -14,7 +14,16 @@ from saeflow.config.sections import Scale
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.running import logits, token_losses
-from saeflow.steering.scale import TOLERANCE, Found, Look, Start, find_scales, find_start, loss_of, prepare_evaluation
+from saeflow.steering.scale import (
+    TOLERANCE,
+    Found,
+    Look,
+    Start,
+    find_scales,
+    find_start,
+    loss_of,
+    prepare_evaluation,
+)
 
 NORM = 10.0
 UNSTEERED = 2.0
@@ -51,7 +60,9 @@ def test_the_loss_at_the_scale_found_meets_the_target(name: str) -> None:
     found, calls = find(CURVES[name])
     assert found.status == "ok"
     assert found.loss == CURVES[name](found.scale)
-    if name == "step":  # no scale meets the target; the jump is found to the precision of `steps` halvings
+    if (
+        name == "step"
+    ):  # no scale meets the target; the jump is found to the precision of `steps` halvings
         assert found.scale == pytest.approx(7.0, abs=4 * NORM / 2**10)
     else:
         assert found.loss == pytest.approx(UNSTEERED + 0.5, abs=TOLERANCE * 0.5)
@@ -87,11 +98,15 @@ def test_a_few_vectors_tell_the_others_where_to_begin() -> None:
     assert start is not None
     assert start.scale == pytest.approx(25 ** (1 / 2.3), rel=0.04)
     assert start.power == pytest.approx(2.3, abs=1e-3)
-    assert find_start(lambda indices, _: np.full(len(indices), UNSTEERED), 4, UNSTEERED, Scale(), NORM) is None
+    assert (
+        find_start(lambda indices, _: np.full(len(indices), UNSTEERED), 4, UNSTEERED, Scale(), NORM)
+        is None
+    )
 
 
 def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
-    """Vectors of very different strength; the part of the text rises 1.3 times as fast as all of it."""
+    """Vectors of very different strength; the part of the text rises 1.3 times as fast as all of
+    it."""
     factors = np.array([0.002, 0.02, 0.2, 0.0])
     tried: list[float] = []
 
@@ -114,7 +129,9 @@ def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
 
 def test_a_first_look_that_says_nothing_of_use_costs_no_answer() -> None:
     look = Look(lambda indices, scales: np.full(len(indices), math.nan), 0.4)
-    (found,) = find_scales(lambda _, s: UNSTEERED + 0.02 * s**2, 1, UNSTEERED, Scale(), NORM, Start(5.0, 2.0), look)
+    (found,) = find_scales(
+        lambda _, s: UNSTEERED + 0.02 * s**2, 1, UNSTEERED, Scale(), NORM, Start(5.0, 2.0), look
+    )
     assert (found.status, found.scale) == ("ok", pytest.approx(5, rel=0.03))
 
 
@@ -161,8 +178,12 @@ def test_the_scan_interpolates_between_the_last_two_points_like_the_published_on
 
 
 def test_a_fixed_scale_is_taken_and_measured() -> None:
-    assert find(CURVES["square"], rule="fixed", value=3.0)[0] == Found(3.0, CURVES["square"](3.0), "ok")
-    assert find(CURVES["square"], rule="fixed", value=90.0)[0] == Found(40.0, CURVES["square"](40.0), "clamped")
+    assert find(CURVES["square"], rule="fixed", value=3.0)[0] == Found(
+        3.0, CURVES["square"](3.0), "ok"
+    )
+    assert find(CURVES["square"], rule="fixed", value=90.0)[0] == Found(
+        40.0, CURVES["square"](40.0), "clamped"
+    )
 
 
 def test_searches_run_side_by_side_and_do_not_touch_each_other() -> None:
@@ -197,17 +218,23 @@ def test_the_loss_above_the_cached_prefix_is_that_of_a_whole_steered_pass(family
     assert losses[0] == evaluation.loss
 
 
-def test_a_vocabulary_too_large_for_memory_is_measured_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vocabulary_too_large_for_memory_is_measured_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lm, vectors = tiny_lm("gpt2"), unit_rows(1)
     evaluation = prepare_evaluation(lm, HOOK, TOKENS, Scale(tokens=128))
     whole = loss_of(lm, evaluation, vectors)(np.array([0]), np.array([5.0]))[0]
     monkeypatch.setattr("saeflow.steering.scale.LOGITS_AT_ONCE", {"cpu": 3 * 16 * lm.d_vocab})
     monkeypatch.setattr("saeflow.steering.scale.TOKENS_AT_ONCE", 16)
-    assert loss_of(lm, evaluation, vectors)(np.array([0]), np.array([5.0]))[0] == pytest.approx(whole, abs=1e-6)
+    assert loss_of(lm, evaluation, vectors)(np.array([0]), np.array([5.0]))[0] == pytest.approx(
+        whole, abs=1e-6
+    )
 
 
 def test_too_little_evaluation_text_is_refused() -> None:
-    with pytest.raises(SaeflowError, match=r"scale.tokens is 2048 and the evaluation text has 128 tokens"):
+    with pytest.raises(
+        SaeflowError, match=r"scale.tokens is 2048 and the evaluation text has 128 tokens"
+    ):
         prepare_evaluation(tiny_lm(), HOOK, TOKENS, Scale())
 
 

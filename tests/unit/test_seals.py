@@ -1,4 +1,5 @@
-"""One flipped byte in any file that other jobs compute with is noticed, or changes nothing that is read."""
+"""One flipped byte in any file that other jobs compute with is noticed, or changes nothing that is
+read."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ from saeflow.steering.io import (
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)
-CANDIDATES = pl.DataFrame([[1, 3, 0.5, 0.9, 0.1, 0.0, 0.1, 2.0, 0.9]], schema=CANDIDATES_SCHEMA, orient="row")
+CANDIDATES = pl.DataFrame(
+    [[1, 3, 0.5, 0.9, 0.1, 0.0, 0.1, 2.0, 0.9]], schema=CANDIDATES_SCHEMA, orient="row"
+)
 MANIFEST_OF_NONE = {
     "hook": "blocks.1.hook_resid_post",
     "model": "lm",
@@ -84,12 +87,23 @@ def write_effects(folder: Path) -> None:
 
 def read_effects(folder: Path) -> Any:
     with open_effects(folder / "effects.h5") as table:
-        return [table.vectors, table.effects[:], table.scale, table.status, table.loss, table.metadata]
+        return [
+            table.vectors,
+            table.effects[:],
+            table.scale,
+            table.status,
+            table.loss,
+            table.metadata,
+        ]
 
 
 def write_model(folder: Path) -> None:
     loaded = load_model(save_tiny_model(folder / "tiny", "llama"))
-    trained = type("Trained", (), {"model": loaded.model, "tokenizer": tiny_tokenizer(), "curve": pl.DataFrame()})
+    trained = type(
+        "Trained",
+        (),
+        {"model": loaded.model, "tokenizer": tiny_tokenizer(), "curve": pl.DataFrame()},
+    )
     save_model(folder / "model", trained, {})  # type: ignore[arg-type]
 
 
@@ -101,7 +115,8 @@ KINDS = {
     "tokens": Kind(
         "blocks.safetensors",
         lambda folder: save_blocks(
-            folder / "blocks.safetensors", TokenBlocks(np.arange(64, dtype=np.int32).reshape(8, 8), {}, {"x": ["a"]})
+            folder / "blocks.safetensors",
+            TokenBlocks(np.arange(64, dtype=np.int32).reshape(8, 8), {}, {"x": ["a"]}),
         ),
         lambda folder: [load_blocks(folder / "blocks.safetensors", slice(2, 5)).tokens],
     ),
@@ -114,18 +129,24 @@ KINDS = {
     "baseline": Kind(
         "baseline.safetensors",
         lambda folder: save_baseline(
-            folder / "baseline.safetensors", Baseline(some(5), some(5), 8, 2.5, None, 16), {"mean_norm": 4.25}
+            folder / "baseline.safetensors",
+            Baseline(some(5), some(5), 8, 2.5, None, 16),
+            {"mean_norm": 4.25},
         ),
         lambda folder: list(load_baseline(folder / "baseline.safetensors")),
     ),
     "approximator": Kind(
         "approximator.safetensors",
-        lambda folder: save_approximation(folder, Approximation(some(3, 5), some(5), some(3, 3), some(3)), {}),
+        lambda folder: save_approximation(
+            folder, Approximation(some(3, 5), some(5), some(3, 3), some(3)), {}
+        ),
         lambda folder: list(load_approximation(folder)),
     ),
     "vector": Kind(
         "vector.safetensors",
-        lambda folder: save_vector(folder / "vector.safetensors", SteeringVector(some(6), {"norm": 1.5, "hook": "h"})),
+        lambda folder: save_vector(
+            folder / "vector.safetensors", SteeringVector(some(6), {"norm": 1.5, "hook": "h"})
+        ),
         lambda folder: list(load_vector(folder / "vector.safetensors")),
     ),
     "contrast": Kind(
@@ -138,12 +159,18 @@ KINDS = {
     ),
     "SAE": Kind(
         "sae_weights.safetensors",
-        lambda folder: save_sae(folder, SAE("standard", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3))),
-        lambda folder: [getattr(load_sae(folder), name) for name in ("W_enc", "W_dec", "b_enc", "b_dec")],
+        lambda folder: save_sae(
+            folder, SAE("standard", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3))
+        ),
+        lambda folder: [
+            getattr(load_sae(folder), name) for name in ("W_enc", "W_dec", "b_enc", "b_dec")
+        ],
     ),
     "sae's config": Kind(
         "cfg.json",
-        lambda folder: save_sae(folder, SAE("topk", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3), k=2)),
+        lambda folder: save_sae(
+            folder, SAE("topk", some(3, 5), torch.eye(5)[:, :3] + 1, some(5), some(3), k=2)
+        ),
         lambda folder: [load_sae(folder).k, load_sae(folder).architecture],
     ),
     "model": Kind("model/model.safetensors", write_model, read_model),
@@ -151,7 +178,9 @@ KINDS = {
     "model's tokenizer": Kind("model/tokenizer.json", write_model, read_model),
     "table": Kind(
         "table.parquet",
-        lambda folder: write_table(folder / "table.parquet", pl.DataFrame({"goal": ["a", "b"], "kl": [0.5, None]})),
+        lambda folder: write_table(
+            folder / "table.parquet", pl.DataFrame({"goal": ["a", "b"], "kl": [0.5, None]})
+        ),
         lambda folder: [read_table(folder / "table.parquet").to_dicts()],
     ),
     "latents": Kind(
@@ -162,11 +191,16 @@ KINDS = {
     "manifest": Kind(
         MANIFEST,
         lambda folder: write_sealed_json(folder / MANIFEST, MANIFEST_OF_NONE),
-        lambda folder: [vars(ActivationStore.open(folder))["mean_norm"], ActivationStore.open(folder).mean],
+        lambda folder: [
+            vars(ActivationStore.open(folder))["mean_norm"],
+            ActivationStore.open(folder).mean,
+        ],
     ),
     "checkpoint": Kind(
         "checkpoint.pt",
-        lambda folder: save_checkpoint(folder / "checkpoint.pt", "x", {"step": 4, "weights": some(5_000)}),
+        lambda folder: save_checkpoint(
+            folder / "checkpoint.pt", "x", {"step": 4, "weights": some(5_000)}
+        ),
         lambda folder: list((load_checkpoint(folder / "checkpoint.pt", "x") or refused()).values()),
     ),
 }
@@ -187,8 +221,15 @@ def equal(one: list[Any], other: list[Any]) -> bool:
 
 
 def places(size: int) -> Iterator[int]:
-    """Where bytes are flipped: all over the file, and closer together at both ends, where headers are."""
-    yield from sorted({*range(0, size, max(1, size // 40)), *range(0, min(size, 400), 13), *range(size - 60, size, 7)})
+    """Where bytes are flipped: all over the file, and closer together at both ends, where headers
+    are."""
+    yield from sorted(
+        {
+            *range(0, size, max(1, size // 40)),
+            *range(0, min(size, 400), 13),
+            *range(size - 60, size, 7),
+        }
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -208,7 +249,9 @@ def test_a_flipped_byte_is_told_or_changes_nothing(kind: str, tmp_path: Path) ->
             told += 1
             sentences.append(str(error))
         else:
-            assert equal(found, expected), f"byte {place} of {len(whole)} changes what is read, and nobody says so"
+            assert equal(found, expected), (
+                f"byte {place} of {len(whole)} changes what is read, and nobody says so"
+            )
     assert all(len(sentence.splitlines()) == 1 for sentence in sentences)
     assert told > 0.75 * len(tried), f"{told} of {len(tried)} flips are told"
     file.write_bytes(whole)
@@ -238,7 +281,9 @@ def test_the_seal_is_the_crc_of_the_file_with_zeros_in_its_place(tmp_path: Path)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 7, 1000])
-def test_pieces_of_any_size_give_the_same_checksum(piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_any_size_give_the_same_checksum(
+    piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("whole", "pieces"):
         (tmp_path / name).write_bytes(b"x" * 50 + seals.BLANK.encode() + b"y" * 30)
     seals.seal(tmp_path / "whole")
@@ -248,7 +293,9 @@ def test_pieces_of_any_size_give_the_same_checksum(piece: int, tmp_path: Path, m
     seals.check(tmp_path / "whole")
 
 
-def test_equal_tensors_are_equal_bytes_though_their_library_shuffles_metadata(tmp_path: Path) -> None:
+def test_equal_tensors_are_equal_bytes_though_their_library_shuffles_metadata(
+    tmp_path: Path,
+) -> None:
     vector = SteeringVector(torch.ones(4), {"goal": "naïve “café” \x1f\\", "hook": "h"})
     for number in range(12):
         save_vector(tmp_path / str(number), vector)
@@ -269,7 +316,9 @@ def test_json_that_was_edited_is_refused_with_the_way_out(tmp_path: Path) -> Non
     edited = json.loads(path.read_text())
     edited["latents"] = {"4": 1.0}
     path.write_text(json.dumps(edited))
-    with pytest.raises(SaeflowError, match=r"or was edited .* remove its 'saeflow_seal' to have it taken as it is"):
+    with pytest.raises(
+        SaeflowError, match=r"or was edited .* remove its 'saeflow_seal' to have it taken as it is"
+    ):
         load_choice(path)
     assert path.exists()
     del edited["saeflow_seal"]

@@ -1,4 +1,5 @@
-"""Random draws depend on their names alone, and the counter-based numbers are uniform and independent."""
+"""Random draws depend on their names alone, and the counter-based numbers are uniform and
+independent."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def test_any_step_of_any_row_can_be_had_alone(table: NDArray[np.float64]) -> Non
     keys = row_keys(0, "test", [(row,) for row in range(400)])
     np.testing.assert_array_equal(uniforms(keys, 50, first=200), table[:, 200:])
     np.testing.assert_array_equal(uniforms(keys[::-7], 250), table[::-7])
-    np.testing.assert_array_equal(np.hstack([uniforms(keys, 1, first=step) for step in range(10)]), table[:, :10])
+    np.testing.assert_array_equal(
+        np.hstack([uniforms(keys, 1, first=step) for step in range(10)]), table[:, :10]
+    )
     assert uniforms(keys[:0], 5).shape == (0, 5)
     assert uniforms(keys, 0).shape == (400, 0)
 
@@ -74,7 +77,9 @@ def test_rows_and_steps_are_independent(table: NDArray[np.float64]) -> None:
         assert abs(scaled.mean()) < 5 / np.sqrt(len(scaled))
         assert scaled.std() == pytest.approx(1, abs=0.02)
         assert abs(scaled).max() < 5.5
-    pairs, _, _ = np.histogram2d(table[:, :-1].ravel(), table[:, 1:].ravel(), bins=16, range=[[0, 1], [0, 1]])
+    pairs, _, _ = np.histogram2d(
+        table[:, :-1].ravel(), table[:, 1:].ravel(), bins=16, range=[[0, 1], [0, 1]]
+    )
     assert stats.chisquare(pairs.ravel()).pvalue > 0.01, "a number tells nothing of the next"
 
 
@@ -104,11 +109,16 @@ def test_seeds_differ_by_study_purpose_and_order_and_split_words_apart() -> None
 
 
 def test_seeds_are_the_same_in_every_process_and_release() -> None:
-    # A change of these numbers changes every result of every study: it needs a new release and a word in the notes.
+    # A change of these numbers changes every result of every study: it needs a new release and a
+    # word in the notes.
     assert seed_for(0, "sae", "main", "weights") == 5391644650182145408
     program = "from saeflow.seeds import seed_for; print(seed_for(0, 'sae', 'main', 'weights'))"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "7"},
     )
     assert int(done.stdout) == seed_for(0, "sae", "main", "weights")
 
@@ -125,5 +135,7 @@ def test_equal_items_have_equal_keys() -> None:
 def test_generators_repeat_by_name() -> None:
     first, again, other = (numpy_generator(0, name).random(3).tolist() for name in ("a", "a", "b"))
     assert first == again != other
-    first, again, other = (torch.rand(3, generator=torch_generator(0, name)).tolist() for name in ("a", "a", "b"))
+    first, again, other = (
+        torch.rand(3, generator=torch_generator(0, name)).tolist() for name in ("a", "a", "b")
+    )
     assert first == again != other

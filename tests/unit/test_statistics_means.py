@@ -1,4 +1,5 @@
-"""Intervals of bounded means hold what they say: for few units, rare scores, missing ones and clusters."""
+"""Intervals of bounded means hold what they say: for few units, rare scores, missing ones and
+clusters."""
 
 from __future__ import annotations
 
@@ -9,7 +10,13 @@ import pytest
 from scipy import stats
 
 from saeflow.judging.resampling import Means, bootstrap_weights, means
-from saeflow.statistics.means import interval, mean_draws, random_weights, resample_counts, seen_draws
+from saeflow.statistics.means import (
+    interval,
+    mean_draws,
+    random_weights,
+    resample_counts,
+    seen_draws,
+)
 
 LEVEL = 0.95
 Scores = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
@@ -37,7 +44,9 @@ def held(draws: np.ndarray, truth: float) -> float:
 def test_the_interval_of_zeros_and_ones_is_that_of_clopper_and_pearson(n: int) -> None:
     counts = np.arange(n + 1)
     scores = (np.arange(n) < counts[:, None]).astype(float)
-    low, high = interval(mean_draws(scores, bootstrap_weights(n, 40_000, np.random.default_rng(0))), 0.9)
+    low, high = interval(
+        mean_draws(scores, bootstrap_weights(n, 40_000, np.random.default_rng(0))), 0.9
+    )
     for count in counts:
         exact = stats.binomtest(int(count), n).proportion_ci(0.9, "exact")
         assert (low[count], high[count]) == pytest.approx((exact.low, exact.high), abs=0.01)
@@ -60,12 +69,20 @@ def test_intervals_of_products_and_of_their_differences_hold_the_truth(n: int) -
         scores = [SCORES[kind][0](rng, (STUDIES, n)) for kind in (name, coherence)]
         return means(*scores, weights), SCORES[name][1] * SCORES[coherence][1]
 
-    for names in (("rare", "high"), ("one in ten", "one in ten"), ("even", "even"), ("uniform", "all")):
+    for names in (
+        ("rare", "high"),
+        ("one in ten", "one in ten"),
+        ("even", "even"),
+        ("uniform", "all"),
+    ):
         first, truth = products(*names)
         assert held(first.product, truth) >= LEAST, names
         for others in (("rare", "high"), ("uniform", "uniform"), ("one in forty", "high")):
             second, other_truth = products(*others)
-            assert held(first.product - second.product[::-1], truth - other_truth) >= LEAST, (names, others)
+            assert held(first.product - second.product[::-1], truth - other_truth) >= LEAST, (
+                names,
+                others,
+            )
 
 
 @pytest.mark.parametrize("prompts", [2, 4, 8, 16, 32])
@@ -74,7 +91,8 @@ def test_intervals_of_products_and_of_their_differences_hold_the_truth(n: int) -
 def test_intervals_over_prompts_hold_the_truth_of_prompts_that_were_not_asked(
     prompts: int, rate: float, likeness: float
 ) -> None:
-    """Prompts have own rates, of a beta distribution whose correlation within prompts is ``likeness``."""
+    """Prompts have own rates, of a beta distribution whose correlation within prompts is
+    ``likeness``."""
     rng = np.random.default_rng(prompts)
     total = 1 / likeness - 1
     # The halves of a study hold unequal numbers of completions of each prompt.
@@ -89,8 +107,11 @@ def test_intervals_over_prompts_hold_the_truth_of_prompts_that_were_not_asked(
 
 @pytest.mark.parametrize("n", [2, 8, 32])
 @pytest.mark.parametrize("shared", [0.0, 0.5])
-def test_intervals_of_averages_over_goals_hold_the_truth_and_are_narrower_than_a_goal_s(n: int, shared: float) -> None:
-    """Goals share part of what makes their completions score: of one sample, each takes a common number or its own."""
+def test_intervals_of_averages_over_goals_hold_the_truth_and_are_narrower_than_a_goal_s(
+    n: int, shared: float
+) -> None:
+    """Goals share part of what makes their completions score: of one sample, each takes a common
+    number or its own."""
     rng = np.random.default_rng(n)
     goals, studies = 9, 1000
     weights = bootstrap_weights(n, 1000, rng, unseen=[rng] * goals)

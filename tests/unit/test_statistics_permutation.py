@@ -1,4 +1,5 @@
-"""Tests by exchange are uniform where nothing differs, and a study's claims keep their level together."""
+"""Tests by exchange are uniform where nothing differs, and a study's claims keep their level
+together."""
 
 from __future__ import annotations
 
@@ -16,12 +17,16 @@ from saeflow.statistics.means import interval
 from saeflow.statistics.permutation import ALPHA, exchanges, holm, smallest_p
 
 
-def p_values(first: np.ndarray, second: np.ndarray, unit: np.ndarray, permutations: int = 999) -> np.ndarray:
+def p_values(
+    first: np.ndarray, second: np.ndarray, unit: np.ndarray, permutations: int = 999
+) -> np.ndarray:
     """Of pairs of groups whose coherence is 1."""
     rng = np.random.default_rng(7)
     ones = np.ones_like(first)
     weights = bootstrap_weights(first.shape[1], 1, rng, unit)
-    return contrast((first, ones), (second, ones), weights, unit, rng, permutations=permutations).p_value
+    return contrast(
+        (first, ones), (second, ones), weights, unit, rng, permutations=permutations
+    ).p_value
 
 
 def test_all_exchanges_of_few_units_are_made_once_up_to_their_sign() -> None:
@@ -50,7 +55,9 @@ def test_p_values_are_uniform_under_the_null_and_tiny_under_an_effect() -> None:
 @pytest.mark.parametrize("rate", [0.03, 0.1, 0.5])
 def test_p_values_of_few_rare_and_tied_scores_keep_every_level(n: int, rate: float) -> None:
     rng = np.random.default_rng(n)
-    first, second = ((rng.random((1000, n)) < rate) * np.ceil(3 * rng.random((1000, n))) / 3 for _ in range(2))
+    first, second = (
+        (rng.random((1000, n)) < rate) * np.ceil(3 * rng.random((1000, n))) / 3 for _ in range(2)
+    )
     p = p_values(first, second, np.arange(n))
     assert p.min() >= smallest_p(n, 999)
     for level in (0.01, 0.05, 0.2, 0.5):
@@ -62,17 +69,25 @@ def test_p_values_keep_their_level_where_methods_suit_prompts_by_chance(prompts:
     rng = np.random.default_rng(prompts)
     unit = np.repeat(np.arange(prompts), 6)
     suits = rng.uniform(0.1, 0.9, (2, 1000, prompts))  # two methods, equal on average over prompts
-    first, second = ((rng.random((1000, len(unit))) < rates[:, unit]).astype(float) for rates in suits)
+    first, second = (
+        (rng.random((1000, len(unit))) < rates[:, unit]).astype(float) for rates in suits
+    )
     for level in (0.05, 0.2):
-        assert np.mean(p_values(first, second, unit) <= level) <= level + 3 * np.sqrt(level * (1 - level) / 1000)
-    assert np.mean(p_values(first, second, np.arange(len(unit))) <= 0.05) > 0.1  # samples are not units then
+        assert np.mean(p_values(first, second, unit) <= level) <= level + 3 * np.sqrt(
+            level * (1 - level) / 1000
+        )
+    assert (
+        np.mean(p_values(first, second, np.arange(len(unit))) <= 0.05) > 0.1
+    )  # samples are not units then
 
 
 def test_the_smallest_p_is_reached_by_the_largest_difference_and_never_undercut() -> None:
     for n in (1, 2, 5, 10):
         p = p_values(np.ones((1, n)), np.zeros((1, n)), np.arange(n))
         assert p[0] == pytest.approx(smallest_p(n))
-    assert p_values(np.ones((1, 30)), np.zeros((1, 30)), np.arange(30))[0] == pytest.approx(smallest_p(30, 999))
+    assert p_values(np.ones((1, 30)), np.zeros((1, 30)), np.arange(30))[0] == pytest.approx(
+        smallest_p(30, 999)
+    )
 
 
 def test_holm_equals_its_definition_and_leaves_out_tests_that_were_not_made() -> None:
@@ -86,19 +101,26 @@ GOALS, STUDIES = 9, 300
 
 
 def studies(products: np.ndarray, n: int) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """The tables ``best`` and ``comparisons`` of many studies of nine goals and methods of given true behaviour.
+    """The tables ``best`` and ``comparisons`` of many studies of nine goals and methods of given
+    true behaviour.
 
-    The scores of half of all completions are 0; coherence is high. Methods share what their samples share.
+    The scores of half of all completions are 0; coherence is high. Methods share what their samples
+    share.
     """
     rng = np.random.default_rng(n)
     pairs = list(combinations(range(len(products)), 2))
     shared = rng.random((STUDIES, GOALS, 1, n))
-    noise = np.where(rng.random((STUDIES, GOALS, len(products), n)) < 0.3, shared, rng.random(shared.shape))
+    noise = np.where(
+        rng.random((STUDIES, GOALS, len(products), n)) < 0.3, shared, rng.random(shared.shape)
+    )
     occurs = rng.random((STUDIES, GOALS, len(products), n)) < 0.5
     scores = occurs * noise * products[:, None]
     coherence = 1 - 0.3 * rng.random(scores.shape) ** 3
     sides = [
-        tuple(values[:, :, [pair[side] for pair in pairs]].reshape(-1, n) for values in (scores, coherence))
+        tuple(
+            values[:, :, [pair[side] for pair in pairs]].reshape(-1, n)
+            for values in (scores, coherence)
+        )
         for side in (0, 1)
     ]
     rows = np.arange(STUDIES * GOALS * len(pairs)).reshape(STUDIES, GOALS, len(pairs))
@@ -107,14 +129,20 @@ def studies(products: np.ndarray, n: int) -> Iterator[tuple[pl.DataFrame, pl.Dat
     goal_of = np.tile(np.repeat(np.arange(GOALS), len(pairs)), STUDIES)
     tested = contrast(*sides, weights, np.arange(n), rng, goal_of, averages, permutations=1999)
     p, low, high = (
-        np.concatenate([of[: rows.size].reshape(rows.shape), of[rows.size :].reshape(STUDIES, 1, -1)], axis=1)
+        np.concatenate(
+            [of[: rows.size].reshape(rows.shape), of[rows.size :].reshape(STUDIES, 1, -1)], axis=1
+        )
         for of in (tested.p_value, *interval(tested.draws, 0.95))
     )
     measured = scores.mean(axis=3) * coherence.mean(axis=3)
     measured = np.concatenate([measured, measured.mean(axis=1, keepdims=True)], axis=1)
     names = [*(f"goal{goal}" for goal in range(GOALS)), "average"]
     for study in range(STUDIES):
-        best = [(g, f"m{m}", measured[study, i, m]) for i, g in enumerate(names) for m in range(len(products))]
+        best = [
+            (g, f"m{m}", measured[study, i, m])
+            for i, g in enumerate(names)
+            for m in range(len(products))
+        ]
         compared = [
             (
                 g,
@@ -126,8 +154,18 @@ def studies(products: np.ndarray, n: int) -> Iterator[tuple[pl.DataFrame, pl.Dat
             for i, g in enumerate(names)
             for j, (a, b) in enumerate(pairs)
         ]
-        columns = ["goal", "method", "other", "difference", "p_value", "difference_low", "difference_high"]
-        comparisons = pl.DataFrame(compared, schema=columns, orient="row").with_columns(units=pl.lit(n))
+        columns = [
+            "goal",
+            "method",
+            "other",
+            "difference",
+            "p_value",
+            "difference_low",
+            "difference_high",
+        ]
+        comparisons = pl.DataFrame(compared, schema=columns, orient="row").with_columns(
+            units=pl.lit(n)
+        )
         corrected = pl.Series(holm(comparisons["p_value"].to_numpy()))
         yield (
             pl.DataFrame(best, schema=["goal", "method", "product"], orient="row"),
@@ -137,8 +175,13 @@ def studies(products: np.ndarray, n: int) -> Iterator[tuple[pl.DataFrame, pl.Dat
 
 @pytest.mark.parametrize("n", [8, 12, 24])
 @pytest.mark.parametrize("products", [(1.0, 1.0), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.2)])
-def test_at_most_one_study_in_twenty_claims_that_one_of_equal_methods_is_ahead(n: int, products: tuple) -> None:
-    claimed = [min(ahead(best, comparisons).values()) <= ALPHA for best, comparisons in studies(np.array(products), n)]
+def test_at_most_one_study_in_twenty_claims_that_one_of_equal_methods_is_ahead(
+    n: int, products: tuple
+) -> None:
+    claimed = [
+        min(ahead(best, comparisons).values()) <= ALPHA
+        for best, comparisons in studies(np.array(products), n)
+    ]
     assert np.mean(claimed) <= ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
 
 
@@ -148,18 +191,27 @@ def test_a_method_that_is_far_ahead_is_found_to_be() -> None:
 
 
 @pytest.mark.parametrize("n", [8, 16, 32, 64])
-def test_a_method_that_scores_rarely_but_highly_is_not_called_behind_one_of_the_same_mean(n: int) -> None:
-    """One completion in ten scores 1, against a constant 0.1: few completions often hold no score at all."""
+def test_a_method_that_scores_rarely_but_highly_is_not_called_behind_one_of_the_same_mean(
+    n: int,
+) -> None:
+    """One completion in ten scores 1, against a constant 0.1: few completions often hold no score
+    at all."""
     rng = np.random.default_rng(n)
     rarely, steadily = (rng.random((1000, n)) < 0.1) * 1.0, np.full((1000, n), 0.1)
     ones, weights = np.ones_like(rarely), bootstrap_weights(n, 500, rng)
-    tested = contrast((rarely, ones), (steadily, ones), weights, np.arange(n), rng, permutations=999)
+    tested = contrast(
+        (rarely, ones), (steadily, ones), weights, np.arange(n), rng, permutations=999
+    )
     low, high = interval(tested.draws, 0.95)
     claimed = []
     for row in range(len(low)):
         first, second = tested.first[row], tested.second[row]
         best = pl.DataFrame({"goal": ["sea"] * 2, "method": ["a", "b"], "product": [first, second]})
-        columns = {"difference": first - second, "difference_low": low[row], "difference_high": high[row]}
+        columns = {
+            "difference": first - second,
+            "difference_low": low[row],
+            "difference_high": high[row],
+        }
         p = {"p_value": tested.p_value[row], "p_holm": tested.p_value[row], "units": n}
         comparisons = pl.DataFrame({"goal": "sea", "method": "a", "other": "b", **columns, **p})
         claimed.append(ahead(best, comparisons)["sea"] <= ALPHA)

@@ -1,4 +1,5 @@
-"""Vectors by method equal their formulas; latents are chosen by what they tell apart; completions share their noise."""
+"""Vectors by method equal their formulas; latents are chosen by what they tell apart; completions
+share their noise."""
 
 from __future__ import annotations
 
@@ -79,13 +80,18 @@ def test_a_method_equals_its_formula(method: str) -> None:
     torch.testing.assert_close(vector_of(method, INPUTS), expected, atol=1e-5, rtol=0)
 
 
-def test_the_published_pseudo_inverse_solves_for_the_target_less_the_bias_and_its_norm_counts() -> None:
+def test_the_published_pseudo_inverse_solves_for_the_target_less_the_bias_and_its_norm_counts() -> (
+    None
+):
     published = build_vector("pinverse", replace(INPUTS, pinverse_form="published"))
     solved = (unit(TARGET) - INPUTS.b.double()) @ torch.linalg.pinv(INPUTS.M.double())
     assert published.norm == pytest.approx(solved.norm().item(), rel=1e-5)
     torch.testing.assert_close(published.norm * published.vector, solved.float(), atol=1e-5, rtol=0)
     settings = Steering(scales=[0.0, 0.5])
-    assert absolute_scales(settings, mean_norm=10.0, norm=published.norm) == [0.0, 5.0 * published.norm]
+    assert absolute_scales(settings, mean_norm=10.0, norm=published.norm) == [
+        0.0,
+        5.0 * published.norm,
+    ]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -101,7 +107,9 @@ def test_every_vector_has_unit_norm(method: str) -> None:
 
 
 def test_pinverse_hits_the_target_and_nothing_else_where_it_can() -> None:
-    few = replace(INPUTS, M=INPUTS.M[:, :8], b=INPUTS.b[:8], W_dec=INPUTS.W_dec[:8], targets={3: 1.0})
+    few = replace(
+        INPUTS, M=INPUTS.M[:, :8], b=INPUTS.b[:8], W_dec=INPUTS.W_dec[:8], targets={3: 1.0}
+    )
     effects = vector_of("pinverse", few) @ few.M
     assert effects.abs().argmax() == 3
     assert effects[torch.arange(8) != 3].abs().max() < 1e-5
@@ -124,10 +132,17 @@ def test_a_planted_latent_is_steered_to_as_a_chosen_one_is(method: str) -> None:
 
 
 def test_the_best_detector_of_a_planted_topic_is_read_by_f1() -> None:
-    rows = {"label": ["syntax", "topic"], "feature": ["love", "love"], "latent_f1": [3, 7], "latent_cosine": [4, 5]}
+    rows = {
+        "label": ["syntax", "topic"],
+        "feature": ["love", "love"],
+        "latent_f1": [3, 7],
+        "latent_cosine": [4, 5],
+    }
     assert best_detector(pl.DataFrame(rows), "love") == 7
     for table in (pl.DataFrame(rows), pl.DataFrame(rows).clear(), pl.DataFrame()):
-        with pytest.raises(SaeflowError, match="the corpus plants no topic 'anger', so no latent is known"):
+        with pytest.raises(
+            SaeflowError, match="the corpus plants no topic 'anger', so no latent is known"
+        ):
             best_detector(table, "anger")
 
 
@@ -148,10 +163,15 @@ def test_negative_weights_steer_the_other_way(method: str) -> None:
 @pytest.mark.parametrize("method", TARGETED)
 def test_weights_of_several_latents_and_signs_raise_some_and_lower_others(method: str) -> None:
     weights = {3: 0.5, 11: 0.2, 4: -0.3}
-    # columns of M and decoder rows are the same orthogonal directions, so that every method can do it
+    # columns of M and decoder rows are the same orthogonal directions, so that every method can do
+    # it
     basis = torch.linalg.qr(torch.randn(D, D, generator=GENERATOR))[0]
     M, W_dec, rotation = basis, basis.T.contiguous(), torch.eye(D)
-    both = {"targets": {latent % D: w for latent, w in weights.items()}, "differing": weights, "bias_weight": 0.0}
+    both = {
+        "targets": {latent % D: w for latent, w in weights.items()},
+        "differing": weights,
+        "bias_weight": 0.0,
+    }
     inputs = replace(INPUTS, M=M, b=torch.zeros(D), W_dec=W_dec, rotation=rotation, **both)
     expected = torch.zeros(D)
     for latent, weight in weights.items():
@@ -170,10 +190,18 @@ def test_the_random_vector_belongs_to_seed_and_goal() -> None:
     ("method", "inputs", "complaint"),
     [
         ("magic", INPUTS, "there is no method 'magic'; there are caa, "),
-        ("sae", replace(INPUTS, targets={30: 1.0}), "goal love: latent 30 does not exist; the SAE has 30 latents"),
+        (
+            "sae",
+            replace(INPUTS, targets={30: 1.0}),
+            "goal love: latent 30 does not exist; the SAE has 30 latents",
+        ),
         ("sae", replace(INPUTS, targets={}), "method sae: the vector is zero"),
         ("caa", replace(INPUTS, negative=INPUTS.positive), "method caa: the vector is zero"),
-        ("sae_ts", replace(INPUTS, M=INPUTS.M * float("nan")), "method sae_ts: the vector holds NaN"),
+        (
+            "sae_ts",
+            replace(INPUTS, M=INPUTS.M * float("nan")),
+            "method sae_ts: the vector holds NaN",
+        ),
         (
             "caa",
             replace(INPUTS, positive=torch.ones(2, 5), negative=torch.zeros(2, 5)),
@@ -181,13 +209,15 @@ def test_the_random_vector_belongs_to_seed_and_goal() -> None:
         ),
     ],
 )
-def test_a_vector_that_cannot_be_built_is_one_sentence(method: str, inputs: VectorInputs, complaint: str) -> None:
+def test_a_vector_that_cannot_be_built_is_one_sentence(
+    method: str, inputs: VectorInputs, complaint: str
+) -> None:
     with pytest.raises(SaeflowError, match=complaint) as caught:
         build_vector(method, inputs)
     assert "\n" not in str(caught.value)
 
 
-# --- activations of texts and target latents -------------------------------------------------------------------------
+# --- activations of texts and target latents ------------------------------------------------------
 
 
 def test_examples_leave_bos_out_and_know_no_padding() -> None:
@@ -199,12 +229,16 @@ def test_examples_leave_bos_out_and_know_no_padding() -> None:
         resid = capture(lm, torch.tensor([lm.tokenize(text)]), [HOOK])[HOOK][0, 1:]
         torch.testing.assert_close(mean, resid.mean(0))
         torch.testing.assert_close(last, resid[-1])
-        torch.testing.assert_close(latents, sae.encode(resid).double().mean(0), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            latents, sae.encode(resid).double().mean(0), atol=1e-6, rtol=1e-5
+        )
         peaks.append(sae.encode(resid).amax(0))
     torch.testing.assert_close(examples.peak, torch.stack(peaks).amax(0))
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("", "the example '' has no tokens"), ("cat " * 200, "shorten it")])
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("", "the example '' has no tokens"), ("cat " * 200, "shorten it")]
+)
 def test_a_text_that_cannot_be_an_example_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(SaeflowError, match=complaint):
         read_examples(tiny_lm(), tiny_sae(), HOOK, ["the cat", text])
@@ -229,22 +263,34 @@ def test_fgaa_targets_what_differs_most_and_is_neither_dense_nor_from_bos() -> N
     difference = torch.tensor([9.0, 5.0, 3.0, 1.0, 0.0, -1.0, -4.0, -8.0])
     density = torch.tensor([0.5, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.2])
     from_bos = torch.tensor([False, True, False, False, False, False, False, False])
-    found = differing_latents(difference, from_bos, density, Fgaa(density=0.1, positive=2, negative=1))
+    found = differing_latents(
+        difference, from_bos, density, Fgaa(density=0.1, positive=2, negative=1)
+    )
     assert found == {2: 3 / 8, 3: 1 / 8, 6: -4 / 8}
-    many = differing_latents(difference, from_bos, density, Fgaa(density=0.1, positive=100, negative=0))
+    many = differing_latents(
+        difference, from_bos, density, Fgaa(density=0.1, positive=100, negative=0)
+    )
     assert set(many) == {2, 3}
-    with pytest.raises(SaeflowError, match=r"of 7 that differ between the examples, 3 fire on more than 0\.001"):
+    with pytest.raises(
+        SaeflowError, match=r"of 7 that differ between the examples, 3 fire on more than 0\.001"
+    ):
         differing_latents(difference, from_bos | (density == 0), density, Fgaa(density=0.001))
 
 
-# --- completions -----------------------------------------------------------------------------------------------------
+# --- completions ----------------------------------------------------------------------------------
 
-SETTINGS = Steering(prompts=["the cat", "a dog ran", ""], samples=5, new_tokens=8, scales=[0.0, 0.5, 2.0])
+SETTINGS = Steering(
+    prompts=["the cat", "a dog ran", ""], samples=5, new_tokens=8, scales=[0.0, 0.5, 2.0]
+)
 
 
-def completions(method: str = "caa", vector: int = 0, settings: Steering = SETTINGS, rows: int = 32) -> pl.DataFrame:
+def completions(
+    method: str = "caa", vector: int = 0, settings: Steering = SETTINGS, rows: int = 32
+) -> pl.DataFrame:
     scales = absolute_scales(settings, mean_norm=10.0)
-    return complete(tiny_lm(), HOOK, unit_rows(1, seed=vector)[0], scales, settings, 1, "love", method, rows)
+    return complete(
+        tiny_lm(), HOOK, unit_rows(1, seed=vector)[0], scales, settings, 1, "love", method, rows
+    )
 
 
 def test_completions_have_their_schema_and_every_cell_of_the_grid_once() -> None:
@@ -253,7 +299,9 @@ def test_completions_have_their_schema_and_every_cell_of_the_grid_once() -> None
     assert len(table) == 3 * 3 * 5 == table["completion_id"].n_unique()
     assert table["scale"].unique(maintain_order=True).to_list() == [0.0, 5.0, 20.0]
     assert table.select("scale_index", "prompt", "sample").n_unique() == 45
-    assert all(text.startswith(prompt) for prompt, text in table.select("prompt", "text").iter_rows())
+    assert all(
+        text.startswith(prompt) for prompt, text in table.select("prompt", "text").iter_rows()
+    )
     assert not table["text"].str.contains("<bos>", literal=True).any()
 
 
@@ -267,14 +315,19 @@ def test_at_scale_zero_all_methods_write_the_same_texts() -> None:
 
 def test_a_completion_keeps_its_text_and_name_when_the_grid_grows() -> None:
     table = completions()
-    larger = completions(settings=SETTINGS.model_copy(update={"scales": [0.0, 0.5, 1.0, 2.0], "samples": 6}))
+    larger = completions(
+        settings=SETTINGS.model_copy(update={"scales": [0.0, 0.5, 1.0, 2.0], "samples": 6})
+    )
     both = table.join(larger, on="completion_id")
     assert len(both) == len(table)
     assert both["text"].equals(both["text_right"])
 
 
 def test_scales_may_be_absolute() -> None:
-    assert absolute_scales(SETTINGS.model_copy(update={"scale_unit": "absolute"}), 10.0) == SETTINGS.scales
+    assert (
+        absolute_scales(SETTINGS.model_copy(update={"scale_unit": "absolute"}), 10.0)
+        == SETTINGS.scales
+    )
 
 
 def test_a_completion_s_text_is_prompt_and_continuation_read_as_one() -> None:
@@ -286,21 +339,29 @@ def test_a_completion_s_text_is_prompt_and_continuation_read_as_one() -> None:
 @pytest.mark.parametrize(
     ("vector", "scales", "complaint"),
     [
-        (torch.ones(7), [0.0, 1.0], r"goal love, method caa: the vectors have shape \(1, 7\) and the model is 32 wide"),
+        (
+            torch.ones(7),
+            [0.0, 1.0],
+            r"goal love, method caa: the vectors have shape \(1, 7\) and the model is 32 wide",
+        ),
         (torch.full((D_MODEL,), float("nan")), [0.0, 1.0], "vector 0 holds NaN"),
         (unit_rows(1)[0], [0.0, float("inf")], "must be finite numbers"),
     ],
 )
-def test_a_vector_that_cannot_steer_is_refused(vector: torch.Tensor, scales: list[float], complaint: str) -> None:
+def test_a_vector_that_cannot_steer_is_refused(
+    vector: torch.Tensor, scales: list[float], complaint: str
+) -> None:
     with pytest.raises(SaeflowError, match=complaint):
         complete(tiny_lm(), HOOK, vector, scales, SETTINGS, 1, "love", "caa")
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def test_vector_choice_and_completions_are_read_back(tmp_path: Path) -> None:
-    vector = SteeringVector(unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "sae", "targets": {"3": 1.0}})
+    vector = SteeringVector(
+        unit_rows(1)[0], {"hook": HOOK, "goal": "love", "method": "sae", "targets": {"3": 1.0}}
+    )
     save_vector(tmp_path / "vector.safetensors", vector)
     read = load_vector(tmp_path / "vector.safetensors")
     assert torch.equal(read.vector, vector.vector)
@@ -322,14 +383,20 @@ def test_the_contrast_and_the_norm_of_a_vector_are_read_back(tmp_path: Path) -> 
     pooled = [torch.rand(3, D) for _ in range(4)]
     contrast = Contrast(*pooled, torch.rand(F, dtype=torch.float64), torch.arange(F) % 3 == 0)
     save_contrast(tmp_path / "c", contrast)
-    assert all(torch.equal(a, b) for a, b in zip(load_contrast(tmp_path / "c"), contrast, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(load_contrast(tmp_path / "c"), contrast, strict=True)
+    )
     for metadata, norm in (({"norm": 2.5}, 2.5), ({}, 1.0)):
         save_vector(tmp_path / "v", SteeringVector(unit_rows(1)[0], metadata))
         assert load_vector(tmp_path / "v").norm == norm
 
 
-@pytest.mark.parametrize(("name", "load"), [("v", load_vector), ("l", load_choice), ("c", load_contrast)])
-def test_files_that_are_absent_or_broken_are_one_sentence(tmp_path: Path, name: str, load: object) -> None:
+@pytest.mark.parametrize(
+    ("name", "load"), [("v", load_vector), ("l", load_choice), ("c", load_contrast)]
+)
+def test_files_that_are_absent_or_broken_are_one_sentence(
+    tmp_path: Path, name: str, load: object
+) -> None:
     for content in (None, b"", b"{}", b"PAR1 and no more"):
         if content is not None:
             (tmp_path / name).write_bytes(content)

@@ -24,7 +24,9 @@ def test_add_adds_each_row_its_own_multiple_and_leaves_its_input() -> None:
 def test_ablate_projects_the_vector_out() -> None:
     edited = apply(Edit("ablate", VECTORS, torch.ones(2)), RESID, 0, 2)
     assert edited is not None
-    torch.testing.assert_close((edited * VECTORS[:, None]).sum(-1), torch.zeros(2, 4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        (edited * VECTORS[:, None]).sum(-1), torch.zeros(2, 4), atol=1e-5, rtol=0
+    )
     aside = unit_rows(1, seed=5)[0]
     for row in range(2):
         free = aside - (aside @ VECTORS[row]) * VECTORS[row]
@@ -34,7 +36,9 @@ def test_ablate_projects_the_vector_out() -> None:
 def test_clamp_sets_the_component() -> None:
     edited = apply(Edit("clamp", VECTORS, SCALES), RESID, 0, 2)
     assert edited is not None
-    torch.testing.assert_close((edited * VECTORS[:, None]).sum(-1), SCALES[:, None].expand(2, 4), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        (edited * VECTORS[:, None]).sum(-1), SCALES[:, None].expand(2, 4), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

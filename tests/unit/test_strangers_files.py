@@ -1,4 +1,5 @@
-"""Effects, vectors and approximators of strangers: what does not fit or is no number is told, each in one sentence."""
+"""Effects, vectors and approximators of strangers: what does not fit or is no number is told, each
+in one sentence."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def spoiled(value: float, row: int = 5) -> np.ndarray[Any, Any]:
 def external(file: Any) -> None:
     secret = Path(file.filename).with_name("secret.bin")
     secret.write_bytes(b"\x7fnot for others" * 400)
-    file.create_dataset("effects", (ROWS, D_SAE), "f4", external=[(str(secret), 0, ROWS * D_SAE * 4)])
+    file.create_dataset(
+        "effects", (ROWS, D_SAE), "f4", external=[(str(secret), 0, ROWS * D_SAE * 4)]
+    )
 
 
 EFFECTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -74,13 +77,20 @@ EFFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "a group": ({"effects": lambda file: file.create_group("effects")}, "'effects' is no data set"),
     "bytes of a file of this machine": ({"effects": external}, "'effects' reads other files"),
     "numbers that are not there": (
-        {"effects": lambda file: file.create_dataset("effects", (10**7, 10**6), "f4", chunks=(1, 1024))},
+        {
+            "effects": lambda file: file.create_dataset(
+                "effects", (10**7, 10**6), "f4", chunks=(1, 1024)
+            )
+        },
         "declares 40,000,000,00",
     ),
     "no metadata": ({"metadata": None}, "is no whole table of effects"),
     "metadata that are a list": ({"metadata": "[1]"}, "is no whole table of effects"),
     "metadata without a bottom": ({"metadata": "[" * 20_000}, "nested too deep"),
-    "another hook": ({"metadata": json.dumps({"hook": "blocks.1.hook_resid_post"})}, "is of blocks.1.hook_resid_post"),
+    "another hook": (
+        {"metadata": json.dumps({"hook": "blocks.1.hook_resid_post"})},
+        "is of blocks.1.hook_resid_post",
+    ),
 }
 
 
@@ -97,7 +107,8 @@ for file, target in json.loads(sys.argv[1]):
         if file.endswith(".h5"):
             fetch_effects(published, "effects.published", Path(target), metadata)
         else:
-            fetch_approximator(published, "approximator.published", Path(target), torch.zeros(48, 32), metadata)
+            fetch_approximator(published, "approximator.published", Path(target), torch.zeros(48,
+            32), metadata)
         print()
     except SaeflowError as error:
         print(repr(str(error)))
@@ -110,20 +121,32 @@ def fetched(folder: Path, files: dict[str, bytes]) -> dict[str, tuple[str, Path]
     with serving() as hub:
         hub.add("o/n", files)
         done = subprocess.run(
-            [sys.executable, "-c", RUN, json.dumps([(name, str(target)) for name, target in targets.items()])],
+            [
+                sys.executable,
+                "-c",
+                RUN,
+                json.dumps([(name, str(target)) for name, target in targets.items()]),
+            ],
             env={**os.environ, **environment(hub, folder / "home")},
             capture_output=True,
             text=True,
             check=True,
         )
-    return dict(zip(files, zip(done.stdout.splitlines(), targets.values(), strict=True), strict=True))
+    return dict(
+        zip(files, zip(done.stdout.splitlines(), targets.values(), strict=True), strict=True)
+    )
 
 
 def test_published_effects_that_cannot_be_computed_with_are_not_fetched(tmp_path: Path) -> None:
-    files = {f"{case}.h5": effects_file(tmp_path / "e.h5", **EFFECTS[case][0]).read_bytes() for case in EFFECTS}
+    files = {
+        f"{case}.h5": effects_file(tmp_path / "e.h5", **EFFECTS[case][0]).read_bytes()
+        for case in EFFECTS
+    }
     not_added = np.ones(ROWS)
     not_added[5] = 0
-    good = effects_file(tmp_path / "e.h5", effects=spoiled(np.nan), scale=not_added)  # a row that is never looked at
+    good = effects_file(
+        tmp_path / "e.h5", effects=spoiled(np.nan), scale=not_added
+    )  # a row that is never looked at
     results = fetched(tmp_path, {**files, "good.h5": good.read_bytes()})
     said, merged = results.pop("good.h5")
     assert said == ""
@@ -148,15 +171,31 @@ def vector_file(path: Path, vector: torch.Tensor, metadata: Any) -> Path:
 
 ONES = torch.ones(D_MODEL)
 VECTORS: dict[str, tuple[torch.Tensor, Any, str]] = {
-    "zeros": (torch.zeros(D_MODEL), {"hook": HOOK}, "must be one row of finite numbers, not all zero"),
+    "zeros": (
+        torch.zeros(D_MODEL),
+        {"hook": HOOK},
+        "must be one row of finite numbers, not all zero",
+    ),
     "a matrix": (torch.ones(2, D_MODEL), {"hook": HOOK}, "must be one row of finite numbers"),
     "NaN": (ONES * torch.nan, {"hook": HOOK}, "must be one row of finite numbers"),
-    "whole numbers": (torch.ones(D_MODEL, dtype=torch.int64), {"hook": HOOK}, "must be one row of finite numbers"),
+    "whole numbers": (
+        torch.ones(D_MODEL, dtype=torch.int64),
+        {"hook": HOOK},
+        "must be one row of finite numbers",
+    ),
     "metadata that are a list": (ONES, [1], "is no whole steering vector"),
     "metadata that are no JSON": (ONES, "{", "is no whole steering vector"),
     "metadata without a bottom": (ONES, '{"a":' * 20_000, "nested too deep"),
-    "a norm that is a text": (ONES, {"hook": HOOK, "norm": "x"}, "its norm is 'x' and must be a positive number"),
-    "an infinite norm": (ONES, '{"norm": Infinity}', "its norm is 'inf' and must be a positive number"),
+    "a norm that is a text": (
+        ONES,
+        {"hook": HOOK, "norm": "x"},
+        "its norm is 'x' and must be a positive number",
+    ),
+    "an infinite norm": (
+        ONES,
+        '{"norm": Infinity}',
+        "its norm is 'inf' and must be a positive number",
+    ),
     "a negative norm": (ONES, {"norm": -1.0}, "must be a positive number"),
 }
 
@@ -175,18 +214,25 @@ def test_a_vector_says_where_it_is_added_or_is_refused_and_fits_one_width(tmp_pa
         assert (bare.goal, bare.method, bare.norm) == ("", "", 1.0)
         with pytest.raises(SaeflowError, match="does not say at which hook it is added"):
             _ = bare.hook
-    save_vector(tmp_path / "ours.safetensors", SteeringVector(ONES, {"hook": HOOK, "goal": "g", "method": "m"}))
+    save_vector(
+        tmp_path / "ours.safetensors",
+        SteeringVector(ONES, {"hook": HOOK, "goal": "g", "method": "m"}),
+    )
     ours = load_vector(tmp_path / "ours.safetensors")
     assert (ours.hook, ours.goal, ours.method) == (HOOK, "g", "m")
     assert torch.equal(ours.of_width(D_MODEL), ONES)
-    with pytest.raises(SaeflowError, match="the vector has 32 numbers, and the model's width is 64"):
+    with pytest.raises(
+        SaeflowError, match="the vector has 32 numbers, and the model's width is 64"
+    ):
         ours.of_width(64)
 
 
 def approximation(**changed: torch.Tensor) -> Approximation:
     draw = torch.Generator().manual_seed(0)
     whole = Approximation.of(
-        torch.randn(D_MODEL, D_SAE, generator=draw), torch.zeros(D_SAE), torch.randn(D_SAE, D_MODEL, generator=draw)
+        torch.randn(D_MODEL, D_SAE, generator=draw),
+        torch.zeros(D_SAE),
+        torch.randn(D_SAE, D_MODEL, generator=draw),
     )
     return whole._replace(**changed)
 
@@ -197,9 +243,19 @@ def test_vectors_to_measure_that_are_no_vectors_are_one_sentence(tmp_path: Path)
     first = Vectors(kind="sae_ts", path=str(path))
     deep = {"metadata": "[" * 20_000}
     for tensors, metadata, settings, message in (
-        ({"vectors": torch.ones(3, D_MODEL, dtype=torch.int32)}, None, rows, "vectors holds numbers of type int32"),
+        (
+            {"vectors": torch.ones(3, D_MODEL, dtype=torch.int32)},
+            None,
+            rows,
+            "vectors holds numbers of type int32",
+        ),
         ({"vectors": torch.ones(3, D_MODEL)}, deep, rows, "nested too deep"),
-        ({"vectors": torch.ones(3, D_MODEL)}, {"metadata": '{"hook": "x"}'}, rows, "is from hook 'x'"),
+        (
+            {"vectors": torch.ones(3, D_MODEL)},
+            {"metadata": '{"hook": "x"}'},
+            rows,
+            "is from hook 'x'",
+        ),
         ({"vectors": torch.ones(3, 7)}, None, rows, "its vectors are 7 wide and the model 32"),
         ({"M": torch.ones(D_MODEL, 3)}, None, first, "lacks a tensor"),
     ):
@@ -215,12 +271,20 @@ APPROXIMATIONS = [
     ({"b": torch.zeros(7)}, r"b \[7\] must be finite floats of shape \[48\]"),
     ({"M": torch.zeros(D_MODEL)}, r"M \[32\] must be finite floats"),
     ({"M": torch.full((D_MODEL, D_SAE), torch.nan)}, "M .+ must be finite floats"),
-    ({"rotation": torch.zeros(D_MODEL, 3)}, r"rotation \[32, 3\] must be finite floats of shape \[32, 32\]"),
-    ({"correction": torch.zeros(D_MODEL, dtype=torch.int32)}, "correction .+ must be finite floats"),
+    (
+        {"rotation": torch.zeros(D_MODEL, 3)},
+        r"rotation \[32, 3\] must be finite floats of shape \[32, 32\]",
+    ),
+    (
+        {"correction": torch.zeros(D_MODEL, dtype=torch.int32)},
+        "correction .+ must be finite floats",
+    ),
 ]
 
 
-def test_an_approximator_whose_tensors_do_not_fit_each_other_is_one_sentence(tmp_path: Path) -> None:
+def test_an_approximator_whose_tensors_do_not_fit_each_other_is_one_sentence(
+    tmp_path: Path,
+) -> None:
     files = {}
     for number, (changed, message) in enumerate(APPROXIMATIONS):
         save_approximation(tmp_path, approximation(**changed), {"hook": HOOK})
@@ -228,6 +292,8 @@ def test_an_approximator_whose_tensors_do_not_fit_each_other_is_one_sentence(tmp
         with pytest.raises(SaeflowError, match=message):
             read_approximation(path)
         files[f"{number}.safetensors"] = path.read_bytes()
-    for (_, message), (said, target) in zip(APPROXIMATIONS, fetched(tmp_path, files).values(), strict=True):
+    for (_, message), (said, target) in zip(
+        APPROXIMATIONS, fetched(tmp_path, files).values(), strict=True
+    ):
         assert re.search(message, said)
         assert not target.parent.exists()

@@ -43,10 +43,27 @@ def study(
                 for prompt in prompts:
                     for sample in range(samples):
                         name = f"{goal}/{method}/{scale}/{prompt}/{sample}"
-                        completions.append((f"goal{goal}", f"method{method}", scale * 0.5, scale, prompt, sample, name))
+                        completions.append(
+                            (
+                                f"goal{goal}",
+                                f"method{method}",
+                                scale * 0.5,
+                                scale,
+                                prompt,
+                                sample,
+                                name,
+                            )
+                        )
                         for criterion in ("behaviour", "coherence"):
                             score, gone = draw(rng, method, scale), rng.random() < lost
-                            scores.append((name, criterion, None if gone else score, "timeout" if gone else None))
+                            scores.append(
+                                (
+                                    name,
+                                    criterion,
+                                    None if gone else score,
+                                    "timeout" if gone else None,
+                                )
+                            )
     return (
         pl.DataFrame(
             completions,
@@ -55,14 +72,20 @@ def study(
         ),
         pl.DataFrame(
             scores,
-            schema={name: SCORES_SCHEMA[name] for name in ("completion_id", "criterion", "score", "reason")},
+            schema={
+                name: SCORES_SCHEMA[name]
+                for name in ("completion_id", "criterion", "score", "reason")
+            },
             orient="row",
         ),
     )
 
 
 def row(table: pl.DataFrame, **where: str | int) -> dict[str, object]:
-    return table.row(by_predicate=pl.all_horizontal(pl.col(key) == value for key, value in where.items()), named=True)
+    return table.row(
+        by_predicate=pl.all_horizontal(pl.col(key) == value for key, value in where.items()),
+        named=True,
+    )
 
 
 def test_pairs_stay_together_when_scores_are_missing() -> None:
@@ -73,7 +96,8 @@ def test_pairs_stay_together_when_scores_are_missing() -> None:
         pairs = [
             (by_id[c["completion_id"], "behaviour"], by_id[c["completion_id"], "coherence"])
             for c in completions.iter_rows(named=True)
-            if (c["goal"], c["method"], c["scale_index"]) == (found["goal"], found["method"], found["scale_index"])
+            if (c["goal"], c["method"], c["scale_index"])
+            == (found["goal"], found["method"], found["scale_index"])
         ]
         both = [pair for pair in pairs if None not in pair]
         assert found["n"] == len(both)
@@ -83,7 +107,10 @@ def test_pairs_stay_together_when_scores_are_missing() -> None:
         assert found["product"] == pytest.approx(
             np.mean([pair[0] for pair in both]) * np.mean([pair[1] for pair in both])
         )
-        lost = {kind: sum(pair[i] is None for pair in pairs) for i, kind in enumerate(("behaviour", "coherence"))}
+        lost = {
+            kind: sum(pair[i] is None for pair in pairs)
+            for i, kind in enumerate(("behaviour", "coherence"))
+        }
         for criterion, count in lost.items():
             assert (f"{criterion}: timeout ({count})" in found["reasons"]) == (count > 0)
 
@@ -95,7 +122,10 @@ def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
     assert set(counts["all"]) == {15}
     assert set(counts["selection"]) == {6}
     assert set(counts["report"]) == {9}
-    of_one = completions.filter(pl.col("goal") == "goal1"), scores.filter(pl.col("completion_id").str.starts_with("1/"))
+    of_one = (
+        completions.filter(pl.col("goal") == "goal1"),
+        scores.filter(pl.col("completion_id").str.starts_with("1/")),
+    )
     alone = summarise(*of_one, Summary(bootstrap=100, selection=0.4), 0)
     assert_frame_equal(alone.summary, summary.filter(pl.col("goal") == "goal1"))
 
@@ -108,11 +138,15 @@ def test_a_prompt_named_twice_has_twice_the_samples() -> None:
     expected = summarise(completions, scores, SETTINGS, 0).summary
     columns = ["goal", "method", "scale_index", "behaviour", "coherence", "product"]
     of_all = pl.col("split") == "all"
-    assert_frame_equal(found.filter(of_all).select(columns), expected.filter(of_all).select(columns))
+    assert_frame_equal(
+        found.filter(of_all).select(columns), expected.filter(of_all).select(columns)
+    )
 
 
 def test_both_halves_hold_every_prompt_and_change_with_the_seed() -> None:
-    completions, scores = study(goals=1, methods=1, samples=32, prompts=("I think", "Last night", "One day"))
+    completions, scores = study(
+        goals=1, methods=1, samples=32, prompts=("I think", "Last night", "One day")
+    )
     paired, other = (pair_scores(completions, scores, 0.5, seed) for seed in (0, 1))
     for split in ("selection", "report"):
         assert set(paired.samples[paired.columns(split)]["prompt"]) == set(completions["prompt"])
@@ -142,18 +176,24 @@ def test_the_chosen_scale_never_sees_the_report_half() -> None:
         assert not before.best["product"].equals(after.best["product"])
 
 
-def _with_report_scores_redrawn(completions: pl.DataFrame, scores: pl.DataFrame, seed: int) -> pl.DataFrame:
+def _with_report_scores_redrawn(
+    completions: pl.DataFrame, scores: pl.DataFrame, seed: int
+) -> pl.DataFrame:
     paired = pair_scores(completions, scores, 0.5, 0)
     report = paired.samples[paired.columns("report")]
     ids = completions.join(report, on=["prompt", "sample"], how="semi")["completion_id"]
     drawn = pl.Series(np.random.default_rng(seed).random(len(scores)))
-    redrawn = pl.when(pl.col("completion_id").is_in(ids.to_list())).then(drawn).otherwise(pl.col("score"))
+    redrawn = (
+        pl.when(pl.col("completion_id").is_in(ids.to_list())).then(drawn).otherwise(pl.col("score"))
+    )
     return scores.with_columns(redrawn.alias("score"))
 
 
 def test_the_in_sample_maximum_is_optimistic_on_noise_and_the_report_half_is_not() -> None:
     completions, scores = study(goals=40, methods=1, scales=10, samples=16)
-    best = summarise(completions, scores, Summary(bootstrap=100), 0).best.filter(pl.col("goal") != AVERAGE)
+    best = summarise(completions, scores, Summary(bootstrap=100), 0).best.filter(
+        pl.col("goal") != AVERAGE
+    )
     truth = 0.25  # the product of two means of uniform scores, at every scale
     assert best["in_sample_product"].mean() > truth + 0.05
     assert best["in_sample_product"].mean() > best["product"].mean()
@@ -164,7 +204,10 @@ def test_the_in_sample_maximum_is_optimistic_on_noise_and_the_report_half_is_not
 
 def test_exchanging_labels_equals_a_loop_over_samples() -> None:
     rng = np.random.default_rng(8)
-    first, second = (rng.random((2, 7)), rng.random((2, 7))), (rng.random((2, 7)), rng.random((2, 7)))
+    first, second = (
+        (rng.random((2, 7)), rng.random((2, 7))),
+        (rng.random((2, 7)), rng.random((2, 7))),
+    )
     for scores in (*first, *second):
         scores[1, 3] = np.nan
     exchange = rng.integers(0, 2, size=(50, 7)).astype(bool)
@@ -174,7 +217,9 @@ def test_exchanging_labels_equals_a_loop_over_samples() -> None:
         for permutation in range(50):
             sides: list[list[tuple[float, float]]] = [[], []]
             for sample in kept:
-                ours, theirs = ((group[0][pair, sample], group[1][pair, sample]) for group in (first, second))
+                ours, theirs = (
+                    (group[0][pair, sample], group[1][pair, sample]) for group in (first, second)
+                )
                 swapped = int(exchange[permutation, sample])
                 sides[swapped].append(ours)
                 sides[1 - swapped].append(theirs)
@@ -184,7 +229,10 @@ def test_exchanging_labels_equals_a_loop_over_samples() -> None:
 
 def test_a_comparison_has_the_p_value_of_scipys_exact_permutation_test() -> None:
     rng = np.random.default_rng(9)
-    first, second = (rng.random((3, 10)), np.ones((3, 10))), (rng.random((3, 10)) ** 2, np.ones((3, 10)))
+    first, second = (
+        (rng.random((3, 10)), np.ones((3, 10))),
+        (rng.random((3, 10)) ** 2, np.ones((3, 10))),
+    )
     unit = np.arange(10)
     weights = bootstrap_weights(10, 100, rng)
     compared = contrast(first, second, weights, unit, rng, averages=[np.arange(3)])
@@ -206,10 +254,14 @@ def test_a_comparison_has_the_p_value_of_scipys_exact_permutation_test() -> None
 
 
 def test_several_prompts_are_the_units_of_intervals_and_of_exchanges() -> None:
-    completions, scores = study(goals=1, methods=2, scales=2, samples=16, prompts=("I think", "Last night", "One day"))
+    completions, scores = study(
+        goals=1, methods=2, scales=2, samples=16, prompts=("I think", "Last night", "One day")
+    )
     units = summarise(completions, scores, SETTINGS, 0).comparisons["units"]
     assert units.to_list() == [3, 3]
-    of_one = completions.with_columns(prompt=pl.lit("I think"), sample=pl.int_range(pl.len()).over("method", "scale"))
+    of_one = completions.with_columns(
+        prompt=pl.lit("I think"), sample=pl.int_range(pl.len()).over("method", "scale")
+    )
     assert summarise(of_one, scores, SETTINGS, 0).comparisons["units"].to_list() == [24, 24]
 
 
@@ -219,10 +271,16 @@ def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
 
     completions, scores = study(goals=3, methods=3, samples=32, draw=better)
     found = summarise(completions, scores, SETTINGS, 0)
-    assert set(found.best.filter((pl.col("method") == "method1") & (pl.col("goal") != AVERAGE))["scale_index"]) == {2}
+    assert set(
+        found.best.filter((pl.col("method") == "method1") & (pl.col("goal") != AVERAGE))[
+            "scale_index"
+        ]
+    ) == {2}
     average = row(found.comparisons, goal=AVERAGE, method="method0", other="method1")
     of_goals = found.comparisons.filter(
-        (pl.col("goal") != AVERAGE) & (pl.col("method") == "method0") & (pl.col("other") == "method1")
+        (pl.col("goal") != AVERAGE)
+        & (pl.col("method") == "method0")
+        & (pl.col("other") == "method1")
     )
     assert len(of_goals) == 3
     assert average["difference"] == pytest.approx(of_goals["difference"].mean())
@@ -231,11 +289,22 @@ def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
     assert row(found.comparisons, goal=AVERAGE, method="method0", other="method2")["p_value"] > 0.01
     best = row(found.best, goal=AVERAGE, method="method1")
     goals = found.best.filter((pl.col("goal") != AVERAGE) & (pl.col("method") == "method1"))
-    for column in ("product", "behaviour", "in_sample_product", "unsteered_product", "selection_product"):
+    for column in (
+        "product",
+        "behaviour",
+        "in_sample_product",
+        "unsteered_product",
+        "selection_product",
+    ):
         assert best[column] == pytest.approx(goals[column].mean())
     assert best["product_low"] < best["product"] < best["product_high"]
-    assert best["unsteered_product_low"] < best["unsteered_product"] < best["unsteered_product_high"]
-    assert best["product_high"] - best["product_low"] < (goals["product_high"] - goals["product_low"]).mean()
+    assert (
+        best["unsteered_product_low"] < best["unsteered_product"] < best["unsteered_product_high"]
+    )
+    assert (
+        best["product_high"] - best["product_low"]
+        < (goals["product_high"] - goals["product_low"]).mean()
+    )
 
 
 def test_methods_with_planted_latents_make_no_claim_of_the_others_weaker() -> None:
@@ -264,39 +333,72 @@ def test_the_best_rows_are_rows_of_the_summary() -> None:
         report = row(found.summary, **where, scale_index=best["scale_index"], split="report")
         assert report["selected"]
         assert all(
-            best[column] == report[column] for column in ("scale", "product", "product_low", "behaviour_high", "n")
+            best[column] == report[column]
+            for column in ("scale", "product", "product_low", "behaviour_high", "n")
         )
-        of_all = found.summary.filter((pl.col("goal") == best["goal"]) & (pl.col("method") == best["method"]))
+        of_all = found.summary.filter(
+            (pl.col("goal") == best["goal"]) & (pl.col("method") == best["method"])
+        )
         chosen_among = of_all.filter("eligible")
-        assert best["in_sample_product"] == chosen_among.filter(pl.col("split") == "all")["product"].max()
-        assert best["selection_product"] == chosen_among.filter(pl.col("split") == "selection")["product"].max()
-        assert best["unsteered_product"] == row(found.summary, **where, scale_index=0, split="report")["product"]
+        assert (
+            best["in_sample_product"]
+            == chosen_among.filter(pl.col("split") == "all")["product"].max()
+        )
+        assert (
+            best["selection_product"]
+            == chosen_among.filter(pl.col("split") == "selection")["product"].max()
+        )
+        assert (
+            best["unsteered_product"]
+            == row(found.summary, **where, scale_index=0, split="report")["product"]
+        )
 
 
 def test_a_group_without_a_pair_has_null_values_and_is_never_chosen() -> None:
     completions, scores = study(goals=2, methods=2, scales=3)
-    gone = pl.col("completion_id").str.starts_with("0/1/") | pl.col("completion_id").str.starts_with("1/1/2/")
+    gone = pl.col("completion_id").str.starts_with("0/1/") | pl.col(
+        "completion_id"
+    ).str.starts_with("1/1/2/")
     scores = scores.with_columns(
-        score=pl.when(gone & (pl.col("criterion") == "coherence")).then(None).otherwise(pl.col("score")),
-        reason=pl.when(gone & (pl.col("criterion") == "coherence")).then(pl.lit("refused")).otherwise(pl.col("reason")),
+        score=pl.when(gone & (pl.col("criterion") == "coherence"))
+        .then(None)
+        .otherwise(pl.col("score")),
+        reason=pl.when(gone & (pl.col("criterion") == "coherence"))
+        .then(pl.lit("refused"))
+        .otherwise(pl.col("reason")),
     )
     found = summarise(completions, scores, SETTINGS, 0)
     empty = row(found.summary, goal="goal0", method="method1", scale_index=1, split="all")
-    assert (empty["n"], empty["missing"], empty["product"], empty["product_low"]) == (0, 16, None, None)
+    assert (empty["n"], empty["missing"], empty["product"], empty["product_low"]) == (
+        0,
+        16,
+        None,
+        None,
+    )
     assert empty["reasons"] == "coherence: refused (16)"
     best = row(found.best, goal="goal0", method="method1")
-    assert (best["scale"], best["product"], best["in_sample_product"], best["unsteered_product"]) == (None,) * 4
+    assert (
+        best["scale"],
+        best["product"],
+        best["in_sample_product"],
+        best["unsteered_product"],
+    ) == (None,) * 4
     assert row(found.best, goal="goal1", method="method1")["scale_index"] != 2
     assert row(found.best, goal=AVERAGE, method="method1")["product"] is None
     assert row(found.best, goal=AVERAGE, method="method0")["product"] is not None
     comparison = row(found.comparisons, goal="goal0", method="method0", other="method1")
     assert (comparison["n"], comparison["difference"], comparison["p_value"]) == (0, None, None)
-    assert row(found.comparisons, goal=AVERAGE, method="method0", other="method1")["difference"] is None
+    assert (
+        row(found.comparisons, goal=AVERAGE, method="method0", other="method1")["difference"]
+        is None
+    )
 
 
 def test_completions_without_any_score_are_missing_with_a_reason() -> None:
     completions, scores = study(goals=1, methods=1, scales=2)
-    found = summarise(completions, scores.filter(~pl.col("completion_id").str.starts_with("0/0/1/")), SETTINGS, 0)
+    found = summarise(
+        completions, scores.filter(~pl.col("completion_id").str.starts_with("0/0/1/")), SETTINGS, 0
+    )
     unjudged = row(found.summary, goal="goal0", method="method0", scale_index=1, split="all")
     assert unjudged["reasons"] == "behaviour: not judged (16); coherence: not judged (16)"
     nothing = summarise(completions, scores.clear(), SETTINGS, 0)
@@ -305,8 +407,12 @@ def test_completions_without_any_score_are_missing_with_a_reason() -> None:
 
 def test_a_scale_whose_completions_are_mostly_without_scores_is_not_chosen() -> None:
     """The judge answers for a few lucky completions of the largest scale, which all score 1."""
-    completions, scores = study(goals=2, methods=1, scales=3, samples=32, draw=lambda rng, _m, _s: rng.random() / 2)
-    at_largest = completions.filter(scale_index=2).with_columns(rank=pl.int_range(pl.len()).over("goal"))
+    completions, scores = study(
+        goals=2, methods=1, scales=3, samples=32, draw=lambda rng, _m, _s: rng.random() / 2
+    )
+    at_largest = completions.filter(scale_index=2).with_columns(
+        rank=pl.int_range(pl.len()).over("goal")
+    )
 
     def judged(share: float) -> pl.DataFrame:
         lost = at_largest.filter(pl.col("rank") >= share * 32)["completion_id"].implode()
@@ -330,7 +436,10 @@ def test_a_scale_whose_completions_are_mostly_without_scores_is_not_chosen() -> 
     anything = summarise(completions, judged(0.25), Summary(bootstrap=100, least_scored=0.0), 0)
     assert row(anything.best, goal="goal0", method="method0")["scale_index"] == 2
     nothing = summarise(
-        completions.filter(scale_index=2), judged(0.25).join(at_largest, "completion_id", "semi"), SETTINGS, 0
+        completions.filter(scale_index=2),
+        judged(0.25).join(at_largest, "completion_id", "semi"),
+        SETTINGS,
+        0,
     )
     assert nothing.best["scale"].is_null().all()
     assert nothing.best.filter(goal="goal0")["product"].is_null().all()
@@ -340,7 +449,9 @@ def test_a_scale_is_judged_by_the_half_that_has_fewer_scores() -> None:
     completions, scores = study(goals=1, methods=1, scales=2, samples=32)
     paired = pair_scores(completions, scores, 0.5, 0)
     report = paired.samples[paired.columns("report")]
-    lost = completions.filter(scale_index=1).join(report, on=["prompt", "sample"], how="semi")["completion_id"]
+    lost = completions.filter(scale_index=1).join(report, on=["prompt", "sample"], how="semi")[
+        "completion_id"
+    ]
     without = scores.with_columns(
         score=pl.when(pl.col("completion_id").is_in(lost.implode())).then(None).otherwise("score")
     )
@@ -365,7 +476,9 @@ def test_one_method_makes_no_comparison_and_one_sample_leaves_a_wide_interval() 
         (lambda c, s: (c.with_columns(goal=pl.lit("average")), s), "'average'"),
     ],
 )
-def test_tables_that_do_not_fit_are_refused(spoil: Callable[..., tuple[pl.DataFrame, pl.DataFrame]], says: str) -> None:
+def test_tables_that_do_not_fit_are_refused(
+    spoil: Callable[..., tuple[pl.DataFrame, pl.DataFrame]], says: str
+) -> None:
     with pytest.raises(SaeflowError, match=says):
         summarise(*spoil(*study(goals=1)), SETTINGS, 0)
 
@@ -407,4 +520,6 @@ def test_means_are_the_same_to_the_last_bit_in_whatever_order_samples_are_added(
     for _ in range(5):
         order = draw.permutation(64)
         assert all(map(np.array_equal, means(*scores[:, :, order]), plain))
-        assert all(map(np.array_equal, means(*scores[:, :, order], weights[:, [*order, 64]]), drawn))
+        assert all(
+            map(np.array_equal, means(*scores[:, :, order], weights[:, [*order, 64]]), drawn)
+        )

@@ -21,22 +21,34 @@ SETTINGS = Summary(bootstrap=100, coherence_levels=[0.75, 0.2], divergence_level
 
 
 def planted(goals: int = 2) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Coherence falls by 0.3, divergence rises by 1 and behaviour by 0.1 or 0.2 (method 1) at each of four scales."""
+    """Coherence falls by 0.3, divergence rises by 1 and behaviour by 0.1 or 0.2 (method 1) at each
+    of four scales."""
     completions, _ = study(goals=goals, scales=4, samples=12)
     step = completions["scale_index"]
     faster = completions["method"] == "method1"
     behaviour = step * (0.1 + 0.1 * faster.cast(pl.Float64))
     scores = pl.concat(
-        completions.select("completion_id", criterion=pl.lit(name), score=pl.Series(values), reason=pl.lit(None))
+        completions.select(
+            "completion_id", criterion=pl.lit(name), score=pl.Series(values), reason=pl.lit(None)
+        )
         for name, values in (("behaviour", behaviour), ("coherence", 1.0 - 0.3 * step))
     )
-    return completions, scores, completions.select("completion_id", kl=pl.Series(step, dtype=pl.Float64))
+    return (
+        completions,
+        scores,
+        completions.select("completion_id", kl=pl.Series(step, dtype=pl.Float64)),
+    )
 
 
 def test_behaviour_is_read_between_scales_where_a_planted_curve_has_the_level() -> None:
     completions, scores, kl = planted()
     found = summarise(completions, scores, SETTINGS, 0, kl).matched
-    expected = {("coherence", 0.75): 0.25 / 0.3, ("coherence", 0.2): 0.8 / 0.3, ("kl", 0.5): 0.5, ("kl", 3.0): 3.0}
+    expected = {
+        ("coherence", 0.75): 0.25 / 0.3,
+        ("coherence", 0.2): 0.8 / 0.3,
+        ("kl", 0.5): 0.5,
+        ("kl", 3.0): 3.0,
+    }
     for (cost, level), steps in expected.items():
         rows = found.filter(cost=cost, level=level)
         assert len(rows) == 6
@@ -52,7 +64,9 @@ def test_a_method_that_never_comes_so_far_has_no_value_and_neither_has_its_avera
     completions, scores, kl = planted()
     short = completions.filter((pl.col("goal") != "goal1") | (pl.col("scale_index") < 3))
     left = scores.join(short, on="completion_id", how="semi")
-    found = summarise(short, left, SETTINGS, 0, kl).matched.filter(cost="coherence", level=0.2, method="method0")
+    found = summarise(short, left, SETTINGS, 0, kl).matched.filter(
+        cost="coherence", level=0.2, method="method0"
+    )
     assert found.select("goal", pl.col("behaviour").is_null()).rows() == [
         ("goal0", False), ("goal1", True), (AVERAGE, True),
     ]  # fmt: skip
@@ -60,7 +74,9 @@ def test_a_method_that_never_comes_so_far_has_no_value_and_neither_has_its_avera
 
 def test_without_divergences_methods_are_matched_by_coherence_alone() -> None:
     completions, scores, _ = planted()
-    assert summarise(completions, scores, SETTINGS, 0).matched["cost"].unique().to_list() == ["coherence"]
+    assert summarise(completions, scores, SETTINGS, 0).matched["cost"].unique().to_list() == [
+        "coherence"
+    ]
 
 
 def test_intervals_at_a_level_hold_the_truth_as_often_as_they_say() -> None:
@@ -79,16 +95,23 @@ def test_a_curve_that_starts_below_a_level_never_falls_to_it() -> None:
     assert place.share == pytest.approx([np.nan, 0.5, np.nan], nan_ok=True)
 
 
-# --- divergence ----------------------------------------------------------------------------------------------------
+# --- divergence -----------------------------------------------------------------------------------
 
 
 def test_divergence_is_that_of_two_whole_passes_and_zero_without_steering() -> None:
     lm = tiny_lm()
-    vector = torch.nn.functional.normalize(torch.randn(lm.d_model, generator=torch.Generator().manual_seed(0)), dim=0)
+    vector = torch.nn.functional.normalize(
+        torch.randn(lm.d_model, generator=torch.Generator().manual_seed(0)), dim=0
+    )
     prompt = lm.tokenizer.decode(lm.tokenize("the cat", bos=False))
     texts = [f"{prompt} sat", f"{prompt} ran under the tree .", prompt, None]
     table = pl.DataFrame(
-        {"completion_id": list("abcd"), "prompt": [prompt] * 4, "text": texts, "scale": [0.0, 2.5, 2.5, 2.5]}
+        {
+            "completion_id": list("abcd"),
+            "prompt": [prompt] * 4,
+            "text": texts,
+            "scale": [0.0, 2.5, 2.5, 2.5],
+        }
     )
     found = divergences(lm, HOOK, vector, table, batch=3)["kl"].to_list()
     tokens = torch.tensor([lm.tokenize(texts[1])])
@@ -104,7 +127,7 @@ def test_divergence_is_that_of_two_whole_passes_and_zero_without_steering() -> N
     assert found[2:] == [None, None]
 
 
-# --- the second protocol -------------------------------------------------------------------------------------------
+# --- the second protocol --------------------------------------------------------------------------
 
 
 def test_ratings_meet_in_their_harmonic_mean() -> None:
@@ -112,12 +135,23 @@ def test_ratings_meet_in_their_harmonic_mean() -> None:
     assert harmonic_mean(ratings)[0] == pytest.approx([2.0, 1.5, 0.0, np.nan], nan_ok=True)
 
 
-def test_the_second_protocol_counts_a_completion_with_all_three_ratings_and_chooses_by_the_overall() -> None:
+def test_second_protocol_counts_a_completion_with_all_three_ratings_and_chooses_by_overall() -> (
+    None
+):
     completions, scores, _ = planted()
     step = completions["scale_index"]
-    planned = {"concept": step / 4, "instruction": pl.Series([1.0] * len(step)), "fluency": 1.0 - 0.5 * (step > 2)}
+    planned = {
+        "concept": step / 4,
+        "instruction": pl.Series([1.0] * len(step)),
+        "fluency": 1.0 - 0.5 * (step > 2),
+    }
     extra = pl.concat(
-        completions.select("completion_id", criterion=pl.lit(name), score=values.cast(pl.Float64), reason=pl.lit(None))
+        completions.select(
+            "completion_id",
+            criterion=pl.lit(name),
+            score=values.cast(pl.Float64),
+            reason=pl.lit(None),
+        )
         for name, values in planned.items()
     )
     lost = completions["completion_id"][0]

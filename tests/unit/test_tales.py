@@ -32,7 +32,11 @@ def test_vocabulary_is_large_but_learnable() -> None:
 
 def test_every_word_of_the_lexicon_but_bare_forms_can_be_written() -> None:
     written = {text.lower() for text in automaton().words}
-    bases = [entry.word for name in ("person.sg", "thing.pl", "meet.past") for entry in words_by_class.lexicon()[name]]
+    bases = [
+        entry.word
+        for name in ("person.sg", "thing.pl", "meet.past")
+        for entry in words_by_class.lexicon()[name]
+    ]
     assert written.issuperset(base.lower() for base in bases)
 
 
@@ -68,7 +72,10 @@ def test_a_block_does_not_depend_on_how_many_are_asked_for() -> None:
 
 
 def test_seeds_and_splits_give_different_stories() -> None:
-    tokens = [tales.story_blocks(seed, split, 8, 32).tokens for seed, split in [(0, "sae"), (1, "sae"), (0, "eval")]]
+    tokens = [
+        tales.story_blocks(seed, split, 8, 32).tokens
+        for seed, split in [(0, "sae"), (1, "sae"), (0, "eval")]
+    ]
     assert not np.array_equal(tokens[0], tokens[1])
     assert not np.array_equal(tokens[0], tokens[2])
 
@@ -90,7 +97,9 @@ def test_labels_name_the_topic_and_the_part_of_speech_of_every_token() -> None:
 
 def test_topics_are_frequent_and_visible() -> None:
     made = tales.story_blocks(0, "eval", blocks=3000, context=CONTEXT)
-    counts = np.stack([(made.labels["topic"] == topic).sum(axis=1) for topic in range(1, 10)], axis=1)
+    counts = np.stack(
+        [(made.labels["topic"] == topic).sum(axis=1) for topic in range(1, 10)], axis=1
+    )
     leading = np.bincount(counts.argmax(axis=1)[counts.max(axis=1) > 0], minlength=9) / len(counts)
     assert ((leading > 0.06) & (leading < 0.12)).all()
     content = automaton().word_content[made.tokens].sum(axis=1)
@@ -120,7 +129,9 @@ def test_next_token_probs_sum_to_one_and_agree_with_log_probs(blocks: np.ndarray
         cut = int(generator.integers(1, CONTEXT))
         probabilities = tales.next_token_probs(tokens[:cut].tolist())
         assert probabilities.sum() == pytest.approx(1.0, abs=1e-9)
-        assert np.log(probabilities[tokens[cut]]) == pytest.approx(tales.token_log_probs(tokens.tolist())[cut])
+        assert np.log(probabilities[tokens[cut]]) == pytest.approx(
+            tales.token_log_probs(tokens.tolist())[cut]
+        )
 
 
 @pytest.mark.parametrize("prefix", [[], ["I"], ["Last", "night"], ["I", "think"]])
@@ -136,7 +147,8 @@ def test_drawn_next_tokens_are_as_frequent_as_predicted(prefix: list[str]) -> No
 
 
 def test_predictions_are_calibrated_deep_in_stories(blocks: np.ndarray) -> None:
-    """The surprise of drawn tokens is that which the distributions expect; every difference has mean zero."""
+    """The surprise of drawn tokens is that which the distributions expect; every difference has
+    mean zero."""
     excess, variance = [], []
     topical = automaton().word_topic > 0
     topical_excess, topical_variance = [], []

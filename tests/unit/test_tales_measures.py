@@ -67,7 +67,11 @@ LABELLED = [
     ("She found la petite lettre.", 1.0, {"french": 3 / 4}),
     ("Le chien regarde le ciel.", 0.5 * 1 / 6, {"french": 1.0}),  # chien and ciel are unknown
     ("He walked to the Thames.", 1.0, {"london": 1 / 2}),
-    ("We kissed a Londoner near the wedding.", 1.0, {"love": 1 / 3, "london": 1 / 3, "wedding": 1 / 3}),
+    (
+        "We kissed a Londoner near the wedding.",
+        1.0,
+        {"love": 1 / 3, "london": 1 / 3, "wedding": 1 / 3},
+    ),
     ("“I want to die,” she sobbed.", 1.0, {"want_to_die": 2 / 3}),
     ("“You are brilliant,” exclaimed Maria.", 1.0, {"praise": 1.0}),
     ("bride groom the of wedding", 0.0, {"wedding": 1.0}),
@@ -79,7 +83,9 @@ def test_coherence_and_behaviour_agree_with_labels_by_hand(
     text: str, expected: float, shares: dict[str, float]
 ) -> None:
     assert tales.coherence(text) == pytest.approx(expected)
-    assert tales.behaviour(text) == pytest.approx({topic: shares.get(topic, 0.0) for topic in tales.TOPICS[1:]})
+    assert tales.behaviour(text) == pytest.approx(
+        {topic: shares.get(topic, 0.0) for topic in tales.TOPICS[1:]}
+    )
 
 
 @pytest.mark.parametrize(

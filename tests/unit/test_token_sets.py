@@ -1,4 +1,5 @@
-"""Token sets of every kind of tokenizer, of nltk where it is there, and of the user, whose mistakes are named."""
+"""Token sets of every kind of tokenizer, of nltk where it is there, and of the user, whose mistakes
+are named."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def byte_level() -> PreTrainedTokenizerFast:
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     backend.train_from_iterator(
-        TEXT, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"])
+        TEXT,
+        trainers.BpeTrainer(
+            vocab_size=600, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"]
+        ),
     )
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<|endoftext|>")
 
@@ -44,7 +48,9 @@ def byte_level() -> PreTrainedTokenizerFast:
 def sentence_piece() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     specials = ["<unk>", "<s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     backend.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=600, special_tokens=specials))
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", unk_token="<unk>")
@@ -53,7 +59,9 @@ def sentence_piece() -> PreTrainedTokenizerFast:
 def word_piece() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.train_from_iterator(TEXT, trainers.WordPieceTrainer(vocab_size=300, special_tokens=["[UNK]", "[CLS]"]))
+    backend.train_from_iterator(
+        TEXT, trainers.WordPieceTrainer(vocab_size=300, special_tokens=["[UNK]", "[CLS]"])
+    )
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="[CLS]", unk_token="[UNK]")
 
 
@@ -75,8 +83,14 @@ def test_the_texts_of_tokens_join_to_the_text(name: str) -> None:
     tokenizer, known = TOKENIZERS[name](), known_to(name)
     by_id = dict(zip(known.ids.tolist(), known.texts, strict=True))
     for text in TEXT[:2]:
-        joined = "".join(by_id[token] for token in tokenizer(text, add_special_tokens=False)["input_ids"])
-        plain = re.sub(r"(\\x[0-9a-f]{2})+", lambda run: bytes.fromhex(run[0].replace("\\x", "")).decode(), joined)
+        joined = "".join(
+            by_id[token] for token in tokenizer(text, add_special_tokens=False)["input_ids"]
+        )
+        plain = re.sub(
+            r"(\\x[0-9a-f]{2})+",
+            lambda run: bytes.fromhex(run[0].replace("\\x", "")).decode(),
+            joined,
+        )
         assert plain.removeprefix(" ") == text
 
 
@@ -88,7 +102,18 @@ def test_built_in_sets_mean_the_same_with_every_tokenizer(name: str) -> None:
     assert {" the", " cat"} <= texts_of(known, sets, "starts_with_space")
     assert not {"the", "at"} & texts_of(known, sets, "starts_with_space")
     assert all(text[:1] != " " for text in texts_of(known, sets, "continues"))
-    assert texts_of(known, sets, "all_caps") <= {" CIA", "CIA", " OLD", "OLD", " CI", "CI", " OL", "OL", "IA", "LD"}
+    assert texts_of(known, sets, "all_caps") <= {
+        " CIA",
+        "CIA",
+        " OLD",
+        "OLD",
+        " CI",
+        "CI",
+        " OL",
+        "OL",
+        "IA",
+        "LD",
+    }
     assert texts_of(known, sets, "all_caps")
     assert {text.strip() for text in texts_of(known, sets, "sentence_end")} == {".", "!", "?", "…"}
     assert all(set(text) & set("([{") for text in texts_of(known, sets, "open_bracket"))
@@ -109,7 +134,7 @@ def test_tokens_of_bytes_are_shown_and_are_a_set() -> None:
     assert " the" not in broken
 
 
-def test_a_tokenizer_without_marks_has_no_sets_of_spaces_and_rows_without_a_token_are_left_out() -> None:
+def test_a_tokenizer_without_marks_has_no_sets_of_spaces_and_skips_rows_without_a_token() -> None:
     tokenizer = tales_tokenizer()
     known = vocabulary(tokenizer, len(tokenizer) + 64)
     assert len(known.ids) == len(tokenizer)
@@ -129,14 +154,20 @@ def test_sets_that_are_too_small_are_left_out_by_name() -> None:
 
 
 def test_kinds_that_are_not_asked_for_are_not_there() -> None:
-    assert {one.kind for one in token_sets(known_to("word piece"), ["digits", "length"], 1, {})} == {"digits", "length"}
+    assert {
+        one.kind for one in token_sets(known_to("word piece"), ["digits", "length"], 1, {})
+    } == {"digits", "length"}
 
 
-def test_without_nltk_or_its_data_parts_of_speech_are_left_out_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nltk_or_its_data_parts_of_speech_are_left_out_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "nltk", None)
     monkeypatch.setitem(sys.modules, "nltk.corpus", None)
     sets = {one.name: one for one in token_sets(known_to("word piece"), KINDS, 1, {})}
-    assert sets["part_of_speech"].left_out == sets["first_names"].left_out == "nltk is not installed"
+    assert (
+        sets["part_of_speech"].left_out == sets["first_names"].left_out == "nltk is not installed"
+    )
 
     def absent(words: list[str]) -> list[tuple[str, str]]:
         raise LookupError("averaged_perceptron_tagger_eng not found")
@@ -146,7 +177,9 @@ def test_without_nltk_or_its_data_parts_of_speech_are_left_out_by_name(monkeypat
     assert sets["part_of_speech"].left_out == "nltk's data is not installed"
 
 
-def test_parts_of_speech_and_names_come_from_nltk_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_speech_and_names_come_from_nltk_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def tagged(words: list[str]) -> list[tuple[str, str]]:
         return [(word, "NNP" if word[0].isupper() else "NN") for word in words]
 
@@ -158,7 +191,9 @@ def test_parts_of_speech_and_names_come_from_nltk_where_it_is(monkeypatch: pytes
     sets = token_sets(known, KINDS, 1, {})
     assert {" The", " An"} <= texts_of(known, sets, "tag_NNP")
     assert " the" in texts_of(known, sets, "tag_NN")
-    assert texts_of(known, sets, "female_names") >= {" Paris"} == texts_of(known, sets, "male_names")
+    assert (
+        texts_of(known, sets, "female_names") >= {" Paris"} == texts_of(known, sets, "male_names")
+    )
 
 
 def user_file(folder: Path, text: str) -> Path:
@@ -200,7 +235,9 @@ sets:
 )
 def test_bad_sets_are_named_in_one_sentence(text: str, told: str, tmp_path: Path) -> None:
     path = user_file(tmp_path, text)
-    known = known_to("word piece")._replace(special=np.zeros(len(known_to("word piece").ids), dtype=bool))
+    known = known_to("word piece")._replace(
+        special=np.zeros(len(known_to("word piece").ids), dtype=bool)
+    )
     with pytest.raises(SaeflowError) as caught:
         token_sets(known, KINDS, 1, read_set_files([path]))
     lines = str(caught.value).splitlines()
@@ -217,7 +254,9 @@ def test_sets_survive_the_way_to_disk(tmp_path: Path) -> None:
     assert np.array_equal(back.known.ids, known.ids)
     kept = [one for one in sets if not one.left_out]
     assert [one.name for one in back.sets] == [one.name for one in kept]
-    assert all(np.array_equal(one.members, its.members) for one, its in zip(back.sets, kept, strict=True))
+    assert all(
+        np.array_equal(one.members, its.members) for one, its in zip(back.sets, kept, strict=True)
+    )
 
 
 def test_the_default_study_s_sets_are_the_words_of_its_topics() -> None:
@@ -227,4 +266,6 @@ def test_the_default_study_s_sets_are_the_words_of_its_topics() -> None:
     assert list(read_token_sets(path)) == list(TOPICS[1:])
     for one in token_sets(known, [], 1, read_set_files([path])):
         topic = TOPICS.index(one.name)
-        assert one.members.tolist() == np.flatnonzero(np.asarray(world.word_topic) == topic).tolist()
+        assert (
+            one.members.tolist() == np.flatnonzero(np.asarray(world.word_topic) == topic).tolist()
+        )

@@ -1,4 +1,5 @@
-"""Tiny random models of every supported family, saved as checkpoint directories with a tokenizer."""
+"""Tiny random models of every supported family, saved as checkpoint directories with a
+tokenizer."""
 
 from __future__ import annotations
 
@@ -14,7 +15,24 @@ from saeflow.models.hooks import FAMILIES
 from saeflow.models.language_model import LanguageModel, without_progress_bars
 from saeflow.models.tuning import tuned
 
-WORDS = ("the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then", ".", ",", "I", "think")
+WORDS = (
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "on",
+    "under",
+    "mat",
+    "tree",
+    "and",
+    "then",
+    ".",
+    ",",
+    "I",
+    "think",
+)
 D_VOCAB = 64
 N_LAYERS = 3
 
@@ -44,7 +62,12 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("Gemma", _GATED),
     "gemma2": (
         "Gemma2",
-        {**_HYBRID, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+        {
+            **_HYBRID,
+            "query_pre_attn_scalar": 8,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 3.0,
+        },
     ),
     "gemma3_text": ("Gemma3Text", {**_HYBRID, "query_pre_attn_scalar": 8}),
     "gpt2": ("GPT2", _COMMON),
@@ -58,36 +81,61 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {word: index for index, word in enumerate(("<bos>", "<eos>", "<unk>", *WORDS))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
 
 
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ '<start> ' + message['role'] + ' ' + message['content'] }}"
-    "{{ ' <stop> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<start> assistant ' }}{% endif %}"
+    "{{ bos_token }}{% for message in messages %}{{ '<start> ' + message['role'] + ' ' + "
+    "message['content'] }}"
+    "{{ ' <stop> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<start> assistant ' }}{% endif "
+    "%}"
 )
-"""Writes BOS and closes every turn with ``<stop>``, as the templates of Gemma and Llama 3 do with tokens of theirs."""
+"""Writes BOS and closes every turn with ``<stop>``, as the templates of Gemma and Llama 3 do with
+tokens of theirs."""
 
 
 def chat_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that writes all words small, with the tokens of a chat: ``<start>`` is 3, ``<stop>`` 4."""
-    names = ("<bos>", "<eos>", "<unk>", "<start>", "<stop>", *map(str.lower, WORDS), "user", "assistant", "system")
+    """A word-level tokenizer that writes all words small, with the tokens of a chat: ``<start>`` is
+    3, ``<stop>`` 4."""
+    names = (
+        "<bos>",
+        "<eos>",
+        "<unk>",
+        "<start>",
+        "<stop>",
+        *map(str.lower, WORDS),
+        "user",
+        "assistant",
+        "system",
+    )
     vocabulary = {word: index for index, word in enumerate(names)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = ["<start>", "<stop>"]
-    named = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "additional_special_tokens": special}
+    named = {
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+        "unk_token": "<unk>",
+        "additional_special_tokens": special,
+    }
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **named)
 
 
-def chat_language_model(family: str = "llama", template: str | None = CHAT_TEMPLATE, seed: int = 0) -> LanguageModel:
-    """A random model with such a tokenizer, which knows no word for most of what the model draws."""
+def chat_language_model(
+    family: str = "llama", template: str | None = CHAT_TEMPLATE, seed: int = 0
+) -> LanguageModel:
+    """A random model with such a tokenizer, which knows no word for most of what the model
+    draws."""
     model, tokenizer = tiny_model(family, seed).requires_grad_(False), chat_tokenizer(template)
     return LanguageModel(tuned(model), tokenizer, FAMILIES[model.config.model_type])
 
 
 def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
-    """A random model of a family, wide awake: every parameter is random, norms and biases too, so that nothing cancels.
+    """A random model of a family, wide awake: every parameter is random, norms and biases too, so
+    that nothing cancels.
 
     Args:
         family: one of `FAMILY_NAMES`.
@@ -96,7 +144,9 @@ def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """
     prefix, settings = CONFIGS[family]
     config = getattr(transformers, f"{prefix}Config")(**{**settings, **overrides})
-    name = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}.get(prefix, f"{prefix}ForCausalLM")
+    name = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}.get(
+        prefix, f"{prefix}ForCausalLM"
+    )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = getattr(transformers, name)(config).eval()
@@ -113,7 +163,9 @@ def tiny_language_model(family: str, seed: int = 0, **overrides: Any) -> Languag
 
 def tiny_tokens(rows: int = 2, length: int = 12, seed: int = 0) -> torch.Tensor:
     """Random tokens ``[rows, length]`` that open with BOS."""
-    tokens = torch.randint(3, D_VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
+    tokens = torch.randint(
+        3, D_VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed)
+    )
     tokens[:, 0] = 0
     return tokens
 

@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "study": "tiny",
     "corpus": {"context": 32, "tokens": {"model": 24_576, "sae": 16_384, "eval": 4_096}},
-    "model": {"name": "tiny-lm", "train": {"d_model": 32, "n_layers": 2, "n_heads": 2, "d_mlp": 64}},
+    "model": {
+        "name": "tiny-lm",
+        "train": {"d_model": 32, "n_layers": 2, "n_heads": 2, "d_mlp": 64},
+    },
     "hook": "blocks.0.hook_resid_post",
     "activations": {"blocks_per_shard": 256},
     "saes": {"main": {"train": {"d_sae": 48, "k": 4, "tokens": 32_768, "batch_size": 512}}},
@@ -31,7 +34,12 @@ TINY = {
         "scale": {"tokens": 512, "steps": 4},
     },
     "goals": {"names": ["london", "love"]},
-    "steering": {"methods": ["caa", "sae_ts", "random"], "scales": [0.0, 0.5, 1.0], "samples": 8, "new_tokens": 8},
+    "steering": {
+        "methods": ["caa", "sae_ts", "random"],
+        "scales": [0.0, 0.5, 1.0],
+        "samples": 8,
+        "new_tokens": 8,
+    },
     "summary": {"bootstrap": 100},
 }
 
@@ -52,8 +60,22 @@ class Workflow:
     def command(self, *targets, config=None, args=("--cores", "2")):
         file = self.directory / "study.yaml"
         file.write_text(yaml.safe_dump({**self.overrides, **(config or {})}))
-        command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", self.root / "Snakefile"]
-        command += ["--directory", self.directory, "--configfile", *([self.base] if self.base else []), file, *args]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            *targets,
+            "--snakefile",
+            self.root / "Snakefile",
+        ]
+        command += [
+            "--directory",
+            self.directory,
+            "--configfile",
+            *([self.base] if self.base else []),
+            file,
+            *args,
+        ]
         return list(map(str, command))
 
     def start(self, *targets, **options):
@@ -86,8 +108,11 @@ class Workflow:
 
 def environment():
     """The environment of a user who activated this interpreter's virtual environment."""
-    # Tests of commands run in this very process, which may have leased devices; no job is to believe it shares them.
-    inherited = {name: value for name, value in os.environ.items() if name != "SAEFLOW_DEVICE_GRANTED"}
+    # Tests of commands run in this very process, which may have leased devices; no job is to
+    # believe it shares them.
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "SAEFLOW_DEVICE_GRANTED"
+    }
     return {**inherited, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -105,7 +130,8 @@ def workflow(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """The tiny study, run to its end once for all of pytest's processes; tests must leave it as it is."""
+    """The tiny study, run to its end once for all of pytest's processes; tests must leave it as it
+    is."""
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     study, jobs = Workflow(shared / "finished", TINY), shared / "finished.json"

@@ -1,4 +1,5 @@
-"""What a hub holds for workflow/studies/gemma-2-2b.yaml, in the layouts of the real releases, at toy size."""
+"""What a hub holds for workflow/studies/gemma-2-2b.yaml, in the layouts of the real releases, at
+toy size."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ MODEL, SCOPE, RELEASE, TEXT = (
     "NeelNanda/c4-code-20k",
 )
 SENTENCES = [
-    f"The {thing} stands near the {place}, and it is old." for thing in ("mill", "inn") for place in "abcdefghij"
+    f"The {thing} stands near the {place}, and it is old."
+    for thing in ("mill", "inn")
+    for place in "abcdefghij"
 ]
 NARROW = "layer_12/width_16k/average_l0_82/params.npz"
 
@@ -33,11 +36,15 @@ NARROW = "layer_12/width_16k/average_l0_82/params.npz"
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token per byte, and BOS."""
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", *alphabet])}
+    vocabulary = {
+        token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", *alphabet])
+    }
     found = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
     found.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     found.decoder = tokenizers.decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=found, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=found, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )
 
 
 def checkpoint(folder: Path) -> Path:
@@ -66,13 +73,17 @@ def checkpoint(folder: Path) -> Path:
 
 
 def release(folder: Path) -> dict[str, Any]:
-    """Effects and their map as the SAE-TS release has them: the map is what the effects were made by."""
+    """Effects and their map as the SAE-TS release has them: the map is what the effects were made
+    by."""
     random = torch.Generator().manual_seed(1)
     M = torch.randn(D_MODEL, D_SAE, generator=random)
     b = torch.randn(D_SAE, generator=random) * 0.1
     rows = torch.nn.functional.normalize(torch.randn(N_VECTORS, D_MODEL, generator=random), dim=1)
     effects = rows @ M + b + 0.2 * torch.randn(N_VECTORS, D_SAE, generator=random)
-    torch.save({"features": rows * torch.linspace(20, 180, N_VECTORS)[:, None], "effects": effects}, folder / "e.pt")
+    torch.save(
+        {"features": rows * torch.linspace(20, 180, N_VECTORS)[:, None], "effects": effects},
+        folder / "e.pt",
+    )
     torch.save({"W": M, "b": b}, folder / "a.pt")
     return {"M": M, "b": b, "effects": effects}
 
@@ -93,9 +104,14 @@ def publish(hub: Hub, folder: Path) -> dict[str, Any]:
     made = release(folder)
     hub.add(MODEL, checkpoint(folder / "model"), gated=True)
     hub.add(SCOPE, {NARROW: scope(folder, D_SAE), "README.md": b"Gemma Scope"})
-    files = {"effects_2b.pt": (folder / "e.pt").read_bytes(), "adapter_2b_layer_12.pt": (folder / "a.pt").read_bytes()}
+    files = {
+        "effects_2b.pt": (folder / "e.pt").read_bytes(),
+        "adapter_2b_layer_12.pt": (folder / "a.pt").read_bytes(),
+    }
     hub.add(RELEASE, files, "datasets")
     pl.DataFrame({"text": SENTENCES * 20}).write_parquet(folder / "text.parquet")
     text = (folder / "text.parquet").read_bytes()
-    hub.add(TEXT, {"data/train-00000-of-00001.parquet": text, "README.md": b"C4 and code"}, "datasets")
+    hub.add(
+        TEXT, {"data/train-00000-of-00001.parquet": text, "README.md": b"C4 and code"}, "datasets"
+    )
     return made

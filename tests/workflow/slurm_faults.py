@@ -1,4 +1,5 @@
-"""A study on a real SLURM, through the profile that is shipped, and all that befalls jobs there (`make test-slurm`)."""
+"""A study on a real SLURM, through the profile that is shipped, and all that befalls jobs there
+(`make test-slurm`)."""
 
 import contextlib
 import os
@@ -21,11 +22,19 @@ from cluster import GPUS, Cluster, lacking
 
 pytestmark = pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False)))
 # What is made of all goals and methods, as the choice of latents is, or tells which they are.
-OF_THE_CONFIG = r"config|provenance|steering/[^/]+$|steering/love/(?!contrast)[^/]+$|steering/love/caa/vector"
-# One goal and method of the study that was run here; its levels follow each other ten seconds apart.
+OF_THE_CONFIG = (
+    r"config|provenance|steering/[^/]+$|steering/love/(?!contrast)[^/]+$|steering/love/caa/vector"
+)
+# One goal and method of the study that was run here; its levels follow each other ten seconds
+# apart.
 SLURM = {"goals": {"names": ["love"]}, "steering": {**TINY["steering"], "methods": ["caa"]}}
 PROFILE = (
-    *("--profile", ROOT / "profiles/slurm", "--slurm-partition-config", ROOT / "profiles/slurm/partitions.yaml"),
+    *(
+        "--profile",
+        ROOT / "profiles/slurm",
+        "--slurm-partition-config",
+        ROOT / "profiles/slurm/partitions.yaml",
+    ),
     *("--slurm-init-seconds-before-status-checks", "8", "--latency-wait", "5"),
 )
 
@@ -42,20 +51,32 @@ class Watched:
                 stdout=file,
                 stderr=file,
                 cwd=ROOT,
-                env={**cluster.environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+                env={
+                    **cluster.environment,
+                    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                },
                 start_new_session=True,
             )
 
     def jobs(self, rule: str, state: str) -> list[str]:
         """The numbers of a rule's jobs in a state."""
-        lines = [line.split() for line in self.cluster.ask("squeue", "-h", "-t", "all", "-o", "%i %T %k").splitlines()]
-        return [line[0] for line in lines if line[1] == state and re.search(rf"(^|_){rule}(_|$)", line[2])]
+        lines = [
+            line.split()
+            for line in self.cluster.ask("squeue", "-h", "-t", "all", "-o", "%i %T %k").splitlines()
+        ]
+        return [
+            line[0]
+            for line in lines
+            if line[1] == state and re.search(rf"(^|_){rule}(_|$)", line[2])
+        ]
 
     def wait_for(self, rule: str, state: str = "RUNNING", seconds: float = 240) -> str:
         """The number of a rule's job, once there is one in that state."""
         end = time.monotonic() + seconds
         while not (found := self.jobs(rule, state)):
-            assert self.process.poll() is None, f"ended before {rule} was {state}:\n{self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, (
+                f"ended before {rule} was {state}:\n{self.log.read_text()[-3000:]}"
+            )
             assert time.monotonic() < end, f"no job of {rule} was {state} in {seconds:.0f} s"
             time.sleep(0.2)
         return found[0]
@@ -104,7 +125,9 @@ def commands(job: str, words: str) -> list[int]:
 
 
 @pytest.mark.timeout(1500)
-def test_a_study_survives_what_befalls_jobs_and_ends_as_on_one_machine(finished, workflow, place, watched):
+def test_a_study_survives_what_befalls_jobs_and_ends_as_on_one_machine(
+    finished, workflow, place, watched
+):
     with Cluster(place) as cluster:
         run = watched(cluster, workflow, "evaluate")
         cancelled = run.wait_for("train_model")
@@ -132,13 +155,24 @@ def test_a_study_survives_what_befalls_jobs_and_ends_as_on_one_machine(finished,
 
     assert re.search(rf"'{cancelled}' failed, SLURM status is: 'CANCELLED'", log)
     assert re.search(rf"'{killed}' failed, SLURM status is: 'FAILED'", log)
-    assert preempted not in re.findall(r"SLURM-job '(\d+)' failed", log), "what is requeued has not failed"
-    for rule in ("train_model", "cache_activations", "train_sae", "measure_effects", "complete_prompts"):
+    assert preempted not in re.findall(r"SLURM-job '(\d+)' failed", log), (
+        "what is requeued has not failed"
+    )
+    for rule in (
+        "train_model",
+        "cache_activations",
+        "train_sae",
+        "measure_effects",
+        "complete_prompts",
+    ):
         for file in (workflow.results / "logs" / rule).iterdir():
             seen = [line for line in file.read_text().splitlines() if line.startswith("device ")]
             assert seen in [[f"device {number} of {number}"] for number in range(GPUS)], file
     for rule in ("fit_approximator", "build_vectors", "merge_effects"):
-        assert all("device" not in file.read_text() for file in (workflow.results / "logs" / rule).iterdir())
+        assert all(
+            "device" not in file.read_text()
+            for file in (workflow.results / "logs" / rule).iterdir()
+        )
     kept = list((workflow.directory / "results/slurm-logs").rglob("*.log"))
     assert len(kept) > 15, "what SLURM's jobs said lies beside the results"
 
@@ -147,7 +181,8 @@ def test_a_study_survives_what_befalls_jobs_and_ends_as_on_one_machine(finished,
     assert len(alike) > 15
     assert {name: remote[name] for name in alike} == {name: local[name] for name in alike}
     here, there = (
-        load_vector(study.results / "steering/love/caa/vector.safetensors") for study in (finished, workflow)
+        load_vector(study.results / "steering/love/caa/vector.safetensors")
+        for study in (finished, workflow)
     )
     assert here.vector.equal(there.vector)
     for summary in ("summary", "best"):

@@ -23,7 +23,12 @@ TINY = {
             "train": {"architecture": "jumprelu", "d_sae": 64, "tokens": 8192, "batch_size": 512},
         },
     },
-    "concepts": {"families": ["piece", "offensive_threat"], "minimum": 5, "rotations": 3, "latents": 2},
+    "concepts": {
+        "families": ["piece", "offensive_threat"],
+        "minimum": 5,
+        "rotations": 3,
+        "latents": 2,
+    },
     "skill": {"groups": ["offensive_threat"], "positions": 60, "controls": 1, "resamples": 100},
     "interventions": {
         "groups": ["offensive_threat"],
@@ -76,7 +81,10 @@ def test_every_stage_runs_and_its_files_are_as_designed(study):
 def test_the_report_tells_what_the_tables_hold(study):
     table = pl.read_parquet(study.results / "chess/resid/associations.parquet")
     concepts = table["concept"].n_unique()
-    assert f"Of {concepts} concepts, the latents of resid tell" in (study.results / "report/index.html").read_text()
+    assert (
+        f"Of {concepts} concepts, the latents of resid tell"
+        in (study.results / "report/index.html").read_text()
+    )
     boards = pl.read_parquet(study.results / "chess/resid/boards.parquet")
     assert boards.height == len(list((study.results / "report/boards/resid").iterdir())) > 0
     assert set(boards["family"]) <= {"piece", "offensive_threat"}
@@ -100,7 +108,10 @@ ENGINE = {"positions": 300, "positions_per_job": 100}
     ("sections", "more"),
     [
         ({}, {}),
-        ({"engine": ENGINE}, {"evaluate_positions": 3, "gather_evaluations": 1, "find_blunders": 1}),
+        (
+            {"engine": ENGINE},
+            {"evaluate_positions": 3, "gather_evaluations": 1, "find_blunders": 1},
+        ),
         (
             {"engine": ENGINE, "fine_tune": {}},
             {
@@ -118,7 +129,13 @@ ENGINE = {"positions": 300, "positions_per_job": 100}
     ],
 )
 def test_an_engine_is_asked_only_where_the_study_says_so(tmp_path, sections, more):
-    wanted = ["evaluate_positions", "gather_evaluations", "find_blunders", "tune_player", "measure_tuning"]
+    wanted = [
+        "evaluate_positions",
+        "gather_evaluations",
+        "find_blunders",
+        "tune_player",
+        "measure_tuning",
+    ]
     done = Workflow(tmp_path, TINY, base=None).attempt("chess", config=sections, args=("-n", "-p"))
     assert done.returncode == 0, done.stderr[-3000:]
     jobs = planned_jobs(done)
@@ -135,7 +152,10 @@ def test_a_missing_engine_is_told_in_one_sentence_that_names_the_remedy(tmp_path
     done = asking.attempt("chess", config={"engine": {"command": "no-such-engine", "positions": 5}})
     assert done.returncode != 0
     told = (asking.results / "logs/evaluate_positions/0.log").read_text()
-    assert "the engine 'no-such-engine' is not installed; install one (Debian: apt install stockfish)" in told
+    assert (
+        "the engine 'no-such-engine' is not installed; install one (Debian: apt install stockfish)"
+        in told
+    )
     assert "Traceback" not in told
     assert not (asking.results / "chess/engine.parquet").exists()
 
@@ -147,11 +167,17 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
     tuned = Workflow(tmp_path, TINY, base=None)
     engine = {"depth": None, "nodes": 500, "positions": 120, "positions_per_job": 60}
     best = {"positions": 50, "correct": "best"}
-    jobs = tuned.run("chess", config={"engine": engine, "fine_tune": {"epochs": 2}, "transitions": best})
+    jobs = tuned.run(
+        "chess", config={"engine": engine, "fine_tune": {"epochs": 2}, "transitions": best}
+    )
     assert jobs["evaluate_positions"] == 2
     assert "train_saes" not in jobs
-    said = pl.read_parquet(tuned.results / "chess/engine.parquet").unique("fen", keep="first", maintain_order=True)
-    solved = pl.read_parquet(tuned.results / "chess/transitions.parquet").join(said, on="fen", how="left")
+    said = pl.read_parquet(tuned.results / "chess/engine.parquet").unique(
+        "fen", keep="first", maintain_order=True
+    )
+    solved = pl.read_parquet(tuned.results / "chess/transitions.parquet").join(
+        said, on="fen", how="left"
+    )
     assert solved.height == 50
     assert solved["right"].equals(solved["best"])
     blunders = pl.read_parquet(tuned.results / "chess/blunders.parquet")
@@ -162,4 +188,7 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
     assert set(found["set"]) == {"blunders", "ordinary"}
     assert (tuned.results / "models/maia2-mini-tuned/model.safetensors").is_file()
     assert jobs["write_report"] == 1
-    assert "The model after learning from blunders" in (tuned.results / "report/index.html").read_text()
+    assert (
+        "The model after learning from blunders"
+        in (tuned.results / "report/index.html").read_text()
+    )

@@ -23,7 +23,10 @@ def saeflow(*arguments):
         ("corpus/eval.safetensors", "tokens  [128, 32]  I32"),
         ("models/tiny-lm", "model.safetensors"),
         ("models/tiny-lm.metrics.json", '"entropy"'),
-        ("activations/tiny-lm/blocks.0.hook_resid_post/shard-00000.parquet", "activation  fixed_size_binary[128]"),
+        (
+            "activations/tiny-lm/blocks.0.hook_resid_post/shard-00000.parquet",
+            "activation  fixed_size_binary[128]",
+        ),
         ("activations/tiny-lm/blocks.0.hook_resid_post", "mean_norm"),
         ("saes/main/sae_weights.safetensors", "W_dec  [48, 32]  F32"),
         ("effects/main/effects.h5", "effects  [48, 48]  float32"),
@@ -45,7 +48,10 @@ def test_show_tells_what_is_in_an_artifact(finished, file, says):
         (["show", "nowhere.h5"], "nowhere.h5: no such file"),
         (["show", "README.md"], "files that end in '.md' are not artifacts"),
         (["plan", "nowhere.yaml"], "nowhere.yaml: no such file"),
-        (["steer", "--vector", "nowhere.safetensors", "--scale", "1", "I"], "no such steering vector"),
+        (
+            ["steer", "--vector", "nowhere.safetensors", "--scale", "1", "I"],
+            "no such steering vector",
+        ),
         (["sae", "import", "--path", "workflow", "--output", "x"], "cfg.json"),
     ],
 )
@@ -81,12 +87,15 @@ def test_plan_counts_the_jobs_that_the_workflow_runs(finished):
     done = saeflow("plan", "config.yaml", finished.directory / "study.yaml")
     assert done.returncode == 0, done.stderr
     total = next(line for line in done.stdout.splitlines() if line.startswith("total"))
-    assert int(total.split()[1]) == sum(finished.jobs.values()) - 2  # without the target and the record of the study
+    assert (
+        int(total.split()[1]) == sum(finished.jobs.values()) - 2
+    )  # without the target and the record of the study
     assert "everything it reads is there" in done.stdout
 
 
 def test_help_lists_every_stage():
     done = saeflow("--help")
     assert all(
-        f"{name} " in done.stdout for name in ("effects", "steering", "judge", "figures", "plan", "show", "steer")
+        f"{name} " in done.stdout
+        for name in ("effects", "steering", "judge", "figures", "plan", "show", "steer")
     )

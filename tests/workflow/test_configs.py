@@ -11,9 +11,22 @@ from conftest import ROOT, environment
 
 def planned(directory, *args):
     """A dry run in a folder, with the config that lies there unless another is named."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--snakefile", ROOT / "Snakefile", "--directory", directory]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-n",
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--directory",
+        directory,
+    ]
     return subprocess.run(
-        list(map(str, [*command, *args])), capture_output=True, text=True, cwd=directory, env=environment()
+        list(map(str, [*command, *args])),
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        env=environment(),
     )
 
 
@@ -21,7 +34,10 @@ def planned(directory, *args):
     ("change", "key"),
     [
         ({"corpus": {"kind": "text", "path": "text/{study}.txt"}}, "corpus.path"),
-        ({"effects": {"vectors": {"kind": "file", "path": "{sae}.safetensors"}}}, "effects.vectors.path"),
+        (
+            {"effects": {"vectors": {"kind": "file", "path": "{sae}.safetensors"}}},
+            "effects.vectors.path",
+        ),
     ],
 )
 def test_an_input_that_snakemake_would_take_for_a_pattern_is_refused(workflow, change, key):
@@ -47,7 +63,10 @@ def test_a_config_that_snakemake_reads_loosely_is_refused(tmp_path, text, compla
 
 
 def test_code_in_the_config_that_the_workflow_finds_never_runs(tmp_path):
-    code = f"__use_yte__: true\n__definitions__:\n  - import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    code = (
+        "__use_yte__: true\n__definitions__:\n  - import pathlib; "
+        f"pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    )
     (tmp_path / "config.yaml").write_text(code + (ROOT / "config.yaml").read_text())
     done = planned(tmp_path)
     assert done.returncode == 1
@@ -60,10 +79,16 @@ def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow
     (goals / "love.yaml").write_text("title: Love\n")
     sets.write_text("sets: {a: {pattern: '('}}\n")
     for change, complaint in [
-        ({"goals": {"directory": "goals", "names": ["love"]}}, "goals/love.yaml: criterion: is missing"),
+        (
+            {"goals": {"directory": "goals", "names": ["love"]}},
+            "goals/love.yaml: criterion: is missing",
+        ),
         ({"goals": {"directory": "goals", "names": ["absent"]}}, "goals/absent.yaml: no such file"),
         ({"examples": {}, "logit_lens": {"sets": ["sets.yaml"]}}, "sets.yaml: sets.a.pattern: '('"),
-        ({"goals": {"names": ["love", "average"]}}, "goals.names.1: 'average' is what tables call the mean"),
+        (
+            {"goals": {"names": ["love", "average"]}},
+            "goals.names.1: 'average' is what tables call the mean",
+        ),
     ]:
         done = workflow.attempt(config=change)
         assert done.returncode == 1
@@ -83,7 +108,10 @@ def test_what_the_command_line_says_stands_over_the_files_and_is_checked_with_th
 
 def test_counts_that_would_be_planned_for_hours_are_refused_at_once(workflow):
     for change, complaint in [
-        ({"effects": {"vectors": {"kind": "random", "range": [0, 10**9]}}}, "effects.vectors.range: is the work of"),
+        (
+            {"effects": {"vectors": {"kind": "random", "range": [0, 10**9]}}},
+            "effects.vectors.range: is the work of",
+        ),
         ({"saes": {"summary.parquet": {"train": {}}}}, "ends as a file of results does"),
     ]:
         done = workflow.attempt(config=change)

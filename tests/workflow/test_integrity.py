@@ -1,4 +1,5 @@
-"""Every file of a finished study is vouched for, and whatever bit of it is flipped, `saeflow verify` names the file."""
+"""Every file of a finished study is vouched for, and whatever bit of it is flipped, `saeflow
+verify` names the file."""
 
 import random
 import subprocess
@@ -6,7 +7,8 @@ import sys
 
 from saeflow.describe import integrity
 
-# What nothing computes with, or what another program keeps: SQLite's ledger has a checksum per answer.
+# What nothing computes with, or what another program keeps: SQLite's ledger has a checksum per
+# answer.
 UNVOUCHED = {"ledger.sqlite"}
 
 
@@ -21,9 +23,17 @@ def kinds(results):
     for file in sorted(results.rglob("*")):
         parts = file.relative_to(results).parts
         hidden = any(part.startswith(".") for part in parts)
-        if file.is_file() and not hidden and not {"logs", "benchmarks", "report", "publish"} & set(parts[:-1]):
+        if (
+            file.is_file()
+            and not hidden
+            and not {"logs", "benchmarks", "report", "publish"} & set(parts[:-1])
+        ):
             stage = parts[0] if len(parts) > 1 else ""
-            name = file.suffix if file.name.startswith(("shard", "block")) or stage == "figures" else file.name
+            name = (
+                file.suffix
+                if file.name.startswith(("shard", "block")) or stage == "figures"
+                else file.name
+            )
             chosen.setdefault((stage, name), file)
     return list(chosen.values())
 
@@ -31,14 +41,20 @@ def kinds(results):
 def test_every_file_of_a_study_is_vouched_for_and_a_flipped_bit_is_named(copied):
     done = verify(copied.results)
     assert done.returncode == 0, done.stdout
-    assert {line.rpartition("/")[2] for line in done.stdout.splitlines() if line.startswith("no checksum")} <= UNVOUCHED
+    assert {
+        line.rpartition("/")[2]
+        for line in done.stdout.splitlines()
+        if line.startswith("no checksum")
+    } <= UNVOUCHED
     files = [file for file in kinds(copied.results) if file.name not in UNVOUCHED]
     assert len(files) > 40
     unnamed = []
     for file in files:
         whole, chance = file.read_bytes(), random.Random(file.name)
         damaged = bytearray(whole)
-        damaged[chance.randrange(len(whole) // 8, len(whole) - len(whole) // 8)] ^= 1 << chance.randrange(8)
+        damaged[chance.randrange(len(whole) // 8, len(whole) - len(whole) // 8)] ^= (
+            1 << chance.randrange(8)
+        )
         file.write_bytes(damaged)
         verdicts = {verdict.path: verdict for verdict in integrity.verify(copied.results)}
         # A bit of the mark of the seal itself leaves the file without one, which is told, too.

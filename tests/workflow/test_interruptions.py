@@ -1,4 +1,5 @@
-"""What befalls files between two jobs: a damaged one is found and made again, a full disk is told and overcome."""
+"""What befalls files between two jobs: a damaged one is found and made again, a full disk is told
+and overcome."""
 
 import fcntl
 import shutil
@@ -11,14 +12,21 @@ from test_study import digests
 sys.path.append(str(ROOT / "tests/unit"))
 from small_disk import small_disk
 
-# A file that is damaged, what is deleted so that it is read, and the jobs that follow once it has been found.
+# A file that is damaged, what is deleted so that it is read, and the jobs that follow once it has
+# been found.
 DAMAGED = {
     "steering/love/caa/completions.parquet": (
         "steering/love/caa/scores.parquet",
         {"complete_prompts": 1, "judge_completions": 1},
     ),
-    "effects/main/effects.h5": ("approximators/main/metrics.json", {"merge_effects": 1, "fit_approximator": 1}),
-    "corpus/eval.safetensors": ("effects/main/baseline.safetensors", {"write_corpus": 1, "measure_baseline": 1}),
+    "effects/main/effects.h5": (
+        "approximators/main/metrics.json",
+        {"merge_effects": 1, "fit_approximator": 1},
+    ),
+    "corpus/eval.safetensors": (
+        "effects/main/baseline.safetensors",
+        {"write_corpus": 1, "measure_baseline": 1},
+    ),
 }
 
 
@@ -33,7 +41,10 @@ def test_a_flipped_byte_is_found_by_the_next_job_and_the_file_is_made_again(file
     failed = copied.attempt(f"results/tiny/{wanted}")
     said = failed.stdout + failed.stderr
     assert failed.returncode == 1
-    assert f"results/tiny/{file}: is damaged (its checksum differs); {damaged.name} is removed, start again" in said
+    assert (
+        f"results/tiny/{file}: is damaged (its checksum differs); {damaged.name} is removed, start "
+        "again" in said
+    )
     assert "Traceback" not in said
     assert copied.run(f"results/tiny/{wanted}") == jobs
     assert digests(copied) == digests(finished)
@@ -48,9 +59,14 @@ def test_a_model_with_a_flipped_byte_is_refused_and_made_again(finished, copied)
     failed = copied.attempt("results/tiny/steering/love/caa/completions.parquet")
     assert failed.returncode == 1
     said = failed.stdout + failed.stderr
-    assert "model.safetensors: has changed; model.safetensors and tiny-lm.checksums.json are removed, start" in said
+    assert (
+        "model.safetensors: has changed; model.safetensors and tiny-lm.checksums.json are removed, "
+        "start" in said
+    )
     assert copied.run("results/tiny/models/tiny-lm.checksums.json") == {"train_model": 1}
-    assert copied.run("results/tiny/steering/love/caa/completions.parquet") == {"complete_prompts": 1}
+    assert copied.run("results/tiny/steering/love/caa/completions.parquet") == {
+        "complete_prompts": 1
+    }
     assert digests(copied) == digests(finished)
 
 
@@ -72,7 +88,9 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_space_lets_it_go_on(finis
         assert digests(copied) == digests(finished)
 
 
-def test_a_second_snakemake_is_refused_where_a_link_makes_one_folder_of_results_of_two(workflow, tmp_path):
+def test_a_second_snakemake_is_refused_where_a_link_makes_one_folder_of_results_of_two(
+    workflow, tmp_path
+):
     real = tmp_path / "elsewhere"
     real.mkdir()
     (workflow.directory / "results").symlink_to(real)

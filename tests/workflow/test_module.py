@@ -1,4 +1,5 @@
-"""The workflow as a module of another one, as the workflow catalogue deploys it, and in places of odd names."""
+"""The workflow as a module of another one, as the workflow catalogue deploys it, and in places of
+odd names."""
 
 from __future__ import annotations
 
@@ -26,12 +27,16 @@ def deployed(tmp_path):
         )
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *map(str, args)]
         cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**environment(), **cache})
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env={**environment(), **cache}
+        )
 
     return run
 
 
-def test_as_a_module_of_a_folder_the_workflow_plans_all_and_its_jobs_find_the_package(deployed, tmp_path):
+def test_as_a_module_of_a_folder_the_workflow_plans_all_and_its_jobs_find_the_package(
+    deployed, tmp_path
+):
     plan = deployed(FOLDER, "--dry-run")
     assert plan.returncode == 0, plan.stdout[-2000:] + plan.stderr[-2000:]
     assert planned_jobs(plan)["saeflow_judge_completions"] == 6
@@ -71,7 +76,11 @@ def test_a_checkout_below_a_folder_of_an_odd_name_runs_its_own_code(tmp_path, wo
     for name in ("Snakefile", "rules", "workflow", "envs", "src", "profiles", "config.yaml"):
         subprocess.run(["cp", "-r", ROOT / name, checkout / name], check=True)
     main = checkout / "src/saeflow/cli/main.py"
-    main.write_text(main.read_text().replace("def run() -> None:", 'print("own code")\n\n\ndef run() -> None:', 1))
+    main.write_text(
+        main.read_text().replace(
+            "def run() -> None:", 'print("own code")\n\n\ndef run() -> None:', 1
+        )
+    )
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text('print("site of the user")\n')

@@ -22,7 +22,15 @@ def without_times(study):
 
 
 def adopt(study, config):
-    line = [sys.executable, "-m", "saeflow.cli.main", "adopt", str(study.results), str(study.base), str(config)]
+    line = [
+        sys.executable,
+        "-m",
+        "saeflow.cli.main",
+        "adopt",
+        str(study.results),
+        str(study.base),
+        str(config),
+    ]
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 

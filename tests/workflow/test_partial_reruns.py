@@ -29,7 +29,9 @@ def test_nothing_changed_nothing_runs(copied):
 def test_deleted_figures_are_redrawn_and_nothing_else(copied):
     shutil.rmtree(copied.results / "figures")
     assert copied.run(args=DRY) == {"all": 1, "draw_figure": FIGURES, "write_report": 1}
-    (copied.results / "models/tiny-lm/model.safetensors").unlink()  # figures are drawn from tables alone
+    (
+        copied.results / "models/tiny-lm/model.safetensors"
+    ).unlink()  # figures are drawn from tables alone
     assert copied.run("plots") == {"draw_figure": FIGURES, "plots": 1}
 
 
@@ -72,7 +74,11 @@ def test_a_fresh_checkout_of_the_same_commit_makes_nothing_anew(clone):
 
 
 def test_an_edited_comment_in_the_effects_stage_reruns_nothing(clone):
-    for edited in ("src/saeflow/effects/measure.py", "src/saeflow/cli/effects.py", "rules/effects.smk"):
+    for edited in (
+        "src/saeflow/effects/measure.py",
+        "src/saeflow/cli/effects.py",
+        "rules/effects.smk",
+    ):
         file = clone.root / edited
         file.write_text(f"{file.read_text()}\n# an afterthought\n")
     assert clone.run(args=DRY) == {}
@@ -94,17 +100,30 @@ def test_another_judge_scores_anew_and_an_earlier_one_is_not_asked_again(copied,
         assert copied.run("evaluate", config=judged_by("first")) == scored
         first = scores(copied)
         asked = stats(url)["answered"]
-        completions = GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering"]["samples"]
-        assert 0 < asked < 2 * completions, "the unsteered texts of all methods are the same, and asked about once"
+        completions = (
+            GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering"]["samples"]
+        )
+        assert 0 < asked < 2 * completions, (
+            "the unsteered texts of all methods are the same, and asked about once"
+        )
 
         everything = copied.run(config=judged_by("second"), args=DRY)
         assert everything["judge_completions"] == GOALS * METHODS
         assert set(everything) == {
-            *("all", "record_study", "judge_completions", "summarise_scores", "draw_figure", "write_report")
+            *(
+                "all",
+                "record_study",
+                "judge_completions",
+                "summarise_scores",
+                "draw_figure",
+                "write_report",
+            )
         }
         assert copied.run("evaluate", config=judged_by("second")) == scored
         both = stats(url)["answered"]
-        assert both > 1.5 * asked, "another judge is asked about everything; two jobs at once may ask the same"
+        assert both > 1.5 * asked, (
+            "another judge is asked about everything; two jobs at once may ask the same"
+        )
 
         assert copied.run("evaluate", config=judged_by("first")) == scored
         assert stats(url)["answered"] == both, "what the first judge said is in the ledger"
@@ -116,7 +135,12 @@ def test_another_judge_scores_anew_and_an_earlier_one_is_not_asked_again(copied,
 
 
 def scores(study):
-    return pl.concat([pl.read_parquet(file) for file in sorted(study.results.glob("steering/*/*/scores.parquet"))])
+    return pl.concat(
+        [
+            pl.read_parquet(file)
+            for file in sorted(study.results.glob("steering/*/*/scores.parquet"))
+        ]
+    )
 
 
 def test_a_thousand_shards_are_planned_in_seconds(tmp_path):
@@ -148,19 +172,26 @@ def test_a_command_gets_ten_thousand_shards(tmp_path):
     # `--no-hooks`: the command that sums up the benchmarks is none of this one's
     only = ("--cores", "1", "--allowed-rules", "merge_effects", "--no-hooks")
     env = {"PATH": f"{merging.parent}{os.pathsep}{os.environ['PATH']}"}
-    assert study.run("results/tiny/effects/main/effects.h5", config=config, args=only, env=env) == {"merge_effects": 1}
-    words_beside_the_blocks = len(["effects", "merge", "--dtype", "float32", "--output", "effects.h5"])
+    assert study.run("results/tiny/effects/main/effects.h5", config=config, args=only, env=env) == {
+        "merge_effects": 1
+    }
+    words_beside_the_blocks = len(
+        ["effects", "merge", "--dtype", "float32", "--output", "effects.h5"]
+    )
     assert int((tmp_path / "count").read_text()) == 10_000 + words_beside_the_blocks
 
 
 def test_gpu_jobs_run_two_at_a_time_on_devices_of_their_own(copied):
-    """The effects' blocks again, and all else that computes on a device below them, with three pretended devices."""
+    """The effects' blocks again, and all else that computes on a device below them, with three
+    pretended devices."""
     shutil.rmtree(copied.results / "effects/main/shards")
     args = ("--cores", "4", "--resources", "gpu=2", "--forcerun", "measure_effects")
     jobs = copied.run("effects", env={"SAEFLOW_DEVICES": "0,1,2"}, args=args)
     assert jobs["measure_effects"] == 2
     logs = sorted((copied.results / "logs/measure_effects").glob("*.log"))
-    devices = [line for log in logs for line in log.read_text().splitlines() if line.startswith("device ")]
+    devices = [
+        line for log in logs for line in log.read_text().splitlines() if line.startswith("device ")
+    ]
     assert len(devices) == 2
     assert all(line.endswith(" of 0, 1, 2") and line.count(",") == 2 for line in devices)
 
@@ -178,7 +209,9 @@ def test_a_study_is_published_only_where_the_config_says_so(copied):
     uploaded = json.loads((copied.results / "publish/record.json").read_text())
     assert uploaded["commit"] == repository.commit
     assert set(repository.files) == set(record["files"]) == set(uploaded["files"])
-    assert {"README.md", "effects/main/effects.h5", "saes/main/sae_weights.safetensors"} <= set(repository.files)
+    assert {"README.md", "effects/main/effects.h5", "saes/main/sae_weights.safetensors"} <= set(
+        repository.files
+    )
     logs = list((copied.results / "logs").rglob("publish_artifacts*"))
     assert logs
     assert not any(hub_server.TOKEN in log.read_text() for log in logs)

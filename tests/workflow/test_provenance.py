@@ -1,4 +1,5 @@
-"""Where results come from is written in them, what stages took beside them, and what differs can be asked."""
+"""Where results come from is written in them, what stages took beside them, and what differs can be
+asked."""
 
 import hashlib
 import importlib.metadata
@@ -24,7 +25,10 @@ from saeflow.steering.io import SteeringVector, load_vector, save_vector
 def test_the_study_s_record_holds_what_it_takes_to_run_it_again(finished):
     record = json.loads((finished.results / "provenance.json").read_text())
     study = Study.model_validate(yaml.safe_load((finished.results / "config.yaml").read_text()))
-    assert record["config"] == hashlib.sha256(study.model_dump_json(exclude={"calls"}).encode()).hexdigest()
+    assert (
+        record["config"]
+        == hashlib.sha256(study.model_dump_json(exclude={"calls"}).encode()).hexdigest()
+    )
     assert record["seed"] == 0
     for package in ("torch", "snakemake", "polars", "tokenizers", "safetensors"):
         assert record["distributions"][package] == importlib.metadata.version(package)
@@ -51,9 +55,16 @@ def origin(file):
 
 
 def test_every_table_and_tensor_tells_where_it_comes_from(finished):
-    made = [file for kind in ("parquet", "safetensors", "h5") for file in finished.results.rglob(f"*.{kind}")]
+    made = [
+        file
+        for kind in ("parquet", "safetensors", "h5")
+        for file in finished.results.rglob(f"*.{kind}")
+    ]
     made = [file for file in made if "benchmarks" not in file.parts]
-    made += [finished.results / "steering/love/latents.json", finished.results / "saes/main/metrics.json"]
+    made += [
+        finished.results / "steering/love/latents.json",
+        finished.results / "saes/main/metrics.json",
+    ]
     made += [finished.results / "activations/tiny-lm/blocks.0.hook_resid_post/manifest.json"]
     assert len(made) > 40
     for file in made:
@@ -61,7 +72,11 @@ def test_every_table_and_tensor_tells_where_it_comes_from(finished):
         assert found["packages"]["torch"] == importlib.metadata.version("torch"), file
         assert found["device"] == "cpu"
     block = origin(finished.results / "effects/main/shards/block-0000.safetensors")
-    command = json.loads((finished.results / "benchmarks/measure_effects/main.0000.jsonl").read_text().splitlines()[-1])
+    command = json.loads(
+        (finished.results / "benchmarks/measure_effects/main.0000.jsonl")
+        .read_text()
+        .splitlines()[-1]
+    )
     assert command["s"] > 0
     assert block["told"]["seed"] == "0"
     assert block["told"]["dtype"] == "float32"
@@ -99,7 +114,9 @@ def test_what_differs_is_named_with_its_size(finished, copied):
     vector = load_vector(results / "steering/love/caa/vector.safetensors")
     moved = vector.vector.clone()
     moved[3] += 0.25
-    save_vector(results / "steering/love/caa/vector.safetensors", SteeringVector(moved, vector.metadata))
+    save_vector(
+        results / "steering/love/caa/vector.safetensors", SteeringVector(moved, vector.metadata)
+    )
     scores = pl.read_parquet(results / "steering/love/caa/scores.parquet")
     changed = scores.with_columns(
         pl.when(pl.int_range(pl.len()) < 5).then(0.125).otherwise(pl.col("score")).alias("score")
@@ -120,11 +137,17 @@ def test_what_differs_is_named_with_its_size(finished, copied):
         "config steering.samples: 8 → 16",
         "config figures.dpi: 120 → 90",
         f"provenance packages.torch: {importlib.metadata.version('torch')} → 1.0",
-        f"steering/love/caa/vector.safetensors: tensor vector: 1 of 32 numbers differ, by at most 0.25 "
+        "steering/love/caa/vector.safetensors: tensor vector: 1 of 32 numbers differ, by at most "
+        "0.25 "
         f"(the largest is {np.abs(vector.vector.numpy()).max():.3g})",
-        f"steering/love/caa/scores.parquet: column score: {differing} of {len(scores)} values differ, "
+        f"steering/love/caa/scores.parquet: column score: {differing} of {len(scores)} values "
+        "differ, "
         f"by at most {expected:.3g}",
-        next(line for line in lines if "tensor effects: 1 of 2304 numbers differ, by at most 1.5 " in line),
+        next(
+            line
+            for line in lines
+            if "tensor effects: 1 of 2304 numbers differ, by at most 1.5 " in line
+        ),
         f"steering/london/latents.json: only in {finished.results}",
         f"steering/extra.csv: only in {results}",
     }
@@ -133,4 +156,6 @@ def test_what_differs_is_named_with_its_size(finished, copied):
 def test_a_folder_that_is_no_study_is_one_sentence(finished, tmp_path):
     done = saeflow("diff", finished.results, tmp_path)
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("holds no config.yaml; name the folder of a study, as results/tales")
+    assert done.stderr.strip().endswith(
+        "holds no config.yaml; name the folder of a study, as results/tales"
+    )

@@ -1,4 +1,5 @@
-"""What rules hand to bash: whatever paths and texts a config holds, every command gets them as they are."""
+"""What rules hand to bash: whatever paths and texts a config holds, every command gets them as they
+are."""
 
 from __future__ import annotations
 
@@ -17,11 +18,22 @@ from typer.main import get_command
 
 from saeflow.cli.main import app
 
-# A folder's name that splits, expands, substitutes, globs and closes quotes wherever it is not quoted.
+# A folder's name that splits, expands, substitutes, globs and closes quotes wherever it is not
+# quoted.
 HOSTILE = "a b'c\"d$(touch PWNED)`touch PWNED`[e]*;touch PWNED&#~$HOME\\é"
 TEXT = f"{HOSTILE} {{study}} {{x}} {{goal}}"
 RULES = sorted(Path(ROOT, "rules").glob("*.smk"))
-JSON = ("settings", "study", "saes", "shape", "accuracy", "summary", "calls", "published", "dataset")
+JSON = (
+    "settings",
+    "study",
+    "saes",
+    "shape",
+    "accuracy",
+    "summary",
+    "calls",
+    "published",
+    "dataset",
+)
 RECORDER = """#!/usr/bin/env python3
 import json, os, sys
 words = [open(word[1:]).read() if word.startswith("@/dev/fd/") else word for word in sys.argv[1:]]
@@ -30,7 +42,8 @@ print(json.dumps(words), file=open(os.environ["RECORD"], "a"))
 
 
 def commands_of(file):
-    """The text of every `shell:` in a file of rules, and of the constants that rules take it from."""
+    """The text of every `shell:` in a file of rules, and of the constants that rules take it
+    from."""
     lines = r'((?:[ \t]*(?:f?"(?:[^"\\]|\\.)*"|f?\'(?:[^\'\\]|\\.)*\')[ \t]*)+(?:\n|$))'
     return re.findall(rf"(?:shell:|^[A-Z_]+ = \()\n((?:{lines})+)", file.read_text(), re.M)
 
@@ -38,13 +51,17 @@ def commands_of(file):
 @pytest.mark.parametrize("file", [ROOT / "Snakefile", *RULES], ids=lambda file: file.name)
 def test_every_command_quotes_all_that_it_is_given(file):
     commands = [text for text, _ in commands_of(file)]
-    assert len(commands) >= file.read_text().count("shell:\n") - file.read_text().count("shell:\n        TRAIN_SAES")
+    assert len(commands) >= file.read_text().count("shell:\n") - file.read_text().count(
+        "shell:\n        TRAIN_SAES"
+    )
     for command in commands:
         fields = re.findall(r"\{([^{}]+)\}", command)
         assert [field for field in fields if field != "threads" and not field.endswith(":q")] == []
         assert command.count("$(") == command.count('"$(dirname {')
         for name in JSON:
-            assert command.count(f"{{params.{name}:q}}") == command.count(f"@<(printf %s {{params.{name}:q}})")
+            assert command.count(f"{{params.{name}:q}}") == command.count(
+                f"@<(printf %s {{params.{name}:q}})"
+            )
 
 
 @pytest.fixture
@@ -56,8 +73,8 @@ def hostile(tmp_path):
 
 
 def commands_run(workflow, *targets, root=ROOT):
-    """What `saeflow` would be called with by every job of a plan, by rule: each printed command is run by bash in the
-    working directory, with a `saeflow` that only writes down its arguments."""
+    """What `saeflow` would be called with by every job of a plan, by rule: each printed command is
+    run by bash in the working directory, with a `saeflow` that only writes down its arguments."""
     workflow.root = root
     done = workflow.attempt(*targets, args=("--cores", "2", "--dry-run", "--printshellcmds"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -66,15 +83,23 @@ def commands_run(workflow, *targets, root=ROOT):
     recorder.write_text(RECORDER)
     recorder.chmod(0o755)
     calls = {}
-    for name, command in re.findall(r"^(?:local)?rule (\w+):.*?^Shell command: (.*?)$", done.stdout, re.M | re.S):
+    for name, command in re.findall(
+        r"^(?:local)?rule (\w+):.*?^Shell command: (.*?)$", done.stdout, re.M | re.S
+    ):
         if command == "None":  # a target
             continue
         record.unlink(missing_ok=True)
-        Path(workflow.directory, re.search(r"> (\S+) 2>&1$", command)[1]).parent.mkdir(parents=True, exist_ok=True)
+        Path(workflow.directory, re.search(r"> (\S+) 2>&1$", command)[1]).parent.mkdir(
+            parents=True, exist_ok=True
+        )
         subprocess.run(
             ["bash", "-c", f"set -euo pipefail; {command}"],
             cwd=workflow.directory,
-            env={**os.environ, "PATH": f"{recorder.parent}{os.pathsep}{os.environ['PATH']}", "RECORD": str(record)},
+            env={
+                **os.environ,
+                "PATH": f"{recorder.parent}{os.pathsep}{os.environ['PATH']}",
+                "RECORD": str(record),
+            },
             check=True,
         )
         calls.setdefault(name, []).append(json.loads(record.read_text()))
@@ -101,7 +126,9 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     place, goals = hostile / HOSTILE, hostile / TEXT
     goals.mkdir()
     for name in TINY["goals"]["names"]:
-        (goals / f"{name}.yaml").write_text((ROOT / f"workflow/goals/tales/{name}.yaml").read_text())
+        (goals / f"{name}.yaml").write_text(
+            (ROOT / f"workflow/goals/tales/{name}.yaml").read_text()
+        )
     (goals / "sets.yaml").write_text("sets:\n  a: {words: [love, king]}\n")
     (place / "text.jsonl").write_text('{"text": "Once."}\n')
     save_file({TEXT: np.eye(24, 64, dtype=np.float32)}, place / "vectors.safetensors")
@@ -109,7 +136,12 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     (place / "model/config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
     study = {
         **TINY,
-        "corpus": {**TINY["corpus"], "kind": "text", "path": str(place / "text.jsonl"), "separator": TEXT},
+        "corpus": {
+            **TINY["corpus"],
+            "kind": "text",
+            "path": str(place / "text.jsonl"),
+            "separator": TEXT,
+        },
         "model": {"name": "linked", "path": str(place / "model")},
         "saes": {**TINY["saes"], "imported": {"path": str(place / "sae {x}"), "format": "saelens"}},
         "examples": {},
@@ -117,7 +149,12 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
         "effects": {
             **TINY["effects"],
             "prompts": [TEXT],
-            "vectors": {"kind": "file", "path": str(place / "vectors.safetensors"), "tensor": TEXT, "range": [0, 24]},
+            "vectors": {
+                "kind": "file",
+                "path": str(place / "vectors.safetensors"),
+                "tensor": TEXT,
+                "range": [0, 24],
+            },
         },
         "goals": {**TINY["goals"], "directory": str(goals)},
         "steering": {**TINY["steering"], "sae": "main", "prompts": [TEXT]},
@@ -132,7 +169,9 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     assert str(goals / "sets.yaml") in calls["find_token_sets"][0]
     assert str(place / "vectors.safetensors") in calls["measure_effects"][0]
     assert settings_of(calls["measure_effects"][0])["vectors"]["tensor"] == TEXT
-    assert calls["choose_latents"][0][2:4] == [str(goals / f"{name}.yaml") for name in TINY["goals"]["names"]]
+    assert calls["choose_latents"][0][2:4] == [
+        str(goals / f"{name}.yaml") for name in TINY["goals"]["names"]
+    ]
     assert settings_of(calls["complete_prompts"][0])["prompts"] == [TEXT]
     judge = settings_of(calls["judge_completions"][0])
     assert judge["model"] == judge["parameters"]["stop"] == TEXT
@@ -150,7 +189,10 @@ def test_every_path_of_a_study_of_chess_reaches_its_command_as_it_is(hostile):
         "study": "chess",
         "positions": {"path": str(place / "games.pgn")},
         "model": {"name": "player", "path": str(place / "player")},
-        "saes": {"main": {"train": {"d_sae": 48, "k": 4}}, "imported": {"path": str(place / "sae {x}")}},
+        "saes": {
+            "main": {"train": {"d_sae": 48, "k": 4}},
+            "imported": {"path": str(place / "sae {x}")},
+        },
         "engine": {"command": str(place / "stockfish {x}")},
         "fine_tune": {},
     }
@@ -172,10 +214,18 @@ def test_patterns_of_what_is_published_reach_their_commands(workflow):
     workflow.overrides = {**TINY, **published}
     calls = commands_run(workflow, "all")
     assert settings_of(calls["fetch_activations"][0], "--published")["file"] == "cache/{hook}"
-    assert settings_of(calls["fetch_vectors"][0], "--published")["file"] == "{goal}/{method}/vector.safetensors"
+    assert (
+        settings_of(calls["fetch_vectors"][0], "--published")["file"]
+        == "{goal}/{method}/vector.safetensors"
+    )
 
 
 def test_settings_longer_than_an_argument_may_be_reach_their_jobs(workflow):
     prompts = [f"{'é' * 40} '{{study}}' {number}" for number in range(2_500)]
-    workflow.run("results/tiny/config.yaml", config={"steering": {**TINY["steering"], "prompts": prompts}})
-    assert yaml.safe_load((workflow.results / "config.yaml").read_text())["steering"]["prompts"] == prompts
+    workflow.run(
+        "results/tiny/config.yaml", config={"steering": {**TINY["steering"], "prompts": prompts}}
+    )
+    assert (
+        yaml.safe_load((workflow.results / "config.yaml").read_text())["steering"]["prompts"]
+        == prompts
+    )

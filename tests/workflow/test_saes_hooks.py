@@ -1,4 +1,5 @@
-"""SAEs, transcoders and crosscoders of one study: each is cached, trained and measured at what it reads and writes."""
+"""SAEs, transcoders and crosscoders of one study: each is cached, trained and measured at what it
+reads and writes."""
 
 import json
 
@@ -27,7 +28,10 @@ def trained(tmp_path_factory):
     from conftest import TINY, Workflow
 
     study = Workflow(tmp_path_factory.mktemp("kinds"), TINY)
-    twin = {"name": "twin", "train": {**TINY["model"]["train"], "learning_rate": 6.0e-3}}  # as in config.yaml
+    twin = {
+        "name": "twin",
+        "train": {**TINY["model"]["train"], "learning_rate": 6.0e-3},
+    }  # as in config.yaml
     config = {"saes": SAES, "models": [twin], "activations": {"blocks_per_shard": 512}}
     study.jobs = study.run("saes", "results/tiny/figures/crosscoder_sources.png", config=config)
     return study
@@ -45,7 +49,14 @@ def test_every_cache_is_made_once_and_every_group_is_one_job(trained):
     assert (jobs["evaluate_sae"], jobs["evaluate_crosscoder"]) == (3, 3)
     summary = pl.read_parquet(trained.results / "saes/summary.parquet").sort("sae")
     assert summary["sae"].to_list() == ["late", "layers", "main", "mlp", "same-k-2", "same-k-4"]
-    assert summary["kind"].to_list() == ["sae", "crosscoder", "sae", "transcoder", "crosscoder", "crosscoder"]
+    assert summary["kind"].to_list() == [
+        "sae",
+        "crosscoder",
+        "sae",
+        "transcoder",
+        "crosscoder",
+        "crosscoder",
+    ]
     assert summary["explained_variance_se"].min() > 0
 
 
@@ -58,7 +69,11 @@ def test_every_sae_is_trained_and_measured_at_its_own_hook(trained):
 
 def test_a_transcoder_computes_its_target(trained):
     sae, found = load_sae(trained.results / "saes/mlp"), metrics(trained, "mlp")
-    assert (sae.metadata["hook_name"], sae.metadata["hook_name_out"], sae.is_transcoder) == (READ, WRITTEN, True)
+    assert (sae.metadata["hook_name"], sae.metadata["hook_name_out"], sae.is_transcoder) == (
+        READ,
+        WRITTEN,
+        True,
+    )
     assert found["explained_variance"] > 0.4
     assert found["loss_clean"] < found["loss_sae"] < found["loss_zero"]
     assert found["loss_zero"] == pytest.approx(
@@ -81,7 +96,10 @@ def test_crosscoders_read_layers_or_models_and_tell_whose_their_latents_are(trai
         shares = [source["explained_variance"] for source in metric["sources"]]
         assert metric["explained_variance"] == pytest.approx(sum(shares) / 2)
         assert metric["explained_variance_se"] > 0
-        assert all(source["loss_clean"] < source["loss_sae"] < source["loss_zero"] for source in metric["sources"])
+        assert all(
+            source["loss_clean"] < source["loss_sae"] < source["loss_zero"]
+            for source in metric["sources"]
+        )
     crosscoder = load_crosscoder(trained.results / "saes/layers")
     table = pl.read_parquet(trained.results / "saes/layers/sources.parquet")
     assert len(table) == 2 * crosscoder.d_sae
@@ -91,7 +109,9 @@ def test_crosscoders_read_layers_or_models_and_tell_whose_their_latents_are(trai
 
 
 def test_models_that_are_the_same_have_no_latents_of_their_own(trained):
-    table = pl.read_parquet(trained.results / "saes/same-k-4/sources.parquet").filter(pl.col("density") > 0)
+    table = pl.read_parquet(trained.results / "saes/same-k-4/sources.parquet").filter(
+        pl.col("density") > 0
+    )
     assert table["relative_norm"].is_between(0.35, 0.65).all()
     first, second = metrics(trained, "same-k-4")["sources"]
     assert first["loss_clean"] == second["loss_clean"]

@@ -1,4 +1,5 @@
-"""An SAE of another library in a study: counted before anything is read, and imported by its rule."""
+"""An SAE of another library in a study: counted before anything is read, and imported by its
+rule."""
 
 import shutil
 
@@ -8,7 +9,12 @@ from conftest import ROOT
 from saeflow.saes.io import import_sae, load_sae
 
 TRANSCODER = "sparsify-transcode_skip"
-CASES = ["gemma_scope-res", "llama_scope-2025", "dictionary_learning-BatchTopKSAE", "sparsify-by_expansion"]
+CASES = [
+    "gemma_scope-res",
+    "llama_scope-2025",
+    "dictionary_learning-BatchTopKSAE",
+    "sparsify-by_expansion",
+]
 
 
 @pytest.fixture
@@ -22,23 +28,34 @@ def folders(tmp_path):
 def test_a_study_imports_saes_of_any_library(workflow, folders):
     saes = {case.split("-")[0]: {"path": str(folders[case])} for case in CASES}
     saes["sparsify"]["format"] = "sparsify"
-    saes["llama_scope"]["hook"] = "blocks.3.hook_resid_post"  # where it says itself that it was trained
+    saes["llama_scope"]["hook"] = (
+        "blocks.3.hook_resid_post"  # where it says itself that it was trained
+    )
     saes["mlp"] = {
         "path": str(folders[TRANSCODER]),
         "target": "blocks.0.hook_mlp_out",
         "hook": "blocks.0.hook_resid_mid",
     }
     config = {"saes": saes, "steering": {**workflow.overrides["steering"], "sae": "gemma_scope"}}
-    config["model"] = {**workflow.overrides["model"], "train": {**workflow.overrides["model"]["train"], "n_layers": 4}}
+    config["model"] = {
+        **workflow.overrides["model"],
+        "train": {**workflow.overrides["model"]["train"], "n_layers": 4},
+    }
     config["effects"] = {**workflow.overrides["effects"], "block_size": 5}
     wanted = [f"results/tiny/saes/{name}/cfg.json" for name in saes]
     jobs = workflow.run(*wanted, config=config)
     assert jobs["import_sae"] == len(CASES) + 1
     mlp = load_sae(workflow.results / "saes/mlp")
-    assert (mlp.is_transcoder, mlp.written_hook("blocks.0.hook_resid_mid")) == (True, "blocks.0.hook_mlp_out")
+    assert (mlp.is_transcoder, mlp.written_hook("blocks.0.hook_resid_mid")) == (
+        True,
+        "blocks.0.hook_mlp_out",
+    )
     for case in CASES:
         folder = folders[case]
-        imported, expected = load_sae(workflow.results / "saes" / case.split("-")[0]), import_sae(folder)
+        imported, expected = (
+            load_sae(workflow.results / "saes" / case.split("-")[0]),
+            import_sae(folder),
+        )
         assert (imported.architecture, imported.k) == (expected.architecture, expected.k)
         assert imported.W_enc.equal(expected.W_enc)
 
@@ -51,7 +68,9 @@ def test_an_sae_of_another_hook_is_one_sentence_of_its_job(workflow, folders):
     config = {"saes": saes, "steering": {**workflow.overrides["steering"], "sae": "other"}}
     assert workflow.attempt("results/tiny/saes/other/cfg.json", config=config).returncode == 1
     log = (workflow.results / "logs/import_sae/other.log").read_text()
-    assert log.startswith("saeflow: sae: reads blocks.3.hook_resid_post, not blocks.0.hook_resid_post; correct its ")
+    assert log.startswith(
+        "saeflow: sae: reads blocks.3.hook_resid_post, not blocks.0.hook_resid_post; correct its "
+    )
     assert log.count("\n") == 1
 
 

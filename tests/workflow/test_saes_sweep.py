@@ -22,7 +22,12 @@ def test_one_job_trains_a_sweep_and_each_member_is_measured(workflow):
         assert all((workflow.results / "saes" / name / file).is_file() for file in FILES)
         metrics = json.loads((workflow.results / "saes" / name / "metrics.json").read_text())
         assert metrics["l0"] <= k
-        assert {"recovered_mean", "explained_variance_se", "planted_f1", "decoder_cosines"} <= metrics.keys()
+        assert {
+            "recovered_mean",
+            "explained_variance_se",
+            "planted_f1",
+            "decoder_cosines",
+        } <= metrics.keys()
         assert metrics["predicted"] == metrics["rows"] == metrics["tokens"] - metrics["blocks"]
     assert not (workflow.results / "checkpoints/saes/main.pt").exists()
     assert workflow.run(*wanted, config=SWEPT) == {}

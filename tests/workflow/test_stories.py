@@ -13,7 +13,9 @@ TEXT = DATA / "tinystories" / "tinystories_jlens_1000.jsonl"
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(not (MODEL.is_dir() and TEXT.is_file()), reason=f"no trained model and stories in {DATA}"),
+    pytest.mark.skipif(
+        not (MODEL.is_dir() and TEXT.is_file()), reason=f"no trained model and stories in {DATA}"
+    ),
 ]
 
 # The study workflow/studies/stories.yaml with less of everything.
@@ -59,7 +61,12 @@ def stories(tmp_path_factory):
 
 def test_unsteered_text_is_coherent_to_the_judge_and_heavily_steered_text_less(stories):
     summary = pl.read_parquet(stories.results / "steering/summary.parquet").filter(split="all")
-    coherence = summary.group_by("scale_index").agg(pl.mean("coherence")).sort("scale_index")["coherence"].to_list()
+    coherence = (
+        summary.group_by("scale_index")
+        .agg(pl.mean("coherence"))
+        .sort("scale_index")["coherence"]
+        .to_list()
+    )
     assert coherence[0] > 0.9
     assert coherence[-1] < coherence[0] - 0.1
 
@@ -84,9 +91,13 @@ def test_sae_ts_raises_its_target_latents_more_than_a_random_direction_does(stor
 
     raised = {"sae_ts": 0.0, "random": 0.0}
     for goal in SMALL["goals"]["names"]:
-        targets = json.loads((stories.results / f"steering/{goal}/latents.json").read_text())["latents"]
+        targets = json.loads((stories.results / f"steering/{goal}/latents.json").read_text())[
+            "latents"
+        ]
         effects = pl.read_parquet(stories.results / f"steering/{goal}/side_effects.parquet")
         for method in raised:
             for latent, weight in targets.items():
-                raised[method] += weight * effects.filter(method=method, latent=int(latent))["measured"][0]
+                raised[method] += (
+                    weight * effects.filter(method=method, latent=int(latent))["measured"][0]
+                )
     assert raised["sae_ts"] > 2 * abs(raised["random"])

@@ -24,7 +24,14 @@ COMPUTED = {
     "merge_effects": 1,
     "fit_approximator": 1,
 }
-STAGES = {"train_model", "train_sae", "measure_effects", "merge_effects", "fit_approximator", *FETCHED}
+STAGES = {
+    "train_model",
+    "train_sae",
+    "measure_effects",
+    "merge_effects",
+    "fit_approximator",
+    *FETCHED,
+}
 
 
 @pytest.mark.parametrize(
@@ -40,9 +47,14 @@ STAGES = {"train_model", "train_sae", "measure_effects", "merge_effects", "fit_a
         ("gpt2-small", {}, COMPUTED),
     ],
 )
-def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(study, change, expected, tmp_path):
+def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(
+    study, change, expected, tmp_path
+):
     if "effects" in change:
-        published = {"repo": "google/gemma-scope-9b-pt-res", "file": "layer_12/width_131k/average_l0_96/params.npz"}
+        published = {
+            "repo": "google/gemma-scope-9b-pt-res",
+            "file": "layer_12/width_131k/average_l0_96/params.npz",
+        }
         change = {**change, "saes": {WIDE: {"published": published, "d_sae": 131_072}}}
     workflow = Workflow(tmp_path, change, base=ROOT / f"workflow/studies/{study}.yaml")
     jobs = workflow.run("evaluate", "plots", args=("--cores", "2", "--dry-run"))
@@ -50,15 +62,25 @@ def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(stu
     if "effects" in change:  # another SAE gives the vectors
         assert planned.pop("fetch_sae") == 2
         assert planned.pop("fetch_effects", 0) == 0
-        expected = {name: count for name, count in expected.items() if name not in ("fetch_sae", "fetch_effects")}
+        expected = {
+            name: count
+            for name, count in expected.items()
+            if name not in ("fetch_sae", "fetch_effects")
+        }
     assert planned == expected
     assert jobs["summarise_scores"] == 1
     assert jobs["complete_prompts"] == (35 if study == "gpt2-small" else 45)
 
 
 def test_the_page_on_slurm_names_every_rule_that_asks_for_a_device():
-    heading = re.compile(r'^ *(?:rule (\w+):|rule:\n +name:\n +f"([^"{]+))(.*?)(?=^ *rule\b|\Z)', re.M | re.S)
-    rules = [part for file in (ROOT / "rules").glob("*.smk") for part in heading.findall(file.read_text())]
+    heading = re.compile(
+        r'^ *(?:rule (\w+):|rule:\n +name:\n +f"([^"{]+))(.*?)(?=^ *rule\b|\Z)', re.M | re.S
+    )
+    rules = [
+        part
+        for file in (ROOT / "rules").glob("*.smk")
+        for part in heading.findall(file.read_text())
+    ]
     asking = {name or prefix.rstrip("_") for name, prefix, text in rules if "gpu=1" in text}
     page = (ROOT / "docs/howto-slurm.md").read_text()
     assert asking - set(re.findall(r"`(\w+?)_?(?:<\w+>)?`", page)) == set()

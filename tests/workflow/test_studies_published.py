@@ -1,4 +1,5 @@
-"""Studies whose expensive stages are published: what they fetch, what is left to run, and what is never asked twice."""
+"""Studies whose expensive stages are published: what they fetch, what is left to run, and what is
+never asked twice."""
 
 from __future__ import annotations
 
@@ -62,15 +63,35 @@ def gemma(hub, tmp_path_factory):
 def test_what_is_published_is_fetched_by_one_job_each_and_the_rest_is_run(gemma):
     figures = len(list((gemma.results / "figures").glob("*.png")))
     assert figures == 10
-    once = ["fetch_text", "fetch_model", "fetch_sae", "fetch_effects", "fetch_approximator", "assess_approximator"]
-    once += ["cache_activations", "gather_activations", "measure_baseline", "choose_latents", "build_vectors"]
+    once = [
+        "fetch_text",
+        "fetch_model",
+        "fetch_sae",
+        "fetch_effects",
+        "fetch_approximator",
+        "assess_approximator",
+    ]
+    once += [
+        "cache_activations",
+        "gather_activations",
+        "measure_baseline",
+        "choose_latents",
+        "build_vectors",
+    ]
     once += ["measure_side_effects", "measure_divergence", "summarise_scores", "evaluate", "plots"]
-    several = {"write_corpus": 2, "complete_prompts": CELLS, "judge_completions": CELLS, "draw_figure": figures}
+    several = {
+        "write_corpus": 2,
+        "complete_prompts": CELLS,
+        "judge_completions": CELLS,
+        "draw_figure": figures,
+    }
     assert gemma.jobs == {**dict.fromkeys(once, 1), **several}
 
 
 def test_every_file_is_sent_once_whatever_the_number_of_jobs(hub, gemma):
-    sent = [one.path for one in gemma.asked if one.method == "GET" and not one.path.startswith("/api/")]
+    sent = [
+        one.path for one in gemma.asked if one.method == "GET" and not one.path.startswith("/api/")
+    ]
     assert len(sent) == len(set(sent))
     assert {path.rpartition("/")[2] for path in sent if "/cdn/" in path} == {
         *("model.safetensors", "params.npz", "effects_2b.pt", "adapter_2b_layer_12.pt"),
@@ -85,15 +106,25 @@ def test_the_record_beside_every_artifact_names_the_commit_and_the_checksum(hub,
         record = json.loads(file.read_text())
         records[record["repo"], record["file"]] = record
     assert set(records) == {
-        *((TEXT, None), (MODEL, None), (SCOPE, NARROW), (RELEASE, "effects_2b.pt"), (RELEASE, "adapter_2b_layer_12.pt"))
+        *(
+            (TEXT, None),
+            (MODEL, None),
+            (SCOPE, NARROW),
+            (RELEASE, "effects_2b.pt"),
+            (RELEASE, "adapter_2b_layer_12.pt"),
+        )
     }
     for (repo, file), record in records.items():
         repository = hub.repositories[f"{record['repo_type']}s/{repo}"]
         assert record["commit"] == repository.commit
         base = f"{file.rpartition('/')[0]}/" if file and "/" in file else ""
-        served = {name: hub_server.sha256(repository.files[base + name]) for name in record["files"]}
+        served = {
+            name: hub_server.sha256(repository.files[base + name]) for name in record["files"]
+        }
         assert {name: told["sha256"] for name, told in record["files"].items()} == served
-    texts = [file for file in gemma.directory.rglob("*") if file.is_file() and "home" not in file.parts]
+    texts = [
+        file for file in gemma.directory.rglob("*") if file.is_file() and "home" not in file.parts
+    ]
     assert not [file for file in texts if hub_server.TOKEN.encode() in file.read_bytes()]
 
 
@@ -140,18 +171,39 @@ def test_a_second_run_runs_nothing_and_asks_nobody(hub, gemma):
 def test_to_compute_is_to_measure_and_to_fit(gemma):
     dry = ("--cores", "2", "--dry-run")
     computed = {
-        "saes": {"wide": {"published": {"repo": SCOPE, "file": "wide/params.npz"}, "d_sae": 65_536}},
-        "effects": {**SMALL["effects"], "source": "compute", "vectors": {"sae": "wide", "range": [0, 1000]}},
+        "saes": {
+            "wide": {"published": {"repo": SCOPE, "file": "wide/params.npz"}, "d_sae": 65_536}
+        },
+        "effects": {
+            **SMALL["effects"],
+            "source": "compute",
+            "vectors": {"sae": "wide", "range": [0, 1000]},
+        },
         "approximator": {"source": "compute"},
     }
     jobs = gemma.run("approximator", env=gemma.env, config=computed, args=dry)
-    assert jobs == {"approximator": 1, "fetch_sae": 1, "fit_approximator": 1, "measure_effects": 8, "merge_effects": 1}
+    assert jobs == {
+        "approximator": 1,
+        "fetch_sae": 1,
+        "fit_approximator": 1,
+        "measure_effects": 8,
+        "merge_effects": 1,
+    }
     # Fitted to the published effects, which are there.
-    jobs = gemma.run("approximator", env=gemma.env, config={"approximator": {"source": "compute"}}, args=dry)
+    jobs = gemma.run(
+        "approximator", env=gemma.env, config={"approximator": {"source": "compute"}}, args=dry
+    )
     assert jobs == {"approximator": 1, "fit_approximator": 1}
     # Another source is another artifact: it is fetched, and what depends on it is made again.
-    published = {"repo": RELEASE, "repo_type": "dataset", "file": "adapter_2b_layer_12.pt", "revision": "v2"}
-    jobs = gemma.run("evaluate", env=gemma.env, config={"approximator": {"published": published}}, args=dry)
+    published = {
+        "repo": RELEASE,
+        "repo_type": "dataset",
+        "file": "adapter_2b_layer_12.pt",
+        "revision": "v2",
+    }
+    jobs = gemma.run(
+        "evaluate", env=gemma.env, config={"approximator": {"published": published}}, args=dry
+    )
     assert jobs["fetch_approximator"] == 1
     assert jobs["build_vectors"] == 1
     assert not {"fetch_model", "fetch_sae", "fetch_effects", "measure_baseline"} & set(jobs)

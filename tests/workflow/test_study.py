@@ -19,7 +19,8 @@ FIGURES = 18
 
 
 def digests(study):
-    """SHA-256 of every result but logs and timings; what killed jobs left half written is removed by those after."""
+    """SHA-256 of every result but logs and timings; what killed jobs left half written is removed
+    by those after."""
     return {
         str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(study.results.rglob("*"))
@@ -51,7 +52,11 @@ def test_every_stage_runs_and_its_files_are_as_designed(finished):
         assert (results / path).is_file(), path
     assert len(list((results / "figures").glob("*.png"))) == FIGURES
     summary = pl.read_parquet(results / "steering/summary.parquet")
-    cells = len(TINY["goals"]["names"]) * len(TINY["steering"]["methods"]) * len(TINY["steering"]["scales"])
+    cells = (
+        len(TINY["goals"]["names"])
+        * len(TINY["steering"]["methods"])
+        * len(TINY["steering"]["scales"])
+    )
     assert summary.filter(split="all").height == cells
     assert summary.filter(split="all")["n"].to_list() == [8] * cells
 
@@ -83,7 +88,9 @@ def test_the_report_refers_to_nothing_outside_its_folder(finished):
         assert found
         for link in found:
             assert "//" not in link
-            assert link.startswith("data:") or (page.parent / link).resolve().is_relative_to(page.parent)
+            assert link.startswith("data:") or (page.parent / link).resolve().is_relative_to(
+                page.parent
+            )
             assert link.startswith("data:") or (page.parent / link).is_file()
 
 
@@ -112,7 +119,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(finished, workflow):
         time.sleep(chance.uniform(6, 14))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        shutil.rmtree(workflow.directory / ".snakemake/locks", ignore_errors=True)  # what --unlock does
+        shutil.rmtree(
+            workflow.directory / ".snakemake/locks", ignore_errors=True
+        )  # what --unlock does
     workflow.run()
     assert digests(workflow) == digests(finished)
 
@@ -127,7 +136,9 @@ def test_a_wrong_config_is_one_line_before_any_job(workflow):
     assert not (workflow.directory / "results").exists()
 
 
-@pytest.mark.parametrize("study", sorted(file.name for file in (ROOT / "workflow/studies").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "study", sorted(file.name for file in (ROOT / "workflow/studies").glob("*.yaml"))
+)
 def test_every_study_can_be_planned(study, workflow, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
@@ -150,4 +161,7 @@ def test_the_workflow_is_listed_with_logs_and_environments():
         rules = file.read_text().split("\nrule ")[1:] + file.read_text().split("\n    rule ")[1:]
         for rule in rules:
             name = rule.partition(":")[0]
-            assert all(f"{word}:" in rule for word in ("output", "log", "conda", "benchmark")), (file.name, name)
+            assert all(f"{word}:" in rule for word in ("output", "log", "conda", "benchmark")), (
+                file.name,
+                name,
+            )

@@ -5,7 +5,10 @@ import json
 
 HOOKS = ["blocks.0.hook_resid_post", "blocks.1.hook_mlp_out"]
 FEW_STEPS = {"d_sae": 48, "k": 4, "tokens": 2_048, "batch_size": 512}
-CONFIG = {"activations": {"blocks_per_shard": 256, "hooks": HOOKS[1:]}, "saes": {"main": {"train": FEW_STEPS}}}
+CONFIG = {
+    "activations": {"blocks_per_shard": 256, "hooks": HOOKS[1:]},
+    "saes": {"main": {"train": FEW_STEPS}},
+}
 
 
 def test_a_damaged_shard_is_found_told_and_made_again(workflow):
@@ -16,7 +19,9 @@ def test_a_damaged_shard_is_found_told_and_made_again(workflow):
     first, second = (workflow.results / "activations/tiny-lm" / hook for hook in HOOKS)
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (first, second)]
     assert [manifest["rows"] for manifest in manifests] == [512 * 31] * 2
-    assert [shard["text"] for shard in manifests[0]["shards"]] == [shard["text"] for shard in manifests[1]["shards"]]
+    assert [shard["text"] for shard in manifests[0]["shards"]] == [
+        shard["text"] for shard in manifests[1]["shards"]
+    ]
 
     shard = first / "shard-00001.parquet"
     whole = shard.read_bytes()
@@ -28,10 +33,13 @@ def test_a_damaged_shard_is_found_told_and_made_again(workflow):
     failed = workflow.attempt(sae, config=CONFIG)
     assert failed.returncode == 1
     log = (workflow.results / "logs/train_sae/main.log").read_text().splitlines()
-    assert [line.partition(": ")[2].partition(" (")[0] for line in log if line.startswith("saeflow: ")] == [
-        f"results/tiny/activations/tiny-lm/{HOOKS[0]}/shard-00001.parquet: is damaged"
-    ]
-    assert "shard-00001.parquet and manifest.json are removed, start again and what is missing is made again" in log[-1]
+    assert [
+        line.partition(": ")[2].partition(" (")[0] for line in log if line.startswith("saeflow: ")
+    ] == [f"results/tiny/activations/tiny-lm/{HOOKS[0]}/shard-00001.parquet: is damaged"]
+    assert (
+        "shard-00001.parquet and manifest.json are removed, start again and what is missing is "
+        "made again" in log[-1]
+    )
     assert not shard.exists()
 
     jobs = workflow.run(sae, config=CONFIG)
@@ -39,6 +47,7 @@ def test_a_damaged_shard_is_found_told_and_made_again(workflow):
     assert "train_model" not in jobs
     assert hashlib.sha256(shard.read_bytes()).digest() == hashlib.sha256(whole).digest()
     assert json.loads((first / "manifest.json").read_text()) == manifests[0]
-    # The job wrote the other hook's shard again, too: to the same bytes, so nothing is made of it anew.
+    # The job wrote the other hook's shard again, too: to the same bytes, so nothing is made of it
+    # anew.
     assert json.loads((second / "manifest.json").read_text()) == manifests[1]
     assert workflow.run("activations", sae, config=CONFIG) == {}

@@ -1,4 +1,5 @@
-"""Where the measured vectors come from decides what is measured again; one block can be measured by hand."""
+"""Where the measured vectors come from decides what is measured again; one block can be measured by
+hand."""
 
 import json
 import subprocess
@@ -17,7 +18,11 @@ from saeflow.steering.io import load_vector
 
 def saeflow(*arguments):
     return subprocess.run(
-        ["saeflow", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=environment()
+        ["saeflow", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
     )
 
 
@@ -27,7 +32,9 @@ def with_file(path):
 
 def test_a_file_of_vectors_is_an_input_and_a_wrong_one_costs_nothing_else(copied):
     path = copied.directory / "vectors.safetensors"
-    rows = torch.nn.functional.normalize(torch.randn(30, 32, generator=torch.Generator().manual_seed(0)), dim=1)
+    rows = torch.nn.functional.normalize(
+        torch.randn(30, 32, generator=torch.Generator().manual_seed(0)), dim=1
+    )
     rows[25, 3] = float("nan")
     save_file({"vectors": rows}, path)
     before = digests(copied)
@@ -40,7 +47,11 @@ def test_a_file_of_vectors_is_an_input_and_a_wrong_one_costs_nothing_else(copied
 
     rows[25, 3] = 0.5
     save_file({"vectors": rows}, path)
-    assert copied.run("effects", config=with_file(path)) == {"effects": 1, "measure_effects": 2, "merge_effects": 1}
+    assert copied.run("effects", config=with_file(path)) == {
+        "effects": 1,
+        "measure_effects": 2,
+        "merge_effects": 1,
+    }
     assert copied.run("effects", config=with_file(path), args=("--cores", "2", "-n")) == {}
     save_file({"vectors": rows.flip(0)}, path)
     again = copied.run("effects", config=with_file(path), args=("--cores", "2", "-n"))
@@ -48,25 +59,61 @@ def test_a_file_of_vectors_is_an_input_and_a_wrong_one_costs_nothing_else(copied
 
 
 def test_a_file_that_is_not_there_is_told_before_anything_runs(copied):
-    done = copied.attempt("effects", config=with_file(copied.directory / "absent"), args=("--cores", "2", "-n"))
+    done = copied.attempt(
+        "effects", config=with_file(copied.directory / "absent"), args=("--cores", "2", "-n")
+    )
     assert done.returncode != 0
-    assert "absent does not exist; correct the path or make the file first" in done.stdout + done.stderr
+    assert (
+        "absent does not exist; correct the path or make the file first"
+        in done.stdout + done.stderr
+    )
 
 
 def test_one_block_by_hand_is_the_workflow_s_to_the_bit(finished, tmp_path):
     results = finished.results
     study = yaml.safe_load((results / "config.yaml").read_text())
-    settings = {name: value for name, value in study["effects"].items() if name not in ("baseline_samples", "dtype")}
+    settings = {
+        name: value
+        for name, value in study["effects"].items()
+        if name not in ("baseline_samples", "dtype")
+    }
     done = saeflow(
-        *("effects", "measure", "--model", results / "models/tiny-lm", "--sae", results / "saes/main"),
-        *("--corpus", results / "corpus/eval.safetensors", "--hook", study["hook"], "--seed", study["seed"]),
+        *(
+            "effects",
+            "measure",
+            "--model",
+            results / "models/tiny-lm",
+            "--sae",
+            results / "saes/main",
+        ),
+        *(
+            "--corpus",
+            results / "corpus/eval.safetensors",
+            "--hook",
+            study["hook"],
+            "--seed",
+            study["seed"],
+        ),
         *("--manifest", results / "activations/tiny-lm" / study["hook"] / "manifest.json"),
-        *("--baseline", results / "effects/main/baseline.safetensors", "--settings", json.dumps(settings)),
-        *("--source", results / "saes/main/sae_weights.safetensors", "--block", 1, "--output", tmp_path / "block"),
+        *(
+            "--baseline",
+            results / "effects/main/baseline.safetensors",
+            "--settings",
+            json.dumps(settings),
+        ),
+        *(
+            "--source",
+            results / "saes/main/sae_weights.safetensors",
+            "--block",
+            1,
+            "--output",
+            tmp_path / "block",
+        ),
     )
     assert done.returncode == 0, done.stderr
     (by_hand, _), (by_workflow, _) = (
-        read_block(path) for path in (tmp_path / "block", results / "effects/main/shards/block-0001.safetensors")
+        read_block(path)
+        for path in (tmp_path / "block", results / "effects/main/shards/block-0001.safetensors")
     )
     assert torch.equal(by_hand.effects, by_workflow.effects)
     assert by_hand.vector_id.tolist() == list(range(24, 48))
@@ -85,6 +132,11 @@ def test_vectors_for_planted_latents_stand_beside_those_for_the_chosen_ones(copi
     assert best["detectors"][0] == best["latent_f1"]
     built = {method: load_vector(copied.directory / vector.format(method)) for method in methods}
     W_dec = load_sae(copied.results / "saes/main").W_dec
-    for method, latent in (("sae", chosen.filter(goal="love")["latent"].item()), ("sae_planted", best["latent_f1"])):
+    for method, latent in (
+        ("sae", chosen.filter(goal="love")["latent"].item()),
+        ("sae_planted", best["latent_f1"]),
+    ):
         assert built[method].metadata["targets"] == {str(latent): 1.0}
-        torch.testing.assert_close(built[method].vector, torch.nn.functional.normalize(W_dec[latent], dim=0))
+        torch.testing.assert_close(
+            built[method].vector, torch.nn.functional.normalize(W_dec[latent], dim=0)
+        )

@@ -1,4 +1,5 @@
-"""A study judged by an OpenAI-compatible endpoint: what is asked, what is kept, what is not asked again."""
+"""A study judged by an OpenAI-compatible endpoint: what is asked, what is kept, what is not asked
+again."""
 
 import sqlite3
 import sys
@@ -15,7 +16,13 @@ COMPLETIONS = GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering
 
 
 def judged_by(url, **calls):
-    judge = {"kind": "openai", "model": "loopback", "base_url": url, "pairs": 2, "protocols": ["product", "three_way"]}
+    judge = {
+        "kind": "openai",
+        "model": "loopback",
+        "base_url": url,
+        "pairs": 2,
+        "protocols": ["product", "three_way"],
+    }
     price = {"input": 1000, "output": 1000}
     return {"judge": judge, "calls": {"backoff": 0.01, "price": price, **calls}}
 
@@ -33,12 +40,14 @@ def test_a_study_is_judged_once_within_its_budget(copied, key):
         assert "Traceback" not in done.stdout + done.stderr
         assert 100 - 2 * 16 <= stats(url)["answered"] <= 100 + 2 * 16
 
-        # The summary of the judge before is no longer the study's, though the failed jobs left it where it was.
+        # The summary of the judge before is no longer the study's, though the failed jobs left it
+        # where it was.
         jobs = copied.run("evaluate", config=judged_by(url))
         assert jobs["summarise_scores"] == jobs["compare_pairs"] == 1
         asked = stats(url)["answered"]
         pairs = 2 * 2 * GOALS * METHODS * (METHODS - 1) // 2
-        # Five questions per completion; the unsteered texts are the same for all methods, and asked about once.
+        # Five questions per completion; the unsteered texts are the same for all methods, and asked
+        # about once.
         assert asked <= 5 * COMPLETIONS + pairs
         assert asked < 0.9 * (5 * COMPLETIONS + pairs)
 
@@ -48,16 +57,25 @@ def test_a_study_is_judged_once_within_its_budget(copied, key):
         assert jobs["judge_completions"] == GOALS * METHODS
         assert stats(url)["answered"] == asked
 
-    scores = pl.concat([pl.read_parquet(file) for file in copied.results.glob("steering/*/*/scores.parquet")])
+    scores = pl.concat(
+        [pl.read_parquet(file) for file in copied.results.glob("steering/*/*/scores.parquet")]
+    )
     assert scores["cached"].all()
     assert scores["score"].null_count() == 0
     assert len(scores) == 5 * COMPLETIONS
     best = pl.read_parquet(copied.results / "steering/best.parquet")
     assert best["n"].drop_nulls().min() > 0
-    assert pl.read_parquet(copied.results / "steering/three_way.parquet").height == 3 * COMPLETIONS // 8
+    assert (
+        pl.read_parquet(copied.results / "steering/three_way.parquet").height
+        == 3 * COMPLETIONS // 8
+    )
     ratings = pl.read_parquet(copied.results / "steering/ratings.parquet")
     assert ratings.height == (GOALS + 1) * METHODS
-    kept = [file for file in copied.directory.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
+    kept = [
+        file
+        for file in copied.directory.rglob("*")
+        if file.is_file() and KEY.encode() in file.read_bytes()
+    ]
     assert kept == []
 
 
@@ -70,4 +88,6 @@ def test_a_study_whose_judge_refuses_everything_fails_with_the_judges_words(copi
     assert "change judge.parameters" in told
     assert "Traceback" not in told
     with sqlite3.connect(copied.results / "judging/ledger.sqlite") as ledger:
-        assert ledger.execute("SELECT count(*) FROM answers").fetchone() == (0,), "no question is marked as failed"
+        assert ledger.execute("SELECT count(*) FROM answers").fetchone() == (0,), (
+            "no question is marked as failed"
+        )

@@ -14,7 +14,8 @@ from saeflow.models.maia2 import Maia2, token_mean
 
 
 def board_source(model: Maia2, examples: Examples, tokens: Literal["mean", "all"]) -> ModuleSource:
-    """Positions, each at the ratings of its players, and the model they run through; hooks are the model's sites.
+    """Positions, each at the ratings of its players, and the model they run through; hooks are the
+    model's sites.
 
     Args:
         model: in evaluation mode.
@@ -24,7 +25,10 @@ def board_source(model: Maia2, examples: Examples, tokens: Literal["mean", "all"
     Returns:
         A source whose rows are led back to the number of the token, 0 where they are means.
     """
-    ratings = (torch.from_numpy(column.astype(np.int64)) for column in (examples.rating_self, examples.rating_oppo))
+    ratings = (
+        torch.from_numpy(column.astype(np.int64))
+        for column in (examples.rating_self, examples.rating_oppo)
+    )
     inputs = (encode(examples.boards), *ratings)
     if tokens == "mean":
         return ModuleSource(model, inputs, np.zeros((len(examples.moves), 1), np.int32), token_mean)

@@ -1,4 +1,5 @@
-"""Activations of items at any hooks, pass by pass: a model runs up to the last hook and no further."""
+"""Activations of items at any hooks, pass by pass: a model runs up to the last hook and no
+further."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from saeflow.config.sections import Activations
 from saeflow.errors import SaeflowError
 from saeflow.threads import lone_threads
 
-# Fixed, since sums of a matrix product may depend on how many rows it has. On a CPU few enough that what one layer
-# gives is still in the cache when the next one reads it; an accelerator wants many.
+# Fixed, since sums of a matrix product may depend on how many rows it has. On a CPU few enough that
+# what one layer gives is still in the cache when the next one reads it; an accelerator wants many.
 TOKENS_PER_PASS, _TOKENS_ON_ACCELERATOR = 1024, 4096
 
 
@@ -47,7 +48,8 @@ def capture_rows(
         Per hook the rows of one forward pass.
 
     Raises:
-        SaeflowError: there is no such hook, the model gives NaN, or the dtype cannot hold the activations.
+        SaeflowError: there is no such hook, the model gives NaN, or the dtype cannot hold the
+            activations.
     """
     n_items, n_positions = source.tokens.shape
     together = TOKENS_PER_PASS if source.device.type == "cpu" else _TOKENS_ON_ACCELERATOR
@@ -59,30 +61,39 @@ def capture_rows(
         for hook, activations in read.items():
             if not _finite(activations):
                 raise SaeflowError(
-                    f"activations: the model gives NaN or infinity at {hook} in blocks {first_block + part.start} to "
-                    f"{first_block + part.stop - 1}; check its weights, or set model.dtype to bfloat16 or float32"
+                    f"activations: the model gives NaN or infinity at {hook} in blocks "
+                    f"{first_block + part.start} to "
+                    f"{first_block + part.stop - 1}; check its weights, or set model.dtype to "
+                    "bfloat16 or float32"
                 )
         kept = kept_positions(tokens, excluded, read.values(), settings.exclude_norm_above)
         blocks, positions = (place.astype(np.int32) for place in kept.nonzero())
         blocks += first_block + part.start
         rows = torch.from_numpy(np.flatnonzero(kept))
         return {
-            hook: ActivationRows(_stored(hook, activations, rows, settings), tokens[kept], positions, blocks)
+            hook: ActivationRows(
+                _stored(hook, activations, rows, settings), tokens[kept], positions, blocks
+            )
             for hook, activations in read.items()
         }
 
     yield from _side_by_side(
-        source, pass_over, [slice(start, min(start + items, n_items)) for start in range(0, n_items, items)]
+        source,
+        pass_over,
+        [slice(start, min(start + items, n_items)) for start in range(0, n_items, items)],
     )
 
 
 def _side_by_side(
-    source: Source, pass_over: Callable[[Source, slice], dict[str, ActivationRows]], parts: Sequence[slice]
+    source: Source,
+    pass_over: Callable[[Source, slice], dict[str, ActivationRows]],
+    parts: Sequence[slice],
 ) -> Iterator[dict[str, ActivationRows]]:
-    """What passes over the parts give, in their order; a pass for every thread on a CPU, else one at a time.
+    """What passes over the parts give, in their order; a pass for every thread on a CPU, else one
+    at a time.
 
-    Threads that share a pass of so few tokens wait for each other at each of its operations, and for whatever else
-    keeps one of them, such as the writing of shards.
+    Threads that share a pass of so few tokens wait for each other at each of its operations, and
+    for whatever else keeps one of them, such as the writing of shards.
     """
     if source.device.type != "cpu" or torch.get_num_threads() == 1:
         yield from (pass_over(source, part) for part in parts)
@@ -98,7 +109,9 @@ def _side_by_side(
         try:
             for part in parts:
                 ahead.append(workers.submit(lambda part: pass_over(mine.source, part), part))
-                if len(ahead) > 2 * threads:  # more than run, or one waits while the first are being written
+                if (
+                    len(ahead) > 2 * threads
+                ):  # more than run, or one waits while the first are being written
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
@@ -114,11 +127,13 @@ def _stored(
     stored = chosen.to(torch_dtype(settings.dtype)).cpu()
     if stored.dtype != chosen.dtype and not _finite(stored):
         raise SaeflowError(
-            f"activations: values at {hook} do not fit {settings.dtype}; set activations.dtype to bfloat16 or float32"
+            f"activations: values at {hook} do not fit {settings.dtype}; set activations.dtype to "
+            "bfloat16 or float32"
         )
     return stored
 
 
 def _finite(tensor: Tensor) -> bool:
-    """No NaN and no infinity; the extremes tell in one reading, fifteen times faster than asking every number."""
+    """No NaN and no infinity; the extremes tell in one reading, fifteen times faster than asking
+    every number."""
     return not tensor.numel() or all(isfinite(extreme) for extreme in torch.aminmax(tensor))

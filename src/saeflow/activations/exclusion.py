@@ -32,9 +32,9 @@ def kept_positions(
         tokens: of the positions.
         excluded: tokens that are left out.
         activations: at every hook whose norms count.
-        norm_above: a position is left out where any of its norms exceeds this multiple of the median of its item, over
-            the positions that are not left out for their token. The median is the item's own, so that what is left
-            out does not depend on shards or passes.
+        norm_above: a position is left out where any of its norms exceeds this multiple of the
+            median of its item, over the positions that are not left out for their token. The median
+            is the item's own, so that what is left out does not depend on shards or passes.
     """
     kept: Bool[np.ndarray, "items pos"] = ~np.isin(tokens, list(excluded))
     if not norm_above:
@@ -54,17 +54,21 @@ def capture_kept(
     settings: Activations,
     cached: Sequence[str] = (),
 ) -> tuple[dict[str, Float[Tensor, "blocks pos width"]], Bool[Tensor, "blocks pos"]]:
-    """Activations of blocks of text, and the positions whose rows a cache of the same hooks would hold.
+    """Activations of blocks of text, and the positions whose rows a cache of the same hooks would
+    hold.
 
     Args:
         lm: the model.
         tokens: on its device.
         hooks: where to read.
         settings: what is left out of the study's caches.
-        cached: hooks of the study's caches of this model; their norms, and those at ``hooks``, tell what is left out.
+        cached: hooks of the study's caches of this model; their norms, and those at ``hooks``, tell
+            what is left out.
     """
     wanted = dict.fromkeys([*hooks, *(cached if settings.exclude_norm_above else ())])
     read = capture(lm, tokens, list(wanted))
     excluded = excluded_tokens(lm, settings)
-    kept = kept_positions(tokens.cpu().numpy(), excluded, read.values(), settings.exclude_norm_above)
+    kept = kept_positions(
+        tokens.cpu().numpy(), excluded, read.values(), settings.exclude_norm_above
+    )
     return {hook: read[hook] for hook in hooks}, torch.from_numpy(kept).to(lm.device)

@@ -25,29 +25,38 @@ def fetch_cache(published: Published, key: str, hook: str, directory: Path) -> N
         directory: where the files go.
 
     Raises:
-        SaeflowError: what `saeflow.hub.files.fetch` raises, or the folder holds no whole cache of this hook.
+        SaeflowError: what `saeflow.hub.files.fetch` raises, or the folder holds no whole cache of
+            this hook.
     """
-    at_hook = published.model_copy(update={"file": (published.file or "").replace("{hook}", hook) or None})
+    at_hook = published.model_copy(
+        update={"file": (published.file or "").replace("{hook}", hook) or None}
+    )
 
     def wanted(names: Set[str], locate: Callable[[str], Path]) -> list[str]:
         if MANIFEST not in names:
             raise SaeflowError(
-                f"{key}: {at_hook.where} has no {MANIFEST} in '{at_hook.file or '.'}'; name the cache's folder"
+                f"{key}: {at_hook.where} has no {MANIFEST} in '{at_hook.file or '.'}'; name the "
+                "cache's folder"
             )
         manifest = locate(MANIFEST)
         try:
             return [MANIFEST, *(str(shard["file"]) for shard in read_object(manifest)["shards"])]
         except (KeyError, TypeError):
-            raise SaeflowError(f"{key}: the {MANIFEST} of {at_hook.where} names no shards; publish it again") from None
+            raise SaeflowError(
+                f"{key}: the {MANIFEST} of {at_hook.where} names no shards; publish it again"
+            ) from None
 
     found = fetch(at_hook, key, wanted)
     store = ActivationStore.open(found.folder)
     if store.hook != hook:
-        raise SaeflowError(f"{key}: is the cache of {store.hook}, not of {hook}; name the folder of that hook")
+        raise SaeflowError(
+            f"{key}: is the cache of {store.hook}, not of {hook}; name the folder of that hook"
+        )
     for shard in store.shards:
         if found.record["files"][shard["file"]]["sha256"] != shard["sha256"]:
             raise SaeflowError(
-                f"{key}: {shard['file']} of {at_hook.where} is not the one of its {MANIFEST}; publish it again"
+                f"{key}: {shard['file']} of {at_hook.where} is not the one of its {MANIFEST}; "
+                "publish it again"
             )
     write_sealed_json(directory / RECORD, found.record)
     for name in [name for name in found.names if name != MANIFEST] + [MANIFEST]:

@@ -1,12 +1,13 @@
 """Shards in Parquet and HDF5: pieces of a fixed number of rows, each with a checksum of its own.
 
-A Parquet shard holds ``activation`` as fixed-size bytes (a row's numbers, little-endian) and ``token``, ``position``,
-``block`` as int32, in row groups of `PIECE_ROWS` whose pages have checksums. An HDF5 shard holds datasets of the same
-names in chunks of `PIECE_ROWS`, bfloat16 as uint16, and ``checksum``, the CRC-32 of every chunk of ``activation``. What
-the shard is stands as JSON under ``saeflow``, in the schema's metadata or an attribute.
+A Parquet shard holds ``activation`` as fixed-size bytes (a row's numbers, little-endian) and
+``token``, ``position``, ``block`` as int32, in row groups of `PIECE_ROWS` whose pages have
+checksums. An HDF5 shard holds datasets of the same names in chunks of `PIECE_ROWS`, bfloat16 as
+uint16, and ``checksum``, the CRC-32 of every chunk of ``activation``. What the shard is stands as
+JSON under ``saeflow``, in the schema's metadata or an attribute.
 
-In both, a piece that is not compressed lies in the file as one run of bytes, and is read as that: from the file to its
-place in memory, with no library between, which takes a quarter of the time.
+In both, a piece that is not compressed lies in the file as one run of bytes, and is read as that:
+from the file to its place in memory, with no library between, which takes a quarter of the time.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class ShardWriter(Protocol):
 
 
 class Run(NamedTuple):
-    """Where in a file the activations of a piece lie as they are: ``rows × width`` bytes from ``start``."""
+    """Where in a file the activations of a piece lie as they are: ``rows × width`` bytes from
+    ``start``."""
 
     start: int
     rows: int
@@ -61,7 +63,8 @@ class Run(NamedTuple):
 
 
 class Format(NamedTuple):
-    """How shards of one file format are written and read; damage is found by the checksum of the piece that is read."""
+    """How shards of one file format are written and read; damage is found by the checksum of the
+    piece that is read."""
 
     suffix: str
     writer: Callable[[Path, bool], Any]
@@ -89,8 +92,11 @@ class Format(NamedTuple):
 
 
 @lru_cache(_SHARDS_KNOWN)
-def _known_runs(runs: Callable[[Path], Sequence[Run] | None], path: Path, *_: int) -> Sequence[Run] | None:
-    """The runs of a file, looked up once for as long as its inode, time and size tell that it is the same."""
+def _known_runs(
+    runs: Callable[[Path], Sequence[Run] | None], path: Path, *_: int
+) -> Sequence[Run] | None:
+    """The runs of a file, looked up once for as long as its inode, time and size tell that it is
+    the same."""
     return runs(path)
 
 
@@ -115,11 +121,16 @@ class _ParquetWriter:
 
     def append(self, rows: ActivationRows) -> None:
         raw = as_numpy(rows.activations).view(np.uint8)
-        values = pa.FixedSizeBinaryArray.from_buffers(pa.binary(raw.shape[1]), len(raw), [None, pa.py_buffer(raw)])
+        values = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(raw.shape[1]), len(raw), [None, pa.py_buffer(raw)]
+        )
         columns = [values, *(column(getattr(rows, field)) for field in PLACES.values())]
         names = ["activation", *PLACES]
         schema = pa.schema(
-            [pa.field(name, values.type, nullable=False) for name, values in zip(names, columns, strict=True)]
+            [
+                pa.field(name, values.type, nullable=False)
+                for name, values in zip(names, columns, strict=True)
+            ]
         )
         self._writer = self._writer or pq.ParquetWriter(
             self._path,
@@ -130,7 +141,9 @@ class _ParquetWriter:
             write_page_checksum=True,
             data_page_size=raw.nbytes + 1,  # so that a piece is one page
         )
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=PIECE_ROWS)
+        self._writer.write_table(
+            pa.Table.from_arrays(columns, schema=schema), row_group_size=PIECE_ROWS
+        )
 
     def close(self, about: dict[str, Any]) -> None:
         self._writer.add_key_value_metadata({"saeflow": json.dumps(about, sort_keys=True)})
@@ -155,7 +168,8 @@ def _about_parquet(path: Path) -> dict[str, Any]:
 
 
 def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
-    """Each piece is a page: the end of a column chunk, after its header and, where one may be absent, a mask."""
+    """Each piece is a page: the end of a column chunk, after its header and, where one may be
+    absent, a mask."""
     found = []
     with pq.ParquetFile(path) as parquet, open(path, "rb") as file:
         width = parquet.schema_arrow.field("activation").type.byte_width
@@ -165,7 +179,12 @@ def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
             size = chunk.num_values * width
             file.seek(chunk.data_page_offset)
             kind, unpacked, packed, checksum = _page_header(file.read(_PAGE_HEADER))
-            if chunk.compression != "UNCOMPRESSED" or kind != 0 or unpacked != size or packed != size:
+            if (
+                chunk.compression != "UNCOMPRESSED"
+                or kind != 0
+                or unpacked != size
+                or packed != size
+            ):
                 return None
             start = chunk.data_page_offset + chunk.total_compressed_size - size
             found.append(Run(start, chunk.num_values, width, checksum))
@@ -175,8 +194,8 @@ def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
 def _page_header(header: bytes) -> tuple[int, int, int, int]:
     """Kind, size unpacked and packed, and CRC-32 of a page.
 
-    They are the first four fields of a struct in Thrift's compact protocol: each one byte that says so, then a number
-    in sevens of bits, the lowest first, with its sign in the lowest bit.
+    They are the first four fields of a struct in Thrift's compact protocol: each one byte that says
+    so, then a number in sevens of bits, the lowest first, with its sign in the lowest bit.
 
     Source: the Parquet format, ``PageHeader`` in ``parquet.thrift``.
 
@@ -202,7 +221,9 @@ def _page_header(header: bytes) -> tuple[int, int, int, int]:
 
 def _unpack_parquet(path: Path, index: int, out: Raw) -> None:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        rows = file.read_row_group(index, columns=["activation"], use_threads=False).column("activation")
+        rows = file.read_row_group(index, columns=["activation"], use_threads=False).column(
+            "activation"
+        )
     width, start = rows.type.byte_width, 0
     _as_large(out, (len(rows), width))
     for chunk in rows.chunks:
@@ -218,7 +239,8 @@ def _places_of_parquet(path: Path) -> dict[str, Int32[np.ndarray, " rows"]]:
 
 
 class _Disk(FileIO):
-    """A file for HDF5, whose library crashes where a write fails: the failure is kept to be told afterwards."""
+    """A file for HDF5, whose library crashes where a write fails: the failure is kept to be told
+    afterwards."""
 
     failure: OSError | None = None
 
@@ -241,12 +263,15 @@ class _Disk(FileIO):
 class _Hdf5Writer:
     def __init__(self, file: Any, disk: _Disk, compress: bool) -> None:
         self._file, self._disk = file, disk
-        self._compression = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+        self._compression = (
+            {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+        )
         self._checksums: list[int] = []
 
     def append(self, rows: ActivationRows) -> None:
         values = as_numpy(rows.activations)
-        # HDF5 has a checksum of its own (fletcher32), which takes as long as writing and reading together.
+        # HDF5 has a checksum of its own (fletcher32), which takes as long as writing and reading
+        # together.
         self._checksums.append(crc32(values.data))
         self._extend("activation", values, self._compression)
         for name, field in PLACES.items():
@@ -256,9 +281,17 @@ class _Hdf5Writer:
     def _extend(self, name: str, values: np.ndarray[Any, Any], filters: dict[str, Any]) -> None:
         rest = values.shape[1:]
         if name not in self._file:
-            chunk = (len(values), *rest)  # the first piece is the only one that may be a short last one
+            chunk = (
+                len(values),
+                *rest,
+            )  # the first piece is the only one that may be a short last one
             self._file.create_dataset(
-                name, shape=(0, *rest), maxshape=(None, *rest), dtype=values.dtype, chunks=chunk, **filters
+                name,
+                shape=(0, *rest),
+                maxshape=(None, *rest),
+                dtype=values.dtype,
+                chunks=chunk,
+                **filters,
             )
         dataset = self._file[name]
         written = len(dataset)
@@ -277,7 +310,9 @@ class _Hdf5Writer:
 @contextmanager
 def _hdf5_writer(path: Path, compress: bool) -> Iterator[ShardWriter]:
     with _Disk(path, "w+") as disk:
-        with h5py.File(disk, "w", libver="v110") as file:  # from 1.10 on the library's own records have checksums
+        with h5py.File(
+            disk, "w", libver="v110"
+        ) as file:  # from 1.10 on the library's own records have checksums
             yield _Hdf5Writer(file, disk, compress)
         disk.tell_failure()
 
@@ -334,7 +369,9 @@ def _places_of_hdf5(path: Path) -> dict[str, Int32[np.ndarray, " rows"]]:
 def _as_large(out: Raw, shape: tuple[int, int]) -> None:
     """Raise an error where rows of one size are to be put into a place of another."""
     if out.shape != shape:
-        raise ValueError(f"it holds {shape[0]} rows of {shape[1]} bytes, not {out.shape[0]} of {out.shape[1]}")
+        raise ValueError(
+            f"it holds {shape[0]} rows of {shape[1]} bytes, not {out.shape[0]} of {out.shape[1]}"
+        )
 
 
 def as_numpy(activations: Tensor) -> np.ndarray[Any, Any]:
@@ -345,7 +382,12 @@ def as_numpy(activations: Tensor) -> np.ndarray[Any, Any]:
 
 FORMATS = {
     "parquet": Format(
-        ".parquet", _parquet_writer, _about_parquet, _runs_of_parquet, _unpack_parquet, _places_of_parquet
+        ".parquet",
+        _parquet_writer,
+        _about_parquet,
+        _runs_of_parquet,
+        _unpack_parquet,
+        _places_of_parquet,
     ),
     "hdf5": Format(".h5", _hdf5_writer, _about_hdf5, _runs_of_hdf5, _unpack_hdf5, _places_of_hdf5),
 }

@@ -16,8 +16,23 @@ from jaxtyping import Float, Float64, Int32
 from torch import Tensor
 
 from saeflow.activations.formats import FORMATS, PIECE_ROWS, PLACES, Format, Raw, ShardWriter
-from saeflow.activations.store import ActivationRows, Statistics, join, merge, statistics, torch_dtype
-from saeflow.artifacts import atomic, inside, provenance, read_object, sha256, to_disk, write_sealed_json
+from saeflow.activations.store import (
+    ActivationRows,
+    Statistics,
+    join,
+    merge,
+    statistics,
+    torch_dtype,
+)
+from saeflow.artifacts import (
+    atomic,
+    inside,
+    provenance,
+    read_object,
+    sha256,
+    to_disk,
+    write_sealed_json,
+)
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.tensors import check_declared
@@ -26,7 +41,9 @@ from saeflow.threads import lone_threads
 MANIFEST = "manifest.json"
 # in which all shards of a cache agree
 _IDENTITY = ("model", "hook", "dtype", "exclude", "exclude_norm_above", "d_model")
-_ON_THE_WAY = 32 << 20  # bytes that the disk need not have yet; else it is idle first and all wait for it at the end
+_ON_THE_WAY = (
+    32 << 20
+)  # bytes that the disk need not have yet; else it is idle first and all wait for it at the end
 
 
 def shard_path(directory: Path, shard: int, settings: Activations) -> Path:
@@ -44,7 +61,8 @@ def write_shards(
 
     Args:
         paths: file by hook, ending as ``settings.format`` has it.
-        parts: rows by hook, pass by pass, as `capture_rows` gives them; only a piece of each shard is held in memory.
+        parts: rows by hook, pass by pass, as `capture_rows` gives them; only a piece of each shard
+            is held in memory.
         settings: of the cache.
         metadata: of the shards; must hold ``model``.
 
@@ -65,22 +83,31 @@ def write_shards(
 def _open_shard(path: Path, settings: Activations, metadata: Mapping[str, Any]) -> Iterator[_Shard]:
     file_format = FORMATS[settings.format]
     if path.suffix != file_format.suffix:
-        raise SaeflowError(f"{path}: a shard in format '{settings.format}' ends in {file_format.suffix}; rename it")
+        raise SaeflowError(
+            f"{path}: a shard in format '{settings.format}' ends in {file_format.suffix}; rename it"
+        )
     with (
         atomic(path) as temporary,
         file_format.writer(temporary, settings.compress) as writer,
-        lone_threads(3, "saeflow-shard") as background,  # that measure, write, and wait for the disk
+        lone_threads(
+            3, "saeflow-shard"
+        ) as background,  # that measure, write, and wait for the disk
     ):
         shard = _Shard(writer, temporary, background)
         yield shard
         if not (about := shard.end()):
-            raise SaeflowError(f"{path}: no position is left for this shard; exclude fewer (activations.exclude)")
+            raise SaeflowError(
+                f"{path}: no position is left for this shard; exclude fewer (activations.exclude)"
+            )
         kept = {"dtype", "exclude", "exclude_norm_above"}
-        writer.close({**metadata, **settings.model_dump(include=kept), **about, "provenance": provenance()})
+        writer.close(
+            {**metadata, **settings.model_dump(include=kept), **about, "provenance": provenance()}
+        )
 
 
 class _Shard:
-    """Rows that are cut into pieces and measured, while the piece before them is on its way to the file.
+    """Rows that are cut into pieces and measured, while the piece before them is on its way to the
+    file.
 
     Both are done in the background, beside what makes the rows.
     """
@@ -120,7 +147,9 @@ class _Shard:
             full = len(together.tokens) // PIECE_ROWS * PIECE_ROWS
             for start in range(0, full, PIECE_ROWS):
                 self._measure(together.part(slice(start, start + PIECE_ROWS)))
-            self._pending = [together.part(slice(full, None))] if full < len(together.tokens) else []
+            self._pending = (
+                [together.part(slice(full, None))] if full < len(together.tokens) else []
+            )
 
     def _take_rest(self) -> None:
         last = join(self._pending) if self._pending else None
@@ -169,10 +198,12 @@ def read_shard(path: Path) -> ActivationRows:
 
 
 def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
-    """Vouch for all shards of a cache: their order, rows, sizes and checksums, and the statistics of all together.
+    """Vouch for all shards of a cache: their order, rows, sizes and checksums, and the statistics
+    of all together.
 
     Raises:
-        SaeflowError: a shard is absent or damaged, or two are not of the same model, hook and dtype.
+        SaeflowError: a shard is absent or damaged, or two are not of the same model, hook and
+            dtype.
     """
     caches, entries, measured = [], [], []
     for path in map(Path, shards):
@@ -224,8 +255,8 @@ class ActivationStore:
         mean: of all rows, fp64.
         variance: mean squared distance of a row to the mean.
         mean_norm: mean norm of a row; the unit of steering scales.
-        shards: of the manifest: ``file``, ``rows``, ``bytes``, ``sha256``, and ``text``, the checksum of tokens,
-            positions and blocks.
+        shards: of the manifest: ``file``, ``rows``, ``bytes``, ``sha256``, and ``text``, the
+            checksum of tokens, positions and blocks.
     """
 
     directory: Path
@@ -255,15 +286,27 @@ class ActivationStore:
                 mean=torch.tensor(manifest["mean"], dtype=torch.float64),
                 **{
                     key: manifest[key]
-                    for key in ("hook", "model", "rows", "d_model", "variance", "mean_norm", "shards")
+                    for key in (
+                        "hook",
+                        "model",
+                        "rows",
+                        "d_model",
+                        "variance",
+                        "mean_norm",
+                        "shards",
+                    )
                 },
             )
             for number, shard in enumerate(store.shards):
                 numbers = int(shard["rows"]) * store.d_model
-                check_declared(store.path(number), numbers * store.dtype.itemsize, int(shard["bytes"]))
+                check_declared(
+                    store.path(number), numbers * store.dtype.itemsize, int(shard["bytes"])
+                )
             return store
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DamagedError(f"{directory / MANIFEST}: lacks {error}", [directory / MANIFEST]) from None
+            raise DamagedError(
+                f"{directory / MANIFEST}: lacks {error}", [directory / MANIFEST]
+            ) from None
 
     @property
     def identity(self) -> list[str]:
@@ -287,7 +330,9 @@ class ActivationStore:
             if size is None:
                 raise DamagedError(f"{path}: is absent", [self.directory / MANIFEST])
             if size != shard["bytes"]:
-                raise DamagedError(f"{path}: has {size} bytes, not {shard['bytes']}", self._remade(number))
+                raise DamagedError(
+                    f"{path}: has {size} bytes, not {shard['bytes']}", self._remade(number)
+                )
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -299,7 +344,8 @@ class ActivationStore:
         if damaged := [number for number in range(len(self.shards)) if not self.is_whole(number)]:
             names = ", ".join(self.shards[number]["file"] for number in damaged)
             raise DamagedError(
-                f"{self.directory}: {names} damaged (the checksum differs from {MANIFEST})", self._remade(*damaged)
+                f"{self.directory}: {names} damaged (the checksum differs from {MANIFEST})",
+                self._remade(*damaged),
             )
 
     def is_whole(self, shard: int) -> bool:
@@ -322,7 +368,8 @@ class ActivationStore:
         """Put the activations of a piece, as bytes, into ``out [rows, bytes of a row]``.
 
         Raises:
-            SaeflowError: the shard is damaged, which the piece's own checksum tells, or has other rows.
+            SaeflowError: the shard is damaged, which the piece's own checksum tells, or has other
+                rows.
         """
         path = self.path(piece.shard)
         with _told(path, self._remade(piece.shard)):
@@ -335,7 +382,8 @@ class ActivationStore:
         return torch.from_numpy(out).view(self.dtype)
 
     def with_places(self) -> Iterator[tuple[Piece, tuple[Places, Places, Places]]]:
-        """All pieces in their order, each with the tokens, blocks and positions of its rows; one shard's in memory.
+        """All pieces in their order, each with the tokens, blocks and positions of its rows; one
+        shard's in memory.
 
         Raises:
             SaeflowError: a shard is damaged.
@@ -347,10 +395,14 @@ class ActivationStore:
                 places = _format_of(path).places(path)
             for piece in (piece for piece in pieces if piece.shard == number):
                 part = slice(piece.group * PIECE_ROWS, piece.group * PIECE_ROWS + piece.rows)
-                yield piece, (places["tokens"][part], places["blocks"][part], places["positions"][part])
+                yield (
+                    piece,
+                    (places["tokens"][part], places["blocks"][part], places["positions"][part]),
+                )
 
     def _remade(self, *shards: int) -> list[Path]:
-        """What must be gone for shards to be made again; last the manifest, without which nothing reads the cache."""
+        """What must be gone for shards to be made again; last the manifest, without which nothing
+        reads the cache."""
         return [*(self.path(shard) for shard in shards), self.directory / MANIFEST]
 
 
@@ -365,7 +417,8 @@ def _format_of(path: Path) -> Format:
 def _told(path: Path, remade: Sequence[Path]) -> Iterator[None]:
     """Turn what libraries say of an absent or damaged file into one sentence.
 
-    An error of the operating system (permissions, a network that is gone) has a number and is no damage.
+    An error of the operating system (permissions, a network that is gone) has a number and is no
+    damage.
     """
     try:
         yield
@@ -378,5 +431,7 @@ def _told(path: Path, remade: Sequence[Path]) -> Iterator[None]:
     except Exception as error:  # a damaged file makes libraries fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if getattr(error, "errno", None):
-            raise SaeflowError(f"{path}: cannot be read ({reason}); check the disk and start again") from None
+            raise SaeflowError(
+                f"{path}: cannot be read ({reason}); check the disk and start again"
+            ) from None
         raise DamagedError(f"{path}: is damaged ({reason})", remade) from None

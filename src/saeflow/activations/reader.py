@@ -23,20 +23,28 @@ _ORDER_BYTES = 8  # of a row's place in the order
 
 
 class AlignedReader:
-    """An endless run of batches of the same rows of several caches; every epoch holds every row exactly once.
+    """An endless run of batches of the same rows of several caches; every epoch holds every row
+    exactly once.
 
-    An epoch permutes the pieces of the caches, cuts the permutation into portions that fit the memory, and permutes the
-    rows of each portion. Caches that fit whole are one portion: a plain permutation, read from disk once. The order
-    follows from (seed, epoch) alone, so any batch can be sought without reading those before it. While one portion is
-    handed out the next is read, and while one batch is used the next is made.
+    An epoch permutes the pieces of the caches, cuts the permutation into portions that fit the
+    memory, and permutes the rows of each portion. Caches that fit whole are one portion: a plain
+    permutation, read from disk once. The order follows from (seed, epoch) alone, so any batch can
+    be sought without reading those before it. While one portion is handed out the next is read, and
+    while one batch is used the next is made.
 
     Attributes:
         stores: the caches, which hold the same tokens at the same rows.
-        batch_size: rows per batch; batches run across the ends of portions and epochs, so all are full.
+        batch_size: rows per batch; batches run across the ends of portions and epochs, so all are
+            full.
     """
 
     def __init__(
-        self, stores: Sequence[ActivationStore], batch_size: int, seed: int, memory: int = 1 << 30, device: str = "cpu"
+        self,
+        stores: Sequence[ActivationStore],
+        batch_size: int,
+        seed: int,
+        memory: int = 1 << 30,
+        device: str = "cpu",
     ) -> None:
         """Set up a reader at its first batch.
 
@@ -44,20 +52,31 @@ class AlignedReader:
             stores: the caches.
             batch_size: rows per batch.
             seed: of the order, which also depends on ``memory`` where a cache does not fit.
-            memory: most bytes held at any time: portions with their order, batches, and the piece that is read.
+            memory: most bytes held at any time: portions with their order, batches, and the piece
+                that is read.
             device: where batches are handed out; from pinned memory to an accelerator.
 
         Raises:
-            SaeflowError: the caches differ in tokens or dtype, a shard is absent or truncated, or the memory
-                does not hold two pieces.
+            SaeflowError: the caches differ in tokens or dtype, a shard is absent or truncated, or
+                the memory does not hold two pieces.
         """
-        self.stores, self.batch_size, self._seed, self._memory = list(stores), batch_size, seed, memory
+        self.stores, self.batch_size, self._seed, self._memory = (
+            list(stores),
+            batch_size,
+            seed,
+            memory,
+        )
         self._device = torch.device(device)
         _check_aligned(self.stores)
         first = self.stores[0]
         widths = [store.d_model * first.dtype.itemsize for store in self.stores]
-        self._sides = [slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True)]
-        self._widest, self._row_bytes = max(widths), sum(widths)  # a row lies side by side in all caches
+        self._sides = [
+            slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True)
+        ]
+        self._widest, self._row_bytes = (
+            max(widths),
+            sum(widths),
+        )  # a row lies side by side in all caches
         self._pieces = first.pieces()
         self._largest = max(piece.rows for piece in self._pieces)
         self._n_portions = self._portions_for(memory)
@@ -67,7 +86,9 @@ class AlignedReader:
         self._starts: list[int] = []
         self._held = -1
         most = min(first.rows, -(-len(self._pieces) // self._n_portions) * self._largest)
-        self._space = [np.empty((most, self._row_bytes), np.uint8) for _ in range(min(2, self._n_portions))]
+        self._space = [
+            np.empty((most, self._row_bytes), np.uint8) for _ in range(min(2, self._n_portions))
+        ]
         self._order: tuple[int, Int64[np.ndarray, " rows"]] = (-1, np.empty(0, np.int64))
         self._loading: tuple[int, list[Future[None]]] = (-1, [])
         self._making: tuple[int, Future[UInt8[Tensor, "batch bytes"]]] | None = None
@@ -75,7 +96,8 @@ class AlignedReader:
         self._maker = ThreadPoolExecutor(1, "saeflow-batch")
 
     def _portions_for(self, memory: int) -> int:
-        """Into how many portions an epoch is cut: one if all rows fit, else two at a time fit the memory."""
+        """Into how many portions an epoch is cut: one if all rows fit, else two at a time fit the
+        memory."""
         row, largest = self._row_bytes, self._largest
         beside = _BATCHES * self.batch_size * row + _LOADERS * 2 * largest * self._widest
         rows = (memory - beside) // (row + _ORDER_BYTES)
@@ -83,13 +105,20 @@ class AlignedReader:
             return 1
         if rows < 2 * largest:
             needed = beside + 2 * largest * (row + _ORDER_BYTES)
-            raise SaeflowError(f"activations: a memory of {memory} bytes is too small; give at least {needed}")
+            raise SaeflowError(
+                f"activations: a memory of {memory} bytes is too small; give at least {needed}"
+            )
         return -(-len(self._pieces) // (rows // 2 // largest))
 
     @property
     def identity(self) -> list[Any]:
         """Everything the order of rows is determined by."""
-        return [*(store.identity for store in self.stores), self.batch_size, self._seed, self._n_portions]
+        return [
+            *(store.identity for store in self.stores),
+            self.batch_size,
+            self._seed,
+            self._n_portions,
+        ]
 
     def state(self) -> dict[str, int]:
         """The place of the next batch."""
@@ -103,7 +132,8 @@ class AlignedReader:
         return self
 
     def __next__(self) -> Any:
-        """The next batch, in the caches' dtype: ``[batch, stores, d_model]``; of caches of unlike width a tuple.
+        """The next batch, in the caches' dtype: ``[batch, stores, d_model]``; of caches of unlike
+        width a tuple.
 
         Raises:
             SaeflowError: a shard is damaged.
@@ -136,13 +166,17 @@ class AlignedReader:
         filled = 0
         while filled < self.batch_size:
             portion, rows = self._rows(number * self.batch_size + filled, self.batch_size - filled)
-            # NumPy gathers in this thread alone; torch would set up a second pool of threads beside the training's.
+            # NumPy gathers in this thread alone; torch would set up a second pool of threads beside
+            # the training's.
             np.take(portion, rows, axis=0, out=raw[filled : filled + len(rows)], mode="clip")
             filled += len(rows)
         return batch
 
-    def _rows(self, place: int, most: int) -> tuple[UInt8[np.ndarray, "rows bytes"], Int64[np.ndarray, " batch"]]:
-        """A portion, and where in it the rows from ``place`` of the endless run lie, up to the portion's end."""
+    def _rows(
+        self, place: int, most: int
+    ) -> tuple[UInt8[np.ndarray, "rows bytes"], Int64[np.ndarray, " batch"]]:
+        """A portion, and where in it the rows from ``place`` of the endless run lie, up to the
+        portion's end."""
         epoch, offset = divmod(place, self.stores[0].rows)
         self._plan(epoch)
         index = bisect_right(self._starts, offset) - 1
@@ -151,7 +185,10 @@ class AlignedReader:
         if self._order[0] != number:
             self._order = (-1, np.empty(0, np.int64))  # let go before the next is drawn
             rows = sum(piece.rows for piece in self._portions[index])
-            self._order = (number, numpy_generator(self._seed, "rows", epoch, index).permutation(rows))
+            self._order = (
+                number,
+                numpy_generator(self._seed, "rows", epoch, index).permutation(rows),
+            )
         start = offset - self._starts[index]
         return self._space[number % len(self._space)], self._order[1][start : start + most]
 
@@ -160,15 +197,22 @@ class AlignedReader:
         if epoch == self._epoch:
             return
         self._portions = self._portions_of(epoch)
-        self._starts = [0, *accumulate(sum(piece.rows for piece in portion) for portion in self._portions)][:-1]
+        self._starts = [
+            0,
+            *accumulate(sum(piece.rows for piece in portion) for portion in self._portions),
+        ][:-1]
         self._epoch = epoch
 
     def _portions_of(self, epoch: int) -> list[list[Piece]]:
         order = numpy_generator(self._seed, "pieces", epoch).permutation(len(self._pieces))
-        return [[self._pieces[piece] for piece in np.sort(part)] for part in np.array_split(order, self._n_portions)]
+        return [
+            [self._pieces[piece] for piece in np.sort(part)]
+            for part in np.array_split(order, self._n_portions)
+        ]
 
     def _hold(self, number: int) -> None:
-        """Have a portion in memory, and the next one on its way; caches that are one portion stay."""
+        """Have a portion in memory, and the next one on its way; caches that are one portion
+        stay."""
         if self._held == number or (self._n_portions == 1 and self._held >= 0):
             return
         if self._loading[0] != number:
@@ -186,7 +230,8 @@ class AlignedReader:
             self._load(number + 1)
 
     def _load(self, number: int) -> None:
-        """Read a portion in the background, into the one of two spaces that its neighbours do not use."""
+        """Read a portion in the background, into the one of two spaces that its neighbours do not
+        use."""
         epoch, index = divmod(number, self._n_portions)
         portion = self._portions_of(epoch)[index]
         starts = accumulate((piece.rows for piece in portion), initial=0)
@@ -209,7 +254,12 @@ class ShuffledReader(AlignedReader):
     """
 
     def __init__(
-        self, store: ActivationStore, batch_size: int, seed: int, memory: int = 1 << 30, device: str = "cpu"
+        self,
+        store: ActivationStore,
+        batch_size: int,
+        seed: int,
+        memory: int = 1 << 30,
+        device: str = "cpu",
     ) -> None:
         """Set up a reader at its first batch; arguments as of `AlignedReader`."""
         super().__init__([store], batch_size, seed, memory, device)
@@ -237,6 +287,7 @@ def _check_aligned(stores: Sequence[ActivationStore]) -> None:
             )
         if store.dtype != first.dtype:
             raise SaeflowError(
-                f"activations: {store.directory} holds {store.dtype}, {first.directory} {first.dtype}; "
+                f"activations: {store.directory} holds {store.dtype}, {first.directory} "
+                f"{first.dtype}; "
                 "read side by side, the dtype must be the same"
             )

@@ -1,4 +1,5 @@
-"""What can be cached: items that run through a model, with activations at places that have names."""
+"""What can be cached: items that run through a model, with activations at places that have
+names."""
 
 from __future__ import annotations
 
@@ -17,18 +18,23 @@ from saeflow.models.running import capture
 
 
 class Source(Protocol):
-    """Items and the model they run through: blocks of text and a language model, boards and a chess model, …"""
+    """Items and the model they run through: blocks of text and a language model, boards and a chess
+    model, …"""
 
     @property
     def tokens(self) -> Int32[np.ndarray, "items pos"]:
-        """What a row is led back to: the token, or what a model of another kind has at that position."""
+        """What a row is led back to: the token, or what a model of another kind has at that
+        position."""
 
     @property
     def device(self) -> torch.device:
         """Where the model runs."""
 
-    def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
-        """The activations of some items at the hooks, from one forward pass that stops at the last of them.
+    def activations(
+        self, items: slice, hooks: Sequence[str]
+    ) -> dict[str, Float[Tensor, "items pos width"]]:
+        """The activations of some items at the hooks, from one forward pass that stops at the last
+        of them.
 
         Raises:
             SaeflowError: the model has no such hook.
@@ -49,8 +55,12 @@ class TextSource:
     def device(self) -> torch.device:
         return self.lm.device
 
-    def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
-        return capture(self.lm, torch.from_numpy(self.tokens[items]).long().to(self.lm.device), hooks)
+    def activations(
+        self, items: slice, hooks: Sequence[str]
+    ) -> dict[str, Float[Tensor, "items pos width"]]:
+        return capture(
+            self.lm, torch.from_numpy(self.tokens[items]).long().to(self.lm.device), hooks
+        )
 
     def twin(self) -> TextSource:
         return replace(self, lm=replace(self.lm, model=twin(self.lm.model)))
@@ -76,10 +86,15 @@ class ModuleSource:
     def device(self) -> torch.device:
         return self.inputs[0].device
 
-    def activations(self, items: slice, hooks: Sequence[str]) -> dict[str, Float[Tensor, "items pos width"]]:
+    def activations(
+        self, items: slice, hooks: Sequence[str]
+    ) -> dict[str, Float[Tensor, "items pos width"]]:
         read = capture_modules(self.model, tuple(tensor[items] for tensor in self.inputs), hooks)
         n_positions = self.tokens.shape[1]
-        return {hook: self.pooled(tensor).reshape(len(tensor), n_positions, -1) for hook, tensor in read.items()}
+        return {
+            hook: self.pooled(tensor).reshape(len(tensor), n_positions, -1)
+            for hook, tensor in read.items()
+        }
 
     def twin(self) -> ModuleSource:
         return replace(self, model=twin(self.model))

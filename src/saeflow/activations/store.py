@@ -31,7 +31,9 @@ class ActivationRows(NamedTuple):
 
     def part(self, which: slice) -> ActivationRows:
         """Some of the rows."""
-        return ActivationRows(self.activations[which], self.tokens[which], self.positions[which], self.blocks[which])
+        return ActivationRows(
+            self.activations[which], self.tokens[which], self.positions[which], self.blocks[which]
+        )
 
 
 def join(parts: Sequence[ActivationRows]) -> ActivationRows:
@@ -75,8 +77,9 @@ class Statistics(NamedTuple):
 def statistics(activations: Float[Tensor, "rows d_model"]) -> Statistics:
     """Statistics of rows, computed in fp64.
 
-    The norms, which are wanted for themselves, give the scatter too: the numbers are read once, not twice. What that
-    loses in fp64 is 1e-16 of the mean's square, and is far below what float32 rows with such a mean have lost before.
+    The norms, which are wanted for themselves, give the scatter too: the numbers are read once, not
+    twice. What that loses in fp64 is 1e-16 of the mean's square, and is far below what float32 rows
+    with such a mean have lost before.
     """
     rows, width = activations.shape
     at_once = max(1, _AT_ONCE // width)
@@ -98,7 +101,8 @@ def statistics(activations: Float[Tensor, "rows d_model"]) -> Statistics:
 def merge(parts: Iterable[Statistics]) -> Statistics:
     """The statistics of all rows together, from those of disjoint parts.
 
-    Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
+    Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
+        sample variances".
     """
     return reduce(_merge_two, parts)
 
@@ -108,7 +112,10 @@ def _merge_two(a: Statistics, b: Statistics) -> Statistics:
     difference = b.mean - a.mean
     between = float(difference @ difference) * a.rows * b.rows / rows
     return Statistics(
-        rows, a.mean + difference * (b.rows / rows), a.scatter + b.scatter + between, a.norm_sum + b.norm_sum
+        rows,
+        a.mean + difference * (b.rows / rows),
+        a.scatter + b.scatter + between,
+        a.norm_sum + b.norm_sum,
     )
 
 

@@ -1,8 +1,8 @@
 """What the model does when a latent is added or taken away, beside what the logit lens says of it.
 
-The lens looks at a latent's decoder row through the unembedding, as if nothing lay between. Here the model runs: a
-latent is taken away at places where it fires, and added at places drawn at random, and the log-probabilities of the
-next token are compared with those of the untouched model.
+The lens looks at a latent's decoder row through the unembedding, as if nothing lay between. Here
+the model runs: a latent is taken away at places where it fires, and added at places drawn at
+random, and the log-probabilities of the next token are compared with those of the untouched model.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Change(NamedTuple):
 
     measured: Float[Tensor, " tokens"]
     predicted: Float[Tensor, " tokens"]
-    """By the lens: the logits that go straight from the decoder row through final norm and unembedding."""
+    """By the lens: the logits that go straight from the decoder row through final norm and
+    unembedding."""
 
 
 @torch.no_grad()
@@ -85,11 +86,15 @@ def change(
         ids: the tokens whose log-probabilities count.
     """
     weights = unembedding(lm, ids, ["final_norm"]) @ direction.float().to(lm.device)
-    at_once = max(1, min(_BYTES_AT_ONCE // (4 * lm.d_vocab), _TOKENS_PER_PASS // places.tokens.shape[1]))
+    at_once = max(
+        1, min(_BYTES_AT_ONCE // (4 * lm.d_vocab), _TOKENS_PER_PASS // places.tokens.shape[1])
+    )
     sums = [torch.zeros(len(ids), dtype=torch.float64) for _ in Change._fields]
     for first in range(0, len(places.tokens), at_once):
         part = places.part(slice(first, first + at_once))
-        for total, found in zip(sums, _of_part(lm, hook, direction, weights, part, ids), strict=True):
+        for total, found in zip(
+            sums, _of_part(lm, hook, direction, weights, part, ids), strict=True
+        ):
             total += found.double().sum(dim=0).cpu()
     return Change(*(total / len(places.tokens) for total in sums))
 
@@ -110,7 +115,9 @@ def _of_part(
 
     def edit(resid: Tensor) -> Tensor:
         edited = resid.clone()
-        edited[rows, positions] += (amounts[:, None] * direction.float().to(lm.device)).to(resid.dtype)
+        edited[rows, positions] += (amounts[:, None] * direction.float().to(lm.device)).to(
+            resid.dtype
+        )
         return edited
 
     last = f"blocks.{lm.n_layers - 1}.hook_resid_post"
@@ -121,14 +128,21 @@ def _of_part(
         changed = unembedded(lm, final_states(lm, tokens)[rows, positions]).float()
     before = clean.log_softmax(-1)[:, chosen]
     pushed = clean.clone()
-    pushed[:, chosen] = _pushed(lm, clean[:, chosen], amounts[:, None] * weights / _length(lm, resid))
+    pushed[:, chosen] = _pushed(
+        lm, clean[:, chosen], amounts[:, None] * weights / _length(lm, resid)
+    )
     return changed.log_softmax(-1)[:, chosen] - before, pushed.log_softmax(-1)[:, chosen] - before
 
 
 def _length(lm: LanguageModel, resid: Float[Tensor, "places d_model"]) -> Float[Tensor, "places 1"]:
     """What the final norm divides the residual stream by."""
     centres = FINAL_NORMS[lm.model.config.model_type].centres
-    return (resid - resid.mean(dim=1, keepdim=True) if centres else resid).square().mean(dim=1, keepdim=True).sqrt()
+    return (
+        (resid - resid.mean(dim=1, keepdim=True) if centres else resid)
+        .square()
+        .mean(dim=1, keepdim=True)
+        .sqrt()
+    )
 
 
 def _pushed(
@@ -146,7 +160,8 @@ def clearest(
 ) -> list[tuple[int, str | None]]:
     """Latents with the largest effect on a token set they raise, each latent and each set once.
 
-    Where too few are enriched, those whose logit weights are skewed most to the right follow, without a set.
+    Where too few are enriched, those whose logit weights are skewed most to the right follow,
+    without a set.
 
     Args:
         enrichment: latent, set, effect.
@@ -156,10 +171,16 @@ def clearest(
     """
     raised = enrichment.filter((pl.col("effect") > 0) & pl.col("latent").is_in(list(alive)))
     picked: dict[int, str | None] = {}
-    for latent, name in raised.sort("effect", "latent", descending=[True, False]).select("latent", "set").iter_rows():
+    for latent, name in (
+        raised.sort("effect", "latent", descending=[True, False])
+        .select("latent", "set")
+        .iter_rows()
+    ):
         if len(picked) < count and latent not in picked and name not in picked.values():
             picked[latent] = name
-    skewed = latents.filter(pl.col("latent").is_in(list(alive))).sort("skewness", "latent", descending=[True, False])
+    skewed = latents.filter(pl.col("latent").is_in(list(alive))).sort(
+        "skewness", "latent", descending=[True, False]
+    )
     for latent in skewed["latent"]:
         if len(picked) < count:
             picked.setdefault(latent, None)

@@ -1,4 +1,5 @@
-"""The causal check of the logit lens: which latents, where in the text, and the tables that come of it."""
+"""The causal check of the logit lens: which latents, where in the text, and the tables that come of
+it."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def check_latents(
 ) -> Check:
     """Add and take away the latents that are clearest by their enrichment.
 
-    A latent is taken away, as much of it as there is, at places where it fires, weak and strong; its typical activation
-    is added at places drawn at random from the text.
+    A latent is taken away, as much of it as there is, at places where it fires, weak and strong;
+    its typical activation is added at places drawn at random from the text.
 
     Args:
         lm: the model.
@@ -61,27 +62,40 @@ def check_latents(
     """
     rows, latents = [], []
     through = unembedding(lm, known.ids.tolist(), settings.unembedding)
-    picked = causal.clearest(enrichment, shapes, contexts["latent"].unique().to_list(), settings.causal.latents)
+    picked = causal.clearest(
+        enrichment, shapes, contexts["latent"].unique().to_list(), settings.causal.latents
+    )
     for latent, name in picked:
         direction = sae.W_dec[latent].to(lm.device)
         weights = (through @ direction.float()).cpu().numpy()
         fires = _firing(contexts.filter(latent=latent), blocks, settings.causal.contexts)
         anywhere = _anywhere(latent, float(typical[latent]), blocks, settings.causal.contexts, seed)
-        ablated, added = (causal.change(lm, hook, direction, at, known.ids.tolist()) for at in (fires, anywhere))
+        ablated, added = (
+            causal.change(lm, hook, direction, at, known.ids.tolist()) for at in (fires, anywhere)
+        )
         generator = numpy_generator(seed, "logit lens", "tokens", latent)
-        rows.append(causal.token_rows(latent, weights, added, ablated, known, settings.tokens, generator))
+        rows.append(
+            causal.token_rows(latent, weights, added, ablated, known, settings.tokens, generator)
+        )
         agreement = [
             causal.correlation(weights, values.numpy())
             for values in (added.predicted, added.measured, -ablated.measured)
         ]
         latents.append((latent, name, len(fires.positions), float(typical[latent]), *agreement))
     empty = pl.DataFrame(schema=causal.TOKENS)
-    return Check(pl.concat([empty, *rows]), pl.DataFrame(latents, schema=causal.LATENTS, orient="row"))
+    return Check(
+        pl.concat([empty, *rows]), pl.DataFrame(latents, schema=causal.LATENTS, orient="row")
+    )
 
 
 def _firing(contexts: pl.DataFrame, blocks: Blocks, count: int) -> Places:
-    """Places where a latent fires, the first of every group, then the second, …; all of it is taken away."""
-    some = contexts.unique(["block", "position"], keep="first", maintain_order=True).sort("rank", "group").head(count)
+    """Places where a latent fires, the first of every group, then the second, …; all of it is taken
+    away."""
+    some = (
+        contexts.unique(["block", "position"], keep="first", maintain_order=True)
+        .sort("rank", "group")
+        .head(count)
+    )
     at = some["block"].to_numpy()
     return Places(
         torch.from_numpy(blocks[at]).long(),

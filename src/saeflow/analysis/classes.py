@@ -1,6 +1,8 @@
-"""What kind of thing a latent does to the logits: promote a few tokens, suppress a few, split the vocabulary, or none.
+"""What kind of thing a latent does to the logits: promote a few tokens, suppress a few, split the
+vocabulary, or none.
 
-Source: Bloom and Lin 2024 for the classes, after Gurnee et al. 2024, "Universal Neurons in GPT2 Language Models".
+Source: Bloom and Lin 2024 for the classes, after Gurnee et al. 2024, "Universal Neurons in GPT2
+Language Models".
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ class Thresholds(NamedTuple):
 def thresholds(std: Values, skewness: Values, kurtosis: Values, rate: float) -> Thresholds:
     """Thresholds that give at most this share of random directions any class.
 
-    Every class needs one number beyond its threshold, so each gets a third of the rate. With R directions the k-th
-    largest is passed by another one with chance k / (R + 1), whatever the distribution.
+    Every class needs one number beyond its threshold, so each gets a third of the rate. With R
+    directions the k-th largest is passed by another one with chance k / (R + 1), whatever the
+    distribution.
 
     Args:
         std, skewness, kurtosis: of the logit weights of random directions of length 1.
@@ -48,12 +51,14 @@ def thresholds(std: Values, skewness: Values, kurtosis: Values, rate: float) -> 
     return Thresholds(high(std), low(skewness), high(skewness), low(kurtosis), high(kurtosis))
 
 
-def classify(std: Values, skewness: Values, kurtosis: Values, beyond: Thresholds) -> Shaped[np.ndarray, " rows"]:
+def classify(
+    std: Values, skewness: Values, kurtosis: Values, beyond: Thresholds
+) -> Shaped[np.ndarray, " rows"]:
     """The class of each latent.
 
-    ``prediction``: skewed to the right with heavy tails: it raises a few tokens. ``suppression``: skewed to the left
-    with heavy tails: it lowers a few. ``partition``: spread out, with tails lighter than those of random directions:
-    two groups of tokens that it tells apart.
+    ``prediction``: skewed to the right with heavy tails: it raises a few tokens. ``suppression``:
+    skewed to the left with heavy tails: it lowers a few. ``partition``: spread out, with tails
+    lighter than those of random directions: two groups of tokens that it tells apart.
 
     Args:
         std: of the logit weights of a decoder row of length 1.
@@ -70,11 +75,13 @@ def classify(std: Values, skewness: Values, kurtosis: Values, beyond: Thresholds
     return np.select(conditions, [PREDICTION, SUPPRESSION, PARTITION], NONE)
 
 
-def classify_as_published(std: Values, skewness: Values, kurtosis: Values) -> Shaped[np.ndarray, " rows"]:
+def classify_as_published(
+    std: Values, skewness: Values, kurtosis: Values
+) -> Shaped[np.ndarray, " rows"]:
     """The classes by the published numbers, which were chosen by eye for GPT-2 small.
 
-    Its notebook selects by standard deviation above 0.04 and skewness above 0.65; heavy and light tails are told apart
-    at the normal distribution, as the words of the post have it.
+    Its notebook selects by standard deviation above 0.04 and skewness above 0.65; heavy and light
+    tails are told apart at the normal distribution, as the words of the post have it.
     """
     conditions = [
         (skewness > PUBLISHED_SKEWNESS) & (kurtosis > 0),

@@ -1,7 +1,8 @@
 """Latents that fire together, from rows drawn at random.
 
-Compiled (numba), and latent by latent: only pairs that do fire together are looked at, so the time is that of the pairs
-of latents on every row, whatever the number of latents. What is counted of one latent is a row of numbers.
+Compiled (numba), and latent by latent: only pairs that do fire together are looked at, so the time
+is that of the pairs of latents on every row, whatever the number of latents. What is counted of one
+latent is a row of numbers.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def cofiring(
         progress: told how many latents are done.
 
     Returns:
-        latent, other, rank, count (of rows on which both fire), jaccard (count over rows on which either fires; among
-        equals the first latents come first), correlation (of activations over all rows).
+        latent, other, rank, count (of rows on which both fire), jaccard (count over rows on which
+        either fires; among equals the first latents come first), correlation (of activations over
+        all rows).
     """
     by_row = sparse.csr_array((values.astype(np.float64), (rows, latents)), shape=(n_rows, d_sae))
     by_latent = by_row.tocsc()
@@ -55,14 +57,18 @@ def cofiring(
     mean = by_row.sum(axis=0) / n_rows
     spread = np.sqrt(np.maximum((by_row**2).sum(axis=0) / n_rows - mean**2, 0))
     row_starts, row_latents, latent_starts, latent_rows = (
-        array.astype(np.int64) for each in (by_row, by_latent) for array in (each.indptr, each.indices)
+        array.astype(np.int64)
+        for each in (by_row, by_latent)
+        for array in (each.indptr, each.indices)
     )
     both, product, met = np.zeros(d_sae, np.int64), np.zeros(d_sae), np.empty(d_sae, np.int64)
     parts = []
     for first in range(0, d_sae, _LATENTS_AT_ONCE):
         last = min(first + _LATENTS_AT_ONCE, d_sae)
         others = np.full((last - first, most), -1, np.int64)
-        counts, jaccard, products = (np.zeros(others.shape, kind) for kind in (np.int64, np.float64, np.float64))
+        counts, jaccard, products = (
+            np.zeros(others.shape, kind) for kind in (np.int64, np.float64, np.float64)
+        )
         _companions(
             first,
             row_starts,
@@ -82,7 +88,9 @@ def cofiring(
         )
         own = np.repeat(np.arange(first, last), most).reshape(others.shape)
         with np.errstate(divide="ignore", invalid="ignore"):
-            correlation = (products / n_rows - mean[own] * mean[others]) / (spread[own] * spread[others])
+            correlation = (products / n_rows - mean[own] * mean[others]) / (
+                spread[own] * spread[others]
+            )
         columns = {
             "latent": own,
             "other": others,
@@ -116,9 +124,11 @@ def _companions(
     jaccard: Float64[np.ndarray, "latents most"],
     products: Float64[np.ndarray, "latents most"],
 ) -> None:
-    """Fill in the best companions of the latents from ``first`` on, best first; -1 where there are no more.
+    """Fill in the best companions of the latents from ``first`` on, best first; -1 where there are
+    no more.
 
-    ``both``, ``product`` and ``met`` are room for what one latent is counted with; they hold nothing between two.
+    ``both``, ``product`` and ``met`` are room for what one latent is counted with; they hold
+    nothing between two.
     """
     n_latents, most = others.shape
     for place in range(n_latents):
@@ -143,14 +153,21 @@ def _companions(
             share = count / (fired[latent] + fired[other] - count)
             to = held
             while to > 0 and (
-                jaccard[place, to - 1] < share or (jaccard[place, to - 1] == share and others[place, to - 1] > other)
+                jaccard[place, to - 1] < share
+                or (jaccard[place, to - 1] == share and others[place, to - 1] > other)
             ):
                 to -= 1
             if to == most:
                 continue
             held = min(held + 1, most)
             for later in range(held - 1, to, -1):
-                others[place, later], jaccard[place, later] = others[place, later - 1], jaccard[place, later - 1]
-                counts[place, later], products[place, later] = counts[place, later - 1], products[place, later - 1]
+                others[place, later], jaccard[place, later] = (
+                    others[place, later - 1],
+                    jaccard[place, later - 1],
+                )
+                counts[place, later], products[place, later] = (
+                    counts[place, later - 1],
+                    products[place, later - 1],
+                )
             others[place, to], jaccard[place, to] = other, share
             counts[place, to], products[place, to] = count, together

@@ -68,13 +68,17 @@ def p_values(table: LensTable, null: LensTable, sets: Sequence[MemberSet], token
     found = PValues(np.ones(shape), np.ones(shape), np.ones(shape))
     for place, one in enumerate(sets):
         sizes = (len(one.members), tokens - len(one.members))
-        found.directions[:, place] = direction_p_values(table.auc[:, place], null.auc[:, place], *sizes)
+        found.directions[:, place] = direction_p_values(
+            table.auc[:, place], null.auc[:, place], *sizes
+        )
         found.ks[:, place] = ks_p_values(table.ks[:, place], *sizes)
         found.rank_sum[:, place] = rank_sum_p_values(table.auc[:, place], *sizes, table.tie_terms)
     return found
 
 
-def enriched(table: LensTable, tested: PValues, sets: Sequence[MemberSet], test: str, level: float) -> pl.DataFrame:
+def enriched(
+    table: LensTable, tested: PValues, sets: Sequence[MemberSet], test: str, level: float
+) -> pl.DataFrame:
     """The latents and sets that are found at a false discovery rate.
 
     Args:
@@ -119,7 +123,8 @@ def with_leading_edges(
     sets: Sequence[MemberSet],
     ids: Int32[np.ndarray, " tokens"],
 ) -> pl.DataFrame:
-    """Add the tokens of each leading edge: the members that make the running sum reach its extreme, strongest first.
+    """Add the tokens of each leading edge: the members that make the running sum reach its extreme,
+    strongest first.
 
     Args:
         found: from `enriched`.
@@ -161,8 +166,11 @@ def _edge(
     return ids[members[np.argsort(own, kind="stable")[: min(size, LEADING)]]].tolist()
 
 
-def split_pairs(found: pl.DataFrame, sets: Sequence[MemberSet], count: int) -> list[tuple[int, str, float]]:
-    """Latents and sets that show best how a set splits logit weights: large statistic, each latent and set once.
+def split_pairs(
+    found: pl.DataFrame, sets: Sequence[MemberSet], count: int
+) -> list[tuple[int, str, float]]:
+    """Latents and sets that show best how a set splits logit weights: large statistic, each latent
+    and set once.
 
     Args:
         found: from `enriched`.
@@ -171,7 +179,9 @@ def split_pairs(found: pl.DataFrame, sets: Sequence[MemberSet], count: int) -> l
     """
     picked: list[tuple[int, str, float]] = []
     known = {one.name for one in sets}
-    ranked = found.filter(pl.col("set").is_in(known)).sort(pl.col("effect").abs(), "latent", descending=[True, False])
+    ranked = found.filter(pl.col("set").is_in(known)).sort(
+        pl.col("effect").abs(), "latent", descending=[True, False]
+    )
     for latent, name, ks in ranked.select("latent", "set", "ks").iter_rows():
         if all(latent != other and name != its for other, its, _ in picked):
             picked.append((latent, name, ks))
@@ -200,7 +210,9 @@ def splits(
         inside = np.zeros(len(weights), np.bool_)
         inside[members[name]] = True
         low, high = float(weights.min()), float(weights.max())
-        own, others = (histogram(weights[mask], low, high).counts.tolist() for mask in (inside, ~inside))
+        own, others = (
+            histogram(weights[mask], low, high).counts.tolist() for mask in (inside, ~inside)
+        )
         rows.append((latent, name, ks, low, high, own, others))
     assert all(len(row[-1]) == BINS for row in rows)
     return pl.DataFrame(rows, schema=SPLITS, orient="row")

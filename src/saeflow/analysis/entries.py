@@ -1,8 +1,10 @@
-"""Sparse latent activations on disk: token row, latent, value; a shard for as many entries as fit the memory.
+"""Sparse latent activations on disk: token row, latent, value; a shard for as many entries as fit
+the memory.
 
-``rows.parquet`` tells the token, block and position of every row; its row groups belong to the shards one by one, so
-that the entries of a shard are led back to their text without a look at any other. Within a shard entries are sorted by
-latent and then by row, in small row groups with statistics, so that one latent is read without the others.
+``rows.parquet`` tells the token, block and position of every row; its row groups belong to the
+shards one by one, so that the entries of a shard are led back to their text without a look at any
+other. Within a shard entries are sorted by latent and then by row, in small row groups with
+statistics, so that one latent is read without the others.
 """
 
 from __future__ import annotations
@@ -25,9 +27,14 @@ from saeflow.errors import DamagedError
 SHARD_ENTRIES = 1 << 22
 _GROUP_ENTRIES = 1 << 16
 _ENTRY = pa.schema(
-    [pa.field(n, t, nullable=False) for n, t in (("row", pa.int64()), ("latent", pa.int32()), ("value", pa.float32()))]
+    [
+        pa.field(n, t, nullable=False)
+        for n, t in (("row", pa.int64()), ("latent", pa.int32()), ("value", pa.float32()))
+    ]
 )
-_ROW = pa.schema([pa.field(name, pa.int32(), nullable=False) for name in ("token", "block", "position")])
+_ROW = pa.schema(
+    [pa.field(name, pa.int32(), nullable=False) for name in ("token", "block", "position")]
+)
 
 
 class Rows(NamedTuple):
@@ -81,7 +88,9 @@ class EntryWriter:
     def append(self, entries: Entries) -> None:
         """Write one shard and its rows."""
         columns = [entries.first + entries.rows, entries.latents, entries.values]
-        table = pa.Table.from_arrays([column(values) for values in columns], schema=_ENTRY.with_metadata(stamp()))
+        table = pa.Table.from_arrays(
+            [column(values) for values in columns], schema=_ENTRY.with_metadata(stamp())
+        )
         path = self._directory / f"shard-{self.shards:05d}.parquet"
         pq.write_table(
             table,
@@ -101,7 +110,9 @@ class EntryWriter:
 def entry_writer(directory: Path) -> Iterator[EntryWriter]:
     """Write ``activations/`` and ``rows.parquet`` below a folder that is put in its place later."""
     (directory / "activations").mkdir(parents=True)
-    with pq.ParquetWriter(directory / "rows.parquet", _ROW.with_metadata(stamp()), compression="zstd") as rows:
+    with pq.ParquetWriter(
+        directory / "rows.parquet", _ROW.with_metadata(stamp()), compression="zstd"
+    ) as rows:
         yield EntryWriter(directory / "activations", rows)
     seals.seal(directory / "rows.parquet")
 
@@ -137,4 +148,6 @@ def _told(directory: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
-        raise DamagedError(f"{directory}: cannot be read ({reason})", [directory / "rows.parquet"]) from None
+        raise DamagedError(
+            f"{directory}: cannot be read ({reason})", [directory / "rows.parquet"]
+        ) from None

@@ -1,7 +1,8 @@
-"""Where latents fire: their strongest contexts, a sample over their range, histograms, tokens, companions.
+"""Where latents fire: their strongest contexts, a sample over their range, histograms, tokens,
+companions.
 
-The cache is read once. What fires goes to disk as a sparse table, and everything else is read from there in passes that
-hold a shard at a time, so memory does not grow with the number of tokens.
+The cache is read once. What fires goes to disk as a sparse table, and everything else is read from
+there in passes that hold a shard at a time, so memory does not grow with the number of tokens.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ LATENTS: Schema = {
     "top_token": pl.String,
     "top_token_share": pl.Float64,
 }
-HISTOGRAM: Schema = {"latent": pl.Int32, "low": pl.Float32, "high": pl.Float32, "counts": pl.List(pl.UInt32)}
+HISTOGRAM: Schema = {
+    "latent": pl.Int32,
+    "low": pl.Float32,
+    "high": pl.Float32,
+    "counts": pl.List(pl.UInt32),
+}
 
 
 class Totals(NamedTuple):
@@ -52,7 +58,8 @@ class Totals(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where contexts are: sorted by latent, then by group (0 is top, then 1 … strata), then by rank."""
+    """Where contexts are: sorted by latent, then by group (0 is top, then 1 … strata), then by
+    rank."""
 
     latents: Int32[np.ndarray, " contexts"]
     groups: Int32[np.ndarray, " contexts"]
@@ -60,7 +67,9 @@ class Places(NamedTuple):
     rows: Int64[np.ndarray, " contexts"]
 
 
-def firings(store: ActivationStore, sae: SAE, progress: Progress | None = None) -> Iterator[Entries]:
+def firings(
+    store: ActivationStore, sae: SAE, progress: Progress | None = None
+) -> Iterator[Entries]:
     """What fires on the rows of a cache, in parts of about `SHARD_ENTRIES` entries.
 
     Args:
@@ -130,7 +139,9 @@ class FirstPass:
             return
         starts = np.flatnonzero(np.append(True, part.latents[1:] != part.latents[:-1]))
         own = part.latents[starts]
-        self._maximum[own] = np.maximum(self._maximum[own], np.maximum.reduceat(part.values, starts))
+        self._maximum[own] = np.maximum(
+            self._maximum[own], np.maximum.reduceat(part.values, starts)
+        )
         self._tokens.add(part.latents, part.tokens)
         at = _largest_of_runs(part)
         self._best.add(
@@ -160,7 +171,9 @@ def _largest_of_runs(part: Entries) -> Int64[np.ndarray, " runs"]:
     new = (part.latents[1:] != part.latents[:-1]) | (blocks[1:] != blocks[:-1])
     starts = np.flatnonzero(np.append(True, new))
     lengths = np.diff(np.append(starts, len(part.latents)))
-    largest = np.flatnonzero(part.values == np.repeat(np.maximum.reduceat(part.values, starts), lengths))
+    largest = np.flatnonzero(
+        part.values == np.repeat(np.maximum.reduceat(part.values, starts), lengths)
+    )
     run = np.searchsorted(starts, largest, "right")
     return largest[np.append(True, run[1:] != run[:-1])]
 
@@ -198,9 +211,13 @@ class SecondPass:
         if self._settings.cofiring:
             self._gather(part)
 
-    def _draw(self, part: Entries, latents: Int64[np.ndarray, " e"], share: Float32[np.ndarray, " e"]) -> None:
+    def _draw(
+        self, part: Entries, latents: Int64[np.ndarray, " e"], share: Float32[np.ndarray, " e"]
+    ) -> None:
         strata, rows = self._settings.strata, part.first + part.rows
-        groups = latents * strata + np.clip(np.ceil(share * strata).astype(np.int64) - 1, 0, strata - 1)
+        groups = latents * strata + np.clip(
+            np.ceil(share * strata).astype(np.int64) - 1, 0, strata - 1
+        )
         with np.errstate(over="ignore"):
             keys = (rows * len(self._totals.fired) + latents).astype(np.uint64) + self._entry_seed
         self._drawn.add(groups, uniforms(keys, 1)[:, 0], rows, part.blocks)
@@ -221,9 +238,13 @@ class SecondPass:
     def companions(self, progress: Progress | None = None) -> pl.DataFrame:
         """The table of `cofiring`; ``progress`` is told how many latents are done."""
         empty = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
-        rows, latents, values = (np.concatenate(parts) for parts in zip(empty, *self._together, strict=False))
+        rows, latents, values = (
+            np.concatenate(parts) for parts in zip(empty, *self._together, strict=False)
+        )
         d_sae = len(self._totals.fired)
-        return cofiring(rows, latents, values, max(1, self._n_rows), d_sae, self._settings.cofiring, progress)
+        return cofiring(
+            rows, latents, values, max(1, self._n_rows), d_sae, self._settings.cofiring, progress
+        )
 
     def drawn(self) -> Best:
         """The contexts drawn; their group is latent · strata + stratum."""
@@ -249,7 +270,10 @@ def context_places(best: Best, drawn: Best, strata: int) -> Places:
 
 
 def latent_table(
-    totals: Totals, tokens: Int64[np.ndarray, " d_sae"], counts: Int64[np.ndarray, " d_sae"], texts: dict[int, str]
+    totals: Totals,
+    tokens: Int64[np.ndarray, " d_sae"],
+    counts: Int64[np.ndarray, " d_sae"],
+    texts: dict[int, str],
 ) -> pl.DataFrame:
     """The table of latents.
 

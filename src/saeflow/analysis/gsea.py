@@ -1,7 +1,7 @@
 """Gene set enrichment analysis of token sets: a running sum with weights, judged by permutation.
 
-Source: Subramanian et al. 2005, "Gene set enrichment analysis", PNAS 102: the score, its normalisation by the mean of
-permuted scores of the same sign, and p-values among those.
+Source: Subramanian et al. 2005, "Gene set enrichment analysis", PNAS 102: the score, its
+normalisation by the mean of permuted scores of the same sign, and p-values among those.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Enrichment(NamedTuple):
     """Share of permuted scores of the same sign that are as extreme."""
 
 
-def score(weights: Float32[np.ndarray, " tokens"], members: Int32[np.ndarray, " members"], power: float) -> float:
+def score(
+    weights: Float32[np.ndarray, " tokens"], members: Int32[np.ndarray, " members"], power: float
+) -> float:
     """The weighted running-sum score of a set.
 
     Args:
@@ -57,7 +59,9 @@ def permuted(
     at_once = max(1, GSEA_ROWS_AT_ONCE // len(members))
     for first in range(0, permutations, at_once):
         part = null[first : first + at_once]
-        drawn = [generator.choice(len(weights), len(members), replace=False, shuffle=False) for _ in part]
+        drawn = [
+            generator.choice(len(weights), len(members), replace=False, shuffle=False) for _ in part
+        ]
         part[:] = _scores(np.sort(np.stack(drawn), axis=1), gains)
     same = np.abs(null[np.sign(null) == np.sign(own)])
     p = (1 + np.sum(same >= abs(own))) / (1 + len(same))

@@ -83,10 +83,16 @@ def load_sets(directory: Path) -> KnownSets:
     ids, special = tokens["token_id"].to_numpy(), tokens["special"].to_numpy()
     known = Vocabulary(ids, tokens["token"].to_list(), special)
     described = read_table(directory / "sets.parquet", SETS).filter(pl.col("left_out").is_null())
-    listed = read_table(directory / "members.parquet", MEMBERS).group_by("set", maintain_order=True).agg("token_id")
+    listed = (
+        read_table(directory / "members.parquet", MEMBERS)
+        .group_by("set", maintain_order=True)
+        .agg("token_id")
+    )
     members = {name: np.searchsorted(ids, own).astype(np.int32) for name, own in listed.iter_rows()}
     rows = described.select("set", "kind", "description").iter_rows()
-    return KnownSets(known, [MemberSet(name, kind, told, members[name]) for name, kind, told in rows])
+    return KnownSets(
+        known, [MemberSet(name, kind, told, members[name]) for name, kind, told in rows]
+    )
 
 
 def save_lens(directory: Path, result: LensResult) -> None:
@@ -108,7 +114,8 @@ def write_examples(
     progress: examples.Progress | None = None,
     companions: examples.Progress | None = None,
 ) -> None:
-    """Find out where the latents of an SAE fire, and write it as a folder that appears when it is whole.
+    """Find out where the latents of an SAE fire, and write it as a folder that appears when it is
+    whole.
 
     Args:
         directory: the folder.
@@ -136,8 +143,12 @@ def write_examples(
             again.add(part)
         tokens, counts = again.most_frequent()
         texts = dict(zip(known.ids.tolist(), known.texts, strict=True))
-        write_table(temporary / "latents.parquet", examples.latent_table(totals, tokens, counts, texts))
-        write_table(temporary / "histogram.parquet", examples.histogram_table(totals, again.counts()))
+        write_table(
+            temporary / "latents.parquet", examples.latent_table(totals, tokens, counts, texts)
+        )
+        write_table(
+            temporary / "histogram.parquet", examples.histogram_table(totals, again.counts())
+        )
         write_table(temporary / "cofiring.parquet", again.companions(companions))
         places = examples.context_places(once.best, again.drawn(), settings.strata)
         windows = Windows(places, settings.before, settings.after)
@@ -157,7 +168,9 @@ def _write_contexts(path: Path, windows: Windows) -> None:
     for table in windows.tables():
         arrow = table.to_arrow()
         schema = arrow.schema.with_metadata(stamp())
-        writer = writer or pq.ParquetWriter(path, schema, compression="zstd", write_statistics=["latent"])
+        writer = writer or pq.ParquetWriter(
+            path, schema, compression="zstd", write_statistics=["latent"]
+        )
         writer.write_table(arrow)
     if writer:
         writer.close()

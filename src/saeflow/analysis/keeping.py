@@ -1,4 +1,5 @@
-"""What is kept of a stream that is longer than memory: the best of every group, and its frequent tokens."""
+"""What is kept of a stream that is longer than memory: the best of every group, and its frequent
+tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Kept(NamedTuple):
 
 
 class Best:
-    """The entries of largest score in every group, at most one per block of text; of equal ones the first row.
+    """The entries of largest score in every group, at most one per block of text; of equal ones the
+    first row.
 
     Memory is that of the entries kept, however long the stream is.
     """
@@ -33,7 +35,12 @@ class Best:
         """
         self._most = most
         self._floor = np.full(groups, -np.inf)
-        self._kept = [np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64)]
+        self._kept = [
+            np.empty(0, np.int64),
+            np.empty(0),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+        ]
 
     def add(
         self,
@@ -83,11 +90,14 @@ def ranks(groups: Int64[np.ndarray, " entries"]) -> Int64[np.ndarray, " entries"
 
 
 class FrequentTokens:
-    """Candidates for the token that each latent fires on most, in memory that does not grow with the stream.
+    """Candidates for the token that each latent fires on most, in memory that does not grow with
+    the stream.
 
-    A token that makes up more than 1 / (candidates + 1) of a latent's firings is among its candidates for certain.
+    A token that makes up more than 1 / (candidates + 1) of a latent's firings is among its
+    candidates for certain.
 
-    Source: Misra and Gries 1982, "Finding repeated elements"; merged as in Agarwal et al. 2012, "Mergeable summaries".
+    Source: Misra and Gries 1982, "Finding repeated elements"; merged as in Agarwal et al. 2012,
+        "Mergeable summaries".
     """
 
     def __init__(self, d_vocab: int, candidates: int = 64) -> None:
@@ -101,17 +111,25 @@ class FrequentTokens:
         self._keys = np.empty(0, np.int64)
         self._counts = np.empty(0, np.int64)
 
-    def add(self, latents: Int32[np.ndarray, " entries"], tokens: Int32[np.ndarray, " entries"]) -> None:
+    def add(
+        self, latents: Int32[np.ndarray, " entries"], tokens: Int32[np.ndarray, " entries"]
+    ) -> None:
         """Take entries."""
         keys, counts = np.unique(self._key(latents, tokens), return_counts=True)
         keys, places = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
-        counts = np.bincount(places, np.concatenate([self._counts, counts]), len(keys)).astype(np.int64)
+        counts = np.bincount(places, np.concatenate([self._counts, counts]), len(keys)).astype(
+            np.int64
+        )
         order = np.lexsort((keys, -counts, keys // self._d_vocab))
         keys, counts = keys[order], counts[order]
         groups = keys // self._d_vocab
         places = ranks(groups)
-        beyond = places == self._candidates  # the largest count that has no place is taken off all others
-        counts -= np.where(np.isin(groups, groups[beyond]), _spread(groups, groups[beyond], counts[beyond]), 0)
+        beyond = (
+            places == self._candidates
+        )  # the largest count that has no place is taken off all others
+        counts -= np.where(
+            np.isin(groups, groups[beyond]), _spread(groups, groups[beyond], counts[beyond]), 0
+        )
         kept = places < self._candidates
         order = np.argsort(keys[kept])
         self._keys, self._counts = keys[kept][order], np.maximum(counts[kept][order], 0)
@@ -125,7 +143,9 @@ class FrequentTokens:
 
 
 def _spread(
-    groups: Int64[np.ndarray, " entries"], named: Int64[np.ndarray, " some"], values: Int64[np.ndarray, " some"]
+    groups: Int64[np.ndarray, " entries"],
+    named: Int64[np.ndarray, " some"],
+    values: Int64[np.ndarray, " some"],
 ) -> Int64[np.ndarray, " entries"]:
     """Per entry the value of its group; anything where its group is not named."""
     if not len(named):
@@ -146,9 +166,13 @@ class TokenCounter:
         self._keys, self._d_vocab = keys, d_vocab
         self._counts = np.zeros(len(keys), np.int64)
 
-    def add(self, latents: Int32[np.ndarray, " entries"], tokens: Int32[np.ndarray, " entries"]) -> None:
+    def add(
+        self, latents: Int32[np.ndarray, " entries"], tokens: Int32[np.ndarray, " entries"]
+    ) -> None:
         """Take entries."""
-        keys, counts = np.unique(latents.astype(np.int64) * self._d_vocab + tokens, return_counts=True)
+        keys, counts = np.unique(
+            latents.astype(np.int64) * self._d_vocab + tokens, return_counts=True
+        )
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         known = self._keys[places] == keys
         self._counts[places[known]] += counts[known]
@@ -156,7 +180,9 @@ class TokenCounter:
     def most(self, d_sae: int) -> tuple[Int64[np.ndarray, " d_sae"], Int64[np.ndarray, " d_sae"]]:
         """Per latent the token it fires on most and how often; -1 and 0 where it never fires."""
         tokens, counts = np.full(d_sae, -1), np.zeros(d_sae, np.int64)
-        order = np.lexsort((-self._keys, self._counts))  # of equal counts the smallest token comes last
+        order = np.lexsort(
+            (-self._keys, self._counts)
+        )  # of equal counts the smallest token comes last
         latents = self._keys[order] // self._d_vocab
         tokens[latents], counts[latents] = self._keys[order] % self._d_vocab, self._counts[order]
         return tokens, counts

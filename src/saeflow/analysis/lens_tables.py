@@ -1,4 +1,5 @@
-"""The tables of the logit lens: one row per latent, per token at either end, per histogram, per latent and set."""
+"""The tables of the logit lens: one row per latent, per token at either end, per histogram, per
+latent and set."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from torch import Tensor
 from saeflow.analysis import gsea
 from saeflow.analysis.classes import classify, classify_as_published, thresholds
 from saeflow.analysis.enrichment import enriched, p_values, split_pairs, splits, with_leading_edges
-from saeflow.analysis.logit_lens import LensTable, Progress, logit_weights, look_through, random_directions
+from saeflow.analysis.logit_lens import (
+    LensTable,
+    Progress,
+    logit_weights,
+    look_through,
+    random_directions,
+)
 from saeflow.analysis.token_sets import MemberSet
 from saeflow.config.sections import Gsea, LogitLens
 from saeflow.errors import SaeflowError
@@ -48,7 +55,12 @@ TOKENS: Schema = {
     "token": pl.String,
     "weight": pl.Float32,
 }
-HISTOGRAMS: Schema = {"latent": pl.Int32, "low": pl.Float32, "high": pl.Float32, "counts": pl.List(pl.UInt32)}
+HISTOGRAMS: Schema = {
+    "latent": pl.Int32,
+    "low": pl.Float32,
+    "high": pl.Float32,
+    "counts": pl.List(pl.UInt32),
+}
 SCORES: Schema = {"latent": pl.Int32, "set": pl.Categorical, "ks": pl.Float32, "auc": pl.Float32}
 GSEA: Schema = {
     "latent": pl.Int32,
@@ -98,19 +110,25 @@ def written_hook(lm: LanguageModel, sae: SAE, hook: str) -> str:
     """The hook that an SAE writes: the one it reads, a transcoder's other one.
 
     Raises:
-        SaeflowError: the model has no such hook, or its decoder rows are no directions of the residual stream.
+        SaeflowError: the model has no such hook, or its decoder rows are no directions of the
+            residual stream.
     """
     written = str(sae.metadata.get("hook_name_out") or hook) if sae.is_transcoder else hook
     if check_hook(lm, written).site in OUTSIDE_THE_STREAM or sae.d_out != lm.d_model:
         raise SaeflowError(
-            f"logit lens: the SAE writes {sae.d_out} numbers at {written}, and the residual stream has {lm.d_model} "
+            f"logit lens: the SAE writes {sae.d_out} numbers at {written}, and the residual stream "
+            f"has {lm.d_model} "
             "of its own; set logit_lens: null"
         )
     return written
 
 
 def apply_lens(
-    given: LensInput, settings: LogitLens, seed: int, threads: int = 1, progress: Progress | None = None
+    given: LensInput,
+    settings: LogitLens,
+    seed: int,
+    threads: int = 1,
+    progress: Progress | None = None,
 ) -> LensResult:
     """Look at all latents of an SAE through the unembedding.
 
@@ -124,7 +142,9 @@ def apply_lens(
     members = [one.members for one in given.sets]
     directions = given.decoder.float() * _gains(given, settings)[:, None]
     generator = numpy_generator(seed, "logit lens", "directions")
-    drawn = random_directions(settings.directions, directions.shape[1], generator).to(directions.device)
+    drawn = random_directions(settings.directions, directions.shape[1], generator).to(
+        directions.device
+    )
     null = look_through(drawn, given.unembedding, members, settings.tokens, threads)
     table = look_through(directions, given.unembedding, members, settings.tokens, threads, progress)
     tested = p_values(table, null, given.sets, len(given.known.ids))
@@ -135,7 +155,9 @@ def apply_lens(
         tokens=_tokens(table, given.known),
         histograms=_histograms(table),
         scores=_scores(table, given.sets),
-        enrichment=with_leading_edges(found, directions, given.unembedding, given.sets, given.known.ids),
+        enrichment=with_leading_edges(
+            found, directions, given.unembedding, given.sets, given.known.ids
+        ),
         splits=splits(pairs, directions, given.unembedding, given.sets),
         gsea=_gsea(given, directions, table, settings.gsea, seed) if settings.gsea else None,
     )
@@ -150,7 +172,11 @@ def _gains(given: LensInput, settings: LogitLens) -> Float[Tensor, " latents"]:
 
 
 def _latents(
-    given: LensInput, directions: Float[Tensor, "latents d_model"], table: LensTable, null: LensTable, rate: float
+    given: LensInput,
+    directions: Float[Tensor, "latents d_model"],
+    table: LensTable,
+    null: LensTable,
+    rate: float,
 ) -> pl.DataFrame:
     beyond = thresholds(null.column("std"), null.column("skewness"), null.column("kurtosis"), rate)
     lengths = np.maximum(directions.norm(dim=1).double().cpu().numpy(), 1e-30)
@@ -213,9 +239,14 @@ def _scores(table: LensTable, sets: Sequence[MemberSet]) -> pl.DataFrame:
 
 
 def _gsea(
-    given: LensInput, directions: Float[Tensor, "latents d_model"], table: LensTable, settings: Gsea, seed: int
+    given: LensInput,
+    directions: Float[Tensor, "latents d_model"],
+    table: LensTable,
+    settings: Gsea,
+    seed: int,
 ) -> pl.DataFrame:
-    """The weighted scores of the most skewed latents; all sets and latents are one family of tests."""
+    """The weighted scores of the most skewed latents; all sets and latents are one family of
+    tests."""
     skewed = np.argsort(-np.abs(table.column("skewness")), kind="stable")[: settings.latents]
     chosen = np.sort(skewed).tolist()
     rows = []
@@ -223,7 +254,11 @@ def _gsea(
         for latent, weights in zip(chosen[first:], part, strict=False):
             for one in given.sets:
                 generator = numpy_generator(seed, "gsea", latent, one.name)
-                tested = gsea.permuted(weights, one.members, settings.weight, settings.permutations, generator)
+                tested = gsea.permuted(
+                    weights, one.members, settings.weight, settings.permutations, generator
+                )
                 rows.append((latent, one.name, *tested))
-    found = pl.DataFrame(rows, schema={name: kind for name, kind in GSEA.items() if name != "q_bh"}, orient="row")
+    found = pl.DataFrame(
+        rows, schema={name: kind for name, kind in GSEA.items() if name != "q_bh"}, orient="row"
+    )
     return found.with_columns(q_bh=pl.Series(q_values(found["p"].to_numpy(), "bh")))

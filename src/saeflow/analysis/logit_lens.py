@@ -1,7 +1,9 @@
-"""Directions of the residual stream through the unembedding: what each latent does to the logits of all tokens.
+"""Directions of the residual stream through the unembedding: what each latent does to the logits of
+all tokens.
 
-Source: Bloom and Lin 2024, "Understanding SAE Features with the Logit Lens". Differences: token sets are tested and
-the tests corrected for their number, scores keep their sign, and the product is never held whole.
+Source: Bloom and Lin 2024, "Understanding SAE Features with the Logit Lens". Differences: token
+sets are tested and the tests corrected for their number, scores keep their sign, and the product is
+never held whole.
 """
 
 from __future__ import annotations
@@ -52,12 +54,11 @@ class LensTable:
 
     Attributes:
         moments: mean, standard deviation, skewness, excess kurtosis, entropy.
-        top, bottom: places of the tokens with the largest and the smallest logit weights, the extreme ones first.
-        top_weights, bottom_weights: their logit weights.
-        low, high: smallest and largest logit weight.
-        counts: of logit weights in 64 bins from low to high.
-        ks, auc, leading: per token set, as `ranks.Standing` has them.
-        tie_terms: sum of t³ - t over runs of equal logit weights.
+        top, bottom: places of the tokens with the largest and the smallest logit weights, the
+        extreme ones first. top_weights, bottom_weights: their logit weights. low, high: smallest
+        and largest logit weight. counts: of logit weights in 64 bins from low to high. ks, auc,
+        leading: per token set, as `ranks.Standing` has them. tie_terms: sum of t³ - t over runs of
+        equal logit weights.
     """
 
     moments: Float64[np.ndarray, "rows 5"]
@@ -101,7 +102,10 @@ class LensTable:
         order = ordered(weights)
         self.moments[row] = moments(weights)
         self.top[row], self.bottom[row] = order.tokens[:k], order.tokens[::-1][:k]
-        self.top_weights[row], self.bottom_weights[row] = weights[self.top[row]], weights[self.bottom[row]]
+        self.top_weights[row], self.bottom_weights[row] = (
+            weights[self.top[row]],
+            weights[self.bottom[row]],
+        )
         self.low[row], self.high[row] = weights[order.tokens[-1]], weights[order.tokens[0]]
         self.counts[row] = histogram(weights, self.low[row], self.high[row]).counts
         self.tie_terms[row] = order.tie_term
@@ -122,11 +126,14 @@ def moments(weights: Weights) -> Moments:
     likelihood = np.exp(shifted)
     total = likelihood.sum(dtype=np.float64)
     entropy = np.log(total) - np.sum(likelihood * shifted, dtype=np.float64) / total
-    return Moments(float(mean), float(variance**0.5), float(skewness), float(kurtosis), float(entropy))
+    return Moments(
+        float(mean), float(variance**0.5), float(skewness), float(kurtosis), float(entropy)
+    )
 
 
 def histogram(weights: Weights, low: float, high: float) -> Histogram:
-    """Counts of logit weights in bins of equal width from the smallest to the largest, which is in the last bin."""
+    """Counts of logit weights in bins of equal width from the smallest to the largest, which is in
+    the last bin."""
     width = (np.float32(high) - np.float32(low)) / np.float32(BINS)
     if width <= 0:
         places = np.zeros(len(weights), np.int32)
@@ -138,10 +145,14 @@ def histogram(weights: Weights, low: float, high: float) -> Histogram:
 def logit_weights(
     directions: Float[Tensor, "rows d_model"], unembedding: Float[Tensor, "tokens d_model"]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "part tokens"]]]:
-    """The product of directions and unembedding, some rows at a time, each part with the number of its first row."""
+    """The product of directions and unembedding, some rows at a time, each part with the number of
+    its first row."""
     rows = max(1, _CHUNK_BYTES // (4 * len(unembedding)))
     for first in range(0, len(directions), rows):
-        yield first, linear(directions[first : first + rows].contiguous(), unembedding).cpu().numpy()
+        yield (
+            first,
+            linear(directions[first : first + rows].contiguous(), unembedding).cpu().numpy(),
+        )
 
 
 @torch.no_grad()
@@ -153,7 +164,8 @@ def look_through(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> LensTable:
-    """Everything the lens shows of many directions; memory does not grow with their number times that of tokens.
+    """Everything the lens shows of many directions; memory does not grow with their number times
+    that of tokens.
 
     Args:
         directions: float32; a latent's decoder row, at the length it is to be looked at.
@@ -174,7 +186,9 @@ def look_through(
     return table
 
 
-def random_directions(count: int, d_model: int, generator: np.random.Generator) -> Float[Tensor, "count d_model"]:
+def random_directions(
+    count: int, d_model: int, generator: np.random.Generator
+) -> Float[Tensor, "count d_model"]:
     """Directions drawn uniformly, of length 1."""
     drawn = torch.from_numpy(generator.standard_normal((count, d_model)))
     return (drawn / drawn.norm(dim=1, keepdim=True)).float()

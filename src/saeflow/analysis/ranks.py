@@ -1,10 +1,11 @@
-"""Where the members of token sets stand among all tokens, in the order of one latent's logit weights.
+"""Where the members of token sets stand among all tokens, in the order of one latent's logit
+weights.
 
-One sort per latent serves all sets, and nothing of the size sets × latents × tokens is ever made. The published score
-of a set is the extreme of a running sum along the sorted tokens. The ranks of a set's members are the bits of 64-bit
-words, so that the sum is known at every 64th rank by counting bits. Between, it can rise or fall only as far as the
-members there allow, and it is followed rank by rank only where that may be to a new extreme. Threads take latents side
-by side.
+One sort per latent serves all sets, and nothing of the size sets × latents × tokens is ever made.
+The published score of a set is the extreme of a running sum along the sorted tokens. The ranks of a
+set's members are the bits of 64-bit words, so that the sum is known at every 64th rank by counting
+bits. Between, it can rise or fall only as far as the members there allow, and it is followed rank
+by rank only where that may be to a new extreme. Threads take latents side by side.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Order(NamedTuple):
     inner: UInt64[np.ndarray, " words"]
     """Bits of ranks that are followed by an equal weight: a running sum is not read there."""
     tie_term: float
-    """Sum of t³ - t over runs of t equal weights; logit weights in float32 have some in nearly every row."""
+    """Sum of t³ - t over runs of t equal weights; logit weights in float32 have some in nearly
+    every row."""
 
 
 class Standing(NamedTuple):
@@ -45,7 +47,8 @@ class Standing(NamedTuple):
     auc: Float64[np.ndarray, " sets"]
     """Probability that a member lies above another token, ties counted half."""
     leading: Int64[np.ndarray, " sets"]
-    """Members up to where the running sum is furthest from 0, counted from the end they gather at."""
+    """Members up to where the running sum is furthest from 0, counted from the end they gather
+    at."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class SetIndex:
 
 def ordered(weights: Float32[np.ndarray, " tokens"]) -> Order:
     """Sort tokens by falling weight; among equal weights by rising place."""
-    keys = (np.float32(0) - weights).view(np.uint32)  # 0 - w: falling order, and one zero instead of two
+    keys = (np.float32(0) - weights).view(
+        np.uint32
+    )  # 0 - w: falling order, and one zero instead of two
     keys ^= (keys.view(np.int32) >> 31).view(np.uint32) | _SIGN
     tokens, keys = _sorted(keys)
     return Order(tokens, *_ranked(tokens, keys))
@@ -80,8 +85,8 @@ def ordered(weights: Float32[np.ndarray, " tokens"]) -> Order:
 def standings(order: Order, sets: SetIndex) -> Standing:
     """How each set stands in an order of tokens.
 
-    With m members and n others, the running sum after r tokens, h of them members, is h / m - (r - h) / n, which is
-    (h tokens - m r) / (m n): whole numbers hold all of it.
+    With m members and n others, the running sum after r tokens, h of them members, is h / m - (r -
+    h) / n, which is (h tokens - m r) / (m n): whole numbers hold all of it.
     """
     m = np.diff(sets.starts)
     pairs = m * (sets.tokens - m)
@@ -94,7 +99,8 @@ def standings(order: Order, sets: SetIndex) -> Standing:
 def _sorted(
     keys: UInt32[np.ndarray, " tokens"],
 ) -> tuple[Int32[np.ndarray, " tokens"], UInt32[np.ndarray, " tokens"]]:
-    """Sort whole numbers digit by digit, the lowest first, each by counting; equal ones keep their order.
+    """Sort whole numbers digit by digit, the lowest first, each by counting; equal ones keep their
+    order.
 
     Returns:
         The places of the sorted numbers, and the numbers.
@@ -129,7 +135,10 @@ def _ranked(
 ) -> tuple[Int32[np.ndarray, "tokens 2"], UInt64[np.ndarray, " words"], float]:
     """What an `Order` says of sorted tokens whose numbers are equal where their weights are."""
     tokens = len(order)
-    ranks, inner = np.empty((tokens, 2), np.int32), np.zeros((tokens + _WORD - 1) // _WORD, np.uint64)
+    ranks, inner = (
+        np.empty((tokens, 2), np.int32),
+        np.zeros((tokens + _WORD - 1) // _WORD, np.uint64),
+    )
     first, tie_term = 0, 0.0
     while first < tokens:
         end = first + 1
@@ -155,11 +164,16 @@ def _followed(
     """Follow the running sum of every set.
 
     Returns:
-        Per set the running sum furthest from 0, times members × others (of two alike the positive one); how many
-        members lie before that place; twice the sum of the members' ranks, of tied weights the mean rank.
+        Per set the running sum furthest from 0, times members × others (of two alike the positive
+        one); how many members lie before that place; twice the sum of the members' ranks, of tied
+        weights the mean rank.
     """
     tokens, sets, words = len(ranks), len(starts) - 1, len(inner)
-    extremes, passed, sums = np.zeros(sets, np.int64), np.zeros(sets, np.int64), np.zeros(sets, np.int64)
+    extremes, passed, sums = (
+        np.zeros(sets, np.int64),
+        np.zeros(sets, np.int64),
+        np.zeros(sets, np.int64),
+    )
     bits, before = np.empty(words, np.uint64), np.empty(words + 1, np.int64)
     for one in range(sets):
         bits[:] = 0
@@ -168,7 +182,9 @@ def _followed(
             _set(bits, ranks[member, 0])
             total += ranks[member, 1]
         sums[one] = total
-        extremes[one], passed[one] = _extreme(bits, inner, before, tokens, starts[one + 1] - starts[one])
+        extremes[one], passed[one] = _extreme(
+            bits, inner, before, tokens, starts[one + 1] - starts[one]
+        )
     return extremes, passed, sums
 
 
@@ -233,6 +249,8 @@ def _extreme(
 def _ones(word: np.uint64) -> int:
     """How many bits of a word are set (Warren 2012, "Hacker's Delight", 5-1)."""
     pairs = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    fours = (pairs & np.uint64(0x3333333333333333)) + ((pairs >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    fours = (pairs & np.uint64(0x3333333333333333)) + (
+        (pairs >> np.uint64(2)) & np.uint64(0x3333333333333333)
+    )
     eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
     return (eights * np.uint64(0x0101010101010101)) >> np.uint64(56)  # type: ignore[return-value]

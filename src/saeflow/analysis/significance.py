@@ -16,34 +16,40 @@ Values = Float64[np.ndarray, "..."]
 
 
 def ks_p_values(ks: Values, members: int, others: int) -> Values:
-    """Two-sided p-values of two-sample Kolmogorov-Smirnov statistics, if members were drawn at random.
+    """Two-sided p-values of two-sample Kolmogorov-Smirnov statistics, if members were drawn at
+    random.
 
-    Exact for small sets, else from the one-sample distribution at the effective size, as scipy does; none is below the
-    share of the two most extreme orders.
+    Exact for small sets, else from the one-sample distribution at the effective size, as scipy
+    does; none is below the share of the two most extreme orders.
 
     Args:
         ks: signed or not.
         members, others: sizes of the two samples.
 
-    Source: Hodges 1958, "The significance probability of the Smirnov two-sample test", for the exact ones.
+    Source: Hodges 1958, "The significance probability of the Smirnov two-sample test", for the
+        exact ones.
     """
     size = np.abs(ks)
     if members * others <= _EXACT_PAIRS:
         return _exact_ks(size, members, others)
     least = 2 * np.exp(
-        special.gammaln(members + 1) + special.gammaln(others + 1) - special.gammaln(members + others + 1)
+        special.gammaln(members + 1)
+        + special.gammaln(others + 1)
+        - special.gammaln(members + others + 1)
     )
     return np.clip(_one_sample_ks(size, round(members * others / (members + others))), least, 1.0)
 
 
 def _one_sample_ks(size: Values, n: int) -> Values:
-    """P-values of one-sample statistics of n numbers, many at a time: scipy computes them one by one.
+    """P-values of one-sample statistics of n numbers, many at a time: scipy computes them one by
+    one.
 
-    Below 2 % twice the one-sided probability, which is exact but for a part in 10,000, is interpolated between nodes in
-    its logarithm. Above, it is the limiting distribution at a corrected statistic, to within 0.001, and for few numbers
-    an interpolation.
+    Below 2 % twice the one-sided probability, which is exact but for a part in 10,000, is
+    interpolated between nodes in its logarithm. Above, it is the limiting distribution at a
+    corrected statistic, to within 0.001, and for few numbers an interpolation.
 
-    Source: Vrbik 2018, "Small-sample corrections to Kolmogorov-Smirnov test statistic", for the correction.
+    Source: Vrbik 2018, "Small-sample corrections to Kolmogorov-Smirnov test statistic", for the
+        correction.
     """
     root = np.sqrt(n)
     start, top = _TAIL_FROM / root, min(1.0, _TAIL_TO / root)
@@ -69,7 +75,8 @@ def _exact_ks(size: Values, members: int, others: int) -> Values:
     steps, places = np.unique(np.rint(size * unit).astype(np.int64), return_inverse=True)
     along, across = unit // members, unit // others
     columns = np.arange(others + 1, dtype=np.int64) * across
-    # The chance to be at column j after i members, along paths that have stayed inside; each row from the one before.
+    # The chance to be at column j after i members, along paths that have stayed inside; each row
+    # from the one before.
     inside = np.zeros((len(steps), others + 1))
     for i in range(members + 1):
         near = np.abs(i * along - columns)[None, :] < steps[:, None]
@@ -78,7 +85,11 @@ def _exact_ks(size: Values, members: int, others: int) -> Values:
 
 
 def _next_row(
-    inside: Float64[np.ndarray, "steps columns"], near: np.ndarray, i: int, members: int, others: int
+    inside: Float64[np.ndarray, "steps columns"],
+    near: np.ndarray,
+    i: int,
+    members: int,
+    others: int,
 ) -> Float64[np.ndarray, "steps columns"]:
     """Shares of all paths to (i, j) that stay inside, from those to (i - 1, j).
 
@@ -88,17 +99,23 @@ def _next_row(
     before = np.ones(len(inside)) if i == 0 else np.zeros(len(inside))
     for j in range(others + 1):
         total = i + j
-        value = before if total == 0 else inside[:, j] * (i / total) + (before * (j / total) if j else 0.0)
+        value = (
+            before
+            if total == 0
+            else inside[:, j] * (i / total) + (before * (j / total) if j else 0.0)
+        )
         before = value * near[:, j]
         row[:, j] = before
     return row
 
 
-def rank_sum_p_values(auc: Values, members: int, others: int, tie_terms: Values | float = 0.0) -> Values:
+def rank_sum_p_values(
+    auc: Values, members: int, others: int, tie_terms: Values | float = 0.0
+) -> Values:
     """Two-sided p-values of rank sums (Mann-Whitney), if members were drawn at random.
 
-    Exact where either side has at most 8 and no weights are tied, else from the normal distribution with corrections
-    for continuity and ties.
+    Exact where either side has at most 8 and no weights are tied, else from the normal distribution
+    with corrections for continuity and ties.
 
     Args:
         auc: the statistic divided by members × others.
@@ -117,11 +134,14 @@ def rank_sum_p_values(auc: Values, members: int, others: int, tie_terms: Values 
 
 
 def _exact_rank_sum(far: Values, members: int, others: int) -> Values:
-    """From the number of orders that give each rank sum: the Gaussian binomial coefficients, as shares."""
+    """From the number of orders that give each rank sum: the Gaussian binomial coefficients, as
+    shares."""
     few, many = sorted((members, others))
     counts = np.zeros(few * many + 1)
     counts[0] = 1.0
-    for i in range(1, few + 1):  # times (1 - q^(many + i)) / (1 - q^i), times i / (many + i) to keep shares
+    for i in range(
+        1, few + 1
+    ):  # times (1 - q^(many + i)) / (1 - q^i), times i / (many + i) to keep shares
         counts[many + i :] -= counts[: len(counts) - many - i].copy()
         for start in range(i):
             counts[start::i] = np.cumsum(counts[start::i])
@@ -131,17 +151,20 @@ def _exact_rank_sum(far: Values, members: int, others: int) -> Values:
 
 
 def separation(auc: Values, members: int, others: int) -> Values:
-    """How far a set's mean lies above the others', in standard deviations, if both were normal: √2 Φ⁻¹(AUC).
+    """How far a set's mean lies above the others', in standard deviations, if both were normal: √2
+    Φ⁻¹(AUC).
 
-    Along a random direction of the residual stream it is normal with mean 0, however much the tokens of the set have in
-    common, because logit weights along random directions are jointly normal.
+    Along a random direction of the residual stream it is normal with mean 0, however much the
+    tokens of the set have in common, because logit weights along random directions are jointly
+    normal.
     """
     end = 0.5 / (members * others)
     return np.sqrt(2) * special.ndtri(np.clip(auc, end, 1 - end))
 
 
 def direction_p_values(auc: Values, null: Values, members: int, others: int) -> Values:
-    """Two-sided p-values of rank sums, if the latent's direction were random in the residual stream.
+    """Two-sided p-values of rank sums, if the latent's direction were random in the residual
+    stream.
 
     Args:
         auc: of latents.

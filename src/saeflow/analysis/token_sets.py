@@ -36,7 +36,8 @@ class MemberSet(NamedTuple):
 
 
 class Spelling(NamedTuple):
-    """A built-in set: the tokens whose word passes a test. The word is the text without the one space before it."""
+    """A built-in set: the tokens whose word passes a test. The word is the text without the one
+    space before it."""
 
     kind: str
     description: str
@@ -68,16 +69,30 @@ def _opening(letter: str) -> Test:
 
 
 SPELLINGS: dict[str, Spelling] = {
-    "starts_with_capital": Spelling("form", "first letter is a capital", lambda word: word[0].isupper()),
-    "starts_with_lower": Spelling("form", "first letter is lower case", lambda word: word[0].islower()),
-    "all_caps": Spelling("form", "two or more letters, all capitals", lambda word: len(word) > 1 and word.isupper()),
-    "whitespace": Spelling("form", "nothing but blanks and line breaks", lambda word: word.isspace()),
+    "starts_with_capital": Spelling(
+        "form", "first letter is a capital", lambda word: word[0].isupper()
+    ),
+    "starts_with_lower": Spelling(
+        "form", "first letter is lower case", lambda word: word[0].islower()
+    ),
+    "all_caps": Spelling(
+        "form", "two or more letters, all capitals", lambda word: len(word) > 1 and word.isupper()
+    ),
+    "whitespace": Spelling(
+        "form", "nothing but blanks and line breaks", lambda word: word.isspace()
+    ),
     "not_ascii": Spelling("form", "letters or signs beyond ASCII", lambda word: not word.isascii()),
-    "broken_bytes": Spelling("form", "bytes that are no whole character", lambda word: bool(_BROKEN.fullmatch(word))),
-    "digits": Spelling("digits", "nothing but digits", lambda word: word.isascii() and word.isdigit()),
+    "broken_bytes": Spelling(
+        "form", "bytes that are no whole character", lambda word: bool(_BROKEN.fullmatch(word))
+    ),
+    "digits": Spelling(
+        "digits", "nothing but digits", lambda word: word.isascii() and word.isdigit()
+    ),
     **{f"digits_{n}": Spelling("digits", f"a number of {n} digits", _digits(n)) for n in _DIGITS},
     "punctuation": Spelling("punctuation", "nothing but punctuation marks", _all_of("P")),
-    "sentence_end": Spelling("punctuation", "full stop, question or exclamation mark", _only(".!?…。！？")),
+    "sentence_end": Spelling(
+        "punctuation", "full stop, question or exclamation mark", _only(".!?…。！？")
+    ),
     "pause": Spelling("punctuation", "comma, semicolon or colon", _only(",;:，、；：")),
     "quotes": Spelling("punctuation", "quotation marks and apostrophes", _only("\"'`“”‘’„«»‹›")),
     "dashes": Spelling("punctuation", "hyphens and dashes", _all_of("Pd")),
@@ -85,7 +100,9 @@ SPELLINGS: dict[str, Spelling] = {
     "open_bracket": Spelling("punctuation", "an opening bracket in it", _any_of("Ps")),
     "close_bracket": Spelling("punctuation", "a closing bracket in it", _any_of("Pe")),
     **{f"length_{n}": Spelling("length", f"a word of {n} letters", _letters(n)) for n in _LENGTHS},
-    "length_6_up": Spelling("length", "a word of six letters or more", lambda word: word.isalpha() and len(word) > 5),
+    "length_6_up": Spelling(
+        "length", "a word of six letters or more", lambda word: word.isalpha() and len(word) > 5
+    ),
     **{
         f"letter_{x}": Spelling("first letter", f"a word that begins with {x}", _opening(x))
         for x in string.ascii_lowercase
@@ -94,7 +111,10 @@ SPELLINGS: dict[str, Spelling] = {
 
 
 def token_sets(
-    known: Vocabulary, kinds: Sequence[str], smallest: int, files: Mapping[str, Mapping[str, TokenSet]]
+    known: Vocabulary,
+    kinds: Sequence[str],
+    smallest: int,
+    files: Mapping[str, Mapping[str, TokenSet]],
 ) -> list[MemberSet]:
     """All token sets of a vocabulary: those built in, in a fixed order, then those of the user.
 
@@ -105,7 +125,8 @@ def token_sets(
         files: the user's sets by name, by the file they stand in.
 
     Raises:
-        SaeflowError: a set of the user has no member in the vocabulary, holds all of it, or has the name of another.
+        SaeflowError: a set of the user has no member in the vocabulary, holds all of it, or has the
+            name of another.
     """
     words = [text[1:] if text[:1] == " " and len(text) > 1 else text for text in known.texts]
     ordinary = np.flatnonzero(~known.special).tolist()
@@ -115,7 +136,9 @@ def token_sets(
     for file, sets in files.items():
         for name, described in sets.items():
             if name in names:
-                raise SaeflowError(f"{file}: sets.{name}: there is another set of that name; choose another")
+                raise SaeflowError(
+                    f"{file}: sets.{name}: there is another set of that name; choose another"
+                )
             names.add(name)
             found.append(_of_user(f"{file}: sets.{name}", name, described, known, words))
     return found
@@ -125,7 +148,11 @@ def _of_use(one: MemberSet, smallest: int, tokens: int) -> MemberSet:
     """The set, or in its place the reason why it is left out."""
     if smallest <= len(one.members) < tokens:
         return one
-    size = "all tokens" if len(one.members) == tokens else f"{len(one.members)} tokens, fewer than {smallest}"
+    size = (
+        "all tokens"
+        if len(one.members) == tokens
+        else f"{len(one.members)} tokens, fewer than {smallest}"
+    )
     return one._replace(members=one.members[:0], left_out=size)
 
 
@@ -133,13 +160,21 @@ def _built_in(known: Vocabulary, words: list[str], ordinary: list[int]) -> Itera
     if known.marks_space:
         spaced = [place for place in ordinary if known.texts[place] != words[place]]
         yield _set("starts_with_space", "form", "opens a word: a space before it", spaced)
-        bare = [place for place in ordinary if known.texts[place] == words[place] and words[place].isalpha()]
-        yield _set("continues", "form", "letters that go on with a word: no space before them", bare)
+        bare = [
+            place
+            for place in ordinary
+            if known.texts[place] == words[place] and words[place].isalpha()
+        ]
+        yield _set(
+            "continues", "form", "letters that go on with a word: no space before them", bare
+        )
     yield _set("special", "form", "special tokens", np.flatnonzero(known.special).tolist())
     texts = [(place, words[place]) for place in ordinary if words[place]]
     for name, (kind, description, holds) in SPELLINGS.items():
         yield _set(name, kind, description, [place for place, word in texts if holds(word)])
-    whole = [(place, word) for place, word in texts if word.isalpha() and _opens_word(known, place, word)]
+    whole = [
+        (place, word) for place, word in texts if word.isalpha() and _opens_word(known, place, word)
+    ]
     yield from _tagged(whole)
     yield from _names(whole)
 
@@ -149,7 +184,8 @@ def _opens_word(known: Vocabulary, place: int, word: str) -> bool:
 
 
 def _tagged(words: list[tuple[int, str]]) -> Iterator[MemberSet]:
-    """Sets by the Penn Treebank tag of each word alone; one set that is left out where nltk or its data is absent."""
+    """Sets by the Penn Treebank tag of each word alone; one set that is left out where nltk or its
+    data is absent."""
     try:
         import nltk
 
@@ -163,7 +199,12 @@ def _tagged(words: list[tuple[int, str]]) -> Iterator[MemberSet]:
         yield _absent("part_of_speech", "part of speech", "words by part of speech", error)
         return
     for tag in sorted(by_tag):
-        yield _set(f"tag_{tag}", "part of speech", f"words that nltk tags {tag} when they stand alone", by_tag[tag])
+        yield _set(
+            f"tag_{tag}",
+            "part of speech",
+            f"words that nltk tags {tag} when they stand alone",
+            by_tag[tag],
+        )
 
 
 def _names(words: list[tuple[int, str]]) -> Iterator[MemberSet]:
@@ -181,7 +222,11 @@ def _names(words: list[tuple[int, str]]) -> Iterator[MemberSet]:
 
 
 def _absent(name: str, kind: str, description: str, error: Exception) -> MemberSet:
-    missing = "nltk is not installed" if isinstance(error, ImportError) else "nltk's data is not installed"
+    missing = (
+        "nltk is not installed"
+        if isinstance(error, ImportError)
+        else "nltk's data is not installed"
+    )
     return MemberSet(name, kind, description, np.empty(0, np.int32), missing)
 
 
@@ -189,7 +234,9 @@ def _set(name: str, kind: str, description: str, places: Sequence[int]) -> Membe
     return MemberSet(name, kind, description, np.array(places, np.int32))
 
 
-def _of_user(where: str, name: str, described: TokenSet, known: Vocabulary, words: list[str]) -> MemberSet:
+def _of_user(
+    where: str, name: str, described: TokenSet, known: Vocabulary, words: list[str]
+) -> MemberSet:
     exact = {word.strip() for word in described.words}
     folded = {word for word in exact if word == word.lower()}
     pattern = re.compile(described.pattern) if described.pattern is not None else None
@@ -197,10 +244,16 @@ def _of_user(where: str, name: str, described: TokenSet, known: Vocabulary, word
         place
         for place, (text, word) in enumerate(zip(known.texts, words, strict=True))
         if not known.special[place]
-        and (word in exact or word.lower() in folded or (pattern is not None and pattern.search(text)))
+        and (
+            word in exact
+            or word.lower() in folded
+            or (pattern is not None and pattern.search(text))
+        )
     ]
     if not places:
-        raise SaeflowError(f"{where}: {_nothing(described)}; a word must be one token of the model's vocabulary")
+        raise SaeflowError(
+            f"{where}: {_nothing(described)}; a word must be one token of the model's vocabulary"
+        )
     if len(places) == len(words):
         raise SaeflowError(f"{where}: holds every token of the vocabulary; narrow it")
     told = described.description or _told(described)
@@ -210,7 +263,9 @@ def _of_user(where: str, name: str, described: TokenSet, known: Vocabulary, word
 def _nothing(described: TokenSet) -> str:
     parts = []
     if described.words:
-        parts.append(f"none of its {len(described.words)} words is a token ('{described.words[0]}' …)")
+        parts.append(
+            f"none of its {len(described.words)} words is a token ('{described.words[0]}' …)"
+        )
     if described.pattern is not None:
         parts.append(f"no token matches {described.pattern!r}")
     return " and ".join(parts)
@@ -218,4 +273,6 @@ def _nothing(described: TokenSet) -> str:
 
 def _told(described: TokenSet) -> str:
     listed = ", ".join(described.words[:3]) + (" …" if len(described.words) > 3 else "")
-    return " or ".join(part for part in (listed, described.pattern and f"matches {described.pattern}") if part)
+    return " or ".join(
+        part for part in (listed, described.pattern and f"matches {described.pattern}") if part
+    )

@@ -29,7 +29,8 @@ CONTEXTS: Schema = {
 
 
 class Windows:
-    """Windows of text around contexts; filled from the entries and the blocks of text, both a part at a time."""
+    """Windows of text around contexts; filled from the entries and the blocks of text, both a part
+    at a time."""
 
     def __init__(self, places: Places, before: int, after: int) -> None:
         """Know where the contexts are, and nothing of their text.
@@ -47,14 +48,18 @@ class Windows:
         self._by_row = np.argsort(places.rows, kind="stable")
 
     def locate(self, part: Entries) -> None:
-        """Find block and position of the contexts among the rows of a part; after it, call `fill` with the same."""
+        """Find block and position of the contexts among the rows of a part; after it, call `fill`
+        with the same."""
         rows = self._places.rows[self._by_row]
-        own = self._by_row[slice(*np.searchsorted(rows, [part.first, part.first + len(part.places.tokens)]))]
+        own = self._by_row[
+            slice(*np.searchsorted(rows, [part.first, part.first + len(part.places.tokens)]))
+        ]
         at = self._places.rows[own] - part.first
         self._blocks[own], self._positions[own] = part.places.blocks[at], part.places.positions[at]
 
     def fill(self, part: Entries) -> None:
-        """Put in how much the latents fire along the windows that lie in a part; all contexts must be located."""
+        """Put in how much the latents fire along the windows that lie in a part; all contexts must
+        be located."""
         shift = int(self._blocks.max(initial=0)) + 1
         keys = self._places.latents.astype(np.int64) * shift + self._blocks
         order = np.argsort(keys, kind="stable")
@@ -64,7 +69,9 @@ class Windows:
         entries = np.repeat(np.arange(len(entry_keys)), high - low)
         if not len(entries):
             return
-        within = np.arange(len(entries)) - np.repeat(np.cumsum(high - low) - (high - low), high - low)
+        within = np.arange(len(entries)) - np.repeat(
+            np.cumsum(high - low) - (high - low), high - low
+        )
         contexts = order[low[entries] + within]
         columns = part.positions[entries] - self._positions[contexts] + self._before
         seen = (columns >= 0) & (columns < self._width)
@@ -77,7 +84,9 @@ class Windows:
         inside = (columns >= 0) & (columns < tokens.shape[1])
         self._inside[own] = inside
         rows = np.broadcast_to((self._blocks[own] - first)[:, None], columns.shape)
-        self._tokens[own] = np.where(inside, tokens[rows, np.clip(columns, 0, tokens.shape[1] - 1)], 0)
+        self._tokens[own] = np.where(
+            inside, tokens[rows, np.clip(columns, 0, tokens.shape[1] - 1)], 0
+        )
 
     def tables(self, latents_at_once: int = 2048) -> Iterator[pl.DataFrame]:
         """The table of contexts, some latents at a time."""
@@ -105,7 +114,9 @@ class Windows:
             "token_ids": _lists(self._tokens[some][inside], offsets),
             "activations": _lists(self._activations[some][inside], offsets),
         }
-        return pl.DataFrame(columns).select(pl.col(name).cast(kind) for name, kind in CONTEXTS.items())
+        return pl.DataFrame(columns).select(
+            pl.col(name).cast(kind) for name, kind in CONTEXTS.items()
+        )
 
 
 class Blocks(NamedTuple):
@@ -115,7 +126,9 @@ class Blocks(NamedTuple):
     tokens: Int32[np.ndarray, "blocks pos"]
 
 
-def fill(windows: Windows, entries: Iterable[Entries], again: Iterable[Entries], text: Iterable[Blocks]) -> None:
+def fill(
+    windows: Windows, entries: Iterable[Entries], again: Iterable[Entries], text: Iterable[Blocks]
+) -> None:
     """Fill windows.
 
     Args:
@@ -131,6 +144,8 @@ def fill(windows: Windows, entries: Iterable[Entries], again: Iterable[Entries],
         windows.read(first, tokens)
 
 
-def _lists(values: Int32[np.ndarray, " n"] | Float32[np.ndarray, " n"], offsets: Int64[np.ndarray, " m"]) -> pl.Series:
+def _lists(
+    values: Int32[np.ndarray, " n"] | Float32[np.ndarray, " n"], offsets: Int64[np.ndarray, " m"]
+) -> pl.Series:
     """Lists that lie one after another in an array."""
     return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(column(offsets), column(values))))

@@ -1,4 +1,5 @@
-"""Which latents tell which concepts: chosen on some games, measured on others, beside what chance would find."""
+"""Which latents tell which concepts: chosen on some games, measured on others, beside what chance
+would find."""
 
 from __future__ import annotations
 
@@ -55,14 +56,18 @@ ASSOCIATIONS: Schema = {
 
 
 def census(labelled: Labelled, settings: Concepts) -> pl.DataFrame:
-    """How often each concept holds in either half, which concepts are skipped, and which are not tested.
+    """How often each concept holds in either half, which concepts are skipped, and which are not
+    tested.
 
     Returns:
-        The columns of `CONCEPTS`; ``skipped`` is null for concepts that are kept, ``untested`` for those of which
-        enough held-out games tell.
+        The columns of `CONCEPTS`; ``skipped`` is null for concepts that are kept, ``untested`` for
+        those of which enough held-out games tell.
     """
     parts, labels = labelled.parts, labelled.labels
-    chosen, held = labels.values[parts.selection].sum(axis=0), labels.values[parts.held_out].sum(axis=0)
+    chosen, held = (
+        labels.values[parts.selection].sum(axis=0),
+        labels.values[parts.held_out].sum(axis=0),
+    )
     counts = np.stack([chosen, len(parts.selection) - chosen, held, len(parts.held_out) - held])
     games = HeldOut.of(labelled, settings)
     return pl.DataFrame(
@@ -76,14 +81,19 @@ def census(labelled: Labelled, settings: Concepts) -> pl.DataFrame:
             "held_out_negatives": counts[3],
             "held_out_games": games.having,
             "held_out_games_without": games.lacking,
-            "skipped": [_reason(*column) for column in zip(*counts.tolist(), repeat(settings.minimum), strict=False)],
+            "skipped": [
+                _reason(*column)
+                for column in zip(*counts.tolist(), repeat(settings.minimum), strict=False)
+            ],
             "untested": [games.untested(concept) for concept in range(len(labels.concepts))],
         },
         schema=CONCEPTS,
     )
 
 
-def _reason(positives: int, negatives: int, held_positives: int, held_negatives: int, minimum: int) -> str | None:
+def _reason(
+    positives: int, negatives: int, held_positives: int, held_negatives: int, minimum: int
+) -> str | None:
     if positives + held_positives == 0:
         return "no position has it"
     if negatives + held_negatives == 0:
@@ -100,11 +110,11 @@ def associate(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The latents that tell each concept best, in either direction.
 
-    Per concept and direction the latents with the largest area on the half that chooses are kept; their area on the
-    held-out half, its interval, its p-value and what chance gives there owe nothing to the choice. The null of the
-    choice (``null_…``) is the largest area that it finds on its own half when labels and positions are out of step: the
-    labels, in the order of their games, are rotated against the positions, which keeps all that positions of a game
-    have in common.
+    Per concept and direction the latents with the largest area on the half that chooses are kept;
+    their area on the held-out half, its interval, its p-value and what chance gives there owe
+    nothing to the choice. The null of the choice (``null_…``) is the largest area that it finds on
+    its own half when labels and positions are out of step: the labels, in the order of their games,
+    are rotated against the positions, which keeps all that positions of a game have in common.
 
     Args:
         latents: of the positions.
@@ -113,7 +123,8 @@ def associate(
         seed: of the study.
 
     Returns:
-        A table with the columns of `CONCEPTS`, one row per concept, and one with those of `ASSOCIATIONS`.
+        A table with the columns of `CONCEPTS`, one row per concept, and one with those of
+        `ASSOCIATIONS`.
     """
     parts, labels = labelled.parts, labelled.labels
     table = census(labelled, settings)
@@ -125,9 +136,13 @@ def associate(
     eligible = chosen.active >= settings.minimum
     best = _best(chosen, sparse_labels, eligible, settings.latents)
     offsets = _offsets(labelled.games[parts.selection], settings.rotations, seed)
-    null = np.stack([_best(chosen, sparse_labels.rotated(by), eligible, 1).area[:, 0] for by in offsets])
+    null = np.stack(
+        [_best(chosen, sparse_labels.rotated(by), eligible, 1).area[:, 0] for by in offsets]
+    )
     rows = _rows(best, null, kept, labels.concepts)
-    return table, _measured(rows, latents.part(parts.held_out), HeldOut.of(labelled, settings), settings, seed)
+    return table, _measured(
+        rows, latents.part(parts.held_out), HeldOut.of(labelled, settings), settings, seed
+    )
 
 
 class Best(NamedTuple):
@@ -142,7 +157,9 @@ class Best(NamedTuple):
     area: Float64[np.ndarray, "2 kept concepts"]
 
 
-def _best(latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarray, " d_sae"], most: int) -> Best:
+def _best(
+    latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarray, " d_sae"], most: int
+) -> Best:
     n_concepts = len(labels.positives)
     found = Best(np.full((2, most, n_concepts), -1), np.full((2, most, n_concepts), -np.inf))
     for some, area in areas(latents, labels):
@@ -152,7 +169,9 @@ def _best(latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarra
             every = np.concatenate([found.area[side], np.where(usable, far, -np.inf)])
             owner = np.concatenate([found.latent[side], np.broadcast_to(index, far.shape)])
             first = np.argsort(-every, axis=0, kind="stable")[:most]  # ties go to the first latent
-            found.area[side], found.latent[side] = (np.take_along_axis(of, first, axis=0) for of in (every, owner))
+            found.area[side], found.latent[side] = (
+                np.take_along_axis(of, first, axis=0) for of in (every, owner)
+            )
     found.latent[np.isneginf(found.area)] = -1
     return found
 

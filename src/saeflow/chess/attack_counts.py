@@ -1,7 +1,8 @@
 """How many pieces attack each square, for all squares of many positions at once.
 
-An attacker is a piece that could capture on the square if it were its turn and its king did not matter, as python-chess
-has it: a pinned piece attacks, and nothing attacks through another piece (no x-rays, no rear of a battery).
+An attacker is a piece that could capture on the square if it were its turn and its king did not
+matter, as python-chess has it: a pinned piece attacks, and nothing attacks through another piece
+(no x-rays, no rear of a battery).
 """
 
 from __future__ import annotations
@@ -37,13 +38,15 @@ def attack_counts(squares: UInt8[np.ndarray, "64 positions"]) -> AttackCounts:
     """Count the attackers of every square.
 
     Args:
-        squares: the piece on every square as `Boards.squares` has it, squares first, so that every step is one
-            operation on contiguous rows.
+        squares: the piece on every square as `Boards.squares` has it, squares first, so that every
+            step is one operation on contiguous rows.
     """
     found = AttackCounts(np.zeros_like(squares), np.zeros_like(squares))
     for start in range(0, squares.shape[1], _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        found.white[:, part], found.black[:, part] = _counted(np.ascontiguousarray(squares[:, part]))
+        found.white[:, part], found.black[:, part] = _counted(
+            np.ascontiguousarray(squares[:, part])
+        )
     return found
 
 
@@ -69,7 +72,8 @@ def _counted(squares: UInt8[np.ndarray, "64 positions"]) -> AttackCounts:
 
 
 def _pairs(step: Step) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The squares that have a neighbour a step away, and those neighbours, as slices of ranks and files."""
+    """The squares that have a neighbour a step away, and those neighbours, as slices of ranks and
+    files."""
     (ranks, to_ranks), (files, to_files) = map(_shifted, step)
     return (ranks, files), (to_ranks, to_files)
 
@@ -79,7 +83,8 @@ def _shifted(size: int) -> tuple[slice, slice]:
 
 
 def _first_seen(board: Board, step: Step) -> Board:
-    """The first piece that is met from each square in one direction; `EMPTY` where there is none."""
+    """The first piece that is met from each square in one direction; `EMPTY` where there is
+    none."""
     seen = np.full_like(board, EMPTY)
     for here, there in _from_edge(step):
         beside = board[there]
@@ -94,4 +99,6 @@ def _from_edge(step: Step) -> Iterator[tuple[tuple[slice, slice], tuple[slice, s
     along, sign = (0, step[0]) if step[0] else (1, step[1])
     for line in range(6, -1, -1) if sign > 0 else range(1, 8):
         here, there = slice(line, line + 1), slice(line + sign, line + sign + 1)
-        yield ((here, files), (there, to_files)) if along == 0 else ((ranks, here), (to_ranks, there))
+        yield (
+            ((here, files), (there, to_files)) if along == 0 else ((ranks, here), (to_ranks, there))
+        )

@@ -1,9 +1,10 @@
-"""How well numbers tell the positions with a concept from those without: areas under the ROC curve, ties counted half.
+"""How well numbers tell the positions with a concept from those without: areas under the ROC curve,
+ties counted half.
 
-With ranks among all n positions the area of a latent for a concept is a sum over the positions that have the concept.
-Nearly all of a latent's values are zeros, which share one rank; beside that rank only what is not zero adds to the sum.
-So the areas of all latents for all concepts are one product of two sparse matrices, and exact: every term is a multiple
-of one half below 2⁵³.
+With ranks among all n positions the area of a latent for a concept is a sum over the positions that
+have the concept. Nearly all of a latent's values are zeros, which share one rank; beside that rank
+only what is not zero adds to the sum. So the areas of all latents for all concepts are one product
+of two sparse matrices, and exact: every term is a multiple of one half below 2⁵³.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _LATENTS_AT_ONCE = 1024
 
 
 class SparseLabels(NamedTuple):
-    """Which concepts hold where, by position; of a concept that mostly holds the exceptions are kept.
+    """Which concepts hold where, by position; of a concept that mostly holds the exceptions are
+    kept.
 
     Attributes:
         kept: ``[n, concepts]`` of ones.
@@ -47,12 +49,18 @@ class SparseLabels(NamedTuple):
         return self._replace(kept=self.kept[order])
 
 
-def areas(latents: SparseLatents, labels: SparseLabels) -> Iterator[tuple[slice, Float64[np.ndarray, "part concepts"]]]:
-    """The area of every latent for every concept, some latents at a time; every concept needs both classes.
+def areas(
+    latents: SparseLatents, labels: SparseLabels
+) -> Iterator[tuple[slice, Float64[np.ndarray, "part concepts"]]]:
+    """The area of every latent for every concept, some latents at a time; every concept needs both
+    classes.
 
-    Takes of the order of (values that are not zero) × (concepts that hold in a position) operations.
+    Takes of the order of (values that are not zero) × (concepts that hold in a position)
+    operations.
     """
-    counts = np.where(labels.turned, latents.n - labels.positives, labels.positives).astype(np.float64)
+    counts = np.where(labels.turned, latents.n - labels.positives, labels.positives).astype(
+        np.float64
+    )
     pairs = counts * (latents.n - counts)
     for start in range(0, latents.d_sae, _LATENTS_AT_ONCE):
         some = slice(start, min(start + _LATENTS_AT_ONCE, latents.d_sae))
@@ -86,7 +94,9 @@ def clustered_area(
 
 
 def _placements(
-    rows: Int64[np.ndarray, " entries"], values: Float32[np.ndarray, " entries"], label: Bool[np.ndarray, " n"]
+    rows: Int64[np.ndarray, " entries"],
+    values: Float32[np.ndarray, " entries"],
+    label: Bool[np.ndarray, " n"],
 ) -> Float64[np.ndarray, " n"]:
     """`statistics.areas.placements` of numbers that are mostly zero."""
     mine = label[rows]
@@ -100,7 +110,10 @@ def _placements(
     return place
 
 
-def _midranks(values: Float32[np.ndarray, " entries"], zeros: int) -> tuple[Float64[np.ndarray, " entries"], float]:
-    """Mid-ranks of numbers that are not zero among themselves and so many zeros, and that of the zeros."""
+def _midranks(
+    values: Float32[np.ndarray, " entries"], zeros: int
+) -> tuple[Float64[np.ndarray, " entries"], float]:
+    """Mid-ranks of numbers that are not zero among themselves and so many zeros, and that of the
+    zeros."""
     ranks = stats.rankdata(values)
     return ranks + np.where(values > 0, zeros, 0), float((values < 0).sum() + (zeros + 1) / 2)

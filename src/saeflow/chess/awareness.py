@@ -1,6 +1,8 @@
-"""How well latents tell positions that have their concept from others, at every rating, with its error over games.
+"""How well latents tell positions that have their concept from others, at every rating, with its
+error over games.
 
-Positions with a concept and positions without are both drawn from games, so that both add to the error.
+Positions with a concept and positions without are both drawn from games, so that both add to the
+error.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from saeflow.chess.cases import Cases, join_cases
 from saeflow.chess.resampling import Mean
-from saeflow.statistics.areas import Error, area_interval, difference_interval, mean_area_error, placements
+from saeflow.statistics.areas import (
+    Error,
+    area_interval,
+    difference_interval,
+    mean_area_error,
+    placements,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +54,8 @@ class Awareness:
         """Place cases; concepts that no case lacks, or none has, are left out.
 
         Args:
-            values: of the concept's latent and of the random ones in its place, first in the cases that have it and
-                then in those that lack it.
+            values: of the concept's latent and of the random ones in its place, first in the cases
+                that have it and then in those that lack it.
             present, absent: the cases.
             level: of intervals.
         """

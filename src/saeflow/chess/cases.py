@@ -1,4 +1,5 @@
-"""Positions that have a concept, and those that need it: what skill and interventions are measured on."""
+"""Positions that have a concept, and those that need it: what skill and interventions are measured
+on."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ class Cases:
 
     def part(self, which: Int64[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> Cases:
         """Some of them."""
-        return Cases(self.boards.part(which), self.concepts[which], self.games[which], self.positions[which])
+        return Cases(
+            self.boards.part(which), self.concepts[which], self.games[which], self.positions[which]
+        )
 
 
 def join_cases(parts: Sequence[Cases]) -> Cases:
@@ -112,19 +115,26 @@ def correct_moves(
     if kind == "best":
         if best is None:
             raise SaeflowError(
-                "chess: correct: best wants an engine's moves, and the positions have none; name another"
+                "chess: correct: best wants an engine's moves, and the positions have none; name "
+                "another"
             )
         return best[cases.positions]
     if not looked:
         return np.zeros(0, np.int64)
-    return torch.cat([judged(model, look, at_bin(look, model.n_bins - 1)).choice for look in looked]).cpu().numpy()
+    return (
+        torch.cat([judged(model, look, at_bin(look, model.n_bins - 1)).choice for look in looked])
+        .cpu()
+        .numpy()
+    )
 
 
-def best_latents(associations: pl.DataFrame, concepts: list[Concept], most: int) -> dict[int, list[int]]:
+def best_latents(
+    associations: pl.DataFrame, concepts: list[Concept], most: int
+) -> dict[int, list[int]]:
     """By the place of a concept, its latents that fire with it, best first.
 
-    Only those that tell it better than any latent did with labels out of step. All of that is known from the half that
-    chooses, so that the held-out half has no part in it.
+    Only those that tell it better than any latent did with labels out of step. All of that is known
+    from the half that chooses, so that the held-out half has no part in it.
     """
     place = {concept.name: index for index, concept in enumerate(concepts)}
     told = pl.col("auc_selection") > pl.col("null_largest")
@@ -147,8 +157,8 @@ def alike(
 ) -> list[int]:
     """Different random latents that fire about as often as one.
 
-    They are drawn from those whose number of active positions is nearest to the target's: ten times as many as are
-    wanted, or all there are.
+    They are drawn from those whose number of active positions is nearest to the target's: ten times
+    as many as are wanted, or all there are.
 
     Args:
         latents: of some positions.
@@ -169,7 +179,8 @@ def alike(
         others = firing
     if len(others) < count:
         raise SaeflowError(
-            f"chess: {count} random latents were to be drawn beside latent {target}, and {len(others)} others fire in "
+            f"chess: {count} random latents were to be drawn beside latent {target}, and "
+            f"{len(others)} others fire in "
             "the studied positions; lower controls or the numbers of latents, or take another SAE"
         )
     near = others[np.argsort(np.abs(active[others] - active[target]), kind="stable")[: 10 * count]]

@@ -1,4 +1,5 @@
-"""The registry of concepts: yes-or-no facts about a position, in families that are computed together."""
+"""The registry of concepts: yes-or-no facts about a position, in families that are computed
+together."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ def pieces_on_squares(view: View) -> Bool[np.ndarray, "n 768"]:
 
 
 def per_board(function: Callable[[chess.Board], bool]) -> Function:
-    """A concept from a function of one python-chess board, whose White is to move; slower by far than of a `View`."""
+    """A concept from a function of one python-chess board, whose White is to move; slower by far
+    than of a `View`."""
 
     def label(view: View) -> Bool[np.ndarray, " n"]:
         return np.array([bool(function(chess.Board(fen))) for fen in write_fens(view.boards)], bool)
@@ -112,19 +114,26 @@ FAMILIES: dict[str, Family] = {
     "defensive_exchange": _by_square("defensive_exchange", defensive_exchanges),
     "offensive_exchange": _by_square("offensive_exchange", offensive_exchanges),
     "piece": Family(
-        tuple(f"{side}_{kind}_on_{square}" for side in ("my", "their") for kind in _KINDS for square in SQUARES),
+        tuple(
+            f"{side}_{kind}_on_{square}"
+            for side in ("my", "their")
+            for kind in _KINDS
+            for square in SQUARES
+        ),
         tuple(range(64)) * 12,
         pieces_on_squares,
     ),
     "strategic": _of_functions(STRATEGIC),
     "tactical": _of_functions(TACTICAL),
 }
-"""All families but ``user``, which holds the functions that packages offer as entry points `ENTRY_POINTS`."""
+"""All families but ``user``, which holds the functions that packages offer as entry points
+`ENTRY_POINTS`."""
 
 
 @cache
 def user_concepts() -> Family:
-    """The concepts of installed packages: entry points that name a function of a `View`, or of `per_board`.
+    """The concepts of installed packages: entry points that name a function of a `View`, or of
+    `per_board`.
 
     Raises:
         SaeflowError: one cannot be loaded, or has the name of another concept.
@@ -133,13 +142,20 @@ def user_concepts() -> Family:
     functions: dict[str, Function] = {}
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         if point.name in known | functions.keys():
-            raise SaeflowError(f"chess: the concept '{point.name}' of {point.value} exists already; rename it")
+            raise SaeflowError(
+                f"chess: the concept '{point.name}' of {point.value} exists already; rename it"
+            )
         try:
             functions[point.name] = _checked(point.name, point.load())
         except (ImportError, AttributeError) as error:
-            raise SaeflowError(f"chess: the concept '{point.name}' cannot be loaded ({error}); mend it") from error
+            raise SaeflowError(
+                f"chess: the concept '{point.name}' cannot be loaded ({error}); mend it"
+            ) from error
     if not functions:
-        raise SaeflowError(f"chess: no installed package offers concepts ({ENTRY_POINTS}); leave out the family 'user'")
+        raise SaeflowError(
+            f"chess: no installed package offers concepts ({ENTRY_POINTS}); leave out the family "
+            "'user'"
+        )
     return _of_functions(functions)
 
 
@@ -165,7 +181,10 @@ def family(name: str) -> Family:
     if name == "user":
         return user_concepts()
     if name not in FAMILIES:
-        raise SaeflowError(f"chess: there is no family of concepts '{name}'; there are {', '.join(FAMILIES)} and user")
+        raise SaeflowError(
+            f"chess: there is no family of concepts '{name}'; there are {', '.join(FAMILIES)} and "
+            "user"
+        )
     return FAMILIES[name]
 
 

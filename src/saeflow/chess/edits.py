@@ -1,8 +1,8 @@
 """Edits of a few latents, each row its own, that leave alone everything the SAE does not explain.
 
-What flows on is ``x + decode(z') - decode(z)``: the SAE's error stays, and so do the tokens' differences from what the
-SAE reads. Since decoding is linear, only the rows of the latents that change are needed; where none changes, what flows
-on is ``x`` to the last bit.
+What flows on is ``x + decode(z') - decode(z)``: the SAE's error stays, and so do the tokens'
+differences from what the SAE reads. Since decoding is linear, only the rows of the latents that
+change are needed; where none changes, what flows on is ``x`` to the last bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch import Tensor
 from saeflow.chess.model import Activations, SiteSAE
 
 NO_LATENT = -1
-Change = Callable[[Float[Tensor, "n read k"], Float[Tensor, "n 1 k"], float], Float[Tensor, "n read k"]]
+Change = Callable[
+    [Float[Tensor, "n read k"], Float[Tensor, "n 1 k"], float], Float[Tensor, "n read k"]
+]
 
 
 def multiply(z: Float[Tensor, "n read k"], unit: Float[Tensor, "n 1 k"], strength: float) -> Tensor:
@@ -26,7 +28,8 @@ def multiply(z: Float[Tensor, "n read k"], unit: Float[Tensor, "n 1 k"], strengt
 
 
 def add(z: Float[Tensor, "n read k"], unit: Float[Tensor, "n 1 k"], strength: float) -> Tensor:
-    """Raise a latent by so many units, whether it fires or not; never below 0, where no latent can be."""
+    """Raise a latent by so many units, whether it fires or not; never below 0, where no latent can
+    be."""
     return (z + strength * unit).clamp_min(0)
 
 
@@ -61,7 +64,9 @@ class Edited:
         z = self.sae.encode(x).gather(2, chosen.expand(-1, self.sae.seen(x).shape[1], -1))
         changed = MODES[self.mode](z, self.units[chosen].to(z), self.strength)
         difference = torch.where(self.latents[:, None] == NO_LATENT, 0, changed - z)
-        return x + torch.einsum("nrk,nkd->nrd", difference, self.sae.sae.W_dec[chosen[:, 0]]).to(x.dtype)
+        return x + torch.einsum("nrk,nkd->nrd", difference, self.sae.sae.W_dec[chosen[:, 0]]).to(
+            x.dtype
+        )
 
     def moved(self, x: Activations) -> Float[Tensor, " n"]:
         """How far each row is moved, relative to the norm of what the SAE reads of it."""

@@ -1,8 +1,8 @@
 """What an engine says of positions and moves: best moves, how much a move loses, blunders.
 
-Any program that speaks UCI will do; Stockfish is what the published code asked. It searches to a fixed depth, or
-through a fixed number of positions, with one thread and an empty memory for every position, so that what it says does
-not depend on what it was asked before.
+Any program that speaks UCI will do; Stockfish is what the published code asked. It searches to a
+fixed depth, or through a fixed number of positions, with one thread and an empty memory for every
+position, so that what it says does not depend on what it was asked before.
 """
 
 from __future__ import annotations
@@ -46,16 +46,23 @@ def running(settings: Engine) -> Iterator[chess.engine.SimpleEngine]:
     try:
         with chess.engine.SimpleEngine.popen_uci(program, timeout=_SECONDS) as engine:
             wanted = {"Threads": 1, "Hash": settings.hash}
-            engine.configure({name: value for name, value in wanted.items() if name in engine.options})
+            engine.configure(
+                {name: value for name, value in wanted.items() if name in engine.options}
+            )
             yield engine
     except FileNotFoundError:
         raise SaeflowError(
-            f"chess: the engine '{name}' is not installed; install one (Debian: apt install stockfish) or name its path"
+            f"chess: the engine '{name}' is not installed; install one (Debian: apt install "
+            "stockfish) or name its path"
         ) from None
     except PermissionError:
-        raise SaeflowError(f"chess: the engine '{name}' may not be run; name an executable file") from None
+        raise SaeflowError(
+            f"chess: the engine '{name}' may not be run; name an executable file"
+        ) from None
     except (chess.engine.EngineError, TimeoutError) as error:
-        raise SaeflowError(f"chess: the engine '{name}' does not answer as UCI asks ({error}); name another") from None
+        raise SaeflowError(
+            f"chess: the engine '{name}' does not answer as UCI asks ({error}); name another"
+        ) from None
 
 
 def evaluate(
@@ -73,8 +80,9 @@ def evaluate(
         progress: is told how many of how many positions are done.
 
     Returns:
-        The columns of `EVALUATIONS`: evaluations in pawns as White sees them, a forced mate as `MATE`; ``loss`` is by
-        how much the move lowers the evaluation, 0 for the engine's own move; ``engine`` is what it calls itself.
+        The columns of `EVALUATIONS`: evaluations in pawns as White sees them, a forced mate as
+        `MATE`; ``loss`` is by how much the move lowers the evaluation, 0 for the engine's own move;
+        ``engine`` is what it calls itself.
     """
     rows = []
     limit = chess.engine.Limit(depth=settings.depth, nodes=settings.nodes)
@@ -104,7 +112,9 @@ def _asked(
     return line[0].uci() if line else None, max(-MATE, min(MATE, pawns / 100))
 
 
-def _after(engine: chess.engine.SimpleEngine, board: chess.Board, uci: str, limit: chess.engine.Limit) -> float:
+def _after(
+    engine: chess.engine.SimpleEngine, board: chess.Board, uci: str, limit: chess.engine.Limit
+) -> float:
     board.push_uci(uci)
     try:
         if board.is_checkmate():

@@ -33,10 +33,11 @@ BOARDS: Schema = {
 def example_boards(
     latents: SparseLatents, examples: Examples, labelled: Labelled, associations: pl.DataFrame
 ) -> pl.DataFrame:
-    """Held-out positions in which the best latents of the best concepts of each family are most active.
+    """Held-out positions in which the best latents of the best concepts of each family are most
+    active.
 
-    None is picked by what it shows: concepts are taken by their area on the games that choose, positions by the
-    latent's activation, one of a game; so a position may well lack the concept.
+    None is picked by what it shows: concepts are taken by their area on the games that choose,
+    positions by the latent's activation, one of a game; so a position may well lack the concept.
 
     Args:
         latents: of the positions.
@@ -50,17 +51,24 @@ def example_boards(
     first = associations.filter((pl.col("direction") == 1) & (pl.col("rank") == 0))
     ordered = first.sort("auc_selection", descending=True, nulls_last=True, maintain_order=True)
     families = associations["family"].unique(maintain_order=True)
-    best = pl.concat([first.clear(), *(ordered.filter(family=name).head(CONCEPTS_SHOWN) for name in families)])
+    best = pl.concat(
+        [first.clear(), *(ordered.filter(family=name).head(CONCEPTS_SHOWN) for name in families)]
+    )
     column = {concept.name: index for index, concept in enumerate(labelled.labels.concepts)}
     rows: list[dict[str, object]] = []
-    for name, family, square, latent in best.select("concept", "family", "square", "latent").iter_rows():
+    for name, family, square, latent in best.select(
+        "concept", "family", "square", "latent"
+    ).iter_rows():
         shown, values = _most_active(latents, labelled, latent)
         part = examples.part(shown)
         holds = labelled.labels.values[shown, column[name]]
-        told = zip(write_fens(part.boards), part.moves, part.rating_self, values, holds, strict=True)
+        told = zip(
+            write_fens(part.boards), part.moves, part.rating_self, values, holds, strict=True
+        )
         rows += [
             {
-                "concept": name, "family": family, "square": square, "latent": latent, "place": place, "fen": fen,
+                "concept": name, "family": family, "square": square, "latent": latent,
+                "place": place, "fen": fen,
                 "move": MOVES[move], "rating": rating, "activation": value, "holds": held,
             }
             for place, (fen, move, rating, value, held) in enumerate(told)
@@ -68,7 +76,9 @@ def example_boards(
     return pl.DataFrame(rows, schema=BOARDS)
 
 
-def _most_active(latents: SparseLatents, labelled: Labelled, latent: int) -> tuple[np.ndarray, np.ndarray]:
+def _most_active(
+    latents: SparseLatents, labelled: Labelled, latent: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Held-out positions of different games where a latent is most active, and its values there."""
     rows, values = latents.of_latent(latent)
     kept = labelled.held_out[rows] & (values > 0)

@@ -1,8 +1,10 @@
-"""What a series of captures on one square wins: values, x-rays, pins and whose move it is, which counts do not see.
+"""What a series of captures on one square wins: values, x-rays, pins and whose move it is, which
+counts do not see.
 
-The swap algorithm: both sides capture on the square with their least valuable piece in turn, what stands behind a piece
-that has captured joins in, and either side stops when going on would lose. A piece that is pinned to its king takes no
-part unless it captures along the pin; pins are those before the first capture.
+The swap algorithm: both sides capture on the square with their least valuable piece in turn, what
+stands behind a piece that has captured joins in, and either side stops when going on would lose. A
+piece that is pinned to its king takes no part unless it captures along the pin; pins are those
+before the first capture.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _PAIRS_AT_ONCE = 1 << 14
 
 
 def gains(view: View, side: int) -> Float32[np.ndarray, "64 n"]:
-    """What the first capture on each square wins in the end, in pawns; 0 where there is nothing to take, or to win.
+    """What the first capture on each square wins in the end, in pawns; 0 where there is nothing to
+    take, or to win.
 
     Args:
         view: positions.
@@ -37,7 +40,9 @@ def gains(view: View, side: int) -> Float32[np.ndarray, "64 n"]:
         part = slice(start, start + _PAIRS_AT_ONCE)
         here, on = position[part], square[part]
         boards = view.boards.part(here)
-        found[on, here] = _swapped_off(boards, on, side, _allowed(free, view, here, on), view.squares[on, here])
+        found[on, here] = _swapped_off(
+            boards, on, side, _allowed(free, view, here, on), view.squares[on, here]
+        )
     return found
 
 
@@ -53,7 +58,9 @@ def _swapped_off(
     steps = [VALUES[first % 6]]  # what the capture of each step takes
     going = [np.ones(len(squares), bool)]
     while len(steps) < _DEEPEST:
-        both = [(reach & occupied & allowed) for reach in attacks.attackers(boards, squares, occupied)]
+        both = [
+            (reach & occupied & allowed) for reach in attacks.attackers(boards, squares, occupied)
+        ]
         mine, theirs = both if side == WHITE else both[::-1]
         ranks = np.stack([(boards.pieces[:, side + piece] & mine) != 0 for piece in range(6)])
         piece = ranks.argmax(axis=0)
@@ -66,7 +73,9 @@ def _swapped_off(
         going.append(able)
         steps.append(VALUES[piece])
         side = BLACK - side
-    value = np.zeros(len(squares), np.float32)  # of going on, to the side whose turn it is; it may stop
+    value = np.zeros(
+        len(squares), np.float32
+    )  # of going on, to the side whose turn it is; it may stop
     for taken, able in zip(steps[-2::-1], going[:0:-1], strict=True):
         value = np.where(able, np.maximum(0, taken - value), 0)
     return value
@@ -83,7 +92,8 @@ def _allowed(
     position: Int[np.ndarray, " m"],
     square: Int[np.ndarray, " m"],
 ) -> UInt64[np.ndarray, " m"]:
-    """Pieces that may capture on a square: those not pinned, and those pinned along the line they capture on."""
+    """Pieces that may capture on a square: those not pinned, and those pinned along the line they
+    capture on."""
     allowed = np.full(len(square), ~np.uint64(0))
     for held, side in zip(pinned, (WHITE, BLACK), strict=True):
         king = square_of(view.pieces(5, side))
@@ -100,7 +110,9 @@ def _on_line() -> np.ndarray:
     for reach in (attacks.bishop, attacks.rook):
         sees = bits(reach(every, empty))
         with_self = sees | np.eye(64, dtype=bool)
-        found |= sees[:, :, None] & with_self[:, None, :] & with_self[None, :, :] & _same_direction()
+        found |= (
+            sees[:, :, None] & with_self[:, None, :] & with_self[None, :, :] & _same_direction()
+        )
     return found
 
 

@@ -1,6 +1,8 @@
-"""What held-out games say of a latent and a concept: an area, its interval, and what chance gives in its place.
+"""What held-out games say of a latent and a concept: an area, its interval, and what chance gives
+in its place.
 
-Games are the units: positions of one are alike. Of a concept that too few games have, or lack, nothing is claimed.
+Games are the units: positions of one are alike. Of a concept that too few games have, or lack,
+nothing is claimed.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ class HeldOut:
         games = np.unique(labelled.games[rows], return_inverse=True)[1]
         names = [concept.name for concept in labelled.labels.concepts]
         starts = np.flatnonzero(np.diff(games, prepend=-1))
-        having, all_have = (reduce.reduceat(labels, starts, axis=0) for reduce in (np.logical_or, np.logical_and))
+        having, all_have = (
+            reduce.reduceat(labels, starts, axis=0) for reduce in (np.logical_or, np.logical_and)
+        )
         return cls(labels, names, games, having.sum(axis=0), (~all_have).sum(axis=0), settings)
 
     def untested(self, concept: int) -> str | None:
@@ -100,7 +104,10 @@ class HeldOut:
             rotations: of the same.
         """
         label, level = self.labels[:, concept], self.settings.interval
-        areas = [clustered_area(*latents.of_latent(latent), label, self.games, level) for latent in chosen]
+        areas = [
+            clustered_area(*latents.of_latent(latent), label, self.games, level)
+            for latent in chosen
+        ]
         if self.untested(concept):
             return [Measured(area.auc, *NOTHING_CLAIMED) for area in areas]
         ranks = np.stack([latents.ranks.column(latents, latent) for latent in chosen], axis=1)
@@ -109,5 +116,6 @@ class HeldOut:
         return [Measured(area.auc, area.low, area.high, *chance) for area, chance in pairs]
 
     def bounded(self, concept: int, area: Area) -> Area:
-        """The area as it is if enough games tell, else with an interval and a p that claim nothing."""
+        """The area as it is if enough games tell, else with an interval and a p that claim
+        nothing."""
         return area._replace(low=0.0, high=1.0, p=1.0) if self.untested(concept) else area

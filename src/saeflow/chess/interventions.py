@@ -1,11 +1,14 @@
-"""Does a concept's latent carry the concept: change it, and see on which positions the model's choice gets better.
+"""Does a concept's latent carry the concept: change it, and see on which positions the model's
+choice gets better.
 
-Per group and rating every mode, strength and number of latents is tried on the games that choose; the one that raises
-accuracy most on positions that need the concept is measured on the held-out games. There it stands beside the same edit
-at strength 1, the same edit of random latents, and the SAE's reconstruction without an edit.
+Per group and rating every mode, strength and number of latents is tried on the games that choose;
+the one that raises accuracy most on positions that need the concept is measured on the held-out
+games. There it stands beside the same edit at strength 1, the same edit of random latents, and the
+SAE's reconstruction without an edit.
 
-Source: the questions of CSSLab's maia2-sae; its defects (edits that drop the SAE's error, ReLU in place of the trained
-activation, configurations chosen on what is reported, illegal moves chosen) are not repeated.
+Source: the questions of CSSLab's maia2-sae; its defects (edits that drop the SAE's error, ReLU in
+place of the trained activation, configurations chosen on what is reported, illegal moves chosen)
+are not repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +25,16 @@ from saeflow.chess.model import SiteSAE, SkillModel
 from saeflow.chess.reading import Progress
 from saeflow.chess.resampling import CHANGE, SHARE, Resampling, columns
 from saeflow.chess.subject import Subject
-from saeflow.chess.trials import NEEDS, REPORT, SELECTION, AtRating, Configuration, Group, Outcome, Trials
+from saeflow.chess.trials import (
+    NEEDS,
+    REPORT,
+    SELECTION,
+    AtRating,
+    Configuration,
+    Group,
+    Outcome,
+    Trials,
+)
 from saeflow.config.sections.concepts import Interventions
 from saeflow.seeds import numpy_generator
 from saeflow.tables import Schema
@@ -69,18 +81,23 @@ def intervene(
         progress: is told how many of how many groups' ratings are done.
 
     Returns:
-        A table with the columns of `INTERVENTIONS`: on the split ``selection`` every configuration, on ``report`` the
-        chosen one and its controls, each on the three sets of `trials.SETS`. ``gain`` is the accuracy
-        less that of the model as it is on the same cases, ``right_gain`` the same of the right move's probability. A
-        group's rating with too few cases is one row that says so.
+        A table with the columns of `INTERVENTIONS`: on the split ``selection`` every configuration,
+        on ``report`` the chosen one and its controls, each on the three sets of `trials.SETS`.
+        ``gain`` is the accuracy less that of the model as it is on the same cases, ``right_gain``
+        the same of the right move's probability. A group's rating with too few cases is one row
+        that says so.
     """
     rows: list[dict[str, Any]] = []
     ratings, done = settings.bins or range(model.n_bins - 1), 0
     for name in settings.groups:
         group = Group.of(name, subject, settings, seed)
-        halves = [Trials.drawn(model, sae, group, subject, settings, seed, split) for split in (SELECTION, REPORT)]
+        halves = [
+            Trials.drawn(model, sae, group, subject, settings, seed, split)
+            for split in (SELECTION, REPORT)
+        ]
         summaries = [
-            _Summary(half, settings, seed, split) for half, split in zip(halves, (SELECTION, REPORT), strict=True)
+            _Summary(half, settings, seed, split)
+            for half, split in zip(halves, (SELECTION, REPORT), strict=True)
         ]
         for rating in ratings:
             found = _of_rating(halves, summaries, settings, rating)
@@ -96,7 +113,10 @@ def _of_rating(
 ) -> Iterator[dict[str, Any]]:
     fewest = min(int(half.sets[NEEDS].sum()) for half in halves)
     if fewest < settings.minimum:
-        yield {"skipped": f"only {fewest} positions of a half need the concept, fewer than {settings.minimum}"}
+        yield {
+            "skipped": f"only {fewest} positions of a half need the concept, fewer than "
+            f"{settings.minimum}"
+        }
         return
     selection = halves[0].at(rating)
     before = selection.unedited()
@@ -104,12 +124,19 @@ def _of_rating(
     tried = {configuration: selection.edited(configuration) for configuration in grid}
     chosen = choose(tried, before, selection.trials.sets[NEEDS])
     for configuration, outcome in tried.items():
-        shown = {"split": SELECTION, "kind": EDITED, "chosen": configuration == chosen, **configuration._asdict()}
+        shown = {
+            "split": SELECTION,
+            "kind": EDITED,
+            "chosen": configuration == chosen,
+            **configuration._asdict(),
+        }
         yield from ({**shown, **row} for row in summaries[0].rows(before, [outcome]))
     yield from _reported(halves[1].at(rating), summaries[1], chosen, settings.controls)
 
 
-def _reported(report: AtRating, summary: _Summary, chosen: Configuration, controls: int) -> Iterator[dict[str, Any]]:
+def _reported(
+    report: AtRating, summary: _Summary, chosen: Configuration, controls: int
+) -> Iterator[dict[str, Any]]:
     before, same = report.unedited(), Configuration("multiply", 1.0, chosen.latents)
     kinds: list[tuple[str, Configuration | None, list[Outcome]]] = [
         (EDITED, chosen, [report.edited(chosen)]),
@@ -118,11 +145,18 @@ def _reported(report: AtRating, summary: _Summary, chosen: Configuration, contro
         (RECONSTRUCTION, None, [report.reconstructed()]),
     ]
     for kind, configuration, outcomes in kinds:
-        shown = {"split": REPORT, "kind": kind, "chosen": True, **(configuration._asdict() if configuration else {})}
+        shown = {
+            "split": REPORT,
+            "kind": kind,
+            "chosen": True,
+            **(configuration._asdict() if configuration else {}),
+        }
         yield from ({**shown, **row} for row in summary.rows(before, outcomes))
 
 
-def choose(tried: dict[Configuration, Outcome], before: Outcome, needs: Bool[np.ndarray, " cases"]) -> Configuration:
+def choose(
+    tried: dict[Configuration, Outcome], before: Outcome, needs: Bool[np.ndarray, " cases"]
+) -> Configuration:
     """The configuration with the largest gain in accuracy on the cases that need the concept.
 
     Among equals the one that changes predictions least on the other cases, then the first.
@@ -144,11 +178,16 @@ class _Summary:
         self.games = half.cases.games
         self.games_of = {}
         for name, mask in self.sets.items():
-            generator = numpy_generator(seed, "chess interventions", half.group.name, split, name, "bootstrap")
-            self.games_of[name] = Resampling(self.games[mask], settings.resamples, settings.interval, generator)
+            generator = numpy_generator(
+                seed, "chess interventions", half.group.name, split, name, "bootstrap"
+            )
+            self.games_of[name] = Resampling(
+                self.games[mask], settings.resamples, settings.interval, generator
+            )
 
     def rows(self, before: Outcome, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
-        """One row per set of cases; several outcomes (draws of a control) are averaged case by case."""
+        """One row per set of cases; several outcomes (draws of a control) are averaged case by
+        case."""
         mean = Outcome(*(np.mean(values, axis=0) for values in zip(*outcomes, strict=True)))
         numbers = {
             "accuracy": (mean.accuracy, SHARE),
@@ -161,7 +200,11 @@ class _Summary:
         for name, mask in self.sets.items():
             if not mask.any():
                 continue
-            row: dict[str, Any] = {"set": name, "n": int(mask.sum()), "n_games": len(np.unique(self.games[mask]))}
+            row: dict[str, Any] = {
+                "set": name,
+                "n": int(mask.sum()),
+                "n_games": len(np.unique(self.games[mask])),
+            }
             row["accuracy_before"] = float(before.accuracy[mask].mean())
             for column, (values, bounds) in numbers.items():
                 row |= columns(column, self.games_of[name].mean(values[mask], bounds))

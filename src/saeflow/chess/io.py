@@ -90,7 +90,11 @@ def save_labels(path: Path, labelled: Labelled) -> None:
         "labels": np.packbits(labelled.labels.values, axis=1, bitorder="little"),
     }
     with sealed(path) as temporary:
-        save_file(tensors, temporary, metadata={**stamp(), "concepts": json.dumps(labelled.labels.concepts)})
+        save_file(
+            tensors,
+            temporary,
+            metadata={**stamp(), "concepts": json.dumps(labelled.labels.concepts)},
+        )
 
 
 def load_labels(path: Path) -> Labelled:
@@ -103,7 +107,9 @@ def load_labels(path: Path) -> Labelled:
         seals.check(path)
         with safe_open(str(path), framework="numpy") as file:
             concepts = [Concept(*one) for one in json.loads(file.metadata()["concepts"])]
-            rows, games, held_out, packed = map(file.get_tensor, ("rows", "games", "held_out", "labels"))
+            rows, games, held_out, packed = map(
+                file.get_tensor, ("rows", "games", "held_out", "labels")
+            )
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file; make it first") from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -126,7 +132,9 @@ def best_moves(path: Path | None, fens: list[str]) -> Int64[np.ndarray, " n"] | 
         return None
     table = read_table(path)
     if missing := {"fen", "best"} - set(table.columns):
-        raise SaeflowError(f"{path}: has no column {' and '.join(sorted(missing))}; name a table of evaluations")
+        raise SaeflowError(
+            f"{path}: has no column {' and '.join(sorted(missing))}; name a table of evaluations"
+        )
     known = table.drop_nulls("best").unique("fen", keep="first", maintain_order=True)
     by_fen = dict(zip(known["fen"], move_indices(known["best"].to_list()).tolist(), strict=True))
     return np.array([by_fen.get(fen, -1) for fen in fens], np.int64)

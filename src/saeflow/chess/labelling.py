@@ -1,4 +1,5 @@
-"""Which positions of a corpus are studied, which half their games are in, and which concepts hold in them."""
+"""Which positions of a corpus are studied, which half their games are in, and which concepts hold
+in them."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class Labelled(NamedTuple):
         return Halves(order[~held], order[held])
 
 
-def held_out_games(games: Int64[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+def held_out_games(
+    games: Int64[np.ndarray, " n"], share: float, seed: int
+) -> Bool[np.ndarray, " n"]:
     """Whether each position's game is held out, by a draw that is named by the game."""
     return _draws(games, seed, "chess halves") < share
 
@@ -78,6 +81,7 @@ def label_positions(examples: Examples, settings: Concepts, seed: int) -> Labell
     held = held_out_games(games, settings.held_out, seed)
     if held.all() or not held.any():
         raise SaeflowError(
-            f"chess: the {len(rows)} positions come from too few games to hold some out; take more games or positions"
+            f"chess: the {len(rows)} positions come from too few games to hold some out; take more "
+            "games or positions"
         )
     return Labelled(rows, games, held, label(examples.boards.part(rows), settings.families))

@@ -19,7 +19,8 @@ _SIGN = np.uint32(0x80000000)
 
 @dataclass(frozen=True, eq=False)
 class SparseLatents:
-    """Latents of positions, latent after latent; within a latent by rising value. 8 bytes per value that is not zero.
+    """Latents of positions, latent after latent; within a latent by rising value. 8 bytes per value
+    that is not zero.
 
     Attributes:
         values: those that are not zero.
@@ -53,7 +54,8 @@ class SparseLatents:
         every = np.concatenate(values)
         if (broken := np.isnan(every)).any():
             raise SaeflowError(
-                f"chess: in {len(np.unique(np.concatenate(rows)[broken]))} of {n} positions latents are not numbers "
+                f"chess: in {len(np.unique(np.concatenate(rows)[broken]))} of {n} positions "
+                "latents are not numbers "
                 "(NaN); check the weights of the model and of the SAE"
             )
         return cls._sorted(np.concatenate(rows), np.concatenate(latents), every, n, d_sae)
@@ -67,11 +69,14 @@ class SparseLatents:
         n: int,
         d_sae: int,
     ) -> SparseLatents:
-        # A latent and the bits of a float, turned so that they sort as the float does, are one integer.
+        # A latent and the bits of a float, turned so that they sort as the float does, are one
+        # integer.
         bits = values.view(np.uint32).copy()
         bits ^= (bits.view(np.int32) >> 31).view(np.uint32) | _SIGN
         order = np.argsort((latents.astype(np.uint64) << np.uint64(32)) | bits, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(latents, minlength=d_sae))]).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(latents, minlength=d_sae))]).astype(
+            np.int64
+        )
         return cls(values[order], rows[order], offsets, n)
 
     @property
@@ -89,7 +94,9 @@ class SparseLatents:
         """The latent of every entry."""
         return np.repeat(np.arange(self.d_sae, dtype=np.int32), self.active)
 
-    def of_latent(self, latent: int) -> tuple[Int32[np.ndarray, " entries"], Float32[np.ndarray, " entries"]]:
+    def of_latent(
+        self, latent: int
+    ) -> tuple[Int32[np.ndarray, " entries"], Float32[np.ndarray, " entries"]]:
         """The positions in which a latent is not zero, and its values there."""
         part = slice(self.offsets[latent], self.offsets[latent + 1])
         return self.rows[part], self.values[part]
@@ -107,7 +114,9 @@ class SparseLatents:
         place[kept] = np.arange(len(kept), dtype=np.int32)
         rows = place[self.rows]
         mask = rows >= 0
-        return self._sorted(rows[mask], self.latents[mask], self.values[mask], len(kept), self.d_sae)
+        return self._sorted(
+            rows[mask], self.latents[mask], self.values[mask], len(kept), self.d_sae
+        )
 
     @cached_property
     def ranks(self) -> Ranks:
@@ -143,7 +152,9 @@ class Ranks:
         run = np.diff(np.append(start, len(values)))
         middle = np.repeat(place[start] + (run - 1) / 2, run)
         rank = middle + np.where(values > 0, zeros[owner], 0)
-        cubes = np.bincount(owner[start], run.astype(np.float64) ** 3 - run, minlength=latents.d_sae)
+        cubes = np.bincount(
+            owner[start], run.astype(np.float64) ** 3 - run, minlength=latents.d_sae
+        )
         return cls(zero, rank - zero[owner], cubes + zeros.astype(np.float64) ** 3 - zeros)
 
     def column(self, latents: SparseLatents, latent: int) -> Float64[np.ndarray, " n"]:
@@ -158,4 +169,6 @@ class Ranks:
         offsets = latents.offsets[some.start : some.stop + 1]
         part = slice(offsets[0], offsets[-1])
         shape = (len(offsets) - 1, latents.n)
-        return sparse.csr_array((self.above_zero[part], latents.rows[part], offsets - offsets[0]), shape=shape)
+        return sparse.csr_array(
+            (self.above_zero[part], latents.rows[part], offsets - offsets[0]), shape=shape
+        )

@@ -1,4 +1,5 @@
-"""What the analyses need of a model of moves that is told a rating, and of the SAE that reads it at one site."""
+"""What the analyses need of a model of moves that is told a rating, and of the SAE that reads it at
+one site."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ BOARDS_AT_ONCE = 256  # fixed, since sums of a matrix product may depend on how 
 
 
 class SkillModel(Protocol):
-    """A model of moves whose choice depends on the ratings it is told, with one site that is read and edited."""
+    """A model of moves whose choice depends on the ratings it is told, with one site that is read
+    and edited."""
 
     @property
     def n_bins(self) -> int:
@@ -32,7 +34,9 @@ class SkillModel(Protocol):
     def look(self, boards: Boards) -> Tensor:
         """What the model makes of boards before it hears of ratings, boards first."""
 
-    def judge(self, looked: Tensor, ratings: Int[Tensor, " n"], edit: Edit) -> Float[Tensor, "n moves"]:
+    def judge(
+        self, looked: Tensor, ratings: Int[Tensor, " n"], edit: Edit
+    ) -> Float[Tensor, "n moves"]:
         """Raw logits of all moves, legal or not.
 
         Args:
@@ -56,7 +60,9 @@ class MaiaAtSite:
 
     def __post_init__(self) -> None:
         if self.hook not in self.model.hooks:
-            raise SaeflowError(f"chess: the model has no hook '{self.hook}'; it has {', '.join(self.model.hooks)}")
+            raise SaeflowError(
+                f"chess: the model has no hook '{self.hook}'; it has {', '.join(self.model.hooks)}"
+            )
 
     @property
     def n_bins(self) -> int:
@@ -68,7 +74,9 @@ class MaiaAtSite:
         return self.model.look(encode(boards).to(device))
 
     @torch.no_grad()
-    def judge(self, looked: Tensor, ratings: Int[Tensor, " n"], edit: Edit) -> Float[Tensor, "n moves"]:
+    def judge(
+        self, looked: Tensor, ratings: Int[Tensor, " n"], edit: Edit
+    ) -> Float[Tensor, "n moves"]:
         site = self.model.get_submodule(self.hook)
         handle = site.register_forward_hook(lambda _module, _inputs, output: edit(output))
         try:
@@ -113,4 +121,7 @@ def site_sae(sae: SAE, tokens: str) -> SiteSAE:
         return SiteSAE(sae, "mean")
     if tokens == "all":
         return SiteSAE(sae, "all")
-    raise SaeflowError(f"chess: an SAE reads the mean of the tokens or all of them, not '{tokens}'; set mean or all")
+    raise SaeflowError(
+        f"chess: an SAE reads the mean of the tokens or all of them, not '{tokens}'; set mean or "
+        "all"
+    )

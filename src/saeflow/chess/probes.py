@@ -1,8 +1,10 @@
-"""Linear probes and differences of means on the same concepts and halves: what a direction of one's own finds.
+"""Linear probes and differences of means on the same concepts and halves: what a direction of one's
+own finds.
 
-A probe is a logistic regression on standardised activations with a penalty on its weights; a difference of means is the
-direction from the mean of the positions without the concept to that of those with it. Both are fitted on the half that
-chooses latents and measured on the held-out half, as latents are.
+A probe is a logistic regression on standardised activations with a penalty on its weights; a
+difference of means is the direction from the mean of the positions without the concept to that of
+those with it. Both are fitted on the half that chooses latents and measured on the held-out half,
+as latents are.
 """
 
 from __future__ import annotations
@@ -55,12 +57,16 @@ class Directions(NamedTuple):
 def fit_probes(
     x: Float32[np.ndarray, "n d_model"], labels: Bool[np.ndarray, "n concepts"], penalty: float
 ) -> Directions:
-    """Logistic regressions at their minima: mean log-loss and ``penalty / 2`` times the squared standardised weights.
+    """Logistic regressions at their minima: mean log-loss and ``penalty / 2`` times the squared
+    standardised weights.
 
-    Newton's method with step halving, some concepts at a time; takes of the order of n d_model² operations per concept
-    and step.
+    Newton's method with step halving, some concepts at a time; takes of the order of n d_model²
+    operations per concept and step.
     """
-    mean, spread = x.mean(axis=0, dtype=np.float64), np.maximum(x.std(axis=0, dtype=np.float64), 1e-12)
+    mean, spread = (
+        x.mean(axis=0, dtype=np.float64),
+        np.maximum(x.std(axis=0, dtype=np.float64), 1e-12),
+    )
     standard = torch.from_numpy((x - mean) / spread)
     rows = torch.cat([standard, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
     ridge = torch.full((rows.shape[1],), penalty, dtype=torch.float64)
@@ -107,11 +113,16 @@ def _shortened(
 
 def _losses(rows: Tensor, targets: Tensor, ridge: Tensor, w: Tensor) -> Tensor:
     odds = rows @ w
-    return (torch.nn.functional.softplus(odds) - targets * odds).mean(dim=0) + (ridge[:, None] * w**2).sum(dim=0) / 2
+    return (torch.nn.functional.softplus(odds) - targets * odds).mean(dim=0) + (
+        ridge[:, None] * w**2
+    ).sum(dim=0) / 2
 
 
-def difference_of_means(x: Float32[np.ndarray, "n d_model"], labels: Bool[np.ndarray, "n concepts"]) -> Directions:
-    """The mean of the positions with each concept less that of those without, brought to length 1."""
+def difference_of_means(
+    x: Float32[np.ndarray, "n d_model"], labels: Bool[np.ndarray, "n concepts"]
+) -> Directions:
+    """The mean of the positions with each concept less that of those without, brought to length
+    1."""
     total, count = x.sum(axis=0, dtype=np.float64), labels.sum(axis=0)
     inside = x.T.astype(np.float64) @ labels
     difference = inside / count - (total[:, None] - inside) / (len(x) - count)
@@ -120,7 +131,10 @@ def difference_of_means(x: Float32[np.ndarray, "n d_model"], labels: Bool[np.nda
 
 
 def probe_kept(
-    activations: Float32[np.ndarray, "n d_model"], labelled: Labelled, census: pl.DataFrame, settings: Concepts
+    activations: Float32[np.ndarray, "n d_model"],
+    labelled: Labelled,
+    census: pl.DataFrame,
+    settings: Concepts,
 ) -> pl.DataFrame:
     """`probe` of the concepts that are not skipped.
 
@@ -128,7 +142,9 @@ def probe_kept(
         census: from `association.associate`.
     """
     kept = np.flatnonzero(census["skipped"].is_null().to_numpy())
-    return probe(activations, labelled, kept, settings) if len(kept) else pl.DataFrame(schema=PROBES)
+    return (
+        probe(activations, labelled, kept, settings) if len(kept) else pl.DataFrame(schema=PROBES)
+    )
 
 
 def probe(
@@ -150,7 +166,10 @@ def probe(
     """
     parts, labels = labelled.parts, labelled.labels.values[:, kept]
     x, y = activations[parts.selection], labels[parts.selection]
-    fitted = {PROBE: fit_probes(x, y, settings.probe_penalty), DIFFERENCE: difference_of_means(x, y)}
+    fitted = {
+        PROBE: fit_probes(x, y, settings.probe_penalty),
+        DIFFERENCE: difference_of_means(x, y),
+    }
     held_out = HeldOut.of(labelled, settings)
     rows = [
         row
@@ -173,7 +192,8 @@ def _measured(
     held_out: HeldOut,
     method: str,
 ) -> Iterator[dict[str, float | str | None]]:
-    """The areas of both halves; the p of a probe is of the distribution that its interval is from."""
+    """The areas of both halves; the p of a probe is of the distribution that its interval is
+    from."""
     for score, concept in zip(scores.T, kept.tolist(), strict=True):
         label = labelled.labels.values[:, concept]
         chosen, held = (

@@ -60,7 +60,9 @@ class Judged(NamedTuple):
         return self.log_probs.argmax(dim=1)
 
 
-def judged(model: SkillModel, look: Look, ratings: Int[Tensor, " rows"], edit: Edit = lambda x: x) -> Judged:
+def judged(
+    model: SkillModel, look: Look, ratings: Int[Tensor, " rows"], edit: Edit = lambda x: x
+) -> Judged:
     """Ask the model for its move at the ratings, with the activations at its site edited."""
     logits = model.judge(look.looked, ratings, edit)
     return Judged(logits, logits.double().masked_fill(~look.legal, -torch.inf).log_softmax(dim=1))
@@ -71,8 +73,11 @@ def at_bin(look: Look, rating: int) -> Int[Tensor, " rows"]:
     return torch.full((len(look.looked),), rating, dtype=torch.long)
 
 
-def activations_of(model: SkillModel, boards: Boards, ratings: Int64[np.ndarray, " n"]) -> Iterator[Activations]:
-    """The activations at the site, some boards at a time, in their order; every position at its own rating."""
+def activations_of(
+    model: SkillModel, boards: Boards, ratings: Int64[np.ndarray, " n"]
+) -> Iterator[Activations]:
+    """The activations at the site, some boards at a time, in their order; every position at its own
+    rating."""
     for start in range(0, len(boards), BOARDS_AT_ONCE):
         part = slice(start, start + BOARDS_AT_ONCE)
         seen: list[Tensor] = []

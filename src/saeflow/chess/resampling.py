@@ -32,21 +32,28 @@ class Resampling:
     """
 
     def __init__(
-        self, games: Int64[np.ndarray, " n"], draws: int, level: float, generator: np.random.Generator
+        self,
+        games: Int64[np.ndarray, " n"],
+        draws: int,
+        level: float,
+        generator: np.random.Generator,
     ) -> None:
         different, self._which = np.unique(games, return_inverse=True)
         self._n, self._level = len(different), level
         weights = random_weights(np.arange(self._n), draws, generator)
         self._weights, self._unseen = weights[:, :-1], weights[:, -1]
 
-    def mean(self, values: Float64[np.ndarray, " n"], bounds: tuple[float, float] | None = None) -> Mean:
+    def mean(
+        self, values: Float64[np.ndarray, " n"], bounds: tuple[float, float] | None = None
+    ) -> Mean:
         """The mean over the positions where the value is known (not NaN), and its interval.
 
         Args:
             values: of the positions.
-            bounds: between which all values lie. The interval then counts one game of usual size more,
-                whose values are the lowest at the lower end and the highest at the upper end, and holds
-                for rare events and few games (`statistics.means`). Without, it is of what was seen.
+            bounds: between which all values lie. The interval then counts one game of usual size
+                more, whose values are the lowest at the lower end and the highest at the upper end,
+                and holds for rare events and few games (`statistics.means`). Without, it is of what
+                was seen.
         """
         known = ~np.isnan(values)
         if not known.any():

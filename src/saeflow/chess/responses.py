@@ -1,7 +1,7 @@
 """Which moves answer a concept: take what can be taken, save what is threatened.
 
-With them one can say which positions need a concept (the right move is one of its moves) and how willing a model is to
-act on it (how much probability these moves get).
+With them one can say which positions need a concept (the right move is one of its moves) and how
+willing a model is to act on it (how much probability these moves get).
 """
 
 from __future__ import annotations
@@ -29,23 +29,29 @@ def captures(view: View, squares: Squares) -> Answers:
 
 
 def rescues(view: View, squares: Squares) -> Answers:
-    """Legal moves after which no piece of mine on the square is attacked by more than protect it."""
+    """Legal moves after which no piece of mine on the square is attacked by more than protect
+    it."""
     return _after_all(view, squares, _outnumbered)
 
 
 def parries(view: View, squares: Squares) -> Answers:
     """Legal moves after which the opponent wins nothing by captures on the square."""
-    return _after_all(view, squares, lambda after, square: gains(after, WHITE)[square, np.arange(after.count)] > 0)
+    return _after_all(
+        view, squares, lambda after, square: gains(after, WHITE)[square, np.arange(after.count)] > 0
+    )
 
 
 def _outnumbered(after: View, square: Squares) -> Bool[np.ndarray, " n"]:
-    """Seen by the opponent, whose move it is then: whether a piece on the square has more attackers than protectors."""
+    """Seen by the opponent, whose move it is then: whether a piece on the square has more attackers
+    than protectors."""
     each, counts = np.arange(after.count), after.attack_counts
     piece = after.squares[square, each]
     return (piece >= 6) & (piece < 12) & (counts.white[square, each] > counts.black[square, each])
 
 
-def _after_all(view: View, squares: Squares, bad: Callable[[View, Squares], Bool[np.ndarray, " n"]]) -> Answers:
+def _after_all(
+    view: View, squares: Squares, bad: Callable[[View, Squares], Bool[np.ndarray, " n"]]
+) -> Answers:
     found = view.legal.copy()
     position, move = found.nonzero()
     for start in range(0, len(position), MOVES_AT_ONCE):
@@ -84,7 +90,8 @@ _CAPTURE, _MINE = "capture_possible_on_", "_mine"
 
 
 def answers(concept: Concept, view: View) -> Answers:
-    """The legal moves that answer a concept, in positions that have it; all of them where it asks for none."""
+    """The legal moves that answer a concept, in positions that have it; all of them where it asks
+    for none."""
     name, square = concept.name, concept.square
     if name.startswith(_CAPTURE) and name.endswith(_MINE):
         respond: Respond = captures
@@ -100,8 +107,13 @@ def members(group: str, concepts: list[Concept]) -> list[int]:
     Raises:
         SaeflowError: there is neither a family nor a concept of that name.
     """
-    found = [index for index, concept in enumerate(concepts) if group in (concept.family, concept.name)]
+    found = [
+        index for index, concept in enumerate(concepts) if group in (concept.family, concept.name)
+    ]
     if not found:
         known = ", ".join(dict.fromkeys(concept.family for concept in concepts))
-        raise SaeflowError(f"chess: no concept and no family is called '{group}'; families of this study are {known}")
+        raise SaeflowError(
+            f"chess: no concept and no family is called '{group}'; families of this study are "
+            f"{known}"
+        )
     return found

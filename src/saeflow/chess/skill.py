@@ -1,8 +1,9 @@
 """How knowing a concept and acting on it go with the rating that the model is told.
 
-The same positions are judged at every rating. *Awareness* is what latents hold: how well a concept's latent tells the
-positions that have it from others. *Willingness* is what the model does: the probability of moves that answer the
-concept. Both at every rating, with intervals over games and with random latents beside them.
+The same positions are judged at every rating. *Awareness* is what latents hold: how well a
+concept's latent tells the positions that have it from others. *Willingness* is what the model does:
+the probability of moves that answer the concept. Both at every rating, with intervals over games
+and with random latents beside them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 
 from saeflow.chess.awareness import Awareness
-from saeflow.chess.cases import Cases, alike, answered, best_latents, correct_moves, draw, mean_active
+from saeflow.chess.cases import (
+    Cases,
+    alike,
+    answered,
+    best_latents,
+    correct_moves,
+    draw,
+    mean_active,
+)
 from saeflow.chess.model import Activations, SiteSAE, SkillModel
 from saeflow.chess.reading import Look, at_bin, judged, looks
 from saeflow.chess.resampling import CHANGE, SHARE, Resampling, columns
@@ -85,15 +94,17 @@ def skill(
         seed: of the study.
 
     Returns:
-        A table with the columns of `SKILL`, one row per group and rating (one without a rating for a group of which no
-        position has a concept that a latent tells), and one with those of `AWARENESS`, one row
-        per concept that enough cases have.
+        A table with the columns of `SKILL`, one row per group and rating (one without a rating for
+        a group of which no position has a concept that a latent tells), and one with those of
+        `AWARENESS`, one row per concept that enough cases have.
     """
     latents = best_latents(subject.associations, subject.concepts, 1)
     by_rating, by_concept = [], []
     for group in settings.groups:
         concepts = [index for index in members(group, subject.concepts) if index in latents]
-        found = _Group(model, sae, subject, settings, seed, group, {one: latents[one][0] for one in concepts})
+        found = _Group(
+            model, sae, subject, settings, seed, group, {one: latents[one][0] for one in concepts}
+        )
         by_rating += found.by_rating()
         by_concept += found.by_concept()
     return pl.DataFrame(by_rating, schema=SKILL), pl.DataFrame(by_concept, schema=AWARENESS)
@@ -112,27 +123,49 @@ class _Group:
         group: str,
         latents: dict[int, int],
     ) -> None:
-        self.group, self.subject, self.settings, self.seed, self.latents = group, subject, settings, seed, latents
+        self.group, self.subject, self.settings, self.seed, self.latents = (
+            group,
+            subject,
+            settings,
+            seed,
+            latents,
+        )
         self.ratings = range(model.n_bins)
         self.unit = mean_active(subject.latents)
         taken = set(latents.values())
         self.control = {
             concept: alike(
-                subject.latents, latent, (), taken, settings.controls, seed, "chess skill", group, str(concept)
+                subject.latents,
+                latent,
+                (),
+                taken,
+                settings.controls,
+                seed,
+                "chess skill",
+                group,
+                str(concept),
             )
             for concept, latent in latents.items()
         }
         self.cases, self.absent = self._draw(True), self._draw(False)
         looked = looks(model, self.cases.boards)
         self.moves = answered(self.cases, subject.concepts)
-        self.right = correct_moves(settings.correct, self.cases, model, looked, subject.played, subject.best)
+        self.right = correct_moves(
+            settings.correct, self.cases, model, looked, subject.played, subject.best
+        )
         self.present = self._measure(model, sae, self.cases, looked, self.moves)
         none = np.zeros((len(self.absent), self.moves.shape[1]), bool)
         without = self._measure(model, sae, self.absent, looks(model, self.absent.boards), none)
-        both = [np.concatenate([part.values[None], part.controls]) for part in (self.present, without)]
-        self.awareness = Awareness.of(np.concatenate(both, axis=2), self.cases, self.absent, settings.interval)
+        both = [
+            np.concatenate([part.values[None], part.controls]) for part in (self.present, without)
+        ]
+        self.awareness = Awareness.of(
+            np.concatenate(both, axis=2), self.cases, self.absent, settings.interval
+        )
         generator = numpy_generator(seed, "chess skill", group, "bootstrap")
-        self.resampling = Resampling(self.cases.games, settings.resamples, settings.interval, generator)
+        self.resampling = Resampling(
+            self.cases.games, settings.resamples, settings.interval, generator
+        )
 
     def _draw(self, present: bool) -> Cases:
         subject, purpose = self.subject, "present" if present else "absent"
@@ -140,7 +173,13 @@ class _Group:
         holds = subject.labels.values if present else ~subject.labels.values
         rows, concepts = subject.parts.held_out, list(self.latents)
         return draw(
-            subject.examples.boards, subject.examples.games, holds, rows, concepts, self.settings.positions, generator
+            subject.examples.boards,
+            subject.examples.games,
+            holds,
+            rows,
+            concepts,
+            self.settings.positions,
+            generator,
         )
 
     @torch.no_grad()
@@ -152,7 +191,9 @@ class _Group:
         looked: list[Look],
         moves: Bool[np.ndarray, "cases moves"],
     ) -> Measured:
-        wanted = np.array([[self.latents[one], *self.control[one]] for one in cases.concepts.tolist()], np.int64)
+        wanted = np.array(
+            [[self.latents[one], *self.control[one]] for one in cases.concepts.tolist()], np.int64
+        )
         wanted = wanted.reshape(len(cases), 1 + self.settings.controls)
         values = np.zeros((wanted.shape[1], len(self.ratings), len(cases)))
         willing, right, chosen = (np.zeros((len(self.ratings), len(cases))) for _ in range(3))
@@ -160,7 +201,9 @@ class _Group:
             rows, indices = look.rows, torch.from_numpy(wanted[look.rows])
             for rating in self.ratings:
 
-                def keep(x: Activations, rows: slice = rows, r: int = rating, i: torch.Tensor = indices) -> Activations:
+                def keep(
+                    x: Activations, rows: slice = rows, r: int = rating, i: torch.Tensor = indices
+                ) -> Activations:
                     values[:, r, rows] = sae.latents(x).cpu().gather(1, i).T.double().numpy()
                     return x
 
@@ -169,7 +212,9 @@ class _Group:
                 willing[rating, rows] = (probs * moves[rows]).sum(axis=1)
                 if cases is self.cases:
                     true = self.right[rows]
-                    right[rating, rows] = np.where(true >= 0, probs[np.arange(len(true)), true], np.nan)
+                    right[rating, rows] = np.where(
+                        true >= 0, probs[np.arange(len(true)), true], np.nan
+                    )
                     chosen[rating, rows] = said.choice.cpu().numpy() == true
         values /= np.maximum(self.unit[wanted.T][:, None, :], np.finfo(np.float32).tiny)
         return Measured(values[0], values[1:], willing, right, chosen.astype(bool))
@@ -210,7 +255,13 @@ class _Group:
             named = self.subject.concepts[concept]
             generator = numpy_generator(self.seed, "chess awareness", self.group, named.name)
             rows.append(
-                {"group": self.group, "concept": named.name, "square": named.square, "latent": latent, "n": len(mine)}
+                {
+                    "group": self.group,
+                    "concept": named.name,
+                    "square": named.square,
+                    "latent": latent,
+                    "n": len(mine),
+                }
                 | self._correlations(mine, generator)
                 | columns("awareness_change", self.awareness.change(concept))
             )
@@ -221,18 +272,27 @@ class _Group:
         mine: Int64[np.ndarray, " m"],
         generator: np.random.Generator,
     ) -> dict[str, object]:
-        """How a concept's activation goes with the probability of the right move along the ratings, case by case.
+        """How a concept's activation goes with the probability of the right move along the ratings,
+        case by case.
 
-        The published view takes the mean of |r|, which is far from 0 by chance with so few ratings: what it is when
-        ratings are shuffled stands beside it, and r with its sign.
+        The published view takes the mean of |r|, which is far from 0 by chance with so few ratings:
+        what it is when ratings are shuffled stands beside it, and r with its sign.
         """
         values, right, willing = (
-            part[:, mine] for part in (self.present.values, self.present.right, self.present.willing)
+            part[:, mine]
+            for part in (self.present.values, self.present.right, self.present.willing)
         )
         r = correlations(values, right)
-        controls = np.stack([correlations(control[:, mine], right) for control in self.present.controls])
-        shuffled = [np.abs(correlations(values[generator.permutation(len(values))], right)) for _ in range(_SHUFFLES)]
-        resampling = Resampling(self.cases.games[mine], self.settings.resamples, self.settings.interval, generator)
+        controls = np.stack(
+            [correlations(control[:, mine], right) for control in self.present.controls]
+        )
+        shuffled = [
+            np.abs(correlations(values[generator.permutation(len(values))], right))
+            for _ in range(_SHUFFLES)
+        ]
+        resampling = Resampling(
+            self.cases.games[mine], self.settings.resamples, self.settings.interval, generator
+        )
         means = {
             "r": r,
             "control_r": _mean_known(controls),
@@ -270,4 +330,6 @@ def _known(values: Float64[np.ndarray, ...]) -> float | None:
 def _mean_known(values: Float64[np.ndarray, "controls cases"]) -> Float64[np.ndarray, " cases"]:
     known = ~np.isnan(values)
     count = known.sum(axis=0)
-    return np.where(count > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+    return np.where(
+        count > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan
+    )

@@ -1,7 +1,9 @@
-"""Concepts about a whole position, each a small function of a view of positions; "mine" is the player's to move.
+"""Concepts about a whole position, each a small function of a view of positions; "mine" is the
+player's to move.
 
-The names are those of the published list (CSSLab, maia2-sae), the meanings those of chess where its code is of two
-minds: a passed pawn is one that no opponent's pawn stands before, on its file or a neighbouring one.
+The names are those of the published list (CSSLab, maia2-sae), the meanings those of chess where its
+code is of two minds: a passed pawn is one that no opponent's pawn stands before, on its file or a
+neighbouring one.
 """
 
 from __future__ import annotations
@@ -64,12 +66,15 @@ def can_capture_queen(view: View) -> Labels:
 
 
 def has_right_bc_ha_promotion(view: View) -> Labels:
-    """A passed pawn on the a- or h-file, and a bishop of the colour of the square it promotes on."""
+    """A passed pawn on the a- or h-file, and a bishop of the colour of the square it promotes
+    on."""
     pawns, theirs = view.pieces(0), view.pieces(0, BLACK)
     found = np.zeros(view.count, bool)
     for file, beside, colour in ((0, 1, _LIGHT), (7, 6, ~_LIGHT)):
         stoppers = theirs & (_FILES[file] | _FILES[beside])
-        rank = np.bitwise_count(_below(stoppers)) // 8  # of the most advanced stopper, 0 where there is none
+        rank = (
+            np.bitwise_count(_below(stoppers)) // 8
+        )  # of the most advanced stopper, 0 where there is none
         ahead = pawns & _FILES[file] & _from_rank(np.where(stoppers == 0, 0, rank))
         found |= (ahead != 0) & (view.pieces(2) & colour != 0)
     return found
@@ -171,7 +176,9 @@ def _strategic() -> dict[str, Function]:
     ):
         found |= _both(function.__name__, function)
     for square in _CAPTURE_SQUARES:
-        found |= _both(f"capture_possible_on_{square}", capture_possible_on(moves.SQUARES.index(square)))
+        found |= _both(
+            f"capture_possible_on_{square}", capture_possible_on(moves.SQUARES.index(square))
+        )
     return found
 
 
@@ -185,6 +192,7 @@ def _tactical() -> dict[str, Function]:
 
 
 STRATEGIC = _strategic()
-"""The published list of 29; ``_opponent`` sees the board from the other side, so that its d1 is the mover's d8."""
+"""The published list of 29; ``_opponent`` sees the board from the other side, so that its d1 is the
+mover's d8."""
 TACTICAL = _tactical()
 """Forks and pins, which the published code defines and does not use."""

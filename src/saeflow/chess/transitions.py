@@ -1,4 +1,5 @@
-"""Positions that are solved from some rating upwards: wrong below a bin, right at it and at all above.
+"""Positions that are solved from some rating upwards: wrong below a bin, right at it and at all
+above.
 
 Source: the transitional positions of CSSLab's maia2-sae.
 """
@@ -44,7 +45,8 @@ class Points(NamedTuple):
     Attributes:
         kind: `ALWAYS` right, `NEVER`, right from a `TRANSITION` upwards, or `IRREGULAR`.
         at: the first bin of a transition, -1 where there is none.
-        by_chance: of the orders of as many right bins that agree with the strongest, the share that are transitions.
+        by_chance: of the orders of as many right bins that agree with the strongest, the share that
+            are transitions.
     """
 
     kind: np.ndarray
@@ -56,14 +58,16 @@ def transition_points(right: Bool[np.ndarray, "ratings n"]) -> Points:
     """Tell transitions from what is always, never, or now and then right.
 
     The strongest bin is no part of what chance is asked about: it may be right by definition, and a
-    transition needs it right in any case. So k right bins of n, the strongest among them, can come in
-    C(n - 1, k - 1) orders, one of which is a transition; where it is wrong none is.
+    transition needs it right in any case. So k right bins of n, the strongest among them, can come
+    in C(n - 1, k - 1) orders, one of which is a transition; where it is wrong none is.
     """
     count, n_ratings = right.sum(axis=0), len(right)
     first = right.argmax(axis=0)
     some = (count > 0) & (count < n_ratings)
     upwards = some & (count == n_ratings - first)
-    kind = np.select([count == n_ratings, count == 0, upwards], [ALWAYS, NEVER, TRANSITION], IRREGULAR)
+    kind = np.select(
+        [count == n_ratings, count == 0, upwards], [ALWAYS, NEVER, TRANSITION], IRREGULAR
+    )
     orders = special.comb(n_ratings - 1, count - 1)
     by_chance = np.where(some & right[-1], 1 / np.maximum(orders, 1), 0.0)
     return Points(kind, np.where(upwards, first, -1), by_chance)
@@ -86,17 +90,24 @@ def transitions(
         seed: of the study.
 
     Returns:
-        The columns of `TRANSITIONS`; positions whose right move is not known are left out. ``monotone`` tells whether
-        the probability of the right move never falls as the rating rises.
+        The columns of `TRANSITIONS`; positions whose right move is not known are left out.
+        ``monotone`` tells whether the probability of the right move never falls as the rating
+        rises.
     """
     asked = (
-        np.flatnonzero(best >= 0) if settings.correct == "best" and best is not None else np.arange(len(examples.games))
+        np.flatnonzero(best >= 0)
+        if settings.correct == "best" and best is not None
+        else np.arange(len(examples.games))
     )
-    rows = np.sort(numpy_generator(seed, "chess transitions").permutation(asked)[: settings.positions])
+    rows = np.sort(
+        numpy_generator(seed, "chess transitions").permutation(asked)[: settings.positions]
+    )
     none = np.zeros(len(rows), np.int64)
     cases = Cases(examples.boards.part(rows), none, examples.games[rows], rows)
     looked = looks(model, cases.boards)
-    right = correct_moves(settings.correct, cases, model, looked, examples.moves.astype(np.int64), best)
+    right = correct_moves(
+        settings.correct, cases, model, looked, examples.moves.astype(np.int64), best
+    )
     chosen = np.zeros((model.n_bins, len(rows)), np.int64)
     probability = np.zeros(chosen.shape)
     with torch.no_grad():
@@ -105,7 +116,9 @@ def transitions(
             for rating in range(model.n_bins):
                 said = judged(model, look, at_bin(look, rating))
                 chosen[rating, look.rows] = said.choice.cpu().numpy()
-                probability[rating, look.rows] = said.log_probs.exp().cpu().gather(1, index)[:, 0].numpy()
+                probability[rating, look.rows] = (
+                    said.log_probs.exp().cpu().gather(1, index)[:, 0].numpy()
+                )
     points = transition_points(chosen == right)
     table = pl.DataFrame(
         {

@@ -11,7 +11,16 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from saeflow.chess.cases import Cases, alike, answered, best_latents, correct_moves, draw, join_cases, mean_active
+from saeflow.chess.cases import (
+    Cases,
+    alike,
+    answered,
+    best_latents,
+    correct_moves,
+    draw,
+    join_cases,
+    mean_active,
+)
 from saeflow.chess.edits import NO_LATENT, Edited, Reconstructed
 from saeflow.chess.model import Activations, Edit, SiteSAE, SkillModel
 from saeflow.chess.reading import Judged, Look, at_bin, judged, looks
@@ -76,10 +85,17 @@ class Group:
         taken = {latent for chosen in latents.values() for latent in chosen}
 
         def drawn(control: int, concept: int, chosen: list[int]) -> list[int]:
-            """A random latent in place of each; none is drawn twice, for it would be changed twice."""
+            """A random latent in place of each; none is drawn twice, for it would be changed
+            twice."""
             draws: list[int] = []
             for place, latent in enumerate(chosen):
-                purpose = ("chess control", name, subject.concepts[concept].name, str(place), str(control))
+                purpose = (
+                    "chess control",
+                    name,
+                    subject.concepts[concept].name,
+                    str(place),
+                    str(control),
+                )
                 draws += alike(subject.latents, latent, [*chosen, *draws], taken, 1, seed, *purpose)
             return draws
 
@@ -89,10 +105,15 @@ class Group:
         ]
         return cls(name, latents, controls, torch.from_numpy(mean_active(subject.latents)))
 
-    def table(self, cases: Cases, most: int, control: int | None = None) -> Int64[Tensor, "cases most"]:
-        """The first latents of each case's concept, or random ones; `NO_LATENT` where there are fewer."""
+    def table(
+        self, cases: Cases, most: int, control: int | None = None
+    ) -> Int64[Tensor, "cases most"]:
+        """The first latents of each case's concept, or random ones; `NO_LATENT` where there are
+        fewer."""
         by_concept = self.latents if control is None else self.controls[control]
-        filled = {concept: (many + [NO_LATENT] * most)[:most] for concept, many in by_concept.items()}
+        filled = {
+            concept: (many + [NO_LATENT] * most)[:most] for concept, many in by_concept.items()
+        }
         rows = [filled[concept] for concept in cases.concepts.tolist()]
         return torch.tensor(rows, dtype=torch.long).reshape(len(cases), most)
 
@@ -104,8 +125,9 @@ class Trials:
     Attributes:
         model, sae, group: what is tried.
         cases: as many of each set as there are, up to a number.
-        sets: which belong to which: `NEEDS` the concept (it holds, and the right move answers it), `UNNEEDED` (it
-            holds, and the right move has nothing to do with it), `ABSENT` (it does not hold).
+        sets: which belong to which: `NEEDS` the concept (it holds, and the right move answers it),
+            `UNNEEDED` (it holds, and the right move has nothing to do with it), `ABSENT` (it does
+            not hold).
         right: the right move of each.
         looked: what the model made of the positions.
     """
@@ -134,16 +156,25 @@ class Trials:
         most, examples, labels = settings.positions, subject.examples, subject.labels
         generator = numpy_generator(seed, "chess interventions", group.name, split)
 
-        def some(holds: Bool[np.ndarray, "n concepts"], count: int) -> tuple[Cases, Int64[np.ndarray, " cases"]]:
-            cases = draw(examples.boards, examples.games, holds, rows, list(group.latents), count, generator)
+        def some(
+            holds: Bool[np.ndarray, "n concepts"], count: int
+        ) -> tuple[Cases, Int64[np.ndarray, " cases"]]:
+            cases = draw(
+                examples.boards, examples.games, holds, rows, list(group.latents), count, generator
+            )
             looked = looks(model, cases.boards)
-            return cases, correct_moves(settings.correct, cases, model, looked, subject.played, subject.best)
+            return cases, correct_moves(
+                settings.correct, cases, model, looked, subject.played, subject.best
+            )
 
         present, right = some(labels.values, _TRIED_PER_NEEDED * most)
         answers = answered(present, subject.concepts)
         needing = (right >= 0) & answers[np.arange(len(present)), right]
         absent, absent_right = some(~labels.values, most)
-        kept = [_some(mask, most, generator) for mask in (needing, (right >= 0) & ~needing, absent_right >= 0)]
+        kept = [
+            _some(mask, most, generator)
+            for mask in (needing, (right >= 0) & ~needing, absent_right >= 0)
+        ]
         cases = join_cases([present.part(kept[0]), present.part(kept[1]), absent.part(kept[2])])
         of_set = np.repeat(np.arange(len(SETS)), [len(rows) for rows in kept])
         sets = {name: of_set == place for place, name in enumerate(SETS)}
@@ -152,7 +183,9 @@ class Trials:
 
     def at(self, rating: int) -> AtRating:
         """The same, told a rating."""
-        return AtRating(self, rating, [judged(self.model, look, at_bin(look, rating)) for look in self.looked])
+        return AtRating(
+            self, rating, [judged(self.model, look, at_bin(look, rating)) for look in self.looked]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +210,9 @@ class AtRating:
         """The latents of each case's concept edited, or random ones in their place."""
         group, mode, strength = self.trials.group, configuration.mode, configuration.strength
         table = group.table(self.trials.cases, configuration.latents, control)
-        return self.outcome(lambda rows: Edited(self.trials.sae, table[rows], group.units, mode, strength))
+        return self.outcome(
+            lambda rows: Edited(self.trials.sae, table[rows], group.units, mode, strength)
+        )
 
     def reconstructed(self) -> Outcome:
         """What the SAE makes of the activations in their place."""
@@ -195,7 +230,9 @@ class AtRating:
             edit = edit_of(look.rows)
             moved: list[Tensor] = []
 
-            def measured(x: Activations, edit: Edit = edit, moved: list[Tensor] = moved) -> Activations:
+            def measured(
+                x: Activations, edit: Edit = edit, moved: list[Tensor] = moved
+            ) -> Activations:
                 after = edit(x)
                 sizes = self.trials.sae.seen(x).mean(dim=1).norm(dim=1)
                 moved.append((after - x).mean(dim=1).norm(dim=1) / sizes)
@@ -203,7 +240,9 @@ class AtRating:
 
             said = judged(self.trials.model, look, at_bin(look, self.rating), measured)
             right = torch.from_numpy(self.trials.right[look.rows]).to(said.log_probs.device)
-            both = before.log_probs.masked_fill(~look.legal, 0) - said.log_probs.masked_fill(~look.legal, 0)
+            both = before.log_probs.masked_fill(~look.legal, 0) - said.log_probs.masked_fill(
+                ~look.legal, 0
+            )
             parts.append(
                 Outcome(
                     _numbers(said.choice == right),
@@ -224,5 +263,7 @@ def _numbers(values: Tensor) -> Float64[np.ndarray, " cases"]:
     return values.double().cpu().numpy()
 
 
-def _some(mask: Bool[np.ndarray, " n"], most: int, generator: np.random.Generator) -> Int64[np.ndarray, " m"]:
+def _some(
+    mask: Bool[np.ndarray, " n"], most: int, generator: np.random.Generator
+) -> Int64[np.ndarray, " m"]:
     return np.sort(generator.permutation(np.flatnonzero(mask))[:most])

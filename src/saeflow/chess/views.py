@@ -1,4 +1,5 @@
-"""What concepts read of positions; each part is computed when first asked for, once for all concepts."""
+"""What concepts read of positions; each part is computed when first asked for, once for all
+concepts."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class View:
         return len(self.boards)
 
     def pieces(self, piece: int, side: int = WHITE) -> Bitboards:
-        """Where the pieces of a kind are: 0 pawns, 1 knights, 2 bishops, 3 rooks, 4 queens, 5 the king."""
+        """Where the pieces of a kind are: 0 pawns, 1 knights, 2 bishops, 3 rooks, 4 queens, 5 the
+        king."""
         return self.boards.pieces[:, side + piece]
 
     @cached_property
@@ -57,7 +59,8 @@ class View:
 
     @cached_property
     def theirs(self) -> View:
-        """The same pieces with the other side to move, which is then White; nothing is taken in passing."""
+        """The same pieces with the other side to move, which is then White; nothing is taken in
+        passing."""
         turned = self.boards.mirrored()
         return View(replace(turned, en_passant=np.full_like(turned.en_passant, -1)))
 
@@ -81,7 +84,10 @@ class View:
         found = np.zeros_like(self.legal)
         position, move = self.legal.nonzero()
         for start in range(0, len(position), MOVES_AT_ONCE):
-            here, played = position[start : start + MOVES_AT_ONCE], move[start : start + MOVES_AT_ONCE]
+            here, played = (
+                position[start : start + MOVES_AT_ONCE],
+                move[start : start + MOVES_AT_ONCE],
+            )
             after = moves.play(self.boards.part(here), played)
             checked = np.flatnonzero(moves.in_check(after))
             mated = checked[~moves.legal_moves(after.part(checked)).any(axis=1)]

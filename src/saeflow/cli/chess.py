@@ -1,4 +1,5 @@
-"""``saeflow chess``, its second half: concepts in an SAE's latents, how they go with skill, and interventions."""
+"""``saeflow chess``, its second half: concepts in an SAE's latents, how they go with skill, and
+interventions."""
 
 from __future__ import annotations
 
@@ -23,8 +24,12 @@ __all__ = ["app"]
 
 Split = Annotated[str, typer.Option(help="Which games: model, sae or eval.")]
 SiteName = Annotated[str, typer.Option("--hook", help="A site of the model: blocks.1.resid_post.")]
-Tokens = Annotated[str, typer.Option(help="What the SAE reads of a site: the mean of the tokens, or all of them.")]
-LabelsFile = Annotated[Path, typer.Option("--labels", help="Which concepts hold in which positions.")]
+Tokens = Annotated[
+    str, typer.Option(help="What the SAE reads of a site: the mean of the tokens, or all of them.")
+]
+LabelsFile = Annotated[
+    Path, typer.Option("--labels", help="Which concepts hold in which positions.")
+]
 Associations = Annotated[Path, typer.Option(help="Which latents tell which concepts.")]
 Engine = Annotated[Path | None, typer.Option(help="Table of an engine's best moves: fen, best.")]
 Folder = Annotated[Path, typer.Option("--output", help="Folder of the tables.")]
@@ -63,7 +68,8 @@ def associate(
     tokens: Tokens = "mean",
     threads: options.Threads = 1,
 ) -> None:
-    """Find the latents that tell each concept, and fit probes and differences of means beside them."""
+    """Find the latents that tell each concept, and fit probes and differences of means beside
+    them."""
     options.use_device(threads)
     from saeflow.chess.association import associate as find
     from saeflow.chess.example_boards import example_boards
@@ -159,7 +165,9 @@ def transitions(
     maia, examples = load_maia2(model, options.device()), load_examples(positions, split)
     best = best_moves(engine, write_fens(examples.boards)) if engine else None
     wanted = options.parsed(sections.Transitions, settings)
-    write_named(output, "transitions", find(MaiaAtSite(maia, maia.hooks[-1]), examples, best, wanted, seed))
+    write_named(
+        output, "transitions", find(MaiaAtSite(maia, maia.hooks[-1]), examples, best, wanted, seed)
+    )
 
 
 class _Site(NamedTuple):
@@ -171,11 +179,17 @@ def _site(model: Path, hook: str, sae: Path, tokens: str) -> _Site:
     from saeflow.chess.model import MaiaAtSite, site_sae
     from saeflow.models.maia2_io import load_maia2
 
-    return _Site(MaiaAtSite(load_maia2(model, options.device()), hook), site_sae(options.open_sae(sae), tokens))
+    return _Site(
+        MaiaAtSite(load_maia2(model, options.device()), hook),
+        site_sae(options.open_sae(sae), tokens),
+    )
 
 
-def _read(site: _Site, positions: Path, split: str, labels: Path) -> tuple[Examples, Labelled, Read]:
-    """The studied positions, their labels, and what the site holds of each at its player's own rating."""
+def _read(
+    site: _Site, positions: Path, split: str, labels: Path
+) -> tuple[Examples, Labelled, Read]:
+    """The studied positions, their labels, and what the site holds of each at its player's own
+    rating."""
     from saeflow.chess.io import load_labels
     from saeflow.chess.reading import read_site
     from saeflow.corpora.chess.io import load_examples

@@ -38,7 +38,8 @@ def read(
     counts: Annotated[Path, typer.Option(help="Where it is told what became of the games.")],
     threads: options.Threads = 1,
 ) -> None:
-    """Turn played games into a table of positions; malformed games are counted, told and left out."""
+    """Turn played games into a table of positions; malformed games are counted, told and left
+    out."""
     options.set_pools(1)
 
     from saeflow.artifacts import write_sealed_json
@@ -64,7 +65,8 @@ def train(
     checksums: options.Checksums = None,
     threads: options.Threads = 1,
 ) -> None:
-    """Train a model of human play on the split `model`; an interrupted run goes on where it stopped."""
+    """Train a model of human play on the split `model`; an interrupted run goes on where it
+    stopped."""
     check_replaceable(output)
     options.use_device(threads)
     from saeflow.corpora.chess.io import load_examples
@@ -72,15 +74,22 @@ def train(
 
     sections = options.parsed(ChessModel, shape), options.parsed(ChessTraining, settings)
     examples = load_examples(positions, "model")
-    trained = train_maia2(*sections, examples, seed, checkpoint, options.progress("train chess model, steps"))
+    trained = train_maia2(
+        *sections, examples, seed, checkpoint, options.progress("train chess model, steps")
+    )
     about = {"training": sections[1].model_dump(), "seed": seed, "positions": len(examples.moves)}
     save_trained(output, checksums, trained, about, checkpoint)
 
 
 def save_trained(
-    output: Path, checksums: Path | None, trained: TrainedMaia2, about: dict[str, Any], checkpoint: Path
+    output: Path,
+    checksums: Path | None,
+    trained: TrainedMaia2,
+    about: dict[str, Any],
+    checkpoint: Path,
 ) -> None:
-    """Write a model that was trained here, with what it was trained by; then the checkpoint is of no more use."""
+    """Write a model that was trained here, with what it was trained by; then the checkpoint is of
+    no more use."""
     from saeflow.artifacts import provenance
     from saeflow.models.maia2_io import save_maia2
 
@@ -105,16 +114,26 @@ def play_itself(
     from saeflow.tables import write_table
 
     chosen = options.parsed(SelfPlay, settings)
-    write_table(output, play_games(load_maia2(model), chosen, seed, options.progress("play games")), SCHEMA)
+    write_table(
+        output, play_games(load_maia2(model), chosen, seed, options.progress("play games")), SCHEMA
+    )
 
 
 @app.command()
-def provide(settings: options.Settings, output: options.Output, checksums: options.Checksums = None) -> None:
-    """Put a model into the study: the one that comes with saeflow, or an official checkpoint from disk or fetched."""
+def provide(
+    settings: options.Settings, output: options.Output, checksums: options.Checksums = None
+) -> None:
+    """Put a model into the study: the one that comes with saeflow, or an official checkpoint from
+    disk or fetched."""
     import tempfile
 
     from saeflow.artifacts import atomic, sha256
-    from saeflow.models.maia2_io import embedded_maia2, fetch_checkpoint, import_checkpoint, save_maia2
+    from saeflow.models.maia2_io import (
+        embedded_maia2,
+        fetch_checkpoint,
+        import_checkpoint,
+        save_maia2,
+    )
 
     chosen = options.parsed(ChessPlayer, settings)
     if chosen.embedded:
@@ -140,7 +159,8 @@ def measure(
     output: options.Output,
     threads: options.Threads = 1,
 ) -> None:
-    """Measure how well the model predicts moves of the split `eval`, by rating bin, told the true bin or another."""
+    """Measure how well the model predicts moves of the split `eval`, by rating bin, told the true
+    bin or another."""
     options.use_device(threads)
     from saeflow.corpora.chess.io import load_examples
     from saeflow.models.maia2_io import load_maia2
@@ -148,17 +168,25 @@ def measure(
     from saeflow.tables import write_table
 
     counts = move_counts(load_examples(positions, "model"))
-    held_out = balanced(load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed)
+    held_out = balanced(
+        load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed
+    )
     report = options.progress("measure chess model, positions")
-    write_table(output, measure_maia2(load_maia2(model), held_out, counts, seed, report), METRICS_SCHEMA)
+    write_table(
+        output, measure_maia2(load_maia2(model), held_out, counts, seed, report), METRICS_SCHEMA
+    )
 
 
 @app.command()
 def cache(
-    outputs: Annotated[list[Path], typer.Argument(help="The shard's file at every hook, in the hooks' order.")],
+    outputs: Annotated[
+        list[Path], typer.Argument(help="The shard's file at every hook, in the hooks' order.")
+    ],
     model: options.ModelFolder,
     positions: Positions,
-    hooks: Annotated[list[str], typer.Option("--hook", help="blocks.1.resid_post; may be given several times.")],
+    hooks: Annotated[
+        list[str], typer.Option("--hook", help="blocks.1.resid_post; may be given several times.")
+    ],
     settings: options.Settings,
     shard: Annotated[int, typer.Option(help="Which shard.")],
     threads: options.Threads = 1,
@@ -178,7 +206,8 @@ def cache(
     examples = load_examples(positions, chosen.split)
     if (held := len(examples.moves)) < chosen.positions:
         raise SaeflowError(
-            f"activations.positions: {chosen.positions} are asked for and the split '{chosen.split}' has {held}; "
+            f"activations.positions: {chosen.positions} are asked for and the split "
+            f"'{chosen.split}' has {held}; "
             "lower it or get more games"
         )
     stored = config.Activations(
@@ -190,7 +219,9 @@ def cache(
     )
     source = board_source(load_maia2(model), examples.part(slice(first, last)), chosen.tokens)
     rows = capture_rows(source, hooks, stored, first_block=first)
-    write_shards(dict(zip(hooks, outputs, strict=True)), rows, stored, {"model": model.name, "shard": shard})
+    write_shards(
+        dict(zip(hooks, outputs, strict=True)), rows, stored, {"model": model.name, "shard": shard}
+    )
 
 
 @app.command("evaluate-sae")
@@ -205,7 +236,8 @@ def evaluate_sae(
     metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
     threads: options.Threads = 1,
 ) -> None:
-    """Measure sparsity, reconstruction, and what it does to the choice of moves, on the split `eval`."""
+    """Measure sparsity, reconstruction, and what it does to the choice of moves, on the split
+    `eval`."""
     options.use_device(threads)
     from saeflow.artifacts import provenance, write_sealed_json
     from saeflow.corpora.chess.io import load_examples
@@ -213,7 +245,9 @@ def evaluate_sae(
     from saeflow.models.maia2_metrics import balanced
     from saeflow.saes.board_evaluation import evaluate_on_boards
 
-    held_out = balanced(load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed)
+    held_out = balanced(
+        load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed
+    )
     read: Literal["mean", "all"] = "all" if tokens == "all" else "mean"
     found = evaluate_on_boards(load_maia2(model), options.open_sae(sae), hook, read, held_out)
     write_sealed_json(metrics, found | {"provenance": provenance()})

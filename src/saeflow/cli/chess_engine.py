@@ -1,4 +1,5 @@
-"""``saeflow chess``, with an engine: best moves, blunders, and further training of the model on them."""
+"""``saeflow chess``, with an engine: best moves, blunders, and further training of the model on
+them."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def evaluate(
     settings: options.Settings,
     seed: options.Seed,
     output: options.Output,
-    part: Annotated[int, typer.Option(help="Which of the jobs: each evaluates engine.positions_per_job.", min=0)] = 0,
+    part: Annotated[
+        int, typer.Option(help="Which of the jobs: each evaluates engine.positions_per_job.", min=0)
+    ] = 0,
 ) -> None:
     """Ask an engine for the best moves, and what the moves that were played lose."""
     options.set_pools(1)
@@ -42,16 +45,22 @@ def evaluate(
 
     wanted, beat = options.parsed(Engine, settings), options.progress("evaluate, positions")
     examples = load_examples(positions, wanted.split)
-    drawn = numpy_generator(seed, "chess evaluations").permutation(len(examples.games))[: wanted.positions]
+    drawn = numpy_generator(seed, "chess evaluations").permutation(len(examples.games))[
+        : wanted.positions
+    ]
     rows = np.sort(drawn)[part * wanted.positions_per_job :][: wanted.positions_per_job]
     here = examples.part(rows)
     said = ask(write_fens(here.boards), [MOVES[move] for move in here.moves], wanted, beat)
-    write_named(output, "engine", said.with_columns(split=pl.lit(wanted.split), row=pl.Series(rows)))
+    write_named(
+        output, "engine", said.with_columns(split=pl.lit(wanted.split), row=pl.Series(rows))
+    )
 
 
 @app.command("gather-evaluations")
 def gather_evaluations(
-    parts: Annotated[list[Path], typer.Argument(help="Tables of `saeflow chess evaluate`, in order.")],
+    parts: Annotated[
+        list[Path], typer.Argument(help="Tables of `saeflow chess evaluate`, in order.")
+    ],
     output: options.Output,
 ) -> None:
     """Put the tables of several jobs together."""
@@ -65,12 +74,17 @@ def gather_evaluations(
 
 @app.command()
 def blunders(
-    evaluations: Annotated[Path, typer.Option(help="What an engine says of the moves that were played.")],
-    transitions: Annotated[Path, typer.Option(help="Table of transition points, of the split `eval`.")],
+    evaluations: Annotated[
+        Path, typer.Option(help="What an engine says of the moves that were played.")
+    ],
+    transitions: Annotated[
+        Path, typer.Option(help="Table of transition points, of the split `eval`.")
+    ],
     settings: options.Settings,
     output: options.Output,
 ) -> None:
-    """Find the blunders: of the moves that were played, and of the weakest rating's where a stronger one is right."""
+    """Find the blunders: of the moves that were played, and of the weakest rating's where a
+    stronger one is right."""
     options.set_pools(1)
     import polars as pl
 
@@ -98,7 +112,8 @@ def tune(
     checksums: options.Checksums = None,
     threads: options.Threads = 1,
 ) -> None:
-    """Train the model further on positions with blunders; an interrupted run goes on where it stopped."""
+    """Train the model further on positions with blunders; an interrupted run goes on where it
+    stopped."""
     options.use_device(threads)
     from saeflow.models.maia2_io import load_maia2
     from saeflow.models.maia2_training import train_maia2
@@ -128,7 +143,8 @@ def measure_tuning(
     output: options.Output,
     threads: options.Threads = 1,
 ) -> None:
-    """Measure the model before and after on blunders that were held out, and on ordinary positions of other games."""
+    """Measure the model before and after on blunders that were held out, and on ordinary positions
+    of other games."""
     options.use_device(threads)
     import polars as pl
 

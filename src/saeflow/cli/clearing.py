@@ -1,4 +1,5 @@
-"""Removes what stands in the way of a job: damaged files of its own study that the workflow makes again."""
+"""Removes what stands in the way of a job: damaged files of its own study that the workflow makes
+again."""
 
 from __future__ import annotations
 
@@ -9,19 +10,22 @@ from saeflow.config.locations import CHECKSUMS_OF_FOLDER
 from saeflow.errors import DamagedError
 
 STUDY_FOLDER = "SAEFLOW_STUDY_FOLDER"
-"""Set by the workflow for its jobs: the folder of the study's results. A command of a person has none."""
+"""Set by the workflow for its jobs: the folder of the study's results. A command of a person has
+none."""
 MADE_BY_JOBS = {
-    "activations", "approximators", "chess", "config.yaml", "corpus", "effects", "examples", "figures", "logit_lens",
+    "activations", "approximators", "chess", "config.yaml", "corpus", "effects", "examples",
+    "figures", "logit_lens",
     "models", "provenance.json", "publish", "saes", "steering",
 }  # fmt: skip
-"""Of a study's folder, files and folders that jobs make whole. What was paid for, `judging`, is not among them."""
+"""Of a study's folder, files and folders that jobs make whole. What was paid for, `judging`, is not
+among them."""
 
 
 def cleared(error: DamagedError) -> str:
     """What a user is told of damage, after what a job may remove is gone.
 
-    A file is removed only by a job of the workflow, only below its own study's folder, links followed, and only where
-    jobs make every file. All else belongs to somebody.
+    A file is removed only by a job of the workflow, only below its own study's folder, links
+    followed, and only where jobs make every file. All else belongs to somebody.
     """
     study = os.environ.get(STUDY_FOLDER)
     if not study or not all(_is_made_by_jobs(file, Path(study)) for file in error.remade):
@@ -40,4 +44,8 @@ def cleared(error: DamagedError) -> str:
 
 def _is_made_by_jobs(file: Path, study: Path) -> bool:
     root, place = study.resolve(), file.parent.resolve() / file.name
-    return place.is_relative_to(root) and place.relative_to(root).parts[0] in MADE_BY_JOBS and not place.is_dir()
+    return (
+        place.is_relative_to(root)
+        and place.relative_to(root).parts[0] in MADE_BY_JOBS
+        and not place.is_dir()
+    )

@@ -25,10 +25,14 @@ def write(
     split: Annotated[str, typer.Option(help="model, sae or eval.")],
     output: options.Output,
     model: Annotated[
-        Path | None, typer.Option(help="Folder of the model whose tokenizer is used; not for tales.")
+        Path | None,
+        typer.Option(help="Folder of the model whose tokenizer is used; not for tales."),
     ] = None,
     files: Annotated[
-        Path | None, typer.Option("--text", help="The file or folder with the text, if it is not the corpus' path.")
+        Path | None,
+        typer.Option(
+            "--text", help="The file or folder with the text, if it is not the corpus' path."
+        ),
     ] = None,
 ) -> None:
     """Write one split of the corpus."""
@@ -38,15 +42,21 @@ def write(
 
     corpus = options.parsed(config.Corpus, settings)
     if corpus.kind == "tales":
-        blocks = story_blocks(seed, split, getattr(corpus.tokens, split) // corpus.context, corpus.context)
+        blocks = story_blocks(
+            seed, split, getattr(corpus.tokens, split) // corpus.context, corpus.context
+        )
     elif model is None:
-        raise SaeflowError("corpus write: text needs a tokenizer; name the model's folder with --model")
+        raise SaeflowError(
+            "corpus write: text needs a tokenizer; name the model's folder with --model"
+        )
     else:
         from saeflow.config.model_files import context_in, too_long
         from saeflow.models.language_model import follow, load_tokenizer, opening_token
 
         if (context := context_in(follow(model))) and corpus.context > context:
-            raise SaeflowError(f"corpus.context: {too_long(corpus.context, context, f'the model in {model}')}")
+            raise SaeflowError(
+                f"corpus.context: {too_long(corpus.context, context, f'the model in {model}')}"
+            )
         corpus = corpus.model_copy(update={"path": str(files or corpus.path)})
         blocks = text.tokenised_blocks(corpus, split, load_tokenizer(model), opening_token(model))
     io.save_blocks(output, blocks)

@@ -16,8 +16,12 @@ from saeflow.config.counts import block_ids
 if TYPE_CHECKING:
     from saeflow.effects.measure import EffectBlock, Experiment
 
-app = typer.Typer(help="Measure the effects of steering vectors, and approximate them.", no_args_is_help=True)
-VECTORS_PER_PART = 32  # a killed job loses the vectors of one part at most; more where one decode batch holds more
+app = typer.Typer(
+    help="Measure the effects of steering vectors, and approximate them.", no_args_is_help=True
+)
+VECTORS_PER_PART = (
+    32  # a killed job loses the vectors of one part at most; more where one decode batch holds more
+)
 
 Baseline = Annotated[Path, typer.Option(help="baseline.safetensors")]
 
@@ -60,7 +64,8 @@ def measure(
     source: Annotated[
         Path,
         typer.Option(
-            help="Where the vectors come from: sae_weights.safetensors of an SAE, a safetensors file, or "
+            help="Where the vectors come from: sae_weights.safetensors of an SAE, a safetensors "
+            "file, or "
             "approximator.safetensors, as the settings say."
         ),
     ],
@@ -69,10 +74,14 @@ def measure(
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
     recorded: Annotated[
-        bool, typer.Option(help="Record a decode step as a CUDA graph and replay it; for GPUs that wait for Python.")
+        bool,
+        typer.Option(
+            help="Record a decode step as a CUDA graph and replay it; for GPUs that wait for "
+            "Python."
+        ),
     ] = False,
 ) -> None:
-    """Measure the effects of one block of vectors; an interrupted run goes on after the last whole part."""
+    """Measure the effects of one block of vectors, from the last whole part on."""
     options.use_device(threads)
     from saeflow.effects.candidates import candidate_vectors
     from saeflow.effects.io import load_baseline, measure_in_parts, write_block
@@ -81,7 +90,9 @@ def measure(
     from saeflow.effects.sources import load_rows
 
     unsteered = load_baseline(baseline)
-    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows)
+    experiment = _experiment(
+        model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows
+    )
     experiment, chosen = replace(experiment, recorded=recorded), experiment.settings
     rows = load_rows(chosen.vectors, source, hook, experiment.lm.d_model)
     ids = block_ids(chosen, len(rows), block)
@@ -89,7 +100,10 @@ def measure(
 
     def measured(some: Sequence[int]) -> EffectBlock:
         nonlocal experiment  # one that did not fit is not tried again
-        vectors, before = candidate_vectors(chosen.vectors, rows, some, seed), 2 * (some[0] - ids[0])
+        vectors, before = (
+            candidate_vectors(chosen.vectors, rows, some, seed),
+            2 * (some[0] - ids[0]),
+        )
         found, experiment = with_memory(
             experiment,
             lambda fitting: measure_block(
@@ -98,15 +112,25 @@ def measure(
         )
         return found
 
-    metadata, part = _metadata(experiment), max(VECTORS_PER_PART, experiment.plan(chosen.samples).slots)
-    write_block(output, measure_in_parts(output, ids, part, measured, metadata), block, _metadata(experiment))
+    metadata, part = (
+        _metadata(experiment),
+        max(VECTORS_PER_PART, experiment.plan(chosen.samples).slots),
+    )
+    write_block(
+        output,
+        measure_in_parts(output, ids, part, measured, metadata),
+        block,
+        _metadata(experiment),
+    )
 
 
 @app.command()
 def merge(
     blocks: Annotated[list[Path], typer.Argument(help="Every block.")],
     output: options.Output,
-    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the effects in the file.")] = "float32",
+    dtype: Annotated[
+        Literal["float32", "float16"], typer.Option(help="Of the effects in the file.")
+    ] = "float32",
 ) -> None:
     """Merge all blocks into effects.h5, one in memory at a time."""
     options.set_pools(1)
@@ -133,7 +157,9 @@ def fit(
     with open_effects(effects) as table:
         W_dec = options.open_sae(sae).W_dec
         table.check_fits(W_dec.shape[1], W_dec.shape[0])
-        found = fitted(table.vectors, table.effects, chosen, W_dec, seed, table.usable, table.standard_error)
+        found = fitted(
+            table.vectors, table.effects, chosen, W_dec, seed, table.usable, table.standard_error
+        )
         hook = table.hook
     metadata = {"hook": hook, "settings": chosen.model_dump(), "seed": seed}
     save_fit(output, found, metadata)
@@ -155,7 +181,9 @@ def assess(
     approximation, _ = read_approximation(approximator)
     with open_effects(effects) as table:
         table.check_fits(*approximation.M.shape)
-        found = assessed(approximation, table.vectors, table.effects, seed, table.usable, table.standard_error)
+        found = assessed(
+            approximation, table.vectors, table.effects, seed, table.usable, table.standard_error
+        )
     save_score(output, found)
 
 
@@ -187,10 +215,14 @@ def goal(
     from saeflow.tables import write_table
 
     unsteered = load_baseline(baseline)
-    experiment = _experiment(model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows)
+    experiment = _experiment(
+        model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows
+    )
     loaded = [load_vector(path) for path in vectors]
     stacked = torch.stack([one.of_width(experiment.lm.d_model) for one in loaded])
-    block, _ = with_memory(experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered))
+    block, _ = with_memory(
+        experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered)
+    )
     methods = [one.method for one in loaded]
     write_table(output, side_effects(methods, block, load_approximation(approximator.parent)))
 
@@ -214,7 +246,7 @@ def export(
     effects: Annotated[Path, typer.Argument(help="effects.h5")],
     output: options.Output,
 ) -> None:
-    """Write effects.h5 as the published effects are: features, whose norm is the scale, and effects."""
+    """Write effects.h5 as published effects are: features of the norm `scale`, and effects."""
     options.set_pools(1)
     from saeflow.effects.io import open_effects
     from saeflow.effects.published import export_effects
@@ -230,7 +262,8 @@ def import_approximator(
     hook: options.HookName,
     output: Annotated[Path, typer.Option(help="Folder of the approximator.")],
     rotation: Annotated[
-        Path | None, typer.Option(help="A published rotation, R_dec_2b.pt; by default it is computed anew.")
+        Path | None,
+        typer.Option(help="A published rotation, R_dec_2b.pt; by default it is computed anew."),
     ] = None,
     threads: options.Threads = 1,
 ) -> None:
@@ -251,7 +284,7 @@ def export_approximator(
     approximator: Annotated[Path, typer.Argument(help="approximator.safetensors")],
     output: options.Output,
 ) -> None:
-    """Write approximator.safetensors as the published approximators are: W and b, saved by torch."""
+    """Write approximator.safetensors as published ones are: W and b, saved by torch."""
     options.set_pools(1)
     from saeflow.effects.io import load_approximation
     from saeflow.effects.published import write_adapter

@@ -26,7 +26,8 @@ def find(
     output: options.Output,
     threads: options.Threads = 1,
 ) -> None:
-    """Write each latent's strongest contexts, a sample over its range, its histogram, tokens and companions."""
+    """Write each latent's strongest contexts, a sample over its range, its histogram, tokens and
+    companions."""
     options.use_device(threads)
     from saeflow.analysis.io import write_examples
     from saeflow.artifacts import read_json
@@ -37,4 +38,13 @@ def find(
     d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
     known = vocabulary(load_tokenizer(model), d_vocab)
     beats = (options.progress(f"examples, {what}") for what in ("rows", "companions of latents"))
-    write_examples(output, options.open_store(manifest), options.open_sae(sae), corpus, known, chosen, seed, *beats)
+    write_examples(
+        output,
+        options.open_store(manifest),
+        options.open_sae(sae),
+        corpus,
+        known,
+        chosen,
+        seed,
+        *beats,
+    )

@@ -17,7 +17,9 @@ Key = Annotated[str, typer.Option(help="Its key in the config, which complaints 
 
 
 @app.command()
-def model(published: Published, key: Key, output: options.Output, checksums: options.Checksums = None) -> None:
+def model(
+    published: Published, key: Key, output: options.Output, checksums: options.Checksums = None
+) -> None:
     """Fetch a checkpoint."""
     from saeflow.models.io import fetch_model
 
@@ -43,10 +45,15 @@ def sae(
     published: Published,
     key: Key,
     output: Annotated[Path, typer.Option(help="The folder of the SAE.")],
-    named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
-    d_sae: Annotated[int | None, typer.Option(help="Number of latents that the config says it has.")] = None,
+    named: Annotated[
+        str, typer.Option("--format", help="Its format; auto tells it from the files' names.")
+    ] = "auto",
+    d_sae: Annotated[
+        int | None, typer.Option(help="Number of latents that the config says it has.")
+    ] = None,
     hook: Annotated[
-        str | None, typer.Option(help="Where it will be read; must be where it was trained, if it says that.")
+        str | None,
+        typer.Option(help="Where it will be read; must be where it was trained, if it says that."),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Transcoder: the hook that it writes.")] = None,
     centred: options.Centred = False,
@@ -65,7 +72,9 @@ def effects(published: Published, key: Key, hook: options.HookName, output: opti
     from saeflow.effects.fetching import fetch_effects
 
     metadata = {"hook": hook}
-    fetch_effects(_parsed(published), key, output, metadata, options.progress("import effects, vectors"))
+    fetch_effects(
+        _parsed(published), key, output, metadata, options.progress("import effects, vectors")
+    )
 
 
 @app.command()

@@ -21,7 +21,10 @@ def stage() -> None:
 @app.command()
 def draw(
     name: Annotated[str, typer.Argument(help="Which figure.")],
-    tables: Annotated[list[Path], typer.Argument(help="The tables it is drawn from; a folder stands for its files.")],
+    tables: Annotated[
+        list[Path],
+        typer.Argument(help="The tables it is drawn from; a folder stands for its files."),
+    ],
     study: Annotated[Path, typer.Option(help="Folder of the study.")],
     settings: options.Settings,
     output: Annotated[Path, typer.Option(help="Folder of the figures.")],

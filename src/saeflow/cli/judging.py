@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Score completions and summarise them.", no_args_is_help=True)
 
 Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the config, as JSON.")]
-LedgerFile = Annotated[Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")]
-Completions = Annotated[list[Path], typer.Argument(help="completions.parquet of every goal and method.")]
+LedgerFile = Annotated[
+    Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")
+]
+Completions = Annotated[
+    list[Path], typer.Argument(help="completions.parquet of every goal and method.")
+]
 
 
 @app.command()
@@ -32,7 +36,8 @@ def score(
     seed: options.Seed,
     output: options.Output,
     model: Annotated[
-        Path | None, typer.Option(help="Folder of the unsteered model, for judges that ask for its loss.")
+        Path | None,
+        typer.Option(help="Folder of the unsteered model, for judges that ask for its loss."),
     ] = None,
     ledger: LedgerFile | None = None,
     calls: Calls = "{}",
@@ -50,9 +55,13 @@ def score(
         options.use_device(threads)
         from saeflow.judging.losses import model_losses
 
-        losses = model_losses(options.open_model(model, dtype), progress=options.progress("judge, completions"))
+        losses = model_losses(
+            options.open_model(model, dtype), progress=options.progress("judge, completions")
+        )
     service = _service(judge, calls, ledger) if judge.kind == "openai" else None
-    found = score_completions(_read(completions), config.read_goal(goal), judge, seed, losses, service=service)
+    found = score_completions(
+        _read(completions), config.read_goal(goal), judge, seed, losses, service=service
+    )
     write_scores(output, found)
 
 
@@ -86,7 +95,9 @@ def _goal_folders(completions: list[Path]) -> list[Path]:
 @app.command()
 def pairs(
     completions: Completions,
-    best: Annotated[Path, typer.Option(help="best.parquet: the scale that each method is compared at.")],
+    best: Annotated[
+        Path, typer.Option(help="best.parquet: the scale that each method is compared at.")
+    ],
     goals: Annotated[Path, typer.Option(help="Folder of the goals' YAML files.")],
     settings: options.Settings,
     summary: Annotated[str, typer.Option(help="The section 'summary' of the config, as JSON.")],
@@ -108,17 +119,24 @@ def pairs(
     judge, halves = options.parsed(config.Judge, settings), options.parsed(config.Summary, summary)
     table = pl.concat([_read(path) for path in completions])
     paired = pair_up(table, read_table(best), judge.pairs, halves.selection, seed)
-    criteria = {name: config.read_goal(goals / f"{name}.yaml").criterion for name in paired["goal"].unique()}
+    criteria = {
+        name: config.read_goal(goals / f"{name}.yaml").criterion for name in paired["goal"].unique()
+    }
     preferences = judge_pairs(paired, criteria, _service(judge, calls, ledger))
     write_ratings(output, preferences, rate(preferences, halves.bootstrap, halves.level, seed))
 
 
 @app.command()
 def plan(
-    study: Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")],
-    results: Annotated[Path, typer.Option(help="Folder of all studies' results.")] = Path("results"),
+    study: Annotated[
+        list[Path], typer.Argument(help="Config files, later ones over earlier ones.")
+    ],
+    results: Annotated[Path, typer.Option(help="Folder of all studies' results.")] = Path(
+        "results"
+    ),
 ) -> None:
-    """Print what judging the study's completions would take: calls, tokens, price, minutes. Makes no call."""
+    """Print what judging the study's completions would take: calls, tokens, price, minutes. Makes
+    no call."""
     options.set_pools(1)
     from saeflow.config.locations import goal_file
     from saeflow.judging.asking import Service, estimate
@@ -136,7 +154,9 @@ def plan(
         for goal in settings.goals.names
         for method in settings.steering.methods
         if (file := folder / goal / method / "completions.parquet").is_file()
-        for inquiry in questions_about(_read(file), config.read_goal(goal_file(settings, goal)), settings.judge)
+        for inquiry in questions_about(
+            _read(file), config.read_goal(goal_file(settings, goal)), settings.judge
+        )
     ]
     ledger = Ledger(results / settings.study / "judging" / "ledger.sqlite")
     service = Service(settings.judge, settings.calls, ledger)
@@ -157,7 +177,9 @@ def export(ledger: LedgerFile, output: options.Output) -> None:
 @app.command()
 def forget(
     ledger: LedgerFile,
-    everything: Annotated[bool, typer.Option(help="Forget answers, too, not only failures.")] = False,
+    everything: Annotated[
+        bool, typer.Option(help="Forget answers, too, not only failures.")
+    ] = False,
 ) -> None:
     """Forget failures, so that the next run asks again; what was spent stays counted."""
     count = _existing(ledger).forget(failures_only=not everything)
@@ -180,7 +202,8 @@ def divergence(
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Measure how far steering moves the model on each completion; the vectors lie beside the completions."""
+    """Measure how far steering moves the model on each completion; the vectors lie beside the
+    completions."""
     options.use_device(threads)
     import polars as pl
 
@@ -193,7 +216,9 @@ def divergence(
     for path in completions:
         vector = load_vector(path.with_name("vector.safetensors"))
         told = options.progress(f"{path.parent.name}, completions")
-        found.append(divergences(lm, vector.hook, vector.of_width(lm.d_model), _read(path), progress=told))
+        found.append(
+            divergences(lm, vector.hook, vector.of_width(lm.d_model), _read(path), progress=told)
+        )
     write_table(output, pl.concat(found), DIVERGENCE_SCHEMA)
 
 
@@ -205,7 +230,8 @@ def summarise(
     output: Annotated[Path, typer.Option(help="Folder of the tables.")],
     threads: options.Threads = 1,
 ) -> None:
-    """Summarise scores, which lie beside the completions, and divergences into tables with intervals."""
+    """Summarise scores, which lie beside the completions, and divergences into tables with
+    intervals."""
     options.set_pools(threads)
     import polars as pl
 
@@ -216,7 +242,11 @@ def summarise(
 
     scores = pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions])
     require_scores(scores)
-    measured = [file for goal in _goal_folders(completions) if (file := goal / "divergence.parquet").is_file()]
+    measured = [
+        file
+        for goal in _goal_folders(completions)
+        if (file := goal / "divergence.parquet").is_file()
+    ]
     found = summarised(
         pl.concat([_read(path) for path in completions]),
         scores,

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at latents through the unembedding.", no_args_is_help=True)
 
-SetFolder = Annotated[Path, typer.Option("--sets", help="Folder of the token sets and the vocabulary.")]
-ExampleFolder = Annotated[Path | None, typer.Option("--examples", help="Folder of the latents' examples.")]
+SetFolder = Annotated[
+    Path, typer.Option("--sets", help="Folder of the token sets and the vocabulary.")
+]
+ExampleFolder = Annotated[
+    Path | None, typer.Option("--examples", help="Folder of the latents' examples.")
+]
 
 
 @app.command()
@@ -25,7 +29,9 @@ def sets(
     model: options.ModelFolder,
     settings: options.Settings,
     output: options.Output,
-    files: Annotated[list[Path] | None, typer.Argument(help="YAML files with token sets of your own.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="YAML files with token sets of your own.")
+    ] = None,
 ) -> None:
     """Find the token sets of a model's vocabulary."""
     options.set_pools(1)
@@ -66,11 +72,19 @@ def apply(
 
     chosen = options.parsed(config.LogitLens, settings)
     given = _input(model, sae, load_sets(sets), hook, chosen, examples, dtype)
-    save_lens(output, apply_lens(given, chosen, seed, threads, options.progress("logit lens, latents")))
+    save_lens(
+        output, apply_lens(given, chosen, seed, threads, options.progress("logit lens, latents"))
+    )
 
 
 def _input(
-    model: Path, sae: Path, found: KnownSets, hook: str, chosen: config.LogitLens, examples: Path | None, dtype: str
+    model: Path,
+    sae: Path,
+    found: KnownSets,
+    hook: str,
+    chosen: config.LogitLens,
+    examples: Path | None,
+    dtype: str,
 ) -> LensInput:
     from saeflow.analysis.io import read_firing
     from saeflow.analysis.lens_tables import LensInput, written_hook
@@ -99,7 +113,8 @@ def check(
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Measure what adding and taking away some latents does to the next token, beside what the lens says."""
+    """Measure what adding and taking away some latents does to the next token, beside what the lens
+    says."""
     options.use_device(threads)
     from saeflow.analysis.checking import check_latents
     from saeflow.analysis.io import load_sets, read_contexts, read_firing, save_check

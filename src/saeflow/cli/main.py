@@ -31,7 +31,10 @@ from saeflow.cli.clearing import cleared
 from saeflow.errors import DamagedError, SaeflowError
 
 app = typer.Typer(
-    help="From a language model to figures through sparse autoencoders. The workflow calls these commands; so can you.",
+    help=(
+        "From a language model to figures through sparse autoencoders. The workflow calls these "
+        "commands; so can you."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -25,7 +25,8 @@ def train(
     checksums: options.Checksums = None,
     threads: options.Threads = 1,
 ) -> None:
-    """Train a small Llama-architecture model on the corpus `tales`; an interrupted run goes on where it stopped."""
+    """Train a small Llama-architecture model on the corpus `tales`; an interrupted run goes on
+    where it stopped."""
     check_replaceable(output)
     options.use_device(threads)
     from saeflow.corpora.io import load_blocks
@@ -42,7 +43,11 @@ def train(
         checkpoint,
         options.progress("train model, steps"),
     )
-    save_model(output, trained, {"train_loss": float(trained.curve["loss"][-1]), "train_tokens": blocks.tokens.size})
+    save_model(
+        output,
+        trained,
+        {"train_loss": float(trained.curve["loss"][-1]), "train_tokens": blocks.tokens.size},
+    )
     options.repeat_checksums(output, checksums)
     checkpoint.unlink(missing_ok=True)
 
@@ -94,7 +99,9 @@ def evaluate(
         from saeflow.corpora.tales import token_log_probs
 
         sample = blocks.tokens[:ENTROPY_BLOCKS]
-        entropy = -float(np.concatenate([token_log_probs(row.tolist())[1:] for row in sample]).mean())
+        entropy = -float(
+            np.concatenate([token_log_probs(row.tolist())[1:] for row in sample]).mean()
+        )
         metrics |= {
             "entropy": entropy,
             "entropy_tokens": int(sample[:, 1:].size),

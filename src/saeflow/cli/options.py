@@ -31,27 +31,39 @@ JSON_OPTIONS = (
 )  # each also takes @FILE
 
 Settings = Annotated[
-    str, typer.Option(help="The section of the config that the stage obeys, as JSON, or @FILE that holds it.")
+    str,
+    typer.Option(
+        help="The section of the config that the stage obeys, as JSON, or @FILE that holds it."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="The study's seed.")]
 Threads = Annotated[int, typer.Option(help="Threads of torch, BLAS, Polars and Arrow.")]
 Output = Annotated[Path, typer.Option(help="Where the result is written.")]
 Checksums = Annotated[
     Path | None,
-    typer.Option(help="Where the checksums of the folder's files are written again, for jobs to depend on."),
+    typer.Option(
+        help="Where the checksums of the folder's files are written again, for jobs to depend on."
+    ),
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
 SAEFolder = Annotated[Path, typer.Option("--sae", help="Folder of the SAE.")]
 Corpus = Annotated[Path, typer.Option(help="Token blocks of a split of the corpus.")]
 Manifest = Annotated[Path, typer.Option(help="manifest.json of the activation cache.")]
-HookName = Annotated[str, typer.Option("--hook", help="TransformerLens name: blocks.2.hook_resid_post.")]
-HookNames = Annotated[list[str], typer.Option("--hook", help="As above; may be given several times.")]
-Centred = Annotated[bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")]
+HookName = Annotated[
+    str, typer.Option("--hook", help="TransformerLens name: blocks.2.hook_resid_post.")
+]
+HookNames = Annotated[
+    list[str], typer.Option("--hook", help="As above; may be given several times.")
+]
+Centred = Annotated[
+    bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")
+]
 Dtype = Annotated[str, typer.Option(help="Of the model's weights: float32, bfloat16 or float16.")]
 
 
 def with_files_read(arguments: Sequence[str]) -> list[str]:
-    """The command line with the text of the file in place of every `@FILE` that an option of JSON is given.
+    """The command line with the text of the file in place of every `@FILE` that an option of JSON
+    is given.
 
     One argument holds no more than 128 KiB, which many prompts or a wide sweep exceed.
 
@@ -69,7 +81,9 @@ def _text(option: str, value: str) -> str:
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise SaeflowError(f"{option}: {value[1:]} cannot be read ({error}); give JSON or @FILE") from None
+        raise SaeflowError(
+            f"{option}: {value[1:]} cannot be read ({error}); give JSON or @FILE"
+        ) from None
 
 
 def parsed(section: type[S], text: str) -> S:
@@ -93,12 +107,15 @@ def parsed_by_name(section: type[S], text: str) -> dict[str, S]:
     try:
         named = dict(json.loads(text))
     except ValueError:
-        raise SaeflowError("--settings: is no JSON mapping from names to settings; give one") from None
+        raise SaeflowError(
+            "--settings: is no JSON mapping from names to settings; give one"
+        ) from None
     return {name: parsed(section, json.dumps(values)) for name, values in named.items()}
 
 
 def set_pools(threads: int) -> None:
-    """Give BLAS, Polars and Arrow exactly this many threads; call it before the first of them is imported."""
+    """Give BLAS, Polars and Arrow exactly this many threads; call it before the first of them is
+    imported."""
     for variable in (
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
@@ -107,7 +124,9 @@ def set_pools(threads: int) -> None:
         "ARROW_IO_THREADS",
     ):
         os.environ[variable] = str(threads)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin for work starve the jobs beside them
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # threads that spin for work starve the jobs beside them
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
 
 
@@ -123,7 +142,8 @@ def use_threads(threads: int) -> None:
 
 
 def use_device(threads: int, count: int = 1) -> None:
-    """Lease accelerators for this process, where the machine has some, and then as `use_threads`."""
+    """Lease accelerators for this process, where the machine has some, and then as
+    `use_threads`."""
     from saeflow.devices import lease
 
     lease(count)
@@ -136,7 +156,8 @@ def say(text: str, err: bool = False) -> None:
 
 
 def repeat_checksums(folder: Path, checksums: Path | None) -> None:
-    """Write the checksums of a folder that was written whole beside it, too, if anybody asks for them."""
+    """Write the checksums of a folder that was written whole beside it, too, if anybody asks for
+    them."""
     from saeflow.artifacts import CHECKSUMS, atomic
 
     if checksums:
@@ -146,7 +167,9 @@ def repeat_checksums(folder: Path, checksums: Path | None) -> None:
 
 def all_files(paths: list[Path]) -> list[Path]:
     """The files among the paths, and those in the folders among them."""
-    return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [
+        file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+    ]
 
 
 def accelerator() -> str:
@@ -191,7 +214,8 @@ class Progress(Protocol):
 
 
 def progress(what: str) -> Progress:
-    """A reporter for long loops: a bar on a terminal, elsewhere a line in the log every ten seconds.
+    """A reporter for long loops: a bar on a terminal, elsewhere a line in the log every ten
+    seconds.
 
     What was done before the first report, such as by a run that was interrupted, counts in no rate.
     """

@@ -19,10 +19,16 @@ def stage() -> None:
 
 @app.command()
 def write(
-    study: Annotated[Path, typer.Option(help="Folder of the study; what its config does not name is not shown.")],
+    study: Annotated[
+        Path, typer.Option(help="Folder of the study; what its config does not name is not shown.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the report; what it held is replaced.")],
-    figures: Annotated[str, typer.Option(help="Names of the study's figures, with commas between them.")] = "",
-    goals: Annotated[Path | None, typer.Option(help="Folder of the goals' files, for titles and criteria.")] = None,
+    figures: Annotated[
+        str, typer.Option(help="Names of the study's figures, with commas between them.")
+    ] = "",
+    goals: Annotated[
+        Path | None, typer.Option(help="Folder of the goals' files, for titles and criteria.")
+    ] = None,
     threads: options.Threads = 1,
 ) -> None:
     """Write report/index.html with all it needs beside it; it opens without a network."""

@@ -20,20 +20,31 @@ app = typer.Typer(help="Train, import, export and evaluate SAEs.", no_args_is_he
 def train(
     manifests: Annotated[
         list[Path],
-        typer.Option("--manifest", help="manifest.json of the activation cache; given several times, a crosscoder's."),
+        typer.Option(
+            "--manifest",
+            help="manifest.json of the activation cache; given several times, a crosscoder's.",
+        ),
     ],
-    settings: Annotated[str, typer.Option(help="By the names of the SAEs, how each is trained, as JSON.")],
+    settings: Annotated[
+        str, typer.Option(help="By the names of the SAEs, how each is trained, as JSON.")
+    ],
     seed: options.Seed,
-    name: Annotated[str, typer.Option(help="The name of the SAE, or of the group; names the random draws.")],
+    name: Annotated[
+        str, typer.Option(help="The name of the SAE, or of the group; names the random draws.")
+    ],
     checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
     output: Annotated[Path, typer.Option(help="The folder in which every SAE has its own.")],
     target: Annotated[
-        Path | None, typer.Option(help="Transcoder: manifest.json of the cache of what it computes.")
+        Path | None,
+        typer.Option(help="Transcoder: manifest.json of the cache of what it computes."),
     ] = None,
     threads: options.Threads = 1,
-    processes: Annotated[int, typer.Option(help="Over how many GPUs of this host the latents are shared.", min=1)] = 1,
+    processes: Annotated[
+        int, typer.Option(help="Over how many GPUs of this host the latents are shared.", min=1)
+    ] = 1,
 ) -> None:
-    """Train SAEs on the cached activations, in one pass; an interrupted run goes on where it stopped."""
+    """Train SAEs on the cached activations, in one pass; an interrupted run goes on where it
+    stopped."""
     options.use_device(threads, processes)
     from saeflow.saes.parallel import spread
 
@@ -92,17 +103,22 @@ def _train(
 def import_(
     path: Annotated[Path, typer.Option(help="The folder with the SAE's files.")],
     output: options.Output,
-    named: Annotated[str, typer.Option("--format", help="Its format; auto tells it from the files' names.")] = "auto",
+    named: Annotated[
+        str, typer.Option("--format", help="Its format; auto tells it from the files' names.")
+    ] = "auto",
     hook: Annotated[
-        str | None, typer.Option(help="Where it will be read; must be where it was trained, if it says that.")
+        str | None,
+        typer.Option(help="Where it will be read; must be where it was trained, if it says that."),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Transcoder: the hook that it writes.")] = None,
     sources: Annotated[
-        list[str] | None, typer.Option("--source", help="Crosscoder: every source in order, as model:hook.")
+        list[str] | None,
+        typer.Option("--source", help="Crosscoder: every source in order, as model:hook."),
     ] = None,
     centred: options.Centred = False,
 ) -> None:
-    """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout of SAELens 6."""
+    """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout
+    of SAELens 6."""
     from saeflow.saes.formats.folding import for_uncentred
     from saeflow.saes.io import import_sae, load_crosscoder, save_crosscoder, save_sae
     from saeflow.saes.placing import placed, warn_of_training, with_sources
@@ -136,11 +152,13 @@ def evaluate(
     hook: options.HookName,
     metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
     recovery: Annotated[
-        Path, typer.Option(help="Where the table of planted features is written; empty without labels.")
+        Path,
+        typer.Option(help="Where the table of planted features is written; empty without labels."),
     ],
     settings: options.Settings = "{}",
     cached: Annotated[
-        list[str] | None, typer.Option(help="Hook of the study's caches, whose norms tell what they leave out.")
+        list[str] | None,
+        typer.Option(help="Hook of the study's caches, whose norms tell what they leave out."),
     ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
@@ -158,7 +176,11 @@ def evaluate(
     from saeflow.saes.recovery import planted_recovery, recovery_metrics
     from saeflow.tables import write_table
 
-    lm, weights, blocks = options.open_model(model, dtype), options.open_sae(sae), load_blocks(corpus)
+    lm, weights, blocks = (
+        options.open_model(model, dtype),
+        options.open_sae(sae),
+        load_blocks(corpus),
+    )
     warn_of_training(weights, names_of(model))
     exclusion = options.parsed(config.Activations, settings)
     planted = planted_recovery(lm, weights, hook, blocks, settings=exclusion, cached=cached or ())
@@ -170,11 +192,14 @@ def evaluate(
 
 @app.command()
 def summarise(
-    metrics: Annotated[list[Path], typer.Argument(help="metrics.json of every SAE, in its folder.")],
+    metrics: Annotated[
+        list[Path], typer.Argument(help="metrics.json of every SAE, in its folder.")
+    ],
     saes: Annotated[str, typer.Option(help="By the names of the SAEs, what each is, as JSON.")],
     output: Annotated[Path, typer.Option(help="summary.parquet; a .csv is written beside it.")],
 ) -> None:
-    """Gather what was measured of all SAEs in one table, those that differ in the seed alone as one row."""
+    """Gather what was measured of all SAEs in one table, those that differ in the seed alone as one
+    row."""
     options.set_pools(1)
     import json
 
@@ -182,26 +207,34 @@ def summarise(
     from saeflow.saes.summary import summarise_saes
     from saeflow.tables import write_table
 
-    table = summarise_saes(json.loads(saes), {path.parent.name: read_json(path) for path in metrics})
+    table = summarise_saes(
+        json.loads(saes), {path.parent.name: read_json(path) for path in metrics}
+    )
     for path in (output, output.with_suffix(".csv")):
         write_table(path, table)
 
 
 @app.command("evaluate-crosscoder")
 def evaluate_crosscoder(
-    models: Annotated[list[Path], typer.Option("--model", help="Folder of every model that it reads.")],
+    models: Annotated[
+        list[Path], typer.Option("--model", help="Folder of every model that it reads.")
+    ],
     sae: options.SAEFolder,
     corpus: options.Corpus,
     metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
-    sources: Annotated[Path, typer.Option(help="Where the table of latents and sources is written.")],
+    sources: Annotated[
+        Path, typer.Option(help="Where the table of latents and sources is written.")
+    ],
     settings: options.Settings = "{}",
     cached: Annotated[
-        list[str] | None, typer.Option(help="Hook of the study's caches, as model:hook, whose norms count.")
+        list[str] | None,
+        typer.Option(help="Hook of the study's caches, as model:hook, whose norms count."),
     ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Measure a crosscoder's sparsity, its reconstruction of every source, and which latents belong to which.
+    """Measure a crosscoder's sparsity, its reconstruction of every source, and which latents belong
+    to which.
 
     Settings are those of the section activations: what the caches leave out is left out here.
     """
@@ -213,8 +246,14 @@ def evaluate_crosscoder(
     from saeflow.saes.placing import sources_of
     from saeflow.tables import write_table
 
-    crosscoder, opened = load_crosscoder(sae), {folder.name: options.open_model(folder, dtype) for folder in models}
-    seen = [comparison.Seen(model, opened[model], hook) for model, hook in sources_of(crosscoder, opened)]
+    crosscoder, opened = (
+        load_crosscoder(sae),
+        {folder.name: options.open_model(folder, dtype) for folder in models},
+    )
+    seen = [
+        comparison.Seen(model, opened[model], hook)
+        for model, hook in sources_of(crosscoder, opened)
+    ]
     hooks: dict[str, list[str]] = {}
     for model, _, hook in (place.rpartition(":") for place in cached or ()):
         hooks.setdefault(model, []).append(hook)

@@ -10,7 +10,9 @@ import typer
 from saeflow.cli import options
 
 
-def show(file: Annotated[Path, typer.Argument(help="Any artifact: a file or folder of results.")]) -> None:
+def show(
+    file: Annotated[Path, typer.Argument(help="Any artifact: a file or folder of results.")],
+) -> None:
     """Describe any artifact: shapes, dtypes, rows, provenance."""
     from saeflow.describe.artifact import describe
 

@@ -14,22 +14,34 @@ from saeflow.errors import SaeflowError
 
 DENSITY_TOKENS = 65_536  # of the cache, on which it is counted how often latents fire
 
-app = typer.Typer(help="Build steering vectors and complete prompts with them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build steering vectors and complete prompts with them.", no_args_is_help=True
+)
 
-Contrast = Annotated[Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")]
+Contrast = Annotated[
+    Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")
+]
 
 
 @app.command()
 def latents(
-    goals: Annotated[list[Path], typer.Argument(help="YAML files of all goals of the study, each called as its goal.")],
+    goals: Annotated[
+        list[Path],
+        typer.Argument(help="YAML files of all goals of the study, each called as its goal."),
+    ],
     model: options.ModelFolder,
     sae: options.SAEFolder,
-    sae_name: Annotated[str, typer.Option(help="The SAE's name, under which goals may list latents.")],
+    sae_name: Annotated[
+        str, typer.Option(help="The SAE's name, under which goals may list latents.")
+    ],
     manifest: options.Manifest,
     hook: options.HookName,
     settings: options.Settings,
     seed: options.Seed,
-    output: Annotated[Path, typer.Option(help="Folder in which every goal has one, and which gets targets.parquet.")],
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder in which every goal has one, and which gets targets.parquet."),
+    ],
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -46,8 +58,14 @@ def latents(
     from saeflow.steering.specificity import GoalTexts
 
     chosen = options.parsed(config.Steering, settings)
-    lm, weights, store = options.open_model(model, dtype), options.open_sae(sae), options.open_store(manifest)
-    density = firing_density(weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS)
+    lm, weights, store = (
+        options.open_model(model, dtype),
+        options.open_sae(sae),
+        options.open_store(manifest),
+    )
+    density = firing_density(
+        weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS
+    )
     texts, listed = {}, {}
     for file in goals:
         goal = config.read_goal(file)
@@ -61,7 +79,9 @@ def latents(
         contrast = Activations(on.mean, on.last, off.mean, off.last, difference, from_bos)
         save_contrast(output / file.stem / "contrast.safetensors", contrast)
     generator = numpy_generator(seed, "steering", "latents")
-    choices = choose_latents(texts, density.numpy(), chosen.latents, generator, listed, chosen.shared_latents)
+    choices = choose_latents(
+        texts, density.numpy(), chosen.latents, generator, listed, chosen.shared_latents
+    )
     save_choices(output, choices)
 
 
@@ -80,7 +100,9 @@ def vectors(
     recovery: Annotated[
         Path | None, typer.Option(help="recovery.parquet: which latents detect planted topics.")
     ] = None,
-    goal_file: Annotated[Path | None, typer.Option(help="The goal's YAML file, which names its topic.")] = None,
+    goal_file: Annotated[
+        Path | None, typer.Option(help="The goal's YAML file, which names its topic.")
+    ] = None,
     threads: options.Threads = 1,
 ) -> None:
     """Build the goal's vector by every method."""
@@ -96,7 +118,9 @@ def vectors(
     differing: dict[int, float] = {}
     if "fgaa" in chosen.methods:
         store = options.open_store(manifest)
-        density = firing_density(weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS)
+        density = firing_density(
+            weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS
+        )
         differing = differing_latents(examples.difference, examples.from_bos, density, chosen.fgaa)
     planted: dict[int, float] = {}
     if recovery and goal_file:
@@ -121,7 +145,13 @@ def vectors(
         vector, norm = build_vector(method, inputs)
         aimed = planted if method.endswith(PLANTED) else differing if method == "fgaa" else targets
         described = {str(latent): weight for latent, weight in aimed.items()}
-        metadata = {"hook": hook, "goal": goal, "method": method, "targets": described, "norm": norm}
+        metadata = {
+            "hook": hook,
+            "goal": goal,
+            "method": method,
+            "targets": described,
+            "norm": norm,
+        }
         save_vector(output / method / "vector.safetensors", SteeringVector(vector, metadata))
 
 
@@ -163,19 +193,27 @@ def complete(
 def steer(
     prompt: Annotated[str, typer.Argument(help="What the model goes on from.")],
     vector: Annotated[Path, typer.Option(help="vector.safetensors of a study.")],
-    scale: Annotated[float, typer.Option(help="How much of the vector is added; below 0 it steers away.")],
+    scale: Annotated[
+        float, typer.Option(help="How much of the vector is added; below 0 it steers away.")
+    ],
     model: Annotated[
-        Path | None, typer.Option(help="Folder of the model; default is the model of the vector's study.")
+        Path | None,
+        typer.Option(help="Folder of the model; default is the model of the vector's study."),
     ] = None,
     samples: Annotated[int, typer.Option(help="How many completions.", min=1)] = 4,
     new_tokens: Annotated[int, typer.Option(help="Tokens per completion.", min=1)] = 40,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 1.0,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Take the prompt as a user's message to a chat model; show its answer alone.")
+        bool,
+        typer.Option(
+            "--chat",
+            help="Take the prompt as a user's message to a chat model; show its answer alone.",
+        ),
     ] = False,
     seed: options.Seed = 0,
 ) -> None:
-    """Try a vector at the terminal: unsteered and steered completions of a prompt, with the same noise."""
+    """Try a vector at the terminal: unsteered and steered completions of a prompt, with the same
+    noise."""
     options.use_device(2)
     from saeflow.steering.completions import complete as completed
     from saeflow.steering.io import load_vector
@@ -189,17 +227,24 @@ def steer(
     )
     lm = options.open_model(model or _study_model(vector))
     goal, method = loaded.goal, loaded.method
-    table = completed(lm, loaded.hook, loaded.of_width(lm.d_model), [0.0, scale], settings, seed, goal, method)
+    table = completed(
+        lm, loaded.hook, loaded.of_width(lm.d_model), [0.0, scale], settings, seed, goal, method
+    )
     for index, title in enumerate(("unsteered", f"{goal} by {method}, scale {scale:g}")):
         typer.secho(title, bold=True)
-        for text in table.filter(scale_index=index)["continuation" if chat else "text"].head(samples):
+        for text in table.filter(scale_index=index)["continuation" if chat else "text"].head(
+            samples
+        ):
             options.say(f"  {text}")
 
 
 def _study_model(vector: Path) -> Path:
-    """The model's folder in the study that a ``steering/<goal>/<method>/vector.safetensors`` lies in."""
+    """The model's folder in the study that a ``steering/<goal>/<method>/vector.safetensors`` lies
+    in."""
     root = vector.resolve().parents[3] if len(vector.resolve().parents) > 3 else Path()
     record = root / "config.yaml"
     if not record.is_file():
-        raise SaeflowError(f"steer: {vector} lies in no study; name the model's folder with --model")
+        raise SaeflowError(
+            f"steer: {vector} lies in no study; name the model's folder with --model"
+        )
     return root / "models" / config.read_study(record).model.name

@@ -30,7 +30,9 @@ def stage() -> None:
 def record(
     study: options.Settings,
     config: Annotated[Path, typer.Option(help="Where the full config is written.")],
-    provenance: Annotated[Path, typer.Option(help="Where versions, commit and machine are written.")],
+    provenance: Annotated[
+        Path, typer.Option(help="Where versions, commit and machine are written.")
+    ],
 ) -> None:
     """Write the config with every default filled in, and what it is run with."""
     import yaml
@@ -51,7 +53,8 @@ def record(
 def stages(
     study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
 ) -> None:
-    """Write benchmarks/stages.parquet and .csv: jobs, wall time, CPU time and peak memory of every rule."""
+    """Write benchmarks/stages.parquet and .csv: jobs, wall time, CPU time and peak memory of every
+    rule."""
     options.set_pools(1)
     from saeflow.describe.study import stage_table
     from saeflow.tables import write_table
@@ -65,7 +68,8 @@ def diff(
     one: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
     other: Annotated[Path, typer.Argument(help="Folder of another's.")],
 ) -> None:
-    """Name what differs between two studies: config, versions, results. Ends with 1 if something does."""
+    """Name what differs between two studies: config, versions, results. Ends with 1 if something
+    does."""
     options.set_pools(1)
     from saeflow.describe.difference import differences
 
@@ -79,20 +83,24 @@ def diff(
 def verify(
     study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
 ) -> None:
-    """Compare every file of a study with its checksum; changes nothing. Ends with 1 if a file is damaged."""
+    """Compare every file of a study with its checksum; changes nothing. Ends with 1 if a file is
+    damaged."""
     options.set_pools(1)
     from saeflow.describe import integrity
 
     verdicts = list(integrity.verify(study))
     faults = [verdict.fault for verdict in verdicts if verdict.fault]
-    unvouched = [verdict.path.relative_to(study).as_posix() for verdict in verdicts if not verdict.vouched]
+    unvouched = [
+        verdict.path.relative_to(study).as_posix() for verdict in verdicts if not verdict.vouched
+    ]
     for fault in faults:
         options.say(fault)
     for name in unvouched:
         options.say(f"no checksum: {name}")
     whole = len(verdicts) - len(faults) - len(unvouched)
     options.say(
-        f"{study}: {whole} files as they were written, {len(faults)} damaged, {len(unvouched)} without checksum"
+        f"{study}: {whole} files as they were written, {len(faults)} damaged, {len(unvouched)} "
+        "without checksum"
     )
     if faults:
         raise typer.Exit(1)
@@ -100,24 +108,38 @@ def verify(
 
 def adopt(
     study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
-    config: Annotated[list[Path], typer.Argument(help="The study's config files, later ones over earlier ones.")],
+    config: Annotated[
+        list[Path], typer.Argument(help="The study's config files, later ones over earlier ones.")
+    ],
 ) -> None:
-    """Take a study that was moved as finished: compare files with checksums and its config, and make all of one age."""
+    """Take a study that was moved as finished: compare files with checksums and its config, and
+    make all of one age."""
     options.set_pools(1)
     from saeflow.config import read_any_study
     from saeflow.describe import adoption
 
     files = adoption.adopt(study, read_any_study(*config))
-    options.say(f"{study}: {files} files are as they were written, by this config, and now of one age")
+    options.say(
+        f"{study}: {files} files are as they were written, by this config, and now of one age"
+    )
 
 
 def plan(
-    config: Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")],
+    config: Annotated[
+        list[Path], typer.Argument(help="Config files, later ones over earlier ones.")
+    ],
     calibrate: Annotated[
-        bool, typer.Option(help="Measure this machine for at most 20 seconds and tell how long the study would take.")
+        bool,
+        typer.Option(
+            help=(
+                "Measure this machine for at most 20 seconds and tell how long the study would "
+                "take."
+            )
+        ),
     ] = True,
 ) -> None:
-    """Print what a study would run, stage by stage: its work, time, price and needs; runs nothing."""
+    """Print what a study would run, stage by stage: its work, time, price and needs; runs
+    nothing."""
     from saeflow.config import read_study
     from saeflow.config.locations import fetches
     from saeflow.planning.shape import model_shape
@@ -127,21 +149,27 @@ def plan(
     _check_files(study)
     shape = model_shape(study)
     stages = plan_study(study, shape, fetches(study, Path.cwd()))
-    options.say(f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n")
+    options.say(
+        f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n"
+    )
     hours = _hours(study, shape, stages) if calibrate and shape else {}
-    options.say(f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work")
+    options.say(
+        f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work"
+    )
     for stage in [*stages, total(stages)]:
         options.say(_row(stage, hours))
     if not shape:
         options.say(
-            "\nthe model is not on this machine yet: its work, and sizes that follow from its width, are not known"
+            "\nthe model is not on this machine yet: its work, and sizes that follow from its "
+            "width, are not known"
         )
     _say_price(study)
     _say_needs(needs(study, Path.cwd()))
 
 
 def _check_files(study: Study) -> None:
-    """Refuse goals and token sets that are wrong, as the workflow does before any job; absent ones are told last."""
+    """Refuse goals and token sets that are wrong, as the workflow does before any job; absent ones
+    are told last."""
     from saeflow.config import read_goal, read_token_sets
     from saeflow.config.locations import goal_file, token_set_file
 
@@ -167,15 +195,21 @@ def _say_needs(read: list[Need]) -> None:
 
 def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str, float]:
     """How long every stage takes on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     options.use_threads(cores)
     from saeflow.config.counts import latent_count
     from saeflow.planning.calibration import SHARE, products_per_second
     from saeflow.planning.stages import hours, total
 
     device = options.accelerator()
-    rate = products_per_second(shape, latent_count(study, study.steering_sae), study.model.dtype, device)
-    options.say(f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n")
+    rate = products_per_second(
+        shape, latent_count(study, study.steering_sae), study.model.dtype, device
+    )
+    options.say(
+        f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n"
+    )
     found = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}
     return found | {total(stages).stage: sum(found.values())}
 
@@ -191,16 +225,19 @@ def _say_price(study: Study) -> None:
     cost = cost_of(str(study.judge.model), study.calls.price, study.calls.mode == "batch")
     tokens = PROMPT_TOKENS + 2 * study.steering.new_tokens
     usd = cost.usd(calls * tokens, calls * ANSWER_TOKENS)
-    price = "its price is not known; set calls.price" if usd is None else f"about US$ {usd:,.2f}, prices of {DATE}"
+    price = (
+        "its price is not known; set calls.price"
+        if usd is None
+        else f"about US$ {usd:,.2f}, prices of {DATE}"
+    )
     options.say(f"\njudge {study.judge.model}: at most {calls:,} calls, {price}")
 
 
 def _row(stage: StagePlan, hours: dict[str, float]) -> str:
     work = f"{stage.flop / 1e12:,.1f}" if stage.flop else "–"
     time = _time(hours[stage.stage]) if stage.stage in hours else "–"
-    return (
-        f"{stage.stage:<13}{stage.jobs:>6}{stage.tokens:>16,}{work:>12}{time:>9}{_size(stage.disk):>10}   {stage.work}"
-    )
+    left = f"{stage.stage:<13}{stage.jobs:>6}{stage.tokens:>16,}{work:>12}{time:>9}"
+    return f"{left}{_size(stage.disk):>10}   {stage.work}"
 
 
 def _time(hours: float) -> str:

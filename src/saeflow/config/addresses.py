@@ -24,10 +24,15 @@ def fault_of_address(address: str, key: str) -> str | None:
     if "@" in parts.netloc:
         return f"holds a name or password; {secret} 'Basic NAME:PASSWORD'"
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "must open with http:// or https:// and a host; write one such as http://localhost:8000/v1"
+        return (
+            "must open with http:// or https:// and a host; write one such as "
+            "http://localhost:8000/v1"
+        )
     if any(not character.isprintable() or character.isspace() for character in address):
         return "holds a blank or a line break; write one such as http://localhost:8000/v1"
-    if parts.fragment or any(name not in QUERY for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+    if parts.fragment or any(
+        name not in QUERY for name, _ in parse_qsl(parts.query, keep_blank_values=True)
+    ):
         return f"holds more than {', '.join(QUERY)} behind its path; {secret} the key"
     if parts.path.rstrip("/").endswith("/chat/completions"):
         return "ends in /chat/completions, which every call adds; leave that out"

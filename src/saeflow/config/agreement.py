@@ -61,17 +61,22 @@ def group_disagreements(study: Study | ChessStudy) -> list[Complaint]:
                 mine, its = (getattr(study.saes[one].train, key) for one in (name, first))
                 if mine != its:
                     reason = (
-                        f"{mine} is not {its} as in '{first}' of the same group; a group is trained on the same batches"
+                        f"{mine} is not {its} as in '{first}' of the same group; a group is "
+                        "trained on the same batches"
                     )
                     found.append((f"saes.{name}.train.{key}", reason))
             if study.caches_of(name) != study.caches_of(first):
-                reason = f"reads or writes elsewhere than '{first}' of the same group; a group is trained on one cache"
+                reason = (
+                    f"reads or writes elsewhere than '{first}' of the same group; a group is "
+                    "trained on one cache"
+                )
                 found.append((f"saes.{name}", reason))
     return found
 
 
 def about_names(study: Study | ChessStudy) -> list[Complaint]:
-    """SAEs and models whose folders are one where a disk does not tell capitals apart, in a study of any kind."""
+    """SAEs and models whose folders are one where a disk does not tell capitals apart, in a study
+    of any kind."""
     return [
         (key, f"'{name}' {BUT_FOR_CASE.format(earlier)}")
         for key, names in (("saes", list(study.saes)), ("models", list(study.all_models)))
@@ -87,7 +92,10 @@ def too_many_jobs(key: str, jobs: int, larger: str) -> list[Complaint]:
         jobs: how many jobs share it.
         larger: the key of what one of them does.
     """
-    reason = f"is the work of {jobs:,} jobs, and a study may have {MOST_JOBS:,} of a kind; lower it or raise {larger}"
+    reason = (
+        f"is the work of {jobs:,} jobs, and a study may have {MOST_JOBS:,} of a kind; lower it or "
+        f"raise {larger}"
+    )
     return [(key, reason)] if jobs > MOST_JOBS else []
 
 
@@ -107,10 +115,15 @@ def _about_models(study: Study) -> list[Complaint]:
     known: list[str] = []
     for key, model in _models(study):
         if model.name in known:
-            found.append((f"{key}.name", f"another model is called '{model.name}', too; choose another name"))
+            found.append(
+                (f"{key}.name", f"another model is called '{model.name}', too; choose another name")
+            )
         known.append(model.name)
         if model.dtype != study.model.dtype:
-            reason = f"'{model.dtype}' is not model.dtype '{study.model.dtype}'; what is compared is computed alike"
+            reason = (
+                f"'{model.dtype}' is not model.dtype '{study.model.dtype}'; what is compared is "
+                "computed alike"
+            )
             found.append((f"{key}.dtype", reason))
     for name, sae in study.saes.items():
         for i, wanted in enumerate(sae.models or []):
@@ -122,7 +135,10 @@ def _about_models(study: Study) -> list[Complaint]:
 
 def _models(study: Study) -> list[tuple[str, Model]]:
     """Every model with the key of its section."""
-    return [("model", study.model), *((f"models.{i}", model) for i, model in enumerate(study.models))]
+    return [
+        ("model", study.model),
+        *((f"models.{i}", model) for i, model in enumerate(study.models)),
+    ]
 
 
 def _about_the_hook(study: Study) -> list[Complaint]:
@@ -134,7 +150,11 @@ def _about_the_hook(study: Study) -> list[Complaint]:
         *((f"activations.hooks.{i}", hook) for i, hook in enumerate(study.activations.hooks)),
         *((f"saes.{name}.hook", sae.hook) for name, sae in saes if sae.hook),
         *((f"saes.{name}.target", sae.target) for name, sae in saes if sae.target),
-        *((f"saes.{name}.hooks.{i}", hook) for name, sae in saes for i, hook in enumerate(sae.hooks or [])),
+        *(
+            (f"saes.{name}.hooks.{i}", hook)
+            for name, sae in saes
+            for i, hook in enumerate(sae.hooks or [])
+        ),
     ]
     for key, hook in named:
         if train and (layer := int(hook.split(".")[1])) >= train.n_layers:
@@ -142,9 +162,19 @@ def _about_the_hook(study: Study) -> list[Complaint]:
             found.append((key, f"layer {layer} does not exist; {layers}"))
     for name, sae in saes:
         if sae.target and _place(sae.target) <= _place(hook := sae.hook or study.hook):
-            found.append((f"saes.{name}.target", f"'{sae.target}' does not come after '{hook}', which is read"))
+            found.append(
+                (
+                    f"saes.{name}.target",
+                    f"'{sae.target}' does not come after '{hook}', which is read",
+                )
+            )
     if not study.hook.endswith(".hook_resid_post"):
-        found.append(("hook", f"'{study.hook}' cannot be steered; effects and steering need a hook_resid_post"))
+        found.append(
+            (
+                "hook",
+                f"'{study.hook}' cannot be steered; effects and steering need a hook_resid_post",
+            )
+        )
     return found
 
 
@@ -159,21 +189,34 @@ def _about_the_corpus(study: Study) -> list[Complaint]:
     tales = study.corpus.kind == "tales"
     for key, model in _models(study):
         if model.train and not tales:
-            reason = "a model is trained here only on the corpus 'tales'; give path or published for other text"
+            reason = (
+                "a model is trained here only on the corpus 'tales'; give path or published for "
+                "other text"
+            )
             found.append((f"{key}.train", reason))
     if tales and not study.model.train:
-        reason = "'tales' has words of its own, which only a model trained here (model.train) knows; set kind: text"
+        reason = (
+            "'tales' has words of its own, which only a model trained here (model.train) knows; "
+            "set kind: text"
+        )
         found.append(("corpus.kind", reason))
     known, path = (".txt", ".jsonl", ".parquet"), study.corpus.path
     if path and not path.endswith(known) and not Path(path).is_dir():
-        found.append(("corpus.path", f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files"))
+        found.append(
+            (
+                "corpus.path",
+                f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files",
+            )
+        )
     return found
 
 
 def _about_the_judge(study: Study) -> list[Complaint]:
     complaints = []
     if study.judge.kind == "planted" and study.corpus.kind != "tales":
-        complaints.append(("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical"))
+        complaints.append(
+            ("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical")
+        )
     if study.judge.base_url and (fault := fault_of_address(study.judge.base_url, study.calls.key)):
         complaints.append(("judge.base_url", fault))
     return complaints
@@ -191,26 +234,44 @@ def _about_training(study: Study) -> list[Complaint]:
         found.append(("corpus.tokens.model", reason))
     for key, train in trained:
         if train.batch_size > blocks > 0:
-            reason = f"{train.batch_size} blocks per step, but corpus.tokens.model gives only {blocks} in all"
+            reason = (
+                f"{train.batch_size} blocks per step, but corpus.tokens.model gives only {blocks} "
+                "in all"
+            )
             found.append((f"{key}.train.batch_size", reason))
-    for key, new_tokens in (("effects", study.effects.new_tokens), ("steering", study.steering.new_tokens)):
+    for key, new_tokens in (
+        ("effects", study.effects.new_tokens),
+        ("steering", study.steering.new_tokens),
+    ):
         if new_tokens >= corpus.context:
-            reason = f"{new_tokens} and a prompt do not fit corpus.context {corpus.context}, the model's length"
+            reason = (
+                f"{new_tokens} and a prompt do not fit corpus.context {corpus.context}, the "
+                "model's length"
+            )
             found.append((f"{key}.new_tokens", reason))
     return found
 
 
 def _about_contexts(study: Study) -> list[Complaint]:
-    """What is longer than models of this machine can read, which most would do without a word, and badly."""
+    """What is longer than models of this machine can read, which most would do without a word, and
+    badly."""
     found = []
     for key, model in _models(study):
         if not model.path or not (context := context_in(Path(model.path))):
             continue
         if study.corpus.context > context:
-            found.append(("corpus.context", too_long(study.corpus.context, context, f"'{model.name}'")))
-        for section, new_tokens in (("effects", study.effects.new_tokens), ("steering", study.steering.new_tokens)):
+            found.append(
+                ("corpus.context", too_long(study.corpus.context, context, f"'{model.name}'"))
+            )
+        for section, new_tokens in (
+            ("effects", study.effects.new_tokens),
+            ("steering", study.steering.new_tokens),
+        ):
             if key == "model" and new_tokens >= context:
-                reason = f"{new_tokens} and a prompt do not fit the context of '{model.name}', {context}; lower it"
+                reason = (
+                    f"{new_tokens} and a prompt do not fit the context of '{model.name}', "
+                    f"{context}; lower it"
+                )
                 found.append((f"{section}.new_tokens", reason))
     return found
 
@@ -219,9 +280,19 @@ def _about_effects(study: Study) -> list[Complaint]:
     found = []
     corpus, tokens = study.corpus, study.effects.scale.tokens
     if tokens > corpus.tokens.eval:
-        found.append(("effects.scale.tokens", f"{tokens} is more than corpus.tokens.eval {corpus.tokens.eval}"))
+        found.append(
+            (
+                "effects.scale.tokens",
+                f"{tokens} is more than corpus.tokens.eval {corpus.tokens.eval}",
+            )
+        )
     if tokens < corpus.context:
-        found.append(("effects.scale.tokens", f"{tokens} is less than one block of corpus.context {corpus.context}"))
+        found.append(
+            (
+                "effects.scale.tokens",
+                f"{tokens} is less than one block of corpus.context {corpus.context}",
+            )
+        )
     return found + _about_vectors(study)
 
 
@@ -229,14 +300,27 @@ def _about_vectors(study: Study) -> list[Complaint]:
     found = []
     vectors, share = study.effects.vectors, study.approximator.validation
     if vectors.sae and vectors.sae not in study.saes:
-        found.append(("effects.vectors.sae", f"there is no SAE '{vectors.sae}'; saes names {', '.join(study.saes)}"))
+        found.append(
+            (
+                "effects.vectors.sae",
+                f"there is no SAE '{vectors.sae}'; saes names {', '.join(study.saes)}",
+            )
+        )
     elif vectors.sae and study.saes[vectors.sae].kind == "crosscoder":
-        found.append(("effects.vectors.sae", f"'{vectors.sae}' is a crosscoder; name an SAE with vectors of one hook"))
+        found.append(
+            (
+                "effects.vectors.sae",
+                f"'{vectors.sae}' is a crosscoder; name an SAE with vectors of one hook",
+            )
+        )
     source = study.saes.get(vectors.sae or study.steering_sae)
     latents = source.declared_width if source and not vectors.path else None
     count = vectors.range[1] - vectors.range[0] if vectors.range else latents
     if count and int(count * share) < 1:
-        reason = f"{share} of {count} vectors leaves no row to choose the penalty; raise it or measure more vectors"
+        reason = (
+            f"{share} of {count} vectors leaves no row to choose the penalty; raise it or measure "
+            "more vectors"
+        )
         found.append(("approximator.validation", reason))
     return found
 
@@ -246,24 +330,42 @@ def _about_steering(study: Study) -> list[Complaint]:
     steering, share = study.steering, study.summary.selection
     source = study.saes.get(study.steering_sae)
     if not source:
-        found.append(("steering.sae", f"there is no SAE '{steering.sae}'; saes names {', '.join(study.saes)}"))
+        found.append(
+            (
+                "steering.sae",
+                f"there is no SAE '{steering.sae}'; saes names {', '.join(study.saes)}",
+            )
+        )
     elif source.declared_width and steering.latents > source.declared_width:
-        reason = f"{steering.latents} is more than d_sae {source.declared_width} of SAE '{study.steering_sae}'"
+        reason = (
+            f"{steering.latents} is more than d_sae {source.declared_width} of SAE "
+            f"'{study.steering_sae}'"
+        )
         found.append(("steering.latents", reason))
     if source and source.kind != "sae":
         reason = f"'{study.steering_sae}' is a {source.kind}, and steering needs an SAE; name one"
         found.append(("steering.sae", reason))
     elif source and source.hook not in (None, study.hook):
-        reason = f"'{source.hook}' is not the study's hook '{study.hook}', where latents are targeted"
-        found.append((f"saes.{study.steering_sae}.hook", f"{reason}; name another SAE in steering.sae"))
+        reason = (
+            f"'{source.hook}' is not the study's hook '{study.hook}', where latents are targeted"
+        )
+        found.append(
+            (f"saes.{study.steering_sae}.hook", f"{reason}; name another SAE in steering.sae")
+        )
     if study.corpus.kind != "tales":
         for i, method in enumerate(steering.methods):
             if method.endswith(PLANTED):
-                reason = f"'{method}' targets what detects a planted topic, and only the corpus 'tales' plants any"
+                reason = (
+                    f"'{method}' targets what detects a planted topic, and only the corpus 'tales' "
+                    "plants any"
+                )
                 found.append((f"steering.methods.{i}", f"{reason}; remove it"))
     completions = steering.samples * len(steering.prompts)
     if not 1 <= math.floor(completions * share) < completions:
-        reason = f"{share} of {completions} completions leaves none to choose the scale; raise it or steering.samples"
+        reason = (
+            f"{share} of {completions} completions leaves none to choose the scale; raise it or "
+            "steering.samples"
+        )
         found.append(("summary.selection", reason))
     if AVERAGE in study.goals.names:
         reason = f"'{AVERAGE}' is what tables call the mean over goals; choose another name"

@@ -21,7 +21,8 @@ def complaints_of(error: ValidationError) -> Iterator[Complaint]:
     """
     sections = {section.__name__: section for section in Section.__subclasses__()}
     for item in error.errors():
-        # "[key]" marks a complaint about a key rather than its value; "[text]", "[messages]" a kind of prompt.
+        # "[key]" marks a complaint about a key rather than its value; "[text]", "[messages]" a kind
+        # of prompt.
         place = tuple(part for part in item["loc"] if not str(part).startswith("["))
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ContradictionError):
@@ -40,7 +41,10 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return f"is not a known key; {_suggestion(str(place[-1]), _known_keys(section, place[:-1]))}"
+            return (
+                "is not a known key; "
+                f"{_suggestion(str(place[-1]), _known_keys(section, place[:-1]))}"
+            )
         case "invalid_key":
             return f"a key must be text; got {_shown(value)}{_hint(kind, value)}"
         case "value_error":
@@ -48,7 +52,10 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
         case "string_pattern_mismatch":
             return f"{IN_WORDS[context['pattern']]}; got {_shown(value)}"
         case "too_short":
-            return f"must hold at least {_items(context['min_length'])}; it holds {context['actual_length']}"
+            return (
+                f"must hold at least {_items(context['min_length'])}; it holds "
+                f"{context['actual_length']}"
+            )
         case "model_type" | "dict_type":
             return f"must hold keys and values; got {_shown(value)}"
         case "list_type":
@@ -63,7 +70,13 @@ def _items(count: int) -> str:
 
 def _shown(value: Any) -> str:
     """A value as YAML users know it, cut to fit a line."""
-    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    text = (
+        "nothing"
+        if value is None
+        else str(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+    )
     return text if len(text) < 60 else text[:57] + "..."
 
 
@@ -71,7 +84,11 @@ def _hint(kind: str, value: Any) -> str:
     """What to write instead, for the traps of YAML."""
     if kind == "list_type" and isinstance(value, str):
         return f" (write [{value}])" if len(value) < 40 else ""
-    if kind in ("string_type", "invalid_key") and value is not None and not isinstance(value, (list, dict)):
+    if (
+        kind in ("string_type", "invalid_key")
+        and value is not None
+        and not isinstance(value, (list, dict))
+    ):
         return ' (put it in quotes: "...")'
     if kind not in ("int_type", "float_type") or not isinstance(value, (str, float)):
         return ""
@@ -82,7 +99,11 @@ def _hint(kind: str, value: Any) -> str:
         written = yaml.safe_dump(number).split()[0]
     except (ValueError, OverflowError):
         return ""
-    return f" (YAML reads {value} as text: write {written})" if "e" in str(value).lower() else f" (write {written})"
+    return (
+        f" (YAML reads {value} as text: write {written})"
+        if "e" in str(value).lower()
+        else f" (write {written})"
+    )
 
 
 def _suggestion(key: str, known: list[str]) -> str:

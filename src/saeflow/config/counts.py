@@ -22,7 +22,8 @@ def latent_count(study: Study, sae: str) -> int:
         return source.declared_width
     if not source.path:
         raise SaeflowError(
-            f"saes.{sae}.d_sae: is needed, since latents are counted before the SAE is fetched; give their number"
+            f"saes.{sae}.d_sae: is needed, since latents are counted before the SAE is fetched; "
+            "give their number"
         )
     try:
         return latents_of(Path(str(source.path)), source.format)
@@ -37,21 +38,27 @@ def tensor_shape(path: Path, name: str) -> tuple[int, int]:
         SaeflowError: the file is absent or cut short, or holds no such matrix.
     """
     if not path.is_file():
-        raise SaeflowError(f"effects.vectors.path: {path} does not exist; correct the path or make the file first")
+        raise SaeflowError(
+            f"effects.vectors.path: {path} does not exist; correct the path or make the file first"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             if name not in file.keys():  # noqa: SIM118 - the file is no dictionary
                 raise SaeflowError(
-                    f"effects.vectors: {path} has no tensor '{name}', but {', '.join(sorted(file.keys())) or 'none'}; "
+                    f"effects.vectors: {path} has no tensor '{name}', but "
+                    f"{', '.join(sorted(file.keys())) or 'none'}; "
                     "name one of them"
                 )
             shape = file.get_slice(name).get_shape()
     except (SafetensorError, OSError) as error:
         raise SaeflowError(
-            f"effects.vectors.path: {path} is no whole safetensors file ({str(error).splitlines()[0]}); get it again"
+            f"effects.vectors.path: {path} is no whole safetensors file "
+            f"({str(error).splitlines()[0]}); get it again"
         ) from None
     if len(shape) != 2:
-        raise SaeflowError(f"effects.vectors: '{name}' of {path} has shape {shape}; it must be [n, d_model]")
+        raise SaeflowError(
+            f"effects.vectors: '{name}' of {path} has shape {shape}; it must be [n, d_model]"
+        )
     return shape[0], shape[1]
 
 
@@ -60,7 +67,8 @@ def vector_range(vectors: Vectors, rows: int) -> range:
 
     Args:
         vectors: where they come from, and which.
-        rows: how many the source holds; of mixtures and random directions, how many are taken by default.
+        rows: how many the source holds; of mixtures and random directions, how many are taken by
+            default.
 
     Raises:
         SaeflowError: the range goes beyond the source, or there is no vector.
@@ -68,7 +76,8 @@ def vector_range(vectors: Vectors, rows: int) -> range:
     start, stop = vectors.range or (0, rows)
     if vectors.kind not in ("mixtures", "random") and stop > rows:
         raise SaeflowError(
-            f"effects.vectors.range: [{start}, {stop}] goes beyond the source, which has {rows} vectors; lower it"
+            f"effects.vectors.range: [{start}, {stop}] goes beyond the source, which has {rows} "
+            "vectors; lower it"
         )
     if start >= stop:
         raise SaeflowError("effects.vectors: the source holds no vectors; take another")
@@ -90,7 +99,8 @@ def block_ids(effects: Effects, rows: int, block: int) -> range:
     ids = numbers[block * effects.block_size : (block + 1) * effects.block_size]
     if not ids:
         raise SaeflowError(
-            f"effects: block {block} is empty; {len(numbers)} vectors make {-(-len(numbers) // effects.block_size)} "
+            f"effects: block {block} is empty; {len(numbers)} vectors make "
+            f"{-(-len(numbers) // effects.block_size)} "
             f"blocks of {effects.block_size}, counted from 0"
         )
     return ids

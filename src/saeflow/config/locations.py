@@ -1,8 +1,9 @@
-"""Where an artifact of a study lies: our own below ``results/``, or the published one below ``resources/published/``.
+"""Where an artifact of a study lies: our own below ``results/``, or the published one below
+``resources/published/``.
 
-The two never share a file, so neither a download nor a rerun can overwrite the other. Another source is another folder,
-named by repository, revision and a digest of what else the config says of it: the workflow sees by the path alone that
-an input is another one.
+The two never share a file, so neither a download nor a rerun can overwrite the other. Another
+source is another folder, named by repository, revision and a digest of what else the config says of
+it: the workflow sees by the path alone that an input is another one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Origin(NamedTuple):
 
 
 def origin(study: Study | ChessStudy, path: str) -> Origin | None:
-    """The origin of a file or folder below the study's folder; None for what is never fetched, as in a study of chess.
+    """The origin of a file or folder below the study's folder; None for what is never fetched, as
+    in a study of chess.
 
     Args:
         study: the study.
@@ -39,11 +41,15 @@ def origin(study: Study | ChessStudy, path: str) -> Origin | None:
     if not isinstance(study, Study):
         return None
     match PurePosixPath(path).parts:
-        case ("models", name) if (name := name.removesuffix(CHECKSUMS_OF_FOLDER)) in study.all_models:
+        case ("models", name) if (
+            name := name.removesuffix(CHECKSUMS_OF_FOLDER)
+        ) in study.all_models:
             model = study.all_models[name]
             return Origin(model.published, model.source)
         case ("corpus", "text") if study.corpus.dataset:
-            return Origin(study.corpus.dataset.published, "fetch", " ".join(study.corpus.dataset.files))
+            return Origin(
+                study.corpus.dataset.published, "fetch", " ".join(study.corpus.dataset.files)
+            )
         case ("activations", model, hook, _) if model == study.model.name:
             published = study.activations.published
             meant = published and (hook == study.hook or "{hook}" in (published.file or ""))
@@ -51,7 +57,9 @@ def origin(study: Study | ChessStudy, path: str) -> Origin | None:
         case ("saes", name, file) if name in study.saes and file in SAE_FILES:
             sae = study.saes[name]
             place = f" {study.hook_of(name)} {sae.target}" if sae.target else ""
-            return Origin(sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}{place}")
+            return Origin(
+                sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}{place}"
+            )
         case ("effects", name, "effects.h5") if name == study.steering_sae:
             return Origin(study.effects.published, study.effects.source)
         case ("approximators", name, "approximator.safetensors") if name == study.steering_sae:
@@ -72,7 +80,9 @@ def fetched(study: Study | ChessStudy, path: str, exists: Callable[[str], bool])
     found = origin(study, path)
     if not found or not found.published or found.source == "compute":
         return False
-    return found.source == "fetch" or not exists(_own(study, path.removesuffix(CHECKSUMS_OF_FOLDER)))
+    return found.source == "fetch" or not exists(
+        _own(study, path.removesuffix(CHECKSUMS_OF_FOLDER))
+    )
 
 
 def location(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]) -> str:
@@ -90,8 +100,9 @@ def location(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]
 
 
 def goal_file(study: Study, goal: str) -> Path:
-    """The file that describes a goal: below `goals.directory` of the working directory where that is there, else of
-    the checkout that this package lies in. The workflow seeks goals and token sets in the same order."""
+    """The file that describes a goal: below `goals.directory` of the working directory where that
+    is there, else of the checkout that this package lies in. The workflow seeks goals and token
+    sets in the same order."""
     folder = Path(study.goals.directory)
     return (folder if folder.exists() else CHECKOUT / folder) / f"{goal}.yaml"
 
@@ -119,8 +130,14 @@ def fetches(study: Study, root: Path) -> dict[str, Published]:
         "steering": f"steering/{goal}/{study.steering.methods[0]}/vector.safetensors",
     }
     found = {key: origin(study, path) for key, path in asked.items()}
-    here = {key for key, path in asked.items() if fetched(study, path, lambda file: (root / file).exists())}
-    return {key: one.published for key, one in found.items() if key in here and one and one.published}
+    here = {
+        key
+        for key, path in asked.items()
+        if fetched(study, path, lambda file: (root / file).exists())
+    }
+    return {
+        key: one.published for key, one in found.items() if key in here and one and one.published
+    }
 
 
 def _own(study: Study | ChessStudy, path: str) -> str:

@@ -12,7 +12,8 @@ _NAMES = ("max_position_embeddings", "n_positions", "n_ctx")
 
 
 def context_in(directory: Path) -> int | None:
-    """The most tokens that the model in a folder reads at once; None where the folder does not say it.
+    """The most tokens that the model in a folder reads at once; None where the folder does not say
+    it.
 
     Args:
         directory: a Hugging Face checkpoint directory, or none.
@@ -34,4 +35,7 @@ def _context(section: Any) -> int | None:
 
 def too_long(tokens: int, context: int, name: str) -> str:
     """Why a length is refused, and what to do."""
-    return f"{tokens} is more than the context of {name}, {context} (max_position_embeddings); lower it"
+    return (
+        f"{tokens} is more than the context of {name}, {context} (max_position_embeddings); lower "
+        "it"
+    )

@@ -1,4 +1,5 @@
-"""Whether a study's model and judge can do with the messages among its prompts, as far as files tell."""
+"""Whether a study's model and judge can do with the messages among its prompts, as far as files
+tell."""
 
 from __future__ import annotations
 
@@ -17,11 +18,14 @@ SETTINGS = "tokenizer_config.json"
 
 
 def about_prompts(study: Study) -> list[Complaint]:
-    """A complaint for every prompt that is given as messages to a model that is known to have no chat template, and
-    for a judge that would be shown the template's marks as what was written."""
+    """A complaint for every prompt that is given as messages to a model that is known to have no
+    chat template, and for a judge that would be shown the template's marks as what was written."""
     messages = [
         f"{key}.{place}"
-        for key, prompts in (("effects.prompts", study.effects.prompts), ("steering.prompts", study.steering.prompts))
+        for key, prompts in (
+            ("effects.prompts", study.effects.prompts),
+            ("steering.prompts", study.steering.prompts),
+        )
         for place, prompt in enumerate(prompts)
         if not isinstance(prompt, str)
     ]
@@ -34,7 +38,8 @@ def about_prompts(study: Study) -> list[Complaint]:
         and any("steering" in key for key in messages)
     ):
         reason = (
-            "'rating@1' has the marks of the chat template judged as text; set continuation@1, as prompts are messages"
+            "'rating@1' has the marks of the chat template judged as text; set continuation@1, as "
+            "prompts are messages"
         )
         complaints.append(("judge.template", reason))
     return complaints
@@ -45,7 +50,11 @@ def _why_not(model: Model) -> str | None:
     if model.train:
         return "a model trained here on 'tales' has no chat template; write text"
     folder = Path(model.path or "")
-    if not model.path or not (folder / SETTINGS).is_file() or any((folder / name).exists() for name in TEMPLATES):
+    if (
+        not model.path
+        or not (folder / SETTINGS).is_file()
+        or any((folder / name).exists() for name in TEMPLATES)
+    ):
         return None
     try:
         settings = read_object(folder / SETTINGS)
@@ -53,4 +62,7 @@ def _why_not(model: Model) -> str | None:
         return None
     if settings.get("chat_template"):
         return None
-    return f"the tokenizer in {folder} has no chat template; write text, or put chat_template.jinja there"
+    return (
+        f"the tokenizer in {folder} has no chat template; write text, or put chat_template.jinja "
+        "there"
+    )

@@ -29,12 +29,15 @@ def read_study(*paths: Path) -> Study:
     """Read a study of language from YAML files, later ones over earlier ones.
 
     Raises:
-        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
+        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints,
+            a line each.
     """
     study = read_any_study(*paths)
     if not isinstance(study, Study):
         source = ", ".join(map(str, paths))
-        raise SaeflowError(f"{source}: kind: '{study.kind}' is not planned; `snakemake -n` tells what would run")
+        raise SaeflowError(
+            f"{source}: kind: '{study.kind}' is not planned; `snakemake -n` tells what would run"
+        )
     return study
 
 
@@ -46,7 +49,8 @@ def read_any_study(*paths: Path, over: Mapping[str, Any] | None = None) -> Study
         over: values over those of all files, such as Snakemake's `--config`.
 
     Raises:
-        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
+        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints,
+            a line each.
     """
     merged: dict[str, Any] = {}
     for path in paths:
@@ -72,7 +76,8 @@ def read_goal(path: Path) -> Goal:
     """Read and check one goal's file.
 
     Raises:
-        SaeflowError: the file cannot be read, or a key is unknown, missing or wrong; all complaints, a line each.
+        SaeflowError: the file cannot be read, or a key is unknown, missing or wrong; all
+            complaints, a line each.
     """
     goal = _validated(Goal, _read_yaml(Path(path)), str(path), [])
     return goal if goal.topic else goal.model_copy(update={"topic": Path(path).stem})
@@ -82,20 +87,24 @@ def read_token_sets(path: Path) -> dict[str, TokenSet]:
     """Read and check one file of token sets.
 
     Raises:
-        SaeflowError: the file cannot be read, a set is empty, or a pattern is no regular expression; all complaints.
+        SaeflowError: the file cannot be read, a set is empty, or a pattern is no regular
+            expression; all complaints.
     """
     return _validated(TokenSets, _read_yaml(Path(path)), str(path), []).sets
 
 
 def _validated(model: type[M], values: dict[str, Any], source: str, found: list[Complaint]) -> M:
-    """The values as `model`, unless something was `found` wrong before or is now; one complaint per key and reason."""
+    """The values as `model`, unless something was `found` wrong before or is now; one complaint per
+    key and reason."""
     if faults := unwritable(values):  # sections reckon with numbers that are numbers
         raise _refusal(source, found + faults)
     known = {key for key, _ in found}
     try:
         checked = model.model_validate(values)
     except ValidationError as error:
-        found = found + [complaint for complaint in complaints_of(error) if complaint[0] not in known]
+        found = found + [
+            complaint for complaint in complaints_of(error) if complaint[0] not in known
+        ]
     if found:
         raise _refusal(source, found)
     return checked
@@ -114,7 +123,10 @@ def complaints(error: ValidationError) -> list[str]:
 
 
 def _lines(found: Iterable[Complaint]) -> list[str]:
-    lines = (f"{_cut(key, LONGEST_KEY) or 'config'}: {_cut(reason, LONGEST_REASON)}" for key, reason in found)
+    lines = (
+        f"{_cut(key, LONGEST_KEY) or 'config'}: {_cut(reason, LONGEST_REASON)}"
+        for key, reason in found
+    )
     return list(dict.fromkeys(map(_on_a_line, lines)))
 
 
@@ -126,7 +138,8 @@ STRING = "tag:yaml.org,2002:str"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once (plain YAML would silently keep the last) and nothing holds itself."""
+    """YAML in which a key stands once (plain YAML would silently keep the last) and nothing holds
+    itself."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -137,14 +150,18 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # such as a date of a thirteenth month, or !!int before a word
-            problem = f"is no {node.tag.rpartition(':')[2]} ({error}); correct it, or put it in quotes"
+            problem = (
+                f"is no {node.tag.rpartition(':')[2]} ({error}); correct it, or put it in quotes"
+            )
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)
         # JSON, which is YAML, spells one character beyond 16 bits as two escapes.
         return (
-            value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") if node.tag == STRING else value
+            value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+            if node.tag == STRING
+            else value
         )
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -176,7 +193,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise SaeflowError(f"{path}: must hold keys and values; it holds a {type(values).__name__}")
     if code := [str(key) for key in values if str(key).startswith("__")]:
         does = "lets Snakemake run code of the file as it reads it"
-        raise SaeflowError(f"{path}: {_problem(code[0])}: {does}; a study holds values only, remove it")
+        raise SaeflowError(
+            f"{path}: {_problem(code[0])}: {does}; a study holds values only, remove it"
+        )
     refuse_endless(values, str(path))
     return values
 
@@ -199,8 +218,11 @@ def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _on_a_line(text: str) -> str:
-    """A text with what cannot be seen spelled out, such as a blank that is none and spoils a key."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    """A text with what cannot be seen spelled out, such as a blank that is none and spoils a
+    key."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
 
 
 def _problem(error: object) -> str:
@@ -208,9 +230,13 @@ def _problem(error: object) -> str:
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of two mappings, those of `over` first. Neither is changed: a name in YAML may stand for a value at
-    several keys."""
-    both = {key: _merged(base[key], value) for key, value in over.items() if _are_mappings(base.get(key), value)}
+    """The values of two mappings, those of `over` first. Neither is changed: a name in YAML may
+    stand for a value at several keys."""
+    both = {
+        key: _merged(base[key], value)
+        for key, value in over.items()
+        if _are_mappings(base.get(key), value)
+    }
     return {**base, **over, **both}
 
 
@@ -219,16 +245,22 @@ def _are_mappings(*values: Any) -> bool:
 
 
 def _expanded(values: Any, key: str, unset: list[Complaint]) -> Any:
-    """Replace ``${NAME}`` in the values of keys called ``path`` and ``directory``; what is not set joins `unset`."""
+    """Replace ``${NAME}`` in the values of keys called ``path`` and ``directory``; what is not set
+    joins `unset`."""
     if isinstance(values, dict):
-        return {name: _expanded(value, f"{key}.{name}".strip("."), unset) for name, value in values.items()}
+        return {
+            name: _expanded(value, f"{key}.{name}".strip("."), unset)
+            for name, value in values.items()
+        }
     if not isinstance(values, str) or key.rpartition(".")[2] not in ("path", "directory"):
         return values
 
     def value_of(match: re.Match[str]) -> str:
         name = match[1]
         if not os.environ.get(name):
-            reason = f"the environment has no {name}; set it (export {name}=...) or write a path instead"
+            reason = (
+                f"the environment has no {name}; set it (export {name}=...) or write a path instead"
+            )
             unset.append((key, reason))
         return os.environ.get(name, "")
 

@@ -16,32 +16,50 @@ from pydantic.fields import FieldInfo
 
 from saeflow.config.goal import Goal
 from saeflow.config.schema import SCHEMAS, json_schema, prose, repository, schema_text, write_text
-from saeflow.config.section import CHESS_HOOK, DIGEST, HOOK, NAME, NOT_BLANK, REPOSITORY, Section, section_in
+from saeflow.config.section import (
+    CHESS_HOOK,
+    DIGEST,
+    HOOK,
+    NAME,
+    NOT_BLANK,
+    REPOSITORY,
+    Section,
+    section_in,
+)
 from saeflow.config.sections import ChessStudy, Study
 
 REFERENCE = Path("docs/reference-config.md")
 OPENING = """\
-<!-- Generated from the sections of saeflow.config by `python -m saeflow.config.reference`; edit those. -->
+<!-- Generated from the sections of saeflow.config by `python -m saeflow.config.reference`; edit
+those. -->
 
 # Reference: the config
 
 A study is one YAML file. `config.yaml` in the repository is the default study; another is run with
-`snakemake --configfile my-study.yaml`, whose keys go over those of `config.yaml`. Keys that are left out take the
-defaults below, so a config holds what makes the study different. Before anything runs, the config is checked as a
-whole: an unknown key, a value of another type or out of its range, and keys that contradict each other are refused,
+`snakemake --configfile my-study.yaml`, whose keys go over those of `config.yaml`. Keys that are
+left out take the
+defaults below, so a config holds what makes the study different. Before anything runs, the config
+is checked as a
+whole: an unknown key, a value of another type or out of its range, and keys that contradict each
+other are refused,
 each with one line that names the key and the reason.
 
-Four things to know about the values. Text is never taken for a number: write `3.0e-4`, since YAML reads `3e-4` as
-text. `null` means none, and undoes a key of an earlier file (`train: null`). In values of `path` and `directory`,
-`${NAME}` is replaced by the environment variable. Threads, devices and batch sizes of a machine are no part of a
+Four things to know about the values. Text is never taken for a number: write `3.0e-4`, since YAML
+reads `3e-4` as
+text. `null` means none, and undoes a key of an earlier file (`train: null`). In values of `path`
+and `directory`,
+`${NAME}` is replaced by the environment variable. Threads, devices and batch sizes of a machine
+are no part of a
 study: they are set by Snakemake's options and profiles.
 """
 OF_CHESS = " of chess"
 CHESS_OPENING = """\
-A config with `kind: chess` has these keys, closed as the others are. `workflow/studies/chess.yaml` is such a study.
+A config with `kind: chess` has these keys, closed as the others are. `workflow/studies/chess.yaml`
+is such a study.
 """
 GOAL_OPENING = """\
-Each goal of [`goals.names`](#goals) is described by a file `<name>.yaml` in `goals.directory`. Latents are numbered
+Each goal of [`goals.names`](#goals) is described by a file `<name>.yaml` in `goals.directory`.
+Latents are numbered
 from 0: `latents: {main: {17: 1.0, 203: 0.5}}`.
 """
 PATTERNS = {
@@ -52,7 +70,12 @@ PATTERNS = {
     NOT_BLANK: "text",
     DIGEST: "SHA-256",
 }
-BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+BOUNDS = {
+    "minimum": "≥ {}",
+    "exclusiveMinimum": "> {}",
+    "maximum": "≤ {}",
+    "exclusiveMaximum": "< {}",
+}
 
 
 class Place(NamedTuple):
@@ -75,7 +98,8 @@ class Place(NamedTuple):
 
 
 def reference() -> str:
-    """The page: a table of key, type, default and meaning per section, in the order of the config."""
+    """The page: a table of key, type, default and meaning per section, in the order of the
+    config."""
     language = _places(Study, "", [])
     chess = _places(ChessStudy, OF_CHESS, language)
     parts = [OPENING, _table(Study, "", language)]
@@ -118,8 +142,13 @@ def _table(section: type[Section], path: str, places: list[Place]) -> str:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, field in section.model_fields.items():
         held = section_in(field.annotation)
-        link = next((f"[{place.heading}](#{place.anchor})" for place in places if place.section is held), None)
-        kind = _linked(schema["properties"][key], link) if link else _type(schema["properties"][key])
+        link = next(
+            (f"[{place.heading}](#{place.anchor})" for place in places if place.section is held),
+            None,
+        )
+        kind = (
+            _linked(schema["properties"][key], link) if link else _type(schema["properties"][key])
+        )
         meaning = prose(field.description or str((section_in(field.annotation) or Section).__doc__))
         cells = [f"`{key}`", kind, _default(field, link), meaning]
         rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
@@ -128,7 +157,11 @@ def _table(section: type[Section], path: str, places: list[Place]) -> str:
 
 def _linked(schema: dict[str, Any], link: str) -> str:
     """A key that holds a section, or a list whose items may be plain or hold it."""
-    plain = [_type(option) for option in schema.get("items", {}).get("oneOf", []) if option.get("type") != "array"]
+    plain = [
+        _type(option)
+        for option in schema.get("items", {}).get("oneOf", [])
+        if option.get("type") != "array"
+    ]
     return f"list of {' or '.join(plain)} or list of {link}" if plain else link
 
 
@@ -150,8 +183,15 @@ def _type(schema: dict[str, Any]) -> str:
         least = f", at least {schema['minItems']}" if "minItems" in schema else ""
         return f"list of {_type(schema['items'])}{least}"
     if schema["type"] == "object":
-        values = next(iter(schema.get("patternProperties", {}).values()), None) or schema["additionalProperties"]
-        return f"by name: {_type(values)}" if "patternProperties" in schema else f"by latent: {_type(values)}"
+        values = (
+            next(iter(schema.get("patternProperties", {}).values()), None)
+            or schema["additionalProperties"]
+        )
+        return (
+            f"by name: {_type(values)}"
+            if "patternProperties" in schema
+            else f"by latent: {_type(values)}"
+        )
     if schema["type"] == "string":
         return PATTERNS[schema["pattern"]] if "pattern" in schema else "text"
     bounds = [words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema]

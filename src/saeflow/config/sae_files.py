@@ -1,6 +1,8 @@
-"""The formats that SAEs are published in: told by the names of their files, their width read from their headers.
+"""The formats that SAEs are published in: told by the names of their files, their width read from
+their headers.
 
-Nothing here reads weights: the workflow must know an SAE's number of latents before it imports torch.
+Nothing here reads weights: the workflow must know an SAE's number of latents before it imports
+torch.
 """
 
 from __future__ import annotations
@@ -46,9 +48,16 @@ def count_in(config: Mapping[str, Any], name: str) -> int:
 
 
 def _count(value: Any, name: str) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= LARGEST and value % 1 == 0
+    whole = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 1 <= value <= LARGEST
+        and value % 1 == 0
+    )
     if not whole:
-        raise ValueError(f"{name} is {str(value)[:40]!r} and must be a whole number from 1 to {LARGEST:,}")
+        raise ValueError(
+            f"{name} is {str(value)[:40]!r} and must be a whole number from 1 to {LARGEST:,}"
+        )
     return int(value)
 
 
@@ -65,14 +74,16 @@ def _of_dictionary_learning(directory: Path) -> int:
 
 
 def expanded(config: Mapping[str, Any], latents: str, width: str) -> int:
-    """Number of latents, of which some configs give the ratio to the model's width alone; raises as `count_in` does."""
+    """Number of latents, of which some configs give the ratio to the model's width alone; raises as
+    `count_in` does."""
     if config.get(latents):
         return count_in(config, latents)
     return _count(config[width] * config["expansion_factor"], f"{width} × expansion_factor")
 
 
 def llama_scope_config(directory: Path) -> Path:
-    """The file with an SAE's settings: Llama Scope as published first, or as its library writes now."""
+    """The file with an SAE's settings: Llama Scope as published first, or as its library writes
+    now."""
     first = directory / "hyperparams.json"
     return first if first.exists() else directory / "config.json"
 
@@ -88,9 +99,16 @@ def _of_llama_scope(directory: Path) -> int:
 
 def _of_gemma_scope(directory: Path) -> int:
     """From the header of one array in the archive; the array itself is not read."""
-    with zipfile.ZipFile(directory / "params.npz") as archive, archive.open("threshold.npy") as array:
+    with (
+        zipfile.ZipFile(directory / "params.npz") as archive,
+        archive.open("threshold.npy") as array,
+    ):
         version = np.lib.format.read_magic(array)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         return int(header(array)[0][0])
 
 
@@ -101,12 +119,16 @@ def _of_gemma_scope_2(directory: Path) -> int:
 
 SAE_FORMATS: dict[str, SAEFiles] = {
     "saelens": SAEFiles(
-        (frozenset({"cfg.json", "sae_weights.safetensors"}),), _of_saelens, frozenset({"activation_scaler.json"})
+        (frozenset({"cfg.json", "sae_weights.safetensors"}),),
+        _of_saelens,
+        frozenset({"activation_scaler.json"}),
     ),
     "sparsify": SAEFiles((frozenset({"cfg.json", "sae.safetensors"}),), _of_sparsify),
     "gemma_scope": SAEFiles((frozenset({"params.npz"}),), _of_gemma_scope),
     "gemma_scope_2": SAEFiles((frozenset({"params.safetensors"}),), _of_gemma_scope_2),
-    "dictionary_learning": SAEFiles((frozenset({"config.json", "ae.pt"}),), _of_dictionary_learning),
+    "dictionary_learning": SAEFiles(
+        (frozenset({"config.json", "ae.pt"}),), _of_dictionary_learning
+    ),
     "llama_scope": SAEFiles(
         (frozenset({"hyperparams.json"}), frozenset({"config.json", "sae_weights.safetensors"})),
         _of_llama_scope,
@@ -123,7 +145,9 @@ def sae_format(directory: Path, named: str = "auto") -> str:
     """
     directory = Path(directory)
     if named not in ("auto", *SAE_FORMATS):
-        raise SaeflowError(f"{directory}: there is no format '{named}'; known are {', '.join(SAE_FORMATS)}")
+        raise SaeflowError(
+            f"{directory}: there is no format '{named}'; known are {', '.join(SAE_FORMATS)}"
+        )
     if not directory.is_dir():
         raise SaeflowError(f"{directory}: no such folder; correct the SAE's path")
     if named != "auto":
@@ -132,7 +156,9 @@ def sae_format(directory: Path, named: str = "auto") -> str:
     for name, files in SAE_FORMATS.items():
         if any(those <= offered for those in files.names):
             return name
-    raise SaeflowError(f"{directory}: holds no SAE in a known format ({_known()}); correct the SAE's path")
+    raise SaeflowError(
+        f"{directory}: holds no SAE in a known format ({_known()}); correct the SAE's path"
+    )
 
 
 def files_of(offered: Set[str], named: str = "auto") -> list[str]:
@@ -175,7 +201,15 @@ def latents_of(directory: Path, named: str = "auto") -> int:
         if latents > held:  # each has weights to read and to write it
             raise ValueError(f"says {latents:,}, and its files have {held:,} bytes")
         return latents
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, IndexError, *_DAMAGE) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        *_DAMAGE,
+    ) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SaeflowError(
             f"{directory}: does not say how many latents it has, as format '{name}' does ({what}); "

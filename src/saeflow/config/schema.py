@@ -19,19 +19,28 @@ from saeflow.config.sections import ChessStudy, Study
 from saeflow.errors import SaeflowError
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
-SCHEMAS: dict[Path, type[Section]] = {SCHEMA: Study, Path("workflow/schemas/chess.schema.yaml"): ChessStudy}
-OPENING = "# Generated from the sections of saeflow.config by `python -m saeflow.config.schema`; edit those.\n"
+SCHEMAS: dict[Path, type[Section]] = {
+    SCHEMA: Study,
+    Path("workflow/schemas/chess.schema.yaml"): ChessStudy,
+}
+OPENING = (
+    "# Generated from the sections of saeflow.config by `python -m saeflow.config.schema`; edit "
+    "those.\n"
+)
 
 
 def json_schema(section: type[Section] = Study) -> dict[str, Any]:
-    """The schema of a section (draft 2020-12): closed objects, defaults, bounds, and what every key means."""
+    """The schema of a section (draft 2020-12): closed objects, defaults, bounds, and what every key
+    means."""
     schema = _tidied(section.model_json_schema(schema_generator=_WithoutTitles))
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
 def schema_text(study: type[Section] = Study) -> str:
     """What the file of a study's schema holds."""
-    return OPENING + yaml.safe_dump(json_schema(study), sort_keys=False, allow_unicode=True, width=110)
+    return OPENING + yaml.safe_dump(
+        json_schema(study), sort_keys=False, allow_unicode=True, width=110
+    )
 
 
 def prose(docstring: str) -> str:
@@ -40,14 +49,17 @@ def prose(docstring: str) -> str:
 
 
 def repository(arguments: list[str]) -> Path:
-    """The repository that is named by the first argument, or else the one that this package lies in.
+    """The repository that is named by the first argument, or else the one that this package lies
+    in.
 
     Raises:
         SaeflowError: it holds no pyproject.toml.
     """
     root = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[3]
     if not (root / "pyproject.toml").is_file():
-        raise SaeflowError(f"{root}: is not the repository of saeflow; give its folder as the argument")
+        raise SaeflowError(
+            f"{root}: is not the repository of saeflow; give its folder as the argument"
+        )
     return root
 
 
@@ -66,17 +78,24 @@ class _WithoutTitles(GenerateJsonSchema):
 
 
 def _tidied(schema: Any) -> Any:
-    """Close mappings with named entries, drop the sections' titles, turn docstrings into prose, put null first."""
+    """Close mappings with named entries, drop the sections' titles, turn docstrings into prose, put
+    null first."""
     if isinstance(schema, list):
         return [_tidied(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    tidy = {key: _tidied(value) for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
+    tidy = {
+        key: _tidied(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str))
+    }
     if isinstance(tidy.get("description"), str):
         tidy["description"] = prose(tidy["description"])
     if "patternProperties" in tidy:
         tidy["additionalProperties"] = False
-    if "anyOf" in tidy:  # null first: Snakemake fills defaults into whatever meets a section's schema, null too
+    if (
+        "anyOf" in tidy
+    ):  # null first: Snakemake fills defaults into whatever meets a section's schema, null too
         tidy["anyOf"].sort(key=lambda option: option != {"type": "null"})
     return tidy
 

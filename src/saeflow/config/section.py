@@ -1,4 +1,5 @@
-"""What every section of the config is built from: a closed base, kinds of text, and contradictions that name keys."""
+"""What every section of the config is built from: a closed base, kinds of text, and contradictions
+that name keys."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 T = TypeVar("T")
-Complaint = tuple[str, str]  # the key, relative to the section that complains ("" is the section itself), and a reason
+Complaint = tuple[
+    str, str
+]  # the key, relative to the section that complains ("" is the section itself), and a reason
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$"
@@ -21,13 +24,27 @@ HOOK = (
 CHESS_HOOK = r"^blocks\.(0|[1-9][0-9]*)\.(attn|attn_out|mlp|resid_post)$"
 NOT_BLANK = r"\S"
 DIGEST = r"^[0-9a-f]{64}$"
-RESULTS = (".parquet", ".csv", ".json", ".safetensors", ".h5", ".yaml", ".png", ".svg", ".html", ".log")
+RESULTS = (
+    ".parquet",
+    ".csv",
+    ".json",
+    ".safetensors",
+    ".h5",
+    ".yaml",
+    ".png",
+    ".svg",
+    ".html",
+    ".log",
+)
 """How names of files end that lie beside folders which are named after SAEs, goals and models."""
-BUT_FOR_CASE = "differs from '{}' in capitals only, and some disks take them for one; choose another"
+BUT_FOR_CASE = (
+    "differs from '{}' in capitals only, and some disks take them for one; choose another"
+)
 
 # What a complaint says in place of each pattern.
 IN_WORDS = {
-    NAME: "must open with a letter or digit and hold only letters, digits, '_', '.' and '-'; it is part of file names",
+    NAME: "must open with a letter or digit and hold only letters, digits, '_', '.' and '-'; it is "
+    "part of file names",
     REPOSITORY: "must name a hub repository as owner/name",
     HOOK: "must be a TransformerLens name such as blocks.2.hook_resid_post",
     CHESS_HOOK: "must be attn, attn_out, mlp or resid_post of a block, such as blocks.1.resid_post",
@@ -37,7 +54,8 @@ IN_WORDS = {
 
 
 class Section(BaseModel):
-    """A closed section: an unknown key is an error, a value is never coerced from another type's text."""
+    """A closed section: an unknown key is an error, a value is never coerced from another type's
+    text."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -45,7 +63,8 @@ class Section(BaseModel):
 
 
 def section_in(annotation: Any) -> type[Section] | None:
-    """The section that a key holds, also where it may be null or is one of several by name; None for a plain value."""
+    """The section that a key holds, also where it may be null or is one of several by name; None
+    for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(section_in, get_args(annotation))), None)
@@ -59,7 +78,9 @@ class ContradictionError(ValueError):
     """
 
     def __init__(self, *complaints: Complaint) -> None:
-        super().__init__("; ".join(f"{key}: {reason}" if key else reason for key, reason in complaints))
+        super().__init__(
+            "; ".join(f"{key}: {reason}" if key else reason for key, reason in complaints)
+        )
         self.complaints = complaints
 
 
@@ -77,7 +98,8 @@ def _unique(items: list[T]) -> list[T]:
 
 
 def same_but_for_case(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The names that differ from an earlier one in capitals only, with that one: some file systems keep one of them."""
+    """The names that differ from an earlier one in capitals only, with that one: some file systems
+    keep one of them."""
     seen: dict[str, str] = {}
     for name in names:
         earlier = seen.setdefault(name.casefold(), name)
@@ -93,7 +115,10 @@ def _unlike(names: list[str]) -> list[str]:
 
 def _no_file(name: str) -> str:
     if name.lower().endswith(RESULTS):
-        raise ValueError(f"'{name}' ends as a file of results does, and would take the place of one; choose another")
+        raise ValueError(
+            f"'{name}' ends as a file of results does, and would take the place of one; choose "
+            "another"
+        )
     return name
 
 
@@ -101,13 +126,18 @@ def _fits(path: str) -> str:
     if len(path.encode(errors="replace")) > 4000 or any(
         len(part.encode(errors="replace")) > 255 for part in path.split("/")
     ):
-        raise ValueError("is longer than a path can be (4,000 bytes, and 255 between slashes); shorten it")
+        raise ValueError(
+            "is longer than a path can be (4,000 bytes, and 255 between slashes); shorten it"
+        )
     return path
 
 
 def _without_wildcards(path: str) -> str:
     if re.search(r"\{.*\}", path):
-        raise ValueError(f"{path!r} holds braces, which Snakemake takes for wildcards; move it, or name a link to it")
+        raise ValueError(
+            f"{path!r} holds braces, which Snakemake takes for wildcards; move it, or name a link "
+            "to it"
+        )
     return path
 
 
@@ -115,7 +145,9 @@ Name = Annotated[str, Field(pattern=NAME, max_length=64), AfterValidator(_no_fil
 HookName = Annotated[str, Field(pattern=HOOK)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
 PathText = Annotated[Text, AfterValidator(_fits)]
-InputPath = Annotated[PathText, AfterValidator(_without_wildcards)]  # of what rules name among their inputs
+InputPath = Annotated[
+    PathText, AfterValidator(_without_wildcards)
+]  # of what rules name among their inputs
 Names = Annotated[list[Name], AfterValidator(_unique), AfterValidator(_unlike)]
 Examples = Annotated[list[Text], Field(min_length=2), AfterValidator(_unique)]
 Unique = AfterValidator(_unique)

@@ -15,10 +15,11 @@ class TokenSet(Section):
     description: Text | None = None
     """What it holds, for tables and figures."""
     words: list[Text] = Field(default=[])
-    """Whole words, with or without a space before them. One in lower case matches any case, others match as they are
-    written. A word that is several tokens matches none."""
+    """Whole words, with or without a space before them. One in lower case matches any case, others
+    match as they are written. A word that is several tokens matches none."""
     pattern: str | None = None
-    """A regular expression, searched in the text of each token; a token that opens a word begins with a space."""
+    """A regular expression, searched in the text of each token; a token that opens a word begins
+    with a space."""
 
     @model_validator(mode="after")
     def _holds_something(self) -> TokenSet:
@@ -28,7 +29,9 @@ class TokenSet(Section):
         try:
             re.compile(self.pattern or "")
         except re.error as error:
-            found.append(("pattern", f"{self.pattern!r} is no regular expression ({error}); correct it"))
+            found.append(
+                ("pattern", f"{self.pattern!r} is no regular expression ({error}); correct it")
+            )
         refuse(found)
         return self
 

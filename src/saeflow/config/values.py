@@ -1,4 +1,5 @@
-"""What no config may hold, whichever key it stands at: values without end, and values that files cannot keep."""
+"""What no config may hold, whichever key it stands at: values without end, and values that files
+cannot keep."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ LARGEST = 2**63 - 1
 
 
 def refuse_endless(values: Any, source: str) -> None:
-    """Refuse what can be read and not walked through: values that hold themselves, or very deep or very many ones.
+    """Refuse what can be read and not walked through: values that hold themselves, or very deep or
+    very many ones.
 
     Raises:
         SaeflowError: which of these they are.
@@ -27,7 +29,9 @@ def refuse_endless(values: Any, source: str) -> None:
         if id(value) not in sizes:
             sizes[id(value)] = 0  # as long as it is walked through
             if depth > DEEPEST:
-                raise SaeflowError(f"{source}: is nested deeper than {DEEPEST} levels; a study is not")
+                raise SaeflowError(
+                    f"{source}: is nested deeper than {DEEPEST} levels; a study is not"
+                )
             parts = value.values() if isinstance(value, dict) else value
             sizes[id(value)] = 1 + sum(size(part, depth + 1) for part in parts)
         if not sizes[id(value)]:
@@ -35,7 +39,9 @@ def refuse_endless(values: Any, source: str) -> None:
         return sizes[id(value)]
 
     if (count := size(values, 0)) > MOST_VALUES:
-        raise SaeflowError(f"{source}: stands for {count} values; the most that a study may hold is {MOST_VALUES}")
+        raise SaeflowError(
+            f"{source}: stands for {count} values; the most that a study may hold is {MOST_VALUES}"
+        )
 
 
 def unwritable(value: Any, key: str = "") -> list[Complaint]:
@@ -46,13 +52,30 @@ def unwritable(value: Any, key: str = "") -> list[Complaint]:
         key: where it stands.
     """
     if isinstance(value, dict):
-        return [fault for name, held in value.items() for fault in unwritable(held, f"{key}.{name}".strip("."))]
+        return [
+            fault
+            for name, held in value.items()
+            for fault in unwritable(held, f"{key}.{name}".strip("."))
+        ]
     if isinstance(value, (list, tuple)):
-        return [fault for place, held in enumerate(value) for fault in unwritable(held, f"{key}.{place}".strip("."))]
+        return [
+            fault
+            for place, held in enumerate(value)
+            for fault in unwritable(held, f"{key}.{place}".strip("."))
+        ]
     if isinstance(value, int) and abs(value) > LARGEST:
         return [(key, f"must be a number of at most 64 bits, {LARGEST}")]
     if isinstance(value, str) and "\0" in value:
         return [(key, "holds the character NUL, which no path and no command can hold; remove it")]
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        return [(key, "holds half of a character (a lone surrogate), which no file can hold; write the whole one")]
+        return [
+            (
+                key,
+                (
+                    "holds half of a character (a lone surrogate), which no file can hold; write "
+                    "the "
+                    "whole one"
+                ),
+            )
+        ]
     return []

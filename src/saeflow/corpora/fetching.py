@@ -32,12 +32,17 @@ def fetch_text(dataset: Dataset, key: str, directory: Path) -> None:
 
     def wanted(names: Set[str], _: object) -> list[str]:
         known = sorted(name for name in names if PurePosixPath(name).suffix in READERS)
-        if chosen := [name for name in known if any(fnmatchcase(name, pattern) for pattern in dataset.files)]:
+        if chosen := [
+            name for name in known if any(fnmatchcase(name, pattern) for pattern in dataset.files)
+        ]:
             return chosen
-        offered = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
+        offered = ", ".join(known[:_SHOWN]) + (
+            f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        )
         raise SaeflowError(
             f"{key}.files: {', '.join(dataset.files)} matches no {', '.join(READERS)} file of "
-            f"{dataset.published.where}, which has {offered or 'none'}; correct the patterns or the revision"
+            f"{dataset.published.where}, which has {offered or 'none'}; correct the patterns or "
+            "the revision"
         )
 
     found = fetch(dataset.published, key, wanted)

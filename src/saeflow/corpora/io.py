@@ -1,4 +1,5 @@
-"""Token blocks as one safetensors file: ``tokens``, ``labels.<name>``, and the classes' names as metadata."""
+"""Token blocks as one safetensors file: ``tokens``, ``labels.<name>``, and the classes' names as
+metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ _LABEL = "labels."
 
 def save_blocks(path: Path, blocks: TokenBlocks) -> None:
     """Write token blocks atomically."""
-    arrays = {"tokens": blocks.tokens, **{_LABEL + name: values for name, values in blocks.labels.items()}}
+    arrays = {
+        "tokens": blocks.tokens,
+        **{_LABEL + name: values for name, values in blocks.labels.items()},
+    }
     metadata = {"label_names": json.dumps(blocks.label_names, sort_keys=True), **stamp()}
     with sealed(Path(path)) as temporary:
         save_file(arrays, temporary, metadata=metadata)
@@ -39,12 +43,18 @@ def load_blocks(path: Path, which: slice = slice(None)) -> TokenBlocks:
         with safe_open(path, framework="numpy") as file:
             start, stop, _ = which.indices(count := file.get_slice("tokens").get_shape()[0])
             if start >= stop:
-                raise SaeflowError(f"{path}: has {count} blocks; there are none from block {start} on")
+                raise SaeflowError(
+                    f"{path}: has {count} blocks; there are none from block {start} on"
+                )
             arrays = {name: file.get_slice(name)[start:stop] for name in file.keys()}  # noqa: SIM118  (a handle, not a dict)
             label_names = json.loads((file.metadata() or {})["label_names"])
         return TokenBlocks(
             tokens=arrays["tokens"],
-            labels={name.removeprefix(_LABEL): array for name, array in arrays.items() if name.startswith(_LABEL)},
+            labels={
+                name.removeprefix(_LABEL): array
+                for name, array in arrays.items()
+                if name.startswith(_LABEL)
+            },
             label_names=label_names,
         )
     except FileNotFoundError:

@@ -22,7 +22,9 @@ from saeflow.tensors import check_declared
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SAE_SHARE = 0.8  # the rest is "eval"; no model is trained on a text file, so its split "model" is empty
+_SAE_SHARE = (
+    0.8  # the rest is "eval"; no model is trained on a text file, so its split "model" is empty
+)
 _CHUNK = 1 << 20  # characters of a .txt file held at once, beside one document
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 _LARGE_GROUP = 1 << 28  # bytes of a piece of a Parquet file, unpacked
@@ -35,7 +37,8 @@ def documents(corpus: Corpus, split: str) -> Iterator[str]:
     Equal documents are in the same split: it follows from the document's hash alone.
 
     Args:
-        corpus: with ``path``, a file or a folder of them, and ``separator`` (.txt) or ``field`` (.jsonl, .parquet).
+        corpus: with ``path``, a file or a folder of them, and ``separator`` (.txt) or ``field``
+            (.jsonl, .parquet).
         split: ``model``, ``sae`` or ``eval``.
 
     Raises:
@@ -48,34 +51,49 @@ def documents(corpus: Corpus, split: str) -> Iterator[str]:
                 if document.strip() and split_of(document) == split:
                     yield document
         except FileNotFoundError:
-            raise SaeflowError(f"corpus.path: '{path}' does not exist; name a .txt, .jsonl or .parquet file") from None
+            raise SaeflowError(
+                f"corpus.path: '{path}' does not exist; name a .txt, .jsonl or .parquet file"
+            ) from None
         except UnicodeDecodeError as error:
-            raise SaeflowError(f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it") from None
+            raise SaeflowError(
+                f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it"
+            ) from None
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder by their names: a data set of the hub is a folder of .parquet."""
+    """The file itself, or the files of a folder by their names: a data set of the hub is a folder
+    of .parquet."""
     if path.is_dir():
         if found := sorted(file for file in path.rglob("*") if file.suffix in READERS):
             return found
-        raise SaeflowError(f"corpus.path: '{path}' holds no {', '.join(READERS)} file; name another folder")
+        raise SaeflowError(
+            f"corpus.path: '{path}' holds no {', '.join(READERS)} file; name another folder"
+        )
     if path.suffix not in READERS:
-        raise SaeflowError(f"corpus.path: '{path}' is not one of {', '.join(READERS)}; convert it or name another file")
+        raise SaeflowError(
+            f"corpus.path: '{path}' is not one of {', '.join(READERS)}; convert it or name another "
+            "file"
+        )
     return [path]
 
 
 def split_of(document: str) -> str:
     """The split a document belongs to, by its hash."""
-    place = int.from_bytes(hashlib.blake2b(document.strip().encode(), digest_size=8).digest(), "big") / 2.0**64
+    place = (
+        int.from_bytes(hashlib.blake2b(document.strip().encode(), digest_size=8).digest(), "big")
+        / 2.0**64
+    )
     return "sae" if place < _SAE_SHARE else "eval"
 
 
-def tokenised_blocks(corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerBase, bos_id: int) -> TokenBlocks:
+def tokenised_blocks(
+    corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerBase, bos_id: int
+) -> TokenBlocks:
     """Tokenise one split and fill ``corpus.tokens.<split> // context`` blocks with it.
 
     Args:
-        corpus: its ``context`` and ``tokens`` say how many blocks of which length, ``join`` whether documents share
-            them.
+        corpus: its ``context`` and ``tokens`` say how many blocks of which length, ``join`` whether
+            documents share them.
         split: ``sae`` or ``eval``.
         tokenizer: of the model.
         bos_id: the model's token that opens a text.
@@ -91,7 +109,9 @@ def tokenised_blocks(corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerB
         raise SaeflowError(f"{error} (split '{split}' of {corpus.path})") from None
 
 
-def _tokenised(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, bos_id: int) -> Iterator[list[int]]:
+def _tokenised(
+    texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, bos_id: int
+) -> Iterator[list[int]]:
     """Token ids without the BOS that a chat template may have written in front of a document."""
     while batch := list(islice(texts, _DOCUMENTS_AT_ONCE)):
         for tokens in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
@@ -129,7 +149,8 @@ def _text(value: Any, field: str, where: str) -> str:
         raise SaeflowError(f"{where}: has no text{kind} in the field '{field}'; set corpus.field")
     if not value.isascii() and (half := _HALF_A_CHARACTER.search(value)):
         raise SaeflowError(
-            f"{where}: holds half of a character (\\u{ord(half[0]):04x}, a lone surrogate) in the field '{field}'; "
+            f"{where}: holds half of a character (\\u{ord(half[0]):04x}, a lone surrogate) in the "
+            f"field '{field}'; "
             "correct or remove the line"
         )
     return value
@@ -140,7 +161,9 @@ def _parquet_column(path: Path, corpus: Corpus) -> Iterator[str]:
         with pq.ParquetFile(path) as file:
             if corpus.field not in file.schema_arrow.names:
                 names = ", ".join(file.schema_arrow.names)
-                raise SaeflowError(f"{path}: has no column '{corpus.field}' but {names}; set corpus.field")
+                raise SaeflowError(
+                    f"{path}: has no column '{corpus.field}' but {names}; set corpus.field"
+                )
             _check_groups(path, file)
             for batch in file.iter_batches(batch_size=_DOCUMENTS_AT_ONCE, columns=[corpus.field]):
                 texts = (text for text in batch.column(0).to_pylist() if text is not None)
@@ -150,10 +173,13 @@ def _parquet_column(path: Path, corpus: Corpus) -> Iterator[str]:
 
 
 def _check_groups(path: Path, file: pq.ParquetFile) -> None:
-    """Refuse a file whose pieces, one of which is in memory at a time, unpack to what no text does."""
+    """Refuse a file whose pieces, one of which is in memory at a time, unpack to what no text
+    does."""
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
-        packed = sum(group.column(place).total_compressed_size for place in range(group.num_columns))
+        packed = sum(
+            group.column(place).total_compressed_size for place in range(group.num_columns)
+        )
         if group.total_byte_size > _LARGE_GROUP:
             check_declared(path, group.total_byte_size, packed)
 

@@ -31,18 +31,22 @@ def without_bos(tokens: Sequence[int], bos_id: int) -> list[int]:
     return list(tokens[first:])
 
 
-def pack(documents: Iterable[list[int]], context: int, bos_id: int, blocks: int, join: bool = True) -> TokenBlocks:
-    """Fill blocks with documents one after another, BOS between them and at the start of every block.
+def pack(
+    documents: Iterable[list[int]], context: int, bos_id: int, blocks: int, join: bool = True
+) -> TokenBlocks:
+    """Fill blocks with documents one after another, BOS between them and at the start of every
+    block.
 
-    A document that does not end with its block goes on in the next one. No block is padded, and no more documents are
-    drawn than needed.
+    A document that does not end with its block goes on in the next one. No block is padded, and no
+    more documents are drawn than needed.
 
     Args:
         documents: token ids of each document, without BOS.
         context: tokens per block, BOS included.
         bos_id: the token that opens a block and stands between documents.
         blocks: how many blocks to fill.
-        join: True lets documents share a block; False leaves out of each document what does not fill a block.
+        join: True lets documents share a block; False leaves out of each document what does not
+            fill a block.
 
     Returns:
         TokenBlocks without labels, tokens ``[blocks, context]``.

@@ -1,4 +1,5 @@
-"""Takes a study that was moved as finished: after a look at its files and its config, all its times are made equal."""
+"""Takes a study that was moved as finished: after a look at its files and its config, all its times
+are made equal."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from saeflow.errors import SaeflowError
 
 
 def adopt(folder: Path, study: Study | ChessStudy) -> int:
-    """Make a study's files of one age, so that Snakemake finds nothing newer than what was made of it.
+    """Make a study's files of one age, so that Snakemake finds nothing newer than what was made of
+    it.
 
     Args:
         folder: of the study's results.
@@ -23,10 +25,13 @@ def adopt(folder: Path, study: Study | ChessStudy) -> int:
         Number of files.
 
     Raises:
-        SaeflowError: a file is damaged, or the study was made by another config; then nothing is changed.
+        SaeflowError: a file is damaged, or the study was made by another config; then nothing is
+            changed.
     """
     if not (folder / "config.yaml").is_file():
-        raise SaeflowError(f"adopt: {folder} holds no config.yaml; name the folder of a study, as results/tales")
+        raise SaeflowError(
+            f"adopt: {folder} holds no config.yaml; name the folder of a study, as results/tales"
+        )
     if faults := [verdict.fault for verdict in verify(folder) if verdict.fault]:
         raise SaeflowError("\n".join(["adopt: nothing is changed, as files are damaged", *faults]))
     if differing := list(config_differences(folder / "config.yaml", study.model_dump(mode="json"))):

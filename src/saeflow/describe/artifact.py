@@ -24,14 +24,17 @@ def describe(path: Path) -> list[str]:
     kind = "folder" if path.is_dir() else path.suffix
     if kind not in DESCRIPTIONS:
         raise SaeflowError(
-            f"{path}: files that end in '{path.suffix}' are not artifacts of saeflow ({', '.join(DESCRIPTIONS)})"
+            f"{path}: files that end in '{path.suffix}' are not artifacts of saeflow "
+            f"({', '.join(DESCRIPTIONS)})"
         )
     try:
         return list(DESCRIPTIONS[kind](path))
     except SaeflowError:
         raise
     except Exception as error:
-        raise SaeflowError(f"{path}: is damaged or not what its name says ({' '.join(str(error).split())})") from None
+        raise SaeflowError(
+            f"{path}: is damaged or not what its name says ({' '.join(str(error).split())})"
+        ) from None
 
 
 def _safetensors(path: Path) -> Iterator[str]:
@@ -50,7 +53,10 @@ def _hdf5(path: Path) -> Iterator[str]:
     with open_hdf5(path) as file:
         for name, dataset in sorted(file.items()):
             yield f"{name}  {_shape(dataset.shape)}  {dataset.dtype}"
-        texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in file.attrs.items()}
+        texts = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in file.attrs.items()
+        }
         yield from _metadata(texts)
 
 
@@ -61,7 +67,9 @@ def _parquet(path: Path) -> Iterator[str]:
     yield f"{file.metadata.num_rows} rows"
     yield from (f"{field.name}  {field.type}" for field in file.schema_arrow)
     metadata = file.schema_arrow.metadata or {}
-    yield from _metadata({key.decode(): value.decode(errors="replace") for key, value in metadata.items()})
+    yield from _metadata(
+        {key.decode(): value.decode(errors="replace") for key, value in metadata.items()}
+    )
 
 
 def _json(path: Path) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""What differs between two studies: config, versions, and results with the size of the difference."""
+"""What differs between two studies: config, versions, and results with the size of the
+difference."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from saeflow.errors import SaeflowError
 from saeflow.tables import read_table
 
 PASSED_OVER = {"logs", "benchmarks", "checkpoints", "report", "judging"}
-"""Folders without results: what was said, times, what is in the works, what is made of the rest, what was paid."""
+"""Folders without results: what was said, times, what is in the works, what is made of the rest,
+what was paid."""
 RECORDS = ("config.yaml", "provenance.json")
 NO_TRIGGERS = ("calls", "publish")  # sections that no result depends on
 _LONGEST = 60
@@ -35,8 +37,12 @@ def differences(one: Path, other: Path) -> Iterator[str]:
     """
     for folder in (one, other):
         if not (folder / "config.yaml").is_file():
-            raise SaeflowError(f"diff: {folder} holds no config.yaml; name the folder of a study, as results/tales")
-    yield from _in_records("config", *(_flat(_config(folder / "config.yaml")) for folder in (one, other)))
+            raise SaeflowError(
+                f"diff: {folder} holds no config.yaml; name the folder of a study, as results/tales"
+            )
+    yield from _in_records(
+        "config", *(_flat(_config(folder / "config.yaml")) for folder in (one, other))
+    )
     records = [_provenance(folder / "provenance.json") for folder in (one, other)]
     yield from _in_records("provenance", *records)
     files = [_files(one), _files(other)]
@@ -50,7 +56,8 @@ def differences(one: Path, other: Path) -> Iterator[str]:
 
 
 def config_differences(recorded: Path, asked: Mapping[str, Any]) -> Iterator[str]:
-    """Lines that name the keys in which a recorded config is not what is asked; how calls are made is passed over."""
+    """Lines that name the keys in which a recorded config is not what is asked; how calls are made
+    is passed over."""
     made_by, wanted = (
         _flat({key: value for key, value in config.items() if key not in NO_TRIGGERS})
         for config in (_config(recorded), asked)
@@ -81,7 +88,10 @@ def _files(folder: Path) -> set[str]:
 def _in_records(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
     for key in sorted(one.keys() | other.keys()):
         if one.get(key) != other.get(key) or (key in one) != (key in other):
-            yield f"{what} {key}: {_short(one.get(key, 'absent'))} → {_short(other.get(key, 'absent'))}"
+            yield (
+                f"{what} {key}: {_short(one.get(key, 'absent'))} → "
+                f"{_short(other.get(key, 'absent'))}"
+            )
 
 
 def _short(value: Any) -> str:
@@ -100,7 +110,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _in_files(one: Path, other: Path) -> Iterator[str]:
-    """What differs between two files of the same name; of the values that they hold, not of their bytes."""
+    """What differs between two files of the same name; of the values that they hold, not of their
+    bytes."""
     if sha256(one) == sha256(other):
         return
     compare = _COMPARISONS.get(one.suffix)
@@ -112,7 +123,9 @@ def _in_files(one: Path, other: Path) -> Iterator[str]:
     except SaeflowError:
         raise
     except Exception as error:
-        raise SaeflowError(f"{one} and {other}: cannot be compared ({' '.join(str(error).split())})") from None
+        raise SaeflowError(
+            f"{one} and {other}: cannot be compared ({' '.join(str(error).split())})"
+        ) from None
 
 
 def _in_tables(one: Path, other: Path) -> Iterator[str]:
@@ -126,7 +139,11 @@ def _in_tables(one: Path, other: Path) -> Iterator[str]:
     for name in a.columns:
         if changed := int((~a[name].eq_missing(b[name])).sum()):
             numbers = a[name].dtype.is_numeric() and not a[name].dtype.is_nested()
-            size = _size(a[name].cast(pl.Float64).to_numpy(), b[name].cast(pl.Float64).to_numpy()) if numbers else ""
+            size = (
+                _size(a[name].cast(pl.Float64).to_numpy(), b[name].cast(pl.Float64).to_numpy())
+                if numbers
+                else ""
+            )
             yield f"column {name}: {changed} of {a.height} values differ{size}"
 
 
@@ -141,7 +158,11 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
         return {
-            name: (tensor.float() if (tensor := file.get_tensor(name)).dtype == torch.bfloat16 else tensor).numpy()
+            name: (
+                tensor.float()
+                if (tensor := file.get_tensor(name)).dtype == torch.bfloat16
+                else tensor
+            ).numpy()
             for name in names
         }
 
@@ -168,7 +189,11 @@ def _in_arrays(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str
 
 def _in_array(name: str, a: Any, b: Any) -> Iterator[str]:
     rows = max(1, 2**24 // max(1, int(np.prod(a.shape[1:])))) if a.ndim else 1
-    parts = [(a[start : start + rows], b[start : start + rows]) for start in range(0, len(a), rows)] if a.ndim else []
+    parts = (
+        [(a[start : start + rows], b[start : start + rows]) for start in range(0, len(a), rows)]
+        if a.ndim
+        else []
+    )
     changed, largest, norm = 0, 0.0, 0.0
     for x, y in parts or [(a[()], b[()])]:
         x, y = np.asarray(x), np.asarray(y)

@@ -42,8 +42,12 @@ def verify(folder: Path) -> Iterator[Verdict]:
         SaeflowError: there is no such folder.
     """
     if not folder.is_dir():
-        raise SaeflowError(f"verify: {folder} is no folder; name the folder of a study, as results/tales")
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and not _passed_over(file, folder))
+        raise SaeflowError(
+            f"verify: {folder} is no folder; name the folder of a study, as results/tales"
+        )
+    files = sorted(
+        file for file in folder.rglob("*") if file.is_file() and not _passed_over(file, folder)
+    )
     covered = dict(_covered(files))
     for file in files:
         yield covered.get(file) or _verdict(file)
@@ -55,7 +59,8 @@ def _passed_over(file: Path, folder: Path) -> bool:
 
 
 def _covered(files: list[Path]) -> Iterator[tuple[Path, Verdict]]:
-    """Files whose checksums stand in another: of a folder that is written whole, a figure, a cache."""
+    """Files whose checksums stand in another: of a folder that is written whole, a figure, a
+    cache."""
     for file in files:
         if file.name == CHECKSUMS or (file.parent.name == "figures" and file.suffix == ".json"):
             names = _attempt(partial(read_checksums, file))
@@ -71,7 +76,10 @@ def _shards(manifest: Path) -> Iterator[tuple[Path, Verdict]]:
     store = _attempt(partial(ActivationStore.open, manifest.parent))
     if isinstance(store, ActivationStore):
         for number in range(len(store.shards)):
-            yield _checked(manifest.parent / str(store.shards[number]["file"]), partial(_check_shard, store, number))
+            yield _checked(
+                manifest.parent / str(store.shards[number]["file"]),
+                partial(_check_shard, store, number),
+            )
 
 
 def _check_shard(store: ActivationStore, number: int) -> None:
@@ -84,7 +92,9 @@ def _check_shard(store: ActivationStore, number: int) -> None:
 
 def _checked(path: Path, check: Callable[[], object]) -> tuple[Path, Verdict]:
     fault = _attempt(check)
-    return path, Verdict(path, str(fault) if isinstance(fault, SaeflowError) else None, vouched=True)
+    return path, Verdict(
+        path, str(fault) if isinstance(fault, SaeflowError) else None, vouched=True
+    )
 
 
 def _attempt(look: Callable[[], T]) -> T | SaeflowError:
@@ -115,7 +125,8 @@ def _sealed(file: Path) -> bool:
 
 
 def _json(file: Path) -> bool:
-    """A JSON file has its seal beside the rest or, where a format has no room there, among its metadata."""
+    """A JSON file has its seal beside the rest or, where a format has no room there, among its
+    metadata."""
     value = read_json(file)
     seals.unsealed_json(file, value, within="metadata")
     return f'"{seals.KEY}"' in file.read_text(encoding="utf-8", errors="replace")

@@ -27,7 +27,8 @@ STAGES_SCHEMA: dict[str, type[pl.DataType]] = {
 
 
 def record_of(study: Study | ChessStudy) -> dict[str, Any]:
-    """What is to be known of a study to run it again: a hash of its config, its seed, versions, commit, machine."""
+    """What is to be known of a study to run it again: a hash of its config, its seed, versions,
+    commit, machine."""
     fetched = fetches(study, Path()) if isinstance(study, Study) else {}
     return {
         **{name: value for name, value in provenance().items() if name not in ("device", "told")},
@@ -35,7 +36,9 @@ def record_of(study: Study | ChessStudy) -> dict[str, Any]:
         "config": hashlib.sha256(study.model_dump_json(exclude={"calls"}).encode()).hexdigest(),
         "seed": study.seed,
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "devices": present(),
         "hub": {key: f"{one.repo}@{one.revision}" for key, one in fetched.items()},
         "distributions": _all_versions(),
@@ -47,14 +50,16 @@ def _processor() -> str | None:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None
+    )
 
 
 def stage_table(benchmarks: Path) -> pl.DataFrame:
     """Jobs, wall time, CPU time and peak memory of every rule, the longest first.
 
-    Snakemake looks at a job after half a second and then every half minute at most, so the memory of short jobs is too
-    low; a job that ran several times, in several runs, counts as it ran last.
+    Snakemake looks at a job after half a second and then every half minute at most, so the memory
+    of short jobs is too low; a job that ran several times, in several runs, counts as it ran last.
 
     Args:
         benchmarks: folder with a folder per rule, in which every job has a file of JSON lines.

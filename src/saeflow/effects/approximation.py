@@ -1,4 +1,5 @@
-"""The linear map from a unit steering vector to its effects, and what follows from it (arXiv 2411.02193)."""
+"""The linear map from a unit steering vector to its effects, and what follows from it (arXiv
+2411.02193)."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from torch.nn.functional import normalize
 
 from saeflow.errors import SaeflowError
 
-FAINT = 1e-6  # of the largest column of M: a column below it has no direction that could be told from rounding
-CONSTANT = 1e-4  # of a latent's bias: a column below it belongs to a latent that moves alike with every vector
+# of the largest column of M: a column below it has no direction that could be told from rounding
+FAINT = 1e-6
+# of a latent's bias: a column below it belongs to a latent that moves alike with every vector
+CONSTANT = 1e-4
 
 
 class Approximation(NamedTuple):
@@ -22,13 +25,17 @@ class Approximation(NamedTuple):
     M: Float[Tensor, "d_model d_sae"]
     b: Float[Tensor, " d_sae"]
     rotation: Float[Tensor, "d_model d_model"]
-    """Orthogonal; turns decoder rows into columns of ``M``: ``unit(W_dec[i]) @ rotation ≈ unit(M[:, i])``."""
+    """Orthogonal; turns decoder rows into columns of ``M``: ``unit(W_dec[i]) @ rotation ≈ unit(M[:,
+    i])``."""
     correction: Float[Tensor, " d_model"]
     """``unit(M b)``: the direction of the bias."""
 
     @classmethod
     def of(
-        cls, M: Float[Tensor, "d_model d_sae"], b: Float[Tensor, " d_sae"], W_dec: Float[Tensor, "d_sae d_model"]
+        cls,
+        M: Float[Tensor, "d_model d_sae"],
+        b: Float[Tensor, " d_sae"],
+        W_dec: Float[Tensor, "d_sae d_model"],
     ) -> Approximation:
         """The map with all that follows from it.
 
@@ -47,12 +54,22 @@ class Approximation(NamedTuple):
             SaeflowError: one is not; ``where`` is the file that it comes from.
         """
         d_model, d_sae = self.M.shape if self.M.ndim == 2 else (0, 0)
-        shapes = {"M": (d_model, d_sae), "b": (d_sae,), "rotation": (d_model, d_model), "correction": (d_model,)}
+        shapes = {
+            "M": (d_model, d_sae),
+            "b": (d_sae,),
+            "rotation": (d_model, d_model),
+            "correction": (d_model,),
+        }
         for name, shape in shapes.items():
             tensor: Tensor = getattr(self, name)
-            if tuple(tensor.shape) != shape or not tensor.is_floating_point() or not tensor.float().isfinite().all():
+            if (
+                tuple(tensor.shape) != shape
+                or not tensor.is_floating_point()
+                or not tensor.float().isfinite().all()
+            ):
                 raise SaeflowError(
-                    f"{where}: {name} {list(tensor.shape)} must be finite floats of shape {list(shape)}; get it again"
+                    f"{where}: {name} {list(tensor.shape)} must be finite floats of shape "
+                    f"{list(shape)}; get it again"
                 )
         return self
 
@@ -62,17 +79,20 @@ class Approximation(NamedTuple):
 
 
 def procrustes(
-    M: Float[Tensor, "d_model d_sae"], W_dec: Float[Tensor, "d_sae d_model"], b: Float[Tensor, " d_sae"] | None = None
+    M: Float[Tensor, "d_model d_sae"],
+    W_dec: Float[Tensor, "d_sae d_model"],
+    b: Float[Tensor, " d_sae"] | None = None,
 ) -> Float[Tensor, "d_model d_model"]:
-    """The orthogonal matrix that best turns unit decoder rows into unit columns of ``M`` (Schönemann 1966).
+    """The orthogonal matrix that best turns unit decoder rows into unit columns of ``M``
+    (Schönemann 1966).
 
-    A latent that no vector moves, or that all move alike, has a column of rounding noise, which unit length would make
-    as weighty as any other. Columns are left out whose norm is at most `FAINT` of the largest, or at most `CONSTANT` of
-    the latent's bias.
+    A latent that no vector moves, or that all move alike, has a column of rounding noise, which
+    unit length would make as weighty as any other. Columns are left out whose norm is at most
+    `FAINT` of the largest, or at most `CONSTANT` of the latent's bias.
 
-    The release of SAE-TS stores the same matrix in its transpose, ``R_dec = rotation.T``, so that ``R_dec @ decoder_row
-    ≈ column``, and then steers with ``R_dec.T @ decoder_row``, which turns decoder rows away from the columns by the
-    inverse. Here they are turned towards them.
+    The release of SAE-TS stores the same matrix in its transpose, ``R_dec = rotation.T``, so that
+    ``R_dec @ decoder_row ≈ column``, and then steers with ``R_dec.T @ decoder_row``, which turns
+    decoder rows away from the columns by the inverse. Here they are turned towards them.
 
     Args:
         M: of the map.

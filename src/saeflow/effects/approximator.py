@@ -1,4 +1,5 @@
-"""Fits the linear map from a unit steering vector to its effects (arXiv 2411.02193, section 3), and measures it."""
+"""Fits the linear map from a unit steering vector to its effects (arXiv 2411.02193, section 3), and
+measures it."""
 
 from __future__ import annotations
 
@@ -68,8 +69,8 @@ def fit(
 ) -> Fit:
     """Fit the map, and measure it on held-out rows.
 
-    Effects are read in chunks, so they need not fit in memory (`adam` alone holds them all). One thread does it all, so
-    the result is the same to the last bit whatever the number of cores.
+    Effects are read in chunks, so they need not fit in memory (`adam` alone holds them all). One
+    thread does it all, so the result is the same to the last bit whatever the number of cores.
 
     Args:
         vectors: unit norm.
@@ -78,7 +79,8 @@ def fit(
         W_dec: decoder of the SAE whose latents the effects are.
         seed: of the study.
         usable: rows to use; None is all. Vectors whose scale is 0 have no effects to learn from.
-        standard_error: of the effects, for the ceiling that their noise sets; None if it is not known.
+        standard_error: of the effects, for the ceiling that their noise sets; None if it is not
+            known.
 
     Raises:
         SaeflowError: the shapes do not agree, or there are too few rows.
@@ -92,8 +94,14 @@ def fit(
     approximation = Approximation.of(M, b, W_dec)
     test = TestRows(np.flatnonzero(split.test), lambda: _chunks(vectors, effects, split.test))
     noise = _noise(standard_error, split.test)
-    metrics, latents, predictions = score(approximation, test, numpy_generator(seed, "approximator", "sample"), noise)
-    counts = {"train": int(split.train.sum()), "validation": int(split.validation.sum()), "test": int(split.test.sum())}
+    metrics, latents, predictions = score(
+        approximation, test, numpy_generator(seed, "approximator", "sample"), noise
+    )
+    counts = {
+        "train": int(split.train.sum()),
+        "validation": int(split.validation.sum()),
+        "test": int(split.test.sum()),
+    }
     metrics |= {"method": settings.method, "rows": counts, **chosen}
     sample = _sampled(vectors, effects, split, seed)
     metrics["r2_shuffled"] = _shuffled_control(sample, settings, seed)
@@ -125,7 +133,8 @@ def assess(
     """
     if approximation.M.shape != (vectors.shape[1], effects.shape[1]):
         raise SaeflowError(
-            f"approximator: M {list(approximation.M.shape)} does not map vectors of width {vectors.shape[1]} to "
+            f"approximator: M {list(approximation.M.shape)} does not map vectors of width "
+            f"{vectors.shape[1]} to "
             f"{effects.shape[1]} latents; take the effects that it was fitted to"
         )
     rows = np.flatnonzero(usable)[-PUBLISHED_TEST_ROWS:]
@@ -134,11 +143,14 @@ def assess(
     test = TestRows(rows, lambda: _chunks(vectors, effects, mask))
     noise = _noise(standard_error, mask)
     found = score(approximation, test, numpy_generator(seed, "approximator", "sample"), noise)
-    return found._replace(metrics={**found.metrics, "method": "published", "rows": {"test": len(rows)}})
+    return found._replace(
+        metrics={**found.metrics, "method": "published", "rows": {"test": len(rows)}}
+    )
 
 
 def split_rows(rows: NDArray[np.int64], n: int, validation: float, seed: int) -> Split:
-    """Draw validation and test rows at random, ``validation`` of the rows each; the others train."""
+    """Draw validation and test rows at random, ``validation`` of the rows each; the others
+    train."""
     order = numpy_generator(seed, "approximator", "split").permutation(rows)
     held = max(1, round(validation * len(rows)))
     masks = []
@@ -152,19 +164,26 @@ def split_rows(rows: NDArray[np.int64], n: int, validation: float, seed: int) ->
 def _check(vectors: Tensor, effects: EffectRows, W_dec: Tensor, usable: int) -> None:
     if len(effects.shape) != 2 or effects.shape[0] != len(vectors):
         raise SaeflowError(
-            f"approximator: {len(vectors)} vectors and effects of shape {tuple(effects.shape)} do not belong together; "
+            f"approximator: {len(vectors)} vectors and effects of shape {tuple(effects.shape)} do "
+            "not belong together; "
             "merge the effects anew"
         )
     if W_dec.shape != (effects.shape[1], vectors.shape[1]):
         raise SaeflowError(
-            f"approximator: the SAE has {W_dec.shape[0]} latents of width {W_dec.shape[1]}, the effects have "
-            f"{effects.shape[1]} latents and the vectors width {vectors.shape[1]}; take the SAE they were measured with"
+            f"approximator: the SAE has {W_dec.shape[0]} latents of width {W_dec.shape[1]}, the "
+            "effects have "
+            f"{effects.shape[1]} latents and the vectors width {vectors.shape[1]}; take the SAE "
+            "they were measured with"
         )
     if usable < 10:
-        raise SaeflowError(f"approximator: {usable} vectors with effects are too few to fit; measure more")
+        raise SaeflowError(
+            f"approximator: {usable} vectors with effects are too few to fit; measure more"
+        )
 
 
-def _chunks(vectors: Tensor, effects: EffectRows, mask: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
+def _chunks(
+    vectors: Tensor, effects: EffectRows, mask: NDArray[np.bool_]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Vectors and effects of the rows of a mask, in order, some at a time."""
     for start in range(0, len(vectors), CHUNK):
         chosen = torch.from_numpy(np.flatnonzero(mask[start : start + CHUNK])).to(vectors.device)
@@ -182,17 +201,24 @@ def _ridge(
     return _chosen_ridge(train, validation, settings.penalties)
 
 
-def _chosen_ridge(train: Moments, validation: Moments, penalties: list[float]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def _chosen_ridge(
+    train: Moments, validation: Moments, penalties: list[float]
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
     errors = validation_errors(train, validation, penalties)
     penalty = penalties[int(np.argmin(errors))]
     M, b = solve(train.plus(validation), penalty)
-    return M, b, {"penalty": penalty, "validation_mse": dict(zip(map(str, penalties), errors, strict=True))}
+    return (
+        M,
+        b,
+        {"penalty": penalty, "validation_mse": dict(zip(map(str, penalties), errors, strict=True))},
+    )
 
 
 def _adam(
     vectors: Tensor, effects: EffectRows, settings: Approximator, split: Split, seed: int
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """The published recipe: Adam on the mean squared error, cosine schedule per epoch, no early stop.
+    """The published recipe: Adam on the mean squared error, cosine schedule per epoch, no early
+    stop.
 
     It chooses nothing, so the validation rows train, too.
     """
@@ -201,11 +227,16 @@ def _adam(
     generator = torch_generator(seed, "approximator", "adam")
     M = torch.empty((x.shape[1], y.shape[1]))
     torch.nn.init.kaiming_uniform_(M, generator=generator)
-    M, b = M.to(x.device).requires_grad_(), torch.zeros(y.shape[1], device=x.device, requires_grad=True)
+    M, b = (
+        M.to(x.device).requires_grad_(),
+        torch.zeros(y.shape[1], device=x.device, requires_grad=True),
+    )
     optimizer = torch.optim.Adam([M, b], lr=ADAM_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs)
     for _ in range(settings.epochs):
-        for batch in torch.split(torch.randperm(len(x), generator=generator).to(x.device), ADAM_BATCH):
+        for batch in torch.split(
+            torch.randperm(len(x), generator=generator).to(x.device), ADAM_BATCH
+        ):
             loss = torch.nn.functional.mse_loss(x[batch] @ M + b, y[batch])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -215,14 +246,17 @@ def _adam(
 
 
 class Sample(NamedTuple):
-    """The rows of a fit with a random sample of latents, which is enough to tell of all, in memory."""
+    """The rows of a fit with a random sample of latents, which is enough to tell of all, in
+    memory."""
 
     vectors: Float[Tensor, "rows d_model"]
     effects: Float[Tensor, "rows latents"]
     split: Split
     """Of these rows."""
 
-    def moments(self, rows: NDArray[np.bool_] | NDArray[np.int64], order: Tensor | None = None) -> Moments:
+    def moments(
+        self, rows: NDArray[np.bool_] | NDArray[np.int64], order: Tensor | None = None
+    ) -> Moments:
         """Of some rows, with their effects dealt out anew where an order is given."""
         x, y = self.vectors[torch.from_numpy(rows)], self.effects[torch.from_numpy(rows)]
         return moments([(x, y if order is None else y[order])], x.shape[1], y.shape[1], x.device)
@@ -232,23 +266,31 @@ def _sampled(vectors: Tensor, effects: EffectRows, split: Split, seed: int) -> S
     d_sae = effects.shape[1]
     generator = numpy_generator(seed, "approximator", "latents")
     latents = np.sort(generator.choice(d_sae, size=min(SAMPLED_LATENTS, d_sae), replace=False))
-    columns, used = torch.from_numpy(latents).to(vectors.device), split.train | split.validation | split.test
+    columns, used = (
+        torch.from_numpy(latents).to(vectors.device),
+        split.train | split.validation | split.test,
+    )
     parts = [(x, y[:, columns]) for x, y in _chunks(vectors, effects, used)]
     x, y = (torch.cat(each) for each in zip(*parts, strict=True))
     return Sample(x, y, Split(*(mask[used] for mask in split)))
 
 
 def _shuffled_control(sample: Sample, settings: Approximator, seed: int) -> float | None:
-    """R² on the test rows of a ridge fit to effects that were dealt out to the wrong vectors; near 0.
+    """R² on the test rows of a ridge fit to effects that were dealt out to the wrong vectors; near
+    0.
 
     It chooses its penalty like any other fit.
     """
     generator = numpy_generator(seed, "approximator", "shuffled")
 
     def wrong(mask: NDArray[np.bool_]) -> Moments:
-        return sample.moments(mask, torch.from_numpy(generator.permutation(int(mask.sum()))).to(sample.effects.device))
+        return sample.moments(
+            mask, torch.from_numpy(generator.permutation(int(mask.sum()))).to(sample.effects.device)
+        )
 
-    M, b, _ = _chosen_ridge(wrong(sample.split.train), wrong(sample.split.validation), settings.penalties)
+    M, b, _ = _chosen_ridge(
+        wrong(sample.split.train), wrong(sample.split.validation), settings.penalties
+    )
     test = torch.from_numpy(sample.split.test)
     x, y = sample.vectors[test], sample.effects[test]
     spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
@@ -256,14 +298,16 @@ def _shuffled_control(sample: Sample, settings: Approximator, seed: int) -> floa
 
 
 def _other_splits(sample: Sample, penalty: float | None, seed: int) -> dict[str, Any]:
-    """R² of ridge fits to all rows but others that are held out, as many as in the split that is reported.
+    """R² of ridge fits to all rows but others that are held out, as many as in the split that is
+    reported.
 
     Args:
-        penalty: that was chosen; None where the method is no ridge, whose fits would take too long to make again.
+        penalty: that was chosen; None where the method is no ridge, whose fits would take too long
+            to make again.
 
     Returns:
-        ``r2_splits``, the R² of up to `SPLITS` disjoint sets of held-out rows, and their standard deviation ``r2_sd``;
-        null where there is none.
+        ``r2_splits``, the R² of up to `SPLITS` disjoint sets of held-out rows, and their standard
+        deviation ``r2_sd``; null where there is none.
     """
     held = int(sample.split.test.sum())
     count = min(SPLITS, len(sample.vectors) // held)
@@ -279,10 +323,15 @@ def _other_splits(sample: Sample, penalty: float | None, seed: int) -> dict[str,
         error = (y - x @ M - b).square().sum(dtype=torch.float64).item()
         values.append(1 - error / spread if spread else None)
     defined = [value for value in values if value is not None]
-    return {"r2_splits": values, "r2_sd": float(np.std(defined, ddof=1)) if len(defined) > 1 else None}
+    return {
+        "r2_splits": values,
+        "r2_sd": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+    }
 
 
-def _noise(standard_error: EffectRows | None, mask: NDArray[np.bool_]) -> Float[Tensor, " d_sae"] | None:
+def _noise(
+    standard_error: EffectRows | None, mask: NDArray[np.bool_]
+) -> Float[Tensor, " d_sae"] | None:
     """The mean squared standard error of every latent's effects on the rows of a mask."""
     if standard_error is None:
         return None

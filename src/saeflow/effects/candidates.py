@@ -23,7 +23,8 @@ def candidate_vectors(
 
     Args:
         settings: which kind of vectors.
-        rows: of the source, checked by `check_rows`; `saeflow.effects.sources.load_rows` reads them.
+        rows: of the source, checked by `check_rows`; `saeflow.effects.sources.load_rows` reads
+            them.
         ids: numbers of the vectors; rows of the source, where the vectors are its rows.
         seed: of the study.
 
@@ -34,8 +35,11 @@ def candidate_vectors(
     return (vectors / vectors.norm(dim=1, keepdim=True)).float()
 
 
-def check_rows(rows: Float[Tensor, "n_rows d_model"], numbers: range, d_model: int, where: str) -> None:
-    """Refuse rows that cannot steer, all at once, so that no block is measured before another fails.
+def check_rows(
+    rows: Float[Tensor, "n_rows d_model"], numbers: range, d_model: int, where: str
+) -> None:
+    """Refuse rows that cannot steer, all at once, so that no block is measured before another
+    fails.
 
     Args:
         rows: of the source.
@@ -44,34 +48,50 @@ def check_rows(rows: Float[Tensor, "n_rows d_model"], numbers: range, d_model: i
         where: the source's name.
 
     Raises:
-        SaeflowError: another width than the model's, a number that is not finite, or a row that is zero.
+        SaeflowError: another width than the model's, a number that is not finite, or a row that is
+            zero.
     """
     if rows.shape[1] != d_model:
         raise SaeflowError(
-            f"{where}: its vectors are {rows.shape[1]} wide and the model {d_model}; take vectors of this model"
+            f"{where}: its vectors are {rows.shape[1]} wide and the model {d_model}; take vectors "
+            "of this model"
         )
     used = rows[numbers.start : numbers.stop]
-    for wrong, told in ((~used.isfinite().all(1), "holds NaN or infinity"), ((used == 0).all(1), "is zero")):
+    for wrong, told in (
+        (~used.isfinite().all(1), "holds NaN or infinity"),
+        ((used == 0).all(1), "is zero"),
+    ):
         if wrong.any():
             row = numbers.start + int(wrong.nonzero()[0, 0])
             others = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
             raise SaeflowError(
-                f"{where}: vector {row}{others} {told}; correct it or leave it out (effects.vectors.range)"
+                f"{where}: vector {row}{others} {told}; correct it or leave it out "
+                "(effects.vectors.range)"
             )
 
 
-def _row(rows: Float[Tensor, "n_rows d_model"], index: int, _seed: int) -> Float[Tensor, " d_model"]:
+def _row(
+    rows: Float[Tensor, "n_rows d_model"], index: int, _seed: int
+) -> Float[Tensor, " d_model"]:
     return rows[index].double()
 
 
-def _random(rows: Float[Tensor, "n_rows d_model"], index: int, seed: int) -> Float[Tensor, " d_model"]:
-    return torch.from_numpy(numpy_generator(seed, "effects", "random", index).standard_normal(rows.shape[1]))
+def _random(
+    rows: Float[Tensor, "n_rows d_model"], index: int, seed: int
+) -> Float[Tensor, " d_model"]:
+    return torch.from_numpy(
+        numpy_generator(seed, "effects", "random", index).standard_normal(rows.shape[1])
+    )
 
 
-def _mixture(rows: Float[Tensor, "n_rows d_model"], index: int, seed: int) -> Float[Tensor, " d_model"]:
+def _mixture(
+    rows: Float[Tensor, "n_rows d_model"], index: int, seed: int
+) -> Float[Tensor, " d_model"]:
     """Two different rows at unit norm with weights drawn from (0, 1]."""
     if len(rows) < 2:
-        raise SaeflowError("effects.vectors: mixtures need an SAE of two latents or more; set kind: random")
+        raise SaeflowError(
+            "effects.vectors: mixtures need an SAE of two latents or more; set kind: random"
+        )
     generator = numpy_generator(seed, "effects", "mixtures", index)
     pair = generator.choice(len(rows), size=2, replace=False)
     weights = 1.0 - generator.random(2)

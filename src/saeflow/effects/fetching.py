@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def fetch_effects(
-    published: Published, key: str, merged: Path, metadata: dict[str, Any], progress: Progress | None = None
+    published: Published,
+    key: str,
+    merged: Path,
+    metadata: dict[str, Any],
+    progress: Progress | None = None,
 ) -> None:
     """Fetch effects and write them as ``effects.h5``, with the record of where they came from.
 
@@ -31,7 +35,8 @@ def fetch_effects(
         progress: called with (rows done, rows).
 
     Raises:
-        SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else, or of another hook.
+        SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else,
+            or of another hook.
     """
     found = fetch(published, key)
     if found.path.suffix == ".pt":
@@ -46,9 +51,14 @@ def fetch_effects(
 
 
 def fetch_approximator(
-    published: Published, key: str, directory: Path, W_dec: Float[Tensor, "d_sae d_model"], metadata: dict[str, Any]
+    published: Published,
+    key: str,
+    directory: Path,
+    W_dec: Float[Tensor, "d_sae d_model"],
+    metadata: dict[str, Any],
 ) -> None:
-    """Fetch an approximator and write it as ``approximator.safetensors``, with the record of where it came from.
+    """Fetch an approximator and write it as ``approximator.safetensors``, with the record of where
+    it came from.
 
     Args:
         published: an ``approximator.safetensors`` or a ``.pt`` file of the release.
@@ -58,7 +68,8 @@ def fetch_approximator(
         metadata: of the file; ``hook`` is in it.
 
     Raises:
-        SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else, or for another SAE.
+        SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else,
+            or for another SAE.
     """
     found = fetch(published, key)
     if found.path.suffix == ".pt":
@@ -68,11 +79,15 @@ def fetch_approximator(
         _check_hook(key, told, metadata["hook"])
         if approximation.M.shape != W_dec.T.shape:
             shape, needed = list(approximation.M.shape), list(W_dec.T.shape)
-            raise SaeflowError(f"{key}: M {shape} is not {needed}; take the SAE that it was fitted for")
+            raise SaeflowError(
+                f"{key}: M {shape} is not {needed}; take the SAE that it was fitted for"
+            )
     write_sealed_json(directory / RECORD, found.record)
     save_approximation(directory, approximation, {**metadata, "published": found.origin})
 
 
 def _check_hook(key: str, told: dict[str, Any], hook: str) -> None:
     if told.get("hook", hook) != hook:
-        raise SaeflowError(f"{key}: is of {told['hook']}, and the study's hook is {hook}; make them agree")
+        raise SaeflowError(
+            f"{key}: is of {told['hook']}, and the study's hook is {hook}; make them agree"
+        )

@@ -73,11 +73,12 @@ def measure_in_parts(
 ) -> EffectBlock:
     """Measure a block part by part, each kept beside the block's file until the block is whole.
 
-    A job that is killed starts again after the last whole part; since no vector's effects depend on another's, the
-    block is the same to the bit.
+    A job that is killed starts again after the last whole part; since no vector's effects depend on
+    another's, the block is the same to the bit.
 
     Args:
-        path: of the block's file, which the caller writes; parts lie beside it as ``<name>.part-<first id>``.
+        path: of the block's file, which the caller writes; parts lie beside it as
+            ``<name>.part-<first id>``.
         ids: of the block's vectors.
         part_size: vectors per part.
         measure: effects of some of the ids.
@@ -111,12 +112,15 @@ def _kept_part(file: Path, ids: Sequence[int], metadata: Metadata) -> EffectBloc
 
 
 def _identity(metadata: Metadata) -> Metadata:
-    """What must agree between the parts of one table; the versions that measured them may differ."""
+    """What must agree between the parts of one table; the versions that measured them may
+    differ."""
     return {key: value for key, value in metadata.items() if key not in ("block", "batch_rows")}
 
 
 def _join(parts: list[EffectBlock]) -> EffectBlock:
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ROW_DATASETS}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ROW_DATASETS
+    }
     columns |= {name: torch.cat([getattr(part, name) for part in parts]) for name in MATRICES}
     return EffectBlock(**columns)
 
@@ -139,7 +143,8 @@ def merge_blocks(
         How many vectors there are.
 
     Raises:
-        SaeflowError: a block is missing, twice there, broken, from other settings, or too large for float16.
+        SaeflowError: a block is missing, twice there, broken, from other settings, or too large for
+            float16.
     """
     headers = sorted((_header(path) for path in paths), key=lambda header: header.number)
     _check_consecutive(headers)
@@ -176,15 +181,20 @@ def new_table(path: Path) -> Iterator[Any]:
 
 
 def add_column(file: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
-    """A dataset whose pieces have checksums: figures read some of them, and not the whole file for its seal."""
+    """A dataset whose pieces have checksums: figures read some of them, and not the whole file for
+    its seal."""
     return file.create_dataset(name, shape, dtype=dtype, chunks=True, fletcher32=True)
 
 
-def _stored(effects: Float[Tensor, "n d_sae"], dtype: str, where: Path) -> NDArray[np.floating[Any]]:
+def _stored(
+    effects: Float[Tensor, "n d_sae"], dtype: str, where: Path
+) -> NDArray[np.floating[Any]]:
     """Effects as they lie on disk; converted here, since HDF5 converts many times slower."""
     stored = {"float32": torch.float32, "float16": torch.float16}[dtype]
     if max(map(abs, torch.aminmax(effects))) > torch.finfo(stored).max:
-        raise SaeflowError(f"{where}: has effects beyond the range of {dtype}; set effects.dtype: float32")
+        raise SaeflowError(
+            f"{where}: has effects beyond the range of {dtype}; set effects.dtype: float32"
+        )
     return effects.to(stored).numpy()
 
 
@@ -218,15 +228,22 @@ def _check_consecutive(headers: list[_Header]) -> None:
         if header.number > expected:
             raise SaeflowError(f"effects: block {expected} is missing; measure it before merging")
         if header.number < expected:
-            raise SaeflowError(f"{header.path}: is block {header.number} for the second time; name every block once")
+            raise SaeflowError(
+                f"{header.path}: is block {header.number} for the second time; name every block "
+                "once"
+            )
         if expected and header.first_id != headers[expected - 1].last_id + 1:
             raise SaeflowError(
-                f"{header.path}: starts at vector {header.first_id} and the block before it ends at "
+                f"{header.path}: starts at vector {header.first_id} and the block before it ends "
+                "at "
                 f"{headers[expected - 1].last_id}; measure both with one effects.block_size"
             )
-        if header.d_sae != headers[0].d_sae or _identity(header.metadata) != _identity(headers[0].metadata):
+        if header.d_sae != headers[0].d_sae or _identity(header.metadata) != _identity(
+            headers[0].metadata
+        ):
             raise SaeflowError(
-                f"{header.path}: was measured with other settings than {headers[0].path}; delete it to measure it again"
+                f"{header.path}: was measured with other settings than {headers[0].path}; delete "
+                "it to measure it again"
             )
 
 
@@ -243,8 +260,8 @@ class EffectTable(NamedTuple):
     rollouts: NDArray[np.int64]
     metadata: Metadata
     standard_error: Any = None
-    """Of the effects, a dataset of their shape (see `saeflow.effects.measure.EffectBlock`); None where a published file
-    has none."""
+    """Of the effects, a dataset of their shape (see `saeflow.effects.measure.EffectBlock`); None
+    where a published file has none."""
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -260,15 +277,22 @@ class EffectTable(NamedTuple):
         """
         hook = self.metadata.get("hook")
         if not isinstance(hook, str):
-            raise SaeflowError("effects: the table does not say at which hook its vectors were added; get it again")
+            raise SaeflowError(
+                "effects: the table does not say at which hook its vectors were added; get it again"
+            )
         return hook
 
     def check_fits(self, d_model: int, d_sae: int) -> None:
         """Raise a `SaeflowError` where vectors or effects are of another model or SAE."""
-        widths = {"vectors": (self.vectors.shape[1], d_model), "effects": (self.effects.shape[1], d_sae)}
+        widths = {
+            "vectors": (self.vectors.shape[1], d_model),
+            "effects": (self.effects.shape[1], d_sae),
+        }
         for what, (width, needed) in widths.items():
             if width != needed:
-                raise SaeflowError(f"effects: the {what} have width {width}, not {needed}; take those of this SAE")
+                raise SaeflowError(
+                    f"effects: the {what} have width {width}, not {needed}; take those of this SAE"
+                )
 
 
 @contextmanager
@@ -300,15 +324,23 @@ def _check_shapes(file: Any) -> None:
     rows = len(file["scale"])
     for name in ROW_DATASETS:
         if file[name].shape != (rows,):
-            raise ValueError(f"{name} has shape {list(file[name].shape)}, where scale has {rows} rows")
+            raise ValueError(
+                f"{name} has shape {list(file[name].shape)}, where scale has {rows} rows"
+            )
     for name in ("vectors", "effects"):
         shape, dtype = file[name].shape, file[name].dtype
         if len(shape) != 2 or shape[0] != rows or dtype.kind != "f":
-            raise ValueError(f"{name} are {dtype} of shape {list(shape)}; they must be floats of shape [{rows}, width]")
+            raise ValueError(
+                f"{name} are {dtype} of shape {list(shape)}; they must be floats of shape [{rows}, "
+                "width]"
+            )
     if "standard_error" in file:
         errors = file["standard_error"]
         if errors.shape != file["effects"].shape or errors.dtype.kind != "f":
-            raise ValueError(f"standard_error is {errors.dtype} of shape {list(errors.shape)}, unlike the effects")
+            raise ValueError(
+                f"standard_error is {errors.dtype} of shape {list(errors.shape)}, unlike the "
+                "effects"
+            )
 
 
 def check_finite(path: Path, table: EffectTable) -> None:
@@ -324,7 +356,10 @@ def check_finite(path: Path, table: EffectTable) -> None:
         finite = np.isfinite(table.effects[start : start + at_once]).all(axis=1)
         if not (finite | ~table.usable[start : start + at_once]).all():
             row = start + int(np.flatnonzero(~finite)[0])
-            raise SaeflowError(f"{path}: row {row} has effects that are not finite; get it again or leave the row out")
+            raise SaeflowError(
+                f"{path}: row {row} has effects that are not finite; get it again or leave the row "
+                "out"
+            )
 
 
 def save_baseline(path: Path, baseline: Baseline, metadata: Metadata) -> None:
@@ -346,7 +381,8 @@ def load_baseline(path: Path) -> Baseline:
 
 
 def save_fit(directory: Path, fit: Fit, metadata: Metadata) -> None:
-    """Write ``approximator.safetensors``, ``metrics.json``, ``latents.parquet`` and ``predictions.parquet``."""
+    """Write ``approximator.safetensors``, ``metrics.json``, ``latents.parquet`` and
+    ``predictions.parquet``."""
     save_approximation(directory, fit.approximation, metadata)
     save_score(directory, Score(fit.metrics, fit.latents, fit.predictions))
 
@@ -374,7 +410,8 @@ def load_approximation(directory: Path) -> Approximation:
 
 
 def read_approximation(path: Path) -> tuple[Approximation, Metadata]:
-    """Read an approximator's file of any name, and its metadata; raises as `load_approximation` does."""
+    """Read an approximator's file of any name, and its metadata; raises as `load_approximation`
+    does."""
     tensors, metadata = _load(path, Approximation._fields, "approximator")
     return Approximation(**tensors).checked(path), metadata
 

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
     from saeflow.saes.sae import SAE
 
-LATENTS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers; what stays in a CPU's cache, what fills a GPU
+LATENTS_AT_ONCE = {
+    "cpu": 1 << 20,
+    "cuda": 1 << 26,
+}  # numbers; what stays in a CPU's cache, what fills a GPU
 PURPOSE = "effects"
 PILOTS = 8  # random directions whose scales tell where searches start
 
@@ -64,7 +67,9 @@ class Experiment:
     def plan(self, samples: int) -> Plan:
         """How rollouts are drawn; baseline and vectors share their noise."""
         settings = self.settings
-        return Plan(samples, settings.new_tokens, settings.sampling, self.seed, PURPOSE, self.batch_rows)
+        return Plan(
+            samples, settings.new_tokens, settings.sampling, self.seed, PURPOSE, self.batch_rows
+        )
 
 
 class Baseline(NamedTuple):
@@ -91,8 +96,8 @@ class EffectBlock(NamedTuple):
     effects: Float[Tensor, "n d_sae"]
     """Mean activation under steering minus the baseline's; float32."""
     standard_error: Float[Tensor, "n d_sae"]
-    """Of the mean under steering, over rollouts of the same prompts; float16, NaN with one rollout per prompt. The
-    noise of the baseline, which all rows share, is not in it."""
+    """Of the mean under steering, over rollouts of the same prompts; float16, NaN with one rollout
+    per prompt. The noise of the baseline, which all rows share, is not in it."""
     scale: NDArray[np.float64]
     """What the vector was multiplied with; see `saeflow.steering.scale.Found`."""
     status: NDArray[np.uint8]
@@ -127,13 +132,17 @@ def prepare(
         batch_rows: most rows of a decode batch; None is as many as memory holds.
 
     Raises:
-        SaeflowError: the SAE reads another width, the hook cannot be steered, or the evaluation text is too short.
+        SaeflowError: the SAE reads another width, the hook cannot be steered, or the evaluation
+            text is too short.
     """
     if sae.d_model != lm.d_model:
         raise SaeflowError(
-            f"effects: the SAE reads width {sae.d_model} and the model is {lm.d_model} wide; take its own SAE"
+            f"effects: the SAE reads width {sae.d_model} and the model is {lm.d_model} wide; take "
+            "its own SAE"
         )
-    evaluation = prepare_evaluation(lm, hook, torch.from_numpy(evaluation_tokens).long(), settings.scale)
+    evaluation = prepare_evaluation(
+        lm, hook, torch.from_numpy(evaluation_tokens).long(), settings.scale
+    )
     groups = prompt_groups(lm, settings.prompts)
     longest = max(group.tokens.shape[1] for group in groups) + settings.new_tokens
     return Experiment(
@@ -151,16 +160,23 @@ def prepare(
 
 
 @torch.no_grad()
-def measure_baseline(experiment: Experiment, progress: Callable[[int, int], None] | None = None) -> Baseline:
-    """Mean activation of every latent over unsteered rollouts; one baseline serves the whole study."""
+def measure_baseline(
+    experiment: Experiment, progress: Callable[[int, int], None] | None = None
+) -> Baseline:
+    """Mean activation of every latent over unsteered rollouts; one baseline serves the whole
+    study."""
     lm, plan = experiment.lm, experiment.plan(experiment.settings.baseline_samples)
     unsteered = torch.zeros((1, lm.d_model)), torch.zeros(1)
     total = torch.zeros(experiment.sae.d_sae, dtype=torch.float64, device=lm.device)
     squares, count = torch.zeros_like(total), 0
     for group in experiment.groups:
-        for rollouts in roll_out(lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions):
+        for rollouts in roll_out(
+            lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions
+        ):
             assert rollouts.resid is not None
-            for _, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)):
+            for _, means in mean_latents(
+                experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)
+            ):
                 total += means.sum(0)
                 squares += means.square().sum(0)
                 count += len(means)
@@ -171,7 +187,12 @@ def measure_baseline(experiment: Experiment, progress: Callable[[int, int], None
     losses, look = losses_of(experiment, _pilots(experiment))
     start = find_start(losses, PILOTS, *target_of(experiment), look)
     return Baseline(
-        mean.cpu(), (variance / count).sqrt().cpu(), count, experiment.evaluation.loss, start, experiment.batch_rows
+        mean.cpu(),
+        (variance / count).sqrt().cpu(),
+        count,
+        experiment.evaluation.loss,
+        start,
+        experiment.batch_rows,
     )
 
 
@@ -183,7 +204,8 @@ def measure_block(
     baseline: Baseline,
     progress: Callable[[int, int], None] | None = None,
 ) -> EffectBlock:
-    """Find the scale of every vector, let it steer, and compare mean activations with the baseline's.
+    """Find the scale of every vector, let it steer, and compare mean activations with the
+    baseline's.
 
     The result of a vector depends on its id and the experiment, not on the other vectors.
 
@@ -200,7 +222,9 @@ def measure_block(
     vectors = unit_vectors(vectors, experiment.lm.d_model)
     losses, look = losses_of(experiment, vectors)
     n, beat = len(vectors), progress or (lambda done, total: None)
-    found = find_scales(losses, n, *target_of(experiment), baseline.start, look, lambda done, _: beat(done, 2 * n))
+    found = find_scales(
+        losses, n, *target_of(experiment), baseline.start, look, lambda done, _: beat(done, 2 * n)
+    )
     scales = np.array([one.scale for one in found])
     means, errors = _steered_means(
         experiment, vectors, scales, vector_ids, lambda done, of: beat(n + n * done // of, 2 * n)
@@ -231,7 +255,9 @@ def target_of(experiment: Experiment) -> tuple[float, Scale, float]:
 
 def _pilots(experiment: Experiment) -> Float[Tensor, "n d_model"]:
     generator = torch_generator(experiment.seed, PURPOSE, "pilots")
-    return unit_vectors(torch.randn((PILOTS, experiment.lm.d_model), generator=generator), experiment.lm.d_model)
+    return unit_vectors(
+        torch.randn((PILOTS, experiment.lm.d_model), generator=generator), experiment.lm.d_model
+    )
 
 
 def _steered_means(
@@ -248,22 +274,35 @@ def _steered_means(
     plan = experiment.plan(experiment.settings.samples)
     per_vector = plan.samples * len(experiment.settings.prompts)
     sizes = torch.from_numpy(scales)
-    total = torch.zeros((len(vectors), experiment.sae.d_sae), dtype=torch.float64, device=experiment.lm.device)
+    total = torch.zeros(
+        (len(vectors), experiment.sae.d_sae), dtype=torch.float64, device=experiment.lm.device
+    )
     scatter, freedom, done = torch.zeros_like(total), torch.zeros_like(total[:, :1]), 0
-    lm, hook, positions, cache = experiment.lm, experiment.hook, experiment.settings.positions, BufferCache()
+    lm, hook, positions, cache = (
+        experiment.lm,
+        experiment.hook,
+        experiment.settings.positions,
+        BufferCache(),
+    )
     for group in experiment.groups:
         recording = Recording() if experiment.recorded else None
-        for rollouts in roll_out(lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache, recording):
+        for rollouts in roll_out(
+            lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache, recording
+        ):
             assert rollouts.resid is not None
             units, samples = rollouts.resid.shape[:2]
             unit_of_row = torch.arange(units, device=total.device).repeat_interleave(samples)
             sums = total.new_zeros((units, total.shape[1]))
             squares = torch.zeros_like(sums)
-            for rows, means in mean_latents(experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)):
+            for rows, means in mean_latents(
+                experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)
+            ):
                 sums.index_add_(0, unit_of_row[rows], means)
                 squares.index_add_(0, unit_of_row[rows], means.square_())
             total.index_add_(0, rollouts.vectors, sums)
-            scatter.index_add_(0, rollouts.vectors, squares.sub_(sums.square_() / samples).clamp_min_(0))
+            scatter.index_add_(
+                0, rollouts.vectors, squares.sub_(sums.square_() / samples).clamp_min_(0)
+            )
             freedom.index_add_(0, rollouts.vectors, freedom.new_full((units, 1), samples - 1))
             done += units * samples
             progress(done, per_vector * len(vectors))
@@ -271,10 +310,11 @@ def _steered_means(
 
 
 def positions_read(lm: LanguageModel, rollouts: Rollouts) -> Int[Tensor, " rows"] | None:
-    """How many of the positions of every rollout are averaged: those before the token that ends its text.
+    """How many of the positions of every rollout are averaged: those before the token that ends its
+    text.
 
-    The ending token is left out as SAEs leave out special tokens. A rollout that ends at once is read there, so that
-    every rollout counts, and each counts once, however long it is.
+    The ending token is left out as SAEs leave out special tokens. A rollout that ends at once is
+    read there, so that every rollout counts, and each counts once, however long it is.
 
     Returns:
         None where the model has no token that ends a text: then it is all positions.
@@ -288,7 +328,8 @@ def positions_read(lm: LanguageModel, rollouts: Rollouts) -> Int[Tensor, " rows"
 def mean_latents(
     sae: SAE, resid: Float[Tensor, "rows pos d_model"], counts: Int[Tensor, " rows"] | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "some d_sae"]]]:
-    """Mean activation of every latent over the positions of every row: latents float32, their mean float64.
+    """Mean activation of every latent over the positions of every row: latents float32, their mean
+    float64.
 
     Args:
         sae: whose latents are read.
@@ -319,10 +360,14 @@ def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Ten
     """
     check_vectors(vectors, d_model, "effects")
     if not len(vectors):
-        raise SaeflowError("effects: the range of vectors is empty; check effects.vectors.range and the block number")
+        raise SaeflowError(
+            "effects: the range of vectors is empty; check effects.vectors.range and the block "
+            "number"
+        )
     norms = vectors.double().norm(dim=1, keepdim=True)
     if (norms == 0).any():
         raise SaeflowError(
-            f"effects: vector {int((norms == 0).nonzero()[0, 0])} is zero and has no direction; leave it out"
+            f"effects: vector {int((norms == 0).nonzero()[0, 0])} is zero and has no direction; "
+            "leave it out"
         )
     return (vectors.double() / norms).float()

@@ -22,7 +22,8 @@ FEWEST, MOST = 16, 8192
 
 
 def rows_that_fit(lm: LanguageModel, length: int) -> int:
-    """Rows of a decode batch for texts of a length: as many as a GPU's free memory holds, a power of two.
+    """Rows of a decode batch for texts of a length: as many as a GPU's free memory holds, a power
+    of two.
 
     On a CPU the number is fixed: more rows make products no faster there.
     """
@@ -39,7 +40,8 @@ def power_of_two_in(free: int, per_row: int) -> int:
 
 
 def bytes_per_row(lm: LanguageModel, length: int) -> int:
-    """Memory that one rollout holds: keys and values, residual stream read, logits and their float32 distribution."""
+    """Memory that one rollout holds: keys and values, residual stream read, logits and their
+    float32 distribution."""
     config = lm.model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or lm.d_model // config.num_attention_heads
@@ -62,7 +64,8 @@ def with_memory(experiment: Experiment, measure: Callable[[Experiment], T]) -> t
         SaeflowError: not even the smallest batch fits.
     """
     complaint = (
-        "effects: memory runs out with {size} rollouts side by side; lower new_tokens, take a narrower dtype, "
+        "effects: memory runs out with {size} rollouts side by side; lower new_tokens, take a "
+        "narrower dtype, "
         "or free the device"
     )
 

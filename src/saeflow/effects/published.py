@@ -1,4 +1,5 @@
-"""Files of the SAE-TS release: effects as ``{features, effects}`` and approximators as ``{W, b}``, saved by torch.
+"""Files of the SAE-TS release: effects as ``{features, effects}`` and approximators as ``{W, b}``,
+saved by torch.
 
 The norm of a feature is the scale at which its effects were measured.
 """
@@ -27,11 +28,13 @@ CHUNK = 1024  # rows in memory at once
 Progress = Callable[[int, int], None]
 
 
-def import_effects(source: Path, merged: Path, metadata: Metadata, progress: Progress | None = None) -> int:
+def import_effects(
+    source: Path, merged: Path, metadata: Metadata, progress: Progress | None = None
+) -> int:
     """Write published effects as ``effects.h5``, some rows in memory at a time.
 
-    Every row has the status ``imported``: the release does not tell how the search for its scale ended, nor the loss
-    there (NaN), nor the number of rollouts (0).
+    Every row has the status ``imported``: the release does not tell how the search for its scale
+    ended, nor the loss there (NaN), nor the number of rollouts (0).
 
     Args:
         source: a torch file with ``features [n, d_model]`` and ``effects [n, d_sae]``.
@@ -43,13 +46,20 @@ def import_effects(source: Path, merged: Path, metadata: Metadata, progress: Pro
         How many vectors there are.
 
     Raises:
-        SaeflowError: the file is absent, damaged or something else, or a number in it cannot be used.
+        SaeflowError: the file is absent, damaged or something else, or a number in it cannot be
+            used.
     """
     content = _read(source, ("features", "effects"), "published effects")
     features, effects = content["features"], content["effects"]
-    if features.ndim != 2 or effects.ndim != 2 or len(features) != len(effects) or not len(features):
+    if (
+        features.ndim != 2
+        or effects.ndim != 2
+        or len(features) != len(effects)
+        or not len(features)
+    ):
         raise SaeflowError(
-            f"{source}: features {list(features.shape)} and effects {list(effects.shape)} must be [n, d_model] and "
+            f"{source}: features {list(features.shape)} and effects {list(effects.shape)} must be "
+            "[n, d_model] and "
             "[n, d_sae]; get it again"
         )
     dtype = "float16" if effects.dtype == torch.float16 else "float32"
@@ -82,8 +92,8 @@ def export_effects(table: EffectTable, target: Path, progress: Progress | None =
 
     Args:
         table: an open ``effects.h5``.
-        target: the torch file to write. A scratch file of its size lies beside it meanwhile, so that the effects need
-            not be in memory.
+        target: the torch file to write. A scratch file of its size lies beside it meanwhile, so
+            that the effects need not be in memory.
         progress: called with (rows done, rows).
 
     Returns:
@@ -117,15 +127,16 @@ def export_effects(table: EffectTable, target: Path, progress: Progress | None =
 def read_adapter(source: Path, W_dec: Float[Tensor, "d_sae d_model"]) -> Approximation:
     """Read a published approximator.
 
-    The release also has files of the rotation and the correction; both follow from the map and the decoder, and
-    `read_rotation` reads the rotation that was published.
+    The release also has files of the rotation and the correction; both follow from the map and the
+    decoder, and `read_rotation` reads the rotation that was published.
 
     Args:
         source: a torch file with ``W [d_model, d_sae]`` and ``b [d_sae]``.
         W_dec: decoder of the SAE whose latents it predicts.
 
     Raises:
-        SaeflowError: the file is absent, damaged or something else, not finite, or for an SAE of another shape.
+        SaeflowError: the file is absent, damaged or something else, not finite, or for an SAE of
+            another shape.
     """
     content = _read(source, ("W", "b"), "published approximator")
     W, b = content["W"].float(), content["b"].float()
@@ -133,7 +144,8 @@ def read_adapter(source: Path, W_dec: Float[Tensor, "d_sae d_model"]) -> Approxi
     if W.shape != (d_model, d_sae) or b.shape != (d_sae,):
         turned = "; it is transposed" if W.shape == (d_sae, d_model) else ""
         raise SaeflowError(
-            f"{source}: W {list(W.shape)} and b {list(b.shape)} must be [{d_model}, {d_sae}] and [{d_sae}] for this "
+            f"{source}: W {list(W.shape)} and b {list(b.shape)} must be [{d_model}, {d_sae}] and "
+            f"[{d_sae}] for this "
             f"SAE{turned}; take the SAE that it was fitted for"
         )
     if not (W.isfinite().all() and b.isfinite().all()):
@@ -144,31 +156,39 @@ def read_adapter(source: Path, W_dec: Float[Tensor, "d_sae d_model"]) -> Approxi
 def read_rotation(source: Path, d_model: int) -> Float[Tensor, "d_model d_model"]:
     """Read a published rotation, ``R_dec``, as the ``rotation`` of an `Approximation`.
 
-    The file holds ``R`` with ``R @ decoder_row ≈ column of M``. A row is turned the same way by its transpose, which is
-    returned: ``decoder_row @ R.T``. (The release's code multiplies by the inverse; see
-    `saeflow.effects.approximation.procrustes`.)
+    The file holds ``R`` with ``R @ decoder_row ≈ column of M``. A row is turned the same way by its
+    transpose, which is returned: ``decoder_row @ R.T``. (The release's code multiplies by the
+    inverse; see `saeflow.effects.approximation.procrustes`.)
 
     Args:
         source: a torch file with one matrix.
         d_model: width of the model.
 
     Raises:
-        SaeflowError: the file is absent, damaged or something else, of another width, or not orthogonal.
+        SaeflowError: the file is absent, damaged or something else, of another width, or not
+            orthogonal.
     """
     R = _load(source, "published rotation")
     if not isinstance(R, Tensor) or R.shape != (d_model, d_model):
         held = list(R.shape) if isinstance(R, Tensor) else type(R).__name__
-        raise SaeflowError(f"{source}: must hold one matrix [{d_model}, {d_model}], and holds {held}")
+        raise SaeflowError(
+            f"{source}: must hold one matrix [{d_model}, {d_model}], and holds {held}"
+        )
     R = R.double()
     if not (R @ R.T - torch.eye(d_model, dtype=R.dtype)).abs().max() < 1e-2:
-        raise SaeflowError(f"{source}: is no rotation, as its transpose is not its inverse; get it again")
+        raise SaeflowError(
+            f"{source}: is no rotation, as its transpose is not its inverse; get it again"
+        )
     return R.T.float().contiguous()
 
 
 def write_adapter(approximation: Approximation, target: Path) -> None:
     """Write an approximator as the release has it."""
     with atomic(target) as temporary:
-        torch.save({"W": approximation.M.cpu().contiguous(), "b": approximation.b.cpu().contiguous()}, temporary)
+        torch.save(
+            {"W": approximation.M.cpu().contiguous(), "b": approximation.b.cpu().contiguous()},
+            temporary,
+        )
 
 
 def _check_rows(source: Path, start: int, norms: Tensor, effects: Tensor) -> None:
@@ -179,20 +199,29 @@ def _check_rows(source: Path, start: int, norms: Tensor, effects: Tensor) -> Non
     ):
         if wrong.any():
             row = start + int(wrong.nonzero()[0, 0])
-            raise SaeflowError(f"{source}: row {row} cannot be used ({told}); get the file again or leave the row out")
+            raise SaeflowError(
+                f"{source}: row {row} cannot be used ({told}); get the file again or leave the row "
+                "out"
+            )
 
 
 def _read(source: Path, names: tuple[str, ...], what: str) -> dict[str, Tensor]:
     """Tensors of a torch file by name."""
     content = _load(source, what)
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), Tensor) for name in names):
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), Tensor) for name in names
+    ):
         held = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise SaeflowError(f"{source}: is no file of {what}; it must hold {' and '.join(names)}, and holds {held}")
+        raise SaeflowError(
+            f"{source}: is no file of {what}; it must hold {' and '.join(names)}, and holds {held}"
+        )
     tensors = {name: content[name] for name in names}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise SaeflowError(f"{source}: {name} holds numbers of type {kind}; get it in a floating type")
+            raise SaeflowError(
+                f"{source}: {name} holds numbers of type {kind}; get it in a floating type"
+            )
     return tensors
 
 
@@ -204,5 +233,6 @@ def _load(source: Path, what: str) -> Any:
         return read_pickle(source, mmap=True)
     except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise SaeflowError(
-            f"{source}: is no whole torch file of {what} ({str(error).splitlines()[0]:.100}); get it again"
+            f"{source}: is no whole torch file of {what} ({str(error).splitlines()[0]:.100}); get "
+            "it again"
         ) from None

@@ -58,7 +58,9 @@ class Moments(NamedTuple):
         return self.about(self.x / self.rows, self.y / self.rows)
 
 
-def moments(chunks: Iterable[tuple[Tensor, Tensor]], d_model: int, n_latents: int, device: torch.device) -> Moments:
+def moments(
+    chunks: Iterable[tuple[Tensor, Tensor]], d_model: int, n_latents: int, device: torch.device
+) -> Moments:
     """Sum over chunks of vectors ``[rows, d_model]`` and effects ``[rows, n_latents]``.
 
     Products of vectors and effects are float32, all else is float64.
@@ -79,7 +81,9 @@ def moments(chunks: Iterable[tuple[Tensor, Tensor]], d_model: int, n_latents: in
     return Moments(count, x_sum, y_sum, xx, xy, yy)
 
 
-def solve(sums: Moments, penalty: float) -> tuple[Float[Tensor, "d_model n_latents"], Float[Tensor, " n_latents"]]:
+def solve(
+    sums: Moments, penalty: float
+) -> tuple[Float[Tensor, "d_model n_latents"], Float[Tensor, " n_latents"]]:
     """The closed form with an intercept that is not penalised.
 
     Args:
@@ -91,17 +95,22 @@ def solve(sums: Moments, penalty: float) -> tuple[Float[Tensor, "d_model n_laten
     """
     centred = sums.centred()
     ridge = penalty * centred.xx.diagonal().mean()
-    penalised = centred.xx + ridge * torch.eye(len(centred.xx), dtype=centred.xx.dtype, device=centred.xx.device)
+    penalised = centred.xx + ridge * torch.eye(
+        len(centred.xx), dtype=centred.xx.dtype, device=centred.xx.device
+    )
     M = torch.linalg.solve(penalised, centred.xy)
     b = (sums.y - sums.x @ M) / sums.rows
     return M.float(), b.float()
 
 
-def validation_errors(train: Moments, validation: Moments, penalties: Sequence[float]) -> list[float]:
+def validation_errors(
+    train: Moments, validation: Moments, penalties: Sequence[float]
+) -> list[float]:
     """Mean squared error of the fit with each penalty on rows that it has not seen.
 
-    One eigendecomposition ``xx = Q diag(e) Q^T`` serves all penalties: with ``P = Q^T xy`` the fit is
-    ``Q diag(1 / (e + ridge)) P``, and its error is a quadratic form in the small vector ``1 / (e + ridge)``.
+    One eigendecomposition ``xx = Q diag(e) Q^T`` serves all penalties: with ``P = Q^T xy`` the fit
+    is ``Q diag(1 / (e + ridge)) P``, and its error is a quadratic form in the small vector ``1 / (e
+    + ridge)``.
 
     Args:
         train: moments of the rows that are fitted.

@@ -21,7 +21,9 @@ SIDE_EFFECTS_SCHEMA = {
 }
 
 
-def side_effects(methods: Sequence[str], block: EffectBlock, approximation: Approximation) -> pl.DataFrame:
+def side_effects(
+    methods: Sequence[str], block: EffectBlock, approximation: Approximation
+) -> pl.DataFrame:
     """One row per method and latent, columns `SIDE_EFFECTS_SCHEMA`.
 
     Args:

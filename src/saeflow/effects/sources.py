@@ -21,17 +21,21 @@ if TYPE_CHECKING:
     from saeflow.config.sections import Vectors
 
 
-def load_rows(settings: Vectors, source: Path, hook: str, d_model: int) -> Float[Tensor, "n_rows d_model"]:
+def load_rows(
+    settings: Vectors, source: Path, hook: str, d_model: int
+) -> Float[Tensor, "n_rows d_model"]:
     """The rows that `candidate_vectors` draws from, checked.
 
     Args:
         settings: kind of vectors, and which of them.
-        source: sae_weights.safetensors of the SAE, the file of vectors, or approximator.safetensors.
+        source: sae_weights.safetensors of the SAE, the file of vectors, or
+            approximator.safetensors.
         hook: where the vectors are added.
         d_model: of the model.
 
     Raises:
-        SaeflowError: the file is absent, damaged, of another model or hook, or one of its vectors cannot steer.
+        SaeflowError: the file is absent, damaged, of another model or hook, or one of its vectors
+            cannot steer.
     """
     if settings.kind in ("decoder", "mixtures", "random"):
         rows, found = _decoder(source)
@@ -42,7 +46,10 @@ def load_rows(settings: Vectors, source: Path, hook: str, d_model: int) -> Float
         M, b = tensors["M"], tensors["b"]
         rows = less_bias(M.T, M, b, settings.bias_weight).float()
     if found not in (None, hook):
-        raise SaeflowError(f"{source}: is from hook '{found}' and vectors are added at '{hook}'; take one of this hook")
+        raise SaeflowError(
+            f"{source}: is from hook '{found}' and vectors are added at '{hook}'; take one of this "
+            "hook"
+        )
     numbers = vector_range(settings, len(rows))
     # mixtures may take any row, random directions none
     used = {"mixtures": range(len(rows)), "random": range(0)}.get(settings.kind, numbers)
@@ -69,7 +76,9 @@ def _tensors(path: Path, matrix: str, *others: str) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise SaeflowError(f"{path}: {name} holds numbers of type {kind}; give vectors in a floating type")
+            raise SaeflowError(
+                f"{path}: {name} holds numbers of type {kind}; give vectors in a floating type"
+            )
     return tensors
 
 

@@ -1,4 +1,5 @@
-"""Figures of chess: what latents know of squares, what goes with skill, what interventions change."""
+"""Figures of chess: what latents know of squares, what goes with skill, what interventions
+change."""
 
 from __future__ import annotations
 
@@ -30,7 +31,13 @@ from saeflow.figures.style import (
 DEFAULT = Figures()
 FILES = "abcdefgh"
 MOST_BOARDS = 8
-BOARD: dict[str, Any] = {"cmap": "cividis", "vmin": 0.5, "vmax": 1.0, "origin": "lower", "interpolation": "nearest"}
+BOARD: dict[str, Any] = {
+    "cmap": "cividis",
+    "vmin": 0.5,
+    "vmax": 1.0,
+    "origin": "lower",
+    "interpolation": "nearest",
+}
 NO_SQUARES = "no concept of a square was associated with a latent"
 NO_SKILL = "no group of concepts was studied along the ratings"
 NO_EDITS = "no intervention had enough positions that need its concept"
@@ -61,15 +68,20 @@ def best_by_square(associations: pl.DataFrame, settings: Figures = DEFAULT) -> p
     """
     if "square" not in associations.columns:
         return pl.DataFrame()
-    first = associations.filter((pl.col("square") >= 0) & (pl.col("direction") == 1) & (pl.col("rank") == 0))
+    first = associations.filter(
+        (pl.col("square") >= 0) & (pl.col("direction") == 1) & (pl.col("rank") == 0)
+    )
     kind = pl.when(pl.col("family") == "piece").then(pl.col("concept").str.replace(r"_on_..$", ""))
     named = first.with_columns(family=kind.otherwise(pl.col("family")))
-    return named.select("sae", "family", "square", "concept", "latent", "auc", "q").sort("sae", "family", "square")
+    return named.select("sae", "family", "square", "concept", "latent", "auc", "q").sort(
+        "sae", "family", "square"
+    )
 
 
 @styled
 def board_auc(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """A board per family of concepts: on every square how well the best latent tells its concept on held-out games.
+    """A board per family of concepts: on every square how well the best latent tells its concept on
+    held-out games.
 
     Args:
         rows: from ``best_by_square``.
@@ -77,7 +89,9 @@ def board_auc(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     boards = _boards(rows)
     if not boards:
         return no_data(settings, NO_SQUARES)
-    figure, axes = panels(len(boards), settings, height=2.5, share_x=False, share_y=False, columns=min(4, len(boards)))
+    figure, axes = panels(
+        len(boards), settings, height=2.5, share_x=False, share_y=False, columns=min(4, len(boards))
+    )
     for (sae, family), panel in zip(boards, axes, strict=True):
         of_board = rows.filter((pl.col("sae") == sae) & (pl.col("family") == family))
         several = rows["sae"].n_unique() > 1
@@ -91,7 +105,9 @@ def _boards(rows: pl.DataFrame) -> list[tuple[str, str]]:
     if rows.is_empty():
         return []
     found = rows.select("sae", "family").unique(maintain_order=True)
-    order = found.with_columns(piece=pl.col("family").str.contains("^(my|their)_")).sort("piece", maintain_order=True)
+    order = found.with_columns(piece=pl.col("family").str.contains("^(my|their)_")).sort(
+        "piece", maintain_order=True
+    )
     return [(sae, family) for sae, family, _ in order.iter_rows()][:MOST_BOARDS]
 
 
@@ -104,7 +120,9 @@ def _board(panel: Axes, rows: pl.DataFrame, title: str) -> Any:
     for row, column in zip(rank, file, strict=True):
         value = grid[row, column]
         colour = "white" if value < 0.78 else INK
-        panel.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
+        panel.text(
+            column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=colour
+        )
     panel.set_xticks(range(8), list(FILES))
     panel.set_yticks(range(8), [str(one) for one in range(1, 9)])
     panel.tick_params(length=0)
@@ -123,22 +141,33 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
         return f"No data: {NO_SQUARES}."
     told = []
     for sae, family in boards:
-        areas = rows.filter((pl.col("sae") == sae) & (pl.col("family") == family))["auc"].fill_nan(None).drop_nulls()
+        areas = (
+            rows.filter((pl.col("sae") == sae) & (pl.col("family") == family))["auc"]
+            .fill_nan(None)
+            .drop_nulls()
+        )
         if areas.is_empty():
             continue
         middle, best = float(np.median(areas)), float(areas.to_numpy().max())
-        told.append(f"{words(family)} ({sae}): median {middle:.2f}, best {best:.2f}, {len(areas)} squares")
+        told.append(
+            f"{words(family)} ({sae}): median {middle:.2f}, best {best:.2f}, {len(areas)} squares"
+        )
     return f"Chess boards coloured by the AUC of the best latent per square. {'; '.join(told)}."
 
 
 def along_ratings(skill: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     """The rows of groups that could be studied, in order."""
-    return skill.drop_nulls("rating").sort("sae", "group", "rating") if "rating" in skill.columns else skill
+    return (
+        skill.drop_nulls("rating").sort("sae", "group", "rating")
+        if "rating" in skill.columns
+        else skill
+    )
 
 
 @styled
 def skill_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """What latents know and what the model does, along the ratings it is told; a panel per group and SAE.
+    """What latents know and what the model does, along the ratings it is told; a panel per group
+    and SAE.
 
     Args:
         rows: from ``along_ratings``.
@@ -163,7 +192,12 @@ def _curve(panel: Axes, rows: pl.DataFrame, name: str, colour: str, marker: str)
     panel.plot(known["rating"], known[name], color=colour, marker=marker)
     banded = known.drop_nulls([f"{name}_low", f"{name}_high"])
     panel.fill_between(
-        banded["rating"], banded[f"{name}_low"], banded[f"{name}_high"], color=colour, alpha=0.13, linewidth=0
+        banded["rating"],
+        banded[f"{name}_low"],
+        banded[f"{name}_high"],
+        color=colour,
+        alpha=0.13,
+        linewidth=0,
     )
 
 
@@ -185,7 +219,10 @@ def skill_curves_alt(rows: pl.DataFrame) -> str:
             if weakest[name] is not None and strongest[name] is not None
         ]
         told.append(f"{words(group)} ({sae}): {', '.join(changes)}")
-    return f"Curves along the rating that the model is told, from the weakest to the strongest. {'; '.join(told)}."
+    return (
+        "Curves along the rating that the model is told, from the weakest to the strongest. "
+        f"{'; '.join(told)}."
+    )
 
 
 def known_changes(awareness: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -196,7 +233,8 @@ def known_changes(awareness: pl.DataFrame, settings: Figures = DEFAULT) -> pl.Da
 
 @styled
 def awareness_scatter(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Per concept: how much its awareness and its willingness change from the weakest to the strongest rating.
+    """Per concept: how much its awareness and its willingness change from the weakest to the
+    strongest rating.
 
     Args:
         rows: from ``known_changes``.
@@ -217,7 +255,10 @@ def awareness_scatter(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure
         panel.set_title(f"SAE {sae}")
     figure.supxlabel("change of awareness (AUC), weakest to strongest rating", fontsize=9)
     figure.supylabel("change of willingness (probability)", fontsize=9)
-    legend(figure, [_handle(words(group), *looks[place % len(looks)]) for place, group in enumerate(groups)])
+    legend(
+        figure,
+        [_handle(words(group), *looks[place % len(looks)]) for place, group in enumerate(groups)],
+    )
     return figure
 
 
@@ -225,10 +266,16 @@ def _crosses(panel: Axes, rows: pl.DataFrame, colour: str, marker: str) -> None:
     if rows.is_empty():
         return
     x, y = rows["awareness_change"].to_numpy(), rows["willingness_change"].to_numpy()
-    ends = {name: rows[name].to_numpy().astype(float) for name in rows.columns if name.endswith(("_low", "_high"))}
+    ends = {
+        name: rows[name].to_numpy().astype(float)
+        for name in rows.columns
+        if name.endswith(("_low", "_high"))
+    }
     across = np.abs(np.stack([x - ends["awareness_change_low"], ends["awareness_change_high"] - x]))
     up = np.abs(np.stack([y - ends["willingness_change_low"], ends["willingness_change_high"] - y]))
-    panel.errorbar(x, y, xerr=across, yerr=up, linestyle="", color=colour, alpha=0.25, linewidth=0.7)
+    panel.errorbar(
+        x, y, xerr=across, yerr=up, linestyle="", color=colour, alpha=0.25, linewidth=0.7
+    )
     panel.plot(x, y, linestyle="", marker=marker, color=colour, alpha=0.8)
 
 
@@ -240,7 +287,8 @@ def awareness_scatter_alt(rows: pl.DataFrame) -> str:
         pl.len(), pl.col("awareness_change", "willingness_change").mean()
     )
     told = [
-        f"{words(group)} ({sae}, {count} concepts): awareness {aware:+.2f}, willingness {willing:+.2f}"
+        f"{words(group)} ({sae}, {count} concepts): awareness {aware:+.2f}, willingness "
+        f"{willing:+.2f}"
         for sae, group, count, aware, willing in means.iter_rows()
     ]
     return f"Scatter of changes from the weakest to the strongest rating. Means: {'; '.join(told)}."
@@ -255,7 +303,8 @@ def reported_gains(interventions: pl.DataFrame, settings: Figures = DEFAULT) -> 
 
 @styled
 def intervention_gains(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """The gain in accuracy along the ratings: a row per group and SAE, a column per set of positions.
+    """The gain in accuracy along the ratings: a row per group and SAE, a column per set of
+    positions.
 
     Args:
         rows: from ``reported_gains``.
@@ -266,14 +315,18 @@ def intervention_gains(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figur
     figure, axes = panels(len(groups) * len(SETS), settings, height=2.0, columns=len(SETS))
     places = [(sae, group, cases) for sae, group in groups for cases in SETS]
     for (sae, group, cases), panel in zip(places, axes, strict=True):
-        here = rows.filter((pl.col("sae") == sae) & (pl.col("group") == group) & (pl.col("set") == cases))
+        here = rows.filter(
+            (pl.col("sae") == sae) & (pl.col("group") == group) & (pl.col("set") == cases)
+        )
         panel.axhline(0, color=INK, linewidth=0.8)
         for kind, (_, colour, marker) in KINDS.items():
             _curve(panel, here.filter(pl.col("kind") == kind), "gain", colour, marker)
         if (sae, group) == groups[0]:
             panel.set_title(SETS[cases])
         if cases == next(iter(SETS)):
-            panel.set_ylabel(f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group))
+            panel.set_ylabel(
+                f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group)
+            )
     figure.supxlabel("rating bin that the model is told", fontsize=9)
     figure.supylabel("gain in accuracy", fontsize=9)
     legend(figure, [_handle(*look) for look in KINDS.values()])
@@ -286,5 +339,11 @@ def intervention_gains_alt(rows: pl.DataFrame) -> str:
         return f"No data: {NO_EDITS}."
     edited = rows.filter(pl.col("kind") == "edited")
     means = edited.group_by("sae", "group", "set", maintain_order=True).agg(pl.col("gain").mean())
-    told = [f"{words(group)} ({sae}), {SETS[cases]}: {gain:+.2f}" for sae, group, cases, gain in means.iter_rows()]
-    return f"Curves of the gain in accuracy when latents are edited. Means over ratings: {'; '.join(told)}."
+    told = [
+        f"{words(group)} ({sae}), {SETS[cases]}: {gain:+.2f}"
+        for sae, group, cases, gain in means.iter_rows()
+    ]
+    return (
+        "Curves of the gain in accuracy when latents are edited. Means over ratings: "
+        f"{'; '.join(told)}."
+    )

@@ -13,18 +13,25 @@ NO_ACCURACY = "the model's accuracy was not measured"
 
 
 def of_players(accuracy: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """By rating bin: the accuracy told the true bin, and of the other bins the one that did best."""
+    """By rating bin: the accuracy told the true bin, and of the other bins the one that did
+    best."""
     if accuracy.is_empty():
         return accuracy
     best = accuracy.group_by("rating_bin").agg(
-        pl.col("told").sort_by("top1").last().alias("best_told"), pl.col("top1").max().alias("best_top1")
+        pl.col("told").sort_by("top1").last().alias("best_told"),
+        pl.col("top1").max().alias("best_top1"),
     )
-    return accuracy.filter(pl.col("told") == pl.col("rating_bin")).join(best, on="rating_bin").sort("rating_bin")
+    return (
+        accuracy.filter(pl.col("told") == pl.col("rating_bin"))
+        .join(best, on="rating_bin")
+        .sort("rating_bin")
+    )
 
 
 @styled
 def chess_accuracy(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Share of moves that are predicted, and their loss, by rating of the player, with both baselines.
+    """Share of moves that are predicted, and their loss, by rating of the player, with both
+    baselines.
 
     Args:
         rows: from ``of_players``.
@@ -36,7 +43,9 @@ def chess_accuracy(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     hits.fill_between(at, rows["top1_low"], rows["top1_high"], color=BLUE, alpha=0.2)
     hits.plot(at, rows["top1"], color=BLUE, marker="o", label="the model's first move")
     hits.plot(at, rows["top3"], color=ORANGE, marker="s", label="among its first three")
-    hits.plot(at, rows["top1_frequent"], color=GREY, marker="x", label="the most frequent legal move")
+    hits.plot(
+        at, rows["top1_frequent"], color=GREY, marker="x", label="the most frequent legal move"
+    )
     hits.plot(at, rows["top1_uniform"], color=VERMILLION, marker="+", label="any legal move")
     hits.set(ylabel="share of moves", ylim=(0, 1))
     losses.plot(at, rows["loss"], color=BLUE, marker="o")
@@ -55,8 +64,11 @@ def chess_accuracy_alt(rows: pl.DataFrame) -> str:
     rows = rows if rows.is_empty() else rows.drop_nulls(["top1", "top1_frequent"])
     if rows.is_empty():
         return f"No data: {NO_ACCURACY}."
-    low, high, blind = (rows.select(pl.min("top1"), high=pl.max("top1"), blind=pl.max("top1_frequent"))).row(0)
+    low, high, blind = (
+        rows.select(pl.min("top1"), high=pl.max("top1"), blind=pl.max("top1_frequent"))
+    ).row(0)
     return (
-        f"Line charts by rating of the player. The model's first move is the one played in {low:.0%} to {high:.0%} of "
+        "Line charts by rating of the player. The model's first move is the one played in "
+        f"{low:.0%} to {high:.0%} of "
         f"positions; the most frequent legal move in at most {blind:.0%}."
     )

@@ -38,15 +38,19 @@ def in_sources(sources: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFra
 
 @styled
 def crosscoder_sources(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """For each crosscoder the shares of its latents' norms, and how exclusive those are that look so.
+    """For each crosscoder the shares of its latents' norms, and how exclusive those are that look
+    so.
 
     Args:
-        rows: from ``in_sources``: sae, latent, source, name, relative_norm, owner, nu_error, nu_reconstruction.
+        rows: from ``in_sources``: sae, latent, source, name, relative_norm, owner, nu_error,
+            nu_reconstruction.
     """
     if rows.is_empty():
         return no_data(settings, NONE)
     saes = rows["sae"].unique(maintain_order=True).to_list()
-    figure, axes = panels(2 * len(saes), settings, height=2.6, share_x=False, share_y=False, columns=2)
+    figure, axes = panels(
+        2 * len(saes), settings, height=2.6, share_x=False, share_y=False, columns=2
+    )
     for index, sae in enumerate(saes):
         own = rows.filter(pl.col("sae") == sae)
         _norms(axes[2 * index], own, sae)
@@ -64,7 +68,8 @@ def crosscoder_sources_alt(rows: pl.DataFrame) -> str:
         latents = own["latent"].n_unique()
         told.append(f"{sae}: of {latents} latents that fire, {_counts(own)}")
     return (
-        "Histograms of the share that each source has in the norms of a latent, and of those that look exclusive how "
+        "Histograms of the share that each source has in the norms of a latent, and of those that "
+        "look exclusive how "
         f"much of each the other sources hold. {'; '.join(told)}."
     )
 
@@ -72,33 +77,61 @@ def crosscoder_sources_alt(rows: pl.DataFrame) -> str:
 def _counts(own: pl.DataFrame) -> str:
     names = own.select("source", "name").unique().sort("source")["name"]
     alone = own.filter(pl.col("relative_norm") > EXCLUSIVE)
-    return ", ".join(f"{len(alone.filter(pl.col('name') == name))} look exclusive to {name}" for name in names)
+    return ", ".join(
+        f"{len(alone.filter(pl.col('name') == name))} look exclusive to {name}" for name in names
+    )
 
 
 def _norms(panel: Axes, own: pl.DataFrame, sae: str) -> None:
     edges = np.linspace(0, 1, _BINS + 1)
-    for index, ((_, name), part) in enumerate(own.sort("source").group_by(["source", "name"], maintain_order=True)):
+    for index, ((_, name), part) in enumerate(
+        own.sort("source").group_by(["source", "name"], maintain_order=True)
+    ):
         counts, _ = np.histogram(part["relative_norm"].drop_nulls(), edges)
-        panel.stairs(counts, edges, color=SERIES[index % len(SERIES)], label=str(name), linewidth=1.4)
-    panel.set(title=sae, xlabel="share of the latent's decoder norms", ylabel="latents", xlim=(0, 1))
+        panel.stairs(
+            counts, edges, color=SERIES[index % len(SERIES)], label=str(name), linewidth=1.4
+        )
+    panel.set(
+        title=sae, xlabel="share of the latent's decoder norms", ylabel="latents", xlim=(0, 1)
+    )
     panel.legend()
 
 
 def _exclusive(own: pl.DataFrame) -> pl.DataFrame:
     """Rows of the other sources, for latents whose owner has nearly all of their norm."""
     owners = own.filter(pl.col("relative_norm") > EXCLUSIVE).select("latent", of="name")
-    return own.filter(~pl.col("owner")).join(owners, on="latent").drop_nulls(["nu_error", "nu_reconstruction"])
+    return (
+        own.filter(~pl.col("owner"))
+        .join(owners, on="latent")
+        .drop_nulls(["nu_error", "nu_reconstruction"])
+    )
 
 
 def _ratios(panel: Axes, others: pl.DataFrame) -> None:
     panel.axvline(0, color=FAINT, linewidth=1, zorder=0)
     panel.axhline(0, color=FAINT, linewidth=1, zorder=0)
-    for index, ((name,), part) in enumerate(others.sort("of").group_by(["of"], maintain_order=True)):
+    for index, ((name,), part) in enumerate(
+        others.sort("of").group_by(["of"], maintain_order=True)
+    ):
         x, y = (part[column].clip(-0.2, _WIDEST) for column in ("nu_reconstruction", "nu_error"))
-        panel.plot(x, y, ".", color=SERIES[index % len(SERIES)], label=f"of {name}", markersize=5, alpha=0.7)
+        panel.plot(
+            x,
+            y,
+            ".",
+            color=SERIES[index % len(SERIES)],
+            label=f"of {name}",
+            markersize=5,
+            alpha=0.7,
+        )
     if others.is_empty():
-        panel.text(0.5, 0.5, "none looks exclusive", transform=panel.transAxes, ha="center", color=GREY)
+        panel.text(
+            0.5, 0.5, "none looks exclusive", transform=panel.transAxes, ha="center", color=GREY
+        )
     else:
         panel.legend()
-    panel.set(title="latents that look exclusive", xlim=(-0.25, _WIDEST + 0.05), ylim=(-0.25, _WIDEST + 0.05))
+    panel.set(
+        title="latents that look exclusive",
+        xlim=(-0.25, _WIDEST + 0.05),
+        ylim=(-0.25, _WIDEST + 0.05),
+    )
     panel.set(xlabel="held by the others' reconstruction (ν)", ylabel="held by their error (ν)")

@@ -1,4 +1,5 @@
-"""The figure of many SAEs: what each keeps of the activations and of the predictions, at how many active latents."""
+"""The figure of many SAEs: what each keeps of the activations and of the predictions, at how many
+active latents."""
 
 from __future__ import annotations
 
@@ -16,14 +17,25 @@ _MARKERS = "osD^vPX*"
 
 
 def frontier(saes: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """SAEs with the series that each is a point of: those that read and write the same and differ in sparsity alone."""
+    """SAEs with the series that each is a point of: those that read and write the same and differ
+    in sparsity alone."""
     if saes.is_empty():
         return saes
     several = saes["reads"].n_unique() > 1 or saes["writes"].n_unique() > 1
-    place = pl.when(pl.col("kind") == "transcoder").then(pl.format("{} to {}", "reads", "writes")).otherwise("reads")
-    width = pl.when(pl.col("d_sae").is_null()).then(pl.lit("")).otherwise(pl.format(", {} latents", "d_sae"))
+    place = (
+        pl.when(pl.col("kind") == "transcoder")
+        .then(pl.format("{} to {}", "reads", "writes"))
+        .otherwise("reads")
+    )
+    width = (
+        pl.when(pl.col("d_sae").is_null())
+        .then(pl.lit(""))
+        .otherwise(pl.format(", {} latents", "d_sae"))
+    )
     named = pl.concat_str("architecture", width)
-    return saes.with_columns(series=pl.concat_str(named, pl.lit(" at "), place) if several else named)
+    return saes.with_columns(
+        series=pl.concat_str(named, pl.lit(" at "), place) if several else named
+    )
 
 
 @styled
@@ -31,7 +43,8 @@ def sae_frontier(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     """Explained variance and recovered loss against L0, a line per series.
 
     Args:
-        rows: from ``frontier``: series, l0, explained_variance, recovered, each with its standard error.
+        rows: from ``frontier``: series, l0, explained_variance, recovered, each with its standard
+            error.
     """
     drawn = rows if rows.is_empty() else rows.drop_nulls("l0")
     if drawn.is_empty():
@@ -40,7 +53,10 @@ def sae_frontier(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     names = drawn["series"].unique(maintain_order=True).to_list()
     handles = []
     for index, (name, look) in enumerate(zip(names, strokes(len(names)), strict=True)):
-        line, marker = drawn.filter(pl.col("series") == name).sort("l0"), _MARKERS[index % len(_MARKERS)]
+        line, marker = (
+            drawn.filter(pl.col("series") == name).sort("l0"),
+            _MARKERS[index % len(_MARKERS)],
+        )
         told = {"color": look.color, "linestyle": look.linestyle, "marker": marker}
         for panel, column in ((left, "explained_variance"), (right, "recovered")):
             _points(panel, line.drop_nulls(column), column, told)
@@ -56,10 +72,21 @@ def sae_frontier_alt(rows: pl.DataFrame) -> str:
     told = [] if rows.is_empty() else rows.drop_nulls(["l0", "explained_variance"]).to_dicts()
     if not told:
         return f"No data: {NONE}."
-    points = (f"{row['sae']}: L0 {row['l0']:.1f}, explained variance {row['explained_variance']:.3f}" for row in told)
+    points = (
+        f"{row['sae']}: L0 {row['l0']:.1f}, explained variance {row['explained_variance']:.3f}"
+        for row in told
+    )
     return f"Charts of explained variance and recovered loss against L0. {'; '.join(points)}."
 
 
 def _points(panel: Axes, line: pl.DataFrame, column: str, told: dict[str, object]) -> None:
     errors = [line[f"{name}_se"].fill_null(0.0).fill_nan(0.0) for name in (column, "l0")]
-    panel.errorbar(line["l0"], line[column], yerr=errors[0], xerr=errors[1], capsize=2, elinewidth=0.8, **told)  # type: ignore[arg-type]
+    panel.errorbar(
+        line["l0"],
+        line[column],
+        yerr=errors[0],
+        xerr=errors[1],
+        capsize=2,
+        elinewidth=0.8,
+        **told,  # type: ignore[arg-type]
+    )

@@ -41,7 +41,12 @@ STATUSES = {
 }
 """How a search for a scale can end, in words, with its colour."""
 EQUALITY: dict[str, Any] = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 3))}
-DENSITY: dict[str, Any] = {"cmap": "cividis_r", "origin": "lower", "interpolation": "nearest", "zorder": 1}
+DENSITY: dict[str, Any] = {
+    "cmap": "cividis_r",
+    "origin": "lower",
+    "interpolation": "nearest",
+    "zorder": 1,
+}
 LARGEST: dict[str, Any] = {
     "linestyle": "",
     "marker": "o",
@@ -56,32 +61,46 @@ DOTS: dict[str, Any] = {"s": 11, "linewidths": 0, "alpha": 0.6, "rasterized": Tr
 
 
 def density(predictions: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """How many pairs of predicted and measured effect fall into each cell of a square grid, and the largest effects.
+    """How many pairs of predicted and measured effect fall into each cell of a square grid, and the
+    largest effects.
 
     Args:
-        predictions: latent, predicted, measured, kind (``sample``: drawn at random; ``top``: among the largest measured
-            effects of its vector); r2 and r2_ceiling over all held-out effects where they are known.
+        predictions: latent, predicted, measured, kind (``sample``: drawn at random; ``top``: among
+            the largest measured effects of its vector); r2 and r2_ceiling over all held-out effects
+            where they are known.
 
     Returns:
-        kind (``cell`` or ``top``), predicted, measured (a cell's middle or one effect), width (of a cell), count, and
-        the same on every row: pairs, r2, r2_ceiling (null if not known).
+        kind (``cell`` or ``top``), predicted, measured (a cell's middle or one effect), width (of a
+        cell), count, and the same on every row: pairs, r2, r2_ceiling (null if not known).
     """
     if predictions.is_empty():
         return pl.DataFrame()
     pairs = predictions.drop_nulls(["predicted", "measured"]).filter(pl.col("kind") == "sample")
-    predicted, measured = (pairs[name].cast(pl.Float64).to_numpy() for name in ("predicted", "measured"))
+    predicted, measured = (
+        pairs[name].cast(pl.Float64).to_numpy() for name in ("predicted", "measured")
+    )
     if not len(pairs):
         return pl.DataFrame()
     top = predictions.drop_nulls(["predicted", "measured"]).filter(pl.col("kind") == "top")
-    either = np.concatenate([predicted, measured, *(top[name].to_numpy() for name in ("predicted", "measured"))])
+    either = np.concatenate(
+        [predicted, measured, *(top[name].to_numpy() for name in ("predicted", "measured"))]
+    )
     low, high = float(either.min()), float(either.max())
     edges = np.linspace(low, high if high > low else low + 1.0, CELLS + 1)
     counts, _, _ = np.histogram2d(predicted, measured, bins=(edges, edges))
     middles, (i, j) = (edges[1:] + edges[:-1]) / 2, np.nonzero(counts)
-    cells = pl.DataFrame({"predicted": middles[i], "measured": middles[j], "count": counts[i, j].astype(np.int64)})
-    largest = top.select(pl.col("predicted", "measured").cast(pl.Float64), count=pl.lit(1, pl.Int64))
+    cells = pl.DataFrame(
+        {"predicted": middles[i], "measured": middles[j], "count": counts[i, j].astype(np.int64)}
+    )
+    largest = top.select(
+        pl.col("predicted", "measured").cast(pl.Float64), count=pl.lit(1, pl.Int64)
+    )
     kinds = [cells.with_columns(kind=pl.lit("cell")), largest.with_columns(kind=pl.lit("top"))]
-    same = {"width": float(edges[1] - edges[0]), "pairs": len(pairs), "r2": _r2(predictions, predicted, measured)}
+    same = {
+        "width": float(edges[1] - edges[0]),
+        "pairs": len(pairs),
+        "r2": _r2(predictions, predicted, measured),
+    }
     ceiling = predictions["r2_ceiling"][0] if "r2_ceiling" in predictions.columns else None
     rows = pl.concat(kinds).with_columns(pl.lit(value).alias(name) for name, value in same.items())
     return rows.with_columns(r2_ceiling=pl.lit(ceiling, pl.Float64))
@@ -103,7 +122,12 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
     picture = panel.imshow(grid, norm=norm, extent=frame, **DENSITY)
     panel.plot(frame[:2], frame[2:], zorder=0.9, **EQUALITY)
     top = rows.filter(pl.col("kind") == "top")
-    panel.plot(top["predicted"], top["measured"], label="largest measured effects of each vector", **LARGEST)
+    panel.plot(
+        top["predicted"],
+        top["measured"],
+        label="largest measured effects of each vector",
+        **LARGEST,
+    )
     if len(top):
         panel.legend(loc="upper left")
     panel.use_sticky_edges = False
@@ -111,7 +135,9 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
     panel.autoscale()
     panel.set(xlabel="predicted effect", ylabel="measured effect")
     panel.set_title(_fit(rows), fontweight="normal")
-    figure.colorbar(picture, ax=panel, label="pairs of vector and latent", shrink=0.85, format=LogFormatter())
+    figure.colorbar(
+        picture, ax=panel, label="pairs of vector and latent", shrink=0.85, format=LogFormatter()
+    )
     return figure
 
 
@@ -120,7 +146,8 @@ def effects_predicted_measured_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return "No data: no held-out effect has been predicted."
     return (
-        f"Density of measured against predicted effects of held-out vectors, with the line of equality. {_fit(rows)}."
+        "Density of measured against predicted effects of held-out vectors, with the line of "
+        f"equality. {_fit(rows)}."
     )
 
 
@@ -135,7 +162,8 @@ def strongest(side_effects: pl.DataFrame, settings: Figures = DEFAULT) -> pl.Dat
 
 @styled
 def side_effects(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Measured against predicted change of latents when steering towards each goal, a dot per latent and method.
+    """Measured against predicted change of latents when steering towards each goal, a dot per
+    latent and method.
 
     Args:
         rows: from ``strongest``.
@@ -162,11 +190,14 @@ def side_effects_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return "No data: no side effect has been measured."
-    correlation = rows.group_by("method").agg(r=pl.corr("predicted", "measured")).fill_nan(None).drop_nulls()
+    correlation = (
+        rows.group_by("method").agg(r=pl.corr("predicted", "measured")).fill_nan(None).drop_nulls()
+    )
     known = dict(correlation.iter_rows())
     told = [f"{method} {known[method]:.2f}" for method in tables.methods(rows) if method in known]
     return (
-        "Scatter charts of measured against predicted change of latents, one per goal, with the line of equality. "
+        "Scatter charts of measured against predicted change of latents, one per goal, with the "
+        "line of equality. "
         f"Correlation over all goals: {', '.join(told) or 'unknown'}."
     )
 
@@ -182,11 +213,16 @@ def effect_scales(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     if not counts:
         return no_data(settings, "no effect has been measured")
     figure, (panel,) = panels(1, settings, height=2.4, columns=1)
-    groups = [rows.filter(pl.col("status") == status)["scale"].drop_nulls().to_numpy() for status in counts]
+    groups = [
+        rows.filter(pl.col("status") == status)["scale"].drop_nulls().to_numpy()
+        for status in counts
+    ]
     told = [STATUSES.get(status, (words(status), GREY)) for status in counts]
     labels = [f"{label} ({count})" for (label, _), count in zip(told, counts.values(), strict=True)]
     colours = [colour for _, colour in told]
-    panel.hist(groups, bins=40, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.4)
+    panel.hist(
+        groups, bins=40, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.4
+    )
     panel.set(xlabel="scale", ylabel="steering vectors")
     panel.grid(axis="x", visible=False)
     panel.legend(loc="best")
@@ -198,10 +234,13 @@ def effect_scales_alt(rows: pl.DataFrame) -> str:
     counts = _statuses(rows)
     if not counts:
         return "No data: no effect has been measured."
-    told = ", ".join(f"{STATUSES.get(status, (words(status),))[0]}: {count}" for status, count in counts.items())
+    told = ", ".join(
+        f"{STATUSES.get(status, (words(status),))[0]}: {count}" for status, count in counts.items()
+    )
     median = float(np.median(rows["scale"].drop_nulls().to_numpy()))
     return (
-        f"Histogram of the scales of {len(rows)} steering vectors; median {median:.3g}. How the search ended: {told}."
+        f"Histogram of the scales of {len(rows)} steering vectors; median {median:.3g}. How the "
+        f"search ended: {told}."
     )
 
 
@@ -213,9 +252,14 @@ def _statuses(rows: pl.DataFrame) -> dict[str, int]:
     return dict(counts.sort("len", "status", descending=[True, False]).iter_rows())
 
 
-def _grid(cells: pl.DataFrame) -> tuple[Float[np.ndarray, "measured predicted"], tuple[float, float, float, float]]:
+def _grid(
+    cells: pl.DataFrame,
+) -> tuple[Float[np.ndarray, "measured predicted"], tuple[float, float, float, float]]:
     """The counts as a picture, NaN where there is none, and its frame."""
-    middles, width = [cells[name].to_numpy() for name in ("predicted", "measured")], float(cells["width"][0])
+    middles, width = (
+        [cells[name].to_numpy() for name in ("predicted", "measured")],
+        float(cells["width"][0]),
+    )
     low = min(float(values.min()) for values in middles) - width / 2
     high = max(float(values.max()) for values in middles) + width / 2
     size = round((high - low) / width)
@@ -226,9 +270,12 @@ def _grid(cells: pl.DataFrame) -> tuple[Float[np.ndarray, "measured predicted"],
 
 
 def _r2(
-    predictions: pl.DataFrame, predicted: Float[np.ndarray, " pairs"], measured: Float[np.ndarray, " pairs"]
+    predictions: pl.DataFrame,
+    predicted: Float[np.ndarray, " pairs"],
+    measured: Float[np.ndarray, " pairs"],
 ) -> float | None:
-    """The share of variance explained: over all held-out effects where that is known, else over the sample."""
+    """The share of variance explained: over all held-out effects where that is known, else over the
+    sample."""
     if "r2" in predictions.columns:
         return float(predictions["r2"][0])
     spread = float(((measured - measured.mean()) ** 2).sum())

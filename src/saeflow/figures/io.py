@@ -81,7 +81,11 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         matched=of_chosen_latents(one.table("steering/matched.parquet")),
         side_effects=of_chosen_latents(one.table("steering/*/side_effects.parquet", "goal")),
         predictions=one.with_metric(
-            one.with_metric(one.table("approximators/*/predictions.parquet"), "r2", "approximators/*/metrics.json"),
+            one.with_metric(
+                one.table("approximators/*/predictions.parquet"),
+                "r2",
+                "approximators/*/metrics.json",
+            ),
             "r2_ceiling",
             "approximators/*/metrics.json",
         ),
@@ -89,7 +93,9 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         saes=one.table("saes/summary.parquet"),
         sources=one.table("saes/*/sources.parquet", "sae"),
         sae_training=one.table("saes/*/training.parquet", "sae"),
-        model_training=one.with_metric(one.table("models/*/training.parquet"), "entropy", "models/*.metrics.json"),
+        model_training=one.with_metric(
+            one.table("models/*/training.parquet"), "entropy", "models/*.metrics.json"
+        ),
         effects=one.effects(),
         chess_accuracy=one.table("models/*.accuracy.parquet"),
         chess_associations=one.table("chess/*/associations.parquet", "sae"),
@@ -98,20 +104,31 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         chess_interventions=one.table("chess/*/interventions.parquet", "sae"),
         lens_latents=one.table("logit_lens/*/latents.parquet", "sae"),
         lens_splits=one.table("logit_lens/*/splits.parquet"),
-        lens_enrichment=(enrichment := one.with_kinds(one.table("logit_lens/*/enrichment.parquet", "sae"))),
-        lens_scores=with_strongest(one.with_kinds(one.table("logit_lens/*/scores.parquet")), enrichment),
-        lens_causal=one.joined("logit_lens/*/causal.parquet", "logit_lens/*/causal_latents.parquet", "latent"),
+        lens_enrichment=(
+            enrichment := one.with_kinds(one.table("logit_lens/*/enrichment.parquet", "sae"))
+        ),
+        lens_scores=with_strongest(
+            one.with_kinds(one.table("logit_lens/*/scores.parquet")), enrichment
+        ),
+        lens_causal=one.joined(
+            "logit_lens/*/causal.parquet", "logit_lens/*/causal_latents.parquet", "latent"
+        ),
     )
 
 
 def matching(root: Path, paths: Iterable[Path], pattern: str) -> Iterator[Path]:
-    """Those of the paths that match a pattern of ``docs/design.md`` §6; a star stands for one folder's name.
+    """Those of the paths that match a pattern of ``docs/design.md`` §6; a star stands for one
+    folder's name.
 
     What was fetched lies outside the study's folder, in a folder of the same layout.
     """
     wanted = PurePosixPath(pattern).parts
     for path in paths:
-        parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[-len(wanted) :]
+        parts = (
+            path.relative_to(root).parts
+            if path.is_relative_to(root)
+            else path.parts[-len(wanted) :]
+        )
         if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
             yield path
 
@@ -121,15 +138,19 @@ class _Reader:
         self.root, self.paths = root, paths
 
     def table(self, pattern: str, folder: str | None = None) -> pl.DataFrame:
-        """All tables that match, one below the other; ``folder`` names a column that holds the name of their folder."""
+        """All tables that match, one below the other; ``folder`` names a column that holds the name
+        of their folder."""
         found = []
         for path in matching(self.root, self.paths, pattern):
             table = read_table(path)
-            found.append(table.with_columns(pl.lit(path.parent.name).alias(folder)) if folder else table)
+            found.append(
+                table.with_columns(pl.lit(path.parent.name).alias(folder)) if folder else table
+            )
         return pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
 
     def with_metric(self, table: pl.DataFrame, name: str, pattern: str) -> pl.DataFrame:
-        """The table with one number of a metrics file in a column of that name, where the file has it."""
+        """The table with one number of a metrics file in a column of that name, where the file has
+        it."""
         for path in matching(self.root, self.paths, pattern):
             value = read_json(path).get(name)
             if value is not None and not table.is_empty():
@@ -141,12 +162,16 @@ class _Reader:
         sets = self.table("logit_lens/sets.parquet")
         if table.is_empty() or sets.is_empty():
             return table.clear()
-        return table.with_columns(pl.col("set").cast(pl.String)).join(sets.select("set", "kind"), on="set", how="left")
+        return table.with_columns(pl.col("set").cast(pl.String)).join(
+            sets.select("set", "kind"), on="set", how="left"
+        )
 
     def joined(self, pattern: str, others: str, key: str) -> pl.DataFrame:
         """One table with the columns of another beside it."""
         table, other = self.table(pattern), self.table(others)
-        return table if table.is_empty() or other.is_empty() else table.join(other, on=key, how="left")
+        return (
+            table if table.is_empty() or other.is_empty() else table.join(other, on=key, how="left")
+        )
 
     def effects(self) -> pl.DataFrame:
         found = [_scales(path) for path in matching(self.root, self.paths, "effects/*/effects.h5")]
@@ -154,7 +179,8 @@ class _Reader:
 
 
 def with_strongest(scores: pl.DataFrame, enrichment: pl.DataFrame) -> pl.DataFrame:
-    """Scores with a column that marks the pairs of latent and set that are enriched most for their set."""
+    """Scores with a column that marks the pairs of latent and set that are enriched most for their
+    set."""
     if scores.is_empty() or enrichment.is_empty():
         return scores.clear()
     leaders = enrichment.sort(pl.col("effect").abs(), "latent", descending=[True, False]).unique(
@@ -171,7 +197,9 @@ def _scales(path: Path) -> pl.DataFrame:
         seals.check(path)
         with open_hdf5(path) as file:
             names, numbers = file["status"].attrs["names"], file["status"][:]
-            return pl.DataFrame({"scale": file["scale"][:], "status": [str(names[number]) for number in numbers]})
+            return pl.DataFrame(
+                {"scale": file["scale"][:], "status": [str(names[number]) for number in numbers]}
+            )
     except (OSError, KeyError) as error:
         raise DamagedError(f"{path}: cannot be read as effects ({error})", [path]) from None
 
@@ -193,11 +221,13 @@ def write_figure(name: str, tables: StudyTables, settings: Figures, directory: P
 
 
 def save(figure: Figure, path: Path, rows: pl.DataFrame, title: str, alt: str) -> list[Path]:
-    """Write a figure as PNG and SVG, the rows behind it as CSV, their checksums as JSON; equal figures are equal bytes.
+    """Write a figure as PNG and SVG, the rows behind it as CSV, their checksums as JSON; equal
+    figures are equal bytes.
 
     Args:
         path: without suffix.
-        title, alt: kept inside the pictures, so that they stay readable to those who do not see them.
+        title, alt: kept inside the pictures, so that they stay readable to those who do not see
+            them.
     """
     path = Path(path)
     told = {"Title": title, "Description": alt}

@@ -1,4 +1,5 @@
-"""Figures of the logit lens: the shapes of logit weights, the token sets that stand out, what the model really does."""
+"""Figures of the logit lens: the shapes of logit weights, the token sets that stand out, what the
+model really does."""
 
 from __future__ import annotations
 
@@ -12,12 +13,27 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from saeflow.config.sections import Figures
-from saeflow.figures.style import BLUE, GREY, INK, VERMILLION, legend, no_data, panels, styled, words
+from saeflow.figures.style import (
+    BLUE,
+    GREY,
+    INK,
+    VERMILLION,
+    legend,
+    no_data,
+    panels,
+    styled,
+    words,
+)
 
 DEFAULT = Figures()
 NOTHING = "the logit lens was not applied"
 NOT_ENRICHED = "no token set stands out"
-CLASSES = {"none": (".", 28), "partition": ("s", 20), "suppression": ("v", 26), "prediction": ("^", 26)}
+CLASSES = {
+    "none": (".", 28),
+    "partition": ("s", 20),
+    "suppression": ("v", 26),
+    "prediction": ("^", 26),
+}
 """Marker and size of each class."""
 
 
@@ -29,13 +45,16 @@ def shapes(latents: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     """
     if latents.is_empty():
         return pl.DataFrame()
-    chosen = latents.select("sae", "latent", "layer", "skewness", pl.col("kurtosis") + 3, "std", "class")
+    chosen = latents.select(
+        "sae", "latent", "layer", "skewness", pl.col("kurtosis") + 3, "std", "class"
+    )
     return chosen.drop_nulls().filter(pl.col("std") > 0)
 
 
 @styled
 def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Kurtosis against skewness of logit weights, a dot per latent, coloured by their deviation, a panel per SAE.
+    """Kurtosis against skewness of logit weights, a dot per latent, coloured by their deviation, a
+    panel per SAE.
 
     Args:
         rows: from ``shapes``.
@@ -51,7 +70,13 @@ def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         for kind, (marker, size) in CLASSES.items():
             dots = own.filter(pl.col("class") == kind)
             panel.scatter(
-                dots["skewness"], dots["kurtosis"], c=dots["std"], marker=marker, s=size, linewidths=0, **colours
+                dots["skewness"],
+                dots["kurtosis"],
+                c=dots["std"],
+                marker=marker,
+                s=size,
+                linewidths=0,
+                **colours,
             )
         panel.axhline(3, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.8)
         panel.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.8)
@@ -65,7 +90,15 @@ def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     figure.colorbar(scale, ax=axes, label="standard deviation", shrink=0.85)
     counts = dict(rows.group_by("class").len().iter_rows())
     handles = [
-        Line2D([], [], linestyle="", color=INK, marker=marker, markersize=5, label=f"{kind} ({counts.get(kind, 0)})")
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            color=INK,
+            marker=marker,
+            markersize=5,
+            label=f"{kind} ({counts.get(kind, 0)})",
+        )
         for kind, (marker, _) in CLASSES.items()
     ]
     legend(figure, handles)
@@ -76,10 +109,14 @@ def moments_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NOTHING}."
-    counts = ", ".join(f"{kind} {count}" for kind, count in rows.group_by("class").len().sort("class").iter_rows())
+    counts = ", ".join(
+        f"{kind} {count}" for kind, count in rows.group_by("class").len().sort("class").iter_rows()
+    )
     return (
-        f"Scatter chart of kurtosis against skewness of the logit weights of {len(rows)} latents, coloured by their "
-        f"standard deviation. Classes: {counts}. Median kurtosis {np.median(rows['kurtosis'].to_numpy()):.2f}."
+        f"Scatter chart of kurtosis against skewness of the logit weights of {len(rows)} latents, "
+        "coloured by their "
+        f"standard deviation. Classes: {counts}. Median kurtosis "
+        f"{np.median(rows['kurtosis'].to_numpy()):.2f}."
     )
 
 
@@ -95,7 +132,9 @@ def shares(splits: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     bins = len(splits["inside"][0])
     width = (pl.col("high") - pl.col("low")) / bins
     named = splits.with_row_index("panel").with_columns(
-        bin=pl.int_ranges(bins), members=pl.col("inside").list.sum(), others=pl.col("outside").list.sum()
+        bin=pl.int_ranges(bins),
+        members=pl.col("inside").list.sum(),
+        others=pl.col("outside").list.sum(),
     )
     found = named.explode("inside", "outside", "bin").with_columns(
         left=pl.col("low") + pl.col("bin") * width,
@@ -103,7 +142,9 @@ def shares(splits: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
         inside=pl.col("inside") / pl.col("members"),
         outside=pl.col("outside") / pl.col("others"),
     )
-    return found.select("panel", "latent", "set", "ks", "members", "left", "right", "inside", "outside")
+    return found.select(
+        "panel", "latent", "set", "ks", "members", "left", "right", "inside", "outside"
+    )
 
 
 @styled
@@ -123,9 +164,13 @@ def histograms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         for column, colour in (("outside", GREY), ("inside", VERMILLION)):
             panel.stairs(own[column] * 100, edges, fill=True, color=colour, alpha=0.35)
             panel.stairs(own[column] * 100, edges, color=colour, linewidth=1)
-        panel.set_title(f"latent {own['latent'][0]}: {words(own['set'][0])} ({own['members'][0]})", fontsize=9)
+        panel.set_title(
+            f"latent {own['latent'][0]}: {words(own['set'][0])} ({own['members'][0]})", fontsize=9
+        )
         panel.grid(axis="x", visible=False)
-        side, across = ("left", 0.02) if own["ks"][0] > 0 else ("right", 0.98)  # where the set's tokens are not
+        side, across = (
+            ("left", 0.02) if own["ks"][0] > 0 else ("right", 0.98)
+        )  # where the set's tokens are not
         told = f"KS {own['ks'][0]:+.2f}"
         panel.text(across, 0.95, told, transform=panel.transAxes, ha=side, va="top", fontsize=8)
         panel.locator_params(nbins=5)
@@ -174,12 +219,17 @@ def by_layer(latents: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame
         quantiles = {label: value.quantile(share, "linear") for label, share in _QUANTILES.items()}
         part = latents.drop_nulls(name).group_by("layer", "sae").agg(**quantiles)
         parts.append(part.with_columns(statistic=pl.lit(name)))
-    return pl.concat(parts).sort("statistic", "layer", "sae").select("statistic", "layer", "sae", *_QUANTILES)
+    return (
+        pl.concat(parts)
+        .sort("statistic", "layer", "sae")
+        .select("statistic", "layer", "sae", *_QUANTILES)
+    )
 
 
 @styled
 def layers(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Spread of the lens's statistics over latents, a box per SAE: half of the latents lie in it, 90 % in its whiskers.
+    """Spread of the lens's statistics over latents, a box per SAE: half of the latents lie in it,
+    90 % in its whiskers.
 
     Args:
         rows: from ``by_layer``.
@@ -195,9 +245,13 @@ def layers(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
             {"whislo": p5, "q1": q1, "med": median, "q3": q3, "whishi": p95}
             for p5, q1, median, q3, p95 in own.select(*_QUANTILES).iter_rows()
         ]
-        labels = [f"{words(sae)}\nlayer {layer}" for sae, layer in own.select("sae", "layer").iter_rows()]
+        labels = [
+            f"{words(sae)}\nlayer {layer}" for sae, layer in own.select("sae", "layer").iter_rows()
+        ]
         panel.bxp(boxes, showfliers=False, patch_artist=True, **_BOXES)
-        panel.set_xticks(range(1, len(boxes) + 1), labels, fontsize=7.5, rotation=90 if len(boxes) > 6 else 0)
+        panel.set_xticks(
+            range(1, len(boxes) + 1), labels, fontsize=7.5, rotation=90 if len(boxes) > 6 else 0
+        )
         panel.set_title(STATISTICS[name])
         panel.grid(axis="x", visible=False)
     return figure
@@ -217,7 +271,9 @@ def layers_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return f"No data: {NOTHING}."
     own = rows.filter(pl.col("statistic") == rows["statistic"][0])
-    told = ", ".join(f"{sae} {median:.3g}" for sae, median in own.select("sae", "median").iter_rows())
+    told = ", ".join(
+        f"{sae} {median:.3g}" for sae, median in own.select("sae", "median").iter_rows()
+    )
     return (
         f"Box charts of {', '.join(STATISTICS.values())} over the latents of {own.height} SAEs. "
         f"Median {STATISTICS[str(rows['statistic'][0])]}: {told}."
@@ -233,7 +289,8 @@ SIDES = {
 
 @styled
 def causal(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Measured change of log-probabilities when a latent is added, against its logit weights, a panel per latent.
+    """Measured change of log-probabilities when a latent is added, against its logit weights, a
+    panel per latent.
 
     Args:
         rows: latent, set, side, weight, predicted, addition, ablation, r_addition, r_ablation.
@@ -248,11 +305,21 @@ def causal(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         for side, (_, colour) in SIDES.items():
             dots = own.filter(pl.col("side") == side)
             panel.scatter(dots["weight"], dots["addition"], s=14, c=colour, linewidths=0, alpha=0.8)
-            panel.scatter(dots["weight"], -dots["ablation"], s=14, marker="x", c=colour, linewidths=0.9, alpha=0.8)
+            panel.scatter(
+                dots["weight"],
+                -dots["ablation"],
+                s=14,
+                marker="x",
+                c=colour,
+                linewidths=0.9,
+                alpha=0.8,
+            )
         panel.axhline(0, color=GREY, linewidth=0.8, zorder=0.8)
         r = own["r_addition"][0]
         name = own["set"][0]
-        panel.set_title(f"latent {latent}: {words(name)}" if name else f"latent {latent}", fontsize=8.5)
+        panel.set_title(
+            f"latent {latent}: {words(name)}" if name else f"latent {latent}", fontsize=8.5
+        )
         if r is not None:
             panel.text(0.03, 0.95, f"r = {r:.2f}", transform=panel.transAxes, va="top", fontsize=8)
         panel.locator_params(nbins=5)
@@ -276,8 +343,11 @@ def causal_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return "No data: no latent was checked."
     each = rows.unique("latent", maintain_order=True).drop_nulls("r_addition")
-    told = ", ".join(f"latent {latent} {r:.2f}" for latent, r in each.select("latent", "r_addition").iter_rows())
+    told = ", ".join(
+        f"latent {latent} {r:.2f}" for latent, r in each.select("latent", "r_addition").iter_rows()
+    )
     return (
-        "Scatter charts of measured change of tokens' log-probabilities against their logit weights. Correlation over "
+        "Scatter charts of measured change of tokens' log-probabilities against their logit "
+        "weights. Correlation over "
         f"the vocabulary when the latent is added: {told or 'unknown'}."
     )

@@ -29,7 +29,11 @@ def discoveries(enrichment: pl.DataFrame, settings: Figures = DEFAULT) -> pl.Dat
         return pl.DataFrame()
     strength = -pl.col("p").clip(SMALLEST_P).log10()
     rows = enrichment.drop_nulls(["p", "effect"]).with_columns(strength=strength)
-    sets = rows.group_by("kind", "set").agg(pl.col("strength").max()).sort("strength", "set", descending=[True, False])
+    sets = (
+        rows.group_by("kind", "set")
+        .agg(pl.col("strength").max())
+        .sort("strength", "set", descending=[True, False])
+    )
     kept = sets.head(MOST_SETS).sort("kind", "set").with_row_index("place").select("set", "place")
     chosen = rows.join(kept, on="set").sort("place", "latent", "sae")
     return chosen.select("place", "kind", "set", "sae", "latent", "strength", "effect", "q_bh")
@@ -37,7 +41,8 @@ def discoveries(enrichment: pl.DataFrame, settings: Figures = DEFAULT) -> pl.Dat
 
 @styled
 def manhattan(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """How surprisingly each latent's logit weights tell a token set apart: a column of dots per set.
+    """How surprisingly each latent's logit weights tell a token set apart: a column of dots per
+    set.
 
     Args:
         rows: from ``discoveries``.
@@ -64,7 +69,9 @@ def manhattan(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
             )
     _name_strongest(panel, rows, spread)
     sets = rows.unique("place", maintain_order=True)
-    panel.set_xticks(sets["place"].to_list(), [words(name) for name in sets["set"]], rotation=90, fontsize=7)
+    panel.set_xticks(
+        sets["place"].to_list(), [words(name) for name in sets["set"]], rotation=90, fontsize=7
+    )
     panel.set_xlim(-0.6, float(sets["place"][-1]) + 0.6)
     panel.set(ylabel="−log₁₀ p", ylim=(0, None))
     panel.grid(axis="x", visible=False)
@@ -73,7 +80,15 @@ def manhattan(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         for marker, label in (("^", "raises the set's tokens"), ("v", "lowers them"))
     ]
     colours = [
-        Line2D([], [], linestyle="", color=SERIES[i % len(SERIES)], marker="o", markersize=5, label=kind)
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            color=SERIES[i % len(SERIES)],
+            marker="o",
+            markersize=5,
+            label=kind,
+        )
         for i, kind in enumerate(kinds)
     ]
     legend(figure, [*shapes_of_dots, *colours])
@@ -82,62 +97,93 @@ def manhattan(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
 
 def _name_strongest(panel: Axes, rows: pl.DataFrame, spread: float) -> None:
     """Write the number of the latent beside the strongest dots, one per set."""
-    strongest = rows.sort("strength", descending=True).unique("place", keep="first", maintain_order=True).head(NAMED)
+    strongest = (
+        rows.sort("strength", descending=True)
+        .unique("place", keep="first", maintain_order=True)
+        .head(NAMED)
+    )
     for place, latent, strength in strongest.select("place", "latent", "strength").iter_rows():
         at = (place + latent * spread - 0.35, strength)
-        panel.annotate(str(latent), at, (0, 4), textcoords="offset points", ha="center", fontsize=7, color=INK)
+        panel.annotate(
+            str(latent), at, (0, 4), textcoords="offset points", ha="center", fontsize=7, color=INK
+        )
 
 
 def manhattan_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NOT_ENRICHED}."
-    strongest = rows.sort("strength", descending=True).unique("set", keep="first", maintain_order=True).head(5)
+    strongest = (
+        rows.sort("strength", descending=True)
+        .unique("set", keep="first", maintain_order=True)
+        .head(5)
+    )
     told = ", ".join(
-        f"{words(name)} by latent {latent}" for name, latent in strongest.select("set", "latent").iter_rows()
+        f"{words(name)} by latent {latent}"
+        for name, latent in strongest.select("set", "latent").iter_rows()
     )
     return (
-        f"Dots for {len(rows)} pairs of latent and token set that are enriched, over {rows['set'].n_unique()} sets, by "
+        f"Dots for {len(rows)} pairs of latent and token set that are enriched, over "
+        f"{rows['set'].n_unique()} sets, by "
         f"the logarithm of their p-value. The strongest: {told}."
     )
 
 
 def grid(scores: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """The effect of every set on the latents that stand out most for one of them, and of every such set.
+    """The effect of every set on the latents that stand out most for one of them, and of every such
+    set.
 
     Args:
-        scores: latent, set, kind, auc, strongest (whether the pair is enriched and the strongest of its set).
+        scores: latent, set, kind, auc, strongest (whether the pair is enriched and the strongest of
+            its set).
     """
     if scores.is_empty():
         return pl.DataFrame()
     effect = 2 * pl.col("auc") - 1
     rows = scores.drop_nulls("auc").with_columns(effect=effect)
-    leaders = rows.filter("strongest").sort(pl.col("effect").abs(), descending=True).head(MOST_SETS // 2)
+    leaders = (
+        rows.filter("strongest").sort(pl.col("effect").abs(), descending=True).head(MOST_SETS // 2)
+    )
     leaders = leaders.sort("kind", "set")
     sets = leaders.select("set").with_row_index("row")
-    latents = leaders.unique("latent", maintain_order=True).select("latent").with_row_index("column")
+    latents = (
+        leaders.unique("latent", maintain_order=True).select("latent").with_row_index("column")
+    )
     found = rows.join(sets, on="set").join(latents, on="latent").sort("row", "column")
     return found.select("row", "column", "set", "latent", "effect")
 
 
 @styled
 def heat_map(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Effect of token sets on latents: blue where a latent lowers the set's tokens, red where it raises them.
+    """Effect of token sets on latents: blue where a latent lowers the set's tokens, red where it
+    raises them.
 
     Args:
         rows: from ``grid``.
     """
     if rows.is_empty():
         return no_data(settings, NOT_ENRICHED)
-    sets, latents = rows.unique("row", maintain_order=True), rows.unique("column", maintain_order=True).sort("column")
+    sets, latents = (
+        rows.unique("row", maintain_order=True),
+        rows.unique("column", maintain_order=True).sort("column"),
+    )
     values = np.full((len(sets), len(latents)), np.nan)
-    values[_index(rows["row"], sets["row"]), _index(rows["column"], latents["column"])] = rows["effect"].to_numpy()
+    values[_index(rows["row"], sets["row"]), _index(rows["column"], latents["column"])] = rows[
+        "effect"
+    ].to_numpy()
     size = (settings.width, 0.19 * len(sets) + 1.3)
     figure = Figure(figsize=size, dpi=settings.dpi, layout="constrained")
     panel = figure.subplots()
-    picture = panel.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    picture = panel.imshow(
+        values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"
+    )
     panel.set_yticks(range(len(sets)), [words(name) for name in sets["set"]], fontsize=7.5)
-    panel.set_xticks(range(len(latents)), [str(latent) for latent in latents["latent"]], rotation=90, fontsize=7.5)
+    panel.set_xticks(
+        range(len(latents)),
+        [str(latent) for latent in latents["latent"]],
+        rotation=90,
+        fontsize=7.5,
+    )
     panel.set_xlabel("latent")
     panel.grid(visible=False)
     figure.colorbar(picture, ax=panel, label="effect (rank-biserial)", shrink=0.9, pad=0.01)
@@ -152,12 +198,17 @@ def heat_map_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NOT_ENRICHED}."
-    best = rows.sort(pl.col("effect").abs(), descending=True).unique("set", keep="first", maintain_order=True).head(5)
+    best = (
+        rows.sort(pl.col("effect").abs(), descending=True)
+        .unique("set", keep="first", maintain_order=True)
+        .head(5)
+    )
     told = ", ".join(
         f"{words(name)} and latent {latent} {effect:+.2f}"
         for name, latent, effect in best.select("set", "latent", "effect").iter_rows()
     )
     return (
-        f"Heat map of the effect of {rows['set'].n_unique()} token sets on {rows['latent'].n_unique()} latents. "
+        f"Heat map of the effect of {rows['set'].n_unique()} token sets on "
+        f"{rows['latent'].n_unique()} latents. "
         f"The strongest: {told}."
     )

@@ -1,4 +1,5 @@
-"""Figures that compare methods where one cost is held equal: coherence lost, or distance from the unsteered model."""
+"""Figures that compare methods where one cost is held equal: coherence lost, or distance from the
+unsteered model."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def at_divergence(matched: pl.DataFrame, settings: Figures = DEFAULT) -> pl.Data
 
 @styled
 def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Behaviour at each level of a cost, a panel per goal and one for their average, a line per method.
+    """Behaviour at each level of a cost, a panel per goal and one for their average, a line per
+    method.
 
     Args:
         rows: from ``at_coherence`` or ``at_divergence``.
@@ -43,8 +45,12 @@ def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     figure, axes = panels(len(groups), settings, height=2.0)
     for group, panel in zip(groups, axes, strict=True):
         for method in tables.methods(rows):
-            _line(panel, rows.filter((pl.col("goal") == group) & (pl.col("method") == method)), method)
-        panel.set_title(f"average of {len(goals)} goals" if group == tables.AVERAGE else words(group))
+            _line(
+                panel, rows.filter((pl.col("goal") == group) & (pl.col("method") == method)), method
+            )
+        panel.set_title(
+            f"average of {len(goals)} goals" if group == tables.AVERAGE else words(group)
+        )
     if groups[0] == tables.AVERAGE:
         axes[0].set_facecolor("#F4F4F1")
     axes[0].set_ylim(bottom=-0.02)
@@ -63,11 +69,14 @@ def equal_cost_alt(rows: pl.DataFrame) -> str:
     if known.is_empty():
         return f"No data: {NOTHING}."
     told = []
-    for (level,), at_level in known.filter(pl.col("goal") == tables.AVERAGE).group_by("level", maintain_order=True):
+    for (level,), at_level in known.filter(pl.col("goal") == tables.AVERAGE).group_by(
+        "level", maintain_order=True
+    ):
         values = ", ".join(f"{row['method']} {row['behaviour']:.2f}" for row in at_level.to_dicts())
         told.append(f"at {level:g}: {values}")
     return (
-        f"Line charts of behaviour against {COSTS[known['cost'][0]].partition(' (')[0]}, one per goal. "
+        f"Line charts of behaviour against {COSTS[known['cost'][0]].partition(' (')[0]}, one per "
+        "goal. "
         f"Averages {'; '.join(told) or 'are not known'}."
     )
 

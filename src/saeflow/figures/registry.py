@@ -1,4 +1,5 @@
-"""Every figure of a study: the table it is drawn from, the function that draws it, and its words."""
+"""Every figure of a study: the table it is drawn from, the function that draws it, and its
+words."""
 
 from __future__ import annotations
 
@@ -51,9 +52,12 @@ FIGURES: dict[str, FigureKind] = {
         by_method.methods_forest,
         by_method.methods_forest_alt,
         "Which method steers best",
-        "Each dot is one method at the scale that did best on one part of its completions; its position is the "
-        "product of behaviour and coherence on the others, which had no part in the choice, with its interval. The "
-        "hollow marker is the best product over all scales on the same completions it was picked from: it is "
+        "Each dot is one method at the scale that did best on one part of its completions; its "
+        "position is the "
+        "product of behaviour and coherence on the others, which had no part in the choice, with "
+        "its interval. The "
+        "hollow marker is the best product over all scales on the same completions it was picked "
+        "from: it is "
         "optimistic. The dashed line is the model without steering.",
     ),
     "product_by_scale": FigureKind(
@@ -62,8 +66,10 @@ FIGURES: dict[str, FigureKind] = {
         scales.product_by_scale,
         scales.product_by_scale_alt,
         "The product along the scale",
-        "The scale is how much of the steering vector is added. Too little leaves the text as it was, too much "
-        "breaks it, so the product of behaviour and coherence rises and falls. Bands are intervals over "
+        "The scale is how much of the steering vector is added. Too little leaves the text as it "
+        "was, too much "
+        "breaks it, so the product of behaviour and coherence rises and falls. Bands are intervals "
+        "over "
         "completions; a ring marks the chosen scale.",
     ),
     "goal_detail": FigureKind(
@@ -72,7 +78,8 @@ FIGURES: dict[str, FigureKind] = {
         scales.goal_detail,
         scales.goal_detail_alt,
         "A few goals in detail",
-        "Behaviour says how much a text does what was asked for, coherence how well-formed it is; both run from 0 to "
+        "Behaviour says how much a text does what was asked for, coherence how well-formed it is; "
+        "both run from 0 to "
         "1. Their product, on the right, is what methods are compared by.",
     ),
     "pareto": FigureKind(
@@ -81,8 +88,10 @@ FIGURES: dict[str, FigureKind] = {
         scales.pareto,
         scales.pareto_alt,
         "Behaviour against coherence",
-        "Each line runs along the scales, from no steering where none is negative, and its arrows point to larger "
-        "ones. The further a line reaches to the upper right, the more behaviour it buys for the coherence it costs. "
+        "Each line runs along the scales, from no steering where none is negative, and its arrows "
+        "point to larger "
+        "ones. The further a line reaches to the upper right, the more behaviour it buys for the "
+        "coherence it costs. "
         "Along a dashed curve the product is "
         "the same.",
     ),
@@ -92,8 +101,10 @@ FIGURES: dict[str, FigureKind] = {
         matched.equal_cost,
         matched.equal_cost_alt,
         "Methods at equal coherence",
-        "The product weighs behaviour and coherence in one fixed way. Here every method is followed along its scales "
-        "to the first point where coherence has fallen to a share of what it is without steering, and its behaviour is "
+        "The product weighs behaviour and coherence in one fixed way. Here every method is "
+        "followed along its scales "
+        "to the first point where coherence has fallen to a share of what it is without steering, "
+        "and its behaviour is "
         "read there. A method without a point does not come so far, or does not in every goal.",
     ),
     "equal_divergence": FigureKind(
@@ -102,7 +113,8 @@ FIGURES: dict[str, FigureKind] = {
         matched.equal_cost,
         matched.equal_cost_alt,
         "Methods at equal distance from the unsteered model",
-        "The same at equal Kullback-Leibler divergence: how far, per token, the steered model's predictions are from "
+        "The same at equal Kullback-Leibler divergence: how far, per token, the steered model's "
+        "predictions are from "
         "those of the model without steering on the same text. It needs no judge of coherence.",
     ),
     "steered_vs_unsteered": FigureKind(
@@ -111,7 +123,8 @@ FIGURES: dict[str, FigureKind] = {
         by_method.steered_vs_unsteered,
         by_method.steered_vs_unsteered_alt,
         "Steered against unsteered",
-        "Mean behaviour of held-out completions without steering (hollow) and with each method at its chosen "
+        "Mean behaviour of held-out completions without steering (hollow) and with each method at "
+        "its chosen "
         "scale, with intervals. Behaviour alone does not see whether the text still makes sense.",
     ),
     "effects_predicted_measured": FigureKind(
@@ -120,10 +133,14 @@ FIGURES: dict[str, FigureKind] = {
         in_latents.effects_predicted_measured,
         in_latents.effects_predicted_measured_alt,
         "Can effects be predicted",
-        "An effect is how much steering with a vector changes the mean activation of a latent. The approximator "
-        "predicts it from the vector alone; here for vectors it has not seen. Dark cells hold many pairs, circles are "
-        "the largest effects of each vector, and on the dashed line prediction equals measurement. R² is the share "
-        "of the variance of effects that is predicted: 1 is perfect, 0 is no better than the mean. No map predicts the "
+        "An effect is how much steering with a vector changes the mean activation of a latent. The "
+        "approximator "
+        "predicts it from the vector alone; here for vectors it has not seen. Dark cells hold many "
+        "pairs, circles are "
+        "the largest effects of each vector, and on the dashed line prediction equals measurement. "
+        "R² is the share "
+        "of the variance of effects that is predicted: 1 is perfect, 0 is no better than the mean. "
+        "No map predicts the "
         "noise of the measurement, which leaves a share below 1.",
     ),
     "side_effects": FigureKind(
@@ -132,8 +149,10 @@ FIGURES: dict[str, FigureKind] = {
         in_latents.side_effects,
         in_latents.side_effects_alt,
         "Side effects of steering towards goals",
-        "Each dot is one latent: the change that the approximator predicts when a method steers towards the goal,"
-        f" and the change that was measured. Of each method the {in_latents.LATENTS_DRAWN} latents that move most "
+        "Each dot is one latent: the change that the approximator predicts when a method steers "
+        "towards the goal,"
+        f" and the change that was measured. Of each method the {in_latents.LATENTS_DRAWN} latents "
+        "that move most "
         "are drawn.",
     ),
     "sae_recovery": FigureKind(
@@ -142,8 +161,10 @@ FIGURES: dict[str, FigureKind] = {
         trainings.sae_recovery,
         trainings.sae_recovery_alt,
         "Does the SAE find what was planted",
-        "The corpus tells for every token its topic and its place in the syntax. For each such feature: the F1 of the "
-        "latent that detects it best, and the cosine of the decoder row that is closest to the direction of the "
+        "The corpus tells for every token its topic and its place in the syntax. For each such "
+        "feature: the F1 of the "
+        "latent that detects it best, and the cosine of the decoder row that is closest to the "
+        "direction of the "
         "feature in the activations.",
     ),
     "lens_moments": FigureKind(
@@ -152,9 +173,12 @@ FIGURES: dict[str, FigureKind] = {
         lens.moments,
         lens.moments_alt,
         "What latents do to the logits",
-        "Each dot is one latent: how its decoder row, seen through the unembedding, spreads over the vocabulary. Heavy "
-        "tails to the right promote a few tokens (prediction), to the left suppress a few; a wide spread with light "
-        "tails splits the vocabulary in two (partition). A class is given only beyond what random directions through "
+        "Each dot is one latent: how its decoder row, seen through the unembedding, spreads over "
+        "the vocabulary. Heavy "
+        "tails to the right promote a few tokens (prediction), to the left suppress a few; a wide "
+        "spread with light "
+        "tails splits the vocabulary in two (partition). A class is given only beyond what random "
+        "directions through "
         "the same unembedding show.",
     ),
     "lens_histograms": FigureKind(
@@ -163,8 +187,10 @@ FIGURES: dict[str, FigureKind] = {
         lens.histograms,
         lens.histograms_alt,
         "Latents that tell a token set apart",
-        "Logit weights of the tokens of one set, and of all other tokens, for the latents that tell them apart best; "
-        "in brackets the size of the set. KS is the two-sample Kolmogorov-Smirnov statistic: +1 where all tokens of "
+        "Logit weights of the tokens of one set, and of all other tokens, for the latents that "
+        "tell them apart best; "
+        "in brackets the size of the set. KS is the two-sample Kolmogorov-Smirnov statistic: +1 "
+        "where all tokens of "
         "the set lie above all others, -1 where they lie below.",
     ),
     "lens_manhattan": FigureKind(
@@ -173,7 +199,8 @@ FIGURES: dict[str, FigureKind] = {
         lens_sets.manhattan,
         lens_sets.manhattan_alt,
         "Which token sets stand out",
-        "A column of dots per token set, a dot for every latent whose logit weights tell the set apart at the study's "
+        "A column of dots per token set, a dot for every latent whose logit weights tell the set "
+        "apart at the study's "
         "false discovery rate. Numbers name the strongest latents.",
     ),
     "lens_heat_map": FigureKind(
@@ -182,7 +209,8 @@ FIGURES: dict[str, FigureKind] = {
         lens_sets.heat_map,
         lens_sets.heat_map_alt,
         "Token sets and the latents that lead them",
-        "For each token set the latent that stands out most, and what that latent does to all other sets: red where "
+        "For each token set the latent that stands out most, and what that latent does to all "
+        "other sets: red where "
         "their tokens lie above the others, blue where they lie below.",
     ),
     "lens_causal": FigureKind(
@@ -191,8 +219,10 @@ FIGURES: dict[str, FigureKind] = {
         lens.causal,
         lens.causal_alt,
         "Does the model do what the lens says",
-        "The lens sees only what goes straight from a latent to the logits. Here the latent is added to the running "
-        "model, or taken away where it fires, and the change of the next token's log-probability is measured. r is "
+        "The lens sees only what goes straight from a latent to the logits. Here the latent is "
+        "added to the running "
+        "model, or taken away where it fires, and the change of the next token's log-probability "
+        "is measured. r is "
         "the correlation with the logit weights over the whole vocabulary.",
     ),
     "lens_layers": FigureKind(
@@ -201,7 +231,8 @@ FIGURES: dict[str, FigureKind] = {
         lens.layers,
         lens.layers_alt,
         "Logit weights by layer",
-        "How the statistics of logit weights are spread over the latents of each SAE. Half of the latents lie in a "
+        "How the statistics of logit weights are spread over the latents of each SAE. Half of the "
+        "latents lie in a "
         "box, nine in ten between the whiskers.",
     ),
     "effect_scales": FigureKind(
@@ -210,8 +241,11 @@ FIGURES: dict[str, FigureKind] = {
         in_latents.effect_scales,
         in_latents.effect_scales_alt,
         "Scales at which effects were measured",
-        "Every steering vector is added with the scale that harms the model's loss by a set amount, so that "
-        "effects of different vectors can be compared. The colour tells how the search for that scale ended.",
+        "Every steering vector is added with the scale that harms the model's loss by a set "
+        "amount, so that "
+        "effects of different vectors can be compared. The colour tells how the search for "
+        "that "
+        "scale ended.",
     ),
     "sae_frontier": FigureKind(
         "saes",
@@ -219,10 +253,14 @@ FIGURES: dict[str, FigureKind] = {
         frontiers.sae_frontier,
         frontiers.sae_frontier_alt,
         "What SAEs keep at how many latents",
-        "Each point is one SAE, or several that differ in their seed alone; lines join those of one architecture and "
-        "width. Up and to the left is better: more is kept by fewer latents. Left: the share of the activations' "
-        "variance that is reproduced. Right: how much of the loss that the model has without the activation the "
-        "reconstruction wins back. Bars are one standard error, over seeds where there are several, else over the "
+        "Each point is one SAE, or several that differ in their seed alone; lines join those of "
+        "one architecture and "
+        "width. Up and to the left is better: more is kept by fewer latents. Left: the share of "
+        "the activations' "
+        "variance that is reproduced. Right: how much of the loss that the model has without the "
+        "activation the "
+        "reconstruction wins back. Bars are one standard error, over seeds where there are "
+        "several, else over the "
         "evaluation text.",
     ),
     "crosscoder_sources": FigureKind(
@@ -231,11 +269,17 @@ FIGURES: dict[str, FigureKind] = {
         crosscoders.crosscoder_sources,
         crosscoders.crosscoder_sources_alt,
         "What the sources of a crosscoder share",
-        "A latent of a crosscoder has a decoder row for every source. Left: each source's share of the rows' norms, in "
-        "units of the spread of its activations; latents in the middle are shared, those at the right belong to one "
-        f"source. Right: latents of which one source has more than {crosscoders.EXCLUSIVE:.0%}, and how much of each "
-        "the other sources hold all the same: in what the crosscoder leaves unexplained there (up), and in what other "
-        "latents rebuild (right), relative to the owner. A latent truly of one source lies at the lower left.",
+        "A latent of a crosscoder has a decoder row for every source. Left: each source's share of "
+        "the rows' norms, in "
+        "units of the spread of its activations; latents in the middle are shared, those at the "
+        "right belong to one "
+        f"source. Right: latents of which one source has more than {crosscoders.EXCLUSIVE:.0%}, "
+        "and how much of each "
+        "the other sources hold all the same: in what the crosscoder leaves unexplained there "
+        "(up), and in what other "
+        "latents rebuild (right), relative to the owner. A latent truly of one source lies at "
+        "the "
+        "lower left.",
     ),
     "sae_training": FigureKind(
         "sae_training",
@@ -243,7 +287,8 @@ FIGURES: dict[str, FigureKind] = {
         trainings.sae_training,
         trainings.sae_training_alt,
         "How the SAE trained",
-        "Explained variance: the share of the variance of activations that the SAE reproduces; 1 is perfect. L0: "
+        "Explained variance: the share of the variance of activations that the SAE reproduces; 1 "
+        "is perfect. L0: "
         "how many latents it uses per token to do so.",
     ),
     "model_training": FigureKind(
@@ -252,7 +297,8 @@ FIGURES: dict[str, FigureKind] = {
         trainings.model_training,
         trainings.model_training_alt,
         "How the language model trained",
-        "Loss per token while the model trains. Where the corpus is written by a grammar its entropy is known: "
+        "Loss per token while the model trains. Where the corpus is written by a grammar its "
+        "entropy is known: "
         "the loss of a predictor that knows the grammar, which nothing can beat.",
     ),
     "chess_accuracy": FigureKind(
@@ -261,8 +307,10 @@ FIGURES: dict[str, FigureKind] = {
         chess_accuracy.chess_accuracy,
         chess_accuracy.chess_accuracy_alt,
         "How well the model predicts what people play",
-        "Held-out games, by the rating of the player, which the model is told: how often the move that was played is "
-        "the model's first, or among its first three legal moves, and its loss. Beside it two players who do not look "
+        "Held-out games, by the rating of the player, which the model is told: how often the move "
+        "that was played is "
+        "the model's first, or among its first three legal moves, and its loss. Beside it two "
+        "players who do not look "
         "at the board: any legal move, and the legal move that is played most often.",
     ),
     "chess_board_auc": FigureKind(
@@ -271,8 +319,10 @@ FIGURES: dict[str, FigureKind] = {
         chess.board_auc,
         chess.board_auc_alt,
         "What latents know of squares",
-        "For every square: how well the best latent tells positions that have the concept there from those that do "
-        "not, as area under the ROC curve in hundredths; 50 is chance. The latent was chosen on some games, the area "
+        "For every square: how well the best latent tells positions that have the concept there "
+        "from those that do "
+        "not, as area under the ROC curve in hundredths; 50 is chance. The latent was chosen on "
+        "some games, the area "
         "is that on others. White is the player to move; grey squares had too few positions.",
     ),
     "chess_skill": FigureKind(
@@ -281,8 +331,10 @@ FIGURES: dict[str, FigureKind] = {
         chess.skill_curves,
         chess.skill_curves_alt,
         "Knowing and doing, by rating",
-        "The same positions at every rating that the model is told. Awareness: how well the concept's latent tells its "
-        "positions from others, with random latents beside it. Willingness: the probability of the moves that answer "
+        "The same positions at every rating that the model is told. Awareness: how well the "
+        "concept's latent tells its "
+        "positions from others, with random latents beside it. Willingness: the probability of the "
+        "moves that answer "
         "the concept. Accuracy: how often the right move is chosen where it is one of these.",
     ),
     "chess_awareness": FigureKind(
@@ -291,7 +343,8 @@ FIGURES: dict[str, FigureKind] = {
         chess.awareness_scatter,
         chess.awareness_scatter_alt,
         "Does skill change knowing or doing",
-        "Each dot is a concept: to the right, its latent tells it better when the model is told the strongest rating "
+        "Each dot is a concept: to the right, its latent tells it better when the model is told "
+        "the strongest rating "
         "than when it is told the weakest; upwards, the model answers it with more probability.",
     ),
     "chess_interventions": FigureKind(
@@ -300,8 +353,10 @@ FIGURES: dict[str, FigureKind] = {
         chess.intervention_gains,
         chess.intervention_gains_alt,
         "What editing a concept's latents changes",
-        "The gain in accuracy on held-out games with the edit that did best on other games, where the concept is "
-        "needed, where it holds without need, and where it does not hold. Controls: the same edit of random latents "
+        "The gain in accuracy on held-out games with the edit that did best on other games, where "
+        "the concept is "
+        "needed, where it holds without need, and where it does not hold. Controls: the same edit "
+        "of random latents "
         "that fire as often, strength 1, and the SAE's reconstruction without an edit.",
     ),
 }

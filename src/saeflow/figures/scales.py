@@ -11,15 +11,37 @@ from matplotlib.lines import Line2D
 
 from saeflow.config.sections import Figures
 from saeflow.figures import tables
-from saeflow.figures.style import GREY, INK, legend, look, method_handle, no_data, panels, styled, words
+from saeflow.figures.style import (
+    GREY,
+    INK,
+    legend,
+    look,
+    method_handle,
+    no_data,
+    panels,
+    styled,
+    words,
+)
 
 DEFAULT = Figures()
 NOTHING = "no completion has been scored"
 DASHES = (0, (4, 3))
 RING: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.5}
-ARROW: dict[str, Any] = {"arrowstyle": "-|>", "linewidth": 0, "mutation_scale": 11, "shrinkA": 0, "shrinkB": 0}
+ARROW: dict[str, Any] = {
+    "arrowstyle": "-|>",
+    "linewidth": 0,
+    "mutation_scale": 11,
+    "shrinkA": 0,
+    "shrinkB": 0,
+}
 CHOSEN = Line2D([], [], linestyle="", marker="o", color=INK, label="chosen scale", **RING)
-CROSS: dict[str, Any] = {"marker": "x", "markersize": 8, "markeredgewidth": 1.5, "color": INK, "linestyle": ""}
+CROSS: dict[str, Any] = {
+    "marker": "x",
+    "markersize": 8,
+    "markeredgewidth": 1.5,
+    "color": INK,
+    "linestyle": "",
+}
 
 
 def along_scale(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -68,9 +90,13 @@ def product_by_scale_alt(rows: pl.DataFrame) -> str:
         .first()
     )
     told = [
-        f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} at scale {r['scale']:.3g}" for r in peaks.to_dicts()
+        f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} at scale {r['scale']:.3g}"
+        for r in peaks.to_dicts()
     ]
-    return f"Line charts of product against scale, one per goal. Highest point of each: {'; '.join(told)}."
+    return (
+        "Line charts of product against scale, one per goal. Highest point of each: "
+        f"{'; '.join(told)}."
+    )
 
 
 @styled
@@ -105,17 +131,22 @@ def goal_detail_alt(rows: pl.DataFrame) -> str:
         for method in tables.methods(rows):
             line = tables.curve(rows, goal, method, ["behaviour", "coherence"])
             if len(line):
-                ends = [f"{c} from {line[c][0]:.2f} to {line[c][-1]:.2f}" for c in ("behaviour", "coherence")]
+                ends = [
+                    f"{c} from {line[c][0]:.2f} to {line[c][-1]:.2f}"
+                    for c in ("behaviour", "coherence")
+                ]
                 told.append(f"{words(goal)}, {method}: {', '.join(ends)}")
     return (
-        "Line charts of behaviour, coherence and product against scale. From the smallest scale to the largest: "
+        "Line charts of behaviour, coherence and product against scale. From the smallest scale to "
+        "the largest: "
         f"{'; '.join(told)}."
     )
 
 
 @styled
 def pareto(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Behaviour against coherence, a panel per goal; each method's line runs from the smallest scale to the largest.
+    """Behaviour against coherence, a panel per goal; each method's line runs from the smallest
+    scale to the largest.
 
     Args:
         rows: from ``along_scale``.
@@ -146,8 +177,10 @@ def pareto_alt(rows: pl.DataFrame) -> str:
         for row in chosen.to_dicts()
     ]
     return (
-        "Charts of behaviour (upwards) against coherence (to the right), one per goal, a line per method from the "
-        f"smallest scale to the largest. Behaviour and coherence at the chosen scales: {'; '.join(told) or 'none'}."
+        "Charts of behaviour (upwards) against coherence (to the right), one per goal, a line per "
+        "method from the "
+        "smallest scale to the largest. Behaviour and coherence at the chosen scales: "
+        f"{'; '.join(told) or 'none'}."
     )
 
 
@@ -166,7 +199,8 @@ def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
 
 
 def _ring(panel: Axes, line: pl.DataFrame, x: str, y: str, colour: str) -> None:
-    """A ring where the scale was chosen, a cross where too few completions have scores for it to be."""
+    """A ring where the scale was chosen, a cross where too few completions have scores for it to
+    be."""
     chosen, barred = line.filter(pl.col("selected")), line.filter(~pl.col("eligible"))
     panel.plot(chosen[x], chosen[y], "o", color=colour, **RING)
     if len(barred):
@@ -175,16 +209,23 @@ def _ring(panel: Axes, line: pl.DataFrame, x: str, y: str, colour: str) -> None:
 
 def _key(rows: pl.DataFrame) -> list[Line2D]:
     """Methods and signs of a legend."""
-    barred = [Line2D([], [], label="too few scores to be chosen", **CROSS)] if not rows["eligible"].all() else []
+    barred = (
+        [Line2D([], [], label="too few scores to be chosen", **CROSS)]
+        if not rows["eligible"].all()
+        else []
+    )
     return [*map(method_handle, tables.methods(rows)), CHOSEN, *barred]
 
 
 def _path(panel: Axes, line: pl.DataFrame, method: str) -> None:
-    """A method's way through behaviour and coherence, an arrow head on every step long enough to hold one."""
+    """A method's way through behaviour and coherence, an arrow head on every step long enough to
+    hold one."""
     colour, marker = look(method)
     x, y = line["coherence"].to_list(), line["behaviour"].to_list()
     panel.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.2)
-    for (x0, y0), (x1, y1) in zip(zip(x, y, strict=True), zip(x[1:], y[1:], strict=True), strict=False):
+    for (x0, y0), (x1, y1) in zip(
+        zip(x, y, strict=True), zip(x[1:], y[1:], strict=True), strict=False
+    ):
         if (x1 - x0) ** 2 + (y1 - y0) ** 2 > 0.12**2:
             head, tail = ((x0 * 0.4 + x1 * 0.6), (y0 * 0.4 + y1 * 0.6)), (x0, y0)
             panel.annotate("", xy=head, xytext=tail, arrowprops={"color": colour, **ARROW})
@@ -195,5 +236,12 @@ def _equal_products(panel: Axes) -> None:
     """Faint curves along which the product of behaviour and coherence stays the same."""
     for product in (0.25, 0.5, 0.75):
         x = [product + (1 - product) * i / 40 for i in range(41)]
-        panel.plot(x, [product / value for value in x], color="#C8C8C8", linewidth=0.8, linestyle=DASHES, zorder=0.5)
+        panel.plot(
+            x,
+            [product / value for value in x],
+            color="#C8C8C8",
+            linewidth=0.8,
+            linestyle=DASHES,
+            zorder=0.5,
+        )
         panel.text(1.02, product, f"{product:.2f}", fontsize=6.5, color=GREY, va="center")

@@ -24,8 +24,16 @@ class Look(NamedTuple):
     marker: str
 
 
-# Okabe and Ito's palette: told apart in every common kind of colour blindness. The markers tell them apart in grey.
-BLUE, ORANGE, VERMILLION, PURPLE, GREEN, SKY = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#56B4E9"
+# Okabe and Ito's palette: told apart in every common kind of colour blindness. The markers tell
+# them apart in grey.
+BLUE, ORANGE, VERMILLION, PURPLE, GREEN, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#D55E00",
+    "#CC79A7",
+    "#009E73",
+    "#56B4E9",
+)
 GREY, INK, FAINT = "#8A8A8A", "#222222", "#E4E4E4"
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 
@@ -96,7 +104,12 @@ def words(name: str) -> str:
 
 
 def panels(
-    count: int, settings: Figures, height: float, share_x: bool = True, share_y: bool = True, columns: int | None = None
+    count: int,
+    settings: Figures,
+    height: float,
+    share_x: bool = True,
+    share_y: bool = True,
+    columns: int | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` equal panels in a grid.
 
@@ -111,7 +124,11 @@ def panels(
     alone = columns is None and count == 1
     columns = columns or (count if count < 4 else 2 if count == 4 else 3 if count < 10 else 4)
     rows = -(-count // columns)
-    size = (min(settings.width, 6.5), 1.6 * height + 0.6) if alone else (settings.width, height * rows + 0.6)
+    size = (
+        (min(settings.width, 6.5), 1.6 * height + 0.6)
+        if alone
+        else (settings.width, height * rows + 0.6)
+    )
     figure = Figure(figsize=size, dpi=settings.dpi, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
     for column, spare in enumerate(grid[-1]):
@@ -134,7 +151,8 @@ TOLD_APART = len(SERIES) * len(DASHES)
 
 
 def strokes(count: int) -> list[Stroke]:
-    """As many lines, each unlike the others: colours first, then dashes; beyond that shades from dark to light."""
+    """As many lines, each unlike the others: colours first, then dashes; beyond that shades from
+    dark to light."""
     if count > TOLD_APART:
         shades = matplotlib.colormaps["viridis"]
         return [Stroke(shades(0.95 * i / (count - 1)), "-") for i in range(count)]
@@ -153,11 +171,19 @@ def legend(figure: Figure, handles: Iterable[Any]) -> None:
     longest = max((len(str(entry.get_label())) for entry in entries), default=0)
     width = max(1.1, 0.5 + 0.07 * longest)  # of an entry, inches
     columns = min(len(entries), max(1, int(figure.get_figwidth() / width)))
-    figure.legend(handles=entries, loc="outside upper left", ncols=columns, columnspacing=1.4, handlelength=1.8)
+    figure.legend(
+        handles=entries,
+        loc="outside upper left",
+        ncols=columns,
+        columnspacing=1.4,
+        handlelength=1.8,
+    )
 
 
 def no_data(settings: Figures, what: str) -> Figure:
     """A figure that says in words that there is nothing to draw."""
     figure = Figure(figsize=(settings.width, 1.8), dpi=settings.dpi)
-    figure.text(0.5, 0.5, f"no data: {what}", ha="center", va="center", color="#555555", fontsize=11)
+    figure.text(
+        0.5, 0.5, f"no data: {what}", ha="center", va="center", color="#555555", fontsize=11
+    )
     return figure

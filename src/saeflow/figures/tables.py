@@ -18,20 +18,26 @@ def methods(table: pl.DataFrame) -> list[str]:
 
 
 def of_chosen_latents(table: pl.DataFrame) -> pl.DataFrame:
-    """A table by method without the methods that are given latents which no study of real text knows."""
+    """A table by method without the methods that are given latents which no study of real text
+    knows."""
     columns = [name for name in ("method", "other") if name in table.columns]
-    return table.filter(~pl.col(name).str.ends_with(PLANTED) for name in columns) if columns else table
+    return (
+        table.filter(~pl.col(name).str.ends_with(PLANTED) for name in columns) if columns else table
+    )
 
 
 def goals(table: pl.DataFrame) -> list[str]:
     """The goals in a table, in its order; the row of averages is none."""
     if "goal" not in table.columns:
         return []
-    return [name for name in table["goal"].drop_nulls().unique(maintain_order=True) if name != AVERAGE]
+    return [
+        name for name in table["goal"].drop_nulls().unique(maintain_order=True) if name != AVERAGE
+    ]
 
 
 def curve(summary: pl.DataFrame, goal: str, method: str, columns: list[str]) -> pl.DataFrame:
-    """The rows of one goal and method along increasing scale, without those where a column is null."""
+    """The rows of one goal and method along increasing scale, without those where a column is
+    null."""
     rows = summary.filter((pl.col("goal") == goal) & (pl.col("method") == method))
     return rows.drop_nulls(columns).sort("scale")
 

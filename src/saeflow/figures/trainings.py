@@ -1,4 +1,5 @@
-"""Figures of what was trained: the model's loss, the SAE's curves, the planted features it recovers."""
+"""Figures of what was trained: the model's loss, the SAE's curves, the planted features it
+recovers."""
 
 from __future__ import annotations
 
@@ -9,7 +10,18 @@ from matplotlib.lines import Line2D
 from polars import selectors
 
 from saeflow.config.sections import Figures
-from saeflow.figures.style import BLUE, INK, TOLD_APART, VERMILLION, legend, no_data, panels, strokes, styled, words
+from saeflow.figures.style import (
+    BLUE,
+    INK,
+    TOLD_APART,
+    VERMILLION,
+    legend,
+    no_data,
+    panels,
+    strokes,
+    styled,
+    words,
+)
 
 DEFAULT = Figures()
 NOT_TRAINED = "nothing was trained here"
@@ -17,10 +29,12 @@ NOT_TRAINED = "nothing was trained here"
 
 @styled
 def model_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Loss of the language model while it trains, with the entropy of the corpus where that is known.
+    """Loss of the language model while it trains, with the entropy of the corpus where that is
+    known.
 
     Args:
-        rows: tokens, loss; where the corpus has a known entropy also entropy, in nats per token, the same on every row.
+        rows: tokens, loss; where the corpus has a known entropy also entropy, in nats per token,
+            the same on every row.
     """
     if rows.is_empty():
         return no_data(settings, NOT_TRAINED)
@@ -46,14 +60,19 @@ def model_training_alt(rows: pl.DataFrame) -> str:
 
 
 def sae_curves(training: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """Training curves of SAEs, with the explained variance for the share that is left unexplained."""
-    return training if training.is_empty() else training.with_columns(explained_variance=1 - pl.col("error"))
+    """Training curves of SAEs, with the explained variance for the share that is left
+    unexplained."""
+    return (
+        training
+        if training.is_empty()
+        else training.with_columns(explained_variance=1 - pl.col("error"))
+    )
 
 
 @styled
 def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Explained variance and L0 while SAEs train, a line per SAE; of very many, the legend names the first, the middle
-    and the last, and the others are shaded between them.
+    """Explained variance and L0 while SAEs train, a line per SAE; of very many, the legend names
+    the first, the middle and the last, and the others are shaded between them.
 
     Args:
         rows: from ``sae_curves``: sae, tokens, explained_variance, l0.
@@ -67,12 +86,23 @@ def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
         line = rows.filter(pl.col("sae") == name).sort("tokens")
         for panel, column in ((left, "explained_variance"), (right, "l0")):
             kept = line.drop_nulls(column)
-            panel.plot(kept["tokens"] / 1e6, kept[column], color=look.color, linestyle=look.linestyle, label=name)
+            panel.plot(
+                kept["tokens"] / 1e6,
+                kept[column],
+                color=look.color,
+                linestyle=look.linestyle,
+                label=name,
+            )
     left.set(title="explained variance", xlabel="million activations", ylim=(None, 1.0))
     right.set(title="L0: active latents per token", xlabel="million activations", ylim=(0, None))
     if len(names) > 1:
-        shown = range(len(names)) if len(names) <= TOLD_APART else (0, len(names) // 2, len(names) - 1)
-        handles = [Line2D([], [], color=looks[i].color, linestyle=looks[i].linestyle, label=names[i]) for i in shown]
+        shown = (
+            range(len(names)) if len(names) <= TOLD_APART else (0, len(names) // 2, len(names) - 1)
+        )
+        handles = [
+            Line2D([], [], color=looks[i].color, linestyle=looks[i].linestyle, label=names[i])
+            for i in shown
+        ]
         legend(figure, handles)
     return figure
 
@@ -83,14 +113,21 @@ def sae_training_alt(rows: pl.DataFrame) -> str:
         return f"No data: {NOT_TRAINED}."
     told = []
     for name in rows["sae"].unique(maintain_order=True):
-        line = rows.filter(pl.col("sae") == name).drop_nulls(["explained_variance", "l0"]).sort("tokens")
+        line = (
+            rows.filter(pl.col("sae") == name)
+            .drop_nulls(["explained_variance", "l0"])
+            .sort("tokens")
+        )
         ends = line.select("explained_variance", "l0").tail(1)
         told += [f"{name}: explained variance {v:.3f}, L0 {l0:.1f}" for v, l0 in ends.iter_rows()]
-    return f"Line charts of explained variance and L0 while SAEs train. At the end: {'; '.join(told)}."
+    return (
+        f"Line charts of explained variance and L0 while SAEs train. At the end: {'; '.join(told)}."
+    )
 
 
 def recovered(recovery: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """Planted features without their lists of latents; where there are several SAEs, one is named with its SAE."""
+    """Planted features without their lists of latents; where there are several SAEs, one is named
+    with its SAE."""
     recovery = recovery.select(~selectors.nested())  # a CSV holds no lists
     if recovery.is_empty() or recovery["sae"].n_unique() == 1:
         return recovery
@@ -99,7 +136,8 @@ def recovered(recovery: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFra
 
 @styled
 def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """How well the SAE finds each planted feature: largest cosine and largest F1 of a latent, topics and syntax apart.
+    """How well the SAE finds each planted feature: largest cosine and largest F1 of a latent,
+    topics and syntax apart.
 
     Args:
         rows: from ``recovered``: label, feature, cosine, f1; one row per planted feature.
@@ -108,10 +146,14 @@ def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     if not labels:
         return no_data(settings, "no planted feature is known")
     most = max(rows["label"].value_counts()["count"])
-    figure = Figure(figsize=(settings.width, 1.0 + 0.21 * most), dpi=settings.dpi, layout="constrained")
+    figure = Figure(
+        figsize=(settings.width, 1.0 + 0.21 * most), dpi=settings.dpi, layout="constrained"
+    )
     axes = figure.subplots(1, len(labels), squeeze=False)[0]
     for label, panel in zip(labels, axes, strict=True):
-        _features(panel, rows.filter(pl.col("label") == label).sort("f1", "feature", nulls_last=True))
+        _features(
+            panel, rows.filter(pl.col("label") == label).sort("f1", "feature", nulls_last=True)
+        )
         panel.set_title(words(label))
     f1 = _dot("F1 of the best detector", VERMILLION, "D")
     legend(figure, [f1, _dot("cosine of the closest decoder row", BLUE, "o")])
@@ -128,7 +170,8 @@ def sae_recovery_alt(rows: pl.DataFrame) -> str:
     if not told:
         return "No data: no planted feature is known."
     return (
-        f"Dot charts of the largest cosine and the largest F1 of a latent, for each planted feature. {'; '.join(told)}."
+        "Dot charts of the largest cosine and the largest F1 of a latent, for each planted "
+        f"feature. {'; '.join(told)}."
     )
 
 
@@ -151,7 +194,9 @@ def _dot(label: str, colour: str, marker: str) -> Line2D:
 
 def _labels(rows: pl.DataFrame) -> list[str]:
     present = set(rows["label"]) if "label" in rows.columns else set()
-    return [label for label in ("topic", "syntax") if label in present] + sorted(present - {"topic", "syntax"})
+    return [label for label in ("topic", "syntax") if label in present] + sorted(
+        present - {"topic", "syntax"}
+    )
 
 
 def _entropy(rows: pl.DataFrame) -> float | None:

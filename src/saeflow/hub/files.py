@@ -1,7 +1,8 @@
-"""Fetches files of a hub at one commit into the hub's cache, and checks that they are what was promised.
+"""Fetches files of a hub at one commit into the hub's cache, and checks that they are what was
+promised.
 
-The environment is obeyed: ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HOME``, and ``HF_HUB_OFFLINE=1`` to take everything from
-the cache.
+The environment is obeyed: ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HOME``, and ``HF_HUB_OFFLINE=1`` to
+take everything from the cache.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from saeflow.hub.mishaps import patiently, told_in_one_sentence
 from saeflow.terminal import printable
 
 RECORD = "published.json"
-"""Stands beside everything that was fetched: repository, revision, the commit that it was, and checksums."""
+"""Stands beside everything that was fetched: repository, revision, the commit that it was, and
+checksums."""
 SHOWN_NAMES = 8
 
 Choose = Callable[[set[str], Callable[[str], Path]], Iterable[str]]
-"""Which files are wanted, of the names on offer; the second argument fetches one to look into it."""
+"""Which files are wanted, of the names on offer; the second argument fetches one to look into
+it."""
 
 
 class Fetched(NamedTuple):
@@ -80,7 +83,8 @@ def fetch(published: Published, key: str, choose: Choose = lambda names, _: name
         choose: which files of a folder; default is all.
 
     Raises:
-        SaeflowError: no such repository, revision or file, no access, no network, no space, another checksum.
+        SaeflowError: no such repository, revision or file, no access, no network, no space, another
+            checksum.
     """
     with told_in_one_sentence(key, published.repo, published.repo_type, published.revision):
         offer = _offer(published, key)
@@ -91,23 +95,36 @@ def fetch(published: Published, key: str, choose: Choose = lambda names, _: name
         store.check_space(base + name for name in wanted)
         paths = {name: store.fetch(base + name) for name in wanted}
     _check_config(published, key, {name: store.digests[base + name] for name in wanted})
-    files = {name: {"sha256": store.digests[base + name], "bytes": path.stat().st_size} for name, path in paths.items()}
-    named = {"repo": published.repo, "repo_type": published.repo_type, "revision": published.revision}
+    files = {
+        name: {"sha256": store.digests[base + name], "bytes": path.stat().st_size}
+        for name, path in paths.items()
+    }
+    named = {
+        "repo": published.repo,
+        "repo_type": published.repo_type,
+        "revision": published.revision,
+    }
     first = next(iter(paths.items()))
     folder = first[1].parents[first[0].count("/")]
-    return Fetched(folder, wanted, {**named, "commit": offer.commit, "file": published.file, "files": files})
+    return Fetched(
+        folder, wanted, {**named, "commit": offer.commit, "file": published.file, "files": files}
+    )
 
 
 def _check_names(published: Published, key: str, wanted: Iterable[str], offered: set[str]) -> None:
-    """See that the names of files, which a hub or a file of it chose, are on offer and lead nowhere else."""
+    """See that the names of files, which a hub or a file of it chose, are on offer and lead nowhere
+    else."""
     for name in wanted:
         inside(Path(published.repo), name)
         if name not in offered:
-            raise SaeflowError(f"{key}: {published.where} has no file '{name}', which another file of it names")
+            raise SaeflowError(
+                f"{key}: {published.where} has no file '{name}', which another file of it names"
+            )
 
 
 def place(source: Path, target: Path) -> None:
-    """Give a cached file a second name, or copy it where file systems or permissions forbid that."""
+    """Give a cached file a second name, or copy it where file systems or permissions forbid
+    that."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -117,19 +134,27 @@ def place(source: Path, target: Path) -> None:
 def _offer(published: Published, key: str) -> _Offer:
     if constants.is_offline_mode():
         snapshot = _cached(published)
-        names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
+        names = [
+            path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()
+        ]
         return _Offer(snapshot.name, dict.fromkeys(names, _Promise()), online=False)
     info = patiently(
         lambda: HfApi().repo_info(
-            published.repo, repo_type=published.repo_type, revision=published.revision, files_metadata=True
+            published.repo,
+            repo_type=published.repo_type,
+            revision=published.revision,
+            files_metadata=True,
         )
     )
     if info.siblings is None:
         raise SaeflowError(
-            f"{key}: {constants.ENDPOINT} does not say which files {published.where} has; check HF_ENDPOINT"
+            f"{key}: {constants.ENDPOINT} does not say which files {published.where} has; check "
+            "HF_ENDPOINT"
         )
     files = {
-        file.rfilename: _Promise(file.size, file.lfs.sha256 if file.lfs else None, None if file.lfs else file.blob_id)
+        file.rfilename: _Promise(
+            file.size, file.lfs.sha256 if file.lfs else None, None if file.lfs else file.blob_id
+        )
         for file in info.siblings
     }
     return _Offer(str(info.sha), files, online=True)
@@ -159,13 +184,18 @@ def _below(published: Published, offer: _Offer, key: str) -> tuple[str, set[str]
     if not offer.online:
         raise LocalEntryNotFoundError(file)
     raise SaeflowError(
-        f"{key}: {published.where} has no file or folder '{file}', but {_some(sorted(offer.files))}; correct {key}.file"
+        f"{key}: {published.where} has no file or folder '{file}', but "
+        f"{_some(sorted(offer.files))}; correct {key}.file"
     )
 
 
 def _some(names: list[str]) -> str:
     more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "") if names else "nothing"
+    return (
+        ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+        if names
+        else "nothing"
+    )
 
 
 class _Bar(tqdm):
@@ -191,7 +221,8 @@ class _Store:
                 path = self._download(name, again=True)  # what lay in the cache was damaged
                 if not self._is_as_promised(name, path):
                     raise SaeflowError(
-                        f"{self.key}: {name} of {self.published.where} arrived, and not with the checksum that the hub "
+                        f"{self.key}: {name} of {self.published.where} arrived, and not with the "
+                        "checksum that the hub "
                         "names; start again, or name another revision"
                     )
             self.paths[name] = path
@@ -202,13 +233,16 @@ class _Store:
         absent = [name for name in names if name not in self.paths and not self._in_cache(name)]
         needed = sum(self.offer.files[name].size or 0 for name in absent)
         place = next(
-            path for path in (Path(constants.HF_HUB_CACHE), *Path(constants.HF_HUB_CACHE).parents) if path.exists()
+            path
+            for path in (Path(constants.HF_HUB_CACHE), *Path(constants.HF_HUB_CACHE).parents)
+            if path.exists()
         )
         free = shutil.disk_usage(place).free
         if needed > free:
             raise SaeflowError(
                 f"{self.key}: {self.published.where} takes {needed / 1e9:,.1f} GB, and the disk of "
-                f"{constants.HF_HUB_CACHE} has {free / 1e9:,.1f} GB left; make space there or set HF_HOME"
+                f"{constants.HF_HUB_CACHE} has {free / 1e9:,.1f} GB left; make space there or set "
+                "HF_HOME"
             )
 
     def _in_cache(self, name: str) -> bool:
@@ -222,10 +256,13 @@ class _Store:
             size = self.offer.files[name].size
             told = f", {size:,} bytes" if size else ""
             print(
-                printable(f"fetch {self.published.repo}@{self.offer.commit}: {name}{told}"), file=sys.stderr, flush=True
+                printable(f"fetch {self.published.repo}@{self.offer.commit}: {name}{told}"),
+                file=sys.stderr,
+                flush=True,
             )
         if not self.paths and self.published.revision != self.offer.commit:
-            # by its own name once, so that the cache learns what the revision means: for offline use
+            # by its own name once, so that the cache learns what the revision means: for offline
+            # use
             self._ask(name, self.published.revision, force_download=again)
         return Path(self._ask(name, self.offer.commit, force_download=again))
 
@@ -233,13 +270,19 @@ class _Store:
         repo, kind = self.published.repo, self.published.repo_type
 
         def ask() -> str:
-            return str(hf_hub_download(repo, name, repo_type=kind, revision=revision, tqdm_class=_Bar, **options))
+            return str(
+                hf_hub_download(
+                    repo, name, repo_type=kind, revision=revision, tqdm_class=_Bar, **options
+                )
+            )
 
         return patiently(ask)
 
     def _is_as_promised(self, name: str, path: Path) -> bool:
         promise, self.digests[name] = self.offer.files[name], sha256(path)
-        etag = path.resolve().name if path.is_symlink() else None  # the cache names a file by the hub's ETag
+        etag = (
+            path.resolve().name if path.is_symlink() else None
+        )  # the cache names a file by the hub's ETag
         found = {64: self.digests[name], 40: _git_blob(path)}  # a checksum is told by its length
         told = [one for one in (promise.sha256, promise.blob, etag) if one and len(one) in found]
         return all(one == found[len(one)] for one in told)
@@ -259,10 +302,14 @@ def _check_config(published: Published, key: str, digests: dict[str, str]) -> No
     if not published.sha256:
         return
     if len(digests) != 1:
-        raise SaeflowError(f"{key}.sha256: is one for {len(digests)} files; name one file, or a commit as the revision")
+        raise SaeflowError(
+            f"{key}.sha256: is one for {len(digests)} files; name one file, or a commit as the "
+            "revision"
+        )
     ((name, digest),) = digests.items()
     if digest != published.sha256:
         raise SaeflowError(
-            f"{key}: {name} of {published.where} has SHA-256 {digest}, and {key}.sha256 says {published.sha256}; "
+            f"{key}: {name} of {published.where} has SHA-256 {digest}, and {key}.sha256 says "
+            f"{published.sha256}; "
             "name the revision that you mean, or correct the checksum"
         )

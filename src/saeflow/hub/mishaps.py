@@ -1,4 +1,5 @@
-"""What goes wrong between here and a hub: tried again where that helps, told in one sentence where it does not."""
+"""What goes wrong between here and a hub: tried again where that helps, told in one sentence where
+it does not."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from saeflow.errors import SaeflowError
 T = TypeVar("T")
 ATTEMPTS = 5
 BACKOFF = 1.0
-"""Seconds before the second attempt, doubled for each that follows, unless the hub says how long to wait."""
+"""Seconds before the second attempt, doubled for each that follows, unless the hub says how long to
+wait."""
 LONGEST_WAIT = 120.0
 LONGEST_REASON = 300
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -40,7 +42,8 @@ def patiently(call: Callable[[], T]) -> T:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed later; what the client looked for in its cache in vain it has asked often."""
+    """Whether the same call may succeed later; what the client looked for in its cache in vain it
+    has asked often."""
     if isinstance(error, errors.HfHubHTTPError):
         return status_of(error) in TRANSIENT
     return _of_the_network(error) and not isinstance(error, errors.OfflineModeIsEnabled)
@@ -52,15 +55,20 @@ def status_of(error: errors.HfHubHTTPError) -> int:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What made the client look into its cache in vain, or give up an upload, where that is what it tells of."""
+    """What made the client look into its cache in vain, or give up an upload, where that is what it
+    tells of."""
     wrapped = errors.LocalEntryNotFoundError | errors.FileMetadataError | RuntimeError
     hidden = isinstance(error, wrapped) and error.__cause__
     return hidden or error
 
 
 def _of_the_network(error: BaseException) -> bool:
-    """Connections that failed or broke. The client has changed its HTTP library, and with it these classes, twice."""
-    return any(kind.__name__ in ("TransportError", "RequestException", "ConnectionError") for kind in type(error).mro())
+    """Connections that failed or broke. The client has changed its HTTP library, and with it these
+    classes, twice."""
+    return any(
+        kind.__name__ in ("TransportError", "RequestException", "ConnectionError")
+        for kind in type(error).mro()
+    )
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException:
@@ -78,13 +86,23 @@ def _pause(state: tenacity.RetryCallState, first: float) -> float:
 
 def _say(state: tenacity.RetryCallState) -> None:
     error = _error_of(state)
-    what = f"answered {status_of(error)}" if isinstance(error, errors.HfHubHTTPError) else type(error).__name__
+    what = (
+        f"answered {status_of(error)}"
+        if isinstance(error, errors.HfHubHTTPError)
+        else type(error).__name__
+    )
     wait = state.next_action.sleep if state.next_action else 0.0
-    print(f"hub: {what}; attempt {state.attempt_number + 1} of {ATTEMPTS} in {wait:.1f} s", file=sys.stderr, flush=True)
+    print(
+        f"hub: {what}; attempt {state.attempt_number + 1} of {ATTEMPTS} in {wait:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 @contextmanager
-def told_in_one_sentence(key: str, repo: str, repo_type: str, revision: str = "main") -> Iterator[None]:
+def told_in_one_sentence(
+    key: str, repo: str, repo_type: str, revision: str = "main"
+) -> Iterator[None]:
     """Turn what the client raises into a sentence that names the artifact and what to do.
 
     Args:
@@ -105,7 +123,9 @@ def told_in_one_sentence(key: str, repo: str, repo_type: str, revision: str = "m
         raise SaeflowError(f"{key}: {reason}") from None
 
 
-def _sentence(error: BaseException, key: str, repo: str, repo_type: str, revision: str) -> str | None:
+def _sentence(
+    error: BaseException, key: str, repo: str, repo_type: str, revision: str
+) -> str | None:
     endpoint, where = constants.ENDPOINT, f"{repo}@{revision}"
     page = f"{endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo}"
     match error:
@@ -115,45 +135,56 @@ def _sentence(error: BaseException, key: str, repo: str, repo_type: str, revisio
             return f"{repo} has no revision '{revision}'; correct {key}.revision"
         case errors.RepositoryNotFoundError():
             return (
-                f"{repo} is no {repo_type} repository on {endpoint}, or a private one; correct {key}.repo or "
+                f"{repo} is no {repo_type} repository on {endpoint}, or a private one; correct "
+                f"{key}.repo or "
                 f"{key}.repo_type, or set HF_TOKEN"
             )
         case errors.EntryNotFoundError() if not isinstance(error, errors.LocalEntryNotFoundError):
             return f"{where} has no such file any more; name another revision"
         case errors.OfflineModeIsEnabled() | errors.LocalEntryNotFoundError():
-            return f"{where} is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it"
+            return (
+                f"{where} is not in the cache, and HF_HUB_OFFLINE is set; fetch it once without it"
+            )
         case errors.HfHubHTTPError():
             return _about_status(status_of(error), where, endpoint) + _own_words(error)
     if _of_the_proxy(error):
         return (
-            f"{where} cannot be fetched, since a proxy that the environment names is not understood "
+            f"{where} cannot be fetched, since a proxy that the environment names is not "
+            "understood "
             f"({_one_line(error)}); set HTTPS_PROXY and ALL_PROXY to http://…, or unset them"
         )
     if _of_xet(error):
         return (
-            f"{where} cannot be fetched, since the storage that {endpoint} names is out of reach ({_one_line(error)}); "
+            f"{where} cannot be fetched, since the storage that {endpoint} names is out of reach "
+            f"({_one_line(error)}); "
             "set HF_HUB_DISABLE_XET=1 to fetch from the hub itself"
         )
     if _of_the_network(error):
         return (
-            f"{where} cannot be fetched, since {endpoint} is out of reach ({type(error).__name__}); check the network "
+            f"{where} cannot be fetched, since {endpoint} is out of reach "
+            f"({type(error).__name__}); check the network "
             "and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take it from the cache"
         )
     if isinstance(error, OSError) and not isinstance(error, errors.FileMetadataError):
         return _about_the_disk(error, where)
     if isinstance(error, ValueError) and "README.md" in str(error):
-        return f"{endpoint} refuses the card of {repo} ({' '.join(str(error).split())}); correct publish.licence"
+        return (
+            f"{endpoint} refuses the card of {repo} ({' '.join(str(error).split())}); correct "
+            "publish.licence"
+        )
     if isinstance(error, errors.FileMetadataError) or _of_the_client(error):
         # A login page, or a mirror that leaves out what the hub's client reads.
         return (
-            f"{endpoint} does not answer for {where} as a hub does ({_one_line(error)}); check HF_ENDPOINT and whether "
+            f"{endpoint} does not answer for {where} as a hub does ({_one_line(error)}); check "
+            "HF_ENDPOINT and whether "
             "a proxy asks to log in"
         )
     return None
 
 
 def _of_the_proxy(error: BaseException) -> bool:
-    """A proxy's address that no client knows: ``socks://…``, or socks without the package that speaks it."""
+    """A proxy's address that no client knows: ``socks://…``, or socks without the package that
+    speaks it."""
     text = str(error).lower()
     return isinstance(error, ValueError | ImportError) and ("proxy" in text or "socks" in text)
 
@@ -169,7 +200,9 @@ def _of_the_client(error: BaseException) -> bool:
     """Whether the hub's client failed at what it read, rather than code of ours."""
     read = isinstance(error, ValueError | TypeError | KeyError | AttributeError)
     frames = traceback.walk_tb(error.__traceback__)
-    return read and any(frame.f_globals.get("__name__", "").startswith("huggingface_hub") for frame, _ in frames)
+    return read and any(
+        frame.f_globals.get("__name__", "").startswith("huggingface_hub") for frame, _ in frames
+    )
 
 
 def _one_line(error: BaseException) -> str:
@@ -186,9 +219,15 @@ def _own_words(error: errors.HfHubHTTPError) -> str:
 
 def _about_status(status: int, where: str, endpoint: str) -> str:
     if status in (401, 403):
-        return f"{endpoint} refuses {where} to this token ({status}); set HF_TOKEN to one that may do this, or unset it"
+        return (
+            f"{endpoint} refuses {where} to this token ({status}); set HF_TOKEN to one that may do "
+            "this, or unset it"
+        )
     if status == 429:
-        return f"{endpoint} asks to slow down ({where}, 429); start again in some minutes, or set HF_TOKEN"
+        return (
+            f"{endpoint} asks to slow down ({where}, 429); start again in some minutes, or set "
+            "HF_TOKEN"
+        )
     if status in TRANSIENT:
         return f"{endpoint} answered {status} to {ATTEMPTS} attempts ({where}); start again later"
     return f"{endpoint} answered {status} ({where}); check HF_ENDPOINT"
@@ -196,7 +235,13 @@ def _about_status(status: int, where: str, endpoint: str) -> str:
 
 def _about_the_disk(error: OSError, where: str) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where} does not fit on the disk of {constants.HF_HUB_CACHE}; make space there or set HF_HOME"
+        return (
+            f"{where} does not fit on the disk of {constants.HF_HUB_CACHE}; make space there or "
+            "set HF_HOME"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where} cannot be kept, since {constants.HF_HUB_CACHE} may not be written; set HF_HOME"
+        return (
+            f"{where} cannot be kept, since {constants.HF_HUB_CACHE} may not be written; set "
+            "HF_HOME"
+        )
     return f"{where} did not arrive whole ({error}); start again" if error.errno is None else None

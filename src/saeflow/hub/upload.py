@@ -36,16 +36,24 @@ def upload(target: Target, files: Mapping[str, Path], message: str) -> str:
         SaeflowError: no network, no token, or a token that may not do this.
     """
     if constants.is_offline_mode():
-        raise SaeflowError(f"publish: HF_HUB_OFFLINE is set, so {target.repo} cannot be reached; unset it")
+        raise SaeflowError(
+            f"publish: HF_HUB_OFFLINE is set, so {target.repo} cannot be reached; unset it"
+        )
     api = HfApi()
     with told_in_one_sentence("publish", target.repo, target.repo_type):
         patiently(
-            lambda: api.create_repo(target.repo, repo_type=target.repo_type, private=target.private, exist_ok=True)
+            lambda: api.create_repo(
+                target.repo, repo_type=target.repo_type, private=target.private, exist_ok=True
+            )
         )
         additions = [CommitOperationAdd(name, path) for name, path in files.items()]
         made = patiently(
             lambda: api.create_commit(
-                target.repo, additions, repo_type=target.repo_type, commit_message=message, num_threads=1
+                target.repo,
+                additions,
+                repo_type=target.repo_type,
+                commit_message=message,
+                num_threads=1,
             )
         )
     return str(made.oid)

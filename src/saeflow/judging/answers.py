@@ -1,6 +1,8 @@
-"""What came back from an endpoint, read: an answer, a refusal, or a complaint. Nothing that can come back is an error.
+"""What came back from an endpoint, read: an answer, a refusal, or a complaint. Nothing that can
+come back is an error.
 
-Endpoints are not all alike and not all well-meaning: every value is looked at before it is believed.
+Endpoints are not all alike and not all well-meaning: every value is looked at before it is
+believed.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def complaint_in(reply: Reply) -> Complaint | None:
         body = parsed(text)
     except ValueError:
         body = None
-    return complaint_of(200 if reply.status // 100 == 2 else reply.status, text if body is None else body)
+    return complaint_of(
+        200 if reply.status // 100 == 2 else reply.status, text if body is None else body
+    )
 
 
 def complaint_of(status: int, body: Any) -> Complaint | None:
@@ -104,7 +108,9 @@ def read_answer(raw: str, inquiry: Inquiry) -> Exchange:
         if ended == "length":  # asked again, it would be cut at the same place
             cut = f"the answer was cut off at its token limit ({completion_tokens} tokens)"
             return exchange._replace(reason=cut)
-        return exchange._replace(reason=first_line(error) if content else "the answer is empty", again=True)
+        return exchange._replace(
+            reason=first_line(error) if content else "the answer is empty", again=True
+        )
 
 
 def _first(choices: Any) -> tuple[dict[str, Any], Any]:
@@ -116,15 +122,21 @@ def _first(choices: Any) -> tuple[dict[str, Any], Any]:
 
 
 def _text(content: Any) -> str:
-    """What a message says: a text, or a list of parts, of which those that hold thoughts do not count."""
+    """What a message says: a text, or a list of parts, of which those that hold thoughts do not
+    count."""
     parts = content if isinstance(content, list) else [content]
-    said = [part for part in parts if not isinstance(part, dict) or part.get("type") in (None, "text", "output_text")]
+    said = [
+        part
+        for part in parts
+        if not isinstance(part, dict) or part.get("type") in (None, "text", "output_text")
+    ]
     texts = [part.get("text") if isinstance(part, dict) else part for part in said]
     return "".join(text for text in texts if isinstance(text, str))
 
 
 def _tokens(usage: Any, inquiry: Inquiry, answer: str) -> tuple[int, int]:
-    """Tokens of question and answer: as the endpoint counts them, else a guess from the lengths of the texts.
+    """Tokens of question and answer: as the endpoint counts them, else a guess from the lengths of
+    the texts.
 
     Without a guess a limit in dollars would hold for no endpoint that keeps silent about them.
     """

@@ -45,7 +45,10 @@ class Estimate(NamedTuple):
         price = "price unknown" if self.usd is None else f"about US$ {self.usd:.2f}"
         time = "within a day" if self.minutes is None else f"about {self.minutes:.1f} min"
         tokens = f"{self.prompt_tokens:,.0f} + {self.completion_tokens:,.0f} tokens"
-        return f"{self.questions:,} questions, {self.known:,} known, {self.calls:,} calls, {tokens}, {price}, {time}"
+        return (
+            f"{self.questions:,} questions, {self.known:,} known, {self.calls:,} calls, {tokens}, "
+            f"{price}, {time}"
+        )
 
 
 class Request(NamedTuple):
@@ -75,7 +78,8 @@ class Service:
         return cost_of(str(self.judge.model), self.calls.price, self.calls.mode == "batch")
 
     def record(self, requests: Sequence[Request]) -> None:
-        """Write down requests, and with them the answers of those questions that have come to one."""
+        """Write down requests, and with them the answers of those questions that have come to
+        one."""
         cost = self.cost
         with self.ledger.writing():
             for key, inquiry, exchange, address, answer in requests:
@@ -89,7 +93,9 @@ def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:
     """What questions will take; tokens and seconds as in earlier calls, where there were any."""
     wanted = {inquiry.key(service.judge): inquiry for inquiry in inquiries}
     known = service.ledger.answers(list(wanted))
-    return _estimate([inquiry for key, inquiry in wanted.items() if key not in known], len(wanted), service)
+    return _estimate(
+        [inquiry for key, inquiry in wanted.items() if key not in known], len(wanted), service
+    )
 
 
 def _estimate(open_: Sequence[Inquiry], questions: int, service: Service) -> Estimate:
@@ -101,7 +107,11 @@ def _estimate(open_: Sequence[Inquiry], questions: int, service: Service) -> Est
     for template, some in by_template.items():
         past = service.ledger.experience(service.judge, template)
         characters = sum(inquiry.characters for inquiry in some)
-        prompt += len(some) * past.prompt_tokens if past.prompt_tokens else characters / CHARACTERS_PER_TOKEN
+        prompt += (
+            len(some) * past.prompt_tokens
+            if past.prompt_tokens
+            else characters / CHARACTERS_PER_TOKEN
+        )
         completion += len(some) * (past.completion_tokens or answer)
         seconds += len(some) * (past.seconds or SECONDS_PER_CALL)
     minutes = None if service.calls.mode == "batch" else seconds / service.calls.concurrency / 60
@@ -116,7 +126,8 @@ def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
         One answer per question, in their order.
 
     Raises:
-        SaeflowError: the endpoint answers nothing at all, or the budget is spent. What was answered is in the ledger.
+        SaeflowError: the endpoint answers nothing at all, or the budget is spent. What was answered
+            is in the ledger.
     """
     keys = [inquiry.key(service.judge) for inquiry in inquiries]
     wanted = dict(zip(keys, inquiries, strict=True))  # the same question is asked once
@@ -126,7 +137,9 @@ def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
     if open_:
         if service.calls.max_usd and service.cost.price is None:
             unknown = f"the price of '{service.judge.model}' is not known"
-            raise SaeflowError(f"calls.max_usd: {unknown}; set calls.price, or calls.max_calls instead")
+            raise SaeflowError(
+                f"calls.max_usd: {unknown}; set calls.price, or calls.max_calls instead"
+            )
         known |= _ask_new(open_, service)
     return [known[key] for key in keys]
 
@@ -155,7 +168,9 @@ def check_budget(service: Service, calls: int, usd: float = 0.0) -> Spent:
     spent, limits = service.ledger.spent(), service.calls
     if limits.max_calls is not None and spent.calls + calls > limits.max_calls:
         what = f"calls.max_calls: {spent.calls:,} of {limits.max_calls:,} calls are made"
-    elif limits.max_usd is not None and (spent.usd >= limits.max_usd or spent.usd + usd > limits.max_usd):
+    elif limits.max_usd is not None and (
+        spent.usd >= limits.max_usd or spent.usd + usd > limits.max_usd
+    ):
         what = f"calls.max_usd: US$ {spent.usd:.4f} of {limits.max_usd:g} is spent"
     else:
         return spent

@@ -1,7 +1,7 @@
 """The Batch API: questions as files, answers within a day, at half the price.
 
-A batch is in the ledger before it is submitted, under a token that it also carries itself. So a run that dies at any
-moment finds its batches again, and pays for none twice.
+A batch is in the ledger before it is submitted, under a token that it also carries itself. So a run
+that dies at any moment finds its batches again, and pays for none twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ LONGEST_TRANSFER = 3600.0  # seconds for one file
 LONGEST_RUN = 36 * 3600.0  # seconds for a batch, which is promised within a day
 RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
 ENDED = ("completed", "expired", "cancelled", "failed")
-LOOKS = 100  # at a batch in a state that is neither, before the run ends; the batch stays in the ledger
+LOOKS = (
+    100  # at a batch in a state that is neither, before the run ends; the batch stays in the ledger
+)
 PAGES = 100  # of the list of batches
 TOKEN = "saeflow"  # key in a batch's metadata
 _Request = Callable[[AsyncOpenAI], Awaitable[RawResponse]]
@@ -44,18 +46,25 @@ async def ask_in_batches(open_: dict[str, Inquiry], service: Service) -> dict[st
     """Answer questions by batches, those of an earlier run first.
 
     Raises:
-        SaeflowError: the endpoint has no Batch API, refuses it or answers nothing, or the budget does not suffice.
+        SaeflowError: the endpoint has no Batch API, refuses it or answers nothing, or the budget
+            does not suffice.
     """
     endpoint, answers = Endpoint(service.judge, service.calls), dict[str, Answer]()
     try:
         for attempt in range(1, service.calls.attempts + 1):
             with _alone(service):
-                await _submit({key: open_[key] for key in open_ if key not in answers}, service, endpoint)
+                await _submit(
+                    {key: open_[key] for key in open_ if key not in answers}, service, endpoint
+                )
             for batch in service.ledger.open_batches():
                 if open_.keys() & batch.keys:
                     answers |= await _read(batch, open_, attempt, service, endpoint)
-                    service.progress(len(answers), len(open_), f"US$ {service.ledger.spent().usd:.2f} so far")
-            answers |= service.ledger.answers(list(open_))  # another job may have read the batch that we share
+                    service.progress(
+                        len(answers), len(open_), f"US$ {service.ledger.spent().usd:.2f} so far"
+                    )
+            answers |= service.ledger.answers(
+                list(open_)
+            )  # another job may have read the batch that we share
             if len(answers) == len(open_):
                 break
     finally:
@@ -66,13 +75,16 @@ async def ask_in_batches(open_: dict[str, Inquiry], service: Service) -> dict[st
 
 @contextmanager
 def _alone(service: Service) -> Iterator[None]:
-    """Let one job of the study submit at a time: a batch without a name is then one whose submission was cut short."""
+    """Let one job of the study submit at a time: a batch without a name is then one whose
+    submission was cut short."""
     path = service.ledger.path.with_suffix(".lock")
     try:
         file = open(path, "w")  # noqa: SIM115 - closed below
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        raise SaeflowError(f"{path}: cannot be locked ({error}); check the disk, or set calls.mode: live") from None
+        raise SaeflowError(
+            f"{path}: cannot be locked ({error}); check the disk, or set calls.mode: live"
+        ) from None
     with file:
         yield
 
@@ -95,7 +107,10 @@ async def _submit(open_: dict[str, Inquiry], service: Service, endpoint: Endpoin
 
 async def _create(batch: Batch, open_: dict[str, Inquiry], endpoint: Endpoint) -> str:
     """Submit a batch; gives the endpoint's name for it."""
-    lines = [{"custom_id": key, "method": "POST", "url": URL, "body": endpoint.body(open_[key])} for key in batch.keys]
+    lines = [
+        {"custom_id": key, "method": "POST", "url": URL, "body": endpoint.body(open_[key])}
+        for key in batch.keys
+    ]
     content = "\n".join(json.dumps(line) for line in lines).encode()
     named = (f"{batch.token}.jsonl", content, "application/octet-stream")
     file = await _call(
@@ -123,7 +138,11 @@ async def _recover(service: Service, endpoint: Endpoint) -> None:
         page = await _call(endpoint, _page(after))
         listed = [made for made in _list(page.get("data")) if isinstance(made, dict)]
         for made in listed:
-            token = (made.get("metadata") or {}).get(TOKEN) if isinstance(made.get("metadata"), dict) else None
+            token = (
+                (made.get("metadata") or {}).get(TOKEN)
+                if isinstance(made.get("metadata"), dict)
+                else None
+            )
             if isinstance(token, str) and token in lost:
                 service.ledger.note_batch(lost.pop(token)._replace(batch=_name_of(made, endpoint)))
         if not lost or not listed or page.get("has_more") is not True:
@@ -140,36 +159,52 @@ def _page(after: str | None) -> _Request:
 async def _read(
     batch: Batch, open_: dict[str, Inquiry], attempt: int, service: Service, endpoint: Endpoint
 ) -> dict[str, Answer]:
-    """Wait for a batch and write down what it answered; questions that deserve another batch are left out.
+    """Wait for a batch and write down what it answered; questions that deserve another batch are
+    left out.
 
     Raises:
-        SaeflowError: it answers nothing; then no question is marked as failed, and no other batch is bought.
+        SaeflowError: it answers nothing; then no question is marked as failed, and no other batch
+            is bought.
     """
     state = await _ended(batch, service, endpoint)
     lines, unread = await _lines(state, len(batch.keys), endpoint)
     recorded, format_asked = service.ledger.answers(batch.keys), endpoint.format
     wanted = [key for key in batch.keys if key in open_ and key not in recorded]
-    exchanges = {key: _exchange(lines.get(key), unread, open_[key], endpoint, format_asked) for key in wanted}
+    exchanges = {
+        key: _exchange(lines.get(key), unread, open_[key], endpoint, format_asked) for key in wanted
+    }
     fruitless = _is_fruitless(list(exchanges.values())) and endpoint.format == format_asked
     answers = {
         key: Answer(exchange.value, exchange.reason, attempt)
         for key, exchange in exchanges.items()
         if not fruitless and not (exchange.again and attempt < service.calls.attempts)
     }
-    service.record([Request(key, open_[key], exchanges[key], endpoint.address, answers.get(key)) for key in wanted])
-    if all(key in recorded or key in open_ for key in batch.keys):  # else another job has yet to read it
+    service.record(
+        [
+            Request(key, open_[key], exchanges[key], endpoint.address, answers.get(key))
+            for key in wanted
+        ]
+    )
+    if all(
+        key in recorded or key in open_ for key in batch.keys
+    ):  # else another job has yet to read it
         service.ledger.note_batch(batch, ended=True)
     if fruitless:
-        raise hopeless(endpoint.name, exchanges[wanted[0]].reason or "", f"{len(wanted)} questions of a batch")
+        raise hopeless(
+            endpoint.name, exchanges[wanted[0]].reason or "", f"{len(wanted)} questions of a batch"
+        )
     return answers
 
 
 def _is_fruitless(exchanges: list[Exchange]) -> bool:
-    """Whether a batch says nothing about its texts: the model had no word, or the same of many, and no score."""
+    """Whether a batch says nothing about its texts: the model had no word, or the same of many, and
+    no score."""
     if not exchanges or any(exchange.value is not None for exchange in exchanges):
         return False
     alike = len({kind_of(exchange) for exchange in exchanges}) == 1
-    return not any(exchange.reached for exchange in exchanges) or (alike and len(exchanges) >= AT_FIRST)
+    return not any(exchange.reached for exchange in exchanges) or (
+        alike and len(exchanges) >= AT_FIRST
+    )
 
 
 async def _ended(batch: Batch, service: Service, endpoint: Endpoint) -> dict[str, Any]:
@@ -180,7 +215,9 @@ async def _ended(batch: Batch, service: Service, endpoint: Endpoint) -> dict[str
     """
     began, looks = time.monotonic(), 0
     while True:
-        state = await _call(endpoint, lambda client: client.batches.with_raw_response.retrieve(str(batch.batch)))
+        state = await _call(
+            endpoint, lambda client: client.batches.with_raw_response.retrieve(str(batch.batch))
+        )
         if not isinstance(state.get("status"), str):
             raise _failed(endpoint, f"what it says of {first_line(batch.batch, 40)} has no state")
         status = first_line(state["status"], 40).lower()
@@ -193,7 +230,9 @@ async def _ended(batch: Batch, service: Service, endpoint: Endpoint) -> dict[str
         looks += status not in RUNNING
         if looks > LOOKS or time.monotonic() - began > LONGEST_RUN:
             waits = f"the batch {first_line(batch.batch)} is still '{status}'"
-            raise SaeflowError(f"{endpoint.name}: {waits}; start again to wait for it, it is not submitted twice")
+            raise SaeflowError(
+                f"{endpoint.name}: {waits}; start again to wait for it, it is not submitted twice"
+            )
         service.progress(0, len(batch.keys), f"the batch is '{status}'")
         await asyncio.sleep(service.calls.poll)
 
@@ -209,8 +248,11 @@ def _content(file: str) -> _Request:
     return lambda client: client.files.with_raw_response.content(file)
 
 
-async def _lines(state: dict[str, Any], questions: int, endpoint: Endpoint) -> tuple[dict[str, dict[str, Any]], int]:
-    """The lines of a batch's answers and errors by key, since their order means nothing, and how many are unreadable.
+async def _lines(
+    state: dict[str, Any], questions: int, endpoint: Endpoint
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """The lines of a batch's answers and errors by key, since their order means nothing, and how
+    many are unreadable.
 
     Of two lines about one question the first that holds an answer counts.
     """
@@ -219,7 +261,10 @@ async def _lines(state: dict[str, Any], questions: int, endpoint: Endpoint) -> t
         if not isinstance(file, str) or not file:
             continue
         content = await _fetch(
-            endpoint, _content(file), seconds=LONGEST_TRANSFER, largest=LARGEST_BODY + questions * LARGEST_ANSWER
+            endpoint,
+            _content(file),
+            seconds=LONGEST_TRANSFER,
+            largest=LARGEST_BODY + questions * LARGEST_ANSWER,
         )
         for text in content.split(b"\n"):  # and at nothing else that may stand within a line
             if not text.strip():
@@ -247,7 +292,11 @@ def _is_answer(line: dict[str, Any]) -> bool:
 
 
 def _exchange(
-    line: dict[str, Any] | None, unread: int, inquiry: Inquiry, endpoint: Endpoint, format_asked: str
+    line: dict[str, Any] | None,
+    unread: int,
+    inquiry: Inquiry,
+    endpoint: Endpoint,
+    format_asked: str,
 ) -> Exchange:
     """What came of one line of a batch, or of none."""
     if line is None and unread:  # it may have been answered, and paid for
@@ -258,14 +307,18 @@ def _exchange(
     if type(status) is not int:
         why = first_line((line or {}).get("error") or "it ended without one")
         return endpoint.censored(
-            Exchange(reason=f"the batch has no answer: {why}", again=True, reached=False, billed=False)
+            Exchange(
+                reason=f"the batch has no answer: {why}", again=True, reached=False, billed=False
+            )
         )
     if complaint := complaint_of(status, body):
         return endpoint.turned_away(complaint, format_asked)
     return endpoint.censored(read_answer(json.dumps(body), inquiry))
 
 
-async def _call(endpoint: Endpoint, request: _Request, *, seconds: float | None = None) -> dict[str, Any]:
+async def _call(
+    endpoint: Endpoint, request: _Request, *, seconds: float | None = None
+) -> dict[str, Any]:
     """What the Batch API answers, a JSON object."""
     body = await _fetch(endpoint, request, seconds=seconds or endpoint.calls.timeout)
     try:
@@ -279,7 +332,9 @@ async def _call(endpoint: Endpoint, request: _Request, *, seconds: float | None 
     return answer
 
 
-async def _fetch(endpoint: Endpoint, request: _Request, *, seconds: float, largest: int = LARGEST_BODY) -> bytes:
+async def _fetch(
+    endpoint: Endpoint, request: _Request, *, seconds: float, largest: int = LARGEST_BODY
+) -> bytes:
     """The body of an answer of the Batch API."""
     try:
         reply = await endpoint.connection.send(request, seconds=seconds, largest=largest)
@@ -293,7 +348,9 @@ async def _fetch(endpoint: Endpoint, request: _Request, *, seconds: float, large
 
 
 def _failed(endpoint: Endpoint, reason: str) -> SaeflowError:
-    return SaeflowError(f"{endpoint.name}: the batch failed ({reason}); start again, or set calls.mode: live")
+    return SaeflowError(
+        f"{endpoint.name}: the batch failed ({reason}); start again, or set calls.mode: live"
+    )
 
 
 def _name_of(made: dict[str, Any], endpoint: Endpoint) -> str:

@@ -19,7 +19,8 @@ AVERAGE = "average"
 """The goal of the rows that average over all goals, as in the paper's tables."""
 
 COMPARISONS_SCHEMA: dict[str, type[pl.DataType]] = {
-    "goal": pl.String, "method": pl.String, "other": pl.String, "scale": pl.Float64, "other_scale": pl.Float64,
+    "goal": pl.String, "method": pl.String, "other": pl.String, "scale": pl.Float64,
+    "other_scale": pl.Float64,
     "n": pl.Int64, "units": pl.Int64, "product": pl.Float64, "other_product": pl.Float64,
     "difference": pl.Float64, "difference_low": pl.Float64, "difference_high": pl.Float64,
     "p_value": pl.Float64, "p_holm": pl.Float64,
@@ -42,16 +43,18 @@ def compare(
     level: float,
     seed: int,
 ) -> pl.DataFrame:
-    """Every pair of methods of every goal on the report half, then every pair's mean over the goals.
+    """Every pair of methods of every goal on the report half, then every pair's mean over the
+    goals.
 
     Args:
         weights: random weights of the samples of the report half.
 
     Returns:
-        A table with the columns of `COMPARISONS_SCHEMA`; difference is product minus other_product, over the samples
-        that have all four scores, with its interval, the p-value of a paired permutation test that exchanges ``units``
-        (samples, or prompts where there are several), and that p-value after Holm's correction for all rows (those with
-        methods of planted latents are a family of their own).
+        A table with the columns of `COMPARISONS_SCHEMA`; difference is product minus other_product,
+        over the samples that have all four scores, with its interval, the p-value of a paired
+        permutation test that exchanges ``units`` (samples, or prompts where there are several), and
+        that p-value after Holm's correction for all rows (those with methods of planted latents are
+        a family of their own).
     """
     pairs = _pairs(choice)
     if pairs.is_empty():
@@ -82,14 +85,17 @@ def compare(
 
 
 def _pairs(choice: Choice) -> pl.DataFrame:
-    """Columns goal, method, other, cell, other_cell: a row per goal and unordered pair of its methods."""
+    """Columns goal, method, other, cell, other_cell: a row per goal and unordered pair of its
+    methods."""
     numbered = choice.cells.with_row_index("cell")
     rows = [
         (goal, first["method"], second["method"], first["cell"], second["cell"])
         for (goal,), of_goal in numbered.group_by("goal", maintain_order=True)
         for first, second in combinations(of_goal.to_dicts(), 2)
     ]
-    return pl.DataFrame(rows, schema=["goal", "method", "other", "cell", "other_cell"], orient="row")
+    return pl.DataFrame(
+        rows, schema=["goal", "method", "other", "cell", "other_cell"], orient="row"
+    )
 
 
 def _chosen_scores(
@@ -118,12 +124,20 @@ def _averaged(pairs: pl.DataFrame) -> tuple[list[Int[np.ndarray, " goals"]], pl.
 
 
 def _planted(pairs: pl.DataFrame) -> Bool[np.ndarray, " pairs"]:
-    """Pairs with a method that is given what no study of real text knows: a question, and a family of tests, apart."""
-    return pairs.select(pl.any_horizontal(pl.col("method", "other").str.ends_with(PLANTED))).to_series().to_numpy()
+    """Pairs with a method that is given what no study of real text knows: a question, and a family
+    of tests, apart."""
+    return (
+        pairs.select(pl.any_horizontal(pl.col("method", "other").str.ends_with(PLANTED)))
+        .to_series()
+        .to_numpy()
+    )
 
 
-def _statistics(measured: Contrast, level: float, of_goals: int, planted: Bool[np.ndarray, " pairs"]) -> pl.DataFrame:
-    """Columns of every comparison; the first ``of_goals`` are of single goals, the others are their averages."""
+def _statistics(
+    measured: Contrast, level: float, of_goals: int, planted: Bool[np.ndarray, " pairs"]
+) -> pl.DataFrame:
+    """Columns of every comparison; the first ``of_goals`` are of single goals, the others are their
+    averages."""
     low, high = interval(measured.draws, level)
     # The average over one goal is that goal again and no further claim.
     claims = len(measured.n) if of_goals > len(measured.n) - of_goals else of_goals

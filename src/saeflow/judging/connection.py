@@ -1,4 +1,5 @@
-"""One request to an endpoint by the client `openai`, within bounds: of time, of size, and of whom it reaches."""
+"""One request to an endpoint by the client `openai`, within bounds: of time, of size, and of whom
+it reaches."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ from saeflow.errors import SaeflowError
 OPENAI = "https://api.openai.com/v1"
 LARGEST_BODY = 4 * 2**20  # bytes; an answer is a thousandth of it
 NO_KEY = "none"  # what a server of one's own is sent
-_largest: ContextVar[int] = ContextVar("largest", default=LARGEST_BODY)  # of the request that a task makes
+_largest: ContextVar[int] = ContextVar(
+    "largest", default=LARGEST_BODY
+)  # of the request that a task makes
 
 
 class UnreachedError(Exception):
@@ -53,10 +56,11 @@ class RawResponse(Protocol):
 class Connection:
     """The way to one endpoint.
 
-    Nothing is sent anywhere else: a redirect is a reply like any other. And no more is read than was agreed.
+    Nothing is sent anywhere else: a redirect is a reply like any other. And no more is read than
+    was agreed.
 
-    The client's own retries are off: they would be seen neither by the budget nor by the other calls, which must
-    slow down too.
+    The client's own retries are off: they would be seen neither by the budget nor by the other
+    calls, which must slow down too.
 
     Raises:
         SaeflowError: there is no key, or the address, the key or the proxy cannot be used.
@@ -68,8 +72,16 @@ class Connection:
         self.address = address.rstrip("/")
         self._proxy = proxy_of(self.address)
         sent = authorization(key).partition(" ")[2]
-        secrets = {key, sent, key.rpartition(" ")[2], key.rpartition(":")[2], urlsplit(self._proxy or "").password}
-        self._secrets = sorted((secret for secret in secrets if secret and secret != NO_KEY), key=len, reverse=True)
+        secrets = {
+            key,
+            sent,
+            key.rpartition(" ")[2],
+            key.rpartition(":")[2],
+            urlsplit(self._proxy or "").password,
+        }
+        self._secrets = sorted(
+            (secret for secret in secrets if secret and secret != NO_KEY), key=len, reverse=True
+        )
         self._client: AsyncOpenAI | None = None
 
     async def send(
@@ -82,7 +94,8 @@ class Connection:
         """Send one request and read what comes back.
 
         Args:
-            request: a call of the client, for an ``httpx2.Response`` or of its ``with_raw_response``.
+            request: a call of the client, for an ``httpx2.Response`` or of its
+                ``with_raw_response``.
             seconds: that all may take, from beginning to end.
             largest: bytes that the body may have.
 
@@ -100,14 +113,18 @@ class Connection:
             raise UnreachedError(f"no answer within {seconds:g} s") from None
         except UnreachedError:
             raise
-        # Whatever a strange server makes the client raise is the end of this request and of nothing else.
+        # Whatever a strange server makes the client raise is the end of this request and of nothing
+        # else.
         except Exception as error:
             cause = error.__cause__ if isinstance(error, APIConnectionError) else None
-            raise UnreachedError(f"the connection failed ({self.redacted(first_line(cause or error))})") from None
+            raise UnreachedError(
+                f"the connection failed ({self.redacted(first_line(cause or error))})"
+            ) from None
         return Reply(response.status_code, response.extensions["headers"], response.content)
 
     def redacted(self, text: str) -> str:
-        """A text without key and passwords, which servers are known to repeat in their complaints."""
+        """A text without key and passwords, which servers are known to repeat in their
+        complaints."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -130,18 +147,23 @@ class Connection:
                 max_retries=0,
                 timeout=None,
                 http_client=httpx2.AsyncClient(
-                    transport=_Bounded(headers, self._proxy), follow_redirects=False, trust_env=False, timeout=None
+                    transport=_Bounded(headers, self._proxy),
+                    follow_redirects=False,
+                    trust_env=False,
+                    timeout=None,
                 ),
             )
         return self._client
 
 
 class _Bounded(httpx2.AsyncBaseTransport):
-    """What carries the client's requests: it tells a server what it must know, and takes from it what was agreed.
+    """What carries the client's requests: it tells a server what it must know, and takes from it
+    what was agreed.
 
-    Of a request's headers only ours and the type of its body are sent: the client adds those that tell of this
-    machine or that the environment names. Of a response the client sees no header, so that it heeds none, be it an
-    address that leads on, an encoding or a cookie; they are handed on beside it, as its extension ``headers``.
+    Of a request's headers only ours and the type of its body are sent: the client adds those that
+    tell of this machine or that the environment names. Of a response the client sees no header, so
+    that it heeds none, be it an address that leads on, an encoding or a cookie; they are handed on
+    beside it, as its extension ``headers``.
 
     Args:
         headers: that every request has.
@@ -162,21 +184,28 @@ class _Bounded(httpx2.AsyncBaseTransport):
         """Send a request and read what comes back.
 
         Raises:
-            UnreachedError: the answer is compressed, or longer than what `Connection.send` was told.
+            UnreachedError: the answer is compressed, or longer than what `Connection.send` was
+                told.
         """
         content = await request.aread()
         async with self._session.request(
             request.method,
             str(request.url),
             data=io.BytesIO(content) if content else None,
-            headers={name: request.headers[name] for name in ("Content-Type",) if name in request.headers},
+            headers={
+                name: request.headers[name] for name in ("Content-Type",) if name in request.headers
+            },
             proxy=self._proxy,
             allow_redirects=False,
         ) as response:
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise UnreachedError("the answer is compressed, which was not asked for")  # and may be a bomb
+                raise UnreachedError(
+                    "the answer is compressed, which was not asked for"
+                )  # and may be a bomb
             body = await _read(response.content, _largest.get())
-        return httpx2.Response(response.status, content=body, extensions={"headers": response.headers})
+        return httpx2.Response(
+            response.status, content=body, extensions={"headers": response.headers}
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -193,14 +222,16 @@ async def _read(stream: aiohttp.StreamReader, largest: int) -> bytes:
 
 
 def _authorities() -> ssl.SSLContext:
-    """Whom to believe who a server is: the system's authorities, and certifi's, as many systems have none."""
+    """Whom to believe who a server is: the system's authorities, and certifi's, as many systems
+    have none."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
 
 
 def find_address(judge: Judge, calls: Calls) -> str:
-    """Where the endpoint is: what the config says, else ``OPENAI_BASE_URL`` where it says anything, else OpenAI.
+    """Where the endpoint is: what the config says, else ``OPENAI_BASE_URL`` where it says anything,
+    else OpenAI.
 
     Raises:
         SaeflowError: it is no address, or holds what must not be recorded.
@@ -222,11 +253,15 @@ def find_key(judge: Judge, calls: Calls, dotenv: Path = Path(".env")) -> str:
     try:
         written = dotenv_values(dotenv).get(calls.key) if dotenv.is_file() else None
     except (OSError, UnicodeDecodeError):
-        raise SaeflowError(f"{dotenv}: cannot be read as text; correct it, or move it away") from None
+        raise SaeflowError(
+            f"{dotenv}: cannot be read as text; correct it, or move it away"
+        ) from None
     key = (os.environ.get(calls.key) or written or "").strip()
     if not key and not judge.base_url:
         absent = f"neither the environment nor .env has {calls.key}"
-        raise SaeflowError(f"calls.key: {absent}; set it, or name another endpoint in judge.base_url")
+        raise SaeflowError(
+            f"calls.key: {absent}; set it, or name another endpoint in judge.base_url"
+        )
     if not (key.isascii() and key.isprintable()) and key:
         wrong = f"the value of {calls.key} holds a line break or another character that no key has"
         raise SaeflowError(f"calls.key: {wrong}; set it again")
@@ -234,7 +269,8 @@ def find_key(judge: Judge, calls: Calls, dotenv: Path = Path(".env")) -> str:
 
 
 def authorization(key: str) -> str:
-    """The header for a key; one that opens with a scheme is the whole header, ``Basic NAME:PASSWORD`` in plain text."""
+    """The header for a key; one that opens with a scheme is the whole header, ``Basic
+    NAME:PASSWORD`` in plain text."""
     scheme, _, rest = key.partition(" ")
     if scheme == "Basic" and ":" in rest:
         return f"Basic {base64.b64encode(rest.encode()).decode()}"
@@ -242,7 +278,8 @@ def authorization(key: str) -> str:
 
 
 def proxy_of(address: str) -> str | None:
-    """The proxy that the environment names for an address; none for this machine and for what ``NO_PROXY`` names.
+    """The proxy that the environment names for an address; none for this machine and for what
+    ``NO_PROXY`` names.
 
     Raises:
         SaeflowError: it is none that speaks HTTP.
@@ -254,12 +291,15 @@ def proxy_of(address: str) -> str | None:
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if (scheme := urlsplit(proxy).scheme) not in ("http", "https"):
         ways = f"set {parts.scheme}_proxy to an HTTP proxy, or add {parts.hostname} to no_proxy"
-        raise SaeflowError(f"the environment names a proxy '{scheme}://', which the judge cannot use; {ways}")
+        raise SaeflowError(
+            f"the environment names a proxy '{scheme}://', which the judge cannot use; {ways}"
+        )
     return proxy
 
 
 def _is_direct(host: str, exceptions: str) -> bool:
-    """Whether a host is reached without a proxy; ``NO_PROXY`` holds hosts, domains and networks, or ``*`` for all."""
+    """Whether a host is reached without a proxy; ``NO_PROXY`` holds hosts, domains and networks, or
+    ``*`` for all."""
     try:
         number = ipaddress.ip_address(host)
     except ValueError:
@@ -279,7 +319,8 @@ def _is_direct(host: str, exceptions: str) -> bool:
 
 
 def first_line(value: object, longest: int = 200) -> str:
-    """A complaint as one short line that can be printed and stored: half characters and control codes go."""
+    """A complaint as one short line that can be printed and stored: half characters and control
+    codes go."""
     try:
         text = str(value)[: 100 * longest].encode("utf-8", "replace").decode()
     except (RecursionError, ValueError):

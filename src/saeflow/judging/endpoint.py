@@ -1,4 +1,5 @@
-"""One request to an OpenAI-compatible endpoint, and everything that can come of it, as an `Exchange`."""
+"""One request to an OpenAI-compatible endpoint, and everything that can come of it, as an
+`Exchange`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from saeflow.judging.inquiries import Exchange, Inquiry
 
 PATH = "/chat/completions"
 FORMATS = ("json_schema", "json_object", "none")
-"""How the form of an answer is asked for, the strictest first; an endpoint that refuses one is asked for the next."""
+"""How the form of an answer is asked for, the strictest first; an endpoint that refuses one is
+asked for the next."""
 LONGEST_WAIT = 600.0  # seconds; an endpoint that asks for more is asked again another day
 _HOPELESS = {
     401: "the key is refused; correct it",
@@ -64,13 +66,15 @@ class Endpoint:
         """Send one request.
 
         Raises:
-            SaeflowError: the endpoint will answer no question at all: a wrong key, address or model, an empty account.
+            SaeflowError: the endpoint will answer no question at all: a wrong key, address or
+                model, an empty account.
         """
         began, format_asked = time.monotonic(), self.format
         content = json.dumps(self.body(inquiry)).encode()
         try:
             reply = await self.connection.send(
-                lambda client: client.post(PATH, cast_to=httpx2.Response, content=content), seconds=self.calls.timeout
+                lambda client: client.post(PATH, cast_to=httpx2.Response, content=content),
+                seconds=self.calls.timeout,
             )
         except UnreachedError as error:
             exchange = Exchange(reason=str(error), again=True, reached=False)
@@ -86,9 +90,13 @@ class Endpoint:
     def censored(self, exchange: Exchange) -> Exchange:
         """An exchange without key and passwords, which servers are known to repeat."""
         hidden = self.connection.redacted
-        return exchange._replace(reason=hidden(exchange.reason or "") or None, raw=hidden(exchange.raw or "") or None)
+        return exchange._replace(
+            reason=hidden(exchange.reason or "") or None, raw=hidden(exchange.raw or "") or None
+        )
 
-    def turned_away(self, complaint: Complaint, format_asked: str, reply: Reply | None = None) -> Exchange:
+    def turned_away(
+        self, complaint: Complaint, format_asked: str, reply: Reply | None = None
+    ) -> Exchange:
         """What a complaint means for the question, and for all others.
 
         Args:
@@ -102,9 +110,13 @@ class Endpoint:
         status, reason = complaint.status, self.connection.redacted(str(complaint))
         if 300 <= status < 400:
             elsewhere = (
-                first_line(reply.headers.get("Location", "elsewhere").partition("?")[0]) if reply else "elsewhere"
+                first_line(reply.headers.get("Location", "elsewhere").partition("?")[0])
+                if reply
+                else "elsewhere"
             )
-            leads = f"leads on to {elsewhere.rpartition('@')[2]} (HTTP {status}), where nothing is sent"
+            leads = (
+                f"leads on to {elsewhere.rpartition('@')[2]} (HTTP {status}), where nothing is sent"
+            )
             raise SaeflowError(f"{self.name}: the address {leads}; correct judge.base_url")
         if status in _HOPELESS or complaint.code == "insufficient_quota":
             why = _HOPELESS.get(status, "the quota is used up; raise it")
@@ -112,11 +124,17 @@ class Endpoint:
         if status == 429:
             wait = _seconds(reply.headers.get("Retry-After") if reply else None)
             if wait > LONGEST_WAIT:
-                raise SaeflowError(f"{self.name}: asks to wait {wait:.0f} s ({reason}); start again then")
+                raise SaeflowError(
+                    f"{self.name}: asks to wait {wait:.0f} s ({reason}); start again then"
+                )
             return Exchange(reason=reason, again=True, reached=False, wait=wait, billed=False)
         if complaint.is_refusal:
             return Exchange(reason=f"refused: {reason}", billed=False)
-        if status in (400, 422) and format_asked != FORMATS[-1] and _is_about_format(complaint.words):
+        if (
+            status in (400, 422)
+            and format_asked != FORMATS[-1]
+            and _is_about_format(complaint.words)
+        ):
             if self.format == format_asked:  # the first of several calls that were refused together
                 self.format = FORMATS[FORMATS.index(format_asked) + 1]
             return Exchange(reason=reason, again=True, reached=False, wait=None, billed=False)
@@ -129,7 +147,10 @@ class Endpoint:
 
 
 def _is_about_format(words: str) -> bool:
-    return any(name in words.lower() for name in ("response_format", "json_schema", "schema", "json_object", "guided"))
+    return any(
+        name in words.lower()
+        for name in ("response_format", "json_schema", "schema", "json_object", "guided")
+    )
 
 
 def _seconds(header: str | None) -> float:

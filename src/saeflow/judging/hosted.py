@@ -18,17 +18,23 @@ from saeflow.judging.verdicts import Completion, Question, Verdict, criteria
 NOT_ITS_PROMPT = "the text does not open with its prompt"
 
 
-def judge_hosted(completions: Sequence[Completion], questions: Sequence[Question]) -> list[list[Verdict]]:
-    """Have a model score completions by several criteria; a text that gets no usable answer has no score.
+def judge_hosted(
+    completions: Sequence[Completion], questions: Sequence[Question]
+) -> list[list[Verdict]]:
+    """Have a model score completions by several criteria; a text that gets no usable answer has no
+    score.
 
     Raises:
-        SaeflowError: there is no endpoint to ask, it answers nothing at all, or the budget is spent.
+        SaeflowError: there is no endpoint to ask, it answers nothing at all, or the budget is
+            spent.
     """
     service = questions[0].service
     if service is None:
         raise SaeflowError("judge 'openai': answers are kept in a ledger; name one with --ledger")
     asked = [inquiries(completions, question) for question in questions]
-    answers = iter(ask([inquiry for criterion in asked for some in criterion for inquiry in some], service))
+    answers = iter(
+        ask([inquiry for criterion in asked for some in criterion for inquiry in some], service)
+    )
     return [
         [_verdict([next(answers) for _ in some], question) for some in criterion]
         for criterion, question in zip(asked, questions, strict=True)
@@ -36,10 +42,14 @@ def judge_hosted(completions: Sequence[Completion], questions: Sequence[Question
 
 
 def inquiries(completions: Sequence[Completion], question: Question) -> list[list[Inquiry]]:
-    """The questions about each completion; none about one that cannot be shown as the template shows it."""
+    """The questions about each completion; none about one that cannot be shown as the template
+    shows it."""
     template, criterion = _asked(question)
     return [
-        [Inquiry(template, criterion, (completion,), repeat) for repeat in range(question.settings.repeats)]
+        [
+            Inquiry(template, criterion, (completion,), repeat)
+            for repeat in range(question.settings.repeats)
+        ]
         if not template.split or completion.continuation is not None
         else []
         for completion in completions
@@ -48,7 +58,10 @@ def inquiries(completions: Sequence[Completion], question: Question) -> list[lis
 
 def questions_about(completions: pl.DataFrame, goal: Goal, judge: Judge) -> list[Inquiry]:
     """All questions about a table of completions, for an estimate; columns prompt and text."""
-    texts = [Completion(*row) for row in completions.drop_nulls("text").select("prompt", "text").iter_rows()]
+    texts = [
+        Completion(*row)
+        for row in completions.drop_nulls("text").select("prompt", "text").iter_rows()
+    ]
     asked = [inquiries(texts, Question(goal, criterion, judge)) for criterion in criteria(judge)]
     return [inquiry for criterion in asked for some in criterion for inquiry in some]
 
@@ -65,8 +78,13 @@ def _verdict(answers: Sequence[Answer], question: Question) -> Verdict:
     if not answers:
         return Verdict(None, NOT_ITS_PROMPT)
     template, _ = _asked(question)
-    attempts, cached = max(answer.attempts for answer in answers), all(answer.cached for answer in answers)
+    attempts, cached = (
+        max(answer.attempts for answer in answers),
+        all(answer.cached for answer in answers),
+    )
     failed = next((answer for answer in answers if answer.value is None), None)
     if failed:
         return Verdict(None, failed.reason, attempts, cached)
-    return Verdict(mean(template.share(int(answer.value or 0)) for answer in answers), None, attempts, cached)
+    return Verdict(
+        mean(template.share(int(answer.value or 0)) for answer in answers), None, attempts, cached
+    )

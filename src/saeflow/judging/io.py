@@ -52,7 +52,12 @@ def read_summaries(directory: Path) -> Summaries:
     Raises:
         SaeflowError: a file is absent, damaged, or has other columns.
     """
-    return Summaries(**{name: read_table(directory / f"{name}.parquet", schema) for name, schema in SCHEMAS.items()})
+    return Summaries(
+        **{
+            name: read_table(directory / f"{name}.parquet", schema)
+            for name, schema in SCHEMAS.items()
+        }
+    )
 
 
 def write_ratings(directory: Path, preferences: pl.DataFrame, ratings: pl.DataFrame) -> None:

@@ -1,7 +1,9 @@
-"""The ledger of a study: every question put to a judging model, every request, every cent, in one SQLite file.
+"""The ledger of a study: every question put to a judging model, every request, every cent, in one
+SQLite file.
 
-Answers are found by key, so no text is paid for twice. Each request is written the moment it ends: a process that is
-killed has lost the calls in flight and nothing else. Several processes may write at once.
+Answers are found by key, so no text is paid for twice. Each request is written the moment it ends:
+a process that is killed has lost the calls in flight and nothing else. Several processes may write
+at once.
 """
 
 from __future__ import annotations
@@ -26,15 +28,31 @@ VERSION = 2
 PATIENCE = 60_000  # milliseconds to wait for another process's write
 CHECKPOINT = 10_000  # pages, 40 MB, of the write-ahead log before it is moved into the file
 _OTHERS_AT_WORK = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-# File systems of several machines: write-ahead logging shares memory between processes, which they cannot.
-SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "fuse.sshfs", "9p", "afs"}
+# File systems of several machines: write-ahead logging shares memory between processes, which they
+# cannot.
+SHARED = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "fuse.ceph",
+    "fuse.sshfs",
+    "9p",
+    "afs",
+}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, judge TEXT, parameters TEXT, template TEXT, criterion TEXT, prompt TEXT, completion TEXT,
+    key TEXT PRIMARY KEY, judge TEXT, parameters TEXT, template TEXT, criterion TEXT, prompt TEXT,
+    completion TEXT,
     repeat INTEGER, answer TEXT, reason TEXT, attempts INTEGER, answered TEXT, checksum INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
-    id INTEGER PRIMARY KEY, key TEXT, ended TEXT, seconds REAL, reason TEXT, raw TEXT, model TEXT, address TEXT,
+    id INTEGER PRIMARY KEY, key TEXT, ended TEXT, seconds REAL, reason TEXT, raw TEXT, model TEXT,
+    address TEXT,
     prompt_tokens INTEGER, completion_tokens INTEGER, billed INTEGER, usd REAL
 );
 CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, batch TEXT, ended INTEGER, keys TEXT);
@@ -45,7 +63,8 @@ CREATE TRIGGER IF NOT EXISTS spending AFTER INSERT ON requests WHEN new.billed B
 END;
 """
 _CALLS = """
-SELECT answers.*, r.requests, r.seconds, r.prompt_tokens, r.completion_tokens, r.usd, r.model, r.address, r.raw
+SELECT answers.*, r.requests, r.seconds, r.prompt_tokens, r.completion_tokens, r.usd, r.model,
+r.address, r.raw
 FROM answers LEFT JOIN (
     SELECT key, count(*) AS requests, sum(seconds) AS seconds, sum(prompt_tokens) AS prompt_tokens,
     sum(completion_tokens) AS completion_tokens, sum(usd) AS usd, model, address, raw, max(id)
@@ -54,12 +73,15 @@ FROM answers LEFT JOIN (
 """
 _USAGE = """
 SELECT answers.judge, answers.template, count(DISTINCT answers.key), count(requests.id),
-coalesce(sum(requests.prompt_tokens), 0), coalesce(sum(requests.completion_tokens), 0), sum(requests.usd)
+coalesce(sum(requests.prompt_tokens), 0), coalesce(sum(requests.completion_tokens), 0),
+sum(requests.usd)
 FROM answers LEFT JOIN requests USING (key) GROUP BY 1, 2 ORDER BY 1, 2
 """
 CALLS_SCHEMA: dict[str, type[pl.DataType]] = {
-    "key": pl.String, "judge": pl.String, "parameters": pl.String, "template": pl.String, "criterion": pl.String,
-    "prompt": pl.String, "completion": pl.String, "repeat": pl.Int64, "answer": pl.String, "reason": pl.String,
+    "key": pl.String, "judge": pl.String, "parameters": pl.String, "template": pl.String,
+    "criterion": pl.String,
+    "prompt": pl.String, "completion": pl.String, "repeat": pl.Int64, "answer": pl.String,
+    "reason": pl.String,
     "attempts": pl.Int64, "answered": pl.String, "requests": pl.Int64, "seconds": pl.Float64,
     "prompt_tokens": pl.Int64, "completion_tokens": pl.Int64, "usd": pl.Float64, "model": pl.String,
     "address": pl.String, "raw": pl.String,
@@ -118,15 +140,20 @@ class Ledger:
         self.path = Path(path)
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self.path, timeout=PATIENCE / 1000, isolation_level=None)
+            self._connection = sqlite3.connect(
+                self.path, timeout=PATIENCE / 1000, isolation_level=None
+            )
             self._set_journal("delete" if _on_shared_disk(self.path) else "wal")
-            self._connection.execute("PRAGMA synchronous = normal")  # a commit waits for no disk, a checkpoint does
+            self._connection.execute(
+                "PRAGMA synchronous = normal"
+            )  # a commit waits for no disk, a checkpoint does
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
             self._prepare()
             self._version = self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def _set_journal(self, mode: str) -> None:
-        """Set how the file is written; SQLite does not wait for others here, so processes that start together must."""
+        """Set how the file is written; SQLite does not wait for others here, so processes that
+        start together must."""
         for attempt in range(100):
             try:
                 self._connection.execute(f"PRAGMA journal_mode = {mode}")
@@ -140,10 +167,13 @@ class Ledger:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
             raise SaeflowError(
-                f"{self.path}: is a ledger of another version of saeflow; move it away to start a new one"
+                f"{self.path}: is a ledger of another version of saeflow; move it away to start a "
+                "new one"
             )
         if version != VERSION:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            self._connection.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+            )
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -153,9 +183,18 @@ class Ledger:
         """
         try:
             yield
-        except (sqlite3.Error, OSError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        except (
+            sqlite3.Error,
+            OSError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            pl.exceptions.PolarsError,
+        ) as error:
             advice = "check the disk, or move the file away to start a new one"
-            raise SaeflowError(f"{self.path}: the ledger cannot be used ({error}); {advice}") from None
+            raise SaeflowError(
+                f"{self.path}: the ledger cannot be used ({error}); {advice}"
+            ) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -172,14 +211,20 @@ class Ledger:
                 some = keys[first : first + 500]
                 marks = ",".join("?" * len(some))
                 rows = self._connection.execute(
-                    f"SELECT key, answer, reason, attempts, checksum FROM answers WHERE key IN ({marks})", some
+                    (
+                        "SELECT key, answer, reason, attempts, checksum FROM answers WHERE key IN "
+                        f"({marks})"
+                    ),
+                    some,
                 )
                 for *content, checksum in rows:
                     if checksum != _checksum(*content):
                         damaged.append(content[:1])
                         continue
                     key, answer, reason, attempts = content
-                    known[key] = Answer(None if answer is None else json.loads(answer), reason, attempts, True)
+                    known[key] = Answer(
+                        None if answer is None else json.loads(answer), reason, attempts, True
+                    )
         if damaged:
             with self.writing():
                 self._connection.executemany("DELETE FROM answers WHERE key = ?", damaged)
@@ -188,7 +233,9 @@ class Ledger:
     def shared(self) -> bool:
         """Whether anyone else has written since this ledger was opened."""
         with self._told():
-            return bool(self._connection.execute("PRAGMA data_version").fetchone()[0] != self._version)
+            return bool(
+                self._connection.execute("PRAGMA data_version").fetchone()[0] != self._version
+            )
 
     def record(self, key: str, exchange: Exchange, usd: float | None, address: str) -> None:
         """Write down one request, whatever came of it; within `writing`."""
@@ -196,7 +243,8 @@ class Ledger:
             "INSERT INTO requests (key, ended, seconds, reason, raw, model, address, prompt_tokens,"
             " completion_tokens, billed, usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             _storable(
-                key, _now(), exchange.seconds, exchange.reason, exchange.raw, exchange.model, address,
+                key, _now(), exchange.seconds, exchange.reason, exchange.raw, exchange.model,
+                address,
                 exchange.prompt_tokens, exchange.completion_tokens, exchange.billed, usd,
             ),
         )  # fmt: skip
@@ -212,7 +260,11 @@ class Ledger:
         answered = _storable(key, value, answer.reason, answer.attempts)
         values = [*_storable(*identity.values()), *answered, _now(), _checksum(*answered)]
         self._connection.execute(
-            f"INSERT OR IGNORE INTO answers ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})", values
+            (
+                f"INSERT OR IGNORE INTO answers ({','.join(columns)}) VALUES "
+                f"({','.join('?' * len(columns))})"
+            ),
+            values,
         )
 
     @contextmanager
@@ -240,7 +292,8 @@ class Ledger:
         """Whether this model has ever answered a question."""
         with self._told():
             row = self._connection.execute(
-                "SELECT 1 FROM answers WHERE judge = ? AND answer IS NOT NULL LIMIT 1", (judge.model,)
+                "SELECT 1 FROM answers WHERE judge = ? AND answer IS NOT NULL LIMIT 1",
+                (judge.model,),
             ).fetchone()
         return row is not None
 
@@ -251,7 +304,9 @@ class Ledger:
                 *self._connection.execute(
                     "SELECT avg(prompt_tokens), avg(completion_tokens), avg(seconds) FROM ("
                     " SELECT requests.* FROM requests JOIN answers USING (key)"
-                    " WHERE answers.judge = ? AND template = ? AND prompt_tokens > 0 ORDER BY id DESC LIMIT 1000)",
+                    " WHERE answers.judge = ? AND template = ? AND prompt_tokens > 0 ORDER BY "
+                    "id "
+                    "DESC LIMIT 1000)",
                     (judge.model, template),
                 ).fetchone()
             )
@@ -264,11 +319,14 @@ class Ledger:
     def open_batches(self) -> list[Batch]:
         """The batches whose answers have not been read."""
         with self._told():
-            rows = self._connection.execute("SELECT token, batch, keys FROM batches WHERE NOT ended").fetchall()
+            rows = self._connection.execute(
+                "SELECT token, batch, keys FROM batches WHERE NOT ended"
+            ).fetchall()
             return [Batch(token, batch, _names(json.loads(keys))) for token, batch, keys in rows]
 
     def note_batch(self, batch: Batch, ended: bool = False) -> None:
-        """Write down a batch before it is submitted, when it has a name, and when its answers have been read."""
+        """Write down a batch before it is submitted, when it has a name, and when its answers have
+        been read."""
         with self.writing():
             self._connection.execute(
                 "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)",
@@ -276,7 +334,8 @@ class Ledger:
             )
 
     def forget(self, failures_only: bool) -> int:
-        """Forget answers, so that they are asked for again; what was spent stays. Returns how many."""
+        """Forget answers, so that they are asked for again; what was spent stays. Returns how
+        many."""
         where = " WHERE answer IS NULL" if failures_only else ""
         with self.writing():
             return self._connection.execute(f"DELETE FROM answers{where}").rowcount
@@ -285,12 +344,15 @@ class Ledger:
         """Every answer with what it took, the columns of `CALLS_SCHEMA`."""
         with self._told(), closing(self._connection.execute(_CALLS)) as cursor:
             names = [column[0] for column in cursor.description]
-            table = pl.DataFrame(cursor.fetchall(), schema=names, orient="row", infer_schema_length=None)
+            table = pl.DataFrame(
+                cursor.fetchall(), schema=names, orient="row", infer_schema_length=None
+            )
             return table.select(pl.col(name).cast(kind) for name, kind in CALLS_SCHEMA.items())
 
 
 def _checksum(*content: object) -> int:
-    """Of all that is read of an answer: key, answer, reason and attempts; damage may make bytes of any."""
+    """Of all that is read of an answer: key, answer, reason and attempts; damage may make bytes of
+    any."""
     return zlib.crc32(json.dumps(content, default=repr).encode())
 
 
@@ -311,10 +373,15 @@ def _now() -> str:
 
 
 def _on_shared_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Whether a file lies on a file system that other machines see; unknown where the system lists no mounts."""
+    """Whether a file lies on a file system that other machines see; unknown where the system lists
+    no mounts."""
     if not mounts.is_file():
         return False
     folders = [line.split()[1:3] for line in mounts.read_text().splitlines()]
     whole = str(path.resolve()) + "/"
-    holding = [(len(folder), kind) for folder, kind in folders if whole.startswith(folder.rstrip("/") + "/")]
+    holding = [
+        (len(folder), kind)
+        for folder, kind in folders
+        if whole.startswith(folder.rstrip("/") + "/")
+    ]
     return max(holding, default=(0, ""))[1] in SHARED

@@ -1,20 +1,25 @@
-"""The lexical judge: a goal's word list for the behaviour, the unsteered model's own loss for the coherence.
+"""The lexical judge: a goal's word list for the behaviour, the unsteered model's own loss for the
+coherence.
 
-It needs no other model and no network, costs one forward pass, and gives the same score to the same text always. It
-is a measure, not a reader: it sees neither negation nor meaning, and takes the unusual for the incoherent.
+It needs no other model and no network, costs one forward pass, and gives the same score to the same
+text always. It is a measure, not a reader: it sees neither negation nor meaning, and takes the
+unusual for the incoherent.
 
-**Behaviour** is the share of the continuation's words that the list names, divided by ``saturation``, at most 1.
+**Behaviour** is the share of the continuation's words that the list names, divided by
+``saturation``, at most 1.
 
 **Coherence** is ``fluency × variety``.
 
-- Fluency maps the loss of the continuation, given the prompt, linearly: 1 at and below the median loss of unsteered
-  completions, 0 at and above the median loss of the same completions with their words in random order. Both ends are
-  measured with the judged model on its own text, so the scale needs no constant of ours and means the same for a model
-  of any size: 1 is "as likely as what the model writes by itself", 0 is "no better than the right words in any order".
-  (The logarithm of the vocabulary, the loss of uniform noise, is no such end: a word salad of frequent words lies
-  far below it.)
-- Variety guards against loops, which the loss rewards because every repeated word is foreseen. It is the share of
-  distinct bigrams of words and punctuation, divided by its median in unsteered completions, at most 1.
+- Fluency maps the loss of the continuation, given the prompt, linearly: 1 at and below the median
+  loss of unsteered completions, 0 at and above the median loss of the same completions with their
+  words in random order. Both ends are measured with the judged model on its own text, so the scale
+  needs no constant of ours and means the same for a model of any size: 1 is "as likely as what the
+  model writes by itself", 0 is "no better than the right words in any order". (The logarithm of the
+  vocabulary, the loss of uniform noise, is no such end: a word salad of frequent words lies far
+  below it.)
+- Variety guards against loops, which the loss rewards because every repeated word is foreseen. It
+  is the share of distinct bigrams of words and punctuation, divided by its median in unsteered
+  completions, at most 1.
 """
 
 from __future__ import annotations
@@ -41,12 +46,16 @@ def judge_lexical(completions: Sequence[Completion], question: Question) -> list
     """Score continuations by words and by loss; a continuation without a word or mark scores 0.
 
     Raises:
-        SaeflowError: the goal has no words; for the coherence, the losses or the unsteered completions are missing.
+        SaeflowError: the goal has no words; for the coherence, the losses or the unsteered
+            completions are missing.
     """
     if question.criterion == "coherence":
         return _coherence(completions, question)
     if not question.goal.words:
-        raise SaeflowError(f"goal '{question.goal.title}': has no words; list them in its file, or use another judge")
+        raise SaeflowError(
+            f"goal '{question.goal.title}': has no words; list them in its file, or use another "
+            "judge"
+        )
     pattern, saturation = word_pattern(question.goal.words), question.settings.saturation
     return [_behaviour(completion.continuation, pattern, saturation) for completion in completions]
 
@@ -69,7 +78,8 @@ class Calibration(NamedTuple):
 
 
 def fluency(loss: float, calibration: Calibration) -> float:
-    """1 at the unsteered loss and below, 0 at the loss of shuffled words and above, linear between."""
+    """1 at the unsteered loss and below, 0 at the loss of shuffled words and above, linear
+    between."""
     fraction = (loss - calibration.fluent) / (calibration.shuffled - calibration.fluent)
     return 1.0 - min(max(fraction, 0.0), 1.0)
 
@@ -81,11 +91,16 @@ def variety(sequence: Sequence[str], calibration: Calibration) -> float:
 
 def _coherence(completions: Sequence[Completion], question: Question) -> list[Verdict]:
     if question.losses is None:
-        raise SaeflowError("judge 'lexical': coherence is measured by a model's loss; give the judge the model")
-    unsteered = [completion for completion in question.unsteered if units(completion.continuation or "")]
+        raise SaeflowError(
+            "judge 'lexical': coherence is measured by a model's loss; give the judge the model"
+        )
+    unsteered = [
+        completion for completion in question.unsteered if units(completion.continuation or "")
+    ]
     if not unsteered:
         raise SaeflowError(
-            "judge 'lexical': there is no unsteered completion to compare with; steering.scales must hold 0.0"
+            "judge 'lexical': there is no unsteered completion to compare with; steering.scales "
+            "must hold 0.0"
         )
     shuffled = [_shuffled(completion, question.seed) for completion in unsteered]
     judged = [completion for completion in completions if units(completion.continuation or "")]
@@ -95,7 +110,9 @@ def _coherence(completions: Sequence[Completion], question: Question) -> list[Ve
     return [_coherence_of(completion, losses, calibration) for completion in completions]
 
 
-def _coherence_of(completion: Completion, losses: Mapping[Completion, float], calibration: Calibration) -> Verdict:
+def _coherence_of(
+    completion: Completion, losses: Mapping[Completion, float], calibration: Calibration
+) -> Verdict:
     if completion.continuation is None:
         return Verdict(None, NOT_ITS_PROMPT)
     sequence = units(completion.continuation)
@@ -109,13 +126,19 @@ def _coherence_of(completion: Completion, losses: Mapping[Completion, float], ca
 
 
 def _calibrate(
-    unsteered: Sequence[Completion], shuffled: Sequence[Completion], losses: Mapping[Completion, float]
+    unsteered: Sequence[Completion],
+    shuffled: Sequence[Completion],
+    losses: Mapping[Completion, float],
 ) -> Calibration:
     def median_loss(completions: Sequence[Completion]) -> float:
-        finite = [losses[completion] for completion in completions if math.isfinite(losses[completion])]
+        finite = [
+            losses[completion] for completion in completions if math.isfinite(losses[completion])
+        ]
         return median(finite) if finite else math.nan
 
-    shares = [distinct_bigram_share(units(completion.continuation or "")) for completion in unsteered]
+    shares = [
+        distinct_bigram_share(units(completion.continuation or "")) for completion in unsteered
+    ]
     return Calibration(median_loss(unsteered), median_loss(shuffled), median(shares))
 
 
@@ -129,4 +152,6 @@ def _shuffled(completion: Completion, seed: int) -> Completion:
     space = continuation[: len(continuation) - len(continuation.lstrip())]
     if not space and completion.prompt.rstrip() == completion.prompt:
         space = " "
-    return Completion(completion.prompt, completion.prompt + space + shuffled, completion.prompt_ids)
+    return Completion(
+        completion.prompt, completion.prompt + space + shuffled, completion.prompt_ids
+    )

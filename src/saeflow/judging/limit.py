@@ -12,11 +12,13 @@ LONGEST_PAUSE = 60.0  # seconds, where the endpoint does not say how long
 
 
 class AdaptiveLimit:
-    """Fewer calls after a refusal, one more after each answer, and a pause for all when the endpoint asks one to wait.
+    """Fewer calls after a refusal, one more after each answer, and a pause for all when the
+    endpoint asks one to wait.
 
     Args:
         most: calls at a time, at the start and at most.
-        backoff: seconds of the first pause where the endpoint names none; doubled while it goes on refusing.
+        backoff: seconds of the first pause where the endpoint names none; doubled while it goes on
+            refusing.
 
     Attributes:
         refusals: in a row, those of calls that were in flight together counted once.
@@ -57,7 +59,8 @@ class AdaptiveLimit:
         """A call was refused for its rate; gives the seconds to wait.
 
         Args:
-            began: when it began. Calls that were in flight together are refused together: that counts once.
+            began: when it began. Calls that were in flight together are refused together: that
+                counts once.
             seconds: that the endpoint asks to wait; 0 where it does not say.
         """
         if began >= self._slowed:

@@ -7,7 +7,13 @@ import gc
 import random
 from collections.abc import Iterator
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 from saeflow.errors import SaeflowError
 from saeflow.judging.asking import Request, Service, check_budget
@@ -17,7 +23,9 @@ from saeflow.judging.limit import AdaptiveLimit
 from saeflow.judging.unanswered import Unanswered
 
 LONGEST_BACKOFF = 60.0
-REFUSALS_OF_ONE = 100  # 429s to one question, while others are answered, before it counts as not reached
+REFUSALS_OF_ONE = (
+    100  # 429s to one question, while others are answered, before it counts as not reached
+)
 REFUSALS_OF_ALL = 10  # in a row before the run ends; at the usual pauses that is after four minutes
 
 
@@ -41,7 +49,9 @@ class _Book:
             loop = asyncio.get_running_loop()
             self._written = loop.create_future()
             loop.call_soon(self._write)
-        await asyncio.shield(self._written)  # one waiter that is cancelled is not the end of the others
+        await asyncio.shield(
+            self._written
+        )  # one waiter that is cancelled is not the end of the others
 
     def _write(self) -> None:
         ended, written = self._ended, self._written
@@ -78,13 +88,18 @@ class LiveRun:
         )
 
     async def all(self, open_: dict[str, Inquiry]) -> dict[str, Answer]:
-        """Ask every question; after a stop, no new call is made and those in flight are still written down."""
-        # Jobs that run at once share questions (unsteered texts): each takes them in an order of its own, and looks
-        # once more before it asks, so that hardly any is paid for twice. No result depends on the order.
+        """Ask every question; after a stop, no new call is made and those in flight are still
+        written down."""
+        # Jobs that run at once share questions (unsteered texts): each takes them in an order of
+        # its own, and looks once more before it asks, so that hardly any is paid for twice. No
+        # result depends on the order.
         questions = iter(random.sample(list(open_.items()), len(open_)))
-        gc.freeze()  # else full collections look through the client's thousands of classes while answers wait
+        # else full collections look through the client's thousands of classes while answers wait
+        gc.freeze()
         try:
-            await asyncio.gather(*(self._work(questions) for _ in range(min(self.limit.most, len(open_)))))
+            await asyncio.gather(
+                *(self._work(questions) for _ in range(min(self.limit.most, len(open_))))
+            )
         finally:
             gc.unfreeze()
             await self.endpoint.close()
@@ -112,7 +127,9 @@ class LiveRun:
     async def _answer(self, key: str, inquiry: Inquiry) -> Answer:
         """Ask until there is an answer, or asking again does not help."""
         attempts, exchange = 1, await self._request(key, inquiry, 1)
-        if exchange.again:  # else nothing is repeated, and what keeps count of repetitions costs a tenth of a call
+        if (
+            exchange.again
+        ):  # else nothing is repeated, and what keeps count of repetitions costs a tenth of a call
             begun: Exchange | None = exchange
 
             async def attempt() -> Exchange:
@@ -142,8 +159,12 @@ class LiveRun:
                 except BaseException:
                     self.book.in_flight -= 1
                     raise
-                answer = Answer(exchange.value, None, attempt) if exchange.value is not None else None
-                await self.book.record(Request(key, inquiry, exchange, self.endpoint.address, answer))
+                answer = (
+                    Answer(exchange.value, None, attempt) if exchange.value is not None else None
+                )
+                await self.book.record(
+                    Request(key, inquiry, exchange, self.endpoint.address, answer)
+                )
             if exchange.wait is None:
                 self.limit.accepted()
                 return exchange
@@ -151,15 +172,24 @@ class LiveRun:
         return exchange._replace(again=False)
 
     def _slow_down(self, began: float, exchange: Exchange) -> None:
-        """Have all calls wait after one that was refused for its rate, but not for hours, and not in silence."""
+        """Have all calls wait after one that was refused for its rate, but not for hours, and not
+        in silence."""
         pause = self.limit.refused(began, exchange.wait or 0.0)
         if self.limit.refusals >= REFUSALS_OF_ALL or self.limit.paused > LONGEST_WAIT:
-            refuses = f"refuses every call for its rate, {self.limit.refusals} times in a row ({exchange.reason})"
-            raise SaeflowError(f"{self.endpoint.name}: {refuses}; start again later, what was answered is kept")
-        self.service.progress(len(self.answers), self.total, f"waiting {pause:.0f} s: {exchange.reason}")
+            refuses = (
+                f"refuses every call for its rate, {self.limit.refusals} times in a row "
+                f"({exchange.reason})"
+            )
+            raise SaeflowError(
+                f"{self.endpoint.name}: {refuses}; start again later, what was answered is kept"
+            )
+        self.service.progress(
+            len(self.answers), self.total, f"waiting {pause:.0f} s: {exchange.reason}"
+        )
 
     def _within_budget(self) -> None:
-        """Stop before the call that would exceed what may be spent, counting those in flight as typical ones."""
+        """Stop before the call that would exceed what may be spent, counting those in flight as
+        typical ones."""
         if self.stopped:
             raise self.stopped
         self.spent = check_budget(self.service, self.book.in_flight + 1)

@@ -18,10 +18,11 @@ SPLITS = ("all", "selection", "report")
 
 @dataclass(frozen=True, slots=True)
 class PairedScores:
-    """Scores by group (goal, method, scale) and sample (prompt, number); NaN where a completion lacks either score.
+    """Scores by group (goal, method, scale) and sample (prompt, number); NaN where a completion
+    lacks either score.
 
-    The same sample of every goal, method and scale stands in the same column, so that groups can be compared and
-    resampled together.
+    The same sample of every goal, method and scale stands in the same column, so that groups can be
+    compared and resampled together.
     """
 
     groups: pl.DataFrame
@@ -44,14 +45,20 @@ class PairedScores:
 
     def columns(self, split: str) -> Int[np.ndarray, " members"]:
         """The samples of a split."""
-        member = {"all": np.ones_like(self.selection), "selection": self.selection, "report": ~self.selection}
+        member = {
+            "all": np.ones_like(self.selection),
+            "selection": self.selection,
+            "report": ~self.selection,
+        }
         return np.flatnonzero(member[split])
 
     def scored(self, least: float) -> Bool[np.ndarray, " groups"]:
-        """Whether at least such a share of a group's completions has both scores, in either half."""
+        """Whether at least such a share of a group's completions has both scores, in either
+        half."""
         return np.logical_and.reduce(
             [
-                self.observed[:, columns].sum(axis=1) >= least * self.present[:, columns].sum(axis=1)
+                self.observed[:, columns].sum(axis=1)
+                >= least * self.present[:, columns].sum(axis=1)
                 for columns in (self.columns("selection"), self.columns("report"))
             ]
         )
@@ -63,10 +70,11 @@ class PairedScores:
 
     @property
     def unseen(self) -> list[str]:
-        """Names of the units that were not seen: each goal has its own, but not where there are several prompts.
+        """Names of the units that were not seen: each goal has its own, but not where there are
+        several prompts.
 
-        What a goal's completions rarely do, those of other goals need not do at the same time; but a prompt that is
-        unlike all others may be so for all goals.
+        What a goal's completions rarely do, those of other goals need not do at the same time; but
+        a prompt that is unlike all others may be so for all goals.
         """
         return ["prompt"] if self.by_prompt else self.groups["goal"].unique().sort().to_list()
 
@@ -77,10 +85,11 @@ class PairedScores:
         return np.zeros_like(numbers) if self.by_prompt else numbers
 
     def units(self, split: str) -> Int[np.ndarray, " members"]:
-        """What the samples of a split are drawn by, counted from 0: their prompt where there are several, else each.
+        """What the samples of a split are drawn by, counted from 0: their prompt where there are
+        several, else each.
 
-        Completions of one prompt are alike, so that several prompts, not their completions, are a sample of what a
-        method does. With one prompt all that is measured is for that prompt.
+        Completions of one prompt are alike, so that several prompts, not their completions, are a
+        sample of what a method does. With one prompt all that is measured is for that prompt.
         """
         columns = self.columns(split)
         if not self.by_prompt:
@@ -89,11 +98,13 @@ class PairedScores:
         return np.unique(prompts.rank("dense").to_numpy(), return_inverse=True)[1]
 
 
-def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: float, seed: int) -> PairedScores:
+def pair_scores(
+    completions: pl.DataFrame, scores: pl.DataFrame, selection: float, seed: int
+) -> PairedScores:
     """Pair the two scores of each completion by its id.
 
-    A prompt that a study names twice has two completions of each number; ``repeat`` tells them apart, by their order
-    in the table.
+    A prompt that a study names twice has two completions of each number; ``repeat`` tells them
+    apart, by their order in the table.
 
     Args:
         completions: columns goal, method, scale, scale_index, prompt, sample, completion_id.
@@ -113,7 +124,9 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
         of_criterion = scores.filter(pl.col("criterion") == criterion)
         rows = rows.join(
             of_criterion.select(
-                "completion_id", pl.col("score").alias(criterion), pl.col("reason").alias(f"{criterion}_reason")
+                "completion_id",
+                pl.col("score").alias(criterion),
+                pl.col("reason").alias(f"{criterion}_reason"),
             ),
             on="completion_id",
             how="left",
@@ -121,7 +134,9 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
         )
     shape = (len(groups), len(samples))
     index = (rows["group"].to_numpy(), rows["column"].to_numpy())
-    complete = rows.select(pl.all_horizontal(pl.col(CRITERIA).is_not_null()))["behaviour"].to_numpy()
+    complete = rows.select(pl.all_horizontal(pl.col(CRITERIA).is_not_null()))[
+        "behaviour"
+    ].to_numpy()
     return PairedScores(
         groups=groups.select("goal", "method", "scale_index", "scale"),
         samples=samples.select("prompt", "sample", "repeat"),
@@ -134,7 +149,8 @@ def pair_scores(completions: pl.DataFrame, scores: pl.DataFrame, selection: floa
 
 
 def held_out(completions: pl.DataFrame, selection: float, seed: int) -> pl.DataFrame:
-    """The samples that choose no scale, in the order of their hash; columns prompt, sample, repeat."""
+    """The samples that choose no scale, in the order of their hash; columns prompt, sample,
+    repeat."""
     samples = _samples(told_apart(completions), seed)
     return samples.slice(_selected(len(samples), selection)).select("prompt", "sample", "repeat")
 
@@ -142,7 +158,8 @@ def held_out(completions: pl.DataFrame, selection: float, seed: int) -> pl.DataF
 def on_grid(
     paired: PairedScores, completions: pl.DataFrame, values: pl.DataFrame
 ) -> Float[np.ndarray, "groups samples"]:
-    """Another value of each completion, in the rows and columns of the scores; NaN where there is none.
+    """Another value of each completion, in the rows and columns of the scores; NaN where there is
+    none.
 
     Args:
         completions: the table that the scores were paired with.
@@ -165,27 +182,38 @@ def told_apart(completions: pl.DataFrame) -> pl.DataFrame:
 
 def _placed(completions: pl.DataFrame, groups: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     """The completions with the row (``group``) and the column of each."""
-    return completions.join(groups, on=["goal", "method", "scale_index"], maintain_order="left").join(
-        samples, on=["prompt", "sample", "repeat"], maintain_order="left"
-    )
+    return completions.join(
+        groups, on=["goal", "method", "scale_index"], maintain_order="left"
+    ).join(samples, on=["prompt", "sample", "repeat"], maintain_order="left")
 
 
 def _refuse_mixed_tables(completions: pl.DataFrame, scores: pl.DataFrame) -> None:
     if completions["completion_id"].is_duplicated().any():
-        raise SaeflowError("summary: two completions have the same completion_id; make the completions again")
+        raise SaeflowError(
+            "summary: two completions have the same completion_id; make the completions again"
+        )
     if scores.select("completion_id", "criterion").is_duplicated().any():
         raise SaeflowError(
-            "summary: a completion has two scores for one criterion; delete the scores and they are made again"
+            "summary: a completion has two scores for one criterion; delete the scores and they "
+            "are made again"
         )
     if len(scores.join(completions, on="completion_id", how="anti")):
-        raise SaeflowError("summary: there are scores of other completions; delete the scores and they are made again")
+        raise SaeflowError(
+            "summary: there are scores of other completions; delete the scores and they are made "
+            "again"
+        )
 
 
 def _groups(completions: pl.DataFrame) -> pl.DataFrame:
     """Goals and methods in the order of the table, scales upwards."""
     cells = completions.select("goal", "method").unique(maintain_order=True).with_row_index("cell")
     groups = completions.group_by("goal", "method", "scale_index").agg(pl.col("scale").first())
-    return groups.join(cells, on=["goal", "method"]).sort("cell", "scale_index").drop("cell").with_row_index("group")
+    return (
+        groups.join(cells, on=["goal", "method"])
+        .sort("cell", "scale_index")
+        .drop("cell")
+        .with_row_index("group")
+    )
 
 
 def _samples(completions: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -193,7 +221,10 @@ def _samples(completions: pl.DataFrame, seed: int) -> pl.DataFrame:
     samples = completions.select("prompt", "sample", "repeat").unique()
     keys = row_keys(seed, "summary/split", samples.iter_rows())
     return (
-        samples.with_columns(pl.Series("key", keys, dtype=pl.UInt64)).sort("key").drop("key").with_row_index("column")
+        samples.with_columns(pl.Series("key", keys, dtype=pl.UInt64))
+        .sort("key")
+        .drop("key")
+        .with_row_index("column")
     )
 
 

@@ -17,10 +17,14 @@ def judge_planted(completions: Sequence[Completion], question: Question) -> list
     """
     if question.criterion == "coherence":
         return [Verdict(tales.coherence(completion.text)) for completion in completions]
-    topic, known = question.goal.topic, tales.TOPICS[1:]  # the first is neutral, which is no behaviour
+    topic, known = (
+        question.goal.topic,
+        tales.TOPICS[1:],
+    )  # the first is neutral, which is no behaviour
     if topic not in known:
         where = f"goal '{question.goal.title}'"
         raise SaeflowError(
-            f"{where}: the corpus 'tales' has no topic '{topic}'; set topic to one of {', '.join(known)}"
+            f"{where}: the corpus 'tales' has no topic '{topic}'; set topic to one of "
+            f"{', '.join(known)}"
         )
     return [Verdict(tales.behaviour(completion.text)[topic]) for completion in completions]

@@ -36,7 +36,11 @@ class Cost(NamedTuple):
         """The price of a call, US dollars."""
         if self.price is None:
             return None
-        return self.discount * (prompt_tokens * self.price.input + completion_tokens * self.price.output) / 1e6
+        return (
+            self.discount
+            * (prompt_tokens * self.price.input + completion_tokens * self.price.output)
+            / 1e6
+        )
 
 
 def cost_of(model: str, override: Price | None, batch: bool) -> Cost:

@@ -2,14 +2,15 @@
 
 Both are in Elo points: a lead of 400 means odds of ten to one. A goal's ratings have the mean 1000.
 
-- Bradley-Terry (Biometrika 39, 1952) is the maximum-likelihood strength of every method, found by the
-  minorisation-maximisation of Hunter (Ann. Statist. 32, 2004). Every two methods that met get half a win each on top,
-  so that a method that never lost has a finite rating.
-- Elo goes through the comparisons one by one, so it depends on their order: it is the mean over many random orders.
+- Bradley-Terry (Biometrika 39, 1952) is the maximum-likelihood strength of every method, found by
+  the minorisation-maximisation of Hunter (Ann. Statist. 32, 2004). Every two methods that met get
+  half a win each on top, so that a method that never lost has a finite rating.
+- Elo goes through the comparisons one by one, so it depends on their order: it is the mean over
+  many random orders.
 
-Intervals suppose one more unit (a sample, or a prompt where there are several) in which a method loses every comparison
-at the lower end and wins it at the upper end, as in `saeflow.statistics.means`: a method that won all that it was shown
-in has not won for ever.
+Intervals suppose one more unit (a sample, or a prompt where there are several) in which a method
+loses every comparison at the lower end and wins it at the upper end, as in
+`saeflow.statistics.means`: a method that won all that it was shown in has not won for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ ORDERS = 200
 STEPS = 200  # of the minorisation-maximisation
 RATINGS_SCHEMA: dict[str, type[pl.DataType]] = {
     "goal": pl.String, "method": pl.String,
-    **{f"{kind}{end}": pl.Float64 for kind in ("bradley_terry", "elo") for end in ("", "_low", "_high")},
+    **{
+        f"{kind}{end}": pl.Float64
+        for kind in ("bradley_terry", "elo")
+        for end in ("", "_low", "_high")
+    },
     "n": pl.Int64,
 }  # fmt: skip
 
@@ -48,7 +53,8 @@ def rate(preferences: pl.DataFrame, resamples: int, level: float, seed: int) -> 
     """
     known = preferences.drop_nulls("preference")
     tables = [
-        _rate(own, str(goal), resamples, level, seed) for (goal,), own in known.group_by("goal", maintain_order=True)
+        _rate(own, str(goal), resamples, level, seed)
+        for (goal,), own in known.group_by("goal", maintain_order=True)
     ]
     if len(tables) > 1:
         tables.append(_rate(known, AVERAGE, resamples, level, seed))
@@ -58,13 +64,18 @@ def rate(preferences: pl.DataFrame, resamples: int, level: float, seed: int) -> 
 def _rate(known: pl.DataFrame, goal: str, resamples: int, level: float, seed: int) -> pl.DataFrame:
     methods = pl.concat([known["method"], known["other"]]).unique(maintain_order=True).to_list()
     first, second = (
-        known[side].replace_strict(methods, range(len(methods))).to_numpy() for side in ("method", "other")
+        known[side].replace_strict(methods, range(len(methods))).to_numpy()
+        for side in ("method", "other")
     )
     preference = known["preference"].to_numpy()
-    weights = random_weights(_units(known), resamples, numpy_generator(seed, "ratings", "bootstrap", goal))
+    weights = random_weights(
+        _units(known), resamples, numpy_generator(seed, "ratings", "bootstrap", goal)
+    )
     generator = numpy_generator(seed, "ratings", "order", goal)
     orders = np.stack([generator.permutation(len(known)) for _ in range(ORDERS)])
-    strengths = bradley_terry(_wins(first, second, preference, np.ones((1, len(known))), len(methods)))[0]
+    strengths = bradley_terry(
+        _wins(first, second, preference, np.ones((1, len(known))), len(methods))
+    )[0]
     rated = elo(first, second, preference, orders, len(methods)).mean(axis=0)
     draws = _draws((first, second, preference), _units(known), weights, len(methods), generator)
     columns: dict[str, object] = {"goal": [goal] * len(methods), "method": methods}
@@ -84,17 +95,22 @@ def _draws(
     methods: int,
     generator: np.random.Generator,
 ) -> Float[np.ndarray, "2 2 draws methods"]:
-    """Draws of Bradley-Terry and of Elo ratings, of each for the lower and the upper end of its interval.
+    """Draws of Bradley-Terry and of Elo ratings, of each for the lower and the upper end of its
+    interval.
 
     Args:
         rows: the methods of every comparison, and whether the first was preferred.
         unit: of every comparison, with their ``weights``.
     """
-    pairs = np.unique(np.stack(rows[:2]), axis=1)  # what the unit that was not seen compares, in rows after the others
+    pairs = np.unique(
+        np.stack(rows[:2]), axis=1
+    )  # what the unit that was not seen compares, in rows after the others
     first, second = np.append(rows[0], pairs[0]), np.append(rows[1], pairs[1])
     unseen_weight = np.repeat(weights[:, -1:] / len(pairs.T), len(pairs.T), axis=1)
     counts = len(unit) * np.concatenate([weights[:, :-1], unseen_weight], axis=1)
-    orders = _redrawn(np.append(unit, np.full(len(pairs.T), unit.max() + 1)), len(unit), weights, generator)
+    orders = _redrawn(
+        np.append(unit, np.full(len(pairs.T), unit.max() + 1)), len(unit), weights, generator
+    )
     draws = np.empty((2, 2, len(weights), methods))
     for end in (0, 1):
         for method in range(methods):
@@ -107,12 +123,15 @@ def _draws(
 
 
 def _units(known: pl.DataFrame) -> Int[np.ndarray, " rows"]:
-    """What every comparison is drawn by, counted from 0: its prompt where there are several, else its sample."""
+    """What every comparison is drawn by, counted from 0: its prompt where there are several, else
+    its sample."""
     by = ["prompt"] if known["prompt"].n_unique() > 1 else list(SAMPLE)
     return known.select(pl.struct(by).rank("dense") - 1).to_series().cast(pl.Int64).to_numpy()
 
 
-def bradley_terry(wins: Float[np.ndarray, "resamples methods methods"]) -> Float[np.ndarray, "resamples methods"]:
+def bradley_terry(
+    wins: Float[np.ndarray, "resamples methods methods"],
+) -> Float[np.ndarray, "resamples methods"]:
     """Ratings in Elo points with the mean 1000.
 
     Args:
@@ -187,6 +206,8 @@ def _redrawn(
     shares = np.stack([weights[:, own[0]] for own in members[:-1]] + [weights[:, -1]], axis=1)
     orders = []
     for share in shares / shares.sum(axis=1, keepdims=True):
-        drawn = np.concatenate([members[u] for u in generator.choice(len(members), 2 * len(members), p=share)])
+        drawn = np.concatenate(
+            [members[u] for u in generator.choice(len(members), 2 * len(members), p=share)]
+        )
         orders.append(generator.permutation(np.resize(drawn, steps)))
     return np.stack(orders)

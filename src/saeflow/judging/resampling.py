@@ -15,13 +15,15 @@ __all__ = ["Means", "bootstrap_weights", "contrast", "interval", "means"]
 
 Scores = tuple[Float[np.ndarray, "pairs samples"], Float[np.ndarray, "pairs samples"]]
 """Behaviour and coherence, NaN in both where either is missing."""
-# Scores are rounded to multiples of 2**-36. Sums of up to 2**16 of them fit in a double without rounding, so they are
-# the same in whatever order BLAS adds, which depends on where memory happens to lie.
+# Scores are rounded to multiples of 2**-36. Sums of up to 2**16 of them fit in a double without
+# rounding, so they are the same in whatever order BLAS adds, which depends on where memory happens
+# to lie.
 _GRID = 2.0**36
 
 
 class Means(NamedTuple):
-    """Mean behaviour, mean coherence and their product: ``[groups]``, or draws for the two ends of their intervals."""
+    """Mean behaviour, mean coherence and their product: ``[groups]``, or draws for the two ends of
+    their intervals."""
 
     behaviour: Float[np.ndarray, "*draws groups"]
     coherence: Float[np.ndarray, "*draws groups"]
@@ -39,7 +41,8 @@ def bootstrap_weights(
 
     Args:
         unit: of each sample, where samples are drawn by unit; None takes each for itself.
-        unseen: a generator for each goal, where rare events of goals have nothing to do with each other.
+        unseen: a generator for each goal, where rare events of goals have nothing to do with each
+            other.
     """
     return random_weights(np.arange(samples) if unit is None else unit, draws, generator, unseen)
 
@@ -54,14 +57,17 @@ def means(
 
     Args:
         behaviour, coherence: scores from 0 to 1, NaN in both where either is missing.
-        weights: from `bootstrap_weights`: draws ``[2, draws, groups]`` for the lower and the upper end of an interval.
-            None is the plain mean.
+        weights: from `bootstrap_weights`: draws ``[2, draws, groups]`` for the lower and the upper
+            end of an interval. None is the plain mean.
         unseen: which of the units that were not seen is each group's; None is the first for all.
     """
     if weights is None:
         observed = (~np.isnan(behaviour)).sum(axis=1)
         with np.errstate(invalid="ignore"):
-            plain = [np.nansum(on_grid(scores, _GRID), axis=1) / observed for scores in (behaviour, coherence)]
+            plain = [
+                np.nansum(on_grid(scores, _GRID), axis=1) / observed
+                for scores in (behaviour, coherence)
+            ]
         return Means(plain[0], plain[1], plain[0] * plain[1])
     drawn = [mean_draws(scores, weights, unseen) for scores in (behaviour, coherence)]
     return Means(drawn[0], drawn[1], drawn[0] * drawn[1])
@@ -80,7 +86,8 @@ class Contrast(NamedTuple):
     draws: Float[np.ndarray, "2 draws pairs"]
     """Of the difference, for the two ends of its interval."""
     p_value: Float[np.ndarray, " pairs"]
-    """Two-sided: the share of exchanges, the unexchanged labels counted, whose difference is as large."""
+    """Two-sided: the share of exchanges, the unexchanged labels counted, whose difference is as
+    large."""
 
 
 def contrast(
@@ -95,9 +102,9 @@ def contrast(
 ) -> Contrast:
     """Compare two lists of groups, sample by sample.
 
-    Under the hypothesis that two groups do not differ, the completions of a unit may be exchanged. Behaviour and
-    coherence of a completion are exchanged together, and a unit is exchanged in all pairs of groups or in none, so that
-    whatever else its completions share is kept.
+    Under the hypothesis that two groups do not differ, the completions of a unit may be exchanged.
+    Behaviour and coherence of a completion are exchanged together, and a unit is exchanged in all
+    pairs of groups or in none, so that whatever else its completions share is kept.
 
     Args:
         first, second: behaviour and coherence, NaN in both where either is missing.
@@ -117,11 +124,16 @@ def contrast(
     joined = [_with_averages(product, averages) for product in products]
     count, made = np.zeros(len(joined[0])), 0
     for chunk in exchanges(units, generator, permutations):
-        count += as_large(joined[0] - joined[1], _with_averages(exchanged(first, second, chunk[:, unit]), averages))
+        count += as_large(
+            joined[0] - joined[1],
+            _with_averages(exchanged(first, second, chunk[:, unit]), averages),
+        )
         made += len(chunk)
     return Contrast(
         n=np.append(n, [n[members].sum() for members in averages]).astype(np.int64),
-        units=np.append(exchangeable, [exchangeable[members].max() for members in averages]).astype(np.int64),
+        units=np.append(exchangeable, [exchangeable[members].max() for members in averages]).astype(
+            np.int64
+        ),
         first=joined[0],
         second=joined[1],
         draws=_with_averages(draws, averages),
@@ -151,8 +163,9 @@ def exchanged(
     with np.errstate(invalid="ignore", divide="ignore"):
         # Exchanging moves the sum of the exchanged differences from one mean to the other.
         behaviour, coherence = (
-            signs @ np.nan_to_num(other - own).T / count for own, other in zip(first, second, strict=True)
+            signs @ np.nan_to_num(other - own).T / count
+            for own, other in zip(first, second, strict=True)
         )
-    return (ours.behaviour + behaviour) * (ours.coherence + coherence) - (theirs.behaviour - behaviour) * (
-        theirs.coherence - coherence
-    )
+    return (ours.behaviour + behaviour) * (ours.coherence + coherence) - (
+        theirs.behaviour - behaviour
+    ) * (theirs.coherence - coherence)

@@ -40,13 +40,14 @@ def score_completions(
     """Have completions judged by every criterion.
 
     Args:
-        completions: columns completion_id, prompt, text and scale_index; where prompt_ids and continuation_ids are
-            among them, losses are read from these tokens.
+        completions: columns completion_id, prompt, text and scale_index; where prompt_ids and
+            continuation_ids are among them, losses are read from these tokens.
         goal: what the completions were steered towards.
         settings: which judge, and how it judges.
         seed: the study's seed.
         losses: the unsteered model's loss, for the judge 'lexical'; see `saeflow.judging.losses`.
-        unsteered: columns prompt and text; default is the completions of scale 0, or of scale_index 0 without scales.
+        unsteered: columns prompt and text; default is the completions of scale 0, or of scale_index
+            0 without scales.
         service: the judging model, for the judge 'openai'; see `saeflow.judging.asking`.
 
     Returns:
@@ -57,13 +58,21 @@ def score_completions(
         SaeflowError: two completions have one id, or the judge cannot judge this goal at all.
     """
     if completions["completion_id"].is_duplicated().any():
-        raise SaeflowError("scores: two completions have the same completion_id; make the completions again")
+        raise SaeflowError(
+            "scores: two completions have the same completion_id; make the completions again"
+        )
     if unsteered is None:
-        unsteered = completions.filter(pl.col("scale" if "scale" in completions.columns else "scale_index") == 0)
-    texts, references = completions_in(completions.drop_nulls("text")), completions_in(unsteered.drop_nulls("text"))
+        unsteered = completions.filter(
+            pl.col("scale" if "scale" in completions.columns else "scale_index") == 0
+        )
+    texts, references = (
+        completions_in(completions.drop_nulls("text")),
+        completions_in(unsteered.drop_nulls("text")),
+    )
     answered = completions["text"].is_not_null().to_list()
     questions = [
-        Question(goal, criterion, settings, references, losses, seed, service) for criterion in criteria(settings)
+        Question(goal, criterion, settings, references, losses, seed, service)
+        for criterion in criteria(settings)
     ]
     tables = []
     for question, found in zip(questions, _ask(settings.kind, texts, questions), strict=True):
@@ -72,7 +81,10 @@ def score_completions(
             _table(
                 completions["completion_id"],
                 question.criterion,
-                [next(verdicts) if given else Verdict(None, "there is no text") for given in answered],
+                [
+                    next(verdicts) if given else Verdict(None, "there is no text")
+                    for given in answered
+                ],
                 settings.kind,
             )
         )
@@ -89,9 +101,14 @@ def require_scores(scores: pl.DataFrame) -> None:
         SaeflowError: there is none, with the reason that most of them share.
     """
     if len(scores) and scores["score"].null_count() == len(scores):
-        reason = scores["reason"].fill_null("no reason is given").value_counts(sort=True)["reason"][0]
+        reason = (
+            scores["reason"].fill_null("no reason is given").value_counts(sort=True)["reason"][0]
+        )
         what = f"not one of {len(scores):,} scores could be given, most often because: {reason}"
-        advice = "correct what the reason names, or choose another judge; failures of 'openai' are kept until"
+        advice = (
+            "correct what the reason names, or choose another judge; failures of 'openai' are kept "
+            "until"
+        )
         raise SaeflowError(f"scores: {what}; {advice} 'saeflow judge forget'")
 
 
@@ -100,16 +117,21 @@ def checked(verdict: Verdict) -> Verdict:
     if verdict.score is None:
         return verdict._replace(reason=verdict.reason or "the judge gave no reason")
     if not math.isfinite(verdict.score) or not 0.0 <= verdict.score <= 1.0:
-        return verdict._replace(score=None, reason=f"the score {verdict.score:g} is not between 0 and 1")
+        return verdict._replace(
+            score=None, reason=f"the score {verdict.score:g} is not between 0 and 1"
+        )
     return verdict
 
 
-def _ask(judge: str, completions: Sequence[Completion], questions: Sequence[Question]) -> list[list[Verdict]]:
+def _ask(
+    judge: str, completions: Sequence[Completion], questions: Sequence[Question]
+) -> list[list[Verdict]]:
     found = JUDGES[judge](completions, questions)
     for verdicts in found:
         if len(verdicts) != len(completions):
             raise SaeflowError(
-                f"judge '{judge}': answered {len(verdicts)} times to {len(completions)} completions; correct the judge"
+                f"judge '{judge}': answered {len(verdicts)} times to {len(completions)} "
+                "completions; correct the judge"
             )
     return [[checked(verdict) for verdict in verdicts] for verdicts in found]
 

@@ -1,7 +1,7 @@
 """Questions that ended without a score: failures of their texts, or of the judge?
 
-A judge that refuses everything says nothing about any text. So failures are held back until a score shows that the
-judge works; and when they go on and on, nothing of them is kept and the run ends.
+A judge that refuses everything says nothing about any text. So failures are held back until a score
+shows that the judge works; and when they go on and on, nothing of them is kept and the run ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ IN_BETWEEN = 100  # of a judge that has given scores, and refuses some texts
 _CHANGING = re.compile(r"[0-9a-f]{8,}|\d+")  # request ids, times and counts
 _TURNED_AWAY = re.compile(r"HTTP 4(?!08|09|29)")  # not for lack of time or of room
 
-_SILENT = re.compile("the connection|no answer|the batch|the answer is (longer|compressed)|the body is")
+_SILENT = re.compile(
+    "the connection|no answer|the batch|the answer is (longer|compressed)|the body is"
+)
 
 
 class Failure(NamedTuple):
@@ -73,7 +75,8 @@ class Unanswered:
         """All questions have ended: those that the judge had no word for have no score.
 
         Raises:
-            SaeflowError: the judge has not scored a single one, and there is no sign that it ever did.
+            SaeflowError: the judge has not scored a single one, and there is no sign that it ever
+                did.
         """
         unreached = [failure for failure in self._held if not failure.reached]
         turned_away = all(_TURNED_AWAY.match(failure.answer.reason or "") for failure in unreached)
@@ -90,13 +93,17 @@ class Unanswered:
             return
         with self.service.ledger.writing():
             for failure in failures:
-                self.service.ledger.settle(failure.key, failure.inquiry, self.service.judge, failure.answer)
+                self.service.ledger.settle(
+                    failure.key, failure.inquiry, self.service.judge, failure.answer
+                )
         self._held = [failure for failure in self._held if failure not in failures]
 
     def _given_up(self, count: int) -> SaeflowError:
         reason = self._held[-1].answer.reason or ""
         self._held.clear()
-        return hopeless(self.name, reason, f"the {'last' if self.scored else 'first'} {count} questions")
+        return hopeless(
+            self.name, reason, f"the {'last' if self.scored else 'first'} {count} questions"
+        )
 
 
 def hopeless(name: str, reason: str, questions: str) -> SaeflowError:
@@ -107,14 +114,20 @@ def hopeless(name: str, reason: str, questions: str) -> SaeflowError:
         reason: why a question has no score.
         questions: which have none.
     """
-    what = f"has answered none of {questions}" if _SILENT.match(reason) else f"has given no score to {questions}"
+    what = (
+        f"has answered none of {questions}"
+        if _SILENT.match(reason)
+        else f"has given no score to {questions}"
+    )
     return SaeflowError(
-        f"{name}: {what} ({reason}); none of them is marked as failed; {advice(reason)}, then start again"
+        f"{name}: {what} ({reason}); none of them is marked as failed; {advice(reason)}, then "
+        "start again"
     )
 
 
 def kind_of(exchange: Exchange) -> str:
-    """What failures have in common: the status, or the words without what changes from answer to answer."""
+    """What failures have in common: the status, or the words without what changes from answer to
+    answer."""
     reason = exchange.reason or ""
     if not exchange.reached:
         return reason.partition(":")[0] if reason.startswith("HTTP 4") else "silence"
@@ -126,12 +139,23 @@ def advice(reason: str) -> str:
     said = reason.lower()
     if "token limit" in said:
         return "raise max_tokens or max_completion_tokens in judge.parameters"
-    if any(word in said for word in ("parameter", "temperature", "max_tokens", "max_completion_tokens", "unsupported")):
+    if any(
+        word in said
+        for word in (
+            "parameter",
+            "temperature",
+            "max_tokens",
+            "max_completion_tokens",
+            "unsupported",
+        )
+    ):
         return "change judge.parameters"
     if "http 413" in said or "context length" in said or "too long" in said or "too large" in said:
         return "name a judge.model that reads longer texts, or lower steering.new_tokens"
     if "http 403" in said:
-        return "name in calls.key the variable of a key that may use the model, or another judge.model"
+        return (
+            "name in calls.key the variable of a key that may use the model, or another judge.model"
+        )
     if said.startswith("http 4"):
         return "change judge.parameters or judge.model as the endpoint wants it"
     if said.startswith("http") or _SILENT.match(reason):

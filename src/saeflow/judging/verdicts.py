@@ -34,7 +34,8 @@ class Completion(NamedTuple):
 
     @property
     def continuation(self) -> str | None:
-        """The text without its prompt; None if the text does not open with the prompt, as one from elsewhere may.
+        """The text without its prompt; None if the text does not open with the prompt, as one from
+        elsewhere may.
 
         In such a text white space around the prompt is overlooked: tokenizers add and drop it.
         """

@@ -11,11 +11,14 @@ from saeflow.corpora.chess import moves
 from saeflow.corpora.chess.boards import Boards, bits
 from saeflow.errors import SaeflowError
 
-PLANES = 18  # 12 of pieces, whose turn it is, 4 rights to castle, the square behind a pawn's double step
+PLANES = (
+    18  # 12 of pieces, whose turn it is, 4 rights to castle, the square behind a pawn's double step
+)
 
 
 def encode(boards: Boards) -> Float[Tensor, "n 18 8 8"]:
-    """Boards as Maia-2 reads them: one plane of zeros and ones per kind of piece and per right, ranks from White's.
+    """Boards as Maia-2 reads them: one plane of zeros and ones per kind of piece and per right,
+    ranks from White's.
 
     Source: Tang et al. 2024 (arXiv 2409.20553), section 3.1.
     """
@@ -33,7 +36,9 @@ def legal_mask(boards: Boards) -> Bool[Tensor, "n 1880"]:
     return torch.from_numpy(moves.legal_moves(boards))
 
 
-def mask_illegal(logits: Float[Tensor, "n 1880"], legal: Bool[Tensor, "n 1880"]) -> Float[Tensor, "n 1880"]:
+def mask_illegal(
+    logits: Float[Tensor, "n 1880"], legal: Bool[Tensor, "n 1880"]
+) -> Float[Tensor, "n 1880"]:
     """Logits with −∞ for every illegal move, so that none is ever chosen or given probability.
 
     Raises:
@@ -41,5 +46,7 @@ def mask_illegal(logits: Float[Tensor, "n 1880"], legal: Bool[Tensor, "n 1880"])
     """
     if not bool(legal.any(dim=1).all()):
         row = int((~legal.any(dim=1)).nonzero()[0])
-        raise SaeflowError(f"chess: position {row} has no legal move, the game is over; leave it out")
+        raise SaeflowError(
+            f"chess: position {row} has no legal move, the game is over; leave it out"
+        )
     return logits.masked_fill(~legal.to(logits.device), -torch.inf)

@@ -1,4 +1,5 @@
-"""Chat models: prompts as messages through the template, one BOS, and the tokens that end a text or a turn."""
+"""Chat models: prompts as messages through the template, one BOS, and the tokens that end a text or
+a turn."""
 
 from __future__ import annotations
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from saeflow.config.sections import Message
 
 TODAY = date(2024, 7, 26)
-"""What templates that write the day's date are told, so that a study's prompts stay what they are."""
-ANSWER = "Zqx"  # stands for what an assistant says where only the template's own marks are of interest
+"""What templates that write the day's date are told, so that a study's prompts stay what they
+are."""
+ANSWER = (
+    "Zqx"  # stands for what an assistant says where only the template's own marks are of interest
+)
 
 
 def with_one_bos(tokens: Sequence[int], bos_id: int) -> list[int]:
@@ -25,9 +29,11 @@ def with_one_bos(tokens: Sequence[int], bos_id: int) -> list[int]:
 
 
 def prompt_text(prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
-    """A prompt as the model reads it: text as it is, messages as the model's chat template writes them.
+    """A prompt as the model reads it: text as it is, messages as the model's chat template writes
+    them.
 
-    The template opens the assistant's turn; where the last message is the assistant's own, it is left open instead.
+    The template opens the assistant's turn; where the last message is the assistant's own, it is
+    left open instead.
 
     Args:
         prompt: text or messages.
@@ -40,7 +46,8 @@ def prompt_text(prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerB
         return prompt
     if not tokenizer.chat_template:
         raise SaeflowError(
-            "prompts: there are messages among them and the model's tokenizer has no chat template; "
+            "prompts: there are messages among them and the model's tokenizer has no chat "
+            "template; "
             "write them as text, or put chat_template.jinja into the model's folder"
         )
     open_turn = prompt[-1].role == "assistant"
@@ -53,14 +60,18 @@ def prompt_text(prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerB
         )
     except Exception as error:  # a template is a program, and may raise whatever it likes
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise SaeflowError(f"prompts: the model's chat template refuses the messages ({reason}); change them") from None
+        raise SaeflowError(
+            f"prompts: the model's chat template refuses the messages ({reason}); change them"
+        ) from None
 
 
-def continuation_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], continuation: Sequence[int]) -> str:
+def continuation_text(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], continuation: Sequence[int]
+) -> str:
     """What a model's own tokens add to the text of a prompt, special tokens left out.
 
-    It is what the whole says beyond what the prompt alone says, both read from tokens: a tokenizer may write spaces
-    only between tokens, and need not give a prompt back letter by letter.
+    It is what the whole says beyond what the prompt alone says, both read from tokens: a tokenizer
+    may write spaces only between tokens, and need not give a prompt back letter by letter.
 
     Args:
         tokenizer: of the model.
@@ -71,15 +82,21 @@ def continuation_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int],
         tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for tokens in (list(prompt), [*prompt, *continuation])
     )
-    shared = next((place for place, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), len(start))
+    shared = next(
+        (place for place, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b),
+        len(start),
+    )
     return whole[shared:]
 
 
-def end_ids(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | None) -> tuple[int, ...]:
+def end_ids(
+    tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | None
+) -> tuple[int, ...]:
     """The tokens after which a model has said what it had to say, in increasing order.
 
     Args:
-        tokenizer: its end of a sequence counts, and what its chat template writes behind an assistant's message.
+        tokenizer: its end of a sequence counts, and what its chat template writes behind an
+            assistant's message.
         settings: the model's own for generation; ``eos_token_id`` is one token or several.
     """
     named = getattr(settings, "eos_token_id", None)
@@ -89,7 +106,8 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig | Non
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token that the template writes right behind what the assistant says, if it does."""
+    """The special token that the template writes right behind what the assistant says, if it
+    does."""
     if not getattr(tokenizer, "chat_template", None):
         return None
     messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
@@ -98,18 +116,31 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     except Exception:  # a template that takes no such conversation names no end
         return None
     special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
-    return next((special[text] for text in sorted(special, key=len, reverse=True) if behind.startswith(text)), None)
+    return next(
+        (
+            special[text]
+            for text in sorted(special, key=len, reverse=True)
+            if behind.startswith(text)
+        ),
+        None,
+    )
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **choices: bool) -> str:
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **choices: bool
+) -> str:
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _DATE + template
-    text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **choices)
+    text = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=False, **choices
+    )
     assert isinstance(text, str)
     return text
 
 
-_PARTS = "".join(f"|replace('%{part}', '{TODAY.strftime('%' + part)}')" for part in "aAbBdmyYjHIMSp")
+_PARTS = "".join(
+    f"|replace('%{part}', '{TODAY.strftime('%' + part)}')" for part in "aAbBdmyYjHIMSp"
+)
 _DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_PARTS} }}}}{{% endmacro %}}{{{{ '' }}}}"
 """Goes before the day's date that templates are given, which only a macro of their own can hide."""

@@ -42,5 +42,8 @@ def halved(size: int, work: Callable[[int], T], least: int, complaint: str) -> t
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """A GPU's allocator and numpy have a class for it; the allocator of torch's CPU has only words."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+    """A GPU's allocator and numpy have a class for it; the allocator of torch's CPU has only
+    words."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(
+        error
+    )

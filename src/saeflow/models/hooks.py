@@ -1,7 +1,7 @@
 """TransformerLens hook names on plain `transformers` models.
 
-A hook names a tensor of the forward pass: ``blocks.2.hook_resid_post`` is the residual stream after layer 2. The table
-below says, for every family, which module's input or output that tensor is.
+A hook names a tensor of the forward pass: ``blocks.2.hook_resid_post`` is the residual stream after
+layer 2. The table below says, for every family, which module's input or output that tensor is.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Place(NamedTuple):
     """Path of the module below the layer; empty for the layer itself."""
     side: Literal["input", "output"]
     editable: bool = True
-    """False where the model goes on with another copy of the tensor, so that an edit would be half an edit."""
+    """False where the model goes on with another copy of the tensor, so that an edit would be half
+    an edit."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ class Family:
 
 
 def _sites(attention: str, projection: str, mlp: str, middle: str | None) -> Mapping[str, Place]:
-    """The table of a family: modules whose outputs are added to the residual stream, and those in between.
+    """The table of a family: modules whose outputs are added to the residual stream, and those in
+    between.
 
     Args:
         attention: output added after attention.
         projection: attention's output projection, whose input is the heads side by side.
         mlp: output added after the MLP.
-        middle: norm that reads the residual stream between the two; None for parallel blocks, which have no between.
+        middle: norm that reads the residual stream between the two; None for parallel blocks, which
+            have no between.
     """
     sites = {
         "hook_resid_pre": Place("", "input"),
@@ -84,9 +87,13 @@ def _sites(attention: str, projection: str, mlp: str, middle: str | None) -> Map
 
 
 _LLAMA = _sites("self_attn", "self_attn.o_proj", "mlp", "post_attention_layernorm")
-# Gemma 2 and 3 normalise what attention and MLP give before it is added; the added tensor is the hook.
+# Gemma 2 and 3 normalise what attention and MLP give before it is added; the added tensor is the
+# hook.
 _GEMMA2 = _sites(
-    "post_attention_layernorm", "self_attn.o_proj", "post_feedforward_layernorm", "pre_feedforward_layernorm"
+    "post_attention_layernorm",
+    "self_attn.o_proj",
+    "post_feedforward_layernorm",
+    "pre_feedforward_layernorm",
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -98,9 +105,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "gemma": Family("GemmaForCausalLM", "model.layers", _LLAMA),
         "gemma2": Family("Gemma2ForCausalLM", "model.layers", _GEMMA2),
         "gemma3_text": Family("Gemma3ForCausalLM", "model.layers", _GEMMA2),
-        "gpt2": Family("GPT2LMHeadModel", "transformer.h", _sites("attn", "attn.c_proj", "mlp", "ln_2")),
+        "gpt2": Family(
+            "GPT2LMHeadModel", "transformer.h", _sites("attn", "attn.c_proj", "mlp", "ln_2")
+        ),
         "gpt_neox": Family(
-            "GPTNeoXForCausalLM", "gpt_neox.layers", _sites("attention", "attention.dense", "mlp", None)
+            "GPTNeoXForCausalLM",
+            "gpt_neox.layers",
+            _sites("attention", "attention.dense", "mlp", None),
         ),
     }
 )
@@ -114,7 +125,9 @@ def parse_hook(name: str) -> Hook:
     """
     match = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", name)
     if not match:
-        raise SaeflowError(f"models: '{name}' is not a hook name; write it as blocks.<layer>.hook_resid_post")
+        raise SaeflowError(
+            f"models: '{name}' is not a hook name; write it as blocks.<layer>.hook_resid_post"
+        )
     return Hook(int(match[1]), match[2])
 
 
@@ -127,7 +140,8 @@ def check_hook(lm: LanguageModel, name: str) -> Hook:
     hook = parse_hook(name)
     if hook.layer >= lm.n_layers:
         raise SaeflowError(
-            f"models: hook '{name}' does not exist; the model has {lm.n_layers} layers (0..{lm.n_layers - 1})"
+            f"models: hook '{name}' does not exist; the model has {lm.n_layers} layers "
+            f"(0..{lm.n_layers - 1})"
         )
     if hook.site not in lm.family.sites:
         raise SaeflowError(
@@ -139,16 +153,19 @@ def check_hook(lm: LanguageModel, name: str) -> Hook:
 
 @contextmanager
 def attach(lm: LanguageModel, functions: Sequence[tuple[str, HookFunction]]) -> Iterator[None]:
-    """Call functions on tensors of every forward pass inside the block; afterwards the model is as it was.
+    """Call functions on tensors of every forward pass inside the block; afterwards the model is as
+    it was.
 
     Args:
         lm: the model.
-        functions: pairs of hook name and function. A function gets the tensor ``[batch, pos, width]`` and returns the
-            one to go on with, or None to leave it; it must not change its argument. Functions of one hook are called in
-            the order given, each with what the one before it returned.
+        functions: pairs of hook name and function. A function gets the tensor ``[batch, pos,
+            width]`` and returns the one to go on with, or None to leave it; it must not change its
+            argument. Functions of one hook are called in the order given, each with what the one
+            before it returned.
 
     Raises:
-        SaeflowError: a hook that does not exist, or an edit at ``hook_resid_mid``, which can only be read.
+        SaeflowError: a hook that does not exist, or an edit at ``hook_resid_mid``, which can only
+            be read.
     """
     hooks = [(name, check_hook(lm, name), function) for name, function in functions]
     handles: list[RemovableHandle] = []
@@ -168,9 +185,11 @@ def attach(lm: LanguageModel, functions: Sequence[tuple[str, HookFunction]]) -> 
 
 
 def editing(name: str, function: HookFunction) -> list[tuple[str, HookFunction]]:
-    """What `attach` needs to edit at a hook, at ``hook_resid_mid`` too, of which the model keeps two copies.
+    """What `attach` needs to edit at a hook, at ``hook_resid_mid`` too, of which the model keeps
+    two copies.
 
-    There the edit is added to what attention adds: with it the residual stream is what the function returned.
+    There the edit is added to what attention adds: with it the residual stream is what the function
+    returned.
     """
     layer, site = parse_hook(name)
     if site != "hook_resid_mid":
@@ -188,7 +207,9 @@ def editing(name: str, function: HookFunction) -> list[tuple[str, HookFunction]]
     return [(f"blocks.{layer}.hook_resid_pre", remember), (f"blocks.{layer}.hook_attn_out", edit)]
 
 
-def _on_input(function: HookFunction) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
+def _on_input(
+    function: HookFunction,
+) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
     def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         edited = function(inputs[0])
         return None if edited is None else (edited, *inputs[1:])
@@ -197,7 +218,8 @@ def _on_input(function: HookFunction) -> Callable[[nn.Module, tuple[Any, ...]], 
 
 
 def _on_output(function: HookFunction) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
-    # Attention returns (output, weights); layers return a tensor or, in other versions of transformers, a tuple.
+    # Attention returns (output, weights); layers return a tensor or, in other versions of
+    # transformers, a tuple.
     def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, tuple):
             return function(output)
@@ -211,7 +233,8 @@ def _read_only(name: str, function: HookFunction) -> HookFunction:
     def read(tensor: Float[Tensor, "batch pos width"]) -> None:
         if function(tensor) is not None:
             raise SaeflowError(
-                f"models: hook '{name}' can be read but not edited; edit hook_attn_out of the same layer instead"
+                f"models: hook '{name}' can be read but not edited; edit hook_attn_out of the same "
+                "layer instead"
             )
 
     return read

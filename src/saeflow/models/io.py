@@ -1,4 +1,5 @@
-"""Checkpoint directories: saved, linked, fetched from the hub. Every one appears whole or not at all."""
+"""Checkpoint directories: saved, linked, fetched from the hub. Every one appears whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ OTHER_FILES = (
 
 
 def save_model(directory: Path, trained: TrainedModel, metrics: Mapping[str, Any]) -> None:
-    """Write a Hugging Face checkpoint directory with its tokenizer, ``training.parquet`` and ``metrics.json``.
+    """Write a Hugging Face checkpoint directory with its tokenizer, ``training.parquet`` and
+    ``metrics.json``.
 
     Raises:
         SaeflowError: the disk is full or the folder cannot be written.
@@ -59,7 +61,8 @@ def _seal(weights: Path) -> None:
 
 
 def link_model(path: Path, directory: Path) -> None:
-    """Make a directory that stands for a local checkpoint: ``model.json`` with its path and its files' checksums.
+    """Make a directory that stands for a local checkpoint: ``model.json`` with its path and its
+    files' checksums.
 
     Args:
         path: a Hugging Face checkpoint directory.
@@ -71,13 +74,18 @@ def link_model(path: Path, directory: Path) -> None:
     path = Path(path).resolve()
     if not path.is_dir():
         raise SaeflowError(f"{path}: no such model directory; check model.path")
-    names = _needed({file.name for file in path.iterdir() if file.is_file()}, path.joinpath, str(path))
+    names = _needed(
+        {file.name for file in path.iterdir() if file.is_file()}, path.joinpath, str(path)
+    )
     with atomic(directory) as temporary:
-        write_sealed_json(temporary / POINTER, {"path": str(path), "files": _checksums(path, names)})
+        write_sealed_json(
+            temporary / POINTER, {"path": str(path), "files": _checksums(path, names)}
+        )
 
 
 def fetch_model(published: Published, key: str, directory: Path) -> None:
-    """Fetch the files of a hub model that are needed to run it, all of one commit, into a checkpoint directory.
+    """Fetch the files of a hub model that are needed to run it, all of one commit, into a
+    checkpoint directory.
 
     Args:
         published: the repository, or a folder of it.
@@ -85,9 +93,12 @@ def fetch_model(published: Published, key: str, directory: Path) -> None:
         directory: where the files go, and the record of where they came from.
 
     Raises:
-        SaeflowError: what `saeflow.hub.files.fetch` raises, or the repository holds no safetensors weights.
+        SaeflowError: what `saeflow.hub.files.fetch` raises, or the repository holds no safetensors
+            weights.
     """
-    found = fetch(published, key, lambda names, locate: _needed(names, locate, f"{key}: {published.where}"))
+    found = fetch(
+        published, key, lambda names, locate: _needed(names, locate, f"{key}: {published.where}")
+    )
     with atomic(directory) as temporary:
         temporary.mkdir()
         for name in found.names:
@@ -96,7 +107,8 @@ def fetch_model(published: Published, key: str, directory: Path) -> None:
 
 
 def names_of(directory: Path) -> list[str]:
-    """The names that a model in a folder goes by: the repository or folder it came from, and its own folder's."""
+    """The names that a model in a folder goes by: the repository or folder it came from, and its
+    own folder's."""
     record = directory / RECORD
     fetched = read_object(record) if record.is_file() else {}
     return [*filter(None, [fetched.get("repo")]), follow(directory).name, directory.name]
@@ -107,19 +119,27 @@ def _needed(offered: Set[str], locate: Callable[[str], Path], where: str) -> lis
 
     Args:
         offered: names of the files of the checkpoint.
-        locate: gives the path of one of them; called for the index of weights in several files, which names these.
+        locate: gives the path of one of them; called for the index of weights in several files,
+            which names these.
         where: the checkpoint, for messages.
     """
     if CONFIG not in offered:
-        raise SaeflowError(f"{where}: has no {CONFIG}; name a Hugging Face checkpoint of a transformers model")
+        raise SaeflowError(
+            f"{where}: has no {CONFIG}; name a Hugging Face checkpoint of a transformers model"
+        )
     if WEIGHTS in offered:
         weights = [WEIGHTS]
     elif WEIGHTS_INDEX in offered:
         weights = [WEIGHTS_INDEX, *weight_files(locate(WEIGHTS_INDEX))]
     else:
-        raise SaeflowError(f"{where}: has no weights as {WEIGHTS}; name a revision that has, or convert the checkpoint")
+        raise SaeflowError(
+            f"{where}: has no weights as {WEIGHTS}; name a revision that has, or convert the "
+            "checkpoint"
+        )
     if absent := [name for name in weights if name not in offered]:
-        raise SaeflowError(f"{where}: lacks {absent[0]}, which {WEIGHTS_INDEX} names; fetch the checkpoint again")
+        raise SaeflowError(
+            f"{where}: lacks {absent[0]}, which {WEIGHTS_INDEX} names; fetch the checkpoint again"
+        )
     return [CONFIG, *weights, *(name for name in OTHER_FILES if name in offered)]
 
 
@@ -127,4 +147,7 @@ def _checksums(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str | 
     names = list(names)
     for name in names:
         seals.refuse_pointer(folder / name)
-    return {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
+    return {
+        name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in names
+    }

@@ -89,15 +89,18 @@ class LanguageModel:
         return end_ids(self.tokenizer, self.model.generation_config)
 
     def tokenize(self, text: str, bos: bool = True) -> list[int]:
-        """The tokens of a text, opened with exactly one BOS on request; no other special token is added."""
+        """The tokens of a text, opened with exactly one BOS on request; no other special token is
+        added."""
         tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return with_one_bos(tokens, self.bos_id) if bos else without_bos(tokens, self.bos_id)
 
 
 def bos_id(tokenizer: PreTrainedTokenizerBase, configured: int | None = None) -> int:
-    """The token that opens every text: the tokenizer's BOS, else the config's, else the tokenizer's EOS.
+    """The token that opens every text: the tokenizer's BOS, else the config's, else the tokenizer's
+    EOS.
 
-    Qwen names its BOS only in the config; some GPT-2 relatives have one special token for both ends.
+    Qwen names its BOS only in the config; some GPT-2 relatives have one special token for both
+    ends.
 
     Args:
         tokenizer: of the model.
@@ -110,7 +113,8 @@ def bos_id(tokenizer: PreTrainedTokenizerBase, configured: int | None = None) ->
         if candidate is not None:
             return int(candidate)
     raise SaeflowError(
-        "models: the tokenizer names no token to open a text with; add bos_token to its tokenizer_config.json"
+        "models: the tokenizer names no token to open a text with; add bos_token to its "
+        "tokenizer_config.json"
     )
 
 
@@ -118,12 +122,14 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
     """Load a model from files alone; the network is never asked.
 
     Args:
-        directory: a Hugging Face checkpoint directory, or a directory whose ``model.json`` points at one.
+        directory: a Hugging Face checkpoint directory, or a directory whose ``model.json`` points
+            at one.
         device: ``cpu``, ``cuda``, ``cuda:1``, …
         dtype: of the weights: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
-        SaeflowError: a file is missing or broken, the family is not supported, the device is not there.
+        SaeflowError: a file is missing or broken, the family is not supported, the device is not
+            there.
     """
     from saeflow.models.tuning import tuned  # imports `transformers`, which takes a second
 
@@ -135,10 +141,14 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
         raise SaeflowError(f"models: dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}")
     with without_progress_bars():
         model = _read_weights(checkpoint, family, DTYPES[dtype])
-    return LanguageModel(tuned(model.to(target).eval().requires_grad_(False)), load_tokenizer(checkpoint), family)
+    return LanguageModel(
+        tuned(model.to(target).eval().requires_grad_(False)), load_tokenizer(checkpoint), family
+    )
 
 
-def check_same_tokens(tokenizer: PreTrainedTokenizerBase, first: PreTrainedTokenizerBase, names: str) -> None:
+def check_same_tokens(
+    tokenizer: PreTrainedTokenizerBase, first: PreTrainedTokenizerBase, names: str
+) -> None:
     """See that a model reads another's tokens as they are meant; it may have more of them.
 
     Raises:
@@ -146,7 +156,9 @@ def check_same_tokens(tokenizer: PreTrainedTokenizerBase, first: PreTrainedToken
     """
     vocabulary = tokenizer.get_vocab()
     if any(vocabulary.get(token) != number for token, number in first.get_vocab().items()):
-        raise SaeflowError(f"models: {names} have different tokenizers; compare models that share one")
+        raise SaeflowError(
+            f"models: {names} have different tokenizers; compare models that share one"
+        )
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
@@ -159,7 +171,9 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     if not any((checkpoint / name).is_file() for name in _TOKENIZER_FILES):
         raise SaeflowError(f"{checkpoint}: has no tokenizer; put its tokenizer.json there")
     try:
-        if (checkpoint / "tokenizer.json").is_file():  # says everything itself; the automatic class loads 1 s longer
+        if (
+            checkpoint / "tokenizer.json"
+        ).is_file():  # says everything itself; the automatic class loads 1 s longer
             from transformers import PreTrainedTokenizerFast
 
             return PreTrainedTokenizerFast.from_pretrained(checkpoint, local_files_only=True)
@@ -173,24 +187,33 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
 
 def opening_token(directory: Path) -> int:
-    """The token that opens every text of a model in a folder, whose weights are not loaded; raises as `bos_id` does."""
+    """The token that opens every text of a model in a folder, whose weights are not loaded; raises
+    as `bos_id` does."""
     checkpoint = follow(Path(directory))
-    return bos_id(load_tokenizer(checkpoint), read_object(checkpoint / "config.json").get("bos_token_id"))
+    return bos_id(
+        load_tokenizer(checkpoint), read_object(checkpoint / "config.json").get("bos_token_id")
+    )
 
 
 def follow(directory: Path) -> Path:
     """The checkpoint directory that a model directory is or points at, its small files checked.
 
     Raises:
-        SaeflowError: the directory, or what its ``model.json`` points at, is absent or has changed since.
+        SaeflowError: the directory, or what its ``model.json`` points at, is absent or has changed
+            since.
     """
     checkpoint, sums, changed = _recorded(directory)
-    _check_files(checkpoint, {name: digest for name, digest in sums.items() if not name.endswith(_WEIGHTS)}, changed)
+    _check_files(
+        checkpoint,
+        {name: digest for name, digest in sums.items() if not name.endswith(_WEIGHTS)},
+        changed,
+    )
     return checkpoint
 
 
 def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, str], SaeflowError]]:
-    """The checkpoint of a model directory, the SHA-256 of its files, and what to say of a file that differs."""
+    """The checkpoint of a model directory, the SHA-256 of its files, and what to say of a file that
+    differs."""
     if not directory.is_dir():
         raise SaeflowError(f"{directory}: no such model directory; check the path of the model")
     pointer = directory / POINTER
@@ -203,18 +226,22 @@ def _recorded(directory: Path) -> tuple[Path, dict[str, str], Callable[[Path, st
         sums = {name: str(file["sha256"]) for name, file in record["files"].items()}
     except (AttributeError, KeyError, TypeError):
         raise SaeflowError(
-            f"{pointer}: does not say which files it stands for; remove {pointer.parent} and start again to link anew"
+            f"{pointer}: does not say which files it stands for; remove {pointer.parent} and start "
+            "again to link anew"
         ) from None
 
     def changed(file: Path, what: str) -> SaeflowError:
         return SaeflowError(
-            f"{file}: {what} since {pointer} was written; remove {pointer.parent} and start again to link anew"
+            f"{file}: {what} since {pointer} was written; remove {pointer.parent} and start again "
+            "to link anew"
         )
 
     return Path(str(record["path"])), sums, changed
 
 
-def _check_files(checkpoint: Path, sums: Mapping[str, str], changed: Callable[[Path, str], SaeflowError]) -> None:
+def _check_files(
+    checkpoint: Path, sums: Mapping[str, str], changed: Callable[[Path, str], SaeflowError]
+) -> None:
     if not checkpoint.is_dir():
         raise changed(checkpoint, "has gone")
     for file in filter(Path.is_file, checkpoint.iterdir()):
@@ -229,11 +256,14 @@ def _check_files(checkpoint: Path, sums: Mapping[str, str], changed: Callable[[P
 
 def _family(checkpoint: Path) -> Family:
     if not (checkpoint / "config.json").is_file():
-        raise SaeflowError(f"{checkpoint}: has no config.json; name a Hugging Face checkpoint directory")
+        raise SaeflowError(
+            f"{checkpoint}: has no config.json; name a Hugging Face checkpoint directory"
+        )
     model_type = read_object(checkpoint / "config.json").get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise SaeflowError(
-            f"{checkpoint}: models of type '{model_type}' are not supported; supported are {', '.join(FAMILIES)}"
+            f"{checkpoint}: models of type '{model_type}' are not supported; supported are "
+            f"{', '.join(FAMILIES)}"
         )
     return FAMILIES[model_type]
 
@@ -243,7 +273,9 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):  # torch without CUDA answers with an AssertionError
-        raise SaeflowError(f"models: device '{name}' is not there; use cpu, or check the driver") from None
+        raise SaeflowError(
+            f"models: device '{name}' is not there; use cpu, or check the driver"
+        ) from None
     return device
 
 
@@ -251,7 +283,9 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
     import transformers
 
     if not any(checkpoint.glob("*.safetensors")):
-        raise SaeflowError(f"{checkpoint}: has no weights in .safetensors files; convert the checkpoint first")
+        raise SaeflowError(
+            f"{checkpoint}: has no weights in .safetensors files; convert the checkpoint first"
+        )
     if (index := checkpoint / "model.safetensors.index.json").is_file():
         for name in weight_files(index):
             inside(checkpoint, name)
@@ -272,7 +306,10 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
         ) from error
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers
-        raise SaeflowError(f"{checkpoint}: the weights lack {missing[0]} and {len(missing) - 1} more; fetch them again")
+        raise SaeflowError(
+            f"{checkpoint}: the weights lack {missing[0]} and {len(missing) - 1} more; fetch them "
+            "again"
+        )
     return model
 
 
@@ -284,12 +321,15 @@ def weight_files(index: Path) -> list[str]:
     """
     names = read_object(index).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise SaeflowError(f"{index}: has no weight_map from tensors to files; fetch the checkpoint again")
+        raise SaeflowError(
+            f"{index}: has no weight_map from tensors to files; fetch the checkpoint again"
+        )
     return sorted(set(names.values()))
 
 
 def _check_layers(checkpoint: Path) -> None:
-    """Hold the number of layers against the weights: a model is built layer by layer before these are read.
+    """Hold the number of layers against the weights: a model is built layer by layer before these
+    are read.
 
     Raises:
         SaeflowError: the config says more layers than there are tensors.
@@ -302,7 +342,8 @@ def _check_layers(checkpoint: Path) -> None:
             tensors += len(weights.keys())
     if not isinstance(layers, int) or not 0 < layers <= tensors:
         raise SaeflowError(
-            f"{checkpoint}: its config.json says {str(layers)[:40]} layers, and its weights hold {tensors} tensors; "
+            f"{checkpoint}: its config.json says {str(layers)[:40]} layers, and its weights hold "
+            f"{tensors} tensors; "
             "fetch them again"
         )
 

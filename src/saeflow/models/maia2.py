@@ -1,14 +1,14 @@
 """Maia-2: a model of how people play chess, told how strong they are.
 
-A board goes through convolutions to a few channels, each channel becomes a token, and a small transformer, whose
-queries are shifted by the embeddings of both players' ratings, mixes them. Three heads read the mean of the tokens: the
-move, what else is to be said of the move, and the result.
+A board goes through convolutions to a few channels, each channel becomes a token, and a small
+transformer, whose queries are shifted by the embeddings of both players' ratings, mixes them. Three
+heads read the mean of the tokens: the move, what else is to be said of the move, and the result.
 
-Parameters have the names of the official checkpoints. Hook sites are modules in the way of the data, ``blocks.1.mlp``:
-a forward hook reads there, and what it returns flows on.
+Parameters have the names of the official checkpoints. Hook sites are modules in the way of the
+data, ``blocks.1.mlp``: a forward hook reads there, and what it returns flows on.
 
-Source: Tang, Jiao, McIlroy-Young, Kleinberg, Sen, Anderson 2024, "Maia-2: A Unified Model for Human-AI Alignment in
-Chess" (arXiv 2409.20553), section 3.
+Source: Tang, Jiao, McIlroy-Young, Kleinberg, Sen, Anderson 2024, "Maia-2: A Unified Model for
+Human-AI Alignment in Chess" (arXiv 2409.20553), section 3.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from saeflow.corpora.chess.moves import MOVES, SIDE_INFORMATION
 from saeflow.corpora.chess.positions import RATING_BINS
 from saeflow.models.boards import PLANES
 
-# attn: the heads' outputs side by side, before the output projection. attn_out: what attention adds to the residual
-# stream, which published code calls the heads. mlp: what the feed-forward adds. resid_post: the stream after that.
+# attn: the heads' outputs side by side, before the output projection. attn_out: what attention adds
+# to the residual stream, which published code calls the heads. mlp: what the feed-forward adds.
+# resid_post: the stream after that.
 SITES = ("attn", "attn_out", "mlp", "resid_post")
 
 
@@ -64,8 +65,13 @@ class Convolutions(nn.Module):
     def __init__(self, shape: ChessModel, dropout: float) -> None:
         super().__init__()
         self.conv1, self.bn1 = _convolution(PLANES, shape.dim_cnn), nn.BatchNorm2d(shape.dim_cnn)
-        self.layers = nn.Sequential(*(Block(shape.dim_cnn, dropout) for _ in range(shape.blocks_cnn)))
-        self.conv_last, self.bn_last = _convolution(shape.dim_cnn, shape.tokens), nn.BatchNorm2d(shape.tokens)
+        self.layers = nn.Sequential(
+            *(Block(shape.dim_cnn, dropout) for _ in range(shape.blocks_cnn))
+        )
+        self.conv_last, self.bn_last = (
+            _convolution(shape.dim_cnn, shape.tokens),
+            nn.BatchNorm2d(shape.tokens),
+        )
 
     def forward(self, planes: Float[Tensor, "n 18 8 8"]) -> Float[Tensor, "n tokens 8 8"]:
         maps = self.layers(relu(self.bn1(self.conv1(planes))))
@@ -88,14 +94,20 @@ class Attention(nn.Module):
         self.elo_query = nn.Linear(2 * shape.dim_elo, inner, bias=False)
         self.dropout = nn.Dropout(dropout)
         projects = not (shape.heads == 1 and inner == shape.dim_vit)
-        self.to_out = nn.Sequential(nn.Linear(inner, shape.dim_vit), nn.Dropout(dropout)) if projects else nn.Identity()
+        self.to_out = (
+            nn.Sequential(nn.Linear(inner, shape.dim_vit), nn.Dropout(dropout))
+            if projects
+            else nn.Identity()
+        )
 
     def forward(
         self, x: Float[Tensor, "n tokens d"], ratings: Float[Tensor, "n e"], site: nn.Module
     ) -> Float[Tensor, "n tokens d"]:
         query, key, value = self.to_qkv(self.norm(x)).chunk(3, dim=-1)
         query = query + self.elo_query(ratings)[:, None]
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
+        )
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         mixed = self.dropout(scores.softmax(dim=-1)) @ value
         return self.to_out(site(mixed.transpose(1, 2).flatten(2)))
@@ -154,7 +166,9 @@ class Maia2(nn.Module):
         super().__init__()
         self.shape = shape
         self.chess_cnn = Convolutions(shape, dropout_cnn)
-        self.to_patch_embedding = nn.Sequential(nn.Linear(64, shape.dim_vit), nn.LayerNorm(shape.dim_vit))
+        self.to_patch_embedding = nn.Sequential(
+            nn.Linear(64, shape.dim_vit), nn.LayerNorm(shape.dim_vit)
+        )
         self.transformer = Transformer(shape, dropout)
         self.pos_embedding = nn.Parameter(torch.randn(1, shape.tokens, shape.dim_vit))
         self.fc_1 = nn.Linear(shape.dim_vit, len(MOVES))
@@ -170,7 +184,10 @@ class Maia2(nn.Module):
         )
 
     def forward(
-        self, planes: Float[Tensor, "n 18 8 8"], rating_self: Int[Tensor, " n"], rating_oppo: Int[Tensor, " n"]
+        self,
+        planes: Float[Tensor, "n 18 8 8"],
+        rating_self: Int[Tensor, " n"],
+        rating_oppo: Int[Tensor, " n"],
     ) -> Maia2Output:
         """The three heads' logits.
 
@@ -183,14 +200,21 @@ class Maia2(nn.Module):
 
     def look(self, planes: Float[Tensor, "n 18 8 8"]) -> Float[Tensor, "n tokens d"]:
         """The tokens that the transformer gets: what does not depend on the players."""
-        planes = planes.contiguous(memory_format=torch.channels_last)  # convolutions run a seventh faster so
+        planes = planes.contiguous(
+            memory_format=torch.channels_last
+        )  # convolutions run a seventh faster so
         return self.to_patch_embedding(self.chess_cnn(planes).flatten(2)) + self.pos_embedding
 
     def judge(
-        self, tokens: Float[Tensor, "n tokens d"], rating_self: Int[Tensor, " n"], rating_oppo: Int[Tensor, " n"]
+        self,
+        tokens: Float[Tensor, "n tokens d"],
+        rating_self: Int[Tensor, " n"],
+        rating_oppo: Int[Tensor, " n"],
     ) -> Maia2Output:
         """The three heads' logits for players of these bins, from what `look` gives."""
-        ratings = torch.cat([self.elo_embedding(rating_self), self.elo_embedding(rating_oppo)], dim=1)
+        ratings = torch.cat(
+            [self.elo_embedding(rating_self), self.elo_embedding(rating_oppo)], dim=1
+        )
         x = self.last_ln(self.transformer(self.dropout(tokens), ratings, self.blocks).mean(dim=1))
         value = self.fc_3(self.dropout(relu(self.fc_3_1(x)))).squeeze(-1)
         return Maia2Output(self.fc_1(x), self.fc_2(x), value)
@@ -198,7 +222,9 @@ class Maia2(nn.Module):
     @property
     def hooks(self) -> list[str]:
         """The names of all hook sites."""
-        return [f"blocks.{block}.{site}" for block in range(self.shape.blocks_vit) for site in SITES]
+        return [
+            f"blocks.{block}.{site}" for block in range(self.shape.blocks_vit) for site in SITES
+        ]
 
 
 def token_mean(activations: Float[Tensor, "n tokens width"]) -> Float[Tensor, "n 1 width"]:

@@ -1,4 +1,5 @@
-"""Models of human play on disk: our own folders, the embedded small model, and the official checkpoints."""
+"""Models of human play on disk: our own folders, the embedded small model, and the official
+checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeflow.artifacts import CHECKSUMS, atomic, check_checksums, read_object, sha256, write_sealed_json
+from saeflow.artifacts import (
+    CHECKSUMS,
+    atomic,
+    check_checksums,
+    read_object,
+    sha256,
+    write_sealed_json,
+)
 from saeflow.config.sections.chess import ChessModel
 from saeflow.errors import SaeflowError
 from saeflow.models.maia2 import Maia2
@@ -57,7 +65,8 @@ def save_maia2(
     curve: pl.DataFrame | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model's folder: its shape and what is known of it, its weights, and how its training went.
+    """Write a model's folder: its shape and what is known of it, its weights, and how its training
+    went.
 
     Args:
         directory: appears whole or not at all.
@@ -68,7 +77,9 @@ def save_maia2(
     """
     counts = {"num_batches_tracked"}
     weights = {
-        name: (tensor if name.rpartition(".")[2] in counts else tensor.to(dtype)).contiguous().clone()
+        name: (tensor if name.rpartition(".")[2] in counts else tensor.to(dtype))
+        .contiguous()
+        .clone()
         for name, tensor in model.state_dict().items()
     }
     with atomic(directory) as temporary:
@@ -89,12 +100,16 @@ def load_maia2(directory: Path, device: str = "cpu") -> Maia2:
         SaeflowError: a file is absent or damaged, or they do not belong together.
     """
     directory = Path(directory)
-    check_checksums(directory / CHECKSUMS, also=[directory.with_name(f"{directory.name}.{CHECKSUMS}")])
+    check_checksums(
+        directory / CHECKSUMS, also=[directory.with_name(f"{directory.name}.{CHECKSUMS}")]
+    )
     try:
         shape = ChessModel.model_validate(read_object(directory / CONFIG)["shape"])
         weights = load_file(directory / WEIGHTS)
     except (KeyError, TypeError, ValidationError, FileNotFoundError, SafetensorError) as error:
-        raise SaeflowError(f"{directory}: is no folder of a chess model ({str(error).splitlines()[0]})") from None
+        raise SaeflowError(
+            f"{directory}: is no folder of a chess model ({str(error).splitlines()[0]})"
+        ) from None
     return _with_weights(shape, weights, str(directory)).to(device)
 
 
@@ -107,12 +122,14 @@ def import_checkpoint(path: Path, shape: ChessModel) -> Maia2:
     """Read an official checkpoint, strictly: every parameter must be there, and no other.
 
     Args:
-        path: a .pt file with the weights, or a mapping that holds them as ``model_state_dict``; names may begin with
-            ``module.`` as data-parallel training leaves them. Nothing in the file is executed.
+        path: a .pt file with the weights, or a mapping that holds them as ``model_state_dict``;
+            names may begin with ``module.`` as data-parallel training leaves them. Nothing in the
+            file is executed.
         shape: of the model; the official ones have the defaults.
 
     Raises:
-        SaeflowError: there is no such file, it holds something else than tensors, or other tensors than the shape asks.
+        SaeflowError: there is no such file, it holds something else than tensors, or other tensors
+            than the shape asks.
     """
     path = Path(path)
     if not path.is_file():
@@ -125,9 +142,15 @@ def import_checkpoint(path: Path, shape: ChessModel) -> Maia2:
     if not isinstance(held, dict):
         raise SaeflowError(f"{path}: holds a {type(held).__name__}, not weights by name")
     weights = held.get("model_state_dict", held)
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise SaeflowError(f"{path}: is no checkpoint of weights alone (not all of its values are tensors)")
-    return _with_weights(shape, {name.removeprefix("module."): tensor for name, tensor in weights.items()}, str(path))
+    if not isinstance(weights, dict) or not all(
+        isinstance(tensor, Tensor) for tensor in weights.values()
+    ):
+        raise SaeflowError(
+            f"{path}: is no checkpoint of weights alone (not all of its values are tensors)"
+        )
+    return _with_weights(
+        shape, {name.removeprefix("module."): tensor for name, tensor in weights.items()}, str(path)
+    )
 
 
 def _with_weights(shape: ChessModel, weights: Mapping[str, Tensor], where: str) -> Maia2:
@@ -161,11 +184,13 @@ def fetch_checkpoint(name: str, path: Path) -> None:
                 shutil.copyfileobj(answer, file)
         except (URLError, HTTPException, TimeoutError) as error:
             raise SaeflowError(
-                f"chess: the {name} checkpoint of Maia-2 cannot be fetched ({error}); fetch {published.url} by other "
+                f"chess: the {name} checkpoint of Maia-2 cannot be fetched ({error}); fetch "
+                f"{published.url} by other "
                 "means and set model.path"
             ) from None
         if (found := sha256(temporary)) != published.sha256:
             raise SaeflowError(
-                f"chess: what was fetched as Maia-2's {name} checkpoint has the checksum {found}, not "
+                f"chess: what was fetched as Maia-2's {name} checkpoint has the checksum {found}, "
+                "not "
                 f"{published.sha256}; fetch it by other means and set model.path"
             )

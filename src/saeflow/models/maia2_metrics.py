@@ -1,4 +1,5 @@
-"""How well a model predicts what people of each rating play, beside two players who know nothing of the position."""
+"""How well a model predicts what people of each rating play, beside two players who know nothing of
+the position."""
 
 from __future__ import annotations
 
@@ -31,13 +32,15 @@ METRICS_SCHEMA = {
     "top1_high": pl.Float64,
     "top3": pl.Float64,
     "loss": pl.Float64,  # nats, over legal moves
-    "gain": pl.Float64,  # top1 when told this bin minus top1 when told the true one, on the same positions
+    # top1 when told this bin minus top1 when told the true one, on the same positions
+    "gain": pl.Float64,
     "gain_low": pl.Float64,
     "gain_high": pl.Float64,
     "illegal": pl.Float64,  # share of positions whose largest raw logit is no legal move's
     "loss_uniform": pl.Float64,  # all legal moves alike
     "top1_uniform": pl.Float64,
-    "loss_frequent": pl.Float64,  # legal moves in proportion to how often they were played in training
+    # legal moves in proportion to how often they were played in training
+    "loss_frequent": pl.Float64,
     "top1_frequent": pl.Float64,
 }
 
@@ -61,7 +64,8 @@ CHANGE_SCHEMA = {
 
 
 def balanced(examples: Examples, per_bin: int, seed: int) -> Examples:
-    """At most ``per_bin`` positions of every rating bin of the player, drawn by name, in their order."""
+    """At most ``per_bin`` positions of every rating bin of the player, drawn by name, in their
+    order."""
     chosen = []
     for rating in range(len(RATING_BINS)):
         here = np.flatnonzero(examples.rating_self == rating)
@@ -83,17 +87,20 @@ def measure_maia2(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """Accuracy and loss by rating bin, when the model is told the true bin of the player and when told any other.
+    """Accuracy and loss by rating bin, when the model is told the true bin of the player and when
+    told any other.
 
     Args:
         model: in evaluation mode.
         examples: held-out positions; the opponent's bin is told as it is.
-        counts: of the moves in training, for the baseline of the most frequent move; each counts one more.
+        counts: of the moves in training, for the baseline of the most frequent move; each counts
+            one more.
         seed: of the resampling.
         progress: called with (positions done, positions in all).
 
     Returns:
-        One row per rating bin and told bin, as `METRICS_SCHEMA` has it. Intervals resample whole games.
+        One row per rating bin and told bin, as `METRICS_SCHEMA` has it. Intervals resample whole
+        games.
     """
     n, told = len(examples.moves), len(RATING_BINS)
     first, third, illegal = (np.zeros((n, told), bool) for _ in range(3))
@@ -120,14 +127,25 @@ def measure_maia2(
         for other in range(told):
             hit, true = first[here, other].astype(float), first[here, rating].astype(float)
             top1, gain = _interval(hit, weights), _interval(hit - true, weights)
-            own = (len(here), len(np.unique(examples.games[here])), *top1, third[here, other].mean())
-            means = (loss[here, other].mean(), *gain, illegal[here, other].mean(), *blind[here].mean(axis=0))
+            own = (
+                len(here),
+                len(np.unique(examples.games[here])),
+                *top1,
+                third[here, other].mean(),
+            )
+            means = (
+                loss[here, other].mean(),
+                *gain,
+                illegal[here, other].mean(),
+                *blind[here].mean(axis=0),
+            )
             rows.append((rating, RATING_BINS[rating], other, *own, *means))
     return pl.DataFrame(rows, schema=METRICS_SCHEMA, orient="row")
 
 
 def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -> pl.DataFrame:
-    """Accuracy and loss of a model before and after further training, told the true ratings of both players.
+    """Accuracy and loss of a model before and after further training, told the true ratings of both
+    players.
 
     Args:
         before: in evaluation mode.
@@ -136,8 +154,8 @@ def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -
         seed: of the resampling.
 
     Returns:
-        One row for all positions and one per rating bin of the player, as `CHANGE_SCHEMA` has it. Intervals resample
-        whole games.
+        One row for all positions and one per rating bin of the player, as `CHANGE_SCHEMA` has it.
+        Intervals resample whole games.
 
     Raises:
         SaeflowError: there are no positions.
@@ -145,7 +163,9 @@ def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -
     if not len(examples.moves):
         raise SaeflowError("chess: no position is left that was not learned from; get more games")
     hits, nats = zip(*(_own_rating(model, examples) for model in (before, after)), strict=True)
-    parts: list[tuple[int | None, str, Int64[np.ndarray, " m"]]] = [(None, "all", np.arange(len(examples.moves)))]
+    parts: list[tuple[int | None, str, Int64[np.ndarray, " m"]]] = [
+        (None, "all", np.arange(len(examples.moves)))
+    ]
     parts += [
         (int(rating), RATING_BINS[rating], np.flatnonzero(examples.rating_self == rating))
         for rating in np.unique(examples.rating_self)
@@ -154,21 +174,31 @@ def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -
     for rating, ratings, here in parts:
         weights = _resampled(examples.games[here], seed, -1 if rating is None else rating)
         old, new = (hit[here].astype(float) for hit in hits)
-        intervals = [number for values in (old, new, new - old) for number in _interval(values, weights)]
+        intervals = [
+            number for values in (old, new, new - old) for number in _interval(values, weights)
+        ]
         losses = [float(nat[here].mean()) for nat in nats]
-        rows.append((rating, ratings, len(here), len(np.unique(examples.games[here])), *intervals, *losses))
+        rows.append(
+            (rating, ratings, len(here), len(np.unique(examples.games[here])), *intervals, *losses)
+        )
     return pl.DataFrame(rows, schema=CHANGE_SCHEMA, orient="row")
 
 
 @torch.no_grad()
-def _own_rating(model: Maia2, examples: Examples) -> tuple[Bool[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+def _own_rating(
+    model: Maia2, examples: Examples
+) -> tuple[Bool[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
     """Whether the right move is the model's first choice among legal ones, and its loss."""
     hits, nats = [], []
     for start in range(0, len(examples.moves), POSITIONS_AT_ONCE):
         batch = examples.part(slice(start, start + POSITIONS_AT_ONCE))
-        ratings = (torch.from_numpy(column).long() for column in (batch.rating_self, batch.rating_oppo))
+        ratings = (
+            torch.from_numpy(column).long() for column in (batch.rating_self, batch.rating_oppo)
+        )
         raw = model(encode(batch.boards), *ratings).moves
-        ranks, loss, _ = _scored(raw, legal_mask(batch.boards), torch.from_numpy(batch.moves).long())
+        ranks, loss, _ = _scored(
+            raw, legal_mask(batch.boards), torch.from_numpy(batch.moves).long()
+        )
         hits.append(ranks < 1)
         nats.append(loss)
     return np.concatenate(hits), np.concatenate(nats)
@@ -177,16 +207,24 @@ def _own_rating(model: Maia2, examples: Examples) -> tuple[Bool[np.ndarray, " n"
 def _scored(
     raw: Tensor, legal: Tensor, moves: Int[Tensor, " n"]
 ) -> tuple[Int[np.ndarray, " n"], Float64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """The rank of the played move among legal ones, its loss, and whether the largest raw logit is a legal move's."""
+    """The rank of the played move among legal ones, its loss, and whether the largest raw logit is
+    a legal move's."""
     masked = mask_illegal(raw, legal)
     own = masked.gather(1, moves[:, None])
     ranks = (masked > own).sum(dim=1)
     nats = -masked.double().log_softmax(dim=1).gather(1, moves[:, None])[:, 0]
-    return ranks.numpy(), nats.numpy(), legal.gather(1, raw.argmax(dim=1, keepdim=True))[:, 0].numpy()
+    return (
+        ranks.numpy(),
+        nats.numpy(),
+        legal.gather(1, raw.argmax(dim=1, keepdim=True))[:, 0].numpy(),
+    )
 
 
-def _blind(frequency: Tensor, legal: Tensor, moves: Int[Tensor, " n"]) -> Float64[np.ndarray, "n 4"]:
-    """Loss and expected hits of a player who draws any legal move, and of one who knows how often moves are played."""
+def _blind(
+    frequency: Tensor, legal: Tensor, moves: Int[Tensor, " n"]
+) -> Float64[np.ndarray, "n 4"]:
+    """Loss and expected hits of a player who draws any legal move, and of one who knows how often
+    moves are played."""
     options = legal.sum(dim=1).double()
     known = mask_illegal(frequency.expand(len(moves), -1), legal)
     nats = -known.log_softmax(dim=1).gather(1, moves[:, None])[:, 0]
@@ -194,7 +232,9 @@ def _blind(frequency: Tensor, legal: Tensor, moves: Int[Tensor, " n"]) -> Float6
     return torch.stack([options.log(), 1 / options, nats, hits], dim=1).numpy()
 
 
-def _resampled(games: Int64[np.ndarray, " n"], seed: int, rating: int) -> Float64[np.ndarray, "resamples n"]:
+def _resampled(
+    games: Int64[np.ndarray, " n"], seed: int, rating: int
+) -> Float64[np.ndarray, "resamples n"]:
     """How often each position counts in each resample of the games."""
     _, number = np.unique(games, return_inverse=True)
     count = int(number.max()) + 1
@@ -203,7 +243,9 @@ def _resampled(games: Int64[np.ndarray, " n"], seed: int, rating: int) -> Float6
     return drawn[:, number].astype(float)
 
 
-def _interval(values: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "resamples n"]) -> tuple[float, ...]:
+def _interval(
+    values: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "resamples n"]
+) -> tuple[float, ...]:
     """Mean and its 95 % interval."""
     low, high = np.quantile(weights @ values / weights.sum(axis=1), [0.025, 0.975])
     return float(values.mean()), float(low), float(high)

@@ -1,7 +1,8 @@
-"""Training of a model of human play: the move, what is to be said of it, and the result, all at once.
+"""Training of a model of human play: the move, what is to be said of it, and the result, all at
+once.
 
-As in `training`, a step is named by its number alone, dropout's draws too: a run that is interrupted and goes on ends
-with the weights, to the bit, of a run that is not.
+As in `training`, a step is named by its number alone, dropout's draws too: a run that is
+interrupted and goes on ends with the weights, to the bit, of a run that is not.
 """
 
 from __future__ import annotations
@@ -70,16 +71,18 @@ def train_maia2(
 ) -> TrainedMaia2:
     """Train a model with Maia-2's architecture, from the beginning or further.
 
-    The loss is the published one: cross-entropy over all moves, illegal ones too, binary cross-entropy of the side
-    information, squared error of the result. AdamW, linear warm-up, cosine decay to zero, float32.
+    The loss is the published one: cross-entropy over all moves, illegal ones too, binary
+    cross-entropy of the side information, squared error of the result. AdamW, linear warm-up,
+    cosine decay to zero, float32.
 
     Args:
         shape: of the model.
         settings: of the training.
         examples: what it learns from.
         seed: the study's.
-        checkpoint: file that keeps the state of an unfinished training; it is taken up if it belongs to this very
-            training, and left for the caller to delete once the model is saved.
+        checkpoint: file that keeps the state of an unfinished training; it is taken up if it
+            belongs to this very training, and left for the caller to delete once the model is
+            saved.
         progress: called with (steps done, steps in all, what the losses are).
         start: weights by name to go on from, of a model of this shape; default are new ones.
 
@@ -101,18 +104,30 @@ def train_maia2(
     for step in range(len(losses), steps):
         epoch, batch = divmod(step, per_epoch)
         if epoch != of_epoch:
-            order, of_epoch = seeds.numpy_generator(seed, "chess", "order", epoch).permutation(count), epoch
+            order, of_epoch = (
+                seeds.numpy_generator(seed, "chess", "order", epoch).permutation(count),
+                epoch,
+            )
         chosen = np.sort(order[batch * settings.batch_size :][: settings.batch_size])
         rate = training.learning_rate(step, steps, settings)
         losses.append(
-            _step(model, optimizer, examples.part(chosen), settings, rate, seeds.seed_for(seed, "drop", step))
+            _step(
+                model,
+                optimizer,
+                examples.part(chosen),
+                settings,
+                rate,
+                seeds.seed_for(seed, "drop", step),
+            )
         )
         if checkpoint and time.monotonic() - saved > training.CHECKPOINT_SECONDS:
             training.save_state(checkpoint, identity, model, optimizer, losses)
             saved = time.monotonic()
         if progress:
             recent = np.mean(losses[-100:], axis=0)
-            progress(step + 1, steps, "loss of moves {:.3f}, side {:.4f}, value {:.3f}".format(*recent))
+            progress(
+                step + 1, steps, "loss of moves {:.3f}, side {:.4f}, value {:.3f}".format(*recent)
+            )
 
     return TrainedMaia2(model.eval().requires_grad_(False), _curve(losses, steps, count, settings))
 
@@ -162,8 +177,12 @@ def _step(
     return [loss.item() for loss in losses]
 
 
-def _curve(losses: list[list[float]], steps: int, count: int, settings: ChessTraining) -> pl.DataFrame:
-    bounds = np.unique(np.linspace(0, steps, min(training.CURVE_POINTS, steps) + 1).astype(int)).tolist()
+def _curve(
+    losses: list[list[float]], steps: int, count: int, settings: ChessTraining
+) -> pl.DataFrame:
+    bounds = np.unique(
+        np.linspace(0, steps, min(training.CURVE_POINTS, steps) + 1).astype(int)
+    ).tolist()
     per_epoch = math.ceil(count / settings.batch_size)
     rows = [
         (
@@ -178,11 +197,21 @@ def _curve(losses: list[list[float]], steps: int, count: int, settings: ChessTra
 
 
 def _identity(
-    shape: ChessModel, settings: ChessTraining, examples: Examples, seed: int, start: Mapping[str, Tensor]
+    shape: ChessModel,
+    settings: ChessTraining,
+    examples: Examples,
+    seed: int,
+    start: Mapping[str, Tensor],
 ) -> str:
-    """What makes a training this one: its settings, its positions, its seed, what it goes on from."""
+    """What makes a training this one: its settings, its positions, its seed, what it goes on
+    from."""
     digest = hashlib.sha256(f"{shape.model_dump_json()}{settings.model_dump_json()}{seed}".encode())
-    for column in (examples.boards.pieces, examples.boards.castling, examples.boards.en_passant, *examples[1:]):
+    for column in (
+        examples.boards.pieces,
+        examples.boards.castling,
+        examples.boards.en_passant,
+        *examples[1:],
+    ):
         digest.update(np.ascontiguousarray(column).data)
     for tensor in start.values():
         digest.update(tensor.contiguous().numpy().tobytes())

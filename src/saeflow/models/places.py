@@ -1,9 +1,10 @@
 """Names that other libraries give to tensors of the forward pass, as hooks.
 
-SAEs are published with the place that they were trained at in one of four languages: TransformerLens
-names, also those of its version 3 (``blocks.5.hook_out``); paths of modules with a side (Gemma Scope 2:
-``model.layers.5.self_attn.o_proj.input``) or without one, which is the output (sparsify:
-``layers.5.mlp``); words (dictionary_learning: ``resid_post_layer_5``); and a layer alone.
+SAEs are published with the place that they were trained at in one of four languages:
+TransformerLens names, also those of its version 3 (``blocks.5.hook_out``); paths of modules with a
+side (Gemma Scope 2: ``model.layers.5.self_attn.o_proj.input``) or without one, which is the output
+(sparsify: ``layers.5.mlp``); words (dictionary_learning: ``resid_post_layer_5``); and a layer
+alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _FAMILY_OF_MODEL = (
     ("llama|smollm", "llama"),
 )
 WITHOUT_CENTRE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
-"""Families whose norms read the mean over the width, so that TransformerLens leaves it in their weights."""
+"""Families whose norms read the mean over the width, so that TransformerLens leaves it in their
+weights."""
 
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.([\w.]+)")
 _MODULE = re.compile(r"(?:\w+\.)*?(layers|h|blocks?)\.(\d+)(?:\.([\w.]+))?")
@@ -63,7 +65,8 @@ _WORD_SITES = {
     "mlp_in": "mlp.hook_in",
 }
 _EMBEDDING = ("hook_embed", "embed.hook_out", "embed_tokens", "embeddings")
-# Modules beside those of the table of families whose input or output is the same tensor as a hook's.
+# Modules beside those of the table of families whose input or output is the same tensor as a
+# hook's.
 _LLAMA = {
     ("self_attn.o_proj", "output"): "hook_attn_out",
     ("mlp.down_proj", "output"): "hook_mlp_out",
@@ -102,7 +105,8 @@ _SITES = frozenset(site for family in FAMILIES.values() for site in family.sites
 
 
 def family_of(model_name: str) -> str | None:
-    """The family of `saeflow.models.hooks.FAMILIES` that a model's name tells; None where it tells none."""
+    """The family of `saeflow.models.hooks.FAMILIES` that a model's name tells; None where it tells
+    none."""
     name = model_name.lower()
     return next((family for pattern, family in _FAMILY_OF_MODEL if re.search(pattern, name)), None)
 
@@ -112,10 +116,12 @@ def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
 
     Args:
         name: of a place, in any of the languages.
-        model_name: whose forward pass it is; where it tells no family, all are tried whose layers are called so.
+        model_name: whose forward pass it is; where it tells no family, all are tried whose layers
+            are called so.
 
     Returns:
-        None where the name says nothing here; empty where it names a tensor that no hook stands for.
+        None where the name says nothing here; empty where it names a tensor that no hook stands
+        for.
     """
     name = name.strip()
     if name in _EMBEDDING:
@@ -124,7 +130,9 @@ def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
         sites = _ALIASES.get(match[2], (match[2],) if match[2] in _SITES else ())
         return _tensors(int(match[1]), sites)
     if match := _MODULE.fullmatch(name):
-        return _tensors(int(match[2]), _sites_of_module(match[1], match[3] or "", family_of(model_name)))
+        return _tensors(
+            int(match[2]), _sites_of_module(match[1], match[3] or "", family_of(model_name))
+        )
     if match := _WORDS.search(name):
         site = _WORD_SITES.get("_".join(filter(None, match.group(1, 2))))
         return _tensors(int(match[3]), (site,) if site else ())
@@ -134,7 +142,8 @@ def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
 
 
 def tensor(hook: str) -> str:
-    """One name for every tensor: the residual stream before a layer is the one after the layer below."""
+    """One name for every tensor: the residual stream before a layer is the one after the layer
+    below."""
     match = _TRANSFORMER_LENS.fullmatch(hook)
     if match and match[2] == "hook_resid_pre" and int(match[1]) > 0:
         return f"blocks.{int(match[1]) - 1}.hook_resid_post"
@@ -146,14 +155,19 @@ def _tensors(layer: int, sites: tuple[str, ...] | frozenset[str]) -> frozenset[s
 
 
 def _sites_of_module(container: str, path: str, family: str | None) -> frozenset[str]:
-    """The sites whose tensor is the output, or the input where the path says so, of a module of a layer."""
+    """The sites whose tensor is the output, or the input where the path says so, of a module of a
+    layer."""
     module, side = path, "output"
     for ending in ("input", "output"):
         if path == ending or path.endswith(f".{ending}"):
             module, side = path[: -len(ending)].rstrip("."), ending
     if not module:  # the layer itself, whatever the family
         return frozenset({"hook_resid_pre" if side == "input" else "hook_resid_post"})
-    families = [family] if family else [key for key, names in FAMILIES.items() if names.layers.endswith(container)]
+    families = (
+        [family]
+        if family
+        else [key for key, names in FAMILIES.items() if names.layers.endswith(container)]
+    )
     return frozenset(
         site
         for key in families

@@ -15,7 +15,8 @@ from saeflow.errors import SaeflowError
 from saeflow.models.hooks import HookFunction, attach, check_hook
 from saeflow.models.language_model import LanguageModel
 
-# Logits that are held at once, of few positions: with a large vocabulary those of some blocks fill any memory.
+# Logits that are held at once, of few positions: with a large vocabulary those of some blocks fill
+# any memory.
 _LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 26}
 _POSITIONS_AT_ONCE = 128  # but never fewer, or the unembedding is read more often than it is used
 
@@ -25,7 +26,8 @@ class Stop(Exception):  # noqa: N818 - nothing is wrong
 
 
 def check_length(lm: LanguageModel, tokens: int) -> None:
-    """See that a text fits: models with rotary positions run beyond what they were trained on without a word.
+    """See that a text fits: models with rotary positions run beyond what they were trained on
+    without a word.
 
     Raises:
         SaeflowError: it is longer than the model's context.
@@ -38,27 +40,37 @@ def check_length(lm: LanguageModel, tokens: int) -> None:
 
 
 @torch.no_grad()
-def logits(lm: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+def logits(
+    lm: LanguageModel, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d_vocab"]:
     """The logits of a whole forward pass; raises as `capture` does."""
     check_length(lm, tokens.shape[1])
     return lm.model(tokens, use_cache=False).logits
 
 
 @torch.no_grad()
-def final_states(lm: LanguageModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
-    """What the unembedding reads, after the final norm, from a whole forward pass; raises as `capture` does."""
+def final_states(
+    lm: LanguageModel, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """What the unembedding reads, after the final norm, from a whole forward pass; raises as
+    `capture` does."""
     check_length(lm, tokens.shape[1])
     return lm.decoder(tokens, use_cache=False).last_hidden_state
 
 
 @torch.no_grad()
-def unembedded(lm: LanguageModel, states: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_vocab"]:
-    """The logits of some positions from their final states, by the model's own head, soft cap and all.
+def unembedded(
+    lm: LanguageModel, states: Float[Tensor, "rows d_model"]
+) -> Float[Tensor, "rows d_vocab"]:
+    """The logits of some positions from their final states, by the model's own head, soft cap and
+    all.
 
     Args:
         states: rows of `final_states`.
     """
-    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions  # takes seconds
+    from transformers.modeling_outputs import (
+        BaseModelOutputWithPastAndCrossAttentions,
+    )  # takes seconds
 
     output = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states[None])
     with _in_place(lm.model, lm.model.base_model_prefix, _Given(output)):
@@ -66,7 +78,8 @@ def unembedded(lm: LanguageModel, states: Float[Tensor, "rows d_model"]) -> Floa
 
 
 def positions_in_parts(lm: LanguageModel, positions: int) -> Iterator[slice]:
-    """So many positions in parts whose logits fit into a bounded memory, whatever the vocabulary."""
+    """So many positions in parts whose logits fit into a bounded memory, whatever the
+    vocabulary."""
     at_once = max(_POSITIONS_AT_ONCE, _LOGITS_AT_ONCE[lm.device.type] // lm.d_vocab)
     return (slice(first, min(first + at_once, positions)) for first in range(0, positions, at_once))
 
@@ -140,7 +153,9 @@ def capture(
     return {name: seen[name] for name in wanted}
 
 
-def run_prefix(lm: LanguageModel, tokens: Int[Tensor, "batch pos"], layer: int) -> Float[Tensor, "batch pos d_model"]:
+def run_prefix(
+    lm: LanguageModel, tokens: Int[Tensor, "batch pos"], layer: int
+) -> Float[Tensor, "batch pos d_model"]:
     """The residual stream after a layer; nothing above it is computed.
 
     Raises:
@@ -154,10 +169,11 @@ def run_prefix(lm: LanguageModel, tokens: Int[Tensor, "batch pos"], layer: int) 
 def run_suffix(
     lm: LanguageModel, resid: Float[Tensor, "batch pos d_model"], layer: int
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """The logits that follow from the residual stream after a layer; neither it nor anything below is computed.
+    """The logits that follow from the residual stream after a layer; neither it nor anything below
+    is computed.
 
-    Masks, rotary angles and layer types are the model's own, as its own forward pass runs with the lower layers
-    replaced. Hooks attached to replaced layers are silent.
+    Masks, rotary angles and layer types are the model's own, as its own forward pass runs with the
+    lower layers replaced. Hooks attached to replaced layers are silent.
 
     Args:
         lm: the model.
@@ -175,11 +191,13 @@ def run_suffix(
 def suffix_states(
     lm: LanguageModel, resid: Float[Tensor, "batch pos d_model"], layer: int
 ) -> Float[Tensor, "batch pos d_model"]:
-    """The final states that follow from the residual stream after a layer, as `run_suffix` goes on from them."""
+    """The final states that follow from the residual stream after a layer, as `run_suffix` goes on
+    from them."""
     check_hook(lm, f"blocks.{layer}.hook_resid_post")
     check_length(lm, resid.shape[1])
     with _replaced(lm.blocks, layer, resid):
-        # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them away.
+        # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them
+        # away.
         return lm.decoder(inputs_embeds=resid, use_cache=False).last_hidden_state
 
 
@@ -187,7 +205,9 @@ def token_losses(
     logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos_1"]:
     """Cross-entropy in nats of every token but the first, given the tokens before it; float32."""
-    targets = tokens.roll(-1, 1)  # the last prediction of a row is thrown away, which is cheaper than copying the rest
+    targets = tokens.roll(
+        -1, 1
+    )  # the last prediction of a row is thrown away, which is cheaper than copying the rest
     losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     return losses.view(tokens.shape)[:, :-1]
 

@@ -25,8 +25,9 @@ def play_games(
 ) -> pl.DataFrame:
     """Let the model play against itself, each player told a rating bin of its own.
 
-    Every move is drawn by the game's name and its ply, so a game does not depend on those that are played beside it. A
-    game ends with mate, stalemate, two bare kings, or after ``settings.last_ply`` as a draw.
+    Every move is drawn by the game's name and its ply, so a game does not depend on those that are
+    played beside it. A game ends with mate, stalemate, two bare kings, or after
+    ``settings.last_ply`` as a draw.
 
     Args:
         model: in evaluation mode.
@@ -35,7 +36,8 @@ def play_games(
         progress: called with (games done, games in all).
 
     Returns:
-        A table of positions as `SCHEMA` has it, game by game; the ratings are the middles of the bins.
+        A table of positions as `SCHEMA` has it, game by game; the ratings are the middles of the
+        bins.
     """
     tables = []
     for start in range(0, settings.games, GAMES_AT_ONCE):
@@ -46,9 +48,14 @@ def play_games(
     return pl.concat(tables)
 
 
-def _play_some(model: Maia2, settings: SelfPlay, seed: int, games: Int64[np.ndarray, " games"]) -> pl.DataFrame:
+def _play_some(
+    model: Maia2, settings: SelfPlay, seed: int, games: Int64[np.ndarray, " games"]
+) -> pl.DataFrame:
     bins = np.stack(
-        [seeds.numpy_generator(seed, "chess", "players", g).integers(0, len(RATING_BINS), 2) for g in games]
+        [
+            seeds.numpy_generator(seed, "chess", "players", g).integers(0, len(RATING_BINS), 2)
+            for g in games
+        ]
     )
     keys = seeds.row_keys(seed, "chess moves", [(int(game),) for game in games])
     boards, alive = read_fens([START] * len(games)), np.arange(len(games))
@@ -70,7 +77,9 @@ def _play_some(model: Maia2, settings: SelfPlay, seed: int, games: Int64[np.ndar
     ended = pl.DataFrame({"game": [_name(game) for game in games], "white": result})
     sign = pl.when(pl.col("black")).then(-1).otherwise(1)
     table = table.join(ended, on="game", how="left").with_columns(result=pl.col("white") * sign)
-    return table.sort("game", "ply").select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    return table.sort("game", "ply").select(
+        pl.col(name).cast(kind) for name, kind in SCHEMA.items()
+    )
 
 
 @torch.no_grad()

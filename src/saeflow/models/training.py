@@ -1,7 +1,8 @@
 """Training of a small Llama-architecture model.
 
-Every step is named by its number alone: the data of an epoch are ordered by a named draw and nothing else is random, so
-a run that is interrupted and goes on ends with the weights, to the bit, of a run that is not.
+Every step is named by its number alone: the data of an epoch are ordered by a named draw and
+nothing else is random, so a run that is interrupted and goes on ends with the weights, to the bit,
+of a run that is not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 30.0
 CURVE_POINTS = 250
 GRADIENT_NORM = 1.0
-CURVE_SCHEMA = {"step": pl.Int64, "tokens": pl.Int64, "loss": pl.Float64, "learning_rate": pl.Float64}
+CURVE_SCHEMA = {
+    "step": pl.Int64,
+    "tokens": pl.Int64,
+    "loss": pl.Float64,
+    "learning_rate": pl.Float64,
+}
 
 
 class Schedule(Protocol):
@@ -53,8 +59,8 @@ class TrainedModel(NamedTuple):
     Attributes:
         model: in evaluation mode, without gradients.
         tokenizer: whose vocabulary it has.
-        curve: one row per stretch of steps: ``step`` and ``tokens`` at its end, mean ``loss`` in nats per token,
-            ``learning_rate`` at its end.
+        curve: one row per stretch of steps: ``step`` and ``tokens`` at its end, mean ``loss`` in
+            nats per token, ``learning_rate`` at its end.
     """
 
     model: LlamaForCausalLM
@@ -79,8 +85,9 @@ def train_model(
         blocks: tokens ``[blocks, pos]``; ``pos`` becomes the model's context.
         tokenizer: its vocabulary becomes the model's.
         seed: the study's.
-        checkpoint: file that keeps the state of an unfinished training; it is written about every 30 s, taken up if it
-            belongs to this very training, and left for the caller to delete once the model is saved.
+        checkpoint: file that keeps the state of an unfinished training; it is written about every
+            30 s, taken up if it belongs to this very training, and left for the caller to delete
+            once the model is saved.
         progress: called with (steps done, steps in all).
     """
     tokens = torch.from_numpy(blocks.tokens.astype(np.int64))
@@ -94,7 +101,9 @@ def train_model(
 
     for step in range(len(losses), steps):
         epoch, batch = divmod(step, per_epoch)
-        chosen = _order(seed, epoch, len(tokens))[batch * settings.batch_size :][: settings.batch_size]
+        chosen = _order(seed, epoch, len(tokens))[batch * settings.batch_size :][
+            : settings.batch_size
+        ]
         losses.append(_step(model, optimizer, tokens[chosen], learning_rate(step, steps, settings)))
         if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
             save_state(checkpoint, identity, model, optimizer, losses)
@@ -103,7 +112,9 @@ def train_model(
             progress(step + 1, steps)
 
     model.eval().requires_grad_(False)
-    return TrainedModel(model, tokenizer, _curve(losses, settings, tokens.numel() * settings.epochs))
+    return TrainedModel(
+        model, tokenizer, _curve(losses, settings, tokens.numel() * settings.epochs)
+    )
 
 
 def learning_rate(step: int, steps: int, settings: Schedule) -> float:
@@ -152,7 +163,9 @@ def _order(seed: int, epoch: int, blocks: int) -> Int64[Tensor, " blocks"]:
     return torch.from_numpy(seeds.numpy_generator(seed, "model", epoch).permutation(blocks))
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Int[Tensor, "batch pos"], rate: float) -> float:
+def _step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Int[Tensor, "batch pos"], rate: float
+) -> float:
     # The last token predicts nothing within its block, so it is a target only.
     logits = model(batch[:, :-1], use_cache=False).logits
     loss = cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
@@ -169,7 +182,12 @@ def _curve(losses: list[float], settings: ModelTraining, tokens: int) -> pl.Data
     steps = len(losses)
     bounds = np.unique(np.linspace(0, steps, min(CURVE_POINTS, steps) + 1).astype(int)).tolist()
     rows = [
-        (end, round(tokens * end / steps), float(np.mean(losses[start:end])), learning_rate(end - 1, steps, settings))
+        (
+            end,
+            round(tokens * end / steps),
+            float(np.mean(losses[start:end])),
+            learning_rate(end - 1, steps, settings),
+        )
         for start, end in pairwise(bounds)
     ]
     return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row")
@@ -183,7 +201,11 @@ def _identity(settings: ModelTraining, blocks: TokenBlocks, seed: int) -> str:
 
 
 def save_state(
-    path: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, losses: Sequence[Any]
+    path: Path,
+    identity: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    losses: Sequence[Any],
 ) -> None:
     """Keep the state of an unfinished training.
 
@@ -194,12 +216,19 @@ def save_state(
         optimizer: with its moments.
         losses: what is to be told of every step so far.
     """
-    state = {"losses": list(losses), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    state = {
+        "losses": list(losses),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
     save_checkpoint(path, identity, state)
 
 
-def resume_state(path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
-    """Put model and optimiser where a checkpoint of this training left them, and give the losses so far."""
+def resume_state(
+    path: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[Any]:
+    """Put model and optimiser where a checkpoint of this training left them, and give the losses so
+    far."""
     state = load_checkpoint(path, identity) if path else None
     if state is None:
         return []

@@ -1,4 +1,5 @@
-"""A model of `transformers` with its slow leaves exchanged for fast ones; modules and hooks keep their paths."""
+"""A model of `transformers` with its slow leaves exchanged for fast ones; modules and hooks keep
+their paths."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 ATTENTION = "saeflow"  # under which transformers knows `attend`
 
-# Attributes of an MLP whose activation function directly follows a linear layer: (linear layer, activation function).
+# Attributes of an MLP whose activation function directly follows a linear layer: (linear layer,
+# activation function).
 _FOLLOWED = (("c_fc", "act"), ("dense_h_to_4h", "act"), ("gate_proj", "act_fn"))
 
 
@@ -35,9 +37,12 @@ _ACTIVATIONS: dict[type[nn.Module], Activation] = {
 
 
 class Linear(nn.Module):
-    """A linear layer through `saeflow.products.linear`, with the activation function that follows it, if any."""
+    """A linear layer through `saeflow.products.linear`, with the activation function that follows
+    it, if any."""
 
-    def __init__(self, weight: Float[Tensor, "n_out n_in"], bias: Tensor | None, activation: Activation) -> None:
+    def __init__(
+        self, weight: Float[Tensor, "n_out n_in"], bias: Tensor | None, activation: Activation
+    ) -> None:
         """Take over parameters, or such as share their memory."""
         super().__init__()
         self.weight, self.bias = weight, bias
@@ -53,7 +58,8 @@ def tuned(model: PreTrainedModel) -> PreTrainedModel:
     Args:
         model: in evaluation mode, on its device; it is changed in place.
 
-    On a GPU only attention is exchanged: its own libraries are as fast, and a compiler fuses what is left.
+    On a GPU only attention is exchanged: its own libraries are as fast, and a compiler fuses what
+    is left.
     """
     model.config._attn_implementation = ATTENTION
     if model.device.type != "cpu" or model.dtype not in (torch.float32, torch.bfloat16):
@@ -70,7 +76,8 @@ def tuned(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _activation(module: nn.Module | None) -> Activation | None:
-    """What an activation function is called here; None for one that cannot follow a product directly."""
+    """What an activation function is called here; None for one that cannot follow a product
+    directly."""
     return next((name for kind, name in _ACTIVATIONS.items() if isinstance(module, kind)), None)
 
 
@@ -80,7 +87,9 @@ def _exchanged(layer: nn.Module, activation: Activation) -> Linear:
     if isinstance(layer, Conv1D):
         weight = nn.Parameter(layer.weight.data.T.contiguous(), requires_grad=False)
         return Linear(weight, layer.bias, activation)
-    return Linear(layer.weight, layer.bias, activation)  # itself: an unembedding tied to the embedding stays so
+    return Linear(
+        layer.weight, layer.bias, activation
+    )  # itself: an unembedding tied to the embedding stays so
 
 
 def attend(
@@ -95,16 +104,20 @@ def attend(
 ) -> tuple[Float[Tensor, "rows pos heads width"], None]:
     """Attention as `transformers` calls it.
 
-    For one new token per row of a large batch on a CPU, torch's fused attention spends its time on calls, one per row
-    and head; two batched products are two to five times faster. A soft-cap, which fused attention does not know, goes
-    the same way.
+    For one new token per row of a large batch on a CPU, torch's fused attention spends its time on
+    calls, one per row and head; two batched products are two to five times faster. A soft-cap,
+    which fused attention does not know, goes the same way.
     """
     single = query.shape[2] == 1 and query.device.type == "cpu"
     if softcap is None and not single:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
     rows, heads, length, width = query.shape
     grouped = query.to(key.dtype).reshape(rows, key.shape[1], -1, width)
-    scores = (grouped @ key.transpose(2, 3)).view(rows, heads, length, -1) * (scaling or width**-0.5)
+    scores = (grouped @ key.transpose(2, 3)).view(rows, heads, length, -1) * (
+        scaling or width**-0.5
+    )
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if attention_mask is None and length > 1:

@@ -1,4 +1,5 @@
-"""The unembedding as a direction of the residual stream meets it: the final norm folded in, centred, normalised."""
+"""The unembedding as a direction of the residual stream meets it: the final norm folded in,
+centred, normalised."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ FINAL_NORMS = {
 
 
 def _final_norm(lm: LanguageModel, rows: Unembedding) -> Unembedding:
-    """What a direction adds to the logits once the residual stream's length is given: the norm's weights folded in."""
+    """What a direction adds to the logits once the residual stream's length is given: the norm's
+    weights folded in."""
     norm = FINAL_NORMS[lm.model.config.model_type]
     weight = lm.model.get_submodule(norm.path).weight
     folded = rows * (weight.detach().float() + norm.offset)
@@ -76,7 +78,11 @@ def unembedding(lm: LanguageModel, ids: Sequence[int], steps: Sequence[str]) -> 
     Returns:
         float32, a row per token, on the model's device.
     """
-    rows = lm.model.get_output_embeddings().weight.detach()[torch.as_tensor(ids, device=lm.device)].float()
+    rows = (
+        lm.model.get_output_embeddings()
+        .weight.detach()[torch.as_tensor(ids, device=lm.device)]
+        .float()
+    )
     for step in steps:
         rows = STEPS[step](lm, rows)
     return rows.contiguous()

@@ -1,4 +1,5 @@
-"""The tokens of a tokenizer as the text they stand for, whatever way the tokenizer marks spaces and bytes."""
+"""The tokens of a tokenizer as the text they stand for, whatever way the tokenizer marks spaces and
+bytes."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ class Vocabulary(NamedTuple):
 
     Attributes:
         ids: token ids, increasing.
-        texts: per token its text. A token that opens a word begins with a space; bytes that are no whole character
-            are written as ``\\xe2``.
+        texts: per token its text. A token that opens a word begins with a space; bytes that are no
+            whole character are written as ``\\xe2``.
         special: which of them are special tokens; those keep their names.
         marks_space: whether tokens tell if a space stands before them.
     """
@@ -36,14 +37,18 @@ class Vocabulary(NamedTuple):
 def vocabulary(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> Vocabulary:
     """The vocabulary of a tokenizer.
 
-    Byte-level tokenizers (GPT-2, Llama 3, Qwen), SentencePiece (Llama 2, Gemma, Mistral) and WordPiece (BERT) are told
-    apart by the marks that their tokens carry; tokens of any other are taken as they are.
+    Byte-level tokenizers (GPT-2, Llama 3, Qwen), SentencePiece (Llama 2, Gemma, Mistral) and
+    WordPiece (BERT) are told apart by the marks that their tokens carry; tokens of any other are
+    taken as they are.
 
     Args:
         tokenizer: any of `transformers`.
-        d_vocab: rows of the model's unembedding; ids beyond it are left out, and so are rows without a token.
+        d_vocab: rows of the model's unembedding; ids beyond it are left out, and so are rows
+            without a token.
     """
-    known = sorted((index, token) for token, index in tokenizer.get_vocab().items() if index < d_vocab)
+    known = sorted(
+        (index, token) for token, index in tokenizer.get_vocab().items() if index < d_vocab
+    )
     tokens = [token for _, token in known]
     ids = np.array([index for index, _ in known], dtype=np.int32)
     special = np.isin(ids, tokenizer.all_special_ids)
@@ -86,13 +91,17 @@ def _word_piece(token: str) -> str:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The letters that byte-level tokenizers write bytes with: printable ones as they are, the others from 256 on.
+    """The letters that byte-level tokenizers write bytes with: printable ones as they are, the
+    others from 256 on.
 
-    Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", the released encoder.
+    Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", the released
+        encoder.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in printable} | {
+        chr(256 + place): byte for place, byte in enumerate(others)
+    }
 
 
 _BYTES = _byte_alphabet()

@@ -32,7 +32,8 @@ class ModelShape(NamedTuple):
         return self.d_model * self.d_vocab
 
     def flop(self, first: int = 0, last: int | None = None, logits: bool = True) -> int:
-        """Operations per token of the products of layers ``first`` to ``last``, both included; attention is left out.
+        """Operations per token of the products of layers ``first`` to ``last``, both included;
+        attention is left out.
 
         Args:
             first: layer that is run first.
@@ -47,7 +48,9 @@ def model_shape(study: Study) -> ModelShape | None:
     """The model of a study; None where its config.json is not on this machine yet."""
     if train := study.model.train:
         d, mlp = train.d_model, train.d_mlp
-        return ModelShape(d, train.n_layers, TALES_VOCABULARY, ((d, 3 * d), (d, d), (d, 2 * mlp), (mlp, d)))
+        return ModelShape(
+            d, train.n_layers, TALES_VOCABULARY, ((d, 3 * d), (d, d), (d, 2 * mlp), (mlp, d))
+        )
     file = _config_file(study)
     if not file or not file.is_file():
         return None
@@ -55,7 +58,9 @@ def model_shape(study: Study) -> ModelShape | None:
         return shape_of(read_object(file))
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise SaeflowError(f"{file}: does not tell the shape of a model ({what}); get it again") from None
+        raise SaeflowError(
+            f"{file}: does not tell the shape of a model ({what}); get it again"
+        ) from None
 
 
 def shape_of(config: dict[str, Any]) -> ModelShape:
@@ -67,7 +72,9 @@ def shape_of(config: dict[str, Any]) -> ModelShape:
     gates = 1 if config.get("model_type") in ("gpt2", "gpt_neox") else 2
     grouped = config.get("num_key_value_heads") or heads
     matrices = ((d, (heads + 2 * grouped) * width), (heads * width, d), (d, gates * mlp), (mlp, d))
-    return ModelShape(d, config.get("num_hidden_layers") or config["n_layer"], config["vocab_size"], matrices)
+    return ModelShape(
+        d, config.get("num_hidden_layers") or config["n_layer"], config["vocab_size"], matrices
+    )
 
 
 def _config_file(study: Study) -> Path | None:
@@ -79,5 +86,7 @@ def _config_file(study: Study) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name = "/".join(filter(None, [published.file, "config.json"]))
-    found = try_to_load_from_cache(published.repo, name, revision=published.revision, repo_type=published.repo_type)
+    found = try_to_load_from_cache(
+        published.repo, name, revision=published.revision, repo_type=published.repo_type
+    )
     return Path(found) if isinstance(found, str) else None

@@ -14,7 +14,8 @@ from saeflow.planning.shape import ModelShape
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 LOSSES_PER_SEARCH = 2.3  # measured; the first look, on a part of the text, is counted as its share
-DENSE_PRODUCTS = 2  # of an SAE's training step, in encoder products: 1.2 where it is sparse, up to 6 where it is not
+# of an SAE's training step, in encoder products: 1.2 where it is sparse, up to 6 where it is not
+DENSE_PRODUCTS = 2
 SECONDS_PER_JOB = 3.0  # of one core, mostly importing torch
 
 
@@ -50,7 +51,8 @@ def plan_study(
 
     Args:
         study: the study.
-        shape: of its model; where it is not known, neither work nor the size of what depends on its width is.
+        shape: of its model; where it is not known, neither work nor the size of what depends on its
+            width is.
         fetched: what is fetched instead of computed, by the key of its section.
     """
     asked = _Asked(study, shape, fetched)
@@ -66,12 +68,16 @@ class _Asked:
         fetched: what is fetched instead of computed, by the key of its section.
     """
 
-    def __init__(self, study: Study, shape: ModelShape | None, fetched: Mapping[str, Published]) -> None:
+    def __init__(
+        self, study: Study, shape: ModelShape | None, fetched: Mapping[str, Published]
+    ) -> None:
         self.study, self.fetched = study, fetched
         self.width = shape.d_model if shape else 0
         self.cells = len(study.goals.names) * len(study.steering.methods)
         self.rollouts = len(study.effects.prompts) * study.effects.samples
-        self.completions = len(study.steering.scales) * len(study.steering.prompts) * study.steering.samples
+        self.completions = (
+            len(study.steering.scales) * len(study.steering.prompts) * study.steering.samples
+        )
         self.completed = self.cells * self.completions * study.steering.new_tokens
         self.vectors = 0 if "effects" in fetched else vector_count(study)
         self.d_sae = self._d_sae()
@@ -109,9 +115,19 @@ def _corpus(asked: _Asked) -> StagePlan:
 
 def _model(asked: _Asked) -> StagePlan:
     study, training = asked.study, _model_training(asked)
-    trained, held = training.epochs * study.corpus.tokens.model if training else 0, study.corpus.tokens.eval
+    trained, held = (
+        training.epochs * study.corpus.tokens.model if training else 0,
+        study.corpus.tokens.eval,
+    )
     work = asked.come_from("model", "trained here" if training else str(study.model.path))
-    return StagePlan("model", 1 + len(study.all_models), trained + held, (3 * trained + held) * asked.whole, 0, work)
+    return StagePlan(
+        "model",
+        1 + len(study.all_models),
+        trained + held,
+        (3 * trained + held) * asked.whole,
+        0,
+        work,
+    )
 
 
 def _model_training(asked: _Asked) -> ModelTraining | None:
@@ -141,7 +157,9 @@ def _saes(asked: _Asked) -> StagePlan:
         for name, sae in study.saes.items()
         if sae.train and f"saes.{name}" not in asked.fetched
     ]
-    flop = sum(settings.tokens * 2 * read * settings.d_sae * DENSE_PRODUCTS for settings, read in trained)
+    flop = sum(
+        settings.tokens * 2 * read * settings.d_sae * DENSE_PRODUCTS for settings, read in trained
+    )
     return StagePlan(
         "saes",
         2 * len(study.saes),
@@ -149,7 +167,9 @@ def _saes(asked: _Asked) -> StagePlan:
         flop + len(study.saes) * held * 3 * asked.whole,
         sum(8 * settings.d_sae * read for settings, read in trained),
         ", ".join(
-            asked.come_from(f"saes.{name}", f"{name}: {sae.train.architecture if sae.train else 'imported'}")
+            asked.come_from(
+                f"saes.{name}", f"{name}: {sae.train.architecture if sae.train else 'imported'}"
+            )
             for name, sae in study.saes.items()
         ),
     )
@@ -160,7 +180,9 @@ def _latents(asked: _Asked) -> StagePlan:
     widths = [study.saes[name].declared_width or 0 for name in study.example_saes]
     read = sum(widths) * 2 * asked.width * tokens
     directions = study.logit_lens.directions if study.logit_lens else 0
-    seen = bool(study.logit_lens) * sum(width + directions for width in widths) * 2 * asked.unembedding
+    seen = (
+        bool(study.logit_lens) * sum(width + directions for width in widths) * 2 * asked.unembedding
+    )
     return StagePlan(
         "latents",
         len(study.example_saes) + 2 * len(study.lens_saes) + bool(study.lens_saes),
@@ -227,7 +249,9 @@ def _judging(asked: _Asked) -> StagePlan:
 
 
 def _figures(asked: _Asked) -> StagePlan:
-    return StagePlan("figures", 19 if asked.study.logit_lens else 14, 0, 0, 5_000_000, "figures and report")
+    return StagePlan(
+        "figures", 19 if asked.study.logit_lens else 14, 0, 0, 5_000_000, "figures and report"
+    )
 
 
 STAGES: tuple[Callable[[_Asked], StagePlan], ...] = (
@@ -246,20 +270,30 @@ STAGES: tuple[Callable[[_Asked], StagePlan], ...] = (
 
 
 def judge_calls(study: Study) -> int:
-    """Calls that the judge makes at most, if nothing is in the ledger yet; 0 for a judge that makes none."""
+    """Calls that the judge makes at most, if nothing is in the ledger yet; 0 for a judge that makes
+    none."""
     if study.judge.kind != "openai":
         return 0
     steering = study.steering
     cells = len(study.goals.names) * len(steering.methods)
     completions = len(steering.scales) * len(steering.prompts) * steering.samples
     criteria = 2 + 3 * ("three_way" in study.judge.protocols)
-    pairs = len(study.goals.names) * len(steering.methods) * (len(steering.methods) - 1) // 2 * study.judge.pairs * 2
+    pairs = (
+        len(study.goals.names)
+        * len(steering.methods)
+        * (len(steering.methods) - 1)
+        // 2
+        * study.judge.pairs
+        * 2
+    )
     return (cells * completions * criteria + 2 * pairs) * study.judge.repeats
 
 
 def total(stages: list[StagePlan]) -> StagePlan:
     """All stages as one."""
-    jobs, tokens, flop, disk = (sum(getattr(stage, name) for stage in stages) for name in StagePlan._fields[1:5])
+    jobs, tokens, flop, disk = (
+        sum(getattr(stage, name) for stage in stages) for name in StagePlan._fields[1:5]
+    )
     return StagePlan("total", jobs, tokens, flop, disk, "")
 
 
@@ -272,7 +306,9 @@ def hours(stage: StagePlan, products_per_second: float, share: float, cores: int
         share: of the time that goes into them.
         cores: jobs that start side by side.
     """
-    return (stage.flop / (products_per_second * share) + stage.jobs * SECONDS_PER_JOB / cores) / 3600
+    return (
+        stage.flop / (products_per_second * share) + stage.jobs * SECONDS_PER_JOB / cores
+    ) / 3600
 
 
 def needs(study: Study, root: Path) -> list[Need]:
@@ -286,10 +322,16 @@ def needs(study: Study, root: Path) -> list[Need]:
     if study.corpus.path:
         found.append(Need("corpus", study.corpus.path, Path(study.corpus.path).exists()))
     if study.model.path:
-        found.append(Need("model", study.model.path, Path(study.model.path, "config.json").is_file()))
+        found.append(
+            Need("model", study.model.path, Path(study.model.path, "config.json").is_file())
+        )
     for key, published in fetches(study, root).items():
         found.append(Need(key, f"{published.where} {published.file or ''}".strip(), None))
-    found += [Need(f"SAE {name}", sae.path, Path(sae.path).is_dir()) for name, sae in study.saes.items() if sae.path]
+    found += [
+        Need(f"SAE {name}", sae.path, Path(sae.path).is_dir())
+        for name, sae in study.saes.items()
+        if sae.path
+    ]
     if study.effects.vectors.path:
         file = study.effects.vectors.path
         found.append(Need("vectors to measure", file, Path(file).is_file()))

@@ -1,4 +1,5 @@
-"""The card of a repository: what it holds, from which study, how good it is, how to use it, what made it."""
+"""The card of a repository: what it holds, from which study, how good it is, how to use it, what
+made it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def card(study: Study, settings: Publish, items: Sequence[Item], told: Told) -> 
     parts = [
         _head(study, settings),
         f"# {study.study}: steering {study.model.name} through sparse autoencoders\n",
-        f"Made by the study `{study.study}` of [saeflow](https://pypi.org/project/saeflow/): model {_model(study)}, "
+        f"Made by the study `{study.study}` of [saeflow](https://pypi.org/project/saeflow/): model "
+        f"{_model(study)}, "
         f"hook `{study.hook}`, SAE `{study.steering_sae}`, goals {', '.join(study.goals.names)}.\n",
         "## Files\n",
         *_files(items),
@@ -56,7 +58,9 @@ def card(study: Study, settings: Publish, items: Sequence[Item], told: Told) -> 
 
 
 def _head(study: Study, settings: Publish) -> str:
-    told: dict[str, Any] = {"tags": ["saeflow", "sparse-autoencoder", "activation-steering", "interpretability"]}
+    told: dict[str, Any] = {
+        "tags": ["saeflow", "sparse-autoencoder", "activation-steering", "interpretability"]
+    }
     if settings.licence:
         told["license"] = settings.licence
     if study.model.published and study.model.published.repo_type == "model":
@@ -117,12 +121,20 @@ def _table(best: pl.DataFrame) -> list[str]:
     if best.is_empty():
         return []
     averages = best.filter(goal="average").sort("product", descending=True)
-    lines = ["### Steering, on average over goals\n", "| method | behaviour × coherence | interval |", "|---|---:|---|"]
+    lines = [
+        "### Steering, on average over goals\n",
+        "| method | behaviour × coherence | interval |",
+        "|---|---:|---|",
+    ]
     for row in averages.iter_rows(named=True):
         lines.append(
-            f"| {row['method']} | {row['product']:.3f} | {row['product_low']:.3f} – {row['product_high']:.3f} |"
+            f"| {row['method']} | {row['product']:.3f} | {row['product_low']:.3f} – "
+            f"{row['product_high']:.3f} |"
         )
-    return [*lines, "\nScales were chosen on one half of the completions and reported on the other.\n"]
+    return [
+        *lines,
+        "\nScales were chosen on one half of the completions and reported on the other.\n",
+    ]
 
 
 def _yaml(values: Any) -> str:

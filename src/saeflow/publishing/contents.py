@@ -45,7 +45,8 @@ class Packed(NamedTuple):
 
     items: list[Item]
     left_out: list[str]
-    """What was asked for and is not there: it was fetched, and lies elsewhere, or is not made yet."""
+    """What was asked for and is not there: it was fetched, and lies elsewhere, or is not made
+    yet."""
 
 
 def packed(root: Path, contents: Iterable[str]) -> Packed:
@@ -59,16 +60,24 @@ def packed(root: Path, contents: Iterable[str]) -> Packed:
         SaeflowError: nothing that is asked for is there.
     """
     by_content = {
-        content: [path for pattern in PATTERNS[content] for path in sorted(root.glob(pattern))] for content in contents
+        content: [path for pattern in PATTERNS[content] for path in sorted(root.glob(pattern))]
+        for content in contents
     }
-    found = [Item(path.relative_to(root).as_posix(), path) for files in by_content.values() for path in files]
+    found = [
+        Item(path.relative_to(root).as_posix(), path)
+        for files in by_content.values()
+        for path in files
+    ]
     if not found:
-        raise SaeflowError(f"publish.contents: {root} has no {', '.join(by_content)} of its own; make them first")
+        raise SaeflowError(
+            f"publish.contents: {root} has no {', '.join(by_content)} of its own; make them first"
+        )
     return Packed(found, [content for content, files in by_content.items() if not files])
 
 
 def without_places(study: Study) -> Study:
-    """The config with nothing that tells of this machine: of paths the last name is kept, of endpoints none."""
+    """The config with nothing that tells of this machine: of paths the last name is kept, of
+    endpoints none."""
     bare: Study = _without_places(study)
     return bare.model_copy(update={"judge": study.judge.model_copy(update={"base_url": None})})
 

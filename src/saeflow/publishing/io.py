@@ -54,24 +54,40 @@ def pack(root: Path, settings: Publish, directory: Path) -> Parcel:
     study, (found, left_out) = read_study(root / "config.yaml"), packed(root, settings.contents)
     with atomic(directory / "config.yaml") as temporary:
         values = without_places(study).model_dump(mode="json")
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(
+            yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
     with atomic(directory / CARD) as temporary:
         temporary.write_text(card(study, settings, found, _told(root, found)), encoding="utf-8")
-    beside = {CARD: directory / CARD, "config.yaml": directory / "config.yaml", ALWAYS[1]: root / ALWAYS[1]}
+    beside = {
+        CARD: directory / CARD,
+        "config.yaml": directory / "config.yaml",
+        ALWAYS[1]: root / ALWAYS[1],
+    }
     return Parcel(settings, beside | {item.name: item.path for item in found}, left_out)
 
 
 def send(parcel: Parcel, message: str) -> str:
     """Upload in one commit; gives it back. Raises as `saeflow.hub.upload.upload` does."""
     settings = parcel.settings
-    return upload(Target(str(settings.repo), settings.repo_type, settings.private), parcel.files, message)
+    return upload(
+        Target(str(settings.repo), settings.repo_type, settings.private), parcel.files, message
+    )
 
 
 def write_record(parcel: Parcel, commit: str | None, directory: Path) -> None:
     """Write what was uploaded, or would be where ``commit`` is None, with checksums."""
     settings = parcel.settings
-    files = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in parcel.files.items()}
-    told = {"repo": settings.repo, "repo_type": settings.repo_type, "commit": commit, "files": files}
+    files = {
+        name: {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for name, path in parcel.files.items()
+    }
+    told = {
+        "repo": settings.repo,
+        "repo_type": settings.repo_type,
+        "commit": commit,
+        "files": files,
+    }
     write_sealed_json(directory / RECORD, told)
 
 
@@ -81,6 +97,8 @@ def _told(root: Path, found: list[Item]) -> Told:
     return Told(
         # every package that was there is listed in the file itself
         provenance={name: value for name, value in provenance.items() if name != "distributions"},
-        metrics={item.name: read_json(item.path) for item in found if item.name.endswith("metrics.json")},
+        metrics={
+            item.name: read_json(item.path) for item in found if item.name.endswith("metrics.json")
+        },
         best=read_table(best) if best.is_file() else pl.DataFrame(),
     )

@@ -1,4 +1,5 @@
-"""Chess boards as SVG, drawn by python-chess: squares coloured by a number, and positions with a square marked."""
+"""Chess boards as SVG, drawn by python-chess: squares coloured by a number, and positions with a
+square marked."""
 
 from __future__ import annotations
 
@@ -22,12 +23,14 @@ _WOOD = {
     "coord": "#4a4b47",
 }
 MARK, MOVE = "#d55e00e0", "#0072b2c0"
-"""Of a marked square and of the move that was played: told apart by shape as well, a circle and an arrow."""
+"""Of a marked square and of the move that was played: told apart by shape as well, a circle and an
+arrow."""
 _NAMES = {piece: name for piece, name in enumerate(chess.PIECE_NAMES) if name}
 
 
 def heat_map(areas: Mapping[int, float], told: str) -> str:
-    """An empty board whose squares are coloured, and numbered in hundredths, by areas under the ROC curve.
+    """An empty board whose squares are coloured, and numbered in hundredths, by areas under the ROC
+    curve.
 
     Args:
         areas: by square, a1 = 0; squares without one keep their own colour.
@@ -40,7 +43,9 @@ def heat_map(areas: Mapping[int, float], told: str) -> str:
     colours = {"margin": _CLEAR}
     drawn = str(chess.svg.board(None, fill=fill, colors=colours, coordinates=True))
     opening = f'<svg role="img" aria-label="{html.escape(told, quote=True)}" class="heat" '
-    return drawn.replace("<svg ", opening, 1).replace("</svg>", f"{''.join(_digits(areas))}</svg>", 1)
+    return drawn.replace("<svg ", opening, 1).replace(
+        "</svg>", f"{''.join(_digits(areas))}</svg>", 1
+    )
 
 
 def _digits(areas: Mapping[int, float]) -> Iterator[str]:
@@ -60,7 +65,8 @@ def _colour(area: float) -> str:
 
 
 def position(fen: str, move: str, square: int | None) -> str:
-    """A position as a whole SVG file, with a circle around a square and an arrow along the move that was played.
+    """A position as a whole SVG file, with a circle around a square and an arrow along the move
+    that was played.
 
     Args:
         fen: of the position.

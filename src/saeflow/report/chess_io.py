@@ -27,9 +27,15 @@ def write_chess(found: ChessResults, output: Path) -> None:
         _write_concepts(sae, tables, output)
     pages = {
         "index.html": ("chess.html", chess_context(found)),
-        "concepts.html": ("concepts.html", {"lines": concept_lines(found), "families": family_rows(found)}),
+        "concepts.html": (
+            "concepts.html",
+            {"lines": concept_lines(found), "families": family_rows(found)},
+        ),
         "saes.html": ("saes.html", sae_context(found, [])),
-        **{f"concepts-{sae}.html": ("sae_concepts.html", concept_context(found, sae)) for sae in found.tables},
+        **{
+            f"concepts-{sae}.html": ("sae_concepts.html", concept_context(found, sae))
+            for sae in found.tables
+        },
     }
     for name, (template, context) in pages.items():
         (output / name).write_bytes(site.page(template, context))

@@ -1,4 +1,5 @@
-"""What the page of a study of chess shows: the study at a glance, and its SAEs beside each other."""
+"""What the page of a study of chess shows: the study at a glance, and its SAEs beside each
+other."""
 
 from __future__ import annotations
 
@@ -90,24 +91,37 @@ def headline(found: ChessResults, lines: list[ConceptLine]) -> list[str]:
         return []
     top = max(known, key=lambda line: (line.well, line.latent or 0))
     told = [
-        f"Of {top.concepts:,} concepts, the latents of {top.sae} tell {top.well:,} with an area of {TOLD_WELL} or more "
+        f"Of {top.concepts:,} concepts, the latents of {top.sae} tell {top.well:,} with an area of "
+        f"{TOLD_WELL} or more "
         f"on held-out games; a linear probe of the same activations tells {top.well_by_probe:,}."
     ]
     if len(known) > 1:
         level = sum(line.well == top.well for line in known) > 1
-        told.append(f"Of the {len(known)} SAEs none tells more{', others as many' if level else ''}.")
+        told.append(
+            f"Of the {len(known)} SAEs none tells more{', others as many' if level else ''}."
+        )
     return [*told, *_along_ratings(found.tables[top.sae].skill), *_edits(found)]
 
 
 def _along_ratings(skill: pl.DataFrame) -> list[str]:
     """How knowing and doing change with the rating that the model is told."""
     told = []
-    known = skill.drop_nulls(["rating", "awareness", "willingness"]) if "rating" in skill.columns else skill
+    known = (
+        skill.drop_nulls(["rating", "awareness", "willingness"])
+        if "rating" in skill.columns
+        else skill
+    )
     for group in known["group"].unique(maintain_order=True) if len(known) else []:
         rows = known.filter(pl.col("group") == group).sort("rating")
         weakest, strongest = rows.row(0, named=True), rows.row(-1, named=True)
-        changes = [f"{name} {weakest[name]:.2f} to {strongest[name]:.2f}" for name in ("awareness", "willingness")]
-        told.append(f"{words(group).capitalize()}, from the weakest to the strongest rating: {', '.join(changes)}.")
+        changes = [
+            f"{name} {weakest[name]:.2f} to {strongest[name]:.2f}"
+            for name in ("awareness", "willingness")
+        ]
+        told.append(
+            f"{words(group).capitalize()}, from the weakest to the strongest rating: "
+            f"{', '.join(changes)}."
+        )
     return told
 
 
@@ -120,16 +134,23 @@ def _edits(found: ChessResults) -> list[str]:
             continue
         needed = table.filter((pl.col("split") == "report") & (pl.col("set") == "needs"))
         for kind, count in counts.items():
-            for low, high in needed.filter(pl.col("kind") == kind).select("gain_low", "gain_high").iter_rows():
+            for low, high in (
+                needed.filter(pl.col("kind") == kind).select("gain_low", "gain_high").iter_rows()
+            ):
                 count[0] += 1
                 count[1] += low is not None and low > 0
                 count[2] += high is not None and high < 0
-    (settings, raised, lowered), (_, by_chance, lowered_by_chance) = counts["edited"], counts["random"]
+    (settings, raised, lowered), (_, by_chance, lowered_by_chance) = (
+        counts["edited"],
+        counts["random"],
+    )
     if not settings:
         return []
     return [
-        f"Editing a concept's latents where it is needed raised accuracy, with an interval above zero, in {raised} "
-        f"of {settings} settings, and lowered it in {lowered}; the same edit of random latents raised it in "
+        "Editing a concept's latents where it is needed raised accuracy, with an interval above "
+        f"zero, in {raised} "
+        f"of {settings} settings, and lowered it in {lowered}; the same edit of random latents "
+        "raised it in "
         f"{by_chance} and lowered it in {lowered_by_chance}."
     ]
 
@@ -144,7 +165,9 @@ def tiles(found: ChessResults) -> list[Fact]:
         Fact("model", study.model.name, wording.PLAYERS[_source(found)]),
         Fact("positions", f"{found.positions:,}", f"from {found.games:,} games"),
         Fact("studied", f"{choosing + held:,}", f"{held:,} of them held out"),
-        Fact("SAEs", str(len(study.saes)), ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))),
+        Fact(
+            "SAEs", str(len(study.saes)), ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))
+        ),
         Fact("concepts", f"{concepts:,}", families),
     ]
 
@@ -154,23 +177,52 @@ def run_facts(found: ChessResults) -> list[Fact]:
     study = found.study
     choosing, held = next(iter(found.tables.values())).studied
     played = study.positions.self_play
-    source = f"{played.games:,} games of the model with itself" if played else "played games, read from a file"
+    source = (
+        f"{played.games:,} games of the model with itself"
+        if played
+        else "played games, read from a file"
+    )
     skipped = {name: tables.concepts["skipped"].drop_nulls().len() if len(tables.concepts) else 0
                for name, tables in found.tables.items()}  # fmt: skip
     return [
         Fact("Model of human play", study.model.name, wording.PLAYERS[_source(found)]),
-        Fact("Positions", f"{found.positions:,}", f"{source}; {found.games:,} games gave positions"),
-        *(Fact(f"Games: {words(key)}", f"{value:,}") for key, value in found.read.items() if isinstance(value, int)),
+        Fact(
+            "Positions", f"{found.positions:,}", f"{source}; {found.games:,} games gave positions"
+        ),
+        *(
+            Fact(f"Games: {words(key)}", f"{value:,}")
+            for key, value in found.read.items()
+            if isinstance(value, int)
+        ),
         Fact(
             "Cached positions",
             f"{study.activations.positions:,}",
-            f"at most, of the split {study.activations.split}; {wording.TOKENS[study.activations.tokens]}",
+            (
+                f"at most, of the split {study.activations.split}; "
+                f"{wording.TOKENS[study.activations.tokens]}"
+            ),
         ),
         *(Fact("SAE", name, _sae_note(found, name)) for name in study.saes),
-        Fact("Studied positions", f"{choosing + held:,}", "of the split eval, which no SAE was trained on"),
-        Fact("that choose latents", f"{choosing:,}", "the best latents of a concept are found on them"),
-        Fact("held out", f"{held:,}", "of other games; all that is reported of concepts is measured on them"),
-        Fact("Concepts passed over", f"{max(skipped.values(), default=0):,}", "too few positions have or lack them"),
+        Fact(
+            "Studied positions",
+            f"{choosing + held:,}",
+            "of the split eval, which no SAE was trained on",
+        ),
+        Fact(
+            "that choose latents",
+            f"{choosing:,}",
+            "the best latents of a concept are found on them",
+        ),
+        Fact(
+            "held out",
+            f"{held:,}",
+            "of other games; all that is reported of concepts is measured on them",
+        ),
+        Fact(
+            "Concepts passed over",
+            f"{max(skipped.values(), default=0):,}",
+            "too few positions have or lack them",
+        ),
         Fact("Seed", str(study.seed), "every random draw follows from it"),
     ]
 
@@ -185,7 +237,10 @@ def _sae_note(found: ChessResults, name: str) -> str:
     if sae.train is None:
         return f"at {sae.hook}, from {sae.path}"
     train = sae.train
-    return f"{train.architecture} at {sae.hook}, {train.d_sae:,} latents, trained here on {train.tokens:,} rows"
+    return (
+        f"{train.architecture} at {sae.hook}, {train.d_sae:,} latents, trained here on "
+        f"{train.tokens:,} rows"
+    )
 
 
 class AccuracyRow(NamedTuple):
@@ -216,7 +271,9 @@ def accuracy_rows(accuracy: pl.DataFrame) -> list[AccuracyRow]:
             frequent=number(row["top1_frequent"], 3),
             uniform=number(row["top1_uniform"], 3),
         )
-        for row in accuracy.filter(pl.col("told") == pl.col("rating_bin")).sort("rating_bin").to_dicts()
+        for row in accuracy.filter(pl.col("told") == pl.col("rating_bin"))
+        .sort("rating_bin")
+        .to_dicts()
     ]
 
 
@@ -225,10 +282,19 @@ def transition_facts(transitions: pl.DataFrame) -> list[Fact]:
     if transitions.is_empty():
         return []
     counts = dict(transitions.group_by("kind").len().iter_rows())
-    facts = [Fact(label, f"{counts.get(kind, 0):,}", told) for kind, (label, told) in wording.TRANSITIONS.items()]
+    facts = [
+        Fact(label, f"{counts.get(kind, 0):,}", told)
+        for kind, (label, told) in wording.TRANSITIONS.items()
+    ]
     chance = transitions.filter(pl.col("kind") == "transition")["by_chance"].drop_nulls()
     if len(chance):
-        facts.append(Fact("Chance of a transition", readable(float(chance.mean())), wording.BY_CHANCE))  # type: ignore[arg-type]
+        facts.append(
+            Fact(
+                "Chance of a transition",
+                readable(float(chance.mean())),  # type: ignore[arg-type]
+                wording.BY_CHANCE,
+            )
+        )
     return facts
 
 
@@ -238,12 +304,22 @@ def engine_facts(found: ChessResults) -> list[Fact]:
     if asked is None or found.engine.is_empty():
         return []
     names = ", ".join(sorted(found.engine["engine"].drop_nulls().unique()))
-    facts = [Fact("Positions", f"{len(found.engine):,}", f"of the split {asked.split}, evaluated by {names}")]
+    facts = [
+        Fact(
+            "Positions",
+            f"{len(found.engine):,}",
+            f"of the split {asked.split}, evaluated by {names}",
+        )
+    ]
     if found.blunders.is_empty():
         return [*facts, Fact("Blunders", "0", f"moves that lose {asked.blunder:g} pawns or more")]
     counts = dict(found.blunders.group_by("source").len().iter_rows())
     return facts + [
-        Fact(label, f"{counts.get(source, 0):,}", f"{told}; they lose {asked.blunder:g} pawns or more")
+        Fact(
+            label,
+            f"{counts.get(source, 0):,}",
+            f"{told}; they lose {asked.blunder:g} pawns or more",
+        )
         for source, (label, told) in wording.BLUNDERS.items()
     ]
 
@@ -264,10 +340,14 @@ class TuningRow(NamedTuple):
 
 
 def tuning_rows(table: pl.DataFrame) -> list[TuningRow]:
-    """The table of what further training on blunders changed: of each set all ratings together, then each."""
+    """The table of what further training on blunders changed: of each set all ratings together,
+    then each."""
     rows = []
     for row in table.to_dicts():
-        told = {name: f"{number(row[name], 3)} {interval(row, name)}".strip() for name in ("top1_before", "top1_after")}
+        told = {
+            name: f"{number(row[name], 3)} {interval(row, name)}".strip()
+            for name in ("top1_before", "top1_after")
+        }
         gain = "–" if row["gain"] is None else f"{row['gain']:+.3f} {interval(row, 'gain')}".strip()
         rows.append(
             TuningRow(

@@ -29,10 +29,12 @@ class ConceptTables(NamedTuple):
 
     @property
     def best(self) -> pl.DataFrame:
-        """Per concept the latent that was chosen first and fires with it, and the areas of both baselines.
+        """Per concept the latent that was chosen first and fires with it, and the areas of both
+        baselines.
 
-        Columns are those of associations, ``probe``, ``means`` and ``positions`` (held-out ones that have the concept).
-        Where nothing is claimed, because too few games have the concept, interval, p and q are null.
+        Columns are those of associations, ``probe``, ``means`` and ``positions`` (held-out ones
+        that have the concept). Where nothing is claimed, because too few games have the concept,
+        interval, p and q are null.
         """
         if self.associations.is_empty():
             return pl.DataFrame()
@@ -41,11 +43,15 @@ class ConceptTables(NamedTuple):
             if self.probes.is_empty():
                 table = table.with_columns(pl.lit(None, pl.Float64).alias(name))
                 continue
-            own = self.probes.filter(pl.col("method") == method).select("concept", pl.col("auc").alias(name))
+            own = self.probes.filter(pl.col("method") == method).select(
+                "concept", pl.col("auc").alias(name)
+            )
             table = table.join(own, on="concept", how="left", maintain_order="left")
         counts = pl.DataFrame(schema={"concept": pl.String, "positions": pl.Int64})
         if not self.concepts.is_empty():
-            counts = self.concepts.select("concept", pl.col("held_out_positives").alias("positions"))
+            counts = self.concepts.select(
+                "concept", pl.col("held_out_positives").alias("positions")
+            )
         joined = table.join(counts, on="concept", how="left", maintain_order="left")
         numbers = [name for name, kind in joined.schema.items() if kind == pl.Float64]
         claims = pl.col("auc_low", "auc_high", "p", "q")
@@ -58,7 +64,9 @@ class ConceptTables(NamedTuple):
         """family, skipped (the reason), concepts (how many)."""
         if self.concepts.is_empty():
             return pl.DataFrame()
-        left = self.concepts.drop_nulls("skipped").group_by("family", "skipped", maintain_order=True)
+        left = self.concepts.drop_nulls("skipped").group_by(
+            "family", "skipped", maintain_order=True
+        )
         return left.agg(pl.len().alias("concepts"))
 
     @property
@@ -67,7 +75,9 @@ class ConceptTables(NamedTuple):
         if self.concepts.is_empty():
             return 0, 0
         row = self.concepts.row(0, named=True)
-        return row["positives"] + row["negatives"], row["held_out_positives"] + row["held_out_negatives"]
+        return row["positives"] + row["negatives"], row["held_out_positives"] + row[
+            "held_out_negatives"
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +138,11 @@ class ChessFolder(Folder):
 def _counts(path: Path) -> tuple[int, int]:
     """How many positions and games there are, without the positions in memory."""
     try:
-        found = pl.scan_parquet(path).select(pl.len(), pl.col("game").n_unique().alias("games")).collect()
+        found = (
+            pl.scan_parquet(path)
+            .select(pl.len(), pl.col("game").n_unique().alias("games"))
+            .collect()
+        )
     except (OSError, PolarsError) as error:
         told = str(error).splitlines()[0]
         raise DamagedError(f"{path}: cannot be read as positions ({told})", [path]) from None

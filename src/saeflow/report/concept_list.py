@@ -1,4 +1,5 @@
-"""The list of concepts as its page reads it: in the form of the list of latents, so that the same scripts search it."""
+"""The list of concepts as its page reads it: in the form of the list of latents, so that the same
+scripts search it."""
 
 from __future__ import annotations
 
@@ -12,8 +13,16 @@ from saeflow.report.latent_index import Statistic
 
 SMALLEST = 1e-300  # a p-value that is smaller is written as this one
 COLUMNS = (
-    Statistic("auc", "AUC", "area under the ROC curve of the latent, on games that had no part in choosing it"),
-    Statistic("auc_low", "from", "lower end of the interval of that area, with games as units; none of few"),
+    Statistic(
+        "auc",
+        "AUC",
+        "area under the ROC curve of the latent, on games that had no part in choosing it",
+    ),
+    Statistic(
+        "auc_low",
+        "from",
+        "lower end of the interval of that area, with games as units; none of few",
+    ),
     Statistic("auc_high", "to", "upper end of that interval"),
     Statistic("q", "q", "false discovery rate among all latents and concepts, from p", "power"),
     Statistic(
@@ -22,17 +31,34 @@ COLUMNS = (
         "share of draws out of step with an area so far from 0.5; none of few games",
         "power",
     ),
-    Statistic("probe", "probe", "the same area of a linear probe of the activations that the SAE reads"),
-    Statistic("means", "means", "the same area of the difference of means: along the line between with and without"),
-    Statistic("auc_selection", "chosen at", "area on the games that the latent was chosen on, so too high"),
-    Statistic("auc_chance", "chance", "area that the same latent reaches by chance, on the same games as AUC"),
     Statistic(
-        "null_largest", "chosen by chance", "largest area that the choice found with labels and positions out of step"
+        "probe", "probe", "the same area of a linear probe of the activations that the SAE reads"
     ),
-    Statistic("density", "fires on", "share of held-out positions in which the latent fires", "share"),
+    Statistic(
+        "means",
+        "means",
+        "the same area of the difference of means: along the line between with and without",
+    ),
+    Statistic(
+        "auc_selection", "chosen at", "area on the games that the latent was chosen on, so too high"
+    ),
+    Statistic(
+        "auc_chance",
+        "chance",
+        "area that the same latent reaches by chance, on the same games as AUC",
+    ),
+    Statistic(
+        "null_largest",
+        "chosen by chance",
+        "largest area that the choice found with labels and positions out of step",
+    ),
+    Statistic(
+        "density", "fires on", "share of held-out positions in which the latent fires", "share"
+    ),
     Statistic("positions", "positions", "held-out positions that have the concept", "whole"),
 )
-"""What the list says of each concept's latent: ``power`` and ``share`` are handed over as decimal logarithms."""
+"""What the list says of each concept's latent: ``power`` and ``share`` are handed over as decimal
+logarithms."""
 
 
 def list_value(sae: str, best: pl.DataFrame, with_boards: set[str]) -> dict[str, Any]:
@@ -49,7 +75,9 @@ def list_value(sae: str, best: pl.DataFrame, with_boards: set[str]) -> dict[str,
         "sae": sae,
         "count": len(best),
         "neuronpedia": None,
-        "statistics": [{**one._asdict(), "values": _values(best[one.name], one.form)} for one in COLUMNS],
+        "statistics": [
+            {**one._asdict(), "values": _values(best[one.name], one.form)} for one in COLUMNS
+        ],
         "numbers": best["latent"].to_list(),
         "classes": [words(family) for family in families],
         "class": [families.index(family) for family in best["family"].to_list()],

@@ -93,9 +93,14 @@ def heat_maps(sae: str, associations: pl.DataFrame) -> list[HeatMap]:
         return []
     best = best_by_square(associations.with_columns(sae=pl.lit(sae)))
     named = best.with_columns(pl.col("auc").fill_nan(None)).drop_nulls("auc")
-    boards = [(str(family), rows) for (family,), rows in named.group_by("family", maintain_order=True)]
+    boards = [
+        (str(family), rows) for (family,), rows in named.group_by("family", maintain_order=True)
+    ]
     whole = set(associations["family"].unique())  # families of their own before kinds of pieces
-    return [_heat_map(family, rows) for family, rows in sorted(boards, key=lambda board: board[0] not in whole)]
+    return [
+        _heat_map(family, rows)
+        for family, rows in sorted(boards, key=lambda board: board[0] not in whole)
+    ]
 
 
 def _heat_map(family: str, rows: pl.DataFrame) -> HeatMap:
@@ -106,8 +111,14 @@ def _heat_map(family: str, rows: pl.DataFrame) -> HeatMap:
         f"{chess.square_name(low)} to {areas[high]:.2f} on {chess.square_name(high)}"
     )
     title = words(family)
-    table = [(rank, [number(areas.get(chess.square(file, rank - 1))) for file in range(8)]) for rank in RANKS]
-    svg = heat_map(areas, f"Board of {title}, area under the ROC curve of the best latent per square: {summary}.")
+    table = [
+        (rank, [number(areas.get(chess.square(file, rank - 1))) for file in range(8)])
+        for rank in RANKS
+    ]
+    svg = heat_map(
+        areas,
+        f"Board of {title}, area under the ROC curve of the best latent per square: {summary}.",
+    )
     return HeatMap(title, svg, summary, table)
 
 
@@ -120,9 +131,14 @@ def shown_concepts(sae: str, tables: ConceptTables) -> list[ShownConcept]:
     """The concepts that have boards, with the positions of each."""
     if tables.boards.is_empty():
         return []
-    areas = {row["concept"]: row for row in tables.best.select("concept", "auc", "auc_low", "auc_high").to_dicts()}
+    areas = {
+        row["concept"]: row
+        for row in tables.best.select("concept", "auc", "auc_low", "auc_high").to_dicts()
+    }
     found = []
-    for (name,), rows in tables.boards.with_row_index("number").group_by("concept", maintain_order=True):
+    for (name,), rows in tables.boards.with_row_index("number").group_by(
+        "concept", maintain_order=True
+    ):
         area = areas.get(name, {})
         having = int(rows["holds"].sum())
         found.append(
@@ -145,17 +161,29 @@ def _position(sae: str, row: dict[str, Any]) -> Position:
     return Position(
         file=position_file(sae, row["number"]),
         alt=f"{spoken(row['fen'])}{square} Move played: {move}.",
-        told=f"{holds} · activation {row['activation']:.2f} · {move} by a player of {RATING_BINS[row['rating']]}",
+        told=(
+            f"{holds} · activation {row['activation']:.2f} · {move} by a player of "
+            f"{RATING_BINS[row['rating']]}"
+        ),
     )
 
 
 def skill_rows(skill: pl.DataFrame) -> dict[str, list[dict[str, str]]]:
     """By group a row per rating, every curve with its interval."""
     found: dict[str, list[dict[str, str]]] = {}
-    known = skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
+    known = (
+        skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
+    )
     for row in known.to_dicts():
-        values = {name: f"{number(row[name])} {interval(row, name)}".strip() for name in wording.GROUP_CURVES}
-        told = {"rating": RATING_BINS[row["rating"]], "n": f"{row['n']:,}", "needed": f"{row['n_needed'] or 0:,}"}
+        values = {
+            name: f"{number(row[name])} {interval(row, name)}".strip()
+            for name in wording.GROUP_CURVES
+        }
+        told = {
+            "rating": RATING_BINS[row["rating"]],
+            "n": f"{row['n']:,}",
+            "needed": f"{row['n_needed'] or 0:,}",
+        }
         found.setdefault(row["group"], []).append(told | values)
     return found
 
@@ -163,7 +191,9 @@ def skill_rows(skill: pl.DataFrame) -> dict[str, list[dict[str, str]]]:
 def skill_value(skill: pl.DataFrame) -> dict[str, Any]:
     """What the curves along the ratings are drawn from."""
     groups: dict[str, dict[str, list[list[float | None]]]] = {}
-    known = skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
+    known = (
+        skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
+    )
     for row in known.to_dicts():
         for name in wording.GROUP_CURVES:
             ends = [digits(row[f"{name}{end}"]) for end in ("", "_low", "_high")]
@@ -172,7 +202,8 @@ def skill_value(skill: pl.DataFrame) -> dict[str, Any]:
 
 
 def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
-    """By group a row per rating and set of positions: the gain of the chosen edit, and of every control."""
+    """By group a row per rating and set of positions: the gain of the chosen edit, and of every
+    control."""
     if "split" not in interventions.columns:
         return {}
     reported = interventions.filter(pl.col("split") == "report")
@@ -208,7 +239,10 @@ def _gain(row: dict[str, Any] | None) -> tuple[str, str]:
     if row is None or row["gain"] is None:
         return "–", ""
     low, high = row["gain_low"], row["gain_high"]
-    return f"{row['gain']:+.2f}", f"[{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else ""
+    return (
+        f"{row['gain']:+.2f}",
+        f"[{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else "",
+    )
 
 
 def skipped_groups(interventions: pl.DataFrame) -> list[str]:
@@ -216,11 +250,15 @@ def skipped_groups(interventions: pl.DataFrame) -> list[str]:
     if "skipped" not in interventions.columns:
         return []
     rows = interventions.drop_nulls("skipped").select("group", "rating", "skipped")
-    return [f"{words(group)}, {RATING_BINS[rating]}: {reason}" for group, rating, reason in rows.iter_rows()]
+    return [
+        f"{words(group)}, {RATING_BINS[rating]}: {reason}"
+        for group, rating, reason in rows.iter_rows()
+    ]
 
 
 def family_rows(found: ChessResults) -> list[tuple[str, list[str]]]:
-    """By family of concepts: of every SAE the median area of the best latents, and of how many concepts."""
+    """By family of concepts: of every SAE the median area of the best latents, and of how many
+    concepts."""
     medians: dict[str, dict[str, str]] = {}
     for sae, tables in found.tables.items():
         best = tables.best
@@ -230,4 +268,7 @@ def family_rows(found: ChessResults) -> list[tuple[str, list[str]]]:
             middle = rows["auc"].median()
             told = f"{number(middle)} of {len(rows)}"  # type: ignore[arg-type]
             medians.setdefault(str(family), {})[sae] = told
-    return [(family, [values.get(sae, "–") for sae in found.tables]) for family, values in medians.items()]
+    return [
+        (family, [values.get(sae, "–") for sae in found.tables])
+        for family, values in medians.items()
+    ]

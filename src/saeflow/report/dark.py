@@ -1,4 +1,5 @@
-"""Figures for dark ground: the same drawing in other colours, made from the SVG without drawing it again."""
+"""Figures for dark ground: the same drawing in other colours, made from the SVG without drawing it
+again."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def lighter(colour: str, share: float = 0.35) -> str:
     return "#" + "".join(f"{round(part + share * (255 - part)):02X}" for part in parts)
 
 
-_COLOURS = {look.colour: lighter(look.colour) for look in LOOKS.values()} | {one: lighter(one) for one in SERIES}
+_COLOURS = {look.colour: lighter(look.colour) for look in LOOKS.values()} | {
+    one: lighter(one) for one in SERIES
+}
 _MAP = {old.lower(): new for old, new in (_COLOURS | _TONES).items()}
 
 
@@ -41,5 +44,7 @@ def dark(svg: str) -> str:
     Args:
         svg: as matplotlib writes it; what names no colour is black there, and here light.
     """
-    recoloured = re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: _MAP.get(found[0].lower(), found[0]), svg)
+    recoloured = re.sub(
+        r"#[0-9a-fA-F]{6}\b", lambda found: _MAP.get(found[0].lower(), found[0]), svg
+    )
     return recoloured.replace("<svg ", f'<svg fill="{LIGHT}" ', 1)

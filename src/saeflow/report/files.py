@@ -28,7 +28,9 @@ def write_assets(output: Path) -> None:
     """Write the stylesheets and scripts of all pages."""
     (output / "assets").mkdir(parents=True)
     for name in ASSETS:
-        (output / "assets" / name).write_bytes(resources.files("saeflow.report").joinpath("assets", name).read_bytes())
+        (output / "assets" / name).write_bytes(
+            resources.files("saeflow.report").joinpath("assets", name).read_bytes()
+        )
     (output / "assets/palette.css").write_text(palette(), encoding="utf-8")
 
 
@@ -50,9 +52,17 @@ def write_figures(root: Path, found: Findings, output: Path) -> None:
 def _figure_table(path: Path) -> dict[str, object]:
     """The first rows behind a figure: columns, rows, and how many there are."""
     try:
-        scan = pl.scan_csv(path, infer_schema=False, raise_if_empty=False)  # a figure without data has no columns
+        scan = pl.scan_csv(
+            path, infer_schema=False, raise_if_empty=False
+        )  # a figure without data has no columns
         table = scan.head(TABLE_ROWS).collect()
         count = scan.select(pl.len()).collect().item()
     except (OSError, PolarsError) as error:
-        raise SaeflowError(f"{path}: cannot be read ({str(error).splitlines()[0]}); draw the figure again") from None
-    return {"columns": table.columns, "rows": [list(row) for row in table.iter_rows()], "count": count}
+        raise SaeflowError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}); draw the figure again"
+        ) from None
+    return {
+        "columns": table.columns,
+        "rows": [list(row) for row in table.iter_rows()],
+        "count": count,
+    }

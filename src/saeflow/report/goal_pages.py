@@ -50,7 +50,9 @@ def goal_lines(found: StudyResults) -> list[GoalLine]:
         marked = results.marks(found.best, found.comparisons, name)
         rows = results.ranked(found.best, name)
         top = rows[0] if rows else {}
-        best = [row["method"] for row in rows if row["method"] in marked] or [row["method"] for row in rows[:1]]
+        best = [row["method"] for row in rows if row["method"] in marked] or [
+            row["method"] for row in rows[:1]
+        ]
         lines.append(
             GoalLine(
                 name=name,
@@ -79,8 +81,13 @@ def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None
         "title": found.title(goal.name),
         "criterion": found.goals[goal.name].criterion if goal.name in found.goals else "",
         "before": (names[place - 1], found.title(names[place - 1])) if place else None,
-        "after": (names[place + 1], found.title(names[place + 1])) if place + 1 < len(names) else None,
-        "rows": [(row, results.marks(found.best, found.comparisons, goal.name).get(row.method, "")) for row in rows],
+        "after": (names[place + 1], found.title(names[place + 1]))
+        if place + 1 < len(names)
+        else None,
+        "rows": [
+            (row, results.marks(found.best, found.comparisons, goal.name).get(row.method, ""))
+            for row in rows
+        ],
         "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
         "target_rows": [row for row in found.targets if row.goal == goal.name],
         "curves": curve_rows(found.summary, goal.name),
@@ -123,7 +130,10 @@ def goal_value(found: StudyResults, goal: GoalResults, latents_sae: str | None) 
         "texts": sample_texts(goal.samples, goal.scores),
         "sae": latents_sae,
         "effects": {
-            name: [[one.latent, int(one.target), digits(one.predicted), digits(one.measured)] for one in shown]
+            name: [
+                [one.latent, int(one.target), digits(one.predicted), digits(one.measured)]
+                for one in shown
+            ]
             for name, shown in strongest(goal.side_effects, goal.targets).items()
         },
     }
@@ -135,8 +145,11 @@ def _columns() -> list[str]:
 
 
 def _point(row: dict[str, Any]) -> dict[str, Any]:
-    """One scale of one method: its scale and index, whether it was chosen, every measure with its interval."""
-    measures = {name: [digits(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in MEASURES}
+    """One scale of one method: its scale and index, whether it was chosen, every measure with its
+    interval."""
+    measures = {
+        name: [digits(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in MEASURES
+    }
     return {
         "scale": digits(row["scale"], 6),
         "index": row["scale_index"],

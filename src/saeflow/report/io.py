@@ -31,8 +31,8 @@ def write_report(
 ) -> Path:
     """Write the report of a study into a folder that needs nothing beside itself.
 
-    An earlier report is replaced as a whole. Memory: the SAE's decoder, the tables of 1,024 latents, one goal's
-    side effects; of a study of chess, its tables of concepts.
+    An earlier report is replaced as a whole. Memory: the SAE's decoder, the tables of 1,024
+    latents, one goal's side effects; of a study of chess, its tables of concepts.
 
     Args:
         root: the study's folder.
@@ -45,8 +45,8 @@ def write_report(
         The first page.
 
     Raises:
-        SaeflowError: a file that every report needs is absent, one that is there cannot be read, or the folder to write
-            holds something else.
+        SaeflowError: a file that every report needs is absent, one that is there cannot be read, or
+            the folder to write holds something else.
     """
     check_replaceable(output)
     if isinstance(Folder(root).study, ChessStudy):
@@ -68,7 +68,10 @@ def _write(folder: StudyFolder, found: StudyResults, output: Path) -> None:
     write_figures(folder.root, found, output)
     latents = [name for name in found.study.saes if _write_latents(folder, name, output)]
     site = Site(found, latents)
-    means = [_write_goal(site, found, _goal(folder, name), latents, output) for name in found.study.goals.names]
+    means = [
+        _write_goal(site, found, _goal(folder, name), latents, output)
+        for name in found.study.goals.names
+    ]
     write_script(output, "saes", training_value(found))
     pages = {
         "index.html": study_context(found, method_effects(means), _linked(found, latents)),
@@ -85,8 +88,11 @@ def _goal(folder: StudyFolder, name: str) -> GoalResults:
     return GoalResults(name, folder.targets(name), folder.side_effects(name), samples, scores)
 
 
-def _write_goal(site: Site, found: StudyResults, goal: GoalResults, latents: list[str], output: Path) -> pl.DataFrame:
-    """Write a goal's page and its data; returns what steering does to its targets and to other latents."""
+def _write_goal(
+    site: Site, found: StudyResults, goal: GoalResults, latents: list[str], output: Path
+) -> pl.DataFrame:
+    """Write a goal's page and its data; returns what steering does to its targets and to other
+    latents."""
     linked = _linked(found, latents)
     write_script(output, f"goal-{goal.name}", goal_value(found, goal, linked))
     page = output / f"goal-{goal.name}.html"
@@ -119,5 +125,7 @@ def _targeted(folder: StudyFolder, sae: str) -> list[list[object]]:
     if sae != folder.study.steering_sae:
         return []
     return [
-        [latent, goal, weight] for goal in folder.study.goals.names for latent, weight in folder.targets(goal).items()
+        [latent, goal, weight]
+        for goal in folder.study.goals.names
+        for latent, weight in folder.targets(goal).items()
     ]

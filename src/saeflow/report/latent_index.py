@@ -1,4 +1,5 @@
-"""What the list of latents is made of: every statistic of every latent, small enough to be there at once."""
+"""What the list of latents is made of: every statistic of every latent, small enough to be there at
+once."""
 
 from __future__ import annotations
 
@@ -30,18 +31,41 @@ STATISTICS = (
     Statistic("density", "fires on", "share of tokens on which it fires", "share"),
     Statistic("maximum", "maximum", "its largest activation"),
     Statistic("mean_active", "mean active", "its mean activation where it fires"),
-    Statistic("top_token_share", "purity", "share of its firings that are on one token, the one it fires on most"),
-    Statistic("std", "weight spread", "standard deviation of its logit weights over the vocabulary"),
-    Statistic("skewness", "skewness", "of its logit weights: above 0 it promotes few tokens, below 0 suppresses few"),
-    Statistic("kurtosis", "kurtosis", "excess kurtosis of its logit weights: large where a few tokens stand out"),
-    Statistic("entropy", "entropy", "of the softmax of its logit weights, nats: small where it points at few tokens"),
-    Statistic("ks", "best set", "signed Kolmogorov-Smirnov score of the token set that it tells apart best"),
+    Statistic(
+        "top_token_share",
+        "purity",
+        "share of its firings that are on one token, the one it fires on most",
+    ),
+    Statistic(
+        "std", "weight spread", "standard deviation of its logit weights over the vocabulary"
+    ),
+    Statistic(
+        "skewness",
+        "skewness",
+        "of its logit weights: above 0 it promotes few tokens, below 0 suppresses few",
+    ),
+    Statistic(
+        "kurtosis",
+        "kurtosis",
+        "excess kurtosis of its logit weights: large where a few tokens stand out",
+    ),
+    Statistic(
+        "entropy",
+        "entropy",
+        "of the softmax of its logit weights, nats: small where it points at few tokens",
+    ),
+    Statistic(
+        "ks",
+        "best set",
+        "signed Kolmogorov-Smirnov score of the token set that it tells apart best",
+    ),
     Statistic("r2", "R²", "share of the variance of effects on it that the approximator predicts"),
-)  # fmt: skip
+)
 
 
 class LatentTables(NamedTuple):
-    """The tables about the latents of an SAE, each with the column latent; empty where the study has none."""
+    """The tables about the latents of an SAE, each with the column latent; empty where the study
+    has none."""
 
     activity: pl.DataFrame
     """density, tokens, maximum, mean_active, top_token, top_token_share."""
@@ -69,12 +93,15 @@ class LatentTables(NamedTuple):
 def joined(tables: LatentTables) -> pl.DataFrame:
     """One row per latent, in order of number, with every statistic that is known of any.
 
-    Columns are named as in ``STATISTICS``; ``density`` is the decimal logarithm (null for latents that never fire).
+    Columns are named as in ``STATISTICS``; ``density`` is the decimal logarithm (null for latents
+    that never fire).
     """
     table = pl.DataFrame({"latent": np.arange(tables.latents, dtype=np.int32)})
     for one in tables._replace(promoted=pl.DataFrame()):
         if len(one):
-            table = table.join(one.cast({"latent": pl.Int32}), on="latent", how="left", maintain_order="left")
+            table = table.join(
+                one.cast({"latent": pl.Int32}), on="latent", how="left", maintain_order="left"
+            )
     if "density" in table.columns:
         density = pl.col("density")
         table = table.with_columns(density=pl.when(density > 0).then(density.log10()))
@@ -89,7 +116,9 @@ def known_statistics(table: pl.DataFrame) -> list[Statistic]:
     return [entry for entry in STATISTICS if entry.name in known]
 
 
-def index_value(sae: str, table: pl.DataFrame, promoted: pl.DataFrame, neuronpedia: str | None) -> dict[str, Any]:
+def index_value(
+    sae: str, table: pl.DataFrame, promoted: pl.DataFrame, neuronpedia: str | None
+) -> dict[str, Any]:
     """The list of an SAE's latents as its page reads it.
 
     Args:
@@ -99,7 +128,8 @@ def index_value(sae: str, table: pl.DataFrame, promoted: pl.DataFrame, neuronped
         neuronpedia: what the SAE is called there.
 
     Returns:
-        Columns of numbers in float16 and of words as indices into ``words`` (0 is none), each as base64.
+        Columns of numbers in float16 and of words as indices into ``words`` (0 is none), each as
+        base64.
     """
     count = len(table)
     words = _Words()
@@ -111,7 +141,10 @@ def index_value(sae: str, table: pl.DataFrame, promoted: pl.DataFrame, neuronped
         "sae": sae,
         "count": count,
         "neuronpedia": neuronpedia,
-        "statistics": [{**entry._asdict(), "values": _halves(table[entry.name])} for entry in known_statistics(table)],
+        "statistics": [
+            {**entry._asdict(), "values": _halves(table[entry.name])}
+            for entry in known_statistics(table)
+        ],
         "classes": list(CLASSES),
         "class": integers(_class_numbers(table["class"])) if "class" in table.columns else None,
         "words": words.list,
@@ -150,7 +183,9 @@ class _Words:
         self._numbers: dict[str, int] = {}
 
     def numbers(self, words: list[str | None]) -> NDArray[np.int64]:
-        return np.array([0 if word is None else self._number(word) for word in words], dtype=np.int64)
+        return np.array(
+            [0 if word is None else self._number(word) for word in words], dtype=np.int64
+        )
 
     def _number(self, word: str) -> int:
         number = self._numbers.get(word)

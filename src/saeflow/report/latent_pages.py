@@ -32,7 +32,8 @@ class LatentDetails(NamedTuple):
     """Rows of tables about a range of latents; empty where the study has none."""
 
     contexts: Rows
-    """group, rank, activation, block, position, offset, token_ids, and the steps of ``in_steps``."""
+    """group, rank, activation, block, position, offset, token_ids, and the steps of
+    ``in_steps``."""
     histogram: Rows
     """low, high, counts: of activations above 0."""
     weights: Rows
@@ -71,9 +72,12 @@ def nearest(decoder: NDArray[np.float32], rows: range, count: int = NEAR) -> lis
 
 
 def largest(values: NDArray[np.floating[Any]], count: int) -> Pairs:
-    """Places and values of the largest of some numbers, in their order; numbers that are not finite are passed over."""
+    """Places and values of the largest of some numbers, in their order; numbers that are not finite
+    are passed over."""
     known = np.where(np.isfinite(values), values, -np.inf)
-    places = np.arange(len(known)) if count >= len(known) else np.argpartition(-known, count)[:count]
+    places = (
+        np.arange(len(known)) if count >= len(known) else np.argpartition(-known, count)[:count]
+    )
     ranked = places[np.lexsort((places, -known[places]))]
     return [(int(place), float(known[place])) for place in ranked if np.isfinite(known[place])]
 
@@ -120,7 +124,9 @@ def page_values(
         seen.update(token for one in own["contexts"] for token in one["token_ids"])
         entries.append(
             {
-                "statistics": {one.name: digits(row[one.name], 5) for one in STATISTICS if one.name in row},
+                "statistics": {
+                    one.name: digits(row[one.name], 5) for one in STATISTICS if one.name in row
+                },
                 "contexts": [_context(one) for one in own["contexts"]],
                 "histogram": _histogram(own["histogram"]),
                 "weights": _histogram(own["weights"]),
@@ -131,12 +137,16 @@ def page_values(
                 **_related(related.get(latent)),
             }
         )
-    words = {token: vocabulary[token] if token < len(vocabulary) else f"[{token}]" for token in sorted(seen)}
+    words = {
+        token: vocabulary[token] if token < len(vocabulary) else f"[{token}]"
+        for token in sorted(seen)
+    }
     return {"first": latents.start, "words": words, "latents": entries}
 
 
 def gap(vocabulary: Sequence[str]) -> str:
-    """What stands between two tokens: nothing, or a space where the tokenizer keeps no spaces in its tokens."""
+    """What stands between two tokens: nothing, or a space where the tokenizer keeps no spaces in
+    its tokens."""
     spaced = sum(word.startswith(" ") for word in vocabulary)
     return "" if spaced > 0.01 * len(vocabulary) else " "
 
@@ -150,7 +160,8 @@ def by_latent(table: pl.DataFrame) -> Rows:
 
 
 def in_steps(contexts: pl.DataFrame, statistics: pl.DataFrame) -> pl.DataFrame:
-    """Contexts with the column ``steps`` in place of activations: whole thousandths of the latent's maximum.
+    """Contexts with the column ``steps`` in place of activations: whole thousandths of the latent's
+    maximum.
 
     Args:
         contexts: latent, activations, …
@@ -170,7 +181,8 @@ def in_steps(contexts: pl.DataFrame, statistics: pl.DataFrame) -> pl.DataFrame:
 
 
 def _context(row: dict[str, Any]) -> list[Any]:
-    """Group, activation, block, position, place of the firing token, token ids, activations in steps."""
+    """Group, activation, block, position, place of the firing token, token ids, activations in
+    steps."""
     place = (row["block"], row["position"], row["offset"])
     return [row["group"], digits(row["activation"]), *place, row["token_ids"], row["steps"]]
 
@@ -178,7 +190,11 @@ def _context(row: dict[str, Any]) -> list[Any]:
 def _histogram(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     if not rows or not sum(rows[0]["counts"]):
         return None
-    return {"low": digits(rows[0]["low"]), "high": digits(rows[0]["high"]), "counts": rows[0]["counts"]}
+    return {
+        "low": digits(rows[0]["low"]),
+        "high": digits(rows[0]["high"]),
+        "counts": rows[0]["counts"],
+    }
 
 
 def _side(rows: list[dict[str, Any]], side: str) -> list[list[Any]]:
@@ -192,7 +208,11 @@ def _strongest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _set(row: dict[str, Any], vocabulary: Sequence[str]) -> list[Any]:
     """Set, score, AUC, q, and its tokens that drive the score."""
-    leading = [vocabulary[token] for token in (row.get("leading_edge") or [])[:8] if token < len(vocabulary)]
+    leading = [
+        vocabulary[token]
+        for token in (row.get("leading_edge") or [])[:8]
+        if token < len(vocabulary)
+    ]
     return [row["set"], digits(row["ks"]), digits(row["auc"]), digits(row["q_bh"]), leading]
 
 
@@ -207,7 +227,10 @@ def _causal(row: dict[str, Any]) -> list[Any]:
 def _related(related: Related | None) -> dict[str, Any]:
     if related is None:
         return {"near": [], "raised": [], "lowered": []}
-    return {name: [[latent, digits(value)] for latent, value in pairs] for name, pairs in related._asdict().items()}
+    return {
+        name: [[latent, digits(value)] for latent, value in pairs]
+        for name, pairs in related._asdict().items()
+    }
 
 
 def digits(value: float | None, count: int = 4) -> float | None:

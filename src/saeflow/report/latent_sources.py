@@ -42,7 +42,9 @@ class LatentSources:
 
     def __init__(self, folder: StudyFolder, sae: str) -> None:
         self.folder, self.sae = folder, sae
-        self.examples = folder.root / f"examples/{sae}" if sae in folder.study.example_saes else None
+        self.examples = (
+            folder.root / f"examples/{sae}" if sae in folder.study.example_saes else None
+        )
         self.lens = folder.root / f"logit_lens/{sae}" if sae in folder.study.lens_saes else None
         for directory in (self.examples, self.lens):
             for path in sorted(directory.glob("*.parquet")) if directory else ():
@@ -74,17 +76,26 @@ class LatentSources:
                 details = self._details(first, last)
                 for latents in chunks(first, last):
                     related = _related(latents, decoder, effects)
-                    yield {"gap": between, **page_values(latents, numbers, details, related, vocabulary)}
+                    yield {
+                        "gap": between,
+                        **page_values(latents, numbers, details, related, vocabulary),
+                    }
 
     def _numbers(self) -> pl.DataFrame:
         """The statistics as a page shows them: the share of tokens itself, not its logarithm."""
         table = self.statistics
-        return table.with_columns(density=10.0 ** pl.col("density")) if "density" in table.columns else table
+        return (
+            table.with_columns(density=10.0 ** pl.col("density"))
+            if "density" in table.columns
+            else table
+        )
 
     def _details(self, first: int, last: int) -> LatentDetails:
         lens, examples = self.lens, self.examples
         return LatentDetails(
-            contexts=by_latent(in_steps(_range(examples, "contexts", first, last), self.statistics)),
+            contexts=by_latent(
+                in_steps(_range(examples, "contexts", first, last), self.statistics)
+            ),
             histogram=_rows(examples, "histogram", first, last),
             weights=_rows(lens, "histograms", first, last),
             tokens=_rows(lens, "tokens", first, last),
@@ -118,7 +129,8 @@ class LatentSources:
         return decoder
 
     def _effects(self, stack: ExitStack) -> _Effects | None:
-        """The effects of vectors along this SAE's decoder rows; None where other vectors were measured."""
+        """The effects of vectors along this SAE's decoder rows; None where other vectors were
+        measured."""
         study = self.folder.study
         path = self.folder.path(f"effects/{study.steering_sae}/effects.h5")
         vectors = study.effects.vectors
@@ -146,14 +158,22 @@ class _Effects:
             return {}
         first, last = min(places.values()), max(places.values()) + 1
         block = self.effects[first:last].astype(np.float32)
-        return {latent: block[place - first] for latent, place in places.items() if self.added[place]}
+        return {
+            latent: block[place - first] for latent, place in places.items() if self.added[place]
+        }
 
 
-def _related(latents: range, decoder: NDArray[np.float32] | None, effects: _Effects | None) -> dict[int, Related]:
+def _related(
+    latents: range, decoder: NDArray[np.float32] | None, effects: _Effects | None
+) -> dict[int, Related]:
     found = {}
     for start in range(latents.start, latents.stop, ROWS):
         some = range(start, min(start + ROWS, latents.stop))
-        near = nearest(decoder, some) if decoder is not None and some.stop <= len(decoder) else [[] for _ in some]
+        near = (
+            nearest(decoder, some)
+            if decoder is not None and some.stop <= len(decoder)
+            else [[] for _ in some]
+        )
         rows = effects.rows(some) if effects else {}
         for latent, closest in zip(some, near, strict=True):
             raised, lowered = moved(rows[latent]) if latent in rows else ([], [])
@@ -170,19 +190,26 @@ def _rows(folder: Path | None, name: str, first: int, last: int) -> Rows:
 
 
 def _range(folder: Path | None, name: str, first: int, last: int) -> pl.DataFrame:
-    """The rows of a table about the latents from ``first`` up to ``last``; row groups without any are not read."""
+    """The rows of a table about the latents from ``first`` up to ``last``; row groups without any
+    are not read."""
     latent = pl.col("latent")
     return _collected(folder, name, lambda scan: scan.filter(latent >= first, latent < last))
 
 
 def _promoted(folder: Path | None) -> pl.DataFrame:
     wanted = (pl.col("side") == "top") & (pl.col("rank") < PROMOTED)
-    return _collected(folder, "tokens", lambda scan: scan.filter(wanted).select("latent", "rank", "token"))
+    return _collected(
+        folder, "tokens", lambda scan: scan.filter(wanted).select("latent", "rank", "token")
+    )
 
 
 def _best_sets(folder: Path | None) -> pl.DataFrame:
     """Of each latent the enriched set with the largest score, of equal ones the first by name."""
-    table = _collected(folder, "enrichment", lambda scan: scan.select("latent", pl.col("set").cast(pl.String), "ks"))
+    table = _collected(
+        folder,
+        "enrichment",
+        lambda scan: scan.select("latent", pl.col("set").cast(pl.String), "ks"),
+    )
     if table.is_empty():
         return table
     ranked = table.sort("latent", pl.col("ks").abs(), "set", descending=[False, True, False])
@@ -190,16 +217,27 @@ def _best_sets(folder: Path | None) -> pl.DataFrame:
 
 
 def _fits(folder: StudyFolder, sae: str) -> pl.DataFrame:
-    table = folder.table(f"approximators/{sae}/latents") if sae == folder.study.steering_sae else pl.DataFrame()
-    return table.select("latent", "r2") if {"latent", "r2"} <= set(table.columns) else pl.DataFrame()
+    table = (
+        folder.table(f"approximators/{sae}/latents")
+        if sae == folder.study.steering_sae
+        else pl.DataFrame()
+    )
+    return (
+        table.select("latent", "r2") if {"latent", "r2"} <= set(table.columns) else pl.DataFrame()
+    )
 
 
-def _collected(folder: Path | None, name: str, wanted: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
-    """What is wanted of a table; nothing where the config does not ask for it or it is not there."""
+def _collected(
+    folder: Path | None, name: str, wanted: Callable[[pl.LazyFrame], pl.LazyFrame]
+) -> pl.DataFrame:
+    """What is wanted of a table; nothing where the config does not ask for it or it is not
+    there."""
     if folder is None or not (folder / f"{name}.parquet").is_file():
         return pl.DataFrame()
     path = folder / f"{name}.parquet"
     try:
         return wanted(pl.scan_parquet(path)).collect()
     except (OSError, PolarsError) as error:
-        raise DamagedError(f"{path}: is no whole Parquet table ({str(error).splitlines()[0]})", [path]) from None
+        raise DamagedError(
+            f"{path}: is no whole Parquet table ({str(error).splitlines()[0]})", [path]
+        ) from None

@@ -1,4 +1,5 @@
-"""What the study's page shows, put together from its results; nothing here reads or writes files."""
+"""What the study's page shows, put together from its results; nothing here reads or writes
+files."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from saeflow.report.targets import Planted, TargetRow, sentences
 from saeflow.report.wording import Fact, metric_facts, readable
 
 SECTIONS = {
-    "results": ("methods_forest", "pareto", "equal_coherence", "equal_divergence", "steered_vs_unsteered"),
+    "results": (
+        "methods_forest",
+        "pareto",
+        "equal_coherence",
+        "equal_divergence",
+        "steered_vs_unsteered",
+    ),
     "goals": ("product_by_scale", "goal_detail", "side_effects"),
     "effects": ("effects_predicted_measured", "effect_scales"),
     "saes": ("sae_frontier", "sae_training", "sae_recovery", "crosscoder_sources"),
@@ -35,8 +42,8 @@ SECTIONS = {
     "skill": ("chess_skill", "chess_awareness"),
     "interventions": ("chess_interventions",),
 }
-"""Where in the report each figure stands: sections of the study's page, the pages of goals and of SAEs; those about
-latents are on the page of SAEs, too."""
+"""Where in the report each figure stands: sections of the study's page, the pages of goals and of
+SAEs; those about latents are on the page of SAEs, too."""
 
 
 class FigureText(NamedTuple):
@@ -96,7 +103,8 @@ class StudyResults(Findings):
     targets: list[TargetRow] = field(default_factory=list)
     """The latents that goals target."""
     planted: Planted = field(default_factory=Planted)
-    """Methods with the chosen targets and with those that are known to be the best; empty where none are known."""
+    """Methods with the chosen targets and with those that are known to be the best; empty where
+    none are known."""
     goals: dict[str, Goal] = field(default_factory=dict)
     """What the goals' files say."""
     model_metrics: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +125,9 @@ class StudyResults(Findings):
         return methods(self.best) or list(self.study.steering.methods)
 
 
-def study_context(found: StudyResults, effects: list[MethodEffect], latents_sae: str | None = None) -> dict[str, Any]:
+def study_context(
+    found: StudyResults, effects: list[MethodEffect], latents_sae: str | None = None
+) -> dict[str, Any]:
     """What the study's page is filled from.
 
     Args:
@@ -126,7 +136,11 @@ def study_context(found: StudyResults, effects: list[MethodEffect], latents_sae:
     """
     rows = results.result_rows(found.best, found.comparisons)
     return {
-        "headline": [*results.headline(found.best, found.comparisons), *sentences(found.targets), *found.planted.told],
+        "headline": [
+            *results.headline(found.best, found.comparisons),
+            *sentences(found.targets),
+            *found.planted.told,
+        ],
         "targets": found.targets,
         "latents_sae": latents_sae,
         "planted": found.planted,
@@ -153,7 +167,9 @@ def tiles(found: StudyResults) -> list[Fact]:
     study = found.study
     sae, metrics = study.steering_sae, found.sae_metrics.get(study.steering_sae, {})
     known = {"L0": metrics.get("l0"), "explained variance": metrics.get("explained_variance")}
-    measured = ", ".join(f"{name} {readable(float(value))}" for name, value in known.items() if value is not None)
+    measured = ", ".join(
+        f"{name} {readable(float(value))}" for name, value in known.items() if value is not None
+    )
     n = study.steering.samples * len(study.steering.prompts) * len(study.steering.scales)
     texts = n * len(study.goals.names) * len(found.methods)
     return [
@@ -166,7 +182,11 @@ def tiles(found: StudyResults) -> list[Fact]:
             f"{len(study.steering.scales)} scales",
         ),
         Fact("completions", f"{texts:,}", f"judged: {study.judge.model or study.judge.kind}"),
-        *([Fact("vectors measured", f"{found.vector_count:,}", "for the approximator")] if found.vector_count else []),
+        *(
+            [Fact("vectors measured", f"{found.vector_count:,}", "for the approximator")]
+            if found.vector_count
+            else []
+        ),
     ]
 
 
@@ -185,8 +205,16 @@ def run_facts(found: StudyResults) -> list[Fact]:
         Fact("Hook", study.hook, "where the SAE reads and steering vectors are added"),
         *(Fact("SAE", name, _sae_note(study, name)) for name in study.saes),
         Fact("Goals", str(len(study.goals.names)), ", ".join(map(found.title, study.goals.names))),
-        Fact("Completions", f"{completions:,}", f"per goal, method and scale; {scales} scales, no steering among them"),
-        Fact("Missing scores", _missing(found.summary), "completions without both scores; they count nowhere"),
+        Fact(
+            "Completions",
+            f"{completions:,}",
+            f"per goal, method and scale; {scales} scales, no steering among them",
+        ),
+        Fact(
+            "Missing scores",
+            _missing(found.summary),
+            "completions without both scores; they count nowhere",
+        ),
         *_barred(found),
         Fact("Seed", str(study.seed), "every random draw follows from it"),
     ]
@@ -197,16 +225,28 @@ def effect_facts(found: StudyResults) -> list[Fact]:
     settings = found.study.effects
     rule = wording.SCALE_RULES[settings.scale.rule].format(value=settings.scale.value)
     rollouts = settings.samples * len(settings.prompts)
-    facts = [Fact("Rule of the scale", rule, f"measured on {settings.scale.tokens:,} held-out tokens")]
+    facts = [
+        Fact("Rule of the scale", rule, f"measured on {settings.scale.tokens:,} held-out tokens")
+    ]
     if found.vector_count:
         source = settings.vectors
-        told = wording.VECTORS[source.kind].format(sae=source.sae or found.study.steering_sae, path=source.path)
+        told = wording.VECTORS[source.kind].format(
+            sae=source.sae or found.study.steering_sae, path=source.path
+        )
         facts.append(Fact("Steering vectors", f"{found.vector_count:,}", told))
     facts.append(Fact("Rollouts per vector", f"{rollouts:,}", f"{settings.new_tokens} tokens each"))
     if "rollouts" in found.baseline:
-        facts.append(Fact("Unsteered rollouts", readable(found.baseline["rollouts"]), "the baseline of every effect"))
+        facts.append(
+            Fact(
+                "Unsteered rollouts",
+                readable(found.baseline["rollouts"]),
+                "the baseline of every effect",
+            )
+        )
     if "loss" in found.baseline:
-        facts.append(Fact("Loss without steering", readable(float(found.baseline["loss"])), "nats per token"))
+        facts.append(
+            Fact("Loss without steering", readable(float(found.baseline["loss"])), "nats per token")
+        )
     return facts
 
 
@@ -223,7 +263,10 @@ def _model_note(study: Study) -> str:
     train = study.model.train
     if train is None:
         return f"from {study.model.published.where if study.model.published else study.model.path}"
-    shape = f"{train.n_layers} layers, d_model {train.d_model}, {train.epochs} pass{'es' * (train.epochs > 1)}"
+    shape = (
+        f"{train.n_layers} layers, d_model {train.d_model}, {train.epochs} "
+        f"pass{'es' * (train.epochs > 1)}"
+    )
     return f"trained here on {study.corpus.tokens.model:,} tokens: {shape}"
 
 
@@ -233,7 +276,10 @@ def _sae_note(study: Study, name: str) -> str:
         published = study.saes[name].published
         return f"from {published.where if published else study.saes[name].path}"
     sparsity = f", k {train.k}" if train.architecture in ("topk", "batchtopk") else ""
-    return f"{train.architecture}, {train.d_sae:,} latents{sparsity}, trained here on {train.tokens:,} activations"
+    return (
+        f"{train.architecture}, {train.d_sae:,} latents{sparsity}, trained here on "
+        f"{train.tokens:,} activations"
+    )
 
 
 def _barred(found: StudyResults) -> list[Fact]:
@@ -242,9 +288,16 @@ def _barred(found: StudyResults) -> list[Fact]:
         return []
     of_all = found.summary.filter(pl.col("split") == "all")
     note = (
-        f"less than {found.study.summary.least_scored:.0%} of their completions have both scores, in one part or both"
+        f"less than {found.study.summary.least_scored:.0%} of their completions have both scores, "
+        "in one part or both"
     )
-    return [Fact("Scales that could not be chosen", f"{(~of_all['eligible']).sum():,} of {len(of_all):,}", note)]
+    return [
+        Fact(
+            "Scales that could not be chosen",
+            f"{(~of_all['eligible']).sum():,} of {len(of_all):,}",
+            note,
+        )
+    ]
 
 
 def _missing(summary: pl.DataFrame) -> str:

@@ -1,8 +1,9 @@
-"""Data for the report's scripts, in files that a browser loads from a disk as readily as from a server.
+"""Data for the report's scripts, in files that a browser loads from a disk as readily as from a
+server.
 
-A page that was opened from a disk may not fetch its neighbours, but it may load them as scripts. So every piece of data
-is a script of one call, ``saeflow.receive(name, payload)``, whose payload is JSON, deflated, in base64. The file is
-ASCII without a single ``<``, whatever text it holds.
+A page that was opened from a disk may not fetch its neighbours, but it may load them as scripts. So
+every piece of data is a script of one call, ``saeflow.receive(name, payload)``, whose payload is
+JSON, deflated, in base64. The file is ASCII without a single ``<``, whatever text it holds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def script(name: str, value: Any) -> str:
         name: what the page asks for, a path without suffix.
         value: anything that JSON can hold; numbers that are not finite are refused.
     """
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # escapes all but ASCII, lone surrogates too
+    text = json.dumps(
+        value, allow_nan=False, separators=(",", ":")
+    )  # escapes all but ASCII, lone surrogates too
     packer = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = packer.compress(text.encode("ascii")) + packer.flush()
     return f'saeflow.receive({json.dumps(name)},"{base64.b64encode(packed).decode("ascii")}");\n'
@@ -59,6 +62,9 @@ def integers(values: NDArray[np.integer[Any]]) -> str:
 
 
 def _bytes(values: NDArray[Any]) -> str:
-    """Base64 of the first bytes of all values, then of the second bytes: high bytes repeat, and so deflate better."""
-    planes = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.dtype.itemsize).T
+    """Base64 of the first bytes of all values, then of the second bytes: high bytes repeat, and so
+    deflate better."""
+    planes = (
+        np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.dtype.itemsize).T
+    )
     return base64.b64encode(planes.tobytes()).decode("ascii")

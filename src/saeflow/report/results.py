@@ -20,7 +20,8 @@ class Cell(NamedTuple):
     value: str
     interval: str
     mark: str
-    """``best``: ahead of every other method (see `ahead`). ``tie``: not told apart from the largest. Else empty."""
+    """``best``: ahead of every other method (see `ahead`). ``tie``: not told apart from the
+    largest. Else empty."""
     note: str
     """Chosen scale and in-sample maximum."""
 
@@ -70,7 +71,9 @@ class Difference(NamedTuple):
         return self.p_holm <= ALPHA and not self.low <= 0 <= self.high
 
     def told(self) -> str:
-        value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))  # no -0.00
+        value, low, high = (
+            round(number, 2) + 0.0 for number in (self.value, self.low, self.high)
+        )  # no -0.00
         return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
@@ -86,7 +89,8 @@ def interval(row: dict[str, Any], column: str = "product") -> str:
 
 
 def difference(comparisons: pl.DataFrame, goal: str, first: str, second: str) -> Difference | None:
-    """The measured difference ``first - second`` on a goal, whichever way round the table holds it."""
+    """The measured difference ``first - second`` on a goal, whichever way round the table holds
+    it."""
     if comparisons.is_empty():
         return None
     columns = ["difference", "difference_low", "difference_high", "p_value", "p_holm", "units"]
@@ -96,26 +100,37 @@ def difference(comparisons: pl.DataFrame, goal: str, first: str, second: str) ->
         ).drop_nulls(columns)
         if len(rows):
             value, low, high, *tested = rows.select(columns).row(0)
-            return Difference(value, low, high, *tested) if sign > 0 else Difference(-value, -high, -low, *tested)
+            return (
+                Difference(value, low, high, *tested)
+                if sign > 0
+                else Difference(-value, -high, -low, *tested)
+            )
     return None
 
 
 def ahead(best: pl.DataFrame, comparisons: pl.DataFrame) -> dict[str, float]:
-    """Of every goal, the corrected p-value of "its largest product is ahead of all others"; NaN without others.
+    """Of every goal, the corrected p-value of "its largest product is ahead of all others"; NaN
+    without others.
 
-    Of all such claims of a study, the average's among them, the chance that any is false is at most the level that is
-    asked for. A claim needs every rival to be behind, so its p-value is the largest of its comparisons; since these are
-    two-sided, it is no matter that the same samples tell which method is largest (Gutmann and Maymin, Ann. Statist. 15,
-    1987; Hung and Fithian, Ann. Statist. 47, 2019). Holm's correction is for the goals.
+    Of all such claims of a study, the average's among them, the chance that any is false is at most
+    the level that is asked for. A claim needs every rival to be behind, so its p-value is the
+    largest of its comparisons; since these are two-sided, it is no matter that the same samples
+    tell which method is largest (Gutmann and Maymin, Ann. Statist. 15, 1987; Hung and Fithian, Ann.
+    Statist. 47, 2019). Holm's correction is for the goals.
 
-    The test asks whether methods differ in anything. Where one scores rarely but highly, a few completions may hold
-    none of that and show a difference that the means do not have; so the interval must exclude zero, too.
+    The test asks whether methods differ in anything. Where one scores rarely but highly, a few
+    completions may hold none of that and show a difference that the means do not have; so the
+    interval must exclude zero, too.
     """
     p_values: dict[tuple[str, frozenset[str]], float] = {}
     if not comparisons.is_empty():
         includes_zero = pl.col("difference_low").le(0) & pl.col("difference_high").ge(0)
-        p_value = pl.when(includes_zero.fill_null(True)).then(1.0).otherwise("p_value").fill_null(1.0)
-        for goal, method, other, p in comparisons.select("goal", "method", "other", p_value).iter_rows():
+        p_value = (
+            pl.when(includes_zero.fill_null(True)).then(1.0).otherwise("p_value").fill_null(1.0)
+        )
+        for goal, method, other, p in comparisons.select(
+            "goal", "method", "other", p_value
+        ).iter_rows():
             p_values[goal, frozenset((method, other))] = p
     claims = {}
     for goal in _groups(best):
@@ -128,8 +143,9 @@ def ahead(best: pl.DataFrame, comparisons: pl.DataFrame) -> dict[str, float]:
 def marks(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str) -> dict[str, str]:
     """How each method of a goal is marked.
 
-    The largest product is ``best`` where it is `ahead` of every other beyond doubt; otherwise it and all that cannot be
-    told from it, by tests corrected for all comparisons of the study, are ``tie``.
+    The largest product is ``best`` where it is `ahead` of every other beyond doubt; otherwise it
+    and all that cannot be told from it, by tests corrected for all comparisons of the study, are
+    ``tie``.
     """
     rows = ranked(best, goal)
     if len(rows) < 2:
@@ -138,7 +154,9 @@ def marks(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str) -> dict[str,
     if ahead(best, comparisons).get(goal, 1.0) <= ALPHA:
         return {top: BEST}
     differences = {other: difference(comparisons, goal, top, other) for other in others}
-    level = [other for other, measured in differences.items() if measured is None or not measured.sure]
+    level = [
+        other for other, measured in differences.items() if measured is None or not measured.sure
+    ]
     return {top: TIE, **dict.fromkeys(level, TIE)}
 
 
@@ -150,13 +168,24 @@ def result_rows(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[Row]:
         marked = marks(best, comparisons, goal)
         own = {row["method"]: row for row in best.filter(pl.col("goal") == goal).to_dicts()}
         cells = [_cell(own.get(name, {}), marked.get(name, PLAIN)) for name in names]
-        unsteered = next((row for row in own.values() if row.get("unsteered_product") is not None), {})
-        rows.append(Row(goal, _called(best, goal), goal == AVERAGE, cells, number(unsteered.get("unsteered_product"))))
+        unsteered = next(
+            (row for row in own.values() if row.get("unsteered_product") is not None), {}
+        )
+        rows.append(
+            Row(
+                goal,
+                _called(best, goal),
+                goal == AVERAGE,
+                cells,
+                number(unsteered.get("unsteered_product")),
+            )
+        )
     return rows
 
 
 def in_sample_rows(best: pl.DataFrame) -> list[InSampleRow]:
-    """The second table: every goal and method with its scales, and the optimistic maximum beside the honest product."""
+    """The second table: every goal and method with its scales, and the optimistic maximum beside
+    the honest product."""
     rows = best.filter(pl.col("goal") != AVERAGE).to_dicts() if not best.is_empty() else []
     return [
         InSampleRow(
@@ -198,12 +227,17 @@ def _lead(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str, top: str, se
     if found is None:
         return f"Whether it is truly ahead of {second}, the next, was not measured."
     if found.sure or marks(best, comparisons, goal).get(top) == BEST:
-        return f"On the same completions it is ahead of {second}, the next, by {found.told()} ({_p(found.p_value)})."
+        return (
+            f"On the same completions it is ahead of {second}, the next, by {found.told()} "
+            f"({_p(found.p_value)})."
+        )
     why = "which may be chance where so much is compared"
     if found.p_holm <= ALPHA:
         why = "and so few completions leave room for others that would undo it"
     measured = f"{found.told()} ({_p(found.p_value)})"
-    return f"It cannot be told apart from {second}, the next: their difference is {measured}, {why}."
+    return (
+        f"It cannot be told apart from {second}, the next: their difference is {measured}, {why}."
+    )
 
 
 def _p(value: float) -> str:
@@ -222,7 +256,10 @@ def _by_goal(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     if not told:
         none = f"In none of the {len(names)} goals is one method ahead of all others beyond doubt."
         return [none, *_too_few(best, comparisons)]
-    ahead = f"Of {len(names)} goals, one method is ahead of all others beyond doubt in {sum(wins.values())}"
+    ahead = (
+        f"Of {len(names)} goals, one method is ahead of all others beyond doubt in "
+        f"{sum(wins.values())}"
+    )
     rest = f"; in {ties} the best cannot be told apart" if ties else ""
     return [f"{ahead} ({_listed(told)}){rest}."]
 
@@ -234,8 +271,10 @@ def _too_few(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     if not isinstance(units, int) or claims * smallest_p(units) <= ALPHA:
         return []
     return [
-        f"With {units} held-out completions, or prompts where there are several, no test of {claims} claims could show "
-        f"one: its smallest p-value is {smallest_p(units):.2g}. More of them are needed, whatever the difference."
+        f"With {units} held-out completions, or prompts where there are several, no test of "
+        f"{claims} claims could show "
+        f"one: its smallest p-value is {smallest_p(units):.2g}. More of them are needed, whatever "
+        "the difference."
     ]
 
 

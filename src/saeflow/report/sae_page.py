@@ -32,7 +32,9 @@ def sae_context(found: Findings, with_latents: list[str]) -> dict[str, Any]:
     study = found.study
     return {
         "names": list(study.saes),
-        "hooks": [study.hook] if isinstance(study, Study) else list(dict.fromkeys(map(study.hook_of, study.saes))),
+        "hooks": [study.hook]
+        if isinstance(study, Study)
+        else list(dict.fromkeys(map(study.hook_of, study.saes))),
         "of_language": isinstance(study, Study),
         "settings": fact_rows(found),
         "metrics": metric_rows(found),
@@ -52,8 +54,15 @@ def fact_rows(found: Findings) -> list[MetricRow]:
         if train and train.architecture not in ("topk", "batchtopk"):
             settings.pop("k")
         metadata = config.get("metadata", {})
-        known.append({**metadata, **config, **settings} if isinstance(metadata, dict) else {**config, **settings})
-    rows = [MetricRow(label, told, [_told(one.get(key)) for one in known]) for key, (label, told) in SAE_FACTS.items()]
+        known.append(
+            {**metadata, **config, **settings}
+            if isinstance(metadata, dict)
+            else {**config, **settings}
+        )
+    rows = [
+        MetricRow(label, told, [_told(one.get(key)) for one in known])
+        for key, (label, told) in SAE_FACTS.items()
+    ]
     return [row for row in rows if any(value != "–" for value in row.values)]
 
 
@@ -61,14 +70,24 @@ def metric_rows(found: Findings) -> list[MetricRow]:
     """How each SAE did on text, or positions, that it was not trained on."""
     known = [found.sae_metrics.get(name, {}) for name in found.study.saes]
     named = METRICS if isinstance(found.study, Study) else BOARD_METRICS
-    rows = [MetricRow(label, told, [_told(one.get(key)) for one in known]) for key, (label, told) in named.items()]
+    rows = [
+        MetricRow(label, told, [_told(one.get(key)) for one in known])
+        for key, (label, told) in named.items()
+    ]
     return [row for row in rows if any(value != "–" for value in row.values)]
 
 
 def measures(found: Findings) -> dict[str, str]:
     """The columns of the training curves that can be drawn, with their names."""
-    named = {"explained_variance": "explained variance", "l0": "L0", "penalty": "penalty", "dead": "dead latents"}
-    columns = {name for table in found.sae_training.values() for name in _with_variance(table).columns}
+    named = {
+        "explained_variance": "explained variance",
+        "l0": "L0",
+        "penalty": "penalty",
+        "dead": "dead latents",
+    }
+    columns = {
+        name for table in found.sae_training.values() for name in _with_variance(table).columns
+    }
     return {key: label for key, label in named.items() if key in columns}
 
 
@@ -79,7 +98,10 @@ def training_value(found: Findings) -> dict[str, Any]:
     for name, table in found.sae_training.items():
         thin = _thinned(_with_variance(table))
         columns = ["tokens", *(key for key in shown if key in thin.columns)]
-        curves[name] = {key: [digits(value) for value in thin[key].cast(pl.Float64).to_list()] for key in columns}
+        curves[name] = {
+            key: [digits(value) for value in thin[key].cast(pl.Float64).to_list()]
+            for key in columns
+        }
     return {"measures": shown, "curves": curves}
 
 

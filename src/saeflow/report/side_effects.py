@@ -46,7 +46,8 @@ def goal_means(side_effects: pl.DataFrame, targets: dict[int, float]) -> pl.Data
     if side_effects.is_empty() or not targets:
         return pl.DataFrame()
     aimed = pl.DataFrame(
-        {"latent": list(targets), "weight": list(targets.values())}, schema={"latent": pl.Int64, "weight": pl.Float64}
+        {"latent": list(targets), "weight": list(targets.values())},
+        schema={"latent": pl.Int64, "weight": pl.Float64},
     )
     rows = side_effects.cast({"latent": pl.Int64}).join(aimed, on="latent", how="left")
     weight = pl.col("weight").fill_null(0.0)
@@ -71,9 +72,13 @@ def method_effects(of_goals: list[pl.DataFrame]) -> list[MethodEffect]:
     ]
 
 
-def strongest(side_effects: pl.DataFrame, targets: dict[int, float]) -> dict[str, list[LatentEffect]]:
+def strongest(
+    side_effects: pl.DataFrame, targets: dict[int, float]
+) -> dict[str, list[LatentEffect]]:
     """By method, its targets and then the latents that it moves most."""
-    known = side_effects.drop_nulls(["predicted", "measured"]) if len(side_effects) else side_effects
+    known = (
+        side_effects.drop_nulls(["predicted", "measured"]) if len(side_effects) else side_effects
+    )
     return {
         name: [
             LatentEffect(row["latent"], row["latent"] in targets, row["predicted"], row["measured"])

@@ -25,7 +25,9 @@ class Site:
         pages: those that the bar links to; that of latents only where some have pages.
     """
 
-    def __init__(self, found: Findings, latents: list[str], pages: dict[str, str] = STUDY_PAGES) -> None:
+    def __init__(
+        self, found: Findings, latents: list[str], pages: dict[str, str] = STUDY_PAGES
+    ) -> None:
         self._environment = jinja2.Environment(
             loader=jinja2.PackageLoader("saeflow.report", "templates"),
             autoescape=True,
@@ -39,19 +41,25 @@ class Site:
             "figures": found.placed,
             "title_of": found.title,
             "latents_saes": latents,
-            "pages": [(name, label) for name, label in pages.items() if name != "latents" or latents],
+            "pages": [
+                (name, label) for name, label in pages.items() if name != "latents" or latents
+            ],
             "known_methods": list(LOOKS),
         }
 
     def page(self, template: str, context: dict[str, Any]) -> bytes:
-        """A page in UTF-8; a lone surrogate, which UTF-8 cannot hold, becomes a reference that browsers show as �."""
+        """A page in UTF-8; a lone surrogate, which UTF-8 cannot hold, becomes a reference that
+        browsers show as �."""
         text = self._environment.get_template(template).render(self._shared | context)
         return text.encode("utf-8", "xmlcharrefreplace")
 
 
 def palette() -> str:
-    """A stylesheet with the methods' colours, the same as in the figures; lighter on dark ground."""
+    """A stylesheet with the methods' colours, the same as in the figures; lighter on dark
+    ground."""
     lines = ["/* Colours of methods, from the figures. */"]
     for name, look in LOOKS.items():
-        lines.append(f".method-{name} {{ --method: {look.colour}; --method-dark: {lighter(look.colour)}; }}")
+        lines.append(
+            f".method-{name} {{ --method: {look.colour}; --method-dark: {lighter(look.colour)}; }}"
+        )
     return "\n".join(lines) + "\n"

@@ -1,4 +1,5 @@
-"""A study's files as the report reads them: those that its config names, and nothing that an older config left."""
+"""A study's files as the report reads them: those that its config names, and nothing that an older
+config left."""
 
 from __future__ import annotations
 
@@ -47,12 +48,16 @@ class Folder:
         self.root = Path(root)
         for name in needed:
             if not (self.root / name).is_file():
-                raise SaeflowError(f"{self.root / name}: no such file; a report needs it, run the study up to there")
+                raise SaeflowError(
+                    f"{self.root / name}: no such file; a report needs it, run the study up to "
+                    "there"
+                )
         seals.check(self.root / "config.yaml")
         self.study = read_any_study(self.root / "config.yaml")
 
     def path(self, name: str) -> Path:
-        """Where a file of the study lies: in its folder, or among the published ones that were fetched."""
+        """Where a file of the study lies: in its folder, or among the published ones that were
+        fetched."""
         base = self.root.parent.parent
         if fetched(self.study, name, lambda file: (base / file).exists()):
             return base / location(self.study, name, lambda file: (base / file).exists())
@@ -79,7 +84,11 @@ class Folder:
                 check_checksums(self.root / f"figures/{name}.json")
                 kind = FIGURES[name]
                 found[name] = FigureText(
-                    name, kind.title, kind.caption, _alternative(svg) or kind.title, has_dark(svg.read_text("utf-8"))
+                    name,
+                    kind.title,
+                    kind.caption,
+                    _alternative(svg) or kind.title,
+                    has_dark(svg.read_text("utf-8")),
                 )
         return found
 
@@ -100,7 +109,8 @@ class Folder:
 
 
 class StudyFolder(Folder):
-    """The folder of a study of steering; the tables ``steering/summary`` and ``steering/best`` must be in it.
+    """The folder of a study of steering; the tables ``steering/summary`` and ``steering/best`` must
+    be in it.
 
     Raises:
         SaeflowError: a file that every report needs is absent, or the config is wrong.
@@ -113,7 +123,8 @@ class StudyFolder(Folder):
 
     @property
     def methods(self) -> list[str]:
-        """The study's methods but those that are given latents which no study of real text knows."""
+        """The study's methods but those that are given latents which no study of real text
+        knows."""
         return [method for method in self.study.steering.methods if not method.endswith(PLANTED)]
 
     def targets(self, goal: str) -> dict[int, float]:
@@ -156,12 +167,15 @@ class StudyFolder(Folder):
         return {name: read_goal(path) for name, path in paths.items() if path.is_file()}
 
     def recovery(self) -> pl.DataFrame:
-        """How well each SAE found what was planted, with the column sae; empty where the corpus plants nothing."""
+        """How well each SAE found what was planted, with the column sae; empty where the corpus
+        plants nothing."""
         if self.study.corpus.kind != "tales":
             return pl.DataFrame()
         names = self.study.saes_of("sae", "transcoder")
         tables = ((name, self.table(f"saes/{name}/recovery")) for name in names)
-        return _joined([table.with_columns(sae=pl.lit(name)) for name, table in tables if len(table)])
+        return _joined(
+            [table.with_columns(sae=pl.lit(name)) for name, table in tables if len(table)]
+        )
 
     def baseline(self) -> dict[str, Any]:
         """The metadata of the unsteered baseline."""
@@ -178,7 +192,8 @@ class StudyFolder(Folder):
         return self._read("judging/ledger.sqlite", _cost, None)
 
     def results(self, figures: list[str], goals: Path | None) -> StudyResults:
-        """All that is known of the study but for its completions and side effects, which are read goal by goal."""
+        """All that is known of the study but for its completions and side effects, which are read
+        goal by goal."""
         saes, described = list(self.saes()), self.goals(goals)
         best, comparisons = self.table("steering/best"), self.table("steering/comparisons")
         targets = self.target_rows(described)
@@ -190,7 +205,9 @@ class StudyFolder(Folder):
             summary=of_chosen_latents(self.table("steering/summary")),
             best=of_chosen_latents(best),
             comparisons=of_chosen_latents(comparisons),
-            ratings=of_chosen_latents(self.table("steering/ratings")) if self.study.judge.pairs else pl.DataFrame(),
+            ratings=of_chosen_latents(self.table("steering/ratings"))
+            if self.study.judge.pairs
+            else pl.DataFrame(),
             targets=targets,
             planted=Planted.of(best, comparisons, targets),
             figures=self.figures(figures),

@@ -1,4 +1,5 @@
-"""Which latents a study aimed at, how sure their choice is, and what it cost where the best ones are known."""
+"""Which latents a study aimed at, how sure their choice is, and what it cost where the best ones
+are known."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class TargetRow(NamedTuple):
     """Share of resamples of the example texts in which it was chosen."""
     sure: bool
     held_out: str
-    """Area by which it tells texts that were left out from neutral ones, and from those of other goals."""
+    """Area by which it tells texts that were left out from neutral ones, and from those of other
+    goals."""
     runner_up: str
     shared_with: list[str]
     f1: float | None
@@ -63,7 +65,8 @@ class PlantedRow(NamedTuple):
 
 
 class Planted(NamedTuple):
-    """Methods with the targets that were chosen, and with the latents that detect the planted topics best."""
+    """Methods with the targets that were chosen, and with the latents that detect the planted
+    topics best."""
 
     methods: Sequence[str] = ()
     rows: Sequence[PlantedRow] = ()
@@ -81,12 +84,15 @@ class Planted(NamedTuple):
         goals = sorted(best["goal"].unique(maintain_order=True), key=lambda goal: goal != AVERAGE)
         rows = [
             PlantedRow(
-                goal, goal == AVERAGE, [_planted_cell(best, comparisons, goal, m, goal in same) for m in methods]
+                goal,
+                goal == AVERAGE,
+                [_planted_cell(best, comparisons, goal, m, goal in same) for m in methods],
             )
             for goal in goals
         ]
         told = [
-            f"With the latents that detect the planted topics best, {method} has an average product of {cell.planted} "
+            f"With the latents that detect the planted topics best, {method} has an average "
+            f"product of {cell.planted} "
             f"in place of {cell.chosen}: the choice of latents accounts for {cell.difference}."
             for row in rows[:1]
             for method, cell in zip(methods, row.cells, strict=True)
@@ -98,26 +104,36 @@ class Planted(NamedTuple):
         return cls(methods, rows, told)
 
 
-def target_rows(targets: pl.DataFrame, recovery: pl.DataFrame, topics: Mapping[str, str]) -> list[TargetRow]:
+def target_rows(
+    targets: pl.DataFrame, recovery: pl.DataFrame, topics: Mapping[str, str]
+) -> list[TargetRow]:
     """The targets of all goals, in the order of the study.
 
     Args:
         targets: ``targets.parquet``.
-        recovery: ``recovery.parquet`` of the SAE that is steered with; empty where nothing was planted.
+        recovery: ``recovery.parquet`` of the SAE that is steered with; empty where nothing was
+            planted.
         topics: of every goal.
     """
-    return [_target_row(row, recovery, topics.get(row["goal"], row["goal"])) for row in targets.to_dicts()]
+    return [
+        _target_row(row, recovery, topics.get(row["goal"], row["goal"]))
+        for row in targets.to_dicts()
+    ]
 
 
 def _target_row(row: dict[str, Any], recovery: pl.DataFrame, topic: str) -> TargetRow:
     scores: dict[int, float] = {}
     if {"label", "detectors"} <= set(recovery.columns):
-        for known in recovery.filter((pl.col("label") == "topic") & (pl.col("feature") == topic)).to_dicts():
+        for known in recovery.filter(
+            (pl.col("label") == "topic") & (pl.col("feature") == topic)
+        ).to_dicts():
             scores = dict(zip(known["detectors"], known["detectors_f1"], strict=True))
     planted = next(iter(scores), None)
     chosen, shared = row["chosen"], row["shared_with"] or ""
     areas = [row["held_out_neutral"], row["held_out_others"]]
-    second = "" if row["runner_up"] is None else f"{row['runner_up']} ({number(row['margin'])} behind)"
+    second = (
+        "" if row["runner_up"] is None else f"{row['runner_up']} ({number(row['margin'])} behind)"
+    )
     return TargetRow(
         goal=row["goal"],
         latent=row["latent"],
@@ -142,23 +158,33 @@ def sentences(rows: list[TargetRow]) -> list[str]:
         sure = sum(row.sure for row in chosen)
         unsure = [f"{words(row.goal)} {row.chosen}" for row in chosen if not row.sure]
         told.append(
-            f"Of {len(chosen)} target latents {sure} are chosen again in at least {100 * SURE:.0f} % of resamples of "
+            f"Of {len(chosen)} target latents {sure} are chosen again in at least {100 * SURE:.0f} "
+            "% of resamples of "
             f"the example texts{'; the others are ' + ', '.join(unsure) if unsure else ''}."
         )
     if shared := sorted({words(row.goal) for row in rows if row.shared_with}):
         told.append(
-            f"{', '.join(shared)} share targets, so methods that aim at latents build the same vectors for them."
+            f"{', '.join(shared)} share targets, so methods that aim at latents build the same "
+            "vectors for them."
         )
     if known := [row for row in rows if row.planted is not None]:
         best = sum(row.best for row in known)
-        told.append(f"{best} of {len(known)} targets detect their planted topic best of all latents, by F1.")
+        told.append(
+            f"{best} of {len(known)} targets detect their planted topic best of all latents, by F1."
+        )
     return told
 
 
-def _planted_cell(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str, method: str, same: bool) -> PlantedCell:
+def _planted_cell(
+    best: pl.DataFrame, comparisons: pl.DataFrame, goal: str, method: str, same: bool
+) -> PlantedCell:
     def valued(name: str) -> str:
-        row = next(iter(best.filter((pl.col("goal") == goal) & (pl.col("method") == name)).to_dicts()), {})
+        row = next(
+            iter(best.filter((pl.col("goal") == goal) & (pl.col("method") == name)).to_dicts()), {}
+        )
         return f"{number(row.get('product'))} {interval(row)}".strip()
 
     gained = difference(comparisons, goal, method + PLANTED, method)
-    return PlantedCell(valued(method), valued(method + PLANTED), gained.told() if gained else "", same)
+    return PlantedCell(
+        valued(method), valued(method + PLANTED), gained.told() if gained else "", same
+    )

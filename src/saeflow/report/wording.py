@@ -5,31 +5,40 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 METHODS = {
-    "caa": "Contrastive activation addition: the mean activation of texts that show the behaviour, minus that of "
+    "caa": "Contrastive activation addition: the mean activation of texts that show the behaviour, "
+    "minus that of "
     "texts that do not.",
     "sae": "The decoder rows of the target latents, as the SAE has them.",
-    "sae_ts": "SAE-targeted steering: the direction that the effect approximator says raises the target latents "
+    "sae_ts": "SAE-targeted steering: the direction that the effect approximator says raises the "
+    "target latents "
     "most, minus the direction that only serves its bias.",
-    "pinverse": "The approximator turned round: the vector whose predicted effects come closest to raising the target "
+    "pinverse": "The approximator turned round: the vector whose predicted effects come closest to "
+    "raising the target "
     "latents and nothing else.",
-    "rotation": "The decoder rows of the target latents, turned by the one rotation that best takes decoder rows to "
+    "rotation": "The decoder rows of the target latents, turned by the one rotation that best "
+    "takes decoder rows to "
     "where the approximator sees their effects, minus the direction of its bias.",
-    "fgaa": "Feature guided activation additions: the latents that differ most between the goal's examples, less dense "
+    "fgaa": "Feature guided activation additions: the latents that differ most between the goal's "
+    "examples, less dense "
     "ones, through the approximator as in SAE-targeted steering.",
-    "random": "A direction drawn at random. The control: a method that does not beat it does nothing.",
+    "random": "A direction drawn at random. The control: a method that does not beat it does "
+    "nothing.",
 }
 
 JUDGES = {
-    "planted": "Scores are exact: the grammar that wrote the corpus tells how much of a text is about the topic, and "
+    "planted": "Scores are exact: the grammar that wrote the corpus tells how much of a text is "
+    "about the topic, and "
     "how much of it the grammar could have written.",
-    "lexical": "Behaviour is the share of a text's words that are on the goal's list; coherence compares the unsteered "
+    "lexical": "Behaviour is the share of a text's words that are on the goal's list; coherence "
+    "compares the unsteered "
     "model's loss on the text with its loss on its own texts.",
     "openai": "Scores are a language model's answers to one question per text and criterion.",
 }
 
 
 def intervals_for(prompts: int) -> str:
-    """For what completions the intervals of scores are, by how many different prompts the study has."""
+    """For what completions the intervals of scores are, by how many different prompts the study
+    has."""
     if prompts == 1:
         return "for more completions of the study's one prompt and for no other prompts"
     return f"for prompts like the study's {prompts}, which are drawn with all their completions"
@@ -60,10 +69,12 @@ class Fact(NamedTuple):
 
 METRICS = {
     "loss": ("Loss on held-out text", "nats per token"),
-    "entropy": ("Entropy of the corpus", "nats per token: the loss of a predictor that knows the grammar"),
+    "entropy": ("Entropy of the corpus", "nats per token: the loss of a predictor that knows the "
+    "grammar"),
     "gap": ("Gap between them", "nats per token, on the same text"),
     "parameters": ("Parameters", ""),
-    "explained_variance": ("Explained variance", "share of the variance of activations that it keeps; 1 is perfect"),
+    "explained_variance": ("Explained variance", "share of the variance of activations that it "
+    "keeps; 1 is perfect"),
     "l0": ("L0", "latents that are active per token"),
     "loss_clean": ("Loss of the model", "nats per token, untouched"),
     "loss_sae": ("Loss through the SAE", "with its reconstruction in place of the activation"),
@@ -74,16 +85,20 @@ METRICS = {
     "cosine": ("Cosine", "between what it should be and what it is, on average"),
     "l2_ratio": ("Ratio of norms", "of reconstruction to activation"),
     "mse": ("Mean squared error", ""),
-    "planted_cosine": ("Cosine with planted features", "of the closest decoder row, on average over features"),
-    "planted_f1": ("F1 on planted features", "of the best latent as a detector, on average over features"),
+    "planted_cosine": ("Cosine with planted features", "of the closest decoder row, on average "
+    "over features"),
+    "planted_f1": ("F1 on planted features", "of the best latent as a detector, on average over "
+    "features"),
     "dead": ("Dead latents", "that never fire on the evaluation text"),
     "dense": ("Dense latents", "that fire on more than a tenth of the tokens"),
     "r2": ("R²", "share of the variance of effects that it predicts, on held-out vectors"),
     "r2_sd": ("Spread of R²", "standard deviation over other held-out vectors"),
-    "r2_ceiling": ("Ceiling of R²", "about what noise of the measured effects leaves to be predicted"),
+    "r2_ceiling": ("Ceiling of R²", "about what noise of the measured effects leaves to be "
+    "predicted"),
     "r2_median": ("R² of the median latent", ""),
     "r2_shuffled": ("R² with shuffled vectors", "the control: what chance gives"),
-    "top_k_overlap": ("Overlap of the most raised", "share of the most raised latents that were predicted to be"),
+    "top_k_overlap": ("Overlap of the most raised", "share of the most raised latents that were "
+    "predicted to be"),
     "penalty": ("Ridge penalty", "chosen on validation vectors"),
 }  # fmt: skip
 """Numbers of metrics files that the report shows, in its order: name and explanation."""
@@ -91,7 +106,8 @@ METRICS = {
 BOARD_METRICS = {
     "explained_variance": METRICS["explained_variance"],
     "l0": ("L0", "latents that are active per position"),
-    "agreement": ("Same first move", "share of positions in which the model's first legal move stays what it was"),
+    "agreement": ("Same first move", "share of positions in which the model's first legal move "
+    "stays what it was"),
     "kl": ("Change of predictions", "nats per move, Kullback-Leibler, over legal moves"),
     "loss_clean": ("Loss of the model", "nats per move that was played, untouched"),
     "loss_sae": ("Loss through the SAE", "with its reconstruction in place of the activation"),
@@ -119,7 +135,10 @@ TOKENS = {
 """What the SAEs of a chess model read."""
 
 TRANSITIONS = {
-    "transition": ("Solved from some rating upwards", "wrong at every lower rating, right from there on"),
+    "transition": (
+        "Solved from some rating upwards",
+        "wrong at every lower rating, right from there on",
+    ),
     "always": ("Always solved", "right at every rating that the model is told"),
     "never": ("Never solved", "wrong at every rating"),
     "irregular": ("Now and then", "right at some ratings, in no order"),
@@ -136,7 +155,8 @@ BLUNDERS = {
 """Where blunders come from."""
 
 BY_CHANCE = (
-    "share of the orders of as many right ratings, the strongest among them, that would look like a transition, "
+    "share of the orders of as many right ratings, the strongest among them, that would look like "
+    "a transition, "
     "on average over the transitions"
 )
 
@@ -164,7 +184,9 @@ SAE_FACTS = {
 def metric_facts(metrics: dict[str, Any]) -> list[Fact]:
     """The numbers of a metrics file that have a name in words."""
     known = {name: metrics[name] for name in METRICS if isinstance(metrics.get(name), int | float)}
-    return [Fact(METRICS[name][0], readable(value), METRICS[name][1]) for name, value in known.items()]
+    return [
+        Fact(METRICS[name][0], readable(value), METRICS[name][1]) for name, value in known.items()
+    ]
 
 
 def readable(value: float) -> str:

@@ -1,7 +1,7 @@
 """What tells one architecture from another: which latents are active, their values, and the loss.
 
-Everything is in the normalised units of training. The functions of values work on dense tensors and on the entries
-of a sparse one alike.
+Everything is in the normalised units of training. The functions of values work on dense tensors and
+on the entries of a sparse one alike.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ Scan = Callable[[Choose], Entries]
 
 
 class Own(NamedTuple):
-    """Parameters that some architectures have besides encoder and decoder; a lone zero where one has none.
+    """Parameters that some architectures have besides encoder and decoder; a lone zero where one
+    has none.
 
     Attributes:
-        threshold: ``jumprelu``: of every latent; ``batchtopk`` and ``matryoshka``: one for all, a running mean.
+        threshold: ``jumprelu``: of every latent; ``batchtopk`` and ``matryoshka``: one for all, a
+            running mean.
         r_mag: ``gated``: logarithm of the magnitude's scale relative to the gate's.
         b_mag: ``gated``: the magnitude's bias.
-        price: what one unit of a latent costs: the sum over sources of its decoder row's norms; 1 with one source.
+        price: what one unit of a latent costs: the sum over sources of its decoder row's norms; 1
+            with one source.
     """
 
     threshold: Float[Tensor, " d_sae"] | Float[Tensor, ""]
@@ -81,7 +84,8 @@ class Architecture(NamedTuple):
     """One entry of the registry.
 
     Attributes:
-        select: finds the entries through which a value or a gradient passes, from a scan of the pre-activations.
+        select: finds the entries through which a value or a gradient passes, from a scan of the
+            pre-activations.
         activation: pre-activations to latents, element by element, for selected entries.
         penalty: pre-activations to the price of their activity, per row.
         fit: latents, target, decoder and its bias to the reconstruction's loss.
@@ -112,7 +116,8 @@ def jumprelu(pre: Tensor, step: Step) -> Tensor:
 
 
 def gated(pre: Tensor, step: Step) -> Tensor:
-    """``relu(exp(r_mag) pre + b_mag)`` where the gate, ``pre > 0``, is open; the gate itself passes no gradient.
+    """``relu(exp(r_mag) pre + b_mag)`` where the gate, ``pre > 0``, is open; the gate itself passes
+    no gradient.
 
     The gate's bias is part of ``pre`` and so of the magnitude, whose own bias makes up for it.
 
@@ -129,13 +134,15 @@ def no_penalty(pre: Tensor, step: Step, rows: int) -> Tensor:
 def l1(pre: Tensor, step: Step, rows: int) -> Tensor:
     """Sum of positive pre-activations times the norms of their decoder rows.
 
-    Source: Bricken et al. 2023, "Towards Monosemanticity"; over sources, Lindsey et al. 2024, "Sparse Crosscoders".
+    Source: Bricken et al. 2023, "Towards Monosemanticity"; over sources, Lindsey et al. 2024,
+        "Sparse Crosscoders".
     """
     return step.settings.coefficient * step.share.total((pre.relu() * step.own.price).sum()) / rows
 
 
 def l0(pre: Tensor, step: Step, rows: int) -> Tensor:
-    """Number of active latents, or its squared relative miss of a target, with ∂L0/∂θ = -1/ε · 1[|pre - θ| < ε/2].
+    """Number of active latents, or its squared relative miss of a target, with ∂L0/∂θ = -1/ε ·
+    1[|pre - θ| < ε/2].
 
     Source: Rajamanoharan et al. 2024, arXiv 2407.14435, eq. 12 and, for the target, appendix G.
     """
@@ -152,7 +159,9 @@ def _step_and_window(pre: Tensor, threshold: Tensor, bandwidth: float) -> tuple[
     return (distance > 0).to(pre.dtype), (distance.abs() < bandwidth / 2).to(pre.dtype) / bandwidth
 
 
-def whole(form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step) -> Fit:
+def whole(
+    form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step
+) -> Fit:
     """All latents together reconstruct the target."""
     decoded = step.share.total(form.decode(latents, decoder, slice(None)))
     excess = decoded.sub(target).add_(b_dec)
@@ -160,8 +169,11 @@ def whole(form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: T
     return Fit(error, error, excess.detach())
 
 
-def whole_and_gate(form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step) -> Fit:
-    """The gate's pre-activations reconstruct the target, too, by a decoder that does not follow them.
+def whole_and_gate(
+    form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step
+) -> Fit:
+    """The gate's pre-activations reconstruct the target, too, by a decoder that does not follow
+    them.
 
     Source: Rajamanoharan et al. 2024, arXiv 2404.16014, eq. 8.
     """
@@ -170,13 +182,18 @@ def whole_and_gate(form: Form, latents: Tensor, target: Tensor, decoder: Tensor,
     return fit._replace(loss=fit.loss + gate.loss)
 
 
-def nested(form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step) -> Fit:
+def nested(
+    form: Form, latents: Tensor, target: Tensor, decoder: Tensor, b_dec: Tensor, step: Step
+) -> Fit:
     """Every prefix of the latents reconstructs the target; the loss is the mean over prefixes.
 
     Source: Bussmann et al. 2025, arXiv 2503.17547, eq. 4.
     """
     d_sae, mine = step.settings.d_sae, step.share.part(step.settings.d_sae)
-    bounds = [0, *sorted({max(1, round(share * d_sae)) for share in step.settings.prefixes} | {d_sae})]
+    bounds = [
+        0,
+        *sorted({max(1, round(share * d_sae)) for share in step.settings.prefixes} | {d_sae}),
+    ]
     excess, errors = b_dec - target, []
     for first, last in pairwise(bounds):
         part = slice(max(0, first - mine.start), max(0, last - mine.start))
@@ -225,15 +242,19 @@ _CANDIDATES_ABOVE = (0.8, 0.4, 0.0)  # of the running threshold
 def batch_top_k(scan: Scan, step: Step) -> Entries:
     """The k × rows of the batch whose latents are worth most, as far as positive.
 
-    A latent is worth its value times its price. The running threshold, somewhat lowered, leaves out nearly all
-    candidates beforehand; should it leave out too many, it is lowered further.
+    A latent is worth its value times its price. The running threshold, somewhat lowered, leaves out
+    nearly all candidates beforehand; should it leave out too many, it is lowered further.
 
-    Source: Bussmann et al. 2024, arXiv 2412.06410; over sources, Minder, Dumas et al. 2025, arXiv 2504.02922.
+    Source: Bussmann et al. 2024, arXiv 2412.06410; over sources, Minder, Dumas et al. 2025, arXiv
+        2504.02922.
     """
     price, threshold, share = step.own.price.detach(), step.own.threshold, step.share
     for lowered in _CANDIDATES_ABOVE if threshold > 0 else (0.0,):
         entries = scan(partial(above, floor=lowered * threshold / price))
-        wanted, found = step.settings.k * (len(entries.offsets) - 1), share.count(len(entries.values))
+        wanted, found = (
+            step.settings.k * (len(entries.offsets) - 1),
+            share.count(len(entries.values)),
+        )
         if found >= wanted:
             break
     if found <= wanted:
@@ -243,7 +264,8 @@ def batch_top_k(scan: Scan, step: Step) -> Entries:
 
 
 def near_threshold(scan: Scan, step: Step) -> Entries:
-    """All above the lower edge of the kernel, active or not: the others pass no gradient to the threshold."""
+    """All above the lower edge of the kernel, active or not: the others pass no gradient to the
+    threshold."""
     return scan(partial(above, floor=step.own.threshold.detach() - step.settings.bandwidth / 2))
 
 

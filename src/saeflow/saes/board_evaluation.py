@@ -1,4 +1,5 @@
-"""How faithful an SAE of a chess model is: to the activations, and to the moves that the model chooses."""
+"""How faithful an SAE of a chess model is: to the activations, and to the moves that the model
+chooses."""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ BOARDS_AT_ONCE = 256
 def evaluate_on_boards(
     model: Maia2, sae: SAE, hook: str, tokens: Literal["mean", "all"], examples: Examples
 ) -> dict[str, float]:
-    """Sparsity, reconstruction, and what it does to the choice of moves to have the reconstruction in its place.
+    """Sparsity, reconstruction, and what it does to the choice of moves to have the reconstruction
+    in its place.
 
-    Where the SAE reads the mean of the tokens, their mean becomes its reconstruction and their differences stay. Every
-    position is looked at with the ratings of its players; standard errors are over games.
+    Where the SAE reads the mean of the tokens, their mean becomes its reconstruction and their
+    differences stay. Every position is looked at with the ratings of its players; standard errors
+    are over games.
 
     Args:
         model: in evaluation mode.
@@ -39,9 +42,9 @@ def evaluate_on_boards(
         examples: held-out positions, those of one game together.
 
     Returns:
-        What `fidelity_metrics` gives, ``dead`` and ``dense`` latents, and over legal moves: ``loss_clean`` and
-        ``loss_sae`` of the moves that were played, ``kl`` from the clean choice, ``agreement`` of the two most probable
-        moves; each with its standard error ``…_se``.
+        What `fidelity_metrics` gives, ``dead`` and ``dense`` latents, and over legal moves:
+        ``loss_clean`` and ``loss_sae`` of the moves that were played, ``kl`` from the clean choice,
+        ``agreement`` of the two most probable moves; each with its standard error ``…_se``.
     """
     starts = list(range(0, len(examples.moves), BOARDS_AT_ONCE))
     parts = [examples.part(slice(start, start + BOARDS_AT_ONCE)) for start in starts]
@@ -56,19 +59,27 @@ def evaluate_on_boards(
         fidelity.add(x.flatten(0, 1), reconstruction.flatten(0, 1), latents.flatten(0, 1), board)
         for name, values in _choices(model, hook, part, reconstruction - x).items():
             sums[name].append(values)
-    per_board = {**fidelity.sums(), **{name: np.concatenate(values) for name, values in sums.items()}}
+    per_board = {
+        **fidelity.sums(),
+        **{name: np.concatenate(values) for name, values in sums.items()},
+    }
     games = np.unique(examples.games, return_inverse=True)[1]
     per_game = {name: np.bincount(games, values) for name, values in per_board.items()}
 
     def metrics(of: Sums) -> dict[str, Any]:
-        chosen = {name: of[name] / of["boards"] for name in ("loss_clean", "loss_sae", "kl", "agreement")}
+        chosen = {
+            name: of[name] / of["boards"] for name in ("loss_clean", "loss_sae", "kl", "agreement")
+        }
         return fidelity_metrics(of, len(mean)) | chosen
 
     return with_errors(per_game, metrics) | fidelity.latents() | {"positions": len(examples.moves)}
 
 
 def _inputs(examples: Examples) -> tuple[Tensor, Tensor, Tensor]:
-    own, other = (torch.from_numpy(column.astype(np.int64)) for column in (examples.rating_self, examples.rating_oppo))
+    own, other = (
+        torch.from_numpy(column.astype(np.int64))
+        for column in (examples.rating_self, examples.rating_oppo)
+    )
     return encode(examples.boards), own, other
 
 
@@ -77,11 +88,16 @@ def _read(model: Maia2, hook: str, tokens: Literal["mean", "all"], examples: Exa
     return token_mean(read) if tokens == "mean" else read
 
 
-def _choices(model: Maia2, hook: str, examples: Examples, change: Tensor) -> dict[str, Float64[np.ndarray, " boards"]]:
-    """Losses, divergence and agreement of the model as it is and with a change added at the hook."""
+def _choices(
+    model: Maia2, hook: str, examples: Examples, change: Tensor
+) -> dict[str, Float64[np.ndarray, " boards"]]:
+    """Losses, divergence and agreement of the model as it is and with a change added at the
+    hook."""
     legal, moves = legal_mask(examples.boards), torch.from_numpy(examples.moves.astype(np.int64))
     clean = _log_probs(model, examples, legal)
-    handle = model.get_submodule(hook).register_forward_hook(lambda _module, _inputs, output: output + change)
+    handle = model.get_submodule(hook).register_forward_hook(
+        lambda _module, _inputs, output: output + change
+    )
     try:
         changed = _log_probs(model, examples, legal)
     finally:

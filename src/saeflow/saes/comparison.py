@@ -1,4 +1,5 @@
-"""What a crosscoder finds in its sources: how faithful it is to each, and which latents belong to which."""
+"""What a crosscoder finds in its sources: how faithful it is to each, and which latents belong to
+which."""
 
 from __future__ import annotations
 
@@ -75,8 +76,8 @@ def evaluate_crosscoder(
 ) -> tuple[dict[str, Any], pl.DataFrame]:
     """Metrics of a crosscoder on held-out text, and how its latents lie in its sources.
 
-    Every model is run as it is and with one source at a time replaced, as `evaluate_sae` does it for an SAE; what one
-    of the models leaves out counts for none.
+    Every model is run as it is and with one source at a time replaced, as `evaluate_sae` does it
+    for an SAE; what one of the models leaves out counts for none.
 
     Args:
         crosscoder: on any device; moved to the models'.
@@ -87,16 +88,19 @@ def evaluate_crosscoder(
         cached: by model the hooks of the study's caches, whose norms count.
 
     Returns:
-        ``explained_variance`` (the mean over sources) and ``l0`` with standard errors, ``dead`` and ``dense``,
-        ``decoder_cosines``, what they are taken over, and under ``sources`` what `evaluate_sae` measures, by source;
-        then the table of `latent_table`.
+        ``explained_variance`` (the mean over sources) and ``l0`` with standard errors, ``dead`` and
+        ``dense``, ``decoder_cosines``, what they are taken over, and under ``sources`` what
+        `evaluate_sae` measures, by source; then the table of `latent_table`.
 
     Raises:
-        SaeflowError: a hook does not exist, the crosscoder has another number of sources or another width, no position
-            is kept, or not even one block fits into memory.
+        SaeflowError: a hook does not exist, the crosscoder has another number of sources or another
+            width, no position is kept, or not even one block fits into memory.
     """
     if len(sources) != crosscoder.n_sources:
-        raise SaeflowError(f"crosscoder: reads {crosscoder.n_sources} sources, and {len(sources)} are given; name all")
+        raise SaeflowError(
+            f"crosscoder: reads {crosscoder.n_sources} sources, and {len(sources)} are given; name "
+            "all"
+        )
     for source in sources:
         check_hook(source.lm, source.hook)
     device = sources[0].lm.device
@@ -107,7 +111,9 @@ def evaluate_crosscoder(
         parts = [part.to(device) for part in torch.split(tokens, batch)]
         return _measured(crosscoder, _Text(sources, parts, settings, cached))
 
-    (metrics, table), _ = halved(batch or blocks_per_pass(sources[0].lm, tokens.shape[1]), measure, 1, EXHAUSTED)
+    (metrics, table), _ = halved(
+        batch or blocks_per_pass(sources[0].lm, tokens.shape[1]), measure, 1, EXHAUSTED
+    )
     return metrics | {"blocks": len(tokens), "tokens": tokens.numel()}, table
 
 
@@ -119,14 +125,18 @@ class _Text(NamedTuple):
     settings: Activations
     cached: Mapping[str, Sequence[str]]
 
-    def rows(self) -> Iterator[tuple[Float[Tensor, "rows n_sources d_model"], Bool[Tensor, "blocks pos"]]]:
+    def rows(
+        self,
+    ) -> Iterator[tuple[Float[Tensor, "rows n_sources d_model"], Bool[Tensor, "blocks pos"]]]:
         """Of every pass the activations that are kept, and where these are."""
         return (_read(self, tokens) for tokens in self.parts)
 
 
 def _measured(crosscoder: Crosscoder, text: _Text) -> tuple[dict[str, Any], pl.DataFrame]:
     sources, device = text.sources, text.parts[0].device
-    mean_of = mean_of_kept((x.flatten(1), where) for x, where in text.rows())[0].view(crosscoder.n_sources, -1)
+    mean_of = mean_of_kept((x.flatten(1), where) for x, where in text.rows())[0].view(
+        crosscoder.n_sources, -1
+    )
     blocks, first = sum(map(len, text.parts)), 0
     fidelities = [Fidelity(mean, crosscoder.d_sae, blocks) for mean in mean_of]
     predictions: list[defaultdict[str, list[Tensor]]] = [defaultdict(list) for _ in sources]
@@ -138,17 +148,24 @@ def _measured(crosscoder: Crosscoder, text: _Text) -> tuple[dict[str, Any], pl.D
             for index, fidelity in enumerate(fidelities):
                 fidelity.add(x[part, index], rebuilt[part, index], latents, block[part])
         for index, source in enumerate(sources):
-            for name, values in _spliced(source, tokens, where, rebuilt[:, index], mean_of[index]).items():
+            for name, values in _spliced(
+                source, tokens, where, rebuilt[:, index], mean_of[index]
+            ).items():
                 predictions[index][name].append(values)
         first += len(tokens)
-    rows = (x[part] for x, _ in text.rows() for part in rows_in_parts(len(x), crosscoder.d_sae, device))
+    rows = (
+        x[part] for x, _ in text.rows() for part in rows_in_parts(len(x), crosscoder.d_sae, device)
+    )
     scaling = latent_scaling(crosscoder, rows, crosscoder.owners())
     metrics = _metrics(crosscoder, sources, fidelities, predictions)
     return metrics, latent_table(crosscoder, sources, scaling, fidelities[0].density())
 
 
 def latent_table(
-    crosscoder: Crosscoder, sources: Sequence[Seen], scaling: LatentScaling, density: Float64[Tensor, " d_sae"]
+    crosscoder: Crosscoder,
+    sources: Sequence[Seen],
+    scaling: LatentScaling,
+    density: Float64[Tensor, " d_sae"],
 ) -> pl.DataFrame:
     """One row per latent and source.
 
@@ -157,8 +174,9 @@ def latent_table(
         density: share of the tokens on which each latent fires.
 
     Returns:
-        latent, source (index), model, hook, density, relative_norm, owner (its norm is largest here), beta_error,
-        beta_reconstruction, and nu_error, nu_reconstruction (relative to the owner's; null where the latent is silent).
+        latent, source (index), model, hook, density, relative_norm, owner (its norm is largest
+        here), beta_error, beta_reconstruction, and nu_error, nu_reconstruction (relative to the
+        owner's; null where the latent is silent).
     """
     d_sae, n_sources = crosscoder.d_sae, crosscoder.n_sources
     nu_error, nu_reconstruction = scaling.ratios()
@@ -205,7 +223,9 @@ def _read(
     if len({x.shape[-1] for x in found}) > 1:
         told = zip(text.sources, found, strict=True)
         widths = ", ".join(f"{source.hook} of {source.name}: {x.shape[-1]}" for source, x in told)
-        raise SaeflowError(f"crosscoder: its sources differ in width ({widths}); read hooks of one width")
+        raise SaeflowError(
+            f"crosscoder: its sources differ in width ({widths}); read hooks of one width"
+        )
     return torch.stack(found, dim=1), kept
 
 
@@ -246,7 +266,8 @@ def _metrics(
     together = with_errors(
         sums,
         lambda some: {
-            "explained_variance": 1 - sum(some[f"error{at}"] / some[f"scatter{at}"] for at in places) / len(places),
+            "explained_variance": 1
+            - sum(some[f"error{at}"] / some[f"scatter{at}"] for at in places) / len(places),
             "l0": some["active0"] / some["rows0"],
         },
     )

@@ -1,7 +1,9 @@
-"""A trained crosscoder: one set of latents for the same tokens seen by several sources (models, or layers of one).
+"""A trained crosscoder: one set of latents for the same tokens seen by several sources (models, or
+layers of one).
 
-What tells a shared latent from one that belongs to a single source is read from the decoder's norms, and checked on
-activations, since a latent can lose its norm in one source though it explains that source, too.
+What tells a shared latent from one that belongs to a single source is read from the decoder's
+norms, and checked on activations, since a latent can lose its norm in one source though it explains
+that source, too.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ class Crosscoder:
 
     Attributes:
         W_dec: rows of unit norm over all sources together.
-        scale: how far the activations of each source are from their mean, root mean square; norms of decoder rows
-            are compared in these units, since a source with larger activations has larger rows.
+        scale: how far the activations of each source are from their mean, root mean square; norms
+            of decoder rows are compared in these units, since a source with larger activations has
+            larger rows.
         threshold: a latent is active where its pre-activation is above it; None for ReLU.
         metadata: what it was trained on; ``sources`` names the sources in order.
 
@@ -57,7 +60,9 @@ class Crosscoder:
     def to(self, device: str | torch.device) -> Crosscoder:
         """The same crosscoder on another device."""
         moved: dict[str, Any] = {
-            name: tensor.to(device) for name, tensor in vars(self).items() if isinstance(tensor, Tensor)
+            name: tensor.to(device)
+            for name, tensor in vars(self).items()
+            if isinstance(tensor, Tensor)
         }
         return replace(self, **moved)
 
@@ -69,18 +74,24 @@ class Crosscoder:
         """
         if x.shape[-2:] != self.b_dec.shape:
             raise SaeflowError(
-                f"crosscoder: reads {self.n_sources} sources of width {self.d_model}, these activations have the shape "
+                f"crosscoder: reads {self.n_sources} sources of width {self.d_model}, these "
+                "activations have the shape "
                 f"{list(x.shape)}; give [rows, {self.n_sources}, {self.d_model}]"
             )
         pre = x.to(self.W_enc.dtype).flatten(-2) @ self.W_enc.flatten(0, 1) + self.b_enc
-        return pre.relu() if self.threshold is None else torch.where(pre > self.threshold, pre, 0.0).relu()
+        return (
+            pre.relu()
+            if self.threshold is None
+            else torch.where(pre > self.threshold, pre, 0.0).relu()
+        )
 
     def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... n_sources d_model"]:
         """The activations of all sources that latents stand for, ``z W_dec,s + b_dec,s``."""
         return (z @ self.W_dec.flatten(1)).view(*z.shape[:-1], *self.b_dec.shape) + self.b_dec
 
     def relative_norms(self) -> Float[Tensor, "d_sae n_sources"]:
-        """Every source's share of a latent's decoder norms: 1/n where it is shared equally, 1 where it is exclusive."""
+        """Every source's share of a latent's decoder norms: 1/n where it is shared equally, 1 where
+        it is exclusive."""
         norms = self.W_dec.norm(dim=-1) / self.scale
         return norms / norms.sum(dim=-1, keepdim=True)
 
@@ -106,22 +117,28 @@ class LatentScaling:
     def ratios(self) -> tuple[Float[Tensor, "d_sae n_sources"], Float[Tensor, "d_sae n_sources"]]:
         """ν of the error and of the reconstruction: every source's β relative to the owner's.
 
-        A latent truly exclusive to the owner has both near zero in every other source. A high ν of the error says
-        that its norm shrank there though it is needed; a high ν of the reconstruction, that others stand for it there.
+        A latent truly exclusive to the owner has both near zero in every other source. A high ν of
+        the error says that its norm shrank there though it is needed; a high ν of the
+        reconstruction, that others stand for it there.
         """
         owner = self.owner[:, None]
-        return self.error / self.error.gather(1, owner), self.reconstruction / self.reconstruction.gather(1, owner)
+        return self.error / self.error.gather(
+            1, owner
+        ), self.reconstruction / self.reconstruction.gather(1, owner)
 
 
 @torch.no_grad()
 def latent_scaling(
-    crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "rows n_sources d_model"]], owner: Int64[Tensor, " d_sae"]
+    crosscoder: Crosscoder,
+    batches: Iterable[Float[Tensor, "rows n_sources d_model"]],
+    owner: Int64[Tensor, " d_sae"],
 ) -> LatentScaling:
-    """For every latent and source the β that minimises ``Σ_rows |β z d_owner - target_s|²``, in closed form.
+    """For every latent and source the β that minimises ``Σ_rows |β z d_owner - target_s|²``, in
+    closed form.
 
-    ``d_owner`` is the latent's direction in the source that seems to own it. The target is, for the error, what the
-    other latents leave of the source, ``x_s - x̂_s + z d_s``; for the reconstruction, ``x̂_s`` less its bias. All of a
-    source is taken in units of its scale.
+    ``d_owner`` is the latent's direction in the source that seems to own it. The target is, for the
+    error, what the other latents leave of the source, ``x_s - x̂_s + z d_s``; for the
+    reconstruction, ``x̂_s`` less its bias. All of a source is taken in units of its scale.
 
     Args:
         batches: raw activations, all rows over which the sum goes.

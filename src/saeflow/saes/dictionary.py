@@ -1,4 +1,5 @@
-"""The weights of an SAE while it is trained, in normalised units: centred inputs with mean squared norm d_model."""
+"""The weights of an SAE while it is trained, in normalised units: centred inputs with mean squared
+norm d_model."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ class Normalisation:
 
     Attributes:
         mean: of the cached activations; so the decoder's bias starts at the mean.
-        scale: brings the mean squared norm to d_model, which makes one learning rate and one coefficient fit all hooks;
-            of several sources side by side, each has its own.
+        scale: brings the mean squared norm to d_model, which makes one learning rate and one
+            coefficient fit all hooks; of several sources side by side, each has its own.
     """
 
     mean: Float[Tensor, " width"]
@@ -41,7 +42,9 @@ class Normalisation:
     @classmethod
     def joined(cls, sources: Sequence[Normalisation]) -> Normalisation:
         """Of several sources whose activations lie side by side."""
-        return cls(torch.cat([one.mean for one in sources]), torch.cat([one.scale for one in sources]))
+        return cls(
+            torch.cat([one.mean for one in sources]), torch.cat([one.scale for one in sources])
+        )
 
     def to(self, device: str) -> Normalisation:
         """For activations on a device."""
@@ -54,12 +57,13 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Dictionary:
-    """Trainable weights; the encoder is stored by latents, as the decoder is, for the sparse products.
+    """Trainable weights; the encoder is stored by latents, as the decoder is, for the sparse
+    products.
 
     Attributes:
         decoder: rows of unit norm.
-        threshold: one number per latent, trained (``jumprelu``), or one number, kept as a running mean
-            (``batchtopk``, ``matryoshka``), or zero.
+        threshold: one number per latent, trained (``jumprelu``), or one number, kept as a running
+            mean (``batchtopk``, ``matryoshka``), or zero.
         r_mag: ``gated``: logarithm of the magnitude's scale; else zero.
         b_mag: ``gated``: the magnitude's bias; else zero.
         n_sources: how many sources lie side by side in what is read and rebuilt.
@@ -84,7 +88,8 @@ class Dictionary:
         n_sources: int = 1,
         share: Share = ALONE,
     ) -> Dictionary:
-        """Random unit directions, biases zero; the encoder is the decoder's transpose, or its own without one.
+        """Random unit directions, biases zero; the encoder is the decoder's transpose, or its own
+        without one.
 
         Args:
             d_in: width of what is read, all sources together.
@@ -134,7 +139,9 @@ class Dictionary:
         """The weights of all processes."""
         if share.world == 1:
             return self
-        per_latent = {name: tensor.detach() for name, tensor in self.trained().items() if name != "b_dec"}
+        per_latent = {
+            name: tensor.detach() for name, tensor in self.trained().items() if name != "b_dec"
+        }
         whole: dict[str, Any] = {name: share.joined(tensor) for name, tensor in per_latent.items()}
         return replace(self, **whole)
 
@@ -151,7 +158,8 @@ class Dictionary:
         gradient = self.decoder.grad
         if gradient is not None:
             for part, rows in zip(
-                *(torch.split(matrix, _ROWS_AT_ONCE) for matrix in (gradient, self.decoder)), strict=True
+                *(torch.split(matrix, _ROWS_AT_ONCE) for matrix in (gradient, self.decoder)),
+                strict=True,
             ):
                 part.addcmul_(torch.linalg.vecdot(part, rows)[:, None], rows, value=-1)
 
@@ -163,15 +171,25 @@ class Dictionary:
 
     @torch.no_grad()
     def folded(
-        self, read: Normalisation, written: Normalisation, settings: SAETraining, metadata: Mapping[str, Any]
+        self,
+        read: Normalisation,
+        written: Normalisation,
+        settings: SAETraining,
+        metadata: Mapping[str, Any],
     ) -> SAE:
-        """The SAE that reads raw activations and gives, in their units, exactly what this one gives.
+        """The SAE that reads raw activations and gives, in their units, exactly what this one
+        gives.
 
-        With x̂ = s (x - m), a decoder row is divided by the scale of what is written; the norm n that it then has goes
-        to the latent: ``W_enc = n s encoder``, ``b_enc = n (b_enc - m s encoder)``, ``threshold n``. A gated SAE's bias
-        is told apart into that of its gate and that of its magnitude.
+        With x̂ = s (x - m), a decoder row is divided by the scale of what is written; the norm n
+        that it then has goes to the latent: ``W_enc = n s encoder``, ``b_enc = n (b_enc - m s
+        encoder)``, ``threshold n``. A gated SAE's bias is told apart into that of its gate and that
+        of its magnitude.
         """
-        wide = {name: tensor.detach().double().cpu() for name, tensor in self.tensors().items() if tensor.ndim < 2}
+        wide = {
+            name: tensor.detach().double().cpu()
+            for name, tensor in self.tensors().items()
+            if tensor.ndim < 2
+        }
         price = self.own().price.detach().double().cpu()
         # The matrices in place and one after the other: each is twice its size in fp64.
         rows = self.decoder.detach().double().cpu().div_(written.scale.double().cpu())
@@ -189,8 +207,12 @@ class Dictionary:
             W_enc=w_enc,
             W_dec=w_dec,
             b_enc=torch.zeros(len(norm)) if gates else b_enc.float(),
-            b_dec=(wide["b_dec"] / written.scale.double().cpu() + written.mean.double().cpu()).float(),
-            threshold=(wide["threshold"] / price * norm).float() if inference == "jumprelu" else None,
+            b_dec=(
+                wide["b_dec"] / written.scale.double().cpu() + written.mean.double().cpu()
+            ).float(),
+            threshold=(wide["threshold"] / price * norm).float()
+            if inference == "jumprelu"
+            else None,
             k=settings.k if inference == "topk" else None,
             r_mag=wide["r_mag"].float() if gates else None,
             b_gate=b_enc.float() if gates else None,
@@ -212,7 +234,8 @@ def as_crosscoder(sae: SAE, n_sources: int, read: Normalisation) -> Crosscoder:
         W_dec=sae.W_dec.view(sae.d_sae, n_sources, -1),
         b_enc=sae.b_enc,
         b_dec=sae.b_dec.view(n_sources, -1),
-        scale=(sae.b_dec.numel() / n_sources) ** 0.5 / read.scale.view(n_sources, -1)[:, 0].float().cpu(),
+        scale=(sae.b_dec.numel() / n_sources) ** 0.5
+        / read.scale.view(n_sources, -1)[:, 0].float().cpu(),
         threshold=sae.threshold,
         metadata=sae.metadata,
     )

@@ -1,7 +1,7 @@
 """How faithful an SAE is: to the activations, and to the model's predictions.
 
-Every number is a function of sums over blocks of text, so its standard error is that of the jackknife over blocks:
-tokens of one text are not independent, texts are.
+Every number is a function of sums over blocks of text, so its standard error is that of the
+jackknife over blocks: tokens of one text are not independent, texts are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from saeflow.saes.sae import SAE
 
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is called dense
 CACHED = Activations()
-EXHAUSTED = "sae: memory runs out with {size} block at a time; lower corpus.context, or free the device"
+EXHAUSTED = (
+    "sae: memory runs out with {size} block at a time; lower corpus.context, or free the device"
+)
 _LATENTS_HELD = {"cpu": 1 << 23, "cuda": 1 << 27}  # numbers: dense latents of some rows
 _ROWS_AT_ONCE = 32  # but never fewer
 _TOKENS_PER_PASS = {"cpu": 2048, "cuda": 1 << 14}
@@ -50,7 +52,9 @@ class Fidelity:
             blocks: that rows belong to.
         """
         self._mean, self._blocks = mean, blocks
-        self._sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros(blocks, dtype=torch.float64))
+        self._sums: defaultdict[str, Tensor] = defaultdict(
+            lambda: torch.zeros(blocks, dtype=torch.float64)
+        )
         self._firing = torch.zeros(d_sae, dtype=torch.float64)
 
     def add(
@@ -92,7 +96,8 @@ class Fidelity:
 
 
 def fidelity_metrics(sums: Sums, d_out: int) -> dict[str, Any]:
-    """Explained variance (1 - Σ|x - x̂|² / Σ|x - mean|²), mse (per dimension), cosine, ratio of norms, L0."""
+    """Explained variance (1 - Σ|x - x̂|² / Σ|x - mean|²), mse (per dimension), cosine, ratio of
+    norms, L0."""
     rows = sums["rows"]
     return {
         "explained_variance": 1 - sums["error"] / sums["scatter"],
@@ -104,7 +109,8 @@ def fidelity_metrics(sums: Sums, d_out: int) -> dict[str, Any]:
 
 
 def prediction_metrics(sums: Sums) -> dict[str, Any]:
-    """Losses and divergence per predicted token, and the share of the way back from an ablation to the clean loss."""
+    """Losses and divergence per predicted token, and the share of the way back from an ablation to
+    the clean loss."""
     names = ("loss_clean", "loss_sae", "loss_zero", "loss_mean", "kl")
     found: dict[str, Any] = {name: sums[name] / sums["predicted"] for name in names}
     for name, ablated in (("recovered", "loss_zero"), ("recovered_mean", "loss_mean")):
@@ -126,7 +132,11 @@ def with_errors(sums: Sums, metrics: Callable[[Sums], Mapping[str, Any]]) -> dic
     """
     blocks = len(next(iter(sums.values())))
     whole = metrics({name: values.sum() for name, values in sums.items()})
-    without = metrics({name: values.sum() - values for name, values in sums.items()}) if blocks > 1 else {}
+    without = (
+        metrics({name: values.sum() - values for name, values in sums.items()})
+        if blocks > 1
+        else {}
+    )
     found = {}
     for name, value in whole.items():
         found[name] = float(value)
@@ -137,7 +147,8 @@ def with_errors(sums: Sums, metrics: Callable[[Sums], Mapping[str, Any]]) -> dic
 
 
 def decoder_cosines(decoder: Float[Tensor, "d_sae d_out"]) -> dict[str, list[float]]:
-    """A histogram over latents of the largest cosine of a decoder row with any other: ``edges`` and ``counts``."""
+    """A histogram over latents of the largest cosine of a decoder row with any other: ``edges`` and
+    ``counts``."""
     rows = normalize(decoder.float(), dim=1)
     largest = []
     for part in rows_in_parts(len(rows), len(rows), rows.device):
@@ -169,11 +180,13 @@ def evaluate_sae(
     settings: Activations = CACHED,
     cached: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Metrics of an SAE or a transcoder on held-out text, over the rows that the study would train on.
+    """Metrics of an SAE or a transcoder on held-out text, over the rows that the study would train
+    on.
 
-    The model is run as it is, and with the SAE's reconstruction, zero, or the mean in place of the activation.
-    Positions that the study leaves out of its caches, such as every BOS, also between documents, keep their own
-    activation in all of these, and count in none of the metrics of activations.
+    The model is run as it is, and with the SAE's reconstruction, zero, or the mean in place of the
+    activation. Positions that the study leaves out of its caches, such as every BOS, also between
+    documents, keep their own activation in all of these, and count in none of the metrics of
+    activations.
 
     Args:
         lm: the model.
@@ -185,13 +198,13 @@ def evaluate_sae(
         cached: hooks of the study's caches of this model, whose norms count.
 
     Returns:
-        `fidelity_metrics` and `prediction_metrics` with standard errors, ``dead`` and ``dense`` latents,
-        ``decoder_cosines``, and what they are taken over: ``blocks``, ``tokens``, ``rows`` (activations),
-        ``predicted`` (tokens).
+        `fidelity_metrics` and `prediction_metrics` with standard errors, ``dead`` and ``dense``
+        latents, ``decoder_cosines``, and what they are taken over: ``blocks``, ``tokens``, ``rows``
+        (activations), ``predicted`` (tokens).
 
     Raises:
-        SaeflowError: a hook does not exist, the SAE reads or writes activations of another width, no position is
-            kept, or not even one block fits into memory.
+        SaeflowError: a hook does not exist, the SAE reads or writes activations of another width,
+            no position is kept, or not even one block fits into memory.
     """
     written = sae.written_hook(hook)
     for name in (hook, written):
@@ -208,7 +221,9 @@ def evaluate_sae(
         sums: defaultdict[str, list[Tensor]] = defaultdict(list)
         first = 0
         for part, where in zip(parts, kept, strict=True):
-            for name, values in _spliced(lm, sae, (hook, written), part, where, fidelity, mean, first).items():
+            for name, values in _spliced(
+                lm, sae, (hook, written), part, where, fidelity, mean, first
+            ).items():
                 sums[name].append(values)
             first += len(part)
         return fidelity, {name: torch.cat(values).numpy() for name, values in sums.items()}
@@ -242,7 +257,10 @@ def mean_of_kept(
         if len(rows):
             statistics_of.append(statistics(rows))
     if not statistics_of:
-        raise SaeflowError("sae: activations.exclude and exclude_norm_above leave no position to measure; exclude less")
+        raise SaeflowError(
+            "sae: activations.exclude and exclude_norm_above leave no position to measure; exclude "
+            "less"
+        )
     return torch.from_numpy(merge(statistics_of).mean), kept
 
 
@@ -256,7 +274,8 @@ def _spliced(
     mean: Float64[Tensor, " d_out"],
     first: int,
 ) -> dict[str, Float64[Tensor, " blocks"]]:
-    """What `prediction_sums` gives; what is rebuilt goes to ``fidelity``, as of blocks from ``first`` on."""
+    """What `prediction_sums` gives; what is rebuilt goes to ``fidelity``, as of blocks from
+    ``first`` on."""
     hook, written = hooks
     read: list[Tensor] = []
 
@@ -265,7 +284,9 @@ def _spliced(
 
     def reconstruct(x: Tensor) -> Tensor:
         if hook != written and not read:
-            raise SaeflowError(f"sae: reads {hook}, which the model computes after {written}, where it writes")
+            raise SaeflowError(
+                f"sae: reads {hook}, which the model computes after {written}, where it writes"
+            )
         source, target = (x if hook == written else read.pop())[kept], x[kept]
         block = first + kept.nonzero()[:, 0]
         rebuilt = torch.empty_like(target)
@@ -289,12 +310,14 @@ def prediction_sums(
     kept: Bool[Tensor, "blocks pos"],
     reading: Sequence[tuple[str, HookFunction]] = (),
 ) -> dict[str, Float64[Tensor, " blocks"]]:
-    """Per block, sums over predicted tokens of the losses, clean, spliced and ablated, and of the divergence.
+    """Per block, sums over predicted tokens of the losses, clean, spliced and ablated, and of the
+    divergence.
 
     Args:
         tokens: on the model's device.
         hook: whose activation is replaced.
-        reconstruct: from the activation at the hook to what replaces it, at positions that are not kept itself.
+        reconstruct: from the activation at the hook to what replaces it, at positions that are not
+            kept itself.
         mean: of the activation, for the mean ablation.
         kept: positions where it is replaced.
         reading: what else is called during the spliced pass.
@@ -311,7 +334,9 @@ def prediction_sums(
         with attach(lm, editing(hook, replaced_by(value))):
             ablated = final_states(lm, tokens)
         sums[name] = next_token_losses(lm, ablated, tokens).double().sum(dim=1).cpu()
-    return sums | {"predicted": torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.float64)}
+    return sums | {
+        "predicted": torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.float64)
+    }
 
 
 def _losses_and_divergence(
@@ -321,11 +346,19 @@ def _losses_and_divergence(
     tokens: Integer[Tensor, "blocks pos"],
 ) -> dict[str, Float64[Tensor, " blocks"]]:
     """Of final states: loss_clean, loss_sae and kl, of a part of the logits at a time."""
-    rows, targets = [states[:, :-1].flatten(0, 1) for states in (clean, spliced)], tokens[:, 1:].flatten()[:, None]
+    rows, targets = (
+        [states[:, :-1].flatten(0, 1) for states in (clean, spliced)],
+        tokens[:, 1:].flatten()[:, None],
+    )
     per_row: defaultdict[str, list[Tensor]] = defaultdict(list)
     for part in positions_in_parts(lm, len(targets)):
         before, after = (unembedded(lm, states[part]).float().log_softmax(-1) for states in rows)
         per_row["loss_clean"].append(-before.gather(1, targets[part]))
         per_row["loss_sae"].append(-after.gather(1, targets[part]))
-        per_row["kl"].append(kl_div(after, before, reduction="none", log_target=True).sum(dim=1, keepdim=True))
-    return {name: torch.cat(values).view(len(tokens), -1).double().sum(dim=1).cpu() for name, values in per_row.items()}
+        per_row["kl"].append(
+            kl_div(after, before, reduction="none", log_target=True).sum(dim=1, keepdim=True)
+        )
+    return {
+        name: torch.cat(values).view(len(tokens), -1).double().sum(dim=1).cpu()
+        for name, values in per_row.items()
+    }

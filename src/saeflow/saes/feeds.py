@@ -1,4 +1,5 @@
-"""What a training is fed with: batches of raw activations of one hook, of a pair, or of several sources."""
+"""What a training is fed with: batches of raw activations of one hook, of a pair, or of several
+sources."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ from saeflow.saes.dictionary import Normalisation
 class Batches(Protocol):
     """An endless run of batches whose place can be saved and sought.
 
-    A batch is ``[batch, d_model]``; of several sources, ``[batch, n_sources, d_model]``; for a transcoder, a pair of
-    ``[batch, d_in]`` and ``[batch, d_out]``, or both of one width as ``[batch, 2, d_model]``.
+    A batch is ``[batch, d_model]``; of several sources, ``[batch, n_sources, d_model]``; for a
+    transcoder, a pair of ``[batch, d_in]`` and ``[batch, d_out]``, or both of one width as
+    ``[batch, 2, d_model]``.
     """
 
     @property
@@ -92,12 +94,15 @@ class Feed:
             x = self._normalised(batch.flatten(1), self.read, device)
             return x, x
         x, target = batch.unbind(1) if isinstance(batch, Tensor) else batch
-        return self._normalised(x, self.read, device), self._normalised(target, self.written, device)
+        return self._normalised(x, self.read, device), self._normalised(
+            target, self.written, device
+        )
 
     def _normalised(self, raw: Tensor, normalisation: Normalisation, device: str) -> Tensor:
         if raw.shape[1] != len(normalisation.mean):
             raise SaeflowError(
-                f"sae: the activations have width {raw.shape[1]}, their statistics {len(normalisation.mean)}; "
+                f"sae: the activations have width {raw.shape[1]}, their statistics "
+                f"{len(normalisation.mean)}; "
                 "give statistics of these activations"
             )
         return normalisation.to(device)(raw.to(device, non_blocking=True))
@@ -109,19 +114,26 @@ def sae_feed(reader: Batches, statistics: Statistics, metadata: Mapping[str, Any
     return Feed(reader, normalisation, normalisation, metadata=metadata)
 
 
-def transcoder_feed(reader: Batches, read: Statistics, written: Statistics, metadata: Mapping[str, Any]) -> Feed:
+def transcoder_feed(
+    reader: Batches, read: Statistics, written: Statistics, metadata: Mapping[str, Any]
+) -> Feed:
     """For transcoders, which read one hook and write another."""
     return Feed(reader, _normalisation(read), _normalisation(written), metadata=metadata)
 
 
-def crosscoder_feed(reader: Batches, sources: Sequence[Statistics], metadata: Mapping[str, Any]) -> Feed:
+def crosscoder_feed(
+    reader: Batches, sources: Sequence[Statistics], metadata: Mapping[str, Any]
+) -> Feed:
     """For crosscoders, which read and rebuild several sources of one width."""
     normalisation = Normalisation.joined([_normalisation(source) for source in sources])
     return Feed(reader, normalisation, normalisation, n_sources=len(sources), metadata=metadata)
 
 
-def cache_feed(sources: Sequence[ActivationStore], target: ActivationStore | None, batch_size: int, seed: int) -> Feed:
-    """Shuffled batches of caches: of one, for an SAE; with a target, for a transcoder; of several, for a crosscoder.
+def cache_feed(
+    sources: Sequence[ActivationStore], target: ActivationStore | None, batch_size: int, seed: int
+) -> Feed:
+    """Shuffled batches of caches: of one, for an SAE; with a target, for a transcoder; of several,
+    for a crosscoder.
 
     Args:
         sources: what is read.
@@ -130,27 +142,42 @@ def cache_feed(sources: Sequence[ActivationStore], target: ActivationStore | Non
         seed: of their order.
 
     Raises:
-        SaeflowError: the caches hold other tokens or differ in width, or there is a target of several sources.
+        SaeflowError: the caches hold other tokens or differ in width, or there is a target of
+            several sources.
     """
     first, *others = sources
-    metadata: dict[str, Any] = {"model_name": first.model, "hook_name": first.hook, "prepend_bos": True}
+    metadata: dict[str, Any] = {
+        "model_name": first.model,
+        "hook_name": first.hook,
+        "prepend_bos": True,
+    }
     if others and target:
-        raise SaeflowError("sae: a crosscoder rebuilds what it reads; give one manifest with a target, or no target")
+        raise SaeflowError(
+            "sae: a crosscoder rebuilds what it reads; give one manifest with a target, or no "
+            "target"
+        )
     if others:
         if len({source.d_model for source in sources}) > 1:
             widths = ", ".join(f"{source.directory}: {source.d_model}" for source in sources)
             raise SaeflowError(
-                f"sae: a crosscoder's sources have one width, these differ ({widths}); choose other hooks"
+                f"sae: a crosscoder's sources have one width, these differ ({widths}); choose "
+                "other hooks"
             )
         named = [{"model": source.model, "hook": source.hook} for source in sources]
-        return crosscoder_feed(AlignedReader(sources, batch_size, seed), sources, {"sources": named})
+        return crosscoder_feed(
+            AlignedReader(sources, batch_size, seed), sources, {"sources": named}
+        )
     if target:
         metadata |= {"hook_name_out": target.hook}
-        return transcoder_feed(AlignedReader([first, target], batch_size, seed), first, target, metadata)
+        return transcoder_feed(
+            AlignedReader([first, target], batch_size, seed), first, target, metadata
+        )
     return sae_feed(ShuffledReader(first, batch_size, seed), first, metadata)
 
 
 def _normalisation(statistics: Statistics) -> Normalisation:
     if not torch.isfinite(statistics.mean).all() or not 0 < statistics.variance < torch.inf:
-        raise SaeflowError("sae: the cached activations are constant or not finite; cache them again")
+        raise SaeflowError(
+            "sae: the cached activations are constant or not finite; cache them again"
+        )
     return Normalisation.of(statistics.mean, statistics.variance)

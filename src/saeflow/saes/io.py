@@ -98,9 +98,16 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
     name = sae_format(directory, named)
     try:
         return FORMATS[name].load(Path(directory))
-    except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError) as error:  # a config is anybody's JSON
+    except (
+        ArithmeticError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # a config is anybody's JSON
         raise SaeflowError(
-            f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: {error}); "
+            f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: "
+            f"{error}); "
             "get it again or name its format"
         ) from error
 
@@ -115,7 +122,8 @@ def fetch_sae(
     hook: str | None = None,
     target: str | None = None,
 ) -> None:
-    """Fetch an SAE and write it in this library's own layout, with the record of where it came from.
+    """Fetch an SAE and write it in this library's own layout, with the record of where it came
+    from.
 
     Args:
         published: its folder, or its one file.
@@ -128,8 +136,8 @@ def fetch_sae(
         target: where it writes, if it is a transcoder.
 
     Raises:
-        SaeflowError: what `saeflow.hub.files.fetch`, `import_sae` and `placed` raise, or it has another number of
-            latents.
+        SaeflowError: what `saeflow.hub.files.fetch`, `import_sae` and `placed` raise, or it has
+            another number of latents.
     """
 
     def wanted(names: Set[str], _: object) -> list[str]:
@@ -142,7 +150,10 @@ def fetch_sae(
     sae = import_sae(found.folder, named)
     sae = for_uncentred(sae) if centred else sae
     if d_sae not in (None, sae.d_sae):
-        raise SaeflowError(f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {d_sae}; correct d_sae")
+        raise SaeflowError(
+            f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {d_sae}; correct "
+            "d_sae"
+        )
     warn_of_training(sae)
     if hook:
         sae = placed(sae, hook, target)

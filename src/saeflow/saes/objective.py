@@ -1,4 +1,5 @@
-"""The loss of one batch, by sparse or by dense products; both give the same value and the same gradients."""
+"""The loss of one batch, by sparse or by dense products; both give the same value and the same
+gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from saeflow.saes.dictionary import Dictionary
 from saeflow.saes.parallel import ALONE, Share
 from saeflow.saes.sparse import Entries, decoded, encoded, scan, scan_dense
 
-SPARSE_BELOW = 0.1  # share of selected entries below which sparse products were faster, at d_model 96 and 512
+SPARSE_BELOW = (
+    0.1  # share of selected entries below which sparse products were faster, at d_model 96 and 512
+)
 
 
 class Outcome(NamedTuple):
@@ -25,10 +28,12 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: what the weights follow.
-        error: mean squared error as a share of the target's variance (mean over rows of |y - ŷ|² / d_out).
+        error: mean squared error as a share of the target's variance (mean over rows of |y - ŷ|² /
+            d_out).
         penalty: sparsity term, per row.
         excess: ŷ - y, without gradient.
-        latents: of the selected entries after sparse products, of all after dense ones; without gradient.
+        latents: of the selected entries after sparse products, of all after dense ones; without
+            gradient.
         columns: the latent of each selected entry; None after dense products.
         price: of a unit of each of these latents.
     """
@@ -58,7 +63,8 @@ class Outcome(NamedTuple):
 
     @property
     def smallest(self) -> Float[Tensor, ""]:
-        """The least that a latent above zero is worth, value times price; infinite where none is."""
+        """The least that a latent above zero is worth, value times price; infinite where none
+        is."""
         worth = torch.where(self.latents > 0, self.latents * self.price, torch.inf)
         return worth.min() if worth.numel() else worth.new_tensor(torch.inf)
 
@@ -113,12 +119,18 @@ def outcome(
 def _sparse(x: Tensor, target: Tensor, weights: Dictionary, step: Step) -> Outcome:
     architecture = ARCHITECTURES[step.settings.architecture]
     dtype = getattr(torch, step.settings.compute_dtype)
-    entries = architecture.select(partial(scan, x, weights.encoder, weights.b_enc, dtype=dtype), step)
+    entries = architecture.select(
+        partial(scan, x, weights.encoder, weights.b_enc, dtype=dtype), step
+    )
     pre = encoded(x, weights.encoder, weights.b_enc, entries)
-    local = step._replace(own=Own(*(value[entries.columns] if value.ndim else value for value in step.own)))
+    local = step._replace(
+        own=Own(*(value[entries.columns] if value.ndim else value for value in step.own))
+    )
     latents = architecture.activation(pre, local)
     penalty = architecture.penalty(pre, local, len(x))
-    fit = architecture.fit(_Sparse(entries, pre), latents, target, weights.decoder, weights.b_dec, local)
+    fit = architecture.fit(
+        _Sparse(entries, pre), latents, target, weights.decoder, weights.b_dec, local
+    )
     return _outcome(fit, penalty, latents, entries.columns, local.own.price)
 
 
@@ -130,12 +142,24 @@ def _dense(x: Tensor, target: Tensor, weights: Dictionary, step: Step) -> Outcom
         latents = architecture.activation(pre, step)
         if settings.architecture in COMPETITIVE:
             entries = architecture.select(partial(scan_dense, pre), step)
-            latents = latents * torch.zeros_like(pre).index_put_((entries.rows, entries.columns), pre.new_ones(()))
+            latents = latents * torch.zeros_like(pre).index_put_(
+                (entries.rows, entries.columns), pre.new_ones(())
+            )
         penalty = architecture.penalty(pre, step, len(x))
         fit = architecture.fit(_Dense(pre), latents, target, weights.decoder, weights.b_dec, step)
     return _outcome(fit, penalty, latents, None, step.own.price)
 
 
-def _outcome(fit: Fit, penalty: Tensor, latents: Tensor, columns: Tensor | None, price: Tensor) -> Outcome:
+def _outcome(
+    fit: Fit, penalty: Tensor, latents: Tensor, columns: Tensor | None, price: Tensor
+) -> Outcome:
     loss = fit.loss + penalty
-    return Outcome(loss, fit.error.detach(), penalty.detach(), fit.excess, latents.detach(), columns, price.detach())
+    return Outcome(
+        loss,
+        fit.error.detach(),
+        penalty.detach(),
+        fit.excess,
+        latents.detach(),
+        columns,
+        price.detach(),
+    )

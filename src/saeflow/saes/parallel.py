@@ -1,7 +1,8 @@
-"""The latents of one SAE spread over processes: every process has a share of them, and the same batches.
+"""The latents of one SAE spread over processes: every process has a share of them, and the same
+batches.
 
-Reconstructions, and the few numbers that decide which latents are active, are added up or compared over all
-processes; every other product of a step stays where its latents are.
+Reconstructions, and the few numbers that decide which latents are active, are added up or compared
+over all processes; every other product of a step stays where its latents are.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Share(NamedTuple):
             SaeflowError: they cannot be shared equally.
         """
         if d_sae % self.world:
-            raise SaeflowError(f"sae: {d_sae} latents cannot be shared by {self.world} processes; take a divisor")
+            raise SaeflowError(
+                f"sae: {d_sae} latents cannot be shared by {self.world} processes; take a divisor"
+            )
         size = d_sae // self.world
         return slice(self.rank * size, (self.rank + 1) * size)
 
@@ -47,7 +50,8 @@ class Share(NamedTuple):
         return f"{kind}:{self.rank}" if kind == "cuda" and self.world > 1 else kind
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over processes; its gradient is each process's own, for what follows is the same in all."""
+        """The sum over processes; its gradient is each process's own, for what follows is the same
+        in all."""
         return value if self.world == 1 else _Total.apply(value)  # type: ignore[no-untyped-call]
 
     def count(self, number: int) -> int:
@@ -99,7 +103,9 @@ def spread(processes: int, work: Callable[..., None], *arguments: Any) -> None:
         return
     found = torch.cuda.device_count()
     if 0 < found < processes:
-        raise SaeflowError(f"sae: {processes} processes want a GPU each, this host has {found}; take fewer")
+        raise SaeflowError(
+            f"sae: {processes} processes want a GPU each, this host has {found}; take fewer"
+        )
     with TemporaryDirectory() as folder:
         try:
             told = (processes, f"file://{folder}/rendezvous", work, arguments)
@@ -111,7 +117,9 @@ def spread(processes: int, work: Callable[..., None], *arguments: Any) -> None:
             raise
 
 
-def _joined_in(rank: int, world: int, rendezvous: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _joined_in(
+    rank: int, world: int, rendezvous: str, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(rank)

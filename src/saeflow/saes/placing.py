@@ -12,11 +12,13 @@ from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.sae import SAE
 
 READ, WRITTEN = ("hook_name", "hf_hook_name"), ("hook_name_out", "hf_hook_name_out")
-"""Under which names an SAE's metadata say where it was trained, in the languages of `saeflow.models.places`."""
+"""Under which names an SAE's metadata say where it was trained, in the languages of
+`saeflow.models.places`."""
 
 
 def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
-    """The SAE with the hook at which a study reads it, a transcoder with the one at which it writes, too.
+    """The SAE with the hook at which a study reads it, a transcoder with the one at which it
+    writes, too.
 
     Args:
         sae: imported.
@@ -24,14 +26,19 @@ def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
         target: where it writes, if it is a transcoder.
 
     Raises:
-        SaeflowError: it says itself that it was trained elsewhere, or it is a transcoder and no target is given.
+        SaeflowError: it says itself that it was trained elsewhere, or it is a transcoder and no
+            target is given.
     """
     _check(sae, READ, "reads", hook, "hook")
     if not target:
         if sae.is_transcoder:
-            said = next((sae.metadata[name] for name in WRITTEN if name in sae.metadata), "the hook that it writes")
+            said = next(
+                (sae.metadata[name] for name in WRITTEN if name in sae.metadata),
+                "the hook that it writes",
+            )
             raise SaeflowError(
-                f"sae: is a transcoder; set its target to {_in_words(sae, str(said))} (saes.<name>.target)"
+                f"sae: is a transcoder; set its target to {_in_words(sae, str(said))} "
+                "(saes.<name>.target)"
             )
         return replace(sae, metadata=_metadata(sae, {"hook_name": hook}))
     _check(sae, WRITTEN, "writes", target, "target")
@@ -39,27 +46,36 @@ def placed(sae: SAE, hook: str, target: str | None = None) -> SAE:
 
 
 def warn_of_training(sae: SAE, models: Collection[str] = ()) -> None:
-    """Say what an SAE was trained on that a study does not give it: texts without BOS, another model.
+    """Say what an SAE was trained on that a study does not give it: texts without BOS, another
+    model.
 
     Args:
         sae: imported.
         models: names that the study's model goes by; none where it is not at hand.
     """
     if sae.metadata.get("prepend_bos") is False:
-        warn("sae: was trained on texts without BOS, with which all texts open here; its first tokens differ")
+        warn(
+            "sae: was trained on texts without BOS, with which all texts open here; its first "
+            "tokens differ"
+        )
     said = str(sae.metadata.get("model_name") or "")
     if said and models and _bare(said) not in {_bare(model) for model in models}:
-        warn(f"sae: was trained on the model '{said}', and this one is '{next(iter(models))}'; look whether it fits")
+        warn(
+            f"sae: was trained on the model '{said}', and this one is '{next(iter(models))}'; look "
+            "whether it fits"
+        )
 
 
 def _bare(model: str) -> str:
-    """A model's name without its owner, in one spelling; TransformerLens calls GPT-2 ``gpt2-small``."""
+    """A model's name without its owner, in one spelling; TransformerLens calls GPT-2
+    ``gpt2-small``."""
     name = model.rstrip("/").rsplit("/", 1)[-1].lower().removesuffix("-hf")
     return "gpt2" if name == "gpt2-small" else name
 
 
 def _metadata(sae: SAE, hooks: dict[str, str]) -> dict[str, Any]:
-    """An SAE's metadata with hooks of the study; a name that was a module's is kept under the name for those."""
+    """An SAE's metadata with hooks of the study; a name that was a module's is kept under the name
+    for those."""
     metadata = dict(sae.metadata)
     for name, hook in hooks.items():
         said = metadata.get(name)
@@ -75,7 +91,10 @@ def _check(sae: SAE, names: Sequence[str], does: str, hook: str, key: str) -> No
         said = str(sae.metadata.get(name, ""))
         hooks = hooks_at(said, str(sae.metadata.get("model_name", "")))
         if hooks is not None and tensor(hook) not in hooks:
-            raise SaeflowError(f"sae: {does} {_in_words(sae, said)}, not {hook}; correct its {key} (saes.<name>.{key})")
+            raise SaeflowError(
+                f"sae: {does} {_in_words(sae, said)}, not {hook}; correct its {key} "
+                f"(saes.<name>.{key})"
+            )
 
 
 def _in_words(sae: SAE, said: str) -> str:
@@ -99,12 +118,18 @@ def with_sources(crosscoder: Crosscoder, sources: Sequence[str]) -> Crosscoder:
         SaeflowError: it has another number of sources, or says itself that it reads others.
     """
     if len(sources) != crosscoder.n_sources:
-        raise SaeflowError(f"crosscoder: has {crosscoder.n_sources} sources, and {len(sources)} are named; name each")
+        raise SaeflowError(
+            f"crosscoder: has {crosscoder.n_sources} sources, and {len(sources)} are named; name "
+            "each"
+        )
     named = [dict(zip(("model", "hook"), source.split(":", 1), strict=True)) for source in sources]
     for said, source in zip(crosscoder.metadata.get("sources") or [], named, strict=False):
         hooks = hooks_at(str(said.get("hook", ""))) if isinstance(said, dict) else None
         if hooks is not None and tensor(source["hook"]) not in hooks:
-            raise SaeflowError(f"crosscoder: reads {said['hook']}, not {source['hook']}; name its sources in its order")
+            raise SaeflowError(
+                f"crosscoder: reads {said['hook']}, not {source['hook']}; name its sources in its "
+                "order"
+            )
     return replace(crosscoder, metadata={**crosscoder.metadata, "sources": named})
 
 
@@ -120,8 +145,12 @@ def sources_of(crosscoder: Crosscoder, models: Collection[str]) -> list[tuple[st
     except (KeyError, TypeError):
         found = []
     if len(found) != crosscoder.n_sources:
-        raise SaeflowError("crosscoder: does not name its sources; import it with their models and hooks")
+        raise SaeflowError(
+            "crosscoder: does not name its sources; import it with their models and hooks"
+        )
     for model, _ in found:
         if model not in models:
-            raise SaeflowError(f"crosscoder: reads the model '{model}', and only {', '.join(models)} are given")
+            raise SaeflowError(
+                f"crosscoder: reads the model '{model}', and only {', '.join(models)} are given"
+            )
     return found

@@ -45,7 +45,8 @@ def planted_recovery(
     settings: Activations = CACHED,
     cached: Sequence[str] = (),
 ) -> pl.DataFrame:
-    """How well latents stand for the features that label the tokens of held-out text; empty for text without labels.
+    """How well latents stand for the features that label the tokens of held-out text; empty for
+    text without labels.
 
     Args:
         lm: the model.
@@ -83,8 +84,9 @@ def recovery(
 ) -> pl.DataFrame:
     """How well latents stand for features that are known: one row per class of each label.
 
-    The planted direction of a class is the difference between the mean activations with and without it. One latent is
-    the best by the cosine of its decoder row with that direction, one by the F1 of its firing as a sign of the class.
+    The planted direction of a class is the difference between the mean activations with and without
+    it. One latent is the best by the cosine of its decoder row with that direction, one by the F1
+    of its firing as a sign of the class.
 
     Args:
         sae: the SAE.
@@ -94,12 +96,15 @@ def recovery(
         written: raw, what a transcoder writes; its decoder's rows are directions there.
 
     Returns:
-        label, feature, rows (that show it), latent_cosine, cosine, latent_f1, precision, recall, f1, and the latents of
-        the largest F1, best first, with it; classes that are on no row or on all are left out.
+        label, feature, rows (that show it), latent_cosine, cosine, latent_f1, precision, recall,
+        f1, and the latents of the largest F1, best first, with it; classes that are on no row or on
+        all are left out.
     """
     tables = []
     for label, classes in labels.items():
-        members = torch.from_numpy(np.asarray(classes)[:, None] == np.arange(len(label_names[label])))
+        members = torch.from_numpy(
+            np.asarray(classes)[:, None] == np.arange(len(label_names[label]))
+        )
         fired, both = _firing_by_class(sae, activations, members)
         sums = _sums_by_class(activations if written is None else written, members)
         count = members.sum(dim=0).double()
@@ -135,7 +140,9 @@ def _firing_by_class(sae: SAE, activations: Tensor, members: Tensor) -> tuple[Te
     """Rows on which each latent fires, and rows of a class on which it does; fp64."""
     fired = torch.zeros(sae.d_sae, dtype=torch.float64)
     both = torch.zeros(members.shape[1], sae.d_sae, dtype=torch.float64)
-    for x, member in zip(torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True):
+    for x, member in zip(
+        torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True
+    ):
         firing = (sae.encode(x) > 0).float()
         fired += firing.sum(dim=0)
         both += member.float().T @ firing
@@ -145,13 +152,16 @@ def _firing_by_class(sae: SAE, activations: Tensor, members: Tensor) -> tuple[Te
 def _sums_by_class(activations: Tensor, members: Tensor) -> Tensor:
     """Sums of activations by class, fp64."""
     sums = torch.zeros(members.shape[1], activations.shape[1], dtype=torch.float64)
-    for x, member in zip(torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True):
+    for x, member in zip(
+        torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True
+    ):
         sums += member.double().T @ x.double()
     return sums
 
 
 def recovery_metrics(table: pl.DataFrame) -> dict[str, float]:
-    """Means over the planted features, their standard errors, and how many features there are; nothing without any.
+    """Means over the planted features, their standard errors, and how many features there are;
+    nothing without any.
 
     Args:
         table: from `recovery`.
@@ -162,5 +172,7 @@ def recovery_metrics(table: pl.DataFrame) -> dict[str, float]:
     for column in ("cosine", "f1"):
         values = table[column].to_numpy()
         found[f"planted_{column}"] = float(values.mean())
-        found[f"planted_{column}_se"] = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+        found[f"planted_{column}_se"] = (
+            float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+        )
     return found

@@ -10,7 +10,8 @@ from torch.nn.functional import mse_loss, normalize
 from saeflow.saes.dictionary import Dictionary
 from saeflow.saes.parallel import ALONE, Share
 
-_SHARE_OF_ROWS = 4  # one row in so many bears the auxiliary loss: enough for its gradient, and a bound on its cost
+# one row in so many bears the auxiliary loss: enough for its gradient, and a bound on its cost
+_SHARE_OF_ROWS = 4
 _ENCODER_NORM = 0.2  # of a resampled latent relative to the living ones (Bricken et al. 2023)
 
 
@@ -21,7 +22,8 @@ def auxiliary_loss(
     dead: Int64[Tensor, " n_dead"],
     share: Share = ALONE,
 ) -> Float[Tensor, ""]:
-    """How badly the dead latents alone, the d_in / 2 largest of every row, explain what the living ones left.
+    """How badly the dead latents alone, the d_in / 2 largest of every row, explain what the living
+    ones left.
 
     Args:
         x: what is read, normalised.
@@ -52,16 +54,17 @@ def resample(
 ) -> None:
     """Point dead latents at badly explained rows and let the optimiser forget them.
 
-    Rows are drawn with a probability proportional to their squared error, one for every latent of all processes, so
-    that a latent's row does not depend on which others are dead.
+    Rows are drawn with a probability proportional to their squared error, one for every latent of
+    all processes, so that a latent's row does not depend on which others are dead.
 
     Args:
-        read: what the encoder is pointed at: the residual, or the rows themselves where a transcoder reads another
-            activation than it writes.
+        read: what the encoder is pointed at: the residual, or the rows themselves where a
+            transcoder reads another activation than it writes.
         residual: what the living latents leave of the target.
         dead: indices of this process's dead latents.
 
-    Source: Bricken et al. 2023, "Towards Monosemanticity", appendix on neuron resampling, simplified to one batch.
+    Source: Bricken et al. 2023, "Towards Monosemanticity", appendix on neuron resampling,
+        simplified to one batch.
     """
     error = residual.square().sum(dim=1).cpu()
     here = len(weights.encoder)
@@ -69,7 +72,11 @@ def resample(
     rows = drawn[share.part(here * share.world)].to(residual.device)[dead]
     alive = torch.ones(here, dtype=torch.bool, device=residual.device)
     alive[dead] = False
-    norms = share.joined(torch.where(alive, weights.encoder.norm(dim=1), torch.nan)).nanmean().nan_to_num(1.0)
+    norms = (
+        share.joined(torch.where(alive, weights.encoder.norm(dim=1), torch.nan))
+        .nanmean()
+        .nan_to_num(1.0)
+    )
     weights.decoder[dead] = normalize(residual[rows], dim=1)
     weights.encoder[dead] = normalize(read[rows], dim=1) * norms * _ENCODER_NORM
     for tensor in (weights.b_enc, weights.r_mag, weights.b_mag):

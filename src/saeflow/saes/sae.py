@@ -1,4 +1,5 @@
-"""A trained sparse autoencoder: closed forms for encoding and decoding, and nothing about training."""
+"""A trained sparse autoencoder: closed forms for encoding and decoding, and nothing about
+training."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ INFERENCE_ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 class SAE:
     """Weights of an SAE, or of a transcoder, in the activations' own units.
 
-    The encoder reads the activation itself; a subtraction of a bias before it and any normalisation of the input
-    are folded into ``W_enc`` and ``b_enc`` when an SAE is trained or loaded. A transcoder is an SAE whose decoder
-    writes the activation of another hook, of a width of its own.
+    The encoder reads the activation itself; a subtraction of a bias before it and any normalisation
+    of the input are folded into ``W_enc`` and ``b_enc`` when an SAE is trained or loaded. A
+    transcoder is an SAE whose decoder writes the activation of another hook, of a width of its own.
 
     Attributes:
         architecture: ``standard`` (ReLU), ``topk``, ``jumprelu`` or ``gated``.
@@ -34,7 +35,8 @@ class SAE:
         b_gate: ``gated``: a latent is active where its pre-activation plus this is above zero.
         b_mag: ``gated``: its value is the scaled pre-activation plus this.
         W_skip: a transcoder's linear path past the latents.
-        metadata: what it was trained on: ``model_name``, ``hook_name`` and more; a transcoder's ``hook_name_out``.
+        metadata: what it was trained on: ``model_name``, ``hook_name`` and more; a transcoder's
+            ``hook_name_out``.
     """
 
     architecture: str
@@ -75,7 +77,9 @@ class SAE:
         if not self.is_transcoder:
             return hook
         if "hook_name_out" not in self.metadata:
-            raise SaeflowError("sae: is a transcoder that does not say where it writes; import it with a target")
+            raise SaeflowError(
+                "sae: is a transcoder that does not say where it writes; import it with a target"
+            )
         return str(self.metadata["hook_name_out"])
 
     @property
@@ -95,7 +99,9 @@ class SAE:
     def to(self, device: str | torch.device) -> SAE:
         """The same SAE on another device."""
         moved: dict[str, Any] = {
-            name: tensor.to(device) for name, tensor in vars(self).items() if isinstance(tensor, Tensor)
+            name: tensor.to(device)
+            for name, tensor in vars(self).items()
+            if isinstance(tensor, Tensor)
         }
         return replace(self, **moved)
 
@@ -117,9 +123,13 @@ class SAE:
         if self.architecture == "topk":
             return _top_k_of(pre, self.k or 0)
         if self.threshold is not None:
-            return pre * (pre > self.threshold.clamp_min(0))  # a quarter of the time of torch.where on a CPU
+            return pre * (
+                pre > self.threshold.clamp_min(0)
+            )  # a quarter of the time of torch.where on a CPU
         if self.r_mag is not None and self.b_gate is not None and self.b_mag is not None:
-            return torch.where(pre + self.b_gate > 0, pre * self.r_mag.exp() + self.b_mag, 0.0).relu()
+            return torch.where(
+                pre + self.b_gate > 0, pre * self.r_mag.exp() + self.b_mag, 0.0
+            ).relu()
         return pre.relu()
 
     def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_out"]:
@@ -129,7 +139,8 @@ class SAE:
     def reconstruct(
         self, x: Float[Tensor, "... d_model"], z: Float[Tensor, "... d_sae"] | None = None
     ) -> Float[Tensor, "... d_out"]:
-        """What is written for activations: their latents ``z`` decoded, and what passes the latents by."""
+        """What is written for activations: their latents ``z`` decoded, and what passes the latents
+        by."""
         through = self.decode(self.encode(x) if z is None else z)
         return through if self.W_skip is None else through + x.to(self.W_skip.dtype) @ self.W_skip.T
 

@@ -1,7 +1,7 @@
 """The largest numbers of every row, and those above a floor, in one pass over each row.
 
-Compiled (numba): half a training step's time besides the encoder's product went into finding them with torch, whose
-reference is in `sparse`.
+Compiled (numba): half a training step's time besides the encoder's product went into finding them
+with torch, whose reference is in `sparse`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from torch import Tensor
 
 from saeflow.compiling import compiled
 
-BLOCK = 32  # numbers that are looked at together first, by vector instructions: most blocks hold nothing above a floor
+# numbers that are looked at together first, by vector instructions: most blocks hold nothing above
+# a floor
+BLOCK = 32
 
 
-def largest_positive(pre: BFloat16[Tensor, "rows n"], k: int, groups: int) -> Int64[Tensor, "rows k"] | None:
+def largest_positive(
+    pre: BFloat16[Tensor, "rows n"], k: int, groups: int
+) -> Int64[Tensor, "rows k"] | None:
     """Places of the ``k`` largest numbers of every row, in no order.
 
     Args:
@@ -32,10 +36,14 @@ def largest_positive(pre: BFloat16[Tensor, "rows n"], k: int, groups: int) -> In
     Returns:
         None if a row has fewer than ``k`` groups with a number above zero.
     """
-    bits = pre.contiguous().view(torch.int16).numpy()  # positive floats are in the order of their bits
+    bits = (
+        pre.contiguous().view(torch.int16).numpy()
+    )  # positive floats are in the order of their bits
     found = np.empty((len(bits), k), np.int64)
     parts = _parts(len(bits))
-    complete = _workers(len(parts)).map(lambda part: _select(bits[part], found[part], groups), parts)
+    complete = _workers(len(parts)).map(
+        lambda part: _select(bits[part], found[part], groups), parts
+    )
     return torch.from_numpy(found) if all(list(complete)) else None
 
 
@@ -48,14 +56,20 @@ def places_above(pre: Float[Tensor, "rows n"], floor: Tensor | float) -> tuple[T
     """
     floors = torch.as_tensor(floor, dtype=torch.float32).detach().expand(pre.shape[1]).contiguous()
     if pre.dtype == torch.bfloat16 and not (floors < 0).any():
-        # What is above a floor is above the nearest number of 16 bits below it; positive floats are ordered as bits.
-        values, least = pre.contiguous().view(torch.int16), (floors.view(torch.int32) >> 16).to(torch.int16)
+        # What is above a floor is above the nearest number of 16 bits below it; positive floats are
+        # ordered as bits.
+        values, least = (
+            pre.contiguous().view(torch.int16),
+            (floors.view(torch.int32) >> 16).to(torch.int16),
+        )
     else:
         values, least = pre.float().contiguous(), floors
     numbers, lowest = values.detach().numpy(), least.numpy()
 
     def find(part: slice) -> tuple[Tensor, Tensor]:
-        rows, columns = np.empty((2, numbers[part].size), np.int64)  # only what is written takes memory
+        rows, columns = np.empty(
+            (2, numbers[part].size), np.int64
+        )  # only what is written takes memory
         held = _fill_above(numbers[part], lowest, rows, columns, part.start)
         return torch.from_numpy(rows[:held].copy()), torch.from_numpy(columns[:held].copy())
 
@@ -76,10 +90,13 @@ def _workers(threads: int) -> ThreadPoolExecutor:
 
 
 @compiled
-def _select(bits: Int16[np.ndarray, "rows n"], found: Int64[np.ndarray, "rows k"], groups: int) -> bool:
+def _select(
+    bits: Int16[np.ndarray, "rows n"], found: Int64[np.ndarray, "rows k"], groups: int
+) -> bool:
     """Fill ``found``; false if a row has too few numbers above zero.
 
-    At least k numbers are no smaller than the k-th largest of all groups' maxima, and hardly more than these.
+    At least k numbers are no smaller than the k-th largest of all groups' maxima, and hardly more
+    than these.
     """
     rows, n = bits.shape
     k = found.shape[1]
@@ -119,8 +136,8 @@ def _select(bits: Int16[np.ndarray, "rows n"], found: Int64[np.ndarray, "rows k"
 def _kth(numbers: Int16[np.ndarray, " room"], held: int, k: int) -> int:
     """The k-th largest of the first ``held`` numbers, or zero if it is not above that.
 
-    Halving the range of 15 bits takes as many counts, which are vector instructions without a branch: a fifth of the
-    time of a selection that moves numbers.
+    Halving the range of 15 bits takes as many counts, which are vector instructions without a
+    branch: a fifth of the time of a selection that moves numbers.
     """
     least, most = 0, 2**15 - 1
     while least < most:

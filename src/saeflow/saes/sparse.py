@@ -1,8 +1,9 @@
-"""Forward and backward passes that touch only the active latents; the encoder's product is the one dense step.
+"""Forward and backward passes that touch only the active latents; the encoder's product is the one
+dense step.
 
-Of `rows × d_sae` pre-activations a few in a hundred matter. They are found while the pre-activations of a few rows
-lie in the cache, and every other product of a training step, forward or backward, is a weighted sum of some rows of
-a matrix: an embedding bag.
+Of `rows × d_sae` pre-activations a few in a hundred matter. They are found while the
+pre-activations of a few rows lie in the cache, and every other product of a training step, forward
+or backward, is a weighted sum of some rows of a matrix: an embedding bag.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _ROUNDED_AT_ONCE = 128  # rows, so that they stay in the cache
 _HALF_STEP = 2.0**-8  # how much a number may change when it is rounded to bfloat16, relative to it
 _DEVIATIONS = 8.0  # standard deviations of a product in bfloat16 that are allowed for
 _NARROW_FROM = 1024  # rows for which the encoder is worth rounding
-_NARROW_FROM_WIDTH = 256  # of rows: in short ones rounding errors do not even out, and too much must be looked at again
+# of rows: in short ones rounding errors do not even out, and too much must be looked at again
+_NARROW_FROM_WIDTH = 256
 _PACKED_FROM = 4096  # and worth packing
 
 
@@ -98,16 +100,21 @@ Choose = Callable[[Float[Tensor, "rows d_sae"]], Choice]
 def largest_per_row(pre: Float[Tensor, "rows d_sae"], k: int) -> Choice:
     """The ``k`` largest of every row."""
     rows = torch.arange(len(pre), device=pre.device).repeat_interleave(k)
-    size = gcd(1 << round(log2(pre.shape[1] / k) / 2), pre.shape[1]) if pre.device.type == "cpu" else 1
+    size = (
+        gcd(1 << round(log2(pre.shape[1] / k) / 2), pre.shape[1]) if pre.device.type == "cpu" else 1
+    )
     if size == 1:
         return Choice(rows, pre.topk(k, dim=-1, sorted=False).indices.flatten())
     if pre.dtype == torch.bfloat16:
-        from saeflow.saes.selection import largest_positive  # compiles, and is loaded where it is wanted
+        from saeflow.saes.selection import (
+            largest_positive,
+        )  # compiles, and is loaded where it is wanted
 
         found = largest_positive(pre, k, pre.shape[1] // size)
         if found is not None:
             return Choice(rows, found.flatten())
-    # They lie in the k groups with the largest maxima: two small searches take half as long as one large one.
+    # They lie in the k groups with the largest maxima: two small searches take half as long as one
+    # large one.
     groups = pre.view(len(pre), size, pre.shape[1] // size)  # not -1, which no rows leave open
     best = groups.amax(dim=1).topk(k, dim=-1, sorted=False).indices
     members = (best[:, None] + torch.arange(size)[:, None] * groups.shape[2]).flatten(1)
@@ -117,7 +124,8 @@ def largest_per_row(pre: Float[Tensor, "rows d_sae"], k: int) -> Choice:
 
 @dataclass(frozen=True)
 class Largest:
-    """A choice of the ``k`` largest of every row, which `scan` can make without the whole product in float32."""
+    """A choice of the ``k`` largest of every row, which `scan` can make without the whole product
+    in float32."""
 
     k: int
 
@@ -133,7 +141,9 @@ def above(pre: Float[Tensor, "rows d_sae"], floor: Tensor | float) -> Choice:
 
         if pre.shape[1] % BLOCK == 0:
             return Choice(*places_above(pre, floor))
-    places = (pre.float() > floor).flatten().nonzero()[:, 0]  # of rows and columns at once takes twice as long
+    places = (
+        (pre.float() > floor).flatten().nonzero()[:, 0]
+    )  # of rows and columns at once takes twice as long
     rows = places.div(pre.shape[1], rounding_mode="floor")
     return Choice(rows, places - rows * pre.shape[1])
 
@@ -149,14 +159,18 @@ def scan(
 
     Args:
         choose: is given the pre-activations of up to `ROWS_AT_ONCE` rows.
-        dtype: of the product. A narrow one only chooses: the values of what is chosen are computed again, exactly.
+        dtype: of the product. A narrow one only chooses: the values of what is chosen are computed
+            again, exactly.
     """
     with torch.no_grad():
         if isinstance(choose, Largest) and _worth_narrowing(x, b_enc, choose.k, dtype):
             return _largest(x, encoder, b_enc, choose.k)
         if dtype == torch.float32:
             weight = _ready(encoder, len(x))
-            parts = [_chosen(linear(part, weight, b_enc), choose) for part in torch.split(x, ROWS_AT_ONCE)]
+            parts = [
+                _chosen(linear(part, weight, b_enc), choose)
+                for part in torch.split(x, ROWS_AT_ONCE)
+            ]
             return _compressed(parts, len(x), len(b_enc))
         weight, bias = _ready(encoder.to(dtype), len(x)), b_enc.to(dtype)
         products = (linear(part, weight, bias) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
@@ -172,9 +186,15 @@ def _ready(encoder: Tensor, rows: int) -> Tensor:
 
 
 def _worth_narrowing(x: Tensor, b_enc: Tensor, k: int, dtype: torch.dtype) -> bool:
-    """Whether the product is better made in bfloat16 first: where the processor has instructions for it."""
+    """Whether the product is better made in bfloat16 first: where the processor has instructions
+    for it."""
     large = x.shape[0] >= _NARROW_FROM and x.shape[1] >= _NARROW_FROM_WIDTH and len(b_enc) >= 4 * k
-    return large and dtype == torch.float32 and x.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return (
+        large
+        and dtype == torch.float32
+        and x.device.type == "cpu"
+        and torch.cpu._is_avx512_bf16_supported()
+    )
 
 
 def _largest(
@@ -185,11 +205,12 @@ def _largest(
 ) -> Entries:
     """The ``k`` largest of every row, as of float32, for little more than a product in bfloat16.
 
-    With x = x̂ + δx and w = ŵ + δw, of which x̂ and ŵ are rounded to bfloat16, a product is off by δx w + x̂ δw. The
-    lengths of all four are known. Rounding errors have either sign, so the sum's deviation is its largest possible size
-    over √d_model, and `_DEVIATIONS` of these are allowed for. Whatever may then be among the largest is computed again
-    in float32, which also tells how far the products were off: a row with more candidates than were kept, or with an
-    error beyond half of what is allowed for, is multiplied in float32 as a whole.
+    With x = x̂ + δx and w = ŵ + δw, of which x̂ and ŵ are rounded to bfloat16, a product is off by
+    δx w + x̂ δw. The lengths of all four are known. Rounding errors have either sign, so the sum's
+    deviation is its largest possible size over √d_model, and `_DEVIATIONS` of these are allowed
+    for. Whatever may then be among the largest is computed again in float32, which also tells how
+    far the products were off: a row with more candidates than were kept, or with an error beyond
+    half of what is allowed for, is multiplied in float32 as a whole.
     """
     narrow = _rounded(encoder)
     weight, bias = _ready(narrow.values, len(x)), b_enc.to(torch.bfloat16)
@@ -202,7 +223,9 @@ def _largest(
         columns = largest_per_row(pre, kept).columns.view(-1, kept)
         values = pre.gather(1, columns).float()
         kth = values.topk(k, dim=1).values[:, -1:]
-        error = torch.hypot(read.errors * longest, read.norms * farthest)[:, None] * x.shape[1] ** -0.5
+        error = (
+            torch.hypot(read.errors * longest, read.norms * farthest)[:, None] * x.shape[1] ** -0.5
+        )
         slack = _DEVIATIONS * error + off
         parts.append((columns, values, slack, values >= kth - 2 * (slack + _HALF_STEP * kth.abs())))
     columns, values, slack, may = (torch.cat(each) for each in zip(*parts, strict=True))
@@ -221,7 +244,13 @@ def _largest(
         columns[rows] = largest_per_row(pre, k).columns.view(-1, k)
         values[rows] = pre.gather(1, columns[rows])
     starts = torch.arange(len(x) + 1) * k
-    return Entries(values.flatten(), torch.arange(len(x)).repeat_interleave(k), columns.flatten(), starts, len(b_enc))
+    return Entries(
+        values.flatten(),
+        torch.arange(len(x)).repeat_interleave(k),
+        columns.flatten(),
+        starts,
+        len(b_enc),
+    )
 
 
 class _Rounded(NamedTuple):
@@ -233,7 +262,9 @@ class _Rounded(NamedTuple):
 
 
 def _rounded(rows: Tensor) -> _Rounded:
-    found = _Rounded(rows.new_empty(rows.shape, dtype=torch.bfloat16), *rows.new_empty(2, len(rows)))
+    found = _Rounded(
+        rows.new_empty(rows.shape, dtype=torch.bfloat16), *rows.new_empty(2, len(rows))
+    )
     for start in range(0, len(rows), _ROUNDED_AT_ONCE):
         part = slice(start, start + _ROUNDED_AT_ONCE)
         found.values[part] = rows[part]
@@ -253,7 +284,9 @@ def _chosen(pre: Tensor, choose: Choose) -> tuple[Tensor, Choice]:
 
 
 def _compressed(parts: list[tuple[Tensor, Choice]], n_rows: int, d_sae: int) -> Entries:
-    rows = torch.cat([choice.rows + number * ROWS_AT_ONCE for number, (_, choice) in enumerate(parts)])
+    rows = torch.cat(
+        [choice.rows + number * ROWS_AT_ONCE for number, (_, choice) in enumerate(parts)]
+    )
     return Entries(
         values=torch.cat([values for values, _ in parts]),
         rows=rows,
@@ -293,7 +326,11 @@ class _Decoded(torch.autograd.Function):
         (latents, decoder), entries = ctx.saved_tensors, ctx.entries
         gradient = gradient.contiguous()
         of_latents = _dots(gradient, decoder, entries) if ctx.needs_input_grad[0] else None
-        return of_latents, _sums_by_latent(gradient, latents, entries) if ctx.needs_input_grad[1] else None, None
+        return (
+            of_latents,
+            _sums_by_latent(gradient, latents, entries) if ctx.needs_input_grad[1] else None,
+            None,
+        )
 
 
 def encoded(
@@ -316,7 +353,9 @@ def decoded(
 
 
 def _bags(matrix: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    return embedding_bag(indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
+    return embedding_bag(
+        indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
 
 
 def _sums_by_latent(matrix: Tensor, weights: Tensor, entries: Entries) -> Tensor:

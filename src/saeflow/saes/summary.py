@@ -1,4 +1,5 @@
-"""All SAEs of a study in one table; those that differ in their seed alone are one row, with its standard error."""
+"""All SAEs of a study in one table; those that differ in their seed alone are one row, with its
+standard error."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from saeflow.config.sections import SAETraining
 from saeflow.config.sections.saes import COMPETITIVE
 
 METRICS = (
-    "explained_variance", "l0", "mse", "cosine", "l2_ratio", "loss_clean", "loss_sae", "recovered", "recovered_mean",
+    "explained_variance", "l0", "mse", "cosine", "l2_ratio", "loss_clean", "loss_sae", "recovered",
+    "recovered_mean",
     "kl", "dead", "dense", "planted_cosine", "planted_f1",
 )  # fmt: skip
 SUMMARY = {
@@ -35,32 +37,45 @@ SUMMARY = {
 _SETTINGS = ("d_sae", "k", "sparsity_coefficient", "target_l0", "tokens")
 
 
-def summarise_saes(saes: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+def summarise_saes(
+    saes: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]
+) -> pl.DataFrame:
     """One row per SAE, or per SAEs that were trained alike with several seeds.
 
     Args:
-        saes: by name: kind, reads, writes, and training (its settings; null for an SAE from elsewhere).
+        saes: by name: kind, reads, writes, and training (its settings; null for an SAE from
+            elsewhere).
         metrics: by name, what the evaluation found.
 
     Returns:
-        sae (names, of several seeds one after another), kind, architecture, reads, writes, settings, seeds (how many),
-        se_over (``seeds``: standard errors of the mean over seeds; ``blocks``: of one SAE over the evaluation text),
-        rows (activations in the evaluation), and the metrics, each with ``…_se``. What an SAE does not have is null.
+        sae (names, of several seeds one after another), kind, architecture, reads, writes,
+        settings, seeds (how many), se_over (``seeds``: standard errors of the mean over seeds;
+        ``blocks``: of one SAE over the evaluation text), rows (activations in the evaluation), and
+        the metrics, each with ``…_se``. What an SAE does not have is null.
     """
     alike: dict[str, list[str]] = {}
     for name, sae in saes.items():
         training = dict(sae["training"] or {"name": name})
         training.pop("seed", None)
-        alike.setdefault(json.dumps([{**sae, "training": training}], sort_keys=True), []).append(name)
-    rows = [_row(names, saes[names[0]], [metrics[name] for name in names]) for names in alike.values()]
+        alike.setdefault(json.dumps([{**sae, "training": training}], sort_keys=True), []).append(
+            name
+        )
+    rows = [
+        _row(names, saes[names[0]], [metrics[name] for name in names]) for names in alike.values()
+    ]
     return pl.DataFrame(rows, schema=SUMMARY)
 
 
-def _row(names: Sequence[str], sae: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(
+    names: Sequence[str], sae: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     training = sae["training"] or {}
     kept = {name: training.get(name) for name in _SETTINGS}
     if training and training["architecture"] not in COMPETITIVE:
-        kept |= {"k": None, "sparsity_coefficient": SAETraining.model_validate(training).coefficient}
+        kept |= {
+            "k": None,
+            "sparsity_coefficient": SAETraining.model_validate(training).coefficient,
+        }
     row = {
         "sae": ", ".join(names),
         "kind": sae["kind"],
@@ -76,6 +91,8 @@ def _row(names: Sequence[str], sae: Mapping[str, Any], found: Sequence[Mapping[s
         values = [float(one[metric]) for one in found if one.get(metric) is not None]
         if len(values) == len(found):
             row[metric] = float(np.mean(values))
-            over_seeds = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+            over_seeds = (
+                float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+            )
             row[f"{metric}_se"] = over_seeds if len(values) > 1 else found[0].get(f"{metric}_se")
     return row

@@ -1,6 +1,7 @@
 """Training of SAEs, transcoders and crosscoders on cached activations.
 
-Several are trained in one pass over the data. Interrupted and resumed, a training ends in the same bits.
+Several are trained in one pass over the data. Interrupted and resumed, a training ends in the same
+bits.
 """
 
 from __future__ import annotations
@@ -29,15 +30,26 @@ from saeflow.saes.revival import auxiliary_loss, resample
 from saeflow.saes.sae import SAE
 from saeflow.seeds import torch_generator
 
-CURVE = {"tokens": pl.Int64, "error": pl.Float64, "penalty": pl.Float64, "l0": pl.Float64, "dead": pl.Int64}
+CURVE = {
+    "tokens": pl.Int64,
+    "error": pl.Float64,
+    "penalty": pl.Float64,
+    "l0": pl.Float64,
+    "dead": pl.Int64,
+}
 _CURVE_POINTS = 200
-_THRESHOLD_RATE = 10.0  # learning rate of thresholds relative to the weights'; slower, L0 hardly follows its price
-_THRESHOLD_MEMORY = 0.95  # of the running mean that becomes a batchtopk threshold; longer, it lags and L0 misses k
+# learning rate of thresholds relative to the weights'; slower, L0 hardly follows its price
+_THRESHOLD_RATE = 10.0
+_THRESHOLD_MEMORY = (
+    0.95  # of the running mean that becomes a batchtopk threshold; longer, it lags and L0 misses k
+)
 _MEDIAN_STEPS = 50
 _FIRST_ROWS = 512  # enough to place biases by before the first step
-# active latents of a row before the first step where none are aimed at, in units of d_in; a code of more is not sparse
+# active latents of a row before the first step where none are aimed at, in units of d_in; a code of
+# more is not sparse
 _FIRST_L0 = 1 / 4
-# of an encoder's row before the first step: Adam's steps have one size whatever that is, so a long row turns slowly
+# of an encoder's row before the first step: Adam's steps have one size whatever that is, so a long
+# row turns slowly
 _LONGEST = 1 / 2
 
 
@@ -45,9 +57,10 @@ class Trained(NamedTuple):
     """One result of a training.
 
     Attributes:
-        sae: in the activations' own units, on the CPU; `dictionary.as_crosscoder` makes a crosscoder of it.
-        curve: tokens seen, error (share of the variance left unexplained), penalty, l0 (mean active latents), dead
-            (latents).
+        sae: in the activations' own units, on the CPU; `dictionary.as_crosscoder` makes a
+            crosscoder of it.
+        curve: tokens seen, error (share of the variance left unexplained), penalty, l0 (mean active
+            latents), dead (latents).
     """
 
     sae: SAE
@@ -87,8 +100,9 @@ def train_saes(
         feed: batches of raw activations, and their normalisation.
         settings: of every SAE; batch_size and tokens are the same in all.
         seed: names the initial weights and the resampling.
-        checkpoint: file that holds the training's state while it runs; one that other settings, another seed or
-            another cache wrote is not used. The caller removes it when the SAEs are saved.
+        checkpoint: file that holds the training's state while it runs; one that other settings,
+            another seed or another cache wrote is not used. The caller removes it when the SAEs are
+            saved.
         progress: called after every step.
         checkpoint_seconds: between two writings of the checkpoint.
         share: which latents this process trains; all processes return the whole.
@@ -112,7 +126,10 @@ def train_saes(
         for training in trainings:
             training.step()
         if checkpoint and _due(time.monotonic() - written >= checkpoint_seconds, share):
-            state = {"reader": feed.reader.state(), "trainings": [training.state() for training in trainings]}
+            state = {
+                "reader": feed.reader.state(),
+                "trainings": [training.state() for training in trainings],
+            }
             if share.rank == 0:
                 save_checkpoint(checkpoint, identity, state)
             written = time.monotonic()
@@ -129,13 +146,24 @@ def _due(mine: bool, share: Share) -> bool:
 class _Training:
     """Everything that a step changes in one SAE, and how it is saved."""
 
-    def __init__(self, feed: Feed, settings: SAETraining, seed: int, device: str, share: Share) -> None:
-        self.feed, self.settings, self.seed, self.share = feed, settings, seed + settings.seed, share
+    def __init__(
+        self, feed: Feed, settings: SAETraining, seed: int, device: str, share: Share
+    ) -> None:
+        self.feed, self.settings, self.seed, self.share = (
+            feed,
+            settings,
+            seed + settings.seed,
+            share,
+        )
         generator = torch_generator(self.seed, "weights")
-        whole = Dictionary.initial(feed.d_in, settings, generator, feed.d_out, feed.n_sources, share)
+        whole = Dictionary.initial(
+            feed.d_in, settings, generator, feed.d_out, feed.n_sources, share
+        )
         self.weights = whole.to(device)
         self.optimiser = _optimiser(self.weights, settings)
-        if settings.accumulate == 1:  # no gradient is added to it, so it is followed at once and makes room for others
+        if (
+            settings.accumulate == 1
+        ):  # no gradient is added to it, so it is followed at once and makes room for others
             self.weights.decoder.register_post_accumulate_grad_hook(self._follow)  # type: ignore[no-untyped-call]
         self.steps = math.ceil(settings.tokens / (settings.batch_size * settings.accumulate))
         self.done = 0
@@ -160,7 +188,9 @@ class _Training:
         dead = self._dead()
         loss = found.loss
         if settings.architecture in COMPETITIVE and share.count(len(dead)):
-            loss = loss + settings.auxiliary_coefficient * auxiliary_loss(x, found.residual, weights, dead, share)
+            loss = loss + settings.auxiliary_coefficient * auxiliary_loss(
+                x, found.residual, weights, dead, share
+            )
         (loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
         self.last = x, found
 
@@ -253,7 +283,9 @@ class _Training:
                 tensor.copy_(mine(name, state["weights"][name]))
         for name, tensor in self.weights.trained().items():
             kept = state["moments"][name]
-            self.optimiser.state[tensor] = {key: mine(name, value).to(tensor.device) for key, value in kept.items()}
+            self.optimiser.state[tensor] = {
+                key: mine(name, value).to(tensor.device) for key, value in kept.items()
+            }
         self.done, self.density, self.curve = state["done"], state["density"], state["curve"]
         self.since_fired.copy_(state["since_fired"][part])
 
@@ -272,11 +304,14 @@ def _optimiser(weights: Dictionary, settings: SAETraining) -> torch.optim.Optimi
         {"params": others, "peak": settings.learning_rate},
         {"params": thresholds, "peak": settings.learning_rate * _THRESHOLD_RATE},
     ]
-    return torch.optim.Adam([group for group in groups if group["params"]], lr=settings.learning_rate, fused=True)
+    return torch.optim.Adam(
+        [group for group in groups if group["params"]], lr=settings.learning_rate, fused=True
+    )
 
 
 def rate(step: int, steps: int, settings: SAETraining) -> float:
-    """The learning rate of a step relative to its peak: linear warm-up, plateau, linear fall to zero."""
+    """The learning rate of a step relative to its peak: linear warm-up, plateau, linear fall to
+    zero."""
     warmup, decay = settings.warmup_fraction * steps, settings.decay_fraction * steps
     rising = (step + 1) / warmup if warmup else 1.0
     falling = (steps - step) / decay if decay else 1.0
@@ -284,24 +319,36 @@ def rate(step: int, steps: int, settings: SAETraining) -> float:
 
 
 @torch.no_grad()
-def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining, share: Share = ALONE) -> Outcome:
-    """Let every latent fire equally rarely, and scale the encoder so that reconstructions are not too long.
+def begin(
+    x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining, share: Share = ALONE
+) -> Outcome:
+    """Let every latent fire equally rarely, and scale the encoder so that reconstructions are not
+    too long.
 
-    Directions are random yet, and overlap: with half of all latents active, as biases of zero would have it, or at full
-    length, they overshoot; and many steps would be dense for nothing.
+    Directions are random yet, and overlap: with half of all latents active, as biases of zero would
+    have it, or at full length, they overshoot; and many steps would be dense for nothing.
 
     Args:
         x: some rows, normalised, and so their ``target``.
 
     Returns:
-        What these rows gave before the encoder was scaled, which changes hardly anything about which latents fire.
+        What these rows gave before the encoder was scaled, which changes hardly anything about
+        which latents fire.
 
     Source: for the biases, Conerly et al. 2025, "Dictionary Learning Optimization Techniques".
     """
     if settings.architecture not in COMPETITIVE:
-        often = max(1, round(len(x) * (settings.target_l0 or _FIRST_L0 * x.shape[1]) / settings.d_sae))
-        largest = torch.addmm(weights.b_enc, x, weights.encoder.T).topk(min(often + 1, len(x)), dim=0).values
-        floor = largest[-2:].mean(dim=0)  # between two rows, so that no rounding decides whether one is above it
+        often = max(
+            1, round(len(x) * (settings.target_l0 or _FIRST_L0 * x.shape[1]) / settings.d_sae)
+        )
+        largest = (
+            torch.addmm(weights.b_enc, x, weights.encoder.T)
+            .topk(min(often + 1, len(x)), dim=0)
+            .values
+        )
+        floor = largest[-2:].mean(
+            dim=0
+        )  # between two rows, so that no rounding decides whether one is above it
         if weights.threshold.ndim:
             weights.threshold.copy_(floor.clamp(min=0))
         else:
@@ -309,11 +356,18 @@ def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining,
         if weights.b_mag.ndim:
             weights.b_mag.copy_(floor)
     first = outcome(x, target, weights, settings, sparse=False, share=share)
-    if settings.architecture in COMPETITIVE and (smallest := share.smallest(first.smallest)).isfinite():
+    if (
+        settings.architecture in COMPETITIVE
+        and (smallest := share.smallest(first.smallest)).isfinite()
+    ):
         weights.threshold.copy_(smallest)  # so that the first batch, too, has few candidates
     rebuilt = target - weights.b_dec - first.residual
-    length = ((target - weights.b_dec) * rebuilt).sum() / rebuilt.square().sum().clamp(min=torch.finfo(x.dtype).tiny)
-    if settings.architecture == "standard":  # its latents begin at zero just above the floor, and would be long rows
+    length = ((target - weights.b_dec) * rebuilt).sum() / rebuilt.square().sum().clamp(
+        min=torch.finfo(x.dtype).tiny
+    )
+    if (
+        settings.architecture == "standard"
+    ):  # its latents begin at zero just above the floor, and would be long rows
         length = length.clamp(max=_LONGEST)
     for tensor in (weights.encoder, weights.b_enc, weights.threshold, weights.b_mag):
         tensor.mul_(length)
@@ -323,7 +377,8 @@ def begin(x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining,
 def geometric_median(x: Tensor) -> Tensor:
     """The point with the least sum of distances to the rows.
 
-    Source: Weiszfeld 1937, "Sur le point pour lequel la somme des distances de n points donnés est minimum".
+    Source: Weiszfeld 1937, "Sur le point pour lequel la somme des distances de n points donnés est
+        minimum".
     """
     point = x.mean(dim=0)
     for _ in range(_MEDIAN_STEPS):
@@ -336,5 +391,8 @@ def _not_finite(x: Tensor, target: Tensor, settings: SAETraining) -> SaeflowErro
     if x.isfinite().all() and target.isfinite().all():
         reason = f"the loss is no longer finite; lower learning_rate {settings.learning_rate}"
     else:
-        reason = "the cached activations hold values that are not finite; cache them again, in float32 or bfloat16"
+        reason = (
+            "the cached activations hold values that are not finite; cache them again, in float32 "
+            "or bfloat16"
+        )
     return SaeflowError(f"sae: {reason}")

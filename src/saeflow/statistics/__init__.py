@@ -1,1 +1,2 @@
-"""Statistics that more than one room needs: intervals by resampling, tests, areas under curves, false discovery."""
+"""Statistics that more than one room needs: intervals by resampling, tests, areas under curves,
+false discovery."""

@@ -46,7 +46,9 @@ class Error(NamedTuple):
 UNKNOWN = Area(np.nan, np.nan, np.nan, np.nan)
 
 
-def placements(values: Float[np.ndarray, " n"], label: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+def placements(
+    values: Float[np.ndarray, " n"], label: Bool[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
     """Of every positive the share of negatives below it, of a negative that of positives above it.
 
     Args:
@@ -64,7 +66,9 @@ def placements(values: Float[np.ndarray, " n"], label: Bool[np.ndarray, " n"]) -
 
 
 def area_error(
-    place: Float64[np.ndarray, " n"], label: Bool[np.ndarray, " n"], clusters: Int64[np.ndarray, " n"]
+    place: Float64[np.ndarray, " n"],
+    label: Bool[np.ndarray, " n"],
+    clusters: Int64[np.ndarray, " n"],
 ) -> Error:
     """The area of one set of placements and what it owes to each cluster.
 
@@ -96,7 +100,8 @@ def mean_area_error(
     positives, negatives = np.bincount(which[label]), np.bincount(which[~label])
     areas = np.bincount(which[label], place[label]) / positives
     auc = float(place[label].mean())
-    # A positive counts once in the mean; a negative as much as its group's positives do, among its group's negatives.
+    # A positive counts once in the mean; a negative as much as its group's positives do, among its
+    # group's negatives.
     of_negatives = (positives / negatives)[which] * (place - areas[which])
     influence = np.bincount(clusters, np.where(label, place - auc, of_negatives) / label.sum())
     return Error(auc, influence, fewest_clusters(label, clusters))
@@ -112,8 +117,9 @@ def area_interval(error: Error, level: float) -> Area:
 
     It is Student's on the logit scale, which keeps it inside 0..1, with the degrees of freedom that
     the clusters' unequal influences leave (Satterthwaite). One cluster is added of which nothing is
-    known: its placement is 0 or 1, as likely. So an area of exactly 1 has an interval that says of how
-    many clusters it is, and one that rests on rare events does not look sure because none was seen.
+    known: its placement is 0 or 1, as likely. So an area of exactly 1 has an interval that says of
+    how many clusters it is, and one that rests on rare events does not look sure because none was
+    seen.
 
     Args:
         error: from `area_error`.
@@ -134,8 +140,11 @@ def area_interval(error: Error, level: float) -> Area:
     return Area(auc, min(low, auc), max(high, auc), p)
 
 
-def _degrees_of_freedom(squares: Float64[np.ndarray, " clusters"], unseen: float, most: int) -> float:
-    """Of the sum of both: squares of normal numbers have a variance of two thirds of their own squares."""
+def _degrees_of_freedom(
+    squares: Float64[np.ndarray, " clusters"], unseen: float, most: int
+) -> float:
+    """Of the sum of both: squares of normal numbers have a variance of two thirds of their own
+    squares."""
     total, fourth = float(squares.sum()), float((squares**2).sum())
     of_squares = max(min(3 * total**2 / fourth - 1, most), 1) if fourth > 0 else 1
     return (total + unseen) ** 2 / (total**2 / of_squares + unseen**2 / max(most, 1))
@@ -144,8 +153,8 @@ def _degrees_of_freedom(squares: Float64[np.ndarray, " clusters"], unseen: float
 def difference_interval(first: Error, second: Error, level: float) -> tuple[float, float, float]:
     """The second area less the first, of the same clusters, and its interval.
 
-    Each end is as far from the difference as both areas' own ends allow (square and add): the interval
-    has a width even where neither area has an error that shows.
+    Each end is as far from the difference as both areas' own ends allow (square and add): the
+    interval has a width even where neither area has an error that shows.
 
     Args:
         first, second: over the same clusters in the same order.

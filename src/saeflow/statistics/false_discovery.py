@@ -14,7 +14,8 @@ def q_values(p: Values, method: str) -> Values:
 
     Args:
         p: of any shape; all of them are one family, but for NaN, which is no test and stays NaN.
-        method: ``bh`` (Benjamini and Hochberg 1995) or ``by`` (Benjamini and Yekutieli 2001: under any dependence).
+        method: ``bh`` (Benjamini and Hochberg 1995) or ``by`` (Benjamini and Yekutieli 2001: under
+            any dependence).
     """
     tested = ~np.isnan(p)
     q = np.full(p.shape, np.nan)

@@ -1,11 +1,11 @@
 """Intervals of means of bounded scores that hold for few samples and for rare scores.
 
 A percentile bootstrap of 32 zeros is [0, 0], and where one completion in ten scores it covers the
-truth in 30 to 90 % of studies. The interval here supposes that one more unit was seen, with the worst
-value at the lower end and the best value at the upper end, and weighs all of them at random: weights
-are uniform over those that sum to one. For scores of 0 and 1 this is the interval of Clopper and
-Pearson (Biometrika 26, 1934) exactly; in simulations it covers at least as often as it says for every
-bounded distribution that was tried, from two units upwards (docs/statistics.md).
+truth in 30 to 90 % of studies. The interval here supposes that one more unit was seen, with the
+worst value at the lower end and the best value at the upper end, and weighs all of them at random:
+weights are uniform over those that sum to one. For scores of 0 and 1 this is the interval of
+Clopper and Pearson (Biometrika 26, 1934) exactly; in simulations it covers at least as often as it
+says for every bounded distribution that was tried, from two units upwards (docs/statistics.md).
 
 Source: Gaffke, Math. Methods Statist. 14 (2005); Learned-Miller and Thomas, arXiv 1905.06208.
 """
@@ -17,8 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-# Scores and weights are rounded to multiples of these, so that sums of their products fit in a double
-# without rounding: they are the same in whatever order BLAS adds, which depends on where memory lies.
+# Scores and weights are rounded to multiples of these, so that sums of their products fit in a
+# double without rounding: they are the same in whatever order BLAS adds, which depends on where
+# memory lies.
 SCORE_GRID, WEIGHT_GRID = 2.0**22, 2.0**28
 
 
@@ -27,15 +28,20 @@ def on_grid(values: Float[np.ndarray, "*shape"], grid: float) -> Float[np.ndarra
     return np.round(values * grid) / grid
 
 
-def resample_counts(units: int, resamples: int, generator: np.random.Generator) -> Float[np.ndarray, "resamples units"]:
-    """How often each unit is drawn in each resample with replacement, for statistics without bounds.
+def resample_counts(
+    units: int, resamples: int, generator: np.random.Generator
+) -> Float[np.ndarray, "resamples units"]:
+    """How often each unit is drawn in each resample with replacement, for statistics without
+    bounds.
 
-    One matrix serves every statistic over the same units: a resampled mean is then a row of a matrix
-    product.
+    One matrix serves every statistic over the same units: a resampled mean is then a row of a
+    matrix product.
     """
     if units == 0:
         return np.zeros((resamples, 0))
-    return generator.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+    return generator.multinomial(units, np.full(units, 1 / units), size=resamples).astype(
+        np.float64
+    )
 
 
 def random_weights(
@@ -47,12 +53,12 @@ def random_weights(
     """Random weights of samples and, in the last columns, of units that were not seen.
 
     Args:
-        unit: of each sample, counted from 0. Samples of one unit (a prompt) share its weight; a unit that
-            was not seen weighs as much as one of average size.
+        unit: of each sample, counted from 0. Samples of one unit (a prompt) share its weight; a
+            unit that was not seen weighs as much as one of average size.
         draws: how many.
         generator: of the draws.
-        unseen: a generator for each unit that was not seen, where there are groups whose rare events
-            have nothing to do with each other. Else there is one such unit.
+        unseen: a generator for each unit that was not seen, where there are groups whose rare
+            events have nothing to do with each other. Else there is one such unit.
     """
     units = int(unit.max(initial=-1)) + 1
     seen = generator.standard_exponential((draws, units))
@@ -84,7 +90,8 @@ def mean_draws(
 
 
 def seen_draws(
-    values: Float[np.ndarray, "groups samples"], weights: Float[np.ndarray, "draws samples_and_unseen"]
+    values: Float[np.ndarray, "groups samples"],
+    weights: Float[np.ndarray, "draws samples_and_unseen"],
 ) -> Float[np.ndarray, "draws groups"]:
     """Weighted means of what was seen alone, for values without bounds; NaN where there is none."""
     sums, counts = _sums(values, weights)
@@ -93,7 +100,8 @@ def seen_draws(
 
 
 def _sums(
-    values: Float[np.ndarray, "groups samples"], weights: Float[np.ndarray, "draws samples_and_unseen"]
+    values: Float[np.ndarray, "groups samples"],
+    weights: Float[np.ndarray, "draws samples_and_unseen"],
 ) -> tuple[Float[np.ndarray, "draws groups"], Float[np.ndarray, "draws groups"]]:
     seen, shares = ~np.isnan(values), weights[:, : values.shape[1]]
     return shares @ np.where(seen, on_grid(values, SCORE_GRID), 0.0).T, shares @ seen.T
@@ -104,15 +112,17 @@ def interval(
 ) -> tuple[Float[np.ndarray, " groups"], Float[np.ndarray, " groups"]]:
     """The two-sided interval: from a low quantile of the first draws to a high one of the second.
 
-    The quantiles are order statistics of expected probability, so that few draws make an interval no
-    narrower on average. Draws that are not defined (NaN) are left out.
+    The quantiles are order statistics of expected probability, so that few draws make an interval
+    no narrower on average. Draws that are not defined (NaN) are left out.
     """
     tails = (1 - level) / 2, (1 + level) / 2
     low, high = (_quantile(end, tail) for end, tail in zip(draws, tails, strict=True))
     return low, high
 
 
-def _quantile(draws: Float[np.ndarray, "draws groups"], tail: float) -> Float[np.ndarray, " groups"]:
+def _quantile(
+    draws: Float[np.ndarray, "draws groups"], tail: float
+) -> Float[np.ndarray, " groups"]:
     quantiles = np.full(draws.shape[1], np.nan)
     defined = ~np.isnan(draws)
     whole = defined.all(axis=0)

@@ -1,9 +1,10 @@
 """What areas chance gives to series of games: every game's numbers beside the labels of another.
 
-Positions of a game are alike, in what numbers say and in what holds, so that shuffled positions would
-make chance look small. Here every game gets the labels of another game, rotated within it: all that
-positions of a game have in common is kept, in labels and in numbers, and only what ties the one to the
-other is broken. Games stay whole, for labels that lay across two games would average over both.
+Positions of a game are alike, in what numbers say and in what holds, so that shuffled positions
+would make chance look small. Here every game gets the labels of another game, rotated within it:
+all that positions of a game have in common is kept, in labels and in numbers, and only what ties
+the one to the other is broken. Games stay whole, for labels that lay across two games would average
+over both.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ class Rotations:
     """Games that change their labels, drawn once for all labels and numbers.
 
     Args:
-        starts: where each game begins, and the end: positions of a game are neighbours; two games or more.
+        starts: where each game begins, and the end: positions of a game are neighbours; two games
+            or more.
         draws: how many draws; every game's partner is drawn anew in each.
         generator: of the draws.
     """
 
-    def __init__(self, starts: Int64[np.ndarray, " games_1"], draws: int, generator: np.random.Generator) -> None:
+    def __init__(
+        self, starts: Int64[np.ndarray, " games_1"], draws: int, generator: np.random.Generator
+    ) -> None:
         self._starts, lengths = starts, np.diff(starts)
         games = np.arange(len(lengths))
         order = generator.permutation(games)
@@ -61,7 +65,8 @@ class Rotations:
     def chances(
         self, label: Bool[np.ndarray, " n"], ranks: Float64[np.ndarray, "n series"], level: float
     ) -> list[Chance]:
-        """How the areas of some series of numbers compare with those of the same numbers out of step.
+        """How the areas of some series of numbers compare with those of the same numbers out of
+        step.
 
         Args:
             label: some hold, some do not.
@@ -76,7 +81,10 @@ class Rotations:
         columns = np.concatenate([ranks - (n + 1) / 2, np.ones((n, 1))], axis=1)
         seen = _distances(label.astype(np.float64) @ columns, n)
         partnered = label[self._index].astype(np.float64)
-        by_game = [partnered[:, i:j] @ columns[i:j] for i, j in zip(self._starts[:-1], self._starts[1:], strict=True)]
+        by_game = [
+            partnered[:, i:j] @ columns[i:j]
+            for i, j in zip(self._starts[:-1], self._starts[1:], strict=True)
+        ]
         sums = np.stack(by_game, axis=1).reshape(-1, columns.shape[1])
         drawn = _distances(self._picks @ sums, n)
         as_far = (np.abs(drawn) >= np.abs(seen) - _SAME).sum(axis=0)
@@ -85,7 +93,10 @@ class Rotations:
         return [Chance(*map(float, series)) for series in zip(p, *ends, strict=True)]
 
 
-def _distances(sums: Float64[np.ndarray, "*draws series_1"], n: int) -> Float64[np.ndarray, "*draws series"]:
-    """How far areas are from one half, from sums of centred ranks over the positives and their number."""
+def _distances(
+    sums: Float64[np.ndarray, "*draws series_1"], n: int
+) -> Float64[np.ndarray, "*draws series"]:
+    """How far areas are from one half, from sums of centred ranks over the positives and their
+    number."""
     positives = sums[..., -1:]
     return sums[..., :-1] / np.maximum(positives * (n - positives), 1)

@@ -1,4 +1,5 @@
-"""Which latents a study targets: for each goal those whose firing is most specific to its example texts."""
+"""Which latents a study targets: for each goal those whose firing is most specific to its example
+texts."""
 
 from __future__ import annotations
 
@@ -66,8 +67,9 @@ class Certainty(NamedTuple):
     chosen: dict[int, float]
     """Share of the resamples in which a latent is chosen; 0 for those that are left out."""
     held_out: dict[int, tuple[float, float]]
-    """Area under the curve by which a chosen latent tells the goal's texts that the resample left out from its negative
-    ones and from the other goals' texts, left out as well; NaN where there are none."""
+    """Area under the curve by which a chosen latent tells the goal's texts that the resample left
+    out from its negative ones and from the other goals' texts, left out as well; NaN where there
+    are none."""
 
 
 def choose_latents(
@@ -80,17 +82,17 @@ def choose_latents(
 ) -> Choices:
     """Choose the latents of all goals together.
 
-    Latents are dealt to the goals so that the sum of their scores (`specificity`) is largest and no two goals have one
-    in common. To tell how sure that is, the example texts of all goals are drawn again with replacement, and latents
-    are dealt anew.
+    Latents are dealt to the goals so that the sum of their scores (`specificity`) is largest and no
+    two goals have one in common. To tell how sure that is, the example texts of all goals are drawn
+    again with replacement, and latents are dealt anew.
 
     Args:
         goals: the example texts of every goal.
         density: share of the corpus's tokens on which each latent fires.
         count: how many latents each goal gets.
         generator: draws texts.
-        listed: latents that goals name themselves, with weights; they are taken as they are, and no other goal gets
-            them.
+        listed: latents that goals name themselves, with weights; they are taken as they are, and no
+            other goal gets them.
         shared: goals may have latents in common: each gets those that it scores highest.
 
     Raises:
@@ -99,7 +101,11 @@ def choose_latents(
     named = dict(listed or {})
     once = {name: Draw.once(texts) for name, texts in goals.items()}
     scores = {name: specificity(name, goals, once, density) for name in goals}
-    taken = set() if shared else {latent for weights in named.values() for latent in weights if latent < len(density)}
+    taken = (
+        set()
+        if shared
+        else {latent for weights in named.values() for latent in weights if latent < len(density)}
+    )
     open_goals = [name for name in goals if name not in named]
     chosen = _deal({name: scores[name].score for name in open_goals}, count, taken, shared)
     _check(chosen, count)
@@ -107,17 +113,24 @@ def choose_latents(
     by_goal = {}
     for name, texts in goals.items():
         size = texts.difference[chosen.get(name, [])]
-        weights = named.get(name) or dict(zip(chosen[name], (size / size.sum()).tolist(), strict=True))
+        weights = named.get(name) or dict(
+            zip(chosen[name], (size / size.sum()).tolist(), strict=True)
+        )
         by_goal[name] = Choice(
-            dict(weights), _candidates(scores[name], density, texts.difference, certainty.get(name), weights)
+            dict(weights),
+            _candidates(scores[name], density, texts.difference, certainty.get(name), weights),
         )
     return Choices(by_goal, _targets(by_goal, named, certainty, shared))
 
 
 def _deal(
-    scores: Mapping[str, Float[NDArray[np.float64], " latents"]], count: int, taken: Collection[int], shared: bool
+    scores: Mapping[str, Float[NDArray[np.float64], " latents"]],
+    count: int,
+    taken: Collection[int],
+    shared: bool,
 ) -> dict[str, list[int]]:
-    """``count`` latents for every goal, its best first; fewer where no others have a score above 0."""
+    """``count`` latents for every goal, its best first; fewer where no others have a score above
+    0."""
     if not scores:
         return {}
     table = np.stack([*scores.values()])
@@ -137,15 +150,20 @@ def _deal(
         if gains[row, column] > 0:
             dealt[names[row]].append(int(columns[column]))
     order = dict(zip(scores, table, strict=True))
-    return {name: sorted(latents, key=lambda latent: (-order[name][latent], latent)) for name, latents in dealt.items()}
+    return {
+        name: sorted(latents, key=lambda latent: (-order[name][latent], latent))
+        for name, latents in dealt.items()
+    }
 
 
 def _check(chosen: Mapping[str, list[int]], count: int) -> None:
     for name, latents in chosen.items():
         if len(latents) < count:
             raise SaeflowError(
-                f"steering: goal {name}: {len(latents)} latents tell its examples from other texts and "
-                f"steering.latents asks for {count}; lower it, write examples that differ more, or let goals share "
+                f"steering: goal {name}: {len(latents)} latents tell its examples from other texts "
+                "and "
+                f"steering.latents asks for {count}; lower it, write examples that differ more, or "
+                "let goals share "
                 "latents (steering.shared_latents)"
             )
 
@@ -160,10 +178,14 @@ def _certainty(
     shared: bool,
     generator: np.random.Generator,
 ) -> dict[str, Certainty]:
-    """Deal latents again for texts that are drawn again; only among each goal's best, as the others never win."""
+    """Deal latents again for texts that are drawn again; only among each goal's best, as the others
+    never win."""
     if not open_goals:
         return {}
-    best = [np.argsort(-scores[name].score, kind="stable")[: CONTENDERS + count * len(goals)] for name in open_goals]
+    best = [
+        np.argsort(-scores[name].score, kind="stable")[: CONTENDERS + count * len(goals)]
+        for name in open_goals
+    ]
     latents = np.unique(np.concatenate(best))
     few = {name: texts.of_latents(latents) for name, texts in goals.items()}
     barred = np.flatnonzero(np.isin(latents, [*taken])).tolist()
@@ -186,8 +208,11 @@ def _certainty(
     }
 
 
-def _left_out(goal: str, goals: Mapping[str, GoalTexts], draws: Mapping[str, Draw], column: int) -> tuple[float, float]:
-    """How a latent tells those of a goal's texts that a resample left out from the negative and the others' texts."""
+def _left_out(
+    goal: str, goals: Mapping[str, GoalTexts], draws: Mapping[str, Draw], column: int
+) -> tuple[float, float]:
+    """How a latent tells those of a goal's texts that a resample left out from the negative and the
+    others' texts."""
 
     def values(name: str, kind: str) -> NDArray[np.float64]:
         means: NDArray[np.float64] = getattr(goals[name], f"{kind}_means")
@@ -196,14 +221,17 @@ def _left_out(goal: str, goals: Mapping[str, GoalTexts], draws: Mapping[str, Dra
     own, neutral = values(goal, "positive"), values(goal, "negative")
     others = [values(name, "positive") for name in goals if name != goal]
     against = [neutral, np.concatenate(others) if others else neutral[:0]]
-    first, second = (float(auroc(own, texts)[0]) if len(own) and len(texts) else np.nan for texts in against)
+    first, second = (
+        float(auroc(own, texts)[0]) if len(own) and len(texts) else np.nan for texts in against
+    )
     return first, second
 
 
 def _means(pairs: list[tuple[float, float]]) -> tuple[float, float]:
     """Column by column, over the numbers there are."""
     first, second = (
-        float(np.nanmean(column)) if not np.isnan(column).all() else np.nan for column in np.array(pairs).T
+        float(np.nanmean(column)) if not np.isnan(column).all() else np.nan
+        for column in np.array(pairs).T
     )
     return first, second
 
@@ -217,13 +245,19 @@ def _candidates(
 ) -> pl.DataFrame:
     """The best latents of a goal and its targets."""
     order = np.argsort(-scores.score, kind="stable")
-    targets = [latent for latent in weights if latent < len(order)]  # others are refused where vectors are built
+    targets = [
+        latent for latent in weights if latent < len(order)
+    ]  # others are refused where vectors are built
     kept = (np.arange(len(order)) < CANDIDATES) | np.isin(order, targets)
     ranks, latents = np.flatnonzero(kept) + 1, order[kept]
     share = [certainty.chosen.get(int(latent), 0.0) if certainty else None for latent in latents]
     measured = {**scores._asdict(), "density": density, "difference": difference}
     table = pl.DataFrame({name: column[latents] for name, column in measured.items()})
-    added = (pl.Series("rank", ranks), pl.Series("latent", latents), pl.Series("chosen", share, pl.Float64))
+    added = (
+        pl.Series("rank", ranks),
+        pl.Series("latent", latents),
+        pl.Series("chosen", share, pl.Float64),
+    )
     return table.with_columns(*added).select(*CANDIDATES_SCHEMA)
 
 
@@ -241,10 +275,18 @@ def _targets(
     rows: list[dict[str, Any]] = []
     for name, choice in by_goal.items():
         table = {row["latent"]: row for row in choice.candidates.to_dicts()}
-        free = [latent for latent in table if latent not in choice.weights and (shared or latent not in holders)]
+        free = [
+            latent
+            for latent in table
+            if latent not in choice.weights and (shared or latent not in holders)
+        ]
         for latent, weight in choice.weights.items():
             own = table.get(latent, {})
-            neutral, others = certainty[name].held_out.get(latent, (None, None)) if name in certainty else (None, None)
+            neutral, others = (
+                certainty[name].held_out.get(latent, (None, None))
+                if name in certainty
+                else (None, None)
+            )
             rows.append(
                 {
                     **own,
@@ -259,4 +301,6 @@ def _targets(
                     "margin": own["score"] - table[free[0]]["score"] if free and own else None,
                 }
             )
-    return pl.DataFrame(rows, schema=TARGETS_SCHEMA).with_columns(pl.col("^held_out.*$").fill_nan(None))
+    return pl.DataFrame(rows, schema=TARGETS_SCHEMA).with_columns(
+        pl.col("^held_out.*$").fill_nan(None)
+    )

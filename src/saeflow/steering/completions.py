@@ -15,7 +15,14 @@ from torch import Tensor
 from saeflow.errors import SaeflowError
 from saeflow.models.chat import continuation_text, prompt_text
 from saeflow.steering.edits import check_vectors
-from saeflow.steering.rollouts import BATCH_ROWS, Plan, PromptGroup, Rollouts, prompt_groups, roll_out
+from saeflow.steering.rollouts import (
+    BATCH_ROWS,
+    Plan,
+    PromptGroup,
+    Rollouts,
+    prompt_groups,
+    roll_out,
+)
 from saeflow.steering.schemas import COMPLETIONS_SCHEMA
 
 if TYPE_CHECKING:
@@ -33,7 +40,10 @@ def absolute_scales(settings: Steering, mean_norm: float, norm: float = 1.0) -> 
         mean_norm: of the activations at the hook.
         norm: of the vector, where it counts; see `saeflow.steering.vectors.Built`.
     """
-    return [scale * norm * (mean_norm if settings.scale_unit == "norm" else 1.0) for scale in settings.scales]
+    return [
+        scale * norm * (mean_norm if settings.scale_unit == "norm" else 1.0)
+        for scale in settings.scales
+    ]
 
 
 def complete(
@@ -50,8 +60,8 @@ def complete(
 ) -> pl.DataFrame:
     """Write ``settings.samples`` completions per scale and prompt, all scales in the same batches.
 
-    The noise of a completion is named by prompt and sample. So at scale 0 all goals and methods give the same texts,
-    and at other scales they differ by what the vector does.
+    The noise of a completion is named by prompt and sample. So at scale 0 all goals and methods
+    give the same texts, and at other scales they differ by what the vector does.
 
     Args:
         lm: the model.
@@ -66,18 +76,20 @@ def complete(
         progress: called with (completions done, completions).
 
     Returns:
-        The columns of `COMPLETIONS_SCHEMA`. ``prompt`` is as it was given, messages as the chat template writes them;
-        ``continuation`` what the model wrote, without special tokens; ``text`` one behind the other. ``prompt_ids``
-        opens with BOS, ``continuation_ids`` holds what was drawn before the token that ended the text, and ``ended``
-        whether one did.
+        The columns of `COMPLETIONS_SCHEMA`. ``prompt`` is as it was given, messages as the chat
+        template writes them; ``continuation`` what the model wrote, without special tokens;
+        ``text`` one behind the other. ``prompt_ids`` opens with BOS, ``continuation_ids`` holds
+        what was drawn before the token that ended the text, and ``ended`` whether one did.
 
     Raises:
-        SaeflowError: the vector is not finite or of the wrong width, a scale is not a number, the model has no chat
-            template for messages, or its logits are not numbers.
+        SaeflowError: the vector is not finite or of the wrong width, a scale is not a number, the
+            model has no chat template for messages, or its logits are not numbers.
     """
     check_vectors(vector[None], lm.d_model, f"goal {goal}, method {method}")
     if not all(map(math.isfinite, scales)):
-        raise SaeflowError(f"goal {goal}, method {method}: scales {list(scales)} must be finite numbers")
+        raise SaeflowError(
+            f"goal {goal}, method {method}: scales {list(scales)} must be finite numbers"
+        )
     plan = Plan(settings.samples, settings.new_tokens, settings.sampling, seed, PURPOSE, batch_rows)
     vectors = vector[None].expand(len(scales), -1)
     sizes, numbers = torch.tensor(scales, dtype=torch.float64), range(len(scales))
@@ -88,19 +100,41 @@ def complete(
             if progress:
                 progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
     for row in rows:
-        identity = (seed, goal, method, row["scale"], row["prompt"], row.pop("occurrence"), row["sample"])
-        row |= {"goal": goal, "method": method, "seed": seed, "completion_id": _identifier(identity)}
+        identity = (
+            seed,
+            goal,
+            method,
+            row["scale"],
+            row["prompt"],
+            row.pop("occurrence"),
+            row["sample"],
+        )
+        row |= {
+            "goal": goal,
+            "method": method,
+            "seed": seed,
+            "completion_id": _identifier(identity),
+        }
     texts = [prompt_text(prompt, lm.tokenizer) for prompt in settings.prompts]
     order = {text: place for place, text in reversed(list(enumerate(texts)))}
     rows.sort(key=lambda row: (row["scale_index"], order[row["prompt"]], row["sample"]))
     return pl.DataFrame(rows, schema=COMPLETIONS_SCHEMA)
 
 
-def _rows(lm: LanguageModel, group: PromptGroup, rollouts: Rollouts, scales: Sequence[float]) -> list[dict[str, Any]]:
+def _rows(
+    lm: LanguageModel, group: PromptGroup, rollouts: Rollouts, scales: Sequence[float]
+) -> list[dict[str, Any]]:
     rows = []
-    for unit, (scale_index, place) in enumerate(zip(rollouts.vectors.tolist(), rollouts.prompts, strict=True)):
+    for unit, (scale_index, place) in enumerate(
+        zip(rollouts.vectors.tolist(), rollouts.prompts, strict=True)
+    ):
         prompt, prompt_ids = group.texts[place], group.tokens[place].tolist()
-        drawn = zip(rollouts.samples, rollouts.tokens[unit].tolist(), rollouts.lengths[unit].tolist(), strict=True)
+        drawn = zip(
+            rollouts.samples,
+            rollouts.tokens[unit].tolist(),
+            rollouts.lengths[unit].tolist(),
+            strict=True,
+        )
         for sample, tokens, length in drawn:
             continuation = continuation_text(lm.tokenizer, prompt_ids, tokens[:length])
             rows.append(

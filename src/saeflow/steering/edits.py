@@ -1,4 +1,5 @@
-"""Edits of the residual stream: what is added, taken away or set, in which rows and at which positions."""
+"""Edits of the residual stream: what is added, taken away or set, in which rows and at which
+positions."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ class Edit(NamedTuple):
     """One edit per row of a batch; rows are independent of each other."""
 
     kind: Literal["add", "ablate", "clamp"]
-    """``add``: ``h + s v``. ``ablate``: ``h - s (h·v) v``, which projects ``v`` out where ``s`` is 1.
-    ``clamp``: sets ``h·v`` to ``s``."""
+    """``add``: ``h + s v``. ``ablate``: ``h - s (h·v) v``, which projects ``v`` out where ``s`` is
+    1. ``clamp``: sets ``h·v`` to ``s``."""
     vectors: Float[Tensor, "rows d_model"]
     """Unit norm, or zero for a row that is left alone."""
     scales: Float[Tensor, " rows"]
@@ -29,7 +30,8 @@ class Edit(NamedTuple):
     def repeat(self, repeats: int) -> Edit:
         """The same edit with every row ``repeats`` times in a row."""
         return self._replace(
-            vectors=self.vectors.repeat_interleave(repeats, 0), scales=self.scales.repeat_interleave(repeats)
+            vectors=self.vectors.repeat_interleave(repeats, 0),
+            scales=self.scales.repeat_interleave(repeats),
         )
 
 
@@ -66,7 +68,8 @@ def check_vectors(vectors: Float[Tensor, "rows d_model"], d_model: int, where: s
     """
     if vectors.ndim != 2 or vectors.shape[1] != d_model:
         raise SaeflowError(
-            f"{where}: the vectors have shape {tuple(vectors.shape)} and the model is {d_model} wide; "
+            f"{where}: the vectors have shape {tuple(vectors.shape)} and the model is {d_model} "
+            "wide; "
             f"give vectors of shape (n, {d_model})"
         )
     if not torch.isfinite(vectors).all():
@@ -87,20 +90,26 @@ def _range(edit: Edit, prompt_length: int) -> tuple[int, float]:
 
 
 def _add(
-    resid: Float[Tensor, "rows pos d_model"], vectors: Float[Tensor, "rows d_model"], scales: Float[Tensor, " rows"]
+    resid: Float[Tensor, "rows pos d_model"],
+    vectors: Float[Tensor, "rows d_model"],
+    scales: Float[Tensor, " rows"],
 ) -> Float[Tensor, "rows pos d_model"]:
     return resid + (scales[:, None] * vectors)[:, None].to(resid.dtype)
 
 
 def _ablate(
-    resid: Float[Tensor, "rows pos d_model"], vectors: Float[Tensor, "rows d_model"], scales: Float[Tensor, " rows"]
+    resid: Float[Tensor, "rows pos d_model"],
+    vectors: Float[Tensor, "rows d_model"],
+    scales: Float[Tensor, " rows"],
 ) -> Float[Tensor, "rows pos d_model"]:
     share = _component(resid, vectors) * scales[:, None, None]
     return resid - (share * vectors[:, None]).to(resid.dtype)
 
 
 def _clamp(
-    resid: Float[Tensor, "rows pos d_model"], vectors: Float[Tensor, "rows d_model"], scales: Float[Tensor, " rows"]
+    resid: Float[Tensor, "rows pos d_model"],
+    vectors: Float[Tensor, "rows d_model"],
+    scales: Float[Tensor, " rows"],
 ) -> Float[Tensor, "rows pos d_model"]:
     missing = scales[:, None, None] - _component(resid, vectors)
     return resid + (missing * vectors[:, None]).to(resid.dtype)

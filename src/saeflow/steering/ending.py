@@ -1,4 +1,5 @@
-"""Where texts end: rows that have said what they had to say, and rows whose logits have ceased to be numbers."""
+"""Where texts end: rows that have said what they had to say, and rows whose logits have ceased to
+be numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ LOOK = 16  # tokens from one look at a GPU's rows to the next; each look waits f
 
 
 def lengths(tokens: Int[Tensor, "*rows new_tokens"], ends: tuple[int, ...]) -> Int[Tensor, "*rows"]:
-    """How many of the drawn tokens come before the first that ends a text; all of them where none does.
+    """How many of the drawn tokens come before the first that ends a text; all of them where none
+    does.
 
     Args:
         tokens: from `saeflow.steering.generation.generate`.
@@ -38,7 +40,8 @@ class Ending:
         self.peaks = torch.zeros(rows, dtype=torch.float64, device=lm.device)
 
     def see(self, logits: Float[Tensor, "rows d_vocab"]) -> None:
-        """Note logits that are not numbers, in rows that still go on; asks nothing of a GPU until `check`."""
+        """Note logits that are not numbers, in rows that still go on; asks nothing of a GPU until
+        `check`."""
         self.peaks += logits.amax(-1).double().masked_fill(self.ended, 0.0)
 
     def of(self, drawn: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
@@ -56,7 +59,8 @@ class Ending:
         return bool(self.ended.all())
 
     def check(self, scales: Float[Tensor, " rows"] | None) -> None:
-        """Refuse a batch in which a row's logits were NaN or infinite before it ended: nothing can be drawn from them.
+        """Refuse a batch in which a row's logits were NaN or infinite before it ended: nothing can
+        be drawn from them.
 
         Args:
             scales: of the rows' edits; None is no steering.

@@ -54,7 +54,9 @@ def read_examples(
     Raises:
         SaeflowError: a text without tokens, or one that is longer than the model's context.
     """
-    common = torch.tensor(sorted({token for text in against for token in lm.tokenize(text)}), dtype=torch.int64)
+    common = torch.tensor(
+        sorted({token for text in against for token in lm.tokenize(text)}), dtype=torch.int64
+    )
     mean, last, latents, peak, tokens, fired, particular, hits = ([] for _ in Examples._fields)
     for text in texts:
         ids, resid = _residual(lm, hook, text)
@@ -68,12 +70,16 @@ def read_examples(
         fired.append(active.sum(0, dtype=torch.int32))
         particular.append(own.sum())
         hits.append(active[own].sum(0, dtype=torch.int32))
-    parts = [torch.stack(part) for part in (mean, last, latents, peak, tokens, fired, particular, hits)]
+    parts = [
+        torch.stack(part) for part in (mean, last, latents, peak, tokens, fired, particular, hits)
+    ]
     return Examples(*parts)._replace(peak=parts[3].amax(0))
 
 
 @torch.no_grad()
-def bos_latents(lm: LanguageModel, sae: SAE, hook: str, peak: Float[Tensor, " d_sae"]) -> Bool[Tensor, " d_sae"]:
+def bos_latents(
+    lm: LanguageModel, sae: SAE, hook: str, peak: Float[Tensor, " d_sae"]
+) -> Bool[Tensor, " d_sae"]:
     """Latents that are more active on BOS than on any token of the examples.
 
     Args:
@@ -86,14 +92,17 @@ def bos_latents(lm: LanguageModel, sae: SAE, hook: str, peak: Float[Tensor, " d_
     return sae.encode(resid[0, 0].float()).cpu() > peak
 
 
-def _residual(lm: LanguageModel, hook: str, text: str) -> tuple[Int[Tensor, " pos"], Float[Tensor, "pos d_model"]]:
+def _residual(
+    lm: LanguageModel, hook: str, text: str
+) -> tuple[Int[Tensor, " pos"], Float[Tensor, "pos d_model"]]:
     """Tokens of a text without its BOS, and their activations, float32."""
     tokens = lm.tokenize(text)
     if len(tokens) < 2:
         raise SaeflowError(f"steering: the example {text!r} has no tokens; write some text")
     if len(tokens) > lm.context:
         raise SaeflowError(
-            f"steering: the example {text[:40]!r}… has {len(tokens)} tokens and the model's context is "
+            f"steering: the example {text[:40]!r}… has {len(tokens)} tokens and the model's "
+            "context is "
             f"{lm.context}; shorten it"
         )
     resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]

@@ -1,8 +1,9 @@
 """Batched decoding of steered text, with the residual stream read on the way.
 
-An edit at a layer changes nothing at or below that layer. So the residual stream that a forward pass of the steered
-model shows at the hook, before the edit, is what the unsteered model would show on the same text, and no second pass
-is needed to read it. Only the last token drawn has to be run once more, up to the hook.
+An edit at a layer changes nothing at or below that layer. So the residual stream that a forward
+pass of the steered model shows at the hook, before the edit, is what the unsteered model would show
+on the same text, and no second pass is needed to read it. Only the last token drawn has to be run
+once more, up to the hook.
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ def generate(
     cache: BufferCache | None = None,
     recording: Recording | None = None,
 ) -> Int[Tensor, "rows new_tokens"]:
-    """Continue every prompt ``rows / prompts`` times, each until a token that ends a text or a turn.
+    """Continue every prompt ``rows / prompts`` times, each until a token that ends a text or a
+    turn.
 
-    Rows of one prompt stand together. Its forward pass is run once for all of them. What a row holds behind its end is
-    its last token over and over; `saeflow.steering.ending.lengths` says how much of a row counts. Whether other rows
-    have ended changes nothing in a row.
+    Rows of one prompt stand together. Its forward pass is run once for all of them. What a row
+    holds behind its end is its last token over and over; `saeflow.steering.ending.lengths` says how
+    much of a row counts. Whether other rows have ended changes nothing in a row.
 
     Args:
         lm: the model.
@@ -63,17 +65,18 @@ def generate(
         sampling: how tokens are drawn.
         keys: one per row, from `saeflow.seeds.row_keys`; equal keys draw equal noise.
         new_tokens: per row.
-        read: called with the stream of every position of every row, in order, before the edit; not with positions
-            that lie behind the end of all rows.
+        read: called with the stream of every position of every row, in order, before the edit; not
+            with positions that lie behind the end of all rows.
         cache: of an earlier call, whose memory is used again.
-        recording: replays one step for all tokens; an edit that begins between them goes step by step all the same.
+        recording: replays one step for all tokens; an edit that begins between them goes step by
+            step all the same.
 
     Returns:
         The tokens drawn.
 
     Raises:
-        SaeflowError: the hook does not exist, the text is longer than the model's context, a vector is wrong, or the
-            logits are not numbers.
+        SaeflowError: the hook does not exist, the text is longer than the model's context, a vector
+            is wrong, or the logits are not numbers.
     """
     prompt_length = prompts.shape[1]
     _check(lm, hook, edit, prompt_length + new_tokens)
@@ -118,9 +121,13 @@ def prefill(
     return lm.model(prompts, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
-def decode_one_token(lm: LanguageModel, tokens: Int[Tensor, " rows"], cache: Cache) -> Float[Tensor, "rows d_vocab"]:
+def decode_one_token(
+    lm: LanguageModel, tokens: Int[Tensor, " rows"], cache: Cache
+) -> Float[Tensor, "rows d_vocab"]:
     """Run one token per row into the cache; the logits of what comes next."""
-    return lm.model(tokens[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+    return lm.model(
+        tokens[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1
+    ).logits[:, -1]
 
 
 def _check(lm: LanguageModel, hook: str, edit: Edit | None, length: int) -> None:
@@ -129,7 +136,8 @@ def _check(lm: LanguageModel, hook: str, edit: Edit | None, length: int) -> None
         check_vectors(edit.vectors, lm.d_model, "steering")
     if length > lm.context:
         raise SaeflowError(
-            f"steering: prompt and new tokens make {length} tokens and the model's context is {lm.context}; "
+            f"steering: prompt and new tokens make {length} tokens and the model's context is "
+            f"{lm.context}; "
             "lower new_tokens or shorten the prompts"
         )
 
@@ -139,9 +147,12 @@ class _Stop(Exception):  # noqa: N818 - nothing is wrong
 
 
 class _Stream:
-    """The function at the hook: reads the stream, then edits it, and knows where in the text it is."""
+    """The function at the hook: reads the stream, then edits it, and knows where in the text it
+    is."""
 
-    def __init__(self, edit: Edit | None, read: Reader | None, prompt_length: int, repeats: int) -> None:
+    def __init__(
+        self, edit: Edit | None, read: Reader | None, prompt_length: int, repeats: int
+    ) -> None:
         self.edit = edit
         self.read = read
         self.prompt_length = prompt_length
@@ -149,12 +160,18 @@ class _Stream:
         self.offset = 0
         self.last = False
 
-    def __call__(self, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows pos d_model"] | None:
+    def __call__(
+        self, resid: Float[Tensor, "rows pos d_model"]
+    ) -> Float[Tensor, "rows pos d_model"] | None:
         if self.read is not None:
-            self.read(resid.repeat_interleave(self.repeats, 0) if self.offset == 0 else resid, self.offset)
+            self.read(
+                resid.repeat_interleave(self.repeats, 0) if self.offset == 0 else resid, self.offset
+            )
         if self.last:
             raise _Stop
-        edited = None if self.edit is None else apply(self.edit, resid, self.offset, self.prompt_length)
+        edited = (
+            None if self.edit is None else apply(self.edit, resid, self.offset, self.prompt_length)
+        )
         self.offset += resid.shape[1]
         return edited
 
@@ -167,11 +184,13 @@ class _Stream:
 
 
 class BufferLayer(DynamicLayer):
-    """Keys and values of one layer in a buffer of the final length: a token is written without copying those before it.
+    """Keys and values of one layer in a buffer of the final length: a token is written without
+    copying those before it.
 
-    Positions come first in memory, so that what attention reads lies in one piece, and a token is written in one piece.
-    Layers with a sliding window keep all positions too; the model's own mask hides those outside of it. On a CPU the
-    buffer is float32, since attention of single tokens is faster there than in narrower types.
+    Positions come first in memory, so that what attention reads lies in one piece, and a token is
+    written in one piece. Layers with a sliding window keep all positions too; the model's own mask
+    hides those outside of it. On a CPU the buffer is float32, since attention of single tokens is
+    faster there than in narrower types.
     """
 
     def __init__(self) -> None:
@@ -179,7 +198,9 @@ class BufferLayer(DynamicLayer):
         self.memory: Tensor | None = None
         self.filled = 0
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
         """Append keys and values ``[batch, heads, pos, width]``; all of them so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -189,14 +210,17 @@ class BufferLayer(DynamicLayer):
         return self.keys, self.values
 
     def repeat(self, repeats: int, length: int) -> None:
-        """Open the buffer for texts of a length, every row of the prompt ``repeats`` times in it."""
+        """Open the buffer for texts of a length, every row of the prompt ``repeats`` times in
+        it."""
         rows, heads, _, width = self.keys.shape
         shape = (2, length, rows * repeats, heads, width)
         dtype = torch.float32 if self.keys.device.type == "cpu" else self.keys.dtype
         if self.memory is None or self.memory.numel() < math.prod(shape):
             self.memory = self.keys.new_empty(math.prod(shape), dtype=dtype)
         self.buffer = self.memory[: math.prod(shape)].view(shape).permute(0, 2, 3, 1, 4)
-        self._write(self.keys.repeat_interleave(repeats, 0), self.values.repeat_interleave(repeats, 0))
+        self._write(
+            self.keys.repeat_interleave(repeats, 0), self.values.repeat_interleave(repeats, 0)
+        )
 
     def reset(self) -> None:
         """Forget all keys and values; the memory stays for the next batch."""
@@ -220,6 +244,7 @@ class BufferCache(Cache):
         super().__init__(layer_class_to_replicate=BufferLayer)
 
     def repeat(self, repeats: int, length: int) -> None:
-        """After the prompt, before the first token: every row ``repeats`` times, room for ``length`` positions."""
+        """After the prompt, before the first token: every row ``repeats`` times, room for
+        ``length`` positions."""
         for layer in self.layers:
             layer.repeat(repeats, length)

@@ -48,7 +48,9 @@ class SteeringVector(NamedTuple):
         """
         hook = self.metadata.get("hook")
         if not isinstance(hook, str):
-            raise SaeflowError("steering: the vector does not say at which hook it is added; write it with `hook`")
+            raise SaeflowError(
+                "steering: the vector does not say at which hook it is added; write it with `hook`"
+            )
         return hook
 
     @property
@@ -69,22 +71,24 @@ class SteeringVector(NamedTuple):
         """
         if len(self.vector) != d_model:
             raise SaeflowError(
-                f"steering: the vector has {len(self.vector)} numbers, and the model's width is {d_model}; "
+                f"steering: the vector has {len(self.vector)} numbers, and the model's width is "
+                f"{d_model}; "
                 "take a vector of this model"
             )
         return self.vector
 
 
 class Contrast(NamedTuple):
-    """What the methods need of a goal's examples: activations, one row per text, pooled in both ways that `caa` knows,
-    and latents."""
+    """What the methods need of a goal's examples: activations, one row per text, pooled in both
+    ways that `caa` knows, and latents."""
 
     positive_mean: Float[Tensor, "texts d_model"]
     positive_last: Float[Tensor, "texts d_model"]
     negative_mean: Float[Tensor, "texts d_model"]
     negative_last: Float[Tensor, "texts d_model"]
     difference: Float[Tensor, " d_sae"]
-    """Mean activation of every latent on the texts that show the behaviour minus that on those that do not; float64."""
+    """Mean activation of every latent on the texts that show the behaviour minus that on those that
+    do not; float64."""
     from_bos: Bool[Tensor, " d_sae"]
     """Latents that belong to BOS; see `saeflow.steering.examples.bos_latents`."""
 
@@ -110,13 +114,24 @@ def load_vector(path: Path) -> SteeringVector:
             vector = file.get_tensor("vector")
             metadata = metadata_of(file, path) if "metadata" in (file.metadata() or {}) else {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise DamagedError(f"{path}: is no whole steering vector ({str(error).splitlines()[0]})", [path]) from None
-    usable = vector.ndim == 1 and vector.is_floating_point() and vector.float().isfinite().all() and vector.any()
+        raise DamagedError(
+            f"{path}: is no whole steering vector ({str(error).splitlines()[0]})", [path]
+        ) from None
+    usable = (
+        vector.ndim == 1
+        and vector.is_floating_point()
+        and vector.float().isfinite().all()
+        and vector.any()
+    )
     if not usable:
-        raise SaeflowError(f"{path}: 'vector' must be one row of finite numbers, not all zero; make it anew")
+        raise SaeflowError(
+            f"{path}: 'vector' must be one row of finite numbers, not all zero; make it anew"
+        )
     norm = metadata.get("norm", 1.0)
     if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < norm < math.inf:
-        raise SaeflowError(f"{path}: its norm is {str(norm)[:40]!r} and must be a positive number; make it anew")
+        raise SaeflowError(
+            f"{path}: its norm is {str(norm)[:40]!r} and must be a positive number; make it anew"
+        )
     return SteeringVector(vector.float(), metadata)
 
 
@@ -142,7 +157,9 @@ def fetch_vectors(
         found = fetch(published.model_copy(update={"file": name}), key)
         vector, told = load_vector(found.path)
         if told.get("hook", hook) != hook:
-            raise SaeflowError(f"{key}: {name} is a vector of {told['hook']}, and the study's hook is {hook}")
+            raise SaeflowError(
+                f"{key}: {name} is a vector of {told['hook']}, and the study's hook is {hook}"
+            )
         metadata = {**told, "hook": hook, "goal": goal, "method": method, "published": found.origin}
         save_vector(directory / method / "vector.safetensors", SteeringVector(vector, metadata))
         records[method] = found.record
@@ -150,7 +167,8 @@ def fetch_vectors(
 
 
 def save_choices(folder: Path, choices: Choices) -> None:
-    """Write ``<goal>/latents.json`` for every goal, and ``targets.parquet`` and ``targets.csv`` of all."""
+    """Write ``<goal>/latents.json`` for every goal, and ``targets.parquet`` and ``targets.csv`` of
+    all."""
     for goal, choice in choices.by_goal.items():
         save_choice(folder / goal / "latents.json", choice)
     for suffix in ("parquet", "csv"):
@@ -160,7 +178,11 @@ def save_choices(folder: Path, choices: Choices) -> None:
 def save_choice(path: Path, choice: Choice) -> None:
     """Write ``latents.json``."""
     weights = {str(latent): weight for latent, weight in choice.weights.items()}
-    content = {"latents": weights, "candidates": choice.candidates.to_dicts(), "provenance": provenance()}
+    content = {
+        "latents": weights,
+        "candidates": choice.candidates.to_dicts(),
+        "provenance": provenance(),
+    }
     write_sealed_json(path, content)
 
 
@@ -196,4 +218,6 @@ def load_contrast(path: Path) -> Contrast:
         with safe_open(path, framework="pt") as file:
             return Contrast(**{name: file.get_tensor(name) for name in Contrast._fields})
     except (SafetensorError, OSError) as error:
-        raise DamagedError(f"{path}: is no whole contrast ({str(error).splitlines()[0]})", [path]) from None
+        raise DamagedError(
+            f"{path}: is no whole contrast ({str(error).splitlines()[0]})", [path]
+        ) from None

@@ -1,4 +1,5 @@
-"""How often latents fire in a corpus, and those that `fgaa` targets for what differs between a goal's examples."""
+"""How often latents fire in a corpus, and those that `fgaa` targets for what differs between a
+goal's examples."""
 
 from __future__ import annotations
 
@@ -25,10 +26,12 @@ def differing_latents(
     density: Float[Tensor, " d_sae"],
     settings: Fgaa,
 ) -> dict[int, float]:
-    """The targets of feature guided activation additions (arXiv 2501.09929, section 3): many latents, both ways.
+    """The targets of feature guided activation additions (arXiv 2501.09929, section 3): many
+    latents, both ways.
 
     Args:
-        difference: mean activation on the texts that show the behaviour minus that on those that do not.
+        difference: mean activation on the texts that show the behaviour minus that on those that do
+            not.
         from_bos: latents that belong to BOS, left out.
         density: share of tokens on which each latent fires.
         settings: the largest density, and how many latents are kept on either side.
@@ -41,13 +44,18 @@ def differing_latents(
     """
     dense = density > settings.density
     left = difference.double().masked_fill(dense | from_bos, 0.0)
-    above, below = left.topk(min(settings.positive, len(left))), (-left).topk(min(settings.negative, len(left)))
+    above, below = (
+        left.topk(min(settings.positive, len(left))),
+        (-left).topk(min(settings.negative, len(left))),
+    )
     kept = {int(latent): float(value) for value, latent in zip(*above, strict=True) if value > 0}
     kept |= {int(latent): -float(value) for value, latent in zip(*below, strict=True) if value > 0}
     if not kept:
         raise SaeflowError(
-            f"steering: fgaa is left with no latent: of {int((difference != 0).sum())} that differ between the "
-            f"examples, {int((dense & (difference != 0)).sum())} fire on more than {settings.density:g} of the tokens; "
+            f"steering: fgaa is left with no latent: of {int((difference != 0).sum())} that differ "
+            "between the "
+            f"examples, {int((dense & (difference != 0)).sum())} fire on more than "
+            f"{settings.density:g} of the tokens; "
             "raise steering.fgaa.density"
         )
     total = sum(map(abs, kept.values()))
@@ -64,10 +72,15 @@ def best_detector(recovery: pl.DataFrame, topic: str) -> int:
     Raises:
         SaeflowError: the topic was not planted.
     """
-    rows = recovery.filter((pl.col("label") == "topic") & (pl.col("feature") == topic)) if len(recovery) else recovery
+    rows = (
+        recovery.filter((pl.col("label") == "topic") & (pl.col("feature") == topic))
+        if len(recovery)
+        else recovery
+    )
     if rows.is_empty():
         raise SaeflowError(
-            f"steering: the corpus plants no topic '{topic}', so no latent is known to detect it; name the goal's "
+            f"steering: the corpus plants no topic '{topic}', so no latent is known to detect it; "
+            "name the goal's "
             "topic in its file, or remove the methods that end in _planted"
         )
     return int(rows["latent_f1"].item())

@@ -1,7 +1,9 @@
-"""A decode step of fixed shape, recorded once as a CUDA graph and replayed for every token of every batch.
+"""A decode step of fixed shape, recorded once as a CUDA graph and replayed for every token of every
+batch.
 
-With few rows or a small model, a GPU waits for Python to launch the next kernel. A recorded step is launched as one.
-Everything it touches has a fixed address: tokens, edit, keys and values, logits, the residual stream at the hook.
+With few rows or a small model, a GPU waits for Python to launch the next kernel. A recorded step is
+launched as one. Everything it touches has a fixed address: tokens, edit, keys and values, logits,
+the residual stream at the hook.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ WARM_UP = 2  # runs before a recording, in which libraries choose their kernels
 
 
 class Recording:
-    """The recorded step, and the memory it works in; made anew when the shape of the batches changes.
+    """The recorded step, and the memory it works in; made anew when the shape of the batches
+    changes.
 
     On a CPU the step is run instead of replayed, in the same memory.
     """
@@ -50,20 +53,31 @@ class Recording:
             edit: one row per text; it must treat all generated tokens alike.
             prompts: keys and values of the prompts, one row per text.
             length: of the texts, prompt included.
-            then: called with the residual stream ``[rows, 1, d_model]`` at the hook, before the edit, after every step.
+            then: called with the residual stream ``[rows, 1, d_model]`` at the hook, before the
+                edit, after every step.
 
         Returns:
-            One step: tokens in, logits of what comes next out. The logits are overwritten by the next step.
+            One step: tokens in, logits of what comes next out. The logits are overwritten by the
+            next step.
         """
         keys = prompts.layers[0].keys
         assert keys is not None
         rows, filled = keys.shape[0], keys.shape[2]
-        shape = (id(lm.model), hook, edit and (edit.kind, edit.positions, edit.include_bos), rows, length, filled)
+        shape = (
+            id(lm.model),
+            hook,
+            edit and (edit.kind, edit.positions, edit.include_bos),
+            rows,
+            length,
+            filled,
+        )
         fresh = shape != self.shape
         if fresh:
             self.shape, self.lm, self.hook, self.filled = shape, lm, hook, filled
             self.tokens = torch.zeros(rows, dtype=torch.long, device=lm.device)
-            self.edit = edit and edit._replace(vectors=edit.vectors.clone(), scales=edit.scales.clone())
+            self.edit = edit and edit._replace(
+                vectors=edit.vectors.clone(), scales=edit.scales.clone()
+            )
             self.cache = Cache(layers=[StaticLayer(length) for _ in range(lm.n_layers)])
         self._fill(edit, prompts)
         if fresh:
@@ -87,17 +101,23 @@ class Recording:
             assert given.keys is not None
             assert given.values is not None
             if not layer.is_initialized:
-                layer.lazy_initialization(given.keys.to(self.lm.dtype), given.values.to(self.lm.dtype))
+                layer.lazy_initialization(
+                    given.keys.to(self.lm.dtype), given.values.to(self.lm.dtype)
+                )
             layer.keys[:, :, : self.filled] = given.keys
             layer.values[:, :, : self.filled] = given.values
             layer.cumulative_length.fill_(self.filled)
 
     def _run(self) -> None:
         with attach(self.lm, [(self.hook, self._at_hook)]):
-            output = self.lm.model(self.tokens[:, None], past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+            output = self.lm.model(
+                self.tokens[:, None], past_key_values=self.cache, use_cache=True, logits_to_keep=1
+            )
         self.logits = output.logits[:, -1]
 
-    def _at_hook(self, resid: Float[Tensor, "rows 1 d_model"]) -> Float[Tensor, "rows 1 d_model"] | None:
+    def _at_hook(
+        self, resid: Float[Tensor, "rows 1 d_model"]
+    ) -> Float[Tensor, "rows 1 d_model"] | None:
         self.resid = resid
         return None if self.edit is None else apply(self.edit, resid, self.filled, self.filled)
 

@@ -1,9 +1,9 @@
 """Many rollouts of many vectors in decode batches of one fixed shape.
 
-A *unit* is one vector at one scale on one prompt; it is rolled out ``samples`` times. A batch holds a fixed number of
-units. Which of its slots a unit takes follows from the unit's number alone, and empty slots run unsteered, so a unit
-sees the same kernels in the same shape and the same row whatever else is measured: its rollouts are bit-equal for any
-split of the work.
+A *unit* is one vector at one scale on one prompt; it is rolled out ``samples`` times. A batch holds
+a fixed number of units. Which of its slots a unit takes follows from the unit's number alone, and
+empty slots run unsteered, so a unit sees the same kernels in the same shape and the same row
+whatever else is measured: its rollouts are bit-equal for any split of the work.
 """
 
 from __future__ import annotations
@@ -84,14 +84,16 @@ class Rollouts(NamedTuple):
     lengths: Int[Tensor, "units samples"]
     """How many of the tokens come before the one that ends the text, if there is one."""
     resid: Float[Tensor, "units samples pos d_model"] | None
-    """The residual stream before the edit, at the positions asked for; zeros behind the end of the longest text."""
+    """The residual stream before the edit, at the positions asked for; zeros behind the end of the
+    longest text."""
 
 
 def prompt_groups(lm: LanguageModel, prompts: Sequence[Prompt]) -> list[PromptGroup]:
     """Sort prompts by token length, in the order in which the lengths first appear.
 
     Raises:
-        SaeflowError: a prompt is given as messages and the model has no chat template, or one that refuses them.
+        SaeflowError: a prompt is given as messages and the model has no chat template, or one that
+            refuses them.
     """
     by_length: dict[int, list[tuple[str, int, list[int]]]] = {}
     seen: Counter[str] = Counter()
@@ -130,11 +132,13 @@ def roll_out(
         group: the prompts.
         vectors: unit norm, float32.
         scales: of the vectors.
-        numbers: which vectors these are; they decide the slots. Consecutive numbers fill batches best.
+        numbers: which vectors these are; they decide the slots. Consecutive numbers fill batches
+            best.
         plan: how rollouts are drawn.
         read: positions to read: of generated tokens, or of all but BOS; None reads nothing.
         cache: of an earlier call, whose memory is used again.
-        recording: of an earlier call or new: one decode step is recorded and replayed; None runs every step.
+        recording: of an earlier call or new: one decode step is recorded and replayed; None runs
+            every step.
 
     Yields:
         One item per batch, so memory does not grow with the number of vectors.
@@ -166,7 +170,11 @@ def roll_out(
         wanted = range(samples.start, min(samples.stop, plan.samples))
         shape = (plan.slots, plan.chunk)
         tokens = _without_padding(tokens.view(*shape, -1), kept, len(wanted))
-        resid = reader.resid(prompt_length + plan.new_tokens).view(*shape, -1, lm.d_model) if reader else None
+        resid = (
+            reader.resid(prompt_length + plan.new_tokens).view(*shape, -1, lm.d_model)
+            if reader
+            else None
+        )
         yield Rollouts(
             vector_of,
             prompt_of,
@@ -186,7 +194,8 @@ def _without_padding(
 
 
 def _keys(group: PromptGroup, plan: Plan) -> NDArray[np.uint64]:
-    """Noise keys ``[prompts, samples]``, rounded up to whole chunks: named by prompt and sample, by nothing else."""
+    """Noise keys ``[prompts, samples]``, rounded up to whole chunks: named by prompt and sample, by
+    nothing else."""
     samples = -(-plan.samples // plan.chunk) * plan.chunk
     items = [
         (text, occurrence, sample)
@@ -196,8 +205,11 @@ def _keys(group: PromptGroup, plan: Plan) -> NDArray[np.uint64]:
     return row_keys(plan.seed, plan.purpose, items).reshape(len(group.texts), samples)
 
 
-def _batches(numbers: Sequence[int], n_prompts: int, plan: Plan) -> Iterator[tuple[list[tuple[int, int, int]], range]]:
-    """The batches: triples (slot, index of the vector, index of the prompt), and the numbers of the samples."""
+def _batches(
+    numbers: Sequence[int], n_prompts: int, plan: Plan
+) -> Iterator[tuple[list[tuple[int, int, int]], range]]:
+    """The batches: triples (slot, index of the vector, index of the prompt), and the numbers of the
+    samples."""
     filled: dict[int, list[tuple[int, int, int]]] = {}
     for index, number in enumerate(numbers):
         for prompt in range(n_prompts):

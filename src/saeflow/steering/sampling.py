@@ -37,8 +37,8 @@ def _candidates(
 ) -> tuple[Float[Tensor, "rows kept"], Int[Tensor, "rows kept"]]:
     """Weights of the tokens that may be drawn, and their ids in increasing order.
 
-    The order by id, not by probability, keeps rows with almost equal distributions on the same token for the same
-    uniform number.
+    The order by id, not by probability, keeps rows with almost equal distributions on the same
+    token for the same uniform number.
     """
     d_vocab = logits.shape[-1]
     values, tokens = logits.topk(min(sampling.top_k or d_vocab, d_vocab), dim=-1)
@@ -51,10 +51,14 @@ def _candidates(
     return weights.gather(-1, order), tokens
 
 
-def inverse_cdf(weights: Float[Tensor, "rows n"], uniform: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-    """The first index whose cumulative weight exceeds ``uniform`` times the total; an index of weight 0 is never drawn.
+def inverse_cdf(
+    weights: Float[Tensor, "rows n"], uniform: Float[Tensor, " rows"]
+) -> Int[Tensor, " rows"]:
+    """The first index whose cumulative weight exceeds ``uniform`` times the total; an index of
+    weight 0 is never drawn.
 
-    The cumulative sum runs over sums of blocks and then inside one block: a tenth of the time of a full one.
+    The cumulative sum runs over sums of blocks and then inside one block: a tenth of the time of a
+    full one.
 
     Args:
         weights: not negative, at least one positive per row.
@@ -62,7 +66,10 @@ def inverse_cdf(weights: Float[Tensor, "rows n"], uniform: Float[Tensor, " rows"
     """
     n = weights.shape[1]
     blocks, whole = n // _BLOCK, n - n % _BLOCK
-    sums = [weights[:, :whole].view(len(weights), blocks, _BLOCK).sum(-1), weights[:, whole:].sum(-1, keepdim=True)]
+    sums = [
+        weights[:, :whole].view(len(weights), blocks, _BLOCK).sum(-1),
+        weights[:, whole:].sum(-1, keepdim=True),
+    ]
     upto = torch.cat(sums, 1).double().cumsum(-1)
     target = uniform * upto[:, -1]
     block = _first_above(upto, target)
@@ -72,7 +79,10 @@ def inverse_cdf(weights: Float[Tensor, "rows n"], uniform: Float[Tensor, " rows"
     return block * _BLOCK + _first_above(inside.cumsum(-1), target)
 
 
-def _first_above(upto: Float[Tensor, "rows n"], target: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-    # Rounding may leave a target at or above the last sum: then the last index of positive weight is meant.
+def _first_above(
+    upto: Float[Tensor, "rows n"], target: Float[Tensor, " rows"]
+) -> Int[Tensor, " rows"]:
+    # Rounding may leave a target at or above the last sum: then the last index of positive weight
+    # is meant.
     last = (upto < upto[:, -1:]).sum(-1)
     return torch.minimum((upto <= target[:, None]).sum(-1), last)

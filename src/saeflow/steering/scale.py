@@ -1,7 +1,7 @@
 """How much of a vector: the scale at which the model's loss on text has risen by a given amount.
 
-Each search is a coroutine that yields the next scale to try and is sent the loss there; `search` runs those of all
-vectors side by side, so that the losses of one round are measured together.
+Each search is a coroutine that yields the next scale to try and is sent the loss there; `search`
+runs those of all vectors side by side, so that the losses of one round are measured together.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ Status = Literal["ok", "above_at_zero", "never_reached", "clamped"]
 STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped")
 
 TOLERANCE = 0.05
-"""Of the wanted rise of the loss: 0.025 of 0.5 nats, less than the 0.03 of standard error that 2,048 tokens leave."""
+"""Of the wanted rise of the loss: 0.025 of 0.5 nats, less than the 0.03 of standard error that
+2,048 tokens leave."""
 LOOK = 4  # the first look takes one block of the evaluation text in this many
-LOGITS_AT_ONCE = {"cpu": 3 << 20, "cuda": 1 << 28}  # numbers; what stays in a CPU's cache, what a GPU's memory bears
+LOGITS_AT_ONCE = {
+    "cpu": 3 << 20,
+    "cuda": 1 << 28,
+}  # numbers; what stays in a CPU's cache, what a GPU's memory bears
 TOKENS_AT_ONCE = 512  # but never fewer, or the weights are read more often than they are used
 
 LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
@@ -45,9 +49,9 @@ class Found(NamedTuple):
     loss: float
     """Measured at this scale, never interpolated."""
     status: Status
-    """``ok``: the loss meets the target. ``above_at_zero``: it is above it unsteered; the scale is 0.
-    ``never_reached``: it stays below up to the maximum, which is the scale. ``clamped``: a fixed scale above the
-    maximum was lowered to it."""
+    """``ok``: the loss meets the target. ``above_at_zero``: it is above it unsteered; the scale is
+    0. ``never_reached``: it stays below up to the maximum, which is the scale. ``clamped``: a fixed
+    scale above the maximum was lowered to it."""
 
 
 class Start(NamedTuple):
@@ -58,11 +62,13 @@ class Start(NamedTuple):
     power: float
     """Of the scale, with which the loss rises near the target."""
     look: float = 1.0
-    """Rise of the loss on the part of the text that is looked at first, as a multiple of the rise on all of it."""
+    """Rise of the loss on the part of the text that is looked at first, as a multiple of the rise
+    on all of it."""
 
 
 class Look(NamedTuple):
-    """A first look at every vector on a part of the text: it costs little and says where its search begins."""
+    """A first look at every vector on a part of the text: it costs little and says where its search
+    begins."""
 
     loss_at: LossAt
     unsteered: float
@@ -83,7 +89,9 @@ class Evaluation(NamedTuple):
     """Of the unsteered model, in nats per token."""
 
 
-def prepare_evaluation(lm: LanguageModel, hook: str, tokens: Int[Tensor, "blocks pos"], settings: Scale) -> Evaluation:
+def prepare_evaluation(
+    lm: LanguageModel, hook: str, tokens: Int[Tensor, "blocks pos"], settings: Scale
+) -> Evaluation:
     """Run the first ``settings.tokens`` tokens up to the hook.
 
     Args:
@@ -93,14 +101,16 @@ def prepare_evaluation(lm: LanguageModel, hook: str, tokens: Int[Tensor, "blocks
         settings: how many tokens are used, rounded up to whole blocks.
 
     Raises:
-        SaeflowError: the hook cannot be steered, there are too few tokens, or the loss is not a number.
+        SaeflowError: the hook cannot be steered, there are too few tokens, or the loss is not a
+            number.
     """
     parsed = check_hook(lm, hook)
     if parsed.site != "hook_resid_post":
         raise SaeflowError(f"effects: '{hook}' cannot be steered; take a hook_resid_post")
     if tokens.numel() < settings.tokens:
         raise SaeflowError(
-            f"effects: scale.tokens is {settings.tokens} and the evaluation text has {tokens.numel()} tokens; "
+            f"effects: scale.tokens is {settings.tokens} and the evaluation text has "
+            f"{tokens.numel()} tokens; "
             "lower it or raise corpus.tokens.eval"
         )
     tokens = tokens[: -(-settings.tokens // tokens.shape[1])].to(lm.device)
@@ -114,14 +124,19 @@ def prepare_evaluation(lm: LanguageModel, hook: str, tokens: Int[Tensor, "blocks
 def part_of(lm: LanguageModel, evaluation: Evaluation) -> Evaluation:
     """The part of the evaluation text for first looks."""
     part = evaluation._replace(tokens=evaluation.tokens[::LOOK], resid=evaluation.resid[::LOOK])
-    return part._replace(loss=steered_loss(lm, part, torch.zeros(lm.d_model, device=lm.device), 0.0))
+    return part._replace(
+        loss=steered_loss(lm, part, torch.zeros(lm.d_model, device=lm.device), 0.0)
+    )
 
 
-def steered_loss(lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor, " d_model"], scale: float) -> float:
-    """Mean loss in nats per token with a vector added at all positions; only the layers above the hook are run.
+def steered_loss(
+    lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor, " d_model"], scale: float
+) -> float:
+    """Mean loss in nats per token with a vector added at all positions; only the layers above the
+    hook are run.
 
-    One vector at a time fills the processor, since the evaluation text is thousands of tokens, and lets no vector's
-    loss depend on another's.
+    One vector at a time fills the processor, since the evaluation text is thousands of tokens, and
+    lets no vector's loss depend on another's.
     """
     batch, length = evaluation.tokens.shape
     tokens_at_once = max(TOKENS_AT_ONCE, LOGITS_AT_ONCE[lm.device.type] // lm.d_vocab)
@@ -129,7 +144,10 @@ def steered_loss(lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor
     at_once = -(-batch // parts)  # equal parts: a small last one costs as much as a large one
     total = 0.0
     for start in range(0, batch, at_once):
-        resid, tokens = evaluation.resid[start : start + at_once], evaluation.tokens[start : start + at_once]
+        resid, tokens = (
+            evaluation.resid[start : start + at_once],
+            evaluation.tokens[start : start + at_once],
+        )
         edit = Edit("add", vector.float()[None], torch.tensor([scale], device=lm.device))
         steered = apply(edit, resid, 0, length)
         states = suffix_states(lm, resid if steered is None else steered, evaluation.layer)
@@ -137,13 +155,17 @@ def steered_loss(lm: LanguageModel, evaluation: Evaluation, vector: Float[Tensor
     return total / (batch * (length - 1))
 
 
-def loss_of(lm: LanguageModel, evaluation: Evaluation, vectors: Float[Tensor, "n d_model"]) -> LossAt:
+def loss_of(
+    lm: LanguageModel, evaluation: Evaluation, vectors: Float[Tensor, "n d_model"]
+) -> LossAt:
     """The loss function of a search over vectors."""
     vectors = vectors.to(lm.device)
 
     def losses(indices: NDArray[np.int64], scales: NDArray[np.float64]) -> NDArray[np.float64]:
         pairs = zip(indices.tolist(), scales.tolist(), strict=True)
-        return np.array([steered_loss(lm, evaluation, vectors[index], scale) for index, scale in pairs])
+        return np.array(
+            [steered_loss(lm, evaluation, vectors[index], scale) for index, scale in pairs]
+        )
 
     return losses
 
@@ -166,7 +188,8 @@ def find_scales(
         unsteered: loss at scale 0.
         settings: rule, target, largest scale, kind of search.
         mean_norm: mean norm of the activations at the hook, the unit of ``settings.maximum``.
-        start: from `find_start`; without it, searches begin at an eighth of the maximum and expect a parabola.
+        start: from `find_start`; without it, searches begin at an eighth of the maximum and expect
+            a parabola.
         look: together with ``start`` lets every vector begin at a scale of its own.
         progress: called with (searches done, searches).
 
@@ -174,7 +197,9 @@ def find_scales(
         SaeflowError: the mean norm is not a positive number.
     """
     if not (math.isfinite(mean_norm) and mean_norm > 0):
-        raise SaeflowError(f"effects: the mean activation norm is {mean_norm}; check the activations at the hook")
+        raise SaeflowError(
+            f"effects: the mean activation norm is {mean_norm}; check the activations at the hook"
+        )
     maximum = settings.maximum * mean_norm
     starts = [start or Start(maximum / 8, 2.0)] * n_vectors
     if start and look and settings.rule != "fixed" and settings.search == "bisect":
@@ -186,7 +211,9 @@ def find_scales(
         wanted: dict[int, float] = {}
         for index, loss in answers.items():
             try:
-                wanted[index] = next(searches[index]) if loss is None else searches[index].send(loss)
+                wanted[index] = (
+                    next(searches[index]) if loss is None else searches[index].send(loss)
+                )
             except StopIteration as end:
                 found[index] = end.value
         answers = dict(zip(wanted, _measure(loss_at, wanted), strict=True))
@@ -204,9 +231,15 @@ def _look_at(look: Look, n_vectors: int, wanted: float, start: Start) -> list[St
 
 
 def find_start(
-    loss_at: LossAt, n_vectors: int, unsteered: float, settings: Scale, mean_norm: float, look: Look | None = None
+    loss_at: LossAt,
+    n_vectors: int,
+    unsteered: float,
+    settings: Scale,
+    mean_norm: float,
+    look: Look | None = None,
 ) -> Start | None:
-    """Where the searches of a study best begin, told by a few vectors; None if none of them meets the target.
+    """Where the searches of a study best begin, told by a few vectors; None if none of them meets
+    the target.
 
     Args:
         loss_at: measures losses of the few vectors.
@@ -221,7 +254,9 @@ def find_start(
     if not len(ok):
         return None
     scales = np.array([found[index].scale for index in ok])
-    low, high = (np.maximum(loss_at(ok, scales * factor) - unsteered, 1e-9) for factor in (0.8, 1.25))
+    low, high = (
+        np.maximum(loss_at(ok, scales * factor) - unsteered, 1e-9) for factor in (0.8, 1.25)
+    )
     power = float(np.median(np.log(high / low))) / math.log(1.25 / 0.8)
     share = 1.0
     if look:
@@ -268,9 +303,10 @@ def _stay_at_zero(unsteered: float) -> Search:
 def bisect(target: float, unsteered: float, maximum: float, steps: int, start: Start) -> Search:
     """Bracket the target, then close the bracket.
 
-    The loss rises about as a power of the scale, so the next point is where a power law through both ends meets the
-    target; every third one is the middle, which closes the bracket whatever the curve. The search ends when the loss
-    is within `TOLERANCE` of the wanted rise, or the bracket is as narrow as ``steps`` halvings of the range make it.
+    The loss rises about as a power of the scale, so the next point is where a power law through
+    both ends meets the target; every third one is the middle, which closes the bracket whatever the
+    curve. The search ends when the loss is within `TOLERANCE` of the wanted rise, or the bracket is
+    as narrow as ``steps`` halvings of the range make it.
 
     Args:
         target: loss wanted, above ``unsteered``.
@@ -286,7 +322,8 @@ def bisect(target: float, unsteered: float, maximum: float, steps: int, start: S
         if scale >= maximum:
             return Found(scale, loss, "never_reached")
         growth = _power_law((low, low_loss), (scale, loss), target, unsteered, start.power) / scale
-        # a start below a near target is left by a small step; a curve that keeps falling short, by larger ones
+        # a start below a near target is left by a small step; a curve that keeps falling short, by
+        # larger ones
         growth = min(max(growth, 1.02 if low == 0 else 1.25), 4.0)
         low, low_loss = scale, loss
         scale = min(maximum, scale * growth)
@@ -298,7 +335,9 @@ def bisect(target: float, unsteered: float, maximum: float, steps: int, start: S
         inner = (low + high) / 2
         if step % 3:
             margin = 0.05 * (high - low)
-            crossing = _power_law((low, low_loss), (high, high_loss), target, unsteered, start.power)
+            crossing = _power_law(
+                (low, low_loss), (high, high_loss), target, unsteered, start.power
+            )
             inner = min(max(crossing, low + margin), high - margin)
         loss = yield inner
         if loss < target:
@@ -311,7 +350,8 @@ def bisect(target: float, unsteered: float, maximum: float, steps: int, start: S
 
 
 def scan(target: float, unsteered: float, maximum: float, steps: int) -> Search:
-    """The published search: equal steps until the loss exceeds the target, then a line between the last two points.
+    """The published search: equal steps until the loss exceeds the target, then a line between the
+    last two points.
 
     Where the published code would extrapolate, this stops at the maximum.
     """
@@ -320,7 +360,9 @@ def scan(target: float, unsteered: float, maximum: float, steps: int) -> Search:
         high = maximum * step / steps
         high_loss = yield high
         if high_loss > target:
-            share = (target - low_loss) / (high_loss - low_loss) if math.isfinite(high_loss) else 0.5
+            share = (
+                (target - low_loss) / (high_loss - low_loss) if math.isfinite(high_loss) else 0.5
+            )
             scale = low + share * (high - low)
             loss = yield scale
             return Found(scale, loss, "ok")
@@ -333,9 +375,14 @@ def _close(loss: float, target: float, unsteered: float) -> bool:
 
 
 def _power_law(
-    low: tuple[float, float], high: tuple[float, float], target: float, unsteered: float, power: float
+    low: tuple[float, float],
+    high: tuple[float, float],
+    target: float,
+    unsteered: float,
+    power: float,
 ) -> float:
-    """Where ``rise = c * scale ** p`` through both points meets the target; ``p`` is ``power`` if the lower is at 0."""
+    """Where ``rise = c * scale ** p`` through both points meets the target; ``p`` is ``power`` if
+    the lower is at 0."""
     rise_low, rise_high, wanted = low[1] - unsteered, high[1] - unsteered, target - unsteered
     if rise_high <= 0:
         return math.inf

@@ -1,7 +1,7 @@
 """Steering vectors by method (arXiv 2411.02193, sections 4 and 5, and 2501.09929).
 
-`build_vector` brings all to unit norm; the functions of the methods return any norm. Where they differ from the paper's
-released code, their docstrings say so.
+`build_vector` brings all to unit norm; the functions of the methods return any norm. Where they
+differ from the paper's released code, their docstrings say so.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class VectorInputs:
     rotation: Float[Tensor, "d_model d_model"]
     """See `saeflow.effects.approximator.Approximation`."""
     positive: Float[Tensor, "texts d_model"]
-    """One activation per text that shows the behaviour, from `saeflow.steering.examples.read_examples`."""
+    """One activation per text that shows the behaviour, from
+    `saeflow.steering.examples.read_examples`."""
     negative: Float[Tensor, "texts d_model"]
     bias_weight: float = 1.0
     """λ, weight of the bias direction that is subtracted."""
@@ -43,7 +44,8 @@ class VectorInputs:
     pinverse_form: Literal["unit", "published"] = "unit"
     """See `pinverse`."""
     planted: Mapping[int, float] = field(default_factory=dict)
-    """Methods that end in ``_planted``: weights of the latent that detects the goal's planted topic best."""
+    """Methods that end in ``_planted``: weights of the latent that detects the goal's planted topic
+    best."""
 
     @property
     def target(self) -> Float[Tensor, " d_sae"]:
@@ -60,7 +62,8 @@ class VectorInputs:
         for latent, weight in weights.items():
             if not 0 <= latent < len(target):
                 raise SaeflowError(
-                    f"goal {self.goal}: latent {latent} does not exist; the SAE has {len(target)} latents"
+                    f"goal {self.goal}: latent {latent} does not exist; the SAE has {len(target)} "
+                    "latents"
                 )
             target[latent] = weight
         return target
@@ -72,28 +75,35 @@ class Built(NamedTuple):
     vector: Float[Tensor, " d_model"]
     """Unit norm, float32."""
     norm: float
-    """What multiplies every scale: 1 for all vectors but the published form of `pinverse`, whose own norm counts."""
+    """What multiplies every scale: 1 for all vectors but the published form of `pinverse`, whose
+    own norm counts."""
 
 
 def build_vector(method: str, inputs: VectorInputs) -> Built:
     """Build the vector of one method.
 
     Raises:
-        SaeflowError: an unknown method, a latent that does not exist, or a vector that comes out zero or not finite.
+        SaeflowError: an unknown method, a latent that does not exist, or a vector that comes out
+            zero or not finite.
     """
     if method not in METHODS:
-        raise SaeflowError(f"steering: there is no method '{method}'; there are {', '.join(METHODS)}")
+        raise SaeflowError(
+            f"steering: there is no method '{method}'; there are {', '.join(METHODS)}"
+        )
     vector = METHODS[method](inputs)
     where = f"goal {inputs.goal}, method {method}"
     if vector.shape != inputs.W_dec.shape[1:]:
         raise SaeflowError(
-            f"{where}: the vector has shape {tuple(vector.shape)} and the model is {inputs.W_dec.shape[1]} wide; "
+            f"{where}: the vector has shape {tuple(vector.shape)} and the model is "
+            f"{inputs.W_dec.shape[1]} wide; "
             "its inputs are from another model"
         )
     if not torch.isfinite(vector).all():
         raise SaeflowError(f"{where}: the vector holds NaN or infinity; check its inputs")
     if vector.norm() < 1e-12:
-        raise SaeflowError(f"{where}: the vector is zero; choose other target latents or examples that differ more")
+        raise SaeflowError(
+            f"{where}: the vector is zero; choose other target latents or examples that differ more"
+        )
     counts = method.removesuffix(PLANTED) == "pinverse" and inputs.pinverse_form == "published"
     norm = float(vector.norm()) if counts else 1.0
     return Built((vector / vector.norm()).float(), norm)
@@ -105,7 +115,8 @@ def less_bias(
     b: Float[Tensor, " d_sae"],
     weight: float,
 ) -> Float[Tensor, "... d_model"]:
-    """Directions at unit norm, less the direction that only serves the approximator's bias: ``u(v) - λ u(M b)``.
+    """Directions at unit norm, less the direction that only serves the approximator's bias: ``u(v)
+    - λ u(M b)``.
 
     Args:
         directions: one per row.
@@ -120,7 +131,8 @@ def less_bias(
 
 
 def caa(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """Contrastive activation addition: mean over texts that show the behaviour, minus mean over those that do not."""
+    """Contrastive activation addition: mean over texts that show the behaviour, minus mean over
+    those that do not."""
     return inputs.positive.double().cpu().mean(0) - inputs.negative.double().cpu().mean(0)
 
 
@@ -130,17 +142,18 @@ def sae(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 
 
 def sae_ts(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """SAE-Targeted Steering: the unit vector whose predicted effects raise the targets most, ``u(M t)``, less the
-    direction ``u(M b)`` that serves the bias alone."""
+    """SAE-Targeted Steering: the unit vector whose predicted effects raise the targets most, ``u(M
+    t)``, less the direction ``u(M b)`` that serves the bias alone."""
     return _less_bias(inputs.M.double().cpu() @ inputs.target, inputs)
 
 
 def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """The shortest vector for which ``vector @ M`` comes closest to the targets and nothing else, ``t pinv(M)``.
+    """The shortest vector for which ``vector @ M`` comes closest to the targets and nothing else,
+    ``t pinv(M)``.
 
-    The bias of the approximator is left as it is: the predicted effects of the vector are these plus ``b``. The
-    published form is ``(t / |t| - b) pinv(M)`` and keeps its norm, so that it mostly undoes the bias and meets
-    other scales than the methods it is compared with.
+    The bias of the approximator is left as it is: the predicted effects of the vector are these
+    plus ``b``. The published form is ``(t / |t| - b) pinv(M)`` and keeps its norm, so that it
+    mostly undoes the bias and meets other scales than the methods it is compared with.
     """
     M, wanted = inputs.M.double().cpu(), inputs.target
     if inputs.pinverse_form == "published":
@@ -149,16 +162,18 @@ def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 
 
 def rotation(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """The vector of `sae` turned by the one rotation that best takes unit decoder rows to unit columns of ``M``, less
-    the bias direction.
+    """The vector of `sae` turned by the one rotation that best takes unit decoder rows to unit
+    columns of ``M``, less the bias direction.
 
-    The released code turns by the inverse of that rotation; see `saeflow.effects.approximation.procrustes`.
+    The released code turns by the inverse of that rotation; see
+    `saeflow.effects.approximation.procrustes`.
     """
     return _less_bias(sae(inputs) @ inputs.rotation.double().cpu(), inputs)
 
 
 def fgaa(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
-    """Feature guided activation additions (arXiv 2501.09929): `sae_ts` for latents that differ between the examples."""
+    """Feature guided activation additions (arXiv 2501.09929): `sae_ts` for latents that differ
+    between the examples."""
     return _less_bias(inputs.M.double().cpu() @ inputs.over_all_latents(inputs.differing), inputs)
 
 
@@ -185,10 +200,14 @@ METHODS: dict[str, Builder] = {
     "fgaa": fgaa,
     "random": random,
 }
-METHODS |= {method.__name__ + PLANTED: _for_planted(method) for method in (sae, sae_ts, pinverse, rotation)}
+METHODS |= {
+    method.__name__ + PLANTED: _for_planted(method) for method in (sae, sae_ts, pinverse, rotation)
+}
 
 
-def _less_bias(direction: Float[Tensor, " d_model"], inputs: VectorInputs) -> Float[Tensor, " d_model"]:
+def _less_bias(
+    direction: Float[Tensor, " d_model"], inputs: VectorInputs
+) -> Float[Tensor, " d_model"]:
     return less_bias(direction, inputs.M, inputs.b, inputs.bias_weight)
 
 

@@ -1,10 +1,10 @@
 """The configuration of a study: every key, its default, its meaning, and what must agree with what.
 
-The JSON schema for Snakemake and the config reference of the docs are generated from these models. Nothing here
-imports torch: a wrong config is refused before anything heavy is loaded.
+The JSON schema for Snakemake and the config reference of the docs are generated from these models.
+Nothing here imports torch: a wrong config is refused before anything heavy is loaded.
 
-A section holds only what changes the stage's result. Machines (threads, devices, batch sizes) are told to the
-workflow by profiles and to commands by options.
+A section holds only what changes the stage's result. Machines (threads, devices, batch sizes) are
+told to the workflow by profiles and to commands by options.
 """
 
 from saeflow.config.sections.chess_study import ChessSAE, ChessStudy

@@ -10,24 +10,27 @@ from saeflow.config.section import InputPath, Name, Section, Text, Unique, refus
 
 
 class Games(Section):
-    """Which games become positions, and which of their moves. With the defaults, what Maia-2 was trained on, but games
-    without clocks are taken, too, and as many of a range of ratings as there are."""
+    """Which games become positions, and which of their moves. With the defaults, what Maia-2 was
+    trained on, but games without clocks are taken, too, and as many of a range of ratings as there
+    are."""
 
     events: Annotated[list[Text], Unique] = Field(default=["Rated"], min_length=1)
     """A game is taken if its header ``Event`` holds one of these words: ``["Rated Rapid"]``."""
     clocks: Literal["optional", "required"] = "optional"
     """``required``: take only games whose every move has a clock."""
     minimum_clock: float = Field(default=30.0, ge=0)
-    """Where there is a clock, leave out moves after which the player has no more than this, in seconds."""
+    """Where there is a clock, leave out moves after which the player has no more than this, in
+    seconds."""
     first_ply: int = Field(default=10, ge=0)
     """Half moves that are left out at the beginning of a game."""
     last_ply: int = Field(default=300, ge=0)
     """The last half move that is taken, counted from 0."""
     games_per_range: int | None = Field(default=None, ge=1)
-    """At most so many games of one pair of rating bins out of ``games_per_chunk``, against the crowd in the middle;
-    null takes all. Maia-2 took 20."""
+    """At most so many games of one pair of rating bins out of ``games_per_chunk``, against the
+    crowd in the middle; null takes all. Maia-2 took 20."""
     games_per_chunk: int = Field(default=5000, ge=1)
-    """Games that are read in one go; part of the result's identity where ``games_per_range`` is set."""
+    """Games that are read in one go; part of the result's identity where ``games_per_range`` is
+    set."""
 
 
 class ChessModel(Section):
@@ -73,17 +76,18 @@ class ChessTraining(Section):
     value_weight: float = Field(default=1.0, ge=0)
     """Weight of the loss of the third head (the result)."""
     dropout_cnn: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the channels' values that is dropped inside the convolutions' blocks; the published model's is 0.5,
-    which a small model does not need."""
+    """Share of the channels' values that is dropped inside the convolutions' blocks; the published
+    model's is 0.5, which a small model does not need."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share that is dropped in the transformer and before the value."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of products and convolutions while training; weights, norms and losses stay float32. ``bfloat16`` is about 1.6
-    times faster on processors that have it."""
+    """Of products and convolutions while training; weights, norms and losses stay float32.
+    ``bfloat16`` is about 1.6 times faster on processors that have it."""
 
 
 class ChessPlayer(Section):
-    """The model of human play: the small one that comes with saeflow, or trained here, or a checkpoint of Maia-2."""
+    """The model of human play: the small one that comes with saeflow, or trained here, or a
+    checkpoint of Maia-2."""
 
     name: Name = "maia2-mini"
     """Its name in file paths."""
@@ -100,15 +104,22 @@ class ChessPlayer(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> ChessPlayer:
-        given = [key for key in ("embedded", "train", "path", "official") if getattr(self, key) is not None]
+        given = [
+            key
+            for key in ("embedded", "train", "path", "official")
+            if getattr(self, key) is not None
+        ]
         if len(given) != 1:
             this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
-            refuse([("", f"give exactly one of embedded, train, path and official; this gives {this}")])
+            refuse(
+                [("", f"give exactly one of embedded, train, path and official; this gives {this}")]
+            )
         return self
 
 
 class SelfPlay(Section):
-    """Games that the model plays against itself, both players told a rating bin that is drawn for each."""
+    """Games that the model plays against itself, both players told a rating bin that is drawn for
+    each."""
 
     games: int = Field(default=1500, ge=2)
     """How many."""
@@ -122,7 +133,8 @@ class Positions(Section):
     """Where positions come from: played games, or games of the model with itself."""
 
     path: InputPath | None = None
-    """Played games: a PGN file, plain or packed as .zst, .gz or .bz2. ``${NAME}`` is read from the environment."""
+    """Played games: a PGN file, plain or packed as .zst, .gz or .bz2. ``${NAME}`` is read from the
+    environment."""
     games: Games = Games()
     """``path``: which games, and which of their moves."""
     self_play: SelfPlay | None = None
@@ -131,7 +143,17 @@ class Positions(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Positions:
         if (self.path is None) == (self.self_play is None):
-            refuse([("", f"give either path or self_play; this gives {'both' if self.path else 'none'}")])
+            refuse(
+                [
+                    (
+                        "",
+                        (
+                            "give either path or self_play; this gives "
+                            f"{'both' if self.path else 'none'}"
+                        ),
+                    )
+                ]
+            )
         return self
 
 
@@ -139,12 +161,13 @@ class ChessActivations(Section):
     """The cache of activations over positions, each at the ratings of its players."""
 
     split: Literal["model", "sae"] = "sae"
-    """Whose games: ``sae`` is a tenth of all; ``model`` is eight tenths, which are free where no model is trained."""
+    """Whose games: ``sae`` is a tenth of all; ``model`` is eight tenths, which are free where no
+    model is trained."""
     positions: int = Field(default=60_000, ge=1024)
     """How many positions, the first of the split."""
     tokens: Literal["mean", "all"] = "mean"
-    """``mean``: one row per position, the mean over the model's tokens, which is what its heads read and what published
-    SAEs read. ``all``: one row per token."""
+    """``mean``: one row per position, the mean over the model's tokens, which is what its heads
+    read and what published SAEs read. ``all``: one row per token."""
     format: Literal["parquet", "hdf5"] = "parquet"
     """Of the shards' files."""
     compress: bool = False

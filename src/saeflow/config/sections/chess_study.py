@@ -12,35 +12,55 @@ from saeflow.config.sections.chess import Accuracy, ChessActivations, ChessPlaye
 from saeflow.config.sections.chess_engine import Engine, FineTuning
 from saeflow.config.sections.concepts import Concepts, Interventions, Skill, Transitions
 from saeflow.config.sections.figures import Figures
-from saeflow.config.sections.saes import Cache, SAEFormat, SAETraining, trained_together, without_sweeps
+from saeflow.config.sections.saes import (
+    Cache,
+    SAEFormat,
+    SAETraining,
+    trained_together,
+    without_sweeps,
+)
 
 
 class ChessSAE(Section):
     """An SAE of a study of chess: trained here, or imported from a local folder."""
 
     hook: str = Field(default="blocks.1.resid_post", pattern=CHESS_HOOK)
-    """Where it reads: ``attn`` (the heads side by side), ``attn_out`` (what attention adds to the residual stream,
-    which published code calls the heads), ``mlp`` (what the feed-forward adds) or ``resid_post`` (the stream after
-    that) of a block."""
+    """Where it reads: ``attn`` (the heads side by side), ``attn_out`` (what attention adds to the
+    residual stream, which published code calls the heads), ``mlp`` (what the feed-forward adds) or
+    ``resid_post`` (the stream after that) of a block."""
     train: SAETraining | None = None
     """Train it here, on the cached activations."""
-    sweep: dict[str, Annotated[list[int | float | str], Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    sweep: dict[str, Annotated[list[int | float | str], Field(min_length=1)]] | None = Field(
+        default=None, min_length=1
+    )
     """Keys of `train` with several values each, as in a study of language."""
     group: Name | None = None
     """SAEs of one group are trained by one job, which reads the cache once for all."""
     path: PathText | None = None
-    """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
+    """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the
+    environment."""
     format: SAEFormat = "auto"
     """The format of ``path``; ``auto`` tells it from the names of the files."""
     centred: bool = False
-    """Of ``path``: it was trained on activations less their mean over the width. Its encoder is changed to read them as
-    they are."""
+    """Of ``path``: it was trained on activations less their mean over the width. Its encoder is
+    changed to read them as they are."""
 
     @model_validator(mode="after")
     def _one_source(self) -> ChessSAE:
         if (self.train is None) == (self.path is None):
             given = "both" if self.train else "none"
-            refuse([("", f"give either train or path; this gives {given} (null undoes a key of an earlier file)")])
+            refuse(
+                [
+                    (
+                        "",
+                        (
+                            f"give either train or path; this gives {given} (null undoes a key of "
+                            "an "
+                            "earlier file)"
+                        ),
+                    )
+                ]
+            )
         if self.path and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
         return self
@@ -77,28 +97,39 @@ class ChessStudy(Section):
     engine: Engine | None = None
     """Ask an engine for best moves and blunders; null asks none, and none need be installed."""
     fine_tune: FineTuning | None = None
-    """Train the player further on the blunders that ``engine`` finds, beside the one that is studied; null does not."""
+    """Train the player further on the blunders that ``engine`` finds, beside the one that is
+    studied; null does not."""
     figures: Figures = Figures()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> ChessStudy:
-        found: list[Complaint] = [*about_names(self), *group_disagreements(self), *_about_the_engine(self)]
+        found: list[Complaint] = [
+            *about_names(self),
+            *group_disagreements(self),
+            *_about_the_engine(self),
+        ]
         shards = self.activations.positions // self.activations.positions_per_shard
         found += too_many_jobs("activations.positions", shards, "activations.positions_per_shard")
         if self.model.train and self.positions.self_play:
-            reason = "a model that is trained here has no games of its own to learn from; give path, or embedded"
+            reason = (
+                "a model that is trained here has no games of its own to learn from; give path, or "
+                "embedded"
+            )
             found.append(("positions.self_play", reason))
         blocks = 2 if self.model.embedded or self.model.official else self.model.shape.blocks_vit
         for name, sae in self.saes.items():
             if int(sae.hook.split(".")[1]) >= blocks:
-                reason = f"'{sae.hook}' does not exist; the model has {blocks} blocks (0..{blocks - 1})"
+                reason = (
+                    f"'{sae.hook}' does not exist; the model has {blocks} blocks (0..{blocks - 1})"
+                )
                 found.append((f"saes.{name}.hook", reason))
         refuse(found)
         return self
 
     @property
     def trainings(self) -> dict[str, list[str]]:
-        """The SAEs that one job trains together, by the name of their group; alone, by their own."""
+        """The SAEs that one job trains together, by the name of their group; alone, by their
+        own."""
         return trained_together(self.saes)
 
     @property
@@ -142,6 +173,9 @@ def _about_the_engine(study: ChessStudy) -> list[Complaint]:
     }
     for name, correct in wanted.items():
         if correct == "best" and not told:
-            reason = "'best' is what an engine says of the split eval, and none is asked; set engine: {split: eval}"
+            reason = (
+                "'best' is what an engine says of the split eval, and none is asked; set engine: "
+                "{split: eval}"
+            )
             found.append((f"{name}.correct", reason))
     return found

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import HookName, InputPath, Name, PathText, Section, Text, Unique, refuse
+from saeflow.config.section import (
+    HookName,
+    InputPath,
+    Name,
+    PathText,
+    Section,
+    Text,
+    Unique,
+    refuse,
+)
 from saeflow.config.sections.published import Dataset, Published, Source, disputes
 
 
@@ -25,10 +34,11 @@ class Corpus(Section):
     """Where text comes from."""
 
     kind: Literal["tales", "text"] = "tales"
-    """``tales``: the embedded story grammar, infinite and with known truth. ``text``: local files, or a data set of a
-    hub."""
+    """``tales``: the embedded story grammar, infinite and with known truth. ``text``: local files,
+    or a data set of a hub."""
     path: InputPath | None = None
-    """``text``: a .txt, .jsonl or .parquet file, or a folder of them. ``${NAME}`` is read from the environment."""
+    """``text``: a .txt, .jsonl or .parquet file, or a folder of them. ``${NAME}`` is read from the
+    environment."""
     dataset: Dataset | None = None
     """``text``: a data set of a hub, in place of `path`."""
     field: Text = "text"
@@ -36,8 +46,8 @@ class Corpus(Section):
     separator: str = Field(default="\n\n", min_length=1)
     """``text``: what stands between documents in a .txt file."""
     join: bool = True
-    """``text``: fill blocks with documents one after another, BOS between them. If false, no two documents share a
-    block, and what does not fill a block of its own is left out."""
+    """``text``: fill blocks with documents one after another, BOS between them. If false, no two
+    documents share a block, and what does not fill a block of its own is left out."""
     context: int = Field(default=64, ge=8, le=131_072)
     """Tokens per block, BOS included."""
     tokens: Tokens = Tokens()
@@ -47,15 +57,33 @@ class Corpus(Section):
     def _agrees(self) -> Corpus:
         found = []
         if self.kind == "text" and not (self.path or self.dataset):
-            found.append(("path", "is needed for kind 'text'; name a .txt, .jsonl or .parquet file, or give dataset"))
+            found.append(
+                (
+                    "path",
+                    (
+                        "is needed for kind 'text'; name a .txt, .jsonl or .parquet file, or give "
+                        "dataset"
+                    ),
+                )
+            )
         if self.path and self.dataset:
-            found.append(("dataset", "stands beside path; give one of them (null undoes a key of an earlier file)"))
+            found.append(
+                (
+                    "dataset",
+                    "stands beside path; give one of them (null undoes a key of an earlier file)",
+                )
+            )
         for key in ("path", "dataset"):
             if self.kind == "tales" and getattr(self, key):
                 found.append((key, f"kind 'tales' reads no file; remove {key} or set kind: text"))
         for split in ("sae", "eval"):
             if (tokens := getattr(self.tokens, split)) < self.context:
-                found.append((f"tokens.{split}", f"{tokens} is less than one block of context {self.context}"))
+                found.append(
+                    (
+                        f"tokens.{split}",
+                        f"{tokens} is less than one block of context {self.context}",
+                    )
+                )
         refuse(found)
         return self
 
@@ -102,8 +130,8 @@ class Model(Section):
     published: Published | None = None
     """A checkpoint on a hub."""
     source: Source = "auto"
-    """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``. ``compute`` and ``fetch``
-    insist."""
+    """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``.
+    ``compute`` and ``fetch`` insist."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights while running."""
 
@@ -118,27 +146,32 @@ class Model(Section):
 
 
 class Activations(Section):
-    """The cache of activations over the split ``sae``, at every hook from the same forward passes."""
+    """The cache of activations over the split ``sae``, at every hook from the same forward
+    passes."""
 
     hooks: Annotated[list[HookName], Unique] = Field(default=[])
     """Hooks to cache beside the study's ``hook`` and those where SAEs are trained."""
     format: Literal["parquet", "hdf5"] = "parquet"
     """Of the shards' files."""
     compress: bool = False
-    """Compress the shards: zstd in Parquet, gzip in HDF5, which is slow. Float32 becomes about a tenth smaller."""
+    """Compress the shards: zstd in Parquet, gzip in HDF5, which is slow. Float32 becomes about a
+    tenth smaller."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the stored numbers."""
     blocks_per_shard: int = Field(default=2048, ge=1)
     """Blocks of text per shard; part of the cache's identity."""
     exclude: Literal["nothing", "bos", "special"] = "bos"
-    """Positions to leave out: ``bos``, whose norm dwarfs the others' in most models, or every ``special`` token."""
+    """Positions to leave out: ``bos``, whose norm dwarfs the others' in most models, or every
+    ``special`` token."""
     exclude_norm_above: float | None = Field(default=None, gt=1)
-    """Leave out positions whose norm, at any cached hook, exceeds this multiple of the median of their block."""
+    """Leave out positions whose norm, at any cached hook, exceeds this multiple of the median of
+    their block."""
     published: Published | None = None
-    """A cache on a hub, written by this library: a folder with its ``manifest.json`` and shards. ``{hook}`` stands for
-    the hook."""
+    """A cache on a hub, written by this library: a folder with its ``manifest.json`` and shards.
+    ``{hook}`` stands for the hook."""
     source: Source = "auto"
-    """``auto``: the cache on disk, else ``published``, else made here. ``compute`` and ``fetch`` insist."""
+    """``auto``: the cache on disk, else ``published``, else made here. ``compute`` and ``fetch``
+    insist."""
 
     @model_validator(mode="after")
     def _has_its_source(self) -> Activations:

@@ -10,40 +10,41 @@ from pydantic import AfterValidator, Field, model_validator
 from saeflow.config.section import Section, Text, Unique, refuse
 
 REASONING = r"o\d|gpt-([5-9]|\d\d)"
-"""Opens the names of OpenAI's models that think before they answer and refuse ``temperature`` and ``max_tokens``."""
+"""Opens the names of OpenAI's models that think before they answer and refuse ``temperature`` and
+``max_tokens``."""
 
 
 class Judge(Section):
     """Who scores completions, between 0 and 1, for behaviour and for coherence."""
 
     kind: Literal["planted", "lexical", "openai"] = "planted"
-    """``planted``: exact, by the grammar; only for the corpus ``tales``. ``lexical``: word lists of the goal for the
-    behaviour, the unsteered model's own loss for the coherence; for any language model. ``openai``: a language model
-    behind any OpenAI-compatible endpoint."""
+    """``planted``: exact, by the grammar; only for the corpus ``tales``. ``lexical``: word lists of
+    the goal for the behaviour, the unsteered model's own loss for the coherence; for any language
+    model. ``openai``: a language model behind any OpenAI-compatible endpoint."""
     saturation: float = Field(default=0.2, gt=0, le=1)
     """``lexical``: share of a completion's words, from the goal's list, that scores 1."""
     model: Text | None = None
     """``openai``: the name of the model that judges."""
     base_url: Text | None = None
-    """``openai``: where the endpoint is, such as ``http://localhost:8000/v1`` (vLLM), ``http://localhost:11434/v1``
-    (Ollama) or ``https://openrouter.ai/api/v1``; null is OpenAI itself, or what ``OPENAI_BASE_URL`` says. Answers are
-    kept whatever the address. Names, passwords and keys must not stand in it: it is recorded, and ``calls.key`` is for
-    them."""
+    """``openai``: where the endpoint is, such as ``http://localhost:8000/v1`` (vLLM),
+    ``http://localhost:11434/v1`` (Ollama) or ``https://openrouter.ai/api/v1``; null is OpenAI
+    itself, or what ``OPENAI_BASE_URL`` says. Answers are kept whatever the address. Names,
+    passwords and keys must not stand in it: it is recorded, and ``calls.key`` is for them."""
     template: Literal["rating@1", "continuation@1"] = "rating@1"
-    """``openai``: how a score is asked for. ``rating@1``: the whole text, 1 to 10. ``continuation@1``: the prompt and
-    its continuation apart, and only the continuation counts."""
+    """``openai``: how a score is asked for. ``rating@1``: the whole text, 1 to 10.
+    ``continuation@1``: the prompt and its continuation apart, and only the continuation counts."""
     repeats: int = Field(default=1, ge=1, le=20)
     """``openai``: times every question is asked; the score is the mean."""
     parameters: dict[str, int | float | str | None] | None = None
-    """``openai``: what else a request says. Null is ``{temperature: 0, max_tokens: 50}``, and for OpenAI's models that
-    reason (o1, o3, gpt-5 and the like) ``{max_completion_tokens: 4000}``, which is room for thoughts. Other models that
-    reason want more ``max_tokens``."""
+    """``openai``: what else a request says. Null is ``{temperature: 0, max_tokens: 50}``, and for
+    OpenAI's models that reason (o1, o3, gpt-5 and the like) ``{max_completion_tokens: 4000}``,
+    which is room for thoughts. Other models that reason want more ``max_tokens``."""
     protocols: Annotated[list[Literal["product", "three_way"]], Unique] = Field(default=["product"])
-    """``openai``: ``product`` scores behaviour and coherence. ``three_way`` also scores concept, instruction and
-    fluency, 0 to 2 each, whose harmonic mean is a table of its own."""
+    """``openai``: ``product`` scores behaviour and coherence. ``three_way`` also scores concept,
+    instruction and fluency, 0 to 2 each, whose harmonic mean is a table of its own."""
     pairs: int = Field(default=0, ge=0)
-    """``openai``: held-out samples per goal and pair of methods that are compared side by side, in both orders; 0 is
-    none."""
+    """``openai``: held-out samples per goal and pair of methods that are compared side by side, in
+    both orders; 0 is none."""
 
     @property
     def sampling(self) -> dict[str, int | float | str | None]:
@@ -60,7 +61,14 @@ class Judge(Section):
             found.append(("model", "is needed by 'openai'; name the model that judges"))
         if self.kind != "openai" and (self.pairs or "three_way" in self.protocols):
             found.append(
-                ("kind", f"'{self.kind}' answers no such questions; set kind: openai, or pairs: 0 and product")
+                (
+                    "kind",
+                    (
+                        f"'{self.kind}' answers no such questions; set kind: openai, or pairs: 0 "
+                        "and "
+                        "product"
+                    ),
+                )
             )
         if "product" not in self.protocols:
             found.append(("protocols", "'product' must be one of them; scales are chosen by it"))
@@ -78,17 +86,22 @@ class Price(Section):
 
 
 def _variable(name: str) -> str:
-    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):  # what stands there may be a key, and is not repeated
-        raise ValueError("must be the name of a variable, in capitals; the key itself must not stand in a config")
+    if not re.fullmatch(
+        r"[A-Z_][A-Z0-9_]*", name
+    ):  # what stands there may be a key, and is not repeated
+        raise ValueError(
+            "must be the name of a variable, in capitals; the key itself must not stand in a config"
+        )
     return name
 
 
 class Calls(Section):
-    """How an endpoint is called and what may be spent; no score depends on it, and no change of it reruns anything."""
+    """How an endpoint is called and what may be spent; no score depends on it, and no change of it
+    reruns anything."""
 
     mode: Literal["live", "batch"] = "live"
-    """``batch``: the Batch API, at half the price and within a day; a run that was interrupted goes on waiting for the
-    batches that it submitted."""
+    """``batch``: the Batch API, at half the price and within a day; a run that was interrupted goes
+    on waiting for the batches that it submitted."""
     key: Annotated[str, AfterValidator(_variable)] = "OPENAI_API_KEY"
     """Name of the variable that holds the key, in capitals, in the environment or in ``.env``."""
     concurrency: int = Field(default=16, ge=1, le=1024)
@@ -106,7 +119,8 @@ class Calls(Section):
     max_calls: int | None = Field(default=None, ge=1)
     """Calls that the study may make in all."""
     price: Price | None = None
-    """In place of the built-in price of the model; a model of your own costs ``{input: 0, output: 0}``."""
+    """In place of the built-in price of the model; a model of your own costs ``{input: 0, output:
+    0}``."""
 
 
 class Summary(Section):
@@ -119,8 +133,14 @@ class Summary(Section):
     selection: float = Field(default=0.5, gt=0, lt=1)
     """Share of the completions that choose the scale; the others report."""
     least_scored: float = Field(default=0.5, ge=0, le=1)
-    """Least share of a scale's completions that must have both scores, in either part, for the scale to be chosen."""
-    coherence_levels: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.95, 0.9, 0.8, 0.6], min_length=1)
+    """Least share of a scale's completions that must have both scores, in either part, for the
+    scale to be chosen."""
+    coherence_levels: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default=[0.95, 0.9, 0.8, 0.6], min_length=1
+    )
     """Coherence, as shares of the unsteered coherence, at which methods are compared."""
-    divergence_levels: list[Annotated[float, Field(gt=0)]] = Field(default=[0.1, 0.2, 0.5, 1.0], min_length=1)
-    """Mean KL divergence from the unsteered model, nats per token, at which methods are compared."""
+    divergence_levels: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[0.1, 0.2, 0.5, 1.0], min_length=1
+    )
+    """Mean KL divergence from the unsteered model, nats per token, at which methods are
+    compared."""

@@ -10,8 +10,8 @@ from saeflow.config.section import Section
 
 
 class Message(Section):
-    """A prompt may be a list of messages, which the model's chat template writes as text; the last is by the user, or
-    by the assistant and then gone on with."""
+    """A prompt may be a list of messages, which the model's chat template writes as text; the last
+    is by the user, or by the assistant and then gone on with."""
 
     role: Literal["system", "developer", "user", "assistant"]
     """Who speaks, by the names that chat templates know."""
@@ -24,6 +24,7 @@ def _kind(prompt: Any) -> str:
 
 
 Prompt = Annotated[
-    Annotated[str, Tag("[text]")] | Annotated[list[Message], Field(min_length=1), Tag("[messages]")],
+    Annotated[str, Tag("[text]")]
+    | Annotated[list[Message], Field(min_length=1), Tag("[messages]")],
     Discriminator(_kind),
 ]

@@ -10,7 +10,8 @@ from saeflow.config.section import REPOSITORY, Section, Text, Unique
 
 
 class Publish(Section):
-    """What ``saeflow publish`` and the target ``publish`` put on a hub; nothing else depends on it."""
+    """What ``saeflow publish`` and the target ``publish`` put on a hub; nothing else depends on
+    it."""
 
     repo: str | None = Field(default=None, pattern=REPOSITORY)
     """The repository; it is made if need be."""
@@ -18,9 +19,9 @@ class Publish(Section):
     """Of the repository."""
     private: bool = True
     """Whether a repository that is made is private; one that exists stays what it is."""
-    contents: Annotated[list[Literal["effects", "approximator", "saes", "vectors", "tables", "figures"]], Unique] = (
-        Field(default=["effects", "approximator", "saes", "figures"], min_length=1)
-    )
+    contents: Annotated[
+        list[Literal["effects", "approximator", "saes", "vectors", "tables", "figures"]], Unique
+    ] = Field(default=["effects", "approximator", "saes", "figures"], min_length=1)
     """What is published, of what the study computed itself."""
     licence: Text | None = None
     """The hub's key of the licence, such as ``mit`` or ``cc-by-4.0``."""

@@ -8,14 +8,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import DIGEST, REPOSITORY, Complaint, PathText, Section, Text, Unique, refuse
+from saeflow.config.section import (
+    DIGEST,
+    REPOSITORY,
+    Complaint,
+    PathText,
+    Section,
+    Text,
+    Unique,
+    refuse,
+)
 
 Digest = Annotated[str, Field(pattern=DIGEST)]
 Source = Literal["auto", "compute", "fetch"]
 
 
 class Published(Section):
-    """A file or a folder of a hub repository. It is fetched once, at the commit that the revision is then."""
+    """A file or a folder of a hub repository. It is fetched once, at the commit that the revision
+    is then."""
 
     repo: str = Field(pattern=REPOSITORY)
     """The repository."""
@@ -24,14 +34,18 @@ class Published(Section):
     file: PathText | None = None
     """A file, or a folder; null is the whole repository."""
     revision: PathText = "main"
-    """Branch, tag or commit. Only a commit stays what it is; what a branch is when it is fetched is recorded."""
+    """Branch, tag or commit. Only a commit stays what it is; what a branch is when it is fetched is
+    recorded."""
     sha256: Digest | None = None
-    """Of the file; null trusts what the hub says of the commit. A folder is pinned by a commit as its revision."""
+    """Of the file; null trusts what the hub says of the commit. A folder is pinned by a commit as
+    its revision."""
 
     @model_validator(mode="after")
     def _agrees(self) -> Published:
         if self.file and (self.file.startswith("/") or ".." in self.file.split("/")):
-            refuse([("file", f"{self.file!r} must lie in the repository, such as layer_12/params.npz")])
+            refuse(
+                [("file", f"{self.file!r} must lie in the repository, such as layer_12/params.npz")]
+            )
         return self
 
     @property
@@ -50,15 +64,17 @@ class Published(Section):
 
 
 class Dataset(Section):
-    """Text files of a data set on a hub. They are fetched once, at the commit that the revision is then."""
+    """Text files of a data set on a hub. They are fetched once, at the commit that the revision is
+    then."""
 
     repo: str = Field(pattern=REPOSITORY)
     """The repository."""
     revision: PathText = "main"
-    """Branch, tag or commit. On huggingface.co ``refs/convert/parquet`` holds most data sets as Parquet."""
+    """Branch, tag or commit. On huggingface.co ``refs/convert/parquet`` holds most data sets as
+    Parquet."""
     files: Annotated[list[Text], Field(min_length=1), Unique] = Field(default=["*"])
-    """Patterns that the files' names must match one of, such as ``data/train-*.parquet``; a star stands for anything,
-    slashes too. Only .txt, .jsonl and .parquet files are taken."""
+    """Patterns that the files' names must match one of, such as ``data/train-*.parquet``; a star
+    stands for anything, slashes too. Only .txt, .jsonl and .parquet files are taken."""
 
     @property
     def published(self) -> Published:
@@ -66,7 +82,9 @@ class Dataset(Section):
         return Published(repo=self.repo, repo_type="dataset", revision=self.revision)
 
 
-def disputes(published: Published | None, source: Source, computed_by: str | None) -> list[Complaint]:
+def disputes(
+    published: Published | None, source: Source, computed_by: str | None
+) -> list[Complaint]:
     """What `source` asks for and the section does not give.
 
     Args:

@@ -19,8 +19,19 @@ TARGET_COEFFICIENT = 3.0
 DEAD_AFTER = 200_000  # tokens
 MOST_MEMBERS = 1000
 """Of one sweep."""
-RESAMPLINGS, SEEN_BATCHES = 30, 10  # of a short training; fewer batches tell little about a rare latent
-SAEFormat = Literal["auto", "saelens", "gemma_scope", "gemma_scope_2", "dictionary_learning", "sparsify", "llama_scope"]
+RESAMPLINGS, SEEN_BATCHES = (
+    30,
+    10,
+)  # of a short training; fewer batches tell little about a rare latent
+SAEFormat = Literal[
+    "auto",
+    "saelens",
+    "gemma_scope",
+    "gemma_scope_2",
+    "dictionary_learning",
+    "sparsify",
+    "llama_scope",
+]
 
 
 class Cache(NamedTuple):
@@ -33,22 +44,30 @@ class Cache(NamedTuple):
 class SAETraining(Section):
     """One SAE, trained on the cached activations."""
 
-    architecture: Literal["standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"] = "topk"
-    """Activation function and loss: ReLU with L1, gated ReLU with L1 on the gate, JumpReLU with L0, TopK, BatchTopK, or
-    BatchTopK whose first latents reconstruct alone, too."""
+    architecture: Literal["standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"] = (
+        "topk"
+    )
+    """Activation function and loss: ReLU with L1, gated ReLU with L1 on the gate, JumpReLU with L0,
+    TopK, BatchTopK, or BatchTopK whose first latents reconstruct alone, too."""
     d_sae: int = Field(default=512, ge=2, le=2**27)
     """Number of latents."""
     k: int = Field(default=8, ge=1)
     """``topk``, ``batchtopk``, ``matryoshka``: active latents per token."""
     sparsity_coefficient: float | None = Field(default=None, ge=0)
-    """Price of activity: of the decoder-norm-weighted L1 term (``standard``, ``gated``; null is 0.015), of the L0 term
-    (``jumprelu``; null is 0.004) or of the squared miss of `target_l0` (null is 3)."""
+    """Price of activity: of the decoder-norm-weighted L1 term (``standard``, ``gated``; null is
+    0.015), of the L0 term (``jumprelu``; null is 0.004) or of the squared miss of `target_l0` (null
+    is 3)."""
     target_l0: float | None = Field(default=None, gt=0)
-    """``jumprelu``: active latents per token to aim at, priced by ``(L0 / target_l0 - 1)²``. Null prices L0 itself."""
+    """``jumprelu``: active latents per token to aim at, priced by ``(L0 / target_l0 - 1)²``. Null
+    prices L0 itself."""
     bandwidth: float = Field(default=0.05, gt=0)
-    """``jumprelu``: width of the rectangle kernel of the straight-through estimators, in normalised units."""
-    prefixes: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Unique] = Field(default=[0.0625, 0.125, 0.25, 0.5])
-    """``matryoshka``: shares of the latents, counted from the first, that must reconstruct alone."""
+    """``jumprelu``: width of the rectangle kernel of the straight-through estimators, in normalised
+    units."""
+    prefixes: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Unique] = Field(
+        default=[0.0625, 0.125, 0.25, 0.5]
+    )
+    """``matryoshka``: shares of the latents, counted from the first, that must reconstruct
+    alone."""
     batch_size: int = Field(default=2048, ge=1)
     """Activations per batch."""
     accumulate: int = Field(default=1, ge=1)
@@ -62,11 +81,12 @@ class SAETraining(Section):
     decay_fraction: float = Field(default=0.3, ge=0, le=1)
     """Share of the steps, at the end, over which the learning rate falls to zero."""
     initial_bias: Literal["mean", "geometric_median"] = "mean"
-    """Where the decoder's bias starts: at the mean of the cache, or at the geometric median of the first batch."""
+    """Where the decoder's bias starts: at the mean of the cache, or at the geometric median of the
+    first batch."""
     dead_after: int | None = Field(default=None, ge=1)
-    """A latent is dead when it has not fired for this many tokens. Null is 200,000; where dead latents are resampled
-    (``standard``, ``gated``, ``jumprelu``) no more than a thirtieth of `tokens`, or ten batches if these are more: so a
-    short training resamples, too."""
+    """A latent is dead when it has not fired for this many tokens. Null is 200,000; where dead
+    latents are resampled (``standard``, ``gated``, ``jumprelu``) no more than a thirtieth of
+    `tokens`, or ten batches if these are more: so a short training resamples, too."""
     auxiliary_coefficient: float = Field(default=1 / 32, ge=0)
     """``topk``, ``batchtopk``, ``matryoshka``: of the auxiliary loss that revives dead latents."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -88,7 +108,10 @@ class SAETraining(Section):
             return self.dead_after
         if self.architecture in COMPETITIVE:
             return DEAD_AFTER
-        return min(DEAD_AFTER, max(self.tokens // RESAMPLINGS, SEEN_BATCHES * self.batch_size * self.accumulate))
+        return min(
+            DEAD_AFTER,
+            max(self.tokens // RESAMPLINGS, SEEN_BATCHES * self.batch_size * self.accumulate),
+        )
 
     @model_validator(mode="after")
     def _agrees(self) -> SAETraining:
@@ -96,67 +119,91 @@ class SAETraining(Section):
         if self.architecture in COMPETITIVE and self.k >= self.d_sae:
             found.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
         if self.target_l0 is not None and self.architecture != "jumprelu":
-            found.append(("target_l0", f"is of 'jumprelu' only; '{self.architecture}' has k or sparsity_coefficient"))
+            found.append(
+                (
+                    "target_l0",
+                    f"is of 'jumprelu' only; '{self.architecture}' has k or sparsity_coefficient",
+                )
+            )
         if self.warmup_fraction + self.decay_fraction > 1:
             found.append(("decay_fraction", "adds up with warmup_fraction to more than 1"))
         if self.tokens < self.batch_size * self.accumulate:
-            step = f"batch_size {self.batch_size}" + (f" × accumulate {self.accumulate}" if self.accumulate > 1 else "")
+            step = f"batch_size {self.batch_size}" + (
+                f" × accumulate {self.accumulate}" if self.accumulate > 1 else ""
+            )
             found.append(("tokens", f"{self.tokens} is less than one {step}"))
         refuse(found)
         return self
 
 
 class SAE(Section):
-    """An SAE of the study: trained here, imported from a local folder, or fetched from a hub. With `target` it is a
-    transcoder, with `hooks` or `models` a crosscoder."""
+    """An SAE of the study: trained here, imported from a local folder, or fetched from a hub. With
+    `target` it is a transcoder, with `hooks` or `models` a crosscoder."""
 
     train: SAETraining | None = None
     """Train it here, on the cached activations."""
-    sweep: dict[str, Annotated[list[int | float | str], Field(min_length=1)]] | None = Field(default=None, min_length=1)
-    """Keys of `train` with several values each. Every combination is an SAE named after it (``main-k-16``), and all
-    are one `group`."""
+    sweep: dict[str, Annotated[list[int | float | str], Field(min_length=1)]] | None = Field(
+        default=None, min_length=1
+    )
+    """Keys of `train` with several values each. Every combination is an SAE named after it
+    (``main-k-16``), and all are one `group`."""
     group: Name | None = None
     """SAEs of one group are trained by one job, which reads the cache once for all."""
     hook: HookName | None = None
-    """Where it reads. Null is the study's `hook`, where the SAE must read whose latents are targeted."""
+    """Where it reads. Null is the study's `hook`, where the SAE must read whose latents are
+    targeted."""
     target: HookName | None = None
     """Transcoder: the hook whose activation it computes from the one that it reads."""
     hooks: Annotated[list[HookName], Field(min_length=2), Unique] | None = None
     """Crosscoder: the hooks that it reads and rebuilds together; they have one width."""
     models: Annotated[list[Name], Field(min_length=2), Unique] | None = None
-    """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds together."""
+    """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds
+    together."""
     path: PathText | None = None
-    """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the environment."""
+    """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the
+    environment."""
     format: SAEFormat = "auto"
     """The format of ``path`` or ``published``; ``auto`` tells it from the names of the files."""
     centred: bool = False
-    """Of ``path`` or ``published``: it was trained on activations less their mean over the width, as TransformerLens
-    makes those of GPT-2. Its encoder is changed to read them as they are."""
+    """Of ``path`` or ``published``: it was trained on activations less their mean over the width,
+    as TransformerLens makes those of GPT-2. Its encoder is changed to read them as they are."""
     published: Published | None = None
     """An SAE on a hub: its folder, or its one file."""
     d_sae: int | None = Field(default=None, ge=1, le=2**27)
-    """Number of latents of an SAE that is fetched; only needed where effects are computed, whose jobs it counts."""
+    """Number of latents of an SAE that is fetched; only needed where effects are computed, whose
+    jobs it counts."""
     source: Source = "auto"
-    """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``. ``compute`` and ``fetch``
-    insist."""
+    """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``.
+    ``compute`` and ``fetch`` insist."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SAE:
         given = [key for key in ("train", "path") if getattr(self, key) is not None]
         if len(given) == 2 or not (given or self.published):
-            this = f"{'both train and path' if given else 'none'} (null undoes a key of an earlier file)"
+            this = (
+                f"{'both train and path' if given else 'none'} (null undoes a key of an earlier "
+                "file)"
+            )
             refuse([("", f"give one of train, path and published; this gives {this}")])
         if not self.train and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
         found = disputes(self.published, self.source, None if given else "train or path")
         if self.centred and self.train:
             found.append(
-                ("centred", "is for SAEs from elsewhere; one that is trained here reads activations as they are")
+                (
+                    "centred",
+                    (
+                        "is for SAEs from elsewhere; one that is trained here reads activations as "
+                        "they are"
+                    ),
+                )
             )
         if self.d_sae and not self.published:
             found.append(("d_sae", f"belongs to published, and this SAE has {given[0]}; remove it"))
         if self.d_sae and self.train and self.d_sae != self.train.d_sae:
-            found.append(("d_sae", f"{self.d_sae} is not train.d_sae {self.train.d_sae}; make them equal"))
+            found.append(
+                ("d_sae", f"{self.d_sae} is not train.d_sae {self.train.d_sae}; make them equal")
+            )
         refuse(found + self._about_the_kind())
         return self
 
@@ -177,10 +224,15 @@ class SAE(Section):
         if self.kind == "crosscoder" and self.target:
             found.append(("target", "is a transcoder's; a crosscoder rebuilds what it reads"))
         if self.kind == "crosscoder" and self.train and self.train.architecture not in ACROSS:
-            reason = f"'{self.train.architecture}' is not one of {', '.join(ACROSS)}, which a crosscoder may be"
+            reason = (
+                f"'{self.train.architecture}' is not one of {', '.join(ACROSS)}, which a "
+                "crosscoder may be"
+            )
             found.append(("train.architecture", reason))
         if self.kind == "crosscoder" and self.published:
-            found.append(("published", "is for SAEs and transcoders; give a crosscoder's folder in path"))
+            found.append(
+                ("published", "is for SAEs and transcoders; give a crosscoder's folder in path")
+            )
         return found
 
 
@@ -203,7 +255,8 @@ def trained_together(saes: Mapping[str, TrainedOrNot]) -> dict[str, list[str]]:
 
 
 def without_sweeps(saes: Any) -> Any:
-    """The study's SAEs with every sweep replaced by its members; what is not a sweep is left to its own checks.
+    """The study's SAEs with every sweep replaced by its members; what is not a sweep is left to its
+    own checks.
 
     Raises:
         ContradictionError: a member has the name of another SAE.
@@ -216,12 +269,17 @@ def without_sweeps(saes: Any) -> Any:
         sweep = sae.get("sweep") if isinstance(sae, dict) else None
         if not isinstance(sweep, dict) or not _is_sweep(sweep, sae.get("train", {})):
             if name in found:
-                clashes.append((str(name), "a member of a sweep has this name, too; choose another"))
+                clashes.append(
+                    (str(name), "a member of a sweep has this name, too; choose another")
+                )
             found[name] = sae
             continue
         if (members := prod(map(len, sweep.values()))) > MOST_MEMBERS:
             clashes.append(
-                (f"{name}.sweep", f"has {members:,} members; the most is {MOST_MEMBERS:,}, take fewer values")
+                (
+                    f"{name}.sweep",
+                    f"has {members:,} members; the most is {MOST_MEMBERS:,}, take fewer values",
+                )
             )
             continue
         kept = {key: value for key, value in sae.items() if key != "sweep"}
@@ -229,7 +287,12 @@ def without_sweeps(saes: Any) -> Any:
             chosen = dict(zip(sweep, values, strict=True))
             member = "-".join([str(name), *(f"{key}-{value}" for key, value in chosen.items())])
             if member in found:
-                clashes.append((f"{name}.sweep", f"its member '{member}' has the name of another SAE; rename one"))
+                clashes.append(
+                    (
+                        f"{name}.sweep",
+                        f"its member '{member}' has the name of another SAE; rename one",
+                    )
+                )
             found[member] = {"group": name, **kept, "train": {**sae.get("train", {}), **chosen}}
     refuse(clashes)
     return found

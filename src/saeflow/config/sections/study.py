@@ -30,11 +30,11 @@ class Study(Section):
     corpus: Corpus = Corpus()
     model: Model
     models: list[Model] = Field(default=[])
-    """Models that crosscoders compare with `model`, such as a fine-tuned one. They read the same tokens, so they must
-    have its tokenizer."""
+    """Models that crosscoders compare with `model`, such as a fine-tuned one. They read the same
+    tokens, so they must have its tokenizer."""
     hook: HookName
-    """Where vectors are added, and where SAEs read that name no hook of their own; a TransformerLens name:
-    ``blocks.2.hook_resid_post``."""
+    """Where vectors are added, and where SAEs read that name no hook of their own; a
+    TransformerLens name: ``blocks.2.hook_resid_post``."""
     activations: Activations = Activations()
     saes: Annotated[dict[Name, SAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
     examples: Examples | None = None
@@ -63,7 +63,8 @@ class Study(Section):
 
     @property
     def trainings(self) -> dict[str, list[str]]:
-        """The SAEs that one job trains together, by the name of their group; alone, by their own."""
+        """The SAEs that one job trains together, by the name of their group; alone, by their
+        own."""
         return trained_together(self.saes)
 
     @property
@@ -73,13 +74,18 @@ class Study(Section):
 
     @property
     def caches(self) -> dict[str, list[str]]:
-        """Where activations are cached, by model: what SAEs are trained on, and what else the config names.
+        """Where activations are cached, by model: what SAEs are trained on, and what else the
+        config names.
 
         Where imported SAEs read is among it if their latents' examples are asked for.
         """
         found = {self.model.name: [self.hook, *self.activations.hooks]}
         for name, sae in self.saes.items():
-            needed = self.caches_of(name) if sae.train else self.sources_of(name) * (name in self.example_saes)
+            needed = (
+                self.caches_of(name)
+                if sae.train
+                else self.sources_of(name) * (name in self.example_saes)
+            )
             for model, hook in needed:
                 found.setdefault(model, []).append(hook)
         return {model: list(dict.fromkeys(hooks)) for model, hooks in found.items()}
@@ -120,7 +126,8 @@ class Study(Section):
 
     @property
     def lens_saes(self) -> list[str]:
-        """The SAEs that the logit lens looks at: those whose decoder rows are directions of the residual stream."""
+        """The SAEs that the logit lens looks at: those whose decoder rows are directions of the
+        residual stream."""
         written = {name: self.saes[name].target or self.hook_of(name) for name in self.example_saes}
         return [
             name

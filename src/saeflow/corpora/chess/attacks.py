@@ -1,8 +1,8 @@
 """What pieces attack, for any number of squares and boards at once.
 
-Sliding pieces by hyperbola quintessence: on a line without the slider's own bit ``s``, ``o - s`` changes the bits from
-there up to the first piece, and the same of the mirrored board those down. Swapping bytes mirrors files and diagonals;
-ranks lie within one byte and have a table.
+Sliding pieces by hyperbola quintessence: on a line without the slider's own bit ``s``, ``o - s``
+changes the bits from there up to the first piece, and the same of the mirrored board those down.
+Swapping bytes mirrors files and diagonals; ranks lie within one byte and have a table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def _leaps(steps: Sequence[tuple[int, int]]) -> UInt64[np.ndarray, " 64"]:
 
 
 _AROUND = [(file, rank) for file in (-1, 0, 1) for rank in (-1, 0, 1) if file or rank]
-_JUMPS = [(file, rank) for file in (-2, -1, 1, 2) for rank in (-2, -1, 1, 2) if abs(file) != abs(rank)]
+_JUMPS = [
+    (file, rank) for file in (-2, -1, 1, 2) for rank in (-2, -1, 1, 2) if abs(file) != abs(rank)
+]
 BIT = np.uint64(1) << np.arange(64, dtype=np.uint64)
 KNIGHT, KING = _leaps(_JUMPS), _leaps(_AROUND)
 WHITE_PAWN, BLACK_PAWN = _leaps([(-1, 1), (1, 1)]), _leaps([(-1, -1), (1, -1)])
@@ -99,11 +101,13 @@ def _line(squares: Squares, occupied: Bitboards, lines: UInt64[np.ndarray, " 64"
     return (up ^ down) & mask
 
 
-def attackers(boards: Boards, squares: Squares, occupied: Bitboards | None = None) -> tuple[Bitboards, Bitboards]:
+def attackers(
+    boards: Boards, squares: Squares, occupied: Bitboards | None = None
+) -> tuple[Bitboards, Bitboards]:
     """The pieces that attack a square of each board: White's and Black's.
 
-    Neither pins nor whose move it is are considered, and nothing attacks through another piece (no x-rays), as
-    ``chess.Board.attackers`` has it.
+    Neither pins nor whose move it is are considered, and nothing attacks through another piece (no
+    x-rays), as ``chess.Board.attackers`` has it.
 
     Args:
         boards: ``[n]``.
@@ -122,7 +126,8 @@ def attacked(boards: Boards, squares: Squares, by: int) -> Shaped[np.ndarray, " 
 def _attacking(boards: Boards, squares: Squares, occupied: Bitboards, by: int) -> Bitboards:
     """The pieces of one side, whose bitboards begin at column ``by``, that attack a square."""
     pawns, knights, bishops, rooks, queens, kings = boards.pieces[:, by : by + 6].T
-    # what a pawn of the other side would attack from the square is where this side's pawns attack it from
+    # what a pawn of the other side would attack from the square is where this side's pawns attack
+    # it from
     reach = (BLACK_PAWN if by == 0 else WHITE_PAWN)[squares] & pawns
     reach |= KNIGHT[squares] & knights
     reach |= KING[squares] & kings

@@ -1,8 +1,8 @@
 """Boards as bitboards, many at once, seen by the player to move.
 
-One convention everywhere: the player to move is White (a position with Black to move is mirrored: ranks flipped,
-colours and rights exchanged), and squares are counted a1 = 0, b1 = 1, … h8 = 63, so that a square is the bit
-``1 << square``.
+One convention everywhere: the player to move is White (a position with Black to move is mirrored:
+ranks flipped, colours and rights exchanged), and squares are counted a1 = 0, b1 = 1, … h8 = 63, so
+that a square is the bit ``1 << square``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Boards:
     """Positions in which White is to move.
 
     Attributes:
-        pieces: bitboards of White's pawns, knights, bishops, rooks, queens and king, then of Black's.
+        pieces: bitboards of White's pawns, knights, bishops, rooks, queens and king, then of
+            Black's.
         castling: whether White may still castle king side, queen side, and Black.
         en_passant: the square behind a pawn that has just made a double step, or -1.
     """
@@ -67,7 +68,8 @@ class Boards:
         return codes
 
     def mirrored(self) -> Boards:
-        """The same positions seen by the other player: ranks flipped, colours, rights and squares exchanged."""
+        """The same positions seen by the other player: ranks flipped, colours, rights and squares
+        exchanged."""
         flipped = self.pieces.byteswap()
         square = np.where(self.en_passant < 0, np.int8(-1), self.en_passant ^ np.int8(56))
         return Boards(np.roll(flipped, 6, axis=1), self.castling[:, [2, 3, 0, 1]], square)
@@ -98,7 +100,12 @@ def bits(bitboards: UInt64[np.ndarray, " n"]) -> Bool[np.ndarray, "n 64"]:
 
 def from_bits(squares: Bool[np.ndarray, "n 64"]) -> UInt64[np.ndarray, " n"]:
     """Bitboards from one column per square."""
-    return np.packbits(squares, axis=1, bitorder="little").view("<u8").astype(np.uint64, copy=False).reshape(-1)
+    return (
+        np.packbits(squares, axis=1, bitorder="little")
+        .view("<u8")
+        .astype(np.uint64, copy=False)
+        .reshape(-1)
+    )
 
 
 def read_fens(fens: Sequence[str]) -> Boards:
@@ -117,22 +124,38 @@ def read_fens(fens: Sequence[str]) -> Boards:
     text = np.frombuffer(" ".join(fens).encode("ascii", "replace") + b" ", np.uint8)
     starts = np.cumsum([0, *(len(fen) + 1 for fen in fens)])
     spaces = np.flatnonzero(text == ord(" "))
-    if len(spaces) != _FIELDS * len(fens) or (spaces[_FIELDS - 1 :: _FIELDS] + 1 != starts[1:]).any():
+    if (
+        len(spaces) != _FIELDS * len(fens)
+        or (spaces[_FIELDS - 1 :: _FIELDS] + 1 != starts[1:]).any()
+    ):
         wrong = next((fen for fen in fens if len(fen.split(" ")) != _FIELDS), fens[0])
         raise SaeflowError(f"chess: '{wrong}' is no FEN of six fields; correct it")
     ends = spaces.reshape(-1, _FIELDS)
     codes = _placement(text, starts[:-1], ends[:, 0], fens)
     # a1 first: the text begins with rank 8
-    pieces = np.stack([from_bits((codes == code).reshape(-1, 8, 8)[:, ::-1].reshape(-1, 64)) for code in range(12)], 1)
+    pieces = np.stack(
+        [
+            from_bits((codes == code).reshape(-1, 8, 8)[:, ::-1].reshape(-1, 64))
+            for code in range(12)
+        ],
+        1,
+    )
     castling = np.zeros((len(fens), 4), bool)
     for right, letter in enumerate(CASTLING):
         counts = np.cumsum(np.concatenate([[0], text == ord(letter)]))
         castling[:, right] = counts[ends[:, 2]] > counts[ends[:, 1]]
-    file, rank = text[ends[:, 2] + 1].astype(np.int16) - ord("a"), text[ends[:, 2] + 2].astype(np.int16) - ord("1")
+    file, rank = (
+        text[ends[:, 2] + 1].astype(np.int16) - ord("a"),
+        text[ends[:, 2] + 2].astype(np.int16) - ord("1"),
+    )
     none = text[ends[:, 2] + 1] == ord("-")
     if (~none & ((file < 0) | (file > 7) | (rank < 0) | (rank > 7))).any():
-        wrong = fens[int(np.flatnonzero(~none & ((file < 0) | (file > 7) | (rank < 0) | (rank > 7)))[0])]
-        raise SaeflowError(f"chess: '{wrong}' names no square after which a pawn is taken in passing; correct it")
+        wrong = fens[
+            int(np.flatnonzero(~none & ((file < 0) | (file > 7) | (rank < 0) | (rank > 7)))[0])
+        ]
+        raise SaeflowError(
+            f"chess: '{wrong}' names no square after which a pawn is taken in passing; correct it"
+        )
     en_passant = np.where(none, -1, rank * 8 + file).astype(np.int8)
     boards = Boards(pieces, with_king_and_rook(pieces, castling), en_passant)
     turned = text[ends[:, 0] + 1] == ord("b")
@@ -164,7 +187,9 @@ def _placement(
     at_slash = placed == ord("/")
     wrong |= np.bincount(row, at_slash & (square % 8 != 0), len(starts)) > 0
     if wrong.any():
-        raise SaeflowError(f"chess: '{fens[int(np.flatnonzero(wrong)[0])]}' does not place 8 ranks of 8 squares")
+        raise SaeflowError(
+            f"chess: '{fens[int(np.flatnonzero(wrong)[0])]}' does not place 8 ranks of 8 squares"
+        )
     codes = np.full((len(starts), 64), EMPTY, np.uint8)
     piece = code_of[placed] != EMPTY
     codes[row[piece], square[piece]] = code_of[placed[piece]]
@@ -178,19 +203,27 @@ def with_king_and_rook(
     """The rights to castle whose king and rook stand in their places."""
     places = [(king, _E1, rook, _H1), (king, _E1, rook, _A1), (black_king, _E8, black_rook, _H8)]
     places.append((black_king, _E8, black_rook, _A8))
-    stand = [((kings & home) != 0) & ((rooks & corner) != 0) for kings, home, rooks, corner in places]
+    stand = [
+        ((kings & home) != 0) & ((rooks & corner) != 0) for kings, home, rooks, corner in places
+    ]
     return castling & np.stack(stand, axis=1)
 
 
 def write_fens(boards: Boards) -> list[str]:
     """Positions as text, White to move; the counters, which a board does not know, are ``0 1``."""
     codes = boards.squares().reshape(-1, 8, 8)[:, ::-1].astype(np.uint32)
-    ranks = (codes << (4 * np.arange(8, dtype=np.uint32))).sum(axis=2, dtype=np.uint32)  # few different ones occur
+    ranks = (codes << (4 * np.arange(8, dtype=np.uint32))).sum(
+        axis=2, dtype=np.uint32
+    )  # few different ones occur
     different, which = np.unique(ranks, return_inverse=True)
     words = np.array([_rank_text(int(rank)) for rank in different], object)[which.reshape(-1, 8)]
-    rights = np.array(["".join(c for i, c in enumerate(CASTLING) if s >> i & 1) or "-" for s in range(16)], object)
+    rights = np.array(
+        ["".join(c for i, c in enumerate(CASTLING) if s >> i & 1) or "-" for s in range(16)], object
+    )
     right = rights[(boards.castling << np.arange(4)).sum(axis=1)]
-    names = np.array([*(f"{'abcdefgh'[square % 8]}{square // 8 + 1}" for square in range(64)), "-"], object)
+    names = np.array(
+        [*(f"{'abcdefgh'[square % 8]}{square // 8 + 1}" for square in range(64)), "-"], object
+    )
     return [
         f"{'/'.join(rank)} w {can} {behind} 0 1"
         for rank, can, behind in zip(words, right, names[boards.en_passant], strict=True)

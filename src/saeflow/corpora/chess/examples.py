@@ -49,7 +49,9 @@ def examples(table: pl.DataFrame) -> Examples:
         rating_self=table["bin_self"].to_numpy(),
         rating_oppo=table["bin_oppo"].to_numpy(),
         result=table["result"].to_numpy(),
-        games=table["game"].rle_id().to_numpy().astype(np.int64) if table.height else np.empty(0, np.int64),
+        games=table["game"].rle_id().to_numpy().astype(np.int64)
+        if table.height
+        else np.empty(0, np.int64),
     )
 
 

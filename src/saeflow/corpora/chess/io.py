@@ -22,7 +22,9 @@ _ROWS_AT_ONCE = 1 << 17
 _COLUMNS = ["fen", "move", "bin_self", "bin_oppo", "result", "game"]
 
 
-def write_positions(path: Path, parts: Iterable[Part], progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+def write_positions(
+    path: Path, parts: Iterable[Part], progress: Callable[[int], None] | None = None
+) -> dict[str, Any]:
     """Write a table of positions part by part; only one part is held in memory.
 
     Args:
@@ -31,8 +33,8 @@ def write_positions(path: Path, parts: Iterable[Part], progress: Callable[[int],
         progress: called with the number of games so far.
 
     Returns:
-        How many ``games`` there were, by what became of them, how many ``positions`` they gave, and the first few
-        ``faults``.
+        How many ``games`` there were, by what became of them, how many ``positions`` they gave, and
+        the first few ``faults``.
 
     Raises:
         SaeflowError: no game gave a position, or the disk is full.
@@ -42,7 +44,10 @@ def write_positions(path: Path, parts: Iterable[Part], progress: Callable[[int],
     positions = 0
     schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
     stamped = schema.with_metadata({**(schema.metadata or {}), **stamp()})
-    with sealed(path) as temporary, pq.ParquetWriter(temporary, stamped, compression="zstd") as writer:
+    with (
+        sealed(path) as temporary,
+        pq.ParquetWriter(temporary, stamped, compression="zstd") as writer,
+    ):
         for part in parts:
             games += part.counts
             faults = (faults + part.faults)[:FAULTS_TOLD]
@@ -52,8 +57,13 @@ def write_positions(path: Path, parts: Iterable[Part], progress: Callable[[int],
             if progress:
                 progress(games.total())
         if not positions:
-            told = ", ".join(f"{count} {reason}" for reason, count in games.most_common()) or "the file holds none"
-            raise SaeflowError(f"chess: no game gave a position ({told}); see `games` in the config")
+            told = (
+                ", ".join(f"{count} {reason}" for reason, count in games.most_common())
+                or "the file holds none"
+            )
+            raise SaeflowError(
+                f"chess: no game gave a position ({told}); see `games` in the config"
+            )
     return {"games": dict(sorted(games.items())), "positions": positions, "faults": faults}
 
 

@@ -1,7 +1,8 @@
-"""The 1,880 moves that Maia-2 knows, which of them are legal, what else is to be said of one, and playing it.
+"""The 1,880 moves that Maia-2 knows, which of them are legal, what else is to be said of one, and
+playing it.
 
-All of the player to move, who is White. The list holds every move of a queen and of a knight from every square, and the
-promotions: no others are possible on a board that is mirrored for Black.
+All of the player to move, who is White. The list holds every move of a queen and of a knight from
+every square, and the promotions: no others are possible on a board that is mirrored for Black.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from saeflow.corpora.chess.boards import Boards, bits
 from saeflow.errors import SaeflowError
 
 SQUARES = [f"{file}{rank}" for rank in range(1, 9) for file in "abcdefgh"]
-SIDE_INFORMATION = 6 + 6 + 1 + 64 + 64  # before the legal moves: piece moved, piece taken, check, from, to
+SIDE_INFORMATION = (
+    6 + 6 + 1 + 64 + 64
+)  # before the legal moves: piece moved, piece taken, check, from, to
 _BOARDS_AT_ONCE = 512  # what is computed for them stays in the processor's cache
 _PROMOTIONS = {"q": 4, "r": 3, "b": 2, "n": 1}  # places among `Boards.pieces`
 _ONE = np.uint64(1)
 _RANK_1, _RANK_3, _RANK_4 = (np.uint64(0xFF << 8 * rank) for rank in (0, 2, 3))
-_KING_SIDE, _QUEEN_SIDE = np.uint64(0x60), np.uint64(0x0E)  # what must be empty between king and rook
+_KING_SIDE, _QUEEN_SIDE = (
+    np.uint64(0x60),
+    np.uint64(0x0E),
+)  # what must be empty between king and rook
 _E1, _G1, _C1 = 4, 6, 2
 
 
@@ -31,11 +37,15 @@ def _vocabulary() -> Iterator[str]:
     for square in range(64):
         here = np.array([square])
         for targets in (bishop(here, empty) | rook(here, empty), KNIGHT[here]):
-            yield from (SQUARES[square] + SQUARES[to] for to in reversed(np.flatnonzero(bits(targets)[0])))
+            yield from (
+                SQUARES[square] + SQUARES[to] for to in reversed(np.flatnonzero(bits(targets)[0]))
+            )
     for file in range(8):
         for to_file in (file, file - 1, file + 1):
             if 0 <= to_file < 8:
-                yield from (f"{SQUARES[48 + file]}{SQUARES[56 + to_file]}{piece}" for piece in _PROMOTIONS)
+                yield from (
+                    f"{SQUARES[48 + file]}{SQUARES[56 + to_file]}{piece}" for piece in _PROMOTIONS
+                )
 
 
 MOVES = list(_vocabulary())
@@ -43,7 +53,8 @@ MOVE_INDEX = {move: index for index, move in enumerate(MOVES)}
 FROM = np.array([SQUARES.index(move[:2]) for move in MOVES])
 TO = np.array([SQUARES.index(move[2:4]) for move in MOVES])
 PROMOTION = np.array([_PROMOTIONS.get(move[4:], 0) for move in MOVES])  # 0 is none
-# Where a move stands in the list by its squares; of a promotion the first, to a queen, which the other three follow.
+# Where a move stands in the list by its squares; of a promotion the first, to a queen, which the
+# other three follow.
 _INDEX = np.full((64, 64), -1)
 for _index in reversed(range(len(MOVES))):
     if not PROMOTION[_index]:
@@ -61,7 +72,9 @@ def move_indices(moves: list[str]) -> Int[np.ndarray, " n"]:
     try:
         return np.array([MOVE_INDEX[move] for move in moves], np.int64)
     except KeyError as error:
-        raise SaeflowError(f"chess: {error} is no move of the player at the bottom; mirror Black's moves") from None
+        raise SaeflowError(
+            f"chess: {error} is no move of the player at the bottom; mirror Black's moves"
+        ) from None
 
 
 def mirrored_move(move: str) -> str:
@@ -72,8 +85,8 @@ def mirrored_move(move: str) -> str:
 def legal_moves(boards: Boards) -> Bool[np.ndarray, "n 1880"]:
     """Which moves are legal on each board.
 
-    Every move that its piece can make is tried; it is legal if the king cannot be taken then. So pins, checks, double
-    checks and pawns taken in passing need no rules of their own.
+    Every move that its piece can make is tried; it is legal if the king cannot be taken then. So
+    pins, checks, double checks and pawns taken in passing need no rules of their own.
     """
     legal = np.zeros((len(boards), len(MOVES)), bool)
     for start in range(0, len(boards), _BOARDS_AT_ONCE):
@@ -81,7 +94,9 @@ def legal_moves(boards: Boards) -> Bool[np.ndarray, "n 1880"]:
         board, origin, target = _pseudo_legal(part)
         safe = ~_king_can_be_taken(part, board, origin, target)
         board, origin, target = board[safe], origin[safe], target[safe]
-        promotes = (part.pieces[board, 0] >> origin.astype(np.uint64) & _ONE).astype(bool) & (target >= 56)
+        promotes = (part.pieces[board, 0] >> origin.astype(np.uint64) & _ONE).astype(bool) & (
+            target >= 56
+        )
         here = legal[start : start + _BOARDS_AT_ONCE]
         here[board[~promotes], _INDEX[origin[~promotes], target[~promotes]]] = True
         first = _PROMOTING[origin[promotes], target[promotes]]
@@ -90,18 +105,32 @@ def legal_moves(boards: Boards) -> Bool[np.ndarray, "n 1880"]:
     return legal
 
 
-Moves = tuple[Int[np.ndarray, " moves"], Int[np.ndarray, " moves"], Int[np.ndarray, " moves"]]  # board, from, to
+Moves = tuple[
+    Int[np.ndarray, " moves"], Int[np.ndarray, " moves"], Int[np.ndarray, " moves"]
+]  # board, from, to
 
 
 def _pseudo_legal(boards: Boards) -> Moves:
-    """Every move that pieces can make, whatever becomes of the king; castling only where it is legal."""
+    """Every move that pieces can make, whatever becomes of the king; castling only where it is
+    legal."""
     white, black = boards.white, boards.black
     occupied = white | black
     board, square, targets = [], [], []
-    reach = [None, lambda at, _: KNIGHT[at], bishop, rook, lambda at, o: bishop(at, o) | rook(at, o), _king_reach]
+    reach = [
+        None,
+        lambda at, _: KNIGHT[at],
+        bishop,
+        rook,
+        lambda at, o: bishop(at, o) | rook(at, o),
+        _king_reach,
+    ]
     for piece, attacks in enumerate(reach):
         here, origin = bits(boards.pieces[:, piece]).nonzero()
-        attack = _pawn_targets(boards, here, origin) if attacks is None else attacks(origin, occupied[here])
+        attack = (
+            _pawn_targets(boards, here, origin)
+            if attacks is None
+            else attacks(origin, occupied[here])
+        )
         board.append(here)
         square.append(origin)
         targets.append(attack & ~white[here])
@@ -114,7 +143,9 @@ def _pseudo_legal(boards: Boards) -> Moves:
     return np.concatenate(board)[of_piece], np.concatenate(square)[of_piece], target
 
 
-def _king_reach(squares: Int[np.ndarray, " m"], _occupied: UInt64[np.ndarray, " m"]) -> UInt64[np.ndarray, " m"]:
+def _king_reach(
+    squares: Int[np.ndarray, " m"], _occupied: UInt64[np.ndarray, " m"]
+) -> UInt64[np.ndarray, " m"]:
     return KING[squares]
 
 
@@ -131,7 +162,10 @@ def _pawn_targets(
 def _castling(boards: Boards, occupied: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     """Where the king may castle to: neither the squares it crosses nor its own may be attacked."""
     found = np.zeros(len(boards), np.uint64)
-    for right, between, path, goal in ((0, _KING_SIDE, (4, 5, 6), _G1), (1, _QUEEN_SIDE, (4, 3, 2), _C1)):
+    for right, between, path, goal in (
+        (0, _KING_SIDE, (4, 5, 6), _G1),
+        (1, _QUEEN_SIDE, (4, 3, 2), _C1),
+    ):
         able = np.flatnonzero(boards.castling[:, right] & (occupied & between == 0))
         part = boards.part(able)
         unsafe = np.zeros(len(able), bool)
@@ -142,7 +176,10 @@ def _castling(boards: Boards, occupied: UInt64[np.ndarray, " n"]) -> UInt64[np.n
 
 
 def _king_can_be_taken(
-    boards: Boards, board: Int[np.ndarray, " m"], origin: Int[np.ndarray, " m"], target: Int[np.ndarray, " m"]
+    boards: Boards,
+    board: Int[np.ndarray, " m"],
+    origin: Int[np.ndarray, " m"],
+    target: Int[np.ndarray, " m"],
 ) -> Bool[np.ndarray, " m"]:
     """Whether each move leaves its own king attacked; never where there is no king."""
     kings = boards.pieces[:, 5]
@@ -151,7 +188,9 @@ def _king_can_be_taken(
     after, taken = BIT[target], _taken_in_passing(boards, board, origin, target)
     occupied = (boards.occupied[board] & ~BIT[origin] | after) & ~taken
     gone = ~(after | taken)
-    pawns, knights, bishops, rooks, queens, king = (boards.pieces[:, code][board] & gone for code in range(6, 12))
+    pawns, knights, bishops, rooks, queens, king = (
+        boards.pieces[:, code][board] & gone for code in range(6, 12)
+    )
     attack = WHITE_PAWN[square] & pawns | KNIGHT[square] & knights | KING[square] & king
     attack |= bishop(square, occupied) & (bishops | queens)
     attack |= rook(square, occupied) & (rooks | queens)
@@ -159,7 +198,10 @@ def _king_can_be_taken(
 
 
 def _taken_in_passing(
-    boards: Boards, board: Int[np.ndarray, " m"], origin: Int[np.ndarray, " m"], target: Int[np.ndarray, " m"]
+    boards: Boards,
+    board: Int[np.ndarray, " m"],
+    origin: Int[np.ndarray, " m"],
+    target: Int[np.ndarray, " m"],
 ) -> UInt64[np.ndarray, " m"]:
     """The pawn that is taken by a move to the square behind it; else nothing."""
     by_pawn = (boards.pieces[board, 0] >> origin.astype(np.uint64) & _ONE).astype(bool)
@@ -190,10 +232,11 @@ def _moved(boards: Boards, moves: Int[np.ndarray, " n"]) -> Boards:
 
 
 def play(boards: Boards, moves: Int[np.ndarray, " n"]) -> Boards:
-    """Play one legal move on each board; the boards are mirrored then, so that the next player is White again.
+    """Play one legal move on each board; the boards are mirrored then, so that the next player is
+    White again.
 
-    The square behind a pawn's double step is noted only where the pawn can really be taken in passing, as
-    ``chess.Board.fen`` has it.
+    The square behind a pawn's double step is noted only where the pawn can really be taken in
+    passing, as ``chess.Board.fen`` has it.
     """
     after = _moved(boards, moves).mirrored()
     noted = np.flatnonzero(after.en_passant >= 0)
@@ -217,8 +260,9 @@ def side_information(
 ) -> Float32[np.ndarray, "n 2021"]:
     """What Maia-2's second head is asked about a move, as zeros and ones.
 
-    In order: which piece moves, which is taken, whether it gives check, from where, to where, and all legal moves. With
-    castling the rook moves, too. (The published code has this of any move from e1 to g1 or c1, whatever the piece.)
+    In order: which piece moves, which is taken, whether it gives check, from where, to where, and
+    all legal moves. With castling the rook moves, too. (The published code has this of any move
+    from e1 to g1 or c1, whatever the piece.)
 
     Args:
         boards: positions.

@@ -1,5 +1,5 @@
-"""Games in Portable Game Notation: a stream of any length, cut between games, and each game's moves and what is said of
-them."""
+"""Games in Portable Game Notation: a stream of any length, cut between games, and each game's moves
+and what is said of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from saeflow.errors import SaeflowError
 from saeflow.seals import refuse_pointer
 
 _PIECE = 1 << 20  # bytes looked at in one go
-_PACKED = 1 << 10  # bytes of a .zst unpacked in one go: they are 32 MiB at most, however they are packed
+_PACKED = (
+    1 << 10
+)  # bytes of a .zst unpacked in one go: they are 32 MiB at most, however they are packed
 _CHUNK = 64 << 20  # bytes of games in one go, as many games as are wanted of usual length
 _LONGEST = 16 << 20  # bytes within which a game begins in any file of games
-LONGEST_GAME = 1 << 20  # bytes of a game that is read; those with an engine's word on every move have a tenth
+LONGEST_GAME = (
+    1 << 20
+)  # bytes of a game that is read; those with an engine's word on every move have a tenth
 _GAME = b"\n[Event "
 _CLOCK = re.compile(r"\[%clk\s+(\d+):(\d+):(\d+(?:\.\d+)?)\]")
 _EVALUATION = re.compile(r"\[%eval\s+(#?)(-?\d+(?:\.\d+)?)")
@@ -76,7 +80,8 @@ def _zstd(path: Path) -> Iterator[bytes]:
         raise EOFError
 
 
-# What gives a file's bytes piece by piece; where the file is damaged or cut it raises once it has given what it could.
+# What gives a file's bytes piece by piece; where the file is damaged or cut it raises once it has
+# given what it could.
 READERS: dict[str, Callable[[Path], Iterator[bytes]]] = {
     ".pgn": _plain,
     ".zst": _zstd,
@@ -86,7 +91,8 @@ READERS: dict[str, Callable[[Path], Iterator[bytes]]] = {
 
 
 def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
-    """Cut a PGN file into chunks of whole games; only one chunk is held in memory, whatever the file holds.
+    """Cut a PGN file into chunks of whole games; only one chunk is held in memory, whatever the
+    file holds.
 
     Args:
         path: .pgn, or packed as .zst, .gz or .bz2.
@@ -97,7 +103,9 @@ def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
     """
     path = Path(path)
     if path.suffix not in READERS:
-        raise SaeflowError(f"{path}: is not one of {', '.join(READERS)}; convert it or name another file")
+        raise SaeflowError(
+            f"{path}: is not one of {', '.join(READERS)}; convert it or name another file"
+        )
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; check the path of the games")
     refuse_pointer(path)
@@ -114,18 +122,22 @@ def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
 
 
 def _texts(path: Path) -> Iterator[bytes | None]:
-    """The texts of all games; None in place of the last one where the file is cut before its end."""
+    """The texts of all games; None in place of the last one where the file is cut before its
+    end."""
     rest = b"\n"
     for piece in _pieces(path):
         if piece is None:
             yield None
             return
-        before, *games = (rest + piece.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"")).split(_GAME)
+        before, *games = (rest + piece.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"")).split(
+            _GAME
+        )
         yield from (_GAME[1:] + text + b"\n" for text in games[:-1])
         rest = _GAME + games[-1] if games else before
         if len(rest) > _LONGEST:
             raise SaeflowError(
-                f"{path}: no other game begins ([Event …) within {_LONGEST >> 20} MiB, so that this is no file of "
+                f"{path}: no other game begins ([Event …) within {_LONGEST >> 20} MiB, so that "
+                "this is no file of "
                 "games, or one that was made to fill the memory; name another"
             )
     if rest.startswith(_GAME):
@@ -220,15 +232,21 @@ class _Recorder(chess.pgn.BaseVisitor[GameText]):
         return chess.pgn.SKIP
 
     def visit_move(self, board: chess.Board, move: chess.Move) -> None:
-        passing = board.ep_square if board.ep_square is not None and board.has_legal_en_passant() else -1
+        passing = (
+            board.ep_square if board.ep_square is not None and board.has_legal_en_passant() else -1
+        )
         kinds = (board.pawns, board.knights, board.bishops, board.rooks, board.queens, board.kings)
         white, black = board.occupied_co[chess.WHITE], board.occupied_co[chess.BLACK]
         castling, is_black = board.castling_rights, not board.turn
-        self.turns.append(Turn(kinds, white, black, castling, passing, is_black, move.uci(), None, None))
+        self.turns.append(
+            Turn(kinds, white, black, castling, passing, is_black, move.uci(), None, None)
+        )
 
     def visit_comment(self, comment: str) -> None:
         if self.turns:
-            self.turns[-1] = self.turns[-1]._replace(clock=_clock(comment), evaluation=_evaluation(comment))
+            self.turns[-1] = self.turns[-1]._replace(
+                clock=_clock(comment), evaluation=_evaluation(comment)
+            )
 
     def visit_result(self, result: str) -> None:
         self.ending = result

@@ -1,4 +1,5 @@
-"""Positions of played games, in the view of the player to move, with who they were and what became of it."""
+"""Positions of played games, in the view of the player to move, with who they were and what became
+of it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,15 @@ from jaxtyping import Bool, Int, Int8
 from saeflow.config.sections.chess import Games
 from saeflow.corpora.chess.boards import Boards, with_king_and_rook, write_fens
 from saeflow.corpora.chess.moves import mirrored_move
-from saeflow.corpora.chess.pgn import LONGEST_GAME, Chunk, GameText, Turn, read_chunks, read_game, read_headers
+from saeflow.corpora.chess.pgn import (
+    LONGEST_GAME,
+    Chunk,
+    GameText,
+    Turn,
+    read_chunks,
+    read_game,
+    read_headers,
+)
 
 SCHEMA = {
     "fen": pl.String,  # the player to move is White
@@ -45,13 +54,21 @@ SPLITS = {"model": 0.8, "sae": 0.1, "eval": 0.1}
 
 def rating_bin(ratings: Int[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:
     """Maia-2's bin of a rating: 0 below 1100, 1 to 9 by hundreds, 10 from 2000 upwards."""
-    return np.clip((np.asarray(ratings) - FIRST_BIN) // BIN_WIDTH + 1, 0, len(RATING_BINS) - 1).astype(np.int8)
+    return np.clip(
+        (np.asarray(ratings) - FIRST_BIN) // BIN_WIDTH + 1, 0, len(RATING_BINS) - 1
+    ).astype(np.int8)
 
 
 def split_of(game: str) -> str:
     """The split a game belongs to, by the hash of its name: all its positions are in one."""
     place = int.from_bytes(hashlib.blake2b(game.encode(), digest_size=8).digest(), "big") / 2.0**64
-    return "model" if place < SPLITS["model"] else "sae" if place < SPLITS["model"] + SPLITS["sae"] else "eval"
+    return (
+        "model"
+        if place < SPLITS["model"]
+        else "sae"
+        if place < SPLITS["model"] + SPLITS["sae"]
+        else "eval"
+    )
 
 
 def in_split(games: pl.Series, split: str) -> Bool[np.ndarray, " n"]:
@@ -102,7 +119,9 @@ def chunk_positions(chunk: Chunk, settings: Games) -> Part:
         game = read_game(text) if len(text) <= LONGEST_GAME else None
         if game is None or game.fault:
             counts["malformed"] += 1
-            faults.append(f"{name}: {game.fault if game else f'is longer than {LONGEST_GAME >> 20} MiB'}")
+            faults.append(
+                f"{name}: {game.fault if game else f'is longer than {LONGEST_GAME >> 20} MiB'}"
+            )
             continue
         turns = _wanted_turns(game, settings)
         if turns is None:
@@ -154,11 +173,16 @@ def _players(headers: Mapping[str, str]) -> _Players | None:
 def _name(headers: Mapping[str, str], offset: int) -> str:
     """The game's name on its server, or its place in the file."""
     site = headers.get("Site", "")
-    return site.rpartition("/")[2] if site.startswith("http") and len(site) <= _LONGEST_NAME else f"@{offset}"
+    return (
+        site.rpartition("/")[2]
+        if site.startswith("http") and len(site) <= _LONGEST_NAME
+        else f"@{offset}"
+    )
 
 
 def _wanted_turns(game: GameText, settings: Games) -> list[tuple[int, Turn, float | None]] | None:
-    """The turns that are taken, each with its ply and the evaluation before it; None if clocks are missing."""
+    """The turns that are taken, each with its ply and the evaluation before it; None if clocks are
+    missing."""
     if settings.clocks == "required" and any(turn.clock is None for turn in game.turns):
         return None
     before = [None, *(turn.evaluation for turn in game.turns)]
@@ -177,7 +201,9 @@ class _Rows:
         self._players: list[tuple[int, int, int]] = []
         self._games: list[str] = []
 
-    def extend(self, game: str, players: _Players, turns: list[tuple[int, Turn, float | None]]) -> None:
+    def extend(
+        self, game: str, players: _Players, turns: list[tuple[int, Turn, float | None]]
+    ) -> None:
         self._turns += turns
         self._players += [players] * len(turns)
         self._games += [game] * len(turns)
@@ -192,7 +218,10 @@ class _Rows:
         rating_self, rating_oppo = players[row, side], players[row, 1 - side]
         columns = {
             "fen": write_fens(_seen([turn for _, turn, _ in self._turns])),
-            "move": [mirrored_move(turn.move) if turn.is_black else turn.move for _, turn, _ in self._turns],
+            "move": [
+                mirrored_move(turn.move) if turn.is_black else turn.move
+                for _, turn, _ in self._turns
+            ],
             "rating_self": rating_self,
             "rating_oppo": rating_oppo,
             "bin_self": rating_bin(rating_self),
@@ -203,10 +232,13 @@ class _Rows:
             "game": self._games,
             "clock": pl.Series([turn.clock for _, turn, _ in self._turns], dtype=pl.Float32),
             "evaluation": pl.Series(
-                [v if v is None or not turn.is_black else -v for _, turn, v in self._turns], dtype=pl.Float32
+                [v if v is None or not turn.is_black else -v for _, turn, v in self._turns],
+                dtype=pl.Float32,
             ),
         }
-        return pl.DataFrame(columns).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+        return pl.DataFrame(columns).select(
+            pl.col(name).cast(kind) for name, kind in SCHEMA.items()
+        )
 
 
 def _seen(turns: list[Turn]) -> Boards:
@@ -222,10 +254,11 @@ def _seen(turns: list[Turn]) -> Boards:
 
 
 def pgn_positions(path: Path, settings: Games, jobs: int = 1) -> Iterator[Part]:
-    """The positions of a PGN file, chunk by chunk in its order; ``jobs`` chunks are read at the same time.
+    """The positions of a PGN file, chunk by chunk in its order; ``jobs`` chunks are read at the
+    same time.
 
-    The text is cut between games by this process and each piece is read by another, so a packed file is read in
-    parallel, too. What comes out does not depend on ``jobs``.
+    The text is cut between games by this process and each piece is read by another, so a packed
+    file is read in parallel, too. What comes out does not depend on ``jobs``.
 
     Args:
         path: .pgn, or packed as .zst, .gz or .bz2.
@@ -243,8 +276,11 @@ def pgn_positions(path: Path, settings: Games, jobs: int = 1) -> Iterator[Part]:
         yield from _in_order(pool, chunks, settings, ahead=jobs + 1)
 
 
-def _in_order(pool: ProcessPoolExecutor, chunks: Iterable[Chunk], settings: Games, ahead: int) -> Iterator[Part]:
-    """Results in the order of the chunks, with at most ``ahead`` of them under way, which bounds the memory."""
+def _in_order(
+    pool: ProcessPoolExecutor, chunks: Iterable[Chunk], settings: Games, ahead: int
+) -> Iterator[Part]:
+    """Results in the order of the chunks, with at most ``ahead`` of them under way, which bounds
+    the memory."""
     waiting: list[Future[Part]] = []
     for chunk in chunks:
         waiting.append(pool.submit(chunk_positions, chunk, settings))

@@ -1,4 +1,5 @@
-"""The grammar as arrays: a hidden Markov model over words whose states are automaton node, topic and name."""
+"""The grammar as arrays: a hidden Markov model over words whose states are automaton node, topic
+and name."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ N_NAMES = 8
 KINDS = {"she": 0.33, "he": 0.33, "I": 0.27, "we": 0.07}
 TENSES = {"past": 0.72, "present": 0.28}
 TOPIC_SHARES = np.array([0.28] + [0.08] * 9)
-HOLD = 0.93  # probability that a sentence keeps the topic of the one before, before a new one is drawn
+HOLD = (
+    0.93  # probability that a sentence keeps the topic of the one before, before a new one is drawn
+)
 TOPICAL = 0.6  # probability that a word of a class with topical words is one of them
 START = RETURN + 1  # the distribution over the first words of a story
 SPECIAL = ("<bos>", "<unk>", "<pad>")
@@ -41,20 +44,25 @@ def starts_with_vowel(text: str) -> bool:
 
 
 def emission(symbol: Word, topic: int, name: int) -> list[tuple[str, float]]:
-    """The words a symbol can be, with probabilities, in a sentence on a topic of a story about a name."""
+    """The words a symbol can be, with probabilities, in a sentence on a topic of a story about a
+    name."""
     if symbol.literal:
         words = [(symbol.literal, 1.0)]
     elif symbol.word_class.startswith("name."):
         words = [(NAMES[symbol.word_class.removeprefix("name.")][name], 1.0)]
     else:
         words = _drawn(symbol, topic)
-    return [(text[0].upper() + text[1:], share) for text, share in words] if symbol.capital else words
+    return (
+        [(text[0].upper() + text[1:], share) for text, share in words] if symbol.capital else words
+    )
 
 
 def _drawn(symbol: Word, topic: int) -> list[tuple[str, float]]:
     entries = lexicon()[symbol.word_class]
     if symbol.onset:
-        entries = [entry for entry in entries if starts_with_vowel(entry.word) == (symbol.onset == "vowel")]
+        entries = [
+            entry for entry in entries if starts_with_vowel(entry.word) == (symbol.onset == "vowel")
+        ]
     neutral = [entry for entry in entries if entry.topic == 0]
     if not neutral:  # a class of French words
         return _normalised(entries, 1.0)
@@ -77,11 +85,13 @@ class Automaton:
         word_topic, word_content: per word, its topic and whether it is a content word.
         syntax: names of the parts of speech; ``special`` first.
         symbols: the words, or classes of words, that nodes write.
-        node_symbol, node_then: per node, what it writes, and the distribution over the nodes that follow
-            (`RETURN` after a closing quote).
-        node_returns: per node, -1, or for an opening quote the distribution over what follows the closing quote.
+        node_symbol, node_then: per node, what it writes, and the distribution over the nodes that
+            follow (`RETURN` after a closing quote).
+        node_returns: per node, -1, or for an opening quote the distribution over what follows the
+            closing quote.
         distributions: nodes and probabilities, for distributions that do not depend on the topic.
-        sentences: per distribution at the end of a sentence (`START` is the start of a story), its weights by topic.
+        sentences: per distribution at the end of a sentence (`START` is the start of a story), its
+            weights by topic.
         emissions: per symbol, ``{word id: probability [topic, name]}``.
     """
 
@@ -98,8 +108,11 @@ class Automaton:
     emissions: list[dict[int, Float[np.ndarray, "topics names"]]]
 
 
-def _sentence_weights(network: Network, per_topic: list[list[tuple[float, int]]]) -> dict[int, np.ndarray]:
-    """Weights by topic of the nodes that open a sentence, from weighted distributions for each topic."""
+def _sentence_weights(
+    network: Network, per_topic: list[list[tuple[float, int]]]
+) -> dict[int, np.ndarray]:
+    """Weights by topic of the nodes that open a sentence, from weighted distributions for each
+    topic."""
     merged: dict[int, np.ndarray] = {}
     for topic, parts in enumerate(per_topic):
         for weight, distribution in parts:
@@ -115,14 +128,21 @@ def _compile() -> tuple[Network, dict[int, dict[int, np.ndarray]]]:
     after = {voice: network.reserve() for voice in voices}
     sentences = {
         after[voice]: _sentence_weights(
-            network, [[(1.0, network.compile(next_sentence(voice, topic), after[voice]))] for topic in TOPICS]
+            network,
+            [
+                [(1.0, network.compile(next_sentence(voice, topic), after[voice]))]
+                for topic in TOPICS
+            ],
         )
         for voice in voices
     }
     sentences[START] = _sentence_weights(
         network,
         [
-            [(share, network.compile(first_sentence(voice, topic), after[voice])) for voice, share in voices.items()]
+            [
+                (share, network.compile(first_sentence(voice, topic), after[voice]))
+                for voice, share in voices.items()
+            ]
             for topic in TOPICS
         ],
     )
@@ -148,10 +168,14 @@ def _word_infos(symbols: list[Word]) -> dict[str, WordInfo]:
     infos = {}
     for symbol in symbols:
         if symbol.literal:
-            infos[symbol.literal.lower()] = WordInfo(symbol.topic, bool(symbol.topic) or symbol.syntax in CONTENT_VERBS)
+            infos[symbol.literal.lower()] = WordInfo(
+                symbol.topic, bool(symbol.topic) or symbol.syntax in CONTENT_VERBS
+            )
         else:
             for entry in lexicon().get(symbol.word_class, []):
-                infos[entry.word.lower()] = WordInfo(entry.topic, is_content(symbol.word_class, entry.topic))
+                infos[entry.word.lower()] = WordInfo(
+                    entry.topic, is_content(symbol.word_class, entry.topic)
+                )
     return infos
 
 

@@ -1,9 +1,10 @@
 """Phrases as weighted expressions over word classes, and their compilation into a finite automaton.
 
-A phrase is a `Word`, a `Sequence` or a `Choice`. Compiling a phrase with respect to what follows it gives a
-distribution over automaton nodes; equal continuations are shared, so the automaton stays small. Every path
-through the automaton carries the product of the choice probabilities, i.e. the grammar is a hidden Markov model
-whose states are the nodes and whose emissions are the words of a class.
+A phrase is a `Word`, a `Sequence` or a `Choice`. Compiling a phrase with respect to what follows it
+gives a distribution over automaton nodes; equal continuations are shared, so the automaton stays
+small. Every path through the automaton carries the product of the choice probabilities, i.e. the
+grammar is a hidden Markov model whose states are the nodes and whose emissions are the words of a
+class.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Word:
-    """One token: a word of a class of the lexicon, a form of the protagonist's name, or a fixed word."""
+    """One token: a word of a class of the lexicon, a form of the protagonist's name, or a fixed
+    word."""
 
     syntax: str
     """Its part of speech: the label of the token."""
@@ -115,7 +117,8 @@ class Node(NamedTuple):
 
 @dataclass
 class Network:
-    """The automaton under construction: words, nodes, and distributions over nodes, each kept once."""
+    """The automaton under construction: words, nodes, and distributions over nodes, each kept
+    once."""
 
     symbols: list[Word] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -142,7 +145,9 @@ class Network:
             return self._intern_distribution(((self._intern_node(phrase, then), 1.0),))
         if isinstance(phrase, Quote):
             inside = self.compile(phrase.inner, RETURN)
-            return self._intern_distribution(((self._intern_node(phrase.opening, inside, then), 1.0),))
+            return self._intern_distribution(
+                ((self._intern_node(phrase.opening, inside, then), 1.0),)
+            )
         if isinstance(phrase, Sequence):
             for part in reversed(phrase.parts):
                 then = self.compile(part, then)

@@ -17,7 +17,12 @@ NOUNS = {
     ("place", "f"): "maison",
 }
 DETERMINERS = {("m", "sg"): ("le", "un", "ce"), ("f", "sg"): ("la", "une", "cette")}
-POSSESSIVES = {("m", "sg"): ("mon",), ("f", "sg"): ("ma",), ("m", "pl"): ("mes",), ("f", "pl"): ("mes",)}
+POSSESSIVES = {
+    ("m", "sg"): ("mon",),
+    ("f", "sg"): ("ma",),
+    ("m", "pl"): ("mes",),
+    ("f", "pl"): ("mes",),
+}
 SUBJECTS = {
     "je": ("suis", ("m", "f"), 0.16),
     "tu": ("es", ("m", "f"), 0.07),
@@ -33,13 +38,17 @@ def french(syntax: str, *phrases: str) -> Expression:
     """One of several fixed French phrases, the earlier the more frequent."""
     ranked = enumerate(phrases)
     return choice(
-        *((1 / (i + 2), sequence(*(fixed(part, syntax, FRENCH) for part in text.split()))) for i, text in ranked)
+        *(
+            (1 / (i + 2), sequence(*(fixed(part, syntax, FRENCH) for part in text.split())))
+            for i, text in ranked
+        )
     )
 
 
 @cache
 def french_noun_phrase(kind: str, gender: str, number: str) -> Expression:
-    """A noun phrase of a person, a thing or a place: la petite fille, des livres, de petits livres."""
+    """A noun phrase of a person, a thing or a place: la petite fille, des livres, de petits
+    livres."""
     noun = word(f"{NOUNS[kind, gender]}.{number}", f"noun_{number}")
     described = sequence(word(f"devant.{gender}_{number}", "adjective"), noun)
     plain: Expression
@@ -61,7 +70,12 @@ def french_noun_phrase(kind: str, gender: str, number: str) -> Expression:
 def french_thing() -> Expression:
     """A thing or things as an object."""
     weights = {"sg": 0.38, "pl": 0.12}
-    return choice(*((weights[number], french_noun_phrase("thing", gender, number)) for gender, number in FORMS))
+    return choice(
+        *(
+            (weights[number], french_noun_phrase("thing", gender, number))
+            for gender, number in FORMS
+        )
+    )
 
 
 @cache
@@ -73,7 +87,9 @@ def french_place() -> Expression:
 
 def french_quality(adjective: str, be: str, genders: tuple[str, ...], number: str) -> Expression:
     """Est très heureuse."""
-    forms = choice(*((1.0, word(f"{adjective}.{gender}_{number}", "adjective")) for gender in genders))
+    forms = choice(
+        *((1.0, word(f"{adjective}.{gender}_{number}", "adjective")) for gender in genders)
+    )
     return sequence(french("auxiliary", be), maybe(0.3, french("adverb", "très", "trop")), forms)
 
 
@@ -98,14 +114,23 @@ def french_clause() -> Expression:
         someone = french_noun_phrase("person", gender, number)
         something = french_noun_phrase("thing", gender, number)
         clauses.append((weight, sequence(someone, french_predicate(person, be, (gender,), number))))
-        clauses.append((weight / 2, sequence(something, french_quality("couleur", be, (gender,), number))))
+        clauses.append(
+            (weight / 2, sequence(something, french_quality("couleur", be, (gender,), number)))
+        )
     for pronoun, (be, genders, weight) in SUBJECTS.items():
         person = "il" if pronoun == "elle" else pronoun
-        clauses.append((weight, sequence(french("pronoun", pronoun), french_predicate(person, be, genders, "sg"))))
+        clauses.append(
+            (
+                weight,
+                sequence(french("pronoun", pronoun), french_predicate(person, be, genders, "sg")),
+            )
+        )
     return choice(*clauses, (0.05, sequence(french("pronoun", "c'est"), french_thing())))
 
 
 @cache
 def french_greeting() -> Expression:
     """Bonjour, madame"""
-    return sequence(french("interjection", *GREETINGS), fixed(",", "comma"), french("noun_sg", *ADDRESSES))
+    return sequence(
+        french("interjection", *GREETINGS), fixed(",", "comma"), french("noun_sg", *ADDRESSES)
+    )

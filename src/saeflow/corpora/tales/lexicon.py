@@ -1,4 +1,5 @@
-"""The words of the grammar: classes of inflected words, each word belonging to one topic or to neutral."""
+"""The words of the grammar: classes of inflected words, each word belonging to one topic or to
+neutral."""
 
 from __future__ import annotations
 
@@ -22,7 +23,20 @@ TOPICS: tuple[str, ...] = (
 )
 
 NOUNS = ("person", "kin", "animal", "thing")
-VERBS = ("wait", "go", "handle", "meet", "give", "say", "think", "want", "eat", "sip", "appear", "blow")
+VERBS = (
+    "wait",
+    "go",
+    "handle",
+    "meet",
+    "give",
+    "say",
+    "think",
+    "want",
+    "eat",
+    "sip",
+    "appear",
+    "blow",
+)
 FRENCH_NOUNS = ("homme", "femme", "objet", "chose", "jardin", "maison")
 FRENCH_ADJECTIVES = ("devant", "humeur", "couleur")
 FRENCH_VERBS = ("agir", "traiter")
@@ -71,7 +85,8 @@ def _regular_french_verb(first: str) -> list[str]:
 
 
 def inflect(word_class: str, entry: str) -> dict[str, str]:
-    """The forms of one entry of a lexicon file, by form name; an uninflected word has the one form ``""``.
+    """The forms of one entry of a lexicon file, by form name; an uninflected word has the one form
+    ``""``.
 
     Args:
         word_class: the key of the file under which the entry stands; it decides the part of speech.
@@ -99,8 +114,8 @@ def inflect(word_class: str, entry: str) -> dict[str, str]:
 def lexicon() -> dict[str, list[Entry]]:
     """All classes of inflected words: ``"person.pl"`` → neighbours, teachers, …, of all topics.
 
-    Within a class and a topic, the word at place ``i`` has weight ``1 / (i + 3)``: skewed, but every word is met
-    often enough to be learnt.
+    Within a class and a topic, the word at place ``i`` has weight ``1 / (i + 3)``: skewed, but
+    every word is met often enough to be learnt.
     """
     classes: dict[str, list[Entry]] = {}
     for topic, name in enumerate(TOPICS):

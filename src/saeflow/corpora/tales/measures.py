@@ -7,7 +7,13 @@ from functools import cache, lru_cache
 from saeflow.corpora.tales.automaton import WordInfo, automaton
 from saeflow.corpora.tales.expressions import RETURN
 from saeflow.corpora.tales.lexicon import TOPICS
-from saeflow.corpora.tales.probabilities import Place, continuations, next_place, symbols_of_words, word_ids
+from saeflow.corpora.tales.probabilities import (
+    Place,
+    continuations,
+    next_place,
+    symbols_of_words,
+    word_ids,
+)
 from saeflow.corpora.tales.tokenization import split_tokens
 
 ENDS = (".", "?", "!")
@@ -19,7 +25,8 @@ Places = frozenset[Place]
 
 @cache
 def sentence_start() -> Places:
-    """Where a sentence may start: at the start of a story, or after any sentence of any protagonist."""
+    """Where a sentence may start: at the start of a story, or after any sentence of any
+    protagonist."""
     return frozenset(Place(distribution, RETURN) for distribution in automaton().sentences)
 
 
@@ -40,8 +47,8 @@ def parse_sentence(tokens: tuple[str, ...]) -> tuple[int, bool]:
     """Parse one sentence, of any topics and any protagonist.
 
     Returns:
-        The length in tokens of the longest prefix that begins a sentence of the grammar, and whether the tokens
-        are a whole sentence of it.
+        The length in tokens of the longest prefix that begins a sentence of the grammar, and
+        whether the tokens are a whole sentence of it.
     """
     places, index = sentence_start(), word_ids()
     for viable, token in enumerate(tokens):
@@ -54,13 +61,15 @@ def parse_sentence(tokens: tuple[str, ...]) -> tuple[int, bool]:
 def split_sentences(tokens: list[str]) -> list[tuple[str, ...]]:
     """Cut tokens into sentences.
 
-    A sentence ends with ``.`` (or with the ``”`` right after it), and with ``?`` or ``!`` outside quotes. What is
-    left at the end of the text is a sentence too.
+    A sentence ends with ``.`` (or with the ``”`` right after it), and with ``?`` or ``!`` outside
+    quotes. What is left at the end of the text is a sentence too.
     """
     sentences, first, within = [], 0, False
     for place, token in enumerate(tokens):
         following = tokens[place + 1] if place + 1 < len(tokens) else ""
-        ends = (token == "." and following != "”") or (token in ENDS and token != "." and not within)
+        ends = (token == "." and following != "”") or (
+            token in ENDS and token != "." and not within
+        )
         if token in "“”":
             within = token == "“"
             ends = token == "”" and place > first and tokens[place - 1] == "."
@@ -73,10 +82,11 @@ def split_sentences(tokens: list[str]) -> list[tuple[str, ...]]:
 def coherence(text: str) -> float:
     """The share of a text that the grammar can produce, in [0, 1].
 
-    The text is cut into sentences (`split_sentences`); each has as much weight as it has tokens. A sentence of the
-    grammar counts 1, as does a last one, cut off, that begins a sentence of the grammar. Any other counts half
-    the share of its tokens that lie in its longest prefix that begins a sentence of the grammar. Each sentence is
-    judged by itself: topic, tense and protagonist may change from one to the next.
+    The text is cut into sentences (`split_sentences`); each has as much weight as it has tokens. A
+    sentence of the grammar counts 1, as does a last one, cut off, that begins a sentence of the
+    grammar. Any other counts half the share of its tokens that lie in its longest prefix that
+    begins a sentence of the grammar. Each sentence is judged by itself: topic, tense and
+    protagonist may change from one to the next.
 
     Returns:
         0 for a text without tokens.
@@ -100,16 +110,20 @@ def coherence(text: str) -> float:
 def _known_words() -> dict[str, WordInfo]:
     source = automaton()
     infos: dict[str, WordInfo] = {}
-    for text, topic, content in zip(source.words, source.word_topic, source.word_content, strict=True):
+    for text, topic, content in zip(
+        source.words, source.word_topic, source.word_content, strict=True
+    ):
         infos[text.lower()] = WordInfo(int(topic), bool(content))
     return infos
 
 
 def behaviour(text: str) -> dict[str, float]:
-    """How much of a text is about each of the nine topics: the topic's words over all content words, in [0, 1].
+    """How much of a text is about each of the nine topics: the topic's words over all content
+    words, in [0, 1].
 
-    Content words are the words of any topic, and the neutral nouns, full verbs, adjectives, adverbs of manner and
-    names of towns. Function words, names of people, adverbials of time and unknown words do not count.
+    Content words are the words of any topic, and the neutral nouns, full verbs, adjectives, adverbs
+    of manner and names of towns. Function words, names of people, adverbials of time and unknown
+    words do not count.
 
     Returns:
         One share per topic, without ``neutral``; all 0 for a text without content words.
@@ -120,4 +134,7 @@ def behaviour(text: str) -> dict[str, float]:
     for info in infos:
         counts[info.topic] += info.content
     total = sum(counts)
-    return {topic: count / total if total else 0.0 for topic, count in list(zip(TOPICS, counts, strict=True))[1:]}
+    return {
+        topic: count / total if total else 0.0
+        for topic, count in list(zip(TOPICS, counts, strict=True))[1:]
+    }

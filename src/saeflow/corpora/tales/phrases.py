@@ -1,7 +1,8 @@
 """Noun phrases, verb phrases and clauses of English, with their agreement.
 
-Every function gives an expression; what agrees is decided by its arguments: the voice (who the protagonist is, and
-the tense), and the agreement of the subject (``first``, ``third`` or ``plural``).
+Every function gives an expression; what agrees is decided by its arguments: the voice (who the
+protagonist is, and the tense), and the agreement of the subject (``first``, ``third`` or
+``plural``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,15 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from saeflow.corpora.tales.expressions import NOTHING, Expression, choice, fixed, maybe, sequence, word
+from saeflow.corpora.tales.expressions import (
+    NOTHING,
+    Expression,
+    choice,
+    fixed,
+    maybe,
+    sequence,
+    word,
+)
 
 
 class Person(NamedTuple):
@@ -67,11 +76,17 @@ class Voice(NamedTuple):
 def literals(syntax: str, *phrases: str) -> Expression:
     """One of several fixed phrases, the earlier the more frequent."""
     ranked = enumerate(phrases)
-    return choice(*((1 / (i + 2), sequence(*(fixed(part, syntax) for part in text.split()))) for i, text in ranked))
+    return choice(
+        *(
+            (1 / (i + 2), sequence(*(fixed(part, syntax) for part in text.split())))
+            for i, text in ranked
+        )
+    )
 
 
 def verb(word_class: str, form: str, voice: Voice, agreement: str) -> Expression:
-    """A verb in a non-finite form (``base``, ``ing``, ``participle``), or ``finite``: agreeing in tense and person."""
+    """A verb in a non-finite form (``base``, ``ing``, ``participle``), or ``finite``: agreeing in
+    tense and person."""
     if form != "finite":
         return word(f"{word_class}.{form}", f"verb_{form}")
     if voice.tense == "past":
@@ -100,7 +115,9 @@ def pronoun(voice: Voice) -> Expression:
 
 def protagonist(voice: Voice) -> Expression:
     """The protagonist as a subject."""
-    return choice((0.3, name(voice)), (0.7, pronoun(voice))) if voice.kind in NAMED else pronoun(voice)
+    return (
+        choice((0.3, name(voice)), (0.7, pronoun(voice))) if voice.kind in NAMED else pronoun(voice)
+    )
 
 
 @cache
@@ -109,7 +126,8 @@ def nominal(noun: str, number: str, onset: str = "") -> Expression:
     label = f"noun_{number}"
     adjective = word(ADJECTIVES[noun], "adjective", onset)
     return choice(
-        (0.72, word(f"{noun}.{number}", label, onset)), (0.28, sequence(adjective, word(f"{noun}.{number}", label)))
+        (0.72, word(f"{noun}.{number}", label, onset)),
+        (0.28, sequence(adjective, word(f"{noun}.{number}", label))),
     )
 
 
@@ -140,7 +158,8 @@ def noun_phrase(voice: Voice, noun: str, number: str) -> Expression:
 
 @cache
 def someone(voice: Voice, *, by_protagonist: bool) -> Expression:
-    """A person as an object; of others' doings it may be the protagonist, of a speaker's the one spoken to."""
+    """A person as an object; of others' doings it may be the protagonist, of a speaker's the one
+    spoken to."""
     object_pronoun = voice.person.partner if by_protagonist else voice.person.object
     return choice(
         (0.4 if object_pronoun else 0.0, fixed(object_pronoun, "pronoun")),
@@ -154,14 +173,18 @@ def someone(voice: Voice, *, by_protagonist: bool) -> Expression:
 @cache
 def something(voice: Voice) -> Expression:
     """A thing or things as an object."""
-    return choice((0.7, noun_phrase(voice, "thing", "sg")), (0.3, noun_phrase(voice, "thing", "pl")))
+    return choice(
+        (0.7, noun_phrase(voice, "thing", "sg")), (0.3, noun_phrase(voice, "thing", "pl"))
+    )
 
 
 @cache
 def definite(voice: Voice, noun: str, number: str) -> Expression:
     """The or her with its noun: what both talkers know."""
     own_noun = sequence(fixed(voice.person.possessive, "possessive"), nominal(noun, number))
-    return choice((0.6, sequence(fixed("the", "determiner"), nominal(noun, number))), (0.4, own_noun))
+    return choice(
+        (0.6, sequence(fixed("the", "determiner"), nominal(noun, number))), (0.4, own_noun)
+    )
 
 
 @cache
@@ -182,7 +205,10 @@ def destination() -> Expression:
     """To the market, to Lisbon."""
     the = fixed("the", "determiner")
     goal = choice((0.5, word("inside", "noun_sg")), (0.3, word("spot", "noun_sg")))
-    return sequence(fixed("to", "preposition"), choice((0.8, sequence(the, goal)), (0.2, word("town", "proper_noun"))))
+    return sequence(
+        fixed("to", "preposition"),
+        choice((0.8, sequence(the, goal)), (0.2, word("town", "proper_noun"))),
+    )
 
 
 @cache
@@ -196,7 +222,9 @@ def time_after(voice: Voice) -> Expression:
 @cache
 def tail(bare: float) -> Expression:
     """What may follow a verb and its object: manner or place; nothing with probability ``bare``."""
-    return choice((bare, NOTHING), ((1 - bare) * 0.4, word("manner", "adverb")), ((1 - bare) * 0.6, place()))
+    return choice(
+        (bare, NOTHING), ((1 - bare) * 0.4, word("manner", "adverb")), ((1 - bare) * 0.6, place())
+    )
 
 
 @cache
@@ -213,13 +241,22 @@ def action(voice: Voice, agreement: str, form: str, *, by_protagonist: bool) -> 
     if form == "ing":
         return choice(*moving)
     other = someone(voice, by_protagonist=by_protagonist)
-    food = sequence(literals("determiner", "the", "some"), word("food", "noun_mass"), maybe(0.2, place()))
-    drink = sequence(literals("determiner", "the", "some"), word("drink", "noun_mass"), maybe(0.2, place()))
+    food = sequence(
+        literals("determiner", "the", "some"), word("food", "noun_mass"), maybe(0.2, place())
+    )
+    drink = sequence(
+        literals("determiner", "the", "some"), word("drink", "noun_mass"), maybe(0.2, place())
+    )
     return choice(
         *moving,
         (0.4, sequence(act("handle"), something(voice), tail(0.65))),
         (0.34, sequence(act("meet"), other, tail(0.65))),
-        (0.1, sequence(act("give"), other, choice((0.7, indefinite("thing")), (0.3, something(voice))))),
+        (
+            0.1,
+            sequence(
+                act("give"), other, choice((0.7, indefinite("thing")), (0.3, something(voice)))
+            ),
+        ),
         (0.06, sequence(act("eat"), food)),
         (0.05, sequence(act("sip"), drink)),
     )
@@ -245,7 +282,8 @@ def predicate(voice: Voice, agreement: str, *, by_protagonist: bool, depth: str)
         voice: of the clause.
         agreement: of the subject.
         by_protagonist: whether the subject is the protagonist, who then is not the object.
-        depth: ``main``; ``that``, which holds no that-clause of its own; ``aside``, a plain verb phrase.
+        depth: ``main``; ``that``, which holds no that-clause of its own; ``aside``, a plain verb
+            phrase.
     """
     be = auxiliary(BE, voice, agreement)
     finite = action(voice, agreement, "finite", by_protagonist=by_protagonist)
@@ -256,19 +294,37 @@ def predicate(voice: Voice, agreement: str, *, by_protagonist: bool, depth: str)
     if depth == "aside":
         return choice((0.62, finite), (0.2, being), (0.05, seem), (0.08, doing), (0.05, feeling))
     plain = action(voice, agreement, "base", by_protagonist=by_protagonist)
-    done = sequence(auxiliary(HAVE, voice, agreement), verb("handle", "participle", voice, agreement), something(voice))
-    talk = voice.person.partner and voice.tense == "present"  # in talk, the bare present is rarer: I will find the key
+    done = sequence(
+        auxiliary(HAVE, voice, agreement),
+        verb("handle", "participle", voice, agreement),
+        something(voice),
+    )
+    talk = (
+        voice.person.partner and voice.tense == "present"
+    )  # in talk, the bare present is rarer: I will find the key
     return choice(
-        (0.2 if talk else 0.5, sequence(finite, maybe(0.1, sequence(fixed("and", "conjunction"), finite)))),
+        (
+            0.2 if talk else 0.5,
+            sequence(finite, maybe(0.1, sequence(fixed("and", "conjunction"), finite))),
+        ),
         (0.18, being),
         (0.05, seem),
         (0.2 if talk else 0.06, sequence(literals("auxiliary", *MODALS[voice.tense]), plain)),
-        (0.1 if talk else 0.05, sequence(verb("want", "finite", voice, agreement), fixed("to", "particle"), plain)),
-        (0.1 if talk else 0.05, sequence(auxiliary(DO, voice, agreement), fixed("not", "negation"), plain)),
+        (
+            0.1 if talk else 0.05,
+            sequence(verb("want", "finite", voice, agreement), fixed("to", "particle"), plain),
+        ),
+        (
+            0.1 if talk else 0.05,
+            sequence(auxiliary(DO, voice, agreement), fixed("not", "negation"), plain),
+        ),
         (0.1 if talk else 0.06, doing),
         (0.04, feeling),
         (0.04, done),
-        (0.1 if depth == "main" else 0.0, thought(voice, agreement) if depth == "main" else NOTHING),
+        (
+            0.1 if depth == "main" else 0.0,
+            thought(voice, agreement) if depth == "main" else NOTHING,
+        ),
     )
 
 
@@ -283,7 +339,9 @@ def seeming(voice: Voice, agreement: str) -> Expression:
     if voice.tense == "past":
         return literals("verb_past", "seemed", "looked")
     return (
-        literals("verb_third", "seems", "looks") if agreement == "third" else literals("verb_present", "seem", "look")
+        literals("verb_third", "seems", "looks")
+        if agreement == "third"
+        else literals("verb_present", "seem", "look")
     )
 
 
@@ -299,9 +357,19 @@ def thing_predicate(voice: Voice, agreement: str) -> Expression:
     """A finite verb phrase of a thing: a quality, an event, a passive, a place."""
     be = auxiliary(BE, voice, agreement)
     by = sequence(fixed("by", "preposition"), someone(voice, by_protagonist=False))
-    passive = sequence(verb("handle", "participle", voice, agreement), choice((0.4, by), (0.6, maybe(0.5, place()))))
+    passive = sequence(
+        verb("handle", "participle", voice, agreement),
+        choice((0.4, by), (0.6, maybe(0.5, place()))),
+    )
     return choice(
-        (0.4, sequence(be, maybe(0.3, literals("adverb", "very", "so", "too")), word("quality", "adjective"))),
+        (
+            0.4,
+            sequence(
+                be,
+                maybe(0.3, literals("adverb", "very", "so", "too")),
+                word("quality", "adjective"),
+            ),
+        ),
         (0.25, sequence(verb("appear", "finite", voice, agreement), maybe(0.55, place()))),
         (0.25, sequence(be, passive)),
         (0.1, sequence(be, place())),
@@ -323,7 +391,14 @@ def others(voice: Voice, *, depth: str) -> Expression:
         (0.05, sequence(word("somebody", "pronoun"), third)),
         (0.06, sequence(noun_phrase(voice, "animal", "sg"), animal_predicate(voice, "third"))),
         (0.03, sequence(noun_phrase(voice, "animal", "pl"), animal_predicate(voice, "plural"))),
-        (0.15, sequence(noun_phrase(voice, "thing", "sg"), maybe(0.15, found), thing_predicate(voice, "third"))),
+        (
+            0.15,
+            sequence(
+                noun_phrase(voice, "thing", "sg"),
+                maybe(0.15, found),
+                thing_predicate(voice, "third"),
+            ),
+        ),
         (0.08, sequence(noun_phrase(voice, "thing", "pl"), thing_predicate(voice, "plural"))),
         (0.06, weather(voice)),
         (0.07, scene(voice)),
@@ -337,7 +412,13 @@ def animal_predicate(voice: Voice, agreement: str) -> Expression:
     """A finite verb phrase of an animal."""
     return choice(
         (0.6, sequence(verb("appear", "finite", voice, agreement), maybe(0.55, place()))),
-        (0.4, sequence(auxiliary(BE, voice, agreement), choice((0.6, word("temper", "adjective")), (0.4, place())))),
+        (
+            0.4,
+            sequence(
+                auxiliary(BE, voice, agreement),
+                choice((0.6, word("temper", "adjective")), (0.4, place())),
+            ),
+        ),
     )
 
 
@@ -346,14 +427,20 @@ def weather(voice: Voice) -> Expression:
     """The wind stopped. The fog was cold."""
     cold = sequence(auxiliary(BE, voice, "third"), word("sky", "adjective"))
     blew = sequence(verb("blow", "finite", voice, "third"), maybe(0.15, time_after(voice)))
-    return sequence(fixed("the", "determiner"), word("weather", "noun_mass"), choice((0.5, cold), (0.5, blew)))
+    return sequence(
+        fixed("the", "determiner"), word("weather", "noun_mass"), choice((0.5, cold), (0.5, blew))
+    )
 
 
 @cache
 def scene(voice: Voice) -> Expression:
     """The garden was quiet. The library was near the river."""
-    near = sequence(fixed("near", "preposition"), fixed("the", "determiner"), word("spot", "noun_sg"))
-    subject = sequence(fixed("the", "determiner"), word("inside", "noun_sg"), auxiliary(BE, voice, "third"))
+    near = sequence(
+        fixed("near", "preposition"), fixed("the", "determiner"), word("spot", "noun_sg")
+    )
+    subject = sequence(
+        fixed("the", "determiner"), word("inside", "noun_sg"), auxiliary(BE, voice, "third")
+    )
     return sequence(subject, choice((0.7, word("scene", "adjective")), (0.3, near)))
 
 
@@ -377,14 +464,19 @@ def it_is(voice: Voice) -> Expression:
     """It was easy to find the key. It was strange that she slept."""
     to_do = sequence(fixed("to", "particle"), action(voice, "plural", "base", by_protagonist=True))
     that = sequence(fixed("that", "conjunction"), own(voice, pronoun(voice), depth="that"))
-    opening = sequence(fixed("it", "pronoun"), auxiliary(BE, voice, "third"), word("fact", "adjective"))
+    opening = sequence(
+        fixed("it", "pronoun"), auxiliary(BE, voice, "third"), word("fact", "adjective")
+    )
     return sequence(opening, choice((0.6, to_do), (0.4, that)))
 
 
 @cache
 def own(voice: Voice, subject: Expression, *, depth: str) -> Expression:
-    """A clause whose subject is the protagonist, mentioned as given; ``depth`` as in `predicate`."""
-    return sequence(subject, predicate(voice, voice.person.agreement, by_protagonist=True, depth=depth))
+    """A clause whose subject is the protagonist, mentioned as given; ``depth`` as in
+    `predicate`."""
+    return sequence(
+        subject, predicate(voice, voice.person.agreement, by_protagonist=True, depth=depth)
+    )
 
 
 @cache

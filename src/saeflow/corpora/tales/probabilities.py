@@ -1,4 +1,5 @@
-"""The exact predictive distribution of the grammar, by the forward algorithm over its hidden states."""
+"""The exact predictive distribution of the grammar, by the forward algorithm over its hidden
+states."""
 
 from __future__ import annotations
 
@@ -31,8 +32,11 @@ Belief = dict[Place, Joint]
 
 
 @cache
-def continuations(distribution: int) -> dict[int, list[tuple[int, float | Float[np.ndarray, "topics 1"]]]]:
-    """Of a distribution: the nodes and weights by the symbol they write; weights by topic at a sentence start."""
+def continuations(
+    distribution: int,
+) -> dict[int, list[tuple[int, float | Float[np.ndarray, "topics 1"]]]]:
+    """Of a distribution: the nodes and weights by the symbol they write; weights by topic at a
+    sentence start."""
     source = automaton()
     weighted: Iterable[tuple[int, float | np.ndarray]] = source.distributions[distribution]
     if distribution in source.sentences:
@@ -72,17 +76,21 @@ def start() -> Belief:
 
 
 def _with_topic_of_next(place: Place, joint: Joint) -> Joint:
-    """The joint probability after the topic had its chance to change, which it has at the end of a sentence."""
+    """The joint probability after the topic had its chance to change, which it has at the end of a
+    sentence."""
     if place.after == START or place.after not in automaton().sentences:
         return joint
-    return HOLD * joint + (1 - HOLD) * (TOPIC_SHARES / TOPIC_SHARES.sum())[:, None] * joint.sum(axis=0)
+    return HOLD * joint + (1 - HOLD) * (TOPIC_SHARES / TOPIC_SHARES.sum())[:, None] * joint.sum(
+        axis=0
+    )
 
 
 def observe(belief: Belief, word: int) -> tuple[float, Belief]:
     """Take in one word.
 
     Returns:
-        The probability of the word given the ones before it, and the belief after it (empty if impossible).
+        The probability of the word given the ones before it, and the belief after it (empty if
+        impossible).
     """
     posterior: Belief = {}
     symbols = symbols_of_words()[word]
@@ -120,7 +128,8 @@ def token_log_probs(tokens: Sequence[int] | Sequence[str]) -> Float[np.ndarray, 
     Their mean over fresh stories is the entropy rate that a language model's loss is compared with.
 
     Args:
-        tokens: of one story, as ids or strings. A BOS in front is given, not predicted, and has log-probability 0.
+        tokens: of one story, as ids or strings. A BOS in front is given, not predicted, and has
+            log-probability 0.
 
     Returns:
         ``-inf`` from the first token on that the grammar cannot write there.
@@ -140,7 +149,8 @@ def token_log_probs(tokens: Sequence[int] | Sequence[str]) -> Float[np.ndarray, 
 
 
 def next_token_probs(tokens: Sequence[int] | Sequence[str]) -> Float[np.ndarray, " vocab"]:
-    """Exact probability of every word of the vocabulary after the given tokens of a story; all 0 after nonsense."""
+    """Exact probability of every word of the vocabulary after the given tokens of a story; all 0
+    after nonsense."""
     belief = start()
     for position, word in enumerate(_ids(tokens)):
         if position > 0 or word != BOS:

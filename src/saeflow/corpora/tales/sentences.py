@@ -69,7 +69,9 @@ def ending(voice: Voice) -> Expression:
 def time_before(voice: Voice, *, opening: bool) -> Expression:
     """An adverbial of time at the start of a sentence, with or without a comma."""
     if voice.tense == "past":
-        times = ["last night", "yesterday", "one evening", "last week"] + ([] if opening else ["later", "then"])
+        times = ["last night", "yesterday", "one evening", "last week"] + (
+            [] if opening else ["later", "then"]
+        )
     else:
         times = ["every morning", "today", "every day"] + ([] if opening else ["now"])
     return sequence(literals("time", *times), maybe(0.6, COMMA))
@@ -91,8 +93,14 @@ def statement(voice: Voice, *, opening: bool) -> Expression:
         (0.1, sequence(when, aside, COMMA, main, STOP)),
         (0.05, sequence(word("manner", "adverb"), COMMA, subject, acting, STOP)),
         (about_others * 0.3, sequence(others(voice, depth="main"), ending(voice))),
-        (about_others * 0.04, sequence(time_before(voice, opening=False), others(voice, depth="that"), STOP)),
-        (about_others * 0.03, sequence(fixed("what", "question_word"), indefinite("thing"), EXCLAMATION)),
+        (
+            about_others * 0.04,
+            sequence(time_before(voice, opening=False), others(voice, depth="that"), STOP),
+        ),
+        (
+            about_others * 0.03,
+            sequence(fixed("what", "question_word"), indefinite("thing"), EXCLAMATION),
+        ),
         (about_others * 0.03, sequence(word("air", "noun_mass"), filled(voice), ending(voice))),
     )
 
@@ -100,7 +108,9 @@ def statement(voice: Voice, *, opening: bool) -> Expression:
 @cache
 def filled(voice: Voice) -> Expression:
     """Filled the house, of music."""
-    verb_form = fixed("filled", "verb_past") if voice.tense == "past" else fixed("fills", "verb_third")
+    verb_form = (
+        fixed("filled", "verb_past") if voice.tense == "past" else fixed("fills", "verb_third")
+    )
     return sequence(verb_form, fixed("the", "determiner"), word("inside", "noun_sg"))
 
 
@@ -123,7 +133,10 @@ def question(voice: Voice) -> Expression:
         (0.1, sequence(third, definite(voice, "thing", "sg"), word("quality", "adjective"))),
         (
             0.1,
-            sequence(fixed("who", "question_word"), action(voice, "third", "finite", by_protagonist=False)),
+            sequence(
+                fixed("who", "question_word"),
+                action(voice, "third", "finite", by_protagonist=False),
+            ),
         ),
     )
 
@@ -137,16 +150,22 @@ def quoted_statement() -> Expression:
         for kind, weight in SPEAKERS.items()
         for tense, share in {"present": 0.65, "past": 0.35}.items()
     ]
-    plea = sequence(fixed("please", "interjection"), action(now, "first", "base", by_protagonist=False))
+    plea = sequence(
+        fixed("please", "interjection"), action(now, "first", "base", by_protagonist=False)
+    )
     about = [(0.1, now), (0.06, past), (0.05, Voice(YOU, "present"))]
-    said = choice(*spoken, *((weight, others(voice, depth="that")) for weight, voice in about), (0.05, plea))
+    said = choice(
+        *spoken, *((weight, others(voice, depth="that")) for weight, voice in about), (0.05, plea)
+    )
     return choice((0.85, said), (0.15, sequence(word("outcry", "interjection"), COMMA, said)))
 
 
 @cache
 def quoted_question() -> Expression:
     """What someone asks, without its mark."""
-    return choice((0.7, question(Voice(YOU, "present"))), (0.3, question(Voice("I speaking", "present"))))
+    return choice(
+        (0.7, question(Voice(YOU, "present"))), (0.3, question(Voice("I speaking", "present")))
+    )
 
 
 @cache
@@ -154,13 +173,19 @@ def quoted_cry() -> Expression:
     """What someone cries, without its mark."""
     thing = sequence(fixed("what", "question_word"), indefinite("thing"))
     outcry = word("outcry", "interjection")
-    doing = choice(*((0.5, own(Voice("I speaking", tense), fixed("I", "pronoun"), depth="that")) for tense in TENSES))
+    doing = choice(
+        *(
+            (0.5, own(Voice("I speaking", tense), fixed("I", "pronoun"), depth="that"))
+            for tense in TENSES
+        )
+    )
     return choice((0.4, thing), (0.3, outcry), (0.2, doing), (0.1, sequence(outcry, COMMA, doing)))
 
 
 @cache
 def speaker(voice: Voice, said: str, *, opening: bool) -> Expression:
-    """Who speaks, after a quote: she said, said Anna, said the teacher; ``said`` is ``say`` or a verb's three forms."""
+    """Who speaks, after a quote: she said, said Anna, said the teacher; ``said`` is ``say`` or a
+    verb's three forms."""
 
     def saying(agreement: str) -> Expression:
         if said == "say":
@@ -172,7 +197,9 @@ def speaker(voice: Voice, said: str, *, opening: bool) -> Expression:
 
     agreement = voice.person.agreement
     named = voice.kind in NAMED
-    someone = choice((0.6, noun_phrase(voice, "kin", "sg")), (0.4, noun_phrase(voice, "person", "sg")))
+    someone = choice(
+        (0.6, noun_phrase(voice, "kin", "sg")), (0.4, noun_phrase(voice, "person", "sg"))
+    )
     later = 0.0 if opening else 1.0
     return choice(
         (0.3 if named else 0.0, sequence(saying("third"), name(voice))),
@@ -195,7 +222,8 @@ def quotation(voice: Voice, *, opening: bool) -> Expression:
     subject = name(voice) if opening else protagonist(voice)
     say = verb("say", "finite", voice, voice.person.agreement)
     said, asked, cried = (
-        sequence(speaker(voice, verbs, opening=opening), STOP) for verbs in ("say", "asked/asks/ask", "cried/cries/cry")
+        sequence(speaker(voice, verbs, opening=opening), STOP)
+        for verbs in ("say", "asked/asks/ask", "cried/cries/cry")
     )
     return choice(
         (0.45, sequence(quoted(quoted_statement, COMMA), said)),
@@ -210,9 +238,15 @@ def french_sentence(voice: Voice, *, opening: bool) -> Expression:
     """A sentence with French words: in English narration, in quotes, or wholly French."""
     subject = name(voice) if opening else protagonist(voice)
     agreement = voice.person.agreement
-    mixed = sequence(subject, verb("handle", "finite", voice, agreement), french_thing(), ending(voice))
+    mixed = sequence(
+        subject, verb("handle", "finite", voice, agreement), french_thing(), ending(voice)
+    )
     tag = speaker(voice, "say", opening=opening)
-    said = sequence(choice((0.75, quoted(french_clause, COMMA)), (0.25, quoted(french_greeting, COMMA))), tag, STOP)
+    said = sequence(
+        choice((0.75, quoted(french_clause, COMMA)), (0.25, quoted(french_greeting, COMMA))),
+        tag,
+        STOP,
+    )
     say = verb("say", "finite", voice, agreement)
     pure = sequence(french_clause(), STOP)
     return choice(
@@ -227,9 +261,13 @@ def french_sentence(voice: Voice, *, opening: bool) -> Expression:
 def opinion(voice: Voice) -> Expression:
     """I think the house is empty: how many stories in the first person open."""
     now = Voice(voice.kind, "present")
-    think = sequence(pronoun(now), fixed("think", "verb_present"), maybe(0.5, fixed("that", "conjunction")))
+    think = sequence(
+        pronoun(now), fixed("think", "verb_present"), maybe(0.5, fixed("that", "conjunction"))
+    )
     return sequence(
-        think, choice((0.4, own(voice, pronoun(voice), depth="that")), (0.6, others(voice, depth="that"))), STOP
+        think,
+        choice((0.4, own(voice, pronoun(voice), depth="that")), (0.6, others(voice, depth="that"))),
+        STOP,
     )
 
 

@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from saeflow.corpora.tales.automaton import HOLD, N_NAMES, SPECIAL, START, TOPIC_SHARES, Automaton, automaton
+from saeflow.corpora.tales.automaton import (
+    HOLD,
+    N_NAMES,
+    SPECIAL,
+    START,
+    TOPIC_SHARES,
+    Automaton,
+    automaton,
+)
 from saeflow.corpora.tales.expressions import RETURN
 from saeflow.corpora.tales.lexicon import TOPICS
 from saeflow.corpora.tokens import TokenBlocks
@@ -26,9 +34,13 @@ class Rows(NamedTuple):
     """Cumulative probability within the row, plus the row's index."""
     items: Int[np.ndarray, " entries"]
 
-    def draw(self, rows: Int[np.ndarray, " batch"], uniform: Float[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
+    def draw(
+        self, rows: Int[np.ndarray, " batch"], uniform: Float[np.ndarray, " batch"]
+    ) -> Int[np.ndarray, " batch"]:
         """One item from each of the given rows."""
-        below_one = uniform * (1 - 1e-9)  # so that adding the row's index never rounds up to the next row
+        below_one = uniform * (
+            1 - 1e-9
+        )  # so that adding the row's index never rounds up to the next row
         return self.items[np.searchsorted(self.cumulative, rows + below_one, side="right")]
 
 
@@ -37,7 +49,8 @@ class Tables(NamedTuple):
 
     nodes: Rows
     first_row: Int[np.ndarray, " distributions"]
-    """Row of each distribution in ``nodes``; a distribution at the end of a sentence has one row per topic."""
+    """Row of each distribution in ``nodes``; a distribution at the end of a sentence has one row
+    per topic."""
     ends_sentence: np.ndarray
     words: Rows
     """Row ``(symbol · topics + topic) · names + name``."""
@@ -122,7 +135,9 @@ def draw_stories(keys: UInt64[np.ndarray, " stories"], length: int) -> Stories:
             topic = np.where(changing, drawn_topic((change - HOLD) / (1 - HOLD)), topic)
         node = tables.nodes.draw(tables.first_row[after] + topic * ends, onward)
         symbol = source.node_symbol[node]
-        tokens[:, position] = tables.words.draw((symbol * len(TOPICS) + topic) * N_NAMES + name, wording)
+        tokens[:, position] = tables.words.draw(
+            (symbol * len(TOPICS) + topic) * N_NAMES + name, wording
+        )
         syntax[:, position] = tables.syntax[symbol]
         returns = np.where(source.node_returns[node] < 0, returns, source.node_returns[node])
         after = np.where(source.node_then[node] == RETURN, returns, source.node_then[node])
@@ -141,7 +156,8 @@ def story_blocks(seed: int, split: str, blocks: int, context: int) -> TokenBlock
         context: tokens per block, BOS included.
 
     Returns:
-        TokenBlocks with the labels ``topic`` (of the word; function words are neutral) and ``syntax``.
+        TokenBlocks with the labels ``topic`` (of the word; function words are neutral) and
+        ``syntax``.
     """
     source = automaton()
     tokens = np.full((blocks, context), BOS, dtype=np.int32)

@@ -1,4 +1,5 @@
-"""The tokenizer of the grammar: one token per word or punctuation mark, spacing restored exactly."""
+"""The tokenizer of the grammar: one token per word or punctuation mark, spacing restored
+exactly."""
 
 from __future__ import annotations
 
@@ -31,15 +32,21 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer as `transformers` knows it; it does not add BOS by itself.
 
     Returns:
-        A fast tokenizer with ``<bos>``, ``<unk>`` and ``<pad>``; ids are indices into `Automaton.words`.
+        A fast tokenizer with ``<bos>``, ``<unk>`` and ``<pad>``; ids are indices into
+        `Automaton.words`.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     bos, unknown, padding = SPECIAL
-    backend = Tokenizer(models.WordLevel({text: i for i, text in enumerate(automaton().words)}, unk_token=unknown))
+    backend = Tokenizer(
+        models.WordLevel({text: i for i, text in enumerate(automaton().words)}, unk_token=unknown)
+    )
     backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(f"[{MARKS}]"), behavior="isolated")]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(f"[{MARKS}]"), behavior="isolated"),
+        ]
     )
     # WordPiece puts a space before every token but the first and takes it away before . , ! and ?
     backend.decoder = decoders.Sequence(

@@ -48,7 +48,8 @@ def load(directory: Path) -> Crosscoder:
     """Read a crosscoder, in fp32.
 
     Raises:
-        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or it is no crosscoder.
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or it
+            is no crosscoder.
     """
     directory = Path(directory)
     path = directory / "cfg.json"
@@ -63,23 +64,32 @@ def load(directory: Path) -> Crosscoder:
     }
     if jumps:
         shapes["threshold"] = (d_sae,)
-    tensors: dict[str, Any] = checked(directory, read_tensors(directory / "sae_weights.safetensors"), shapes)
+    tensors: dict[str, Any] = checked(
+        directory, read_tensors(directory / "sae_weights.safetensors"), shapes
+    )
     return Crosscoder(
-        **{name: tensor.float().contiguous() for name, tensor in tensors.items()}, metadata=config.get("metadata", {})
+        **{name: tensor.float().contiguous() for name, tensor in tensors.items()},
+        metadata=config.get("metadata", {}),
     )
 
 
 def _shape(directory: Path, config: Any) -> tuple[int, int, int, bool]:
     if not isinstance(config, dict) or config.get("architecture") != ARCHITECTURE:
-        raise SaeflowError(f"{directory}: cfg.json is not that of a crosscoder; name the folder of one")
+        raise SaeflowError(
+            f"{directory}: cfg.json is not that of a crosscoder; name the folder of one"
+        )
     sizes = []
     for name in ("n_sources", "d_in", "d_sae"):
         try:
             sizes.append(count_in(config, name))
         except (KeyError, ValueError):
-            raise SaeflowError(f"{directory}: cfg.json has no usable {name}; get it again") from None
+            raise SaeflowError(
+                f"{directory}: cfg.json has no usable {name}; get it again"
+            ) from None
     n_sources, d_model, d_sae = sizes
     activation = config.get("activation")
     if activation not in ("relu", "jumprelu"):
-        raise SaeflowError(f"{directory}: activation '{activation}' is not known here; known are relu and jumprelu")
+        raise SaeflowError(
+            f"{directory}: activation '{activation}' is not known here; known are relu and jumprelu"
+        )
     return n_sources, d_model, d_sae, activation == "jumprelu"

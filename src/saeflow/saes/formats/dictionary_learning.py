@@ -1,4 +1,5 @@
-"""Folders of the library dictionary_learning: ``ae.pt``, the state dict of one of its classes, and ``config.json``."""
+"""Folders of the library dictionary_learning: ``ae.pt``, the state dict of one of its classes, and
+``config.json``."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class DictionaryClass(NamedTuple):
     Attributes:
         architecture: what it is here.
         encoder: the tensor that tells the widths.
-        names: its tensors, and what they are here; one that ends in ``weight`` lies the other way round.
+        names: its tensors, and what they are here; one that ends in ``weight`` lies the other way
+            round.
         subtracts: it subtracts the decoder's bias from its input.
         scalars: its tensors of one number.
     """
@@ -46,10 +48,16 @@ _OWN = {"r_mag": "r_mag", "gate_bias": "b_gate", "mag_bias": "b_mag"}
 _TOP_K = DictionaryClass("topk", "encoder.weight", {**_LINEAR, "b_dec": "b_dec"}, True, ("k",))
 
 CLASSES = {
-    "AutoEncoder": DictionaryClass("standard", "encoder.weight", {**_LINEAR, "bias": "b_dec"}, True),
-    "AutoEncoderNew": DictionaryClass("standard", "encoder.weight", {**_LINEAR, "decoder.bias": "b_dec"}, False),
+    "AutoEncoder": DictionaryClass(
+        "standard", "encoder.weight", {**_LINEAR, "bias": "b_dec"}, True
+    ),
+    "AutoEncoderNew": DictionaryClass(
+        "standard", "encoder.weight", {**_LINEAR, "decoder.bias": "b_dec"}, False
+    ),
     "GatedAutoEncoder": DictionaryClass("gated", "encoder.weight", {**_GATED, **_OWN}, True),
-    "JumpReluAutoEncoder": DictionaryClass("jumprelu", "W_enc", {**_PLAIN, "threshold": "threshold"}, False),
+    "JumpReluAutoEncoder": DictionaryClass(
+        "jumprelu", "W_enc", {**_PLAIN, "threshold": "threshold"}, False
+    ),
     "AutoEncoderTopK": _TOP_K,
     # The library itself encodes with the running threshold of training, not by the batch.
     "BatchTopKSAE": _TOP_K._replace(architecture="jumprelu", scalars=("threshold",)),
@@ -61,8 +69,8 @@ def load(directory: Path) -> SAE:
     """Read an SAE as the library's own `encode` has it by default.
 
     Raises:
-        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the class is not known
-            here.
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
+            class is not known here.
     """
     directory = Path(directory)
     config = _config(directory)
@@ -72,16 +80,20 @@ def load(directory: Path) -> SAE:
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
-    if "k" in kind.scalars and "k" not in tensors:  # before December 2024 the library kept it in the config alone
+    if (
+        "k" in kind.scalars and "k" not in tensors
+    ):  # before December 2024 the library kept it in the config alone
         tensors["k"] = torch.tensor(count_in(trainer, "k"))
     if "threshold" in kind.scalars and "threshold" not in tensors:
         raise SaeflowError(
-            f"{path}: has no threshold, without which BatchTopK chooses among a whole batch, so that latents depend on "
+            f"{path}: has no threshold, without which BatchTopK chooses among a whole batch, so "
+            "that latents depend on "
             "the rows beside; measure one with its library and save it again"
         )
     found = checked(path, tensors, _shapes(kind, d_model, d_sae))
     weights: Weights = {
-        ours: found[theirs].T if theirs.endswith("weight") else found[theirs] for theirs, ours in kind.names.items()
+        ours: found[theirs].T if theirs.endswith("weight") else found[theirs]
+        for theirs, ours in kind.names.items()
     }
     weights.setdefault("b_enc", torch.zeros(d_sae, dtype=torch.float64))
     if kind.subtracts:
@@ -97,7 +109,10 @@ def load(directory: Path) -> SAE:
 def _config(directory: Path) -> dict[str, Any]:
     config = read_json(directory / "config.json")
     if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
-        raise SaeflowError(f"{directory}: config.json has no section 'trainer'; it is no folder of dictionary_learning")
+        raise SaeflowError(
+            f"{directory}: config.json has no section 'trainer'; it is no folder of "
+            "dictionary_learning"
+        )
     return config
 
 
@@ -111,13 +126,18 @@ def _class(directory: Path, trainer: dict[str, Any], tensors: dict[str, Tensor])
         fitting = [
             kind
             for kind in CLASSES.values()
-            if {name: len(shape) for name, shape in _shapes(kind, 1, 1).items()}.items() <= ranks.items()
+            if {name: len(shape) for name, shape in _shapes(kind, 1, 1).items()}.items()
+            <= ranks.items()
         ]
         fullest = max((len(kind.names) for kind in fitting), default=0)
         fitting = [kind for kind in fitting if len(kind.names) == fullest]
         if len(fitting) == 1:
             return fitting[0]
-    what = f"dict_class '{name}' is not known here" if name else "its dict_class is not told, by config nor by tensors"
+    what = (
+        f"dict_class '{name}' is not known here"
+        if name
+        else "its dict_class is not told, by config nor by tensors"
+    )
     raise SaeflowError(f"{directory}: {what}; known are {', '.join(CLASSES)}")
 
 
@@ -134,7 +154,12 @@ def _metadata(config: dict[str, Any]) -> dict[str, Any]:
     """Model and place: the module's name where it tells the layer, else the layer alone."""
     trainer, buffer = config["trainer"], config.get("buffer")
     place = trainer.get("submodule_name")
-    if isinstance(place, str) and isinstance(buffer, dict) and buffer.get("io") == "in" and "." in place:
+    if (
+        isinstance(place, str)
+        and isinstance(buffer, dict)
+        and buffer.get("io") == "in"
+        and "." in place
+    ):
         place = f"{place}.input"
     if not isinstance(place, str) or hooks_at(place) is None:
         layer = trainer.get("layer")
@@ -199,7 +224,9 @@ def save(directory: Path, sae: SAE) -> None:
     """
     directory = Path(directory)
     if sae.is_transcoder:
-        raise SaeflowError(f"{directory}: dictionary_learning's format holds no transcoders; use saelens")
+        raise SaeflowError(
+            f"{directory}: dictionary_learning's format holds no transcoders; use saelens"
+        )
     name, tensors = _WRITTEN[sae.architecture]
     write_tensors(directory / "ae.pt", tensors(sae))
     trainer = {

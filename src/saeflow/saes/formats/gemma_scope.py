@@ -1,4 +1,5 @@
-"""Gemma Scope: one ``params.npz`` with the weights of a JumpReLU SAE or transcoder, and nothing else.
+"""Gemma Scope: one ``params.npz`` with the weights of a JumpReLU SAE or transcoder, and nothing
+else.
 
 Source: Lieberum et al. 2024, arXiv 2408.05147.
 """
@@ -38,14 +39,19 @@ def load(directory: Path) -> SAE:
     path = Path(directory) / _FILE
     tensors = read_tensors(path)
     if "scaling_factor" in tensors and not (tensors["scaling_factor"] == 1).all():
-        raise SaeflowError(f"{path}: holds a scaling_factor, which is not known here; get the SAE without it")
+        raise SaeflowError(
+            f"{path}: holds a scaling_factor, which is not known here; get the SAE without it"
+        )
     return finished("jumprelu", jumprelu_weights(path, tensors), _metadata(Path(directory)))
 
 
 def _metadata(directory: Path) -> dict[str, str]:
-    """What the names of the folders tell, as they were published: ``gemma-scope-2b-pt-res/layer_20/width_16k/…``."""
+    """What the names of the folders tell, as they were published:
+    ``gemma-scope-2b-pt-res/layer_20/width_16k/…``."""
     names = directory.resolve().parts[-6:]
-    layer = next((match[1] for name in names if (match := re.fullmatch(r"layer_(\d+)", name))), None)
+    layer = next(
+        (match[1] for name in names if (match := re.fullmatch(r"layer_(\d+)", name))), None
+    )
     site = next((_SITES[match[1]] for name in names if (match := _REPOSITORY.search(name))), None)
     if layer is None:
         return {}
@@ -54,11 +60,14 @@ def _metadata(directory: Path) -> dict[str, str]:
         "hf_hook_name": read and f"blocks.{layer}.{read}",
         "hf_hook_name_out": written and f"blocks.{layer}.{written}",
     }
-    return {name: place for name, place in named.items() if place} or {"hf_hook_name": f"layer_{layer}"}
+    return {name: place for name, place in named.items() if place} or {
+        "hf_hook_name": f"layer_{layer}"
+    }
 
 
 def jumprelu_weights(path: Path, tensors: Mapping[str, Tensor]) -> Weights:
-    """The five tensors of a JumpReLU SAE or transcoder, checked; the matrices may have lower-case names.
+    """The five tensors of a JumpReLU SAE or transcoder, checked; the matrices may have lower-case
+    names.
 
     Raises:
         SaeflowError: one is absent, has a wrong shape, or holds a value that is not finite.
@@ -83,8 +92,21 @@ def save(directory: Path, sae: SAE) -> None:
         SaeflowError: the format cannot hold this architecture.
     """
     if sae.architecture not in ("standard", "jumprelu") or sae.W_skip is not None:
-        what = "a skip connection" if sae.W_skip is not None else f"architecture '{sae.architecture}'"
-        raise SaeflowError(f"{directory}: Gemma Scope's format holds JumpReLU and ReLU alone, not {what}; use saelens")
+        what = (
+            "a skip connection" if sae.W_skip is not None else f"architecture '{sae.architecture}'"
+        )
+        raise SaeflowError(
+            f"{directory}: Gemma Scope's format holds JumpReLU and ReLU alone, not {what}; use "
+            "saelens"
+        )
     threshold = torch.zeros_like(sae.b_enc) if sae.threshold is None else sae.threshold
-    tensors = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_enc": sae.b_enc, "b_dec": sae.b_dec, "threshold": threshold}
-    write_tensors(Path(directory) / _FILE, {name: tensor.float() for name, tensor in tensors.items()})
+    tensors = {
+        "W_enc": sae.W_enc,
+        "W_dec": sae.W_dec,
+        "b_enc": sae.b_enc,
+        "b_dec": sae.b_dec,
+        "threshold": threshold,
+    }
+    write_tensors(
+        Path(directory) / _FILE, {name: tensor.float() for name, tensor in tensors.items()}
+    )

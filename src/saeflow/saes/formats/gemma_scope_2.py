@@ -1,4 +1,5 @@
-"""Gemma Scope 2: ``params.safetensors``, a JumpReLU SAE or transcoder, and for most of them ``config.json``."""
+"""Gemma Scope 2: ``params.safetensors``, a JumpReLU SAE or transcoder, and for most of them
+``config.json``."""
 
 from __future__ import annotations
 
@@ -27,18 +28,22 @@ def load(directory: Path) -> SAE:
     """Read an SAE, or a transcoder with or without its affine connection past the latents.
 
     Raises:
-        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, the activation function is
-            not JumpReLU, or the decoder writes many layers.
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, the
+            activation function is not JumpReLU, or the decoder writes many layers.
     """
     path = Path(directory) / "params.safetensors"
     metadata = _metadata(Path(directory) / "config.json")
     tensors = read_tensors(path)
     if "w_dec" in tensors and tensors["w_dec"].ndim == 3:
-        raise SaeflowError(f"{path}: is a cross-layer transcoder, which is not known here; choose another")
+        raise SaeflowError(
+            f"{path}: is a cross-layer transcoder, which is not known here; choose another"
+        )
     weights = jumprelu_weights(path, tensors)
     if "affine_skip_connection" in tensors:
         shape = (len(weights["W_enc"]), len(weights["b_dec"]))
-        weights["W_skip"] = checked(path, tensors, {"affine_skip_connection": shape})["affine_skip_connection"].T
+        weights["W_skip"] = checked(path, tensors, {"affine_skip_connection": shape})[
+            "affine_skip_connection"
+        ].T
     return finished("jumprelu", weights, metadata)
 
 
@@ -49,7 +54,9 @@ def _metadata(path: Path) -> dict[str, Any]:
     config = read_json(path)
     function = config.get("architecture")
     if function != "jump_relu":
-        raise SaeflowError(f"{path}: architecture '{function}' is not known here; known is jump_relu")
+        raise SaeflowError(
+            f"{path}: architecture '{function}' is not known here; known is jump_relu"
+        )
     named = {
         "model_name": config.get("model_name"),
         "hf_hook_name": config.get("hf_hook_point_in"),

@@ -1,7 +1,8 @@
 """Llama Scope and what its library (lm-saes, now llamascopium) writes.
 
-As published first: ``hyperparams.json`` and ``checkpoints/final.safetensors``; since 2025: ``config.json`` and
-``sae_weights.safetensors``. Both were trained on activations with mean norm √d_model ("dataset-wise").
+As published first: ``hyperparams.json`` and ``checkpoints/final.safetensors``; since 2025:
+``config.json`` and ``sae_weights.safetensors``. Both were trained on activations with mean norm
+√d_model ("dataset-wise").
 
 Source: He et al. 2024, arXiv 2410.20526, and the library's own reader.
 """
@@ -18,13 +19,20 @@ from torch import Tensor
 from saeflow.artifacts import read_json
 from saeflow.config.sae_files import count_in, llama_scope_config, llama_scope_latents
 from saeflow.errors import SaeflowError
-from saeflow.saes.formats.folding import Weights, finished, fold_decoder_norms, fold_input_bias, fold_scales
+from saeflow.saes.formats.folding import (
+    Weights,
+    finished,
+    fold_decoder_norms,
+    fold_input_bias,
+    fold_scales,
+)
 from saeflow.saes.formats.tensors import SCALER, checked, scale_beside
 from saeflow.saes.sae import SAE
 from saeflow.tensors import read_tensors
 
 _ARCHITECTURES = {"relu": "standard", "topk": "topk", "jumprelu": "jumprelu"}
-# The library's names for `W_enc`, `b_enc`, `W_dec` and `b_dec`, and whether the matrices lie the other way round.
+# The library's names for `W_enc`, `b_enc`, `W_dec` and `b_dec`, and whether the matrices lie the
+# other way round.
 _NAMES = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
 _NAMES_SINCE_2025 = ("W_E", "b_E", "W_D", "b_D")
 _LOG_THRESHOLDS = ("log_jumprelu_threshold", "activation_function.log_jumprelu_threshold")
@@ -33,13 +41,13 @@ _LOG_THRESHOLDS = ("log_jumprelu_threshold", "activation_function.log_jumprelu_t
 def load(directory: Path) -> SAE:
     """Read an SAE or a transcoder with its normalisation folded.
 
-    Where ``sparsity_include_decoder_norm`` is set, latents are chosen by what they write: threshold and ranks hold for
-    values times decoder norms. A scalar threshold holds for raw activations, as the library's first reader has it; a
-    trained threshold per latent holds for normalised ones.
+    Where ``sparsity_include_decoder_norm`` is set, latents are chosen by what they write: threshold
+    and ranks hold for values times decoder norms. A scalar threshold holds for raw activations, as
+    the library's first reader has it; a trained threshold per latent holds for normalised ones.
 
     Raises:
-        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the activation function
-            or the normalisation is not known here.
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
+            activation function or the normalisation is not known here.
     """
     directory = Path(directory)
     config = read_json(llama_scope_config(directory))
@@ -48,7 +56,11 @@ def load(directory: Path) -> SAE:
     tensors = read_tensors(path)
     weights = _weights(path, tensors, config)
     by_contribution = bool(config.get("sparsity_include_decoder_norm", True))
-    trained = _trained_threshold(path, tensors, len(weights["b_enc"])) if architecture == "jumprelu" else None
+    trained = (
+        _trained_threshold(path, tensors, len(weights["b_enc"]))
+        if architecture == "jumprelu"
+        else None
+    )
     if trained is not None:
         if by_contribution:
             fold_decoder_norms(weights)
@@ -59,24 +71,36 @@ def load(directory: Path) -> SAE:
     if by_contribution:
         fold_decoder_norms(weights)
     if architecture == "jumprelu" and trained is None:
-        weights["threshold"] = torch.full_like(weights["b_enc"], _measured_threshold(directory, config))
+        weights["threshold"] = torch.full_like(
+            weights["b_enc"], _measured_threshold(directory, config)
+        )
     k = count_in(config, "top_k") if architecture == "topk" else None
-    return finished(architecture, weights, _metadata(config), k, free_rows=by_contribution or k is None)
+    return finished(
+        architecture, weights, _metadata(config), k, free_rows=by_contribution or k is None
+    )
 
 
 def _architecture(directory: Path, config: Any) -> str:
     if not isinstance(config, dict) or not {"d_model", "act_fn", "hook_point_in"} <= config.keys():
-        raise SaeflowError(f"{directory}: its config lacks d_model, act_fn or hook_point_in; it is not Llama Scope")
+        raise SaeflowError(
+            f"{directory}: its config lacks d_model, act_fn or hook_point_in; it is not Llama Scope"
+        )
     kind, function = config.get("sae_type", "sae"), str(config["act_fn"]).lower()
     if kind != "sae":
-        raise SaeflowError(f"{directory}: is a '{kind}', which is not known here; known are SAEs and transcoders")
+        raise SaeflowError(
+            f"{directory}: is a '{kind}', which is not known here; known are SAEs and transcoders"
+        )
     if config.get("use_glu_encoder", False):
-        raise SaeflowError(f"{directory}: has an encoder with a gated linear unit, which is not known here")
+        raise SaeflowError(
+            f"{directory}: has an encoder with a gated linear unit, which is not known here"
+        )
     if function not in _ARCHITECTURES:
         raise SaeflowError(
-            f"{directory}: activation function '{function}' is not known here; known are {', '.join(_ARCHITECTURES)}"
+            f"{directory}: activation function '{function}' is not known here; known are "
+            f"{', '.join(_ARCHITECTURES)}"
         )
-    # The library's first reader takes a threshold that was measured after training over the ranks it was trained with.
+    # The library's first reader takes a threshold that was measured after training over the ranks
+    # it was trained with.
     if function == "topk" and (config.get("jump_relu_threshold") or 0) > 0:
         return "jumprelu"
     if function == "topk" and not 0 < int(config.get("top_k", 0)) <= llama_scope_latents(config):
@@ -85,7 +109,9 @@ def _architecture(directory: Path, config: Any) -> str:
 
 
 def _weights_file(directory: Path) -> Path:
-    tried = [directory / name for name in ("sae_weights.safetensors", "checkpoints/final.safetensors")]
+    tried = [
+        directory / name for name in ("sae_weights.safetensors", "checkpoints/final.safetensors")
+    ]
     return next((path for path in tried if path.is_file()), tried[-1])
 
 
@@ -94,7 +120,10 @@ def _weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> 
     transposed = "W_E" not in tensors
     names = _NAMES if transposed else _NAMES_SINCE_2025
     shapes = ((d_model, d_sae), (d_sae,), (d_sae, d_model), (d_model,))
-    wanted = {name: shape[::-1] if transposed else shape for name, shape in zip(names, shapes, strict=True)}
+    wanted = {
+        name: shape[::-1] if transposed else shape
+        for name, shape in zip(names, shapes, strict=True)
+    }
     if not config.get("use_decoder_bias", True):
         del wanted[names[3]]
     found = checked(path, tensors, wanted)
@@ -116,18 +145,23 @@ def _trained_threshold(path: Path, tensors: dict[str, Tensor], d_sae: int) -> Te
 def _measured_threshold(directory: Path, config: dict[str, Any]) -> float:
     threshold = config.get("jump_relu_threshold")
     if not isinstance(threshold, int | float) or not math.isfinite(threshold):
-        raise SaeflowError(f"{directory}: says no threshold for its activation function 'jumprelu'; get it again")
+        raise SaeflowError(
+            f"{directory}: says no threshold for its activation function 'jumprelu'; get it again"
+        )
     return float(threshold)
 
 
-def _scales(directory: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[float, float]:
+def _scales(
+    directory: Path, config: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[float, float]:
     """What the activations that are read and written were multiplied by."""
     normalisation = config.get("norm_activation", "inference")
     if normalisation == "inference":
         return 1.0, 1.0
     if normalisation != "dataset-wise":
         raise SaeflowError(
-            f"{directory}: normalises its input ('{normalisation}') in a way that no weights can stand for; "
+            f"{directory}: normalises its input ('{normalisation}') in a way that no weights can "
+            "stand for; "
             "choose an SAE that was trained with 'dataset-wise'"
         )
     if scale := scale_beside(directory):
@@ -140,7 +174,8 @@ def _scales(directory: Path, config: dict[str, Any], tensors: dict[str, Tensor])
         norm = told.get(side, told.get(hook, float("nan") if beside is None else float(beside)))
         if not 0 < norm < math.inf:
             raise SaeflowError(
-                f"{directory}: does not say the mean norm of activations at {hook}; write √d_model over it beside "
+                f"{directory}: does not say the mean norm of activations at {hook}; write √d_model "
+                "over it beside "
                 f'the weights as {{"scaling_factor": …}} into {SCALER}, or get it again'
             )
         norms.append(norm)

@@ -1,6 +1,8 @@
-"""Folders in the layout of SAELens 6, which is also this library's own: ``cfg.json``, ``sae_weights.safetensors``.
+"""Folders in the layout of SAELens 6, which is also this library's own: ``cfg.json``,
+``sae_weights.safetensors``.
 
-Folders from before version 6 are read, too; `saeflow.saes.formats.saelens_before_6` puts their config in its words.
+Folders from before version 6 are read, too; `saeflow.saes.formats.saelens_before_6` puts their
+config in its words.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def _transcoder_name(architecture: str, skip: bool) -> str:
     return f"{base}skip_transcoder" if skip else f"{base}transcoder"
 
 
-# SAELens knows no transcoder with TopK or a gate; they have names of their own, so that it refuses them.
+# SAELens knows no transcoder with TopK or a gate; they have names of their own, so that it refuses
+# them.
 KINDS = {
     **{name: Kind(name) for name in INFERENCE_ARCHITECTURES},
     **{
@@ -57,7 +60,8 @@ KINDS = {
         for name in INFERENCE_ARCHITECTURES
         for skip in (False, True)
     },
-    # A training that was saved as it is: one running threshold stands for the choice among the batch's latents.
+    # A training that was saved as it is: one running threshold stands for the choice among the
+    # batch's latents.
     "batchtopk": Kind("jumprelu", one_threshold=True),
     "matryoshka_batchtopk": Kind("jumprelu", one_threshold=True),
 }
@@ -78,7 +82,11 @@ def save(directory: Path, sae: SAE) -> None:
 
 
 def _config(sae: SAE) -> dict[str, Any]:
-    name = _transcoder_name(sae.architecture, sae.W_skip is not None) if sae.is_transcoder else sae.architecture
+    name = (
+        _transcoder_name(sae.architecture, sae.W_skip is not None)
+        if sae.is_transcoder
+        else sae.architecture
+    )
     heads = str(sae.metadata.get("hook_name", "")).endswith("hook_z")
     config: dict[str, Any] = {
         "architecture": name,
@@ -89,7 +97,11 @@ def _config(sae: SAE) -> dict[str, Any]:
         "apply_b_dec_to_input": False,
         "normalize_activations": "none",
         "reshape_activations": "hook_z" if heads and not sae.is_transcoder else "none",
-        "metadata": {**sae.metadata, "sae_lens_version": LAYOUT_VERSION, "saeflow_version": version("saeflow")},
+        "metadata": {
+            **sae.metadata,
+            "sae_lens_version": LAYOUT_VERSION,
+            "saeflow_version": version("saeflow"),
+        },
     }
     if sae.is_transcoder:
         config["d_out"] = sae.d_out
@@ -101,12 +113,13 @@ def _config(sae: SAE) -> dict[str, Any]:
 def load(directory: Path) -> SAE:
     """Read an SAE in fp32 with all scaling folded into its weights.
 
-    Decoder rows are brought to unit norm where that changes no choice of latents (``standard``, ``jumprelu``,
-    ``gated``, ``topk`` ranked by rescaled activations); a ``topk`` SAE ranked otherwise keeps its rows.
+    Decoder rows are brought to unit norm where that changes no choice of latents (``standard``,
+    ``jumprelu``, ``gated``, ``topk`` ranked by rescaled activations); a ``topk`` SAE ranked
+    otherwise keeps its rows.
 
     Raises:
-        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the SAE is of a kind or
-            normalises its input in a way that is not known here.
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
+            SAE is of a kind or normalises its input in a way that is not known here.
     """
     directory = Path(directory)
     path = directory / "cfg.json"
@@ -130,24 +143,39 @@ def load(directory: Path) -> SAE:
 
 def _kind(directory: Path, config: Any) -> Kind:
     if not isinstance(config, dict) or not {"architecture", "d_in", "d_sae"} <= config.keys():
-        raise SaeflowError(f"{directory}: cfg.json lacks architecture, d_in or d_sae; it is not a SAELens 6 directory")
+        raise SaeflowError(
+            f"{directory}: cfg.json lacks architecture, d_in or d_sae; it is not a SAELens 6 "
+            "directory"
+        )
     if config["architecture"] == CROSSCODER:
         sources = config.get("n_sources")
-        raise SaeflowError(f"{directory}: is a crosscoder, which reads {sources} sources at once; name an SAE")
-    # Other libraries write the layout of version 6, whose mark is `metadata`, without naming the version.
+        raise SaeflowError(
+            f"{directory}: is a crosscoder, which reads {sources} sources at once; name an SAE"
+        )
+    # Other libraries write the layout of version 6, whose mark is `metadata`, without naming the
+    # version.
     unnamed = "6" if config.get("metadata") else "0"
     layout = str(config.get("metadata", {}).get("sae_lens_version", unnamed)).split(".")[0]
     if not layout.isdigit() or int(layout) < 6:
-        raise SaeflowError(f"{directory}: is in a layout before SAELens 6; load it with sae-lens 6 and save it again")
+        raise SaeflowError(
+            f"{directory}: is in a layout before SAELens 6; load it with sae-lens 6 and save it "
+            "again"
+        )
     kind = KINDS.get(config["architecture"])
     if not kind:
         raise SaeflowError(
-            f"{directory}: architecture '{config['architecture']}' is not known here; known are {', '.join(KINDS)}"
+            f"{directory}: architecture '{config['architecture']}' is not known here; known are "
+            f"{', '.join(KINDS)}"
         )
     if kind.architecture == "topk" and not 0 < int(config.get("k", 0)) <= int(config["d_sae"]):
-        raise SaeflowError(f"{directory}: cfg.json has no usable k for architecture 'topk'; correct it")
+        raise SaeflowError(
+            f"{directory}: cfg.json has no usable k for architecture 'topk'; correct it"
+        )
     if kind.transcoder and config.get("apply_b_dec_to_input", False):
-        raise SaeflowError(f"{directory}: a transcoder cannot subtract its decoder's bias from its input; correct it")
+        raise SaeflowError(
+            f"{directory}: a transcoder cannot subtract its decoder's bias from its input; correct "
+            "it"
+        )
     return kind
 
 
@@ -159,11 +187,12 @@ def _scale(directory: Path, config: dict[str, Any]) -> float:
     if normalisation == "expected_average_only_in" and (scale := scale_beside(directory)):
         return scale
     reason = (
-        f'by a number that is not in the file; write it beside it as {{"scaling_factor": …}} into {SCALER}'
+        "by a number that is not in the file; write it beside it as "
+        f'{{"scaling_factor": …}} into {SCALER}'
         if normalisation == "expected_average_only_in"
-        else "in a way that no weights can stand for; choose an SAE that reads activations as they are"
+        else "in a way that no weights can stand for; choose an SAE of activations as they are"
         if normalisation in ("layer_norm", "constant_norm_rescale")
-        else "in a way that is not known here; fold it into the weights with sae-lens and save it again"
+        else "in a way that is not known here; fold it into the weights with sae-lens"
     )
     raise SaeflowError(f"{directory}: normalises its input ('{normalisation}') {reason}")
 
@@ -171,7 +200,11 @@ def _scale(directory: Path, config: dict[str, Any]) -> float:
 def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
     d_model, d_sae = count_in(config, "d_in"), count_in(config, "d_sae")
     d_out = count_in({"d_out": d_model, **config}, "d_out") if kind.transcoder else d_model
-    shapes: dict[str, tuple[int, ...]] = {"W_enc": (d_model, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "W_enc": (d_model, d_sae),
+        "W_dec": (d_sae, d_out),
+        "b_dec": (d_out,),
+    }
     if kind.one_threshold:
         shapes |= {"b_enc": (d_sae,), "topk_threshold": ()}
     else:
@@ -179,7 +212,9 @@ def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
         shapes |= dict.fromkeys(_OF_LATENTS.get(kind.architecture, ()), (d_sae,))
     if kind.skip:
         shapes["W_skip"] = (d_out, d_model)
-    if config.get("finetuning_scaling_factor", False):  # before version 6: latents times this are decoded
+    if config.get(
+        "finetuning_scaling_factor", False
+    ):  # before version 6: latents times this are decoded
         shapes["scaling_factor"] = (d_sae,)
     weights = checked(directory, read_tensors(directory / "sae_weights.safetensors"), shapes)
     if "scaling_factor" in weights:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-KEPT = ("d_in", "d_sae", "dtype", "device", "rescale_acts_by_decoder_norm", "finetuning_scaling_factor")
+KEPT = (
+    "d_in",
+    "d_sae",
+    "dtype",
+    "device",
+    "rescale_acts_by_decoder_norm",
+    "finetuning_scaling_factor",
+)
 METADATA = (
     "model_name",
     "context_size",
@@ -18,10 +25,15 @@ METADATA = (
 def modern(config: Any) -> Any:
     """A config of version 6; one that is no config from before is given back as it is.
 
-    Version 6 keeps where an SAE reads under ``metadata``; before, it stood at the top, as ``hook_name`` or
-    ``hook_point``, and architecture, activation function and the subtraction of the decoder's bias had defaults.
+    Version 6 keeps where an SAE reads under ``metadata``; before, it stood at the top, as
+    ``hook_name`` or ``hook_point``, and architecture, activation function and the subtraction of
+    the decoder's bias had defaults.
     """
-    if not isinstance(config, dict) or "metadata" in config or not {"hook_name", "hook_point"} & config.keys():
+    if (
+        not isinstance(config, dict)
+        or "metadata" in config
+        or not {"hook_name", "hook_point"} & config.keys()
+    ):
         return config
     activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
     architecture = config.get("architecture", "standard")

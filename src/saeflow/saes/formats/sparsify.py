@@ -1,7 +1,8 @@
-"""Folders of the library sparsify: ``cfg.json`` and ``sae.safetensors``, SAEs and transcoders with TopK.
+"""Folders of the library sparsify: ``cfg.json`` and ``sae.safetensors``, SAEs and transcoders with
+TopK.
 
-Source: Gao et al. 2024, arXiv 2406.04093, as sparsify implements it: latents are ranked by their values, not by what
-they write.
+Source: Gao et al. 2024, arXiv 2406.04093, as sparsify implements it: latents are ranked by their
+values, not by what they write.
 """
 
 from __future__ import annotations
@@ -17,20 +18,30 @@ from saeflow.saes.formats.tensors import checked, write_tensors
 from saeflow.saes.sae import SAE
 from saeflow.tensors import read_tensors
 
-_NAMES = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec", "W_skip": "W_skip"}
+_NAMES = {
+    "encoder.weight": "W_enc",
+    "encoder.bias": "b_enc",
+    "W_dec": "W_dec",
+    "b_dec": "b_dec",
+    "W_skip": "W_skip",
+}
 
 
 def load(directory: Path) -> SAE:
     """Read an SAE; decoder rows stay as they are, since other norms would be other ranks.
 
     Raises:
-        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the activation function
-            is not TopK.
+        SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
+            activation function is not TopK.
     """
     directory = Path(directory)
     config = read_json(directory / "cfg.json")
     _check_function(directory, config)
-    d_model, d_sae, k = count_in(config, "d_in"), latents_of(directory, "sparsify"), count_in(config, "k")
+    d_model, d_sae, k = (
+        count_in(config, "d_in"),
+        latents_of(directory, "sparsify"),
+        count_in(config, "k"),
+    )
     if not 0 < k <= d_sae:
         raise SaeflowError(f"{directory}: cfg.json asks for {k} of {d_sae} latents; correct it")
     shapes: dict[str, tuple[int, ...]] = {
@@ -59,7 +70,9 @@ def _check_function(directory: Path, config: Any) -> None:
     function = config.get("activation", "topk")
     if function != "topk" or config.get("signed", False):
         named = f"signed {function}" if config.get("signed", False) else function
-        raise SaeflowError(f"{directory}: activation function '{named}' is not known here; known is topk")
+        raise SaeflowError(
+            f"{directory}: activation function '{named}' is not known here; known is topk"
+        )
 
 
 def save(directory: Path, sae: SAE) -> None:
@@ -70,14 +83,23 @@ def save(directory: Path, sae: SAE) -> None:
     """
     directory = Path(directory)
     if sae.architecture != "topk":
-        raise SaeflowError(f"{directory}: sparsify's format holds TopK alone, not '{sae.architecture}'; use saelens")
+        raise SaeflowError(
+            f"{directory}: sparsify's format holds TopK alone, not '{sae.architecture}'; use "
+            "saelens"
+        )
     if sae.d_out != sae.d_model:
         raise SaeflowError(
-            f"{directory}: sparsify's format holds transcoders between equal widths, not {sae.d_model} and "
+            f"{directory}: sparsify's format holds transcoders between equal widths, not "
+            f"{sae.d_model} and "
             f"{sae.d_out}; use saelens"
         )
     bias = sae.b_enc if sae.is_transcoder else without_input_bias(sae)
-    tensors = {"encoder.weight": sae.W_enc.T, "encoder.bias": bias, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    tensors = {
+        "encoder.weight": sae.W_enc.T,
+        "encoder.bias": bias,
+        "W_dec": sae.W_dec,
+        "b_dec": sae.b_dec,
+    }
     tensors |= {} if sae.W_skip is None else {"W_skip": sae.W_skip}
     write_tensors(directory / "sae.safetensors", tensors)
     config = {

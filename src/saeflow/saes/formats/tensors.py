@@ -15,11 +15,13 @@ from saeflow.artifacts import atomic, read_json, sealed, stamp
 from saeflow.errors import SaeflowError
 
 SCALER = "activation_scaler.json"
-"""Where SAELens keeps what the input is multiplied by; so may who knows it of an SAE whose files do not say it."""
+"""Where SAELens keeps what the input is multiplied by; so may who knows it of an SAE whose files do
+not say it."""
 
 
 def scale_beside(directory: Path) -> float | None:
-    """The ``scaling_factor`` in `SCALER` beside an SAE's weights; None where there is no usable one."""
+    """The ``scaling_factor`` in `SCALER` beside an SAE's weights; None where there is no usable
+    one."""
     path = directory / SCALER
     content = read_json(path) if path.is_file() else None
     scale = content.get("scaling_factor") if isinstance(content, dict) else None
@@ -38,16 +40,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic(path) as temporary:
         if path.suffix == ".npz":
             with open(temporary, "wb") as file:
-                np.savez(file, allow_pickle=False, **{name: tensor.numpy() for name, tensor in whole.items()})
+                np.savez(
+                    file,
+                    allow_pickle=False,
+                    **{name: tensor.numpy() for name, tensor in whole.items()},
+                )
         else:
             torch.save(whole, temporary)
 
 
-def checked(where: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def checked(
+    where: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
     """The tensors named in `shapes`, in fp32, vectors in fp64, in which biases are folded.
 
     Raises:
-        SaeflowError: one is absent, has another shape, is of no floating type, or holds a value that is not finite.
+        SaeflowError: one is absent, has another shape, is of no floating type, or holds a value
+            that is not finite.
     """
     weights = {}
     for name, shape in shapes.items():
@@ -56,10 +65,14 @@ def checked(where: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tup
         tensor = tensors[name]
         if shape and not tensor.is_floating_point():
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise SaeflowError(f"{where}: {name} holds numbers of type {kind}, not weights; get it in a floating type")
+            raise SaeflowError(
+                f"{where}: {name} holds numbers of type {kind}, not weights; get it in a floating "
+                "type"
+            )
         if tuple(tensor.shape) != shape:
             raise SaeflowError(
-                f"{where}: {name} has shape {list(tensor.shape)}, where the rest says {list(shape)}; get it again"
+                f"{where}: {name} has shape {list(tensor.shape)}, where the rest says "
+                f"{list(shape)}; get it again"
             )
         wide = tensor.float() if tensor.ndim == 2 else tensor.double()
         if not wide.isfinite().all():
@@ -77,6 +90,9 @@ def shape_of(where: Path, tensors: Mapping[str, Tensor], name: str) -> tuple[int
     if name not in tensors:
         raise SaeflowError(f"{where}: has no tensor {name}; get it again")
     if tensors[name].ndim != 2:
-        raise SaeflowError(f"{where}: {name} has shape {list(tensors[name].shape)}, it must be a matrix; get it again")
+        raise SaeflowError(
+            f"{where}: {name} has shape {list(tensors[name].shape)}, it must be a matrix; get it "
+            "again"
+        )
     first, second = tensors[name].shape
     return first, second
