@@ -42,6 +42,8 @@ from transformers.modeling_utils import PreTrainedModel
 
 from saeflow.config import Effects, Scale
 from saeflow.corpora.tales import tokenizer
+from saeflow.decoding.generation import generate
+from saeflow.decoding.rollouts import BATCH_ROWS
 from saeflow.effects.measure import (
     Experiment,
     losses_of,
@@ -57,8 +59,6 @@ from saeflow.models.tuning import tuned
 from saeflow.products import linear
 from saeflow.saes.sae import SAE
 from saeflow.seeds import row_keys
-from saeflow.steering.generation import generate
-from saeflow.steering.rollouts import BATCH_ROWS
 from saeflow.steering.scale import find_scales
 
 SCAN = 11  # scales of the naive search

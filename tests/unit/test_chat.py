@@ -20,6 +20,10 @@ from saeflow.cli.main import app
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Effects, Judge, Message, Sampling, Scale, Steering
 from saeflow.corpora import tales
+from saeflow.decoding.edits import Edit
+from saeflow.decoding.ending import lengths
+from saeflow.decoding.generation import generate
+from saeflow.decoding.recording import Recording
 from saeflow.effects.measure import Experiment, measure_baseline, measure_block, prepare
 from saeflow.errors import SaeflowError
 from saeflow.judging.divergence import divergences
@@ -32,11 +36,7 @@ from saeflow.models.language_model import LanguageModel, without_progress_bars
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys
 from saeflow.steering.completions import complete
-from saeflow.steering.edits import Edit
-from saeflow.steering.ending import lengths
-from saeflow.steering.generation import generate
 from saeflow.steering.io import SteeringVector, save_vector
-from saeflow.steering.recording import Recording
 from saeflow.steering.scale import prepare_evaluation
 
 BOS, EOS, START, STOP = 0, 1, 3, 4
@@ -404,7 +404,7 @@ def test_losses_and_divergences_that_are_not_numbers_are_told_with_the_dtype() -
 
 
 def test_logits_behind_the_end_of_a_text_are_nobody_s_concern() -> None:
-    from saeflow.steering.ending import Ending
+    from saeflow.decoding.ending import Ending
 
     lm = chat_language_model()
     ending, number = Ending(lm, 2), torch.zeros(2, 64)

@@ -11,6 +11,8 @@ import torch
 from steered import D_MODEL, D_SAE, HOOK, tiny_lm, tiny_sae, unit_rows
 
 from saeflow.config.sections import Effects, Sampling, Scale, Vectors
+from saeflow.decoding.edits import Edit
+from saeflow.decoding.generation import generate
 from saeflow.effects.measure import (
     Baseline,
     EffectBlock,
@@ -23,8 +25,6 @@ from saeflow.effects.measure import (
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys
-from saeflow.steering.edits import Edit
-from saeflow.steering.generation import generate
 from saeflow.steering.scale import STATUSES, TOLERANCE
 
 SETTINGS = Effects(

@@ -12,6 +12,8 @@ from steered import HOOK, tiny_lm, tiny_sae, unit_rows
 from test_effects import EVALUATION, NORM, experiment
 
 from saeflow.config import Effects, Sampling, Scale
+from saeflow.decoding.generation import BufferCache, decode_one_token, prefill
+from saeflow.decoding.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
 from saeflow.effects.measure import Experiment, measure_baseline, prepare
 from saeflow.effects.memory import (
     FEWEST,
@@ -22,8 +24,6 @@ from saeflow.effects.memory import (
     with_memory,
 )
 from saeflow.errors import SaeflowError
-from saeflow.steering.generation import BufferCache, decode_one_token, prefill
-from saeflow.steering.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
 
 
 def test_rows_are_a_power_of_two_that_fits() -> None:

@@ -13,15 +13,15 @@ from steered import D_MODEL, HOOK, tiny_lm, unit_rows
 from tiny_models import FAMILY_NAMES, save_tiny_model
 
 from saeflow.config.sections import Sampling
+from saeflow.decoding.edits import Edit, apply
+from saeflow.decoding.ending import lengths
+from saeflow.decoding.generation import generate
+from saeflow.decoding.recording import Recording
+from saeflow.decoding.rollouts import Plan, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.running import capture, logits
 from saeflow.seeds import row_keys
-from saeflow.steering.edits import Edit, apply
-from saeflow.steering.ending import lengths
-from saeflow.steering.generation import generate
-from saeflow.steering.recording import Recording
-from saeflow.steering.rollouts import Plan, prompt_groups, roll_out
 
 PROMPTS = torch.tensor([[0, 5, 7], [0, 9, 4]])
 NEW_TOKENS = 12

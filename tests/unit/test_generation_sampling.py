@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from saeflow.config.sections import Sampling
-from saeflow.steering.sampling import inverse_cdf, sample
+from saeflow.decoding.sampling import inverse_cdf, sample
 
 ROWS = 4_000
 

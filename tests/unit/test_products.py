@@ -10,10 +10,10 @@ from tiny_models import FAMILY_NAMES, tiny_language_model, tiny_model, tiny_toke
 from torch.nn import functional
 
 from saeflow.config import Sampling
+from saeflow.decoding.generation import generate
 from saeflow.models.running import capture, logits
 from saeflow.products import Activation, linear, packed
 from saeflow.seeds import row_keys
-from saeflow.steering.generation import generate
 
 FUNCTIONS = {
     "none": lambda x: x,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from steered import unit_rows
 
+from saeflow.decoding.edits import Edit, apply, check_vectors
 from saeflow.errors import SaeflowError
-from saeflow.steering.edits import Edit, apply, check_vectors
 
 VECTORS = unit_rows(2)
 SCALES = torch.tensor([2.0, -1.0])

@@ -39,6 +39,7 @@ ORDER = [
     "models",
     "activations",
     "saes",
+    "decoding",
     "steering",
     "effects",
     "judging",

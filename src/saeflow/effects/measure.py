@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saeflow.decoding.edits import check_vectors
+from saeflow.decoding.generation import BufferCache
+from saeflow.decoding.recording import Recording
+from saeflow.decoding.rollouts import Plan, PromptGroup, Rollouts, prompt_groups, roll_out
 from saeflow.effects.memory import rows_that_fit
 from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
-from saeflow.steering.edits import check_vectors
-from saeflow.steering.generation import BufferCache
-from saeflow.steering.recording import Recording
-from saeflow.steering.rollouts import Plan, PromptGroup, Rollouts, prompt_groups, roll_out
 from saeflow.steering.scale import (
     STATUSES,
     Evaluation,

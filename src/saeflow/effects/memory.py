@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from saeflow.decoding.rollouts import BATCH_ROWS
 from saeflow.models.exhaustion import halved
-from saeflow.steering.rollouts import BATCH_ROWS
 
 if TYPE_CHECKING:
     from saeflow.effects.measure import Experiment

@@ -12,10 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saeflow.errors import SaeflowError
-from saeflow.models.chat import continuation_text, prompt_text
-from saeflow.steering.edits import check_vectors
-from saeflow.steering.rollouts import (
+from saeflow.decoding.edits import check_vectors
+from saeflow.decoding.rollouts import (
     BATCH_ROWS,
     Plan,
     PromptGroup,
@@ -23,6 +21,8 @@ from saeflow.steering.rollouts import (
     prompt_groups,
     roll_out,
 )
+from saeflow.errors import SaeflowError
+from saeflow.models.chat import continuation_text, prompt_text
 from saeflow.steering.schemas import COMPLETIONS_SCHEMA
 
 if TYPE_CHECKING:

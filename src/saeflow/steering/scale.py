@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saeflow.config.sections import Scale
+from saeflow.decoding.edits import Edit, apply
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import check_hook
 from saeflow.models.running import next_token_losses, not_numbers, run_prefix, suffix_states
-from saeflow.steering.edits import Edit, apply
 
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel

@@ -19,12 +19,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saeflow.decoding.edits import Edit
+from saeflow.decoding.ending import lengths
+from saeflow.decoding.generation import BufferCache, generate
+from saeflow.decoding.recording import Recording
 from saeflow.models.chat import prompt_text
 from saeflow.seeds import row_keys
-from saeflow.steering.edits import Edit
-from saeflow.steering.ending import lengths
-from saeflow.steering.generation import BufferCache, generate
-from saeflow.steering.recording import Recording
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Prompt, Sampling

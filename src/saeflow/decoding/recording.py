@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, StaticLayer
 
+from saeflow.decoding.edits import Edit, apply
 from saeflow.models.hooks import attach
-from saeflow.steering.edits import Edit, apply
 
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel

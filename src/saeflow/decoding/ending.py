@@ -22,7 +22,7 @@ def lengths(tokens: Int[Tensor, "*rows new_tokens"], ends: tuple[int, ...]) -> I
     does.
 
     Args:
-        tokens: from `saeflow.steering.generation.generate`.
+        tokens: from `saeflow.decoding.generation.generate`.
         ends: token ids, such as `LanguageModel.end_ids`.
     """
     ended = torch.isin(tokens, torch.tensor(ends, dtype=tokens.dtype, device=tokens.device))

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from saeflow.decoding.edits import Edit, apply, check_vectors
+from saeflow.decoding.ending import Ending
+from saeflow.decoding.recording import Recording
+from saeflow.decoding.sampling import sample
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach, check_hook
 from saeflow.seeds import uniforms
-from saeflow.steering.edits import Edit, apply, check_vectors
-from saeflow.steering.ending import Ending
-from saeflow.steering.recording import Recording
-from saeflow.steering.sampling import sample
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Sampling
@@ -54,7 +54,7 @@ def generate(
     turn.
 
     Rows of one prompt stand together. Its forward pass is run once for all of them. What a row
-    holds behind its end is its last token over and over; `saeflow.steering.ending.lengths` says how
+    holds behind its end is its last token over and over; `saeflow.decoding.ending.lengths` says how
     much of a row counts. Whether other rows have ended changes nothing in a row.
 
     Args:
