@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saeflow.cli import options
+from saeflow import options
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ ORDER = [
     "models",
     "activations",
     "saes",
+    "options",
     "decoding",
     "steering",
     "effects",
@@ -54,7 +55,7 @@ ORDER = [
 ]
 LONGEST_FILE = 500
 # What must start at once: `saeflow --help`, checking a config, drawing a figure.
-LIGHT = ["config", "cli", "figures", "judging/summary.py"]
+LIGHT = ["config", "options.py", "cli", "figures", "judging/summary.py"]
 HEAVY = ["torch", "transformers"]
 TRACKED = ["src", "rules", "workflow", "Snakefile", "config.yaml"]
 MACHINE_PATH = re.compile(r"(?<![\w.}/])/(?:home|root|Users|work|mnt|scratch|tmp)/|\b[A-Z]:\\\\")

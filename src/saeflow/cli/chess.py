@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from saeflow.cli import options
+from saeflow import options
 from saeflow.cli.chess_data import Positions
 from saeflow.cli.chess_engine import app
 from saeflow.config.sections import concepts as sections

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from saeflow import options
 from saeflow.artifacts import check_replaceable
-from saeflow.cli import options
 from saeflow.config.sections.chess import (
     Accuracy,
     ChessActivations,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saeflow.cli import options
+from saeflow import options
 from saeflow.cli.chess_data import Positions, app, save_trained
 from saeflow.config.sections.chess import Accuracy
 from saeflow.config.sections.chess_engine import Engine, FineTuning

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from saeflow import config
-from saeflow.cli import options
+from saeflow import config, options
 
 app = typer.Typer(help="Turn text into blocks of tokens.", no_args_is_help=True)
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from saeflow import config
-from saeflow.cli import options
+from saeflow import config, options
 from saeflow.config.counts import block_ids
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from saeflow import config
-from saeflow.cli import options
+from saeflow import config, options
 
 app = typer.Typer(help="Find out where latents fire.", no_args_is_help=True)
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from saeflow import jobs
+from saeflow import jobs, options
 from saeflow.artifacts import remember
 from saeflow.cli import (
     activations,
@@ -19,7 +19,6 @@ from saeflow.cli import (
     judging,
     lens,
     models,
-    options,
     publish,
     report,
     saes,

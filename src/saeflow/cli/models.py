@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from saeflow import config
+from saeflow import config, options
 from saeflow.artifacts import check_replaceable
-from saeflow.cli import options
 
 app = typer.Typer(help="Provide the language model.", no_args_is_help=True)
 ENTROPY_BLOCKS = 256

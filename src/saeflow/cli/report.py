@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from saeflow.cli import options
+from saeflow import options
 
 app = typer.Typer(help="Write the report.", no_args_is_help=True)
 

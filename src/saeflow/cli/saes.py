@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saeflow import config
-from saeflow.cli import options
+from saeflow import config, options
 
 if TYPE_CHECKING:
     from saeflow.saes.parallel import Share

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from saeflow.cli import options
+from saeflow import options
 
 
 def show(

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from saeflow import config
-from saeflow.cli import options
+from saeflow import config, options
 from saeflow.config.sections import PLANTED
 from saeflow.errors import SaeflowError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saeflow.cli import options
+from saeflow import options
 
 if TYPE_CHECKING:
     from saeflow.config import Study
