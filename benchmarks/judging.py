@@ -21,11 +21,12 @@ from judge_server import KEY, serving
 
 from saeflow.config import Calls
 from saeflow.config.sections import Judge
-from saeflow.judging.asking import Service, ask
-from saeflow.judging.inquiries import Inquiry
-from saeflow.judging.ledger import Ledger
+from saeflow.decoding.completion import Completion
+from saeflow.endpoint.asking import ask
+from saeflow.endpoint.inquiries import Inquiry
+from saeflow.endpoint.ledger import Ledger
+from saeflow.endpoint.service import Service
 from saeflow.judging.templates import RATING
-from saeflow.judging.verdicts import Completion
 
 
 def measure(calls: int, concurrency: int, latency: float) -> dict[str, float]:

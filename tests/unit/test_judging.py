@@ -19,6 +19,7 @@ from saeflow.config.goal import Goal
 from saeflow.config.reading import read_goal
 from saeflow.config.sections import Judge
 from saeflow.corpora import tales
+from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
 from saeflow.judging import scores as scores_module
 from saeflow.judging.judges import one_by_one
@@ -34,7 +35,7 @@ from saeflow.judging.lexical import (
 from saeflow.judging.losses import model_losses
 from saeflow.judging.planted import judge_planted
 from saeflow.judging.scores import SCORES_SCHEMA, checked, score_completions
-from saeflow.judging.verdicts import Completion, Losses, Question, Verdict
+from saeflow.judging.verdicts import Losses, Question, Verdict
 from saeflow.judging.words import distinct_bigram_share, matched_share, units, word_pattern
 from saeflow.models.hooks import FAMILIES
 from saeflow.models.language_model import LanguageModel

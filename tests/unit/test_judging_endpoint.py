@@ -19,13 +19,15 @@ from judge_server import FAULTS, KEY, faults_of, score_of, serving, stats
 
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Calls, Judge, Price
+from saeflow.decoding.completion import Completion
+from saeflow.endpoint.asking import ask
+from saeflow.endpoint.connection import find_key
+from saeflow.endpoint.endpoint import Endpoint
+from saeflow.endpoint.inquiries import Inquiry
+from saeflow.endpoint.ledger import Ledger
+from saeflow.endpoint.prices import cost_of
+from saeflow.endpoint.service import Estimate, Service, estimate
 from saeflow.errors import SaeflowError
-from saeflow.judging.asking import Estimate, Service, ask, estimate
-from saeflow.judging.connection import find_key
-from saeflow.judging.endpoint import Endpoint
-from saeflow.judging.inquiries import Inquiry
-from saeflow.judging.ledger import Ledger
-from saeflow.judging.prices import cost_of
 from saeflow.judging.scores import score_completions
 from saeflow.judging.templates import (
     COHERENCE,
@@ -35,7 +37,6 @@ from saeflow.judging.templates import (
     THREE_WAY,
     quoted,
 )
-from saeflow.judging.verdicts import Completion
 
 GOAL = Goal(
     title="Sea", criterion="The text is about the sea.", positive=["a", "b"], negative=["c", "d"]

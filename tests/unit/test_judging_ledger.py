@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 
 from saeflow.config.sections import Judge
+from saeflow.decoding.completion import Completion
+from saeflow.endpoint.inquiries import Answer, Exchange, Inquiry
+from saeflow.endpoint.ledger import CALLS_SCHEMA, Batch, Ledger, Usage, _on_shared_disk
 from saeflow.errors import SaeflowError
-from saeflow.judging.inquiries import Answer, Exchange, Inquiry
-from saeflow.judging.ledger import CALLS_SCHEMA, Batch, Ledger, Usage, _on_shared_disk
 from saeflow.judging.templates import RATING, THREE_WAY
-from saeflow.judging.verdicts import Completion
 
 JUDGE = Judge(kind="openai", model="m")
 ASKED = Inquiry(RATING, "It is calm.", (Completion("I", "I am"),))
@@ -136,7 +136,7 @@ def test_many_processes_open_and_write_one_new_ledger(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ledger.sqlite"
     program = (
         "import sys; from pathlib import Path\n"
-        "from saeflow.judging.ledger import Ledger; from saeflow.judging.inquiries import "
+        "from saeflow.endpoint.ledger import Ledger; from saeflow.endpoint.inquiries import "
         "Exchange\n"
         "ledger = Ledger(Path(sys.argv[1]))\n"
         "for i in range(100):\n"

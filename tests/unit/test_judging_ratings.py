@@ -14,9 +14,9 @@ from scipy.optimize import minimize
 from test_summary import study
 
 from saeflow.config.sections import Calls, Judge, Summary
-from saeflow.judging.asking import Service
+from saeflow.endpoint.ledger import Ledger
+from saeflow.endpoint.service import Service
 from saeflow.judging.comparisons import AVERAGE
-from saeflow.judging.ledger import Ledger
 from saeflow.judging.preferences import PREFERENCES_SCHEMA, judge_pairs, pair_up
 from saeflow.judging.ratings import RATINGS_SCHEMA, bradley_terry, elo, rate
 from saeflow.judging.summary import summarise

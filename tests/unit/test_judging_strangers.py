@@ -20,16 +20,17 @@ from test_judging_endpoint import GOAL, PRICE, questions, service
 from saeflow.config import check_study
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.sections import Calls, Judge
+from saeflow.endpoint import live
+from saeflow.endpoint.answers import read_answer
+from saeflow.endpoint.asking import ask
+from saeflow.endpoint.connection import Connection, authorization, find_key, proxy_of
+from saeflow.endpoint.ledger import Ledger
+from saeflow.endpoint.limit import AdaptiveLimit
+from saeflow.endpoint.service import Service, estimate
+from saeflow.endpoint.unanswered import AT_FIRST, advice
 from saeflow.errors import SaeflowError
-from saeflow.judging import live
-from saeflow.judging.answers import read_answer
-from saeflow.judging.asking import Service, ask, estimate
-from saeflow.judging.connection import Connection, authorization, find_key, proxy_of
-from saeflow.judging.ledger import Ledger
-from saeflow.judging.limit import AdaptiveLimit
 from saeflow.judging.scores import require_scores, score_completions
 from saeflow.judging.templates import PREFERENCE, RATING
-from saeflow.judging.unanswered import AT_FIRST, advice
 
 pytestmark = pytest.mark.timeout(120)  # nothing may hang
 

@@ -18,10 +18,10 @@ import report_study
 import yaml
 from pages import Page, assert_same_files, assert_whole, pages_of
 
+from saeflow.endpoint.ledger import Usage
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.figures.style import LOOKS
-from saeflow.judging.ledger import Usage
 from saeflow.report import latent_pages, results
 from saeflow.report.dark import dark
 from saeflow.report.files import ASSETS

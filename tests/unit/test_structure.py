@@ -41,6 +41,7 @@ ORDER = [
     "saes",
     "options",
     "decoding",
+    "endpoint",
     "steering",
     "effects",
     "judging",

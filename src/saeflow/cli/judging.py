@@ -13,8 +13,8 @@ from saeflow.errors import SaeflowError
 if TYPE_CHECKING:
     import polars as pl
 
-    from saeflow.judging.asking import Service
-    from saeflow.judging.ledger import Ledger
+    from saeflow.endpoint.ledger import Ledger
+    from saeflow.endpoint.service import Service
 
 app = typer.Typer(help="Score completions and summarise them.", no_args_is_help=True)
 
@@ -73,8 +73,8 @@ def _read(completions: Path) -> pl.DataFrame:
 
 def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
     """The judging model of a study, with someone at the terminal or the log to tell."""
-    from saeflow.judging.asking import Estimate, Service
-    from saeflow.judging.ledger import Ledger
+    from saeflow.endpoint.ledger import Ledger
+    from saeflow.endpoint.service import Estimate, Service
 
     if ledger is None:
         raise SaeflowError("judge 'openai': answers are kept in a ledger; name one with --ledger")
@@ -138,10 +138,10 @@ def plan(
     no call."""
     options.set_pools(1)
     from saeflow.config.locations import goal_file
-    from saeflow.judging.asking import Service, estimate
+    from saeflow.endpoint.ledger import Ledger
+    from saeflow.endpoint.prices import DATE
+    from saeflow.endpoint.service import Service, estimate
     from saeflow.judging.hosted import questions_about
-    from saeflow.judging.ledger import Ledger
-    from saeflow.judging.prices import DATE
 
     settings = config.read_study(*study)
     if settings.judge.kind != "openai":
@@ -167,7 +167,7 @@ def plan(
 @app.command()
 def export(ledger: LedgerFile, output: options.Output) -> None:
     """Write every answer of a ledger, and what it took, as Parquet."""
-    from saeflow.judging.ledger import CALLS_SCHEMA
+    from saeflow.endpoint.ledger import CALLS_SCHEMA
     from saeflow.tables import write_table
 
     write_table(output, _existing(ledger).calls(), CALLS_SCHEMA)
@@ -186,7 +186,7 @@ def forget(
 
 
 def _existing(ledger: Path) -> Ledger:
-    from saeflow.judging.ledger import Ledger
+    from saeflow.endpoint.ledger import Ledger
 
     if not ledger.is_file():
         raise SaeflowError(f"{ledger}: no such file; a ledger is made by the judge 'openai'")

@@ -216,8 +216,8 @@ def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str
 
 def _say_price(study: Study) -> None:
     """Calls of the judge, and what they cost."""
-    from saeflow.judging.asking import ANSWER_TOKENS
-    from saeflow.judging.prices import DATE, cost_of
+    from saeflow.endpoint.prices import DATE, cost_of
+    from saeflow.endpoint.service import ANSWER_TOKENS
     from saeflow.planning.stages import judge_calls
 
     if not (calls := judge_calls(study)):

@@ -9,11 +9,12 @@ import polars as pl
 
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge
+from saeflow.decoding.completion import Completion
+from saeflow.endpoint.asking import ask
+from saeflow.endpoint.inquiries import Answer, Inquiry
 from saeflow.errors import SaeflowError
-from saeflow.judging.asking import ask
-from saeflow.judging.inquiries import Answer, Inquiry
 from saeflow.judging.templates import ASPECTS, COHERENCE, RATINGS, THREE_WAY, Template
-from saeflow.judging.verdicts import Completion, Question, Verdict, criteria
+from saeflow.judging.verdicts import Question, Verdict, criteria
 
 NOT_ITS_PROMPT = "the text does not open with its prompt"
 

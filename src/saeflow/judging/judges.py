@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from saeflow.decoding.completion import Completion
 from saeflow.judging.hosted import judge_hosted
 from saeflow.judging.lexical import judge_lexical
 from saeflow.judging.planted import judge_planted
-from saeflow.judging.verdicts import Completion, JudgeFunction, Question, Verdict
+from saeflow.judging.verdicts import JudgeFunction, Question, Verdict
 
 
 def one_by_one(judge: Callable[[Sequence[Completion], Question], list[Verdict]]) -> JudgeFunction:

@@ -32,8 +32,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
-from saeflow.judging.verdicts import Completion, Question, Verdict
+from saeflow.judging.verdicts import Question, Verdict
 from saeflow.judging.words import distinct_bigram_share, matched_share, units, word_pattern
 from saeflow.seeds import numpy_generator
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from saeflow.judging.verdicts import Completion, Losses
+from saeflow.decoding.completion import Completion
+from saeflow.judging.verdicts import Losses
 
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saeflow.corpora import tales
+from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
-from saeflow.judging.verdicts import Completion, Question, Verdict
+from saeflow.judging.verdicts import Question, Verdict
 
 
 def judge_planted(completions: Sequence[Completion], question: Question) -> list[Verdict]:

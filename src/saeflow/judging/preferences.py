@@ -7,11 +7,12 @@ from itertools import combinations
 
 import polars as pl
 
-from saeflow.judging.asking import Service, ask
-from saeflow.judging.inquiries import Answer, Inquiry
+from saeflow.decoding.completion import Completion
+from saeflow.endpoint.asking import ask
+from saeflow.endpoint.inquiries import Answer, Inquiry
+from saeflow.endpoint.service import Service
 from saeflow.judging.pairs import held_out, told_apart
 from saeflow.judging.templates import PREFERENCE
-from saeflow.judging.verdicts import Completion
 
 SAMPLE = ("prompt", "sample", "repeat")
 PREFERENCES_SCHEMA: dict[str, type[pl.DataType]] = {

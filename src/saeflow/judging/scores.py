@@ -10,12 +10,13 @@ import polars as pl
 
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge
+from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
 from saeflow.judging.judges import JUDGES
-from saeflow.judging.verdicts import Completion, Losses, Question, Verdict, criteria
+from saeflow.judging.verdicts import Losses, Question, Verdict, criteria
 
 if TYPE_CHECKING:
-    from saeflow.judging.asking import Service
+    from saeflow.endpoint.service import Service
 
 SCORES_SCHEMA: dict[str, type[pl.DataType]] = {
     "completion_id": pl.String,
@@ -48,7 +49,7 @@ def score_completions(
         losses: the unsteered model's loss, for the judge 'lexical'; see `saeflow.judging.losses`.
         unsteered: columns prompt and text; default is the completions of scale 0, or of scale_index
             0 without scales.
-        service: the judging model, for the judge 'openai'; see `saeflow.judging.asking`.
+        service: the judging model, for the judge 'openai'; see `saeflow.endpoint.asking`.
 
     Returns:
         A table with `SCORES_SCHEMA`, one row per completion and criterion: a score between 0 and 1,

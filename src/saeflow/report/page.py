@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from saeflow.config import ChessStudy, Goal, Study
+from saeflow.endpoint.ledger import Usage
 from saeflow.figures.style import words
 from saeflow.figures.tables import goals, methods
-from saeflow.judging.ledger import Usage
 from saeflow.report import results, wording
 from saeflow.report.side_effects import MethodEffect
 from saeflow.report.targets import Planted, TargetRow, sentences

@@ -16,10 +16,10 @@ from saeflow.artifacts import check_checksums, read_json
 from saeflow.config import ChessStudy, Goal, Study, read_any_study, read_goal
 from saeflow.config.locations import fetched, location
 from saeflow.config.sections import PLANTED
+from saeflow.endpoint.ledger import Ledger
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.figures.tables import of_chosen_latents
-from saeflow.judging.ledger import Ledger
 from saeflow.report.dark import has_dark
 from saeflow.report.page import Cost, FigureText, StudyResults
 from saeflow.report.targets import Planted, TargetRow, target_rows

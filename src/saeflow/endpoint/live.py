@@ -15,12 +15,12 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from saeflow.endpoint.endpoint import LONGEST_WAIT, Endpoint
+from saeflow.endpoint.inquiries import Answer, Exchange, Inquiry
+from saeflow.endpoint.limit import AdaptiveLimit
+from saeflow.endpoint.service import Request, Service, check_budget
+from saeflow.endpoint.unanswered import Unanswered
 from saeflow.errors import SaeflowError
-from saeflow.judging.asking import Request, Service, check_budget
-from saeflow.judging.endpoint import LONGEST_WAIT, Endpoint
-from saeflow.judging.inquiries import Answer, Exchange, Inquiry
-from saeflow.judging.limit import AdaptiveLimit
-from saeflow.judging.unanswered import Unanswered
 
 LONGEST_BACKOFF = 60.0
 REFUSALS_OF_ONE = (

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import polars as pl
 
 from saeflow.config.sections import Judge
+from saeflow.endpoint.inquiries import Answer, Exchange, Inquiry
 from saeflow.errors import SaeflowError
-from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 
 VERSION = 2
 PATIENCE = 60_000  # milliseconds to wait for another process's write

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from saeflow.config.sections import Judge
-from saeflow.judging.templates import Template
-from saeflow.judging.verdicts import Completion
+from saeflow.decoding.completion import Completion
 
 CHARACTERS_PER_TOKEN = 4.0  # where nobody counts tokens
+
+
+class Template(Protocol):
+    """One way of asking, and the answers that it allows."""
+
+    @property
+    def name(self) -> str:
+        """With its version: answers are kept under it."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of an answer."""
+
+    def messages(self, criterion: str, completions: Sequence[Completion]) -> list[dict[str, str]]:
+        """The chat messages that ask for one answer."""
+
+    def parse(self, content: str) -> int | str:
+        """The answer in what the model wrote.
+
+        Raises:
+            ValueError: it holds none that is allowed.
+        """
 
 
 class Inquiry(NamedTuple):

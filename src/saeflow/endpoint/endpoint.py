@@ -11,10 +11,10 @@ from typing import Any
 import httpx2
 
 from saeflow.config.sections import Calls, Judge
+from saeflow.endpoint.answers import Complaint, complaint_in, decoded, read_answer
+from saeflow.endpoint.connection import Connection, Reply, UnreachedError, first_line
+from saeflow.endpoint.inquiries import Exchange, Inquiry
 from saeflow.errors import SaeflowError
-from saeflow.judging.answers import Complaint, complaint_in, decoded, read_answer
-from saeflow.judging.connection import Connection, Reply, UnreachedError, first_line
-from saeflow.judging.inquiries import Exchange, Inquiry
 
 PATH = "/chat/completions"
 FORMATS = ("json_schema", "json_object", "none")

@@ -1,20 +1,16 @@
-"""Putting questions to a judging model.
-
-What is known is not asked, what is asked is written down, and no more is spent than may be.
-"""
+"""A model that is asked, the ledger of its answers, and what may be spent on it."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from saeflow.config.sections import Calls, Judge
+from saeflow.endpoint.inquiries import CHARACTERS_PER_TOKEN, Answer, Exchange, Inquiry
+from saeflow.endpoint.ledger import Ledger, Spent
+from saeflow.endpoint.prices import Cost, cost_of
 from saeflow.errors import SaeflowError
-from saeflow.judging.inquiries import CHARACTERS_PER_TOKEN, Answer, Exchange, Inquiry
-from saeflow.judging.ledger import Ledger, Spent
-from saeflow.judging.prices import Cost, cost_of
 
 ANSWER_TOKENS = 8.0
 THOUGHT_TOKENS = 500.0  # of a model that is given room for them
@@ -93,12 +89,12 @@ def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:
     """What questions will take; tokens and seconds as in earlier calls, where there were any."""
     wanted = {inquiry.key(service.judge): inquiry for inquiry in inquiries}
     known = service.ledger.answers(list(wanted))
-    return _estimate(
+    return estimate_new(
         [inquiry for key, inquiry in wanted.items() if key not in known], len(wanted), service
     )
 
 
-def _estimate(open_: Sequence[Inquiry], questions: int, service: Service) -> Estimate:
+def estimate_new(open_: Sequence[Inquiry], questions: int, service: Service) -> Estimate:
     prompt = completion = seconds = 0.0
     answer = THOUGHT_TOKENS if "max_completion_tokens" in service.judge.sampling else ANSWER_TOKENS
     by_template: dict[str, list[Inquiry]] = {}
@@ -117,41 +113,6 @@ def _estimate(open_: Sequence[Inquiry], questions: int, service: Service) -> Est
     minutes = None if service.calls.mode == "batch" else seconds / service.calls.concurrency / 60
     usd = service.cost.usd(prompt, completion)
     return Estimate(questions, questions - len(open_), len(open_), prompt, completion, usd, minutes)
-
-
-def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
-    """Answer questions, from the ledger where they have been asked before.
-
-    Returns:
-        One answer per question, in their order.
-
-    Raises:
-        SaeflowError: the endpoint answers nothing at all, or the budget is spent. What was answered
-            is in the ledger.
-    """
-    keys = [inquiry.key(service.judge) for inquiry in inquiries]
-    wanted = dict(zip(keys, inquiries, strict=True))  # the same question is asked once
-    known = service.ledger.answers(list(wanted))
-    open_ = {key: inquiry for key, inquiry in wanted.items() if key not in known}
-    service.announce(_estimate(list(open_.values()), len(wanted), service))
-    if open_:
-        if service.calls.max_usd and service.cost.price is None:
-            unknown = f"the price of '{service.judge.model}' is not known"
-            raise SaeflowError(
-                f"calls.max_usd: {unknown}; set calls.price, or calls.max_calls instead"
-            )
-        known |= _ask_new(open_, service)
-    return [known[key] for key in keys]
-
-
-def _ask_new(open_: dict[str, Inquiry], service: Service) -> dict[str, Answer]:
-    if service.calls.mode == "batch":
-        from saeflow.judging.batches import ask_in_batches
-
-        return asyncio.run(ask_in_batches(open_, service))
-    from saeflow.judging.live import LiveRun
-
-    return asyncio.run(LiveRun(service, len(open_)).all(open_))
 
 
 def check_budget(service: Service, calls: int, usd: float = 0.0) -> Spent:

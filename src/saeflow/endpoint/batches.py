@@ -18,14 +18,14 @@ from typing import Any, Literal
 
 from openai import AsyncOpenAI, omit
 
+from saeflow.endpoint.answers import complaint_in, complaint_of, decoded, parsed, read_answer
+from saeflow.endpoint.connection import LARGEST_BODY, RawResponse, UnreachedError, first_line
+from saeflow.endpoint.endpoint import Endpoint
+from saeflow.endpoint.inquiries import Answer, Exchange, Inquiry
+from saeflow.endpoint.ledger import Batch
+from saeflow.endpoint.service import Request, Service, check_budget, estimate
+from saeflow.endpoint.unanswered import AT_FIRST, hopeless, kind_of
 from saeflow.errors import SaeflowError
-from saeflow.judging.answers import complaint_in, complaint_of, decoded, parsed, read_answer
-from saeflow.judging.asking import Request, Service, check_budget, estimate
-from saeflow.judging.connection import LARGEST_BODY, RawResponse, UnreachedError, first_line
-from saeflow.judging.endpoint import Endpoint
-from saeflow.judging.inquiries import Answer, Exchange, Inquiry
-from saeflow.judging.ledger import Batch
-from saeflow.judging.unanswered import AT_FIRST, hopeless, kind_of
 
 URL: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 LARGEST = 20_000  # questions; the API takes 50,000 and 200 MB

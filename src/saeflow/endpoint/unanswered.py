@@ -10,9 +10,9 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from saeflow.endpoint.inquiries import Answer, Exchange, Inquiry
+from saeflow.endpoint.service import Service
 from saeflow.errors import SaeflowError
-from saeflow.judging.asking import Service
-from saeflow.judging.inquiries import Answer, Exchange, Inquiry
 
 AT_FIRST = 20  # questions alike without a score before the first that has one
 IN_BETWEEN = 100  # of a judge that has given scores, and refuses some texts

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from saeflow.judging.connection import Reply, first_line
-from saeflow.judging.inquiries import CHARACTERS_PER_TOKEN, Exchange, Inquiry
+from saeflow.endpoint.connection import Reply, first_line
+from saeflow.endpoint.inquiries import CHARACTERS_PER_TOKEN, Exchange, Inquiry
 
 MOST_TOKENS = 10**9  # of one answer; what counts more is no count
 KEPT = 100_000  # characters of an answer that are kept as they came
