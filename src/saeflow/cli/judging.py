@@ -110,9 +110,9 @@ def pairs(
     options.set_pools(threads)
     import polars as pl
 
-    from saeflow.judging.io import write_ratings
     from saeflow.judging.preferences import judge_pairs, pair_up
     from saeflow.judging.ratings import rate
+    from saeflow.judging.summary_io import write_ratings
     from saeflow.tables import read_table
 
     judge, halves = options.parsed(config.Judge, settings), options.parsed(config.Summary, summary)
@@ -207,7 +207,7 @@ def divergence(
     import polars as pl
 
     from saeflow.judging.divergence import divergences
-    from saeflow.judging.io import DIVERGENCE_SCHEMA
+    from saeflow.judging.summary_io import DIVERGENCE_SCHEMA
     from saeflow.steering.io import load_vector
     from saeflow.tables import write_table
 
@@ -234,9 +234,10 @@ def summarise(
     options.set_pools(threads)
     import polars as pl
 
-    from saeflow.judging.io import DIVERGENCE_SCHEMA, read_scores, write_summaries
+    from saeflow.judging.io import read_scores
     from saeflow.judging.scores import require_scores
     from saeflow.judging.summary import summarise as summarised
+    from saeflow.judging.summary_io import DIVERGENCE_SCHEMA, write_summaries
     from saeflow.tables import read_table
 
     scores = pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions])

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saeflow.judging.io import DIVERGENCE_SCHEMA
 from saeflow.judging.losses import continuation_tokens
 from saeflow.judging.scores import completions_in
+from saeflow.judging.summary_io import DIVERGENCE_SCHEMA
 from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import (

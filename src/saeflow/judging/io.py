@@ -1,4 +1,4 @@
-"""Tables of scores and summaries on disk."""
+"""Tables of scores on disk."""
 
 from __future__ import annotations
 
@@ -6,23 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from saeflow.judging.comparisons import COMPARISONS_SCHEMA
-from saeflow.judging.matched import MATCHED_SCHEMA
-from saeflow.judging.preferences import PREFERENCES_SCHEMA
-from saeflow.judging.ratings import RATINGS_SCHEMA
 from saeflow.judging.scores import SCORES_SCHEMA
-from saeflow.judging.summary import BEST_SCHEMA, SUMMARY_SCHEMA, Summaries
-from saeflow.judging.three_way import THREE_WAY_SCHEMA
 from saeflow.tables import read_table, write_table
-
-SCHEMAS = {
-    "summary": SUMMARY_SCHEMA,
-    "best": BEST_SCHEMA,
-    "comparisons": COMPARISONS_SCHEMA,
-    "matched": MATCHED_SCHEMA,
-    "three_way": THREE_WAY_SCHEMA,
-}
-DIVERGENCE_SCHEMA: dict[str, type[pl.DataType]] = {"completion_id": pl.String, "kl": pl.Float64}
 
 
 def write_scores(path: Path, scores: pl.DataFrame) -> None:
@@ -37,31 +22,3 @@ def read_scores(path: Path) -> pl.DataFrame:
         SaeflowError: the file is absent, damaged, or not a table of scores.
     """
     return read_table(path, SCORES_SCHEMA)
-
-
-def write_summaries(directory: Path, summaries: Summaries) -> None:
-    """Write the tables, each as .parquet and .csv."""
-    for name, table in summaries._asdict().items():
-        for suffix in ("parquet", "csv"):
-            write_table(directory / f"{name}.{suffix}", table, SCHEMAS[name])
-
-
-def read_summaries(directory: Path) -> Summaries:
-    """Read the tables.
-
-    Raises:
-        SaeflowError: a file is absent, damaged, or has other columns.
-    """
-    return Summaries(
-        **{
-            name: read_table(directory / f"{name}.parquet", schema)
-            for name, schema in SCHEMAS.items()
-        }
-    )
-
-
-def write_ratings(directory: Path, preferences: pl.DataFrame, ratings: pl.DataFrame) -> None:
-    """Write comparisons side by side as preferences.parquet, and ratings as .parquet and .csv."""
-    write_table(directory / "preferences.parquet", preferences, PREFERENCES_SCHEMA)
-    for suffix in ("parquet", "csv"):
-        write_table(directory / f"ratings.{suffix}", ratings, RATINGS_SCHEMA)
