@@ -23,12 +23,12 @@ import h5py
 import numpy as np
 import torch
 
-from saeflow.effects.approximation import Approximation
-from saeflow.effects.io import ROW_DATASETS, load_approximation
+from saeflow.analyses.effects.approximation import Approximation
+from saeflow.analyses.effects.io import ROW_DATASETS, load_approximation
+from saeflow.analyses.effects.scale import STATUSES
 from saeflow.products import linear
 from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE
-from saeflow.steering.scale import STATUSES
 
 NOISE = 0.2  # standard deviation of the noise, as a multiple of that of the planted effects
 CHUNK = 1024

@@ -40,11 +40,7 @@ from transformers import (
 )
 from transformers.modeling_utils import PreTrainedModel
 
-from saeflow.config import Effects, Scale
-from saeflow.corpora.tales import tokenizer
-from saeflow.decoding.generation import generate
-from saeflow.decoding.rollouts import BATCH_ROWS
-from saeflow.effects.measure import (
+from saeflow.analyses.effects.measure import (
     Experiment,
     losses_of,
     measure_baseline,
@@ -52,6 +48,11 @@ from saeflow.effects.measure import (
     prepare,
     target_of,
 )
+from saeflow.analyses.effects.scale import find_scales
+from saeflow.config import Effects, Scale
+from saeflow.corpora.tales import tokenizer
+from saeflow.decoding.generation import generate
+from saeflow.decoding.rollouts import BATCH_ROWS
 from saeflow.models.hooks import FAMILIES, attach, parse_hook
 from saeflow.models.language_model import LanguageModel, load_tokenizer
 from saeflow.models.running import capture
@@ -59,7 +60,6 @@ from saeflow.models.tuning import tuned
 from saeflow.products import linear
 from saeflow.saes.sae import SAE
 from saeflow.seeds import row_keys
-from saeflow.steering.scale import find_scales
 
 SCAN = 11  # scales of the naive search
 NAIVE_BATCH = 64

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 from saeflow.activations.io import ActivationStore, shard_path, write_manifest, write_shards
 from saeflow.activations.store import ActivationRows
-from saeflow.analysis.io import write_examples
+from saeflow.analyses.examples.io import write_examples
 from saeflow.config.sections import Activations, Examples
 from saeflow.corpora.io import save_blocks
 from saeflow.corpora.tokens import TokenBlocks

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saeflow.analysis.lens_tables import LensInput, apply_lens
-from saeflow.analysis.logit_lens import random_directions
-from saeflow.analysis.ranks import SetIndex, ordered, standings
-from saeflow.analysis.token_sets import MemberSet
+from saeflow.analyses.logit_lens.lens_tables import LensInput, apply_lens
+from saeflow.analyses.logit_lens.logit_lens import random_directions
+from saeflow.analyses.logit_lens.ranks import SetIndex, ordered, standings
+from saeflow.analyses.logit_lens.token_sets import MemberSet
 from saeflow.config.sections import LogitLens
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.products import linear

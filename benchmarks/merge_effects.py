@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saeflow.effects.io import write_block
-from saeflow.effects.measure import EffectBlock
+from saeflow.analyses.effects.io import write_block
+from saeflow.analyses.effects.measure import EffectBlock
 
 
 def write_blocks(

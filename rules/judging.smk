@@ -42,7 +42,7 @@ rule judge_completions:
         dtype=STUDY.model.dtype,
         model=model_option,
     shell:
-        "saeflow judge score"
+        "saeflow steering score"
         " --completions {input.completions:q}"
         " --goal {params.goal:q}"
         " --settings @<(printf %s {params.settings:q})"
@@ -77,7 +77,7 @@ rule measure_divergence:
     params:
         dtype=STUDY.model.dtype,
     shell:
-        "saeflow judge divergence {input.completions:q}"
+        "saeflow steering divergence {input.completions:q}"
         " --model {input.model:q}"
         " --dtype {params.dtype:q}"
         " --output {output:q}"
@@ -117,7 +117,7 @@ rule summarise_scores:
         judge=settings("judge", without=["pairs", "base_url"]),
         seed=STUDY.seed,
     shell:
-        "saeflow judge summarise {input.completions:q}"
+        "saeflow steering summarise {input.completions:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --output results/{wildcards.study:q}/steering"
@@ -152,7 +152,7 @@ rule compare_pairs:
         summary=settings("summary"),
         seed=STUDY.seed,
     shell:
-        "saeflow judge pairs {input.completions:q}"
+        "saeflow steering pairs {input.completions:q}"
         " --best {input.best:q}"
         " --goals {params.goals:q}"
         " --settings @<(printf %s {params.settings:q})"

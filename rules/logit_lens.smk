@@ -36,7 +36,7 @@ if STUDY.lens_saes:
             said=sets_said,
             settings=settings("logit_lens", only=["kinds", "smallest_set"]),
         shell:
-            "saeflow lens sets {params.files:q}"
+            "saeflow logit_lens sets {params.files:q}"
             " --model {input.model:q}"
             " --settings @<(printf %s {params.settings:q})"
             ' --output "$(dirname {output.sets:q})"'
@@ -71,7 +71,7 @@ if STUDY.lens_saes:
             dtype=STUDY.model.dtype,
             seed=STUDY.seed,
         shell:
-            "saeflow lens apply"
+            "saeflow logit_lens apply"
             " --model {input.model:q}"
             ' --sae "$(dirname {input.sae:q})"'
             ' --sets "$(dirname {input.sets:q})"'
@@ -114,7 +114,7 @@ if STUDY.lens_saes:
             dtype=STUDY.model.dtype,
             seed=STUDY.seed,
         shell:
-            "saeflow lens check"
+            "saeflow logit_lens check"
             " --model {input.model:q}"
             ' --sae "$(dirname {input.sae:q})"'
             " --corpus {input.corpus:q}"

@@ -135,7 +135,7 @@ rule measure_side_effects:
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
-        "saeflow effects goal {input.vectors:q}"
+        "saeflow steering side-effects {input.vectors:q}"
         " --model {input.model:q}"
         ' --sae "$(dirname {input.sae:q})"'
         " --corpus {input.corpus:q}"

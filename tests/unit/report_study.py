@@ -15,11 +15,11 @@ import polars as pl
 import yaml
 from safetensors.numpy import save_file
 
+from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.config import check_study
 from saeflow.config.sections import Figures
 from saeflow.figures.io import read_tables, write_figure
 from saeflow.figures.registry import FIGURES
-from saeflow.steering.choice import TARGETS_SCHEMA
 
 HOSTILE = (
     'The </script><script>alert(1)</script> <img src="http://evil.example/x.png" onerror=alert(2)> </template> & '

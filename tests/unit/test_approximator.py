@@ -11,10 +11,10 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
+from saeflow.analyses.effects.approximation import procrustes
+from saeflow.analyses.effects.approximator import Fit, fit, split_rows
+from saeflow.analyses.effects.ridge import moments, solve
 from saeflow.config.sections import Approximator
-from saeflow.effects.approximation import procrustes
-from saeflow.effects.approximator import Fit, fit, split_rows
-from saeflow.effects.ridge import moments, solve
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
@@ -144,7 +144,7 @@ def test_ridge_is_the_closed_form() -> None:
 def test_effects_on_disk_and_in_memory_fit_the_same(
     fitted: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saeflow.effects.approximator.CHUNK", 64)
+    monkeypatch.setattr("saeflow.analyses.effects.approximator.CHUNK", 64)
     again = fit(VECTORS, EFFECTS.numpy(), Approximator(), W_DEC, seed=0)
     torch.testing.assert_close(again.approximation.M, fitted.approximation.M, atol=1e-5, rtol=1e-4)
     assert again.metrics["r2"] == pytest.approx(fitted.metrics["r2"], abs=1e-6)

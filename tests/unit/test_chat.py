@@ -16,6 +16,11 @@ from tiny_models import CHAT_TEMPLATE, WORDS, chat_language_model, chat_tokenize
 from transformers import GenerationConfig
 from typer.testing import CliRunner
 
+from saeflow.analyses.effects.measure import Experiment, measure_baseline, measure_block, prepare
+from saeflow.analyses.effects.scale import prepare_evaluation
+from saeflow.analyses.steering.completions import complete
+from saeflow.analyses.steering.divergence import divergences
+from saeflow.analyses.steering.io import SteeringVector, save_vector
 from saeflow.cli.main import app
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Effects, Judge, Message, Sampling, Scale, Steering
@@ -24,9 +29,7 @@ from saeflow.decoding.edits import Edit
 from saeflow.decoding.ending import lengths
 from saeflow.decoding.generation import generate
 from saeflow.decoding.recording import Recording
-from saeflow.effects.measure import Experiment, measure_baseline, measure_block, prepare
 from saeflow.errors import SaeflowError
-from saeflow.judging.divergence import divergences
 from saeflow.judging.losses import model_losses
 from saeflow.judging.scores import completions_in, score_completions
 from saeflow.models.chat import continuation_text, end_ids, prompt_text
@@ -35,9 +38,6 @@ from saeflow.models.hooks import FAMILIES, attach
 from saeflow.models.language_model import LanguageModel, without_progress_bars
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys
-from saeflow.steering.completions import complete
-from saeflow.steering.io import SteeringVector, save_vector
-from saeflow.steering.scale import prepare_evaluation
 
 BOS, EOS, START, STOP = 0, 1, 3, 4
 ASKED = [Message(role="system", content="I sat"), Message(role="user", content="the cat ran")]

@@ -11,9 +11,7 @@ import pytest
 import torch
 from steered import HOOK, tiny_lm, tiny_sae
 
-from saeflow.errors import SaeflowError
-from saeflow.models.running import capture
-from saeflow.steering.choice import (
+from saeflow.analyses.steering.choice import (
     CANDIDATES_SCHEMA,
     RESAMPLES,
     TARGETS_SCHEMA,
@@ -21,8 +19,10 @@ from saeflow.steering.choice import (
     _deal,
     choose_latents,
 )
-from saeflow.steering.examples import read_examples
-from saeflow.steering.specificity import PREVALENCE, Draw, GoalTexts, auroc, specificity
+from saeflow.analyses.steering.examples import read_examples
+from saeflow.analyses.steering.specificity import PREVALENCE, Draw, GoalTexts, auroc, specificity
+from saeflow.errors import SaeflowError
+from saeflow.models.running import capture
 
 GOALS = ("anger", "love", "wedding")
 LATENTS, TEXTS, TOKENS, OWN = (

@@ -10,10 +10,7 @@ import pytest
 import torch
 from steered import D_MODEL, D_SAE, HOOK, tiny_lm, tiny_sae, unit_rows
 
-from saeflow.config.sections import Effects, Sampling, Scale, Vectors
-from saeflow.decoding.edits import Edit
-from saeflow.decoding.generation import generate
-from saeflow.effects.measure import (
+from saeflow.analyses.effects.measure import (
     Baseline,
     EffectBlock,
     Experiment,
@@ -22,10 +19,13 @@ from saeflow.effects.measure import (
     measure_block,
     prepare,
 )
+from saeflow.analyses.effects.scale import STATUSES, TOLERANCE
+from saeflow.config.sections import Effects, Sampling, Scale, Vectors
+from saeflow.decoding.edits import Edit
+from saeflow.decoding.generation import generate
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys
-from saeflow.steering.scale import STATUSES, TOLERANCE
 
 SETTINGS = Effects(
     vectors=Vectors(range=[0, 10]),
@@ -182,7 +182,7 @@ def test_latents_in_parts_are_the_latents_at_once(monkeypatch: pytest.MonkeyPatc
     assert rows == slice(0, 10)
     assert whole.dtype == torch.float64
     torch.testing.assert_close(whole, tiny_sae().encode(resid).double().mean(1))
-    monkeypatch.setattr("saeflow.effects.measure.LATENTS_AT_ONCE", {"cpu": 3 * 6 * D_SAE})
+    monkeypatch.setattr("saeflow.analyses.effects.measure.LATENTS_AT_ONCE", {"cpu": 3 * 6 * D_SAE})
     parts = list(mean_latents(tiny_sae(), resid))
     assert [rows for rows, _ in parts] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
     torch.testing.assert_close(

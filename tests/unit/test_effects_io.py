@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from saeflow.config.sections import Approximator
-from saeflow.effects.approximator import fit
-from saeflow.effects.io import (
+from saeflow.analyses.effects.approximator import fit
+from saeflow.analyses.effects.io import (
     load_approximation,
     load_baseline,
     measure_in_parts,
@@ -24,9 +23,10 @@ from saeflow.effects.io import (
     save_fit,
     write_block,
 )
-from saeflow.effects.measure import Baseline, EffectBlock
+from saeflow.analyses.effects.measure import Baseline, EffectBlock
+from saeflow.analyses.effects.scale import Start
+from saeflow.config.sections import Approximator
 from saeflow.errors import SaeflowError
-from saeflow.steering.scale import Start
 from saeflow.tables import read_table
 
 METADATA = {"hook": "blocks.1.hook_resid_post", "settings": {"samples": 4, "scale": 0.5}}

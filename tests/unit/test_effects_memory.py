@@ -11,11 +11,8 @@ import torch
 from steered import HOOK, tiny_lm, tiny_sae, unit_rows
 from test_effects import EVALUATION, NORM, experiment
 
-from saeflow.config import Effects, Sampling, Scale
-from saeflow.decoding.generation import BufferCache, decode_one_token, prefill
-from saeflow.decoding.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
-from saeflow.effects.measure import Experiment, measure_baseline, prepare
-from saeflow.effects.memory import (
+from saeflow.analyses.effects.measure import Experiment, measure_baseline, prepare
+from saeflow.analyses.effects.memory import (
     FEWEST,
     MOST,
     bytes_per_row,
@@ -23,6 +20,9 @@ from saeflow.effects.memory import (
     rows_that_fit,
     with_memory,
 )
+from saeflow.config import Effects, Sampling, Scale
+from saeflow.decoding.generation import BufferCache, decode_one_token, prefill
+from saeflow.decoding.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
 
 
@@ -49,8 +49,8 @@ LIMITED = """
 import resource, sys
 from test_effects_memory import too_large
 exp, limit = too_large(), int(sys.argv[1])
-from saeflow.effects.measure import measure_baseline
-from saeflow.effects.memory import with_memory
+from saeflow.analyses.effects.measure import measure_baseline
+from saeflow.analyses.effects.memory import with_memory
 resource.setrlimit(resource.RLIMIT_AS, (limit + int(open("/proc/self/statm").read().split()[0]) * 4096,) * 2)
 try:
     baseline, fitted = with_memory(exp, measure_baseline)

@@ -12,17 +12,17 @@ import pytest
 import torch
 from steered import D_MODEL, D_SAE, tiny_sae, unit_rows
 
-from saeflow.config.sections import Approximator
-from saeflow.effects.approximation import Approximation
-from saeflow.effects.approximator import fit
-from saeflow.effects.io import load_approximation, open_effects, save_approximation
-from saeflow.effects.published import (
+from saeflow.analyses.effects.approximation import Approximation
+from saeflow.analyses.effects.approximator import fit
+from saeflow.analyses.effects.io import load_approximation, open_effects, save_approximation
+from saeflow.analyses.effects.published import (
     export_effects,
     import_effects,
     read_adapter,
     read_rotation,
     write_adapter,
 )
+from saeflow.config.sections import Approximator
 from saeflow.errors import SaeflowError
 
 N = 60
@@ -49,7 +49,7 @@ def spoiled(rows: torch.Tensor, row: int, value: float) -> torch.Tensor:
 def test_published_effects_are_a_table_like_any_other(
     tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saeflow.effects.published.CHUNK", 7)
+    monkeypatch.setattr("saeflow.analyses.effects.published.CHUNK", 7)
     source = released(tmp_path / "effects_2b.pt", effects=EFFECTS.to(dtype))
     assert import_effects(source, tmp_path / "effects.h5", METADATA) == N
     with open_effects(tmp_path / "effects.h5") as table, h5py.File(tmp_path / "effects.h5") as file:
@@ -70,7 +70,7 @@ def test_published_effects_are_a_table_like_any_other(
 def test_effects_go_out_as_they_came_in(
     tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saeflow.effects.published.CHUNK", 7)
+    monkeypatch.setattr("saeflow.analyses.effects.published.CHUNK", 7)
     source = released(tmp_path / "in.pt", effects=EFFECTS.to(dtype))
     import_effects(source, tmp_path / "effects.h5", METADATA)
     with open_effects(tmp_path / "effects.h5") as table:

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
 
+from saeflow.analyses.effects.candidates import KINDS, candidate_vectors, check_rows
+from saeflow.analyses.effects.sources import load_rows
 from saeflow.artifacts import read_json, write_json
 from saeflow.config import check_study
 from saeflow.config.counts import block_count, block_ids, vector_count, vector_range
 from saeflow.config.sections import Effects, Vectors
-from saeflow.effects.candidates import KINDS, candidate_vectors, check_rows
-from saeflow.effects.sources import load_rows
 from saeflow.errors import SaeflowError
 from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE

@@ -15,10 +15,10 @@ from polars.testing import assert_frame_equal
 
 from saeflow.activations.io import ActivationStore, shard_path, write_manifest, write_shards
 from saeflow.activations.store import ActivationRows
-from saeflow.analysis import entries, examples
-from saeflow.analysis.cofiring import cofiring
-from saeflow.analysis.io import read_firing, write_examples
-from saeflow.analysis.keeping import Best, FrequentTokens
+from saeflow.analyses.examples import entries, examples
+from saeflow.analyses.examples.cofiring import cofiring
+from saeflow.analyses.examples.io import read_firing, write_examples
+from saeflow.analyses.examples.keeping import Best, FrequentTokens
 from saeflow.config.sections import Activations, Examples
 from saeflow.corpora.io import save_blocks
 from saeflow.corpora.tokens import TokenBlocks
@@ -230,7 +230,7 @@ def test_companions_are_the_largest_shares_of_a_dense_table_in_their_order(
         expected += [
             (latent, other, rank, both[latent, other]) for rank, other in enumerate(ranked)
         ]
-    monkeypatch.setattr("saeflow.analysis.cofiring._LATENTS_AT_ONCE", 7)
+    monkeypatch.setattr("saeflow.analyses.examples.cofiring._LATENTS_AT_ONCE", 7)
     told: list[tuple[int, int]] = []
     entries_of = rows, latents.astype(np.int32), flat[rows, latents].astype(np.float32)
     table = cofiring(*entries_of, 90, 40, 6, lambda *at: told.append(at))

@@ -13,13 +13,13 @@ from planted_dictionary import METADATA, rows_of
 from small_disk import small_disk
 
 from saeflow.activations.io import write_shards
+from saeflow.analyses.effects.io import merge_blocks, write_block
+from saeflow.analyses.effects.measure import EffectBlock
 from saeflow.artifacts import write_json
 from saeflow.checkpoints import save_checkpoint
 from saeflow.config.sections import Activations
 from saeflow.corpora.io import save_blocks
 from saeflow.corpora.tokens import TokenBlocks
-from saeflow.effects.io import merge_blocks, write_block
-from saeflow.effects.measure import EffectBlock
 from saeflow.errors import SaeflowError
 from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE

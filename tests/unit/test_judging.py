@@ -315,9 +315,7 @@ def test_the_planted_judge_refuses_a_topic_that_is_no_behaviour(topic: str) -> N
 
 
 def test_judging_tales_needs_no_torch() -> None:
-    code = (
-        "import sys, saeflow.judging.scores, saeflow.judging.summary; print('torch' in sys.modules)"
-    )
+    code = "import sys, saeflow.judging.scores, saeflow.analyses.steering.summary; print('torch' in sys.modules)"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -13,13 +13,13 @@ from judge_server import KEY, score_of, serving
 from scipy.optimize import minimize
 from test_summary import study
 
+from saeflow.analyses.steering.comparisons import AVERAGE
+from saeflow.analyses.steering.preferences import PREFERENCES_SCHEMA, judge_pairs, pair_up
+from saeflow.analyses.steering.ratings import RATINGS_SCHEMA, bradley_terry, elo, rate
+from saeflow.analyses.steering.summary import summarise
 from saeflow.config.sections import Calls, Judge, Summary
 from saeflow.endpoint.ledger import Ledger
 from saeflow.endpoint.service import Service
-from saeflow.judging.comparisons import AVERAGE
-from saeflow.judging.preferences import PREFERENCES_SCHEMA, judge_pairs, pair_up
-from saeflow.judging.ratings import RATINGS_SCHEMA, bradley_terry, elo, rate
-from saeflow.judging.summary import summarise
 
 STRENGTH = {"a": 1200.0, "b": 1050.0, "c": 950.0, "d": 800.0}
 

@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 from tiny_models import FAMILY_NAMES, tiny_language_model, tiny_tokens
 
-from saeflow.analysis import causal, lens_tables
-from saeflow.analysis.classes import classify, classify_as_published, thresholds
-from saeflow.analysis.lens_tables import LensInput, apply_lens
-from saeflow.analysis.logit_lens import BINS, look_through, moments, random_directions
-from saeflow.analysis.token_sets import MemberSet
+from saeflow.analyses.logit_lens import causal, lens_tables
+from saeflow.analyses.logit_lens.classes import classify, classify_as_published, thresholds
+from saeflow.analyses.logit_lens.lens_tables import LensInput, apply_lens
+from saeflow.analyses.logit_lens.logit_lens import BINS, look_through, moments, random_directions
+from saeflow.analyses.logit_lens.token_sets import MemberSet
 from saeflow.config.sections import Gsea, LogitLens
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture, logits
@@ -93,7 +93,7 @@ def test_no_chunk_of_the_product_changes_anything(monkeypatch: pytest.MonkeyPatc
     rows, directions = torch.randn(300, 16, generator=torch.Generator().manual_seed(1)), None
     directions = random_directions(50, 16, generator)
     whole = look_through(directions, rows, [], 5)
-    monkeypatch.setattr("saeflow.analysis.logit_lens._CHUNK_BYTES", 4 * 300 * 7)
+    monkeypatch.setattr("saeflow.analyses.logit_lens.logit_lens._CHUNK_BYTES", 4 * 300 * 7)
     parts = look_through(directions, rows, [], 5)
     assert np.allclose(whole.moments, parts.moments, rtol=1e-4, atol=1e-5)
     assert (whole.top == parts.top).all()

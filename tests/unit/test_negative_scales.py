@@ -13,6 +13,9 @@ from test_summary import study
 from tiny_models import save_tiny_model
 from typer.testing import CliRunner
 
+from saeflow.analyses.steering.completions import absolute_scales, complete
+from saeflow.analyses.steering.io import SteeringVector, save_vector
+from saeflow.analyses.steering.summary import Summaries, summarise
 from saeflow.cli.main import app
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge, Steering, Summary
@@ -20,9 +23,6 @@ from saeflow.figures.by_method import steered_behaviour
 from saeflow.figures.scales import along_scale, goal_detail, pareto, product_by_scale
 from saeflow.judging.losses import model_losses
 from saeflow.judging.scores import score_completions
-from saeflow.judging.summary import Summaries, summarise
-from saeflow.steering.completions import absolute_scales, complete
-from saeflow.steering.io import SteeringVector, save_vector
 
 SETTINGS = Summary(bootstrap=100)
 GOAL = Goal(

@@ -19,14 +19,14 @@ from hub_server import TOKEN, Fault, Hub, environment, serving
 from huggingface_hub import RepoCard
 from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
 
+from saeflow.analyses.effects.approximation import Approximation
+from saeflow.analyses.effects.io import load_approximation, open_effects, save_approximation
+from saeflow.analyses.effects.published import import_effects
+from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.artifacts import provenance, read_json, sha256, write_json
 from saeflow.config import Study, check_study
-from saeflow.effects.approximation import Approximation
-from saeflow.effects.io import load_approximation, open_effects, save_approximation
-from saeflow.effects.published import import_effects
 from saeflow.publishing.contents import without_places
 from saeflow.saes.io import load_sae, save_sae
-from saeflow.steering.io import SteeringVector, load_vector, save_vector
 
 ROOT = Path(__file__).parents[2]
 GOALS, METHODS = ["animals", "sea"], ["caa", "sae_ts"]

@@ -10,10 +10,10 @@ import polars as pl
 import report_study
 import yaml
 
+from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.figures.tables import of_chosen_latents
 from saeflow.report.io import write_report
 from saeflow.report.targets import Planted, sentences, target_rows
-from saeflow.steering.choice import TARGETS_SCHEMA
 
 GOALS = ("anger", "love")
 RECOVERY = pl.DataFrame(

@@ -10,11 +10,7 @@ import pytest
 import torch
 from steered import HOOK, tiny_lm, unit_rows
 
-from saeflow.config.sections import Scale
-from saeflow.errors import SaeflowError
-from saeflow.models.hooks import attach
-from saeflow.models.running import logits, token_losses
-from saeflow.steering.scale import (
+from saeflow.analyses.effects.scale import (
     TOLERANCE,
     Found,
     Look,
@@ -24,6 +20,10 @@ from saeflow.steering.scale import (
     loss_of,
     prepare_evaluation,
 )
+from saeflow.config.sections import Scale
+from saeflow.errors import SaeflowError
+from saeflow.models.hooks import attach
+from saeflow.models.running import logits, token_losses
 
 NORM = 10.0
 UNSTEERED = 2.0
@@ -224,8 +224,10 @@ def test_a_vocabulary_too_large_for_memory_is_measured_in_parts(
     lm, vectors = tiny_lm("gpt2"), unit_rows(1)
     evaluation = prepare_evaluation(lm, HOOK, TOKENS, Scale(tokens=128))
     whole = loss_of(lm, evaluation, vectors)(np.array([0]), np.array([5.0]))[0]
-    monkeypatch.setattr("saeflow.steering.scale.LOGITS_AT_ONCE", {"cpu": 3 * 16 * lm.d_vocab})
-    monkeypatch.setattr("saeflow.steering.scale.TOKENS_AT_ONCE", 16)
+    monkeypatch.setattr(
+        "saeflow.analyses.effects.scale.LOGITS_AT_ONCE", {"cpu": 3 * 16 * lm.d_vocab}
+    )
+    monkeypatch.setattr("saeflow.analyses.effects.scale.TOKENS_AT_ONCE", 16)
     assert loss_of(lm, evaluation, vectors)(np.array([0]), np.array([5.0]))[0] == pytest.approx(
         whole, abs=1e-6
     )

@@ -17,12 +17,8 @@ from tiny_models import save_tiny_model, tiny_tokenizer
 
 from saeflow import seals
 from saeflow.activations.io import MANIFEST, ActivationStore
-from saeflow.artifacts import write_sealed_json
-from saeflow.checkpoints import load_checkpoint, save_checkpoint
-from saeflow.corpora.io import load_blocks, save_blocks
-from saeflow.corpora.tokens import TokenBlocks
-from saeflow.effects.approximation import Approximation
-from saeflow.effects.io import (
+from saeflow.analyses.effects.approximation import Approximation
+from saeflow.analyses.effects.io import (
     load_approximation,
     load_baseline,
     merge_blocks,
@@ -32,14 +28,9 @@ from saeflow.effects.io import (
     save_baseline,
     write_block,
 )
-from saeflow.effects.measure import Baseline
-from saeflow.errors import DamagedError, SaeflowError
-from saeflow.models.io import save_model
-from saeflow.models.language_model import load_model
-from saeflow.saes.io import load_sae, save_sae
-from saeflow.saes.sae import SAE
-from saeflow.steering.choice import CANDIDATES_SCHEMA, Choice
-from saeflow.steering.io import (
+from saeflow.analyses.effects.measure import Baseline
+from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, Choice
+from saeflow.analyses.steering.io import (
     Contrast,
     SteeringVector,
     load_choice,
@@ -49,6 +40,15 @@ from saeflow.steering.io import (
     save_contrast,
     save_vector,
 )
+from saeflow.artifacts import write_sealed_json
+from saeflow.checkpoints import load_checkpoint, save_checkpoint
+from saeflow.corpora.io import load_blocks, save_blocks
+from saeflow.corpora.tokens import TokenBlocks
+from saeflow.errors import DamagedError, SaeflowError
+from saeflow.models.io import save_model
+from saeflow.models.language_model import load_model
+from saeflow.saes.io import load_sae, save_sae
+from saeflow.saes.sae import SAE
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)

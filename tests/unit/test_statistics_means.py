@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saeflow.judging.resampling import Means, bootstrap_weights, means
+from saeflow.analyses.steering.resampling import Means, bootstrap_weights, means
 from saeflow.statistics.means import (
     interval,
     mean_draws,

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from saeflow.judging.resampling import bootstrap_weights, contrast
+from saeflow.analyses.steering.resampling import bootstrap_weights, contrast
 from saeflow.report.results import ahead, marks
 from saeflow.statistics.means import interval
 from saeflow.statistics.permutation import ALPHA, exchanges, holm, smallest_p

@@ -11,13 +11,10 @@ import pytest
 import torch
 from steered import D_MODEL, HOOK, tiny_lm, tiny_sae, unit_rows
 
-from saeflow.config.sections import Fgaa, Steering
-from saeflow.errors import SaeflowError
-from saeflow.models.running import capture
-from saeflow.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
-from saeflow.steering.completions import absolute_scales, complete
-from saeflow.steering.examples import bos_latents, read_examples
-from saeflow.steering.io import (
+from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
+from saeflow.analyses.steering.completions import absolute_scales, complete
+from saeflow.analyses.steering.examples import bos_latents, read_examples
+from saeflow.analyses.steering.io import (
     Contrast,
     SteeringVector,
     load_choice,
@@ -27,9 +24,12 @@ from saeflow.steering.io import (
     save_contrast,
     save_vector,
 )
-from saeflow.steering.latents import best_detector, differing_latents, firing_density
-from saeflow.steering.schemas import COMPLETIONS_SCHEMA
-from saeflow.steering.vectors import METHODS, VectorInputs, build_vector
+from saeflow.analyses.steering.latents import best_detector, differing_latents, firing_density
+from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
+from saeflow.analyses.steering.vectors import METHODS, VectorInputs, build_vector
+from saeflow.config.sections import Fgaa, Steering
+from saeflow.errors import SaeflowError
+from saeflow.models.running import capture
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)

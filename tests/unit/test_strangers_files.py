@@ -18,12 +18,12 @@ import torch
 from hub_server import environment, serving
 from safetensors.torch import save_file
 
+from saeflow.analyses.effects.approximation import Approximation
+from saeflow.analyses.effects.io import open_effects, read_approximation, save_approximation
+from saeflow.analyses.effects.sources import load_rows
+from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.config.sections import Vectors
-from saeflow.effects.approximation import Approximation
-from saeflow.effects.io import open_effects, read_approximation, save_approximation
-from saeflow.effects.sources import load_rows
 from saeflow.errors import SaeflowError
-from saeflow.steering.io import SteeringVector, load_vector, save_vector
 
 HOOK = "blocks.0.hook_resid_post"
 ROWS, D_MODEL, D_SAE = 8, 32, 48
@@ -99,7 +99,7 @@ import json, sys
 from pathlib import Path
 import torch
 from saeflow.config.sections import Published
-from saeflow.effects.fetching import fetch_approximator, fetch_effects
+from saeflow.analyses.effects.fetching import fetch_approximator, fetch_effects
 from saeflow.errors import SaeflowError
 for file, target in json.loads(sys.argv[1]):
     published, metadata = Published(repo="o/n", file=file), {"hook": "blocks.0.hook_resid_post"}

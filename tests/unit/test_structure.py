@@ -42,10 +42,8 @@ ORDER = [
     "options",
     "decoding",
     "endpoint",
-    "steering",
-    "effects",
     "judging",
-    "analysis",
+    "analyses",
     "chess",
     "figures",
     "report",
@@ -56,7 +54,7 @@ ORDER = [
 ]
 LONGEST_FILE = 500
 # What must start at once: `saeflow --help`, checking a config, drawing a figure.
-LIGHT = ["config", "options.py", "cli", "figures", "judging/summary.py"]
+LIGHT = ["config", "options.py", "cli", "figures", "analyses/steering/summary.py"]
 HEAVY = ["torch", "transformers"]
 TRACKED = ["src", "rules", "workflow", "Snakefile", "config.yaml"]
 MACHINE_PATH = re.compile(r"(?<![\w.}/])/(?:home|root|Users|work|mnt|scratch|tmp)/|\b[A-Z]:\\\\")

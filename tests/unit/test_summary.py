@@ -12,15 +12,15 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy import stats
 
+from saeflow.analyses.steering.comparisons import AVERAGE
+from saeflow.analyses.steering.pairs import pair_scores
+from saeflow.analyses.steering.resampling import bootstrap_weights, contrast, exchanged, means
+from saeflow.analyses.steering.summary import Summaries, summarise
+from saeflow.analyses.steering.summary_io import SCHEMAS, read_summaries, write_summaries
 from saeflow.config.sections import Summary
 from saeflow.errors import SaeflowError
-from saeflow.judging.comparisons import AVERAGE
 from saeflow.judging.io import read_scores, write_scores
-from saeflow.judging.pairs import pair_scores
-from saeflow.judging.resampling import bootstrap_weights, contrast, exchanged, means
 from saeflow.judging.scores import SCORES_SCHEMA
-from saeflow.judging.summary import Summaries, summarise
-from saeflow.judging.summary_io import SCHEMAS, read_summaries, write_summaries
 
 Draw = Callable[[np.random.Generator, int, int], float]
 SETTINGS = Summary(bootstrap=200)

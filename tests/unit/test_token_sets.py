@@ -13,8 +13,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from saeflow.analysis.io import load_sets, read_set_files, save_sets
-from saeflow.analysis.token_sets import MemberSet, token_sets
+from saeflow.analyses.logit_lens.io import load_sets, read_set_files, save_sets
+from saeflow.analyses.logit_lens.token_sets import MemberSet, token_sets
 from saeflow.config import read_token_sets
 from saeflow.config.sections import LogitLens
 from saeflow.corpora.tales import tokenizer as tales_tokenizer

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, TINY, Workflow
 from test_study import digests
 
-from saeflow.steering.io import load_vector
+from saeflow.analyses.steering.io import load_vector
 
 sys.path.append(str(ROOT / "tests/slurm"))
 from cluster import GPUS, Cluster, lacking

@@ -17,9 +17,9 @@ from conftest import ROOT
 from safetensors import safe_open
 from test_command_line import saeflow
 
+from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.artifacts import read_json, write_sealed_json
 from saeflow.config.sections import Study
-from saeflow.steering.io import SteeringVector, load_vector, save_vector
 
 
 def test_the_study_s_record_holds_what_it_takes_to_run_it_again(finished):

@@ -16,9 +16,9 @@ sys.path.append(str(ROOT / "tests/unit"))
 import hub_server
 import judge_server
 
+from saeflow.analyses.effects.io import read_approximation
+from saeflow.analyses.steering.io import load_vector
 from saeflow.artifacts import sha256
-from saeflow.effects.io import read_approximation
-from saeflow.steering.io import load_vector
 
 STUDY = ROOT / "workflow/studies/gemma-2-2b.yaml"
 SAE = "gemma-2-2b-res-16k"

@@ -11,9 +11,9 @@ from conftest import ROOT, TINY, environment
 from safetensors.torch import save_file
 from test_study import digests
 
-from saeflow.effects.io import read_block
+from saeflow.analyses.effects.io import read_block
+from saeflow.analyses.steering.io import load_vector
 from saeflow.saes.io import load_sae
-from saeflow.steering.io import load_vector
 
 
 def saeflow(*arguments):

@@ -68,7 +68,7 @@ def sae(
 def effects(published: Published, key: Key, hook: options.HookName, output: options.Output) -> None:
     """Fetch effects and write them as effects.h5."""
     options.set_pools(1)
-    from saeflow.effects.fetching import fetch_effects
+    from saeflow.analyses.effects.fetching import fetch_effects
 
     metadata = {"hook": hook}
     fetch_effects(
@@ -86,7 +86,7 @@ def approximator(
 ) -> None:
     """Fetch an approximator and write it as approximator.safetensors."""
     options.set_pools(1)
-    from saeflow.effects.fetching import fetch_approximator
+    from saeflow.analyses.effects.fetching import fetch_approximator
     from saeflow.saes.io import load_sae
 
     metadata = {"hook": hook}
@@ -104,7 +104,7 @@ def vectors(
 ) -> None:
     """Fetch the steering vectors of a goal."""
     options.set_pools(1)
-    from saeflow.steering.io import fetch_vectors
+    from saeflow.analyses.steering.io import fetch_vectors
 
     fetch_vectors(_parsed(published), key, hook, goal, methods, output)
 

@@ -7,23 +7,23 @@ import sys
 import typer
 
 from saeflow import jobs, options
+from saeflow.analyses.effects import command as effects
+from saeflow.analyses.examples import command as examples
+from saeflow.analyses.logit_lens import command as lens
+from saeflow.analyses.steering import command as steering
 from saeflow.artifacts import remember
 from saeflow.cli import (
     activations,
     chess,
     corpus,
-    effects,
-    examples,
     fetch,
     figures,
     judging,
-    lens,
     models,
     publish,
     report,
     saes,
     show,
-    steering,
     study,
 )
 from saeflow.cli.clearing import cleared
@@ -45,7 +45,7 @@ app.add_typer(models.app, name="model")
 app.add_typer(activations.app, name="activations")
 app.add_typer(saes.app, name="sae")
 app.add_typer(examples.app, name="examples")
-app.add_typer(lens.app, name="lens")
+app.add_typer(lens.app, name="logit_lens")
 app.add_typer(effects.app, name="effects")
 app.add_typer(steering.app, name="steering")
 app.add_typer(judging.app, name="judge")

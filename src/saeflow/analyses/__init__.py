@@ -1,0 +1,1 @@
+"""Analyses of a study, each in a folder of its own."""

@@ -1,0 +1,373 @@
+"""What steering vectors do to the mean activation of every latent (arXiv 2411.02193, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saeflow.analyses.effects.memory import rows_that_fit
+from saeflow.analyses.effects.scale import (
+    STATUSES,
+    Evaluation,
+    Look,
+    LossAt,
+    Start,
+    find_scales,
+    find_start,
+    loss_of,
+    part_of,
+    prepare_evaluation,
+)
+from saeflow.decoding.edits import check_vectors
+from saeflow.decoding.generation import BufferCache
+from saeflow.decoding.recording import Recording
+from saeflow.decoding.rollouts import Plan, PromptGroup, Rollouts, prompt_groups, roll_out
+from saeflow.errors import SaeflowError
+from saeflow.seeds import torch_generator
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Effects, Scale
+    from saeflow.models.language_model import LanguageModel
+    from saeflow.saes.sae import SAE
+
+LATENTS_AT_ONCE = {
+    "cpu": 1 << 20,
+    "cuda": 1 << 26,
+}  # numbers; what stays in a CPU's cache, what fills a GPU
+PURPOSE = "effects"
+PILOTS = 8  # random directions whose scales tell where searches start
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that is the same for all vectors of a study."""
+
+    lm: LanguageModel
+    sae: SAE
+    hook: str
+    settings: Effects
+    seed: int
+    mean_norm: float
+    """Of the activations at the hook."""
+    evaluation: Evaluation
+    look: Evaluation
+    """The part of the evaluation text at which every vector is looked first."""
+    groups: list[PromptGroup]
+    batch_rows: int
+    recorded: bool = False
+    """Whether decode steps are recorded as CUDA graphs and replayed."""
+
+    def plan(self, samples: int) -> Plan:
+        """How rollouts are drawn; baseline and vectors share their noise."""
+        settings = self.settings
+        return Plan(
+            samples, settings.new_tokens, settings.sampling, self.seed, PURPOSE, self.batch_rows
+        )
+
+
+class Baseline(NamedTuple):
+    """Mean activations of the unsteered model's own text."""
+
+    mean: Float[Tensor, " d_sae"]
+    """float64."""
+    standard_error: Float[Tensor, " d_sae"]
+    """Of the mean, over rollouts; float64."""
+    rollouts: int
+    loss: float
+    """Of the unsteered model on the evaluation text, in nats per token."""
+    start: Start | None
+    """Where searches for scales begin, told by a few random directions."""
+    batch_rows: int
+    """Rows of its decode batches; blocks take as many, so that all are made by the same kernels."""
+
+
+class EffectBlock(NamedTuple):
+    """Effects of some vectors; row by row."""
+
+    vectors: Float[Tensor, "n d_model"]
+    """Unit norm, float32."""
+    effects: Float[Tensor, "n d_sae"]
+    """Mean activation under steering minus the baseline's; float32."""
+    standard_error: Float[Tensor, "n d_sae"]
+    """Of the mean under steering, over rollouts of the same prompts; float16, NaN with one rollout
+    per prompt. The noise of the baseline, which all rows share, is not in it."""
+    scale: NDArray[np.float64]
+    """What the vector was multiplied with; see `saeflow.analyses.effects.scale.Found`."""
+    status: NDArray[np.uint8]
+    """Index into `saeflow.analyses.effects.scale.STATUSES`."""
+    vector_id: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    """On the evaluation text at this scale."""
+    rollouts: NDArray[np.int64]
+    """Behind every row."""
+
+
+def prepare(
+    lm: LanguageModel,
+    sae: SAE,
+    hook: str,
+    settings: Effects,
+    evaluation_tokens: NDArray[np.int32],
+    mean_norm: float,
+    seed: int,
+    batch_rows: int | None = None,
+) -> Experiment:
+    """Check that the parts fit and run the evaluation text up to the hook.
+
+    Args:
+        lm: the model.
+        sae: whose latents are measured, trained at ``hook``.
+        hook: a ``hook_resid_post``.
+        settings: of the stage.
+        evaluation_tokens: ``[blocks, pos]`` of the split ``eval``.
+        mean_norm: of the activations at the hook.
+        seed: of the study.
+        batch_rows: most rows of a decode batch; None is as many as memory holds.
+
+    Raises:
+        SaeflowError: the SAE reads another width, the hook cannot be steered, or the evaluation
+            text is too short.
+    """
+    if sae.d_model != lm.d_model:
+        raise SaeflowError(
+            f"effects: the SAE reads width {sae.d_model} and the model is {lm.d_model} wide; take "
+            "its own SAE"
+        )
+    evaluation = prepare_evaluation(
+        lm, hook, torch.from_numpy(evaluation_tokens).long(), settings.scale
+    )
+    groups = prompt_groups(lm, settings.prompts)
+    longest = max(group.tokens.shape[1] for group in groups) + settings.new_tokens
+    return Experiment(
+        lm=lm,
+        sae=sae.to(lm.device),
+        hook=hook,
+        settings=settings,
+        seed=seed,
+        mean_norm=mean_norm,
+        evaluation=evaluation,
+        look=part_of(lm, evaluation),
+        groups=groups,
+        batch_rows=batch_rows or rows_that_fit(lm, longest),
+    )
+
+
+@torch.no_grad()
+def measure_baseline(
+    experiment: Experiment, progress: Callable[[int, int], None] | None = None
+) -> Baseline:
+    """Mean activation of every latent over unsteered rollouts; one baseline serves the whole
+    study."""
+    lm, plan = experiment.lm, experiment.plan(experiment.settings.baseline_samples)
+    unsteered = torch.zeros((1, lm.d_model)), torch.zeros(1)
+    total = torch.zeros(experiment.sae.d_sae, dtype=torch.float64, device=lm.device)
+    squares, count = torch.zeros_like(total), 0
+    for group in experiment.groups:
+        for rollouts in roll_out(
+            lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions
+        ):
+            assert rollouts.resid is not None
+            for _, means in mean_latents(
+                experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)
+            ):
+                total += means.sum(0)
+                squares += means.square().sum(0)
+                count += len(means)
+            if progress:
+                progress(count, plan.samples * len(experiment.settings.prompts))
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
+    losses, look = losses_of(experiment, _pilots(experiment))
+    start = find_start(losses, PILOTS, *target_of(experiment), look)
+    return Baseline(
+        mean.cpu(),
+        (variance / count).sqrt().cpu(),
+        count,
+        experiment.evaluation.loss,
+        start,
+        experiment.batch_rows,
+    )
+
+
+@torch.no_grad()
+def measure_block(
+    experiment: Experiment,
+    vectors: Float[Tensor, "n d_model"],
+    vector_ids: Sequence[int],
+    baseline: Baseline,
+    progress: Callable[[int, int], None] | None = None,
+) -> EffectBlock:
+    """Find the scale of every vector, let it steer, and compare mean activations with the
+    baseline's.
+
+    The result of a vector depends on its id and the experiment, not on the other vectors.
+
+    Args:
+        experiment: what all vectors share.
+        vectors: of any norm but zero; they are brought to unit norm.
+        vector_ids: consecutive numbers make best use of batches.
+        baseline: of the same experiment.
+        progress: called with (scales found and means measured, twice the number of vectors).
+
+    Raises:
+        SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
+    """
+    vectors = unit_vectors(vectors, experiment.lm.d_model)
+    losses, look = losses_of(experiment, vectors)
+    n, beat = len(vectors), progress or (lambda done, total: None)
+    found = find_scales(
+        losses, n, *target_of(experiment), baseline.start, look, lambda done, _: beat(done, 2 * n)
+    )
+    scales = np.array([one.scale for one in found])
+    means, errors = _steered_means(
+        experiment, vectors, scales, vector_ids, lambda done, of: beat(n + n * done // of, 2 * n)
+    )
+    rollouts = experiment.settings.samples * len(experiment.settings.prompts)
+    return EffectBlock(
+        vectors.cpu(),
+        (means - baseline.mean.to(means.device)).float().cpu(),
+        errors.half().cpu(),
+        scales,
+        np.array([STATUSES.index(one.status) for one in found], dtype=np.uint8),
+        np.array(vector_ids, dtype=np.int64),
+        np.array([one.loss for one in found]),
+        np.full(len(vectors), rollouts, dtype=np.int64),
+    )
+
+
+def losses_of(experiment: Experiment, vectors: Float[Tensor, "n d_model"]) -> tuple[LossAt, Look]:
+    """Losses on the evaluation text, and on the part of it that is looked at first."""
+    lm, look = experiment.lm, experiment.look
+    return loss_of(lm, experiment.evaluation, vectors), Look(loss_of(lm, look, vectors), look.loss)
+
+
+def target_of(experiment: Experiment) -> tuple[float, Scale, float]:
+    """What every search of the study is told."""
+    return experiment.evaluation.loss, experiment.settings.scale, experiment.mean_norm
+
+
+def _pilots(experiment: Experiment) -> Float[Tensor, "n d_model"]:
+    generator = torch_generator(experiment.seed, PURPOSE, "pilots")
+    return unit_vectors(
+        torch.randn((PILOTS, experiment.lm.d_model), generator=generator), experiment.lm.d_model
+    )
+
+
+def _steered_means(
+    experiment: Experiment,
+    vectors: Float[Tensor, "n d_model"],
+    scales: NDArray[np.float64],
+    vector_ids: Sequence[int],
+    progress: Callable[[int, int], None],
+) -> tuple[Float[Tensor, "n d_sae"], Float[Tensor, "n d_sae"]]:
+    """Mean activation over all rollouts of every vector, and its standard error; float64.
+
+    Prompts are given, not drawn: only what rollouts of one prompt differ by is noise.
+    """
+    plan = experiment.plan(experiment.settings.samples)
+    per_vector = plan.samples * len(experiment.settings.prompts)
+    sizes = torch.from_numpy(scales)
+    total = torch.zeros(
+        (len(vectors), experiment.sae.d_sae), dtype=torch.float64, device=experiment.lm.device
+    )
+    scatter, freedom, done = torch.zeros_like(total), torch.zeros_like(total[:, :1]), 0
+    lm, hook, positions, cache = (
+        experiment.lm,
+        experiment.hook,
+        experiment.settings.positions,
+        BufferCache(),
+    )
+    for group in experiment.groups:
+        recording = Recording() if experiment.recorded else None
+        for rollouts in roll_out(
+            lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache, recording
+        ):
+            assert rollouts.resid is not None
+            units, samples = rollouts.resid.shape[:2]
+            unit_of_row = torch.arange(units, device=total.device).repeat_interleave(samples)
+            sums = total.new_zeros((units, total.shape[1]))
+            squares = torch.zeros_like(sums)
+            for rows, means in mean_latents(
+                experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)
+            ):
+                sums.index_add_(0, unit_of_row[rows], means)
+                squares.index_add_(0, unit_of_row[rows], means.square_())
+            total.index_add_(0, rollouts.vectors, sums)
+            scatter.index_add_(
+                0, rollouts.vectors, squares.sub_(sums.square_() / samples).clamp_min_(0)
+            )
+            freedom.index_add_(0, rollouts.vectors, freedom.new_full((units, 1), samples - 1))
+            done += units * samples
+            progress(done, per_vector * len(vectors))
+    return total / per_vector, (scatter / freedom / per_vector).sqrt()
+
+
+def positions_read(lm: LanguageModel, rollouts: Rollouts) -> Int[Tensor, " rows"] | None:
+    """How many of the positions of every rollout are averaged: those before the token that ends its
+    text.
+
+    The ending token is left out as SAEs leave out special tokens. A rollout that ends at once is
+    read there, so that every rollout counts, and each counts once, however long it is.
+
+    Returns:
+        None where the model has no token that ends a text: then it is all positions.
+    """
+    if not lm.end_ids or rollouts.resid is None:
+        return None
+    of_prompt = rollouts.resid.shape[2] - rollouts.tokens.shape[2]
+    return (of_prompt + rollouts.lengths).clamp_min(1).flatten()
+
+
+def mean_latents(
+    sae: SAE, resid: Float[Tensor, "rows pos d_model"], counts: Int[Tensor, " rows"] | None = None
+) -> Iterator[tuple[slice, Float[Tensor, "some d_sae"]]]:
+    """Mean activation of every latent over the positions of every row: latents float32, their mean
+    float64.
+
+    Args:
+        sae: whose latents are read.
+        resid: the residual stream.
+        counts: how many positions of each row are read, the first ones; None is all.
+
+    Yields:
+        A few rows at a time, as many as a processor's cache holds.
+    """
+    rows, length = resid.shape[:2]
+    at_once = max(1, LATENTS_AT_ONCE[resid.device.type] // (length * sae.d_sae))
+    for start in range(0, rows, at_once):
+        some = slice(start, min(start + at_once, rows))
+        latents = sae.encode(resid[some].float())
+        if counts is None:
+            yield some, latents.mean(1, dtype=torch.float64)
+            continue
+        behind = torch.arange(length, device=resid.device) >= counts[some, None]
+        total = latents.masked_fill(behind[..., None], 0.0).sum(1, dtype=torch.float64)
+        yield some, total / counts[some, None]
+
+
+def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Tensor, "n d_model"]:
+    """Bring vectors to unit norm, float32.
+
+    Raises:
+        SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
+    """
+    check_vectors(vectors, d_model, "effects")
+    if not len(vectors):
+        raise SaeflowError(
+            "effects: the range of vectors is empty; check effects.vectors.range and the block "
+            "number"
+        )
+    norms = vectors.double().norm(dim=1, keepdim=True)
+    if (norms == 0).any():
+        raise SaeflowError(
+            f"effects: vector {int((norms == 0).nonzero()[0, 0])} is zero and has no direction; "
+            "leave it out"
+        )
+    return (vectors.double() / norms).float()

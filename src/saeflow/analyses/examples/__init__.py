@@ -1,0 +1,1 @@
+"""Where the latents of an SAE fire."""

@@ -1,0 +1,49 @@
+"""``saeflow examples``: where latents fire."""
+
+from __future__ import annotations
+
+import typer
+
+from saeflow import config, options
+
+app = typer.Typer(help="Find out where latents fire.", no_args_is_help=True)
+
+
+@app.callback()
+def stage() -> None:
+    """Find out where latents fire, from the cache of activations."""
+
+
+@app.command()
+def find(
+    manifest: options.Manifest,
+    sae: options.SAEFolder,
+    model: options.ModelFolder,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    threads: options.Threads = 1,
+) -> None:
+    """Write each latent's strongest contexts, a sample over its range, its histogram, tokens and
+    companions."""
+    options.use_device(threads)
+    from saeflow.analyses.examples.io import write_examples
+    from saeflow.artifacts import read_json
+    from saeflow.models.language_model import follow, load_tokenizer
+    from saeflow.models.vocabulary import vocabulary
+
+    chosen = options.parsed(config.Examples, settings)
+    d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
+    known = vocabulary(load_tokenizer(model), d_vocab)
+    beats = (options.progress(f"examples, {what}") for what in ("rows", "companions of latents"))
+    write_examples(
+        output,
+        options.open_store(manifest),
+        options.open_sae(sae),
+        corpus,
+        known,
+        chosen,
+        seed,
+        *beats,
+    )

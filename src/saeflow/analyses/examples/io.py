@@ -1,0 +1,128 @@
+"""The files that tell where latents fire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Float64
+
+from saeflow import seals
+from saeflow.activations.io import ActivationStore
+from saeflow.analyses.examples import examples
+from saeflow.analyses.examples.entries import entry_writer, read_entries
+from saeflow.analyses.examples.windows import Blocks, Windows, fill
+from saeflow.artifacts import atomic, stamp, write_sealed_json
+from saeflow.config.sections import Examples
+from saeflow.corpora.io import count_blocks, load_blocks
+from saeflow.models.vocabulary import Vocabulary
+from saeflow.saes.sae import SAE
+from saeflow.tables import read_table, write_table
+
+_BLOCKS_AT_ONCE = 4096
+
+
+def write_examples(
+    directory: Path,
+    store: ActivationStore,
+    sae: SAE,
+    corpus: Path,
+    known: Vocabulary,
+    settings: Examples,
+    seed: int,
+    progress: examples.Progress | None = None,
+    companions: examples.Progress | None = None,
+) -> None:
+    """Find out where the latents of an SAE fire, and write it as a folder that appears when it is
+    whole.
+
+    Args:
+        directory: the folder.
+        store: the cache of activations.
+        sae: that reads it.
+        corpus: the split of the corpus that the cache is of.
+        known: the model's vocabulary.
+        settings: what is kept.
+        seed: the study's.
+        progress: told how many rows are done.
+        companions: told of how many latents the companions are known.
+
+    Raises:
+        SaeflowError: a file is absent or damaged, or the SAE reads activations of another width.
+    """
+    with atomic(directory) as temporary:
+        once = examples.FirstPass(sae.d_sae, int(known.ids[-1]) + 1, settings.top)
+        with entry_writer(temporary) as writer:
+            for part in examples.firings(store, sae, progress):
+                once.add(part)
+                writer.append(part)
+        totals = once.totals()
+        again = examples.SecondPass(totals, once.tokens(), settings, seed)
+        for part in read_entries(temporary):
+            again.add(part)
+        tokens, counts = again.most_frequent()
+        texts = dict(zip(known.ids.tolist(), known.texts, strict=True))
+        write_table(
+            temporary / "latents.parquet", examples.latent_table(totals, tokens, counts, texts)
+        )
+        write_table(
+            temporary / "histogram.parquet", examples.histogram_table(totals, again.counts())
+        )
+        write_table(temporary / "cofiring.parquet", again.companions(companions))
+        places = examples.context_places(once.best, again.drawn(), settings.strata)
+        windows = Windows(places, settings.before, settings.after)
+        fill(windows, read_entries(temporary), read_entries(temporary), _text(corpus))
+        _write_contexts(temporary / "contexts.parquet", windows)
+        write_sealed_json(temporary / "summary.json", examples.summary(totals, writer.shards))
+
+
+def _text(corpus: Path) -> Iterator[Blocks]:
+    for first in range(0, count_blocks(corpus), _BLOCKS_AT_ONCE):
+        yield Blocks(first, load_blocks(corpus, slice(first, first + _BLOCKS_AT_ONCE)).tokens)
+
+
+def _write_contexts(path: Path, windows: Windows) -> None:
+    """Write row groups of whole latents, so that one latent is read without most others."""
+    writer: pq.ParquetWriter | None = None
+    for table in windows.tables():
+        arrow = table.to_arrow()
+        schema = arrow.schema.with_metadata(stamp())
+        writer = writer or pq.ParquetWriter(
+            path, schema, compression="zstd", write_statistics=["latent"]
+        )
+        writer.write_table(arrow)
+    if writer:
+        writer.close()
+        seals.seal(path)
+
+
+class Firing(NamedTuple):
+    """How often and how much each latent fires."""
+
+    density: Float64[np.ndarray, " d_sae"]
+    typical: Float32[np.ndarray, " d_sae"]
+
+
+def read_firing(directory: Path) -> Firing:
+    """Share of tokens on which each latent fires, and the mean of its activations there.
+
+    Raises:
+        SaeflowError: the table is absent or damaged.
+    """
+    table = read_table(directory / "latents.parquet", examples.LATENTS)
+    return Firing(table["density"].to_numpy(), table["mean_active"].to_numpy())
+
+
+def read_contexts(directory: Path) -> pl.DataFrame:
+    """The contexts of all latents, without their text.
+
+    Raises:
+        SaeflowError: the table is absent or damaged.
+    """
+    return read_table(directory / "contexts.parquet").select(
+        "latent", "group", "rank", "activation", "block", "position"
+    )

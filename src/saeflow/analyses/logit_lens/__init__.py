@@ -1,0 +1,1 @@
+"""What latents do to the logits."""

@@ -1,0 +1,140 @@
+"""``saeflow lens``: what latents do to the logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saeflow import config, options
+
+if TYPE_CHECKING:
+    from saeflow.analyses.logit_lens.io import KnownSets
+    from saeflow.analyses.logit_lens.lens_tables import LensInput
+
+app = typer.Typer(help="Look at latents through the unembedding.", no_args_is_help=True)
+
+SetFolder = Annotated[
+    Path, typer.Option("--sets", help="Folder of the token sets and the vocabulary.")
+]
+ExampleFolder = Annotated[
+    Path | None, typer.Option("--examples", help="Folder of the latents' examples.")
+]
+
+
+@app.command()
+def sets(
+    model: options.ModelFolder,
+    settings: options.Settings,
+    output: options.Output,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="YAML files with token sets of your own.")
+    ] = None,
+) -> None:
+    """Find the token sets of a model's vocabulary."""
+    options.set_pools(1)
+
+    from saeflow.analyses.logit_lens.io import read_set_files, save_sets
+    from saeflow.analyses.logit_lens.token_sets import token_sets
+    from saeflow.artifacts import read_json
+    from saeflow.models.language_model import follow, load_tokenizer
+    from saeflow.models.vocabulary import vocabulary
+
+    chosen = options.parsed(config.LogitLens, settings)
+    d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
+    known = vocabulary(load_tokenizer(model), d_vocab)
+    found = token_sets(known, chosen.kinds, chosen.smallest_set, read_set_files(files or []))
+    for one in found:
+        if one.left_out:
+            options.say(f"token sets: {one.name} is left out: {one.left_out}", err=True)
+    save_sets(output, known, found)
+
+
+@app.command()
+def apply(
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    sets: SetFolder,
+    hook: options.HookName,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    examples: ExampleFolder = None,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Write what every latent does to the logits, its class, and the token sets that stand out."""
+    options.use_device(threads)
+    from saeflow.analyses.logit_lens.io import load_sets, save_lens
+    from saeflow.analyses.logit_lens.lens_tables import apply_lens
+
+    chosen = options.parsed(config.LogitLens, settings)
+    given = _input(model, sae, load_sets(sets), hook, chosen, examples, dtype)
+    save_lens(
+        output, apply_lens(given, chosen, seed, threads, options.progress("logit lens, latents"))
+    )
+
+
+def _input(
+    model: Path,
+    sae: Path,
+    found: KnownSets,
+    hook: str,
+    chosen: config.LogitLens,
+    examples: Path | None,
+    dtype: str,
+) -> LensInput:
+    from saeflow.analyses.examples.io import read_firing
+    from saeflow.analyses.logit_lens.lens_tables import LensInput, written_hook
+    from saeflow.models.hooks import parse_hook
+    from saeflow.models.unembedding import unembedding
+
+    lm, weights = options.open_model(model, dtype), options.open_sae(sae)
+    layer = parse_hook(written_hook(lm, weights, hook)).layer
+    density, typical = read_firing(examples) if examples else (None, None)
+    rows = unembedding(lm, found.known.ids.tolist(), chosen.unembedding)
+    return LensInput(weights.W_dec, rows, found.known, found.sets, density, typical, layer)
+
+
+@app.command()
+def check(
+    model: options.ModelFolder,
+    sae: options.SAEFolder,
+    corpus: options.Corpus,
+    sets: SetFolder,
+    lens: Annotated[Path, typer.Option(help="Folder of the lens's tables.")],
+    examples: Annotated[Path, typer.Option(help="Folder of the latents' examples.")],
+    hook: options.HookName,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure what adding and taking away some latents does to the next token, beside what the lens
+    says."""
+    options.use_device(threads)
+    from saeflow.analyses.examples.io import read_contexts, read_firing
+    from saeflow.analyses.logit_lens.checking import check_latents
+    from saeflow.analyses.logit_lens.io import load_sets, save_check
+    from saeflow.analyses.logit_lens.lens_tables import written_hook
+    from saeflow.corpora.io import load_blocks
+    from saeflow.tables import read_table
+
+    chosen = options.parsed(config.LogitLens, settings)
+    lm, weights = options.open_model(model, dtype), options.open_sae(sae)
+    found = check_latents(
+        lm,
+        weights,
+        written_hook(lm, weights, hook),
+        load_sets(sets).known,
+        read_table(lens / "enrichment.parquet"),
+        read_table(lens / "latents.parquet"),
+        read_contexts(examples),
+        read_firing(examples).typical,
+        load_blocks(corpus).tokens,
+        chosen,
+        seed,
+    )
+    save_check(output, found)

@@ -1,0 +1,160 @@
+"""Steered completions of one vector over a grid of scales."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
+from saeflow.decoding.edits import check_vectors
+from saeflow.decoding.rollouts import (
+    BATCH_ROWS,
+    Plan,
+    PromptGroup,
+    Rollouts,
+    prompt_groups,
+    roll_out,
+)
+from saeflow.errors import SaeflowError
+from saeflow.models.chat import continuation_text, prompt_text
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Steering
+    from saeflow.models.language_model import LanguageModel
+
+PURPOSE = "completions"
+
+
+def absolute_scales(settings: Steering, mean_norm: float, norm: float = 1.0) -> list[float]:
+    """The grid in units of the residual stream.
+
+    Args:
+        settings: the grid and its unit.
+        mean_norm: of the activations at the hook.
+        norm: of the vector, where it counts; see `saeflow.analyses.steering.vectors.Built`.
+    """
+    return [
+        scale * norm * (mean_norm if settings.scale_unit == "norm" else 1.0)
+        for scale in settings.scales
+    ]
+
+
+def complete(
+    lm: LanguageModel,
+    hook: str,
+    vector: Float[Tensor, " d_model"],
+    scales: Sequence[float],
+    settings: Steering,
+    seed: int,
+    goal: str,
+    method: str,
+    batch_rows: int = BATCH_ROWS,
+    progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
+    """Write ``settings.samples`` completions per scale and prompt, all scales in the same batches.
+
+    The noise of a completion is named by prompt and sample. So at scale 0 all goals and methods
+    give the same texts, and at other scales they differ by what the vector does.
+
+    Args:
+        lm: the model.
+        hook: where the vector is added, at all positions.
+        vector: unit norm.
+        scales: absolute, from `absolute_scales`.
+        settings: prompts, samples, new tokens, sampling.
+        seed: of the study.
+        goal: the vector is for.
+        method: the vector is by.
+        batch_rows: most rows of a decode batch.
+        progress: called with (completions done, completions).
+
+    Returns:
+        The columns of `COMPLETIONS_SCHEMA`. ``prompt`` is as it was given, messages as the chat
+        template writes them; ``continuation`` what the model wrote, without special tokens;
+        ``text`` one behind the other. ``prompt_ids`` opens with BOS, ``continuation_ids`` holds
+        what was drawn before the token that ended the text, and ``ended`` whether one did.
+
+    Raises:
+        SaeflowError: the vector is not finite or of the wrong width, a scale is not a number, the
+            model has no chat template for messages, or its logits are not numbers.
+    """
+    check_vectors(vector[None], lm.d_model, f"goal {goal}, method {method}")
+    if not all(map(math.isfinite, scales)):
+        raise SaeflowError(
+            f"goal {goal}, method {method}: scales {list(scales)} must be finite numbers"
+        )
+    plan = Plan(settings.samples, settings.new_tokens, settings.sampling, seed, PURPOSE, batch_rows)
+    vectors = vector[None].expand(len(scales), -1)
+    sizes, numbers = torch.tensor(scales, dtype=torch.float64), range(len(scales))
+    rows: list[dict[str, Any]] = []
+    for group in prompt_groups(lm, settings.prompts):
+        for rollouts in roll_out(lm, hook, group, vectors, sizes, numbers, plan):
+            rows += _rows(lm, group, rollouts, scales)
+            if progress:
+                progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
+    for row in rows:
+        identity = (
+            seed,
+            goal,
+            method,
+            row["scale"],
+            row["prompt"],
+            row.pop("occurrence"),
+            row["sample"],
+        )
+        row |= {
+            "goal": goal,
+            "method": method,
+            "seed": seed,
+            "completion_id": _identifier(identity),
+        }
+    texts = [prompt_text(prompt, lm.tokenizer) for prompt in settings.prompts]
+    order = {text: place for place, text in reversed(list(enumerate(texts)))}
+    rows.sort(key=lambda row: (row["scale_index"], order[row["prompt"]], row["sample"]))
+    return pl.DataFrame(rows, schema=COMPLETIONS_SCHEMA)
+
+
+def _rows(
+    lm: LanguageModel, group: PromptGroup, rollouts: Rollouts, scales: Sequence[float]
+) -> list[dict[str, Any]]:
+    rows = []
+    for unit, (scale_index, place) in enumerate(
+        zip(rollouts.vectors.tolist(), rollouts.prompts, strict=True)
+    ):
+        prompt, prompt_ids = group.texts[place], group.tokens[place].tolist()
+        drawn = zip(
+            rollouts.samples,
+            rollouts.tokens[unit].tolist(),
+            rollouts.lengths[unit].tolist(),
+            strict=True,
+        )
+        for sample, tokens, length in drawn:
+            continuation = continuation_text(lm.tokenizer, prompt_ids, tokens[:length])
+            rows.append(
+                {
+                    "scale": float(scales[scale_index]),
+                    "scale_index": scale_index,
+                    "prompt": prompt,
+                    "occurrence": group.occurrences[place],
+                    "sample": sample,
+                    "text": prompt + continuation,
+                    "continuation": continuation,
+                    "prompt_ids": prompt_ids,
+                    "continuation_ids": tokens[:length],
+                    "ended": length < len(tokens),
+                }
+            )
+    return rows
+
+
+def _identifier(identity: tuple[str | int | float, ...]) -> str:
+    """A name for a completion that does not change when others are added to the table."""
+    name = "\x1f".join(map(repr, identity))
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
