@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from scipy import sparse, stats
 
-from saeflow.chess.auc import SparseLabels, areas
 from saeflow.chess.concepts import FAMILIES, label
-from saeflow.chess.latents import SparseLatents
 from saeflow.corpora.chess.boards import START, Boards, join, read_fens, write_fens
 from saeflow.corpora.chess.moves import legal_moves, play
+from saeflow.statistics.sparse_areas import SparseLabels, areas
+from saeflow.statistics.sparse_latents import SparseLatents
 
 PLIES = 60
 FIRST_PLY = 10

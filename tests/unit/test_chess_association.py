@@ -10,13 +10,13 @@ import torch
 from scipy import optimize, stats
 
 from saeflow.chess.association import _offsets, associate
-from saeflow.chess.auc import SparseLabels, areas, clustered_area
 from saeflow.chess.concepts import Concept, Labels
 from saeflow.chess.labelling import Labelled, held_out_games
-from saeflow.chess.latents import SparseLatents
 from saeflow.chess.probes import DIFFERENCE, PROBE, PROBES, difference_of_means, fit_probes, probe
 from saeflow.config.sections.concepts import Concepts
 from saeflow.errors import SaeflowError
+from saeflow.statistics.sparse_areas import SparseLabels, areas, clustered_area
+from saeflow.statistics.sparse_latents import SparseLatents
 
 SETTINGS = Concepts(minimum=10, latents=2, rotations=19, draws=1000)
 
@@ -294,7 +294,7 @@ def test_labels_are_out_of_step_by_a_game_at_least() -> None:
 def test_latents_that_are_not_numbers_are_refused_with_their_positions() -> None:
     dense = sparse_normals(50, 4, 0.5)
     dense[[7, 9], 2] = np.nan
-    with pytest.raises(SaeflowError, match=r"in 2 of 50 positions latents are not numbers"):
+    with pytest.raises(SaeflowError, match=r"in 2 of 50 rows latents are not numbers"):
         latents_of(dense)
     rows, values = np.array([0, 1]), np.array([1.0, np.nan], np.float32)
     area = clustered_area(rows, values, np.array([True, False, True]), np.arange(3), 0.95)

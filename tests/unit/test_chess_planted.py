@@ -18,15 +18,15 @@ from saeflow.chess.cases import Cases, alike
 from saeflow.chess.concepts import concepts_of
 from saeflow.chess.edits import NO_LATENT, Edited, Reconstructed
 from saeflow.chess.interventions import INTERVENTIONS, choose, intervene
-from saeflow.chess.latents import SparseLatents
 from saeflow.chess.model import SiteSAE
 from saeflow.chess.reading import at_bin, judged, looks
-from saeflow.chess.resampling import CHANGE, SHARE, Resampling
 from saeflow.chess.skill import AWARENESS, SKILL, correlations, skill
 from saeflow.chess.trials import SETS, Configuration, Group, Outcome
 from saeflow.config.sections.concepts import Interventions, Skill
 from saeflow.corpora.chess.boards import START, join, read_fens
 from saeflow.errors import SaeflowError
+from saeflow.statistics.clusters import CHANGE, SHARE, Resampling
+from saeflow.statistics.sparse_latents import SparseLatents
 
 START_BOARD = read_fens([START])
 GROWING = PlantedModel(written=(0.5, 1.0, 1.5, 2.0), used=(2.0,) * N_BINS)

@@ -21,7 +21,6 @@ from pages import Page, assert_same_files, assert_whole, pages_of
 from saeflow.chess.concepts import Concept, Labels
 from saeflow.chess.example_boards import BOARDS_SHOWN, CONCEPTS_SHOWN, example_boards
 from saeflow.chess.labelling import Labelled
-from saeflow.chess.latents import SparseLatents
 from saeflow.corpora.chess.boards import read_fens
 from saeflow.corpora.chess.examples import Examples
 from saeflow.errors import SaeflowError
@@ -31,6 +30,7 @@ from saeflow.report.chess_results import ConceptTables
 from saeflow.report.concept_list import list_value
 from saeflow.report.io import write_report
 from saeflow.report.payload import value_of
+from saeflow.statistics.sparse_latents import SparseLatents
 
 
 @pytest.fixture(scope="module")

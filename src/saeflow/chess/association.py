@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64, Int64
 
-from saeflow.chess.auc import SparseLabels, areas
 from saeflow.chess.concepts import Concept
 from saeflow.chess.held_out import HeldOut
 from saeflow.chess.labelling import Labelled
-from saeflow.chess.latents import SparseLatents
 from saeflow.config.sections.concepts import Concepts
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.false_discovery import q_values
+from saeflow.statistics.sparse_areas import SparseLabels, areas
+from saeflow.statistics.sparse_latents import SparseLatents
 from saeflow.tables import Schema
 
 CONCEPTS: Schema = {

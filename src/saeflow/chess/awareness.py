@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from saeflow.chess.cases import Cases, join_cases
-from saeflow.chess.resampling import Mean
 from saeflow.statistics.areas import (
     Error,
     area_interval,
@@ -21,6 +20,7 @@ from saeflow.statistics.areas import (
     mean_area_error,
     placements,
 )
+from saeflow.statistics.clusters import Mean
 
 
 @dataclass(frozen=True, eq=False)

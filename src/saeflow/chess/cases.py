@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Int64
 
 from saeflow.chess.concepts import Concept
-from saeflow.chess.latents import SparseLatents
 from saeflow.chess.model import SkillModel
 from saeflow.chess.reading import Look, at_bin, judged
 from saeflow.chess.responses import answers
@@ -21,6 +20,7 @@ from saeflow.corpora.chess.boards import Boards, join
 from saeflow.corpora.chess.moves import MOVES
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
+from saeflow.statistics.sparse_latents import SparseLatents
 
 
 @dataclass(frozen=True, eq=False)

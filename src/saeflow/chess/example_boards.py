@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 
 from saeflow.chess.labelling import Labelled
-from saeflow.chess.latents import SparseLatents
 from saeflow.corpora.chess.boards import write_fens
 from saeflow.corpora.chess.examples import Examples
 from saeflow.corpora.chess.moves import MOVES
+from saeflow.statistics.sparse_latents import SparseLatents
 from saeflow.tables import Schema
 
 CONCEPTS_SHOWN = 3

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from saeflow.chess.auc import clustered_area
 from saeflow.chess.labelling import Labelled
-from saeflow.chess.latents import SparseLatents
 from saeflow.config.sections.concepts import Concepts
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.areas import Area
 from saeflow.statistics.rotation import Rotations
+from saeflow.statistics.sparse_areas import clustered_area
+from saeflow.statistics.sparse_latents import SparseLatents
 
 
 class Measured(NamedTuple):

@@ -23,7 +23,6 @@ from jaxtyping import Bool
 
 from saeflow.chess.model import SiteSAE, SkillModel
 from saeflow.chess.reading import Progress
-from saeflow.chess.resampling import CHANGE, SHARE, Resampling, columns
 from saeflow.chess.subject import Subject
 from saeflow.chess.trials import (
     NEEDS,
@@ -37,6 +36,7 @@ from saeflow.chess.trials import (
 )
 from saeflow.config.sections.concepts import Interventions
 from saeflow.seeds import numpy_generator
+from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, columns
 from saeflow.tables import Schema
 
 EDITED, IDENTITY, RANDOM, RECONSTRUCTION = "edited", "strength_1", "random", "reconstruction"

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from saeflow.chess.auc import clustered_area
 from saeflow.chess.held_out import HeldOut
 from saeflow.chess.labelling import Labelled
 from saeflow.config.sections.concepts import Concepts
+from saeflow.statistics.sparse_areas import clustered_area
 from saeflow.tables import Schema
 
 PROBE, DIFFERENCE = "probe", "difference_of_means"

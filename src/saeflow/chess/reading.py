@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
-from saeflow.chess.latents import SparseLatents
 from saeflow.chess.model import BOARDS_AT_ONCE, Activations, Edit, SiteSAE, SkillModel
 from saeflow.corpora.chess.boards import Boards
 from saeflow.corpora.chess.moves import legal_moves
+from saeflow.statistics.sparse_latents import SparseLatents
 
 Progress = Callable[[int, int], None]
 

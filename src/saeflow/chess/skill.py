@@ -27,11 +27,11 @@ from saeflow.chess.cases import (
 )
 from saeflow.chess.model import Activations, SiteSAE, SkillModel
 from saeflow.chess.reading import Look, at_bin, judged, looks
-from saeflow.chess.resampling import CHANGE, SHARE, Resampling, columns
 from saeflow.chess.responses import members
 from saeflow.chess.subject import Subject
 from saeflow.config.sections.concepts import Skill
 from saeflow.seeds import numpy_generator
+from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, columns
 from saeflow.tables import Schema
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Int64
 
 from saeflow.chess.concepts import Concept, Labels
 from saeflow.chess.labelling import Halves, Labelled
-from saeflow.chess.latents import SparseLatents
 from saeflow.corpora.chess.examples import Examples
+from saeflow.statistics.sparse_latents import SparseLatents
 
 
 class Subject(NamedTuple):

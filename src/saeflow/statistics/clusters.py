@@ -1,4 +1,5 @@
-"""Means over positions, with intervals that take games as the units."""
+"""Means of values that come in clusters, with intervals that take clusters as the units: positions
+of a game, answers to a prompt."""
 
 from __future__ import annotations
 
@@ -22,10 +23,10 @@ class Mean(NamedTuple):
 
 
 class Resampling:
-    """Random weights of games that serve all means over the same positions.
+    """Random weights of clusters that serve all means over the same values.
 
     Args:
-        games: the game of each position.
+        clusters: the cluster of each value, by any numbers.
         draws: how many.
         level: of the intervals.
         generator: of the draws.
@@ -33,12 +34,12 @@ class Resampling:
 
     def __init__(
         self,
-        games: Int64[np.ndarray, " n"],
+        clusters: Int64[np.ndarray, " n"],
         draws: int,
         level: float,
         generator: np.random.Generator,
     ) -> None:
-        different, self._which = np.unique(games, return_inverse=True)
+        different, self._which = np.unique(clusters, return_inverse=True)
         self._n, self._level = len(different), level
         weights = random_weights(np.arange(self._n), draws, generator)
         self._weights, self._unseen = weights[:, :-1], weights[:, -1]
@@ -46,20 +47,20 @@ class Resampling:
     def mean(
         self, values: Float64[np.ndarray, " n"], bounds: tuple[float, float] | None = None
     ) -> Mean:
-        """The mean over the positions where the value is known (not NaN), and its interval.
+        """The mean of the values that are there (not NaN), and its interval.
 
         Args:
-            values: of the positions.
-            bounds: between which all values lie. The interval then counts one game of usual size
+            values: in the order of the clusters; NaN where there is none.
+            bounds: between which all values lie. The interval then counts one cluster of usual size
                 more, whose values are the lowest at the lower end and the highest at the upper end,
-                and holds for rare events and few games (`statistics.means`). Without, it is of what
-                was seen.
+                and holds for rare events and few clusters (`statistics.means`). Without, it
+                is of what was seen.
         """
-        known = ~np.isnan(values)
-        if not known.any():
+        present = ~np.isnan(values)
+        if not present.any():
             return Mean(np.nan, np.nan, np.nan)
-        sums = np.bincount(self._which, np.where(known, values, 0), self._n)
-        counts = np.bincount(self._which, known, self._n)
+        sums = np.bincount(self._which, np.where(present, values, 0), self._n)
+        counts = np.bincount(self._which, present, self._n)
         unseen = self._unseen * counts[counts > 0].mean() if bounds else np.zeros(len(self._unseen))
         ends = [self._weights @ sums + end * unseen for end in bounds or (0, 0)]
         draws = np.stack(ends)[:, :, None] / (self._weights @ counts + unseen)[:, None]

@@ -1,9 +1,9 @@
-"""How well numbers tell the positions with a concept from those without: areas under the ROC curve,
-ties counted half.
+"""How well latents tell the rows with a label from those without: areas under the ROC curve, ties
+counted half.
 
-With ranks among all n positions the area of a latent for a concept is a sum over the positions that
-have the concept. Nearly all of a latent's values are zeros, which share one rank; beside that rank
-only what is not zero adds to the sum. So the areas of all latents for all concepts are one product
+With ranks among all n rows the area of a latent for a label is a sum over the rows that have the
+label. Nearly all of a latent's values are zeros, which share one rank; beside that rank
+only what is not zero adds to the sum. So the areas of all latents for all labels are one product
 of two sparse matrices, and exact: every term is a multiple of one half below 2⁵³.
 """
 
@@ -16,46 +16,45 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy import sparse, stats
 
-from saeflow.chess.latents import SparseLatents
 from saeflow.statistics.areas import UNKNOWN, Area, area_error, area_interval
+from saeflow.statistics.sparse_latents import SparseLatents
 
 _LATENTS_AT_ONCE = 1024
 
 
 class SparseLabels(NamedTuple):
-    """Which concepts hold where, by position; of a concept that mostly holds the exceptions are
-    kept.
+    """Which labels hold where, by row; of a label that mostly holds the exceptions are kept.
 
     Attributes:
-        kept: ``[n, concepts]`` of ones.
-        turned: concepts of which the exceptions are kept.
-        positives: positions with the concept.
+        kept: ``[n, labels]`` of ones.
+        turned: labels of which the exceptions are kept.
+        positives: rows with each label.
     """
 
     kept: sparse.csr_array
-    turned: Bool[np.ndarray, " concepts"]
-    positives: Int64[np.ndarray, " concepts"]
+    turned: Bool[np.ndarray, " labels"]
+    positives: Int64[np.ndarray, " labels"]
 
     @classmethod
-    def of(cls, labels: Bool[np.ndarray, "n concepts"]) -> SparseLabels:
-        """From one byte per position and concept."""
+    def of(cls, labels: Bool[np.ndarray, "n labels"]) -> SparseLabels:
+        """From one byte per row and label."""
         positives = labels.sum(axis=0)
         turned = positives * 2 > len(labels)
         return cls(sparse.csr_array((labels ^ turned).astype(np.float64)), turned, positives)
 
     def rotated(self, by: int) -> SparseLabels:
-        """Every position gets the labels of the one ``by`` places later."""
+        """Every row gets the labels of the one ``by`` places later."""
         order = np.roll(np.arange(self.kept.shape[0]), -by)
         return self._replace(kept=self.kept[order])
 
 
 def areas(
     latents: SparseLatents, labels: SparseLabels
-) -> Iterator[tuple[slice, Float64[np.ndarray, "part concepts"]]]:
-    """The area of every latent for every concept, some latents at a time; every concept needs both
+) -> Iterator[tuple[slice, Float64[np.ndarray, "part labels"]]]:
+    """The area of every latent for every label, some latents at a time; every label needs both
     classes.
 
-    Takes of the order of (values that are not zero) × (concepts that hold in a position)
+    Takes of the order of (values that are not zero) × (labels that hold in a row)
     operations.
     """
     counts = np.where(labels.turned, latents.n - labels.positives, labels.positives).astype(
@@ -74,15 +73,15 @@ def clustered_area(
     rows: Int64[np.ndarray, " entries"],
     values: Float32[np.ndarray, " entries"],
     label: Bool[np.ndarray, " n"],
-    games: Int64[np.ndarray, " n"],
+    clusters: Int64[np.ndarray, " n"],
     level: float,
 ) -> Area:
-    """The area of one latent for one concept; positions of one game are not independent, games are.
+    """The area of one latent for one label; rows of one cluster are not independent, clusters are.
 
     Args:
         rows, values: where the latent is not zero; by rising value.
-        label: whether the concept holds.
-        games: the game of each position, counted from 0.
+        label: whether it holds.
+        clusters: of each row, counted from 0.
         level: of the interval.
 
     Returns:
@@ -90,7 +89,7 @@ def clustered_area(
     """
     if np.isnan(values).any():
         return UNKNOWN
-    return area_interval(area_error(_placements(rows, values, label), label, games), level)
+    return area_interval(area_error(_placements(rows, values, label), label, clusters), level)
 
 
 def _placements(

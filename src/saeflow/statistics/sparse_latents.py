@@ -1,4 +1,4 @@
-"""Latents of many positions, of which few are not zero: held by latent, never as a dense matrix."""
+"""Latents of many rows, of which few are not zero: held by latent, never as a dense matrix."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SIGN = np.uint32(0x80000000)
 
 @dataclass(frozen=True, eq=False)
 class SparseLatents:
-    """Latents of positions, latent after latent; within a latent by rising value. 8 bytes per value
+    """Latents of rows, latent after latent; within a latent by rising value. 8 bytes per value
     that is not zero.
 
     Attributes:
         values: those that are not zero.
-        rows: the position of each.
+        rows: the row of each.
         offsets: latent ``j`` is ``offsets[j]:offsets[j + 1]``.
-        n: number of positions.
+        n: number of rows.
     """
 
     values: Float32[np.ndarray, " entries"]
@@ -54,9 +54,8 @@ class SparseLatents:
         every = np.concatenate(values)
         if (broken := np.isnan(every)).any():
             raise SaeflowError(
-                f"chess: in {len(np.unique(np.concatenate(rows)[broken]))} of {n} positions "
-                "latents are not numbers "
-                "(NaN); check the weights of the model and of the SAE"
+                f"in {len(np.unique(np.concatenate(rows)[broken]))} of {n} rows latents are not "
+                "numbers (NaN); check the weights of the model and of the SAE"
             )
         return cls._sorted(np.concatenate(rows), np.concatenate(latents), every, n, d_sae)
 
@@ -86,7 +85,7 @@ class SparseLatents:
 
     @property
     def active(self) -> Int64[np.ndarray, " d_sae"]:
-        """In how many positions each latent is not zero."""
+        """In how many rows each latent is not zero."""
         return np.diff(self.offsets)
 
     @cached_property
@@ -97,19 +96,19 @@ class SparseLatents:
     def of_latent(
         self, latent: int
     ) -> tuple[Int32[np.ndarray, " entries"], Float32[np.ndarray, " entries"]]:
-        """The positions in which a latent is not zero, and its values there."""
+        """The rows in which a latent is not zero, and its values there."""
         part = slice(self.offsets[latent], self.offsets[latent + 1])
         return self.rows[part], self.values[part]
 
     def column(self, latent: int) -> Float32[np.ndarray, " n"]:
-        """A latent's value in every position."""
-        found = np.zeros(self.n, np.float32)
+        """A latent's value in every row."""
+        dense = np.zeros(self.n, np.float32)
         rows, values = self.of_latent(latent)
-        found[rows] = values
-        return found
+        dense[rows] = values
+        return dense
 
     def part(self, kept: Int64[np.ndarray, " m"]) -> SparseLatents:
-        """The latents of some positions, which are counted anew, in the order given."""
+        """The latents of some rows, which are counted anew, in the order given."""
         place = np.full(self.n, -1, np.int32)
         place[kept] = np.arange(len(kept), dtype=np.int32)
         rows = place[self.rows]
@@ -126,7 +125,7 @@ class SparseLatents:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Mid-ranks of a latent's values among those of all positions; its zeros are one tie.
+    """Mid-ranks of a latent's values among those of all rows; its zeros are one tie.
 
     Attributes:
         zero: the mid-rank of a zero, per latent.
@@ -158,7 +157,7 @@ class Ranks:
         return cls(zero, rank - zero[owner], cubes + zeros.astype(np.float64) ** 3 - zeros)
 
     def column(self, latents: SparseLatents, latent: int) -> Float64[np.ndarray, " n"]:
-        """The mid-rank of a latent's value in every position."""
+        """The mid-rank of a latent's value in every row."""
         part = slice(latents.offsets[latent], latents.offsets[latent + 1])
         ranks = np.full(latents.n, self.zero[latent])
         ranks[latents.rows[part]] += self.above_zero[part]
