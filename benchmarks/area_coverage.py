@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "unit"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
 from clustered_numbers import CHANCE, KNOWING, Drawn, World
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "unit"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 from judge_server import KEY, serving
 
 from saeflow.config import Calls

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 from saeflow import devices
 from saeflow.errors import SaeflowError
 
-ROOT = Path(__file__).parents[2]
 # Leases, says which devices it sees and when, works for a while, says when it ends.
 WORKER = """
 import sys, time

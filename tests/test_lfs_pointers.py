@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import DATA
 from tiny_models import save_tiny_model
 
 from saeflow.analyses.effects.io import open_effects
@@ -27,7 +28,7 @@ from saeflow.tables import read_table
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 4976698672\n"
 )
-SAES = Path(__file__).parents[1] / "data/saes"
+SAES = DATA / "saes"
 
 
 def of_model(file: Path) -> None:

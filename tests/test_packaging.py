@@ -2,15 +2,14 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import yaml
+from checkout import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import saeflow
 
-ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = {
     canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")

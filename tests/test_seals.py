@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from test_effects_io import block_of
+from effect_blocks import block_of
 from tiny_models import save_tiny_model, tiny_tokenizer
 
 from saeflow import seals

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "saeflow"
 ANYWHERE = [
     "errors",

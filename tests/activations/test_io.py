@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from checkout import SUPPORT
 from planted_dictionary import METADATA, cached, rows_of
 
 from saeflow.activations import formats, io
@@ -291,7 +293,6 @@ def test_a_shard_without_rows_is_refused_and_nothing_is_left(tmp_path, format_):
 
 FILL = """
 import sys, torch
-sys.path.insert(0, {tests!r})
 from pathlib import Path
 from planted_dictionary import METADATA, rows_of
 from saeflow.activations.io import shard_path, write_shards
@@ -315,7 +316,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     program = tmp_path / "fill.py"
-    program.write_text(FILL.format(tests=str(__file__).rpartition("/")[0], disk=str(disk)))
+    program.write_text(FILL.format(disk=str(disk)))
     mount = f"mount -t tmpfs -o size=2m none {disk}"
     for enter in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
         if (
@@ -329,6 +330,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
         [*enter, "sh", "-c", f"{mount} && {sys.executable} {program}"],
         capture_output=True,
         text=True,
+        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
     )
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()

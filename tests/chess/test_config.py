@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from checkout import ROOT
 
 from saeflow.config import ChessStudy, check_study
 from saeflow.config.counts import shard_count
 from saeflow.config.reading import read_study
 from saeflow.errors import SaeflowError
 
-ROOT = Path(__file__).parents[2]
 SAE = {"hook": "blocks.1.mlp", "train": {"d_sae": 64}}
 STUDY: dict[str, Any] = {
     "kind": "chess",

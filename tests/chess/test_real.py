@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from checkout import ROOT
 
 from saeflow.config.sections.chess import Games
 from saeflow.corpora.chess.examples import examples
@@ -16,7 +17,7 @@ from saeflow.corpora.chess.positions import in_split, pgn_positions
 from saeflow.models.maia2_io import embedded_maia2, load_maia2
 from saeflow.models.maia2_metrics import measure_maia2, move_counts
 
-DATA = Path(os.environ.get("SAEFLOW_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("SAEFLOW_TEST_DATA", ROOT.parent / "shared" / "data"))
 MONTH = DATA / "lichess" / "lichess_db_standard_rated_2013-01.pgn.zst"
 
 

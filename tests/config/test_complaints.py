@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -10,48 +9,20 @@ from typing import Any
 
 import pytest
 import yaml
+from studies import MISSING, STUDY, TEXT, changed
 
 from saeflow.config import ChessStudy, Goal, SAETraining, Study, check_study, read_goal, read_study
 from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
 
-MISSING = object()
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
-STUDY: dict[str, Any] = {
-    "study": "small",
-    "corpus": {"tokens": {"model": 64_000}},
-    "model": {"name": "lm", "train": {"n_layers": 2}},
-    "hook": "blocks.1.hook_resid_post",
-    "saes": {"main": {"train": {"d_sae": 64}}},
-    "goals": {"names": ["anger", "love"]},
-}
-TEXT: dict[str, Any] = {
-    **STUDY,
-    "corpus": {"kind": "text", "path": "stories.txt"},
-    "model": {"name": "lm", "path": "checkpoint"},
-    "judge": {"kind": "lexical"},
-}
 GOAL: dict[str, Any] = {
     "title": "Anger",
     "criterion": "The text is angry.",
     "positive": ["She shouted.", "He was furious."],
     "negative": ["She smiled.", "He was calm."],
 }
-
-
-def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A copy with the values at dotted keys replaced, or taken out where the value is MISSING."""
-    values = copy.deepcopy(base)
-    for dotted, value in changes.items():
-        section, keys = values, dotted.split(".")
-        for key in keys[:-1]:
-            section = section.setdefault(key, {})
-        if value is MISSING:
-            del section[keys[-1]]
-        else:
-            section[keys[-1]] = value
-    return values
 
 
 def told(table: list[tuple[dict[str, Any], str, str]]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from snakemake.common.configfile import load_configfile
-from test_config import STUDY, TEXT, changed
+from studies import STUDY, TEXT, changed
 
 from saeflow.cli.study import plan
 from saeflow.config import check_study, read_any_study, read_goal

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 
 from saeflow.config.reading import check_study, read_study
 from saeflow.errors import SaeflowError
 
-ROOT = Path(__file__).parents[2]
 BATCH: dict[str, Any] = {"train": {"architecture": "batchtopk"}}
 STEERED, EARLY, LATE = (f"blocks.{layer}.hook_resid_post" for layer in (1, 0, 3))
 

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from checkout import ROOT
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
@@ -21,7 +22,6 @@ from saeflow.config.reference import REFERENCE, reference
 from saeflow.config.schema import SCHEMA, SCHEMAS, json_schema, repository, schema_text
 from saeflow.errors import SaeflowError
 
-ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {
     "study": "small",
     "corpus": {"tokens": {"model": 64_000}},

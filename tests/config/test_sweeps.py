@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 
 from saeflow.config.reading import check_study, read_study
 from saeflow.errors import SaeflowError
-
-ROOT = Path(__file__).parents[2]
 
 
 def study_with(**saes: Any) -> Any:

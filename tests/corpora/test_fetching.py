@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from checkout import ROOT
 from hub_server import TOKEN, Hub, environment, serving, sha256
 
 from saeflow.config import Corpus, check_study, read_study
@@ -20,7 +21,6 @@ from saeflow.config.locations import location
 from saeflow.corpora.text import documents
 from saeflow.errors import SaeflowError
 
-ROOT = Path(__file__).parents[2]
 TEXTS = {
     part: [f"{part} document {i}." for i in range(40)] for part in ("first", "second", "held out")
 }

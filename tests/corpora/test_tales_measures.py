@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
+from checkout import ROOT
 
 from saeflow.config.goal import Goal
 from saeflow.corpora import tales
@@ -13,7 +12,7 @@ from saeflow.corpora.tales.automaton import automaton
 from saeflow.corpora.tales.measures import split_sentences
 from saeflow.corpora.tales.tokenization import split_tokens
 
-GOALS = Path(__file__).parents[2] / "workflow" / "goals" / "tales"
+GOALS = ROOT / "workflow" / "goals" / "tales"
 
 # text; its coherence, as credited tokens over all tokens; the topics' shares of its content words
 LABELLED = [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from effect_blocks import block_of, same
 
 from saeflow.analyses.effects.approximator import fit
 from saeflow.analyses.effects.io import (
@@ -32,21 +33,6 @@ from saeflow.tables import read_table
 METADATA = {"hook": "blocks.1.hook_resid_post", "settings": {"samples": 4, "scale": 0.5}}
 
 
-def block_of(ids: Sequence[int]) -> EffectBlock:
-    """Effects that tell their vector."""
-    n, number = len(ids), np.array(ids)
-    return EffectBlock(
-        torch.full((n, 3), 1.0) * torch.from_numpy(number)[:, None],
-        torch.from_numpy(number).float()[:, None].expand(n, 5) + torch.arange(5) / 10,
-        (torch.from_numpy(number)[:, None] / 8 + torch.arange(5)).half(),
-        number * 2.0,
-        (number % 4).astype(np.uint8),
-        number.astype(np.int64),
-        number + 0.25,
-        np.full(n, 12, dtype=np.int64),
-    )
-
-
 def write_blocks(directory: Path, sizes: Sequence[int] = (4, 4, 2), **changes: Any) -> list[Path]:
     paths, start = [], 0
     for number, size in enumerate(sizes):
@@ -55,12 +41,6 @@ def write_blocks(directory: Path, sizes: Sequence[int] = (4, 4, 2), **changes: A
         paths.append(path)
         start += size
     return paths
-
-
-def same(one: EffectBlock, other: EffectBlock) -> bool:
-    return all(
-        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True)
-    )
 
 
 def test_a_block_is_read_back_with_its_metadata(tmp_path: Path) -> None:

@@ -8,39 +8,25 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from effect_blocks import same
+from effects_experiment import EVALUATION, NORM, SETTINGS, experiment
 from steered import D_MODEL, D_SAE, HOOK, tiny_lm, tiny_sae, unit_rows
 
 from saeflow.analyses.effects.measure import (
     Baseline,
     EffectBlock,
-    Experiment,
     mean_latents,
     measure_baseline,
     measure_block,
     prepare,
 )
 from saeflow.analyses.effects.scale import STATUSES, TOLERANCE
-from saeflow.config.sections import Effects, Sampling, Scale, Vectors
+from saeflow.config.sections import Sampling, Scale
 from saeflow.decoding.edits import Edit
 from saeflow.decoding.generation import generate
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys
-
-SETTINGS = Effects(
-    vectors=Vectors(range=[0, 10]),
-    block_size=4,
-    prompts=["", "the cat", "a dog"],
-    samples=4,
-    baseline_samples=6,
-    new_tokens=8,
-    sampling=Sampling(top_k=20),
-    scale=Scale(value=0.3, tokens=64),
-)
-EVALUATION = torch.randint(
-    2, 20, (8, 16), generator=torch.Generator().manual_seed(0), dtype=torch.int32
-).numpy()
-NORM = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -49,19 +35,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def experiment(batch_rows: int = 32, family: str = "llama", **changes: object) -> Experiment:
-    settings = SETTINGS.model_copy(update=changes)
-    return prepare(
-        tiny_lm(family), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=batch_rows
-    )
-
-
-def same(one: EffectBlock, other: EffectBlock) -> bool:
-    return all(
-        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True)
-    )
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from steered import HOOK, tiny_lm, tiny_sae, unit_rows
-from test_effects import EVALUATION, NORM, experiment
+from checkout import SUPPORT
+from effects_experiment import EVALUATION, NORM, experiment, too_large
+from steered import HOOK, tiny_lm, unit_rows
 
 from saeflow.analyses.effects.measure import Experiment, measure_baseline, prepare
 from saeflow.analyses.effects.memory import (
@@ -20,7 +20,7 @@ from saeflow.analyses.effects.memory import (
     rows_that_fit,
     with_memory,
 )
-from saeflow.config import Effects, Sampling, Scale
+from saeflow.config import Sampling
 from saeflow.decoding.generation import BufferCache, decode_one_token, prefill
 from saeflow.decoding.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
@@ -47,7 +47,7 @@ def test_the_memory_of_a_row_covers_its_keys_and_values(family: str) -> None:
 
 LIMITED = """
 import resource, sys
-from test_effects_memory import too_large
+from effects_experiment import too_large
 exp, limit = too_large(), int(sys.argv[1])
 from saeflow.analyses.effects.measure import measure_baseline
 from saeflow.analyses.effects.memory import with_memory
@@ -60,22 +60,10 @@ except Exception as error:
 """
 
 
-def too_large() -> Experiment:
-    """Batches of 16,384 rows, which hold some 600 MB."""
-    settings = Effects(
-        prompts=["ab cd"], samples=4, baseline_samples=8, new_tokens=40, scale=Scale(tokens=64)
-    )
-    return prepare(
-        tiny_lm(), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=16_384
-    )
-
-
 def limited(megabytes: int) -> str:
     """What a process with only so much memory left says."""
     command = [sys.executable, "-c", LIMITED, str(megabytes << 20)]
-    return subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run(command, cwd=SUPPORT, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checkout import ROOT
 from judge_server import ALWAYS, KEY, SHAPES, completion, score_of, serving, stats
-from test_judging_endpoint import GOAL, PRICE, questions, service
+from judge_service import GOAL, PRICE, completions_of, questions, service
 
 from saeflow.config import check_study
 from saeflow.config.addresses import fault_of_address
@@ -40,7 +41,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
-DEFAULT = Path(__file__).parents[2] / "config.yaml"
+DEFAULT = ROOT / "config.yaml"
 SCORES = [score_of(GOAL.criterion, f"I think {i}") for i in range(60)]
 
 
@@ -191,8 +192,6 @@ def test_models_that_reason_get_room_for_it_and_no_temperature(model: str, tmp_p
 
 
 def test_a_study_without_a_single_score_is_refused(tmp_path: Path) -> None:
-    from test_judging_endpoint import completions_of
-
     with serving(always="filtered") as url:
         used = service(url, tmp_path)
         table = score_completions(

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from checkout import ROOT
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from saeflow.config.goal import Goal
@@ -40,7 +41,7 @@ from saeflow.judging.words import distinct_bigram_share, matched_share, units, w
 from saeflow.models.hooks import FAMILIES
 from saeflow.models.language_model import LanguageModel
 
-STORIES = sorted((Path(__file__).parents[2] / "workflow" / "goals" / "stories").glob("*.yaml"))
+STORIES = sorted((ROOT / "workflow" / "goals" / "stories").glob("*.yaml"))
 LEXICAL = Judge(kind="lexical", saturation=0.25)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from scored_study import scored_study
 from steered import HOOK, tiny_lm
-from test_summary import study
 
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.divergence import divergences
@@ -23,7 +23,7 @@ SETTINGS = Summary(bootstrap=100, coherence_levels=[0.75, 0.2], divergence_level
 def planted(goals: int = 2) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Coherence falls by 0.3, divergence rises by 1 and behaviour by 0.1 or 0.2 (method 1) at each
     of four scales."""
-    completions, _ = study(goals=goals, scales=4, samples=12)
+    completions, _ = scored_study(goals=goals, scales=4, samples=12)
     step = completions["scale_index"]
     faster = completions["method"] == "method1"
     behaviour = step * (0.1 + 0.1 * faster.cast(pl.Float64))

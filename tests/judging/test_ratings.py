@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from judge_server import KEY, score_of, serving
 from scipy.optimize import minimize
-from test_summary import study
+from scored_study import scored_study
 
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.preferences import PREFERENCES_SCHEMA, judge_pairs, pair_up
@@ -115,7 +115,7 @@ def test_ratings_do_not_depend_on_the_order_of_rows_and_pool_the_goals() -> None
 
 
 def test_pairs_are_held_out_samples_at_the_chosen_scales() -> None:
-    completions, scores = study(goals=2, methods=3, scales=3, samples=10)
+    completions, scores = scored_study(goals=2, methods=3, scales=3, samples=10)
     completions = completions.with_columns(text=pl.concat_str(pl.lit("I think "), "completion_id"))
     best = summarise(completions, scores, Summary(bootstrap=100), 0).best
     found = pair_up(completions, best, 4, 0.5, 0)

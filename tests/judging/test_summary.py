@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from scipy import stats
+from scored_study import scored_study
 
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.pairs import pair_scores
@@ -20,66 +21,8 @@ from saeflow.analyses.steering.summary_io import SCHEMAS, read_summaries, write_
 from saeflow.config.sections import Summary
 from saeflow.errors import SaeflowError
 from saeflow.judging.io import read_scores, write_scores
-from saeflow.judging.scores import SCORES_SCHEMA
 
-Draw = Callable[[np.random.Generator, int, int], float]
 SETTINGS = Summary(bootstrap=200)
-
-
-def study(
-    goals: int = 2,
-    methods: int = 2,
-    scales: int = 3,
-    samples: int = 16,
-    prompts: tuple[str, ...] = ("I think",),
-    lost: float = 0.0,
-    draw: Draw = lambda rng, _method, _scale: float(rng.random()),
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Completions and their scores, of which a share is lost at random in each criterion."""
-    rng = np.random.default_rng(0)
-    completions, scores = [], []
-    for goal in range(goals):
-        for method in range(methods):
-            for scale in range(scales):
-                for prompt in prompts:
-                    for sample in range(samples):
-                        name = f"{goal}/{method}/{scale}/{prompt}/{sample}"
-                        completions.append(
-                            (
-                                f"goal{goal}",
-                                f"method{method}",
-                                scale * 0.5,
-                                scale,
-                                prompt,
-                                sample,
-                                name,
-                            )
-                        )
-                        for criterion in ("behaviour", "coherence"):
-                            score, gone = draw(rng, method, scale), rng.random() < lost
-                            scores.append(
-                                (
-                                    name,
-                                    criterion,
-                                    None if gone else score,
-                                    "timeout" if gone else None,
-                                )
-                            )
-    return (
-        pl.DataFrame(
-            completions,
-            schema=["goal", "method", "scale", "scale_index", "prompt", "sample", "completion_id"],
-            orient="row",
-        ),
-        pl.DataFrame(
-            scores,
-            schema={
-                name: SCORES_SCHEMA[name]
-                for name in ("completion_id", "criterion", "score", "reason")
-            },
-            orient="row",
-        ),
-    )
 
 
 def row(table: pl.DataFrame, **where: str | int) -> dict[str, object]:
@@ -90,7 +33,7 @@ def row(table: pl.DataFrame, **where: str | int) -> dict[str, object]:
 
 
 def test_pairs_stay_together_when_scores_are_missing() -> None:
-    completions, scores = study(lost=0.1, prompts=("I think", "Last night"))
+    completions, scores = scored_study(lost=0.1, prompts=("I think", "Last night"))
     summary = summarise(completions, scores, SETTINGS, 0).summary
     by_id = {(name, criterion): score for name, criterion, score, _ in scores.iter_rows()}
     for found in summary.filter(pl.col("split") == "all").iter_rows(named=True):
@@ -117,7 +60,7 @@ def test_pairs_stay_together_when_scores_are_missing() -> None:
 
 
 def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
-    completions, scores = study(samples=15)
+    completions, scores = scored_study(samples=15)
     summary = summarise(completions, scores, Summary(bootstrap=100, selection=0.4), 0).summary
     counts = summary.pivot("split", index=["goal", "method", "scale"], values="n")
     assert set(counts["all"]) == {15}
@@ -132,7 +75,7 @@ def test_halves_are_disjoint_exhaustive_and_the_same_for_every_group() -> None:
 
 
 def test_a_prompt_named_twice_has_twice_the_samples() -> None:
-    completions, scores = study(samples=8, prompts=("I think", "Last night"))
+    completions, scores = scored_study(samples=8, prompts=("I think", "Last night"))
     twice = completions.with_columns(prompt=pl.lit("I think"))
     found = summarise(twice, scores, SETTINGS, 0).summary
     assert set(found.filter(pl.col("split") == "all")["n"]) == {16}
@@ -145,7 +88,7 @@ def test_a_prompt_named_twice_has_twice_the_samples() -> None:
 
 
 def test_both_halves_hold_every_prompt_and_change_with_the_seed() -> None:
-    completions, scores = study(
+    completions, scores = scored_study(
         goals=1, methods=1, samples=32, prompts=("I think", "Last night", "One day")
     )
     paired, other = (pair_scores(completions, scores, 0.5, seed) for seed in (0, 1))
@@ -157,7 +100,7 @@ def test_both_halves_hold_every_prompt_and_change_with_the_seed() -> None:
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
-    completions, scores = study(lost=0.1)
+    completions, scores = scored_study(lost=0.1)
     first = summarise(completions, scores, SETTINGS, 0)
     shuffled = completions.sample(fraction=1, shuffle=True, seed=1)
     second = summarise(shuffled, scores.sample(fraction=1, shuffle=True, seed=2), SETTINGS, 0)
@@ -167,7 +110,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
 
 def test_the_chosen_scale_never_sees_the_report_half() -> None:
-    completions, scores = study(goals=3, methods=3, scales=6, samples=20)
+    completions, scores = scored_study(goals=3, methods=3, scales=6, samples=20)
     before = summarise(completions, scores, SETTINGS, 0)
     for trial in range(5):
         changed = _with_report_scores_redrawn(completions, scores, trial)
@@ -191,7 +134,7 @@ def _with_report_scores_redrawn(
 
 
 def test_the_in_sample_maximum_is_optimistic_on_noise_and_the_report_half_is_not() -> None:
-    completions, scores = study(goals=40, methods=1, scales=10, samples=16)
+    completions, scores = scored_study(goals=40, methods=1, scales=10, samples=16)
     best = summarise(completions, scores, Summary(bootstrap=100), 0).best.filter(
         pl.col("goal") != AVERAGE
     )
@@ -255,7 +198,7 @@ def test_a_comparison_has_the_p_value_of_scipys_exact_permutation_test() -> None
 
 
 def test_several_prompts_are_the_units_of_intervals_and_of_exchanges() -> None:
-    completions, scores = study(
+    completions, scores = scored_study(
         goals=1, methods=2, scales=2, samples=16, prompts=("I think", "Last night", "One day")
     )
     units = summarise(completions, scores, SETTINGS, 0).comparisons["units"]
@@ -270,7 +213,7 @@ def test_comparisons_find_the_better_method_and_average_over_goals() -> None:
     def better(rng: np.random.Generator, method: int, scale: int) -> float:
         return float(np.clip(rng.normal(0.3 + 0.4 * (method == 1 and scale == 2), 0.1), 0, 1))
 
-    completions, scores = study(goals=3, methods=3, samples=32, draw=better)
+    completions, scores = scored_study(goals=3, methods=3, samples=32, draw=better)
     found = summarise(completions, scores, SETTINGS, 0)
     assert set(
         found.best.filter((pl.col("method") == "method1") & (pl.col("goal") != AVERAGE))[
@@ -312,7 +255,7 @@ def test_methods_with_planted_latents_make_no_claim_of_the_others_weaker() -> No
     def better(rng: np.random.Generator, method: int, scale: int) -> float:
         return float(np.clip(rng.normal(0.3 + 0.12 * (method == 0), 0.2), 0, 1))
 
-    completions, scores = study(goals=2, methods=4, samples=32, draw=better)
+    completions, scores = scored_study(goals=2, methods=4, samples=32, draw=better)
     columns = ["goal", "method", "other"]
 
     def corrected(called: str) -> pl.DataFrame:
@@ -328,7 +271,7 @@ def test_methods_with_planted_latents_make_no_claim_of_the_others_weaker() -> No
 
 
 def test_the_best_rows_are_rows_of_the_summary() -> None:
-    found = summarise(*study(scales=5, lost=0.1), SETTINGS, 0)
+    found = summarise(*scored_study(scales=5, lost=0.1), SETTINGS, 0)
     for best in found.best.filter(pl.col("goal") != AVERAGE).iter_rows(named=True):
         where = {"goal": best["goal"], "method": best["method"]}
         report = row(found.summary, **where, scale_index=best["scale_index"], split="report")
@@ -356,7 +299,7 @@ def test_the_best_rows_are_rows_of_the_summary() -> None:
 
 
 def test_a_group_without_a_pair_has_null_values_and_is_never_chosen() -> None:
-    completions, scores = study(goals=2, methods=2, scales=3)
+    completions, scores = scored_study(goals=2, methods=2, scales=3)
     gone = pl.col("completion_id").str.starts_with("0/1/") | pl.col(
         "completion_id"
     ).str.starts_with("1/1/2/")
@@ -396,7 +339,7 @@ def test_a_group_without_a_pair_has_null_values_and_is_never_chosen() -> None:
 
 
 def test_completions_without_any_score_are_missing_with_a_reason() -> None:
-    completions, scores = study(goals=1, methods=1, scales=2)
+    completions, scores = scored_study(goals=1, methods=1, scales=2)
     found = summarise(
         completions, scores.filter(~pl.col("completion_id").str.starts_with("0/0/1/")), SETTINGS, 0
     )
@@ -408,7 +351,7 @@ def test_completions_without_any_score_are_missing_with_a_reason() -> None:
 
 def test_a_scale_whose_completions_are_mostly_without_scores_is_not_chosen() -> None:
     """The judge answers for a few lucky completions of the largest scale, which all score 1."""
-    completions, scores = study(
+    completions, scores = scored_study(
         goals=2, methods=1, scales=3, samples=32, draw=lambda rng, _m, _s: rng.random() / 2
     )
     at_largest = completions.filter(scale_index=2).with_columns(
@@ -447,7 +390,7 @@ def test_a_scale_whose_completions_are_mostly_without_scores_is_not_chosen() -> 
 
 
 def test_a_scale_is_judged_by_the_half_that_has_fewer_scores() -> None:
-    completions, scores = study(goals=1, methods=1, scales=2, samples=32)
+    completions, scores = scored_study(goals=1, methods=1, scales=2, samples=32)
     paired = pair_scores(completions, scores, 0.5, 0)
     report = paired.samples[paired.columns("report")]
     lost = completions.filter(scale_index=1).join(report, on=["prompt", "sample"], how="semi")[
@@ -460,7 +403,7 @@ def test_a_scale_is_judged_by_the_half_that_has_fewer_scores() -> None:
 
 
 def test_one_method_makes_no_comparison_and_one_sample_leaves_a_wide_interval() -> None:
-    found = summarise(*study(goals=1, methods=1, samples=1), SETTINGS, 0)
+    found = summarise(*scored_study(goals=1, methods=1, samples=1), SETTINGS, 0)
     assert found.comparisons.is_empty()
     one = row(found.summary, goal="goal0", method="method0", scale_index=0, split="all")
     assert 0 <= one["product_low"] < one["product"] < one["product_high"] <= 1
@@ -481,12 +424,12 @@ def test_tables_that_do_not_fit_are_refused(
     spoil: Callable[..., tuple[pl.DataFrame, pl.DataFrame]], says: str
 ) -> None:
     with pytest.raises(SaeflowError, match=says):
-        summarise(*spoil(*study(goals=1)), SETTINGS, 0)
+        summarise(*spoil(*scored_study(goals=1)), SETTINGS, 0)
 
 
 def test_tables_survive_the_disk(tmp_path: Path) -> None:
     folder = tmp_path
-    completions, scores = study(lost=0.1)
+    completions, scores = scored_study(lost=0.1)
     full = scores.with_columns(judge=pl.lit("planted"), attempt=pl.lit(1), cached=pl.lit(False))
     write_scores(folder / "scores.parquet", full)
     assert_frame_equal(read_scores(folder / "scores.parquet"), full, check_dtypes=False)
@@ -506,7 +449,7 @@ def test_tables_survive_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_study_of_the_papers_size_takes_seconds() -> None:
-    completions, scores = study(goals=9, methods=6, scales=8, samples=64)
+    completions, scores = scored_study(goals=9, methods=6, scales=8, samples=64)
     start = time.perf_counter()
     found = summarise(completions, scores, Summary(bootstrap=1000), 0)
     assert time.perf_counter() - start < 20

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from checkout import ROOT
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokens
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,7 +19,6 @@ from saeflow.planning.calibration import products_per_second
 from saeflow.planning.shape import TALES_VOCABULARY, ModelShape, model_shape, shape_of
 from saeflow.planning.stages import hours, judge_calls, plan_study, total
 
-ROOT = Path(__file__).parents[2]
 TALES = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 

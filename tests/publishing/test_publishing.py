@@ -28,7 +28,6 @@ from saeflow.config import Study, check_study
 from saeflow.publishing.contents import without_places
 from saeflow.saes.io import load_sae, save_sae
 
-ROOT = Path(__file__).parents[2]
 GOALS, METHODS = ["animals", "sea"], ["caa", "sae_ts"]
 RUN = """
 import json, sys

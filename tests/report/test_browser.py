@@ -26,6 +26,7 @@ from browsing import (
     too_wide,
     until,
 )
+from checkout import ROOT
 
 from saeflow.report.io import write_report
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.skipif(
     not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
 )
 
-ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+ARTIFACTS = ROOT / "tests" / "artifacts"
 PAGES = ["index.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",
          "latents.html#/main/1", "latents.html#/main/49"]  # fmt: skip
 KINDS_OF_PAGES = [

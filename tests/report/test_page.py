@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 import report_study
 import yaml
+from checkout import ROOT
 from pages import Page, assert_same_files, assert_whole, pages_of
 
 from saeflow.endpoint.ledger import Usage
@@ -631,9 +632,7 @@ def test_every_figure_has_its_place_on_the_page() -> None:
 
 
 def test_captions_of_the_workflow_are_those_of_the_figures() -> None:
-    template = jinja2.Template(
-        (Path(__file__).parents[2] / "workflow/report/figure.rst").read_text()
-    )
+    template = jinja2.Template((ROOT / "workflow/report/figure.rst").read_text())
     for name, kind in FIGURES.items():
         told = template.render(snakemake=SimpleNamespace(wildcards=SimpleNamespace(figure=name)))
         assert told.strip() == f"**{kind.title}.** {kind.caption}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout import DATA
 from safetensors.torch import load_file, save_file
 
 from saeflow.artifacts import write_json
@@ -23,8 +24,8 @@ from saeflow.saes.io import FORMATS, export_sae, for_uncentred, import_sae, load
 from saeflow.saes.sae import SAE
 from saeflow.tensors import read_tensors
 
-DATA = Path(__file__).parents[1] / "data" / "saes"
-CASES = sorted(path.name for path in DATA.iterdir())
+SAES = DATA / "saes"
+CASES = sorted(path.name for path in SAES.iterdir())
 HOOK = "blocks.3.hook_resid_post"
 D_MODEL, D_SAE = 6, 12
 
@@ -59,7 +60,7 @@ def same_function(one: SAE, other: SAE) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_imported_sae_computes_what_its_library_computes(case):
-    sae, expected = import_sae(DATA / case), load_file(DATA / case / "expected.safetensors")
+    sae, expected = import_sae(SAES / case), load_file(SAES / case / "expected.safetensors")
     written = sae.encode(expected["x"]) * sae.W_dec.norm(dim=1)
     torch.testing.assert_close(
         written, expected["latents"] * expected["lengths"], rtol=0, atol=1e-5
@@ -77,7 +78,7 @@ def test_an_imported_sae_computes_what_its_library_computes(case):
 def test_every_format_has_a_case_and_is_told_from_the_names_of_its_files():
     assert {case.split("-")[0] for case in CASES} == FORMATS.keys() == sae_files.SAE_FORMATS.keys()
     for case in CASES:
-        assert sae_files.sae_format(DATA / case) == case.split("-")[0]
+        assert sae_files.sae_format(SAES / case) == case.split("-")[0]
 
 
 def test_the_number_of_latents_is_read_without_torch():
@@ -86,7 +87,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from saeflow.config.sae_files import latents_of
-for folder in sorted(Path({str(DATA)!r}).iterdir()):
+for folder in sorted(Path({str(SAES)!r}).iterdir()):
     assert latents_of(folder) == 12, folder
 sys.exit("torch" in sys.modules)
 """
@@ -95,7 +96,7 @@ sys.exit("torch" in sys.modules)
 
 @pytest.mark.parametrize("case", CASES)
 def test_decoder_rows_have_unit_norm_unless_that_would_change_the_choice_of_latents(case):
-    sae = import_sae(DATA / case)
+    sae = import_sae(SAES / case)
     unit = torch.allclose(sae.W_dec.norm(dim=1), torch.ones(D_SAE), atol=1e-5)
     by_value = sae.architecture == "topk" and not case.endswith("rescaled")
     assert unit is not by_value
@@ -155,13 +156,13 @@ def test_a_threshold_measured_after_training_takes_the_place_of_llama_scopes_ran
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("dictionary_learning")])
 def test_a_dictionary_without_its_class_is_told_by_its_tensors_or_refused(tmp_path, case):
-    shutil.copytree(DATA / case, tmp_path / case)
+    shutil.copytree(SAES / case, tmp_path / case)
     (tmp_path / case / "config.json").write_text('{"trainer": {"dict_size": 12}}')
     if "TopK" in case and "Matryoshka" not in case:  # two classes with the same tensors
         with pytest.raises(SaeflowError, match="its dict_class is not told"):
             import_sae(tmp_path / case)
     else:
-        same_function(import_sae(tmp_path / case), import_sae(DATA / case))
+        same_function(import_sae(tmp_path / case), import_sae(SAES / case))
 
 
 WRITTEN = [
@@ -237,7 +238,7 @@ def test_weights_in_half_precision_are_computed_with_in_full_and_their_unit_rows
 
 def damaged(folder: Path, case: str, change: Callable[[Path], None]) -> Path:
     copy = folder / case
-    shutil.copytree(DATA / case, copy)
+    shutil.copytree(SAES / case, copy)
     change(copy)
     return copy
 
@@ -456,14 +457,14 @@ def test_what_cannot_be_imported_is_told_in_one_sentence(tmp_path, case, change,
 
 def test_a_named_format_is_taken_at_its_word(tmp_path):
     same_function(
-        import_sae(DATA / "sparsify-topk", "sparsify"), import_sae(DATA / "sparsify-topk")
+        import_sae(SAES / "sparsify-topk", "sparsify"), import_sae(SAES / "sparsify-topk")
     )
     with pytest.raises(SaeflowError, match=r"params.npz: no such file"):
-        import_sae(DATA / "sparsify-topk", "gemma_scope")
+        import_sae(SAES / "sparsify-topk", "gemma_scope")
     with pytest.raises(
         SaeflowError, match="there is no format 'gguf'; known are saelens, sparsify"
     ):
-        import_sae(DATA / "sparsify-topk", "gguf")
+        import_sae(SAES / "sparsify-topk", "gguf")
     with pytest.raises(SaeflowError, match="no such folder"):
         import_sae(tmp_path / "nowhere")
 
@@ -490,7 +491,7 @@ class Intruder:
 
 def test_a_pickle_that_holds_code_is_refused_and_not_run(tmp_path):
     folder = tmp_path / "dictionary"
-    shutil.copytree(DATA / "dictionary_learning-AutoEncoder", folder)
+    shutil.copytree(SAES / "dictionary_learning-AutoEncoder", folder)
     torch.save({"bias": Intruder(tmp_path / "ran")}, folder / "ae.pt")
     with pytest.raises(SaeflowError, match="holds more than tensors"):
         import_sae(folder)
@@ -536,9 +537,9 @@ def test_a_dictionary_of_before_december_2024_has_its_k_in_its_config(tmp_path: 
     case = "dictionary_learning-AutoEncoderTopK"
     folder = damaged(tmp_path, case, tensors_changed("ae.pt", k=None))
     config = json.loads((folder / "config.json").read_text())
-    config["trainer"]["k"] = int(read_tensors(DATA / case / "ae.pt")["k"])
+    config["trainer"]["k"] = int(read_tensors(SAES / case / "ae.pt")["k"])
     write_json(folder / "config.json", config)
-    same_function(import_sae(folder), import_sae(DATA / case))
+    same_function(import_sae(folder), import_sae(SAES / case))
 
 
 def test_latents_that_were_scaled_after_training_are_decoded_at_that_scale(tmp_path: Path) -> None:

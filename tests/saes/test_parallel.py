@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout import SUPPORT
+from work_of_shares import broken, note
 
 from saeflow.errors import SaeflowError
 from saeflow.saes.parallel import ALONE, Share, spread
@@ -17,7 +19,7 @@ import sys
 from pathlib import Path
 import torch
 from torch import distributed
-from test_saes_sources import InMemory, codes, known
+from rows_in_memory import InMemory, codes, known
 from saeflow.config.sections import SAETraining
 from saeflow.saes.feeds import sae_feed
 from saeflow.saes.parallel import Share
@@ -50,7 +52,7 @@ def run(folder: Path, world: int) -> list[list[object]]:
     folder.mkdir()
     command = [sys.executable, "-c", PROGRAM]
     jobs = [
-        subprocess.Popen([*command, str(rank), str(world), str(folder)], cwd=Path(__file__).parent)
+        subprocess.Popen([*command, str(rank), str(world), str(folder)], cwd=SUPPORT)
         for rank in range(world)
     ]
     assert [job.wait(timeout=120) for job in jobs] == [0] * world
@@ -89,12 +91,3 @@ def test_work_is_spread_over_processes_and_its_complaint_comes_back(tmp_path):
     ]
     with pytest.raises(SaeflowError, match=r"^sae: broken$"):
         spread(2, broken)
-
-
-def note(share: Share, folder: Path) -> None:
-    total = int(share.total(torch.tensor(share.rank + 1)))
-    (folder / f"{share.rank} of {share.world}, total {total}").touch()
-
-
-def broken(share: Share) -> None:
-    raise SaeflowError("sae: broken")

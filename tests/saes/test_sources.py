@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from rows_in_memory import InMemory, codes, known
 from torch.nn.functional import normalize
 
-from saeflow.activations.store import statistics
 from saeflow.config.sections import SAETraining
 from saeflow.describe.artifact import describe
 from saeflow.errors import SaeflowError
@@ -24,41 +23,6 @@ from saeflow.saes.objective import outcome
 from saeflow.saes.training import Progress, train_saes
 
 D_MODEL, SHARED, EXCLUSIVE, D_SAE = 24, 24, 6, 64
-
-
-class InMemory:
-    """Batches of rows that are at hand, in a fixed random order."""
-
-    identity = "planted"
-
-    def __init__(self, *tensors: torch.Tensor, batch_size: int = 512) -> None:
-        self.tensors, self.batch_size, self.batch = tensors, batch_size, 0
-        self.order = torch.randperm(len(tensors[0]), generator=torch.Generator().manual_seed(9))
-
-    def state(self) -> dict[str, int]:
-        return {"batch": self.batch}
-
-    def seek(self, state: dict[str, int]) -> None:
-        self.batch = state["batch"]
-
-    def __next__(self) -> Any:
-        places = torch.arange(
-            self.batch * self.batch_size, (self.batch + 1) * self.batch_size
-        ) % len(self.order)
-        self.batch += 1
-        found = tuple(tensor[self.order[places]] for tensor in self.tensors)
-        return found if len(found) > 1 else found[0]
-
-
-def known(x: torch.Tensor) -> SimpleNamespace:
-    """The statistics of a cache of these rows."""
-    found = statistics(x)
-    return SimpleNamespace(mean=torch.from_numpy(found.mean), variance=found.variance)
-
-
-def codes(rows: int, features: int, generator: torch.Generator) -> torch.Tensor:
-    on = torch.rand(rows, features, generator=generator) < 2.5 / features
-    return on * (0.5 + torch.rand(rows, features, generator=generator))
 
 
 def two_models(identical: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from scored_study import scored_study
 from steered import HOOK, tiny_lm, unit_rows
-from test_summary import study
 from tiny_models import save_tiny_model
 from typer.testing import CliRunner
 
@@ -38,7 +38,7 @@ def completions(scales: list[float], sign: float = 1.0) -> pl.DataFrame:
 
 def shifted(steps: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A study of five scales, of which the one after some steps is 0."""
-    done, scores = study(goals=2, methods=2, scales=5, samples=12)
+    done, scores = scored_study(goals=2, methods=2, scales=5, samples=12)
     return done.with_columns(scale=(pl.col("scale_index") - steps) * 0.5), scores
 
 

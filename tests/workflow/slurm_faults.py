@@ -12,13 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, Workflow
-from test_study import digests
+from checkout import ROOT
+from cluster import GPUS, Cluster, lacking
+from snakemake_runs import Workflow, digests
+from studies import TINY
 
 from saeflow.analyses.steering.io import load_vector
-
-sys.path.append(str(ROOT / "tests/slurm"))
-from cluster import GPUS, Cluster, lacking
 
 pytestmark = pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False)))
 # What is made of all goals and methods, as the choice of latents is, or tells which they are.

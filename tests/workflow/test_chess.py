@@ -5,7 +5,7 @@ import shutil
 
 import polars as pl
 import pytest
-from conftest import Workflow, planned_jobs
+from snakemake_runs import Workflow, planned_jobs
 
 from saeflow.chess.blunders import BLUNDERS
 from saeflow.chess.io import FINE_TUNING

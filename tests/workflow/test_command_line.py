@@ -1,20 +1,7 @@
 """The command line on the files of a finished study."""
 
-import subprocess
-import sys
-
 import pytest
-from conftest import ROOT, environment
-
-
-def saeflow(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "saeflow.cli.main", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**environment(), "NO_COLOR": "1", "COLUMNS": "120"},
-    )
+from snakemake_runs import saeflow
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, environment
+from checkout import ROOT
+from snakemake_runs import environment
 
 
 def planned(directory, *args):

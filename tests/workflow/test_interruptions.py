@@ -3,14 +3,10 @@ and overcome."""
 
 import fcntl
 import shutil
-import sys
 
 import pytest
-from conftest import ROOT
-from test_study import digests
-
-sys.path.append(str(ROOT / "tests/unit"))
 from small_disk import small_disk
+from snakemake_runs import digests
 
 # A file that is damaged, what is deleted so that it is read, and the jobs that follow once it has
 # been found.

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, environment, planned_jobs
+from checkout import ROOT
+from snakemake_runs import environment, planned_jobs
+from studies import TINY
 
 FOLDER = f'"{ROOT}/Snakefile"'
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TINY, Workflow
+from snakemake_runs import Workflow
+from studies import TINY
 
 DRY = ("--cores", "2", "--dry-run")
 

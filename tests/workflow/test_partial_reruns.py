@@ -4,17 +4,15 @@ import json
 import os
 import resource
 import shutil
-import sys
 import time
 
+import hub_server
 import polars as pl
 import pytest
-from conftest import ROOT, TINY, Workflow
-from test_study import FIGURES
-
-sys.path.append(str(ROOT / "tests/unit"))
-import hub_server
+from checkout import ROOT
 from judge_server import KEY, serving, stats
+from snakemake_runs import Workflow
+from studies import FIGURES, TINY
 
 GOAL_FIGURES = 8  # those that show every goal; the others show models, SAEs, latents and effects
 DRY = ("--cores", "2", "--dry-run")

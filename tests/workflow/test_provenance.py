@@ -13,9 +13,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import ROOT
+from checkout import ROOT
 from safetensors import safe_open
-from test_command_line import saeflow
+from snakemake_runs import saeflow
 
 from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.artifacts import read_json, write_sealed_json

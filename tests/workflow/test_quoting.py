@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, TINY, Workflow
+from checkout import ROOT
 from safetensors.numpy import save_file
+from snakemake_runs import Workflow
+from studies import TINY
 from typer.main import get_command
 
 from saeflow.cli.main import app

@@ -25,7 +25,8 @@ SAES = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A study with all of them, and a second model that is trained just as the first is."""
-    from conftest import TINY, Workflow
+    from snakemake_runs import Workflow
+    from studies import TINY
 
     study = Workflow(tmp_path_factory.mktemp("kinds"), TINY)
     twin = {

@@ -4,7 +4,7 @@ rule."""
 import shutil
 
 import pytest
-from conftest import ROOT
+from checkout import ROOT
 
 from saeflow.saes.io import import_sae, load_sae
 

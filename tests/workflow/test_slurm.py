@@ -1,13 +1,10 @@
 """Jobs on a real SLURM, through the profile that is shipped."""
 
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-
-sys.path.append(str(ROOT / "tests/slurm"))
+from checkout import ROOT
 from cluster import Cluster, lacking
 
 pytestmark = pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False)))

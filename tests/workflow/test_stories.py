@@ -5,7 +5,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import ROOT, Workflow
+from checkout import ROOT
+from snakemake_runs import Workflow
 
 DATA = Path(os.environ.get("SAEFLOW_TEST_DATA", ROOT.parent / "shared" / "data"))
 MODEL = DATA / "stories260k"

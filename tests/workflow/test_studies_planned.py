@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import ROOT, Workflow
+from checkout import ROOT
+from snakemake_runs import Workflow
 
 WIDE = "gemma-2-9b-res-131k"
 FETCHED = {

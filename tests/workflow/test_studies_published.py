@@ -4,17 +4,15 @@ never asked twice."""
 from __future__ import annotations
 
 import json
-import sys
 
+import hub_server
+import judge_server
 import polars as pl
 import pytest
 import torch
-from conftest import ROOT, Workflow
+from checkout import ROOT
 from gemma_release import D_SAE, MODEL, NARROW, RELEASE, SCOPE, TEXT, publish
-
-sys.path.append(str(ROOT / "tests/unit"))
-import hub_server
-import judge_server
+from snakemake_runs import Workflow
 
 from saeflow.analyses.effects.io import read_approximation
 from saeflow.analyses.steering.io import load_vector

@@ -1,6 +1,5 @@
 """The way from the corpus to the report, and what is run again when something changed."""
 
-import hashlib
 import html.parser
 import json
 import os
@@ -13,21 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT, TINY
-
-FIGURES = 18
-
-
-def digests(study):
-    """SHA-256 of every result but logs and timings; what killed jobs left half written is removed
-    by those after."""
-    return {
-        str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(study.results.rglob("*"))
-        if file.is_file()
-        and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
-        and file.name != ".snakemake_timestamp"
-    }
+from checkout import ROOT
+from snakemake_runs import digests
+from studies import FIGURES, TINY
 
 
 def test_every_stage_runs_and_its_files_are_as_designed(finished):

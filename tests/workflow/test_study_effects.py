@@ -7,9 +7,10 @@ import subprocess
 import polars as pl
 import torch
 import yaml
-from conftest import ROOT, TINY, environment
+from checkout import ROOT
 from safetensors.torch import save_file
-from test_study import digests
+from snakemake_runs import digests, environment
+from studies import TINY
 
 from saeflow.analyses.effects.io import read_block
 from saeflow.analyses.steering.io import load_vector

@@ -2,14 +2,11 @@
 again."""
 
 import sqlite3
-import sys
 
 import polars as pl
 import pytest
-from conftest import ROOT, TINY
-
-sys.path.append(str(ROOT / "tests/unit"))
 from judge_server import KEY, serving, stats
+from studies import TINY
 
 GOALS, METHODS = len(TINY["goals"]["names"]), len(TINY["steering"]["methods"])
 COMPLETIONS = GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering"]["samples"]

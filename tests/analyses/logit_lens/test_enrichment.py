@@ -3,12 +3,11 @@ to planted truth."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from checkout import ROOT
 from scipy import stats
 from scipy.sparse.linalg import svds
 
@@ -24,7 +23,6 @@ from saeflow.models.vocabulary import vocabulary
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.false_discovery import q_values
 
-ROOT = Path(__file__).parents[2]
 TOKENS = 700
 
 

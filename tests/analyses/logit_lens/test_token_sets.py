@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -23,7 +24,6 @@ from saeflow.corpora.tales.lexicon import TOPICS
 from saeflow.errors import SaeflowError
 from saeflow.models.vocabulary import Vocabulary, vocabulary
 
-ROOT = Path(__file__).parents[2]
 TEXT = [
     'The CIA paid 1999 dollars (or 12 pounds) in Paris, said Anna; "why not?" é 日本 the cat sat on the mat.',
     "An old café - the OLD one! - had 7 chairs and 123 cups… [nobody] {knows} why cats sit.",

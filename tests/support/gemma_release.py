@@ -3,7 +3,6 @@ toy size."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,8 @@ import polars as pl
 import tokenizers
 import torch
 import transformers
-from conftest import ROOT
-from transformers import PreTrainedTokenizerFast
-
-sys.path.append(str(ROOT / "tests/unit"))
 from hub_server import Hub
+from transformers import PreTrainedTokenizerFast
 
 D_MODEL, D_SAE, N_VECTORS, N_LAYERS = 16, 16_384, 160, 14
 MODEL, SCOPE, RELEASE, TEXT = (
