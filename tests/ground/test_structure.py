@@ -1,5 +1,5 @@
 """The layout that docs/design.md promises: imports run one way, files stay short, torch is imported
-late."""
+late; and tests are laid out as the source is."""
 
 from __future__ import annotations
 
@@ -59,6 +59,11 @@ HEAVY = ["torch", "transformers"]
 TRACKED = ["src", "rules", "workflow", "Snakefile", "config.yaml"]
 MACHINE_PATH = re.compile(r"(?<![\w.}/])/(?:home|root|Users|work|mnt|scratch|tmp)/|\b[A-Z]:\\\\")
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
+
+# A test that imports another, in a program that it starts, too; and a test that looks for its own.
+IMPORTS_A_TEST = re.compile(r"^\s*[\"']?(?:from (?:test_\w+|conftest) import|import test_)", re.M)
+TESTS = ROOT / "tests"
+NO_ROOM = ["ground", "workflow"]  # what all rooms stand on, and real runs of the Snakefile
 
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -183,3 +188,25 @@ def test_tracked_files_name_no_machine_and_leave_nothing_unfinished() -> None:
 )
 def test_paths_of_machines_are_told_from_others(line: str, is_one: bool) -> None:
     assert bool(MACHINE_PATH.search(line)) is is_one
+
+
+def test_no_test_imports_another() -> None:
+    files = sorted(TESTS.rglob("*.py"))
+    wrong = [file.name for file in files if IMPORTS_A_TEST.search(file.read_text("utf-8"))]
+    assert not wrong, f"{wrong}: what tests share lies in tests/support"
+
+
+def test_no_test_changes_where_modules_are_looked_for() -> None:
+    places = ("sys" + ".path.append", "sys" + ".path.insert")
+    files = sorted(TESTS.rglob("*.py"))
+    wrong = [
+        file.name for file in files if any(place in file.read_text("utf-8") for place in places)
+    ]
+    assert not wrong, f"{wrong}: pytest's `pythonpath` in pyproject.toml names tests/support"
+
+
+def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
+    folders = {file.parent.relative_to(TESTS) for file in TESTS.rglob("test_*.py")}
+    rooms = {folder for folder in folders if folder.parts[:1] not in [(name,) for name in NO_ROOM]}
+    wrong = sorted(str(room) for room in rooms if not (SOURCE / room / "__init__.py").is_file())
+    assert not wrong, f"tests/{', tests/'.join(wrong)}: saeflow has no such folder"
