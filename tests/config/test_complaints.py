@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from studies import MISSING, STUDY, TEXT, changed
+from studies import MISSING, changed, study_config
 
 from saeflow.config import ChessStudy, Goal, SAETraining, Study, check_study, read_goal, read_study
 from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
 
+STUDY, TEXT = study_config("minimal"), study_config("minimal-text")
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 GOAL: dict[str, Any] = {

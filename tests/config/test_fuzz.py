@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from snakemake.common.configfile import load_configfile
-from studies import STUDY, TEXT, changed
+from studies import changed, study_config
 
 from saeflow.cli.study import plan
 from saeflow.config import check_study, read_any_study, read_goal
@@ -25,32 +25,7 @@ from saeflow.errors import SaeflowError
 
 SECONDS = 10.0  # hundreds of times what it takes, for busy machines
 CHARACTERS = 1000  # of a line, its file apart
-FULL: dict[str, Any] = changed(
-    TEXT,
-    {
-        "activations": {"format": "hdf5", "blocks_per_shard": 64, "exclude_norm_above": 10.0},
-        "approximator": {"validation": 0.1, "penalties": [0.1]},
-        "calls": {"concurrency": 4, "timeout": 60.0, "max_usd": 1.0, "key": "OPENAI_API_KEY"},
-        "effects": {
-            "block_size": 32,
-            "scale": {"value": 0.5},
-            "sampling": {"top_p": 0.9},
-            "vectors": {"range": [0, 64]},
-        },
-        "examples": {},
-        "figures": {"dpi": 100},
-        "logit_lens": {"sets": ["sets.yaml"]},
-        "publish": {"repo": "me/x", "contents": ["effects"]},
-        "saes.wide": {"published": {"repo": "a/b", "file": "x", "revision": "main"}, "d_sae": 64},
-        "saes.swept": {"train": {"d_sae": 64}, "sweep": {"k": [4, 6]}},
-        "steering": {
-            "samples": 64,
-            "scales": [0.0, 0.5, 1.0],
-            "prompts": ["I think", [{"role": "user", "content": "Hi"}]],
-        },
-        "summary": {"level": 0.9},
-    },
-)
+STUDY, FULL = study_config("minimal"), study_config("full")  # and of every section something
 # fmt: off
 VALUES: list[Any] = [
     None, "", "text", [], {}, -1, 0, 1, 10**30, -(10**30), 10**400, 1e308, -0.0, 5e-324, math.nan,

@@ -3,28 +3,15 @@ insists on."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from studies import study_config
 
 from saeflow.config import Published, check_study
 from saeflow.config.locations import PUBLISHED, location, origin
 
 HOOK = "blocks.2.hook_resid_post"
 FROM = {"repo": "some/set", "repo_type": "dataset"}
-STUDY: dict[str, Any] = {
-    "study": "mine",
-    "corpus": {"kind": "text", "path": "stories.txt"},
-    "model": {"name": "lm", "path": "checkpoint", "published": {"repo": "some/model"}},
-    "hook": HOOK,
-    "activations": {"hooks": ["blocks.1.hook_resid_post"], "published": {**FROM, "file": "cache"}},
-    "saes": {"main": {"published": {**FROM, "file": "sae"}}, "own": {"path": "folder"}},
-    "effects": {"published": {**FROM, "file": "e.pt"}},
-    "approximator": {"published": {**FROM, "file": "a.pt"}},
-    "goals": {"names": ["anger"]},
-    "steering": {"published": {**FROM, "file": "{goal}/{method}/v.safetensors"}},
-    "judge": {"kind": "lexical"},
-}
+STUDY = study_config("all-published")
 ARTIFACTS = [
     ("model", "models/lm"),
     ("activations", f"activations/lm/{HOOK}/manifest.json"),

@@ -16,27 +16,21 @@ import yaml
 from checkout import ROOT
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
+from studies import study_config
 
 from saeflow.config import ChessStudy, Goal, Section, Study, check_study
 from saeflow.config.reference import REFERENCE, reference
 from saeflow.config.schema import SCHEMA, SCHEMAS, json_schema, repository, schema_text
 from saeflow.errors import SaeflowError
 
-MINIMAL: dict[str, Any] = {
-    "study": "small",
-    "corpus": {"tokens": {"model": 64_000}},
-    "model": {"name": "lm", "train": {"n_layers": 2}},
-    "hook": "blocks.1.hook_resid_post",
-    "saes": {"main": {"train": {"d_sae": 64}}, "other": {"path": "folder"}},
-    "goals": {"names": ["anger"]},
-}
-IMPORTED: dict[str, Any] = {
-    **MINIMAL,
-    "corpus": {"kind": "text", "path": "stories.txt"},
-    "model": {"name": "lm", "published": {"repo": "openai/gpt2", "revision": "main"}},
-    "saes": {"main": {"path": "folder"}},
-    "judge": {"kind": "lexical"},
-}
+MINIMAL = study_config("minimal", {"saes.other": {"path": "folder"}})
+IMPORTED = study_config(
+    "minimal-text",
+    {
+        "model": {"name": "lm", "published": {"repo": "openai/gpt2", "revision": "main"}},
+        "saes": {"main": {"path": "folder"}},
+    },
+)
 
 
 def sections(section: type[Section]) -> dict[str, Any]:

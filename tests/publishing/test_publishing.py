@@ -18,6 +18,7 @@ import yaml
 from hub_server import TOKEN, Fault, Hub, environment, serving
 from huggingface_hub import RepoCard
 from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
+from studies import study_config
 
 from saeflow.analyses.effects.approximation import Approximation
 from saeflow.analyses.effects.io import load_approximation, open_effects, save_approximation
@@ -28,7 +29,6 @@ from saeflow.config import Study, check_study
 from saeflow.publishing.contents import without_places
 from saeflow.saes.io import load_sae, save_sae
 
-GOALS, METHODS = ["animals", "sea"], ["caa", "sae_ts"]
 RUN = """
 import json, sys
 from saeflow.cli.main import app
@@ -42,21 +42,8 @@ for arguments in json.loads(sys.argv[1]):
         ends.append(str(error))
 print("ENDS" + json.dumps(ends))
 """
-STUDY: dict[str, Any] = {
-    "study": "mine",
-    "corpus": {"kind": "text", "path": "/somewhere/private/stories.jsonl"},
-    "model": {"name": "lm", "published": {"repo": "some/model"}},
-    "hook": HOOK,
-    "saes": {"main": {"train": {"d_sae": D_SAE, "k": 4}}},
-    "goals": {"directory": "workflow/goals/stories", "names": GOALS},
-    "steering": {"methods": METHODS},
-    "judge": {"kind": "openai", "model": "judge", "base_url": "http://10.1.2.3:8000/v1"},
-    "publish": {
-        "repo": "me/mine",
-        "licence": "mit",
-        "contents": ["effects", "approximator", "saes", "vectors"],
-    },
-}
+STUDY = study_config("to-publish")
+GOALS, METHODS = STUDY["goals"]["names"], STUDY["steering"]["methods"]
 
 
 @pytest.fixture

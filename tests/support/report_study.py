@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import yaml
 from safetensors.numpy import save_file
+from studies import study_config
 
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.config import check_study
@@ -126,18 +127,8 @@ def files(root: Path) -> list[Path]:
 
 
 def _config(goals: list[str]) -> dict[str, Any]:
-    values = {
-        "study": "tales",
-        "corpus": {"tokens": {"model": 2_560_000}},
-        "model": {"name": "tales-lm", "train": {}},
-        "hook": "blocks.1.hook_resid_post",
-        "saes": {"main": {"train": {}}},
-        "examples": {},
-        "logit_lens": {},
-        "goals": {"names": goals},
-        "steering": {"scales": list(made.SCALES), "prompts": ["The"]},
-    }
-    return check_study(values).model_dump(mode="json")
+    steering = {"goals.names": goals, "steering.scales": list(made.SCALES)}
+    return check_study(study_config("reported", steering)).model_dump(mode="json")
 
 
 def _completions(folder: Path, goal: str, method: str) -> None:

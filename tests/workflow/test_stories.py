@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from checkout import ROOT
 from snakemake_runs import Workflow
+from studies import study_config
 
 DATA = Path(os.environ.get("SAEFLOW_TEST_DATA", ROOT.parent / "shared" / "data"))
 MODEL = DATA / "stories260k"
@@ -19,38 +20,7 @@ pytestmark = [
     ),
 ]
 
-# The study workflow/studies/stories.yaml with less of everything.
-SMALL = {
-    "study": "small",
-    "corpus": {
-        "kind": "text",
-        "path": "${SAEFLOW_CORPUS}",
-        "context": 64,
-        "tokens": {"sae": 49_152, "eval": 8_192},
-    },
-    "model": {"name": "stories", "path": "${SAEFLOW_MODEL}"},
-    "hook": "blocks.2.hook_resid_post",
-    "saes": {"main": {"train": {"d_sae": 256, "k": 12, "tokens": 200_000}}},
-    "effects": {
-        "block_size": 128,
-        "prompts": ["Once upon a time"],
-        "samples": 8,
-        "baseline_samples": 64,
-        "new_tokens": 16,
-        "scale": {"tokens": 512, "steps": 5},
-    },
-    "goals": {"directory": "workflow/goals/stories", "names": ["animals", "food"]},
-    "steering": {
-        "methods": ["caa", "sae_ts", "random"],
-        "latents": 2,
-        "scales": [0.0, 0.3, 0.6],
-        "prompts": ["Once upon a time"],
-        "samples": 32,
-        "new_tokens": 32,
-    },
-    "judge": {"kind": "lexical"},
-    "summary": {"bootstrap": 200},
-}
+SMALL = study_config("small-stories")
 
 
 @pytest.fixture(scope="module")

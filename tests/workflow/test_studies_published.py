@@ -13,6 +13,7 @@ import torch
 from checkout import ROOT
 from gemma_release import D_SAE, MODEL, NARROW, RELEASE, SCOPE, TEXT, publish
 from snakemake_runs import Workflow
+from studies import study_config
 
 from saeflow.analyses.effects.io import read_approximation
 from saeflow.analyses.steering.io import load_vector
@@ -20,18 +21,9 @@ from saeflow.artifacts import sha256
 
 STUDY = ROOT / "workflow/studies/gemma-2-2b.yaml"
 SAE = "gemma-2-2b-res-16k"
-GOALS, METHODS = ["french"], ["caa", "sae", "sae_ts", "pinverse", "rotation"]
-# Sizes, and what follows from a model that is random: nothing else of the study is changed.
-SMALL = {
-    "study": "gemma-2-2b",
-    "corpus": {"tokens": {"sae": 2048, "eval": 2048}},
-    "model": {"dtype": "float32"},
-    "effects": {"prompts": ["", "I think"], "samples": 4, "baseline_samples": 16, "new_tokens": 4},
-    "goals": {"names": GOALS},
-    "steering": {"scales": [0.0, 2.0, 8.0], "samples": 8, "new_tokens": 6},
-    "summary": {"bootstrap": 100},
-}
-SMALL["effects"]["scale"] = {"value": 6.0, "tokens": 512}
+METHODS = ["caa", "sae", "sae_ts", "pinverse", "rotation"]
+SMALL = study_config("small-gemma")
+GOALS = SMALL["goals"]["names"]
 CELLS = len(GOALS) * len(METHODS)
 
 

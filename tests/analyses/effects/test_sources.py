@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
+from studies import study_config
 
 from saeflow.analyses.effects.candidates import KINDS, candidate_vectors, check_rows
 from saeflow.analyses.effects.sources import load_rows
@@ -190,17 +191,9 @@ def test_a_source_of_another_hook_is_refused(tmp_path: Path) -> None:
 
 
 def study(vectors: dict[str, Any], **saes: Any) -> Any:
-    return check_study(
-        {
-            "study": "counted",
-            "corpus": {"tokens": {"model": 65_536}},
-            "model": {"name": "lm", "train": {}},
-            "hook": HOOK,
-            "saes": {"main": {"train": {"d_sae": 64}}, **saes},
-            "effects": {"vectors": vectors, "block_size": 10},
-            "goals": {"names": ["love"]},
-        }
-    )
+    changes = {"hook": HOOK, "effects": {"vectors": vectors, "block_size": 10}}
+    changes |= {f"saes.{name}": sae for name, sae in saes.items()}
+    return check_study(study_config("minimal", changes))
 
 
 def test_vectors_are_counted_from_headers_alone(tmp_path: Path) -> None:
