@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from scipy import sparse, stats
 
-from saeflow.chess.concepts import FAMILIES, label
-from saeflow.corpora.chess.boards import START, Boards, join, read_fens, write_fens
-from saeflow.corpora.chess.moves import legal_moves, play
+from saeflow.chess.games.boards import START, Boards, join, read_fens, write_fens
+from saeflow.chess.games.moves import legal_moves, play
+from saeflow.chess.knowledge.concepts import FAMILIES, label
 from saeflow.statistics.sparse_areas import SparseLabels, areas
 from saeflow.statistics.sparse_latents import SparseLatents
 

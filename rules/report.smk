@@ -1,8 +1,7 @@
 """Writes the static report from tables and figures; no model is run.
 
 Inputs:
-    report_sources of workflow/language.smk or workflow/chess.smk: figures, tables and metrics of the study, and what is
-    known of its SAEs
+    report_sources of workflow/language.smk: figures, tables and metrics of the study, and what is known of its SAEs
 
 Outputs:
     results/{study}/report/index.html, and beside it the other pages with all they need

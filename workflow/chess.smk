@@ -18,6 +18,18 @@ if trained := [name for name, sae in STUDY.saes.items() if sae.train]:
     FIGURES["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
 NAMES["figure"] = list(FIGURES)
 
+# The files of its rules.
+RULES = [
+    "chess_player",
+    "chess_saes",
+    "chess_concepts",
+    "chess_skill",
+    "chess_interventions",
+    "chess_transitions",
+    *(["chess_engine"] if STUDY.engine else []),
+    "chess_report",
+]
+
 # What is known of its SAEs.
 SAE_TABLES = ["saes/{sae}/metrics.json"]
 
@@ -35,7 +47,6 @@ localrules:
     all,
     activations,
     saes,
-    chess,
     plots,
 
 
@@ -63,16 +74,6 @@ def engine_moves(section):
 def engine_option(wildcards, input):
     """The command's option `--engine`, where there is such an input."""
     return ["--engine", input.engine] if input.engine else []
-
-
-def report_options(wildcards):
-    """Options of the report's command that are particular to this kind of study: none."""
-    return []
-
-
-def report_said(wildcards):
-    """What the report shows beside its inputs: nothing."""
-    return ""
 
 
 def hook_options(wildcards):

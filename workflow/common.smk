@@ -17,10 +17,9 @@ ROOT = Path(HERE).parent if os.path.isdir(HERE) else None
 if ROOT:
     sys.path.insert(0, str(ROOT / "src"))
 
-from saeflow.config import check_study, read_any_study
-from saeflow.config.counts import shard_count
 from saeflow.config.locations import fetched, location
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study, read_any_study
 
 # The files are read by the function that `saeflow plan` reads them by, so that both take and refuse the same: Snakemake
 # itself keeps the last of a key that stands twice, and runs the code of a file that says `__use_yte__`; of files named
@@ -33,7 +32,7 @@ try:
             *(CONFIGS or ["config.yaml"]), over=workflow.config_settings.config
         )
     else:
-        STUDY = check_study(config)
+        STUDY = check_any_study(config)
 except SaeflowError as error:
     raise WorkflowError(str(error))
 
@@ -258,7 +257,7 @@ def shards(wildcards):
     """The shards of the activation cache at one hook: a fixed number of token blocks each."""
     suffix = {"parquet": "parquet", "hdf5": "h5"}[STUDY.activations.format]
     folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
-    numbers = [f"{shard:05d}" for shard in range(shard_count(STUDY))]
+    numbers = [f"{shard:05d}" for shard in range(STUDY.shards)]
     return [f"{folder}/shard-{number}.{suffix}" for number in numbers]
 
 
@@ -268,7 +267,7 @@ def suffix_of(model):
 
 
 # What is particular to the kind of study: NAMES, what may stand where `{sae}`, `{figure}`, … stands in `files(...)`;
-# FIGURES, the figures and the tables each is drawn from; RESULTS, what the study is run for.
+# FIGURES, the figures and the tables each is drawn from; RULES, the files of its rules; RESULTS, what it is run for.
 include: f"{STUDY.kind}.smk"
 
 

@@ -95,6 +95,23 @@ if STUDY.model.train and not is_fetched(MODEL):
 NAMES["figure"] = list(FIGURES)
 
 
+# The files of its rules.
+RULES = [
+    "published",
+    "corpus",
+    "models",
+    "activations",
+    "sae_metrics",
+    "examples",
+    "logit_lens",
+    "effects",
+    "approximators",
+    "steering",
+    "judging",
+    "publish",
+    "report",
+]
+
 # What is known of its SAEs.
 SAE_TABLES = ["saes/{sae}/metrics.json", "saes/summary.parquet"]
 
@@ -109,7 +126,6 @@ localrules:
     all,
     activations,
     saes,
-    chess,
     examples,
     logit_lens,
     effects,

@@ -15,23 +15,28 @@ from chess_positions import positions_table, random_play
 from planted_chess import GATED, N_BINS, planted_subject
 from typer.testing import CliRunner
 
-from saeflow.chess.concepts import label
-from saeflow.chess.io import TABLES, best_moves, load_labels, save_labels
-from saeflow.chess.labelling import label_positions
-from saeflow.chess.model import MaiaAtSite, site_sae
-from saeflow.chess.reading import at_bin, judged, looks, read_site
-from saeflow.chess.responses import answers
-from saeflow.chess.transitions import TRANSITIONS, transition_points, transitions
-from saeflow.chess.views import View
-from saeflow.cli.chess import app
-from saeflow.config.sections.chess import ChessModel
-from saeflow.config.sections.concepts import Concepts, Transitions
-from saeflow.corpora.chess.boards import read_fens
-from saeflow.corpora.chess.moves import MOVES
+from saeflow.chess.analyses.concepts.command import app
+from saeflow.chess.analyses.concepts.io import TABLES, best_moves, load_labels, save_labels
+from saeflow.chess.analyses.concepts.labelling import label_positions
+from saeflow.chess.analyses.concepts.settings import Concepts
+from saeflow.chess.analyses.transitions.settings import Transitions
+from saeflow.chess.analyses.transitions.transitions import (
+    TRANSITIONS,
+    transition_points,
+    transitions,
+)
+from saeflow.chess.games.boards import read_fens
+from saeflow.chess.games.moves import MOVES
+from saeflow.chess.knowledge.concepts import label
+from saeflow.chess.knowledge.responses import answers
+from saeflow.chess.knowledge.views import View
+from saeflow.chess.player.io import save_maia2
+from saeflow.chess.player.maia2 import Maia2
+from saeflow.chess.player.planes import encode
+from saeflow.chess.player.settings import ChessModel
+from saeflow.chess.saes.reading import at_bin, judged, looks, read_site
+from saeflow.chess.saes.site import MaiaAtSite, site_sae
 from saeflow.errors import SaeflowError
-from saeflow.models.boards import encode
-from saeflow.models.maia2 import Maia2
-from saeflow.models.maia2_io import save_maia2
 from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE
 from saeflow.tables import read_table

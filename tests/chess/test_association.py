@@ -9,11 +9,16 @@ import pytest
 import torch
 from scipy import optimize, stats
 
-from saeflow.chess.association import _offsets, associate
-from saeflow.chess.concepts import Concept, Labels
-from saeflow.chess.labelling import Labelled, held_out_games
-from saeflow.chess.probes import DIFFERENCE, PROBE, PROBES, probe
-from saeflow.config.sections.concepts import Concepts
+from saeflow.chess.analyses.concepts.association import _offsets, associate
+from saeflow.chess.analyses.concepts.labelling import Labelled, held_out_games
+from saeflow.chess.analyses.concepts.probes import (
+    DIFFERENCE,
+    PROBE,
+    PROBES,
+    probe,
+)
+from saeflow.chess.analyses.concepts.settings import Concepts
+from saeflow.chess.knowledge.concepts import Concept, Labels
 from saeflow.errors import SaeflowError
 from saeflow.statistics.probes import difference_of_means, fit_probes
 from saeflow.statistics.sparse_areas import SparseLabels, areas, clustered_area

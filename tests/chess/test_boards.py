@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from chess_games import random_turns
 
-from saeflow.corpora.chess import attacks
-from saeflow.corpora.chess.boards import START, Boards, join, read_fens, write_fens
-from saeflow.corpora.chess.moves import (
+from saeflow.chess.games import attacks
+from saeflow.chess.games.boards import START, Boards, join, read_fens, write_fens
+from saeflow.chess.games.moves import (
     MOVE_INDEX,
     MOVES,
     SIDE_INFORMATION,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from chess_positions import random_play
 
-from saeflow.chess import concepts
-from saeflow.chess.concepts import FAMILIES, concepts_of, label, per_board, user_concepts
-from saeflow.chess.exchanges import gains
-from saeflow.chess.views import BLACK, WHITE, View
-from saeflow.corpora.chess.boards import read_fens
+from saeflow.chess.games.boards import read_fens
+from saeflow.chess.knowledge import concepts
+from saeflow.chess.knowledge.concepts import FAMILIES, concepts_of, label, per_board, user_concepts
+from saeflow.chess.knowledge.exchanges import gains
+from saeflow.chess.knowledge.views import BLACK, WHITE, View
 from saeflow.errors import SaeflowError
 
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from checkout import ROOT
 
-from saeflow.config import ChessStudy, check_study
-from saeflow.config.counts import shard_count
+from saeflow.chess.study import ChessStudy
 from saeflow.config.reading import read_study
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 
 SAE = {"hook": "blocks.1.mlp", "train": {"d_sae": 64}}
 STUDY: dict[str, Any] = {
@@ -29,15 +29,15 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 def complaint(values: dict[str, Any]) -> str:
     with pytest.raises(SaeflowError) as caught:
-        check_study(values)
+        check_any_study(values)
     return str(caught.value)
 
 
 def test_the_kind_of_a_study_chooses_its_keys() -> None:
-    study = check_study(STUDY)
+    study = check_any_study(STUDY)
     assert isinstance(study, ChessStudy)
     assert study.model.embedded == "maia2-mini"
-    assert check_study(study.model_dump()) == study
+    assert check_any_study(study.model_dump()) == study
 
 
 @pytest.mark.parametrize("file", ["chess.yaml", "maia2.yaml", "maia2-mini.yaml"])
@@ -46,13 +46,13 @@ def test_the_studies_that_come_with_saeflow_are_right(
 ) -> None:
     monkeypatch.setenv("SAEFLOW_PGN", "games.pgn")
     values = yaml.safe_load((ROOT / "workflow/studies" / file).read_text(encoding="utf-8"))
-    assert isinstance(check_study(values), ChessStudy)
+    assert isinstance(check_any_study(values), ChessStudy)
 
 
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        (changed(kind="draughts"), "config: kind: must be 'language'; got 'draughts'"),
+        (changed(kind="draughts"), "config: kind: must be 'language' or 'chess'; got 'draughts'"),
         (changed(goals={}), "config: goals: is not a known key"),
         (
             changed(positions={}),
@@ -127,8 +127,10 @@ def test_a_wrong_study_of_chess_is_refused_with_a_line(values: dict[str, Any], l
 
 
 def test_a_study_asks_an_engine_only_where_it_says_so() -> None:
-    assert check_study(STUDY).engine is None
-    study = check_study(changed(engine={"positions": 501}, fine_tune={}, skill={"correct": "best"}))
+    assert check_any_study(STUDY).engine is None
+    study = check_any_study(
+        changed(engine={"positions": 501}, fine_tune={}, skill={"correct": "best"})
+    )
     assert study.engine.jobs == 3
     assert study.fine_tune.value_weight == 0
 
@@ -140,12 +142,12 @@ def test_the_cache_holds_every_hook_once_and_has_enough_shards() -> None:
         "c": SAE,
         "d": {"hook": "blocks.0.mlp", "path": "folder"},
     }
-    study = check_study(
+    study = check_any_study(
         changed(saes=saes, activations={"positions": 5000, "positions_per_shard": 2048})
     )
     assert study.hooks == ["blocks.1.mlp", "blocks.0.attn"]
     assert study.trainings == {"a": ["a"], "b": ["b"], "c": ["c"]}
-    assert shard_count(study) == 3
+    assert study.shards == 3
 
 
 def test_a_study_of_chess_is_not_planned(tmp_path: Path) -> None:

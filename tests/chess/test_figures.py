@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
+from saeflow.chess.figures import FIGURES
 from saeflow.config.sections import Figures
-from saeflow.figures.registry import FIGURES
 
 SMALL = Figures(dpi=50)
 TABLES = {

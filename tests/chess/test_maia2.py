@@ -8,14 +8,14 @@ import pytest
 import torch
 from chess_games import random_turns
 
-from saeflow.config.sections.chess import ChessModel
-from saeflow.corpora.chess.boards import read_fens
-from saeflow.corpora.chess.moves import MOVES
+from saeflow.chess.games.boards import read_fens
+from saeflow.chess.games.moves import MOVES
+from saeflow.chess.player import io as maia2_io
+from saeflow.chess.player.io import embedded_maia2, import_checkpoint, load_maia2, save_maia2
+from saeflow.chess.player.maia2 import Maia2, token_mean
+from saeflow.chess.player.planes import encode, legal_mask, mask_illegal
+from saeflow.chess.player.settings import ChessModel
 from saeflow.errors import SaeflowError
-from saeflow.models import maia2_io
-from saeflow.models.boards import encode, legal_mask, mask_illegal
-from saeflow.models.maia2 import Maia2, token_mean
-from saeflow.models.maia2_io import embedded_maia2, import_checkpoint, load_maia2, save_maia2
 from saeflow.models.modules import capture_modules
 
 SHAPE = ChessModel(

@@ -8,13 +8,13 @@ import pytest
 import torch
 from chess_games import random_turns
 
-from saeflow.config.sections.chess import ChessModel, ChessTraining
-from saeflow.corpora.chess.boards import read_fens
-from saeflow.corpora.chess.examples import Examples
-from saeflow.corpora.chess.moves import legal_moves, move_indices, side_information
+from saeflow.chess.games.boards import read_fens
+from saeflow.chess.games.examples import Examples
+from saeflow.chess.games.moves import legal_moves, move_indices, side_information
+from saeflow.chess.player.maia2 import Maia2Output
+from saeflow.chess.player.settings import ChessModel, ChessTraining
+from saeflow.chess.player.training import losses_of, train_maia2
 from saeflow.models import training
-from saeflow.models.maia2 import Maia2Output
-from saeflow.models.maia2_training import losses_of, train_maia2
 
 SHAPE = ChessModel(
     dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=2, heads=2, dim_head=8, dim_elo=4, dim_value=8

@@ -9,21 +9,22 @@ import pytest
 import torch
 from chess_games import random_turns
 
-from saeflow.activations.boards import board_source
 from saeflow.activations.capture import capture_rows
+from saeflow.chess.games.boards import read_fens
+from saeflow.chess.games.examples import Examples
+from saeflow.chess.games.moves import MOVES, legal_moves, move_indices
+from saeflow.chess.games.positions import SCHEMA
+from saeflow.chess.games.settings import SelfPlay
+from saeflow.chess.player import self_play
+from saeflow.chess.player.maia2 import Maia2
+from saeflow.chess.player.metrics import METRICS_SCHEMA, balanced, measure_maia2, move_counts
+from saeflow.chess.player.planes import encode
+from saeflow.chess.player.self_play import play_games
+from saeflow.chess.player.settings import ChessModel
+from saeflow.chess.saes.evaluation import evaluate_on_boards
+from saeflow.chess.saes.source import board_source
 from saeflow.config import Activations
-from saeflow.config.sections.chess import ChessModel, SelfPlay
-from saeflow.corpora.chess.boards import read_fens
-from saeflow.corpora.chess.examples import Examples
-from saeflow.corpora.chess.moves import MOVES, legal_moves, move_indices
-from saeflow.corpora.chess.positions import SCHEMA
-from saeflow.models import self_play
-from saeflow.models.boards import encode
-from saeflow.models.maia2 import Maia2
-from saeflow.models.maia2_metrics import METRICS_SCHEMA, balanced, measure_maia2, move_counts
 from saeflow.models.modules import capture_modules
-from saeflow.models.self_play import play_games
-from saeflow.saes.board_evaluation import evaluate_on_boards
 from saeflow.saes.sae import SAE
 
 SHAPE = ChessModel(

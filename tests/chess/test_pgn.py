@@ -17,12 +17,11 @@ import pytest
 import zstandard
 from chess_games import random_turns
 
-from saeflow.config.sections.chess import Games
-from saeflow.corpora.chess import pgn
-from saeflow.corpora.chess.io import load_examples, read_positions, write_positions
-from saeflow.corpora.chess.moves import MOVES
-from saeflow.corpora.chess.pgn import read_chunks
-from saeflow.corpora.chess.positions import (
+from saeflow.chess.games import pgn
+from saeflow.chess.games.io import load_examples, read_positions, write_positions
+from saeflow.chess.games.moves import MOVES
+from saeflow.chess.games.pgn import read_chunks
+from saeflow.chess.games.positions import (
     RATING_BINS,
     SCHEMA,
     in_split,
@@ -30,6 +29,7 @@ from saeflow.corpora.chess.positions import (
     rating_bin,
     split_of,
 )
+from saeflow.chess.games.settings import Games
 from saeflow.errors import SaeflowError
 
 ALL = Games(events=["Rated"], first_ply=0)
@@ -255,7 +255,7 @@ def test_a_small_file_that_unpacks_to_much_more_is_refused_in_a_sentence_before_
     del text
     assert (tmp_path / name).stat().st_size < 4 << 20
     code = (
-        "import resource, sys; from pathlib import Path; from saeflow.corpora.chess.pgn import "
+        "import resource, sys; from pathlib import Path; from saeflow.chess.games.pgn import "
         "read_chunks\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: print(sum(len(chunk.games) for chunk in read_chunks(Path(sys.argv[1]), 5000)))\n"

@@ -13,17 +13,18 @@ import torch
 from planted_chess import GATED, LATENT_OF, N_BINS, PlantedModel, planted_subject
 from scipy import stats
 
-from saeflow.chess.awareness import Awareness
-from saeflow.chess.cases import Cases, alike
-from saeflow.chess.concepts import concepts_of
-from saeflow.chess.edits import NO_LATENT, Edited, Reconstructed
-from saeflow.chess.interventions import INTERVENTIONS, choose, intervene
-from saeflow.chess.model import SiteSAE
-from saeflow.chess.reading import at_bin, judged, looks
-from saeflow.chess.skill import AWARENESS, SKILL, correlations, skill
-from saeflow.chess.trials import SETS, Configuration, Group, Outcome
-from saeflow.config.sections.concepts import Interventions, Skill
-from saeflow.corpora.chess.boards import START, join, read_fens
+from saeflow.chess.analyses.concepts.cases import Cases, alike
+from saeflow.chess.analyses.interventions.edits import NO_LATENT, Edited, Reconstructed
+from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS, choose, intervene
+from saeflow.chess.analyses.interventions.settings import Interventions
+from saeflow.chess.analyses.interventions.trials import SETS, Configuration, Group, Outcome
+from saeflow.chess.analyses.skill.awareness import Awareness
+from saeflow.chess.analyses.skill.settings import Skill
+from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL, correlations, skill
+from saeflow.chess.games.boards import START, join, read_fens
+from saeflow.chess.knowledge.concepts import concepts_of
+from saeflow.chess.saes.reading import at_bin, judged, looks
+from saeflow.chess.saes.site import SiteSAE
 from saeflow.errors import SaeflowError
 from saeflow.statistics.clusters import CHANGE, SHARE, Resampling
 from saeflow.statistics.sparse_latents import SparseLatents
@@ -180,7 +181,7 @@ def test_results_do_not_depend_on_how_many_boards_are_judged_at_once(
         update={"bins": [0], "modes": ["add"], "strengths": [3.0], "resamples": 100}
     )
     whole = intervene(GATED, sae, subject, small, seed=0)
-    monkeypatch.setattr("saeflow.chess.reading.BOARDS_AT_ONCE", 37)
+    monkeypatch.setattr("saeflow.chess.saes.reading.BOARDS_AT_ONCE", 37)
     parts = intervene(GATED, sae, subject, small, seed=0)
     numbers = [name for name, kind in INTERVENTIONS.items() if kind == pl.Float64]
     assert whole.drop(numbers).equals(parts.drop(numbers))

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 from checkout import ROOT
 
-from saeflow.config.sections.chess import Games
-from saeflow.corpora.chess.examples import examples
-from saeflow.corpora.chess.positions import in_split, pgn_positions
-from saeflow.models.maia2_io import embedded_maia2, load_maia2
-from saeflow.models.maia2_metrics import measure_maia2, move_counts
+from saeflow.chess.games.examples import examples
+from saeflow.chess.games.positions import in_split, pgn_positions
+from saeflow.chess.games.settings import Games
+from saeflow.chess.player.io import embedded_maia2, load_maia2
+from saeflow.chess.player.metrics import measure_maia2, move_counts
 
 DATA = Path(os.environ.get("SAEFLOW_TEST_DATA", ROOT.parent / "shared" / "data"))
 MONTH = DATA / "lichess" / "lichess_db_standard_rated_2013-01.pgn.zst"

@@ -18,17 +18,21 @@ import torch
 import yaml
 from pages import Page, assert_same_files, assert_whole, pages_of
 
-from saeflow.chess.concepts import Concept, Labels
-from saeflow.chess.example_boards import BOARDS_SHOWN, CONCEPTS_SHOWN, example_boards
-from saeflow.chess.labelling import Labelled
-from saeflow.corpora.chess.boards import read_fens
-from saeflow.corpora.chess.examples import Examples
+from saeflow.chess.analyses.concepts.example_boards import (
+    BOARDS_SHOWN,
+    CONCEPTS_SHOWN,
+    example_boards,
+)
+from saeflow.chess.analyses.concepts.labelling import Labelled
+from saeflow.chess.games.boards import read_fens
+from saeflow.chess.games.examples import Examples
+from saeflow.chess.knowledge.concepts import Concept, Labels
+from saeflow.chess.report import boards
+from saeflow.chess.report.concept_list import list_value
+from saeflow.chess.report.io import write_report
+from saeflow.chess.report.page import _line
+from saeflow.chess.report.results import ConceptTables
 from saeflow.errors import SaeflowError
-from saeflow.report import boards
-from saeflow.report.chess_page import _line
-from saeflow.report.chess_results import ConceptTables
-from saeflow.report.concept_list import list_value
-from saeflow.report.io import write_report
 from saeflow.report.payload import value_of
 from saeflow.statistics.sparse_latents import SparseLatents
 

@@ -13,21 +13,28 @@ import torch
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
-from saeflow.chess.blunders import BLUNDERS, ENGINE, Lessons, blunder_set, lessons, without
-from saeflow.chess.io import FINE_TUNING, write_tables
-from saeflow.cli.chess import app
-from saeflow.config.sections.chess import Accuracy, ChessModel
-from saeflow.config.sections.chess_engine import FineTuning
-from saeflow.corpora.chess.boards import write_fens
-from saeflow.corpora.chess.examples import Examples, examples
-from saeflow.corpora.chess.moves import MOVES, legal_moves, move_indices
-from saeflow.corpora.chess.positions import in_split
+from saeflow.chess.analyses.concepts.command import app
+from saeflow.chess.analyses.concepts.io import FINE_TUNING, write_tables
+from saeflow.chess.analyses.engine.blunders import (
+    BLUNDERS,
+    ENGINE,
+    Lessons,
+    blunder_set,
+    lessons,
+    without,
+)
+from saeflow.chess.analyses.engine.settings import FineTuning
+from saeflow.chess.games.boards import write_fens
+from saeflow.chess.games.examples import Examples, examples
+from saeflow.chess.games.moves import MOVES, legal_moves, move_indices
+from saeflow.chess.games.positions import in_split
+from saeflow.chess.player.io import load_maia2, save_maia2
+from saeflow.chess.player.maia2 import Maia2
+from saeflow.chess.player.metrics import CHANGE_SCHEMA, measure_change
+from saeflow.chess.player.settings import Accuracy, ChessModel
+from saeflow.chess.player.training import train_maia2
 from saeflow.errors import SaeflowError
 from saeflow.models import training
-from saeflow.models.maia2 import Maia2
-from saeflow.models.maia2_io import load_maia2, save_maia2
-from saeflow.models.maia2_metrics import CHANGE_SCHEMA, measure_change
-from saeflow.models.maia2_training import train_maia2
 from saeflow.tables import read_table
 
 SHAPE = ChessModel(

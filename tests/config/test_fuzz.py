@@ -20,8 +20,9 @@ from snakemake.common.configfile import load_configfile
 from studies import changed, study_config
 
 from saeflow.cli.study import plan
-from saeflow.config import check_study, read_any_study, read_goal
+from saeflow.config import read_goal
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study, read_any_study
 
 SECONDS = 10.0  # hundreds of times what it takes, for busy machines
 CHARACTERS = 1000  # of a line, its file apart
@@ -148,7 +149,7 @@ def check(text: str, path: Path) -> bool:
     except Exception:  # Snakemake's own complaint, before the workflow is asked
         assert not planned
         return False
-    run = verdict(lambda: check_study(loaded), "config")
+    run = verdict(lambda: check_any_study(loaded), "config")
     if (
         run != planned
     ):  # the workflow reads the file as `plan` does, as Snakemake takes what is no study
@@ -236,7 +237,7 @@ def test_a_mapping_that_holds_itself_is_refused_however_it_was_read():
     values = copy.deepcopy(STUDY)
     values["judge"] = {"me": values}
     with pytest.raises(SaeflowError, match="holds itself"):
-        check_study(values)
+        check_any_study(values)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +288,7 @@ def test_a_mapping_that_holds_itself_is_refused_however_it_was_read():
 )
 def test_what_would_plan_wrong_is_refused_by_its_key(changes, complaint):
     with pytest.raises(SaeflowError) as caught:
-        check_study(changed(STUDY, changes))
+        check_any_study(changed(STUDY, changes))
     assert f"config: {complaint}" in str(caught.value)
 
 

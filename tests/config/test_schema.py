@@ -18,10 +18,11 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 from studies import study_config
 
-from saeflow.config import ChessStudy, Goal, Section, Study, check_study
+from saeflow.config import Goal, Section, Study, check_study
 from saeflow.config.reference import REFERENCE, reference
-from saeflow.config.schema import SCHEMA, SCHEMAS, json_schema, repository, schema_text
+from saeflow.config.schema import json_schema, repository, schema_text
 from saeflow.errors import SaeflowError
+from saeflow.kinds import KINDS
 
 MINIMAL = study_config("minimal", {"saes.other": {"path": "folder"}})
 IMPORTED = study_config(
@@ -39,18 +40,16 @@ def sections(section: type[Section]) -> dict[str, Any]:
     return {section.__name__: schema, **schema.get("$defs", {})}
 
 
-SCHEMA_TEXTS = [
-    (file, partial(schema_text, study), "saeflow.config.schema") for file, study in SCHEMAS.items()
-]
+SCHEMA = KINDS["language"].schema
+GENERATED = {kind.schema: partial(schema_text, kind.study) for kind in KINDS.values()}
+GENERATED[REFERENCE] = partial(reference, {name: kind.study for name, kind in KINDS.items()})
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "module"), [*SCHEMA_TEXTS, (REFERENCE, reference, "saeflow.config.reference")]
-)
-def test_generated_files_have_not_drifted(file: Path, text: Any, module: str) -> None:
+@pytest.mark.parametrize("file", GENERATED)
+def test_generated_files_have_not_drifted(file: Path) -> None:
     written = (ROOT / file).read_text(encoding="utf-8")
-    assert written == text(), (
-        f"{file} is not what the sections say; regenerate it: python -m {module}"
+    assert written == GENERATED[file](), (
+        f"{file} is not what the sections say; regenerate it: python -m saeflow.kinds"
     )
 
 
@@ -97,7 +96,7 @@ def test_the_schema_refuses_what_the_sections_refuse(key: str, value: Any) -> No
 
 
 def test_every_section_is_closed_and_every_key_has_a_meaning() -> None:
-    for name, schema in (sections(Goal) | sections(Study) | sections(ChessStudy)).items():
+    for name, schema in (sections(Goal) | sections(Study) | sections(KINDS["chess"].study)).items():
         assert schema["additionalProperties"] is False, name
         assert schema["description"], name
         for key, value in schema["properties"].items():
@@ -110,8 +109,8 @@ def test_every_section_is_closed_and_every_key_has_a_meaning() -> None:
 
 
 def test_the_reference_names_every_key_of_every_section() -> None:
-    page = reference()
-    for name, schema in (sections(Goal) | sections(Study) | sections(ChessStudy)).items():
+    page = GENERATED[REFERENCE]()
+    for name, schema in (sections(Goal) | sections(Study) | sections(KINDS["chess"].study)).items():
         for key in schema["properties"]:
             assert f"\n| `{key}` | " in page, f"{name}.{key}"
     assert all(line.count(" | ") == 3 for line in page.splitlines() if line.startswith("| "))
@@ -119,13 +118,11 @@ def test_the_reference_names_every_key_of_every_section() -> None:
 
 def test_all_files_are_written_by_one_command(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").touch()
-    schemas = list(SCHEMAS)
-    for module, written in {"schema": schemas, "reference": [*schemas, REFERENCE]}.items():
-        command = [sys.executable, "-W", "error", "-m", f"saeflow.config.{module}", str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines() == [f"wrote {tmp_path / file}" for file in written]
-    for file in (*schemas, REFERENCE):
+    command = [sys.executable, "-W", "error", "-m", "saeflow.kinds", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"wrote {tmp_path / file}" for file in GENERATED]
+    for file in GENERATED:
         assert (tmp_path / file).read_bytes() == (ROOT / file).read_bytes()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-import chess_tables
 import figure_tables as made
 import h5py
 import matplotlib
@@ -13,7 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 from matplotlib.figure import Figure
+from typer.testing import CliRunner
 
+from saeflow.cli.main import app
 from saeflow.config.sections import Figures
 from saeflow.errors import SaeflowError
 from saeflow.figures.io import StudyTables, read_tables, save, write_figure
@@ -39,17 +40,17 @@ def tables(goals: int = 2) -> StudyTables:
         sae_training=made.sae_training(),
         model_training=made.model_training(),
         effects=made.effects(),
-        chess_accuracy=chess_tables.accuracy(),
-        chess_associations=chess_tables.associations(),
-        chess_skill=chess_tables.skill(),
-        chess_awareness=chess_tables.awareness(),
-        chess_interventions=chess_tables.interventions(),
         lens_latents=made.lens_latents(),
         lens_splits=made.lens_splits(),
         lens_enrichment=made.lens_enrichment(),
         lens_scores=made.lens_scores(),
         lens_causal=made.lens_causal(),
     )
+
+
+def written(name: str, folder: Path) -> list[Path]:
+    table = getattr(tables(), FIGURES[name].source)
+    return write_figure(name, FIGURES[name], table, SMALL, folder)
 
 
 def drawn(
@@ -90,9 +91,7 @@ def test_figures_by_goal_show_every_goal(name: str, goals: int) -> None:
 def test_every_figure_is_the_same_bytes_twice_and_leaves_its_table(
     name: str, tmp_path: Path
 ) -> None:
-    first, second = (
-        write_figure(name, tables(), SMALL, tmp_path / folder) for folder in ("a", "b")
-    )
+    first, second = (written(name, tmp_path / folder) for folder in ("a", "b"))
     assert [path.name for path in first] == [f"{name}.png", f"{name}.svg", f"{name}.csv"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert not list(tmp_path.rglob("*.part"))
@@ -273,12 +272,9 @@ def test_a_picture_carries_its_title_and_alternative_text(tmp_path: Path) -> Non
 
 
 def test_the_look_does_not_depend_on_the_settings_of_the_user(tmp_path: Path) -> None:
-    plain = write_figure("effect_scales", tables(), SMALL, tmp_path / "plain")[1].read_bytes()
+    plain = written("effect_scales", tmp_path / "plain")[1].read_bytes()
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "none"}):
-        assert (
-            write_figure("effect_scales", tables(), SMALL, tmp_path / "other")[1].read_bytes()
-            == plain
-        )
+        assert written("effect_scales", tmp_path / "other")[1].read_bytes() == plain
 
 
 def test_tables_of_a_study_are_found_by_their_place(tmp_path: Path) -> None:
@@ -302,7 +298,8 @@ def test_tables_of_a_study_are_found_by_their_place(tmp_path: Path) -> None:
 
 
 def test_an_unknown_figure_and_an_absent_table_are_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SaeflowError, match="there is no figure 'heatmap'"):
-        write_figure("heatmap", tables(), SMALL, tmp_path)
+    asked = ["figures", "draw", "heatmap", "x.parquet", "--study", ".", "--settings", "{}"]
+    done = CliRunner().invoke(app, [*asked, "--output", str(tmp_path)])
+    assert "there is no figure 'heatmap'" in str(done.exception)
     with pytest.raises(SaeflowError, match="no such file"):
         read_tables(tmp_path, [tmp_path / "steering/best.parquet"])

@@ -44,12 +44,13 @@ ORDER = [
     "endpoint",
     "judging",
     "analyses",
-    "chess",
     "figures",
     "report",
     "publishing",
     "planning",
     "describe",
+    "chess",
+    "kinds",
     "cli",
 ]
 LONGEST_FILE = 500

@@ -20,12 +20,12 @@ import chess
 import torch
 from safetensors.torch import load_file
 
-from saeflow.config.sections.chess import ChessModel
-from saeflow.corpora.chess.boards import read_fens
-from saeflow.corpora.chess.moves import MOVES
-from saeflow.models.boards import encode, legal_mask
-from saeflow.models.maia2 import Maia2
-from saeflow.models.maia2_io import import_checkpoint
+from saeflow.chess.games.boards import read_fens
+from saeflow.chess.games.moves import MOVES
+from saeflow.chess.player.io import import_checkpoint
+from saeflow.chess.player.maia2 import Maia2
+from saeflow.chess.player.planes import encode, legal_mask
+from saeflow.chess.player.settings import ChessModel
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5

@@ -10,8 +10,8 @@ import chess
 import numpy as np
 import polars as pl
 
-from saeflow.corpora.chess.boards import Boards, read_fens
-from saeflow.corpora.chess.positions import SCHEMA, rating_bin
+from saeflow.chess.games.boards import Boards, read_fens
+from saeflow.chess.games.positions import SCHEMA, rating_bin
 
 
 class Played(NamedTuple):

@@ -11,9 +11,10 @@ import figure_tables
 import polars as pl
 import yaml
 
-from saeflow.config import check_study
+from saeflow.chess.figures import FIGURES as KINDS
 from saeflow.config.sections import Figures
-from saeflow.figures.io import read_tables, write_figure
+from saeflow.figures.io import table_of, write_figure
+from saeflow.kinds import check_any_study
 
 FIGURES = (
     "chess_accuracy",
@@ -51,7 +52,7 @@ def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
     }
     _text(
         root / "config.yaml",
-        yaml.safe_dump(check_study(study).model_dump(mode="json"), sort_keys=False),
+        yaml.safe_dump(check_any_study(study).model_dump(mode="json"), sort_keys=False),
     )
     _text(
         root / "provenance.json",
@@ -73,9 +74,10 @@ def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
         _text(root / f"saes/{sae}/cfg.json", json.dumps({"d_in": 96, "d_sae": 64}))
         metrics = {"explained_variance": 0.79, "agreement": 0.483, "l0": 41.4, "kl": 0.42}
         _text(root / f"saes/{sae}/metrics.json", json.dumps(metrics))
-    found = read_tables(root, [path for path in root.rglob("*") if path.is_file()])
+    files = [path for path in root.rglob("*") if path.is_file()]
     for name in figures:
-        write_figure(name, found, Figures(), root / "figures")
+        table = table_of(KINDS[name], root, files)
+        write_figure(name, KINDS[name], table, Figures(), root / "figures")
 
 
 def _text(path: Path, text: str) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from saeflow.chess.association import ASSOCIATIONS, CONCEPTS
-from saeflow.chess.blunders import BLUNDERS, ENGINE
-from saeflow.chess.example_boards import BOARDS
-from saeflow.chess.interventions import INTERVENTIONS
-from saeflow.chess.io import FINE_TUNING
-from saeflow.chess.probes import DIFFERENCE, PROBE, PROBES
-from saeflow.chess.skill import AWARENESS, SKILL
-from saeflow.chess.transitions import TRANSITIONS
-from saeflow.corpora.chess.moves import SQUARES
-from saeflow.corpora.chess.positions import RATING_BINS
-from saeflow.models.maia2_metrics import METRICS_SCHEMA
+from saeflow.chess.analyses.concepts.association import ASSOCIATIONS, CONCEPTS
+from saeflow.chess.analyses.concepts.example_boards import BOARDS
+from saeflow.chess.analyses.concepts.io import FINE_TUNING
+from saeflow.chess.analyses.concepts.probes import DIFFERENCE, PROBE, PROBES
+from saeflow.chess.analyses.engine.blunders import BLUNDERS, ENGINE
+from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
+from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL
+from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
+from saeflow.chess.games.moves import SQUARES
+from saeflow.chess.games.positions import RATING_BINS
+from saeflow.chess.player.metrics import METRICS_SCHEMA
 
 GROUPS = ("defensive_threat", "offensive_threat")
 RATINGS = 11

@@ -12,16 +12,16 @@ import torch
 from chess_positions import random_play
 from torch import Tensor
 
-from saeflow.chess.association import associate
-from saeflow.chess.concepts import label
-from saeflow.chess.labelling import label_positions
-from saeflow.chess.model import Edit, SiteSAE
-from saeflow.chess.reading import read_site
-from saeflow.chess.subject import Subject
-from saeflow.config.sections.concepts import Concepts
-from saeflow.corpora.chess.boards import Boards
-from saeflow.corpora.chess.examples import Examples
-from saeflow.corpora.chess.moves import MOVES, TO, legal_moves
+from saeflow.chess.analyses.concepts.association import associate
+from saeflow.chess.analyses.concepts.labelling import label_positions
+from saeflow.chess.analyses.concepts.settings import Concepts
+from saeflow.chess.analyses.concepts.subject import Subject
+from saeflow.chess.games.boards import Boards
+from saeflow.chess.games.examples import Examples
+from saeflow.chess.games.moves import MOVES, TO, legal_moves
+from saeflow.chess.knowledge.concepts import label
+from saeflow.chess.saes.reading import read_site
+from saeflow.chess.saes.site import Edit, SiteSAE
 from saeflow.saes.sae import SAE
 
 N_BINS, TOKENS, THREATS, OTHERS = 4, 3, 64, 64

@@ -19,7 +19,7 @@ from studies import study_config
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.config import check_study
 from saeflow.config.sections import Figures
-from saeflow.figures.io import read_tables, write_figure
+from saeflow.figures.io import table_of, write_figure
 from saeflow.figures.registry import FIGURES
 
 HOSTILE = (
@@ -86,9 +86,9 @@ def write_study(
     _json(
         root / "saes/main/cfg.json", {"d_in": 16, "metadata": {"neuronpedia_id": "tales-lm/1-res"}}
     )
-    found = read_tables(root, files(root))
     for name in figures:
-        write_figure(name, found, Figures(), root / "figures")
+        table = table_of(FIGURES[name], root, files(root))
+        write_figure(name, FIGURES[name], table, Figures(), root / "figures")
 
 
 def _targets(goals: list[str]) -> pl.DataFrame:

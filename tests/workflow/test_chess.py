@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from snakemake_runs import Workflow, planned_jobs
 
-from saeflow.chess.blunders import BLUNDERS
-from saeflow.chess.io import FINE_TUNING
-from saeflow.corpora.chess.positions import SCHEMA
+from saeflow.chess.analyses.concepts.io import FINE_TUNING
+from saeflow.chess.analyses.engine.blunders import BLUNDERS
+from saeflow.chess.games.positions import SCHEMA
 
 TINY = {
     "kind": "chess",

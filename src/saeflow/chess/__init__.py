@@ -1,1 +1,2 @@
-"""Concepts of chess, what latents know of them, and what skill and interventions change."""
+"""The wing of chess: a study of SAEs on a model of human play. It may import the core, which knows
+nothing of it."""

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from saeflow import config, options
+from saeflow import config, kinds, options
+from saeflow.errors import SaeflowError
 
 app = typer.Typer(help="Draw figures.", no_args_is_help=True)
 
@@ -30,7 +31,10 @@ def draw(
 ) -> None:
     """Draw one figure as PNG and SVG, with the table behind it as CSV."""
     options.set_pools(1)
-    from saeflow.figures.io import read_tables, write_figure
+    from saeflow.figures.io import table_of, write_figure
 
-    found = read_tables(study, options.all_files(tables))
-    write_figure(name, found, options.parsed(config.Figures, settings), output)
+    figures = kinds.figures()
+    if name not in figures:
+        raise SaeflowError(f"figures: there is no figure '{name}'; there are {', '.join(figures)}")
+    table = table_of(figures[name], study, options.all_files(tables))
+    write_figure(name, figures[name], table, options.parsed(config.Figures, settings), output)

@@ -12,9 +12,9 @@ from saeflow.analyses.examples import command as examples
 from saeflow.analyses.logit_lens import command as lens
 from saeflow.analyses.steering import command as steering
 from saeflow.artifacts import remember
+from saeflow.chess import commands as chess
 from saeflow.cli import (
     activations,
-    chess,
     corpus,
     fetch,
     figures,

@@ -33,8 +33,6 @@ def write(
 ) -> None:
     """Write report/index.html with all it needs beside it; it opens without a network."""
     options.set_pools(threads)
-    from saeflow.describe.study import stage_table
     from saeflow.report.io import write_report
 
-    names, stages = [name for name in figures.split(",") if name], stage_table(study / "benchmarks")
-    write_report(study, output, names, goals, stages)
+    write_report(study, output, [name for name in figures.split(",") if name], goals)

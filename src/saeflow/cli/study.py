@@ -39,10 +39,10 @@ def record(
 
     from saeflow import seals
     from saeflow.artifacts import sealed, write_sealed_json
-    from saeflow.config import check_study
     from saeflow.describe.study import record_of
+    from saeflow.kinds import check_any_study
 
-    values = check_study(json.loads(study), "--study")
+    values = check_any_study(json.loads(study), "--study")
     text = yaml.safe_dump(values.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with sealed(config) as temporary:
         temporary.write_text(f"# {seals.BLANK}\n{text}", encoding="utf-8")
@@ -115,8 +115,8 @@ def adopt(
     """Take a study that was moved as finished: compare files with checksums and its config, and
     make all of one age."""
     options.set_pools(1)
-    from saeflow.config import read_any_study
     from saeflow.describe import adoption
+    from saeflow.kinds import read_any_study
 
     files = adoption.adopt(study, read_any_study(*config))
     options.say(

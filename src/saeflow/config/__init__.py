@@ -1,9 +1,9 @@
 """The configuration of a study."""
 
+from saeflow.config.any_study import AnyStudy
 from saeflow.config.goal import Goal
 from saeflow.config.reading import (
     check_study,
-    read_any_study,
     read_goal,
     read_study,
     read_token_sets,
@@ -15,7 +15,6 @@ from saeflow.config.sections import (
     Approximator,
     Calls,
     Causal,
-    ChessStudy,
     Corpus,
     Dataset,
     Effects,
@@ -45,10 +44,10 @@ from saeflow.config.token_sets import TokenSet, TokenSets
 __all__ = [
     "SAE",
     "Activations",
+    "AnyStudy",
     "Approximator",
     "Calls",
     "Causal",
-    "ChessStudy",
     "Corpus",
     "Dataset",
     "Effects",
@@ -77,7 +76,6 @@ __all__ = [
     "Tokens",
     "Vectors",
     "check_study",
-    "read_any_study",
     "read_goal",
     "read_study",
     "read_token_sets",

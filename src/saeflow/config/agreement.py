@@ -13,7 +13,8 @@ from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 from saeflow.config.sections.steering import PLANTED
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import ChessStudy, Model, Study
+    from saeflow.config.any_study import AnyStudy
+    from saeflow.config.sections import Model, Study
 
 # in the order of the forward pass
 SITES = (
@@ -52,13 +53,13 @@ def disagreements(study: Study) -> list[Complaint]:
     ]
 
 
-def group_disagreements(study: Study | ChessStudy) -> list[Complaint]:
+def group_disagreements(study: AnyStudy) -> list[Complaint]:
     """What SAEs that are trained together say differently, in a study of any kind."""
     found: list[Complaint] = []
     for first, *others in study.trainings.values():
         for name in others:
             for key in ("batch_size", "accumulate", "tokens"):
-                mine, its = (getattr(study.saes[one].train, key) for one in (name, first))
+                mine, its = (getattr(study.saes[sae].train, key) for sae in (name, first))
                 if mine != its:
                     reason = (
                         f"{mine} is not {its} as in '{first}' of the same group; a group is "
@@ -74,7 +75,7 @@ def group_disagreements(study: Study | ChessStudy) -> list[Complaint]:
     return found
 
 
-def about_names(study: Study | ChessStudy) -> list[Complaint]:
+def about_names(study: AnyStudy) -> list[Complaint]:
     """SAEs and models whose folders are one where a disk does not tell capitals apart, in a study
     of any kind."""
     return [

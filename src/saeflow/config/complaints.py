@@ -46,29 +46,29 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
                 f"{_suggestion(str(place[-1]), _known_keys(section, place[:-1]))}"
             )
         case "invalid_key":
-            return f"a key must be text; got {_shown(value)}{_hint(kind, value)}"
+            return f"a key must be text; got {shown(value)}{_hint(kind, value)}"
         case "value_error":
             return str(context["error"])
         case "string_pattern_mismatch":
-            return f"{IN_WORDS[context['pattern']]}; got {_shown(value)}"
+            return f"{IN_WORDS[context['pattern']]}; got {shown(value)}"
         case "too_short":
             return (
                 f"must hold at least {_items(context['min_length'])}; it holds "
                 f"{context['actual_length']}"
             )
         case "model_type" | "dict_type":
-            return f"must hold keys and values; got {_shown(value)}"
+            return f"must hold keys and values; got {shown(value)}"
         case "list_type":
-            return f"must be a list; got {_shown(value)}{_hint(kind, value)}"
+            return f"must be a list; got {shown(value)}{_hint(kind, value)}"
     rule = re.sub(r"^(Input|String|List|Dictionary) should ", "must ", item["msg"])
-    return f"{rule}; got {_shown(value)}{_hint(kind, value)}"
+    return f"{rule}; got {shown(value)}{_hint(kind, value)}"
 
 
 def _items(count: int) -> str:
     return f"{count} item" if count == 1 else f"{count} items"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as YAML users know it, cut to fit a line."""
     text = (
         "nothing"

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from saeflow.config.sae_files import latents_of
-from saeflow.config.sections import ChessStudy, Effects, Study, Vectors
+from saeflow.config.sections import Effects, Study, Vectors
 from saeflow.errors import SaeflowError
 
 
@@ -127,11 +127,3 @@ def _source_rows(study: Study) -> int:
     if vectors.kind == "sae_ts":
         return tensor_shape(Path(str(vectors.path)), "M")[1]
     return latent_count(study, vectors.sae or study.steering_sae)
-
-
-def shard_count(study: Study | ChessStudy) -> int:
-    """Number of shards of the activation cache."""
-    if isinstance(study, ChessStudy):
-        return -(-study.activations.positions // study.activations.positions_per_shard)
-    blocks = study.corpus.tokens.sae // study.corpus.context
-    return -(-blocks // study.activations.blocks_per_shard)

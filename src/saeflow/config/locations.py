@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from saeflow.config.sections import ChessStudy, Published, Study
+from saeflow.config.any_study import AnyStudy
+from saeflow.config.sections import Published, Study
 from saeflow.config.sections.published import Source
 
 PUBLISHED = "resources/published"
@@ -30,9 +31,9 @@ class Origin(NamedTuple):
     """What else decides what becomes of the files, such as an SAE's format."""
 
 
-def origin(study: Study | ChessStudy, path: str) -> Origin | None:
+def origin(study: AnyStudy, path: str) -> Origin | None:
     """The origin of a file or folder below the study's folder; None for what is never fetched, as
-    in a study of chess.
+    in a study of another kind than language.
 
     Args:
         study: the study.
@@ -69,7 +70,7 @@ def origin(study: Study | ChessStudy, path: str) -> Origin | None:
     return None
 
 
-def fetched(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]) -> bool:
+def fetched(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> bool:
     """Whether an artifact is fetched rather than our own.
 
     Args:
@@ -85,7 +86,7 @@ def fetched(study: Study | ChessStudy, path: str, exists: Callable[[str], bool])
     )
 
 
-def location(study: Study | ChessStudy, path: str, exists: Callable[[str], bool]) -> str:
+def location(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> str:
     """Where an artifact lies, or will.
 
     Args:
@@ -140,5 +141,5 @@ def fetches(study: Study, root: Path) -> dict[str, Published]:
     }
 
 
-def _own(study: Study | ChessStudy, path: str) -> str:
+def _own(study: AnyStudy, path: str) -> str:
     return f"results/{study.study}/{path}"

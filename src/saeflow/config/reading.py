@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from saeflow.config.complaints import complaints_of
 from saeflow.config.goal import Goal
 from saeflow.config.section import Complaint
-from saeflow.config.sections import ChessStudy, Study
+from saeflow.config.sections import Study
 from saeflow.config.token_sets import TokenSet, TokenSets
 from saeflow.config.values import refuse_endless, unwritable
 from saeflow.errors import SaeflowError
@@ -30,46 +30,47 @@ def read_study(*paths: Path) -> Study:
 
     Raises:
         SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints,
-            a line each.
+            a line each; or the study is of another kind.
     """
-    study = read_any_study(*paths)
-    if not isinstance(study, Study):
-        source = ", ".join(map(str, paths))
+    values, source = merged_files(*paths), ", ".join(map(str, paths))
+    if isinstance(kind := values.get("kind", "language"), str) and kind != "language":
         raise SaeflowError(
-            f"{source}: kind: '{study.kind}' is not planned; `snakemake -n` tells what would run"
+            f"{source}: kind: '{_on_a_line(kind)}' is not planned; `snakemake -n` tells what would "
+            "run"
         )
-    return study
+    return check_study(values, source)
 
 
-def read_any_study(*paths: Path, over: Mapping[str, Any] | None = None) -> Study | ChessStudy:
-    """Read a study of whatever kind it names, as `read_study` does.
+def merged_files(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What YAML or JSON files say together, later ones over earlier ones.
 
     Args:
-        paths: YAML or JSON files, later ones over earlier ones.
+        paths: the files.
         over: values over those of all files, such as Snakemake's `--config`.
 
     Raises:
-        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints,
-            a line each.
+        SaeflowError: a file cannot be read.
     """
     merged: dict[str, Any] = {}
     for path in paths:
         merged = _merged(merged, _read_yaml(Path(path)))
-    return check_study(_merged(merged, over or {}), ", ".join(map(str, paths)))
+    return _merged(merged, over or {})
 
 
-def check_study(values: dict[str, Any], source: str = "config") -> Study | ChessStudy:
-    """Turn a mapping into a study of the kind that it names.
+def check_study(values: dict[str, Any], source: str = "config") -> Study:
+    """Turn a mapping into a study of language; raises as `checked` does."""
+    return checked(Study, values, source)
+
+
+def checked(study: type[M], values: dict[str, Any], source: str) -> M:
+    """Turn a mapping into a study of a kind, ``${NAME}`` in paths replaced.
 
     Raises:
         SaeflowError: what is wrong with it, a line per complaint.
     """
     refuse_endless(values, source)
     unset: list[Complaint] = []
-    expanded = _expanded(values, "", unset)
-    if expanded.get("kind") == "chess":
-        return _validated(ChessStudy, expanded, source, unset)
-    return _validated(Study, expanded, source, unset)
+    return _validated(study, _expanded(values, "", unset), source, unset)
 
 
 def read_goal(path: Path) -> Goal:

@@ -1,23 +1,21 @@
 """The reference of the config for the docs, generated from the sections.
 
-``python -m saeflow.config.reference [REPOSITORY]`` writes it and the JSON schema.
+``python -m saeflow.kinds [REPOSITORY]`` writes it and the JSON schemas.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_origin
 
 from pydantic.fields import FieldInfo
 
 from saeflow.config.goal import Goal
-from saeflow.config.schema import SCHEMAS, json_schema, prose, repository, schema_text, write_text
+from saeflow.config.schema import json_schema, prose
 from saeflow.config.section import (
-    CHESS_HOOK,
     DIGEST,
     HOOK,
     NAME,
@@ -26,11 +24,10 @@ from saeflow.config.section import (
     Section,
     section_in,
 )
-from saeflow.config.sections import ChessStudy, Study
 
 REFERENCE = Path("docs/reference-config.md")
 OPENING = """\
-<!-- Generated from the sections of saeflow.config by `python -m saeflow.config.reference`; edit
+<!-- Generated from the sections of saeflow.config by `python -m saeflow.kinds`; edit
 those. -->
 
 # Reference: the config
@@ -52,10 +49,9 @@ and `directory`,
 are no part of a
 study: they are set by Snakemake's options and profiles.
 """
-OF_CHESS = " of chess"
-CHESS_OPENING = """\
-A config with `kind: chess` has these keys, closed as the others are. `workflow/studies/chess.yaml`
-is such a study.
+KIND_OPENING = """\
+A config with `kind: {kind}` has these keys, closed as the others are.
+`workflow/studies/{kind}.yaml` is such a study.
 """
 GOAL_OPENING = """\
 Each goal of [`goals.names`](#goals) is described by a file `<name>.yaml` in `goals.directory`.
@@ -65,7 +61,6 @@ from 0: `latents: {main: {17: 1.0, 203: 0.5}}`.
 PATTERNS = {
     NAME: "name",
     HOOK: "hook",
-    CHESS_HOOK: "hook",
     REPOSITORY: "owner/name",
     NOT_BLANK: "text",
     DIGEST: "SHA-256",
@@ -97,15 +92,20 @@ class Place(NamedTuple):
         return re.sub(r"[^\w -]", "", self.heading).replace(" ", "-").lower()
 
 
-def reference() -> str:
-    """The page: a table of key, type, default and meaning per section, in the order of the
-    config."""
-    language = _places(Study, "", [])
-    chess = _places(ChessStudy, OF_CHESS, language)
-    parts = [OPENING, _table(Study, "", language)]
-    parts += [_described(place, language) for place in language]
-    parts += ["## A study of chess\n", CHESS_OPENING, _table(ChessStudy, "", language + chess)]
-    parts += [_described(place, language + chess) for place in chess]
+def reference(kinds: Mapping[str, type[Section]]) -> str:
+    """The page: a table of key, type, default and meaning per section, in the order of the config.
+
+    Args:
+        kinds: the whole config of every kind of study; a section that several have is told once.
+    """
+    parts = [OPENING]
+    places: list[Place] = []
+    for kind, study in kinds.items():
+        own = _places(study, f" of {kind}" if places else "", places)
+        if places:
+            parts += [f"## A study of {kind}\n", KIND_OPENING.format(kind=kind)]
+        places = places + own
+        parts += [_table(study, "", places), *(_described(place, places) for place in own)]
     parts += ["## Goal files\n", GOAL_OPENING, _table(Goal, "", [])]
     return "\n".join(parts)
 
@@ -115,11 +115,11 @@ def _described(place: Place, places: list[Place]) -> str:
     return f"## {place.heading}\n\n{prose(str(place.section.__doc__))}\n\n{table}"
 
 
-def _places(study: type[Section], kind: str, known: list[Place]) -> list[Place]:
-    """Every section below a study that is not known, once, with all its paths."""
+def _places(study: type[Section], kind: str, earlier: list[Place]) -> list[Place]:
+    """Every section below a study that no earlier one has, once, with all its paths."""
     places: dict[type[Section], Place] = {}
     for path, section in _walk(study, ""):
-        if section not in [place.section for place in known]:
+        if section not in [place.section for place in earlier]:
             places.setdefault(section, Place([], section, kind)).paths.append(path)
     return list(places.values())
 
@@ -193,13 +193,6 @@ def _type(schema: dict[str, Any]) -> str:
             else f"by latent: {_type(values)}"
         )
     if schema["type"] == "string":
-        return PATTERNS[schema["pattern"]] if "pattern" in schema else "text"
+        return PATTERNS.get(schema.get("pattern", ""), schema.get("format", "text"))
     bounds = [words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema]
     return " ".join([schema["type"], ", ".join(bounds)]).strip()
-
-
-if __name__ == "__main__":
-    root = repository(sys.argv[1:])
-    for path, study in SCHEMAS.items():
-        write_text(root / path, schema_text(study))
-    write_text(root / REFERENCE, reference())

@@ -1,12 +1,11 @@
 """The JSON schema of the config, generated from the sections: Snakemake and editors read it.
 
-``python -m saeflow.config.schema [REPOSITORY]`` writes it.
+``python -m saeflow.kinds [REPOSITORY]`` writes it.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,11 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from saeflow.artifacts import atomic
 from saeflow.config.section import Section
-from saeflow.config.sections import ChessStudy, Study
+from saeflow.config.sections import Study
 from saeflow.errors import SaeflowError
 
-SCHEMA = Path("workflow/schemas/config.schema.yaml")
-SCHEMAS: dict[Path, type[Section]] = {
-    SCHEMA: Study,
-    Path("workflow/schemas/chess.schema.yaml"): ChessStudy,
-}
 OPENING = (
-    "# Generated from the sections of saeflow.config by `python -m saeflow.config.schema`; edit "
-    "those.\n"
+    "# Generated from the sections of saeflow.config by `python -m saeflow.kinds`; edit those.\n"
 )
 
 
@@ -98,8 +91,3 @@ def _tidied(schema: Any) -> Any:
     ):  # null first: Snakemake fills defaults into whatever meets a section's schema, null too
         tidy["anyOf"].sort(key=lambda option: option != {"type": "null"})
     return tidy
-
-
-if __name__ == "__main__":
-    for path, study in SCHEMAS.items():
-        write_text(repository(sys.argv[1:]) / path, schema_text(study))

@@ -21,7 +21,6 @@ HOOK = (
     r"^blocks\.(0|[1-9][0-9]*)\."
     r"(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|mlp\.hook_in|attn\.hook_z)$"
 )
-CHESS_HOOK = r"^blocks\.(0|[1-9][0-9]*)\.(attn|attn_out|mlp|resid_post)$"
 NOT_BLANK = r"\S"
 DIGEST = r"^[0-9a-f]{64}$"
 RESULTS = (
@@ -47,7 +46,6 @@ IN_WORDS = {
     "part of file names",
     REPOSITORY: "must name a hub repository as owner/name",
     HOOK: "must be a TransformerLens name such as blocks.2.hook_resid_post",
-    CHESS_HOOK: "must be attn, attn_out, mlp or resid_post of a block, such as blocks.1.resid_post",
     NOT_BLANK: "must not be blank",
     DIGEST: "must be a SHA-256 as 64 digits 0-9 and a-f",
 }

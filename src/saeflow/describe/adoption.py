@@ -7,13 +7,13 @@ import os
 import time
 from pathlib import Path
 
-from saeflow.config.sections import ChessStudy, Study
+from saeflow.config.any_study import AnyStudy
 from saeflow.describe.difference import config_differences
 from saeflow.describe.integrity import verify
 from saeflow.errors import SaeflowError
 
 
-def adopt(folder: Path, study: Study | ChessStudy) -> int:
+def adopt(folder: Path, study: AnyStudy) -> int:
     """Make a study's files of one age, so that Snakemake finds nothing newer than what was made of
     it.
 

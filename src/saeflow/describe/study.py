@@ -12,8 +12,9 @@ from typing import Any
 import polars as pl
 
 from saeflow.artifacts import provenance
+from saeflow.config.any_study import AnyStudy
 from saeflow.config.locations import fetches
-from saeflow.config.sections import ChessStudy, Study
+from saeflow.config.sections import Study
 from saeflow.devices import present
 
 STAGES_SCHEMA: dict[str, type[pl.DataType]] = {
@@ -26,7 +27,7 @@ STAGES_SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 
-def record_of(study: Study | ChessStudy) -> dict[str, Any]:
+def record_of(study: AnyStudy) -> dict[str, Any]:
     """What is to be known of a study to run it again: a hash of its config, its seed, versions,
     commit, machine."""
     fetched = fetches(study, Path()) if isinstance(study, Study) else {}

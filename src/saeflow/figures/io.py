@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from saeflow import seals
 from saeflow.artifacts import atomic, read_json, write_checksums
 from saeflow.config.sections import Figures
-from saeflow.errors import DamagedError, SaeflowError
-from saeflow.figures.registry import FIGURES
+from saeflow.errors import DamagedError
+from saeflow.figures.registry import FigureKind
 from saeflow.figures.style import STYLE
 from saeflow.figures.tables import of_chosen_latents
 from saeflow.tables import read_table, write_table
@@ -45,12 +45,6 @@ class StudyTables(NamedTuple):
     """With the column entropy where it is known."""
     effects: pl.DataFrame
     """Scale and status of every vector whose effects were measured."""
-    chess_accuracy: pl.DataFrame
-    chess_associations: pl.DataFrame
-    """With the column sae, as the other tables of chess."""
-    chess_skill: pl.DataFrame
-    chess_awareness: pl.DataFrame
-    chess_interventions: pl.DataFrame
     lens_latents: pl.DataFrame
     """With the column sae."""
     lens_splits: pl.DataFrame
@@ -72,45 +66,39 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
     Raises:
         SaeflowError: a file is absent or cannot be read.
     """
-    files = sorted(paths, key=str)
-    one = _Reader(root, files)
+    tables = Tables(root, sorted(paths, key=str))
     return StudyTables(
-        summary=of_chosen_latents(one.table("steering/summary.parquet")),
-        best=of_chosen_latents(one.table("steering/best.parquet")),
-        comparisons=of_chosen_latents(one.table("steering/comparisons.parquet")),
-        matched=of_chosen_latents(one.table("steering/matched.parquet")),
-        side_effects=of_chosen_latents(one.table("steering/*/side_effects.parquet", "goal")),
-        predictions=one.with_metric(
-            one.with_metric(
-                one.table("approximators/*/predictions.parquet"),
+        summary=of_chosen_latents(tables.table("steering/summary.parquet")),
+        best=of_chosen_latents(tables.table("steering/best.parquet")),
+        comparisons=of_chosen_latents(tables.table("steering/comparisons.parquet")),
+        matched=of_chosen_latents(tables.table("steering/matched.parquet")),
+        side_effects=of_chosen_latents(tables.table("steering/*/side_effects.parquet", "goal")),
+        predictions=tables.with_metric(
+            tables.with_metric(
+                tables.table("approximators/*/predictions.parquet"),
                 "r2",
                 "approximators/*/metrics.json",
             ),
             "r2_ceiling",
             "approximators/*/metrics.json",
         ),
-        recovery=one.table("saes/*/recovery.parquet", "sae"),
-        saes=one.table("saes/summary.parquet"),
-        sources=one.table("saes/*/sources.parquet", "sae"),
-        sae_training=one.table("saes/*/training.parquet", "sae"),
-        model_training=one.with_metric(
-            one.table("models/*/training.parquet"), "entropy", "models/*.metrics.json"
+        recovery=tables.table("saes/*/recovery.parquet", "sae"),
+        saes=tables.table("saes/summary.parquet"),
+        sources=tables.table("saes/*/sources.parquet", "sae"),
+        sae_training=tables.table("saes/*/training.parquet", "sae"),
+        model_training=tables.with_metric(
+            tables.table("models/*/training.parquet"), "entropy", "models/*.metrics.json"
         ),
-        effects=one.effects(),
-        chess_accuracy=one.table("models/*.accuracy.parquet"),
-        chess_associations=one.table("chess/*/associations.parquet", "sae"),
-        chess_skill=one.table("chess/*/skill.parquet", "sae"),
-        chess_awareness=one.table("chess/*/awareness.parquet", "sae"),
-        chess_interventions=one.table("chess/*/interventions.parquet", "sae"),
-        lens_latents=one.table("logit_lens/*/latents.parquet", "sae"),
-        lens_splits=one.table("logit_lens/*/splits.parquet"),
+        effects=tables.effects(),
+        lens_latents=tables.table("logit_lens/*/latents.parquet", "sae"),
+        lens_splits=tables.table("logit_lens/*/splits.parquet"),
         lens_enrichment=(
-            enrichment := one.with_kinds(one.table("logit_lens/*/enrichment.parquet", "sae"))
+            enrichment := tables.with_kinds(tables.table("logit_lens/*/enrichment.parquet", "sae"))
         ),
         lens_scores=with_strongest(
-            one.with_kinds(one.table("logit_lens/*/scores.parquet")), enrichment
+            tables.with_kinds(tables.table("logit_lens/*/scores.parquet")), enrichment
         ),
-        lens_causal=one.joined(
+        lens_causal=tables.joined(
             "logit_lens/*/causal.parquet", "logit_lens/*/causal_latents.parquet", "latent"
         ),
     )
@@ -133,7 +121,14 @@ def matching(root: Path, paths: Iterable[Path], pattern: str) -> Iterator[Path]:
             yield path
 
 
-class _Reader:
+class Tables:
+    """The tables among some files of a study, read when asked for.
+
+    Args:
+        root: the folder of the study.
+        paths: files below it.
+    """
+
     def __init__(self, root: Path, paths: Sequence[Path]) -> None:
         self.root, self.paths = root, paths
 
@@ -204,20 +199,34 @@ def _scales(path: Path) -> pl.DataFrame:
         raise DamagedError(f"{path}: cannot be read as effects ({error})", [path]) from None
 
 
-def write_figure(name: str, tables: StudyTables, settings: Figures, directory: Path) -> list[Path]:
+def table_of(figure: FigureKind, root: Path, paths: Iterable[Path]) -> pl.DataFrame:
+    """The table that a figure is drawn from; the arguments are those of `read_tables`."""
+    if isinstance(figure.source, str):
+        table: pl.DataFrame = getattr(read_tables(root, paths), figure.source)
+        return table
+    return figure.source(Tables(root, sorted(paths, key=str)))
+
+
+def write_figure(
+    name: str, figure: FigureKind, table: pl.DataFrame, settings: Figures, directory: Path
+) -> list[Path]:
     """Draw one figure of a study and save it.
+
+    Args:
+        name: of its files.
+        figure: which.
+        table: from `table_of`.
+        settings: of the stage.
+        directory: where it is saved.
 
     Returns:
         The files written, ``<directory>/<name>.png``, ``.svg`` and ``.csv``.
 
     Raises:
-        SaeflowError: there is no figure of that name, or a file cannot be written.
+        SaeflowError: a file cannot be written.
     """
-    if name not in FIGURES:
-        raise SaeflowError(f"figures: there is no figure '{name}'; there are {', '.join(FIGURES)}")
-    kind = FIGURES[name]
-    rows = kind.rows(getattr(tables, kind.source), settings)
-    return save(kind.draw(rows, settings), directory / name, rows, kind.title, kind.alt(rows))
+    rows = figure.rows(table, settings)
+    return save(figure.draw(rows, settings), directory / name, rows, figure.title, figure.alt(rows))
 
 
 def save(figure: Figure, path: Path, rows: pl.DataFrame, title: str, alt: str) -> list[Path]:

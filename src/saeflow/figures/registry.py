@@ -4,7 +4,7 @@ words."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 from matplotlib.figure import Figure
@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from saeflow.config.sections import Figures
 from saeflow.figures import (
     by_method,
-    chess,
-    chess_accuracy,
     crosscoders,
     frontiers,
     in_latents,
@@ -24,6 +22,9 @@ from saeflow.figures import (
     trainings,
 )
 
+if TYPE_CHECKING:
+    from saeflow.figures.io import Tables
+
 
 def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
     """For figures that draw their table as it is."""
@@ -33,8 +34,8 @@ def unchanged(table: pl.DataFrame, settings: Figures) -> pl.DataFrame:
 class FigureKind(NamedTuple):
     """One figure of a study."""
 
-    source: str
-    """Field of ``io.StudyTables`` it is drawn from."""
+    source: str | Callable[[Tables], pl.DataFrame]
+    """Field of ``io.StudyTables`` it is drawn from, or what reads its table."""
     rows: Callable[[pl.DataFrame, Figures], pl.DataFrame]
     """From that table to the rows that are drawn, which are also what its CSV holds."""
     draw: Callable[[pl.DataFrame, Figures], Figure]
@@ -300,63 +301,5 @@ FIGURES: dict[str, FigureKind] = {
         "Loss per token while the model trains. Where the corpus is written by a grammar its "
         "entropy is known: "
         "the loss of a predictor that knows the grammar, which nothing can beat.",
-    ),
-    "chess_accuracy": FigureKind(
-        "chess_accuracy",
-        chess_accuracy.of_players,
-        chess_accuracy.chess_accuracy,
-        chess_accuracy.chess_accuracy_alt,
-        "How well the model predicts what people play",
-        "Held-out games, by the rating of the player, which the model is told: how often the move "
-        "that was played is "
-        "the model's first, or among its first three legal moves, and its loss. Beside it two "
-        "players who do not look "
-        "at the board: any legal move, and the legal move that is played most often.",
-    ),
-    "chess_board_auc": FigureKind(
-        "chess_associations",
-        chess.best_by_square,
-        chess.board_auc,
-        chess.board_auc_alt,
-        "What latents know of squares",
-        "For every square: how well the best latent tells positions that have the concept there "
-        "from those that do "
-        "not, as area under the ROC curve in hundredths; 50 is chance. The latent was chosen on "
-        "some games, the area "
-        "is that on others. White is the player to move; grey squares had too few positions.",
-    ),
-    "chess_skill": FigureKind(
-        "chess_skill",
-        chess.along_ratings,
-        chess.skill_curves,
-        chess.skill_curves_alt,
-        "Knowing and doing, by rating",
-        "The same positions at every rating that the model is told. Awareness: how well the "
-        "concept's latent tells its "
-        "positions from others, with random latents beside it. Willingness: the probability of the "
-        "moves that answer "
-        "the concept. Accuracy: how often the right move is chosen where it is one of these.",
-    ),
-    "chess_awareness": FigureKind(
-        "chess_awareness",
-        chess.known_changes,
-        chess.awareness_scatter,
-        chess.awareness_scatter_alt,
-        "Does skill change knowing or doing",
-        "Each dot is a concept: to the right, its latent tells it better when the model is told "
-        "the strongest rating "
-        "than when it is told the weakest; upwards, the model answers it with more probability.",
-    ),
-    "chess_interventions": FigureKind(
-        "chess_interventions",
-        chess.reported_gains,
-        chess.intervention_gains,
-        chess.intervention_gains_alt,
-        "What editing a concept's latents changes",
-        "The gain in accuracy on held-out games with the edit that did best on other games, where "
-        "the concept is "
-        "needed, where it holds without need, and where it does not hold. Controls: the same edit "
-        "of random latents "
-        "that fire as often, strength 1, and the SAE's reconstruction without an edit.",
     ),
 }

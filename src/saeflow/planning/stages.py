@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from saeflow.config.counts import block_count, latent_count, shard_count, vector_count
+from saeflow.config.counts import block_count, latent_count, vector_count
 from saeflow.config.locations import fetches, goal_file
 from saeflow.config.sections import ModelTraining, Published, Study
 from saeflow.planning.shape import ModelShape
@@ -138,7 +138,7 @@ def _model_training(asked: _Asked) -> ModelTraining | None:
 def _activations(asked: _Asked) -> StagePlan:
     study = asked.study
     caches = sum(map(len, study.caches.values()))
-    shards = 0 if "activations" in asked.fetched else shard_count(study)
+    shards = 0 if "activations" in asked.fetched else study.shards
     rows = bool(shards) * study.corpus.tokens.sae
     return StagePlan(
         "activations",

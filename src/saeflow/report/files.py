@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -17,20 +18,26 @@ from saeflow.report.site import palette
 
 ASSETS = (
     "style.css", "theme.js", "core.js", "charts.js", "tables.js", "goal.js", "saes.js",
-    "latent-index.js", "latent-list.js", "latent-page.js", "latents.js", "concepts.js",
+    "latent-index.js", "latent-list.js", "latent-page.js", "latents.js",
 )  # fmt: skip
 SUFFIXES = ("svg", "png", "csv")
 TABLE_ROWS = 300
 """Rows of a figure's table that the page shows; the CSV beside it has all."""
 
 
-def write_assets(output: Path) -> None:
-    """Write the stylesheets and scripts of all pages."""
+def write_assets(output: Path, own: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    """Write the stylesheets and scripts of all pages.
+
+    Args:
+        output: the report's folder.
+        own: what a kind of study has beside them: names of files by the package whose assets they
+            are.
+    """
     (output / "assets").mkdir(parents=True)
-    for name in ASSETS:
-        (output / "assets" / name).write_bytes(
-            resources.files("saeflow.report").joinpath("assets", name).read_bytes()
-        )
+    for package, names in {"saeflow.report": ASSETS, **(own or {})}.items():
+        for name in names:
+            source = resources.files(package).joinpath("assets", name)
+            (output / "assets" / name).write_bytes(source.read_bytes())
     (output / "assets/palette.css").write_text(palette(), encoding="utf-8")
 
 

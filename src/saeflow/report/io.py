@@ -7,9 +7,6 @@ from pathlib import Path
 import polars as pl
 
 from saeflow.artifacts import atomic, check_replaceable
-from saeflow.config import ChessStudy
-from saeflow.report.chess_io import write_chess
-from saeflow.report.chess_results import ChessFolder
 from saeflow.report.files import write_assets, write_figures
 from saeflow.report.goal_pages import GoalResults, goal_context, goal_lines, goal_value
 from saeflow.report.latent_index import index_value, known_statistics
@@ -19,7 +16,7 @@ from saeflow.report.payload import write_script
 from saeflow.report.sae_page import sae_context, training_value
 from saeflow.report.side_effects import goal_means, method_effects
 from saeflow.report.site import Site
-from saeflow.report.sources import Folder, StudyFolder
+from saeflow.report.sources import StudyFolder
 
 
 def write_report(
@@ -27,19 +24,17 @@ def write_report(
     output: Path,
     figures: list[str],
     goals: Path | None = None,
-    stages: pl.DataFrame | None = None,
 ) -> Path:
     """Write the report of a study into a folder that needs nothing beside itself.
 
     An earlier report is replaced as a whole. Memory: the SAE's decoder, the tables of 1,024
-    latents, one goal's side effects; of a study of chess, its tables of concepts.
+    latents, one goal's side effects.
 
     Args:
         root: the study's folder.
         output: the folder to write.
         figures: names of the study's figures; those that were not drawn are left out.
         goals: folder of the goals' files, for titles and criteria.
-        stages: what the rules of a study of chess took, for its cost.
 
     Returns:
         The first page.
@@ -49,17 +44,10 @@ def write_report(
             the folder to write holds something else.
     """
     check_replaceable(output)
-    if isinstance(Folder(root).study, ChessStudy):
-        found = ChessFolder(root).results(figures, pl.DataFrame() if stages is None else stages)
-        with atomic(output) as temporary:
-            write_assets(temporary)
-            write_figures(root, found, temporary)
-            write_chess(found, temporary)
-    else:
-        folder = StudyFolder(root)
-        study = folder.results(figures, goals)
-        with atomic(output) as temporary:
-            _write(folder, study, temporary)
+    folder = StudyFolder(root)
+    study = folder.results(figures, goals)
+    with atomic(output) as temporary:
+        _write(folder, study, temporary)
     return output / "index.html"
 
 
@@ -76,7 +64,7 @@ def _write(folder: StudyFolder, found: StudyResults, output: Path) -> None:
     pages = {
         "index.html": study_context(found, method_effects(means), _linked(found, latents)),
         "goals.html": {"lines": goal_lines(found)},
-        "saes.html": sae_context(found, latents),
+        "saes.html": sae_context(found, [found.study.hook], latents),
         **({"latents.html": {}} if latents else {}),
     }
     for name, context in pages.items():

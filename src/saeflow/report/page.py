@@ -3,12 +3,13 @@ files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
-from saeflow.config import ChessStudy, Goal, Study
+from saeflow.config import AnyStudy, Goal, Study
 from saeflow.endpoint.ledger import Usage
 from saeflow.figures.style import words
 from saeflow.figures.tables import goals, methods
@@ -37,10 +38,6 @@ SECTIONS = {
         "lens_causal",
     ),
     "model": ("model_training",),
-    "player": ("chess_accuracy",),
-    "concepts": ("chess_board_auc",),
-    "skill": ("chess_skill", "chess_awareness"),
-    "interventions": ("chess_interventions",),
 }
 """Where in the report each figure stands: sections of the study's page, the pages of goals and of
 SAEs; those about latents are on the page of SAEs, too."""
@@ -68,9 +65,12 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What is known of a study of either kind; what it does not have is empty."""
+    """What is known of a study of any kind; what it does not have is empty."""
 
-    study: Study | ChessStudy
+    sections: ClassVar[Mapping[str, tuple[str, ...]]] = SECTIONS
+    """Where each figure of this kind of study stands."""
+
+    study: AnyStudy
     provenance: dict[str, Any]
     config: str
     """The study's config.yaml as text."""
@@ -88,7 +88,7 @@ class Findings:
 
     def placed(self, section: str) -> list[FigureText]:
         """The figures of a section that were drawn."""
-        return [self.figures[name] for name in SECTIONS[section] if name in self.figures]
+        return [self.figures[name] for name in self.sections[section] if name in self.figures]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from saeflow.config import Study
 from saeflow.report.latent_pages import digits
 from saeflow.report.page import Findings
-from saeflow.report.wording import BOARD_METRICS, METRICS, SAE_FACTS, readable
+from saeflow.report.wording import METRICS, SAE_FACTS, readable
 
 POINTS = 300
 """Of a training curve that the page draws."""
@@ -23,21 +23,29 @@ class MetricRow(NamedTuple):
     values: list[str]
 
 
-def sae_context(found: Findings, with_latents: list[str]) -> dict[str, Any]:
+def sae_context(
+    found: Findings,
+    hooks: list[str],
+    with_latents: list[str],
+    metrics: Mapping[str, tuple[str, str]] = METRICS,
+    unseen: str = "text",
+) -> dict[str, Any]:
     """What the page is filled from.
 
     Args:
+        found: the study.
+        hooks: where its SAEs read.
         with_latents: SAEs whose latents have pages.
+        metrics: names and explanations of the numbers that are shown.
+        unseen: what they were measured on.
     """
     study = found.study
     return {
         "names": list(study.saes),
-        "hooks": [study.hook]
-        if isinstance(study, Study)
-        else list(dict.fromkeys(map(study.hook_of, study.saes))),
-        "of_language": isinstance(study, Study),
+        "hooks": hooks,
+        "unseen": unseen,
         "settings": fact_rows(found),
-        "metrics": metric_rows(found),
+        "metrics": metric_rows(found, metrics),
         "curves": list(found.sae_training),
         "training": {name: last_row(table) for name, table in found.sae_training.items()},
         "recovery": found.recovery.to_dicts(),
@@ -66,13 +74,14 @@ def fact_rows(found: Findings) -> list[MetricRow]:
     return [row for row in rows if any(value != "–" for value in row.values)]
 
 
-def metric_rows(found: Findings) -> list[MetricRow]:
-    """How each SAE did on text, or positions, that it was not trained on."""
-    known = [found.sae_metrics.get(name, {}) for name in found.study.saes]
-    named = METRICS if isinstance(found.study, Study) else BOARD_METRICS
+def metric_rows(
+    found: Findings, metrics: Mapping[str, tuple[str, str]] = METRICS
+) -> list[MetricRow]:
+    """How each SAE did on what it was not trained on."""
+    measured = [found.sae_metrics.get(name, {}) for name in found.study.saes]
     rows = [
-        MetricRow(label, told, [_told(one.get(key)) for one in known])
-        for key, (label, told) in named.items()
+        MetricRow(label, told, [_told(numbers.get(key)) for numbers in measured])
+        for key, (label, told) in metrics.items()
     ]
     return [row for row in rows if any(value != "–" for value in row.values)]
 

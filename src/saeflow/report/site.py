@@ -12,7 +12,6 @@ from saeflow.report.dark import lighter
 from saeflow.report.page import Findings
 
 STUDY_PAGES = {"index": "Study", "goals": "Goals", "latents": "Latents", "saes": "SAEs"}
-CHESS_PAGES = {"index": "Study", "concepts": "Concepts", "saes": "SAEs"}
 """What the bar of every page links to, by the pages' names."""
 
 
@@ -23,13 +22,19 @@ class Site:
         found: the study.
         latents: SAEs whose latents have pages.
         pages: those that the bar links to; that of latents only where some have pages.
+        templates: a package whose templates are used beside those of all studies.
     """
 
     def __init__(
-        self, found: Findings, latents: list[str], pages: dict[str, str] = STUDY_PAGES
+        self,
+        found: Findings,
+        latents: list[str],
+        pages: dict[str, str] = STUDY_PAGES,
+        templates: str | None = None,
     ) -> None:
+        packages = [name for name in (templates, "saeflow.report") if name]
         self._environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("saeflow.report", "templates"),
+            loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in packages]),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from xml.etree import ElementTree
 
 import polars as pl
@@ -13,12 +13,12 @@ from safetensors import SafetensorError, safe_open
 
 from saeflow import seals
 from saeflow.artifacts import check_checksums, read_json
-from saeflow.config import ChessStudy, Goal, Study, read_any_study, read_goal
+from saeflow.config import AnyStudy, Goal, Study, read_goal, read_study
 from saeflow.config.locations import fetched, location
 from saeflow.config.sections import PLANTED
 from saeflow.endpoint.ledger import Ledger
 from saeflow.errors import DamagedError, SaeflowError
-from saeflow.figures.registry import FIGURES
+from saeflow.figures.registry import FIGURES, FigureKind
 from saeflow.figures.tables import of_chosen_latents
 from saeflow.report.dark import has_dark
 from saeflow.report.page import Cost, FigureText, StudyResults
@@ -32,19 +32,27 @@ DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 
 
 class Folder:
-    """The folder of a study of either kind.
+    """The folder of a study of any kind.
 
     Args:
         root: the folder.
+        read: reads the config of this kind of study.
         needed: files that must be in it; all others may be missing, and what they hold is left out.
 
     Raises:
         SaeflowError: a file that every report needs is absent, or the config is wrong.
     """
 
-    study: Study | ChessStudy
+    study: AnyStudy
+    drawn: ClassVar[Mapping[str, FigureKind]] = FIGURES
+    """The figures of this kind of study."""
 
-    def __init__(self, root: Path, needed: tuple[str, ...] = ("config.yaml",)) -> None:
+    def __init__(
+        self,
+        root: Path,
+        read: Callable[[Path], AnyStudy],
+        needed: tuple[str, ...] = ("config.yaml",),
+    ) -> None:
         self.root = Path(root)
         for name in needed:
             if not (self.root / name).is_file():
@@ -53,7 +61,7 @@ class Folder:
                     "there"
                 )
         seals.check(self.root / "config.yaml")
-        self.study = read_any_study(self.root / "config.yaml")
+        self.study = read(self.root / "config.yaml")
 
     def path(self, name: str) -> Path:
         """Where a file of the study lies: in its folder, or among the published ones that were
@@ -80,9 +88,9 @@ class Folder:
         found = {}
         for name in names:
             svg = self.root / f"figures/{name}.svg"
-            if name in FIGURES and svg.is_file():
+            if name in self.drawn and svg.is_file():
                 check_checksums(self.root / f"figures/{name}.json")
-                kind = FIGURES[name]
+                kind = self.drawn[name]
                 found[name] = FigureText(
                     name,
                     kind.title,
@@ -119,7 +127,11 @@ class StudyFolder(Folder):
     study: Study
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, ("config.yaml", "steering/summary.parquet", "steering/best.parquet"))
+        super().__init__(
+            root,
+            read_study,
+            ("config.yaml", "steering/summary.parquet", "steering/best.parquet"),
+        )
 
     @property
     def methods(self) -> list[str]:

@@ -7,7 +7,6 @@ A section holds only what changes the stage's result. Machines (threads, devices
 told to the workflow by profiles and to commands by options.
 """
 
-from saeflow.config.sections.chess_study import ChessSAE, ChessStudy
 from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraining, Tokens
 from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale, Vectors
 from saeflow.config.sections.figures import Figures
@@ -27,8 +26,6 @@ __all__ = [
     "Approximator",
     "Calls",
     "Causal",
-    "ChessSAE",
-    "ChessStudy",
     "Corpus",
     "Dataset",
     "Effects",

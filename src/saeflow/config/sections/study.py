@@ -91,6 +91,12 @@ class Study(Section):
         return {model: list(dict.fromkeys(hooks)) for model, hooks in found.items()}
 
     @property
+    def shards(self) -> int:
+        """Number of shards of the activation cache at one hook."""
+        blocks = self.corpus.tokens.sae // self.corpus.context
+        return -(-blocks // self.activations.blocks_per_shard)
+
+    @property
     def all_models(self) -> dict[str, Model]:
         """Every model by its name; first the one that is steered."""
         return {model.name: model for model in (self.model, *self.models)}

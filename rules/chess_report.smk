@@ -1,0 +1,32 @@
+"""Writes the static report of a study of chess from tables and figures; no model is run.
+
+Inputs:
+    report_sources of workflow/chess.smk: figures, tables and metrics of the study, and what is known of its SAEs
+
+Outputs:
+    results/{study}/report/index.html, and beside it the other pages with all they need
+"""
+
+
+rule write_report:
+    input:
+        report_sources,
+    output:
+        "results/{study}/report/index.html",
+    log:
+        "results/{study}/logs/write_report.log",
+    benchmark:
+        "results/{study}/benchmarks/write_report.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        figures=",".join(NAMES["figure"]),
+    shell:
+        "saeflow chess report"
+        " --study results/{wildcards.study:q}"
+        " --figures {params.figures:q}"
+        ' --output "$(dirname {output:q})"'
+        " --threads {threads}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,1 @@
+"""What is asked of a player and its SAEs, a folder per analysis."""

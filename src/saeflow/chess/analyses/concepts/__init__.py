@@ -1,0 +1,1 @@
+"""Which latents tell which concepts."""

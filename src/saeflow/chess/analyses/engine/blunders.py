@@ -1,0 +1,143 @@
+"""The blunder set: positions in which a player, or the model of a weak one, chose a move that loses
+much.
+
+It comes from two places: the moves that were played, and the choices of the weakest rating where a
+stronger one is right (the published set). What is learned from it is the engine's best move, told
+the rating of the player whose turn it was; the published fine-tuning taught the strongest rating's
+move to every rating.
+
+Source: the blundered transitional positions of CSSLab's maia2-sae, and its fine-tuning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int64
+
+from saeflow.chess.analyses.engine.engine import EVALUATIONS
+from saeflow.chess.games.boards import write_fens
+from saeflow.chess.games.examples import Examples, join_examples
+from saeflow.chess.games.moves import move_indices
+from saeflow.errors import SaeflowError
+from saeflow.seeds import numpy_generator
+from saeflow.tables import Schema
+
+PLAYED, CHOSEN = "played", "transition"
+ENGINE: Schema = {"split": pl.String, "row": pl.Int64, **EVALUATIONS}
+"""Where a position stands, its split and its place there, and what an engine says of it."""
+BLUNDERS: Schema = {"source": pl.String, **ENGINE}
+
+
+class Lessons(NamedTuple):
+    """The positions of the blunder set with their best moves, divided by games.
+
+    Attributes:
+        learned: to learn from.
+        held_out: to measure on.
+        games: numbers of the games that are learned from, by split.
+    """
+
+    learned: Examples
+    held_out: Examples
+    games: dict[str, Int64[np.ndarray, " games"]]
+
+
+def blunder_set(played: pl.DataFrame, chosen: pl.DataFrame, least: float) -> pl.DataFrame:
+    """Which moves are blunders.
+
+    Args:
+        played: the columns of `ENGINE`, of moves that were played.
+        chosen: the same, of the weakest rating's choices.
+        least: pawns that a blunder loses.
+
+    Returns:
+        The columns of `BLUNDERS`, those that were `PLAYED` first; a position may stand there with
+        either.
+    """
+    parts = [
+        table.select(pl.lit(source).alias("source"), *ENGINE)
+        for source, table in ((PLAYED, played), (CHOSEN, chosen))
+    ]
+    return pl.concat(parts).filter(pl.col("loss") >= least, pl.col("best").is_not_null())
+
+
+def lessons(
+    blunders: pl.DataFrame, splits: Mapping[str, Examples], held_out: float, seed: int
+) -> Lessons:
+    """Divide the blunder set into positions to learn from and to measure on; no game and no
+    position is in both.
+
+    Args:
+        blunders: the columns of `BLUNDERS`.
+        splits: all positions of each split that it names.
+        held_out: share of the games to measure on.
+        seed: of the study.
+
+    Raises:
+        SaeflowError: the blunders are of other positions, or of fewer than two games.
+    """
+    once = blunders.unique(["split", "row"], keep="first", maintain_order=True).sort("split", "row")
+    named = once.partition_by("split", as_dict=True)
+    parts = {str(split): _labelled(table, splits[str(split)]) for (split,), table in named.items()}
+    games = _chosen_games(parts, held_out, seed)
+    ours = {split: np.isin(part.games, games[split]) for split, part in parts.items()}
+    learned = _joined({split: part.part(ours[split]) for split, part in parts.items()})
+    apart = _joined({split: part.part(~ours[split]) for split, part in parts.items()})
+    known = set(write_fens(learned.boards))  # openings recur in many games
+    apart = apart.part(np.array([fen not in known for fen in write_fens(apart.boards)], bool))
+    if not len(apart.games):
+        raise SaeflowError(
+            "chess: every blunder that was held out stands among those to learn from, too; raise "
+            "engine.positions"
+        )
+    return Lessons(learned, apart, games)
+
+
+def _chosen_games(
+    parts: Mapping[str, Examples], held_out: float, seed: int
+) -> dict[str, Int64[np.ndarray, " games"]]:
+    """The games to learn from, by split."""
+    games = [(split, int(game)) for split, part in parts.items() for game in np.unique(part.games)]
+    if len(games) < 2:
+        raise SaeflowError(
+            f"chess: blunders were found in {len(games)} games, and fine-tuning takes two at "
+            "least, one to measure on; "
+            "raise engine.positions or transitions.positions, or lower engine.blunder"
+        )
+    order = numpy_generator(seed, "chess", "fine-tuning").permutation(len(games))
+    count = min(max(round(held_out * len(games)), 1), len(games) - 1)
+    chosen = sorted(games[place] for place in order[count:])
+    return {
+        split: np.array([game for name, game in chosen if name == split], np.int64)
+        for split in parts
+    }
+
+
+def _joined(parts: Mapping[str, Examples]) -> Examples:
+    """The positions of all splits; games of two splits are two games."""
+    places = enumerate(parts.values())
+    return join_examples(
+        [part._replace(games=part.games * len(parts) + place) for place, part in places]
+    )
+
+
+def without(examples: Examples, games: Int64[np.ndarray, " games"]) -> Examples:
+    """The positions of all other games."""
+    return examples.part(~np.isin(examples.games, games))
+
+
+def _labelled(table: pl.DataFrame, split: Examples) -> Examples:
+    """The positions of one split's blunders, the engine's best move in place of the one that was
+    played."""
+    rows = table["row"].to_numpy()
+    part = split.part(rows) if rows.max() < len(split.games) else None
+    if part is None or write_fens(part.boards) != table["fen"].to_list():
+        raise SaeflowError(
+            "chess: the blunders are of other positions than these; delete blunders.parquet and it "
+            "is made again"
+        )
+    return part._replace(moves=move_indices(table["best"].to_list()).astype(np.int16))

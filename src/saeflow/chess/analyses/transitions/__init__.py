@@ -1,0 +1,1 @@
+"""Positions that the model solves from some rating upwards."""

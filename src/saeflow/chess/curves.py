@@ -1,0 +1,27 @@
+"""Curves along the ratings that a model is told, with their bands."""
+
+from __future__ import annotations
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+
+def curve(panel: Axes, rows: pl.DataFrame, name: str, colour: str, marker: str) -> None:
+    """Draw a column of a table along its ratings, and its interval where that is known."""
+    known = rows.drop_nulls(name)
+    panel.plot(known["rating"], known[name], color=colour, marker=marker)
+    banded = known.drop_nulls([f"{name}_low", f"{name}_high"])
+    panel.fill_between(
+        banded["rating"],
+        banded[f"{name}_low"],
+        banded[f"{name}_high"],
+        color=colour,
+        alpha=0.13,
+        linewidth=0,
+    )
+
+
+def handle(label: str, colour: str, marker: str) -> Line2D:
+    """The entry of a legend."""
+    return Line2D([], [], color=colour, marker=marker, markersize=5, label=label)

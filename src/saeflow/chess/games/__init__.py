@@ -1,0 +1,1 @@
+"""Games of chess as positions: rules, PGN, tables."""

@@ -1,0 +1,37 @@
+"""``saeflow chess read``: games to positions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import options
+from saeflow.chess.games.settings import Games
+
+app = typer.Typer()
+
+
+@app.command()
+def read(
+    games: Annotated[Path, typer.Option(help="A PGN file: .pgn, .zst, .gz or .bz2.")],
+    settings: options.Settings,
+    output: options.Output,
+    counts: Annotated[Path, typer.Option(help="Where it is told what became of the games.")],
+    threads: options.Threads = 1,
+) -> None:
+    """Turn played games into a table of positions; malformed games are counted, told and left
+    out."""
+    options.set_pools(1)
+
+    from saeflow.artifacts import write_sealed_json
+    from saeflow.chess.games.io import write_positions
+    from saeflow.chess.games.positions import pgn_positions
+
+    parts = pgn_positions(games, options.parsed(Games, settings), threads)
+    report = options.progress("read games")
+    found = write_positions(output, parts, lambda count: report(count, count + 1))
+    write_sealed_json(counts, found)
+    told = ", ".join(f"{count:,} {reason}" for reason, count in found["games"].items())
+    options.say(f"{found['positions']:,} positions of games: {told}", err=True)

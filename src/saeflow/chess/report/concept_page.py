@@ -1,0 +1,275 @@
+"""What the page of an SAE's concepts shows: boards of areas, positions, skill and interventions."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any, NamedTuple
+
+import chess
+import polars as pl
+
+from saeflow.chess.analyses.concepts.figures import best_by_square
+from saeflow.chess.analyses.interventions.figures import KINDS, SETS
+from saeflow.chess.games.positions import RATING_BINS
+from saeflow.chess.report import wording
+from saeflow.chess.report.boards import heat_map, spoken
+from saeflow.chess.report.results import ChessResults, ConceptTables
+from saeflow.figures.style import words
+from saeflow.report.latent_pages import digits
+from saeflow.report.results import interval, number
+
+RANKS = range(8, 0, -1)
+
+
+class HeatMap(NamedTuple):
+    """A family of concepts of squares, as a board."""
+
+    title: str
+    svg: str
+    summary: str
+    rows: list[tuple[int, list[str]]]
+    """From the eighth rank down: the rank, and of its squares the areas."""
+
+
+class Position(NamedTuple):
+    """A position as a picture with its words."""
+
+    file: str
+    alt: str
+    told: str
+
+
+class ShownConcept(NamedTuple):
+    """A concept with positions in which its latent is most active."""
+
+    name: str
+    title: str
+    latent: int
+    auc: str
+    having: str
+    """How many of the positions have the concept."""
+    positions: list[Position]
+
+
+class EditRow(NamedTuple):
+    """One rating and set of positions of the table of interventions."""
+
+    rating: str
+    edit: str
+    cases: str
+    n: str
+    before: str
+    gains: list[tuple[str, str]]
+    """Of the edit and its controls, in the order of `KINDS`: the gain and its interval."""
+    first: bool
+    """Of its rating."""
+
+
+def concept_context(found: ChessResults, sae: str) -> dict[str, Any]:
+    """What the page of an SAE's concepts is filled from."""
+    tables = found.tables[sae]
+    names = list(found.study.saes)
+    place = names.index(sae)
+    return {
+        "sae": sae,
+        "hook": found.study.hook_of(sae),
+        "before": names[place - 1] if place else None,
+        "after": names[place + 1] if place + 1 < len(names) else None,
+        "count": len(tables.best),
+        "maps": heat_maps(sae, tables.associations),
+        "shown": shown_concepts(sae, tables),
+        "skill": skill_rows(tables.skill),
+        "curves": wording.GROUP_CURVES,
+        "edits": edit_rows(tables.interventions),
+        "kinds": [label for label, _, _ in KINDS.values()],
+        "left_out": skipped_groups(tables.interventions),
+        "skipped": tables.skipped.to_dicts(),
+        "level": found.study.concepts.interval,
+    }
+
+
+def heat_maps(sae: str, associations: pl.DataFrame) -> list[HeatMap]:
+    """A board per family of concepts of squares; pieces by their kind."""
+    if associations.is_empty():
+        return []
+    best = best_by_square(associations.with_columns(sae=pl.lit(sae)))
+    named = best.with_columns(pl.col("auc").fill_nan(None)).drop_nulls("auc")
+    boards = [
+        (str(family), rows) for (family,), rows in named.group_by("family", maintain_order=True)
+    ]
+    whole = set(associations["family"].unique())  # families of their own before kinds of pieces
+    return [
+        _heat_map(family, rows)
+        for family, rows in sorted(boards, key=lambda board: board[0] not in whole)
+    ]
+
+
+def _heat_map(family: str, rows: pl.DataFrame) -> HeatMap:
+    areas = dict(rows.select("square", "auc").iter_rows())
+    low, high = min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)
+    summary = (
+        f"{len(areas)} squares, median {median(areas.values()):.2f}, from {areas[low]:.2f} on "
+        f"{chess.square_name(low)} to {areas[high]:.2f} on {chess.square_name(high)}"
+    )
+    title = words(family)
+    table = [
+        (rank, [number(areas.get(chess.square(file, rank - 1))) for file in range(8)])
+        for rank in RANKS
+    ]
+    svg = heat_map(
+        areas,
+        f"Board of {title}, area under the ROC curve of the best latent per square: {summary}.",
+    )
+    return HeatMap(title, svg, summary, table)
+
+
+def position_file(sae: str, number: int) -> str:
+    """The path of a position's picture, by its row in the table of boards."""
+    return f"boards/{sae}/{number:03d}.svg"
+
+
+def shown_concepts(sae: str, tables: ConceptTables) -> list[ShownConcept]:
+    """The concepts that have boards, with the positions of each."""
+    if tables.boards.is_empty():
+        return []
+    areas = {
+        row["concept"]: row
+        for row in tables.best.select("concept", "auc", "auc_low", "auc_high").to_dicts()
+    }
+    found = []
+    for (name,), rows in tables.boards.with_row_index("number").group_by(
+        "concept", maintain_order=True
+    ):
+        area = areas.get(name, {})
+        having = int(rows["holds"].sum())
+        found.append(
+            ShownConcept(
+                name=str(name),
+                title=words(str(name)),
+                latent=rows["latent"][0],
+                auc=f"{number(area.get('auc'))} {interval(area, 'auc')}".strip(),
+                having=f"{having} of {len(rows)}",
+                positions=[_position(sae, row) for row in rows.to_dicts()],
+            )
+        )
+    return found
+
+
+def _position(sae: str, row: dict[str, Any]) -> Position:
+    square = f" Marked: {chess.square_name(row['square'])}." if row["square"] >= 0 else ""
+    move = chess.Board(row["fen"]).san(chess.Move.from_uci(row["move"]))
+    holds = "has the concept" if row["holds"] else "lacks the concept"
+    return Position(
+        file=position_file(sae, row["number"]),
+        alt=f"{spoken(row['fen'])}{square} Move played: {move}.",
+        told=(
+            f"{holds} · activation {row['activation']:.2f} · {move} by a player of "
+            f"{RATING_BINS[row['rating']]}"
+        ),
+    )
+
+
+def skill_rows(skill: pl.DataFrame) -> dict[str, list[dict[str, str]]]:
+    """By group a row per rating, every curve with its interval."""
+    found: dict[str, list[dict[str, str]]] = {}
+    known = (
+        skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
+    )
+    for row in known.to_dicts():
+        values = {
+            name: f"{number(row[name])} {interval(row, name)}".strip()
+            for name in wording.GROUP_CURVES
+        }
+        told = {
+            "rating": RATING_BINS[row["rating"]],
+            "n": f"{row['n']:,}",
+            "needed": f"{row['n_needed'] or 0:,}",
+        }
+        found.setdefault(row["group"], []).append(told | values)
+    return found
+
+
+def skill_value(skill: pl.DataFrame) -> dict[str, Any]:
+    """What the curves along the ratings are drawn from."""
+    groups: dict[str, dict[str, list[list[float | None]]]] = {}
+    known = (
+        skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
+    )
+    for row in known.to_dicts():
+        for name in wording.GROUP_CURVES:
+            ends = [digits(row[f"{name}{end}"]) for end in ("", "_low", "_high")]
+            groups.setdefault(row["group"], {}).setdefault(name, []).append([row["rating"], *ends])
+    return {"ratings": RATING_BINS, "groups": groups}
+
+
+def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
+    """By group a row per rating and set of positions: the gain of the chosen edit, and of every
+    control."""
+    if "split" not in interventions.columns:
+        return {}
+    reported = interventions.filter(pl.col("split") == "report")
+    found: dict[str, list[EditRow]] = {}
+    for (group, rating), rows in reported.group_by("group", "rating", maintain_order=True):
+        by_set = {(row["set"], row["kind"]): row for row in rows.to_dicts()}
+        for cases, told in SETS.items():
+            edited = by_set.get((cases, "edited"))
+            if edited is None:
+                continue
+            found.setdefault(str(group), []).append(
+                EditRow(
+                    rating=RATING_BINS[int(rating)],
+                    edit=_edit(edited),
+                    cases=told,
+                    n=f"{edited['n']:,}",
+                    before=number(edited["accuracy_before"]),
+                    gains=[_gain(by_set.get((cases, kind))) for kind in KINDS],
+                    first=cases == next(iter(SETS)),
+                )
+            )
+    return found
+
+
+def _edit(row: dict[str, Any]) -> str:
+    if row["mode"] is None:
+        return "–"
+    latents = row["latents"]
+    return f"{row['mode']} {row['strength']:g}, {latents} latent{'s' * (latents != 1)}"
+
+
+def _gain(row: dict[str, Any] | None) -> tuple[str, str]:
+    if row is None or row["gain"] is None:
+        return "–", ""
+    low, high = row["gain_low"], row["gain_high"]
+    return (
+        f"{row['gain']:+.2f}",
+        f"[{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else "",
+    )
+
+
+def skipped_groups(interventions: pl.DataFrame) -> list[str]:
+    """Why some ratings of a group were left out, in sentences."""
+    if "skipped" not in interventions.columns:
+        return []
+    rows = interventions.drop_nulls("skipped").select("group", "rating", "skipped")
+    return [
+        f"{words(group)}, {RATING_BINS[rating]}: {reason}"
+        for group, rating, reason in rows.iter_rows()
+    ]
+
+
+def family_rows(found: ChessResults) -> list[tuple[str, list[str]]]:
+    """By family of concepts: of every SAE the median area of the best latents, and of how many
+    concepts."""
+    medians: dict[str, dict[str, str]] = {}
+    for sae, tables in found.tables.items():
+        best = tables.best
+        if best.is_empty():
+            continue
+        for (family,), rows in best.group_by("family", maintain_order=True):
+            middle = rows["auc"].median()
+            told = f"{number(middle)} of {len(rows)}"  # type: ignore[arg-type]
+            medians.setdefault(str(family), {})[sae] = told
+    return [
+        (family, [values.get(sae, "–") for sae in found.tables])
+        for family, values in medians.items()
+    ]

@@ -1,0 +1,95 @@
+"""Writing the report of a study of chess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from saeflow.artifacts import atomic, check_replaceable
+from saeflow.chess.report.boards import position
+from saeflow.chess.report.concept_list import list_value
+from saeflow.chess.report.concept_page import (
+    concept_context,
+    family_rows,
+    position_file,
+    skill_value,
+)
+from saeflow.chess.report.page import chess_context, concept_lines
+from saeflow.chess.report.results import ChessFolder, ChessResults, ConceptTables
+from saeflow.chess.report.wording import BOARD_METRICS
+from saeflow.report.files import write_assets, write_figures
+from saeflow.report.payload import write_script
+from saeflow.report.sae_page import sae_context, training_value
+from saeflow.report.site import Site
+
+PACKAGE = "saeflow.chess.report"
+
+
+PAGES = {"index": "Study", "concepts": "Concepts", "saes": "SAEs"}
+"""What the bar of every page links to, by the pages' names."""
+
+
+def write_report(
+    root: Path, output: Path, figures: list[str], stages: pl.DataFrame | None = None
+) -> Path:
+    """Write the report of a study of chess into a folder that needs nothing beside itself.
+
+    An earlier report is replaced as a whole. Memory: the tables of concepts.
+
+    Args:
+        root: the study's folder.
+        output: the folder to write.
+        figures: names of the study's figures; those that were not drawn are left out.
+        stages: what its rules took, for its cost.
+
+    Returns:
+        The first page.
+
+    Raises:
+        SaeflowError: ``config.yaml`` is absent, a file that is there cannot be read, or the folder
+            to write holds something else.
+    """
+    check_replaceable(output)
+    found = ChessFolder(root).results(figures, pl.DataFrame() if stages is None else stages)
+    with atomic(output) as temporary:
+        write_assets(temporary, {PACKAGE: ("concepts.js",)})
+        write_figures(root, found, temporary)
+        _write(found, temporary)
+    return output / "index.html"
+
+
+def _write(found: ChessResults, output: Path) -> None:
+    site = Site(found, [], PAGES, PACKAGE)
+    write_script(output, "saes", training_value(found))
+    for sae, tables in found.tables.items():
+        _write_concepts(sae, tables, output)
+    hooks = list(dict.fromkeys(map(found.study.hook_of, found.study.saes)))
+    context = {"lines": concept_lines(found), "families": family_rows(found)}
+    pages = {
+        "index.html": ("chess.html", chess_context(found)),
+        "concepts.html": ("concepts.html", context),
+        "saes.html": (
+            "saes.html",
+            sae_context(found, hooks, [], BOARD_METRICS, "positions of games"),
+        ),
+        **{
+            f"concepts-{sae}.html": ("sae_concepts.html", concept_context(found, sae))
+            for sae in found.tables
+        },
+    }
+    for name, (template, values) in pages.items():
+        (output / name).write_bytes(site.page(template, values))
+
+
+def _write_concepts(sae: str, tables: ConceptTables, output: Path) -> None:
+    """Write the data and the pictures of an SAE's page."""
+    shown = set() if tables.boards.is_empty() else set(tables.boards["concept"])
+    if not tables.best.is_empty():
+        write_script(output, f"concepts-{sae}", list_value(sae, tables.best, shown))
+    write_script(output, f"skill-{sae}", skill_value(tables.skill))
+    for number, row in enumerate(tables.boards.to_dicts()):
+        file = output / position_file(sae, number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        square = row["square"] if row["square"] >= 0 else None
+        file.write_text(position(row["fen"], row["move"], square), encoding="utf-8")

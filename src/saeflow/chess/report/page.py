@@ -1,0 +1,365 @@
+"""What the page of a study of chess shows: the study at a glance, and its SAEs beside each
+other."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from saeflow.chess.report import wording
+from saeflow.chess.report.results import ChessResults, ConceptTables
+from saeflow.figures.style import words
+from saeflow.report.page import provenance_facts
+from saeflow.report.results import interval, number
+from saeflow.report.wording import Fact, readable
+
+TOLD_WELL = 0.9
+"""An area from which on a concept counts as told well."""
+RATE = 0.05
+"""The false discovery rate below which a latent counts as telling a concept."""
+
+
+class ConceptLine(NamedTuple):
+    """One SAE in the table of all SAEs; areas are on held-out games, medians over concepts."""
+
+    sae: str
+    hook: str
+    concepts: int
+    sure: int
+    """Concepts whose latent tells them at the false discovery rate `RATE`."""
+    tested: int
+    """Concepts that enough held-out games have and lack, so that this can be asked."""
+    well: int
+    """Concepts whose latent has an area of at least `TOLD_WELL`."""
+    well_by_probe: int
+    latent: float | None
+    probe: float | None
+    means: float | None
+    chance: float | None
+    """The area that labels out of step reach on the same games, over concepts that are tested."""
+
+
+def chess_context(found: ChessResults) -> dict[str, Any]:
+    """What the page of a study of chess is filled from."""
+    lines = concept_lines(found)
+    return {
+        "headline": headline(found, lines),
+        "tiles": tiles(found),
+        "lines": lines,
+        "accuracy": accuracy_rows(found.accuracy),
+        "transitions": transition_facts(found.transitions),
+        "engine": engine_facts(found),
+        "tuning": tuning_rows(found.fine_tuning),
+        "run": run_facts(found),
+        "stages": [row for row in found.stages.to_dicts() if row["rule"] != "write_report"],
+        "provenance": provenance_facts(found.provenance),
+        "config": found.config,
+        "level": found.study.concepts.interval,
+    }
+
+
+def concept_lines(found: ChessResults) -> list[ConceptLine]:
+    """How well each SAE's latents tell concepts."""
+    return [_line(found.study.hook_of(name), name, tables) for name, tables in found.tables.items()]
+
+
+def _line(hook: str, sae: str, tables: ConceptTables) -> ConceptLine:
+    best = tables.best
+    if best.is_empty():
+        return ConceptLine(sae, hook, 0, 0, 0, 0, 0, None, None, None, None)
+    middle = {name: best[name].median() for name in ("auc", "probe", "means", "auc_chance")}
+    return ConceptLine(
+        sae=sae,
+        hook=hook,
+        concepts=len(best),
+        sure=len(best.filter((pl.col("q") < RATE) & (pl.col("auc") > 0.5))),
+        tested=best["untested"].null_count(),
+        well=len(best.filter(pl.col("auc") >= TOLD_WELL)),
+        well_by_probe=len(best.filter(pl.col("probe") >= TOLD_WELL)),
+        latent=middle["auc"],  # type: ignore[arg-type]
+        probe=middle["probe"],  # type: ignore[arg-type]
+        means=middle["means"],  # type: ignore[arg-type]
+        chance=middle["auc_chance"],  # type: ignore[arg-type]
+    )
+
+
+def headline(found: ChessResults, lines: list[ConceptLine]) -> list[str]:
+    """What was found, as measured, in sentences; empty where no concept was looked for."""
+    known = [line for line in lines if line.concepts]
+    if not known:
+        return []
+    top = max(known, key=lambda line: (line.well, line.latent or 0))
+    told = [
+        f"Of {top.concepts:,} concepts, the latents of {top.sae} tell {top.well:,} with an area of "
+        f"{TOLD_WELL} or more "
+        f"on held-out games; a linear probe of the same activations tells {top.well_by_probe:,}."
+    ]
+    if len(known) > 1:
+        level = sum(line.well == top.well for line in known) > 1
+        told.append(
+            f"Of the {len(known)} SAEs none tells more{', others as many' if level else ''}."
+        )
+    return [*told, *_along_ratings(found.tables[top.sae].skill), *_edits(found)]
+
+
+def _along_ratings(skill: pl.DataFrame) -> list[str]:
+    """How knowing and doing change with the rating that the model is told."""
+    told = []
+    known = (
+        skill.drop_nulls(["rating", "awareness", "willingness"])
+        if "rating" in skill.columns
+        else skill
+    )
+    for group in known["group"].unique(maintain_order=True) if len(known) else []:
+        rows = known.filter(pl.col("group") == group).sort("rating")
+        weakest, strongest = rows.row(0, named=True), rows.row(-1, named=True)
+        changes = [
+            f"{name} {weakest[name]:.2f} to {strongest[name]:.2f}"
+            for name in ("awareness", "willingness")
+        ]
+        told.append(
+            f"{words(group).capitalize()}, from the weakest to the strongest rating: "
+            f"{', '.join(changes)}."
+        )
+    return told
+
+
+def _edits(found: ChessResults) -> list[str]:
+    """How many edits changed accuracy by more than their interval, and how many of the controls."""
+    counts = {kind: [0, 0, 0] for kind in ("edited", "random")}
+    for tables in found.tables.values():
+        table = tables.interventions
+        if table.is_empty():
+            continue
+        needed = table.filter((pl.col("split") == "report") & (pl.col("set") == "needs"))
+        for kind, count in counts.items():
+            for low, high in (
+                needed.filter(pl.col("kind") == kind).select("gain_low", "gain_high").iter_rows()
+            ):
+                count[0] += 1
+                count[1] += low is not None and low > 0
+                count[2] += high is not None and high < 0
+    (settings, raised, lowered), (_, by_chance, lowered_by_chance) = (
+        counts["edited"],
+        counts["random"],
+    )
+    if not settings:
+        return []
+    return [
+        "Editing a concept's latents where it is needed raised accuracy, with an interval above "
+        f"zero, in {raised} "
+        f"of {settings} settings, and lowered it in {lowered}; the same edit of random latents "
+        "raised it in "
+        f"{by_chance} and lowered it in {lowered_by_chance}."
+    ]
+
+
+def tiles(found: ChessResults) -> list[Fact]:
+    """The study at a glance."""
+    study = found.study
+    choosing, held = next(iter(found.tables.values())).studied
+    concepts = max((len(tables.best) for tables in found.tables.values()), default=0)
+    families = ", ".join(words(name) for name in study.concepts.families)
+    return [
+        Fact("model", study.model.name, wording.PLAYERS[_source(found)]),
+        Fact("positions", f"{found.positions:,}", f"from {found.games:,} games"),
+        Fact("studied", f"{choosing + held:,}", f"{held:,} of them held out"),
+        Fact(
+            "SAEs", str(len(study.saes)), ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))
+        ),
+        Fact("concepts", f"{concepts:,}", families),
+    ]
+
+
+def run_facts(found: ChessResults) -> list[Fact]:
+    """What was run, from the games to the interventions."""
+    study = found.study
+    choosing, held = next(iter(found.tables.values())).studied
+    played = study.positions.self_play
+    source = (
+        f"{played.games:,} games of the model with itself"
+        if played
+        else "played games, read from a file"
+    )
+    skipped = {name: tables.concepts["skipped"].drop_nulls().len() if len(tables.concepts) else 0
+               for name, tables in found.tables.items()}  # fmt: skip
+    return [
+        Fact("Model of human play", study.model.name, wording.PLAYERS[_source(found)]),
+        Fact(
+            "Positions", f"{found.positions:,}", f"{source}; {found.games:,} games gave positions"
+        ),
+        *(
+            Fact(f"Games: {words(key)}", f"{value:,}")
+            for key, value in found.read.items()
+            if isinstance(value, int)
+        ),
+        Fact(
+            "Cached positions",
+            f"{study.activations.positions:,}",
+            (
+                f"at most, of the split {study.activations.split}; "
+                f"{wording.TOKENS[study.activations.tokens]}"
+            ),
+        ),
+        *(Fact("SAE", name, _sae_note(found, name)) for name in study.saes),
+        Fact(
+            "Studied positions",
+            f"{choosing + held:,}",
+            "of the split eval, which no SAE was trained on",
+        ),
+        Fact(
+            "that choose latents",
+            f"{choosing:,}",
+            "the best latents of a concept are found on them",
+        ),
+        Fact(
+            "held out",
+            f"{held:,}",
+            "of other games; all that is reported of concepts is measured on them",
+        ),
+        Fact(
+            "Concepts passed over",
+            f"{max(skipped.values(), default=0):,}",
+            "too few positions have or lack them",
+        ),
+        Fact("Seed", str(study.seed), "every random draw follows from it"),
+    ]
+
+
+def _source(found: ChessResults) -> str:
+    model = found.study.model
+    return next(name for name in wording.PLAYERS if getattr(model, name) is not None)
+
+
+def _sae_note(found: ChessResults, name: str) -> str:
+    sae = found.study.saes[name]
+    if sae.train is None:
+        return f"at {sae.hook}, from {sae.path}"
+    train = sae.train
+    return (
+        f"{train.architecture} at {sae.hook}, {train.d_sae:,} latents, trained here on "
+        f"{train.tokens:,} rows"
+    )
+
+
+class AccuracyRow(NamedTuple):
+    """How well the model predicts the players of one rating bin, told their bin."""
+
+    ratings: str
+    positions: str
+    games: str
+    top1: str
+    top3: str
+    loss: str
+    frequent: str
+    uniform: str
+
+
+def accuracy_rows(accuracy: pl.DataFrame) -> list[AccuracyRow]:
+    """The table of accuracy by rating, each bin told as it is."""
+    if accuracy.is_empty():
+        return []
+    return [
+        AccuracyRow(
+            ratings=row["ratings"],
+            positions=f"{row['n']:,}",
+            games=f"{row['games']:,}",
+            top1=f"{number(row['top1'], 3)} {interval(row, 'top1')}".strip(),
+            top3=number(row["top3"], 3),
+            loss=number(row["loss"], 3),
+            frequent=number(row["top1_frequent"], 3),
+            uniform=number(row["top1_uniform"], 3),
+        )
+        for row in accuracy.filter(pl.col("told") == pl.col("rating_bin"))
+        .sort("rating_bin")
+        .to_dicts()
+    ]
+
+
+def transition_facts(transitions: pl.DataFrame) -> list[Fact]:
+    """How many positions the model solves at which ratings."""
+    if transitions.is_empty():
+        return []
+    counts = dict(transitions.group_by("kind").len().iter_rows())
+    facts = [
+        Fact(label, f"{counts.get(kind, 0):,}", told)
+        for kind, (label, told) in wording.TRANSITIONS.items()
+    ]
+    chance = transitions.filter(pl.col("kind") == "transition")["by_chance"].drop_nulls()
+    if len(chance):
+        facts.append(
+            Fact(
+                "Chance of a transition",
+                readable(float(chance.mean())),  # type: ignore[arg-type]
+                wording.BY_CHANCE,
+            )
+        )
+    return facts
+
+
+def engine_facts(found: ChessResults) -> list[Fact]:
+    """What an engine was asked, and how many blunders it found."""
+    asked = found.study.engine
+    if asked is None or found.engine.is_empty():
+        return []
+    names = ", ".join(sorted(found.engine["engine"].drop_nulls().unique()))
+    facts = [
+        Fact(
+            "Positions",
+            f"{len(found.engine):,}",
+            f"of the split {asked.split}, evaluated by {names}",
+        )
+    ]
+    if found.blunders.is_empty():
+        return [*facts, Fact("Blunders", "0", f"moves that lose {asked.blunder:g} pawns or more")]
+    counts = dict(found.blunders.group_by("source").len().iter_rows())
+    return facts + [
+        Fact(
+            label,
+            f"{counts.get(source, 0):,}",
+            f"{told}; they lose {asked.blunder:g} pawns or more",
+        )
+        for source, (label, told) in wording.BLUNDERS.items()
+    ]
+
+
+class TuningRow(NamedTuple):
+    """The model before and after further training, on one set of positions of one rating."""
+
+    cases: str
+    ratings: str
+    positions: str
+    before: str
+    after: str
+    gain: str
+    loss_before: str
+    loss_after: str
+    first: bool
+    """Of its set."""
+
+
+def tuning_rows(table: pl.DataFrame) -> list[TuningRow]:
+    """The table of what further training on blunders changed: of each set all ratings together,
+    then each."""
+    rows = []
+    for row in table.to_dicts():
+        told = {
+            name: f"{number(row[name], 3)} {interval(row, name)}".strip()
+            for name in ("top1_before", "top1_after")
+        }
+        gain = "–" if row["gain"] is None else f"{row['gain']:+.3f} {interval(row, 'gain')}".strip()
+        rows.append(
+            TuningRow(
+                cases=row["set"],
+                ratings=row["ratings"],
+                positions=f"{row['n']:,}",
+                before=told["top1_before"],
+                after=told["top1_after"],
+                gain=gain,
+                loss_before=number(row["loss_before"], 3),
+                loss_after=number(row["loss_after"], 3),
+                first=row["rating_bin"] is None,
+            )
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""Activations of the player over positions, and the SAEs that read them."""

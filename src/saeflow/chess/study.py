@@ -1,0 +1,131 @@
+"""The whole config of a study of chess."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from saeflow.chess.analyses.concepts.settings import Concepts
+from saeflow.chess.analyses.engine.settings import Engine, FineTuning
+from saeflow.chess.analyses.interventions.settings import Interventions
+from saeflow.chess.analyses.skill.settings import Skill
+from saeflow.chess.analyses.transitions.settings import Transitions
+from saeflow.chess.games.settings import Positions
+from saeflow.chess.player.settings import Accuracy, ChessPlayer
+from saeflow.chess.saes.settings import ChessActivations, ChessSAE
+from saeflow.config.agreement import about_names, group_disagreements, too_many_jobs
+from saeflow.config.section import Complaint, Name, Section, refuse
+from saeflow.config.sections.figures import Figures
+from saeflow.config.sections.saes import Cache, trained_together, without_sweeps
+
+
+class ChessStudy(Section):
+    """The whole config of a study of chess: SAEs on a model of human play."""
+
+    kind: Literal["chess"]
+    """What is studied."""
+    study: Name
+    """Name of the study and of its folder under ``results/``."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of every random draw."""
+    positions: Positions
+    model: ChessPlayer = ChessPlayer(embedded="maia2-mini")
+    accuracy: Accuracy = Accuracy()
+    activations: ChessActivations = ChessActivations()
+    saes: Annotated[dict[Name, ChessSAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
+    concepts: Concepts = Concepts()
+    skill: Skill = Skill()
+    interventions: Interventions = Interventions()
+    transitions: Transitions = Transitions()
+    engine: Engine | None = None
+    """Ask an engine for best moves and blunders; null asks none, and none need be installed."""
+    fine_tune: FineTuning | None = None
+    """Train the player further on the blunders that ``engine`` finds, beside the one that is
+    studied; null does not."""
+    figures: Figures = Figures()
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> ChessStudy:
+        found: list[Complaint] = [
+            *about_names(self),
+            *group_disagreements(self),
+            *_about_the_engine(self),
+        ]
+        found += too_many_jobs(
+            "activations.positions", self.shards, "activations.positions_per_shard"
+        )
+        if self.model.train and self.positions.self_play:
+            reason = (
+                "a model that is trained here has no games of its own to learn from; give path, or "
+                "embedded"
+            )
+            found.append(("positions.self_play", reason))
+        blocks = 2 if self.model.embedded or self.model.official else self.model.shape.blocks_vit
+        for name, sae in self.saes.items():
+            if int(sae.hook.split(".")[1]) >= blocks:
+                reason = (
+                    f"'{sae.hook}' does not exist; the model has {blocks} blocks (0..{blocks - 1})"
+                )
+                found.append((f"saes.{name}.hook", reason))
+        refuse(found)
+        return self
+
+    @property
+    def trainings(self) -> dict[str, list[str]]:
+        """The SAEs that one job trains together, by the name of their group; alone, by their
+        own."""
+        return trained_together(self.saes)
+
+    @property
+    def hooks(self) -> list[str]:
+        """Where activations are cached."""
+        return list(dict.fromkeys(sae.hook for sae in self.saes.values() if sae.train))
+
+    @property
+    def caches(self) -> dict[str, list[str]]:
+        """Where activations are cached, by model."""
+        return {self.model.name: self.hooks}
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of the activation cache at one hook."""
+        return -(-self.activations.positions // self.activations.positions_per_shard)
+
+    @property
+    def all_models(self) -> dict[str, ChessPlayer]:
+        """The one model by its name."""
+        return {self.model.name: self.model}
+
+    def sources_of(self, sae: str) -> list[Cache]:
+        """What one of the SAEs reads."""
+        return [Cache(self.model.name, self.saes[sae].hook)]
+
+    def caches_of(self, sae: str) -> list[Cache]:
+        """What one of the SAEs is trained on."""
+        return self.sources_of(sae)
+
+    def hook_of(self, sae: str) -> str:
+        """Where one of the SAEs reads."""
+        return self.saes[sae].hook
+
+
+def _about_the_engine(study: ChessStudy) -> list[Complaint]:
+    """What an engine must say that is not asked."""
+    found = []
+    if study.fine_tune and not study.engine:
+        found.append(("fine_tune", "learns from blunders, which an engine finds; set engine: {}"))
+    told = study.engine and study.engine.split == "eval"
+    wanted = {
+        "skill": study.skill.correct,
+        "interventions": study.interventions.correct,
+        "transitions": study.transitions.correct,
+    }
+    for name, correct in wanted.items():
+        if correct == "best" and not told:
+            reason = (
+                "'best' is what an engine says of the split eval, and none is asked; set engine: "
+                "{split: eval}"
+            )
+            found.append((f"{name}.correct", reason))
+    return found

@@ -1,1 +1,0 @@
-"""Chess: games to positions, positions as bitboards, and the moves that are possible in them."""

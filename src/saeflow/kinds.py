@@ -1,0 +1,89 @@
+"""The kinds of studies, and reading a study of whatever kind it is.
+
+``python -m saeflow.kinds [REPOSITORY]`` writes their JSON schemas and the reference of the config.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from saeflow.chess.study import ChessStudy
+from saeflow.config import Study
+from saeflow.config.complaints import shown
+from saeflow.config.reading import checked, merged_files
+from saeflow.config.reference import REFERENCE, reference
+from saeflow.config.schema import repository, schema_text, write_text
+from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    from saeflow.figures.registry import FigureKind
+
+AnyKind = Study | ChessStudy
+
+
+class Kind(NamedTuple):
+    """One kind of study."""
+
+    study: type[Study] | type[ChessStudy]
+    """Its whole config."""
+    schema: Path
+    """The JSON schema of that, in the repository."""
+
+
+KINDS = {
+    "language": Kind(Study, Path("workflow/schemas/config.schema.yaml")),
+    "chess": Kind(ChessStudy, Path("workflow/schemas/chess.schema.yaml")),
+}
+"""By the value of the key `kind`; the first where a config names none."""
+
+
+def read_any_study(*paths: Path, over: Mapping[str, Any] | None = None) -> AnyKind:
+    """Read a study of whatever kind it names from YAML files, later ones over earlier ones.
+
+    Args:
+        paths: YAML or JSON files.
+        over: values over those of all files, such as Snakemake's `--config`.
+
+    Raises:
+        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints,
+            a line each.
+    """
+    return check_any_study(merged_files(*paths, over=over), ", ".join(map(str, paths)))
+
+
+def check_any_study(values: dict[str, Any], source: str = "config") -> AnyKind:
+    """Turn a mapping into a study of the kind that it names.
+
+    Raises:
+        SaeflowError: what is wrong with it, a line per complaint.
+    """
+    kind = values.get("kind", "language")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise SaeflowError(
+            f"{source}: kind: must be {' or '.join(map(repr, KINDS))}; got {shown(kind)}"
+        )
+    return checked(KINDS[kind].study, values, source)
+
+
+def figures() -> dict[str, FigureKind]:
+    """Every figure of a study of any kind, by its name."""
+    from saeflow.chess.figures import FIGURES as OF_CHESS
+    from saeflow.figures.registry import FIGURES
+
+    return {**FIGURES, **OF_CHESS}
+
+
+def main(arguments: list[str]) -> None:
+    """Write the schemas and the reference again."""
+    root = repository(arguments)
+    for kind in KINDS.values():
+        write_text(root / kind.schema, schema_text(kind.study))
+    studies = {name: kind.study for name, kind in KINDS.items()}
+    write_text(root / REFERENCE, reference(studies))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
