@@ -50,7 +50,7 @@ format: $(READY)
 	@$(RUN) snakefmt Snakefile rules workflow
 
 docs: $(READY)
-	@$(RUN) python -m saeflow.config.reference
+	@$(RUN) python -m saeflow.kinds
 	@$(RUN) mkdocs build --strict
 
 bench-effects: $(READY)

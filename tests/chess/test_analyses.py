@@ -15,7 +15,6 @@ from chess_positions import positions_table, random_play
 from planted_chess import GATED, N_BINS, planted_subject
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.concepts.command import app
 from saeflow.chess.analyses.concepts.io import TABLES, best_moves, load_labels, save_labels
 from saeflow.chess.analyses.concepts.labelling import label_positions
 from saeflow.chess.analyses.concepts.settings import Concepts
@@ -25,6 +24,7 @@ from saeflow.chess.analyses.transitions.transitions import (
     transition_points,
     transitions,
 )
+from saeflow.chess.commands import app
 from saeflow.chess.games.boards import read_fens
 from saeflow.chess.games.moves import MOVES
 from saeflow.chess.knowledge.concepts import label

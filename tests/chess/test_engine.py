@@ -14,12 +14,12 @@ import pytest
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.concepts.command import app
 from saeflow.chess.analyses.concepts.io import best_moves, write_tables
 from saeflow.chess.analyses.engine.blunders import BLUNDERS, ENGINE
 from saeflow.chess.analyses.engine.engine import EVALUATIONS, MATE, evaluate
 from saeflow.chess.analyses.engine.settings import Engine
 from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
+from saeflow.chess.commands import app
 from saeflow.chess.games.moves import MOVES
 from saeflow.chess.games.positions import in_split
 from saeflow.errors import SaeflowError

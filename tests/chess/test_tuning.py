@@ -13,7 +13,6 @@ import torch
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.concepts.command import app
 from saeflow.chess.analyses.concepts.io import FINE_TUNING, write_tables
 from saeflow.chess.analyses.engine.blunders import (
     BLUNDERS,
@@ -24,6 +23,7 @@ from saeflow.chess.analyses.engine.blunders import (
     without,
 )
 from saeflow.chess.analyses.engine.settings import FineTuning
+from saeflow.chess.commands import app
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples, examples
 from saeflow.chess.games.moves import MOVES, legal_moves, move_indices

@@ -211,3 +211,16 @@ def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
     rooms = {folder for folder in folders if folder.parts[:1] not in [(name,) for name in NO_ROOM]}
     wrong = sorted(str(room) for room in rooms if not (SOURCE / room / "__init__.py").is_file())
     assert not wrong, f"tests/{', tests/'.join(wrong)}: saeflow has no such folder"
+
+
+def test_nothing_of_the_core_knows_the_wing_of_chess() -> None:
+    may = {"kinds.py", "cli/main.py"}
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line}: imports {module}"
+        for file in MODULES
+        for line, module in imports(file)
+        if folder_of(module) == "chess"
+        and folder_of(name_of(file)) != "chess"
+        and file.relative_to(SOURCE).as_posix() not in may
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -48,7 +48,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     study = Workflow(tmp_path_factory.mktemp("chess"), TINY, base=None)
-    study.jobs = study.run("chess")
+    study.jobs = study.run()
     return study
 
 
@@ -98,7 +98,7 @@ def test_the_sae_is_measured_by_what_it_does_to_moves(study):
 
 
 def test_nothing_changed_nothing_runs(study):
-    assert study.run("chess") == {}
+    assert study.run() == {}
 
 
 ENGINE = {"positions": 300, "positions_per_job": 100}
@@ -136,7 +136,7 @@ def test_an_engine_is_asked_only_where_the_study_says_so(tmp_path, sections, mor
         "tune_player",
         "measure_tuning",
     ]
-    done = Workflow(tmp_path, TINY, base=None).attempt("chess", config=sections, args=("-n", "-p"))
+    done = Workflow(tmp_path, TINY, base=None).attempt(config=sections, args=("-n", "-p"))
     assert done.returncode == 0, done.stderr[-3000:]
     jobs = planned_jobs(done)
     assert {rule: jobs[rule] for rule in wanted if rule in jobs} == more
@@ -149,7 +149,7 @@ def test_an_engine_is_asked_only_where_the_study_says_so(tmp_path, sections, mor
 def test_a_missing_engine_is_told_in_one_sentence_that_names_the_remedy(tmp_path, study):
     shutil.copytree(study.directory, tmp_path, dirs_exist_ok=True, symlinks=True)
     asking = Workflow(tmp_path, TINY, base=None)
-    done = asking.attempt("chess", config={"engine": {"command": "no-such-engine", "positions": 5}})
+    done = asking.attempt(config={"engine": {"command": "no-such-engine", "positions": 5}})
     assert done.returncode != 0
     told = (asking.results / "logs/evaluate_positions/0.log").read_text()
     assert (
@@ -167,9 +167,7 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
     tuned = Workflow(tmp_path, TINY, base=None)
     engine = {"depth": None, "nodes": 500, "positions": 120, "positions_per_job": 60}
     best = {"positions": 50, "correct": "best"}
-    jobs = tuned.run(
-        "chess", config={"engine": engine, "fine_tune": {"epochs": 2}, "transitions": best}
-    )
+    jobs = tuned.run(config={"engine": engine, "fine_tune": {"epochs": 2}, "transitions": best})
     assert jobs["evaluate_positions"] == 2
     assert "train_saes" not in jobs
     said = pl.read_parquet(tuned.results / "chess/engine.parquet").unique(
