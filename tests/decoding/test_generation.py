@@ -3,7 +3,6 @@ TransformerLens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +25,7 @@ from saeflow.seeds import row_keys
 PROMPTS = torch.tensor([[0, 5, 7], [0, 9, 4]])
 NEW_TOKENS = 12
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def edit_of(n: int, scale: float = 3.0) -> Edit:

@@ -33,12 +33,10 @@ from saeflow.errors import SaeflowError
 from saeflow.judging.scores import require_scores, score_completions
 from saeflow.judging.templates import PREFERENCE, RATING
 
-pytestmark = pytest.mark.timeout(120)  # nothing may hang
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+pytestmark = [
+    pytest.mark.timeout(120),  # nothing may hang
+    pytest.mark.usefixtures("key"),
+]
 
 
 DEFAULT = ROOT / "config.yaml"

@@ -173,7 +173,7 @@ def test_every_rule_that_needs_a_device_calls_a_command_that_leases_one() -> Non
 
     from saeflow.cli.main import app
 
-    top = typer.main.get_command(app)
+    top, leasing = typer.main.get_command(app), 0
     for file in sorted((ROOT / "rules").glob("*.smk")):
         rules = re.split(r"^ *rule\b[^\n]*:\n", file.read_text(), flags=re.M)[1:]
         for text in rules:
@@ -185,6 +185,8 @@ def test_every_rule_that_needs_a_device_calls_a_command_that_leases_one() -> Non
             callback = getattr(command, "commands", {}).get(called[2], command).callback
             leases = "use_device" in inspect.getsource(inspect.unwrap(callback))
             assert leases == ("gpu=1" in text), f"{file.name}: saeflow {called[1]} {called[2]}"
+            leasing += leases
+    assert leasing, "no rule needs a device"
 
 
 def test_a_link_in_place_of_the_lease_folder_is_refused_and_nothing_behind_it_changes(

@@ -98,7 +98,7 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def modules_below(place: str) -> list[str]:
-    """The dotted names of all modules of a folder, or of one file, that exists."""
+    """The dotted names of all modules of a folder, or of one file."""
     return [
         name_of(file)
         for file in MODULES
@@ -145,6 +145,7 @@ def test_no_file_is_longer_than_a_reader_s_patience() -> None:
 @pytest.mark.parametrize("place", LIGHT)
 def test_what_must_start_at_once_imports_no_torch(place: str) -> None:
     modules = modules_below(place)
+    assert modules, f"{place}: is not there"
     program = f"""
 import importlib, sys
 for module in {modules}:

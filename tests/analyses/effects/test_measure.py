@@ -3,8 +3,6 @@ the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -28,18 +26,11 @@ from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def baseline() -> Baseline:
-    torch.set_num_threads(1)
+def baseline(one_thread: None) -> Baseline:
     return measure_baseline(experiment())
 
 
