@@ -53,6 +53,9 @@ ORDER = [
     "kinds",
     "cli",
 ]
+# A study is checked by what must agree in it, and that is typed by the study; a hook is of a model,
+# which is of a family of hooks.
+CIRCLES_FOR_TYPES = ["config", "models"]
 LONGEST_FILE = 500
 # What must start at once: `saeflow --help`, checking a config, drawing a figure.
 LIGHT = ["config", "options.py", "cli", "figures", "analyses/steering/summary.py"]
@@ -97,6 +100,17 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, str(node.module)
 
 
+def imported_modules(file: Path) -> Iterator[str]:
+    """The dotted name of every module that a file imports, or imports something of."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = SOURCE.parent.joinpath(*node.module.split("."), f"{alias.name}.py")
+                yield f"{node.module}.{alias.name}" if inner.is_file() else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
 def modules_below(place: str) -> list[str]:
     """The dotted names of all modules of a folder, or of one file."""
     return [
@@ -130,6 +144,24 @@ def test_imports_run_from_later_folders_to_earlier_ones() -> None:
             if imported and imported not in (*allowed, *ANYWHERE):
                 wrong.append(f"{file.relative_to(ROOT)}:{line}: {importer} imports {imported}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and those for types count, too."""
+    files = {name_of(file): file for file in MODULES}
+    graph = {
+        name: {target for target in imported_modules(file) if target in files} - {name}
+        for name, file in files.items()
+        if folder_of(name) not in CIRCLES_FOR_TYPES
+    }
+    while True:
+        imported = set().union(*graph.values())
+        inside = {name for name, targets in graph.items() if targets & graph.keys()} & imported
+        if inside == graph.keys():
+            break
+        graph = {name: graph[name] & inside for name in inside}
+    circle = [f"{name} imports {', '.join(sorted(targets))}" for name, targets in graph.items()]
+    assert not circle, "\n".join(circle)
 
 
 def test_no_file_is_longer_than_a_reader_s_patience() -> None:

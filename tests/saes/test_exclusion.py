@@ -22,7 +22,7 @@ from saeflow.config.sections import Activations
 from saeflow.corpora.io import save_blocks
 from saeflow.corpora.tokens import TokenBlocks, pack
 from saeflow.errors import SaeflowError
-from saeflow.models.exhaustion import halved
+from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel, load_model
 from saeflow.models.running import logits, token_losses
@@ -216,9 +216,9 @@ def test_where_memory_runs_out_half_as_many_are_taken():
         torch.empty(size << 52, dtype=torch.int8) if size > 5 else None
         return -size
 
-    assert halved(32, work, 1, "") == (-4, 4)
+    assert halve_batch_on_oom(32, work, 1, "") == (-4, 4)
     assert tried == [32, 16, 8, 4]
     with pytest.raises(SaeflowError, match="not even 8 fit"):
-        halved(32, work, 8, "not even {size} fit")
+        halve_batch_on_oom(32, work, 8, "not even {size} fit")
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
-        halved(8, lambda _: torch.ones(2) @ torch.ones(3), 1, "")
+        halve_batch_on_oom(8, lambda _: torch.ones(2) @ torch.ones(3), 1, "")

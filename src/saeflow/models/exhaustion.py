@@ -12,7 +12,9 @@ from saeflow.errors import SaeflowError
 T = TypeVar("T")
 
 
-def halved(size: int, work: Callable[[int], T], least: int, complaint: str) -> tuple[T, int]:
+def halve_batch_on_oom(
+    size: int, work: Callable[[int], T], least: int, complaint: str
+) -> tuple[T, int]:
     """Work in batches of a size, and of half of it each time that memory runs out.
 
     Args:

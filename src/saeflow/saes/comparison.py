@@ -18,7 +18,7 @@ from saeflow.activations.exclusion import capture_kept
 from saeflow.config.sections import Activations
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
-from saeflow.models.exhaustion import halved
+from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.models.hooks import check_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.saes.crosscoder import Crosscoder, LatentScaling, latent_scaling
@@ -111,7 +111,7 @@ def evaluate_crosscoder(
         parts = [part.to(device) for part in torch.split(tokens, batch)]
         return _measured(crosscoder, _Text(sources, parts, settings, cached))
 
-    (metrics, table), _ = halved(
+    (metrics, table), _ = halve_batch_on_oom(
         batch or blocks_per_pass(sources[0].lm, tokens.shape[1]), measure, 1, EXHAUSTED
     )
     return metrics | {"blocks": len(tokens), "tokens": tokens.numel()}, table

@@ -21,7 +21,7 @@ from saeflow.activations.store import merge, statistics
 from saeflow.config.sections import Activations
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
-from saeflow.models.exhaustion import halved
+from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.models.hooks import HookFunction, attach, check_hook, editing
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import final_states, next_token_losses, positions_in_parts, unembedded
@@ -229,7 +229,7 @@ def evaluate_sae(
         return fidelity, {name: torch.cat(values).numpy() for name, values in sums.items()}
 
     batch = batch or blocks_per_pass(lm, tokens.shape[1])
-    (fidelity, predictions), _ = halved(batch, measure, 1, EXHAUSTED)
+    (fidelity, predictions), _ = halve_batch_on_oom(batch, measure, 1, EXHAUSTED)
     sums = fidelity.sums()
     return {
         **with_errors(sums, lambda some: fidelity_metrics(some, sae.d_out)),

@@ -11,14 +11,18 @@ from checkout import SUPPORT
 from effects_experiment import EVALUATION, NORM, experiment, too_large
 from steered import HOOK, tiny_lm, unit_rows
 
-from saeflow.analyses.effects.measure import Experiment, measure_baseline, prepare
+from saeflow.analyses.effects.measure import (
+    Experiment,
+    measure_baseline,
+    measure_in_batches_that_fit,
+    prepare,
+)
 from saeflow.analyses.effects.memory import (
     FEWEST,
     MOST,
     bytes_per_row,
     power_of_two_in,
     rows_that_fit,
-    with_memory,
 )
 from saeflow.config import Sampling
 from saeflow.decoding.generation import BufferCache, decode_one_token, prefill
@@ -50,10 +54,10 @@ import resource, sys
 from effects_experiment import too_large
 exp, limit = too_large(), int(sys.argv[1])
 from saeflow.analyses.effects.measure import measure_baseline
-from saeflow.analyses.effects.memory import with_memory
+from saeflow.analyses.effects.measure import measure_in_batches_that_fit
 resource.setrlimit(resource.RLIMIT_AS, (limit + int(open("/proc/self/statm").read().split()[0]) * 4096,) * 2)
 try:
-    baseline, fitted = with_memory(exp, measure_baseline)
+    baseline, fitted = measure_in_batches_that_fit(exp, measure_baseline)
     print(exp.batch_rows, fitted.batch_rows, baseline.mean.sum().item())
 except Exception as error:
     print(type(error).__name__, error)
@@ -71,7 +75,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     assert int(tried) == 16_384
     assert FEWEST < int(fitted) < 16_384
     assert int(fitted).bit_count() == 1
-    baseline, same = with_memory(experiment_of(int(fitted)), measure_baseline)
+    baseline, same = measure_in_batches_that_fit(experiment_of(int(fitted)), measure_baseline)
     assert same.batch_rows == int(fitted)
     assert float(total) == pytest.approx(baseline.mean.sum().item(), rel=1e-6)
 
@@ -93,7 +97,7 @@ def test_no_memory_at_all_is_said_in_one_sentence() -> None:
     with pytest.raises(
         SaeflowError, match="memory runs out with 16 rollouts side by side; lower new_tokens"
     ):
-        with_memory(exp, hungry)
+        measure_in_batches_that_fit(exp, hungry)
 
 
 def test_another_failure_is_no_lack_of_memory() -> None:
@@ -101,7 +105,7 @@ def test_another_failure_is_no_lack_of_memory() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        with_memory(experiment(), wrong)
+        measure_in_batches_that_fit(experiment(), wrong)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])

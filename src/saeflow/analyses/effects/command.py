@@ -41,12 +41,13 @@ def baseline(
     """Measure the mean activations of the unsteered model's own text."""
     options.use_device(threads)
     from saeflow.analyses.effects.io import save_baseline
-    from saeflow.analyses.effects.measure import measure_baseline
-    from saeflow.analyses.effects.memory import with_memory
+    from saeflow.analyses.effects.measure import measure_baseline, measure_in_batches_that_fit
 
     experiment = open_experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
     beat = options.progress("measure baseline, rollouts")
-    found, experiment = with_memory(experiment, lambda fitting: measure_baseline(fitting, beat))
+    found, experiment = measure_in_batches_that_fit(
+        experiment, lambda fitting: measure_baseline(fitting, beat)
+    )
     save_baseline(output, found, _metadata(experiment))
 
 
@@ -84,8 +85,7 @@ def measure(
     options.use_device(threads)
     from saeflow.analyses.effects.candidates import candidate_vectors
     from saeflow.analyses.effects.io import load_baseline, measure_in_parts, write_block
-    from saeflow.analyses.effects.measure import measure_block
-    from saeflow.analyses.effects.memory import with_memory
+    from saeflow.analyses.effects.measure import measure_block, measure_in_batches_that_fit
     from saeflow.analyses.effects.sources import load_rows
 
     unsteered = load_baseline(baseline)
@@ -103,7 +103,7 @@ def measure(
             candidate_vectors(chosen.vectors, rows, some, seed),
             2 * (some[0] - ids[0]),
         )
-        found, experiment = with_memory(
+        found, experiment = measure_in_batches_that_fit(
             experiment,
             lambda fitting: measure_block(
                 fitting, vectors, some, unsteered, lambda done, _: beat(before + done, 2 * len(ids))

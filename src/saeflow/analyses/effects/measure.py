@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saeflow.analyses.effects.memory import rows_that_fit
+from saeflow.analyses.effects.memory import FEWEST, rows_that_fit
 from saeflow.analyses.effects.scale import (
     STATUSES,
     Evaluation,
@@ -30,12 +30,15 @@ from saeflow.decoding.generation import BufferCache
 from saeflow.decoding.recording import Recording
 from saeflow.decoding.rollouts import Plan, PromptGroup, Rollouts, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
+from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.seeds import torch_generator
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Effects, Scale
     from saeflow.models.language_model import LanguageModel
     from saeflow.saes.sae import SAE
+
+T = TypeVar("T")
 
 LATENTS_AT_ONCE = {
     "cpu": 1 << 20,
@@ -157,6 +160,33 @@ def prepare(
         groups=groups,
         batch_rows=batch_rows or rows_that_fit(lm, longest),
     )
+
+
+def measure_in_batches_that_fit(
+    experiment: Experiment, measure: Callable[[Experiment], T]
+) -> tuple[T, Experiment]:
+    """Measure, with half the rows each time that memory runs out.
+
+    Args:
+        experiment: whose batches may be too large.
+        measure: what to do with it; done anew after a failure.
+
+    Returns:
+        What was measured, and the experiment that did fit, to go on with.
+
+    Raises:
+        SaeflowError: not even the smallest batch fits.
+    """
+    complaint = (
+        "effects: memory runs out with {size} rollouts side by side; lower new_tokens, take a "
+        "narrower dtype, or free the device"
+    )
+
+    def with_rows(rows: int) -> T:
+        return measure(replace(experiment, batch_rows=rows))
+
+    measured, rows = halve_batch_on_oom(experiment.batch_rows, with_rows, FEWEST, complaint)
+    return measured, replace(experiment, batch_rows=rows)
 
 
 @torch.no_grad()

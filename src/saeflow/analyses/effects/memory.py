@@ -1,21 +1,15 @@
-"""How many rollouts run side by side, and what happens when they do not fit."""
+"""How many rollouts run side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 
 from saeflow.decoding.rollouts import BATCH_ROWS
-from saeflow.models.exhaustion import halved
 
 if TYPE_CHECKING:
-    from saeflow.analyses.effects.measure import Experiment
     from saeflow.models.language_model import LanguageModel
-
-T = TypeVar("T")
 
 SHARE = 0.7  # of the free memory of a GPU; the rest is for what is held only for a moment
 FEWEST, MOST = 16, 8192
@@ -48,29 +42,3 @@ def bytes_per_row(lm: LanguageModel, length: int) -> int:
     itemsize = lm.dtype.itemsize
     cache = 2 * lm.n_layers * heads * width * length * itemsize
     return cache + 2 * length * lm.d_model * itemsize + lm.d_vocab * (itemsize + 3 * 4)
-
-
-def with_memory(experiment: Experiment, measure: Callable[[Experiment], T]) -> tuple[T, Experiment]:
-    """Measure, with half the rows each time that memory runs out.
-
-    Args:
-        experiment: whose batches may be too large.
-        measure: what to do with it; done anew after a failure.
-
-    Returns:
-        What was measured, and the experiment that did fit, to go on with.
-
-    Raises:
-        SaeflowError: not even the smallest batch fits.
-    """
-    complaint = (
-        "effects: memory runs out with {size} rollouts side by side; lower new_tokens, take a "
-        "narrower dtype, "
-        "or free the device"
-    )
-
-    def with_rows(rows: int) -> T:
-        return measure(replace(experiment, batch_rows=rows))
-
-    measured, rows = halved(experiment.batch_rows, with_rows, FEWEST, complaint)
-    return measured, replace(experiment, batch_rows=rows)

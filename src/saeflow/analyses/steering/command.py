@@ -284,8 +284,7 @@ def side_effects(
 
     from saeflow.analyses.effects.command import open_experiment
     from saeflow.analyses.effects.io import load_approximation, load_baseline
-    from saeflow.analyses.effects.measure import measure_block
-    from saeflow.analyses.effects.memory import with_memory
+    from saeflow.analyses.effects.measure import measure_block, measure_in_batches_that_fit
     from saeflow.analyses.steering.io import load_vector
     from saeflow.analyses.steering.side_effects import side_effects as table_of
     from saeflow.tables import write_table
@@ -296,7 +295,7 @@ def side_effects(
     )
     loaded = [load_vector(path) for path in vectors]
     stacked = torch.stack([one.of_width(experiment.lm.d_model) for one in loaded])
-    block, _ = with_memory(
+    block, _ = measure_in_batches_that_fit(
         experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered)
     )
     methods = [one.method for one in loaded]
