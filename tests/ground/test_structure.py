@@ -54,8 +54,8 @@ ORDER = [
     "cli",
 ]
 # A study is checked by what must agree in it, and that is typed by the study; a hook is of a model,
-# which is of a family of hooks.
-CIRCLES_FOR_TYPES = ["config", "models"]
+# which is of a family of hooks; a figure is read from tables, which are read for figures.
+CIRCLES_FOR_TYPES = ["config", "figures", "models"]
 LONGEST_FILE = 500
 # What must start at once: `saeflow --help`, checking a config, drawing a figure.
 LIGHT = ["config", "options.py", "cli", "figures", "analyses/steering/summary.py"]
