@@ -10,7 +10,7 @@ REPORT := results/tales/report/index.html
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
-	@echo "make test    everything that CI runs: lint, unit tests, workflow tests"
+	@echo "make test    everything that CI runs: lint, tests of every room, real runs of the workflow"
 	@echo "make lint    ruff, mypy, snakefmt, snakemake --lint"
 	@echo "make format  rewrite Python and Snakemake files in the house format"
 	@echo "make bench-effects  the effects engine beside the naive way"

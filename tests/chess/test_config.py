@@ -8,19 +8,15 @@ from typing import Any
 import pytest
 import yaml
 from checkout import ROOT
+from studies import study_config
 
 from saeflow.chess.study import ChessStudy
 from saeflow.config.reading import read_study
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
 
-SAE = {"hook": "blocks.1.mlp", "train": {"d_sae": 64}}
-STUDY: dict[str, Any] = {
-    "kind": "chess",
-    "study": "small",
-    "positions": {"self_play": {"games": 10}},
-    "saes": {"main": SAE},
-}
+STUDY = study_config("minimal-chess")
+SAE = STUDY["saes"]["main"]
 
 
 def changed(**changes: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ differs.
     compare.py FOLDER_OF_THE_VIRTUAL_ENVIRONMENT [--golden FOLDER]
 
 ``peers.py`` runs in that environment, made from ``requirements.txt``; this runs in the project's
-own. With ``--golden`` it writes nothing but the small files that the unit tests read without these
+own. With ``--golden`` it writes nothing but the small files that the ordinary tests read without these
 libraries.
 """
 

@@ -10,6 +10,7 @@ import chess_tables as made
 import figure_tables
 import polars as pl
 import yaml
+from studies import study_config
 
 from saeflow.chess.figures import FIGURES as KINDS
 from saeflow.config.sections import Figures
@@ -38,18 +39,7 @@ STAGES = pl.DataFrame(
 
 def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
     """Write every file that the report of a study of chess can show."""
-    train = {"architecture": "jumprelu", "d_sae": 64, "tokens": 8192}
-    study = {
-        "kind": "chess",
-        "study": "knights",
-        "positions": {"self_play": {"games": 120}},
-        "engine": {},
-        "fine_tune": {},
-        "saes": {
-            "resid": {"hook": "blocks.1.resid_post", "train": train},
-            "mlp": {"hook": "blocks.1.mlp", "train": train},
-        },
-    }
+    study = study_config("reported-chess")
     _text(
         root / "config.yaml",
         yaml.safe_dump(check_any_study(study).model_dump(mode="json"), sort_keys=False),

@@ -6,43 +6,13 @@ import shutil
 import polars as pl
 import pytest
 from snakemake_runs import Workflow, planned_jobs
+from studies import study_config
 
 from saeflow.chess.analyses.concepts.io import FINE_TUNING
 from saeflow.chess.analyses.engine.blunders import BLUNDERS
 from saeflow.chess.games.positions import SCHEMA
 
-TINY = {
-    "kind": "chess",
-    "study": "tiny-chess",
-    "positions": {"self_play": {"games": 120, "last_ply": 60}},
-    "accuracy": {"positions": 60},
-    "activations": {"split": "model", "positions": 1024, "positions_per_shard": 512},
-    "saes": {
-        "resid": {
-            "hook": "blocks.1.resid_post",
-            "train": {"architecture": "jumprelu", "d_sae": 64, "tokens": 8192, "batch_size": 512},
-        },
-    },
-    "concepts": {
-        "families": ["piece", "offensive_threat"],
-        "minimum": 5,
-        "rotations": 3,
-        "latents": 2,
-    },
-    "skill": {"groups": ["offensive_threat"], "positions": 60, "controls": 1, "resamples": 100},
-    "interventions": {
-        "groups": ["offensive_threat"],
-        "modes": ["add"],
-        "strengths": [5.0],
-        "latents": [1],
-        "positions": 30,
-        "minimum": 2,
-        "controls": 1,
-        "resamples": 100,
-        "bins": [0],
-    },
-    "transitions": {"positions": 50},
-}
+TINY = study_config("tiny-chess")
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,17 @@
 hand."""
 
 import json
-import subprocess
 
 import polars as pl
 import torch
 import yaml
-from checkout import ROOT
 from safetensors.torch import save_file
-from snakemake_runs import digests, environment
+from snakemake_runs import digests, saeflow
 from studies import TINY
 
 from saeflow.analyses.effects.io import read_block
 from saeflow.analyses.steering.io import load_vector
 from saeflow.saes.io import load_sae
-
-
-def saeflow(*arguments):
-    return subprocess.run(
-        ["saeflow", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-    )
 
 
 def with_file(path):
