@@ -49,7 +49,7 @@ from saeflow.analyses.effects.measure import (
     target_of,
 )
 from saeflow.analyses.effects.scale import find_scales
-from saeflow.config import Effects, Scale
+from saeflow.analyses.effects.settings import Effects, Scale
 from saeflow.corpora.tales import tokenizer
 from saeflow.decoding.generation import generate
 from saeflow.decoding.rollouts import BATCH_ROWS

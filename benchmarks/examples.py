@@ -26,7 +26,8 @@ from torch.nn.functional import normalize
 from saeflow.activations.io import ActivationStore, shard_path, write_manifest, write_shards
 from saeflow.activations.store import ActivationRows
 from saeflow.analyses.examples.io import write_examples
-from saeflow.config.sections import Activations, Examples
+from saeflow.analyses.examples.settings import Examples
+from saeflow.config.sections import Activations
 from saeflow.corpora.io import save_blocks
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.models.vocabulary import Vocabulary

@@ -29,8 +29,8 @@ from torch import Tensor
 from saeflow.analyses.logit_lens.lens_tables import LensInput, apply_lens
 from saeflow.analyses.logit_lens.logit_lens import random_directions
 from saeflow.analyses.logit_lens.ranks import SetIndex, ordered, standings
+from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.analyses.logit_lens.token_sets import MemberSet
-from saeflow.config.sections import LogitLens
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.products import linear
 from saeflow.seeds import numpy_generator

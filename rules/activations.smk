@@ -12,10 +12,12 @@ for NAME, HOOKS in STUDY.caches.items():
 
     rule:
         name:
-            f"cache_activations{suffix_of(NAME)}"
+            f"cache_activations_{NAME}"
+            if NAME != STUDY.model.name
+            else "cache_activations"
         input:
-            **model_inputs(f"models/{NAME}"),
-            **model_inputs(MODEL, "first"),
+            **FLOW.model_inputs(f"models/{NAME}"),
+            **FLOW.model_inputs(FLOW.model, "first"),
             corpus="results/{study}/corpus/sae.safetensors",
         output:
             [
@@ -32,7 +34,7 @@ for NAME, HOOKS in STUDY.caches.items():
         resources:
             gpu=1,
         params:
-            settings=settings("activations", without=["hooks"]),
+            settings=settings("activations"),
             hooks=repeated("--hook", HOOKS),
             dtype=STUDY.model.dtype,
         shell:

@@ -14,7 +14,7 @@ if STUDY.positions.path:
 
     rule read_games:
         input:
-            named("positions", "path"),
+            FLOW.path_at("positions", "path"),
         output:
             positions=POSITIONS,
             counts="results/{study}/chess/positions.json",
@@ -103,7 +103,7 @@ else:
 
     rule provide_player:
         input:
-            named("model", "path"),
+            FLOW.path_at("model", "path"),
         output:
             folder=directory("results/{study}/models/{model}"),
             checksums="results/{study}/models/{model}.checksums.json",

@@ -1,7 +1,7 @@
 """Writes the static report of a study of chess from tables and figures; no model is run.
 
 Inputs:
-    report_sources of workflow/chess.smk: figures, tables and metrics of the study, and what is known of its SAEs
+    figures, tables and metrics of the study, and what is known of its SAEs
 
 Outputs:
     results/{study}/report/index.html, and beside it the other pages with all they need
@@ -10,7 +10,7 @@ Outputs:
 
 rule write_report:
     input:
-        report_sources,
+        lambda wildcards: FLOW.report_sources(),
     output:
         "results/{study}/report/index.html",
     log:
@@ -22,7 +22,7 @@ rule write_report:
         "../envs/default.yaml"
     threads: 1
     params:
-        figures=",".join(NAMES["figure"]),
+        figures=",".join(FLOW.figures),
     shell:
         "saeflow chess report"
         " --study results/{wildcards.study:q}"

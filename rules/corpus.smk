@@ -7,10 +7,22 @@ Outputs:
     results/{study}/corpus/{split}.safetensors
 """
 
+# Nothing for `tales`, else the text and the model's tokenizer.
+CORPUS_INPUTS = {}
+if STUDY.corpus.kind != "tales":
+    CORPUS_INPUTS = {
+        "text": (
+            FLOW.path_at("corpus", "path")
+            if STUDY.corpus.path
+            else artifact("corpus/text")
+        ),
+        **FLOW.model_inputs(FLOW.model),
+    }
+
 
 rule write_corpus:
     input:
-        **corpus_inputs(),
+        **CORPUS_INPUTS,
     output:
         "results/{study}/corpus/{split}.safetensors",
     log:
@@ -22,8 +34,12 @@ rule write_corpus:
     threads: 1
     params:
         settings=settings("corpus"),
-        model=model_option,
-        text=text_option,
+        model=lambda wildcards, input: (
+            ["--model", input.model] if "model" in input.keys() else []
+        ),
+        text=lambda wildcards, input: (
+            ["--text", input.text] if STUDY.corpus.dataset else []
+        ),
         seed=STUDY.seed,
     shell:
         "saeflow corpus write"

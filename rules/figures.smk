@@ -1,7 +1,7 @@
 """Draws figures from tables; no model is run.
 
 Inputs:
-    the tables that FIGURES in workflow/common.smk names
+    the tables that the figures name
 
 Outputs:
     results/{study}/figures/{figure}.png, .svg, .csv, and .json with their checksums
@@ -10,7 +10,7 @@ Outputs:
 
 rule draw_figure:
     input:
-        figure_tables,
+        lambda wildcards: files(*FLOW.figures[wildcards.figure]),
     output:
         png=report(
             "results/{study}/figures/{figure}.png",

@@ -10,7 +10,7 @@ Outputs:
 
 rule gather_activations:
     input:
-        shards,
+        FLOW.shards,
     output:
         "results/{study}/activations/{model}/{hook}/manifest.json",
     log:

@@ -69,7 +69,7 @@ rule link_model:
 
 rule evaluate_model:
     input:
-        **model_inputs("models/{model}"),
+        **FLOW.model_inputs("models/{model}"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
         "results/{study}/models/{model}.metrics.json",

@@ -12,7 +12,7 @@ Outputs:
 
 rule publish_artifacts:
     input:
-        published_files,
+        lambda wildcards: FLOW.publishable(),
     output:
         card="results/{study}/publish/README.md",
         record="results/{study}/publish/record.json",

@@ -8,9 +8,6 @@ Outputs:
     resources/published/{source}/corpus/text/                                the files of a data set that hold text
     resources/published/{source}/activations/{model}/{hook}/manifest.json    and the shards that it names
     resources/published/{source}/saes/{sae}/cfg.json, sae_weights.safetensors
-    resources/published/{source}/effects/{sae}/effects.h5
-    resources/published/{source}/approximators/{sae}/approximator.safetensors
-    resources/published/{source}/steering/{goal}/{method}/vector.safetensors
     beside each published.json: repository, revision, the commit that it was, checksums
 """
 
@@ -27,7 +24,7 @@ rule fetch_model:
     conda:
         "../envs/default.yaml"
     params:
-        published=published("all_models", "{model}"),
+        published=FLOW.published("all_models", "{model}"),
         key=lambda wildcards: STUDY.key_of(wildcards.model),
     shell:
         "saeflow fetch model"
@@ -69,7 +66,7 @@ rule fetch_activations:
     conda:
         "../envs/default.yaml"
     params:
-        published=published("activations"),
+        published=FLOW.published("activations"),
     shell:
         "saeflow fetch activations"
         " --published @<(printf %s {params.published:q})"
@@ -91,11 +88,13 @@ rule fetch_sae:
     conda:
         "../envs/default.yaml"
     params:
-        published=published("saes", "{sae}"),
-        format=sae_format,
-        centred=sae_centred,
-        place=place_options,
-        d_sae=width_option,
+        published=FLOW.published("saes", "{sae}"),
+        format=lambda wildcards: STUDY.saes[wildcards.sae].format,
+        centred=lambda wildcards: ["--centred"] * STUDY.saes[wildcards.sae].centred,
+        place=FLOW.place_options,
+        d_sae=lambda wildcards: repeated(
+            "--d-sae", filter(None, [STUDY.saes[wildcards.sae].declared_width])
+        ),
     shell:
         "saeflow fetch sae"
         " --published @<(printf %s {params.published:q})"
@@ -103,78 +102,4 @@ rule fetch_sae:
         " --format {params.format:q}"
         " {params.place:q} {params.d_sae:q} {params.centred:q}"
         ' --output "$(dirname {output.config:q})"'
-        " > {log:q} 2>&1"
-
-
-rule fetch_effects:
-    output:
-        "resources/published/{source}/effects/{sae}/effects.h5",
-    log:
-        f"results/{STUDY.study}/logs/fetch_effects/{{source}}.{{sae}}.log",
-    benchmark:
-        f"results/{STUDY.study}/benchmarks/fetch_effects/{{source}}.{{sae}}.jsonl"
-    localrule: True
-    conda:
-        "../envs/default.yaml"
-    params:
-        published=published("effects"),
-        hook=STUDY.hook,
-    shell:
-        "saeflow fetch effects"
-        " --published @<(printf %s {params.published:q})"
-        " --key effects.published"
-        " --hook {params.hook:q}"
-        " --output {output:q}"
-        " > {log:q} 2>&1"
-
-
-rule fetch_approximator:
-    input:
-        sae=artifact("saes/{sae}/sae_weights.safetensors"),
-    output:
-        "resources/published/{source}/approximators/{sae}/approximator.safetensors",
-    log:
-        f"results/{STUDY.study}/logs/fetch_approximator/{{source}}.{{sae}}.log",
-    benchmark:
-        f"results/{STUDY.study}/benchmarks/fetch_approximator/{{source}}.{{sae}}.jsonl"
-    localrule: True
-    conda:
-        "../envs/default.yaml"
-    params:
-        published=published("approximator"),
-        hook=STUDY.hook,
-    shell:
-        "saeflow fetch approximator"
-        " --published @<(printf %s {params.published:q})"
-        " --key approximator.published"
-        " --hook {params.hook:q}"
-        ' --sae "$(dirname {input.sae:q})"'
-        ' --output "$(dirname {output:q})"'
-        " > {log:q} 2>&1"
-
-
-rule fetch_vectors:
-    output:
-        collect(
-            "resources/published/{{source}}/steering/{{goal}}/{method}/vector.safetensors",
-            method=STUDY.steering.methods,
-        ),
-    log:
-        f"results/{STUDY.study}/logs/fetch_vectors/{{source}}.{{goal}}.log",
-    benchmark:
-        f"results/{STUDY.study}/benchmarks/fetch_vectors/{{source}}.{{goal}}.jsonl"
-    localrule: True
-    conda:
-        "../envs/default.yaml"
-    params:
-        published=published("steering"),
-        hook=STUDY.hook,
-        methods=STUDY.steering.methods,
-    shell:
-        "saeflow fetch vectors {params.methods:q}"
-        " --published @<(printf %s {params.published:q})"
-        " --key steering.published"
-        " --hook {params.hook:q}"
-        " --goal {wildcards.goal:q}"
-        " --output resources/published/{wildcards.source:q}/steering/{wildcards.goal:q}"
         " > {log:q} 2>&1"

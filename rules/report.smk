@@ -1,7 +1,7 @@
 """Writes the static report from tables and figures; no model is run.
 
 Inputs:
-    report_sources of workflow/language.smk: figures, tables and metrics of the study, and what is known of its SAEs
+    figures, tables and metrics of the study, and what is known of its SAEs
 
 Outputs:
     results/{study}/report/index.html, and beside it the other pages with all they need
@@ -10,7 +10,7 @@ Outputs:
 
 rule write_report:
     input:
-        report_sources,
+        lambda wildcards: FLOW.report_sources(),
     output:
         "results/{study}/report/index.html",
     log:
@@ -22,9 +22,9 @@ rule write_report:
         "../envs/default.yaml"
     threads: 1
     params:
-        figures=",".join(NAMES["figure"]),
-        options=report_options,
-        said=report_said,
+        figures=",".join(FLOW.figures),
+        options=FLOW.report_options,
+        said=FLOW.report_said,
     shell:
         "saeflow report write"
         " --study results/{wildcards.study:q}"

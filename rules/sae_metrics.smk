@@ -15,7 +15,7 @@ Outputs:
 
 rule evaluate_sae:
     input:
-        **model_inputs(MODEL),
+        **FLOW.model_inputs(FLOW.model),
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
@@ -34,10 +34,14 @@ rule evaluate_sae:
         gpu=1,
     params:
         hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
-        settings=EXCLUSION,
+        settings=settings("activations"),
         cached=repeated(
             "--cached",
-            [hook for model, hook in cached_places() if model == STUDY.model.name],
+            [
+                hook
+                for model, hook in FLOW.cached_places()
+                if model == STUDY.model.name
+            ],
         ),
         dtype=STUDY.model.dtype,
     shell:
@@ -57,8 +61,10 @@ rule evaluate_sae:
 
 rule evaluate_crosscoder:
     input:
-        models=models_of,
-        checksums=checksums_of_models,
+        models=lambda wildcards: FLOW.crosscoder_models(wildcards.sae),
+        checksums=lambda wildcards: FLOW.crosscoder_models(
+            wildcards.sae, ".checksums.json"
+        ),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         corpus="results/{study}/corpus/eval.safetensors",
     output:
@@ -77,8 +83,8 @@ rule evaluate_crosscoder:
         gpu=1,
     params:
         models=lambda wildcards, input: repeated("--model", input.models),
-        settings=EXCLUSION,
-        cached=repeated("--cached", [":".join(place) for place in cached_places()]),
+        settings=settings("activations"),
+        cached=repeated("--cached", [":".join(place) for place in FLOW.cached_places()]),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow sae evaluate-crosscoder"
@@ -108,7 +114,7 @@ rule summarise_saes:
     conda:
         "../envs/default.yaml"
     params:
-        saes=given(sae_descriptions()),
+        saes=given(FLOW.sae_descriptions()),
     shell:
         "saeflow sae summarise {input:q}"
         " --saes @<(printf %s {params.saes:q})"

@@ -23,7 +23,7 @@ TRAIN_SAES = (
 
 rule train_sae:
     input:
-        manifests=lambda wildcards: manifests(wildcards.sae),
+        manifests=lambda wildcards: FLOW.manifests(wildcards.sae),
     output:
         config="results/{study}/saes/{sae}/cfg.json",
         weights="results/{study}/saes/{sae}/sae_weights.safetensors",
@@ -41,8 +41,8 @@ rule train_sae:
         gpu=1,
     params:
         name="{sae}",
-        caches=lambda wildcards, input: manifest_options(wildcards.sae, input),
-        settings=lambda wildcards: sae_settings([wildcards.sae]),
+        caches=lambda wildcards, input: FLOW.manifest_options(wildcards.sae, input),
+        settings=lambda wildcards: FLOW.sae_settings([wildcards.sae]),
         seed=STUDY.seed,
         checkpoint="results/{study}/checkpoints/saes/{sae}.pt",
     shell:
@@ -57,7 +57,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
             name:
                 f"train_saes_{GROUP}"
             input:
-                manifests=manifests(MEMBERS[0]),
+                manifests=FLOW.manifests(MEMBERS[0]),
             output:
                 config=expand("results/{{study}}/saes/{sae}/cfg.json", sae=MEMBERS),
                 weights=expand(
@@ -77,8 +77,8 @@ for GROUP, MEMBERS in STUDY.trainings.items():
                 gpu=1,
             params:
                 name=GROUP,
-                caches=manifest_options(MEMBERS[0], manifests(MEMBERS[0])),
-                settings=given(sae_settings(MEMBERS)),
+                caches=FLOW.manifest_options(MEMBERS[0], FLOW.manifests(MEMBERS[0])),
+                settings=given(FLOW.sae_settings(MEMBERS)),
                 seed=STUDY.seed,
                 checkpoint=f"results/{{study}}/checkpoints/saes/{GROUP}.pt",
             shell:
@@ -99,10 +99,10 @@ rule import_sae:
     conda:
         "../envs/default.yaml"
     params:
-        path=sae_path,
-        format=sae_format,
-        centred=sae_centred,
-        place=import_options,
+        path=lambda wildcards: STUDY.saes[wildcards.sae].path,
+        format=lambda wildcards: STUDY.saes[wildcards.sae].format,
+        centred=lambda wildcards: ["--centred"] * STUDY.saes[wildcards.sae].centred,
+        place=FLOW.import_options,
     shell:
         "saeflow sae import"
         " --path {params.path:q}"

@@ -1,32 +1,56 @@
-"""Builds a steering vector per goal and method, and generates steered completions.
+"""Builds a steering vector per goal and method, generates steered completions, scores them and
+compares methods; or fetches vectors that are published.
 
 Inputs:
     results/{study}/models/{model}/
     results/{study}/saes/{sae}/
-    results/{study}/approximators/{sae}/approximator.safetensors
+    results/{study}/effects/{sae}/approximator.safetensors, for methods that are built from it
     workflow/goals/…/{goal}.yaml
 
 Outputs:
     results/{study}/steering/targets.parquet, targets.csv
     results/{study}/steering/{goal}/latents.json, contrast.safetensors
-    results/{study}/steering/{goal}/side_effects.parquet
-    results/{study}/steering/{goal}/{method}/vector.safetensors
-    results/{study}/steering/{goal}/{method}/completions.parquet
+    results/{study}/steering/{goal}/side_effects.parquet, where effects are asked for
+    results/{study}/steering/{goal}/{method}/vector.safetensors, completions.parquet, scores.parquet
+    results/{study}/judging/ledger.sqlite, which is no output of a rule: what was paid for outlives
+    every rerun
+    results/{study}/steering/{goal}/divergence.parquet
+    results/{study}/steering/summary.parquet, best.parquet, comparisons.parquet, matched.parquet,
+    three_way.parquet, each also .csv
+    results/{study}/steering/preferences.parquet, ratings.parquet, ratings.csv, where pairs are
+    asked for
+    resources/published/{source}/steering/{goal}/{method}/vector.safetensors
 """
 
+from saeflow.analyses import steering
+from saeflow.analyses.steering.rules import (
+    GoalFiles,
+    calls,
+    goal_vectors,
+    judge_inputs,
+    vector_inputs,
+)
 
-# One job for all goals: the latents of a goal depend on the texts of the others, and no two goals get the same.
+TARGET_SAE = f"saes/{STUDY.target_sae}/sae_weights.safetensors"
+APPROXIMATOR = f"effects/{STUDY.target_sae}/approximator.safetensors"
+GOALS = GoalFiles(FLOW, STUDY.steering)
+JUDGE_INPUTS = judge_inputs(FLOW)
+VECTOR_INPUTS = vector_inputs(FLOW)
+
+
+# One job for all goals: the latents of a goal depend on the texts of the others, and no two goals
+# get the same.
 rule choose_latents:
     input:
-        **model_inputs(MODEL),
-        sae=artifact(STEERING_SAE),
-        manifest=artifact(CACHE),
+        **FLOW.model_inputs(FLOW.model),
+        sae=artifact(TARGET_SAE),
+        manifest=artifact(FLOW.cache),
     output:
         targets="results/{study}/steering/targets.parquet",
         csv=shown("results/{study}/steering/targets.csv"),
         goals=collect(
             "results/{{study}}/steering/{goal}/{file}",
-            goal=STUDY.goals.names,
+            goal=STUDY.steering.goals.names,
             file=["latents.json", "contrast.safetensors"],
         ),
     log:
@@ -39,11 +63,11 @@ rule choose_latents:
     resources:
         gpu=1,
     params:
-        goals=goal_files,
-        said=goals_said,
+        goals=GOALS.files,
+        said=GOALS.said,
         hook=STUDY.hook,
-        sae=STUDY.steering_sae,
-        settings=settings("steering", only=("latents", "shared_latents")),
+        sae=STUDY.target_sae,
+        settings=settings("steering", "targets"),
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
@@ -63,16 +87,15 @@ rule choose_latents:
 
 rule build_vectors:
     input:
-        **planted_inputs(),
-        sae=artifact(STEERING_SAE),
-        approximator=artifact(APPROXIMATOR),
+        **VECTOR_INPUTS,
+        sae=artifact(TARGET_SAE),
         latents="results/{study}/steering/{goal}/latents.json",
         contrast="results/{study}/steering/{goal}/contrast.safetensors",
-        manifest=artifact(CACHE),
+        manifest=artifact(FLOW.cache),
     output:
         collect(
             "results/{{study}}/steering/{{goal}}/{method}/vector.safetensors",
-            method=STUDY.steering.methods,
+            method=STUDY.steering.vectors.methods,
         ),
     log:
         "results/{study}/logs/build_vectors/{goal}.log",
@@ -82,18 +105,14 @@ rule build_vectors:
         "../envs/default.yaml"
     threads: 1
     params:
-        settings=settings(
-            "steering",
-            only=("methods", "bias_weight", "caa_positions", "fgaa", "pinverse_form"),
-        ),
+        settings=settings("steering", "vectors"),
         hook=STUDY.hook,
         seed=STUDY.seed,
-        planted=planted_options,
-        said=goal_said if planted_inputs() else "",
+        inputs=GOALS.vector_options,
+        said=GOALS.said_of_one if "recovery" in VECTOR_INPUTS else "",
     shell:
         "saeflow steering vectors"
         ' --sae "$(dirname {input.sae:q})"'
-        " --approximator {input.approximator:q}"
         " --latents {input.latents:q}"
         " --contrast {input.contrast:q}"
         " --manifest {input.manifest:q}"
@@ -102,60 +121,60 @@ rule build_vectors:
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
-        " {params.planted:q}"
+        " {params.inputs:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
 
 
-rule measure_side_effects:
-    input:
-        **model_inputs(MODEL),
-        sae=artifact(STEERING_SAE),
-        corpus="results/{study}/corpus/eval.safetensors",
-        manifest=artifact(CACHE),
-        baseline=f"results/{{study}}/effects/{STUDY.steering_sae}/baseline.safetensors",
-        approximator=artifact(APPROXIMATOR),
-        vectors=goal_vectors,
-    output:
-        "results/{study}/steering/{goal}/side_effects.parquet",
-    log:
-        "results/{study}/logs/measure_side_effects/{goal}.log",
-    benchmark:
-        "results/{study}/benchmarks/measure_side_effects/{goal}.jsonl"
-    conda:
-        "../envs/default.yaml"
-    threads: 1
-    resources:
-        gpu=1,
-    params:
-        settings=settings(
-            "effects", without=("vectors", "block_size", "baseline_samples", "dtype")
-        ),
-        hook=STUDY.hook,
-        dtype=STUDY.model.dtype,
-        seed=STUDY.seed,
-    shell:
-        "saeflow steering side-effects {input.vectors:q}"
-        " --model {input.model:q}"
-        ' --sae "$(dirname {input.sae:q})"'
-        " --corpus {input.corpus:q}"
-        " --manifest {input.manifest:q}"
-        " --baseline {input.baseline:q}"
-        " --approximator {input.approximator:q}"
-        " --hook {params.hook:q}"
-        " --settings @<(printf %s {params.settings:q})"
-        " --dtype {params.dtype:q}"
-        " --seed {params.seed:q}"
-        " --output {output:q}"
-        " --threads {threads}"
-        " > {log:q} 2>&1"
+if STUDY.effects:
+
+    rule measure_side_effects:
+        input:
+            **FLOW.model_inputs(FLOW.model),
+            sae=artifact(TARGET_SAE),
+            corpus="results/{study}/corpus/eval.safetensors",
+            manifest=artifact(FLOW.cache),
+            baseline=f"results/{{study}}/effects/{STUDY.target_sae}/baseline.safetensors",
+            approximator=artifact(APPROXIMATOR),
+            vectors=lambda wildcards: goal_vectors(FLOW, wildcards.goal),
+        output:
+            "results/{study}/steering/{goal}/side_effects.parquet",
+        log:
+            "results/{study}/logs/measure_side_effects/{goal}.log",
+        benchmark:
+            "results/{study}/benchmarks/measure_side_effects/{goal}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            settings=settings("effects", "measurement"),
+            hook=STUDY.hook,
+            dtype=STUDY.model.dtype,
+            seed=STUDY.seed,
+        shell:
+            "saeflow steering side-effects {input.vectors:q}"
+            " --model {input.model:q}"
+            ' --sae "$(dirname {input.sae:q})"'
+            " --corpus {input.corpus:q}"
+            " --manifest {input.manifest:q}"
+            " --baseline {input.baseline:q}"
+            " --approximator {input.approximator:q}"
+            " --hook {params.hook:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --dtype {params.dtype:q}"
+            " --seed {params.seed:q}"
+            " --output {output:q}"
+            " --threads {threads}"
+            " > {log:q} 2>&1"
 
 
 rule complete_prompts:
     input:
-        **model_inputs(MODEL),
+        **FLOW.model_inputs(FLOW.model),
         vector=artifact("steering/{goal}/{method}/vector.safetensors"),
-        manifest=artifact(CACHE),
+        manifest=artifact(FLOW.cache),
     output:
         "results/{study}/steering/{goal}/{method}/completions.parquet",
     log:
@@ -168,17 +187,7 @@ rule complete_prompts:
     resources:
         gpu=1,
     params:
-        settings=settings(
-            "steering",
-            only=(
-                "scales",
-                "scale_unit",
-                "prompts",
-                "samples",
-                "new_tokens",
-                "sampling",
-            ),
-        ),
+        settings=settings("steering", "completions"),
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
@@ -191,4 +200,189 @@ rule complete_prompts:
         " --seed {params.seed:q}"
         " --output {output:q}"
         " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule judge_completions:
+    input:
+        **JUDGE_INPUTS,
+        completions="results/{study}/steering/{goal}/{method}/completions.parquet",
+    output:
+        "results/{study}/steering/{goal}/{method}/scores.parquet",
+    log:
+        "results/{study}/logs/judge_completions/{goal}.{method}.log",
+    benchmark:
+        "results/{study}/benchmarks/judge_completions/{goal}.{method}.jsonl"
+    # Calls need a network and no computer of their own; and a ledger is best written from one
+    # machine.
+    localrule: STUDY.steering.judge.kind == "openai"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1 if JUDGE_INPUTS else 0,
+    params:
+        goal=GOALS.file,
+        said=GOALS.said_of_one,
+        settings=settings("steering", "judge"),
+        calls=calls(FLOW),
+        seed=STUDY.seed,
+        dtype=STUDY.model.dtype,
+        model=lambda wildcards, input: (
+            ["--model", input.model] if "model" in input.keys() else []
+        ),
+    shell:
+        "saeflow steering score"
+        " --completions {input.completions:q}"
+        " --goal {params.goal:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output:q} {params.model:q}"
+        " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
+        " --calls @<(printf %s {params.calls:q})"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule measure_divergence:
+    input:
+        **FLOW.model_inputs(FLOW.model),
+        vectors=lambda wildcards: goal_vectors(FLOW, wildcards.goal),
+        completions=collect(
+            "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
+            method=STUDY.steering.vectors.methods,
+        ),
+    output:
+        "results/{study}/steering/{goal}/divergence.parquet",
+    log:
+        "results/{study}/logs/measure_divergence/{goal}.log",
+    benchmark:
+        "results/{study}/benchmarks/measure_divergence/{goal}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow steering divergence {input.completions:q}"
+        " --model {input.model:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule summarise_scores:
+    input:
+        completions=collect(
+            "results/{{study}}/steering/{goal}/{method}/completions.parquet",
+            goal=STUDY.steering.goals.names,
+            method=STUDY.steering.vectors.methods,
+        ),
+        scores=collect(
+            "results/{{study}}/steering/{goal}/{method}/scores.parquet",
+            goal=STUDY.steering.goals.names,
+            method=STUDY.steering.vectors.methods,
+        ),
+        divergence=collect(
+            "results/{{study}}/steering/{goal}/divergence.parquet",
+            goal=STUDY.steering.goals.names,
+        ),
+    output:
+        collect("results/{{study}}/steering/{table}.parquet", table=steering.SUMMARIES),
+        *[
+            shown(f"results/{{study}}/steering/{table}.csv")
+            for table in steering.SUMMARIES
+        ],
+    log:
+        "results/{study}/logs/summarise_scores.log",
+    benchmark:
+        "results/{study}/benchmarks/summarise_scores.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("steering", "summary"),
+        # A judge that fails leaves its old scores deleted; only this tells the next run that old
+        # summaries are stale.
+        judge=settings("steering", "judge"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow steering summarise {input.completions:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output results/{wildcards.study:q}/steering"
+        " > {log:q} 2>&1"
+
+
+rule compare_pairs:
+    input:
+        best="results/{study}/steering/best.parquet",
+        completions=collect(
+            "results/{{study}}/steering/{goal}/{method}/completions.parquet",
+            goal=STUDY.steering.goals.names,
+            method=STUDY.steering.vectors.methods,
+        ),
+    output:
+        "results/{study}/steering/preferences.parquet",
+        "results/{study}/steering/ratings.parquet",
+        shown("results/{study}/steering/ratings.csv"),
+    log:
+        "results/{study}/logs/compare_pairs.log",
+    benchmark:
+        "results/{study}/benchmarks/compare_pairs.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        goals=GOALS.folder,
+        said=GOALS.said,
+        pairs=STUDY.steering.pairs,
+        settings=settings("steering", "judge"),
+        calls=calls(FLOW),
+        summary=settings("steering", "summary"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow steering pairs {input.completions:q}"
+        " --best {input.best:q}"
+        " --goals {params.goals:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --count {params.pairs:q}"
+        " --summary @<(printf %s {params.summary:q})"
+        " --seed {params.seed:q}"
+        " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
+        " --calls @<(printf %s {params.calls:q})"
+        " --output results/{wildcards.study:q}/steering"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule fetch_vectors:
+    output:
+        collect(
+            "resources/published/{{source}}/steering/{{goal}}/{method}/vector.safetensors",
+            method=STUDY.steering.vectors.methods,
+        ),
+    log:
+        f"results/{STUDY.study}/logs/fetch_vectors/{{source}}.{{goal}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_vectors/{{source}}.{{goal}}.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        published=FLOW.published("steering", "vectors"),
+        hook=STUDY.hook,
+        methods=STUDY.steering.vectors.methods,
+    shell:
+        "saeflow fetch vectors {params.methods:q}"
+        " --published @<(printf %s {params.published:q})"
+        " --key steering.vectors.published"
+        " --hook {params.hook:q}"
+        " --goal {wildcards.goal:q}"
+        " --output resources/published/{wildcards.source:q}/steering/{wildcards.goal:q}"
         " > {log:q} 2>&1"

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from saeflow.analyses import Study
 from saeflow.chess.study import ChessStudy
-from saeflow.config import Study
 from saeflow.config.complaints import shown
 from saeflow.config.reading import checked, merged_files
 from saeflow.config.reference import REFERENCE, reference
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from saeflow.figures.registry import FigureKind
 
 AnyKind = Study | ChessStudy
+SCHEMAS = Path("workflow/schemas")
 
 
 class Kind(NamedTuple):
@@ -31,11 +33,17 @@ class Kind(NamedTuple):
     """Its whole config."""
     schema: Path
     """The JSON schema of that, in the repository."""
+    workflow: str
+    """The class that tells the rules of it, as MODULE:CLASS; it needs Snakemake."""
 
 
 KINDS = {
-    "language": Kind(Study, Path("workflow/schemas/config.schema.yaml")),
-    "chess": Kind(ChessStudy, Path("workflow/schemas/chess.schema.yaml")),
+    "language": Kind(
+        Study, SCHEMAS / "config.schema.yaml", "saeflow.analyses.workflow:StudyWorkflow"
+    ),
+    "chess": Kind(
+        ChessStudy, SCHEMAS / "chess.schema.yaml", "saeflow.chess.workflow:ChessWorkflow"
+    ),
 }
 """By the value of the key `kind`; the first where a config names none."""
 
@@ -74,6 +82,12 @@ def figures() -> dict[str, FigureKind]:
     from saeflow.figures.registry import FIGURES
 
     return {**FIGURES, **OF_CHESS}
+
+
+def workflow_of(study: AnyKind, checkout: Path | None, fetch: Callable[[str], str]) -> Any:
+    """What the rules say of a study; see `saeflow.workflow.Workflow`."""
+    module, _, name = KINDS[study.kind].workflow.partition(":")
+    return getattr(importlib.import_module(module), name)(study, checkout, fetch)
 
 
 def main(arguments: list[str]) -> None:

@@ -27,7 +27,7 @@ S = TypeVar("S", bound=Section)
 HEARTBEAT_SECONDS = 10.0
 JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
-    *("--published", "--dataset"),
+    *("--published", "--dataset", "--vectors", "--projection"),
 )  # each also takes @FILE
 
 Settings = Annotated[

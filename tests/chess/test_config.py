@@ -10,8 +10,8 @@ import yaml
 from checkout import ROOT
 from studies import study_config
 
+from saeflow.analyses.reading import read_study
 from saeflow.chess.study import ChessStudy
-from saeflow.config.reading import read_study
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
 

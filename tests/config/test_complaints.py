@@ -11,11 +11,14 @@ import pytest
 import yaml
 from studies import MISSING, changed, study_config
 
+from saeflow.analyses import Study
+from saeflow.analyses.reading import read_study
 from saeflow.chess.saes.settings import SITE
 from saeflow.chess.study import ChessStudy
-from saeflow.config import Goal, SAETraining, Study, check_study, read_goal, read_study
+from saeflow.config import Goal, SAETraining, read_goal
 from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 
 STUDY, TEXT = study_config("minimal"), study_config("minimal-text")
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -35,7 +38,7 @@ def told(table: list[tuple[dict[str, Any], str, str]]) -> list[str]:
 
 def complaint(values: dict[str, Any]) -> str:
     with pytest.raises(SaeflowError) as caught:
-        check_study(values)
+        check_any_study(values)
     assert caught.value.__context__ is None, "a traceback of pydantic's would be shown"
     return str(caught.value)
 
@@ -459,8 +462,8 @@ WRONG_FILES: list[tuple[str, str]] = [
 
 
 def test_the_minimal_studies_are_accepted() -> None:
-    assert check_study(STUDY).steering_sae == "main"
-    assert check_study(TEXT).layer == 1
+    assert check_any_study(STUDY).steering_sae == "main"
+    assert check_any_study(TEXT).layer == 1
 
 
 @pytest.mark.parametrize(("changes", "key", "reason"), WRONG_STUDIES, ids=told(WRONG_STUDIES))
@@ -595,7 +598,7 @@ def test_every_pattern_of_the_config_has_words() -> None:
 def test_the_environment_is_read_in_paths_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAEFLOW_DATA", "/data")
     changes = {"corpus.path": "${SAEFLOW_DATA}/a$b.txt", "effects.prompts": ["${SAEFLOW_DATA}"]}
-    study = check_study(changed(TEXT, changes))
+    study = check_any_study(changed(TEXT, changes))
     assert study.corpus.path == "/data/a$b.txt"
     assert study.effects.prompts == ["${SAEFLOW_DATA}"]
 
@@ -613,7 +616,7 @@ def test_later_files_go_over_earlier_ones_and_null_undoes_a_key(tmp_path: Path) 
 
 def test_a_study_survives_yaml_and_json_unchanged(tmp_path: Path) -> None:
     for values in (STUDY, TEXT):
-        study = check_study(values)
+        study = check_any_study(values)
         (tmp_path / "full.yaml").write_text(yaml.safe_dump(study.model_dump()))
         assert read_study(tmp_path / "full.yaml") == study
         assert Study.model_validate_json(study.model_dump_json()) == study
@@ -642,7 +645,7 @@ def test_messages_for_a_local_model_without_a_chat_template_are_refused_before_a
     values = changed(TEXT, {"model.path": str(tmp_path), "steering.prompts": ["I think", MESSAGES]})
     if template:
         (tmp_path / template).write_text('{"chat_template": "{{ messages }}"}')
-        assert check_study(values).steering.prompts[1][0].content == "Hi"
+        assert check_any_study(values).steering.prompts[1][0].content == "Hi"
     else:
         told = complaint(values)
         assert told.startswith(
@@ -669,12 +672,14 @@ def test_text_longer_than_the_context_of_a_local_model_is_refused_before_any_job
         "steering.new_tokens": 31,
     }
     with pytest.raises(SaeflowError) as error:
-        check_study(changed(TEXT, changes))
+        check_any_study(changed(TEXT, changes))
     first, second = str(error.value).splitlines()
     assert "corpus.context: 33 is more than the context of" in first
     assert ", 32 (max_position_embeddings); lower it" in first
     assert "effects.new_tokens: 32 and a prompt do not fit the context of" in second
-    assert check_study(changed(TEXT, changes | {"corpus.context": 32, "effects.new_tokens": 16}))
+    assert check_any_study(
+        changed(TEXT, changes | {"corpus.context": 32, "effects.new_tokens": 16})
+    )
 
 
 @pytest.mark.parametrize(
@@ -684,4 +689,4 @@ def test_a_local_model_that_does_not_say_its_context_is_left_to_the_job_that_loa
     text: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text(text)
-    assert check_study(changed(TEXT, {"model.path": str(tmp_path), "corpus.context": 2048}))
+    assert check_any_study(changed(TEXT, {"model.path": str(tmp_path), "corpus.context": 2048}))

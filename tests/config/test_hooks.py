@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from checkout import ROOT
 
-from saeflow.config.reading import check_study, read_study
+from saeflow.analyses.reading import read_study
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 
 BATCH: dict[str, Any] = {"train": {"architecture": "batchtopk"}}
 STEERED, EARLY, LATE = (f"blocks.{layer}.hook_resid_post" for layer in (1, 0, 3))
@@ -16,7 +17,7 @@ STEERED, EARLY, LATE = (f"blocks.{layer}.hook_resid_post" for layer in (1, 0, 3)
 
 def study_with(saes: dict[str, Any], **changes: Any) -> Any:
     values = read_study(ROOT / "config.yaml").model_dump()
-    return check_study(values | {"saes": saes} | changes)
+    return check_any_study(values | {"saes": saes} | changes)
 
 
 def test_every_hook_where_an_sae_is_trained_is_cached_once():

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 from studies import study_config
 
-from saeflow.config import Published, check_study
+from saeflow.config import Published
 from saeflow.config.locations import PUBLISHED, location, origin
+from saeflow.kinds import check_any_study
 
 HOOK = "blocks.2.hook_resid_post"
 FROM = {"repo": "some/set", "repo_type": "dataset"}
@@ -33,7 +34,7 @@ ARTIFACTS = [
 def test_auto_takes_our_own_first_and_the_others_insist(
     section: str, path: str, source: str, own_is_there: bool, ours: bool
 ) -> None:
-    study = check_study({**STUDY, section: {**STUDY[section], "source": source}})
+    study = check_any_study({**STUDY, section: {**STUDY[section], "source": source}})
     found = location(study, path, lambda file: own_is_there and file == f"results/mine/{path}")
     told = Published(**STUDY[section]["published"])
     assert found == (f"results/mine/{path}" if ours else f"{PUBLISHED}/{told.folder()}/{path}")
@@ -54,12 +55,12 @@ def test_auto_takes_our_own_first_and_the_others_insist(
     ],
 )
 def test_what_follows_from_artifacts_is_always_our_own(path: str) -> None:
-    study = check_study(STUDY)
+    study = check_any_study(STUDY)
     assert location(study, path, lambda _: False) == f"results/mine/{path}"
 
 
 def test_another_source_is_another_folder_with_a_name_to_read() -> None:
-    study = check_study(STUDY)
+    study = check_any_study(STUDY)
     first = Published(repo="google/gemma-scope-2b-pt-res", file="a/params.npz")
     others = [
         first.model_copy(update=change)
@@ -79,7 +80,9 @@ def test_another_source_is_another_folder_with_a_name_to_read() -> None:
 
 def test_a_cache_with_a_place_for_the_hook_is_fetched_at_every_hook() -> None:
     published = {**FROM, "file": "caches/{hook}"}
-    study = check_study({**STUDY, "activations": {**STUDY["activations"], "published": published}})
+    study = check_any_study(
+        {**STUDY, "activations": {**STUDY["activations"], "published": published}}
+    )
     for hook in study.hooks:
         assert location(study, f"activations/lm/{hook}/manifest.json", lambda _: False).startswith(
             PUBLISHED

@@ -18,11 +18,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 from studies import study_config
 
-from saeflow.config import Goal, Section, Study, check_study
+from saeflow.analyses import Study
+from saeflow.config import Goal, Section
 from saeflow.config.reference import REFERENCE, reference
 from saeflow.config.schema import json_schema, repository, schema_text
 from saeflow.errors import SaeflowError
-from saeflow.kinds import KINDS
+from saeflow.kinds import KINDS, check_any_study
 
 MINIMAL = study_config("minimal", {"saes.other": {"path": "folder"}})
 IMPORTED = study_config(
@@ -63,14 +64,14 @@ def test_defaults_that_snakemake_fills_in_change_nothing(values: dict[str, Any])
     filled = copy.deepcopy(values)
     validate(filled, str(ROOT / SCHEMA))
     assert filled["effects"]["scale"]["rule"] == "loss_increase"
-    assert check_study(filled) == check_study(values)
+    assert check_any_study(filled) == check_any_study(values)
 
 
 def test_the_default_study_passes_the_schema() -> None:
     values = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    study = check_study(copy.deepcopy(values))
+    study = check_any_study(copy.deepcopy(values))
     validate(values, str(ROOT / SCHEMA))
-    assert check_study(values) == study
+    assert check_any_study(values) == study
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_the_default_study_passes_the_schema() -> None:
 def test_the_schema_refuses_what_the_sections_refuse(key: str, value: Any) -> None:
     values = {**copy.deepcopy(MINIMAL), key: value}
     with pytest.raises(SaeflowError):
-        check_study(values)
+        check_any_study(values)
     with pytest.raises(WorkflowError):
         validate(values, str(ROOT / SCHEMA))
 

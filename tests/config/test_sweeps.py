@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from checkout import ROOT
 
-from saeflow.config.reading import check_study, read_study
+from saeflow.analyses.reading import read_study
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 
 
 def study_with(**saes: Any) -> Any:
     values = read_study(ROOT / "config.yaml").model_dump()
-    return check_study(values | {"saes": saes, "approximator": values["approximator"]})
+    return check_any_study(values | {"saes": saes, "approximator": values["approximator"]})
 
 
 def test_a_sweep_is_its_members_trained_by_one_job():
@@ -36,7 +37,7 @@ def test_a_sweep_is_its_members_trained_by_one_job():
 
 def test_a_study_with_a_sweep_survives_being_written_and_read():
     study = study_with(main={"sweep": {"k": [4, 8]}})
-    assert check_study(study.model_dump()) == study
+    assert check_any_study(study.model_dump()) == study
 
 
 @pytest.mark.parametrize("order", [1, -1])

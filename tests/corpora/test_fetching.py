@@ -16,10 +16,12 @@ import pytest
 from checkout import ROOT
 from hub_server import TOKEN, Hub, environment, serving, sha256
 
-from saeflow.config import Corpus, check_study, read_study
+from saeflow.analyses.reading import read_study
+from saeflow.config import Corpus
 from saeflow.config.locations import location
 from saeflow.corpora.text import documents
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 
 TEXTS = {
     part: [f"{part} document {i}." for i in range(40)] for part in ("first", "second", "held out")
@@ -128,7 +130,7 @@ def test_another_data_set_is_another_folder_and_path_and_tales_exclude_it(
     corpus = values["corpus"] | {"path": None, "dataset": None}
     places = set()
     for dataset in (TRAIN, {**TRAIN, "revision": "v1"}, {**TRAIN, "files": ["*"]}):
-        study = check_study(values | {"corpus": corpus | {"dataset": dataset}})
+        study = check_any_study(values | {"corpus": corpus | {"dataset": dataset}})
         places.add(location(study, "corpus/text", lambda _: False))
     assert len(places) == 3
     assert all(place.startswith("resources/published/some--stories@") for place in places)
@@ -143,4 +145,4 @@ def test_another_data_set_is_another_folder_and_path_and_tales_exclude_it(
         ({"dataset": {**TRAIN, "files": []}}, "corpus.dataset.files", "at least 1"),
     ):
         with pytest.raises(SaeflowError, match=f"config: {key}: .*{reason}"):
-            check_study(values | {"corpus": corpus | wrong})
+            check_any_study(values | {"corpus": corpus | wrong})

@@ -18,7 +18,6 @@ from checkout import ROOT
 from judge_server import ALWAYS, KEY, SHAPES, completion, score_of, serving, stats
 from judge_service import GOAL, PRICE, completions_of, questions, service
 
-from saeflow.config import check_study
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.sections import Calls, Judge
 from saeflow.endpoint import live
@@ -32,6 +31,7 @@ from saeflow.endpoint.unanswered import AT_FIRST, advice
 from saeflow.errors import SaeflowError
 from saeflow.judging.scores import require_scores, score_completions
 from saeflow.judging.templates import PREFERENCE, RATING
+from saeflow.kinds import check_any_study
 
 pytestmark = [
     pytest.mark.timeout(120),  # nothing may hang
@@ -363,7 +363,7 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written_and_is_not
         "calls": {"key": "MY_KEY"},
     }
     with pytest.raises(SaeflowError, match=r"judge\.base_url: ") as caught:
-        check_study(yaml.safe_load(DEFAULT.read_text()) | judged)
+        check_any_study(yaml.safe_load(DEFAULT.read_text()) | judged)
     assert "passWORD" not in str(caught.value)
     with pytest.raises(SaeflowError, match=r"judge\.base_url: ") as caught:
         Connection(Judge(kind="openai", model="m", base_url=address), Calls())
@@ -379,7 +379,7 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written_and_is_not
 )
 def test_a_key_in_the_config_is_refused_and_not_repeated(written: str) -> None:
     with pytest.raises(SaeflowError, match=r"calls\.key: must be the name of a variable") as caught:
-        check_study(yaml.safe_load(DEFAULT.read_text()) | {"calls": {"key": written}})
+        check_any_study(yaml.safe_load(DEFAULT.read_text()) | {"calls": {"key": written}})
     assert written not in str(caught.value)
 
 

@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 
 from saeflow.analyses.effects.measure import Experiment, measure_baseline, measure_block, prepare
 from saeflow.analyses.effects.scale import prepare_evaluation
+from saeflow.analyses.effects.settings import Effects, Scale
 from saeflow.analyses.steering.completions import complete
 from saeflow.analyses.steering.divergence import divergences
 from saeflow.analyses.steering.io import SteeringVector, save_vector
+from saeflow.analyses.steering.settings import Steering
 from saeflow.cli.main import app
 from saeflow.config.goal import Goal
-from saeflow.config.sections import Effects, Judge, Message, Sampling, Scale, Steering
+from saeflow.config.sections import Judge, Message, Sampling
 from saeflow.corpora import tales
 from saeflow.decoding.edits import Edit
 from saeflow.decoding.ending import lengths

@@ -11,10 +11,11 @@ from checkout import ROOT
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokens
 from torch.utils.flop_counter import FlopCounterMode
 
-from saeflow.config import check_study, read_study
+from saeflow.analyses.reading import read_study
 from saeflow.config.locations import fetches
 from saeflow.corpora.tales import tokenizer
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 from saeflow.planning.calibration import products_per_second
 from saeflow.planning.shape import TALES_VOCABULARY, ModelShape, model_shape, shape_of
 from saeflow.planning.stages import hours, judge_calls, plan_study, total
@@ -43,7 +44,7 @@ def test_parts_of_a_pass_add_up_to_the_whole() -> None:
 
 
 def test_the_shape_of_a_model_to_train_is_that_of_the_config() -> None:
-    shape = model_shape(check_study(TALES))
+    shape = model_shape(check_any_study(TALES))
     assert shape is not None
     assert (shape.d_model, shape.n_layers) == (64, 4)
     assert len(tokenizer()) == TALES_VOCABULARY == shape.d_vocab
@@ -51,7 +52,7 @@ def test_the_shape_of_a_model_to_train_is_that_of_the_config() -> None:
 
 def test_work_and_time_grow_with_what_is_asked() -> None:
     def effects(**changes: object) -> tuple[int, float]:
-        study = check_study(TALES | {"effects": TALES["effects"] | changes})
+        study = check_any_study(TALES | {"effects": TALES["effects"] | changes})
         stages = plan_study(study, model_shape(study))
         (stage,) = (stage for stage in stages if stage.stage == "effects")
         assert total(stages).flop == sum(stage.flop for stage in stages)
@@ -66,7 +67,7 @@ def test_a_model_that_is_not_here_yet_has_no_work() -> None:
     model = {"name": "far", "published": {"repo": "nobody/nothing-of-this-name"}}
     corpus = {"kind": "text", "path": "stories.txt"}
     steering = TALES["steering"] | {"methods": ["caa", "sae"]}
-    study = check_study(
+    study = check_any_study(
         TALES
         | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}, "steering": steering}
     )
@@ -76,10 +77,10 @@ def test_a_model_that_is_not_here_yet_has_no_work() -> None:
 
 def test_calls_of_a_judge_are_counted() -> None:
     judge = {"kind": "openai", "model": "gpt-4o-mini"}
-    assert judge_calls(check_study(TALES)) == 0
-    plain = judge_calls(check_study(TALES | {"judge": judge}))
+    assert judge_calls(check_any_study(TALES)) == 0
+    plain = judge_calls(check_any_study(TALES | {"judge": judge}))
     assert plain == 9 * 8 * 8 * 64 * 2
-    study = check_study(
+    study = check_any_study(
         TALES | {"judge": judge | {"repeats": 2, "protocols": ["product", "three_way"], "pairs": 4}}
     )
     assert judge_calls(study) == (9 * 8 * 8 * 64 * 5 + 9 * 28 * 4 * 2 * 2) * 2

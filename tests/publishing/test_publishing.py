@@ -20,12 +20,13 @@ from huggingface_hub import RepoCard
 from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
 from studies import study_config
 
+from saeflow.analyses import Study
 from saeflow.analyses.effects.approximation import Approximation
 from saeflow.analyses.effects.io import load_approximation, open_effects, save_approximation
 from saeflow.analyses.effects.published import import_effects
 from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.artifacts import provenance, read_json, sha256, write_json
-from saeflow.config import Study, check_study
+from saeflow.kinds import check_any_study
 from saeflow.publishing.contents import without_places
 from saeflow.saes.io import load_sae, save_sae
 
@@ -50,7 +51,7 @@ GOALS, METHODS = STUDY["goals"]["names"], STUDY["steering"]["methods"]
 def study(tmp_path: Path) -> Path:
     """The folder of a study, as the workflow leaves it."""
     root = tmp_path / "results/mine"
-    checked = check_study(STUDY)
+    checked = check_any_study(STUDY)
     root.mkdir(parents=True)
     (root / "config.yaml").write_text(yaml.safe_dump(checked.model_dump(mode="json")))
     write_json(root / "provenance.json", provenance())
@@ -143,7 +144,7 @@ def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
         assert "10.1.2.3" not in file
         assert "stories.jsonl" in file
     use = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
-    merged = check_study({**STUDY, **use, "steering": {**STUDY["steering"], **use["steering"]}})
+    merged = check_any_study({**STUDY, **use, "steering": {**STUDY["steering"], **use["steering"]}})
     assert merged.effects.published
     assert merged.effects.published.file == "effects/main/effects.h5"
 
@@ -160,14 +161,14 @@ def test_no_path_of_this_machine_is_published_wherever_the_config_names_one() ->
         "effects": {"vectors": {"kind": "file", "path": f"{private}/vectors.safetensors"}},
         "goals": {**STUDY["goals"], "directory": f"{private}/goals"},
     }
-    study = check_study(given)
+    study = check_any_study(given)
     assert isinstance(study, Study)
     assert study.model_dump_json().count(private) == 6
     bare = without_places(study).model_dump()
     assert private not in json.dumps(bare)
     assert bare["models"][0]["path"] == "model"
     assert bare["logit_lens"]["sets"] == ["sets.yaml"]
-    assert check_study(bare).model_dump() == bare
+    assert check_any_study(bare).model_dump() == bare
 
 
 def test_what_is_uploaded_comes_back_as_it_was(hub: Hub, study: Path, tmp_path: Path) -> None:

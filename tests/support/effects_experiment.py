@@ -6,7 +6,8 @@ import torch
 from steered import HOOK, tiny_lm, tiny_sae
 
 from saeflow.analyses.effects.measure import Experiment, prepare
-from saeflow.config.sections import Effects, Sampling, Scale, Vectors
+from saeflow.analyses.effects.settings import Effects, Scale, Vectors
+from saeflow.config.sections import Sampling
 
 SETTINGS = Effects(
     vectors=Vectors(range=[0, 10]),

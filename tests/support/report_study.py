@@ -17,10 +17,10 @@ from safetensors.numpy import save_file
 from studies import study_config
 
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
-from saeflow.config import check_study
 from saeflow.config.sections import Figures
 from saeflow.figures.io import table_of, write_figure
 from saeflow.figures.registry import FIGURES
+from saeflow.kinds import check_any_study
 
 HOSTILE = (
     'The </script><script>alert(1)</script> <img src="http://evil.example/x.png" onerror=alert(2)> </template> & '
@@ -127,8 +127,8 @@ def files(root: Path) -> list[Path]:
 
 
 def _config(goals: list[str]) -> dict[str, Any]:
-    steering = {"goals.names": goals, "steering.scales": list(made.SCALES)}
-    return check_study(study_config("reported", steering)).model_dump(mode="json")
+    steering = {"steering.goals.names": goals, "steering.completions.scales": list(made.SCALES)}
+    return check_any_study(study_config("reported", steering)).model_dump(mode="json")
 
 
 def _completions(folder: Path, goal: str, method: str) -> None:

@@ -17,9 +17,9 @@ from checkout import ROOT
 from safetensors import safe_open
 from snakemake_runs import saeflow
 
+from saeflow.analyses import Study
 from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.artifacts import read_json, write_sealed_json
-from saeflow.config.sections import Study
 
 
 def test_the_study_s_record_holds_what_it_takes_to_run_it_again(finished):

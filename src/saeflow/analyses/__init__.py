@@ -1,1 +1,56 @@
-"""Analyses of a study, each in a folder of its own."""
+"""What may be asked of a study beside its core: one folder per analysis.
+
+Two lines register an analysis: its face in `ANALYSES`, and its section in `Study`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from saeflow.analyses import effects, examples, logit_lens, steering
+from saeflow.analyses.effects.settings import Effects
+from saeflow.analyses.examples.settings import Examples
+from saeflow.analyses.logit_lens.settings import LogitLens
+from saeflow.analyses.steering.settings import Steering
+from saeflow.config.section import Complaint
+from saeflow.config.sections.study import Core
+
+ANALYSES = (examples.ANALYSIS, logit_lens.ANALYSIS, effects.ANALYSIS, steering.ANALYSIS)
+"""In the order of plans and reports."""
+
+
+class Study(Core):
+    """The whole config of a study of a language model."""
+
+    analyses: ClassVar = ANALYSES
+
+    examples: Examples | None = None
+    """Where latents fire; null leaves it out of the study, ``{}`` takes the defaults."""
+    logit_lens: LogitLens | None = None
+    """What latents do to the logits; null leaves it out, ``{}`` takes the defaults."""
+    effects: Effects | None = None
+    """What steering vectors do to latents; null leaves it out, ``{}`` takes the defaults."""
+    steering: Steering | None = None
+    """Steering towards goals; null leaves it out."""
+
+    @property
+    def target_sae(self) -> str:
+        """The SAE whose latents are targeted, and whose effects are measured."""
+        named = (self.steering and self.steering.sae) or (self.effects and self.effects.sae)
+        return named or next(iter(self.saes))
+
+    def complaints_about_target(self, key: str) -> list[Complaint]:
+        """What is wrong with the SAE whose latents are targeted.
+
+        Args:
+            key: that names it, or may.
+        """
+        name = self.target_sae
+        if not (source := self.saes.get(name)):
+            return [(key, f"there is no SAE '{name}'; saes names {', '.join(self.saes)}")]
+        if source.kind != "sae":
+            return [(key, f"'{name}' is a {source.kind}, and steering needs an SAE; name one")]
+        if source.hook not in (None, self.hook):
+            reason = f"'{source.hook}' is not the study's hook '{self.hook}', where latents are"
+            return [(f"saes.{name}.hook", f"{reason} targeted; name another SAE in {key}")]
+        return []

@@ -13,7 +13,7 @@ STUDY_FOLDER = "SAEFLOW_STUDY_FOLDER"
 """Set by the workflow for its jobs: the folder of the study's results. A command of a person has
 none."""
 MADE_BY_JOBS = {
-    "activations", "approximators", "chess", "config.yaml", "corpus", "effects", "examples",
+    "activations", "chess", "config.yaml", "corpus", "effects", "examples",
     "figures", "logit_lens",
     "models", "provenance.json", "publish", "saes", "steering",
 }  # fmt: skip

@@ -32,31 +32,33 @@ def plan(
     """Print what judging the study's completions would take: calls, tokens, price, minutes. Makes
     no call."""
     options.set_pools(1)
+    from saeflow.analyses.reading import read_study
     from saeflow.analyses.steering.command import read_completions
-    from saeflow.config.locations import goal_file
+    from saeflow.config.locations import shipped_or_own
     from saeflow.endpoint.ledger import Ledger
     from saeflow.endpoint.prices import DATE
     from saeflow.endpoint.service import Service, estimate
     from saeflow.judging.hosted import questions_about
 
-    settings = config.read_study(*study)
-    if settings.judge.kind != "openai":
-        options.say(f"judge '{settings.judge.kind}' makes no calls")
+    settings = read_study(*study)
+    if not (steering := settings.steering) or steering.judge.kind != "openai":
+        options.say("the study has no judge that makes calls")
         return
+    judge, goals = steering.judge, shipped_or_own(steering.goals.directory)
     folder = results / settings.study / "steering"
     asked = [
         inquiry
-        for goal in settings.goals.names
-        for method in settings.steering.methods
+        for goal in steering.goals.names
+        for method in steering.vectors.methods
         if (file := folder / goal / method / "completions.parquet").is_file()
         for inquiry in questions_about(
-            read_completions(file), config.read_goal(goal_file(settings, goal)), settings.judge
+            read_completions(file), config.read_goal(goals / f"{goal}.yaml"), judge
         )
     ]
     ledger = Ledger(results / settings.study / "judging" / "ledger.sqlite")
-    service = Service(settings.judge, settings.calls, ledger)
+    service = Service(judge, settings.calls, ledger)
     spent, prices = ledger.spent(), "" if settings.calls.price else f", prices of {DATE}"
-    options.say(f"{settings.judge.model}: {estimate(asked, service)}{prices}")
+    options.say(f"{judge.model}: {estimate(asked, service)}{prices}")
     options.say(f"spent so far: {spent.calls:,} calls, US$ {spent.usd:.4f}")
 
 

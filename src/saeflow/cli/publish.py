@@ -25,7 +25,7 @@ def publish(
     """Upload effects, approximator, SAEs and figures with a card that tells of them; without --yes,
     only say so."""
     options.set_pools(1)
-    from saeflow.config import read_study
+    from saeflow.analyses.reading import read_study
     from saeflow.publishing.io import CARD, pack, send, write_record
 
     chosen = (

@@ -12,11 +12,9 @@ import typer
 from saeflow import options
 
 if TYPE_CHECKING:
-    from saeflow.config import Study
+    from saeflow.analyses import Study
     from saeflow.planning.shape import ModelShape
-    from saeflow.planning.stages import Need, StagePlan
-
-PROMPT_TOKENS = 150  # of a question to the judge, without the completion
+    from saeflow.planning.work import Need, StagePlan
 
 app = typer.Typer(help="Record what a study runs.", no_args_is_help=True)
 
@@ -140,18 +138,17 @@ def plan(
 ) -> None:
     """Print what a study would run, stage by stage: its work, time, price and needs; runs
     nothing."""
-    from saeflow.config import read_study
+    from saeflow.analyses.reading import read_study
     from saeflow.config.locations import fetches
     from saeflow.planning.shape import model_shape
-    from saeflow.planning.stages import needs, plan_study, total
+    from saeflow.planning.stages import needs, plan_study, remarks, total
 
     study = read_study(*config)
-    _check_files(study)
+    outside = needs(study, Path.cwd())
     shape = model_shape(study)
     stages = plan_study(study, shape, fetches(study, Path.cwd()))
-    options.say(
-        f"study {study.study}: {study.model.name}, {study.hook}, {len(study.goals.names)} goals\n"
-    )
+    asked = ", ".join(analysis.key for analysis, _ in study.asked) or "SAEs alone"
+    options.say(f"study {study.study}: {study.model.name}, {study.hook}; {asked}\n")
     hours = _hours(study, shape, stages) if calibrate and shape else {}
     options.say(
         f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work"
@@ -163,22 +160,9 @@ def plan(
             "\nthe model is not on this machine yet: its work, and sizes that follow from its "
             "width, are not known"
         )
-    _say_price(study)
-    _say_needs(needs(study, Path.cwd()))
-
-
-def _check_files(study: Study) -> None:
-    """Refuse goals and token sets that are wrong, as the workflow does before any job; absent ones
-    are told last."""
-    from saeflow.config import read_goal, read_token_sets
-    from saeflow.config.locations import goal_file, token_set_file
-
-    for goal in study.goals.names:
-        if (file := goal_file(study, goal)).is_file():
-            read_goal(file)
-    for name in study.logit_lens.sets if study.logit_lens else ():
-        if (file := token_set_file(name)).is_file():
-            read_token_sets(file)
+    for remark in remarks(study):
+        options.say(f"\n{remark}")
+    _say_needs(outside)
 
 
 def _say_needs(read: list[Need]) -> None:
@@ -205,32 +189,13 @@ def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str
 
     device = options.accelerator()
     rate = products_per_second(
-        shape, latent_count(study, study.steering_sae), study.model.dtype, device
+        shape, latent_count(study, study.target_sae), study.model.dtype, device
     )
     options.say(
         f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n"
     )
     found = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}
     return found | {total(stages).stage: sum(found.values())}
-
-
-def _say_price(study: Study) -> None:
-    """Calls of the judge, and what they cost."""
-    from saeflow.endpoint.prices import DATE, cost_of
-    from saeflow.endpoint.service import ANSWER_TOKENS
-    from saeflow.planning.stages import judge_calls
-
-    if not (calls := judge_calls(study)):
-        return
-    cost = cost_of(str(study.judge.model), study.calls.price, study.calls.mode == "batch")
-    tokens = PROMPT_TOKENS + 2 * study.steering.new_tokens
-    usd = cost.usd(calls * tokens, calls * ANSWER_TOKENS)
-    price = (
-        "its price is not known; set calls.price"
-        if usd is None
-        else f"about US$ {usd:,.2f}, prices of {DATE}"
-    )
-    options.say(f"\njudge {study.judge.model}: at most {calls:,} calls, {price}")
 
 
 def _row(stage: StagePlan, hours: dict[str, float]) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.model_files import context_in, too_long
-from saeflow.config.prompting import about_prompts
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
-from saeflow.config.sections.steering import PLANTED
 
 if TYPE_CHECKING:
     from saeflow.config.any_study import AnyStudy
-    from saeflow.config.sections import Model, Study
+    from saeflow.config.sections import Core, Model
 
 # in the order of the forward pass
 SITES = (
@@ -28,28 +25,28 @@ SITES = (
 )
 
 
-AVERAGE = "average"
 MOST_JOBS = 100_000
 """Of a kind: 7,232 jobs are planned in 19 s, and growth is near linear."""
-_NO_EXAMPLES = "reads where latents fire, which is not asked for; set examples: {}"
 
 
-def disagreements(study: Study) -> list[Complaint]:
+def disagreements(study: Core) -> list[Complaint]:
     """Every disagreement between sections, as the key to change and the reason."""
     return [
         *about_names(study),
         *_about_jobs(study),
-        *_about_the_hook(study),
+        *_about_hooks(study),
         *_about_the_corpus(study),
         *_about_training(study),
         *group_disagreements(study),
         *_about_models(study),
         *_about_contexts(study),
-        *_about_effects(study),
-        *_about_steering(study),
-        *about_prompts(study),
-        *_about_the_judge(study),
-        *([("logit_lens", _NO_EXAMPLES)] if study.logit_lens and not study.examples else []),
+        *_about_the_endpoint(study),
+        *_about_publishing(study),
+        *(
+            complaint
+            for analysis, own in study.asked
+            for complaint in analysis.complaints(study, own)
+        ),
     ]
 
 
@@ -100,18 +97,13 @@ def too_many_jobs(key: str, jobs: int, larger: str) -> list[Complaint]:
     return [(key, reason)] if jobs > MOST_JOBS else []
 
 
-def _about_jobs(study: Study) -> list[Complaint]:
-    tokens, vectors = study.corpus.tokens.sae, study.effects.vectors
+def _about_jobs(study: Core) -> list[Complaint]:
     shard = study.corpus.context * study.activations.blocks_per_shard
-    complaints = too_many_jobs("corpus.tokens.sae", tokens // shard, "activations.blocks_per_shard")
-    source = study.saes.get(vectors.sae or study.steering_sae)
-    declared = (source.declared_width or 0) if source and not vectors.path else 0
-    count = vectors.range[1] - vectors.range[0] if vectors.range else declared
-    key = "effects.vectors.range" if vectors.range else "effects.vectors"
-    return complaints + too_many_jobs(key, count // study.effects.block_size, "effects.block_size")
+    jobs = study.corpus.tokens.sae // shard
+    return too_many_jobs("corpus.tokens.sae", jobs, "activations.blocks_per_shard")
 
 
-def _about_models(study: Study) -> list[Complaint]:
+def _about_models(study: Core) -> list[Complaint]:
     found = []
     known: list[str] = []
     for key, model in _models(study):
@@ -134,7 +126,7 @@ def _about_models(study: Study) -> list[Complaint]:
     return found
 
 
-def _models(study: Study) -> list[tuple[str, Model]]:
+def _models(study: Core) -> list[tuple[str, Model]]:
     """Every model with the key of its section."""
     return [
         ("model", study.model),
@@ -142,13 +134,13 @@ def _models(study: Study) -> list[tuple[str, Model]]:
     ]
 
 
-def _about_the_hook(study: Study) -> list[Complaint]:
+def _about_hooks(study: Core) -> list[Complaint]:
     found = []
     train = study.model.train
     saes = study.saes.items()
     named = [
         ("hook", study.hook),
-        *((f"activations.hooks.{i}", hook) for i, hook in enumerate(study.activations.hooks)),
+        *((f"hooks.{i}", hook) for i, hook in enumerate(study.hooks)),
         *((f"saes.{name}.hook", sae.hook) for name, sae in saes if sae.hook),
         *((f"saes.{name}.target", sae.target) for name, sae in saes if sae.target),
         *(
@@ -169,13 +161,6 @@ def _about_the_hook(study: Study) -> list[Complaint]:
                     f"'{sae.target}' does not come after '{hook}', which is read",
                 )
             )
-    if not study.hook.endswith(".hook_resid_post"):
-        found.append(
-            (
-                "hook",
-                f"'{study.hook}' cannot be steered; effects and steering need a hook_resid_post",
-            )
-        )
     return found
 
 
@@ -185,7 +170,7 @@ def _place(hook: str) -> tuple[int, int]:
     return int(layer), SITES.index(site)
 
 
-def _about_the_corpus(study: Study) -> list[Complaint]:
+def _about_the_corpus(study: Core) -> list[Complaint]:
     found = []
     tales = study.corpus.kind == "tales"
     for key, model in _models(study):
@@ -212,18 +197,7 @@ def _about_the_corpus(study: Study) -> list[Complaint]:
     return found
 
 
-def _about_the_judge(study: Study) -> list[Complaint]:
-    complaints = []
-    if study.judge.kind == "planted" and study.corpus.kind != "tales":
-        complaints.append(
-            ("judge.kind", "'planted' knows only the corpus 'tales'; set kind: lexical")
-        )
-    if study.judge.base_url and (fault := fault_of_address(study.judge.base_url, study.calls.key)):
-        complaints.append(("judge.base_url", fault))
-    return complaints
-
-
-def _about_training(study: Study) -> list[Complaint]:
+def _about_training(study: Core) -> list[Complaint]:
     corpus = study.corpus
     trained = [(key, model.train) for key, model in _models(study) if model.train]
     if not trained or corpus.kind != "tales":
@@ -240,137 +214,76 @@ def _about_training(study: Study) -> list[Complaint]:
                 "in all"
             )
             found.append((f"{key}.train.batch_size", reason))
-    for key, new_tokens in (
-        ("effects", study.effects.new_tokens),
-        ("steering", study.steering.new_tokens),
-    ):
-        if new_tokens >= corpus.context:
-            reason = (
-                f"{new_tokens} and a prompt do not fit corpus.context {corpus.context}, the "
-                "model's length"
-            )
-            found.append((f"{key}.new_tokens", reason))
     return found
 
 
-def _about_contexts(study: Study) -> list[Complaint]:
+def _about_contexts(study: Core) -> list[Complaint]:
     """What is longer than models of this machine can read, which most would do without a word, and
     badly."""
     found = []
-    for key, model in _models(study):
+    for _, model in _models(study):
         if not model.path or not (context := context_in(Path(model.path))):
             continue
         if study.corpus.context > context:
             found.append(
                 ("corpus.context", too_long(study.corpus.context, context, f"'{model.name}'"))
             )
-        for section, new_tokens in (
-            ("effects", study.effects.new_tokens),
-            ("steering", study.steering.new_tokens),
-        ):
-            if key == "model" and new_tokens >= context:
-                reason = (
-                    f"{new_tokens} and a prompt do not fit the context of '{model.name}', "
-                    f"{context}; lower it"
-                )
-                found.append((f"{section}.new_tokens", reason))
     return found
 
 
-def _about_effects(study: Study) -> list[Complaint]:
-    found = []
-    corpus, tokens = study.corpus, study.effects.scale.tokens
-    if tokens > corpus.tokens.eval:
-        found.append(
-            (
-                "effects.scale.tokens",
-                f"{tokens} is more than corpus.tokens.eval {corpus.tokens.eval}",
-            )
-        )
-    if tokens < corpus.context:
-        found.append(
-            (
-                "effects.scale.tokens",
-                f"{tokens} is less than one block of corpus.context {corpus.context}",
-            )
-        )
-    return found + _about_vectors(study)
+def _about_the_endpoint(study: Core) -> list[Complaint]:
+    url = study.calls.base_url
+    fault = fault_of_address(url, study.calls.key) if url else None
+    return [("calls.base_url", fault)] if fault else []
 
 
-def _about_vectors(study: Study) -> list[Complaint]:
-    found = []
-    vectors, share = study.effects.vectors, study.approximator.validation
-    if vectors.sae and vectors.sae not in study.saes:
-        found.append(
-            (
-                "effects.vectors.sae",
-                f"there is no SAE '{vectors.sae}'; saes names {', '.join(study.saes)}",
-            )
+def _about_publishing(study: Core) -> list[Complaint]:
+    there = [
+        "saes",
+        "figures",
+        *(analysis.key for analysis, _ in study.asked if analysis.publishes),
+    ]
+    return [
+        (
+            f"publish.contents.{i}",
+            f"'{name}' is nothing that this study publishes; it has {', '.join(there)}",
         )
-    elif vectors.sae and study.saes[vectors.sae].kind == "crosscoder":
-        found.append(
-            (
-                "effects.vectors.sae",
-                f"'{vectors.sae}' is a crosscoder; name an SAE with vectors of one hook",
-            )
-        )
-    source = study.saes.get(vectors.sae or study.steering_sae)
-    latents = source.declared_width if source and not vectors.path else None
-    count = vectors.range[1] - vectors.range[0] if vectors.range else latents
-    if count and int(count * share) < 1:
-        reason = (
-            f"{share} of {count} vectors leaves no row to choose the penalty; raise it or measure "
-            "more vectors"
-        )
-        found.append(("approximator.validation", reason))
-    return found
+        for i, name in enumerate(study.publish.contents or ())
+        if name not in there
+    ]
 
 
-def _about_steering(study: Study) -> list[Complaint]:
-    found = []
-    steering, share = study.steering, study.summary.selection
-    source = study.saes.get(study.steering_sae)
-    if not source:
-        found.append(
-            (
-                "steering.sae",
-                f"there is no SAE '{steering.sae}'; saes names {', '.join(study.saes)}",
-            )
-        )
-    elif source.declared_width and steering.latents > source.declared_width:
+def too_long_a_completion(study: Core, key: str, new_tokens: int) -> list[Complaint]:
+    """A complaint where a prompt and what is written after it do not fit the model.
+
+    Args:
+        study: the study.
+        key: that says how many tokens are written.
+        new_tokens: the tokens.
+    """
+    if study.model.train and study.corpus.kind == "tales" and new_tokens >= study.corpus.context:
         reason = (
-            f"{steering.latents} is more than d_sae {source.declared_width} of SAE "
-            f"'{study.steering_sae}'"
+            f"{new_tokens} and a prompt do not fit corpus.context {study.corpus.context}, the "
+            "model's length"
         )
-        found.append(("steering.latents", reason))
-    if source and source.kind != "sae":
-        reason = f"'{study.steering_sae}' is a {source.kind}, and steering needs an SAE; name one"
-        found.append(("steering.sae", reason))
-    elif source and source.hook not in (None, study.hook):
+        return [(key, reason)]
+    context = context_in(Path(study.model.path)) if study.model.path else None
+    if context and new_tokens >= context:
         reason = (
-            f"'{source.hook}' is not the study's hook '{study.hook}', where latents are targeted"
+            f"{new_tokens} and a prompt do not fit the context of '{study.model.name}', "
+            f"{context}; lower it"
         )
-        found.append(
-            (f"saes.{study.steering_sae}.hook", f"{reason}; name another SAE in steering.sae")
-        )
-    if study.corpus.kind != "tales":
-        for i, method in enumerate(steering.methods):
-            if method.endswith(PLANTED):
-                reason = (
-                    f"'{method}' targets what detects a planted topic, and only the corpus 'tales' "
-                    "plants any"
-                )
-                found.append((f"steering.methods.{i}", f"{reason}; remove it"))
-    completions = steering.samples * len(steering.prompts)
-    if not 1 <= math.floor(completions * share) < completions:
-        reason = (
-            f"{share} of {completions} completions leaves none to choose the scale; raise it or "
-            "steering.samples"
-        )
-        found.append(("summary.selection", reason))
-    if AVERAGE in study.goals.names:
-        reason = f"'{AVERAGE}' is what tables call the mean over goals; choose another name"
-        found.append((f"goals.names.{study.goals.names.index(AVERAGE)}", reason))
-    if unknown := [goal for goal in study.figures.detail_goals if goal not in study.goals.names]:
-        found.append(("figures.detail_goals", f"{', '.join(unknown)} is not in goals.names"))
-    return found
+        return [(key, reason)]
+    return []
+
+
+def unsteerable(study: Core, key: str) -> list[Complaint]:
+    """A complaint where the study's hook is none that vectors are added at.
+
+    Args:
+        study: the study.
+        key: of the analysis that adds them.
+    """
+    if study.hook.endswith(".hook_resid_post"):
+        return []
+    return [("hook", f"'{study.hook}' cannot be steered; {key} needs a hook_resid_post")]

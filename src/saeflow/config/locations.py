@@ -8,27 +8,17 @@ it: the workflow sees by the path alone that an input is another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from saeflow.config.any_study import AnyStudy
-from saeflow.config.sections import Published, Study
-from saeflow.config.sections.published import Source
+from saeflow.config.face import Origin
+from saeflow.config.sections import Core, Published
 
 PUBLISHED = "resources/published"
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
 CHECKSUMS_OF_FOLDER = ".checksums.json"  # beside a folder: of its files, for jobs to depend on
 CHECKOUT = Path(__file__).resolve().parents[3]
-
-
-class Origin(NamedTuple):
-    """Where the config says that an artifact may come from."""
-
-    published: Published | None
-    source: Source
-    also: str = ""
-    """What else decides what becomes of the files, such as an SAE's format."""
 
 
 def origin(study: AnyStudy, path: str) -> Origin | None:
@@ -39,7 +29,7 @@ def origin(study: AnyStudy, path: str) -> Origin | None:
         study: the study.
         path: as docs/design.md §6 has it, such as ``effects/main/effects.h5``.
     """
-    if not isinstance(study, Study):
+    if not isinstance(study, Core):
         return None
     match PurePosixPath(path).parts:
         case ("models", name) if (
@@ -61,13 +51,9 @@ def origin(study: AnyStudy, path: str) -> Origin | None:
             return Origin(
                 sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}{place}"
             )
-        case ("effects", name, "effects.h5") if name == study.steering_sae:
-            return Origin(study.effects.published, study.effects.source)
-        case ("approximators", name, "approximator.safetensors") if name == study.steering_sae:
-            return Origin(study.approximator.published, study.approximator.source)
-        case ("steering", _, _, "vector.safetensors"):
-            return Origin(study.steering.published, study.steering.source)
-    return None
+        case parts:
+            offered = (analysis.origin(study, own, parts) for analysis, own in study.asked)
+            return next(filter(None, offered), None)
 
 
 def fetched(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> bool:
@@ -100,45 +86,47 @@ def location(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> str:
     return _own(study, path)
 
 
-def goal_file(study: Study, goal: str) -> Path:
-    """The file that describes a goal: below `goals.directory` of the working directory where that
-    is there, else of the checkout that this package lies in. The workflow seeks goals and token
-    sets in the same order."""
-    folder = Path(study.goals.directory)
-    return (folder if folder.exists() else CHECKOUT / folder) / f"{goal}.yaml"
-
-
-def token_set_file(name: str) -> Path:
-    """A file of token sets, sought as the goals' folder is."""
+def shipped_or_own(name: str) -> Path:
+    """A file or folder that the config names: in the working directory where it is there, else in
+    the checkout that this package lies in. The workflow seeks them in the same order."""
     return Path(name) if Path(name).exists() else CHECKOUT / name
 
 
-def fetches(study: Study, root: Path) -> dict[str, Published]:
+def fetches(study: Core, root: Path) -> dict[str, Published]:
     """What a study would fetch, by the key of its section.
 
     Args:
         study: the study.
         root: the folder that ``results/`` lies in.
     """
-    sae, goal = study.steering_sae, study.goals.names[0]
     asked = {
         **{study.key_of(name): f"models/{name}" for name in study.all_models},
         "corpus.dataset": "corpus/text",
         "activations": f"activations/{study.model.name}/{study.hook}/manifest.json",
         **{f"saes.{name}": f"saes/{name}/{SAE_FILES[1]}" for name in study.saes},
-        "effects": f"effects/{sae}/effects.h5",
-        "approximator": f"approximators/{sae}/approximator.safetensors",
-        "steering": f"steering/{goal}/{study.steering.methods[0]}/vector.safetensors",
+        **{
+            key: path.format(
+                **{name: first for name, (first, *_) in analysis.names(study, own).items()}
+            )
+            for analysis, own in study.asked
+            for key, path in analysis.fetched(study, own).items()
+        },
     }
-    found = {key: origin(study, path) for key, path in asked.items()}
+    origins = {key: origin(study, path) for key, path in asked.items()}
     here = {
         key
         for key, path in asked.items()
         if fetched(study, path, lambda file: (root / file).exists())
     }
     return {
-        key: one.published for key, one in found.items() if key in here and one and one.published
+        key: place.published
+        for key, place in origins.items()
+        if key in here and place and place.published
     }
+
+
+def _firsts(names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {name: values[0] for name, values in names.items() if values}
 
 
 def _own(study: AnyStudy, path: str) -> str:

@@ -1,8 +1,8 @@
-"""Whether a study's model and judge can do with the messages among its prompts, as far as files
-tell."""
+"""Whether a model can do with the messages among prompts, as far as files tell."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,38 +11,25 @@ from saeflow.config.section import Complaint
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Model, Study
+    from saeflow.config.sections import Model, Prompt
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 SETTINGS = "tokenizer_config.json"
 
 
-def about_prompts(study: Study) -> list[Complaint]:
+def about_prompts(model: Model, key: str, prompts: Sequence[Prompt]) -> list[Complaint]:
     """A complaint for every prompt that is given as messages to a model that is known to have no
-    chat template, and for a judge that would be shown the template's marks as what was written."""
-    messages = [
-        f"{key}.{place}"
-        for key, prompts in (
-            ("effects.prompts", study.effects.prompts),
-            ("steering.prompts", study.steering.prompts),
-        )
-        for place, prompt in enumerate(prompts)
-        if not isinstance(prompt, str)
-    ]
-    complaints = []
-    if messages and (reason := _why_not(study.model)):
-        complaints = [(key, f"holds messages, and {reason}") for key in messages]
-    if (
-        study.judge.kind == "openai"
-        and study.judge.template == "rating@1"
-        and any("steering" in key for key in messages)
-    ):
-        reason = (
-            "'rating@1' has the marks of the chat template judged as text; set continuation@1, as "
-            "prompts are messages"
-        )
-        complaints.append(("judge.template", reason))
-    return complaints
+    chat template.
+
+    Args:
+        model: that is prompted.
+        key: of the prompts.
+        prompts: text or messages.
+    """
+    messages = [f"{key}.{i}" for i, prompt in enumerate(prompts) if not isinstance(prompt, str)]
+    if messages and (reason := _why_not(model)):
+        return [(place, f"holds messages, and {reason}") for place in messages]
+    return []
 
 
 def _why_not(model: Model) -> str | None:

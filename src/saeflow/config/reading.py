@@ -15,7 +15,6 @@ from pydantic import BaseModel, ValidationError
 from saeflow.config.complaints import complaints_of
 from saeflow.config.goal import Goal
 from saeflow.config.section import Complaint
-from saeflow.config.sections import Study
 from saeflow.config.token_sets import TokenSet, TokenSets
 from saeflow.config.values import refuse_endless, unwritable
 from saeflow.errors import SaeflowError
@@ -23,22 +22,6 @@ from saeflow.errors import SaeflowError
 M = TypeVar("M", bound=BaseModel)
 MOST_COMPLAINTS = 50
 LONGEST_KEY, LONGEST_REASON = 200, 600  # characters
-
-
-def read_study(*paths: Path) -> Study:
-    """Read a study of language from YAML files, later ones over earlier ones.
-
-    Raises:
-        SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints,
-            a line each; or the study is of another kind.
-    """
-    values, source = merged_files(*paths), ", ".join(map(str, paths))
-    if isinstance(kind := values.get("kind", "language"), str) and kind != "language":
-        raise SaeflowError(
-            f"{source}: kind: '{_on_a_line(kind)}' is not planned; `snakemake -n` tells what would "
-            "run"
-        )
-    return check_study(values, source)
 
 
 def merged_files(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -55,11 +38,6 @@ def merged_files(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[st
     for path in paths:
         merged = _merged(merged, _read_yaml(Path(path)))
     return _merged(merged, over or {})
-
-
-def check_study(values: dict[str, Any], source: str = "config") -> Study:
-    """Turn a mapping into a study of language; raises as `checked` does."""
-    return checked(Study, values, source)
 
 
 def checked(study: type[M], values: dict[str, Any], source: str) -> M:

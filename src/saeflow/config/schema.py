@@ -14,7 +14,6 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from saeflow.artifacts import atomic
 from saeflow.config.section import Section
-from saeflow.config.sections import Study
 from saeflow.errors import SaeflowError
 
 OPENING = (
@@ -22,14 +21,14 @@ OPENING = (
 )
 
 
-def json_schema(section: type[Section] = Study) -> dict[str, Any]:
+def json_schema(section: type[Section]) -> dict[str, Any]:
     """The schema of a section (draft 2020-12): closed objects, defaults, bounds, and what every key
     means."""
     schema = _tidied(section.model_json_schema(schema_generator=_WithoutTitles))
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
-def schema_text(study: type[Section] = Study) -> str:
+def schema_text(study: type[Section]) -> str:
     """What the file of a study's schema holds."""
     return OPENING + yaml.safe_dump(
         json_schema(study), sort_keys=False, allow_unicode=True, width=110

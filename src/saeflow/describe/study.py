@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from saeflow.analyses import Study
 from saeflow.artifacts import provenance
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.locations import fetches
-from saeflow.config.sections import Study
 from saeflow.devices import present
 
 STAGES_SCHEMA: dict[str, type[pl.DataType]] = {

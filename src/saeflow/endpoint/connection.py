@@ -236,9 +236,9 @@ def find_address(judge: Judge, calls: Calls) -> str:
     Raises:
         SaeflowError: it is no address, or holds what must not be recorded.
     """
-    address = (judge.base_url or os.environ.get("OPENAI_BASE_URL", "")).strip() or OPENAI
+    address = (calls.base_url or os.environ.get("OPENAI_BASE_URL", "")).strip() or OPENAI
     if fault := fault_of_address(address, calls.key):
-        raise SaeflowError(f"{'judge.base_url' if judge.base_url else 'OPENAI_BASE_URL'}: {fault}")
+        raise SaeflowError(f"{'calls.base_url' if calls.base_url else 'OPENAI_BASE_URL'}: {fault}")
     return address
 
 
@@ -257,10 +257,10 @@ def find_key(judge: Judge, calls: Calls, dotenv: Path = Path(".env")) -> str:
             f"{dotenv}: cannot be read as text; correct it, or move it away"
         ) from None
     key = (os.environ.get(calls.key) or written or "").strip()
-    if not key and not judge.base_url:
+    if not key and not calls.base_url:
         absent = f"neither the environment nor .env has {calls.key}"
         raise SaeflowError(
-            f"calls.key: {absent}; set it, or name another endpoint in judge.base_url"
+            f"calls.key: {absent}; set it, or name another endpoint in calls.base_url"
         )
     if not (key.isascii() and key.isprintable()) and key:
         wrong = f"the value of {calls.key} holds a line break or another character that no key has"

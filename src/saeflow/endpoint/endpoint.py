@@ -24,7 +24,7 @@ LONGEST_WAIT = 600.0  # seconds; an endpoint that asks for more is asked again a
 _HOPELESS = {
     401: "the key is refused; correct it",
     402: "the account is empty; fill it",
-    404: "there is no such model or address; correct judge.model or judge.base_url",
+    404: "there is no such model or address; correct judge.model or calls.base_url",
 }
 
 
@@ -117,7 +117,7 @@ class Endpoint:
             leads = (
                 f"leads on to {elsewhere.rpartition('@')[2]} (HTTP {status}), where nothing is sent"
             )
-            raise SaeflowError(f"{self.name}: the address {leads}; correct judge.base_url")
+            raise SaeflowError(f"{self.name}: the address {leads}; correct calls.base_url")
         if status in _HOPELESS or complaint.code == "insufficient_quota":
             why = _HOPELESS.get(status, "the quota is used up; raise it")
             raise SaeflowError(f"{self.name}: {why} ({reason})")

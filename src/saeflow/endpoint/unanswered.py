@@ -159,5 +159,5 @@ def advice(reason: str) -> str:
     if said.startswith("http 4"):
         return "change judge.parameters or judge.model as the endpoint wants it"
     if said.startswith("http") or _SILENT.match(reason):
-        return "check that it runs at judge.base_url"
+        return "check that it runs at calls.base_url"
     return "name another judge.model, or change judge.parameters"

@@ -75,12 +75,12 @@ def read_tables(root: Path, paths: Iterable[Path]) -> StudyTables:
         side_effects=of_chosen_latents(tables.table("steering/*/side_effects.parquet", "goal")),
         predictions=tables.with_metric(
             tables.with_metric(
-                tables.table("approximators/*/predictions.parquet"),
+                tables.table("effects/*/predictions.parquet"),
                 "r2",
-                "approximators/*/metrics.json",
+                "effects/*/metrics.json",
             ),
             "r2_ceiling",
-            "approximators/*/metrics.json",
+            "effects/*/metrics.json",
         ),
         recovery=tables.table("saes/*/recovery.parquet", "sae"),
         saes=tables.table("saes/summary.parquet"),

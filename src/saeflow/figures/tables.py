@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from saeflow.config.sections import PLANTED
+from saeflow.analyses.steering.settings import PLANTED
 from saeflow.figures.style import LOOKS
 
 AVERAGE = "average"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saeflow.artifacts import read_object
-from saeflow.config.sections import Study
+from saeflow.config.sections import Core
 from saeflow.errors import SaeflowError
 
 TALES_VOCABULARY = 1446  # words of the story grammar
@@ -44,7 +44,7 @@ class ModelShape(NamedTuple):
         return 2 * (layers * self.layer + logits * self.unembedding)
 
 
-def model_shape(study: Study) -> ModelShape | None:
+def model_shape(study: Core) -> ModelShape | None:
     """The model of a study; None where its config.json is not on this machine yet."""
     if train := study.model.train:
         d, mlp = train.d_model, train.d_mlp
@@ -77,7 +77,7 @@ def shape_of(config: dict[str, Any]) -> ModelShape:
     )
 
 
-def _config_file(study: Study) -> Path | None:
+def _config_file(study: Core) -> Path | None:
     """The model's config.json: in its folder, or in the hub's cache."""
     if study.model.path:
         return Path(study.model.path, "config.json")

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import polars as pl
 import yaml
 
-from saeflow.config.sections import Publish, Study
+from saeflow.analyses import Study
+from saeflow.config.sections import Publish
 from saeflow.publishing.contents import Item, without_places
 from saeflow.report.wording import metric_facts
 
@@ -38,10 +39,9 @@ def card(study: Study, settings: Publish, items: Sequence[Item], told: Told) -> 
     """
     parts = [
         _head(study, settings),
-        f"# {study.study}: steering {study.model.name} through sparse autoencoders\n",
+        f"# {study.study}: {study.model.name} through sparse autoencoders\n",
         f"Made by the study `{study.study}` of [saeflow](https://pypi.org/project/saeflow/): model "
-        f"{_model(study)}, "
-        f"hook `{study.hook}`, SAE `{study.steering_sae}`, goals {', '.join(study.goals.names)}.\n",
+        f"{_model(study)}, hook `{study.hook}`, SAEs {', '.join(study.saes)}.\n",
         "## Files\n",
         *_files(items),
         "## Use\n",
@@ -87,25 +87,24 @@ def _files(items: Iterable[Item]) -> list[str]:
 def _use(study: Study, settings: Publish, items: Sequence[Item]) -> str:
     """The sections that fetch what is here."""
     names = {item.name for item in items}
-    sae = study.steering_sae
 
     def published(file: str) -> dict[str, Any]:
         kind = {} if settings.repo_type == "model" else {"repo_type": settings.repo_type}
         return {"published": {"repo": settings.repo, **kind, "file": file}}
 
-    found: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
     for name in study.saes:
         if f"saes/{name}/cfg.json" in names:
-            found.setdefault("saes", {})[name] = published(f"saes/{name}")
-    for section, file in (
-        ("effects", f"effects/{sae}/effects.h5"),
-        ("approximator", f"approximators/{sae}/approximator.safetensors"),
-    ):
-        if file in names:
-            found[section] = published(file)
-    if any(name.endswith("/vector.safetensors") for name in names):
-        found["steering"] = published("steering/{goal}/{method}/vector.safetensors")
-    return _yaml(found) if found else "# nothing here is fetched by a study\n"
+            sections.setdefault("saes", {})[name] = published(f"saes/{name}")
+    for analysis, own in study.asked:
+        firsts = {name: values[0] for name, values in analysis.names(study, own).items() if values}
+        for key, file in analysis.fetched(study, own).items():
+            if file.format_map(firsts) in names:
+                at = sections
+                for part in key.split("."):
+                    at = at.setdefault(part, {})
+                at.update(published(file))
+    return _yaml(sections) if sections else "# nothing here is fetched by a study\n"
 
 
 def _measured(told: Told) -> list[str]:

@@ -6,25 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from saeflow.analyses import Study
 from saeflow.config.section import Section
-from saeflow.config.sections import Study
 from saeflow.errors import SaeflowError
 
 ALWAYS = ("config.yaml", "provenance.json")
-PLACES = ("path", "directory", "sets")  # keys of the config that name files of this machine
-PATTERNS = {
-    "effects": ["effects/*/effects.h5", "effects/*/baseline.safetensors"],
-    "approximator": [
-        "approximators/*/approximator.safetensors",
-        "approximators/*/metrics.json",
-        "approximators/*/latents.parquet",
-    ],
-    "saes": ["saes/*/cfg.json", "saes/*/sae_weights.safetensors", "saes/*/metrics.json"],
-    "vectors": ["steering/*/*/vector.safetensors"],
-    "tables": ["steering/*.parquet", "steering/*.csv"],
-    "figures": ["figures/*.png", "figures/*.svg", "figures/*.csv"],
+PLACES = ("path", "directory", "files")  # keys of the config that name files of this machine
+CORE = {
+    "saes": ("saes/*/cfg.json", "saes/*/sae_weights.safetensors", "saes/*/metrics.json"),
+    "figures": ("figures/*.png", "figures/*.svg", "figures/*.csv"),
 }
-"""What `publish.contents` may name, and the files of the study that belong to it."""
+"""What `publish.contents` may name beside analyses, and the files that belong to it."""
 
 
 class Item(NamedTuple):
@@ -49,19 +41,22 @@ class Packed(NamedTuple):
     yet."""
 
 
-def packed(root: Path, contents: Iterable[str]) -> Packed:
+def packed(root: Path, study: Study, contents: Iterable[str] | None) -> Packed:
     """The files of a study's folder that are published.
 
     Args:
         root: the study's folder.
-        contents: keys of `PATTERNS`.
+        study: whose folder it is.
+        contents: keys of `CORE` and of analyses; None is all.
 
     Raises:
         SaeflowError: nothing that is asked for is there.
     """
+    patterns = CORE | {own.key: tuple(own.publishes) for own, _ in study.asked if own.publishes}
     by_content = {
-        content: [path for pattern in PATTERNS[content] for path in sorted(root.glob(pattern))]
-        for content in contents
+        content: [path for pattern in patterns[content] for path in sorted(root.glob(pattern))]
+        for content in contents or patterns
+        if content in patterns
     }
     found = [
         Item(path.relative_to(root).as_posix(), path)
@@ -79,7 +74,7 @@ def without_places(study: Study) -> Study:
     """The config with nothing that tells of this machine: of paths the last name is kept, of
     endpoints none."""
     bare: Study = _without_places(study)
-    return bare.model_copy(update={"judge": study.judge.model_copy(update={"base_url": None})})
+    return bare.model_copy(update={"calls": study.calls.model_copy(update={"base_url": None})})
 
 
 def _without_places(value: Any, key: str = "") -> Any:

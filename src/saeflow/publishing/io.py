@@ -8,8 +8,8 @@ from typing import NamedTuple
 import polars as pl
 import yaml
 
+from saeflow.analyses.reading import read_study
 from saeflow.artifacts import atomic, read_json, sha256, write_sealed_json
-from saeflow.config import read_study
 from saeflow.config.sections import Publish
 from saeflow.errors import SaeflowError
 from saeflow.hub.upload import Target, upload
@@ -51,7 +51,8 @@ def pack(root: Path, settings: Publish, directory: Path) -> Parcel:
     for name in ALWAYS:
         if not (root / name).is_file():
             raise SaeflowError(f"{root / name}: no such file; run the study first")
-    study, (found, left_out) = read_study(root / "config.yaml"), packed(root, settings.contents)
+    study = read_study(root / "config.yaml")
+    found, left_out = packed(root, study, settings.contents)
     with atomic(directory / "config.yaml") as temporary:
         values = without_places(study).model_dump(mode="json")
         temporary.write_text(

@@ -8,6 +8,7 @@ import polars as pl
 
 from saeflow.figures.tables import curve, methods, of_split
 from saeflow.report import results
+from saeflow.report.asked import steered
 from saeflow.report.latent_pages import digits
 from saeflow.report.page import StudyResults
 from saeflow.report.results import InSampleRow
@@ -46,7 +47,7 @@ class GoalLine(NamedTuple):
 def goal_lines(found: StudyResults) -> list[GoalLine]:
     """The list of goals."""
     lines = []
-    for name in found.study.goals.names:
+    for name in steered(found.study).goals.names:
         marked = results.marks(found.best, found.comparisons, name)
         rows = results.ranked(found.best, name)
         top = rows[0] if rows else {}
@@ -72,7 +73,7 @@ def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None
     Args:
         latents_sae: the SAE whose latents have pages, for links; None where they have none.
     """
-    names = found.study.goals.names
+    names = steered(found.study).goals.names
     place = names.index(goal.name)
     rows: list[InSampleRow] = results.in_sample_rows(found.best.filter(pl.col("goal") == goal.name))
     effects = strongest(goal.side_effects, goal.targets)
@@ -91,7 +92,7 @@ def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None
         "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
         "target_rows": [row for row in found.targets if row.goal == goal.name],
         "curves": curve_rows(found.summary, goal.name),
-        "least_scored": found.study.summary.least_scored,
+        "least_scored": steered(found.study).summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
         "latents_sae": latents_sae,
         "has_texts": not goal.samples.is_empty(),
@@ -120,10 +121,10 @@ def goal_value(found: StudyResults, goal: GoalResults, latents_sae: str | None) 
     study = found.study
     rows = curve_rows(found.summary, goal.name)
     names = list(dict.fromkeys(row["method"] for row in rows))
-    scales = list(study.steering.scales)
+    scales = list(steered(study).completions.scales)
     return {
         "goal": goal.name,
-        "multiples": scales if study.steering.scale_unit == "norm" else None,
+        "multiples": scales if steered(study).completions.scale_unit == "norm" else None,
         "methods": names,
         "measures": list(MEASURES),
         "curves": {name: [_point(row) for row in rows if row["method"] == name] for name in names},

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from saeflow.artifacts import atomic, check_replaceable
+from saeflow.report.asked import steered
 from saeflow.report.files import write_assets, write_figures
 from saeflow.report.goal_pages import GoalResults, goal_context, goal_lines, goal_value
 from saeflow.report.latent_index import index_value, known_statistics
@@ -58,7 +59,7 @@ def _write(folder: StudyFolder, found: StudyResults, output: Path) -> None:
     site = Site(found, latents)
     means = [
         _write_goal(site, found, _goal(folder, name), latents, output)
-        for name in found.study.goals.names
+        for name in steered(found.study).goals.names
     ]
     write_script(output, "saes", training_value(found))
     pages = {
@@ -90,7 +91,7 @@ def _write_goal(
 
 def _linked(found: StudyResults, latents: list[str]) -> str | None:
     """The SAE that is steered with, where its latents have pages."""
-    sae = found.study.steering_sae
+    sae = found.study.target_sae
     return sae if sae in latents else None
 
 
@@ -110,10 +111,10 @@ def _write_latents(folder: StudyFolder, sae: str, output: Path) -> bool:
 
 def _targeted(folder: StudyFolder, sae: str) -> list[list[object]]:
     """Latents that goals target: latent, goal, weight."""
-    if sae != folder.study.steering_sae:
+    if sae != folder.study.target_sae:
         return []
     return [
         [latent, goal, weight]
-        for goal in folder.study.goals.names
+        for goal in steered(folder.study).goals.names
         for latent, weight in folder.targets(goal).items()
     ]

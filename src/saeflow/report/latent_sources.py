@@ -14,7 +14,9 @@ from polars.exceptions import PolarsError
 from safetensors import SafetensorError, safe_open
 
 from saeflow import seals
+from saeflow.analyses import examples, logit_lens
 from saeflow.errors import DamagedError
+from saeflow.report.asked import measured
 from saeflow.report.latent_index import PROMOTED, LatentTables, joined
 from saeflow.report.latent_pages import (
     LatentDetails,
@@ -43,9 +45,15 @@ class LatentSources:
     def __init__(self, folder: StudyFolder, sae: str) -> None:
         self.folder, self.sae = folder, sae
         self.examples = (
-            folder.root / f"examples/{sae}" if sae in folder.study.example_saes else None
+            folder.root / f"examples/{sae}"
+            if folder.study.examples and sae in examples.saes(folder.study)
+            else None
         )
-        self.lens = folder.root / f"logit_lens/{sae}" if sae in folder.study.lens_saes else None
+        self.lens = (
+            folder.root / f"logit_lens/{sae}"
+            if folder.study.logit_lens and sae in logit_lens.saes(folder.study)
+            else None
+        )
         for directory in (self.examples, self.lens):
             for path in sorted(directory.glob("*.parquet")) if directory else ():
                 seals.check(path)
@@ -132,9 +140,9 @@ class LatentSources:
         """The effects of vectors along this SAE's decoder rows; None where other vectors were
         measured."""
         study = self.folder.study
-        path = self.folder.path(f"effects/{study.steering_sae}/effects.h5")
-        vectors = study.effects.vectors
-        along = vectors.kind == "decoder" and (vectors.sae or study.steering_sae) == self.sae
+        path = self.folder.path(f"effects/{study.target_sae}/effects.h5")
+        vectors = measured(study).vectors
+        along = vectors.kind == "decoder" and (vectors.sae or study.target_sae) == self.sae
         if not along or not path.is_file():
             return None
         try:
@@ -218,9 +226,7 @@ def _best_sets(folder: Path | None) -> pl.DataFrame:
 
 def _fits(folder: StudyFolder, sae: str) -> pl.DataFrame:
     table = (
-        folder.table(f"approximators/{sae}/latents")
-        if sae == folder.study.steering_sae
-        else pl.DataFrame()
+        folder.table(f"effects/{sae}/latents") if sae == folder.study.target_sae else pl.DataFrame()
     )
     return (
         table.select("latent", "r2") if {"latent", "r2"} <= set(table.columns) else pl.DataFrame()

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
-from saeflow.config import AnyStudy, Goal, Study
+from saeflow.analyses import Study
+from saeflow.config import AnyStudy, Goal
 from saeflow.endpoint.ledger import Usage
 from saeflow.figures.style import words
 from saeflow.figures.tables import goals, methods
 from saeflow.report import results, wording
+from saeflow.report.asked import measured, steered
 from saeflow.report.side_effects import MethodEffect
 from saeflow.report.targets import Planted, TargetRow, sentences
 from saeflow.report.wording import Fact, metric_facts, readable
@@ -122,7 +124,7 @@ class StudyResults(Findings):
     @property
     def methods(self) -> list[str]:
         """Methods in the order of tables and figures."""
-        return methods(self.best) or list(self.study.steering.methods)
+        return methods(self.best) or list(steered(self.study).vectors.methods)
 
 
 def study_context(
@@ -148,8 +150,10 @@ def study_context(
         "rows": rows,
         "goal_names": goals(found.best),
         "in_sample": results.in_sample_rows(found.best),
-        "judge": wording.JUDGES[found.study.judge.kind],
-        "prompts": wording.intervals_for(len(set(map(str, found.study.steering.prompts)))),
+        "judge": wording.JUDGES[steered(found.study).judge.kind],
+        "prompts": wording.intervals_for(
+            len(set(map(str, steered(found.study).completions.prompts)))
+        ),
         "tiles": tiles(found),
         "run": run_facts(found),
         "effect_facts": effect_facts(found),
@@ -165,23 +169,31 @@ def study_context(
 def tiles(found: StudyResults) -> list[Fact]:
     """The study at a glance."""
     study = found.study
-    sae, metrics = study.steering_sae, found.sae_metrics.get(study.steering_sae, {})
+    sae, metrics = study.target_sae, found.sae_metrics.get(study.target_sae, {})
     known = {"L0": metrics.get("l0"), "explained variance": metrics.get("explained_variance")}
     measured = ", ".join(
         f"{name} {readable(float(value))}" for name, value in known.items() if value is not None
     )
-    n = study.steering.samples * len(study.steering.prompts) * len(study.steering.scales)
-    texts = n * len(study.goals.names) * len(found.methods)
+    n = (
+        steered(study).completions.samples
+        * len(steered(study).completions.prompts)
+        * len(steered(study).completions.scales)
+    )
+    texts = n * len(steered(study).goals.names) * len(found.methods)
     return [
         Fact("model", study.model.name, f"corpus {study.corpus.kind}"),
         Fact("hook", study.hook, "read and steered"),
         Fact("SAE", sae, measured),
         Fact(
             "goals × methods",
-            f"{len(study.goals.names)} × {len(found.methods)}",
-            f"{len(study.steering.scales)} scales",
+            f"{len(steered(study).goals.names)} × {len(found.methods)}",
+            f"{len(steered(study).completions.scales)} scales",
         ),
-        Fact("completions", f"{texts:,}", f"judged: {study.judge.model or study.judge.kind}"),
+        Fact(
+            "completions",
+            f"{texts:,}",
+            f"judged: {steered(study).judge.model or steered(study).judge.kind}",
+        ),
         *(
             [Fact("vectors measured", f"{found.vector_count:,}", "for the approximator")]
             if found.vector_count
@@ -196,15 +208,19 @@ def run_facts(found: StudyResults) -> list[Fact]:
     corpus = "stories written by a grammar, so that the truth about every text is known"
     if study.corpus.kind == "text":
         corpus = "a local file"
-    completions = study.steering.samples * len(study.steering.prompts)
-    scales = len(study.steering.scales)
+    completions = steered(study).completions.samples * len(steered(study).completions.prompts)
+    scales = len(steered(study).completions.scales)
     return [
         Fact("Language model", study.model.name, _model_note(study)),
         *metric_facts(found.model_metrics),
         Fact("Corpus", study.corpus.kind, corpus),
         Fact("Hook", study.hook, "where the SAE reads and steering vectors are added"),
         *(Fact("SAE", name, _sae_note(study, name)) for name in study.saes),
-        Fact("Goals", str(len(study.goals.names)), ", ".join(map(found.title, study.goals.names))),
+        Fact(
+            "Goals",
+            str(len(steered(study).goals.names)),
+            ", ".join(map(found.title, steered(study).goals.names)),
+        ),
         Fact(
             "Completions",
             f"{completions:,}",
@@ -222,16 +238,17 @@ def run_facts(found: StudyResults) -> list[Fact]:
 
 def effect_facts(found: StudyResults) -> list[Fact]:
     """How the effects of steering vectors were measured."""
-    settings = found.study.effects
+    effects = measured(found.study)
+    settings = effects.measurement
     rule = wording.SCALE_RULES[settings.scale.rule].format(value=settings.scale.value)
     rollouts = settings.samples * len(settings.prompts)
     facts = [
         Fact("Rule of the scale", rule, f"measured on {settings.scale.tokens:,} held-out tokens")
     ]
     if found.vector_count:
-        source = settings.vectors
+        source = effects.vectors
         told = wording.VECTORS[source.kind].format(
-            sae=source.sae or found.study.steering_sae, path=source.path
+            sae=source.sae or found.study.target_sae, path=source.path
         )
         facts.append(Fact("Steering vectors", f"{found.vector_count:,}", told))
     facts.append(Fact("Rollouts per vector", f"{rollouts:,}", f"{settings.new_tokens} tokens each"))
@@ -288,7 +305,8 @@ def _barred(found: StudyResults) -> list[Fact]:
         return []
     of_all = found.summary.filter(pl.col("split") == "all")
     note = (
-        f"less than {found.study.summary.least_scored:.0%} of their completions have both scores, "
+        f"less than {steered(found.study).summary.least_scored:.0%} of their completions have both "
+        "scores, "
         "in one part or both"
     )
     return [

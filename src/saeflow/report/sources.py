@@ -12,14 +12,17 @@ import polars as pl
 from safetensors import SafetensorError, safe_open
 
 from saeflow import seals
+from saeflow.analyses import Study
+from saeflow.analyses.reading import read_study
+from saeflow.analyses.steering.settings import PLANTED
 from saeflow.artifacts import check_checksums, read_json
-from saeflow.config import AnyStudy, Goal, Study, read_goal, read_study
+from saeflow.config import AnyStudy, Goal, read_goal
 from saeflow.config.locations import fetched, location
-from saeflow.config.sections import PLANTED
 from saeflow.endpoint.ledger import Ledger
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.figures.registry import FIGURES, FigureKind
 from saeflow.figures.tables import of_chosen_latents
+from saeflow.report.asked import steered
 from saeflow.report.dark import has_dark
 from saeflow.report.page import Cost, FigureText, StudyResults
 from saeflow.report.targets import Planted, TargetRow, target_rows
@@ -137,7 +140,9 @@ class StudyFolder(Folder):
     def methods(self) -> list[str]:
         """The study's methods but those that are given latents which no study of real text
         knows."""
-        return [method for method in self.study.steering.methods if not method.endswith(PLANTED)]
+        return [
+            method for method in steered(self.study).vectors.methods if not method.endswith(PLANTED)
+        ]
 
     def targets(self, goal: str) -> dict[int, float]:
         """Target latents of a goal with their weights."""
@@ -147,9 +152,13 @@ class StudyFolder(Folder):
     def target_rows(self, goals: Mapping[str, Goal]) -> list[TargetRow]:
         """What is known of the latents that goals target; of goals of the study."""
         table = self.table("steering/targets")
-        own = table.filter(pl.col("goal").is_in(self.study.goals.names)) if len(table) else table
+        own = (
+            table.filter(pl.col("goal").is_in(steered(self.study).goals.names))
+            if len(table)
+            else table
+        )
         topics = {name: goal.topic or name for name, goal in goals.items()}
-        recovery = self.table(f"saes/{self.study.steering_sae}/recovery")
+        recovery = self.table(f"saes/{self.study.target_sae}/recovery")
         return target_rows(own, recovery, topics)
 
     def side_effects(self, goal: str) -> pl.DataFrame:
@@ -175,7 +184,7 @@ class StudyFolder(Folder):
         """What is known of the goals; nothing of those whose file is not there."""
         if directory is None:
             return {}
-        paths = {name: Path(directory, f"{name}.yaml") for name in self.study.goals.names}
+        paths = {name: Path(directory, f"{name}.yaml") for name in steered(self.study).goals.names}
         return {name: read_goal(path) for name, path in paths.items() if path.is_file()}
 
     def recovery(self) -> pl.DataFrame:
@@ -191,15 +200,15 @@ class StudyFolder(Folder):
 
     def baseline(self) -> dict[str, Any]:
         """The metadata of the unsteered baseline."""
-        return self._read(f"effects/{self.study.steering_sae}/baseline.safetensors", _metadata, {})
+        return self._read(f"effects/{self.study.target_sae}/baseline.safetensors", _metadata, {})
 
     def vector_count(self) -> int:
         """How many vectors' effects were measured."""
-        return self._read(f"effects/{self.study.steering_sae}/effects.h5", _rows, 0)
+        return self._read(f"effects/{self.study.target_sae}/effects.h5", _rows, 0)
 
     def cost(self) -> Cost | None:
         """What judging cost, where a model was asked."""
-        if self.study.judge.kind != "openai":
+        if steered(self.study).judge.kind != "openai":
             return None
         return self._read("judging/ledger.sqlite", _cost, None)
 
@@ -218,7 +227,7 @@ class StudyFolder(Folder):
             best=of_chosen_latents(best),
             comparisons=of_chosen_latents(comparisons),
             ratings=of_chosen_latents(self.table("steering/ratings"))
-            if self.study.judge.pairs
+            if steered(self.study).pairs
             else pl.DataFrame(),
             targets=targets,
             planted=Planted.of(best, comparisons, targets),
@@ -228,7 +237,7 @@ class StudyFolder(Folder):
             sae_metrics={name: metrics for name, _, metrics, _ in saes},
             sae_training={name: table for name, _, _, table in saes if len(table)},
             recovery=self.recovery(),
-            approximator_metrics=self.json(f"approximators/{self.study.steering_sae}/metrics.json"),
+            approximator_metrics=self.json(f"effects/{self.study.target_sae}/metrics.json"),
             baseline=self.baseline(),
             vector_count=self.vector_count(),
             cost=self.cost(),

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from saeflow.analyses.effects.approximation import procrustes
 from saeflow.analyses.effects.approximator import Fit, fit, split_rows
 from saeflow.analyses.effects.ridge import moments, solve
-from saeflow.config.sections import Approximator
+from saeflow.analyses.effects.settings import Approximator
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 

@@ -26,7 +26,7 @@ from saeflow.analyses.effects.io import (
 )
 from saeflow.analyses.effects.measure import Baseline, EffectBlock
 from saeflow.analyses.effects.scale import Start
-from saeflow.config.sections import Approximator
+from saeflow.analyses.effects.settings import Approximator
 from saeflow.errors import SaeflowError
 from saeflow.tables import read_table
 

@@ -19,7 +19,8 @@ from saeflow.analyses.effects.measure import (
     prepare,
 )
 from saeflow.analyses.effects.scale import STATUSES, TOLERANCE
-from saeflow.config.sections import Sampling, Scale
+from saeflow.analyses.effects.settings import Scale
+from saeflow.config.sections import Sampling
 from saeflow.decoding.edits import Edit
 from saeflow.decoding.generation import generate
 from saeflow.errors import SaeflowError

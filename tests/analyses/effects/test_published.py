@@ -22,7 +22,7 @@ from saeflow.analyses.effects.published import (
     read_rotation,
     write_adapter,
 )
-from saeflow.config.sections import Approximator
+from saeflow.analyses.effects.settings import Approximator
 from saeflow.errors import SaeflowError
 
 N = 60

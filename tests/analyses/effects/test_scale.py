@@ -20,7 +20,7 @@ from saeflow.analyses.effects.scale import (
     loss_of,
     prepare_evaluation,
 )
-from saeflow.config.sections import Scale
+from saeflow.analyses.effects.settings import Scale
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.running import logits, token_losses

@@ -15,12 +15,12 @@ from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
 from studies import study_config
 
 from saeflow.analyses.effects.candidates import KINDS, candidate_vectors, check_rows
+from saeflow.analyses.effects.settings import Effects, Vectors
 from saeflow.analyses.effects.sources import load_rows
 from saeflow.artifacts import read_json, write_json
-from saeflow.config import check_study
 from saeflow.config.counts import block_count, block_ids, vector_count, vector_range
-from saeflow.config.sections import Effects, Vectors
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 from saeflow.saes.io import save_sae
 from saeflow.saes.sae import SAE
 
@@ -191,9 +191,9 @@ def test_a_source_of_another_hook_is_refused(tmp_path: Path) -> None:
 
 
 def study(vectors: dict[str, Any], **saes: Any) -> Any:
-    changes = {"hook": HOOK, "effects": {"vectors": vectors, "block_size": 10}}
+    changes = {"hook": HOOK, "effects.vectors": {**vectors, "block_size": 10}}
     changes |= {f"saes.{name}": sae for name, sae in saes.items()}
-    return check_study(study_config("minimal", changes))
+    return check_any_study(study_config("minimal", changes))
 
 
 def test_vectors_are_counted_from_headers_alone(tmp_path: Path) -> None:

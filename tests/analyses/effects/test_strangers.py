@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 
 from saeflow.analyses.effects.approximation import Approximation
 from saeflow.analyses.effects.io import open_effects, read_approximation, save_approximation
+from saeflow.analyses.effects.settings import Vectors
 from saeflow.analyses.effects.sources import load_rows
 from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
-from saeflow.config.sections import Vectors
 from saeflow.errors import SaeflowError
 
 HOOK = "blocks.0.hook_resid_post"

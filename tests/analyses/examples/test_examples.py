@@ -19,7 +19,8 @@ from saeflow.analyses.examples import entries, examples
 from saeflow.analyses.examples.cofiring import cofiring
 from saeflow.analyses.examples.io import read_firing, write_examples
 from saeflow.analyses.examples.keeping import Best, FrequentTokens
-from saeflow.config.sections import Activations, Examples
+from saeflow.analyses.examples.settings import Examples
+from saeflow.config.sections import Activations
 from saeflow.corpora.io import save_blocks
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError

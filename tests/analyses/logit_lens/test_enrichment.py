@@ -15,8 +15,8 @@ from saeflow.analyses.logit_lens import enrichment, gsea, significance
 from saeflow.analyses.logit_lens.io import read_set_files
 from saeflow.analyses.logit_lens.logit_lens import look_through, random_directions
 from saeflow.analyses.logit_lens.ranks import Order, SetIndex, Standing, ordered, standings
+from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.analyses.logit_lens.token_sets import MemberSet, token_sets
-from saeflow.config.sections import LogitLens
 from saeflow.corpora.tales import story_blocks
 from saeflow.corpora.tales import tokenizer as tales_tokenizer
 from saeflow.models.vocabulary import vocabulary

@@ -13,8 +13,8 @@ from saeflow.analyses.logit_lens import causal, lens_tables
 from saeflow.analyses.logit_lens.classes import classify, classify_as_published, thresholds
 from saeflow.analyses.logit_lens.lens_tables import LensInput, apply_lens
 from saeflow.analyses.logit_lens.logit_lens import BINS, look_through, moments, random_directions
+from saeflow.analyses.logit_lens.settings import Gsea, LogitLens
 from saeflow.analyses.logit_lens.token_sets import MemberSet
-from saeflow.config.sections import Gsea, LogitLens
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture, logits
 from saeflow.models.unembedding import FINAL_NORMS, unembedding

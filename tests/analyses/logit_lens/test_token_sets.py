@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from saeflow.analyses.logit_lens.io import load_sets, read_set_files, save_sets
+from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.analyses.logit_lens.token_sets import MemberSet, token_sets
 from saeflow.config import read_token_sets
-from saeflow.config.sections import LogitLens
 from saeflow.corpora.tales import tokenizer as tales_tokenizer
 from saeflow.corpora.tales.automaton import automaton
 from saeflow.corpora.tales.lexicon import TOPICS

@@ -12,9 +12,9 @@ from steered import HOOK, tiny_lm
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.divergence import divergences
 from saeflow.analyses.steering.matched import first_fall
+from saeflow.analyses.steering.settings import Summary
 from saeflow.analyses.steering.summary import summarise
 from saeflow.analyses.steering.three_way import harmonic_mean
-from saeflow.config.sections import Summary
 from saeflow.models.hooks import attach
 
 SETTINGS = Summary(bootstrap=100, coherence_levels=[0.75, 0.2], divergence_levels=[0.5, 3.0])

@@ -16,8 +16,9 @@ from scored_study import scored_study
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.preferences import PREFERENCES_SCHEMA, judge_pairs, pair_up
 from saeflow.analyses.steering.ratings import RATINGS_SCHEMA, bradley_terry, elo, rate
+from saeflow.analyses.steering.settings import Summary
 from saeflow.analyses.steering.summary import summarise
-from saeflow.config.sections import Calls, Judge, Summary
+from saeflow.config.sections import Calls, Judge
 from saeflow.endpoint.ledger import Ledger
 from saeflow.endpoint.service import Service
 

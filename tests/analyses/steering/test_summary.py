@@ -16,9 +16,9 @@ from scored_study import scored_study
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.pairs import pair_scores
 from saeflow.analyses.steering.resampling import bootstrap_weights, contrast, exchanged, means
+from saeflow.analyses.steering.settings import Summary
 from saeflow.analyses.steering.summary import Summaries, summarise
 from saeflow.analyses.steering.summary_io import SCHEMAS, read_summaries, write_summaries
-from saeflow.config.sections import Summary
 from saeflow.errors import SaeflowError
 from saeflow.judging.io import read_scores, write_scores
 

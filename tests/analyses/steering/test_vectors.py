@@ -26,8 +26,8 @@ from saeflow.analyses.steering.io import (
 )
 from saeflow.analyses.steering.latents import best_detector, differing_latents, firing_density
 from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
+from saeflow.analyses.steering.settings import Fgaa, Steering
 from saeflow.analyses.steering.vectors import METHODS, VectorInputs, build_vector
-from saeflow.config.sections import Fgaa, Steering
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 from saeflow.tables import read_table, write_table

@@ -21,7 +21,7 @@ from saeflow.seeds import numpy_generator, torch_generator
 from saeflow.threads import alone
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Approximator
+    from saeflow.analyses.effects.settings import Approximator
 
 CHUNK = 1024  # rows of effects in memory at once
 SAMPLED_LATENTS = 1024  # the shuffled control and the other splits are fitted on this many latents

@@ -13,7 +13,7 @@ from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Vectors
+    from saeflow.analyses.effects.settings import Vectors
 
 
 def candidate_vectors(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from saeflow import config, options
-from saeflow.config.counts import block_ids
+from saeflow import options
+from saeflow.analyses.effects.counts import block_ids
+from saeflow.analyses.effects.settings import Approximator, Measurement, Vectors
 
 if TYPE_CHECKING:
     from saeflow.analyses.effects.measure import EffectBlock, Experiment
@@ -60,6 +61,9 @@ def measure(
     baseline: Baseline,
     hook: options.HookName,
     settings: options.Settings,
+    vectors: Annotated[
+        str, typer.Option(help="Which vectors: the section `effects.vectors`, as JSON.")
+    ],
     seed: options.Seed,
     source: Annotated[
         Path,
@@ -92,35 +96,28 @@ def measure(
     experiment = open_experiment(
         model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows
     )
-    experiment, chosen = replace(experiment, recorded=recorded), experiment.settings
-    rows = load_rows(chosen.vectors, source, hook, experiment.lm.d_model)
+    experiment = replace(experiment, recorded=recorded)
+    chosen = options.parsed(Vectors, vectors)
+    rows = load_rows(chosen, source, hook, experiment.lm.d_model)
     ids = block_ids(chosen, len(rows), block)
     beat = options.progress(f"measure effects of block {block}, scales and means")
 
     def measured(some: Sequence[int]) -> EffectBlock:
         nonlocal experiment  # one that did not fit is not tried again
-        vectors, before = (
-            candidate_vectors(chosen.vectors, rows, some, seed),
-            2 * (some[0] - ids[0]),
-        )
+        drawn, before = candidate_vectors(chosen, rows, some, seed), 2 * (some[0] - ids[0])
         found, experiment = measure_in_batches_that_fit(
             experiment,
             lambda fitting: measure_block(
-                fitting, vectors, some, unsteered, lambda done, _: beat(before + done, 2 * len(ids))
+                fitting, drawn, some, unsteered, lambda done, _: beat(before + done, 2 * len(ids))
             ),
         )
         return found
 
-    metadata, part = (
-        _metadata(experiment),
-        max(VECTORS_PER_PART, experiment.plan(chosen.samples).slots),
-    )
-    write_block(
-        output,
-        measure_in_parts(output, ids, part, measured, metadata),
-        block,
-        _metadata(experiment),
-    )
+    settled = experiment.settings
+    metadata = _metadata(experiment) | {"vectors": chosen.model_dump(mode="json")}
+    part = max(VECTORS_PER_PART, experiment.plan(settled.samples).slots)
+    parts = measure_in_parts(output, ids, part, measured, metadata)
+    write_block(output, parts, block, metadata | _metadata(experiment))
 
 
 @app.command()
@@ -152,7 +149,7 @@ def fit(
     from saeflow.analyses.effects.approximator import fit as fitted
     from saeflow.analyses.effects.io import open_effects, save_fit
 
-    chosen = options.parsed(config.Approximator, settings)
+    chosen = options.parsed(Approximator, settings)
     with open_effects(effects) as table:
         W_dec = options.open_sae(sae).W_dec
         table.check_fits(W_dec.shape[1], W_dec.shape[0])
@@ -270,7 +267,7 @@ def open_experiment(
         options.open_model(model, dtype),
         options.open_sae(sae),
         hook,
-        options.parsed(config.Effects, settings),
+        options.parsed(Measurement, settings),
         load_blocks(corpus).tokens,
         options.open_store(manifest).mean_norm,
         seed,

@@ -34,7 +34,7 @@ from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.seeds import torch_generator
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Effects, Scale
+    from saeflow.analyses.effects.settings import Measurement, Scale
     from saeflow.models.language_model import LanguageModel
     from saeflow.saes.sae import SAE
 
@@ -55,7 +55,7 @@ class Experiment:
     lm: LanguageModel
     sae: SAE
     hook: str
-    settings: Effects
+    settings: Measurement
     seed: int
     mean_norm: float
     """Of the activations at the hook."""
@@ -116,7 +116,7 @@ def prepare(
     lm: LanguageModel,
     sae: SAE,
     hook: str,
-    settings: Effects,
+    settings: Measurement,
     evaluation_tokens: NDArray[np.int32],
     mean_norm: float,
     seed: int,

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saeflow.config.sections import Scale
+from saeflow.analyses.effects.settings import Scale
 from saeflow.decoding.edits import Edit, apply
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import check_hook

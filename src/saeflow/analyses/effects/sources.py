@@ -12,13 +12,13 @@ from torch import Tensor
 from saeflow import seals
 from saeflow.analyses.effects.approximation import less_bias
 from saeflow.analyses.effects.candidates import check_rows
-from saeflow.config.counts import tensor_shape, vector_range
+from saeflow.analyses.effects.counts import tensor_shape, vector_range
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.saes.io import load_sae
 from saeflow.tensors import metadata_of
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Vectors
+    from saeflow.analyses.effects.settings import Vectors
 
 
 def load_rows(

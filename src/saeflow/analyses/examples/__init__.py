@@ -1,1 +1,27 @@
-"""Where the latents of an SAE fire."""
+"""Where the latents of an SAE fire, from the cache of activations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saeflow.analyses.examples.settings import Examples
+from saeflow.config.face import Analysis
+
+if TYPE_CHECKING:
+    from saeflow.analyses import Study
+
+TABLES = ("latents", "contexts", "histogram", "cofiring")
+
+
+def saes(study: Study) -> list[str]:
+    """The SAEs whose latents are looked at; crosscoders read more than one cache."""
+    return study.saes_of("sae", "transcoder")
+
+
+ANALYSIS: Analysis[Study, Examples] = Analysis(
+    key="examples",
+    settings=Examples,
+    names=lambda study, own: {"example_sae": saes(study)},
+    outputs=lambda study, own: [f"examples/{{example_sae}}/{table}.parquet" for table in TABLES],
+    cached_saes=lambda study, own: saes(study),
+)

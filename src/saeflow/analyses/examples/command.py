@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from saeflow import config, options
+from saeflow import options
+from saeflow.analyses.examples.settings import Examples
 
 app = typer.Typer(help="Find out where latents fire.", no_args_is_help=True)
 
@@ -33,7 +34,7 @@ def find(
     from saeflow.models.language_model import follow, load_tokenizer
     from saeflow.models.vocabulary import vocabulary
 
-    chosen = options.parsed(config.Examples, settings)
+    chosen = options.parsed(Examples, settings)
     d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
     known = vocabulary(load_tokenizer(model), d_vocab)
     beats = (options.progress(f"examples, {what}") for what in ("rows", "companions of latents"))

@@ -19,7 +19,7 @@ from saeflow.activations.io import ActivationStore
 from saeflow.analyses.examples.cofiring import cofiring
 from saeflow.analyses.examples.entries import SHARD_ENTRIES, Entries, Rows
 from saeflow.analyses.examples.keeping import Best, FrequentTokens, TokenCounter
-from saeflow.config.sections import Examples
+from saeflow.analyses.examples.settings import Examples
 from saeflow.saes.sae import SAE
 from saeflow.saes.sparse import above
 from saeflow.seeds import seed_for, uniforms

@@ -15,9 +15,9 @@ from saeflow import seals
 from saeflow.activations.io import ActivationStore
 from saeflow.analyses.examples import examples
 from saeflow.analyses.examples.entries import entry_writer, read_entries
+from saeflow.analyses.examples.settings import Examples
 from saeflow.analyses.examples.windows import Blocks, Windows, fill
 from saeflow.artifacts import atomic, stamp, write_sealed_json
-from saeflow.config.sections import Examples
 from saeflow.corpora.io import count_blocks, load_blocks
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.saes.sae import SAE

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32
 
 from saeflow.analyses.logit_lens import causal
 from saeflow.analyses.logit_lens.causal import Places
-from saeflow.config.sections import LogitLens
+from saeflow.analyses.logit_lens.settings import Causal, Projection
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.unembedding import unembedding
 from saeflow.models.vocabulary import Vocabulary
@@ -39,7 +39,8 @@ def check_latents(
     contexts: pl.DataFrame,
     typical: Float32[np.ndarray, " d_sae"],
     blocks: Blocks,
-    settings: LogitLens,
+    projection: Projection,
+    settings: Causal,
     seed: int,
 ) -> Check:
     """Add and take away the latents that are clearest by their enrichment.
@@ -57,25 +58,26 @@ def check_latents(
         contexts: latent, group, rank, activation, block, position.
         typical: mean of each latent's activations where it fires.
         blocks: the text that the contexts are of.
-        settings: of the logit lens.
+        projection: from decoder rows to logit weights.
+        settings: how many latents are checked, and at how many places.
         seed: the study's.
     """
     rows, latents = [], []
-    through = unembedding(lm, known.ids.tolist(), settings.unembedding)
+    through = unembedding(lm, known.ids.tolist(), projection.unembedding)
     picked = causal.clearest(
-        enrichment, shapes, contexts["latent"].unique().to_list(), settings.causal.latents
+        enrichment, shapes, contexts["latent"].unique().to_list(), settings.latents
     )
     for latent, name in picked:
         direction = sae.W_dec[latent].to(lm.device)
         weights = (through @ direction.float()).cpu().numpy()
-        fires = _firing(contexts.filter(latent=latent), blocks, settings.causal.contexts)
-        anywhere = _anywhere(latent, float(typical[latent]), blocks, settings.causal.contexts, seed)
+        fires = _firing(contexts.filter(latent=latent), blocks, settings.contexts)
+        anywhere = _anywhere(latent, float(typical[latent]), blocks, settings.contexts, seed)
         ablated, added = (
             causal.change(lm, hook, direction, at, known.ids.tolist()) for at in (fires, anywhere)
         )
         generator = numpy_generator(seed, "logit lens", "tokens", latent)
         rows.append(
-            causal.token_rows(latent, weights, added, ablated, known, settings.tokens, generator)
+            causal.token_rows(latent, weights, added, ablated, known, projection.tokens, generator)
         )
         agreement = [
             causal.correlation(weights, values.numpy())

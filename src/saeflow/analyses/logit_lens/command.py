@@ -1,4 +1,4 @@
-"""``saeflow lens``: what latents do to the logits."""
+"""``saeflow logit_lens``: what latents do to the logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saeflow import config, options
+from saeflow import options
+from saeflow.analyses.logit_lens.settings import Causal, Enrichment, Projection, TokenSetSelection
 
 if TYPE_CHECKING:
     from saeflow.analyses.logit_lens.io import KnownSets
@@ -17,6 +18,9 @@ app = typer.Typer(help="Look at latents through the unembedding.", no_args_is_he
 
 SetFolder = Annotated[
     Path, typer.Option("--sets", help="Folder of the token sets and the vocabulary.")
+]
+Through = Annotated[
+    str, typer.Option("--projection", help="The section `logit_lens.projection`, as JSON.")
 ]
 ExampleFolder = Annotated[
     Path | None, typer.Option("--examples", help="Folder of the latents' examples.")
@@ -41,10 +45,10 @@ def sets(
     from saeflow.models.language_model import follow, load_tokenizer
     from saeflow.models.vocabulary import vocabulary
 
-    chosen = options.parsed(config.LogitLens, settings)
+    chosen = options.parsed(TokenSetSelection, settings)
     d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
     known = vocabulary(load_tokenizer(model), d_vocab)
-    found = token_sets(known, chosen.kinds, chosen.smallest_set, read_set_files(files or []))
+    found = token_sets(known, chosen.kinds, chosen.smallest, read_set_files(files or []))
     for one in found:
         if one.left_out:
             options.say(f"token sets: {one.name} is left out: {one.left_out}", err=True)
@@ -58,6 +62,7 @@ def apply(
     sets: SetFolder,
     hook: options.HookName,
     settings: options.Settings,
+    projection: Through,
     seed: options.Seed,
     output: options.Output,
     examples: ExampleFolder = None,
@@ -69,11 +74,10 @@ def apply(
     from saeflow.analyses.logit_lens.io import load_sets, save_lens
     from saeflow.analyses.logit_lens.lens_tables import apply_lens
 
-    chosen = options.parsed(config.LogitLens, settings)
-    given = _input(model, sae, load_sets(sets), hook, chosen, examples, dtype)
-    save_lens(
-        output, apply_lens(given, chosen, seed, threads, options.progress("logit lens, latents"))
-    )
+    through, tested = options.parsed(Projection, projection), options.parsed(Enrichment, settings)
+    given = _input(model, sae, load_sets(sets), hook, through, examples, dtype)
+    beat = options.progress("logit lens, latents")
+    save_lens(output, apply_lens(given, through, tested, seed, threads, beat))
 
 
 def _input(
@@ -81,7 +85,7 @@ def _input(
     sae: Path,
     found: KnownSets,
     hook: str,
-    chosen: config.LogitLens,
+    projection: Projection,
     examples: Path | None,
     dtype: str,
 ) -> LensInput:
@@ -93,7 +97,7 @@ def _input(
     lm, weights = options.open_model(model, dtype), options.open_sae(sae)
     layer = parse_hook(written_hook(lm, weights, hook)).layer
     density, typical = read_firing(examples) if examples else (None, None)
-    rows = unembedding(lm, found.known.ids.tolist(), chosen.unembedding)
+    rows = unembedding(lm, found.known.ids.tolist(), projection.unembedding)
     return LensInput(weights.W_dec, rows, found.known, found.sets, density, typical, layer)
 
 
@@ -107,6 +111,7 @@ def check(
     examples: Annotated[Path, typer.Option(help="Folder of the latents' examples.")],
     hook: options.HookName,
     settings: options.Settings,
+    projection: Through,
     seed: options.Seed,
     output: options.Output,
     dtype: options.Dtype = "float32",
@@ -122,7 +127,6 @@ def check(
     from saeflow.corpora.io import load_blocks
     from saeflow.tables import read_table
 
-    chosen = options.parsed(config.LogitLens, settings)
     lm, weights = options.open_model(model, dtype), options.open_sae(sae)
     found = check_latents(
         lm,
@@ -134,7 +138,8 @@ def check(
         read_contexts(examples),
         read_firing(examples).typical,
         load_blocks(corpus).tokens,
-        chosen,
+        options.parsed(Projection, projection),
+        options.parsed(Causal, settings),
         seed,
     )
     save_check(output, found)

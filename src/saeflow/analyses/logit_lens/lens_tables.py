@@ -28,8 +28,8 @@ from saeflow.analyses.logit_lens.logit_lens import (
     look_through,
     random_directions,
 )
+from saeflow.analyses.logit_lens.settings import Enrichment, Gsea, Projection
 from saeflow.analyses.logit_lens.token_sets import MemberSet
-from saeflow.config.sections import Gsea, LogitLens
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import OUTSIDE_THE_STREAM, check_hook
 from saeflow.models.language_model import LanguageModel
@@ -131,7 +131,8 @@ def written_hook(lm: LanguageModel, sae: SAE, hook: str) -> str:
 
 def apply_lens(
     given: LensInput,
-    settings: LogitLens,
+    projection: Projection,
+    settings: Enrichment,
     seed: int,
     threads: int = 1,
     progress: Progress | None = None,
@@ -140,19 +141,22 @@ def apply_lens(
 
     Args:
         given: what is looked at.
-        settings: of the logit lens.
+        projection: from decoder rows to logit weights.
+        settings: what they are tested for.
         seed: the study's.
         threads: that sort and count; they change no number.
         progress: told how many latents are done.
     """
     members = [one.members for one in given.sets]
-    directions = given.decoder.float() * _gains(given, settings)[:, None]
+    directions = given.decoder.float() * _gains(given, projection.scale)[:, None]
     generator = numpy_generator(seed, "logit lens", "directions")
     drawn = random_directions(settings.directions, directions.shape[1], generator).to(
         directions.device
     )
-    null = look_through(drawn, given.unembedding, members, settings.tokens, threads)
-    table = look_through(directions, given.unembedding, members, settings.tokens, threads, progress)
+    null = look_through(drawn, given.unembedding, members, projection.tokens, threads)
+    table = look_through(
+        directions, given.unembedding, members, projection.tokens, threads, progress
+    )
     tested = p_values(table, null, given.sets, len(given.known.ids))
     found = enriched(table, tested, given.sets, settings.test, settings.level)
     pairs = split_pairs(found, given.sets, SPLIT_FIGURES)
@@ -169,9 +173,9 @@ def apply_lens(
     )
 
 
-def _gains(given: LensInput, settings: LogitLens) -> Float[Tensor, " latents"]:
+def _gains(given: LensInput, scale: str) -> Float[Tensor, " latents"]:
     """What each decoder row is multiplied by; a latent that never fires keeps its own length."""
-    if settings.scale == "unit" or given.typical is None:
+    if scale == "unit" or given.typical is None:
         return torch.ones(len(given.decoder), device=given.decoder.device)
     typical = torch.from_numpy(np.where(given.typical > 0, given.typical, 1.0)).float()
     return typical.to(given.decoder.device)

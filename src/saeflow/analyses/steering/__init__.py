@@ -1,0 +1,132 @@
+"""Steering towards goals: target latents, vectors, completions, scores, comparisons of methods."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from saeflow.analyses.steering.settings import PLANTED, Steering
+from saeflow.config.agreement import too_long_a_completion, unsteerable
+from saeflow.config.face import Analysis, Origin
+from saeflow.config.prompting import about_prompts
+from saeflow.config.section import Complaint
+
+if TYPE_CHECKING:
+    from saeflow.analyses import Study
+
+AVERAGE = "average"
+"""What tables call the mean over goals."""
+SUMMARIES = ("summary", "best", "comparisons", "matched", "three_way")
+VECTOR = "steering/{goal}/{method}/vector.safetensors"
+APPROXIMATED = ("sae_ts", "pinverse", "rotation", "fgaa")
+"""Methods that are built from the approximator of effects."""
+
+
+def _outputs(study: Study, own: Steering) -> list[str]:
+    return [
+        "steering/targets.parquet",
+        *(f"steering/{table}.parquet" for table in SUMMARIES),
+        *(["steering/preferences.parquet", "steering/ratings.parquet"] if own.pairs else []),
+        "steering/{goal}/latents.json",
+        *(["steering/{goal}/side_effects.parquet"] if study.effects else []),
+        VECTOR,
+        "steering/{goal}/{method}/completions.parquet",
+        "steering/{goal}/{method}/scores.parquet",
+    ]
+
+
+def _complaints(study: Study, own: Steering) -> list[Complaint]:
+    written = own.completions
+    return [
+        *unsteerable(study, "steering"),
+        *([] if study.effects else study.complaints_about_target("steering.sae")),
+        *_about_methods(study, own),
+        *_about_goals(study, own),
+        *_about_the_judge(study, own),
+        *_about_halves(own),
+        *too_long_a_completion(study, "steering.completions.new_tokens", written.new_tokens),
+        *about_prompts(study.model, "steering.completions.prompts", written.prompts),
+    ]
+
+
+def _about_methods(study: Study, own: Steering) -> list[Complaint]:
+    complaints = []
+    source = study.saes.get(study.target_sae)
+    if source and source.declared_width and own.targets.latents > source.declared_width:
+        reason = (
+            f"{own.targets.latents} is more than d_sae {source.declared_width} of SAE "
+            f"'{study.target_sae}'"
+        )
+        complaints.append(("steering.targets.latents", reason))
+    for i, method in enumerate(own.vectors.methods):
+        key = f"steering.vectors.methods.{i}"
+        if method.endswith(PLANTED) and study.corpus.kind != "tales":
+            reason = (
+                f"'{method}' targets what detects a planted topic, and only the corpus 'tales' "
+                "plants any; remove it"
+            )
+            complaints.append((key, reason))
+        if method.removesuffix(PLANTED) in APPROXIMATED and not study.effects:
+            reason = f"'{method}' is built from the effects of vectors; set effects: {{}}"
+            complaints.append((key, reason))
+    return complaints
+
+
+def _about_goals(study: Study, own: Steering) -> list[Complaint]:
+    complaints = []
+    if AVERAGE in own.goals.names:
+        reason = f"'{AVERAGE}' is what tables call the mean over goals; choose another name"
+        complaints.append((f"steering.goals.names.{own.goals.names.index(AVERAGE)}", reason))
+    if unknown := [goal for goal in study.figures.detail_goals if goal not in own.goals.names]:
+        reason = f"{', '.join(unknown)} is not in steering.goals.names"
+        complaints.append(("figures.detail_goals", reason))
+    return complaints
+
+
+def _about_the_judge(study: Study, own: Steering) -> list[Complaint]:
+    complaints = []
+    if own.judge.kind == "planted" and study.corpus.kind != "tales":
+        reason = "'planted' knows only the corpus 'tales'; set kind: lexical"
+        complaints.append(("steering.judge.kind", reason))
+    messages = any(not isinstance(prompt, str) for prompt in own.completions.prompts)
+    if own.judge.kind == "openai" and own.judge.template == "rating@1" and messages:
+        reason = (
+            "'rating@1' has the marks of the chat template judged as text; set continuation@1, as "
+            "prompts are messages"
+        )
+        complaints.append(("steering.judge.template", reason))
+    return complaints
+
+
+def _about_halves(own: Steering) -> list[Complaint]:
+    share = own.summary.selection
+    completions = own.completions.samples * len(own.completions.prompts)
+    if 1 <= math.floor(completions * share) < completions:
+        return []
+    reason = (
+        f"{share} of {completions} completions leaves none to choose the scale; raise it or "
+        "steering.completions.samples"
+    )
+    return [("steering.summary.selection", reason)]
+
+
+def _origin(study: Study, own: Steering, parts: tuple[str, ...]) -> Origin | None:
+    match parts:
+        case ("steering", _, _, "vector.safetensors"):
+            return Origin(own.vectors.published, own.vectors.source)
+    return None
+
+
+ANALYSIS: Analysis[Study, Steering] = Analysis(
+    key="steering",
+    settings=Steering,
+    names=lambda study, own: {
+        "goal": own.goals.names,
+        "method": own.vectors.methods,
+    },
+    outputs=_outputs,
+    complaints=_complaints,
+    origin=_origin,
+    fetched=lambda study, own: {"steering.vectors": VECTOR},
+    publishes=("steering/*/*/vector.safetensors", "steering/*.parquet", "steering/*.csv"),
+)

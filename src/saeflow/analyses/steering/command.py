@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeflow import config, options
-from saeflow.config.sections import PLANTED
+from saeflow.analyses.steering.settings import (
+    PLANTED,
+    Completions,
+    SteeringVectors,
+    Summary,
+    Targets,
+)
 from saeflow.errors import SaeflowError
 
 DENSITY_TOKENS = 65_536  # of the cache, on which it is counted how often latents fire
@@ -30,7 +36,7 @@ Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the 
 LedgerFile = Annotated[
     Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")
 ]
-Completions = Annotated[
+CompletionFiles = Annotated[
     list[Path], typer.Argument(help="completions.parquet of every goal and method.")
 ]
 
@@ -69,7 +75,7 @@ def latents(
     from saeflow.analyses.steering.specificity import GoalTexts
     from saeflow.seeds import numpy_generator
 
-    chosen = options.parsed(config.Steering, settings)
+    chosen = options.parsed(Targets, settings)
     lm, weights, store = (
         options.open_model(model, dtype),
         options.open_sae(sae),
@@ -92,7 +98,7 @@ def latents(
         save_contrast(output / file.stem / "contrast.safetensors", contrast)
     generator = numpy_generator(seed, "steering", "latents")
     choices = choose_latents(
-        texts, density.numpy(), chosen.latents, generator, listed, chosen.shared_latents
+        texts, density.numpy(), chosen.latents, generator, listed, chosen.shared
     )
     save_choices(output, choices)
 
@@ -125,7 +131,7 @@ def vectors(
     from saeflow.analyses.steering.vectors import VectorInputs, build_vector
     from saeflow.tables import read_table
 
-    chosen, weights = options.parsed(config.Steering, settings), options.open_sae(sae)
+    chosen, weights = options.parsed(SteeringVectors, settings), options.open_sae(sae)
     examples, targets = load_contrast(contrast), load_choice(latents).weights
     differing: dict[int, float] = {}
     if "fgaa" in chosen.methods:
@@ -186,7 +192,7 @@ def complete(
     from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
     from saeflow.tables import write_table
 
-    chosen, loaded = options.parsed(config.Steering, settings), load_vector(vector)
+    chosen, loaded = options.parsed(Completions, settings), load_vector(vector)
     lm = options.open_model(model, dtype)
     table = completed(
         lm,
@@ -231,7 +237,7 @@ def steer(
     from saeflow.analyses.steering.io import load_vector
 
     loaded = load_vector(vector)
-    settings = config.Steering(
+    settings = Completions(
         prompts=[[config.Message(role="user", content=prompt)] if chat else prompt],
         samples=max(samples, 4),
         new_tokens=new_tokens,
@@ -259,7 +265,9 @@ def _study_model(vector: Path) -> Path:
         raise SaeflowError(
             f"steer: {vector} lies in no study; name the model's folder with --model"
         )
-    return root / "models" / config.read_study(record).model.name
+    from saeflow.analyses.reading import read_study
+
+    return root / "models" / read_study(record).model.name
 
 
 @app.command("side-effects")
@@ -369,13 +377,16 @@ def _goal_folders(completions: list[Path]) -> list[Path]:
 
 @app.command()
 def pairs(
-    completions: Completions,
+    completions: CompletionFiles,
     best: Annotated[
         Path, typer.Option(help="best.parquet: the scale that each method is compared at.")
     ],
     goals: Annotated[Path, typer.Option(help="Folder of the goals' YAML files.")],
     settings: options.Settings,
-    summary: Annotated[str, typer.Option(help="The section 'summary' of the config, as JSON.")],
+    count: Annotated[int, typer.Option(help="Samples per goal and pair of methods.")],
+    summary: Annotated[
+        str, typer.Option(help="The section `steering.summary` of the config, as JSON.")
+    ],
     seed: options.Seed,
     ledger: LedgerFile,
     output: Annotated[Path, typer.Option(help="Folder of the tables.")],
@@ -391,9 +402,9 @@ def pairs(
     from saeflow.analyses.steering.summary_io import write_ratings
     from saeflow.tables import read_table
 
-    judge, halves = options.parsed(config.Judge, settings), options.parsed(config.Summary, summary)
+    judge, halves = options.parsed(config.Judge, settings), options.parsed(Summary, summary)
     table = pl.concat([read_completions(path) for path in completions])
-    paired = pair_up(table, read_table(best), judge.pairs, halves.selection, seed)
+    paired = pair_up(table, read_table(best), count, halves.selection, seed)
     criteria = {
         name: config.read_goal(goals / f"{name}.yaml").criterion for name in paired["goal"].unique()
     }
@@ -403,7 +414,7 @@ def pairs(
 
 @app.command()
 def divergence(
-    completions: Completions,
+    completions: CompletionFiles,
     model: options.ModelFolder,
     output: options.Output,
     dtype: options.Dtype = "float32",
@@ -433,7 +444,7 @@ def divergence(
 
 @app.command()
 def summarise(
-    completions: Completions,
+    completions: CompletionFiles,
     settings: options.Settings,
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="Folder of the tables.")],
@@ -460,7 +471,7 @@ def summarise(
     found = summarised(
         pl.concat([read_completions(path) for path in completions]),
         scores,
-        options.parsed(config.Summary, settings),
+        options.parsed(Summary, settings),
         seed,
         pl.concat([read_table(file, DIVERGENCE_SCHEMA) for file in measured]) if measured else None,
     )

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from saeflow.analyses.steering.pairs import PairedScores
 from saeflow.analyses.steering.resampling import Contrast, contrast, interval
-from saeflow.config.sections import PLANTED
+from saeflow.analyses.steering.settings import PLANTED
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.permutation import holm
 

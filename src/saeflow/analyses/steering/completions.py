@@ -26,13 +26,13 @@ from saeflow.errors import SaeflowError
 from saeflow.models.chat import continuation_text, prompt_text
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Steering
+    from saeflow.analyses.steering.settings import Completions
     from saeflow.models.language_model import LanguageModel
 
 PURPOSE = "completions"
 
 
-def absolute_scales(settings: Steering, mean_norm: float, norm: float = 1.0) -> list[float]:
+def absolute_scales(settings: Completions, mean_norm: float, norm: float = 1.0) -> list[float]:
     """The grid in units of the residual stream.
 
     Args:
@@ -51,7 +51,7 @@ def complete(
     hook: str,
     vector: Float[Tensor, " d_model"],
     scales: Sequence[float],
-    settings: Steering,
+    settings: Completions,
     seed: int,
     goal: str,
     method: str,

@@ -14,7 +14,7 @@ from torch import Tensor
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Fgaa
+    from saeflow.analyses.steering.settings import Fgaa
     from saeflow.saes.sae import SAE
 
 ROWS_AT_ONCE = 4096

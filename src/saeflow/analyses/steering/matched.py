@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.pairs import PairedScores
 from saeflow.analyses.steering.resampling import means
-from saeflow.config.sections import Summary
+from saeflow.analyses.steering.settings import Summary
 from saeflow.statistics.means import interval, mean_draws, seen_draws
 
 MATCHED_SCHEMA: dict[str, type[pl.DataType]] = {

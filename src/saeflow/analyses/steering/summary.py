@@ -21,8 +21,8 @@ from saeflow.analyses.steering.comparisons import AVERAGE, COMPARISONS_SCHEMA, C
 from saeflow.analyses.steering.matched import MATCHED_SCHEMA, match
 from saeflow.analyses.steering.pairs import SPLITS, PairedScores, on_grid, pair_scores
 from saeflow.analyses.steering.resampling import Means, bootstrap_weights, interval, means
+from saeflow.analyses.steering.settings import Summary
 from saeflow.analyses.steering.three_way import THREE_WAY_SCHEMA, three_way
-from saeflow.config.sections import Summary
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 

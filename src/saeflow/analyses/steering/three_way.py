@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from saeflow.analyses.steering.pairs import SPLITS, PairedScores, on_grid
 from saeflow.analyses.steering.resampling import means
-from saeflow.config.sections import Summary
+from saeflow.analyses.steering.settings import Summary
 from saeflow.judging.verdicts import THREE_WAY
 from saeflow.statistics.means import interval, mean_draws
 

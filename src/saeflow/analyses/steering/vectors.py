@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.analyses.effects.approximation import less_bias
-from saeflow.config.sections import PLANTED
+from saeflow.analyses.steering.settings import PLANTED
 from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
 

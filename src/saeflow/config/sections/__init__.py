@@ -8,34 +8,24 @@ told to the workflow by profiles and to commands by options.
 """
 
 from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraining, Tokens
-from saeflow.config.sections.effects import Approximator, Effects, Sampling, Scale, Vectors
 from saeflow.config.sections.figures import Figures
-from saeflow.config.sections.judging import Calls, Judge, Price, Summary
-from saeflow.config.sections.latents import Causal, Examples, Gsea, LogitLens
+from saeflow.config.sections.judging import Calls, Judge, Price
 from saeflow.config.sections.prompts import Message, Prompt
 from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.published import Dataset, Published
 from saeflow.config.sections.saes import SAE, SAETraining
-from saeflow.config.sections.steering import PLANTED, Fgaa, Goals, Steering
-from saeflow.config.sections.study import Study
+from saeflow.config.sections.sampling import Sampling
+from saeflow.config.sections.study import Core
 
 __all__ = [
-    "PLANTED",
     "SAE",
     "Activations",
-    "Approximator",
     "Calls",
-    "Causal",
+    "Core",
     "Corpus",
     "Dataset",
-    "Effects",
-    "Examples",
-    "Fgaa",
     "Figures",
-    "Goals",
-    "Gsea",
     "Judge",
-    "LogitLens",
     "Message",
     "Model",
     "ModelTraining",
@@ -45,10 +35,5 @@ __all__ = [
     "Published",
     "SAETraining",
     "Sampling",
-    "Scale",
-    "Steering",
-    "Study",
-    "Summary",
     "Tokens",
-    "Vectors",
 ]

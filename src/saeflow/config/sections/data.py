@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from saeflow.config.section import (
-    HookName,
     InputPath,
     Name,
     PathText,
     Section,
     Text,
-    Unique,
     refuse,
 )
 from saeflow.config.sections.published import Dataset, Published, Source, disputes
@@ -149,8 +147,6 @@ class Activations(Section):
     """The cache of activations over the split ``sae``, at every hook from the same forward
     passes."""
 
-    hooks: Annotated[list[HookName], Unique] = Field(default=[])
-    """Hooks to cache beside the study's ``hook`` and those where SAEs are trained."""
     format: Literal["parquet", "hdf5"] = "parquet"
     """Of the shards' files."""
     compress: bool = False

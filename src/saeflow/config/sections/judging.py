@@ -1,4 +1,4 @@
-"""Who scores completions, how paid calls are made, and how scores are summarised."""
+"""Who scores completions, and how paid calls are made."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ class Judge(Section):
     """``lexical``: share of a completion's words, from the goal's list, that scores 1."""
     model: Text | None = None
     """``openai``: the name of the model that judges."""
-    base_url: Text | None = None
-    """``openai``: where the endpoint is, such as ``http://localhost:8000/v1`` (vLLM),
-    ``http://localhost:11434/v1`` (Ollama) or ``https://openrouter.ai/api/v1``; null is OpenAI
-    itself, or what ``OPENAI_BASE_URL`` says. Answers are kept whatever the address. Names,
-    passwords and keys must not stand in it: it is recorded, and ``calls.key`` is for them."""
     template: Literal["rating@1", "continuation@1"] = "rating@1"
     """``openai``: how a score is asked for. ``rating@1``: the whole text, 1 to 10.
     ``continuation@1``: the prompt and its continuation apart, and only the continuation counts."""
@@ -42,9 +37,6 @@ class Judge(Section):
     protocols: Annotated[list[Literal["product", "three_way"]], Unique] = Field(default=["product"])
     """``openai``: ``product`` scores behaviour and coherence. ``three_way`` also scores concept,
     instruction and fluency, 0 to 2 each, whose harmonic mean is a table of its own."""
-    pairs: int = Field(default=0, ge=0)
-    """``openai``: held-out samples per goal and pair of methods that are compared side by side, in
-    both orders; 0 is none."""
 
     @property
     def sampling(self) -> dict[str, int | float | str | None]:
@@ -59,17 +51,9 @@ class Judge(Section):
         found = []
         if self.kind == "openai" and not self.model:
             found.append(("model", "is needed by 'openai'; name the model that judges"))
-        if self.kind != "openai" and (self.pairs or "three_way" in self.protocols):
-            found.append(
-                (
-                    "kind",
-                    (
-                        f"'{self.kind}' answers no such questions; set kind: openai, or pairs: 0 "
-                        "and "
-                        "product"
-                    ),
-                )
-            )
+        if self.kind != "openai" and "three_way" in self.protocols:
+            reason = f"'{self.kind}' answers no such questions; set kind: openai, or product alone"
+            found.append(("kind", reason))
         if "product" not in self.protocols:
             found.append(("protocols", "'product' must be one of them; scales are chosen by it"))
         refuse(found)
@@ -99,6 +83,11 @@ class Calls(Section):
     """How an endpoint is called and what may be spent; no score depends on it, and no change of it
     reruns anything."""
 
+    base_url: Text | None = None
+    """Where the endpoint is, such as ``http://localhost:8000/v1`` (vLLM),
+    ``http://localhost:11434/v1`` (Ollama) or ``https://openrouter.ai/api/v1``; null is OpenAI
+    itself, or what ``OPENAI_BASE_URL`` says. Answers are kept whatever the address. Names,
+    passwords and keys must not stand in it: it is recorded, and ``key`` is for them."""
     mode: Literal["live", "batch"] = "live"
     """``batch``: the Batch API, at half the price and within a day; a run that was interrupted goes
     on waiting for the batches that it submitted."""
@@ -121,26 +110,3 @@ class Calls(Section):
     price: Price | None = None
     """In place of the built-in price of the model; a model of your own costs ``{input: 0, output:
     0}``."""
-
-
-class Summary(Section):
-    """Tables of goals, methods and scales."""
-
-    bootstrap: int = Field(default=1000, ge=100)
-    """Draws behind every interval."""
-    level: float = Field(default=0.95, gt=0.5, lt=1)
-    """Of the intervals."""
-    selection: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the completions that choose the scale; the others report."""
-    least_scored: float = Field(default=0.5, ge=0, le=1)
-    """Least share of a scale's completions that must have both scores, in either part, for the
-    scale to be chosen."""
-    coherence_levels: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        default=[0.95, 0.9, 0.8, 0.6], min_length=1
-    )
-    """Coherence, as shares of the unsteered coherence, at which methods are compared."""
-    divergence_levels: list[Annotated[float, Field(gt=0)]] = Field(
-        default=[0.1, 0.2, 0.5, 1.0], min_length=1
-    )
-    """Mean KL divergence from the unsteered model, nats per token, at which methods are
-    compared."""

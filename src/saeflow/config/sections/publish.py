@@ -19,10 +19,9 @@ class Publish(Section):
     """Of the repository."""
     private: bool = True
     """Whether a repository that is made is private; one that exists stays what it is."""
-    contents: Annotated[
-        list[Literal["effects", "approximator", "saes", "vectors", "tables", "figures"]], Unique
-    ] = Field(default=["effects", "approximator", "saes", "figures"], min_length=1)
-    """What is published, of what the study computed itself."""
+    contents: Annotated[list[Text], Unique] | None = Field(default=None, min_length=1)
+    """What is published, of what the study computed itself: ``saes``, ``figures``, and analyses by
+    their keys; null is all."""
     licence: Text | None = None
     """The hub's key of the licence, such as ``mit`` or ``cc-by-4.0``."""
     upload: bool = False

@@ -1,25 +1,27 @@
-"""The whole config."""
+"""The core of every study of a language model: text, models, hooks, activations, SAEs."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from saeflow.config.agreement import disagreements
-from saeflow.config.section import HookName, Name, Section, refuse
+from saeflow.config.face import Analysis
+from saeflow.config.section import HookName, Name, Section, Unique, refuse
 from saeflow.config.sections.data import Activations, Corpus, Model
-from saeflow.config.sections.effects import Approximator, Effects
 from saeflow.config.sections.figures import Figures
-from saeflow.config.sections.judging import Calls, Judge, Summary
-from saeflow.config.sections.latents import Examples, LogitLens
+from saeflow.config.sections.judging import Calls
 from saeflow.config.sections.publish import Publish
 from saeflow.config.sections.saes import SAE, Cache, trained_together, without_sweeps
-from saeflow.config.sections.steering import Goals, Steering
 
 
-class Study(Section):
-    """The whole config."""
+class Core(Section):
+    """What a study always has; its analyses are added to it by `saeflow.analyses.Study`."""
+
+    analyses: ClassVar[Sequence[Analysis[Any, Any]]] = ()
+    """Those that a study of this kind may ask for, in the order of the report."""
 
     kind: Literal["language"] = "language"
     """What is studied; ``chess`` is another kind of study, with [other keys](#a-study-of-chess)."""
@@ -33,33 +35,26 @@ class Study(Section):
     """Models that crosscoders compare with `model`, such as a fine-tuned one. They read the same
     tokens, so they must have its tokenizer."""
     hook: HookName
-    """Where vectors are added, and where SAEs read that name no hook of their own; a
+    """Where SAEs read that name no hook of their own, and where vectors are added; a
     TransformerLens name: ``blocks.2.hook_resid_post``."""
+    hooks: Annotated[list[HookName], Unique] = Field(default=[])
+    """Hooks to cache beside `hook` and those where SAEs are trained."""
     activations: Activations = Activations()
     saes: Annotated[dict[Name, SAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
-    examples: Examples | None = None
-    """Where latents fire; null leaves it out of the study, ``{}`` takes the defaults."""
-    logit_lens: LogitLens | None = None
-    """What latents do to the logits; null leaves it out of the study, ``{}`` takes the defaults."""
-    effects: Effects = Effects()
-    approximator: Approximator = Approximator()
-    goals: Goals
-    steering: Steering = Steering()
-    judge: Judge = Judge()
     calls: Calls = Calls()
-    summary: Summary = Summary()
     figures: Figures = Figures()
     publish: Publish = Publish()
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Study:
+    def _sections_agree(self) -> Core:
         refuse(disagreements(self))
         return self
 
     @property
-    def steering_sae(self) -> str:
-        """The SAE whose latents are targeted."""
-        return self.steering.sae or next(iter(self.saes))
+    def asked(self) -> list[tuple[Analysis[Any, Any], Any]]:
+        """The analyses that the study asks for, with their sections."""
+        sections = ((analysis, analysis.section(self)) for analysis in self.analyses)
+        return [(analysis, section) for analysis, section in sections if section is not None]
 
     @property
     def trainings(self) -> dict[str, list[str]]:
@@ -68,8 +63,8 @@ class Study(Section):
         return trained_together(self.saes)
 
     @property
-    def hooks(self) -> list[str]:
-        """Where activations of the model are cached; first the hook that is steered."""
+    def cached_hooks(self) -> list[str]:
+        """Where activations of the model are cached; first the study's own hook."""
         return self.caches[self.model.name]
 
     @property
@@ -77,18 +72,15 @@ class Study(Section):
         """Where activations are cached, by model: what SAEs are trained on, and what else the
         config names.
 
-        Where imported SAEs read is among it if their latents' examples are asked for.
+        Where imported SAEs read is among it if an analysis reads their activations.
         """
-        found = {self.model.name: [self.hook, *self.activations.hooks]}
+        read = {name for analysis, own in self.asked for name in analysis.cached_saes(self, own)}
+        by_model = {self.model.name: [self.hook, *self.hooks]}
         for name, sae in self.saes.items():
-            needed = (
-                self.caches_of(name)
-                if sae.train
-                else self.sources_of(name) * (name in self.example_saes)
-            )
+            needed = self.caches_of(name) if sae.train else self.sources_of(name) * (name in read)
             for model, hook in needed:
-                found.setdefault(model, []).append(hook)
-        return {model: list(dict.fromkeys(hooks)) for model, hooks in found.items()}
+                by_model.setdefault(model, []).append(hook)
+        return {model: list(dict.fromkeys(hooks)) for model, hooks in by_model.items()}
 
     @property
     def shards(self) -> int:
@@ -98,7 +90,7 @@ class Study(Section):
 
     @property
     def all_models(self) -> dict[str, Model]:
-        """Every model by its name; first the one that is steered."""
+        """Every model by its name; first the study's own."""
         return {model.name: model for model in (self.model, *self.models)}
 
     def key_of(self, model: str) -> str:
@@ -126,22 +118,6 @@ class Study(Section):
         return [*self.sources_of(sae), *([Cache(self.model.name, target)] if target else [])]
 
     @property
-    def example_saes(self) -> list[str]:
-        """The SAEs whose latents' examples are asked for; crosscoders read more than one cache."""
-        return self.saes_of("sae", "transcoder") if self.examples else []
-
-    @property
-    def lens_saes(self) -> list[str]:
-        """The SAEs that the logit lens looks at: those whose decoder rows are directions of the
-        residual stream."""
-        written = {name: self.saes[name].target or self.hook_of(name) for name in self.example_saes}
-        return [
-            name
-            for name, hook in written.items()
-            if self.logit_lens and not hook.endswith(("attn.hook_z", "mlp.hook_in"))
-        ]
-
-    @property
     def layer(self) -> int:
         """The layer of the hook."""
         return int(self.hook.split(".")[1])
@@ -149,4 +125,4 @@ class Study(Section):
     @property
     def last_layer(self) -> int:
         """The last layer that is run for the cache."""
-        return max(int(hook.split(".")[1]) for hook in self.hooks)
+        return max(int(hook.split(".")[1]) for hook in self.cached_hooks)

@@ -9,20 +9,7 @@ from pydantic import Field, model_validator
 from saeflow.config.section import Complaint, InputPath, Name, Section, Text, refuse
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes, of_a_kind
-
-
-class Sampling(Section):
-    """How the next token is drawn."""
-
-    temperature: float = Field(default=1.0, ge=0)
-    """0 is greedy."""
-    top_k: int | None = Field(default=None, ge=1)
-    """Keep the k most probable tokens; null keeps all."""
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    """Then keep the smallest set whose probability reaches this; null keeps all.
-
-    The published SAE-TS runs name top_k 50 and top_p 0.3, but the sampler they used ignores top_p
-    once top_k is set: write ``{top_k: 50}`` for what they did, both for what they say."""
+from saeflow.config.sections.sampling import Sampling
 
 
 class Scale(Section):
@@ -68,6 +55,9 @@ class Vectors(Section):
     """First vector and the one after the last; null is all. Of ``mixtures`` and ``random`` there
     are as many as is asked for, and by default one per latent of the SAE."""
 
+    block_size: int = Field(default=128, ge=1)
+    """Vectors per shard; part of the result's identity."""
+
     @model_validator(mode="after")
     def _agrees(self) -> Vectors:
         found: list[Complaint] = []
@@ -91,13 +81,9 @@ class Vectors(Section):
         return self
 
 
-class Effects(Section):
-    """What steering vectors do to the mean activation of every latent."""
+class Measurement(Section):
+    """How effects are measured: what the model writes with and without a vector."""
 
-    vectors: Vectors = Vectors()
-    """Which vectors."""
-    block_size: int = Field(default=128, ge=1)
-    """Vectors per shard; part of the result's identity."""
     prompts: list[Prompt] = Field(default=["", "I think", "Last night"], min_length=1)
     """What the rollouts start from, text or messages; the empty text is BOS alone, and a prompt
     named twice weighs twice."""
@@ -114,21 +100,6 @@ class Effects(Section):
     """How strongly each vector is added."""
     positions: Literal["generated", "all"] = "generated"
     """Whose activations are averaged: generated tokens, or prompt tokens too. BOS never."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """Of the effects in effects.h5; float16 halves the file and keeps three digits."""
-    published: Published | None = None
-    """Effects on a hub: an ``effects.h5`` of this library, or a ``.pt`` file as in the release of
-    SAE-TS."""
-    source: Source = "auto"
-    """``auto``: effects on disk, else ``published``, else measured here. ``compute`` and ``fetch``
-    insist."""
-
-    @model_validator(mode="after")
-    def _has_its_source(self) -> Effects:
-        refuse(
-            [*disputes(self.published, self.source, None), *of_a_kind(self.published, ".h5", ".pt")]
-        )
-        return self
 
 
 class Approximator(Section):
@@ -160,5 +131,33 @@ class Approximator(Section):
                 *disputes(self.published, self.source, None),
                 *of_a_kind(self.published, ".safetensors", ".pt"),
             ]
+        )
+        return self
+
+
+class Effects(Section):
+    """What steering vectors do to the mean activation of every latent."""
+
+    sae: Name | None = None
+    """The SAE whose latents' effects are measured; null is the first of ``saes``."""
+    vectors: Vectors = Vectors()
+    """Which vectors."""
+    measurement: Measurement = Measurement()
+    """How their effects are measured."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the effects in effects.h5; float16 halves the file and keeps three digits."""
+    approximator: Approximator = Approximator()
+    """What is fitted to them."""
+    published: Published | None = None
+    """Effects on a hub: an ``effects.h5`` of this library, or a ``.pt`` file as in the release of
+    SAE-TS."""
+    source: Source = "auto"
+    """``auto``: effects on disk, else ``published``, else measured here. ``compute`` and ``fetch``
+    insist."""
+
+    @model_validator(mode="after")
+    def _has_its_source(self) -> Effects:
+        refuse(
+            [*disputes(self.published, self.source, None), *of_a_kind(self.published, ".h5", ".pt")]
         )
         return self

@@ -1,4 +1,4 @@
-"""What is steered towards, and how."""
+"""What is steered towards, how, and how it is judged."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from saeflow.config.section import Name, Names, PathText, Section, Unique, refuse
-from saeflow.config.sections.effects import Sampling
+from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes
+from saeflow.config.sections.sampling import Sampling
 
 PLANTED = "_planted"
 """Ends the name of a method that is given the latent that detects the goal's planted topic best."""
@@ -32,6 +33,17 @@ class Goals(Section):
     """Goals of the study, in the order of tables and figures."""
 
 
+class Targets(Section):
+    """Which latents a goal's vectors aim at, where the goal's file names none."""
+
+    latents: int = Field(default=1, ge=1)
+    """Latents targeted per goal: those whose firing is most
+    specific to its texts."""
+    shared: bool = False
+    """Whether goals may target the same latent, which then gets them the same vectors. Where they
+    may not, latents are dealt out so that all goals together are served best."""
+
+
 class Fgaa(Section):
     """Which latents the method ``fgaa`` targets, of those whose mean activation differs between a
     goal's examples."""
@@ -50,11 +62,9 @@ class Fgaa(Section):
         return self
 
 
-class Steering(Section):
-    """Steered completions over a grid of scales."""
+class SteeringVectors(Section):
+    """How vectors are built."""
 
-    sae: Name | None = None
-    """The SAE whose latents are targeted; null is the first of ``saes``."""
     methods: Annotated[list[Method], Unique] = Field(
         default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"], min_length=1
     )
@@ -64,12 +74,6 @@ class Steering(Section):
     ``sae_ts_planted``, ``pinverse_planted`` and ``rotation_planted`` do the same for the latent
     that detects the goal's planted topic best, which no real study knows: they tell what a method
     lacks from what the choice of latents lacks, and take no part in which wins."""
-    latents: int = Field(default=1, ge=1)
-    """Latents targeted per goal when the goal's file names none: those whose firing is most
-    specific to its texts."""
-    shared_latents: bool = False
-    """Whether goals may target the same latent, which then gets them the same vectors. Where they
-    may not, latents are dealt out so that all goals together are served best."""
     bias_weight: float = Field(default=1.0, ge=0)
     """``sae_ts``, ``rotation``, ``fgaa``: weight of the bias term that is subtracted (λ)."""
     fgaa: Fgaa = Fgaa()
@@ -80,20 +84,6 @@ class Steering(Section):
     multiplies every scale."""
     caa_positions: Literal["mean", "last"] = "mean"
     """``caa``: average over the tokens of an example, or its last token. BOS never."""
-    scales: list[float] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0], min_length=2)
-    """How much of a vector is added, increasing: 0.0, the unsteered control, is among them, and a
-    negative scale steers away from the behaviour."""
-    scale_unit: Literal["norm", "absolute"] = "norm"
-    """``norm``: scales are multiples of the mean activation norm at the hook."""
-    prompts: list[Prompt] = Field(default=["I think"], min_length=1)
-    """What completions start from: each is text, or a list of messages that the model's chat
-    template writes."""
-    samples: int = Field(default=64, ge=4)
-    """Completions per goal, method, scale and prompt."""
-    new_tokens: int = Field(default=24, ge=1)
-    """Tokens generated per completion, at most: it ends with its text or turn."""
-    sampling: Sampling = Sampling()
-    """How the completions' tokens are drawn."""
     published: Published | None = None
     """Steering vectors on a hub, one ``vector.safetensors`` of this library per goal and method;
     ``{goal}`` and ``{method}`` in ``file`` stand for them."""
@@ -102,7 +92,7 @@ class Steering(Section):
     ``compute`` and ``fetch`` insist."""
 
     @model_validator(mode="after")
-    def _has_its_source(self) -> Steering:
+    def _has_its_source(self) -> SteeringVectors:
         found = disputes(self.published, self.source, None)
         missing = [
             name
@@ -122,9 +112,74 @@ class Steering(Section):
         refuse(found)
         return self
 
+
+class Completions(Section):
+    """What is written with a vector, over a grid of scales."""
+
+    scales: list[float] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0], min_length=2)
+    """How much of a vector is added, increasing: 0.0, the unsteered control, is among them, and a
+    negative scale steers away from the behaviour."""
+    scale_unit: Literal["norm", "absolute"] = "norm"
+    """``norm``: scales are multiples of the mean activation norm at the hook."""
+    prompts: list[Prompt] = Field(default=["I think"], min_length=1)
+    """What completions start from: each is text, or a list of messages that the model's chat
+    template writes."""
+    samples: int = Field(default=64, ge=4)
+    """Completions per goal, method, scale and prompt."""
+    new_tokens: int = Field(default=24, ge=1)
+    """Tokens generated per completion, at most: it ends with its text or turn."""
+    sampling: Sampling = Sampling()
+    """How the completions' tokens are drawn."""
+
     @field_validator("scales")
     @classmethod
     def _increasing(cls, scales: list[float]) -> list[float]:
         if scales != sorted(set(scales)) or 0.0 not in scales:
             raise ValueError("must increase and hold 0.0 (the unsteered control)")
         return scales
+
+
+class Summary(Section):
+    """Tables of goals, methods and scales."""
+
+    bootstrap: int = Field(default=1000, ge=100)
+    """Draws behind every interval."""
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of the intervals."""
+    selection: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the completions that choose the scale; the others report."""
+    least_scored: float = Field(default=0.5, ge=0, le=1)
+    """Least share of a scale's completions that must have both scores, in either part, for the
+    scale to be chosen."""
+    coherence_levels: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default=[0.95, 0.9, 0.8, 0.6], min_length=1
+    )
+    """Coherence, as shares of the unsteered coherence, at which methods are compared."""
+    divergence_levels: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[0.1, 0.2, 0.5, 1.0], min_length=1
+    )
+    """Mean KL divergence from the unsteered model, nats per token, at which methods are
+    compared."""
+
+
+class Steering(Section):
+    """Steered completions towards goals, and how good they are."""
+
+    goals: Goals
+    sae: Name | None = None
+    """The SAE whose latents are targeted; null is that of ``effects``, or the first of ``saes``."""
+    targets: Targets = Targets()
+    vectors: SteeringVectors = SteeringVectors()
+    completions: Completions = Completions()
+    judge: Judge = Judge()
+    pairs: int = Field(default=0, ge=0)
+    """Judge ``openai``: held-out samples per goal and pair of methods that are compared side by
+    side, in both orders; 0 is none."""
+    summary: Summary = Summary()
+
+    @model_validator(mode="after")
+    def _judge_can_compare(self) -> Steering:
+        if self.pairs and self.judge.kind != "openai":
+            reason = f"judge '{self.judge.kind}' compares nothing side by side; set judge.kind"
+            refuse([("pairs", f"{reason}: openai, or pairs: 0")])
+        return self

@@ -1,0 +1,34 @@
+"""What the logit lens takes, and what it reads from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saeflow.analyses.logit_lens import saes
+from saeflow.analyses.logit_lens.settings import LogitLens
+from saeflow.config import read_token_sets
+from saeflow.config.locations import shipped_or_own
+from saeflow.planning.work import Need, Scope, StagePlan
+
+if TYPE_CHECKING:
+    from saeflow.analyses import Study
+
+
+def work(study: Study, own: LogitLens, scope: Scope) -> list[StagePlan]:
+    """Every latent and every random direction through the unembedding."""
+    names = saes(study)
+    widths = [study.saes[name].declared_width or 0 for name in names]
+    rows = sum(width + own.enrichment.directions for width in widths)
+    jobs = 2 * len(names) + bool(names)
+    flop = rows * 2 * scope.unembedding
+    return [StagePlan("logit_lens", jobs, 0, flop, 6000 * sum(widths), f"{len(names)} SAEs")]
+
+
+def needs(own: LogitLens) -> list[Need]:
+    """Files with token sets; one that is there is read, so that what is wrong with it is said
+    now."""
+    files = {name: shipped_or_own(name) for name in own.token_sets.files}
+    for file in files.values():
+        if file.is_file():
+            read_token_sets(file)
+    return [Need("token sets", str(file), file.is_file()) for file in files.values()]

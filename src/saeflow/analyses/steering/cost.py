@@ -1,0 +1,88 @@
+"""What steering and judging take, and what they read from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saeflow.analyses.effects.cost import in_sae
+from saeflow.analyses.steering.settings import Steering
+from saeflow.config import read_goal
+from saeflow.config.locations import shipped_or_own
+from saeflow.planning.work import Need, Scope, StagePlan
+
+if TYPE_CHECKING:
+    from saeflow.analyses import Study
+
+PROMPT_TOKENS = 150  # of a question to the judge, without the completion
+
+
+def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
+    """Completions of all goals, methods and scales, and their scores."""
+    goals, written = len(own.goals.names), own.completions
+    cells = goals * len(own.vectors.methods)
+    texts = len(written.scales) * len(written.prompts) * written.samples
+    completed = cells * texts * written.new_tokens
+    side = 0
+    if effects := study.effects:
+        rollouts = len(effects.measurement.prompts) * effects.measurement.samples
+        side = cells * rollouts * effects.measurement.new_tokens
+    judged = completed if own.judge.kind == "lexical" else 0
+    scores = judge_calls(own) or 2 * cells * texts
+    return [
+        StagePlan(
+            "steering",
+            1 + goals + goals * bool(effects) + cells,
+            completed + side,
+            completed * scope.flop() + side * in_sae(study, scope),
+            cells * texts * 6 * written.new_tokens,
+            f"{cells} goals × methods × {texts} completions",
+        ),
+        StagePlan(
+            "judging",
+            cells + goals + 1 + bool(own.pairs),
+            judged,
+            judged * scope.flop(),
+            cells * texts * 40,
+            f"{scores} scores by '{own.judge.kind}'",
+        ),
+    ]
+
+
+def judge_calls(own: Steering) -> int:
+    """Calls that the judge makes at most, if nothing is in the ledger yet; 0 for a judge that makes
+    none."""
+    if own.judge.kind != "openai":
+        return 0
+    goals, methods, written = len(own.goals.names), len(own.vectors.methods), own.completions
+    texts = len(written.scales) * len(written.prompts) * written.samples
+    criteria = 2 + 3 * ("three_way" in own.judge.protocols)
+    pairs = goals * methods * (methods - 1) // 2 * own.pairs * 2
+    return (goals * methods * texts * criteria + 2 * pairs) * own.judge.repeats
+
+
+def remarks(study: Study, own: Steering) -> list[str]:
+    """How often the judge is called, and what that costs."""
+    from saeflow.endpoint.prices import DATE, cost_of
+    from saeflow.endpoint.service import ANSWER_TOKENS
+
+    if not (calls := judge_calls(own)):
+        return []
+    cost = cost_of(str(own.judge.model), study.calls.price, study.calls.mode == "batch")
+    tokens = PROMPT_TOKENS + 2 * own.completions.new_tokens
+    usd = cost.usd(calls * tokens, calls * ANSWER_TOKENS)
+    price = (
+        "its price is not known; set calls.price"
+        if usd is None
+        else f"about US$ {usd:,.2f}, prices of {DATE}"
+    )
+    return [f"judge {own.judge.model}: at most {calls:,} calls, {price}"]
+
+
+def needs(own: Steering) -> list[Need]:
+    """The goals' files; one that is there is read, so that what is wrong with it is said now."""
+    folder = shipped_or_own(own.goals.directory)
+    files = {goal: folder / f"{goal}.yaml" for goal in own.goals.names}
+    for file in files.values():
+        if file.is_file():
+            read_goal(file)
+    return [Need(f"goal {goal}", str(file), file.is_file()) for goal, file in files.items()]

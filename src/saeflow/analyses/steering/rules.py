@@ -1,0 +1,93 @@
+"""What the rules of steering say of a study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from saeflow.analyses import Study
+from saeflow.analyses.steering import APPROXIMATED
+from saeflow.analyses.steering.settings import PLANTED, Steering
+from saeflow.config import read_goal
+from saeflow.workflow import Workflow, digest
+
+
+class GoalFiles:
+    """The YAML files of a study's goals, which are no inputs but params, as settings are: what they
+    say is a trigger, and where they lie and how old they are is none. So a fresh checkout of the
+    same commit makes nothing anew.
+
+    What is wrong with them is told when the rules are read, not by a job hours later.
+    """
+
+    def __init__(self, flow: Workflow[Study], steering: Steering) -> None:
+        goals = steering.goals
+        self._files = {name: flow.sought(goals.directory, f"{name}.yaml") for name in goals.names}
+        self._goals = {name: read_goal(Path(file)) for name, file in self._files.items()}
+
+    def files(self, wildcards: Any, input: Any) -> list[str]:
+        """A param: all files."""
+        return list(self._files.values())
+
+    def file(self, wildcards: Any, input: Any) -> str:
+        """A param: the file of one goal."""
+        return self._files[wildcards.goal]
+
+    def folder(self, wildcards: Any, input: Any) -> str:
+        """A param: where they lie."""
+        return os.path.dirname(next(iter(self._files.values())))
+
+    def said(self, wildcards: Any) -> str:
+        """A param, and so a trigger: what is said of all goals."""
+        return digest(self._goals.values())
+
+    def said_of_one(self, wildcards: Any) -> str:
+        """A param: the same of one goal."""
+        return digest([self._goals[wildcards.goal]])
+
+    def vector_options(self, wildcards: Any, input: Any) -> list[str]:
+        """A param: the options of the command that builds vectors, for those of `vector_inputs`
+        that there are."""
+        options = []
+        if approximator := input.get("approximator"):
+            options += ["--approximator", approximator]
+        if recovery := input.get("recovery"):
+            goal = self.file(wildcards, input)
+            options += ["--recovery", recovery, "--goal-file", goal]
+        return options
+
+
+def vector_inputs(flow: Workflow[Study]) -> dict[str, Any]:
+    """What some methods are built from: the approximator of effects, and, for planted topics, the
+    latents that detect them."""
+    methods = flow.study.steering.vectors.methods if flow.study.steering else []
+    sae = flow.study.target_sae
+    inputs: dict[str, Any] = {}
+    if any(method.removesuffix(PLANTED) in APPROXIMATED for method in methods):
+        inputs["approximator"] = flow.artifact(f"effects/{sae}/approximator.safetensors")
+    if any(method.endswith(PLANTED) for method in methods):
+        inputs["recovery"] = f"results/{{study}}/saes/{sae}/recovery.parquet"
+    return inputs
+
+
+def judge_inputs(flow: Workflow[Study]) -> dict[str, Any]:
+    """What the judge reads besides the completions: the model, where coherence is measured by its
+    loss."""
+    steering = flow.study.steering
+    if not steering or steering.judge.kind != "lexical":
+        return {}
+    return flow.model_inputs(f"models/{flow.study.model.name}")
+
+
+def goal_vectors(flow: Workflow[Study], goal: str) -> list[Any]:
+    """A goal's steering vectors, one per method."""
+    methods = flow.study.steering.vectors.methods if flow.study.steering else []
+    return [flow.located(f"steering/{goal}/{method}/vector.safetensors") for method in methods]
+
+
+def calls(flow: Workflow[Study]) -> Callable[[Any, Any], str]:
+    """A param: how an endpoint is called and what may be spent, as JSON. No change of it reruns
+    anything."""
+    return lambda wildcards, input: flow.study.calls.model_dump_json(ensure_ascii=True)

@@ -1,0 +1,223 @@
+"""What the workflow's rules say of a study of a language model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from saeflow.analyses import Study
+from saeflow.config import read_goal
+from saeflow.config.sections.saes import Cache
+from saeflow.workflow import Workflow, digest
+
+CORE_RULES = (
+    *("study", "published", "corpus", "models"),
+    *("activations", "manifests", "saes", "sae_metrics"),
+)
+
+
+class StudyWorkflow(Workflow[Study]):
+    """The rules' view of a study of a language model."""
+
+    def __init__(self, study: Study, checkout: Path | None, fetch: Callable[[str], str]) -> None:
+        names: dict[str, Sequence[str]] = {
+            "study": [study.study],
+            "model": [study.model.name],
+            "sae": list(study.saes),
+            "split": ["model", "sae", "eval"],
+        }
+        for analysis, own in study.asked:
+            names |= analysis.names(study, own)
+        super().__init__(study, names, checkout, fetch)
+        self.figures = self._figures()
+        self.names = {**names, "figure": list(self.figures)}
+
+    @property
+    def model(self) -> str:
+        """The model's folder, below the study's."""
+        return f"models/{self.study.model.name}"
+
+    @property
+    def cache(self) -> str:
+        """What vouches for the cache of activations at the study's own hook."""
+        return f"activations/{self.study.model.name}/{self.study.hook}/manifest.json"
+
+    @property
+    def core_results(self) -> list[str]:
+        """What every study is run for."""
+        return ["config.yaml", "provenance.json", "saes/{sae}/metrics.json", "saes/summary.parquet"]
+
+    @property
+    def analysed(self) -> list[str]:
+        """What the study is run for beside: the outputs of its analyses."""
+        return [
+            pattern for analysis, own in self.study.asked for pattern in self.outputs(analysis.key)
+        ]
+
+    def outputs(self, key: str) -> list[str]:
+        """The outputs of one analysis that is asked for."""
+        analysis, own = next(asked for asked in self.study.asked if asked[0].key == key)
+        return list(analysis.outputs(self.study, own))
+
+    @property
+    def results(self) -> list[str]:
+        """What the target ``all`` makes."""
+        pictures = ["figures/{figure}.png"] if self.figures else []
+        return [*self.core_results, *self.analysed, *pictures, "report/index.html"]
+
+    @property
+    def rule_files(self) -> list[str]:
+        """The files of rules, in the order in which they are read."""
+        asked = [analysis.key for analysis, _ in self.study.asked]
+        return [*CORE_RULES, *asked, "figures", "report", "publish"]
+
+    @property
+    def targets(self) -> dict[str, list[str]]:
+        """What may be asked for by name, and what each makes."""
+        caches = [
+            f"activations/{model}/{hook}/manifest.json"
+            for model, hooks in self.study.caches.items()
+            for hook in hooks
+        ]
+        return {
+            "activations": caches,
+            "saes": self.core_results[2:],
+            **{analysis.key: self.outputs(analysis.key) for analysis, _ in self.study.asked},
+            "evaluate": [*self.core_results[2:], *self.analysed],
+            "plots": ["figures/{figure}.png"],
+            "publish": ["publish/record.json"],
+        }
+
+    def report_sources(self) -> list[Any]:
+        """Everything that the report shows; its command is told the study's folder and reads these
+        files in it."""
+        return self.files(
+            *self.core_results,
+            "models/{model}.metrics.json",
+            "saes/{sae}/cfg.json",
+            "saes/{sae}/sae_weights.safetensors",
+            *self.analysed,
+            *(f"figures/{name}.{end}" for name in self.figures for end in ("png", "svg", "csv")),
+            *sorted({table for tables in self.figures.values() for table in tables}),
+        )
+
+    def publishable(self) -> list[Any]:
+        """What the study publishes, of what it computed itself."""
+        patterns = [("saes", "saes/{sae}/cfg.json"), ("figures", "figures/{figure}.png")]
+        patterns += [
+            (analysis.key, pattern)
+            for analysis, own in self.study.asked
+            for pattern in self.outputs(analysis.key)
+            if analysis.publishes
+        ]
+        wanted = self.study.publish.contents
+        named = [pattern for key, pattern in patterns if wanted is None or key in wanted]
+        made = self.files("config.yaml", "provenance.json", *named)
+        own_files = [file for file in made if file.startswith("results/")]
+        measured = [file for file in own_files if Path(file).name == "cfg.json"]
+        return [*own_files, *(str(Path(file).with_name("metrics.json")) for file in measured)]
+
+    def report_options(self, wildcards: Any, input: Any) -> list[str]:
+        """Options of the report's command that analyses add."""
+        steering = self.study.steering
+        return ["--goals", self.sought(steering.goals.directory)] if steering else []
+
+    def report_said(self, wildcards: Any) -> str:
+        """What the report shows beside its inputs, and so a trigger."""
+        if not (steering := self.study.steering):
+            return ""
+        directory = steering.goals.directory
+        files = (self.sought(directory, f"{name}.yaml") for name in steering.goals.names)
+        return digest(read_goal(Path(file)) for file in files)
+
+    def cached_places(self) -> list[tuple[str, str]]:
+        """Model and hook of every cache, if norms at hooks tell what is left out."""
+        by_norm = self.study.activations.exclude_norm_above is not None
+        caches = self.study.caches.items() if by_norm else ()
+        return [(model, hook) for model, hooks in caches for hook in hooks]
+
+    def crosscoder_models(self, sae: str, suffix: str = "") -> list[Any]:
+        """The folders of the models that a crosscoder reads, or what they end in with a suffix."""
+        read = dict.fromkeys(source.model for source in self.study.sources_of(sae))
+        return [self.located(f"models/{model}{suffix}") for model in read]
+
+    def sae_descriptions(self) -> str:
+        """What each SAE is, by name, as JSON."""
+        study = self.study
+
+        def named(sources: Sequence[Cache]) -> str:
+            full = bool(study.models)
+            return ", ".join(f"{model}:{hook}" if full else hook for model, hook in sources)
+
+        described = {}
+        for name, sae in study.saes.items():
+            sources = study.sources_of(name)
+            described[name] = {
+                "kind": sae.kind,
+                "reads": named(sources),
+                "writes": named(study.caches_of(name)[-1:] if sae.target else sources),
+                "training": sae.train.model_dump() if sae.train else None,
+            }
+        return json.dumps(described)
+
+    def _figures(self) -> dict[str, list[str]]:
+        """The figures of the study, and the tables that each is drawn from."""
+        study = self.study
+        drawn: dict[str, list[str]] = {}
+        if study.steering:
+            drawn |= {
+                "methods_forest": ["steering/best.parquet"],
+                "product_by_scale": ["steering/summary.parquet"],
+                "goal_detail": ["steering/summary.parquet"],
+                "pareto": ["steering/summary.parquet"],
+                "equal_coherence": ["steering/matched.parquet"],
+                "equal_divergence": ["steering/matched.parquet"],
+                "steered_vs_unsteered": ["steering/summary.parquet"],
+            }
+        if study.effects:
+            drawn |= {
+                "effects_predicted_measured": [
+                    "effects/{target_sae}/predictions.parquet",
+                    "effects/{target_sae}/metrics.json",
+                ],
+                "effect_scales": ["effects/{target_sae}/effects.h5"],
+            }
+        if study.effects and study.steering:
+            drawn["side_effects"] = ["steering/{goal}/side_effects.parquet"]
+        lens_saes = self.names.get("lens_sae", ())
+        if lens_saes:
+            drawn["lens_moments"] = ["logit_lens/{lens_sae}/latents.parquet"]
+            lens = (
+                f"logit_lens/{study.target_sae if study.target_sae in lens_saes else lens_saes[0]}"
+            )
+            drawn |= {
+                "lens_histograms": [f"{lens}/splits.parquet"],
+                "lens_manhattan": ["logit_lens/sets.parquet", f"{lens}/enrichment.parquet"],
+                "lens_heat_map": [
+                    "logit_lens/sets.parquet",
+                    f"{lens}/enrichment.parquet",
+                    f"{lens}/scores.parquet",
+                ],
+                "lens_causal": [f"{lens}/causal.parquet", f"{lens}/causal_latents.parquet"],
+            }
+        if len(lens_saes) > 1:
+            drawn["lens_layers"] = ["logit_lens/{lens_sae}/latents.parquet"]
+        if study.corpus.kind == "tales":
+            measured = study.saes_of("sae", "transcoder")
+            drawn["sae_recovery"] = [f"saes/{name}/recovery.parquet" for name in measured]
+        if len(study.saes) > 1:
+            drawn["sae_frontier"] = ["saes/summary.parquet"]
+        if crosscoders := study.saes_of("crosscoder"):
+            drawn["crosscoder_sources"] = [f"saes/{name}/sources.parquet" for name in crosscoders]
+        trained = [
+            name
+            for name, sae in study.saes.items()
+            if sae.train and not self.is_fetched(f"saes/{name}/cfg.json")
+        ]
+        if trained:
+            drawn["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
+        if study.model.train and not self.is_fetched(self.model):
+            drawn["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
+        return drawn

@@ -1,0 +1,68 @@
+"""What a stage of a study takes, and what it needs: the terms in which stages are planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from saeflow.config.sections import Published
+from saeflow.planning.shape import ModelShape
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+class StagePlan(NamedTuple):
+    """The work of one stage."""
+
+    stage: str
+    jobs: int
+    """Jobs of the workflow."""
+    tokens: int
+    """Tokens that pass through the model, or activations through an SAE that is trained."""
+    flop: int
+    """Operations of the matrix products in it; 0 where the model is not on this machine yet."""
+    disk: int
+    """Bytes of the stage's results, roughly."""
+    work: str
+    """What is done, in words."""
+
+
+class Need(NamedTuple):
+    """Something from outside that the study reads."""
+
+    what: str
+    where: str
+    present: bool | None
+    """None where it lies on the hub and is looked for when it is fetched."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is known when stages are planned."""
+
+    shape: ModelShape | None
+    """Of the model; where it is not known, neither work nor the size of what depends on its width
+    is."""
+    fetched: Mapping[str, Published]
+    """What is fetched instead of computed, by the key of its section."""
+
+    @property
+    def width(self) -> int:
+        """Of the residual stream; 0 where it is not known."""
+        return self.shape.d_model if self.shape else 0
+
+    @property
+    def unembedding(self) -> int:
+        """Weights of the unembedding; 0 where it is not known."""
+        return self.shape.unembedding if self.shape else 0
+
+    def flop(self, first: int = 0, last: int | None = None, logits: bool = True) -> int:
+        """Operations per token, as `ModelShape.flop`; 0 where the shape is not known."""
+        return self.shape.flop(first, last, logits) if self.shape else 0
+
+    def source(self, key: str, computed: str) -> str:
+        """What is done for a section: how it is computed, or that it is fetched, and where from."""
+        if not (published := self.fetched.get(key)):
+            return computed
+        return f"fetched: {' '.join(filter(None, [published.where, published.file]))}"

@@ -1,0 +1,224 @@
+"""What the workflow's rules say of a study: inputs, params and options, from its config.
+
+Everything that is particular to an analysis lies in ``rules.py`` of its folder. Values for
+``params`` are functions where they may hold text of the config, as Snakemake takes braces in plain
+text for wildcards; a function that has an argument ``input`` triggers no rerun.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from string import Formatter
+from typing import Any, Generic, TypeVar
+
+from snakemake.exceptions import WorkflowError
+from snakemake.io import ancient
+
+from saeflow.config.locations import fetched, location
+from saeflow.config.section import Section
+
+S = TypeVar("S", bound=Any)
+Param = Callable[[Any], Any]
+
+
+class Workflow(Generic[S]):
+    """The rules' view of one study.
+
+    Args:
+        study: of any kind.
+        names: what may stand for names in braces, such as ``{sae}``, in `files`.
+        checkout: the folder of the Snakefile; None where Snakemake reads it from elsewhere.
+        fetch: finds a file of the workflow there.
+    """
+
+    def __init__(
+        self,
+        study: S,
+        names: Mapping[str, Sequence[str]],
+        checkout: Path | None,
+        fetch: Callable[[str], str],
+    ) -> None:
+        self.study, self.names = study, names
+        self._checkout, self._fetch = checkout, fetch
+
+    def shipped(self, path: str) -> str:
+        """A file that comes with the workflow; by a relative path if it can be, so that a checkout
+        may be moved."""
+        if self._checkout is None:
+            return self._fetch(f"../{path}")
+        file, here = self._checkout / path, Path.cwd()
+        return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+    def sought(self, path: str, below: str = "") -> str:
+        """A path of the config, and what lies `below` it: in the working directory where it is
+        there, else shipped."""
+        file = os.path.join(path, below) if below else path
+        return file if os.path.exists(path) else self.shipped(file)
+
+    def is_fetched(self, path: str) -> bool:
+        """Whether one artifact is fetched rather than our own."""
+        return fetched(self.study, path, os.path.exists)
+
+    def located(self, path: str) -> Any:
+        """Where an artifact below ``results/<study>/`` lies, or will: our own, or the published one
+        below ``resources/published/``.
+
+        What was fetched is ``ancient``: that it is fetched again is no news, and another source is
+        another path. So are folders of models, whose age says nothing.
+        """
+        place = location(self.study, path, os.path.exists)
+        is_model = path.removeprefix("models/") in getattr(self.study, "all_models", ())
+        return ancient(place) if self.is_fetched(path) or is_model else place
+
+    def artifact(self, path: str) -> Param:
+        """An input function: `located`, once wildcards are known."""
+        return lambda wildcards: self.located(path.format(**wildcards))
+
+    def model_inputs(self, path: str, name: str = "model") -> dict[str, Param]:
+        """Inputs of whoever runs a model: its folder, and the checksums of its files.
+
+        Snakemake keeps no checksum of a folder, so that a copy of a study would be older and newer
+        than itself.
+        """
+        checksums = self.artifact(f"{path}.checksums.json")
+        return {name: self.artifact(path), f"{name}_checksums": checksums}
+
+    def files(self, *patterns: str) -> list[Any]:
+        """Every file of the study that patterns name, with ``{goal}``, ``{method}``, … filled in
+        each way."""
+        return [self.located(file) for pattern in patterns for file in self._filled(pattern)]
+
+    def _filled(self, pattern: str) -> Iterator[str]:
+        fields = dict.fromkeys(name for _, name, _, _ in Formatter().parse(pattern) if name)
+        for values in product(*(self.names[name] for name in fields)):
+            yield pattern.format(**dict(zip(fields, values, strict=True)))
+
+    def at(self, *keys: str, wildcards: Any = None) -> Any:
+        """The value at some keys of the config; ``{sae}`` among them stands for the wildcard."""
+        value = self.study
+        for key in keys:
+            key = key.format(**(wildcards or {}))
+            value = value[key] if isinstance(value, dict) else getattr(value, key)
+        return value
+
+    def settings(self, *keys: str) -> Param:
+        """A param: one section of the config, whole, as the JSON that a command takes; without
+        keys the whole config.
+
+        It is what the job's result depends on, and so what triggers a rerun. What might have been
+        fetched instead is no part of it.
+        """
+        left_out = {"published", "source"} if keys else None
+
+        def of(wildcards: Any) -> str:
+            section: Section = self.at(*keys, wildcards=wildcards)
+            return section.model_dump_json(exclude=left_out, ensure_ascii=True)
+
+        return of
+
+    def published(self, *keys: str) -> Param:
+        """A param: where a section says that its artifact is published, as JSON."""
+
+        def of(wildcards: Any) -> str:
+            section: Section = self.at(*keys, "published", wildcards=wildcards)
+            return section.model_dump_json(exclude_defaults=True, ensure_ascii=True)
+
+        return of
+
+    def path_at(self, *keys: str) -> Param:
+        """An input: the file that a key of the config names, if it does."""
+        return lambda wildcards: self.at(*keys, wildcards=wildcards) or []
+
+    def sae_settings(self, names: Iterable[str]) -> str:
+        """How the SAEs of one job are trained, by name, as JSON."""
+        return json.dumps({name: self.study.saes[name].train.model_dump() for name in names})
+
+    def manifests(self, sae: str) -> list[Any]:
+        """What vouches for the activation caches that one SAE is trained on; of a transcoder, last
+        what it writes."""
+        return [
+            self.located(f"activations/{model}/{hook}/manifest.json")
+            for model, hook in self.study.caches_of(sae)
+        ]
+
+    def manifest_options(self, sae: str, files: Sequence[str]) -> list[str]:
+        """The options ``--manifest`` and ``--target``, from the files that `manifests` names."""
+        target = self.study.saes[sae].kind == "transcoder"
+        read, written = (files[:-1], files[-1:]) if target else (files, [])
+        return [*repeated("--manifest", read), *repeated("--target", written)]
+
+    def all_manifests(self) -> list[Any]:
+        """What vouches for every activation cache of the study."""
+        return [
+            self.located(f"activations/{model}/{hook}/manifest.json")
+            for model, hooks in self.study.caches.items()
+            for hook in hooks
+        ]
+
+    def import_options(self, wildcards: Any) -> list[str]:
+        """Where an SAE that is imported reads and writes, as the command's options."""
+        sources = self.study.sources_of(wildcards.sae)
+        if self.study.saes[wildcards.sae].kind == "crosscoder":
+            return repeated("--source", [f"{model}:{hook}" for model, hook in sources])
+        return self.place_options(wildcards)
+
+    def place_options(self, wildcards: Any) -> list[str]:
+        """Where an SAE or a transcoder reads and writes, as the command's options."""
+        target = self.study.saes[wildcards.sae].target
+        hook = ["--hook", self.study.hook_of(wildcards.sae)]
+        return [*hook, *(["--target", target] if target else [])]
+
+    def shards(self, wildcards: Any) -> list[str]:
+        """The shards of the activation cache at one hook: a fixed number of rows each."""
+        suffix = {"parquet": "parquet", "hdf5": "h5"}[self.study.activations.format]
+        folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
+        numbers = range(self.study.shards)
+        return [f"{folder}/shard-{number:05d}.{suffix}" for number in numbers]
+
+    def claim(self) -> None:
+        """Hold the study for as long as this object lives, for the case that a link makes one
+        folder of results of two: Snakemake's own lock is that of the folder that it works in.
+
+        Raises:
+            WorkflowError: another process holds it.
+        """
+        folder = f"results/{self.study.study}"
+        os.makedirs(folder, exist_ok=True)
+        self._held = open(f"{folder}/.claim", "a")  # noqa: SIM115 - as long as this process lives
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            place = os.path.realpath(folder)
+            raise WorkflowError(
+                f"{place}: another Snakemake works on this study; wait until it has ended"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+
+def digest(sections: Iterable[Section]) -> str:
+    """The SHA-256 of what sections say."""
+    lines = [section.model_dump_json() for section in sections]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def given(value: Any) -> Param:
+    """A param that is what it is, whatever braces it holds."""
+    return lambda wildcards: value
+
+
+def repeated(option: str, values: Iterable[Any]) -> list[Any]:
+    """The words that give an option once for each value."""
+    return [word for value in values for word in (option, value)]
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A wildcard constraint: any of `names`, and nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
