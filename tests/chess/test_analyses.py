@@ -15,9 +15,14 @@ from chess_positions import positions_table, random_play
 from planted_chess import GATED, N_BINS, planted_subject
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.concepts.io import TABLES, best_moves, load_labels, save_labels
+from saeflow.chess.analyses.concepts.association import ASSOCIATIONS, CONCEPTS
+from saeflow.chess.analyses.concepts.example_boards import BOARDS
+from saeflow.chess.analyses.concepts.io import load_labels, save_labels
 from saeflow.chess.analyses.concepts.labelling import label_positions
+from saeflow.chess.analyses.concepts.probes import PROBES
 from saeflow.chess.analyses.concepts.settings import Concepts
+from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
+from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL
 from saeflow.chess.analyses.transitions.settings import Transitions
 from saeflow.chess.analyses.transitions.transitions import (
     TRANSITIONS,
@@ -26,6 +31,7 @@ from saeflow.chess.analyses.transitions.transitions import (
 )
 from saeflow.chess.commands import app
 from saeflow.chess.games.boards import read_fens
+from saeflow.chess.games.io import best_moves
 from saeflow.chess.games.moves import MOVES
 from saeflow.chess.knowledge.concepts import label
 from saeflow.chess.knowledge.responses import answers
@@ -34,7 +40,7 @@ from saeflow.chess.player.io import save_maia2
 from saeflow.chess.player.maia2 import Maia2
 from saeflow.chess.player.planes import encode
 from saeflow.chess.player.settings import ChessModel
-from saeflow.chess.saes.reading import at_bin, judged, looks, read_site
+from saeflow.chess.saes.reading import embed_boards, judged, read_site
 from saeflow.chess.saes.site import MaiaAtSite, site_sae
 from saeflow.errors import SaeflowError
 from saeflow.saes.io import save_sae
@@ -215,10 +221,10 @@ def test_maia_at_its_site_says_what_the_model_says(maia: Maia2) -> None:
     at = MaiaAtSite(maia, "blocks.0.mlp")
     ratings = torch.arange(40) % 11
     expected = maia(encode(boards), ratings, ratings).moves
-    assert torch.equal(at.judge(at.look(boards), ratings, lambda x: x), expected)
-    assert not torch.allclose(at.judge(at.look(boards), ratings, lambda x: x + 1), expected)
+    assert torch.equal(at.judge(at.embed(boards), ratings, lambda x: x), expected)
+    assert not torch.allclose(at.judge(at.embed(boards), ratings, lambda x: x + 1), expected)
     assert torch.equal(
-        at.judge(at.look(boards), ratings, lambda x: x), expected
+        at.judge(at.embed(boards), ratings, lambda x: x), expected
     )  # nothing stays behind
     with pytest.raises(SaeflowError, match=r"no hook 'blocks\.7\.mlp'"):
         MaiaAtSite(maia, "blocks.7.mlp")
@@ -229,9 +235,9 @@ def test_maia_at_its_site_says_what_the_model_says(maia: Maia2) -> None:
 def test_an_untrained_model_chooses_legal_moves_only(maia: Maia2) -> None:
     boards = random_play(600, seed=8).boards
     at = MaiaAtSite(maia, "blocks.1.resid_post")
-    for look in looks(at, boards):
-        said = judged(at, look, at_bin(look, 5), lambda x: 50 * x)
-        assert look.legal.gather(1, said.choice[:, None]).all()
+    for batch in embed_boards(at, boards):
+        said = judged(at, batch, 5, lambda x: 50 * x)
+        assert batch.legal.gather(1, said.choice[:, None]).all()
 
 
 @pytest.mark.parametrize("tokens", ["mean", "all"])
@@ -243,7 +249,7 @@ def test_latents_of_a_position_are_read_at_its_own_rating(maia: Maia2, tokens: s
     seen: list[torch.Tensor] = []
     for index in range(50):
         one = torch.tensor([ratings[index]])
-        at.judge(at.look(boards.part(slice(index, index + 1))), one, lambda x: seen.append(x) or x)
+        at.judge(at.embed(boards.part(slice(index, index + 1))), one, lambda x: seen.append(x) or x)
     activations = torch.cat(seen)
     assert np.allclose(read.activations, activations.mean(dim=1), atol=1e-5)
     dense = (
@@ -295,9 +301,17 @@ def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: 
         ]
         done = CliRunner().invoke(app, line, catch_exceptions=False)
         assert done.exit_code == 0, (name, done.output)
-    for name, schema in TABLES.items():
-        if name in ("engine", "blunders", "fine_tuning"):  # want an engine
-            continue
+    schemas = {
+        "concepts": CONCEPTS,
+        "associations": ASSOCIATIONS,
+        "probes": PROBES,
+        "boards": BOARDS,
+        "skill": SKILL,
+        "awareness": AWARENESS,
+        "interventions": INTERVENTIONS,
+        "transitions": TRANSITIONS,
+    }
+    for name, schema in schemas.items():
         assert read_table(tmp_path / "out" / f"{name}.parquet", schema).height > 0, name
     probes = read_table(tmp_path / "out" / "probes.parquet")
     assert set(probes["method"]) == {"probe", "difference_of_means"}

@@ -11,9 +11,11 @@ from checkout import ROOT
 from studies import study_config
 
 from saeflow.analyses.reading import read_study
+from saeflow.chess.analyses.engine.settings import FineTuning
 from saeflow.chess.study import ChessStudy
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
+from saeflow.options import parsed
 
 STUDY = study_config("minimal-chess")
 SAE = STUDY["saes"]["main"]
@@ -150,3 +152,8 @@ def test_a_study_of_chess_is_not_planned(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     with pytest.raises(SaeflowError, match=r"kind: 'chess' is not planned; `snakemake -n` tells"):
         read_study(tmp_path / "study.yaml")
+
+
+def test_a_mistake_in_a_section_that_is_built_on_another_is_told_as_any() -> None:
+    with pytest.raises(SaeflowError, match=r"^--settings: epoch: is not a known key; did you mean"):
+        parsed(FineTuning, '{"epoch": 1}')

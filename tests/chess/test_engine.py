@@ -14,16 +14,16 @@ import pytest
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.concepts.io import best_moves, write_tables
 from saeflow.chess.analyses.engine.blunders import BLUNDERS, ENGINE
 from saeflow.chess.analyses.engine.engine import EVALUATIONS, MATE, evaluate
 from saeflow.chess.analyses.engine.settings import Engine
 from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
 from saeflow.chess.commands import app
+from saeflow.chess.games.io import best_moves
 from saeflow.chess.games.moves import MOVES
 from saeflow.chess.games.positions import in_split
 from saeflow.errors import SaeflowError
-from saeflow.tables import read_table
+from saeflow.tables import read_table, write_table
 
 # Speaks UCI; wants the move after which it has most material, and says how much that is.
 COUNTING = """#!{python}
@@ -136,9 +136,10 @@ def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_mu
             "weakest_choice": "a1a2",
         },
     ]
-    write_tables(tmp_path, transitions=pl.DataFrame(rows, schema=TRANSITIONS))
+    write_table(tmp_path / "transitions.parquet", pl.DataFrame(rows, schema=TRANSITIONS))
     played = evaluate([LOOSE_QUEEN, LOOSE_QUEEN], ["g1h2", "g2a8"], counting)
-    write_tables(tmp_path, engine=played.with_columns(split=pl.lit("sae"), row=pl.Series([7, 9])))
+    evaluated = played.with_columns(split=pl.lit("sae"), row=pl.Series([7, 9]))
+    write_table(tmp_path / "engine.parquet", evaluated, ENGINE)
     line = ["blunders"]
     for name in ("transitions", "engine"):
         line += [

@@ -23,7 +23,7 @@ from saeflow.chess.analyses.skill.settings import Skill
 from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL, correlations, skill
 from saeflow.chess.games.boards import START, join, read_fens
 from saeflow.chess.knowledge.concepts import concepts_of
-from saeflow.chess.saes.reading import at_bin, judged, looks
+from saeflow.chess.saes.reading import embed_boards, judged
 from saeflow.chess.saes.site import SiteSAE
 from saeflow.errors import SaeflowError
 from saeflow.statistics.clusters import CHANGE, SHARE, Resampling
@@ -399,11 +399,11 @@ def test_choices_are_legal_and_an_illegal_favourite_is_counted() -> None:
     subject, _ = planted_subject(GATED)
     boards = subject.examples.boards.part(slice(0, 300))
     legal_favourites = []
-    for look in looks(GATED, boards):
-        said = judged(GATED, look, at_bin(look, 0))
-        assert look.legal.gather(1, said.choice[:, None]).all()
+    for batch in embed_boards(GATED, boards):
+        said = judged(GATED, batch, 0)
+        assert batch.legal.gather(1, said.choice[:, None]).all()
         assert torch.allclose(said.log_probs.exp().sum(1), torch.ones(len(said.choice)).double())
-        legal_favourites.append(look.legal.gather(1, said.logits.argmax(1, True)))
+        legal_favourites.append(batch.legal.gather(1, said.logits.argmax(1, True)))
     assert not torch.cat(
         legal_favourites
     ).all()  # raw favourites are often illegal: the mask matters

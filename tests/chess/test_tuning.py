@@ -13,10 +13,10 @@ import torch
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.concepts.io import FINE_TUNING, write_tables
 from saeflow.chess.analyses.engine.blunders import (
     BLUNDERS,
     ENGINE,
+    FINE_TUNING,
     Lessons,
     blunder_set,
     lessons,
@@ -35,7 +35,7 @@ from saeflow.chess.player.settings import Accuracy, ChessModel
 from saeflow.chess.player.training import train_maia2
 from saeflow.errors import SaeflowError
 from saeflow.models import training
-from saeflow.tables import read_table
+from saeflow.tables import read_table, write_table
 
 SHAPE = ChessModel(
     dim_cnn=8, blocks_cnn=1, dim_vit=16, blocks_vit=1, heads=2, dim_head=8, dim_elo=4, dim_value=8
@@ -258,7 +258,8 @@ def test_the_commands_tune_and_measure(
     player: Maia2, table: pl.DataFrame, evaluations: pl.DataFrame, divided: Lessons, tmp_path: Path
 ) -> None:
     table.write_parquet(tmp_path / "positions.parquet")
-    write_tables(tmp_path, blunders=blunder_set(evaluations, evaluations.clear(), 1.5))
+    found = blunder_set(evaluations, evaluations.clear(), 1.5)
+    write_table(tmp_path / "blunders.parquet", found, BLUNDERS)
     save_maia2(tmp_path / "player", player, {})
     common = [
         "--model",

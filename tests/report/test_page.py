@@ -23,6 +23,7 @@ from saeflow.endpoint.ledger import Usage
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
 from saeflow.figures.style import LOOKS
+from saeflow.kinds import figures
 from saeflow.report import latent_pages, results
 from saeflow.report.dark import dark
 from saeflow.report.files import ASSETS
@@ -633,7 +634,7 @@ def test_every_figure_has_its_place_on_the_page() -> None:
 
 def test_captions_of_the_workflow_are_those_of_the_figures() -> None:
     template = jinja2.Template((ROOT / "workflow/report/figure.rst").read_text())
-    for name, kind in FIGURES.items():
+    for name, kind in figures().items():
         told = template.render(snakemake=SimpleNamespace(wildcards=SimpleNamespace(figure=name)))
         assert told.strip() == f"**{kind.title}.** {kind.caption}"
 

@@ -78,7 +78,7 @@ class PlantedModel:
     def n_bins(self) -> int:
         return N_BINS
 
-    def look(self, boards: Boards) -> Tensor:
+    def embed(self, boards: Boards) -> Tensor:
         """Threats, other features, and a number that names the position."""
         threats = label(boards, ["offensive_threat"]).values
         seeds = [
@@ -96,10 +96,10 @@ class PlantedModel:
             np.concatenate([threats, others, numbers], axis=1)
         )  # float64 holds 48 bits
 
-    def judge(self, looked: Tensor, ratings: Tensor, edit: Edit) -> Tensor:
-        n = len(looked)
-        features = looked[:, : THREATS + OTHERS].float()
-        names = looked[:, -1].long().tolist()
+    def judge(self, embedded: Tensor, ratings: Tensor, edit: Edit) -> Tensor:
+        n = len(embedded)
+        features = embedded[:, : THREATS + OTHERS].float()
+        names = embedded[:, -1].long().tolist()
         draws = [
             np.random.default_rng([name, int(rating)])
             for name, rating in zip(names, ratings, strict=True)

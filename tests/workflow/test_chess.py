@@ -8,8 +8,7 @@ import pytest
 from snakemake_runs import Workflow, planned_jobs
 from studies import study_config
 
-from saeflow.chess.analyses.concepts.io import FINE_TUNING
-from saeflow.chess.analyses.engine.blunders import BLUNDERS
+from saeflow.chess.analyses.engine.blunders import BLUNDERS, FINE_TUNING
 from saeflow.chess.games.positions import SCHEMA
 
 TINY = study_config("tiny-chess")

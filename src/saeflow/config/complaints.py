@@ -19,7 +19,7 @@ def complaints_of(error: ValidationError) -> Iterator[Complaint]:
     Args:
         error: what a section raised.
     """
-    sections = {section.__name__: section for section in Section.__subclasses__()}
+    sections = {section.__name__: section for section in _below(Section)}
     for item in error.errors():
         # "[key]" marks a complaint about a key rather than its value; "[text]", "[messages]" a kind
         # of prompt.
@@ -29,6 +29,13 @@ def complaints_of(error: ValidationError) -> Iterator[Complaint]:
             yield from ((_dotted(*place, key), reason) for key, reason in cause.complaints)
         else:
             yield _dotted(*place), _reason(item, sections[error.title], place)
+
+
+def _below(section: type[Section]) -> Iterator[type[Section]]:
+    """Every section there is: some are built on others."""
+    for derived in section.__subclasses__():
+        yield derived
+        yield from _below(derived)
 
 
 def _dotted(*place: Any) -> str:

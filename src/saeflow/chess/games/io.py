@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int64
 
 from saeflow import seals
 from saeflow.artifacts import sealed, stamp
 from saeflow.chess.games.examples import Examples, examples, join_examples
+from saeflow.chess.games.moves import move_indices
 from saeflow.chess.games.positions import FAULTS_TOLD, SCHEMA, Part, in_split
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.tables import read_table
@@ -107,3 +110,23 @@ def _pieces(path: Path) -> Iterator[pl.DataFrame]:
         raise SaeflowError(f"{path}: no such file; make it first") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedError(f"{path}: is no whole table of positions ({error})", [path]) from None
+
+
+def best_moves(path: Path, fens: list[str]) -> Int64[np.ndarray, " n"]:
+    """An engine's move in every position, -1 where it was not asked.
+
+    Args:
+        path: a table with the columns ``fen`` and ``best``.
+        fens: of the positions.
+
+    Raises:
+        SaeflowError: the file is absent, damaged, or has other columns.
+    """
+    table = read_table(path)
+    if missing := {"fen", "best"} - set(table.columns):
+        raise SaeflowError(
+            f"{path}: has no column {' and '.join(sorted(missing))}; name a table of evaluations"
+        )
+    said = table.drop_nulls("best").unique("fen", keep="first", maintain_order=True)
+    by_fen = dict(zip(said["fen"], move_indices(said["best"].to_list()).tolist(), strict=True))
+    return np.array([by_fen.get(fen, -1) for fen in fens], np.int64)

@@ -196,9 +196,9 @@ class Maia2(nn.Module):
             rating_self: bin of the player to move.
             rating_oppo: bin of the opponent.
         """
-        return self.judge(self.look(planes), rating_self, rating_oppo)
+        return self.judge(self.embed(planes), rating_self, rating_oppo)
 
-    def look(self, planes: Float[Tensor, "n 18 8 8"]) -> Float[Tensor, "n tokens d"]:
+    def embed(self, planes: Float[Tensor, "n 18 8 8"]) -> Float[Tensor, "n tokens d"]:
         """The tokens that the transformer gets: what does not depend on the players."""
         planes = planes.contiguous(
             memory_format=torch.channels_last
@@ -211,7 +211,7 @@ class Maia2(nn.Module):
         rating_self: Int[Tensor, " n"],
         rating_oppo: Int[Tensor, " n"],
     ) -> Maia2Output:
-        """The three heads' logits for players of these bins, from what `look` gives."""
+        """The three heads' logits for players of these bins, from what `embed` gives."""
         ratings = torch.cat(
             [self.elo_embedding(rating_self), self.elo_embedding(rating_oppo)], dim=1
         )

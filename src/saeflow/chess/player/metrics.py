@@ -111,7 +111,7 @@ def measure_maia2(
         part = slice(start, start + POSITIONS_AT_ONCE)
         batch = examples.part(part)
         moves, legal = torch.from_numpy(batch.moves).long(), legal_mask(batch.boards)
-        tokens, oppo = model.look(encode(batch.boards)), torch.from_numpy(batch.rating_oppo).long()
+        tokens, oppo = model.embed(encode(batch.boards)), torch.from_numpy(batch.rating_oppo).long()
         for rating in range(told):
             raw = model.judge(tokens, torch.full_like(oppo, rating), oppo).moves
             ranks, nats, chosen_legal = _scored(raw, legal, moves)

@@ -13,34 +13,35 @@ from torch import Tensor
 from saeflow.chess.games.boards import Boards
 from saeflow.chess.games.moves import legal_moves
 from saeflow.chess.saes.site import BOARDS_AT_ONCE, Activations, Edit, SiteSAE, SkillModel
+from saeflow.errors import SaeflowError
 from saeflow.statistics.sparse_latents import SparseLatents
 
 Progress = Callable[[int, int], None]
 
 
-class Look(NamedTuple):
-    """Some positions as the model has looked at them, ready to be judged at any rating.
+class Embedded(NamedTuple):
+    """A batch of positions as the model knows them before it hears of ratings.
 
     Attributes:
         rows: which positions.
-        looked: what the model made of them.
+        embedded: what the model made of them.
         legal: their legal moves.
     """
 
     rows: slice
-    looked: Tensor
+    embedded: Tensor
     legal: Bool[Tensor, "rows moves"]
 
 
-def looks(model: SkillModel, boards: Boards) -> list[Look]:
-    """Look at all positions once; what does not depend on ratings is not computed again."""
-    found = []
+def embed_boards(model: SkillModel, boards: Boards) -> list[Embedded]:
+    """Embedded at all positions once; what does not depend on ratings is not computed again."""
+    batches = []
     for start in range(0, len(boards), BOARDS_AT_ONCE):
         part = slice(start, min(start + BOARDS_AT_ONCE, len(boards)))
-        looked = model.look(boards.part(part))
-        legal = torch.from_numpy(legal_moves(boards.part(part))).to(looked.device)
-        found.append(Look(part, looked, legal))
-    return found
+        embedded = model.embed(boards.part(part))
+        legal = torch.from_numpy(legal_moves(boards.part(part))).to(embedded.device)
+        batches.append(Embedded(part, embedded, legal))
+    return batches
 
 
 class Judged(NamedTuple):
@@ -60,17 +61,47 @@ class Judged(NamedTuple):
         return self.log_probs.argmax(dim=1)
 
 
-def judged(
-    model: SkillModel, look: Look, ratings: Int[Tensor, " rows"], edit: Edit = lambda x: x
-) -> Judged:
-    """Ask the model for its move at the ratings, with the activations at its site edited."""
-    logits = model.judge(look.looked, ratings, edit)
-    return Judged(logits, logits.double().masked_fill(~look.legal, -torch.inf).log_softmax(dim=1))
+def judged(model: SkillModel, batch: Embedded, rating: int, edit: Edit = lambda x: x) -> Judged:
+    """Ask the model for its moves, told one rating bin, with the activations at its site edited."""
+    ratings = torch.full((len(batch.embedded),), rating, dtype=torch.long)
+    logits = model.judge(batch.embedded, ratings, edit)
+    return Judged(logits, logits.double().masked_fill(~batch.legal, -torch.inf).log_softmax(dim=1))
 
 
-def at_bin(look: Look, rating: int) -> Int[Tensor, " rows"]:
-    """One rating bin for all positions of a look."""
-    return torch.full((len(look.looked),), rating, dtype=torch.long)
+def correct_moves(
+    kind: str,
+    positions: Int64[np.ndarray, " cases"],
+    model: SkillModel,
+    batches: list[Embedded],
+    played: Int64[np.ndarray, " n"],
+    best: Int64[np.ndarray, " n"] | None,
+) -> Int64[np.ndarray, " cases"]:
+    """The move that counts as right in each case; -1 where it is not known.
+
+    Args:
+        kind: ``played``, ``strongest`` or ``best``.
+        positions: the position of each case, its place among all.
+        model: told the strongest rating, where that is asked for.
+        batches: the positions of the cases, from `embed_boards`.
+        played: the move played in every position.
+        best: an engine's move in every position, -1 where it was not asked.
+
+    Raises:
+        SaeflowError: an engine's moves are wanted, and there are none.
+    """
+    if kind == "played":
+        return played[positions]
+    if kind == "best":
+        if best is None:
+            raise SaeflowError(
+                "chess: correct: best wants an engine's moves, and the positions have none; name "
+                "another"
+            )
+        return best[positions]
+    if not batches:
+        return np.zeros(0, np.int64)
+    choices = [judged(model, batch, model.n_bins - 1).choice for batch in batches]
+    return torch.cat(choices).cpu().numpy()
 
 
 def activations_of(
@@ -86,7 +117,7 @@ def activations_of(
             seen.append(activations)
             return activations
 
-        model.judge(model.look(boards.part(part)), torch.from_numpy(ratings[part]).long(), keep)
+        model.judge(model.embed(boards.part(part)), torch.from_numpy(ratings[part]).long(), keep)
         yield seen[0]
 
 
@@ -128,5 +159,5 @@ def read_site(
             if progress:
                 progress(sum(map(len, means)), len(boards))
 
-    found = SparseLatents.of(latents())
-    return Read(found, np.concatenate(means))
+    sparse = SparseLatents.of(latents())  # read to its end before the means are put together
+    return Read(sparse, np.concatenate(means))

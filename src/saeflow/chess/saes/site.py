@@ -31,16 +31,16 @@ class SkillModel(Protocol):
     def n_bins(self) -> int:
         """How many rating bins there are; the last is the strongest."""
 
-    def look(self, boards: Boards) -> Tensor:
+    def embed(self, boards: Boards) -> Tensor:
         """What the model makes of boards before it hears of ratings, boards first."""
 
     def judge(
-        self, looked: Tensor, ratings: Int[Tensor, " n"], edit: Edit
+        self, embedded: Tensor, ratings: Int[Tensor, " n"], edit: Edit
     ) -> Float[Tensor, "n moves"]:
         """Raw logits of all moves, legal or not.
 
         Args:
-            looked: from `look`.
+            embedded: from `embed`.
             ratings: the bin that both players are said to be of.
             edit: is given the activations at the site and returns those that flow on.
         """
@@ -69,19 +69,19 @@ class MaiaAtSite:
         return len(RATING_BINS)
 
     @torch.no_grad()
-    def look(self, boards: Boards) -> Tensor:
+    def embed(self, boards: Boards) -> Tensor:
         device = next(self.model.parameters()).device
-        return self.model.look(encode(boards).to(device))
+        return self.model.embed(encode(boards).to(device))
 
     @torch.no_grad()
     def judge(
-        self, looked: Tensor, ratings: Int[Tensor, " n"], edit: Edit
+        self, embedded: Tensor, ratings: Int[Tensor, " n"], edit: Edit
     ) -> Float[Tensor, "n moves"]:
         site = self.model.get_submodule(self.hook)
         handle = site.register_forward_hook(lambda _module, _inputs, output: edit(output))
         try:
-            told = ratings.to(looked.device)
-            return self.model.judge(looked, told, told).moves
+            told = ratings.to(embedded.device)
+            return self.model.judge(embedded, told, told).moves
         finally:
             handle.remove()
 

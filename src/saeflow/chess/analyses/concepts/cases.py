@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-import torch
 from jaxtyping import Bool, Int64
 
 from saeflow.chess.games.boards import Boards, join
@@ -16,8 +15,6 @@ from saeflow.chess.games.moves import MOVES
 from saeflow.chess.knowledge.concepts import Concept
 from saeflow.chess.knowledge.responses import answers
 from saeflow.chess.knowledge.views import View
-from saeflow.chess.saes.reading import Look, at_bin, judged
-from saeflow.chess.saes.site import SkillModel
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.sparse_latents import SparseLatents
@@ -90,42 +87,6 @@ def answered(cases: Cases, concepts: list[Concept]) -> Bool[np.ndarray, "n moves
         here = np.flatnonzero(cases.concepts == concept)
         found[here] = answers(concepts[concept], View(cases.boards.part(here)))
     return found
-
-
-def correct_moves(
-    kind: str,
-    cases: Cases,
-    model: SkillModel,
-    looked: list[Look],
-    played: Int64[np.ndarray, " n"],
-    best: Int64[np.ndarray, " n"] | None,
-) -> Int64[np.ndarray, " cases"]:
-    """The move that counts as right in each case; -1 where it is not known.
-
-    Args:
-        kind: ``played``, ``strongest`` or ``best``.
-        played: the move played in every position.
-        best: an engine's move in every position, -1 where it was not asked.
-
-    Raises:
-        SaeflowError: an engine's moves are wanted, and there are none.
-    """
-    if kind == "played":
-        return played[cases.positions]
-    if kind == "best":
-        if best is None:
-            raise SaeflowError(
-                "chess: correct: best wants an engine's moves, and the positions have none; name "
-                "another"
-            )
-        return best[cases.positions]
-    if not looked:
-        return np.zeros(0, np.int64)
-    return (
-        torch.cat([judged(model, look, at_bin(look, model.n_bins - 1)).choice for look in looked])
-        .cpu()
-        .numpy()
-    )
 
 
 def best_latents(

@@ -47,21 +47,20 @@ def associate(
     """Find the latents that tell each concept, and fit probes and differences of means beside
     them."""
     options.use_device(threads)
+    from saeflow.chess.analyses.concepts.association import ASSOCIATIONS, CONCEPTS
     from saeflow.chess.analyses.concepts.association import associate as find
-    from saeflow.chess.analyses.concepts.example_boards import example_boards
-    from saeflow.chess.analyses.concepts.io import write_tables
-    from saeflow.chess.analyses.concepts.probes import probe_kept
+    from saeflow.chess.analyses.concepts.example_boards import BOARDS, example_boards
+    from saeflow.chess.analyses.concepts.io import read_labelled
+    from saeflow.chess.analyses.concepts.probes import PROBES, probe_kept
+    from saeflow.tables import write_table
 
-    wanted, here = (
-        options.parsed(Concepts, settings),
-        chess_options.open_site(model, hook, sae, tokens),
-    )
-    examples, labelled, read = chess_options.read_labelled(here, positions, split, labels)
-    table, associations = find(read.latents, labelled, wanted, seed)
-    write_tables(
-        output,
-        concepts=table,
-        associations=associations,
-        probes=probe_kept(read.activations, labelled, table, wanted),
-        boards=example_boards(read.latents, examples, labelled, associations),
-    )
+    wanted = options.parsed(Concepts, settings)
+    site = chess_options.open_site(model, hook, sae, tokens)
+    examples, labelled, read = read_labelled(site, positions, split, labels)
+    studied, associations = find(read.latents, labelled, wanted, seed)
+    probes = probe_kept(read.activations, labelled, studied, wanted)
+    boards = example_boards(read.latents, examples, labelled, associations)
+    write_table(output / "concepts.parquet", studied, CONCEPTS)
+    write_table(output / "associations.parquet", associations, ASSOCIATIONS)
+    write_table(output / "probes.parquet", probes, PROBES)
+    write_table(output / "boards.parquet", boards, BOARDS)

@@ -1,4 +1,4 @@
-"""Labels and tables of the analyses on disk."""
+"""Labels on disk, and the subject of an analysis read from its files."""
 
 from __future__ import annotations
 
@@ -6,79 +6,22 @@ import json
 from pathlib import Path
 
 import numpy as np
-import polars as pl
-from jaxtyping import Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from saeflow import seals
+from saeflow import options, seals
 from saeflow.artifacts import sealed, stamp
-from saeflow.chess.analyses.concepts.association import ASSOCIATIONS, CONCEPTS
-from saeflow.chess.analyses.concepts.example_boards import BOARDS
+from saeflow.chess.analyses.concepts.association import ASSOCIATIONS
 from saeflow.chess.analyses.concepts.labelling import Labelled
-from saeflow.chess.analyses.concepts.probes import PROBES
-from saeflow.chess.analyses.engine.blunders import BLUNDERS, ENGINE
-from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
-from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL
-from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
-from saeflow.chess.games.moves import move_indices
+from saeflow.chess.analyses.concepts.subject import Subject
+from saeflow.chess.games.boards import write_fens
+from saeflow.chess.games.examples import Examples
+from saeflow.chess.games.io import best_moves, load_examples
 from saeflow.chess.knowledge.concepts import Concept, Labels
-from saeflow.chess.player.metrics import CHANGE_SCHEMA
+from saeflow.chess.options import OpenSite
+from saeflow.chess.saes.reading import Read, read_site
 from saeflow.errors import DamagedError, SaeflowError
-from saeflow.tables import Schema, read_table, write_table
-
-FINE_TUNING: Schema = {"set": pl.String, **CHANGE_SCHEMA}
-TABLES: dict[str, Schema] = {
-    "concepts": CONCEPTS,
-    "associations": ASSOCIATIONS,
-    "probes": PROBES,
-    "boards": BOARDS,
-    "skill": SKILL,
-    "awareness": AWARENESS,
-    "interventions": INTERVENTIONS,
-    "transitions": TRANSITIONS,
-    "engine": ENGINE,
-    "blunders": BLUNDERS,
-    "fine_tuning": FINE_TUNING,
-}
-
-
-def write_tables(directory: Path, **tables: pl.DataFrame) -> None:
-    """Write tables by their names in `TABLES`, as ``<name>.parquet``."""
-    for name, table in tables.items():
-        write_named(directory / f"{name}.parquet", name, table)
-
-
-def write_named(path: Path, name: str, table: pl.DataFrame) -> None:
-    """Write one table with the columns that `TABLES` has for its name."""
-    write_table(path, table, TABLES[name])
-
-
-def read_named(path: Path, name: str) -> pl.DataFrame:
-    """Read one table with the columns that `TABLES` has for its name.
-
-    Raises:
-        SaeflowError: the file is absent, damaged, or another table.
-    """
-    return read_table(path, TABLES[name])
-
-
-def read_associations(path: Path) -> pl.DataFrame:
-    """Read which latents tell which concepts.
-
-    Raises:
-        SaeflowError: the file is absent, damaged, or another table.
-    """
-    return read_table(path, ASSOCIATIONS)
-
-
-def read_transitions(path: Path) -> pl.DataFrame:
-    """Read from which ratings on positions are solved.
-
-    Raises:
-        SaeflowError: the file is absent, damaged, or another table.
-    """
-    return read_table(path, TRANSITIONS)
+from saeflow.tables import read_table
 
 
 def save_labels(path: Path, labelled: Labelled) -> None:
@@ -106,7 +49,7 @@ def load_labels(path: Path) -> Labelled:
     try:
         seals.check(path)
         with safe_open(str(path), framework="numpy") as file:
-            concepts = [Concept(*one) for one in json.loads(file.metadata()["concepts"])]
+            concepts = [Concept(*fields) for fields in json.loads(file.metadata()["concepts"])]
             rows, games, held_out, packed = map(
                 file.get_tensor, ("rows", "games", "held_out", "labels")
             )
@@ -118,23 +61,29 @@ def load_labels(path: Path) -> Labelled:
     return Labelled(rows, games, held_out.astype(bool), Labels(concepts, values))
 
 
-def best_moves(path: Path | None, fens: list[str]) -> Int64[np.ndarray, " n"] | None:
-    """An engine's move in every position, -1 where it was not asked; None without a file.
+def read_labelled(
+    site: OpenSite, positions: Path, split: str, labels: Path
+) -> tuple[Examples, Labelled, Read]:
+    """The studied positions, their labels, and what the site holds of each at its player's own
+    rating."""
 
-    Args:
-        path: a table with the columns ``fen`` and ``best``.
-        fens: of the positions.
+    labelled = load_labels(labels)
+    examples = load_examples(positions, split).part(labelled.rows)
+    beat = options.progress("read the site, positions")
+    ratings = examples.rating_self.astype("int64")
+    return examples, labelled, read_site(site.model, site.sae, examples.boards, ratings, beat)
 
-    Raises:
-        SaeflowError: the file is absent, damaged, or has other columns.
-    """
-    if path is None:
-        return None
-    table = read_table(path)
-    if missing := {"fen", "best"} - set(table.columns):
-        raise SaeflowError(
-            f"{path}: has no column {' and '.join(sorted(missing))}; name a table of evaluations"
-        )
-    known = table.drop_nulls("best").unique("fen", keep="first", maintain_order=True)
-    by_fen = dict(zip(known["fen"], move_indices(known["best"].to_list()).tolist(), strict=True))
-    return np.array([by_fen.get(fen, -1) for fen in fens], np.int64)
+
+def read_subject(
+    site: OpenSite,
+    positions: Path,
+    split: str,
+    labels: Path,
+    associations: Path,
+    engine: Path | None,
+) -> Subject:
+    """What skill and interventions are studied on."""
+
+    examples, labelled, read = read_labelled(site, positions, split, labels)
+    best = best_moves(engine, write_fens(examples.boards)) if engine else None
+    return Subject(examples, labelled, read_table(associations, ASSOCIATIONS), read.latents, best)

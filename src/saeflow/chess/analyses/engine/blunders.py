@@ -22,6 +22,7 @@ from saeflow.chess.analyses.engine.engine import EVALUATIONS
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples, join_examples
 from saeflow.chess.games.moves import move_indices
+from saeflow.chess.player.metrics import CHANGE_SCHEMA
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 from saeflow.tables import Schema
@@ -30,6 +31,9 @@ PLAYED, CHOSEN = "played", "transition"
 ENGINE: Schema = {"split": pl.String, "row": pl.Int64, **EVALUATIONS}
 """Where a position stands, its split and its place there, and what an engine says of it."""
 BLUNDERS: Schema = {"source": pl.String, **ENGINE}
+FINE_TUNING: Schema = {"set": pl.String, **CHANGE_SCHEMA}
+"""Accuracy and loss before and after further training, on the `Lessons` that were held out and on
+ordinary positions."""
 
 
 class Lessons(NamedTuple):

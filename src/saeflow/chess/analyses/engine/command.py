@@ -38,12 +38,13 @@ def evaluate(
     import numpy as np
     import polars as pl
 
-    from saeflow.chess.analyses.concepts.io import write_named
+    from saeflow.chess.analyses.engine.blunders import ENGINE
     from saeflow.chess.analyses.engine.engine import evaluate as ask
     from saeflow.chess.games.boards import write_fens
     from saeflow.chess.games.io import load_examples
     from saeflow.chess.games.moves import MOVES
     from saeflow.seeds import numpy_generator
+    from saeflow.tables import write_table
 
     wanted, beat = options.parsed(Engine, settings), options.progress("evaluate, positions")
     examples = load_examples(positions, wanted.split)
@@ -53,9 +54,8 @@ def evaluate(
     rows = np.sort(drawn)[part * wanted.positions_per_job :][: wanted.positions_per_job]
     here = examples.part(rows)
     said = ask(write_fens(here.boards), [MOVES[move] for move in here.moves], wanted, beat)
-    write_named(
-        output, "engine", said.with_columns(split=pl.lit(wanted.split), row=pl.Series(rows))
-    )
+    table = said.with_columns(split=pl.lit(wanted.split), row=pl.Series(rows))
+    write_table(output, table, ENGINE)
 
 
 @app.command("gather-evaluations")
@@ -69,9 +69,10 @@ def gather_evaluations(
     options.set_pools(1)
     import polars as pl
 
-    from saeflow.chess.analyses.concepts.io import read_named, write_named
+    from saeflow.chess.analyses.engine.blunders import ENGINE
+    from saeflow.tables import read_table, write_table
 
-    write_named(output, "engine", pl.concat([read_named(part, "engine") for part in parts]))
+    write_table(output, pl.concat([read_table(part, ENGINE) for part in parts]), ENGINE)
 
 
 @app.command()
@@ -90,16 +91,17 @@ def blunders(
     options.set_pools(1)
     import polars as pl
 
-    from saeflow.chess.analyses.concepts.io import read_named, read_transitions, write_named
-    from saeflow.chess.analyses.engine.blunders import blunder_set
+    from saeflow.chess.analyses.engine.blunders import BLUNDERS, ENGINE, blunder_set
     from saeflow.chess.analyses.engine.engine import evaluate as ask
+    from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
+    from saeflow.tables import read_table, write_table
 
     wanted, beat = options.parsed(Engine, settings), options.progress("evaluate, positions")
-    played = read_named(evaluations, "engine")
-    solved = read_transitions(transitions).filter(pl.col("kind") == "transition")
+    played = read_table(evaluations, ENGINE)
+    solved = read_table(transitions, TRANSITIONS).filter(pl.col("kind") == "transition")
     said = ask(solved["fen"].to_list(), solved["weakest_choice"].to_list(), wanted, beat)
     chosen = said.with_columns(solved["row"], split=pl.lit("eval"))
-    write_named(output, "blunders", blunder_set(played, chosen, wanted.blunder))
+    write_table(output, blunder_set(played, chosen, wanted.blunder), BLUNDERS)
 
 
 @app.command()
@@ -150,11 +152,11 @@ def measure_tuning(
     options.use_device(threads)
     import polars as pl
 
-    from saeflow.chess.analyses.concepts.io import write_named
-    from saeflow.chess.analyses.engine.blunders import without
+    from saeflow.chess.analyses.engine.blunders import FINE_TUNING, without
     from saeflow.chess.games.io import load_examples
     from saeflow.chess.player.io import load_maia2
     from saeflow.chess.player.metrics import balanced, measure_change
+    from saeflow.tables import write_table
 
     divided = _lessons(positions, blunders, options.parsed(FineTuning, settings), seed)
     others = load_examples(positions, "eval")
@@ -166,15 +168,15 @@ def measure_tuning(
         measure_change(before, after, part, seed).with_columns(set=pl.lit(name))
         for name, part in (("blunders", divided.held_out), ("ordinary", ordinary))
     ]
-    write_named(output, "fine_tuning", pl.concat(tables))
+    write_table(output, pl.concat(tables), FINE_TUNING)
 
 
 def _lessons(positions: Path, blunders: Path, settings: FineTuning, seed: int) -> Lessons:
     """What is learned from, and what is held out."""
-    from saeflow.chess.analyses.concepts.io import read_named
-    from saeflow.chess.analyses.engine.blunders import lessons
+    from saeflow.chess.analyses.engine.blunders import BLUNDERS, lessons
     from saeflow.chess.games.io import load_examples
+    from saeflow.tables import read_table
 
-    table = read_named(blunders, "blunders")
+    table = read_table(blunders, BLUNDERS)
     splits = {split: load_examples(positions, split) for split in table["split"].unique().sort()}
     return lessons(table, splits, settings.held_out, seed)

@@ -29,13 +29,14 @@ def intervene(
 ) -> None:
     """Change concepts' latents and measure what becomes of the model's moves, with controls."""
     options.use_device(threads)
-    from saeflow.chess.analyses.concepts.io import write_named
+    from saeflow.chess.analyses.concepts.io import read_subject
+    from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
     from saeflow.chess.analyses.interventions.interventions import intervene as change
+    from saeflow.tables import write_table
 
-    wanted, here = (
-        options.parsed(Interventions, settings),
-        chess_options.open_site(model, hook, sae, tokens),
-    )
-    subject = chess_options.read_subject(here, positions, split, labels, associations, engine)
+    wanted = options.parsed(Interventions, settings)
+    site = chess_options.open_site(model, hook, sae, tokens)
+    subject = read_subject(site, positions, split, labels, associations, engine)
     beat = options.progress("intervene, ratings")
-    write_named(output, "interventions", change(here.model, here.sae, subject, wanted, seed, beat))
+    table = change(site.model, site.sae, subject, wanted, seed, beat)
+    write_table(output, table, INTERVENTIONS)

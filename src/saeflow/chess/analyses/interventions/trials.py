@@ -16,7 +16,6 @@ from saeflow.chess.analyses.concepts.cases import (
     alike,
     answered,
     best_latents,
-    correct_moves,
     draw,
     join_cases,
     mean_active,
@@ -25,7 +24,7 @@ from saeflow.chess.analyses.concepts.subject import Subject
 from saeflow.chess.analyses.interventions.edits import NO_LATENT, Edited, Reconstructed
 from saeflow.chess.analyses.interventions.settings import Interventions
 from saeflow.chess.knowledge.responses import members
-from saeflow.chess.saes.reading import Judged, Look, at_bin, judged, looks
+from saeflow.chess.saes.reading import Embedded, Judged, correct_moves, embed_boards, judged
 from saeflow.chess.saes.site import Activations, Edit, SiteSAE, SkillModel
 from saeflow.seeds import numpy_generator
 
@@ -129,7 +128,7 @@ class Trials:
             `UNNEEDED` (it holds, and the right move has nothing to do with it), `ABSENT` (it does
             not hold).
         right: the right move of each.
-        looked: what the model made of the positions.
+        batches: what the model made of the positions.
     """
 
     model: SkillModel
@@ -138,7 +137,7 @@ class Trials:
     cases: Cases
     sets: dict[str, Bool[np.ndarray, " cases"]]
     right: Int64[np.ndarray, " cases"]
-    looked: list[Look]
+    batches: list[Embedded]
 
     @classmethod
     def drawn(
@@ -162,9 +161,9 @@ class Trials:
             cases = draw(
                 examples.boards, examples.games, holds, rows, list(group.latents), count, generator
             )
-            looked = looks(model, cases.boards)
+            batches = embed_boards(model, cases.boards)
             return cases, correct_moves(
-                settings.correct, cases, model, looked, subject.played, subject.best
+                settings.correct, cases.positions, model, batches, subject.played, subject.best
             )
 
         present, right = some(labels.values, _TRIED_PER_NEEDED * most)
@@ -179,12 +178,14 @@ class Trials:
         of_set = np.repeat(np.arange(len(SETS)), [len(rows) for rows in kept])
         sets = {name: of_set == place for place, name in enumerate(SETS)}
         all_right = np.concatenate([right[kept[0]], right[kept[1]], absent_right[kept[2]]])
-        return cls(model, sae, group, cases, sets, all_right, looks(model, cases.boards))
+        return cls(model, sae, group, cases, sets, all_right, embed_boards(model, cases.boards))
 
     def at(self, rating: int) -> AtRating:
         """The same, told a rating."""
         return AtRating(
-            self, rating, [judged(self.model, look, at_bin(look, rating)) for look in self.looked]
+            self,
+            rating,
+            [judged(self.model, batch, rating) for batch in self.batches],
         )
 
 
@@ -226,8 +227,8 @@ class AtRating:
             edit_of: the edit of some of the cases.
         """
         parts = []
-        for look, before in zip(self.trials.looked, self.before, strict=True):
-            edit = edit_of(look.rows)
+        for batch, before in zip(self.trials.batches, self.before, strict=True):
+            edit = edit_of(batch.rows)
             moved: list[Tensor] = []
 
             def measured(
@@ -238,17 +239,17 @@ class AtRating:
                 moved.append((after - x).mean(dim=1).norm(dim=1) / sizes)
                 return after
 
-            said = judged(self.trials.model, look, at_bin(look, self.rating), measured)
-            right = torch.from_numpy(self.trials.right[look.rows]).to(said.log_probs.device)
-            both = before.log_probs.masked_fill(~look.legal, 0) - said.log_probs.masked_fill(
-                ~look.legal, 0
+            said = judged(self.trials.model, batch, self.rating, measured)
+            right = torch.from_numpy(self.trials.right[batch.rows]).to(said.log_probs.device)
+            both = before.log_probs.masked_fill(~batch.legal, 0) - said.log_probs.masked_fill(
+                ~batch.legal, 0
             )
             parts.append(
                 Outcome(
                     _numbers(said.choice == right),
                     _numbers(said.log_probs.exp().gather(1, right[:, None])[:, 0]),
                     _numbers((before.log_probs.exp() * both).sum(dim=1)),
-                    _numbers(look.legal.gather(1, said.logits.argmax(dim=1, keepdim=True))[:, 0]),
+                    _numbers(batch.legal.gather(1, said.logits.argmax(dim=1, keepdim=True))[:, 0]),
                     _numbers(moved[0]),
                 )
             )

@@ -29,13 +29,14 @@ def skill(
 ) -> None:
     """Measure what latents hold and what the model does at every rating it is told."""
     options.use_device(threads)
-    from saeflow.chess.analyses.concepts.io import write_tables
+    from saeflow.chess.analyses.concepts.io import read_subject
+    from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL
     from saeflow.chess.analyses.skill.skill import skill as measure
+    from saeflow.tables import write_table
 
-    wanted, here = (
-        options.parsed(Skill, settings),
-        chess_options.open_site(model, hook, sae, tokens),
-    )
-    subject = chess_options.read_subject(here, positions, split, labels, associations, engine)
-    by_rating, by_concept = measure(here.model, here.sae, subject, wanted, seed)
-    write_tables(output, skill=by_rating, awareness=by_concept)
+    wanted = options.parsed(Skill, settings)
+    site = chess_options.open_site(model, hook, sae, tokens)
+    subject = read_subject(site, positions, split, labels, associations, engine)
+    by_rating, by_concept = measure(site.model, site.sae, subject, wanted, seed)
+    write_table(output / "skill.parquet", by_rating, SKILL)
+    write_table(output / "awareness.parquet", by_concept, AWARENESS)

@@ -20,7 +20,6 @@ from saeflow.chess.analyses.concepts.cases import (
     alike,
     answered,
     best_latents,
-    correct_moves,
     draw,
     mean_active,
 )
@@ -28,7 +27,7 @@ from saeflow.chess.analyses.concepts.subject import Subject
 from saeflow.chess.analyses.skill.awareness import Awareness
 from saeflow.chess.analyses.skill.settings import Skill
 from saeflow.chess.knowledge.responses import members
-from saeflow.chess.saes.reading import Look, at_bin, judged, looks
+from saeflow.chess.saes.reading import Embedded, correct_moves, embed_boards, judged
 from saeflow.chess.saes.site import Activations, SiteSAE, SkillModel
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, columns
@@ -148,14 +147,16 @@ class _Group:
             for concept, latent in latents.items()
         }
         self.cases, self.absent = self._draw(True), self._draw(False)
-        looked = looks(model, self.cases.boards)
+        batches = embed_boards(model, self.cases.boards)
         self.moves = answered(self.cases, subject.concepts)
         self.right = correct_moves(
-            settings.correct, self.cases, model, looked, subject.played, subject.best
+            settings.correct, self.cases.positions, model, batches, subject.played, subject.best
         )
-        self.present = self._measure(model, sae, self.cases, looked, self.moves)
+        self.present = self._measure(model, sae, self.cases, batches, self.moves)
         none = np.zeros((len(self.absent), self.moves.shape[1]), bool)
-        without = self._measure(model, sae, self.absent, looks(model, self.absent.boards), none)
+        without = self._measure(
+            model, sae, self.absent, embed_boards(model, self.absent.boards), none
+        )
         both = [
             np.concatenate([part.values[None], part.controls]) for part in (self.present, without)
         ]
@@ -188,7 +189,7 @@ class _Group:
         model: SkillModel,
         sae: SiteSAE,
         cases: Cases,
-        looked: list[Look],
+        batches: list[Embedded],
         moves: Bool[np.ndarray, "cases moves"],
     ) -> Measured:
         wanted = np.array(
@@ -197,8 +198,8 @@ class _Group:
         wanted = wanted.reshape(len(cases), 1 + self.settings.controls)
         values = np.zeros((wanted.shape[1], len(self.ratings), len(cases)))
         willing, right, chosen = (np.zeros((len(self.ratings), len(cases))) for _ in range(3))
-        for look in looked:
-            rows, indices = look.rows, torch.from_numpy(wanted[look.rows])
+        for batch in batches:
+            rows, indices = batch.rows, torch.from_numpy(wanted[batch.rows])
             for rating in self.ratings:
 
                 def keep(
@@ -207,7 +208,7 @@ class _Group:
                     values[:, r, rows] = sae.latents(x).cpu().gather(1, i).T.double().numpy()
                     return x
 
-                said = judged(model, look, at_bin(look, rating), keep)
+                said = judged(model, batch, rating, keep)
                 probs = said.log_probs.exp().cpu().numpy()
                 willing[rating, rows] = (probs * moves[rows]).sum(axis=1)
                 if cases is self.cases:

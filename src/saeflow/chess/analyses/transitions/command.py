@@ -24,16 +24,16 @@ def transitions(
 ) -> None:
     """Find positions that the model solves from some rating upwards."""
     options.use_device(threads)
-    from saeflow.chess.analyses.concepts.io import best_moves, write_named
+    from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
     from saeflow.chess.analyses.transitions.transitions import transitions as find
     from saeflow.chess.games.boards import write_fens
-    from saeflow.chess.games.io import load_examples
+    from saeflow.chess.games.io import best_moves, load_examples
     from saeflow.chess.player.io import load_maia2
     from saeflow.chess.saes.site import MaiaAtSite
+    from saeflow.tables import write_table
 
     maia, examples = load_maia2(model, options.device()), load_examples(positions, split)
     best = best_moves(engine, write_fens(examples.boards)) if engine else None
     wanted = options.parsed(Transitions, settings)
-    write_named(
-        output, "transitions", find(MaiaAtSite(maia, maia.hooks[-1]), examples, best, wanted, seed)
-    )
+    table = find(MaiaAtSite(maia, maia.hooks[-1]), examples, best, wanted, seed)
+    write_table(output, table, TRANSITIONS)

@@ -14,12 +14,11 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from scipy import special
 
-from saeflow.chess.analyses.concepts.cases import Cases, correct_moves
 from saeflow.chess.analyses.transitions.settings import Transitions
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples
 from saeflow.chess.games.moves import MOVES
-from saeflow.chess.saes.reading import at_bin, judged, looks
+from saeflow.chess.saes.reading import correct_moves, embed_boards, judged
 from saeflow.chess.saes.site import SkillModel
 from saeflow.seeds import numpy_generator
 from saeflow.tables import Schema
@@ -102,28 +101,27 @@ def transitions(
     rows = np.sort(
         numpy_generator(seed, "chess transitions").permutation(asked)[: settings.positions]
     )
-    none = np.zeros(len(rows), np.int64)
-    cases = Cases(examples.boards.part(rows), none, examples.games[rows], rows)
-    looked = looks(model, cases.boards)
+    boards = examples.boards.part(rows)
+    batches = embed_boards(model, boards)
     right = correct_moves(
-        settings.correct, cases, model, looked, examples.moves.astype(np.int64), best
+        settings.correct, rows, model, batches, examples.moves.astype(np.int64), best
     )
     chosen = np.zeros((model.n_bins, len(rows)), np.int64)
     probability = np.zeros(chosen.shape)
     with torch.no_grad():
-        for look in looked:
-            index = torch.from_numpy(np.maximum(right[look.rows], 0))[:, None]
+        for batch in batches:
+            index = torch.from_numpy(np.maximum(right[batch.rows], 0))[:, None]
             for rating in range(model.n_bins):
-                said = judged(model, look, at_bin(look, rating))
-                chosen[rating, look.rows] = said.choice.cpu().numpy()
-                probability[rating, look.rows] = (
+                said = judged(model, batch, rating)
+                chosen[rating, batch.rows] = said.choice.cpu().numpy()
+                probability[rating, batch.rows] = (
                     said.log_probs.exp().cpu().gather(1, index)[:, 0].numpy()
                 )
     points = transition_points(chosen == right)
     table = pl.DataFrame(
         {
             "row": rows,
-            "fen": write_fens(cases.boards),
+            "fen": write_fens(boards),
             "right": [MOVES[move] for move in right],
             "kind": points.kind,
             "transition": [None if at < 0 else int(at) for at in points.at],
