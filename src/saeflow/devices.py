@@ -43,8 +43,8 @@ def present() -> list[str]:
         return []
     # CUDA counts the devices it finds, whatever numbers their files have: in a container 0 may be
     # /dev/nvidia3.
-    found = [file for file in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
-    return [str(number) for number in range(len(found))]
+    files = [file for file in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
+    return [str(number) for number in range(len(files))]
 
 
 def lease(count: int = 1) -> list[str]:
@@ -86,7 +86,7 @@ def granted() -> bool:
 
 def _locked(devices: Sequence[str], count: int) -> list[str]:
     """The first devices that are free, all at once, so that nobody waits while holding some."""
-    told = False
+    announced = False
     while True:
         locks: dict[str, int] = {}
         for name in devices:
@@ -97,11 +97,11 @@ def _locked(devices: Sequence[str], count: int) -> list[str]:
             return list(locks)
         for lock in locks.values():
             os.close(lock)
-        if not told:
+        if not announced:
             print(
                 f"waiting for a free device among {', '.join(devices)}", file=sys.stderr, flush=True
             )
-            told = True
+            announced = True
         time.sleep(_POLL_SECONDS)
 
 

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from saeflow.artifacts import write_json
 from saeflow.config import sae_files
 from saeflow.errors import SaeflowError
+from saeflow.saes.formats.folding import for_uncentred
 from saeflow.saes.formats.tensors import write_tensors
-from saeflow.saes.io import FORMATS, export_sae, for_uncentred, import_sae, load_sae, save_sae
+from saeflow.saes.io import FORMATS, export_sae, import_sae, load_sae, save_sae
 from saeflow.saes.sae import SAE
 from saeflow.tensors import read_tensors
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from checkout import SUPPORT
-from work_of_shares import broken, note
+from work_of_processes import broken, note
 
 from saeflow.errors import SaeflowError
-from saeflow.saes.parallel import ALONE, Share, spread
+from saeflow.saes.parallel import ALONE, TensorParallel, spread
 
 PROGRAM = """
 import sys
@@ -22,7 +22,7 @@ from torch import distributed
 from rows_in_memory import InMemory, codes, known
 from saeflow.config.sections import SAETraining
 from saeflow.saes.feeds import sae_feed
-from saeflow.saes.parallel import Share
+from saeflow.saes.parallel import TensorParallel
 from saeflow.saes.training import train_saes
 
 rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
@@ -40,7 +40,7 @@ own = {
 }
 settings = [SAETraining(architecture=name, **common, **more) for name, more in own.items()]
 feed = sae_feed(InMemory(x, batch_size=256), known(x), {})
-found = train_saes(feed, settings, 0, folder / "state.pt", checkpoint_seconds=0, share=Share(rank,
+found = train_saes(feed, settings, 0, folder / "state.pt", checkpoint_seconds=0, parallel=TensorParallel(rank,
 world))
 if rank == 0:
     torch.save([[vars(sae), curve["l0"].to_list(), curve["dead"].to_list()] for sae, curve in
@@ -76,12 +76,12 @@ def test_two_processes_train_what_one_trains(tmp_path):
 
 def test_latents_that_cannot_be_shared_equally_are_reported():
     with pytest.raises(SaeflowError, match="40 latents cannot be shared by 3 processes"):
-        Share(0, 3).part(40)
-    assert ALONE.part(40) == slice(0, 40)
+        TensorParallel(0, 3).latents(40)
+    assert ALONE.latents(40) == slice(0, 40)
 
 
 def test_work_is_spread_over_processes_and_its_complaint_comes_back(tmp_path):
-    seen: list[Share] = []
+    seen: list[TensorParallel] = []
     spread(1, seen.append)
     assert seen == [ALONE]
     spread(2, note, tmp_path)

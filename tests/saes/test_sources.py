@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from one_batch import initial_weights, outcome
 from rows_in_memory import InMemory, codes, known
 from torch.nn.functional import normalize
 
 from saeflow.config.sections import SAETraining
 from saeflow.describe.artifact import describe
 from saeflow.errors import SaeflowError
-from saeflow.saes.crosscoder import Crosscoder, latent_scaling
-from saeflow.saes.dictionary import Dictionary, as_crosscoder
+from saeflow.saes.architectures import architecture_of
+from saeflow.saes.crosscoder import Crosscoder, as_crosscoder, latent_scaling
 from saeflow.saes.feeds import Feed, crosscoder_feed, transcoder_feed
 from saeflow.saes.io import load_crosscoder, load_sae, save_crosscoder
-from saeflow.saes.objective import outcome
 from saeflow.saes.training import Progress, train_saes
 
 D_MODEL, SHARED, EXCLUSIVE, D_SAE = 24, 24, 6, 64
@@ -162,31 +162,25 @@ def test_latent_scaling_is_the_least_squares_solution():
 def test_a_folded_crosscoder_gives_what_the_trained_one_gives(architecture):
     x, _ = two_models(identical=False)
     feed, settings = feed_of(x[:600]), settings_of(architecture)
-    weights = Dictionary.initial(
-        2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2
-    ).to("cpu")
+    weights = initial_weights(settings, 2 * D_MODEL, torch.Generator().manual_seed(0), 2)
     inner = feed.read(x[:600].flatten(1))
-    price = weights.own().price.detach()
+    norm = weights.of_latents()["decoder_norm"].detach()
     if architecture == "batchtopk":  # its threshold is what the batch happened to need
-        worth = (
-            ((inner @ weights.encoder.T + weights.b_enc) * price).flatten().topk(2 * 600 + 1).values
-        )
+        worth = (inner @ weights.encoder.T + weights.b_enc) * norm
+        worth = worth.flatten().topk(2 * 600 + 1).values
         with torch.no_grad():
-            weights.threshold.copy_(worth[-2:].mean())
-    residual = (
-        outcome(inner, inner, weights, settings, sparse=True).residual / feed.read.scale.float()
-    )
-    crosscoder = as_crosscoder(weights.folded(feed.read, feed.written, settings, {}), 2, feed.read)
+            weights.own["threshold"].copy_(worth[-2:].mean())
+    residual = outcome(inner, weights, settings, sparse=True).residual / feed.read.scale.float()
+    sae = architecture_of(settings).folded(weights, feed.read, feed.written, {})
+    crosscoder = as_crosscoder(sae, 2, feed.read)
     found = x[:600] - crosscoder.decode(crosscoder.encode(x[:600]))
     torch.testing.assert_close(found.flatten(1), residual, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(crosscoder.W_dec.flatten(1).norm(dim=1), torch.ones(D_SAE))
 
 
-def test_the_price_of_a_latent_is_the_sum_of_its_norms_and_moves_the_decoder():
+def test_a_latent_costs_the_sum_of_its_norms_and_moves_the_decoder():
     settings = settings_of("standard", sparsity_coefficient=1.0)
-    weights = Dictionary.initial(
-        2 * D_MODEL, settings, torch.Generator().manual_seed(0), n_sources=2
-    ).to("cpu")
+    weights = initial_weights(settings, 2 * D_MODEL, torch.Generator().manual_seed(0), 2)
     x = torch.randn(50, 2 * D_MODEL)
     decoder = weights.decoder.detach().clone().requires_grad_()
     latents = (x @ weights.encoder.detach().T).relu()
@@ -195,7 +189,7 @@ def test_the_price_of_a_latent_is_the_sum_of_its_norms_and_moves_the_decoder():
     ((x - latents @ decoder).square().mean() + penalty).backward()
     for sparse in (False, True):
         weights.decoder.grad = None
-        found = outcome(x, x, weights, settings, sparse)
+        found = outcome(x, weights, settings, sparse)
         torch.testing.assert_close(found.penalty, penalty.detach())
         found.loss.backward()
         torch.testing.assert_close(weights.decoder.grad, decoder.grad, rtol=1e-4, atol=1e-5)

@@ -3,28 +3,31 @@ trace."""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from pathlib import Path
+from traceback import walk_stack
 from typing import Any
 
 import pytest
 import torch
 from largest_tensor import LargestTensor
+from one_batch import initial_weights, outcome
 from planted_dictionary import cached, planted
 
 from saeflow.activations.reader import ShuffledReader
 from saeflow.activations.store import statistics
 from saeflow.config.sections import SAETraining
+from saeflow.config.sections.architectures import ARCHITECTURES
 from saeflow.errors import SaeflowError
-from saeflow.saes import sparse
-from saeflow.saes.architectures import ARCHITECTURES, Own, Step, jumprelu, l0
+from saeflow.saes import architectures, sparse
+from saeflow.saes.architectures import architecture, architecture_of
 from saeflow.saes.dictionary import Dictionary, Normalisation
 from saeflow.saes.feeds import Feed, sae_feed
 from saeflow.saes.io import load_sae, save_sae
-from saeflow.saes.objective import outcome
-from saeflow.saes.parallel import ALONE
-from saeflow.saes.revival import auxiliary_loss, resample
+from saeflow.saes.revival import Unexplained, auxiliary_loss, resample
 from saeflow.saes.sparse import above, decoded, encoded, largest_per_row, scan, scan_dense
-from saeflow.saes.training import Progress, Trained, begin, geometric_median, rate, train_saes
+from saeflow.saes.training import Progress, Trained, geometric_median, rate, train_saes
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {"sparsity_coefficient": 0.05},
@@ -58,17 +61,17 @@ def train(store: Any, settings: SAETraining, seed: int = 0, **options: Any) -> T
 def weights_of(settings: SAETraining, d_model: int = 12) -> Dictionary:
     """Weights in the middle of nowhere, so that no term vanishes."""
     generator = torch.Generator().manual_seed(3)
-    weights = Dictionary.initial(d_model, settings, generator)
+    weights = initial_weights(settings, d_model, generator)
     with torch.no_grad():
         for name, tensor in weights.trained().items():
             if name != "decoder":
                 tensor.add_(0.1 * torch.rand(tensor.shape, generator=generator))
-    return weights.to("cpu")
+    return weights
 
 
 def gradients(x: torch.Tensor, settings: SAETraining, sparse: bool) -> list[torch.Tensor]:
     weights = weights_of(settings)
-    found = outcome(x, x, weights, settings, sparse)
+    found = outcome(x, weights, settings, sparse)
     found.loss.backward()
     loss = torch.stack(
         [found.loss.detach(), found.error, found.penalty, torch.tensor(float(found.active))]
@@ -121,20 +124,20 @@ def test_sparse_products_have_the_gradients_of_finite_differences():
     assert torch.autograd.gradcheck(reconstruct, (encoder.requires_grad_(), b_enc.requires_grad_()))
 
 
-@pytest.mark.parametrize("term", [l0, jumprelu])
+@pytest.mark.parametrize("term", ["l0", "latents"])
 def test_threshold_gradients_are_those_of_the_smoothed_loss(term):
     """The estimators are exact for the step smoothed by the kernel, for many pre-activations spread
     evenly."""
     settings = settings_of("jumprelu", sparsity_coefficient=1.0, bandwidth=0.2)
     pre = torch.linspace(-2, 3, 400_001, dtype=torch.float64)
     threshold = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
-    zero = torch.zeros(())
-    step = Step(Own(threshold, zero, zero, zero), settings, ALONE)
-    (l0(pre, step, 1) if term is l0 else jumprelu(pre, step).sum()).backward()
+    jumprelu, own = architecture_of(settings), {"threshold": threshold}
+    l0, latents = jumprelu.penalty(pre, own, 1), jumprelu.activation(pre, own).sum()
+    (l0 if term == "l0" else latents).backward()
 
     def smoothed(theta: float) -> torch.Tensor:
         smooth = ((pre - theta) / settings.bandwidth + 0.5).clamp(0, 1)
-        return ((pre if term is jumprelu else torch.ones_like(pre)) * smooth).sum()
+        return ((pre if term == "latents" else torch.ones_like(pre)) * smooth).sum()
 
     difference = (smoothed(0.7 + 1e-4) - smoothed(0.7 - 1e-4)) / 2e-4
     assert threshold.grad is not None
@@ -260,11 +263,11 @@ def test_sparse_products_equal_dense_ones_at_the_size_of_real_models(architectur
         batch_size=rows,
         **({"k": 32} if "k" in SETTINGS[architecture] else {}),
     )
-    weights = Dictionary.initial(576, settings, generator).to("cpu")
+    weights = initial_weights(settings, 576, generator)
     x = torch.randn(rows, 576, generator=generator)
     found = []
     for way in (True, False):
-        result = outcome(x, x, weights, settings, way)
+        result = outcome(x, weights, settings, way)
         result.loss.backward()
         found.append([result.loss.detach(), result.residual])
         for tensor in weights.trained().values():
@@ -324,8 +327,8 @@ def test_batch_top_k_keeps_as_many_as_the_batch_may_have_whatever_the_threshold(
     pre = torch.randn(40, 64)
     find = partial(scan_dense, pre)
     for threshold in (0.0, 0.5, 50.0):
-        own = Own(torch.tensor(threshold), torch.zeros(()), torch.zeros(()), torch.ones(()))
-        entries = ARCHITECTURES["batchtopk"].select(find, Step(own, settings, ALONE))
+        own = {"threshold": torch.tensor(threshold), "decoder_norm": torch.ones(())}
+        entries = architecture_of(settings).select(find, own)
         expected = pre.flatten().topk(80).values
         assert torch.equal(entries.values.sort(descending=True).values, expected)
         assert torch.equal(pre[entries.rows, entries.columns], entries.values)
@@ -348,12 +351,11 @@ def test_folded_weights_on_raw_activations_equal_the_trained_ones_on_normalised(
         "matryoshka",
     ):  # its threshold is what the batch happened to need
         largest = (inner @ weights.encoder.T + weights.b_enc).flatten().topk(3 * 400 + 1).values
-        weights.threshold.copy_(largest[-2:].mean())
+        weights.own["threshold"].copy_(largest[-2:].mean())
     residual = (
-        outcome(inner, inner, weights, settings, sparse=False).residual
-        / normalisation.scale.float()
+        outcome(inner, weights, settings, sparse=False).residual / normalisation.scale.float()
     )
-    sae = weights.folded(normalisation, normalisation, settings, {})
+    sae = architecture_of(settings).folded(weights, normalisation, normalisation, {})
     torch.testing.assert_close(x - sae.decode(sae.encode(x)), residual, rtol=1e-3, atol=2e-3)
 
 
@@ -436,7 +438,7 @@ DEAD = torch.arange(10)
 
 def firing(x: torch.Tensor, weights: Dictionary, settings: SAETraining) -> set[int]:
     """Which of the latents in question fire anywhere."""
-    return set(outcome(x, x, weights, settings, sparse=True).fired().tolist()) & set(DEAD.tolist())
+    return set(outcome(x, weights, settings, sparse=True).fired().tolist()) & set(DEAD.tolist())
 
 
 @pytest.fixture(scope="module")
@@ -453,7 +455,7 @@ def test_the_auxiliary_loss_revives_latents_that_others_outdo(normalised):
     assert not firing(normalised, weights, settings)
     optimiser = torch.optim.Adam([weights.encoder, weights.decoder, weights.b_enc], lr=1e-2)
     for batch in torch.split(normalised, 400):
-        found = outcome(batch, batch, weights, settings, sparse=True)
+        found = outcome(batch, weights, settings, sparse=True)
         optimiser.zero_grad()
         (
             found.loss
@@ -468,16 +470,15 @@ def test_resampled_latents_fire_again_and_start_without_momentum(normalised, arc
     settings = settings_of(architecture)
     weights = weights_of(settings, 32)
     optimiser = torch.optim.Adam(weights.trained().values(), lr=1e-3)
-    found = outcome(normalised, normalised, weights, settings, sparse=True)
+    found = outcome(normalised, weights, settings, sparse=True)
     found.loss.backward()
     optimiser.step()
     with torch.no_grad():
         weights.b_enc[DEAD] = -50.0
-    found = outcome(normalised, normalised, weights, settings, sparse=True)
+    found = outcome(normalised, weights, settings, sparse=True)
     assert not firing(normalised, weights, settings)
-    resample(
-        found.residual, found.residual, weights, DEAD, optimiser, torch.Generator().manual_seed(0)
-    )
+    rows, generator = Unexplained(found.residual, found.residual), torch.Generator().manual_seed(0)
+    resample(DEAD, weights, architecture_of(settings), rows, optimiser, generator)
     assert len(firing(normalised, weights, settings)) == len(DEAD)
     moments = optimiser.state[weights.decoder]["exp_avg"]
     assert not moments[DEAD].any()
@@ -520,13 +521,13 @@ def test_l0_comes_to_its_target(store, target):
 
 def test_a_training_with_a_target_begins_there_and_no_row_is_at_the_edge(normalised):
     settings = settings_of("jumprelu", target_l0=5.0, sparsity_coefficient=None)
-    weights = Dictionary.initial(normalised.shape[1], settings, torch.Generator().manual_seed(0))
-    rows = normalised[:512]
-    first = begin(rows, rows, weights, settings)
+    weights = initial_weights(settings, normalised.shape[1], torch.Generator().manual_seed(0))
+    rows, threshold = normalised[:512], weights.own["threshold"]
+    first = architecture_of(settings).begin(rows, rows, weights)
     assert first.active / len(rows) == pytest.approx(5.0, rel=0.1)
     pre = rows @ weights.encoder.T
-    assert (pre > weights.threshold).sum() == first.active
-    assert (pre - weights.threshold).abs().min() > 1e-6
+    assert (pre > threshold).sum() == first.active
+    assert (pre - threshold).abs().min() > 1e-6
 
 
 def test_short_trainings_resample_too_and_competitive_ones_wait_as_long_as_ever():
@@ -562,6 +563,34 @@ def test_narrow_products_train_nearly_the_same(architecture, store, data):
     assert sae.W_dec.dtype == torch.float32
 
 
+def test_every_architecture_of_the_config_is_the_module_of_its_name():
+    folder = Path(architectures.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "architecture"}
+    assert modules == ARCHITECTURES.keys() == SETTINGS.keys()
+    for name in ARCHITECTURES:
+        kind = type(architecture_of(settings_of(name)))
+        assert kind.__module__ == f"{architectures.__name__}.{name}"
+
+
+def test_training_reads_door_by_door(store, monkeypatch):
+    """From the trainer through the architecture to the sparse product, no module between."""
+    seen: set[tuple[str, ...]] = set()
+    scan = architecture.scan
+
+    def note(*arguments: Any, **options: Any) -> sparse.Entries:
+        frames = [frame.f_globals["__name__"] for frame, _ in walk_stack(sys._getframe(1))]
+        doors = [name for name in frames if name.startswith("saeflow.")]
+        seen.add(tuple(dict.fromkeys(reversed(doors))))
+        return scan(*arguments, **options)
+
+    monkeypatch.setattr(architecture, "scan", note)
+    train(store, settings_of("topk", d_sae=512, tokens=2_000))
+    its_file = "saeflow.saes.architectures"
+    assert seen == {
+        ("saeflow.saes.training", f"{its_file}.architecture", f"{its_file}.topk"),
+    }
+
+
 def test_what_narrow_products_choose_has_exact_values():
     x, encoder, b_enc = torch.randn(300, 12), torch.randn(64, 12), torch.randn(64)
     entries = scan(x, encoder, b_enc, partial(above, floor=1.0), torch.bfloat16)
@@ -573,7 +602,7 @@ def test_what_narrow_products_choose_has_exact_values():
 def test_gradients_of_a_gated_sae_are_those_of_its_formula():
     x, settings = torch.randn(50, 12), settings_of("gated")
     weights = weights_of(settings)
-    outcome(x, x, weights, settings, sparse=True).loss.backward()
+    outcome(x, weights, settings, sparse=True).loss.backward()
     own = {
         name: tensor.detach().clone().requires_grad_() for name, tensor in weights.trained().items()
     }

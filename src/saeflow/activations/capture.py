@@ -116,8 +116,8 @@ def _side_by_side(
             while ahead:
                 yield ahead.popleft().result()
         finally:
-            for one in ahead:
-                one.cancel()
+            for waiting in ahead:
+                waiting.cancel()
 
 
 def _stored(

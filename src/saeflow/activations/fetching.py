@@ -46,19 +46,19 @@ def fetch_cache(published: Published, key: str, hook: str, directory: Path) -> N
                 f"{key}: the {MANIFEST} of {at_hook.where} names no shards; publish it again"
             ) from None
 
-    found = fetch(at_hook, key, wanted)
-    store = ActivationStore.open(found.folder)
+    fetched = fetch(at_hook, key, wanted)
+    store = ActivationStore.open(fetched.folder)
     if store.hook != hook:
         raise SaeflowError(
             f"{key}: is the cache of {store.hook}, not of {hook}; name the folder of that hook"
         )
     for shard in store.shards:
-        if found.record["files"][shard["file"]]["sha256"] != shard["sha256"]:
+        if fetched.record["files"][shard["file"]]["sha256"] != shard["sha256"]:
             raise SaeflowError(
                 f"{key}: {shard['file']} of {at_hook.where} is not the one of its {MANIFEST}; "
                 "publish it again"
             )
-    write_sealed_json(directory / RECORD, found.record)
-    for name in [name for name in found.names if name != MANIFEST] + [MANIFEST]:
+    write_sealed_json(directory / RECORD, fetched.record)
+    for name in [name for name in fetched.names if name != MANIFEST] + [MANIFEST]:
         with atomic(directory / name) as temporary:
-            place(found.folder / name, temporary)
+            place(fetched.folder / name, temporary)

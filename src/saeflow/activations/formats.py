@@ -170,7 +170,7 @@ def _about_parquet(path: Path) -> dict[str, Any]:
 def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
     """Each piece is a page: the end of a column chunk, after its header and, where one may be
     absent, a mask."""
-    found = []
+    runs = []
     with pq.ParquetFile(path) as parquet, open(path, "rb") as file:
         width = parquet.schema_arrow.field("activation").type.byte_width
         place = parquet.schema_arrow.get_field_index("activation")
@@ -187,8 +187,8 @@ def _runs_of_parquet(path: Path) -> Sequence[Run] | None:
             ):
                 return None
             start = chunk.data_page_offset + chunk.total_compressed_size - size
-            found.append(Run(start, chunk.num_values, width, checksum))
-    return found
+            runs.append(Run(start, chunk.num_values, width, checksum))
+    return runs
 
 
 def _page_header(header: bytes) -> tuple[int, int, int, int]:

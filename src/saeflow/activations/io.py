@@ -407,10 +407,10 @@ class ActivationStore:
 
 
 def _format_of(path: Path) -> Format:
-    known = {file_format.suffix: file_format for file_format in FORMATS.values()}
-    if path.suffix not in known:
-        raise SaeflowError(f"{path}: is not a shard; shards end in {' or '.join(known)}")
-    return known[path.suffix]
+    by_suffix = {file_format.suffix: file_format for file_format in FORMATS.values()}
+    if path.suffix not in by_suffix:
+        raise SaeflowError(f"{path}: is not a shard; shards end in {' or '.join(by_suffix)}")
+    return by_suffix[path.suffix]
 
 
 @contextmanager

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from saeflow import config, options
 
 if TYPE_CHECKING:
-    from saeflow.saes.parallel import Share
+    from saeflow.saes.parallel import TensorParallel
 
 app = typer.Typer(help="Train, import, export and evaluate SAEs.", no_args_is_help=True)
+
+
+class TrainingJob(NamedTuple):
+    """What `train` was asked for; the options' help says what each is."""
+
+    manifests: list[Path]
+    target: Path | None
+    settings: dict[str, config.SAETraining]
+    seed: int
+    name: str
+    checkpoint: Path
+    output: Path
+    threads: int
 
 
 @app.command()
@@ -47,35 +60,25 @@ def train(
     options.use_device(threads, processes)
     from saeflow.saes.parallel import spread
 
-    spread(processes, _train, manifests, target, settings, seed, name, checkpoint, output, threads)
+    by_name = options.parsed_by_name(config.SAETraining, settings)
+    job = TrainingJob(manifests, target, by_name, seed, name, checkpoint, output, threads)
+    spread(processes, _train, job)
 
 
-def _train(
-    share: Share,
-    manifests: list[Path],
-    target: Path | None,
-    settings: str,
-    seed: int,
-    name: str,
-    checkpoint: Path,
-    output: Path,
-    threads: int,
-) -> None:
+def _train(parallel: TensorParallel, job: TrainingJob) -> None:
     """What `train` does in each of its processes."""
-    options.use_threads(threads)
+    options.use_threads(job.threads)
     from saeflow.saes.feeds import cache_feed
     from saeflow.saes.io import save_trained
     from saeflow.saes.training import Progress, train_saes
     from saeflow.seeds import seed_for
     from saeflow.tables import write_table
 
-    by_name = options.parsed_by_name(config.SAETraining, settings)
-    batch_size = next(iter(by_name.values())).batch_size
     feed = cache_feed(
-        [options.open_store(manifest) for manifest in manifests],
-        options.open_store(target) if target else None,
-        batch_size,
-        seed_for(seed, "sae", name, "order"),
+        [options.open_store(manifest) for manifest in job.manifests],
+        options.open_store(job.target) if job.target else None,
+        next(iter(job.settings.values())).batch_size,
+        seed_for(job.seed, "sae", job.name, "order"),
     )
     beat = options.progress("train SAE, tokens")
 
@@ -84,18 +87,18 @@ def _train(
 
     trained = train_saes(
         feed,
-        list(by_name.values()),
-        seed_for(seed, "sae", name),
-        checkpoint,
-        report if share.rank == 0 else None,
-        device=share.device(options.device()),
-        share=share,
+        list(job.settings.values()),
+        seed_for(job.seed, "sae", job.name),
+        job.checkpoint,
+        report if parallel.rank == 0 else None,
+        device=parallel.device(options.device()),
+        parallel=parallel,
     )
-    if share.rank == 0:
-        for member, (sae, curve) in zip(by_name, trained, strict=True):
-            save_trained(output / member, sae, feed)
-            write_table(output / member / "training.parquet", curve)
-        checkpoint.unlink(missing_ok=True)
+    if parallel.rank == 0:
+        for member, (sae, curve) in zip(job.settings, trained, strict=True):
+            save_trained(job.output / member, sae, feed)
+            write_table(job.output / member / "training.parquet", curve)
+        job.checkpoint.unlink(missing_ok=True)
 
 
 @app.command("import")

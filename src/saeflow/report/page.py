@@ -292,9 +292,9 @@ def _sae_note(study: Study, name: str) -> str:
     if train is None:
         published = study.saes[name].published
         return f"from {published.where if published else study.saes[name].path}"
-    sparsity = f", k {train.k}" if train.architecture in ("topk", "batchtopk") else ""
+    sparsity = f", k {train.k}" if train.traits.takes_k else ""
     return (
-        f"{train.architecture}, {train.d_sae:,} latents{sparsity}, trained here on "
+        f"{train.traits.label}, {train.d_sae:,} latents{sparsity}, trained here on "
         f"{train.tokens:,} activations"
     )
 

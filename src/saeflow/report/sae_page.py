@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from saeflow.config.sections.architectures import label
 from saeflow.report.latent_pages import digits
 from saeflow.report.page import Findings
 from saeflow.report.wording import METRICS, SAE_FACTS, readable
@@ -59,14 +60,13 @@ def fact_rows(found: Findings) -> list[MetricRow]:
     for name in found.study.saes:
         train, config = found.study.saes[name].train, found.sae_configs.get(name, {})
         settings = train.model_dump() if train else {}
-        if train and train.architecture not in ("topk", "batchtopk"):
+        if train and not train.traits.takes_k:
             settings.pop("k")
         metadata = config.get("metadata", {})
-        known.append(
-            {**metadata, **config, **settings}
-            if isinstance(metadata, dict)
-            else {**config, **settings}
-        )
+        facts = {**(metadata if isinstance(metadata, dict) else {}), **config, **settings}
+        if "architecture" in facts:
+            facts["architecture"] = label(str(facts["architecture"]))
+        known.append(facts)
     rows = [
         MetricRow(label, told, [_told(one.get(key)) for one in known])
         for key, (label, told) in SAE_FACTS.items()

@@ -219,14 +219,14 @@ def _read(
         for name, wanted in hooks.items()
     }
     kept = torch.stack([where for _, where in seen.values()]).all(dim=0)
-    found = [seen[source.name][0][source.hook][kept].float() for source in text.sources]
-    if len({x.shape[-1] for x in found}) > 1:
-        told = zip(text.sources, found, strict=True)
-        widths = ", ".join(f"{source.hook} of {source.name}: {x.shape[-1]}" for source, x in told)
+    activations = [seen[source.name][0][source.hook][kept].float() for source in text.sources]
+    if len({x.shape[-1] for x in activations}) > 1:
+        named = zip(text.sources, activations, strict=True)
+        widths = ", ".join(f"{source.hook} of {source.name}: {x.shape[-1]}" for source, x in named)
         raise SaeflowError(
             f"crosscoder: its sources differ in width ({widths}); read hooks of one width"
         )
-    return torch.stack(found, dim=1), kept
+    return torch.stack(activations, dim=1), kept
 
 
 def _spliced(
@@ -258,17 +258,17 @@ def _metrics(
             {
                 "model": source.name,
                 "hook": source.hook,
-                **with_errors(of_rows, lambda some: fidelity_metrics(some, crosscoder.d_model)),
+                **with_errors(of_rows, lambda sums: fidelity_metrics(sums, crosscoder.d_model)),
                 **with_errors(of_text, prediction_metrics),
             }
         )
     places = range(len(sources))
     together = with_errors(
         sums,
-        lambda some: {
+        lambda of: {
             "explained_variance": 1
-            - sum(some[f"error{at}"] / some[f"scatter{at}"] for at in places) / len(places),
-            "l0": some["active0"] / some["rows0"],
+            - sum(of[f"error{at}"] / of[f"scatter{at}"] for at in places) / len(places),
+            "l0": of["active0"] / of["rows0"],
         },
     )
     return {

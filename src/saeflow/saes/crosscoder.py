@@ -17,6 +17,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
+from saeflow.saes.dictionary import Normalisation
+from saeflow.saes.sae import SAE
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,26 @@ class Crosscoder:
     def owners(self) -> Int64[Tensor, " d_sae"]:
         """The source in which each latent has the largest norm."""
         return self.relative_norms().argmax(dim=1)
+
+
+def as_crosscoder(sae: SAE, n_sources: int, read: Normalisation) -> Crosscoder:
+    """An SAE that reads several sources side by side, as what it is.
+
+    Args:
+        sae: trained on a feed of several sources.
+        n_sources: how many.
+        read: the feed's normalisation, which tells how large each source's activations are.
+    """
+    d_model = sae.b_dec.numel() / n_sources
+    return Crosscoder(
+        W_enc=sae.W_enc.view(n_sources, -1, sae.d_sae),
+        W_dec=sae.W_dec.view(sae.d_sae, n_sources, -1),
+        b_enc=sae.b_enc,
+        b_dec=sae.b_dec.view(n_sources, -1),
+        scale=d_model**0.5 / read.scale.view(n_sources, -1)[:, 0].float().cpu(),
+        threshold=sae.threshold,
+        metadata=sae.metadata,
+    )
 
 
 @dataclass(frozen=True)

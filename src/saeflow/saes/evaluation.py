@@ -112,13 +112,13 @@ def prediction_metrics(sums: Sums) -> dict[str, Any]:
     """Losses and divergence per predicted token, and the share of the way back from an ablation to
     the clean loss."""
     names = ("loss_clean", "loss_sae", "loss_zero", "loss_mean", "kl")
-    found: dict[str, Any] = {name: sums[name] / sums["predicted"] for name in names}
+    metrics: dict[str, Any] = {name: sums[name] / sums["predicted"] for name in names}
     for name, ablated in (("recovered", "loss_zero"), ("recovered_mean", "loss_mean")):
-        span = found[ablated] - found["loss_clean"]
-        same = np.equal(found["loss_sae"], found["loss_clean"]).astype(float)
-        share = (found[ablated] - found["loss_sae"]) / np.where(span == 0, 1.0, span)
-        found[name] = np.where(span == 0, same, share)
-    return found
+        span = metrics[ablated] - metrics["loss_clean"]
+        same = np.equal(metrics["loss_sae"], metrics["loss_clean"]).astype(float)
+        share = (metrics[ablated] - metrics["loss_sae"]) / np.where(span == 0, 1.0, span)
+        metrics[name] = np.where(span == 0, same, share)
+    return metrics
 
 
 def with_errors(sums: Sums, metrics: Callable[[Sums], Mapping[str, Any]]) -> dict[str, float]:
@@ -137,13 +137,13 @@ def with_errors(sums: Sums, metrics: Callable[[Sums], Mapping[str, Any]]) -> dic
         if blocks > 1
         else {}
     )
-    found = {}
+    named = {}
     for name, value in whole.items():
-        found[name] = float(value)
+        named[name] = float(value)
         if blocks > 1:
             spread = np.square(without[name] - without[name].mean()).sum()
-            found[f"{name}_se"] = float(np.sqrt(spread * (blocks - 1) / blocks))
-    return found
+            named[f"{name}_se"] = float(np.sqrt(spread * (blocks - 1) / blocks))
+    return named
 
 
 def decoder_cosines(decoder: Float[Tensor, "d_sae d_out"]) -> dict[str, list[float]]:
@@ -232,7 +232,7 @@ def evaluate_sae(
     (fidelity, predictions), _ = halve_batch_on_oom(batch, measure, 1, EXHAUSTED)
     sums = fidelity.sums()
     return {
-        **with_errors(sums, lambda some: fidelity_metrics(some, sae.d_out)),
+        **with_errors(sums, lambda of: fidelity_metrics(of, sae.d_out)),
         **with_errors(predictions, prediction_metrics),
         **fidelity.latents(),
         "decoder_cosines": decoder_cosines(sae.W_dec),

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from saeflow.artifacts import write_sealed_json
-from saeflow.config.sae_files import files_of, sae_format
+from saeflow.config.sae_files import SAE_FORMATS, files_of, sae_format
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch
-from saeflow.saes.crosscoder import Crosscoder
-from saeflow.saes.dictionary import as_crosscoder
+from saeflow.saes.crosscoder import Crosscoder, as_crosscoder
 from saeflow.saes.feeds import Feed
-from saeflow.saes.formats import (
-    crosscoder,
-    dictionary_learning,
-    gemma_scope,
-    gemma_scope_2,
-    llama_scope,
-    saelens,
-    sparsify,
-)
-from saeflow.saes.formats.folding import for_uncentred as for_uncentred
+from saeflow.saes.formats import crosscoder, saelens
+from saeflow.saes.formats.folding import for_uncentred
 from saeflow.saes.placing import placed, warn_of_training
 from saeflow.saes.sae import SAE
 
@@ -35,17 +27,17 @@ class Format(NamedTuple):
     """A format's reader, and its writer where it is written here."""
 
     load: Callable[[Path], SAE]
-    save: Callable[[Path, SAE], None] | None = None
+    save: Callable[[Path, SAE], None] | None
+
+    @classmethod
+    def of(cls, name: str) -> Format:
+        """What the module of that name defines."""
+        module = import_module(f"saeflow.saes.formats.{name}")
+        return cls(module.load, getattr(module, "save", None))
 
 
-FORMATS = {
-    "saelens": Format(saelens.load, saelens.save),
-    "gemma_scope": Format(gemma_scope.load, gemma_scope.save),
-    "gemma_scope_2": Format(gemma_scope_2.load),
-    "dictionary_learning": Format(dictionary_learning.load, dictionary_learning.save),
-    "sparsify": Format(sparsify.load, sparsify.save),
-    "llama_scope": Format(llama_scope.load),
-}
+FORMATS = {name: Format.of(name) for name in SAE_FORMATS}
+"""Every format that the config knows is the module of its name in `saeflow.saes.formats`."""
 
 
 def save_sae(directory: Path, sae: SAE) -> None:
@@ -146,8 +138,8 @@ def fetch_sae(
         except SaeflowError as error:
             raise SaeflowError(f"{key}: {published.where} {published.file or ''} {error}") from None
 
-    found = fetch(published, key, wanted)
-    sae = import_sae(found.folder, named)
+    fetched = fetch(published, key, wanted)
+    sae = import_sae(fetched.folder, named)
     sae = for_uncentred(sae) if centred else sae
     if d_sae not in (None, sae.d_sae):
         raise SaeflowError(
@@ -157,8 +149,8 @@ def fetch_sae(
     warn_of_training(sae)
     if hook:
         sae = placed(sae, hook, target)
-    write_sealed_json(directory / RECORD, found.record)
-    save_sae(directory, replace(sae, metadata={**sae.metadata, "published": found.origin}))
+    write_sealed_json(directory / RECORD, fetched.record)
+    save_sae(directory, replace(sae, metadata={**sae.metadata, "published": fetched.origin}))
 
 
 def export_sae(directory: Path, sae: SAE, named: str) -> None:

@@ -1,26 +1,54 @@
-"""The loss of one batch, by sparse or by dense products; both give the same value and the same
-gradients."""
+"""What one batch gives: pre-activations, how well their latents reconstruct, and the loss."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from saeflow.config.sections import SAETraining
-from saeflow.config.sections.saes import COMPETITIVE
-from saeflow.saes.architectures import ARCHITECTURES, Fit, Own, Step
-from saeflow.saes.dictionary import Dictionary
-from saeflow.saes.parallel import ALONE, Share
-from saeflow.saes.sparse import Entries, decoded, encoded, scan, scan_dense
+from saeflow.saes.sparse import Entries, decoded
 
-SPARSE_BELOW = (
-    0.1  # share of selected entries below which sparse products were faster, at d_model 96 and 512
-)
+_ALL = slice(None)
+
+
+class PreActivations(NamedTuple):
+    """The pre-activations of a batch.
+
+    Attributes:
+        values: of the selected entries, or of all latents.
+        entries: where the selected ones lie; None where all are at hand.
+    """
+
+    values: Float[Tensor, " entries"] | Float[Tensor, "rows d_sae"]
+    entries: Entries | None = None
+
+    def decode(
+        self, latents: Tensor, decoder: Float[Tensor, "d_sae d_out"], part: slice = _ALL
+    ) -> Float[Tensor, "rows d_out"]:
+        """Sums of decoder rows, weighted by those latents that are in ``part``."""
+        if self.entries is None:
+            return (latents[:, part] @ decoder[part]).float()
+        if part == _ALL:
+            return decoded(latents, self.entries, decoder)
+        columns = self.entries.columns
+        within = (columns >= part.start) & (columns < part.stop)
+        return decoded(latents[within], self.entries.keep(within), decoder)
+
+
+class Fit(NamedTuple):
+    """How well a batch is reconstructed.
+
+    Attributes:
+        loss: what is minimised, the penalty aside.
+        error: of the whole reconstruction: mean squared error as a share of the variance.
+        excess: reconstruction less target, without gradient.
+    """
+
+    loss: Float[Tensor, ""]
+    error: Float[Tensor, ""]
+    excess: Float[Tensor, "rows d_out"]
 
 
 class Outcome(NamedTuple):
@@ -35,7 +63,7 @@ class Outcome(NamedTuple):
         latents: of the selected entries after sparse products, of all after dense ones; without
             gradient.
         columns: the latent of each selected entry; None after dense products.
-        price: of a unit of each of these latents.
+        decoder_norm: of each of these latents' decoder rows, summed over sources.
     """
 
     loss: Float[Tensor, ""]
@@ -44,7 +72,7 @@ class Outcome(NamedTuple):
     excess: Float[Tensor, "rows d_out"]
     latents: Float[Tensor, " entries"] | Float[Tensor, "rows d_sae"]
     columns: Int64[Tensor, " entries"] | None
-    price: Float[Tensor, " entries"] | Float[Tensor, " d_sae"] | Float[Tensor, ""]
+    decoder_norm: Float[Tensor, " entries"] | Float[Tensor, " d_sae"] | Float[Tensor, ""]
 
     @property
     def residual(self) -> Float[Tensor, "rows d_out"]:
@@ -63,9 +91,9 @@ class Outcome(NamedTuple):
 
     @property
     def smallest(self) -> Float[Tensor, ""]:
-        """The least that a latent above zero is worth, value times price; infinite where none
-        is."""
-        worth = torch.where(self.latents > 0, self.latents * self.price, torch.inf)
+        """The least that a latent above zero is worth, value times decoder norm; infinite where
+        none is."""
+        worth = torch.where(self.latents > 0, self.latents * self.decoder_norm, torch.inf)
         return worth.min() if worth.numel() else worth.new_tensor(torch.inf)
 
     def fired(self) -> Int64[Tensor, " n_fired"]:
@@ -75,91 +103,20 @@ class Outcome(NamedTuple):
         return self.columns[self.latents > 0]
 
 
-class _Sparse(NamedTuple):
-    """Pre-activations of the selected entries."""
+class _MeanSquare(torch.autograd.Function):
+    """The mean of squares and its gradient, in one pass over the numbers each."""
 
-    entries: Entries
-    pre: Float[Tensor, " entries"]
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return torch.linalg.vector_norm(values).square() / values.numel()
 
-    def decode(self, latents: Tensor, decoder: Tensor, part: slice) -> Tensor:
-        if part == slice(None):
-            return decoded(latents, self.entries, decoder)
-        mask = (self.entries.columns >= part.start) & (self.entries.columns < part.stop)
-        return decoded(latents[mask], self.entries.keep(mask), decoder)
-
-
-class _Dense(NamedTuple):
-    """All pre-activations, and which of them may be active."""
-
-    pre: Float[Tensor, "rows d_sae"]
-
-    def decode(self, latents: Tensor, decoder: Tensor, part: slice) -> Tensor:
-        return (latents[:, part] @ decoder[part]).float()
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return values * (2 / values.numel() * gradient)
 
 
-def outcome(
-    x: Float[Tensor, "rows d_in"],
-    target: Float[Tensor, "rows d_out"],
-    weights: Dictionary,
-    settings: SAETraining,
-    sparse: bool,
-    share: Share = ALONE,
-) -> Outcome:
-    """Reconstruct a batch and price it.
-
-    Args:
-        x: what is read, normalised.
-        target: what is rebuilt, normalised; ``x`` itself unless it is a transcoder.
-        sparse: which products to use.
-    """
-    forward = _sparse if sparse else _dense
-    return forward(x, target, weights, Step(weights.own(), settings, share))
-
-
-def _sparse(x: Tensor, target: Tensor, weights: Dictionary, step: Step) -> Outcome:
-    architecture = ARCHITECTURES[step.settings.architecture]
-    dtype = getattr(torch, step.settings.compute_dtype)
-    entries = architecture.select(
-        partial(scan, x, weights.encoder, weights.b_enc, dtype=dtype), step
-    )
-    pre = encoded(x, weights.encoder, weights.b_enc, entries)
-    local = step._replace(
-        own=Own(*(value[entries.columns] if value.ndim else value for value in step.own))
-    )
-    latents = architecture.activation(pre, local)
-    penalty = architecture.penalty(pre, local, len(x))
-    fit = architecture.fit(
-        _Sparse(entries, pre), latents, target, weights.decoder, weights.b_dec, local
-    )
-    return _outcome(fit, penalty, latents, entries.columns, local.own.price)
-
-
-def _dense(x: Tensor, target: Tensor, weights: Dictionary, step: Step) -> Outcome:
-    architecture, settings = ARCHITECTURES[step.settings.architecture], step.settings
-    narrow = settings.compute_dtype == "bfloat16"
-    with torch.autocast(x.device.type, torch.bfloat16) if narrow else nullcontext():
-        pre = torch.addmm(weights.b_enc, x, weights.encoder.T).float()
-        latents = architecture.activation(pre, step)
-        if settings.architecture in COMPETITIVE:
-            entries = architecture.select(partial(scan_dense, pre), step)
-            latents = latents * torch.zeros_like(pre).index_put_(
-                (entries.rows, entries.columns), pre.new_ones(())
-            )
-        penalty = architecture.penalty(pre, step, len(x))
-        fit = architecture.fit(_Dense(pre), latents, target, weights.decoder, weights.b_dec, step)
-    return _outcome(fit, penalty, latents, None, step.own.price)
-
-
-def _outcome(
-    fit: Fit, penalty: Tensor, latents: Tensor, columns: Tensor | None, price: Tensor
-) -> Outcome:
-    loss = fit.loss + penalty
-    return Outcome(
-        loss,
-        fit.error.detach(),
-        penalty.detach(),
-        fit.excess,
-        latents.detach(),
-        columns,
-        price.detach(),
-    )
+def mean_square(values: Tensor) -> Float[Tensor, ""]:
+    """The mean of squares of all numbers."""
+    return _MeanSquare.apply(values)  # type: ignore[no-untyped-call]

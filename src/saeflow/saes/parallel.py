@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from saeflow.errors import SaeflowError
 
 
-class Share(NamedTuple):
+class TensorParallel(NamedTuple):
     """Which latents this process has; alone it has all, and nothing is communicated.
 
     Attributes:
@@ -32,7 +32,7 @@ class Share(NamedTuple):
     rank: int = 0
     world: int = 1
 
-    def part(self, d_sae: int) -> slice:
+    def latents(self, d_sae: int) -> slice:
         """This process's latents.
 
         Raises:
@@ -49,23 +49,23 @@ class Share(NamedTuple):
         """This process's accelerator among those of the host, or the CPU."""
         return f"{kind}:{self.rank}" if kind == "cuda" and self.world > 1 else kind
 
-    def total(self, value: Tensor) -> Tensor:
+    def all_sum(self, value: Tensor) -> Tensor:
         """The sum over processes; its gradient is each process's own, for what follows is the same
         in all."""
-        return value if self.world == 1 else _Total.apply(value)  # type: ignore[no-untyped-call]
+        return value if self.world == 1 else _AllSum.apply(value)  # type: ignore[no-untyped-call]
 
-    def count(self, number: int) -> int:
+    def all_count(self, number: int) -> int:
         """The sum of a number over processes."""
-        return number if self.world == 1 else int(self.total(torch.tensor(number)))
+        return number if self.world == 1 else int(self.all_sum(torch.tensor(number)))
 
-    def smallest(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    def all_min(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The least over processes."""
         if self.world > 1:
             value = value.clone()
             distributed.all_reduce(value, distributed.ReduceOp.MIN)
         return value
 
-    def joined(self, value: Tensor, dim: int = 0) -> Tensor:
+    def all_gather(self, value: Tensor, dim: int = 0) -> Tensor:
         """The processes' values, of equal shapes, one after the other."""
         if self.world == 1:
             return value
@@ -85,15 +85,15 @@ class Share(NamedTuple):
             return torch.from_numpy(np.partition(values.numpy(), place)[place : place + 1])
         largest = pad(values.topk(fewer, sorted=False).values, (0, k - fewer), value=-torch.inf)
         if self.world > 1:
-            largest = self.joined(largest, dim=-1).topk(k, sorted=False).values
+            largest = self.all_gather(largest, dim=-1).topk(k, sorted=False).values
         return largest.amin(dim=-1, keepdim=True)
 
 
-ALONE = Share()
+ALONE = TensorParallel()
 
 
 def spread(processes: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call ``work(share, *arguments)`` in so many processes of this host; alone, in this one.
+    """Call ``work(parallel, *arguments)`` in so many processes of this host; alone, in this one.
 
     Raises:
         SaeflowError: there are fewer accelerators than processes, or what the work raises.
@@ -101,15 +101,15 @@ def spread(processes: int, work: Callable[..., None], *arguments: Any) -> None:
     if processes == 1:
         work(ALONE, *arguments)
         return
-    found = torch.cuda.device_count()
-    if 0 < found < processes:
+    n_devices = torch.cuda.device_count()
+    if 0 < n_devices < processes:
         raise SaeflowError(
-            f"sae: {processes} processes want a GPU each, this host has {found}; take fewer"
+            f"sae: {processes} processes want a GPU each, this host has {n_devices}; take fewer"
         )
     with TemporaryDirectory() as folder:
         try:
-            told = (processes, f"file://{folder}/rendezvous", work, arguments)
-            spawn(_joined_in, told, nprocs=processes)  # type: ignore[no-untyped-call]
+            its_arguments = (processes, f"file://{folder}/rendezvous", work, arguments)
+            spawn(_joined_in, its_arguments, nprocs=processes)  # type: ignore[no-untyped-call]
         except ProcessRaisedException as error:
             kind, _, reason = str(error).strip().splitlines()[-1].partition(": ")
             if kind.endswith(SaeflowError.__name__):
@@ -125,12 +125,12 @@ def _joined_in(
         torch.cuda.set_device(rank)
     distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world)
     try:
-        work(Share(rank, world), *arguments)
+        work(TensorParallel(rank, world), *arguments)
     finally:
         distributed.destroy_process_group()
 
 
-class _Total(torch.autograd.Function):
+class _AllSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
         total = value.clone()

@@ -141,16 +141,16 @@ def sources_of(crosscoder: Crosscoder, models: Collection[str]) -> list[tuple[st
     """
     named = crosscoder.metadata.get("sources") or []
     try:
-        found = [(str(source["model"]), str(source["hook"])) for source in named]
+        sources = [(str(source["model"]), str(source["hook"])) for source in named]
     except (KeyError, TypeError):
-        found = []
-    if len(found) != crosscoder.n_sources:
+        sources = []
+    if len(sources) != crosscoder.n_sources:
         raise SaeflowError(
             "crosscoder: does not name its sources; import it with their models and hooks"
         )
-    for model, _ in found:
+    for model, _ in sources:
         if model not in models:
             raise SaeflowError(
                 f"crosscoder: reads the model '{model}', and only {', '.join(models)} are given"
             )
-    return found
+    return sources

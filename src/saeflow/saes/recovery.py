@@ -168,11 +168,11 @@ def recovery_metrics(table: pl.DataFrame) -> dict[str, float]:
     """
     if table.is_empty():
         return {}
-    found: dict[str, float] = {"planted_features": len(table)}
+    metrics: dict[str, float] = {"planted_features": len(table)}
     for column in ("cosine", "f1"):
         values = table[column].to_numpy()
-        found[f"planted_{column}"] = float(values.mean())
-        found[f"planted_{column}_se"] = (
+        metrics[f"planted_{column}"] = float(values.mean())
+        metrics[f"planted_{column}_se"] = (
             float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
         )
-    return found
+    return metrics

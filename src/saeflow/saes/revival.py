@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
 
+from saeflow.saes.architectures.architecture import Architecture
 from saeflow.saes.dictionary import Dictionary
-from saeflow.saes.parallel import ALONE, Share
+from saeflow.saes.parallel import ALONE, TensorParallel
 
 # one row in so many bears the auxiliary loss: enough for its gradient, and a bound on its cost
 _SHARE_OF_ROWS = 4
@@ -20,7 +23,7 @@ def auxiliary_loss(
     residual: Float[Tensor, "rows d_out"],
     weights: Dictionary,
     dead: Int64[Tensor, " n_dead"],
-    share: Share = ALONE,
+    parallel: TensorParallel = ALONE,
 ) -> Float[Tensor, ""]:
     """How badly the dead latents alone, the d_in / 2 largest of every row, explain what the living
     ones left.
@@ -36,21 +39,33 @@ def auxiliary_loss(
     Source: Gao et al. 2024, arXiv 2406.04093, appendix A.2.
     """
     rows = max(1, len(x) // _SHARE_OF_ROWS)
-    k = min(x.shape[1] // 2, share.count(len(dead)))
+    k = min(x.shape[1] // 2, parallel.all_count(len(dead)))
     pre = torch.addmm(weights.b_enc[dead], x[:rows], weights.encoder[dead].T)
-    latents = torch.where(pre >= share.kth_largest(pre.detach(), k), pre, 0.0).relu()
-    return mse_loss(share.total(latents @ weights.decoder[dead]), residual[:rows])
+    latents = torch.where(pre >= parallel.kth_largest(pre.detach(), k), pre, 0.0).relu()
+    return mse_loss(parallel.all_sum(latents @ weights.decoder[dead]), residual[:rows])
+
+
+class Unexplained(NamedTuple):
+    """What a batch's reconstruction left, and what it was read from.
+
+    Attributes:
+        read: what an encoder is pointed at: the residual, or the rows themselves where a transcoder
+            reads another activation than it writes.
+        residual: what the living latents leave of the target.
+    """
+
+    read: Float[Tensor, "rows d_in"]
+    residual: Float[Tensor, "rows d_out"]
 
 
 @torch.no_grad()
 def resample(
-    read: Float[Tensor, "rows d_in"],
-    residual: Float[Tensor, "rows d_out"],
-    weights: Dictionary,
     dead: Int64[Tensor, " n_dead"],
+    weights: Dictionary,
+    architecture: Architecture,
+    rows: Unexplained,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
-    share: Share = ALONE,
 ) -> None:
     """Point dead latents at badly explained rows and let the optimiser forget them.
 
@@ -58,35 +73,31 @@ def resample(
     all processes, so that a latent's row does not depend on which others are dead.
 
     Args:
-        read: what the encoder is pointed at: the residual, or the rows themselves where a
-            transcoder reads another activation than it writes.
-        residual: what the living latents leave of the target.
         dead: indices of this process's dead latents.
+        weights: changed in place.
+        architecture: theirs.
+        rows: of one batch.
+        optimiser: of the weights.
+        generator: of the draws.
 
     Source: Bricken et al. 2023, "Towards Monosemanticity", appendix on neuron resampling,
         simplified to one batch.
     """
-    error = residual.square().sum(dim=1).cpu()
-    here = len(weights.encoder)
-    drawn = torch.multinomial(error, here * share.world, replacement=True, generator=generator)
-    rows = drawn[share.part(here * share.world)].to(residual.device)[dead]
-    alive = torch.ones(here, dtype=torch.bool, device=residual.device)
+    parallel, here = architecture.parallel, len(weights.encoder)
+    n_latents = here * parallel.world
+    error = rows.residual.square().sum(dim=1).cpu()
+    drawn = torch.multinomial(error, n_latents, replacement=True, generator=generator)
+    chosen = drawn[parallel.latents(n_latents)].to(rows.residual.device)[dead]
+    alive = torch.ones(here, dtype=torch.bool, device=rows.residual.device)
     alive[dead] = False
-    norms = (
-        share.joined(torch.where(alive, weights.encoder.norm(dim=1), torch.nan))
-        .nanmean()
-        .nan_to_num(1.0)
-    )
-    weights.decoder[dead] = normalize(residual[rows], dim=1)
-    weights.encoder[dead] = normalize(read[rows], dim=1) * norms * _ENCODER_NORM
-    for tensor in (weights.b_enc, weights.r_mag, weights.b_mag):
-        if tensor.ndim:
-            tensor[dead] = 0.0
-    if weights.threshold.ndim:
-        living = share.joined(torch.where(alive, weights.threshold, torch.nan))
-        weights.threshold[dead] = living.nanmedian().nan_to_num(0.0) * _ENCODER_NORM
-    for tensor in weights.trained().values():
-        if len(tensor) == here and tensor is not weights.b_dec:
-            for name, moment in optimiser.state.get(tensor, {}).items():
-                if name != "step":
-                    moment[dead] = 0.0
+    norms = parallel.all_gather(torch.where(alive, weights.encoder.norm(dim=1), torch.nan))
+    norm = norms.nanmean().nan_to_num(1.0)
+    weights.decoder[dead] = normalize(rows.residual[chosen], dim=1)
+    weights.encoder[dead] = normalize(rows.read[chosen], dim=1) * norm * _ENCODER_NORM
+    weights.b_enc[dead] = 0.0
+    architecture.revive(dead, alive, weights, _ENCODER_NORM)
+    for name, tensor in weights.trained().items():
+        if name != "b_dec":
+            for moment, values in optimiser.state.get(tensor, {}).items():
+                if moment != "step":
+                    values[dead] = 0.0

@@ -39,12 +39,12 @@ def largest_positive(
     bits = (
         pre.contiguous().view(torch.int16).numpy()
     )  # positive floats are in the order of their bits
-    found = np.empty((len(bits), k), np.int64)
+    places = np.empty((len(bits), k), np.int64)
     parts = _parts(len(bits))
     complete = _workers(len(parts)).map(
-        lambda part: _select(bits[part], found[part], groups), parts
+        lambda part: _select(bits[part], places[part], groups), parts
     )
-    return torch.from_numpy(found) if all(list(complete)) else None
+    return torch.from_numpy(places) if all(list(complete)) else None
 
 
 def places_above(pre: Float[Tensor, "rows n"], floor: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -91,15 +91,15 @@ def _workers(threads: int) -> ThreadPoolExecutor:
 
 @compiled
 def _select(
-    bits: Int16[np.ndarray, "rows n"], found: Int64[np.ndarray, "rows k"], groups: int
+    bits: Int16[np.ndarray, "rows n"], largest: Int64[np.ndarray, "rows k"], groups: int
 ) -> bool:
-    """Fill ``found``; false if a row has too few numbers above zero.
+    """Fill ``largest``; false if a row has too few numbers above zero.
 
     At least k numbers are no smaller than the k-th largest of all groups' maxima, and hardly more
     than these.
     """
     rows, n = bits.shape
-    k = found.shape[1]
+    k = largest.shape[1]
     best = np.empty(groups, np.int16)
     values, places = np.empty(n, np.int16), np.empty(n, np.int64)
     for row in range(rows):
@@ -123,11 +123,11 @@ def _select(
         to = 0
         for at in range(held):
             if values[at] > least:
-                found[row, to] = places[at]
+                largest[row, to] = places[at]
                 to += 1
         for at in range(held):
             if values[at] == least and to < k:
-                found[row, to] = places[at]
+                largest[row, to] = places[at]
                 to += 1
     return True
 

@@ -110,9 +110,9 @@ def largest_per_row(pre: Float[Tensor, "rows d_sae"], k: int) -> Choice:
             largest_positive,
         )  # compiles, and is loaded where it is wanted
 
-        found = largest_positive(pre, k, pre.shape[1] // size)
-        if found is not None:
-            return Choice(rows, found.flatten())
+        largest = largest_positive(pre, k, pre.shape[1] // size)
+        if largest is not None:
+            return Choice(rows, largest.flatten())
     # They lie in the k groups with the largest maxima: two small searches take half as long as one
     # large one.
     groups = pre.view(len(pre), size, pre.shape[1] // size)  # not -1, which no rows leave open
@@ -176,8 +176,8 @@ def scan(
         products = (linear(part, weight, bias) for part in torch.split(x.to(dtype), ROWS_AT_ONCE))
         none = x.new_empty(0)
         choices = [(none, choose(pre)) for pre in products]
-        found = _compressed(choices, len(x), len(b_enc))
-        return replace(found, values=_dots(x, encoder, found).add_(b_enc[found.columns]))
+        entries = _compressed(choices, len(x), len(b_enc))
+        return replace(entries, values=_dots(x, encoder, entries).add_(b_enc[entries.columns]))
 
 
 def _ready(encoder: Tensor, rows: int) -> Tensor:
@@ -262,15 +262,15 @@ class _Rounded(NamedTuple):
 
 
 def _rounded(rows: Tensor) -> _Rounded:
-    found = _Rounded(
+    rounded = _Rounded(
         rows.new_empty(rows.shape, dtype=torch.bfloat16), *rows.new_empty(2, len(rows))
     )
     for start in range(0, len(rows), _ROUNDED_AT_ONCE):
         part = slice(start, start + _ROUNDED_AT_ONCE)
-        found.values[part] = rows[part]
-        found.norms[part] = torch.linalg.vector_norm(rows[part], dim=1)
-        found.errors[part] = torch.linalg.vector_norm(rows[part] - found.values[part], dim=1)
-    return found
+        rounded.values[part] = rows[part]
+        rounded.norms[part] = torch.linalg.vector_norm(rows[part], dim=1)
+        rounded.errors[part] = torch.linalg.vector_norm(rows[part] - rounded.values[part], dim=1)
+    return rounded
 
 
 def scan_dense(pre: Float[Tensor, "rows d_sae"], choose: Choose) -> Entries:

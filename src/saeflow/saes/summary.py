@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from saeflow.config.sections import SAETraining
-from saeflow.config.sections.saes import COMPETITIVE
 
 METRICS = (
     "explained_variance", "l0", "mse", "cosine", "l2_ratio", "loss_clean", "loss_sae", "recovered",
@@ -67,15 +66,12 @@ def summarise_saes(
 
 
 def _row(
-    names: Sequence[str], sae: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
+    names: Sequence[str], sae: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     training = sae["training"] or {}
     kept = {name: training.get(name) for name in _SETTINGS}
-    if training and training["architecture"] not in COMPETITIVE:
-        kept |= {
-            "k": None,
-            "sparsity_coefficient": SAETraining.model_validate(training).coefficient,
-        }
+    if training and not (settings := SAETraining.model_validate(training)).traits.takes_k:
+        kept |= {"k": None, "sparsity_coefficient": settings.coefficient}
     row = {
         "sae": ", ".join(names),
         "kind": sae["kind"],
@@ -85,14 +81,14 @@ def _row(
         **kept,
         "seeds": len(names),
         "se_over": "seeds" if len(names) > 1 else "blocks",
-        "rows": found[0].get("rows"),
+        "rows": measured[0].get("rows"),
     }
     for metric in METRICS:
-        values = [float(one[metric]) for one in found if one.get(metric) is not None]
-        if len(values) == len(found):
+        values = [float(metrics[metric]) for metrics in measured if metrics.get(metric) is not None]
+        if len(values) == len(measured):
             row[metric] = float(np.mean(values))
             over_seeds = (
                 float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
             )
-            row[f"{metric}_se"] = over_seeds if len(values) > 1 else found[0].get(f"{metric}_se")
+            row[f"{metric}_se"] = over_seeds if len(values) > 1 else measured[0].get(f"{metric}_se")
     return row

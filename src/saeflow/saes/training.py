@@ -20,13 +20,13 @@ from torch import Tensor
 
 from saeflow.checkpoints import load_checkpoint, save_checkpoint
 from saeflow.config.sections import SAETraining
-from saeflow.config.sections.saes import COMPETITIVE
 from saeflow.errors import SaeflowError
-from saeflow.saes.dictionary import Dictionary
+from saeflow.saes.architectures import architecture_of
+from saeflow.saes.dictionary import DictionaryShape
 from saeflow.saes.feeds import Feed
-from saeflow.saes.objective import SPARSE_BELOW, Outcome, outcome
-from saeflow.saes.parallel import ALONE, Share
-from saeflow.saes.revival import auxiliary_loss, resample
+from saeflow.saes.objective import Outcome
+from saeflow.saes.parallel import ALONE, TensorParallel
+from saeflow.saes.revival import Unexplained, auxiliary_loss, resample
 from saeflow.saes.sae import SAE
 from saeflow.seeds import torch_generator
 
@@ -38,26 +38,17 @@ CURVE = {
     "dead": pl.Int64,
 }
 _CURVE_POINTS = 200
-# learning rate of thresholds relative to the weights'; slower, L0 hardly follows its price
-_THRESHOLD_RATE = 10.0
-_THRESHOLD_MEMORY = (
-    0.95  # of the running mean that becomes a batchtopk threshold; longer, it lags and L0 misses k
-)
+# Share of selected entries below which sparse products were faster, at d_model 96 and 512.
+_SPARSE_BELOW = 0.1
 _MEDIAN_STEPS = 50
 _FIRST_ROWS = 512  # enough to place biases by before the first step
-# active latents of a row before the first step where none are aimed at, in units of d_in; a code of
-# more is not sparse
-_FIRST_L0 = 1 / 4
-# of an encoder's row before the first step: Adam's steps have one size whatever that is, so a long
-# row turns slowly
-_LONGEST = 1 / 2
 
 
 class Trained(NamedTuple):
     """One result of a training.
 
     Attributes:
-        sae: in the activations' own units, on the CPU; `dictionary.as_crosscoder` makes a
+        sae: in the activations' own units, on the CPU; `crosscoder.as_crosscoder` makes a
             crosscoder of it.
         curve: tokens seen, error (share of the variance left unexplained), penalty, l0 (mean active
             latents), dead (latents).
@@ -92,7 +83,7 @@ def train_saes(
     *,
     device: str = "cpu",
     checkpoint_seconds: float = 120.0,
-    share: Share = ALONE,
+    parallel: TensorParallel = ALONE,
 ) -> list[Trained]:
     """Train SAEs on the same batches.
 
@@ -105,18 +96,19 @@ def train_saes(
             saved.
         progress: called after every step.
         checkpoint_seconds: between two writings of the checkpoint.
-        share: which latents this process trains; all processes return the whole.
+        parallel: which latents this process trains; all processes return the whole.
 
     Raises:
         SaeflowError: activations are not finite, or the training leaves what can be computed.
     """
-    trainings = [_Training(feed, one, seed, device, share) for one in settings]
-    what = [[one.model_dump() for one in settings], seed, feed.identity]
+    trainings = [_Training(feed, each, seed, device, parallel) for each in settings]
+    tensors = [sorted(training.weights.tensors()) for training in trainings]
+    what = [[each.model_dump() for each in settings], seed, feed.identity, tensors]
     identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     if checkpoint and (state := load_checkpoint(checkpoint, identity)):
         feed.reader.seek(state["reader"])
-        for training, its in zip(trainings, state["trainings"], strict=True):
-            training.load(its)
+        for training, saved in zip(trainings, state["trainings"], strict=True):
+            training.load(saved)
     written = time.monotonic()
     while trainings[0].done < trainings[0].steps:
         for _ in range(settings[0].accumulate):
@@ -125,12 +117,13 @@ def train_saes(
                 training.take(x, target)
         for training in trainings:
             training.step()
-        if checkpoint and _due(time.monotonic() - written >= checkpoint_seconds, share):
+        due = parallel.rank == 0 and time.monotonic() - written >= checkpoint_seconds
+        if checkpoint and parallel.all_count(int(due)):  # all follow the first process's clock
             state = {
                 "reader": feed.reader.state(),
                 "trainings": [training.state() for training in trainings],
             }
-            if share.rank == 0:
+            if parallel.rank == 0:
                 save_checkpoint(checkpoint, identity, state)
             written = time.monotonic()
         if progress:
@@ -138,32 +131,31 @@ def train_saes(
     return [training.result() for training in trainings]
 
 
-def _due(mine: bool, share: Share) -> bool:
-    """Whether it is time by the first process's clock, which all follow."""
-    return share.count(int(mine and share.rank == 0)) > 0
-
-
 class _Training:
     """Everything that a step changes in one SAE, and how it is saved."""
 
     def __init__(
-        self, feed: Feed, settings: SAETraining, seed: int, device: str, share: Share
+        self,
+        feed: Feed,
+        settings: SAETraining,
+        seed: int,
+        device: str,
+        parallel: TensorParallel,
     ) -> None:
-        self.feed, self.settings, self.seed, self.share = (
-            feed,
-            settings,
-            seed + settings.seed,
-            share,
-        )
+        self.feed, self.settings, self.parallel = feed, settings, parallel
+        self.seed = seed + settings.seed
+        self.architecture = architecture_of(settings, parallel)
+        shape = DictionaryShape(settings.d_sae, feed.d_in, feed.d_out, feed.n_sources)
         generator = torch_generator(self.seed, "weights")
-        whole = Dictionary.initial(
-            feed.d_in, settings, generator, feed.d_out, feed.n_sources, share
-        )
-        self.weights = whole.to(device)
-        self.optimiser = _optimiser(self.weights, settings)
-        if (
-            settings.accumulate == 1
-        ):  # no gradient is added to it, so it is followed at once and makes room for others
+        self.weights = self.architecture.initial_weights(shape, generator).to(device)
+        rates = self.architecture.rates
+        groups = [
+            {"params": [tensor], "peak": settings.learning_rate * rates.get(name, 1.0)}
+            for name, tensor in self.weights.trained().items()
+        ]
+        self.optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
+        if settings.accumulate == 1:
+            # No gradient is added to it, so it is followed at once and makes room for others.
             self.weights.decoder.register_post_accumulate_grad_hook(self._follow)  # type: ignore[no-untyped-call]
         self.steps = math.ceil(settings.tokens / (settings.batch_size * settings.accumulate))
         self.done = 0
@@ -174,39 +166,52 @@ class _Training:
 
     def take(self, x: Tensor, target: Tensor) -> None:
         """Add the gradient of one batch."""
-        settings, weights, share = self.settings, self.weights, self.share
+        settings, weights, architecture = self.settings, self.weights, self.architecture
         if self.last is None and self.done == 0:
             if settings.initial_bias == "geometric_median":
                 with torch.no_grad():
                     weights.b_dec.copy_(geometric_median(target))
-            first = begin(x[:_FIRST_ROWS], target[:_FIRST_ROWS], weights, settings, share)
+            first = architecture.begin(x[:_FIRST_ROWS], target[:_FIRST_ROWS], weights)
             self.density = self._density(first)
-        found = outcome(x, target, weights, settings, self.density < SPARSE_BELOW, share)
-        if not math.isfinite(found.loss.item()):
+        if self.density < _SPARSE_BELOW:
+            outcome = architecture.by_sparse_products(x, target, weights)
+        else:
+            outcome = architecture.by_dense_products(x, target, weights)
+        if not math.isfinite(outcome.loss.item()):
             raise _not_finite(x, target, settings)
-        self._note_firing(found)
-        dead = self._dead()
-        loss = found.loss
-        if settings.architecture in COMPETITIVE and share.count(len(dead)):
-            loss = loss + settings.auxiliary_coefficient * auxiliary_loss(
-                x, found.residual, weights, dead, share
-            )
+        self.density = self._density(outcome)
+        self.since_fired += len(x)
+        self.since_fired.index_fill_(0, outcome.fired(), 0)
+        architecture.follow(outcome, weights)
+        dead, loss = self._dead(), outcome.loss
+        if settings.traits.takes_k and self.parallel.all_count(len(dead)):
+            revived = auxiliary_loss(x, outcome.residual, weights, dead, self.parallel)
+            loss = loss + settings.auxiliary_coefficient * revived
         (loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
-        self.last = x, found
+        self.last = x, outcome
 
     def step(self) -> None:
         """Follow the gradients of the batches taken."""
         assert self.last is not None
-        x, found = self.last
-        settings, weights = self.settings, self.weights
+        settings, (x, outcome) = self.settings, self.last
         self._follow()
-        weights.project()
+        with torch.no_grad():
+            self.weights.project()
+            self.architecture.project(self.weights)
         dead = self._dead()
-        n_dead = self.share.count(len(dead))
+        n_dead = self.parallel.all_count(len(dead))
         if self.done % max(1, self.steps // _CURVE_POINTS) == 0 or self.done == self.steps - 1:
-            self._note_curve(found, n_dead)
-        if n_dead and settings.architecture not in COMPETITIVE:
-            self._resample(x, found, dead)
+            l0 = self.parallel.all_count(outcome.active) / len(x)
+            tokens = (self.done + 1) * settings.batch_size * settings.accumulate
+            self.curve.append((tokens, outcome.error.item(), outcome.penalty.item(), l0, n_dead))
+        if n_dead and not settings.traits.takes_k:
+            self.since_fired[dead] = 0
+            # Not while the learning rate falls: a latent moved then has no time to settle.
+            if self.done < self.steps * (1 - settings.decay_fraction):
+                generator = torch_generator(self.seed, "resample", self.done)
+                residual = outcome.residual
+                rows = Unexplained(residual if self.feed.d_out is None else x, residual)
+                resample(dead, self.weights, self.architecture, rows, self.optimiser, generator)
         self.done += 1
         self.last = None
 
@@ -221,59 +226,36 @@ class _Training:
     def _dead(self) -> Tensor:
         return (self.since_fired > self.settings.dead_window).nonzero()[:, 0]
 
-    def _density(self, found: Outcome) -> float:
-        return self.share.count(found.selected) / (len(found.excess) * self.settings.d_sae)
-
-    def _note_firing(self, found: Outcome) -> None:
-        self.density = self._density(found)
-        self.since_fired += len(found.excess)
-        self.since_fired.index_fill_(0, found.fired(), 0)
-        if self.weights.threshold.ndim == 0 and self.settings.architecture in COMPETITIVE:
-            smallest = self.share.smallest(found.smallest)
-            if smallest.isfinite():
-                memory = _THRESHOLD_MEMORY if self.weights.threshold else 0.0
-                self.weights.threshold.lerp_(smallest.to(self.weights.threshold.dtype), 1 - memory)
-
-    def _note_curve(self, found: Outcome, dead: int) -> None:
-        l0 = self.share.count(found.active) / len(found.excess)
-        tokens = (self.done + 1) * self.settings.batch_size * self.settings.accumulate
-        self.curve.append((tokens, found.error.item(), found.penalty.item(), l0, dead))
-
-    def _resample(self, x: Tensor, found: Outcome, dead: Tensor) -> None:
-        """Not while the learning rate falls: a latent that is moved then has no time to settle."""
-        self.since_fired[dead] = 0
-        if self.done < self.steps * (1 - self.settings.decay_fraction):
-            generator = torch_generator(self.seed, "resample", self.done)
-            residual = found.residual
-            read = residual if self.feed.d_out is None else x
-            resample(read, residual, self.weights, dead, self.optimiser, generator, self.share)
+    def _density(self, outcome: Outcome) -> float:
+        rows = len(outcome.excess)
+        return self.parallel.all_count(outcome.selected) / (rows * self.settings.d_sae)
 
     def progress(self) -> Progress:
+        """Where the training stands after a step."""
         _, error, _, l0, _ = self.curve[-1]
         a_step = self.settings.batch_size * self.settings.accumulate
         return Progress(self.done * a_step, self.steps * a_step, l0, 1 - error)
 
     def state(self) -> dict[str, Any]:
         """The same for any number of processes."""
-        whole, moments = self.weights.joined(self.share), {}
+        gather, moments = self.parallel.all_gather, {}
         for name, tensor in self.weights.trained().items():
-            kept = self.optimiser.state[tensor]
             moments[name] = {
-                key: value if name == "b_dec" or key == "step" else self.share.joined(value)
-                for key, value in kept.items()
+                key: value if name == "b_dec" or key == "step" else gather(value)
+                for key, value in self.optimiser.state[tensor].items()
             }
         return {
-            "weights": {name: tensor.detach() for name, tensor in whole.tensors().items()},
+            "weights": self.weights.gathered(self.parallel).tensors(),
             "moments": moments,
             "done": self.done,
-            "since_fired": self.share.joined(self.since_fired),
+            "since_fired": gather(self.since_fired),
             "density": self.density,
             "curve": self.curve,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
-        part = self.share.part(self.settings.d_sae)
+        part = self.parallel.latents(self.settings.d_sae)
 
         def mine(name: str, value: Tensor) -> Tensor:
             return value if name == "b_dec" or value.ndim == 0 else value[part]
@@ -282,31 +264,21 @@ class _Training:
             for name, tensor in self.weights.tensors().items():
                 tensor.copy_(mine(name, state["weights"][name]))
         for name, tensor in self.weights.trained().items():
-            kept = state["moments"][name]
             self.optimiser.state[tensor] = {
-                key: mine(name, value).to(tensor.device) for key, value in kept.items()
+                key: mine(name, value).to(tensor.device)
+                for key, value in state["moments"][name].items()
             }
         self.done, self.density, self.curve = state["done"], state["density"], state["curve"]
         self.since_fired.copy_(state["since_fired"][part])
 
     def result(self) -> Trained:
-        settings, feed = self.settings, self.feed
+        """The trained SAE, folded."""
+        feed = self.feed
         self.optimiser.state.clear()  # as large as what folding takes
-        metadata = {**feed.metadata, "training_architecture": settings.architecture}
-        sae = self.weights.joined(self.share).folded(feed.read, feed.written, settings, metadata)
+        metadata = {**feed.metadata, "training_architecture": self.settings.architecture}
+        weights = self.weights.gathered(self.parallel)
+        sae = self.architecture.folded(weights, feed.read, feed.written, metadata)
         return Trained(sae, pl.DataFrame(self.curve, schema=CURVE, orient="row"))
-
-
-def _optimiser(weights: Dictionary, settings: SAETraining) -> torch.optim.Optimizer:
-    thresholds = [weights.threshold] if weights.threshold.ndim else []
-    others = [tensor for name, tensor in weights.trained().items() if name != "threshold"]
-    groups = [
-        {"params": others, "peak": settings.learning_rate},
-        {"params": thresholds, "peak": settings.learning_rate * _THRESHOLD_RATE},
-    ]
-    return torch.optim.Adam(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, fused=True
-    )
 
 
 def rate(step: int, steps: int, settings: SAETraining) -> float:
@@ -316,62 +288,6 @@ def rate(step: int, steps: int, settings: SAETraining) -> float:
     rising = (step + 1) / warmup if warmup else 1.0
     falling = (steps - step) / decay if decay else 1.0
     return min(1.0, rising, falling)
-
-
-@torch.no_grad()
-def begin(
-    x: Tensor, target: Tensor, weights: Dictionary, settings: SAETraining, share: Share = ALONE
-) -> Outcome:
-    """Let every latent fire equally rarely, and scale the encoder so that reconstructions are not
-    too long.
-
-    Directions are random yet, and overlap: with half of all latents active, as biases of zero would
-    have it, or at full length, they overshoot; and many steps would be dense for nothing.
-
-    Args:
-        x: some rows, normalised, and so their ``target``.
-
-    Returns:
-        What these rows gave before the encoder was scaled, which changes hardly anything about
-        which latents fire.
-
-    Source: for the biases, Conerly et al. 2025, "Dictionary Learning Optimization Techniques".
-    """
-    if settings.architecture not in COMPETITIVE:
-        often = max(
-            1, round(len(x) * (settings.target_l0 or _FIRST_L0 * x.shape[1]) / settings.d_sae)
-        )
-        largest = (
-            torch.addmm(weights.b_enc, x, weights.encoder.T)
-            .topk(min(often + 1, len(x)), dim=0)
-            .values
-        )
-        floor = largest[-2:].mean(
-            dim=0
-        )  # between two rows, so that no rounding decides whether one is above it
-        if weights.threshold.ndim:
-            weights.threshold.copy_(floor.clamp(min=0))
-        else:
-            weights.b_enc.sub_(floor)
-        if weights.b_mag.ndim:
-            weights.b_mag.copy_(floor)
-    first = outcome(x, target, weights, settings, sparse=False, share=share)
-    if (
-        settings.architecture in COMPETITIVE
-        and (smallest := share.smallest(first.smallest)).isfinite()
-    ):
-        weights.threshold.copy_(smallest)  # so that the first batch, too, has few candidates
-    rebuilt = target - weights.b_dec - first.residual
-    length = ((target - weights.b_dec) * rebuilt).sum() / rebuilt.square().sum().clamp(
-        min=torch.finfo(x.dtype).tiny
-    )
-    if (
-        settings.architecture == "standard"
-    ):  # its latents begin at zero just above the floor, and would be long rows
-        length = length.clamp(max=_LONGEST)
-    for tensor in (weights.encoder, weights.b_enc, weights.threshold, weights.b_mag):
-        tensor.mul_(length)
-    return first
 
 
 def geometric_median(x: Tensor) -> Tensor:

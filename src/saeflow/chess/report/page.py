@@ -238,7 +238,7 @@ def _sae_note(found: ChessResults, name: str) -> str:
         return f"at {sae.hook}, from {sae.path}"
     train = sae.train
     return (
-        f"{train.architecture} at {sae.hook}, {train.d_sae:,} latents, trained here on "
+        f"{train.traits.label} at {sae.hook}, {train.d_sae:,} latents, trained here on "
         f"{train.tokens:,} rows"
     )
 

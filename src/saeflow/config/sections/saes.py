@@ -5,33 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 from math import prod
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from pydantic import Field, model_validator
 
+from saeflow.config.sae_files import SAE_FORMATS
 from saeflow.config.section import Complaint, HookName, Name, PathText, Section, Unique, refuse
+from saeflow.config.sections.architectures import (
+    ARCHITECTURES,
+    ArchitectureTraits,
+    described,
+    readers,
+)
 from saeflow.config.sections.published import Published, Source, disputes
 
-ACROSS = ("standard", "batchtopk")  # what a crosscoder may be: L1 or BatchTopK over its sources
-COMPETITIVE = ("topk", "batchtopk", "matryoshka")  # the number of active latents is given
-COEFFICIENTS = {"standard": 1.5e-2, "gated": 1.5e-2, "jumprelu": 4e-3}
 TARGET_COEFFICIENT = 3.0
 DEAD_AFTER = 200_000  # tokens
 MOST_MEMBERS = 1000
 """Of one sweep."""
-RESAMPLINGS, SEEN_BATCHES = (
-    30,
-    10,
-)  # of a short training; fewer batches tell little about a rare latent
-SAEFormat = Literal[
-    "auto",
-    "saelens",
-    "gemma_scope",
-    "gemma_scope_2",
-    "dictionary_learning",
-    "sparsify",
-    "llama_scope",
-]
+# Of a short training; fewer batches tell little about a rare latent.
+RESAMPLINGS, SEEN_BATCHES = 30, 10
+if TYPE_CHECKING:
+    ArchitectureName: TypeAlias = str
+    SAEFormat: TypeAlias = str
+else:  # the names are those of the registries, which a type checker cannot read
+    ArchitectureName = Literal[tuple(ARCHITECTURES)]
+    SAEFormat = Literal["auto", *SAE_FORMATS]
 
 
 class Cache(NamedTuple):
@@ -44,15 +43,12 @@ class Cache(NamedTuple):
 class SAETraining(Section):
     """One SAE, trained on the cached activations."""
 
-    architecture: Literal["standard", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"] = (
-        "topk"
+    architecture: ArchitectureName = Field(
+        default="topk", description=f"Activation function and loss. {described()}."
     )
-    """Activation function and loss: ReLU with L1, gated ReLU with L1 on the gate, JumpReLU with L0,
-    TopK, BatchTopK, or BatchTopK whose first latents reconstruct alone, too."""
     d_sae: int = Field(default=512, ge=2, le=2**27)
     """Number of latents."""
-    k: int = Field(default=8, ge=1)
-    """``topk``, ``batchtopk``, ``matryoshka``: active latents per token."""
+    k: int = Field(default=8, ge=1, description=f"{readers('k')}: active latents per token.")
     sparsity_coefficient: float | None = Field(default=None, ge=0)
     """Price of activity: of the decoder-norm-weighted L1 term (``standard``, ``gated``; null is
     0.015), of the L0 term (``jumprelu``; null is 0.004) or of the squared miss of `target_l0` (null
@@ -85,28 +81,37 @@ class SAETraining(Section):
     first batch."""
     dead_after: int | None = Field(default=None, ge=1)
     """A latent is dead when it has not fired for this many tokens. Null is 200,000; where dead
-    latents are resampled (``standard``, ``gated``, ``jumprelu``) no more than a thirtieth of
+    latents are resampled, as they are where activity has a price, no more than a thirtieth of
     `tokens`, or ten batches if these are more: so a short training resamples, too."""
-    auxiliary_coefficient: float = Field(default=1 / 32, ge=0)
-    """``topk``, ``batchtopk``, ``matryoshka``: of the auxiliary loss that revives dead latents."""
+    auxiliary_coefficient: float = Field(
+        default=1 / 32,
+        ge=0,
+        description=f"{readers('auxiliary_coefficient')}: of the auxiliary loss that revives dead "
+        "latents.",
+    )
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the dense matrix products; weights, their sums and sparse products are in float32."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Tells SAEs apart that differ in nothing else."""
 
     @property
+    def traits(self) -> ArchitectureTraits:
+        """What is known of the architecture."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
     def coefficient(self) -> float:
         """`sparsity_coefficient`, or its default for the architecture."""
         if self.sparsity_coefficient is not None:
             return self.sparsity_coefficient
-        return TARGET_COEFFICIENT if self.target_l0 else COEFFICIENTS.get(self.architecture, 0.0)
+        return TARGET_COEFFICIENT if self.target_l0 else self.traits.coefficient
 
     @property
     def dead_window(self) -> int:
         """`dead_after`, or its default for the architecture and the length of the training."""
         if self.dead_after is not None:
             return self.dead_after
-        if self.architecture in COMPETITIVE:
+        if self.traits.takes_k:
             return DEAD_AFTER
         return min(
             DEAD_AFTER,
@@ -116,13 +121,14 @@ class SAETraining(Section):
     @model_validator(mode="after")
     def _agrees(self) -> SAETraining:
         found = []
-        if self.architecture in COMPETITIVE and self.k >= self.d_sae:
+        if self.traits.takes_k and self.k >= self.d_sae:
             found.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
-        if self.target_l0 is not None and self.architecture != "jumprelu":
+        if self.target_l0 is not None and "target_l0" not in self.traits.settings:
             found.append(
                 (
                     "target_l0",
-                    f"is of 'jumprelu' only; '{self.architecture}' has k or sparsity_coefficient",
+                    f"is of {readers('target_l0')} only; '{self.architecture}' has k or "
+                    "sparsity_coefficient",
                 )
             )
         if self.warmup_fraction + self.decay_fraction > 1:
@@ -223,10 +229,10 @@ class SAE(Section):
             found.append(("hook", "is one of hooks already; give hook or hooks"))
         if self.kind == "crosscoder" and self.target:
             found.append(("target", "is a transcoder's; a crosscoder rebuilds what it reads"))
-        if self.kind == "crosscoder" and self.train and self.train.architecture not in ACROSS:
+        if self.kind == "crosscoder" and self.train and not self.train.traits.crosscoder:
+            across = ", ".join(name for name, its in ARCHITECTURES.items() if its.crosscoder)
             reason = (
-                f"'{self.train.architecture}' is not one of {', '.join(ACROSS)}, which a "
-                "crosscoder may be"
+                f"'{self.train.architecture}' is not one of {across}, which a crosscoder may be"
             )
             found.append(("train.architecture", reason))
         if self.kind == "crosscoder" and self.published:

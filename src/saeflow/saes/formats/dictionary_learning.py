@@ -90,17 +90,17 @@ def load(directory: Path) -> SAE:
             "that latents depend on "
             "the rows beside; measure one with its library and save it again"
         )
-    found = checked(path, tensors, _shapes(kind, d_model, d_sae))
+    kept = checked(path, tensors, _shapes(kind, d_model, d_sae))
     weights: Weights = {
-        ours: found[theirs].T if theirs.endswith("weight") else found[theirs]
+        ours: kept[theirs].T if theirs.endswith("weight") else kept[theirs]
         for theirs, ours in kind.names.items()
     }
     weights.setdefault("b_enc", torch.zeros(d_sae, dtype=torch.float64))
     if kind.subtracts:
         fold_input_bias(weights, weights["b_dec"])
     if "threshold" in kind.scalars:  # below zero: none was learned, and all positive values count
-        weights["threshold"] = found["threshold"].clamp(min=0).expand(d_sae)
-    k = int(found["k"]) if kind.architecture == "topk" else None
+        weights["threshold"] = kept["threshold"].clamp(min=0).expand(d_sae)
+    k = int(kept["k"]) if kind.architecture == "topk" else None
     if k is not None and not 0 < k <= d_sae:
         raise SaeflowError(f"{path}: asks for {k} of {d_sae} latents; get it again")
     return finished(kind.architecture, weights, _metadata(config), k, free_rows=k is None)

@@ -126,9 +126,9 @@ def _weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> 
     }
     if not config.get("use_decoder_bias", True):
         del wanted[names[3]]
-    found = checked(path, tensors, wanted)
+    kept = checked(path, tensors, wanted)
     ours = zip(names, ("W_enc", "b_enc", "W_dec", "b_dec"), strict=True)
-    weights = {our: found[name] for name, our in ours if name in found}
+    weights = {our: kept[name] for name, our in ours if name in kept}
     if transposed:
         weights |= {"W_enc": weights["W_enc"].T, "W_dec": weights["W_dec"].T}
     weights.setdefault("b_dec", torch.zeros(d_model, dtype=torch.float64))
@@ -167,11 +167,13 @@ def _scales(
     if scale := scale_beside(directory):
         return scale, scale
     hooks = config["hook_point_in"], config.get("hook_point_out", config["hook_point_in"])
-    told = config.get("dataset_average_activation_norm") or {}
+    in_config = config.get("dataset_average_activation_norm") or {}
     norms = []
     for side, hook in zip(("in", "out"), hooks, strict=True):
         beside = tensors.get(f"dataset_average_activation_norm.{hook}")
-        norm = told.get(side, told.get(hook, float("nan") if beside is None else float(beside)))
+        norm = in_config.get(
+            side, in_config.get(hook, float("nan") if beside is None else float(beside))
+        )
         if not 0 < norm < math.inf:
             raise SaeflowError(
                 f"{directory}: does not say the mean norm of activations at {hook}; write √d_model "

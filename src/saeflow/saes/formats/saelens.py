@@ -129,9 +129,9 @@ def load(directory: Path) -> SAE:
     weights = _weights(directory, config, kind)
     rescaled = bool(config.get("rescale_acts_by_decoder_norm", False))
     if rescaled and (kind.architecture == "topk" or kind.one_threshold):
-        one = weights.pop("threshold", None)  # of rescaled activations already
+        threshold = weights.pop("threshold", None)  # of rescaled activations already
         fold_decoder_norms(weights)
-        weights |= {} if one is None else {"threshold": one}
+        weights |= {} if threshold is None else {"threshold": threshold}
     if config.get("apply_b_dec_to_input", False):
         fold_input_bias(weights, weights["b_dec"])
     fold_scales(weights, scale, scale)

@@ -37,25 +37,25 @@ def modern(config: Any) -> Any:
         return config
     activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
     architecture = config.get("architecture", "standard")
-    found = {name: config[name] for name in KEPT if name in config}
-    found["architecture"] = architecture if activation == "relu" else activation
+    config_of_6 = {name: config[name] for name in KEPT if name in config}
+    config_of_6["architecture"] = architecture if activation == "relu" else activation
     if activation == "topk":
-        found["k"] = config.get("activation_fn_kwargs", {}).get("k", 0)
-    found["apply_b_dec_to_input"] = config.get("apply_b_dec_to_input", True)
-    found["normalize_activations"] = _normalisation(config)
+        config_of_6["k"] = config.get("activation_fn_kwargs", {}).get("k", 0)
+    config_of_6["apply_b_dec_to_input"] = config.get("apply_b_dec_to_input", True)
+    config_of_6["normalize_activations"] = _normalisation(config)
     metadata = {name: config[name] for name in METADATA if name in config}
     hook = config.get("hook_name", config.get("hook_point"))
-    told = {
+    added = {
         "hook_name": hook,
         "prepend_bos": config.get("prepend_bos", True),
         "sae_lens_version": "6.0.0",
         "before_6": True,
     }
-    return {**found, "metadata": {**metadata, **told}}
+    return {**config_of_6, "metadata": {**metadata, **added}}
 
 
 def _normalisation(config: dict[str, Any]) -> str:
-    told = config.get("normalize_activations", "none")
-    if isinstance(told, bool):
-        return "expected_average_only_in" if told else "none"
-    return str(told)
+    normalisation = config.get("normalize_activations", "none")
+    if isinstance(normalisation, bool):
+        return "expected_average_only_in" if normalisation else "none"
+    return str(normalisation)

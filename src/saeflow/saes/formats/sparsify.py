@@ -52,8 +52,8 @@ def load(directory: Path) -> SAE:
     }
     if config.get("skip_connection", False):
         shapes["W_skip"] = (d_model, d_model)
-    found = checked(directory, read_tensors(directory / "sae.safetensors"), shapes)
-    weights = {_NAMES[name]: tensor for name, tensor in found.items()}
+    kept = checked(directory, read_tensors(directory / "sae.safetensors"), shapes)
+    weights = {_NAMES[name]: tensor for name, tensor in kept.items()}
     weights["W_enc"] = weights["W_enc"].T
     transcoder = bool(config.get("transcode", False))
     if not transcoder:
