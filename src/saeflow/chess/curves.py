@@ -9,9 +9,9 @@ from matplotlib.lines import Line2D
 
 def curve(panel: Axes, rows: pl.DataFrame, name: str, colour: str, marker: str) -> None:
     """Draw a column of a table along its ratings, and its interval where that is known."""
-    known = rows.drop_nulls(name)
-    panel.plot(known["rating"], known[name], color=colour, marker=marker)
-    banded = known.drop_nulls([f"{name}_low", f"{name}_high"])
+    measured = rows.drop_nulls(name)
+    panel.plot(measured["rating"], measured[name], color=colour, marker=marker)
+    banded = measured.drop_nulls([f"{name}_low", f"{name}_high"])
     panel.fill_between(
         banded["rating"],
         banded[f"{name}_low"],

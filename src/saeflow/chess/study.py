@@ -47,12 +47,12 @@ class ChessStudy(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> ChessStudy:
-        found: list[Complaint] = [
+        complaints: list[Complaint] = [
             *about_names(self),
             *group_disagreements(self),
             *_about_the_engine(self),
         ]
-        found += too_many_jobs(
+        complaints += too_many_jobs(
             "activations.positions", self.shards, "activations.positions_per_shard"
         )
         if self.model.train and self.positions.self_play:
@@ -60,15 +60,15 @@ class ChessStudy(Section):
                 "a model that is trained here has no games of its own to learn from; give path, or "
                 "embedded"
             )
-            found.append(("positions.self_play", reason))
+            complaints.append(("positions.self_play", reason))
         blocks = 2 if self.model.embedded or self.model.official else self.model.shape.blocks_vit
         for name, sae in self.saes.items():
             if int(sae.hook.split(".")[1]) >= blocks:
                 reason = (
                     f"'{sae.hook}' does not exist; the model has {blocks} blocks (0..{blocks - 1})"
                 )
-                found.append((f"saes.{name}.hook", reason))
-        refuse(found)
+                complaints.append((f"saes.{name}.hook", reason))
+        refuse(complaints)
         return self
 
     @property
@@ -112,20 +112,22 @@ class ChessStudy(Section):
 
 def _about_the_engine(study: ChessStudy) -> list[Complaint]:
     """What an engine must say that is not asked."""
-    found = []
+    complaints = []
     if study.fine_tune and not study.engine:
-        found.append(("fine_tune", "learns from blunders, which an engine finds; set engine: {}"))
-    told = study.engine and study.engine.split == "eval"
+        complaints.append(
+            ("fine_tune", "learns from blunders, which an engine finds; set engine: {}")
+        )
+    evaluated = study.engine and study.engine.split == "eval"
     wanted = {
         "skill": study.skill.correct,
         "interventions": study.interventions.correct,
         "transitions": study.transitions.correct,
     }
     for name, correct in wanted.items():
-        if correct == "best" and not told:
+        if correct == "best" and not evaluated:
             reason = (
                 "'best' is what an engine says of the split eval, and none is asked; set engine: "
                 "{split: eval}"
             )
-            found.append((f"{name}.correct", reason))
-    return found
+            complaints.append((f"{name}.correct", reason))
+    return complaints

@@ -174,7 +174,7 @@ def _placement(
     for code, letter in enumerate(PIECES):
         widths[ord(letter)], code_of[ord(letter)] = 1, code
     widths[ord("1") : ord("9")] = range(1, 9)
-    known = (widths > 0) | (np.arange(256) == ord("/"))
+    legible = (widths > 0) | (np.arange(256) == ord("/"))
     lengths = ends - starts
     inside = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
     placed = text[inside]
@@ -183,7 +183,7 @@ def _placement(
     square = before - before[np.cumsum(lengths) - lengths][row]
     totals = np.bincount(row, widths[placed], len(starts))
     slashes = np.bincount(row, placed == ord("/"), len(starts))
-    wrong = (totals != 64) | (slashes != 7) | (np.bincount(row, ~known[placed], len(starts)) > 0)
+    wrong = (totals != 64) | (slashes != 7) | (np.bincount(row, ~legible[placed], len(starts)) > 0)
     at_slash = placed == ord("/")
     wrong |= np.bincount(row, at_slash & (square % 8 != 0), len(starts)) > 0
     if wrong.any():

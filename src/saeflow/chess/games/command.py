@@ -30,8 +30,8 @@ def read(
     from saeflow.chess.games.positions import pgn_positions
 
     parts = pgn_positions(games, options.parsed(Games, settings), threads)
-    report = options.progress("read games")
-    found = write_positions(output, parts, lambda count: report(count, count + 1))
-    write_sealed_json(counts, found)
-    told = ", ".join(f"{count:,} {reason}" for reason, count in found["games"].items())
-    options.say(f"{found['positions']:,} positions of games: {told}", err=True)
+    beat = options.progress("read games")
+    counted = write_positions(output, parts, lambda count: beat(count, count + 1))
+    write_sealed_json(counts, counted)
+    fates = ", ".join(f"{count:,} {reason}" for reason, count in counted["games"].items())
+    options.say(f"{counted['positions']:,} positions of games: {fates}", err=True)

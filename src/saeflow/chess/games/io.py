@@ -60,12 +60,12 @@ def write_positions(
             if progress:
                 progress(games.total())
         if not positions:
-            told = (
+            reasons = (
                 ", ".join(f"{count} {reason}" for reason, count in games.most_common())
                 or "the file holds none"
             )
             raise SaeflowError(
-                f"chess: no game gave a position ({told}); see `games` in the config"
+                f"chess: no game gave a position ({reasons}); see `games` in the config"
             )
     return {"games": dict(sorted(games.items())), "positions": positions, "faults": faults}
 

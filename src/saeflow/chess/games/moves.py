@@ -161,7 +161,7 @@ def _pawn_targets(
 
 def _castling(boards: Boards, occupied: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     """Where the king may castle to: neither the squares it crosses nor its own may be attacked."""
-    found = np.zeros(len(boards), np.uint64)
+    targets = np.zeros(len(boards), np.uint64)
     for right, between, path, goal in (
         (0, _KING_SIDE, (4, 5, 6), _G1),
         (1, _QUEEN_SIDE, (4, 3, 2), _C1),
@@ -171,8 +171,8 @@ def _castling(boards: Boards, occupied: UInt64[np.ndarray, " n"]) -> UInt64[np.n
         unsafe = np.zeros(len(able), bool)
         for square in path:
             unsafe |= attacked(part, np.full(len(able), square), by=6)
-        found[able[~unsafe]] |= BIT[goal]
-    return found
+        targets[able[~unsafe]] |= BIT[goal]
+    return targets
 
 
 def _king_can_be_taken(
@@ -271,18 +271,18 @@ def side_information(
     """
     n, board = len(boards), np.arange(len(boards))
     origin, target = FROM[moves], TO[moves]
-    found = np.zeros((n, SIDE_INFORMATION + len(MOVES)), np.float32)
+    information = np.zeros((n, SIDE_INFORMATION + len(MOVES)), np.float32)
     piece = (boards.pieces[:, :6] & BIT[origin][:, None] != 0).argmax(axis=1)
-    found[board, piece] = 1
+    information[board, piece] = 1
     taken = BIT[target] | _taken_in_passing(boards, board, origin, target)
-    found[:, 6:12] = boards.pieces[:, 6:] & taken[:, None] != 0
-    found[:, 12] = in_check(_moved(boards, moves).mirrored())
-    found[board, 13 + origin] = 1
-    found[board, 77 + target] = 1
+    information[:, 6:12] = boards.pieces[:, 6:] & taken[:, None] != 0
+    information[:, 12] = in_check(_moved(boards, moves).mirrored())
+    information[board, 13 + origin] = 1
+    information[board, 77 + target] = 1
     castles = np.flatnonzero((piece == 5) & (np.abs(target - origin) == 2))
     king_side = target[castles] == _G1
-    found[castles, 3] = 1
-    found[castles, 13 + np.where(king_side, 7, 0)] = 1
-    found[castles, 77 + np.where(king_side, 5, 3)] = 1
-    found[:, SIDE_INFORMATION:] = legal
-    return found
+    information[castles, 3] = 1
+    information[castles, 13 + np.where(king_side, 7, 0)] = 1
+    information[castles, 77 + np.where(king_side, 5, 3)] = 1
+    information[:, SIDE_INFORMATION:] = legal
+    return information

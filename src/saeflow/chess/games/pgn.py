@@ -137,8 +137,7 @@ def _texts(path: Path) -> Iterator[bytes | None]:
         if len(rest) > _LONGEST:
             raise SaeflowError(
                 f"{path}: no other game begins ([Event …) within {_LONGEST >> 20} MiB, so that "
-                "this is no file of "
-                "games, or one that was made to fill the memory; name another"
+                "this is no file of games, or one that was made to fill the memory; name another"
             )
     if rest.startswith(_GAME):
         yield rest[1:] + b"\n"
@@ -260,12 +259,12 @@ class _Recorder(chess.pgn.BaseVisitor[GameText]):
 
 
 def _clock(comment: str) -> float | None:
-    found = _CLOCK.search(comment)
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
+    match = _CLOCK.search(comment)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
 
 
 def _evaluation(comment: str) -> float | None:
-    found = _EVALUATION.search(comment)
-    if not found:
+    match = _EVALUATION.search(comment)
+    if not match:
         return None
-    return MATE * (-1 if found[2].startswith("-") else 1) if found[1] else float(found[2])
+    return MATE * (-1 if match[2].startswith("-") else 1) if match[1] else float(match[2])

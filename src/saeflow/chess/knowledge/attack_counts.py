@@ -41,13 +41,13 @@ def attack_counts(squares: UInt8[np.ndarray, "64 positions"]) -> AttackCounts:
         squares: the piece on every square as `Boards.squares` has it, squares first, so that every
             step is one operation on contiguous rows.
     """
-    found = AttackCounts(np.zeros_like(squares), np.zeros_like(squares))
+    counts = AttackCounts(np.zeros_like(squares), np.zeros_like(squares))
     for start in range(0, squares.shape[1], _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        found.white[:, part], found.black[:, part] = _counted(
+        counts.white[:, part], counts.black[:, part] = _counted(
             np.ascontiguousarray(squares[:, part])
         )
-    return found
+    return counts
 
 
 def _counted(squares: UInt8[np.ndarray, "64 positions"]) -> AttackCounts:

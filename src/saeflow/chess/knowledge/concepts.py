@@ -138,10 +138,10 @@ def user_concepts() -> Family:
     Raises:
         SaeflowError: one cannot be loaded, or has the name of another concept.
     """
-    known = {name for family in FAMILIES.values() for name in family.names}
+    shipped = {name for family in FAMILIES.values() for name in family.names}
     functions: dict[str, Function] = {}
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-        if point.name in known | functions.keys():
+        if point.name in shipped | functions.keys():
             raise SaeflowError(
                 f"chess: the concept '{point.name}' of {point.value} exists already; rename it"
             )

@@ -34,16 +34,16 @@ def gains(view: View, side: int) -> Float32[np.ndarray, "64 n"]:
     prey = (view.squares >= 6) & (view.squares < 12) if side == WHITE else view.squares < 6
     kings = view.squares == (5 + (BLACK if side == WHITE else WHITE))
     square, position = np.nonzero(prey & ~kings & (counts > 0))
-    found = np.zeros(view.squares.shape, np.float32)
+    gained = np.zeros(view.squares.shape, np.float32)
     free = _free(view)
     for start in range(0, len(square), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
         here, on = position[part], square[part]
         boards = view.boards.part(here)
-        found[on, here] = _swapped_off(
+        gained[on, here] = _swapped_off(
             boards, on, side, _allowed(free, view, here, on), view.squares[on, here]
         )
-    return found
+    return gained
 
 
 def _swapped_off(
@@ -106,14 +106,14 @@ def _allowed(
 def _on_line() -> np.ndarray:
     """Whether three squares lie on one line of a rook or a bishop."""
     empty = np.zeros(64, np.uint64)
-    every, found = np.arange(64), np.zeros((64, 64, 64), bool)
+    every, reached = np.arange(64), np.zeros((64, 64, 64), bool)
     for reach in (attacks.bishop, attacks.rook):
         sees = bits(reach(every, empty))
         with_self = sees | np.eye(64, dtype=bool)
-        found |= (
+        reached |= (
             sees[:, :, None] & with_self[:, None, :] & with_self[None, :, :] & _same_direction()
         )
-    return found
+    return reached
 
 
 def _same_direction() -> np.ndarray:

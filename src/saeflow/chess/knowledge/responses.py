@@ -52,13 +52,13 @@ def _outnumbered(after: View, square: Squares) -> Bool[np.ndarray, " n"]:
 def _after_all(
     view: View, squares: Squares, bad: Callable[[View, Squares], Bool[np.ndarray, " n"]]
 ) -> Answers:
-    found = view.legal.copy()
-    position, move = found.nonzero()
+    answers = view.legal.copy()
+    position, move = answers.nonzero()
     for start in range(0, len(position), MOVES_AT_ONCE):
         part = slice(start, start + MOVES_AT_ONCE)
         after = View(moves.play(view.boards.part(position[part]), move[part]))
-        found[position[part], move[part]] = ~bad(after, squares[position[part]] ^ 56)  # mirrored
-    return found
+        answers[position[part], move[part]] = ~bad(after, squares[position[part]] ^ 56)  # mirrored
+    return answers
 
 
 def takes_queen(view: View, squares: Squares) -> Answers:
@@ -107,13 +107,13 @@ def members(group: str, concepts: list[Concept]) -> list[int]:
     Raises:
         SaeflowError: there is neither a family nor a concept of that name.
     """
-    found = [
+    indices = [
         index for index, concept in enumerate(concepts) if group in (concept.family, concept.name)
     ]
-    if not found:
-        known = ", ".join(dict.fromkeys(concept.family for concept in concepts))
+    if not indices:
+        families = ", ".join(dict.fromkeys(concept.family for concept in concepts))
         raise SaeflowError(
             f"chess: no concept and no family is called '{group}'; families of this study are "
-            f"{known}"
+            f"{families}"
         )
-    return found
+    return indices

@@ -69,15 +69,15 @@ def has_right_bc_ha_promotion(view: View) -> Labels:
     """A passed pawn on the a- or h-file, and a bishop of the colour of the square it promotes
     on."""
     pawns, theirs = view.pieces(0), view.pieces(0, BLACK)
-    found = np.zeros(view.count, bool)
+    holds = np.zeros(view.count, bool)
     for file, beside, colour in ((0, 1, _LIGHT), (7, 6, ~_LIGHT)):
         stoppers = theirs & (_FILES[file] | _FILES[beside])
         rank = (
             np.bitwise_count(_below(stoppers)) // 8
         )  # of the most advanced stopper, 0 where there is none
         ahead = pawns & _FILES[file] & _from_rank(np.where(stoppers == 0, 0, rank))
-        found |= (ahead != 0) & (view.pieces(2) & colour != 0)
-    return found
+        holds |= (ahead != 0) & (view.pieces(2) & colour != 0)
+    return holds
 
 
 def capture_possible_on(square: int) -> Function:
@@ -126,18 +126,18 @@ def _reach(kind: int, square: np.ndarray, occupied: np.ndarray) -> UInt64[np.nda
 
 
 def _any(view: View, position: np.ndarray, true: np.ndarray) -> Labels:
-    found = np.zeros(view.count, bool)
-    found[position[true]] = True
-    return found
+    holds = np.zeros(view.count, bool)
+    holds[position[true]] = True
+    return holds
 
 
 def _open_file(view: View, judge: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Labels:
     pawns = view.pieces(0) | view.pieces(0, BLACK)
     mine, theirs = view.pieces(3) | view.pieces(4), view.pieces(3, BLACK) | view.pieces(4, BLACK)
-    found = np.zeros(view.count, bool)
+    holds = np.zeros(view.count, bool)
     for file in _FILES:
-        found |= (pawns & file == 0) & judge(mine & file != 0, theirs & file != 0)
-    return found
+        holds |= (pawns & file == 0) & judge(mine & file != 0, theirs & file != 0)
+    return holds
 
 
 def _below(bitboards: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
@@ -162,7 +162,7 @@ def _both(name: str, function: Function) -> dict[str, Function]:
 
 
 def _strategic() -> dict[str, Function]:
-    found: dict[str, Function] = {
+    functions: dict[str, Function] = {
         "in_check": in_check,
         "has_mate_threat": has_mate_threat,
         "has_contested_open_file": has_contested_open_file,
@@ -174,21 +174,21 @@ def _strategic() -> dict[str, Function]:
         can_capture_queen,
         has_right_bc_ha_promotion,
     ):
-        found |= _both(function.__name__, function)
+        functions |= _both(function.__name__, function)
     for square in _CAPTURE_SQUARES:
-        found |= _both(
+        functions |= _both(
             f"capture_possible_on_{square}", capture_possible_on(moves.SQUARES.index(square))
         )
-    return found
+    return functions
 
 
 def _tactical() -> dict[str, Function]:
-    found: dict[str, Function] = {}
+    functions: dict[str, Function] = {}
     for piece in _HEAVIER:
-        found |= _both(f"{piece}_fork", fork(piece))
+        functions |= _both(f"{piece}_fork", fork(piece))
     for piece in _PIECES:
-        found |= _both(f"has_pinned_{piece}", has_pinned(piece))
-    return found
+        functions |= _both(f"has_pinned_{piece}", has_pinned(piece))
+    return functions
 
 
 STRATEGIC = _strategic()

@@ -67,7 +67,7 @@ class View:
     @cached_property
     def pinned(self) -> Bitboards:
         """White's pieces that stand alone between their king and a slider of Black on its line."""
-        found = np.zeros(self.count, np.uint64)
+        pinned = np.zeros(self.count, np.uint64)
         king, blockers = square_of(self.pieces(5)), self.boards.black
         queens, mine = self.pieces(4, BLACK), self.boards.white
         for reach, piece in ((attacks.bishop, 2), (attacks.rook, 3)):
@@ -75,13 +75,13 @@ class View:
             position, square = bits(snipers).nonzero()
             between = _BETWEEN[king[position], square] & self.occupied[position]
             alone = (np.bitwise_count(between) == 1) & (between & mine[position] == between)
-            np.bitwise_or.at(found, position[alone], between[alone])
-        return found
+            np.bitwise_or.at(pinned, position[alone], between[alone])
+        return pinned
 
     @cached_property
     def mating(self) -> Bool[np.ndarray, "n 1880"]:
         """The legal moves that mate."""
-        found = np.zeros_like(self.legal)
+        mates = np.zeros_like(self.legal)
         position, move = self.legal.nonzero()
         for start in range(0, len(position), MOVES_AT_ONCE):
             here, played = (
@@ -91,8 +91,8 @@ class View:
             after = moves.play(self.boards.part(here), played)
             checked = np.flatnonzero(moves.in_check(after))
             mated = checked[~moves.legal_moves(after.part(checked)).any(axis=1)]
-            found[here[mated], played[mated]] = True
-        return found
+            mates[here[mated], played[mated]] = True
+        return mates
 
 
 MOVES_AT_ONCE = 1 << 14

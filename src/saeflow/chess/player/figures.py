@@ -83,9 +83,8 @@ FIGURES = {
         chess_accuracy_alt,
         "How well the model predicts what people play",
         "Held-out games, by the rating of the player, which the model is told: how often the move "
-        "that was played is "
-        "the model's first, or among its first three legal moves, and its loss. Beside it two "
-        "players who do not look "
-        "at the board: any legal move, and the legal move that is played most often.",
+        "that was played is the model's first, or among its first three legal moves, and its "
+        "loss. Beside it two players who do not look at the board: any legal move, and the legal "
+        "move that is played most often.",
     ),
 }

@@ -156,11 +156,11 @@ def import_checkpoint(path: Path, shape: ChessModel) -> Maia2:
 def _with_weights(shape: ChessModel, weights: Mapping[str, Tensor], where: str) -> Maia2:
     model = Maia2(shape)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(expected | found, key=lambda one: (one in expected) + (one in found)):
-        if expected.get(name) != found.get(name):
+    held = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(expected | held, key=lambda name: (name in expected) + (name in held)):
+        if expected.get(name) != held.get(name):
             raise SaeflowError(
-                f"{where}: '{name}' is {found.get(name, 'absent')}, and a model of this shape has "
+                f"{where}: '{name}' is {held.get(name, 'absent')}, and a model of this shape has "
                 f"{expected.get(name, 'no such parameter')}; correct model.shape"
             )
     model.load_state_dict(dict(weights), strict=True)
@@ -185,12 +185,10 @@ def fetch_checkpoint(name: str, path: Path) -> None:
         except (URLError, HTTPException, TimeoutError) as error:
             raise SaeflowError(
                 f"chess: the {name} checkpoint of Maia-2 cannot be fetched ({error}); fetch "
-                f"{published.url} by other "
-                "means and set model.path"
+                f"{published.url} by other means and set model.path"
             ) from None
-        if (found := sha256(temporary)) != published.sha256:
+        if (checksum := sha256(temporary)) != published.sha256:
             raise SaeflowError(
-                f"chess: what was fetched as Maia-2's {name} checkpoint has the checksum {found}, "
-                "not "
-                f"{published.sha256}; fetch it by other means and set model.path"
+                f"chess: what was fetched as Maia-2's {name} checkpoint has the checksum "
+                f"{checksum}, not {published.sha256}; fetch it by other means and set model.path"
             )

@@ -102,9 +102,9 @@ def measure_maia2(
         One row per rating bin and told bin, as `METRICS_SCHEMA` has it. Intervals resample whole
         games.
     """
-    n, told = len(examples.moves), len(RATING_BINS)
-    first, third, illegal = (np.zeros((n, told), bool) for _ in range(3))
-    loss = np.zeros((n, told))
+    n, n_bins = len(examples.moves), len(RATING_BINS)
+    first, third, illegal = (np.zeros((n, n_bins), bool) for _ in range(3))
+    loss = np.zeros((n, n_bins))
     blind = np.zeros((n, 4))
     frequency = torch.from_numpy(counts + 1).double().log()
     for start in range(0, n, POSITIONS_AT_ONCE):
@@ -112,7 +112,7 @@ def measure_maia2(
         batch = examples.part(part)
         moves, legal = torch.from_numpy(batch.moves).long(), legal_mask(batch.boards)
         tokens, oppo = model.embed(encode(batch.boards)), torch.from_numpy(batch.rating_oppo).long()
-        for rating in range(told):
+        for rating in range(n_bins):
             raw = model.judge(tokens, torch.full_like(oppo, rating), oppo).moves
             ranks, nats, chosen_legal = _scored(raw, legal, moves)
             first[part, rating], third[part, rating] = ranks < 1, ranks < 3
@@ -124,7 +124,7 @@ def measure_maia2(
     for rating in np.unique(examples.rating_self):
         here = np.flatnonzero(examples.rating_self == rating)
         weights = _resampled(examples.games[here], seed, int(rating))
-        for other in range(told):
+        for other in range(n_bins):
             hit, true = first[here, other].astype(float), first[here, rating].astype(float)
             top1, gain = _interval(hit, weights), _interval(hit - true, weights)
             own = (
@@ -226,9 +226,9 @@ def _blind(
     """Loss and expected hits of a player who draws any legal move, and of one who knows how often
     moves are played."""
     options = legal.sum(dim=1).double()
-    known = mask_illegal(frequency.expand(len(moves), -1), legal)
-    nats = -known.log_softmax(dim=1).gather(1, moves[:, None])[:, 0]
-    hits = (known.argmax(dim=1) == moves).double()
+    legal_frequency = mask_illegal(frequency.expand(len(moves), -1), legal)
+    nats = -legal_frequency.log_softmax(dim=1).gather(1, moves[:, None])[:, 0]
+    hits = (legal_frequency.argmax(dim=1) == moves).double()
     return torch.stack([options.log(), 1 / options, nats, hits], dim=1).numpy()
 
 

@@ -69,9 +69,9 @@ def _play_some(
         alive, boards, legal = alive[~over], boards.part(~over), legal[~over]
         if not len(alive):
             break
-        told = bins[alive][:, [ply % 2, 1 - ply % 2]]
-        moves = _drawn(model, boards, legal, told, keys[alive], ply, settings.temperature)
-        plies.append(_rows(boards, moves, told, games[alive], ply))
+        bins_told = bins[alive][:, [ply % 2, 1 - ply % 2]]
+        moves = _drawn(model, boards, legal, bins_told, keys[alive], ply, settings.temperature)
+        plies.append(_rows(boards, moves, bins_told, games[alive], ply))
         boards = play(boards, moves)
     table = pl.concat(plies)
     ended = pl.DataFrame({"game": [_name(game) for game in games], "white": result})
@@ -87,13 +87,13 @@ def _drawn(
     model: Maia2,
     boards: Boards,
     legal: Bool[np.ndarray, "n 1880"],
-    told: Int64[np.ndarray, "n 2"],
+    bins_told: Int64[np.ndarray, "n 2"],
     keys: UInt64[np.ndarray, " n"],
     ply: int,
     temperature: float,
 ) -> Int[np.ndarray, " n"]:
     """One legal move per board, by inversion of the cumulative probabilities."""
-    own, other = torch.from_numpy(told).T
+    own, other = torch.from_numpy(bins_told).T
     logits = mask_illegal(model(encode(boards), own, other).moves, torch.from_numpy(legal)).double()
     cumulative = (logits / temperature).softmax(dim=1).cumsum(dim=1)
     point = torch.from_numpy(seeds.uniforms(keys, 1, first=ply)) * cumulative[:, -1:]
@@ -103,18 +103,18 @@ def _drawn(
 def _rows(
     boards: Boards,
     moves: Int[np.ndarray, " n"],
-    told: Int64[np.ndarray, "n 2"],
+    bins_told: Int64[np.ndarray, "n 2"],
     games: Int64[np.ndarray, " n"],
     ply: int,
 ) -> pl.DataFrame:
-    middle = FIRST_BIN - BIN_WIDTH // 2 + BIN_WIDTH * told
+    middle = FIRST_BIN - BIN_WIDTH // 2 + BIN_WIDTH * bins_told
     columns = {
         "fen": write_fens(boards),
         "move": [MOVES[move] for move in moves],
         "rating_self": middle[:, 0],
         "rating_oppo": middle[:, 1],
-        "bin_self": told[:, 0],
-        "bin_oppo": told[:, 1],
+        "bin_self": bins_told[:, 0],
+        "bin_oppo": bins_told[:, 1],
         "ply": np.full(len(moves), ply),
         "black": np.full(len(moves), bool(ply % 2)),
         "game": [_name(game) for game in games],

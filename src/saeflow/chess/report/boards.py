@@ -28,13 +28,13 @@ arrow."""
 _NAMES = {piece: name for piece, name in enumerate(chess.PIECE_NAMES) if name}
 
 
-def heat_map(areas: Mapping[int, float], told: str) -> str:
+def heat_map(areas: Mapping[int, float], alt: str) -> str:
     """An empty board whose squares are coloured, and numbered in hundredths, by areas under the ROC
     curve.
 
     Args:
         areas: by square, a1 = 0; squares without one keep their own colour.
-        told: the text for those who do not see it.
+        alt: the text for those who do not see it.
 
     Returns:
         SVG to stand in a page: no style of its own, no names that another could have.
@@ -42,7 +42,7 @@ def heat_map(areas: Mapping[int, float], told: str) -> str:
     fill = {square: _colour(area) for square, area in areas.items()}
     colours = {"margin": _CLEAR}
     drawn = str(chess.svg.board(None, fill=fill, colors=colours, coordinates=True))
-    opening = f'<svg role="img" aria-label="{html.escape(told, quote=True)}" class="heat" '
+    opening = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" class="heat" '
     return drawn.replace("<svg ", opening, 1).replace(
         "</svg>", f"{''.join(_digits(areas))}</svg>", 1
     )

@@ -76,7 +76,8 @@ def list_value(sae: str, best: pl.DataFrame, with_boards: set[str]) -> dict[str,
         "count": len(best),
         "neuronpedia": None,
         "statistics": [
-            {**one._asdict(), "values": _values(best[one.name], one.form)} for one in COLUMNS
+            {**column._asdict(), "values": _values(best[column.name], column.form)}
+            for column in COLUMNS
         ],
         "numbers": best["latent"].to_list(),
         "classes": [words(family) for family in families],

@@ -36,7 +36,7 @@ class Position(NamedTuple):
 
     file: str
     alt: str
-    told: str
+    caption: str
 
 
 class ShownConcept(NamedTuple):
@@ -65,14 +65,14 @@ class EditRow(NamedTuple):
     """Of its rating."""
 
 
-def concept_context(found: ChessResults, sae: str) -> dict[str, Any]:
+def concept_context(results: ChessResults, sae: str) -> dict[str, Any]:
     """What the page of an SAE's concepts is filled from."""
-    tables = found.tables[sae]
-    names = list(found.study.saes)
+    tables = results.tables[sae]
+    names = list(results.study.saes)
     place = names.index(sae)
     return {
         "sae": sae,
-        "hook": found.study.hook_of(sae),
+        "hook": results.study.hook_of(sae),
         "before": names[place - 1] if place else None,
         "after": names[place + 1] if place + 1 < len(names) else None,
         "count": len(tables.best),
@@ -84,7 +84,7 @@ def concept_context(found: ChessResults, sae: str) -> dict[str, Any]:
         "kinds": [label for label, _, _ in KINDS.values()],
         "left_out": skipped_groups(tables.interventions),
         "skipped": tables.skipped.to_dicts(),
-        "level": found.study.concepts.interval,
+        "level": results.study.concepts.interval,
     }
 
 
@@ -136,13 +136,13 @@ def shown_concepts(sae: str, tables: ConceptTables) -> list[ShownConcept]:
         row["concept"]: row
         for row in tables.best.select("concept", "auc", "auc_low", "auc_high").to_dicts()
     }
-    found = []
+    shown = []
     for (name,), rows in tables.boards.with_row_index("number").group_by(
         "concept", maintain_order=True
     ):
         area = areas.get(name, {})
         having = int(rows["holds"].sum())
-        found.append(
+        shown.append(
             ShownConcept(
                 name=str(name),
                 title=words(str(name)),
@@ -152,7 +152,7 @@ def shown_concepts(sae: str, tables: ConceptTables) -> list[ShownConcept]:
                 positions=[_position(sae, row) for row in rows.to_dicts()],
             )
         )
-    return found
+    return shown
 
 
 def _position(sae: str, row: dict[str, Any]) -> Position:
@@ -162,7 +162,7 @@ def _position(sae: str, row: dict[str, Any]) -> Position:
     return Position(
         file=position_file(sae, row["number"]),
         alt=f"{spoken(row['fen'])}{square} Move played: {move}.",
-        told=(
+        caption=(
             f"{holds} · activation {row['activation']:.2f} · {move} by a player of "
             f"{RATING_BINS[row['rating']]}"
         ),
@@ -171,31 +171,31 @@ def _position(sae: str, row: dict[str, Any]) -> Position:
 
 def skill_rows(skill: pl.DataFrame) -> dict[str, list[dict[str, str]]]:
     """By group a row per rating, every curve with its interval."""
-    found: dict[str, list[dict[str, str]]] = {}
-    known = (
+    by_group: dict[str, list[dict[str, str]]] = {}
+    followed = (
         skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
     )
-    for row in known.to_dicts():
+    for row in followed.to_dicts():
         values = {
             name: f"{number(row[name])} {interval(row, name)}".strip()
             for name in wording.GROUP_CURVES
         }
-        told = {
+        counts = {
             "rating": RATING_BINS[row["rating"]],
             "n": f"{row['n']:,}",
             "needed": f"{row['n_needed'] or 0:,}",
         }
-        found.setdefault(row["group"], []).append(told | values)
-    return found
+        by_group.setdefault(row["group"], []).append(counts | values)
+    return by_group
 
 
 def skill_value(skill: pl.DataFrame) -> dict[str, Any]:
     """What the curves along the ratings are drawn from."""
     groups: dict[str, dict[str, list[list[float | None]]]] = {}
-    known = (
+    followed = (
         skill.drop_nulls("rating").sort("group", "rating") if "rating" in skill.columns else skill
     )
-    for row in known.to_dicts():
+    for row in followed.to_dicts():
         for name in wording.GROUP_CURVES:
             ends = [digits(row[f"{name}{end}"]) for end in ("", "_low", "_high")]
             groups.setdefault(row["group"], {}).setdefault(name, []).append([row["rating"], *ends])
@@ -208,25 +208,25 @@ def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
     if "split" not in interventions.columns:
         return {}
     reported = interventions.filter(pl.col("split") == "report")
-    found: dict[str, list[EditRow]] = {}
+    by_group: dict[str, list[EditRow]] = {}
     for (group, rating), rows in reported.group_by("group", "rating", maintain_order=True):
         by_set = {(row["set"], row["kind"]): row for row in rows.to_dicts()}
-        for cases, told in SETS.items():
+        for cases, label in SETS.items():
             edited = by_set.get((cases, "edited"))
             if edited is None:
                 continue
-            found.setdefault(str(group), []).append(
+            by_group.setdefault(str(group), []).append(
                 EditRow(
                     rating=RATING_BINS[int(rating)],
                     edit=_edit(edited),
-                    cases=told,
+                    cases=label,
                     n=f"{edited['n']:,}",
                     before=number(edited["accuracy_before"]),
                     gains=[_gain(by_set.get((cases, kind))) for kind in KINDS],
                     first=cases == next(iter(SETS)),
                 )
             )
-    return found
+    return by_group
 
 
 def _edit(row: dict[str, Any]) -> str:
@@ -257,19 +257,19 @@ def skipped_groups(interventions: pl.DataFrame) -> list[str]:
     ]
 
 
-def family_rows(found: ChessResults) -> list[tuple[str, list[str]]]:
+def family_rows(results: ChessResults) -> list[tuple[str, list[str]]]:
     """By family of concepts: of every SAE the median area of the best latents, and of how many
     concepts."""
     medians: dict[str, dict[str, str]] = {}
-    for sae, tables in found.tables.items():
+    for sae, tables in results.tables.items():
         best = tables.best
         if best.is_empty():
             continue
         for (family,), rows in best.group_by("family", maintain_order=True):
             middle = rows["auc"].median()
-            told = f"{number(middle)} of {len(rows)}"  # type: ignore[arg-type]
-            medians.setdefault(str(family), {})[sae] = told
+            cell = f"{number(middle)} of {len(rows)}"  # type: ignore[arg-type]
+            medians.setdefault(str(family), {})[sae] = cell
     return [
-        (family, [values.get(sae, "–") for sae in found.tables])
+        (family, [values.get(sae, "–") for sae in results.tables])
         for family, values in medians.items()
     ]

@@ -51,31 +51,31 @@ def write_report(
             to write holds something else.
     """
     check_replaceable(output)
-    found = ChessFolder(root).results(figures, pl.DataFrame() if stages is None else stages)
+    results = ChessFolder(root).results(figures, pl.DataFrame() if stages is None else stages)
     with atomic(output) as temporary:
         write_assets(temporary, {PACKAGE: ("concepts.js",)})
-        write_figures(root, found, temporary)
-        _write(found, temporary)
+        write_figures(root, results, temporary)
+        _write(results, temporary)
     return output / "index.html"
 
 
-def _write(found: ChessResults, output: Path) -> None:
-    site = Site(found, [], PAGES, PACKAGE)
-    write_script(output, "saes", training_value(found))
-    for sae, tables in found.tables.items():
+def _write(results: ChessResults, output: Path) -> None:
+    site = Site(results, [], PAGES, PACKAGE)
+    write_script(output, "saes", training_value(results))
+    for sae, tables in results.tables.items():
         _write_concepts(sae, tables, output)
-    hooks = list(dict.fromkeys(map(found.study.hook_of, found.study.saes)))
-    context = {"lines": concept_lines(found), "families": family_rows(found)}
+    hooks = list(dict.fromkeys(map(results.study.hook_of, results.study.saes)))
+    context = {"lines": concept_lines(results), "families": family_rows(results)}
     pages = {
-        "index.html": ("chess.html", chess_context(found)),
+        "index.html": ("chess.html", chess_context(results)),
         "concepts.html": ("concepts.html", context),
         "saes.html": (
             "saes.html",
-            sae_context(found, hooks, [], BOARD_METRICS, "positions of games"),
+            sae_context(results, hooks, [], BOARD_METRICS, "positions of games"),
         ),
         **{
-            f"concepts-{sae}.html": ("sae_concepts.html", concept_context(found, sae))
-            for sae in found.tables
+            f"concepts-{sae}.html": ("sae_concepts.html", concept_context(results, sae))
+            for sae in results.tables
         },
     }
     for name, (template, values) in pages.items():

@@ -40,28 +40,30 @@ class ConceptLine(NamedTuple):
     """The area that labels out of step reach on the same games, over concepts that are tested."""
 
 
-def chess_context(found: ChessResults) -> dict[str, Any]:
+def chess_context(results: ChessResults) -> dict[str, Any]:
     """What the page of a study of chess is filled from."""
-    lines = concept_lines(found)
+    lines = concept_lines(results)
     return {
-        "headline": headline(found, lines),
-        "tiles": tiles(found),
+        "headline": headline(results, lines),
+        "tiles": tiles(results),
         "lines": lines,
-        "accuracy": accuracy_rows(found.accuracy),
-        "transitions": transition_facts(found.transitions),
-        "engine": engine_facts(found),
-        "tuning": tuning_rows(found.fine_tuning),
-        "run": run_facts(found),
-        "stages": [row for row in found.stages.to_dicts() if row["rule"] != "write_report"],
-        "provenance": provenance_facts(found.provenance),
-        "config": found.config,
-        "level": found.study.concepts.interval,
+        "accuracy": accuracy_rows(results.accuracy),
+        "transitions": transition_facts(results.transitions),
+        "engine": engine_facts(results),
+        "tuning": tuning_rows(results.fine_tuning),
+        "run": run_facts(results),
+        "stages": [row for row in results.stages.to_dicts() if row["rule"] != "write_report"],
+        "provenance": provenance_facts(results.provenance),
+        "config": results.config,
+        "level": results.study.concepts.interval,
     }
 
 
-def concept_lines(found: ChessResults) -> list[ConceptLine]:
+def concept_lines(results: ChessResults) -> list[ConceptLine]:
     """How well each SAE's latents tell concepts."""
-    return [_line(found.study.hook_of(name), name, tables) for name, tables in found.tables.items()]
+    return [
+        _line(results.study.hook_of(name), name, tables) for name, tables in results.tables.items()
+    ]
 
 
 def _line(hook: str, sae: str, tables: ConceptTables) -> ConceptLine:
@@ -84,51 +86,51 @@ def _line(hook: str, sae: str, tables: ConceptTables) -> ConceptLine:
     )
 
 
-def headline(found: ChessResults, lines: list[ConceptLine]) -> list[str]:
+def headline(results: ChessResults, lines: list[ConceptLine]) -> list[str]:
     """What was found, as measured, in sentences; empty where no concept was looked for."""
-    known = [line for line in lines if line.concepts]
-    if not known:
+    answered = [line for line in lines if line.concepts]
+    if not answered:
         return []
-    top = max(known, key=lambda line: (line.well, line.latent or 0))
-    told = [
+    top = max(answered, key=lambda line: (line.well, line.latent or 0))
+    sentences = [
         f"Of {top.concepts:,} concepts, the latents of {top.sae} tell {top.well:,} with an area of "
         f"{TOLD_WELL} or more "
         f"on held-out games; a linear probe of the same activations tells {top.well_by_probe:,}."
     ]
-    if len(known) > 1:
-        level = sum(line.well == top.well for line in known) > 1
-        told.append(
-            f"Of the {len(known)} SAEs none tells more{', others as many' if level else ''}."
+    if len(answered) > 1:
+        level = sum(line.well == top.well for line in answered) > 1
+        sentences.append(
+            f"Of the {len(answered)} SAEs none tells more{', others as many' if level else ''}."
         )
-    return [*told, *_along_ratings(found.tables[top.sae].skill), *_edits(found)]
+    return [*sentences, *_along_ratings(results.tables[top.sae].skill), *_edits(results)]
 
 
 def _along_ratings(skill: pl.DataFrame) -> list[str]:
     """How knowing and doing change with the rating that the model is told."""
-    told = []
-    known = (
+    sentences = []
+    followed = (
         skill.drop_nulls(["rating", "awareness", "willingness"])
         if "rating" in skill.columns
         else skill
     )
-    for group in known["group"].unique(maintain_order=True) if len(known) else []:
-        rows = known.filter(pl.col("group") == group).sort("rating")
+    for group in followed["group"].unique(maintain_order=True) if len(followed) else []:
+        rows = followed.filter(pl.col("group") == group).sort("rating")
         weakest, strongest = rows.row(0, named=True), rows.row(-1, named=True)
         changes = [
             f"{name} {weakest[name]:.2f} to {strongest[name]:.2f}"
             for name in ("awareness", "willingness")
         ]
-        told.append(
+        sentences.append(
             f"{words(group).capitalize()}, from the weakest to the strongest rating: "
             f"{', '.join(changes)}."
         )
-    return told
+    return sentences
 
 
-def _edits(found: ChessResults) -> list[str]:
+def _edits(results: ChessResults) -> list[str]:
     """How many edits changed accuracy by more than their interval, and how many of the controls."""
     counts = {kind: [0, 0, 0] for kind in ("edited", "random")}
-    for tables in found.tables.values():
+    for tables in results.tables.values():
         table = tables.interventions
         if table.is_empty():
             continue
@@ -148,22 +150,20 @@ def _edits(found: ChessResults) -> list[str]:
         return []
     return [
         "Editing a concept's latents where it is needed raised accuracy, with an interval above "
-        f"zero, in {raised} "
-        f"of {settings} settings, and lowered it in {lowered}; the same edit of random latents "
-        "raised it in "
-        f"{by_chance} and lowered it in {lowered_by_chance}."
+        f"zero, in {raised} of {settings} settings, and lowered it in {lowered}; the same edit of "
+        f"random latents raised it in {by_chance} and lowered it in {lowered_by_chance}."
     ]
 
 
-def tiles(found: ChessResults) -> list[Fact]:
+def tiles(results: ChessResults) -> list[Fact]:
     """The study at a glance."""
-    study = found.study
-    choosing, held = next(iter(found.tables.values())).studied
-    concepts = max((len(tables.best) for tables in found.tables.values()), default=0)
+    study = results.study
+    choosing, held = next(iter(results.tables.values())).studied
+    concepts = max((len(tables.best) for tables in results.tables.values()), default=0)
     families = ", ".join(words(name) for name in study.concepts.families)
     return [
-        Fact("model", study.model.name, wording.PLAYERS[_source(found)]),
-        Fact("positions", f"{found.positions:,}", f"from {found.games:,} games"),
+        Fact("model", study.model.name, wording.PLAYERS[_source(results)]),
+        Fact("positions", f"{results.positions:,}", f"from {results.games:,} games"),
         Fact("studied", f"{choosing + held:,}", f"{held:,} of them held out"),
         Fact(
             "SAEs", str(len(study.saes)), ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))
@@ -172,10 +172,10 @@ def tiles(found: ChessResults) -> list[Fact]:
     ]
 
 
-def run_facts(found: ChessResults) -> list[Fact]:
+def run_facts(results: ChessResults) -> list[Fact]:
     """What was run, from the games to the interventions."""
-    study = found.study
-    choosing, held = next(iter(found.tables.values())).studied
+    study = results.study
+    choosing, held = next(iter(results.tables.values())).studied
     played = study.positions.self_play
     source = (
         f"{played.games:,} games of the model with itself"
@@ -183,15 +183,17 @@ def run_facts(found: ChessResults) -> list[Fact]:
         else "played games, read from a file"
     )
     skipped = {name: tables.concepts["skipped"].drop_nulls().len() if len(tables.concepts) else 0
-               for name, tables in found.tables.items()}  # fmt: skip
+               for name, tables in results.tables.items()}  # fmt: skip
     return [
-        Fact("Model of human play", study.model.name, wording.PLAYERS[_source(found)]),
+        Fact("Model of human play", study.model.name, wording.PLAYERS[_source(results)]),
         Fact(
-            "Positions", f"{found.positions:,}", f"{source}; {found.games:,} games gave positions"
+            "Positions",
+            f"{results.positions:,}",
+            f"{source}; {results.games:,} games gave positions",
         ),
         *(
             Fact(f"Games: {words(key)}", f"{value:,}")
-            for key, value in found.read.items()
+            for key, value in results.read.items()
             if isinstance(value, int)
         ),
         Fact(
@@ -202,7 +204,7 @@ def run_facts(found: ChessResults) -> list[Fact]:
                 f"{wording.TOKENS[study.activations.tokens]}"
             ),
         ),
-        *(Fact("SAE", name, _sae_note(found, name)) for name in study.saes),
+        *(Fact("SAE", name, _sae_note(results, name)) for name in study.saes),
         Fact(
             "Studied positions",
             f"{choosing + held:,}",
@@ -227,13 +229,13 @@ def run_facts(found: ChessResults) -> list[Fact]:
     ]
 
 
-def _source(found: ChessResults) -> str:
-    model = found.study.model
+def _source(results: ChessResults) -> str:
+    model = results.study.model
     return next(name for name in wording.PLAYERS if getattr(model, name) is not None)
 
 
-def _sae_note(found: ChessResults, name: str) -> str:
-    sae = found.study.saes[name]
+def _sae_note(results: ChessResults, name: str) -> str:
+    sae = results.study.saes[name]
     if sae.train is None:
         return f"at {sae.hook}, from {sae.path}"
     train = sae.train
@@ -283,8 +285,8 @@ def transition_facts(transitions: pl.DataFrame) -> list[Fact]:
         return []
     counts = dict(transitions.group_by("kind").len().iter_rows())
     facts = [
-        Fact(label, f"{counts.get(kind, 0):,}", told)
-        for kind, (label, told) in wording.TRANSITIONS.items()
+        Fact(label, f"{counts.get(kind, 0):,}", note)
+        for kind, (label, note) in wording.TRANSITIONS.items()
     ]
     chance = transitions.filter(pl.col("kind") == "transition")["by_chance"].drop_nulls()
     if len(chance):
@@ -298,29 +300,29 @@ def transition_facts(transitions: pl.DataFrame) -> list[Fact]:
     return facts
 
 
-def engine_facts(found: ChessResults) -> list[Fact]:
+def engine_facts(results: ChessResults) -> list[Fact]:
     """What an engine was asked, and how many blunders it found."""
-    asked = found.study.engine
-    if asked is None or found.engine.is_empty():
+    asked = results.study.engine
+    if asked is None or results.engine.is_empty():
         return []
-    names = ", ".join(sorted(found.engine["engine"].drop_nulls().unique()))
+    names = ", ".join(sorted(results.engine["engine"].drop_nulls().unique()))
     facts = [
         Fact(
             "Positions",
-            f"{len(found.engine):,}",
+            f"{len(results.engine):,}",
             f"of the split {asked.split}, evaluated by {names}",
         )
     ]
-    if found.blunders.is_empty():
+    if results.blunders.is_empty():
         return [*facts, Fact("Blunders", "0", f"moves that lose {asked.blunder:g} pawns or more")]
-    counts = dict(found.blunders.group_by("source").len().iter_rows())
+    counts = dict(results.blunders.group_by("source").len().iter_rows())
     return facts + [
         Fact(
             label,
             f"{counts.get(source, 0):,}",
-            f"{told}; they lose {asked.blunder:g} pawns or more",
+            f"{note}; they lose {asked.blunder:g} pawns or more",
         )
-        for source, (label, told) in wording.BLUNDERS.items()
+        for source, (label, note) in wording.BLUNDERS.items()
     ]
 
 
@@ -344,7 +346,7 @@ def tuning_rows(table: pl.DataFrame) -> list[TuningRow]:
     then each."""
     rows = []
     for row in table.to_dicts():
-        told = {
+        accuracies = {
             name: f"{number(row[name], 3)} {interval(row, name)}".strip()
             for name in ("top1_before", "top1_after")
         }
@@ -354,8 +356,8 @@ def tuning_rows(table: pl.DataFrame) -> list[TuningRow]:
                 cases=row["set"],
                 ratings=row["ratings"],
                 positions=f"{row['n']:,}",
-                before=told["top1_before"],
-                after=told["top1_after"],
+                before=accuracies["top1_before"],
+                after=accuracies["top1_after"],
                 gain=gain,
                 loss_before=number(row["loss_before"], 3),
                 loss_after=number(row["loss_after"], 3),

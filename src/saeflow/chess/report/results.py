@@ -147,12 +147,12 @@ class ChessFolder(Folder):
 def _counts(path: Path) -> tuple[int, int]:
     """How many positions and games there are, without the positions in memory."""
     try:
-        found = (
+        counts = (
             pl.scan_parquet(path)
             .select(pl.len(), pl.col("game").n_unique().alias("games"))
             .collect()
         )
     except (OSError, PolarsError) as error:
-        told = str(error).splitlines()[0]
-        raise DamagedError(f"{path}: cannot be read as positions ({told})", [path]) from None
-    return found.row(0)[0], found.row(0)[1]
+        reason = str(error).splitlines()[0]
+        raise DamagedError(f"{path}: cannot be read as positions ({reason})", [path]) from None
+    return counts.row(0)[0], counts.row(0)[1]

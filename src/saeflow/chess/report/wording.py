@@ -57,8 +57,7 @@ BLUNDERS = {
 
 BY_CHANCE = (
     "share of the orders of as many right ratings, the strongest among them, that would look like "
-    "a transition, "
-    "on average over the transitions"
+    "a transition, on average over the transitions"
 )
 
 GROUP_CURVES = {

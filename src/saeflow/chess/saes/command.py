@@ -46,8 +46,7 @@ def cache(
     if (held := len(examples.moves)) < chosen.positions:
         raise SaeflowError(
             f"activations.positions: {chosen.positions} are asked for and the split "
-            f"'{chosen.split}' has {held}; "
-            "lower it or get more games"
+            f"'{chosen.split}' has {held}; lower it or get more games"
         )
     stored = config.Activations(
         format=chosen.format,
@@ -88,5 +87,5 @@ def evaluate_sae(
         load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed
     )
     read: Literal["mean", "all"] = "all" if tokens == "all" else "mean"
-    found = evaluate_on_boards(load_maia2(model), options.open_sae(sae), hook, read, held_out)
-    write_sealed_json(metrics, found | {"provenance": provenance()})
+    measured = evaluate_on_boards(load_maia2(model), options.open_sae(sae), hook, read, held_out)
+    write_sealed_json(metrics, measured | {"provenance": provenance()})

@@ -103,14 +103,14 @@ def _choices(
     finally:
         handle.remove()
     finite = clean.masked_fill(~legal, -1e4), changed.masked_fill(~legal, -1e4)
-    found = {
+    per_board = {
         "loss_clean": -clean.gather(1, moves[:, None])[:, 0],
         "loss_sae": -changed.gather(1, moves[:, None])[:, 0],
         "kl": kl_div(finite[1], finite[0], reduction="none", log_target=True).sum(dim=1),
         "agreement": (clean.argmax(dim=1) == changed.argmax(dim=1)).double(),
         "boards": torch.ones(len(moves), dtype=torch.float64),
     }
-    return {name: values.numpy() for name, values in found.items()}
+    return {name: values.numpy() for name, values in per_board.items()}
 
 
 def _log_probs(model: Maia2, examples: Examples, legal: Tensor) -> Tensor:

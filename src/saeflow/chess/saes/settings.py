@@ -84,8 +84,7 @@ class ChessSAE(Section):
                         "",
                         (
                             f"give either train or path; this gives {given} (null undoes a key of "
-                            "an "
-                            "earlier file)"
+                            "an earlier file)"
                         ),
                     )
                 ]

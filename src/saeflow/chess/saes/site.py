@@ -80,8 +80,8 @@ class MaiaAtSite:
         site = self.model.get_submodule(self.hook)
         handle = site.register_forward_hook(lambda _module, _inputs, output: edit(output))
         try:
-            told = ratings.to(embedded.device)
-            return self.model.judge(embedded, told, told).moves
+            rating_bins = ratings.to(embedded.device)
+            return self.model.judge(embedded, rating_bins, rating_bins).moves
         finally:
             handle.remove()
 

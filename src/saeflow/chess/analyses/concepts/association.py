@@ -161,19 +161,19 @@ def _best(
     latents: SparseLatents, labels: SparseLabels, eligible: Bool[np.ndarray, " d_sae"], most: int
 ) -> Best:
     n_concepts = len(labels.positives)
-    found = Best(np.full((2, most, n_concepts), -1), np.full((2, most, n_concepts), -np.inf))
-    for some, area in areas(latents, labels):
-        index = np.arange(some.start, some.stop)[:, None]
-        usable = eligible[some][:, None]
+    best = Best(np.full((2, most, n_concepts), -1), np.full((2, most, n_concepts), -np.inf))
+    for part, area in areas(latents, labels):
+        index = np.arange(part.start, part.stop)[:, None]
+        usable = eligible[part][:, None]
         for side, far in enumerate((area, 1 - area)):
-            every = np.concatenate([found.area[side], np.where(usable, far, -np.inf)])
-            owner = np.concatenate([found.latent[side], np.broadcast_to(index, far.shape)])
+            every = np.concatenate([best.area[side], np.where(usable, far, -np.inf)])
+            owner = np.concatenate([best.latent[side], np.broadcast_to(index, far.shape)])
             first = np.argsort(-every, axis=0, kind="stable")[:most]  # ties go to the first latent
-            found.area[side], found.latent[side] = (
+            best.area[side], best.latent[side] = (
                 np.take_along_axis(of, first, axis=0) for of in (every, owner)
             )
-    found.latent[np.isneginf(found.area)] = -1
-    return found
+    best.latent[np.isneginf(best.area)] = -1
+    return best
 
 
 def _offsets(games: Int64[np.ndarray, " n"], rotations: int, seed: int) -> list[int]:

@@ -82,11 +82,11 @@ def draw(
 
 def answered(cases: Cases, concepts: list[Concept]) -> Bool[np.ndarray, "n moves"]:
     """The legal moves of each case that answer its concept."""
-    found = np.zeros((len(cases), len(MOVES)), bool)
+    answering = np.zeros((len(cases), len(MOVES)), bool)
     for concept in np.unique(cases.concepts):
         here = np.flatnonzero(cases.concepts == concept)
-        found[here] = answers(concepts[concept], View(cases.boards.part(here)))
-    return found
+        answering[here] = answers(concepts[concept], View(cases.boards.part(here)))
+    return answering
 
 
 def best_latents(
@@ -98,13 +98,13 @@ def best_latents(
     from the half that chooses, so that the held-out half has no part in it.
     """
     place = {concept.name: index for index, concept in enumerate(concepts)}
-    told = pl.col("auc_selection") > pl.col("null_largest")
-    chosen = associations.filter((pl.col("direction") == 1) & told).sort("rank")
-    found: dict[int, list[int]] = {}
+    beyond_chance = pl.col("auc_selection") > pl.col("null_largest")
+    chosen = associations.filter((pl.col("direction") == 1) & beyond_chance).sort("rank")
+    by_place: dict[int, list[int]] = {}
     for name, latent in chosen.select("concept", "latent").iter_rows():
         if name in place:
-            found.setdefault(place[name], []).append(latent)
-    return {index: latents[:most] for index, latents in found.items()}
+            by_place.setdefault(place[name], []).append(latent)
+    return {index: latents[:most] for index, latents in by_place.items()}
 
 
 def alike(

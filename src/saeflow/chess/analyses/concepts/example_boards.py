@@ -62,7 +62,7 @@ def example_boards(
         shown, values = _most_active(latents, labelled, latent)
         part = examples.part(shown)
         holds = labelled.labels.values[shown, column[name]]
-        told = zip(
+        positions = zip(
             write_fens(part.boards), part.moves, part.rating_self, values, holds, strict=True
         )
         rows += [
@@ -71,7 +71,7 @@ def example_boards(
                 "place": place, "fen": fen,
                 "move": MOVES[move], "rating": rating, "activation": value, "holds": held,
             }
-            for place, (fen, move, rating, value, held) in enumerate(told)
+            for place, (fen, move, rating, value, held) in enumerate(positions)
         ]  # fmt: skip
     return pl.DataFrame(rows, schema=BOARDS)
 

@@ -70,8 +70,8 @@ def _boards(rows: pl.DataFrame) -> list[tuple[str, str]]:
     """The boards to draw: families in their order, those of whole-board threats before pieces."""
     if rows.is_empty():
         return []
-    found = rows.select("sae", "family").unique(maintain_order=True)
-    order = found.with_columns(piece=pl.col("family").str.contains("^(my|their)_")).sort(
+    boards = rows.select("sae", "family").unique(maintain_order=True)
+    order = boards.with_columns(piece=pl.col("family").str.contains("^(my|their)_")).sort(
         "piece", maintain_order=True
     )
     return [(sae, family) for sae, family, _ in order.iter_rows()][:MOST_BOARDS]
@@ -90,7 +90,7 @@ def _board(panel: Axes, rows: pl.DataFrame, title: str) -> Any:
             column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.5, color=colour
         )
     panel.set_xticks(range(8), list(FILES))
-    panel.set_yticks(range(8), [str(one) for one in range(1, 9)])
+    panel.set_yticks(range(8), [str(rank_number) for rank_number in range(1, 9)])
     panel.tick_params(length=0)
     panel.grid(visible=False)
     for edge in np.arange(-0.5, 8):
@@ -105,7 +105,7 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
     boards = _boards(rows)
     if not boards:
         return f"No data: {NO_SQUARES}."
-    told = []
+    summaries = []
     for sae, family in boards:
         areas = (
             rows.filter((pl.col("sae") == sae) & (pl.col("family") == family))["auc"]
@@ -115,10 +115,12 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
         if areas.is_empty():
             continue
         middle, best = float(np.median(areas)), float(areas.to_numpy().max())
-        told.append(
+        summaries.append(
             f"{words(family)} ({sae}): median {middle:.2f}, best {best:.2f}, {len(areas)} squares"
         )
-    return f"Chess boards coloured by the AUC of the best latent per square. {'; '.join(told)}."
+    return (
+        f"Chess boards coloured by the AUC of the best latent per square. {'; '.join(summaries)}."
+    )
 
 
 FIGURES = {
@@ -129,9 +131,8 @@ FIGURES = {
         board_auc_alt,
         "What latents know of squares",
         "For every square: how well the best latent tells positions that have the concept there "
-        "from those that do "
-        "not, as area under the ROC curve in hundredths; 50 is chance. The latent was chosen on "
-        "some games, the area "
-        "is that on others. White is the player to move; grey squares had too few positions.",
+        "from those that do not, as area under the ROC curve in hundredths; 50 is chance. The "
+        "latent was chosen on some games, the area is that on others. White is the player to "
+        "move; grey squares had too few positions.",
     ),
 }

@@ -91,8 +91,10 @@ def lessons(
     ours = {split: np.isin(part.games, games[split]) for split, part in parts.items()}
     learned = _joined({split: part.part(ours[split]) for split, part in parts.items()})
     apart = _joined({split: part.part(~ours[split]) for split, part in parts.items()})
-    known = set(write_fens(learned.boards))  # openings recur in many games
-    apart = apart.part(np.array([fen not in known for fen in write_fens(apart.boards)], bool))
+    learned_fens = set(write_fens(learned.boards))  # openings recur in many games
+    apart = apart.part(
+        np.array([fen not in learned_fens for fen in write_fens(apart.boards)], bool)
+    )
     if not len(apart.games):
         raise SaeflowError(
             "chess: every blunder that was held out stands among those to learn from, too; raise "

@@ -80,13 +80,13 @@ def intervention_gains_alt(rows: pl.DataFrame) -> str:
         return f"No data: {NO_EDITS}."
     edited = rows.filter(pl.col("kind") == "edited")
     means = edited.group_by("sae", "group", "set", maintain_order=True).agg(pl.col("gain").mean())
-    told = [
+    summaries = [
         f"{words(group)} ({sae}), {SETS[cases]}: {gain:+.2f}"
         for sae, group, cases, gain in means.iter_rows()
     ]
     return (
         "Curves of the gain in accuracy when latents are edited. Means over ratings: "
-        f"{'; '.join(told)}."
+        f"{'; '.join(summaries)}."
     )
 
 
@@ -98,9 +98,8 @@ FIGURES = {
         intervention_gains_alt,
         "What editing a concept's latents changes",
         "The gain in accuracy on held-out games with the edit that did best on other games, where "
-        "the concept is "
-        "needed, where it holds without need, and where it does not hold. Controls: the same edit "
-        "of random latents "
-        "that fire as often, strength 1, and the SAE's reconstruction without an edit.",
+        "the concept is needed, where it holds without need, and where it does not hold. "
+        "Controls: the same edit of random latents that fire as often, strength 1, and the SAE's "
+        "reconstruction without an edit.",
     ),
 }

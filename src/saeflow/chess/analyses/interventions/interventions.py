@@ -100,8 +100,8 @@ def intervene(
             for half, split in zip(halves, (SELECTION, REPORT), strict=True)
         ]
         for rating in ratings:
-            found = _of_rating(halves, summaries, settings, rating)
-            rows += [{"group": name, "rating": rating, **row} for row in found]
+            measured = _of_rating(halves, summaries, settings, rating)
+            rows += [{"group": name, "rating": rating, **row} for row in measured]
             done += 1
             if progress:
                 progress(done, len(ratings) * len(settings.groups))

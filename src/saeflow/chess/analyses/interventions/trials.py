@@ -78,9 +78,9 @@ class Group:
     @classmethod
     def of(cls, name: str, subject: Subject, settings: Interventions, seed: int) -> Group:
         """The concepts of a group that some latent fires with."""
-        known = best_latents(subject.associations, subject.concepts, max(settings.latents))
-        mine = [index for index in members(name, subject.concepts) if index in known]
-        latents = {index: known[index] for index in mine}
+        by_concept = best_latents(subject.associations, subject.concepts, max(settings.latents))
+        mine = [index for index in members(name, subject.concepts) if index in by_concept]
+        latents = {index: by_concept[index] for index in mine}
         taken = {latent for chosen in latents.values() for latent in chosen}
 
         def drawn(control: int, concept: int, chosen: list[int]) -> list[int]:
@@ -155,7 +155,7 @@ class Trials:
         most, examples, labels = settings.positions, subject.examples, subject.labels
         generator = numpy_generator(seed, "chess interventions", group.name, split)
 
-        def some(
+        def drawn_where(
             holds: Bool[np.ndarray, "n concepts"], count: int
         ) -> tuple[Cases, Int64[np.ndarray, " cases"]]:
             cases = draw(
@@ -166,10 +166,10 @@ class Trials:
                 settings.correct, cases.positions, model, batches, subject.played, subject.best
             )
 
-        present, right = some(labels.values, _TRIED_PER_NEEDED * most)
+        present, right = drawn_where(labels.values, _TRIED_PER_NEEDED * most)
         answers = answered(present, subject.concepts)
         needing = (right >= 0) & answers[np.arange(len(present)), right]
-        absent, absent_right = some(~labels.values, most)
+        absent, absent_right = drawn_where(~labels.values, most)
         kept = [
             _some(mask, most, generator)
             for mask in (needing, (right >= 0) & ~needing, absent_right >= 0)

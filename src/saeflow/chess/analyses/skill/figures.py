@@ -71,7 +71,7 @@ def skill_curves_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NO_SKILL}."
-    told = []
+    summaries = []
     for sae, group in rows.select("sae", "group").unique(maintain_order=True).iter_rows():
         here = rows.filter((pl.col("sae") == sae) & (pl.col("group") == group))
         weakest, strongest = here.row(0, named=True), here.row(-1, named=True)
@@ -80,10 +80,10 @@ def skill_curves_alt(rows: pl.DataFrame) -> str:
             for name in ("awareness", "willingness", "accuracy")
             if weakest[name] is not None and strongest[name] is not None
         ]
-        told.append(f"{words(group)} ({sae}): {', '.join(changes)}")
+        summaries.append(f"{words(group)} ({sae}): {', '.join(changes)}")
     return (
         "Curves along the rating that the model is told, from the weakest to the strongest. "
-        f"{'; '.join(told)}."
+        f"{'; '.join(summaries)}."
     )
 
 
@@ -148,12 +148,15 @@ def awareness_scatter_alt(rows: pl.DataFrame) -> str:
     means = rows.group_by("sae", "group", maintain_order=True).agg(
         pl.len(), pl.col("awareness_change", "willingness_change").mean()
     )
-    told = [
+    summaries = [
         f"{words(group)} ({sae}, {count} concepts): awareness {aware:+.2f}, willingness "
         f"{willing:+.2f}"
         for sae, group, count, aware, willing in means.iter_rows()
     ]
-    return f"Scatter of changes from the weakest to the strongest rating. Means: {'; '.join(told)}."
+    return (
+        "Scatter of changes from the weakest to the strongest rating. Means: "
+        f"{'; '.join(summaries)}."
+    )
 
 
 FIGURES = {
@@ -164,10 +167,9 @@ FIGURES = {
         skill_curves_alt,
         "Knowing and doing, by rating",
         "The same positions at every rating that the model is told. Awareness: how well the "
-        "concept's latent tells its "
-        "positions from others, with random latents beside it. Willingness: the probability of the "
-        "moves that answer "
-        "the concept. Accuracy: how often the right move is chosen where it is one of these.",
+        "concept's latent tells its positions from others, with random latents beside it. "
+        "Willingness: the probability of the moves that answer the concept. Accuracy: how often "
+        "the right move is chosen where it is one of these.",
     ),
     "chess_awareness": FigureKind(
         lambda tables: tables.table("chess/*/awareness.parquet", "sae"),

@@ -101,11 +101,17 @@ def skill(
     by_rating, by_concept = [], []
     for group in settings.groups:
         concepts = [index for index in members(group, subject.concepts) if index in latents]
-        found = _Group(
-            model, sae, subject, settings, seed, group, {one: latents[one][0] for one in concepts}
+        measured = _Group(
+            model,
+            sae,
+            subject,
+            settings,
+            seed,
+            group,
+            {concept: latents[concept][0] for concept in concepts},
         )
-        by_rating += found.by_rating()
-        by_concept += found.by_concept()
+        by_rating += measured.by_rating()
+        by_concept += measured.by_concept()
     return pl.DataFrame(by_rating, schema=SKILL), pl.DataFrame(by_concept, schema=AWARENESS)
 
 
@@ -193,7 +199,11 @@ class _Group:
         moves: Bool[np.ndarray, "cases moves"],
     ) -> Measured:
         wanted = np.array(
-            [[self.latents[one], *self.control[one]] for one in cases.concepts.tolist()], np.int64
+            [
+                [self.latents[concept], *self.control[concept]]
+                for concept in cases.concepts.tolist()
+            ],
+            np.int64,
         )
         wanted = wanted.reshape(len(cases), 1 + self.settings.controls)
         values = np.zeros((wanted.shape[1], len(self.ratings), len(cases)))
@@ -329,8 +339,8 @@ def _known(values: Float64[np.ndarray, ...]) -> float | None:
 
 
 def _mean_known(values: Float64[np.ndarray, "controls cases"]) -> Float64[np.ndarray, " cases"]:
-    known = ~np.isnan(values)
-    count = known.sum(axis=0)
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
     return np.where(
-        count > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan
+        count > 0, np.where(defined, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan
     )

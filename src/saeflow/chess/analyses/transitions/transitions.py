@@ -62,13 +62,13 @@ def transition_points(right: Bool[np.ndarray, "ratings n"]) -> Points:
     """
     count, n_ratings = right.sum(axis=0), len(right)
     first = right.argmax(axis=0)
-    some = (count > 0) & (count < n_ratings)
-    upwards = some & (count == n_ratings - first)
+    mixed = (count > 0) & (count < n_ratings)
+    upwards = mixed & (count == n_ratings - first)
     kind = np.select(
         [count == n_ratings, count == 0, upwards], [ALWAYS, NEVER, TRANSITION], IRREGULAR
     )
     orders = special.comb(n_ratings - 1, count - 1)
-    by_chance = np.where(some & right[-1], 1 / np.maximum(orders, 1), 0.0)
+    by_chance = np.where(mixed & right[-1], 1 / np.maximum(orders, 1), 0.0)
     return Points(kind, np.where(upwards, first, -1), by_chance)
 
 
