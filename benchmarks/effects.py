@@ -53,7 +53,8 @@ from saeflow.analyses.effects.settings import Effects, Scale
 from saeflow.corpora.tales import tokenizer
 from saeflow.decoding.generation import generate
 from saeflow.decoding.rollouts import BATCH_ROWS
-from saeflow.models.hooks import FAMILIES, attach, parse_hook
+from saeflow.models.families import FAMILIES
+from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.language_model import LanguageModel, load_tokenizer
 from saeflow.models.running import capture
 from saeflow.models.tuning import tuned

@@ -38,7 +38,7 @@ from saeflow.judging.planted import judge_planted
 from saeflow.judging.scores import SCORES_SCHEMA, checked, score_completions
 from saeflow.judging.verdicts import Losses, Question, Verdict
 from saeflow.judging.words import distinct_bigram_share, matched_share, units, word_pattern
-from saeflow.models.hooks import FAMILIES
+from saeflow.models.families import FAMILIES
 from saeflow.models.language_model import LanguageModel
 
 STORIES = sorted((ROOT / "workflow" / "goals" / "stories").glob("*.yaml"))

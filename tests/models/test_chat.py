@@ -35,7 +35,8 @@ from saeflow.judging.losses import model_losses
 from saeflow.judging.scores import completions_in, score_completions
 from saeflow.models.chat import continuation_text, end_ids, prompt_text
 from saeflow.models.evaluation import block_losses
-from saeflow.models.hooks import FAMILIES, attach
+from saeflow.models.families import FAMILIES
+from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel, without_progress_bars
 from saeflow.models.running import capture
 from saeflow.seeds import row_keys

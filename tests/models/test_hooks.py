@@ -53,7 +53,9 @@ def test_parallel_blocks_have_no_middle_and_neither_has_the_bridge(tmp_path):
     bridge = TransformerBridge.boot_transformers(str(directory), device="cpu")
     assert "blocks.0.hook_resid_mid" not in bridge.hook_dict
     with pytest.raises(
-        SaeflowError, match=r"does not exist in a gpt_neox model; its sites are hook_resid_pre, "
+        SaeflowError,
+        match=r"does not exist in a gpt_neox model \(attention and MLP read the same residual stream,"
+        r" so there is none between them\); its sites are hook_resid_pre, ",
     ):
         check_hook(load_model(directory), "blocks.0.hook_resid_mid")
 

@@ -103,10 +103,11 @@ def test_a_missing_file_is_told(checkpoint, file, complaint):
 
 
 def test_an_unsupported_architecture_is_told_with_the_supported_ones(checkpoint):
-    (checkpoint / "config.json").write_text('{"model_type": "mamba"}')
+    (checkpoint / "config.json").write_text('{"model_type": "one-of-my-own"}')
     with pytest.raises(
         SaeflowError,
-        match=r"type 'mamba' are not supported; supported are llama, mistral, .*gpt_neox",
+        match=r"type 'one-of-my-own' are not supported; supported are llama, mistral, .*gpt_neox, "
+        "and the decoders of transformers that TransformerLens has an adapter for",
     ):
         load_model(checkpoint)
 
@@ -123,7 +124,7 @@ def test_an_unsupported_architecture_is_told_with_the_supported_ones(checkpoint)
             "says 1000000000 layers, and its weights hold",
         ),
         ("config.json", {"num_hidden_layers": -1}, "says -1 layers"),
-        ("config.json", {"hidden_size": "x"}, "the weights cannot be read"),
+        ("config.json", {"hidden_size": "x"}, "its config.json cannot be read"),
         ("config.json", {"vocab_size": 10**12}, "the weights cannot be read"),
         ("model.json", '{"path": "/"}', "does not say which files it stands for"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tiny_models import tiny_model, tiny_tokenizer
 
-from saeflow.models.hooks import FAMILIES
+from saeflow.models.families import FAMILIES
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.tuning import tuned
 from saeflow.saes.sae import SAE

@@ -11,7 +11,7 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from saeflow.models.hooks import FAMILIES
+from saeflow.models.families import FAMILIES
 from saeflow.models.language_model import LanguageModel, without_progress_bars
 from saeflow.models.tuning import tuned
 

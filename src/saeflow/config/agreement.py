@@ -6,24 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.config.addresses import fault_of_address
+from saeflow.config.hooks import OF_A_MODULE, SITES
 from saeflow.config.model_files import context_in, too_long
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 
 if TYPE_CHECKING:
     from saeflow.config.any_study import AnyStudy
     from saeflow.config.sections import Core, Model
-
-# in the order of the forward pass
-SITES = (
-    "hook_resid_pre",
-    "attn.hook_z",
-    "hook_attn_out",
-    "hook_resid_mid",
-    "mlp.hook_in",
-    "hook_mlp_out",
-    "hook_resid_post",
-)
-
 
 MOST_JOBS = 100_000
 """Of a kind: 7,232 jobs are planned in 19 s, and growth is near linear."""
@@ -150,9 +139,13 @@ def _about_hooks(study: Core) -> list[Complaint]:
         ),
     ]
     for key, hook in named:
-        if train and (layer := int(hook.split(".")[1])) >= train.n_layers:
+        _, layer, site = hook.split(".", 2)
+        if train and int(layer) >= train.n_layers:
             layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"
             found.append((key, f"layer {layer} does not exist; {layers}"))
+        if train and (added := OF_A_MODULE.get(site)):
+            name = f"blocks.{layer}.{added}"
+            found.append((key, f"is {name} in a model that is trained here; write that"))
     for name, sae in saes:
         if sae.target and _place(sae.target) <= _place(hook := sae.hook or study.hook):
             found.append(

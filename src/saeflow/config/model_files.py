@@ -8,7 +8,15 @@ from typing import Any
 from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
 
-_NAMES = ("max_position_embeddings", "n_positions", "n_ctx")
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+LAYER_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
+def text_section(config: dict[str, Any]) -> dict[str, Any]:
+    """What a config.json says of the language model, which may be one part of a model of images
+    and text."""
+    section = config.get("text_config")
+    return section if isinstance(section, dict) and "model_type" in section else config
 
 
 def context_in(directory: Path) -> int | None:
@@ -29,7 +37,7 @@ def context_in(directory: Path) -> int | None:
 
 
 def _context(section: Any) -> int | None:
-    values = (section.get(name) for name in _NAMES) if isinstance(section, dict) else ()
+    values = (section.get(name) for name in CONTEXT_NAMES) if isinstance(section, dict) else ()
     return next((value for value in values if type(value) is int and value > 0), None)
 
 

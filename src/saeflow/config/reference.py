@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, get_origin
 from pydantic.fields import FieldInfo
 
 from saeflow.config.goal import Goal
+from saeflow.config.hooks import HOOK
 from saeflow.config.schema import json_schema, prose
 from saeflow.config.section import (
     DIGEST,
-    HOOK,
     NAME,
     NOT_BLANK,
     REPOSITORY,

@@ -10,6 +10,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from saeflow.config.hooks import HOOK, SITES, one_name
+
 T = TypeVar("T")
 Complaint = tuple[
     str, str
@@ -17,10 +19,6 @@ Complaint = tuple[
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$"
-HOOK = (
-    r"^blocks\.(0|[1-9][0-9]*)\."
-    r"(hook_resid_pre|hook_resid_mid|hook_resid_post|hook_mlp_out|hook_attn_out|mlp\.hook_in|attn\.hook_z)$"
-)
 NOT_BLANK = r"\S"
 DIGEST = r"^[0-9a-f]{64}$"
 RESULTS = (
@@ -45,7 +43,7 @@ IN_WORDS = {
     NAME: "must open with a letter or digit and hold only letters, digits, '_', '.' and '-'; it is "
     "part of file names",
     REPOSITORY: "must name a hub repository as owner/name",
-    HOOK: "must be a TransformerLens name such as blocks.2.hook_resid_post",
+    HOOK: f"must be a TransformerLens name such as blocks.2.hook_resid_post, of {', '.join(SITES)}",
     NOT_BLANK: "must not be blank",
     DIGEST: "must be a SHA-256 as 64 digits 0-9 and a-f",
 }
@@ -140,7 +138,7 @@ def _without_wildcards(path: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=NAME, max_length=64), AfterValidator(_no_file)]
-HookName = Annotated[str, Field(pattern=HOOK)]
+HookName = Annotated[str, Field(pattern=HOOK), AfterValidator(one_name)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
 PathText = Annotated[Text, AfterValidator(_fits)]
 InputPath = Annotated[

@@ -1,32 +1,25 @@
-"""TransformerLens hook names on plain `transformers` models.
-
-A hook names a tensor of the forward pass: ``blocks.2.hook_resid_post`` is the residual stream after
-layer 2. The table below says, for every family, which module's input or output that tensor is.
-"""
+"""Functions at hooks of plain `transformers` models: they read tensors of a forward pass, or change
+them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from saeflow.config.hooks import SYNONYMS, one_name
 from saeflow.errors import SaeflowError
+from saeflow.models.norms import normalized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch.utils.hooks import RemovableHandle
 
+    from saeflow.models.families import Place
     from saeflow.models.language_model import LanguageModel
-
-OUTSIDE_THE_STREAM = ("attn.hook_z", "mlp.hook_in")
-"""Sites whose tensors are not added to the residual stream, nor are it."""
 
 HookFunction = Callable[[Float[Tensor, "batch pos width"]], Float[Tensor, "batch pos width"] | None]
 
@@ -37,84 +30,8 @@ class Hook(NamedTuple):
     layer: int
     """Index of the layer, from 0."""
     site: str
-    """What follows the layer in the name: ``hook_resid_post``, ``attn.hook_z``, …"""
-
-
-class Place(NamedTuple):
-    """Where a family keeps the tensor of a site."""
-
-    module: str
-    """Path of the module below the layer; empty for the layer itself."""
-    side: Literal["input", "output"]
-    editable: bool = True
-    """False where the model goes on with another copy of the tensor, so that an edit would be half
-    an edit."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """The models of one ``model_type``."""
-
-    model_class: str
-    """Name of the class in `transformers`."""
-    layers: str
-    """Path of the list of layers in the model."""
-    sites: Mapping[str, Place]
-
-
-def _sites(attention: str, projection: str, mlp: str, middle: str | None) -> Mapping[str, Place]:
-    """The table of a family: modules whose outputs are added to the residual stream, and those in
-    between.
-
-    Args:
-        attention: output added after attention.
-        projection: attention's output projection, whose input is the heads side by side.
-        mlp: output added after the MLP.
-        middle: norm that reads the residual stream between the two; None for parallel blocks, which
-            have no between.
-    """
-    sites = {
-        "hook_resid_pre": Place("", "input"),
-        "attn.hook_z": Place(projection, "input"),
-        "hook_attn_out": Place(attention, "output"),
-        "mlp.hook_in": Place("mlp", "input"),  # after the norm, where published transcoders read
-        "hook_mlp_out": Place(mlp, "output"),
-        "hook_resid_post": Place("", "output"),
-    }
-    if middle:
-        sites["hook_resid_mid"] = Place(middle, "input", editable=False)
-    return MappingProxyType(sites)
-
-
-_LLAMA = _sites("self_attn", "self_attn.o_proj", "mlp", "post_attention_layernorm")
-# Gemma 2 and 3 normalise what attention and MLP give before it is added; the added tensor is the
-# hook.
-_GEMMA2 = _sites(
-    "post_attention_layernorm",
-    "self_attn.o_proj",
-    "post_feedforward_layernorm",
-    "pre_feedforward_layernorm",
-)
-
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        "llama": Family("LlamaForCausalLM", "model.layers", _LLAMA),
-        "mistral": Family("MistralForCausalLM", "model.layers", _LLAMA),
-        "qwen2": Family("Qwen2ForCausalLM", "model.layers", _LLAMA),
-        "qwen3": Family("Qwen3ForCausalLM", "model.layers", _LLAMA),
-        "gemma": Family("GemmaForCausalLM", "model.layers", _LLAMA),
-        "gemma2": Family("Gemma2ForCausalLM", "model.layers", _GEMMA2),
-        "gemma3_text": Family("Gemma3ForCausalLM", "model.layers", _GEMMA2),
-        "gpt2": Family(
-            "GPT2LMHeadModel", "transformer.h", _sites("attn", "attn.c_proj", "mlp", "ln_2")
-        ),
-        "gpt_neox": Family(
-            "GPTNeoXForCausalLM",
-            "gpt_neox.layers",
-            _sites("attention", "attention.dense", "mlp", None),
-        ),
-    }
-)
+    """What follows the layer in the name, of `saeflow.config.hooks.SITES` where the model has it:
+    ``hook_resid_post``, ``attn.hook_z``, …"""
 
 
 def parse_hook(name: str) -> Hook:
@@ -128,14 +45,15 @@ def parse_hook(name: str) -> Hook:
         raise SaeflowError(
             f"models: '{name}' is not a hook name; write it as blocks.<layer>.hook_resid_post"
         )
-    return Hook(int(match[1]), match[2])
+    return Hook(int(match[1]), SYNONYMS.get(match[2], match[2]))
 
 
 def check_hook(lm: LanguageModel, name: str) -> Hook:
     """Take apart the name of a hook that the model has.
 
     Raises:
-        SaeflowError: the model has no such layer, or its family no such site.
+        SaeflowError: the model has no such layer, its family no such site, or the layer, of a model
+            whose layers differ, no such module.
     """
     hook = parse_hook(name)
     if hook.layer >= lm.n_layers:
@@ -143,12 +61,40 @@ def check_hook(lm: LanguageModel, name: str) -> Hook:
             f"models: hook '{name}' does not exist; the model has {lm.n_layers} layers "
             f"(0..{lm.n_layers - 1})"
         )
+    kind = lm.model.config.model_type
     if hook.site not in lm.family.sites:
+        reason = lm.family.absent.get(hook.site)
         raise SaeflowError(
-            f"models: hook '{name}' does not exist in a {lm.model.config.model_type} model; "
-            f"its sites are {', '.join(lm.family.sites)}"
+            f"models: hook '{name}' does not exist in a {kind} model"
+            f"{f' ({reason})' if reason else ''}; its sites are {', '.join(lm.family.sites)}"
         )
+    module = lm.family.sites[hook.site].module
+    try:
+        lm.blocks[hook.layer].get_submodule(module)
+    except AttributeError:
+        raise SaeflowError(
+            f"models: hook '{name}' does not exist; layers of this {kind} model differ, and layer "
+            f"{hook.layer} has no {module}; name another layer, or hook_resid_post"
+        ) from None
     return hook
+
+
+def check_apart(lm: LanguageModel, names: Sequence[str]) -> None:
+    """See that hooks of a model name different tensors: a tensor is cached once, under one name.
+
+    Raises:
+        SaeflowError: a hook does not exist, or two are one tensor in this family, such as what the
+            MLP gives and what is added to the residual stream where nothing stands between.
+    """
+    seen: dict[tuple[int, str], str] = {}
+    for name in map(one_name, names):
+        layer, site = check_hook(lm, name)
+        other = seen.setdefault((layer, lm.family.first_name(site)), name)
+        if other != name:
+            raise SaeflowError(
+                f"models: hooks '{other}' and '{name}' are one tensor in a "
+                f"{lm.model.config.model_type} model; call it by one of the names everywhere"
+            )
 
 
 @contextmanager
@@ -171,13 +117,15 @@ def attach(lm: LanguageModel, functions: Sequence[tuple[str, HookFunction]]) -> 
     handles: list[RemovableHandle] = []
     try:
         for name, hook, function in hooks:
-            place = lm.family.sites[hook.site]
-            module: nn.Module = lm.blocks[hook.layer].get_submodule(place.module)
+            block, place = lm.blocks[hook.layer], lm.family.sites[hook.site]
             edit = function if place.editable else _read_only(name, function)
-            if place.side == "input":
-                handles.append(module.register_forward_pre_hook(_on_input(edit)))
-            else:
-                handles.append(module.register_forward_hook(_on_output(edit)))
+            if place.factor != 1:
+                edit = _scaled(edit, place.factor)
+            if lm.family.adapted:
+                rows = _Rows()
+                handles.append(block.register_forward_pre_hook(rows.see, with_kwargs=True))
+                edit = _apart(edit, rows)
+            handles.append(_registered(block.get_submodule(place.module), place, edit))
         yield
     finally:
         for handle in handles:
@@ -207,12 +155,30 @@ def editing(name: str, function: HookFunction) -> list[tuple[str, HookFunction]]
     return [(f"blocks.{layer}.hook_resid_pre", remember), (f"blocks.{layer}.hook_attn_out", edit)]
 
 
+def _registered(module: nn.Module, place: Place, edit: HookFunction) -> RemovableHandle:
+    """Have a function called with the tensor of a module, by the side where it lies."""
+    if place.side == "output":
+        return module.register_forward_hook(_on_output(edit))
+    if place.side == "input":
+        return module.register_forward_pre_hook(_on_input(edit), with_kwargs=True)
+
+    def read(x: Tensor) -> None:
+        edit(normalized(module, x))
+
+    return module.register_forward_pre_hook(_on_input(read), with_kwargs=True)
+
+
 def _on_input(
     function: HookFunction,
-) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
-    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        edited = function(inputs[0])
-        return None if edited is None else (edited, *inputs[1:])
+) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[Any, Any] | None]:
+    # A layer may give its modules their input by name, which transformers writes one way.
+    def hook(
+        _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[Any, Any] | None:
+        edited = function(inputs[0] if inputs else named["hidden_states"])
+        if edited is None:
+            return None
+        return ((edited, *inputs[1:]), named) if inputs else ((), named | {"hidden_states": edited})
 
     return hook
 
@@ -232,9 +198,44 @@ def _on_output(function: HookFunction) -> Callable[[nn.Module, tuple[Any, ...], 
 def _read_only(name: str, function: HookFunction) -> HookFunction:
     def read(tensor: Float[Tensor, "batch pos width"]) -> None:
         if function(tensor) is not None:
+            layer, site = parse_hook(name)
+            instead = _EDIT_INSTEAD.get(site, "mlp.hook_in")
             raise SaeflowError(
-                f"models: hook '{name}' can be read but not edited; edit hook_attn_out of the same "
-                "layer instead"
+                f"models: hook '{name}' can be read but not edited; edit blocks.{layer}.{instead} "
+                "instead"
             )
 
     return read
+
+
+_EDIT_INSTEAD = {"hook_resid_mid": "hook_attn_out", "ln1.hook_normalized": "hook_resid_pre"}
+
+
+def _scaled(function: HookFunction, factor: float) -> HookFunction:
+    """The function on a tensor that is so many times what the module gives."""
+
+    def edit(tensor: Tensor) -> Tensor | None:
+        edited = function(tensor * factor)
+        return None if edited is None else edited / factor
+
+    return edit
+
+
+class _Rows:
+    """How many rows and positions the layer reads, which its modules may get as one dimension."""
+
+    shape: tuple[int, ...] = ()
+
+    def see(self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.shape = (inputs[0] if inputs else named["hidden_states"]).shape[:2]
+
+
+def _apart(function: HookFunction, rows: _Rows) -> HookFunction:
+    """The function on a copy by rows and positions, for code that may have one dimension of both
+    (OPT) and may go on to change its tensors in place (Falcon)."""
+
+    def edit(tensor: Tensor) -> Tensor | None:
+        edited = function(tensor.clone().view(*rows.shape, -1))
+        return None if edited is None else edited.reshape(tensor.shape)
+
+    return edit

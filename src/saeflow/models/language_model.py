@@ -14,16 +14,19 @@ from safetensors import safe_open
 from torch import nn
 
 from saeflow.artifacts import CHECKSUMS, inside, read_checksums, read_object, sha256
+from saeflow.config.model_files import CONTEXT_NAMES, LAYER_NAMES, text_section
 from saeflow.corpora.tokens import without_bos
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.models.adapters import family_of
 from saeflow.models.chat import end_ids, with_one_bos
-from saeflow.models.hooks import FAMILIES, Family
+from saeflow.models.families import FAMILIES, Family
 from saeflow.seals import refuse_pointer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 POINTER = "model.json"
+UNLIMITED = 2**31 - 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _WEIGHTS = ".safetensors"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -40,7 +43,7 @@ class LanguageModel:
     @property
     def decoder(self) -> nn.Module:
         """The model without its unembedding: embeddings, layers, final norm."""
-        return self.model.base_model
+        return self.model.get_submodule(self.family.stack)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -63,8 +66,10 @@ class LanguageModel:
 
     @property
     def context(self) -> int:
-        """The most tokens of one forward pass."""
-        return self.model.config.max_position_embeddings
+        """The most tokens of one forward pass; without a limit where positions are distances
+        (ALiBi) and the config names none."""
+        limits = (getattr(self.model.config, name, None) for name in CONTEXT_NAMES)
+        return next((limit for limit in limits if limit), UNLIMITED)
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +86,7 @@ class LanguageModel:
         Raises:
             SaeflowError: neither tokenizer nor config names one.
         """
-        return bos_id(self.tokenizer, self.model.config.bos_token_id)
+        return bos_id(self.tokenizer, getattr(self.model.config, "bos_token_id", None))
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -135,14 +140,16 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
 
     checkpoint, sums, changed = _recorded(Path(directory))
     _check_files(checkpoint, sums, changed)
-    family = _family(checkpoint)
+    config = _config(checkpoint)
+    family = family_of(config)
     target = _device(device)
     if dtype not in DTYPES:
         raise SaeflowError(f"models: dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}")
     with without_progress_bars():
-        model = _read_weights(checkpoint, family, DTYPES[dtype])
+        model = _read_weights(checkpoint, config, family, DTYPES[dtype])
+    model = model.to(target).eval().requires_grad_(False)
     return LanguageModel(
-        tuned(model.to(target).eval().requires_grad_(False)), load_tokenizer(checkpoint), family
+        model if family.adapted else tuned(model), load_tokenizer(checkpoint), family
     )
 
 
@@ -190,9 +197,8 @@ def opening_token(directory: Path) -> int:
     """The token that opens every text of a model in a folder, whose weights are not loaded; raises
     as `bos_id` does."""
     checkpoint = follow(Path(directory))
-    return bos_id(
-        load_tokenizer(checkpoint), read_object(checkpoint / "config.json").get("bos_token_id")
-    )
+    config = text_section(read_object(checkpoint / "config.json"))
+    return bos_id(load_tokenizer(checkpoint), config.get("bos_token_id"))
 
 
 def follow(directory: Path) -> Path:
@@ -254,18 +260,33 @@ def _check_files(
             raise changed(file, "has changed")
 
 
-def _family(checkpoint: Path) -> Family:
+def _config(checkpoint: Path) -> PretrainedConfig:
+    """The config of the language model in a checkpoint, which may hold a model of images, too.
+
+    Raises:
+        SaeflowError: there is none, or `transformers` does not know its type.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
     if not (checkpoint / "config.json").is_file():
         raise SaeflowError(
             f"{checkpoint}: has no config.json; name a Hugging Face checkpoint directory"
         )
     model_type = read_object(checkpoint / "config.json").get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING_NAMES:
         raise SaeflowError(
             f"{checkpoint}: models of type '{model_type}' are not supported; supported are "
-            f"{', '.join(FAMILIES)}"
+            f"{', '.join(FAMILIES)}, and the decoders of transformers that TransformerLens has an "
+            "adapter for"
         )
-    return FAMILIES[model_type]
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    except Exception as error:
+        raise SaeflowError(
+            f"{checkpoint}: its config.json cannot be read ({_first_line(error)}); fetch it again"
+        ) from error
+    return getattr(config, "text_config", None) or config
 
 
 def _device(name: str) -> torch.device:
@@ -279,7 +300,16 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTrainedModel:
+_OF_TEXT = {
+    r"^language_model\.lm_head": "lm_head",
+    r"^(model\.)?language_model\.(model\.)?": "model.",
+}
+"""Names of weights in checkpoints of models of text and images, and in the text's model alone."""
+
+
+def _read_weights(
+    checkpoint: Path, config: PretrainedConfig, family: Family, dtype: torch.dtype
+) -> PreTrainedModel:
     import transformers
 
     if not any(checkpoint.glob("*.safetensors")):
@@ -289,10 +319,13 @@ def _read_weights(checkpoint: Path, family: Family, dtype: torch.dtype) -> PreTr
     if (index := checkpoint / "model.safetensors.index.json").is_file():
         for name in weight_files(index):
             inside(checkpoint, name)
+    of_images_too = "text_config" in read_object(checkpoint / "config.json")
     try:
         _check_layers(checkpoint)
         model, report = getattr(transformers, family.model_class).from_pretrained(
             checkpoint,
+            config=config,
+            key_mapping=_OF_TEXT if of_images_too else None,
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
@@ -334,8 +367,8 @@ def _check_layers(checkpoint: Path) -> None:
     Raises:
         SaeflowError: the config says more layers than there are tensors.
     """
-    config = read_object(checkpoint / "config.json")
-    layers = next((config[name] for name in ("num_hidden_layers", "n_layer") if name in config), 1)
+    config = text_section(read_object(checkpoint / "config.json"))
+    layers = next((config[name] for name in LAYER_NAMES if name in config), 1)
     tensors = 0
     for file in checkpoint.glob(f"*{_WEIGHTS}"):
         with safe_open(file, framework="pt") as weights:

@@ -10,10 +10,11 @@ alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from saeflow.models.hooks import FAMILIES
+from saeflow.config.hooks import OF_A_MODULE, SITES, one_name
+from saeflow.models.families import FAMILIES
 
 # Where a name holds a family's, in the order of looking: the first that matches.
 _FAMILY_OF_MODEL = (
@@ -36,18 +37,16 @@ _MODULE = re.compile(r"(?:\w+\.)*?(layers|h|blocks?)\.(\d+)(?:\.([\w.]+))?")
 _WORDS = re.compile(r"(resid|attn|attention|mlp)(?:_(pre|mid|post|out|in))?[_.]?layer[_.]?(\d+)")
 _LAYER = re.compile(r"layer[_ .]?(\d+)")
 
-# Names of TransformerLens for tensors that have another name here; two where its versions differ.
-_ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+# Names of TransformerLens for what may be one of several tensors. Its versions differ on the norms:
+# what version 4 calls ``hook_normalized`` is before their weights everywhere; versions 1 and 2 had
+# it behind them in LayerNorm, and where the weights are folded into the MLP's, it is what this one
+# reads. Gemma Scope's transcoders, trained behind the weights, are published under that name, too.
+_AMBIGUOUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "hook_in": ("hook_resid_pre",),
-        "hook_out": ("hook_resid_post",),
-        "attn.hook_out": ("hook_attn_out",),
-        "attn.o.hook_in": ("attn.hook_z",),
-        "mlp.hook_out": ("hook_mlp_out",),
         "hook_mlp_in": ("hook_resid_mid", "mlp.hook_in"),
         "ln2.hook_in": ("hook_resid_mid",),
         "ln2.hook_out": ("mlp.hook_in",),
-        "ln2.hook_normalized": ("mlp.hook_in",),
+        "ln2.hook_normalized": ("ln2.hook_normalized", "mlp.hook_in"),
     }
 )
 _WORD_SITES = {
@@ -68,14 +67,16 @@ _EMBEDDING = ("hook_embed", "embed.hook_out", "embed_tokens", "embeddings")
 # Modules beside those of the table of families whose input or output is the same tensor as a
 # hook's.
 _LLAMA = {
-    ("self_attn.o_proj", "output"): "hook_attn_out",
-    ("mlp.down_proj", "output"): "hook_mlp_out",
+    ("self_attn.o_proj", "output"): "attn.hook_out",
+    ("mlp.down_proj", "output"): "mlp.hook_out",
     ("mlp.gate_proj", "input"): "mlp.hook_in",
     ("mlp.up_proj", "input"): "mlp.hook_in",
     ("input_layernorm", "input"): "hook_resid_pre",
     ("post_attention_layernorm", "output"): "mlp.hook_in",
 }
 _GEMMA2 = {
+    ("self_attn.o_proj", "output"): "attn.hook_out",
+    ("mlp.down_proj", "output"): "mlp.hook_out",
     ("mlp.gate_proj", "input"): "mlp.hook_in",
     ("mlp.up_proj", "input"): "mlp.hook_in",
     ("input_layernorm", "input"): "hook_resid_pre",
@@ -86,27 +87,25 @@ _BESIDE: Mapping[str, Mapping[tuple[str, str], str]] = MappingProxyType(
         **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), _LLAMA),
         **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA2),
         "gpt2": {
-            ("attn.c_proj", "output"): "hook_attn_out",
-            ("mlp.c_proj", "output"): "hook_mlp_out",
+            ("attn.c_proj", "output"): "attn.hook_out",
+            ("mlp.c_proj", "output"): "mlp.hook_out",
             ("mlp.c_fc", "input"): "mlp.hook_in",
             ("ln_1", "input"): "hook_resid_pre",
             ("ln_2", "output"): "mlp.hook_in",
         },
         "gpt_neox": {
-            ("attention.dense", "output"): "hook_attn_out",
-            ("mlp.dense_4h_to_h", "output"): "hook_mlp_out",
+            ("attention.dense", "output"): "attn.hook_out",
+            ("mlp.dense_4h_to_h", "output"): "mlp.hook_out",
             ("mlp.dense_h_to_4h", "input"): "mlp.hook_in",
             ("input_layernorm", "input"): "hook_resid_pre",
             ("post_attention_layernorm", "output"): "mlp.hook_in",
         },
     }
 )
-_SITES = frozenset(site for family in FAMILIES.values() for site in family.sites)
 
 
 def family_of(model_name: str) -> str | None:
-    """The family of `saeflow.models.hooks.FAMILIES` that a model's name tells; None where it tells
-    none."""
+    """The family of `FAMILIES` that a model's name tells; None where it tells none."""
     name = model_name.lower()
     return next((family for pattern, family in _FAMILY_OF_MODEL if re.search(pattern, name)), None)
 
@@ -127,31 +126,37 @@ def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
     if name in _EMBEDDING:
         return frozenset({"blocks.0.hook_resid_pre"})
     if match := _TRANSFORMER_LENS.fullmatch(name):
-        sites = _ALIASES.get(match[2], (match[2],) if match[2] in _SITES else ())
-        return _tensors(int(match[1]), sites)
+        return _tensors(int(match[1]), _AMBIGUOUS.get(match[2], [match[2]]), model_name)
     if match := _MODULE.fullmatch(name):
-        return _tensors(
-            int(match[2]), _sites_of_module(match[1], match[3] or "", family_of(model_name))
-        )
+        sites = _sites_of_module(match[1], match[3] or "", family_of(model_name))
+        return _tensors(int(match[2]), sites, model_name)
     if match := _WORDS.search(name):
         site = _WORD_SITES.get("_".join(filter(None, match.group(1, 2))))
-        return _tensors(int(match[3]), (site,) if site else ())
+        return _tensors(int(match[3]), [site] if site else [], model_name)
     if match := _LAYER.fullmatch(name):
-        return _tensors(int(match[1]), _SITES - {"hook_resid_pre"})
+        return _tensors(int(match[1]), [site for site in SITES if site != SITES[0]], model_name)
     return None
 
 
-def tensor(hook: str) -> str:
-    """One name for every tensor: the residual stream before a layer is the one after the layer
-    below."""
-    match = _TRANSFORMER_LENS.fullmatch(hook)
-    if match and match[2] == "hook_resid_pre" and int(match[1]) > 0:
-        return f"blocks.{int(match[1]) - 1}.hook_resid_post"
-    return hook
+def tensor(hook: str, model_name: str = "") -> str:
+    """One name for every tensor.
+
+    What a module gives and what is added to the residual stream are one tensor but in some
+    families; where the model's name tells none, they are taken for one.
+    """
+    name = one_name(hook)
+    layer, _, site = name.removeprefix("blocks.").partition(".")
+    family = family_of(model_name)
+    if family:
+        return f"blocks.{layer}.{FAMILIES[family].first_name(site)}"
+    return f"blocks.{layer}.{OF_A_MODULE.get(site, site)}"
 
 
-def _tensors(layer: int, sites: tuple[str, ...] | frozenset[str]) -> frozenset[str]:
-    return frozenset(tensor(f"blocks.{layer}.{site}") for site in sites)
+def _tensors(layer: int, sites: Iterable[str], model_name: str) -> frozenset[str]:
+    hooks = (f"blocks.{layer}.{site}" for site in sites)
+    return frozenset(
+        tensor(hook, model_name) for hook in hooks if one_name(hook).split(".", 2)[2] in SITES
+    )
 
 
 def _sites_of_module(container: str, path: str, family: str | None) -> frozenset[str]:

@@ -68,12 +68,7 @@ def unembedded(
     Args:
         states: rows of `final_states`.
     """
-    from transformers.modeling_outputs import (
-        BaseModelOutputWithPastAndCrossAttentions,
-    )  # takes seconds
-
-    output = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states[None])
-    with _in_place(lm.model, lm.model.base_model_prefix, _Given(output)):
+    with _in_place(lm.model, lm.family.stack, _Given(_Output(states[None]))):
         return lm.model(inputs_embeds=states[None], use_cache=False).logits[0]
 
 
@@ -195,7 +190,7 @@ def suffix_states(
     from them."""
     check_hook(lm, f"blocks.{layer}.hook_resid_post")
     check_length(lm, resid.shape[1])
-    with _replaced(lm.blocks, layer, resid):
+    with _replaced(lm, layer, resid):
         # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them
         # away.
         return lm.decoder(inputs_embeds=resid, use_cache=False).last_hidden_state
@@ -213,10 +208,18 @@ def token_losses(
 
 
 class _Nothing(nn.Module):
-    """Stands for a layer that need not run."""
+    """Stands for a layer that need not run.
 
-    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        return hidden_states
+    Args:
+        others: what the layer gives beside the residual stream; None where it gives that alone.
+    """
+
+    def __init__(self, others: int | None) -> None:
+        super().__init__()
+        self.others = others
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        return hidden_states if self.others is None else (hidden_states, *[None] * self.others)
 
 
 class _Given(nn.Module):
@@ -230,29 +233,60 @@ class _Given(nn.Module):
         return self.output
 
 
+class _Output(tuple[Tensor]):
+    """What a model without its unembedding gives, of which only the final states are known: by
+    place and by name, as heads read them, and None for all else."""
+
+    def __new__(cls, states: Tensor) -> _Output:
+        return super().__new__(cls, (states,))
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        return self[0] if name == "last_hidden_state" else None
+
+
 @contextmanager
-def _in_place(parent: nn.Module, name: str, module: nn.Module) -> Iterator[None]:
-    """Within the block, a module's child is another."""
-    original = getattr(parent, name)
-    setattr(parent, name, module)
+def _in_place(model: nn.Module, path: str, module: nn.Module) -> Iterator[None]:
+    """Within the block, a model's module is another."""
+    original = model.get_submodule(path)
+    model.set_submodule(path, module)
     try:
         yield
     finally:
-        setattr(parent, name, original)
+        model.set_submodule(path, original)
 
 
 @contextmanager
-def _replaced(blocks: nn.ModuleList, layer: int, resid: Tensor) -> Iterator[None]:
+def _replaced(lm: LanguageModel, layer: int, resid: Tensor) -> Iterator[None]:
     """Within the block, layers up to ``layer`` are a stub that gives ``resid``.
 
     The list keeps its length, since models look up masks and layer types by index.
     """
+    blocks, others = lm.blocks, _beside_stream(lm)
     originals = list(blocks[: layer + 1])
     try:
         for index in range(layer):
-            blocks[index] = _Nothing()
-        blocks[layer] = _Given(resid)
+            blocks[index] = _Nothing(others)
+        blocks[layer] = _Given(resid if others is None else (resid, *[None] * others))
         yield
     finally:
         for index, original in enumerate(originals):
             blocks[index] = original
+
+
+def _beside_stream(lm: LanguageModel) -> int | None:
+    """How much a layer gives beside the residual stream; None where it gives a tensor alone."""
+    if not lm.family.adapted:
+        return None
+    outputs: list[Any] = []
+
+    def see(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append(output)
+        raise Stop
+
+    handle = lm.blocks[0].register_forward_hook(see)
+    try:
+        with suppress(Stop):
+            lm.decoder(torch.zeros(1, 1, dtype=torch.long, device=lm.device), use_cache=False)
+    finally:
+        handle.remove()
+    return len(outputs[0]) - 1 if isinstance(outputs[0], tuple) else None

@@ -4,49 +4,40 @@ centred, normalised."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from saeflow.errors import SaeflowError
 from saeflow.models.language_model import LanguageModel
+from saeflow.models.norms import centres, gain
 
 Unembedding = Float[Tensor, "d_vocab d_model"]
 
 
-class FinalNorm(NamedTuple):
-    """The norm between the last layer and the unembedding."""
+def final_norm(lm: LanguageModel) -> nn.Module:
+    """The norm between the last layer and the unembedding.
 
-    path: str
-    """Of its module."""
-    offset: float = 0.0
-    """What is added to its weight before it multiplies."""
-    centres: bool = False
-    """Whether it takes the mean over dimensions away first (LayerNorm)."""
-
-
-FINAL_NORMS = {
-    "llama": FinalNorm("model.norm"),
-    "mistral": FinalNorm("model.norm"),
-    "qwen2": FinalNorm("model.norm"),
-    "qwen3": FinalNorm("model.norm"),
-    "gemma": FinalNorm("model.norm", offset=1.0),
-    "gemma2": FinalNorm("model.norm", offset=1.0),
-    "gemma3_text": FinalNorm("model.norm", offset=1.0),
-    "gpt2": FinalNorm("transformer.ln_f", centres=True),
-    "gpt_neox": FinalNorm("gpt_neox.final_layer_norm", centres=True),
-}
+    Raises:
+        SaeflowError: the model has none.
+    """
+    try:
+        return lm.model.get_submodule(lm.family.final_norm or "none")
+    except AttributeError:
+        raise SaeflowError(
+            f"models: this {lm.model.config.model_type} model has no norm before its unembedding; "
+            "leave final_norm out of logit_lens.unembedding"
+        ) from None
 
 
 def _final_norm(lm: LanguageModel, rows: Unembedding) -> Unembedding:
     """What a direction adds to the logits once the residual stream's length is given: the norm's
     weights folded in."""
-    norm = FINAL_NORMS[lm.model.config.model_type]
-    weight = lm.model.get_submodule(norm.path).weight
-    folded = rows * (weight.detach().float() + norm.offset)
-    return folded - folded.mean(dim=1, keepdim=True) if norm.centres else folded
+    norm = final_norm(lm)
+    folded = rows * gain(norm, lm.d_model).to(rows.device)
+    return folded - folded.mean(dim=1, keepdim=True) if centres(norm, lm.d_model) else folded
 
 
 def _centred(lm: LanguageModel, rows: Unembedding) -> Unembedding:

@@ -88,9 +88,9 @@ def _metadata(sae: SAE, hooks: dict[str, str]) -> dict[str, Any]:
 def _check(sae: SAE, names: Sequence[str], does: str, hook: str, key: str) -> None:
     """Hold every name of the place that an SAE was trained at against the study's hook."""
     for name in names:
-        said = str(sae.metadata.get(name, ""))
-        hooks = hooks_at(said, str(sae.metadata.get("model_name", "")))
-        if hooks is not None and tensor(hook) not in hooks:
+        said, model = str(sae.metadata.get(name, "")), str(sae.metadata.get("model_name", ""))
+        hooks = hooks_at(said, model)
+        if hooks is not None and tensor(hook, model) not in hooks:
             raise SaeflowError(
                 f"sae: {does} {_in_words(sae, said)}, not {hook}; correct its {key} "
                 f"(saes.<name>.{key})"
@@ -99,8 +99,9 @@ def _check(sae: SAE, names: Sequence[str], does: str, hook: str, key: str) -> No
 
 def _in_words(sae: SAE, said: str) -> str:
     """A name of a place, with its hook where that is another name."""
-    hooks = hooks_at(said, str(sae.metadata.get("model_name", "")))
-    if hooks is None or tensor(said) in hooks:
+    model = str(sae.metadata.get("model_name", ""))
+    hooks = hooks_at(said, model)
+    if hooks is None or tensor(said, model) in hooks:
         return said
     if not hooks:
         return f"{said} (no hook here)"

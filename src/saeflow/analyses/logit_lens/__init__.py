@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from saeflow.analyses import examples
 from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.config.face import Analysis
+from saeflow.config.hooks import NOT_IN_THE_STREAM
 from saeflow.config.section import Complaint
 
 if TYPE_CHECKING:
     from saeflow.analyses import Study
-
-NOT_RESIDUAL = ("attn.hook_z", "mlp.hook_in")
 
 
 def saes(study: Study) -> list[str]:
@@ -21,7 +20,7 @@ def saes(study: Study) -> list[str]:
     written = {
         name: study.saes[name].target or study.hook_of(name) for name in examples.saes(study)
     }
-    return [name for name, hook in written.items() if not hook.endswith(NOT_RESIDUAL)]
+    return [name for name, hook in written.items() if not hook.endswith(NOT_IN_THE_STREAM)]
 
 
 def tables(own: LogitLens) -> list[str]:

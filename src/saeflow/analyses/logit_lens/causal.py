@@ -18,8 +18,9 @@ from torch import Tensor
 
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel
+from saeflow.models.norms import centres
 from saeflow.models.running import capture, final_states, unembedded
-from saeflow.models.unembedding import FINAL_NORMS, unembedding
+from saeflow.models.unembedding import final_norm, unembedding
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.tables import Schema
 
@@ -136,13 +137,9 @@ def _of_part(
 
 def _length(lm: LanguageModel, resid: Float[Tensor, "places d_model"]) -> Float[Tensor, "places 1"]:
     """What the final norm divides the residual stream by."""
-    centres = FINAL_NORMS[lm.model.config.model_type].centres
-    return (
-        (resid - resid.mean(dim=1, keepdim=True) if centres else resid)
-        .square()
-        .mean(dim=1, keepdim=True)
-        .sqrt()
-    )
+    if centres(final_norm(lm), lm.d_model):
+        resid = resid - resid.mean(dim=1, keepdim=True)
+    return resid.square().mean(dim=1, keepdim=True).sqrt()
 
 
 def _pushed(

@@ -31,7 +31,7 @@ from saeflow.analyses.logit_lens.logit_lens import (
 from saeflow.analyses.logit_lens.settings import Enrichment, Gsea, Projection
 from saeflow.analyses.logit_lens.token_sets import MemberSet
 from saeflow.errors import SaeflowError
-from saeflow.models.hooks import OUTSIDE_THE_STREAM, check_hook
+from saeflow.models.hooks import check_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.saes.sae import SAE
@@ -120,7 +120,7 @@ def written_hook(lm: LanguageModel, sae: SAE, hook: str) -> str:
             residual stream.
     """
     written = str(sae.metadata.get("hook_name_out") or hook) if sae.is_transcoder else hook
-    if check_hook(lm, written).site in OUTSIDE_THE_STREAM or sae.d_out != lm.d_model:
+    if not lm.family.writes_stream(check_hook(lm, written).site) or sae.d_out != lm.d_model:
         raise SaeflowError(
             f"logit lens: the SAE writes {sae.d_out} numbers at {written}, and the residual stream "
             f"has {lm.d_model} "
