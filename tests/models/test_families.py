@@ -25,14 +25,14 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from saeflow.config.hooks import NOT_IN_THE_STREAM, SITES, SYNONYMS
+from saeflow.config.hooks import NOT_IN_THE_STREAM, OF_A_MODULE, SITES, SYNONYMS
 from saeflow.config.sections import Sampling
 from saeflow.decoding.edits import Edit
 from saeflow.decoding.generation import generate
 from saeflow.errors import SaeflowError
-from saeflow.models.adapters import adapted_family
+from saeflow.models.adapters import adapted_family, family_of
 from saeflow.models.families import FAMILIES
-from saeflow.models.hooks import attach, check_hook
+from saeflow.models.hooks import attach, check_apart, check_hook
 from saeflow.models.language_model import LanguageModel, load_model
 from saeflow.models.norms import centres, gain
 from saeflow.models.running import (
@@ -49,6 +49,8 @@ from saeflow.seeds import row_keys
 
 MULTIMODAL = "gemma3 (the text's model of a multimodal checkpoint)"
 EDITED = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
+ROOT = Path(__file__).parents[2]
+AROUND_NORMS = ("hook_resid_mid", "ln1.hook_normalized", "ln2.hook_normalized")
 NO_MIDDLE = {"gpt_neox", "phi", "gptj", "falcon", "cohere"}
 ONE_NORM = {"phi", "gptj", "falcon", "cohere"}
 
@@ -301,7 +303,7 @@ def test_models_without_places_are_refused_in_one_sentence(model_type, reason):
 def test_an_opt_whose_norms_stand_behind_has_none_of_the_sites_around_norms(tmp_path):
     config = CONFIG_MAPPING["opt"](**CONFIGS["opt"], do_layer_norm_before=False)
     family = adapted_family(config)
-    assert set(family.absent) == {"ln1.hook_normalized", "hook_resid_mid", "ln2.hook_normalized"}
+    assert set(family.absent) == set(AROUND_NORMS)
     model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     lm = LanguageModel(model, tiny_tokenizer(), family)
     layer, tokens = lm.blocks[1], tiny_tokens()
@@ -323,3 +325,38 @@ def test_a_module_that_some_layers_lack_is_told_by_layer(case_of):
         check_hook(lm, "blocks.1.hook_attn_out")
     finally:
         lm.blocks[0].self_attn = attention
+
+
+def families_as_a_table() -> str:
+    """What the docs say of every family."""
+    rows = [
+        "| family | `hook_resid_mid` | `ln1.hook_normalized` | `ln2.hook_normalized` | "
+        "`attn.hook_out` is `hook_attn_out` | `mlp.hook_out` is `hook_mlp_out` |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in CONFIGS:
+        kind, _, particular = name.partition(" ")
+        family = family_of(CONFIG_MAPPING[kind](**CONFIGS[name]))
+        facts = [site in family.sites for site in AROUND_NORMS]
+        facts += [family.first_name(site) == added for site, added in OF_A_MODULE.items()]
+        cells = ["yes" if fact else "–" for fact in facts]
+        rows.append(
+            f"| {' '.join(filter(None, [f'`{kind}`', particular]))} | {' | '.join(cells)} |"
+        )
+    return "\n".join(rows)
+
+
+def test_the_docs_say_of_every_family_what_it_has():
+    text = (ROOT / "docs" / "howto-own-model.md").read_text()
+    opening, end = "<!-- families: made from the test -->\n", "\n<!-- end of families -->"
+    assert text.partition(opening)[2].partition(end)[0] == families_as_a_table()
+
+
+def test_a_tensor_of_two_names_is_refused_where_it_is_one(case_of):
+    both = ["blocks.1.mlp.hook_out", "blocks.1.hook_mlp_out"]
+    with pytest.raises(SaeflowError, match="are one tensor in a phi model; call it by one"):
+        check_apart(case_of("phi").lm, both)
+    with pytest.raises(SaeflowError, match="are one tensor in a olmo2 model; call it by one"):
+        check_apart(case_of("olmo2").lm, ["blocks.1.hook_resid_mid", "blocks.1.mlp.hook_in"])
+    check_apart(case_of("gemma2").lm, both)
+    check_apart(case_of("phi").lm, [both[0], "blocks.0.mlp.hook_out", "blocks.0.hook_out"])
