@@ -14,12 +14,12 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
+from saeflow.analyses.steering.methods import BY_NAME
 from saeflow.cli.main import app
 from saeflow.config.sections import Figures
 from saeflow.errors import SaeflowError
 from saeflow.figures.io import StudyTables, read_tables, save, write_figure
 from saeflow.figures.registry import FIGURES
-from saeflow.figures.style import LOOKS
 
 SMALL = Figures(dpi=50)
 
@@ -189,11 +189,11 @@ def test_a_method_that_is_missing_for_one_goal_is_left_out_there() -> None:
 
 
 def test_a_method_looks_the_same_in_every_study() -> None:
-    colours, markers = zip(*LOOKS.values(), strict=True)
-    assert len(set(colours)) == len(set(markers)) == len(LOOKS)
+    colours, markers = zip(*(method.look for method in BY_NAME.values()), strict=True)
+    assert len(set(colours)) == len(set(markers)) == len(BY_NAME)
     alone = tables().summary.filter(pl.col("method") == "sae_ts")
     figure, _, _ = drawn("product_by_scale", alone)
-    assert figure.axes[0].get_lines()[0].get_color() == LOOKS["sae_ts"].colour
+    assert figure.axes[0].get_lines()[0].get_color() == BY_NAME["sae_ts"].look.colour
 
 
 def test_the_unsteered_bar_stands_once_per_goal() -> None:

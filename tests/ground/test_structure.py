@@ -27,6 +27,7 @@ ANYWHERE = [
     "threads",
     "checkpoints",
     "terminal",
+    "palette",
 ]
 ORDER = [
     *ANYWHERE,

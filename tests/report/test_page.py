@@ -19,10 +19,10 @@ import yaml
 from checkout import ROOT
 from pages import Page, assert_same_files, assert_whole, pages_of
 
+from saeflow.analyses.steering.methods import BY_NAME
 from saeflow.endpoint.ledger import Usage
 from saeflow.errors import SaeflowError
 from saeflow.figures.registry import FIGURES
-from saeflow.figures.style import LOOKS
 from saeflow.kinds import figures
 from saeflow.report import latent_pages, results
 from saeflow.report.dark import dark
@@ -123,11 +123,11 @@ def test_figures_on_dark_ground_keep_no_colour_of_light_ground(written: Path) ->
         "#ffffff",
         "#222222",
         "#e4e4e4",
-        *(look.colour.lower() for look in LOOKS.values()),
+        *(method.look.colour.lower() for method in BY_NAME.values()),
     ):
         assert (
             colour in (written / "figures/methods_forest.svg").read_text().lower()
-            or colour == LOOKS["fgaa"].colour.lower()
+            or colour == BY_NAME["fgaa"].look.colour.lower()
         )
         assert colour not in recoloured
     assert dark('<svg a="b"><path/></svg>').startswith('<svg fill="#E6E6E1" a="b">')
@@ -623,7 +623,8 @@ def test_a_missing_score_is_shown_with_its_reason() -> None:
 def test_methods_have_the_colours_of_the_figures() -> None:
     text = palette()
     assert all(
-        f".method-{name} {{ --method: {look.colour};" in text for name, look in LOOKS.items()
+        f".method-{name} {{ --method: {method.look.colour};" in text
+        for name, method in BY_NAME.items()
     )
 
 

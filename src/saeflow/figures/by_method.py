@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures import tables
-from saeflow.figures.style import GREY, INK, legend, look, no_data, panels, styled, words
+from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.palette import GREY, INK
 
 DEFAULT = Figures()
 NOTHING = "no completion has been scored"

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
-from saeflow.figures.style import FAINT, GREY, SERIES, no_data, panels, styled
+from saeflow.figures.style import no_data, panels, styled
+from saeflow.palette import FAINT, GREY, SERIES
 
 DEFAULT = Figures()
 NONE = "no crosscoder has a latent that fires"

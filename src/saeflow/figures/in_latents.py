@@ -11,23 +11,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures import tables
-from saeflow.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    VERMILLION,
-    legend,
-    look,
-    method_handle,
-    no_data,
-    panels,
-    styled,
-    words,
-)
+from saeflow.figures.style import legend, method_handle, no_data, panels, styled, words
+from saeflow.palette import BLUE, GREY, INK, ORANGE, PURPLE, VERMILLION
 
 DEFAULT = Figures()
 CELLS = 110

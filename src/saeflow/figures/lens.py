@@ -13,17 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from saeflow.config.sections import Figures
-from saeflow.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    VERMILLION,
-    legend,
-    no_data,
-    panels,
-    styled,
-    words,
-)
+from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.palette import BLUE, GREY, INK, VERMILLION
 
 DEFAULT = Figures()
 NOTHING = "the logit lens was not applied"

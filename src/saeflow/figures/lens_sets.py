@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 
 from saeflow.config.sections import Figures
 from saeflow.figures.lens import NOT_ENRICHED
-from saeflow.figures.style import INK, SERIES, legend, no_data, panels, styled, words
+from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.palette import INK, SERIES
 
 DEFAULT = Figures()
 SMALLEST_P = 1e-300

@@ -7,9 +7,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures import tables
-from saeflow.figures.style import legend, look, method_handle, no_data, panels, styled, words
+from saeflow.figures.style import legend, method_handle, no_data, panels, styled, words
 
 DEFAULT = Figures()
 NOTHING = "no method comes to any of the levels"

@@ -9,19 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures import tables
-from saeflow.figures.style import (
-    GREY,
-    INK,
-    legend,
-    look,
-    method_handle,
-    no_data,
-    panels,
-    styled,
-    words,
-)
+from saeflow.figures.style import legend, method_handle, no_data, panels, styled, words
+from saeflow.palette import GREY, INK
 
 DEFAULT = Figures()
 NOTHING = "no completion has been scored"

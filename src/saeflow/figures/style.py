@@ -12,41 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
+from saeflow.palette import FAINT, INK, SERIES
 
 P = ParamSpec("P")
 
-
-class Look(NamedTuple):
-    """How one method is drawn, everywhere: its colour and its marker."""
-
-    colour: str
-    marker: str
-
-
-# Okabe and Ito's palette: told apart in every common kind of colour blindness. The markers tell
-# them apart in grey.
-BLUE, ORANGE, VERMILLION, PURPLE, GREEN, SKY = (
-    "#0072B2",
-    "#E69F00",
-    "#D55E00",
-    "#CC79A7",
-    "#009E73",
-    "#56B4E9",
-)
-GREY, INK, FAINT = "#8A8A8A", "#222222", "#E4E4E4"
-SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-
-LOOKS = {
-    "caa": Look(BLUE, "o"),
-    "sae": Look(ORANGE, "s"),
-    "sae_ts": Look(VERMILLION, "D"),
-    "pinverse": Look(PURPLE, "^"),
-    "rotation": Look(GREEN, "v"),
-    "fgaa": Look(SKY, "P"),
-    "random": Look(GREY, "X"),
-}
-OTHER = Look(INK, "*")
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
@@ -91,11 +62,6 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return wrapper
-
-
-def look(method: str) -> Look:
-    """The fixed colour and marker of a method."""
-    return LOOKS.get(method, OTHER)
 
 
 def words(name: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from saeflow.analyses.steering.settings import PLANTED
-from saeflow.figures.style import LOOKS
+from saeflow.analyses.steering.methods import BY_NAME, PLANTED
 
 AVERAGE = "average"
 """The goal of the rows that average over all goals."""
@@ -14,7 +13,7 @@ AVERAGE = "average"
 def methods(table: pl.DataFrame) -> list[str]:
     """The methods in a table: those we know in their fixed order, then others by name."""
     present = set(table["method"].drop_nulls()) if "method" in table.columns else set()
-    return [name for name in LOOKS if name in present] + sorted(present - set(LOOKS))
+    return [name for name in BY_NAME if name in present] + sorted(present - set(BY_NAME))
 
 
 def of_chosen_latents(table: pl.DataFrame) -> pl.DataFrame:

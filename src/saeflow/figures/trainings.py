@@ -10,18 +10,8 @@ from matplotlib.lines import Line2D
 from polars import selectors
 
 from saeflow.config.sections import Figures
-from saeflow.figures.style import (
-    BLUE,
-    INK,
-    TOLD_APART,
-    VERMILLION,
-    legend,
-    no_data,
-    panels,
-    strokes,
-    styled,
-    words,
-)
+from saeflow.figures.style import TOLD_APART, legend, no_data, panels, strokes, styled, words
+from saeflow.palette import BLUE, INK, VERMILLION
 
 DEFAULT = Figures()
 NOT_TRAINED = "nothing was trained here"

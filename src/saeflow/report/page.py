@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import polars as pl
 
 from saeflow.analyses import Study
+from saeflow.analyses.steering.methods import BY_NAME
 from saeflow.config import AnyStudy, Goal
 from saeflow.endpoint.ledger import Usage
 from saeflow.figures.style import words
@@ -146,7 +147,9 @@ def study_context(
         "targets": found.targets,
         "latents_sae": latents_sae,
         "planted": found.planted,
-        "methods": [(name, wording.METHODS.get(name, "")) for name in found.methods],
+        "methods": [
+            (name, BY_NAME[name].words if name in BY_NAME else "") for name in found.methods
+        ],
         "rows": rows,
         "goal_names": goals(found.best),
         "in_sample": results.in_sample_rows(found.best),

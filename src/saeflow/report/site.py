@@ -6,7 +6,8 @@ from typing import Any
 
 import jinja2
 
-from saeflow.figures.style import LOOKS, words
+from saeflow.analyses.steering.methods import METHODS
+from saeflow.figures.style import words
 from saeflow.report import results
 from saeflow.report.dark import lighter
 from saeflow.report.page import Findings
@@ -49,7 +50,7 @@ class Site:
             "pages": [
                 (name, label) for name, label in pages.items() if name != "latents" or latents
             ],
-            "known_methods": list(LOOKS),
+            "known_methods": [method.name for method in METHODS],
         }
 
     def page(self, template: str, context: dict[str, Any]) -> bytes:
@@ -63,8 +64,8 @@ def palette() -> str:
     """A stylesheet with the methods' colours, the same as in the figures; lighter on dark
     ground."""
     lines = ["/* Colours of methods, from the figures. */"]
-    for name, look in LOOKS.items():
-        lines.append(
-            f".method-{name} {{ --method: {look.colour}; --method-dark: {lighter(look.colour)}; }}"
-        )
+    for method in METHODS:
+        colour = method.look.colour
+        looks = f"--method: {colour}; --method-dark: {lighter(colour)}"
+        lines.append(f".method-{method.name} {{ {looks}; --shape: {method.look.marker.lower()}; }}")
     return "\n".join(lines) + "\n"

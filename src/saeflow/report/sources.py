@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from saeflow import seals
 from saeflow.analyses import Study
 from saeflow.analyses.reading import read_study
-from saeflow.analyses.steering.settings import PLANTED
+from saeflow.analyses.steering.methods import PLANTED
 from saeflow.artifacts import check_checksums, read_json
 from saeflow.config import AnyStudy, Goal, read_goal
 from saeflow.config.locations import fetched, location

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from saeflow.analyses.steering.settings import PLANTED
+from saeflow.analyses.steering.methods import PLANTED
 from saeflow.figures.style import words
 from saeflow.figures.tables import AVERAGE
 from saeflow.report.results import difference, interval, number

@@ -4,27 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-METHODS = {
-    "caa": "Contrastive activation addition: the mean activation of texts that show the behaviour, "
-    "minus that of "
-    "texts that do not.",
-    "sae": "The decoder rows of the target latents, as the SAE has them.",
-    "sae_ts": "SAE-targeted steering: the direction that the effect approximator says raises the "
-    "target latents "
-    "most, minus the direction that only serves its bias.",
-    "pinverse": "The approximator turned round: the vector whose predicted effects come closest to "
-    "raising the target "
-    "latents and nothing else.",
-    "rotation": "The decoder rows of the target latents, turned by the one rotation that best "
-    "takes decoder rows to "
-    "where the approximator sees their effects, minus the direction of its bias.",
-    "fgaa": "Feature guided activation additions: the latents that differ most between the goal's "
-    "examples, less dense "
-    "ones, through the approximator as in SAE-targeted steering.",
-    "random": "A direction drawn at random. The control: a method that does not beat it does "
-    "nothing.",
-}
-
 JUDGES = {
     "planted": "Scores are exact: the grammar that wrote the corpus tells how much of a text is "
     "about the topic, and "

@@ -11,6 +11,7 @@ import pytest
 import torch
 from steered import D_MODEL, HOOK, tiny_lm, tiny_sae, unit_rows
 
+from saeflow.analyses.effects.approximation import Approximation
 from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
 from saeflow.analyses.steering.completions import absolute_scales, complete
 from saeflow.analyses.steering.examples import bos_latents, read_examples
@@ -25,23 +26,32 @@ from saeflow.analyses.steering.io import (
     save_vector,
 )
 from saeflow.analyses.steering.latents import best_detector, differing_latents, firing_density
+from saeflow.analyses.steering.methods import METHODS, Method
 from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
-from saeflow.analyses.steering.settings import Fgaa, Steering
-from saeflow.analyses.steering.vectors import METHODS, VectorInputs, build_vector
+from saeflow.analyses.steering.settings import Completions, Fgaa
+from saeflow.analyses.steering.vectors import BUILDERS, VectorInputs, build_vector
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)
 D, F = 12, 30
+
+
+def approximation(M: torch.Tensor, b: torch.Tensor, rotation: torch.Tensor) -> Approximation:
+    return Approximation(M, b, rotation, torch.zeros(len(M)))
+
+
 INPUTS = VectorInputs(
     goal="love",
     seed=7,
     targets={3: 0.75, 11: 0.25},
     W_dec=torch.randn(F, D, generator=GENERATOR),
-    M=torch.randn(D, F, generator=GENERATOR),
-    b=torch.randn(F, generator=GENERATOR),
-    rotation=torch.linalg.qr(torch.randn(D, D, generator=GENERATOR))[0],
+    approximation=approximation(
+        torch.randn(D, F, generator=GENERATOR),
+        torch.randn(F, generator=GENERATOR),
+        torch.linalg.qr(torch.randn(D, D, generator=GENERATOR))[0],
+    ),
     positive=torch.randn(4, D, generator=GENERATOR),
     negative=torch.randn(6, D, generator=GENERATOR),
     bias_weight=0.5,
@@ -58,14 +68,14 @@ def unit(vector: torch.Tensor) -> torch.Tensor:
 
 def formula(method: str) -> torch.Tensor:
     """The method written out once more, row by row."""
-    W_dec, M, b = INPUTS.W_dec.double(), INPUTS.M.double(), INPUTS.b.double()
+    W_dec, M, b = INPUTS.W_dec.double(), INPUTS.effects.M.double(), INPUTS.effects.b.double()
     rows = 0.75 * unit(W_dec[3]) + 0.25 * unit(W_dec[11])
     return {
         "caa": INPUTS.positive.double().mean(0) - INPUTS.negative.double().mean(0),
         "sae": rows,
         "sae_ts": unit(0.75 * M[:, 3] + 0.25 * M[:, 11]) - 0.5 * unit(M @ b),
         "pinverse": TARGET @ torch.linalg.pinv(M),
-        "rotation": unit(rows @ INPUTS.rotation.double()) - 0.5 * unit(M @ b),
+        "rotation": unit(rows @ INPUTS.effects.rotation.double()) - 0.5 * unit(M @ b),
         "fgaa": unit(0.6 * M[:, 2] - 0.4 * M[:, 9]) - 0.5 * unit(M @ b),
     }[method]
 
@@ -84,22 +94,24 @@ def test_the_published_pseudo_inverse_solves_for_the_target_less_the_bias_and_it
     None
 ):
     published = build_vector("pinverse", replace(INPUTS, pinverse_form="published"))
-    solved = (unit(TARGET) - INPUTS.b.double()) @ torch.linalg.pinv(INPUTS.M.double())
+    solved = (unit(TARGET) - INPUTS.effects.b.double()) @ torch.linalg.pinv(
+        INPUTS.effects.M.double()
+    )
     assert published.norm == pytest.approx(solved.norm().item(), rel=1e-5)
     torch.testing.assert_close(published.norm * published.vector, solved.float(), atol=1e-5, rtol=0)
-    settings = Steering(scales=[0.0, 0.5])
+    settings = Completions(scales=[0.0, 0.5])
     assert absolute_scales(settings, mean_norm=10.0, norm=published.norm) == [
         0.0,
         5.0 * published.norm,
     ]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILDERS)
 def test_no_other_norm_counts(method: str) -> None:
     assert build_vector(method, INPUTS).norm == 1.0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILDERS)
 def test_every_vector_has_unit_norm(method: str) -> None:
     vector = vector_of(method, INPUTS)
     assert vector.dtype == torch.float32
@@ -108,17 +120,24 @@ def test_every_vector_has_unit_norm(method: str) -> None:
 
 def test_pinverse_hits_the_target_and_nothing_else_where_it_can() -> None:
     few = replace(
-        INPUTS, M=INPUTS.M[:, :8], b=INPUTS.b[:8], W_dec=INPUTS.W_dec[:8], targets={3: 1.0}
+        INPUTS,
+        approximation=approximation(
+            INPUTS.effects.M[:, :8], INPUTS.effects.b[:8], INPUTS.effects.rotation
+        ),
+        W_dec=INPUTS.W_dec[:8],
+        targets={3: 1.0},
     )
-    effects = vector_of("pinverse", few) @ few.M
+    effects = vector_of("pinverse", few) @ few.effects.M
     assert effects.abs().argmax() == 3
     assert effects[torch.arange(8) != 3].abs().max() < 1e-5
 
 
 def test_sae_ts_without_bias_weight_moves_the_target_most_of_all_unit_vectors() -> None:
     free = replace(INPUTS, bias_weight=0.0, targets={5: 1.0})
-    best = (vector_of("sae_ts", free) @ INPUTS.M)[5]
-    assert all((vector_of(method, free) @ INPUTS.M)[5] <= best + 1e-6 for method in METHODS)
+    best = (vector_of("sae_ts", free) @ INPUTS.effects.M)[5]
+    assert all(
+        (vector_of(method, free) @ INPUTS.effects.M)[5] <= best + 1e-6 for method in BUILDERS
+    )
 
 
 @pytest.mark.parametrize("method", ["sae", "sae_ts", "pinverse", "rotation"])
@@ -172,7 +191,9 @@ def test_weights_of_several_latents_and_signs_raise_some_and_lower_others(method
         "differing": weights,
         "bias_weight": 0.0,
     }
-    inputs = replace(INPUTS, M=M, b=torch.zeros(D), W_dec=W_dec, rotation=rotation, **both)
+    inputs = replace(
+        INPUTS, approximation=approximation(M, torch.zeros(D), rotation), W_dec=W_dec, **both
+    )
     expected = torch.zeros(D)
     for latent, weight in weights.items():
         expected[latent] = weight
@@ -199,7 +220,9 @@ def test_the_random_vector_belongs_to_seed_and_goal() -> None:
         ("caa", replace(INPUTS, negative=INPUTS.positive), "method caa: the vector is zero"),
         (
             "sae_ts",
-            replace(INPUTS, M=INPUTS.M * float("nan")),
+            replace(
+                INPUTS, approximation=INPUTS.effects._replace(M=INPUTS.effects.M * float("nan"))
+            ),
             "method sae_ts: the vector holds NaN",
         ),
         (
@@ -279,13 +302,13 @@ def test_fgaa_targets_what_differs_most_and_is_neither_dense_nor_from_bos() -> N
 
 # --- completions ----------------------------------------------------------------------------------
 
-SETTINGS = Steering(
+SETTINGS = Completions(
     prompts=["the cat", "a dog ran", ""], samples=5, new_tokens=8, scales=[0.0, 0.5, 2.0]
 )
 
 
 def completions(
-    method: str = "caa", vector: int = 0, settings: Steering = SETTINGS, rows: int = 32
+    method: str = "caa", vector: int = 0, settings: Completions = SETTINGS, rows: int = 32
 ) -> pl.DataFrame:
     scales = absolute_scales(settings, mean_norm=10.0)
     return complete(
@@ -404,3 +427,15 @@ def test_files_that_are_absent_or_broken_are_one_sentence(
             load(tmp_path / name)  # type: ignore[operator]
         assert "\n" not in str(caught.value)
         assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_method_needs_the_approximator_where_its_entry_says_so_and_nowhere_else(
+    method: Method,
+) -> None:
+    bare = replace(INPUTS, approximation=None)
+    if method.needs_effects:
+        with pytest.raises(SaeflowError, match=r"built from the approximator.*--approximator"):
+            build_vector(method.name, bare)
+    else:
+        assert torch.equal(vector_of(method.name, bare), vector_of(method.name, INPUTS))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.steering.settings import PLANTED, Steering
+from saeflow.analyses.steering.methods import PLANTED, method_of
+from saeflow.analyses.steering.settings import Steering
 from saeflow.config.agreement import too_long_a_completion, unsteerable
 from saeflow.config.face import Analysis, Origin
 from saeflow.config.prompting import about_prompts
@@ -18,8 +19,6 @@ AVERAGE = "average"
 """What tables call the mean over goals."""
 SUMMARIES = ("summary", "best", "comparisons", "matched", "three_way")
 VECTOR = "steering/{goal}/{method}/vector.safetensors"
-APPROXIMATED = ("sae_ts", "pinverse", "rotation", "fgaa")
-"""Methods that are built from the approximator of effects."""
 
 
 def _outputs(study: Study, own: Steering) -> list[str]:
@@ -66,7 +65,7 @@ def _about_methods(study: Study, own: Steering) -> list[Complaint]:
                 "plants any; remove it"
             )
             complaints.append((key, reason))
-        if method.removesuffix(PLANTED) in APPROXIMATED and not study.effects:
+        if method_of(method).needs_effects and not study.effects:
             reason = f"'{method}' is built from the effects of vectors; set effects: {{}}"
             complaints.append((key, reason))
     return complaints

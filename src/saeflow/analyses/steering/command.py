@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeflow import config, options
+from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import (
-    PLANTED,
     Completions,
     SteeringVectors,
     Summary,
@@ -106,7 +106,6 @@ def latents(
 @app.command()
 def vectors(
     sae: options.SAEFolder,
-    approximator: Annotated[Path, typer.Option(help="approximator.safetensors")],
     latents: Annotated[Path, typer.Option(help="latents.json")],
     contrast: Contrast,
     manifest: options.Manifest,
@@ -115,6 +114,10 @@ def vectors(
     settings: options.Settings,
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="Folder of the goal.")],
+    approximator: Annotated[
+        Path | None,
+        typer.Option(help="approximator.safetensors, for methods that are built from it."),
+    ] = None,
     recovery: Annotated[
         Path | None, typer.Option(help="recovery.parquet: which latents detect planted topics.")
     ] = None,
@@ -134,7 +137,7 @@ def vectors(
     chosen, weights = options.parsed(SteeringVectors, settings), options.open_sae(sae)
     examples, targets = load_contrast(contrast), load_choice(latents).weights
     differing: dict[int, float] = {}
-    if "fgaa" in chosen.methods:
+    if any(method_of(method).needs_differing for method in chosen.methods):
         store = options.open_store(manifest)
         density = firing_density(
             weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS
@@ -143,12 +146,9 @@ def vectors(
     planted: dict[int, float] = {}
     if recovery and goal_file:
         planted = {best_detector(read_table(recovery), str(config.read_goal(goal_file).topic)): 1.0}
-    approximation = load_approximation(approximator.parent)
     inputs = VectorInputs(
         W_dec=weights.W_dec.cpu(),
-        M=approximation.M,
-        b=approximation.b,
-        rotation=approximation.rotation,
+        approximation=load_approximation(approximator.parent) if approximator else None,
         targets=targets,
         differing=differing,
         planted=planted,
@@ -161,7 +161,8 @@ def vectors(
     )
     for method in chosen.methods:
         vector, norm = build_vector(method, inputs)
-        aimed = planted if method.endswith(PLANTED) else differing if method == "fgaa" else targets
+        own = differing if method_of(method).needs_differing else targets
+        aimed = planted if method.endswith(PLANTED) else own
         described = {str(latent): weight for latent, weight in aimed.items()}
         metadata = {
             "hook": hook,

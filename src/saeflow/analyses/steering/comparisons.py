@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from saeflow.analyses.steering.methods import PLANTED
 from saeflow.analyses.steering.pairs import PairedScores
 from saeflow.analyses.steering.resampling import Contrast, contrast, interval
-from saeflow.analyses.steering.settings import PLANTED
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.permutation import holm
 

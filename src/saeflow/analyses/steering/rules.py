@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
-from saeflow.analyses.steering import APPROXIMATED
-from saeflow.analyses.steering.settings import PLANTED, Steering
+from saeflow.analyses.steering.methods import PLANTED, method_of
+from saeflow.analyses.steering.settings import Steering
 from saeflow.config import read_goal
 from saeflow.workflow import Workflow, digest
 
@@ -65,7 +65,7 @@ def vector_inputs(flow: Workflow[Study]) -> dict[str, Any]:
     methods = flow.study.steering.vectors.methods if flow.study.steering else []
     sae = flow.study.target_sae
     inputs: dict[str, Any] = {}
-    if any(method.removesuffix(PLANTED) in APPROXIMATED for method in methods):
+    if any(method_of(method).needs_effects for method in methods):
         inputs["approximator"] = flow.artifact(f"effects/{sae}/approximator.safetensors")
     if any(method.endswith(PLANTED) for method in methods):
         inputs["recovery"] = f"results/{{study}}/saes/{sae}/recovery.parquet"

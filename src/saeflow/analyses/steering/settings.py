@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from saeflow.analyses.steering.methods import METHODS, NAMES
 from saeflow.config.section import Name, Names, PathText, Section, Unique, refuse
 from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes
 from saeflow.config.sections.sampling import Sampling
 
-PLANTED = "_planted"
-"""Ends the name of a method that is given the latent that detects the goal's planted topic best."""
-
-# fmt: off
-Method = Literal[
-    "caa", "sae", "sae_ts", "pinverse", "rotation", "fgaa", "random",
-    "sae_planted", "sae_ts_planted", "pinverse_planted", "rotation_planted",
-]
-# fmt: on
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = Literal[NAMES]
 
 
 class Goals(Section):
@@ -66,14 +62,14 @@ class SteeringVectors(Section):
     """How vectors are built."""
 
     methods: Annotated[list[Method], Unique] = Field(
-        default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"], min_length=1
+        default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"],
+        min_length=1,
+        description="How vectors are built: "
+        + ", ".join(f"``{method.name}`` {method.brief}" for method in METHODS)
+        + ". On the corpus ``tales``, those that end in ``_planted`` do the same for the latent "
+        "that detects the goal's planted topic best, which no real study knows: they tell what a "
+        "method lacks from what the choice of latents lacks, and take no part in which wins.",
     )
-    """How vectors are built: ``caa`` from contrast examples, ``sae`` a decoder row, ``sae_ts``,
-    ``pinverse`` and ``rotation`` from the effect approximator, ``fgaa`` from contrast examples in
-    SAE space and the approximator, ``random`` a control. On the corpus ``tales``, ``sae_planted``,
-    ``sae_ts_planted``, ``pinverse_planted`` and ``rotation_planted`` do the same for the latent
-    that detects the goal's planted topic best, which no real study knows: they tell what a method
-    lacks from what the choice of latents lacks, and take no part in which wins."""
     bias_weight: float = Field(default=1.0, ge=0)
     """``sae_ts``, ``rotation``, ``fgaa``: weight of the bias term that is subtracted (λ)."""
     fgaa: Fgaa = Fgaa()

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saeflow.analyses.effects.approximation import less_bias
-from saeflow.analyses.steering.settings import PLANTED
+from saeflow.analyses.effects.approximation import Approximation, less_bias
+from saeflow.analyses.steering.methods import METHODS, PLANTED
 from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
 
@@ -30,14 +30,12 @@ class VectorInputs:
     targets: Mapping[int, float]
     """Weights of the target latents; negative ones are steered away from."""
     W_dec: Float[Tensor, "d_sae d_model"]
-    M: Float[Tensor, "d_model d_sae"]
-    b: Float[Tensor, " d_sae"]
-    rotation: Float[Tensor, "d_model d_model"]
-    """See `saeflow.analyses.effects.approximator.Approximation`."""
     positive: Float[Tensor, "texts d_model"]
     """One activation per text that shows the behaviour, from
     `saeflow.analyses.steering.examples.read_examples`."""
     negative: Float[Tensor, "texts d_model"]
+    approximation: Approximation | None = None
+    """Of the effects of vectors, for methods that are built from it."""
     bias_weight: float = 1.0
     """λ, weight of the bias direction that is subtracted."""
     differing: Mapping[int, float] = field(default_factory=dict)
@@ -47,6 +45,20 @@ class VectorInputs:
     planted: Mapping[int, float] = field(default_factory=dict)
     """Methods that end in ``_planted``: weights of the latent that detects the goal's planted topic
     best."""
+
+    @property
+    def effects(self) -> Approximation:
+        """The approximation of effects.
+
+        Raises:
+            SaeflowError: there is none.
+        """
+        if self.approximation is None:
+            raise SaeflowError(
+                f"goal {self.goal}: the method is built from the approximator of effects, and "
+                "there is none; name it with --approximator"
+            )
+        return self.approximation
 
     @property
     def target(self) -> Float[Tensor, " d_sae"]:
@@ -87,11 +99,11 @@ def build_vector(method: str, inputs: VectorInputs) -> Built:
         SaeflowError: an unknown method, a latent that does not exist, or a vector that comes out
             zero or not finite.
     """
-    if method not in METHODS:
+    if method not in BUILDERS:
         raise SaeflowError(
-            f"steering: there is no method '{method}'; there are {', '.join(METHODS)}"
+            f"steering: there is no method '{method}'; there are {', '.join(BUILDERS)}"
         )
-    vector = METHODS[method](inputs)
+    vector = BUILDERS[method](inputs)
     where = f"goal {inputs.goal}, method {method}"
     if vector.shape != inputs.W_dec.shape[1:]:
         raise SaeflowError(
@@ -124,7 +136,7 @@ def sae(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
 def sae_ts(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     """SAE-Targeted Steering: the unit vector whose predicted effects raise the targets most, ``u(M
     t)``, less the direction ``u(M b)`` that serves the bias alone."""
-    return _less_bias(inputs.M.double().cpu() @ inputs.target, inputs)
+    return _less_bias(inputs.effects.M.double().cpu() @ inputs.target, inputs)
 
 
 def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
@@ -135,9 +147,9 @@ def pinverse(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     plus ``b``. The published form is ``(t / |t| - b) pinv(M)`` and keeps its norm, so that it
     mostly undoes the bias and meets other scales than the methods it is compared with.
     """
-    M, wanted = inputs.M.double().cpu(), inputs.target
+    M, wanted = inputs.effects.M.double().cpu(), inputs.target
     if inputs.pinverse_form == "published":
-        wanted = _unit(wanted) - inputs.b.double().cpu()
+        wanted = _unit(wanted) - inputs.effects.b.double().cpu()
     return torch.linalg.pinv(M @ M.T, hermitian=True) @ (M @ wanted)
 
 
@@ -148,13 +160,15 @@ def rotation(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     The released code turns by the inverse of that rotation; see
     `saeflow.analyses.effects.approximation.procrustes`.
     """
-    return _less_bias(sae(inputs) @ inputs.rotation.double().cpu(), inputs)
+    return _less_bias(sae(inputs) @ inputs.effects.rotation.double().cpu(), inputs)
 
 
 def fgaa(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     """Feature guided activation additions (arXiv 2501.09929): `sae_ts` for latents that differ
     between the examples."""
-    return _less_bias(inputs.M.double().cpu() @ inputs.over_all_latents(inputs.differing), inputs)
+    return _less_bias(
+        inputs.effects.M.double().cpu() @ inputs.over_all_latents(inputs.differing), inputs
+    )
 
 
 def random(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
@@ -171,24 +185,19 @@ def _for_planted(method: Builder) -> Builder:
     return lambda inputs: method(replace(inputs, targets=inputs.planted))
 
 
-METHODS: dict[str, Builder] = {
-    "caa": caa,
-    "sae": sae,
-    "sae_ts": sae_ts,
-    "pinverse": pinverse,
-    "rotation": rotation,
-    "fgaa": fgaa,
-    "random": random,
+_OWN = {method.name: globals()[method.name] for method in METHODS}
+BUILDERS: dict[str, Builder] = _OWN | {
+    method.name + PLANTED: _for_planted(_OWN[method.name])
+    for method in METHODS
+    if method.has_planted
 }
-METHODS |= {
-    method.__name__ + PLANTED: _for_planted(method) for method in (sae, sae_ts, pinverse, rotation)
-}
+"""By the name of the method."""
 
 
 def _less_bias(
     direction: Float[Tensor, " d_model"], inputs: VectorInputs
 ) -> Float[Tensor, " d_model"]:
-    return less_bias(direction, inputs.M, inputs.b, inputs.bias_weight)
+    return less_bias(direction, inputs.effects.M, inputs.effects.b, inputs.bias_weight)
 
 
 def _unit(vectors: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:

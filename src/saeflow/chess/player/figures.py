@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
 from saeflow.figures.registry import FigureKind
-from saeflow.figures.style import BLUE, GREY, ORANGE, VERMILLION, legend, no_data, panels, styled
+from saeflow.figures.style import legend, no_data, panels, styled
+from saeflow.palette import BLUE, GREY, ORANGE, VERMILLION
 
 DEFAULT = Figures()
 NO_ACCURACY = "the model's accuracy was not measured"

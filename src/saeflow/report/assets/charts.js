@@ -5,7 +5,14 @@
   const { element, number, mark } = saeflow;
   const svg = (name, attributes, ...children) => element(`svg:${name}`, attributes, ...children);
   const MARGIN = { left: 52, right: 14, top: 12, bottom: 44 };
-  const SHAPES = { caa: "o", sae: "s", sae_ts: "d", pinverse: "^", rotation: "v", fgaa: "p", random: "x" };
+  // Shapes of methods stand beside their colours in palette.css.
+  const shapeOf = (name) => {
+    const probe = element("span", { class: `method-${name}`, hidden: "" });
+    document.body.append(probe);
+    const shape = getComputedStyle(probe).getPropertyValue("--shape").trim();
+    probe.remove();
+    return shape || "o";
+  };
 
   // Round steps that cover a range in about `count` parts.
   const ticks = (low, high, count = 5) => {
@@ -118,7 +125,7 @@
     const { xs, ys } = paneOf(width, height, extent(all.map((point) => point.x), 0.015), domain);
     const parts = frame(width, height, MARGIN, xs, ys, labels);
     const points = [];
-    for (const { name, points: own, colour, shape = SHAPES[name] ?? "o" } of series) {
+    for (const { name, points: own, colour, shape = shapeOf(name) } of series) {
       const line = own.filter(known);
       const group = svg("g", { class: `series ${colour ?? `method-${name}`}` });
       const place = (value, point) => [xs.at(point.x), ys.at(value)];
@@ -148,7 +155,7 @@
     if (low < high) parts.push(svg("line", { class: "diagonal", x1: xs.at(low), y1: ys.at(low), x2: xs.at(high), y2: ys.at(high) }));
     const points = given.map((point) => ({ x: xs.at(point.x), y: ys.at(point.y), text: point.text, href: point.href }));
     given.forEach((point, i) => {
-      const shape = SHAPES[point.name] ?? "o";
+      const shape = shapeOf(point.name);
       const group = svg("g", { class: `series method-${point.name}` }, marker(points[i].x, points[i].y, shape, 3.2, { class: `dot shape-${shape}` }));
       if (point.ring) group.append(svg("circle", { class: "ring", cx: points[i].x, cy: points[i].y, r: 8 }));
       parts.push(group);

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from saeflow.config.sections import Figures
 from saeflow.figures.registry import FigureKind
-from saeflow.figures.style import FAINT, INK, no_data, panels, styled, words
+from saeflow.figures.style import no_data, panels, styled, words
+from saeflow.palette import FAINT, INK
 
 DEFAULT = Figures()
 FILES = "abcdefgh"

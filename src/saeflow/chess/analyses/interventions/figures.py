@@ -8,17 +8,8 @@ from matplotlib.figure import Figure
 from saeflow.chess.curves import curve, handle
 from saeflow.config.sections import Figures
 from saeflow.figures.registry import FigureKind
-from saeflow.figures.style import (
-    GREY,
-    INK,
-    PURPLE,
-    VERMILLION,
-    legend,
-    no_data,
-    panels,
-    styled,
-    words,
-)
+from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.palette import GREY, INK, PURPLE, VERMILLION
 
 DEFAULT = Figures()
 NO_EDITS = "no intervention had enough positions that need its concept"

@@ -10,20 +10,8 @@ from matplotlib.figure import Figure
 from saeflow.chess.curves import curve, handle
 from saeflow.config.sections import Figures
 from saeflow.figures.registry import FigureKind
-from saeflow.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    VERMILLION,
-    legend,
-    no_data,
-    panels,
-    styled,
-    words,
-)
+from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
 
 DEFAULT = Figures()
 NO_SKILL = "no group of concepts was studied along the ratings"
