@@ -48,6 +48,10 @@ if ROOT:
     SOURCES = shlex.quote(f"{ROOT}/src")
     PREFIX += f'export PYTHONPATH={SOURCES}"${{PYTHONPATH:+:$PYTHONPATH}}"; '
 PREFIX += f"export SAEFLOW_STUDY_FOLDER={shlex.quote(f'results/{STUDY.study}')}; "
+# Jobs compare files that they read, and themselves, with the settings that `FLOW.claim` declares; a
+# module has no start of its own.
+if workflow.modifier.is_main_snakefile():
+    PREFIX += f"export SAEFLOW_SETTINGS={shlex.quote(FLOW.declared)}; "
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 # How rules hand things to bash, which tests/workflow/test_quoting.py holds them to:

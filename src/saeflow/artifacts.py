@@ -1,36 +1,28 @@
-"""Files that are whole or absent: atomic writing, checksums, provenance."""
+"""Files that are whole or absent: atomic writing, checksums, JSON."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from saeflow import jobs, seals
+from saeflow import jobs, provenance, seals
 from saeflow.errors import DamagedError, SaeflowError
 
 CHECKSUMS = "checksums.json"
 """Stands in every folder that is written whole: the SHA-256 of its files."""
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
-RECORDED_OPTIONS = ("--settings", "--summary", "--seed", "--dtype")
-RECORDED_PACKAGES = ("saeflow", "torch", "transformers", "numpy", "polars", "pyarrow", "snakemake")
 _LARGEST_JSON = 64 << 20
 _DEEPEST_JSON = 100
-_TOLD: dict[str, str] = {}
 
 
 @contextmanager
@@ -45,7 +37,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises:
         SaeflowError: the disk is full, the folder cannot be written or holds foreign files, or see
-            `saeflow.jobs`.
+            `saeflow.jobs` and `saeflow.provenance`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -61,6 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
             )
             check_replaceable(path)
         to_disk(temporary)
+        provenance.refuse_to_write(path)
         if jobs.is_by_another(path) and _content(path) not in (None, _content(temporary)):
             raise jobs.outlived(path)
         _move(temporary, path)
@@ -82,8 +75,8 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def sealed(path: Path) -> Iterator[Path]:
-    """As `atomic`, for a file whose metadata hold `stamp`: it is sealed before it is moved into
-    place."""
+    """As `atomic`, for a file whose metadata hold `seals.stamp`: it is sealed before it is moved
+    into place."""
     with atomic(path) as temporary:
         yield temporary
         seals.seal(temporary)
@@ -309,7 +302,8 @@ def read_json(path: Path) -> Any:
     """Read a JSON file, and check its seal where it has one.
 
     Raises:
-        SaeflowError: the file is absent, too large or deep, not JSON, or not as it was sealed.
+        SaeflowError: the file is absent, too large or deep, not JSON, not as it was sealed, or made
+            with other settings than the study has.
     """
     path = Path(path)
     try:
@@ -320,7 +314,9 @@ def read_json(path: Path) -> Any:
             raise SaeflowError(
                 f"{path}: has more than {_LARGEST_JSON >> 20} MB, too many for JSON; get it again"
             )
-        return seals.unsealed_json(path, json_of(path.read_bytes(), path))
+        value = seals.unsealed_json(path, json_of(path.read_bytes(), path))
+        provenance.refuse_other_settings(path)
+        return value
     except FileNotFoundError:
         raise SaeflowError(f"{path}: no such file") from None
     except ValueError as error:
@@ -370,75 +366,3 @@ def sha256(path: Path) -> str:
     """The hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def remember(arguments: Sequence[str]) -> None:
-    """Note what the command line says of the result: seed and dtype, and a hash of every section of
-    settings."""
-    for name, value in pairwise(arguments):
-        if name in RECORDED_OPTIONS:
-            _TOLD[name.removeprefix("--")] = (
-                value if len(value) < 16 else hashlib.sha256(value.encode()).hexdigest()[:16]
-            )
-
-
-def provenance() -> dict[str, Any]:
-    """Settings, versions, commit, machine and device of this process, for a file's metadata.
-
-    Holds no time and no path, so that equal runs on equal machines write equal bytes.
-    """
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "device": _device(),
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
-        "commit": _commit(),
-        "told": dict(sorted(_TOLD.items())),
-    }
-
-
-def stamp() -> dict[str, str]:
-    """Metadata of a file that is written by `sealed`: a blank seal, and where the file comes
-    from."""
-    return {seals.KEY: seals.BLANK, **origin()}
-
-
-def origin() -> dict[str, str]:
-    """Metadata of a file that is written piece by piece, without a seal: where it comes from."""
-    return {"provenance": json.dumps(provenance(), sort_keys=True)}
-
-
-def _device() -> str:
-    """What this process computes on. A process that has not imported torch computes on the CPU."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch and torch.cuda.is_initialized() else "cpu"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-@cache
-def _commit() -> str | None:
-    """The git commit of the source this runs from, with ``+dirty`` if it was edited; None outside a
-    checkout."""
-    source = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(source), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + (
-            "+dirty" if git("status", "--porcelain", "--", str(source)) else ""
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None

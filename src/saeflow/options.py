@@ -6,13 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 from pydantic import ValidationError
 
+from saeflow import provenance
 from saeflow.config import Section
 from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
@@ -24,11 +25,23 @@ if TYPE_CHECKING:
     from saeflow.saes.sae import SAE
 
 S = TypeVar("S", bound=Section)
+V = TypeVar("V")
 HEARTBEAT_SECONDS = 10.0
 JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
     *("--published", "--dataset", "--vectors", "--projection"),
 )  # each also takes @FILE
+
+
+def _recorded(name: str) -> Callable[[V], V]:
+    """A callback that has files tell what this option was given."""
+
+    def record(value: V) -> V:
+        provenance.tell_option(name, value)
+        return value
+
+    return record
+
 
 Settings = Annotated[
     str,
@@ -36,7 +49,7 @@ Settings = Annotated[
         help="The section of the config that the stage obeys, as JSON, or @FILE that holds it."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="The study's seed.")]
+Seed = Annotated[int, typer.Option(help="The study's seed.", callback=_recorded("seed"))]
 Threads = Annotated[int, typer.Option(help="Threads of torch, BLAS, Polars and Arrow.")]
 Output = Annotated[Path, typer.Option(help="Where the result is written.")]
 Checksums = Annotated[
@@ -58,7 +71,12 @@ HookNames = Annotated[
 Centred = Annotated[
     bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")
 ]
-Dtype = Annotated[str, typer.Option(help="Of the model's weights: float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="Of the model's weights: float32, bfloat16 or float16.", callback=_recorded("dtype")
+    ),
+]
 
 
 def with_files_read(arguments: Sequence[str]) -> list[str]:
@@ -86,12 +104,24 @@ def _text(option: str, value: str) -> str:
         ) from None
 
 
-def parsed(section: type[S], text: str) -> S:
-    """The settings object of a stage from its JSON.
+def parsed(section: type[S], text: str, name: str = "") -> S:
+    """The settings object of a stage from its JSON, which files tell from now on.
+
+    Args:
+        section: the class.
+        text: the JSON.
+        name: of what it is about, where a command is given several.
 
     Raises:
         SaeflowError: a key is unknown, missing or wrong.
     """
+    settings = parsed_in_silence(section, text)
+    provenance.tell_settings(section.__name__, json.loads(text), name)
+    return settings
+
+
+def parsed_in_silence(section: type[S], text: str) -> S:
+    """As `parsed`, for settings that say how something is done and change no result."""
     try:
         return section.model_validate_json(text)
     except ValidationError as error:
@@ -110,7 +140,7 @@ def parsed_by_name(section: type[S], text: str) -> dict[str, S]:
         raise SaeflowError(
             "--settings: is no JSON mapping from names to settings; give one"
         ) from None
-    return {name: parsed(section, json.dumps(values)) for name, values in named.items()}
+    return {name: parsed(section, json.dumps(values), name) for name, values in named.items()}
 
 
 def set_pools(threads: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from isal.isal_zlib import crc32
 
+from saeflow import provenance
 from saeflow.errors import DamagedError, SaeflowError
 
 KEY = "saeflow_seal"
@@ -24,6 +25,11 @@ BLANK = _MARK + "0" * _DIGITS
 _OTHERS = (b"PAR1", b"\x89HDF")  # how files of other formats begin
 _HEADER = 1 << 22  # bytes that are searched for the seal
 _PIECE = 1 << 24
+
+
+def stamp() -> dict[str, str]:
+    """Metadata of a file that will be sealed: a blank seal, and where the file comes from."""
+    return {KEY: BLANK, "provenance": json.dumps(provenance.provenance(), sort_keys=True)}
 
 
 def seal(path: Path) -> None:
@@ -71,20 +77,20 @@ def refuse_pointer(path: Path) -> None:
 
 
 def check(path: Path) -> None:
-    """Compare a file with its seal.
+    """Compare a file with its seal and, in a job, with the settings of the study.
 
     Raises:
         DamagedError: it has other bytes than were written.
-        SaeflowError: it is a pointer of git-lfs.
+        SaeflowError: it is a pointer of git-lfs, or was made with other settings than the study
+            has.
     """
     refuse_pointer(path)
     with open(path, "rb") as file:
-        place = _place(file)
-        if place is None:
-            return
-        file.seek(place)
-        if file.read(_DIGITS) != _checksum(file, place):
-            raise DamagedError(f"{path}: is damaged (its checksum differs)", [path])
+        if (place := _place(file)) is not None:
+            file.seek(place)
+            if file.read(_DIGITS) != _checksum(file, place):
+                raise DamagedError(f"{path}: is damaged (its checksum differs)", [path])
+    provenance.refuse_other_settings(path)
 
 
 def has_seal(path: Path) -> bool:

@@ -9,8 +9,9 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from saeflow import seals
-from saeflow.artifacts import atomic, sealed, stamp
+from saeflow.artifacts import atomic, sealed
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.seals import stamp
 
 Schema = Mapping[str, pl.DataType | type[pl.DataType]]
 

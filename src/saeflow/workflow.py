@@ -21,8 +21,10 @@ from typing import Any, Generic, TypeVar
 from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 
+from saeflow.config.digests import settings_digests
 from saeflow.config.locations import fetched, location
 from saeflow.config.section import Section
+from saeflow.provenance import declare
 
 S = TypeVar("S", bound=Any)
 Param = Callable[[Any], Any]
@@ -46,6 +48,7 @@ class Workflow(Generic[S]):
         fetch: Callable[[str], str],
     ) -> None:
         self.study, self.names = study, names
+        self.declared = f"results/{study.study}/.settings.json"
         self._checkout, self._fetch = checkout, fetch
 
     def shipped(self, path: str) -> str:
@@ -184,7 +187,8 @@ class Workflow(Generic[S]):
 
     def claim(self) -> None:
         """Hold the study for as long as this object lives, for the case that a link makes one
-        folder of results of two: Snakemake's own lock is that of the folder that it works in.
+        folder of results of two: Snakemake's own lock is that of the folder that it works in. Then
+        declare its settings to all jobs, also to those of an earlier Snakemake that was killed.
 
         Raises:
             WorkflowError: another process holds it.
@@ -201,6 +205,7 @@ class Workflow(Generic[S]):
             ) from None
         except OSError:
             pass  # a file system without locks
+        declare(Path(self.declared), settings_digests(self.study))
 
 
 def digest(sections: Iterable[Section]) -> str:

@@ -17,6 +17,7 @@ SOURCE = ROOT / "src" / "saeflow"
 ANYWHERE = [
     "errors",
     "jobs",
+    "provenance",
     "seeds",
     "seals",
     "artifacts",

@@ -25,8 +25,9 @@ from saeflow.analyses.effects.approximation import Approximation
 from saeflow.analyses.effects.io import load_approximation, open_effects, save_approximation
 from saeflow.analyses.effects.published import import_effects
 from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
-from saeflow.artifacts import provenance, read_json, sha256, write_json
+from saeflow.artifacts import read_json, sha256, write_json
 from saeflow.kinds import check_any_study
+from saeflow.provenance import provenance
 from saeflow.publishing.contents import without_places
 from saeflow.saes.io import load_sae, save_sae
 

@@ -16,10 +16,13 @@ import yaml
 from checkout import ROOT
 from safetensors import safe_open
 from snakemake_runs import saeflow
+from studies import changed
 
 from saeflow.analyses import Study
 from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.artifacts import read_json, write_sealed_json
+from saeflow.config.digests import settings_digests
+from saeflow.provenance import differing_key, settings_of
 
 
 def test_the_study_s_record_holds_what_it_takes_to_run_it_again(finished):
@@ -78,9 +81,44 @@ def test_every_table_and_tensor_tells_where_it_comes_from(finished):
         .splitlines()[-1]
     )
     assert command["s"] > 0
-    assert block["told"]["seed"] == "0"
-    assert block["told"]["dtype"] == "float32"
-    assert len(block["told"]["settings"]) == 16
+    assert block["options"] == {"dtype": "float32", "seed": 0}
+    assert " Measurement.samples=" in block["settings"]
+
+
+def test_every_file_tells_the_settings_that_the_config_has(finished):
+    """What the jobs compare is no empty promise: of each stage, some file tells its section."""
+    digests = settings_digests(
+        Study.model_validate(yaml.safe_load((finished.results / "config.yaml").read_text()))
+    )
+    sections = set()
+    for file in finished.results.rglob("*"):
+        if file.is_file() and not {"logs", "benchmarks", "report"} & set(file.parts):
+            sections |= {key.section for key in settings_of(file)}
+            assert differing_key(file, digests) is None, file
+    assert sections >= {
+        *("Activations", "Approximator", "Completions", "Corpus", "Judge", "Measurement"),
+        *("ModelTraining", "SAETraining", "SteeringVectors", "Summary", "Targets"),
+    }
+
+
+def test_a_file_of_a_killed_run_is_noticed_by_its_reader_and_made_anew_once_removed(copied):
+    """Snakemake itself finds the file in order, as its own record is that of the later job."""
+    file = copied.results / "steering/love/caa/completions.parquet"
+    early = file.read_bytes()
+    longer = changed(copied.overrides, {"steering.completions.new_tokens": 10})
+    scores = "results/tiny/steering/love/caa/scores.parquet"
+    assert copied.run(scores, config=longer) == {"complete_prompts": 1, "judge_completions": 1}
+    late = file.read_bytes()
+    file.write_bytes(early)
+    assert copied.run(scores, config=longer, args=("-n",)) == {"judge_completions": 1}
+    done = copied.attempt(scores, config=longer)
+    assert done.returncode != 0
+    log = (copied.results / "logs/judge_completions/love.caa.log").read_text()
+    assert "completions.parquet: was made with another steering.completions.new_tokens than" in log
+    assert file.read_bytes() == early
+    file.unlink()
+    assert copied.run(scores, config=longer) == {"complete_prompts": 1, "judge_completions": 1}
+    assert file.read_bytes() == late
 
 
 def test_the_stages_table_adds_up_what_snakemake_measured(finished):
@@ -118,10 +156,10 @@ def test_what_differs_is_named_with_its_size(finished, copied):
         results / "steering/love/caa/vector.safetensors", SteeringVector(moved, vector.metadata)
     )
     scores = pl.read_parquet(results / "steering/love/caa/scores.parquet")
-    changed = scores.with_columns(
+    altered = scores.with_columns(
         pl.when(pl.int_range(pl.len()) < 5).then(0.125).otherwise(pl.col("score")).alias("score")
     )
-    changed.write_parquet(results / "steering/love/caa/scores.parquet")
+    altered.write_parquet(results / "steering/love/caa/scores.parquet")
     with h5py.File(results / "effects/main/effects.h5", "r+") as file:
         file["effects"][2, 7] += 1.5
     (results / "steering/london/latents.json").unlink()
@@ -131,8 +169,8 @@ def test_what_differs_is_named_with_its_size(finished, copied):
     done = saeflow("diff", finished.results, results)
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
-    expected = (scores["score"] - changed["score"]).abs().max()
-    differing = (scores["score"] != changed["score"]).sum()
+    expected = (scores["score"] - altered["score"]).abs().max()
+    differing = (scores["score"] != altered["score"]).sum()
     assert set(lines) == {
         "config steering.samples: 8 → 16",
         "config figures.dpi: 120 → 90",

@@ -24,17 +24,10 @@ from saeflow.activations.store import (
     statistics,
     torch_dtype,
 )
-from saeflow.artifacts import (
-    atomic,
-    inside,
-    provenance,
-    read_object,
-    sha256,
-    to_disk,
-    write_sealed_json,
-)
+from saeflow.artifacts import atomic, inside, read_object, sha256, to_disk, write_sealed_json
 from saeflow.config.sections import Activations
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.provenance import provenance, refuse_other_settings
 from saeflow.tensors import check_declared
 from saeflow.threads import lone_threads
 
@@ -209,6 +202,7 @@ def write_manifest(directory: Path, shards: Sequence[Path]) -> None:
     for path in map(Path, shards):
         with _told(path, [path]):
             about = _format_of(path).about(path)
+            refuse_other_settings(path)
             part = about["statistics"]
             caches.append({key: about[key] for key in _IDENTITY})
             entries.append(

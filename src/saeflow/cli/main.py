@@ -6,12 +6,11 @@ import sys
 
 import typer
 
-from saeflow import jobs, options
+from saeflow import jobs, options, provenance
 from saeflow.analyses.effects import command as effects
 from saeflow.analyses.examples import command as examples
 from saeflow.analyses.logit_lens import command as lens
 from saeflow.analyses.steering import command as steering
-from saeflow.artifacts import remember
 from saeflow.chess import commands as chess
 from saeflow.cli import (
     activations,
@@ -74,7 +73,7 @@ def main(begun: float | None = None) -> None:
     """
     try:
         sys.argv[1:] = options.with_files_read(sys.argv[1:])
-        remember(sys.argv)
+        provenance.forget()
         with jobs.job(begun):
             app()
     except DamagedError as error:

@@ -77,9 +77,10 @@ def evaluate(
     options.use_device(threads)
     import numpy as np
 
-    from saeflow.artifacts import provenance, write_sealed_json
+    from saeflow.artifacts import write_sealed_json
     from saeflow.corpora.io import load_blocks
     from saeflow.models.evaluation import block_losses
+    from saeflow.provenance import provenance
 
     lm = options.open_model(model, dtype)
     blocks = load_blocks(corpus)

@@ -170,9 +170,10 @@ def evaluate(
     Settings are those of the section activations: what the caches leave out is left out here.
     """
     options.use_device(threads)
-    from saeflow.artifacts import provenance, write_sealed_json
+    from saeflow.artifacts import write_sealed_json
     from saeflow.corpora.io import load_blocks
     from saeflow.models.io import names_of
+    from saeflow.provenance import provenance
     from saeflow.saes.evaluation import evaluate_sae
     from saeflow.saes.placing import warn_of_training
     from saeflow.saes.recovery import planted_recovery, recovery_metrics
@@ -241,8 +242,9 @@ def evaluate_crosscoder(
     Settings are those of the section activations: what the caches leave out is left out here.
     """
     options.use_device(threads)
-    from saeflow.artifacts import provenance, write_sealed_json
+    from saeflow.artifacts import write_sealed_json
     from saeflow.corpora.io import load_blocks
+    from saeflow.provenance import provenance
     from saeflow.saes import comparison
     from saeflow.saes.io import load_crosscoder
     from saeflow.saes.placing import sources_of

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saeflow import options
+from saeflow.errors import SaeflowError
+from saeflow.provenance import Digests
 
 if TYPE_CHECKING:
     from saeflow.analyses import Study
@@ -81,12 +84,17 @@ def diff(
 def verify(
     study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
 ) -> None:
-    """Compare every file of a study with its checksum; changes nothing. Ends with 1 if a file is
-    damaged."""
+    """Compare every file of a study with its checksum and the study's config; changes nothing.
+    Ends with 1 if a file is damaged or was made with other settings."""
     options.set_pools(1)
+    from saeflow.config.digests import settings_digests
     from saeflow.describe import integrity
+    from saeflow.kinds import read_any_study
 
-    verdicts = list(integrity.verify(study))
+    declared: Digests = {}
+    with suppress(SaeflowError):  # a config that cannot be read is told among the files
+        declared = settings_digests(read_any_study(study / "config.yaml"))
+    verdicts = list(integrity.verify(study, declared))
     faults = [verdict.fault for verdict in verdicts if verdict.fault]
     unvouched = [
         verdict.path.relative_to(study).as_posix() for verdict in verdicts if not verdict.vouched
@@ -97,8 +105,8 @@ def verify(
         options.say(f"no checksum: {name}")
     whole = len(verdicts) - len(faults) - len(unvouched)
     options.say(
-        f"{study}: {whole} files as they were written, {len(faults)} damaged, {len(unvouched)} "
-        "without checksum"
+        f"{study}: {whole} files as they were written, {len(faults)} damaged or made with other "
+        f"settings, {len(unvouched)} without checksum"
     )
     if faults:
         raise typer.Exit(1)

@@ -10,9 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from saeflow import seals
-from saeflow.artifacts import sealed, stamp
+from saeflow.artifacts import sealed
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.seals import stamp
 
 _LABEL = "labels."
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from saeflow.config.any_study import AnyStudy
+from saeflow.config.digests import settings_digests
 from saeflow.describe.difference import config_differences
 from saeflow.describe.integrity import verify
 from saeflow.errors import SaeflowError
@@ -32,11 +33,12 @@ def adopt(folder: Path, study: AnyStudy) -> int:
         raise SaeflowError(
             f"adopt: {folder} holds no config.yaml; name the folder of a study, as results/tales"
         )
-    if faults := [verdict.fault for verdict in verify(folder) if verdict.fault]:
-        raise SaeflowError("\n".join(["adopt: nothing is changed, as files are damaged", *faults]))
     if differing := list(config_differences(folder / "config.yaml", study.model_dump(mode="json"))):
         reason = f"adopt: nothing is changed, as {folder} was made by another config"
         raise SaeflowError("\n".join([reason, *differing]))
+    verdicts = verify(folder, settings_digests(study))
+    if faults := [verdict.fault for verdict in verdicts if verdict.fault]:
+        raise SaeflowError("\n".join(["adopt: nothing is changed, as not all files fit", *faults]))
     now = time.time_ns()
     places = [folder, *folder.rglob("*")]
     for place in places:

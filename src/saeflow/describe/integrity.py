@@ -1,4 +1,4 @@
-"""Compares every file of a study with the checksum that vouches for it."""
+"""Compares every file of a study with the checksum that vouches for it, and with the config."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from saeflow import seals
 from saeflow.artifacts import CHECKSUMS, check_checksums, read_checksums, read_json
 from saeflow.checkpoints import check_archive
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.provenance import Digests, differing_key
 from saeflow.tables import csv_text, read_table
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class Verdict(NamedTuple):
     """Whether a checksum vouches for every byte."""
 
 
-def verify(folder: Path) -> Iterator[Verdict]:
+def verify(folder: Path, declared: Digests | None = None) -> Iterator[Verdict]:
     """Look at every file of a study, or of any folder of results; removes and changes nothing.
 
     Args:
         folder: of the study; the report, logs and benchmarks are passed over.
+        declared: digests of the study's settings, to compare what files were made with; default is
+            none.
 
     Raises:
         SaeflowError: there is no such folder.
@@ -50,7 +53,11 @@ def verify(folder: Path) -> Iterator[Verdict]:
     )
     covered = dict(_covered(files))
     for file in files:
-        yield covered.get(file) or _verdict(file)
+        verdict = covered.get(file) or _verdict(file)
+        if not verdict.fault and (key := differing_key(file, declared or {})):
+            fault = f"{file}: was made with another {key} than the study's config says"
+            verdict = verdict._replace(fault=fault)
+        yield verdict
 
 
 def _passed_over(file: Path, folder: Path) -> bool:

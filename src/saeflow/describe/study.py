@@ -12,11 +12,12 @@ from typing import Any
 import polars as pl
 
 from saeflow.analyses import Study
-from saeflow.artifacts import provenance
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.locations import fetches
 from saeflow.devices import present
+from saeflow.provenance import provenance
 
+_OF_A_STUDY = {"python", "machine", "packages", "commit"}
 STAGES_SCHEMA: dict[str, type[pl.DataType]] = {
     "rule": pl.String,
     "jobs": pl.Int64,
@@ -32,7 +33,7 @@ def record_of(study: AnyStudy) -> dict[str, Any]:
     commit, machine."""
     fetched = fetches(study, Path()) if isinstance(study, Study) else {}
     return {
-        **{name: value for name, value in provenance().items() if name not in ("device", "told")},
+        **{name: value for name, value in provenance().items() if name in _OF_A_STUDY},
         "study": study.study,
         "config": hashlib.sha256(study.model_dump_json(exclude={"calls"}).encode()).hexdigest(),
         "seed": study.seed,

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 
 from saeflow import seals
-from saeflow.artifacts import atomic, read_object, sha256, stamp, write_sealed_json
+from saeflow.artifacts import atomic, read_object, sha256, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
 from saeflow.models.language_model import POINTER, follow, weight_files, without_progress_bars
+from saeflow.seals import stamp
 from saeflow.tables import write_table
 
 if TYPE_CHECKING:

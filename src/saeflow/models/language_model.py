@@ -20,6 +20,7 @@ from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.adapters import family_of
 from saeflow.models.chat import end_ids, with_one_bos
 from saeflow.models.families import FAMILIES, Family
+from saeflow.provenance import refuse_other_settings
 from saeflow.seals import refuse_pointer
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ def _check_files(
             raise changed(file, "has gone")
         if sha256(file) != digest:
             raise changed(file, "has changed")
+        refuse_other_settings(file)
 
 
 def _config(checkpoint: Path) -> PretrainedConfig:

@@ -23,8 +23,9 @@ from saeflow.analyses.effects.approximator import Fit
 from saeflow.analyses.effects.fit_metrics import Score
 from saeflow.analyses.effects.measure import Baseline, EffectBlock
 from saeflow.analyses.effects.scale import STATUSES, Start
-from saeflow.artifacts import json_of, sealed, stamp, write_sealed_json
+from saeflow.artifacts import json_of, sealed, write_sealed_json
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.seals import stamp
 from saeflow.tables import write_table
 from saeflow.tensors import metadata_of, open_hdf5
 

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int32, Int64
 
 from saeflow import seals
-from saeflow.artifacts import stamp
 from saeflow.columns import column
 from saeflow.errors import DamagedError
+from saeflow.seals import stamp
 
 SHARD_ENTRIES = 1 << 22
 _GROUP_ENTRIES = 1 << 16

@@ -17,10 +17,11 @@ from saeflow.analyses.examples import examples
 from saeflow.analyses.examples.entries import entry_writer, read_entries
 from saeflow.analyses.examples.settings import Examples
 from saeflow.analyses.examples.windows import Blocks, Windows, fill
-from saeflow.artifacts import atomic, stamp, write_sealed_json
+from saeflow.artifacts import atomic, write_sealed_json
 from saeflow.corpora.io import count_blocks, load_blocks
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.saes.sae import SAE
+from saeflow.seals import stamp
 from saeflow.tables import read_table, write_table
 
 _BLOCKS_AT_ONCE = 4096

@@ -367,7 +367,7 @@ def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
     def announce(estimate: Estimate) -> None:
         options.say(f"judge '{judge.model}': {estimate}", err=True)
 
-    limits = options.parsed(config.Calls, calls)
+    limits = options.parsed_in_silence(config.Calls, calls)
     return Service(judge, limits, Ledger(ledger), announce, options.progress("judge, questions"))
 
 

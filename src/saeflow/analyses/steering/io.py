@@ -16,9 +16,11 @@ from torch import Tensor
 
 from saeflow import seals
 from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
-from saeflow.artifacts import provenance, read_json, sealed, stamp, write_sealed_json
+from saeflow.artifacts import read_json, sealed, write_sealed_json
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.hub.files import RECORD, fetch
+from saeflow.provenance import provenance
+from saeflow.seals import stamp
 from saeflow.tables import write_table
 from saeflow.tensors import metadata_of
 

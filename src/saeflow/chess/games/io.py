@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from saeflow import seals
-from saeflow.artifacts import sealed, stamp
+from saeflow.artifacts import sealed
 from saeflow.chess.games.examples import Examples, examples, join_examples
 from saeflow.chess.games.moves import move_indices
 from saeflow.chess.games.positions import FAULTS_TOLD, SCHEMA, Part, in_split
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.seals import stamp
 from saeflow.tables import read_table
 
 _ROWS_AT_ONCE = 1 << 17

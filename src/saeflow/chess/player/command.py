@@ -59,8 +59,8 @@ def save_trained(
 ) -> None:
     """Write a model that was trained here, with what it was trained by; then the checkpoint is of
     no more use."""
-    from saeflow.artifacts import provenance
     from saeflow.chess.player.io import save_maia2
+    from saeflow.provenance import provenance
 
     save_maia2(output, trained.model, {**about, "provenance": provenance()}, trained.curve)
     options.repeat_checksums(output, checksums)

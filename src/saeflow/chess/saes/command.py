@@ -77,11 +77,12 @@ def evaluate_sae(
     """Measure sparsity, reconstruction, and what it does to the choice of moves, on the split
     `eval`."""
     options.use_device(threads)
-    from saeflow.artifacts import provenance, write_sealed_json
+    from saeflow.artifacts import write_sealed_json
     from saeflow.chess.games.io import load_examples
     from saeflow.chess.player.io import load_maia2
     from saeflow.chess.player.metrics import balanced
     from saeflow.chess.saes.evaluation import evaluate_on_boards
+    from saeflow.provenance import provenance
 
     held_out = balanced(
         load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed

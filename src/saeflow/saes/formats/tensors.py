@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from saeflow.artifacts import atomic, read_json, sealed, stamp
+from saeflow.artifacts import atomic, read_json, sealed
 from saeflow.errors import SaeflowError
+from saeflow.seals import stamp
 
 SCALER = "activation_scaler.json"
 """Where SAELens keeps what the input is multiplied by; so may who knows it of an SAE whose files do

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from saeflow import options, seals
-from saeflow.artifacts import sealed, stamp
+from saeflow.artifacts import sealed
 from saeflow.chess.analyses.concepts.association import ASSOCIATIONS
 from saeflow.chess.analyses.concepts.labelling import Labelled
 from saeflow.chess.analyses.concepts.subject import Subject
@@ -21,6 +21,7 @@ from saeflow.chess.knowledge.concepts import Concept, Labels
 from saeflow.chess.options import OpenSite
 from saeflow.chess.saes.reading import Read, read_site
 from saeflow.errors import DamagedError, SaeflowError
+from saeflow.seals import stamp
 from saeflow.tables import read_table
 
 
