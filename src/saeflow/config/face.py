@@ -48,6 +48,8 @@ class Analysis(Generic[S, T]):
     outputs: Callable[[S, T], Sequence[str]]
     """What it is asked for: paths below the study's folder, with names in braces for what there are
     several of, such as ``examples/{example_sae}/latents.parquet``. The report may read them."""
+    builds_on: Sequence[str] = ()
+    """Keys of the analyses whose code and results it uses; it imports no other."""
     names: Callable[[S, T], Mapping[str, Sequence[str]]] = lambda study, own: {}
     """What may stand for these names, beside ``study``, ``model`` and ``sae``."""
     complaints: Callable[[S, T], list[Complaint]] = lambda study, own: []

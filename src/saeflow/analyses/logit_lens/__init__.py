@@ -47,6 +47,7 @@ def _complaints(study: Study, own: LogitLens) -> list[Complaint]:
 ANALYSIS: Analysis[Study, LogitLens] = Analysis(
     key="logit_lens",
     settings=LogitLens,
+    builds_on=("examples",),
     names=lambda study, own: {"lens_sae": saes(study)},
     outputs=_outputs,
     complaints=_complaints,

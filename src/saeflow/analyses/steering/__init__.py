@@ -119,6 +119,7 @@ def _origin(study: Study, own: Steering, parts: tuple[str, ...]) -> Origin | Non
 ANALYSIS: Analysis[Study, Steering] = Analysis(
     key="steering",
     settings=Steering,
+    builds_on=("effects",),
     names=lambda study, own: {
         "goal": own.goals.names,
         "method": own.vectors.methods,
