@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from clustered_numbers import CHANCE, KNOWING, Drawn
 from scipy import stats
 
@@ -12,15 +13,22 @@ from saeflow.statistics.areas import (
     Area,
     area_error,
     area_interval,
+    area_of_rank_sum,
+    areas_between,
     difference_interval,
     mean_area_error,
     placements,
 )
 from saeflow.statistics.false_discovery import q_values
 from saeflow.statistics.rotation import Chance, Rotations
+from saeflow.statistics.sparse_areas import SparseLabels, areas
+from saeflow.statistics.sparse_latents import SparseLatents
 
 DRAWS = 400
 LEAST = 0.95 - 2.5 * np.sqrt(0.95 * 0.05 / DRAWS)  # of coverage, where it is nominal
+
+
+TIED = np.random.default_rng(3).integers(-2, 4, (200, 7)) / 2.0
 
 
 def interval(drawn: Drawn, level: float = 0.95) -> Area:
@@ -236,3 +244,25 @@ def test_q_values_leave_out_what_is_no_test() -> None:
     assert np.isnan(q[0, 1])
     assert np.allclose(q[~np.isnan(p)], stats.false_discovery_control([0.01, 0.04, 0.5]))
     assert np.isnan(q_values(np.full(2, np.nan), "by")).all()
+
+
+def test_areas_count_pairs_and_agree_with_scipy_to_the_bit() -> None:
+    positive, negative = TIED[:60], TIED[60:]
+    areas = areas_between(positive, negative)
+    pairs = np.where(
+        positive[:, None] == negative, 0.5, (positive[:, None] > negative).astype(float)
+    )
+    assert (areas == pairs.sum(axis=(0, 1)) / (60 * 140)).all()
+    assert (areas == stats.mannwhitneyu(positive, negative).statistic / (60 * 140)).all()
+    assert areas_between(np.ones((3, 1)), np.ones((2, 1))) == 0.5
+
+
+def test_an_area_is_the_same_from_all_pairs_from_placements_and_from_entries_that_are_not_zero():
+    label = np.arange(200) < 60
+    latents = SparseLatents.of([torch.from_numpy(TIED)])
+    ((_, sparse),) = areas(latents, SparseLabels.of(label[:, None]))
+    assert (sparse[:, 0] == areas_between(TIED[label], TIED[~label])).all()
+    for column, area in zip(TIED.T, sparse[:, 0], strict=True):
+        assert placements(column, label)[label].mean() == pytest.approx(area, abs=1e-15)
+    ranks = stats.rankdata(TIED, axis=0)[label].sum(axis=0)
+    assert (area_of_rank_sum(ranks, 60, 140) == sparse[:, 0]).all()

@@ -46,6 +46,30 @@ class Error(NamedTuple):
 UNKNOWN = Area(np.nan, np.nan, np.nan, np.nan)
 
 
+def area_of_rank_sum(
+    rank_sum: Float64[np.ndarray, ...],
+    positives: Int64[np.ndarray, ...] | int,
+    negatives: Int64[np.ndarray, ...] | int,
+) -> Float64[np.ndarray, ...]:
+    """The share of pairs of a positive and a negative in which the positive lies above, ties
+    counted half.
+
+    Args:
+        rank_sum: of the positives' mid-ranks among all numbers, from 1. It is a multiple of one
+            half, so that the area is exact up to its last division.
+        positives, negatives: how many there are; they broadcast.
+    """
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def areas_between(
+    positive: Float[np.ndarray, "n series"], negative: Float[np.ndarray, "m series"]
+) -> Float64[np.ndarray, " series"]:
+    """Per series, the area for telling its positive numbers from its negative ones."""
+    ranks = stats.rankdata(np.concatenate([positive, negative]), axis=0)
+    return area_of_rank_sum(ranks[: len(positive)].sum(axis=0), len(positive), len(negative))
+
+
 def placements(
     values: Float[np.ndarray, " n"], label: Bool[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy import sparse, stats
 
-from saeflow.statistics.areas import UNKNOWN, Area, area_error, area_interval
+from saeflow.statistics.areas import UNKNOWN, Area, area_error, area_interval, area_of_rank_sum
 from saeflow.statistics.sparse_latents import SparseLatents
 
 _LATENTS_AT_ONCE = 1024
@@ -60,12 +60,11 @@ def areas(
     counts = np.where(labels.turned, latents.n - labels.positives, labels.positives).astype(
         np.float64
     )
-    pairs = counts * (latents.n - counts)
     for start in range(0, latents.d_sae, _LATENTS_AT_ONCE):
         some = slice(start, min(start + _LATENTS_AT_ONCE, latents.d_sae))
         sums = (latents.ranks.matrix(latents, some) @ labels.kept).toarray()
         sums += latents.ranks.zero[some, None] * counts
-        area = (sums - counts * (counts + 1) / 2) / pairs
+        area = area_of_rank_sum(sums, counts, latents.n - counts)
         yield some, np.where(labels.turned, 1 - area, area)
 
 

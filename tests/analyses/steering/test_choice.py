@@ -20,7 +20,7 @@ from saeflow.analyses.steering.choice import (
     choose_latents,
 )
 from saeflow.analyses.steering.examples import read_examples
-from saeflow.analyses.steering.specificity import PREVALENCE, Draw, GoalTexts, auroc, specificity
+from saeflow.analyses.steering.specificity import PREVALENCE, Draw, GoalTexts, specificity
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
 
@@ -226,14 +226,6 @@ def test_goals_that_ask_for_more_latents_than_tell_them_apart_are_refused() -> N
         SaeflowError, match="goal love: 0 latents tell its examples from other texts and"
     ):
         chosen({**texts, "love": silent})
-
-
-def test_auroc_counts_pairs() -> None:
-    positive, negative = (
-        np.array([[3.0, 0.0, 1.0], [2.0, 0.0, 0.0]]),
-        np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 2.0]]),
-    )
-    assert auroc(positive, negative).tolist() == [1.0, 0.5, 0.25]
 
 
 def test_tokens_that_the_negative_texts_lack_are_particular_to_the_positive_ones() -> None:

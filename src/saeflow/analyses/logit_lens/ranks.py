@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt32, UInt64
 
 from saeflow.compiling import compiled
+from saeflow.statistics.areas import area_of_rank_sum
 
 _SIGN = np.uint32(0x80000000)
 _WORD = 64  # bits
@@ -89,10 +90,11 @@ def standings(order: Order, sets: SetIndex) -> Standing:
     h) / n, which is (h tokens - m r) / (m n): whole numbers hold all of it.
     """
     m = np.diff(sets.starts)
-    pairs = m * (sets.tokens - m)
+    n = sets.tokens - m
     extremes, passed, ranks = _followed(order.ranks, order.inner, sets.members, sets.starts)
-    larger = m * (m - 1) / 2 + pairs - ranks / 2
-    return Standing(extremes / pairs, larger / pairs, np.where(extremes >= 0, passed, m - passed))
+    # These ranks are doubled, start from 0 and count from the largest weight.
+    auc = area_of_rank_sum(m * sets.tokens - ranks / 2, m, n)
+    return Standing(extremes / (m * n), auc, np.where(extremes >= 0, passed, m - passed))
 
 
 @compiled

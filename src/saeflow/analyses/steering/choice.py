@@ -12,8 +12,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from saeflow.analyses.steering.specificity import Draw, GoalTexts, Specificity, auroc, specificity
+from saeflow.analyses.steering.specificity import Draw, GoalTexts, Specificity, specificity
 from saeflow.errors import SaeflowError
+from saeflow.statistics.areas import areas_between
 
 CANDIDATES = 20  # rows of a goal's table
 CONTENDERS = 50  # latents of a goal among which resamples choose
@@ -222,7 +223,8 @@ def _left_out(
     others = [values(name, "positive") for name in goals if name != goal]
     against = [neutral, np.concatenate(others) if others else neutral[:0]]
     first, second = (
-        float(auroc(own, texts)[0]) if len(own) and len(texts) else np.nan for texts in against
+        float(areas_between(own, texts)[0]) if len(own) and len(texts) else np.nan
+        for texts in against
     )
     return first, second
 

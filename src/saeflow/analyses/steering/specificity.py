@@ -134,18 +134,6 @@ def specificity(
     return Specificity(np.where(more > less, score, 0.0), recall, neutral, others)
 
 
-def auroc(
-    positive: Float[NDArray[np.float64], "n latents"],
-    negative: Float[NDArray[np.float64], "m latents"],
-) -> Float[NDArray[np.float64], " latents"]:
-    """Per latent, the probability that a positive text has more of it than a negative one, ties
-    counted half."""
-    above = np.zeros(positive.shape[1])
-    for row in positive:
-        above += (row > negative).sum(0) + 0.5 * (row == negative).sum(0)
-    return above / (len(positive) * len(negative))
-
-
 def _share(
     counts: Float[NDArray[np.float64], "texts latents"],
     sizes: Float[NDArray[np.float64], " texts"],
