@@ -14,7 +14,6 @@ from saeflow.statistics.means import (
     interval,
     mean_draws,
     random_weights,
-    resample_counts,
     seen_draws,
 )
 
@@ -154,6 +153,3 @@ def test_draws_of_what_was_seen_are_weighted_means_and_counts_are_resamples() ->
         shares = weights[:, :-1][:, seen]
         expected = shares @ values[group, seen] / shares.sum(axis=1)
         assert seen_draws(values, weights)[:, group] == pytest.approx(expected, abs=1e-6)
-    counts = resample_counts(20, 50, rng)
-    assert (counts.sum(axis=1) == 20).all()
-    assert resample_counts(0, 5, rng).shape == (5, 0)

@@ -28,22 +28,6 @@ def on_grid(values: Float[np.ndarray, "*shape"], grid: float) -> Float[np.ndarra
     return np.round(values * grid) / grid
 
 
-def resample_counts(
-    units: int, resamples: int, generator: np.random.Generator
-) -> Float[np.ndarray, "resamples units"]:
-    """How often each unit is drawn in each resample with replacement, for statistics without
-    bounds.
-
-    One matrix serves every statistic over the same units: a resampled mean is then a row of a
-    matrix product.
-    """
-    if units == 0:
-        return np.zeros((resamples, 0))
-    return generator.multinomial(units, np.full(units, 1 / units), size=resamples).astype(
-        np.float64
-    )
-
-
 def random_weights(
     unit: Int[np.ndarray, " samples"],
     draws: int,

@@ -18,9 +18,10 @@ from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.player.maia2 import Maia2
 from saeflow.chess.player.planes import encode, legal_mask, mask_illegal
 from saeflow.errors import SaeflowError
+from saeflow.statistics.clusters import SHARE, Resampling
 
 POSITIONS_AT_ONCE = 512
-RESAMPLES = 1000
+RESAMPLES, LEVEL = 1000, 0.95
 METRICS_SCHEMA = {
     "rating_bin": pl.Int8,
     "ratings": pl.String,
@@ -123,10 +124,10 @@ def measure_maia2(
     rows = []
     for rating in np.unique(examples.rating_self):
         here = np.flatnonzero(examples.rating_self == rating)
-        weights = _resampled(examples.games[here], seed, int(rating))
+        games = _resampling(examples, here, seed, int(rating))
         for other in range(n_bins):
             hit, true = first[here, other].astype(float), first[here, rating].astype(float)
-            top1, gain = _interval(hit, weights), _interval(hit - true, weights)
+            top1, gain = games.mean(hit, SHARE), games.mean(hit - true)
             own = (
                 len(here),
                 len(np.unique(examples.games[here])),
@@ -172,11 +173,9 @@ def measure_change(before: Maia2, after: Maia2, examples: Examples, seed: int) -
     ]
     rows = []
     for rating, ratings, here in parts:
-        weights = _resampled(examples.games[here], seed, -1 if rating is None else rating)
+        games = _resampling(examples, here, seed, -1 if rating is None else rating)
         old, new = (hit[here].astype(float) for hit in hits)
-        intervals = [
-            number for values in (old, new, new - old) for number in _interval(values, weights)
-        ]
+        intervals = [*games.mean(old, SHARE), *games.mean(new, SHARE), *games.mean(new - old)]
         losses = [float(nat[here].mean()) for nat in nats]
         rows.append(
             (rating, ratings, len(here), len(np.unique(examples.games[here])), *intervals, *losses)
@@ -232,20 +231,12 @@ def _blind(
     return torch.stack([options.log(), 1 / options, nats, hits], dim=1).numpy()
 
 
-def _resampled(
-    games: Int64[np.ndarray, " n"], seed: int, rating: int
-) -> Float64[np.ndarray, "resamples n"]:
-    """How often each position counts in each resample of the games."""
-    _, number = np.unique(games, return_inverse=True)
-    count = int(number.max()) + 1
+def _resampling(
+    examples: Examples, here: Int64[np.ndarray, " m"], seed: int, rating: int
+) -> Resampling:
+    """Intervals of means over some positions, games the units.
+
+    Gains have no unseen game: told its own bin, a model gains 0 by definition.
+    """
     draw = seeds.numpy_generator(seed, "chess", "bootstrap", rating)
-    drawn = draw.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    return drawn[:, number].astype(float)
-
-
-def _interval(
-    values: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, "resamples n"]
-) -> tuple[float, ...]:
-    """Mean and its 95 % interval."""
-    low, high = np.quantile(weights @ values / weights.sum(axis=1), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+    return Resampling(examples.games[here], RESAMPLES, LEVEL, draw)
