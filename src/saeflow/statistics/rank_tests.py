@@ -1,4 +1,4 @@
-"""How surprising it is that a token set stands where it stands."""
+"""P-values of rank sums and of Kolmogorov-Smirnov statistics, many at a time."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from checkout import ROOT
 from scipy import stats
 from scipy.sparse.linalg import svds
 
-from saeflow.analyses.logit_lens import enrichment, gsea, significance
+from saeflow.analyses.logit_lens import enrichment, gsea
 from saeflow.analyses.logit_lens.io import read_set_files
 from saeflow.analyses.logit_lens.logit_lens import look_through, random_directions
 from saeflow.analyses.logit_lens.ranks import Order, SetIndex, Standing, ordered, standings
@@ -22,6 +22,7 @@ from saeflow.corpora.tales import tokenizer as tales_tokenizer
 from saeflow.models.vocabulary import vocabulary
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.false_discovery import q_values
+from saeflow.statistics.rank_tests import ks_p_values, rank_sum_p_values
 
 TOKENS = 700
 
@@ -137,45 +138,6 @@ def test_the_leading_edge_is_the_members_up_to_the_extreme() -> None:
     assert (standing.ks, standing.leading) == (pytest.approx(3 / 5), 3)
 
 
-@pytest.mark.parametrize(("members", "others"), [(1, 40), (4, 60), (13, 71), (30, 200)])
-def test_exact_ks_p_values_equal_scipy_s(members: int, others: int) -> None:
-    generator = numpy_generator(0, "ks", members)
-    samples = [
-        (generator.standard_normal(members) + shift, generator.standard_normal(others))
-        for shift in (0, 0.5, 2)
-    ]
-    found = [stats.ks_2samp(*pair, method="exact") for pair in samples]
-    ours = significance.ks_p_values(np.array([one.statistic for one in found]), members, others)
-    assert ours == pytest.approx([one.pvalue for one in found], rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("members", "others"), [(3, 9_000), (14, 9_000), (60, 1_400), (900, 12_000), (4_000, 46_000)]
-)
-def test_asymptotic_ks_p_values_are_scipy_s(members: int, others: int) -> None:
-    n = round(members * others / (members + others))
-    size = np.linspace(0.3, 4.5, 60) / np.sqrt(n)
-    size = size[size < 0.98]
-    ours, expected = significance.ks_p_values(size, members, others), stats.kstwo.sf(size, n)
-    assert ours == pytest.approx(expected, abs=2e-3, rel=0.02)
-    tail = (expected < 0.01) & (expected > 1e-9)
-    assert ours[tail] == pytest.approx(expected[tail], rel=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("members", "others", "method"), [(3, 30, "exact"), (8, 90, "exact"), (25, 300, "asymptotic")]
-)
-def test_rank_sum_p_values_equal_scipy_s(members: int, others: int, method: str) -> None:
-    generator = numpy_generator(0, "rank sum", members)
-    for shift in (0.0, 0.4, 1.5):
-        pair = generator.standard_normal(members) + shift, generator.standard_normal(others)
-        expected = stats.mannwhitneyu(*pair, method=method)
-        ours = significance.rank_sum_p_values(
-            np.array([expected.statistic / members / others]), members, others
-        )
-        assert ours[0] == pytest.approx(expected.pvalue, rel=1e-6)
-
-
 def test_rank_sum_p_values_are_corrected_for_ties_as_scipy_s() -> None:
     generator = numpy_generator(0, "rank sum", "ties")
     weights = np.round(generator.standard_normal(400), 1).astype(np.float32)
@@ -186,9 +148,7 @@ def test_rank_sum_p_values_are_corrected_for_ties_as_scipy_s() -> None:
     wide = weights.astype(float)
     expected = stats.mannwhitneyu(wide[own], np.delete(wide, own), method="asymptotic")
     (standing,) = each(order, [own])
-    ours = significance.rank_sum_p_values(
-        np.array([standing.auc]), 60, 340, np.array([order.tie_term])
-    )
+    ours = rank_sum_p_values(np.array([standing.auc]), 60, 340, np.array([order.tie_term]))
     assert ours[0] == pytest.approx(expected.pvalue, rel=1e-9)
 
 
@@ -229,8 +189,8 @@ def test_p_values_of_random_sets_are_uniform() -> None:
     members = drawn_sets(generator, (40,) * 2000)
     found = standings(ordered(weights), SetIndex.of(members, TOKENS))
     for p in (
-        significance.ks_p_values(found.ks, 40, TOKENS - 40),
-        significance.rank_sum_p_values(found.auc, 40, TOKENS - 40),
+        ks_p_values(found.ks, 40, TOKENS - 40),
+        rank_sum_p_values(found.auc, 40, TOKENS - 40),
     ):
         assert stats.kstest(p, "uniform").pvalue > 1e-3
 
