@@ -56,9 +56,14 @@ ORDER = [
     "kinds",
     "cli",
 ]
-# A study is checked by what must agree in it, and that is typed by the study; a hook is of a model,
-# which is of a family of hooks; a figure is read from tables, which are read for figures.
-CIRCLES_FOR_TYPES = ["config", "figures", "models"]
+# Wholes that their parts may name as a type: a study is checked by what must agree in it, hooks are of
+# a model, figures draw from tables.
+WHOLES = {
+    "saeflow.analyses",
+    "saeflow.config.sections",
+    "saeflow.models.language_model",
+    "saeflow.figures.io",
+}
 LONGEST_FILE = 500
 # What must start at once: `saeflow --help`, checking a config, drawing a figure.
 LIGHT = ["config", "options.py", "cli", "figures", "analyses/steering/summary.py"]
@@ -79,6 +84,9 @@ def name_of(file: Path) -> str:
     """A module's dotted name."""
     parts = file.relative_to(SOURCE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULE_NAMES = {name_of(file) for file in MODULES}
 
 
 def folder_of(module: str) -> str:
@@ -103,15 +111,22 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, str(node.module)
 
 
-def imported_modules(file: Path) -> Iterator[str]:
-    """The dotted name of every module that a file imports, or imports something of."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def imported_modules(file: Path) -> set[str]:
+    """The dotted names of the modules that a file imports, or imports something of; wholes that are
+    named as a type alone are left out."""
+    imported: set[str] = set()
+    nodes: list[tuple[ast.AST, bool]] = [(ast.parse(file.read_text(encoding="utf-8")), False)]
+    while nodes:
+        node, typing = nodes.pop()
         if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                inner = SOURCE.parent.joinpath(*node.module.split("."), f"{alias.name}.py")
-                yield f"{node.module}.{alias.name}" if inner.is_file() else node.module
+            named = {f"{node.module}.{alias.name}" for alias in node.names} & MODULE_NAMES
+            modules = named if len(named) == len(node.names) else named | {node.module}
+            imported |= modules - WHOLES if typing else modules
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            imported |= {alias.name for alias in node.names}
+        typing = typing or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        nodes += [(child, typing) for child in ast.iter_child_nodes(node)]
+    return imported & MODULE_NAMES - {name_of(file)}
 
 
 def modules_below(place: str) -> list[str]:
@@ -150,13 +165,8 @@ def test_imports_run_from_later_folders_to_earlier_ones() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports inside functions and those for types count, too."""
-    files = {name_of(file): file for file in MODULES}
-    graph = {
-        name: {target for target in imported_modules(file) if target in files} - {name}
-        for name, file in files.items()
-        if folder_of(name) not in CIRCLES_FOR_TYPES
-    }
+    """Imports inside functions count, and those for types, too."""
+    graph = {name_of(file): imported_modules(file) for file in MODULES}
     while True:
         imported = set().union(*graph.values())
         inside = {name for name, targets in graph.items() if targets & graph.keys()} & imported
