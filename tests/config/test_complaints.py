@@ -54,10 +54,18 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"model.train.n_layer": 2}, "model.train.n_layer", "did you mean 'n_layers'?"),
     ({"saes.main.trian": None}, "saes.main.trian", "did you mean 'train'?"),
     ({"saes.main.train.dsae": 64}, "saes.main.train.dsae", "did you mean 'd_sae'?"),
-    ({"effects.sampling.topk": 5}, "effects.sampling.topk", "did you mean 'top_k'?"),
-    ({"effects.scale.max": 5.0}, "effects.scale.max", "did you mean 'maximum'?"),
-    ({"judge.engine": "gpt"}, "judge.engine", "known here: kind, saturation"),
-    ({"steering.scale": [0.0, 1.0]}, "steering.scale", "did you mean 'scales'?"),
+    (
+        {"effects.measurement.sampling.topk": 5},
+        "effects.measurement.sampling.topk",
+        "did you mean 'top_k'?",
+    ),
+    (
+        {"effects.measurement.scale.max": 5.0},
+        "effects.measurement.scale.max",
+        "did you mean 'maximum'?",
+    ),
+    ({"steering.judge.engine": "gpt"}, "steering.judge.engine", "known here: kind, saturation"),
+    ({"steering.completions.scale": [0.0]}, "steering.completions.scale", "did you mean 'scales'?"),
     ({"activations.threads": 2}, "activations.threads", "is not a known key"),
     # Missing keys
     ({"study": MISSING}, "study", "is missing"),
@@ -65,8 +73,8 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"model.name": MISSING}, "model.name", "is missing"),
     ({"hook": MISSING}, "hook", "is missing"),
     ({"saes": MISSING}, "saes", "is missing"),
-    ({"goals": MISSING}, "goals", "is missing"),
-    ({"goals.names": MISSING}, "goals.names", "is missing"),
+    ({"steering.goals": MISSING}, "steering.goals", "is missing"),
+    ({"steering.goals.names": MISSING}, "steering.goals.names", "is missing"),
     # Wrong types
     ({"seed": "0"}, "seed", "must be a valid integer; got '0' (write 0)"),
     ({"seed": None}, "seed", "must be a valid integer; got nothing"),
@@ -86,23 +94,43 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "got 'much'",
     ),
     ({"study": 2024}, "study", 'must be a valid string; got 2024 (put it in quotes: "...")'),
-    ({"effects.prompts": ["I", False]}, "effects.prompts.1", 'got false (put it in quotes: "...")'),
+    (
+        {"effects.measurement.prompts": ["I", False]},
+        "effects.measurement.prompts.1",
+        'got false (put it in quotes: "...")',
+    ),
     ({"activations.compress": "yes"}, "activations.compress", "must be a valid boolean; got 'yes'"),
     ({"corpus": None}, "corpus", "must hold keys and values; got nothing"),
     ({"steering": ["caa"]}, "steering", "must hold keys and values; got ['caa']"),
     ({"saes.main": "topk"}, "saes.main", "must hold keys and values; got 'topk'"),
     ({"saes": [{"train": {}}]}, "saes", "must hold keys and values"),
-    ({"goals.names": "anger"}, "goals.names", "must be a list; got 'anger' (write [anger])"),
-    ({"steering.scales": 2.0}, "steering.scales", "must be a list; got 2.0"),
+    (
+        {"steering.goals.names": "anger"},
+        "steering.goals.names",
+        "must be a list; got 'anger' (write [anger])",
+    ),
+    (
+        {"steering.completions.scales": 2.0},
+        "steering.completions.scales",
+        "must be a list; got 2.0",
+    ),
     ({3: "three"}, "3", 'a key must be text; got 3 (put it in quotes: "...")'),
     # Numbers that are none
-    ({"effects.scale.value": math.nan}, "effects.scale.value", "must be a finite number; got nan"),
     (
-        {"effects.scale.maximum": math.inf},
-        "effects.scale.maximum",
+        {"effects.measurement.scale.value": math.nan},
+        "effects.measurement.scale.value",
+        "must be a finite number; got nan",
+    ),
+    (
+        {"effects.measurement.scale.maximum": math.inf},
+        "effects.measurement.scale.maximum",
         "must be a finite number; got inf",
     ),
-    ({"steering.scales": [0.0, math.inf]}, "steering.scales.1", "must be a finite number"),
+    (
+        {"steering.completions.scales": [0.0, math.inf]},
+        "steering.completions.scales.1",
+        "must be a finite number",
+    ),
     # Out of range
     ({"seed": -1}, "seed", "must be greater than or equal to 0; got -1"),
     ({"seed": 2**31}, "seed", "must be less than 2147483648"),
@@ -115,36 +143,44 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "saes.main.train.warmup_fraction",
         "less than or equal to 1",
     ),
-    ({"effects.sampling.top_p": 0.0}, "effects.sampling.top_p", "must be greater than 0"),
     (
-        {"steering.sampling.temperature": -0.1},
-        "steering.sampling.temperature",
+        {"effects.measurement.sampling.top_p": 0.0},
+        "effects.measurement.sampling.top_p",
+        "must be greater than 0",
+    ),
+    (
+        {"steering.completions.sampling.temperature": -0.1},
+        "steering.completions.sampling.temperature",
         "greater than or equal to 0",
     ),
     (
-        {"approximator.penalties": [0.1, -1.0]},
-        "approximator.penalties.1",
+        {"effects.approximator.penalties": [0.1, -1.0]},
+        "effects.approximator.penalties.1",
         "must be greater than 0; got -1.0",
     ),
     (
-        {"approximator.penalties": []},
-        "approximator.penalties",
+        {"effects.approximator.penalties": []},
+        "effects.approximator.penalties",
         "must hold at least 1 item; it holds 0",
     ),
-    ({"summary.level": 1.0}, "summary.level", "must be less than 1"),
-    ({"steering.samples": 2}, "steering.samples", "must be greater than or equal to 4"),
+    ({"steering.summary.level": 1.0}, "steering.summary.level", "must be less than 1"),
+    (
+        {"steering.completions.samples": 2},
+        "steering.completions.samples",
+        "must be greater than or equal to 4",
+    ),
     ({"saes": {}}, "saes", "must hold at least 1 item; it holds 0"),
-    ({"goals.names": []}, "goals.names", "must hold at least 1 item; it holds 0"),
+    ({"steering.goals.names": []}, "steering.goals.names", "must hold at least 1 item; it holds 0"),
     ({"figures.width": 0.5}, "figures.width", "must be greater than or equal to 3"),
     # Words that are not among the known ones
     ({"corpus.kind": "tale"}, "corpus.kind", "must be 'tales' or 'text'; got 'tale'"),
     ({"model.dtype": "fp16"}, "model.dtype", "must be 'float32', 'bfloat16' or 'float16'"),
     (
-        {"activations.hooks": ["blocks.9.hook_mlp_out"]},
-        "activations.hooks.0",
+        {"hooks": ["blocks.9.hook_mlp_out"]},
+        "hooks.0",
         "layer 9 does not exist",
     ),
-    ({"activations.hooks": ["mlp"]}, "activations.hooks.0", "must be a TransformerLens name"),
+    ({"hooks": ["mlp"]}, "hooks.0", "must be a TransformerLens name"),
     ({"activations.format": "h5"}, "activations.format", "must be 'parquet' or 'hdf5'"),
     (
         {"saes.main.train.architecture": "relu"},
@@ -152,21 +188,25 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "'standard', 'gated', 'jumprelu'",
     ),
     (
-        {"effects.scale.rule": "norm"},
-        "effects.scale.rule",
+        {"effects.measurement.scale.rule": "norm"},
+        "effects.measurement.scale.rule",
         "must be 'loss_increase', 'loss' or 'fixed'",
     ),
     (
-        {"steering.methods": ["caa", "saets"]},
-        "steering.methods.1",
+        {"steering.vectors.methods": ["caa", "saets"]},
+        "steering.vectors.methods.1",
         "'pinverse_planted' or 'rotation_planted'",
     ),
-    ({"judge.kind": "oracle"}, "judge.kind", "must be 'planted', 'lexical' or 'openai'"),
-    ({"judge.kind": "openai"}, "judge.model", "is needed by 'openai'"),
-    ({"judge.pairs": 4}, "judge.kind", "answers no such questions"),
     (
-        {"judge": {"kind": "openai", "model": "m", "protocols": []}},
-        "judge.protocols",
+        {"steering.judge.kind": "oracle"},
+        "steering.judge.kind",
+        "must be 'planted', 'lexical' or 'openai'",
+    ),
+    ({"steering.judge.kind": "openai"}, "steering.judge.model", "is needed by 'openai'"),
+    ({"steering.pairs": 4}, "steering.judge.kind", "answers no such questions"),
+    (
+        {"steering.judge": {"kind": "openai", "model": "m", "protocols": []}},
+        "steering.judge.protocols",
         "must be one of them",
     ),
     # Names
@@ -175,11 +215,23 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"study": "x" * 65}, "study", "must have at most 64 characters"),
     ({"model.name": "../lm"}, "model.name", "must open with a letter or digit"),
     ({"saes": {"a/b": {"train": {}}}}, "saes.a/b", "must open with a letter or digit"),
-    ({"goals.names": ["anger", "so sad"]}, "goals.names.1", "must open with a letter or digit"),
-    ({"goals.names": ["love", "anger", "love"]}, "goals.names", "'love' appears twice"),
-    ({"steering.methods": ["caa", "caa"]}, "steering.methods", "'caa' appears twice"),
+    (
+        {"steering.goals.names": ["anger", "so sad"]},
+        "steering.goals.names.1",
+        "must open with a letter or digit",
+    ),
+    (
+        {"steering.goals.names": ["love", "anger", "love"]},
+        "steering.goals.names",
+        "'love' appears twice",
+    ),
+    (
+        {"steering.vectors.methods": ["caa", "caa"]},
+        "steering.vectors.methods",
+        "'caa' appears twice",
+    ),
     ({"figures.detail_goals": ["love", "love"]}, "figures.detail_goals", "'love' appears twice"),
-    ({"goals.directory": " "}, "goals.directory", "must not be blank"),
+    ({"steering.goals.directory": " "}, "steering.goals.directory", "must not be blank"),
     ({"corpus.separator": ""}, "corpus.separator", "must have at least 1 character"),
     # Hooks
     (
@@ -215,12 +267,12 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"corpus.tokens.eval": 1024},
-        "effects.scale.tokens",
+        "effects.measurement.scale.tokens",
         "2048 is more than corpus.tokens.eval 1024",
     ),
     (
-        {"effects.scale.tokens": 64, "corpus.context": 128},
-        "effects.scale.tokens",
+        {"effects.measurement.scale.tokens": 64, "corpus.context": 128},
+        "effects.measurement.scale.tokens",
         "64 is less than one block",
     ),
     (
@@ -264,13 +316,13 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "ends in .h5 or .pt",
     ),
     (
-        {"approximator.published": {"repo": "a/b"}},
-        "approximator.published.file",
+        {"effects.approximator.published": {"repo": "a/b"}},
+        "effects.approximator.published.file",
         "ends in .safetensors or .pt",
     ),
     (
-        {"steering.published": {"repo": "a/b", "file": "{goal}.safetensors"}},
-        "steering.published.file",
+        {"steering.vectors.published": {"repo": "a/b", "file": "{goal}.safetensors"}},
+        "steering.vectors.published.file",
         "must hold {method}",
     ),
     (
@@ -306,11 +358,19 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "saes.main",
         "give one of train, path and published; this gives both",
     ),
-    ({"effects.new_tokens": 64}, "effects.new_tokens", "do not fit corpus.context 64"),
-    ({"steering.new_tokens": 100}, "steering.new_tokens", "do not fit corpus.context 64"),
+    (
+        {"effects.measurement.new_tokens": 64},
+        "effects.measurement.new_tokens",
+        "do not fit corpus.context 64",
+    ),
+    (
+        {"steering.completions.new_tokens": 100},
+        "steering.completions.new_tokens",
+        "do not fit corpus.context 64",
+    ),
     (
         {"effects.vectors.range": [3, 12]},
-        "approximator.validation",
+        "effects.approximator.validation",
         "0.1 of 9 vectors leaves no row",
     ),
     ({"effects.vectors.range": [8, 8]}, "effects.vectors.range", "[8, 8] holds no vector"),
@@ -335,43 +395,71 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "effects.vectors.path",
         "kind 'decoder' reads no file",
     ),
-    ({"steering.fgaa.positive": 0}, "steering.fgaa.positive", "keep no latent; raise one of them"),
+    (
+        {"steering.vectors.fgaa.positive": 0},
+        "steering.vectors.fgaa.positive",
+        "keep no latent; raise one of them",
+    ),
     ({"steering.sae": "other"}, "steering.sae", "there is no SAE 'other'; saes names main"),
-    ({"steering.latents": 65}, "steering.latents", "65 is more than d_sae 64 of SAE 'main'"),
     (
-        {"steering.prompts": [MESSAGES]},
-        "steering.prompts.0",
+        {"steering.targets.latents": 65},
+        "steering.targets.latents",
+        "65 is more than d_sae 64 of SAE 'main'",
+    ),
+    (
+        {"steering.completions.prompts": [MESSAGES]},
+        "steering.completions.prompts.0",
         "'tales' has no chat template; write text",
     ),
     (
-        {"effects.prompts": ["I", MESSAGES]},
-        "effects.prompts.1",
+        {"effects.measurement.prompts": ["I", MESSAGES]},
+        "effects.measurement.prompts.1",
         "'tales' has no chat template; write text",
     ),
-    ({"steering.prompts": [5]}, "steering.prompts.0", "must be a valid string; got 5"),
-    ({"steering.prompts": MESSAGES}, "steering.prompts.0", "must be a list; got {'role'"),
     (
-        {"steering.prompts": [[{**MESSAGES[0], "role": "me"}]]},
-        "steering.prompts.0.0.role",
+        {"steering.completions.prompts": [5]},
+        "steering.completions.prompts.0",
+        "must be a valid string; got 5",
+    ),
+    (
+        {"steering.completions.prompts": MESSAGES},
+        "steering.completions.prompts.0",
+        "must be a list; got {'role'",
+    ),
+    (
+        {"steering.completions.prompts": [[{**MESSAGES[0], "role": "me"}]]},
+        "steering.completions.prompts.0.0.role",
         "got 'me'",
     ),
     (
-        {"steering.prompts": [[{**MESSAGES[0], "text": "Hi"}]]},
-        "steering.prompts.0.0.text",
+        {"steering.completions.prompts": [[{**MESSAGES[0], "text": "Hi"}]]},
+        "steering.completions.prompts.0.0.text",
         "is not a known key; known here: role",
     ),
     (
-        {"steering.scales": [0.5, 1.0]},
-        "steering.scales",
+        {"steering.completions.scales": [0.5, 1.0]},
+        "steering.completions.scales",
         "must increase and hold 0.0 (the unsteered control)",
     ),
-    ({"steering.scales": [0.0, 2.0, 1.0]}, "steering.scales", "must increase and hold 0.0"),
-    ({"steering.scales": [0.0]}, "steering.scales", "must hold at least 2 items; it holds 1"),
-    ({"summary.selection": 0.001}, "summary.selection", "0.001 of 64 completions leaves none"),
+    (
+        {"steering.completions.scales": [0.0, 2.0, 1.0]},
+        "steering.completions.scales",
+        "must increase and hold 0.0",
+    ),
+    (
+        {"steering.completions.scales": [0.0]},
+        "steering.completions.scales",
+        "must hold at least 2 items; it holds 1",
+    ),
+    (
+        {"steering.summary.selection": 0.001},
+        "steering.summary.selection",
+        "0.001 of 64 completions leaves none",
+    ),
     (
         {"figures.detail_goals": ["wedding"]},
         "figures.detail_goals",
-        "wedding is not in goals.names",
+        "wedding is not in steering.goals.names",
     ),
 ]
 WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
@@ -393,20 +481,27 @@ WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "the environment has no SAEFLOW_UNSET",
     ),
     (
-        {"goals.directory": "${SAEFLOW_UNSET}"},
-        "goals.directory",
+        {"steering.goals.directory": "${SAEFLOW_UNSET}"},
+        "steering.goals.directory",
         "the environment has no SAEFLOW_UNSET",
     ),
     ({"model": {"name": "lm", "train": {}}}, "model.train", "only on the corpus 'tales'"),
-    ({"judge.kind": "planted"}, "judge.kind", "'planted' knows only the corpus 'tales'"),
     (
-        {"steering.prompts": [MESSAGES], "judge": {"kind": "openai", "model": "m"}},
-        "judge.template",
+        {"steering.judge.kind": "planted"},
+        "steering.judge.kind",
+        "'planted' knows only the corpus 'tales'",
+    ),
+    (
+        {
+            "steering.completions.prompts": [MESSAGES],
+            "steering.judge": {"kind": "openai", "model": "m"},
+        },
+        "steering.judge.template",
         "set continuation@1, as prompts are messages",
     ),
     (
-        {"steering.methods": ["sae", "sae_planted"]},
-        "steering.methods.1",
+        {"steering.vectors.methods": ["sae", "sae_planted"]},
+        "steering.vectors.methods.1",
         "only the corpus 'tales' plants any",
     ),
 ]
@@ -462,7 +557,7 @@ WRONG_FILES: list[tuple[str, str]] = [
 
 
 def test_the_minimal_studies_are_accepted() -> None:
-    assert check_any_study(STUDY).steering_sae == "main"
+    assert check_any_study(STUDY).target_sae == "main"
     assert check_any_study(TEXT).layer == 1
 
 
@@ -539,11 +634,11 @@ def test_several_mistakes_are_told_at_once_a_line_each(monkeypatch: pytest.Monke
         "hook": "x",
     }
     lines = complaint(
-        changed(STUDY, {**changes, "goals.directory": "${SAEFLOW_UNSET}"})
+        changed(STUDY, {**changes, "steering.goals.directory": "${SAEFLOW_UNSET}"})
     ).splitlines()
     keys = [line.split(": ")[1] for line in lines]
     expected = [
-        "goals.directory",
+        "steering.goals.directory",
         "corpus.tokens.sae",
         "hook",
         "saes.main.train.k",
@@ -557,18 +652,20 @@ def test_several_disagreements_of_sections_are_told_at_once() -> None:
     changes = {
         "hook": "blocks.7.hook_mlp_out",
         "steering.sae": "x",
-        "steering.new_tokens": 99,
-        "summary.selection": 0.99,
+        "steering.completions.new_tokens": 99,
+        "steering.summary.selection": 0.99,
     }
     lines = complaint(
-        changed(STUDY, {**changes, "steering.samples": 4, "figures.detail_goals": ["x"]})
+        changed(
+            STUDY, {**changes, "steering.completions.samples": 4, "figures.detail_goals": ["x"]}
+        )
     ).splitlines()
     assert [line.split(": ")[1] for line in lines] == [
         "hook",
         "hook",
-        "steering.new_tokens",
         "steering.sae",
         "figures.detail_goals",
+        "steering.completions.new_tokens",
     ]
 
 
@@ -597,10 +694,13 @@ def test_every_pattern_of_the_config_has_words() -> None:
 
 def test_the_environment_is_read_in_paths_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAEFLOW_DATA", "/data")
-    changes = {"corpus.path": "${SAEFLOW_DATA}/a$b.txt", "effects.prompts": ["${SAEFLOW_DATA}"]}
+    changes = {
+        "corpus.path": "${SAEFLOW_DATA}/a$b.txt",
+        "effects.measurement.prompts": ["${SAEFLOW_DATA}"],
+    }
     study = check_any_study(changed(TEXT, changes))
     assert study.corpus.path == "/data/a$b.txt"
-    assert study.effects.prompts == ["${SAEFLOW_DATA}"]
+    assert study.effects.measurement.prompts == ["${SAEFLOW_DATA}"]
 
 
 def test_later_files_go_over_earlier_ones_and_null_undoes_a_key(tmp_path: Path) -> None:
@@ -642,14 +742,16 @@ def test_messages_for_a_local_model_without_a_chat_template_are_refused_before_a
     template: str | None, tmp_path: Path
 ) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
-    values = changed(TEXT, {"model.path": str(tmp_path), "steering.prompts": ["I think", MESSAGES]})
+    values = changed(
+        TEXT, {"model.path": str(tmp_path), "steering.completions.prompts": ["I think", MESSAGES]}
+    )
     if template:
         (tmp_path / template).write_text('{"chat_template": "{{ messages }}"}')
-        assert check_any_study(values).steering.prompts[1][0].content == "Hi"
+        assert check_any_study(values).steering.completions.prompts[1][0].content == "Hi"
     else:
         told = complaint(values)
         assert told.startswith(
-            f"config: steering.prompts.1: holds messages, and the tokenizer in {tmp_path} has no"
+            f"config: steering.completions.prompts.1: holds messages, and the tokenizer in {tmp_path} has no"
         )
 
 
@@ -668,17 +770,17 @@ def test_text_longer_than_the_context_of_a_local_model_is_refused_before_any_job
     changes = {
         "model.path": str(tmp_path),
         "corpus.context": 33,
-        "effects.new_tokens": 32,
-        "steering.new_tokens": 31,
+        "effects.measurement.new_tokens": 32,
+        "steering.completions.new_tokens": 31,
     }
     with pytest.raises(SaeflowError) as error:
         check_any_study(changed(TEXT, changes))
     first, second = str(error.value).splitlines()
     assert "corpus.context: 33 is more than the context of" in first
     assert ", 32 (max_position_embeddings); lower it" in first
-    assert "effects.new_tokens: 32 and a prompt do not fit the context of" in second
+    assert "effects.measurement.new_tokens: 32 and a prompt do not fit the context of" in second
     assert check_any_study(
-        changed(TEXT, changes | {"corpus.context": 32, "effects.new_tokens": 16})
+        changed(TEXT, changes | {"corpus.context": 32, "effects.measurement.new_tokens": 16})
     )
 
 

@@ -166,7 +166,7 @@ def check(text: str, path: Path) -> bool:
 def test_mutated_configs_are_read_or_refused_alike_in_words_and_soon(seed, tmp_path):
     dice = random.Random(seed)
     studies = [check(mutated(dice), tmp_path / "study.yaml") for _ in range(60)]
-    assert 3 < sum(studies) < 40, "a fuzz that is always refused, or never, tests little"
+    assert 1 < sum(studies) < 40, "a fuzz that is always refused, or never, tests little"
 
 
 def test_scrambled_configs_are_read_or_refused_alike_in_words_and_soon(tmp_path):
@@ -190,7 +190,7 @@ def test_mutated_configs_are_planned_or_refused_in_words(tmp_path, capsys):
 
 def test_a_goal_that_the_workflow_would_refuse_is_refused_by_plan(tmp_path):
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(changed(STUDY, {"goals.directory": str(tmp_path)})))
+    path.write_text(yaml.safe_dump(changed(STUDY, {"steering.goals.directory": str(tmp_path)})))
     (tmp_path / "love.yaml").write_text("title: Love\n")
     with pytest.raises(SaeflowError, match=r"love\.yaml: criterion: is missing"):
         plan([path], calibrate=False)
@@ -221,7 +221,7 @@ def bomb(name: str, held: str, times: int) -> str:
         ("seed: " + "9" * 5000, "is no int"),
         ("seed: 2020-99-99", "is no timestamp"),
         ('{"study": "a", "study": "b"}', "'study' stands twice"),
-        ("\n".join(f"k{i}: 1" for i in range(3000)), "and 2955 complaints more"),
+        ("\n".join(f"k{i}: 1" for i in range(3000)), "and 2954 complaints more"),
     ],
 )
 def test_what_reads_for_ever_or_not_at_all_is_told_at_once(tmp_path, text, complaint):
@@ -244,8 +244,8 @@ def test_a_mapping_that_holds_itself_is_refused_however_it_was_read():
     ("changes", "complaint"),
     [
         (
-            {"goals.names": ["love", "Love"]},
-            "goals.names: 'Love' differs from 'love' in capitals only",
+            {"steering.goals.names": ["love", "Love"]},
+            "steering.goals.names: 'Love' differs from 'love' in capitals only",
         ),
         ({"saes.Main": {"train": {}}}, "saes: 'Main' differs from 'main' in capitals only"),
         (
@@ -257,8 +257,8 @@ def test_a_mapping_that_holds_itself_is_refused_however_it_was_read():
             "saes.summary.parquet: 'summary.parquet' ends as a file of",
         ),
         (
-            {"goals.names": ["best.parquet"]},
-            "goals.names.0: 'best.parquet' ends as a file of results does",
+            {"steering.goals.names": ["best.parquet"]},
+            "steering.goals.names.0: 'best.parquet' ends as a file of results does",
         ),
         (
             {"model.name": "lm.metrics.json"},
@@ -277,12 +277,21 @@ def test_a_mapping_that_holds_itself_is_refused_however_it_was_read():
             {"saes.main.sweep": {"seed": list(range(500)), "k": [4, 5, 6]}},
             "saes.main.sweep: has 1,500 members",
         ),
-        ({"steering": {"prompts": ["a\0b"]}}, "steering.prompts.0: holds the character NUL"),
-        ({"steering": {"prompts": ["\ud800"]}}, "steering.prompts.0: holds half of a character"),
-        ({"goals.directory": "x" * 300}, "goals.directory: is longer than a path can be"),
         (
-            {"effects": {"scale": {"value": math.nan}}},
-            "effects.scale.value: must be a finite number",
+            {"steering.completions": {"prompts": ["a\0b"]}},
+            "steering.completions.prompts.0: holds the character NUL",
+        ),
+        (
+            {"steering.completions": {"prompts": ["\ud800"]}},
+            "steering.completions.prompts.0: holds half of a character",
+        ),
+        (
+            {"steering.goals.directory": "x" * 300},
+            "steering.goals.directory: is longer than a path can be",
+        ),
+        (
+            {"effects.measurement": {"scale": {"value": math.nan}}},
+            "effects.measurement.scale.value: must be a finite number",
         ),
     ],
 )

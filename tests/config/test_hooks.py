@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from checkout import ROOT
 
+from saeflow.analyses import logit_lens
 from saeflow.analyses.reading import read_study
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
@@ -26,8 +27,8 @@ def test_every_hook_where_an_sae_is_trained_is_cached_once():
         "late": {"train": {}, "hook": LATE},
         "again": {"train": {"k": 4}, "hook": LATE},
     }
-    study = study_with(saes, activations={"hooks": [EARLY]})
-    assert study.hooks == [STEERED, EARLY, LATE]
+    study = study_with(saes, hooks=[EARLY])
+    assert study.cached_hooks == [STEERED, EARLY, LATE]
     assert [study.hook_of(name) for name in saes] == [STEERED, LATE, LATE]
     assert study.last_layer == 3
 
@@ -42,7 +43,7 @@ def test_transcoders_and_crosscoders_have_all_that_they_read_and_write_cached():
     study = study_with(saes, models=[{"name": "tuned", "train": {"epochs": 2}}])
     mlp = ["blocks.2.hook_resid_mid", "blocks.2.hook_mlp_out"]
     assert study.caches == {"tales-lm": [STEERED, *mlp, EARLY, LATE], "tuned": [STEERED]}
-    assert study.hooks == study.caches["tales-lm"]
+    assert study.cached_hooks == study.caches["tales-lm"]
     assert study.caches_of("mlp") == [("tales-lm", hook) for hook in mlp]
     assert study.sources_of("mlp") == [("tales-lm", mlp[0])]
     assert study.sources_of("layers") == [("tales-lm", EARLY), ("tales-lm", LATE)]
@@ -76,14 +77,13 @@ def test_models_that_are_compared_differ_in_name_and_are_computed_alike():
 def test_the_hook_of_an_imported_sae_is_cached_only_for_the_examples_of_its_latents():
     saes = {"main": {"train": {}}, "other": {"path": "somewhere", "hook": LATE}}
     study = study_with(saes, examples=None, logit_lens=None)
-    assert (study.hooks, study.hook_of("other")) == ([STEERED], LATE)
-    assert study_with(saes).hooks == [STEERED, LATE]
+    assert (study.cached_hooks, study.hook_of("other")) == ([STEERED], LATE)
+    assert study_with(saes).cached_hooks == [STEERED, LATE]
 
 
 def test_the_lens_looks_at_saes_that_write_the_residual_stream():
     saes = {"main": {"train": {}}, "heads": {"train": {}, "hook": "blocks.1.attn.hook_z"}}
-    assert study_with(saes).lens_saes == ["main"]
-    assert study_with(saes, logit_lens=None).lens_saes == []
+    assert logit_lens.saes(study_with(saes)) == ["main"]
     with pytest.raises(SaeflowError, match="logit_lens: reads where latents fire"):
         study_with(saes, examples=None)
 
@@ -114,7 +114,7 @@ def test_the_lens_looks_at_saes_that_write_the_residual_stream():
             "saes.late",
             "reads or writes elsewhere than 'main' of the same group",
         ),
-        ({"main": {"train": {}, "target": LATE}}, "steering.sae", "'main' is a transcoder"),
+        ({"main": {"train": {}, "target": LATE}}, "effects.sae", "'main' is a transcoder"),
         (
             {
                 "main": {"train": {}},

@@ -3,8 +3,11 @@ insists on."""
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import getitem
+
 import pytest
-from studies import study_config
+from studies import changed, study_config
 
 from saeflow.config import Published
 from saeflow.config.locations import PUBLISHED, location, origin
@@ -17,8 +20,8 @@ ARTIFACTS = [
     ("model", "models/lm"),
     ("activations", f"activations/lm/{HOOK}/manifest.json"),
     ("effects", "effects/main/effects.h5"),
-    ("approximator", "approximators/main/approximator.safetensors"),
-    ("steering", "steering/anger/caa/vector.safetensors"),
+    ("effects.approximator", "effects/main/approximator.safetensors"),
+    ("steering.vectors", "steering/anger/caa/vector.safetensors"),
 ]
 
 
@@ -34,10 +37,11 @@ ARTIFACTS = [
 def test_auto_takes_our_own_first_and_the_others_insist(
     section: str, path: str, source: str, own_is_there: bool, ours: bool
 ) -> None:
-    study = check_any_study({**STUDY, section: {**STUDY[section], "source": source}})
-    found = location(study, path, lambda file: own_is_there and file == f"results/mine/{path}")
-    told = Published(**STUDY[section]["published"])
-    assert found == (f"results/mine/{path}" if ours else f"{PUBLISHED}/{told.folder()}/{path}")
+    study = check_any_study(changed(STUDY, {f"{section}.source": source}))
+    place = location(study, path, lambda file: own_is_there and file == f"results/mine/{path}")
+    values = reduce(getitem, section.split("."), STUDY)
+    offered = Published(**values["published"])
+    assert place == (f"results/mine/{path}" if ours else f"{PUBLISHED}/{offered.folder()}/{path}")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_auto_takes_our_own_first_and_the_others_insist(
         "saes/own/cfg.json",
         "effects/main/baseline.safetensors",
         "effects/own/effects.h5",
-        "approximators/main/metrics.json",
+        "effects/main/metrics.json",
         "activations/lm/blocks.1.hook_resid_post/manifest.json",
         "steering/summary.parquet",
         "steering/anger/latents.json",
@@ -83,7 +87,7 @@ def test_a_cache_with_a_place_for_the_hook_is_fetched_at_every_hook() -> None:
     study = check_any_study(
         {**STUDY, "activations": {**STUDY["activations"], "published": published}}
     )
-    for hook in study.hooks:
+    for hook in study.cached_hooks:
         assert location(study, f"activations/lm/{hook}/manifest.json", lambda _: False).startswith(
             PUBLISHED
         )

@@ -55,15 +55,15 @@ def test_generated_files_have_not_drifted(file: Path) -> None:
 
 
 def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(json_schema())
-    assert yaml.safe_load((ROOT / SCHEMA).read_text(encoding="utf-8")) == json_schema()
+    jsonschema.Draft202012Validator.check_schema(json_schema(Study))
+    assert yaml.safe_load((ROOT / SCHEMA).read_text(encoding="utf-8")) == json_schema(Study)
 
 
 @pytest.mark.parametrize("values", [MINIMAL, IMPORTED])
 def test_defaults_that_snakemake_fills_in_change_nothing(values: dict[str, Any]) -> None:
     filled = copy.deepcopy(values)
     validate(filled, str(ROOT / SCHEMA))
-    assert filled["effects"]["scale"]["rule"] == "loss_increase"
+    assert filled["activations"]["format"] == "parquet"
     assert check_any_study(filled) == check_any_study(values)
 
 
@@ -83,8 +83,8 @@ def test_the_default_study_passes_the_schema() -> None:
         ("saes", {}),
         ("saes", {"a/b": {"path": "folder"}}),
         ("saes", {"main": {"train": {"d_sea": 64}}}),
-        ("goals", {"names": []}),
-        ("effects", {"scale": {"rule": "norm"}}),
+        ("steering", {"goals": {"names": []}}),
+        ("effects", {"measurement": {"scale": {"rule": "norm"}}}),
         ("model", {"name": "x" * 65, "train": {}}),
     ],
 )

@@ -14,7 +14,7 @@ from saeflow.kinds import check_any_study
 
 def study_with(**saes: Any) -> Any:
     values = read_study(ROOT / "config.yaml").model_dump()
-    return check_any_study(values | {"saes": saes, "approximator": values["approximator"]})
+    return check_any_study(values | {"saes": saes})
 
 
 def test_a_sweep_is_its_members_trained_by_one_job():
@@ -32,7 +32,7 @@ def test_a_sweep_is_its_members_trained_by_one_job():
     assert study.trainings == {"main": members, "other": costs, "alone": ["alone"]}
     found = study.saes["main-k-8-seed-1"].train
     assert (found.d_sae, found.k, found.seed, found.architecture) == (256, 8, 1, "topk")
-    assert study.steering_sae == members[0]
+    assert study.target_sae == members[0]
 
 
 def test_a_study_with_a_sweep_survives_being_written_and_read():

@@ -105,16 +105,16 @@ def test_a_stop_wakes_those_who_wait_for_their_turn() -> None:
 @pytest.mark.parametrize(
     ("kind", "words", "key_to_change"),
     [
-        ("http_400", "Unsupported parameter: 'max_tokens'", "judge.parameters"),
+        ("http_400", "Unsupported parameter: 'max_tokens'", "steering.judge.parameters"),
         ("http_403", "This key has no access to the model", "calls.key"),
-        ("http_413", "The context length is exceeded", "steering.new_tokens"),
-        ("http_422", "Input should be a valid string", "judge.parameters"),
-        ("http_500", "not now", "judge.base_url"),
-        ("error_in_200", "The upstream provider is gone", "judge.model"),
+        ("http_413", "The context length is exceeded", "steering.completions.new_tokens"),
+        ("http_422", "Input should be a valid string", "steering.judge.parameters"),
+        ("http_500", "not now", "calls.base_url"),
+        ("error_in_200", "The upstream provider is gone", "steering.judge.model"),
         ("hopeless_in_200", "the key is refused", "User not found"),
-        ("filtered", "The response was filtered", "judge.model"),
-        ("prose", "the answer is not JSON", "judge.model"),
-        ("cut_off", "token limit (10 tokens)", "judge.parameters"),
+        ("filtered", "The response was filtered", "steering.judge.model"),
+        ("prose", "the answer is not JSON", "steering.judge.model"),
+        ("cut_off", "token limit (10 tokens)", "steering.judge.parameters"),
     ],
 )
 def test_a_judge_that_refuses_everything_stops_the_run_with_its_own_words_and_the_key_to_change(
@@ -312,7 +312,7 @@ def test_a_redirect_is_told_and_not_followed(tmp_path: Path) -> None:
         pytest.raises(SaeflowError, match=r"leads on to 127.0.0.1:9/v1") as caught,
     ):
         ask(questions(1), service(url, tmp_path))
-    assert "judge.base_url" in str(caught.value)
+    assert "calls.base_url" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
@@ -359,7 +359,7 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written_and_is_not
     assert "passWORD" not in fault
     assert "MY_KEY" in fault or address.startswith("user")
     judged = {
-        "judge": {"kind": "openai", "model": "m", "base_url": address},
+        "steering.judge": {"kind": "openai", "model": "m", "base_url": address},
         "calls": {"key": "MY_KEY"},
     }
     with pytest.raises(SaeflowError, match=r"judge\.base_url: ") as caught:

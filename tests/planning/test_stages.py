@@ -8,17 +8,19 @@ import pytest
 import torch
 import yaml
 from checkout import ROOT
+from studies import changed
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokens
 from torch.utils.flop_counter import FlopCounterMode
 
 from saeflow.analyses.reading import read_study
+from saeflow.analyses.steering.cost import judge_calls
 from saeflow.config.locations import fetches
 from saeflow.corpora.tales import tokenizer
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
 from saeflow.planning.calibration import products_per_second
 from saeflow.planning.shape import TALES_VOCABULARY, ModelShape, model_shape, shape_of
-from saeflow.planning.stages import hours, judge_calls, plan_study, total
+from saeflow.planning.stages import hours, plan_study, total
 
 TALES = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -52,7 +54,9 @@ def test_the_shape_of_a_model_to_train_is_that_of_the_config() -> None:
 
 def test_work_and_time_grow_with_what_is_asked() -> None:
     def effects(**changes: object) -> tuple[int, float]:
-        study = check_any_study(TALES | {"effects": TALES["effects"] | changes})
+        study = check_any_study(
+            changed(TALES, {f"effects.measurement.{key}": value for key, value in changes.items()})
+        )
         stages = plan_study(study, model_shape(study))
         (stage,) = (stage for stage in stages if stage.stage == "effects")
         assert total(stages).flop == sum(stage.flop for stage in stages)
@@ -66,24 +70,27 @@ def test_work_and_time_grow_with_what_is_asked() -> None:
 def test_a_model_that_is_not_here_yet_has_no_work() -> None:
     model = {"name": "far", "published": {"repo": "nobody/nothing-of-this-name"}}
     corpus = {"kind": "text", "path": "stories.txt"}
-    steering = TALES["steering"] | {"methods": ["caa", "sae"]}
-    study = check_any_study(
-        TALES
-        | {"model": model, "corpus": corpus, "judge": {"kind": "lexical"}, "steering": steering}
-    )
+    changes = {
+        "model": model,
+        "corpus": corpus,
+        "steering.judge": {"kind": "lexical"},
+        "steering.vectors.methods": ["caa", "sae"],
+    }
+    study = check_any_study(changed(TALES, changes))
     assert model_shape(study) is None
     assert total(plan_study(study, None)).flop == 0
 
 
 def test_calls_of_a_judge_are_counted() -> None:
+    def calls(**changes: object) -> int:
+        changes = {f"steering.{key}": value for key, value in changes.items()}
+        return judge_calls(check_any_study(changed(TALES, changes)).steering)
+
     judge = {"kind": "openai", "model": "gpt-4o-mini"}
-    assert judge_calls(check_any_study(TALES)) == 0
-    plain = judge_calls(check_any_study(TALES | {"judge": judge}))
-    assert plain == 9 * 8 * 8 * 64 * 2
-    study = check_any_study(
-        TALES | {"judge": judge | {"repeats": 2, "protocols": ["product", "three_way"], "pairs": 4}}
-    )
-    assert judge_calls(study) == (9 * 8 * 8 * 64 * 5 + 9 * 28 * 4 * 2 * 2) * 2
+    assert calls() == 0
+    assert calls(judge=judge) == 9 * 8 * 8 * 64 * 2
+    more = judge | {"repeats": 2, "protocols": ["product", "three_way"]}
+    assert calls(judge=more, pairs=4) == (9 * 8 * 8 * 64 * 5 + 9 * 28 * 4 * 2 * 2) * 2
 
 
 def test_the_rate_of_products_is_measured() -> None:
@@ -135,7 +142,7 @@ def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
         "corpus.dataset",
         "model",
         "effects",
-        "approximator",
+        "effects.approximator",
         *(f"saes.{name}" for name in study.saes),
     }
     plans = {stage.stage: stage for stage in plan_study(study, shape, fetched)}
@@ -158,7 +165,7 @@ def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:
     assert computed["effects"].tokens > baseline + 50_000 * 14 * 64 * 28
 
     # Our own, once it is there, is taken before the published one.
-    own = tmp_path / f"results/gemma-2-2b/effects/{study.steering_sae}/effects.h5"
+    own = tmp_path / f"results/gemma-2-2b/effects/{study.target_sae}/effects.h5"
     own.parent.mkdir(parents=True)
     own.touch()
     assert set(fetched) - set(fetches(study, tmp_path)) == {"effects"}

@@ -18,12 +18,13 @@ import yaml
 from hub_server import TOKEN, Fault, Hub, environment, serving
 from huggingface_hub import RepoCard
 from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
-from studies import study_config
+from studies import changed, study_config
 
 from saeflow.analyses import Study
 from saeflow.analyses.effects.approximation import Approximation
 from saeflow.analyses.effects.io import load_approximation, open_effects, save_approximation
 from saeflow.analyses.effects.published import import_effects
+from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.io import SteeringVector, load_vector, save_vector
 from saeflow.artifacts import read_json, sha256, write_json
 from saeflow.kinds import check_any_study
@@ -45,7 +46,7 @@ for arguments in json.loads(sys.argv[1]):
 print("ENDS" + json.dumps(ends))
 """
 STUDY = study_config("to-publish")
-GOALS, METHODS = STUDY["goals"]["names"], STUDY["steering"]["methods"]
+GOALS, METHODS = STUDY["steering"]["goals"]["names"], STUDY["steering"]["vectors"]["methods"]
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def study(tmp_path: Path) -> Path:
     (root / "effects/main").mkdir(parents=True)
     import_effects(tmp_path / "made.pt", root / "effects/main/effects.h5", {"hook": HOOK})
     approximation = Approximation.of(M, torch.zeros(D_SAE), tiny_sae().W_dec)
-    save_approximation(root / "approximators/main", approximation, {"hook": HOOK})
-    write_json(root / "approximators/main/metrics.json", {"r2": 0.87, "r2_median": 0.5})
+    save_approximation(root / "effects/main", approximation, {"hook": HOOK})
+    write_json(root / "effects/main/metrics.json", {"r2": 0.87, "r2_median": 0.5})
     save_sae(root / "saes/main", tiny_sae())
     for number, goal in enumerate(GOALS):
         for method in METHODS:
@@ -144,8 +145,10 @@ def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
         assert "/somewhere/private" not in file
         assert "10.1.2.3" not in file
         assert "stories.jsonl" in file
-    use = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
-    merged = check_any_study({**STUDY, **use, "steering": {**STUDY["steering"], **use["steering"]}})
+    own, use = tmp_path / "own.yaml", tmp_path / "use.yaml"
+    own.write_text(yaml.safe_dump(STUDY))
+    use.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    merged = read_study(own, use)
     assert merged.effects.published
     assert merged.effects.published.file == "effects/main/effects.h5"
 
@@ -153,22 +156,21 @@ def test_without_a_yes_nothing_is_asked_and_the_card_tells_all_but_this_machine(
 def test_no_path_of_this_machine_is_published_wherever_the_config_names_one() -> None:
     private = "/home/somebody/private"
     given = {
-        **STUDY,
         "models": [{"name": "other", "path": f"{private}/model"}],
         "corpus": {"kind": "text", "path": f"{private}/text.jsonl"},
-        "saes": {**STUDY["saes"], "imported": {"path": f"{private}/sae"}},
+        "saes.imported": {"path": f"{private}/sae"},
         "examples": {},
-        "logit_lens": {"sets": [f"{private}/sets.yaml"]},
+        "logit_lens": {"token_sets": {"files": [f"{private}/sets.yaml"]}},
         "effects": {"vectors": {"kind": "file", "path": f"{private}/vectors.safetensors"}},
-        "goals": {**STUDY["goals"], "directory": f"{private}/goals"},
+        "steering.goals.directory": f"{private}/goals",
     }
-    study = check_any_study(given)
+    study = check_any_study(changed(STUDY, given))
     assert isinstance(study, Study)
     assert study.model_dump_json().count(private) == 6
     bare = without_places(study).model_dump()
     assert private not in json.dumps(bare)
     assert bare["models"][0]["path"] == "model"
-    assert bare["logit_lens"]["sets"] == ["sets.yaml"]
+    assert bare["logit_lens"]["token_sets"]["files"] == ["sets.yaml"]
     assert check_any_study(bare).model_dump() == bare
 
 
@@ -181,10 +183,10 @@ def test_what_is_uploaded_comes_back_as_it_was(hub: Hub, study: Path, tmp_path: 
     assert sum(one.path.endswith("/commit/main") for one in hub.asked) == 1
 
     back = tmp_path / "back"
-    map_file = "approximators/main/approximator.safetensors"
+    map_file = "effects/main/approximator.safetensors"
     vector_file = "steering/{goal}/{method}/vector.safetensors"
     effects = back / "effects/main/effects.h5"
-    on_map = ("--hook", HOOK, "--sae", back / "saes/main", "--output", back / "approximators/main")
+    on_map = ("--hook", HOOK, "--sae", back / "saes/main", "--output", back / "effects/main")
     of_sea = ("--hook", HOOK, "--goal", "sea", "--output", back / "steering/sea")
     ends, _ = saeflow(
         hub,
@@ -200,7 +202,7 @@ def test_what_is_uploaded_comes_back_as_it_was(hub: Hub, study: Path, tmp_path: 
         assert table.effects.shape == (30, D_SAE)
     assert torch.equal(load_sae(back / "saes/main").W_enc, tiny_sae().W_enc)
     assert load_sae(back / "saes/main").metadata["published"]["commit"] == repository.commit
-    folders = (back / "approximators/main", study / "approximators/main")
+    folders = (back / "effects/main", study / "effects/main")
     pairs = zip(*map(load_approximation, folders), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
     vector = load_vector(back / "steering/sea/caa/vector.safetensors")
@@ -258,6 +260,6 @@ def test_an_upload_that_cannot_be_is_told(hub: Hub, study: Path, tmp_path: Path)
     )
     assert "(403); set HF_TOKEN to one that may do this" in ends[0]
     assert ends[1] == ""
-    assert "left out, as the study fetched or did not make them: effects" in printed
+    assert "left out, as the study fetched or did not make them: effects/*/effects.h5" in printed
     record = read_json(study / "publish/record.json")
     assert (record["repo"], record["commit"]) == ("me/other", None)

@@ -105,9 +105,7 @@ def fetches(study: Core, root: Path) -> dict[str, Published]:
         "activations": f"activations/{study.model.name}/{study.hook}/manifest.json",
         **{f"saes.{name}": f"saes/{name}/{SAE_FILES[1]}" for name in study.saes},
         **{
-            key: path.format(
-                **{name: first for name, (first, *_) in analysis.names(study, own).items()}
-            )
+            key: path.format(**_firsts(analysis.names(study, own)))
             for analysis, own in study.asked
             for key, path in analysis.fetched(study, own).items()
         },

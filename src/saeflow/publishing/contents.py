@@ -37,8 +37,8 @@ class Packed(NamedTuple):
 
     items: list[Item]
     left_out: list[str]
-    """What was asked for and is not there: it was fetched, and lies elsewhere, or is not made
-    yet."""
+    """Patterns of what was asked for and is not there: it was fetched, and lies elsewhere, or is
+    not made yet."""
 
 
 def packed(root: Path, study: Study, contents: Iterable[str] | None) -> Packed:
@@ -53,21 +53,20 @@ def packed(root: Path, study: Study, contents: Iterable[str] | None) -> Packed:
         SaeflowError: nothing that is asked for is there.
     """
     patterns = CORE | {own.key: tuple(own.publishes) for own, _ in study.asked if own.publishes}
-    by_content = {
-        content: [path for pattern in patterns[content] for path in sorted(root.glob(pattern))]
-        for content in contents or patterns
-        if content in patterns
+    wanted = [content for content in contents or patterns if content in patterns]
+    by_pattern = {
+        pattern: sorted(root.glob(pattern)) for content in wanted for pattern in patterns[content]
     }
-    found = [
+    items = [
         Item(path.relative_to(root).as_posix(), path)
-        for files in by_content.values()
+        for files in by_pattern.values()
         for path in files
     ]
-    if not found:
+    if not items:
         raise SaeflowError(
-            f"publish.contents: {root} has no {', '.join(by_content)} of its own; make them first"
+            f"publish.contents: {root} has no {', '.join(wanted)} of its own; make them first"
         )
-    return Packed(found, [content for content, files in by_content.items() if not files])
+    return Packed(items, [pattern for pattern, files in by_pattern.items() if not files])
 
 
 def without_places(study: Study) -> Study:

@@ -107,7 +107,7 @@ for file, target in json.loads(sys.argv[1]):
         if file.endswith(".h5"):
             fetch_effects(published, "effects.published", Path(target), metadata)
         else:
-            fetch_approximator(published, "approximator.published", Path(target), torch.zeros(48,
+            fetch_approximator(published, "effects.approximator.published", Path(target), torch.zeros(48,
             32), metadata)
         print()
     except SaeflowError as error:

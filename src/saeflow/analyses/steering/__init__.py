@@ -37,8 +37,7 @@ def _outputs(study: Study, own: Steering) -> list[str]:
 def _complaints(study: Study, own: Steering) -> list[Complaint]:
     written = own.completions
     return [
-        *unsteerable(study, "steering"),
-        *([] if study.effects else study.complaints_about_target("steering.sae")),
+        *([] if study.effects else _about_the_subject(study)),
         *_about_methods(study, own),
         *_about_goals(study, own),
         *_about_the_judge(study, own),
@@ -46,6 +45,11 @@ def _complaints(study: Study, own: Steering) -> list[Complaint]:
         *too_long_a_completion(study, "steering.completions.new_tokens", written.new_tokens),
         *about_prompts(study.model, "steering.completions.prompts", written.prompts),
     ]
+
+
+def _about_the_subject(study: Study) -> list[Complaint]:
+    """What effects, where they are asked for, complain about, too."""
+    return [*unsteerable(study, "steering"), *study.complaints_about_target("steering.sae")]
 
 
 def _about_methods(study: Study, own: Steering) -> list[Complaint]:

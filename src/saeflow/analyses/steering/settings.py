@@ -176,6 +176,6 @@ class Steering(Section):
     @model_validator(mode="after")
     def _judge_can_compare(self) -> Steering:
         if self.pairs and self.judge.kind != "openai":
-            reason = f"judge '{self.judge.kind}' compares nothing side by side; set judge.kind"
-            refuse([("pairs", f"{reason}: openai, or pairs: 0")])
+            reason = f"'{self.judge.kind}' answers no such questions; set kind: openai, or pairs: 0"
+            refuse([("judge.kind", reason)])
         return self
