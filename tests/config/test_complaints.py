@@ -237,7 +237,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"hook": "layer 1"},
         "hook",
-        "must be a TransformerLens name such as blocks.2.hook_resid_post; got 'layer 1'",
+        "must be a TransformerLens name such as blocks.2.hook_resid_post, of hook_resid_pre",
     ),
     ({"hook": "blocks.1.hook_resid"}, "hook", "must be a TransformerLens name"),
     ({"hook": "blocks.01.hook_resid_post"}, "hook", "must be a TransformerLens name"),

@@ -49,12 +49,8 @@ class Study(Core):
         if not (source := self.saes.get(name)):
             return [(key, f"there is no SAE '{name}'; saes names {', '.join(self.saes)}")]
         if source.kind != "sae":
-            return [
-                (
-                    key,
-                    f"'{name}' is a {source.kind}, and {key.partition('.')[0]} needs an SAE; name one",
-                )
-            ]
+            analysis = key.partition(".")[0]
+            return [(key, f"'{name}' is a {source.kind}, and {analysis} needs an SAE; name one")]
         if source.hook not in (None, self.hook):
             reason = f"'{source.hook}' is not the study's hook '{self.hook}', where latents are"
             return [(f"saes.{name}.hook", f"{reason} targeted; name another SAE in {key}")]

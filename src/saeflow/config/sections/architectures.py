@@ -65,10 +65,12 @@ def label(name: str) -> str:
     return ARCHITECTURES[name].label if name in ARCHITECTURES else name
 
 
-def readers(setting: str) -> str:
-    """The architectures that read a key of ``train``, named for the reference."""
+def readers(setting: str, mark: str = "``") -> str:
+    """The architectures that read a key of ``train``, each in marks; by default the reference's."""
     return ", ".join(
-        f"``{name}``" for name, traits in ARCHITECTURES.items() if setting in traits.settings
+        f"{mark}{name}{mark}"
+        for name, traits in ARCHITECTURES.items()
+        if setting in traits.settings
     )
 
 

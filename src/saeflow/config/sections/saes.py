@@ -127,7 +127,7 @@ class SAETraining(Section):
             found.append(
                 (
                     "target_l0",
-                    f"is of {readers('target_l0')} only; '{self.architecture}' has k or "
+                    f"is of {readers('target_l0', "'")} only; '{self.architecture}' has k or "
                     "sparsity_coefficient",
                 )
             )
