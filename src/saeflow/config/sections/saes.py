@@ -124,13 +124,9 @@ class SAETraining(Section):
         if self.traits.takes_k and self.k >= self.d_sae:
             found.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
         if self.target_l0 is not None and "target_l0" not in self.traits.settings:
-            found.append(
-                (
-                    "target_l0",
-                    f"is of {readers('target_l0', "'")} only; '{self.architecture}' has k or "
-                    "sparsity_coefficient",
-                )
-            )
+            its = readers("target_l0", mark="'")
+            reason = f"is of {its} only; '{self.architecture}' has k or sparsity_coefficient"
+            found.append(("target_l0", reason))
         if self.warmup_fraction + self.decay_fraction > 1:
             found.append(("decay_fraction", "adds up with warmup_fraction to more than 1"))
         if self.tokens < self.batch_size * self.accumulate:
