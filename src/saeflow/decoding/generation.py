@@ -90,7 +90,8 @@ def generate(
         recording = None
     with attach(lm, [(hook, stream)]):
         logits = prefill(lm, prompts, cache).repeat_interleave(repeats, 0)
-    cache.repeat(repeats, prompt_length + (0 if recording else new_tokens))
+    room = prompt_length + (0 if recording else new_tokens)
+    cache.repeat(repeats, room, widen=not lm.family.adapted)
     stream.repeat()
     if recording:
         step = recording.begin(lm, hook, stream.edit, cache, prompt_length + new_tokens, stream)
@@ -132,6 +133,11 @@ def decode_one_token(
 
 def _check(lm: LanguageModel, hook: str, edit: Edit | None, length: int) -> None:
     check_hook(lm, hook)
+    if lm.keeps_states:
+        raise SaeflowError(
+            f"steering: {lm.model.config.model_type} models keep states in place of keys and "
+            "values, and no text can be drawn from them here; name a model of attention alone"
+        )
     if edit is not None:
         check_vectors(edit.vectors, lm.d_model, "steering")
     if length > lm.context:
@@ -184,18 +190,17 @@ class _Stream:
 
 
 class BufferLayer(DynamicLayer):
-    """Keys and values of one layer in a buffer of the final length: a token is written without
+    """Keys and values of one layer in buffers of the final length: a token is written without
     copying those before it.
 
     Positions come first in memory, so that what attention reads lies in one piece, and a token is
     written in one piece. Layers with a sliding window keep all positions too; the model's own mask
-    hides those outside of it. On a CPU the buffer is float32, since attention of single tokens is
-    faster there than in narrower types.
+    hides those outside of it. Keys may be wider than values (DeepSeek).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory: Tensor | None = None
+        self.memory: dict[str, Tensor] = {}
         self.filled = 0
 
     def update(
@@ -209,29 +214,41 @@ class BufferLayer(DynamicLayer):
         self._write(key_states, value_states)
         return self.keys, self.values
 
-    def repeat(self, repeats: int, length: int) -> None:
-        """Open the buffer for texts of a length, every row of the prompt ``repeats`` times in
-        it."""
-        rows, heads, _, width = self.keys.shape
-        shape = (2, length, rows * repeats, heads, width)
-        dtype = torch.float32 if self.keys.device.type == "cpu" else self.keys.dtype
-        if self.memory is None or self.memory.numel() < math.prod(shape):
-            self.memory = self.keys.new_empty(math.prod(shape), dtype=dtype)
-        self.buffer = self.memory[: math.prod(shape)].view(shape).permute(0, 2, 3, 1, 4)
-        self._write(
-            self.keys.repeat_interleave(repeats, 0), self.values.repeat_interleave(repeats, 0)
-        )
+    def repeat(self, repeats: int, length: int, widen: bool) -> None:
+        """Open the buffers for texts of a length, every row of the prompt ``repeats`` times in
+        them.
+
+        Args:
+            widen: keep float32 on a CPU, where `saeflow.models.tuning.attend` is faster with it
+                than with narrower types.
+        """
+        keys, values = (states.repeat_interleave(repeats, 0) for states in (self.keys, self.values))
+        self.key_buffer = self._buffer("keys", keys, length, widen)
+        self.value_buffer = self._buffer("values", values, length, widen)
+        self._write(keys, values)
 
     def reset(self) -> None:
         """Forget all keys and values; the memory stays for the next batch."""
         self.is_initialized = False
         self.filled = 0
 
+    def _buffer(
+        self, name: str, states: Float[Tensor, "rows heads pos width"], length: int, widen: bool
+    ) -> Float[Tensor, "rows heads length width"]:
+        rows, heads, _, width = states.shape
+        shape = (length, rows, heads, width)
+        dtype = torch.float32 if widen and states.device.type == "cpu" else states.dtype
+        memory = self.memory.get(name)
+        if memory is None or memory.numel() < math.prod(shape) or memory.dtype != dtype:
+            memory = self.memory[name] = states.new_empty(math.prod(shape), dtype=dtype)
+        return memory[: math.prod(shape)].view(shape).permute(1, 2, 0, 3)
+
     def _write(self, key_states: Tensor, value_states: Tensor) -> None:
         before, self.filled = self.filled, self.filled + key_states.shape[2]
-        self.buffer[0, :, :, before : self.filled] = key_states
-        self.buffer[1, :, :, before : self.filled] = value_states
-        self.keys, self.values = self.buffer[:, :, :, : self.filled]
+        self.key_buffer[:, :, before : self.filled] = key_states
+        self.value_buffer[:, :, before : self.filled] = value_states
+        self.keys = self.key_buffer[:, :, : self.filled]
+        self.values = self.value_buffer[:, :, : self.filled]
 
 
 class BufferCache(Cache):
@@ -243,8 +260,8 @@ class BufferCache(Cache):
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=BufferLayer)
 
-    def repeat(self, repeats: int, length: int) -> None:
+    def repeat(self, repeats: int, length: int, widen: bool = True) -> None:
         """After the prompt, before the first token: every row ``repeats`` times, room for
         ``length`` positions."""
         for layer in self.layers:
-            layer.repeat(repeats, length)
+            layer.repeat(repeats, length, widen)

@@ -28,6 +28,7 @@ _SCALED = {"hook_attn_out": "scaled_attn_submodule", "hook_mlp_out": "scaled_mlp
 # The smallest OPT but one. TransformerLens's adapter names the places of the others for it, too.
 _AROUND_NORMS = ("ln1.hook_normalized", "hook_resid_mid", "ln2.hook_normalized")
 _NORMS_BEHIND = "norms stand behind attention and MLP in this model, not before them"
+_TWO_KINDS = "layers of two kinds have it at different places"
 
 
 def family_of(config: PretrainedConfig) -> Family:
@@ -77,6 +78,8 @@ def adapted_family(config: PretrainedConfig) -> Family:
     places = {site: _place(block, site) for site in order} if block is not None else {}
     if not getattr(config, "do_layer_norm_before", True):
         places |= dict.fromkeys(_AROUND_NORMS, _NORMS_BEHIND)
+    if block is not None and _differs_by_layer(block):
+        places |= dict.fromkeys((*_AROUND_NORMS, "hook_attn_out", "hook_mlp_out"), _TWO_KINDS)
     sites = {site: place for site, place in places.items() if isinstance(place, Place)}
     if not decodes or not {"hook_resid_pre", "hook_resid_post"} <= sites.keys():
         raise SaeflowError(
@@ -119,6 +122,12 @@ def _components(config: PretrainedConfig, model_class: str) -> tuple[Any, bool]:
             f"config.json ({reason}); name a model of another family"
         ) from error
     return adapter.component_mapping or {}, adapter.supports_generation
+
+
+def _differs_by_layer(block: Any) -> bool:
+    """Whether an architecture's own kind of layer chooses its places when it is given a module
+    (OLMo Hybrid), which is not known from the config."""
+    return "supported_architectures" in type(block).set_original_component.__module__
 
 
 def _place(block: Any, site: str) -> Place | str:

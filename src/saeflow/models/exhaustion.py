@@ -33,7 +33,7 @@ def halve_batch_on_oom(
         try:
             return work(size), size
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # outside of the handler, whose traceback would hold on to the memory
         if size <= least:
@@ -43,9 +43,9 @@ def halve_batch_on_oom(
         size = max(least, size // 2)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """A GPU's allocator and numpy have a class for it; the allocator of torch's CPU has only
-    words."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: a GPU's allocator and numpy have a class for it, the allocator of
+    torch's CPU has only words."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(
         error
     )

@@ -184,13 +184,13 @@ def _on_input(
 
 
 def _on_output(function: HookFunction) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
-    # Attention returns (output, weights); layers return a tensor or, in other versions of
-    # transformers, a tuple.
+    # Attention returns (output, weights); layers return a tensor or, in some families, a tuple or
+    # a list that begins with it.
     def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
-        if not isinstance(output, tuple):
+        if not isinstance(output, tuple | list):
             return function(output)
         edited = function(output[0])
-        return None if edited is None else (edited, *output[1:])
+        return None if edited is None else type(output)((edited, *output[1:]))
 
     return hook
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,15 @@ class LanguageModel:
         (ALiBi) and the config names none."""
         limits = (getattr(self.model.config, name, None) for name in CONTEXT_NAMES)
         return next((limit for limit in limits if limit), UNLIMITED)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether some layers remember the text in a state of their own (Mamba, Qwen3-Next), not
+        in keys and values."""
+        kinds = getattr(self.model.config, "layer_types", None) or []
+        return "past_key_values" not in signature(self.model.forward).parameters or any(
+            kind == "linear_attention" or not kind.endswith("attention") for kind in kinds
+        )
 
     @property
     def device(self) -> torch.device:
@@ -389,13 +399,16 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Keep the bars of `transformers`, which last a moment, out of the logs of jobs."""
+    """Keep the bars of `transformers`, which last a moment, out of the logs of jobs, and the list
+    of weights of images that a model of text has no place for: what is missing is an error here."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

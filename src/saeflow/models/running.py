@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from saeflow.errors import SaeflowError
+from saeflow.models.exhaustion import is_out_of_memory
 from saeflow.models.hooks import HookFunction, attach, check_hook
 from saeflow.models.language_model import LanguageModel
 
@@ -193,7 +194,17 @@ def suffix_states(
     with _replaced(lm, layer, resid):
         # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them
         # away.
-        return lm.decoder(inputs_embeds=resid, use_cache=False).last_hidden_state
+        try:
+            return lm.decoder(inputs_embeds=resid, use_cache=False).last_hidden_state
+        except Exception as error:
+            if not lm.family.adapted or is_out_of_memory(error):
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise SaeflowError(
+                f"models: {lm.model.config.model_type} models cannot go on from the residual "
+                f"stream after a layer alone ({reason[:80]}…); scales by loss and divergences need "
+                "that, so leave them out, or name a model of another family"
+            ) from error
 
 
 def token_losses(
