@@ -35,9 +35,8 @@ def lone_threads(
         with ThreadPoolExecutor(count, name, alone) as threads:
             yield threads
     finally:
-        torch.set_num_threads(
-            usual
-        )  # threads to come begin with what was set last, wherever it was
+        # Threads to come begin with what was set last, wherever it was.
+        torch.set_num_threads(usual)
 
 
 @contextmanager

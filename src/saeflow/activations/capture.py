@@ -55,16 +55,15 @@ def capture_rows(
     together = TOKENS_PER_PASS if source.device.type == "cpu" else _TOKENS_ON_ACCELERATOR
     items = max(1, together // n_positions)
 
-    def pass_over(source: Source, part: slice) -> dict[str, ActivationRows]:
+    def rows_of(source: Source, part: slice) -> dict[str, ActivationRows]:
         tokens = source.tokens[part]
         read = source.activations(part, hooks)
         for hook, activations in read.items():
             if not _finite(activations):
                 raise SaeflowError(
                     f"activations: the model gives NaN or infinity at {hook} in blocks "
-                    f"{first_block + part.start} to "
-                    f"{first_block + part.stop - 1}; check its weights, or set model.dtype to "
-                    "bfloat16 or float32"
+                    f"{first_block + part.start} to {first_block + part.stop - 1}; check its "
+                    "weights, or set model.dtype to bfloat16 or float32"
                 )
         kept = kept_positions(tokens, excluded, read.values(), settings.exclude_norm_above)
         blocks, positions = (place.astype(np.int32) for place in kept.nonzero())
@@ -77,16 +76,13 @@ def capture_rows(
             for hook, activations in read.items()
         }
 
-    yield from _side_by_side(
-        source,
-        pass_over,
-        [slice(start, min(start + items, n_items)) for start in range(0, n_items, items)],
-    )
+    parts = [slice(start, min(start + items, n_items)) for start in range(0, n_items, items)]
+    yield from _side_by_side(source, rows_of, parts)
 
 
 def _side_by_side(
     source: Source,
-    pass_over: Callable[[Source, slice], dict[str, ActivationRows]],
+    rows_of: Callable[[Source, slice], dict[str, ActivationRows]],
     parts: Sequence[slice],
 ) -> Iterator[dict[str, ActivationRows]]:
     """What passes over the parts give, in their order; a pass for every thread on a CPU, else one
@@ -96,7 +92,7 @@ def _side_by_side(
     for whatever else keeps one of them, such as the writing of shards.
     """
     if source.device.type != "cpu" or torch.get_num_threads() == 1:
-        yield from (pass_over(source, part) for part in parts)
+        yield from (rows_of(source, part) for part in parts)
         return
     threads = max(1, min(torch.get_num_threads(), len(parts)))
     mine, twins = local(), [source.twin() for _ in range(threads)]
@@ -108,10 +104,9 @@ def _side_by_side(
         ahead: deque[Future[dict[str, ActivationRows]]] = deque()
         try:
             for part in parts:
-                ahead.append(workers.submit(lambda part: pass_over(mine.source, part), part))
-                if (
-                    len(ahead) > 2 * threads
-                ):  # more than run, or one waits while the first are being written
+                ahead.append(workers.submit(lambda part: rows_of(mine.source, part), part))
+                # More than run, or one waits while the first are being written.
+                if len(ahead) > 2 * threads:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

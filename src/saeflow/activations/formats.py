@@ -281,10 +281,8 @@ class _Hdf5Writer:
     def _extend(self, name: str, values: np.ndarray[Any, Any], filters: dict[str, Any]) -> None:
         rest = values.shape[1:]
         if name not in self._file:
-            chunk = (
-                len(values),
-                *rest,
-            )  # the first piece is the only one that may be a short last one
+            # The first piece is the only one that may be a short last one.
+            chunk = (len(values), *rest)
             self._file.create_dataset(
                 name,
                 shape=(0, *rest),

@@ -34,9 +34,8 @@ from saeflow.threads import lone_threads
 MANIFEST = "manifest.json"
 # in which all shards of a cache agree
 _IDENTITY = ("model", "hook", "dtype", "exclude", "exclude_norm_above", "d_model")
-_ON_THE_WAY = (
-    32 << 20
-)  # bytes that the disk need not have yet; else it is idle first and all wait for it at the end
+# Bytes that the disk need not have yet; else it is idle first and all wait for it at the end.
+_ON_THE_WAY = 32 << 20
 
 
 def shard_path(directory: Path, shard: int, settings: Activations) -> Path:

@@ -73,10 +73,8 @@ class AlignedReader:
         self._sides = [
             slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True)
         ]
-        self._widest, self._row_bytes = (
-            max(widths),
-            sum(widths),
-        )  # a row lies side by side in all caches
+        # A row lies side by side in all caches.
+        self._widest, self._row_bytes = max(widths), sum(widths)
         self._pieces = first.pieces()
         self._largest = max(piece.rows for piece in self._pieces)
         self._n_portions = self._portions_for(memory)

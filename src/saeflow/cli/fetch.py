@@ -59,9 +59,10 @@ def sae(
 ) -> None:
     """Fetch an SAE in any format and write it in the layout of SAELens 6."""
     options.set_pools(1)
-    from saeflow.saes.io import fetch_sae
+    from saeflow.saes.io import Elsewhere, fetch_sae
 
-    fetch_sae(_parsed(published), key, named, output, d_sae, centred, hook, target)
+    said = Elsewhere(named, hook, target, centred, d_sae)
+    fetch_sae(_parsed(published), key, said, output)
 
 
 @app.command()

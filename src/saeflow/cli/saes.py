@@ -121,17 +121,14 @@ def import_(
 ) -> None:
     """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout
     of SAELens 6."""
-    from saeflow.saes.formats.folding import for_uncentred
-    from saeflow.saes.io import import_sae, load_crosscoder, save_crosscoder, save_sae
-    from saeflow.saes.placing import placed, warn_of_training, with_sources
+    from saeflow.saes import io
+    from saeflow.saes.placing import with_sources
 
     if sources:
-        save_crosscoder(output, with_sources(load_crosscoder(path), sources))
-        return
-    sae = import_sae(path, named)
-    sae = for_uncentred(sae) if centred else sae
-    warn_of_training(sae)
-    save_sae(output, placed(sae, hook, target) if hook else sae)
+        io.save_crosscoder(output, with_sources(io.load_crosscoder(path), sources))
+    else:
+        said = io.Elsewhere(named, hook, target, centred)
+        io.save_sae(output, io.sae_from_elsewhere(path, said))
 
 
 @app.command()
@@ -179,11 +176,8 @@ def evaluate(
     from saeflow.saes.recovery import planted_recovery, recovery_metrics
     from saeflow.tables import write_table
 
-    lm, weights, blocks = (
-        options.open_model(model, dtype),
-        options.open_sae(sae),
-        load_blocks(corpus),
-    )
+    lm, weights = options.open_model(model, dtype), options.open_sae(sae)
+    blocks = load_blocks(corpus)
     warn_of_training(weights, names_of(model))
     exclusion = options.parsed(config.Activations, settings)
     planted = planted_recovery(lm, weights, hook, blocks, settings=exclusion, cached=cached or ())
@@ -250,10 +244,8 @@ def evaluate_crosscoder(
     from saeflow.saes.placing import sources_of
     from saeflow.tables import write_table
 
-    crosscoder, opened = (
-        load_crosscoder(sae),
-        {folder.name: options.open_model(folder, dtype) for folder in models},
-    )
+    crosscoder = load_crosscoder(sae)
+    opened = {folder.name: options.open_model(folder, dtype) for folder in models}
     seen = [
         comparison.Seen(model, opened[model], hook)
         for model, hook in sources_of(crosscoder, opened)

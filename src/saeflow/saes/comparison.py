@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from saeflow.saes.evaluation import (
     CACHED,
     EXHAUSTED,
     Fidelity,
+    Passage,
     blocks_per_pass,
     decoder_cosines,
     fidelity_metrics,
@@ -148,9 +150,10 @@ def _measured(crosscoder: Crosscoder, text: _Text) -> tuple[dict[str, Any], pl.D
             for index, fidelity in enumerate(fidelities):
                 fidelity.add(x[part, index], rebuilt[part, index], latents, block[part])
         for index, source in enumerate(sources):
-            for name, values in _spliced(
-                source, tokens, where, rebuilt[:, index], mean_of[index]
-            ).items():
+            passage = Passage(source.lm, tokens, where, first)
+            replace = partial(_replaced, where, rebuilt[:, index])
+            sums = prediction_sums(passage, source.hook, replace, mean_of[index])
+            for name, values in sums.items():
                 predictions[index][name].append(values)
         first += len(tokens)
     rows = (
@@ -229,17 +232,10 @@ def _read(
     return torch.stack(activations, dim=1), kept
 
 
-def _spliced(
-    source: Seen,
-    tokens: Integer[Tensor, "blocks pos"],
-    kept: Bool[Tensor, "blocks pos"],
-    rebuilt: Float[Tensor, "rows d_model"],
-    mean: Float64[Tensor, " d_model"],
-) -> dict[str, Float64[Tensor, " blocks"]]:
-    def replace(x: Tensor) -> Tensor:
-        return x.masked_scatter(kept[..., None], rebuilt.to(x.dtype))
-
-    return prediction_sums(source.lm, tokens, source.hook, replace, mean, kept)
+def _replaced(
+    kept: Bool[Tensor, "blocks pos"], rebuilt: Float[Tensor, "rows d_model"], x: Tensor
+) -> Tensor:
+    return x.masked_scatter(kept[..., None], rebuilt.to(x.dtype))
 
 
 def _metrics(

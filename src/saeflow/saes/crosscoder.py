@@ -18,7 +18,7 @@ from torch import Tensor
 
 from saeflow.errors import SaeflowError
 from saeflow.saes.dictionary import Normalisation
-from saeflow.saes.sae import SAE
+from saeflow.saes.sae import SAE, tensors_of
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,7 @@ class Crosscoder:
 
     def to(self, device: str | torch.device) -> Crosscoder:
         """The same crosscoder on another device."""
-        moved: dict[str, Any] = {
-            name: tensor.to(device)
-            for name, tensor in vars(self).items()
-            if isinstance(tensor, Tensor)
-        }
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors_of(self)}
         return replace(self, **moved)
 
     def encode(self, x: Float[Tensor, "... n_sources d_model"]) -> Float[Tensor, "... d_sae"]:
@@ -82,10 +78,8 @@ class Crosscoder:
             )
         pre = x.to(self.W_enc.dtype).flatten(-2) @ self.W_enc.flatten(0, 1) + self.b_enc
         return (
-            pre.relu()
-            if self.threshold is None
-            else torch.where(pre > self.threshold, pre, 0.0).relu()
-        )
+            pre if self.threshold is None else torch.where(pre > self.threshold, pre, 0.0)
+        ).relu()
 
     def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... n_sources d_model"]:
         """The activations of all sources that latents stand for, ``z W_dec,s + b_dec,s``."""
@@ -144,9 +138,9 @@ class LatentScaling:
         reconstruction, that others stand for it there.
         """
         owner = self.owner[:, None]
-        return self.error / self.error.gather(
-            1, owner
-        ), self.reconstruction / self.reconstruction.gather(1, owner)
+        betas = self.error, self.reconstruction
+        nu_error, nu_reconstruction = (beta / beta.gather(1, owner) for beta in betas)
+        return nu_error, nu_reconstruction
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -132,15 +132,13 @@ def with_errors(sums: Sums, metrics: Callable[[Sums], Mapping[str, Any]]) -> dic
     """
     blocks = len(next(iter(sums.values())))
     whole = metrics({name: values.sum() for name, values in sums.items()})
-    without = (
-        metrics({name: values.sum() - values for name, values in sums.items()})
-        if blocks > 1
-        else {}
-    )
-    named = {}
+    named: dict[str, float] = {}
+    without: Mapping[str, Any] = {}
+    if blocks > 1:
+        without = metrics({name: values.sum() - values for name, values in sums.items()})
     for name, value in whole.items():
         named[name] = float(value)
-        if blocks > 1:
+        if name in without:
             spread = np.square(without[name] - without[name].mean()).sum()
             named[f"{name}_se"] = float(np.sqrt(spread * (blocks - 1) / blocks))
     return named
@@ -221,9 +219,8 @@ def evaluate_sae(
         sums: defaultdict[str, list[Tensor]] = defaultdict(list)
         first = 0
         for part, where in zip(parts, kept, strict=True):
-            for name, values in _spliced(
-                lm, sae, (hook, written), part, where, fidelity, mean, first
-            ).items():
+            passage = Passage(lm, part, where, first)
+            for name, values in _spliced(passage, sae, (hook, written), fidelity, mean).items():
                 sums[name].append(values)
             first += len(part)
         return fidelity, {name: torch.cat(values).numpy() for name, values in sums.items()}
@@ -258,29 +255,38 @@ def mean_of_kept(
             statistics_of.append(statistics(rows))
     if not statistics_of:
         raise SaeflowError(
-            "sae: activations.exclude and exclude_norm_above leave no position to measure; exclude "
-            "less"
+            "sae: activations.exclude and exclude_norm_above leave no position to measure; "
+            "exclude less"
         )
     return torch.from_numpy(merge(statistics_of).mean), kept
 
 
+class Passage(NamedTuple):
+    """The text of one pass.
+
+    Attributes:
+        lm: the model that reads it.
+        tokens: on its device.
+        kept: the positions that count.
+        first: index of its first block in the whole text.
+    """
+
+    lm: LanguageModel
+    tokens: Integer[Tensor, "blocks pos"]
+    kept: Bool[Tensor, "blocks pos"]
+    first: int
+
+
 def _spliced(
-    lm: LanguageModel,
+    passage: Passage,
     sae: SAE,
     hooks: tuple[str, str],
-    tokens: Integer[Tensor, "blocks pos"],
-    kept: Bool[Tensor, "blocks pos"],
     fidelity: Fidelity,
     mean: Float64[Tensor, " d_out"],
-    first: int,
 ) -> dict[str, Float64[Tensor, " blocks"]]:
-    """What `prediction_sums` gives; what is rebuilt goes to ``fidelity``, as of blocks from
-    ``first`` on."""
-    hook, written = hooks
-    read: list[Tensor] = []
-
-    def remember(x: Tensor) -> None:
-        read.append(x)
+    """What `prediction_sums` gives; what is rebuilt goes to ``fidelity``."""
+    (hook, written), kept = hooks, passage.kept
+    read: list[Tensor] = []  # by a transcoder, which rebuilds later in the same pass
 
     def reconstruct(x: Tensor) -> Tensor:
         if hook != written and not read:
@@ -288,7 +294,7 @@ def _spliced(
                 f"sae: reads {hook}, which the model computes after {written}, where it writes"
             )
         source, target = (x if hook == written else read.pop())[kept], x[kept]
-        block = first + kept.nonzero()[:, 0]
+        block = passage.first + kept.nonzero()[:, 0]
         rebuilt = torch.empty_like(target)
         for part in rows_in_parts(len(target), sae.d_sae, x.device):
             latents = sae.encode(source[part])
@@ -297,31 +303,29 @@ def _spliced(
             rebuilt[part] = reconstruction.to(x.dtype)
         return x.masked_scatter(kept[..., None], rebuilt)
 
-    reading: list[tuple[str, HookFunction]] = [(hook, remember)] if hook != written else []
-    return prediction_sums(lm, tokens, written, reconstruct, mean, kept, reading)
+    reading: list[tuple[str, HookFunction]] = [(hook, read.append)] if hook != written else []
+    return prediction_sums(passage, written, reconstruct, mean, reading)
 
 
 def prediction_sums(
-    lm: LanguageModel,
-    tokens: Integer[Tensor, "blocks pos"],
+    passage: Passage,
     hook: str,
     reconstruct: Callable[[Tensor], Tensor],
     mean: Float64[Tensor, " d_out"],
-    kept: Bool[Tensor, "blocks pos"],
     reading: Sequence[tuple[str, HookFunction]] = (),
 ) -> dict[str, Float64[Tensor, " blocks"]]:
     """Per block, sums over predicted tokens of the losses, clean, spliced and ablated, and of the
     divergence.
 
     Args:
-        tokens: on the model's device.
+        passage: the text; what is not kept of it is not replaced.
         hook: whose activation is replaced.
         reconstruct: from the activation at the hook to what replaces it, at positions that are not
             kept itself.
         mean: of the activation, for the mean ablation.
-        kept: positions where it is replaced.
         reading: what else is called during the spliced pass.
     """
+    lm, tokens, kept, _ = passage
 
     def replaced_by(value: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: torch.where(kept[..., None], value.to(x), x)
@@ -334,9 +338,8 @@ def prediction_sums(
         with attach(lm, editing(hook, replaced_by(value))):
             ablated = final_states(lm, tokens)
         sums[name] = next_token_losses(lm, ablated, tokens).double().sum(dim=1).cpu()
-    return sums | {
-        "predicted": torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.float64)
-    }
+    predicted = torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.float64)
+    return sums | {"predicted": predicted}
 
 
 def _losses_and_divergence(
@@ -346,18 +349,15 @@ def _losses_and_divergence(
     tokens: Integer[Tensor, "blocks pos"],
 ) -> dict[str, Float64[Tensor, " blocks"]]:
     """Of final states: loss_clean, loss_sae and kl, of a part of the logits at a time."""
-    rows, targets = (
-        [states[:, :-1].flatten(0, 1) for states in (clean, spliced)],
-        tokens[:, 1:].flatten()[:, None],
-    )
+    rows = [states[:, :-1].flatten(0, 1) for states in (clean, spliced)]
+    targets = tokens[:, 1:].flatten()[:, None]
     per_row: defaultdict[str, list[Tensor]] = defaultdict(list)
     for part in positions_in_parts(lm, len(targets)):
         before, after = (unembedded(lm, states[part]).float().log_softmax(-1) for states in rows)
         per_row["loss_clean"].append(-before.gather(1, targets[part]))
         per_row["loss_sae"].append(-after.gather(1, targets[part]))
-        per_row["kl"].append(
-            kl_div(after, before, reduction="none", log_target=True).sum(dim=1, keepdim=True)
-        )
+        divergence = kl_div(after, before, reduction="none", log_target=True)
+        per_row["kl"].append(divergence.sum(dim=1, keepdim=True))
     return {
         name: torch.cat(values).view(len(tokens), -1).double().sum(dim=1).cpu()
         for name, values in per_row.items()

@@ -94,9 +94,8 @@ class Feed:
             x = self._normalised(batch.flatten(1), self.read, device)
             return x, x
         x, target = batch.unbind(1) if isinstance(batch, Tensor) else batch
-        return self._normalised(x, self.read, device), self._normalised(
-            target, self.written, device
-        )
+        x = self._normalised(x, self.read, device)
+        return x, self._normalised(target, self.written, device)
 
     def _normalised(self, raw: Tensor, normalisation: Normalisation, device: str) -> Tensor:
         if raw.shape[1] != len(normalisation.mean):
@@ -146,11 +145,7 @@ def cache_feed(
             several sources.
     """
     first, *others = sources
-    metadata: dict[str, Any] = {
-        "model_name": first.model,
-        "hook_name": first.hook,
-        "prepend_bos": True,
-    }
+    metadata = {"model_name": first.model, "hook_name": first.hook, "prepend_bos": True}
     if others and target:
         raise SaeflowError(
             "sae: a crosscoder rebuilds what it reads; give one manifest with a target, or no "
@@ -164,14 +159,12 @@ def cache_feed(
                 "other hooks"
             )
         named = [{"model": source.model, "hook": source.hook} for source in sources]
-        return crosscoder_feed(
-            AlignedReader(sources, batch_size, seed), sources, {"sources": named}
-        )
+        reader = AlignedReader(sources, batch_size, seed)
+        return crosscoder_feed(reader, sources, {"sources": named})
     if target:
         metadata |= {"hook_name_out": target.hook}
-        return transcoder_feed(
-            AlignedReader([first, target], batch_size, seed), first, target, metadata
-        )
+        reader = AlignedReader([first, target], batch_size, seed)
+        return transcoder_feed(reader, first, target, metadata)
     return sae_feed(ShuffledReader(first, batch_size, seed), first, metadata)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -104,28 +104,42 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
         ) from error
 
 
-def fetch_sae(
-    published: Published,
-    key: str,
-    named: str,
-    directory: Path,
-    d_sae: int | None = None,
-    centred: bool = False,
-    hook: str | None = None,
-    target: str | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a study says of an SAE that is not trained there.
+
+    Attributes:
+        named: its format; ``auto`` tells it from the names of the files.
+        hook: where it will be read.
+        target: where it writes, if it is a transcoder.
+        centred: whether it was trained on centred activations; see `for_uncentred`.
+        d_sae: number of latents that the config says it has.
+    """
+
+    named: str = "auto"
+    hook: str | None = None
+    target: str | None = None
+    centred: bool = False
+    d_sae: int | None = None
+
+
+def sae_from_elsewhere(directory: Path, said: Elsewhere) -> SAE:
+    """Read an SAE as a study has it; raises as `import_sae` and `placed` do."""
+    sae = import_sae(directory, said.named)
+    sae = for_uncentred(sae) if said.centred else sae
+    warn_of_training(sae)
+    return placed(sae, said.hook, said.target) if said.hook else sae
+
+
+def fetch_sae(published: Published, key: str, said: Elsewhere, directory: Path) -> None:
     """Fetch an SAE and write it in this library's own layout, with the record of where it came
     from.
 
     Args:
         published: its folder, or its one file.
         key: of the config, for messages.
-        named: its format; ``auto`` tells it from the names of the files.
+        said: what the study says of it.
         directory: where it goes.
-        d_sae: number of latents that the config says it has.
-        centred: whether it was trained on centred activations; see `for_uncentred`.
-        hook: where it will be read.
-        target: where it writes, if it is a transcoder.
 
     Raises:
         SaeflowError: what `saeflow.hub.files.fetch`, `import_sae` and `placed` raise, or it has
@@ -134,21 +148,17 @@ def fetch_sae(
 
     def wanted(names: Set[str], _: object) -> list[str]:
         try:
-            return files_of(names, named)
+            return files_of(names, said.named)
         except SaeflowError as error:
             raise SaeflowError(f"{key}: {published.where} {published.file or ''} {error}") from None
 
     fetched = fetch(published, key, wanted)
-    sae = import_sae(fetched.folder, named)
-    sae = for_uncentred(sae) if centred else sae
-    if d_sae not in (None, sae.d_sae):
+    sae = sae_from_elsewhere(fetched.folder, said)
+    if said.d_sae not in (None, sae.d_sae):
         raise SaeflowError(
-            f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {d_sae}; correct "
-            "d_sae"
+            f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {said.d_sae}; "
+            "correct d_sae"
         )
-    warn_of_training(sae)
-    if hook:
-        sae = placed(sae, hook, target)
     write_sealed_json(directory / RECORD, fetched.record)
     save_sae(directory, replace(sae, metadata={**sae.metadata, "published": fetched.origin}))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,12 +101,14 @@ def recovery(
         all are left out.
     """
     tables = []
+    directions = activations if written is None else written
     for label, classes in labels.items():
-        members = torch.from_numpy(
-            np.asarray(classes)[:, None] == np.arange(len(label_names[label]))
-        )
+        numbers = np.arange(len(label_names[label]))
+        members = torch.from_numpy(np.asarray(classes)[:, None] == numbers)
         fired, both = _firing_by_class(sae, activations, members)
-        sums = _sums_by_class(activations if written is None else written, members)
+        sums = torch.zeros(len(numbers), directions.shape[1], dtype=torch.float64)
+        for x, member in _in_parts(directions, members):
+            sums += member.double().T @ x.double()
         count = members.sum(dim=0).double()
         partial = (count > 0) & (count < len(members))
         means = sums / count[:, None]
@@ -140,23 +142,17 @@ def _firing_by_class(sae: SAE, activations: Tensor, members: Tensor) -> tuple[Te
     """Rows on which each latent fires, and rows of a class on which it does; fp64."""
     fired = torch.zeros(sae.d_sae, dtype=torch.float64)
     both = torch.zeros(members.shape[1], sae.d_sae, dtype=torch.float64)
-    for x, member in zip(
-        torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True
-    ):
+    for x, member in _in_parts(activations, members):
         firing = (sae.encode(x) > 0).float()
         fired += firing.sum(dim=0)
         both += member.float().T @ firing
     return fired, both
 
 
-def _sums_by_class(activations: Tensor, members: Tensor) -> Tensor:
-    """Sums of activations by class, fp64."""
-    sums = torch.zeros(members.shape[1], activations.shape[1], dtype=torch.float64)
-    for x, member in zip(
-        torch.split(activations, _ROWS_AT_ONCE), torch.split(members, _ROWS_AT_ONCE), strict=True
-    ):
-        sums += member.double().T @ x.double()
-    return sums
+def _in_parts(activations: Tensor, members: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some rows at a time, and of which classes they are."""
+    both = (torch.split(rows, _ROWS_AT_ONCE) for rows in (activations, members))
+    return zip(*both, strict=True)
 
 
 def recovery_metrics(table: pl.DataFrame) -> dict[str, float]:
@@ -172,7 +168,7 @@ def recovery_metrics(table: pl.DataFrame) -> dict[str, float]:
     for column in ("cosine", "f1"):
         values = table[column].to_numpy()
         metrics[f"planted_{column}"] = float(values.mean())
-        metrics[f"planted_{column}_se"] = (
-            float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
-        )
+        several = len(values) > 1
+        se = float(values.std(ddof=1) / len(values) ** 0.5) if several else 0.0
+        metrics[f"planted_{column}_se"] = se
     return metrics

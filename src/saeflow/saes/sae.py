@@ -3,7 +3,7 @@ training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -98,11 +98,7 @@ class SAE:
 
     def to(self, device: str | torch.device) -> SAE:
         """The same SAE on another device."""
-        moved: dict[str, Any] = {
-            name: tensor.to(device)
-            for name, tensor in vars(self).items()
-            if isinstance(tensor, Tensor)
-        }
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors_of(self)}
         return replace(self, **moved)
 
     def encode(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_sae"]:
@@ -121,15 +117,14 @@ class SAE:
             )
         pre = linear(x.to(self.W_enc.dtype), self.W_enc.T, self.b_enc)
         if self.architecture == "topk":
-            return _top_k_of(pre, self.k or 0)
+            values, indices = pre.topk(self.k or 0, dim=-1, sorted=False)
+            return torch.zeros_like(pre).scatter_(-1, indices, values.relu())
         if self.threshold is not None:
-            return pre * (
-                pre > self.threshold.clamp_min(0)
-            )  # a quarter of the time of torch.where on a CPU
+            # A product takes a quarter of the time of torch.where on a CPU.
+            return pre * (pre > self.threshold.clamp_min(0))
         if self.r_mag is not None and self.b_gate is not None and self.b_mag is not None:
-            return torch.where(
-                pre + self.b_gate > 0, pre * self.r_mag.exp() + self.b_mag, 0.0
-            ).relu()
+            magnitude = pre * self.r_mag.exp() + self.b_mag
+            return torch.where(pre + self.b_gate > 0, magnitude, 0.0).relu()
         return pre.relu()
 
     def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_out"]:
@@ -145,7 +140,6 @@ class SAE:
         return through if self.W_skip is None else through + x.to(self.W_skip.dtype) @ self.W_skip.T
 
 
-def _top_k_of(pre: Float[Tensor, "... d_sae"], k: int) -> Float[Tensor, "... d_sae"]:
-    """The k largest pre-activations of every row, negative ones and all others zero."""
-    values, indices = pre.topk(k, dim=-1, sorted=False)
-    return torch.zeros_like(pre).scatter_(-1, indices, values.relu())
+def tensors_of(weights: object) -> Iterator[tuple[str, Tensor]]:
+    """The fields of a data class that hold tensors, with their names."""
+    return ((name, value) for name, value in vars(weights).items() if isinstance(value, Tensor))

@@ -36,9 +36,8 @@ def largest_positive(
     Returns:
         None if a row has fewer than ``k`` groups with a number above zero.
     """
-    bits = (
-        pre.contiguous().view(torch.int16).numpy()
-    )  # positive floats are in the order of their bits
+    # Positive floats are in the order of their bits.
+    bits = pre.contiguous().view(torch.int16).numpy()
     places = np.empty((len(bits), k), np.int64)
     parts = _parts(len(bits))
     complete = _workers(len(parts)).map(
@@ -58,18 +57,15 @@ def places_above(pre: Float[Tensor, "rows n"], floor: Tensor | float) -> tuple[T
     if pre.dtype == torch.bfloat16 and not (floors < 0).any():
         # What is above a floor is above the nearest number of 16 bits below it; positive floats are
         # ordered as bits.
-        values, least = (
-            pre.contiguous().view(torch.int16),
-            (floors.view(torch.int32) >> 16).to(torch.int16),
-        )
+        values = pre.contiguous().view(torch.int16)
+        least = (floors.view(torch.int32) >> 16).to(torch.int16)
     else:
         values, least = pre.float().contiguous(), floors
     numbers, lowest = values.detach().numpy(), least.numpy()
 
     def find(part: slice) -> tuple[Tensor, Tensor]:
-        rows, columns = np.empty(
-            (2, numbers[part].size), np.int64
-        )  # only what is written takes memory
+        # Only what is written takes memory.
+        rows, columns = np.empty((2, numbers[part].size), np.int64)
         held = _fill_above(numbers[part], lowest, rows, columns, part.start)
         return torch.from_numpy(rows[:held].copy()), torch.from_numpy(columns[:held].copy())
 

@@ -100,15 +100,15 @@ Choose = Callable[[Float[Tensor, "rows d_sae"]], Choice]
 def largest_per_row(pre: Float[Tensor, "rows d_sae"], k: int) -> Choice:
     """The ``k`` largest of every row."""
     rows = torch.arange(len(pre), device=pre.device).repeat_interleave(k)
-    size = (
-        gcd(1 << round(log2(pre.shape[1] / k) / 2), pre.shape[1]) if pre.device.type == "cpu" else 1
-    )
+    size = 1
+    if pre.device.type == "cpu":
+        # Two searches, over n / size groups and k · size members, are shortest at √(n / k).
+        size = gcd(1 << round(log2(pre.shape[1] / k) / 2), pre.shape[1])
     if size == 1:
         return Choice(rows, pre.topk(k, dim=-1, sorted=False).indices.flatten())
     if pre.dtype == torch.bfloat16:
-        from saeflow.saes.selection import (
-            largest_positive,
-        )  # compiles, and is loaded where it is wanted
+        # Compiles, and is loaded where it is wanted.
+        from saeflow.saes.selection import largest_positive
 
         largest = largest_positive(pre, k, pre.shape[1] // size)
         if largest is not None:
@@ -141,9 +141,8 @@ def above(pre: Float[Tensor, "rows d_sae"], floor: Tensor | float) -> Choice:
 
         if pre.shape[1] % BLOCK == 0:
             return Choice(*places_above(pre, floor))
-    places = (
-        (pre.float() > floor).flatten().nonzero()[:, 0]
-    )  # of rows and columns at once takes twice as long
+    # To look for rows and columns at once takes twice as long.
+    places = (pre.float() > floor).flatten().nonzero()[:, 0]
     rows = places.div(pre.shape[1], rounding_mode="floor")
     return Choice(rows, places - rows * pre.shape[1])
 

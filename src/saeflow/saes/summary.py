@@ -87,8 +87,9 @@ def _row(
         values = [float(metrics[metric]) for metrics in measured if metrics.get(metric) is not None]
         if len(values) == len(measured):
             row[metric] = float(np.mean(values))
-            over_seeds = (
-                float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+            row[f"{metric}_se"] = (
+                float(np.std(values, ddof=1) / len(values) ** 0.5)
+                if len(values) > 1
+                else measured[0].get(f"{metric}_se")
             )
-            row[f"{metric}_se"] = over_seeds if len(values) > 1 else measured[0].get(f"{metric}_se")
     return row

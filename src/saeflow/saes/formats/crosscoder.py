@@ -6,13 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import count_in
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.formats.tensors import checked, write_tensors
+from saeflow.saes.sae import tensors_of
 from saeflow.seals import sealed_json, unsealed_json
 from saeflow.tensors import read_tensors
 
@@ -22,9 +21,7 @@ ARCHITECTURE = "crosscoder"
 
 def save(directory: Path, crosscoder: Crosscoder) -> None:
     """Write a crosscoder; ``cfg.json`` comes last, so a folder that has one is whole."""
-    directory = Path(directory)
-    tensors = {name: value for name, value in vars(crosscoder).items() if isinstance(value, Tensor)}
-    write_tensors(directory / "sae_weights.safetensors", tensors)
+    write_tensors(directory / "sae_weights.safetensors", dict(tensors_of(crosscoder)))
     config = {
         "architecture": ARCHITECTURE,
         "activation": "relu" if crosscoder.threshold is None else "jumprelu",
@@ -39,7 +36,7 @@ def save(directory: Path, crosscoder: Crosscoder) -> None:
 
 def is_crosscoder(directory: Path) -> bool:
     """Whether a folder holds a crosscoder in this layout."""
-    path = Path(directory) / "cfg.json"
+    path = directory / "cfg.json"
     config = read_json(path) if path.is_file() else None
     return isinstance(config, dict) and config.get("architecture") == ARCHITECTURE
 
@@ -51,7 +48,6 @@ def load(directory: Path) -> Crosscoder:
         SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or it
             is no crosscoder.
     """
-    directory = Path(directory)
     path = directory / "cfg.json"
     config = unsealed_json(path, read_json(path), within="metadata")
     n_sources, d_model, d_sae, jumps = _shape(directory, config)

@@ -72,7 +72,6 @@ def load(directory: Path) -> SAE:
         SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
             class is not known here.
     """
-    directory = Path(directory)
     config = _config(directory)
     trainer = config["trainer"]
     path = directory / "ae.pt"
@@ -80,9 +79,8 @@ def load(directory: Path) -> SAE:
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
-    if (
-        "k" in kind.scalars and "k" not in tensors
-    ):  # before December 2024 the library kept it in the config alone
+    # Before December 2024 the library kept k in the config alone.
+    if "k" in kind.scalars and "k" not in tensors:
         tensors["k"] = torch.tensor(count_in(trainer, "k"))
     if "threshold" in kind.scalars and "threshold" not in tensors:
         raise SaeflowError(
@@ -154,12 +152,8 @@ def _metadata(config: dict[str, Any]) -> dict[str, Any]:
     """Model and place: the module's name where it tells the layer, else the layer alone."""
     trainer, buffer = config["trainer"], config.get("buffer")
     place = trainer.get("submodule_name")
-    if (
-        isinstance(place, str)
-        and isinstance(buffer, dict)
-        and buffer.get("io") == "in"
-        and "." in place
-    ):
+    of_input = isinstance(buffer, dict) and buffer.get("io") == "in"
+    if of_input and isinstance(place, str) and "." in place:
         place = f"{place}.input"
     if not isinstance(place, str) or hooks_at(place) is None:
         layer = trainer.get("layer")
@@ -168,13 +162,12 @@ def _metadata(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if isinstance(value, str)}
 
 
+def _matrices(sae: SAE) -> dict[str, Tensor]:
+    return {"encoder.weight": sae.W_enc.T, "decoder.weight": sae.W_dec.T}
+
+
 def _as_auto_encoder(sae: SAE) -> dict[str, Tensor]:
-    return {
-        "bias": sae.b_dec,
-        "encoder.weight": sae.W_enc.T,
-        "encoder.bias": without_input_bias(sae),
-        "decoder.weight": sae.W_dec.T,
-    }
+    return {"bias": sae.b_dec, "encoder.bias": without_input_bias(sae), **_matrices(sae)}
 
 
 def _as_gated(sae: SAE) -> dict[str, Tensor]:
@@ -183,9 +176,8 @@ def _as_gated(sae: SAE) -> dict[str, Tensor]:
     assert sae.b_mag is not None
     shared = without_input_bias(sae)
     return {
+        **_matrices(sae),
         "decoder_bias": sae.b_dec,
-        "encoder.weight": sae.W_enc.T,
-        "decoder.weight": sae.W_dec.T,
         "r_mag": sae.r_mag,
         "gate_bias": sae.b_gate + shared,
         "mag_bias": sae.b_mag + shared * sae.r_mag.exp(),
@@ -201,9 +193,8 @@ def _as_top_k(sae: SAE) -> dict[str, Tensor]:
     return {
         "k": torch.tensor(sae.k, dtype=torch.int32),
         "threshold": torch.tensor(-1.0),
-        "encoder.weight": sae.W_enc.T,
         "encoder.bias": without_input_bias(sae),
-        "decoder.weight": sae.W_dec.T,
+        **_matrices(sae),
         "b_dec": sae.b_dec,
     }
 
@@ -222,7 +213,6 @@ def save(directory: Path, sae: SAE) -> None:
     Raises:
         SaeflowError: it is a transcoder, which the format cannot hold.
     """
-    directory = Path(directory)
     if sae.is_transcoder:
         raise SaeflowError(
             f"{directory}: dictionary_learning's format holds no transcoders; use saelens"

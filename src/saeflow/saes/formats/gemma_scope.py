@@ -36,13 +36,13 @@ def load(directory: Path) -> SAE:
     Raises:
         SaeflowError: the file is absent or damaged, a shape is wrong, or a weight is not finite.
     """
-    path = Path(directory) / _FILE
+    path = directory / _FILE
     tensors = read_tensors(path)
     if "scaling_factor" in tensors and not (tensors["scaling_factor"] == 1).all():
         raise SaeflowError(
             f"{path}: holds a scaling_factor, which is not known here; get the SAE without it"
         )
-    return finished("jumprelu", jumprelu_weights(path, tensors), _metadata(Path(directory)))
+    return finished("jumprelu", jumprelu_weights(path, tensors), _metadata(directory))
 
 
 def _metadata(directory: Path) -> dict[str, str]:
@@ -107,6 +107,4 @@ def save(directory: Path, sae: SAE) -> None:
         "b_dec": sae.b_dec,
         "threshold": threshold,
     }
-    write_tensors(
-        Path(directory) / _FILE, {name: tensor.float() for name, tensor in tensors.items()}
-    )
+    write_tensors(directory / _FILE, {name: tensor.float() for name, tensor in tensors.items()})

@@ -31,8 +31,8 @@ def load(directory: Path) -> SAE:
         SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, the
             activation function is not JumpReLU, or the decoder writes many layers.
     """
-    path = Path(directory) / "params.safetensors"
-    metadata = _metadata(Path(directory) / "config.json")
+    path = directory / "params.safetensors"
+    metadata = _metadata(directory / "config.json")
     tensors = read_tensors(path)
     if "w_dec" in tensors and tensors["w_dec"].ndim == 3:
         raise SaeflowError(
@@ -41,9 +41,8 @@ def load(directory: Path) -> SAE:
     weights = jumprelu_weights(path, tensors)
     if "affine_skip_connection" in tensors:
         shape = (len(weights["W_enc"]), len(weights["b_dec"]))
-        weights["W_skip"] = checked(path, tensors, {"affine_skip_connection": shape})[
-            "affine_skip_connection"
-        ].T
+        skip = checked(path, tensors, {"affine_skip_connection": shape})
+        weights["W_skip"] = skip["affine_skip_connection"].T
     return finished("jumprelu", weights, metadata)
 
 

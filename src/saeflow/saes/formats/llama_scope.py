@@ -49,18 +49,16 @@ def load(directory: Path) -> SAE:
         SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
             activation function or the normalisation is not known here.
     """
-    directory = Path(directory)
     config = read_json(llama_scope_config(directory))
     architecture = _architecture(directory, config)
-    path = _weights_file(directory)
+    files = ("sae_weights.safetensors", "checkpoints/final.safetensors")
+    paths = [directory / name for name in files]
+    path = next((path for path in paths if path.is_file()), paths[-1])
     tensors = read_tensors(path)
     weights = _weights(path, tensors, config)
     by_contribution = bool(config.get("sparsity_include_decoder_norm", True))
-    trained = (
-        _trained_threshold(path, tensors, len(weights["b_enc"]))
-        if architecture == "jumprelu"
-        else None
-    )
+    d_sae, jumps = len(weights["b_enc"]), architecture == "jumprelu"
+    trained = _trained_threshold(path, tensors, d_sae) if jumps else None
     if trained is not None:
         if by_contribution:
             fold_decoder_norms(weights)
@@ -70,14 +68,12 @@ def load(directory: Path) -> SAE:
         fold_input_bias(weights, weights["b_dec"])
     if by_contribution:
         fold_decoder_norms(weights)
-    if architecture == "jumprelu" and trained is None:
-        weights["threshold"] = torch.full_like(
-            weights["b_enc"], _measured_threshold(directory, config)
-        )
+    if jumps and trained is None:
+        measured = _measured_threshold(directory, config)
+        weights["threshold"] = torch.full_like(weights["b_enc"], measured)
     k = count_in(config, "top_k") if architecture == "topk" else None
-    return finished(
-        architecture, weights, _metadata(config), k, free_rows=by_contribution or k is None
-    )
+    free = by_contribution or k is None
+    return finished(architecture, weights, _metadata(config), k, free_rows=free)
 
 
 def _architecture(directory: Path, config: Any) -> str:
@@ -106,13 +102,6 @@ def _architecture(directory: Path, config: Any) -> str:
     if function == "topk" and not 0 < int(config.get("top_k", 0)) <= llama_scope_latents(config):
         raise SaeflowError(f"{directory}: its config has no usable top_k; correct it")
     return _ARCHITECTURES[function]
-
-
-def _weights_file(directory: Path) -> Path:
-    tried = [
-        directory / name for name in ("sae_weights.safetensors", "checkpoints/final.safetensors")
-    ]
-    return next((path for path in tried if path.is_file()), tried[-1])
 
 
 def _weights(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Weights:
@@ -161,8 +150,7 @@ def _scales(
     if normalisation != "dataset-wise":
         raise SaeflowError(
             f"{directory}: normalises its input ('{normalisation}') in a way that no weights can "
-            "stand for; "
-            "choose an SAE that was trained with 'dataset-wise'"
+            "stand for; choose an SAE that was trained with 'dataset-wise'"
         )
     if scale := scale_beside(directory):
         return scale, scale
@@ -171,14 +159,13 @@ def _scales(
     norms = []
     for side, hook in zip(("in", "out"), hooks, strict=True):
         beside = tensors.get(f"dataset_average_activation_norm.{hook}")
-        norm = in_config.get(
-            side, in_config.get(hook, float("nan") if beside is None else float(beside))
-        )
+        measured = math.nan if beside is None else float(beside)
+        norm = in_config.get(side, in_config.get(hook, measured))
         if not 0 < norm < math.inf:
             raise SaeflowError(
                 f"{directory}: does not say the mean norm of activations at {hook}; write √d_model "
-                "over it beside "
-                f'the weights as {{"scaling_factor": …}} into {SCALER}, or get it again'
+                f'over it beside the weights as {{"scaling_factor": …}} into {SCALER}, or get it '
+                "again"
             )
         norms.append(norm)
     return math.sqrt(config["d_model"]) / norms[0], math.sqrt(config["d_model"]) / norms[1]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import count_in
@@ -29,7 +28,7 @@ from saeflow.saes.formats.folding import (
 from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.saelens_training import trained_centred
 from saeflow.saes.formats.tensors import SCALER, checked, scale_beside, write_tensors
-from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE
+from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE, tensors_of
 from saeflow.seals import sealed_json, unsealed_json
 from saeflow.tensors import read_tensors
 
@@ -72,8 +71,7 @@ def save(directory: Path, sae: SAE) -> None:
 
     The weights come first and ``cfg.json`` last, so a folder with a ``cfg.json`` is whole.
     """
-    directory = Path(directory)
-    tensors = {name: value for name, value in vars(sae).items() if isinstance(value, Tensor)}
+    tensors = dict(tensors_of(sae))
     if sae.r_mag is not None and sae.b_gate is not None and sae.b_mag is not None:
         shared = tensors.pop("b_enc")
         tensors |= {"b_gate": sae.b_gate + shared, "b_mag": sae.b_mag + shared * sae.r_mag.exp()}
@@ -82,11 +80,9 @@ def save(directory: Path, sae: SAE) -> None:
 
 
 def _config(sae: SAE) -> dict[str, Any]:
-    name = (
-        _transcoder_name(sae.architecture, sae.W_skip is not None)
-        if sae.is_transcoder
-        else sae.architecture
-    )
+    name = sae.architecture
+    if sae.is_transcoder:
+        name = _transcoder_name(name, sae.W_skip is not None)
     heads = str(sae.metadata.get("hook_name", "")).endswith("hook_z")
     config: dict[str, Any] = {
         "architecture": name,
@@ -121,7 +117,6 @@ def load(directory: Path) -> SAE:
         SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
             SAE is of a kind or normalises its input in a way that is not known here.
     """
-    directory = Path(directory)
     path = directory / "cfg.json"
     config = modern(unsealed_json(path, read_json(path), within="metadata"))
     kind = _kind(directory, config)
@@ -212,9 +207,8 @@ def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
         shapes |= dict.fromkeys(_OF_LATENTS.get(kind.architecture, ()), (d_sae,))
     if kind.skip:
         shapes["W_skip"] = (d_out, d_model)
-    if config.get(
-        "finetuning_scaling_factor", False
-    ):  # before version 6: latents times this are decoded
+    # Before version 6: latents times this are decoded.
+    if config.get("finetuning_scaling_factor", False):
         shapes["scaling_factor"] = (d_sae,)
     weights = checked(directory, read_tensors(directory / "sae_weights.safetensors"), shapes)
     if "scaling_factor" in weights:

@@ -34,7 +34,6 @@ def load(directory: Path) -> SAE:
         SaeflowError: a file is absent or damaged, a shape is wrong, a weight is not finite, or the
             activation function is not TopK.
     """
-    directory = Path(directory)
     config = read_json(directory / "cfg.json")
     _check_function(directory, config)
     d_model, d_sae, k = (
@@ -81,7 +80,6 @@ def save(directory: Path, sae: SAE) -> None:
     Raises:
         SaeflowError: the format cannot hold this architecture.
     """
-    directory = Path(directory)
     if sae.architecture != "topk":
         raise SaeflowError(
             f"{directory}: sparsify's format holds TopK alone, not '{sae.architecture}'; use "
