@@ -54,10 +54,10 @@ from saeflow.corpora.tales import tokenizer
 from saeflow.decoding.generation import generate
 from saeflow.decoding.rollouts import BATCH_ROWS
 from saeflow.models.families import FAMILIES
+from saeflow.models.fast_layers import with_fast_layers
 from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.language_model import LanguageModel, load_tokenizer
 from saeflow.models.running import capture
-from saeflow.models.tuning import tuned
 from saeflow.products import linear
 from saeflow.saes.sae import SAE
 from saeflow.seeds import row_keys
@@ -132,7 +132,7 @@ def make_world(name: str, samples: int, dtype: torch.dtype, device: str = "cpu")
         model = shape.make().eval().requires_grad_(False).to(device, dtype)
     words = load_tokenizer(Path(os.environ["SAEFLOW_MODEL"])) if name == "stories" else tokenizer()
     plain = LanguageModel(model, words, FAMILIES[model.config.model_type])
-    lm = replace(plain, model=tuned(copy.deepcopy(model)))
+    lm = replace(plain, model=with_fast_layers(copy.deepcopy(model)))
     rows = normalize(torch.randn(shape.latents, lm.d_model, device=device), dim=1)
     hook = f"blocks.{shape.layer}.hook_resid_post"
     zeros = torch.zeros(shape.latents, device=device), torch.zeros(lm.d_model, device=device)

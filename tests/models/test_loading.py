@@ -21,11 +21,11 @@ from tiny_models import (
 
 from saeflow.artifacts import read_json
 from saeflow.errors import SaeflowError
+from saeflow.models.fast_layers import with_fast_layers
 from saeflow.models.io import link_model, save_model
 from saeflow.models.language_model import bos_id, load_model, load_tokenizer
 from saeflow.models.running import logits
 from saeflow.models.training import TrainedModel
-from saeflow.models.tuning import tuned
 
 
 @pytest.fixture
@@ -181,10 +181,10 @@ def test_a_trained_model_is_saved_whole_and_replaces_an_older_one(tmp_path):
     assert read_json(directory / "metrics.json") == {"loss": 1.5}
     assert pl.read_parquet(directory / "training.parquet").equals(curve)
     with torch.no_grad():
-        # tuned twice, the saved weights and the original ones give equal bits
+        # exchanged twice, the saved weights and the original ones give equal bits
         loaded, expected = (
             logits(load_model(directory), tiny_tokens()),
-            tuned(model)(tiny_tokens()).logits,
+            with_fast_layers(model)(tiny_tokens()).logits,
         )
     assert torch.equal(loaded, expected)
     assert [path.name for path in directory.parent.iterdir()] == ["tiny"]

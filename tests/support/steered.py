@@ -6,8 +6,8 @@ import torch
 from tiny_models import tiny_model, tiny_tokenizer
 
 from saeflow.models.families import FAMILIES
+from saeflow.models.fast_layers import with_fast_layers
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.tuning import tuned
 from saeflow.saes.sae import SAE
 
 HOOK = "blocks.1.hook_resid_post"
@@ -18,7 +18,9 @@ D_SAE = 48
 def tiny_lm(family: str = "llama", seed: int = 0) -> LanguageModel:
     """A random model of a family."""
     model = tiny_model(family, seed).requires_grad_(False)
-    return LanguageModel(tuned(model), tiny_tokenizer(), FAMILIES[model.config.model_type])
+    return LanguageModel(
+        with_fast_layers(model), tiny_tokenizer(), FAMILIES[model.config.model_type]
+    )
 
 
 def tiny_sae(seed: int = 0) -> SAE:

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from saeflow.models.families import FAMILIES
+from saeflow.models.fast_layers import with_fast_layers
 from saeflow.models.language_model import LanguageModel, without_progress_bars
-from saeflow.models.tuning import tuned
 
 WORDS = (
     "the",
@@ -130,7 +130,7 @@ def chat_language_model(
     """A random model with such a tokenizer, which knows no word for most of what the model
     draws."""
     model, tokenizer = tiny_model(family, seed).requires_grad_(False), chat_tokenizer(template)
-    return LanguageModel(tuned(model), tokenizer, FAMILIES[model.config.model_type])
+    return LanguageModel(with_fast_layers(model), tokenizer, FAMILIES[model.config.model_type])
 
 
 def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
@@ -158,7 +158,7 @@ def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
 def tiny_language_model(family: str, seed: int = 0, **overrides: Any) -> LanguageModel:
     """A random model with tokenizer, as `load_model` gives it."""
     model = tiny_model(family, seed, **overrides).requires_grad_(False)
-    return LanguageModel(tuned(model), tiny_tokenizer(), FAMILIES[family])
+    return LanguageModel(with_fast_layers(model), tiny_tokenizer(), FAMILIES[family])
 
 
 def tiny_tokens(rows: int = 2, length: int = 12, seed: int = 0) -> torch.Tensor:

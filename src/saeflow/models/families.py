@@ -1,8 +1,8 @@
 """Which module of a model has which tensor, by family.
 
 The families of the table below were read in the code of `transformers`, and run with its slow
-leaves exchanged (`saeflow.models.tuning`). Every other decoder gets its places from TransformerLens
-(`saeflow.models.adapters`) and runs as it is.
+leaves exchanged (`saeflow.models.fast_layers`). Every other decoder gets its places from
+TransformerLens (`saeflow.models.adapters`) and runs as it is.
 """
 
 from __future__ import annotations

@@ -147,7 +147,9 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
         SaeflowError: a file is missing or broken, the family is not supported, the device is not
             there.
     """
-    from saeflow.models.tuning import tuned  # imports `transformers`, which takes a second
+    from saeflow.models.fast_layers import (
+        with_fast_layers,  # imports `transformers`, which takes a second
+    )
 
     checkpoint, sums, changed = _recorded(Path(directory))
     _check_files(checkpoint, sums, changed)
@@ -160,7 +162,7 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
         model = _read_weights(checkpoint, config, family, DTYPES[dtype])
     model = model.to(target).eval().requires_grad_(False)
     return LanguageModel(
-        model if family.adapted else tuned(model), load_tokenizer(checkpoint), family
+        model if family.adapted else with_fast_layers(model), load_tokenizer(checkpoint), family
     )
 
 

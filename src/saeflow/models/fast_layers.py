@@ -52,7 +52,7 @@ class Linear(nn.Module):
         return linear(x, self.weight, self.bias, self.activation)
 
 
-def tuned(model: PreTrainedModel) -> PreTrainedModel:
+def with_fast_layers(model: PreTrainedModel) -> PreTrainedModel:
     """Exchange linear layers, activation functions and attention of a model that will only run.
 
     Args:
