@@ -1,16 +1,16 @@
 """Looks for the latents that tell concepts of chess.
 
 Inputs:
-    results/{study}/chess/positions.parquet
+    results/{study}/games/positions.parquet
     results/{study}/models/{model}/
     results/{study}/saes/{sae}/
 
 Outputs:
-    results/{study}/chess/labels.safetensors                    which positions are studied, and what holds in each
-    results/{study}/chess/{sae}/concepts.parquet                the concepts, and why some are skipped
-    results/{study}/chess/{sae}/associations.parquet            by concept and latent
-    results/{study}/chess/{sae}/probes.parquet                  the same by linear probes and differences of means
-    results/{study}/chess/{sae}/boards.parquet                  positions in which the best latents are most active
+    results/{study}/concepts/labels.safetensors                    which positions are studied, and what holds in each
+    results/{study}/concepts/{sae}/concepts.parquet                the concepts, and why some are skipped
+    results/{study}/concepts/{sae}/associations.parquet            by concept and latent
+    results/{study}/concepts/{sae}/probes.parquet                  the same by linear probes and differences of means
+    results/{study}/concepts/{sae}/boards.parquet                  positions in which the best latents are most active
 """
 
 
@@ -18,7 +18,7 @@ rule label_concepts:
     input:
         POSITIONS,
     output:
-        "results/{study}/chess/labels.safetensors",
+        "results/{study}/concepts/labels.safetensors",
     log:
         "results/{study}/logs/label_concepts.log",
     benchmark:
@@ -45,12 +45,12 @@ rule associate_concepts:
         **player_inputs(),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         positions=POSITIONS,
-        labels="results/{study}/chess/labels.safetensors",
+        labels="results/{study}/concepts/labels.safetensors",
     output:
-        concepts="results/{study}/chess/{sae}/concepts.parquet",
-        associations="results/{study}/chess/{sae}/associations.parquet",
-        probes="results/{study}/chess/{sae}/probes.parquet",
-        boards="results/{study}/chess/{sae}/boards.parquet",
+        concepts="results/{study}/concepts/{sae}/concepts.parquet",
+        associations="results/{study}/concepts/{sae}/associations.parquet",
+        probes="results/{study}/concepts/{sae}/probes.parquet",
+        boards="results/{study}/concepts/{sae}/boards.parquet",
     log:
         "results/{study}/logs/associate_concepts/{sae}.log",
     benchmark:

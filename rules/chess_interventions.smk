@@ -1,14 +1,14 @@
 """Changes concepts' latents and measures what becomes of the player's moves.
 
 Inputs:
-    results/{study}/chess/positions.parquet
+    results/{study}/games/positions.parquet
     results/{study}/models/{model}/
     results/{study}/saes/{sae}/
-    results/{study}/chess/labels.safetensors
-    results/{study}/chess/{sae}/associations.parquet
+    results/{study}/concepts/labels.safetensors
+    results/{study}/concepts/{sae}/associations.parquet
 
 Outputs:
-    results/{study}/chess/{sae}/interventions.parquet
+    results/{study}/interventions/{sae}/interventions.parquet
 """
 
 
@@ -17,11 +17,11 @@ rule intervene:
         **player_inputs(),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         positions=POSITIONS,
-        labels="results/{study}/chess/labels.safetensors",
-        associations="results/{study}/chess/{sae}/associations.parquet",
+        labels="results/{study}/concepts/labels.safetensors",
+        associations="results/{study}/concepts/{sae}/associations.parquet",
         engine=engine_moves("interventions"),
     output:
-        "results/{study}/chess/{sae}/interventions.parquet",
+        "results/{study}/interventions/{sae}/interventions.parquet",
     log:
         "results/{study}/logs/intervene/{sae}.log",
     benchmark:

@@ -6,8 +6,8 @@ Inputs:
 Outputs:
     results/{study}/models/{model}/                     config.json, model.safetensors; trained here: training.parquet
     results/{study}/models/{model}.accuracy.parquet     by rating bin of the player and told bin
-    results/{study}/chess/positions.parquet             one row per position, seen by the player to move
-    results/{study}/chess/positions.json                what became of the games, where they are read
+    results/{study}/games/positions.parquet             one row per position, seen by the player to move
+    results/{study}/games/positions.json                what became of the games, where they are read
 """
 
 if STUDY.positions.path:
@@ -17,7 +17,7 @@ if STUDY.positions.path:
             FLOW.path_at("positions", "path"),
         output:
             positions=POSITIONS,
-            counts="results/{study}/chess/positions.json",
+            counts="results/{study}/games/positions.json",
         log:
             "results/{study}/logs/read_games.log",
         benchmark:
@@ -115,7 +115,7 @@ else:
         conda:
             "../envs/default.yaml"
         params:
-            settings=settings("model", without=["name", "train"]),
+            settings=settings("model"),
         shell:
             "saeflow chess provide"
             " --settings @<(printf %s {params.settings:q})"

@@ -1,7 +1,7 @@
 """Caches the player's activations over positions, and measures the SAEs that read them.
 
 Inputs:
-    results/{study}/chess/positions.parquet
+    results/{study}/games/positions.parquet
     results/{study}/models/{model}/
     results/{study}/saes/{sae}/
 

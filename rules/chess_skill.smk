@@ -1,14 +1,14 @@
 """Measures what latents hold and what the player does at every rating that it is told.
 
 Inputs:
-    results/{study}/chess/positions.parquet
+    results/{study}/games/positions.parquet
     results/{study}/models/{model}/
     results/{study}/saes/{sae}/
-    results/{study}/chess/labels.safetensors
-    results/{study}/chess/{sae}/associations.parquet
+    results/{study}/concepts/labels.safetensors
+    results/{study}/concepts/{sae}/associations.parquet
 
 Outputs:
-    results/{study}/chess/{sae}/skill.parquet, awareness.parquet
+    results/{study}/skill/{sae}/skill.parquet, awareness.parquet
 """
 
 
@@ -17,12 +17,12 @@ rule measure_skill:
         **player_inputs(),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         positions=POSITIONS,
-        labels="results/{study}/chess/labels.safetensors",
-        associations="results/{study}/chess/{sae}/associations.parquet",
+        labels="results/{study}/concepts/labels.safetensors",
+        associations="results/{study}/concepts/{sae}/associations.parquet",
         engine=engine_moves("skill"),
     output:
-        skill="results/{study}/chess/{sae}/skill.parquet",
-        awareness="results/{study}/chess/{sae}/awareness.parquet",
+        skill="results/{study}/skill/{sae}/skill.parquet",
+        awareness="results/{study}/skill/{sae}/awareness.parquet",
     log:
         "results/{study}/logs/measure_skill/{sae}.log",
     benchmark:

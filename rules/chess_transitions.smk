@@ -1,11 +1,11 @@
 """Finds the positions that the player solves from some rating upwards.
 
 Inputs:
-    results/{study}/chess/positions.parquet
+    results/{study}/games/positions.parquet
     results/{study}/models/{model}/
 
 Outputs:
-    results/{study}/chess/transitions.parquet
+    results/{study}/transitions/transitions.parquet
 """
 
 
@@ -15,7 +15,7 @@ rule find_transitions:
         positions=POSITIONS,
         engine=engine_moves("transitions"),
     output:
-        "results/{study}/chess/transitions.parquet",
+        "results/{study}/transitions/transitions.parquet",
     log:
         "results/{study}/logs/find_transitions.log",
     benchmark:

@@ -2,20 +2,7 @@
 
 from snakemake.io import ancient
 
-
-def settings(*keys, only=None, without=()):
-    """A param: one section of the config, `only` some of its keys or all `without` some, as JSON."""
-    kept = set(only) if only else None
-    left = {"published", "source", *without} if keys else None
-
-    def of(wildcards):
-        section = FLOW.at(*keys, wildcards=wildcards)
-        return section.model_dump_json(include=kept, exclude=left, ensure_ascii=True)
-
-    return of
-
-
-POSITIONS = "results/{study}/chess/positions.parquet"
+POSITIONS = "results/{study}/games/positions.parquet"
 PLAYER = f"results/{{study}}/models/{STUDY.model.name}"
 
 
@@ -33,7 +20,7 @@ def sae_hook(wildcards):
 def engine_moves(section):
     """What an engine says of positions, for a section whose right move is the engine's; nothing for any other."""
     best = getattr(STUDY, section).correct == "best"
-    return "results/{study}/chess/engine.parquet" if best else []
+    return "results/{study}/engine/evaluations.parquet" if best else []
 
 
 def engine_option(wildcards, input):

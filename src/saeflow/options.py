@@ -29,7 +29,7 @@ V = TypeVar("V")
 HEARTBEAT_SECONDS = 10.0
 JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
-    *("--published", "--dataset", "--vectors", "--projection"),
+    *("--published", "--dataset", "--vectors", "--projection", "--search"),
 )  # each also takes @FILE
 
 

@@ -11,7 +11,7 @@ from checkout import ROOT
 from studies import study_config
 
 from saeflow.analyses.reading import read_study
-from saeflow.chess.analyses.engine.settings import FineTuning
+from saeflow.chess.analyses.fine_tune.settings import FineTuning
 from saeflow.chess.study import ChessStudy
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
@@ -35,6 +35,7 @@ def test_the_kind_of_a_study_chooses_its_keys() -> None:
     study = check_any_study(STUDY)
     assert isinstance(study, ChessStudy)
     assert study.model.embedded == "maia2-mini"
+    assert study.asked == []
     assert check_any_study(study.model_dump()) == study
 
 
@@ -94,13 +95,13 @@ def test_the_studies_that_come_with_saeflow_are_right(
             "config: engine: give depth or nodes, or both; a search must end",
         ),
         (changed(engine={"threads": 2}), "config: engine.threads: is not a known key"),
-        (changed(engine={"blunder": 0.0}), "config: engine.blunder: "),
+        (changed(blunders={"least": 0.0}), "config: blunders.least: "),
         (
             changed(fine_tune={}),
-            "config: fine_tune: learns from blunders, which an engine finds; set engine: {}",
+            "config: fine_tune: learns from blunders, which are not sought; set blunders: {}",
         ),
         (
-            changed(skill={"correct": "best"}),
+            changed(concepts={}, skill={"correct": "best"}),
             (
                 "config: skill.correct: 'best' is what an engine says of the split eval, and none "
                 "is "
@@ -115,6 +116,22 @@ def test_the_studies_that_come_with_saeflow_are_right(
             ),
         ),
         (
+            changed(skill={}),
+            "config: skill: looks at the latents of concepts, which are not sought; set concepts: {}",
+        ),
+        (
+            changed(interventions={}),
+            "config: interventions: looks at the latents of concepts, which are not sought",
+        ),
+        (
+            changed(blunders={}),
+            "config: blunders: are what an engine says of moves, and none is asked; set engine: {}",
+        ),
+        (
+            changed(engine={}, blunders={}),
+            "config: blunders: are sought where a weak player is wrong, too, which is not asked for",
+        ),
+        (
             changed(interventions={"strengths": [1.0]}),
             "config: interventions.strengths: 1.0 changes nothing",
         ),
@@ -127,7 +144,14 @@ def test_a_wrong_study_of_chess_is_refused_with_a_line(values: dict[str, Any], l
 def test_a_study_asks_an_engine_only_where_it_says_so() -> None:
     assert check_any_study(STUDY).engine is None
     study = check_any_study(
-        changed(engine={"positions": 501}, fine_tune={}, skill={"correct": "best"})
+        changed(
+            engine={"positions": 501},
+            concepts={},
+            skill={"correct": "best"},
+            transitions={},
+            blunders={},
+            fine_tune={},
+        )
     )
     assert study.engine.jobs == 3
     assert study.fine_tune.value_weight == 0

@@ -14,8 +14,9 @@ import pytest
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.engine.blunders import BLUNDERS, ENGINE
-from saeflow.chess.analyses.engine.engine import EVALUATIONS, MATE, evaluate
+from saeflow.chess.analyses.blunders.blunders import BLUNDERS
+from saeflow.chess.analyses.blunders.settings import Blunders
+from saeflow.chess.analyses.engine.engine import ENGINE, EVALUATIONS, MATE, evaluate
 from saeflow.chess.analyses.engine.settings import Engine
 from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
 from saeflow.chess.commands import app
@@ -73,7 +74,7 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     path = tmp_path_factory.mktemp("engine") / "counting"
     path.write_text(COUNTING.format(python=sys.executable))
     path.chmod(0o755)
-    return Engine(command=str(path), depth=1, blunder=1.5)
+    return Engine(command=str(path), depth=1)
 
 
 def test_a_move_loses_what_the_evaluation_falls_by(counting: Engine) -> None:
@@ -148,7 +149,9 @@ def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_mu
         ]
     line += ["--output", str(tmp_path / "blunders.parquet")]
     done = CliRunner().invoke(
-        app, [*line, "--settings", counting.model_dump_json()], catch_exceptions=False
+        app,
+        [*line, "--settings", "{}", "--search", counting.model_dump_json()],
+        catch_exceptions=False,
     )
     assert done.exit_code == 0
     found = read_table(tmp_path / "blunders.parquet", BLUNDERS)
@@ -223,7 +226,7 @@ def test_stockfish_takes_queens_and_mates() -> None:
     twice = [evaluate([LOOSE_QUEEN, MATE_IN_ONE], ["g1f1", "a1a2"], settings) for _ in range(2)]
     assert twice[0].equals(twice[1])
     assert twice[0]["best"].to_list() == ["g2a8", "a1a8"]
-    assert (twice[0]["loss"] > settings.blunder).to_list() == [True, True]
+    assert (twice[0]["loss"] > Blunders().least).to_list() == [True, True]
     assert twice[0]["engine"][0].startswith("Stockfish")
     assert twice[0]["evaluation"][1] == MATE
     board = chess.Board(LOOSE_QUEEN)

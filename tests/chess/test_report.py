@@ -146,12 +146,32 @@ def test_an_engine_s_word_is_told_where_one_was_asked(
     shutil.copytree(study, silent)
     config = yaml.safe_load((silent / "config.yaml").read_text()) | {
         "engine": None,
+        "blunders": None,
         "fine_tune": None,
     }
     (silent / "config.yaml").write_text(yaml.safe_dump(config))
     page = write_report(silent, tmp_path / "report", []).read_text()
     assert "Fishy" not in page
     assert 'id="engine"' not in page
+
+
+def test_the_report_of_a_study_without_analyses_tells_of_its_core(
+    study: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(study, bare)
+    config = yaml.safe_load((bare / "config.yaml").read_text())
+    for key in ("concepts", "skill", "interventions", "transitions", "engine", "blunders"):
+        config[key] = None
+    (bare / "config.yaml").write_text(yaml.safe_dump(config | {"fine_tune": None}))
+    output = write_report(bare, tmp_path / "report", ["chess_accuracy"]).parent
+    assert {file.name for file in output.glob("*.html")} == {"index.html", "saes.html"}
+    page = text_of(output / "index.html")
+    assert "Model of human play" in page
+    assert "that choose latents" not in page
+    for section in ("concepts", "skill", "interventions", "engine"):
+        assert f'id="{section}"' not in (output / "index.html").read_text()
+    assert_whole(pages_of(output), output)
 
 
 def test_saes_stand_beside_each_other_in_the_words_of_boards(written: Path) -> None:
@@ -261,8 +281,8 @@ def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> 
     page = (output / "concepts-resid.html").read_text()
     for absent in ("<svg", "<img", 'id="edits"', 'id="skill"', 'id="search"'):
         assert absent not in page
-    (few / "chess/resid").mkdir(parents=True)
-    (few / "chess/positions.parquet").write_bytes(b"no table")
+    (few / "games").mkdir()
+    (few / "games/positions.parquet").write_bytes(b"no table")
     with pytest.raises(SaeflowError, match=r"positions.parquet: cannot be read as positions"):
         write_report(few, tmp_path / "report", [])
 

@@ -13,16 +13,10 @@ import torch
 from chess_positions import positions_table, random_play
 from typer.testing import CliRunner
 
-from saeflow.chess.analyses.engine.blunders import (
-    BLUNDERS,
-    ENGINE,
-    FINE_TUNING,
-    Lessons,
-    blunder_set,
-    lessons,
-    without,
-)
-from saeflow.chess.analyses.engine.settings import FineTuning
+from saeflow.chess.analyses.blunders.blunders import BLUNDERS, blunder_set
+from saeflow.chess.analyses.engine.engine import ENGINE
+from saeflow.chess.analyses.fine_tune.lessons import FINE_TUNING, Lessons, lessons, without
+from saeflow.chess.analyses.fine_tune.settings import FineTuning
 from saeflow.chess.commands import app
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples, examples

@@ -63,6 +63,7 @@ WHOLES = {
     "saeflow.config.sections",
     "saeflow.models.language_model",
     "saeflow.figures.io",
+    "saeflow.chess.study",
 }
 LONGEST_FILE = 500
 # What must start at once: `saeflow --help`, checking a config, drawing a figure.

@@ -49,17 +49,22 @@ def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
         json.dumps({"python": "3.11", "machine": "Linux", "commit": "abc"}),
     )
     games = pl.DataFrame({"game": ["a", "a", "b"], "fen": [made.MATE] * 3})
-    _table(root / "chess/positions.parquet", games)
-    for name in ("transitions", "engine", "blunders", "fine_tuning"):
-        _table(root / f"chess/{name}.parquet", getattr(made, name)())
+    _table(root / "games/positions.parquet", games)
+    _table(root / "transitions/transitions.parquet", made.transitions())
+    _table(root / "engine/evaluations.parquet", made.engine())
+    _table(root / "blunders/blunders.parquet", made.blunders())
+    _table(root / "fine_tune/accuracy.parquet", made.fine_tuning())
     _table(root / "models/maia2-mini.accuracy.parquet", made.accuracy())
     for sae in SAES:
-        folder = root / "chess" / sae
-        _table(folder / "concepts.parquet", made.concepts())
-        _table(folder / "probes.parquet", made.probes())
-        _table(folder / "boards.parquet", made.boards())
-        for name in ("associations", "skill", "awareness", "interventions"):
-            _table(folder / f"{name}.parquet", getattr(made, name)().drop("sae"))
+        for name in ("concepts", "probes", "boards"):
+            _table(root / "concepts" / sae / f"{name}.parquet", getattr(made, name)())
+        for key, name in (
+            ("concepts", "associations"),
+            ("skill", "skill"),
+            ("skill", "awareness"),
+            ("interventions", "interventions"),
+        ):
+            _table(root / key / sae / f"{name}.parquet", getattr(made, name)().drop("sae"))
         _table(root / f"saes/{sae}/training.parquet", figure_tables.sae_training().drop("sae"))
         _text(root / f"saes/{sae}/cfg.json", json.dumps({"d_in": 96, "d_sae": 64}))
         metrics = {"explained_variance": 0.79, "agreement": 0.483, "l0": 41.4, "kl": 0.42}

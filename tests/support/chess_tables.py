@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from saeflow.chess.analyses.blunders.blunders import BLUNDERS
 from saeflow.chess.analyses.concepts.association import ASSOCIATIONS, CONCEPTS
 from saeflow.chess.analyses.concepts.example_boards import BOARDS
 from saeflow.chess.analyses.concepts.probes import DIFFERENCE, PROBE, PROBES
-from saeflow.chess.analyses.engine.blunders import BLUNDERS, ENGINE, FINE_TUNING
+from saeflow.chess.analyses.engine.engine import ENGINE
+from saeflow.chess.analyses.fine_tune.lessons import FINE_TUNING
 from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
 from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL
 from saeflow.chess.analyses.transitions.transitions import TRANSITIONS

@@ -8,10 +8,12 @@ import pytest
 from snakemake_runs import Workflow, planned_jobs
 from studies import study_config
 
-from saeflow.chess.analyses.engine.blunders import BLUNDERS, FINE_TUNING
+from saeflow.chess.analyses.blunders.blunders import BLUNDERS
+from saeflow.chess.analyses.fine_tune.lessons import FINE_TUNING
 from saeflow.chess.games.positions import SCHEMA
 
 TINY = study_config("tiny-chess")
+ANALYSES = ["concepts", "skill", "interventions", "transitions"]
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +31,11 @@ def test_every_stage_runs_and_its_files_are_as_designed(study):
         "models/maia2-mini.accuracy.parquet",
         "activations/maia2-mini/blocks.1.resid_post/manifest.json",
         "saes/resid/sae_weights.safetensors",
-        "chess/resid/associations.parquet",
-        "chess/resid/skill.parquet",
-        "chess/resid/interventions.parquet",
-        "chess/resid/boards.parquet",
-        "chess/transitions.parquet",
+        "concepts/resid/associations.parquet",
+        "skill/resid/skill.parquet",
+        "interventions/resid/interventions.parquet",
+        "concepts/resid/boards.parquet",
+        "transitions/transitions.parquet",
         "figures/chess_accuracy.svg",
         "figures/chess_board_auc.png",
         "report/index.html",
@@ -42,19 +44,19 @@ def test_every_stage_runs_and_its_files_are_as_designed(study):
     ]:
         assert (study.results / path).is_file(), path
     assert study.jobs["cache_board_activations"] == 2
-    positions = pl.read_parquet(study.results / "chess/positions.parquet")
+    positions = pl.read_parquet(study.results / "games/positions.parquet")
     assert dict(positions.schema) == SCHEMA
     assert positions["game"].n_unique() == 120
 
 
 def test_the_report_tells_what_the_tables_hold(study):
-    table = pl.read_parquet(study.results / "chess/resid/associations.parquet")
+    table = pl.read_parquet(study.results / "concepts/resid/associations.parquet")
     concepts = table["concept"].n_unique()
     assert (
         f"Of {concepts} concepts, the latents of resid tell"
         in (study.results / "report/index.html").read_text()
     )
-    boards = pl.read_parquet(study.results / "chess/resid/boards.parquet")
+    boards = pl.read_parquet(study.results / "concepts/resid/boards.parquet")
     assert boards.height == len(list((study.results / "report/boards/resid").iterdir())) > 0
     assert set(boards["family"]) <= {"piece", "offensive_threat"}
 
@@ -79,10 +81,14 @@ ENGINE = {"positions": 300, "positions_per_job": 100}
         ({}, {}),
         (
             {"engine": ENGINE},
+            {"evaluate_positions": 3, "gather_evaluations": 1},
+        ),
+        (
+            {"engine": ENGINE, "blunders": {}},
             {"evaluate_positions": 3, "gather_evaluations": 1, "find_blunders": 1},
         ),
         (
-            {"engine": ENGINE, "fine_tune": {}},
+            {"engine": ENGINE, "blunders": {}, "fine_tune": {}},
             {
                 "evaluate_positions": 3,
                 "gather_evaluations": 1,
@@ -93,7 +99,7 @@ ENGINE = {"positions": 300, "positions_per_job": 100}
         ),
         (
             {"engine": ENGINE, "transitions": {"positions": 50, "correct": "best"}},
-            {"evaluate_positions": 3, "gather_evaluations": 1, "find_blunders": 1},
+            {"evaluate_positions": 3, "gather_evaluations": 1},
         ),
     ],
 )
@@ -111,7 +117,7 @@ def test_an_engine_is_asked_only_where_the_study_says_so(tmp_path, sections, mor
     assert {rule: jobs[rule] for rule in wanted if rule in jobs} == more
     assert jobs["find_transitions"] == 1
     best = sections.get("transitions", {}).get("correct") == "best"
-    asked = " --split eval --engine results/tiny-chess/chess/engine.parquet --settings "
+    asked = " --split eval --engine results/tiny-chess/engine/evaluations.parquet --settings "
     assert (asked in done.stdout) is best
 
 
@@ -126,7 +132,7 @@ def test_a_missing_engine_is_told_in_one_sentence_that_names_the_remedy(tmp_path
         in told
     )
     assert "Traceback" not in told
-    assert not (asking.results / "chess/engine.parquet").exists()
+    assert not (asking.results / "engine/evaluations.parquet").exists()
 
 
 def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_path, study):
@@ -136,21 +142,28 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
     tuned = Workflow(tmp_path, TINY, base=None)
     engine = {"depth": None, "nodes": 500, "positions": 120, "positions_per_job": 60}
     best = {"positions": 50, "correct": "best"}
-    jobs = tuned.run(config={"engine": engine, "fine_tune": {"epochs": 2}, "transitions": best})
+    jobs = tuned.run(
+        config={
+            "engine": engine,
+            "blunders": {},
+            "fine_tune": {"epochs": 2},
+            "transitions": best,
+        }
+    )
     assert jobs["evaluate_positions"] == 2
     assert "train_saes" not in jobs
-    said = pl.read_parquet(tuned.results / "chess/engine.parquet").unique(
+    said = pl.read_parquet(tuned.results / "engine/evaluations.parquet").unique(
         "fen", keep="first", maintain_order=True
     )
-    solved = pl.read_parquet(tuned.results / "chess/transitions.parquet").join(
+    solved = pl.read_parquet(tuned.results / "transitions/transitions.parquet").join(
         said, on="fen", how="left"
     )
     assert solved.height == 50
     assert solved["right"].equals(solved["best"])
-    blunders = pl.read_parquet(tuned.results / "chess/blunders.parquet")
+    blunders = pl.read_parquet(tuned.results / "blunders/blunders.parquet")
     assert dict(blunders.schema) == BLUNDERS
     assert blunders["loss"].min() >= 1.5
-    found = pl.read_parquet(tuned.results / "chess/fine_tuning.parquet")
+    found = pl.read_parquet(tuned.results / "fine_tune/accuracy.parquet")
     assert dict(found.schema) == FINE_TUNING
     assert set(found["set"]) == {"blunders", "ordinary"}
     assert (tuned.results / "models/maia2-mini-tuned/model.safetensors").is_file()
@@ -159,3 +172,12 @@ def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_p
         "The model after learning from blunders"
         in (tuned.results / "report/index.html").read_text()
     )
+
+
+def test_a_study_without_analyses_is_its_core(tmp_path):
+    core = {key: value for key, value in TINY.items() if key not in ANALYSES}
+    done = Workflow(tmp_path, core, base=None).attempt(args=("-n",))
+    assert done.returncode == 0, done.stderr[-3000:]
+    jobs = planned_jobs(done)
+    assert jobs["measure_player"] == jobs["evaluate_board_sae"] == jobs["write_report"] == 1
+    assert not jobs.keys() & {"label_concepts", "measure_skill", "intervene", "find_transitions"}

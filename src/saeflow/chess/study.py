@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from saeflow.chess.analyses import ANALYSES
+from saeflow.chess.analyses.blunders.settings import Blunders
 from saeflow.chess.analyses.concepts.settings import Concepts
-from saeflow.chess.analyses.engine.settings import Engine, FineTuning
+from saeflow.chess.analyses.engine.settings import Engine
+from saeflow.chess.analyses.fine_tune.settings import FineTuning
 from saeflow.chess.analyses.interventions.settings import Interventions
 from saeflow.chess.analyses.skill.settings import Skill
 from saeflow.chess.analyses.transitions.settings import Transitions
@@ -15,6 +18,7 @@ from saeflow.chess.games.settings import Positions
 from saeflow.chess.player.settings import Accuracy, ChessPlayer
 from saeflow.chess.saes.settings import ChessActivations, ChessSAE
 from saeflow.config.agreement import about_names, group_disagreements, too_many_jobs
+from saeflow.config.face import Analysis
 from saeflow.config.section import Complaint, Name, Section, refuse
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.saes import Cache, trained_together, without_sweeps
@@ -22,6 +26,8 @@ from saeflow.config.sections.saes import Cache, trained_together, without_sweeps
 
 class ChessStudy(Section):
     """The whole config of a study of chess: SAEs on a model of human play."""
+
+    analyses: ClassVar = ANALYSES
 
     kind: Literal["chess"]
     """What is studied."""
@@ -34,15 +40,20 @@ class ChessStudy(Section):
     accuracy: Accuracy = Accuracy()
     activations: ChessActivations = ChessActivations()
     saes: Annotated[dict[Name, ChessSAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
-    concepts: Concepts = Concepts()
-    skill: Skill = Skill()
-    interventions: Interventions = Interventions()
-    transitions: Transitions = Transitions()
+    concepts: Concepts | None = None
+    """Which latents tell which concepts; null leaves it out, ``{}`` takes the defaults."""
+    skill: Skill | None = None
+    """How latents and moves go with skill; null leaves it out, ``{}`` takes the defaults."""
+    interventions: Interventions | None = None
+    """Changes of concepts' latents; null leaves it out, ``{}`` takes the defaults."""
+    transitions: Transitions | None = None
+    """Positions solved from some rating upwards; null leaves it out, ``{}`` takes the defaults."""
     engine: Engine | None = None
-    """Ask an engine for best moves and blunders; null asks none, and none need be installed."""
+    """Ask an engine about moves; null asks none, and none need be installed."""
+    blunders: Blunders | None = None
+    """Moves that lose much, by the word of ``engine``; null leaves it out."""
     fine_tune: FineTuning | None = None
-    """Train the player further on the blunders that ``engine`` finds, beside the one that is
-    studied; null does not."""
+    """Train the player further on ``blunders``, beside the one that is studied; null does not."""
     figures: Figures = Figures()
 
     @model_validator(mode="after")
@@ -50,7 +61,11 @@ class ChessStudy(Section):
         complaints: list[Complaint] = [
             *about_names(self),
             *group_disagreements(self),
-            *_about_the_engine(self),
+            *(
+                complaint
+                for analysis, own in self.asked
+                for complaint in analysis.complaints(self, own)
+            ),
         ]
         complaints += too_many_jobs(
             "activations.positions", self.shards, "activations.positions_per_shard"
@@ -70,6 +85,12 @@ class ChessStudy(Section):
                 complaints.append((f"saes.{name}.hook", reason))
         refuse(complaints)
         return self
+
+    @property
+    def asked(self) -> list[tuple[Analysis[Any, Any], Any]]:
+        """The analyses that the study asks for, with their sections."""
+        sections = ((analysis, analysis.section(self)) for analysis in self.analyses)
+        return [(analysis, section) for analysis, section in sections if section is not None]
 
     @property
     def trainings(self) -> dict[str, list[str]]:
@@ -108,26 +129,3 @@ class ChessStudy(Section):
     def hook_of(self, sae: str) -> str:
         """Where one of the SAEs reads."""
         return self.saes[sae].hook
-
-
-def _about_the_engine(study: ChessStudy) -> list[Complaint]:
-    """What an engine must say that is not asked."""
-    complaints = []
-    if study.fine_tune and not study.engine:
-        complaints.append(
-            ("fine_tune", "learns from blunders, which an engine finds; set engine: {}")
-        )
-    evaluated = study.engine and study.engine.split == "eval"
-    wanted = {
-        "skill": study.skill.correct,
-        "interventions": study.interventions.correct,
-        "transitions": study.transitions.correct,
-    }
-    for name, correct in wanted.items():
-        if correct == "best" and not evaluated:
-            reason = (
-                "'best' is what an engine says of the split eval, and none is asked; set engine: "
-                "{split: eval}"
-            )
-            complaints.append((f"{name}.correct", reason))
-    return complaints

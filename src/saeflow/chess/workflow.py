@@ -9,6 +9,20 @@ from typing import Any
 from saeflow.chess.study import ChessStudy
 from saeflow.workflow import Workflow
 
+CORE_RULES = (
+    *("study", "../workflow/chess", "chess_player", "chess_saes"),
+    *("manifests", "saes", "figures", "chess_report"),
+)
+FIGURES = {
+    "concepts": {"chess_board_auc": ["concepts/{sae}/associations.parquet"]},
+    "skill": {
+        "chess_skill": ["skill/{sae}/skill.parquet"],
+        "chess_awareness": ["skill/{sae}/awareness.parquet"],
+    },
+    "interventions": {"chess_interventions": ["interventions/{sae}/interventions.parquet"]},
+}
+"""The figures of each analysis, and the tables that each is drawn from."""
+
 
 class ChessWorkflow(Workflow[ChessStudy]):
     """The rules' view of a study of chess."""
@@ -18,38 +32,37 @@ class ChessWorkflow(Workflow[ChessStudy]):
     ) -> None:
         names = {"study": [study.study], "model": [study.model.name], "sae": list(study.saes)}
         super().__init__(study, names, checkout, fetch)
-        self.figures = {
-            "chess_accuracy": ["models/{model}.accuracy.parquet"],
-            "chess_board_auc": ["chess/{sae}/associations.parquet"],
-            "chess_skill": ["chess/{sae}/skill.parquet"],
-            "chess_awareness": ["chess/{sae}/awareness.parquet"],
-            "chess_interventions": ["chess/{sae}/interventions.parquet"],
-        }
+        self.figures = {"chess_accuracy": ["models/{model}.accuracy.parquet"]}
+        for analysis, _ in study.asked:
+            self.figures |= FIGURES.get(analysis.key, {})
         if trained := [name for name, sae in study.saes.items() if sae.train]:
             self.figures["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
         self.names = {**names, "figure": list(self.figures)}
 
     @property
-    def rule_files(self) -> list[str]:
-        """The files of rules, in the order in which they are read."""
+    def core_results(self) -> list[str]:
+        """What every study is run for."""
         return [
-            *("study", "../workflow/chess", "chess_player", "chess_saes", "chess_concepts"),
-            *("chess_skill", "chess_interventions", "chess_transitions"),
-            *(["chess_engine"] if self.study.engine else []),
-            *("chess_report", "manifests", "saes", "figures"),
+            *("config.yaml", "provenance.json"),
+            *("models/{model}.accuracy.parquet", "saes/{sae}/metrics.json"),
+        ]
+
+    @property
+    def analysed(self) -> list[str]:
+        """What the study is run for beside: the outputs of its analyses."""
+        return [
+            path for analysis, own in self.study.asked for path in analysis.outputs(self.study, own)
         ]
 
     @property
     def results(self) -> list[str]:
         """What the target ``all`` makes."""
-        engine = ["chess/engine.parquet", "chess/blunders.parquet"] if self.study.engine else []
-        return [
-            *("config.yaml", "provenance.json", "models/{model}.accuracy.parquet"),
-            *("saes/{sae}/metrics.json", "chess/{sae}/interventions.parquet"),
-            *("chess/transitions.parquet", "figures/{figure}.png", "report/index.html"),
-            *engine,
-            *(["chess/fine_tuning.parquet"] if self.study.fine_tune else []),
-        ]
+        return [*self.core_results, *self.analysed, "figures/{figure}.png", "report/index.html"]
+
+    @property
+    def rule_files(self) -> list[str]:
+        """The files of rules, in the order in which they are read."""
+        return [*CORE_RULES, *(f"chess_{analysis.key}" for analysis, _ in self.study.asked)]
 
     @property
     def targets(self) -> dict[str, list[str]]:
@@ -62,21 +75,20 @@ class ChessWorkflow(Workflow[ChessStudy]):
         return {
             "activations": caches,
             "saes": ["saes/{sae}/metrics.json"],
+            **{
+                analysis.key: list(analysis.outputs(self.study, own))
+                for analysis, own in self.study.asked
+            },
             "plots": ["figures/{figure}.png"],
         }
 
     def report_sources(self) -> list[Any]:
         """Everything that the report shows; its command is told the study's folder and reads these
         files in it."""
-        tables = ["concepts", "associations", "probes", "boards", "skill", "interventions"]
-        engine = ["chess/engine.parquet", "chess/blunders.parquet"] if self.study.engine else []
         return self.files(
-            *engine,
-            *(["chess/fine_tuning.parquet"] if self.study.fine_tune else []),
-            *("config.yaml", "provenance.json", "chess/positions.parquet"),
-            *("chess/transitions.parquet", "models/{model}.accuracy.parquet"),
-            *("saes/{sae}/cfg.json", "saes/{sae}/metrics.json"),
-            *(f"chess/{{sae}}/{table}.parquet" for table in tables),
+            *self.core_results,
+            *("games/positions.parquet", "saes/{sae}/cfg.json"),
+            *self.analysed,
             *(f"figures/{{figure}}.{end}" for end in ("png", "svg", "csv")),
             *sorted({table for tables in self.figures.values() for table in tables}),
         )

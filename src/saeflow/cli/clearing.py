@@ -8,15 +8,16 @@ from pathlib import Path
 
 from saeflow.config.locations import CHECKSUMS_OF_FOLDER
 from saeflow.errors import DamagedError
+from saeflow.kinds import KINDS
 
 STUDY_FOLDER = "SAEFLOW_STUDY_FOLDER"
 """Set by the workflow for its jobs: the folder of the study's results. A command of a person has
 none."""
 MADE_BY_JOBS = {
-    "activations", "chess", "config.yaml", "corpus", "effects", "examples",
-    "figures", "logit_lens",
-    "models", "provenance.json", "publish", "saes", "steering",
-}  # fmt: skip
+    *("config.yaml", "provenance.json", "corpus", "games", "models", "activations", "saes"),
+    *("figures", "publish"),
+    *(analysis.key for kind in KINDS.values() for analysis in kind.study.analyses),
+}
 """Of a study's folder, files and folders that jobs make whole. What was paid for, `judging`, is not
 among them."""
 

@@ -84,7 +84,7 @@ def concept_context(results: ChessResults, sae: str) -> dict[str, Any]:
         "kinds": [label for label, _, _ in KINDS.values()],
         "left_out": skipped_groups(tables.interventions),
         "skipped": tables.skipped.to_dicts(),
-        "level": results.study.concepts.interval,
+        "level": results.study.concepts.interval if results.study.concepts else None,
     }
 
 

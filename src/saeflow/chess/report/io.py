@@ -60,25 +60,25 @@ def write_report(
 
 
 def _write(results: ChessResults, output: Path) -> None:
-    site = Site(results, [], PAGES, PACKAGE)
+    sought = results.study.concepts is not None
+    pages = {name: label for name, label in PAGES.items() if sought or name != "concepts"}
+    site = Site(results, [], pages, PACKAGE)
     write_script(output, "saes", training_value(results))
-    for sae, tables in results.tables.items():
-        _write_concepts(sae, tables, output)
     hooks = list(dict.fromkeys(map(results.study.hook_of, results.study.saes)))
     context = {"lines": concept_lines(results), "families": family_rows(results)}
-    pages = {
+    written = {
         "index.html": ("chess.html", chess_context(results)),
-        "concepts.html": ("concepts.html", context),
         "saes.html": (
             "saes.html",
             sae_context(results, hooks, [], BOARD_METRICS, "positions of games"),
         ),
-        **{
-            f"concepts-{sae}.html": ("sae_concepts.html", concept_context(results, sae))
-            for sae in results.tables
-        },
     }
-    for name, (template, values) in pages.items():
+    if sought:
+        written["concepts.html"] = ("concepts.html", context)
+    for sae, tables in results.tables.items() if sought else ():
+        _write_concepts(sae, tables, output)
+        written[f"concepts-{sae}.html"] = ("sae_concepts.html", concept_context(results, sae))
+    for name, (template, values) in written.items():
         (output / name).write_bytes(site.page(template, values))
 
 

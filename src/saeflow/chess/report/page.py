@@ -55,7 +55,7 @@ def chess_context(results: ChessResults) -> dict[str, Any]:
         "stages": [row for row in results.stages.to_dicts() if row["rule"] != "write_report"],
         "provenance": provenance_facts(results.provenance),
         "config": results.config,
-        "level": results.study.concepts.interval,
+        "level": results.study.concepts.interval if results.study.concepts else None,
     }
 
 
@@ -160,30 +160,34 @@ def tiles(results: ChessResults) -> list[Fact]:
     study = results.study
     choosing, held = next(iter(results.tables.values())).studied
     concepts = max((len(tables.best) for tables in results.tables.values()), default=0)
-    families = ", ".join(words(name) for name in study.concepts.families)
+    studied = (
+        [
+            Fact("studied", f"{choosing + held:,}", f"{held:,} of them held out"),
+            Fact("concepts", f"{concepts:,}", ", ".join(map(words, study.concepts.families))),
+        ]
+        if study.concepts
+        else []
+    )
     return [
         Fact("model", study.model.name, wording.PLAYERS[_source(results)]),
         Fact("positions", f"{results.positions:,}", f"from {results.games:,} games"),
-        Fact("studied", f"{choosing + held:,}", f"{held:,} of them held out"),
+        *studied[:1],
         Fact(
             "SAEs", str(len(study.saes)), ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))
         ),
-        Fact("concepts", f"{concepts:,}", families),
+        *studied[1:],
     ]
 
 
 def run_facts(results: ChessResults) -> list[Fact]:
     """What was run, from the games to the interventions."""
     study = results.study
-    choosing, held = next(iter(results.tables.values())).studied
     played = study.positions.self_play
     source = (
         f"{played.games:,} games of the model with itself"
         if played
         else "played games, read from a file"
     )
-    skipped = {name: tables.concepts["skipped"].drop_nulls().len() if len(tables.concepts) else 0
-               for name, tables in results.tables.items()}  # fmt: skip
     return [
         Fact("Model of human play", study.model.name, wording.PLAYERS[_source(results)]),
         Fact(
@@ -205,6 +209,19 @@ def run_facts(results: ChessResults) -> list[Fact]:
             ),
         ),
         *(Fact("SAE", name, _sae_note(results, name)) for name in study.saes),
+        *_studied_facts(results),
+        Fact("Seed", str(study.seed), "every random draw follows from it"),
+    ]
+
+
+def _studied_facts(results: ChessResults) -> list[Fact]:
+    """The positions in which concepts were sought."""
+    if not results.study.concepts:
+        return []
+    choosing, held = next(iter(results.tables.values())).studied
+    skipped = {name: tables.concepts["skipped"].drop_nulls().len() if len(tables.concepts) else 0
+               for name, tables in results.tables.items()}  # fmt: skip
+    return [
         Fact(
             "Studied positions",
             f"{choosing + held:,}",
@@ -225,7 +242,6 @@ def run_facts(results: ChessResults) -> list[Fact]:
             f"{max(skipped.values(), default=0):,}",
             "too few positions have or lack them",
         ),
-        Fact("Seed", str(study.seed), "every random draw follows from it"),
     ]
 
 
@@ -313,14 +329,16 @@ def engine_facts(results: ChessResults) -> list[Fact]:
             f"of the split {asked.split}, evaluated by {names}",
         )
     ]
+    if not (sought := results.study.blunders):
+        return facts
     if results.blunders.is_empty():
-        return [*facts, Fact("Blunders", "0", f"moves that lose {asked.blunder:g} pawns or more")]
+        return [*facts, Fact("Blunders", "0", f"moves that lose {sought.least:g} pawns or more")]
     counts = dict(results.blunders.group_by("source").len().iter_rows())
     return facts + [
         Fact(
             label,
             f"{counts.get(source, 0):,}",
-            f"{note}; they lose {asked.blunder:g} pawns or more",
+            f"{note}; they lose {sought.least:g} pawns or more",
         )
         for source, (label, note) in wording.BLUNDERS.items()
     ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from polars.exceptions import PolarsError
 
+from saeflow.chess.analyses.concepts import TABLES as CONCEPT_TABLES
 from saeflow.chess.figures import FIGURES, SECTIONS
 from saeflow.chess.study import ChessStudy
 from saeflow.config.reading import checked, merged_files
@@ -117,12 +118,22 @@ class ChessFolder(Folder):
 
     def concepts(self, sae: str) -> ConceptTables:
         """The tables about concepts in one SAE."""
-        return ConceptTables(*(self.table(f"chess/{sae}/{name}") for name in ConceptTables._fields))
+        concepts, associations, probes, boards = (
+            self.asked_table("concepts", f"{sae}/{name}") for name in CONCEPT_TABLES
+        )
+        skill = self.asked_table("skill", f"{sae}/skill")
+        interventions = self.asked_table("interventions", f"{sae}/interventions")
+        return ConceptTables(concepts, associations, probes, boards, skill, interventions)
+
+    def asked_table(self, key: str, name: str) -> pl.DataFrame:
+        """A table of an analysis; without rows and columns where the study does not ask for it."""
+        asked = getattr(self.study, key) is not None
+        return self.table(f"{key}/{name}") if asked else pl.DataFrame()
 
     def results(self, figures: list[str], stages: pl.DataFrame) -> ChessResults:
         """All that is known of the study."""
         saes = list(self.saes())
-        positions, games = self._read("chess/positions.parquet", _counts, (0, 0))
+        positions, games = self._read("games/positions.parquet", _counts, (0, 0))
         return ChessResults(
             study=self.study,
             provenance=self.json("provenance.json"),
@@ -133,13 +144,13 @@ class ChessFolder(Folder):
             sae_training={name: table for name, _, _, table in saes if len(table)},
             tables={name: self.concepts(name) for name in self.study.saes},
             accuracy=self.table(f"models/{self.study.model.name}.accuracy"),
-            transitions=self.table("chess/transitions"),
-            engine=self.table("chess/engine") if self.study.engine else pl.DataFrame(),
-            blunders=self.table("chess/blunders") if self.study.engine else pl.DataFrame(),
-            fine_tuning=self.table("chess/fine_tuning") if self.study.fine_tune else pl.DataFrame(),
+            transitions=self.asked_table("transitions", "transitions"),
+            engine=self.asked_table("engine", "evaluations"),
+            blunders=self.asked_table("blunders", "blunders"),
+            fine_tuning=self.asked_table("fine_tune", "accuracy"),
             positions=positions,
             games=games,
-            read=self.json("chess/positions.json"),
+            read=self.json("games/positions.json"),
             stages=stages,
         )
 

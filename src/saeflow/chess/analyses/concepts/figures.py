@@ -126,7 +126,7 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
 
 FIGURES = {
     "chess_board_auc": FigureKind(
-        lambda tables: tables.table("chess/*/associations.parquet", "sae"),
+        lambda tables: tables.table("concepts/*/associations.parquet", "sae"),
         best_by_square,
         board_auc,
         board_auc_alt,

@@ -28,6 +28,8 @@ EVALUATIONS: Schema = {
     "loss": pl.Float64,
     "engine": pl.String,
 }
+ENGINE: Schema = {"split": pl.String, "row": pl.Int64, **EVALUATIONS}
+"""Where a position stands, its split and its place there, and what an engine says of it."""
 MATE = 100.0
 """Pawns that a forced mate counts as; no evaluation is larger."""
 _GAMES = "/usr/games"  # where Debian puts engines, which not every PATH names

@@ -1,1 +1,28 @@
 """What becomes of the model's moves when a concept's latents are changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saeflow.chess.analyses.interventions.settings import Interventions
+from saeflow.chess.needs import needs_best_moves, needs_concepts
+from saeflow.config.face import Analysis
+from saeflow.config.section import Complaint
+
+if TYPE_CHECKING:
+    from saeflow.chess.study import ChessStudy
+
+
+def _complaints(study: ChessStudy, own: Interventions) -> list[Complaint]:
+    return [
+        *needs_concepts(study, "interventions"),
+        *needs_best_moves(study, "interventions", own.correct),
+    ]
+
+
+ANALYSIS: Analysis[ChessStudy, Interventions] = Analysis(
+    key="interventions",
+    settings=Interventions,
+    outputs=lambda study, own: ["interventions/{sae}/interventions.parquet"],
+    complaints=_complaints,
+)

@@ -83,7 +83,7 @@ def intervention_gains_alt(rows: pl.DataFrame) -> str:
 
 FIGURES = {
     "chess_interventions": FigureKind(
-        lambda tables: tables.table("chess/*/interventions.parquet", "sae"),
+        lambda tables: tables.table("interventions/*/interventions.parquet", "sae"),
         reported_gains,
         intervention_gains,
         intervention_gains_alt,

@@ -149,7 +149,7 @@ def awareness_scatter_alt(rows: pl.DataFrame) -> str:
 
 FIGURES = {
     "chess_skill": FigureKind(
-        lambda tables: tables.table("chess/*/skill.parquet", "sae"),
+        lambda tables: tables.table("skill/*/skill.parquet", "sae"),
         along_ratings,
         skill_curves,
         skill_curves_alt,
@@ -160,7 +160,7 @@ FIGURES = {
         "the right move is chosen where it is one of these.",
     ),
     "chess_awareness": FigureKind(
-        lambda tables: tables.table("chess/*/awareness.parquet", "sae"),
+        lambda tables: tables.table("skill/*/awareness.parquet", "sae"),
         known_changes,
         awareness_scatter,
         awareness_scatter_alt,

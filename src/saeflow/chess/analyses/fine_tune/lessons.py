@@ -1,12 +1,9 @@
-"""The blunder set: positions in which a player, or the model of a weak one, chose a move that loses
-much.
+"""What the player learns from blunders, and what is held out.
 
-It comes from two places: the moves that were played, and the choices of the weakest rating where a
-stronger one is right (the published set). What is learned from it is the engine's best move, told
-the rating of the player whose turn it was; the published fine-tuning taught the strongest rating's
-move to every rating.
+What is learned is the engine's best move, told the rating of the player whose turn it was; the
+published fine-tuning taught the strongest rating's move to every rating.
 
-Source: the blundered transitional positions of CSSLab's maia2-sae, and its fine-tuning.
+Source: the fine-tuning of CSSLab's maia2-sae.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
-from saeflow.chess.analyses.engine.engine import EVALUATIONS
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples, join_examples
 from saeflow.chess.games.moves import move_indices
@@ -27,13 +23,9 @@ from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 from saeflow.tables import Schema
 
-PLAYED, CHOSEN = "played", "transition"
-ENGINE: Schema = {"split": pl.String, "row": pl.Int64, **EVALUATIONS}
-"""Where a position stands, its split and its place there, and what an engine says of it."""
-BLUNDERS: Schema = {"source": pl.String, **ENGINE}
 FINE_TUNING: Schema = {"set": pl.String, **CHANGE_SCHEMA}
-"""Accuracy and loss before and after further training, on the `Lessons` that were held out and on
-ordinary positions."""
+"""Accuracy and loss before and after, on the `Lessons` that were held out and on ordinary
+positions."""
 
 
 class Lessons(NamedTuple):
@@ -48,25 +40,6 @@ class Lessons(NamedTuple):
     learned: Examples
     held_out: Examples
     games: dict[str, Int64[np.ndarray, " games"]]
-
-
-def blunder_set(played: pl.DataFrame, chosen: pl.DataFrame, least: float) -> pl.DataFrame:
-    """Which moves are blunders.
-
-    Args:
-        played: the columns of `ENGINE`, of moves that were played.
-        chosen: the same, of the weakest rating's choices.
-        least: pawns that a blunder loses.
-
-    Returns:
-        The columns of `BLUNDERS`, those that were `PLAYED` first; a position may stand there with
-        either.
-    """
-    parts = [
-        table.select(pl.lit(source).alias("source"), *ENGINE)
-        for source, table in ((PLAYED, played), (CHOSEN, chosen))
-    ]
-    return pl.concat(parts).filter(pl.col("loss") >= least, pl.col("best").is_not_null())
 
 
 def lessons(
@@ -112,7 +85,7 @@ def _chosen_games(
         raise SaeflowError(
             f"chess: blunders were found in {len(games)} games, and fine-tuning takes two at "
             "least, one to measure on; "
-            "raise engine.positions or transitions.positions, or lower engine.blunder"
+            "raise engine.positions or transitions.positions, or lower blunders.least"
         )
     order = numpy_generator(seed, "chess", "fine-tuning").permutation(len(games))
     count = min(max(round(held_out * len(games)), 1), len(games) - 1)
