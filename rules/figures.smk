@@ -10,7 +10,7 @@ Outputs:
 
 rule draw_figure:
     input:
-        lambda wildcards: files(*FLOW.figures[wildcards.figure]),
+        lambda wildcards: FLOW.tables(wildcards.figure),
     output:
         png=report(
             "results/{study}/figures/{figure}.png",
@@ -31,6 +31,7 @@ rule draw_figure:
     threads: 1
     params:
         settings=settings("figures"),
+        caption=FLOW.caption,
     shell:
         "saeflow figures draw {wildcards.figure:q} {input:q}"
         " --study results/{wildcards.study:q}"

@@ -18,9 +18,10 @@ from saeflow.config.reading import checked, merged_files
 from saeflow.config.reference import REFERENCE, reference
 from saeflow.config.schema import repository, schema_text, write_text
 from saeflow.errors import SaeflowError
+from saeflow.figures.figure import declared
 
 if TYPE_CHECKING:
-    from saeflow.figures.registry import FigureKind
+    from saeflow.figures.figure import Figure
 
 AnyKind = Study | ChessStudy
 SCHEMAS = Path("workflow/schemas")
@@ -76,12 +77,13 @@ def check_any_study(values: dict[str, Any], source: str = "config") -> AnyKind:
     return checked(KINDS[kind].study, values, source)
 
 
-def figures() -> dict[str, FigureKind]:
-    """Every figure of a study of any kind, by its name."""
-    from saeflow.chess.figures import FIGURES as OF_CHESS
-    from saeflow.figures.registry import FIGURES
-
-    return {**FIGURES, **OF_CHESS}
+def figures() -> dict[str, Figure]:
+    """Every figure that a study of any kind can have, by its name."""
+    return {
+        figure.name: figure
+        for kind in KINDS.values()
+        for figure in declared(kind.study, kind.study.analyses)
+    }
 
 
 def workflow_of(study: AnyKind, checkout: Path | None, fetch: Callable[[str], str]) -> Any:

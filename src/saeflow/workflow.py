@@ -24,6 +24,7 @@ from snakemake.io import ancient
 from saeflow.config.digests import settings_digests
 from saeflow.config.locations import fetched, location
 from saeflow.config.section import Section
+from saeflow.figures.figure import figures_of
 from saeflow.provenance import declare
 
 S = TypeVar("S", bound=Any)
@@ -47,8 +48,9 @@ class Workflow(Generic[S]):
         checkout: Path | None,
         fetch: Callable[[str], str],
     ) -> None:
-        self.study, self.names = study, names
         self.declared = f"results/{study.study}/.settings.json"
+        self.study, self.figures = study, figures_of(study)
+        self.names = {**names, "figure": list(self.figures)}
         self._checkout, self._fetch = checkout, fetch
 
     def shipped(self, path: str) -> str:
@@ -96,12 +98,24 @@ class Workflow(Generic[S]):
     def files(self, *patterns: str) -> list[Any]:
         """Every file of the study that patterns name, with ``{goal}``, ``{method}``, … filled in
         each way."""
-        return [self.located(file) for pattern in patterns for file in self._filled(pattern)]
+        return [self.located(file) for pattern in patterns for file in filled(pattern, self.names)]
 
-    def _filled(self, pattern: str) -> Iterator[str]:
-        fields = dict.fromkeys(name for _, name, _, _ in Formatter().parse(pattern) if name)
-        for values in product(*(self.names[name] for name in fields)):
-            yield pattern.format(**dict(zip(fields, values, strict=True)))
+    def tables(self, figure: str) -> list[Any]:
+        """The tables that a figure is drawn from; for one in a model's folder that folder, which
+        one job makes as a whole."""
+        drawn = self.figures[figure]
+        names = {**self.names, **drawn.names(self.study)}
+        made = (re.sub(r"^(models/\{model\})/.*", r"\1", pattern) for pattern in drawn.tables)
+        return [self.located(file) for pattern in made for file in filled(pattern, names)]
+
+    def drawn_tables(self) -> list[Any]:
+        """Every table that a figure is drawn from."""
+        return sorted({table for figure in self.figures for table in self.tables(figure)})
+
+    def caption(self, wildcards: Any, input: Any) -> str:
+        """What Snakemake's own report says below a figure."""
+        drawn = self.figures[wildcards.figure]
+        return f"**{drawn.title}.** {drawn.caption}"
 
     def at(self, *keys: str, wildcards: Any = None) -> Any:
         """The value at some keys of the config; ``{sae}`` among them stands for the wildcard."""
@@ -206,6 +220,13 @@ class Workflow(Generic[S]):
         except OSError:
             pass  # a file system without locks
         declare(Path(self.declared), settings_digests(self.study))
+
+
+def filled(pattern: str, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A pattern with its names in braces filled in each way."""
+    fields = dict.fromkeys(name for _, name, _, _ in Formatter().parse(pattern) if name)
+    for values in product(*(names[name] for name in fields)):
+        yield pattern.format(**dict(zip(fields, values, strict=True)))
 
 
 def digest(sections: Iterable[Section]) -> str:

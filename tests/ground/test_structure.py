@@ -45,10 +45,10 @@ ORDER = [
     "decoding",
     "endpoint",
     "judging",
+    "figures",
     "planning",
     "workflow",
     "analyses",
-    "figures",
     "report",
     "publishing",
     "describe",
@@ -57,12 +57,11 @@ ORDER = [
     "cli",
 ]
 # Wholes that their parts may name as a type: a study is checked by what must agree in it, hooks are of
-# a model, figures draw from tables.
+# a model.
 WHOLES = {
     "saeflow.analyses",
     "saeflow.config.sections",
     "saeflow.models.language_model",
-    "saeflow.figures.io",
     "saeflow.chess.study",
 }
 LONGEST_FILE = 500

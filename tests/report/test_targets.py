@@ -11,7 +11,7 @@ import report_study
 import yaml
 
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
-from saeflow.figures.tables import of_chosen_latents
+from saeflow.analyses.steering.tables import of_chosen_latents
 from saeflow.report.io import write_report
 from saeflow.report.targets import Planted, sentences, target_rows
 

@@ -12,19 +12,13 @@ import polars as pl
 import yaml
 from studies import study_config
 
-from saeflow.chess.figures import FIGURES as KINDS
+from saeflow.chess.study import ChessStudy
 from saeflow.config.sections import Figures
-from saeflow.figures.io import table_of, write_figure
+from saeflow.figures.figure import declared
+from saeflow.figures.io import read_tables, write_figure
 from saeflow.kinds import check_any_study
 
-FIGURES = (
-    "chess_accuracy",
-    "chess_board_auc",
-    "chess_skill",
-    "chess_awareness",
-    "chess_interventions",
-    "sae_training",
-)
+FIGURES = {figure.name: figure for figure in declared(ChessStudy, ChessStudy.analyses)}
 SAES = ("resid", "mlp")
 STAGES = pl.DataFrame(
     {
@@ -37,7 +31,7 @@ STAGES = pl.DataFrame(
 )
 
 
-def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
+def write_chess_study(root: Path, figures: Sequence[str] = tuple(FIGURES)) -> None:
     """Write every file that the report of a study of chess can show."""
     study = study_config("reported-chess")
     _text(
@@ -71,8 +65,8 @@ def write_chess_study(root: Path, figures: Sequence[str] = FIGURES) -> None:
         _text(root / f"saes/{sae}/metrics.json", json.dumps(metrics))
     files = [path for path in root.rglob("*") if path.is_file()]
     for name in figures:
-        table = table_of(KINDS[name], root, files)
-        write_figure(name, KINDS[name], table, Figures(), root / "figures")
+        tables = read_tables(FIGURES[name], root, files)
+        write_figure(FIGURES[name], tables, Figures(), root / "figures")
 
 
 def _text(path: Path, text: str) -> None:

@@ -279,3 +279,14 @@ def fine_tuning() -> pl.DataFrame:
             }
             rows.append({**keys, **values, "loss_before": 2.1, "loss_after": 2.0})
     return pl.DataFrame(rows, schema=FINE_TUNING)
+
+
+def tables() -> dict[str, pl.DataFrame]:
+    """The tables that figures name, by their paths, as they are read."""
+    return {
+        "models/{model}.accuracy.parquet": accuracy(),
+        "concepts/{sae}/associations.parquet": associations(),
+        "skill/{sae}/skill.parquet": skill(),
+        "skill/{sae}/awareness.parquet": awareness(),
+        "interventions/{sae}/interventions.parquet": interventions(),
+    }

@@ -297,7 +297,6 @@ def model_training() -> pl.DataFrame:
             "step": steps,
             "tokens": steps * 2048,
             "loss": 1.9 + 4.6 * np.exp(-steps / 120),
-            "entropy": [1.84] * len(steps),
         }
     )
 
@@ -372,32 +371,33 @@ def lens_splits(count: int = 6) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
+def lens_sets() -> pl.DataFrame:
+    """The token sets."""
+    rows = [(name, kind) for kind, names in KINDS.items() for name in names]
+    return pl.DataFrame(rows, schema=["set", "kind"], orient="row")
+
+
 def lens_enrichment(latents: int = 400) -> pl.DataFrame:
     """Token sets that stand out for one latent in ten."""
     generator = np.random.default_rng(6)
     rows = [
-        ("main", latent, name, kind, effect, 10.0 ** -(40 * abs(effect)), 0.01)
-        for kind, names in KINDS.items()
-        for name in names
+        ("main", latent, name, effect, 10.0 ** -(40 * abs(effect)), 0.01)
+        for name in lens_sets()["set"]
         for latent, effect in zip(range(latents), generator.normal(0, 0.3, latents), strict=True)
         if latent % 10 == 0
     ]
-    return pl.DataFrame(
-        rows, schema=["sae", "latent", "set", "kind", "effect", "p", "q_bh"], orient="row"
-    )
+    return pl.DataFrame(rows, schema=["sae", "latent", "set", "effect", "p", "q_bh"], orient="row")
 
 
-def lens_scores(latents: int = 40) -> pl.DataFrame:
-    """Every latent and set; one latent leads each set."""
+def lens_scores(latents: int = 400) -> pl.DataFrame:
+    """Every latent and set."""
     generator = np.random.default_rng(7)
-    rows = []
-    for place, (kind, name) in enumerate(
-        (kind, name) for kind, names in KINDS.items() for name in names
-    ):
-        auc = generator.beta(20, 20, latents)
-        auc[place * 2] = 0.97
-        rows += [(i, name, kind, float(auc[i]), i == place * 2) for i in range(latents)]
-    return pl.DataFrame(rows, schema=["latent", "set", "kind", "auc", "strongest"], orient="row")
+    rows = [
+        (latent, name, float(auc))
+        for name in lens_sets()["set"]
+        for latent, auc in enumerate(generator.beta(20, 20, latents))
+    ]
+    return pl.DataFrame(rows, schema=["latent", "set", "auc"], orient="row")
 
 
 def lens_causal(latents: int = 8) -> pl.DataFrame:
@@ -418,9 +418,41 @@ def lens_causal(latents: int = 8) -> pl.DataFrame:
                         weight / 2,
                         weight / 3,
                         -weight / 4,
-                        0.8,
-                        0.6,
                     )
                 )
     columns = ["latent", "set", "token_id", "side", "weight", "predicted", "addition", "ablation"]
-    return pl.DataFrame(rows, schema=[*columns, "r_addition", "r_ablation"], orient="row")
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def lens_causal_latents(latents: int = 8) -> pl.DataFrame:
+    """How well the lens tells what each of those latents does."""
+    rows = [(latent, 0.8, 0.6) for latent in range(latents)]
+    return pl.DataFrame(rows, schema=["latent", "r_addition", "r_ablation"], orient="row")
+
+
+def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
+    """The tables that figures name, by their paths, as they are read."""
+    steered = summary(goals)
+    chosen = best(steered)
+    return {
+        "steering/summary.parquet": steered,
+        "steering/best.parquet": chosen,
+        "steering/matched.parquet": matched(goals),
+        "steering/{goal}/side_effects.parquet": side_effects(goals),
+        "effects/{target_sae}/predictions.parquet": predictions(20, 64),
+        "effects/{target_sae}/metrics.json": pl.DataFrame({"r2": 0.7, "r2_ceiling": 0.9}),
+        "effects/{target_sae}/effects.h5": effects(),
+        "saes/{sae}/recovery.parquet": recovery(),
+        "saes/summary.parquet": saes(),
+        "saes/{sae}/sources.parquet": sources(),
+        "saes/{sae}/training.parquet": sae_training(),
+        "models/{model}/training.parquet": model_training(),
+        "models/{model}.metrics.json": pl.DataFrame({"loss": 1.9, "entropy": 1.84}),
+        "logit_lens/sets.parquet": lens_sets(),
+        "logit_lens/{lens_sae}/latents.parquet": lens_latents(),
+        "logit_lens/{lens_sae}/splits.parquet": lens_splits(),
+        "logit_lens/{lens_sae}/enrichment.parquet": lens_enrichment(),
+        "logit_lens/{lens_sae}/scores.parquet": lens_scores(),
+        "logit_lens/{lens_sae}/causal.parquet": lens_causal(),
+        "logit_lens/{lens_sae}/causal_latents.parquet": lens_causal_latents(),
+    }

@@ -16,12 +16,14 @@ import yaml
 from safetensors.numpy import save_file
 from studies import study_config
 
+from saeflow.analyses import Study
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.config.sections import Figures
-from saeflow.figures.io import table_of, write_figure
-from saeflow.figures.registry import FIGURES
+from saeflow.figures.figure import declared
+from saeflow.figures.io import read_tables, write_figure
 from saeflow.kinds import check_any_study
 
+FIGURES = {figure.name: figure for figure in declared(Study, Study.analyses)}
 HOSTILE = (
     'The </script><script>alert(1)</script> <img src="http://evil.example/x.png" onerror=alert(2)> </template> & '
     '"quoted" it’s {{ 7 }} \u2028 \u202e <!-- ]]>'
@@ -67,7 +69,7 @@ def write_study(
         "approximators/main/predictions": made.predictions(20, 64),
         "saes/main/training": made.sae_training().drop("sae"),
         "saes/main/recovery": made.recovery().drop("sae"),
-        "models/tales-lm/training": made.model_training().drop("entropy"),
+        "models/tales-lm/training": made.model_training(),
     }
     for name, table in tables.items():
         _parquet(root / f"{name}.parquet", table)
@@ -87,8 +89,8 @@ def write_study(
         root / "saes/main/cfg.json", {"d_in": 16, "metadata": {"neuronpedia_id": "tales-lm/1-res"}}
     )
     for name in figures:
-        table = table_of(FIGURES[name], root, files(root))
-        write_figure(name, FIGURES[name], table, Figures(), root / "figures")
+        tables = read_tables(FIGURES[name], root, files(root))
+        write_figure(FIGURES[name], tables, Figures(), root / "figures")
 
 
 def _targets(goals: list[str]) -> pl.DataFrame:

@@ -5,13 +5,15 @@ Two lines register an analysis: its face in `ANALYSES`, and its section in `Stud
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from saeflow.analyses import effects, examples, logit_lens, steering
 from saeflow.analyses.effects.settings import Effects
 from saeflow.analyses.examples.settings import Examples
 from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.analyses.steering.settings import Steering
+from saeflow.config.face import Analysis
 from saeflow.config.section import Complaint
 from saeflow.config.sections.study import Core
 
@@ -22,7 +24,7 @@ ANALYSES = (examples.ANALYSIS, logit_lens.ANALYSIS, effects.ANALYSIS, steering.A
 class Study(Core):
     """The whole config of a study of a language model."""
 
-    analyses: ClassVar = ANALYSES
+    analyses: ClassVar[Sequence[Analysis[Any, Any]]] = ANALYSES
 
     examples: Examples | None = None
     """Where latents fire; null leaves it out of the study, ``{}`` takes the defaults."""

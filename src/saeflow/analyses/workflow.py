@@ -31,8 +31,6 @@ class StudyWorkflow(Workflow[Study]):
         for analysis, own in study.asked:
             names |= analysis.names(study, own)
         super().__init__(study, names, checkout, fetch)
-        self.figures = self._figures()
-        self.names = {**names, "figure": list(self.figures)}
 
     @property
     def model(self) -> str:
@@ -93,14 +91,16 @@ class StudyWorkflow(Workflow[Study]):
     def report_sources(self) -> list[Any]:
         """Everything that the report shows; its command is told the study's folder and reads these
         files in it."""
-        return self.files(
-            *self.core_results,
-            "models/{model}.metrics.json",
-            "saes/{sae}/cfg.json",
-            "saes/{sae}/sae_weights.safetensors",
-            *self.analysed,
-            *(f"figures/{name}.{end}" for name in self.figures for end in ("png", "svg", "csv")),
-            *sorted({table for tables in self.figures.values() for table in tables}),
+        return (
+            self.files(
+                *self.core_results,
+                "models/{model}.metrics.json",
+                "saes/{sae}/cfg.json",
+                "saes/{sae}/sae_weights.safetensors",
+                *self.analysed,
+                *(f"figures/{{figure}}.{end}" for end in ("png", "svg", "csv")),
+            )
+            + self.drawn_tables()
         )
 
     def publishable(self) -> list[Any]:
@@ -161,63 +161,3 @@ class StudyWorkflow(Workflow[Study]):
                 "training": sae.train.model_dump() if sae.train else None,
             }
         return json.dumps(described)
-
-    def _figures(self) -> dict[str, list[str]]:
-        """The figures of the study, and the tables that each is drawn from."""
-        study = self.study
-        drawn: dict[str, list[str]] = {}
-        if study.steering:
-            drawn |= {
-                "methods_forest": ["steering/best.parquet"],
-                "product_by_scale": ["steering/summary.parquet"],
-                "goal_detail": ["steering/summary.parquet"],
-                "pareto": ["steering/summary.parquet"],
-                "equal_coherence": ["steering/matched.parquet"],
-                "equal_divergence": ["steering/matched.parquet"],
-                "steered_vs_unsteered": ["steering/summary.parquet"],
-            }
-        if study.effects:
-            drawn |= {
-                "effects_predicted_measured": [
-                    "effects/{target_sae}/predictions.parquet",
-                    "effects/{target_sae}/metrics.json",
-                ],
-                "effect_scales": ["effects/{target_sae}/effects.h5"],
-            }
-        if study.effects and study.steering:
-            drawn["side_effects"] = ["steering/{goal}/side_effects.parquet"]
-        lens_saes = self.names.get("lens_sae", ())
-        if lens_saes:
-            drawn["lens_moments"] = ["logit_lens/{lens_sae}/latents.parquet"]
-            lens = (
-                f"logit_lens/{study.target_sae if study.target_sae in lens_saes else lens_saes[0]}"
-            )
-            drawn |= {
-                "lens_histograms": [f"{lens}/splits.parquet"],
-                "lens_manhattan": ["logit_lens/sets.parquet", f"{lens}/enrichment.parquet"],
-                "lens_heat_map": [
-                    "logit_lens/sets.parquet",
-                    f"{lens}/enrichment.parquet",
-                    f"{lens}/scores.parquet",
-                ],
-                "lens_causal": [f"{lens}/causal.parquet", f"{lens}/causal_latents.parquet"],
-            }
-        if len(lens_saes) > 1:
-            drawn["lens_layers"] = ["logit_lens/{lens_sae}/latents.parquet"]
-        if study.corpus.kind == "tales":
-            measured = study.saes_of("sae", "transcoder")
-            drawn["sae_recovery"] = [f"saes/{name}/recovery.parquet" for name in measured]
-        if len(study.saes) > 1:
-            drawn["sae_frontier"] = ["saes/summary.parquet"]
-        if crosscoders := study.saes_of("crosscoder"):
-            drawn["crosscoder_sources"] = [f"saes/{name}/sources.parquet" for name in crosscoders]
-        trained = [
-            name
-            for name, sae in study.saes.items()
-            if sae.train and not self.is_fetched(f"saes/{name}/cfg.json")
-        ]
-        if trained:
-            drawn["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
-        if study.model.train and not self.is_fetched(self.model):
-            drawn["model_training"] = ["models/{model}", "models/{model}.metrics.json"]
-        return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -27,7 +28,8 @@ from saeflow.config.sections.saes import Cache, trained_together, without_sweeps
 class ChessStudy(Section):
     """The whole config of a study of chess: SAEs on a model of human play."""
 
-    analyses: ClassVar = ANALYSES
+    analyses: ClassVar[Sequence[Analysis[Any, Any]]] = ANALYSES
+    figures_of_core: ClassVar[str] = "saeflow.chess.figures"
 
     kind: Literal["chess"]
     """What is studied."""

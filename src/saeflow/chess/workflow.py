@@ -13,15 +13,6 @@ CORE_RULES = (
     *("study", "../workflow/chess", "chess_player", "chess_saes"),
     *("manifests", "saes", "figures", "chess_report"),
 )
-FIGURES = {
-    "concepts": {"chess_board_auc": ["concepts/{sae}/associations.parquet"]},
-    "skill": {
-        "chess_skill": ["skill/{sae}/skill.parquet"],
-        "chess_awareness": ["skill/{sae}/awareness.parquet"],
-    },
-    "interventions": {"chess_interventions": ["interventions/{sae}/interventions.parquet"]},
-}
-"""The figures of each analysis, and the tables that each is drawn from."""
 
 
 class ChessWorkflow(Workflow[ChessStudy]):
@@ -32,12 +23,6 @@ class ChessWorkflow(Workflow[ChessStudy]):
     ) -> None:
         names = {"study": [study.study], "model": [study.model.name], "sae": list(study.saes)}
         super().__init__(study, names, checkout, fetch)
-        self.figures = {"chess_accuracy": ["models/{model}.accuracy.parquet"]}
-        for analysis, _ in study.asked:
-            self.figures |= FIGURES.get(analysis.key, {})
-        if trained := [name for name, sae in study.saes.items() if sae.train]:
-            self.figures["sae_training"] = [f"saes/{name}/training.parquet" for name in trained]
-        self.names = {**names, "figure": list(self.figures)}
 
     @property
     def core_results(self) -> list[str]:
@@ -85,10 +70,12 @@ class ChessWorkflow(Workflow[ChessStudy]):
     def report_sources(self) -> list[Any]:
         """Everything that the report shows; its command is told the study's folder and reads these
         files in it."""
-        return self.files(
-            *self.core_results,
-            *("games/positions.parquet", "saes/{sae}/cfg.json"),
-            *self.analysed,
-            *(f"figures/{{figure}}.{end}" for end in ("png", "svg", "csv")),
-            *sorted({table for tables in self.figures.values() for table in tables}),
+        return (
+            self.files(
+                *self.core_results,
+                *("games/positions.parquet", "saes/{sae}/cfg.json"),
+                *self.analysed,
+                *(f"figures/{{figure}}.{end}" for end in ("png", "svg", "csv")),
+            )
+            + self.drawn_tables()
         )

@@ -31,10 +31,10 @@ def draw(
 ) -> None:
     """Draw one figure as PNG and SVG, with the table behind it as CSV."""
     options.set_pools(1)
-    from saeflow.figures.io import table_of, write_figure
+    from saeflow.figures.io import read_tables, write_figure
 
     figures = kinds.figures()
     if name not in figures:
         raise SaeflowError(f"figures: there is no figure '{name}'; there are {', '.join(figures)}")
-    table = table_of(figures[name], study, options.all_files(tables))
-    write_figure(name, figures[name], table, options.parsed(config.Figures, settings), output)
+    read = read_tables(figures[name], study, options.all_files(tables))
+    write_figure(figures[name], read, options.parsed(config.Figures, settings), output)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from saeflow.config.face import Analysis
     from saeflow.config.sections.saes import Cache, SAETraining
 
 
@@ -19,6 +20,11 @@ class AnySAE(Protocol):
 
 class AnyStudy(Protocol):
     """The whole config of a study; `saeflow.kinds` lists the kinds there are."""
+
+    analyses: ClassVar[Sequence[Analysis[Any, Any]]]
+    """Those that a study of this kind may ask for."""
+    figures_of_core: ClassVar[str]
+    """The module that declares the figures of what every study of this kind has."""
 
     @property
     def kind(self) -> str:
@@ -35,6 +41,10 @@ class AnyStudy(Protocol):
     @property
     def saes(self) -> Mapping[str, AnySAE]:
         """The SAEs by their names."""
+
+    @property
+    def asked(self) -> list[tuple[Analysis[Any, Any], Any]]:
+        """The analyses that the study asks for, with their sections."""
 
     @property
     def trainings(self) -> dict[str, list[str]]:

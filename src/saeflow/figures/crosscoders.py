@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from saeflow.config.sections import Figures
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import no_data, panels, styled
 from saeflow.palette import FAINT, GREY, SERIES
 
@@ -38,7 +39,7 @@ def in_sources(sources: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFra
 
 
 @styled
-def crosscoder_sources(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def crosscoder_sources(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """For each crosscoder the shares of its latents' norms, and how exclusive those are that look
     so.
 
@@ -136,3 +137,24 @@ def _ratios(panel: Axes, others: pl.DataFrame) -> None:
         ylim=(-0.25, _WIDEST + 0.05),
     )
     panel.set(xlabel="held by the others' reconstruction (ν)", ylabel="held by their error (ν)")
+
+
+FIGURES = (
+    Figure(
+        name="crosscoder_sources",
+        tables=("saes/{sae}/sources.parquet",),
+        rows=in_sources,
+        draw=crosscoder_sources,
+        alt=crosscoder_sources_alt,
+        title="What the sources of a crosscoder share",
+        caption="A latent of a crosscoder has a decoder row for every source. Left: each source's "
+        "share of the rows' norms, in units of the spread of its activations; latents in the "
+        "middle are shared, those at the right belong to one source. Right: latents of which "
+        f"one source has more than {EXCLUSIVE:.0%}, and how much of each the other "
+        "sources hold all the same: in what the crosscoder leaves unexplained there (up), and "
+        "in what other latents rebuild (right), relative to the owner. A latent truly of one "
+        "source lies at the lower left.",
+        section="saes",
+        names=lambda study: {"sae": study.saes_of("crosscoder")},
+    ),
+)

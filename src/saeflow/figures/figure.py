@@ -3,7 +3,8 @@ workflow, the command that draws it, the plan and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure as Drawing
 
+    from saeflow.config.any_study import AnyStudy
+    from saeflow.config.face import Analysis
     from saeflow.config.sections import Figures
 
 
@@ -40,3 +43,25 @@ class Figure:
     names: Callable[[Any], Mapping[str, Sequence[str]]] = lambda study: {}
     """What a name in braces stands for in a study, where it is not all that the name stands for
     elsewhere; a study in which it stands for nothing does not have the figure."""
+
+
+def declared(
+    kind: AnyStudy | type[AnyStudy], analyses: Iterable[Analysis[Any, Any]]
+) -> list[Figure]:
+    """The figures of the core of a kind of study, then those of some of its analyses, in the order
+    of the report; matplotlib is imported here.
+
+    Args:
+        kind: the class of such studies, or a study.
+    """
+    figures = list(importlib.import_module(kind.figures_of_core).FIGURES)
+    for analysis in analyses:
+        figures += analysis.declared("figures", "FIGURES") or ()
+    return figures
+
+
+def figures_of(study: AnyStudy) -> dict[str, Figure]:
+    """The figures that a study has, by name."""
+    possible = declared(study, (analysis for analysis, _ in study.asked))
+    has = (figure for figure in possible if figure.drawn(study))
+    return {figure.name: figure for figure in has if all(figure.names(study).values())}

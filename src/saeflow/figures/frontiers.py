@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from saeflow.config.sections import Figures
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, strokes, styled
 
 DEFAULT = Figures()
@@ -39,7 +40,7 @@ def frontier(saes: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
 
 
 @styled
-def sae_frontier(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def sae_frontier(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Explained variance and recovered loss against L0, a line per series.
 
     Args:
@@ -90,3 +91,23 @@ def _points(panel: Axes, line: pl.DataFrame, column: str, told: dict[str, object
         elinewidth=0.8,
         **told,  # type: ignore[arg-type]
     )
+
+
+FIGURES = (
+    Figure(
+        name="sae_frontier",
+        tables=("saes/summary.parquet",),
+        rows=frontier,
+        draw=sae_frontier,
+        alt=sae_frontier_alt,
+        title="What SAEs keep at how many latents",
+        caption="Each point is one SAE, or several that differ in their seed alone; lines join "
+        "those of one architecture and width. Up and to the left is better: more is kept by fewer "
+        "latents. Left: the share of the activations' variance that is reproduced. Right: how "
+        "much of the loss that the model has without the activation the reconstruction wins back. "
+        "Bars are one standard error, over seeds where there are several, else over the "
+        "evaluation text.",
+        section="saes",
+        drawn=lambda study: len(study.saes) > 1,
+    ),
+)

@@ -10,15 +10,14 @@ import matplotlib
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.palette import FAINT, INK, SERIES
 
 P = ParamSpec("P")
 
-
+EQUALITY: dict[str, Any] = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 3))}
+"""The line on which what was predicted equals what was measured."""
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 9,
@@ -123,12 +122,6 @@ def strokes(count: int) -> list[Stroke]:
         shades = matplotlib.colormaps["viridis"]
         return [Stroke(shades(0.95 * i / (count - 1)), "-") for i in range(count)]
     return [Stroke(SERIES[i % len(SERIES)], DASHES[i // len(SERIES)]) for i in range(count)]
-
-
-def method_handle(method: str) -> Line2D:
-    """The legend entry of a method."""
-    colour, marker = look(method)
-    return Line2D([], [], color=colour, marker=marker, markersize=5, label=method)
 
 
 def legend(figure: Figure, handles: Iterable[Any]) -> None:

@@ -3,13 +3,18 @@ recovers."""
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from polars import selectors
 
+from saeflow.config.locations import fetched
 from saeflow.config.sections import Figures
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import TOLD_APART, legend, no_data, panels, strokes, styled, words
 from saeflow.palette import BLUE, INK, VERMILLION
 
@@ -17,14 +22,24 @@ DEFAULT = Figures()
 NOT_TRAINED = "nothing was trained here"
 
 
+def with_entropy(
+    training: pl.DataFrame, metrics: pl.DataFrame, settings: Figures = DEFAULT
+) -> pl.DataFrame:
+    """The training curve of a model, with the entropy of its corpus where that is known."""
+    curve = training.drop("model", strict=False)
+    if curve.is_empty() or "entropy" not in metrics.columns:
+        return curve
+    return curve.with_columns(entropy=pl.lit(metrics["entropy"][0]))
+
+
 @styled
-def model_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def model_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Loss of the language model while it trains, with the entropy of the corpus where that is
     known.
 
     Args:
-        rows: tokens, loss; where the corpus has a known entropy also entropy, in nats per token,
-            the same on every row.
+        rows: from ``with_entropy``: tokens, loss; entropy, in nats per token, the same on every
+            row.
     """
     if rows.is_empty():
         return no_data(settings, NOT_TRAINED)
@@ -60,7 +75,7 @@ def sae_curves(training: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFr
 
 
 @styled
-def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Explained variance and L0 while SAEs train, a line per SAE; of very many, the legend names
     the first, the middle and the last, and the others are shaded between them.
 
@@ -125,7 +140,7 @@ def recovered(recovery: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFra
 
 
 @styled
-def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """How well the SAE finds each planted feature: largest cosine and largest F1 of a latent,
     topics and syntax apart.
 
@@ -136,7 +151,7 @@ def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
     if not labels:
         return no_data(settings, "no planted feature is known")
     most = max(rows["label"].value_counts()["count"])
-    figure = Figure(
+    figure = Drawing(
         figsize=(settings.width, 1.0 + 0.21 * most), dpi=settings.dpi, layout="constrained"
     )
     axes = figure.subplots(1, len(labels), squeeze=False)[0]
@@ -191,3 +206,69 @@ def _labels(rows: pl.DataFrame) -> list[str]:
 
 def _entropy(rows: pl.DataFrame) -> float | None:
     return rows["entropy"][0] if "entropy" in rows.columns else None
+
+
+def _model_is_trained(study: Any) -> bool:
+    folder = f"models/{study.model.name}"
+    return study.model.train is not None and not fetched(study, folder, os.path.exists)
+
+
+def _trained_saes(study: Any) -> dict[str, list[str]]:
+    trained = [
+        name
+        for name, sae in study.saes.items()
+        if sae.train and not fetched(study, f"saes/{name}/cfg.json", os.path.exists)
+    ]
+    return {"sae": trained}
+
+
+def _with_planted_features(study: Any) -> dict[str, list[str]]:
+    plants = study.corpus.kind == "tales"
+    return {"sae": study.saes_of("sae", "transcoder") if plants else []}
+
+
+SAE_TRAINING = Figure(
+    name="sae_training",
+    tables=("saes/{sae}/training.parquet",),
+    rows=sae_curves,
+    draw=sae_training,
+    alt=sae_training_alt,
+    title="How the SAE trained",
+    caption="Explained variance: the share of the variance of activations that the SAE "
+    "reproduces; 1 is perfect. L0: how many latents it uses per token to do so.",
+    section="saes",
+    names=_trained_saes,
+)
+
+FIGURES = (
+    SAE_TRAINING,
+    Figure(
+        name="sae_recovery",
+        tables=("saes/{sae}/recovery.parquet",),
+        rows=recovered,
+        draw=sae_recovery,
+        alt=sae_recovery_alt,
+        title="Does the SAE find what was planted",
+        caption="The corpus tells for every token its topic and its place in the syntax. For each "
+        "such feature: the F1 of the latent that detects it best, and the cosine of the decoder "
+        "row that is closest to the direction of the feature in the activations.",
+        section="saes",
+        names=_with_planted_features,
+    ),
+    Figure(
+        name="model_training",
+        tables=(
+            "models/{model}/training.parquet",
+            "models/{model}.metrics.json",
+        ),
+        rows=with_entropy,
+        draw=model_training,
+        alt=model_training_alt,
+        title="How the language model trained",
+        caption="Loss per token while the model trains. Where the corpus is written by a grammar "
+        "its entropy is known: the loss of a predictor that knows the grammar, which nothing can "
+        "beat.",
+        section="model",
+        drawn=_model_is_trained,
+    ),
+)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from saeflow.config.locations import fetches
 from saeflow.config.sections import Core, ModelTraining, Published
+from saeflow.figures.figure import figures_of
 from saeflow.planning.shape import ModelShape
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
 
@@ -105,9 +106,7 @@ def _saes(study: Core, scope: Scope) -> StagePlan:
 
 
 def _figures(study: Core) -> StagePlan:
-    drawn = [analysis.declared("figures", "FIGURES") or () for analysis, _ in study.asked]
-    jobs = 2 + sum(map(len, drawn))
-    return StagePlan("figures", jobs, 0, 0, 5_000_000, "figures and report")
+    return StagePlan("figures", 2 + len(figures_of(study)), 0, 0, 5_000_000, "figures and report")
 
 
 CORE: tuple[Callable[[Core, Scope], StagePlan], ...] = (_corpus, _model, _activations, _saes)

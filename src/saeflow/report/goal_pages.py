@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from saeflow.figures.tables import curve, methods, of_split
+from saeflow.analyses.steering.tables import curve, methods, of_split
 from saeflow.report import results
 from saeflow.report.asked import steered
 from saeflow.report.latent_pages import digits

@@ -3,53 +3,30 @@ files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from saeflow.analyses import Study
 from saeflow.analyses.steering.methods import BY_NAME
+from saeflow.analyses.steering.tables import goals, methods
 from saeflow.config import AnyStudy, Goal
 from saeflow.endpoint.ledger import Usage
 from saeflow.figures.style import words
-from saeflow.figures.tables import goals, methods
 from saeflow.report import results, wording
 from saeflow.report.asked import measured, steered
 from saeflow.report.side_effects import MethodEffect
 from saeflow.report.targets import Planted, TargetRow, sentences
 from saeflow.report.wording import Fact, metric_facts, readable
 
-SECTIONS = {
-    "results": (
-        "methods_forest",
-        "pareto",
-        "equal_coherence",
-        "equal_divergence",
-        "steered_vs_unsteered",
-    ),
-    "goals": ("product_by_scale", "goal_detail", "side_effects"),
-    "effects": ("effects_predicted_measured", "effect_scales"),
-    "saes": ("sae_frontier", "sae_training", "sae_recovery", "crosscoder_sources"),
-    "latents": (
-        "lens_moments",
-        "lens_layers",
-        "lens_histograms",
-        "lens_manhattan",
-        "lens_heat_map",
-        "lens_causal",
-    ),
-    "model": ("model_training",),
-}
-"""Where in the report each figure stands: sections of the study's page, the pages of goals and of
-SAEs; those about latents are on the page of SAEs, too."""
-
 
 class FigureText(NamedTuple):
     """The words of a figure."""
 
     name: str
+    section: str
+    """Where it stands."""
     title: str
     caption: str
     alt: str
@@ -70,9 +47,6 @@ class Cost(NamedTuple):
 class Findings:
     """What is known of a study of any kind; what it does not have is empty."""
 
-    sections: ClassVar[Mapping[str, tuple[str, ...]]] = SECTIONS
-    """Where each figure of this kind of study stands."""
-
     study: AnyStudy
     provenance: dict[str, Any]
     config: str
@@ -91,7 +65,7 @@ class Findings:
 
     def placed(self, section: str) -> list[FigureText]:
         """The figures of a section that were drawn."""
-        return [self.figures[name] for name in self.sections[section] if name in self.figures]
+        return [figure for figure in self.figures.values() if figure.section == section]
 
 
 @dataclass(frozen=True, kw_only=True)

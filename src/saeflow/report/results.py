@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from saeflow.analyses.steering.tables import AVERAGE, goals, methods
 from saeflow.figures.style import words
-from saeflow.figures.tables import AVERAGE, goals, methods
 from saeflow.statistics.permutation import ALPHA, holm, smallest_p
 
 BEST, TIE, PLAIN = "best", "tie", ""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from saeflow.figures.tables import methods
+from saeflow.analyses.steering.tables import methods
 
 SHOWN = 100
 """Latents of each method that a goal's page shows, besides its targets."""

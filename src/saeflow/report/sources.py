@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import polars as pl
@@ -15,13 +15,13 @@ from saeflow import seals
 from saeflow.analyses import Study
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.methods import PLANTED
+from saeflow.analyses.steering.tables import of_chosen_latents
 from saeflow.artifacts import check_checksums, read_json
 from saeflow.config import AnyStudy, Goal, read_goal
 from saeflow.config.locations import fetched, location
 from saeflow.endpoint.ledger import Ledger
 from saeflow.errors import DamagedError, SaeflowError
-from saeflow.figures.registry import FIGURES, FigureKind
-from saeflow.figures.tables import of_chosen_latents
+from saeflow.figures.figure import declared
 from saeflow.report.asked import steered
 from saeflow.report.dark import has_dark
 from saeflow.report.page import Cost, FigureText, StudyResults
@@ -47,8 +47,6 @@ class Folder:
     """
 
     study: AnyStudy
-    drawn: ClassVar[Mapping[str, FigureKind]] = FIGURES
-    """The figures of this kind of study."""
 
     def __init__(
         self,
@@ -88,20 +86,20 @@ class Folder:
 
     def figures(self, names: list[str]) -> dict[str, FigureText]:
         """The words of some figures; those that were not drawn are left out."""
-        found = {}
-        for name in names:
-            svg = self.root / f"figures/{name}.svg"
-            if name in self.drawn and svg.is_file():
-                check_checksums(self.root / f"figures/{name}.json")
-                kind = self.drawn[name]
-                found[name] = FigureText(
-                    name,
-                    kind.title,
-                    kind.caption,
-                    _alternative(svg) or kind.title,
+        texts = {}
+        for figure in declared(self.study, self.study.analyses):
+            svg = self.root / f"figures/{figure.name}.svg"
+            if figure.name in names and svg.is_file():
+                check_checksums(svg.with_suffix(".json"))
+                texts[figure.name] = FigureText(
+                    figure.name,
+                    figure.section,
+                    figure.title,
+                    figure.caption,
+                    _alternative(svg) or figure.title,
                     has_dark(svg.read_text("utf-8")),
                 )
-        return found
+        return texts
 
     def saes(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], pl.DataFrame]]:
         """Name, ``cfg.json``, ``metrics.json`` and training curve of every SAE."""

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from saeflow.analyses.steering.methods import PLANTED
+from saeflow.analyses.steering.tables import AVERAGE
 from saeflow.figures.style import words
-from saeflow.figures.tables import AVERAGE
 from saeflow.report.results import difference, interval, number
 
 SURE = 0.8

@@ -14,14 +14,19 @@ from tiny_models import save_tiny_model
 from typer.testing import CliRunner
 
 from saeflow.analyses.steering.completions import absolute_scales, complete
+from saeflow.analyses.steering.figures.behaviour import steered_behaviour
+from saeflow.analyses.steering.figures.scales import (
+    along_scale,
+    goal_detail,
+    pareto,
+    product_by_scale,
+)
 from saeflow.analyses.steering.io import SteeringVector, save_vector
 from saeflow.analyses.steering.settings import Steering, Summary
 from saeflow.analyses.steering.summary import Summaries, summarise
 from saeflow.cli.main import app
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge
-from saeflow.figures.by_method import steered_behaviour
-from saeflow.figures.scales import along_scale, goal_detail, pareto, product_by_scale
 from saeflow.judging.losses import model_losses
 from saeflow.judging.scores import score_completions
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import polars as pl
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from saeflow.config.sections import Figures
-from saeflow.figures.registry import FigureKind
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled
 from saeflow.palette import BLUE, GREY, ORANGE, VERMILLION
 
@@ -31,7 +31,7 @@ def of_players(accuracy: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFr
 
 
 @styled
-def chess_accuracy(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def chess_accuracy(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Share of moves that are predicted, and their loss, by rating of the player, with both
     baselines.
 
@@ -76,16 +76,18 @@ def chess_accuracy_alt(rows: pl.DataFrame) -> str:
     )
 
 
-FIGURES = {
-    "chess_accuracy": FigureKind(
-        lambda tables: tables.table("models/*.accuracy.parquet"),
-        of_players,
-        chess_accuracy,
-        chess_accuracy_alt,
-        "How well the model predicts what people play",
-        "Held-out games, by the rating of the player, which the model is told: how often the move "
-        "that was played is the model's first, or among its first three legal moves, and its "
-        "loss. Beside it two players who do not look at the board: any legal move, and the legal "
-        "move that is played most often.",
+FIGURES = (
+    Figure(
+        name="chess_accuracy",
+        tables=("models/{model}.accuracy.parquet",),
+        rows=of_players,
+        draw=chess_accuracy,
+        alt=chess_accuracy_alt,
+        title="How well the model predicts what people play",
+        caption="Held-out games, by the rating of the player, which the model is told: how often "
+        "the move that was played is the model's first, or among its first three legal moves, and "
+        "its loss. Beside it two players who do not look at the board: any legal move, and the "
+        "legal move that is played most often.",
+        section="player",
     ),
-}
+)

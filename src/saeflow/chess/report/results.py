@@ -10,7 +10,6 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from saeflow.chess.analyses.concepts import TABLES as CONCEPT_TABLES
-from saeflow.chess.figures import FIGURES, SECTIONS
 from saeflow.chess.study import ChessStudy
 from saeflow.config.reading import checked, merged_files
 from saeflow.errors import DamagedError
@@ -87,7 +86,6 @@ class ConceptTables(NamedTuple):
 class ChessResults(Findings):
     """What is known of a study of chess."""
 
-    sections = SECTIONS
     study: ChessStudy
     tables: dict[str, ConceptTables]
     """By SAE."""
@@ -109,7 +107,6 @@ class ChessFolder(Folder):
     """The folder of a study of chess; ``config.yaml`` must be in it."""
 
     study: ChessStudy
-    drawn = FIGURES
 
     def __init__(self, root: Path) -> None:
         super().__init__(

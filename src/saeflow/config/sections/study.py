@@ -22,6 +22,8 @@ class Core(Section):
 
     analyses: ClassVar[Sequence[Analysis[Any, Any]]] = ()
     """Those that a study of this kind may ask for, in the order of the report."""
+    figures_of_core: ClassVar[str] = "saeflow.figures.core"
+    """The module that declares the figures of what every study has."""
 
     kind: Literal["language"] = "language"
     """What is studied; ``chess`` is another kind of study, with [other keys](#a-study-of-chess)."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from saeflow.config.sections import Figures
-from saeflow.figures.registry import FigureKind
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import no_data, panels, styled, words
 from saeflow.palette import FAINT, INK
 
@@ -46,7 +46,7 @@ def best_by_square(associations: pl.DataFrame, settings: Figures = DEFAULT) -> p
 
 
 @styled
-def board_auc(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def board_auc(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """A board per family of concepts: on every square how well the best latent tells its concept on
     held-out games.
 
@@ -124,16 +124,18 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
     )
 
 
-FIGURES = {
-    "chess_board_auc": FigureKind(
-        lambda tables: tables.table("concepts/*/associations.parquet", "sae"),
-        best_by_square,
-        board_auc,
-        board_auc_alt,
-        "What latents know of squares",
-        "For every square: how well the best latent tells positions that have the concept there "
-        "from those that do not, as area under the ROC curve in hundredths; 50 is chance. The "
-        "latent was chosen on some games, the area is that on others. White is the player to "
+FIGURES = (
+    Figure(
+        name="chess_board_auc",
+        tables=("concepts/{sae}/associations.parquet",),
+        rows=best_by_square,
+        draw=board_auc,
+        alt=board_auc_alt,
+        title="What latents know of squares",
+        caption="For every square: how well the best latent tells positions that have the concept "
+        "there from those that do not, as area under the ROC curve in hundredths; 50 is chance. "
+        "The latent was chosen on some games, the area is that on others. White is the player to "
         "move; grey squares had too few positions.",
+        section="concepts",
     ),
-}
+)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import polars as pl
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from saeflow.chess.curves import curve, handle
 from saeflow.config.sections import Figures
-from saeflow.figures.registry import FigureKind
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
 from saeflow.palette import GREY, INK, PURPLE, VERMILLION
 
@@ -34,7 +34,7 @@ def reported_gains(interventions: pl.DataFrame, settings: Figures = DEFAULT) -> 
 
 
 @styled
-def intervention_gains(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def intervention_gains(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """The gain in accuracy along the ratings: a row per group and SAE, a column per set of
     positions.
 
@@ -81,16 +81,18 @@ def intervention_gains_alt(rows: pl.DataFrame) -> str:
     )
 
 
-FIGURES = {
-    "chess_interventions": FigureKind(
-        lambda tables: tables.table("interventions/*/interventions.parquet", "sae"),
-        reported_gains,
-        intervention_gains,
-        intervention_gains_alt,
-        "What editing a concept's latents changes",
-        "The gain in accuracy on held-out games with the edit that did best on other games, where "
-        "the concept is needed, where it holds without need, and where it does not hold. "
-        "Controls: the same edit of random latents that fire as often, strength 1, and the SAE's "
-        "reconstruction without an edit.",
+FIGURES = (
+    Figure(
+        name="chess_interventions",
+        tables=("interventions/{sae}/interventions.parquet",),
+        rows=reported_gains,
+        draw=intervention_gains,
+        alt=intervention_gains_alt,
+        title="What editing a concept's latents changes",
+        caption="The gain in accuracy on held-out games with the edit that did best on other "
+        "games, where the concept is needed, where it holds without need, and where it does not "
+        "hold. Controls: the same edit of random latents that fire as often, strength 1, and the "
+        "SAE's reconstruction without an edit.",
+        section="interventions",
     ),
-}
+)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from saeflow.chess.curves import curve, handle
 from saeflow.config.sections import Figures
-from saeflow.figures.registry import FigureKind
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
 
@@ -33,7 +33,7 @@ def along_ratings(skill: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFr
 
 
 @styled
-def skill_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def skill_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """What latents know and what the model does, along the ratings it is told; a panel per group
     and SAE.
 
@@ -82,7 +82,7 @@ def known_changes(awareness: pl.DataFrame, settings: Figures = DEFAULT) -> pl.Da
 
 
 @styled
-def awareness_scatter(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def awareness_scatter(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Per concept: how much its awareness and its willingness change from the weakest to the
     strongest rating.
 
@@ -147,26 +147,30 @@ def awareness_scatter_alt(rows: pl.DataFrame) -> str:
     )
 
 
-FIGURES = {
-    "chess_skill": FigureKind(
-        lambda tables: tables.table("skill/*/skill.parquet", "sae"),
-        along_ratings,
-        skill_curves,
-        skill_curves_alt,
-        "Knowing and doing, by rating",
-        "The same positions at every rating that the model is told. Awareness: how well the "
-        "concept's latent tells its positions from others, with random latents beside it. "
+FIGURES = (
+    Figure(
+        name="chess_skill",
+        tables=("skill/{sae}/skill.parquet",),
+        rows=along_ratings,
+        draw=skill_curves,
+        alt=skill_curves_alt,
+        title="Knowing and doing, by rating",
+        caption="The same positions at every rating that the model is told. Awareness: how well "
+        "the concept's latent tells its positions from others, with random latents beside it. "
         "Willingness: the probability of the moves that answer the concept. Accuracy: how often "
         "the right move is chosen where it is one of these.",
+        section="skill",
     ),
-    "chess_awareness": FigureKind(
-        lambda tables: tables.table("skill/*/awareness.parquet", "sae"),
-        known_changes,
-        awareness_scatter,
-        awareness_scatter_alt,
-        "Does skill change knowing or doing",
-        "Each dot is a concept: to the right, its latent tells it better when the model is told "
-        "the strongest rating "
-        "than when it is told the weakest; upwards, the model answers it with more probability.",
+    Figure(
+        name="chess_awareness",
+        tables=("skill/{sae}/awareness.parquet",),
+        rows=known_changes,
+        draw=awareness_scatter,
+        alt=awareness_scatter_alt,
+        title="Does skill change knowing or doing",
+        caption="Each dot is a concept: to the right, its latent tells it better when the model "
+        "is told the strongest rating than when it is told the weakest; upwards, the model "
+        "answers it with more probability.",
+        section="skill",
     ),
-}
+)

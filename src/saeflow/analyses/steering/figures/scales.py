@@ -6,13 +6,15 @@ from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
+from saeflow.analyses.steering import tables
+from saeflow.analyses.steering.figures.legends import method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
-from saeflow.figures import tables
-from saeflow.figures.style import legend, method_handle, no_data, panels, styled, words
+from saeflow.figures.figure import Figure
+from saeflow.figures.style import legend, no_data, panels, styled, words
 from saeflow.palette import GREY, INK
 
 DEFAULT = Figures()
@@ -38,7 +40,7 @@ CROSS: dict[str, Any] = {
 
 def along_scale(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     """The part of a summary that is drawn along the scale: all completions together."""
-    return tables.of_split(summary, "all")
+    return tables.of_split(tables.of_chosen_latents(summary), "all")
 
 
 def in_detail(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -50,7 +52,7 @@ def in_detail(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFram
 
 
 @styled
-def product_by_scale(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def product_by_scale(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Product of behaviour and coherence against scale, a panel per goal, a line per method.
 
     Args:
@@ -92,7 +94,7 @@ def product_by_scale_alt(rows: pl.DataFrame) -> str:
 
 
 @styled
-def goal_detail(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def goal_detail(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Behaviour, coherence and product against scale for a few goals, a row of panels each.
 
     Args:
@@ -136,7 +138,7 @@ def goal_detail_alt(rows: pl.DataFrame) -> str:
 
 
 @styled
-def pareto(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def pareto(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Behaviour against coherence, a panel per goal; each method's line runs from the smallest
     scale to the largest.
 
@@ -237,3 +239,44 @@ def _equal_products(panel: Axes) -> None:
             zorder=0.5,
         )
         panel.text(1.02, product, f"{product:.2f}", fontsize=6.5, color=GREY, va="center")
+
+
+FIGURES = (
+    Figure(
+        name="product_by_scale",
+        tables=("steering/summary.parquet",),
+        rows=along_scale,
+        draw=product_by_scale,
+        alt=product_by_scale_alt,
+        title="The product along the scale",
+        caption="The scale is how much of the steering vector is added. Too little leaves the "
+        "text as it was, too much breaks it, so the product of behaviour and coherence rises and "
+        "falls. Bands are intervals over completions; a ring marks the chosen scale.",
+        section="goals",
+    ),
+    Figure(
+        name="goal_detail",
+        tables=("steering/summary.parquet",),
+        rows=in_detail,
+        draw=goal_detail,
+        alt=goal_detail_alt,
+        title="A few goals in detail",
+        caption="Behaviour says how much a text does what was asked for, coherence how "
+        "well-formed it is; both run from 0 to 1. Their product, on the right, is what methods "
+        "are compared by.",
+        section="goals",
+    ),
+    Figure(
+        name="pareto",
+        tables=("steering/summary.parquet",),
+        rows=along_scale,
+        draw=pareto,
+        alt=pareto_alt,
+        title="Behaviour against coherence",
+        caption="Each line runs along the scales, from no steering where none is negative, and "
+        "its arrows point to larger ones. The further a line reaches to the upper right, the more "
+        "behaviour it buys for the coherence it costs. Along a dashed curve the product is the "
+        "same.",
+        section="results",
+    ),
+)

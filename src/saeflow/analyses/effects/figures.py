@@ -8,18 +8,16 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatter
 
-from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
-from saeflow.figures import tables
-from saeflow.figures.style import legend, method_handle, no_data, panels, styled, words
-from saeflow.palette import BLUE, GREY, INK, ORANGE, PURPLE, VERMILLION
+from saeflow.figures.figure import Figure
+from saeflow.figures.style import EQUALITY, no_data, panels, styled, words
+from saeflow.palette import BLUE, GREY, ORANGE, PURPLE, VERMILLION
 
 DEFAULT = Figures()
 CELLS = 110
-LATENTS_DRAWN = 100
 STATUSES = {
     "ok": ("reached the wanted loss", BLUE),
     "never_reached": ("stopped at the largest scale", VERMILLION),
@@ -28,7 +26,6 @@ STATUSES = {
     "imported": ("published, how is not told", GREY),
 }
 """How a search for a scale can end, in words, with its colour."""
-EQUALITY: dict[str, Any] = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 DENSITY: dict[str, Any] = {
     "cmap": "cividis_r",
     "origin": "lower",
@@ -45,17 +42,18 @@ LARGEST: dict[str, Any] = {
     "alpha": 0.7,
     "rasterized": True,
 }
-DOTS: dict[str, Any] = {"s": 11, "linewidths": 0, "alpha": 0.6, "rasterized": True}
 
 
-def density(predictions: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+def density(
+    predictions: pl.DataFrame, metrics: pl.DataFrame, settings: Figures = DEFAULT
+) -> pl.DataFrame:
     """How many pairs of predicted and measured effect fall into each cell of a square grid, and the
     largest effects.
 
     Args:
         predictions: latent, predicted, measured, kind (``sample``: drawn at random; ``top``: among
-            the largest measured effects of its vector); r2 and r2_ceiling over all held-out effects
-            where they are known.
+            the largest measured effects of its vector).
+        metrics: r2 and r2_ceiling over all held-out effects, where they are known.
 
     Returns:
         kind (``cell`` or ``top``), predicted, measured (a cell's middle or one effect), width (of a
@@ -87,15 +85,15 @@ def density(predictions: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFr
     same = {
         "width": float(edges[1] - edges[0]),
         "pairs": len(pairs),
-        "r2": _r2(predictions, predicted, measured),
+        "r2": _r2(metrics, predicted, measured),
     }
-    ceiling = predictions["r2_ceiling"][0] if "r2_ceiling" in predictions.columns else None
+    ceiling = metrics["r2_ceiling"][0] if "r2_ceiling" in metrics.columns else None
     rows = pl.concat(kinds).with_columns(pl.lit(value).alias(name) for name, value in same.items())
     return rows.with_columns(r2_ceiling=pl.lit(ceiling, pl.Float64))
 
 
 @styled
-def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Measured against predicted effects of vectors that the approximator was not fitted on.
 
     Args:
@@ -103,7 +101,9 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
     """
     if rows.is_empty():
         return no_data(settings, "no held-out effect has been predicted")
-    figure = Figure(figsize=(min(settings.width, 6.6), 5.2), dpi=settings.dpi, layout="constrained")
+    figure = Drawing(
+        figsize=(min(settings.width, 6.6), 5.2), dpi=settings.dpi, layout="constrained"
+    )
     panel = figure.subplots()
     grid, frame = _grid(rows.filter(pl.col("kind") == "cell"))
     norm = LogNorm(vmin=1, vmax=max(2, int(np.nanmax(grid))))
@@ -139,63 +139,17 @@ def effects_predicted_measured_alt(rows: pl.DataFrame) -> str:
     )
 
 
-def strongest(side_effects: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """Of each goal and method, the latents that move most, by prediction or by measurement."""
-    if side_effects.is_empty():
-        return pl.DataFrame()
-    size = pl.max_horizontal(pl.col("predicted").abs(), pl.col("measured").abs())
-    rank = size.rank("ordinal", descending=True).over("goal", "method")
-    return side_effects.drop_nulls(["predicted", "measured"]).filter(rank <= LATENTS_DRAWN)
+def scales(effects: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """Scale and status of every vector whose effects were measured."""
+    return effects if effects.is_empty() else effects.select("scale", "status")
 
 
 @styled
-def side_effects(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Measured against predicted change of latents when steering towards each goal, a dot per
-    latent and method.
-
-    Args:
-        rows: from ``strongest``.
-    """
-    goals = tables.goals(rows)
-    if not goals:
-        return no_data(settings, "no side effect has been measured")
-    figure, axes = panels(len(goals), settings, height=2.3, share_x=False, share_y=False)
-    for goal, panel in zip(goals, axes, strict=True):
-        own = rows.filter(pl.col("goal") == goal)
-        for method in reversed(tables.methods(own)):  # the control lies lowest
-            dots, (colour, marker) = own.filter(pl.col("method") == method), look(method)
-            panel.scatter(dots["predicted"], dots["measured"], c=colour, marker=marker, **DOTS)
-        panel.axline((0, 0), slope=1, zorder=0.8, **EQUALITY)
-        panel.set_title(words(goal))
-        panel.locator_params(nbins=4)
-    figure.supxlabel("predicted effect", fontsize=9)
-    figure.supylabel("measured effect", fontsize=9)
-    legend(figure, map(method_handle, tables.methods(rows)))
-    return figure
-
-
-def side_effects_alt(rows: pl.DataFrame) -> str:
-    """The text for those who do not see the figure."""
-    if rows.is_empty():
-        return "No data: no side effect has been measured."
-    correlation = (
-        rows.group_by("method").agg(r=pl.corr("predicted", "measured")).fill_nan(None).drop_nulls()
-    )
-    known = dict(correlation.iter_rows())
-    told = [f"{method} {known[method]:.2f}" for method in tables.methods(rows) if method in known]
-    return (
-        "Scatter charts of measured against predicted change of latents, one per goal, with the "
-        "line of equality. "
-        f"Correlation over all goals: {', '.join(told) or 'unknown'}."
-    )
-
-
-@styled
-def effect_scales(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def effect_scales(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """The scales at which effects were measured, coloured by how the search for the scale ended.
 
     Args:
-        rows: scale, status; one row per steering vector.
+        rows: from ``scales``, one row per steering vector.
     """
     counts = _statuses(rows)
     if not counts:
@@ -258,14 +212,14 @@ def _grid(
 
 
 def _r2(
-    predictions: pl.DataFrame,
+    metrics: pl.DataFrame,
     predicted: Float[np.ndarray, " pairs"],
     measured: Float[np.ndarray, " pairs"],
 ) -> float | None:
     """The share of variance explained: over all held-out effects where that is known, else over the
     sample."""
-    if "r2" in predictions.columns:
-        return float(predictions["r2"][0])
+    if "r2" in metrics.columns:
+        return float(metrics["r2"][0])
     spread = float(((measured - measured.mean()) ** 2).sum())
     return 1 - float(((measured - predicted) ** 2).sum()) / spread if spread > 0 else None
 
@@ -275,3 +229,37 @@ def _fit(rows: pl.DataFrame) -> str:
     fit = f"R² {'undefined' if r2 is None else f'= {r2:.3f}'}"
     noise = "" if ceiling is None else f" (noise leaves about {ceiling:.3f})"
     return f"{fit}{noise}; {pairs:,} pairs of held-out vector and latent drawn"
+
+
+FIGURES = (
+    Figure(
+        name="effects_predicted_measured",
+        tables=(
+            "effects/{target_sae}/predictions.parquet",
+            "effects/{target_sae}/metrics.json",
+        ),
+        rows=density,
+        draw=effects_predicted_measured,
+        alt=effects_predicted_measured_alt,
+        title="Can effects be predicted",
+        caption="An effect is how much steering with a vector changes the mean activation of a "
+        "latent. The approximator predicts it from the vector alone; here for vectors it has not "
+        "seen. Dark cells hold many pairs, circles are the largest effects of each vector, and on "
+        "the dashed line prediction equals measurement. R² is the share of the variance of "
+        "effects that is predicted: 1 is perfect, 0 is no better than the mean. No map predicts "
+        "the noise of the measurement, which leaves a share below 1.",
+        section="effects",
+    ),
+    Figure(
+        name="effect_scales",
+        tables=("effects/{target_sae}/effects.h5",),
+        rows=scales,
+        draw=effect_scales,
+        alt=effect_scales_alt,
+        title="Scales at which effects were measured",
+        caption="Every steering vector is added with the scale that harms the model's loss by a "
+        "set amount, so that effects of different vectors can be compared. The colour tells how "
+        "the search for that scale ended.",
+        section="effects",
+    ),
+)

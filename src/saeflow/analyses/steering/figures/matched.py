@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
+from saeflow.analyses.steering import tables
+from saeflow.analyses.steering.figures.legends import method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
-from saeflow.figures import tables
-from saeflow.figures.style import legend, method_handle, no_data, panels, styled, words
+from saeflow.figures.figure import Figure
+from saeflow.figures.style import legend, no_data, panels, styled, words
 
 DEFAULT = Figures()
 NOTHING = "no method comes to any of the levels"
@@ -23,16 +25,21 @@ COSTS = {
 
 def at_coherence(matched: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     """The rows where methods have lost as much coherence."""
-    return matched.filter(pl.col("cost") == COHERENCE) if "cost" in matched.columns else matched
+    return _at(matched, COHERENCE)
 
 
 def at_divergence(matched: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     """The rows where methods have moved the model as far."""
-    return matched.filter(pl.col("cost") == DIVERGENCE) if "cost" in matched.columns else matched
+    return _at(matched, DIVERGENCE)
+
+
+def _at(matched: pl.DataFrame, cost: str) -> pl.DataFrame:
+    own = tables.of_chosen_latents(matched)
+    return own.filter(pl.col("cost") == cost) if "cost" in own.columns else own
 
 
 @styled
-def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Behaviour at each level of a cost, a panel per goal and one for their average, a line per
     method.
 
@@ -89,3 +96,32 @@ def _line(panel: Axes, rows: pl.DataFrame, method: str) -> None:
     low, high = banded["behaviour_low"], banded["behaviour_high"]
     panel.fill_between(banded["level"], low, high, color=colour, alpha=0.13, linewidth=0)
     panel.plot(line["level"], line["behaviour"], color=colour, marker=marker)
+
+
+FIGURES = (
+    Figure(
+        name="equal_coherence",
+        tables=("steering/matched.parquet",),
+        rows=at_coherence,
+        draw=equal_cost,
+        alt=equal_cost_alt,
+        title="Methods at equal coherence",
+        caption="The product weighs behaviour and coherence in one fixed way. Here every method "
+        "is followed along its scales to the first point where coherence has fallen to a share of "
+        "what it is without steering, and its behaviour is read there. A method without a point "
+        "does not come so far, or does not in every goal.",
+        section="results",
+    ),
+    Figure(
+        name="equal_divergence",
+        tables=("steering/matched.parquet",),
+        rows=at_divergence,
+        draw=equal_cost,
+        alt=equal_cost_alt,
+        title="Methods at equal distance from the unsteered model",
+        caption="The same at equal Kullback-Leibler divergence: how far, per token, the steered "
+        "model's predictions are from those of the model without steering on the same text. It "
+        "needs no judge of coherence.",
+        section="results",
+    ),
+)

@@ -1,5 +1,4 @@
-"""Figures of the logit lens: the shapes of logit weights, the token sets that stand out, what the
-model really does."""
+"""Figures of the shapes of latents' logit weights."""
 
 from __future__ import annotations
 
@@ -9,16 +8,17 @@ import numpy as np
 import polars as pl
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
+from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
+from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREY, INK, VERMILLION
 
 DEFAULT = Figures()
 NOTHING = "the logit lens was not applied"
-NOT_ENRICHED = "no token set stands out"
 CLASSES = {
     "none": (".", 28),
     "partition": ("s", 20),
@@ -26,6 +26,11 @@ CLASSES = {
     "prediction": ("^", 26),
 }
 """Marker and size of each class."""
+
+
+def every_sae(study: Any) -> dict[str, list[str]]:
+    """Drawn of all SAEs whose decoder rows the lens looks at."""
+    return {"lens_sae": saes(study)}
 
 
 def shapes(latents: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -43,7 +48,7 @@ def shapes(latents: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
 
 
 @styled
-def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Kurtosis against skewness of logit weights, a dot per latent, coloured by their deviation, a
     panel per SAE.
 
@@ -111,82 +116,6 @@ def moments_alt(rows: pl.DataFrame) -> str:
     )
 
 
-def shares(splits: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """Shares of the tokens of a set, and of all others, by logit weight: a row per bin.
-
-    Args:
-        splits: latent, set, ks, low, high, inside and outside (counts by bin).
-    """
-    splits = splits.drop_nulls()
-    if splits.is_empty():
-        return pl.DataFrame()
-    bins = len(splits["inside"][0])
-    width = (pl.col("high") - pl.col("low")) / bins
-    named = splits.with_row_index("panel").with_columns(
-        bin=pl.int_ranges(bins),
-        members=pl.col("inside").list.sum(),
-        others=pl.col("outside").list.sum(),
-    )
-    found = named.explode("inside", "outside", "bin").with_columns(
-        left=pl.col("low") + pl.col("bin") * width,
-        right=pl.col("low") + (pl.col("bin") + 1) * width,
-        inside=pl.col("inside") / pl.col("members"),
-        outside=pl.col("outside") / pl.col("others"),
-    )
-    return found.select(
-        "panel", "latent", "set", "ks", "members", "left", "right", "inside", "outside"
-    )
-
-
-@styled
-def histograms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Logit weights of the tokens of a set beside those of all others, a panel per latent and set.
-
-    Args:
-        rows: from ``shares``.
-    """
-    if rows.is_empty():
-        return no_data(settings, NOT_ENRICHED)
-    numbers = rows["panel"].unique(maintain_order=True).to_list()
-    figure, axes = panels(len(numbers), settings, height=2.1, share_x=False, share_y=False)
-    for number, panel in zip(numbers, axes, strict=True):
-        own = rows.filter(pl.col("panel") == number)
-        edges = np.append(own["left"].to_numpy(), own["right"][-1])
-        for column, colour in (("outside", GREY), ("inside", VERMILLION)):
-            panel.stairs(own[column] * 100, edges, fill=True, color=colour, alpha=0.35)
-            panel.stairs(own[column] * 100, edges, color=colour, linewidth=1)
-        panel.set_title(
-            f"latent {own['latent'][0]}: {words(own['set'][0])} ({own['members'][0]})", fontsize=9
-        )
-        panel.grid(axis="x", visible=False)
-        side, across = (
-            ("left", 0.02) if own["ks"][0] > 0 else ("right", 0.98)
-        )  # where the set's tokens are not
-        told = f"KS {own['ks'][0]:+.2f}"
-        panel.text(across, 0.95, told, transform=panel.transAxes, ha=side, va="top", fontsize=8)
-        panel.locator_params(nbins=5)
-    figure.supxlabel("logit weight", fontsize=9)
-    figure.supylabel("% of the tokens", fontsize=9)
-    handles = [
-        Line2D([], [], color=colour, linewidth=5, alpha=0.5, label=label)
-        for label, colour in (("tokens of the set", VERMILLION), ("all other tokens", GREY))
-    ]
-    legend(figure, handles)
-    return figure
-
-
-def histograms_alt(rows: pl.DataFrame) -> str:
-    """The text for those who do not see the figure."""
-    if rows.is_empty():
-        return f"No data: {NOT_ENRICHED}."
-    pairs = rows.group_by("panel", maintain_order=True).first()
-    told = [
-        f"latent {latent} by {words(name)}, KS {ks:+.2f}"
-        for latent, name, ks in pairs.select("latent", "set", "ks").iter_rows()
-    ]
-    return f"Histograms of logit weights split by a token set: {'; '.join(told)}."
-
-
 STATISTICS = {
     "std": "standard deviation",
     "skewness": "skewness",
@@ -218,7 +147,7 @@ def by_layer(latents: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame
 
 
 @styled
-def layers(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
+def layers(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Spread of the lens's statistics over latents, a box per SAE: half of the latents lie in it,
     90 % in its whiskers.
 
@@ -271,74 +200,33 @@ def layers_alt(rows: pl.DataFrame) -> str:
     )
 
 
-SIDES = {
-    "random": ("drawn at random", GREY),
-    "top": ("highest by the lens", VERMILLION),
-    "bottom": ("lowest by the lens", BLUE),
-}
-
-
-@styled
-def causal(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Figure:
-    """Measured change of log-probabilities when a latent is added, against its logit weights, a
-    panel per latent.
-
-    Args:
-        rows: latent, set, side, weight, predicted, addition, ablation, r_addition, r_ablation.
-    """
-    rows = rows if rows.is_empty() else rows.drop_nulls(["weight", "addition"])
-    if rows.is_empty():
-        return no_data(settings, "no latent was checked")
-    latents = rows["latent"].unique(maintain_order=True).to_list()
-    figure, axes = panels(len(latents), settings, height=2.0, share_x=False, share_y=False)
-    for latent, panel in zip(latents, axes, strict=True):
-        own = rows.filter(pl.col("latent") == latent)
-        for side, (_, colour) in SIDES.items():
-            dots = own.filter(pl.col("side") == side)
-            panel.scatter(dots["weight"], dots["addition"], s=14, c=colour, linewidths=0, alpha=0.8)
-            panel.scatter(
-                dots["weight"],
-                -dots["ablation"],
-                s=14,
-                marker="x",
-                c=colour,
-                linewidths=0.9,
-                alpha=0.8,
-            )
-        panel.axhline(0, color=GREY, linewidth=0.8, zorder=0.8)
-        r = own["r_addition"][0]
-        name = own["set"][0]
-        panel.set_title(
-            f"latent {latent}: {words(name)}" if name else f"latent {latent}", fontsize=8.5
-        )
-        if r is not None:
-            panel.text(0.03, 0.95, f"r = {r:.2f}", transform=panel.transAxes, va="top", fontsize=8)
-        panel.locator_params(nbins=5)
-    figure.supxlabel("logit weight", fontsize=9)
-    figure.supylabel("change of log-probability, nats", fontsize=9)
-    how = [
-        Line2D([], [], linestyle="", color=INK, marker=marker, markersize=4.5, label=label)
-        for marker, label in (("o", "latent added"), ("x", "taken away, sign turned"))
-    ]
-    which = [
-        Line2D([], [], linestyle="", color=colour, marker="o", markersize=5, label=label)
-        for label, colour in SIDES.values()
-    ]
-    legend(figure, [*how, *which])
-    return figure
-
-
-def causal_alt(rows: pl.DataFrame) -> str:
-    """The text for those who do not see the figure."""
-    rows = rows if rows.is_empty() else rows.drop_nulls(["weight", "addition"])
-    if rows.is_empty():
-        return "No data: no latent was checked."
-    each = rows.unique("latent", maintain_order=True).drop_nulls("r_addition")
-    told = ", ".join(
-        f"latent {latent} {r:.2f}" for latent, r in each.select("latent", "r_addition").iter_rows()
-    )
-    return (
-        "Scatter charts of measured change of tokens' log-probabilities against their logit "
-        "weights. Correlation over "
-        f"the vocabulary when the latent is added: {told or 'unknown'}."
-    )
+FIGURES = (
+    Figure(
+        name="lens_moments",
+        tables=("logit_lens/{lens_sae}/latents.parquet",),
+        rows=shapes,
+        draw=moments,
+        alt=moments_alt,
+        title="What latents do to the logits",
+        caption="Each dot is one latent: how its decoder row, seen through the unembedding, "
+        "spreads over the vocabulary. Heavy tails to the right promote a few tokens (prediction), "
+        "to the left suppress a few; a wide spread with light tails splits the vocabulary in two "
+        "(partition). A class is given only beyond what random directions through the same "
+        "unembedding show.",
+        section="latents",
+        names=every_sae,
+    ),
+    Figure(
+        name="lens_layers",
+        tables=("logit_lens/{lens_sae}/latents.parquet",),
+        rows=by_layer,
+        draw=layers,
+        alt=layers_alt,
+        title="Logit weights by layer",
+        caption="How the statistics of logit weights are spread over the latents of each SAE. "
+        "Half of the latents lie in a box, nine in ten between the whiskers.",
+        section="latents",
+        names=every_sae,
+        drawn=lambda study: len(saes(study)) > 1,
+    ),
+)

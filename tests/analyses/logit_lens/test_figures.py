@@ -1,0 +1,34 @@
+"""Figures of the logit lens show the token sets that stand out, by kind and latent."""
+
+from __future__ import annotations
+
+import figure_tables as made
+import polars as pl
+from drawing import drawn, texts
+
+
+def test_token_sets_stand_beside_others_of_their_kind() -> None:
+    rows = drawn("lens_manhattan").rows
+    kinds = dict(made.lens_sets().iter_rows())
+    assert rows["kind"].to_list() == [kinds[name] for name in rows["set"]]
+    order = rows.unique("place", maintain_order=True)["kind"].to_list()
+    assert order == sorted(order)
+
+
+def test_the_heat_map_names_for_each_set_the_latent_that_is_enriched_most_for_it() -> None:
+    enrichment = made.lens_enrichment()
+    rows = drawn("lens_heat_map").rows
+    size = pl.col("effect").abs()
+    leaders = enrichment.sort(size, descending=True).unique("set", keep="first")
+    assert set(rows["set"]) == set(leaders["set"])
+    assert set(rows["latent"]) == set(leaders["latent"])
+    assert rows.height == leaders["set"].n_unique() * leaders["latent"].n_unique()
+
+
+def test_correlations_over_the_vocabulary_stand_with_their_latents() -> None:
+    drawing, alt, rows = drawn("lens_causal")
+    assert rows["r_addition"].unique().to_list() == [0.8]
+    assert "r = 0.80" in texts(drawing)
+    assert "latent 3 0.80" in alt
+    unchecked = drawn("lens_causal", made.lens_causal(), pl.DataFrame())
+    assert unchecked.alt == "No data: no latent was checked."
