@@ -123,12 +123,12 @@ SAE_FORMATS: dict[str, SAEFiles] = {
         _of_saelens,
         frozenset({"activation_scaler.json"}),
     ),
-    "sparsify": SAEFiles((frozenset({"cfg.json", "sae.safetensors"}),), _of_sparsify),
     "gemma_scope": SAEFiles((frozenset({"params.npz"}),), _of_gemma_scope),
     "gemma_scope_2": SAEFiles((frozenset({"params.safetensors"}),), _of_gemma_scope_2),
     "dictionary_learning": SAEFiles(
         (frozenset({"config.json", "ae.pt"}),), _of_dictionary_learning
     ),
+    "sparsify": SAEFiles((frozenset({"cfg.json", "sae.safetensors"}),), _of_sparsify),
     "llama_scope": SAEFiles(
         (frozenset({"hyperparams.json"}), frozenset({"config.json", "sae_weights.safetensors"})),
         _of_llama_scope,
