@@ -46,7 +46,6 @@ from saeflow.analyses.effects.measure import (
     measure_baseline,
     measure_block,
     prepare,
-    target_of,
 )
 from saeflow.analyses.effects.scale import find_scales
 from saeflow.analyses.effects.settings import Effects, Scale
@@ -249,7 +248,7 @@ def evaluations_per_vector(experiment: Experiment, vectors: Tensor, start: objec
         calls += len(indices)
         return on_all(indices, scales)
 
-    find_scales(counted, len(vectors), *target_of(experiment), start, look)  # type: ignore[arg-type]
+    find_scales(counted, len(vectors), experiment.scale_search, start, look)  # type: ignore[arg-type]
     share = experiment.look.tokens.numel() / experiment.evaluation.tokens.numel()
     return calls / len(vectors) + share
 

@@ -463,7 +463,7 @@ def test_a_named_format_is_taken_at_its_word(tmp_path):
     with pytest.raises(SaeflowError, match=r"params.npz: no such file"):
         import_sae(SAES / "sparsify-topk", "gemma_scope")
     with pytest.raises(
-        SaeflowError, match="there is no format 'gguf'; known are saelens, sparsify"
+        SaeflowError, match="there is no format 'gguf'; known are saelens, gemma_scope"
     ):
         import_sae(SAES / "sparsify-topk", "gguf")
     with pytest.raises(SaeflowError, match="no such folder"):

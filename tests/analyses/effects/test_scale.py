@@ -14,6 +14,7 @@ from saeflow.analyses.effects.scale import (
     TOLERANCE,
     Found,
     Look,
+    ScaleSearch,
     Start,
     find_scales,
     find_start,
@@ -27,6 +28,7 @@ from saeflow.models.running import logits, token_losses
 
 NORM = 10.0
 UNSTEERED = 2.0
+SEARCH = ScaleSearch(UNSTEERED, Scale(), NORM)
 TOKENS = torch.randint(2, 20, (8, 16), generator=torch.Generator().manual_seed(0))
 
 
@@ -39,7 +41,7 @@ def find(curve: Callable[[float], float], **settings: object) -> tuple[Found, in
         calls += len(indices)
         return np.array([curve(scale) for scale in scales])
 
-    (found,) = find_scales(loss_at, 1, curve(0.0), Scale(**settings), NORM)  # type: ignore[arg-type]
+    (found,) = find_scales(loss_at, 1, ScaleSearch(curve(0.0), Scale(**settings), NORM))  # type: ignore[arg-type]
     return found, calls
 
 
@@ -82,7 +84,7 @@ def test_a_search_may_start_anywhere_and_is_short_near_the_answer(start: float) 
         scales.extend(tried)
         return UNSTEERED + 0.02 * tried**2.3
 
-    (found,) = find_scales(loss_at, 1, UNSTEERED, Scale(), NORM, Start(start, 2.2))
+    (found,) = find_scales(loss_at, 1, SEARCH, Start(start, 2.2))
     assert found.loss == pytest.approx(UNSTEERED + 0.5, abs=TOLERANCE * 0.5)
     assert scales[0] == min(start, 4 * NORM)
     assert len(scales) <= (2 if 3 < start < 5 else 12)
@@ -94,14 +96,11 @@ def test_a_few_vectors_tell_the_others_where_to_begin() -> None:
     def loss_at(indices: np.ndarray, scales: np.ndarray) -> np.ndarray:
         return UNSTEERED + factors[indices] * scales**2.3
 
-    start = find_start(loss_at, 4, UNSTEERED, Scale(), NORM)
+    start = find_start(loss_at, 4, SEARCH)
     assert start is not None
     assert start.scale == pytest.approx(25 ** (1 / 2.3), rel=0.04)
     assert start.power == pytest.approx(2.3, abs=1e-3)
-    assert (
-        find_start(lambda indices, _: np.full(len(indices), UNSTEERED), 4, UNSTEERED, Scale(), NORM)
-        is None
-    )
+    assert find_start(lambda indices, _: np.full(len(indices), UNSTEERED), 4, SEARCH) is None
 
 
 def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
@@ -115,11 +114,11 @@ def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
         return UNSTEERED + factors[indices] * scales**2
 
     look = Look(lambda indices, scales: 0.4 + 1.3 * factors[indices] * scales**2, 0.4)
-    start = find_start(loss_at, 3, UNSTEERED, Scale(), NORM, look)
+    start = find_start(loss_at, 3, SEARCH, look)
     assert start is not None
     assert (start.power, start.look) == (pytest.approx(2, abs=1e-3), pytest.approx(1.3))
     tried.clear()
-    found = find_scales(loss_at, 4, UNSTEERED, Scale(), NORM, start, look)
+    found = find_scales(loss_at, 4, SEARCH, start, look)
     assert [one.status for one in found] == ["ok", "ok", "ok", "never_reached"]
     for factor, one in zip(factors[:3], found, strict=False):
         assert one.scale == pytest.approx((0.5 / factor) ** 0.5, rel=0.03)
@@ -129,9 +128,7 @@ def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
 
 def test_a_first_look_that_says_nothing_of_use_costs_no_answer() -> None:
     look = Look(lambda indices, scales: np.full(len(indices), math.nan), 0.4)
-    (found,) = find_scales(
-        lambda _, s: UNSTEERED + 0.02 * s**2, 1, UNSTEERED, Scale(), NORM, Start(5.0, 2.0), look
-    )
+    (found,) = find_scales(lambda _, s: UNSTEERED + 0.02 * s**2, 1, SEARCH, Start(5.0, 2.0), look)
     assert (found.status, found.scale) == ("ok", pytest.approx(5, rel=0.03))
 
 
@@ -194,7 +191,7 @@ def test_searches_run_side_by_side_and_do_not_touch_each_other() -> None:
         rounds.append(len(indices))
         return UNSTEERED + slopes[indices] * scales**2
 
-    found = find_scales(loss_at, 4, UNSTEERED, Scale(), NORM)
+    found = find_scales(loss_at, 4, SEARCH)
     assert rounds[0] == 4
     for slope, one in zip(slopes, found, strict=True):
         assert one == find(lambda s, slope=slope: UNSTEERED + slope * s**2)[0]  # type: ignore[misc]
@@ -202,7 +199,7 @@ def test_searches_run_side_by_side_and_do_not_touch_each_other() -> None:
 
 def test_a_mean_norm_that_is_no_number_is_refused() -> None:
     with pytest.raises(SaeflowError, match="mean activation norm is nan"):
-        find_scales(lambda indices, scales: scales, 1, 1.0, Scale(), math.nan)
+        find_scales(lambda indices, scales: scales, 1, ScaleSearch(1.0, Scale(), math.nan))
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])

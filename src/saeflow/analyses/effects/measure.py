@@ -18,6 +18,7 @@ from saeflow.analyses.effects.scale import (
     Evaluation,
     Look,
     LossAt,
+    ScaleSearch,
     Start,
     find_scales,
     find_start,
@@ -34,7 +35,7 @@ from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.seeds import torch_generator
 
 if TYPE_CHECKING:
-    from saeflow.analyses.effects.settings import Measurement, Scale
+    from saeflow.analyses.effects.settings import Measurement
     from saeflow.models.language_model import LanguageModel
     from saeflow.saes.sae import SAE
 
@@ -66,6 +67,11 @@ class Experiment:
     batch_rows: int
     recorded: bool = False
     """Whether decode steps are recorded as CUDA graphs and replayed."""
+
+    @property
+    def scale_search(self) -> ScaleSearch:
+        """What every vector's scale is sought for."""
+        return ScaleSearch(self.evaluation.loss, self.settings.scale, self.mean_norm)
 
     def plan(self, samples: int) -> Plan:
         """How rollouts are drawn; baseline and vectors share their noise."""
@@ -215,7 +221,7 @@ def measure_baseline(
     mean = total / count
     variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
     losses, look = losses_of(experiment, _pilots(experiment))
-    start = find_start(losses, PILOTS, *target_of(experiment), look)
+    start = find_start(losses, PILOTS, experiment.scale_search, look)
     return Baseline(
         mean.cpu(),
         (variance / count).sqrt().cpu(),
@@ -253,7 +259,7 @@ def measure_block(
     losses, look = losses_of(experiment, vectors)
     n, beat = len(vectors), progress or (lambda done, total: None)
     found = find_scales(
-        losses, n, *target_of(experiment), baseline.start, look, lambda done, _: beat(done, 2 * n)
+        losses, n, experiment.scale_search, baseline.start, look, lambda done, _: beat(done, 2 * n)
     )
     scales = np.array([one.scale for one in found])
     means, errors = _steered_means(
@@ -276,11 +282,6 @@ def losses_of(experiment: Experiment, vectors: Float[Tensor, "n d_model"]) -> tu
     """Losses on the evaluation text, and on the part of it that is looked at first."""
     lm, look = experiment.lm, experiment.look
     return loss_of(lm, experiment.evaluation, vectors), Look(loss_of(lm, look, vectors), look.loss)
-
-
-def target_of(experiment: Experiment) -> tuple[float, Scale, float]:
-    """What every search of the study is told."""
-    return experiment.evaluation.loss, experiment.settings.scale, experiment.mean_norm
 
 
 def _pilots(experiment: Experiment) -> Float[Tensor, "n d_model"]:

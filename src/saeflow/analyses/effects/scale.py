@@ -170,12 +170,24 @@ def loss_of(
     return losses
 
 
+class ScaleSearch(NamedTuple):
+    """What is the same for every search of a study.
+
+    Attributes:
+        unsteered: loss at scale 0.
+        settings: rule, target, largest scale, kind of search.
+        mean_norm: mean norm of the activations at the hook, the unit of ``settings.maximum``.
+    """
+
+    unsteered: float
+    settings: Scale
+    mean_norm: float
+
+
 def find_scales(
     loss_at: LossAt,
     n_vectors: int,
-    unsteered: float,
-    settings: Scale,
-    mean_norm: float,
+    search: ScaleSearch,
     start: Start | None = None,
     look: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -185,9 +197,7 @@ def find_scales(
     Args:
         loss_at: measures losses, non-finite ones count as infinite.
         n_vectors: how many vectors ``loss_at`` knows.
-        unsteered: loss at scale 0.
-        settings: rule, target, largest scale, kind of search.
-        mean_norm: mean norm of the activations at the hook, the unit of ``settings.maximum``.
+        search: what each is for.
         start: from `find_start`; without it, searches begin at an eighth of the maximum and expect
             a parabola.
         look: together with ``start`` lets every vector begin at a scale of its own.
@@ -196,6 +206,7 @@ def find_scales(
     Raises:
         SaeflowError: the mean norm is not a positive number.
     """
+    unsteered, settings, mean_norm = search
     if not (math.isfinite(mean_norm) and mean_norm > 0):
         raise SaeflowError(
             f"effects: the mean activation norm is {mean_norm}; check the activations at the hook"
@@ -233,9 +244,7 @@ def _look_at(look: Look, n_vectors: int, wanted: float, start: Start) -> list[St
 def find_start(
     loss_at: LossAt,
     n_vectors: int,
-    unsteered: float,
-    settings: Scale,
-    mean_norm: float,
+    search: ScaleSearch,
     look: Look | None = None,
 ) -> Start | None:
     """Where the searches of a study best begin, told by a few vectors; None if none of them meets
@@ -244,12 +253,10 @@ def find_start(
     Args:
         loss_at: measures losses of the few vectors.
         n_vectors: how many they are.
-        unsteered: loss at scale 0.
-        settings: of the searches.
-        mean_norm: mean norm of the activations at the hook.
+        search: what each search is for.
         look: what the first look at them says.
     """
-    found = find_scales(loss_at, n_vectors, unsteered, settings, mean_norm)
+    unsteered, found = search.unsteered, find_scales(loss_at, n_vectors, search)
     ok = np.array([index for index, one in enumerate(found) if one.status == "ok"], dtype=np.int64)
     if not len(ok):
         return None
