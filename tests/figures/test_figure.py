@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
+import jinja2
 import polars as pl
 import pytest
 from checkout import ROOT
@@ -98,6 +100,23 @@ def test_missing_values_are_skipped(name: str) -> None:
     drawing, alt, _ = drawn(name, holes.drop("at"), *others)
     drawing.canvas.draw()
     assert "nan" not in alt.lower()
+
+
+def test_the_report_of_snakemake_says_what_figures_declare() -> None:
+    study = kinds.check_any_study(TINY)
+    flow = kinds.workflow_of(study, ROOT, str)
+    template = jinja2.Template((ROOT / "workflow/report/figure.rst").read_text("utf-8"))
+    assert set(flow.figures) == set(figures_of(study))
+    for name, figure in flow.figures.items():
+        caption = flow.caption(SimpleNamespace(figure=name), input=[])
+        job = SimpleNamespace(params=SimpleNamespace(caption=caption))
+        assert template.render(snakemake=job) == f"**{figure.title}.** {figure.caption}"
+
+
+def test_a_figure_of_a_model_waits_for_the_folder_that_holds_its_table() -> None:
+    flow = kinds.workflow_of(kinds.check_any_study(TINY), ROOT, str)
+    folder = f"results/{TINY['study']}/models/{TINY['model']['name']}"
+    assert flow.tables("model_training") == [folder, f"{folder}.metrics.json"]
 
 
 def test_a_study_has_the_figures_of_what_it_asks_for() -> None:

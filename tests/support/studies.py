@@ -34,4 +34,3 @@ def changed(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 TINY = study_config("tiny")
-FIGURES = 18  # of the tiny study

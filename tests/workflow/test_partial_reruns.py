@@ -12,9 +12,15 @@ import pytest
 from checkout import ROOT
 from judge_server import KEY, serving, stats
 from snakemake_runs import Workflow
-from studies import FIGURES, TINY
+from studies import TINY
 
-GOAL_FIGURES = 8  # those that show every goal; the others show models, SAEs, latents and effects
+from saeflow.figures.figure import figures_of
+from saeflow.kinds import check_any_study
+
+DRAWN = figures_of(check_any_study(TINY)).values()
+FIGURES = len(DRAWN)
+# Those that show every goal; the others show models, SAEs, latents and effects.
+GOAL_FIGURES = sum(figure.tables[0].startswith("steering/") for figure in DRAWN)
 DRY = ("--cores", "2", "--dry-run")
 GOALS, METHODS = len(TINY["goals"]["names"]), len(TINY["steering"]["methods"])
 SECONDS_FOR_A_THOUSAND_SHARDS = 15
