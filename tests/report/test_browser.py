@@ -28,8 +28,6 @@ from browsing import (
 )
 from checkout import ROOT
 
-from saeflow.report.io import write_report
-
 __all__ = ["browser", "shown"]
 pytestmark = pytest.mark.skipif(
     not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
@@ -54,7 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser") / "tales"
     figures = ["methods_forest", "sae_training"]
     report_study.write_study(root, goals=2, figures=figures)
-    return write_report(root, root.parent / "report", figures, root.parent / "goals").parent
+    return report_study.write_report(
+        root, root.parent / "report", figures, root.parent / "goals"
+    ).parent
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +343,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("many") / "tales"
     report_study.write_study(root, goals=2, figures=[], latents=0)
     latent_tables.write_latents(root, "main", MANY, latent_tables.words(50_000), contexts=0)
-    return write_report(root, root.parent / "report", []).parent
+    return report_study.write_report(root, root.parent / "report", []).parent
 
 
 def test_sixty_five_thousand_latents_stay_small_and_quick(

@@ -17,23 +17,28 @@ import yaml
 from checkout import ROOT
 from pages import Page, assert_same_files, assert_whole, pages_of
 
-from saeflow.analyses.steering.methods import BY_NAME
+from saeflow.analyses import ANALYSES
+from saeflow.analyses.examples import latent_pages
+from saeflow.analyses.examples.latent_index import STATISTICS
+from saeflow.analyses.reading import read_study
+from saeflow.analyses.steering import results
+from saeflow.analyses.steering.method_effects import goal_means, method_effects, strongest
+from saeflow.analyses.steering.methods import BY_NAME, METHODS
+from saeflow.analyses.steering.page import steering_context
+from saeflow.analyses.steering.report_results import Cost, SteeringFolder
+from saeflow.analyses.steering.sample_texts import first_samples, sample_texts
 from saeflow.endpoint.ledger import Usage
 from saeflow.errors import SaeflowError
-from saeflow.report import latent_pages, results
 from saeflow.report.dark import dark
 from saeflow.report.files import ASSETS
-from saeflow.report.io import write_report
-from saeflow.report.latent_index import STATISTICS
-from saeflow.report.page import Cost, study_context
+from saeflow.report.folder import StudyFolder
+from saeflow.report.page import study_context
 from saeflow.report.payload import half_floats, script, value_of
-from saeflow.report.side_effects import goal_means, method_effects, strongest
 from saeflow.report.site import Site, palette
-from saeflow.report.sources import StudyFolder
-from saeflow.report.texts import first_samples, sample_texts
 from saeflow.statistics.permutation import holm, smallest_p
 
 DRAWN = ["methods_forest", "effect_scales"]
+ANALYSED = [analysis.key for analysis in ANALYSES]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written_from(study: Path, output: Path, figures: list[str] | None = None) -> Path:
-    return write_report(
+    return report_study.write_report(
         study, output, DRAWN if figures is None else figures, study.parent / "goals"
     ).parent
 
@@ -66,6 +71,8 @@ def data(written: Path, name: str) -> dict:
 def test_every_reference_is_a_file_of_the_folder(pages: dict[str, Page], written: Path) -> None:
     assert set(pages) == {
         "index.html",
+        "steering.html",
+        "effects.html",
         "goals.html",
         "saes.html",
         "latents.html",
@@ -95,18 +102,19 @@ def test_stylesheets_and_scripts_load_nothing_and_parse_no_markup(written: Path)
             "eval(",
         ):
             assert word not in content, (asset.name, word)
-    assert {path.name for path in (written / "assets").iterdir()} == {*ASSETS, "palette.css"}
+    own = {"goal.js", "latent-index.js", "latent-list.js", "latent-page.js", "latents.js"}
+    assert {path.name for path in (written / "assets").iterdir()} == {*ASSETS, *own, "palette.css"}
 
 
 def test_every_figure_has_an_alternative_text_and_its_table(
     pages: dict[str, Page], written: Path
 ) -> None:
-    page = pages["index.html"]
-    assert len(page.alternatives) == 2 * len(DRAWN)  # on light and on dark ground
-    assert all(len(text) > 40 for text in page.alternatives)
-    assert page.alternatives[0].startswith("Dot charts")
+    shown = {"methods_forest": pages["steering.html"], "effect_scales": pages["effects.html"]}
+    assert all(len(page.alternatives) == 2 for page in shown.values())  # on light and dark ground
+    assert all(len(text) > 40 for page in shown.values() for text in page.alternatives)
+    assert shown["methods_forest"].alternatives[0].startswith("Dot charts")
     for name in DRAWN:
-        assert f"figures/{name}.csv" in page.links
+        assert f"figures/{name}.csv" in shown[name].links
         table = data(written, f"figure-{name}")
         rows = pl.read_csv(written / f"figures/{name}.csv")
         assert table["columns"] == rows.columns
@@ -160,8 +168,9 @@ def test_any_text_comes_back_from_a_script_as_it_was(text: str) -> None:
 
 
 def test_a_lone_surrogate_is_written_as_a_reference(study: Path) -> None:
-    found = StudyFolder(study).results([], None)
-    page = Site(found, []).page("index.html", study_context(found, []) | {"config": "a \ud800 b"})
+    found = StudyFolder(study, read_study).results([])
+    context = study_context(found, {}) | {"config": "a \ud800 b"}
+    page = Site(found, {"index": "Study"}).page("index.html", context)
     assert b"a &#55296; b" in page
 
 
@@ -172,7 +181,7 @@ def test_tables_have_headers_with_scope_and_sections_have_names(pages: dict[str,
         ids = {named["id"] for _, named in page.elements if "id" in named}
         sections = [named for tag, named in page.elements if tag == "section"]
         assert all(named.get("aria-label") or named["aria-labelledby"] in ids for named in sections)
-    assert sum(tag == "th" for tag, _ in pages["index.html"].elements) > 20
+    assert sum(tag == "th" for tag, _ in pages["steering.html"].elements) > 20
 
 
 def test_the_study_s_page_says_what_was_run(written: Path) -> None:
@@ -186,18 +195,22 @@ def test_the_study_s_page_says_what_was_run(written: Path) -> None:
         "471,648",
     ):
         assert told in text
-    assert "rows of the decoder of SAE main" in text
-    assert "384" in text
+    effects = (written / "effects.html").read_text()
+    assert "rows of the decoder of SAE main" in effects
+    assert "384" in effects
 
 
 def test_what_a_judge_cost_is_told_with_its_tokens(study: Path) -> None:
-    found = StudyFolder(study).results([], None)
+    folder = StudyFolder(study, read_study)
+    steering = folder.section("steering")
     usage = [
         Usage("judge-1", "rating@1", 1000, 1011, 152_000, 9_000, 0.0234),
         Usage("own", "pair@1", 8, 8, 900, 80, None),
     ]
-    context = study_context(found, []) | {"cost": Cost(1019, 0.0234, usage)}
-    text = Site(found, []).page("index.html", context).decode()
+    found = SteeringFolder(folder, steering).results()
+    context = steering_context(found, []) | {"cost": Cost(1019, 0.0234, usage)}
+    site = Site(folder.results([]), {}, ["saeflow.analyses.steering"])
+    text = site.page("steering.html", context).decode()
     for told in (
         "1,019 calls",
         "0.02 US dollars",
@@ -219,7 +232,7 @@ def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> 
     for name in ("config.yaml", "steering/summary.parquet", "steering/best.parquet"):
         (few / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(study / name, few / name)
-    output = write_report(few, tmp_path / "report", list(report_study.FIGURES)).parent
+    output = report_study.write_report(few, tmp_path / "report", list(report_study.FIGURES)).parent
     text = (output / "index.html").read_text()
     assert " has the highest average product on held-out completions, 0." in text
     assert "was not measured" in text
@@ -296,15 +309,26 @@ def test_a_missing_table_or_broken_picture_is_told_in_one_sentence(
     with pytest.raises(
         SaeflowError, match=r"effect_scales\.svg: is not as effect_scales.json says"
     ):
-        write_report(copy, tmp_path / "report", DRAWN)
+        report_study.write_report(copy, tmp_path / "report", DRAWN)
     (copy / "figures/effect_scales.svg").write_text(whole)
     (copy / "logit_lens/main/tokens.parquet").write_bytes(b"no table")
     with pytest.raises(SaeflowError, match=r"tokens.parquet: is no whole Parquet table"):
-        write_report(copy, tmp_path / "report", [])
-    (copy / "steering/best.parquet").unlink()
-    with pytest.raises(SaeflowError, match=r"best.parquet: no such file"):
-        write_report(copy, tmp_path / "report", [])
+        report_study.write_report(copy, tmp_path / "report", [])
     assert not (tmp_path / "report").exists()
+
+
+def test_a_study_needs_nothing_but_its_config(study: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    values = yaml.safe_load((study / "config.yaml").read_text())
+    (bare / "config.yaml").write_text(yaml.safe_dump(values))
+    pages_of(report_study.write_report(bare, tmp_path / "unscored", []).parent)
+    assert "Nothing has been scored." in (tmp_path / "unscored/steering.html").read_text()
+    core = {key: value for key, value in values.items() if key not in ANALYSED}
+    (bare / "config.yaml").write_text(yaml.safe_dump(core))
+    written = pages_of(report_study.write_report(bare, tmp_path / "report", []).parent)
+    assert set(written) == {"index.html", "saes.html"}
+    assert_whole(written, tmp_path / "report")
 
 
 def test_the_list_of_latents_holds_every_statistic_to_three_digits(
@@ -541,9 +565,10 @@ def test_scales_that_could_not_be_chosen_are_marked_and_the_intervals_say_what_t
     assert pages
     index = " ".join((tmp_path / "report/index.html").read_text().split())
     assert "Scales that could not be chosen" in index
+    steering = " ".join((tmp_path / "report/steering.html").read_text().split())
     assert (
         "95 % intervals, for more completions of the study&#39;s one prompt and for no other "
-        "prompts" in index
+        "prompts" in steering
     )
 
 
@@ -617,7 +642,7 @@ def test_a_missing_score_is_shown_with_its_reason() -> None:
 
 
 def test_methods_have_the_colours_of_the_figures() -> None:
-    text = palette()
+    text = palette({method.name: method.look for method in METHODS})
     assert all(
         f".method-{name} {{ --method: {method.look.colour};" in text
         for name, method in BY_NAME.items()
@@ -625,8 +650,8 @@ def test_methods_have_the_colours_of_the_figures() -> None:
 
 
 def test_every_figure_has_its_place_on_a_page() -> None:
-    templates = ROOT / "src/saeflow/report/templates"
-    places = "".join(file.read_text() for file in sorted(templates.glob("*.html")))
+    templates = sorted((ROOT / "src/saeflow").rglob("templates/*.html"))
+    places = "".join(file.read_text() for file in templates)
     assert all(f'figures("{figure.section}")' in places for figure in report_study.FIGURES.values())
 
 

@@ -12,8 +12,7 @@ import yaml
 
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.analyses.steering.tables import of_chosen_latents
-from saeflow.report.io import write_report
-from saeflow.report.targets import Planted, sentences, target_rows
+from saeflow.analyses.steering.target_rows import Planted, sentences, target_rows
 
 GOALS = ("anger", "love")
 RECOVERY = pl.DataFrame(
@@ -144,7 +143,7 @@ def test_what_the_choice_of_latents_costs_is_told_apart_from_the_method() -> Non
 def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path: Path) -> None:
     study = tmp_path / "tales"
     report_study.write_study(study, figures=(), latents=0)
-    names = yaml.safe_load((study / "config.yaml").read_text())["goals"]["names"]
+    names = yaml.safe_load((study / "config.yaml").read_text())["steering"]["goals"]["names"]
     two = targets(chosen=0.4).with_columns(
         goal=pl.Series(names), shared_with=pl.Series([names[1], names[0]])
     )
@@ -162,9 +161,8 @@ def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path
         method=pl.lit("sae_planted"), product=pl.lit(0.999)
     )
     pl.concat([table, winner]).write_parquet(study / "steering/best.parquet")
-    page = write_report(study, tmp_path / "report", [], tmp_path / "goals").read_text(
-        encoding="utf-8"
-    )
+    report_study.write_report(study, tmp_path / "report", [], tmp_path / "goals")
+    page = (tmp_path / "report/steering.html").read_text(encoding="utf-8")
     assert "sae_planted has the highest" not in page
     assert "1 of 2 targets detect their planted topic best of all latents, by F1." in page
     assert "Method or choice of latent" in page

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from saeflow.analyses.steering.resampling import bootstrap_weights, contrast
-from saeflow.report.results import ahead, marks
+from saeflow.analyses.steering.results import ahead, marks
 from saeflow.statistics.means import interval
 from saeflow.statistics.permutation import ALPHA, exchanges, holm, smallest_p
 

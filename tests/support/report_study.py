@@ -17,11 +17,14 @@ from safetensors.numpy import save_file
 from studies import study_config
 
 from saeflow.analyses import Study
+from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import declared
 from saeflow.figures.io import read_tables, write_figure
 from saeflow.kinds import check_any_study
+from saeflow.report import io as report_io
+from saeflow.report.folder import StudyFolder
 
 FIGURES = {figure.name: figure for figure in declared(Study, Study.analyses)}
 HOSTILE = (
@@ -30,6 +33,14 @@ HOSTILE = (
 )
 HOSTILE_TITLE = "<b onmouseover=alert(3)>London</b> </title>"
 LATENTS = 128
+
+
+def write_report(
+    root: Path, output: Path, figures: Sequence[str], goals: Path | None = None
+) -> Path:
+    """Write the report of a study's folder; its first page."""
+    beside = {"steering": goals} if goals else {}
+    return report_io.write_report(StudyFolder(root, read_study, beside), output, list(figures))
 
 
 def write_study(
@@ -57,7 +68,7 @@ def write_study(
         {"explained_variance": 0.948, "l0": 8.0, "dead": 3, "recovered": 0.991},
     )
     _json(
-        root / "approximators/main/metrics.json",
+        root / "effects/main/metrics.json",
         {"r2": 0.731, "r2_shuffled": -0.02, "method": "ridge"},
     )
     tables = {
@@ -66,7 +77,7 @@ def write_study(
         "steering/comparisons": made.comparisons(best),
         "steering/matched": made.matched(goals),
         "steering/targets": _targets(names),
-        "approximators/main/predictions": made.predictions(20, 64),
+        "effects/main/predictions": made.predictions(20, 64),
         "saes/main/training": made.sae_training().drop("sae"),
         "saes/main/recovery": made.recovery().drop("sae"),
         "models/tales-lm/training": made.model_training(),
@@ -165,7 +176,7 @@ def _completions(folder: Path, goal: str, method: str) -> None:
 def _effects(root: Path) -> None:
     table, names = made.effects(), ["ok", "above_at_zero", "never_reached", "clamped"]
     folder = root / "effects/main"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / "effects.h5", "w") as file:
         file["scale"] = table["scale"].to_numpy()
         file["status"] = np.array(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
-from saeflow.config import read_goal
 from saeflow.config.sections.saes import Cache
-from saeflow.workflow import Workflow, digest
+from saeflow.workflow import Workflow, repeated
 
 CORE_RULES = (
     *("study", "published", "corpus", "models"),
@@ -119,18 +119,24 @@ class StudyWorkflow(Workflow[Study]):
         measured = [file for file in own_files if Path(file).name == "cfg.json"]
         return [*own_files, *(str(Path(file).with_name("metrics.json")) for file in measured)]
 
+    def _beside(self) -> dict[str, list[str]]:
+        """The files that pages show beside the study's own, by the key of the analysis."""
+        return {
+            analysis.key: [self.sought(str(Path(file).parent), Path(file).name) for file in files]
+            for analysis, own in self.study.asked
+            if (files := analysis.reads(self.study, own))
+        }
+
     def report_options(self, wildcards: Any, input: Any) -> list[str]:
-        """Options of the report's command that analyses add."""
-        steering = self.study.steering
-        return ["--goals", self.sought(steering.goals.directory)] if steering else []
+        """A param: where these files lie, as the command's options."""
+        folders = {key: Path(files[0]).parent for key, files in self._beside().items()}
+        return repeated("--beside", [f"{key}={folder}" for key, folder in folders.items()])
 
     def report_said(self, wildcards: Any) -> str:
-        """What the report shows beside its inputs, and so a trigger."""
-        if not (steering := self.study.steering):
-            return ""
-        directory = steering.goals.directory
-        files = (self.sought(directory, f"{name}.yaml") for name in steering.goals.names)
-        return digest(read_goal(Path(file)) for file in files)
+        """A param, and so a trigger: what they say."""
+        files = [Path(file) for files in self._beside().values() for file in files]
+        contents = b"\n".join(file.read_bytes() for file in files)
+        return hashlib.sha256(contents).hexdigest()
 
     def cached_places(self) -> list[tuple[str, str]]:
         """Model and hook of every cache, if norms at hooks tell what is left out."""

@@ -26,13 +26,21 @@ def write(
     figures: Annotated[
         str, typer.Option(help="Names of the study's figures, with commas between them.")
     ] = "",
-    goals: Annotated[
-        Path | None, typer.Option(help="Folder of the goals' files, for titles and criteria.")
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ANALYSIS=FOLDER: where files lie that the config names and pages show, such as "
+            "goals; by default where the config says."
+        ),
     ] = None,
     threads: options.Threads = 1,
 ) -> None:
     """Write report/index.html with all it needs beside it; it opens without a network."""
     options.set_pools(threads)
+    from saeflow.analyses.reading import read_study
+    from saeflow.report.folder import StudyFolder
     from saeflow.report.io import write_report
 
-    write_report(study, output, [name for name in figures.split(",") if name], goals)
+    named = (text.partition("=") for text in beside or ())
+    folder = StudyFolder(study, read_study, {key: Path(place) for key, _, place in named})
+    write_report(folder, output, [name for name in figures.split(",") if name])

@@ -61,6 +61,8 @@ class Analysis(Generic[S, T]):
     """Where a file may be fetched from, by the parts of its path below the study's folder."""
     fetched: Callable[[S, T], Mapping[str, str]] = lambda study, own: {}
     """A path that may be fetched, by the key of the section that says from where."""
+    reads: Callable[[S, T], Sequence[str]] = lambda study, own: ()
+    """Files that the config names and its page shows, all in one folder."""
     publishes: Sequence[str] = ()
     """Patterns of the files that are published, below the study's folder."""
 
@@ -69,9 +71,14 @@ class Analysis(Generic[S, T]):
         section: T | None = getattr(study, self.key)
         return section
 
+    @property
+    def package(self) -> str:
+        """Its folder, as a dotted name."""
+        return self.settings.__module__.rpartition(".")[0]
+
     def module(self, name: str) -> ModuleType | None:
         """One of the modules of its folder, such as ``figures``; None where there is none."""
-        path = f"{self.settings.__module__.rpartition('.')[0]}.{name}"
+        path = f"{self.package}.{name}"
         return importlib.import_module(path) if importlib.util.find_spec(path) else None
 
     def declared(self, module: str, name: str) -> Any:

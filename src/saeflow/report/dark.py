@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 
-from saeflow.analyses.steering.methods import METHODS
 from saeflow.palette import FAINT, GREY, INK, SERIES
 
 GROUND, LIGHT = "#1B1C1B", "#E6E6E1"
@@ -28,9 +27,7 @@ def lighter(colour: str, share: float = 0.35) -> str:
     return "#" + "".join(f"{round(part + share * (255 - part)):02X}" for part in parts)
 
 
-_COLOURS = {method.look.colour: lighter(method.look.colour) for method in METHODS} | {
-    one: lighter(one) for one in SERIES
-}
+_COLOURS = {colour: lighter(colour) for colour in SERIES}
 _MAP = {old.lower(): new for old, new in (_COLOURS | _TONES).items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -11,34 +11,37 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from saeflow.errors import SaeflowError
+from saeflow.palette import Look
 from saeflow.report.dark import dark
 from saeflow.report.page import Findings
 from saeflow.report.payload import write_script
 from saeflow.report.site import palette
 
-ASSETS = (
-    "style.css", "theme.js", "core.js", "charts.js", "tables.js", "goal.js", "saes.js",
-    "latent-index.js", "latent-list.js", "latent-page.js", "latents.js",
-)  # fmt: skip
+ASSETS = ("style.css", "theme.js", "core.js", "charts.js", "tables.js", "saes.js")
 SUFFIXES = ("svg", "png", "csv")
 TABLE_ROWS = 300
 """Rows of a figure's table that the page shows; the CSV beside it has all."""
 
 
-def write_assets(output: Path, own: Mapping[str, tuple[str, ...]] | None = None) -> None:
+def write_assets(
+    output: Path,
+    own: Mapping[str, Sequence[str]] | None = None,
+    looks: Mapping[str, Look] | None = None,
+) -> None:
     """Write the stylesheets and scripts of all pages.
 
     Args:
         output: the report's folder.
-        own: what a kind of study has beside them: names of files by the package whose assets they
-            are.
+        own: what a kind of study or an analysis has beside them: names of files by the package
+            whose assets they are.
+        looks: of series.
     """
     (output / "assets").mkdir(parents=True)
-    for package, names in {"saeflow.report": ASSETS, **(own or {})}.items():
+    for package, names in [("saeflow.report", ASSETS), *(own or {}).items()]:
         for name in names:
             source = resources.files(package).joinpath("assets", name)
             (output / "assets" / name).write_bytes(source.read_bytes())
-    (output / "assets/palette.css").write_text(palette(), encoding="utf-8")
+    (output / "assets/palette.css").write_text(palette(looks or {}), encoding="utf-8")
 
 
 def write_figures(root: Path, found: Findings, output: Path) -> None:

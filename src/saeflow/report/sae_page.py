@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from saeflow.config.sections.architectures import label
-from saeflow.report.latent_pages import digits
 from saeflow.report.page import Findings
-from saeflow.report.wording import METRICS, SAE_FACTS, readable
+from saeflow.report.wording import METRICS, SAE_FACTS, digits, readable
 
 POINTS = 300
 """Of a training curve that the page draws."""

@@ -1,71 +1,71 @@
-"""The report's pages as text: templates filled with what was found."""
+"""The report's pages as text: templates filled with what is known."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 
-from saeflow.analyses.steering.methods import METHODS
 from saeflow.figures.style import words
-from saeflow.report import results
+from saeflow.palette import Look
 from saeflow.report.dark import lighter
 from saeflow.report.page import Findings
-
-STUDY_PAGES = {"index": "Study", "goals": "Goals", "latents": "Latents", "saes": "SAEs"}
-"""What the bar of every page links to, by the pages' names."""
+from saeflow.report.wording import number
 
 
 class Site:
     """Fills templates; every page has the same frame.
 
     Args:
-        found: the study.
+        results: the study.
+        pages: those that the bar of every page links to: label by name.
+        templates: packages whose templates are used beside those of all studies.
+        titles: names as people read them, such as of goals.
+        looks: series with a look of their own.
         latents: SAEs whose latents have pages.
-        pages: those that the bar links to; that of latents only where some have pages.
-        templates: a package whose templates are used beside those of all studies.
     """
 
     def __init__(
         self,
-        found: Findings,
-        latents: list[str],
-        pages: dict[str, str] = STUDY_PAGES,
-        templates: str | None = None,
+        results: Findings,
+        pages: Mapping[str, str],
+        templates: Sequence[str] = (),
+        titles: Mapping[str, str] | None = None,
+        looks: Mapping[str, Look] | None = None,
+        latents: Sequence[str] = (),
     ) -> None:
-        packages = [name for name in (templates, "saeflow.report") if name]
+        named = titles or {}
+        loaders = [jinja2.PackageLoader(name) for name in (*templates, "saeflow.report")]
         self._environment = jinja2.Environment(
-            loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in packages]),
+            loader=jinja2.ChoiceLoader(loaders),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"words": words, "number": results.number}
+        self._environment.filters |= {"words": words, "number": number}
         self._shared: dict[str, Any] = {
-            "study": found.study,
-            "figures": found.placed,
-            "title_of": found.title,
-            "latents_saes": latents,
-            "pages": [
-                (name, label) for name, label in pages.items() if name != "latents" or latents
-            ],
-            "known_methods": [method.name for method in METHODS],
+            "study": results.study,
+            "figures": results.placed,
+            "title_of": lambda name: named.get(name) or words(name),
+            "latents_saes": list(latents),
+            "pages": list(pages.items()),
+            "known_methods": list(looks or {}),
         }
 
-    def page(self, template: str, context: dict[str, Any]) -> bytes:
+    def page(self, template: str, context: Mapping[str, Any]) -> bytes:
         """A page in UTF-8; a lone surrogate, which UTF-8 cannot hold, becomes a reference that
         browsers show as �."""
-        text = self._environment.get_template(template).render(self._shared | context)
+        text = self._environment.get_template(template).render(self._shared | dict(context))
         return text.encode("utf-8", "xmlcharrefreplace")
 
 
-def palette() -> str:
-    """A stylesheet with the methods' colours, the same as in the figures; lighter on dark
-    ground."""
-    lines = ["/* Colours of methods, from the figures. */"]
-    for method in METHODS:
-        colour = method.look.colour
-        looks = f"--method: {colour}; --method-dark: {lighter(colour)}"
-        lines.append(f".method-{method.name} {{ {looks}; --shape: {method.look.marker.lower()}; }}")
+def palette(looks: Mapping[str, Look]) -> str:
+    """A stylesheet with the colours and shapes of series, the same as in the figures; lighter on
+    dark ground."""
+    lines = ["/* Colours and shapes of methods, from the figures. */"]
+    for name, look in looks.items():
+        colours = f"--method: {look.colour}; --method-dark: {lighter(look.colour)}"
+        lines.append(f".method-{name} {{ {colours}; --shape: {look.marker.lower()}; }}")
     return "\n".join(lines) + "\n"

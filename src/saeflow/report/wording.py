@@ -1,41 +1,9 @@
-"""Plain words for what the report names: methods, judges, numbers in metrics files."""
+"""Plain words for numbers in metrics files, and how numbers are written."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
-
-JUDGES = {
-    "planted": "Scores are exact: the grammar that wrote the corpus tells how much of a text is "
-    "about the topic, and "
-    "how much of it the grammar could have written.",
-    "lexical": "Behaviour is the share of a text's words that are on the goal's list; coherence "
-    "compares the unsteered "
-    "model's loss on the text with its loss on its own texts.",
-    "openai": "Scores are a language model's answers to one question per text and criterion.",
-}
-
-
-def intervals_for(prompts: int) -> str:
-    """For what completions the intervals of scores are, by how many different prompts the study
-    has."""
-    if prompts == 1:
-        return "for more completions of the study's one prompt and for no other prompts"
-    return f"for prompts like the study's {prompts}, which are drawn with all their completions"
-
-
-SCALE_RULES = {
-    "loss_increase": "the scale at which the model's loss has risen by {value:g} nats per token",
-    "loss": "the scale at which the model's loss is {value:g} nats per token",
-    "fixed": "the scale {value:g}",
-}
-
-VECTORS = {
-    "decoder": "rows of the decoder of SAE {sae}",
-    "mixtures": "mixtures of two rows of the decoder of SAE {sae}",
-    "random": "directions drawn at random",
-    "file": "rows of {path}",
-    "sae_ts": "a second round: the vector of every latent by SAE-targeted steering, from {path}",
-}
 
 
 class Fact(NamedTuple):
@@ -108,3 +76,30 @@ def readable(value: float) -> str:
     if isinstance(value, int) or (value.is_integer() and abs(value) >= 1000):
         return f"{int(value):,}"
     return f"{value:.3f}" if 0.01 <= abs(value) < 100 else f"{value:.3g}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for people; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval(row: dict[str, Any], column: str = "product") -> str:
+    """``[0.58, 0.66]``, or nothing where an end is unknown."""
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+
+
+def digits(value: float | None, count: int = 4) -> float | None:
+    """A number with so many digits that count; None where it is not known."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{count}g}")
+
+
+class Statistic(NamedTuple):
+    """A number that latents are sorted by."""
+
+    name: str
+    """Of its column, and what a search calls it."""
+    label: str
+    told: str
+    form: str = "number"
+    """How it is written: ``number``, ``whole``, ``share`` (stored as its decimal logarithm)."""

@@ -132,5 +132,6 @@ ANALYSIS: Analysis[Study, Steering] = Analysis(
     complaints=_complaints,
     origin=_origin,
     fetched=lambda study, own: {"steering.vectors": VECTOR},
+    reads=lambda study, own: [f"{own.goals.directory}/{name}.yaml" for name in own.goals.names],
     publishes=("steering/*/*/vector.safetensors", "steering/*.parquet", "steering/*.csv"),
 )

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from saeflow.figures.style import words
-from saeflow.report.latent_index import Statistic
+from saeflow.report.wording import Statistic
 
 SMALLEST = 1e-300  # a p-value that is smaller is written as this one
 COLUMNS = (

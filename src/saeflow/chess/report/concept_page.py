@@ -15,8 +15,7 @@ from saeflow.chess.report import wording
 from saeflow.chess.report.boards import heat_map, spoken
 from saeflow.chess.report.results import ChessResults, ConceptTables
 from saeflow.figures.style import words
-from saeflow.report.latent_pages import digits
-from saeflow.report.results import interval, number
+from saeflow.report.wording import digits, interval, number
 
 RANKS = range(8, 0, -1)
 

@@ -62,7 +62,7 @@ def write_report(
 def _write(results: ChessResults, output: Path) -> None:
     sought = results.study.concepts is not None
     pages = {name: label for name, label in PAGES.items() if sought or name != "concepts"}
-    site = Site(results, [], pages, PACKAGE)
+    site = Site(results, pages, [PACKAGE])
     write_script(output, "saes", training_value(results))
     hooks = list(dict.fromkeys(map(results.study.hook_of, results.study.saes)))
     context = {"lines": concept_lines(results), "families": family_rows(results)}

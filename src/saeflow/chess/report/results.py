@@ -13,8 +13,8 @@ from saeflow.chess.analyses.concepts import TABLES as CONCEPT_TABLES
 from saeflow.chess.study import ChessStudy
 from saeflow.config.reading import checked, merged_files
 from saeflow.errors import DamagedError
+from saeflow.report.folder import Folder
 from saeflow.report.page import Findings
-from saeflow.report.sources import Folder
 
 PROBE, DIFFERENCE = "probe", "difference_of_means"
 
@@ -130,7 +130,7 @@ class ChessFolder(Folder):
     def results(self, figures: list[str], stages: pl.DataFrame) -> ChessResults:
         """All that is known of the study."""
         saes = list(self.saes())
-        positions, games = self._read("games/positions.parquet", _counts, (0, 0))
+        positions, games = self.read("games/positions.parquet", _counts, (0, 0))
         return ChessResults(
             study=self.study,
             provenance=self.json("provenance.json"),

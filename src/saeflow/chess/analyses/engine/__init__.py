@@ -11,5 +11,7 @@ if TYPE_CHECKING:
     from saeflow.chess.study import ChessStudy
 
 ANALYSIS: Analysis[ChessStudy, Engine] = Analysis(
-    key="engine", settings=Engine, outputs=lambda study, own: ["engine/evaluations.parquet"]
+    key="engine",
+    settings=Engine,
+    outputs=lambda study, own: ["engine/evaluations.parquet"],
 )

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from saeflow.analyses.steering import results
+from saeflow.analyses.steering.method_effects import LatentEffect, strongest
+from saeflow.analyses.steering.report_results import SteeringResults
+from saeflow.analyses.steering.results import InSampleRow
+from saeflow.analyses.steering.sample_texts import sample_texts
 from saeflow.analyses.steering.tables import curve, methods, of_split
-from saeflow.report import results
-from saeflow.report.asked import steered
-from saeflow.report.latent_pages import digits
-from saeflow.report.page import StudyResults
-from saeflow.report.results import InSampleRow
-from saeflow.report.side_effects import LatentEffect, strongest
-from saeflow.report.texts import sample_texts
+from saeflow.report.wording import digits, interval, number
 
 MEASURES = ("product", "behaviour", "coherence")
 TABLED = 10
@@ -44,10 +43,10 @@ class GoalLine(NamedTuple):
     unsteered: str
 
 
-def goal_lines(found: StudyResults) -> list[GoalLine]:
+def goal_lines(found: SteeringResults) -> list[GoalLine]:
     """The list of goals."""
     lines = []
-    for name in steered(found.study).goals.names:
+    for name in found.settings.goals.names:
         marked = results.marks(found.best, found.comparisons, name)
         rows = results.ranked(found.best, name)
         top = rows[0] if rows else {}
@@ -60,20 +59,22 @@ def goal_lines(found: StudyResults) -> list[GoalLine]:
                 title=found.title(name),
                 criterion=found.goals[name].criterion if name in found.goals else "",
                 best=best,
-                product=f"{results.number(top.get('product'))} {results.interval(top)}".strip(),
-                unsteered=results.number(top.get("unsteered_product")),
+                product=f"{number(top.get('product'))} {interval(top)}".strip(),
+                unsteered=number(top.get("unsteered_product")),
             )
         )
     return lines
 
 
-def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None) -> dict[str, Any]:
+def goal_context(
+    found: SteeringResults, goal: GoalResults, latents_sae: str | None
+) -> dict[str, Any]:
     """What a goal's page is filled from.
 
     Args:
         latents_sae: the SAE whose latents have pages, for links; None where they have none.
     """
-    names = steered(found.study).goals.names
+    names = found.settings.goals.names
     place = names.index(goal.name)
     rows: list[InSampleRow] = results.in_sample_rows(found.best.filter(pl.col("goal") == goal.name))
     effects = strongest(goal.side_effects, goal.targets)
@@ -92,9 +93,10 @@ def goal_context(found: StudyResults, goal: GoalResults, latents_sae: str | None
         "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
         "target_rows": [row for row in found.targets if row.goal == goal.name],
         "curves": curve_rows(found.summary, goal.name),
-        "least_scored": steered(found.study).summary.least_scored,
+        "least_scored": found.settings.summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
         "latents_sae": latents_sae,
+        "target_sae": found.sae,
         "has_texts": not goal.samples.is_empty(),
         "examples": found.goals[goal.name].positive[:3] if goal.name in found.goals else [],
     }
@@ -116,15 +118,16 @@ def curve_rows(summary: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
     ]
 
 
-def goal_value(found: StudyResults, goal: GoalResults, latents_sae: str | None) -> dict[str, Any]:
+def goal_value(
+    found: SteeringResults, goal: GoalResults, latents_sae: str | None
+) -> dict[str, Any]:
     """What a goal's page is drawn from: curves, texts and side effects."""
-    study = found.study
     rows = curve_rows(found.summary, goal.name)
     names = list(dict.fromkeys(row["method"] for row in rows))
-    scales = list(steered(study).completions.scales)
+    scales = list(found.settings.completions.scales)
     return {
         "goal": goal.name,
-        "multiples": scales if steered(study).completions.scale_unit == "norm" else None,
+        "multiples": scales if found.settings.completions.scale_unit == "norm" else None,
         "methods": names,
         "measures": list(MEASURES),
         "curves": {name: [_point(row) for row in rows if row["method"] == name] for name in names},

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from saeflow.analyses.steering.methods import PLANTED
+from saeflow.analyses.steering.results import difference
 from saeflow.analyses.steering.tables import AVERAGE
 from saeflow.figures.style import words
-from saeflow.report.results import difference, interval, number
+from saeflow.report.wording import interval, number
 
 SURE = 0.8
 """Share of resamples in which a target is chosen from which on its choice is called sure."""

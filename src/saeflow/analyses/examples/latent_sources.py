@@ -14,11 +14,8 @@ from polars.exceptions import PolarsError
 from safetensors import SafetensorError, safe_open
 
 from saeflow import seals
-from saeflow.analyses import examples, logit_lens
-from saeflow.errors import DamagedError
-from saeflow.report.asked import measured
-from saeflow.report.latent_index import PROMOTED, LatentTables, joined
-from saeflow.report.latent_pages import (
+from saeflow.analyses.examples.latent_index import PROMOTED, LatentTables, joined
+from saeflow.analyses.examples.latent_pages import (
     LatentDetails,
     Related,
     Rows,
@@ -30,7 +27,8 @@ from saeflow.report.latent_pages import (
     nearest,
     page_values,
 )
-from saeflow.report.sources import StudyFolder
+from saeflow.errors import DamagedError
+from saeflow.report.folder import StudyFolder
 from saeflow.tensors import open_hdf5
 
 BATCH = 1024
@@ -44,16 +42,8 @@ class LatentSources:
 
     def __init__(self, folder: StudyFolder, sae: str) -> None:
         self.folder, self.sae = folder, sae
-        self.examples = (
-            folder.root / f"examples/{sae}"
-            if folder.study.examples and sae in examples.saes(folder.study)
-            else None
-        )
-        self.lens = (
-            folder.root / f"logit_lens/{sae}"
-            if folder.study.logit_lens and sae in logit_lens.saes(folder.study)
-            else None
-        )
+        self.examples = self._of("examples", "example_sae")
+        self.lens = self._of("logit_lens", "lens_sae")
         for directory in (self.examples, self.lens):
             for path in sorted(directory.glob("*.parquet")) if directory else ():
                 seals.check(path)
@@ -65,6 +55,12 @@ class LatentSources:
             fits=_fits(folder, sae),
         )
         self.statistics = joined(self.tables)
+
+    def _of(self, key: str, name: str) -> Path | None:
+        """The folder of what an analysis says of this SAE's latents; None where it does not look
+        at it."""
+        looked_at = self.folder.names(key).get(name, ())
+        return self.folder.root / key / self.sae if self.sae in looked_at else None
 
     @property
     def neuronpedia(self) -> str | None:
@@ -139,11 +135,11 @@ class LatentSources:
     def _effects(self, stack: ExitStack) -> _Effects | None:
         """The effects of vectors along this SAE's decoder rows; None where other vectors were
         measured."""
-        study = self.folder.study
-        path = self.folder.path(f"effects/{study.target_sae}/effects.h5")
-        vectors = measured(study).vectors
-        along = vectors.kind == "decoder" and (vectors.sae or study.target_sae) == self.sae
-        if not along or not path.is_file():
+        path = self.folder.path(f"effects/{self.sae}/effects.h5")
+        vectors = getattr(self.folder.section("effects"), "vectors", None)
+        targets = self.folder.names("effects").get("target_sae", ())
+        along = vectors and vectors.kind == "decoder" and vectors.sae in (None, self.sae)
+        if not along or self.sae not in targets or not path.is_file():
             return None
         try:
             seals.check(path)
@@ -225,9 +221,9 @@ def _best_sets(folder: Path | None) -> pl.DataFrame:
 
 
 def _fits(folder: StudyFolder, sae: str) -> pl.DataFrame:
-    table = (
-        folder.table(f"effects/{sae}/latents") if sae == folder.study.target_sae else pl.DataFrame()
-    )
+    if sae not in folder.names("effects").get("target_sae", ()):
+        return pl.DataFrame()
+    table = folder.table(f"effects/{sae}/latents")
     return (
         table.select("latent", "r2") if {"latent", "r2"} <= set(table.columns) else pl.DataFrame()
     )

@@ -9,6 +9,7 @@ import polars as pl
 
 from saeflow.analyses.steering.tables import AVERAGE, goals, methods
 from saeflow.figures.style import words
+from saeflow.report.wording import interval, number
 from saeflow.statistics.permutation import ALPHA, holm, smallest_p
 
 BEST, TIE, PLAIN = "best", "tie", ""
@@ -75,17 +76,6 @@ class Difference(NamedTuple):
             round(number, 2) + 0.0 for number in (self.value, self.low, self.high)
         )  # no -0.00
         return f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number for people; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def interval(row: dict[str, Any], column: str = "product") -> str:
-    """``[0.58, 0.66]``, or nothing where an end is unknown."""
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    return "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
 
 
 def difference(comparisons: pl.DataFrame, goal: str, first: str, second: str) -> Difference | None:

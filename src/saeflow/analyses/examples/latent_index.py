@@ -10,21 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from saeflow.report.payload import half_floats, integers
+from saeflow.report.wording import Statistic
 
 PROMOTED = 4
 """Of a latent's most promoted tokens, so many stand in the list and can be searched."""
 CLASSES = ("none", "partition", "suppression", "prediction")
-
-
-class Statistic(NamedTuple):
-    """A number that latents are sorted by."""
-
-    name: str
-    """Of its column, and what a search calls it."""
-    label: str
-    told: str
-    form: str = "number"
-    """How it is written: ``number``, ``whole``, ``share`` (stored as its decimal logarithm)."""
 
 
 STATISTICS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from saeflow.report.latent_index import STATISTICS
+from saeflow.analyses.examples.latent_index import STATISTICS
+from saeflow.report.wording import digits
 
 CHUNK = 64
 """Latents whose pages share one file."""
@@ -231,8 +231,3 @@ def _related(related: Related | None) -> dict[str, Any]:
         name: [[latent, digits(value)] for latent, value in pairs]
         for name, pairs in related._asdict().items()
     }
-
-
-def digits(value: float | None, count: int = 4) -> float | None:
-    """A number with so many digits that count; None where it is not known."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.{count}g}")

@@ -1,0 +1,161 @@
+"""The pages of steering: which method does best, and a page per goal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from saeflow.analyses.steering import results, words
+from saeflow.analyses.steering.goal_pages import GoalResults, goal_context, goal_lines, goal_value
+from saeflow.analyses.steering.method_effects import MethodEffect, goal_means, method_effects
+from saeflow.analyses.steering.methods import BY_NAME, METHODS
+from saeflow.analyses.steering.report_results import SteeringFolder, SteeringResults
+from saeflow.analyses.steering.settings import Steering
+from saeflow.analyses.steering.tables import goals
+from saeflow.analyses.steering.target_rows import sentences
+from saeflow.report.contribution import Contribution, Page
+from saeflow.report.folder import StudyFolder
+from saeflow.report.payload import write_script
+from saeflow.report.wording import Fact
+
+
+def contribute(
+    folder: StudyFolder, own: Steering, output: Path, added: Mapping[str, Contribution]
+) -> Contribution:
+    """Write every goal's data; give the page of results and the pages of goals."""
+    steered = SteeringFolder(folder, own)
+    found = steered.results()
+    with_pages = [sae for contribution in added.values() for sae in contribution.latent_saes]
+    linked = found.sae if found.sae in with_pages else None
+    pages, means = {}, []
+    for name in own.goals.names:
+        samples, scores = steered.samples(name)
+        goal = GoalResults(name, steered.targets(name), steered.side_effects(name), samples, scores)
+        write_script(output, f"goal-{name}", goal_value(found, goal, linked))
+        pages[f"goal-{name}"] = Page(
+            template="goal.html", context=goal_context(found, goal, linked)
+        )
+        means.append(goal_means(goal.side_effects, goal.targets))
+    context = steering_context(found, method_effects(means), linked)
+    return Contribution(
+        pages={
+            "steering": Page(template="steering.html", context=context, label="Steering"),
+            "goals": Page(
+                template="goals.html", context={"lines": goal_lines(found)}, label="Goals"
+            ),
+            **pages,
+        },
+        assets=("goal.js",),
+        headline=context["headline"],
+        tiles=tiles(found),
+        run=run_facts(found),
+        titles={name: found.title(name) for name in own.goals.names},
+        looks={method.name: method.look for method in METHODS},
+    )
+
+
+def latent_marks(folder: StudyFolder, own: Steering, sae: str) -> list[list[object]]:
+    """Latents of an SAE that goals target: latent, goal, weight."""
+    steered = SteeringFolder(folder, own)
+    if sae != steered.sae:
+        return []
+    return [
+        [latent, goal, weight]
+        for goal in own.goals.names
+        for latent, weight in steered.targets(goal).items()
+    ]
+
+
+def steering_context(
+    found: SteeringResults, effects: list[MethodEffect], latents_sae: str | None = None
+) -> dict[str, Any]:
+    """What the page of results is filled from.
+
+    Args:
+        found: the results.
+        effects: what each method does to latents, averaged over goals.
+        latents_sae: the SAE whose latents have pages, for links; None where they have none.
+    """
+    settings = found.settings
+    return {
+        "headline": [
+            *results.headline(found.best, found.comparisons),
+            *sentences(found.targets),
+            *found.planted.told,
+        ],
+        "goal_count": len(settings.goals.names),
+        "level": settings.summary.level,
+        "targets": found.targets,
+        "latents_sae": latents_sae,
+        "planted": found.planted,
+        "methods": [
+            (name, BY_NAME[name].words if name in BY_NAME else "") for name in found.methods
+        ],
+        "rows": results.result_rows(found.best, found.comparisons),
+        "goal_names": goals(found.best),
+        "in_sample": results.in_sample_rows(found.best),
+        "judge": words.JUDGES[settings.judge.kind],
+        "prompts": words.intervals_for(len(set(map(str, settings.completions.prompts)))),
+        "method_effects": effects,
+        "cost": found.cost,
+        "ratings": found.ratings.to_dicts(),
+    }
+
+
+def tiles(found: SteeringResults) -> list[Fact]:
+    """The study's steering at a glance."""
+    settings, written = found.settings, found.settings.completions
+    cells = len(settings.goals.names) * len(found.methods)
+    texts = cells * len(written.scales) * len(written.prompts) * written.samples
+    return [
+        Fact(
+            "goals × methods",
+            f"{len(settings.goals.names)} × {len(found.methods)}",
+            f"{len(written.scales)} scales",
+        ),
+        Fact("completions", f"{texts:,}", f"judged: {settings.judge.model or settings.judge.kind}"),
+    ]
+
+
+def run_facts(found: SteeringResults) -> list[Fact]:
+    """What was steered, and what is missing."""
+    settings, written = found.settings, found.settings.completions
+    names = settings.goals.names
+    scales = f"per goal, method and scale; {len(written.scales)} scales, no steering among them"
+    missing = "completions without both scores; they count nowhere"
+    return [
+        Fact("Goals", str(len(names)), ", ".join(map(found.title, names))),
+        Fact("Completions", f"{written.samples * len(written.prompts):,}", scales),
+        Fact("Missing scores", _missing(found.summary), missing),
+        *_barred(found),
+    ]
+
+
+def _barred(found: SteeringResults) -> list[Fact]:
+    """How many scales could not be chosen, where there are any."""
+    if found.summary.is_empty() or found.summary["eligible"].all():
+        return []
+    of_all = found.summary.filter(pl.col("split") == "all")
+    note = (
+        f"less than {found.settings.summary.least_scored:.0%} of their completions have both "
+        "scores, "
+        "in one part or both"
+    )
+    return [
+        Fact(
+            "Scales that could not be chosen",
+            f"{(~of_all['eligible']).sum():,} of {len(of_all):,}",
+            note,
+        )
+    ]
+
+
+def _missing(summary: pl.DataFrame) -> str:
+    if summary.is_empty():
+        return "–"
+    own = summary.filter(pl.col("split") == "all").select(pl.sum("missing", "n"))
+    missing, n = own.row(0)
+    return f"{missing:,} of {missing + n:,}"
