@@ -59,6 +59,7 @@ from saeflow.models.language_model import LanguageModel, load_tokenizer
 from saeflow.models.running import capture
 from saeflow.products import linear
 from saeflow.saes.sae import SAE
+from saeflow.saes.subject import Subject
 from saeflow.seeds import row_keys
 
 SCAN = 11  # scales of the naive search
@@ -271,7 +272,9 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     world = make_world(options.model, options.samples, getattr(torch, options.dtype), device)
     text = world.text.cpu().numpy().astype("int32")
-    experiment = prepare(world.lm, world.sae, world.hook, world.settings, text, world.mean_norm, 0)
+    experiment = prepare(
+        Subject(world.lm, world.sae, world.hook, 0), world.settings, text, world.mean_norm
+    )
     baseline = measure_baseline(experiment)
     vectors = world.sae.W_dec[: options.vectors].cpu()
     naive(world, vectors[0].to(device), baseline.loss)  # warm

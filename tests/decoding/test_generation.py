@@ -14,9 +14,9 @@ from tiny_models import FAMILY_NAMES, save_tiny_model
 from saeflow.config.sections import Sampling
 from saeflow.decoding.edits import Edit, apply
 from saeflow.decoding.ending import lengths
-from saeflow.decoding.generation import generate
+from saeflow.decoding.generation import Memory, generate
 from saeflow.decoding.recording import Recording
-from saeflow.decoding.rollouts import Plan, prompt_groups, roll_out
+from saeflow.decoding.rollouts import Plan, Steered, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.running import capture, logits
@@ -98,14 +98,16 @@ def test_a_large_scale_changes_the_text_and_each_row_has_its_own_vector() -> Non
 
 
 def test_a_row_draws_the_same_text_whatever_else_is_in_the_batch() -> None:
-    lm, plan = tiny_lm("gpt2"), Plan(4, NEW_TOKENS, Sampling(), 0, "test", batch_rows=32)
+    lm = tiny_lm("gpt2")
+    plan = Plan(4, NEW_TOKENS, Sampling(), 0, "test", batch_rows=32, read="all")
     (group,) = prompt_groups(lm, ["the cat", "a dog"])
     vectors, scales = unit_rows(7), torch.linspace(1, 9, 7)
 
     def texts(numbers: range) -> dict[tuple[int, int], list[list[int]]]:
         chosen = list(numbers)
         found = {}
-        for part in roll_out(lm, HOOK, group, vectors[chosen], scales[chosen], chosen, plan, "all"):
+        steered = Steered(vectors[chosen], scales[chosen], chosen)
+        for part in roll_out(lm, HOOK, group, steered, plan):
             assert part.resid is not None
             assert part.resid.shape[1:] == (4, 2 + NEW_TOKENS, D_MODEL)
             for unit, (vector, prompt) in enumerate(
@@ -126,7 +128,7 @@ def test_samples_that_do_not_fit_one_batch_are_the_same_as_those_that_do() -> No
 
     def tokens(batch_rows: int) -> torch.Tensor:
         plan = Plan(10, NEW_TOKENS, Sampling(temperature=0.5), 0, "test", batch_rows)
-        parts = list(roll_out(lm, HOOK, group, unit_rows(1), torch.ones(1), [0], plan))
+        parts = list(roll_out(lm, HOOK, group, Steered(unit_rows(1), torch.ones(1), [0]), plan))
         assert [list(part.samples) for part in parts][-1][-1] == 9
         return torch.cat([part.tokens[0] for part in parts])
 
@@ -138,7 +140,7 @@ def test_equal_prompts_draw_different_noise() -> None:
     groups = prompt_groups(lm, ["", "the", "", "a dog", "cat"])
     assert [group.texts for group in groups] == [["", ""], ["the", "cat"], ["a dog"]]
     plan = Plan(4, NEW_TOKENS, Sampling(), 0, "test", 64)
-    (part,) = roll_out(lm, HOOK, groups[0], unit_rows(1), torch.zeros(1), [0], plan)
+    (part,) = roll_out(lm, HOOK, groups[0], Steered(unit_rows(1), torch.zeros(1), [0]), plan)
     assert not torch.equal(part.tokens[0], part.tokens[1])
 
 
@@ -199,7 +201,7 @@ def test_a_recorded_step_says_what_steps_one_by_one_say(family: str, positions: 
                     keys_of(6),
                     NEW_TOKENS,
                     read,
-                    recording=recorded,
+                    memory=Memory(recording=recorded),
                 )
             )
             streams.append(torch.cat(parts, 1))
@@ -211,6 +213,13 @@ def test_an_edit_that_begins_between_generated_tokens_is_not_recorded() -> None:
     lm, edit = tiny_lm(), edit_of(2)._replace(positions=PROMPTS.shape[1] + 2)
     one_by_one = generate(lm, PROMPTS, edit, HOOK, Sampling(), keys_of(6), NEW_TOKENS)
     recorded = generate(
-        lm, PROMPTS, edit, HOOK, Sampling(), keys_of(6), NEW_TOKENS, recording=Recording()
+        lm,
+        PROMPTS,
+        edit,
+        HOOK,
+        Sampling(),
+        keys_of(6),
+        NEW_TOKENS,
+        memory=Memory(recording=Recording()),
     )
     assert torch.equal(one_by_one, recorded)

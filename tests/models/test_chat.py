@@ -28,7 +28,7 @@ from saeflow.config.sections import Judge, Message, Sampling
 from saeflow.corpora import tales
 from saeflow.decoding.edits import Edit
 from saeflow.decoding.ending import lengths
-from saeflow.decoding.generation import generate
+from saeflow.decoding.generation import Memory, generate
 from saeflow.decoding.recording import Recording
 from saeflow.errors import SaeflowError
 from saeflow.judging.losses import model_losses
@@ -39,6 +39,7 @@ from saeflow.models.families import FAMILIES
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel, without_progress_bars
 from saeflow.models.running import capture
+from saeflow.saes.subject import Subject
 from saeflow.seeds import row_keys
 
 BOS, EOS, START, STOP = 0, 1, 3, 4
@@ -203,7 +204,16 @@ def test_texts_are_the_same_to_the_token_in_any_batch_and_by_a_recorded_step(
     )
     keys = row_keys(0, "test", [(index,) for index in range(12)])
     drawn = [
-        generate(lm, prompts, edit, HOOK, Sampling(), keys, NEW_TOKENS, recording=recording)
+        generate(
+            lm,
+            prompts,
+            edit,
+            HOOK,
+            Sampling(),
+            keys,
+            NEW_TOKENS,
+            memory=Memory(recording=recording),
+        )
         for recording in (None, Recording())
     ]
     assert torch.equal(*drawn)
@@ -316,7 +326,7 @@ def experiment(lm: LanguageModel, positions: str, rows: int = 64) -> Experiment:
     tokens = np.concatenate(
         [np.zeros((8, 1)), np.random.default_rng(0).integers(5, 20, (8, 15))], 1
     ).astype(np.int32)
-    return prepare(lm, tiny_sae(), HOOK, settings, tokens, 10.0, seed=3, batch_rows=rows)
+    return prepare(Subject(lm, tiny_sae(), HOOK, 3), settings, tokens, 10.0, batch_rows=rows)
 
 
 @pytest.mark.parametrize("positions", ["generated", "all"])
@@ -335,7 +345,7 @@ def test_effects_are_read_before_the_end_of_each_rollout_and_each_counts_once(
             text_read = torch.tensor([tokens + row[: max(length, 1)]])
             first = len(tokens) if positions == "generated" else 1
             resid = capture(lm, text_read, [HOOK])[HOOK][0, first:]
-            means.append(exp.sae.encode(resid).double().mean(0))
+            means.append(exp.subject.sae.encode(resid).double().mean(0))
     assert 0 < ended < 16
     torch.testing.assert_close(base.mean, torch.stack(means).mean(0), atol=1e-6, rtol=1e-5)
 

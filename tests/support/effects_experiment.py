@@ -8,6 +8,7 @@ from steered import HOOK, tiny_lm, tiny_sae
 from saeflow.analyses.effects.measure import Experiment, prepare
 from saeflow.analyses.effects.settings import Effects, Scale, Vectors
 from saeflow.config.sections import Sampling
+from saeflow.saes.subject import Subject
 
 SETTINGS = Effects(
     vectors=Vectors(range=[0, 10]),
@@ -28,7 +29,11 @@ NORM = 5.0
 def experiment(batch_rows: int = 32, family: str = "llama", **changes: object) -> Experiment:
     settings = SETTINGS.model_copy(update=changes)
     return prepare(
-        tiny_lm(family), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=batch_rows
+        Subject(tiny_lm(family), tiny_sae(), HOOK, 3),
+        settings,
+        EVALUATION,
+        NORM,
+        batch_rows=batch_rows,
     )
 
 
@@ -38,5 +43,5 @@ def too_large() -> Experiment:
         prompts=["ab cd"], samples=4, baseline_samples=8, new_tokens=40, scale=Scale(tokens=64)
     )
     return prepare(
-        tiny_lm(), tiny_sae(), HOOK, settings, EVALUATION, NORM, seed=3, batch_rows=16_384
+        Subject(tiny_lm(), tiny_sae(), HOOK, 3), settings, EVALUATION, NORM, batch_rows=16_384
     )

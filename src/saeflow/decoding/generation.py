@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,7 @@ def generate(
     keys: NDArray[np.uint64],
     new_tokens: int,
     read: Reader | None = None,
-    cache: BufferCache | None = None,
-    recording: Recording | None = None,
+    memory: Memory | None = None,
 ) -> Int[Tensor, "rows new_tokens"]:
     """Continue every prompt ``rows / prompts`` times, each until a token that ends a text or a
     turn.
@@ -67,9 +67,8 @@ def generate(
         new_tokens: per row.
         read: called with the stream of every position of every row, in order, before the edit; not
             with positions that lie behind the end of all rows.
-        cache: of an earlier call, whose memory is used again.
-        recording: replays one step for all tokens; an edit that begins between them goes step by
-            step all the same.
+        memory: of an earlier call, to be used again. An edit that begins between generated tokens
+            goes step by step, recorded or not.
 
     Returns:
         The tokens drawn.
@@ -83,7 +82,8 @@ def generate(
     repeats = len(keys) // len(prompts)
     noise = torch.from_numpy(uniforms(keys, new_tokens).T.copy()).to(lm.device)
     drawn = torch.empty((new_tokens, len(keys)), dtype=torch.long, device=lm.device)
-    cache = cache or BufferCache()
+    memory = memory or Memory()
+    cache, recording = memory.cache, memory.recording
     cache.reset()
     stream = _Stream(edit, read, prompt_length, repeats)
     if edit and not isinstance(edit.positions, str) and edit.positions > prompt_length:
@@ -265,3 +265,12 @@ class BufferCache(Cache):
         ``length`` positions."""
         for layer in self.layers:
             layer.repeat(repeats, length, widen)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one call of `generate` leaves for the next: the same memory serves batch after batch."""
+
+    cache: BufferCache = field(default_factory=BufferCache)
+    recording: Recording | None = None
+    """One decode step, recorded and replayed for every token; None runs every step."""

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from saeflow.decoding.edits import Edit
 from saeflow.decoding.ending import lengths
-from saeflow.decoding.generation import BufferCache, generate
-from saeflow.decoding.recording import Recording
+from saeflow.decoding.generation import Memory, generate
 from saeflow.models.chat import prompt_text
 from saeflow.seeds import row_keys
 
@@ -47,6 +46,9 @@ class Plan:
     """What the rollouts are for; part of the noise's name, which never holds the vector."""
     batch_rows: int = BATCH_ROWS
     """Most rows of a decode batch."""
+    read: Literal["generated", "all"] | None = None
+    """Positions whose residual stream is kept: of generated tokens, or all but BOS; None keeps
+    nothing."""
 
     @property
     def chunk(self) -> int:
@@ -69,6 +71,16 @@ class PromptGroup(NamedTuple):
     """How often the same text came before; equal prompts draw different noise."""
     tokens: Int[Tensor, "prompts prompt_length"]
     """BOS first."""
+
+
+class Steered(NamedTuple):
+    """Vectors, each at the scale at which it is added."""
+
+    vectors: Float[Tensor, "n d_model"]
+    """Unit norm, float32."""
+    scales: Float[Tensor, " n"]
+    numbers: Sequence[int]
+    """Which vectors these are; they decide the slots. Consecutive numbers fill batches best."""
 
 
 class Rollouts(NamedTuple):
@@ -116,13 +128,9 @@ def roll_out(
     lm: LanguageModel,
     hook: str,
     group: PromptGroup,
-    vectors: Float[Tensor, "n d_model"],
-    scales: Float[Tensor, " n"],
-    numbers: Sequence[int],
+    steered: Steered,
     plan: Plan,
-    read: Literal["generated", "all"] | None = None,
-    cache: BufferCache | None = None,
-    recording: Recording | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[Rollouts]:
     """Generate text for every vector on every prompt of a group.
 
@@ -130,31 +138,25 @@ def roll_out(
         lm: the model.
         hook: where vectors are added, at all positions, and the residual stream is read.
         group: the prompts.
-        vectors: unit norm, float32.
-        scales: of the vectors.
-        numbers: which vectors these are; they decide the slots. Consecutive numbers fill batches
-            best.
-        plan: how rollouts are drawn.
-        read: positions to read: of generated tokens, or of all but BOS; None reads nothing.
-        cache: of an earlier call, whose memory is used again.
-        recording: of an earlier call or new: one decode step is recorded and replayed; None runs
-            every step.
+        steered: the vectors.
+        plan: how rollouts are drawn, and what is read.
+        memory: of an earlier call, to be used again.
 
     Yields:
         One item per batch, so memory does not grow with the number of vectors.
     """
     keys = _keys(group, plan)
     prompt_length = group.tokens.shape[1]
-    first_read = prompt_length if read == "generated" else 1
-    cache = cache or BufferCache()
-    for slots, samples in _batches(numbers, len(group.texts), plan):
+    first_read = prompt_length if plan.read == "generated" else 1
+    memory = memory or Memory()
+    for slots, samples in _batches(steered.numbers, len(group.texts), plan):
         vector_of = torch.tensor([vector for _, vector, _ in slots], device=lm.device)
         kept = torch.tensor([slot for slot, _, _ in slots], device=lm.device)
         prompt_of = [prompt for _, _, prompt in slots]
-        edit = _edit(lm, vectors, scales, vector_of, kept, plan.slots)
+        edit = _edit(lm, steered, vector_of, kept, plan.slots)
         slot_prompts = np.zeros(plan.slots, dtype=np.int64)
         slot_prompts[kept.cpu().numpy()] = prompt_of
-        reader = _Reader(first_read) if read else None
+        reader = _Reader(first_read) if plan.read else None
         tokens = generate(
             lm,
             group.tokens[torch.from_numpy(slot_prompts).to(lm.device)],
@@ -164,8 +166,7 @@ def roll_out(
             keys[slot_prompts, samples.start : samples.stop].reshape(-1),
             plan.new_tokens,
             reader,
-            cache,
-            recording,
+            memory,
         )
         wanted = range(samples.start, min(samples.stop, plan.samples))
         shape = (plan.slots, plan.chunk)
@@ -222,16 +223,15 @@ def _batches(
 
 def _edit(
     lm: LanguageModel,
-    vectors: Float[Tensor, "n d_model"],
-    scales: Float[Tensor, " n"],
+    steered: Steered,
     vector_of: Int[Tensor, " units"],
     kept: Int[Tensor, " units"],
     slots: int,
 ) -> Edit:
     padded = torch.zeros((slots, lm.d_model), dtype=torch.float32, device=lm.device)
-    padded[kept] = vectors.to(lm.device, torch.float32)[vector_of]
+    padded[kept] = steered.vectors.to(lm.device, torch.float32)[vector_of]
     sizes = torch.zeros(slots, dtype=torch.float32, device=lm.device)
-    sizes[kept] = scales.to(lm.device, torch.float32)[vector_of]
+    sizes[kept] = steered.scales.to(lm.device, torch.float32)[vector_of]
     return Edit("add", padded, sizes)
 
 

@@ -25,6 +25,7 @@ from saeflow.decoding.edits import Edit
 from saeflow.decoding.generation import generate
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
+from saeflow.saes.subject import Subject
 from saeflow.seeds import row_keys
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,13 +43,13 @@ def test_an_effect_is_the_mean_over_steered_text_read_by_the_unsteered_model_min
     exp = experiment(positions=positions, prompts=["the cat"])
     base = measure_baseline(exp)
     block = measure_block(exp, unit_rows(2), [0, 1], base)
-    prompt = torch.tensor([exp.lm.tokenize("the cat")])
+    prompt = torch.tensor([exp.subject.lm.tokenize("the cat")])
     keys = row_keys(3, "effects", [("the cat", 0, sample) for sample in range(4)])
     edit = Edit("add", unit_rows(2)[1:], torch.tensor(block.scale[1:], dtype=torch.float32))
-    tokens = generate(exp.lm, prompt, edit, HOOK, SETTINGS.sampling, keys, 8)
-    resid = capture(exp.lm, torch.cat([prompt.expand(4, -1), tokens], 1), [HOOK])[HOOK]
+    tokens = generate(exp.subject.lm, prompt, edit, HOOK, SETTINGS.sampling, keys, 8)
+    resid = capture(exp.subject.lm, torch.cat([prompt.expand(4, -1), tokens], 1), [HOOK])[HOOK]
     read = resid[:, 3:] if positions == "generated" else resid[:, 1:]
-    expected = exp.sae.encode(read).double().mean((0, 1)) - base.mean
+    expected = exp.subject.sae.encode(read).double().mean((0, 1)) - base.mean
     torch.testing.assert_close(block.effects[1].double(), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -57,11 +58,11 @@ def test_an_effect_has_the_standard_error_of_rollouts_of_given_prompts(baseline:
     block = measure_block(exp, unit_rows(2), [0, 1], baseline)
     edit = Edit("add", unit_rows(2)[1:], torch.tensor(block.scale[1:], dtype=torch.float32))
     for text in SETTINGS.prompts:
-        prompt = torch.tensor([exp.lm.tokenize(text)])
+        prompt = torch.tensor([exp.subject.lm.tokenize(text)])
         keys = row_keys(3, "effects", [(text, 0, sample) for sample in range(4)])
-        tokens = generate(exp.lm, prompt, edit, HOOK, SETTINGS.sampling, keys, 8)
-        resid = capture(exp.lm, torch.cat([prompt.expand(4, -1), tokens], 1), [HOOK])[HOOK]
-        per_prompt.append(exp.sae.encode(resid[:, prompt.shape[1] :]).double().mean(1))
+        tokens = generate(exp.subject.lm, prompt, edit, HOOK, SETTINGS.sampling, keys, 8)
+        resid = capture(exp.subject.lm, torch.cat([prompt.expand(4, -1), tokens], 1), [HOOK])[HOOK]
+        per_prompt.append(exp.subject.sae.encode(resid[:, prompt.shape[1] :]).double().mean(1))
     # The mean over prompts of means over four rollouts: a third of the errors of three means, added
     # in quadrature.
     expected = torch.stack([rollouts.var(0) / 4 for rollouts in per_prompt]).sum(0).sqrt() / 3
@@ -74,11 +75,11 @@ def test_an_effect_has_the_standard_error_of_rollouts_of_given_prompts(baseline:
 def test_the_baseline_is_a_mean_with_the_standard_error_of_its_rollouts(baseline: Baseline) -> None:
     exp, means = experiment(), []
     for text in SETTINGS.prompts:
-        prompt = torch.tensor([exp.lm.tokenize(text)])
+        prompt = torch.tensor([exp.subject.lm.tokenize(text)])
         keys = row_keys(3, "effects", [(text, 0, sample) for sample in range(6)])
-        tokens = generate(exp.lm, prompt, None, HOOK, SETTINGS.sampling, keys, 8)
-        resid = capture(exp.lm, torch.cat([prompt.expand(6, -1), tokens], 1), [HOOK])[HOOK]
-        means.append(exp.sae.encode(resid[:, prompt.shape[1] :]).double().mean(1))
+        tokens = generate(exp.subject.lm, prompt, None, HOOK, SETTINGS.sampling, keys, 8)
+        resid = capture(exp.subject.lm, torch.cat([prompt.expand(6, -1), tokens], 1), [HOOK])[HOOK]
+        means.append(exp.subject.sae.encode(resid[:, prompt.shape[1] :]).double().mean(1))
     rollouts = torch.cat(means)
     assert baseline.rollouts == 18
     torch.testing.assert_close(baseline.mean, rollouts.mean(0), atol=1e-6, rtol=1e-5)
@@ -134,7 +135,7 @@ def test_scales_raise_the_loss_of_the_model_s_own_text_by_the_value() -> None:
     )
     text = torch.cat([bos, generate(lm, bos, None, HOOK, Sampling(), keys, 31)], 1).int().numpy()
     settings = SETTINGS.model_copy(update={"scale": Scale(value=0.1, tokens=256)})
-    exp = prepare(lm, tiny_sae(), HOOK, settings, text, NORM, seed=3, batch_rows=32)
+    exp = prepare(Subject(lm, tiny_sae(), HOOK, 3), settings, text, NORM, batch_rows=32)
     block = measure_block(exp, unit_rows(4), range(4), measure_baseline(exp))
     assert [STATUSES[status] for status in block.status] == ["ok"] * 4
     np.testing.assert_allclose(block.loss, exp.evaluation.loss + 0.1, atol=TOLERANCE * 0.1)
@@ -175,4 +176,4 @@ def test_an_sae_of_another_width_is_refused() -> None:
     sae = tiny_sae()
     narrow = type(sae)("standard", sae.W_enc[:5], sae.W_dec[:, :5], sae.b_enc, sae.b_dec[:5])
     with pytest.raises(SaeflowError, match="the SAE reads width 5 and the model is 32 wide"):
-        prepare(tiny_lm(), narrow, HOOK, SETTINGS, EVALUATION, NORM, 0)
+        prepare(Subject(tiny_lm(), narrow, HOOK, 0), SETTINGS, EVALUATION, NORM)

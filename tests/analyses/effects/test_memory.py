@@ -26,8 +26,9 @@ from saeflow.analyses.effects.memory import (
 )
 from saeflow.config import Sampling
 from saeflow.decoding.generation import BufferCache, decode_one_token, prefill
-from saeflow.decoding.rollouts import BATCH_ROWS, Plan, prompt_groups, roll_out
+from saeflow.decoding.rollouts import BATCH_ROWS, Plan, Steered, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
+from saeflow.saes.subject import Subject
 
 
 def test_rows_are_a_power_of_two_that_fits() -> None:
@@ -84,7 +85,11 @@ def experiment_of(rows: int) -> Experiment:
     """The same with fewer rows."""
     whole = too_large()
     return prepare(
-        whole.lm, whole.sae, HOOK, whole.settings, EVALUATION, NORM, seed=3, batch_rows=rows
+        Subject(whole.subject.lm, whole.subject.sae, HOOK, 3),
+        whole.settings,
+        EVALUATION,
+        NORM,
+        batch_rows=rows,
     )
 
 
@@ -115,7 +120,7 @@ def test_with_another_batch_size_nearly_every_text_is_the_same(family: str) -> N
     texts = []
     for rows in (16, 128):
         plan = Plan(64, 12, Sampling(), 0, "test", rows)
-        batches = roll_out(lm, HOOK, group, vectors, scales, range(8), plan)
+        batches = roll_out(lm, HOOK, group, Steered(vectors, scales, range(8)), plan)
         found = torch.empty(8, 64, 12, dtype=torch.long)
         for batch in batches:
             found[batch.vectors, batch.samples.start : batch.samples.stop] = batch.tokens

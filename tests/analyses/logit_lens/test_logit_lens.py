@@ -248,7 +248,7 @@ def test_after_the_last_layer_the_model_does_what_the_lens_predicts(family: str)
     last = f"blocks.{lm.n_layers - 1}.hook_resid_post"
     direction = direction - direction.mean()  # so that a LayerNorm takes nothing of it away
     for amount in (1e-2, -1e-2):
-        places = causal.Places(tokens, np.arange(2, 8), np.full(6, amount))
+        places = causal.LatentEdits(tokens, np.arange(2, 8), np.full(6, amount))
         found = causal.change(lm, last, direction, places, range(lm.d_vocab))
         assert found.measured.abs().max() > 1e-5
         # the length of the stream changes, too, which the lens does not see: a part of the same
@@ -263,7 +263,7 @@ def test_a_latent_is_added_at_one_position_and_nowhere_else() -> None:
     tokens = tiny_tokens(1, 8).repeat(2, 1)
     direction = torch.ones(lm.d_model) / lm.d_model**0.5
     hook = "blocks.0.hook_resid_post"
-    places = causal.Places(tokens, np.array([3, 6]), np.array([2.0, 0.0]))
+    places = causal.LatentEdits(tokens, np.array([3, 6]), np.array([2.0, 0.0]))
     found = causal.change(lm, hook, direction, places, range(lm.d_vocab))
     alone = causal.change(lm, hook, direction, places.part(slice(0, 1)), range(lm.d_vocab))
     assert torch.allclose(found.measured, alone.measured / 2, atol=1e-6)

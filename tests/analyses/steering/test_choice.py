@@ -23,6 +23,7 @@ from saeflow.analyses.steering.examples import read_examples
 from saeflow.analyses.steering.specificity import PREVALENCE, Draw, GoalTexts, specificity
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
+from saeflow.saes.subject import Subject
 
 GOALS = ("anger", "love", "wedding")
 LATENTS, TEXTS, TOKENS, OWN = (
@@ -232,8 +233,8 @@ def test_tokens_that_the_negative_texts_lack_are_particular_to_the_positive_ones
     lm, sae = tiny_lm(), tiny_sae()
     positive, negative = ["the cat ran", "a cat on the mat"], ["the dog ran", "a dog on the tree"]
     on, off = (
-        read_examples(lm, sae, HOOK, positive, against=negative),
-        read_examples(lm, sae, HOOK, negative),
+        read_examples(Subject(lm, sae, HOOK, 0), positive, against=negative),
+        read_examples(Subject(lm, sae, HOOK, 0), negative),
     )
     assert on.particular.tolist() == [1, 2]  # cat; cat, mat
     assert on.tokens.tolist() == [3, 5]
@@ -242,5 +243,5 @@ def test_tokens_that_the_negative_texts_lack_are_particular_to_the_positive_ones
     assert torch.equal(on.hits[0], latents[0][1].int())
     assert torch.equal(on.hits[1], latents[1][[1, 4]].sum(0).int())
     assert torch.equal(on.fired[1], latents[1].sum(0).int())
-    same = GoalTexts.of(read_examples(lm, sae, HOOK, positive, against=positive), off)
+    same = GoalTexts.of(read_examples(Subject(lm, sae, HOOK, 0), positive, against=positive), off)
     assert np.array_equal(same.hits, same.positive_fired), "where no token is particular, all count"

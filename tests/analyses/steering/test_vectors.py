@@ -32,6 +32,7 @@ from saeflow.analyses.steering.settings import Completions, Fgaa
 from saeflow.analyses.steering.vectors import BUILDERS, VectorInputs, build_vector
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
+from saeflow.saes.subject import Subject
 from saeflow.tables import read_table, write_table
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -246,7 +247,7 @@ def test_a_vector_that_cannot_be_built_is_one_sentence(
 def test_examples_leave_bos_out_and_know_no_padding() -> None:
     lm, sae = tiny_lm("gpt2"), tiny_sae()
     texts = ["the cat sat", "dog", "a dog ran under the tree ."]
-    examples = read_examples(lm, sae, HOOK, texts)
+    examples = read_examples(Subject(lm, sae, HOOK, 0), texts)
     peaks = []
     for text, mean, last, latents in zip(texts, *examples[:3], strict=True):
         resid = capture(lm, torch.tensor([lm.tokenize(text)]), [HOOK])[HOOK][0, 1:]
@@ -264,7 +265,7 @@ def test_examples_leave_bos_out_and_know_no_padding() -> None:
 )
 def test_a_text_that_cannot_be_an_example_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(SaeflowError, match=complaint):
-        read_examples(tiny_lm(), tiny_sae(), HOOK, ["the cat", text])
+        read_examples(Subject(tiny_lm(), tiny_sae(), HOOK, 0), ["the cat", text])
 
 
 def test_latents_of_bos_are_those_that_no_token_of_the_examples_fires_more() -> None:
@@ -272,7 +273,7 @@ def test_latents_of_bos_are_those_that_no_token_of_the_examples_fires_more() -> 
     on_bos = sae.encode(capture(lm, torch.tensor([[lm.bos_id]]), [HOOK])[HOOK][0, 0])
     peak = on_bos.clone()
     peak[[3, 5]] += torch.tensor([0.1, -0.1])
-    assert bos_latents(lm, sae, HOOK, peak).nonzero().flatten().tolist() == [5]
+    assert bos_latents(Subject(lm, sae, HOOK, 0), peak).nonzero().flatten().tolist() == [5]
 
 
 def test_density_is_the_share_of_tokens_on_which_a_latent_fires() -> None:

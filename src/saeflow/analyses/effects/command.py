@@ -98,7 +98,7 @@ def measure(
     )
     experiment = replace(experiment, recorded=recorded)
     chosen = options.parsed(Vectors, vectors)
-    rows = load_rows(chosen, source, hook, experiment.lm.d_model)
+    rows = load_rows(chosen, source, hook, experiment.subject.lm.d_model)
     ids = block_ids(chosen, len(rows), block)
     beat = options.progress(f"measure effects of block {block}, scales and means")
 
@@ -262,24 +262,22 @@ def open_experiment(
     """The model, the SAE and the text that effects are measured with, on this process's device."""
     from saeflow.analyses.effects.measure import prepare
     from saeflow.corpora.io import load_blocks
+    from saeflow.saes.subject import Subject
 
     return prepare(
-        options.open_model(model, dtype),
-        options.open_sae(sae),
-        hook,
+        Subject(options.open_model(model, dtype), options.open_sae(sae), hook, seed),
         options.parsed(Measurement, settings),
         load_blocks(corpus).tokens,
         options.open_store(manifest).mean_norm,
-        seed,
         batch_rows,
     )
 
 
 def _metadata(experiment: Experiment) -> dict[str, Any]:
     return {
-        "hook": experiment.hook,
+        "hook": experiment.subject.hook,
         "settings": experiment.settings.model_dump(exclude_unset=True),
-        "seed": experiment.seed,
+        "seed": experiment.subject.seed,
         "mean_norm": experiment.mean_norm,
         "batch_rows": experiment.batch_rows,
     }

@@ -27,11 +27,12 @@ from saeflow.analyses.effects.scale import (
     prepare_evaluation,
 )
 from saeflow.decoding.edits import check_vectors
-from saeflow.decoding.generation import BufferCache
+from saeflow.decoding.generation import BufferCache, Memory
 from saeflow.decoding.recording import Recording
-from saeflow.decoding.rollouts import Plan, PromptGroup, Rollouts, prompt_groups, roll_out
+from saeflow.decoding.rollouts import Plan, PromptGroup, Rollouts, Steered, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
 from saeflow.models.exhaustion import halve_batch_on_oom
+from saeflow.saes.subject import Subject
 from saeflow.seeds import torch_generator
 
 if TYPE_CHECKING:
@@ -53,11 +54,8 @@ PILOTS = 8  # random directions whose scales tell where searches start
 class Experiment:
     """Everything that is the same for all vectors of a study."""
 
-    lm: LanguageModel
-    sae: SAE
-    hook: str
+    subject: Subject
     settings: Measurement
-    seed: int
     mean_norm: float
     """Of the activations at the hook."""
     evaluation: Evaluation
@@ -75,9 +73,14 @@ class Experiment:
 
     def plan(self, samples: int) -> Plan:
         """How rollouts are drawn; baseline and vectors share their noise."""
-        settings = self.settings
         return Plan(
-            samples, settings.new_tokens, settings.sampling, self.seed, PURPOSE, self.batch_rows
+            samples=samples,
+            new_tokens=self.settings.new_tokens,
+            sampling=self.settings.sampling,
+            seed=self.subject.seed,
+            purpose=PURPOSE,
+            batch_rows=self.batch_rows,
+            read=self.settings.positions,
         )
 
 
@@ -119,47 +122,39 @@ class EffectBlock(NamedTuple):
 
 
 def prepare(
-    lm: LanguageModel,
-    sae: SAE,
-    hook: str,
+    subject: Subject,
     settings: Measurement,
     evaluation_tokens: NDArray[np.int32],
     mean_norm: float,
-    seed: int,
     batch_rows: int | None = None,
 ) -> Experiment:
     """Check that the parts fit and run the evaluation text up to the hook.
 
     Args:
-        lm: the model.
-        sae: whose latents are measured, trained at ``hook``.
-        hook: a ``hook_resid_post``.
+        subject: the model and the SAE whose latents are measured, at a ``hook_resid_post``.
         settings: of the stage.
         evaluation_tokens: ``[blocks, pos]`` of the split ``eval``.
         mean_norm: of the activations at the hook.
-        seed: of the study.
         batch_rows: most rows of a decode batch; None is as many as memory holds.
 
     Raises:
         SaeflowError: the SAE reads another width, the hook cannot be steered, or the evaluation
             text is too short.
     """
+    lm, sae = subject.lm, subject.sae
     if sae.d_model != lm.d_model:
         raise SaeflowError(
             f"effects: the SAE reads width {sae.d_model} and the model is {lm.d_model} wide; take "
             "its own SAE"
         )
     evaluation = prepare_evaluation(
-        lm, hook, torch.from_numpy(evaluation_tokens).long(), settings.scale
+        lm, subject.hook, torch.from_numpy(evaluation_tokens).long(), settings.scale
     )
     groups = prompt_groups(lm, settings.prompts)
     longest = max(group.tokens.shape[1] for group in groups) + settings.new_tokens
     return Experiment(
-        lm=lm,
-        sae=sae.to(lm.device),
-        hook=hook,
+        subject=replace(subject, sae=sae.to(lm.device)),
         settings=settings,
-        seed=seed,
         mean_norm=mean_norm,
         evaluation=evaluation,
         look=part_of(lm, evaluation),
@@ -201,17 +196,16 @@ def measure_baseline(
 ) -> Baseline:
     """Mean activation of every latent over unsteered rollouts; one baseline serves the whole
     study."""
-    lm, plan = experiment.lm, experiment.plan(experiment.settings.baseline_samples)
-    unsteered = torch.zeros((1, lm.d_model)), torch.zeros(1)
-    total = torch.zeros(experiment.sae.d_sae, dtype=torch.float64, device=lm.device)
+    subject, plan = experiment.subject, experiment.plan(experiment.settings.baseline_samples)
+    lm = subject.lm
+    unsteered = Steered(torch.zeros((1, lm.d_model)), torch.zeros(1), [0])
+    total = torch.zeros(subject.sae.d_sae, dtype=torch.float64, device=lm.device)
     squares, count = torch.zeros_like(total), 0
     for group in experiment.groups:
-        for rollouts in roll_out(
-            lm, experiment.hook, group, *unsteered, [0], plan, experiment.settings.positions
-        ):
+        for rollouts in roll_out(lm, subject.hook, group, unsteered, plan):
             assert rollouts.resid is not None
             for _, means in mean_latents(
-                experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)
+                subject.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)
             ):
                 total += means.sum(0)
                 squares += means.square().sum(0)
@@ -255,7 +249,7 @@ def measure_block(
     Raises:
         SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
     """
-    vectors = unit_vectors(vectors, experiment.lm.d_model)
+    vectors = unit_vectors(vectors, experiment.subject.lm.d_model)
     losses, look = losses_of(experiment, vectors)
     n, beat = len(vectors), progress or (lambda done, total: None)
     found = find_scales(
@@ -280,15 +274,14 @@ def measure_block(
 
 def losses_of(experiment: Experiment, vectors: Float[Tensor, "n d_model"]) -> tuple[LossAt, Look]:
     """Losses on the evaluation text, and on the part of it that is looked at first."""
-    lm, look = experiment.lm, experiment.look
+    lm, look = experiment.subject.lm, experiment.look
     return loss_of(lm, experiment.evaluation, vectors), Look(loss_of(lm, look, vectors), look.loss)
 
 
 def _pilots(experiment: Experiment) -> Float[Tensor, "n d_model"]:
-    generator = torch_generator(experiment.seed, PURPOSE, "pilots")
-    return unit_vectors(
-        torch.randn((PILOTS, experiment.lm.d_model), generator=generator), experiment.lm.d_model
-    )
+    width = experiment.subject.lm.d_model
+    generator = torch_generator(experiment.subject.seed, PURPOSE, "pilots")
+    return unit_vectors(torch.randn((PILOTS, width), generator=generator), width)
 
 
 def _steered_means(
@@ -302,31 +295,24 @@ def _steered_means(
 
     Prompts are given, not drawn: only what rollouts of one prompt differ by is noise.
     """
-    plan = experiment.plan(experiment.settings.samples)
+    subject, plan = experiment.subject, experiment.plan(experiment.settings.samples)
     per_vector = plan.samples * len(experiment.settings.prompts)
-    sizes = torch.from_numpy(scales)
+    steered = Steered(vectors, torch.from_numpy(scales), vector_ids)
     total = torch.zeros(
-        (len(vectors), experiment.sae.d_sae), dtype=torch.float64, device=experiment.lm.device
+        (len(vectors), subject.sae.d_sae), dtype=torch.float64, device=subject.lm.device
     )
     scatter, freedom, done = torch.zeros_like(total), torch.zeros_like(total[:, :1]), 0
-    lm, hook, positions, cache = (
-        experiment.lm,
-        experiment.hook,
-        experiment.settings.positions,
-        BufferCache(),
-    )
+    cache = BufferCache()
     for group in experiment.groups:
-        recording = Recording() if experiment.recorded else None
-        for rollouts in roll_out(
-            lm, hook, group, vectors, sizes, vector_ids, plan, positions, cache, recording
-        ):
+        memory = Memory(cache, Recording() if experiment.recorded else None)
+        for rollouts in roll_out(subject.lm, subject.hook, group, steered, plan, memory):
             assert rollouts.resid is not None
             units, samples = rollouts.resid.shape[:2]
             unit_of_row = torch.arange(units, device=total.device).repeat_interleave(samples)
             sums = total.new_zeros((units, total.shape[1]))
             squares = torch.zeros_like(sums)
             for rows, means in mean_latents(
-                experiment.sae, rollouts.resid.flatten(0, 1), positions_read(lm, rollouts)
+                subject.sae, rollouts.resid.flatten(0, 1), positions_read(subject.lm, rollouts)
             ):
                 sums.index_add_(0, unit_of_row[rows], means)
                 squares.index_add_(0, unit_of_row[rows], means.square_())

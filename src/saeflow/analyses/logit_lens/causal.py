@@ -47,7 +47,7 @@ LATENTS: Schema = {
 }
 
 
-class Places(NamedTuple):
+class LatentEdits(NamedTuple):
     """Places in the text where a latent is changed, and by how much."""
 
     tokens: Int[Tensor, "places pos"]
@@ -55,9 +55,9 @@ class Places(NamedTuple):
     amounts: Float[np.ndarray, " places"]
     """How much of the latent is added; negative takes it away."""
 
-    def part(self, which: slice) -> Places:
+    def part(self, which: slice) -> LatentEdits:
         """Some of the places."""
-        return Places(self.tokens[which], self.positions[which], self.amounts[which])
+        return LatentEdits(self.tokens[which], self.positions[which], self.amounts[which])
 
 
 class Change(NamedTuple):
@@ -74,7 +74,7 @@ def change(
     lm: LanguageModel,
     hook: str,
     direction: Float[Tensor, " d_model"],
-    places: Places,
+    places: LatentEdits,
     ids: Sequence[int],
 ) -> Change:
     """Measure what adding a direction at single positions does to the prediction there.
@@ -105,7 +105,7 @@ def _of_part(
     hook: str,
     direction: Float[Tensor, " d_model"],
     weights: Float[Tensor, " tokens"],
-    places: Places,
+    places: LatentEdits,
     ids: Sequence[int],
 ) -> tuple[Float[Tensor, "places tokens"], Float[Tensor, "places tokens"]]:
     """Measured and predicted changes at each place."""
@@ -189,7 +189,7 @@ def token_rows(
     weights: Float[np.ndarray, " tokens"],
     added: Change,
     ablated: Change,
-    known: Vocabulary,
+    vocabulary: Vocabulary,
     k: int,
     generator: np.random.Generator,
 ) -> pl.DataFrame:
@@ -199,7 +199,7 @@ def token_rows(
         latent: its number.
         weights: logit weights.
         added, ablated: measured changes.
-        known: the vocabulary.
+        vocabulary: of the model.
         k: tokens of each kind.
         generator: of the draw.
     """
@@ -210,8 +210,8 @@ def token_rows(
     at = np.concatenate(list(sides.values()))
     columns = {
         "latent": np.full(len(at), latent),
-        "token_id": known.ids[at],
-        "token": [known.texts[place] for place in at],
+        "token_id": vocabulary.ids[at],
+        "token": [vocabulary.texts[place] for place in at],
         "side": np.repeat(list(sides), k),
         "weight": weights[at],
         "predicted": added.predicted.numpy()[at],

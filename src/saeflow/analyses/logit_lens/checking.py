@@ -11,15 +11,29 @@ import torch
 from jaxtyping import Float32, Int32
 
 from saeflow.analyses.logit_lens import causal
-from saeflow.analyses.logit_lens.causal import Places
+from saeflow.analyses.logit_lens.causal import LatentEdits
 from saeflow.analyses.logit_lens.settings import Causal, Projection
-from saeflow.models.language_model import LanguageModel
 from saeflow.models.unembedding import unembedding
 from saeflow.models.vocabulary import Vocabulary
-from saeflow.saes.sae import SAE
+from saeflow.saes.subject import Subject
 from saeflow.seeds import numpy_generator
 
 Blocks = Int32[np.ndarray, "blocks pos"]
+
+
+class Firing(NamedTuple):
+    """What the lens and the examples say of latents, and the text that it is of."""
+
+    enrichment: pl.DataFrame
+    """latent, set, effect."""
+    shapes: pl.DataFrame
+    """latent, skewness."""
+    contexts: pl.DataFrame
+    """latent, group, rank, activation, block, position."""
+    typical: Float32[np.ndarray, " d_sae"]
+    """Mean of each latent's activations where it fires."""
+    blocks: Blocks
+    """The text that the contexts are of."""
 
 
 class Check(NamedTuple):
@@ -30,18 +44,11 @@ class Check(NamedTuple):
 
 
 def check_latents(
-    lm: LanguageModel,
-    sae: SAE,
-    hook: str,
-    known: Vocabulary,
-    enrichment: pl.DataFrame,
-    shapes: pl.DataFrame,
-    contexts: pl.DataFrame,
-    typical: Float32[np.ndarray, " d_sae"],
-    blocks: Blocks,
+    subject: Subject,
+    vocabulary: Vocabulary,
+    firing: Firing,
     projection: Projection,
     settings: Causal,
-    seed: int,
 ) -> Check:
     """Add and take away the latents that are clearest by their enrichment.
 
@@ -49,48 +56,45 @@ def check_latents(
     its typical activation is added at places drawn at random from the text.
 
     Args:
-        lm: the model.
-        sae: on any device.
-        hook: that the SAE writes.
-        known: the vocabulary.
-        enrichment: latent, set, effect.
-        shapes: latent, skewness.
-        contexts: latent, group, rank, activation, block, position.
-        typical: mean of each latent's activations where it fires.
-        blocks: the text that the contexts are of.
+        subject: the model and the SAE, on any device, at the hook that the SAE writes.
+        vocabulary: of the model.
+        firing: which latents are clear, and where they fire.
         projection: from decoder rows to logit weights.
         settings: how many latents are checked, and at how many places.
-        seed: the study's.
     """
     rows, latents = [], []
-    through = unembedding(lm, known.ids.tolist(), projection.unembedding)
+    lm, tokens = subject.lm, vocabulary.ids.tolist()
+    through = unembedding(lm, tokens, projection.unembedding)
+    contexts = firing.contexts
     picked = causal.clearest(
-        enrichment, shapes, contexts["latent"].unique().to_list(), settings.latents
+        firing.enrichment, firing.shapes, contexts["latent"].unique().to_list(), settings.latents
     )
     for latent, name in picked:
-        direction = sae.W_dec[latent].to(lm.device)
+        direction, typical = subject.sae.W_dec[latent].to(lm.device), float(firing.typical[latent])
         weights = (through @ direction.float()).cpu().numpy()
-        fires = _firing(contexts.filter(latent=latent), blocks, settings.contexts)
-        anywhere = _anywhere(latent, float(typical[latent]), blocks, settings.contexts, seed)
+        fires = _firing(contexts.filter(latent=latent), firing.blocks, settings.contexts)
+        anywhere = _anywhere(latent, typical, firing.blocks, settings.contexts, subject.seed)
         ablated, added = (
-            causal.change(lm, hook, direction, at, known.ids.tolist()) for at in (fires, anywhere)
+            causal.change(lm, subject.hook, direction, at, tokens) for at in (fires, anywhere)
         )
-        generator = numpy_generator(seed, "logit lens", "tokens", latent)
+        generator = numpy_generator(subject.seed, "logit lens", "tokens", latent)
         rows.append(
-            causal.token_rows(latent, weights, added, ablated, known, projection.tokens, generator)
+            causal.token_rows(
+                latent, weights, added, ablated, vocabulary, projection.tokens, generator
+            )
         )
         agreement = [
             causal.correlation(weights, values.numpy())
             for values in (added.predicted, added.measured, -ablated.measured)
         ]
-        latents.append((latent, name, len(fires.positions), float(typical[latent]), *agreement))
+        latents.append((latent, name, len(fires.positions), typical, *agreement))
     empty = pl.DataFrame(schema=causal.TOKENS)
     return Check(
         pl.concat([empty, *rows]), pl.DataFrame(latents, schema=causal.LATENTS, orient="row")
     )
 
 
-def _firing(contexts: pl.DataFrame, blocks: Blocks, count: int) -> Places:
+def _firing(contexts: pl.DataFrame, blocks: Blocks, count: int) -> LatentEdits:
     """Places where a latent fires, the first of every group, then the second, …; all of it is taken
     away."""
     some = (
@@ -99,16 +103,16 @@ def _firing(contexts: pl.DataFrame, blocks: Blocks, count: int) -> Places:
         .head(count)
     )
     at = some["block"].to_numpy()
-    return Places(
+    return LatentEdits(
         torch.from_numpy(blocks[at]).long(),
         some["position"].to_numpy().astype(np.int64),
         -some["activation"].to_numpy(),
     )
 
 
-def _anywhere(latent: int, amount: float, blocks: Blocks, count: int, seed: int) -> Places:
+def _anywhere(latent: int, amount: float, blocks: Blocks, count: int, seed: int) -> LatentEdits:
     """Places drawn from the text, BOS left out."""
     generator = numpy_generator(seed, "logit lens", "places", latent)
     at = generator.integers(0, len(blocks), count)
     positions = generator.integers(1, blocks.shape[1], count)
-    return Places(torch.from_numpy(blocks[at]).long(), positions, np.full(count, amount))
+    return LatentEdits(torch.from_numpy(blocks[at]).long(), positions, np.full(count, amount))

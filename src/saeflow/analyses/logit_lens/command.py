@@ -121,25 +121,26 @@ def check(
     says."""
     options.use_device(threads)
     from saeflow.analyses.examples.io import read_contexts, read_firing
-    from saeflow.analyses.logit_lens.checking import check_latents
+    from saeflow.analyses.logit_lens.checking import Firing, check_latents
     from saeflow.analyses.logit_lens.io import load_sets, save_check
     from saeflow.analyses.logit_lens.lens_tables import written_hook
     from saeflow.corpora.io import load_blocks
+    from saeflow.saes.subject import Subject
     from saeflow.tables import read_table
 
     lm, weights = options.open_model(model, dtype), options.open_sae(sae)
-    found = check_latents(
-        lm,
-        weights,
-        written_hook(lm, weights, hook),
+    firing = Firing(
+        enrichment=read_table(lens / "enrichment.parquet"),
+        shapes=read_table(lens / "latents.parquet"),
+        contexts=read_contexts(examples),
+        typical=read_firing(examples).typical,
+        blocks=load_blocks(corpus).tokens,
+    )
+    checked = check_latents(
+        Subject(lm, weights, written_hook(lm, weights, hook), seed),
         load_sets(sets).known,
-        read_table(lens / "enrichment.parquet"),
-        read_table(lens / "latents.parquet"),
-        read_contexts(examples),
-        read_firing(examples).typical,
-        load_blocks(corpus).tokens,
+        firing,
         options.parsed(Projection, projection),
         options.parsed(Causal, settings),
-        seed,
     )
-    save_check(output, found)
+    save_check(output, checked)

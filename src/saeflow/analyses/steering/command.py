@@ -73,27 +73,25 @@ def latents(
     from saeflow.analyses.steering.io import save_choices, save_contrast
     from saeflow.analyses.steering.latents import firing_density
     from saeflow.analyses.steering.specificity import GoalTexts
+    from saeflow.saes.subject import Subject
     from saeflow.seeds import numpy_generator
 
     chosen = options.parsed(Targets, settings)
-    lm, weights, store = (
-        options.open_model(model, dtype),
-        options.open_sae(sae),
-        options.open_store(manifest),
-    )
+    subject = Subject(options.open_model(model, dtype), options.open_sae(sae), hook, seed)
+    store = options.open_store(manifest)
     density = firing_density(
-        weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS
+        subject.sae, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS
     )
     texts, listed = {}, {}
     for file in goals:
         goal = config.read_goal(file)
-        on = read_examples(lm, weights, hook, goal.positive, against=goal.negative)
-        off = read_examples(lm, weights, hook, goal.negative)
+        on = read_examples(subject, goal.positive, against=goal.negative)
+        off = read_examples(subject, goal.negative)
         texts[file.stem] = GoalTexts.of(on, off)
         if sae_name in goal.latents:
             listed[file.stem] = goal.latents[sae_name]
         difference = on.latents.mean(0) - off.latents.mean(0)
-        from_bos = bos_latents(lm, weights, hook, torch.maximum(on.peak, off.peak))
+        from_bos = bos_latents(subject, torch.maximum(on.peak, off.peak))
         contrast = Activations(on.mean, on.last, off.mean, off.last, difference, from_bos)
         save_contrast(output / file.stem / "contrast.safetensors", contrast)
     generator = numpy_generator(seed, "steering", "latents")
@@ -303,7 +301,7 @@ def side_effects(
         model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows
     )
     loaded = [load_vector(path) for path in vectors]
-    stacked = torch.stack([one.of_width(experiment.lm.d_model) for one in loaded])
+    stacked = torch.stack([one.of_width(experiment.subject.lm.d_model) for one in loaded])
     block, _ = measure_in_batches_that_fit(
         experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered)
     )

@@ -19,6 +19,7 @@ from saeflow.decoding.rollouts import (
     Plan,
     PromptGroup,
     Rollouts,
+    Steered,
     prompt_groups,
     roll_out,
 )
@@ -91,11 +92,14 @@ def complete(
             f"goal {goal}, method {method}: scales {list(scales)} must be finite numbers"
         )
     plan = Plan(settings.samples, settings.new_tokens, settings.sampling, seed, PURPOSE, batch_rows)
-    vectors = vector[None].expand(len(scales), -1)
-    sizes, numbers = torch.tensor(scales, dtype=torch.float64), range(len(scales))
+    steered = Steered(
+        vector[None].expand(len(scales), -1),
+        torch.tensor(scales, dtype=torch.float64),
+        range(len(scales)),
+    )
     rows: list[dict[str, Any]] = []
     for group in prompt_groups(lm, settings.prompts):
-        for rollouts in roll_out(lm, hook, group, vectors, sizes, numbers, plan):
+        for rollouts in roll_out(lm, hook, group, steered, plan):
             rows += _rows(lm, group, rollouts, scales)
             if progress:
                 progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)

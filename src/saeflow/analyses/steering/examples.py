@@ -14,7 +14,7 @@ from saeflow.models.running import capture
 
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
-    from saeflow.saes.sae import SAE
+    from saeflow.saes.subject import Subject
 
 
 class Examples(NamedTuple):
@@ -39,28 +39,23 @@ class Examples(NamedTuple):
 
 
 @torch.no_grad()
-def read_examples(
-    lm: LanguageModel, sae: SAE, hook: str, texts: Sequence[str], against: Sequence[str] = ()
-) -> Examples:
+def read_examples(subject: Subject, texts: Sequence[str], against: Sequence[str] = ()) -> Examples:
     """Run texts up to the hook, one by one, so that none sees padding.
 
     Args:
-        lm: the model.
-        sae: reads at ``hook``.
-        hook: where activations are taken.
+        subject: the model, and the SAE that reads its activations.
         texts: at least one.
         against: texts whose tokens are particular to none of ``texts``.
 
     Raises:
         SaeflowError: a text without tokens, or one that is longer than the model's context.
     """
-    common = torch.tensor(
-        sorted({token for text in against for token in lm.tokenize(text)}), dtype=torch.int64
-    )
+    others = {token for text in against for token in subject.lm.tokenize(text)}
+    common = torch.tensor(sorted(others), dtype=torch.int64)
     mean, last, latents, peak, tokens, fired, particular, hits = ([] for _ in Examples._fields)
     for text in texts:
-        ids, resid = _residual(lm, hook, text)
-        values = sae.encode(resid)
+        ids, resid = _residual(subject.lm, subject.hook, text)
+        values = subject.sae.encode(resid)
         own, active = ~torch.isin(ids, common), (values > 0).cpu()
         mean.append(resid.mean(0).cpu())
         last.append(resid[-1].cpu())
@@ -77,19 +72,16 @@ def read_examples(
 
 
 @torch.no_grad()
-def bos_latents(
-    lm: LanguageModel, sae: SAE, hook: str, peak: Float[Tensor, " d_sae"]
-) -> Bool[Tensor, " d_sae"]:
+def bos_latents(subject: Subject, peak: Float[Tensor, " d_sae"]) -> Bool[Tensor, " d_sae"]:
     """Latents that are more active on BOS than on any token of the examples.
 
     Args:
-        lm: the model.
-        sae: reads at ``hook``.
-        hook: where activations are taken.
+        subject: the model, and the SAE that reads its activations.
         peak: largest value of every latent on the examples.
     """
+    lm, hook = subject.lm, subject.hook
     resid = capture(lm, torch.tensor([[lm.bos_id]], device=lm.device), [hook])[hook]
-    return sae.encode(resid[0, 0].float()).cpu() > peak
+    return subject.sae.encode(resid[0, 0].float()).cpu() > peak
 
 
 def _residual(
