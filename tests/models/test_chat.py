@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from saeflow.analyses.effects.measure import Experiment, measure_baseline, measure_block, prepare
 from saeflow.analyses.effects.scale import prepare_evaluation
-from saeflow.analyses.effects.settings import Effects, Scale
+from saeflow.analyses.effects.settings import Measurement, Scale
 from saeflow.analyses.steering.completions import complete
 from saeflow.analyses.steering.divergence import divergences
 from saeflow.analyses.steering.io import SteeringVector, save_vector
@@ -318,7 +318,7 @@ def test_a_chat_model_is_asked_at_the_terminal_and_its_answers_alone_are_shown(
 
 
 def experiment(lm: LanguageModel, positions: str, rows: int = 64) -> Experiment:
-    settings = Effects(
+    settings = Measurement(
         prompts=["I think", ASKED], samples=5, baseline_samples=8, new_tokens=20,
         positions=positions,
         scale=Scale(rule="fixed", value=3.0, tokens=64),

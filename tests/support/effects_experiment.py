@@ -6,13 +6,11 @@ import torch
 from steered import HOOK, tiny_lm, tiny_sae
 
 from saeflow.analyses.effects.measure import Experiment, prepare
-from saeflow.analyses.effects.settings import Effects, Scale, Vectors
+from saeflow.analyses.effects.settings import Measurement, Scale
 from saeflow.config.sections import Sampling
 from saeflow.saes.subject import Subject
 
-SETTINGS = Effects(
-    vectors=Vectors(range=[0, 10]),
-    block_size=4,
+SETTINGS = Measurement(
     prompts=["", "the cat", "a dog"],
     samples=4,
     baseline_samples=6,
@@ -39,7 +37,7 @@ def experiment(batch_rows: int = 32, family: str = "llama", **changes: object) -
 
 def too_large() -> Experiment:
     """Batches of 16,384 rows, which hold some 600 MB."""
-    settings = Effects(
+    settings = Measurement(
         prompts=["ab cd"], samples=4, baseline_samples=8, new_tokens=40, scale=Scale(tokens=64)
     )
     return prepare(
