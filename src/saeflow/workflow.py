@@ -117,6 +117,42 @@ class Workflow(Generic[S]):
         drawn = self.figures[wildcards.figure]
         return f"**{drawn.title}.** {drawn.caption}"
 
+    @property
+    def core_results(self) -> list[str]:
+        """What every study is run for."""
+        return ["config.yaml", "provenance.json", "saes/{sae}/metrics.json"]
+
+    @property
+    def analysed(self) -> list[str]:
+        """What the study is run for beside: the outputs of its analyses."""
+        return [path for analysis, _ in self.study.asked for path in self.outputs(analysis.key)]
+
+    def outputs(self, key: str) -> list[str]:
+        """The outputs of one analysis that is asked for."""
+        analysis, own = next(asked for asked in self.study.asked if asked[0].key == key)
+        return list(analysis.outputs(self.study, own))
+
+    @property
+    def results(self) -> list[str]:
+        """What the target ``all`` makes."""
+        pictures = ["figures/{figure}.png"] if self.figures else []
+        return [*self.core_results, *self.analysed, *pictures, "report/index.html"]
+
+    @property
+    def targets(self) -> dict[str, list[str]]:
+        """What may be asked for by name, and what each makes."""
+        caches = [
+            f"activations/{model}/{hook}/manifest.json"
+            for model, hooks in self.study.caches.items()
+            for hook in hooks
+        ]
+        return {
+            "activations": caches,
+            "saes": [path for path in self.core_results if path.startswith("saes/")],
+            **{analysis.key: self.outputs(analysis.key) for analysis, _ in self.study.asked},
+            "plots": ["figures/{figure}.png"],
+        }
+
     def at(self, *keys: str, wildcards: Any = None) -> Any:
         """The value at some keys of the config; ``{sae}`` among them stands for the wildcard."""
         value = self.study

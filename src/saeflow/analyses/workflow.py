@@ -45,25 +45,7 @@ class StudyWorkflow(Workflow[Study]):
     @property
     def core_results(self) -> list[str]:
         """What every study is run for."""
-        return ["config.yaml", "provenance.json", "saes/{sae}/metrics.json", "saes/summary.parquet"]
-
-    @property
-    def analysed(self) -> list[str]:
-        """What the study is run for beside: the outputs of its analyses."""
-        return [
-            pattern for analysis, own in self.study.asked for pattern in self.outputs(analysis.key)
-        ]
-
-    def outputs(self, key: str) -> list[str]:
-        """The outputs of one analysis that is asked for."""
-        analysis, own = next(asked for asked in self.study.asked if asked[0].key == key)
-        return list(analysis.outputs(self.study, own))
-
-    @property
-    def results(self) -> list[str]:
-        """What the target ``all`` makes."""
-        pictures = ["figures/{figure}.png"] if self.figures else []
-        return [*self.core_results, *self.analysed, *pictures, "report/index.html"]
+        return [*super().core_results, "saes/summary.parquet"]
 
     @property
     def rule_files(self) -> list[str]:
@@ -74,17 +56,9 @@ class StudyWorkflow(Workflow[Study]):
     @property
     def targets(self) -> dict[str, list[str]]:
         """What may be asked for by name, and what each makes."""
-        caches = [
-            f"activations/{model}/{hook}/manifest.json"
-            for model, hooks in self.study.caches.items()
-            for hook in hooks
-        ]
         return {
-            "activations": caches,
-            "saes": self.core_results[2:],
-            **{analysis.key: self.outputs(analysis.key) for analysis, _ in self.study.asked},
+            **super().targets,
             "evaluate": [*self.core_results[2:], *self.analysed],
-            "plots": ["figures/{figure}.png"],
             "publish": ["publish/record.json"],
         }
 

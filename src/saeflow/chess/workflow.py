@@ -27,45 +27,12 @@ class ChessWorkflow(Workflow[ChessStudy]):
     @property
     def core_results(self) -> list[str]:
         """What every study is run for."""
-        return [
-            *("config.yaml", "provenance.json"),
-            *("models/{model}.accuracy.parquet", "saes/{sae}/metrics.json"),
-        ]
-
-    @property
-    def analysed(self) -> list[str]:
-        """What the study is run for beside: the outputs of its analyses."""
-        return [
-            path for analysis, own in self.study.asked for path in analysis.outputs(self.study, own)
-        ]
-
-    @property
-    def results(self) -> list[str]:
-        """What the target ``all`` makes."""
-        return [*self.core_results, *self.analysed, "figures/{figure}.png", "report/index.html"]
+        return [*super().core_results, "models/{model}.accuracy.parquet"]
 
     @property
     def rule_files(self) -> list[str]:
         """The files of rules, in the order in which they are read."""
         return [*CORE_RULES, *(f"chess_{analysis.key}" for analysis, _ in self.study.asked)]
-
-    @property
-    def targets(self) -> dict[str, list[str]]:
-        """What may be asked for by name, and what each makes."""
-        caches = [
-            f"activations/{model}/{hook}/manifest.json"
-            for model, hooks in self.study.caches.items()
-            for hook in hooks
-        ]
-        return {
-            "activations": caches,
-            "saes": ["saes/{sae}/metrics.json"],
-            **{
-                analysis.key: list(analysis.outputs(self.study, own))
-                for analysis, own in self.study.asked
-            },
-            "plots": ["figures/{figure}.png"],
-        }
 
     def report_sources(self) -> list[Any]:
         """Everything that the report shows; its command is told the study's folder and reads these
