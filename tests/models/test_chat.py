@@ -21,7 +21,7 @@ from saeflow.analyses.effects.settings import Measurement, Scale
 from saeflow.analyses.steering.completions import complete
 from saeflow.analyses.steering.divergence import divergences
 from saeflow.analyses.steering.io import SteeringVector, save_vector
-from saeflow.analyses.steering.settings import Steering
+from saeflow.analyses.steering.settings import Completions
 from saeflow.cli.main import app
 from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge, Message, Sampling
@@ -75,7 +75,7 @@ def wordless(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
 def completions(
     lm: LanguageModel, rows: int = 64, scales: tuple[float, ...] = (0.0, 2.0)
 ) -> pl.DataFrame:
-    settings = Steering(
+    settings = Completions(
         prompts=["I think", WRITTEN, ASKED], samples=6, new_tokens=NEW_TOKENS, scales=list(scales)
     )
     return complete(lm, HOOK, unit_rows(1)[0], scales, settings, 0, "love", "caa", rows)
