@@ -139,17 +139,14 @@ def test_a_key_comes_from_the_environment_or_dotenv(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\nOTHER=second\n")
-    own, public = (
-        Judge(kind="openai", model="m", base_url="http://localhost/v1"),
-        Judge(kind="openai", model="m"),
-    )
-    assert find_key(public, Calls(), tmp_path / ".env") == KEY
+    judge, own = Judge(kind="openai", model="m"), Calls(base_url="http://localhost/v1")
+    assert find_key(judge, Calls(), tmp_path / ".env") == KEY
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert find_key(public, Calls(), tmp_path / ".env") == "from-file"
-    assert find_key(public, Calls(key="OTHER"), tmp_path / ".env") == "second"
-    assert find_key(own, Calls(), tmp_path / "none") == "none"
+    assert find_key(judge, Calls(), tmp_path / ".env") == "from-file"
+    assert find_key(judge, Calls(key="OTHER"), tmp_path / ".env") == "second"
+    assert find_key(judge, own, tmp_path / "none") == "none"
     with pytest.raises(SaeflowError, match="has OPENAI_API_KEY; set it"):
-        find_key(public, Calls(), tmp_path / "none")
+        find_key(judge, Calls(), tmp_path / "none")
 
 
 @pytest.mark.parametrize("formats", ["json_object,none", "none"])
@@ -189,7 +186,7 @@ def test_hostile_texts_are_scored_like_any_other(sound: str, tmp_path: Path) -> 
 
 
 def test_a_text_is_shown_once_without_its_prompt_again(tmp_path: Path) -> None:
-    body = Endpoint(Judge(kind="openai", model="m", base_url="http://localhost/v1"), Calls()).body(
+    body = Endpoint(Judge(kind="openai", model="m"), Calls(base_url="http://localhost/v1")).body(
         Inquiry(RATING, "c", (Completion("I think", "I think so"),))
     )
     said = json.dumps(body["messages"])

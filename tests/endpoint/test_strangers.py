@@ -17,6 +17,7 @@ import yaml
 from checkout import ROOT
 from judge_server import ALWAYS, KEY, SHAPES, completion, score_of, serving, stats
 from judge_service import GOAL, PRICE, completions_of, questions, service
+from studies import changed
 
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.sections import Calls, Judge
@@ -359,14 +360,14 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written_and_is_not
     assert "passWORD" not in fault
     assert "MY_KEY" in fault or address.startswith("user")
     judged = {
-        "steering.judge": {"kind": "openai", "model": "m", "base_url": address},
-        "calls": {"key": "MY_KEY"},
+        "steering.judge": {"kind": "openai", "model": "m"},
+        "calls": {"key": "MY_KEY", "base_url": address},
     }
-    with pytest.raises(SaeflowError, match=r"judge\.base_url: ") as caught:
-        check_any_study(yaml.safe_load(DEFAULT.read_text()) | judged)
+    with pytest.raises(SaeflowError, match=r"calls\.base_url: ") as caught:
+        check_any_study(changed(yaml.safe_load(DEFAULT.read_text()), judged))
     assert "passWORD" not in str(caught.value)
-    with pytest.raises(SaeflowError, match=r"judge\.base_url: ") as caught:
-        Connection(Judge(kind="openai", model="m", base_url=address), Calls())
+    with pytest.raises(SaeflowError, match=r"calls\.base_url: ") as caught:
+        Connection(Judge(kind="openai", model="m"), Calls(base_url=address))
     assert "passWORD" not in str(caught.value)
     monkeypatch.setenv("OPENAI_BASE_URL", address)
     with pytest.raises(SaeflowError, match="OPENAI_BASE_URL: ") as caught:

@@ -35,8 +35,10 @@ def completions_of(texts: list[str]) -> pl.DataFrame:
 def service(
     url: str, path: Path, judge: dict[str, object] | None = None, **calls: object
 ) -> Service:
-    settings = Judge(**{"kind": "openai", "model": "loopback", "base_url": url, **(judge or {})})
-    return Service(settings, Calls(**{**FAST, **calls}), Ledger(path / "ledger.sqlite"))
+    settings = Judge(**{"kind": "openai", "model": "loopback", **(judge or {})})
+    return Service(
+        settings, Calls(**{**FAST, "base_url": url, **calls}), Ledger(path / "ledger.sqlite")
+    )
 
 
 def questions(count: int) -> list[Inquiry]:

@@ -24,7 +24,7 @@ LONGEST_WAIT = 600.0  # seconds; an endpoint that asks for more is asked again a
 _HOPELESS = {
     401: "the key is refused; correct it",
     402: "the account is empty; fill it",
-    404: "there is no such model or address; correct judge.model or calls.base_url",
+    404: "there is no such model or address; correct steering.judge.model or calls.base_url",
 }
 
 

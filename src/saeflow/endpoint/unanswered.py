@@ -138,7 +138,7 @@ def advice(reason: str) -> str:
     """What to change when all questions end for one reason."""
     said = reason.lower()
     if "token limit" in said:
-        return "raise max_tokens or max_completion_tokens in judge.parameters"
+        return "raise max_tokens or max_completion_tokens in steering.judge.parameters"
     if any(
         word in said
         for word in (
@@ -149,15 +149,19 @@ def advice(reason: str) -> str:
             "unsupported",
         )
     ):
-        return "change judge.parameters"
+        return "change steering.judge.parameters"
     if "http 413" in said or "context length" in said or "too long" in said or "too large" in said:
-        return "name a judge.model that reads longer texts, or lower steering.new_tokens"
+        return (
+            "name a steering.judge.model that reads longer texts, or lower "
+            "steering.completions.new_tokens"
+        )
     if "http 403" in said:
         return (
-            "name in calls.key the variable of a key that may use the model, or another judge.model"
+            "name in calls.key the variable of a key that may use the model, or another "
+            "steering.judge.model"
         )
     if said.startswith("http 4"):
-        return "change judge.parameters or judge.model as the endpoint wants it"
+        return "change steering.judge.parameters or steering.judge.model as the endpoint wants it"
     if said.startswith("http") or _SILENT.match(reason):
         return "check that it runs at calls.base_url"
-    return "name another judge.model, or change judge.parameters"
+    return "name another steering.judge.model, or change steering.judge.parameters"

@@ -100,7 +100,8 @@ def _coherence(completions: Sequence[Completion], question: Question) -> list[Ve
     ]
     if not unsteered:
         raise SaeflowError(
-            "judge 'lexical': there is no unsteered completion to compare with; steering.scales "
+            "judge 'lexical': there is no unsteered completion to compare with; "
+            "steering.completions.scales "
             "must hold 0.0"
         )
     shuffled = [_shuffled(completion, question.seed) for completion in unsteered]

@@ -183,7 +183,7 @@ PREFERENCE = Template(
 )
 
 RATINGS = {template.name: template for template in (RATING, RATING_OF_CONTINUATION)}
-"""What ``judge.template`` may name."""
+"""What ``steering.judge.template`` may name."""
 
 ASPECTS = {
     "concept": "The continuation shows this concept: {criterion}",

@@ -28,7 +28,7 @@ def final_norm(lm: LanguageModel) -> nn.Module:
     except AttributeError:
         raise SaeflowError(
             f"models: this {lm.model.config.model_type} model has no norm before its unembedding; "
-            "leave final_norm out of logit_lens.unembedding"
+            "leave final_norm out of logit_lens.projection.unembedding"
         ) from None
 
 

@@ -15,10 +15,10 @@ from steered import D_MODEL, D_SAE, HOOK, tiny_sae, unit_rows
 from studies import study_config
 
 from saeflow.analyses.effects.candidates import KINDS, candidate_vectors, check_rows
-from saeflow.analyses.effects.settings import Effects, Vectors
+from saeflow.analyses.effects.counts import block_count, block_ids, vector_count, vector_range
+from saeflow.analyses.effects.settings import Vectors
 from saeflow.analyses.effects.sources import load_rows
 from saeflow.artifacts import read_json, write_json
-from saeflow.config.counts import block_count, block_ids, vector_count, vector_range
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
 from saeflow.saes.io import save_sae
@@ -64,7 +64,7 @@ def test_mixtures_lie_between_two_rows() -> None:
 
 
 def test_blocks_cover_a_range_once() -> None:
-    settings = Effects(vectors=Vectors(range=[5, 15]), block_size=4)
+    settings = Vectors(range=[5, 15], block_size=4)
     blocks = [list(block_ids(settings, D_SAE, block)) for block in range(3)]
     assert [index for block in blocks for index in block] == list(range(5, 15))
     with pytest.raises(SaeflowError, match="block 3 is empty; 10 vectors make 3 blocks of 4"):
@@ -207,19 +207,22 @@ def test_vectors_are_counted_from_headers_alone(tmp_path: Path) -> None:
         ({"sae": "wide"}, 96),
         ({"kind": "mixtures", "sae": "wide"}, 96),
     ):
-        found = study(vectors, wide=wide)
-        assert (vector_count(found), block_count(found)) == (count, -(-count // 10))
+        asked = study(vectors, wide=wide)
+        counts = vector_count(asked, asked.effects), block_count(asked, asked.effects)
+        assert counts == (count, -(-count // 10))
 
 
 def test_a_count_that_the_source_does_not_have_is_refused_before_anything_runs(
     tmp_path: Path,
 ) -> None:
+    beyond = study({"range": [0, 65]})
+    absent = study({"kind": "file", "path": str(tmp_path / "absent")})
     with pytest.raises(
         SaeflowError, match=r"\[0, 65\] goes beyond the source, which has 64 vectors"
     ):
-        vector_count(study({"range": [0, 65]}))
+        vector_count(beyond, beyond.effects)
     with pytest.raises(SaeflowError, match=r"effects.vectors.path: .*absent does not exist"):
-        vector_count(study({"kind": "file", "path": str(tmp_path / "absent")}))
+        vector_count(absent, absent.effects)
 
 
 def test_an_sae_that_knows_no_hook_is_taken_at_its_word(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from saeflow.analyses.logit_lens import enrichment, gsea
 from saeflow.analyses.logit_lens.io import read_set_files
 from saeflow.analyses.logit_lens.logit_lens import look_through, random_directions
 from saeflow.analyses.logit_lens.ranks import Order, SetIndex, Standing, ordered, standings
-from saeflow.analyses.logit_lens.settings import LogitLens
+from saeflow.analyses.logit_lens.settings import TokenSetSelection
 from saeflow.analyses.logit_lens.token_sets import MemberSet, token_sets
 from saeflow.corpora.tales import story_blocks
 from saeflow.corpora.tales import tokenizer as tales_tokenizer
@@ -288,7 +288,9 @@ def test_topic_latents_are_enriched_for_their_topic_s_words_and_for_nothing_else
     )
     unembedding = torch.from_numpy(writes - writes.mean(0)).float()
     files = read_set_files([ROOT / "workflow/sets/tales.yaml"])
-    sets = [one for one in token_sets(known, LogitLens().kinds, 5, files) if not one.left_out]
+    sets = [
+        one for one in token_sets(known, TokenSetSelection().kinds, 5, files) if not one.left_out
+    ]
     members = [one.members for one in sets]
     null = look_through(random_directions(1000, d_model, generator), unembedding, members, 5)
     table = look_through(directions, unembedding, members, 5)

@@ -13,7 +13,7 @@ from saeflow.analyses.logit_lens import causal, lens_tables
 from saeflow.analyses.logit_lens.classes import classify, classify_as_published, thresholds
 from saeflow.analyses.logit_lens.lens_tables import LensInput, apply_lens
 from saeflow.analyses.logit_lens.logit_lens import BINS, look_through, moments, random_directions
-from saeflow.analyses.logit_lens.settings import Gsea, LogitLens
+from saeflow.analyses.logit_lens.settings import Enrichment, Gsea, Projection
 from saeflow.analyses.logit_lens.token_sets import MemberSet
 from saeflow.errors import SaeflowError
 from saeflow.models.norms import centres
@@ -181,7 +181,9 @@ def given_lens(generator: np.random.Generator, tokens: int = 600, latents: int =
 
 def test_tables_say_what_the_lens_shows() -> None:
     given = given_lens(numpy_generator(0, "tables"))
-    result = apply_lens(given, LogitLens(tokens=7, gsea=Gsea(latents=3, permutations=99)), seed=0)
+    result = apply_lens(
+        given, Projection(tokens=7), Enrichment(gsea=Gsea(latents=3, permutations=99)), seed=0
+    )
     product = (given.decoder @ given.unembedding.T).numpy()
     for name, schema in (("latents", lens_tables.LATENTS), ("tokens", lens_tables.TOKENS)):
         assert dict(getattr(result, name).schema) == dict(schema)
@@ -211,7 +213,8 @@ def test_tables_say_what_the_lens_shows() -> None:
 def test_a_typical_activation_scales_weights_and_changes_no_order() -> None:
     given = given_lens(numpy_generator(0, "scales"))
     unit, typical = (
-        apply_lens(given, LogitLens(scale=scale), seed=0) for scale in ("unit", "typical")
+        apply_lens(given, Projection(scale=scale), Enrichment(), seed=0)
+        for scale in ("unit", "typical")
     )
     ratio = (typical.latents["std"] / unit.latents["std"]).to_numpy()
     assert ratio == pytest.approx(np.linspace(1, 3, 40), rel=1e-5)
@@ -222,7 +225,7 @@ def test_a_typical_activation_scales_weights_and_changes_no_order() -> None:
 
 def test_without_sets_and_density_the_lens_still_shows_the_rest() -> None:
     given = given_lens(numpy_generator(0, "bare"))._replace(sets=[], density=None, typical=None)
-    result = apply_lens(given, LogitLens(), seed=0)
+    result = apply_lens(given, Projection(), Enrichment(), seed=0)
     assert result.enrichment.is_empty()
     assert result.splits.is_empty()
     assert result.latents["log10_density"].null_count() == 40

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from saeflow.analyses.logit_lens.io import load_sets, read_set_files, save_sets
-from saeflow.analyses.logit_lens.settings import LogitLens
+from saeflow.analyses.logit_lens.settings import TokenSetSelection
 from saeflow.analyses.logit_lens.token_sets import MemberSet, token_sets
 from saeflow.config import read_token_sets
 from saeflow.corpora.tales import tokenizer as tales_tokenizer
@@ -28,7 +28,7 @@ TEXT = [
     'The CIA paid 1999 dollars (or 12 pounds) in Paris, said Anna; "why not?" é 日本 the cat sat on the mat.',
     "An old café - the OLD one! - had 7 chairs and 123 cups… [nobody] {knows} why cats sit.",
 ] * 4
-KINDS = LogitLens().kinds
+KINDS = TokenSetSelection().kinds
 
 
 def byte_level() -> PreTrainedTokenizerFast:

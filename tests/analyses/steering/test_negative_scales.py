@@ -22,7 +22,7 @@ from saeflow.analyses.steering.figures.scales import (
     product_by_scale,
 )
 from saeflow.analyses.steering.io import SteeringVector, save_vector
-from saeflow.analyses.steering.settings import Steering, Summary
+from saeflow.analyses.steering.settings import Completions, Summary
 from saeflow.analyses.steering.summary import Summaries, summarise
 from saeflow.cli.main import app
 from saeflow.config.goal import Goal
@@ -37,7 +37,7 @@ GOAL = Goal(
 
 
 def completions(scales: list[float], sign: float = 1.0) -> pl.DataFrame:
-    settings = Steering(prompts=["the cat", ""], samples=5, new_tokens=8, scales=scales)
+    settings = Completions(prompts=["the cat", ""], samples=5, new_tokens=8, scales=scales)
     absolute = absolute_scales(settings, mean_norm=8.0)
     return complete(tiny_lm(), HOOK, sign * unit_rows(1)[0], absolute, settings, 1, "love", "caa")
 

@@ -156,8 +156,8 @@ def test_a_judge_that_likes_what_stands_first_prefers_nothing(
         }
     )  # fmt: skip
     with serving() as url:
-        judge = Judge(kind="openai", model="m", base_url=url)
-        service = Service(judge, Calls(), Ledger(tmp_path / "ledger.sqlite"))
+        judge = Judge(kind="openai", model="m")
+        service = Service(judge, Calls(base_url=url), Ledger(tmp_path / "ledger.sqlite"))
         found = judge_pairs(pairs, {"sea": "c"}, service)
         assert service.ledger.spent().calls == 60
     assert dict(found.schema) == PREFERENCES_SCHEMA
@@ -167,9 +167,11 @@ def test_a_judge_that_likes_what_stands_first_prefers_nothing(
         ours, theirs = score_of("c", text), score_of("c", other)
         assert row["preference"] == (1.0 if ours > theirs else 0.5 if ours == theirs else 0.0)
     with serving(first="yes") as url:
-        judge = Judge(kind="openai", model="partial", base_url=url)
+        judge = Judge(kind="openai", model="partial")
         partial = judge_pairs(
-            pairs, {"sea": "c"}, Service(judge, Calls(), Ledger(tmp_path / "ledger.sqlite"))
+            pairs,
+            {"sea": "c"},
+            Service(judge, Calls(base_url=url), Ledger(tmp_path / "ledger.sqlite")),
         )
     assert partial["preference"].to_list() == [0.5] * 30
     assert set(partial["shown_first"]) == set(partial["shown_second"]) == {"A"}
@@ -187,8 +189,10 @@ def test_a_comparison_with_one_answer_missing_has_a_reason_and_no_preference(
         }
     )  # fmt: skip
     with serving(rates='{"refusal": 1.0}') as url:
-        judge = Judge(kind="openai", model="m", base_url=url)
+        judge = Judge(kind="openai", model="m")
         found = judge_pairs(
-            pairs, {"sea": "c"}, Service(judge, Calls(), Ledger(tmp_path / "ledger.sqlite"))
+            pairs,
+            {"sea": "c"},
+            Service(judge, Calls(base_url=url), Ledger(tmp_path / "ledger.sqlite")),
         )
     assert found.select("preference", "reason").row(0) == (None, "refused: I would rather not.")

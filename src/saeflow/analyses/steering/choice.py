@@ -163,9 +163,10 @@ def _check(chosen: Mapping[str, list[int]], count: int) -> None:
             raise SaeflowError(
                 f"steering: goal {name}: {len(latents)} latents tell its examples from other texts "
                 "and "
-                f"steering.latents asks for {count}; lower it, write examples that differ more, or "
+                f"steering.targets.latents asks for {count}; lower it, write examples that differ "
+                "more, or "
                 "let goals share "
-                "latents (steering.shared_latents)"
+                "latents (steering.targets.shared)"
             )
 
 

@@ -56,7 +56,7 @@ def differing_latents(
             "between the "
             f"examples, {int((dense & (difference != 0)).sum())} fire on more than "
             f"{settings.density:g} of the tokens; "
-            "raise steering.fgaa.density"
+            "raise steering.vectors.fgaa.density"
         )
     total = sum(map(abs, kept.values()))
     return {latent: value / total for latent, value in kept.items()}

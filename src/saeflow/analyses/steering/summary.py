@@ -88,7 +88,8 @@ def summarise(
     """
     if AVERAGE in completions["goal"]:
         raise SaeflowError(
-            f"goals.names: '{AVERAGE}' is the name of the row over all goals; rename the goal's "
+            f"steering.goals.names: '{AVERAGE}' is the name of the row over all goals; rename the "
+            "goal's "
             "file"
         )
     paired = pair_scores(completions, scores, settings.selection, seed)
