@@ -2,7 +2,7 @@
 per-latent way.
 
 Two measurements in one run. The first makes an SAE and an unembedding of the size that is asked for
-and does all that ``saeflow lens apply`` does between reading and writing: moments, tokens,
+and does all that ``saeflow logit_lens apply`` does between reading and writing: moments, tokens,
 histograms, statistics of all latents and sets with p- and q-values, leading edges. Beside it stands
 the floor: the product alone, and the sort of every row alone, at the rates of this machine in this
 run.

@@ -1,0 +1,50 @@
+"""What the docs show of a config is one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from checkout import ROOT
+from studies import study_config
+
+from saeflow.analyses import Study
+from saeflow.analyses.logit_lens.io import read_set_files
+from saeflow.config import read_goal
+from saeflow.kinds import check_any_study
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROFILE = "# in profiles/"  # opens a snippet of a profile of Snakemake's
+SNIPPETS = [
+    pytest.param(snippet, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, snippet in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
+    if not snippet.startswith(PROFILE)
+]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_every_snippet_is_a_study_or_a_part_that_fits_into_a_small_one(
+    snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "snippet.yaml"
+    file.write_text(snippet)
+    shown = yaml.safe_load(snippet)
+    keys = set(shown)
+    if "positive" in keys:
+        read_goal(file)
+    elif "sets" in keys:
+        assert read_set_files([file])
+    else:
+        of_language = keys <= set(Study.model_fields)
+        base = study_config("minimal-text" if of_language else "minimal-chess")
+        steering = {"steering": base["steering"] | shown["steering"]} if "steering" in keys else {}
+        check_any_study(base | shown | steering)
+
+
+def test_every_page_of_the_docs_is_looked_at() -> None:
+    assert len(SNIPPETS) >= 10
+    assert all(page.is_file() for page in PAGES)
