@@ -81,14 +81,17 @@ def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow
     sets.write_text("sets: {a: {pattern: '('}}\n")
     for change, complaint in [
         (
-            {"goals": {"directory": "goals", "names": ["love"]}},
+            {"steering.goals": {"directory": "goals", "names": ["love"]}},
             "goals/love.yaml: criterion: is missing",
         ),
-        ({"goals": {"directory": "goals", "names": ["absent"]}}, "goals/absent.yaml: no such file"),
+        (
+            {"steering.goals": {"directory": "goals", "names": ["absent"]}},
+            "goals/absent.yaml: no such file",
+        ),
         ({"examples": {}, "logit_lens": {"sets": ["sets.yaml"]}}, "sets.yaml: sets.a.pattern: '('"),
         (
-            {"goals": {"names": ["love", "average"]}},
-            "goals.names.1: 'average' is what tables call the mean",
+            {"steering.goals": {"names": ["love", "average"]}},
+            "steering.goals.names.1: 'average' is what tables call the mean",
         ),
     ]:
         done = workflow.attempt(config=change)
@@ -103,7 +106,7 @@ def test_what_the_command_line_says_stands_over_the_files_and_is_checked_with_th
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "config.yaml: seed: must be greater than or equal to 0; got -1" in said
-    assert "config.yaml: goals.names: 'Love' differs from 'love' in capitals only" in said
+    assert "config.yaml: steering.goals.names: 'Love' differs from 'love' in capitals only" in said
     assert not (tmp_path / "results").exists()
 
 

@@ -46,7 +46,7 @@ def test_a_plotting_option_redraws_figures_only(copied):
 
 def test_a_goal_added_chooses_the_latents_of_all_goals_anew(copied):
     """Each is chosen against the texts of the others, and no two get the same."""
-    three = {"goals": {"names": ["london", "love", "anger"]}}
+    three = {"steering.goals": {"names": ["london", "love", "anger"]}}
     assert copied.run(config=three, args=DRY) == {
         "all": 1,
         "build_vectors": 3,
@@ -98,7 +98,10 @@ def test_another_judge_scores_anew_and_an_earlier_one_is_not_asked_again(copied,
 
         def judged_by(model):
             calls = {"backoff": 0.01, "price": {"input": 1, "output": 1}}
-            return {"judge": {"kind": "openai", "model": model, "base_url": url}, "calls": calls}
+            return {
+                "steering.judge": {"kind": "openai", "model": model, "base_url": url},
+                "calls": calls,
+            }
 
         scored = {"judge_completions": GOALS * METHODS, "summarise_scores": 1, "evaluate": 1}
         assert copied.run("evaluate", config=judged_by("first")) == scored

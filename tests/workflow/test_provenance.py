@@ -172,7 +172,7 @@ def test_what_differs_is_named_with_its_size(finished, copied):
     expected = (scores["score"] - altered["score"]).abs().max()
     differing = (scores["score"] != altered["score"]).sum()
     assert set(lines) == {
-        "config steering.samples: 8 → 16",
+        "config steering.completions.samples: 8 → 16",
         "config figures.dpi: 120 → 90",
         f"provenance packages.torch: {importlib.metadata.version('torch')} → 1.0",
         "steering/love/caa/vector.safetensors: tensor vector: 1 of 32 numbers differ, by at most "

@@ -158,9 +158,14 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
                 "range": [0, 24],
             },
         },
-        "goals": {**TINY["goals"], "directory": str(goals)},
+        "steering.goals": {**TINY["goals"], "directory": str(goals)},
         "steering": {**TINY["steering"], "sae": "main", "prompts": [TEXT]},
-        "judge": {"kind": "openai", "model": TEXT, "parameters": {"stop": TEXT}, "pairs": 2},
+        "steering.judge": {
+            "kind": "openai",
+            "model": TEXT,
+            "parameters": {"stop": TEXT},
+            "pairs": 2,
+        },
         "calls": {"key": "MY_KEY"},
     }
     calls = commands_run(Workflow(hostile, study, base=None), "all")

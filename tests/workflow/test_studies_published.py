@@ -42,7 +42,7 @@ def gemma(hub, tmp_path_factory):
     directory = tmp_path_factory.mktemp("gemma")
     study = Workflow(directory, SMALL, base=STUDY)
     with judge_server.serving() as url:
-        study.overrides = {**SMALL, "judge": {"base_url": url}, "calls": {"backoff": 0.01}}
+        study.overrides = {**SMALL, "steering.judge": {"base_url": url}, "calls": {"backoff": 0.01}}
         study.env = {
             **hub_server.environment(hub, directory / "home", HF_TOKEN=hub_server.TOKEN),
             "OPENAI_API_KEY": judge_server.KEY,
@@ -171,7 +171,7 @@ def test_to_compute_is_to_measure_and_to_fit(gemma):
             "source": "compute",
             "vectors": {"sae": "wide", "range": [0, 1000]},
         },
-        "approximator": {"source": "compute"},
+        "effects.approximator": {"source": "compute"},
     }
     jobs = gemma.run("approximator", env=gemma.env, config=computed, args=dry)
     assert jobs == {
@@ -183,7 +183,10 @@ def test_to_compute_is_to_measure_and_to_fit(gemma):
     }
     # Fitted to the published effects, which are there.
     jobs = gemma.run(
-        "approximator", env=gemma.env, config={"approximator": {"source": "compute"}}, args=dry
+        "approximator",
+        env=gemma.env,
+        config={"effects.approximator": {"source": "compute"}},
+        args=dry,
     )
     assert jobs == {"approximator": 1, "fit_approximator": 1}
     # Another source is another artifact: it is fetched, and what depends on it is made again.
@@ -194,7 +197,10 @@ def test_to_compute_is_to_measure_and_to_fit(gemma):
         "revision": "v2",
     }
     jobs = gemma.run(
-        "evaluate", env=gemma.env, config={"approximator": {"published": published}}, args=dry
+        "evaluate",
+        env=gemma.env,
+        config={"effects.approximator": {"published": published}},
+        args=dry,
     )
     assert jobs["fetch_approximator"] == 1
     assert jobs["build_vectors"] == 1
