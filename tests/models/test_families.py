@@ -44,7 +44,7 @@ from saeflow.models.running import (
     run_suffix,
     unembedded,
 )
-from saeflow.models.unembedding import final_norm
+from saeflow.models.unembedding import final_norm, unembedding
 from saeflow.seeds import row_keys
 
 MULTIMODAL = "gemma3 (the text's model of a multimodal checkpoint)"
@@ -225,6 +225,18 @@ def test_the_final_norm_is_what_its_module_does(name, case_of):
     bias = getattr(norm, "bias", None)
     expected = unit * gain(norm, lm.d_model) + (0 if bias is None else bias)
     torch.testing.assert_close(norm(x), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_unembedding_is_what_final_states_add_to_the_logits(name, case_of):
+    lm = case_of(name).lm
+    states = final_states(lm, tiny_tokens())[0]
+    added = unembed(lm, states)
+    if cap := getattr(lm.model.config, "final_logit_softcapping", None):
+        added = cap * torch.atanh(added / cap)
+    added = added - unembed(lm, torch.zeros_like(states))  # a bias, in some families
+    rows = unembedding(lm, range(lm.d_vocab), [])
+    torch.testing.assert_close(states @ rows.T, added, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name in FAMILIES])

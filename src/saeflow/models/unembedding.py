@@ -74,6 +74,15 @@ def unembedding(lm: LanguageModel, ids: Sequence[int], steps: Sequence[str]) -> 
         .weight.detach()[torch.as_tensor(ids, device=lm.device)]
         .float()
     )
+    if (scale := _logit_scale(lm)) != 1:
+        rows = rows * scale
     for step in steps:
         rows = STEPS[step](lm, rows)
     return rows.contiguous()
+
+
+def _logit_scale(lm: LanguageModel) -> float:
+    """What a model multiplies its logits by (Cohere), or divides them by (Granite)."""
+    config = lm.model.config
+    times = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None)
+    return (times or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
