@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from checkout import ROOT
 
 from saeflow.analyses import logit_lens
 from saeflow.analyses.reading import read_study
+from saeflow.config.hooks import HOOK, SITES, SYNONYMS
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
 
@@ -166,3 +168,39 @@ def test_a_hook_that_cannot_be_read_is_told_by_its_key(saes, key, reason):
     [line] = str(told.value).splitlines()
     assert line.startswith(f"config: {key}: ")
     assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("blocks.2.hook_out", "blocks.2.hook_resid_post"),
+        ("blocks.2.hook_in", "blocks.1.hook_resid_post"),
+        ("blocks.2.hook_resid_pre", "blocks.1.hook_resid_post"),
+        ("blocks.0.hook_in", "blocks.0.hook_resid_pre"),
+        ("blocks.2.attn.o.hook_in", "blocks.2.attn.hook_z"),
+    ],
+)
+def test_a_tensor_goes_by_one_name_so_that_it_has_one_cache(written, name):
+    study = study_with({"main": {"train": {}}}, hooks=[written])
+    assert name in study.cached_hooks
+    assert len(study.cached_hooks) == len({STEERED, name})
+    assert study == study_with({"main": {"train": {}}}, hooks=[name])
+    with pytest.raises(SaeflowError, match=r"hooks: .*appears twice"):
+        study_with({"main": {"train": {}}}, hooks=[written, name])
+
+
+@pytest.mark.parametrize("site", [*SITES, *SYNONYMS])
+def test_every_site_may_be_written_and_nothing_else(site):
+    assert re.fullmatch(HOOK, f"blocks.10.{site}")
+    for wrong in (
+        f"blocks.01.{site}",
+        f"blocks.1.{site}s",
+        f"blocks.1.x{site}",
+        f"Blocks.1.{site}",
+    ):
+        assert not re.fullmatch(HOOK, wrong)
+
+
+def test_what_a_module_gives_is_called_by_what_is_added_where_a_model_is_trained_here():
+    with pytest.raises(SaeflowError, match=r"hooks\.0: is blocks\.1\.hook_mlp_out in a model that is"):
+        study_with({"main": {"train": {}}}, hooks=["blocks.1.mlp.hook_out"])

@@ -8,9 +8,12 @@ import pytest
 import torch
 import yaml
 from checkout import ROOT
+from family_models import family_model
 from studies import changed
 from tiny_models import FAMILY_NAMES, tiny_model, tiny_tokens
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.pytorch_utils import Conv1D
 
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.cost import judge_calls
@@ -38,6 +41,26 @@ def test_the_work_of_a_token_is_what_torch_counts(family: str) -> None:
         if "attention" not in str(kind) and "bmm" not in str(kind)
     )
     assert weights == 24 * shape.flop()
+
+
+DENSE = (
+    *("apertus", "arcee", "bloom", "codegen", "cohere", "falcon", "gpt_bigcode", "gpt_neo"),
+    *("gptj", "granite", "mpt", "nanochat", "nemotron", "olmo2", "opt", "phi", "phi3", "stablelm"),
+    *("starcoder2", "xglm"),
+)
+
+
+@pytest.mark.parametrize("family", DENSE)
+def test_the_work_of_a_token_of_any_dense_family_is_the_weights_of_its_products(
+    family: str,
+) -> None:
+    model = family_model(family)
+    products = [
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    ]
+    assert 2 * sum(products) == shape_of(model.config.to_dict()).flop()
 
 
 def test_parts_of_a_pass_add_up_to_the_whole() -> None:

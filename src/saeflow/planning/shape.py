@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saeflow.artifacts import read_object
+from saeflow.config.model_files import LAYER_NAMES, text_section
 from saeflow.config.sections import Core
 from saeflow.errors import SaeflowError
 
@@ -63,18 +64,41 @@ def model_shape(study: Core) -> ModelShape | None:
         ) from None
 
 
+# What families call the same number, and those whose MLP has two matrices, without a gate.
+_NAMES = {
+    "width": ("hidden_size", "n_embd", "d_model"),
+    "layers": LAYER_NAMES,
+    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"),
+    "mlp": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
+    "experts": ("num_experts_per_tok",),
+}
+_WITHOUT_GATE = (
+    *("apertus", "arcee", "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo"),
+    *("gpt_neox", "gptj", "jais2", "mpt", "nanochat", "nemotron", "opt", "phi", "starcoder2"),
+    "xglm",
+)
+
+
 def shape_of(config: dict[str, Any]) -> ModelShape:
-    """The shape that a Hugging Face ``config.json`` describes."""
-    d = config.get("hidden_size") or config["n_embd"]
-    heads = config.get("num_attention_heads") or config["n_head"]
+    """The shape that a Hugging Face ``config.json`` describes, of the language model in it; of
+    experts, those that read one token."""
+    config = text_section(config)
+    given = {
+        key: next((config[name] for name in names if config.get(name)), None)
+        for key, names in _NAMES.items()
+    }
+    d, heads = given["width"], given["heads"]
+    if not d or not heads or not given["layers"]:
+        raise KeyError("hidden_size, num_attention_heads or num_hidden_layers")
     width = config.get("head_dim") or d // heads
-    mlp = config.get("intermediate_size") or config.get("n_inner") or 4 * d
-    gates = 1 if config.get("model_type") in ("gpt2", "gpt_neox") else 2
+    experts = given["experts"] or 1
+    mlp = experts * (config.get("moe_intermediate_size") or given["mlp"] or 4 * d)
+    gates = 1 if config.get("model_type") in _WITHOUT_GATE else 2
     grouped = config.get("num_key_value_heads") or heads
+    if config.get("model_type") in ("falcon", "gpt_bigcode") and config.get("multi_query"):
+        grouped = 1
     matrices = ((d, (heads + 2 * grouped) * width), (heads * width, d), (d, gates * mlp), (mlp, d))
-    return ModelShape(
-        d, config.get("num_hidden_layers") or config["n_layer"], config["vocab_size"], matrices
-    )
+    return ModelShape(d, given["layers"], config["vocab_size"], matrices)
 
 
 def _config_file(study: Core) -> Path | None:
