@@ -202,5 +202,7 @@ def test_every_site_may_be_written_and_nothing_else(site):
 
 
 def test_what_a_module_gives_is_called_by_what_is_added_where_a_model_is_trained_here():
-    with pytest.raises(SaeflowError, match=r"hooks\.0: is blocks\.1\.hook_mlp_out in a model that is"):
+    with pytest.raises(
+        SaeflowError, match=r"hooks\.0: is blocks\.1\.hook_mlp_out in a model that is"
+    ):
         study_with({"main": {"train": {}}}, hooks=["blocks.1.mlp.hook_out"])

@@ -26,14 +26,15 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from saeflow.config.hooks import NOT_IN_THE_STREAM, OF_A_MODULE, SITES, SYNONYMS
+from saeflow.config.model_files import context_in, vocabulary_in
 from saeflow.config.sections import Sampling
 from saeflow.decoding.edits import Edit
 from saeflow.decoding.generation import generate
 from saeflow.errors import SaeflowError
 from saeflow.models.adapters import adapted_family, family_of
 from saeflow.models.families import FAMILIES
-from saeflow.models.hooks import attach, check_apart, check_hook
-from saeflow.models.language_model import LanguageModel, load_model
+from saeflow.models.hooks import attach, check_distinct, check_hook
+from saeflow.models.language_model import LanguageModel, load_model, opening_token
 from saeflow.models.norms import centres, gain
 from saeflow.models.running import (
     capture,
@@ -42,7 +43,7 @@ from saeflow.models.running import (
     next_token_losses,
     run_prefix,
     run_suffix,
-    unembedded,
+    unembed,
 )
 from saeflow.models.unembedding import final_norm, unembedding
 from saeflow.seeds import row_keys
@@ -184,7 +185,7 @@ def test_the_stream_after_a_layer_leads_to_the_same_logits_without_the_layers_be
     whole = logits(lm, tokens)
     assert_near(run_suffix(lm, run_prefix(lm, tokens, 0), 0), whole, "suffix")
     states = final_states(lm, tokens)
-    assert_near(unembedded(lm, states[0]), whole[0], "unembedding")
+    assert_near(unembed(lm, states[0]), whole[0], "unembedding")
     expected = cross_entropy(whole[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     assert_near(next_token_losses(lm, states, tokens), expected, "losses")
 
@@ -324,6 +325,12 @@ def test_the_text_model_of_a_multimodal_checkpoint_gives_the_logits_of_the_whole
     assert not any("vision" in name for name, _ in case_of(MULTIMODAL).lm.model.named_modules())
 
 
+def test_what_files_of_a_multimodal_checkpoint_say_is_what_they_say_of_the_text(tmp_path):
+    save_multimodal(tmp_path / "whole", tmp_path / "text")
+    for read in (vocabulary_in, context_in, opening_token):
+        assert read(tmp_path / "whole") == read(tmp_path / "text")
+
+
 def test_norms_without_weights_are_norms_too(case_of):
     norm = final_norm(case_of("olmo").lm)
     assert not list(norm.parameters())
@@ -403,8 +410,8 @@ def test_the_docs_say_of_every_family_what_it_has():
 def test_a_tensor_of_two_names_is_refused_where_it_is_one(case_of):
     both = ["blocks.1.mlp.hook_out", "blocks.1.hook_mlp_out"]
     with pytest.raises(SaeflowError, match="are one tensor in a phi model; call it by one"):
-        check_apart(case_of("phi").lm, both)
+        check_distinct(case_of("phi").lm, both)
     with pytest.raises(SaeflowError, match="are one tensor in a olmo2 model; call it by one"):
-        check_apart(case_of("olmo2").lm, ["blocks.1.hook_resid_mid", "blocks.1.mlp.hook_in"])
-    check_apart(case_of("gemma2").lm, both)
-    check_apart(case_of("phi").lm, [both[0], "blocks.0.mlp.hook_out", "blocks.0.hook_out"])
+        check_distinct(case_of("olmo2").lm, ["blocks.1.hook_resid_mid", "blocks.1.mlp.hook_in"])
+    check_distinct(case_of("gemma2").lm, both)
+    check_distinct(case_of("phi").lm, [both[0], "blocks.0.mlp.hook_out", "blocks.0.hook_out"])

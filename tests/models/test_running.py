@@ -18,12 +18,12 @@ from saeflow.models.running import (
     final_states,
     logits,
     next_token_losses,
-    positions_in_parts,
+    position_chunks,
     run_prefix,
     run_suffix,
     suffix_states,
     token_losses,
-    unembedded,
+    unembed,
 )
 
 
@@ -148,8 +148,8 @@ def test_the_loss_of_an_indifferent_model_is_the_logarithm_of_the_vocabulary():
 def test_the_head_on_final_states_gives_the_models_own_logits(family):
     lm, tokens = tiny_language_model(family), tiny_tokens()
     expected, states = logits(lm, tokens), final_states(lm, tokens)
-    torch.testing.assert_close(unembedded(lm, states.flatten(0, 1)).view(expected.shape), expected)
-    torch.testing.assert_close(unembedded(lm, states[1, 3:5]), expected[1, 3:5])
+    torch.testing.assert_close(unembed(lm, states.flatten(0, 1)).view(expected.shape), expected)
+    torch.testing.assert_close(unembed(lm, states[1, 3:5]), expected[1, 3:5])
     torch.testing.assert_close(suffix_states(lm, run_prefix(lm, tokens, 1), 1), states)
     torch.testing.assert_close(
         next_token_losses(lm, states, tokens), token_losses(expected, tokens)
@@ -161,7 +161,7 @@ def test_losses_in_parts_are_those_of_all_logits_at_once_and_never_hold_them():
     """Of 512 tokens of a vocabulary of 120,000 the logits are 61 million numbers."""
     lm = tiny_language_model("llama", vocab_size=120_000, max_position_embeddings=256)
     tokens = torch.randint(3, 120_000, (2, 256), generator=torch.Generator().manual_seed(0))
-    assert len(list(positions_in_parts(lm, 2 * 255))) == 4
+    assert len(list(position_chunks(lm, 2 * 255))) == 4
     with LargestTensor() as largest:
         losses = next_token_losses(lm, final_states(lm, tokens), tokens)
     assert largest.numbers == 128 * 120_000

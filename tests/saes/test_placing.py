@@ -15,7 +15,7 @@ from tiny_models import FAMILY_NAMES, tiny_language_model, tiny_tokens
 
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
-from saeflow.models.places import family_of, hooks_at, tensor
+from saeflow.models.places import canonical_hook, family_of, hooks_at
 from saeflow.models.running import capture
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.evaluation import evaluate_sae
@@ -308,7 +308,9 @@ def test_every_module_that_a_hook_is_told_from_holds_the_tensor_of_that_hook(fam
         handle.remove()
     model = MODEL_OF.get(family, family)
     sites = [f"blocks.{layer}.{site}" for site in lm.family.sites if "normalized" not in site]
-    at_hooks = {tensor(hook, model): value for hook, value in capture(lm, tokens, sites).items()}
+    at_hooks = {
+        canonical_hook(hook, model): value for hook, value in capture(lm, tokens, sites).items()
+    }
     named = {name: hooks_at(name, model) for name in seen}
     assert {hook for hooks in named.values() for hook in hooks} == set(at_hooks)
     for name, hooks in named.items():

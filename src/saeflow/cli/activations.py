@@ -39,14 +39,14 @@ def cache(
     from saeflow.activations.io import write_shards
     from saeflow.activations.sources import TextSource
     from saeflow.corpora.io import load_blocks
-    from saeflow.models.hooks import check_apart
+    from saeflow.models.hooks import check_distinct
     from saeflow.models.language_model import check_same_tokens, load_tokenizer
 
     chosen = options.parsed(config.Activations, settings)
     first = shard * chosen.blocks_per_shard
     blocks = load_blocks(corpus, slice(first, first + chosen.blocks_per_shard))
     lm = options.open_model(model, dtype)
-    check_apart(lm, hooks)
+    check_distinct(lm, hooks)
     if tokenizer and tokenizer != model:
         check_same_tokens(
             lm.tokenizer, load_tokenizer(tokenizer), f"{model.name} and {tokenizer.name}"

@@ -50,9 +50,9 @@ def write(
         )
     else:
         from saeflow.config.model_files import context_in, too_long
-        from saeflow.models.language_model import follow, load_tokenizer, opening_token
+        from saeflow.models.language_model import checkpoint_of, load_tokenizer, opening_token
 
-        if (context := context_in(follow(model))) and corpus.context > context:
+        if (context := context_in(checkpoint_of(model))) and corpus.context > context:
             raise SaeflowError(
                 f"corpus.context: {too_long(corpus.context, context, f'the model in {model}')}"
             )

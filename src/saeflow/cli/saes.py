@@ -169,7 +169,7 @@ def evaluate(
     options.use_device(threads)
     from saeflow.artifacts import write_sealed_json
     from saeflow.corpora.io import load_blocks
-    from saeflow.models.io import names_of
+    from saeflow.models.io import model_names
     from saeflow.provenance import provenance
     from saeflow.saes.evaluation import evaluate_sae
     from saeflow.saes.placing import warn_of_training
@@ -178,7 +178,7 @@ def evaluate(
 
     lm, weights = options.open_model(model, dtype), options.open_sae(sae)
     blocks = load_blocks(corpus)
-    warn_of_training(weights, names_of(model))
+    warn_of_training(weights, model_names(model))
     exclusion = options.parsed(config.Activations, settings)
     planted = planted_recovery(lm, weights, hook, blocks, settings=exclusion, cached=cached or ())
     write_table(recovery, planted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from saeflow.artifacts import read_json
+from saeflow.artifacts import read_json, read_object
 from saeflow.errors import SaeflowError
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
@@ -34,6 +34,19 @@ def context_in(directory: Path) -> int | None:
         if context := _context(section):
             return context
     return None
+
+
+def vocabulary_in(directory: Path) -> int:
+    """How many tokens the model in a folder has a row for.
+
+    Raises:
+        SaeflowError: its config.json is absent, damaged or does not say it.
+    """
+    file = directory / "config.json"
+    size = text_section(read_object(file)).get("vocab_size")
+    if type(size) is not int:
+        raise SaeflowError(f"{file}: does not say vocab_size; fetch the checkpoint again")
+    return size
 
 
 def _context(section: Any) -> int | None:

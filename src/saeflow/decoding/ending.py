@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saeflow.models.running import not_numbers
+from saeflow.models.running import not_finite
 
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
@@ -72,4 +72,4 @@ class Ending:
         if not wrong.any():
             return
         smallest = 0.0 if scales is None else float(scales[wrong][scales[wrong].abs().argmin()])
-        raise not_numbers(self.lm, "steering: the logits", smallest)
+        raise not_finite(self.lm, "steering: the logits", smallest)

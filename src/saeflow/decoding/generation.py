@@ -219,8 +219,8 @@ class BufferLayer(DynamicLayer):
         them.
 
         Args:
-            widen: keep float32 on a CPU, where `saeflow.models.tuning.attend` is faster with it
-                than with narrower types.
+            widen: keep float32 on a CPU, where the attention of `saeflow.models.fast_layers` is
+                faster with it than with narrower types.
         """
         keys, values = (states.repeat_interleave(repeats, 0) for states in (self.keys, self.values))
         self.key_buffer = self._buffer("keys", keys, length, widen)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import final_states, next_token_losses, not_numbers
+from saeflow.models.running import final_states, next_token_losses, not_finite
 
 TOKENS_PER_PASS = 4096
 
@@ -36,5 +36,5 @@ def block_losses(
         rows.append(next_token_losses(lm, final_states(lm, chunk), chunk).double().cpu())
     losses = torch.cat(rows).numpy()
     if not np.isfinite(losses).all():
-        raise not_numbers(lm, "models: the loss")
+        raise not_finite(lm, "models: the loss")
     return losses

@@ -79,7 +79,7 @@ def check_hook(lm: LanguageModel, name: str) -> Hook:
     return hook
 
 
-def check_apart(lm: LanguageModel, names: Sequence[str]) -> None:
+def check_distinct(lm: LanguageModel, names: Sequence[str]) -> None:
     """See that hooks of a model name different tensors: a tensor is cached once, under one name.
 
     Raises:
@@ -122,9 +122,9 @@ def attach(lm: LanguageModel, functions: Sequence[tuple[str, HookFunction]]) -> 
             if place.factor != 1:
                 edit = _scaled(edit, place.factor)
             if lm.family.adapted:
-                rows = _Rows()
-                handles.append(block.register_forward_pre_hook(rows.see, with_kwargs=True))
-                edit = _apart(edit, rows)
+                batch = _BatchShape()
+                handles.append(block.register_forward_pre_hook(batch.see, with_kwargs=True))
+                edit = _on_copy(edit, batch)
             handles.append(_registered(block.get_submodule(place.module), place, edit))
         yield
     finally:
@@ -221,7 +221,7 @@ def _scaled(function: HookFunction, factor: float) -> HookFunction:
     return edit
 
 
-class _Rows:
+class _BatchShape:
     """How many rows and positions the layer reads, which its modules may get as one dimension."""
 
     shape: tuple[int, ...] = ()
@@ -230,12 +230,12 @@ class _Rows:
         self.shape = (inputs[0] if inputs else named["hidden_states"]).shape[:2]
 
 
-def _apart(function: HookFunction, rows: _Rows) -> HookFunction:
+def _on_copy(function: HookFunction, batch: _BatchShape) -> HookFunction:
     """The function on a copy by rows and positions, for code that may have one dimension of both
     (OPT) and may go on to change its tensors in place (Falcon)."""
 
     def edit(tensor: Tensor) -> Tensor | None:
-        edited = function(tensor.clone().view(*rows.shape, -1))
+        edited = function(tensor.clone().view(*batch.shape, -1))
         return None if edited is None else edited.reshape(tensor.shape)
 
     return edit

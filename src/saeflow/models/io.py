@@ -13,7 +13,12 @@ from saeflow import seals
 from saeflow.artifacts import atomic, read_object, sha256, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
-from saeflow.models.language_model import POINTER, follow, weight_files, without_progress_bars
+from saeflow.models.language_model import (
+    POINTER,
+    checkpoint_of,
+    weight_files,
+    without_progress_bars,
+)
 from saeflow.seals import stamp
 from saeflow.tables import write_table
 
@@ -75,7 +80,7 @@ def link_model(path: Path, directory: Path) -> None:
     path = Path(path).resolve()
     if not path.is_dir():
         raise SaeflowError(f"{path}: no such model directory; check model.path")
-    names = _needed(
+    names = _files_to_load(
         {file.name for file in path.iterdir() if file.is_file()}, path.joinpath, str(path)
     )
     with atomic(directory) as temporary:
@@ -97,25 +102,27 @@ def fetch_model(published: Published, key: str, directory: Path) -> None:
         SaeflowError: what `saeflow.hub.files.fetch` raises, or the repository holds no safetensors
             weights.
     """
-    found = fetch(
-        published, key, lambda names, locate: _needed(names, locate, f"{key}: {published.where}")
+    files = fetch(
+        published,
+        key,
+        lambda names, locate: _files_to_load(names, locate, f"{key}: {published.where}"),
     )
     with atomic(directory) as temporary:
         temporary.mkdir()
-        for name in found.names:
-            place(found.folder / name, temporary / name)
-        write_sealed_json(temporary / RECORD, found.record)
+        for name in files.names:
+            place(files.folder / name, temporary / name)
+        write_sealed_json(temporary / RECORD, files.record)
 
 
-def names_of(directory: Path) -> list[str]:
+def model_names(directory: Path) -> list[str]:
     """The names that a model in a folder goes by: the repository or folder it came from, and its
     own folder's."""
     record = directory / RECORD
     fetched = read_object(record) if record.is_file() else {}
-    return [*filter(None, [fetched.get("repo")]), follow(directory).name, directory.name]
+    return [*filter(None, [fetched.get("repo")]), checkpoint_of(directory).name, directory.name]
 
 
-def _needed(offered: Set[str], locate: Callable[[str], Path], where: str) -> list[str]:
+def _files_to_load(offered: Set[str], locate: Callable[[str], Path], where: str) -> list[str]:
     """The files a model needs to run, of those on offer.
 
     Args:

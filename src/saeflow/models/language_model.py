@@ -187,7 +187,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     Raises:
         SaeflowError: it has no tokenizer files, or they cannot be read.
     """
-    checkpoint = follow(Path(directory))
+    checkpoint = checkpoint_of(Path(directory))
     if not any((checkpoint / name).is_file() for name in _TOKENIZER_FILES):
         raise SaeflowError(f"{checkpoint}: has no tokenizer; put its tokenizer.json there")
     try:
@@ -209,12 +209,12 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 def opening_token(directory: Path) -> int:
     """The token that opens every text of a model in a folder, whose weights are not loaded; raises
     as `bos_id` does."""
-    checkpoint = follow(Path(directory))
+    checkpoint = checkpoint_of(Path(directory))
     config = text_section(read_object(checkpoint / "config.json"))
     return bos_id(load_tokenizer(checkpoint), config.get("bos_token_id"))
 
 
-def follow(directory: Path) -> Path:
+def checkpoint_of(directory: Path) -> Path:
     """The checkpoint directory that a model directory is or points at, its small files checked.
 
     Raises:

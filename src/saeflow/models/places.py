@@ -111,7 +111,7 @@ def family_of(model_name: str) -> str | None:
 
 
 def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
-    """The hooks that a name may mean, each by its `tensor`.
+    """The hooks that a name may mean, each by its `canonical_hook`.
 
     Args:
         name: of a place, in any of the languages.
@@ -138,7 +138,7 @@ def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
     return None
 
 
-def tensor(hook: str, model_name: str = "") -> str:
+def canonical_hook(hook: str, model_name: str = "") -> str:
     """One name for every tensor.
 
     What a module gives and what is added to the residual stream are one tensor but in some
@@ -155,7 +155,9 @@ def tensor(hook: str, model_name: str = "") -> str:
 def _tensors(layer: int, sites: Iterable[str], model_name: str) -> frozenset[str]:
     hooks = (f"blocks.{layer}.{site}" for site in sites)
     return frozenset(
-        tensor(hook, model_name) for hook in hooks if one_name(hook).split(".", 2)[2] in SITES
+        canonical_hook(hook, model_name)
+        for hook in hooks
+        if one_name(hook).split(".", 2)[2] in SITES
     )
 
 

@@ -60,7 +60,7 @@ def final_states(
 
 
 @torch.no_grad()
-def unembedded(
+def unembed(
     lm: LanguageModel, states: Float[Tensor, "rows d_model"]
 ) -> Float[Tensor, "rows d_vocab"]:
     """The logits of some positions from their final states, by the model's own head, soft cap and
@@ -69,11 +69,11 @@ def unembedded(
     Args:
         states: rows of `final_states`.
     """
-    with _in_place(lm.model, lm.family.stack, _Given(_Output(states[None]))):
+    with _module_replaced(lm.model, lm.family.stack, _Fixed(_Output(states[None]))):
         return lm.model(inputs_embeds=states[None], use_cache=False).logits[0]
 
 
-def positions_in_parts(lm: LanguageModel, positions: int) -> Iterator[slice]:
+def position_chunks(lm: LanguageModel, positions: int) -> Iterator[slice]:
     """So many positions in parts whose logits fit into a bounded memory, whatever the
     vocabulary."""
     at_once = max(_POSITIONS_AT_ONCE, _LOGITS_AT_ONCE[lm.device.type] // lm.d_vocab)
@@ -91,13 +91,13 @@ def next_token_losses(
     """
     rows, targets = states[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
     parts = [
-        cross_entropy(unembedded(lm, rows[part]).float(), targets[part], reduction="none")
-        for part in positions_in_parts(lm, len(rows))
+        cross_entropy(unembed(lm, rows[part]).float(), targets[part], reduction="none")
+        for part in position_chunks(lm, len(rows))
     ]
     return torch.cat([rows.new_empty(0, dtype=torch.float32), *parts]).view(len(tokens), -1)
 
 
-def not_numbers(lm: LanguageModel, what: str, scale: float = 0.0) -> SaeflowError:
+def not_finite(lm: LanguageModel, what: str, scale: float = 0.0) -> SaeflowError:
     """What to say where a model gives NaN or infinity.
 
     Args:
@@ -180,7 +180,7 @@ def run_suffix(
         SaeflowError: the model has no such layer.
     """
     states = suffix_states(lm, resid, layer)
-    return unembedded(lm, states.flatten(0, 1)).view(*states.shape[:2], -1)
+    return unembed(lm, states.flatten(0, 1)).view(*states.shape[:2], -1)
 
 
 @torch.no_grad()
@@ -191,7 +191,7 @@ def suffix_states(
     from them."""
     check_hook(lm, f"blocks.{layer}.hook_resid_post")
     check_length(lm, resid.shape[1])
-    with _replaced(lm, layer, resid):
+    with _layers_replaced(lm, layer, resid):
         # The embeddings only tell the model batch, positions and dtype; layer `layer` throws them
         # away.
         try:
@@ -218,7 +218,7 @@ def token_losses(
     return losses.view(tokens.shape)[:, :-1]
 
 
-class _Nothing(nn.Module):
+class _PassThrough(nn.Module):
     """Stands for a layer that need not run.
 
     Args:
@@ -233,7 +233,7 @@ class _Nothing(nn.Module):
         return hidden_states if self.others is None else (hidden_states, *[None] * self.others)
 
 
-class _Given(nn.Module):
+class _Fixed(nn.Module):
     """Stands for the module whose output is known."""
 
     def __init__(self, output: Any) -> None:
@@ -256,7 +256,7 @@ class _Output(tuple[Tensor]):
 
 
 @contextmanager
-def _in_place(model: nn.Module, path: str, module: nn.Module) -> Iterator[None]:
+def _module_replaced(model: nn.Module, path: str, module: nn.Module) -> Iterator[None]:
     """Within the block, a model's module is another."""
     original = model.get_submodule(path)
     model.set_submodule(path, module)
@@ -267,7 +267,7 @@ def _in_place(model: nn.Module, path: str, module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(lm: LanguageModel, layer: int, resid: Tensor) -> Iterator[None]:
+def _layers_replaced(lm: LanguageModel, layer: int, resid: Tensor) -> Iterator[None]:
     """Within the block, layers up to ``layer`` are a stub that gives ``resid``.
 
     The list keeps its length, since models look up masks and layer types by index.
@@ -276,8 +276,8 @@ def _replaced(lm: LanguageModel, layer: int, resid: Tensor) -> Iterator[None]:
     originals = list(blocks[: layer + 1])
     try:
         for index in range(layer):
-            blocks[index] = _Nothing(others)
-        blocks[layer] = _Given(resid if others is None else (resid, *[None] * others))
+            blocks[index] = _PassThrough(others)
+        blocks[layer] = _Fixed(resid if others is None else (resid, *[None] * others))
         yield
     finally:
         for index, original in enumerate(originals):

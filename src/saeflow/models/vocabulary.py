@@ -46,11 +46,11 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> Vocabulary:
         d_vocab: rows of the model's unembedding; ids beyond it are left out, and so are rows
             without a token.
     """
-    known = sorted(
+    entries = sorted(
         (index, token) for token, index in tokenizer.get_vocab().items() if index < d_vocab
     )
-    tokens = [token for _, token in known]
-    ids = np.array([index for index, _ in known], dtype=np.int32)
+    tokens = [token for _, token in entries]
+    ids = np.array([index for index, _ in entries], dtype=np.int32)
     special = np.isin(ids, tokenizer.all_special_ids)
     added = tokenizer.get_added_vocab()
     read, marks = _reader(tokens)

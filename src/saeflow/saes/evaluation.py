@@ -24,7 +24,7 @@ from saeflow.errors import SaeflowError
 from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.models.hooks import HookFunction, attach, check_hook, editing
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import final_states, next_token_losses, positions_in_parts, unembedded
+from saeflow.models.running import final_states, next_token_losses, position_chunks, unembed
 from saeflow.saes.sae import SAE
 
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is called dense
@@ -352,8 +352,8 @@ def _losses_and_divergence(
     rows = [states[:, :-1].flatten(0, 1) for states in (clean, spliced)]
     targets = tokens[:, 1:].flatten()[:, None]
     per_row: defaultdict[str, list[Tensor]] = defaultdict(list)
-    for part in positions_in_parts(lm, len(targets)):
-        before, after = (unembedded(lm, states[part]).float().log_softmax(-1) for states in rows)
+    for part in position_chunks(lm, len(targets)):
+        before, after = (unembed(lm, states[part]).float().log_softmax(-1) for states in rows)
         per_row["loss_clean"].append(-before.gather(1, targets[part]))
         per_row["loss_sae"].append(-after.gather(1, targets[part]))
         divergence = kl_div(after, before, reduction="none", log_target=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from saeflow.errors import SaeflowError, warn
-from saeflow.models.places import hooks_at, tensor
+from saeflow.models.places import canonical_hook, hooks_at
 from saeflow.saes.crosscoder import Crosscoder
 from saeflow.saes.sae import SAE
 
@@ -90,7 +90,7 @@ def _check(sae: SAE, names: Sequence[str], does: str, hook: str, key: str) -> No
     for name in names:
         said, model = str(sae.metadata.get(name, "")), str(sae.metadata.get("model_name", ""))
         hooks = hooks_at(said, model)
-        if hooks is not None and tensor(hook, model) not in hooks:
+        if hooks is not None and canonical_hook(hook, model) not in hooks:
             raise SaeflowError(
                 f"sae: {does} {_in_words(sae, said)}, not {hook}; correct its {key} "
                 f"(saes.<name>.{key})"
@@ -101,7 +101,7 @@ def _in_words(sae: SAE, said: str) -> str:
     """A name of a place, with its hook where that is another name."""
     model = str(sae.metadata.get("model_name", ""))
     hooks = hooks_at(said, model)
-    if hooks is None or tensor(said, model) in hooks:
+    if hooks is None or canonical_hook(said, model) in hooks:
         return said
     if not hooks:
         return f"{said} (no hook here)"
@@ -126,7 +126,7 @@ def with_sources(crosscoder: Crosscoder, sources: Sequence[str]) -> Crosscoder:
     named = [dict(zip(("model", "hook"), source.split(":", 1), strict=True)) for source in sources]
     for said, source in zip(crosscoder.metadata.get("sources") or [], named, strict=False):
         hooks = hooks_at(str(said.get("hook", ""))) if isinstance(said, dict) else None
-        if hooks is not None and tensor(source["hook"]) not in hooks:
+        if hooks is not None and canonical_hook(source["hook"]) not in hooks:
             raise SaeflowError(
                 f"crosscoder: reads {said['hook']}, not {source['hook']}; name its sources in its "
                 "order"

@@ -20,7 +20,7 @@ from saeflow.analyses.effects.settings import Scale
 from saeflow.decoding.edits import Edit, apply
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import check_hook
-from saeflow.models.running import next_token_losses, not_numbers, run_prefix, suffix_states
+from saeflow.models.running import next_token_losses, not_finite, run_prefix, suffix_states
 
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
@@ -117,7 +117,7 @@ def prepare_evaluation(
     evaluation = Evaluation(tokens, run_prefix(lm, tokens, parsed.layer), parsed.layer, math.nan)
     loss = steered_loss(lm, evaluation, torch.zeros(lm.d_model, device=lm.device), 0.0)
     if not math.isfinite(loss):
-        raise not_numbers(lm, "effects: the loss on the evaluation text")
+        raise not_finite(lm, "effects: the loss on the evaluation text")
     return evaluation._replace(loss=loss)
 
 

@@ -30,12 +30,12 @@ def find(
     companions."""
     options.use_device(threads)
     from saeflow.analyses.examples.io import write_examples
-    from saeflow.artifacts import read_json
-    from saeflow.models.language_model import follow, load_tokenizer
+    from saeflow.config.model_files import vocabulary_in
+    from saeflow.models.language_model import checkpoint_of, load_tokenizer
     from saeflow.models.vocabulary import vocabulary
 
     chosen = options.parsed(Examples, settings)
-    d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
+    d_vocab = vocabulary_in(checkpoint_of(model))
     known = vocabulary(load_tokenizer(model), d_vocab)
     beats = (options.progress(f"examples, {what}") for what in ("rows", "companions of latents"))
     write_examples(

@@ -19,7 +19,7 @@ from torch import Tensor
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.norms import centres
-from saeflow.models.running import capture, final_states, unembedded
+from saeflow.models.running import capture, final_states, unembed
 from saeflow.models.unembedding import final_norm, unembedding
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.tables import Schema
@@ -123,10 +123,10 @@ def _of_part(
 
     last = f"blocks.{lm.n_layers - 1}.hook_resid_post"
     chosen = torch.as_tensor(ids, device=lm.device)
-    clean = unembedded(lm, final_states(lm, tokens)[rows, positions]).float()
+    clean = unembed(lm, final_states(lm, tokens)[rows, positions]).float()
     resid = capture(lm, tokens, [last])[last][rows, positions].float()
     with attach(lm, [(hook, edit)]):
-        changed = unembedded(lm, final_states(lm, tokens)[rows, positions]).float()
+        changed = unembed(lm, final_states(lm, tokens)[rows, positions]).float()
     before = clean.log_softmax(-1)[:, chosen]
     pushed = clean.clone()
     pushed[:, chosen] = _pushed(

@@ -41,12 +41,12 @@ def sets(
 
     from saeflow.analyses.logit_lens.io import read_set_files, save_sets
     from saeflow.analyses.logit_lens.token_sets import token_sets
-    from saeflow.artifacts import read_json
-    from saeflow.models.language_model import follow, load_tokenizer
+    from saeflow.config.model_files import vocabulary_in
+    from saeflow.models.language_model import checkpoint_of, load_tokenizer
     from saeflow.models.vocabulary import vocabulary
 
     chosen = options.parsed(TokenSetSelection, settings)
-    d_vocab = int(read_json(follow(model) / "config.json")["vocab_size"])
+    d_vocab = vocabulary_in(checkpoint_of(model))
     known = vocabulary(load_tokenizer(model), d_vocab)
     found = token_sets(known, chosen.kinds, chosen.smallest, read_set_files(files or []))
     for one in found:

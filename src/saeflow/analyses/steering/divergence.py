@@ -17,11 +17,11 @@ from saeflow.judging.scores import completions_in
 from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import (
-    not_numbers,
-    positions_in_parts,
+    not_finite,
+    position_chunks,
     run_prefix,
     suffix_states,
-    unembedded,
+    unembed,
 )
 
 
@@ -84,7 +84,7 @@ def divergences(
             if len(steps):
                 found[row] = float(steps.mean())
                 if not math.isfinite(found[row]):
-                    raise not_numbers(lm, "divergence: a next-token distribution", scales[row])
+                    raise not_finite(lm, "divergence: a next-token distribution", scales[row])
         if progress:
             progress(first + len(chunk), len(order))
     return pl.DataFrame(
@@ -107,9 +107,9 @@ def _divergence(
 ) -> Float[Tensor, "rows pos"]:
     """From final states, a part of the logits at a time."""
     found = []
-    for part in positions_in_parts(lm, unsteered.shape[:2].numel()):
+    for part in position_chunks(lm, unsteered.shape[:2].numel()):
         moved, usual = (
-            unembedded(lm, states.flatten(0, 1)[part]).float().log_softmax(-1)
+            unembed(lm, states.flatten(0, 1)[part]).float().log_softmax(-1)
             for states in (steered, unsteered)
         )
         found.append((moved.exp() * (moved - usual)).sum(-1).double().clamp_min(0).cpu())
