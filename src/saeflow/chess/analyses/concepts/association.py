@@ -195,13 +195,13 @@ def _rows(
     side, rank, concept = np.nonzero(best.latent >= 0)
     drawn, area = null[:, side, concept], best.area[side, rank, concept]
     order = np.lexsort((rank, side, concept))
-    names = [concepts[index] for index in kept[concept]]
+    owners = [concepts[index] for index in kept[concept]]
     return pl.DataFrame(
         {
             "index": kept[concept],
-            "concept": [one.name for one in names],
-            "family": [one.family for one in names],
-            "square": [one.square for one in names],
+            "concept": [owner.name for owner in owners],
+            "family": [owner.family for owner in owners],
+            "square": [owner.square for owner in owners],
             "direction": 1 - 2 * side,
             "rank": rank,
             "latent": best.latent[side, rank, concept],
