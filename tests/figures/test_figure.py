@@ -53,6 +53,13 @@ def test_every_figure_is_told_in_words(name: str) -> None:
     assert len(drawn(name).alt) > 40
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_its_place_on_a_page_of_the_report(name: str) -> None:
+    place = f'figures("{FIGURES[name].section}")'
+    pages = sorted((ROOT / "src/saeflow").rglob("templates/*.html"))
+    assert any(place in page.read_text("utf-8") for page in pages)
+
+
 def test_no_two_figures_of_a_kind_of_study_have_one_name() -> None:
     for kind in kinds.KINDS.values():
         names = [figure.name for figure in declared(kind.study, kind.study.analyses)]

@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 import report_study
 import yaml
-from checkout import ROOT
 from pages import Page, assert_same_files, assert_whole, pages_of
 
 from saeflow.analyses import ANALYSES
@@ -647,12 +646,6 @@ def test_methods_have_the_colours_of_the_figures() -> None:
         f".method-{name} {{ --method: {method.look.colour};" in text
         for name, method in BY_NAME.items()
     )
-
-
-def test_every_figure_has_its_place_on_a_page() -> None:
-    templates = sorted((ROOT / "src/saeflow").rglob("templates/*.html"))
-    places = "".join(file.read_text() for file in templates)
-    assert all(f'figures("{figure.section}")' in places for figure in report_study.FIGURES.values())
 
 
 def test_a_study_of_sixteen_goals_is_told_whole() -> None:
