@@ -415,3 +415,18 @@ def test_a_tensor_of_two_names_is_refused_where_it_is_one(case_of):
         check_distinct(case_of("olmo2").lm, ["blocks.1.hook_resid_mid", "blocks.1.mlp.hook_in"])
     check_distinct(case_of("gemma2").lm, both)
     check_distinct(case_of("phi").lm, [both[0], "blocks.0.mlp.hook_out", "blocks.0.hook_out"])
+
+
+def test_layers_that_read_the_tokens_again_cannot_go_on_from_the_stream_alone():
+    config = CONFIG_MAPPING["gemma4_text"](
+        **CONFIGS["gemma3_text"],
+        vocab_size=64,
+        vocab_size_per_layer_input=64,
+        hidden_size_per_layer_input=8,
+        pad_token_id=0,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    lm = LanguageModel(model, tiny_tokenizer(), family_of(model.config))
+    resid = run_prefix(lm, tiny_tokens(), 0)
+    with pytest.raises(SaeflowError, match="gemma4_text models cannot go on from the residual"):
+        run_suffix(lm, resid, 0)
