@@ -7,10 +7,8 @@ import sys
 import typer
 
 from saeflow import jobs, options, provenance
-from saeflow.analyses.effects import command as effects
-from saeflow.analyses.examples import command as examples
-from saeflow.analyses.logit_lens import command as lens
-from saeflow.analyses.steering import command as steering
+from saeflow.analyses import ANALYSES
+from saeflow.analyses.steering.command import steer
 from saeflow.chess import commands as chess
 from saeflow.cli import (
     activations,
@@ -43,10 +41,8 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(models.app, name="model")
 app.add_typer(activations.app, name="activations")
 app.add_typer(saes.app, name="sae")
-app.add_typer(examples.app, name="examples")
-app.add_typer(lens.app, name="logit_lens")
-app.add_typer(effects.app, name="effects")
-app.add_typer(steering.app, name="steering")
+for analysis in ANALYSES:
+    app.add_typer(analysis.declared("command", "app"), name=analysis.key)
 app.add_typer(judging.app, name="judge")
 app.add_typer(figures.app, name="figures")
 app.add_typer(report.app, name="report")
@@ -57,7 +53,7 @@ app.command("diff")(study.diff)
 app.command("verify")(study.verify)
 app.command("adopt")(study.adopt)
 app.command("show")(show.show)
-app.command("steer")(steering.steer)
+app.command("steer")(steer)
 
 
 def run() -> None:
