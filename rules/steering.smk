@@ -265,9 +265,11 @@ rule measure_divergence:
     resources:
         gpu=1,
     params:
+        vectors=lambda wildcards, input: repeated("--vector", input.vectors),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow steering divergence {input.completions:q}"
+        " {params.vectors:q}"
         " --model {input.model:q}"
         " --dtype {params.dtype:q}"
         " --output {output:q}"
@@ -305,6 +307,8 @@ rule summarise_scores:
         "../envs/default.yaml"
     threads: 1
     params:
+        scores=lambda wildcards, input: repeated("--scores", input.scores),
+        divergence=lambda wildcards, input: repeated("--divergence", input.divergence),
         settings=settings("steering", "summary"),
         # A judge that fails leaves its old scores deleted; only this tells the next run that old
         # summaries are stale.
@@ -312,6 +316,7 @@ rule summarise_scores:
         seed=STUDY.seed,
     shell:
         "saeflow steering summarise {input.completions:q}"
+        " {params.scores:q} {params.divergence:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --output results/{wildcards.study:q}/steering"

@@ -242,10 +242,10 @@ def export_approximator(
 ) -> None:
     """Write approximator.safetensors as published ones are: W and b, saved by torch."""
     options.set_pools(1)
-    from saeflow.analyses.effects.io import load_approximation
+    from saeflow.analyses.effects.io import read_approximation
     from saeflow.analyses.effects.published import write_adapter
 
-    write_adapter(load_approximation(approximator.parent), output)
+    write_adapter(read_approximation(approximator)[0], output)
 
 
 def open_experiment(

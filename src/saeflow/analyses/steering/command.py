@@ -126,7 +126,7 @@ def vectors(
 ) -> None:
     """Build the goal's vector by every method."""
     options.use_threads(threads)
-    from saeflow.analyses.effects.io import load_approximation
+    from saeflow.analyses.effects.io import read_approximation
     from saeflow.analyses.steering.io import SteeringVector, load_choice, load_contrast, save_vector
     from saeflow.analyses.steering.latents import best_detector, differing_latents, firing_density
     from saeflow.analyses.steering.vectors import VectorInputs, build_vector
@@ -146,7 +146,7 @@ def vectors(
         planted = {best_detector(read_table(recovery), str(config.read_goal(goal_file).topic)): 1.0}
     inputs = VectorInputs(
         W_dec=weights.W_dec.cpu(),
-        approximation=load_approximation(approximator.parent) if approximator else None,
+        approximation=read_approximation(approximator)[0] if approximator else None,
         targets=targets,
         differing=differing,
         planted=planted,
@@ -290,7 +290,7 @@ def side_effects(
     import torch
 
     from saeflow.analyses.effects.command import open_experiment
-    from saeflow.analyses.effects.io import load_approximation, load_baseline
+    from saeflow.analyses.effects.io import load_baseline, read_approximation
     from saeflow.analyses.effects.measure import measure_block, measure_in_batches_that_fit
     from saeflow.analyses.steering.io import load_vector
     from saeflow.analyses.steering.side_effects import side_effects as table_of
@@ -306,7 +306,7 @@ def side_effects(
         experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered)
     )
     methods = [one.method for one in loaded]
-    write_table(output, table_of(methods, block, load_approximation(approximator.parent)))
+    write_table(output, table_of(methods, block, read_approximation(approximator)[0]))
 
 
 @app.command()
@@ -369,11 +369,6 @@ def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
     return Service(judge, limits, Ledger(ledger), announce, options.progress("judge, questions"))
 
 
-def _goal_folders(completions: list[Path]) -> list[Path]:
-    """The folders of the goals, each once."""
-    return list(dict.fromkeys(path.parents[1] for path in completions))
-
-
 @app.command()
 def pairs(
     completions: CompletionFiles,
@@ -414,13 +409,16 @@ def pairs(
 @app.command()
 def divergence(
     completions: CompletionFiles,
+    vector: Annotated[
+        list[Path],
+        typer.Option(help="vector.safetensors of every completions.parquet, in their order."),
+    ],
     model: options.ModelFolder,
     output: options.Output,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Measure how far steering moves the model on each completion; the vectors lie beside the
-    completions."""
+    """Measure how far steering moves the model on each completion."""
     options.use_device(threads)
     import polars as pl
 
@@ -429,28 +427,36 @@ def divergence(
     from saeflow.analyses.steering.summary_io import DIVERGENCE_SCHEMA
     from saeflow.tables import write_table
 
-    lm, found = options.open_model(model, dtype), []
-    for path in completions:
-        vector = load_vector(path.with_name("vector.safetensors"))
-        told = options.progress(f"{path.parent.name}, completions")
-        found.append(
+    lm, measured = options.open_model(model, dtype), []
+    for path, file in zip(completions, vector, strict=True):
+        written, steered = read_completions(path), load_vector(file)
+        if set(written["method"]) != {steered.method}:
+            raise SaeflowError(f"{file}: is not the vector that {path} was written with")
+        measured.append(
             divergences(
-                lm, vector.hook, vector.of_width(lm.d_model), read_completions(path), progress=told
+                lm,
+                steered.hook,
+                steered.of_width(lm.d_model),
+                written,
+                progress=options.progress(f"{steered.method}, completions"),
             )
         )
-    write_table(output, pl.concat(found), DIVERGENCE_SCHEMA)
+    write_table(output, pl.concat(measured), DIVERGENCE_SCHEMA)
 
 
 @app.command()
 def summarise(
     completions: CompletionFiles,
+    scores: Annotated[list[Path], typer.Option(help="scores.parquet of every goal and method.")],
     settings: options.Settings,
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="Folder of the tables.")],
+    divergence: Annotated[
+        list[Path] | None, typer.Option(help="divergence.parquet of every goal.")
+    ] = None,
     threads: options.Threads = 1,
 ) -> None:
-    """Summarise scores, which lie beside the completions, and divergences into tables with
-    intervals."""
+    """Summarise scores and divergences into tables with intervals."""
     options.set_pools(threads)
     import polars as pl
 
@@ -460,18 +466,14 @@ def summarise(
     from saeflow.judging.scores import require_scores
     from saeflow.tables import read_table
 
-    scores = pl.concat([read_scores(path.with_name("scores.parquet")) for path in completions])
-    require_scores(scores)
-    measured = [
-        file
-        for goal in _goal_folders(completions)
-        if (file := goal / "divergence.parquet").is_file()
-    ]
-    found = summarised(
+    judged = pl.concat([read_scores(path) for path in scores])
+    require_scores(judged)
+    moved = [read_table(file, DIVERGENCE_SCHEMA) for file in divergence or ()]
+    summaries = summarised(
         pl.concat([read_completions(path) for path in completions]),
-        scores,
+        judged,
         options.parsed(Summary, settings),
         seed,
-        pl.concat([read_table(file, DIVERGENCE_SCHEMA) for file in measured]) if measured else None,
+        pl.concat(moved) if moved else None,
     )
-    write_summaries(output, found)
+    write_summaries(output, summaries)
