@@ -215,7 +215,7 @@ rule judge_completions:
         "results/{study}/benchmarks/judge_completions/{goal}.{method}.jsonl"
     # Calls need a network and no computer of their own; and a ledger is best written from one
     # machine.
-    localrule: STUDY.steering.judge.kind == "openai"
+    localrule: STUDY.steering.judge.traits.is_hosted
     conda:
         "../envs/default.yaml"
     threads: 1

@@ -380,7 +380,7 @@ def test_a_judge_that_drops_an_answer_is_a_defect_and_two_equal_ids_are_refused(
     with pytest.raises(SaeflowError, match="same completion_id"):
         score_completions(pl.concat([table, table]), goal(), LEXICAL)
     dropping = one_by_one(lambda completions, _: [Verdict(1.0)] * (len(completions) - 1))
-    monkeypatch.setitem(scores_module.JUDGES, "lexical", dropping)
+    monkeypatch.setattr(scores_module, "judge_function", lambda kind: dropping)
     with pytest.raises(SaeflowError, match="answered 1 times to 2"):
         score_completions(table, goal(), LEXICAL)
 

@@ -41,7 +41,7 @@ def plan(
     from saeflow.judging.hosted import questions_about
 
     settings = read_study(*study)
-    if not (steering := settings.steering) or steering.judge.kind != "openai":
+    if not (steering := settings.steering) or not steering.judge.traits.is_hosted:
         options.say("the study has no judge that makes calls")
         return
     judge, goals = steering.judge, shipped_or_own(steering.goals.directory)

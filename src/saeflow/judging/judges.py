@@ -1,13 +1,12 @@
-"""The judges by name; a new judge is one function and one entry here."""
+"""The judges by name; each is the function that its entry names."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 
+from saeflow.config.sections.judges import JUDGES
 from saeflow.decoding.completion import Completion
-from saeflow.judging.hosted import judge_hosted
-from saeflow.judging.lexical import judge_lexical
-from saeflow.judging.planted import judge_planted
 from saeflow.judging.verdicts import JudgeFunction, Question, Verdict
 
 
@@ -16,8 +15,8 @@ def one_by_one(judge: Callable[[Sequence[Completion], Question], list[Verdict]])
     return lambda completions, questions: [judge(completions, question) for question in questions]
 
 
-JUDGES: dict[str, JudgeFunction] = {
-    "planted": one_by_one(judge_planted),
-    "lexical": one_by_one(judge_lexical),
-    "openai": judge_hosted,
-}
+def judge_function(kind: str) -> JudgeFunction:
+    """The judge of a kind, as one that is given all questions."""
+    module, _, name = JUDGES[kind].function.partition(":")
+    function = getattr(importlib.import_module(f"saeflow.judging.{module}"), name)
+    return function if JUDGES[kind].is_hosted else one_by_one(function)

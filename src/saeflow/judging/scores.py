@@ -12,7 +12,7 @@ from saeflow.config.goal import Goal
 from saeflow.config.sections import Judge
 from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
-from saeflow.judging.judges import JUDGES
+from saeflow.judging.judges import judge_function
 from saeflow.judging.verdicts import Losses, Question, Verdict, criteria
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def checked(verdict: Verdict) -> Verdict:
 def _ask(
     judge: str, completions: Sequence[Completion], questions: Sequence[Question]
 ) -> list[list[Verdict]]:
-    found = JUDGES[judge](completions, questions)
+    found = judge_function(judge)(completions, questions)
     for verdicts in found:
         if len(verdicts) != len(completions):
             raise SaeflowError(

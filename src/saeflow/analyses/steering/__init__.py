@@ -88,11 +88,12 @@ def _about_goals(study: Study, own: Steering) -> list[Complaint]:
 
 def _about_the_judge(study: Study, own: Steering) -> list[Complaint]:
     complaints = []
-    if own.judge.kind == "planted" and study.corpus.kind != "tales":
-        reason = "'planted' knows only the corpus 'tales'; set kind: lexical"
+    if own.judge.traits.corpus not in (None, study.corpus.kind):
+        corpus = own.judge.traits.corpus
+        reason = f"'{own.judge.kind}' knows only the corpus '{corpus}'; set kind: lexical"
         complaints.append(("steering.judge.kind", reason))
     messages = any(not isinstance(prompt, str) for prompt in own.completions.prompts)
-    if own.judge.kind == "openai" and own.judge.template == "rating@1" and messages:
+    if own.judge.traits.is_hosted and own.judge.template == "rating@1" and messages:
         reason = (
             "'rating@1' has the marks of the chat template judged as text; set continuation@1, as "
             "prompts are messages"

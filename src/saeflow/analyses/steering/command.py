@@ -339,7 +339,7 @@ def score(
         losses = model_losses(
             options.open_model(model, dtype), progress=options.progress("judge, completions")
         )
-    service = _service(judge, calls, ledger) if judge.kind == "openai" else None
+    service = _service(judge, calls, ledger) if judge.traits.is_hosted else None
     found = score_completions(
         read_completions(completions), config.read_goal(goal), judge, seed, losses, service=service
     )

@@ -26,7 +26,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     if effects := study.effects:
         rollouts = len(effects.measurement.prompts) * effects.measurement.samples
         side = cells * rollouts * effects.measurement.new_tokens
-    judged = completed if own.judge.kind == "lexical" else 0
+    judged = completed if own.judge.traits.needs_losses else 0
     scores = judge_calls(own) or 2 * cells * texts
     return [
         StagePlan(
@@ -51,7 +51,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
 def judge_calls(own: Steering) -> int:
     """Calls that the judge makes at most, if nothing is in the ledger yet; 0 for a judge that makes
     none."""
-    if own.judge.kind != "openai":
+    if not own.judge.traits.is_hosted:
         return 0
     goals, methods, written = len(own.goals.names), len(own.vectors.methods), own.completions
     texts = len(written.scales) * len(written.prompts) * written.samples

@@ -97,7 +97,7 @@ def steering_context(
         "rows": results.result_rows(found.best, found.comparisons),
         "goal_names": goals(found.best),
         "in_sample": results.in_sample_rows(found.best),
-        "judge": words.JUDGES[settings.judge.kind],
+        "judge": settings.judge.traits.words,
         "prompts": words.intervals_for(len(set(map(str, settings.completions.prompts)))),
         "method_effects": effects,
         "cost": found.cost,

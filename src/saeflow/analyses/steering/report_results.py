@@ -119,7 +119,7 @@ class SteeringFolder:
 
     def cost(self) -> Cost | None:
         """What judging cost, where a model was asked."""
-        if self.settings.judge.kind != "openai":
+        if not self.settings.judge.traits.is_hosted:
             return None
         return self._folder.read("judging/ledger.sqlite", _cost, None)
 

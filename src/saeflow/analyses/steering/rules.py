@@ -76,7 +76,7 @@ def judge_inputs(flow: Workflow[Study]) -> dict[str, Any]:
     """What the judge reads besides the completions: the model, where coherence is measured by its
     loss."""
     steering = flow.study.steering
-    if not steering or steering.judge.kind != "lexical":
+    if not steering or not steering.judge.traits.needs_losses:
         return {}
     return flow.model_inputs(f"models/{flow.study.model.name}")
 

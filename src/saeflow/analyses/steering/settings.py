@@ -175,7 +175,7 @@ class Steering(Section):
 
     @model_validator(mode="after")
     def _judge_can_compare(self) -> Steering:
-        if self.pairs and self.judge.kind != "openai":
+        if self.pairs and not self.judge.traits.is_hosted:
             reason = f"'{self.judge.kind}' answers no such questions; set kind: openai, or pairs: 0"
             refuse([("judge.kind", reason)])
         return self

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from saeflow.config.section import Section, Text, Unique, refuse
+from saeflow.config.sections.judges import JUDGES, JudgeKind
 
 REASONING = r"o\d|gpt-([5-9]|\d\d)"
 """Opens the names of OpenAI's models that think before they answer and refuse ``temperature`` and
 ``max_tokens``."""
 
 
+if TYPE_CHECKING:
+    JudgeName = str
+else:
+    JudgeName = Literal[tuple(JUDGES)]
+
+
 class Judge(Section):
     """Who scores completions, between 0 and 1, for behaviour and for coherence."""
 
-    kind: Literal["planted", "lexical", "openai"] = "planted"
-    """``planted``: exact, by the grammar; only for the corpus ``tales``. ``lexical``: word lists of
-    the goal for the behaviour, the unsteered model's own loss for the coherence; for any language
-    model. ``openai``: a language model behind any OpenAI-compatible endpoint."""
+    kind: JudgeName = Field(
+        default="planted",
+        description=". ".join(f"``{kind.name}``: {kind.brief}" for kind in JUDGES.values()) + ".",
+    )
     saturation: float = Field(default=0.2, gt=0, le=1)
     """``lexical``: share of a completion's words, from the goal's list, that scores 1."""
     model: Text | None = None
@@ -39,6 +46,11 @@ class Judge(Section):
     instruction and fluency, 0 to 2 each, whose harmonic mean is a table of its own."""
 
     @property
+    def traits(self) -> JudgeKind:
+        """What is known of judges of this kind."""
+        return JUDGES[self.kind]
+
+    @property
     def sampling(self) -> dict[str, int | float | str | None]:
         """What a request says besides the question: `parameters`, or what fits the model."""
         if self.parameters is not None:
@@ -49,9 +61,9 @@ class Judge(Section):
     @model_validator(mode="after")
     def _complete(self) -> Judge:
         found = []
-        if self.kind == "openai" and not self.model:
-            found.append(("model", "is needed by 'openai'; name the model that judges"))
-        if self.kind != "openai" and "three_way" in self.protocols:
+        if self.traits.is_hosted and not self.model:
+            found.append(("model", f"is needed by '{self.kind}'; name the model that judges"))
+        if not self.traits.is_hosted and "three_way" in self.protocols:
             reason = f"'{self.kind}' answers no such questions; set kind: openai, or product alone"
             found.append(("kind", reason))
         if "product" not in self.protocols:
