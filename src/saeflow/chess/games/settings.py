@@ -59,15 +59,6 @@ class Positions(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Positions:
         if (self.path is None) == (self.self_play is None):
-            refuse(
-                [
-                    (
-                        "",
-                        (
-                            "give either path or self_play; this gives "
-                            f"{'both' if self.path else 'none'}"
-                        ),
-                    )
-                ]
-            )
+            given = "both" if self.path else "none"
+            refuse([("", f"give either path or self_play; this gives {given}")])
         return self

@@ -82,10 +82,7 @@ BY_FAMILY: dict[str, Respond] = {
     "offensive_exchange": captures,
     "defensive_exchange": parries,
 }
-BY_NAME: dict[str, Respond] = {
-    "has_mate_threat": mating,
-    "can_capture_queen_mine": takes_queen,
-}
+BY_NAME: dict[str, Respond] = {"has_mate_threat": mating, "can_capture_queen_mine": takes_queen}
 _CAPTURE, _MINE = "capture_possible_on_", "_mine"
 
 

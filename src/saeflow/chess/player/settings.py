@@ -80,16 +80,12 @@ class ChessPlayer(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> ChessPlayer:
-        given = [
-            key
-            for key in ("embedded", "train", "path", "official")
-            if getattr(self, key) is not None
-        ]
+        sources = ("embedded", "train", "path", "official")
+        given = [key for key in sources if getattr(self, key) is not None]
         if len(given) != 1:
             this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
-            refuse(
-                [("", f"give exactly one of embedded, train, path and official; this gives {this}")]
-            )
+            reason = f"give exactly one of embedded, train, path and official; this gives {this}"
+            refuse([("", reason)])
         return self
 
 

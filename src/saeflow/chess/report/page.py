@@ -93,8 +93,8 @@ def headline(results: ChessResults, lines: list[ConceptLine]) -> list[str]:
     top = max(answered, key=lambda line: (line.well, line.latent or 0))
     sentences = [
         f"Of {top.concepts:,} concepts, the latents of {top.sae} tell {top.well:,} with an area of "
-        f"{TOLD_WELL} or more "
-        f"on held-out games; a linear probe of the same activations tells {top.well_by_probe:,}."
+        f"{TOLD_WELL} or more on held-out games; a linear probe of the same activations tells "
+        f"{top.well_by_probe:,}."
     ]
     if len(answered) > 1:
         level = sum(line.well == top.well for line in answered) > 1
@@ -106,13 +106,11 @@ def headline(results: ChessResults, lines: list[ConceptLine]) -> list[str]:
 
 def _along_ratings(skill: pl.DataFrame) -> list[str]:
     """How knowing and doing change with the rating that the model is told."""
+    if "rating" not in skill.columns:
+        return []
     sentences = []
-    followed = (
-        skill.drop_nulls(["rating", "awareness", "willingness"])
-        if "rating" in skill.columns
-        else skill
-    )
-    for group in followed["group"].unique(maintain_order=True) if len(followed) else []:
+    followed = skill.drop_nulls(["rating", "awareness", "willingness"])
+    for group in followed["group"].unique(maintain_order=True):
         rows = followed.filter(pl.col("group") == group).sort("rating")
         weakest, strongest = rows.row(0, named=True), rows.row(-1, named=True)
         changes = [
@@ -157,25 +155,19 @@ def _edits(results: ChessResults) -> list[str]:
 def tiles(results: ChessResults) -> list[Fact]:
     """The study at a glance."""
     study = results.study
-    choosing, held = next(iter(results.tables.values())).studied
-    concepts = max((len(tables.best) for tables in results.tables.values()), default=0)
-    studied = (
-        [
-            Fact("studied", f"{choosing + held:,}", f"{held:,} of them held out"),
-            Fact("concepts", f"{concepts:,}", ", ".join(map(words, study.concepts.families))),
-        ]
-        if study.concepts
-        else []
-    )
-    return [
+    hooks = ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))
+    facts = [
         Fact("model", study.model.name, wording.PLAYERS[_source(results)]),
         Fact("positions", f"{results.positions:,}", f"from {results.games:,} games"),
-        *studied[:1],
-        Fact(
-            "SAEs", str(len(study.saes)), ", ".join(dict.fromkeys(map(study.hook_of, study.saes)))
-        ),
-        *studied[1:],
+        Fact("SAEs", str(len(study.saes)), hooks),
     ]
+    if study.concepts:
+        choosing, held = next(iter(results.tables.values())).studied
+        concepts = max(len(tables.best) for tables in results.tables.values())
+        facts.insert(2, Fact("studied", f"{choosing + held:,}", f"{held:,} of them held out"))
+        families = ", ".join(map(words, study.concepts.families))
+        facts.append(Fact("concepts", f"{concepts:,}", families))
+    return facts
 
 
 def run_facts(results: ChessResults) -> list[Fact]:
@@ -202,10 +194,8 @@ def run_facts(results: ChessResults) -> list[Fact]:
         Fact(
             "Cached positions",
             f"{study.activations.positions:,}",
-            (
-                f"at most, of the split {study.activations.split}; "
-                f"{wording.TOKENS[study.activations.tokens]}"
-            ),
+            f"at most, of the split {study.activations.split}; "
+            f"{wording.TOKENS[study.activations.tokens]}",
         ),
         *(Fact("SAE", name, _sae_note(results, name)) for name in study.saes),
         *_studied_facts(results),
@@ -218,30 +208,20 @@ def _studied_facts(results: ChessResults) -> list[Fact]:
     if not results.study.concepts:
         return []
     choosing, held = next(iter(results.tables.values())).studied
-    skipped = {name: tables.concepts["skipped"].drop_nulls().len() if len(tables.concepts) else 0
-               for name, tables in results.tables.items()}  # fmt: skip
-    return [
-        Fact(
-            "Studied positions",
-            f"{choosing + held:,}",
-            "of the split eval, which no SAE was trained on",
-        ),
-        Fact(
-            "that choose latents",
-            f"{choosing:,}",
-            "the best latents of a concept are found on them",
-        ),
-        Fact(
-            "held out",
-            f"{held:,}",
+    skipped = max(
+        tables.concepts["skipped"].drop_nulls().len() if len(tables.concepts) else 0
+        for tables in results.tables.values()
+    )
+    notes = {
+        "Studied positions": (choosing + held, "of the split eval, which no SAE was trained on"),
+        "that choose latents": (choosing, "the best latents of a concept are found on them"),
+        "held out": (
+            held,
             "of other games; all that is reported of concepts is measured on them",
         ),
-        Fact(
-            "Concepts passed over",
-            f"{max(skipped.values(), default=0):,}",
-            "too few positions have or lack them",
-        ),
-    ]
+        "Concepts passed over": (skipped, "too few positions have or lack them"),
+    }
+    return [Fact(label, f"{count:,}", note) for label, (count, note) in notes.items()]
 
 
 def _source(results: ChessResults) -> str:
@@ -335,9 +315,7 @@ def engine_facts(results: ChessResults) -> list[Fact]:
     counts = dict(results.blunders.group_by("source").len().iter_rows())
     return facts + [
         Fact(
-            label,
-            f"{counts.get(source, 0):,}",
-            f"{note}; they lose {sought.least:g} pawns or more",
+            label, f"{counts.get(source, 0):,}", f"{note}; they lose {sought.least:g} pawns or more"
         )
         for source, (label, note) in wording.BLUNDERS.items()
     ]

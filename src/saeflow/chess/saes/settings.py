@@ -78,17 +78,8 @@ class ChessSAE(Section):
     def _one_source(self) -> ChessSAE:
         if (self.train is None) == (self.path is None):
             given = "both" if self.train else "none"
-            refuse(
-                [
-                    (
-                        "",
-                        (
-                            f"give either train or path; this gives {given} (null undoes a key of "
-                            "an earlier file)"
-                        ),
-                    )
-                ]
-            )
+            undo = "(null undoes a key of an earlier file)"
+            refuse([("", f"give either train or path; this gives {given} {undo}")])
         if self.path and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
         return self

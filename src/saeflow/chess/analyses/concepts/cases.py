@@ -141,8 +141,8 @@ def alike(
     if len(others) < count:
         raise SaeflowError(
             f"chess: {count} random latents were to be drawn beside latent {target}, and "
-            f"{len(others)} others fire in "
-            "the studied positions; lower controls or the numbers of latents, or take another SAE"
+            f"{len(others)} others fire in the studied positions; lower controls or the numbers of "
+            "latents, or take another SAE"
         )
     near = others[np.argsort(np.abs(active[others] - active[target]), kind="stable")[: 10 * count]]
     generator = numpy_generator(seed, *purpose)

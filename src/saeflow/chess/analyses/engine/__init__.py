@@ -11,7 +11,5 @@ if TYPE_CHECKING:
     from saeflow.chess.study import ChessStudy
 
 ANALYSIS: Analysis[ChessStudy, Engine] = Analysis(
-    key="engine",
-    settings=Engine,
-    outputs=lambda study, own: ["engine/evaluations.parquet"],
+    key="engine", settings=Engine, outputs=lambda study, own: ["engine/evaluations.parquet"]
 )

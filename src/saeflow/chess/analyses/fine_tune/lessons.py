@@ -84,8 +84,8 @@ def _chosen_games(
     if len(games) < 2:
         raise SaeflowError(
             f"chess: blunders were found in {len(games)} games, and fine-tuning takes two at "
-            "least, one to measure on; "
-            "raise engine.positions or transitions.positions, or lower blunders.least"
+            "least, one to measure on; raise engine.positions or transitions.positions, or lower "
+            "blunders.least"
         )
     order = numpy_generator(seed, "chess", "fine-tuning").permutation(len(games))
     count = min(max(round(held_out * len(games)), 1), len(games) - 1)

@@ -182,11 +182,7 @@ class Trials:
 
     def at(self, rating: int) -> AtRating:
         """The same, told a rating."""
-        return AtRating(
-            self,
-            rating,
-            [judged(self.model, batch, rating) for batch in self.batches],
-        )
+        return AtRating(self, rating, [judged(self.model, batch, rating) for batch in self.batches])
 
 
 @dataclass(frozen=True, eq=False)

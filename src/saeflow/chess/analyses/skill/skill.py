@@ -279,9 +279,7 @@ class _Group:
         return rows
 
     def _correlations(
-        self,
-        mine: Int64[np.ndarray, " m"],
-        generator: np.random.Generator,
+        self, mine: Int64[np.ndarray, " m"], generator: np.random.Generator
     ) -> dict[str, object]:
         """How a concept's activation goes with the probability of the right move along the ratings,
         case by case.
