@@ -9,6 +9,10 @@ from pathlib import Path
 
 import yaml
 from checkout import ROOT
+from studies import CONFIGS, changed
+
+from saeflow.figures.figure import figures_of
+from saeflow.kinds import read_any_study
 
 
 class Workflow:
@@ -26,7 +30,7 @@ class Workflow:
 
     def command(self, *targets, config=None, args=("--cores", "2")):
         file = self.directory / "study.yaml"
-        file.write_text(yaml.safe_dump({**self.overrides, **(config or {})}))
+        file.write_text(yaml.safe_dump(changed(self.overrides, config or {})))
         command = [
             sys.executable,
             "-m",
@@ -71,6 +75,11 @@ class Workflow:
         done = self.attempt(*targets, env=env, **options)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
         return planned_jobs(done)
+
+
+def figures():
+    """The figures of the tiny study, by name."""
+    return figures_of(read_any_study(ROOT / "config.yaml", CONFIGS / "tiny.yaml"))
 
 
 def environment():

@@ -34,3 +34,6 @@ def changed(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 TINY = study_config("tiny")
+GOALS: list[str] = TINY["steering"]["goals"]["names"]
+METHODS: list[str] = TINY["steering"]["vectors"]["methods"]
+COMPLETIONS: dict[str, Any] = TINY["steering"]["completions"]

@@ -15,7 +15,6 @@ import pytest
 from checkout import ROOT
 from cluster import GPUS, Cluster, lacking
 from snakemake_runs import Workflow, digests
-from studies import TINY
 
 from saeflow.analyses.steering.io import load_vector
 
@@ -26,7 +25,7 @@ OF_THE_CONFIG = (
 )
 # One goal and method of the study that was run here; its levels follow each other ten seconds
 # apart.
-SLURM = {"goals": {"names": ["love"]}, "steering": {**TINY["steering"], "methods": ["caa"]}}
+SLURM = {"steering.goals.names": ["love"], "steering.vectors.methods": ["caa"]}
 PROFILE = (
     *(
         "--profile",

@@ -84,5 +84,14 @@ def test_help_lists_every_stage():
     done = saeflow("--help")
     assert all(
         f"{name} " in done.stdout
-        for name in ("effects", "steering", "judge", "figures", "plan", "show", "steer")
+        for name in (
+            "effects",
+            "steering",
+            "logit_lens",
+            "judge",
+            "figures",
+            "plan",
+            "show",
+            "steer",
+        )
     )

@@ -88,7 +88,10 @@ def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow
             {"steering.goals": {"directory": "goals", "names": ["absent"]}},
             "goals/absent.yaml: no such file",
         ),
-        ({"examples": {}, "logit_lens": {"sets": ["sets.yaml"]}}, "sets.yaml: sets.a.pattern: '('"),
+        (
+            {"examples": {}, "logit_lens": {"token_sets": {"files": ["sets.yaml"]}}},
+            "sets.yaml: sets.a.pattern: '('",
+        ),
         (
             {"steering.goals": {"names": ["love", "average"]}},
             "steering.goals.names.1: 'average' is what tables call the mean",
@@ -102,7 +105,9 @@ def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow
 
 def test_what_the_command_line_says_stands_over_the_files_and_is_checked_with_them(tmp_path):
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
-    done = planned(tmp_path, "--config", "study=other", "seed=-1", "goals={names: [love, Love]}")
+    done = planned(
+        tmp_path, "--config", "study=other", "seed=-1", "steering={goals: {names: [love, Love]}}"
+    )
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "config.yaml: seed: must be greater than or equal to 0; got -1" in said

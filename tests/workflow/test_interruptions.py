@@ -16,7 +16,7 @@ DAMAGED = {
         {"complete_prompts": 1, "judge_completions": 1},
     ),
     "effects/main/effects.h5": (
-        "approximators/main/metrics.json",
+        "effects/main/metrics.json",
         {"merge_effects": 1, "fit_approximator": 1},
     ),
     "corpus/eval.safetensors": (

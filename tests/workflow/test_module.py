@@ -10,7 +10,7 @@ import pytest
 import yaml
 from checkout import ROOT
 from snakemake_runs import environment, planned_jobs
-from studies import TINY
+from studies import GOALS, TINY
 
 FOLDER = f'"{ROOT}/Snakefile"'
 
@@ -65,7 +65,7 @@ def test_goals_are_sought_where_snakemake_works_and_then_in_the_checkout(workflo
     assert f"{ROOT}/workflow/goals/tales/london.yaml" in shipped.stdout
     own = workflow.directory / "workflow/goals/tales"
     own.mkdir(parents=True)
-    for name in TINY["goals"]["names"]:
+    for name in GOALS:
         (own / f"{name}.yaml").write_text((ROOT / f"workflow/goals/tales/{name}.yaml").read_text())
     mine = workflow.attempt("evaluate", args=("--cores", "2", "--dry-run", "--printshellcmds"))
     assert str(ROOT / "workflow/goals") not in mine.stdout

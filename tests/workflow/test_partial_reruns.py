@@ -11,18 +11,17 @@ import polars as pl
 import pytest
 from checkout import ROOT
 from judge_server import KEY, serving, stats
-from snakemake_runs import Workflow
-from studies import TINY
+from snakemake_runs import Workflow, figures
+from studies import COMPLETIONS, TINY
+from studies import GOALS as GOAL_NAMES
+from studies import METHODS as METHOD_NAMES
 
-from saeflow.figures.figure import figures_of
-from saeflow.kinds import check_any_study
-
-DRAWN = figures_of(check_any_study(TINY)).values()
+DRAWN = figures().values()
 FIGURES = len(DRAWN)
 # Those that show every goal; the others show models, SAEs, latents and effects.
 GOAL_FIGURES = sum(figure.tables[0].startswith("steering/") for figure in DRAWN)
 DRY = ("--cores", "2", "--dry-run")
-GOALS, METHODS = len(TINY["goals"]["names"]), len(TINY["steering"]["methods"])
+GOALS, METHODS = len(GOAL_NAMES), len(METHOD_NAMES)
 SECONDS_FOR_A_THOUSAND_SHARDS = 15
 
 
@@ -79,8 +78,8 @@ def test_a_fresh_checkout_of_the_same_commit_makes_nothing_anew(clone):
 
 def test_an_edited_comment_in_the_effects_stage_reruns_nothing(clone):
     for edited in (
-        "src/saeflow/effects/measure.py",
-        "src/saeflow/cli/effects.py",
+        "src/saeflow/analyses/effects/measure.py",
+        "src/saeflow/analyses/effects/command.py",
         "rules/effects.smk",
     ):
         file = clone.root / edited
@@ -97,19 +96,14 @@ def test_another_judge_scores_anew_and_an_earlier_one_is_not_asked_again(copied,
     with serving() as url:
 
         def judged_by(model):
-            calls = {"backoff": 0.01, "price": {"input": 1, "output": 1}}
-            return {
-                "steering.judge": {"kind": "openai", "model": model, "base_url": url},
-                "calls": calls,
-            }
+            calls = {"base_url": url, "backoff": 0.01, "price": {"input": 1, "output": 1}}
+            return {"steering.judge": {"kind": "openai", "model": model}, "calls": calls}
 
         scored = {"judge_completions": GOALS * METHODS, "summarise_scores": 1, "evaluate": 1}
         assert copied.run("evaluate", config=judged_by("first")) == scored
         first = scores(copied)
         asked = stats(url)["answered"]
-        completions = (
-            GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering"]["samples"]
-        )
+        completions = GOALS * METHODS * len(COMPLETIONS["scales"]) * COMPLETIONS["samples"]
         assert 0 < asked < 2 * completions, (
             "the unsteered texts of all methods are the same, and asked about once"
         )
@@ -153,7 +147,7 @@ def scores(study):
 def test_a_thousand_shards_are_planned_in_seconds(tmp_path):
     study = Workflow(tmp_path, TINY)
     few = {"d_sae": 1000, "k": 4, "tokens": 32_768, "batch_size": 512}
-    config = {"saes": {"main": {"train": few}}, "effects": {**TINY["effects"], "block_size": 1}}
+    config = {"saes": {"main": {"train": few}}, "effects.vectors.block_size": 1}
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     jobs = study.run(config=config, args=DRY)
     after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
@@ -167,7 +161,7 @@ def test_a_command_gets_ten_thousand_shards(tmp_path):
     """Linux takes no argument of 128 KiB or more, and a job's whole command would be one."""
     study = Workflow(tmp_path, TINY)
     few = {"d_sae": 10_000, "k": 4, "tokens": 32_768, "batch_size": 512}
-    config = {"saes": {"main": {"train": few}}, "effects": {**TINY["effects"], "block_size": 1}}
+    config = {"saes": {"main": {"train": few}}, "effects.vectors.block_size": 1}
     blocks = tmp_path / "results/tiny/effects/main/shards"
     blocks.mkdir(parents=True)
     for number in range(10_000):

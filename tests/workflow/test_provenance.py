@@ -144,7 +144,7 @@ def test_equal_studies_do_not_differ(finished, copied):
 def test_what_differs_is_named_with_its_size(finished, copied):
     results = copied.results
     config = yaml.safe_load((results / "config.yaml").read_text())
-    config["steering"]["samples"], config["figures"]["dpi"] = 16, 90
+    config["steering"]["completions"]["samples"], config["figures"]["dpi"] = 16, 90
     (results / "config.yaml").write_text(yaml.safe_dump(config))
     record = read_json(results / "provenance.json")
     record["packages"]["torch"] = "1.0"

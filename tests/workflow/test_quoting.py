@@ -15,7 +15,7 @@ import yaml
 from checkout import ROOT
 from safetensors.numpy import save_file
 from snakemake_runs import Workflow
-from studies import TINY
+from studies import GOALS, TINY, changed
 from typer.main import get_command
 
 from saeflow.cli.main import app
@@ -25,17 +25,8 @@ from saeflow.cli.main import app
 HOSTILE = "a b'c\"d$(touch PWNED)`touch PWNED`[e]*;touch PWNED&#~$HOME\\é"
 TEXT = f"{HOSTILE} {{study}} {{x}} {{goal}}"
 RULES = sorted(Path(ROOT, "rules").glob("*.smk"))
-JSON = (
-    "settings",
-    "study",
-    "saes",
-    "shape",
-    "accuracy",
-    "summary",
-    "calls",
-    "published",
-    "dataset",
-)
+SECTIONS = r"(\w+)=(?:settings|FLOW\.published|calls)\("
+JSON = {"saes", *(name for file in RULES for name in re.findall(SECTIONS, file.read_text()))}
 RECORDER = """#!/usr/bin/env python3
 import json, os, sys
 words = [open(word[1:]).read() if word.startswith("@/dev/fd/") else word for word in sys.argv[1:]]
@@ -127,7 +118,7 @@ def settings_of(call, option="--settings"):
 def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is(hostile):
     place, goals = hostile / HOSTILE, hostile / TEXT
     goals.mkdir()
-    for name in TINY["goals"]["names"]:
+    for name in GOALS:
         (goals / f"{name}.yaml").write_text(
             (ROOT / f"workflow/goals/tales/{name}.yaml").read_text()
         )
@@ -136,49 +127,38 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     save_file({TEXT: np.eye(24, 64, dtype=np.float32)}, place / "vectors.safetensors")
     (place / "model").mkdir()
     (place / "model/config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
-    study = {
-        **TINY,
-        "corpus": {
-            **TINY["corpus"],
-            "kind": "text",
-            "path": str(place / "text.jsonl"),
-            "separator": TEXT,
-        },
+    changes = {
+        "corpus.kind": "text",
+        "corpus.path": str(place / "text.jsonl"),
+        "corpus.separator": TEXT,
         "model": {"name": "linked", "path": str(place / "model")},
-        "saes": {**TINY["saes"], "imported": {"path": str(place / "sae {x}"), "format": "saelens"}},
+        "saes.imported": {"path": str(place / "sae {x}"), "format": "saelens"},
         "examples": {},
-        "logit_lens": {"sets": [str(goals / "sets.yaml")]},
-        "effects": {
-            **TINY["effects"],
-            "prompts": [TEXT],
-            "vectors": {
-                "kind": "file",
-                "path": str(place / "vectors.safetensors"),
-                "tensor": TEXT,
-                "range": [0, 24],
-            },
-        },
-        "steering.goals": {**TINY["goals"], "directory": str(goals)},
-        "steering": {**TINY["steering"], "sae": "main", "prompts": [TEXT]},
-        "steering.judge": {
-            "kind": "openai",
-            "model": TEXT,
-            "parameters": {"stop": TEXT},
-            "pairs": 2,
-        },
+        "logit_lens": {"token_sets": {"files": [str(goals / "sets.yaml")]}},
+        "effects.measurement.prompts": [TEXT],
+        "effects.vectors.kind": "file",
+        "effects.vectors.path": str(place / "vectors.safetensors"),
+        "effects.vectors.tensor": TEXT,
+        "effects.vectors.range": [0, 24],
+        "steering.sae": "main",
+        "steering.goals.directory": str(goals),
+        "steering.completions.prompts": [TEXT],
+        "steering.judge": {"kind": "openai", "model": TEXT, "parameters": {"stop": TEXT}},
+        "steering.pairs": 2,
         "calls": {"key": "MY_KEY"},
     }
+    study = changed(TINY, changes)
     calls = commands_run(Workflow(hostile, study, base=None), "all")
-    assert settings_of(calls["record_study"][0], "--study")["steering"]["prompts"] == [TEXT]
+    assert settings_of(calls["record_study"][0], "--study")["steering"]["completions"][
+        "prompts"
+    ] == [TEXT]
     assert settings_of(calls["write_corpus"][0])["separator"] == TEXT
     assert calls["link_model"][0][2:4] == ["--path", str(place / "model")]
     assert str(place / "sae {x}") in calls["import_sae"][0]
     assert str(goals / "sets.yaml") in calls["find_token_sets"][0]
     assert str(place / "vectors.safetensors") in calls["measure_effects"][0]
-    assert settings_of(calls["measure_effects"][0])["vectors"]["tensor"] == TEXT
-    assert calls["choose_latents"][0][2:4] == [
-        str(goals / f"{name}.yaml") for name in TINY["goals"]["names"]
-    ]
+    assert settings_of(calls["measure_effects"][0], "--vectors")["tensor"] == TEXT
+    assert calls["choose_latents"][0][2:4] == [str(goals / f"{name}.yaml") for name in GOALS]
     assert settings_of(calls["complete_prompts"][0])["prompts"] == [TEXT]
     judge = settings_of(calls["judge_completions"][0])
     assert judge["model"] == judge["parameters"]["stop"] == TEXT
@@ -211,14 +191,12 @@ def test_every_path_of_a_study_of_chess_reaches_its_command_as_it_is(hostile):
 
 
 def test_patterns_of_what_is_published_reach_their_commands(workflow):
+    vectors = {"repo": "me/x", "file": "{goal}/{method}/vector.safetensors"}
     published = {
-        "activations": {"published": {"repo": "me/x", "file": "cache/{hook}"}},
-        "steering": {
-            **TINY["steering"],
-            "published": {"repo": "me/x", "file": "{goal}/{method}/vector.safetensors"},
-        },
+        "activations.published": {"repo": "me/x", "file": "cache/{hook}"},
+        "steering.vectors.published": vectors,
     }
-    workflow.overrides = {**TINY, **published}
+    workflow.overrides = changed(TINY, published)
     calls = commands_run(workflow, "all")
     assert settings_of(calls["fetch_activations"][0], "--published")["file"] == "cache/{hook}"
     assert (
@@ -229,10 +207,6 @@ def test_patterns_of_what_is_published_reach_their_commands(workflow):
 
 def test_settings_longer_than_an_argument_may_be_reach_their_jobs(workflow):
     prompts = [f"{'é' * 40} '{{study}}' {number}" for number in range(2_500)]
-    workflow.run(
-        "results/tiny/config.yaml", config={"steering": {**TINY["steering"], "prompts": prompts}}
-    )
-    assert (
-        yaml.safe_load((workflow.results / "config.yaml").read_text())["steering"]["prompts"]
-        == prompts
-    )
+    workflow.run("results/tiny/config.yaml", config={"steering.completions.prompts": prompts})
+    written = yaml.safe_load((workflow.results / "config.yaml").read_text())
+    assert written["steering"]["completions"]["prompts"] == prompts

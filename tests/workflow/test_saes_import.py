@@ -36,12 +36,12 @@ def test_a_study_imports_saes_of_any_library(workflow, folders):
         "target": "blocks.0.hook_mlp_out",
         "hook": "blocks.0.hook_resid_mid",
     }
-    config = {"saes": saes, "steering": {**workflow.overrides["steering"], "sae": "gemma_scope"}}
+    config = {"saes": saes, "steering.sae": "gemma_scope"}
     config["model"] = {
         **workflow.overrides["model"],
         "train": {**workflow.overrides["model"]["train"], "n_layers": 4},
     }
-    config["effects"] = {**workflow.overrides["effects"], "block_size": 5}
+    config["effects.vectors.block_size"] = 5
     wanted = [f"results/tiny/saes/{name}/cfg.json" for name in saes]
     jobs = workflow.run(*wanted, config=config)
     assert jobs["import_sae"] == len(CASES) + 1
@@ -65,7 +65,7 @@ def test_a_study_imports_saes_of_any_library(workflow, folders):
 
 def test_an_sae_of_another_hook_is_one_sentence_of_its_job(workflow, folders):
     saes = {"other": {"path": str(folders["llama_scope-2025"])}}
-    config = {"saes": saes, "steering": {**workflow.overrides["steering"], "sae": "other"}}
+    config = {"saes": saes, "steering.sae": "other"}
     assert workflow.attempt("results/tiny/saes/other/cfg.json", config=config).returncode == 1
     log = (workflow.results / "logs/import_sae/other.log").read_text()
     assert log.startswith(
@@ -75,8 +75,7 @@ def test_an_sae_of_another_hook_is_one_sentence_of_its_job(workflow, folders):
 
 
 def test_an_sae_that_is_not_there_is_one_sentence_before_any_job(workflow, tmp_path):
-    steering = {**workflow.overrides["steering"], "sae": "other"}
-    config = {"saes": {"other": {"path": str(tmp_path / "nowhere")}}, "steering": steering}
+    config = {"saes": {"other": {"path": str(tmp_path / "nowhere")}}, "steering.sae": "other"}
     done = workflow.attempt("effects", config=config, args=("--dry-run", "--cores", "1"))
     assert done.returncode == 1
     assert f"saes.other.path: {tmp_path / 'nowhere'}: no such folder" in done.stdout + done.stderr

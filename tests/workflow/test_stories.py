@@ -61,7 +61,7 @@ def test_sae_ts_raises_its_target_latents_more_than_a_random_direction_does(stor
     import json
 
     raised = {"sae_ts": 0.0, "random": 0.0}
-    for goal in SMALL["goals"]["names"]:
+    for goal in SMALL["steering"]["goals"]["names"]:
         targets = json.loads((stories.results / f"steering/{goal}/latents.json").read_text())[
             "latents"
         ]

@@ -25,7 +25,8 @@ STUDY = ROOT / "workflow/studies/gemma-2-2b.yaml"
 SAE = "gemma-2-2b-res-16k"
 METHODS = ["caa", "sae", "sae_ts", "pinverse", "rotation"]
 SMALL = study_config("small-gemma")
-GOALS = SMALL["goals"]["names"]
+GOALS = SMALL["steering"]["goals"]["names"]
+MAP = f"results/gemma-2-2b/effects/{SAE}/approximator.safetensors"
 CELLS = len(GOALS) * len(METHODS)
 
 
@@ -42,7 +43,7 @@ def gemma(hub, tmp_path_factory):
     directory = tmp_path_factory.mktemp("gemma")
     study = Workflow(directory, SMALL, base=STUDY)
     with judge_server.serving() as url:
-        study.overrides = {**SMALL, "steering.judge": {"base_url": url}, "calls": {"backoff": 0.01}}
+        study.overrides = {**SMALL, "calls": {"base_url": url, "backoff": 0.01}}
         study.env = {
             **hub_server.environment(hub, directory / "home", HF_TOKEN=hub_server.TOKEN),
             "OPENAI_API_KEY": judge_server.KEY,
@@ -122,7 +123,7 @@ def test_the_record_beside_every_artifact_names_the_commit_and_the_checksum(hub,
 
 def test_vectors_are_built_from_the_published_map_by_the_papers_formula(hub, gemma):
     made = hub.made
-    (file,) = gemma.directory.glob("resources/published/*/approximators/*/approximator.safetensors")
+    (file,) = gemma.directory.glob("resources/published/*/effects/*/approximator.safetensors")
     approximation, metadata = read_approximation(file)
     assert torch.equal(approximation.M, made["M"])
     assert metadata["published"]["repo"] == RELEASE
@@ -136,7 +137,7 @@ def test_vectors_are_built_from_the_published_map_by_the_papers_formula(hub, gem
 
 
 def test_the_published_map_is_held_to_effects_that_it_was_not_fitted_to(hub, gemma):
-    metrics = json.loads((gemma.results / f"approximators/{SAE}/metrics.json").read_text())
+    metrics = json.loads((gemma.results / f"effects/{SAE}/metrics.json").read_text())
     assert metrics["rows"] == {"test": 100}
     effects = hub.made["effects"][-100:]
     noise = 100 * D_SAE * 0.2**2 / (effects - effects.mean(0)).square().sum()
@@ -166,16 +167,12 @@ def test_to_compute_is_to_measure_and_to_fit(gemma):
         "saes": {
             "wide": {"published": {"repo": SCOPE, "file": "wide/params.npz"}, "d_sae": 65_536}
         },
-        "effects": {
-            **SMALL["effects"],
-            "source": "compute",
-            "vectors": {"sae": "wide", "range": [0, 1000]},
-        },
-        "effects.approximator": {"source": "compute"},
+        "effects.source": "compute",
+        "effects.vectors": {"sae": "wide", "range": [0, 1000]},
+        "effects.approximator.source": "compute",
     }
-    jobs = gemma.run("approximator", env=gemma.env, config=computed, args=dry)
+    jobs = gemma.run(MAP, env=gemma.env, config=computed, args=dry)
     assert jobs == {
-        "approximator": 1,
         "fetch_sae": 1,
         "fit_approximator": 1,
         "measure_effects": 8,
@@ -185,10 +182,10 @@ def test_to_compute_is_to_measure_and_to_fit(gemma):
     jobs = gemma.run(
         "approximator",
         env=gemma.env,
-        config={"effects.approximator": {"source": "compute"}},
+        config={"effects.approximator.source": "compute"},
         args=dry,
     )
-    assert jobs == {"approximator": 1, "fit_approximator": 1}
+    assert jobs == {"fit_approximator": 1}
     # Another source is another artifact: it is fetched, and what depends on it is made again.
     published = {
         "repo": RELEASE,
@@ -199,7 +196,7 @@ def test_to_compute_is_to_measure_and_to_fit(gemma):
     jobs = gemma.run(
         "evaluate",
         env=gemma.env,
-        config={"effects.approximator": {"published": published}},
+        config={"effects.approximator.published": published},
         args=dry,
     )
     assert jobs["fetch_approximator"] == 1
@@ -217,7 +214,7 @@ def test_our_own_is_taken_where_it_is_and_nothing_overwrites_the_other(hub, gemm
         jobs = gemma.run("plots", env=gemma.env, args=dry)
         assert "fetch_effects" not in jobs
         assert jobs["assess_approximator"] == 1  # its effects are others now
-        insisting = {"effects": {**SMALL["effects"], "source": "fetch"}}
+        insisting = {"effects.source": "fetch"}
         assert gemma.run("plots", env=gemma.env, config=insisting, args=dry) == {}
     finally:
         own.unlink()

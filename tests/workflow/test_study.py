@@ -13,11 +13,8 @@ import polars as pl
 import pytest
 import yaml
 from checkout import ROOT
-from snakemake_runs import digests
-from studies import TINY
-
-from saeflow.figures.figure import figures_of
-from saeflow.kinds import check_any_study
+from snakemake_runs import digests, figures
+from studies import COMPLETIONS, GOALS, METHODS
 
 
 def test_every_stage_runs_and_its_files_are_as_designed(finished):
@@ -32,7 +29,7 @@ def test_every_stage_runs_and_its_files_are_as_designed(finished):
         "saes/main/cfg.json",
         "saes/main/metrics.json",
         "effects/main/effects.h5",
-        "approximators/main/metrics.json",
+        "effects/main/metrics.json",
         "steering/london/sae_ts/vector.safetensors",
         "steering/love/side_effects.parquet",
         "steering/summary.csv",
@@ -41,13 +38,9 @@ def test_every_stage_runs_and_its_files_are_as_designed(finished):
     ]:
         assert (results / path).is_file(), path
     drawn = {file.stem for file in (results / "figures").glob("*.png")}
-    assert drawn == set(figures_of(check_any_study(TINY)))
+    assert drawn == set(figures())
     summary = pl.read_parquet(results / "steering/summary.parquet")
-    cells = (
-        len(TINY["goals"]["names"])
-        * len(TINY["steering"]["methods"])
-        * len(TINY["steering"]["scales"])
-    )
+    cells = len(GOALS) * len(METHODS) * len(COMPLETIONS["scales"])
     assert summary.filter(split="all").height == cells
     assert summary.filter(split="all")["n"].to_list() == [8] * cells
 
@@ -118,9 +111,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(finished, workflow):
 
 
 def test_a_wrong_config_is_one_line_before_any_job(workflow):
-    done = workflow.attempt(config={"steering": {"method": ["caa"]}})
+    done = workflow.attempt(config={"steering.vectors.method": ["caa"]})
     assert done.returncode == 1
-    complaints = [line for line in done.stderr.splitlines() if "steering.method" in line]
+    complaints = [line for line in done.stderr.splitlines() if "steering.vectors.method" in line]
     assert len(complaints) == 1
     assert "is not a known key" in complaints[0]
     assert "Traceback" not in done.stderr

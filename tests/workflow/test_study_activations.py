@@ -6,7 +6,8 @@ import json
 HOOKS = ["blocks.0.hook_resid_post", "blocks.1.hook_mlp_out"]
 FEW_STEPS = {"d_sae": 48, "k": 4, "tokens": 2_048, "batch_size": 512}
 CONFIG = {
-    "activations": {"blocks_per_shard": 256, "hooks": HOOKS[1:]},
+    "activations": {"blocks_per_shard": 256},
+    "hooks": HOOKS[1:],
     "saes": {"main": {"train": FEW_STEPS}},
 }
 

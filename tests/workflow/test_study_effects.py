@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from snakemake_runs import digests, saeflow
-from studies import TINY
+from studies import GOALS
 
 from saeflow.analyses.effects.io import read_block
 from saeflow.analyses.steering.io import load_vector
@@ -16,7 +16,7 @@ from saeflow.saes.io import load_sae
 
 
 def with_file(path):
-    return {"effects": {**TINY["effects"], "vectors": {"kind": "file", "path": str(path)}}}
+    return {"effects.vectors.kind": "file", "effects.vectors.path": str(path)}
 
 
 def test_a_file_of_vectors_is_an_input_and_a_wrong_one_costs_nothing_else(copied):
@@ -61,11 +61,6 @@ def test_a_file_that_is_not_there_is_told_before_anything_runs(copied):
 def test_one_block_by_hand_is_the_workflow_s_to_the_bit(finished, tmp_path):
     results = finished.results
     study = yaml.safe_load((results / "config.yaml").read_text())
-    settings = {
-        name: value
-        for name, value in study["effects"].items()
-        if name not in ("baseline_samples", "dtype")
-    }
     done = saeflow(
         *(
             "effects",
@@ -88,7 +83,9 @@ def test_one_block_by_hand_is_the_workflow_s_to_the_bit(finished, tmp_path):
             "--baseline",
             results / "effects/main/baseline.safetensors",
             "--settings",
-            json.dumps(settings),
+            json.dumps(study["effects"]["measurement"]),
+            "--vectors",
+            json.dumps(study["effects"]["vectors"]),
         ),
         *(
             "--source",
@@ -110,10 +107,10 @@ def test_one_block_by_hand_is_the_workflow_s_to_the_bit(finished, tmp_path):
 
 def test_vectors_for_planted_latents_stand_beside_those_for_the_chosen_ones(copied):
     chosen = pl.read_parquet(copied.results / "steering/targets.parquet")
-    assert chosen["latent"].n_unique() == len(TINY["goals"]["names"]) == len(chosen)
+    assert chosen["latent"].n_unique() == len(GOALS) == len(chosen)
     methods = ["caa", "sae", "sae_planted", "pinverse", "pinverse_planted"]
     vector = "results/tiny/steering/love/{}/vector.safetensors"
-    planted = {"steering": {**TINY["steering"], "methods": methods}}
+    planted = {"steering.vectors.methods": methods}
     jobs = copied.run(*map(vector.format, methods), config=planted)
     assert jobs == {"build_vectors": 1}
     recovery = pl.read_parquet(copied.results / "saes/main/recovery.parquet")

@@ -6,22 +6,23 @@ import sqlite3
 import polars as pl
 import pytest
 from judge_server import KEY, serving, stats
-from studies import TINY
+from studies import COMPLETIONS as WRITTEN
+from studies import GOALS as GOAL_NAMES
+from studies import METHODS as METHOD_NAMES
 
-GOALS, METHODS = len(TINY["goals"]["names"]), len(TINY["steering"]["methods"])
-COMPLETIONS = GOALS * METHODS * len(TINY["steering"]["scales"]) * TINY["steering"]["samples"]
+GOALS, METHODS = len(GOAL_NAMES), len(METHOD_NAMES)
+COMPLETIONS = GOALS * METHODS * len(WRITTEN["scales"]) * WRITTEN["samples"]
 
 
 def judged_by(url, **calls):
     judge = {
         "kind": "openai",
         "model": "loopback",
-        "base_url": url,
-        "pairs": 2,
         "protocols": ["product", "three_way"],
     }
     price = {"input": 1000, "output": 1000}
-    return {"judge": judge, "calls": {"backoff": 0.01, "price": price, **calls}}
+    called = {"base_url": url, "backoff": 0.01, "price": price, **calls}
+    return {"steering.judge": judge, "steering.pairs": 2, "calls": called}
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_study_whose_judge_refuses_everything_fails_with_the_judges_words(copi
     told = done.stdout + done.stderr
     assert done.returncode == 1
     assert "Unsupported parameter: 'max_tokens'" in told
-    assert "change judge.parameters" in told
+    assert "change steering.judge.parameters" in told
     assert "Traceback" not in told
     with sqlite3.connect(copied.results / "judging/ledger.sqlite") as ledger:
         assert ledger.execute("SELECT count(*) FROM answers").fetchone() == (0,), (
