@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from saeflow import seals
 from saeflow.artifacts import atomic, read_object, sha256, write_sealed_json
 from saeflow.errors import SaeflowError
-from saeflow.hub.files import RECORD, fetch, place
+from saeflow.hub.files import RECORD, Fetched, fetch, place
 from saeflow.models.language_model import (
     POINTER,
     checkpoint_of,
@@ -89,24 +89,29 @@ def link_model(path: Path, directory: Path) -> None:
         )
 
 
-def fetch_model(published: Published, key: str, directory: Path) -> None:
-    """Fetch the files of a hub model that are needed to run it, all of one commit, into a
-    checkpoint directory.
+def fetch_checkpoint(published: Published, key: str) -> Fetched:
+    """Fetch the files of a hub model that are needed to run it, all of one commit, into the hub's
+    cache.
 
     Args:
         published: the repository, or a folder of it.
         key: of the config, for messages.
-        directory: where the files go, and the record of where they came from.
 
     Raises:
         SaeflowError: what `saeflow.hub.files.fetch` raises, or the repository holds no safetensors
             weights.
     """
-    files = fetch(
+    return fetch(
         published,
         key,
         lambda names, locate: _files_to_load(names, locate, f"{key}: {published.where}"),
     )
+
+
+def fetch_model(published: Published, key: str, directory: Path) -> None:
+    """Put what `fetch_checkpoint` gives into a checkpoint directory, with the record of where it
+    came from; raises as that does."""
+    files = fetch_checkpoint(published, key)
     with atomic(directory) as temporary:
         temporary.mkdir()
         for name in files.names:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from saeflow.artifacts import write_sealed_json
 from saeflow.config.sae_files import SAE_FORMATS, files_of, sae_format
 from saeflow.errors import SaeflowError
-from saeflow.hub.files import RECORD, fetch
+from saeflow.hub.files import RECORD, Fetched, fetch
 from saeflow.saes.crosscoder import Crosscoder, as_crosscoder
 from saeflow.saes.feeds import Feed
 from saeflow.saes.formats import crosscoder, saelens
@@ -131,15 +131,16 @@ def sae_from_elsewhere(directory: Path, said: Elsewhere) -> SAE:
     return placed(sae, said.hook, said.target) if said.hook else sae
 
 
-def fetch_sae(published: Published, key: str, said: Elsewhere, directory: Path) -> None:
-    """Fetch an SAE and write it in this library's own layout, with the record of where it came
-    from.
+def sae_from_hub(published: Published, key: str, said: Elsewhere) -> tuple[SAE, Fetched]:
+    """Fetch an SAE into the hub's cache and read it.
 
     Args:
         published: its folder, or its one file.
         key: of the config, for messages.
         said: what the study says of it.
-        directory: where it goes.
+
+    Returns:
+        The SAE, whose metadata say where it came from, and its files.
 
     Raises:
         SaeflowError: what `saeflow.hub.files.fetch`, `import_sae` and `placed` raise, or it has
@@ -159,8 +160,15 @@ def fetch_sae(published: Published, key: str, said: Elsewhere, directory: Path) 
             f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {said.d_sae}; "
             "correct d_sae"
         )
+    return replace(sae, metadata={**sae.metadata, "published": fetched.origin}), fetched
+
+
+def fetch_sae(published: Published, key: str, said: Elsewhere, directory: Path) -> None:
+    """Write what `sae_from_hub` gives in this library's own layout, with the record of where it
+    came from; raises as that does."""
+    sae, fetched = sae_from_hub(published, key, said)
     write_sealed_json(directory / RECORD, fetched.record)
-    save_sae(directory, replace(sae, metadata={**sae.metadata, "published": fetched.origin}))
+    save_sae(directory, sae)
 
 
 def export_sae(directory: Path, sae: SAE, named: str) -> None:

@@ -162,7 +162,7 @@ def apply_lens(
     pairs = split_pairs(found, given.sets, SPLIT_FIGURES)
     return LensResult(
         latents=_latents(given, directions, table, null, settings.false_positive_rate),
-        tokens=_tokens(table, given.known),
+        tokens=token_table(table, given.known),
         histograms=_histograms(table),
         scores=_scores(table, given.sets),
         enrichment=with_leading_edges(
@@ -206,7 +206,8 @@ def _latents(
     return pl.DataFrame(columns).select(pl.col(name).cast(kind) for name, kind in LATENTS.items())
 
 
-def _tokens(table: LensTable, known: Vocabulary) -> pl.DataFrame:
+def token_table(table: LensTable, known: Vocabulary) -> pl.DataFrame:
+    """The tokens at either end of every direction, with the columns of `TOKENS`."""
     rows, k = table.top.shape
     texts = np.array(known.texts, dtype=object)
     parts = []
