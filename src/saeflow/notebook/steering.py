@@ -25,6 +25,7 @@ from saeflow.models.hooks import check_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.notebook.texts import Settings, listed, section
 from saeflow.saes.sae import SAE
+from saeflow.saes.subject import Subject
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Prompt
@@ -109,11 +110,12 @@ def steering_vector(
     _require(method, "approximator", traits.needs_effects, approximator is not None)
     _require(method, "density", traits.needs_differing, density is not None)
     reader = sae.to(lm.device) if sae else _no_latents(lm)
-    on, off = (_read(lm, reader, hook, texts) for texts in (positive, negative))
+    subject = Subject(lm, reader, hook, seed)
+    on, off = (_read(subject, texts) for texts in (positive, negative))
     differing: dict[int, float] = {}
     if traits.needs_differing and on and off and density is not None:
         difference = on.latents.mean(0) - off.latents.mean(0)
-        from_bos = bos_latents(lm, reader, hook, torch.maximum(on.peak, off.peak))
+        from_bos = bos_latents(subject, torch.maximum(on.peak, off.peak))
         differing = differing_latents(difference, from_bos, density, chosen.fgaa)
     empty = torch.empty(0, lm.d_model)
     pooled = [getattr(texts, chosen.caa_positions) if texts else empty for texts in (on, off)]
@@ -225,9 +227,9 @@ def _weights(latents: int | Sequence[int] | Mapping[int, float]) -> dict[int, fl
     return {int(latent): 1 / len(numbers) for latent in numbers}
 
 
-def _read(lm: LanguageModel, sae: SAE, hook: str, texts: str | Sequence[str]) -> Examples | None:
+def _read(subject: Subject, texts: str | Sequence[str]) -> Examples | None:
     """What the methods need of texts; None where there are none."""
-    return read_examples(lm, sae, hook, listed(texts)) if texts else None
+    return read_examples(subject, listed(texts)) if texts else None
 
 
 def _no_latents(lm: LanguageModel) -> SAE:
