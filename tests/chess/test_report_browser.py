@@ -20,7 +20,7 @@ from browsing import (
     until,
 )
 
-from saeflow.report.io import write_report
+from saeflow.chess.report.io import write_report
 
 __all__ = ["browser", "shown"]
 pytestmark = pytest.mark.skipif(
