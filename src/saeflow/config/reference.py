@@ -27,27 +27,22 @@ from saeflow.config.section import (
 
 REFERENCE = Path("docs/reference-config.md")
 OPENING = """\
-<!-- Generated from the sections of saeflow.config by `python -m saeflow.kinds`; edit
-those. -->
+<!-- Generated from the sections of saeflow.config by `python -m saeflow.kinds`; edit those. -->
 
 # Reference: the config
 
-A study is one YAML file. `config.yaml` in the repository is the default study; another is run with
-`snakemake --configfile my-study.yaml`, whose keys go over those of `config.yaml`. Keys that are
-left out take the
+A study is one YAML file. `config.yaml` in the repository is the default study; `snakemake
+--configfile my-study.yaml` runs another in its place. A second file after it is merged over the
+first, key by key; what `--config` says stands over all files. Keys that are left out take the
 defaults below, so a config holds what makes the study different. Before anything runs, the config
-is checked as a
-whole: an unknown key, a value of another type or out of its range, and keys that contradict each
-other are refused,
-each with one line that names the key and the reason.
+is checked as a whole: an unknown key, a value of another type or out of its range, and keys that
+contradict each other are refused, each with one line that names the key and the reason.
 
 Four things to know about the values. Text is never taken for a number: write `3.0e-4`, since YAML
-reads `3e-4` as
-text. `null` means none, and undoes a key of an earlier file (`train: null`). In values of `path`
-and `directory`,
-`${NAME}` is replaced by the environment variable. Threads, devices and batch sizes of a machine
-are no part of a
-study: they are set by Snakemake's options and profiles.
+reads `3e-4` as text. `null` means none, and undoes a key of an earlier file (`train: null`). In
+values of `path` and `directory`, `${NAME}` is replaced by the environment variable. Threads,
+devices and batch sizes of a machine are no part of a study: they are set by Snakemake's options and
+profiles.
 """
 KIND_OPENING = """\
 A config with `kind: {kind}` has these keys, closed as the others are.
