@@ -205,6 +205,13 @@ for module in {modules}:
     assert done.returncode == 0, done.stderr
 
 
+def test_what_figures_there_are_is_known_without_matplotlib() -> None:
+    program = "import sys; from saeflow import kinds; assert kinds.figures()"
+    program += "; assert 'matplotlib' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_tracked_files_name_no_machine_and_leave_nothing_unfinished() -> None:
     wrong = []
     for file in tracked_files():

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+
+from saeflow.figures.style import legend_entry
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 
 def curve(panel: Axes, rows: pl.DataFrame, name: str, colour: str, marker: str) -> None:
@@ -24,4 +30,4 @@ def curve(panel: Axes, rows: pl.DataFrame, name: str, colour: str, marker: str) 
 
 def handle(label: str, colour: str, marker: str) -> Line2D:
     """The entry of a legend."""
-    return Line2D([], [], color=colour, marker=marker, markersize=5, label=label)
+    return legend_entry(color=colour, marker=marker, markersize=5, label=label)

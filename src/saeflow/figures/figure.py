@@ -49,7 +49,7 @@ def declared(
     kind: AnyStudy | type[AnyStudy], analyses: Iterable[Analysis[Any, Any]]
 ) -> list[Figure]:
     """The figures of the core of a kind of study, then those of some of its analyses, in the order
-    of the report; matplotlib is imported here.
+    of the report.
 
     Args:
         kind: the class of such studies, or a study.

@@ -3,14 +3,17 @@ active latents."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, no_data, panels, strokes, styled
+from saeflow.figures.style import legend, legend_entry, no_data, panels, strokes, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 NONE = "no SAE was measured"
@@ -61,7 +64,7 @@ def sae_frontier(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         told = {"color": look.color, "linestyle": look.linestyle, "marker": marker}
         for panel, column in ((left, "explained_variance"), (right, "recovered")):
             _points(panel, line.drop_nulls(column), column, told)
-        handles.append(Line2D([], [], label=name, **told))
+        handles.append(legend_entry(label=name, **told))
     left.set(title="explained variance", xlabel="L0: active latents per token")
     right.set(title="loss recovered", xlabel="L0: active latents per token")
     legend(figure, handles)

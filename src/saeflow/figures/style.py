@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, ParamSpec
-
-import matplotlib
-import matplotlib.style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from saeflow.config.sections import Figures
 from saeflow.palette import FAINT, INK, SERIES
+
+# Matplotlib is imported where it draws: whoever reads what figures are declared starts without it.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 P = ParamSpec("P")
 
@@ -57,6 +58,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        import matplotlib.style
+
         with matplotlib.style.context(STYLE, after_reset=True):
             return draw(*args, **kwargs)
 
@@ -66,6 +69,13 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def words(name: str) -> str:
     """A goal or a feature as it stands in a figure: ``want_to_die`` becomes ``want to die``."""
     return name.replace("_", " ")
+
+
+def canvas(width: float, height: float, settings: Figures) -> Figure:
+    """An empty figure, of so many inches, that makes room for all that is written in it."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=settings.dpi, layout="constrained")
 
 
 def panels(
@@ -94,7 +104,7 @@ def panels(
         if alone
         else (settings.width, height * rows + 0.6)
     )
-    figure = Figure(figsize=size, dpi=settings.dpi, layout="constrained")
+    figure = canvas(*size, settings)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
     for column, spare in enumerate(grid[-1]):
         if (rows - 1) * columns + column >= count:
@@ -119,9 +129,18 @@ def strokes(count: int) -> list[Stroke]:
     """As many lines, each unlike the others: colours first, then dashes; beyond that shades from
     dark to light."""
     if count > TOLD_APART:
+        import matplotlib
+
         shades = matplotlib.colormaps["viridis"]
         return [Stroke(shades(0.95 * i / (count - 1)), "-") for i in range(count)]
     return [Stroke(SERIES[i % len(SERIES)], DASHES[i // len(SERIES)]) for i in range(count)]
+
+
+def legend_entry(**look: Any) -> Line2D:
+    """A line of a legend that stands for no line of the figure, drawn as matplotlib's Line2D."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **look)
 
 
 def legend(figure: Figure, handles: Iterable[Any]) -> None:
@@ -141,6 +160,8 @@ def legend(figure: Figure, handles: Iterable[Any]) -> None:
 
 def no_data(settings: Figures, what: str) -> Figure:
     """A figure that says in words that there is nothing to draw."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(settings.width, 1.8), dpi=settings.dpi)
     figure.text(
         0.5, 0.5, f"no data: {what}", ha="center", va="center", color="#555555", fontsize=11

@@ -4,19 +4,31 @@ recovers."""
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 from polars import selectors
 
 from saeflow.config.locations import fetched
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import TOLD_APART, legend, no_data, panels, strokes, styled, words
+from saeflow.figures.style import (
+    TOLD_APART,
+    canvas,
+    legend,
+    legend_entry,
+    no_data,
+    panels,
+    strokes,
+    styled,
+    words,
+)
 from saeflow.palette import BLUE, INK, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
 
 DEFAULT = Figures()
 NOT_TRAINED = "nothing was trained here"
@@ -105,7 +117,7 @@ def sae_training(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             range(len(names)) if len(names) <= TOLD_APART else (0, len(names) // 2, len(names) - 1)
         )
         handles = [
-            Line2D([], [], color=looks[i].color, linestyle=looks[i].linestyle, label=names[i])
+            legend_entry(color=looks[i].color, linestyle=looks[i].linestyle, label=names[i])
             for i in shown
         ]
         legend(figure, handles)
@@ -151,9 +163,7 @@ def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     if not labels:
         return no_data(settings, "no planted feature is known")
     most = max(rows["label"].value_counts()["count"])
-    figure = Drawing(
-        figsize=(settings.width, 1.0 + 0.21 * most), dpi=settings.dpi, layout="constrained"
-    )
+    figure = canvas(settings.width, 1.0 + 0.21 * most, settings)
     axes = figure.subplots(1, len(labels), squeeze=False)[0]
     for label, panel in zip(labels, axes, strict=True):
         _features(
@@ -194,7 +204,7 @@ def _features(panel: Axes, rows: pl.DataFrame) -> None:
 
 
 def _dot(label: str, colour: str, marker: str) -> Line2D:
-    return Line2D([], [], linestyle="", color=colour, marker=marker, markersize=5, label=label)
+    return legend_entry(linestyle="", color=colour, marker=marker, markersize=5, label=label)
 
 
 def _labels(rows: pl.DataFrame) -> list[str]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import LogFormatter
 
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import EQUALITY, no_data, panels, styled, words
+from saeflow.figures.style import EQUALITY, canvas, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREY, ORANGE, PURPLE, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 CELLS = 110
@@ -101,9 +101,10 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
     """
     if rows.is_empty():
         return no_data(settings, "no held-out effect has been predicted")
-    figure = Drawing(
-        figsize=(min(settings.width, 6.6), 5.2), dpi=settings.dpi, layout="constrained"
-    )
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogFormatter
+
+    figure = canvas(min(settings.width, 6.6), 5.2, settings)
     panel = figure.subplots()
     grid, frame = _grid(rows.filter(pl.col("kind") == "cell"))
     norm = LogNorm(vmin=1, vmax=max(2, int(np.nanmax(grid))))
@@ -122,7 +123,7 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
     panel.margins(0.03)
     panel.autoscale()
     panel.set(xlabel="predicted effect", ylabel="measured effect")
-    panel.set_title(_fit(rows), fontweight="normal")
+    panel.set_title(_fit(rows).replace("; ", "\n"), fontweight="normal")
     figure.colorbar(
         picture, ax=panel, label="pairs of vector and latent", shrink=0.85, format=LogFormatter()
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
-from matplotlib.figure import Figure as Drawing
 
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled
 from saeflow.palette import BLUE, GREY, ORANGE, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 NO_ACCURACY = "the model's accuracy was not measured"

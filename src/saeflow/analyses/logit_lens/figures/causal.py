@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from saeflow.analyses.logit_lens.figures.sets import main_sae
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREY, INK, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 SIDES = {
@@ -71,11 +74,11 @@ def causal(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     figure.supxlabel("logit weight", fontsize=9)
     figure.supylabel("change of log-probability, nats", fontsize=9)
     how = [
-        Line2D([], [], linestyle="", color=INK, marker=marker, markersize=4.5, label=label)
+        legend_entry(linestyle="", color=INK, marker=marker, markersize=4.5, label=label)
         for marker, label in (("o", "latent added"), ("x", "taken away, sign turned"))
     ]
     which = [
-        Line2D([], [], linestyle="", color=colour, marker="o", markersize=5, label=label)
+        legend_entry(linestyle="", color=colour, marker="o", markersize=5, label=label)
         for label, colour in SIDES.values()
     ]
     legend(figure, [*how, *which])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREY, INK, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 NOTHING = "the logit lens was not applied"
@@ -55,6 +54,9 @@ def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     Args:
         rows: from ``shapes``.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     if rows.is_empty():
         return no_data(settings, NOTHING)
     names = rows["sae"].unique(maintain_order=True).to_list()
@@ -86,9 +88,7 @@ def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     figure.colorbar(scale, ax=axes, label="standard deviation", shrink=0.85)
     counts = dict(rows.group_by("class").len().iter_rows())
     handles = [
-        Line2D(
-            [],
-            [],
+        legend_entry(
             linestyle="",
             color=INK,
             marker=marker,

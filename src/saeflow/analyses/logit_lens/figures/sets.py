@@ -3,19 +3,28 @@ targeted, else the first."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.figures.style import (
+    canvas,
+    legend,
+    legend_entry,
+    no_data,
+    panels,
+    styled,
+    words,
+)
 from saeflow.palette import GREY, INK, SERIES, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 NOT_ENRICHED = "no token set stands out"
@@ -109,7 +118,7 @@ def histograms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     figure.supxlabel("logit weight", fontsize=9)
     figure.supylabel("% of the tokens", fontsize=9)
     handles = [
-        Line2D([], [], color=colour, linewidth=5, alpha=0.5, label=label)
+        legend_entry(color=colour, linewidth=5, alpha=0.5, label=label)
         for label, colour in (("tokens of the set", VERMILLION), ("all other tokens", GREY))
     ]
     legend(figure, handles)
@@ -189,13 +198,11 @@ def manhattan(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     panel.set(ylabel="−log₁₀ p", ylim=(0, None))
     panel.grid(axis="x", visible=False)
     shapes_of_dots = [
-        Line2D([], [], linestyle="", color=INK, marker=marker, markersize=5, label=label)
+        legend_entry(linestyle="", color=INK, marker=marker, markersize=5, label=label)
         for marker, label in (("^", "raises the set's tokens"), ("v", "lowers them"))
     ]
     colours = [
-        Line2D(
-            [],
-            [],
+        legend_entry(
             linestyle="",
             color=SERIES[i % len(SERIES)],
             marker="o",
@@ -291,8 +298,7 @@ def heat_map(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     values[_index(rows["row"], sets["row"]), _index(rows["column"], latents["column"])] = rows[
         "effect"
     ].to_numpy()
-    size = (settings.width, 0.19 * len(sets) + 1.3)
-    figure = Drawing(figsize=size, dpi=settings.dpi, layout="constrained")
+    figure = canvas(settings.width, 0.19 * len(sets) + 1.3, settings)
     panel = figure.subplots()
     picture = panel.imshow(
         values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"

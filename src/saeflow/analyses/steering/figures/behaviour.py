@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.patches import Patch
 
 from saeflow.analyses.steering import tables
 from saeflow.analyses.steering.methods import look
@@ -13,6 +12,10 @@ from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
 from saeflow.palette import INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 NOTHING = "no completion has been scored"
@@ -58,6 +61,8 @@ def steered_vs_unsteered(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Dra
     Args:
         rows: from ``steered_behaviour``.
     """
+    from matplotlib.patches import Patch
+
     goals, names = (
         tables.goals(rows),
         [UNSTEERED, *[name for name in tables.methods(rows) if name != UNSTEERED]],

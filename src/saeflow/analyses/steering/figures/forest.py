@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from saeflow.analyses.steering import tables
 from saeflow.analyses.steering.methods import look
 from saeflow.analyses.steering.tables import of_chosen_latents
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import GREY, INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
 
 DEFAULT = Figures()
 NOTHING = "no completion has been scored"
@@ -99,11 +101,11 @@ def _dots(panel: Axes, rows: pl.DataFrame, names: list[str]) -> None:
 
 
 def _forest_key() -> list[Line2D]:
-    held_out = Line2D(
-        [], [], color=INK, marker="o", linewidth=2, label="held-out product with interval"
+    held_out = legend_entry(
+        color=INK, marker="o", linewidth=2, label="held-out product with interval"
     )
-    in_sample = Line2D([], [], linestyle="", marker="o", label="in-sample maximum", **HOLLOW)
-    return [held_out, in_sample, Line2D([], [], label=UNSTEERED, **DOTTED)]
+    in_sample = legend_entry(linestyle="", marker="o", label="in-sample maximum", **HOLLOW)
+    return [held_out, in_sample, legend_entry(label=UNSTEERED, **DOTTED)]
 
 
 def _interval(row: dict[str, float | None], column: str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
 from saeflow.analyses.steering.methods import look
+from saeflow.figures.style import legend_entry
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
 
 
 def method_handle(method: str) -> Line2D:
     """The legend entry of a method."""
     colour, marker = look(method)
-    return Line2D([], [], color=colour, marker=marker, markersize=5, label=method)
+    return legend_entry(color=colour, marker=marker, markersize=5, label=method)

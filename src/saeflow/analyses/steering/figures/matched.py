@@ -3,9 +3,9 @@ unsteered model."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
 
 from saeflow.analyses.steering import tables
 from saeflow.analyses.steering.figures.legends import method_handle
@@ -13,6 +13,10 @@ from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 NOTHING = "no method comes to any of the levels"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
 from saeflow.analyses.steering import tables
 from saeflow.analyses.steering.figures.legends import method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import GREY, INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
 
 DEFAULT = Figures()
 NOTHING = "no completion has been scored"
@@ -28,7 +30,6 @@ ARROW: dict[str, Any] = {
     "shrinkA": 0,
     "shrinkB": 0,
 }
-CHOSEN = Line2D([], [], linestyle="", marker="o", color=INK, label="chosen scale", **RING)
 CROSS: dict[str, Any] = {
     "marker": "x",
     "markersize": 8,
@@ -203,12 +204,13 @@ def _ring(panel: Axes, line: pl.DataFrame, x: str, y: str, colour: str) -> None:
 
 def _key(rows: pl.DataFrame) -> list[Line2D]:
     """Methods and signs of a legend."""
+    chosen = legend_entry(linestyle="", marker="o", color=INK, label="chosen scale", **RING)
     barred = (
-        [Line2D([], [], label="too few scores to be chosen", **CROSS)]
+        [legend_entry(label="too few scores to be chosen", **CROSS)]
         if not rows["eligible"].all()
         else []
     )
-    return [*map(method_handle, tables.methods(rows)), CHOSEN, *barred]
+    return [*map(method_handle, tables.methods(rows)), chosen, *barred]
 
 
 def _path(panel: Axes, line: pl.DataFrame, method: str) -> None:

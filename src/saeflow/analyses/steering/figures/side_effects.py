@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from matplotlib.figure import Figure as Drawing
 
 from saeflow.analyses.steering import tables
 from saeflow.analyses.steering.figures.legends import method_handle
@@ -13,6 +12,9 @@ from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import EQUALITY, legend, no_data, panels, styled, words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 LATENTS_DRAWN = 100

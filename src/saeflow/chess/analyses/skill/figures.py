@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
 
 from saeflow.chess.curves import curve, handle
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
 from saeflow.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 NO_SKILL = "no group of concepts was studied along the ratings"
