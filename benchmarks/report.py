@@ -24,8 +24,6 @@ import latent_tables  # noqa: E402
 import report_study  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
-from saeflow.report.io import write_report  # noqa: E402
-
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -114,7 +112,7 @@ def main() -> None:
             root, "main", options.latents, vocabulary, options.contexts, options.d_model
         )
         before, held = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        report = write_report(root, root.parent / "report", []).parent
+        report = report_study.write_report(root, root.parent / "report").parent
         taken, most = (
             time.process_time() - before,
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,

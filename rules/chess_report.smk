@@ -21,12 +21,9 @@ rule write_report:
     conda:
         "../envs/default.yaml"
     threads: 1
-    params:
-        figures=",".join(FLOW.figures),
     shell:
         "saeflow chess report"
         " --study results/{wildcards.study:q}"
-        " --figures {params.figures:q}"
         ' --output "$(dirname {output:q})"'
         " --threads {threads}"
         " > {log:q} 2>&1"

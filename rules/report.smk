@@ -22,13 +22,11 @@ rule write_report:
         "../envs/default.yaml"
     threads: 1
     params:
-        figures=",".join(FLOW.figures),
         options=FLOW.report_options,
         said=FLOW.report_said,
     shell:
         "saeflow report write"
         " --study results/{wildcards.study:q}"
-        " --figures {params.figures:q}"
         " {params.options:q}"
         ' --output "$(dirname {output:q})"'
         " --threads {threads}"

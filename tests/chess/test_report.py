@@ -47,9 +47,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(study: Path) -> Path:
     stages = chess_report_study.STAGES
-    return write_report(
-        study, study.parent / "report", list(chess_report_study.FIGURES), stages=stages
-    ).parent
+    return write_report(study, study.parent / "report", stages=stages).parent
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +148,7 @@ def test_an_engine_s_word_is_told_where_one_was_asked(
         "fine_tune": None,
     }
     (silent / "config.yaml").write_text(yaml.safe_dump(config))
-    page = write_report(silent, tmp_path / "report", []).read_text()
+    page = write_report(silent, tmp_path / "report").read_text()
     assert "Fishy" not in page
     assert 'id="engine"' not in page
 
@@ -164,7 +162,7 @@ def test_the_report_of_a_study_without_analyses_tells_of_its_core(
     for key in ("concepts", "skill", "interventions", "transitions", "engine", "blunders"):
         config[key] = None
     (bare / "config.yaml").write_text(yaml.safe_dump(config | {"fine_tune": None}))
-    output = write_report(bare, tmp_path / "report", ["chess_accuracy"]).parent
+    output = write_report(bare, tmp_path / "report").parent
     assert {file.name for file in output.glob("*.html")} == {"index.html", "saes.html"}
     page = text_of(output / "index.html")
     assert "Model of human play" in page
@@ -263,10 +261,7 @@ def test_interventions_stand_beside_their_controls_with_intervals(written: Path)
 
 
 def test_the_same_study_gives_the_same_bytes(study: Path, written: Path, tmp_path: Path) -> None:
-    figures = list(chess_report_study.FIGURES)
-    again = write_report(
-        study, tmp_path / "again", figures, stages=chess_report_study.STAGES
-    ).parent
+    again = write_report(study, tmp_path / "again", stages=chess_report_study.STAGES).parent
     assert_same_files(written, again)
 
 
@@ -274,9 +269,9 @@ def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> 
     few = tmp_path / "few"
     few.mkdir()
     with pytest.raises(SaeflowError, match=r"config.yaml: no such file; a report needs it"):
-        write_report(few, tmp_path / "report", [])
+        write_report(few, tmp_path / "report")
     shutil.copy(study / "config.yaml", few)
-    output = write_report(few, tmp_path / "report", list(chess_report_study.FIGURES)).parent
+    output = write_report(few, tmp_path / "report").parent
     assert "No concept was looked for." in (output / "index.html").read_text()
     page = (output / "concepts-resid.html").read_text()
     for absent in ("<svg", "<img", 'id="edits"', 'id="skill"', 'id="search"'):
@@ -284,7 +279,7 @@ def test_what_a_study_does_not_have_is_left_out(study: Path, tmp_path: Path) -> 
     (few / "games").mkdir()
     (few / "games/positions.parquet").write_bytes(b"no table")
     with pytest.raises(SaeflowError, match=r"positions.parquet: cannot be read as positions"):
-        write_report(few, tmp_path / "report", [])
+        write_report(few, tmp_path / "report")
 
 
 def test_example_boards_are_the_most_active_held_out_ones_one_of_a_game() -> None:

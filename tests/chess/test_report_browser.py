@@ -35,9 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser") / "knights"
     figures = ["chess_accuracy", "chess_board_auc"]
     chess_report_study.write_chess_study(root, figures)
-    return write_report(
-        root, root.parent / "report", figures, stages=chess_report_study.STAGES
-    ).parent
+    return write_report(root, root.parent / "report", stages=chess_report_study.STAGES).parent
 
 
 def concepts(page: playwright.Page) -> list[str]:

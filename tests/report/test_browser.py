@@ -28,13 +28,15 @@ from browsing import (
 )
 from checkout import ROOT
 
+from saeflow.analyses.steering.methods import BY_NAME
+
 __all__ = ["browser", "shown"]
 pytestmark = pytest.mark.skipif(
     not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
 )
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
-PAGES = ["index.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",
+PAGES = ["index.html", "steering.html", "effects.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",
          "latents.html#/main/1", "latents.html#/main/49"]  # fmt: skip
 KINDS_OF_PAGES = [
     name
@@ -52,9 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser") / "tales"
     figures = ["methods_forest", "sae_training"]
     report_study.write_study(root, goals=2, figures=figures)
-    return report_study.write_report(
-        root, root.parent / "report", figures, root.parent / "goals"
-    ).parent
+    return report_study.write_report(root, root.parent / "report", root.parent / "goals").parent
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +274,11 @@ def test_curves_change_with_the_measure_and_hide_a_method(shown: Opened, folder:
     assert "coherence along the scale" in page.locator("#curve-chart svg").get_attribute(
         "aria-label"
     )
+    dots = "nodes => nodes.map(node => node.querySelector('.dot').getAttribute('class'))"
+    shapes = page.locator("#curve-chart .series").evaluate_all(dots)
+    looks = [BY_NAME[name].look.marker.lower() for name in report_study.METHODS]
+    assert shapes == [f"dot shape-{shape}" for shape in looks]
+    assert len(set(shapes)) == len(shapes)
     page.locator("#curve-controls .legend input").first.uncheck()
     assert page.locator("#curve-chart .series").count() == 5
     link = page.locator("#side-effects table a").first
@@ -286,9 +291,9 @@ def test_the_report_can_be_used_with_the_keyboard_alone(shown: Opened, folder: P
     shown.go(f"file://{folder}/index.html")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
-    for _ in range(4):
+    for _ in range(3):
         page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # brand, Study, Goals, Latents
+    page.keyboard.press("Enter")  # brand, Study, Latents
     page.wait_for_url("**/latents.html*")
     until(page, "document.body.dataset.ready !== undefined")
     page.keyboard.press("/")
@@ -313,7 +318,7 @@ def test_a_reader_s_colours_outlast_the_page_and_the_system_s_come_first(
 ) -> None:
     found = opened(browser, color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"
-    found.go(f"{server}/index.html")
+    found.go(f"{server}/steering.html")
     assert found.page.evaluate(ground) == "rgb(22, 23, 22)"
     found.page.locator("img.on-dark").first.wait_for(state="visible")
     found.page.click("#theme")
@@ -330,8 +335,10 @@ def test_without_scripts_the_study_and_its_tables_can_still_be_read(
     found = opened(browser, java_script_enabled=False)
     found.page.goto(f"file://{folder}/goal-anger.html")
     assert found.page.locator("#curves table").count() == 2
-    found.page.goto(f"file://{folder}/index.html")
+    found.page.goto(f"file://{folder}/steering.html")
     assert found.page.locator("#main-table").is_visible()
+    found.page.goto(f"file://{folder}/index.html")
+    assert "highest average product" in found.page.locator("main").inner_text()
     found.page.goto(f"file://{folder}/latents.html")
     assert "allow scripts" in found.page.locator("noscript").inner_text()
     found.page.context.close()
@@ -343,7 +350,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("many") / "tales"
     report_study.write_study(root, goals=2, figures=[], latents=0)
     latent_tables.write_latents(root, "main", MANY, latent_tables.words(50_000), contexts=0)
-    return report_study.write_report(root, root.parent / "report", []).parent
+    return report_study.write_report(root, root.parent / "report").parent
 
 
 def test_sixty_five_thousand_latents_stay_small_and_quick(

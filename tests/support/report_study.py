@@ -33,14 +33,13 @@ HOSTILE = (
 )
 HOSTILE_TITLE = "<b onmouseover=alert(3)>London</b> </title>"
 LATENTS = 128
+METHODS = made.METHODS
 
 
-def write_report(
-    root: Path, output: Path, figures: Sequence[str], goals: Path | None = None
-) -> Path:
+def write_report(root: Path, output: Path, goals: Path | None = None) -> Path:
     """Write the report of a study's folder; its first page."""
     beside = {"steering": goals} if goals else {}
-    return report_io.write_report(StudyFolder(root, read_study, beside), output, list(figures))
+    return report_io.write_report(StudyFolder(root, read_study, beside), output)
 
 
 def write_study(

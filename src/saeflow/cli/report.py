@@ -23,9 +23,6 @@ def write(
         Path, typer.Option(help="Folder of the study; what its config does not name is not shown.")
     ],
     output: Annotated[Path, typer.Option(help="Folder of the report; what it held is replaced.")],
-    figures: Annotated[
-        str, typer.Option(help="Names of the study's figures, with commas between them.")
-    ] = "",
     beside: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,4 +40,4 @@ def write(
 
     named = (text.partition("=") for text in beside or ())
     folder = StudyFolder(study, read_study, {key: Path(place) for key, _, place in named})
-    write_report(folder, output, [name for name in figures.split(",") if name])
+    write_report(folder, output)

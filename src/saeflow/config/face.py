@@ -37,8 +37,8 @@ class Analysis(Generic[S, T]):
     the analysis.
 
     Beside the face lie ``settings.py``; ``command.py`` with ``app``; ``README.md``; and, where
-    there is something to declare, ``figures.py`` with ``FIGURES``, ``page.py`` with ``PAGES`` and
-    ``cost.py`` with ``work`` and ``needs``.
+    there is something to declare, ``figures.py`` with ``FIGURES``, ``page.py`` with ``contribute``
+    and ``cost.py`` with ``work`` and ``needs``.
     """
 
     key: str

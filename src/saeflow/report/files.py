@@ -17,7 +17,11 @@ from saeflow.report.page import Findings
 from saeflow.report.payload import write_script
 from saeflow.report.site import palette
 
-ASSETS = ("style.css", "theme.js", "core.js", "charts.js", "tables.js", "saes.js")
+ASSETS = (
+    *("style.css", "theme.js", "core.js", "charts.js", "tables.js", "saes.js"),
+    *("latent-index.js", "latent-list.js"),
+)
+"""Of all kinds of study; the last two search and sort any list of the form of latents' index."""
 SUFFIXES = ("svg", "png", "csv")
 TABLE_ROWS = 300
 """Rows of a figure's table that the page shows; the CSV beside it has all."""

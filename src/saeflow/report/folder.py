@@ -16,7 +16,7 @@ from saeflow.config import AnyStudy
 from saeflow.config.locations import fetched, location
 from saeflow.config.sections import Core
 from saeflow.errors import DamagedError, SaeflowError
-from saeflow.figures.figure import declared
+from saeflow.figures.figure import figures_of
 from saeflow.report.dark import has_dark
 from saeflow.report.page import FigureText, StudyFindings
 from saeflow.tables import read_table
@@ -76,12 +76,12 @@ class Folder:
         path = self.path(name)
         return read(path) if path.is_file() else otherwise
 
-    def figures(self, names: list[str]) -> dict[str, FigureText]:
-        """The words of some figures; those that were not drawn are left out."""
+    def figures(self) -> dict[str, FigureText]:
+        """The words of the study's figures; those that were not drawn are left out."""
         texts = {}
-        for figure in declared(self.study, self.study.analyses):
+        for figure in figures_of(self.study).values():
             svg = self.root / f"figures/{figure.name}.svg"
-            if figure.name in names and svg.is_file():
+            if svg.is_file():
                 check_checksums(svg.with_suffix(".json"))
                 texts[figure.name] = FigureText(
                     figure.name,
@@ -154,18 +154,14 @@ class StudyFolder(Folder):
             [table.with_columns(sae=pl.lit(name)) for name, table in tables if len(table)]
         )
 
-    def results(self, figures: list[str]) -> StudyFindings:
-        """What is known of the study beside its analyses.
-
-        Args:
-            figures: names of its figures.
-        """
+    def results(self) -> StudyFindings:
+        """What is known of the study beside its analyses."""
         saes = list(self.saes())
         return StudyFindings(
             study=self.study,
             provenance=self.json("provenance.json"),
             config=self.config(),
-            figures=self.figures(figures),
+            figures=self.figures(),
             model_metrics=self.json(f"models/{self.study.model.name}.metrics.json"),
             sae_configs={name: config for name, config, _, _ in saes},
             sae_metrics={name: metrics for name, _, metrics, _ in saes},

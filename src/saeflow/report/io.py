@@ -14,7 +14,7 @@ from saeflow.report.sae_page import sae_context, training_value
 from saeflow.report.site import Site
 
 
-def write_report(folder: StudyFolder, output: Path, figures: list[str]) -> Path:
+def write_report(folder: StudyFolder, output: Path) -> Path:
     """Write the report of a study into a folder that needs nothing beside itself.
 
     An earlier report is replaced as a whole. Every analysis that is asked for adds what its
@@ -24,7 +24,6 @@ def write_report(folder: StudyFolder, output: Path, figures: list[str]) -> Path:
     Args:
         folder: of the study.
         output: the folder to write.
-        figures: names of the study's figures; those that were not drawn are left out.
 
     Returns:
         The first page.
@@ -34,7 +33,7 @@ def write_report(folder: StudyFolder, output: Path, figures: list[str]) -> Path:
             something else.
     """
     check_replaceable(output)
-    results = folder.results(figures)
+    results = folder.results()
     with atomic(output) as temporary:
         temporary.mkdir()
         _write(folder, results, temporary)

@@ -161,7 +161,7 @@ def test_methods_with_planted_latents_take_no_part_in_which_method_wins(tmp_path
         method=pl.lit("sae_planted"), product=pl.lit(0.999)
     )
     pl.concat([table, winner]).write_parquet(study / "steering/best.parquet")
-    report_study.write_report(study, tmp_path / "report", [], tmp_path / "goals")
+    report_study.write_report(study, tmp_path / "report", tmp_path / "goals")
     page = (tmp_path / "report/steering.html").read_text(encoding="utf-8")
     assert "sae_planted has the highest" not in page
     assert "1 of 2 targets detect their planted topic best of all latents, by F1." in page

@@ -12,7 +12,7 @@ from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
 from saeflow.report.payload import write_script
 
-ASSETS = ("latent-index.js", "latent-list.js", "latent-page.js", "latents.js")
+ASSETS = ("latent-page.js", "latents.js")
 
 
 def contribute(

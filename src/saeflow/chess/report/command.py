@@ -18,9 +18,6 @@ def report(
         Path, typer.Option(help="Folder of the study; what its config does not name is not shown.")
     ],
     output: Annotated[Path, typer.Option(help="Folder of the report; what it held is replaced.")],
-    figures: Annotated[
-        str, typer.Option(help="Names of the study's figures, with commas between them.")
-    ] = "",
     threads: options.Threads = 1,
 ) -> None:
     """Write report/index.html with all it needs beside it; it opens without a network."""
@@ -28,5 +25,4 @@ def report(
     from saeflow.chess.report.io import write_report
     from saeflow.describe.study import stage_table
 
-    names = [name for name in figures.split(",") if name]
-    write_report(study, output, names, stage_table(study / "benchmarks"))
+    write_report(study, output, stage_table(study / "benchmarks"))

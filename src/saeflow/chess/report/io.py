@@ -30,9 +30,7 @@ PAGES = {"index": "Study", "concepts": "Concepts", "saes": "SAEs"}
 """What the bar of every page links to, by the pages' names."""
 
 
-def write_report(
-    root: Path, output: Path, figures: list[str], stages: pl.DataFrame | None = None
-) -> Path:
+def write_report(root: Path, output: Path, stages: pl.DataFrame | None = None) -> Path:
     """Write the report of a study of chess into a folder that needs nothing beside itself.
 
     An earlier report is replaced as a whole. Memory: the tables of concepts.
@@ -40,7 +38,6 @@ def write_report(
     Args:
         root: the study's folder.
         output: the folder to write.
-        figures: names of the study's figures; those that were not drawn are left out.
         stages: what its rules took, for its cost.
 
     Returns:
@@ -51,7 +48,7 @@ def write_report(
             to write holds something else.
     """
     check_replaceable(output)
-    results = ChessFolder(root).results(figures, pl.DataFrame() if stages is None else stages)
+    results = ChessFolder(root).results(pl.DataFrame() if stages is None else stages)
     with atomic(output) as temporary:
         write_assets(temporary, {PACKAGE: ("concepts.js",)})
         write_figures(root, results, temporary)

@@ -127,7 +127,7 @@ class ChessFolder(Folder):
         asked = getattr(self.study, key) is not None
         return self.table(f"{key}/{name}") if asked else pl.DataFrame()
 
-    def results(self, figures: list[str], stages: pl.DataFrame) -> ChessResults:
+    def results(self, stages: pl.DataFrame) -> ChessResults:
         """All that is known of the study."""
         saes = list(self.saes())
         positions, games = self.read("games/positions.parquet", _counts, (0, 0))
@@ -135,7 +135,7 @@ class ChessFolder(Folder):
             study=self.study,
             provenance=self.json("provenance.json"),
             config=self.config(),
-            figures=self.figures(figures),
+            figures=self.figures(),
             sae_configs={name: config for name, config, _, _ in saes},
             sae_metrics={name: metrics for name, _, metrics, _ in saes},
             sae_training={name: table for name, _, _, table in saes if len(table)},

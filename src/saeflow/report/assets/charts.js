@@ -5,13 +5,16 @@
   const { element, number, mark } = saeflow;
   const svg = (name, attributes, ...children) => element(`svg:${name}`, attributes, ...children);
   const MARGIN = { left: 52, right: 14, top: 12, bottom: 44 };
-  // Shapes of methods stand beside their colours in palette.css.
+  // Shapes of methods stand beside their colours in palette.css; each is asked once.
+  const shapes = new Map();
   const shapeOf = (name) => {
+    if (shapes.has(name)) return shapes.get(name);
     const probe = element("span", { class: `method-${name}`, hidden: "" });
     document.body.append(probe);
-    const shape = getComputedStyle(probe).getPropertyValue("--shape").trim();
+    const shape = getComputedStyle(probe).getPropertyValue("--shape").trim() || "o";
     probe.remove();
-    return shape || "o";
+    shapes.set(name, shape);
+    return shape;
   };
 
   // Round steps that cover a range in about `count` parts.
