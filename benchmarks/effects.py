@@ -250,7 +250,7 @@ def evaluations_per_vector(experiment: Experiment, vectors: Tensor, start: objec
         return on_all(indices, scales)
 
     find_scales(counted, len(vectors), experiment.scale_search, start, look)  # type: ignore[arg-type]
-    share = experiment.look.tokens.numel() / experiment.evaluation.tokens.numel()
+    share = experiment.evaluation_part.tokens.numel() / experiment.evaluation.tokens.numel()
     return calls / len(vectors) + share
 
 

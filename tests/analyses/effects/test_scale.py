@@ -12,10 +12,10 @@ from steered import HOOK, tiny_lm, unit_rows
 
 from saeflow.analyses.effects.scale import (
     TOLERANCE,
-    Found,
-    Look,
+    PartLosses,
     ScaleSearch,
     Start,
+    VectorScale,
     find_scales,
     find_start,
     loss_of,
@@ -32,7 +32,7 @@ SEARCH = ScaleSearch(UNSTEERED, Scale(), NORM)
 TOKENS = torch.randint(2, 20, (8, 16), generator=torch.Generator().manual_seed(0))
 
 
-def find(curve: Callable[[float], float], **settings: object) -> tuple[Found, int]:
+def find(curve: Callable[[float], float], **settings: object) -> tuple[VectorScale, int]:
     """The scale found on a curve, and how many losses it took."""
     calls = 0
 
@@ -103,7 +103,7 @@ def test_a_few_vectors_tell_the_others_where_to_begin() -> None:
     assert find_start(lambda indices, _: np.full(len(indices), UNSTEERED), 4, SEARCH) is None
 
 
-def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
+def test_losses_on_a_part_let_every_vector_begin_at_a_scale_of_its_own() -> None:
     """Vectors of very different strength; the part of the text rises 1.3 times as fast as all of
     it."""
     factors = np.array([0.002, 0.02, 0.2, 0.0])
@@ -113,12 +113,12 @@ def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
         tried.extend(scales)
         return UNSTEERED + factors[indices] * scales**2
 
-    look = Look(lambda indices, scales: 0.4 + 1.3 * factors[indices] * scales**2, 0.4)
-    start = find_start(loss_at, 3, SEARCH, look)
+    part = PartLosses(lambda indices, scales: 0.4 + 1.3 * factors[indices] * scales**2, 0.4)
+    start = find_start(loss_at, 3, SEARCH, part)
     assert start is not None
-    assert (start.power, start.look) == (pytest.approx(2, abs=1e-3), pytest.approx(1.3))
+    assert (start.power, start.part_ratio) == (pytest.approx(2, abs=1e-3), pytest.approx(1.3))
     tried.clear()
-    found = find_scales(loss_at, 4, SEARCH, start, look)
+    found = find_scales(loss_at, 4, SEARCH, start, part)
     assert [one.status for one in found] == ["ok", "ok", "ok", "never_reached"]
     for factor, one in zip(factors[:3], found, strict=False):
         assert one.scale == pytest.approx((0.5 / factor) ** 0.5, rel=0.03)
@@ -126,16 +126,16 @@ def test_a_first_look_lets_every_vector_begin_at_a_scale_of_its_own() -> None:
     np.testing.assert_allclose(first_round, (0.5 / factors[:3]) ** 0.5, rtol=0.03)
 
 
-def test_a_first_look_that_says_nothing_of_use_costs_no_answer() -> None:
-    look = Look(lambda indices, scales: np.full(len(indices), math.nan), 0.4)
-    (found,) = find_scales(lambda _, s: UNSTEERED + 0.02 * s**2, 1, SEARCH, Start(5.0, 2.0), look)
+def test_a_part_that_says_nothing_of_use_costs_no_answer() -> None:
+    part = PartLosses(lambda indices, scales: np.full(len(indices), math.nan), 0.4)
+    (found,) = find_scales(lambda _, s: UNSTEERED + 0.02 * s**2, 1, SEARCH, Start(5.0, 2.0), part)
     assert (found.status, found.scale) == ("ok", pytest.approx(5, rel=0.03))
 
 
 @pytest.mark.parametrize("search", ["bisect", "scan"])
 def test_a_loss_above_the_target_at_zero_is_flagged(search: str) -> None:
     found, calls = find(CURVES["square"], rule="loss", value=1.5, search=search)
-    assert found == Found(0.0, UNSTEERED, "above_at_zero")
+    assert found == VectorScale(0.0, UNSTEERED, "above_at_zero")
     assert calls == 0
 
 
@@ -175,10 +175,10 @@ def test_the_scan_interpolates_between_the_last_two_points_like_the_published_on
 
 
 def test_a_fixed_scale_is_taken_and_measured() -> None:
-    assert find(CURVES["square"], rule="fixed", value=3.0)[0] == Found(
+    assert find(CURVES["square"], rule="fixed", value=3.0)[0] == VectorScale(
         3.0, CURVES["square"](3.0), "ok"
     )
-    assert find(CURVES["square"], rule="fixed", value=90.0)[0] == Found(
+    assert find(CURVES["square"], rule="fixed", value=90.0)[0] == VectorScale(
         40.0, CURVES["square"](40.0), "clamped"
     )
 

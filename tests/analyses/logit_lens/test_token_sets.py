@@ -250,8 +250,8 @@ def test_sets_survive_the_way_to_disk(tmp_path: Path) -> None:
     sets = token_sets(known, KINDS, 3, {})
     save_sets(tmp_path, known, sets)
     back = load_sets(tmp_path)
-    assert back.known.texts == known.texts
-    assert np.array_equal(back.known.ids, known.ids)
+    assert back.vocabulary.texts == known.texts
+    assert np.array_equal(back.vocabulary.ids, known.ids)
     kept = [one for one in sets if not one.left_out]
     assert [one.name for one in back.sets] == [one.name for one in kept]
     assert all(

@@ -125,14 +125,14 @@ def test_what_the_choice_of_latents_costs_is_told_apart_from_the_method() -> Non
     average, anger, love = (row.cells[0] for row in planted.rows)
     assert average.difference == "0.10 [0.05, 0.15]"
     assert (anger.same, love.same) == (True, False)
-    assert planted.told == [
+    assert planted.sentences == [
         "With the latents that detect the planted topics best, sae has an average product of 0.50 "
         "[0.40, 0.60] in "
         "place of 0.40 [0.30, 0.50]: the choice of latents accounts for 0.10 [0.05, 0.15]."
     ]
     all_best = target_rows(targets(latent=7), RECOVERY, {})
     assert [row.best for row in all_best] == [True, True]
-    assert Planted.of(best(), comparisons(), all_best).told == [
+    assert Planted.of(best(), comparisons(), all_best).sentences == [
         "They are the latents that any method would be given that knew the topics, so what is left "
         "is the method."
     ]

@@ -142,9 +142,9 @@ def assess(
     mask[rows] = True
     test = TestRows(rows, lambda: _chunks(vectors, effects, mask))
     noise = _noise(standard_error, mask)
-    found = score(approximation, test, numpy_generator(seed, "approximator", "sample"), noise)
-    return found._replace(
-        metrics={**found.metrics, "method": "published", "rows": {"test": len(rows)}}
+    scored = score(approximation, test, numpy_generator(seed, "approximator", "sample"), noise)
+    return scored._replace(
+        metrics={**scored.metrics, "method": "published", "rows": {"test": len(rows)}}
     )
 
 

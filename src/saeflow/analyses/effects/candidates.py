@@ -57,7 +57,7 @@ def check_rows(
             "of this model"
         )
     used = rows[numbers.start : numbers.stop]
-    for wrong, told in (
+    for wrong, reason in (
         (~used.isfinite().all(1), "holds NaN or infinity"),
         ((used == 0).all(1), "is zero"),
     ):
@@ -65,7 +65,7 @@ def check_rows(
             row = numbers.start + int(wrong.nonzero()[0, 0])
             others = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
             raise SaeflowError(
-                f"{where}: vector {row}{others} {told}; correct it or leave it out "
+                f"{where}: vector {row}{others} {reason}; correct it or leave it out "
                 "(effects.vectors.range)"
             )
 

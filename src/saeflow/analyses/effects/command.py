@@ -46,10 +46,10 @@ def baseline(
 
     experiment = open_experiment(model, sae, corpus, manifest, hook, settings, seed, dtype)
     beat = options.progress("measure baseline, rollouts")
-    found, experiment = measure_in_batches_that_fit(
+    unsteered, experiment = measure_in_batches_that_fit(
         experiment, lambda fitting: measure_baseline(fitting, beat)
     )
-    save_baseline(output, found, _metadata(experiment))
+    save_baseline(output, unsteered, _metadata(experiment))
 
 
 @app.command()
@@ -102,16 +102,20 @@ def measure(
     ids = block_ids(chosen, len(rows), block)
     beat = options.progress(f"measure effects of block {block}, scales and means")
 
-    def measured(some: Sequence[int]) -> EffectBlock:
+    def measured(part_ids: Sequence[int]) -> EffectBlock:
         nonlocal experiment  # one that did not fit is not tried again
-        drawn, before = candidate_vectors(chosen, rows, some, seed), 2 * (some[0] - ids[0])
-        found, experiment = measure_in_batches_that_fit(
+        drawn, before = candidate_vectors(chosen, rows, part_ids, seed), 2 * (part_ids[0] - ids[0])
+        effects, experiment = measure_in_batches_that_fit(
             experiment,
             lambda fitting: measure_block(
-                fitting, drawn, some, unsteered, lambda done, _: beat(before + done, 2 * len(ids))
+                fitting,
+                drawn,
+                part_ids,
+                unsteered,
+                lambda done, _: beat(before + done, 2 * len(ids)),
             ),
         )
-        return found
+        return effects
 
     settled = experiment.settings
     metadata = _metadata(experiment) | {"vectors": chosen.model_dump(mode="json")}
@@ -153,12 +157,12 @@ def fit(
     with open_effects(effects) as table:
         W_dec = options.open_sae(sae).W_dec
         table.check_fits(W_dec.shape[1], W_dec.shape[0])
-        found = fitted(
+        result = fitted(
             table.vectors, table.effects, chosen, W_dec, seed, table.usable, table.standard_error
         )
         hook = table.hook
     metadata = {"hook": hook, "settings": chosen.model_dump(), "seed": seed}
-    save_fit(output, found, metadata)
+    save_fit(output, result, metadata)
 
 
 @app.command()
@@ -177,10 +181,10 @@ def assess(
     approximation, _ = read_approximation(approximator)
     with open_effects(effects) as table:
         table.check_fits(*approximation.M.shape)
-        found = assessed(
+        scored = assessed(
             approximation, table.vectors, table.effects, seed, table.usable, table.standard_error
         )
-    save_score(output, found)
+    save_score(output, scored)
 
 
 @app.command("import")

@@ -43,16 +43,16 @@ def fetch_effects(
         SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else,
             or of another hook.
     """
-    found = fetch(published, key)
-    if found.path.suffix == ".pt":
-        import_effects(found.path, merged, {**metadata, "published": found.origin}, progress)
+    fetched = fetch(published, key)
+    if fetched.path.suffix == ".pt":
+        import_effects(fetched.path, merged, {**metadata, "published": fetched.origin}, progress)
     else:
-        with open_effects(found.path) as table:
+        with open_effects(fetched.path) as table:
             _check_hook(key, table.metadata, metadata["hook"])
-            check_finite(found.path, table)
+            check_finite(fetched.path, table)
         with atomic(merged) as temporary:
-            place(found.path, temporary)
-    write_sealed_json(merged.parent / RECORD, found.record)
+            place(fetched.path, temporary)
+    write_sealed_json(merged.parent / RECORD, fetched.record)
 
 
 def fetch_approximator(
@@ -76,23 +76,23 @@ def fetch_approximator(
         SaeflowError: what `saeflow.hub.files.fetch` raises, or the file is damaged, something else,
             or for another SAE.
     """
-    found = fetch(published, key)
-    if found.path.suffix == ".pt":
-        approximation = read_adapter(found.path, W_dec)
+    fetched = fetch(published, key)
+    if fetched.path.suffix == ".pt":
+        approximation = read_adapter(fetched.path, W_dec)
     else:
-        approximation, told = read_approximation(found.path)
-        _check_hook(key, told, metadata["hook"])
+        approximation, stated = read_approximation(fetched.path)
+        _check_hook(key, stated, metadata["hook"])
         if approximation.M.shape != W_dec.T.shape:
             shape, needed = list(approximation.M.shape), list(W_dec.T.shape)
             raise SaeflowError(
                 f"{key}: M {shape} is not {needed}; take the SAE that it was fitted for"
             )
-    write_sealed_json(directory / RECORD, found.record)
-    save_approximation(directory, approximation, {**metadata, "published": found.origin})
+    write_sealed_json(directory / RECORD, fetched.record)
+    save_approximation(directory, approximation, {**metadata, "published": fetched.origin})
 
 
-def _check_hook(key: str, told: dict[str, Any], hook: str) -> None:
-    if told.get("hook", hook) != hook:
+def _check_hook(key: str, metadata: dict[str, Any], hook: str) -> None:
+    if metadata.get("hook", hook) != hook:
         raise SaeflowError(
-            f"{key}: is of {told['hook']}, and the study's hook is {hook}; make them agree"
+            f"{key}: is of {metadata['hook']}, and the study's hook is {hook}; make them agree"
         )

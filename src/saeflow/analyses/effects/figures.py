@@ -160,9 +160,11 @@ def effect_scales(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         rows.filter(pl.col("status") == status)["scale"].drop_nulls().to_numpy()
         for status in counts
     ]
-    told = [STATUSES.get(status, (words(status), GREY)) for status in counts]
-    labels = [f"{label} ({count})" for (label, _), count in zip(told, counts.values(), strict=True)]
-    colours = [colour for _, colour in told]
+    looks = [STATUSES.get(status, (words(status), GREY)) for status in counts]
+    labels = [
+        f"{label} ({count})" for (label, _), count in zip(looks, counts.values(), strict=True)
+    ]
+    colours = [colour for _, colour in looks]
     panel.hist(
         groups, bins=40, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.4
     )
@@ -177,13 +179,13 @@ def effect_scales_alt(rows: pl.DataFrame) -> str:
     counts = _statuses(rows)
     if not counts:
         return "No data: no effect has been measured."
-    told = ", ".join(
+    endings = ", ".join(
         f"{STATUSES.get(status, (words(status),))[0]}: {count}" for status, count in counts.items()
     )
     median = float(np.median(rows["scale"].drop_nulls().to_numpy()))
     return (
         f"Histogram of the scales of {len(rows)} steering vectors; median {median:.3g}. How the "
-        f"search ended: {told}."
+        f"search ended: {endings}."
     )
 
 

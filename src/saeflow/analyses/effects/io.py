@@ -87,11 +87,11 @@ def measure_in_parts(
     """
     parts, files = [], []
     for start in range(0, len(ids), part_size):
-        some = ids[start : start + part_size]
-        file = path.with_name(f"{path.name}.part-{some[0]}")
-        part = _kept_part(file, some, metadata)
+        part_ids = ids[start : start + part_size]
+        file = path.with_name(f"{path.name}.part-{part_ids[0]}")
+        part = _kept_part(file, part_ids, metadata)
         if part is None:
-            part = measure(some)
+            part = measure(part_ids)
             write_block(file, part, start // part_size, metadata)
         parts.append(part)
         files.append(file)
@@ -105,10 +105,10 @@ def _kept_part(file: Path, ids: Sequence[int], metadata: Metadata) -> EffectBloc
     if not file.exists():
         return None
     try:
-        part, found = read_block(file)
+        part, part_metadata = read_block(file)
     except SaeflowError:  # whatever is wrong with it, measuring it again is the remedy
         return None
-    same = _identity(found) == _identity(json.loads(json.dumps(metadata)))
+    same = _identity(part_metadata) == _identity(json.loads(json.dumps(metadata)))
     return part if same and part.vector_id.tolist() == list(ids) else None
 
 

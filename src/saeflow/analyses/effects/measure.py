@@ -16,8 +16,8 @@ from saeflow.analyses.effects.memory import FEWEST, rows_that_fit
 from saeflow.analyses.effects.scale import (
     STATUSES,
     Evaluation,
-    Look,
     LossAt,
+    PartLosses,
     ScaleSearch,
     Start,
     find_scales,
@@ -59,8 +59,8 @@ class Experiment:
     mean_norm: float
     """Of the activations at the hook."""
     evaluation: Evaluation
-    look: Evaluation
-    """The part of the evaluation text at which every vector is looked first."""
+    evaluation_part: Evaluation
+    """The part of the evaluation text on which every vector is measured first."""
     groups: list[PromptGroup]
     batch_rows: int
     recorded: bool = False
@@ -111,7 +111,7 @@ class EffectBlock(NamedTuple):
     """Of the mean under steering, over rollouts of the same prompts; float16, NaN with one rollout
     per prompt. The noise of the baseline, which all rows share, is not in it."""
     scale: NDArray[np.float64]
-    """What the vector was multiplied with; see `saeflow.analyses.effects.scale.Found`."""
+    """What the vector was multiplied with; see `saeflow.analyses.effects.scale.VectorScale`."""
     status: NDArray[np.uint8]
     """Index into `saeflow.analyses.effects.scale.STATUSES`."""
     vector_id: NDArray[np.int64]
@@ -157,7 +157,7 @@ def prepare(
         settings=settings,
         mean_norm=mean_norm,
         evaluation=evaluation,
-        look=part_of(lm, evaluation),
+        evaluation_part=part_of(lm, evaluation),
         groups=groups,
         batch_rows=batch_rows or rows_that_fit(lm, longest),
     )
@@ -214,8 +214,8 @@ def measure_baseline(
                 progress(count, plan.samples * len(experiment.settings.prompts))
     mean = total / count
     variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
-    losses, look = losses_of(experiment, _pilots(experiment))
-    start = find_start(losses, PILOTS, experiment.scale_search, look)
+    losses, part = losses_of(experiment, _pilots(experiment))
+    start = find_start(losses, PILOTS, experiment.scale_search, part)
     return Baseline(
         mean.cpu(),
         (variance / count).sqrt().cpu(),
@@ -250,12 +250,12 @@ def measure_block(
         SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
     """
     vectors = unit_vectors(vectors, experiment.subject.lm.d_model)
-    losses, look = losses_of(experiment, vectors)
+    losses, part = losses_of(experiment, vectors)
     n, beat = len(vectors), progress or (lambda done, total: None)
-    found = find_scales(
-        losses, n, experiment.scale_search, baseline.start, look, lambda done, _: beat(done, 2 * n)
+    searched = find_scales(
+        losses, n, experiment.scale_search, baseline.start, part, lambda done, _: beat(done, 2 * n)
     )
-    scales = np.array([one.scale for one in found])
+    scales = np.array([result.scale for result in searched])
     means, errors = _steered_means(
         experiment, vectors, scales, vector_ids, lambda done, of: beat(n + n * done // of, 2 * n)
     )
@@ -265,17 +265,21 @@ def measure_block(
         (means - baseline.mean.to(means.device)).float().cpu(),
         errors.half().cpu(),
         scales,
-        np.array([STATUSES.index(one.status) for one in found], dtype=np.uint8),
+        np.array([STATUSES.index(result.status) for result in searched], dtype=np.uint8),
         np.array(vector_ids, dtype=np.int64),
-        np.array([one.loss for one in found]),
+        np.array([result.loss for result in searched]),
         np.full(len(vectors), rollouts, dtype=np.int64),
     )
 
 
-def losses_of(experiment: Experiment, vectors: Float[Tensor, "n d_model"]) -> tuple[LossAt, Look]:
-    """Losses on the evaluation text, and on the part of it that is looked at first."""
-    lm, look = experiment.subject.lm, experiment.look
-    return loss_of(lm, experiment.evaluation, vectors), Look(loss_of(lm, look, vectors), look.loss)
+def losses_of(
+    experiment: Experiment, vectors: Float[Tensor, "n d_model"]
+) -> tuple[LossAt, PartLosses]:
+    """Losses on the evaluation text, and on the part of it that is measured first."""
+    lm, part = experiment.subject.lm, experiment.evaluation_part
+    return loss_of(lm, experiment.evaluation, vectors), PartLosses(
+        loss_of(lm, part, vectors), part.loss
+    )
 
 
 def _pilots(experiment: Experiment) -> Float[Tensor, "n d_model"]:
@@ -359,14 +363,14 @@ def mean_latents(
     rows, length = resid.shape[:2]
     at_once = max(1, LATENTS_AT_ONCE[resid.device.type] // (length * sae.d_sae))
     for start in range(0, rows, at_once):
-        some = slice(start, min(start + at_once, rows))
-        latents = sae.encode(resid[some].float())
+        part = slice(start, min(start + at_once, rows))
+        latents = sae.encode(resid[part].float())
         if counts is None:
-            yield some, latents.mean(1, dtype=torch.float64)
+            yield part, latents.mean(1, dtype=torch.float64)
             continue
-        behind = torch.arange(length, device=resid.device) >= counts[some, None]
+        behind = torch.arange(length, device=resid.device) >= counts[part, None]
         total = latents.masked_fill(behind[..., None], 0.0).sum(1, dtype=torch.float64)
-        yield some, total / counts[some, None]
+        yield part, total / counts[part, None]
 
 
 def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Tensor, "n d_model"]:

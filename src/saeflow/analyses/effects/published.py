@@ -112,9 +112,9 @@ def export_effects(table: EffectTable, target: Path, progress: Progress | None =
         effects = np.memmap(scratch, dtype=dtype, mode="w+", shape=(len(rows), d_sae))
         done = 0
         for start in range(0, len(table.usable), CHUNK):
-            some = table.effects[start : start + CHUNK][table.usable[start : start + CHUNK]]
-            effects[done : done + len(some)] = some
-            done += len(some)
+            part = table.effects[start : start + CHUNK][table.usable[start : start + CHUNK]]
+            effects[done : done + len(part)] = part
+            done += len(part)
             if progress:
                 progress(done, len(rows))
         with atomic(target) as temporary:
@@ -192,7 +192,7 @@ def write_adapter(approximation: Approximation, target: Path) -> None:
 
 
 def _check_rows(source: Path, start: int, norms: Tensor, effects: Tensor) -> None:
-    for wrong, told in (
+    for wrong, reason in (
         (~norms.isfinite(), "its feature holds NaN or infinity"),
         (norms == 0, "its feature is zero"),
         (~effects.isfinite().all(1), "its effects hold NaN or infinity"),
@@ -200,8 +200,8 @@ def _check_rows(source: Path, start: int, norms: Tensor, effects: Tensor) -> Non
         if wrong.any():
             row = start + int(wrong.nonzero()[0, 0])
             raise SaeflowError(
-                f"{source}: row {row} cannot be used ({told}); get the file again or leave the row "
-                "out"
+                f"{source}: row {row} cannot be used ({reason}); get the file again or leave the "
+                "row out"
             )
 
 

@@ -31,7 +31,7 @@ STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped
 TOLERANCE = 0.05
 """Of the wanted rise of the loss: 0.025 of 0.5 nats, less than the 0.03 of standard error that
 2,048 tokens leave."""
-LOOK = 4  # the first look takes one block of the evaluation text in this many
+PART = 4  # searches begin from the loss on one block of the evaluation text in this many
 LOGITS_AT_ONCE = {
     "cpu": 3 << 20,
     "cuda": 1 << 28,
@@ -42,7 +42,7 @@ LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
 """Losses of vectors (by index) at scales, one each."""
 
 
-class Found(NamedTuple):
+class VectorScale(NamedTuple):
     """The scale of one vector."""
 
     scale: float
@@ -61,13 +61,13 @@ class Start(NamedTuple):
     """The first scale to try."""
     power: float
     """Of the scale, with which the loss rises near the target."""
-    look: float = 1.0
-    """Rise of the loss on the part of the text that is looked at first, as a multiple of the rise
+    part_ratio: float = 1.0
+    """Rise of the loss on the part of the text that is measured first, as a multiple of the rise
     on all of it."""
 
 
-class Look(NamedTuple):
-    """A first look at every vector on a part of the text: it costs little and says where its search
+class PartLosses(NamedTuple):
+    """The loss of every vector on a part of the text: it costs little and says where its search
     begins."""
 
     loss_at: LossAt
@@ -75,7 +75,7 @@ class Look(NamedTuple):
     """Loss of the part at scale 0."""
 
 
-Search = Generator[float, float, Found]
+Search = Generator[float, float, VectorScale]
 
 
 class Evaluation(NamedTuple):
@@ -122,8 +122,8 @@ def prepare_evaluation(
 
 
 def part_of(lm: LanguageModel, evaluation: Evaluation) -> Evaluation:
-    """The part of the evaluation text for first looks."""
-    part = evaluation._replace(tokens=evaluation.tokens[::LOOK], resid=evaluation.resid[::LOOK])
+    """The part of the evaluation text on which every vector is measured first."""
+    part = evaluation._replace(tokens=evaluation.tokens[::PART], resid=evaluation.resid[::PART])
     return part._replace(
         loss=steered_loss(lm, part, torch.zeros(lm.d_model, device=lm.device), 0.0)
     )
@@ -189,9 +189,9 @@ def find_scales(
     n_vectors: int,
     search: ScaleSearch,
     start: Start | None = None,
-    look: Look | None = None,
+    part: PartLosses | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Found]:
+) -> list[VectorScale]:
     """Find the scale of every vector.
 
     Args:
@@ -200,7 +200,7 @@ def find_scales(
         search: what each is for.
         start: from `find_start`; without it, searches begin at an eighth of the maximum and expect
             a parabola.
-        look: together with ``start`` lets every vector begin at a scale of its own.
+        part: together with ``start`` lets every vector begin at a scale of its own.
         progress: called with (searches done, searches).
 
     Raises:
@@ -213,10 +213,10 @@ def find_scales(
         )
     maximum = settings.maximum * mean_norm
     starts = [start or Start(maximum / 8, 2.0)] * n_vectors
-    if start and look and settings.rule != "fixed" and settings.search == "bisect":
-        starts = _look_at(look, n_vectors, _target(settings, unsteered) - unsteered, start)
-    searches = [_search(settings, unsteered, maximum, one) for one in starts]
-    found: dict[int, Found] = {}
+    if start and part and settings.rule != "fixed" and settings.search == "bisect":
+        starts = _starts(part, n_vectors, _target(settings, unsteered) - unsteered, start)
+    searches = [_search(settings, unsteered, maximum, own_start) for own_start in starts]
+    ended: dict[int, VectorScale] = {}
     answers: dict[int, float | None] = dict.fromkeys(range(n_vectors))
     while answers:
         wanted: dict[int, float] = {}
@@ -226,17 +226,17 @@ def find_scales(
                     next(searches[index]) if loss is None else searches[index].send(loss)
                 )
             except StopIteration as end:
-                found[index] = end.value
+                ended[index] = end.value
         answers = dict(zip(wanted, _measure(loss_at, wanted), strict=True))
         if progress:
-            progress(len(found), n_vectors)
-    return [found[index] for index in range(n_vectors)]
+            progress(len(ended), n_vectors)
+    return [ended[index] for index in range(n_vectors)]
 
 
-def _look_at(look: Look, n_vectors: int, wanted: float, start: Start) -> list[Start]:
+def _starts(part: PartLosses, n_vectors: int, wanted: float, start: Start) -> list[Start]:
     """Where each search begins: a power law through one loss on the part of the text."""
-    losses = look.loss_at(np.arange(n_vectors), np.full(n_vectors, start.scale))
-    rises = np.nan_to_num((losses - look.unsteered) / start.look, nan=math.inf)
+    losses = part.loss_at(np.arange(n_vectors), np.full(n_vectors, start.scale))
+    rises = np.nan_to_num((losses - part.unsteered) / start.part_ratio, nan=math.inf)
     factors = (wanted / np.maximum(rises, 1e-9)) ** (1 / start.power)
     return [start._replace(scale=start.scale * factor) for factor in factors.clip(0.25, 4.0)]
 
@@ -245,7 +245,7 @@ def find_start(
     loss_at: LossAt,
     n_vectors: int,
     search: ScaleSearch,
-    look: Look | None = None,
+    part: PartLosses | None = None,
 ) -> Start | None:
     """Where the searches of a study best begin, told by a few vectors; None if none of them meets
     the target.
@@ -254,21 +254,23 @@ def find_start(
         loss_at: measures losses of the few vectors.
         n_vectors: how many they are.
         search: what each search is for.
-        look: what the first look at them says.
+        part: their losses on a part of the text.
     """
-    unsteered, found = search.unsteered, find_scales(loss_at, n_vectors, search)
-    ok = np.array([index for index, one in enumerate(found) if one.status == "ok"], dtype=np.int64)
+    unsteered, searched = search.unsteered, find_scales(loss_at, n_vectors, search)
+    ok = np.array(
+        [index for index, result in enumerate(searched) if result.status == "ok"], dtype=np.int64
+    )
     if not len(ok):
         return None
-    scales = np.array([found[index].scale for index in ok])
+    scales = np.array([searched[index].scale for index in ok])
     low, high = (
         np.maximum(loss_at(ok, scales * factor) - unsteered, 1e-9) for factor in (0.8, 1.25)
     )
     power = float(np.median(np.log(high / low))) / math.log(1.25 / 0.8)
     share = 1.0
-    if look:
-        rises = np.array([found[index].loss for index in ok]) - unsteered
-        share = float(np.median((look.loss_at(ok, scales) - look.unsteered) / rises))
+    if part:
+        rises = np.array([searched[index].loss for index in ok]) - unsteered
+        share = float(np.median((part.loss_at(ok, scales) - part.unsteered) / rises))
     return Start(float(np.median(scales)), min(max(power, 0.5), 8.0), min(max(share, 0.1), 10.0))
 
 
@@ -299,11 +301,11 @@ def fixed(scale: float, maximum: float) -> Search:
     """One scale for all vectors, lowered to the maximum."""
     applied = min(scale, maximum)
     loss = yield applied
-    return Found(applied, loss, "ok" if applied == scale else "clamped")
+    return VectorScale(applied, loss, "ok" if applied == scale else "clamped")
 
 
 def _stay_at_zero(unsteered: float) -> Search:
-    return Found(0.0, unsteered, "above_at_zero")
+    return VectorScale(0.0, unsteered, "above_at_zero")
     yield  # makes this a search
 
 
@@ -327,7 +329,7 @@ def bisect(target: float, unsteered: float, maximum: float, steps: int, start: S
     loss = yield scale
     while loss < target and not _close(loss, target, unsteered):
         if scale >= maximum:
-            return Found(scale, loss, "never_reached")
+            return VectorScale(scale, loss, "never_reached")
         growth = _power_law((low, low_loss), (scale, loss), target, unsteered, start.power) / scale
         # a start below a near target is left by a small step; a curve that keeps falling short, by
         # larger ones
@@ -353,7 +355,7 @@ def bisect(target: float, unsteered: float, maximum: float, steps: int, start: S
             high, high_loss = inner, loss
     ends = [(abs(high_loss - target), high, high_loss), (abs(low_loss - target), low, low_loss)]
     _, scale, loss = min(ends)
-    return Found(scale, loss, "ok")
+    return VectorScale(scale, loss, "ok")
 
 
 def scan(target: float, unsteered: float, maximum: float, steps: int) -> Search:
@@ -372,9 +374,9 @@ def scan(target: float, unsteered: float, maximum: float, steps: int) -> Search:
             )
             scale = low + share * (high - low)
             loss = yield scale
-            return Found(scale, loss, "ok")
+            return VectorScale(scale, loss, "ok")
         low, low_loss = high, high_loss
-    return Found(low, low_loss, "never_reached")
+    return VectorScale(low, low_loss, "never_reached")
 
 
 def _close(loss: float, target: float, unsteered: float) -> bool:

@@ -60,24 +60,24 @@ class Vectors(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> Vectors:
-        found: list[Complaint] = []
+        complaints: list[Complaint] = []
         if (self.path is None) == (self.kind in ("file", "sae_ts")):
-            found.append(
+            complaints.append(
                 (
                     "path",
                     f"kind '{self.kind}' {'needs one' if self.path is None else 'reads no file'}",
                 )
             )
         if self.sae and self.kind not in ("decoder", "mixtures"):
-            found.append(("sae", f"kind '{self.kind}' takes no rows of an SAE; remove it"))
+            complaints.append(("sae", f"kind '{self.kind}' takes no rows of an SAE; remove it"))
         if self.range and self.range[0] >= self.range[1]:
-            found.append(
+            complaints.append(
                 (
                     "range",
                     f"{self.range} holds no vector; the second number must be the larger",
                 )
             )
-        refuse(found)
+        refuse(complaints)
         return self
 
 

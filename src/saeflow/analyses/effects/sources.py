@@ -38,17 +38,20 @@ def load_rows(
             cannot steer.
     """
     if settings.kind in ("decoder", "mixtures", "random"):
-        rows, found = _decoder(source)
+        rows, own_hook = _decoder(source)
     elif settings.kind == "file":
-        rows, found = _tensors(source, settings.tensor)[settings.tensor].float(), _hook_of(source)
+        rows, own_hook = (
+            _tensors(source, settings.tensor)[settings.tensor].float(),
+            _hook_of(source),
+        )
     else:
-        tensors, found = _tensors(source, "M", "b"), _hook_of(source)
+        tensors, own_hook = _tensors(source, "M", "b"), _hook_of(source)
         M, b = tensors["M"], tensors["b"]
         rows = less_bias(M.T, M, b, settings.bias_weight).float()
-    if found not in (None, hook):
+    if own_hook not in (None, hook):
         raise SaeflowError(
-            f"{source}: is from hook '{found}' and vectors are added at '{hook}'; take one of this "
-            "hook"
+            f"{source}: is from hook '{own_hook}' and vectors are added at '{hook}'; take one of "
+            "this hook"
         )
     numbers = vector_range(settings, len(rows))
     # mixtures may take any row, random directions none

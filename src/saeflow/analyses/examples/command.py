@@ -36,14 +36,14 @@ def find(
 
     chosen = options.parsed(Examples, settings)
     d_vocab = vocabulary_in(checkpoint_of(model))
-    known = vocabulary(load_tokenizer(model), d_vocab)
+    model_vocabulary = vocabulary(load_tokenizer(model), d_vocab)
     beats = (options.progress(f"examples, {what}") for what in ("rows", "companions of latents"))
     write_examples(
         output,
         options.open_store(manifest),
         options.open_sae(sae),
         corpus,
-        known,
+        model_vocabulary,
         chosen,
         seed,
         *beats,

@@ -124,9 +124,9 @@ def read_entries(directory: Path) -> Iterator[Entries]:
         SaeflowError: a file is absent or damaged.
     """
     first = 0
-    with _told(directory):
+    with _damage_named(directory):
         seals.check(directory / "rows.parquet")
-    with _told(directory), pq.ParquetFile(directory / "rows.parquet") as rows:
+    with _damage_named(directory), pq.ParquetFile(directory / "rows.parquet") as rows:
         for number in range(rows.num_row_groups):
             places = rows.read_row_group(number, use_threads=False)
             path = directory / "activations" / f"shard-{number:05d}.parquet"
@@ -143,7 +143,7 @@ def read_entries(directory: Path) -> Iterator[Entries]:
 
 
 @contextmanager
-def _told(directory: Path) -> Iterator[None]:
+def _damage_named(directory: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowInvalid) as error:

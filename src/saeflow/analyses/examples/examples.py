@@ -257,12 +257,12 @@ class SecondPass:
 
 def context_places(best: Best, drawn: Best, strata: int) -> Places:
     """All contexts, the strongest and those drawn, in their order."""
-    top, some = best.kept(), drawn.kept()
+    top, sampled = best.kept(), drawn.kept()
     columns = [
-        np.concatenate([top.groups, some.groups // max(1, strata)]),
-        np.concatenate([np.zeros_like(top.groups), some.groups % max(1, strata) + 1]),
-        np.concatenate([top.ranks, some.ranks]),
-        np.concatenate([top.rows, some.rows]),
+        np.concatenate([top.groups, sampled.groups // max(1, strata)]),
+        np.concatenate([np.zeros_like(top.groups), sampled.groups % max(1, strata) + 1]),
+        np.concatenate([top.ranks, sampled.ranks]),
+        np.concatenate([top.rows, sampled.rows]),
     ]
     order = np.lexsort(columns[2::-1])
     latents, groups, ranks, rows = (column[order] for column in columns)

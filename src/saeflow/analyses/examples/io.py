@@ -32,7 +32,7 @@ def write_examples(
     store: ActivationStore,
     sae: SAE,
     corpus: Path,
-    known: Vocabulary,
+    vocabulary: Vocabulary,
     settings: Examples,
     seed: int,
     progress: examples.Progress | None = None,
@@ -46,7 +46,7 @@ def write_examples(
         store: the cache of activations.
         sae: that reads it.
         corpus: the split of the corpus that the cache is of.
-        known: the model's vocabulary.
+        vocabulary: the model's vocabulary.
         settings: what is kept.
         seed: the study's.
         progress: told how many rows are done.
@@ -56,7 +56,7 @@ def write_examples(
         SaeflowError: a file is absent or damaged, or the SAE reads activations of another width.
     """
     with atomic(directory) as temporary:
-        once = examples.FirstPass(sae.d_sae, int(known.ids[-1]) + 1, settings.top)
+        once = examples.FirstPass(sae.d_sae, int(vocabulary.ids[-1]) + 1, settings.top)
         with entry_writer(temporary) as writer:
             for part in examples.firings(store, sae, progress):
                 once.add(part)
@@ -66,7 +66,7 @@ def write_examples(
         for part in read_entries(temporary):
             again.add(part)
         tokens, counts = again.most_frequent()
-        texts = dict(zip(known.ids.tolist(), known.texts, strict=True))
+        texts = dict(zip(vocabulary.ids.tolist(), vocabulary.texts, strict=True))
         write_table(
             temporary / "latents.parquet", examples.latent_table(totals, tokens, counts, texts)
         )

@@ -78,9 +78,9 @@ def _first_of_block(columns: list[np.ndarray]) -> Bool[np.ndarray, " entries"]:
 
 
 def _sorted(columns: list[np.ndarray], which: Bool[np.ndarray, " entries"]) -> list[np.ndarray]:
-    some = [column[which] for column in columns]
-    order = np.lexsort((some[2], -some[1], some[0]))
-    return [column[order] for column in some]
+    kept = [column[which] for column in columns]
+    order = np.lexsort((kept[2], -kept[1], kept[0]))
+    return [column[order] for column in kept]
 
 
 def ranks(groups: Int64[np.ndarray, " entries"]) -> Int64[np.ndarray, " entries"]:
@@ -174,8 +174,8 @@ class TokenCounter:
             latents.astype(np.int64) * self._d_vocab + tokens, return_counts=True
         )
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        known = self._keys[places] == keys
-        self._counts[places[known]] += counts[known]
+        is_candidate = self._keys[places] == keys
+        self._counts[places[is_candidate]] += counts[is_candidate]
 
     def most(self, d_sae: int) -> tuple[Int64[np.ndarray, " d_sae"], Int64[np.ndarray, " d_sae"]]:
         """Per latent the token it fires on most and how often; -1 and 0 where it never fires."""

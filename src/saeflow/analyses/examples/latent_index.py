@@ -69,7 +69,7 @@ class LatentTables(NamedTuple):
     """r2."""
 
     @property
-    def known(self) -> bool:
+    def any_measured(self) -> bool:
         """Whether there is anything to say about latents."""
         return not self.activity.is_empty() or not self.lens.is_empty()
 
@@ -87,10 +87,10 @@ def joined(tables: LatentTables) -> pl.DataFrame:
     that never fire).
     """
     table = pl.DataFrame({"latent": np.arange(tables.latents, dtype=np.int32)})
-    for one in tables._replace(promoted=pl.DataFrame()):
-        if len(one):
+    for columns in tables._replace(promoted=pl.DataFrame()):
+        if len(columns):
             table = table.join(
-                one.cast({"latent": pl.Int32}), on="latent", how="left", maintain_order="left"
+                columns.cast({"latent": pl.Int32}), on="latent", how="left", maintain_order="left"
             )
     if "density" in table.columns:
         density = pl.col("density")
@@ -102,8 +102,8 @@ def joined(tables: LatentTables) -> pl.DataFrame:
 
 def known_statistics(table: pl.DataFrame) -> list[Statistic]:
     """The statistics that a study has of its latents."""
-    known = [name for name in table.columns if table[name].null_count() < len(table)]
-    return [entry for entry in STATISTICS if entry.name in known]
+    measured = [name for name in table.columns if table[name].null_count() < len(table)]
+    return [entry for entry in STATISTICS if entry.name in measured]
 
 
 def index_value(

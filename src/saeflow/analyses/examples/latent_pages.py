@@ -74,12 +74,12 @@ def nearest(decoder: NDArray[np.float32], rows: range, count: int = NEAR) -> lis
 def largest(values: NDArray[np.floating[Any]], count: int) -> Pairs:
     """Places and values of the largest of some numbers, in their order; numbers that are not finite
     are passed over."""
-    known = np.where(np.isfinite(values), values, -np.inf)
+    finite = np.where(np.isfinite(values), values, -np.inf)
     places = (
-        np.arange(len(known)) if count >= len(known) else np.argpartition(-known, count)[:count]
+        np.arange(len(finite)) if count >= len(finite) else np.argpartition(-finite, count)[:count]
     )
-    ranked = places[np.lexsort((places, -known[places]))]
-    return [(int(place), float(known[place])) for place in ranked if np.isfinite(known[place])]
+    ranked = places[np.lexsort((places, -finite[places]))]
+    return [(int(place), float(finite[place])) for place in ranked if np.isfinite(finite[place])]
 
 
 def moved(effects: NDArray[np.floating[Any]], count: int = NEAR) -> tuple[Pairs, Pairs]:
@@ -120,20 +120,24 @@ def page_values(
     entries = []
     for row in numbers:
         latent = row["latent"]
-        own = {name: found.get(latent, []) for name, found in parts.items()}
-        seen.update(token for one in own["contexts"] for token in one["token_ids"])
+        own = {name: rows_by_latent.get(latent, []) for name, rows_by_latent in parts.items()}
+        seen.update(token for context in own["contexts"] for token in context["token_ids"])
         entries.append(
             {
                 "statistics": {
-                    one.name: digits(row[one.name], 5) for one in STATISTICS if one.name in row
+                    statistic.name: digits(row[statistic.name], 5)
+                    for statistic in STATISTICS
+                    if statistic.name in row
                 },
-                "contexts": [_context(one) for one in own["contexts"]],
+                "contexts": [_context(context) for context in own["contexts"]],
                 "histogram": _histogram(own["histogram"]),
                 "weights": _histogram(own["weights"]),
                 "tokens": {side: _side(own["tokens"], side) for side in ("top", "bottom")},
-                "sets": [_set(one, vocabulary) for one in _strongest(own["enrichment"])],
-                "cofiring": [_cofiring(one) for one in own["cofiring"][:NEAR]],
-                "causal": [_causal(one) for one in own["causal"]],
+                "sets": [
+                    _set(token_set, vocabulary) for token_set in _strongest(own["enrichment"])
+                ],
+                "cofiring": [_cofiring(companion) for companion in own["cofiring"][:NEAR]],
+                "causal": [_causal(effect) for effect in own["causal"]],
                 **_related(related.get(latent)),
             }
         )
@@ -153,10 +157,10 @@ def gap(vocabulary: Sequence[str]) -> str:
 
 def by_latent(table: pl.DataFrame) -> Rows:
     """The rows of a table with the column latent, in its order."""
-    found: Rows = {}
+    rows: Rows = {}
     for row in table.to_dicts():
-        found.setdefault(row["latent"], []).append(row)
-    return found
+        rows.setdefault(row["latent"], []).append(row)
+    return rows
 
 
 def in_steps(contexts: pl.DataFrame, statistics: pl.DataFrame) -> pl.DataFrame:
@@ -169,9 +173,9 @@ def in_steps(contexts: pl.DataFrame, statistics: pl.DataFrame) -> pl.DataFrame:
     """
     if contexts.is_empty():
         return contexts
-    known = statistics.select("latent", "maximum") if "maximum" in statistics.columns else None
-    if known is not None:
-        contexts = contexts.join(known, on="latent", how="left", maintain_order="left")
+    maxima = statistics.select("latent", "maximum") if "maximum" in statistics.columns else None
+    if maxima is not None:
+        contexts = contexts.join(maxima, on="latent", how="left", maintain_order="left")
     else:
         contexts = contexts.with_columns(maximum=pl.col("activations").list.max())
     top = pl.when(pl.col("maximum") > 0).then("maximum").otherwise(1.0)

@@ -170,19 +170,19 @@ class _Effects:
 def _related(
     latents: range, decoder: NDArray[np.float32] | None, effects: _Effects | None
 ) -> dict[int, Related]:
-    found = {}
+    related = {}
     for start in range(latents.start, latents.stop, ROWS):
-        some = range(start, min(start + ROWS, latents.stop))
+        part = range(start, min(start + ROWS, latents.stop))
         near = (
-            nearest(decoder, some)
-            if decoder is not None and some.stop <= len(decoder)
-            else [[] for _ in some]
+            nearest(decoder, part)
+            if decoder is not None and part.stop <= len(decoder)
+            else [[] for _ in part]
         )
-        rows = effects.rows(some) if effects else {}
-        for latent, closest in zip(some, near, strict=True):
+        rows = effects.rows(part) if effects else {}
+        for latent, closest in zip(part, near, strict=True):
             raised, lowered = moved(rows[latent]) if latent in rows else ([], [])
-            found[latent] = Related(closest, raised, lowered)
-    return found
+            related[latent] = Related(closest, raised, lowered)
+    return related
 
 
 def _whole(scan: pl.LazyFrame) -> pl.LazyFrame:

@@ -28,7 +28,7 @@ def contribute(
 
 def _write_latents(folder: StudyFolder, sae: str, output: Path) -> bool:
     sources = LatentSources(folder, sae)
-    if not sources.tables.known:
+    if not sources.tables.any_measured:
         return False
     table = sources.statistics
     value = index_value(sae, table, sources.tables.promoted, sources.neuronpedia)

@@ -98,21 +98,21 @@ class Windows:
             if ends[0] < ends[1]:
                 yield self._table(slice(*ends))
 
-    def _table(self, some: slice) -> pl.DataFrame:
-        inside = self._inside[some]
+    def _table(self, part: slice) -> pl.DataFrame:
+        inside = self._inside[part]
         lengths, opening = inside.sum(axis=1), inside.argmax(axis=1)
         offsets = np.append(0, np.cumsum(lengths))
-        groups = self._places.groups[some]
+        groups = self._places.groups[part]
         columns = {
-            "latent": self._places.latents[some],
+            "latent": self._places.latents[part],
             "group": np.where(groups == 0, "top", np.char.add("q", groups.astype(str))),
-            "rank": self._places.ranks[some],
-            "activation": self._activations[some, self._before],
-            "block": self._blocks[some],
-            "position": self._positions[some],
+            "rank": self._places.ranks[part],
+            "activation": self._activations[part, self._before],
+            "block": self._blocks[part],
+            "position": self._positions[part],
             "offset": (self._before - opening).astype(np.int32),
-            "token_ids": _lists(self._tokens[some][inside], offsets),
-            "activations": _lists(self._activations[some][inside], offsets),
+            "token_ids": _lists(self._tokens[part][inside], offsets),
+            "activations": _lists(self._activations[part][inside], offsets),
         }
         return pl.DataFrame(columns).select(
             pl.col(name).cast(kind) for name, kind in CONTEXTS.items()

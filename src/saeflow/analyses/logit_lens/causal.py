@@ -93,10 +93,10 @@ def change(
     sums = [torch.zeros(len(ids), dtype=torch.float64) for _ in Change._fields]
     for first in range(0, len(places.tokens), at_once):
         part = places.part(slice(first, first + at_once))
-        for total, found in zip(
+        for total, changes in zip(
             sums, _of_part(lm, hook, direction, weights, part, ids), strict=True
         ):
-            total += found.double().sum(dim=0).cpu()
+            total += changes.double().sum(dim=0).cpu()
     return Change(*(total / len(places.tokens) for total in sums))
 
 

@@ -97,16 +97,16 @@ def check_latents(
 def _firing(contexts: pl.DataFrame, blocks: Blocks, count: int) -> LatentEdits:
     """Places where a latent fires, the first of every group, then the second, …; all of it is taken
     away."""
-    some = (
+    picked = (
         contexts.unique(["block", "position"], keep="first", maintain_order=True)
         .sort("rank", "group")
         .head(count)
     )
-    at = some["block"].to_numpy()
+    at = picked["block"].to_numpy()
     return LatentEdits(
         torch.from_numpy(blocks[at]).long(),
-        some["position"].to_numpy().astype(np.int64),
-        -some["activation"].to_numpy(),
+        picked["position"].to_numpy().astype(np.int64),
+        -picked["activation"].to_numpy(),
     )
 
 

@@ -11,7 +11,7 @@ from saeflow import options
 from saeflow.analyses.logit_lens.settings import Causal, Enrichment, Projection, TokenSetSelection
 
 if TYPE_CHECKING:
-    from saeflow.analyses.logit_lens.io import KnownSets
+    from saeflow.analyses.logit_lens.io import SavedSets
     from saeflow.analyses.logit_lens.lens_tables import LensInput
 
 app = typer.Typer(help="Look at latents through the unembedding.", no_args_is_help=True)
@@ -47,12 +47,16 @@ def sets(
 
     chosen = options.parsed(TokenSetSelection, settings)
     d_vocab = vocabulary_in(checkpoint_of(model))
-    known = vocabulary(load_tokenizer(model), d_vocab)
-    found = token_sets(known, chosen.kinds, chosen.smallest, read_set_files(files or []))
-    for one in found:
-        if one.left_out:
-            options.say(f"token sets: {one.name} is left out: {one.left_out}", err=True)
-    save_sets(output, known, found)
+    model_vocabulary = vocabulary(load_tokenizer(model), d_vocab)
+    member_sets = token_sets(
+        model_vocabulary, chosen.kinds, chosen.smallest, read_set_files(files or [])
+    )
+    for member_set in member_sets:
+        if member_set.left_out:
+            options.say(
+                f"token sets: {member_set.name} is left out: {member_set.left_out}", err=True
+            )
+    save_sets(output, model_vocabulary, member_sets)
 
 
 @app.command()
@@ -83,7 +87,7 @@ def apply(
 def _input(
     model: Path,
     sae: Path,
-    found: KnownSets,
+    saved: SavedSets,
     hook: str,
     projection: Projection,
     examples: Path | None,
@@ -97,8 +101,8 @@ def _input(
     lm, weights = options.open_model(model, dtype), options.open_sae(sae)
     layer = parse_hook(written_hook(lm, weights, hook)).layer
     density, typical = read_firing(examples) if examples else (None, None)
-    rows = unembedding(lm, found.known.ids.tolist(), projection.unembedding)
-    return LensInput(weights.W_dec, rows, found.known, found.sets, density, typical, layer)
+    rows = unembedding(lm, saved.vocabulary.ids.tolist(), projection.unembedding)
+    return LensInput(weights.W_dec, rows, saved.vocabulary, saved.sets, density, typical, layer)
 
 
 @app.command()
@@ -138,7 +142,7 @@ def check(
     )
     checked = check_latents(
         Subject(lm, weights, written_hook(lm, weights, hook), seed),
-        load_sets(sets).known,
+        load_sets(sets).vocabulary,
         firing,
         options.parsed(Projection, projection),
         options.parsed(Causal, settings),

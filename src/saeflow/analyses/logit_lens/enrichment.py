@@ -69,15 +69,13 @@ def p_values(table: LensTable, null: LensTable, sets: Sequence[MemberSet], token
         tokens: of the vocabulary.
     """
     shape = table.ks.shape
-    found = PValues(np.ones(shape), np.ones(shape), np.ones(shape))
-    for place, one in enumerate(sets):
-        sizes = (len(one.members), tokens - len(one.members))
-        found.directions[:, place] = direction_p_values(
-            table.auc[:, place], null.auc[:, place], *sizes
-        )
-        found.ks[:, place] = ks_p_values(table.ks[:, place], *sizes)
-        found.rank_sum[:, place] = rank_sum_p_values(table.auc[:, place], *sizes, table.tie_terms)
-    return found
+    p = PValues(np.ones(shape), np.ones(shape), np.ones(shape))
+    for place, member_set in enumerate(sets):
+        sizes = (len(member_set.members), tokens - len(member_set.members))
+        p.directions[:, place] = direction_p_values(table.auc[:, place], null.auc[:, place], *sizes)
+        p.ks[:, place] = ks_p_values(table.ks[:, place], *sizes)
+        p.rank_sum[:, place] = rank_sum_p_values(table.auc[:, place], *sizes, table.tie_terms)
+    return p
 
 
 def enriched(
@@ -98,7 +96,7 @@ def enriched(
     p: Float64[np.ndarray, "latents sets"] = getattr(tested, test)
     q_bh, q_by = q_values(p, "bh"), q_values(p, "by")
     latent, place = np.nonzero(q_bh <= level)
-    names = np.array([one.name for one in sets], dtype=object)
+    names = np.array([member_set.name for member_set in sets], dtype=object)
     columns = {
         "latent": latent,
         "set": names[place],
@@ -121,7 +119,7 @@ def enriched(
 
 @torch.no_grad()
 def with_leading_edges(
-    found: pl.DataFrame,
+    enrichment: pl.DataFrame,
     directions: Float[Tensor, "latents d_model"],
     unembedding: Float[Tensor, "tokens d_model"],
     sets: Sequence[MemberSet],
@@ -131,23 +129,23 @@ def with_leading_edges(
     strongest first.
 
     Args:
-        found: from `enriched`.
+        enrichment: from `enriched`.
         directions: of all latents.
         unembedding: the same that they were looked at through.
         sets: the sets.
         ids: token ids of the vocabulary.
     """
-    members = {one.name: one.members for one in sets}
-    latents = found["latent"].unique(maintain_order=True).to_numpy()
-    rows = iter(found.select("latent", "set", "ks", "leading_size").iter_rows())
+    members = {member_set.name: member_set.members for member_set in sets}
+    latents = enrichment["latent"].unique(maintain_order=True).to_numpy()
+    rows = iter(enrichment.select("latent", "set", "ks", "leading_size").iter_rows())
     edges: list[list[int]] = []
     for first in range(0, len(latents), _ROWS_AT_ONCE):
-        some = latents[first : first + _ROWS_AT_ONCE]
-        weights = dict(zip(some.tolist(), _weights(directions, unembedding, some), strict=True))
-        wanted = found.filter(pl.col("latent").is_between(int(some[0]), int(some[-1]))).height
+        part = latents[first : first + _ROWS_AT_ONCE]
+        weights = dict(zip(part.tolist(), _weights(directions, unembedding, part), strict=True))
+        wanted = enrichment.filter(pl.col("latent").is_between(int(part[0]), int(part[-1]))).height
         for latent, name, ks, size in (next(rows) for _ in range(wanted)):
             edges.append(_edge(weights[latent], members[name], ids, ks, size))
-    return found.with_columns(pl.Series("leading_edge", edges, dtype=pl.List(pl.Int32)))
+    return enrichment.with_columns(pl.Series("leading_edge", edges, dtype=pl.List(pl.Int32)))
 
 
 def _weights(
@@ -171,19 +169,19 @@ def _edge(
 
 
 def split_pairs(
-    found: pl.DataFrame, sets: Sequence[MemberSet], count: int
+    enrichment: pl.DataFrame, sets: Sequence[MemberSet], count: int
 ) -> list[tuple[int, str, float]]:
     """Latents and sets that show best how a set splits logit weights: large statistic, each latent
     and set once.
 
     Args:
-        found: from `enriched`.
+        enrichment: from `enriched`.
         sets: the sets.
         count: at most so many.
     """
     picked: list[tuple[int, str, float]] = []
-    known = {one.name for one in sets}
-    ranked = found.filter(pl.col("set").is_in(known)).sort(
+    names = {member_set.name for member_set in sets}
+    ranked = enrichment.filter(pl.col("set").is_in(names)).sort(
         pl.col("effect").abs(), "latent", descending=[True, False]
     )
     for latent, name, ks in ranked.select("latent", "set", "ks").iter_rows():
@@ -207,7 +205,7 @@ def splits(
         pairs: latent, set, statistic.
         directions, unembedding, sets: as of `with_leading_edges`.
     """
-    members = {one.name: one.members for one in sets}
+    members = {member_set.name: member_set.members for member_set in sets}
     rows = []
     for latent, name, ks in pairs:
         weights = _weights(directions, unembedding, np.array([latent]))[0]

@@ -50,26 +50,35 @@ def read_set_files(paths: Iterable[Path]) -> dict[str, Mapping[str, TokenSet]]:
     return {str(path): read_token_sets(path) for path in paths}
 
 
-def save_sets(directory: Path, known: Vocabulary, sets: Sequence[MemberSet]) -> None:
+def save_sets(directory: Path, vocabulary: Vocabulary, sets: Sequence[MemberSet]) -> None:
     """Write vocabulary.parquet, sets.parquet and members.parquet."""
-    columns = {"token_id": known.ids, "token": known.texts, "special": known.special}
+    columns = {"token_id": vocabulary.ids, "token": vocabulary.texts, "special": vocabulary.special}
     write_table(directory / "vocabulary.parquet", pl.DataFrame(columns), VOCABULARY)
-    rows = [(one.name, one.kind, len(one.members), one.description, one.left_out) for one in sets]
+    rows = [
+        (
+            member_set.name,
+            member_set.kind,
+            len(member_set.members),
+            member_set.description,
+            member_set.left_out,
+        )
+        for member_set in sets
+    ]
     write_table(directory / "sets.parquet", pl.DataFrame(rows, schema=SETS, orient="row"))
-    names = [one.name for one in sets for _ in one.members]
-    ids = [known.ids[one.members] for one in sets]
+    names = [member_set.name for member_set in sets for _ in member_set.members]
+    ids = [vocabulary.ids[member_set.members] for member_set in sets]
     members = {"set": names, "token_id": np.concatenate([np.empty(0, np.int32), *ids])}
     write_table(directory / "members.parquet", pl.DataFrame(members, schema=MEMBERS))
 
 
-class KnownSets(NamedTuple):
+class SavedSets(NamedTuple):
     """A vocabulary, and the token sets that are looked at."""
 
-    known: Vocabulary
+    vocabulary: Vocabulary
     sets: list[MemberSet]
 
 
-def load_sets(directory: Path) -> KnownSets:
+def load_sets(directory: Path) -> SavedSets:
     """Read what `save_sets` wrote, without the sets that were left out.
 
     Raises:
@@ -77,7 +86,7 @@ def load_sets(directory: Path) -> KnownSets:
     """
     tokens = read_table(directory / "vocabulary.parquet", VOCABULARY)
     ids, special = tokens["token_id"].to_numpy(), tokens["special"].to_numpy()
-    known = Vocabulary(ids, tokens["token"].to_list(), special)
+    vocabulary = Vocabulary(ids, tokens["token"].to_list(), special)
     described = read_table(directory / "sets.parquet", SETS).filter(pl.col("left_out").is_null())
     listed = (
         read_table(directory / "members.parquet", MEMBERS)
@@ -86,8 +95,9 @@ def load_sets(directory: Path) -> KnownSets:
     )
     members = {name: np.searchsorted(ids, own).astype(np.int32) for name, own in listed.iter_rows()}
     rows = described.select("set", "kind", "description").iter_rows()
-    return KnownSets(
-        known, [MemberSet(name, kind, told, members[name]) for name, kind, told in rows]
+    return SavedSets(
+        vocabulary,
+        [MemberSet(name, kind, description, members[name]) for name, kind, description in rows],
     )
 
 
@@ -99,7 +109,7 @@ def save_lens(directory: Path, result: LensResult) -> None:
             write_table(directory / f"{name}.parquet", table, schema)
 
 
-def save_check(directory: Path, found: Check) -> None:
+def save_check(directory: Path, check: Check) -> None:
     """Write causal.parquet and causal_latents.parquet."""
-    write_table(directory / "causal.parquet", found.causal)
-    write_table(directory / "causal_latents.parquet", found.causal_latents)
+    write_table(directory / "causal.parquet", check.causal)
+    write_table(directory / "causal_latents.parquet", check.causal_latents)

@@ -84,7 +84,7 @@ class LensInput(NamedTuple):
     Attributes:
         decoder: decoder rows of all latents.
         unembedding: from `models.unembedding`.
-        known: the vocabulary.
+        vocabulary: the vocabulary.
         sets: the token sets that are looked at.
         density: share of tokens on which each latent fires, where it is known.
         typical: mean of each latent's activations where it fires; needed for ``scale: typical``.
@@ -93,7 +93,7 @@ class LensInput(NamedTuple):
 
     decoder: Float[Tensor, "latents d_model"]
     unembedding: Float[Tensor, "tokens d_model"]
-    known: Vocabulary
+    vocabulary: Vocabulary
     sets: Sequence[MemberSet]
     density: Float64[np.ndarray, " latents"] | None
     typical: Float32[np.ndarray, " latents"] | None
@@ -147,7 +147,7 @@ def apply_lens(
         threads: that sort and count; they change no number.
         progress: told how many latents are done.
     """
-    members = [one.members for one in given.sets]
+    members = [member_set.members for member_set in given.sets]
     directions = given.decoder.float() * _gains(given, projection.scale)[:, None]
     generator = numpy_generator(seed, "logit lens", "directions")
     drawn = random_directions(settings.directions, directions.shape[1], generator).to(
@@ -157,16 +157,16 @@ def apply_lens(
     table = look_through(
         directions, given.unembedding, members, projection.tokens, threads, progress
     )
-    tested = p_values(table, null, given.sets, len(given.known.ids))
-    found = enriched(table, tested, given.sets, settings.test, settings.level)
-    pairs = split_pairs(found, given.sets, SPLIT_FIGURES)
+    tested = p_values(table, null, given.sets, len(given.vocabulary.ids))
+    enrichment = enriched(table, tested, given.sets, settings.test, settings.level)
+    pairs = split_pairs(enrichment, given.sets, SPLIT_FIGURES)
     return LensResult(
         latents=_latents(given, directions, table, null, settings.false_positive_rate),
-        tokens=token_table(table, given.known),
+        tokens=token_table(table, given.vocabulary),
         histograms=_histograms(table),
         scores=_scores(table, given.sets),
         enrichment=with_leading_edges(
-            found, directions, given.unembedding, given.sets, given.known.ids
+            enrichment, directions, given.unembedding, given.sets, given.vocabulary.ids
         ),
         splits=splits(pairs, directions, given.unembedding, given.sets),
         gsea=_gsea(given, directions, table, settings.gsea, seed) if settings.gsea else None,
@@ -192,12 +192,14 @@ def _latents(
     lengths = np.maximum(directions.norm(dim=1).double().cpu().numpy(), 1e-30)
     std, skewness, kurtosis = (table.column(name) for name in ("std", "skewness", "kurtosis"))
     with np.errstate(divide="ignore"):
-        known = None if given.density is None else np.log10(given.density)
-    density = pl.Series([None] * len(std) if known is None else known, dtype=pl.Float32)
+        log_density = None if given.density is None else np.log10(given.density)
+    density = pl.Series([None] * len(std) if log_density is None else log_density, dtype=pl.Float32)
     columns = {
         "latent": np.arange(len(std)),
         **{name: table.column(name) for name in ("mean", "std", "skewness", "kurtosis", "entropy")},
-        "log10_density": density.set(density.is_infinite(), None) if known is not None else density,
+        "log10_density": density.set(density.is_infinite(), None)
+        if log_density is not None
+        else density,
         "class": classify(std / lengths, skewness, kurtosis, beyond),
         "class_published": classify_as_published(std / lengths, skewness, kurtosis),
         "decoder_norm": given.decoder.float().norm(dim=1).cpu().numpy(),
@@ -206,10 +208,10 @@ def _latents(
     return pl.DataFrame(columns).select(pl.col(name).cast(kind) for name, kind in LATENTS.items())
 
 
-def token_table(table: LensTable, known: Vocabulary) -> pl.DataFrame:
+def token_table(table: LensTable, vocabulary: Vocabulary) -> pl.DataFrame:
     """The tokens at either end of every direction, with the columns of `TOKENS`."""
     rows, k = table.top.shape
-    texts = np.array(known.texts, dtype=object)
+    texts = np.array(vocabulary.texts, dtype=object)
     parts = []
     for side, places, weights in (
         ("top", table.top, table.top_weights),
@@ -218,13 +220,13 @@ def token_table(table: LensTable, known: Vocabulary) -> pl.DataFrame:
         columns = {
             "latent": np.repeat(np.arange(rows), k),
             "rank": np.tile(np.arange(k), rows),
-            "token_id": known.ids[places.ravel()],
+            "token_id": vocabulary.ids[places.ravel()],
             "token": texts[places.ravel()],
             "weight": weights.ravel(),
         }
         parts.append(pl.DataFrame(columns).with_columns(side=pl.lit(side)))
-    found = pl.concat(parts).select(pl.col(name).cast(kind) for name, kind in TOKENS.items())
-    return found.sort("latent", pl.col("side") == "bottom", "rank")
+    tokens = pl.concat(parts).select(pl.col(name).cast(kind) for name, kind in TOKENS.items())
+    return tokens.sort("latent", pl.col("side") == "bottom", "rank")
 
 
 def _histograms(table: LensTable) -> pl.DataFrame:
@@ -239,7 +241,7 @@ def _histograms(table: LensTable) -> pl.DataFrame:
 
 def _scores(table: LensTable, sets: Sequence[MemberSet]) -> pl.DataFrame:
     rows = len(table.ks)
-    names = pl.Series([one.name for one in sets], dtype=pl.Categorical)
+    names = pl.Series([member_set.name for member_set in sets], dtype=pl.Categorical)
     columns = {
         "latent": np.repeat(np.arange(rows, dtype=np.int32), len(sets)),
         "set": names.gather(np.tile(np.arange(len(sets), dtype=np.uint32), rows)),
@@ -263,13 +265,13 @@ def _gsea(
     rows = []
     for first, part in logit_weights(directions[chosen], given.unembedding):
         for latent, weights in zip(chosen[first:], part, strict=False):
-            for one in given.sets:
-                generator = numpy_generator(seed, "gsea", latent, one.name)
+            for member_set in given.sets:
+                generator = numpy_generator(seed, "gsea", latent, member_set.name)
                 tested = gsea.permuted(
-                    weights, one.members, settings.weight, settings.permutations, generator
+                    weights, member_set.members, settings.weight, settings.permutations, generator
                 )
-                rows.append((latent, one.name, *tested))
-    found = pl.DataFrame(
+                rows.append((latent, member_set.name, *tested))
+    scores = pl.DataFrame(
         rows, schema={name: kind for name, kind in GSEA.items() if name != "q_bh"}, orient="row"
     )
-    return found.with_columns(q_bh=pl.Series(q_values(found["p"].to_numpy(), "bh")))
+    return scores.with_columns(q_bh=pl.Series(q_values(scores["p"].to_numpy(), "bh")))

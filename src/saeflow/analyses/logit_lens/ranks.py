@@ -177,15 +177,15 @@ def _followed(
         np.zeros(sets, np.int64),
     )
     bits, before = np.empty(words, np.uint64), np.empty(words + 1, np.int64)
-    for one in range(sets):
+    for index in range(sets):
         bits[:] = 0
         total = 0
-        for member in members[starts[one] : starts[one + 1]]:
+        for member in members[starts[index] : starts[index + 1]]:
             _set(bits, ranks[member, 0])
             total += ranks[member, 1]
-        sums[one] = total
-        extremes[one], passed[one] = _extreme(
-            bits, inner, before, tokens, starts[one + 1] - starts[one]
+        sums[index] = total
+        extremes[index], passed[index] = _extreme(
+            bits, inner, before, tokens, starts[index + 1] - starts[index]
         )
     return extremes, passed, sums
 

@@ -111,7 +111,7 @@ SPELLINGS: dict[str, Spelling] = {
 
 
 def token_sets(
-    known: Vocabulary,
+    vocabulary: Vocabulary,
     kinds: Sequence[str],
     smallest: int,
     files: Mapping[str, Mapping[str, TokenSet]],
@@ -119,7 +119,7 @@ def token_sets(
     """All token sets of a vocabulary: those built in, in a fixed order, then those of the user.
 
     Args:
-        known: the vocabulary.
+        vocabulary: the vocabulary.
         kinds: of built-in sets.
         smallest: built-in sets with fewer members are left out, and say so.
         files: the user's sets by name, by the file they stand in.
@@ -128,11 +128,18 @@ def token_sets(
         SaeflowError: a set of the user has no member in the vocabulary, holds all of it, or has the
             name of another.
     """
-    words = [text[1:] if text[:1] == " " and len(text) > 1 else text for text in known.texts]
-    ordinary = np.flatnonzero(~known.special).tolist()
-    built_in = [one for one in _built_in(known, words, ordinary) if one.kind in kinds]
-    found = [one if one.left_out else _of_use(one, smallest, len(words)) for one in built_in]
-    names = {one.name for one in found}
+    words = [text[1:] if text[:1] == " " and len(text) > 1 else text for text in vocabulary.texts]
+    ordinary = np.flatnonzero(~vocabulary.special).tolist()
+    built_in = [
+        member_set
+        for member_set in _built_in(vocabulary, words, ordinary)
+        if member_set.kind in kinds
+    ]
+    listed = [
+        member_set if member_set.left_out else _of_use(member_set, smallest, len(words))
+        for member_set in built_in
+    ]
+    names = {member_set.name for member_set in listed}
     for file, sets in files.items():
         for name, described in sets.items():
             if name in names:
@@ -140,47 +147,49 @@ def token_sets(
                     f"{file}: sets.{name}: there is another set of that name; choose another"
                 )
             names.add(name)
-            found.append(_of_user(f"{file}: sets.{name}", name, described, known, words))
-    return found
+            listed.append(_of_user(f"{file}: sets.{name}", name, described, vocabulary, words))
+    return listed
 
 
-def _of_use(one: MemberSet, smallest: int, tokens: int) -> MemberSet:
+def _of_use(member_set: MemberSet, smallest: int, tokens: int) -> MemberSet:
     """The set, or in its place the reason why it is left out."""
-    if smallest <= len(one.members) < tokens:
-        return one
+    if smallest <= len(member_set.members) < tokens:
+        return member_set
     size = (
         "all tokens"
-        if len(one.members) == tokens
-        else f"{len(one.members)} tokens, fewer than {smallest}"
+        if len(member_set.members) == tokens
+        else f"{len(member_set.members)} tokens, fewer than {smallest}"
     )
-    return one._replace(members=one.members[:0], left_out=size)
+    return member_set._replace(members=member_set.members[:0], left_out=size)
 
 
-def _built_in(known: Vocabulary, words: list[str], ordinary: list[int]) -> Iterator[MemberSet]:
-    if known.marks_space:
-        spaced = [place for place in ordinary if known.texts[place] != words[place]]
+def _built_in(vocabulary: Vocabulary, words: list[str], ordinary: list[int]) -> Iterator[MemberSet]:
+    if vocabulary.marks_space:
+        spaced = [place for place in ordinary if vocabulary.texts[place] != words[place]]
         yield _set("starts_with_space", "form", "opens a word: a space before it", spaced)
         bare = [
             place
             for place in ordinary
-            if known.texts[place] == words[place] and words[place].isalpha()
+            if vocabulary.texts[place] == words[place] and words[place].isalpha()
         ]
         yield _set(
             "continues", "form", "letters that go on with a word: no space before them", bare
         )
-    yield _set("special", "form", "special tokens", np.flatnonzero(known.special).tolist())
+    yield _set("special", "form", "special tokens", np.flatnonzero(vocabulary.special).tolist())
     texts = [(place, words[place]) for place in ordinary if words[place]]
     for name, (kind, description, holds) in SPELLINGS.items():
         yield _set(name, kind, description, [place for place, word in texts if holds(word)])
     whole = [
-        (place, word) for place, word in texts if word.isalpha() and _opens_word(known, place, word)
+        (place, word)
+        for place, word in texts
+        if word.isalpha() and _opens_word(vocabulary, place, word)
     ]
     yield from _tagged(whole)
     yield from _names(whole)
 
 
-def _opens_word(known: Vocabulary, place: int, word: str) -> bool:
-    return not known.marks_space or known.texts[place] != word
+def _opens_word(vocabulary: Vocabulary, place: int, word: str) -> bool:
+    return not vocabulary.marks_space or vocabulary.texts[place] != word
 
 
 def _tagged(words: list[tuple[int, str]]) -> Iterator[MemberSet]:
@@ -235,15 +244,15 @@ def _set(name: str, kind: str, description: str, places: Sequence[int]) -> Membe
 
 
 def _of_user(
-    where: str, name: str, described: TokenSet, known: Vocabulary, words: list[str]
+    where: str, name: str, described: TokenSet, vocabulary: Vocabulary, words: list[str]
 ) -> MemberSet:
     exact = {word.strip() for word in described.words}
     folded = {word for word in exact if word == word.lower()}
     pattern = re.compile(described.pattern) if described.pattern is not None else None
     places = [
         place
-        for place, (text, word) in enumerate(zip(known.texts, words, strict=True))
-        if not known.special[place]
+        for place, (text, word) in enumerate(zip(vocabulary.texts, words, strict=True))
+        if not vocabulary.special[place]
         and (
             word in exact
             or word.lower() in folded
@@ -256,8 +265,8 @@ def _of_user(
         )
     if len(places) == len(words):
         raise SaeflowError(f"{where}: holds every token of the vocabulary; narrow it")
-    told = described.description or _told(described)
-    return _set(name, "user", told, places)
+    description = described.description or _meaning(described)
+    return _set(name, "user", description, places)
 
 
 def _nothing(described: TokenSet) -> str:
@@ -271,7 +280,7 @@ def _nothing(described: TokenSet) -> str:
     return " and ".join(parts)
 
 
-def _told(described: TokenSet) -> str:
+def _meaning(described: TokenSet) -> str:
     listed = ", ".join(described.words[:3]) + (" …" if len(described.words) > 3 else "")
     return " or ".join(
         part for part in (listed, described.pattern and f"matches {described.pattern}") if part

@@ -301,11 +301,13 @@ def side_effects(
         model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows
     )
     loaded = [load_vector(path) for path in vectors]
-    stacked = torch.stack([one.of_width(experiment.subject.lm.d_model) for one in loaded])
+    stacked = torch.stack(
+        [steering_vector.of_width(experiment.subject.lm.d_model) for steering_vector in loaded]
+    )
     block, _ = measure_in_batches_that_fit(
         experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered)
     )
-    methods = [one.method for one in loaded]
+    methods = [steering_vector.method for steering_vector in loaded]
     write_table(output, table_of(methods, block, read_approximation(approximator)[0]))
 
 
@@ -340,10 +342,10 @@ def score(
             options.open_model(model, dtype), progress=options.progress("judge, completions")
         )
     service = _service(judge, calls, ledger) if judge.traits.is_hosted else None
-    found = score_completions(
+    scored = score_completions(
         read_completions(completions), config.read_goal(goal), judge, seed, losses, service=service
     )
-    write_scores(output, found)
+    write_scores(output, scored)
 
 
 def read_completions(completions: Path) -> pl.DataFrame:

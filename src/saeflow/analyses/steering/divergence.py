@@ -66,7 +66,7 @@ def divergences(
     order = sorted(
         range(len(rows)), key=lambda row: len(rows[row][0])
     )  # equal lengths together: little padding
-    scales, found = completions["scale"].to_list(), [math.nan] * len(rows)
+    scales, kl = completions["scale"].to_list(), [math.nan] * len(rows)
     for first in range(0, len(order), batch):
         chunk = order[first : first + batch]
         padded = _padded(lm, [rows[row][0] for row in chunk])
@@ -82,13 +82,13 @@ def divergences(
                 place, start - 1 : len(tokens) - 1 + ended[row]
             ]  # at i the token i + 1 is drawn
             if len(steps):
-                found[row] = float(steps.mean())
-                if not math.isfinite(found[row]):
+                kl[row] = float(steps.mean())
+                if not math.isfinite(kl[row]):
                     raise not_finite(lm, "divergence: a next-token distribution", scales[row])
         if progress:
             progress(first + len(chunk), len(order))
     return pl.DataFrame(
-        {"completion_id": completions["completion_id"], "kl": found}, schema=DIVERGENCE_SCHEMA
+        {"completion_id": completions["completion_id"], "kl": kl}, schema=DIVERGENCE_SCHEMA
     ).fill_nan(None)
 
 
@@ -106,11 +106,11 @@ def _divergence(
     unsteered: Float[Tensor, "rows pos d_model"],
 ) -> Float[Tensor, "rows pos"]:
     """From final states, a part of the logits at a time."""
-    found = []
+    chunks = []
     for part in position_chunks(lm, unsteered.shape[:2].numel()):
         moved, usual = (
             unembed(lm, states.flatten(0, 1)[part]).float().log_softmax(-1)
             for states in (steered, unsteered)
         )
-        found.append((moved.exp() * (moved - usual)).sum(-1).double().clamp_min(0).cpu())
-    return torch.cat(found).view(unsteered.shape[:2])
+        chunks.append((moved.exp() * (moved - usual)).sum(-1).double().clamp_min(0).cpu())
+    return torch.cat(chunks).view(unsteered.shape[:2])

@@ -43,12 +43,12 @@ class GoalLine(NamedTuple):
     unsteered: str
 
 
-def goal_lines(found: SteeringResults) -> list[GoalLine]:
+def goal_lines(steering: SteeringResults) -> list[GoalLine]:
     """The list of goals."""
     lines = []
-    for name in found.settings.goals.names:
-        marked = results.marks(found.best, found.comparisons, name)
-        rows = results.ranked(found.best, name)
+    for name in steering.settings.goals.names:
+        marked = results.marks(steering.best, steering.comparisons, name)
+        rows = results.ranked(steering.best, name)
         top = rows[0] if rows else {}
         best = [row["method"] for row in rows if row["method"] in marked] or [
             row["method"] for row in rows[:1]
@@ -56,8 +56,8 @@ def goal_lines(found: SteeringResults) -> list[GoalLine]:
         lines.append(
             GoalLine(
                 name=name,
-                title=found.title(name),
-                criterion=found.goals[name].criterion if name in found.goals else "",
+                title=steering.title(name),
+                criterion=steering.goals[name].criterion if name in steering.goals else "",
                 best=best,
                 product=f"{number(top.get('product'))} {interval(top)}".strip(),
                 unsteered=number(top.get("unsteered_product")),
@@ -67,38 +67,40 @@ def goal_lines(found: SteeringResults) -> list[GoalLine]:
 
 
 def goal_context(
-    found: SteeringResults, goal: GoalResults, latents_sae: str | None
+    steering: SteeringResults, goal: GoalResults, latents_sae: str | None
 ) -> dict[str, Any]:
     """What a goal's page is filled from.
 
     Args:
         latents_sae: the SAE whose latents have pages, for links; None where they have none.
     """
-    names = found.settings.goals.names
+    names = steering.settings.goals.names
     place = names.index(goal.name)
-    rows: list[InSampleRow] = results.in_sample_rows(found.best.filter(pl.col("goal") == goal.name))
+    rows: list[InSampleRow] = results.in_sample_rows(
+        steering.best.filter(pl.col("goal") == goal.name)
+    )
     effects = strongest(goal.side_effects, goal.targets)
     return {
         "goal": goal.name,
-        "title": found.title(goal.name),
-        "criterion": found.goals[goal.name].criterion if goal.name in found.goals else "",
-        "before": (names[place - 1], found.title(names[place - 1])) if place else None,
-        "after": (names[place + 1], found.title(names[place + 1]))
+        "title": steering.title(goal.name),
+        "criterion": steering.goals[goal.name].criterion if goal.name in steering.goals else "",
+        "before": (names[place - 1], steering.title(names[place - 1])) if place else None,
+        "after": (names[place + 1], steering.title(names[place + 1]))
         if place + 1 < len(names)
         else None,
         "rows": [
-            (row, results.marks(found.best, found.comparisons, goal.name).get(row.method, ""))
+            (row, results.marks(steering.best, steering.comparisons, goal.name).get(row.method, ""))
             for row in rows
         ],
         "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
-        "target_rows": [row for row in found.targets if row.goal == goal.name],
-        "curves": curve_rows(found.summary, goal.name),
-        "least_scored": found.settings.summary.least_scored,
+        "target_rows": [row for row in steering.targets if row.goal == goal.name],
+        "curves": curve_rows(steering.summary, goal.name),
+        "least_scored": steering.settings.summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
         "latents_sae": latents_sae,
-        "target_sae": found.sae,
+        "target_sae": steering.sae,
         "has_texts": not goal.samples.is_empty(),
-        "examples": found.goals[goal.name].positive[:3] if goal.name in found.goals else [],
+        "examples": steering.goals[goal.name].positive[:3] if goal.name in steering.goals else [],
     }
 
 
@@ -119,15 +121,15 @@ def curve_rows(summary: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
 
 
 def goal_value(
-    found: SteeringResults, goal: GoalResults, latents_sae: str | None
+    steering: SteeringResults, goal: GoalResults, latents_sae: str | None
 ) -> dict[str, Any]:
     """What a goal's page is drawn from: curves, texts and side effects."""
-    rows = curve_rows(found.summary, goal.name)
+    rows = curve_rows(steering.summary, goal.name)
     names = list(dict.fromkeys(row["method"] for row in rows))
-    scales = list(found.settings.completions.scales)
+    scales = list(steering.settings.completions.scales)
     return {
         "goal": goal.name,
-        "multiples": scales if found.settings.completions.scale_unit == "norm" else None,
+        "multiples": scales if steering.settings.completions.scale_unit == "norm" else None,
         "methods": names,
         "measures": list(MEASURES),
         "curves": {name: [_point(row) for row in rows if row["method"] == name] for name in names},
@@ -135,8 +137,13 @@ def goal_value(
         "sae": latents_sae,
         "effects": {
             name: [
-                [one.latent, int(one.target), digits(one.predicted), digits(one.measured)]
-                for one in shown
+                [
+                    effect.latent,
+                    int(effect.target),
+                    digits(effect.predicted),
+                    digits(effect.measured),
+                ]
+                for effect in shown
             ]
             for name, shown in strongest(goal.side_effects, goal.targets).items()
         },

@@ -156,15 +156,21 @@ def fetch_vectors(
     records = {}
     for method in methods:
         name = str(published.file).replace("{goal}", goal).replace("{method}", method)
-        found = fetch(published.model_copy(update={"file": name}), key)
-        vector, told = load_vector(found.path)
-        if told.get("hook", hook) != hook:
+        fetched = fetch(published.model_copy(update={"file": name}), key)
+        vector, stated = load_vector(fetched.path)
+        if stated.get("hook", hook) != hook:
             raise SaeflowError(
-                f"{key}: {name} is a vector of {told['hook']}, and the study's hook is {hook}"
+                f"{key}: {name} is a vector of {stated['hook']}, and the study's hook is {hook}"
             )
-        metadata = {**told, "hook": hook, "goal": goal, "method": method, "published": found.origin}
+        metadata = {
+            **stated,
+            "hook": hook,
+            "goal": goal,
+            "method": method,
+            "published": fetched.origin,
+        }
         save_vector(directory / method / "vector.safetensors", SteeringVector(vector, metadata))
-        records[method] = found.record
+        records[method] = fetched.record
     write_sealed_json(directory / RECORD, records)
 
 

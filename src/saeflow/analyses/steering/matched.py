@@ -181,11 +181,15 @@ def _averages(readings: list[Reading], goals: int) -> list[Reading]:
     members: dict[tuple[str, str, float], list[Reading]] = {}
     for reading in readings:
         members.setdefault((reading.method, reading.cost, reading.level), []).append(reading)
-    found = []
-    for (method, cost, level), some in members.items():
-        behaviour = np.mean([one.behaviour for one in some]) if len(some) == goals else np.nan
-        draws = np.mean([one.draws for one in some], axis=0)
-        found.append(
+    averages = []
+    for (method, cost, level), over_goals in members.items():
+        behaviour = (
+            np.mean([reading.behaviour for reading in over_goals])
+            if len(over_goals) == goals
+            else np.nan
+        )
+        draws = np.mean([reading.draws for reading in over_goals], axis=0)
+        averages.append(
             Reading(
                 AVERAGE,
                 method,
@@ -194,24 +198,24 @@ def _averages(readings: list[Reading], goals: int) -> list[Reading]:
                 np.nan,
                 float(behaviour),
                 draws,
-                min(one.n for one in some),
+                min(reading.n for reading in over_goals),
             )
         )
-    return found
+    return averages
 
 
 def _table(readings: list[Reading], level: float) -> pl.DataFrame:
     if not readings:
         return pl.DataFrame(schema=MATCHED_SCHEMA)
-    low, high = interval(np.stack([one.draws for one in readings], axis=-1), level)
-    known = np.array([not np.isnan(one.behaviour) for one in readings])
+    low, high = interval(np.stack([reading.draws for reading in readings], axis=-1), level)
+    reached = np.array([not np.isnan(reading.behaviour) for reading in readings])
     table = pl.DataFrame(
         [
-            {name: getattr(one, name) for name in Reading._fields if name != "draws"}
-            for one in readings
+            {name: getattr(reading, name) for name in Reading._fields if name != "draws"}
+            for reading in readings
         ]
     )
     return table.with_columns(
-        behaviour_low=pl.Series(np.where(known, low, np.nan)),
-        behaviour_high=pl.Series(np.where(known, high, np.nan)),
+        behaviour_low=pl.Series(np.where(reached, low, np.nan)),
+        behaviour_high=pl.Series(np.where(reached, high, np.nan)),
     )

@@ -60,10 +60,10 @@ def goal_means(side_effects: pl.DataFrame, targets: dict[int, float]) -> pl.Data
 
 def method_effects(of_goals: list[pl.DataFrame]) -> list[MethodEffect]:
     """The averages over goals of ``goal_means``, by method."""
-    known = [table for table in of_goals if len(table)]
-    if not known:
+    measured = [table for table in of_goals if len(table)]
+    if not measured:
         return []
-    table = pl.concat(known)
+    table = pl.concat(measured)
     means = {row["method"]: row for row in table.group_by("method").mean().to_dicts()}
     return [
         MethodEffect(name, row["target"], row["predicted"], row["others"])
@@ -76,15 +76,15 @@ def strongest(
     side_effects: pl.DataFrame, targets: dict[int, float]
 ) -> dict[str, list[LatentEffect]]:
     """By method, its targets and then the latents that it moves most."""
-    known = (
+    measured = (
         side_effects.drop_nulls(["predicted", "measured"]) if len(side_effects) else side_effects
     )
     return {
         name: [
             LatentEffect(row["latent"], row["latent"] in targets, row["predicted"], row["measured"])
-            for row in _ranked(known.filter(pl.col("method") == name), targets)
+            for row in _ranked(measured.filter(pl.col("method") == name), targets)
         ]
-        for name in methods(known)
+        for name in methods(measured)
     }
 
 

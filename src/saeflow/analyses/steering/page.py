@@ -27,32 +27,32 @@ def contribute(
 ) -> Contribution:
     """Write every goal's data; give the page of results and the pages of goals."""
     steered = SteeringFolder(folder, own)
-    found = steered.results()
+    steering = steered.results()
     with_pages = [sae for contribution in added.values() for sae in contribution.latent_saes]
-    linked = found.sae if found.sae in with_pages else None
+    linked = steering.sae if steering.sae in with_pages else None
     pages, means = {}, []
     for name in own.goals.names:
         samples, scores = steered.samples(name)
         goal = GoalResults(name, steered.targets(name), steered.side_effects(name), samples, scores)
-        write_script(output, f"goal-{name}", goal_value(found, goal, linked))
+        write_script(output, f"goal-{name}", goal_value(steering, goal, linked))
         pages[f"goal-{name}"] = Page(
-            template="goal.html", context=goal_context(found, goal, linked)
+            template="goal.html", context=goal_context(steering, goal, linked)
         )
         means.append(goal_means(goal.side_effects, goal.targets))
-    context = steering_context(found, method_effects(means), linked)
+    context = steering_context(steering, method_effects(means), linked)
     return Contribution(
         pages={
             "steering": Page(template="steering.html", context=context, label="Steering"),
             "goals": Page(
-                template="goals.html", context={"lines": goal_lines(found)}, label="Goals"
+                template="goals.html", context={"lines": goal_lines(steering)}, label="Goals"
             ),
             **pages,
         },
         assets=("goal.js",),
         headline=context["headline"],
-        tiles=tiles(found),
-        run=run_facts(found),
-        titles={name: found.title(name) for name in own.goals.names},
+        tiles=tiles(steering),
+        run=run_facts(steering),
+        titles={name: steering.title(name) for name in own.goals.names},
         looks={method.name: method.look for method in METHODS},
     )
 
@@ -70,77 +70,77 @@ def latent_marks(folder: StudyFolder, own: Steering, sae: str) -> list[list[obje
 
 
 def steering_context(
-    found: SteeringResults, effects: list[MethodEffect], latents_sae: str | None = None
+    steering: SteeringResults, effects: list[MethodEffect], latents_sae: str | None = None
 ) -> dict[str, Any]:
     """What the page of results is filled from.
 
     Args:
-        found: the results.
+        steering: the results.
         effects: what each method does to latents, averaged over goals.
         latents_sae: the SAE whose latents have pages, for links; None where they have none.
     """
-    settings = found.settings
+    settings = steering.settings
     return {
         "headline": [
-            *results.headline(found.best, found.comparisons),
-            *sentences(found.targets),
-            *found.planted.told,
+            *results.headline(steering.best, steering.comparisons),
+            *sentences(steering.targets),
+            *steering.planted.sentences,
         ],
         "goal_count": len(settings.goals.names),
         "level": settings.summary.level,
-        "targets": found.targets,
+        "targets": steering.targets,
         "latents_sae": latents_sae,
-        "planted": found.planted,
+        "planted": steering.planted,
         "methods": [
-            (name, BY_NAME[name].words if name in BY_NAME else "") for name in found.methods
+            (name, BY_NAME[name].words if name in BY_NAME else "") for name in steering.methods
         ],
-        "rows": results.result_rows(found.best, found.comparisons),
-        "goal_names": goals(found.best),
-        "in_sample": results.in_sample_rows(found.best),
+        "rows": results.result_rows(steering.best, steering.comparisons),
+        "goal_names": goals(steering.best),
+        "in_sample": results.in_sample_rows(steering.best),
         "judge": settings.judge.traits.words,
         "prompts": words.intervals_for(len(set(map(str, settings.completions.prompts)))),
         "method_effects": effects,
-        "cost": found.cost,
-        "ratings": found.ratings.to_dicts(),
+        "cost": steering.cost,
+        "ratings": steering.ratings.to_dicts(),
     }
 
 
-def tiles(found: SteeringResults) -> list[Fact]:
+def tiles(steering: SteeringResults) -> list[Fact]:
     """The study's steering at a glance."""
-    settings, written = found.settings, found.settings.completions
-    cells = len(settings.goals.names) * len(found.methods)
+    settings, written = steering.settings, steering.settings.completions
+    cells = len(settings.goals.names) * len(steering.methods)
     texts = cells * len(written.scales) * len(written.prompts) * written.samples
     return [
         Fact(
             "goals × methods",
-            f"{len(settings.goals.names)} × {len(found.methods)}",
+            f"{len(settings.goals.names)} × {len(steering.methods)}",
             f"{len(written.scales)} scales",
         ),
         Fact("completions", f"{texts:,}", f"judged: {settings.judge.model or settings.judge.kind}"),
     ]
 
 
-def run_facts(found: SteeringResults) -> list[Fact]:
+def run_facts(steering: SteeringResults) -> list[Fact]:
     """What was steered, and what is missing."""
-    settings, written = found.settings, found.settings.completions
+    settings, written = steering.settings, steering.settings.completions
     names = settings.goals.names
     scales = f"per goal, method and scale; {len(written.scales)} scales, no steering among them"
     missing = "completions without both scores; they count nowhere"
     return [
-        Fact("Goals", str(len(names)), ", ".join(map(found.title, names))),
+        Fact("Goals", str(len(names)), ", ".join(map(steering.title, names))),
         Fact("Completions", f"{written.samples * len(written.prompts):,}", scales),
-        Fact("Missing scores", _missing(found.summary), missing),
-        *_barred(found),
+        Fact("Missing scores", _missing(steering.summary), missing),
+        *_barred(steering),
     ]
 
 
-def _barred(found: SteeringResults) -> list[Fact]:
+def _barred(steering: SteeringResults) -> list[Fact]:
     """How many scales could not be chosen, where there are any."""
-    if found.summary.is_empty() or found.summary["eligible"].all():
+    if steering.summary.is_empty() or steering.summary["eligible"].all():
         return []
-    of_all = found.summary.filter(pl.col("split") == "all")
+    of_all = steering.summary.filter(pl.col("split") == "all")
     note = (
-        f"less than {found.settings.summary.least_scored:.0%} of their completions have both "
+        f"less than {steering.settings.summary.least_scored:.0%} of their completions have both "
         "scores, "
         "in one part or both"
     )

@@ -169,9 +169,9 @@ def on_grid(
     rows = _placed(told_apart(completions), groups, samples).join(
         values, on="completion_id", how="left", maintain_order="left"
     )
-    found = rows["value"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    placed = rows["value"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     index = (rows["group"].to_numpy(), rows["column"].to_numpy())
-    return _scattered(found, ~np.isnan(found), index, paired.behaviour.shape)
+    return _scattered(placed, ~np.isnan(placed), index, paired.behaviour.shape)
 
 
 def told_apart(completions: pl.DataFrame) -> pl.DataFrame:

@@ -83,22 +83,22 @@ def judge_pairs(pairs: pl.DataFrame, criteria: Mapping[str, str], service: Servi
     """
     inquiries = []
     for row in pairs.iter_rows(named=True):
-        one, other = (
+        own, other = (
             Completion(row["prompt"], row["text"]),
             Completion(row["prompt"], row["other_text"]),
         )
         inquiries += [
             Inquiry(PREFERENCE, criteria[row["goal"]], texts)
-            for texts in ((one, other), (other, one))
+            for texts in ((own, other), (other, own))
         ]
     answers = ask(inquiries, service)
     outcomes = [_outcome(*both) for both in zip(answers[::2], answers[1::2], strict=True)]
-    found = pl.DataFrame(
+    judged = pl.DataFrame(
         outcomes,
         schema={name: PREFERENCES_SCHEMA[name] for name in list(PREFERENCES_SCHEMA)[6:]},
         orient="row",
     )
-    return pl.concat([pairs.drop("text", "other_text"), found], how="horizontal").select(
+    return pl.concat([pairs.drop("text", "other_text"), judged], how="horizontal").select(
         pl.col(name).cast(kind) for name, kind in PREFERENCES_SCHEMA.items()
     )
 
@@ -108,7 +108,9 @@ def _outcome(
 ) -> tuple[float | None, str | None, str | None, str | None]:
     """Preference, what was answered with the method's text shown first and second, and why
     something is missing."""
-    one, other = (None if answer.value is None else str(answer.value) for answer in (first, second))
-    if one is None or other is None:
-        return None, one, other, first.reason or second.reason
-    return (_SHARE[one] + 1 - _SHARE[other]) / 2, one, other, None
+    as_first, as_second = (
+        None if answer.value is None else str(answer.value) for answer in (first, second)
+    )
+    if as_first is None or as_second is None:
+        return None, as_first, as_second, first.reason or second.reason
+    return (_SHARE[as_first] + 1 - _SHARE[as_second]) / 2, as_first, as_second, None

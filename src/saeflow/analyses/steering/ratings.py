@@ -51,33 +51,37 @@ def rate(preferences: pl.DataFrame, resamples: int, level: float, seed: int) -> 
     Returns:
         The columns of `RATINGS_SCHEMA`; ``n`` counts the comparisons that the method took part in.
     """
-    known = preferences.drop_nulls("preference")
+    compared = preferences.drop_nulls("preference")
     tables = [
         _rate(own, str(goal), resamples, level, seed)
-        for (goal,), own in known.group_by("goal", maintain_order=True)
+        for (goal,), own in compared.group_by("goal", maintain_order=True)
     ]
     if len(tables) > 1:
-        tables.append(_rate(known, AVERAGE, resamples, level, seed))
+        tables.append(_rate(compared, AVERAGE, resamples, level, seed))
     return pl.concat([pl.DataFrame(schema=RATINGS_SCHEMA), *tables])
 
 
-def _rate(known: pl.DataFrame, goal: str, resamples: int, level: float, seed: int) -> pl.DataFrame:
-    methods = pl.concat([known["method"], known["other"]]).unique(maintain_order=True).to_list()
+def _rate(
+    compared: pl.DataFrame, goal: str, resamples: int, level: float, seed: int
+) -> pl.DataFrame:
+    methods = (
+        pl.concat([compared["method"], compared["other"]]).unique(maintain_order=True).to_list()
+    )
     first, second = (
-        known[side].replace_strict(methods, range(len(methods))).to_numpy()
+        compared[side].replace_strict(methods, range(len(methods))).to_numpy()
         for side in ("method", "other")
     )
-    preference = known["preference"].to_numpy()
+    preference = compared["preference"].to_numpy()
     weights = random_weights(
-        _units(known), resamples, numpy_generator(seed, "ratings", "bootstrap", goal)
+        _units(compared), resamples, numpy_generator(seed, "ratings", "bootstrap", goal)
     )
     generator = numpy_generator(seed, "ratings", "order", goal)
-    orders = np.stack([generator.permutation(len(known)) for _ in range(ORDERS)])
+    orders = np.stack([generator.permutation(len(compared)) for _ in range(ORDERS)])
     strengths = bradley_terry(
-        _wins(first, second, preference, np.ones((1, len(known))), len(methods))
+        _wins(first, second, preference, np.ones((1, len(compared))), len(methods))
     )[0]
     rated = elo(first, second, preference, orders, len(methods)).mean(axis=0)
-    draws = _draws((first, second, preference), _units(known), weights, len(methods), generator)
+    draws = _draws((first, second, preference), _units(compared), weights, len(methods), generator)
     columns: dict[str, object] = {"goal": [goal] * len(methods), "method": methods}
     for kind, value, both in (("bradley_terry", strengths, draws[0]), ("elo", rated, draws[1])):
         low, high = interval(both, level)
@@ -122,11 +126,11 @@ def _draws(
     return draws
 
 
-def _units(known: pl.DataFrame) -> Int[np.ndarray, " rows"]:
+def _units(compared: pl.DataFrame) -> Int[np.ndarray, " rows"]:
     """What every comparison is drawn by, counted from 0: its prompt where there are several, else
     its sample."""
-    by = ["prompt"] if known["prompt"].n_unique() > 1 else list(SAMPLE)
-    return known.select(pl.struct(by).rank("dense") - 1).to_series().cast(pl.Int64).to_numpy()
+    by = ["prompt"] if compared["prompt"].n_unique() > 1 else list(SAMPLE)
+    return compared.select(pl.struct(by).rank("dense") - 1).to_series().cast(pl.Int64).to_numpy()
 
 
 def bradley_terry(
@@ -165,10 +169,10 @@ def elo(
     """
     ratings, rows = np.full((len(orders), methods), MEAN), np.arange(len(orders))
     for step in orders.T:
-        one, other = first[step], second[step]
-        lead = ratings[rows, one] - ratings[rows, other]
+        own, other = first[step], second[step]
+        lead = ratings[rows, own] - ratings[rows, other]
         gain = K * (preference[step] - 1 / (1 + 10 ** (-lead / POINTS_PER_DECADE)))
-        ratings[rows, one] += gain
+        ratings[rows, own] += gain
         ratings[rows, other] -= gain
     return ratings
 
@@ -180,13 +184,13 @@ def _wins(
     weights: Float[np.ndarray, "resamples rows"],
     methods: int,
 ) -> Float[np.ndarray, "resamples methods methods"]:
-    found = np.zeros((len(weights), methods, methods))
-    for one in range(methods):
+    wins = np.zeros((len(weights), methods, methods))
+    for method in range(methods):
         for other in range(methods):
-            rows = (first == one) & (second == other)
-            found[:, one, other] += weights[:, rows] @ preference[rows]
-            found[:, other, one] += weights[:, rows] @ (1 - preference[rows])
-    return found
+            rows = (first == method) & (second == other)
+            wins[:, method, other] += weights[:, rows] @ preference[rows]
+            wins[:, other, method] += weights[:, rows] @ (1 - preference[rows])
+    return wins
 
 
 def _redrawn(

@@ -71,7 +71,7 @@ class Difference(NamedTuple):
         """The corrected test leaves no doubt, and the interval excludes zero: see `ahead`."""
         return self.p_holm <= ALPHA and not self.low <= 0 <= self.high
 
-    def told(self) -> str:
+    def worded(self) -> str:
         value, low, high = (
             round(number, 2) + 0.0 for number in (self.value, self.low, self.high)
         )  # no -0.00
@@ -201,30 +201,32 @@ def headline(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
         return ["No product could be computed: every score is missing."] if goal else []
     where = "average product" if goal == AVERAGE else f"product for the goal {words(goal)}"
     top = rows[0]
-    told = [f"{top['method']} has the highest {where} on held-out completions, {_valued(top)}."]
+    sentences = [
+        f"{top['method']} has the highest {where} on held-out completions, {_valued(top)}."
+    ]
     if len(rows) > 1:
-        told += [_lead(best, comparisons, goal, top["method"], rows[1]["method"])]
-        told += [f"The lowest is {rows[-1]['method']} with {_valued(rows[-1])}."]
+        sentences += [_lead(best, comparisons, goal, top["method"], rows[1]["method"])]
+        sentences += [f"The lowest is {rows[-1]['method']} with {_valued(rows[-1])}."]
     if top.get("unsteered_product") is not None:
-        told += [f"Without steering the model has {number(top['unsteered_product'])}."]
+        sentences += [f"Without steering the model has {number(top['unsteered_product'])}."]
     if without := sorted(set(methods(best)) - {row["method"] for row in rows}):
-        told += [f"{_listed(without)} cannot be ranked, because a goal has too few scores."]
-    return told + _by_goal(best, comparisons)
+        sentences += [f"{_listed(without)} cannot be ranked, because a goal has too few scores."]
+    return sentences + _by_goal(best, comparisons)
 
 
 def _lead(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str, top: str, second: str) -> str:
-    found = difference(comparisons, goal, top, second)
-    if found is None:
+    lead = difference(comparisons, goal, top, second)
+    if lead is None:
         return f"Whether it is truly ahead of {second}, the next, was not measured."
-    if found.sure or marks(best, comparisons, goal).get(top) == BEST:
+    if lead.sure or marks(best, comparisons, goal).get(top) == BEST:
         return (
-            f"On the same completions it is ahead of {second}, the next, by {found.told()} "
-            f"({_p(found.p_value)})."
+            f"On the same completions it is ahead of {second}, the next, by {lead.worded()} "
+            f"({_p(lead.p_value)})."
         )
     why = "which may be chance where so much is compared"
-    if found.p_holm <= ALPHA:
+    if lead.p_holm <= ALPHA:
         why = "and so few completions leave room for others that would undo it"
-    measured = f"{found.told()} ({_p(found.p_value)})"
+    measured = f"{lead.worded()} ({_p(lead.p_value)})"
     return (
         f"It cannot be told apart from {second}, the next: their difference is {measured}, {why}."
     )
@@ -240,10 +242,10 @@ def _by_goal(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
     if len(names) < 2:
         return []
     marked = [marks(best, comparisons, goal) for goal in names]
-    wins = {m: sum(found.get(m) == BEST for found in marked) for m in methods(best)}
-    told = [f"{method} in {count}" for method, count in wins.items() if count]
-    ties = sum(TIE in found.values() for found in marked)
-    if not told:
+    wins = {m: sum(of_goal.get(m) == BEST for of_goal in marked) for m in methods(best)}
+    won = [f"{method} in {count}" for method, count in wins.items() if count]
+    ties = sum(TIE in of_goal.values() for of_goal in marked)
+    if not won:
         none = f"In none of the {len(names)} goals is one method ahead of all others beyond doubt."
         return [none, *_too_few(best, comparisons)]
     ahead = (
@@ -251,7 +253,7 @@ def _by_goal(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
         f"{sum(wins.values())}"
     )
     rest = f"; in {ties} the best cannot be told apart" if ties else ""
-    return [f"{ahead} ({_listed(told)}){rest}."]
+    return [f"{ahead} ({_listed(won)}){rest}."]
 
 
 def _too_few(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:

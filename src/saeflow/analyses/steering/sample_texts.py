@@ -38,13 +38,13 @@ def sample_texts(
         By method and scale index: rows of prompt, text, behaviour, coherence; a score is null where
         it is missing, and then the reason stands in a fifth place.
     """
-    found: dict[str, dict[str, list[list[Any]]]] = {}
+    by_method: dict[str, dict[str, list[list[Any]]]] = {}
     if samples.is_empty():
-        return found
+        return by_method
     for row in (
         _scored(samples, scores).sort("method", "scale_index", maintain_order=True).to_dicts()
     ):
-        texts = found.setdefault(row["method"], {}).setdefault(str(row["scale_index"]), [])
+        texts = by_method.setdefault(row["method"], {}).setdefault(str(row["scale_index"]), [])
         missing = [row["reason"]] if row["reason"] else []
         texts.append(
             [
@@ -54,7 +54,7 @@ def sample_texts(
                 *missing,
             ]
         )
-    return found
+    return by_method
 
 
 def _short(score: float | None) -> float | None:

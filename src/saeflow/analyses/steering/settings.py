@@ -89,14 +89,14 @@ class SteeringVectors(Section):
 
     @model_validator(mode="after")
     def _has_its_source(self) -> SteeringVectors:
-        found = disputes(self.published, self.source, None)
+        complaints = disputes(self.published, self.source, None)
         missing = [
             name
             for name in ("{goal}", "{method}")
             if self.published and name not in (self.published.file or "")
         ]
         if missing:
-            found.append(
+            complaints.append(
                 (
                     "published.file",
                     (
@@ -105,7 +105,7 @@ class SteeringVectors(Section):
                     ),
                 )
             )
-        refuse(found)
+        refuse(complaints)
         return self
 
 

@@ -182,15 +182,15 @@ def _largest(
         .sort("product", pl.col("scale").abs(), "scale_index", descending=[True, False, False])
         .unique(["goal", "method"], keep="first", maintain_order=True)
     )
-    found = cells.join(ranked, on=["goal", "method"], how="left", maintain_order="left")
-    return found["group"].cast(pl.Int64).fill_null(-1).to_numpy()
+    joined = cells.join(ranked, on=["goal", "method"], how="left", maintain_order="left")
+    return joined["group"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _unsteered(groups: pl.DataFrame, cells: pl.DataFrame) -> Int[np.ndarray, " cells"]:
     """The group of scale 0 of each goal and method; -1 where there is none."""
     zero = groups.with_row_index("group").filter(pl.col("scale") == 0)
-    found = cells.join(zero, on=["goal", "method"], how="left", maintain_order="left")
-    return found["group"].cast(pl.Int64).fill_null(-1).to_numpy()
+    joined = cells.join(zero, on=["goal", "method"], how="left", maintain_order="left")
+    return joined["group"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _summary(

@@ -71,7 +71,7 @@ class Planted(NamedTuple):
 
     methods: Sequence[str] = ()
     rows: Sequence[PlantedRow] = ()
-    told: Sequence[str] = ()
+    sentences: Sequence[str] = ()
     """What each method would gain on average, in sentences."""
 
     @classmethod
@@ -91,7 +91,7 @@ class Planted(NamedTuple):
             )
             for goal in goals
         ]
-        told = [
+        lines = [
             f"With the latents that detect the planted topics best, {method} has an average "
             f"product of {cell.planted} "
             f"in place of {cell.chosen}: the choice of latents accounts for {cell.difference}."
@@ -101,8 +101,8 @@ class Planted(NamedTuple):
         ]
         if same >= set(goals) - {AVERAGE}:
             knew = "They are the latents that any method would be given that knew the topics"
-            told = [f"{knew}, so what is left is the method."]
-        return cls(methods, rows, told)
+            lines = [f"{knew}, so what is left is the method."]
+        return cls(methods, rows, lines)
 
 
 def target_rows(
@@ -125,10 +125,10 @@ def target_rows(
 def _target_row(row: dict[str, Any], recovery: pl.DataFrame, topic: str) -> TargetRow:
     scores: dict[int, float] = {}
     if {"label", "detectors"} <= set(recovery.columns):
-        for known in recovery.filter(
+        for topic_row in recovery.filter(
             (pl.col("label") == "topic") & (pl.col("feature") == topic)
         ).to_dicts():
-            scores = dict(zip(known["detectors"], known["detectors_f1"], strict=True))
+            scores = dict(zip(topic_row["detectors"], topic_row["detectors_f1"], strict=True))
     planted = next(iter(scores), None)
     chosen, shared = row["chosen"], row["shared_with"] or ""
     areas = [row["held_out_neutral"], row["held_out_others"]]
@@ -154,26 +154,27 @@ def _target_row(row: dict[str, Any], recovery: pl.DataFrame, topic: str) -> Targ
 def sentences(rows: list[TargetRow]) -> list[str]:
     """How far the results hang on the choice of latents, in sentences; nothing without targets."""
     chosen = [row for row in rows if row.source == "chosen"]
-    told = []
+    lines = []
     if chosen:
         sure = sum(row.sure for row in chosen)
         unsure = [f"{words(row.goal)} {row.chosen}" for row in chosen if not row.sure]
-        told.append(
+        lines.append(
             f"Of {len(chosen)} target latents {sure} are chosen again in at least {100 * SURE:.0f} "
             "% of resamples of "
             f"the example texts{'; the others are ' + ', '.join(unsure) if unsure else ''}."
         )
     if shared := sorted({words(row.goal) for row in rows if row.shared_with}):
-        told.append(
+        lines.append(
             f"{', '.join(shared)} share targets, so methods that aim at latents build the same "
             "vectors for them."
         )
-    if known := [row for row in rows if row.planted is not None]:
-        best = sum(row.best for row in known)
-        told.append(
-            f"{best} of {len(known)} targets detect their planted topic best of all latents, by F1."
+    if with_planted := [row for row in rows if row.planted is not None]:
+        best = sum(row.best for row in with_planted)
+        lines.append(
+            f"{best} of {len(with_planted)} targets detect their planted topic best of all "
+            "latents, by F1."
         )
-    return told
+    return lines
 
 
 def _planted_cell(
@@ -187,5 +188,5 @@ def _planted_cell(
 
     gained = difference(comparisons, goal, method + PLANTED, method)
     return PlantedCell(
-        valued(method), valued(method + PLANTED), gained.told() if gained else "", same
+        valued(method), valued(method + PLANTED), gained.worded() if gained else "", same
     )

@@ -91,13 +91,13 @@ def causal_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return "No data: no latent was checked."
     each = rows.unique("latent", maintain_order=True).drop_nulls("r_addition")
-    told = ", ".join(
+    correlations = ", ".join(
         f"latent {latent} {r:.2f}" for latent, r in each.select("latent", "r_addition").iter_rows()
     )
     return (
         "Scatter charts of measured change of tokens' log-probabilities against their logit "
         "weights. Correlation over "
-        f"the vocabulary when the latent is added: {told or 'unknown'}."
+        f"the vocabulary when the latent is added: {correlations or 'unknown'}."
     )
 
 

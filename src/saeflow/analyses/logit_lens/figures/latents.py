@@ -191,12 +191,12 @@ def layers_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return f"No data: {NOTHING}."
     own = rows.filter(pl.col("statistic") == rows["statistic"][0])
-    told = ", ".join(
+    medians = ", ".join(
         f"{sae} {median:.3g}" for sae, median in own.select("sae", "median").iter_rows()
     )
     return (
         f"Box charts of {', '.join(STATISTICS.values())} over the latents of {own.height} SAEs. "
-        f"Median {STATISTICS[str(rows['statistic'][0])]}: {told}."
+        f"Median {STATISTICS[str(rows['statistic'][0])]}: {medians}."
     )
 
 

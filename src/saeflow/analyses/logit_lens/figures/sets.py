@@ -77,13 +77,13 @@ def shares(splits: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
         members=pl.col("inside").list.sum(),
         others=pl.col("outside").list.sum(),
     )
-    found = named.explode("inside", "outside", "bin").with_columns(
+    bars = named.explode("inside", "outside", "bin").with_columns(
         left=pl.col("low") + pl.col("bin") * width,
         right=pl.col("low") + (pl.col("bin") + 1) * width,
         inside=pl.col("inside") / pl.col("members"),
         outside=pl.col("outside") / pl.col("others"),
     )
-    return found.select(
+    return bars.select(
         "panel", "latent", "set", "ks", "members", "left", "right", "inside", "outside"
     )
 
@@ -112,8 +112,10 @@ def histograms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         side, across = (
             ("left", 0.02) if own["ks"][0] > 0 else ("right", 0.98)
         )  # where the set's tokens are not
-        told = f"KS {own['ks'][0]:+.2f}"
-        panel.text(across, 0.95, told, transform=panel.transAxes, ha=side, va="top", fontsize=8)
+        statistic = f"KS {own['ks'][0]:+.2f}"
+        panel.text(
+            across, 0.95, statistic, transform=panel.transAxes, ha=side, va="top", fontsize=8
+        )
         panel.locator_params(nbins=5)
     figure.supxlabel("logit weight", fontsize=9)
     figure.supylabel("% of the tokens", fontsize=9)
@@ -130,11 +132,11 @@ def histograms_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return f"No data: {NOT_ENRICHED}."
     pairs = rows.group_by("panel", maintain_order=True).first()
-    told = [
+    described = [
         f"latent {latent} by {words(name)}, KS {ks:+.2f}"
         for latent, name, ks in pairs.select("latent", "set", "ks").iter_rows()
     ]
-    return f"Histograms of logit weights split by a token set: {'; '.join(told)}."
+    return f"Histograms of logit weights split by a token set: {'; '.join(described)}."
 
 
 def discoveries(
@@ -238,14 +240,14 @@ def manhattan_alt(rows: pl.DataFrame) -> str:
         .unique("set", keep="first", maintain_order=True)
         .head(5)
     )
-    told = ", ".join(
+    pairs = ", ".join(
         f"{words(name)} by latent {latent}"
         for name, latent in strongest.select("set", "latent").iter_rows()
     )
     return (
         f"Dots for {len(rows)} pairs of latent and token set that are enriched, over "
         f"{rows['set'].n_unique()} sets, by "
-        f"the logarithm of their p-value. The strongest: {told}."
+        f"the logarithm of their p-value. The strongest: {pairs}."
     )
 
 
@@ -276,8 +278,8 @@ def grid(
     latents = (
         leaders.unique("latent", maintain_order=True).select("latent").with_row_index("column")
     )
-    found = rows.join(led, on="set").join(latents, on="latent").sort("row", "column")
-    return found.select("row", "column", "set", "latent", "effect")
+    cells = rows.join(led, on="set").join(latents, on="latent").sort("row", "column")
+    return cells.select("row", "column", "set", "latent", "effect")
 
 
 @styled
@@ -316,8 +318,8 @@ def heat_map(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     return figure
 
 
-def _index(values: pl.Series, known: pl.Series) -> Any:
-    return np.searchsorted(known.to_numpy(), values.to_numpy())
+def _index(values: pl.Series, listed: pl.Series) -> Any:
+    return np.searchsorted(listed.to_numpy(), values.to_numpy())
 
 
 def heat_map_alt(rows: pl.DataFrame) -> str:
@@ -329,14 +331,14 @@ def heat_map_alt(rows: pl.DataFrame) -> str:
         .unique("set", keep="first", maintain_order=True)
         .head(5)
     )
-    told = ", ".join(
+    pairs = ", ".join(
         f"{words(name)} and latent {latent} {effect:+.2f}"
         for name, latent, effect in best.select("set", "latent", "effect").iter_rows()
     )
     return (
         f"Heat map of the effect of {rows['set'].n_unique()} token sets on "
         f"{rows['latent'].n_unique()} latents. "
-        f"The strongest: {told}."
+        f"The strongest: {pairs}."
     )
 
 

@@ -88,14 +88,14 @@ def steered_vs_unsteered_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NOTHING}."
-    told = []
+    described = []
     for goal in tables.goals(rows):
         own = rows.filter(pl.col("goal") == goal)
-        told.append(
+        described.append(
             f"{words(goal)}: "
             + ", ".join(f"{r['method']} {r['behaviour']:.2f}" for r in own.to_dicts())
         )
-    return f"Bars of mean behaviour on held-out completions. {'; '.join(told)}."
+    return f"Bars of mean behaviour on held-out completions. {'; '.join(described)}."
 
 
 def _bars(panel: Axes, rows: pl.DataFrame, goals: list[str], names: list[str]) -> None:

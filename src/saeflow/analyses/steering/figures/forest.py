@@ -69,14 +69,14 @@ def methods_forest_alt(rows: pl.DataFrame) -> str:
         .drop_nulls("product")
         .sort("product", descending=True)
     )
-    told = [
+    averages = [
         f"{r['method']} {r['product']:.2f}, interval {_interval(r, 'product')}"
         for r in average.to_dicts()
     ]
     return (
         "Dot charts of the product on held-out completions by method, one per goal and one for the "
         "average. "
-        f"Averages: {'; '.join(told) or 'none'}."
+        f"Averages: {'; '.join(averages) or 'none'}."
     )
 
 

@@ -77,19 +77,19 @@ def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
 
 def equal_cost_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
-    known = rows.drop_nulls(["behaviour", "level"]) if "behaviour" in rows.columns else rows
-    if known.is_empty():
+    measured = rows.drop_nulls(["behaviour", "level"]) if "behaviour" in rows.columns else rows
+    if measured.is_empty():
         return f"No data: {NOTHING}."
-    told = []
-    for (level,), at_level in known.filter(pl.col("goal") == tables.AVERAGE).group_by(
+    averages = []
+    for (level,), at_level in measured.filter(pl.col("goal") == tables.AVERAGE).group_by(
         "level", maintain_order=True
     ):
         values = ", ".join(f"{row['method']} {row['behaviour']:.2f}" for row in at_level.to_dicts())
-        told.append(f"at {level:g}: {values}")
+        averages.append(f"at {level:g}: {values}")
     return (
-        f"Line charts of behaviour against {COSTS[known['cost'][0]].partition(' (')[0]}, one per "
-        "goal. "
-        f"Averages {'; '.join(told) or 'are not known'}."
+        f"Line charts of behaviour against {COSTS[measured['cost'][0]].partition(' (')[0]}, one "
+        "per goal. "
+        f"Averages {'; '.join(averages) or 'are not known'}."
     )
 
 

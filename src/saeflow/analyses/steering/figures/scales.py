@@ -84,13 +84,13 @@ def product_by_scale_alt(rows: pl.DataFrame) -> str:
         .group_by("goal", maintain_order=True)
         .first()
     )
-    told = [
+    described = [
         f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} at scale {r['scale']:.3g}"
         for r in peaks.to_dicts()
     ]
     return (
         "Line charts of product against scale, one per goal. Highest point of each: "
-        f"{'; '.join(told)}."
+        f"{'; '.join(described)}."
     )
 
 
@@ -121,7 +121,7 @@ def goal_detail_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NOTHING}."
-    told = []
+    described = []
     for goal in tables.goals(rows):
         for method in tables.methods(rows):
             line = tables.curve(rows, goal, method, ["behaviour", "coherence"])
@@ -130,11 +130,11 @@ def goal_detail_alt(rows: pl.DataFrame) -> str:
                     f"{c} from {line[c][0]:.2f} to {line[c][-1]:.2f}"
                     for c in ("behaviour", "coherence")
                 ]
-                told.append(f"{words(goal)}, {method}: {', '.join(ends)}")
+                described.append(f"{words(goal)}, {method}: {', '.join(ends)}")
     return (
         "Line charts of behaviour, coherence and product against scale. From the smallest scale to "
         "the largest: "
-        f"{'; '.join(told)}."
+        f"{'; '.join(described)}."
     )
 
 
@@ -167,7 +167,7 @@ def pareto_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return f"No data: {NOTHING}."
     chosen = rows.filter(pl.col("selected")).drop_nulls(["behaviour", "coherence"])
-    told = [
+    described = [
         f"{words(row['goal'])}, {row['method']}: {row['behaviour']:.2f} and {row['coherence']:.2f}"
         for row in chosen.to_dicts()
     ]
@@ -175,7 +175,7 @@ def pareto_alt(rows: pl.DataFrame) -> str:
         "Charts of behaviour (upwards) against coherence (to the right), one per goal, a line per "
         "method from the "
         "smallest scale to the largest. Behaviour and coherence at the chosen scales: "
-        f"{'; '.join(told) or 'none'}."
+        f"{'; '.join(described) or 'none'}."
     )
 
 

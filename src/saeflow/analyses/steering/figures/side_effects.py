@@ -64,12 +64,16 @@ def side_effects_alt(rows: pl.DataFrame) -> str:
     correlation = (
         rows.group_by("method").agg(r=pl.corr("predicted", "measured")).fill_nan(None).drop_nulls()
     )
-    known = dict(correlation.iter_rows())
-    told = [f"{method} {known[method]:.2f}" for method in tables.methods(rows) if method in known]
+    by_method = dict(correlation.iter_rows())
+    described = [
+        f"{method} {by_method[method]:.2f}"
+        for method in tables.methods(rows)
+        if method in by_method
+    ]
     return (
         "Scatter charts of measured against predicted change of latents, one per goal, with the "
         "line of equality. "
-        f"Correlation over all goals: {', '.join(told) or 'unknown'}."
+        f"Correlation over all goals: {', '.join(described) or 'unknown'}."
     )
 
 
