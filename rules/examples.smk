@@ -7,7 +7,8 @@ Inputs:
     results/{study}/models/{model}/
 
 Outputs, all in results/{study}/examples/{sae}/:
-    latents.parquet, histogram.parquet, contexts.parquet, cofiring.parquet, summary.json
+    latents.parquet, histogram.parquet, contexts.parquet, cofiring.parquet
+    vocabulary.parquet, summary.json
     rows.parquet, activations/shard-00000.parquet, …    what fires where, as a sparse table
 """
 
@@ -23,6 +24,7 @@ rule find_examples:
         histogram="results/{study}/examples/{sae}/histogram.parquet",
         contexts="results/{study}/examples/{sae}/contexts.parquet",
         cofiring="results/{study}/examples/{sae}/cofiring.parquet",
+        vocabulary="results/{study}/examples/{sae}/vocabulary.parquet",
         rows="results/{study}/examples/{sae}/rows.parquet",
         summary="results/{study}/examples/{sae}/summary.json",
         activations=directory("results/{study}/examples/{sae}/activations"),

@@ -12,7 +12,6 @@ import report_study
 import yaml
 from pages import Page, assert_same_files, assert_whole, pages_of
 
-from saeflow.analyses import ANALYSES
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.methods import BY_NAME
 from saeflow.errors import SaeflowError
@@ -24,7 +23,6 @@ from saeflow.report.payload import script, value_of
 from saeflow.report.site import Site
 
 DRAWN = ["methods_forest", "effect_scales"]
-ANALYSED = [analysis.key for analysis in ANALYSES]
 
 
 @pytest.fixture(scope="module")
@@ -266,8 +264,26 @@ def test_a_study_needs_nothing_but_its_config(study: Path, tmp_path: Path) -> No
     (bare / "config.yaml").write_text(yaml.safe_dump(values))
     pages_of(report_study.write_report(bare, tmp_path / "unscored").parent)
     assert "Nothing has been scored." in (tmp_path / "unscored/steering.html").read_text()
-    core = {key: value for key, value in values.items() if key not in ANALYSED}
-    (bare / "config.yaml").write_text(yaml.safe_dump(core))
+    report_study.ask_only_for(bare)
     written = pages_of(report_study.write_report(bare, tmp_path / "report").parent)
     assert set(written) == {"index.html", "saes.html"}
     assert_whole(written, tmp_path / "report")
+
+
+def test_a_study_without_analyses_is_told_from_its_core_alone(study: Path, tmp_path: Path) -> None:
+    root = tmp_path / "tales"
+    shutil.copytree(study, root)
+    report_study.ask_only_for(root)
+    output = report_study.write_report(root, tmp_path / "report").parent
+    pages = pages_of(output)
+    assert set(pages) == {"index.html", "saes.html"}
+    assert_whole(pages, output)
+    index = (output / "index.html").read_text()
+    for told in ("471,648", "1.840", "blocks.1.hook_resid_post", "What was run"):
+        assert told in index
+    assert 'id="found-1"' not in index
+    saes = (output / "saes.html").read_text()
+    assert "0.948" in saes
+    assert "Planted features" in saes
+    assert {file.name for file in (output / "data").iterdir()} == {"saes.js"}
+    assert list((output / "figures").iterdir()) == []

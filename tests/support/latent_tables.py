@@ -102,6 +102,11 @@ def write_latents(
         return
     _histograms(root, sae, maximum, generator)
     _enrichment(root / f"logit_lens/{sae}", d_sae, generator)
+    _parquet(
+        root / f"examples/{sae}/vocabulary",
+        token_id=np.arange(len(vocabulary), dtype=np.int32),
+        token=list(vocabulary),
+    )
     _contexts(
         root / f"examples/{sae}", latents[alive], maximum, len(vocabulary), contexts, generator
     )

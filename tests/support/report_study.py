@@ -16,7 +16,7 @@ import yaml
 from safetensors.numpy import save_file
 from studies import study_config
 
-from saeflow.analyses import Study
+from saeflow.analyses import ANALYSES, Study
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.choice import TARGETS_SCHEMA
 from saeflow.config.sections import Figures
@@ -34,6 +34,7 @@ HOSTILE = (
 HOSTILE_TITLE = "<b onmouseover=alert(3)>London</b> </title>"
 LATENTS = 128
 METHODS = made.METHODS
+ANALYSED = [analysis.key for analysis in ANALYSES]
 
 
 def write_report(root: Path, output: Path, goals: Path | None = None) -> Path:
@@ -101,6 +102,17 @@ def write_study(
     for name in figures:
         tables = read_tables(FIGURES[name], root, files(root))
         write_figure(FIGURES[name], tables, Figures(), root / "figures")
+
+
+def ask_only_for(root: Path, *keys: str, **changed: Any) -> None:
+    """Leave only some analyses in the config of a study's folder; all files stay.
+
+    Args:
+        changed: sections that say something else.
+    """
+    values = yaml.safe_load((root / "config.yaml").read_text())
+    left = {name: value for name, value in values.items() if name not in ANALYSED or name in keys}
+    _yaml(root / "config.yaml", left | changed)
 
 
 def _targets(goals: list[str]) -> pl.DataFrame:

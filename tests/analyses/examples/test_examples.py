@@ -157,6 +157,13 @@ def test_windows_show_the_text_and_what_fires_along_it(world: World, folder: Pat
         assert row["activations"][row["offset"]] == pytest.approx(row["activation"])
 
 
+def test_every_token_of_a_context_has_its_text_beside_it(folder: Path) -> None:
+    table = pl.read_parquet(folder / "vocabulary.parquet")
+    shown = set(pl.read_parquet(folder / "contexts.parquet")["token_ids"].explode())
+    assert table["token_id"].to_list() == sorted(shown)
+    assert table["token"].to_list() == [f"w{token}" for token in sorted(shown)]
+
+
 def test_drawn_contexts_lie_in_their_part_of_the_range(world: World, folder: Path) -> None:
     table = pl.read_parquet(folder / "contexts.parquet").filter(pl.col("group") != "top")
     assert set(table["group"].unique()) == {"q1", "q2", "q3"}
@@ -267,7 +274,7 @@ def test_nothing_depends_on_how_the_cache_and_the_entries_are_cut(
     monkeypatch.setattr("saeflow.activations.formats.PIECE_ROWS", 64)
     again = world.found("again", store=world.cached(7))
     assert json.loads((again / "summary.json").read_text())["shards"] > 5
-    for name in ("latents", "histogram", "contexts", "cofiring"):
+    for name in ("latents", "histogram", "contexts", "cofiring", "vocabulary"):
         one, other = (pl.read_parquet(place / f"{name}.parquet") for place in (folder, again))
         assert_frame_equal(one, other, rel_tol=1e-5)
 

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import report_study
 import yaml
+from pages import assert_whole, pages_of
 
 from saeflow.analyses.examples import latent_pages
 from saeflow.analyses.examples.latent_index import STATISTICS
@@ -180,3 +181,26 @@ def test_numbers_beyond_half_precision_stay_finite() -> None:
 def test_tokens_without_spaces_are_set_apart_in_contexts() -> None:
     assert latent_pages.gap(["the", "dog", "."]) == " "
     assert latent_pages.gap([" the", " dog", "s"]) == ""
+
+
+def test_pages_of_a_study_with_examples_alone_show_text_and_nothing_of_others(
+    study: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "tales"
+    shutil.copytree(study, root)
+    report_study.ask_only_for(root, "examples")
+    output = written_from(root, tmp_path / "report")
+    pages = pages_of(output)
+    assert set(pages) == {"index.html", "latents.html", "saes.html"}
+    assert_whole(pages, output)
+    assert data(output, "latents-main")["targeted"] == []
+    chunk = data(output, "latents-main/00001")
+    entry, vocabulary = chunk["latents"][6], latent_tables.words(400)
+    assert len(entry["contexts"]) == 6
+    for context in entry["contexts"]:
+        assert [chunk["words"][str(token)] for token in context[5]] == [
+            vocabulary[token] for token in context[5]
+        ]
+    absent = ("sets", "raised", "lowered", "causal")
+    assert all(not entry[name] for name in absent)
+    assert entry["cofiring"]

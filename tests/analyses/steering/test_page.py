@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import figure_tables as made
 import polars as pl
 import pytest
 import report_study
-from pages import pages_of
+import yaml
+from pages import assert_whole, pages_of
 
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering import results
@@ -256,3 +258,25 @@ def test_a_study_of_sixteen_goals_is_told_whole() -> None:
     rows = results.result_rows(best, made.comparisons(best))
     assert len(rows) == 17
     assert {len(row.cells) for row in rows} == {6}
+
+
+def test_pages_of_steering_without_effects_tell_of_methods_and_of_no_effect(
+    study: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "tales"
+    shutil.copytree(study, root)
+    steering = yaml.safe_load((root / "config.yaml").read_text())["steering"]
+    steering["vectors"]["methods"] = ["caa", "sae", "random"]
+    report_study.ask_only_for(root, "steering", steering=steering)
+    output = report_study.write_report(root, tmp_path / "report", study.parent / "goals").parent
+    pages = pages_of(output)
+    goals = {f"goal-{name}.html" for name in steering["goals"]["names"]}
+    assert set(pages) == {"index.html", "steering.html", "goals.html", "saes.html", *goals}
+    assert_whole(pages, output)
+    assert " has the highest average product" in (output / "index.html").read_text()
+    assert "Targets and side effects" not in (output / "steering.html").read_text()
+    goal = (output / "goal-anger.html").read_text()
+    assert "Curves" in goal
+    assert 'id="side-effects"' not in goal
+    for page in pages.values():
+        assert not [link for link in page.links if link.startswith(("effects", "latents"))]

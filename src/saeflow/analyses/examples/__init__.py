@@ -10,7 +10,7 @@ from saeflow.config.face import Analysis
 if TYPE_CHECKING:
     from saeflow.analyses import Study
 
-TABLES = ("latents", "contexts", "histogram", "cofiring")
+TABLES = ("latents", "contexts", "histogram", "cofiring", "vocabulary")
 
 
 def saes(study: Study) -> list[str]:

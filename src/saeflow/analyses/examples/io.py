@@ -22,8 +22,10 @@ from saeflow.corpora.io import count_blocks, load_blocks
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.saes.sae import SAE
 from saeflow.seals import stamp
-from saeflow.tables import read_table, write_table
+from saeflow.tables import Schema, read_table, write_table
 
+VOCABULARY: Schema = {"token_id": pl.Int32, "token": pl.String}
+"""Of the tokens that stand in contexts, so that these can be read without the tokenizer."""
 _BLOCKS_AT_ONCE = 4096
 
 
@@ -77,7 +79,10 @@ def write_examples(
         places = examples.context_places(once.best, again.drawn(), settings.strata)
         windows = Windows(places, settings.before, settings.after)
         fill(windows, read_entries(temporary), read_entries(temporary), _text(corpus))
-        _write_contexts(temporary / "contexts.parquet", windows)
+        shown = _write_contexts(temporary / "contexts.parquet", windows)
+        columns = {"token_id": shown, "token": [texts.get(token) for token in shown]}
+        read = pl.DataFrame(columns, schema=VOCABULARY).drop_nulls()
+        write_table(temporary / "vocabulary.parquet", read)
         write_sealed_json(temporary / "summary.json", examples.summary(totals, writer.shards))
 
 
@@ -86,10 +91,13 @@ def _text(corpus: Path) -> Iterator[Blocks]:
         yield Blocks(first, load_blocks(corpus, slice(first, first + _BLOCKS_AT_ONCE)).tokens)
 
 
-def _write_contexts(path: Path, windows: Windows) -> None:
-    """Write row groups of whole latents, so that one latent is read without most others."""
+def _write_contexts(path: Path, windows: Windows) -> list[int]:
+    """Write row groups of whole latents, so that one latent is read without most others; return
+    the ids of all tokens in them."""
     writer: pq.ParquetWriter | None = None
+    shown: set[int] = set()
     for table in windows.tables():
+        shown.update(table["token_ids"].explode().drop_nulls().unique().to_list())
         arrow = table.to_arrow()
         schema = arrow.schema.with_metadata(stamp())
         writer = writer or pq.ParquetWriter(
@@ -99,6 +107,7 @@ def _write_contexts(path: Path, windows: Windows) -> None:
     if writer:
         writer.close()
         seals.seal(path)
+    return sorted(shown)
 
 
 class Firing(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +100,7 @@ def page_values(
     statistics: pl.DataFrame,
     details: LatentDetails,
     related: dict[int, Related],
-    vocabulary: Sequence[str],
+    vocabulary: Mapping[int, str],
 ) -> dict[str, Any]:
     """The pages of one file.
 
@@ -141,14 +141,11 @@ def page_values(
                 **_related(related.get(latent)),
             }
         )
-    words = {
-        token: vocabulary[token] if token < len(vocabulary) else f"[{token}]"
-        for token in sorted(seen)
-    }
+    words = {token: vocabulary.get(token, f"[{token}]") for token in sorted(seen)}
     return {"first": latents.start, "words": words, "latents": entries}
 
 
-def gap(vocabulary: Sequence[str]) -> str:
+def gap(vocabulary: Collection[str]) -> str:
     """What stands between two tokens: nothing, or a space where the tokenizer keeps no spaces in
     its tokens."""
     spaced = sum(word.startswith(" ") for word in vocabulary)
@@ -210,12 +207,10 @@ def _strongest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-abs(row["ks"]), row["set"]))[:SETS]
 
 
-def _set(row: dict[str, Any], vocabulary: Sequence[str]) -> list[Any]:
+def _set(row: dict[str, Any], vocabulary: Mapping[int, str]) -> list[Any]:
     """Set, score, AUC, q, and its tokens that drive the score."""
     leading = [
-        vocabulary[token]
-        for token in (row.get("leading_edge") or [])[:8]
-        if token < len(vocabulary)
+        vocabulary[token] for token in (row.get("leading_edge") or [])[:8] if token in vocabulary
     ]
     return [row["set"], digits(row["ks"]), digits(row["auc"]), digits(row["q_bh"]), leading]
 

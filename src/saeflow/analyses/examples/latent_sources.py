@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class LatentSources:
     def pages(self) -> Iterator[dict[str, Any]]:
         """The pages of all latents, file by file."""
         vocabulary, numbers, decoder = self._vocabulary(), self._numbers(), self._decoder()
-        between = gap(vocabulary)
+        between = gap(vocabulary.values())
         with ExitStack() as stack:
             effects = self._effects(stack)
             for first in range(0, self.tables.latents, BATCH):
@@ -108,14 +108,17 @@ class LatentSources:
             causal=_rows(lens, "causal_latents", first, last),
         )
 
-    def _vocabulary(self) -> Sequence[str]:
-        table = self.folder.table("logit_lens/vocabulary")
-        if table.is_empty():
-            return []
-        words = [""] * (int(table["token_id"].max() or 0) + 1)  # type: ignore[arg-type]
-        for token, text in table.select("token_id", "token").iter_rows():
-            words[token] = text
-        return words
+    def _vocabulary(self) -> dict[int, str]:
+        """What tokens stand for, by their ids: all where the lens was applied, else those of
+        contexts."""
+        lens = self.folder.table("logit_lens/vocabulary") if self.lens else pl.DataFrame()
+        tables = (_collected(self.examples, "vocabulary", _whole), lens)
+        return {
+            token: text
+            for table in tables
+            if len(table)
+            for token, text in table.select("token_id", "token").iter_rows()
+        }
 
     def _decoder(self) -> NDArray[np.float32] | None:
         """Decoder rows of unit norm, ``[d_sae, d_model]``; None where the SAE is not there."""

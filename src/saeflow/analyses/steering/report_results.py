@@ -92,7 +92,10 @@ class SteeringFolder:
         return target_rows(own, recovery, topics)
 
     def side_effects(self, goal: str) -> pl.DataFrame:
-        """Predicted and measured change of every latent, by method; only methods of the study."""
+        """Predicted and measured change of every latent, by method; only methods of the study,
+        and nothing where it does not ask for effects."""
+        if self._folder.section("effects") is None:
+            return pl.DataFrame()
         table = self._folder.table(f"steering/{goal}/side_effects")
         return table.filter(pl.col("method").is_in(self.methods)) if len(table) else table
 
