@@ -48,7 +48,7 @@ from saeflow.analyses.effects.measure import (
     prepare,
 )
 from saeflow.analyses.effects.scale import find_scales
-from saeflow.analyses.effects.settings import Effects, Scale
+from saeflow.analyses.effects.settings import Measurement, Scale
 from saeflow.corpora.tales import tokenizer
 from saeflow.decoding.generation import generate
 from saeflow.decoding.rollouts import BATCH_ROWS
@@ -86,7 +86,7 @@ class World(NamedTuple):
     """Evaluation text, ``[64, 64]``, written by the model itself so that its loss is that of a
     language model."""
     mean_norm: float
-    settings: Effects
+    settings: Measurement
 
 
 def gpt2() -> PreTrainedModel:
@@ -137,7 +137,7 @@ def make_world(name: str, samples: int, dtype: torch.dtype, device: str = "cpu")
     hook = f"blocks.{shape.layer}.hook_resid_post"
     zeros = torch.zeros(shape.latents, device=device), torch.zeros(lm.d_model, device=device)
     start = torch.zeros(64, 1, dtype=torch.long, device=device)
-    settings = Effects(samples=samples, baseline_samples=128, scale=Scale())
+    settings = Measurement(samples=samples, baseline_samples=128, scale=Scale())
     keys = row_keys(0, "text", [(i,) for i in range(64)])
     text = torch.cat([start, generate(lm, start, None, hook, settings.sampling, keys, 63)], 1)
     activations = capture(lm, text, [hook])[hook][:, 1:].float()

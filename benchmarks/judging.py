@@ -37,9 +37,11 @@ def measure(calls: int, concurrency: int, latency: float) -> dict[str, float]:
         for i in range(calls + concurrency)
     ]
     with tempfile.TemporaryDirectory() as folder, serving(latency=str(latency)) as url:
-        judge = Judge(kind="openai", model="loopback", base_url=url)
+        judge = Judge(kind="openai", model="loopback")
         service = Service(
-            judge, Calls(concurrency=concurrency), Ledger(Path(folder, "ledger.sqlite"))
+            judge,
+            Calls(base_url=url, concurrency=concurrency),
+            Ledger(Path(folder, "ledger.sqlite")),
         )
         ask(questions[calls:], service)
         wall, cpu = time.perf_counter(), time.process_time()

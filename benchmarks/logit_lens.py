@@ -29,7 +29,7 @@ from torch import Tensor
 from saeflow.analyses.logit_lens.lens_tables import LensInput, apply_lens
 from saeflow.analyses.logit_lens.logit_lens import random_directions
 from saeflow.analyses.logit_lens.ranks import SetIndex, ordered, standings
-from saeflow.analyses.logit_lens.settings import LogitLens
+from saeflow.analyses.logit_lens.settings import Enrichment, Projection
 from saeflow.analyses.logit_lens.token_sets import MemberSet
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.products import linear
@@ -136,7 +136,7 @@ def main() -> None:
     given = LensInput(decoder, unembedding, known, sets, None, None, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     start, used = time.perf_counter(), time.process_time()
-    apply_lens(given, LogitLens(), 0, asked.threads)
+    apply_lens(given, Projection(), Enrichment(), 0, asked.threads)
     seconds, used = time.perf_counter() - start, time.process_time() - used
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(

@@ -126,3 +126,13 @@ def test_vectors_for_planted_latents_stand_beside_those_for_the_chosen_ones(copi
         torch.testing.assert_close(
             built[method].vector, torch.nn.functional.normalize(W_dec[latent], dim=0)
         )
+
+
+def test_steering_without_effects_builds_what_needs_none_and_shows_it(copied):
+    methods = ["caa", "sae", "random"]
+    config = {"effects": None, "steering.vectors.methods": methods}
+    jobs = copied.run("steering", "results/tiny/report/index.html", config=config)
+    assert jobs["build_vectors"] == len(GOALS)
+    assert not [rule for rule in jobs if "effects" in rule or "approximator" in rule]
+    best = pl.read_parquet(copied.results / "steering/best.parquet")
+    assert set(best["method"]) == set(methods)
