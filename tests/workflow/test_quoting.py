@@ -181,6 +181,8 @@ def test_every_path_of_a_study_of_chess_reaches_its_command_as_it_is(hostile):
             "imported": {"path": str(place / "sae {x}")},
         },
         "engine": {"command": str(place / "stockfish {x}")},
+        "transitions": {},
+        "blunders": {},
         "fine_tune": {},
     }
     calls = commands_run(Workflow(hostile, study, base=None), "all")
