@@ -109,7 +109,7 @@ def test_names_complete_and_a_wrong_one_is_told_with_those_that_are_there(root: 
         study.tables["summary"]
     assert isinstance(caught.value, SaeflowError)
     assert str(caught.value) == (
-        "study: has no 'summary' among its tables; there are steering/summary"
+        "study: has no 'summary' among its 1 tables; there are steering/summary"
     )
     assert repr(study.tables) == "tables: steering/summary"
     expected = "study tiny; tables: 1, figures: 1, models: 1, SAEs: 2, steering vectors: 1"
@@ -130,3 +130,15 @@ def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
         sf.open_study(tmp_path / "absent")
     with pytest.raises(SaeflowError, match="holds no study"):
         sf.open_study(tmp_path)
+
+
+def test_results_of_a_config_that_cannot_be_read_are_there_all_the_same(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "results" / "older"
+    save_sae(folder / "saes" / "main", tiny_sae())
+    (folder / "config.yaml").write_text("judge: {kind: planted}")
+    study = sf.open_study(folder)
+    assert list(study.saes) == ["main"]
+    with pytest.raises(SaeflowError, match="judge: is not a known key"):
+        _ = study.config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CONFIG = "config.yaml"
+NEAREST = 5  # names that are told where one is wrong
 # Of what fires where and of single blocks of vectors there are many files, read by their commands.
 _IN_PARTS = ("activations", "shards", "checkpoints")
 
@@ -56,8 +58,11 @@ class Results(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._files:
-            there = ", ".join(self) or "none"
-            raise NoResultError(f"study: has no '{name}' among its {self._kind}; there are {there}")
+            near = get_close_matches(str(name), self._files, NEAREST, cutoff=0.3)
+            names = ", ".join(near or list(self)[:NEAREST]) or "none"
+            raise NoResultError(
+                f"study: has no '{name}' among its {len(self)} {self._kind}; there are {names}"
+            )
         return self._read(self._files[name])
 
     def __contains__(self, name: object) -> bool:
@@ -234,18 +239,22 @@ class OpenStudy:
             names: of the property of the config that names them.
             file: of each, behind its name.
         """
-        if not (self.folder / CONFIG).is_file():
+        try:
+            study = self.config
+        except SaeflowError:  # which `config` tells whoever asks for it; what lies here is shown
             return {}
         base = self.folder.resolve().parents[1]
+
+        def exists(path: str) -> bool:
+            return (base / path).exists()
+
         places = {
-            name: base
-            / location(self.config, f"{kind}/{name}{file}", lambda at: (base / at).exists())
-            for name in getattr(self.config, names, ())
+            name: base / location(study, f"{kind}/{name}{file}", exists)
+            for name in getattr(study, names, ())
         }
+        own = self.folder.resolve()
         return {
-            name: path
-            for name, path in places.items()
-            if path.exists() and self.folder.resolve() not in path.parents
+            name: path for name, path in places.items() if path.exists() and own not in path.parents
         }
 
 
