@@ -57,7 +57,7 @@ def logit_lens(
         SaeflowError: there is no such latent, what the SAE writes is no direction of the residual
             stream, or the model has no final norm to fold in.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> lm, sae = sf.load_model("models/tiny"), sf.load_sae("saes/tiny")
         >>> lens = sf.logit_lens(lm, sae, latents=5, tokens=3)
@@ -120,7 +120,7 @@ def top_examples(
     Raises:
         SaeflowError: there is no such latent or hook, or the texts hold no token.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> lm, sae = sf.load_model("models/tiny"), sf.load_sae("saes/tiny")
         >>> examples = sf.top_examples(lm, sae, ["the cat sat .", "a dog ran ."], top=1, context=5)

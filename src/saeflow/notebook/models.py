@@ -49,7 +49,7 @@ def load_model(
         SaeflowError: there is no such model, a file is missing or broken, the family is not
             supported, or the hub cannot be reached.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> lm = sf.load_model("models/tiny")
         >>> lm.n_layers, lm.d_model
@@ -90,7 +90,7 @@ def capture(
         SaeflowError: there is no such hook, two name one tensor, a text is longer than the model's
             context, or the model gives NaN.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> lm = sf.load_model("models/tiny")
         >>> rows = sf.capture(lm, "the cat sat", "blocks.1.hook_resid_post")

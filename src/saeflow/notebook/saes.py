@@ -49,7 +49,7 @@ def load_sae(
         SaeflowError: there is no SAE of a format that is read here, it is damaged, it says itself
             that it was trained elsewhere, or the hub cannot be reached.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> sae = sf.load_sae("saes/tiny")
         >>> sae.architecture, sae.d_sae, sae.metadata["hook_name"]
@@ -96,7 +96,7 @@ def train_sae(
         SaeflowError: a setting is wrong, a hook does not exist, the texts hold no token, or the
             training leaves what can be computed.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> lm = sf.load_model("models/tiny")
         >>> settings = {"d_sae": 64, "k": 4, "batch_size": 64, "tokens": 640}
@@ -152,7 +152,7 @@ def evaluate_sae(
     Raises:
         SaeflowError: the hook does not exist or has another width, or the texts hold no token.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> lm, sae = sf.load_model("models/tiny"), sf.load_sae("saes/tiny")
         >>> metrics = sf.evaluate_sae(lm, sae, "the cat sat on the mat and then ran .")

@@ -272,7 +272,7 @@ def open_study(folder: str | Path) -> OpenStudy:
     Raises:
         SaeflowError: there is no such folder, or it holds no study.
 
-    Example:
+    Examples:
         >>> import saeflow as sf
         >>> study = sf.open_study("results/small")
         >>> list(study.tables)
