@@ -264,8 +264,8 @@ def progress(what: str) -> Progress:
         made, since = (done - before[0], before[1]) if done > before[0] else (done, start)
         rate = made / max(now - since, 1e-9)
         left = (total - done) / rate if rate else 0.0
-        told = f"{what}: {done} / {total}, {rate:.1f} per second, {left:.0f} s left"
-        print(f"{told}, {note}" if note else told, file=sys.stderr, flush=True)
+        line = f"{what}: {done} / {total}, {rate:.1f} per second, {left:.0f} s left"
+        print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
     return beat
 

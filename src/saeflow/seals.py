@@ -106,20 +106,20 @@ def _place(file: BinaryIO) -> int | None:
     if file.read(4) == b"PAR1":
         first = max(0, size - _HEADER)
     file.seek(first)
-    found = file.read(_HEADER).rfind(_MARK.encode())
-    return None if found < 0 or first + found + len(BLANK) > size else first + found + len(_MARK)
+    mark = file.read(_HEADER).rfind(_MARK.encode())
+    return None if mark < 0 or first + mark + len(BLANK) > size else first + mark + len(_MARK)
 
 
 def _checksum(file: BinaryIO, place: int) -> bytes:
     """Of everything, with zeros for digits."""
-    found = at = 0
+    crc = at = 0
     file.seek(0)
     while piece := file.read(_PIECE):
         start, stop = max(place - at, 0), min(place + _DIGITS - at, len(piece))
         if start < stop:
             piece = piece[:start] + b"0" * (stop - start) + piece[stop:]
-        found, at = crc32(piece, found), at + len(piece)
-    return f"{found:0{_DIGITS}x}".encode()
+        crc, at = crc32(piece, crc), at + len(piece)
+    return f"{crc:0{_DIGITS}x}".encode()
 
 
 def sealed_json(value: Mapping[str, Any], within: str | None = None) -> dict[str, Any]:

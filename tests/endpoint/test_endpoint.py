@@ -304,9 +304,9 @@ def test_the_estimate_counts_what_is_not_known_and_learns_from_what_was_asked(
     used = service(sound, tmp_path, price=PRICE, concurrency=4)
     listening = Service(used.judge, used.calls, used.ledger, announce=told.append)
     ask(questions(10), listening)
-    assert (told[0].questions, told[0].known, told[0].calls) == (10, 0, 10)
+    assert (told[0].questions, told[0].answered, told[0].calls) == (10, 0, 10)
     found = estimate(questions(30), listening)
-    assert (found.known, found.calls) == (10, 20)
+    assert (found.answered, found.calls) == (10, 20)
     assert found.prompt_tokens == pytest.approx(20 * 100)
     assert found.usd == pytest.approx(20 * 0.11)
     assert found.minutes is not None

@@ -52,7 +52,7 @@ def record(
 
 @app.command()
 def stages(
-    study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
+    study: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
 ) -> None:
     """Write benchmarks/stages.parquet and .csv: jobs, wall time, CPU time and peak memory of every
     rule."""
@@ -66,23 +66,23 @@ def stages(
 
 
 def diff(
-    one: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
-    other: Annotated[Path, typer.Argument(help="Folder of another's.")],
+    first: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
+    second: Annotated[Path, typer.Argument(metavar="OTHER", help="Folder of another's.")],
 ) -> None:
     """Name what differs between two studies: config, versions, results. Ends with 1 if something
     does."""
     options.set_pools(1)
     from saeflow.describe.difference import differences
 
-    found = list(differences(one, other))
-    for line in found:
+    lines = list(differences(first, second))
+    for line in lines:
         options.say(line)
-    if found:
+    if lines:
         raise typer.Exit(1)
 
 
 def verify(
-    study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
+    study: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
 ) -> None:
     """Compare every file of a study with its checksum and the study's config; changes nothing.
     Ends with 1 if a file is damaged or was made with other settings."""
@@ -113,7 +113,7 @@ def verify(
 
 
 def adopt(
-    study: Annotated[Path, typer.Argument(help="Folder of a study's results.")],
+    study: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
     config: Annotated[
         list[Path], typer.Argument(help="The study's config files, later ones over earlier ones.")
     ],
@@ -202,8 +202,8 @@ def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str
     options.say(
         f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n"
     )
-    found = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}
-    return found | {total(stages).stage: sum(found.values())}
+    by_stage = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}
+    return by_stage | {total(stages).stage: sum(by_stage.values())}
 
 
 def _row(stage: StagePlan, hours: dict[str, float]) -> str:

@@ -41,7 +41,7 @@ def disagreements(study: Core) -> list[Complaint]:
 
 def group_disagreements(study: AnyStudy) -> list[Complaint]:
     """What SAEs that are trained together say differently, in a study of any kind."""
-    found: list[Complaint] = []
+    complaints: list[Complaint] = []
     for first, *others in study.trainings.values():
         for name in others:
             for key in ("batch_size", "accumulate", "tokens"):
@@ -51,14 +51,14 @@ def group_disagreements(study: AnyStudy) -> list[Complaint]:
                         f"{mine} is not {its} as in '{first}' of the same group; a group is "
                         "trained on the same batches"
                     )
-                    found.append((f"saes.{name}.train.{key}", reason))
+                    complaints.append((f"saes.{name}.train.{key}", reason))
             if study.caches_of(name) != study.caches_of(first):
                 reason = (
                     f"reads or writes elsewhere than '{first}' of the same group; a group is "
                     "trained on one cache"
                 )
-                found.append((f"saes.{name}", reason))
-    return found
+                complaints.append((f"saes.{name}", reason))
+    return complaints
 
 
 def about_names(study: AnyStudy) -> list[Complaint]:
@@ -93,26 +93,25 @@ def _about_jobs(study: Core) -> list[Complaint]:
 
 
 def _about_models(study: Core) -> list[Complaint]:
-    found = []
-    known: list[str] = []
+    complaints = []
+    names: list[str] = []
     for key, model in _models(study):
-        if model.name in known:
-            found.append(
-                (f"{key}.name", f"another model is called '{model.name}', too; choose another name")
-            )
-        known.append(model.name)
+        if model.name in names:
+            reason = f"another model is called '{model.name}', too; choose another name"
+            complaints.append((f"{key}.name", reason))
+        names.append(model.name)
         if model.dtype != study.model.dtype:
             reason = (
                 f"'{model.dtype}' is not model.dtype '{study.model.dtype}'; what is compared is "
                 "computed alike"
             )
-            found.append((f"{key}.dtype", reason))
+            complaints.append((f"{key}.dtype", reason))
     for name, sae in study.saes.items():
         for i, wanted in enumerate(sae.models or []):
-            if wanted not in known:
-                reason = f"there is no model '{wanted}'; model and models name {', '.join(known)}"
-                found.append((f"saes.{name}.models.{i}", reason))
-    return found
+            if wanted not in names:
+                reason = f"there is no model '{wanted}'; model and models name {', '.join(names)}"
+                complaints.append((f"saes.{name}.models.{i}", reason))
+    return complaints
 
 
 def _models(study: Core) -> list[tuple[str, Model]]:
@@ -124,7 +123,7 @@ def _models(study: Core) -> list[tuple[str, Model]]:
 
 
 def _about_hooks(study: Core) -> list[Complaint]:
-    found = []
+    complaints = []
     train = study.model.train
     saes = study.saes.items()
     named = [
@@ -142,19 +141,15 @@ def _about_hooks(study: Core) -> list[Complaint]:
         _, layer, site = hook.split(".", 2)
         if train and int(layer) >= train.n_layers:
             layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"
-            found.append((key, f"layer {layer} does not exist; {layers}"))
+            complaints.append((key, f"layer {layer} does not exist; {layers}"))
         if train and (added := OF_A_MODULE.get(site)):
             name = f"blocks.{layer}.{added}"
-            found.append((key, f"is {name} in a model that is trained here; write that"))
+            complaints.append((key, f"is {name} in a model that is trained here; write that"))
     for name, sae in saes:
         if sae.target and _place(sae.target) <= _place(hook := sae.hook or study.hook):
-            found.append(
-                (
-                    f"saes.{name}.target",
-                    f"'{sae.target}' does not come after '{hook}', which is read",
-                )
-            )
-    return found
+            reason = f"'{sae.target}' does not come after '{hook}', which is read"
+            complaints.append((f"saes.{name}.target", reason))
+    return complaints
 
 
 def _place(hook: str) -> tuple[int, int]:
@@ -164,7 +159,7 @@ def _place(hook: str) -> tuple[int, int]:
 
 
 def _about_the_corpus(study: Core) -> list[Complaint]:
-    found = []
+    complaints = []
     tales = study.corpus.kind == "tales"
     for key, model in _models(study):
         if model.train and not tales:
@@ -172,22 +167,18 @@ def _about_the_corpus(study: Core) -> list[Complaint]:
                 "a model is trained here only on the corpus 'tales'; give path or published for "
                 "other text"
             )
-            found.append((f"{key}.train", reason))
+            complaints.append((f"{key}.train", reason))
     if tales and not study.model.train:
         reason = (
             "'tales' has words of its own, which only a model trained here (model.train) knows; "
             "set kind: text"
         )
-        found.append(("corpus.kind", reason))
-    known, path = (".txt", ".jsonl", ".parquet"), study.corpus.path
-    if path and not path.endswith(known) and not Path(path).is_dir():
-        found.append(
-            (
-                "corpus.path",
-                f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files",
-            )
-        )
-    return found
+        complaints.append(("corpus.kind", reason))
+    endings, path = (".txt", ".jsonl", ".parquet"), study.corpus.path
+    if path and not path.endswith(endings) and not Path(path).is_dir():
+        reason = f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files"
+        complaints.append(("corpus.path", reason))
+    return complaints
 
 
 def _about_training(study: Core) -> list[Complaint]:
@@ -195,33 +186,32 @@ def _about_training(study: Core) -> list[Complaint]:
     trained = [(key, model.train) for key, model in _models(study) if model.train]
     if not trained or corpus.kind != "tales":
         return []
-    found = []
+    complaints = []
     blocks = corpus.tokens.model // corpus.context
     if not blocks:
         reason = "is needed (at least one block of corpus.context) when the model is trained here"
-        found.append(("corpus.tokens.model", reason))
+        complaints.append(("corpus.tokens.model", reason))
     for key, train in trained:
         if train.batch_size > blocks > 0:
             reason = (
                 f"{train.batch_size} blocks per step, but corpus.tokens.model gives only {blocks} "
                 "in all"
             )
-            found.append((f"{key}.train.batch_size", reason))
-    return found
+            complaints.append((f"{key}.train.batch_size", reason))
+    return complaints
 
 
 def _about_contexts(study: Core) -> list[Complaint]:
     """What is longer than models of this machine can read, which most would do without a word, and
     badly."""
-    found = []
+    complaints = []
     for _, model in _models(study):
         if not model.path or not (context := context_in(Path(model.path))):
             continue
         if study.corpus.context > context:
-            found.append(
-                ("corpus.context", too_long(study.corpus.context, context, f"'{model.name}'"))
-            )
-    return found
+            reason = too_long(study.corpus.context, context, f"'{model.name}'")
+            complaints.append(("corpus.context", reason))
+    return complaints
 
 
 def _about_the_endpoint(study: Core) -> list[Complaint]:

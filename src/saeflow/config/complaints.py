@@ -113,10 +113,10 @@ def _hint(kind: str, value: Any) -> str:
     )
 
 
-def _suggestion(key: str, known: list[str]) -> str:
-    if close := difflib.get_close_matches(key, known, n=1):
+def _suggestion(key: str, keys: list[str]) -> str:
+    if close := difflib.get_close_matches(key, keys, n=1):
         return f"did you mean '{close[0]}'?"
-    return f"known here: {', '.join(known)}"
+    return f"known here: {', '.join(keys)}"
 
 
 def _known_keys(section: type[Section], place: tuple[Any, ...]) -> list[str]:

@@ -64,10 +64,10 @@ def fetched(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> bool:
         path: as for `origin`.
         exists: tells whether a path is on disk.
     """
-    found = origin(study, path)
-    if not found or not found.published or found.source == "compute":
+    declared = origin(study, path)
+    if not declared or not declared.published or declared.source == "compute":
         return False
-    return found.source == "fetch" or not exists(
+    return declared.source == "fetch" or not exists(
         _own(study, path.removesuffix(CHECKSUMS_OF_FOLDER))
     )
 
@@ -80,9 +80,9 @@ def location(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> str:
         path: as for `origin`.
         exists: tells whether a path is on disk.
     """
-    found = origin(study, path)
-    if found and found.published and fetched(study, path, exists):
-        return f"{PUBLISHED}/{found.published.folder(found.also)}/{path}"
+    declared = origin(study, path)
+    if declared and declared.published and fetched(study, path, exists):
+        return f"{PUBLISHED}/{declared.published.folder(declared.also)}/{path}"
     return _own(study, path)
 
 

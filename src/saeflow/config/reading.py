@@ -72,25 +72,25 @@ def read_token_sets(path: Path) -> dict[str, TokenSet]:
     return _validated(TokenSets, _read_yaml(Path(path)), str(path), []).sets
 
 
-def _validated(model: type[M], values: dict[str, Any], source: str, found: list[Complaint]) -> M:
+def _validated(model: type[M], values: dict[str, Any], source: str, earlier: list[Complaint]) -> M:
     """The values as `model`, unless something was `found` wrong before or is now; one complaint per
     key and reason."""
     if faults := unwritable(values):  # sections reckon with numbers that are numbers
-        raise _refusal(source, found + faults)
-    known = {key for key, _ in found}
+        raise _refusal(source, earlier + faults)
+    keys = {key for key, _ in earlier}
     try:
         checked = model.model_validate(values)
     except ValidationError as error:
-        found = found + [
-            complaint for complaint in complaints_of(error) if complaint[0] not in known
+        earlier = earlier + [
+            complaint for complaint in complaints_of(error) if complaint[0] not in keys
         ]
-    if found:
-        raise _refusal(source, found)
+    if earlier:
+        raise _refusal(source, earlier)
     return checked
 
 
-def _refusal(source: str, found: list[Complaint]) -> SaeflowError:
-    lines = [f"{source}: {line}" for line in _lines(found)]
+def _refusal(source: str, complaints: list[Complaint]) -> SaeflowError:
+    lines = [f"{source}: {line}" for line in _lines(complaints)]
     if (more := len(lines) - MOST_COMPLAINTS) > 0:
         lines[MOST_COMPLAINTS:] = [f"{source}: and {more} complaints more"]
     return SaeflowError("\n".join(lines))
@@ -101,10 +101,10 @@ def complaints(error: ValidationError) -> list[str]:
     return _lines(complaints_of(error))
 
 
-def _lines(found: Iterable[Complaint]) -> list[str]:
+def _lines(complaints: Iterable[Complaint]) -> list[str]:
     lines = (
         f"{_cut(key, LONGEST_KEY) or 'config'}: {_cut(reason, LONGEST_REASON)}"
-        for key, reason in found
+        for key, reason in complaints
     )
     return list(dict.fromkeys(map(_on_a_line, lines)))
 

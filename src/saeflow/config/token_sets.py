@@ -23,16 +23,15 @@ class TokenSet(Section):
 
     @model_validator(mode="after")
     def _holds_something(self) -> TokenSet:
-        found: list[Complaint] = []
+        complaints: list[Complaint] = []
         if not self.words and self.pattern is None:
-            found.append(("", "is empty; give words, a pattern or both"))
+            complaints.append(("", "is empty; give words, a pattern or both"))
         try:
             re.compile(self.pattern or "")
         except re.error as error:
-            found.append(
-                ("pattern", f"{self.pattern!r} is no regular expression ({error}); correct it")
-            )
-        refuse(found)
+            reason = f"{self.pattern!r} is no regular expression ({error}); correct it"
+            complaints.append(("pattern", reason))
+        refuse(complaints)
         return self
 
 

@@ -31,13 +31,13 @@ def fetch_text(dataset: Dataset, key: str, directory: Path) -> None:
     """
 
     def wanted(names: Set[str], _: object) -> list[str]:
-        known = sorted(name for name in names if PurePosixPath(name).suffix in READERS)
+        texts = sorted(name for name in names if PurePosixPath(name).suffix in READERS)
         if chosen := [
-            name for name in known if any(fnmatchcase(name, pattern) for pattern in dataset.files)
+            name for name in texts if any(fnmatchcase(name, pattern) for pattern in dataset.files)
         ]:
             return chosen
-        offered = ", ".join(known[:_SHOWN]) + (
-            f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        offered = ", ".join(texts[:_SHOWN]) + (
+            f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
         )
         raise SaeflowError(
             f"{key}.files: {', '.join(dataset.files)} matches no {', '.join(READERS)} file of "
@@ -45,10 +45,10 @@ def fetch_text(dataset: Dataset, key: str, directory: Path) -> None:
             "the revision"
         )
 
-    found = fetch(dataset.published, key, wanted)
+    fetched = fetch(dataset.published, key, wanted)
     with atomic(directory) as temporary:
-        for name in found.names:
+        for name in fetched.names:
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            place(found.folder / name, target)
-        write_sealed_json(temporary / RECORD, found.record)
+            place(fetched.folder / name, target)
+        write_sealed_json(temporary / RECORD, fetched.record)

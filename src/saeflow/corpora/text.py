@@ -64,8 +64,8 @@ def _files(path: Path) -> list[Path]:
     """The file itself, or the files of a folder by their names: a data set of the hub is a folder
     of .parquet."""
     if path.is_dir():
-        if found := sorted(file for file in path.rglob("*") if file.suffix in READERS):
-            return found
+        if files := sorted(file for file in path.rglob("*") if file.suffix in READERS):
+            return files
         raise SaeflowError(
             f"corpus.path: '{path}' holds no {', '.join(READERS)} file; name another folder"
         )

@@ -25,34 +25,34 @@ NO_TRIGGERS = ("calls", "publish")  # sections that no result depends on
 _LONGEST = 60
 
 
-def differences(one: Path, other: Path) -> Iterator[str]:
+def differences(first: Path, second: Path) -> Iterator[str]:
     """Lines that name what differs; none where nothing does.
 
     Args:
-        one: folder of a study's results.
-        other: folder of another's.
+        first: folder of a study's results.
+        second: folder of another's.
 
     Raises:
         SaeflowError: a folder is no study's, or a file in it cannot be read.
     """
-    for folder in (one, other):
+    for folder in (first, second):
         if not (folder / "config.yaml").is_file():
             raise SaeflowError(
                 f"diff: {folder} holds no config.yaml; name the folder of a study, as results/tales"
             )
     yield from _in_records(
-        "config", *(_flat(_config(folder / "config.yaml")) for folder in (one, other))
+        "config", *(_flat(_config(folder / "config.yaml")) for folder in (first, second))
     )
-    records = [_provenance(folder / "provenance.json") for folder in (one, other)]
+    records = [_provenance(folder / "provenance.json") for folder in (first, second)]
     yield from _in_records("provenance", *records)
-    files = [_files(one), _files(other)]
+    files = [_files(first), _files(second)]
     for name in sorted(files[0] | files[1]):
         if name not in files[1]:
-            yield f"{name}: only in {one}"
+            yield f"{name}: only in {first}"
         elif name not in files[0]:
-            yield f"{name}: only in {other}"
+            yield f"{name}: only in {second}"
         else:
-            yield from (f"{name}: {line}" for line in _in_files(one / name, other / name))
+            yield from (f"{name}: {line}" for line in _in_files(first / name, second / name))
 
 
 def config_differences(recorded: Path, asked: Mapping[str, Any]) -> Iterator[str]:
@@ -85,12 +85,12 @@ def _files(folder: Path) -> set[str]:
     }
 
 
-def _in_records(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    for key in sorted(one.keys() | other.keys()):
-        if one.get(key) != other.get(key) or (key in one) != (key in other):
+def _in_records(what: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted(first.keys() | second.keys()):
+        if first.get(key) != second.get(key) or (key in first) != (key in second):
             yield (
-                f"{what} {key}: {_short(one.get(key, 'absent'))} → "
-                f"{_short(other.get(key, 'absent'))}"
+                f"{what} {key}: {_short(first.get(key, 'absent'))} → "
+                f"{_short(second.get(key, 'absent'))}"
             )
 
 
@@ -103,33 +103,33 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """A nested mapping as one of dotted keys; lists are values."""
     if not isinstance(value, dict):
         return {prefix: value}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, content in value.items():
-        found |= _flat(content, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        flat |= _flat(content, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
-def _in_files(one: Path, other: Path) -> Iterator[str]:
+def _in_files(first: Path, second: Path) -> Iterator[str]:
     """What differs between two files of the same name; of the values that they hold, not of their
     bytes."""
-    if sha256(one) == sha256(other):
+    if sha256(first) == sha256(second):
         return
-    compare = _COMPARISONS.get(one.suffix)
+    compare = _COMPARISONS.get(first.suffix)
     if not compare:
         yield "has other bytes"
         return
     try:
-        yield from compare(one, other)
+        yield from compare(first, second)
     except SaeflowError:
         raise
     except Exception as error:
         raise SaeflowError(
-            f"{one} and {other}: cannot be compared ({' '.join(str(error).split())})"
+            f"{first} and {second}: cannot be compared ({' '.join(str(error).split())})"
         ) from None
 
 
-def _in_tables(one: Path, other: Path) -> Iterator[str]:
-    a, b = read_table(one), read_table(other)
+def _in_tables(first: Path, second: Path) -> Iterator[str]:
+    a, b = read_table(first), read_table(second)
     if a.schema != b.schema:
         yield f"has columns {', '.join(a.columns)} → {', '.join(b.columns)}"
         return
@@ -147,8 +147,8 @@ def _in_tables(one: Path, other: Path) -> Iterator[str]:
             yield f"column {name}: {changed} of {a.height} values differ{size}"
 
 
-def _in_tensors(one: Path, other: Path) -> Iterator[str]:
-    yield from _in_arrays(_tensors(one), _tensors(other))
+def _in_tensors(first: Path, second: Path) -> Iterator[str]:
+    yield from _in_arrays(_tensors(first), _tensors(second))
 
 
 def _tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -167,20 +167,20 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
         }
 
 
-def _in_hdf5(one: Path, other: Path) -> Iterator[str]:
+def _in_hdf5(first: Path, second: Path) -> Iterator[str]:
     from saeflow.tensors import open_hdf5
 
-    with open_hdf5(one) as a, open_hdf5(other) as b:
+    with open_hdf5(first) as a, open_hdf5(second) as b:
         yield from _in_arrays(a, b)
 
 
-def _in_arrays(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+def _in_arrays(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """Arrays by name; of a large one in a file, some rows are in memory at a time."""
-    for name in sorted(set(one) | set(other)):
-        if name not in one or name not in other:
-            yield f"tensor {name}: only in the {'second' if name not in one else 'first'}"
+    for name in sorted(set(first) | set(second)):
+        if name not in first or name not in second:
+            yield f"tensor {name}: only in the {'second' if name not in first else 'first'}"
             continue
-        a, b = one[name], other[name]
+        a, b = first[name], second[name]
         if a.shape != b.shape or a.dtype != b.dtype:
             yield f"tensor {name}: {a.dtype} {list(a.shape)} → {b.dtype} {list(b.shape)}"
             continue
@@ -212,8 +212,8 @@ def _size(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
     return f", by at most {np.nanmax(apart):.3g}" if np.isfinite(apart).any() else ""
 
 
-def _in_json(one: Path, other: Path) -> Iterator[str]:
-    a, b = (_flat(read_json(path)) for path in (one, other))
+def _in_json(first: Path, second: Path) -> Iterator[str]:
+    a, b = (_flat(read_json(path)) for path in (first, second))
     for key in sorted(a.keys() | b.keys()):
         if key.startswith("provenance"):
             continue
@@ -221,8 +221,8 @@ def _in_json(one: Path, other: Path) -> Iterator[str]:
             yield f"{key}: {_short(a.get(key, 'absent'))} → {_short(b.get(key, 'absent'))}"
 
 
-def _in_text(one: Path, other: Path) -> Iterator[str]:
-    a, b = one.read_text().splitlines(), other.read_text().splitlines()
+def _in_text(first: Path, second: Path) -> Iterator[str]:
+    a, b = first.read_text().splitlines(), second.read_text().splitlines()
     changed = sum(x != y for x, y in zip(a, b, strict=False)) + abs(len(a) - len(b))
     yield f"{changed} of {max(len(a), len(b))} lines differ"
 

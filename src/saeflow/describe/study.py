@@ -42,7 +42,7 @@ def record_of(study: AnyStudy) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "devices": present(),
-        "hub": {key: f"{one.repo}@{one.revision}" for key, one in fetched.items()},
+        "hub": {key: f"{place.repo}@{place.revision}" for key, place in fetched.items()},
         "distributions": _all_versions(),
     }
 
@@ -101,5 +101,6 @@ def _number(value: Any) -> float | None:
 
 def _all_versions() -> dict[str, str]:
     """The version of every package that this interpreter finds."""
-    found = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+    packages = importlib.metadata.distributions()
+    versions = {package.metadata["Name"]: package.version for package in packages}
+    return dict(sorted(versions.items(), key=lambda item: item[0].lower()))

@@ -26,8 +26,8 @@ def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
     """
     keys = [inquiry.key(service.judge) for inquiry in inquiries]
     wanted = dict(zip(keys, inquiries, strict=True))  # the same question is asked once
-    known = service.ledger.answers(list(wanted))
-    open_ = {key: inquiry for key, inquiry in wanted.items() if key not in known}
+    answers = service.ledger.answers(list(wanted))
+    open_ = {key: inquiry for key, inquiry in wanted.items() if key not in answers}
     service.announce(estimate_new(list(open_.values()), len(wanted), service))
     if open_:
         if service.calls.max_usd and service.cost.price is None:
@@ -35,8 +35,8 @@ def ask(inquiries: Sequence[Inquiry], service: Service) -> list[Answer]:
             raise SaeflowError(
                 f"calls.max_usd: {unknown}; set calls.price, or calls.max_calls instead"
             )
-        known |= _ask_new(open_, service)
-    return [known[key] for key in keys]
+        answers |= _ask_new(open_, service)
+    return [answers[key] for key in keys]
 
 
 def _ask_new(open_: dict[str, Inquiry], service: Service) -> dict[str, Answer]:

@@ -205,30 +205,30 @@ class Ledger:
 
         What is not as it was written is forgotten, and so asked for again.
         """
-        known, damaged = {}, []
+        answers, damaged = {}, []
         with self._told():
             for first in range(0, len(keys), 500):
-                some = keys[first : first + 500]
-                marks = ",".join("?" * len(some))
+                batch = keys[first : first + 500]
+                marks = ",".join("?" * len(batch))
                 rows = self._connection.execute(
                     (
                         "SELECT key, answer, reason, attempts, checksum FROM answers WHERE key IN "
                         f"({marks})"
                     ),
-                    some,
+                    batch,
                 )
                 for *content, checksum in rows:
                     if checksum != _checksum(*content):
                         damaged.append(content[:1])
                         continue
                     key, answer, reason, attempts = content
-                    known[key] = Answer(
+                    answers[key] = Answer(
                         None if answer is None else json.loads(answer), reason, attempts, True
                     )
         if damaged:
             with self.writing():
                 self._connection.executemany("DELETE FROM answers WHERE key = ?", damaged)
-        return known
+        return answers
 
     def shared(self) -> bool:
         """Whether anyone else has written since this ledger was opened."""

@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
     """What a run will take, before its first call."""
 
     questions: int
-    known: int
+    answered: int
     """Of them, already answered."""
     calls: int
     prompt_tokens: float
@@ -42,8 +42,8 @@ class Estimate(NamedTuple):
         time = "within a day" if self.minutes is None else f"about {self.minutes:.1f} min"
         tokens = f"{self.prompt_tokens:,.0f} + {self.completion_tokens:,.0f} tokens"
         return (
-            f"{self.questions:,} questions, {self.known:,} known, {self.calls:,} calls, {tokens}, "
-            f"{price}, {time}"
+            f"{self.questions:,} questions, {self.answered:,} known, {self.calls:,} calls, "
+            f"{tokens}, {price}, {time}"
         )
 
 
@@ -88,9 +88,9 @@ class Service:
 def estimate(inquiries: Sequence[Inquiry], service: Service) -> Estimate:
     """What questions will take; tokens and seconds as in earlier calls, where there were any."""
     wanted = {inquiry.key(service.judge): inquiry for inquiry in inquiries}
-    known = service.ledger.answers(list(wanted))
+    answers = service.ledger.answers(list(wanted))
     return estimate_new(
-        [inquiry for key, inquiry in wanted.items() if key not in known], len(wanted), service
+        [inquiry for key, inquiry in wanted.items() if key not in answers], len(wanted), service
     )
 
 
@@ -100,16 +100,16 @@ def estimate_new(open_: Sequence[Inquiry], questions: int, service: Service) -> 
     by_template: dict[str, list[Inquiry]] = {}
     for inquiry in open_:
         by_template.setdefault(inquiry.template.name, []).append(inquiry)
-    for template, some in by_template.items():
+    for template, inquiries in by_template.items():
         past = service.ledger.experience(service.judge, template)
-        characters = sum(inquiry.characters for inquiry in some)
+        characters = sum(inquiry.characters for inquiry in inquiries)
         prompt += (
-            len(some) * past.prompt_tokens
+            len(inquiries) * past.prompt_tokens
             if past.prompt_tokens
             else characters / CHARACTERS_PER_TOKEN
         )
-        completion += len(some) * (past.completion_tokens or answer)
-        seconds += len(some) * (past.seconds or SECONDS_PER_CALL)
+        completion += len(inquiries) * (past.completion_tokens or answer)
+        seconds += len(inquiries) * (past.seconds or SECONDS_PER_CALL)
     minutes = None if service.calls.mode == "batch" else seconds / service.calls.concurrency / 60
     usd = service.cost.usd(prompt, completion)
     return Estimate(questions, questions - len(open_), len(open_), prompt, completion, usd, minutes)

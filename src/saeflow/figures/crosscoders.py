@@ -68,15 +68,15 @@ def crosscoder_sources_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NONE}."
-    told = []
+    clauses = []
     for sae in rows["sae"].unique(maintain_order=True):
         own = rows.filter(pl.col("sae") == sae)
         latents = own["latent"].n_unique()
-        told.append(f"{sae}: of {latents} latents that fire, {_counts(own)}")
+        clauses.append(f"{sae}: of {latents} latents that fire, {_counts(own)}")
     return (
         "Histograms of the share that each source has in the norms of a latent, and of those that "
         "look exclusive how "
-        f"much of each the other sources hold. {'; '.join(told)}."
+        f"much of each the other sources hold. {'; '.join(clauses)}."
     )
 
 

@@ -61,10 +61,10 @@ def sae_frontier(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             drawn.filter(pl.col("series") == name).sort("l0"),
             _MARKERS[index % len(_MARKERS)],
         )
-        told = {"color": look.color, "linestyle": look.linestyle, "marker": marker}
+        style = {"color": look.color, "linestyle": look.linestyle, "marker": marker}
         for panel, column in ((left, "explained_variance"), (right, "recovered")):
-            _points(panel, line.drop_nulls(column), column, told)
-        handles.append(legend_entry(label=name, **told))
+            _points(panel, line.drop_nulls(column), column, style)
+        handles.append(legend_entry(label=name, **style))
     left.set(title="explained variance", xlabel="L0: active latents per token")
     right.set(title="loss recovered", xlabel="L0: active latents per token")
     legend(figure, handles)
@@ -73,17 +73,17 @@ def sae_frontier(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
 
 def sae_frontier_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
-    told = [] if rows.is_empty() else rows.drop_nulls(["l0", "explained_variance"]).to_dicts()
-    if not told:
+    measured = [] if rows.is_empty() else rows.drop_nulls(["l0", "explained_variance"]).to_dicts()
+    if not measured:
         return f"No data: {NONE}."
     points = (
         f"{row['sae']}: L0 {row['l0']:.1f}, explained variance {row['explained_variance']:.3f}"
-        for row in told
+        for row in measured
     )
     return f"Charts of explained variance and recovered loss against L0. {'; '.join(points)}."
 
 
-def _points(panel: Axes, line: pl.DataFrame, column: str, told: dict[str, object]) -> None:
+def _points(panel: Axes, line: pl.DataFrame, column: str, style: dict[str, object]) -> None:
     errors = [line[f"{name}_se"].fill_null(0.0).fill_nan(0.0) for name in (column, "l0")]
     panel.errorbar(
         line["l0"],
@@ -92,7 +92,7 @@ def _points(panel: Axes, line: pl.DataFrame, column: str, told: dict[str, object
         xerr=errors[1],
         capsize=2,
         elinewidth=0.8,
-        **told,  # type: ignore[arg-type]
+        **style,  # type: ignore[arg-type]
     )
 
 

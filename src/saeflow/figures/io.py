@@ -125,8 +125,8 @@ def save(drawing: Drawing, path: Path, rows: pl.DataFrame, title: str, alt: str)
             them.
     """
     path = Path(path)
-    told = {"Title": title, "Description": alt}
-    kinds = {"png": {**told, "Software": None}, "svg": {**told, "Creator": None, "Date": None}}
+    texts = {"Title": title, "Description": alt}
+    kinds = {"png": {**texts, "Software": None}, "svg": {**texts, "Creator": None, "Date": None}}
     for kind, metadata in kinds.items():
         target = path.with_name(f"{path.name}.{kind}")
         with matplotlib.style.context(STYLE, after_reset=True), atomic(target) as temporary:

@@ -128,18 +128,17 @@ def sae_training_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
     if rows.is_empty():
         return f"No data: {NOT_TRAINED}."
-    told = []
+    lines = []
     for name in rows["sae"].unique(maintain_order=True):
         line = (
             rows.filter(pl.col("sae") == name)
             .drop_nulls(["explained_variance", "l0"])
             .sort("tokens")
         )
-        ends = line.select("explained_variance", "l0").tail(1)
-        told += [f"{name}: explained variance {v:.3f}, L0 {l0:.1f}" for v, l0 in ends.iter_rows()]
-    return (
-        f"Line charts of explained variance and L0 while SAEs train. At the end: {'; '.join(told)}."
-    )
+        last = line.select("explained_variance", "l0").tail(1)
+        lines += [f"{name}: explained variance {v:.3f}, L0 {l0:.1f}" for v, l0 in last.iter_rows()]
+    ends = "; ".join(lines)
+    return f"Line charts of explained variance and L0 while SAEs train. At the end: {ends}."
 
 
 def recovered(recovery: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -177,16 +176,16 @@ def sae_recovery(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
 
 def sae_recovery_alt(rows: pl.DataFrame) -> str:
     """The text for those who do not see the figure."""
-    told = []
+    lines = []
     for label in _labels(rows):
         own = rows.filter(pl.col("label") == label)
         cosine, f1 = own.select(pl.mean("cosine", "f1")).row(0)
-        told.append(f"{label} ({len(own)}): mean cosine {cosine:.2f}, mean F1 {f1:.2f}")
-    if not told:
+        lines.append(f"{label} ({len(own)}): mean cosine {cosine:.2f}, mean F1 {f1:.2f}")
+    if not lines:
         return "No data: no planted feature is known."
     return (
         "Dot charts of the largest cosine and the largest F1 of a latent, for each planted "
-        f"feature. {'; '.join(told)}."
+        f"feature. {'; '.join(lines)}."
     )
 
 

@@ -254,9 +254,9 @@ class _Store:
             return Path(self._ask(name, self.published.revision, local_files_only=True))
         if not self._in_cache(name):
             size = self.offer.files[name].size
-            told = f", {size:,} bytes" if size else ""
+            length = f", {size:,} bytes" if size else ""
             print(
-                printable(f"fetch {self.published.repo}@{self.offer.commit}: {name}{told}"),
+                printable(f"fetch {self.published.repo}@{self.offer.commit}: {name}{length}"),
                 file=sys.stderr,
                 flush=True,
             )
@@ -283,9 +283,9 @@ class _Store:
         etag = (
             path.resolve().name if path.is_symlink() else None
         )  # the cache names a file by the hub's ETag
-        found = {64: self.digests[name], 40: _git_blob(path)}  # a checksum is told by its length
-        told = [one for one in (promise.sha256, promise.blob, etag) if one and len(one) in found]
-        return all(one == found[len(one)] for one in told)
+        digests = {64: self.digests[name], 40: _git_blob(path)}  # a checksum is told by its length
+        promised = [digest for digest in (promise.sha256, promise.blob, etag) if digest]
+        return all(digest == digests.get(len(digest), digest) for digest in promised)
 
 
 def _git_blob(path: Path) -> str:

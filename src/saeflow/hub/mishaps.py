@@ -79,8 +79,8 @@ def _pause(state: tenacity.RetryCallState, first: float) -> float:
     """Seconds to wait: what the hub asks for, else twice as long each time."""
     error = _error_of(state)
     response = getattr(error, "response", None)
-    told = response.headers.get("Retry-After", "") if response is not None else ""
-    wait = float(told) if told.isdigit() else first * 2 ** (state.attempt_number - 1)
+    after = response.headers.get("Retry-After", "") if response is not None else ""
+    wait = float(after) if after.isdigit() else first * 2 ** (state.attempt_number - 1)
     return min(wait, LONGEST_WAIT)
 
 

@@ -34,10 +34,13 @@ def judge_hosted(
         raise SaeflowError("judge 'openai': answers are kept in a ledger; name one with --ledger")
     asked = [inquiries(completions, question) for question in questions]
     answers = iter(
-        ask([inquiry for criterion in asked for some in criterion for inquiry in some], service)
+        ask(
+            [inquiry for criterion in asked for repeats in criterion for inquiry in repeats],
+            service,
+        )
     )
     return [
-        [_verdict([next(answers) for _ in some], question) for some in criterion]
+        [_verdict([next(answers) for _ in repeats], question) for repeats in criterion]
         for criterion, question in zip(asked, questions, strict=True)
     ]
 
@@ -64,7 +67,7 @@ def questions_about(completions: pl.DataFrame, goal: Goal, judge: Judge) -> list
         for row in completions.drop_nulls("text").select("prompt", "text").iter_rows()
     ]
     asked = [inquiries(texts, Question(goal, criterion, judge)) for criterion in criteria(judge)]
-    return [inquiry for criterion in asked for some in criterion for inquiry in some]
+    return [inquiry for criterion in asked for repeats in criterion for inquiry in repeats]
 
 
 def _asked(question: Question) -> tuple[Template, str]:

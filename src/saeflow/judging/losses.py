@@ -33,16 +33,16 @@ def model_losses(
         order = sorted(
             range(len(rows)), key=lambda row: len(rows[row][0])
         )  # equal lengths together: little padding
-        found = [math.nan] * len(rows)
+        values = [math.nan] * len(rows)
         for first in range(0, len(order), batch):
             chunk = order[first : first + batch]
             for row, loss in zip(
                 chunk, _mean_losses(lm, [rows[row] for row in chunk]), strict=True
             ):
-                found[row] = loss
+                values[row] = loss
             if progress:
                 progress(first + len(chunk), len(order))
-        return found
+        return values
 
     return losses
 

@@ -18,14 +18,14 @@ def judge_planted(completions: Sequence[Completion], question: Question) -> list
     """
     if question.criterion == "coherence":
         return [Verdict(tales.coherence(completion.text)) for completion in completions]
-    topic, known = (
+    topic, topics = (
         question.goal.topic,
         tales.TOPICS[1:],
     )  # the first is neutral, which is no behaviour
-    if topic not in known:
+    if topic not in topics:
         where = f"goal '{question.goal.title}'"
         raise SaeflowError(
             f"{where}: the corpus 'tales' has no topic '{topic}'; set topic to one of "
-            f"{', '.join(known)}"
+            f"{', '.join(topics)}"
         )
     return [Verdict(tales.behaviour(completion.text)[topic]) for completion in completions]

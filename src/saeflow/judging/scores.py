@@ -76,8 +76,8 @@ def score_completions(
         for criterion in criteria(settings)
     ]
     tables = []
-    for question, found in zip(questions, _ask(settings.kind, texts, questions), strict=True):
-        verdicts = iter(found)
+    for question, answers in zip(questions, _ask(settings.kind, texts, questions), strict=True):
+        verdicts = iter(answers)
         tables.append(
             _table(
                 completions["completion_id"],
@@ -127,14 +127,14 @@ def checked(verdict: Verdict) -> Verdict:
 def _ask(
     judge: str, completions: Sequence[Completion], questions: Sequence[Question]
 ) -> list[list[Verdict]]:
-    found = judge_function(judge)(completions, questions)
-    for verdicts in found:
+    answers = judge_function(judge)(completions, questions)
+    for verdicts in answers:
         if len(verdicts) != len(completions):
             raise SaeflowError(
                 f"judge '{judge}': answered {len(verdicts)} times to {len(completions)} "
                 "completions; correct the judge"
             )
-    return [[checked(verdict) for verdict in verdicts] for verdicts in found]
+    return [[checked(verdict) for verdict in verdicts] for verdicts in answers]
 
 
 def completions_in(table: pl.DataFrame) -> list[Completion]:

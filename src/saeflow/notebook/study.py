@@ -130,8 +130,8 @@ class OpenStudy:
     @property
     def metrics(self) -> Results[dict[str, Any]]:
         """Every file of numbers, by its path without its ending: ``saes/main/metrics``."""
-        found = self._glob("**/*metrics.json")
-        named = {path.with_suffix("").as_posix(): self.folder / path for path in found}
+        files = self._glob("**/*metrics.json")
+        named = {path.with_suffix("").as_posix(): self.folder / path for path in files}
         return Results("files of metrics", named, read_json)
 
     @property
@@ -184,8 +184,8 @@ class OpenStudy:
 
             return load_vector(file)
 
-        found = self._glob("steering/*/*/vector.safetensors")
-        named = {"/".join(path.parts[1:3]): self.folder / path for path in found}
+        files = self._glob("steering/*/*/vector.safetensors")
+        named = {"/".join(path.parts[1:3]): self.folder / path for path in files}
         return Results("steering vectors", named, load)
 
     @property
@@ -197,8 +197,8 @@ class OpenStudy:
 
             return load_approximation(file.parent)
 
-        found = self._glob("effects/*/approximator.safetensors")
-        named = {path.parent.name: self.folder / path for path in found}
+        files = self._glob("effects/*/approximator.safetensors")
+        named = {path.parent.name: self.folder / path for path in files}
         return Results("approximators", named, load)
 
     @property
@@ -210,8 +210,8 @@ class OpenStudy:
 
             return ActivationStore.open(file.parent)
 
-        found = self._glob("activations/*/*/manifest.json")
-        named = {"/".join(path.parts[1:3]): self.folder / path for path in found}
+        files = self._glob("activations/*/*/manifest.json")
+        named = {"/".join(path.parts[1:3]): self.folder / path for path in files}
         return Results("caches", named, load)
 
     def __repr__(self) -> str:
@@ -226,9 +226,9 @@ class OpenStudy:
     def _dictionaries(self, crosscoders: bool) -> dict[str, Path]:
         from saeflow.saes.formats.crosscoder import is_crosscoder
 
-        found = [self.folder / path for path in self._glob("saes/*/cfg.json")]
+        files = [self.folder / path for path in self._glob("saes/*/cfg.json")]
         return {
-            path.parent.name: path for path in found if is_crosscoder(path.parent) is crosscoders
+            path.parent.name: path for path in files if is_crosscoder(path.parent) is crosscoders
         }
 
     def _fetched(self, kind: str, names: str, file: str) -> dict[str, Path]:

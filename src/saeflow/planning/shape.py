@@ -110,7 +110,7 @@ def _config_file(study: Core) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name = "/".join(filter(None, [published.file, "config.json"]))
-    found = try_to_load_from_cache(
+    file = try_to_load_from_cache(
         published.repo, name, revision=published.revision, repo_type=published.repo_type
     )
-    return Path(found) if isinstance(found, str) else None
+    return Path(file) if isinstance(file, str) else None

@@ -18,7 +18,7 @@ from saeflow.report.wording import metric_facts
 SHOWN_PER_FOLDER = 12
 
 
-class Told(NamedTuple):
+class Results(NamedTuple):
     """What a card tells of a study beside its config."""
 
     provenance: Mapping[str, Any]
@@ -28,14 +28,14 @@ class Told(NamedTuple):
     """``steering/best.parquet``, or an empty table."""
 
 
-def card(study: Study, settings: Publish, items: Sequence[Item], told: Told) -> str:
+def card(study: Study, settings: Publish, items: Sequence[Item], results: Results) -> str:
     """The text of README.md, for a reader and, in its head, for the hub.
 
     Args:
         study: the study.
         settings: where it is published.
         items: the files.
-        told: what is known of them.
+        results: what is known of them.
     """
     parts = [
         _head(study, settings),
@@ -47,25 +47,25 @@ def card(study: Study, settings: Publish, items: Sequence[Item], told: Told) -> 
         "## Use\n",
         "In the config of a study with the same model, hook and SAE:\n",
         f"```yaml\n{_use(study, settings, items)}```\n",
-        *_measured(told),
-        *_table(told.best),
+        *_measured(results),
+        *_table(results.best),
         "## Config\n",
         f"```yaml\n{_yaml(without_places(study).model_dump(mode='json', exclude_unset=True))}```\n",
         "## Provenance\n",
-        f"```json\n{json.dumps(told.provenance, indent=2, sort_keys=True)}\n```\n",
+        f"```json\n{json.dumps(results.provenance, indent=2, sort_keys=True)}\n```\n",
     ]
     return "\n".join(parts)
 
 
 def _head(study: Study, settings: Publish) -> str:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "tags": ["saeflow", "sparse-autoencoder", "activation-steering", "interpretability"]
     }
     if settings.licence:
-        told["license"] = settings.licence
+        fields["license"] = settings.licence
     if study.model.published and study.model.published.repo_type == "model":
-        told["base_model"] = study.model.published.repo
-    return f"---\n{_yaml(told)}---\n"
+        fields["base_model"] = study.model.published.repo
+    return f"---\n{_yaml(fields)}---\n"
 
 
 def _model(study: Study) -> str:
@@ -107,9 +107,9 @@ def _use(study: Study, settings: Publish, items: Sequence[Item]) -> str:
     return _yaml(sections) if sections else "# nothing here is fetched by a study\n"
 
 
-def _measured(told: Told) -> list[str]:
+def _measured(results: Results) -> list[str]:
     lines = []
-    for file, metrics in told.metrics.items():
+    for file, metrics in results.metrics.items():
         if facts := metric_facts(dict(metrics)):
             lines += [f"### `{file}`\n", "| measure | value | |", "|---|---:|---|"]
             lines += [f"| {fact[0]} | {fact[1]} | {fact[2]} |" for fact in facts] + [""]

@@ -13,7 +13,7 @@ from saeflow.artifacts import atomic, read_json, sha256, write_sealed_json
 from saeflow.config.sections import Publish
 from saeflow.errors import SaeflowError
 from saeflow.hub.upload import Target, upload
-from saeflow.publishing.card import Told, card
+from saeflow.publishing.card import Results, card
 from saeflow.publishing.contents import ALWAYS, Item, packed, without_places
 from saeflow.tables import read_table
 
@@ -52,20 +52,20 @@ def pack(root: Path, settings: Publish, directory: Path) -> Parcel:
         if not (root / name).is_file():
             raise SaeflowError(f"{root / name}: no such file; run the study first")
     study = read_study(root / "config.yaml")
-    found, left_out = packed(root, study, settings.contents)
+    items, left_out = packed(root, study, settings.contents)
     with atomic(directory / "config.yaml") as temporary:
         values = without_places(study).model_dump(mode="json")
         temporary.write_text(
             yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
     with atomic(directory / CARD) as temporary:
-        temporary.write_text(card(study, settings, found, _told(root, found)), encoding="utf-8")
+        temporary.write_text(card(study, settings, items, _results(root, items)), encoding="utf-8")
     beside = {
         CARD: directory / CARD,
         "config.yaml": directory / "config.yaml",
         ALWAYS[1]: root / ALWAYS[1],
     }
-    return Parcel(settings, beside | {item.name: item.path for item in found}, left_out)
+    return Parcel(settings, beside | {item.name: item.path for item in items}, left_out)
 
 
 def send(parcel: Parcel, message: str) -> str:
@@ -83,23 +83,23 @@ def write_record(parcel: Parcel, commit: str | None, directory: Path) -> None:
         name: {"sha256": sha256(path), "bytes": path.stat().st_size}
         for name, path in parcel.files.items()
     }
-    told = {
+    record = {
         "repo": settings.repo,
         "repo_type": settings.repo_type,
         "commit": commit,
         "files": files,
     }
-    write_sealed_json(directory / RECORD, told)
+    write_sealed_json(directory / RECORD, record)
 
 
-def _told(root: Path, found: list[Item]) -> Told:
+def _results(root: Path, items: list[Item]) -> Results:
     best = root / "steering" / "best.parquet"
     provenance = read_json(root / ALWAYS[1])
-    return Told(
+    return Results(
         # every package that was there is listed in the file itself
         provenance={name: value for name, value in provenance.items() if name != "distributions"},
         metrics={
-            item.name: read_json(item.path) for item in found if item.name.endswith("metrics.json")
+            item.name: read_json(item.path) for item in items if item.name.endswith("metrics.json")
         },
         best=read_table(best) if best.is_file() else pl.DataFrame(),
     )

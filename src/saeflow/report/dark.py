@@ -43,6 +43,6 @@ def dark(svg: str) -> str:
         svg: as matplotlib writes it; what names no colour is black there, and here light.
     """
     recoloured = re.sub(
-        r"#[0-9a-fA-F]{6}\b", lambda found: _MAP.get(found[0].lower(), found[0]), svg
+        r"#[0-9a-fA-F]{6}\b", lambda match: _MAP.get(match[0].lower(), match[0]), svg
     )
     return recoloured.replace("<svg ", f'<svg fill="{LIGHT}" ', 1)

@@ -48,16 +48,16 @@ def write_assets(
     (output / "assets/palette.css").write_text(palette(looks or {}), encoding="utf-8")
 
 
-def write_figures(root: Path, found: Findings, output: Path) -> None:
+def write_figures(root: Path, findings: Findings, output: Path) -> None:
     """Copy the pictures, and write the table of each for the page."""
     (output / "figures").mkdir()
-    for name in found.figures:
+    for name in findings.figures:
         for suffix in SUFFIXES:
             source = root / "figures" / f"{name}.{suffix}"
             if not source.exists():
                 raise SaeflowError(f"{source}: no such file; draw the figure again")
             shutil.copyfile(source, output / "figures" / source.name)
-        if found.figures[name].has_dark:
+        if findings.figures[name].has_dark:
             light = (output / "figures" / f"{name}.svg").read_text(encoding="utf-8")
             (output / "figures" / f"{name}.dark.svg").write_text(dark(light), encoding="utf-8")
         write_script(output, f"figure-{name}", _figure_table(output / "figures" / f"{name}.csv"))

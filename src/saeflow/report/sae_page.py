@@ -19,12 +19,12 @@ class MetricRow(NamedTuple):
     """One number of every SAE."""
 
     label: str
-    told: str
+    explanation: str
     values: list[str]
 
 
 def sae_context(
-    found: Findings,
+    findings: Findings,
     hooks: list[str],
     with_latents: list[str],
     metrics: Mapping[str, tuple[str, str]] = METRICS,
@@ -33,31 +33,31 @@ def sae_context(
     """What the page is filled from.
 
     Args:
-        found: the study.
+        findings: the study.
         hooks: where its SAEs read.
         with_latents: SAEs whose latents have pages.
         metrics: names and explanations of the numbers that are shown.
         unseen: what they were measured on.
     """
-    study = found.study
+    study = findings.study
     return {
         "names": list(study.saes),
         "hooks": hooks,
         "unseen": unseen,
-        "settings": fact_rows(found),
-        "metrics": metric_rows(found, metrics),
-        "curves": list(found.sae_training),
-        "training": {name: last_row(table) for name, table in found.sae_training.items()},
-        "recovery": found.recovery.to_dicts(),
+        "settings": fact_rows(findings),
+        "metrics": metric_rows(findings, metrics),
+        "curves": list(findings.sae_training),
+        "training": {name: last_row(table) for name, table in findings.sae_training.items()},
+        "recovery": findings.recovery.to_dicts(),
         "with_latents": with_latents,
     }
 
 
-def fact_rows(found: Findings) -> list[MetricRow]:
+def fact_rows(findings: Findings) -> list[MetricRow]:
     """What each SAE is: from its settings where it was trained here, else from its files."""
-    known = []
-    for name in found.study.saes:
-        train, config = found.study.saes[name].train, found.sae_configs.get(name, {})
+    by_sae = []
+    for name in findings.study.saes:
+        train, config = findings.study.saes[name].train, findings.sae_configs.get(name, {})
         settings = train.model_dump() if train else {}
         if train and not train.traits.takes_k:
             settings.pop("k")
@@ -65,27 +65,27 @@ def fact_rows(found: Findings) -> list[MetricRow]:
         facts = {**(metadata if isinstance(metadata, dict) else {}), **config, **settings}
         if "architecture" in facts:
             facts["architecture"] = label(str(facts["architecture"]))
-        known.append(facts)
+        by_sae.append(facts)
     rows = [
-        MetricRow(label, told, [_told(one.get(key)) for one in known])
-        for key, (label, told) in SAE_FACTS.items()
+        MetricRow(label, explanation, [_shown(facts.get(key)) for facts in by_sae])
+        for key, (label, explanation) in SAE_FACTS.items()
     ]
     return [row for row in rows if any(value != "–" for value in row.values)]
 
 
 def metric_rows(
-    found: Findings, metrics: Mapping[str, tuple[str, str]] = METRICS
+    findings: Findings, metrics: Mapping[str, tuple[str, str]] = METRICS
 ) -> list[MetricRow]:
     """How each SAE did on what it was not trained on."""
-    measured = [found.sae_metrics.get(name, {}) for name in found.study.saes]
+    measured = [findings.sae_metrics.get(name, {}) for name in findings.study.saes]
     rows = [
-        MetricRow(label, told, [_told(numbers.get(key)) for numbers in measured])
-        for key, (label, told) in metrics.items()
+        MetricRow(label, explanation, [_shown(numbers.get(key)) for numbers in measured])
+        for key, (label, explanation) in metrics.items()
     ]
     return [row for row in rows if any(value != "–" for value in row.values)]
 
 
-def measures(found: Findings) -> dict[str, str]:
+def measures(findings: Findings) -> dict[str, str]:
     """The columns of the training curves that can be drawn, with their names."""
     named = {
         "explained_variance": "explained variance",
@@ -94,16 +94,16 @@ def measures(found: Findings) -> dict[str, str]:
         "dead": "dead latents",
     }
     columns = {
-        name for table in found.sae_training.values() for name in _with_variance(table).columns
+        name for table in findings.sae_training.values() for name in _with_variance(table).columns
     }
     return {key: label for key, label in named.items() if key in columns}
 
 
-def training_value(found: Findings) -> dict[str, Any]:
+def training_value(findings: Findings) -> dict[str, Any]:
     """What the training curves are drawn from."""
-    shown = measures(found)
+    shown = measures(findings)
     curves = {}
-    for name, table in found.sae_training.items():
+    for name, table in findings.sae_training.items():
         thin = _thinned(_with_variance(table))
         columns = ["tokens", *(key for key in shown if key in thin.columns)]
         curves[name] = {
@@ -116,7 +116,7 @@ def training_value(found: Findings) -> dict[str, Any]:
 def last_row(table: pl.DataFrame) -> dict[str, str]:
     """Where a training ended."""
     row = _with_variance(table).row(-1, named=True)
-    return {name: _told(value) for name, value in row.items()}
+    return {name: _shown(value) for name, value in row.items()}
 
 
 def _with_variance(table: pl.DataFrame) -> pl.DataFrame:
@@ -132,7 +132,7 @@ def _thinned(table: pl.DataFrame) -> pl.DataFrame:
     return table[places] if len(table) else table
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -65,9 +65,10 @@ SAE_FACTS = {
 
 def metric_facts(metrics: dict[str, Any]) -> list[Fact]:
     """The numbers of a metrics file that have a name in words."""
-    known = {name: metrics[name] for name in METRICS if isinstance(metrics.get(name), int | float)}
     return [
-        Fact(METRICS[name][0], readable(value), METRICS[name][1]) for name, value in known.items()
+        Fact(label, readable(metrics[name]), explanation)
+        for name, (label, explanation) in METRICS.items()
+        if isinstance(metrics.get(name), int | float)
     ]
 
 
@@ -100,6 +101,6 @@ class Statistic(NamedTuple):
     name: str
     """Of its column, and what a search calls it."""
     label: str
-    told: str
+    explanation: str
     form: str = "number"
     """How it is written: ``number``, ``whole``, ``share`` (stored as its decimal logarithm)."""

@@ -186,12 +186,12 @@ def difference_interval(first: Error, second: Error, level: float) -> tuple[floa
 
     Source: Zou and Donner 2008, "Construction of confidence limits about effect measures".
     """
-    one, other = area_interval(first, level), area_interval(second, level)
+    left, right = area_interval(first, level), area_interval(second, level)
     product = float(np.sqrt((first.influence**2).sum() * (second.influence**2).sum()))
     shared = float(first.influence @ second.influence) / product if product > 0 else 0.0
-    down = _added(other.auc - other.low, one.high - one.auc, shared)
-    up = _added(other.high - other.auc, one.auc - one.low, shared)
-    change = other.auc - one.auc
+    down = _added(right.auc - right.low, left.high - left.auc, shared)
+    up = _added(right.high - right.auc, left.auc - left.low, shared)
+    change = right.auc - left.auc
     return change, change - down, change + up
 
 

@@ -127,10 +127,10 @@ def rank_sum_p_values(
     variance = pairs / 12 * (total + 1 - np.asarray(tie_terms) / (total * (total - 1)))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.maximum(far - 0.5, 0.0) / np.sqrt(variance)
-    found = np.where(variance > 0, np.minimum(1.0, 2 * special.ndtr(-z)), 1.0)
+    normal = np.where(variance > 0, np.minimum(1.0, 2 * special.ndtr(-z)), 1.0)
     if min(members, others) > _EXACT_MEMBERS:
-        return found
-    return np.where(np.asarray(tie_terms) == 0, _exact_rank_sum(far, members, others), found)
+        return normal
+    return np.where(np.asarray(tie_terms) == 0, _exact_rank_sum(far, members, others), normal)
 
 
 def _exact_rank_sum(far: Values, members: int, others: int) -> Values:

@@ -61,11 +61,11 @@ def areas(
         np.float64
     )
     for start in range(0, latents.d_sae, _LATENTS_AT_ONCE):
-        some = slice(start, min(start + _LATENTS_AT_ONCE, latents.d_sae))
-        sums = (latents.ranks.matrix(latents, some) @ labels.kept).toarray()
-        sums += latents.ranks.zero[some, None] * counts
+        chunk = slice(start, min(start + _LATENTS_AT_ONCE, latents.d_sae))
+        sums = (latents.ranks.matrix(latents, chunk) @ labels.kept).toarray()
+        sums += latents.ranks.zero[chunk, None] * counts
         area = area_of_rank_sum(sums, counts, latents.n - counts)
-        yield some, np.where(labels.turned, 1 - area, area)
+        yield chunk, np.where(labels.turned, 1 - area, area)
 
 
 def clustered_area(

@@ -163,9 +163,9 @@ class Ranks:
         ranks[latents.rows[part]] += self.above_zero[part]
         return ranks
 
-    def matrix(self, latents: SparseLatents, some: slice) -> sparse.csr_array:
+    def matrix(self, latents: SparseLatents, chunk: slice) -> sparse.csr_array:
         """`above_zero` as a matrix ``[latents, n]`` of some latents."""
-        offsets = latents.offsets[some.start : some.stop + 1]
+        offsets = latents.offsets[chunk.start : chunk.stop + 1]
         part = slice(offsets[0], offsets[-1])
         shape = (len(offsets) - 1, latents.n)
         return sparse.csr_array(

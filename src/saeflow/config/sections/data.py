@@ -53,36 +53,24 @@ class Corpus(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> Corpus:
-        found = []
+        complaints = []
         if self.kind == "text" and not (self.path or self.dataset):
-            found.append(
-                (
-                    "path",
-                    (
-                        "is needed for kind 'text'; name a .txt, .jsonl or .parquet file, or give "
-                        "dataset"
-                    ),
-                )
+            reason = (
+                "is needed for kind 'text'; name a .txt, .jsonl or .parquet file, or give dataset"
             )
+            complaints.append(("path", reason))
         if self.path and self.dataset:
-            found.append(
-                (
-                    "dataset",
-                    "stands beside path; give one of them (null undoes a key of an earlier file)",
-                )
-            )
+            reason = "stands beside path; give one of them (null undoes a key of an earlier file)"
+            complaints.append(("dataset", reason))
         for key in ("path", "dataset"):
             if self.kind == "tales" and getattr(self, key):
-                found.append((key, f"kind 'tales' reads no file; remove {key} or set kind: text"))
+                reason = f"kind 'tales' reads no file; remove {key} or set kind: text"
+                complaints.append((key, reason))
         for split in ("sae", "eval"):
             if (tokens := getattr(self.tokens, split)) < self.context:
-                found.append(
-                    (
-                        f"tokens.{split}",
-                        f"{tokens} is less than one block of context {self.context}",
-                    )
-                )
-        refuse(found)
+                reason = f"{tokens} is less than one block of context {self.context}"
+                complaints.append((f"tokens.{split}", reason))
+        refuse(complaints)
         return self
 
 

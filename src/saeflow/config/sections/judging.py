@@ -60,15 +60,16 @@ class Judge(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Judge:
-        found = []
+        complaints = []
         if self.traits.is_hosted and not self.model:
-            found.append(("model", f"is needed by '{self.kind}'; name the model that judges"))
+            complaints.append(("model", f"is needed by '{self.kind}'; name the model that judges"))
         if not self.traits.is_hosted and "three_way" in self.protocols:
             reason = f"'{self.kind}' answers no such questions; set kind: openai, or product alone"
-            found.append(("kind", reason))
+            complaints.append(("kind", reason))
         if "product" not in self.protocols:
-            found.append(("protocols", "'product' must be one of them; scales are chosen by it"))
-        refuse(found)
+            reason = "'product' must be one of them; scales are chosen by it"
+            complaints.append(("protocols", reason))
+        refuse(complaints)
         return self
 
 

@@ -120,21 +120,21 @@ class SAETraining(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> SAETraining:
-        found = []
+        complaints = []
         if self.traits.takes_k and self.k >= self.d_sae:
-            found.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
+            complaints.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
         if self.target_l0 is not None and "target_l0" not in self.traits.settings:
             its = readers("target_l0", mark="'")
             reason = f"is of {its} only; '{self.architecture}' has k or sparsity_coefficient"
-            found.append(("target_l0", reason))
+            complaints.append(("target_l0", reason))
         if self.warmup_fraction + self.decay_fraction > 1:
-            found.append(("decay_fraction", "adds up with warmup_fraction to more than 1"))
+            complaints.append(("decay_fraction", "adds up with warmup_fraction to more than 1"))
         if self.tokens < self.batch_size * self.accumulate:
             step = f"batch_size {self.batch_size}" + (
                 f" × accumulate {self.accumulate}" if self.accumulate > 1 else ""
             )
-            found.append(("tokens", f"{self.tokens} is less than one {step}"))
-        refuse(found)
+            complaints.append(("tokens", f"{self.tokens} is less than one {step}"))
+        refuse(complaints)
         return self
 
 
@@ -189,24 +189,19 @@ class SAE(Section):
             refuse([("", f"give one of train, path and published; this gives {this}")])
         if not self.train and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
-        found = disputes(self.published, self.source, None if given else "train or path")
+        complaints = disputes(self.published, self.source, None if given else "train or path")
         if self.centred and self.train:
-            found.append(
-                (
-                    "centred",
-                    (
-                        "is for SAEs from elsewhere; one that is trained here reads activations as "
-                        "they are"
-                    ),
-                )
+            reason = (
+                "is for SAEs from elsewhere; one that is trained here reads activations as they are"
             )
+            complaints.append(("centred", reason))
         if self.d_sae and not self.published:
-            found.append(("d_sae", f"belongs to published, and this SAE has {given[0]}; remove it"))
+            reason = f"belongs to published, and this SAE has {given[0]}; remove it"
+            complaints.append(("d_sae", reason))
         if self.d_sae and self.train and self.d_sae != self.train.d_sae:
-            found.append(
-                ("d_sae", f"{self.d_sae} is not train.d_sae {self.train.d_sae}; make them equal")
-            )
-        refuse(found + self._about_the_kind())
+            reason = f"{self.d_sae} is not train.d_sae {self.train.d_sae}; make them equal"
+            complaints.append(("d_sae", reason))
+        refuse(complaints + self._about_the_kind())
         return self
 
     @property
@@ -220,22 +215,21 @@ class SAE(Section):
         return "crosscoder" if self.hooks or self.models else "transcoder" if self.target else "sae"
 
     def _about_the_kind(self) -> list[Complaint]:
-        found = []
+        complaints = []
         if self.hook and self.hooks:
-            found.append(("hook", "is one of hooks already; give hook or hooks"))
+            complaints.append(("hook", "is one of hooks already; give hook or hooks"))
         if self.kind == "crosscoder" and self.target:
-            found.append(("target", "is a transcoder's; a crosscoder rebuilds what it reads"))
+            complaints.append(("target", "is a transcoder's; a crosscoder rebuilds what it reads"))
         if self.kind == "crosscoder" and self.train and not self.train.traits.crosscoder:
             across = ", ".join(name for name, its in ARCHITECTURES.items() if its.crosscoder)
             reason = (
                 f"'{self.train.architecture}' is not one of {across}, which a crosscoder may be"
             )
-            found.append(("train.architecture", reason))
+            complaints.append(("train.architecture", reason))
         if self.kind == "crosscoder" and self.published:
-            found.append(
-                ("published", "is for SAEs and transcoders; give a crosscoder's folder in path")
-            )
-        return found
+            reason = "is for SAEs and transcoders; give a crosscoder's folder in path"
+            complaints.append(("published", reason))
+        return complaints
 
 
 class TrainedOrNot(Protocol):
@@ -249,11 +243,11 @@ class TrainedOrNot(Protocol):
 
 def trained_together(saes: Mapping[str, TrainedOrNot]) -> dict[str, list[str]]:
     """The SAEs that one job trains together, by the name of their group; alone, by their own."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name, sae in saes.items():
         if sae.train:
-            found.setdefault(sae.group or name, []).append(name)
-    return found
+            groups.setdefault(sae.group or name, []).append(name)
+    return groups
 
 
 def without_sweeps(saes: Any) -> Any:
@@ -265,39 +259,30 @@ def without_sweeps(saes: Any) -> Any:
     """
     if not isinstance(saes, dict):
         return saes
-    found: dict[Any, Any] = {}
-    clashes: list[Complaint] = []
+    expanded: dict[Any, Any] = {}
+    complaints: list[Complaint] = []
     for name, sae in saes.items():
         sweep = sae.get("sweep") if isinstance(sae, dict) else None
         if not isinstance(sweep, dict) or not _is_sweep(sweep, sae.get("train", {})):
-            if name in found:
-                clashes.append(
-                    (str(name), "a member of a sweep has this name, too; choose another")
-                )
-            found[name] = sae
+            if name in expanded:
+                reason = "a member of a sweep has this name, too; choose another"
+                complaints.append((str(name), reason))
+            expanded[name] = sae
             continue
         if (members := prod(map(len, sweep.values()))) > MOST_MEMBERS:
-            clashes.append(
-                (
-                    f"{name}.sweep",
-                    f"has {members:,} members; the most is {MOST_MEMBERS:,}, take fewer values",
-                )
-            )
+            reason = f"has {members:,} members; the most is {MOST_MEMBERS:,}, take fewer values"
+            complaints.append((f"{name}.sweep", reason))
             continue
         kept = {key: value for key, value in sae.items() if key != "sweep"}
         for values in product(*sweep.values()):
             chosen = dict(zip(sweep, values, strict=True))
             member = "-".join([str(name), *(f"{key}-{value}" for key, value in chosen.items())])
-            if member in found:
-                clashes.append(
-                    (
-                        f"{name}.sweep",
-                        f"its member '{member}' has the name of another SAE; rename one",
-                    )
-                )
-            found[member] = {"group": name, **kept, "train": {**sae.get("train", {}), **chosen}}
-    refuse(clashes)
-    return found
+            if member in expanded:
+                reason = f"its member '{member}' has the name of another SAE; rename one"
+                complaints.append((f"{name}.sweep", reason))
+            expanded[member] = {"group": name, **kept, "train": {**sae.get("train", {}), **chosen}}
+    refuse(complaints)
+    return expanded
 
 
 def _is_sweep(sweep: dict[Any, Any], train: Any) -> bool:

@@ -106,8 +106,8 @@ class Core(Section):
 
     def sources_of(self, sae: str) -> list[Cache]:
         """What one of the SAEs reads: one source, or a crosscoder's in their order."""
-        one = self.saes[sae]
-        models, hooks = one.models or [self.model.name], one.hooks or [one.hook or self.hook]
+        own = self.saes[sae]
+        models, hooks = own.models or [self.model.name], own.hooks or [own.hook or self.hook]
         return [Cache(model, hook) for model in models for hook in hooks]
 
     def hook_of(self, sae: str) -> str:

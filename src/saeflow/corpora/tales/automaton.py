@@ -189,11 +189,11 @@ def automaton() -> Automaton:
     words, emissions = _emission_tables(network.symbols)
     infos = _word_infos(network.symbols)
     function_word = WordInfo(0, False)
-    known = [infos.get(text.lower(), function_word) for text in words]
+    by_word = [infos.get(text.lower(), function_word) for text in words]
     return Automaton(
         words=words,
-        word_topic=np.array([info.topic for info in known], dtype=np.uint8),
-        word_content=np.array([info.content for info in known]),
+        word_topic=np.array([info.topic for info in by_word], dtype=np.uint8),
+        word_content=np.array([info.content for info in by_word]),
         syntax=["special", *sorted({symbol.syntax for symbol in network.symbols})],
         symbols=network.symbols,
         node_symbol=np.array([node.symbol for node in network.nodes]),

@@ -128,8 +128,8 @@ def behaviour(text: str) -> dict[str, float]:
     Returns:
         One share per topic, without ``neutral``; all 0 for a text without content words.
     """
-    known = _known_words()
-    infos = [known[token.lower()] for token in split_tokens(text) if token.lower() in known]
+    words = _known_words()
+    infos = [words[token.lower()] for token in split_tokens(text) if token.lower() in words]
     counts = [0] * len(TOPICS)
     for info in infos:
         counts[info.topic] += info.content

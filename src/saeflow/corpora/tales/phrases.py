@@ -266,11 +266,11 @@ def action(voice: Voice, agreement: str, form: str, *, by_protagonist: bool) -> 
 def state(voice: Voice, agreement: str) -> Expression:
     """What follows be: an adjective, a noun or a place."""
     mood = sequence(maybe(0.3, literals("adverb", "very", "so", "too")), word("mood", "adjective"))
-    one, many = indefinite("person"), word("person.pl", "noun_pl")
+    single, many = indefinite("person"), word("person.pl", "noun_pl")
     if voice.kind == YOU and agreement == "plural":
-        noun: Expression = choice((0.8, one), (0.2, many))
+        noun: Expression = choice((0.8, single), (0.2, many))
     else:
-        noun = many if agreement == "plural" else one
+        noun = many if agreement == "plural" else single
     return choice((0.65, sequence(mood, maybe(0.1, place()))), (0.13, noun), (0.22, place()))
 
 
@@ -382,8 +382,8 @@ def others(voice: Voice, *, depth: str) -> Expression:
     third = predicate(voice, "third", by_protagonist=False, depth=depth)
     plural = predicate(voice, "plural", by_protagonist=False, depth=depth)
     who = sequence(fixed("who", "relative"), action(voice, "third", "finite", by_protagonist=False))
-    found = sequence(fixed("that", "relative"), pronoun(voice))
-    found = sequence(found, verb("handle", "finite", voice, voice.person.agreement))
+    relative = sequence(fixed("that", "relative"), pronoun(voice))
+    relative = sequence(relative, verb("handle", "finite", voice, voice.person.agreement))
     return choice(
         (0.2, sequence(noun_phrase(voice, "person", "sg"), maybe(0.12, who), third)),
         (0.16, sequence(noun_phrase(voice, "kin", "sg"), third)),
@@ -395,7 +395,7 @@ def others(voice: Voice, *, depth: str) -> Expression:
             0.15,
             sequence(
                 noun_phrase(voice, "thing", "sg"),
-                maybe(0.15, found),
+                maybe(0.15, relative),
                 thing_predicate(voice, "third"),
             ),
         ),
@@ -448,11 +448,11 @@ def scene(voice: Voice) -> Expression:
 def there_is(voice: Voice) -> Expression:
     """There was a letter in the garden. There was music in Vienna."""
     singular, plural = auxiliary(BE, voice, "third"), auxiliary(BE, voice, "plural")
-    one = choice((0.6, indefinite("thing")), (0.4, indefinite("person")))
+    single = choice((0.6, indefinite("thing")), (0.4, indefinite("person")))
     several = choice((0.6, nominal("thing", "pl")), (0.4, nominal("person", "pl")))
     counted = sequence(literals("determiner", "two", "some", "many", "three"), several)
     there = choice(
-        (0.45, sequence(singular, one)),
+        (0.45, sequence(singular, single)),
         (0.25, sequence(plural, counted)),
         (0.3, sequence(singular, word("air", "noun_mass"))),
     )

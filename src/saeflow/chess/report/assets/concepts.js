@@ -38,7 +38,7 @@
     const list = saeflow.latentList(byId("grid"), index, { open, sort, columns, label: `Concepts in ${sae}` });
     const names = [{ name: "latent", label: "latent" }, ...index.statistics];
     byId("sort").replaceChildren(...names.map(({ name, label }) => element("option", { value: name }, label)));
-    byId("names").replaceChildren(...index.statistics.flatMap(({ name, label, told }, i) => [i ? ", " : "", element("code", { title: `${label}: ${told}` }, name)]));
+    byId("names").replaceChildren(...index.statistics.flatMap(({ name, label, explanation }, i) => [i ? ", " : "", element("code", { title: `${label}: ${explanation}` }, name)]));
 
     const show = () => {
       const asked = route();
