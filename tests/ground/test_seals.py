@@ -29,7 +29,7 @@ from saeflow.analyses.effects.io import (
     write_block,
 )
 from saeflow.analyses.effects.measure import Baseline
-from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, Choice
+from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, LatentChoice
 from saeflow.analyses.steering.io import (
     Contrast,
     SteeringVector,
@@ -185,7 +185,7 @@ KINDS = {
     ),
     "latents": Kind(
         "latents.json",
-        lambda folder: save_choice(folder / "latents.json", Choice({3: 1.0}, CANDIDATES)),
+        lambda folder: save_choice(folder / "latents.json", LatentChoice({3: 1.0}, CANDIDATES)),
         lambda folder: [load_choice(folder / "latents.json").weights, CANDIDATES.to_dicts()],
     ),
     "manifest": Kind(
@@ -312,7 +312,7 @@ def test_files_of_others_are_taken_as_they_are(tmp_path: Path) -> None:
 
 def test_json_that_was_edited_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "latents.json"
-    save_choice(path, Choice({3: 1.0}, CANDIDATES))
+    save_choice(path, LatentChoice({3: 1.0}, CANDIDATES))
     edited = json.loads(path.read_text())
     edited["latents"] = {"4": 1.0}
     path.write_text(json.dumps(edited))

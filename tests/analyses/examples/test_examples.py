@@ -184,7 +184,7 @@ def test_draws_are_uniform_over_the_entries_of_a_part() -> None:
             100, np.array([100]), np.array([100.0]), np.array([1.0], np.float32)
         )
         places = entries.Rows(*(np.arange(100, dtype=np.int32) for _ in range(3)))
-        part = entries.Entries(
+        part = entries.Firings(
             0, np.arange(100), np.zeros(100, np.int32), np.ones(100, np.float32), places
         )
         once = FrequentTokens(100)

@@ -15,7 +15,7 @@ from saeflow.analyses.steering.choice import (
     CANDIDATES_SCHEMA,
     RESAMPLES,
     TARGETS_SCHEMA,
-    Choices,
+    LatentChoices,
     _deal,
     choose_latents,
 )
@@ -60,13 +60,13 @@ def planted(
 
 def chosen(
     texts: dict[str, GoalTexts], density: np.ndarray | None = None, **settings: object
-) -> Choices:
+) -> LatentChoices:
     density = np.full(LATENTS, 0.02) if density is None else density
     count = settings.pop("count", 1)
     return choose_latents(texts, density, count, np.random.default_rng(1), **settings)  # type: ignore[arg-type]
 
 
-def targets(choices: Choices) -> dict[str, list[int]]:
+def targets(choices: LatentChoices) -> dict[str, list[int]]:
     return {goal: list(choice.weights) for goal, choice in choices.by_goal.items()}
 
 

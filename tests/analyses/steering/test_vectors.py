@@ -12,7 +12,12 @@ import torch
 from steered import D_MODEL, HOOK, tiny_lm, tiny_sae, unit_rows
 
 from saeflow.analyses.effects.approximation import Approximation
-from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
+from saeflow.analyses.steering.choice import (
+    CANDIDATES_SCHEMA,
+    TARGETS_SCHEMA,
+    LatentChoice,
+    LatentChoices,
+)
 from saeflow.analyses.steering.completions import absolute_scales, complete
 from saeflow.analyses.steering.examples import bos_latents, read_examples
 from saeflow.analyses.steering.io import (
@@ -391,9 +396,9 @@ def test_vector_choice_and_completions_are_read_back(tmp_path: Path) -> None:
     assert torch.equal(read.vector, vector.vector)
     assert read.metadata == vector.metadata
     candidates = pl.DataFrame([[1, 3, *[0.5] * 6, None]], schema=CANDIDATES_SCHEMA, orient="row")
-    choice = Choice({3: 1.0, 11: -0.5}, candidates)
+    choice = LatentChoice({3: 1.0, 11: -0.5}, candidates)
     targets = pl.DataFrame([{"goal": "love", "latent": 3, "weight": 1.0}], schema=TARGETS_SCHEMA)
-    save_choices(tmp_path, Choices({"love": choice}, targets))
+    save_choices(tmp_path, LatentChoices({"love": choice}, targets))
     again = load_choice(tmp_path / "love/latents.json")
     assert read_table(tmp_path / "targets.parquet", TARGETS_SCHEMA).equals(targets)
     assert again.weights == choice.weights

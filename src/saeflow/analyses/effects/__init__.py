@@ -37,11 +37,8 @@ def _about_the_sae(study: Study, own: Effects) -> list[Complaint]:
 
 
 def _about_scales(study: Study, own: Effects) -> list[Complaint]:
-    key, tokens, corpus = (
-        "effects.measurement.scale.tokens",
-        own.measurement.scale.tokens,
-        study.corpus,
-    )
+    key, tokens = "effects.measurement.scale.tokens", own.measurement.scale.tokens
+    corpus = study.corpus
     complaints = []
     if tokens > corpus.tokens.eval:
         complaints.append((key, f"{tokens} is more than corpus.tokens.eval {corpus.tokens.eval}"))

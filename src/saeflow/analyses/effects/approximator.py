@@ -97,11 +97,7 @@ def fit(
     metrics, latents, predictions = score(
         approximation, test, numpy_generator(seed, "approximator", "sample"), noise
     )
-    counts = {
-        "train": int(split.train.sum()),
-        "validation": int(split.validation.sum()),
-        "test": int(split.test.sum()),
-    }
+    counts = {part: int(mask.sum()) for part, mask in split._asdict().items()}
     metrics |= {"method": settings.method, "rows": counts, **chosen}
     sample = _sampled(vectors, effects, split, seed)
     metrics["r2_shuffled"] = _shuffled_control(sample, settings, seed)
@@ -165,15 +161,13 @@ def _check(vectors: Tensor, effects: EffectRows, W_dec: Tensor, usable: int) -> 
     if len(effects.shape) != 2 or effects.shape[0] != len(vectors):
         raise SaeflowError(
             f"approximator: {len(vectors)} vectors and effects of shape {tuple(effects.shape)} do "
-            "not belong together; "
-            "merge the effects anew"
+            "not belong together; merge the effects anew"
         )
     if W_dec.shape != (effects.shape[1], vectors.shape[1]):
         raise SaeflowError(
             f"approximator: the SAE has {W_dec.shape[0]} latents of width {W_dec.shape[1]}, the "
-            "effects have "
-            f"{effects.shape[1]} latents and the vectors width {vectors.shape[1]}; take the SAE "
-            "they were measured with"
+            f"effects have {effects.shape[1]} latents and the vectors width {vectors.shape[1]}; "
+            "take the SAE they were measured with"
         )
     if usable < 10:
         raise SaeflowError(
@@ -207,11 +201,8 @@ def _chosen_ridge(
     errors = validation_errors(train, validation, penalties)
     penalty = penalties[int(np.argmin(errors))]
     M, b = solve(train.plus(validation), penalty)
-    return (
-        M,
-        b,
-        {"penalty": penalty, "validation_mse": dict(zip(map(str, penalties), errors, strict=True))},
-    )
+    by_penalty = dict(zip(map(str, penalties), errors, strict=True))
+    return M, b, {"penalty": penalty, "validation_mse": by_penalty}
 
 
 def _adam(
@@ -227,16 +218,13 @@ def _adam(
     generator = torch_generator(seed, "approximator", "adam")
     M = torch.empty((x.shape[1], y.shape[1]))
     torch.nn.init.kaiming_uniform_(M, generator=generator)
-    M, b = (
-        M.to(x.device).requires_grad_(),
-        torch.zeros(y.shape[1], device=x.device, requires_grad=True),
-    )
+    M = M.to(x.device).requires_grad_()
+    b = torch.zeros(y.shape[1], device=x.device, requires_grad=True)
     optimizer = torch.optim.Adam([M, b], lr=ADAM_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs)
     for _ in range(settings.epochs):
-        for batch in torch.split(
-            torch.randperm(len(x), generator=generator).to(x.device), ADAM_BATCH
-        ):
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        for batch in torch.split(order, ADAM_BATCH):
             loss = torch.nn.functional.mse_loss(x[batch] @ M + b, y[batch])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -261,15 +249,20 @@ class Sample(NamedTuple):
         x, y = self.vectors[torch.from_numpy(rows)], self.effects[torch.from_numpy(rows)]
         return moments([(x, y if order is None else y[order])], x.shape[1], y.shape[1], x.device)
 
+    def r2(self, rows: NDArray[np.bool_] | NDArray[np.int64], M: Tensor, b: Tensor) -> float | None:
+        """Of a map on some rows; None where their effects do not vary."""
+        x, y = self.vectors[torch.from_numpy(rows)], self.effects[torch.from_numpy(rows)]
+        spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
+        error = (y - x @ M - b).square().sum(dtype=torch.float64).item()
+        return 1 - error / spread if spread else None
+
 
 def _sampled(vectors: Tensor, effects: EffectRows, split: Split, seed: int) -> Sample:
     d_sae = effects.shape[1]
     generator = numpy_generator(seed, "approximator", "latents")
     latents = np.sort(generator.choice(d_sae, size=min(SAMPLED_LATENTS, d_sae), replace=False))
-    columns, used = (
-        torch.from_numpy(latents).to(vectors.device),
-        split.train | split.validation | split.test,
-    )
+    columns = torch.from_numpy(latents).to(vectors.device)
+    used = split.train | split.validation | split.test
     parts = [(x, y[:, columns]) for x, y in _chunks(vectors, effects, used)]
     x, y = (torch.cat(each) for each in zip(*parts, strict=True))
     return Sample(x, y, Split(*(mask[used] for mask in split)))
@@ -291,10 +284,7 @@ def _shuffled_control(sample: Sample, settings: Approximator, seed: int) -> floa
     M, b, _ = _chosen_ridge(
         wrong(sample.split.train), wrong(sample.split.validation), settings.penalties
     )
-    test = torch.from_numpy(sample.split.test)
-    x, y = sample.vectors[test], sample.effects[test]
-    spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
-    return 1 - (y - x @ M - b).square().sum(dtype=torch.float64).item() / spread if spread else None
+    return sample.r2(sample.split.test, M, b)
 
 
 def _other_splits(sample: Sample, penalty: float | None, seed: int) -> dict[str, Any]:
@@ -318,10 +308,7 @@ def _other_splits(sample: Sample, penalty: float | None, seed: int) -> dict[str,
     for split in range(count):
         rows = order[split * held : (split + 1) * held]
         M, b = solve(whole.less(sample.moments(rows)), penalty)
-        x, y = sample.vectors[torch.from_numpy(rows)], sample.effects[torch.from_numpy(rows)]
-        spread = (y - y.mean(0)).square().sum(dtype=torch.float64).item()
-        error = (y - x @ M - b).square().sum(dtype=torch.float64).item()
-        values.append(1 - error / spread if spread else None)
+        values.append(sample.r2(rows, M, b))
     defined = [value for value in values if value is not None]
     return {
         "r2_splits": values,

@@ -69,8 +69,7 @@ def measure(
         Path,
         typer.Option(
             help="Where the vectors come from: sae_weights.safetensors of an SAE, a safetensors "
-            "file, or "
-            "approximator.safetensors, as the settings say."
+            "file, or approximator.safetensors, as the settings say."
         ),
     ],
     block: Annotated[int, typer.Option(help="Which block of vectors.")],

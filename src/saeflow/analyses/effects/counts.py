@@ -30,8 +30,7 @@ def tensor_shape(path: Path, name: str) -> tuple[int, int]:
             if name not in file.keys():  # noqa: SIM118 - the file is no dictionary
                 raise SaeflowError(
                     f"effects.vectors: {path} has no tensor '{name}', but "
-                    f"{', '.join(sorted(file.keys())) or 'none'}; "
-                    "name one of them"
+                    f"{', '.join(sorted(file.keys())) or 'none'}; name one of them"
                 )
             shape = file.get_slice(name).get_shape()
     except (SafetensorError, OSError) as error:

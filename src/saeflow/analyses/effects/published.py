@@ -59,8 +59,7 @@ def import_effects(
     ):
         raise SaeflowError(
             f"{source}: features {list(features.shape)} and effects {list(effects.shape)} must be "
-            "[n, d_model] and "
-            "[n, d_sae]; get it again"
+            "[n, d_model] and [n, d_sae]; get it again"
         )
     dtype = "float16" if effects.dtype == torch.float16 else "float32"
     n = len(features)
@@ -145,8 +144,7 @@ def read_adapter(source: Path, W_dec: Float[Tensor, "d_sae d_model"]) -> Approxi
         turned = "; it is transposed" if W.shape == (d_sae, d_model) else ""
         raise SaeflowError(
             f"{source}: W {list(W.shape)} and b {list(b.shape)} must be [{d_model}, {d_sae}] and "
-            f"[{d_sae}] for this "
-            f"SAE{turned}; take the SAE that it was fitted for"
+            f"[{d_sae}] for this SAE{turned}; take the SAE that it was fitted for"
         )
     if not (W.isfinite().all() and b.isfinite().all()):
         raise SaeflowError(f"{source}: holds NaN or infinity; get it again")

@@ -32,10 +32,11 @@ TOLERANCE = 0.05
 """Of the wanted rise of the loss: 0.025 of 0.5 nats, less than the 0.03 of standard error that
 2,048 tokens leave."""
 PART = 4  # searches begin from the loss on one block of the evaluation text in this many
+# numbers; what stays in a CPU's cache, what a GPU's memory bears
 LOGITS_AT_ONCE = {
     "cpu": 3 << 20,
     "cuda": 1 << 28,
-}  # numbers; what stays in a CPU's cache, what a GPU's memory bears
+}
 TOKENS_AT_ONCE = 512  # but never fewer, or the weights are read more often than they are used
 
 LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
@@ -110,8 +111,7 @@ def prepare_evaluation(
     if tokens.numel() < settings.tokens:
         raise SaeflowError(
             f"effects: scale.tokens is {settings.tokens} and the evaluation text has "
-            f"{tokens.numel()} tokens; "
-            "lower it or raise corpus.tokens.eval"
+            f"{tokens.numel()} tokens; lower it or raise corpus.tokens.eval"
         )
     tokens = tokens[: -(-settings.tokens // tokens.shape[1])].to(lm.device)
     evaluation = Evaluation(tokens, run_prefix(lm, tokens, parsed.layer), parsed.layer, math.nan)

@@ -45,7 +45,7 @@ class Rows(NamedTuple):
     positions: Int32[np.ndarray, " rows"]
 
 
-class Entries(NamedTuple):
+class Firings(NamedTuple):
     """Latents that fire on some consecutive rows of the cache, sorted by latent and then by row.
 
     Attributes:
@@ -85,7 +85,7 @@ class EntryWriter:
         self._directory, self._rows = directory, rows
         self.shards = 0
 
-    def append(self, entries: Entries) -> None:
+    def append(self, entries: Firings) -> None:
         """Write one shard and its rows."""
         columns = [entries.first + entries.rows, entries.latents, entries.values]
         table = pa.Table.from_arrays(
@@ -117,7 +117,7 @@ def entry_writer(directory: Path) -> Iterator[EntryWriter]:
     seals.seal(directory / "rows.parquet")
 
 
-def read_entries(directory: Path) -> Iterator[Entries]:
+def read_entries(directory: Path) -> Iterator[Firings]:
     """The shards that `entry_writer` wrote, one at a time.
 
     Raises:
@@ -132,7 +132,7 @@ def read_entries(directory: Path) -> Iterator[Entries]:
             path = directory / "activations" / f"shard-{number:05d}.parquet"
             seals.check(path)
             shard = pq.read_table(path, use_threads=False)
-            yield Entries(
+            yield Firings(
                 first,
                 shard.column("row").to_numpy() - first,
                 shard.column("latent").to_numpy(),

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Float64, Int32, Int64, UInt32
 
 from saeflow.activations.io import ActivationStore
 from saeflow.analyses.examples.cofiring import cofiring
-from saeflow.analyses.examples.entries import SHARD_ENTRIES, Entries, Rows
+from saeflow.analyses.examples.entries import SHARD_ENTRIES, Firings, Rows
 from saeflow.analyses.examples.keeping import Best, FrequentTokens, TokenCounter
 from saeflow.analyses.examples.settings import Examples
 from saeflow.saes.sae import SAE
@@ -57,7 +57,7 @@ class Totals(NamedTuple):
     maximum: Float32[np.ndarray, " d_sae"]
 
 
-class Places(NamedTuple):
+class ContextPlaces(NamedTuple):
     """Where contexts are: sorted by latent, then by group (0 is top, then 1 … strata), then by
     rank."""
 
@@ -69,7 +69,7 @@ class Places(NamedTuple):
 
 def firings(
     store: ActivationStore, sae: SAE, progress: Progress | None = None
-) -> Iterator[Entries]:
+) -> Iterator[Firings]:
     """What fires on the rows of a cache, in parts of about `SHARD_ENTRIES` entries.
 
     Args:
@@ -89,7 +89,9 @@ def firings(
         if progress:
             progress(done, store.rows)
         if held >= SHARD_ENTRIES or done == store.rows:
-            yield _sorted(first, pending)
+            rows, latents, values, *ends = map(np.concatenate, zip(*pending, strict=True))
+            order = np.argsort(latents, kind="stable")
+            yield Firings(first, rows[order], latents[order], values[order], Rows(*ends))
             first, held, pending = done, 0, []
 
 
@@ -104,12 +106,6 @@ def _entries(sae: SAE, activations: torch.Tensor) -> tuple[np.ndarray, np.ndarra
         latents.append(fires.columns.int().cpu().numpy())
         values.append(z[fires.rows, fires.columns].float().cpu().numpy())
     return np.concatenate(rows), np.concatenate(latents), np.concatenate(values)
-
-
-def _sorted(first: int, pending: list[tuple[np.ndarray, ...]]) -> Entries:
-    rows, latents, values, *places = (np.concatenate(parts) for parts in zip(*pending, strict=True))
-    order = np.argsort(latents, kind="stable")
-    return Entries(first, rows[order], latents[order], values[order], Rows(*places))
 
 
 class FirstPass:
@@ -129,7 +125,7 @@ class FirstPass:
         self._tokens = FrequentTokens(d_vocab)
         self._best = Best(d_sae, top)
 
-    def add(self, part: Entries) -> None:
+    def add(self, part: Firings) -> None:
         """Take entries."""
         d_sae = len(self._fired)
         self._rows += len(part.places.tokens)
@@ -165,7 +161,7 @@ class FirstPass:
         return self._best
 
 
-def _largest_of_runs(part: Entries) -> Int64[np.ndarray, " runs"]:
+def _largest_of_runs(part: Firings) -> Int64[np.ndarray, " runs"]:
     """Of every latent and block, the first entry of largest value."""
     blocks = part.blocks
     new = (part.latents[1:] != part.latents[:-1]) | (blocks[1:] != blocks[:-1])
@@ -199,7 +195,7 @@ class SecondPass:
         self._together: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._n_rows = 0
 
-    def add(self, part: Entries) -> None:
+    def add(self, part: Firings) -> None:
         """Take entries."""
         self._tokens.add(part.latents, part.tokens)
         share = part.values / self._totals.maximum[part.latents]
@@ -212,7 +208,7 @@ class SecondPass:
             self._gather(part)
 
     def _draw(
-        self, part: Entries, latents: Int64[np.ndarray, " e"], share: Float32[np.ndarray, " e"]
+        self, part: Firings, latents: Int64[np.ndarray, " e"], share: Float32[np.ndarray, " e"]
     ) -> None:
         strata, rows = self._settings.strata, part.first + part.rows
         groups = latents * strata + np.clip(
@@ -222,7 +218,7 @@ class SecondPass:
             keys = (rows * len(self._totals.fired) + latents).astype(np.uint64) + self._entry_seed
         self._drawn.add(groups, uniforms(keys, 1)[:, 0], rows, part.blocks)
 
-    def _gather(self, part: Entries) -> None:
+    def _gather(self, part: Firings) -> None:
         rows = np.arange(part.first, part.first + len(part.places.tokens), dtype=np.uint64)
         with np.errstate(over="ignore"):
             chosen = uniforms(rows + self._row_seed, 1)[:, 0] < self._share
@@ -255,7 +251,7 @@ class SecondPass:
         return self._tokens.most(len(self._totals.fired))
 
 
-def context_places(best: Best, drawn: Best, strata: int) -> Places:
+def context_places(best: Best, drawn: Best, strata: int) -> ContextPlaces:
     """All contexts, the strongest and those drawn, in their order."""
     top, sampled = best.kept(), drawn.kept()
     columns = [
@@ -266,7 +262,9 @@ def context_places(best: Best, drawn: Best, strata: int) -> Places:
     ]
     order = np.lexsort(columns[2::-1])
     latents, groups, ranks, rows = (column[order] for column in columns)
-    return Places(latents.astype(np.int32), groups.astype(np.int32), ranks.astype(np.int32), rows)
+    return ContextPlaces(
+        latents.astype(np.int32), groups.astype(np.int32), ranks.astype(np.int32), rows
+    )
 
 
 def latent_table(

@@ -110,21 +110,21 @@ def _write_contexts(path: Path, windows: Windows) -> list[int]:
     return sorted(shown)
 
 
-class Firing(NamedTuple):
+class LatentActivity(NamedTuple):
     """How often and how much each latent fires."""
 
     density: Float64[np.ndarray, " d_sae"]
     typical: Float32[np.ndarray, " d_sae"]
 
 
-def read_firing(directory: Path) -> Firing:
+def read_firing(directory: Path) -> LatentActivity:
     """Share of tokens on which each latent fires, and the mean of its activations there.
 
     Raises:
         SaeflowError: the table is absent or damaged.
     """
     table = read_table(directory / "latents.parquet", examples.LATENTS)
-    return Firing(table["density"].to_numpy(), table["mean_active"].to_numpy())
+    return LatentActivity(table["density"].to_numpy(), table["mean_active"].to_numpy())
 
 
 def read_contexts(directory: Path) -> pl.DataFrame:

@@ -124,9 +124,8 @@ class FrequentTokens:
         keys, counts = keys[order], counts[order]
         groups = keys // self._d_vocab
         places = ranks(groups)
-        beyond = (
-            places == self._candidates
-        )  # the largest count that has no place is taken off all others
+        # the largest count that has no place is taken off all others
+        beyond = places == self._candidates
         counts -= np.where(
             np.isin(groups, groups[beyond]), _spread(groups, groups[beyond], counts[beyond]), 0
         )
@@ -180,9 +179,8 @@ class TokenCounter:
     def most(self, d_sae: int) -> tuple[Int64[np.ndarray, " d_sae"], Int64[np.ndarray, " d_sae"]]:
         """Per latent the token it fires on most and how often; -1 and 0 where it never fires."""
         tokens, counts = np.full(d_sae, -1), np.zeros(d_sae, np.int64)
-        order = np.lexsort(
-            (-self._keys, self._counts)
-        )  # of equal counts the smallest token comes last
+        # of equal counts the smallest token comes last
+        order = np.lexsort((-self._keys, self._counts))
         latents = self._keys[order] // self._d_vocab
         tokens[latents], counts[latents] = self._keys[order] % self._d_vocab, self._counts[order]
         return tokens, counts

@@ -137,10 +137,10 @@ def index_value(
         ],
         "classes": list(CLASSES),
         "class": integers(_class_numbers(table["class"])) if "class" in table.columns else None,
-        "words": words.list,
+        "words": words.texts,
         "fires": None if fires is None else integers(fires),
         "promotes": [integers(column) for column in promotes],
-        "sets": sets.list,
+        "sets": sets.texts,
         "set": None if best is None else integers(best),
     }
 
@@ -166,20 +166,16 @@ def _columns(promoted: pl.DataFrame, count: int) -> list[list[str | None]]:
 
 
 class _Words:
-    """Words by number, from 1; 0 is no word."""
+    """Words by number, from 1 in the order of their first use; 0 is no word."""
 
     def __init__(self) -> None:
-        self.list: list[str] = [""]
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str | None, int] = {None: 0}
+
+    @property
+    def texts(self) -> list[str]:
+        return [word or "" for word in self._numbers]
 
     def numbers(self, words: list[str | None]) -> NDArray[np.int64]:
         return np.array(
-            [0 if word is None else self._number(word) for word in words], dtype=np.int64
+            [self._numbers.setdefault(word, len(self._numbers)) for word in words], dtype=np.int64
         )
-
-    def _number(self, word: str) -> int:
-        number = self._numbers.get(word)
-        if number is None:
-            number = self._numbers[word] = len(self.list)
-            self.list.append(word)
-        return number

@@ -10,8 +10,8 @@ import polars as pl
 import pyarrow as pa
 from jaxtyping import Float32, Int32, Int64
 
-from saeflow.analyses.examples.entries import Entries
-from saeflow.analyses.examples.examples import Places
+from saeflow.analyses.examples.entries import Firings
+from saeflow.analyses.examples.examples import ContextPlaces
 from saeflow.columns import column
 from saeflow.tables import Schema
 
@@ -32,7 +32,7 @@ class Windows:
     """Windows of text around contexts; filled from the entries and the blocks of text, both a part
     at a time."""
 
-    def __init__(self, places: Places, before: int, after: int) -> None:
+    def __init__(self, places: ContextPlaces, before: int, after: int) -> None:
         """Know where the contexts are, and nothing of their text.
 
         Args:
@@ -47,7 +47,7 @@ class Windows:
         self._inside = np.zeros((count, self._width), np.bool_)
         self._by_row = np.argsort(places.rows, kind="stable")
 
-    def locate(self, part: Entries) -> None:
+    def locate(self, part: Firings) -> None:
         """Find block and position of the contexts among the rows of a part; after it, call `fill`
         with the same."""
         rows = self._places.rows[self._by_row]
@@ -57,7 +57,7 @@ class Windows:
         at = self._places.rows[own] - part.first
         self._blocks[own], self._positions[own] = part.places.blocks[at], part.places.positions[at]
 
-    def fill(self, part: Entries) -> None:
+    def fill(self, part: Firings) -> None:
         """Put in how much the latents fire along the windows that lie in a part; all contexts must
         be located."""
         shift = int(self._blocks.max(initial=0)) + 1
@@ -127,7 +127,7 @@ class Blocks(NamedTuple):
 
 
 def fill(
-    windows: Windows, entries: Iterable[Entries], again: Iterable[Entries], text: Iterable[Blocks]
+    windows: Windows, entries: Iterable[Firings], again: Iterable[Firings], text: Iterable[Blocks]
 ) -> None:
     """Fill windows.
 

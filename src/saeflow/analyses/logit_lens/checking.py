@@ -21,7 +21,7 @@ from saeflow.seeds import numpy_generator
 Blocks = Int32[np.ndarray, "blocks pos"]
 
 
-class Firing(NamedTuple):
+class CheckInput(NamedTuple):
     """What the lens and the examples say of latents, and the text that it is of."""
 
     enrichment: pl.DataFrame
@@ -46,7 +46,7 @@ class Check(NamedTuple):
 def check_latents(
     subject: Subject,
     vocabulary: Vocabulary,
-    firing: Firing,
+    given: CheckInput,
     projection: Projection,
     settings: Causal,
 ) -> Check:
@@ -58,22 +58,22 @@ def check_latents(
     Args:
         subject: the model and the SAE, on any device, at the hook that the SAE writes.
         vocabulary: of the model.
-        firing: which latents are clear, and where they fire.
+        given: which latents are clear, and where they fire.
         projection: from decoder rows to logit weights.
         settings: how many latents are checked, and at how many places.
     """
     rows, latents = [], []
     lm, tokens = subject.lm, vocabulary.ids.tolist()
     through = unembedding(lm, tokens, projection.unembedding)
-    contexts = firing.contexts
+    contexts = given.contexts
     picked = causal.clearest(
-        firing.enrichment, firing.shapes, contexts["latent"].unique().to_list(), settings.latents
+        given.enrichment, given.shapes, contexts["latent"].unique().to_list(), settings.latents
     )
     for latent, name in picked:
-        direction, typical = subject.sae.W_dec[latent].to(lm.device), float(firing.typical[latent])
+        direction, typical = subject.sae.W_dec[latent].to(lm.device), float(given.typical[latent])
         weights = (through @ direction.float()).cpu().numpy()
-        fires = _firing(contexts.filter(latent=latent), firing.blocks, settings.contexts)
-        anywhere = _anywhere(latent, typical, firing.blocks, settings.contexts, subject.seed)
+        fires = _firing(contexts.filter(latent=latent), given.blocks, settings.contexts)
+        anywhere = _anywhere(latent, typical, given.blocks, settings.contexts, subject.seed)
         ablated, added = (
             causal.change(lm, subject.hook, direction, at, tokens) for at in (fires, anywhere)
         )

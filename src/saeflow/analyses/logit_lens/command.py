@@ -125,7 +125,7 @@ def check(
     says."""
     options.use_device(threads)
     from saeflow.analyses.examples.io import read_contexts, read_firing
-    from saeflow.analyses.logit_lens.checking import Firing, check_latents
+    from saeflow.analyses.logit_lens.checking import CheckInput, check_latents
     from saeflow.analyses.logit_lens.io import load_sets, save_check
     from saeflow.analyses.logit_lens.lens_tables import written_hook
     from saeflow.corpora.io import load_blocks
@@ -133,7 +133,7 @@ def check(
     from saeflow.tables import read_table
 
     lm, weights = options.open_model(model, dtype), options.open_sae(sae)
-    firing = Firing(
+    given = CheckInput(
         enrichment=read_table(lens / "enrichment.parquet"),
         shapes=read_table(lens / "latents.parquet"),
         contexts=read_contexts(examples),
@@ -143,7 +143,7 @@ def check(
     checked = check_latents(
         Subject(lm, weights, written_hook(lm, weights, hook), seed),
         load_sets(sets).vocabulary,
-        firing,
+        given,
         options.parsed(Projection, projection),
         options.parsed(Causal, settings),
     )

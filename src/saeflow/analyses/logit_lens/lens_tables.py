@@ -123,8 +123,7 @@ def written_hook(lm: LanguageModel, sae: SAE, hook: str) -> str:
     if not lm.family.writes_stream(check_hook(lm, written).site) or sae.d_out != lm.d_model:
         raise SaeflowError(
             f"logit lens: the SAE writes {sae.d_out} numbers at {written}, and the residual stream "
-            f"has {lm.d_model} "
-            "of its own; set logit_lens: null"
+            f"has {lm.d_model} of its own; set logit_lens: null"
         )
     return written
 

@@ -75,9 +75,8 @@ class SetIndex:
 
 def ordered(weights: Float32[np.ndarray, " tokens"]) -> Order:
     """Sort tokens by falling weight; among equal weights by rising place."""
-    keys = (np.float32(0) - weights).view(
-        np.uint32
-    )  # 0 - w: falling order, and one zero instead of two
+    # 0 - w: falling order, and one zero instead of two
+    keys = (np.float32(0) - weights).view(np.uint32)
     keys ^= (keys.view(np.int32) >> 31).view(np.uint32) | _SIGN
     tokens, keys = _sorted(keys)
     return Order(tokens, *_ranked(tokens, keys))

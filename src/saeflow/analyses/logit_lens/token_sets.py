@@ -16,7 +16,7 @@ from saeflow.config import TokenSet
 from saeflow.errors import SaeflowError
 from saeflow.models.vocabulary import Vocabulary
 
-Places = Int32[np.ndarray, " members"]
+Members = Int32[np.ndarray, " members"]
 Test = Callable[[str], bool]
 _BROKEN = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _LENGTHS = range(1, 6)
@@ -29,7 +29,7 @@ class MemberSet(NamedTuple):
     name: str
     kind: str
     description: str
-    members: Places
+    members: Members
     """Places in the vocabulary, increasing."""
     left_out: str | None = None
     """Why it is not looked at, where it is not."""
@@ -182,14 +182,10 @@ def _built_in(vocabulary: Vocabulary, words: list[str], ordinary: list[int]) -> 
     whole = [
         (place, word)
         for place, word in texts
-        if word.isalpha() and _opens_word(vocabulary, place, word)
+        if word.isalpha() and not (vocabulary.marks_space and vocabulary.texts[place] == word)
     ]
     yield from _tagged(whole)
     yield from _names(whole)
-
-
-def _opens_word(vocabulary: Vocabulary, place: int, word: str) -> bool:
-    return not vocabulary.marks_space or vocabulary.texts[place] != word
 
 
 def _tagged(words: list[tuple[int, str]]) -> Iterator[MemberSet]:

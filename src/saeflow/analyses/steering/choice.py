@@ -45,7 +45,7 @@ TARGETS_SCHEMA = {
 }
 
 
-class Choice(NamedTuple):
+class LatentChoice(NamedTuple):
     """The latents of a goal, and those they were chosen from."""
 
     weights: dict[int, float]
@@ -54,10 +54,10 @@ class Choice(NamedTuple):
     """Best first, with the columns of `CANDIDATES_SCHEMA`."""
 
 
-class Choices(NamedTuple):
+class LatentChoices(NamedTuple):
     """The latents of all goals."""
 
-    by_goal: dict[str, Choice]
+    by_goal: dict[str, LatentChoice]
     targets: pl.DataFrame
     """One row per goal and target, with the columns of `TARGETS_SCHEMA`."""
 
@@ -80,7 +80,7 @@ def choose_latents(
     generator: np.random.Generator,
     listed: Mapping[str, Mapping[int, float]] | None = None,
     shared: bool = False,
-) -> Choices:
+) -> LatentChoices:
     """Choose the latents of all goals together.
 
     Latents are dealt to the goals so that the sum of their scores (`specificity`) is largest and no
@@ -117,11 +117,11 @@ def choose_latents(
         weights = named.get(name) or dict(
             zip(chosen[name], (size / size.sum()).tolist(), strict=True)
         )
-        by_goal[name] = Choice(
+        by_goal[name] = LatentChoice(
             dict(weights),
             _candidates(scores[name], density, texts.difference, certainty.get(name), weights),
         )
-    return Choices(by_goal, _targets(by_goal, named, certainty, shared))
+    return LatentChoices(by_goal, _targets(by_goal, named, certainty, shared))
 
 
 def _deal(
@@ -162,11 +162,8 @@ def _check(chosen: Mapping[str, list[int]], count: int) -> None:
         if len(latents) < count:
             raise SaeflowError(
                 f"steering: goal {name}: {len(latents)} latents tell its examples from other texts "
-                "and "
-                f"steering.targets.latents asks for {count}; lower it, write examples that differ "
-                "more, or "
-                "let goals share "
-                "latents (steering.targets.shared)"
+                f"and steering.targets.latents asks for {count}; lower it, write examples that "
+                "differ more, or let goals share latents (steering.targets.shared)"
             )
 
 
@@ -248,9 +245,8 @@ def _candidates(
 ) -> pl.DataFrame:
     """The best latents of a goal and its targets."""
     order = np.argsort(-scores.score, kind="stable")
-    targets = [
-        latent for latent in weights if latent < len(order)
-    ]  # others are refused where vectors are built
+    # others are refused where vectors are built
+    targets = [latent for latent in weights if latent < len(order)]
     kept = (np.arange(len(order)) < CANDIDATES) | np.isin(order, targets)
     ranks, latents = np.flatnonzero(kept) + 1, order[kept]
     share = [certainty.chosen.get(int(latent), 0.0) if certainty else None for latent in latents]
@@ -265,7 +261,7 @@ def _candidates(
 
 
 def _targets(
-    by_goal: Mapping[str, Choice],
+    by_goal: Mapping[str, LatentChoice],
     listed: Mapping[str, Mapping[int, float]],
     certainty: Mapping[str, Certainty],
     shared: bool,

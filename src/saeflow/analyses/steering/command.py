@@ -200,8 +200,8 @@ def complete(
         absolute_scales(chosen, options.open_store(manifest).mean_norm, loaded.norm),
         chosen,
         seed,
-        loaded.goal,
-        loaded.method,
+        goal=loaded.goal,
+        method=loaded.method,
         progress=options.progress("complete prompts, completions"),
     )
     write_table(output, table, COMPLETIONS_SCHEMA)
@@ -243,15 +243,21 @@ def steer(
         sampling=config.Sampling(temperature=temperature),
     )
     lm = options.open_model(model or _study_model(vector))
-    goal, method = loaded.goal, loaded.method
     table = completed(
-        lm, loaded.hook, loaded.of_width(lm.d_model), [0.0, scale], settings, seed, goal, method
+        lm,
+        loaded.hook,
+        loaded.of_width(lm.d_model),
+        [0.0, scale],
+        settings,
+        seed,
+        goal=loaded.goal,
+        method=loaded.method,
     )
-    for index, title in enumerate(("unsteered", f"{goal} by {method}, scale {scale:g}")):
+    steered = f"{loaded.goal} by {loaded.method}, scale {scale:g}"
+    for index, title in enumerate(("unsteered", steered)):
         typer.secho(title, bold=True)
-        for text in table.filter(scale_index=index)["continuation" if chat else "text"].head(
-            samples
-        ):
+        texts = table.filter(scale_index=index)["continuation" if chat else "text"]
+        for text in texts.head(samples):
             options.say(f"  {text}")
 
 
@@ -298,7 +304,15 @@ def side_effects(
 
     unsteered = load_baseline(baseline)
     experiment = open_experiment(
-        model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows
+        model=model,
+        sae=sae,
+        corpus=corpus,
+        manifest=manifest,
+        hook=hook,
+        settings=settings,
+        seed=seed,
+        dtype=dtype,
+        batch_rows=unsteered.batch_rows,
     )
     loaded = [load_vector(path) for path in vectors]
     stacked = torch.stack(

@@ -27,7 +27,7 @@ COMPARISONS_SCHEMA: dict[str, type[pl.DataType]] = {
 }  # fmt: skip
 
 
-class Choice(NamedTuple):
+class ScaleChoice(NamedTuple):
     """The group, that is the scale, chosen for each goal and method."""
 
     cells: pl.DataFrame
@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 
 def compare(
     paired: PairedScores,
-    choice: Choice,
+    choice: ScaleChoice,
     weights: Float[np.ndarray, "draws samples_and_unseen"],
     level: float,
     seed: int,
@@ -75,16 +75,12 @@ def compare(
     scales = pairs.select("goal", "method", "other").with_columns(
         scale=pl.Series(scale[first]), other_scale=pl.Series(scale[second])
     )
-    return pl.concat(
-        [
-            (named := pl.concat([scales, kept], how="diagonal")),
-            _statistics(measured, level, len(scales), _planted(named)),
-        ],
-        how="horizontal",
-    )
+    named = pl.concat([scales, kept], how="diagonal")
+    statistics = _statistics(measured, level, len(scales), _planted(named))
+    return pl.concat([named, statistics], how="horizontal")
 
 
-def _pairs(choice: Choice) -> pl.DataFrame:
+def _pairs(choice: ScaleChoice) -> pl.DataFrame:
     """Columns goal, method, other, cell, other_cell: a row per goal and unordered pair of its
     methods."""
     numbered = choice.cells.with_row_index("cell")
@@ -99,7 +95,7 @@ def _pairs(choice: Choice) -> pl.DataFrame:
 
 
 def _chosen_scores(
-    paired: PairedScores, choice: Choice, cells: Int[np.ndarray, " pairs"]
+    paired: PairedScores, choice: ScaleChoice, cells: Int[np.ndarray, " pairs"]
 ) -> tuple[Float[np.ndarray, "pairs samples"], Float[np.ndarray, "pairs samples"]]:
     """Behaviour and coherence on the report half at the chosen scale; NaN where none was chosen."""
     groups, columns = choice.groups[cells], paired.columns("report")

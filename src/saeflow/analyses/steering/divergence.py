@@ -63,9 +63,8 @@ def divergences(
     ended = (
         completions["ended"].to_list() if "ended" in completions.columns else [False] * len(rows)
     )
-    order = sorted(
-        range(len(rows)), key=lambda row: len(rows[row][0])
-    )  # equal lengths together: little padding
+    # equal lengths together: little padding
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
     scales, kl = completions["scale"].to_list(), [math.nan] * len(rows)
     for first in range(0, len(order), batch):
         chunk = order[first : first + batch]
@@ -78,9 +77,8 @@ def divergences(
         )
         for place, row in enumerate(chunk):
             tokens, start = rows[row]
-            steps = divergence[
-                place, start - 1 : len(tokens) - 1 + ended[row]
-            ]  # at i the token i + 1 is drawn
+            # at i the token i + 1 is drawn
+            steps = divergence[place, start - 1 : len(tokens) - 1 + ended[row]]
             if len(steps):
                 kl[row] = float(steps.mean())
                 if not math.isfinite(kl[row]):

@@ -94,8 +94,7 @@ def _residual(
     if len(tokens) > lm.context:
         raise SaeflowError(
             f"steering: the example {text[:40]!r}… has {len(tokens)} tokens and the model's "
-            "context is "
-            f"{lm.context}; shorten it"
+            f"context is {lm.context}; shorten it"
         )
     resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]
     return torch.tensor(tokens[1:]), resid[0, 1:].float()

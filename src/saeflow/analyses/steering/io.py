@@ -15,7 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow import seals
-from saeflow.analyses.steering.choice import CANDIDATES_SCHEMA, TARGETS_SCHEMA, Choice, Choices
+from saeflow.analyses.steering.choice import (
+    CANDIDATES_SCHEMA,
+    TARGETS_SCHEMA,
+    LatentChoice,
+    LatentChoices,
+)
 from saeflow.artifacts import read_json, sealed, write_sealed_json
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.hub.files import RECORD, fetch
@@ -74,8 +79,7 @@ class SteeringVector(NamedTuple):
         if len(self.vector) != d_model:
             raise SaeflowError(
                 f"steering: the vector has {len(self.vector)} numbers, and the model's width is "
-                f"{d_model}; "
-                "take a vector of this model"
+                f"{d_model}; take a vector of this model"
             )
         return self.vector
 
@@ -174,7 +178,7 @@ def fetch_vectors(
     write_sealed_json(directory / RECORD, records)
 
 
-def save_choices(folder: Path, choices: Choices) -> None:
+def save_choices(folder: Path, choices: LatentChoices) -> None:
     """Write ``<goal>/latents.json`` for every goal, and ``targets.parquet`` and ``targets.csv`` of
     all."""
     for goal, choice in choices.by_goal.items():
@@ -183,7 +187,7 @@ def save_choices(folder: Path, choices: Choices) -> None:
         write_table(folder / f"targets.{suffix}", choices.targets, TARGETS_SCHEMA)
 
 
-def save_choice(path: Path, choice: Choice) -> None:
+def save_choice(path: Path, choice: LatentChoice) -> None:
     """Write ``latents.json``."""
     weights = {str(latent): weight for latent, weight in choice.weights.items()}
     content = {
@@ -194,7 +198,7 @@ def save_choice(path: Path, choice: Choice) -> None:
     write_sealed_json(path, content)
 
 
-def load_choice(path: Path) -> Choice:
+def load_choice(path: Path) -> LatentChoice:
     """Read ``latents.json``.
 
     Raises:
@@ -203,7 +207,7 @@ def load_choice(path: Path) -> Choice:
     content = read_json(path)
     try:
         weights = {int(latent): float(weight) for latent, weight in content["latents"].items()}
-        return Choice(weights, pl.DataFrame(content["candidates"], schema=CANDIDATES_SCHEMA))
+        return LatentChoice(weights, pl.DataFrame(content["candidates"], schema=CANDIDATES_SCHEMA))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DamagedError(f"{path}: names no target latents", [path]) from None
 

@@ -53,10 +53,8 @@ def differing_latents(
     if not kept:
         raise SaeflowError(
             f"steering: fgaa is left with no latent: of {int((difference != 0).sum())} that differ "
-            "between the "
-            f"examples, {int((dense & (difference != 0)).sum())} fire on more than "
-            f"{settings.density:g} of the tokens; "
-            "raise steering.vectors.fgaa.density"
+            f"between the examples, {int((dense & (difference != 0)).sum())} fire on more than "
+            f"{settings.density:g} of the tokens; raise steering.vectors.fgaa.density"
         )
     total = sum(map(abs, kept.values()))
     return {latent: value / total for latent, value in kept.items()}
@@ -80,8 +78,7 @@ def best_detector(recovery: pl.DataFrame, topic: str) -> int:
     if rows.is_empty():
         raise SaeflowError(
             f"steering: the corpus plants no topic '{topic}', so no latent is known to detect it; "
-            "name the goal's "
-            "topic in its file, or remove the methods that end in _planted"
+            "name the goal's topic in its file, or remove the methods that end in _planted"
         )
     return int(rows["latent_f1"].item())
 

@@ -126,14 +126,14 @@ def match(
             ends = np.stack([drawn.read(end[:, groups]) for end in draws.behaviour])
             readings.append(
                 Reading(
-                    str(goal),
-                    str(method),
-                    cost,
-                    level,
-                    scale,
-                    behaviour,
-                    ends,
-                    int(n[groups].min()),
+                    goal=str(goal),
+                    method=str(method),
+                    cost=cost,
+                    level=level,
+                    scale=scale,
+                    behaviour=behaviour,
+                    draws=ends,
+                    n=int(n[groups].min()),
                 )
             )
     return _table(
@@ -182,23 +182,15 @@ def _averages(readings: list[Reading], goals: int) -> list[Reading]:
     for reading in readings:
         members.setdefault((reading.method, reading.cost, reading.level), []).append(reading)
     averages = []
-    for (method, cost, level), over_goals in members.items():
-        behaviour = (
-            np.mean([reading.behaviour for reading in over_goals])
-            if len(over_goals) == goals
-            else np.nan
-        )
-        draws = np.mean([reading.draws for reading in over_goals], axis=0)
+    for over_goals in members.values():
+        behaviour = float(np.mean([reading.behaviour for reading in over_goals]))
         averages.append(
-            Reading(
-                AVERAGE,
-                method,
-                cost,
-                level,
-                np.nan,
-                float(behaviour),
-                draws,
-                min(reading.n for reading in over_goals),
+            over_goals[0]._replace(
+                goal=AVERAGE,
+                scale=np.nan,
+                behaviour=behaviour if len(over_goals) == goals else np.nan,
+                draws=np.mean([reading.draws for reading in over_goals], axis=0),
+                n=min(reading.n for reading in over_goals),
             )
         )
     return averages

@@ -141,8 +141,7 @@ def _barred(steering: SteeringResults) -> list[Fact]:
     of_all = steering.summary.filter(pl.col("split") == "all")
     note = (
         f"less than {steering.settings.summary.least_scored:.0%} of their completions have both "
-        "scores, "
-        "in one part or both"
+        "scores, in one part or both"
     )
     return [
         Fact(

@@ -83,10 +83,7 @@ def judge_pairs(pairs: pl.DataFrame, criteria: Mapping[str, str], service: Servi
     """
     inquiries = []
     for row in pairs.iter_rows(named=True):
-        own, other = (
-            Completion(row["prompt"], row["text"]),
-            Completion(row["prompt"], row["other_text"]),
-        )
+        own, other = (Completion(row["prompt"], row[text]) for text in ("text", "other_text"))
         inquiries += [
             Inquiry(PREFERENCE, criteria[row["goal"]], texts)
             for texts in ((own, other), (other, own))

@@ -106,9 +106,8 @@ def _draws(
         rows: the methods of every comparison, and whether the first was preferred.
         unit: of every comparison, with their ``weights``.
     """
-    pairs = np.unique(
-        np.stack(rows[:2]), axis=1
-    )  # what the unit that was not seen compares, in rows after the others
+    # what the unit that was not seen compares, in rows after the others
+    pairs = np.unique(np.stack(rows[:2]), axis=1)
     first, second = np.append(rows[0], pairs[0]), np.append(rows[1], pairs[1])
     unseen_weight = np.repeat(weights[:, -1:] / len(pairs.T), len(pairs.T), axis=1)
     counts = len(unit) * np.concatenate([weights[:, :-1], unseen_weight], axis=1)

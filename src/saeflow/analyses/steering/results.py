@@ -72,9 +72,8 @@ class Difference(NamedTuple):
         return self.p_holm <= ALPHA and not self.low <= 0 <= self.high
 
     def worded(self) -> str:
-        value, low, high = (
-            round(number, 2) + 0.0 for number in (self.value, self.low, self.high)
-        )  # no -0.00
+        # no -0.00
+        value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))
         return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
@@ -264,9 +263,8 @@ def _too_few(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[str]:
         return []
     return [
         f"With {units} held-out completions, or prompts where there are several, no test of "
-        f"{claims} claims could show "
-        f"one: its smallest p-value is {smallest_p(units):.2g}. More of them are needed, whatever "
-        "the difference."
+        f"{claims} claims could show one: its smallest p-value is {smallest_p(units):.2g}. More of "
+        "them are needed, whatever the difference."
     ]
 
 

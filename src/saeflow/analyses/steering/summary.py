@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from saeflow.analyses.steering.comparisons import AVERAGE, COMPARISONS_SCHEMA, Choice, compare
+from saeflow.analyses.steering.comparisons import AVERAGE, COMPARISONS_SCHEMA, ScaleChoice, compare
 from saeflow.analyses.steering.matched import MATCHED_SCHEMA, match
 from saeflow.analyses.steering.pairs import SPLITS, PairedScores, on_grid, pair_scores
 from saeflow.analyses.steering.resampling import Means, bootstrap_weights, interval, means
@@ -89,8 +89,7 @@ def summarise(
     if AVERAGE in completions["goal"]:
         raise SaeflowError(
             f"steering.goals.names: '{AVERAGE}' is the name of the row over all goals; rename the "
-            "goal's "
-            "file"
+            "goal's file"
         )
     paired = pair_scores(completions, scores, settings.selection, seed)
     weights = {
@@ -108,7 +107,9 @@ def summarise(
     }
     cells = paired.groups.select("goal", "method").unique(maintain_order=True)
     eligible = paired.scored(settings.least_scored)
-    choice = Choice(cells, _largest(paired.groups, cells, _of(eligible, estimates["selection"])))
+    choice = ScaleChoice(
+        cells, _largest(paired.groups, cells, _of(eligible, estimates["selection"]))
+    )
     in_sample = _largest(paired.groups, cells, _of(eligible, estimates["all"]))
     best = _typed(_best(paired, choice, in_sample, estimates), BEST_SCHEMA)
     averages = _typed(
@@ -140,16 +141,9 @@ def _estimate(
     behaviour, coherence = paired.behaviour[:, columns], paired.coherence[:, columns]
     n = paired.observed[:, columns].sum(axis=1)
     counts = {"n": n, "missing": paired.present[:, columns].sum(axis=1) - n}
-    return pl.DataFrame(
-        {
-            **_with_intervals(
-                means(behaviour, coherence),
-                means(behaviour, coherence, weights, paired.unseen_of),
-                level,
-            ),
-            **counts,
-        }
-    )
+    measured = means(behaviour, coherence)
+    draws = means(behaviour, coherence, weights, paired.unseen_of)
+    return pl.DataFrame(_with_intervals(measured, draws, level) | counts)
 
 
 def _with_intervals(
@@ -197,7 +191,7 @@ def _summary(
     paired: PairedScores,
     estimates: dict[str, pl.DataFrame],
     eligible: Bool[np.ndarray, " groups"],
-    choice: Choice,
+    choice: ScaleChoice,
 ) -> pl.DataFrame:
     groups = paired.groups.with_row_index("group").with_columns(
         eligible=pl.Series(eligible),
@@ -238,7 +232,7 @@ def _rows(table: pl.DataFrame, indices: Int[np.ndarray, " cells"]) -> pl.DataFra
 
 def _best(
     paired: PairedScores,
-    choice: Choice,
+    choice: ScaleChoice,
     in_sample: Int[np.ndarray, " cells"],
     estimates: dict[str, pl.DataFrame],
 ) -> pl.DataFrame:
@@ -267,7 +261,7 @@ def _best(
 
 def _averages(
     paired: PairedScores,
-    choice: Choice,
+    choice: ScaleChoice,
     best: pl.DataFrame,
     weights: Float[np.ndarray, "draws samples_and_unseen"],
     level: float,
@@ -313,14 +307,10 @@ def _over_goals(
     if (groups < 0).any():
         return {}
     columns = paired.columns("report")
-    behaviour, coherence = (
-        paired.behaviour[groups][:, columns],
-        paired.coherence[groups][:, columns],
-    )
-    measured, draws = (
-        means(behaviour, coherence),
-        means(behaviour, coherence, weights, paired.unseen_of[groups]),
-    )
+    behaviour = paired.behaviour[groups][:, columns]
+    coherence = paired.coherence[groups][:, columns]
+    measured = means(behaviour, coherence)
+    draws = means(behaviour, coherence, weights, paired.unseen_of[groups])
     averaged, drawn = (
         Means(*(value.mean(axis=-1, keepdims=True) for value in each)) for each in (measured, draws)
     )

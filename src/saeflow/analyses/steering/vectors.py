@@ -108,8 +108,7 @@ def build_vector(method: str, inputs: VectorInputs) -> Built:
     if vector.shape != inputs.W_dec.shape[1:]:
         raise SaeflowError(
             f"{where}: the vector has shape {tuple(vector.shape)} and the model is "
-            f"{inputs.W_dec.shape[1]} wide; "
-            "its inputs are from another model"
+            f"{inputs.W_dec.shape[1]} wide; its inputs are from another model"
         )
     if not torch.isfinite(vector).all():
         raise SaeflowError(f"{where}: the vector holds NaN or infinity; check its inputs")

@@ -110,8 +110,7 @@ def moments_alt(rows: pl.DataFrame) -> str:
     )
     return (
         f"Scatter chart of kurtosis against skewness of the logit weights of {len(rows)} latents, "
-        "coloured by their "
-        f"standard deviation. Classes: {counts}. Median kurtosis "
+        f"coloured by their standard deviation. Classes: {counts}. Median kurtosis "
         f"{np.median(rows['kurtosis'].to_numpy()):.2f}."
     )
 

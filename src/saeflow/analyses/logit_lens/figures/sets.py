@@ -109,9 +109,8 @@ def histograms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             f"latent {own['latent'][0]}: {words(own['set'][0])} ({own['members'][0]})", fontsize=9
         )
         panel.grid(axis="x", visible=False)
-        side, across = (
-            ("left", 0.02) if own["ks"][0] > 0 else ("right", 0.98)
-        )  # where the set's tokens are not
+        # where the set's tokens are not
+        side, across = ("left", 0.02) if own["ks"][0] > 0 else ("right", 0.98)
         statistic = f"KS {own['ks'][0]:+.2f}"
         panel.text(
             across, 0.95, statistic, transform=panel.transAxes, ha=side, va="top", fontsize=8
@@ -246,8 +245,7 @@ def manhattan_alt(rows: pl.DataFrame) -> str:
     )
     return (
         f"Dots for {len(rows)} pairs of latent and token set that are enriched, over "
-        f"{rows['set'].n_unique()} sets, by "
-        f"the logarithm of their p-value. The strongest: {pairs}."
+        f"{rows['set'].n_unique()} sets, by the logarithm of their p-value. The strongest: {pairs}."
     )
 
 
@@ -337,8 +335,7 @@ def heat_map_alt(rows: pl.DataFrame) -> str:
     )
     return (
         f"Heat map of the effect of {rows['set'].n_unique()} token sets on "
-        f"{rows['latent'].n_unique()} latents. "
-        f"The strongest: {pairs}."
+        f"{rows['latent'].n_unique()} latents. The strongest: {pairs}."
     )
 
 

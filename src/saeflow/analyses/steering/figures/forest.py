@@ -75,8 +75,7 @@ def methods_forest_alt(rows: pl.DataFrame) -> str:
     ]
     return (
         "Dot charts of the product on held-out completions by method, one per goal and one for the "
-        "average. "
-        f"Averages: {'; '.join(averages) or 'none'}."
+        f"average. Averages: {'; '.join(averages) or 'none'}."
     )
 
 

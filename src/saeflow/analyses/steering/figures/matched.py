@@ -88,8 +88,7 @@ def equal_cost_alt(rows: pl.DataFrame) -> str:
         averages.append(f"at {level:g}: {values}")
     return (
         f"Line charts of behaviour against {COSTS[measured['cost'][0]].partition(' (')[0]}, one "
-        "per goal. "
-        f"Averages {'; '.join(averages) or 'are not known'}."
+        f"per goal. Averages {'; '.join(averages) or 'are not known'}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -133,8 +134,7 @@ def goal_detail_alt(rows: pl.DataFrame) -> str:
                 described.append(f"{words(goal)}, {method}: {', '.join(ends)}")
     return (
         "Line charts of behaviour, coherence and product against scale. From the smallest scale to "
-        "the largest: "
-        f"{'; '.join(described)}."
+        f"the largest: {'; '.join(described)}."
     )
 
 
@@ -173,9 +173,8 @@ def pareto_alt(rows: pl.DataFrame) -> str:
     ]
     return (
         "Charts of behaviour (upwards) against coherence (to the right), one per goal, a line per "
-        "method from the "
-        "smallest scale to the largest. Behaviour and coherence at the chosen scales: "
-        f"{'; '.join(described) or 'none'}."
+        "method from the smallest scale to the largest. Behaviour and coherence at the chosen "
+        f"scales: {'; '.join(described) or 'none'}."
     )
 
 
@@ -219,9 +218,7 @@ def _path(panel: Axes, line: pl.DataFrame, method: str) -> None:
     colour, marker = look(method)
     x, y = line["coherence"].to_list(), line["behaviour"].to_list()
     panel.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.2)
-    for (x0, y0), (x1, y1) in zip(
-        zip(x, y, strict=True), zip(x[1:], y[1:], strict=True), strict=False
-    ):
+    for (x0, y0), (x1, y1) in pairwise(zip(x, y, strict=True)):
         if (x1 - x0) ** 2 + (y1 - y0) ** 2 > 0.12**2:
             head, tail = ((x0 * 0.4 + x1 * 0.6), (y0 * 0.4 + y1 * 0.6)), (x0, y0)
             panel.annotate("", xy=head, xytext=tail, arrowprops={"color": colour, **ARROW})

@@ -72,8 +72,7 @@ def side_effects_alt(rows: pl.DataFrame) -> str:
     ]
     return (
         "Scatter charts of measured against predicted change of latents, one per goal, with the "
-        "line of equality. "
-        f"Correlation over all goals: {', '.join(described) or 'unknown'}."
+        f"line of equality. Correlation over all goals: {', '.join(described) or 'unknown'}."
     )
 
 
