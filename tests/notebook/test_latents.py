@@ -37,7 +37,9 @@ def test_a_direction_a_vector_and_a_latent_look_alike() -> None:
     of_latent = sf.logit_lens(lm, sae, 5).drop("latent")
     assert sf.logit_lens(lm, sae.W_dec[5]).drop("latent").equals(of_latent)
     assert sf.logit_lens(lm, sae.W_dec, 5).drop("latent").equals(of_latent)
-    vector = sf.steering_vector(lm, HOOK, "sae", sae=sae, latents=5)
+    by_numpy = np.array([5])[0]  # such as an argmax gives
+    assert sf.logit_lens(lm, sae, by_numpy).drop("latent").equals(of_latent)
+    vector = sf.steering_vector(lm, HOOK, "sae", sae=sae, latents=by_numpy)
     shown = sf.logit_lens(lm, vector)
     assert shown["token_id"].to_list() == of_latent["token_id"].to_list()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
@@ -163,7 +164,9 @@ def chosen_latents(latents: int | Sequence[int] | None, of: int) -> list[int]:
     Raises:
         SaeflowError: there is no such latent.
     """
-    numbers = range(of) if latents is None else [latents] if isinstance(latents, int) else latents
+    if latents is None:
+        return list(range(of))
+    numbers = [latents] if isinstance(latents, int | np.integer) else list(latents)
     if absent := [number for number in numbers if not 0 <= number < of]:
         raise SaeflowError(f"latents: {absent[0]} does not exist; there are {of} (0..{of - 1})")
     return [int(number) for number in numbers]

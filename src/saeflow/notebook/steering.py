@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
@@ -223,7 +224,7 @@ def _weights(latents: int | Sequence[int] | Mapping[int, float]) -> dict[int, fl
     """Targets and their weights, which add up to 1 where none are given."""
     if isinstance(latents, Mapping):
         return {int(latent): float(weight) for latent, weight in latents.items()}
-    numbers = [latents] if isinstance(latents, int) else list(latents)
+    numbers = [latents] if isinstance(latents, int | np.integer) else list(latents)
     return {int(latent): 1 / len(numbers) for latent in numbers}
 
 
