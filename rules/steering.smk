@@ -265,11 +265,11 @@ rule measure_divergence:
     resources:
         gpu=1,
     params:
-        vectors=lambda wildcards, input: repeated("--vector", input.vectors),
+        of_each=lambda wildcards, input: repeated("--vector", input.vectors),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow steering divergence {input.completions:q}"
-        " {params.vectors:q}"
+        " {params.of_each:q}"
         " --model {input.model:q}"
         " --dtype {params.dtype:q}"
         " --output {output:q}"

@@ -163,7 +163,7 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     judge = settings_of(calls["judge_completions"][0])
     assert judge["model"] == judge["parameters"]["stop"] == TEXT
     assert settings_of(calls["judge_completions"][0], "--calls")["key"] == "MY_KEY"
-    assert str(goals) in calls["write_report"][0]
+    assert f"steering={goals}" in calls["write_report"][0]
     assert str(goals) in calls["compare_pairs"][0]
 
 
