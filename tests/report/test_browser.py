@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import latent_tables
 import polars as pl
 import pytest
 import report_study
+import yaml
 from browsing import (
     CHROMIUM,
     PHONE,
@@ -111,6 +113,31 @@ def test_every_page_fits_its_window_and_is_kept_as_a_picture(
         file = name.replace(".html", "").replace("#/", "-").replace("/", "-")
         found.page.screenshot(path=ARTIFACTS / f"{file}-{mode}.png", full_page=True)
     found.page.context.close()
+
+
+@pytest.mark.parametrize("key", ["examples", "effects", "steering", None])
+def test_the_pages_of_a_study_with_one_analysis_or_none_open_and_fit_a_phone(
+    browser: playwright.Browser, folder: Path, tmp_path: Path, key: str | None
+) -> None:
+    root = tmp_path / "tales"
+    shutil.copytree(folder.parent / "tales", root)
+    changed = {}
+    if key == "steering":
+        changed = {"steering": yaml.safe_load((root / "config.yaml").read_text())["steering"]}
+        changed["steering"]["vectors"]["methods"] = ["caa", "sae", "random"]
+    report_study.ask_only_for(root, *([key] if key else []), **changed)
+    output = report_study.write_report(root, tmp_path / "report").parent
+    phone = opened(browser, viewport=PHONE)
+    for page in sorted(output.glob("*.html")):
+        phone.go(f"file://{page}")
+        assert too_wide(phone.page) <= 0, page.name
+        assert phone.page.locator("h1:visible").count() == 1, page.name
+        assert phone.page.locator("[role=alert]").count() == 0, page.name
+    if key == "examples":
+        phone.go(f"file://{output}/latents.html#/main/1")
+        assert phone.page.locator("article .passages li").count() == 6
+    assert phone.complaints == []
+    phone.page.context.close()
 
 
 def test_no_script_runs_but_the_report_s_own(shown: Opened, folder: Path, server: str) -> None:

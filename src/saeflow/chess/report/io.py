@@ -24,13 +24,6 @@ from saeflow.report.sae_page import sae_context, training_value
 from saeflow.report.site import Site
 
 PACKAGE = "saeflow.chess.report"
-ASSETS = {
-    PACKAGE: ("concepts.js",),
-    "saeflow.analyses.examples": (
-        "latent-index.js",
-        "latent-list.js",
-    ),  # concepts list as latents do
-}
 
 PAGES = {"index": "Study", "concepts": "Concepts", "saes": "SAEs"}
 """What the bar of every page links to, by the pages' names."""
@@ -56,7 +49,7 @@ def write_report(root: Path, output: Path, stages: pl.DataFrame | None = None) -
     check_replaceable(output)
     results = ChessFolder(root).results(pl.DataFrame() if stages is None else stages)
     with atomic(output) as temporary:
-        write_assets(temporary, ASSETS)
+        write_assets(temporary, {PACKAGE: ("concepts.js",)})
         write_figures(root, results, temporary)
         _write(results, temporary)
     return output / "index.html"
