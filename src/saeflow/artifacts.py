@@ -102,8 +102,7 @@ def check_replaceable(folder: Path) -> None:
             if folder.stat().st_ino == looked_at:
                 raise SaeflowError(
                     f"{folder}: holds {foreign[0]}, which was not written there by this command, "
-                    "and would be "
-                    "replaced; move it away or name another folder"
+                    "and would be replaced; move it away or name another folder"
                 )
 
 

@@ -63,6 +63,5 @@ def outlived(path: Path) -> SaeflowError:
     """What is said where the content of the other differs."""
     return SaeflowError(
         f"{path}: another job has written it since this one began, perhaps with other settings; it "
-        "is kept, start "
-        "again and it is made anew where that is needed"
+        "is kept, start again and it is made anew where that is needed"
     )

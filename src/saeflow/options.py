@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Section)
 V = TypeVar("V")
 HEARTBEAT_SECONDS = 10.0
+# Each also takes @FILE.
 JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
     *("--published", "--dataset", "--vectors", "--projection", "--search"),
-)  # each also takes @FILE
+)
 
 
 def _recorded(name: str) -> Callable[[V], V]:
@@ -58,6 +59,9 @@ Checksums = Annotated[
         help="Where the checksums of the folder's files are written again, for jobs to depend on."
     ),
 ]
+Checkpoint = Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")]
+Configs = Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")]
+Metrics = Annotated[Path, typer.Option(help="Where metrics.json is written.")]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
 SAEFolder = Annotated[Path, typer.Option("--sae", help="Folder of the SAE.")]
 Corpus = Annotated[Path, typer.Option(help="Token blocks of a split of the corpus.")]
@@ -67,6 +71,18 @@ HookName = Annotated[
 ]
 HookNames = Annotated[
     list[str], typer.Option("--hook", help="As above; may be given several times.")
+]
+ReadHook = Annotated[
+    str | None,
+    typer.Option(
+        "--hook", help="Where it will be read; must be where it was trained, if it says that."
+    ),
+]
+WrittenHook = Annotated[
+    str | None, typer.Option("--target", help="Transcoder: the hook that it writes.")
+]
+SAEFormat = Annotated[
+    str, typer.Option("--format", help="Its format; auto tells it from the files' names.")
 ]
 Centred = Annotated[
     bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")
@@ -154,9 +170,8 @@ def set_pools(threads: int) -> None:
         "ARROW_IO_THREADS",
     ):
         os.environ[variable] = str(threads)
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # threads that spin for work starve the jobs beside them
+    # Threads that spin for work starve the jobs beside them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
 
 

@@ -149,8 +149,7 @@ def unsealed_json(path: Path, value: Any, within: str | None = None) -> Any:
     if holder[KEY] != _of_object(bare):
         raise SaeflowError(
             f"{path}: is damaged or was edited (its checksum differs); remove its '{KEY}' to have "
-            "it taken as it is, "
-            "or get it anew from where it came"
+            "it taken as it is, or get it anew from where it came"
         )
     return bare
 

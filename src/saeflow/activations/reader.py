@@ -286,6 +286,5 @@ def _check_aligned(stores: Sequence[ActivationStore]) -> None:
         if store.dtype != first.dtype:
             raise SaeflowError(
                 f"activations: {store.directory} holds {store.dtype}, {first.directory} "
-                f"{first.dtype}; "
-                "read side by side, the dtype must be the same"
+                f"{first.dtype}; read side by side, the dtype must be the same"
             )

@@ -44,17 +44,12 @@ def sae(
     published: Published,
     key: Key,
     output: Annotated[Path, typer.Option(help="The folder of the SAE.")],
-    named: Annotated[
-        str, typer.Option("--format", help="Its format; auto tells it from the files' names.")
-    ] = "auto",
+    named: options.SAEFormat = "auto",
     d_sae: Annotated[
         int | None, typer.Option(help="Number of latents that the config says it has.")
     ] = None,
-    hook: Annotated[
-        str | None,
-        typer.Option(help="Where it will be read; must be where it was trained, if it says that."),
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Transcoder: the hook that it writes.")] = None,
+    hook: options.ReadHook = None,
+    target: options.WrittenHook = None,
     centred: options.Centred = False,
 ) -> None:
     """Fetch an SAE in any format and write it in the layout of SAELens 6."""

@@ -22,9 +22,7 @@ LedgerFile = Annotated[
 
 @app.command()
 def plan(
-    study: Annotated[
-        list[Path], typer.Argument(help="Config files, later ones over earlier ones.")
-    ],
+    study: options.Configs,
     results: Annotated[Path, typer.Option(help="Folder of all studies' results.")] = Path(
         "results"
     ),

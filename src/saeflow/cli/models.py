@@ -19,7 +19,7 @@ def train(
     corpus: options.Corpus,
     settings: options.Settings,
     seed: options.Seed,
-    checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
+    checkpoint: options.Checkpoint,
     output: options.Output,
     checksums: options.Checksums = None,
     threads: options.Threads = 1,

@@ -44,7 +44,7 @@ def train(
     name: Annotated[
         str, typer.Option(help="The name of the SAE, or of the group; names the random draws.")
     ],
-    checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
+    checkpoint: options.Checkpoint,
     output: Annotated[Path, typer.Option(help="The folder in which every SAE has its own.")],
     target: Annotated[
         Path | None,
@@ -105,14 +105,9 @@ def _train(parallel: TensorParallel, job: TrainingJob) -> None:
 def import_(
     path: Annotated[Path, typer.Option(help="The folder with the SAE's files.")],
     output: options.Output,
-    named: Annotated[
-        str, typer.Option("--format", help="Its format; auto tells it from the files' names.")
-    ] = "auto",
-    hook: Annotated[
-        str | None,
-        typer.Option(help="Where it will be read; must be where it was trained, if it says that."),
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="Transcoder: the hook that it writes.")] = None,
+    named: options.SAEFormat = "auto",
+    hook: options.ReadHook = None,
+    target: options.WrittenHook = None,
     sources: Annotated[
         list[str] | None,
         typer.Option("--source", help="Crosscoder: every source in order, as model:hook."),
@@ -149,7 +144,7 @@ def evaluate(
     sae: options.SAEFolder,
     corpus: options.Corpus,
     hook: options.HookName,
-    metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
+    metrics: options.Metrics,
     recovery: Annotated[
         Path,
         typer.Option(help="Where the table of planted features is written; empty without labels."),
@@ -218,7 +213,7 @@ def evaluate_crosscoder(
     ],
     sae: options.SAEFolder,
     corpus: options.Corpus,
-    metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
+    metrics: options.Metrics,
     sources: Annotated[
         Path, typer.Option(help="Where the table of latents and sources is written.")
     ],

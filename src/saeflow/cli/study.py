@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from saeflow.planning.work import Need, StagePlan
 
 app = typer.Typer(help="Record what a study runs.", no_args_is_help=True)
+StudyFolder = Annotated[Path, typer.Argument(help="Folder of a study's results.")]
 
 
 @app.callback()
@@ -51,9 +52,7 @@ def record(
 
 
 @app.command()
-def stages(
-    study: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
-) -> None:
+def stages(study: StudyFolder) -> None:
     """Write benchmarks/stages.parquet and .csv: jobs, wall time, CPU time and peak memory of every
     rule."""
     options.set_pools(1)
@@ -81,9 +80,7 @@ def diff(
         raise typer.Exit(1)
 
 
-def verify(
-    study: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
-) -> None:
+def verify(study: StudyFolder) -> None:
     """Compare every file of a study with its checksum and the study's config; changes nothing.
     Ends with 1 if a file is damaged or was made with other settings."""
     options.set_pools(1)
@@ -113,7 +110,7 @@ def verify(
 
 
 def adopt(
-    study: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
+    study: StudyFolder,
     config: Annotated[
         list[Path], typer.Argument(help="The study's config files, later ones over earlier ones.")
     ],
@@ -131,9 +128,7 @@ def adopt(
 
 
 def plan(
-    config: Annotated[
-        list[Path], typer.Argument(help="Config files, later ones over earlier ones.")
-    ],
+    config: options.Configs,
     calibrate: Annotated[
         bool,
         typer.Option(

@@ -48,10 +48,10 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return (
-                "is not a known key; "
-                f"{_suggestion(str(place[-1]), _known_keys(section, place[:-1]))}"
-            )
+            keys = _known_keys(section, place[:-1])
+            if close := difflib.get_close_matches(str(place[-1]), keys, n=1):
+                return f"is not a known key; did you mean '{close[0]}'?"
+            return f"is not a known key; known here: {', '.join(keys)}"
         case "invalid_key":
             return f"a key must be text; got {shown(value)}{_hint(kind, value)}"
         case "value_error":
@@ -59,10 +59,8 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
         case "string_pattern_mismatch":
             return f"{IN_WORDS[context['pattern']]}; got {shown(value)}"
         case "too_short":
-            return (
-                f"must hold at least {_items(context['min_length'])}; it holds "
-                f"{context['actual_length']}"
-            )
+            least, length = context["min_length"], context["actual_length"]
+            return f"must hold at least {least} item{'s' * (least != 1)}; it holds {length}"
         case "model_type" | "dict_type":
             return f"must hold keys and values; got {shown(value)}"
         case "list_type":
@@ -71,19 +69,11 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
     return f"{rule}; got {shown(value)}{_hint(kind, value)}"
 
 
-def _items(count: int) -> str:
-    return f"{count} item" if count == 1 else f"{count} items"
-
-
 def shown(value: Any) -> str:
     """A value as YAML users know it, cut to fit a line."""
-    text = (
-        "nothing"
-        if value is None
-        else str(value).lower()
-        if isinstance(value, bool)
-        else repr(value)
-    )
+    text = "nothing" if value is None else repr(value)
+    if isinstance(value, bool):
+        text = text.lower()
     return text if len(text) < 60 else text[:57] + "..."
 
 
@@ -106,17 +96,8 @@ def _hint(kind: str, value: Any) -> str:
         written = yaml.safe_dump(number).split()[0]
     except (ValueError, OverflowError):
         return ""
-    return (
-        f" (YAML reads {value} as text: write {written})"
-        if "e" in str(value).lower()
-        else f" (write {written})"
-    )
-
-
-def _suggestion(key: str, keys: list[str]) -> str:
-    if close := difflib.get_close_matches(key, keys, n=1):
-        return f"did you mean '{close[0]}'?"
-    return f"known here: {', '.join(keys)}"
+    why = f"YAML reads {value} as text: " if "e" in str(value).lower() else ""
+    return f" ({why}write {written})"
 
 
 def _known_keys(section: type[Section], place: tuple[Any, ...]) -> list[str]:

@@ -214,13 +214,9 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     both = {
         key: _merged(base[key], value)
         for key, value in over.items()
-        if _are_mappings(base.get(key), value)
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
     }
     return {**base, **over, **both}
-
-
-def _are_mappings(*values: Any) -> bool:
-    return all(isinstance(value, Mapping) for value in values)
 
 
 def _expanded(values: Any, key: str, unset: list[Complaint]) -> Any:

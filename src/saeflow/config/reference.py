@@ -100,14 +100,12 @@ def reference(kinds: Mapping[str, type[Section]]) -> str:
         if places:
             parts += [f"## A study of {kind}\n", KIND_OPENING.format(kind=kind)]
         places = places + own
-        parts += [_table(study, "", places), *(_described(place, places) for place in own)]
+        parts.append(_table(study, "", places))
+        for place in own:
+            table = _table(place.section, place.paths[0], places)
+            parts.append(f"## {place.heading}\n\n{prose(str(place.section.__doc__))}\n\n{table}")
     parts += ["## Goal files\n", GOAL_OPENING, _table(Goal, "", [])]
     return "\n".join(parts)
-
-
-def _described(place: Place, places: list[Place]) -> str:
-    table = _table(place.section, place.paths[0], places)
-    return f"## {place.heading}\n\n{prose(str(place.section.__doc__))}\n\n{table}"
 
 
 def _places(study: type[Section], kind: str, earlier: list[Place]) -> list[Place]:
@@ -122,14 +120,10 @@ def _places(study: type[Section], kind: str, earlier: list[Place]) -> list[Place
 def _walk(section: type[Section], path: str) -> Iterator[tuple[str, type[Section]]]:
     for key, field in section.model_fields.items():
         if held := section_in(field.annotation):
-            below = _path(path, key, field)
+            name = ".<name>" if get_origin(field.annotation) is dict else ""
+            below = f"{path}.{key}{name}".strip(".")
             yield below, held
             yield from _walk(held, below)
-
-
-def _path(path: str, key: str, field: FieldInfo) -> str:
-    name = ".<name>" if get_origin(field.annotation) is dict else ""
-    return f"{path}.{key}{name}".strip(".")
 
 
 def _table(section: type[Section], path: str, places: list[Place]) -> str:

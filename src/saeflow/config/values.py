@@ -73,8 +73,7 @@ def unwritable(value: Any, key: str = "") -> list[Complaint]:
                 key,
                 (
                     "holds half of a character (a lone surrogate), which no file can hold; write "
-                    "the "
-                    "whole one"
+                    "the whole one"
                 ),
             )
         ]

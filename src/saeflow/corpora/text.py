@@ -130,16 +130,15 @@ def _separated(path: Path, corpus: Corpus) -> Iterator[str]:
 def _json_lines(path: Path, corpus: Corpus) -> Iterator[str]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield _json_field(line, corpus.field, f"{path}, line {number}")
-
-
-def _json_field(line: str, field: str, where: str) -> str:
-    try:
-        record = json_of(line, where)
-    except ValueError as error:
-        raise SaeflowError(f"{where}: is not JSON ({error}); correct the line") from None
-    return _text(record.get(field) if isinstance(record, dict) else None, field, where)
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                record = json_of(line, where)
+            except ValueError as error:
+                raise SaeflowError(f"{where}: is not JSON ({error}); correct the line") from None
+            value = record.get(corpus.field) if isinstance(record, dict) else None
+            yield _text(value, corpus.field, where)
 
 
 def _text(value: Any, field: str, where: str) -> str:

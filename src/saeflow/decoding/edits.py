@@ -69,8 +69,7 @@ def check_vectors(vectors: Float[Tensor, "rows d_model"], d_model: int, where: s
     if vectors.ndim != 2 or vectors.shape[1] != d_model:
         raise SaeflowError(
             f"{where}: the vectors have shape {tuple(vectors.shape)} and the model is {d_model} "
-            "wide; "
-            f"give vectors of shape (n, {d_model})"
+            f"wide; give vectors of shape (n, {d_model})"
         )
     if not torch.isfinite(vectors).all():
         row = int((~torch.isfinite(vectors).all(1)).nonzero()[0])

@@ -143,8 +143,7 @@ def _check(lm: LanguageModel, hook: str, edit: Edit | None, length: int) -> None
     if length > lm.context:
         raise SaeflowError(
             f"steering: prompt and new tokens make {length} tokens and the model's context is "
-            f"{lm.context}; "
-            "lower new_tokens or shorten the prompts"
+            f"{lm.context}; lower new_tokens or shorten the prompts"
         )
 
 

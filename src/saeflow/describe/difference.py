@@ -43,8 +43,10 @@ def differences(first: Path, second: Path) -> Iterator[str]:
     yield from _in_records(
         "config", *(_flat(_config(folder / "config.yaml")) for folder in (first, second))
     )
-    records = [_provenance(folder / "provenance.json") for folder in (first, second)]
-    yield from _in_records("provenance", *records)
+    records = (folder / "provenance.json" for folder in (first, second))
+    yield from _in_records(
+        "provenance", *(_flat(read_json(file)) if file.is_file() else {} for file in records)
+    )
     files = [_files(first), _files(second)]
     for name in sorted(files[0] | files[1]):
         if name not in files[1]:
@@ -68,10 +70,6 @@ def config_differences(recorded: Path, asked: Mapping[str, Any]) -> Iterator[str
 def _config(path: Path) -> Any:
     seals.check(path)
     return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _provenance(path: Path) -> dict[str, Any]:
-    return _flat(read_json(path)) if path.is_file() else {}
 
 
 def _files(folder: Path) -> set[str]:

@@ -115,15 +115,11 @@ def _attempt(look: Callable[[], T]) -> T | SaeflowError:
 
 def _verdict(file: Path) -> Verdict:
     """Of a file that nothing beside it vouches for."""
-    look = _LOOKS.get(file.suffix, _unvouched)
-    vouched = _attempt(partial(look, file))
+    look = _LOOKS.get(file.suffix)
+    vouched = _attempt(partial(look, file)) if look else False
     if isinstance(vouched, SaeflowError):
         return Verdict(file, str(vouched), vouched=True)
     return Verdict(file, None, vouched)
-
-
-def _unvouched(file: Path) -> bool:
-    return False
 
 
 def _sealed(file: Path) -> bool:

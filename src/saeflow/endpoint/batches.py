@@ -62,9 +62,8 @@ async def ask_in_batches(open_: dict[str, Inquiry], service: Service) -> dict[st
                     service.progress(
                         len(answers), len(open_), f"US$ {service.ledger.spent().usd:.2f} so far"
                     )
-            answers |= service.ledger.answers(
-                list(open_)
-            )  # another job may have read the batch that we share
+            # Another job may have read the batch that we share.
+            answers |= service.ledger.answers(list(open_))
             if len(answers) == len(open_):
                 break
     finally:

@@ -28,9 +28,8 @@ from saeflow.errors import SaeflowError
 OPENAI = "https://api.openai.com/v1"
 LARGEST_BODY = 4 * 2**20  # bytes; an answer is a thousandth of it
 NO_KEY = "none"  # what a server of one's own is sent
-_largest: ContextVar[int] = ContextVar(
-    "largest", default=LARGEST_BODY
-)  # of the request that a task makes
+# Of the request that a task makes.
+_largest: ContextVar[int] = ContextVar("largest", default=LARGEST_BODY)
 
 
 class UnreachedError(Exception):
@@ -199,9 +198,8 @@ class _Bounded(httpx2.AsyncBaseTransport):
             allow_redirects=False,
         ) as response:
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise UnreachedError(
-                    "the answer is compressed, which was not asked for"
-                )  # and may be a bomb
+                # And may be a bomb.
+                raise UnreachedError("the answer is compressed, which was not asked for")
             body = await _read(response.content, _largest.get())
         return httpx2.Response(
             response.status, content=body, extensions={"headers": response.headers}

@@ -144,9 +144,8 @@ class Ledger:
                 self.path, timeout=PATIENCE / 1000, isolation_level=None
             )
             self._set_journal("delete" if _on_shared_disk(self.path) else "wal")
-            self._connection.execute(
-                "PRAGMA synchronous = normal"
-            )  # a commit waits for no disk, a checkpoint does
+            # A commit waits for no disk, a checkpoint does.
+            self._connection.execute("PRAGMA synchronous = normal")
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
             self._prepare()
             self._version = self._connection.execute("PRAGMA data_version").fetchone()[0]
@@ -304,9 +303,8 @@ class Ledger:
                 *self._connection.execute(
                     "SELECT avg(prompt_tokens), avg(completion_tokens), avg(seconds) FROM ("
                     " SELECT requests.* FROM requests JOIN answers USING (key)"
-                    " WHERE answers.judge = ? AND template = ? AND prompt_tokens > 0 ORDER BY "
-                    "id "
-                    "DESC LIMIT 1000)",
+                    " WHERE answers.judge = ? AND template = ? AND prompt_tokens > 0"
+                    " ORDER BY id DESC LIMIT 1000)",
                     (judge.model, template),
                 ).fetchone()
             )

@@ -49,9 +49,8 @@ class _Book:
             loop = asyncio.get_running_loop()
             self._written = loop.create_future()
             loop.call_soon(self._write)
-        await asyncio.shield(
-            self._written
-        )  # one waiter that is cancelled is not the end of the others
+        # One waiter that is cancelled is not the end of the others.
+        await asyncio.shield(self._written)
 
     def _write(self) -> None:
         ended, written = self._ended, self._written

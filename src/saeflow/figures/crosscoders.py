@@ -75,8 +75,7 @@ def crosscoder_sources_alt(rows: pl.DataFrame) -> str:
         clauses.append(f"{sae}: of {latents} latents that fire, {_counts(own)}")
     return (
         "Histograms of the share that each source has in the norms of a latent, and of those that "
-        "look exclusive how "
-        f"much of each the other sources hold. {'; '.join(clauses)}."
+        f"look exclusive how much of each the other sources hold. {'; '.join(clauses)}."
     )
 
 

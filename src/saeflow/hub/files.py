@@ -99,11 +99,7 @@ def fetch(published: Published, key: str, choose: Choose = lambda names, _: name
         name: {"sha256": store.digests[base + name], "bytes": path.stat().st_size}
         for name, path in paths.items()
     }
-    named = {
-        "repo": published.repo,
-        "repo_type": published.repo_type,
-        "revision": published.revision,
-    }
+    named = {key: getattr(published, key) for key in ("repo", "repo_type", "revision")}
     first = next(iter(paths.items()))
     folder = first[1].parents[first[0].count("/")]
     return Fetched(
@@ -190,12 +186,8 @@ def _below(published: Published, offer: _Offer, key: str) -> tuple[str, set[str]
 
 
 def _some(names: list[str]) -> str:
-    more = len(names) - SHOWN_NAMES
-    return (
-        ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
-        if names
-        else "nothing"
-    )
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"{', '.join(names[:SHOWN_NAMES]) or 'nothing'}{more}"
 
 
 class _Bar(tqdm):
@@ -222,8 +214,7 @@ class _Store:
                 if not self._is_as_promised(name, path):
                     raise SaeflowError(
                         f"{self.key}: {name} of {self.published.where} arrived, and not with the "
-                        "checksum that the hub "
-                        "names; start again, or name another revision"
+                        "checksum that the hub names; start again, or name another revision"
                     )
             self.paths[name] = path
         return self.paths[name]
@@ -280,9 +271,8 @@ class _Store:
 
     def _is_as_promised(self, name: str, path: Path) -> bool:
         promise, self.digests[name] = self.offer.files[name], sha256(path)
-        etag = (
-            path.resolve().name if path.is_symlink() else None
-        )  # the cache names a file by the hub's ETag
+        # The cache names a file by the hub's ETag.
+        etag = path.resolve().name if path.is_symlink() else None
         digests = {64: self.digests[name], 40: _git_blob(path)}  # a checksum is told by its length
         promised = [digest for digest in (promise.sha256, promise.blob, etag) if digest]
         return all(digest == digests.get(len(digest), digest) for digest in promised)
@@ -310,6 +300,5 @@ def _check_config(published: Published, key: str, digests: dict[str, str]) -> No
     if digest != published.sha256:
         raise SaeflowError(
             f"{key}: {name} of {published.where} has SHA-256 {digest}, and {key}.sha256 says "
-            f"{published.sha256}; "
-            "name the revision that you mean, or correct the checksum"
+            f"{published.sha256}; name the revision that you mean, or correct the checksum"
         )

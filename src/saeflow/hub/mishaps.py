@@ -136,8 +136,7 @@ def _sentence(
         case errors.RepositoryNotFoundError():
             return (
                 f"{repo} is no {repo_type} repository on {endpoint}, or a private one; correct "
-                f"{key}.repo or "
-                f"{key}.repo_type, or set HF_TOKEN"
+                f"{key}.repo or {key}.repo_type, or set HF_TOKEN"
             )
         case errors.EntryNotFoundError() if not isinstance(error, errors.LocalEntryNotFoundError):
             return f"{where} has no such file any more; name another revision"
@@ -156,8 +155,7 @@ def _sentence(
     if _of_xet(error):
         return (
             f"{where} cannot be fetched, since the storage that {endpoint} names is out of reach "
-            f"({_one_line(error)}); "
-            "set HF_HUB_DISABLE_XET=1 to fetch from the hub itself"
+            f"({_one_line(error)}); set HF_HUB_DISABLE_XET=1 to fetch from the hub itself"
         )
     if _of_the_network(error):
         return (
@@ -176,8 +174,7 @@ def _sentence(
         # A login page, or a mirror that leaves out what the hub's client reads.
         return (
             f"{endpoint} does not answer for {where} as a hub does ({_one_line(error)}); check "
-            "HF_ENDPOINT and whether "
-            "a proxy asks to log in"
+            "HF_ENDPOINT and whether a proxy asks to log in"
         )
     return None
 

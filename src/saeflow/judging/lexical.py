@@ -25,7 +25,6 @@ unusual for the incoherent.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
@@ -58,13 +57,12 @@ def judge_lexical(completions: Sequence[Completion], question: Question) -> list
             "judge"
         )
     pattern, saturation = word_pattern(question.goal.words), question.settings.saturation
-    return [_behaviour(completion.continuation, pattern, saturation) for completion in completions]
-
-
-def _behaviour(continuation: str | None, pattern: re.Pattern[str], saturation: float) -> Verdict:
-    if continuation is None:
-        return Verdict(None, NOT_ITS_PROMPT)
-    return Verdict(min(matched_share(continuation, pattern) / saturation, 1.0))
+    return [
+        Verdict(None, NOT_ITS_PROMPT)
+        if (text := completion.continuation) is None
+        else Verdict(min(matched_share(text, pattern) / saturation, 1.0))
+        for completion in completions
+    ]
 
 
 class Calibration(NamedTuple):
@@ -101,8 +99,7 @@ def _coherence(completions: Sequence[Completion], question: Question) -> list[Ve
     if not unsteered:
         raise SaeflowError(
             "judge 'lexical': there is no unsteered completion to compare with; "
-            "steering.completions.scales "
-            "must hold 0.0"
+            "steering.completions.scales must hold 0.0"
         )
     shuffled = [_shuffled(completion, question.seed) for completion in unsteered]
     judged = [completion for completion in completions if units(completion.continuation or "")]

@@ -30,9 +30,8 @@ def model_losses(
 
     def losses(completions: Sequence[Completion]) -> list[float]:
         rows = [continuation_tokens(lm, completion) for completion in completions]
-        order = sorted(
-            range(len(rows)), key=lambda row: len(rows[row][0])
-        )  # equal lengths together: little padding
+        # Equal lengths together: little padding.
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
         values = [math.nan] * len(rows)
         for first in range(0, len(order), batch):
             chunk = order[first : first + batch]

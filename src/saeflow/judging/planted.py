@@ -18,10 +18,8 @@ def judge_planted(completions: Sequence[Completion], question: Question) -> list
     """
     if question.criterion == "coherence":
         return [Verdict(tales.coherence(completion.text)) for completion in completions]
-    topic, topics = (
-        question.goal.topic,
-        tales.TOPICS[1:],
-    )  # the first is neutral, which is no behaviour
+    # The first is neutral, which is no behaviour.
+    topic, topics = (question.goal.topic, tales.TOPICS[1:])
     if topic not in topics:
         where = f"goal '{question.goal.title}'"
         raise SaeflowError(

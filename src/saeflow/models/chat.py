@@ -47,8 +47,7 @@ def prompt_text(prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerB
     if not tokenizer.chat_template:
         raise SaeflowError(
             "prompts: there are messages among them and the model's tokenizer has no chat "
-            "template; "
-            "write them as text, or put chat_template.jinja into the model's folder"
+            "template; write them as text, or put chat_template.jinja into the model's folder"
         )
     open_turn = prompt[-1].role == "assistant"
     try:

@@ -87,9 +87,8 @@ def _exchanged(layer: nn.Module, activation: Activation) -> Linear:
     if isinstance(layer, Conv1D):
         weight = nn.Parameter(layer.weight.data.T.contiguous(), requires_grad=False)
         return Linear(weight, layer.bias, activation)
-    return Linear(
-        layer.weight, layer.bias, activation
-    )  # itself: an unembedding tied to the embedding stays so
+    # Itself: an unembedding tied to the embedding stays so.
+    return Linear(layer.weight, layer.bias, activation)
 
 
 def attend(

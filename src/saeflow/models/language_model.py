@@ -390,8 +390,7 @@ def _check_layers(checkpoint: Path) -> None:
     if not isinstance(layers, int) or not 0 < layers <= tensors:
         raise SaeflowError(
             f"{checkpoint}: its config.json says {str(layers)[:40]} layers, and its weights hold "
-            f"{tensors} tensors; "
-            "fetch them again"
+            f"{tensors} tensors; fetch them again"
         )
 
 

@@ -211,9 +211,8 @@ def token_losses(
     logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos_1"]:
     """Cross-entropy in nats of every token but the first, given the tokens before it; float32."""
-    targets = tokens.roll(
-        -1, 1
-    )  # the last prediction of a row is thrown away, which is cheaper than copying the rest
+    # The last prediction of a row is thrown away, which is cheaper than copying the rest.
+    targets = tokens.roll(-1, 1)
     losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     return losses.view(tokens.shape)[:, :-1]
 

@@ -37,11 +37,12 @@ def card(study: Study, settings: Publish, items: Sequence[Item], results: Result
         items: the files.
         results: what is known of them.
     """
+    model = study.model.published.where if study.model.published else study.model.name
     parts = [
         _head(study, settings),
         f"# {study.study}: {study.model.name} through sparse autoencoders\n",
         f"Made by the study `{study.study}` of [saeflow](https://pypi.org/project/saeflow/): model "
-        f"{_model(study)}, hook `{study.hook}`, SAEs {', '.join(study.saes)}.\n",
+        f"`{model}`, hook `{study.hook}`, SAEs {', '.join(study.saes)}.\n",
         "## Files\n",
         *_files(items),
         "## Use\n",
@@ -66,10 +67,6 @@ def _head(study: Study, settings: Publish) -> str:
     if study.model.published and study.model.published.repo_type == "model":
         fields["base_model"] = study.model.published.repo
     return f"---\n{_yaml(fields)}---\n"
-
-
-def _model(study: Study) -> str:
-    return f"`{study.model.published.where}`" if study.model.published else f"`{study.model.name}`"
 
 
 def _files(items: Iterable[Item]) -> list[str]:

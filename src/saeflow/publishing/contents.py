@@ -83,9 +83,6 @@ def _without_places(value: Any, key: str = "") -> Any:
         return [_without_places(item, key) for item in value]
     if isinstance(value, dict):
         return {name: _without_places(item, name) for name, item in value.items()}
-    return _last(value) if key in PLACES and isinstance(value, str) else value
-
-
-def _last(path: str) -> str:
-    """A relative path as it is; of an absolute one its last name."""
-    return Path(path).name if Path(path).is_absolute() else path
+    if key in PLACES and isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value

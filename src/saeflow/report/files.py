@@ -66,9 +66,8 @@ def write_figures(root: Path, findings: Findings, output: Path) -> None:
 def _figure_table(path: Path) -> dict[str, object]:
     """The first rows behind a figure: columns, rows, and how many there are."""
     try:
-        scan = pl.scan_csv(
-            path, infer_schema=False, raise_if_empty=False
-        )  # a figure without data has no columns
+        # A figure without data has no columns.
+        scan = pl.scan_csv(path, infer_schema=False, raise_if_empty=False)
         table = scan.head(TABLE_ROWS).collect()
         count = scan.select(pl.len()).collect().item()
     except (OSError, PolarsError) as error:

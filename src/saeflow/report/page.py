@@ -108,8 +108,8 @@ def tiles(results: StudyFindings) -> list[Fact]:
         values = {"L0": metrics.get("l0"), "explained variance": metrics.get("explained_variance")}
         measured = (f"{k} {readable(float(v))}" for k, v in values.items() if v is not None)
         facts.append(Fact("SAE", name, ", ".join(measured)))
-    if more := len(study.saes) - 3:
-        facts += [Fact("more SAEs", str(more), "on the page of SAEs")] * (more > 0)
+    if (more := len(study.saes) - 3) > 0:
+        facts.append(Fact("more SAEs", str(more), "on the page of SAEs"))
     return facts
 
 
@@ -130,11 +130,13 @@ def run_facts(results: StudyFindings) -> list[Fact]:
 
 def provenance_facts(provenance: dict[str, Any]) -> list[Fact]:
     """Versions, commit and machine."""
-    facts = [Fact("Commit", provenance.get("commit") or "not from a checkout")]
-    facts += [Fact("Machine", str(provenance.get("machine", "unknown")))]
-    facts += [Fact("Python", str(provenance.get("python", "unknown")))]
     packages = provenance.get("packages", {})
-    return facts + [Fact(name, version or "not installed") for name, version in packages.items()]
+    return [
+        Fact("Commit", provenance.get("commit") or "not from a checkout"),
+        Fact("Machine", str(provenance.get("machine", "unknown"))),
+        Fact("Python", str(provenance.get("python", "unknown"))),
+        *(Fact(name, version or "not installed") for name, version in packages.items()),
+    ]
 
 
 def _model_note(study: Core) -> str:

@@ -27,9 +27,8 @@ def script(name: str, value: Any) -> str:
         name: what the page asks for, a path without suffix.
         value: anything that JSON can hold; numbers that are not finite are refused.
     """
-    text = json.dumps(
-        value, allow_nan=False, separators=(",", ":")
-    )  # escapes all but ASCII, lone surrogates too
+    # Escapes all but ASCII, lone surrogates too.
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     packer = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = packer.compress(text.encode("ascii")) + packer.flush()
     return f'saeflow.receive({json.dumps(name)},"{base64.b64encode(packed).decode("ascii")}");\n'

@@ -101,8 +101,7 @@ class Feed:
         if raw.shape[1] != len(normalisation.mean):
             raise SaeflowError(
                 f"sae: the activations have width {raw.shape[1]}, their statistics "
-                f"{len(normalisation.mean)}; "
-                "give statistics of these activations"
+                f"{len(normalisation.mean)}; give statistics of these activations"
             )
         return normalisation.to(device)(raw.to(device, non_blocking=True))
 

@@ -99,8 +99,7 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
     ) as error:  # a config is anybody's JSON
         raise SaeflowError(
             f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: "
-            f"{error}); "
-            "get it again or name its format"
+            f"{error}); get it again or name its format"
         ) from error
 
 

@@ -29,7 +29,7 @@ def train(
     shape: Shape,
     settings: options.Settings,
     seed: options.Seed,
-    checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
+    checkpoint: options.Checkpoint,
     output: options.Output,
     checksums: options.Checksums = None,
     threads: options.Threads = 1,

@@ -71,7 +71,7 @@ def evaluate_sae(
     tokens: Annotated[str, typer.Option(help="What it reads there: mean or all.")],
     settings: options.Settings,
     seed: options.Seed,
-    metrics: Annotated[Path, typer.Option(help="Where metrics.json is written.")],
+    metrics: options.Metrics,
     threads: options.Threads = 1,
 ) -> None:
     """Measure sparsity, reconstruction, and what it does to the choice of moves, on the split

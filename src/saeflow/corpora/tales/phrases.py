@@ -299,9 +299,8 @@ def predicate(voice: Voice, agreement: str, *, by_protagonist: bool, depth: str)
         verb("handle", "participle", voice, agreement),
         something(voice),
     )
-    talk = (
-        voice.person.partner and voice.tense == "present"
-    )  # in talk, the bare present is rarer: I will find the key
+    # In talk, the bare present is rarer: I will find the key.
+    talk = voice.person.partner and voice.tense == "present"
     return choice(
         (
             0.2 if talk else 0.5,

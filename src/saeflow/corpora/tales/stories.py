@@ -38,9 +38,8 @@ class Rows(NamedTuple):
         self, rows: Int[np.ndarray, " batch"], uniform: Float[np.ndarray, " batch"]
     ) -> Int[np.ndarray, " batch"]:
         """One item from each of the given rows."""
-        below_one = uniform * (
-            1 - 1e-9
-        )  # so that adding the row's index never rounds up to the next row
+        # So that adding the row's index never rounds up to the next row.
+        below_one = uniform * (1 - 1e-9)
         return self.items[np.searchsorted(self.cumulative, rows + below_one, side="right")]
 
 

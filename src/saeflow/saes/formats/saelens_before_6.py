@@ -42,7 +42,10 @@ def modern(config: Any) -> Any:
     if activation == "topk":
         config_of_6["k"] = config.get("activation_fn_kwargs", {}).get("k", 0)
     config_of_6["apply_b_dec_to_input"] = config.get("apply_b_dec_to_input", True)
-    config_of_6["normalize_activations"] = _normalisation(config)
+    normalisation = config.get("normalize_activations", "none")
+    if isinstance(normalisation, bool):
+        normalisation = "expected_average_only_in" if normalisation else "none"
+    config_of_6["normalize_activations"] = str(normalisation)
     metadata = {name: config[name] for name in METADATA if name in config}
     hook = config.get("hook_name", config.get("hook_point"))
     added = {
@@ -52,10 +55,3 @@ def modern(config: Any) -> Any:
         "before_6": True,
     }
     return {**config_of_6, "metadata": {**metadata, **added}}
-
-
-def _normalisation(config: dict[str, Any]) -> str:
-    normalisation = config.get("normalize_activations", "none")
-    if isinstance(normalisation, bool):
-        return "expected_average_only_in" if normalisation else "none"
-    return str(normalisation)

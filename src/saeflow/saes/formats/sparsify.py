@@ -88,8 +88,7 @@ def save(directory: Path, sae: SAE) -> None:
     if sae.d_out != sae.d_model:
         raise SaeflowError(
             f"{directory}: sparsify's format holds transcoders between equal widths, not "
-            f"{sae.d_model} and "
-            f"{sae.d_out}; use saelens"
+            f"{sae.d_model} and {sae.d_out}; use saelens"
         )
     bias = sae.b_enc if sae.is_transcoder else without_input_bias(sae)
     tensors = {

@@ -27,7 +27,7 @@ def tune(
     blunders: Blunders,
     settings: options.Settings,
     seed: options.Seed,
-    checkpoint: Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")],
+    checkpoint: options.Checkpoint,
     output: options.Output,
     checksums: options.Checksums = None,
     threads: options.Threads = 1,
