@@ -65,8 +65,8 @@ def stages(study: StudyFolder) -> None:
 
 
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="ONE", help="Folder of a study's results.")],
-    second: Annotated[Path, typer.Argument(metavar="OTHER", help="Folder of another's.")],
+    first: Annotated[Path, typer.Argument(metavar="one", help="Folder of a study's results.")],
+    second: Annotated[Path, typer.Argument(metavar="other", help="Folder of another's.")],
 ) -> None:
     """Name what differs between two studies: config, versions, results. Ends with 1 if something
     does."""
