@@ -15,7 +15,7 @@ from torch import Tensor
 from saeflow.analyses.effects.approximation import Approximation
 from saeflow.analyses.effects.io import load_approximation
 from saeflow.analyses.steering.completions import complete
-from saeflow.analyses.steering.examples import Examples, bos_latents, read_examples
+from saeflow.analyses.steering.examples import ExampleActivations, bos_latents, read_examples
 from saeflow.analyses.steering.io import SteeringVector
 from saeflow.analyses.steering.latents import differing_latents
 from saeflow.analyses.steering.methods import BY_NAME
@@ -78,7 +78,7 @@ def steering_vector(
         SaeflowError: there is no such method, hook or latent, something that the method takes is
             missing, or the vector comes out zero.
 
-    Examples:
+    ExampleActivations:
         >>> import saeflow as sf
         >>> lm = sf.load_model("models/tiny")
         >>> liked, other = ["I think the cat sat ."], ["a dog ran under the tree ."]
@@ -183,7 +183,7 @@ def steer(
         SaeflowError: the vector is of another width or says no hook, a scale is not finite, or the
             model has no chat template for messages.
 
-    Examples:
+    ExampleActivations:
         >>> import saeflow as sf
         >>> lm, sae = sf.load_model("models/tiny"), sf.load_sae("saes/tiny")
         >>> vector = sf.steering_vector(lm, "blocks.1.hook_resid_post", "sae", sae=sae, latents=5)
@@ -228,7 +228,7 @@ def _weights(latents: int | Sequence[int] | Mapping[int, float]) -> dict[int, fl
     return {int(latent): 1 / len(numbers) for latent in numbers}
 
 
-def _read(subject: Subject, texts: str | Sequence[str]) -> Examples | None:
+def _read(subject: Subject, texts: str | Sequence[str]) -> ExampleActivations | None:
     """What the methods need of texts; None where there are none."""
     return read_examples(subject, listed(texts)) if texts else None
 

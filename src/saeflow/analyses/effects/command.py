@@ -202,8 +202,7 @@ def import_(
 
 @app.command()
 def export(
-    effects: Annotated[Path, typer.Argument(help="effects.h5")],
-    output: options.Output,
+    effects: Annotated[Path, typer.Argument(help="effects.h5")], output: options.Output
 ) -> None:
     """Write effects.h5 as published effects are: features of the norm `scale`, and effects."""
     options.set_pools(1)

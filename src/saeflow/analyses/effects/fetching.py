@@ -14,7 +14,7 @@ from saeflow.analyses.effects.io import (
     read_approximation,
     save_approximation,
 )
-from saeflow.analyses.effects.published import Progress, import_effects, read_adapter
+from saeflow.analyses.effects.published import OnProgress, import_effects, read_adapter
 from saeflow.artifacts import atomic, write_sealed_json
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
@@ -28,7 +28,7 @@ def fetch_effects(
     key: str,
     merged: Path,
     metadata: dict[str, Any],
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Fetch effects and write them as ``effects.h5``, with the record of where they came from.
 

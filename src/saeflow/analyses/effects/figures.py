@@ -201,10 +201,8 @@ def _grid(
     cells: pl.DataFrame,
 ) -> tuple[Float[np.ndarray, "measured predicted"], tuple[float, float, float, float]]:
     """The counts as a picture, NaN where there is none, and its frame."""
-    middles, width = (
-        [cells[name].to_numpy() for name in ("predicted", "measured")],
-        float(cells["width"][0]),
-    )
+    middles = [cells[name].to_numpy() for name in ("predicted", "measured")]
+    width = float(cells["width"][0])
     low = min(float(values.min()) for values in middles) - width / 2
     high = max(float(values.max()) for values in middles) + width / 2
     size = round((high - low) / width)
@@ -237,10 +235,7 @@ def _fit(rows: pl.DataFrame) -> str:
 FIGURES = (
     Figure(
         name="effects_predicted_measured",
-        tables=(
-            "effects/{target_sae}/predictions.parquet",
-            "effects/{target_sae}/metrics.json",
-        ),
+        tables=("effects/{target_sae}/predictions.parquet", "effects/{target_sae}/metrics.json"),
         rows=density,
         draw=effects_predicted_measured,
         alt=effects_predicted_measured_alt,

@@ -43,10 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # numbers; what stays in a CPU's cache, what fills a GPU
-LATENTS_AT_ONCE = {
-    "cpu": 1 << 20,
-    "cuda": 1 << 26,
-}
+LATENTS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
 PURPOSE = "effects"
 PILOTS = 8  # random directions whose scales tell where searches start
 

@@ -75,9 +75,7 @@ def effect_facts(effects: Effects, sae: str, count: int, baseline: dict[str, Any
     if "rollouts" in baseline:
         facts.append(
             Fact(
-                "Unsteered rollouts",
-                readable(baseline["rollouts"]),
-                "the baseline of every effect",
+                "Unsteered rollouts", readable(baseline["rollouts"]), "the baseline of every effect"
             )
         )
     if "loss" in baseline:

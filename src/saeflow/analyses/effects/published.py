@@ -25,11 +25,11 @@ from saeflow.tensors import read_pickle
 
 CHUNK = 1024  # rows in memory at once
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 def import_effects(
-    source: Path, merged: Path, metadata: Metadata, progress: Progress | None = None
+    source: Path, merged: Path, metadata: Metadata, progress: OnProgress | None = None
 ) -> int:
     """Write published effects as ``effects.h5``, some rows in memory at a time.
 
@@ -86,7 +86,7 @@ def import_effects(
     return n
 
 
-def export_effects(table: EffectTable, target: Path, progress: Progress | None = None) -> int:
+def export_effects(table: EffectTable, target: Path, progress: OnProgress | None = None) -> int:
     """Write effects as the release has them; vectors that were not added at all are left out.
 
     Args:

@@ -33,10 +33,7 @@ TOLERANCE = 0.05
 2,048 tokens leave."""
 PART = 4  # searches begin from the loss on one block of the evaluation text in this many
 # numbers; what stays in a CPU's cache, what a GPU's memory bears
-LOGITS_AT_ONCE = {
-    "cpu": 3 << 20,
-    "cuda": 1 << 28,
-}
+LOGITS_AT_ONCE = {"cpu": 3 << 20, "cuda": 1 << 28}
 TOKENS_AT_ONCE = 512  # but never fewer, or the weights are read more often than they are used
 
 LossAt = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
@@ -144,10 +141,8 @@ def steered_loss(
     at_once = -(-batch // parts)  # equal parts: a small last one costs as much as a large one
     total = 0.0
     for start in range(0, batch, at_once):
-        resid, tokens = (
-            evaluation.resid[start : start + at_once],
-            evaluation.tokens[start : start + at_once],
-        )
+        resid = evaluation.resid[start : start + at_once]
+        tokens = evaluation.tokens[start : start + at_once]
         edit = Edit("add", vector.float()[None], torch.tensor([scale], device=lm.device))
         steered = apply(edit, resid, 0, length)
         states = suffix_states(lm, resid if steered is None else steered, evaluation.layer)
@@ -242,10 +237,7 @@ def _starts(part: PartLosses, n_vectors: int, wanted: float, start: Start) -> li
 
 
 def find_start(
-    loss_at: LossAt,
-    n_vectors: int,
-    search: ScaleSearch,
-    part: PartLosses | None = None,
+    loss_at: LossAt, n_vectors: int, search: ScaleSearch, part: PartLosses | None = None
 ) -> Start | None:
     """Where the searches of a study best begin, told by a few vectors; None if none of them meets
     the target.

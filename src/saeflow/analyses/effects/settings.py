@@ -62,21 +62,13 @@ class Vectors(Section):
     def _agrees(self) -> Vectors:
         complaints: list[Complaint] = []
         if (self.path is None) == (self.kind in ("file", "sae_ts")):
-            complaints.append(
-                (
-                    "path",
-                    f"kind '{self.kind}' {'needs one' if self.path is None else 'reads no file'}",
-                )
-            )
+            reason = "needs one" if self.path is None else "reads no file"
+            complaints.append(("path", f"kind '{self.kind}' {reason}"))
         if self.sae and self.kind not in ("decoder", "mixtures"):
             complaints.append(("sae", f"kind '{self.kind}' takes no rows of an SAE; remove it"))
         if self.range and self.range[0] >= self.range[1]:
-            complaints.append(
-                (
-                    "range",
-                    f"{self.range} holds no vector; the second number must be the larger",
-                )
-            )
+            reason = f"{self.range} holds no vector; the second number must be the larger"
+            complaints.append(("range", reason))
         refuse(complaints)
         return self
 

@@ -40,10 +40,8 @@ def load_rows(
     if settings.kind in ("decoder", "mixtures", "random"):
         rows, own_hook = _decoder(source)
     elif settings.kind == "file":
-        rows, own_hook = (
-            _tensors(source, settings.tensor)[settings.tensor].float(),
-            _hook_of(source),
-        )
+        rows = _tensors(source, settings.tensor)[settings.tensor].float()
+        own_hook = _hook_of(source)
     else:
         tensors, own_hook = _tensors(source, "M", "b"), _hook_of(source)
         M, b = tensors["M"], tensors["b"]

@@ -27,7 +27,7 @@ from saeflow.tables import Schema
 
 BINS = 64
 _ROWS_AT_ONCE = 256  # whose latents are dense for a moment
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 LATENTS: Schema = {
     "latent": pl.Int32,
@@ -68,7 +68,7 @@ class ContextPlaces(NamedTuple):
 
 
 def firings(
-    store: ActivationStore, sae: SAE, progress: Progress | None = None
+    store: ActivationStore, sae: SAE, progress: OnProgress | None = None
 ) -> Iterator[Firings]:
     """What fires on the rows of a cache, in parts of about `SHARD_ENTRIES` entries.
 
@@ -231,7 +231,7 @@ class SecondPass:
         """Activations in bins of equal width from 0 to each latent's maximum."""
         return self._counts.reshape(-1, BINS).astype(np.uint32)
 
-    def companions(self, progress: Progress | None = None) -> pl.DataFrame:
+    def companions(self, progress: OnProgress | None = None) -> pl.DataFrame:
         """The table of `cofiring`; ``progress`` is told how many latents are done."""
         empty = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
         rows, latents, values = (

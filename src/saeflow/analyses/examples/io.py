@@ -37,8 +37,8 @@ def write_examples(
     vocabulary: Vocabulary,
     settings: Examples,
     seed: int,
-    progress: examples.Progress | None = None,
-    companions: examples.Progress | None = None,
+    progress: examples.OnProgress | None = None,
+    companions: examples.OnProgress | None = None,
 ) -> None:
     """Find out where the latents of an SAE fire, and write it as a folder that appears when it is
     whole.

@@ -15,11 +15,7 @@ from saeflow.analyses.logit_lens.logit_lens import BINS, LensTable, histogram
 from saeflow.analyses.logit_lens.token_sets import MemberSet
 from saeflow.products import linear
 from saeflow.statistics.false_discovery import q_values
-from saeflow.statistics.rank_tests import (
-    direction_p_values,
-    ks_p_values,
-    rank_sum_p_values,
-)
+from saeflow.statistics.rank_tests import direction_p_values, ks_p_values, rank_sum_p_values
 from saeflow.tables import Schema
 
 LEADING = 20  # tokens listed of a leading edge

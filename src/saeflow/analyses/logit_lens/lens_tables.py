@@ -23,7 +23,7 @@ from saeflow.analyses.logit_lens.enrichment import (
 )
 from saeflow.analyses.logit_lens.logit_lens import (
     LensTable,
-    Progress,
+    OnProgress,
     logit_weights,
     look_through,
     random_directions,
@@ -134,7 +134,7 @@ def apply_lens(
     settings: Enrichment,
     seed: int,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> LensResult:
     """Look at all latents of an SAE through the unembedding.
 

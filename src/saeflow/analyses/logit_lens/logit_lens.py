@@ -24,7 +24,7 @@ from saeflow.products import linear
 BINS = 64
 _CHUNK_BYTES = 1 << 26  # of logit weights at a time
 Weights = Float32[np.ndarray, " tokens"]
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 class Moments(NamedTuple):
@@ -162,7 +162,7 @@ def look_through(
     members: Sequence[Int32[np.ndarray, " members"]],
     k: int,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> LensTable:
     """Everything the lens shows of many directions; memory does not grow with their number times
     that of tokens.

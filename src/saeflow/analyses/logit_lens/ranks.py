@@ -136,10 +136,8 @@ def _ranked(
 ) -> tuple[Int32[np.ndarray, "tokens 2"], UInt64[np.ndarray, " words"], float]:
     """What an `Order` says of sorted tokens whose numbers are equal where their weights are."""
     tokens = len(order)
-    ranks, inner = (
-        np.empty((tokens, 2), np.int32),
-        np.zeros((tokens + _WORD - 1) // _WORD, np.uint64),
-    )
+    ranks = np.empty((tokens, 2), np.int32)
+    inner = np.zeros((tokens + _WORD - 1) // _WORD, np.uint64)
     first, tie_term = 0, 0.0
     while first < tokens:
         end = first + 1
@@ -170,11 +168,9 @@ def _followed(
         weights the mean rank.
     """
     tokens, sets, words = len(ranks), len(starts) - 1, len(inner)
-    extremes, passed, sums = (
-        np.zeros(sets, np.int64),
-        np.zeros(sets, np.int64),
-        np.zeros(sets, np.int64),
-    )
+    extremes = np.zeros(sets, np.int64)
+    passed = np.zeros(sets, np.int64)
+    sums = np.zeros(sets, np.int64)
     bits, before = np.empty(words, np.uint64), np.empty(words + 1, np.int64)
     for index in range(sets):
         bits[:] = 0

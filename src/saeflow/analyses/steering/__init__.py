@@ -125,10 +125,7 @@ ANALYSIS: Analysis[Study, Steering] = Analysis(
     key="steering",
     settings=Steering,
     builds_on=("effects",),
-    names=lambda study, own: {
-        "goal": own.goals.names,
-        "method": own.vectors.methods,
-    },
+    names=lambda study, own: {"goal": own.goals.names, "method": own.vectors.methods},
     outputs=_outputs,
     complaints=_complaints,
     origin=_origin,

@@ -9,12 +9,7 @@ import typer
 
 from saeflow import config, options
 from saeflow.analyses.steering.methods import PLANTED, method_of
-from saeflow.analyses.steering.settings import (
-    Completions,
-    SteeringVectors,
-    Summary,
-    Targets,
-)
+from saeflow.analyses.steering.settings import Completions, SteeringVectors, Summary, Targets
 from saeflow.errors import SaeflowError
 
 DENSITY_TOKENS = 65_536  # of the cache, on which it is counted how often latents fire

@@ -104,21 +104,9 @@ def complete(
             if progress:
                 progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
     for row in rows:
-        identity = (
-            seed,
-            goal,
-            method,
-            row["scale"],
-            row["prompt"],
-            row.pop("occurrence"),
-            row["sample"],
-        )
-        row |= {
-            "goal": goal,
-            "method": method,
-            "seed": seed,
-            "completion_id": _identifier(identity),
-        }
+        of_prompt = (row["prompt"], row.pop("occurrence"), row["sample"])
+        name = _identifier((seed, goal, method, row["scale"], *of_prompt))
+        row |= {"goal": goal, "method": method, "seed": seed, "completion_id": name}
     texts = [prompt_text(prompt, lm.tokenizer) for prompt in settings.prompts]
     order = {text: place for place, text in reversed(list(enumerate(texts)))}
     rows.sort(key=lambda row: (row["scale_index"], order[row["prompt"]], row["sample"]))

@@ -16,13 +16,7 @@ from saeflow.judging.losses import continuation_tokens
 from saeflow.judging.scores import completions_in
 from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import (
-    not_finite,
-    position_chunks,
-    run_prefix,
-    suffix_states,
-    unembed,
-)
+from saeflow.models.running import not_finite, position_chunks, run_prefix, suffix_states, unembed
 
 
 @torch.no_grad()

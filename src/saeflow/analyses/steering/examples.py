@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saeflow.saes.subject import Subject
 
 
-class Examples(NamedTuple):
+class ExampleActivations(NamedTuple):
     """Activations of some texts without their BOS."""
 
     mean: Float[Tensor, "texts d_model"]
@@ -39,7 +39,9 @@ class Examples(NamedTuple):
 
 
 @torch.no_grad()
-def read_examples(subject: Subject, texts: Sequence[str], against: Sequence[str] = ()) -> Examples:
+def read_examples(
+    subject: Subject, texts: Sequence[str], against: Sequence[str] = ()
+) -> ExampleActivations:
     """Run texts up to the hook, one by one, so that none sees padding.
 
     Args:
@@ -52,7 +54,9 @@ def read_examples(subject: Subject, texts: Sequence[str], against: Sequence[str]
     """
     others = {token for text in against for token in subject.lm.tokenize(text)}
     common = torch.tensor(sorted(others), dtype=torch.int64)
-    mean, last, latents, peak, tokens, fired, particular, hits = ([] for _ in Examples._fields)
+    mean, last, latents, peak, tokens, fired, particular, hits = (
+        [] for _ in ExampleActivations._fields
+    )
     for text in texts:
         ids, resid = _residual(subject.lm, subject.hook, text)
         values = subject.sae.encode(resid)
@@ -68,7 +72,7 @@ def read_examples(subject: Subject, texts: Sequence[str], against: Sequence[str]
     parts = [
         torch.stack(part) for part in (mean, last, latents, peak, tokens, fired, particular, hits)
     ]
-    return Examples(*parts)._replace(peak=parts[3].amax(0))
+    return ExampleActivations(*parts)._replace(peak=parts[3].amax(0))
 
 
 @torch.no_grad()

@@ -44,10 +44,8 @@ def differing_latents(
     """
     dense = density > settings.density
     left = difference.double().masked_fill(dense | from_bos, 0.0)
-    above, below = (
-        left.topk(min(settings.positive, len(left))),
-        (-left).topk(min(settings.negative, len(left))),
-    )
+    above = left.topk(min(settings.positive, len(left)))
+    below = (-left).topk(min(settings.negative, len(left)))
     kept = {int(latent): float(value) for value, latent in zip(*above, strict=True) if value > 0}
     kept |= {int(latent): -float(value) for value, latent in zip(*below, strict=True) if value > 0}
     if not kept:

@@ -96,15 +96,9 @@ class SteeringVectors(Section):
             if self.published and name not in (self.published.file or "")
         ]
         if missing:
-            complaints.append(
-                (
-                    "published.file",
-                    (
-                        f"must hold {' and '.join(missing)}, as in "
-                        f"{{goal}}/{{method}}/vector.safetensors"
-                    ),
-                )
-            )
+            example = "{goal}/{method}/vector.safetensors"
+            reason = f"must hold {' and '.join(missing)}, as in {example}"
+            complaints.append(("published.file", reason))
         refuse(complaints)
         return self
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from saeflow.analyses.steering.examples import Examples
+from saeflow.analyses.steering.examples import ExampleActivations
 
 PREVALENCE = (
     0.05  # share of tokens that are on the goal, in text on which latents are thought to be used
@@ -34,7 +34,7 @@ class GoalTexts(NamedTuple):
     negative_means: Float[NDArray[np.float64], "negative latents"]
 
     @classmethod
-    def of(cls, positive: Examples, negative: Examples) -> GoalTexts:
+    def of(cls, positive: ExampleActivations, negative: ExampleActivations) -> GoalTexts:
         """From the activations of both kinds of text; ``positive`` was read with ``others`` the
         negative ones."""
         alike = not positive.particular.any()

@@ -11,15 +11,7 @@ import polars as pl
 from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import (
-    canvas,
-    legend,
-    legend_entry,
-    no_data,
-    panels,
-    styled,
-    words,
-)
+from saeflow.figures.style import canvas, legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import GREY, INK, SERIES, VERMILLION
 
 if TYPE_CHECKING:
@@ -204,11 +196,7 @@ def manhattan(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     ]
     colours = [
         legend_entry(
-            linestyle="",
-            color=SERIES[i % len(SERIES)],
-            marker="o",
-            markersize=5,
-            label=kind,
+            linestyle="", color=SERIES[i % len(SERIES)], marker="o", markersize=5, label=kind
         )
         for i, kind in enumerate(kinds)
     ]
@@ -250,10 +238,7 @@ def manhattan_alt(rows: pl.DataFrame) -> str:
 
 
 def grid(
-    scores: pl.DataFrame,
-    enrichment: pl.DataFrame,
-    sets: pl.DataFrame,
-    settings: Figures = DEFAULT,
+    scores: pl.DataFrame, enrichment: pl.DataFrame, sets: pl.DataFrame, settings: Figures = DEFAULT
 ) -> pl.DataFrame:
     """The effect of every set on the latents that stand out most for one of them, and of every such
     set.
@@ -290,10 +275,8 @@ def heat_map(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """
     if rows.is_empty():
         return no_data(settings, NOT_ENRICHED)
-    sets, latents = (
-        rows.unique("row", maintain_order=True),
-        rows.unique("column", maintain_order=True).sort("column"),
-    )
+    sets = rows.unique("row", maintain_order=True)
+    latents = rows.unique("column", maintain_order=True).sort("column")
     values = np.full((len(sets), len(latents)), np.nan)
     values[_index(rows["row"], sets["row"]), _index(rows["column"], latents["column"])] = rows[
         "effect"
@@ -356,10 +339,7 @@ FIGURES = (
     ),
     Figure(
         name="lens_manhattan",
-        tables=(
-            "logit_lens/{lens_sae}/enrichment.parquet",
-            "logit_lens/sets.parquet",
-        ),
+        tables=("logit_lens/{lens_sae}/enrichment.parquet", "logit_lens/sets.parquet"),
         rows=discoveries,
         draw=manhattan,
         alt=manhattan_alt,

@@ -63,10 +63,8 @@ def steered_vs_unsteered(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Dra
     """
     from matplotlib.patches import Patch
 
-    goals, names = (
-        tables.goals(rows),
-        [UNSTEERED, *[name for name in tables.methods(rows) if name != UNSTEERED]],
-    )
+    goals = tables.goals(rows)
+    names = [UNSTEERED, *[name for name in tables.methods(rows) if name != UNSTEERED]]
     if not goals:
         return no_data(settings, NOTHING)
     lines = -(-len(goals) // GOALS_PER_ROW)
