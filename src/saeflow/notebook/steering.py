@@ -78,7 +78,7 @@ def steering_vector(
         SaeflowError: there is no such method, hook or latent, something that the method takes is
             missing, or the vector comes out zero.
 
-    ExampleActivations:
+    Examples:
         >>> import saeflow as sf
         >>> lm = sf.load_model("models/tiny")
         >>> liked, other = ["I think the cat sat ."], ["a dog ran under the tree ."]
@@ -183,7 +183,7 @@ def steer(
         SaeflowError: the vector is of another width or says no hook, a scale is not finite, or the
             model has no chat template for messages.
 
-    ExampleActivations:
+    Examples:
         >>> import saeflow as sf
         >>> lm, sae = sf.load_model("models/tiny"), sf.load_sae("saes/tiny")
         >>> vector = sf.steering_vector(lm, "blocks.1.hook_resid_post", "sae", sae=sae, latents=5)
