@@ -95,17 +95,16 @@ def vector_count(study: Study, effects: Effects) -> int:
     Raises:
         SaeflowError: the source cannot be read, or has fewer vectors than are asked for.
     """
-    return len(vector_range(effects.vectors, _source_rows(study, effects.vectors)))
+    vectors = effects.vectors
+    if vectors.kind == "file":
+        rows = tensor_shape(Path(str(vectors.path)), vectors.tensor)[0]
+    elif vectors.kind == "sae_ts":
+        rows = tensor_shape(Path(str(vectors.path)), "M")[1]
+    else:
+        rows = latent_count(study, vectors.sae or study.target_sae)
+    return len(vector_range(vectors, rows))
 
 
 def block_count(study: Study, effects: Effects) -> int:
     """Number of blocks of vectors whose effects are measured; raises as `vector_count` does."""
     return -(-vector_count(study, effects) // effects.vectors.block_size)
-
-
-def _source_rows(study: Study, vectors: Vectors) -> int:
-    if vectors.kind == "file":
-        return tensor_shape(Path(str(vectors.path)), vectors.tensor)[0]
-    if vectors.kind == "sae_ts":
-        return tensor_shape(Path(str(vectors.path)), "M")[1]
-    return latent_count(study, vectors.sae or study.target_sae)

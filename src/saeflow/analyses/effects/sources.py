@@ -38,7 +38,9 @@ def load_rows(
             cannot steer.
     """
     if settings.kind in ("decoder", "mixtures", "random"):
-        rows, own_hook = _decoder(source)
+        sae = load_sae(source.parent)
+        rows = sae.W_dec
+        own_hook = sae.metadata.get("hook_name_out") or sae.metadata.get("hook_name")
     elif settings.kind == "file":
         rows = _tensors(source, settings.tensor)[settings.tensor].float()
         own_hook = _hook_of(source)
@@ -56,11 +58,6 @@ def load_rows(
     used = {"mixtures": range(len(rows)), "random": range(0)}.get(settings.kind, numbers)
     check_rows(rows, used, d_model, str(source))
     return rows
-
-
-def _decoder(weights: Path) -> tuple[Float[Tensor, "d_sae d_model"], str | None]:
-    sae = load_sae(weights.parent)
-    return sae.W_dec, sae.metadata.get("hook_name_out") or sae.metadata.get("hook_name")
 
 
 def _tensors(path: Path, matrix: str, *others: str) -> dict[str, Tensor]:

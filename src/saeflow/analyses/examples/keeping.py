@@ -55,7 +55,10 @@ class Best:
             return
         given = [groups[new], scores[new], rows[new], blocks[new].astype(np.int64)]
         merged = [np.concatenate(pair) for pair in zip(self._kept, given, strict=True)]
-        merged = _sorted(merged, _first_of_block(merged))
+        best = _first_of_block(merged)
+        merged = [column[best] for column in merged]
+        order = np.lexsort((merged[2], -merged[1], merged[0]))
+        merged = [column[order] for column in merged]
         places = ranks(merged[0])
         self._kept = [column[places < self._most] for column in merged]
         last = merged[0][places == self._most - 1], merged[1][places == self._most - 1]
@@ -75,12 +78,6 @@ def _first_of_block(columns: list[np.ndarray]) -> Bool[np.ndarray, " entries"]:
     first = np.ones(len(groups), np.bool_)
     first[order[1:]] = ~same
     return first
-
-
-def _sorted(columns: list[np.ndarray], which: Bool[np.ndarray, " entries"]) -> list[np.ndarray]:
-    kept = [column[which] for column in columns]
-    order = np.lexsort((kept[2], -kept[1], kept[0]))
-    return [column[order] for column in kept]
 
 
 def ranks(groups: Int64[np.ndarray, " entries"]) -> Int64[np.ndarray, " entries"]:
@@ -115,7 +112,8 @@ class FrequentTokens:
         self, latents: Int32[np.ndarray, " entries"], tokens: Int32[np.ndarray, " entries"]
     ) -> None:
         """Take entries."""
-        keys, counts = np.unique(self._key(latents, tokens), return_counts=True)
+        keys = latents.astype(np.int64) * self._d_vocab + tokens
+        keys, counts = np.unique(keys, return_counts=True)
         keys, places = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
         counts = np.bincount(places, np.concatenate([self._counts, counts]), len(keys)).astype(
             np.int64
@@ -132,9 +130,6 @@ class FrequentTokens:
         kept = places < self._candidates
         order = np.argsort(keys[kept])
         self._keys, self._counts = keys[kept][order], np.maximum(counts[kept][order], 0)
-
-    def _key(self, latents: np.ndarray, tokens: np.ndarray) -> Int64[np.ndarray, " entries"]:
-        return latents.astype(np.int64) * self._d_vocab + tokens
 
     def counter(self) -> TokenCounter:
         """Counts the candidates exactly, in a second pass over the stream."""
@@ -169,9 +164,8 @@ class TokenCounter:
         self, latents: Int32[np.ndarray, " entries"], tokens: Int32[np.ndarray, " entries"]
     ) -> None:
         """Take entries."""
-        keys, counts = np.unique(
-            latents.astype(np.int64) * self._d_vocab + tokens, return_counts=True
-        )
+        keys = latents.astype(np.int64) * self._d_vocab + tokens
+        keys, counts = np.unique(keys, return_counts=True)
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         is_candidate = self._keys[places] == keys
         self._counts[places[is_candidate]] += counts[is_candidate]

@@ -37,7 +37,9 @@ def _outputs(study: Study, own: Steering) -> list[str]:
 def _complaints(study: Study, own: Steering) -> list[Complaint]:
     written = own.completions
     return [
-        *([] if study.effects else _about_the_subject(study)),
+        # effects, where they are asked for, complain about the hook and the SAE, too
+        *([] if study.effects else unsteerable(study, "steering")),
+        *([] if study.effects else study.complaints_about_target("steering.sae")),
         *_about_methods(study, own),
         *_about_goals(study, own),
         *_about_the_judge(study, own),
@@ -45,11 +47,6 @@ def _complaints(study: Study, own: Steering) -> list[Complaint]:
         *too_long_a_completion(study, "steering.completions.new_tokens", written.new_tokens),
         *about_prompts(study.model, "steering.completions.prompts", written.prompts),
     ]
-
-
-def _about_the_subject(study: Study) -> list[Complaint]:
-    """What effects, where they are asked for, complain about, too."""
-    return [*unsteerable(study, "steering"), *study.complaints_about_target("steering.sae")]
 
 
 def _about_methods(study: Study, own: Steering) -> list[Complaint]:

@@ -105,8 +105,10 @@ def complete(
                 progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
     for row in rows:
         of_prompt = (row["prompt"], row.pop("occurrence"), row["sample"])
-        name = _identifier((seed, goal, method, row["scale"], *of_prompt))
-        row |= {"goal": goal, "method": method, "seed": seed, "completion_id": name}
+        # a name that does not change when others are added to the table
+        name = "\x1f".join(map(repr, (seed, goal, method, row["scale"], *of_prompt)))
+        identity = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        row |= {"goal": goal, "method": method, "seed": seed, "completion_id": identity}
     texts = [prompt_text(prompt, lm.tokenizer) for prompt in settings.prompts]
     order = {text: place for place, text in reversed(list(enumerate(texts)))}
     rows.sort(key=lambda row: (row["scale_index"], order[row["prompt"]], row["sample"]))
@@ -144,9 +146,3 @@ def _rows(
                 }
             )
     return rows
-
-
-def _identifier(identity: tuple[str | int | float, ...]) -> str:
-    """A name for a completion that does not change when others are added to the table."""
-    name = "\x1f".join(map(repr, identity))
-    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
