@@ -219,7 +219,15 @@ def _header(path: Path) -> _Header:
             ids = file.get_tensor("vector_id")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _broken(path, "block of effects", error) from None
-    return _Header(path, metadata.pop("block"), rows, d_sae, int(ids[0]), int(ids[-1]), metadata)
+    return _Header(
+        path=path,
+        number=metadata.pop("block"),
+        rows=rows,
+        d_sae=d_sae,
+        first_id=int(ids[0]),
+        last_id=int(ids[-1]),
+        metadata=metadata,
+    )
 
 
 def _check_consecutive(headers: list[_Header]) -> None:

@@ -215,12 +215,12 @@ def measure_baseline(
     losses, part = losses_of(experiment, _pilots(experiment))
     start = find_start(losses, PILOTS, experiment.scale_search, part)
     return Baseline(
-        mean.cpu(),
-        (variance / count).sqrt().cpu(),
-        count,
-        experiment.evaluation.loss,
-        start,
-        experiment.batch_rows,
+        mean=mean.cpu(),
+        standard_error=(variance / count).sqrt().cpu(),
+        rollouts=count,
+        loss=experiment.evaluation.loss,
+        start=start,
+        batch_rows=experiment.batch_rows,
     )
 
 
@@ -259,14 +259,14 @@ def measure_block(
     )
     rollouts = experiment.settings.samples * len(experiment.settings.prompts)
     return EffectBlock(
-        vectors.cpu(),
-        (means - baseline.mean.to(means.device)).float().cpu(),
-        errors.half().cpu(),
-        scales,
-        np.array([STATUSES.index(result.status) for result in searched], dtype=np.uint8),
-        np.array(vector_ids, dtype=np.int64),
-        np.array([result.loss for result in searched]),
-        np.full(len(vectors), rollouts, dtype=np.int64),
+        vectors=vectors.cpu(),
+        effects=(means - baseline.mean.to(means.device)).float().cpu(),
+        standard_error=errors.half().cpu(),
+        scale=scales,
+        status=np.array([STATUSES.index(result.status) for result in searched], dtype=np.uint8),
+        vector_id=np.array(vector_ids, dtype=np.int64),
+        loss=np.array([result.loss for result in searched]),
+        rollouts=np.full(len(vectors), rollouts, dtype=np.int64),
     )
 
 

@@ -133,11 +133,11 @@ def read_entries(directory: Path) -> Iterator[Firings]:
             seals.check(path)
             shard = pq.read_table(path, use_threads=False)
             yield Firings(
-                first,
-                shard.column("row").to_numpy() - first,
-                shard.column("latent").to_numpy(),
-                shard.column("value").to_numpy(),
-                Rows(*(places.column(name).to_numpy() for name in _ROW.names)),
+                first=first,
+                rows=shard.column("row").to_numpy() - first,
+                latents=shard.column("latent").to_numpy(),
+                values=shard.column("value").to_numpy(),
+                places=Rows(*(places.column(name).to_numpy() for name in _ROW.names)),
             )
             first += len(places)
 

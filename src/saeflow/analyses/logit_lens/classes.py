@@ -48,7 +48,13 @@ def thresholds(std: Values, skewness: Values, kurtosis: Values, rate: float) -> 
     def low(values: Values) -> float:
         return float(np.sort(values)[k - 1])
 
-    return Thresholds(high(std), low(skewness), high(skewness), low(kurtosis), high(kurtosis))
+    return Thresholds(
+        std=high(std),
+        skewness_low=low(skewness),
+        skewness_high=high(skewness),
+        kurtosis_low=low(kurtosis),
+        kurtosis_high=high(kurtosis),
+    )
 
 
 def classify(

@@ -102,7 +102,15 @@ def _input(
     layer = parse_hook(written_hook(lm, weights, hook)).layer
     density, typical = read_firing(examples) if examples else (None, None)
     rows = unembedding(lm, saved.vocabulary.ids.tolist(), projection.unembedding)
-    return LensInput(weights.W_dec, rows, saved.vocabulary, saved.sets, density, typical, layer)
+    return LensInput(
+        decoder=weights.W_dec,
+        unembedding=rows,
+        vocabulary=saved.vocabulary,
+        sets=saved.sets,
+        density=density,
+        typical=typical,
+        layer=layer,
+    )
 
 
 @app.command()

@@ -162,11 +162,11 @@ def result_rows(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[Row]:
         )
         rows.append(
             Row(
-                goal,
-                _called(best, goal),
-                goal == AVERAGE,
-                cells,
-                number(unsteered.get("unsteered_product")),
+                name=goal,
+                goal=_called(best, goal),
+                average=goal == AVERAGE,
+                cells=cells,
+                unsteered=number(unsteered.get("unsteered_product")),
             )
         )
     return rows

@@ -122,11 +122,13 @@ def summarise(
         else on_grid(paired, completions, divergences.rename({"kl": "value"}))
     )
     return Summaries(
-        _typed(_summary(paired, estimates, eligible, choice), SUMMARY_SCHEMA),
-        pl.concat([best, averages]),
-        _typed(comparisons, COMPARISONS_SCHEMA),
-        _typed(match(paired, kl, weights["all"], settings), MATCHED_SCHEMA),
-        _typed(three_way(paired, completions, scores, weights, settings), THREE_WAY_SCHEMA),
+        summary=_typed(_summary(paired, estimates, eligible, choice), SUMMARY_SCHEMA),
+        best=pl.concat([best, averages]),
+        comparisons=_typed(comparisons, COMPARISONS_SCHEMA),
+        matched=_typed(match(paired, kl, weights["all"], settings), MATCHED_SCHEMA),
+        three_way=_typed(
+            three_way(paired, completions, scores, weights, settings), THREE_WAY_SCHEMA
+        ),
     )
 
 
