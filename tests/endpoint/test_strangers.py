@@ -300,7 +300,7 @@ def test_a_cut_off_answer_is_not_asked_for_again(tmp_path: Path) -> None:
         assert answer.reason == "the answer was cut off at its token limit (10 tokens)"
         assert stats(url)["requests"] == 1
     assert advice(answer.reason).startswith(
-        "raise max_tokens or max_completion_tokens in judge.parameters"
+        "raise max_tokens or max_completion_tokens in steering.judge.parameters"
     )
 
 

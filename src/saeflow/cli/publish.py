@@ -28,11 +28,10 @@ def publish(
     from saeflow.analyses.reading import read_study
     from saeflow.publishing.io import CARD, pack, send, write_record
 
-    chosen = (
-        options.parsed(config.Publish, settings)
-        if settings
-        else read_study(study / "config.yaml").publish
-    )
+    if settings:
+        chosen = options.parsed(config.Publish, settings)
+    else:
+        chosen = read_study(study / "config.yaml").publish
     chosen = options.parsed(
         config.Publish, chosen.model_copy(update={"repo": repo or chosen.repo}).model_dump_json()
     )

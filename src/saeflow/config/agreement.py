@@ -206,9 +206,8 @@ def _about_contexts(study: Core) -> list[Complaint]:
     badly."""
     complaints = []
     for _, model in _models(study):
-        if not model.path or not (context := context_in(Path(model.path))):
-            continue
-        if study.corpus.context > context:
+        context = context_in(Path(model.path)) if model.path else None
+        if context and study.corpus.context > context:
             reason = too_long(study.corpus.context, context, f"'{model.name}'")
             complaints.append(("corpus.context", reason))
     return complaints
@@ -221,16 +220,10 @@ def _about_the_endpoint(study: Core) -> list[Complaint]:
 
 
 def _about_publishing(study: Core) -> list[Complaint]:
-    there = [
-        "saes",
-        "figures",
-        *(analysis.key for analysis, _ in study.asked if analysis.publishes),
-    ]
+    there = ["saes", "figures", *(each.key for each, _ in study.asked if each.publishes)]
+    reason = f"is nothing that this study publishes; it has {', '.join(there)}"
     return [
-        (
-            f"publish.contents.{i}",
-            f"'{name}' is nothing that this study publishes; it has {', '.join(there)}",
-        )
+        (f"publish.contents.{i}", f"'{name}' {reason}")
         for i, name in enumerate(study.publish.contents or ())
         if name not in there
     ]
@@ -244,19 +237,12 @@ def too_long_a_completion(study: Core, key: str, new_tokens: int) -> list[Compla
         key: that says how many tokens are written.
         new_tokens: the tokens.
     """
+    unfit = f"{new_tokens} and a prompt do not fit"
     if study.model.train and study.corpus.kind == "tales" and new_tokens >= study.corpus.context:
-        reason = (
-            f"{new_tokens} and a prompt do not fit corpus.context {study.corpus.context}, the "
-            "model's length"
-        )
-        return [(key, reason)]
+        return [(key, f"{unfit} corpus.context {study.corpus.context}, the model's length")]
     context = context_in(Path(study.model.path)) if study.model.path else None
     if context and new_tokens >= context:
-        reason = (
-            f"{new_tokens} and a prompt do not fit the context of '{study.model.name}', "
-            f"{context}; lower it"
-        )
-        return [(key, reason)]
+        return [(key, f"{unfit} the context of '{study.model.name}', {context}; lower it")]
     return []
 
 

@@ -136,12 +136,9 @@ class _Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)
-        # JSON, which is YAML, spells one character beyond 16 bits as two escapes.
-        return (
-            value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-            if node.tag == STRING
-            else value
-        )
+        if node.tag == STRING:  # JSON, which is YAML, spells one beyond 16 bits as two escapes
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

@@ -172,15 +172,9 @@ def _type(schema: dict[str, Any]) -> str:
         least = f", at least {schema['minItems']}" if "minItems" in schema else ""
         return f"list of {_type(schema['items'])}{least}"
     if schema["type"] == "object":
-        values = (
-            next(iter(schema.get("patternProperties", {}).values()), None)
-            or schema["additionalProperties"]
-        )
-        return (
-            f"by name: {_type(values)}"
-            if "patternProperties" in schema
-            else f"by latent: {_type(values)}"
-        )
+        if named := schema.get("patternProperties"):
+            return f"by name: {_type(next(iter(named.values())))}"
+        return f"by latent: {_type(schema['additionalProperties'])}"
     if schema["type"] == "string":
         return PATTERNS.get(schema.get("pattern", ""), schema.get("format", "text"))
     bounds = [words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema]

@@ -137,11 +137,8 @@ async def _recover(service: Service, endpoint: Endpoint) -> None:
         page = await _call(endpoint, _page(after))
         listed = [made for made in _list(page.get("data")) if isinstance(made, dict)]
         for made in listed:
-            token = (
-                (made.get("metadata") or {}).get(TOKEN)
-                if isinstance(made.get("metadata"), dict)
-                else None
-            )
+            metadata = made.get("metadata")
+            token = metadata.get(TOKEN) if isinstance(metadata, dict) else None
             if isinstance(token, str) and token in lost:
                 service.ledger.note_batch(lost.pop(token)._replace(batch=_name_of(made, endpoint)))
         if not lost or not listed or page.get("has_more") is not True:

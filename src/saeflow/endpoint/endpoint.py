@@ -80,11 +80,10 @@ class Endpoint:
             exchange = Exchange(reason=str(error), again=True, reached=False)
         else:
             complaint = complaint_in(reply)
-            exchange = (
-                self.turned_away(complaint, format_asked, reply)
-                if complaint
-                else self.censored(read_answer(decoded(reply.body), inquiry))
-            )
+            if complaint:
+                exchange = self.turned_away(complaint, format_asked, reply)
+            else:
+                exchange = self.censored(read_answer(decoded(reply.body), inquiry))
         return exchange._replace(seconds=time.monotonic() - began)
 
     def censored(self, exchange: Exchange) -> Exchange:
@@ -109,14 +108,9 @@ class Endpoint:
         """
         status, reason = complaint.status, self.connection.redacted(str(complaint))
         if 300 <= status < 400:
-            elsewhere = (
-                first_line(reply.headers.get("Location", "elsewhere").partition("?")[0])
-                if reply
-                else "elsewhere"
-            )
-            leads = (
-                f"leads on to {elsewhere.rpartition('@')[2]} (HTTP {status}), where nothing is sent"
-            )
+            place = reply.headers.get("Location", "elsewhere") if reply else "elsewhere"
+            bare = first_line(place.partition("?")[0]).rpartition("@")[2]
+            leads = f"leads on to {bare} (HTTP {status}), where nothing is sent"
             raise SaeflowError(f"{self.name}: the address {leads}; correct calls.base_url")
         if status in _HOPELESS or complaint.code == "insufficient_quota":
             why = _HOPELESS.get(status, "the quota is used up; raise it")

@@ -114,14 +114,10 @@ def hopeless(name: str, reason: str, questions: str) -> SaeflowError:
         reason: why a question has no score.
         questions: which have none.
     """
-    what = (
-        f"has answered none of {questions}"
-        if _SILENT.match(reason)
-        else f"has given no score to {questions}"
-    )
+    what = "has answered none of" if _SILENT.match(reason) else "has given no score to"
     return SaeflowError(
-        f"{name}: {what} ({reason}); none of them is marked as failed; {advice(reason)}, then "
-        "start again"
+        f"{name}: {what} {questions} ({reason}); none of them is marked as failed; "
+        f"{advice(reason)}, then start again"
     )
 
 

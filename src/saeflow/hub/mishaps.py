@@ -86,11 +86,9 @@ def _pause(state: tenacity.RetryCallState, first: float) -> float:
 
 def _say(state: tenacity.RetryCallState) -> None:
     error = _error_of(state)
-    what = (
-        f"answered {status_of(error)}"
-        if isinstance(error, errors.HfHubHTTPError)
-        else type(error).__name__
-    )
+    what = type(error).__name__
+    if isinstance(error, errors.HfHubHTTPError):
+        what = f"answered {status_of(error)}"
     wait = state.next_action.sleep if state.next_action else 0.0
     print(
         f"hub: {what}; attempt {state.attempt_number + 1} of {ATTEMPTS} in {wait:.1f} s",

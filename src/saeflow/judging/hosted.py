@@ -49,15 +49,14 @@ def inquiries(completions: Sequence[Completion], question: Question) -> list[lis
     """The questions about each completion; none about one that cannot be shown as the template
     shows it."""
     template, criterion = _asked(question)
-    return [
-        [
-            Inquiry(template, criterion, (completion,), repeat)
-            for repeat in range(question.settings.repeats)
-        ]
-        if not template.split or completion.continuation is not None
-        else []
-        for completion in completions
-    ]
+
+    def repeats(completion: Completion) -> list[Inquiry]:
+        if template.split and completion.continuation is None:
+            return []
+        numbers = range(question.settings.repeats)
+        return [Inquiry(template, criterion, (completion,), repeat) for repeat in numbers]
+
+    return [repeats(completion) for completion in completions]
 
 
 def questions_about(completions: pl.DataFrame, goal: Goal, judge: Judge) -> list[Inquiry]:

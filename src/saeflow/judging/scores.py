@@ -77,18 +77,11 @@ def score_completions(
     ]
     tables = []
     for question, answers in zip(questions, _ask(settings.kind, texts, questions), strict=True):
-        verdicts = iter(answers)
-        tables.append(
-            _table(
-                completions["completion_id"],
-                question.criterion,
-                [
-                    next(verdicts) if given else Verdict(None, "there is no text")
-                    for given in answered
-                ],
-                settings.kind,
-            )
-        )
+        in_order = iter(answers)
+        no_text = Verdict(None, "there is no text")
+        verdicts = [next(in_order) if given else no_text for given in answered]
+        ids = completions["completion_id"]
+        tables.append(_table(ids, question.criterion, verdicts, settings.kind))
     return pl.concat(tables)
 
 
@@ -102,15 +95,12 @@ def require_scores(scores: pl.DataFrame) -> None:
         SaeflowError: there is none, with the reason that most of them share.
     """
     if len(scores) and scores["score"].null_count() == len(scores):
-        reason = (
-            scores["reason"].fill_null("no reason is given").value_counts(sort=True)["reason"][0]
+        reasons = scores["reason"].fill_null("no reason is given").value_counts(sort=True)
+        raise SaeflowError(
+            f"scores: not one of {len(scores):,} scores could be given, most often because: "
+            f"{reasons['reason'][0]}; correct what the reason names, or choose another judge; "
+            "failures of 'openai' are kept until 'saeflow judge forget'"
         )
-        what = f"not one of {len(scores):,} scores could be given, most often because: {reason}"
-        advice = (
-            "correct what the reason names, or choose another judge; failures of 'openai' are kept "
-            "until"
-        )
-        raise SaeflowError(f"scores: {what}; {advice} 'saeflow judge forget'")
 
 
 def checked(verdict: Verdict) -> Verdict:

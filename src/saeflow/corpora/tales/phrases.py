@@ -337,11 +337,9 @@ def seeming(voice: Voice, agreement: str) -> Expression:
     """The verbs seem and look, agreeing."""
     if voice.tense == "past":
         return literals("verb_past", "seemed", "looked")
-    return (
-        literals("verb_third", "seems", "looks")
-        if agreement == "third"
-        else literals("verb_present", "seem", "look")
-    )
+    if agreement == "third":
+        return literals("verb_third", "seems", "looks")
+    return literals("verb_present", "seem", "look")
 
 
 def feel(voice: Voice, agreement: str) -> Expression:

@@ -131,11 +131,9 @@ def _class(directory: Path, trainer: dict[str, Any], tensors: dict[str, Tensor])
         fitting = [kind for kind in fitting if len(kind.names) == fullest]
         if len(fitting) == 1:
             return fitting[0]
-    what = (
-        f"dict_class '{name}' is not known here"
-        if name
-        else "its dict_class is not told, by config nor by tensors"
-    )
+    what = "its dict_class is not told, by config nor by tensors"
+    if name:
+        what = f"dict_class '{name}' is not known here"
     raise SaeflowError(f"{directory}: {what}; known are {', '.join(CLASSES)}")
 
 
