@@ -72,8 +72,7 @@ def test_a_cache_is_fetched_with_its_shards_or_refused(
         f"this: is the cache of {HOOK}, not of {other}; name the folder of that hook",
         (
             "this: shard-00001.parquet of some/cache@main is not the one of its manifest.json; "
-            "publish "
-            "it again"
+            "publish it again"
         ),
         "this: some/cache@main has no manifest.json in 'none'; name the cache's folder",
     ]

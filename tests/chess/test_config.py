@@ -104,8 +104,7 @@ def test_the_studies_that_come_with_saeflow_are_right(
             changed(concepts={}, skill={"correct": "best"}),
             (
                 "config: skill.correct: 'best' is what an engine says of the split eval, and none "
-                "is "
-                "asked"
+                "is asked"
             ),
         ),
         (

@@ -231,10 +231,8 @@ def test_positions_are_pictures_with_every_piece_in_their_text(
     page = pages["concepts-resid.html"]
     assert page.alternatives[0] == (
         "White to move. White: king e1, queen h5, rooks a1 h1, bishops c1 c4, knights b1 g1, pawns "
-        "a2 b2 c2 d2 f2 g2 "
-        "h2 e4. Black: king e8, queen d8, rooks a8 h8, bishops c8 f8, knights c6 g8, pawns e5 a7 "
-        "b7 c7 d7 f7 g7 h7. "
-        "Marked: f7. Move played: Qxf7#."
+        "a2 b2 c2 d2 f2 g2 h2 e4. Black: king e8, queen d8, rooks a8 h8, bishops c8 f8, knights c6 "
+        "g8, pawns e5 a7 b7 c7 d7 f7 g7 h7. Marked: f7. Move played: Qxf7#."
     )
     assert "Marked" not in page.alternatives[2]
     circle = (written / "boards/resid/000.svg").read_text()

@@ -155,8 +155,7 @@ def main() -> None:
     print(f"{'largest difference':<52}{'latents':>10}{'output':>10}")
     for name, latents, output in found:
         print(
-            f"{name:<52}{latents:>10.1e}{output:>10.1e}"
-            f"{'' if max(latents, output) <= TOLERANCE else '  DIFFERS'}"
+            f"{name:<52}{latents:>10.1e}{output:>10.1e}{'' if max(latents, output) <= TOLERANCE else '  DIFFERS'}"
         )
     wrong = sum(max(latents, output) > TOLERANCE for _, latents, output in found)
     print(f"{len(found) - wrong} of {len(found)} within {TOLERANCE}")

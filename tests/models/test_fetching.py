@@ -89,7 +89,6 @@ def test_a_repository_without_safetensors_is_refused_and_leaves_nothing(
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "saeflow: model.published: some/pickled@main: has no weights as model.safetensors; name a "
-        "revision that has, "
-        "or convert the checkpoint"
+        "revision that has, or convert the checkpoint"
     )
     assert not (tmp_path / "models").exists()

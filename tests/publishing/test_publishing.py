@@ -251,8 +251,7 @@ def test_an_upload_that_cannot_be_is_told(hub: Hub, study: Path, tmp_path: Path)
     (refused,), _ = saeflow(hub, tmp_path, ["publish", study, "--yes"], token="hf_another")
     assert refused == (
         f"publish: {hub.url} refuses me/mine@main to this token (401); set HF_TOKEN to one that "
-        "may do this, or "
-        "unset it; it says: Invalid credentials in Authorization header"
+        "may do this, or unset it; it says: Invalid credentials in Authorization header"
     )
     (study / "effects/main/effects.h5").unlink()
     ends, printed = saeflow(

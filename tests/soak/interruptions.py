@@ -104,8 +104,7 @@ class Soak:
         print(
             (
                 f"kill {number + 1}: after {moment:.1f} s, {done} jobs done, {len(at_work)} files "
-                "in "
-                "the works"
+                "in the works"
             ),
             flush=True,
         )

@@ -88,9 +88,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<start> ' + message['role'] + ' ' + "
-    "message['content'] }}"
-    "{{ ' <stop> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<start> assistant ' }}{% endif "
-    "%}"
+    "message['content'] }}{{ ' <stop> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<start> "
+    "assistant ' }}{% endif %}"
 )
 """Writes BOS and closes every turn with ``<stop>``, as the templates of Gemma and Llama 3 do with
 tokens of theirs."""

@@ -176,11 +176,9 @@ def test_what_differs_is_named_with_its_size(finished, copied):
         "config figures.dpi: 120 → 90",
         f"provenance packages.torch: {importlib.metadata.version('torch')} → 1.0",
         "steering/love/caa/vector.safetensors: tensor vector: 1 of 32 numbers differ, by at most "
-        "0.25 "
-        f"(the largest is {np.abs(vector.vector.numpy()).max():.3g})",
+        f"0.25 (the largest is {np.abs(vector.vector.numpy()).max():.3g})",
         f"steering/love/caa/scores.parquet: column score: {differing} of {len(scores)} values "
-        "differ, "
-        f"by at most {expected:.3g}",
+        f"differ, by at most {expected:.3g}",
         next(
             line
             for line in lines

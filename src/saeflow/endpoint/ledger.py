@@ -301,10 +301,9 @@ class Ledger:
         with self._told():
             return Experience(
                 *self._connection.execute(
-                    "SELECT avg(prompt_tokens), avg(completion_tokens), avg(seconds) FROM ("
-                    " SELECT requests.* FROM requests JOIN answers USING (key)"
-                    " WHERE answers.judge = ? AND template = ? AND prompt_tokens > 0"
-                    " ORDER BY id DESC LIMIT 1000)",
+                    "SELECT avg(prompt_tokens), avg(completion_tokens), avg(seconds) FROM ( "
+                    "SELECT requests.* FROM requests JOIN answers USING (key) WHERE answers.judge "
+                    "= ? AND template = ? AND prompt_tokens > 0 ORDER BY id DESC LIMIT 1000)",
                     (judge.model, template),
                 ).fetchone()
             )

@@ -147,8 +147,8 @@ def _sentence(
     if _of_the_proxy(error):
         return (
             f"{where} cannot be fetched, since a proxy that the environment names is not "
-            "understood "
-            f"({_one_line(error)}); set HTTPS_PROXY and ALL_PROXY to http://…, or unset them"
+            f"understood ({_one_line(error)}); set HTTPS_PROXY and ALL_PROXY to http://…, or unset "
+            "them"
         )
     if _of_xet(error):
         return (
@@ -158,8 +158,8 @@ def _sentence(
     if _of_the_network(error):
         return (
             f"{where} cannot be fetched, since {endpoint} is out of reach "
-            f"({type(error).__name__}); check the network "
-            "and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take it from the cache"
+            f"({type(error).__name__}); check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 "
+            "to take it from the cache"
         )
     if isinstance(error, OSError) and not isinstance(error, errors.FileMetadataError):
         return _about_the_disk(error, where)

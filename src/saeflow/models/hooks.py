@@ -65,8 +65,8 @@ def check_hook(lm: LanguageModel, name: str) -> Hook:
     if hook.site not in lm.family.sites:
         reason = lm.family.absent.get(hook.site)
         raise SaeflowError(
-            f"models: hook '{name}' does not exist in a {kind} model"
-            f"{f' ({reason})' if reason else ''}; its sites are {', '.join(lm.family.sites)}"
+            f"models: hook '{name}' does not exist in a {kind} "
+            f"model{f' ({reason})' if reason else ''}; its sites are {', '.join(lm.family.sites)}"
         )
     module = lm.family.sites[hook.site].module
     try:

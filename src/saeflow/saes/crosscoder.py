@@ -73,8 +73,8 @@ class Crosscoder:
         if x.shape[-2:] != self.b_dec.shape:
             raise SaeflowError(
                 f"crosscoder: reads {self.n_sources} sources of width {self.d_model}, these "
-                "activations have the shape "
-                f"{list(x.shape)}; give [rows, {self.n_sources}, {self.d_model}]"
+                f"activations have the shape {list(x.shape)}; give [rows, {self.n_sources}, "
+                f"{self.d_model}]"
             )
         pre = x.to(self.W_enc.dtype).flatten(-2) @ self.W_enc.flatten(0, 1) + self.b_enc
         return (

@@ -82,8 +82,7 @@ def test_targets_are_told_with_the_planted_latent_beside_them() -> None:
     assert (first.chosen, first.sure, second.chosen, second.sure) == ("90 %", True, "40 %", False)
     assert sentences([first, second]) == [
         "Of 2 target latents 1 are chosen again in at least 80 % of resamples of the example "
-        "texts; the others are "
-        "love 40 %.",
+        "texts; the others are love 40 %.",
         "1 of 2 targets detect their planted topic best of all latents, by F1.",
     ]
     other_topic = target_rows(targets(), RECOVERY, {"anger": "love"})[0]
@@ -127,8 +126,8 @@ def test_what_the_choice_of_latents_costs_is_told_apart_from_the_method() -> Non
     assert (anger.same, love.same) == (True, False)
     assert planted.sentences == [
         "With the latents that detect the planted topics best, sae has an average product of 0.50 "
-        "[0.40, 0.60] in "
-        "place of 0.40 [0.30, 0.50]: the choice of latents accounts for 0.10 [0.05, 0.15]."
+        "[0.40, 0.60] in place of 0.40 [0.30, 0.50]: the choice of latents accounts for 0.10 "
+        "[0.05, 0.15]."
     ]
     all_best = target_rows(targets(latent=7), RECOVERY, {})
     assert [row.best for row in all_best] == [True, True]

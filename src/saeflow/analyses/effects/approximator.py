@@ -130,8 +130,8 @@ def assess(
     if approximation.M.shape != (vectors.shape[1], effects.shape[1]):
         raise SaeflowError(
             f"approximator: M {list(approximation.M.shape)} does not map vectors of width "
-            f"{vectors.shape[1]} to "
-            f"{effects.shape[1]} latents; take the effects that it was fitted to"
+            f"{vectors.shape[1]} to {effects.shape[1]} latents; take the effects that it was "
+            "fitted to"
         )
     rows = np.flatnonzero(usable)[-PUBLISHED_TEST_ROWS:]
     mask = np.zeros(len(vectors), dtype=np.bool_)

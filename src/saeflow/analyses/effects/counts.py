@@ -83,8 +83,8 @@ def block_ids(vectors: Vectors, rows: int, block: int) -> range:
     if not ids:
         raise SaeflowError(
             f"effects: block {block} is empty; {len(numbers)} vectors make "
-            f"{-(-len(numbers) // vectors.block_size)} "
-            f"blocks of {vectors.block_size}, counted from 0"
+            f"{-(-len(numbers) // vectors.block_size)} blocks of {vectors.block_size}, counted "
+            "from 0"
         )
     return ids
 

@@ -244,8 +244,8 @@ def _check_consecutive(headers: list[_Header]) -> None:
         if expected and header.first_id != headers[expected - 1].last_id + 1:
             raise SaeflowError(
                 f"{header.path}: starts at vector {header.first_id} and the block before it ends "
-                "at "
-                f"{headers[expected - 1].last_id}; measure both with one effects.vectors.block_size"
+                f"at {headers[expected - 1].last_id}; measure both with one "
+                "effects.vectors.block_size"
             )
         if header.d_sae != headers[0].d_sae or _identity(header.metadata) != _identity(
             headers[0].metadata

@@ -93,8 +93,8 @@ class Planted(NamedTuple):
         ]
         lines = [
             f"With the latents that detect the planted topics best, {method} has an average "
-            f"product of {cell.planted} "
-            f"in place of {cell.chosen}: the choice of latents accounts for {cell.difference}."
+            f"product of {cell.planted} in place of {cell.chosen}: the choice of latents accounts "
+            f"for {cell.difference}."
             for row in rows[:1]
             for method, cell in zip(methods, row.cells, strict=True)
             if row.average and cell.difference
@@ -160,8 +160,8 @@ def sentences(rows: list[TargetRow]) -> list[str]:
         unsure = [f"{words(row.goal)} {row.chosen}" for row in chosen if not row.sure]
         lines.append(
             f"Of {len(chosen)} target latents {sure} are chosen again in at least {100 * SURE:.0f} "
-            "% of resamples of "
-            f"the example texts{'; the others are ' + ', '.join(unsure) if unsure else ''}."
+            "% of resamples of the example "
+            f"texts{'; the others are ' + ', '.join(unsure) if unsure else ''}."
         )
     if shared := sorted({words(row.goal) for row in rows if row.shared_with}):
         lines.append(

@@ -75,8 +75,8 @@ def chess_accuracy_alt(rows: pl.DataFrame) -> str:
     ).row(0)
     return (
         "Line charts by rating of the player. The model's first move is the one played in "
-        f"{low:.0%} to {high:.0%} of "
-        f"positions; the most frequent legal move in at most {blind:.0%}."
+        f"{low:.0%} to {high:.0%} of positions; the most frequent legal move in at most "
+        f"{blind:.0%}."
     )
 
 

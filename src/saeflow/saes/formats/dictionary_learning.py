@@ -85,8 +85,8 @@ def load(directory: Path) -> SAE:
     if "threshold" in kind.scalars and "threshold" not in tensors:
         raise SaeflowError(
             f"{path}: has no threshold, without which BatchTopK chooses among a whole batch, so "
-            "that latents depend on "
-            "the rows beside; measure one with its library and save it again"
+            "that latents depend on the rows beside; measure one with its library and save it "
+            "again"
         )
     kept = checked(path, tensors, _shapes(kind, d_model, d_sae))
     weights: Weights = {

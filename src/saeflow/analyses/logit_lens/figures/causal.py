@@ -96,8 +96,8 @@ def causal_alt(rows: pl.DataFrame) -> str:
     )
     return (
         "Scatter charts of measured change of tokens' log-probabilities against their logit "
-        "weights. Correlation over "
-        f"the vocabulary when the latent is added: {correlations or 'unknown'}."
+        "weights. Correlation over the vocabulary when the latent is added: "
+        f"{correlations or 'unknown'}."
     )
 
 
