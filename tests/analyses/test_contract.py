@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import typer
 from checkout import ROOT
 from studies import study_config
 
-from saeflow.analyses import ANALYSES, Study
 from saeflow.config.face import Analysis
 from saeflow.config.section import Section, section_in
-from saeflow.kinds import check_any_study
+from saeflow.kinds import KINDS, AnyKind, check_any_study, workflow_of
 
-RULES = sorted((ROOT / "rules").glob("*.smk"))
 NOT_PASSED = {
     "published": "where else an artifact lies, which is part of its path",
     "source": "whether it is fetched, which is part of its path",
@@ -30,15 +29,74 @@ ELSEWHERE = {
     "steering.goals": "GoalFiles(FLOW, STUDY.steering)",
 }
 """Keys that no rule passes as a part of a section, and how a rule reads them."""
-ONE_ANALYSIS = pytest.mark.parametrize("analysis", ANALYSES, ids=lambda analysis: analysis.key)
 
 
-def study() -> Study:
+class Place(NamedTuple):
+    """How the analyses of one kind of study are called outside their folders."""
+
+    smallest: str
+    """The smallest config of such a study."""
+    rules: str
+    """What the names of their files of rules open with."""
+    command: str
+    """What their rules call, up to the key or the command."""
+    core: tuple[str, ...]
+    """Sections of the core that rules pass whole."""
+
+
+PLACES = {
+    "language": Place(
+        "minimal",
+        "",
+        "saeflow {key} ",
+        ("corpus", "activations", "figures", "publish", "all_models.{model}.train"),
+    ),
+    "chess": Place(
+        "minimal-chess",
+        "chess_",
+        "saeflow chess ",
+        (
+            *("positions.games", "positions.self_play", "model", "model.shape", "model.train"),
+            *("accuracy", "activations", "figures"),
+        ),
+    ),
+}
+EACH_KIND = pytest.mark.parametrize("kind", KINDS)
+EACH_ANALYSIS = pytest.mark.parametrize(
+    ("kind", "analysis"),
+    [
+        pytest.param(name, analysis, id=f"{name}-{analysis.key}")
+        for name, kind in KINDS.items()
+        for analysis in kind.study.analyses
+    ],
+)
+
+
+def smallest(kind: str, *asked: Analysis[Any, Any]) -> AnyKind:
+    """The smallest study of a kind that asks for some analyses; those that the config describes
+    as it describes them."""
+    values = study_config(PLACES[kind].smallest)
+    described = {
+        analysis.key: values.pop(analysis.key, {}) for analysis in KINDS[kind].study.analyses
+    }
+    return check_any_study(values | {analysis.key: described[analysis.key] for analysis in asked})
+
+
+def whole(kind: str) -> AnyKind:
     """A study that asks for every analysis, with all that they can make."""
-    asked = {analysis.key: {} for analysis in ANALYSES if analysis.key != "steering"}
-    checked = check_any_study(study_config("minimal", asked))
-    assert isinstance(checked, Study)
-    return checked
+    return smallest(kind, *KINDS[kind].study.analyses)
+
+
+def rules_of(kind: str, analysis: Analysis[Any, Any]) -> str:
+    """The rules of one analysis."""
+    return (ROOT / f"rules/{PLACES[kind].rules}{analysis.key}.smk").read_text()
+
+
+@cache
+def all_rules(kind: str) -> str:
+    """The rules that a study reads which asks for every analysis."""
+    names = workflow_of(whole(kind), ROOT, str).rule_files
+    return "\n".join((ROOT / f"rules/{name}.smk").read_text() for name in names)
 
 
 def leaves(section: type[Section], above: str) -> Iterator[str]:
@@ -53,38 +111,34 @@ def leaves(section: type[Section], above: str) -> Iterator[str]:
             yield f"{above}.{name}"
 
 
-def passed() -> set[str]:
+def passed(kind: str) -> set[str]:
     """The dotted keys of the sections that rules pass whole."""
-    text = "\n".join(file.read_text() for file in RULES)
-    calls = re.findall(r"(?:FLOW\.)?settings\(([^()]*)\)", text)
+    calls = re.findall(r"(?:FLOW\.)?settings\(([^()]*)\)", all_rules(kind))
     return {".".join(re.findall(r'"([^"]+)"', call)) for call in calls}
 
 
-def outputs_of_rules() -> str:
-    return "\n".join(file.read_text() for file in RULES)
-
-
-@ONE_ANALYSIS
+@EACH_ANALYSIS
 def test_an_analysis_has_its_folder_its_rules_and_its_commands(
-    analysis: Analysis[Any, Any],
+    kind: str, analysis: Analysis[Any, Any]
 ) -> None:
     folder = Path(str(analysis.module("settings").__file__)).parent
     assert folder.name == analysis.key
-    assert (ROOT / f"rules/{analysis.key}.smk").is_file()
     assert len((folder / "README.md").read_text().split()) > 100
     assert isinstance(analysis.declared("command", "app"), typer.Typer)
-    assert analysis.key in Study.model_fields
-    rules = (ROOT / f"rules/{analysis.key}.smk").read_text()
-    assert f'"saeflow {analysis.key} ' in rules
+    assert analysis.key in KINDS[kind].study.model_fields
+    command = PLACES[kind].command.format(key=analysis.key)
+    assert f'"{command}' in rules_of(kind, analysis)
 
 
-@ONE_ANALYSIS
-def test_every_setting_of_an_analysis_reaches_a_rule(analysis: Analysis[Any, Any]) -> None:
-    whole, rules = passed(), outputs_of_rules()
+@EACH_ANALYSIS
+def test_every_setting_of_an_analysis_reaches_a_rule(
+    kind: str, analysis: Analysis[Any, Any]
+) -> None:
+    keys, rules = passed(kind), all_rules(kind)
     unheard = [
         leaf
         for leaf in leaves(analysis.settings, analysis.key)
-        if not any(leaf == key or leaf.startswith(f"{key}.") for key in whole)
+        if not any(leaf == key or leaf.startswith(f"{key}.") for key in keys)
         and not any(
             (leaf == key or leaf.startswith(f"{key}.")) and reading in rules
             for key, reading in ELSEWHERE.items()
@@ -93,19 +147,21 @@ def test_every_setting_of_an_analysis_reaches_a_rule(analysis: Analysis[Any, Any
     assert not unheard, f"no rule passes {', '.join(unheard)}"
 
 
-def test_every_setting_of_the_core_reaches_a_rule() -> None:
-    whole = passed()
-    for key in ("corpus", "activations", "figures", "publish"):
-        assert key in whole, f"no rule passes {key}"
-    assert "all_models.{model}.train" in whole
+@EACH_KIND
+def test_every_setting_of_the_core_reaches_a_rule(kind: str) -> None:
+    keys = passed(kind)
+    for key in PLACES[kind].core:
+        assert key in keys, f"no rule passes {key}"
 
 
-@ONE_ANALYSIS
-def test_outputs_of_an_analysis_are_outputs_of_its_rules(analysis: Analysis[Any, Any]) -> None:
-    asked = study()
+@EACH_ANALYSIS
+def test_outputs_of_an_analysis_are_outputs_of_its_rules(
+    kind: str, analysis: Analysis[Any, Any]
+) -> None:
+    asked = whole(kind)
     own = analysis.section(asked)
     names = set(analysis.names(asked, own)) | {"study", "model", "sae"}
-    rules = (ROOT / f"rules/{analysis.key}.smk").read_text()
+    rules = rules_of(kind, analysis)
     for pattern in analysis.outputs(asked, own):
         assert set(re.findall(r"{(\w+)}", pattern)) <= names
         assert pattern.startswith(f"{analysis.key}/"), "its folder is called as its key"
@@ -114,21 +170,21 @@ def test_outputs_of_an_analysis_are_outputs_of_its_rules(analysis: Analysis[Any,
         assert Path(pattern).name in rules or listed, pattern
 
 
-@ONE_ANALYSIS
-def test_an_analysis_imports_no_other_but_those_it_builds_on(analysis: Analysis[Any, Any]) -> None:
-    keys = {other.key for other in ANALYSES}
+@EACH_ANALYSIS
+def test_an_analysis_imports_no_other_but_those_it_builds_on(
+    kind: str, analysis: Analysis[Any, Any]
+) -> None:
+    keys = {other.key for other in KINDS[kind].study.analyses}
     folder = Path(str(analysis.module("settings").__file__)).parent
-    text = "\n".join(file.read_text() for file in folder.glob("*.py"))
-    imported = set(re.findall(r"saeflow\.analyses\.(\w+)", text)) & keys
+    text = "\n".join(file.read_text() for file in folder.rglob("*.py"))
+    room = re.escape(analysis.package.rpartition(".")[0])
+    imported = set(re.findall(rf"{room}\.(\w+)", text)) & keys
+    assert analysis.key in imported
     assert imported - {analysis.key} <= set(analysis.builds_on) <= keys
 
 
-@ONE_ANALYSIS
-def test_an_analysis_is_left_out_by_default(analysis: Analysis[Any, Any]) -> None:
-    values = study_config("minimal")
-    for other in ANALYSES:
-        values.pop(other.key, None)
-    bare = check_any_study(values)
-    assert isinstance(bare, Study)
+@EACH_ANALYSIS
+def test_an_analysis_is_left_out_by_default(kind: str, analysis: Analysis[Any, Any]) -> None:
+    bare = smallest(kind)
     assert analysis.section(bare) is None
     assert not bare.asked

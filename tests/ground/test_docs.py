@@ -48,3 +48,13 @@ def test_every_snippet_is_a_study_or_a_part_that_fits_into_a_small_one(
 def test_every_page_of_the_docs_is_looked_at() -> None:
     assert len(SNIPPETS) >= 10
     assert all(page.is_file() for page in PAGES)
+
+
+def test_every_analysis_that_is_shipped_has_a_page_that_shows_what_it_says_of_itself() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text()
+    pages = sorted((ROOT / "docs/analyses").glob("*.md"))
+    for page in pages:
+        assert f": analyses/{page.name}\n" in nav
+    shown = {page.read_text() for page in pages}
+    told = (ROOT / "src/saeflow").rglob("analyses/*/README.md")
+    assert shown == {f'--8<-- "{file.relative_to(ROOT).as_posix()}"\n' for file in told}

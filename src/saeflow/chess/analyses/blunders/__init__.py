@@ -26,6 +26,7 @@ def _complaints(study: ChessStudy, own: Blunders) -> list[Complaint]:
 ANALYSIS: Analysis[ChessStudy, Blunders] = Analysis(
     key="blunders",
     settings=Blunders,
+    builds_on=("engine", "transitions"),
     outputs=lambda study, own: ["blunders/blunders.parquet"],
     complaints=_complaints,
 )

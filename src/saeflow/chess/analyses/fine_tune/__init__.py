@@ -21,6 +21,7 @@ def _complaints(study: ChessStudy, own: FineTuning) -> list[Complaint]:
 ANALYSIS: Analysis[ChessStudy, FineTuning] = Analysis(
     key="fine_tune",
     settings=FineTuning,
+    builds_on=("blunders",),
     outputs=lambda study, own: ["fine_tune/accuracy.parquet"],
     complaints=_complaints,
 )

@@ -23,6 +23,7 @@ def _complaints(study: ChessStudy, own: Interventions) -> list[Complaint]:
 ANALYSIS: Analysis[ChessStudy, Interventions] = Analysis(
     key="interventions",
     settings=Interventions,
+    builds_on=("concepts", "engine"),
     outputs=lambda study, own: ["interventions/{sae}/interventions.parquet"],
     complaints=_complaints,
 )

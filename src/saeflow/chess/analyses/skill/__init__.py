@@ -20,6 +20,7 @@ def _complaints(study: ChessStudy, own: Skill) -> list[Complaint]:
 ANALYSIS: Analysis[ChessStudy, Skill] = Analysis(
     key="skill",
     settings=Skill,
+    builds_on=("concepts", "engine"),
     outputs=lambda study, own: ["skill/{sae}/skill.parquet", "skill/{sae}/awareness.parquet"],
     complaints=_complaints,
 )

@@ -20,6 +20,7 @@ def _complaints(study: ChessStudy, own: Transitions) -> list[Complaint]:
 ANALYSIS: Analysis[ChessStudy, Transitions] = Analysis(
     key="transitions",
     settings=Transitions,
+    builds_on=("engine",),
     outputs=lambda study, own: ["transitions/transitions.parquet"],
     complaints=_complaints,
 )
