@@ -22,6 +22,7 @@ from saeflow.figures.figure import declared
 
 if TYPE_CHECKING:
     from saeflow.figures.figure import Figure
+    from saeflow.planning.work import Plan
 
 AnyKind = Study | ChessStudy
 SCHEMAS = Path("workflow/schemas")
@@ -36,14 +37,22 @@ class Kind(NamedTuple):
     """The JSON schema of that, in the repository."""
     workflow: str
     """The class that tells the rules of it, as MODULE:CLASS; it needs Snakemake."""
+    plan: str
+    """The function that plans it, as MODULE:FUNCTION."""
 
 
 KINDS = {
     "language": Kind(
-        Study, SCHEMAS / "config.schema.yaml", "saeflow.analyses.workflow:StudyWorkflow"
+        Study,
+        SCHEMAS / "config.schema.yaml",
+        "saeflow.analyses.workflow:StudyWorkflow",
+        "saeflow.analyses.plan:plan",
     ),
     "chess": Kind(
-        ChessStudy, SCHEMAS / "chess.schema.yaml", "saeflow.chess.workflow:ChessWorkflow"
+        ChessStudy,
+        SCHEMAS / "chess.schema.yaml",
+        "saeflow.chess.workflow:ChessWorkflow",
+        "saeflow.chess.plan:plan",
     ),
 }
 """By the value of the key `kind`; the first where a config names none."""
@@ -88,8 +97,24 @@ def figures() -> dict[str, Figure]:
 
 def workflow_of(study: AnyKind, checkout: Path | None, fetch: Callable[[str], str]) -> Any:
     """What the rules say of a study; see `saeflow.workflow.Workflow`."""
-    module, _, name = KINDS[study.kind].workflow.partition(":")
-    return getattr(importlib.import_module(module), name)(study, checkout, fetch)
+    return _named(KINDS[study.kind].workflow)(study, checkout, fetch)
+
+
+def plan_of(study: AnyKind, root: Path) -> Plan:
+    """What a study would run, and what it needs.
+
+    Args:
+        study: of any kind.
+        root: the folder that ``results/`` lies in.
+    """
+    planned: Plan = _named(KINDS[study.kind].plan)(study, root)
+    return planned
+
+
+def _named(place: str) -> Any:
+    """What is told as MODULE:NAME."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def main(arguments: list[str]) -> None:

@@ -171,9 +171,11 @@ def test_the_cache_holds_every_hook_once_and_has_enough_shards() -> None:
     assert study.shards == 3
 
 
-def test_a_study_of_chess_is_not_planned(tmp_path: Path) -> None:
+def test_commands_of_language_models_refuse_a_study_of_chess(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    with pytest.raises(SaeflowError, match=r"kind: 'chess' is not planned; `snakemake -n` tells"):
+    with pytest.raises(
+        SaeflowError, match=r"study.yaml: kind: must be 'language', .* alone; got 'chess'$"
+    ):
         read_study(tmp_path / "study.yaml")
 
 

@@ -19,8 +19,7 @@ from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.cost import judge_calls
 from saeflow.config.locations import fetches
 from saeflow.corpora.tales import tokenizer
-from saeflow.errors import SaeflowError
-from saeflow.kinds import check_any_study
+from saeflow.kinds import check_any_study, plan_of, read_any_study
 from saeflow.planning.calibration import products_per_second
 from saeflow.planning.shape import TALES_VOCABULARY, ModelShape, model_shape, shape_of
 from saeflow.planning.stages import hours, plan_study, total
@@ -122,7 +121,6 @@ def test_the_rate_of_products_is_measured() -> None:
 
 
 STUDIES = sorted((ROOT / "workflow" / "studies").glob("*.yaml"))
-OF_CHESS = [path for path in STUDIES if yaml.safe_load(path.read_text()).get("kind") == "chess"]
 
 
 @pytest.fixture
@@ -137,21 +135,13 @@ def inputs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize(
-    "study", [path for path in STUDIES if path not in OF_CHESS], ids=lambda path: path.name
-)
-def test_every_study_of_language_can_be_planned(study: Path) -> None:
-    read = read_study(study)
-    assert total(plan_study(read, model_shape(read))).jobs > 10
-
-
-@pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize("study", OF_CHESS, ids=lambda path: path.name)
-def test_a_study_of_chess_is_not_planned_and_told_so(study: Path) -> None:
-    with pytest.raises(
-        SaeflowError, match=r"kind: 'chess' is not planned; `snakemake -n` tells what would run"
-    ):
-        read_study(study)
+@pytest.mark.parametrize("file", STUDIES, ids=lambda path: path.name)
+def test_every_study_of_any_kind_can_be_planned(file: Path, tmp_path: Path) -> None:
+    study = read_any_study(file)
+    planned = plan_of(study, tmp_path)
+    assert total(planned.stages).jobs > 10
+    stages = {stage.stage for stage in planned.stages}
+    assert {"model", "saes", "figures", *(analysis.key for analysis, _ in study.asked)} <= stages
 
 
 def test_what_is_fetched_is_no_work_and_is_named(tmp_path: Path) -> None:

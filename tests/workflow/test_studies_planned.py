@@ -8,6 +8,9 @@ import pytest
 from checkout import ROOT
 from snakemake_runs import Workflow
 
+from saeflow.kinds import plan_of, read_any_study
+from saeflow.planning.stages import total
+
 WIDE = "gemma-2-9b-res-131k"
 FETCHED = {
     "fetch_text": 1,
@@ -71,6 +74,15 @@ def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(
     assert planned == expected
     assert jobs["summarise_scores"] == 1
     assert jobs["complete_prompts"] == (35 if study == "gpt2-small" else 45)
+
+
+def test_a_study_of_chess_is_planned_with_the_jobs_that_it_runs(tmp_path):
+    asked = {"engine": {}, "blunders": {}, "fine_tune": {}}
+    workflow = Workflow(tmp_path, asked, base=ROOT / "workflow/studies/chess.yaml")
+    jobs = workflow.run("all", args=("--cores", "2", "--dry-run"))
+    study = read_any_study(ROOT / "workflow/studies/chess.yaml", over=asked)
+    planned = total(plan_of(study, tmp_path).stages).jobs
+    assert planned == sum(jobs.values()) - 2  # without the target and the record of the study
 
 
 def test_the_page_on_slurm_names_every_rule_that_asks_for_a_device():

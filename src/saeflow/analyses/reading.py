@@ -21,6 +21,7 @@ def read_study(*paths: Path) -> Study:
     kind = values.get("kind", "language")
     if isinstance(kind, str) and kind != "language":
         raise SaeflowError(
-            f"{source}: kind: {shown(kind)} is not planned; `snakemake -n` tells what would run"
+            f"{source}: kind: must be 'language', as this command reads studies of language models "
+            f"alone; got {shown(kind)}"
         )
     return checked(Study, values, source)

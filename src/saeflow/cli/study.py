@@ -15,9 +15,7 @@ from saeflow.errors import SaeflowError
 from saeflow.provenance import Digests
 
 if TYPE_CHECKING:
-    from saeflow.analyses import Study
-    from saeflow.planning.shape import ModelShape
-    from saeflow.planning.work import Need, StagePlan
+    from saeflow.planning.work import Need, Plan, StagePlan
 
 app = typer.Typer(help="Record what a study runs.", no_args_is_help=True)
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of a study's results.")]
@@ -141,31 +139,20 @@ def plan(
 ) -> None:
     """Print what a study would run, stage by stage: its work, time, price and needs; runs
     nothing."""
-    from saeflow.analyses.reading import read_study
-    from saeflow.config.locations import fetches
-    from saeflow.planning.shape import model_shape
-    from saeflow.planning.stages import needs, plan_study, remarks, total
+    from saeflow.kinds import plan_of, read_any_study
+    from saeflow.planning.stages import total
 
-    study = read_study(*config)
-    outside = needs(study, Path.cwd())
-    shape = model_shape(study)
-    stages = plan_study(study, shape, fetches(study, Path.cwd()))
-    asked = ", ".join(analysis.key for analysis, _ in study.asked) or "SAEs alone"
-    options.say(f"study {study.study}: {study.model.name}, {study.hook}; {asked}\n")
-    hours = _hours(study, shape, stages) if calibrate and shape else {}
+    planned = plan_of(read_any_study(*config), Path.cwd())
+    options.say(f"{planned.heading}\n")
+    hours = _hours(planned) if calibrate and planned.rate else {}
     options.say(
-        f"{'stage':<13}{'jobs':>6}{'tokens':>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work"
+        f"{'stage':<13}{'jobs':>6}{planned.unit:>16}{'TFLOP':>12}{'time':>9}{'disk':>10}   work"
     )
-    for stage in [*stages, total(stages)]:
+    for stage in [*planned.stages, total(planned.stages)]:
         options.say(_row(stage, hours))
-    if not shape:
-        options.say(
-            "\nthe model is not on this machine yet: its work, and sizes that follow from its "
-            "width, are not known"
-        )
-    for remark in remarks(study):
+    for remark in planned.remarks:
         options.say(f"\n{remark}")
-    _say_needs(outside)
+    _say_needs(planned.needs)
 
 
 def _say_needs(read: list[Need]) -> None:
@@ -180,32 +167,31 @@ def _say_needs(read: list[Need]) -> None:
         options.say(f"\neverything {'else that ' if fetched else ''}it reads is there")
 
 
-def _hours(study: Study, shape: ModelShape, stages: list[StagePlan]) -> dict[str, float]:
+def _hours(planned: Plan) -> dict[str, float]:
     """How long every stage takes on this machine."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     options.use_threads(cores)
-    from saeflow.config.counts import latent_count
-    from saeflow.planning.calibration import SHARE, products_per_second
+    from saeflow.planning.calibration import SHARE
     from saeflow.planning.stages import hours, total
 
+    assert planned.rate
     device = options.accelerator()
-    rate = products_per_second(
-        shape, latent_count(study, study.target_sae), study.model.dtype, device
-    )
+    rate = planned.rate(device)
     options.say(
         f"this machine: {rate / 1e9:,.0f} GFLOP/s in matrix products ({device}, {cores} cores)\n"
     )
-    by_stage = {stage.stage: hours(stage, rate, SHARE, cores) for stage in stages}
-    return by_stage | {total(stages).stage: sum(by_stage.values())}
+    by_stage = {stage.stage: hours(stage, rate, SHARE, cores) for stage in planned.stages}
+    return by_stage | {total(planned.stages).stage: sum(by_stage.values())}
 
 
 def _row(stage: StagePlan, hours: dict[str, float]) -> str:
     work = f"{stage.flop / 1e12:,.1f}" if stage.flop else "–"
     time = _time(hours[stage.stage]) if stage.stage in hours else "–"
-    left = f"{stage.stage:<13}{stage.jobs:>6}{stage.tokens:>16,}{work:>12}{time:>9}"
-    return f"{left}{_size(stage.disk):>10}   {stage.work}"
+    count = f"{stage.tokens:,}" if stage.tokens else "–"
+    left = f"{stage.stage:<13}{stage.jobs:>6}{count:>16}{work:>12}{time:>9}"
+    return f"{left}{_size(stage.disk) if stage.disk else '–':>10}   {stage.work}"
 
 
 def _time(hours: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from saeflow.config.any_study import AnyStudy
 from saeflow.config.locations import fetches
 from saeflow.config.sections import Core, ModelTraining, Published
 from saeflow.figures.figure import figures_of
@@ -30,11 +31,18 @@ def plan_study(
         fetched: what is fetched instead of computed, by the key of its section.
     """
     scope = Scope(shape, fetched)
-    stages = [stage(study, scope) for stage in CORE]
+    return [*(stage(study, scope) for stage in CORE), *after_core(study, scope)]
+
+
+def after_core(study: AnyStudy, scope: Scope) -> list[StagePlan]:
+    """The stages of each analysis that a study of any kind asks for, and the figures and the
+    report."""
+    stages: list[StagePlan] = []
     for analysis, own in study.asked:
         if work := analysis.declared("cost", "work"):
             stages += work(study, own, scope)
-    return [*stages, _figures(study)]
+    figures = 1 + len(figures_of(study))
+    return [*stages, StagePlan("figures", figures, 0, 0, 5_000_000, "figures and report")]
 
 
 def _corpus(study: Core, scope: Scope) -> StagePlan:
@@ -92,7 +100,7 @@ def _saes(study: Core, scope: Scope) -> StagePlan:
     )
     return StagePlan(
         "saes",
-        2 * len(study.saes),
+        2 * len(study.saes) + 1,
         sum(settings.tokens for settings, _ in trained) + len(study.saes) * held,
         flop + len(study.saes) * held * 3 * scope.flop(),
         sum(8 * settings.d_sae * read for settings, read in trained),
@@ -103,10 +111,6 @@ def _saes(study: Core, scope: Scope) -> StagePlan:
             for name, sae in study.saes.items()
         ),
     )
-
-
-def _figures(study: Core) -> StagePlan:
-    return StagePlan("figures", 2 + len(figures_of(study)), 0, 0, 5_000_000, "figures and report")
 
 
 CORE: tuple[Callable[[Core, Scope], StagePlan], ...] = (_corpus, _model, _activations, _saes)
@@ -155,13 +159,26 @@ def needs(study: Core, root: Path) -> list[Need]:
         for name, sae in study.saes.items()
         if sae.path
     ]
-    for analysis, own in study.asked:
-        if its := analysis.declared("cost", "needs"):
-            outside += its(own)
-    return outside
+    return outside + needs_of_analyses(study)
 
 
-def remarks(study: Core) -> list[str]:
+def needs_of_analyses(study: AnyStudy) -> list[Need]:
+    """What the analyses read from outside that a study of any kind asks for."""
+    return [
+        need
+        for analysis, own in study.asked
+        if (its := analysis.declared("cost", "needs"))
+        for need in its(own)
+    ]
+
+
+def heading(study: AnyStudy, *core: str) -> str:
+    """What a study is: its name, what its core is about, and its analyses."""
+    asked = ", ".join(analysis.key for analysis, _ in study.asked) or "SAEs alone"
+    return f"study {study.study}: {', '.join(core)}; {asked}"
+
+
+def remarks(study: AnyStudy) -> list[str]:
     """What else is to be known before the study is run, such as the price of its judge."""
     return [
         remark

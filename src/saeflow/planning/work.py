@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ class StagePlan(NamedTuple):
     jobs: int
     """Jobs of the workflow."""
     tokens: int
-    """Tokens that pass through the model, or activations through an SAE that is trained."""
+    """Tokens (of chess, positions) that pass through the model, or activations through an SAE that
+    is trained; 0 where there are none, or nothing tells their number yet."""
     flop: int
     """Operations of the matrix products in it; 0 where the model is not on this machine yet."""
     disk: int
@@ -35,6 +36,21 @@ class Need(NamedTuple):
     where: str
     present: bool | None
     """None where it lies on the hub and is looked for when it is fetched."""
+
+
+class Plan(NamedTuple):
+    """All that `saeflow plan` says of a study."""
+
+    heading: str
+    unit: str
+    """What `StagePlan.tokens` counts."""
+    stages: list[StagePlan]
+    needs: list[Need]
+    remarks: list[str]
+    """What else is to be known before the study is run."""
+    rate: Callable[[str], float] | None = None
+    """From a device to the operations per second of the study's matrix products on it, measured;
+    None where the work is not known, or not told."""
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ class _Training:
         if settings.accumulate == 1:
             # No gradient is added to it, so it is followed at once and makes room for others.
             self.weights.decoder.register_post_accumulate_grad_hook(self._follow)  # type: ignore[no-untyped-call]
-        self.steps = math.ceil(settings.tokens / (settings.batch_size * settings.accumulate))
+        self.steps = settings.steps
         self.done = 0
         self.since_fired = torch.zeros(len(self.weights.encoder), dtype=torch.long, device=device)
         self.density = 1.0

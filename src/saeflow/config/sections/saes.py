@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import product
 from math import prod
@@ -117,6 +118,11 @@ class SAETraining(Section):
             DEAD_AFTER,
             max(self.tokens // RESAMPLINGS, SEEN_BATCHES * self.batch_size * self.accumulate),
         )
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser."""
+        return math.ceil(self.tokens / (self.batch_size * self.accumulate))
 
     @model_validator(mode="after")
     def _agrees(self) -> SAETraining:

@@ -36,6 +36,12 @@ _GAMES = "/usr/games"  # where Debian puts engines, which not every PATH names
 _SECONDS = 600.0  # after which an engine that does not answer is given up
 
 
+def program_of(settings: Engine) -> str | None:
+    """Where the engine lies; None where it is not installed."""
+    name = settings.command
+    return shutil.which(name) or shutil.which(name, path=_GAMES)
+
+
 @contextmanager
 def running(settings: Engine) -> Iterator[chess.engine.SimpleEngine]:
     """An engine that is ready to be asked.
@@ -44,9 +50,10 @@ def running(settings: Engine) -> Iterator[chess.engine.SimpleEngine]:
         SaeflowError: there is no such program, it speaks no UCI, or it dies.
     """
     name = settings.command
-    program = shutil.which(name) or shutil.which(name, path=_GAMES) or name
     try:
-        with chess.engine.SimpleEngine.popen_uci(program, timeout=_SECONDS) as engine:
+        with chess.engine.SimpleEngine.popen_uci(
+            program_of(settings) or name, timeout=_SECONDS
+        ) as engine:
             wanted = {"Threads": 1, "Hash": settings.hash}
             engine.configure(
                 {name: value for name, value in wanted.items() if name in engine.options}

@@ -1,0 +1,23 @@
+"""What editing latents takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saeflow.chess.analyses.interventions.settings import Interventions
+from saeflow.chess.games.positions import RATING_BINS
+from saeflow.planning.work import Scope, StagePlan
+
+if TYPE_CHECKING:
+    from saeflow.chess.study import ChessStudy
+
+
+def work(study: ChessStudy, own: Interventions, scope: Scope) -> list[StagePlan]:
+    """Of every group positions of three sets in both halves of the games, at every rating; what is
+    looked through to find them is not counted."""
+    saes, groups = len(study.saes), len(own.groups)
+    ratings = len(own.bins) or len(RATING_BINS) - 1
+    edits = len(own.modes) * len(own.strengths) * len(own.latents)
+    positions = saes * groups * 2 * 3 * own.positions
+    what = f"{groups} groups × {saes} SAEs, {edits} edits of each position at {ratings} ratings"
+    return [StagePlan("interventions", saes, positions, 0, 0, what)]
