@@ -67,6 +67,23 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"steering.judge.engine": "gpt"}, "steering.judge.engine", "known here: kind, saturation"),
     ({"steering.completions.scale": [0.0]}, "steering.completions.scale", "did you mean 'scales'?"),
     ({"activations.threads": 2}, "activations.threads", "is not a known key"),
+    # Keys of another section, as in configs of before the sections were divided
+    ({"goals": {}}, "goals", "did you mean 'steering.goals'?"),
+    ({"judge": {}}, "judge", "did you mean 'steering.judge'?"),
+    ({"approximator": {}}, "approximator", "did you mean 'effects.approximator'?"),
+    ({"steering.scales": [0.0]}, "steering.scales", "did you mean 'steering.completions.scales'?"),
+    (
+        {"steering.shared_latents": True},
+        "steering.shared_latents",
+        "did you mean 'steering.targets.latents' or 'steering.targets.shared'?",
+    ),
+    ({"effects.scale": {}}, "effects.scale", "did you mean 'effects.measurement.scale'?"),
+    ({"effects.block_size": 8}, "effects.block_size", "did you mean 'effects.vectors.block_size'?"),
+    ({"steering.judge.pairs": 3}, "steering.judge.pairs", "did you mean 'steering.pairs'?"),
+    ({"steering.judge.base_url": "x"}, "steering.judge.base_url", "'calls.base_url'?"),
+    ({"activations.hooks": []}, "activations.hooks", "did you mean 'hooks' at the top?"),
+    ({"d_sae": 64}, "d_sae", "did you mean 'saes.NAME.d_sae' or 'saes.NAME.train.d_sae'?"),
+    ({"saes.main.k": 4}, "saes.main.k", "did you mean 'saes.main.train.k'?"),
     # Missing keys
     ({"study": MISSING}, "study", "is missing"),
     ({"model": MISSING}, "model", "is missing"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_origin
 
 import yaml
@@ -48,9 +48,10 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            keys = _known_keys(section, place[:-1])
-            if close := difflib.get_close_matches(str(place[-1]), keys, n=1):
-                return f"is not a known key; did you mean '{close[0]}'?"
+            if meant := _meant(section, place):
+                top = " at the top" if meant == [place[-1]] else ""
+                return f"is not a known key; did you mean {' or '.join(map(repr, meant))}{top}?"
+            keys = _section_at(section, place[:-1]).model_fields
             return f"is not a known key; known here: {', '.join(keys)}"
         case "invalid_key":
             return f"a key must be text; got {shown(value)}{_hint(kind, value)}"
@@ -100,8 +101,56 @@ def _hint(kind: str, value: Any) -> str:
     return f" ({why}write {written})"
 
 
-def _known_keys(section: type[Section], place: tuple[Any, ...]) -> list[str]:
-    """The keys of the section at a place of the config."""
+MOST_MEANT = 3
+
+
+def _meant(section: type[Section], place: tuple[Any, ...]) -> list[str]:
+    """What an unknown key may mean: one beside it by its own name, one elsewhere by all names.
+
+    Nearest is a key of its name further down, as where sections were divided; then one beside it
+    that is spelt alike; then one of its name that stands further up, or in a single place.
+    """
+    *above, key = map(str, place)
+    here = _section_at(section, place[:-1])
+    below = [".".join([*above, *path]) for path in _paths(here) if len(path) > 1]
+    if 0 < len(same := _named(key, below)) <= MOST_MEANT:
+        return same
+    if close := difflib.get_close_matches(key, here.model_fields, n=1):
+        return close
+    if part := [name for name in here.model_fields if key in name.split("_")]:
+        return part[:1]
+    names = [path.rpartition(".")[2] for path in below]
+    if above and (close := difflib.get_close_matches(key, names, n=2)):
+        return [path for name in close for path in _named(name, below)][:MOST_MEANT]
+    around = [place[:depth] for depth in reversed(range(len(above)))]
+    for outer in around:
+        if key in _section_at(section, outer).model_fields:
+            return [_dotted(*outer, key)]
+    everywhere = _named(key, map(".".join, _paths(section)))
+    return everywhere if len(everywhere) == 1 else []
+
+
+def _named(name: str, paths: Iterable[str]) -> list[str]:
+    """The dotted keys whose last part is a name, the shortest first."""
+    return sorted((path for path in paths if path.rpartition(".")[2] == name), key=_depth)
+
+
+def _depth(path: str) -> int:
+    return path.count(".")
+
+
+def _paths(section: type[Section]) -> Iterator[list[str]]:
+    """Every key of a section and of those within it; NAME stands for the names of several."""
+    for key, field in section.model_fields.items():
+        yield [key]
+        held = field.annotation
+        if get_origin(held) is not list and (inner := section_in(held)):
+            several = ["NAME"] if get_origin(held) is dict else []
+            yield from ([key, *several, *path] for path in _paths(inner))
+
+
+def _section_at(section: type[Section], place: tuple[Any, ...]) -> type[Section]:
+    """The section at a place of the config."""
     parts = iter(place)
     for part in parts:
         if isinstance(part, int):  # the number of one of a list
@@ -110,4 +159,4 @@ def _known_keys(section: type[Section], place: tuple[Any, ...]) -> list[str]:
         if get_origin(held) is dict:
             next(parts)  # the name of one of several, such as an SAE's
         section = section_in(held) or section
-    return list(section.model_fields)
+    return section
