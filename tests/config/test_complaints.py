@@ -67,6 +67,23 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"steering.judge.engine": "gpt"}, "steering.judge.engine", "known here: kind, saturation"),
     ({"steering.completions.scale": [0.0]}, "steering.completions.scale", "did you mean 'scales'?"),
     ({"activations.threads": 2}, "activations.threads", "is not a known key"),
+    # What an analysis needs that is not asked for: one sentence, however many methods need it
+    (
+        {"effects": None},
+        "steering.vectors.methods",
+        "sae_ts, pinverse, rotation are built from effects of vectors, which are not asked for; "
+        "set effects: {}",
+    ),
+    (
+        {"effects": None, "steering.vectors.methods": ["caa", "sae_ts"]},
+        "steering.vectors.methods",
+        "sae_ts is built from effects of vectors",
+    ),
+    (
+        {"effects.sae": "other", "steering.sae": "main"},
+        "effects.sae",
+        "'other' is not steering.sae 'main'; name one in both",
+    ),
     # Keys of another section, as in configs of before the sections were divided
     ({"goals": {}}, "goals", "did you mean 'steering.goals'?"),
     ({"judge": {}}, "judge", "did you mean 'steering.judge'?"),
@@ -82,6 +99,11 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"steering.judge.pairs": 3}, "steering.judge.pairs", "did you mean 'steering.pairs'?"),
     ({"steering.judge.base_url": "x"}, "steering.judge.base_url", "'calls.base_url'?"),
     ({"activations.hooks": []}, "activations.hooks", "did you mean 'hooks' at the top?"),
+    (
+        {"saes.main.published": {"repo": "owner/name", "sae": "main"}},
+        "saes.main.published.sae",
+        "is not a known key; known here: repo",
+    ),
     ({"d_sae": 64}, "d_sae", "did you mean 'saes.NAME.d_sae' or 'saes.NAME.train.d_sae'?"),
     ({"saes.main.k": 4}, "saes.main.k", "did you mean 'saes.main.train.k'?"),
     # Missing keys
@@ -480,6 +502,11 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ),
 ]
 WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"saes.main": {"published": {"repo": "owner/name"}}},
+        "saes.main.d_sae",
+        "is needed, since latents are counted before the SAE is fetched; give their number",
+    ),
     ({"corpus.path": MISSING}, "corpus.path", "is needed for kind 'text'"),
     (
         {"corpus.path": "stories.csv"},
@@ -576,6 +603,21 @@ WRONG_FILES: list[tuple[str, str]] = [
 def test_the_minimal_studies_are_accepted() -> None:
     assert check_any_study(STUDY).target_sae == "main"
     assert check_any_study(TEXT).layer == 1
+
+
+def test_vectors_and_effects_that_are_fetched_need_nothing_that_would_make_them() -> None:
+    published = {"repo": "owner/name", "file": "{goal}/{method}.safetensors"}
+    vectors = {"effects": None, "steering.vectors.published": published}
+    effects = {
+        "effects.published": {"repo": "owner/name", "file": "effects.h5"},
+        "saes.main": {"published": {"repo": "owner/name"}},
+    }
+    for changes in (vectors, effects):
+        for source in ("auto", "fetch"):
+            key = "steering.vectors.source" if changes is vectors else "effects.source"
+            check_any_study(changed(TEXT, {**changes, key: source}))
+    refused = changed(TEXT, {**vectors, "steering.vectors.source": "compute"})
+    assert complaint(refused).startswith("config: steering.vectors.methods: sae_ts, ")
 
 
 @pytest.mark.parametrize(("changes", "key", "reason"), WRONG_STUDIES, ids=told(WRONG_STUDIES))

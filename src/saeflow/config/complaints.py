@@ -157,6 +157,6 @@ def _section_at(section: type[Section], place: tuple[Any, ...]) -> type[Section]
             continue
         held = section.model_fields[part].annotation
         if get_origin(held) is dict:
-            next(parts)  # the name of one of several, such as an SAE's
+            next(parts, None)  # the name of one of several, such as an SAE's
         section = section_in(held) or section
     return section

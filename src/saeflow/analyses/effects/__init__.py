@@ -32,7 +32,8 @@ def _complaints(study: Study, own: Effects) -> list[Complaint]:
 def _about_the_sae(study: Study, own: Effects) -> list[Complaint]:
     key = "steering.sae" if study.steering and study.steering.sae else "effects.sae"
     if study.steering and None is not study.steering.sae != own.sae is not None:
-        return [("effects.sae", f"'{own.sae}' is not steering.sae '{study.steering.sae}'")]
+        reason = f"'{own.sae}' is not steering.sae '{study.steering.sae}'; name one in both"
+        return [("effects.sae", reason)]
     return study.complaints_about_target(key)
 
 
@@ -57,7 +58,12 @@ def _about_vectors(study: Study, own: Effects) -> list[Complaint]:
     elif vectors.sae and study.saes[vectors.sae].kind == "crosscoder":
         reason = f"'{vectors.sae}' is a crosscoder; name an SAE with vectors of one hook"
         complaints.append(("effects.vectors.sae", reason))
-    source = study.saes.get(vectors.sae or study.target_sae)
+    counted = vectors.sae or study.target_sae
+    source = study.saes.get(counted)
+    measured_here = not own.published or own.source == "compute"
+    if source and measured_here and not (vectors.path or source.declared_width or source.path):
+        reason = "is needed, since latents are counted before the SAE is fetched; give their number"
+        complaints.append((f"saes.{counted}.d_sae", reason))
     declared = (source.declared_width or 0) if source and not vectors.path else 0
     count = vectors.range[1] - vectors.range[0] if vectors.range else declared
     if count and int(count * share) < 1:

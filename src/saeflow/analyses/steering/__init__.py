@@ -66,10 +66,18 @@ def _about_methods(study: Study, own: Steering) -> list[Complaint]:
                 "plants any; remove it"
             )
             complaints.append((key, reason))
-        if method_of(method).needs_effects and not study.effects:
-            reason = f"'{method}' is built from the effects of vectors; set effects: {{}}"
-            complaints.append((key, reason))
+    if built := _built_from_effects(own) if not study.effects else []:
+        verb = "is" if len(built) == 1 else "are"
+        reason = f"{verb} built from effects of vectors, which are not asked for; set effects: {{}}"
+        complaints.append(("steering.vectors.methods", f"{', '.join(built)} {reason}"))
     return complaints
+
+
+def _built_from_effects(own: Steering) -> list[str]:
+    """The methods whose vectors are made here from the approximator of effects."""
+    is_fetched = own.vectors.published and own.vectors.source != "compute"
+    methods = [] if is_fetched else own.vectors.methods
+    return [method for method in methods if method_of(method).needs_effects]
 
 
 def _about_goals(study: Study, own: Steering) -> list[Complaint]:
