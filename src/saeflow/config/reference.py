@@ -49,9 +49,8 @@ A config with `kind: {kind}` has these keys, closed as the others are.
 `workflow/studies/{kind}.yaml` is such a study.
 """
 GOAL_OPENING = """\
-Each goal of [`goals.names`](#goals) is described by a file `<name>.yaml` in `goals.directory`.
-Latents are numbered
-from 0: `latents: {main: {17: 1.0, 203: 0.5}}`.
+Each goal of [`steering.goals.names`](#steeringgoals) is described by a file `<name>.yaml` in
+`steering.goals.directory`. Latents are numbered from 0: `latents: {main: {17: 1.0, 203: 0.5}}`.
 """
 PATTERNS = {
     NAME: "name",
