@@ -153,7 +153,7 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
 
     checkpoint, sums, changed = _recorded(Path(directory))
     _check_files(checkpoint, sums, changed)
-    config = _config(checkpoint)
+    config = config_of(checkpoint)
     family = family_of(config)
     target = _device(device)
     if dtype not in DTYPES:
@@ -274,7 +274,7 @@ def _check_files(
         refuse_other_settings(file)
 
 
-def _config(checkpoint: Path) -> PretrainedConfig:
+def config_of(checkpoint: Path) -> PretrainedConfig:
     """The config of the language model in a checkpoint, which may hold a model of images, too.
 
     Raises:

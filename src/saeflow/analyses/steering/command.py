@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeflow import config, options
+from saeflow.analyses.steering.exports.command import export
 from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import Completions, SteeringVectors, Summary, Targets
 from saeflow.errors import SaeflowError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Build steering vectors and complete prompts with them.", no_args_is_help=True
 )
+app.command()(export)
 
 Contrast = Annotated[
     Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")
