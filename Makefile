@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 READY := $(VENV)/ready
 PEERS := .venv-interop
+EXPORT_PEERS := .venv-interop-exports
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
 REPORT := results/tales/report/index.html
 
@@ -17,7 +18,7 @@ help:
 	@echo "make bench-activations  the activation cache beside bare passes, SAELens and a file copy (downloads SAELens)"
 	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them, over an hour)"
 	@echo "make bench-logit-lens  the logit lens at the size of GPT-2 small, beside the published way"
-	@echo "make interop SAE files and the chess model held to the libraries they come from (downloads them, a few GB)"
+	@echo "make interop SAE files, the chess model and exports of steering held to the libraries they are of and for (downloads them, a few GB)"
 	@echo "make test-slurm  a study on a private SLURM whose jobs are cancelled, killed, drained and requeued (as root, some minutes)"
 	@echo "make soak    kill the default study twenty times at random moments, compare with an undisturbed run (half an hour)"
 	@echo "make docs    build the documentation into site/"
@@ -64,6 +65,12 @@ $(PEERS)/ready: tests/interop/requirements.txt | $(READY)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
 
+$(EXPORT_PEERS)/ready: tests/interop/requirements-exports.txt | $(READY)
+	@$(VENV)/bin/python -m venv $(EXPORT_PEERS)
+	@$(EXPORT_PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(EXPORT_PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
 bench-activations: $(READY) $(PEERS)/ready
 	@$(RUN) python benchmarks/activations.py --rows 524288 --rounds 5 --peer $(PEERS)/bin/python
 
@@ -76,9 +83,10 @@ bench-saes: $(READY) $(PEERS)/ready
 bench-logit-lens: $(READY)
 	@$(RUN) python benchmarks/logit_lens.py
 
-interop: $(PEERS)/ready
+interop: $(PEERS)/ready $(EXPORT_PEERS)/ready
 	@$(RUN) python tests/interop/compare.py $(PEERS)
 	@$(RUN) python tests/interop/compare_maia2.py $(PEERS)
+	@$(RUN) PYTHONPATH=tests/support python tests/interop/compare_exports.py $(EXPORT_PEERS)
 
 test-slurm: $(READY)
 	@$(RUN) pytest tests/workflow/slurm_faults.py
@@ -90,4 +98,4 @@ clean:
 	@rm -rf results/tales site
 
 distclean: clean
-	@rm -rf $(VENV) $(PEERS) .snakemake
+	@rm -rf $(VENV) $(PEERS) $(EXPORT_PEERS) .snakemake
