@@ -321,7 +321,7 @@ def test_files_are_asked_for_and_refused_by_the_format(study: Study, tmp_path: P
     vector = {"vector": study.vector(), "model": study.model()}
     wrong = {
         "there are control_vector, inspect, lm_eval": ("gguf", vector, None),
-        "give --model, too": ("lm_eval", {"vector": study.vector()}, None),
+        "; --model is missing": ("lm_eval", {"vector": study.vector()}, None),
         "nothing of --scores": ("lm_eval", vector | {"scores": tmp_path}, None),
         "nothing of --scale": ("inspect", study.tables(), 2.0),
         "must end in .pt or .pth": ("lm_eval", vector, None),

@@ -131,8 +131,8 @@ def export(path: Path, format_name: str, files: Mapping[str, Path], scale: float
     allowed = {*module.READS, *(["scale"] if "vector" in module.READS else [])}
     if missing := [name for name in module.READS if name not in files]:
         raise SaeflowError(
-            f"--format {format_name}: is written from {_options(module.READS)}; give "
-            f"{_options(missing)}, too"
+            f"--format {format_name}: is written from {_options(module.READS)}; "
+            f"{_options(missing)} is missing"
         )
     if superfluous := sorted(given - allowed):
         raise SaeflowError(
