@@ -3,6 +3,7 @@
 Inputs:
     results/{study}/corpus/model.safetensors    for a model trained here
     results/{study}/corpus/eval.safetensors
+    a .gguf file that the config names
 
 Outputs:
     results/{study}/models/{model}/              a Hugging Face checkpoint, or model.json that points at one
@@ -53,7 +54,9 @@ rule link_model:
     benchmark:
         "results/{study}/benchmarks/link_model/{model}.jsonl"
     wildcard_constraints:
-        model=one_of(name for name, m in STUDY.all_models.items() if m.path),
+        model=one_of(
+            name for name, m in STUDY.all_models.items() if m.path and not m.is_gguf
+        ),
     localrule: True
     conda:
         "../envs/default.yaml"
@@ -62,6 +65,29 @@ rule link_model:
     shell:
         "saeflow model link"
         " --path {params.path:q}"
+        " --output {output.folder:q}"
+        " --checksums {output.checksums:q}"
+        " > {log:q} 2>&1"
+
+
+rule convert_model:
+    input:
+        FLOW.path_at("all_models", "{model}", "path"),
+    output:
+        folder=directory("results/{study}/models/{model}"),
+        checksums="results/{study}/models/{model}.checksums.json",
+    log:
+        "results/{study}/logs/convert_model/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/convert_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(name for name, m in STUDY.all_models.items() if m.is_gguf),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    shell:
+        "saeflow model convert"
+        " --path {input:q}"
         " --output {output.folder:q}"
         " --checksums {output.checksums:q}"
         " > {log:q} 2>&1"

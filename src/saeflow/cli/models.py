@@ -65,6 +65,21 @@ def link(
 
 
 @app.command()
+def convert(
+    path: Annotated[Path, typer.Option(help="A file in GGUF format.")],
+    output: options.Output,
+    checksums: options.Checksums = None,
+) -> None:
+    """Make a checkpoint of a GGUF file: weights in float32, tokenizer, chat template."""
+    check_replaceable(output)
+    options.set_pools(1)
+    from saeflow.models.io import convert_model
+
+    convert_model(path, output)
+    options.repeat_checksums(output, checksums)
+
+
+@app.command()
 def evaluate(
     model: options.ModelFolder,
     corpus: options.Corpus,

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.config.addresses import fault_of_address
+from saeflow.config.gguf_header import gguf_header, is_gguf
 from saeflow.config.hooks import OF_A_MODULE, SITES
 from saeflow.config.model_files import context_in, too_long
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
+from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
     from saeflow.config.any_study import AnyStudy
@@ -28,6 +30,7 @@ def disagreements(study: Core) -> list[Complaint]:
         *_about_training(study),
         *group_disagreements(study),
         *_about_models(study),
+        *_about_files_of_models(study),
         *_about_contexts(study),
         *_about_the_endpoint(study),
         *_about_publishing(study),
@@ -164,8 +167,8 @@ def _about_the_corpus(study: Core) -> list[Complaint]:
     for key, model in _models(study):
         if model.train and not tales:
             reason = (
-                "a model is trained here only on the corpus 'tales'; give path or published for "
-                "other text"
+                "a model is trained here only on the corpus 'tales'; give path, published or "
+                "package for other text"
             )
             complaints.append((f"{key}.train", reason))
     if tales and not study.model.train:
@@ -198,6 +201,18 @@ def _about_training(study: Core) -> list[Complaint]:
                 "in all"
             )
             complaints.append((f"{key}.train.batch_size", reason))
+    return complaints
+
+
+def _about_files_of_models(study: Core) -> list[Complaint]:
+    """What is known already of a GGUF file that no model can be made of."""
+    complaints = []
+    for key, model in _models(study):
+        if model.path and is_gguf(model.path) and Path(model.path).is_file():
+            try:
+                gguf_header(Path(model.path))
+            except SaeflowError as error:
+                complaints.append((f"{key}.path", str(error)))
     return complaints
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from saeflow.config.section import Complaint, Section
-from saeflow.config.sections.published import Published, Source
+from saeflow.config.sections.published import Fetchable, Source
 
 S = TypeVar("S")
 T = TypeVar("T", bound=Section)
@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Section)
 class Origin(NamedTuple):
     """Where the config says that an artifact may come from."""
 
-    published: Published | None
+    published: Fetchable | None
     source: Source
     also: str = ""
     """What else decides what becomes of the files, such as an SAE's format."""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.face import Origin
-from saeflow.config.sections import Core, Published
+from saeflow.config.sections import Core, Fetchable
 
 PUBLISHED = "resources/published"
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
@@ -36,7 +36,7 @@ def origin(study: AnyStudy, path: str) -> Origin | None:
             name := name.removesuffix(CHECKSUMS_OF_FOLDER)
         ) in study.all_models:
             model = study.all_models[name]
-            return Origin(model.published, model.source)
+            return Origin(model.fetchable, model.source)
         case ("corpus", "text") if study.corpus.dataset:
             return Origin(
                 study.corpus.dataset.published, "fetch", " ".join(study.corpus.dataset.files)
@@ -92,7 +92,7 @@ def shipped_or_own(name: str) -> Path:
     return Path(name) if Path(name).exists() else CHECKOUT / name
 
 
-def fetches(study: Core, root: Path) -> dict[str, Published]:
+def fetches(study: Core, root: Path) -> dict[str, Fetchable]:
     """What a study would fetch, by the key of its section.
 
     Args:

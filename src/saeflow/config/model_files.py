@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.artifacts import read_json, read_object
+from saeflow.config.gguf_header import hugging_face_config, is_gguf
 from saeflow.errors import SaeflowError
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
@@ -24,16 +25,24 @@ def context_in(directory: Path) -> int | None:
     it.
 
     Args:
-        directory: a Hugging Face checkpoint directory, or none.
+        directory: a Hugging Face checkpoint directory, a .gguf file, or none.
     """
     try:
-        config = read_json(directory / "config.json")
+        config = _config_at(directory)
     except (SaeflowError, OSError, ValueError):  # the job that loads the model tells what is wrong
         return None
     for section in (config, config.get("text_config")) if isinstance(config, dict) else ():
         if context := _context(section):
             return context
     return None
+
+
+def _config_at(directory: Path) -> Any:
+    return (
+        hugging_face_config(directory)
+        if is_gguf(directory)
+        else read_json(directory / "config.json")
+    )
 
 
 def vocabulary_in(directory: Path) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.artifacts import read_object
+from saeflow.config.gguf_header import gguf_header, is_gguf
 from saeflow.config.section import Complaint
 from saeflow.errors import SaeflowError
 
@@ -37,6 +38,8 @@ def _why_not(model: Model) -> str | None:
     if model.train:
         return "a model trained here on 'tales' has no chat template; write text"
     folder = Path(model.path or "")
+    if is_gguf(model.path) and folder.is_file():
+        return _why_not_of_gguf(folder)
     if (
         not model.path
         or not (folder / SETTINGS).is_file()
@@ -53,3 +56,11 @@ def _why_not(model: Model) -> str | None:
         f"the tokenizer in {folder} has no chat template; write text, or put chat_template.jinja "
         "there"
     )
+
+
+def _why_not_of_gguf(file: Path) -> str | None:
+    try:
+        template = gguf_header(file).get("tokenizer.chat_template")
+    except SaeflowError:  # a complaint of its own
+        return None
+    return None if template else f"{file} has no chat template; write text"

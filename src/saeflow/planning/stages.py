@@ -7,8 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from saeflow.config.any_study import AnyStudy
+from saeflow.config.gguf_header import is_gguf
 from saeflow.config.locations import fetches
-from saeflow.config.sections import Core, ModelTraining, Published
+from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.figures.figure import figures_of
 from saeflow.planning.shape import ModelShape
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
@@ -19,7 +20,7 @@ SECONDS_PER_JOB = 3.0  # of one core, mostly importing torch
 
 
 def plan_study(
-    study: Core, shape: ModelShape | None, fetched: Mapping[str, Published] = MappingProxyType({})
+    study: Core, shape: ModelShape | None, fetched: Mapping[str, Fetchable] = MappingProxyType({})
 ) -> list[StagePlan]:
     """The stages in the order of the workflow: those of the core, of each analysis that is asked
     for, and the figures and the report.
@@ -150,7 +151,8 @@ def needs(study: Core, root: Path) -> list[Need]:
     if study.corpus.path:
         outside.append(Need("corpus", study.corpus.path, Path(study.corpus.path).exists()))
     if study.model.path:
-        present = Path(study.model.path, "config.json").is_file()
+        given = Path(study.model.path)
+        present = (given if is_gguf(given) else given / "config.json").is_file()
         outside.append(Need("model", study.model.path, present))
     for key, published in fetches(study, root).items():
         outside.append(Need(key, f"{published.where} {published.file or ''}".strip(), None))

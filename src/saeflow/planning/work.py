@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from saeflow.config.sections import Published
+from saeflow.config.sections import Fetchable
 from saeflow.planning.shape import ModelShape
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -60,7 +60,7 @@ class Scope:
     shape: ModelShape | None
     """Of the model; where it is not known, neither work nor the size of what depends on its width
     is."""
-    fetched: Mapping[str, Published]
+    fetched: Mapping[str, Fetchable]
     """What is fetched instead of computed, by the key of its section."""
 
     @property

@@ -37,7 +37,8 @@ def card(study: Study, settings: Publish, items: Sequence[Item], results: Result
         items: the files.
         results: what is known of them.
     """
-    model = study.model.published.where if study.model.published else study.model.name
+    fetchable = study.model.fetchable
+    model = fetchable.where if fetchable else study.model.name
     parts = [
         _head(study, settings),
         f"# {study.study}: {study.model.name} through sparse autoencoders\n",

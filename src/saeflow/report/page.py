@@ -142,7 +142,8 @@ def provenance_facts(provenance: dict[str, Any]) -> list[Fact]:
 def _model_note(study: Core) -> str:
     train = study.model.train
     if train is None:
-        return f"from {study.model.published.where if study.model.published else study.model.path}"
+        fetchable = study.model.fetchable
+        return f"from {fetchable.where if fetchable else study.model.path}"
     shape = (
         f"{train.n_layers} layers, d_model {train.d_model}, {train.epochs} "
         f"pass{'es' * (train.epochs > 1)}"

@@ -12,7 +12,7 @@ from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Price
 from saeflow.config.sections.prompts import Message, Prompt
 from saeflow.config.sections.publish import Publish
-from saeflow.config.sections.published import Dataset, Published
+from saeflow.config.sections.published import Dataset, Fetchable, Package, Published
 from saeflow.config.sections.saes import SAE, SAETraining
 from saeflow.config.sections.sampling import Sampling
 from saeflow.config.sections.study import Core
@@ -24,11 +24,13 @@ __all__ = [
     "Core",
     "Corpus",
     "Dataset",
+    "Fetchable",
     "Figures",
     "Judge",
     "Message",
     "Model",
     "ModelTraining",
+    "Package",
     "Price",
     "Prompt",
     "Publish",

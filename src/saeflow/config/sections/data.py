@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from saeflow.config.gguf_header import is_gguf
 from saeflow.config.section import (
     InputPath,
     Name,
@@ -14,7 +15,14 @@ from saeflow.config.section import (
     Text,
     refuse,
 )
-from saeflow.config.sections.published import Dataset, Published, Source, disputes
+from saeflow.config.sections.published import (
+    Dataset,
+    Fetchable,
+    Package,
+    Published,
+    Source,
+    disputes,
+)
 
 
 class Tokens(Section):
@@ -105,30 +113,48 @@ class ModelTraining(Section):
 
 
 class Model(Section):
-    """The language model: trained here, or a local checkpoint directory, or fetched from a hub."""
+    """The language model: trained here, or local, or fetched from a hub or a package."""
 
     name: Name
     """Its name in file paths."""
     train: ModelTraining | None = None
     """Train it here; only on the corpus ``tales``."""
     path: PathText | None = None
-    """A Hugging Face checkpoint directory. ``${NAME}`` is read from the environment."""
+    """A Hugging Face checkpoint directory, or a .gguf file, of which one is made. ``${NAME}`` is
+    read from the environment."""
     published: Published | None = None
     """A checkpoint on a hub."""
+    package: Package | None = None
+    """A .gguf file in a package of Python, in place of `published`."""
     source: Source = "auto"
-    """``auto``: what is on disk already, else ``published``, else ``train`` or ``path``.
-    ``compute`` and ``fetch`` insist."""
+    """``auto``: what is on disk already, else ``published`` or ``package``, else ``train`` or
+    ``path``. ``compute`` and ``fetch`` insist."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights while running."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
         given = [key for key in ("train", "path") if getattr(self, key) is not None]
-        if len(given) == 2 or not (given or self.published):
+        if len(given) == 2 or not (given or self.fetchable):
             this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
-            refuse([("", f"give one of train, path and published; this gives {this}")])
-        refuse(disputes(self.published, self.source, None if given else "train or path"))
+            refuse([("", f"give one of train, path, published and package; this gives {this}")])
+        if self.published and self.package:
+            reason = (
+                "stands beside published; give one of them (null undoes a key of an earlier file)"
+            )
+            refuse([("package", reason)])
+        refuse(disputes(self.fetchable, self.source, None if given else "train or path"))
         return self
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether `path` is a file that a checkpoint is made of."""
+        return is_gguf(self.path)
+
+    @property
+    def fetchable(self) -> Fetchable | None:
+        """Where it may be fetched from, if anywhere."""
+        return self.published or self.package
 
 
 class Activations(Section):

