@@ -63,7 +63,7 @@ def read_any_study(*paths: Path, over: Mapping[str, Any] | None = None) -> AnyKi
 
     Args:
         paths: YAML or JSON files.
-        over: values over those of all files, such as Snakemake's `--config`.
+        over: values over those of all files, as Snakemake's `--config` gives them.
 
     Raises:
         SaeflowError: a file cannot be read, or a key is unknown, missing or wrong; all complaints,

@@ -314,6 +314,26 @@ def test_later_files_change_no_other_key_that_shares_a_value(tmp_path):
     )
 
 
+def test_the_command_line_says_null_and_numbers_as_a_file_does(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY))
+    # as Snakemake reads --config steering=null 'effects={vectors: {range: [0, 32]}}' and so on
+    over = {
+        "steering": "null",
+        "effects": {"vectors": {"range": ["0", "32"]}, "sae": "main"},
+        "activations": {"compress": "true"},
+        "examples": {},
+        "saes": {"main": {"train": {"learning_rate": "3e-4"}}},
+    }
+    study = read_any_study(path, over=over)
+    assert study.steering is None
+    assert study.effects.vectors.range == [0, 32]
+    assert study.effects.sae == "main"
+    assert study.activations.compress is True
+    assert study.examples is not None
+    assert study.saes["main"].train.learning_rate == 3e-4
+
+
 def test_numbers_of_a_json_config_are_those_of_json(tmp_path):
     path = tmp_path / "study.json"
     path.write_text(json.dumps(changed(STUDY, {"saes.main.train.learning_rate": 1e-5})))

@@ -29,7 +29,7 @@ def merged_files(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[st
 
     Args:
         paths: the files.
-        over: values over those of all files, such as Snakemake's `--config`.
+        over: values over those of all files, as Snakemake's `--config` gives them.
 
     Raises:
         SaeflowError: a file cannot be read.
@@ -37,7 +37,21 @@ def merged_files(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[st
     merged: dict[str, Any] = {}
     for path in paths:
         merged = _merged(merged, _read_yaml(Path(path)))
-    return _merged(merged, over or {})
+    return _merged(merged, _resolved(over or {}))
+
+
+def _resolved(value: Any) -> Any:
+    """A value of `--config` with null, true, false and numbers for what they are: Snakemake leaves
+    them as text where they stand in braces, and null anywhere."""
+    if isinstance(value, Mapping):
+        return {key: _resolved(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item) for item in value]
+    try:
+        meant = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    return value if isinstance(meant, dict | list) else meant
 
 
 def checked(study: type[M], values: dict[str, Any], source: str) -> M:
