@@ -15,9 +15,8 @@ Outputs:
 """
 
 from saeflow.analyses import logit_lens
-from saeflow.analyses.logit_lens.rules import TokenSetFiles
 
-SETS = TokenSetFiles(FLOW, STUDY.logit_lens)
+SETS = FLOW.read["logit_lens"]
 
 
 rule find_token_sets:

@@ -24,7 +24,6 @@ Outputs:
 
 from saeflow.analyses import steering
 from saeflow.analyses.steering.rules import (
-    GoalFiles,
     calls,
     goal_vectors,
     judge_inputs,
@@ -33,7 +32,7 @@ from saeflow.analyses.steering.rules import (
 
 TARGET_SAE = f"saes/{STUDY.target_sae}/sae_weights.safetensors"
 APPROXIMATOR = f"effects/{STUDY.target_sae}/approximator.safetensors"
-GOALS = GoalFiles(FLOW, STUDY.steering)
+GOALS = FLOW.read["steering"]
 JUDGE_INPUTS = judge_inputs(FLOW)
 VECTOR_INPUTS = vector_inputs(FLOW)
 

@@ -26,7 +26,7 @@ ELSEWHERE = {
     "effects.dtype": "dtype=STUDY.effects.dtype",
     "steering.sae": "STUDY.target_sae",
     "steering.pairs": "pairs=STUDY.steering.pairs",
-    "steering.goals": "GoalFiles(FLOW, STUDY.steering)",
+    "steering.goals": 'FLOW.read["steering"]',
 }
 """Keys that no rule passes as a part of a section, and how a rule reads them."""
 

@@ -82,15 +82,15 @@ def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow
     for change, complaint in [
         (
             {"steering.goals": {"directory": "goals", "names": ["love"]}},
-            "goals/love.yaml: criterion: is missing",
+            "\nsteering: goals/love.yaml: criterion: is missing\n",
         ),
         (
             {"steering.goals": {"directory": "goals", "names": ["absent"]}},
-            "goals/absent.yaml: no such file",
+            "goals/absent.yaml: no such file; correct its name, or make it\n",
         ),
         (
             {"examples": {}, "logit_lens": {"token_sets": {"files": ["sets.yaml"]}}},
-            "sets.yaml: sets.a.pattern: '('",
+            "\nlogit_lens: sets.yaml: sets.a.pattern: '('",
         ),
         (
             {"steering.goals": {"names": ["love", "average"]}},
@@ -100,6 +100,7 @@ def test_what_is_wrong_with_goals_and_token_sets_is_told_before_any_job(workflow
         done = workflow.attempt(config=change)
         assert done.returncode == 1
         assert complaint in done.stderr
+        assert "src/saeflow" not in done.stderr, "shows a traceback"
         assert not (workflow.directory / "results").exists()
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
+from saeflow.config.face import Analysis
 from saeflow.config.sections.saes import Cache
+from saeflow.errors import SaeflowError
 from saeflow.workflow import Workflow, repeated
 
 CORE_RULES = (
@@ -31,6 +33,21 @@ class StudyWorkflow(Workflow[Study]):
         for analysis, own in study.asked:
             names |= analysis.names(study, own)
         super().__init__(study, names, checkout, fetch)
+        self.read = {analysis.key: self._read(analysis, own) for analysis, own in study.asked}
+
+    def _read(self, analysis: Analysis[Study, Any], own: Any) -> Any:
+        """What the rules of an analysis read of files that the config names: what is wrong with
+        them is told with the config, not by a job hours later.
+
+        Raises:
+            SaeflowError: the key of the analysis, the file, and what is wrong.
+        """
+        reader = analysis.declared("rules", "READS")
+        try:
+            return reader and reader(self, own)
+        except SaeflowError as error:
+            lines = str(error).splitlines()
+            raise SaeflowError("\n".join(f"{analysis.key}: {line}" for line in lines)) from None
 
     @property
     def model(self) -> str:

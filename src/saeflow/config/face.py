@@ -37,8 +37,9 @@ class Analysis(Generic[S, T]):
     the analysis.
 
     Beside the face lie ``settings.py``; ``command.py`` with ``app``; ``README.md``; and, where
-    there is something to declare, ``figures.py`` with ``FIGURES``, ``page.py`` with ``contribute``
-    and ``cost.py`` with ``work`` and ``needs``.
+    there is something to declare, ``figures.py`` with ``FIGURES``, ``page.py`` with ``contribute``,
+    ``cost.py`` with ``work`` and ``needs``, and ``rules.py`` with ``READS``, which reads what its
+    rules must know of files before any job.
     """
 
     key: str

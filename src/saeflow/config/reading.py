@@ -168,7 +168,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = _values_of(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise SaeflowError(f"{path}: no such file") from None
+        raise SaeflowError(f"{path}: no such file; correct its name, or make it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SaeflowError(f"{path}: cannot be read ({error})") from None
     except yaml.MarkedYAMLError as error:

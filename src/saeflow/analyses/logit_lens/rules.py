@@ -14,8 +14,6 @@ from saeflow.workflow import Workflow, digest
 class TokenSetFiles:
     """The study's own token sets, whose files are no inputs but params, as settings are: what they
     say is a trigger, and where they lie and how old they are is none.
-
-    What is wrong with them is told when the rules are read, not by a job hours later.
     """
 
     def __init__(self, flow: Workflow[Study], lens: LogitLens) -> None:
@@ -30,3 +28,6 @@ class TokenSetFiles:
     def said(self, wildcards: Any) -> str:
         """A param, and so a trigger: what they say."""
         return self._digest
+
+
+READS = TokenSetFiles

@@ -18,8 +18,6 @@ class GoalFiles:
     """The YAML files of a study's goals, which are no inputs but params, as settings are: what they
     say is a trigger, and where they lie and how old they are is none. So a fresh checkout of the
     same commit makes nothing anew.
-
-    What is wrong with them is told when the rules are read, not by a job hours later.
     """
 
     def __init__(self, flow: Workflow[Study], steering: Steering) -> None:
@@ -57,6 +55,9 @@ class GoalFiles:
             goal = self.file(wildcards, input)
             options += ["--recovery", recovery, "--goal-file", goal]
         return options
+
+
+READS = GoalFiles
 
 
 def vector_inputs(flow: Workflow[Study]) -> dict[str, Any]:
