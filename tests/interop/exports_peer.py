@@ -3,7 +3,7 @@ their environment and knows nothing of saeflow.
 
     exports_peer.py FOLDER
 
-The folder holds ``log.json``, ``vector.gguf`` where one was written, and of every family a model ``<family>/`` and its
+The folder holds ``log.json``, ``vector.gguf``, and of every family a model ``<family>/`` and its
 ``<family>.pt``; ``tokens.safetensors`` is what the models read. ``read.json`` and
 ``read.safetensors`` are written into it.
 """

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
 import torch
+from gguf import GGUFReader
 from safetensors.torch import save_file
 from steered import D_MODEL, unit_rows
 from tiny_models import FAMILY_NAMES, N_LAYERS, save_tiny_model, tiny_tokens
@@ -114,8 +113,7 @@ def study(tmp_path: Path) -> Study:
 def test_a_control_vector_is_the_scaled_vector_of_the_layer_it_is_added_behind(
     study: Study, hook: str, layer: int
 ) -> None:
-    gguf = pytest.importorskip("gguf")
-    reader = gguf.GGUFReader(study.written("control_vector", vector=study.vector(hook)))
+    reader = GGUFReader(study.written("control_vector", vector=study.vector(hook)))
     values = {
         name: field.contents()
         for name, field in reader.fields.items()
@@ -133,17 +131,8 @@ def test_a_control_vector_is_the_scaled_vector_of_the_layer_it_is_added_behind(
 
 
 def test_a_control_vector_names_llama_cpp_s_word_for_the_architecture(study: Study) -> None:
-    gguf = pytest.importorskip("gguf")
-    reader = gguf.GGUFReader(study.written("control_vector", model=study.model("gpt_neox")))
+    reader = GGUFReader(study.written("control_vector", model=study.model("gpt_neox")))
     assert reader.fields["controlvector.model_hint"].contents() == "gptneox"
-
-
-def test_without_the_package_that_writes_it_a_control_vector_is_refused(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(SaeflowError, match="pip install gguf"):
-        study.written("control_vector")
 
 
 def test_layer_0_has_no_control_vector(study: Study) -> None:
@@ -334,10 +323,12 @@ def test_files_are_asked_for_and_refused_by_the_format(study: Study, tmp_path: P
 def test_the_command_writes_every_format(study: Study, tmp_path: Path) -> None:
     vector = ["--vector", str(study.vector()), "--model", str(study.model()), "--scale", "2"]
     tables = [word for name, file in study.tables().items() for word in (f"--{name}", str(file))]
-    calls = {"lm_eval": (vector, ".pt"), "inspect": (tables, ".json")}
-    if find_spec("gguf"):
-        calls["control_vector"] = (vector, ".gguf")
-        assert calls.keys() == set(EXPORTS)
+    calls = {
+        "control_vector": (vector, ".gguf"),
+        "lm_eval": (vector, ".pt"),
+        "inspect": (tables, ".json"),
+    }
+    assert calls.keys() == set(EXPORTS)
     for name, (arguments, suffix) in calls.items():
         output = tmp_path / f"{name}{suffix}"
         words = ["steering", "export", "--format", name, "--output", str(output), *arguments]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gguf import GGUFWriter
+
 from saeflow.analyses.steering.exports.content import Content
 from saeflow.artifacts import atomic
 from saeflow.errors import SaeflowError
@@ -25,8 +27,7 @@ def save(path: Path, content: Content) -> None:
     """Write the vector times the scale.
 
     Raises:
-        SaeflowError: the vector is added behind layer 0, the package `gguf` is not installed, or
-            what `Content.steered` raises.
+        SaeflowError: the vector is added behind layer 0, or what `Content.steered` raises.
     """
     steered = content.steered
     if steered.layer == 0:
@@ -34,13 +35,6 @@ def save(path: Path, content: Content) -> None:
             f"{content.files['vector']}: is added behind layer 0, where llama.cpp adds no control "
             "vector; export one of a later layer"
         )
-    try:
-        from gguf import GGUFWriter
-    except ImportError:
-        raise SaeflowError(
-            "--format control_vector: is written by the package gguf, which is not installed; "
-            "install it (pip install gguf)"
-        ) from None
     model_type = steered.config.model_type
     with atomic(path) as temporary:
         writer = GGUFWriter(temporary, "controlvector")
