@@ -30,7 +30,8 @@ try:
         STUDY = read_any_study(*(CONFIGS or ["config.yaml"]), over=OVER)
     else:
         STUDY = check_any_study(config)
-    FLOW = workflow_of(STUDY, ROOT, workflow.source_path)
+    # Called from here, as `source_path` goes by the file that its caller lies in.
+    FLOW = workflow_of(STUDY, ROOT, lambda path: workflow.source_path(path))
 except SaeflowError as error:
     raise WorkflowError(str(error))
 

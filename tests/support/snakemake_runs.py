@@ -99,14 +99,14 @@ def planned_jobs(done):
 
 
 def digests(study):
-    """SHA-256 of every result but logs and timings; what killed jobs left half written is removed
+    """SHA-256 of every result but logs, timings and what the last config declares; what killed jobs left half written is removed
     by those after."""
     return {
         str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(study.results.rglob("*"))
         if file.is_file()
         and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
-        and file.name != ".snakemake_timestamp"
+        and file.name not in {".snakemake_timestamp", ".settings.json"}
     }
 
 

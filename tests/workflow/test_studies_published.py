@@ -55,7 +55,7 @@ def gemma(hub, tmp_path_factory):
 
 def test_what_is_published_is_fetched_by_one_job_each_and_the_rest_is_run(gemma):
     drawn = {file.stem for file in (gemma.results / "figures").glob("*.png")}
-    assert drawn == set(figures_of(read_any_study(gemma.results / "config.yaml")))
+    assert drawn == set(figures_of(read_any_study(STUDY, gemma.directory / "study.yaml")))
     once = [
         "fetch_text",
         "fetch_model",
@@ -180,7 +180,7 @@ def test_to_compute_is_to_measure_and_to_fit(gemma):
     }
     # Fitted to the published effects, which are there.
     jobs = gemma.run(
-        "approximator",
+        MAP,
         env=gemma.env,
         config={"effects.approximator.source": "compute"},
         args=dry,
