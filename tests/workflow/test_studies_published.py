@@ -71,7 +71,8 @@ def test_what_is_published_is_fetched_by_one_job_each_and_the_rest_is_run(gemma)
         "choose_latents",
         "build_vectors",
     ]
-    once += ["measure_side_effects", "measure_divergence", "summarise_scores", "evaluate", "plots"]
+    once += ["evaluate_sae", "summarise_saes", "measure_side_effects", "measure_divergence"]
+    once += ["summarise_scores", "evaluate", "plots"]
     several = {
         "write_corpus": 2,
         "complete_prompts": CELLS,
