@@ -84,7 +84,7 @@ def test_snakemake_s_own_report_holds_every_figure_and_table_with_its_caption(co
     assert done.returncode == 0, done.stderr
     text = page.read_text()
     assert all(file.name in text for file in (copied.results / "figures").glob("*.png"))
-    assert text.count("Along a dashed curve the product is the same") == 1
+    assert text.count("Along a dashed curve the product is the same.</p>") == 1
     for name, told in [
         ("best", "The last rows average over goals"),
         ("summary", "on all completions and on either part of them"),

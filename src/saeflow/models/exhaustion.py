@@ -45,7 +45,8 @@ def halve_batch_on_oom(
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: a GPU's allocator and numpy have a class for it, the allocator of
-    torch's CPU has only words."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(
-        error
+    torch's CPU and oneDNN have only words."""
+    words = ("allocate memory", "could not create a primitive")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        part in str(error) for part in words
     )

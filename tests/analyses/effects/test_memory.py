@@ -28,6 +28,7 @@ from saeflow.config import Sampling
 from saeflow.decoding.generation import BufferCache, decode_one_token, prefill
 from saeflow.decoding.rollouts import BATCH_ROWS, Plan, Steered, prompt_groups, roll_out
 from saeflow.errors import SaeflowError
+from saeflow.models.exhaustion import halve_batch_on_oom
 from saeflow.saes.subject import Subject
 
 
@@ -72,13 +73,23 @@ def limited(megabytes: int) -> str:
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
-    tried, fitted, total = limited(150).split()
+    tried, fitted, total = limited(300).split()
     assert int(tried) == 16_384
     assert FEWEST < int(fitted) < 16_384
     assert int(fitted).bit_count() == 1
     baseline, same = measure_in_batches_that_fit(experiment_of(int(fitted)), measure_baseline)
     assert same.batch_rows == int(fitted)
     assert float(total) == pytest.approx(baseline.mean.sum().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("words", ["can't allocate memory", "could not create a primitive"])
+def test_all_words_for_no_memory_halve_the_batch(words: str) -> None:
+    def hungry(rows: int) -> int:
+        if rows > 4:
+            raise RuntimeError(words)
+        return rows
+
+    assert halve_batch_on_oom(16, hungry, least=2, complaint="{size}") == (4, 4)
 
 
 def experiment_of(rows: int) -> Experiment:
