@@ -65,6 +65,8 @@ Metrics = Annotated[Path, typer.Option(help="Where metrics.json is written.")]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
 SAEFolder = Annotated[Path, typer.Option("--sae", help="Folder of the SAE.")]
 Corpus = Annotated[Path, typer.Option(help="Token blocks of a split of the corpus.")]
+Baseline = Annotated[Path, typer.Option(help="baseline.safetensors")]
+Approximator = Annotated[Path, typer.Option(help="approximator.safetensors")]
 Manifest = Annotated[Path, typer.Option(help="manifest.json of the activation cache.")]
 HookName = Annotated[
     str, typer.Option("--hook", help="TransformerLens name: blocks.2.hook_resid_post.")

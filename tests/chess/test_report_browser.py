@@ -8,7 +8,7 @@ from pathlib import Path
 import chess_report_study
 import pytest
 from browsing import (
-    CHROMIUM,
+    NEEDS_CHROMIUM,
     PHONE,
     Opened,
     browser,
@@ -23,9 +23,7 @@ from browsing import (
 from saeflow.chess.report.io import write_report
 
 __all__ = ["browser", "shown"]
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
-)
+pytestmark = NEEDS_CHROMIUM
 PAGES = ["index.html", "concepts.html", "concepts-resid.html", "saes.html"]
 LISTED = ".grid .rows .row"
 

@@ -17,7 +17,7 @@ import pytest
 import report_study
 import yaml
 from browsing import (
-    CHROMIUM,
+    NEEDS_CHROMIUM,
     PHONE,
     Opened,
     browser,
@@ -33,9 +33,7 @@ from checkout import ROOT
 from saeflow.analyses.steering.methods import BY_NAME
 
 __all__ = ["browser", "shown"]
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
-)
+pytestmark = NEEDS_CHROMIUM
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
 PAGES = ["index.html", "steering.html", "effects.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",

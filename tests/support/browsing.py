@@ -19,6 +19,9 @@ axe = pytest.importorskip(
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    not CHROMIUM, reason="there is no Chromium: apt-get install chromium"
+)
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -136,11 +136,7 @@ def steering_vector(
     )
     vector, norm = build_vector(method, inputs)
     aimed = differing if traits.needs_differing else targets
-    described = {str(latent): weight for latent, weight in aimed.items()}
-    return SteeringVector(
-        vector,
-        {"hook": hook, "goal": goal, "method": method, "targets": described, "norm": norm},
-    )
+    return SteeringVector.towards(aimed, vector, hook=hook, goal=goal, method=method, norm=norm)
 
 
 def steer(

@@ -23,8 +23,6 @@ VECTORS_PER_PART = (
     32  # a killed job loses the vectors of one part at most; more where one decode batch holds more
 )
 
-Baseline = Annotated[Path, typer.Option(help="baseline.safetensors")]
-
 
 @app.command()
 def baseline(
@@ -58,7 +56,7 @@ def measure(
     sae: options.SAEFolder,
     corpus: options.Corpus,
     manifest: options.Manifest,
-    baseline: Baseline,
+    baseline: options.Baseline,
     hook: options.HookName,
     settings: options.Settings,
     vectors: Annotated[
@@ -166,7 +164,7 @@ def fit(
 
 @app.command()
 def assess(
-    approximator: Annotated[Path, typer.Option(help="approximator.safetensors")],
+    approximator: options.Approximator,
     effects: Annotated[Path, typer.Option(help="effects.h5")],
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="Folder of the metrics.")],

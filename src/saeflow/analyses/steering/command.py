@@ -158,15 +158,10 @@ def vectors(
         vector, norm = build_vector(method, inputs)
         own = differing if method_of(method).needs_differing else targets
         aimed = planted if method.endswith(PLANTED) else own
-        described = {str(latent): weight for latent, weight in aimed.items()}
-        metadata = {
-            "hook": hook,
-            "goal": goal,
-            "method": method,
-            "targets": described,
-            "norm": norm,
-        }
-        save_vector(output / method / "vector.safetensors", SteeringVector(vector, metadata))
+        built = SteeringVector.towards(
+            aimed, vector, hook=hook, goal=goal, method=method, norm=norm
+        )
+        save_vector(output / method / "vector.safetensors", built)
 
 
 @app.command()
@@ -279,8 +274,8 @@ def side_effects(
     sae: options.SAEFolder,
     corpus: options.Corpus,
     manifest: options.Manifest,
-    baseline: Annotated[Path, typer.Option(help="baseline.safetensors")],
-    approximator: Annotated[Path, typer.Option(help="approximator.safetensors")],
+    baseline: options.Baseline,
+    approximator: options.Approximator,
     hook: options.HookName,
     settings: options.Settings,
     seed: options.Seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,6 +40,22 @@ class SteeringVector(NamedTuple):
     """Unit norm, float32."""
     metadata: dict[str, Any]
     """``hook``, ``goal``, ``method``, ``targets``, ``norm``."""
+
+    @classmethod
+    def towards(
+        cls,
+        targets: Mapping[int, float],
+        vector: Float[Tensor, " d_model"],
+        *,
+        hook: str,
+        goal: str,
+        method: str,
+        norm: float,
+    ) -> SteeringVector:
+        """A vector that was built here, and the weights of the latents that it aims at."""
+        weights = {str(latent): weight for latent, weight in targets.items()}
+        metadata = {"hook": hook, "goal": goal, "method": method, "targets": weights, "norm": norm}
+        return cls(vector, metadata)
 
     @property
     def norm(self) -> float:
