@@ -36,15 +36,11 @@ def test_a_file_of_vectors_is_an_input_and_a_wrong_one_costs_nothing_else(copied
 
     rows[25, 3] = 0.5
     save_file({"vectors": rows}, path)
-    assert copied.run("effects", config=with_file(path)) == {
-        "effects": 1,
-        "measure_effects": 2,
-        "merge_effects": 1,
-    }
+    jobs = {"effects": 1, "measure_effects": 2, "merge_effects": 1, "fit_approximator": 1}
+    assert copied.run("effects", config=with_file(path)) == jobs
     assert copied.run("effects", config=with_file(path), args=("--cores", "2", "-n")) == {}
     save_file({"vectors": rows.flip(0)}, path)
-    again = copied.run("effects", config=with_file(path), args=("--cores", "2", "-n"))
-    assert again == {"effects": 1, "measure_effects": 2, "merge_effects": 1}
+    assert copied.run("effects", config=with_file(path), args=("--cores", "2", "-n")) == jobs
 
 
 def test_a_file_that_is_not_there_is_told_before_anything_runs(copied):
