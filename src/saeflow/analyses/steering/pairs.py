@@ -165,13 +165,19 @@ def on_grid(
         completions: the table that the scores were paired with.
         values: columns completion_id, value.
     """
-    groups, samples = paired.groups.with_row_index("group"), paired.samples.with_row_index("column")
-    rows = _placed(told_apart(completions), groups, samples).join(
+    rows = placed(paired, completions).join(
         values, on="completion_id", how="left", maintain_order="left"
     )
-    placed = rows["value"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    value = rows["value"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     index = (rows["group"].to_numpy(), rows["column"].to_numpy())
-    return _scattered(placed, ~np.isnan(placed), index, paired.behaviour.shape)
+    return _scattered(value, ~np.isnan(value), index, paired.behaviour.shape)
+
+
+def placed(paired: PairedScores, completions: pl.DataFrame) -> pl.DataFrame:
+    """The completions that scores were paired with, with the row (``group``) and the column of
+    each."""
+    groups, samples = paired.groups.with_row_index("group"), paired.samples.with_row_index("column")
+    return _placed(told_apart(completions), groups, samples)
 
 
 def told_apart(completions: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from saeflow.analyses.steering.comparisons import AVERAGE, COMPARISONS_SCHEMA, ScaleChoice, compare
+from saeflow.analyses.steering.diversity import Bigrams, Diversity, bigrams, diversity
 from saeflow.analyses.steering.matched import MATCHED_SCHEMA, match
 from saeflow.analyses.steering.pairs import SPLITS, PairedScores, on_grid, pair_scores
 from saeflow.analyses.steering.resampling import Means, bootstrap_weights, interval, means
@@ -27,7 +28,9 @@ from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 
 _INTERVALS: dict[str, type[pl.DataType]] = {
-    f"{quantity}{end}": pl.Float64 for quantity in Means._fields for end in ("", "_low", "_high")
+    f"{quantity}{end}": pl.Float64
+    for quantity in (*Means._fields, *Diversity._fields)
+    for end in ("", "_low", "_high")
 }
 SUMMARY_SCHEMA: dict[str, type[pl.DataType]] = {
     "goal": pl.String, "method": pl.String, "scale": pl.Float64, "scale_index": pl.Int64,
@@ -76,7 +79,7 @@ def summarise(
 
     Args:
         completions: of all goals and methods; columns goal, method, scale, scale_index, prompt,
-            sample, completion_id.
+            sample, completion_id; and continuation, without which diversity is null.
         scores: columns completion_id, criterion, score (null when missing), reason.
         settings: resamples, level of the intervals, share of the samples that choose the scale.
         seed: the study's seed.
@@ -102,8 +105,16 @@ def summarise(
         )
         for split in SPLITS
     }
+    texts = bigrams(paired, completions)
+    of_report = _measured(paired, texts, "report", weights["report"])
     estimates = {
-        split: _estimate(paired, split, weights[split], settings.level) for split in SPLITS
+        split: _estimate(
+            paired,
+            split,
+            of_report if split == "report" else _measured(paired, texts, split, weights[split]),
+            settings.level,
+        )
+        for split in SPLITS
     }
     cells = paired.groups.select("goal", "method").unique(maintain_order=True)
     eligible = paired.scored(settings.least_scored)
@@ -112,9 +123,7 @@ def summarise(
     )
     in_sample = _largest(paired.groups, cells, _of(eligible, estimates["all"]))
     best = _typed(_best(paired, choice, in_sample, estimates), BEST_SCHEMA)
-    averages = _typed(
-        _averages(paired, choice, best, weights["report"], settings.level), BEST_SCHEMA
-    )
+    averages = _typed(_averages(paired, choice, best, of_report, settings.level), BEST_SCHEMA)
     comparisons = compare(paired, choice, weights["report"], settings.level, seed)
     kl = (
         None
@@ -132,29 +141,52 @@ def summarise(
     )
 
 
-def _estimate(
+class _Measured(NamedTuple):
+    """One quantity of every group."""
+
+    value: Float[np.ndarray, " groups"]
+    draws: Float[np.ndarray, "2 draws groups"]
+    """For the two ends of its interval."""
+
+
+def _measured(
     paired: PairedScores,
+    texts: Bigrams | None,
     split: str,
     weights: Float[np.ndarray, "draws samples_and_unseen"],
-    level: float,
+) -> dict[str, _Measured]:
+    """Every quantity that has an interval, over the samples of a split."""
+    columns = paired.columns(split)
+    scores = paired.behaviour[:, columns], paired.coherence[:, columns]
+    pairs: list[tuple[Means | Diversity, Means | Diversity]] = [
+        (means(*scores), means(*scores, weights, paired.unseen_of))
+    ]
+    if texts is not None:
+        pairs.append(diversity(texts, paired, split, weights))
+    return {
+        name: _Measured(getattr(plain, name), getattr(drawn, name))
+        for plain, drawn in pairs
+        for name in plain._fields
+    }
+
+
+def _estimate(
+    paired: PairedScores, split: str, measured: dict[str, _Measured], level: float
 ) -> pl.DataFrame:
     """Means, intervals and counts of every group over the samples of a split, one row per group."""
     columns = paired.columns(split)
-    behaviour, coherence = paired.behaviour[:, columns], paired.coherence[:, columns]
     n = paired.observed[:, columns].sum(axis=1)
     counts = {"n": n, "missing": paired.present[:, columns].sum(axis=1) - n}
-    measured = means(behaviour, coherence)
-    draws = means(behaviour, coherence, weights, paired.unseen_of)
-    return pl.DataFrame(_with_intervals(measured, draws, level) | counts)
+    return pl.DataFrame(_with_intervals(measured, level) | counts)
 
 
 def _with_intervals(
-    measured: Means, draws: Means, level: float
+    measured: dict[str, _Measured], level: float
 ) -> dict[str, Float[np.ndarray, " groups"]]:
     """Each mean with its interval."""
     table: dict[str, Float[np.ndarray, " groups"]] = {}
-    for quantity, value, drawn in zip(Means._fields, measured, draws, strict=True):
-        low, high = interval(drawn, level)
+    for quantity, (value, draws) in measured.items():
+        low, high = interval(draws, level)
         table |= {quantity: value, f"{quantity}_low": low, f"{quantity}_high": high}
     return table
 
@@ -265,7 +297,7 @@ def _averages(
     paired: PairedScores,
     choice: ScaleChoice,
     best: pl.DataFrame,
-    weights: Float[np.ndarray, "draws samples_and_unseen"],
+    measured: dict[str, _Measured],
     level: float,
 ) -> pl.DataFrame:
     """Each method's mean over the goals; null where one has no value, as goals differ in
@@ -281,8 +313,8 @@ def _averages(
         }
         if len(of_method) == best["goal"].n_unique():
             own = (choice.cells["method"] == method).to_numpy()
-            at_zero = _over_goals(paired, unsteered[own], weights, level)
-            row |= _over_goals(paired, choice.groups[own], weights, level)
+            at_zero = _over_goals(measured, unsteered[own], level)
+            row |= _over_goals(measured, choice.groups[own], level)
             row |= {
                 f"unsteered_{name}": value
                 for name, value in at_zero.items()
@@ -295,10 +327,7 @@ def _averages(
 
 
 def _over_goals(
-    paired: PairedScores,
-    groups: Int[np.ndarray, " goals"],
-    weights: Float[np.ndarray, "draws samples_and_unseen"],
-    level: float,
+    measured: dict[str, _Measured], groups: Int[np.ndarray, " goals"], level: float
 ) -> dict[str, float]:
     """Means over one group of each goal on the report half, with intervals; nothing where a goal
     has no group.
@@ -308,17 +337,18 @@ def _over_goals(
     """
     if (groups < 0).any():
         return {}
-    columns = paired.columns("report")
-    behaviour = paired.behaviour[groups][:, columns]
-    coherence = paired.coherence[groups][:, columns]
-    measured = means(behaviour, coherence)
-    draws = means(behaviour, coherence, weights, paired.unseen_of[groups])
-    averaged, drawn = (
-        Means(*(value.mean(axis=-1, keepdims=True) for value in each)) for each in (measured, draws)
-    )
-    return {
-        name: float(value[0]) for name, value in _with_intervals(averaged, drawn, level).items()
+    averaged = {
+        name: _Measured(*(_mean_over(values, groups) for values in each))
+        for name, each in measured.items()
     }
+    return {name: float(value[0]) for name, value in _with_intervals(averaged, level).items()}
+
+
+def _mean_over(
+    values: Float[np.ndarray, "*draws groups"], groups: Int[np.ndarray, " goals"]
+) -> Float[np.ndarray, "*draws 1"]:
+    # contiguous, so that goals are added in one order
+    return np.ascontiguousarray(values[..., groups]).mean(axis=-1, keepdims=True)
 
 
 def _typed(table: pl.DataFrame, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
