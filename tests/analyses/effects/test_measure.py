@@ -162,7 +162,6 @@ def test_latents_in_parts_are_the_latents_at_once(monkeypatch: pytest.MonkeyPatc
         (torch.zeros(0, D_MODEL), "the range of vectors is empty"),
         (torch.ones(2, 7), r"shape \(2, 7\) and the model is 32 wide"),
         (torch.full((1, D_MODEL), float("nan")), "vector 0 holds NaN"),
-        (torch.zeros(1, D_MODEL), "vector 0 is zero"),
     ],
 )
 def test_vectors_that_cannot_steer_are_refused_in_one_sentence(
@@ -170,6 +169,24 @@ def test_vectors_that_cannot_steer_are_refused_in_one_sentence(
 ) -> None:
     with pytest.raises(SaeflowError, match=complaint):
         measure_block(experiment(), vectors, range(len(vectors)), baseline)
+
+
+def test_vectors_of_zeros_leave_the_effects_of_all_others_as_they_are(baseline: Baseline) -> None:
+    vectors = unit_rows(4)
+    vectors[[0, 2]] = 0
+    block, alone = (
+        measure_block(
+            experiment(scale=Scale(rule="fixed", value=2.0, tokens=64)), some, ids, baseline
+        )
+        for some, ids in ((vectors, range(4)), (vectors[[1, 3]], [1, 3]))
+    )
+    assert same(EffectBlock(*(column[[1, 3]] for column in block)), alone)
+    assert [STATUSES[status] for status in block.status[[0, 2]]] == ["zero_vector"] * 2
+    assert not block.effects[[0, 2]].any()
+    assert block.scale[[0, 2]].tolist() == block.rollouts[[0, 2]].tolist() == [0, 0]
+    nothing = measure_block(experiment(), torch.zeros(2, D_MODEL), [4, 5], baseline)
+    assert nothing.vector_id.tolist() == [4, 5]
+    assert not nothing.scale.any()
 
 
 def test_an_sae_of_another_width_is_refused() -> None:

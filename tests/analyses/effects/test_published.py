@@ -81,6 +81,15 @@ def test_effects_go_out_as_they_came_in(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["effects.h5", "in.pt", "out.pt"]
 
 
+def test_a_published_feature_of_zeros_has_no_effects_and_hinders_no_other(tmp_path: Path) -> None:
+    source = released(tmp_path / "in.pt", features=spoiled(VECTORS, 41, 0.0))
+    import_effects(source, tmp_path / "effects.h5", METADATA)
+    with open_effects(tmp_path / "effects.h5") as table, h5py.File(tmp_path / "effects.h5") as file:
+        assert (~table.usable).nonzero()[0].tolist() == [41]
+        assert file["status"].attrs["names"][table.status[41]] == "zero_vector"
+        assert table.vectors.isfinite().all()
+
+
 def test_vectors_that_were_not_added_stay_here(tmp_path: Path) -> None:
     import_effects(released(tmp_path / "in.pt"), tmp_path / "effects.h5", METADATA)
     with h5py.File(tmp_path / "effects.h5", "r+") as file:
@@ -105,7 +114,6 @@ def test_vectors_that_were_not_added_stay_here(tmp_path: Path) -> None:
             r"features \[60, 32\] and effects \[59, 48\] must be \[n, d_model\]",
         ),
         ({"effects": EFFECTS[0]}, "must be"),
-        ({"features": spoiled(VECTORS, 41, 0.0)}, r"row 41 cannot be used \(its feature is zero\)"),
         (
             {"features": spoiled(VECTORS, 41, float("inf"))},
             r"row 41 .*\(its feature holds NaN or infinity\)",

@@ -145,7 +145,7 @@ def cut_short(path: Path) -> None:
             None,
             r"vector 9 holds NaN or infinity; .* leave it out \(effects.vectors.range\)",
         ),
-        (spoiled(3, 0.0), None, "vector 3 is zero"),
+        (ROWS * 0, None, r"vector 0 \(and 47 more\) is zero, and there is no other"),
         (torch.ones(D_MODEL), None, r"'vectors' of .* has shape \[32\]; it must be \[n, d_model\]"),
         (torch.ones(0, D_MODEL), None, "the source holds no vectors"),
         (ROWS, cut_short, "is no whole safetensors file .*; get it again"),
@@ -167,8 +167,30 @@ def test_a_file_that_cannot_be_used_is_one_sentence(
 def test_rows_outside_the_range_are_not_looked_at(tmp_path: Path) -> None:
     path = file_of(tmp_path, vectors=spoiled(3, 0.0))
     rows = load_rows(Vectors(kind="file", path=str(path), range=[4, 9]), path, HOOK, D_MODEL)
-    with pytest.raises(SaeflowError, match="vector 3 is zero"):
-        check_rows(rows, range(9), D_MODEL, "here")
+    with pytest.raises(SaeflowError, match="vector 3 is zero, and there is no other"):
+        check_rows(rows, range(3, 4), D_MODEL, "here")
+
+
+@pytest.mark.parametrize("kind", ["decoder", "mixtures"])
+def test_dead_rows_of_a_decoder_are_told_and_hinder_no_other_row(
+    kind: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ROWS.clone()
+    rows[[3, 7]] = 0
+    sae = replace(tiny_sae(), W_dec=rows, metadata={"hook_name": HOOK})
+    save_sae(tmp_path / "dead", sae)
+    settings = Vectors(kind=kind)
+    loaded = load_rows(settings, tmp_path / "dead" / "sae_weights.safetensors", HOOK, D_MODEL)
+    assert "vector 3 (and 1 more) is zero and steers nothing" in capsys.readouterr().err
+    vectors = candidate_vectors(settings, loaded, range(D_SAE), seed=1)
+    assert vectors.isfinite().all()
+    alone = candidate_vectors(settings, ROWS, range(D_SAE), seed=1)
+    if kind == "decoder":
+        assert (vectors.norm(dim=1) == 0).nonzero()[:, 0].tolist() == [3, 7]
+        alone[[3, 7]] = 0
+        assert torch.equal(vectors, alone)
+    else:
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(D_SAE))
 
 
 def test_a_tensor_that_the_file_lacks_is_named_beside_those_it_has(tmp_path: Path) -> None:

@@ -231,6 +231,29 @@ def test_without_sets_and_density_the_lens_still_shows_the_rest() -> None:
     assert result.latents["log10_density"].null_count() == 40
 
 
+def test_a_dead_row_of_the_decoder_is_flat_and_hinders_no_other() -> None:
+    given = given_lens(numpy_generator(0, "dead"))
+    decoder = given.decoder.clone()
+    decoder[7] = 0
+    dead, whole = (
+        apply_lens(each, Projection(), Enrichment(gsea=Gsea(latents=3, permutations=99)), seed=0)
+        for each in (given._replace(decoder=decoder), given)
+    )
+    columns = ["latent", "mean", "std", "skewness", "kurtosis", "entropy", "class"]
+    for pair in (dead.latents.select(columns), whole.latents.select(columns)):
+        assert pair.select(pl.exclude("class")).null_count().sum_horizontal().item() == 0
+    assert dead.latents["std"][7] == dead.latents["decoder_norm"][7] == 0
+    others = pl.col("latent") != 7
+    assert (
+        dead.latents.select(columns)
+        .filter(others)
+        .equals(whole.latents.select(columns).filter(others))
+    )
+    assert not any(
+        row["latent"] == 7 and row["q_bh"] < 0.5 for row in dead.enrichment.iter_rows(named=True)
+    )
+
+
 def test_a_sae_that_does_not_write_the_residual_stream_is_refused() -> None:
     lm = tiny_language_model("llama")
     sae = plain_sae(torch.eye(16))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from saeflow.errors import SaeflowError
+from saeflow.errors import SaeflowError, warn
 from saeflow.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def candidate_vectors(
     settings: Vectors, rows: Float[Tensor, "n_rows d_model"], ids: Sequence[int], seed: int
 ) -> Float[Tensor, "n d_model"]:
     """The vectors of these numbers, unit norm; a vector depends on its number, not on the others.
+
+    A row of zeros, as the decoder of a published SAE has for latents that died, stays zero.
 
     Args:
         settings: which kind of vectors.
@@ -32,14 +34,14 @@ def candidate_vectors(
         SaeflowError: a mixture of fewer than two rows.
     """
     vectors = torch.stack([KINDS[settings.kind](rows, index, seed) for index in ids]).double()
-    return (vectors / vectors.norm(dim=1, keepdim=True)).float()
+    return _of_unit_norm(vectors).float()
 
 
 def check_rows(
     rows: Float[Tensor, "n_rows d_model"], numbers: range, d_model: int, where: str
 ) -> None:
-    """Refuse rows that cannot steer, all at once, so that no block is measured before another
-    fails.
+    """Refuse rows that cannot be measured, all at once, so that no block is measured before another
+    fails. A row of zeros among others is told as a warning: it steers nothing.
 
     Args:
         rows: of the source.
@@ -48,8 +50,8 @@ def check_rows(
         where: the source's name.
 
     Raises:
-        SaeflowError: another width than the model's, a number that is not finite, or a row that is
-            zero.
+        SaeflowError: another width than the model's, a number that is not finite, or nothing but
+            zeros.
     """
     if rows.shape[1] != d_model:
         raise SaeflowError(
@@ -57,17 +59,33 @@ def check_rows(
             "of this model"
         )
     used = rows[numbers.start : numbers.stop]
-    for wrong, reason in (
-        (~used.isfinite().all(1), "holds NaN or infinity"),
-        ((used == 0).all(1), "is zero"),
-    ):
-        if wrong.any():
-            row = numbers.start + int(wrong.nonzero()[0, 0])
-            others = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
-            raise SaeflowError(
-                f"{where}: vector {row}{others} {reason}; correct it or leave it out "
-                "(effects.vectors.range)"
-            )
+    finite, zero = used.isfinite().all(1), (used == 0).all(1)
+    if not finite.all():
+        raise SaeflowError(
+            f"{where}: vector {_first(~finite, numbers)} holds NaN or infinity; correct it or "
+            "leave it out (effects.vectors.range)"
+        )
+    if len(used) and zero.all():
+        raise SaeflowError(
+            f"{where}: vector {_first(zero, numbers)} is zero, and there is no other; take others "
+            "(effects.vectors.range)"
+        )
+    if zero.any():
+        warn(
+            f"{where}: vector {_first(zero, numbers)} is zero and steers nothing; it is kept with "
+            "effects of zero"
+        )
+
+
+def _first(marked: Bool[Tensor, " rows"], numbers: range) -> str:
+    """The number of the first marked row, and how many there are besides."""
+    others = f" (and {int(marked.sum()) - 1} more)" if marked.sum() > 1 else ""
+    return f"{numbers.start + int(marked.nonzero()[0, 0])}{others}"
+
+
+def _of_unit_norm(vectors: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+    norms = vectors.norm(dim=1, keepdim=True)
+    return vectors / torch.where(norms > 0, norms, 1.0)
 
 
 def _row(
@@ -95,9 +113,7 @@ def _mixture(
     generator = numpy_generator(seed, "effects", "mixtures", index)
     pair = generator.choice(len(rows), size=2, replace=False)
     weights = 1.0 - generator.random(2)
-    units = rows[torch.from_numpy(pair)].double()
-    units = units / units.norm(dim=1, keepdim=True)
-    return torch.from_numpy(weights) @ units
+    return torch.from_numpy(weights) @ _of_unit_norm(rows[torch.from_numpy(pair)].double())
 
 
 KINDS: dict[str, Callable[[Tensor, int, int], Tensor]] = {

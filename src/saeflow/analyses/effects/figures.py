@@ -11,7 +11,7 @@ from jaxtyping import Float
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import EQUALITY, canvas, no_data, panels, styled, words
-from saeflow.palette import BLUE, GREY, ORANGE, PURPLE, VERMILLION
+from saeflow.palette import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -23,6 +23,7 @@ STATUSES = {
     "never_reached": ("stopped at the largest scale", VERMILLION),
     "clamped": ("lowered to the largest scale", ORANGE),
     "above_at_zero": ("loss too high without steering", PURPLE),
+    "zero_vector": ("the vector is zero", SKY),
     "imported": ("published, how is not told", GREY),
 }
 """How a search for a scale can end, in words, with its colour."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -239,15 +239,19 @@ def measure_block(
 
     Args:
         experiment: what all vectors share.
-        vectors: of any norm but zero; they are brought to unit norm.
+        vectors: of any norm; they are brought to unit norm. One of zeros steers nothing: its scale
+            and its effects are zero, without a rollout.
         vector_ids: consecutive numbers make best use of batches.
         baseline: of the same experiment.
         progress: called with (scales found and means measured, twice the number of vectors).
 
     Raises:
-        SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
+        SaeflowError: no vectors, or one that is not finite or of the wrong width.
     """
     vectors = unit_vectors(vectors, experiment.subject.lm.d_model)
+    steers = vectors.any(dim=1)
+    if not steers.all():
+        return _beside_zeros(experiment, vectors, steers, vector_ids, baseline, progress)
     losses, part = losses_of(experiment, vectors)
     n, beat = len(vectors), progress or (lambda done, total: None)
     searched = find_scales(
@@ -268,6 +272,35 @@ def measure_block(
         loss=np.array([result.loss for result in searched]),
         rollouts=np.full(len(vectors), rollouts, dtype=np.int64),
     )
+
+
+def _beside_zeros(
+    experiment: Experiment,
+    vectors: Float[Tensor, "n d_model"],
+    steers: Bool[Tensor, " n"],
+    vector_ids: Sequence[int],
+    baseline: Baseline,
+    progress: Callable[[int, int], None] | None,
+) -> EffectBlock:
+    """The block of vectors of which some are zero: the others are measured, as without them."""
+    n, rows = len(vectors), steers.nonzero()[:, 0].tolist()
+    d_sae = experiment.subject.sae.d_sae
+    block = EffectBlock(
+        vectors=vectors.cpu(),
+        effects=torch.zeros((n, d_sae)),
+        standard_error=torch.zeros((n, d_sae), dtype=torch.float16),
+        scale=np.zeros(n),
+        status=np.full(n, STATUSES.index("zero_vector"), dtype=np.uint8),
+        vector_id=np.array(vector_ids, dtype=np.int64),
+        loss=np.full(n, experiment.evaluation.loss),
+        rollouts=np.zeros(n, dtype=np.int64),
+    )
+    if rows:
+        ids = [vector_ids[row] for row in rows]
+        measured = measure_block(experiment, vectors[steers], ids, baseline, progress)
+        for name in block._fields:
+            getattr(block, name)[rows] = getattr(measured, name)
+    return block
 
 
 def losses_of(
@@ -372,10 +405,10 @@ def mean_latents(
 
 
 def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Tensor, "n d_model"]:
-    """Bring vectors to unit norm, float32.
+    """Bring vectors to unit norm, float32; those that are zero stay so.
 
     Raises:
-        SaeflowError: no vectors, or one that is zero, not finite, or of the wrong width.
+        SaeflowError: no vectors, or one that is not finite or of the wrong width.
     """
     check_vectors(vectors, d_model, "effects")
     if not len(vectors):
@@ -384,9 +417,4 @@ def unit_vectors(vectors: Float[Tensor, "n d_model"], d_model: int) -> Float[Ten
             "number"
         )
     norms = vectors.double().norm(dim=1, keepdim=True)
-    if (norms == 0).any():
-        raise SaeflowError(
-            f"effects: vector {int((norms == 0).nonzero()[0, 0])} is zero and has no direction; "
-            "leave it out"
-        )
-    return (vectors.double() / norms).float()
+    return (vectors.double() / torch.where(norms > 0, norms, 1.0)).float()

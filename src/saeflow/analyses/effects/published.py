@@ -34,7 +34,8 @@ def import_effects(
     """Write published effects as ``effects.h5``, some rows in memory at a time.
 
     Every row has the status ``imported``: the release does not tell how the search for its scale
-    ended, nor the loss there (NaN), nor the number of rollouts (0).
+    ended, nor the loss there (NaN), nor the number of rollouts (0). One whose feature is zero has
+    ``zero_vector``.
 
     Args:
         source: a torch file with ``features [n, d_model]`` and ``effects [n, d_sae]``.
@@ -72,12 +73,13 @@ def import_effects(
             part, measured = features[rows].double(), effects[rows]
             norms = part.norm(dim=1)
             _check_rows(source, start, norms, measured)
-            vectors[rows] = (part / norms[:, None]).float().numpy()
+            vectors[rows] = (part / norms.where(norms > 0, 1.0)[:, None]).float().numpy()
             stored[rows] = measured.to(getattr(torch, dtype)).numpy()
             scale[rows] = norms.numpy()
             if progress:
                 progress(min(start + CHUNK, n), n)
-        add_column(file, "status", (n,), np.uint8)[:] = STATUS_NAMES.index("imported")
+        imported, zero = STATUS_NAMES.index("imported"), STATUS_NAMES.index("zero_vector")
+        add_column(file, "status", (n,), np.uint8)[:] = np.where(scale[:] > 0, imported, zero)
         file["status"].attrs["names"] = list(STATUS_NAMES)
         add_column(file, "vector_id", (n,), np.int64)[:] = np.arange(n)
         add_column(file, "loss", (n,), np.float64)[:] = np.nan
@@ -192,7 +194,6 @@ def write_adapter(approximation: Approximation, target: Path) -> None:
 def _check_rows(source: Path, start: int, norms: Tensor, effects: Tensor) -> None:
     for wrong, reason in (
         (~norms.isfinite(), "its feature holds NaN or infinity"),
-        (norms == 0, "its feature is zero"),
         (~effects.isfinite().all(1), "its effects hold NaN or infinity"),
     ):
         if wrong.any():

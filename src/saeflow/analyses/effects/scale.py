@@ -25,8 +25,8 @@ from saeflow.models.running import next_token_losses, not_finite, run_prefix, su
 if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
 
-Status = Literal["ok", "above_at_zero", "never_reached", "clamped"]
-STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped")
+Status = Literal["ok", "above_at_zero", "never_reached", "clamped", "zero_vector"]
+STATUSES: tuple[Status, ...] = ("ok", "above_at_zero", "never_reached", "clamped", "zero_vector")
 
 TOLERANCE = 0.05
 """Of the wanted rise of the loss: 0.025 of 0.5 nats, less than the 0.03 of standard error that
@@ -49,7 +49,7 @@ class VectorScale(NamedTuple):
     status: Status
     """``ok``: the loss meets the target. ``above_at_zero``: it is above it unsteered; the scale is
     0. ``never_reached``: it stays below up to the maximum, which is the scale. ``clamped``: a fixed
-    scale above the maximum was lowered to it."""
+    scale above the maximum was lowered to it. ``zero_vector``: there is nothing to scale."""
 
 
 class Start(NamedTuple):
