@@ -12,7 +12,7 @@ CORPUS_INPUTS = {}
 if STUDY.corpus.kind != "tales":
     CORPUS_INPUTS = {
         "text": (
-            FLOW.path_at("corpus", "path")
+            (lambda wildcards: FLOW.sought(STUDY.corpus.path))
             if STUDY.corpus.path
             else artifact("corpus/text")
         ),
@@ -38,7 +38,7 @@ rule write_corpus:
             ["--model", input.model] if "model" in input.keys() else []
         ),
         text=lambda wildcards, input: (
-            ["--text", input.text] if STUDY.corpus.dataset else []
+            ["--text", input.text] if "text" in input.keys() else []
         ),
         seed=STUDY.seed,
     shell:

@@ -247,9 +247,11 @@ def test_generation_stops_when_all_texts_have_ended() -> None:
 # --- judges, losses, divergence -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("long_prompt", [1, 1000], ids=["prompts run once", "whole passes"])
 def test_losses_and_divergences_read_the_tokens_drawn_and_none_behind_the_end(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, long_prompt: int
 ) -> None:
+    monkeypatch.setattr("saeflow.judging.losses.LONG_PROMPT", long_prompt)
     table, vector = completions(lm), unit_rows(1)[0]
     wordless(lm, monkeypatch)
     losses = model_losses(lm)(completions_in(table))

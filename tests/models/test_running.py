@@ -15,12 +15,14 @@ from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import (
     capture,
+    clean_and_again,
     final_states,
     logits,
     next_token_losses,
     position_chunks,
     run_prefix,
     run_suffix,
+    states_after,
     suffix_states,
     token_losses,
     unembed,
@@ -197,3 +199,36 @@ def test_no_text_longer_than_the_models_context_runs(family):
         ):
             run()
     assert run_suffix(lm, states, 1).shape == (1, 64, lm.d_vocab)
+
+
+@pytest.mark.parametrize(
+    ("site", "layer"),
+    [("hook_resid_post", 1), ("hook_mlp_out", 2), ("hook_resid_pre", 1), ("attn.hook_z", 0)],
+)
+def test_running_again_from_the_edited_layer_equals_whole_passes(lm, calls, site, layer):
+    tokens, edit = tiny_tokens(), (f"blocks.{layer}.{site}", torch.zeros_like)
+    clean, run_again = clean_and_again(lm, tokens, layer)
+    assert torch.equal(clean, final_states(lm, tokens))
+    calls.clear()
+    with attach(lm, [edit]):
+        again = run_again()
+        assert calls == list(range(layer, N_LAYERS))
+        assert torch.equal(again, final_states(lm, tokens))
+    assert not torch.equal(again, clean)
+
+
+def test_states_after_prompts_that_are_run_once_equal_whole_passes(lm, calls):
+    tokens, prompt_of = tiny_tokens(), torch.tensor([0, 1, 1])
+    prompts, continuations = tokens[:2, :5], tokens[torch.tensor([0, 1, 0]), 5:]
+    read: list[torch.Size] = []
+    with attach(lm, [("blocks.0.hook_resid_post", lambda resid: read.append(resid.shape[:2]))]):
+        states = states_after(lm, prompts, prompt_of, continuations)
+    assert read == [prompts.shape, continuations.shape]
+    whole = final_states(lm, torch.cat([prompts[prompt_of], continuations], dim=1))
+    torch.testing.assert_close(states, whole[:, 4:], atol=1e-5, rtol=1e-4)
+
+
+def test_the_states_of_prompts_without_continuation_are_those_of_their_last_tokens(lm):
+    tokens = tiny_tokens()
+    states = states_after(lm, tokens, torch.arange(len(tokens)), tokens[:, :0])
+    torch.testing.assert_close(states, final_states(lm, tokens)[:, -1:], atol=1e-5, rtol=1e-4)

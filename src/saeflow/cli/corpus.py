@@ -30,7 +30,7 @@ def write(
     files: Annotated[
         Path | None,
         typer.Option(
-            "--text", help="The file or folder with the text, if it is not the corpus' path."
+            "--text", help="The file or folder with the text, if it is not where path says."
         ),
     ] = None,
 ) -> None:

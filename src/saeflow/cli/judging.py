@@ -32,7 +32,7 @@ def plan(
     options.set_pools(1)
     from saeflow.analyses.reading import read_study
     from saeflow.analyses.steering.command import read_completions
-    from saeflow.config.locations import shipped_or_own
+    from saeflow.config.shipped import shipped_or_own
     from saeflow.endpoint.ledger import Ledger
     from saeflow.endpoint.prices import DATE
     from saeflow.endpoint.service import Service, estimate

@@ -10,6 +10,7 @@ from saeflow.config.gguf_header import gguf_header, is_gguf
 from saeflow.config.hooks import OF_A_MODULE, SITES
 from saeflow.config.model_files import context_in, too_long
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
+from saeflow.config.shipped import shipped_or_own
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _about_the_corpus(study: Core) -> list[Complaint]:
         )
         complaints.append(("corpus.kind", reason))
     endings, path = (".txt", ".jsonl", ".parquet"), study.corpus.path
-    if path and not path.endswith(endings) and not Path(path).is_dir():
+    if path and not path.endswith(endings) and not shipped_or_own(path).is_dir():
         reason = f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files"
         complaints.append(("corpus.path", reason))
     return complaints

@@ -18,7 +18,6 @@ from saeflow.config.sections import Core, Fetchable
 PUBLISHED = "resources/published"
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
 CHECKSUMS_OF_FOLDER = ".checksums.json"  # beside a folder: of its files, for jobs to depend on
-CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def origin(study: AnyStudy, path: str) -> Origin | None:
@@ -84,12 +83,6 @@ def location(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> str:
     if declared and declared.published and fetched(study, path, exists):
         return f"{PUBLISHED}/{declared.published.folder(declared.also)}/{path}"
     return _own(study, path)
-
-
-def shipped_or_own(name: str) -> Path:
-    """A file or folder that the config names: in the working directory where it is there, else in
-    the checkout that this package lies in. The workflow seeks them in the same order."""
-    return Path(name) if Path(name).exists() else CHECKOUT / name
 
 
 def fetches(study: Core, root: Path) -> dict[str, Fetchable]:

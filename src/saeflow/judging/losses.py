@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from saeflow.decoding.completion import Completion
 from saeflow.judging.verdicts import Losses
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
     from saeflow.models.language_model import LanguageModel
+
+Row = tuple[list[int], int]
+"""Tokens, and the index of the first that belongs to the continuation."""
+LONG_PROMPT = 16
+"""Tokens: as long as what a model writes after it, as a rule, or longer. Messages through a chat
+template are; a few words are cheaper run along."""
 
 
 def model_losses(
@@ -30,23 +40,21 @@ def model_losses(
 
     def losses(completions: Sequence[Completion]) -> list[float]:
         rows = [continuation_tokens(lm, completion) for completion in completions]
-        # Equal lengths together: little padding.
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
-        values = [math.nan] * len(rows)
-        for first in range(0, len(order), batch):
-            chunk = order[first : first + batch]
+        values, done = [math.nan] * len(rows), 0
+        for chunk in alike(lm, rows, batch):
             for row, loss in zip(
                 chunk, _mean_losses(lm, [rows[row] for row in chunk]), strict=True
             ):
                 values[row] = loss
+            done += len(chunk)
             if progress:
-                progress(first + len(chunk), len(order))
+                progress(done, len(rows))
         return values
 
     return losses
 
 
-def continuation_tokens(lm: LanguageModel, completion: Completion) -> tuple[list[int], int]:
+def continuation_tokens(lm: LanguageModel, completion: Completion) -> Row:
     """A completion's tokens within the context, and the index of the first that belongs to the
     continuation.
 
@@ -72,19 +80,53 @@ def continuation_tokens(lm: LanguageModel, completion: Completion) -> tuple[list
     return text[: lm.context], max(shared, 1)
 
 
-def _mean_losses(lm: LanguageModel, rows: Sequence[tuple[list[int], int]]) -> list[float]:
+def alike(lm: LanguageModel, rows: Sequence[Row], batch: int) -> Iterator[list[int]]:
+    """Rows by their numbers, so many at a time: equal lengths together, which is little padding,
+    and such as share a long prompt apart from others, since it is run once for all of them."""
+
+    def order(row: int) -> tuple[list[int], int]:
+        return shared_prompt(lm, rows[row]), len(rows[row][0])
+
+    for _, group in groupby(sorted(range(len(rows)), key=order), key=lambda row: order(row)[0]):
+        numbers = list(group)
+        yield from (numbers[first : first + batch] for first in range(0, len(numbers), batch))
+
+
+def shared_prompt(lm: LanguageModel, row: Row) -> list[int]:
+    """A prompt that is worth running once for all of its continuations; none where it is short, or
+    where the model's own library cannot go on from it."""
+    tokens, first = row
+    shares = first >= LONG_PROMPT and not (lm.keeps_states or lm.family.adapted)
+    return tokens[:first] if shares and len(tokens) > first else []
+
+
+def padded(lm: LanguageModel, rows: Sequence[list[int]]) -> Int[Tensor, "rows pos"]:
+    """Padding stands on the right, where a causal model's earlier positions do not see it."""
     import torch
 
-    from saeflow.models.running import final_states, next_token_losses
-
-    width = max(len(tokens) for tokens, _ in rows)
-    # Padding stands on the right, where a causal model's earlier positions do not see it.
-    padded = torch.tensor(
-        [tokens + [lm.bos_id] * (width - len(tokens)) for tokens, _ in rows], device=lm.device
+    width = max(map(len, rows))
+    return torch.tensor(
+        [tokens + [lm.bos_id] * (width - len(tokens)) for tokens in rows], device=lm.device
     )
-    losses = next_token_losses(lm, final_states(lm, padded), padded).double().cpu()
-    # losses[:, i] is the loss of token i + 1
+
+
+def _mean_losses(lm: LanguageModel, rows: Sequence[Row]) -> list[float]:
+    """Of rows that `alike` put together."""
+    import torch
+
+    from saeflow.models.running import final_states, next_token_losses, states_after
+
+    if prompt := shared_prompt(lm, rows[0]):
+        shared = len(prompt) - 1  # the last token of the prompt predicts the first that follows
+        text = padded(lm, [tokens[shared:] for tokens, _ in rows])
+        prompts = torch.tensor([prompt], device=lm.device)
+        states = states_after(lm, prompts, torch.zeros_like(text[:, 0]), text[:, 1:])
+    else:
+        shared, text = 0, padded(lm, [tokens for tokens, _ in rows])
+        states = final_states(lm, text)
+    losses = next_token_losses(lm, states, text).double().cpu()
+    # losses[:, i] is the loss of token shared + i + 1
     return [
-        float(losses[row, first - 1 : len(tokens) - 1].mean())
+        float(losses[row, first - shared - 1 : len(tokens) - shared - 1].mean())
         for row, (tokens, first) in enumerate(rows)
     ]

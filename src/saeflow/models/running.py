@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers.cache_utils import DynamicCache
 
 from saeflow.errors import SaeflowError
 from saeflow.models.exhaustion import is_out_of_memory
@@ -57,6 +59,55 @@ def final_states(
     `capture` does."""
     check_length(lm, tokens.shape[1])
     return lm.decoder(tokens, use_cache=False).last_hidden_state
+
+
+@torch.no_grad()
+def clean_and_again(
+    lm: LanguageModel, tokens: Int[Tensor, "batch pos"], layer: int
+) -> tuple[Float[Tensor, "batch pos d_model"], Callable[[], Float[Tensor, "batch pos d_model"]]]:
+    """`final_states`, and what gives them once more while hooks are attached.
+
+    Only layers from the lowest one with a hook on run again, since what lies below them is the
+    same.
+
+    Args:
+        lm: the model, without hooks.
+        tokens: on its device.
+        layer: the lowest at which hooks will be attached.
+    """
+    if layer == 0 or lm.family.adapted:
+        return final_states(lm, tokens), partial(final_states, lm, tokens)
+    below: list[Tensor] = []
+    with attach(lm, [(f"blocks.{layer - 1}.hook_resid_post", below.append)]):
+        clean = final_states(lm, tokens)
+    return clean, partial(suffix_states, lm, below[0], layer - 1)
+
+
+@torch.no_grad()
+def states_after(
+    lm: LanguageModel,
+    prompts: Int[Tensor, "prompts prompt_length"],
+    prompt_of: Int[Tensor, " rows"],
+    continuations: Int[Tensor, "rows pos"],
+) -> Float[Tensor, "rows pos_1 d_model"]:
+    """The final states of the last token of a prompt and of what continues it; the prompt is run
+    once for all that continue it.
+
+    Args:
+        lm: the model, of attention alone.
+        prompts: of equal length, BOS included.
+        prompt_of: which prompt each row continues.
+        continuations: on the model's device.
+    """
+    check_length(lm, prompts.shape[1] + continuations.shape[1])
+    cache = DynamicCache()
+    before = lm.decoder(prompts, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
+    cache.reorder_cache(prompt_of)
+    rows = [before[prompt_of]]
+    if continuations.shape[1]:
+        after = lm.decoder(continuations, past_key_values=cache, use_cache=True)
+        rows.append(after.last_hidden_state)
+    return torch.cat(rows, dim=1)
 
 
 @torch.no_grad()

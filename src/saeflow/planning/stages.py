@@ -10,6 +10,7 @@ from saeflow.config.any_study import AnyStudy
 from saeflow.config.gguf_header import is_gguf
 from saeflow.config.locations import fetches
 from saeflow.config.sections import Core, Fetchable, ModelTraining
+from saeflow.config.shipped import shipped_or_own
 from saeflow.figures.figure import figures_of
 from saeflow.planning.shape import ModelShape
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
@@ -149,7 +150,8 @@ def needs(study: Core, root: Path) -> list[Need]:
     """
     outside = []
     if study.corpus.path:
-        outside.append(Need("corpus", study.corpus.path, Path(study.corpus.path).exists()))
+        given = shipped_or_own(study.corpus.path)
+        outside.append(Need("corpus", str(given), given.exists()))
     if study.model.path:
         given = Path(study.model.path)
         present = (given if is_gguf(given) else given / "config.json").is_file()

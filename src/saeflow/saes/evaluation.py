@@ -22,9 +22,9 @@ from saeflow.config.sections import Activations
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
 from saeflow.models.exhaustion import halve_batch_on_oom
-from saeflow.models.hooks import HookFunction, attach, check_hook, editing
+from saeflow.models.hooks import HookFunction, attach, check_hook, editing, parse_hook
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import final_states, next_token_losses, position_chunks, unembed
+from saeflow.models.running import clean_and_again, next_token_losses, position_chunks, unembed
 from saeflow.saes.sae import SAE
 
 DENSE = 0.1  # a latent that fires on a larger share of the tokens is called dense
@@ -330,13 +330,14 @@ def prediction_sums(
     def replaced_by(value: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: torch.where(kept[..., None], value.to(x), x)
 
-    clean = final_states(lm, tokens)
+    lowest = min(parse_hook(name).layer for name in (hook, *(name for name, _ in reading)))
+    clean, run_again = clean_and_again(lm, tokens, lowest)
     with attach(lm, [*reading, *editing(hook, reconstruct)]):
-        spliced = final_states(lm, tokens)
+        spliced = run_again()
     sums = _losses_and_divergence(lm, clean, spliced, tokens)
     for name, value in (("loss_zero", torch.zeros(())), ("loss_mean", mean)):
         with attach(lm, editing(hook, replaced_by(value))):
-            ablated = final_states(lm, tokens)
+            ablated = run_again()
         sums[name] = next_token_losses(lm, ablated, tokens).double().sum(dim=1).cpu()
     predicted = torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.float64)
     return sums | {"predicted": predicted}

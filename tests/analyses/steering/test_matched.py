@@ -98,7 +98,11 @@ def test_a_curve_that_starts_below_a_level_never_falls_to_it() -> None:
 # --- divergence -----------------------------------------------------------------------------------
 
 
-def test_divergence_is_that_of_two_whole_passes_and_zero_without_steering() -> None:
+@pytest.mark.parametrize("long_prompt", [1, 1000], ids=["prompts run once", "whole passes"])
+def test_divergence_is_that_of_two_whole_passes_and_zero_without_steering(
+    monkeypatch: pytest.MonkeyPatch, long_prompt: int
+) -> None:
+    monkeypatch.setattr("saeflow.judging.losses.LONG_PROMPT", long_prompt)
     lm = tiny_lm()
     vector = torch.nn.functional.normalize(
         torch.randn(lm.d_model, generator=torch.Generator().manual_seed(0)), dim=0

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from saeflow.models.hooks import attach
+from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.norms import centres
-from saeflow.models.running import capture, final_states, unembed
+from saeflow.models.running import clean_and_again, unembed
 from saeflow.models.unembedding import final_norm, unembedding
 from saeflow.models.vocabulary import Vocabulary
 from saeflow.tables import Schema
@@ -123,10 +123,13 @@ def _of_part(
 
     last = f"blocks.{lm.n_layers - 1}.hook_resid_post"
     chosen = torch.as_tensor(ids, device=lm.device)
-    clean = unembed(lm, final_states(lm, tokens)[rows, positions]).float()
-    resid = capture(lm, tokens, [last])[last][rows, positions].float()
+    ends: list[Tensor] = []
+    with attach(lm, [(last, ends.append)]):
+        states, run_again = clean_and_again(lm, tokens, parse_hook(hook).layer)
+    clean = unembed(lm, states[rows, positions]).float()
+    resid = ends[0][rows, positions].float()
     with attach(lm, [(hook, edit)]):
-        changed = unembed(lm, final_states(lm, tokens)[rows, positions]).float()
+        changed = unembed(lm, run_again()[rows, positions]).float()
     before = clean.log_softmax(-1)[:, chosen]
     pushed = clean.clone()
     pushed[:, chosen] = _pushed(

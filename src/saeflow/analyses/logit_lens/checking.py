@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,7 @@ def check_latents(
     given: CheckInput,
     projection: Projection,
     settings: Causal,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Check:
     """Add and take away the latents that are clearest by their enrichment.
 
@@ -61,6 +63,7 @@ def check_latents(
         given: which latents are clear, and where they fire.
         projection: from decoder rows to logit weights.
         settings: how many latents are checked, and at how many places.
+        progress: called with (latents checked, latents).
     """
     rows, latents = [], []
     lm, tokens = subject.lm, vocabulary.ids.tolist()
@@ -88,6 +91,8 @@ def check_latents(
             for values in (added.predicted, added.measured, -ablated.measured)
         ]
         latents.append((latent, name, len(fires.positions), typical, *agreement))
+        if progress:
+            progress(len(latents), len(picked))
     empty = pl.DataFrame(schema=causal.TOKENS)
     return Check(
         pl.concat([empty, *rows]), pl.DataFrame(latents, schema=causal.LATENTS, orient="row")

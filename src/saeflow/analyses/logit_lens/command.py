@@ -154,5 +154,6 @@ def check(
         given,
         options.parsed(Projection, projection),
         options.parsed(Causal, settings),
+        options.progress("logit lens, latents checked"),
     )
     save_check(output, checked)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.logit_lens import saes
 from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.config import read_token_sets
-from saeflow.config.locations import shipped_or_own
+from saeflow.config.shipped import shipped_or_own
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 
 def work(study: Study, own: LogitLens, scope: Scope) -> list[StagePlan]:
-    """Every latent and every random direction through the unembedding."""
+    """Every latent and every random direction through the unembedding; and the model over the text
+    around every place where a latent is checked, once whole and once from the hook on."""
     names = saes(study)
     widths = [study.saes[name].declared_width or 0 for name in names]
     rows = sum(width + own.enrichment.directions for width in widths)
     jobs = 2 * len(names) + bool(names)
-    flop = rows * 2 * scope.unembedding
-    return [StagePlan("logit_lens", jobs, 0, flop, 6000 * sum(widths), f"{len(names)} SAEs")]
+    checked = sum(min(own.causal.latents, width) for width in widths)
+    tokens = 2 * checked * own.causal.contexts * study.corpus.context
+    per_token = scope.flop(logits=False) + scope.flop(first=study.layer, logits=False)
+    flop = rows * 2 * scope.unembedding + tokens * per_token
+    work = f"{len(names)} SAEs, {checked} latents checked"
+    return [StagePlan("logit_lens", jobs, tokens, flop, 6000 * sum(widths), work)]
 
 
 def needs(own: LogitLens) -> list[Need]:

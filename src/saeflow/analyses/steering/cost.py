@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.effects.cost import in_sae
 from saeflow.analyses.steering.settings import Steering
 from saeflow.config import read_goal
-from saeflow.config.locations import shipped_or_own
+from saeflow.config.shipped import shipped_or_own
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:

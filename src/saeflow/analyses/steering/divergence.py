@@ -8,15 +8,22 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.analyses.steering.summary_io import DIVERGENCE_SCHEMA
-from saeflow.judging.losses import continuation_tokens
+from saeflow.judging.losses import alike, continuation_tokens, padded, shared_prompt
 from saeflow.judging.scores import completions_in
-from saeflow.models.hooks import parse_hook
+from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import not_finite, position_chunks, run_prefix, suffix_states, unembed
+from saeflow.models.running import (
+    not_finite,
+    position_chunks,
+    run_prefix,
+    states_after,
+    suffix_states,
+    unembed,
+)
 
 
 @torch.no_grad()
@@ -49,7 +56,6 @@ def divergences(
     Raises:
         SaeflowError: a model's logits are not numbers.
     """
-    layer = parse_hook(hook)[0]
     rows = [
         continuation_tokens(lm, row)
         for row in completions_in(completions.with_columns(pl.col("text").fill_null("")))
@@ -57,39 +63,62 @@ def divergences(
     ended = (
         completions["ended"].to_list() if "ended" in completions.columns else [False] * len(rows)
     )
-    # equal lengths together: little padding
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
-    scales, kl = completions["scale"].to_list(), [math.nan] * len(rows)
-    for first in range(0, len(order), batch):
-        chunk = order[first : first + batch]
-        padded = _padded(lm, [rows[row][0] for row in chunk])
-        resid = run_prefix(lm, padded, layer)
-        addition = torch.tensor([scales[row] for row in chunk])[:, None] * vector.cpu().float()
-        steered = resid + addition[:, None].to(resid)
-        divergence = _divergence(
-            lm, suffix_states(lm, steered, layer), suffix_states(lm, resid, layer)
-        )
+    scales, kl, done = completions["scale"].to_list(), [math.nan] * len(rows), 0
+    for chunk in alike(lm, rows, batch):
+        prompt = shared_prompt(lm, rows[chunk[0]])
+        texts = [rows[row][0] for row in chunk]
+        additions = torch.tensor([scales[row] for row in chunk])[:, None] * vector.cpu().float()
+        if prompt:
+            states = _after(lm, hook, prompt, texts, additions)
+        else:
+            states = _whole(lm, hook, texts, additions)
+        divergence, skipped = _divergence(lm, *states), max(len(prompt) - 1, 0)
         for place, row in enumerate(chunk):
             tokens, start = rows[row]
             # at i the token i + 1 is drawn
-            steps = divergence[place, start - 1 : len(tokens) - 1 + ended[row]]
+            steps = divergence[place, start - 1 - skipped : len(tokens) - 1 - skipped + ended[row]]
             if len(steps):
                 kl[row] = float(steps.mean())
                 if not math.isfinite(kl[row]):
                     raise not_finite(lm, "divergence: a next-token distribution", scales[row])
+        done += len(chunk)
         if progress:
-            progress(first + len(chunk), len(order))
+            progress(done, len(rows))
     return pl.DataFrame(
         {"completion_id": completions["completion_id"], "kl": kl}, schema=DIVERGENCE_SCHEMA
     ).fill_nan(None)
 
 
-def _padded(lm: LanguageModel, rows: Sequence[list[int]]) -> Int[Tensor, "rows pos"]:
-    """Padding stands on the right, where a causal model's earlier positions do not see it."""
-    width = max(map(len, rows))
-    return torch.tensor(
-        [tokens + [lm.bos_id] * (width - len(tokens)) for tokens in rows], device=lm.device
-    )
+def _whole(
+    lm: LanguageModel,
+    hook: str,
+    texts: Sequence[list[int]],
+    additions: Float[Tensor, "rows d_model"],
+) -> tuple[Float[Tensor, "rows pos d_model"], Float[Tensor, "rows pos d_model"]]:
+    """Final states, steered and unsteered; what lies below the hook is run once for both."""
+    layer = parse_hook(hook).layer
+    resid = run_prefix(lm, padded(lm, texts), layer)
+    steered = resid + additions[:, None].to(resid)
+    return suffix_states(lm, steered, layer), suffix_states(lm, resid, layer)
+
+
+def _after(
+    lm: LanguageModel,
+    hook: str,
+    prompt: Sequence[int],
+    texts: Sequence[list[int]],
+    additions: Float[Tensor, "rows d_model"],
+) -> tuple[Float[Tensor, "rows pos d_model"], Float[Tensor, "rows pos d_model"]]:
+    """The same from the last token of a long prompt on, which is run once, and once for every
+    scale."""
+    follow = padded(lm, [tokens[len(prompt) :] for tokens in texts])
+    different, which = torch.unique(additions, dim=0, return_inverse=True)
+    which = which.to(lm.device)
+    prompts = torch.tensor([list(prompt)] * len(different), device=lm.device)
+    passes = iter((different, additions))  # the prompts', then the continuations'
+    with attach(lm, [(hook, lambda resid: resid + next(passes)[:, None].to(resid))]):
+        steered = states_after(lm, prompts, which, follow)
+    return steered, states_after(lm, prompts, which, follow)  # in the same shape: 0 is 0
 
 
 def _divergence(

@@ -16,7 +16,7 @@ from saeflow.analyses.steering.summary import BEST_SCHEMA, SUMMARY_SCHEMA
 from saeflow.analyses.steering.tables import methods, of_chosen_latents
 from saeflow.analyses.steering.target_rows import Planted, TargetRow, target_rows
 from saeflow.config import Goal, read_goal
-from saeflow.config.locations import shipped_or_own
+from saeflow.config.shipped import shipped_or_own
 from saeflow.endpoint.ledger import Ledger, Usage
 from saeflow.figures.style import words
 from saeflow.report.folder import StudyFolder, joined_tables

@@ -43,8 +43,8 @@ class Corpus(Section):
     """``tales``: the embedded story grammar, infinite and with known truth. ``text``: local files,
     or a data set of a hub."""
     path: InputPath | None = None
-    """``text``: a .txt, .jsonl or .parquet file, or a folder of them. ``${NAME}`` is read from the
-    environment."""
+    """``text``: a .txt, .jsonl or .parquet file, or a folder of them, in the folder that Snakemake
+    works in or else in the checkout. ``${NAME}`` is read from the environment."""
     dataset: Dataset | None = None
     """``text``: a data set of a hub, in place of `path`."""
     field: Text = "text"
