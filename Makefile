@@ -4,14 +4,21 @@ VENV := .venv
 READY := $(VENV)/ready
 PEERS := .venv-interop
 EXPORT_PEERS := .venv-interop-exports
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
+# Bytecode is written even where the environment forbids it: half a second of each of some hundred starts.
+RUN := env --unset=PYTHONDONTWRITEBYTECODE PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
+# Files in the order of tests/conftest.py, one thread for each of two processes.
+PYTEST := $(RUN) OMP_NUM_THREADS=1 pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
+REST := slow or slurm or browser or real
 REPORT := results/tales/report/index.html
 
-.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens interop soak test-slurm clean distclean
+.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens interop soak test-rest test-all clean distclean
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
-	@echo "make test    everything that CI runs: lint, tests of every room, real runs of the workflow"
+	@echo "make setup   the environment in $(VENV), from pinned dependencies (the others make it themselves)"
+	@echo "make test    lint, the tests of every room, real runs of the workflow"
+	@echo "make test-rest  what make test leaves out: long runs, kills, a private SLURM, browsers, a real model; each is skipped where its service is missing"
+	@echo "make test-all   both, as CI does"
 	@echo "make lint    ruff, mypy, snakefmt, snakemake --lint"
 	@echo "make format  rewrite Python and Snakemake files in the house format"
 	@echo "make bench-effects  the effects engine beside the naive way"
@@ -19,14 +26,13 @@ help:
 	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them, over an hour)"
 	@echo "make bench-logit-lens  the logit lens at the size of GPT-2 small, beside the published way"
 	@echo "make interop SAE files, the chess model and exports of steering held to the libraries they are of and for (downloads them, a few GB)"
-	@echo "make test-slurm  a study on a private SLURM whose jobs are cancelled, killed, drained and requeued (as root, some minutes)"
 	@echo "make soak    kill the default study twenty times at random moments, compare with an undisturbed run (half an hour)"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove the default study's results; make distclean also removes the environments"
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml envs/setup.sh
+$(READY): requirements.lock pyproject.toml envs/setup.sh envs/pip_settings.py
 	@envs/setup.sh $(VENV)
 	@touch $@
 
@@ -36,7 +42,12 @@ demo: $(READY)
 	@echo "The report: file://$(CURDIR)/$(REPORT)"
 
 test: lint
-	@$(RUN) pytest tests --numprocesses 2 --dist loadfile
+	@$(PYTEST) -m "not ($(REST))"
+
+test-rest: $(READY)
+	@$(PYTEST) -m "$(REST)"
+
+test-all: test test-rest
 
 lint: $(READY)
 	@$(RUN) ruff check .
@@ -87,9 +98,6 @@ interop: $(PEERS)/ready $(EXPORT_PEERS)/ready
 	@$(RUN) python tests/interop/compare.py $(PEERS)
 	@$(RUN) python tests/interop/compare_maia2.py $(PEERS)
 	@$(RUN) PYTHONPATH=tests/support python tests/interop/compare_exports.py $(EXPORT_PEERS)
-
-test-slurm: $(READY)
-	@$(RUN) pytest tests/workflow/slurm_faults.py
 
 soak: $(READY)
 	@$(RUN) python tests/soak/interruptions.py

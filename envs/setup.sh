@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of the project: pinned dependencies, then the package itself.
+# Makes the virtual environment of the project: pinned dependencies, then the package itself. Both are installed by uv,
+# which is there or comes by pip, and by pip where uv cannot.
 #
 #   envs/setup.sh FOLDER
 set -euo pipefail
@@ -30,6 +31,37 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then # Debian's python3 
 fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-echo "setup: installing the pinned dependencies into $venv (a few minutes the first time)" >&2
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+
+with_uv() {
+  local uv
+  if ! uv=$(command -v uv); then
+    "${pip[@]}" install --quiet "$(grep ^uv== requirements.lock)" || return
+    uv=$venv/bin/uv
+  fi
+  eval "$("${pip[@]}" config list | "$python" envs/pip_settings.py)"
+  export UV_INDEX_STRATEGY=unsafe-best-match # the best of all indices, as pip takes it
+  "$uv" pip install --quiet --python "$venv/bin/python" --requirement requirements.lock &&
+    "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .
+}
+
+with_pip() {
+  "${pip[@]}" install --quiet --no-compile --requirement requirements.lock &&
+    "${pip[@]}" install --quiet --no-deps --editable .
+}
+
+echo "setup: installing the pinned dependencies into $venv (a minute with uv, some with pip)" >&2
+(with_uv) || { echo "setup: uv could not; pip installs them" >&2 && with_pip; }
+
+# pip compiles every file of every package, for a minute; here only what is imported is, so that it lies there also where
+# the environment forbids Python to write bytecode and every job would compile again.
+env --unset=PYTHONDONTWRITEBYTECODE "$venv/bin/python" - <<'PYTHON'
+import importlib
+import pkgutil
+
+import saeflow
+import snakemake.cli  # noqa: F401
+
+for module in pkgutil.walk_packages(saeflow.__path__, "saeflow."):
+    importlib.import_module(module.name)
+PYTHON

@@ -16,3 +16,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run whole studies come first: two processes that take file by file then end
+    together."""
+    items.sort(key=lambda item: item.path.parent.name != "workflow")

@@ -23,7 +23,7 @@ from browsing import (
 from saeflow.chess.report.io import write_report
 
 __all__ = ["browser", "shown"]
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
 PAGES = ["index.html", "concepts.html", "concepts-resid.html", "saes.html"]
 LISTED = ".grid .rows .row"
 

@@ -33,7 +33,7 @@ from checkout import ROOT
 from saeflow.analyses.steering.methods import BY_NAME
 
 __all__ = ["browser", "shown"]
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
 PAGES = ["index.html", "steering.html", "effects.html", "goals.html", "goal-anger.html", "goal-christian_evangelist.html", "saes.html", "latents.html",

@@ -7,7 +7,10 @@ import pytest
 from checkout import ROOT
 from cluster import Cluster, lacking
 
-pytestmark = pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False)))
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False))),
+]
 needs_accounting = pytest.mark.skipif(bool(lacking(True)), reason=str(lacking(True)))
 PROFILE = (
     *(

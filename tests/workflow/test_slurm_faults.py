@@ -1,5 +1,4 @@
-"""A study on a real SLURM, through the profile that is shipped, and all that befalls jobs there
-(`make test-slurm`)."""
+"""A study on a real SLURM, through the profile that is shipped, and all that befalls jobs there."""
 
 import contextlib
 import os
@@ -18,7 +17,10 @@ from snakemake_runs import Workflow, digests
 
 from saeflow.analyses.steering.io import load_vector
 
-pytestmark = pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False)))
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(lacking(False)), reason=str(lacking(False))),
+]
 # What is made of all goals and methods, as the choice of latents is, or tells which they are.
 OF_THE_CONFIG = (
     r"config|provenance|steering/[^/]+$|steering/love/(?!contrast)[^/]+$|steering/love/caa/vector"
