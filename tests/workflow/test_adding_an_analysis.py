@@ -93,6 +93,7 @@ def test_what_holds_of_all_analyses_holds_of_it(checkout):
     )
 
 
+@pytest.mark.slow
 def test_it_runs_with_its_table_its_figure_and_its_page(checkout, tmp_path):
     core = ("study", "corpus", "model", "hook", "activations", "saes")
     study = Workflow(tmp_path, {name: TINY[name] for name in core} | {"norms": {}}, base=None)

@@ -9,6 +9,7 @@ import torch
 
 from saeflow.saes.io import load_crosscoder, load_sae
 
+pytestmark = pytest.mark.slow
 READ, WRITTEN, LATE = "blocks.0.hook_resid_mid", "blocks.0.hook_mlp_out", "blocks.1.hook_resid_post"
 STEERED = "blocks.0.hook_resid_post"
 TRAIN = {"d_sae": 48, "k": 4, "tokens": 32_768, "batch_size": 512}

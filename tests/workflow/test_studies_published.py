@@ -21,6 +21,7 @@ from saeflow.artifacts import sha256
 from saeflow.figures.figure import figures_of
 from saeflow.kinds import read_any_study
 
+pytestmark = pytest.mark.slow
 STUDY = ROOT / "workflow/studies/gemma-2-2b.yaml"
 SAE = "gemma-2-2b-res-16k"
 METHODS = ["caa", "sae", "sae_ts", "pinverse", "rotation"]

@@ -96,6 +96,7 @@ def test_snakemake_s_own_report_holds_every_figure_and_table_with_its_caption(co
         assert text.count(told) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(finished, workflow):
     chance = random.Random(0)
     for _ in range(4):

@@ -4,6 +4,7 @@ hand."""
 import json
 
 import polars as pl
+import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
@@ -124,6 +125,7 @@ def test_vectors_for_planted_latents_stand_beside_those_for_the_chosen_ones(copi
         )
 
 
+@pytest.mark.slow
 def test_steering_without_effects_builds_what_needs_none_and_shows_it(copied):
     methods = ["caa", "sae", "random"]
     config = {"effects": None, "steering.vectors.methods": methods}
