@@ -28,18 +28,18 @@ for RULES in FLOW.rule_files:
 rule all:
     default_target: True
     input:
-        files(*FLOW.results),
+        FLOW.everything,
     localrule: True
 
 
 # A target for every part: `activations`, `saes`, each analysis by its key, `evaluate`, `plots`.
-for TARGET, PATTERNS in FLOW.targets.items():
+for TARGET in [*FLOW.targets, *FLOW.not_asked]:
 
     rule:
         name:
             TARGET
         input:
-            files(*PATTERNS),
+            FLOW.target(TARGET),
         localrule: True
 
 

@@ -24,7 +24,9 @@ from snakemake.io import ancient
 from saeflow.config.digests import settings_digests
 from saeflow.config.locations import fetched, location
 from saeflow.config.section import Section
+from saeflow.errors import SaeflowError
 from saeflow.figures.figure import figures_of
+from saeflow.planning.work import Need, missing
 from saeflow.provenance import declare
 
 S = TypeVar("S", bound=Any)
@@ -63,9 +65,12 @@ class Workflow(Generic[S]):
 
     def sought(self, path: str, below: str = "") -> str:
         """A path of the config, and what lies `below` it: in the working directory where it is
-        there, else shipped."""
+        there, else shipped, if it is."""
         file = os.path.join(path, below) if below else path
-        return file if os.path.exists(path) else self.shipped(file)
+        if os.path.exists(path):
+            return file
+        shipped = self.shipped(file)
+        return shipped if not self._checkout or os.path.exists(self.shipped(path)) else file
 
     def is_fetched(self, path: str) -> bool:
         """Whether one artifact is fetched rather than our own."""
@@ -134,9 +139,28 @@ class Workflow(Generic[S]):
 
     @property
     def results(self) -> list[str]:
-        """What the target ``all`` makes."""
+        """The patterns of what the target ``all`` makes."""
         pictures = ["figures/{figure}.png"] if self.figures else []
         return [*self.core_results, *self.analysed, *pictures, "report/index.html"]
+
+    def needs(self, root: Path) -> list[Need]:
+        """What the study reads from outside.
+
+        Args:
+            root: the folder that ``results/`` lies in.
+        """
+        raise NotImplementedError
+
+    def everything(self, wildcards: Any) -> list[Any]:
+        """What the target ``all`` makes.
+
+        Raises:
+            SaeflowError: what some of it is made of is not there: a line for each key.
+        """
+        absent = missing(self.needs(Path.cwd()), Path("results", self.study.study))
+        if lines := [need.said() for need in absent if need.made]:
+            raise SaeflowError("\n".join(lines))
+        return self.files(*self.results)
 
     @property
     def targets(self) -> dict[str, list[str]]:
@@ -152,6 +176,27 @@ class Workflow(Generic[S]):
             **{analysis.key: self.outputs(analysis.key) for analysis, _ in self.study.asked},
             "plots": ["figures/{figure}.png"],
         }
+
+    @property
+    def not_asked(self) -> list[str]:
+        """The keys of the analyses that the study does not ask for."""
+        return [each.key for each in self.study.analyses if each.section(self.study) is None]
+
+    def target(self, name: str) -> Param:
+        """An input function: what a target makes.
+
+        Raises:
+            SaeflowError: it is that of an analysis that the study does not ask for.
+        """
+
+        def makes(wildcards: Any) -> list[Any]:
+            if name in self.not_asked:
+                raise SaeflowError(
+                    f"{name}: is not asked for in this study; write `{name}: {{}}` in its config"
+                )
+            return self.files(*self.targets[name])
+
+        return makes
 
     def at(self, *keys: str, wildcards: Any = None) -> Any:
         """The value at some keys of the config; ``{sae}`` among them stands for the wildcard."""

@@ -85,16 +85,16 @@ def test_positions_of_analyses_follow_from_their_settings() -> None:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     asked = study(engine={"command": sys.executable}, positions={"path": "games.pgn"})
-    present = {need.what: need.present for need in plan(asked, tmp_path).needs}
-    assert present == {"games": False, "engine": True}
+    present = {need.key: need.present for need in plan(asked, tmp_path).needs}
+    assert present == {"positions.path": False, "engine.command": True}
     (tmp_path / "games.pgn").touch()
     asked = study(
         engine={"command": "no-such-engine"},
         positions={"path": "games.pgn"},
         model={"official": "rapid"},
     )
-    present = {need.what: need.present for need in plan(asked, tmp_path).needs}
-    assert present == {"games": True, "model": None, "engine": False}
+    present = {need.key: need.present for need in plan(asked, tmp_path).needs}
+    assert present == {"positions.path": True, "model": None, "engine.command": False}
 
 
 def test_the_command_tells_positions_and_no_time(tmp_path: Path) -> None:

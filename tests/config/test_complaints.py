@@ -284,7 +284,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"hook": "blocks.2.hook_resid_post"},
         "hook",
-        "layer 2 does not exist; model.train.n_layers is 2 (layers 0..1)",
+        "layer 2 does not exist; the model of model.train has 0 to 1",
     ),
     ({"hook": "blocks.1.hook_mlp_out"}, "hook", "'blocks.1.hook_mlp_out' cannot be steered"),
     # Keys that contradict each other
@@ -852,7 +852,7 @@ def test_messages_for_a_local_model_without_a_chat_template_are_refused_before_a
 def test_text_longer_than_the_context_of_a_local_model_is_refused_before_any_job(
     says: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(says))
+    checkpoint_folder(tmp_path, json.dumps(says))
     changes = {
         "model.path": str(tmp_path),
         "corpus.context": 33,
@@ -876,5 +876,48 @@ def test_text_longer_than_the_context_of_a_local_model_is_refused_before_any_job
 def test_a_local_model_that_does_not_say_its_context_is_left_to_the_job_that_loads_it(
     text: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "config.json").write_text(text)
+    checkpoint_folder(tmp_path, text)
     assert check_any_study(changed(TEXT, {"model.path": str(tmp_path), "corpus.context": 2048}))
+
+
+@pytest.mark.parametrize(
+    "depth", [{"num_hidden_layers": 6}, {"text_config": {"model_type": "t", "n_layer": 6}}]
+)
+def test_a_hook_at_a_layer_that_the_model_lacks_is_refused_before_any_job(
+    depth: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoint_folder(tmp_path, json.dumps(depth))
+    last = {"model.path": str(tmp_path), "hook": "blocks.5.hook_resid_post"}
+    assert check_any_study(changed(TEXT, last))
+    told = complaint(changed(TEXT, last | {"hook": "blocks.6.hook_resid_post"}))
+    assert told == (f"config: hook: layer 6 does not exist; the model of {tmp_path} has 0 to 5")
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("tokenizer.json", "has no tokenizer; put its tokenizer.json there"),
+        ("model.safetensors", "has no weights in .safetensors files; convert the checkpoint first"),
+    ],
+)
+def test_a_checkpoint_without_one_of_its_files_is_refused_before_any_job(
+    file: str, reason: str, tmp_path: Path
+) -> None:
+    checkpoint_folder(tmp_path, "{}")
+    (tmp_path / file).unlink()
+    told = complaint(changed(TEXT, {"model.path": str(tmp_path)}))
+    assert told == f"config: model.path: {tmp_path}: {reason}"
+
+
+def test_a_misspelt_choice_is_answered_with_the_one_like_it() -> None:
+    told = complaint(changed(TEXT, {"steering.vectors.methods": ["caa", "sea_ts"]}))
+    assert told.endswith("got 'sea_ts'; did you mean 'sae_ts'?")
+    told = complaint(changed(TEXT, {"steering.judge.kind": "xyzzy"}))
+    assert told.endswith("got 'xyzzy'")
+
+
+def checkpoint_folder(folder: Path, config: str) -> None:
+    """The files that a checkpoint is known by."""
+    (folder / "config.json").write_text(config)
+    for name in ("tokenizer.json", "model.safetensors"):
+        (folder / name).touch()

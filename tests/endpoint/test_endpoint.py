@@ -22,9 +22,9 @@ from judge_service import GOAL, PRICE, completions_of, questions, service
 from saeflow.config.sections import Calls, Judge, Price
 from saeflow.decoding.completion import Completion
 from saeflow.endpoint.asking import ask
-from saeflow.endpoint.connection import find_key
 from saeflow.endpoint.endpoint import Endpoint
 from saeflow.endpoint.inquiries import Inquiry
+from saeflow.endpoint.keys import find_key
 from saeflow.endpoint.ledger import Ledger
 from saeflow.endpoint.prices import cost_of
 from saeflow.endpoint.service import Estimate, Service, estimate
@@ -139,14 +139,14 @@ def test_a_key_comes_from_the_environment_or_dotenv(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\nOTHER=second\n")
-    judge, own = Judge(kind="openai", model="m"), Calls(base_url="http://localhost/v1")
-    assert find_key(judge, Calls(), tmp_path / ".env") == KEY
+    own = Calls(base_url="http://localhost/v1")
+    assert find_key(Calls(), tmp_path / ".env") == KEY
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert find_key(judge, Calls(), tmp_path / ".env") == "from-file"
-    assert find_key(judge, Calls(key="OTHER"), tmp_path / ".env") == "second"
-    assert find_key(judge, own, tmp_path / "none") == "none"
+    assert find_key(Calls(), tmp_path / ".env") == "from-file"
+    assert find_key(Calls(key="OTHER"), tmp_path / ".env") == "second"
+    assert find_key(own, tmp_path / "none") == "none"
     with pytest.raises(SaeflowError, match="has OPENAI_API_KEY; set it"):
-        find_key(judge, Calls(), tmp_path / "none")
+        find_key(Calls(), tmp_path / "none")
 
 
 @pytest.mark.parametrize("formats", ["json_object,none", "none"])

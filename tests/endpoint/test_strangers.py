@@ -24,7 +24,8 @@ from saeflow.config.sections import Calls, Judge
 from saeflow.endpoint import live
 from saeflow.endpoint.answers import read_answer
 from saeflow.endpoint.asking import ask
-from saeflow.endpoint.connection import Connection, authorization, find_key, proxy_of
+from saeflow.endpoint.connection import Connection, authorization, proxy_of
+from saeflow.endpoint.keys import find_key
 from saeflow.endpoint.ledger import Ledger
 from saeflow.endpoint.limit import AdaptiveLimit
 from saeflow.endpoint.service import Service, estimate
@@ -476,10 +477,10 @@ def test_a_key_that_no_header_can_hold_is_told_without_its_value(
     with pytest.raises(
         SaeflowError, match="the value of OPENAI_API_KEY holds a line break"
     ) as caught:
-        find_key(Judge(kind="openai", model="m"), Calls(), tmp_path / "none")
+        find_key(Calls(), tmp_path / "none")
     assert written not in str(caught.value)
     monkeypatch.setattr("os.environ", {"OPENAI_API_KEY": " sk-1\n"})
-    assert find_key(Judge(kind="openai", model="m"), Calls(), tmp_path / "none") == "sk-1"
+    assert find_key(Calls(), tmp_path / "none") == "sk-1"
 
 
 @pytest.mark.parametrize(

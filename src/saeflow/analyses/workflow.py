@@ -12,6 +12,8 @@ from saeflow.analyses import Study
 from saeflow.config.face import Analysis
 from saeflow.config.sections.saes import Cache
 from saeflow.errors import SaeflowError
+from saeflow.planning.stages import needs
+from saeflow.planning.work import Need
 from saeflow.workflow import Workflow, repeated
 
 CORE_RULES = (
@@ -46,8 +48,13 @@ class StudyWorkflow(Workflow[Study]):
         try:
             return reader and reader(self, own)
         except SaeflowError as error:
-            lines = str(error).splitlines()
-            raise SaeflowError("\n".join(f"{analysis.key}: {line}" for line in lines)) from None
+            key, lines = analysis.key, str(error).splitlines()
+            told = (line if line.startswith(f"{key}.") else f"{key}: {line}" for line in lines)
+            raise SaeflowError("\n".join(told)) from None
+
+    def needs(self, root: Path) -> list[Need]:
+        """What the study reads from outside."""
+        return needs(self.study, root)
 
     @property
     def model(self) -> str:

@@ -33,7 +33,7 @@ def plan(study: ChessStudy, root: Path) -> Plan:
         heading(study, study.model.name, *sites),
         "positions",
         [*core, *after_core(study, Scope(None, {}))],
-        _needs(study, root),
+        needs(study, root),
         [AT_MOST, *remarks(study)],
     )
 
@@ -113,14 +113,21 @@ def _saes(study: ChessStudy) -> StagePlan:
     )
 
 
-def _needs(study: ChessStudy, root: Path) -> list[Need]:
+def needs(study: ChessStudy, root: Path) -> list[Need]:
     """What the study reads from outside, and whether it is there."""
-    named = {"games": study.positions.path, "model": study.model.path}
-    outside = [Need(what, path, (root / path).is_file()) for what, path in named.items() if path]
+    named = {
+        "positions.path": (study.positions.path, "games/positions.parquet"),
+        "model.path": (study.model.path, f"models/{study.model.name}"),
+    }
+    outside = [
+        Need(key, path, (root / path).is_file(), made)
+        for key, (path, made) in named.items()
+        if path
+    ]
     if study.model.official:
         outside.append(Need("model", f"Maia-2, {study.model.official}", None))
     outside += [
-        Need(f"SAE {name}", sae.path, (root / sae.path).is_dir())
+        Need(f"saes.{name}.path", sae.path, (root / sae.path).is_dir(), f"saes/{name}/cfg.json")
         for name, sae in study.saes.items()
         if sae.path
     ]

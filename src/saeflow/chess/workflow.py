@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.chess.study import ChessStudy
+from saeflow.planning.work import Need
 from saeflow.workflow import Workflow
 
 CORE_RULES = (
@@ -23,6 +24,12 @@ class ChessWorkflow(Workflow[ChessStudy]):
     ) -> None:
         names = {"study": [study.study], "model": [study.model.name], "sae": list(study.saes)}
         super().__init__(study, names, checkout, fetch)
+
+    def needs(self, root: Path) -> list[Need]:
+        """What the study reads from outside."""
+        from saeflow.chess.plan import needs
+
+        return needs(self.study, root)
 
     @property
     def core_results(self) -> list[str]:

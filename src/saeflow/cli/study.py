@@ -15,7 +15,7 @@ from saeflow.errors import SaeflowError
 from saeflow.provenance import Digests
 
 if TYPE_CHECKING:
-    from saeflow.planning.work import Need, Plan, StagePlan
+    from saeflow.planning.work import Plan, StagePlan
 
 app = typer.Typer(help="Record what a study runs.", no_args_is_help=True)
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of a study's results.")]
@@ -137,12 +137,14 @@ def plan(
         ),
     ] = True,
 ) -> None:
-    """Print what a study would run, stage by stage: its work, time, price and needs; runs
-    nothing."""
+    """Print what a study would run, stage by stage: its work, time, price and needs; runs nothing.
+    Ends with 1 if something that it reads is not there."""
     from saeflow.kinds import plan_of, read_any_study
     from saeflow.planning.stages import total
+    from saeflow.planning.work import missing
 
-    planned = plan_of(read_any_study(*config), Path.cwd())
+    study = read_any_study(*config)
+    planned = plan_of(study, Path.cwd())
     options.say(f"{planned.heading}\n")
     hours = _hours(planned) if calibrate and planned.rate else {}
     options.say(
@@ -152,19 +154,15 @@ def plan(
         options.say(_row(stage, hours))
     for remark in planned.remarks:
         options.say(f"\n{remark}")
-    _say_needs(planned.needs)
-
-
-def _say_needs(read: list[Need]) -> None:
-    """What the study fetches, and what of the rest is absent."""
-    fetched = [need for need in read if need.present is None]
-    missing = [need for need in read if need.present is False]
+    absent = missing(planned.needs, Path("results", study.study))
+    fetched = [need for need in planned.needs if need.present is None]
     for need in fetched:
-        options.say(f"fetched once: {need.what}: {need.where}")
-    for need in missing:
-        options.say(f"missing: {need.what}: {need.where}")
-    if not missing:
-        options.say(f"\neverything {'else that ' if fetched else ''}it reads is there")
+        options.say(f"fetched once: {need.key}: {need.where}")
+    for need in absent:
+        options.say(f"missing: {need.said()}")
+    if absent:
+        raise typer.Exit(1)
+    options.say(f"\neverything {'else that ' if fetched else ''}it reads is there")
 
 
 def _hours(planned: Plan) -> dict[str, float]:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.gguf_header import gguf_header, is_gguf
 from saeflow.config.hooks import OF_A_MODULE, SITES
-from saeflow.config.model_files import context_in, too_long
+from saeflow.config.model_files import (
+    LAYER_NAMES,
+    context_in,
+    fault_of_checkpoint,
+    size_in,
+    too_long,
+)
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 from saeflow.config.shipped import shipped_or_own
 from saeflow.errors import SaeflowError
@@ -128,8 +134,11 @@ def _models(study: Core) -> list[tuple[str, Model]]:
 
 def _about_hooks(study: Core) -> list[Complaint]:
     complaints = []
-    train = study.model.train
-    saes = study.saes.items()
+    train, saes = study.model.train, study.saes.items()
+    # The models that are on this machine, by what says how many layers they have.
+    depths = {m.path: size_in(Path(m.path), LAYER_NAMES) for _, m in _models(study) if m.path}
+    if train:
+        depths["model.train"] = train.n_layers
     named = [
         ("hook", study.hook),
         *((f"hooks.{i}", hook) for i, hook in enumerate(study.hooks)),
@@ -143,9 +152,10 @@ def _about_hooks(study: Core) -> list[Complaint]:
     ]
     for key, hook in named:
         _, layer, site = hook.split(".", 2)
-        if train and int(layer) >= train.n_layers:
-            layers = f"model.train.n_layers is {train.n_layers} (layers 0..{train.n_layers - 1})"
-            complaints.append((key, f"layer {layer} does not exist; {layers}"))
+        for model, depth in depths.items():
+            if depth and int(layer) >= depth:
+                reason = f"layer {layer} does not exist; the model of {model} has 0 to {depth - 1}"
+                complaints.append((key, reason))
         if train and (added := OF_A_MODULE.get(site)):
             name = f"blocks.{layer}.{added}"
             complaints.append((key, f"is {name} in a model that is trained here; write that"))
@@ -206,15 +216,20 @@ def _about_training(study: Core) -> list[Complaint]:
 
 
 def _about_files_of_models(study: Core) -> list[Complaint]:
-    """What is known already of a GGUF file that no model can be made of."""
-    complaints = []
-    for key, model in _models(study):
-        if model.path and is_gguf(model.path) and Path(model.path).is_file():
-            try:
-                gguf_header(Path(model.path))
-            except SaeflowError as error:
-                complaints.append((f"{key}.path", str(error)))
-    return complaints
+    """What is known already of a file or a folder that no model can be made of."""
+    faults = ((key, _fault_of(Path(model.path))) for key, model in _models(study) if model.path)
+    return [(f"{key}.path", fault) for key, fault in faults if fault]
+
+
+def _fault_of(path: Path) -> str | None:
+    if is_gguf(path) and path.is_file():
+        try:
+            gguf_header(path)
+        except SaeflowError as error:
+            return str(error)
+    elif (path / "config.json").is_file() and (fault := fault_of_checkpoint(path)):
+        return f"{path}: {fault}"
+    return None
 
 
 def _about_contexts(study: Core) -> list[Complaint]:

@@ -67,7 +67,7 @@ def _reason(item: Any, section: type[Section], place: tuple[Any, ...]) -> str:
         case "list_type":
             return f"must be a list; got {shown(value)}{_hint(kind, value)}"
     rule = re.sub(r"^(Input|String|List|Dictionary) should ", "must ", item["msg"])
-    return f"{rule}; got {shown(value)}{_hint(kind, value)}"
+    return f"{rule}; got {shown(value)}{_hint(kind, value, str(context.get('expected', '')))}"
 
 
 def shown(value: Any) -> str:
@@ -78,7 +78,7 @@ def shown(value: Any) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
-def _hint(kind: str, value: Any) -> str:
+def _hint(kind: str, value: Any, expected: str = "") -> str:
     """What to write instead, for the traps of YAML."""
     if kind == "list_type" and isinstance(value, str):
         return f" (write [{value}])" if len(value) < 40 else ""
@@ -88,6 +88,9 @@ def _hint(kind: str, value: Any) -> str:
         and not isinstance(value, (list, dict))
     ):
         return ' (put it in quotes: "...")'
+    if kind == "literal_error" and isinstance(value, str):
+        near = difflib.get_close_matches(value, re.findall(r"'([^']+)'", expected), n=1)
+        return f"; did you mean {near[0]!r}?" if near else ""
     if kind not in ("int_type", "float_type") or not isinstance(value, (str, float)):
         return ""
     try:

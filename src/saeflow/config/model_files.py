@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from saeflow.errors import SaeflowError
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 LAYER_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+WIDTH_NAMES = ("hidden_size", "n_embd", "d_model")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+WEIGHTS = ".safetensors"
 
 
 def text_section(config: dict[str, Any]) -> dict[str, Any]:
@@ -32,8 +36,32 @@ def context_in(directory: Path) -> int | None:
     except (SaeflowError, OSError, ValueError):  # the job that loads the model tells what is wrong
         return None
     for section in (config, config.get("text_config")) if isinstance(config, dict) else ():
-        if context := _context(section):
+        if context := _number(section, CONTEXT_NAMES):
             return context
+    return None
+
+
+def size_in(directory: Path, names: Sequence[str]) -> int | None:
+    """A number that the config of the model in a folder says of its text's part: its layers, its
+    width; None where it does not say it.
+
+    Args:
+        directory: a Hugging Face checkpoint directory, a .gguf file, or none.
+        names: what families call it.
+    """
+    try:
+        config = _config_at(directory)
+    except (SaeflowError, OSError, ValueError):  # as above
+        return None
+    return _number(text_section(config), names) if isinstance(config, dict) else None
+
+
+def fault_of_checkpoint(directory: Path) -> str | None:
+    """Why no model can be loaded from a folder, as far as the names of its files tell."""
+    if not any(directory.glob(f"*{WEIGHTS}")):
+        return f"has no weights in {WEIGHTS} files; convert the checkpoint first"
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        return "has no tokenizer; put its tokenizer.json there"
     return None
 
 
@@ -58,8 +86,8 @@ def vocabulary_in(directory: Path) -> int:
     return size
 
 
-def _context(section: Any) -> int | None:
-    values = (section.get(name) for name in CONTEXT_NAMES) if isinstance(section, dict) else ()
+def _number(section: Any, names: Sequence[str]) -> int | None:
+    values = (section.get(name) for name in names) if isinstance(section, dict) else ()
     return next((value for value in values if type(value) is int and value > 0), None)
 
 

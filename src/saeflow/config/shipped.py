@@ -8,6 +8,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def shipped_or_own(name: str) -> Path:
-    """A file or folder that the config names: in the working directory where it is there, else in
-    the checkout that this package lies in. The workflow seeks them in the same order."""
-    return Path(name) if Path(name).exists() else CHECKOUT / name
+    """A file or folder that the config names: in the checkout that this package lies in where
+    it is there and not in the working directory. The workflow seeks them in the same order."""
+    shipped = CHECKOUT / name
+    return shipped if shipped.exists() and not Path(name).exists() else Path(name)

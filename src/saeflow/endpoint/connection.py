@@ -11,7 +11,6 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import getproxies
@@ -23,11 +22,11 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from saeflow.config.addresses import fault_of_address
 from saeflow.config.sections import Calls, Judge
+from saeflow.endpoint.keys import NO_KEY, find_key
 from saeflow.errors import SaeflowError
 
 OPENAI = "https://api.openai.com/v1"
 LARGEST_BODY = 4 * 2**20  # bytes; an answer is a thousandth of it
-NO_KEY = "none"  # what a server of one's own is sent
 # Of the request that a task makes.
 _largest: ContextVar[int] = ContextVar("largest", default=LARGEST_BODY)
 
@@ -66,7 +65,7 @@ class Connection:
     """
 
     def __init__(self, judge: Judge, calls: Calls) -> None:
-        self._key = key = find_key(judge, calls)
+        self._key = key = find_key(calls)
         address, _, self._query = find_address(judge, calls).partition("?")
         self.address = address.rstrip("/")
         self._proxy = proxy_of(self.address)
@@ -238,32 +237,6 @@ def find_address(judge: Judge, calls: Calls) -> str:
     if fault := fault_of_address(address, calls.key):
         raise SaeflowError(f"{'calls.base_url' if calls.base_url else 'OPENAI_BASE_URL'}: {fault}")
     return address
-
-
-def find_key(judge: Judge, calls: Calls, dotenv: Path = Path(".env")) -> str:
-    """The key from the environment, else from ``.env``; a server of one's own needs none.
-
-    Raises:
-        SaeflowError: there is no key and the endpoint is OpenAI's, or it cannot be sent.
-    """
-    from dotenv import dotenv_values
-
-    try:
-        written = dotenv_values(dotenv).get(calls.key) if dotenv.is_file() else None
-    except (OSError, UnicodeDecodeError):
-        raise SaeflowError(
-            f"{dotenv}: cannot be read as text; correct it, or move it away"
-        ) from None
-    key = (os.environ.get(calls.key) or written or "").strip()
-    if not key and not calls.base_url:
-        absent = f"neither the environment nor .env has {calls.key}"
-        raise SaeflowError(
-            f"calls.key: {absent}; set it, or name another endpoint in calls.base_url"
-        )
-    if not (key.isascii() and key.isprintable()) and key:
-        wrong = f"the value of {calls.key} holds a line break or another character that no key has"
-        raise SaeflowError(f"calls.key: {wrong}; set it again")
-    return key or NO_KEY
 
 
 def authorization(key: str) -> str:

@@ -15,7 +15,13 @@ from safetensors import safe_open
 from torch import nn
 
 from saeflow.artifacts import CHECKSUMS, inside, read_checksums, read_object, sha256
-from saeflow.config.model_files import CONTEXT_NAMES, LAYER_NAMES, text_section
+from saeflow.config.model_files import (
+    CONTEXT_NAMES,
+    LAYER_NAMES,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    text_section,
+)
 from saeflow.corpora.tokens import without_bos
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.models.adapters import family_of
@@ -30,8 +36,6 @@ if TYPE_CHECKING:
 POINTER = "model.json"
 UNLIMITED = 2**31 - 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_WEIGHTS = ".safetensors"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         SaeflowError: it has no tokenizer files, or they cannot be read.
     """
     checkpoint = checkpoint_of(Path(directory))
-    if not any((checkpoint / name).is_file() for name in _TOKENIZER_FILES):
+    if not any((checkpoint / name).is_file() for name in TOKENIZER_FILES):
         raise SaeflowError(f"{checkpoint}: has no tokenizer; put its tokenizer.json there")
     try:
         if (
@@ -224,7 +228,7 @@ def checkpoint_of(directory: Path) -> Path:
     checkpoint, sums, changed = _recorded(directory)
     _check_files(
         checkpoint,
-        {name: digest for name, digest in sums.items() if not name.endswith(_WEIGHTS)},
+        {name: digest for name, digest in sums.items() if not name.endswith(WEIGHTS)},
         changed,
     )
     return checkpoint
@@ -384,7 +388,7 @@ def _check_layers(checkpoint: Path) -> None:
     config = text_section(read_object(checkpoint / "config.json"))
     layers = next((config[name] for name in LAYER_NAMES if name in config), 1)
     tensors = 0
-    for file in checkpoint.glob(f"*{_WEIGHTS}"):
+    for file in checkpoint.glob(f"*{WEIGHTS}"):
         with safe_open(file, framework="pt") as weights:
             tensors += len(weights.keys())
     if not isinstance(layers, int) or not 0 < layers <= tensors:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from saeflow.artifacts import read_object
 from saeflow.config.gguf_header import hugging_face_config, is_gguf
-from saeflow.config.model_files import LAYER_NAMES, text_section
+from saeflow.config.model_files import LAYER_NAMES, WIDTH_NAMES, text_section
 from saeflow.config.sections import Core
 from saeflow.errors import SaeflowError
 
@@ -67,7 +67,7 @@ def model_shape(study: Core) -> ModelShape | None:
 
 # What families call the same number, and those whose MLP has two matrices, without a gate.
 _NAMES = {
-    "width": ("hidden_size", "n_embd", "d_model"),
+    "width": WIDTH_NAMES,
     "layers": LAYER_NAMES,
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"),
     "mlp": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.gguf_header import is_gguf
-from saeflow.config.locations import fetches
+from saeflow.config.locations import SAE_FILES, fetches
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
 from saeflow.figures.figure import figures_of
@@ -150,16 +150,17 @@ def needs(study: Core, root: Path) -> list[Need]:
     """
     outside = []
     if study.corpus.path:
-        given = shipped_or_own(study.corpus.path)
-        outside.append(Need("corpus", str(given), given.exists()))
-    if study.model.path:
-        given = Path(study.model.path)
-        present = (given if is_gguf(given) else given / "config.json").is_file()
-        outside.append(Need("model", study.model.path, present))
+        text = shipped_or_own(study.corpus.path)
+        outside.append(Need("corpus.path", str(text), text.exists(), "corpus/eval.safetensors"))
+    for name, model in study.all_models.items():
+        if model.path:
+            file = Path(model.path) if is_gguf(model.path) else Path(model.path) / "config.json"
+            key = f"{study.key_of(name)}.path"
+            outside.append(Need(key, str(file), file.is_file(), f"models/{name}"))
     for key, published in fetches(study, root).items():
         outside.append(Need(key, f"{published.where} {published.file or ''}".strip(), None))
     outside += [
-        Need(f"SAE {name}", sae.path, Path(sae.path).is_dir())
+        Need(f"saes.{name}.path", sae.path, Path(sae.path).exists(), f"saes/{name}/{SAE_FILES[1]}")
         for name, sae in study.saes.items()
         if sae.path
     ]
@@ -172,7 +173,7 @@ def needs_of_analyses(study: AnyStudy) -> list[Need]:
         need
         for analysis, own in study.asked
         if (its := analysis.declared("cost", "needs"))
-        for need in its(own)
+        for need in its(study, own)
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from saeflow.config.sections import Fetchable
@@ -32,10 +33,33 @@ class StagePlan(NamedTuple):
 class Need(NamedTuple):
     """Something from outside that the study reads."""
 
-    what: str
+    key: str
+    """Of the config, which names it."""
     where: str
     present: bool | None
     """None where it lies on the hub and is looked for when it is fetched."""
+    made: str | None = None
+    """What a job makes of it, below the study's folder: where that is there, it is not missed. None
+    for what all runs need, which the rules read themselves, and for programs, which may be on other
+    machines alone."""
+    meant: Sequence[str] = ()
+    """Names like it that are there."""
+
+    def said(self) -> str:
+        """Why it is missing, and what to do."""
+        near = f"did you mean {' or '.join(map(repr, self.meant))}?" if self.meant else ""
+        return f"{self.key}: {self.where} is not there; {near or 'correct the name, or make it'}"
+
+
+def missing(needs: Iterable[Need], results: Path) -> list[Need]:
+    """What the study reads that is not there, and that something is still to be made of.
+
+    Args:
+        needs: all that it reads from outside.
+        results: the study's folder.
+    """
+    absent = (need for need in needs if need.present is False)
+    return [need for need in absent if not (need.made and (results / need.made).exists())]
 
 
 class Plan(NamedTuple):

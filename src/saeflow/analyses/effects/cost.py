@@ -66,7 +66,7 @@ def in_sae(study: Study, scope: Scope) -> int:
     return scope.flop() + 2 * scope.width * latents(study, scope)
 
 
-def needs(own: Effects) -> list[Need]:
+def needs(study: Study, own: Effects) -> list[Need]:
     """The file of vectors to measure."""
     file = own.vectors.path
-    return [Need("vectors to measure", file, Path(file).is_file())] if file else []
+    return [Need("effects.vectors.path", file, Path(file).is_file())] if file else []

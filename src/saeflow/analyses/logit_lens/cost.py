@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.analyses.logit_lens import saes
@@ -29,11 +30,12 @@ def work(study: Study, own: LogitLens, scope: Scope) -> list[StagePlan]:
     return [StagePlan("logit_lens", jobs, tokens, flop, 6000 * sum(widths), work)]
 
 
-def needs(own: LogitLens) -> list[Need]:
+def needs(study: Study, own: LogitLens) -> list[Need]:
     """Files with token sets; one that is there is read, so that what is wrong with it is said
     now."""
-    files = {name: shipped_or_own(name) for name in own.token_sets.files}
-    for file in files.values():
-        if file.is_file():
-            read_token_sets(file)
-    return [Need("token sets", str(file), file.is_file()) for file in files.values()]
+    key, files = "logit_lens.token_sets.files", map(shipped_or_own, own.token_sets.files)
+    outside = [Need(key, str(file), file.is_file()) for file in files]
+    for need in outside:
+        if need.present:
+            read_token_sets(Path(need.where))
+    return outside

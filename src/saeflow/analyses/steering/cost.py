@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saeflow.analyses.effects.cost import in_sae
+from saeflow.analyses.steering.goals import names_like, read_goal_for
 from saeflow.analyses.steering.settings import Steering
-from saeflow.config import read_goal
 from saeflow.config.shipped import shipped_or_own
+from saeflow.endpoint.keys import key_of
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -78,11 +79,19 @@ def remarks(study: Study, own: Steering) -> list[str]:
     return [f"judge {own.judge.model}: at most {calls:,} calls, {price}"]
 
 
-def needs(own: Steering) -> list[Need]:
-    """The goals' files; one that is there is read, so that what is wrong with it is said now."""
-    folder = shipped_or_own(own.goals.directory)
-    files = {goal: folder / f"{goal}.yaml" for goal in own.goals.names}
-    for file in files.values():
+def needs(study: Study, own: Steering) -> list[Need]:
+    """The goals' files, of which one that is there is read, so that what is wrong with it is said
+    now; and the judge's key, unless the judge has answered before."""
+    directory = shipped_or_own(own.goals.directory)
+    files = {name: directory / f"{name}.yaml" for name in own.goals.names}
+    outside = []
+    for name, file in files.items():
         if file.is_file():
-            read_goal(file)
-    return [Need(f"goal {goal}", str(file), file.is_file()) for goal, file in files.items()]
+            read_goal_for(own.judge, file)
+        near = names_like(name, directory)
+        outside.append(Need("steering.goals", str(file), file.is_file(), meant=near))
+    if own.judge.traits.is_hosted and not study.calls.base_url:
+        key = f"the variable {study.calls.key}, in the environment or .env,"
+        present = key_of(study.calls) is not None
+        outside.append(Need("calls.key", key, present, "judging/ledger.sqlite"))
+    return outside

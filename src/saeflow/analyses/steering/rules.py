@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
+from saeflow.analyses.steering.goals import read_goal_for
 from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import Steering
-from saeflow.config import read_goal
 from saeflow.workflow import Workflow, digest
 
 
@@ -23,7 +23,9 @@ class GoalFiles:
     def __init__(self, flow: Workflow[Study], steering: Steering) -> None:
         goals = steering.goals
         self._files = {name: flow.sought(goals.directory, f"{name}.yaml") for name in goals.names}
-        self._goals = {name: read_goal(Path(file)) for name, file in self._files.items()}
+        self._goals = {
+            name: read_goal_for(steering.judge, Path(file)) for name, file in self._files.items()
+        }
 
     def files(self, wildcards: Any, input: Any) -> list[str]:
         """A param: all files."""

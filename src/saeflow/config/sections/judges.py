@@ -22,6 +22,8 @@ class JudgeKind(NamedTuple):
     """The only corpus that it knows; None where it judges any text."""
     needs_losses: bool = False
     """It asks for the unsteered model's loss, and so for the model."""
+    needs_words: bool = False
+    """It counts the words that a goal's file lists."""
     is_hosted: bool = False
     """It is a model behind an endpoint, which may be asked anything, and costs calls."""
 
@@ -45,6 +47,7 @@ JUDGES = {
             "Behaviour is the share of a text's words that are on the goal's list; coherence "
             "compares the unsteered model's loss on the text with its loss on its own texts.",
             needs_losses=True,
+            needs_words=True,
         ),
         JudgeKind(
             "openai",

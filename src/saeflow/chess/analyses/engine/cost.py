@@ -20,6 +20,6 @@ def work(study: ChessStudy, own: Engine, scope: Scope) -> list[StagePlan]:
     return [StagePlan("engine", own.jobs + 1, own.positions, 0, 0, what)]
 
 
-def needs(own: Engine) -> list[Need]:
+def needs(study: ChessStudy, own: Engine) -> list[Need]:
     """The engine."""
-    return [Need("engine", own.command, program_of(own) is not None)]
+    return [Need("engine.command", own.command, program_of(own) is not None)]

@@ -1,0 +1,96 @@
+"""What a study reads from outside: told by the plan, which ends with 1 where it is missing, and by
+the workflow before any job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from checkout import ROOT
+from studies import changed, study_config
+from typer.testing import CliRunner
+
+from saeflow.analyses.workflow import StudyWorkflow
+from saeflow.cli.main import app
+from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
+from saeflow.planning.work import Need, missing
+
+SMALL = study_config("minimal-text", {"effects": None, "steering": None})
+HOSTED = study_config("minimal-text", {"steering.judge": {"kind": "openai", "model": "m"}})
+
+
+def workflow_of(values: dict[str, object]) -> StudyWorkflow:
+    return StudyWorkflow(check_any_study(values), ROOT, lambda path: path)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_a_job_has_made_something_of_already_is_not_missed(tmp_path: Path) -> None:
+    needs = [
+        Need("there", "a", True, "made"),
+        Need("of the hub", "b", None, "absent"),
+        Need("corpus.path", "c", False, "made"),
+        Need("model.path", "d", False, "absent"),
+        Need("goals", "e", False),
+    ]
+    (tmp_path / "made").touch()
+    assert [need.key for need in missing(needs, tmp_path)] == ["model.path", "goals"]
+
+
+def test_the_target_all_names_each_key_whose_file_is_missing_before_any_job() -> None:
+    flow = workflow_of(changed(SMALL, {"model.path": "no-model", "corpus.path": "no.txt"}))
+    with pytest.raises(SaeflowError) as raised:
+        flow.everything(None)
+    assert str(raised.value).splitlines() == [
+        "corpus.path: no.txt is not there; correct the name, or make it",
+        "model.path: no-model/config.json is not there; correct the name, or make it",
+    ]
+    for made in ("corpus/eval.safetensors", "models/lm/config.json"):
+        file = Path("results/small", made)
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert flow.everything(None) == flow.files(*flow.results)
+
+
+def test_the_target_of_an_analysis_that_is_off_says_what_to_write() -> None:
+    flow = workflow_of(SMALL)
+    assert {"effects", "steering"} <= set(flow.not_asked)
+    with pytest.raises(SaeflowError, match=r"^effects: is not asked for in this study; write `eff"):
+        flow.target("effects")(None)
+    assert flow.target("saes")(None) == flow.files(*flow.targets["saes"])
+
+
+def test_a_judge_without_key_is_told_unless_it_has_answered_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def keys() -> list[str]:
+        absent = missing(workflow_of(HOSTED).needs(tmp_path), Path("results/small"))
+        return [need.key for need in absent if need.key == "calls.key"]
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert keys() == ["calls.key"]
+    Path(".env").write_text("OPENAI_API_KEY=k\n")
+    assert keys() == []
+    Path(".env").unlink()
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert keys() == []
+    monkeypatch.delenv("OPENAI_API_KEY")
+    Path("results/small/judging").mkdir(parents=True)
+    Path("results/small/judging/ledger.sqlite").touch()
+    assert keys() == []
+
+
+def test_the_plan_ends_with_1_where_something_is_missing() -> None:
+    values = changed(SMALL, {"model.path": "no-model", "corpus.path": "text.txt"})
+    Path("study.yaml").write_text(yaml.safe_dump(values))
+    Path("text.txt").write_text("A text.\n")
+    done = CliRunner().invoke(app, ["plan", "study.yaml"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "missing: model.path: no-model/config.json is not there" in done.output
+    assert "corpus.path" not in done.output
