@@ -15,6 +15,7 @@ Outputs:
     results/{study}/judging/ledger.sqlite, which is no output of a rule: what was paid for outlives
     every rerun
     results/{study}/steering/{goal}/divergence.parquet
+    results/{study}/steering/{goal}/capability.parquet, where it is asked for
     results/{study}/steering/summary.parquet, best.parquet, comparisons.parquet, matched.parquet,
     three_way.parquet, each also .csv
     results/{study}/steering/preferences.parquet, ratings.parquet, ratings.csv, where pairs are
@@ -276,6 +277,47 @@ rule measure_divergence:
         " > {log:q} 2>&1"
 
 
+if STUDY.steering.capability:
+
+    rule measure_capability:
+        input:
+            **FLOW.model_inputs(FLOW.model),
+            corpus="results/{study}/corpus/eval.safetensors",
+            vectors=lambda wildcards: goal_vectors(FLOW, wildcards.goal),
+            completions=collect(
+                "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
+                method=STUDY.steering.vectors.methods,
+            ),
+        output:
+            "results/{study}/steering/{goal}/capability.parquet",
+        log:
+            "results/{study}/logs/measure_capability/{goal}.log",
+        benchmark:
+            "results/{study}/benchmarks/measure_capability/{goal}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            of_each=lambda wildcards, input: repeated("--vector", input.vectors),
+            settings=settings("steering", "capability"),
+            questions=GOALS.questions,
+            asked=GOALS.asked,
+            dtype=STUDY.model.dtype,
+        shell:
+            "saeflow steering capability {input.completions:q}"
+            " {params.of_each:q}"
+            " --model {input.model:q}"
+            " --corpus {input.corpus:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " {params.questions:q}"
+            " --dtype {params.dtype:q}"
+            " --output {output:q}"
+            " --threads {threads}"
+            " > {log:q} 2>&1"
+
+
 rule summarise_scores:
     input:
         completions=collect(
@@ -291,6 +333,10 @@ rule summarise_scores:
         divergence=collect(
             "results/{{study}}/steering/{goal}/divergence.parquet",
             goal=STUDY.steering.goals.names,
+        ),
+        capability=collect(
+            "results/{{study}}/steering/{goal}/capability.parquet",
+            goal=STUDY.steering.goals.names if STUDY.steering.capability else [],
         ),
     output:
         collect("results/{{study}}/steering/{table}.parquet", table=steering.SUMMARIES),
@@ -308,6 +354,7 @@ rule summarise_scores:
     params:
         scores=lambda wildcards, input: repeated("--scores", input.scores),
         divergence=lambda wildcards, input: repeated("--divergence", input.divergence),
+        capability=lambda wildcards, input: repeated("--capability", input.capability),
         settings=settings("steering", "summary"),
         # A judge that fails leaves its old scores deleted; only this tells the next run that old
         # summaries are stale.
@@ -315,7 +362,7 @@ rule summarise_scores:
         seed=STUDY.seed,
     shell:
         "saeflow steering summarise {input.completions:q}"
-        " {params.scores:q} {params.divergence:q}"
+        " {params.scores:q} {params.divergence:q} {params.capability:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --output results/{wildcards.study:q}/steering"

@@ -2,8 +2,10 @@
 
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.goal import Goal
+from saeflow.config.questions import Question, Questions
 from saeflow.config.reading import (
     read_goal,
+    read_questions,
     read_token_sets,
 )
 from saeflow.config.section import Section
@@ -43,6 +45,8 @@ __all__ = [
     "Package",
     "Publish",
     "Published",
+    "Question",
+    "Questions",
     "SAETraining",
     "Sampling",
     "Section",
@@ -50,5 +54,6 @@ __all__ = [
     "TokenSets",
     "Tokens",
     "read_goal",
+    "read_questions",
     "read_token_sets",
 ]

@@ -28,6 +28,7 @@ def _outputs(study: Study, own: Steering) -> list[str]:
         *(["steering/preferences.parquet", "steering/ratings.parquet"] if own.pairs else []),
         "steering/{goal}/latents.json",
         *(["steering/{goal}/side_effects.parquet"] if study.effects else []),
+        *(["steering/{goal}/capability.parquet"] if own.capability else []),
         VECTOR,
         "steering/{goal}/{method}/completions.parquet",
         "steering/{goal}/{method}/scores.parquet",
@@ -44,6 +45,7 @@ def _complaints(study: Study, own: Steering) -> list[Complaint]:
         *_about_goals(study, own),
         *_about_the_judge(study, own),
         *_about_halves(own),
+        *_about_capability(study, own),
         *too_long_a_completion(study, "steering.completions.new_tokens", written.new_tokens),
         *about_prompts(study.model, "steering.completions.prompts", written.prompts),
     ]
@@ -117,6 +119,14 @@ def _about_halves(own: Steering) -> list[Complaint]:
         "steering.completions.samples"
     )
     return [("steering.summary.selection", reason)]
+
+
+def _about_capability(study: Study, own: Steering) -> list[Complaint]:
+    there = study.corpus.tokens.eval
+    if not own.capability or own.capability.tokens <= there:
+        return []
+    reason = f"{own.capability.tokens} is more than corpus.tokens.eval {there}; lower it"
+    return [("steering.capability.tokens", reason)]
 
 
 def _origin(study: Study, own: Steering, parts: tuple[str, ...]) -> Origin | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from saeflow import config, options
+from saeflow.analyses.steering.capability_command import capability
 from saeflow.analyses.steering.exports.command import export
 from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import Completions, SteeringVectors, Summary, Targets
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Build steering vectors and complete prompts with them.", no_args_is_help=True
 )
 app.command()(export)
+app.command()(capability)
 
 Contrast = Annotated[
     Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")
@@ -462,12 +464,16 @@ def summarise(
     divergence: Annotated[
         list[Path] | None, typer.Option(help="divergence.parquet of every goal.")
     ] = None,
+    capability: Annotated[
+        list[Path] | None, typer.Option(help="capability.parquet of every goal.")
+    ] = None,
     threads: options.Threads = 1,
 ) -> None:
-    """Summarise scores and divergences into tables with intervals."""
+    """Summarise scores, divergences and capabilities into tables with intervals."""
     options.set_pools(threads)
     import polars as pl
 
+    from saeflow.analyses.steering.schemas import CAPABILITY_SCHEMA
     from saeflow.analyses.steering.summary import summarise as summarised
     from saeflow.analyses.steering.summary_io import DIVERGENCE_SCHEMA, write_summaries
     from saeflow.judging.io import read_scores
@@ -477,11 +483,13 @@ def summarise(
     judged = pl.concat([read_scores(path) for path in scores])
     require_scores(judged)
     moved = [read_table(file, DIVERGENCE_SCHEMA) for file in divergence or ()]
+    able = [read_table(file, CAPABILITY_SCHEMA) for file in capability or ()]
     summaries = summarised(
         pl.concat([read_completions(path) for path in completions]),
         judged,
         options.parsed(Summary, settings),
         seed,
         pl.concat(moved) if moved else None,
+        pl.concat(able) if able else None,
     )
     write_summaries(output, summaries)

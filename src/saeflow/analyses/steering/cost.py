@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.effects.cost import in_sae
 from saeflow.analyses.steering.goals import names_like, read_goal_for
 from saeflow.analyses.steering.settings import Steering
+from saeflow.config import read_questions
 from saeflow.config.shipped import shipped_or_own
 from saeflow.endpoint.keys import key_of
 from saeflow.planning.work import Need, Scope, StagePlan
@@ -14,6 +15,7 @@ from saeflow.planning.work import Need, Scope, StagePlan
 if TYPE_CHECKING:
     from saeflow.analyses import Study
 
+QUESTION_TOKENS = 3_000  # of all multiple-choice questions, each with every answer
 PROMPT_TOKENS = 150  # of a question to the judge, without the completion
 
 
@@ -27,14 +29,17 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     if effects := study.effects:
         rollouts = len(effects.measurement.prompts) * effects.measurement.samples
         side = cells * rollouts * effects.measurement.new_tokens
+    examined = 0
+    if measured := own.capability:
+        examined = cells * len(written.scales) * (measured.tokens + QUESTION_TOKENS)
     judged = completed if own.judge.traits.needs_losses else 0
     scores = judge_calls(own) or 2 * cells * texts
     return [
         StagePlan(
             "steering",
-            1 + goals + goals * bool(effects) + cells,
-            completed + side,
-            completed * scope.flop() + side * in_sae(study, scope),
+            1 + goals + goals * (bool(effects) + bool(own.capability)) + cells,
+            completed + side + examined,
+            (completed + examined) * scope.flop() + side * in_sae(study, scope),
             cells * texts * 6 * written.new_tokens,
             f"{cells} goals × methods × {texts} completions",
         ),
@@ -94,4 +99,9 @@ def needs(study: Study, own: Steering) -> list[Need]:
         key = f"the variable {study.calls.key}, in the environment or .env,"
         present = key_of(study.calls) is not None
         outside.append(Need("calls.key", key, present, "judging/ledger.sqlite"))
+    if own.capability and own.capability.questions:
+        file = shipped_or_own(own.capability.questions)
+        if file.is_file():
+            read_questions(file)
+        outside.append(Need("steering.capability.questions", str(file), file.is_file()))
     return outside

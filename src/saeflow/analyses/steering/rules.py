@@ -11,13 +11,14 @@ from saeflow.analyses import Study
 from saeflow.analyses.steering.goals import read_goal_for
 from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import Steering
+from saeflow.config import read_questions
 from saeflow.workflow import Workflow, digest
 
 
 class GoalFiles:
-    """The YAML files of a study's goals, which are no inputs but params, as settings are: what they
-    say is a trigger, and where they lie and how old they are is none. So a fresh checkout of the
-    same commit makes nothing anew.
+    """The YAML files of a study's goals, and that of its multiple-choice questions, which are no
+    inputs but params, as settings are: what they say is a trigger, and where they lie and how old
+    they are is none. So a fresh checkout of the same commit makes nothing anew.
     """
 
     def __init__(self, flow: Workflow[Study], steering: Steering) -> None:
@@ -26,6 +27,9 @@ class GoalFiles:
         self._goals = {
             name: read_goal_for(steering.judge, Path(file)) for name, file in self._files.items()
         }
+        named = steering.capability and steering.capability.questions
+        self._questions = flow.sought(named) if named else None
+        self._asked = read_questions(Path(self._questions)) if self._questions else []
 
     def files(self, wildcards: Any, input: Any) -> list[str]:
         """A param: all files."""
@@ -46,6 +50,14 @@ class GoalFiles:
     def said_of_one(self, wildcards: Any) -> str:
         """A param: the same of one goal."""
         return digest([self._goals[wildcards.goal]])
+
+    def questions(self, wildcards: Any, input: Any) -> list[str]:
+        """A param: the option of the file of multiple-choice questions, where there is one."""
+        return ["--questions", self._questions] if self._questions else []
+
+    def asked(self, wildcards: Any) -> str:
+        """A param, and so a trigger: what they ask."""
+        return digest(self._asked)
 
     def vector_options(self, wildcards: Any, input: Any) -> list[str]:
         """A param: the options of the command that builds vectors, for those of `vector_inputs`

@@ -17,3 +17,12 @@ COMPLETIONS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "continuation_ids": pl.List(pl.Int32),
     "ended": pl.Boolean,
 }
+CAPABILITY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "goal": pl.String,
+    "method": pl.String,
+    "scale": pl.Float64,
+    "scale_index": pl.Int64,
+    "measure": pl.String,
+    "item": pl.Int64,
+    "value": pl.Float64,
+}

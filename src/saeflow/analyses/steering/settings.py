@@ -129,6 +129,24 @@ class Completions(Section):
         return scales
 
 
+class Capability(Section):
+    """What steering costs the model where no behaviour is asked for, at every scale of every
+    vector."""
+
+    tokens: int = Field(default=1024, ge=0)
+    """Tokens of the corpus's part ``eval`` whose loss is measured, rounded up to whole blocks; 0
+    leaves it out."""
+    questions: PathText | None = "workflow/questions/everyday.yaml"
+    """YAML file of multiple-choice questions: an absolute path, or one in the folder that Snakemake
+    works in where it is there, else in the checkout. Null leaves them out."""
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> Capability:
+        if not self.tokens and self.questions is None:
+            refuse([("tokens", "0 and questions null measure nothing; set capability: null")])
+        return self
+
+
 class Summary(Section):
     """Tables of goals, methods and scales."""
 
@@ -161,6 +179,8 @@ class Steering(Section):
     targets: Targets = Targets()
     vectors: SteeringVectors = SteeringVectors()
     completions: Completions = Completions()
+    capability: Capability | None = None
+    """Null measures none."""
     judge: Judge = Judge()
     pairs: int = Field(default=0, ge=0)
     """Judge ``openai``: held-out samples per goal and pair of methods that are compared side by

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from saeflow.analyses.steering.capability_costs import COLUMNS, Costs, capability_costs
 from saeflow.analyses.steering.comparisons import AVERAGE, COMPARISONS_SCHEMA, ScaleChoice, compare
 from saeflow.analyses.steering.diversity import Bigrams, Diversity, bigrams, diversity
 from saeflow.analyses.steering.matched import MATCHED_SCHEMA, match
@@ -29,7 +30,7 @@ from saeflow.seeds import numpy_generator
 
 _INTERVALS: dict[str, type[pl.DataType]] = {
     f"{quantity}{end}": pl.Float64
-    for quantity in (*Means._fields, *Diversity._fields)
+    for quantity in (*Means._fields, *Diversity._fields, *COLUMNS)
     for end in ("", "_low", "_high")
 }
 SUMMARY_SCHEMA: dict[str, type[pl.DataType]] = {
@@ -74,6 +75,7 @@ def summarise(
     settings: Summary,
     seed: int,
     divergences: pl.DataFrame | None = None,
+    capabilities: pl.DataFrame | None = None,
 ) -> Summaries:
     """Summarise the scores of a study; a completion counts only with both scores.
 
@@ -84,6 +86,8 @@ def summarise(
         settings: resamples, level of the intervals, share of the samples that choose the scale.
         seed: the study's seed.
         divergences: columns completion_id, kl; None where they were not measured.
+        capabilities: `saeflow.analyses.steering.schemas.CAPABILITY_SCHEMA`; None where they were
+            not measured.
 
     Raises:
         SaeflowError: a completion or score is there twice, a score has no completion, or a goal is
@@ -116,6 +120,11 @@ def summarise(
         )
         for split in SPLITS
     }
+    costs = None
+    if capabilities is not None:
+        costs = capability_costs(paired.groups, capabilities, settings, seed)
+        columns = pl.DataFrame(costs.table())
+        estimates = {split: table.hstack(columns) for split, table in estimates.items()}
     cells = paired.groups.select("goal", "method").unique(maintain_order=True)
     eligible = paired.scored(settings.least_scored)
     choice = ScaleChoice(
@@ -123,7 +132,9 @@ def summarise(
     )
     in_sample = _largest(paired.groups, cells, _of(eligible, estimates["all"]))
     best = _typed(_best(paired, choice, in_sample, estimates), BEST_SCHEMA)
-    averages = _typed(_averages(paired, choice, best, of_report, settings.level), BEST_SCHEMA)
+    averages = _typed(
+        _averages(paired, choice, best, of_report, costs, settings.level), BEST_SCHEMA
+    )
     comparisons = compare(paired, choice, weights["report"], settings.level, seed)
     kl = (
         None
@@ -132,7 +143,7 @@ def summarise(
     )
     return Summaries(
         summary=_typed(_summary(paired, estimates, eligible, choice), SUMMARY_SCHEMA),
-        best=pl.concat([best, averages]),
+        best=pl.concat([best, _typed(averages, BEST_SCHEMA)]),
         comparisons=_typed(comparisons, COMPARISONS_SCHEMA),
         matched=_typed(match(paired, kl, weights["all"], settings), MATCHED_SCHEMA),
         three_way=_typed(
@@ -298,6 +309,7 @@ def _averages(
     choice: ScaleChoice,
     best: pl.DataFrame,
     measured: dict[str, _Measured],
+    costs: Costs | None,
     level: float,
 ) -> pl.DataFrame:
     """Each method's mean over the goals; null where one has no value, as goals differ in
@@ -315,6 +327,8 @@ def _averages(
             own = (choice.cells["method"] == method).to_numpy()
             at_zero = _over_goals(measured, unsteered[own], level)
             row |= _over_goals(measured, choice.groups[own], level)
+            if costs and (choice.groups[own] >= 0).all():
+                row |= costs.over_goals(choice.groups[own])
             row |= {
                 f"unsteered_{name}": value
                 for name, value in at_zero.items()

@@ -1,0 +1,60 @@
+"""``saeflow steering capability``: what a goal's vectors cost the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import config, options
+from saeflow.analyses.steering.settings import Capability
+from saeflow.errors import SaeflowError
+
+
+def capability(
+    completions: Annotated[
+        list[Path], typer.Argument(help="completions.parquet of every method of the goal.")
+    ],
+    vector: Annotated[
+        list[Path],
+        typer.Option(help="vector.safetensors of every completions.parquet, in their order."),
+    ],
+    model: options.ModelFolder,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    output: options.Output,
+    questions: Annotated[
+        Path | None, typer.Option(help="YAML file of multiple-choice questions.")
+    ] = None,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure what a goal's vectors cost the model on held-out text and on questions, at the scales
+    of their completions."""
+    options.use_device(threads)
+    from saeflow.analyses.steering.capability import capabilities, exam
+    from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.schemas import CAPABILITY_SCHEMA, COMPLETIONS_SCHEMA
+    from saeflow.corpora.io import load_blocks
+    from saeflow.tables import read_table, write_table
+
+    chosen, lm = options.parsed(Capability, settings), options.open_model(model, dtype)
+    asked = config.read_questions(questions) if questions else []
+    vectors, scales = [], {}
+    for path, file in zip(completions, vector, strict=True):
+        written, steered = read_table(path, COMPLETIONS_SCHEMA), load_vector(file)
+        if set(written["method"]) != {steered.method}:
+            raise SaeflowError(f"{file}: is not the vector that {path} was written with")
+        vectors.append(steered)
+        grid = written.select("scale_index", "scale").unique().sort("scale_index")
+        scales[steered.method] = grid["scale"].to_list()
+    blocks = load_blocks(corpus).tokens
+    measured = capabilities(
+        lm,
+        exam(lm, blocks[: -(-chosen.tokens // blocks.shape[1])], asked),
+        vectors,
+        scales,
+        progress=options.progress("measure capability, vectors and scales"),
+    )
+    write_table(output, measured, CAPABILITY_SCHEMA)

@@ -1,0 +1,29 @@
+"""What a study may ask of steering beyond vectors and scores."""
+
+import polars as pl
+import yaml
+
+QUESTIONS = [
+    {"question": "The sea", "answer": "was calm", "others": ["was a cat", "ran", "of the"]},
+    {"question": "Who cried?", "answer": "Anna", "others": ["the box", "London"]},
+]
+
+
+def test_capability_is_measured_by_goal_and_again_where_questions_change(copied):
+    file = copied.directory / "mine.yaml"
+    file.write_text(yaml.safe_dump({"questions": QUESTIONS}))
+    config = {"steering.capability": {"tokens": 256, "questions": "mine.yaml"}}
+    jobs = copied.run("steering", config=config)
+    assert jobs == {"measure_capability": 2, "summarise_scores": 1}
+    summary = pl.read_parquet(copied.results / "steering/summary.parquet")
+    assert summary.filter(pl.col("scale") == 0)["text_loss_increase"].to_list() == [0.0] * 18
+    assert summary["choice_accuracy"].is_between(0, 1).all()
+    assert copied.run("steering", config=config) == {}
+    file.write_text(yaml.safe_dump({"questions": QUESTIONS[:1]}))
+    jobs = copied.run("steering", config=config)
+    assert jobs == {"measure_capability": 2, "summarise_scores": 1}
+    file.write_text(yaml.safe_dump({"questions": [{"question": "Who?", "answer": "I"}]}))
+    refused = copied.attempt("steering", config=config)
+    assert refused.returncode == 1
+    assert "questions.0.others" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr
