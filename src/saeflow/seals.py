@@ -66,8 +66,10 @@ def refuse_pointer(path: Path) -> None:
     of large ones.
 
     Raises:
-        SaeflowError: it is a pointer.
+        SaeflowError: it is a pointer, or a folder.
     """
+    if path.is_dir():
+        raise SaeflowError(f"{path}: is a folder, and a file is needed; correct its path")
     with open(path, "rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise SaeflowError(

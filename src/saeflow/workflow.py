@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from string import Formatter
 from typing import Any, Generic, TypeVar
@@ -286,9 +286,11 @@ class Workflow(Generic[S]):
         declare its settings to all jobs, also to those of an earlier Snakemake that was killed.
 
         Raises:
-            WorkflowError: another process holds it.
+            WorkflowError: another process holds it, or something else lies in the place of one of
+                its folders.
         """
         folder = f"results/{self.study.study}"
+        self._refuse_what_is_no_folder()
         os.makedirs(folder, exist_ok=True)
         self._held = open(f"{folder}/.claim", "a")  # noqa: SIM115 - as long as this process lives
         try:
@@ -301,6 +303,17 @@ class Workflow(Generic[S]):
         except OSError:
             pass  # a file system without locks
         declare(Path(self.declared), settings_digests(self.study))
+
+    def _refuse_what_is_no_folder(self) -> None:
+        """Snakemake itself would end in a traceback when it makes room for what a job writes."""
+        patterns = {*self.results, *chain.from_iterable(self.targets.values())}
+        files = [Path(file) for file in self.files(*patterns)]
+        for folder in sorted({folder for file in files for folder in file.parents}):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise WorkflowError(
+                    f"{folder}: is no folder, and the study has files in it; move away what lies "
+                    "there and start again"
+                )
 
 
 def filled(pattern: str, names: Mapping[str, Sequence[str]]) -> Iterator[str]:

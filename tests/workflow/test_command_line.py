@@ -50,6 +50,24 @@ def test_a_mistake_is_one_sentence_without_a_traceback(arguments, says):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda place: place.mkdir(), "is a folder, and a file is needed"),
+        (lambda place: place.symlink_to(place), "Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_no_file_is_told_where_one_is_read(tmp_path, change, says):
+    place = tmp_path / "blocks.safetensors"
+    change(place)
+    line = ["model", "train", "--corpus", place, "--settings", "{}", "--seed", 0]
+    done = saeflow(*line, "--checkpoint", tmp_path / "c.pt", "--output", tmp_path / "model")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"saeflow: {place}: ")
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_a_damaged_file_is_named(finished, tmp_path):
     whole = (finished.results / "effects/main/effects.h5").read_bytes()
     damaged = tmp_path / "effects.h5"

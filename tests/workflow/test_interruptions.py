@@ -98,3 +98,16 @@ def test_a_second_snakemake_is_refused_where_a_link_makes_one_folder_of_results_
     assert refused.returncode == 1
     assert f"{real}/tiny: another Snakemake works on this study" in refused.stdout + refused.stderr
     assert workflow.run("results/tiny/config.yaml") == {"record_study": 1}
+
+
+@pytest.mark.parametrize("folder", ["results/tiny/steering", "results/tiny"])
+def test_what_lies_in_the_place_of_a_folder_is_named_and_left_alone(workflow, folder):
+    place = workflow.directory / folder
+    place.parent.mkdir(parents=True)
+    place.write_text("of the user")
+    failed = workflow.attempt("results/tiny/config.yaml")
+    said = failed.stdout + failed.stderr
+    assert failed.returncode == 1
+    assert f"{folder}: is no folder" in said
+    assert "Traceback" not in said
+    assert place.read_text() == "of the user"

@@ -78,6 +78,14 @@ def main(begun: float | None = None) -> None:
     except SaeflowError as error:
         options.say(f"saeflow: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        # A folder in the place of a file, a link in a circle, a file that may not be read: what
+        # lies there is the user's, and the reader's lines would not help.
+        if error.filename is None:
+            raise
+        what = f"{error.filename}: cannot be used ({error.strerror}); see what lies there"
+        options.say(f"saeflow: {what}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

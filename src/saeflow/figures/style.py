@@ -66,9 +66,21 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
+LONGEST_NAME = 60
+"""Characters of a name that a figure has room for."""
+
+
 def words(name: str) -> str:
-    """A goal or a feature as it stands in a figure: ``want_to_die`` becomes ``want to die``."""
-    return name.replace("_", " ")
+    """A goal or a feature as it stands in a figure: ``want_to_die`` becomes ``want to die``.
+
+    A name that leaves no room for the figure itself loses its middle, as names that differ do so at
+    an end.
+    """
+    text = name.replace("_", " ")
+    if len(text) <= LONGEST_NAME:
+        return text
+    end = LONGEST_NAME // 3
+    return f"{text[: LONGEST_NAME - end - 1]}…{text[-end:]}"
 
 
 def canvas(width: float, height: float, settings: Figures) -> Figure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import figure_tables as made
 import polars as pl
 from drawing import drawn, texts
@@ -32,3 +34,21 @@ def test_correlations_over_the_vocabulary_stand_with_their_latents() -> None:
     assert "latent 3 0.80" in alt
     unchecked = drawn("lens_causal", made.lens_causal(), pl.DataFrame())
     assert unchecked.alt == "No data: no latent was checked."
+
+
+def test_a_name_without_end_leaves_room_for_the_figure() -> None:
+    changes = made.lens_causal(latents=4)
+    endless = pl.format("{}{} of {}", pl.lit("word " * 3000), "set", "latent")
+    drawing = drawn("lens_causal", changes.with_columns(set=endless), made.lens_causal_latents(4))[
+        0
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib gives up its layout with a warning
+        drawing.draw_without_rendering()
+    titles = [
+        text
+        for text in texts(drawing).split(" | ")
+        if text.startswith("latent ") and " of " in text
+    ]
+    assert [title[-5:] for title in titles] == [" of 0", " of 1", " of 2", " of 3"]
+    assert max(map(len, titles)) < 80
