@@ -1,4 +1,5 @@
 import os
+import sys
 
 from snakemake.utils import min_version
 
@@ -45,6 +46,11 @@ for TARGET in [*FLOW.targets, *FLOW.not_asked]:
 
 onstart:
     FLOW.claim()
+
+
+# Also where `--quiet rules` hides them.
+onerror:
+    print(FLOW.ends_of_logs(workflow.scheduler.failed), file=sys.stderr)
 
 
 onsuccess:

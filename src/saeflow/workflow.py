@@ -29,6 +29,8 @@ from saeflow.figures.figure import figures_of
 from saeflow.planning.work import Need, missing
 from saeflow.provenance import declare
 
+LINES_OF_A_LOG = 10  # that are shown where a job failed
+
 S = TypeVar("S", bound=Any)
 Param = Callable[[Any], Any]
 
@@ -279,6 +281,25 @@ class Workflow(Generic[S]):
         folder = f"results/{wildcards.study}/activations/{wildcards.model}/{wildcards.hook}"
         numbers = range(self.study.shards)
         return [f"{folder}/shard-{number:05d}.{suffix}" for number in numbers]
+
+    @staticmethod
+    def ends_of_logs(failed: Iterable[Any]) -> str:
+        """What to read where jobs failed: the last lines of the log of each.
+
+        Args:
+            failed: jobs, or groups of them, as Snakemake has them.
+        """
+        jobs = [job for each in failed for job in (getattr(each, "jobs", None) or [each])]
+        lines = []
+        for job in sorted(jobs, key=lambda job: str(job.log)):
+            for log in map(str, job.log):
+                text = Path(log).read_text(errors="replace") if os.path.exists(log) else ""
+                end = text.strip().splitlines()[-LINES_OF_A_LOG:] or ["(nothing)"]
+                lines += [
+                    f"\n{job.rule.name} failed; {log} ends:",
+                    *(f"    {line}" for line in end),
+                ]
+        return "\n".join(lines)
 
     def claim(self) -> None:
         """Hold the study for as long as this object lives, for the case that a link makes one

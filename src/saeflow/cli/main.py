@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+import saeflow
 from saeflow import jobs, options, provenance
 from saeflow.analyses import ANALYSES
 from saeflow.analyses.steering.command import steer
@@ -27,14 +29,30 @@ from saeflow.cli.clearing import cleared
 from saeflow.errors import DamagedError, SaeflowError
 
 app = typer.Typer(
-    help=(
-        "From a language model to figures through sparse autoencoders. The workflow calls these "
-        "commands; so can you."
-    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        options.say(saeflow.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", callback=_say_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """From a language model to figures through sparse autoencoders. The workflow calls these
+    commands; so can you."""
+
+
 app.add_typer(study.app, name="study")
 app.add_typer(fetch.app, name="fetch")
 app.add_typer(corpus.app, name="corpus")

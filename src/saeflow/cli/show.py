@@ -12,9 +12,14 @@ from saeflow import options
 
 def show(
     file: Annotated[Path, typer.Argument(help="Any artifact: a file or folder of results.")],
+    rows: Annotated[
+        int, typer.Option(help="Rows of a table, or texts of a corpus, that are shown.", min=0)
+    ] = 5,
 ) -> None:
-    """Describe any artifact: shapes, dtypes, rows, provenance."""
-    from saeflow.describe.artifact import describe
+    """Describe any artifact: shapes, dtypes, rows, provenance; and show its first rows, or its
+    first texts by the tokenizer of its study."""
+    options.set_pools(1)
+    from saeflow.describe.artifact import describe, first_rows
 
-    for line in describe(file):
+    for line in [*describe(file), *first_rows(file, rows)]:
         options.say(line)

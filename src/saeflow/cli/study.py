@@ -76,6 +76,7 @@ def diff(
         options.say(line)
     if lines:
         raise typer.Exit(1)
+    options.say(f"{first} and {second}: no difference in config, versions and results")
 
 
 def verify(study: StudyFolder) -> None:

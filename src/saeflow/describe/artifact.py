@@ -37,6 +37,52 @@ def describe(path: Path) -> list[str]:
         ) from None
 
 
+def first_rows(path: Path, count: int) -> list[str]:
+    """The first rows of a table, or the first texts of a corpus in the folder of a study that has
+    its tokenizer; nothing for other artifacts.
+
+    Raises:
+        SaeflowError: the tokenizer cannot be read.
+    """
+    if path.suffix == ".parquet" and count:
+        return _table(path, count)
+    study = path.resolve().parent.parent
+    if path.suffix == ".safetensors" and (study / "config.yaml").is_file() and count:
+        return _texts(path, study, count)
+    return []
+
+
+def _table(path: Path, count: int) -> list[str]:
+    import polars as pl
+
+    with pl.Config(
+        tbl_cols=-1,
+        tbl_rows=count,
+        tbl_width_chars=120,
+        fmt_str_lengths=40,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+    ):
+        return str(pl.scan_parquet(path).head(count).collect()).splitlines()
+
+
+def _texts(path: Path, study: Path, count: int) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="numpy") as file:
+        if "tokens" not in file.keys():  # noqa: SIM118 - the file is no dictionary
+            return []
+        tokens = file.get_slice("tokens")
+        blocks = tokens[: min(count, tokens.get_shape()[0])]
+    models = [folder for folder in sorted((study / "models").glob("*")) if folder.is_dir()]
+    if not models:
+        return []
+    from saeflow.models.language_model import load_tokenizer
+
+    texts = map(str, load_tokenizer(models[0]).batch_decode(blocks.tolist()))
+    return [f"  {number}: {text[:LONGEST_VALUE]!r}" for number, text in enumerate(texts)]
+
+
 def _safetensors(path: Path) -> Iterator[str]:
     from safetensors import safe_open
 

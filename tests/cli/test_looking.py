@@ -1,0 +1,72 @@
+"""What a user asks the command line first: its version, what is in a file, what differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+from tiny_models import save_tiny_model, tiny_tokenizer
+from typer.testing import CliRunner
+
+import saeflow
+from saeflow.cli.main import app
+from saeflow.corpora.io import save_blocks
+from saeflow.corpora.tokens import TokenBlocks
+from saeflow.workflow import Workflow
+
+
+def output(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert output("--version").strip() == saeflow.__version__
+
+
+def test_a_table_is_shown_with_its_first_rows(tmp_path: Path) -> None:
+    pl.DataFrame({"goal": ["london", "love", "anger"], "f1": [0.25, 0.5, 1.0]}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    shown = output("show", tmp_path / "t.parquet", "--rows", "2")
+    assert "3 rows" in shown
+    assert "london" in shown
+    assert "0.5" in shown
+    assert "anger" not in shown
+    assert "london" not in output("show", tmp_path / "t.parquet", "--rows", "0")
+
+
+def test_a_corpus_is_shown_as_text_where_its_study_has_the_tokenizer(tmp_path: Path) -> None:
+    words = tiny_tokenizer()
+    ids = words("the cat sat", add_special_tokens=False)["input_ids"]
+    (tmp_path / "corpus").mkdir()
+    corpus = tmp_path / "corpus/eval.safetensors"
+    save_blocks(corpus, TokenBlocks(np.array([ids], np.int32), {}, {}))
+    assert "cat" not in output("show", corpus)  # of no study
+    (tmp_path / "config.yaml").touch()
+    save_tiny_model(tmp_path / "models/lm", "llama")
+    assert "the cat sat" in output("show", corpus)
+
+
+def test_the_difference_of_equal_studies_is_told_to_be_none(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("study: x\n")
+        (tmp_path / name / "provenance.json").write_text("{}")
+    assert "no difference" in output("diff", tmp_path / "a", tmp_path / "b")
+
+
+def test_the_last_lines_of_the_log_of_every_failed_job_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "b.log").write_text("".join(f"line {n}\n" for n in range(30)))
+    jobs = [
+        SimpleNamespace(log=[str(tmp_path / name)], rule=SimpleNamespace(name=rule))
+        for name, rule in (("b.log", "train_sae"), ("absent.log", "write_corpus"))
+    ]
+    shown = Workflow.ends_of_logs([jobs[0], SimpleNamespace(jobs=[jobs[1]])])  # the last a group
+    absent, _, ended = shown.partition("train_sae failed")
+    assert "write_corpus failed" in absent
+    assert "(nothing)" in absent
+    assert ended.splitlines()[1:] == [f"    line {n}" for n in range(20, 30)]
