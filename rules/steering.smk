@@ -64,7 +64,7 @@ rule choose_latents:
         gpu=1,
     params:
         goals=GOALS.files,
-        said=GOALS.said,
+        said=GOALS.examples,
         hook=STUDY.hook,
         sae=STUDY.target_sae,
         settings=settings("steering", "targets"),
@@ -109,7 +109,7 @@ rule build_vectors:
         hook=STUDY.hook,
         seed=STUDY.seed,
         inputs=GOALS.vector_options,
-        said=GOALS.said_of_one if "recovery" in VECTOR_INPUTS else "",
+        said=GOALS.topic if "recovery" in VECTOR_INPUTS else "",
     shell:
         "saeflow steering vectors"
         ' --sae "$(dirname {input.sae:q})"'
@@ -121,6 +121,7 @@ rule build_vectors:
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
+        " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
         " {params.inputs:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
@@ -166,21 +167,27 @@ if STUDY.effects:
             " --dtype {params.dtype:q}"
             " --seed {params.seed:q}"
             " --output {output:q}"
+            " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
             " --threads {threads}"
             " > {log:q} 2>&1"
 
 
+# All methods of a goal in one job, whose start would cost more than the work of one. It keeps what
+# is finished, and takes it the next time: a method that is added is completed alone.
 rule complete_prompts:
     input:
         **FLOW.model_inputs(FLOW.model),
-        vector=artifact("steering/{goal}/{method}/vector.safetensors"),
+        vectors=lambda wildcards: goal_vectors(FLOW, wildcards.goal),
         manifest=artifact(FLOW.cache),
     output:
-        "results/{study}/steering/{goal}/{method}/completions.parquet",
+        collect(
+            "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
+            method=STUDY.steering.vectors.methods,
+        ),
     log:
-        "results/{study}/logs/complete_prompts/{goal}.{method}.log",
+        "results/{study}/logs/complete_prompts/{goal}.log",
     benchmark:
-        "results/{study}/benchmarks/complete_prompts/{goal}.{method}.jsonl"
+        "results/{study}/benchmarks/complete_prompts/{goal}.jsonl"
     conda:
         "../envs/default.yaml"
     threads: 1
@@ -191,14 +198,14 @@ rule complete_prompts:
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
-        "saeflow steering complete"
+        "saeflow steering complete {input.vectors:q}"
         " --model {input.model:q}"
-        " --vector {input.vector:q}"
         " --manifest {input.manifest:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --dtype {params.dtype:q}"
         " --seed {params.seed:q}"
-        " --output {output:q}"
+        " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
+        " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
 
@@ -206,13 +213,19 @@ rule complete_prompts:
 rule judge_completions:
     input:
         **JUDGE_INPUTS,
-        completions="results/{study}/steering/{goal}/{method}/completions.parquet",
+        completions=collect(
+            "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
+            method=STUDY.steering.vectors.methods,
+        ),
     output:
-        "results/{study}/steering/{goal}/{method}/scores.parquet",
+        collect(
+            "results/{{study}}/steering/{{goal}}/{method}/scores.parquet",
+            method=STUDY.steering.vectors.methods,
+        ),
     log:
-        "results/{study}/logs/judge_completions/{goal}.{method}.log",
+        "results/{study}/logs/judge_completions/{goal}.log",
     benchmark:
-        "results/{study}/benchmarks/judge_completions/{goal}.{method}.jsonl"
+        "results/{study}/benchmarks/judge_completions/{goal}.jsonl"
     # Calls need a network and no computer of their own; and a ledger is best written from one
     # machine.
     localrule: STUDY.steering.judge.traits.is_hosted
@@ -232,13 +245,13 @@ rule judge_completions:
             ["--model", input.model] if "model" in input.keys() else []
         ),
     shell:
-        "saeflow steering score"
-        " --completions {input.completions:q}"
+        "saeflow steering score {input.completions:q}"
         " --goal {params.goal:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --dtype {params.dtype:q}"
-        " --output {output:q} {params.model:q}"
+        " --output results/{wildcards.study:q}/steering/{wildcards.goal:q} {params.model:q}"
+        " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
         " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
         " --calls @<(printf %s {params.calls:q})"
         " --threads {threads}"
@@ -273,6 +286,7 @@ rule measure_divergence:
         " --model {input.model:q}"
         " --dtype {params.dtype:q}"
         " --output {output:q}"
+        " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
 

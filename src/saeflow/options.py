@@ -60,6 +60,10 @@ Checksums = Annotated[
     ),
 ]
 Checkpoint = Annotated[Path, typer.Option(help="Where the state of an unfinished run is kept.")]
+PartsFolder = Annotated[
+    Path | None,
+    typer.Option("--parts", help="Where finished parts are kept, to be taken the next time."),
+]
 Configs = Annotated[list[Path], typer.Argument(help="Config files, later ones over earlier ones.")]
 Metrics = Annotated[Path, typer.Option(help="Where metrics.json is written.")]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]

@@ -34,6 +34,7 @@ ORDER = [
     *ANYWHERE,
     "tensors",
     "tables",
+    "parts",
     "statistics",
     "config",
     "hub",

@@ -41,7 +41,7 @@ def test_as_a_module_of_a_folder_the_workflow_plans_all_and_its_jobs_find_the_pa
 ):
     plan = deployed(FOLDER, "--dry-run")
     assert plan.returncode == 0, plan.stdout[-2000:] + plan.stderr[-2000:]
-    assert planned_jobs(plan)["saeflow_judge_completions"] == 6
+    assert planned_jobs(plan)["saeflow_judge_completions"] == 2
     done = deployed(FOLDER, "results/tiny/config.yaml")
     assert done.returncode == 0, done.stderr[-2000:]
     assert yaml.safe_load((tmp_path / "results/tiny/config.yaml").read_text())["study"] == "tiny"
@@ -57,7 +57,7 @@ def test_as_a_module_of_a_git_repository_the_workflow_plans_all(deployed, tmp_pa
         subprocess.run(["git", *step], cwd=repository, check=True)
     plan = deployed(f'gitfile("{repository}", path="Snakefile", tag="v1")', "--dry-run")
     assert plan.returncode == 0, plan.stdout[-2000:] + plan.stderr[-2000:]
-    assert planned_jobs(plan)["saeflow_judge_completions"] == 6
+    assert planned_jobs(plan)["saeflow_judge_completions"] == 2
 
 
 def test_goals_are_sought_where_snakemake_works_and_then_in_the_checkout(workflow):

@@ -9,9 +9,10 @@ import time
 import hub_server
 import polars as pl
 import pytest
+import yaml
 from checkout import ROOT
 from judge_server import KEY, serving, stats
-from snakemake_runs import Workflow, figures
+from snakemake_runs import Workflow, digests, figures
 from studies import COMPLETIONS, TINY
 from studies import GOALS as GOAL_NAMES
 from studies import METHODS as METHOD_NAMES
@@ -22,6 +23,7 @@ FIGURES = len(DRAWN)
 GOAL_FIGURES = sum(figure.tables[0].startswith("steering/") for figure in DRAWN)
 DRY = ("--cores", "2", "--dry-run")
 GOALS, METHODS = len(GOAL_NAMES), len(METHOD_NAMES)
+PARTS = ("completions", "divergence", "scores", "side_effects", "vectors")
 SECONDS_FOR_A_THOUSAND_SHARDS = 15
 
 
@@ -50,14 +52,66 @@ def test_a_goal_added_chooses_the_latents_of_all_goals_anew(copied):
         "all": 1,
         "build_vectors": 3,
         "choose_latents": 1,
-        "complete_prompts": 3 * METHODS,
+        "complete_prompts": 3,
         "draw_figure": GOAL_FIGURES,
-        "judge_completions": 3 * METHODS,
+        "judge_completions": 3,
         "measure_divergence": 3,
         "measure_side_effects": 3,
         "record_study": 1,
         "summarise_scores": 1,
         "write_report": 1,
+    }
+
+
+def test_a_method_added_computes_itself_alone_and_the_rest_is_as_if_all_were_computed(copied):
+    """The job of a goal takes what it kept of the other methods, to the bit."""
+    before = modified(copied)
+    four = {"steering.vectors.methods": ["caa", "sae_ts", "random", "sae"]}
+    assert copied.run("steering", config=four, args=DRY) == {
+        "build_vectors": GOALS,
+        "complete_prompts": GOALS,
+        "judge_completions": GOALS,
+        "measure_divergence": GOALS,
+        "measure_side_effects": GOALS,
+        "steering": 1,
+        "summarise_scores": 1,
+    }
+    copied.run("steering", config=four)
+    after = modified(copied)
+    assert {name for name in after if name not in before} == {
+        f"{goal}/{kind}/sae.parquet" for goal in GOAL_NAMES for kind in PARTS
+    }
+    assert {name: after[name] for name in before} == before
+    said = (copied.results / "logs/complete_prompts/love.log").read_text()
+    kept = [f"kept from an earlier run: {method}" for method in METHOD_NAMES]
+    assert [line for line in said.splitlines() if line in kept] == kept
+    reused = digests(copied)
+    shutil.rmtree(copied.results / "checkpoints/steering/love")
+    again = ("--cores", "2", "--forcerun", "build_vectors")
+    assert copied.run("steering", config=four, args=again)["complete_prompts"] == GOALS
+    assert set(modified(copied)) == set(after), "all of love is computed again"
+    assert digests(copied) == reused
+
+
+def test_a_damaged_part_is_computed_again(copied):
+    part = copied.results / "checkpoints/steering/love/completions/caa.parquet"
+    whole, others = part.read_bytes(), modified(copied)
+    part.write_bytes(whole[: len(whole) // 2])
+    (copied.results / "steering/love/caa/completions.parquet").unlink()
+    before = digests(copied)
+    file = "results/tiny/steering/love/caa/completions.parquet"
+    assert copied.run(file) == {"complete_prompts": 1}
+    assert part.read_bytes() == whole
+    del others["love/completions/caa.parquet"]
+    assert others.items() <= modified(copied).items()
+    assert digests(copied).items() >= before.items()
+
+
+def modified(study):
+    """When each finished part was written, by its name."""
+    folder = study.results / "checkpoints/steering"
+    return {
+        str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*.parquet")
     }
 
 
@@ -87,6 +141,18 @@ def test_an_edited_comment_in_the_effects_stage_reruns_nothing(clone):
     assert clone.run(args=DRY) == {}
 
 
+def test_words_of_a_goal_are_read_by_its_judge_alone(clone):
+    file = clone.root / "workflow/goals/tales/love.yaml"
+    goal = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**goal, "words": ["heart"], "criterion": "It is of love."}))
+    jobs = clone.run("steering", args=DRY)
+    assert jobs == {"judge_completions": 1, "summarise_scores": 1, "steering": 1}
+    file.write_text(yaml.safe_dump({**goal, "positive": [*goal["positive"], "He was in love."]}))
+    jobs = clone.run("steering", args=DRY)
+    assert jobs["choose_latents"] == 1
+    assert jobs["build_vectors"] == GOALS
+
+
 def test_a_bound_that_changes_no_result_reruns_nothing(copied):
     assert "measure_effects" not in copied.run(config={"calls": {"concurrency": 3}}, args=DRY)
 
@@ -99,7 +165,7 @@ def test_another_judge_scores_anew_and_an_earlier_one_is_not_asked_again(copied,
             calls = {"base_url": url, "backoff": 0.01, "price": {"input": 1, "output": 1}}
             return {"steering.judge": {"kind": "openai", "model": model}, "calls": calls}
 
-        scored = {"judge_completions": GOALS * METHODS, "summarise_scores": 1, "evaluate": 1}
+        scored = {"judge_completions": GOALS, "summarise_scores": 1, "evaluate": 1}
         assert copied.run("evaluate", config=judged_by("first")) == scored
         first = scores(copied)
         asked = stats(url)["answered"]
@@ -109,7 +175,7 @@ def test_another_judge_scores_anew_and_an_earlier_one_is_not_asked_again(copied,
         )
 
         everything = copied.run(config=judged_by("second"), args=DRY)
-        assert everything["judge_completions"] == GOALS * METHODS
+        assert everything["judge_completions"] == GOALS
         assert set(everything) == {
             *(
                 "all",

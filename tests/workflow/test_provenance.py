@@ -113,7 +113,7 @@ def test_a_file_of_a_killed_run_is_noticed_by_its_reader_and_made_anew_once_remo
     assert copied.run(scores, config=longer, args=("-n",)) == {"judge_completions": 1}
     done = copied.attempt(scores, config=longer)
     assert done.returncode != 0
-    log = (copied.results / "logs/judge_completions/love.caa.log").read_text()
+    log = (copied.results / "logs/judge_completions/love.log").read_text()
     assert "completions.parquet: was made with another steering.completions.new_tokens than" in log
     assert file.read_bytes() == early
     file.unlink()

@@ -73,7 +73,7 @@ def test_a_study_plans_the_expensive_stages_only_where_nobody_published_them(
         }
     assert planned == expected
     assert jobs["summarise_scores"] == 1
-    assert jobs["complete_prompts"] == (35 if study == "gpt2-small" else 45)
+    assert jobs["complete_prompts"] == (7 if study == "gpt2-small" else 9)
 
 
 def test_a_study_of_chess_is_planned_with_the_jobs_that_it_runs(tmp_path):

@@ -31,7 +31,7 @@ def plan(
     no call."""
     options.set_pools(1)
     from saeflow.analyses.reading import read_study
-    from saeflow.analyses.steering.command import read_completions
+    from saeflow.analyses.steering.judging_command import read_completions
     from saeflow.config.shipped import shipped_or_own
     from saeflow.endpoint.ledger import Ledger
     from saeflow.endpoint.prices import DATE

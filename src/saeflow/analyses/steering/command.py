@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,33 +12,35 @@ import typer
 from saeflow import config, options
 from saeflow.analyses.steering.capability_command import capability
 from saeflow.analyses.steering.exports.command import export
-from saeflow.analyses.steering.methods import PLANTED, method_of
+from saeflow.analyses.steering.judging_command import (
+    CompletionFiles,
+    pairs,
+    read_completions,
+    score,
+)
 from saeflow.analyses.steering.settings import Completions, SteeringVectors, Summary, Targets
 from saeflow.errors import SaeflowError
-
-DENSITY_TOKENS = 65_536  # of the cache, on which it is counted how often latents fire
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from saeflow.endpoint.service import Service
-
-
 app = typer.Typer(
     help="Build steering vectors and complete prompts with them.", no_args_is_help=True
 )
-app.command()(export)
-app.command()(capability)
+for command in (score, pairs, export, capability):
+    app.command()(command)
 
 Contrast = Annotated[
     Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")
 ]
-Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the config, as JSON.")]
-LedgerFile = Annotated[
-    Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")
+Vectors = Annotated[
+    list[Path],
+    typer.Argument(
+        help="vector.safetensors of the goal's methods, each in a folder called as its method."
+    ),
 ]
-CompletionFiles = Annotated[
-    list[Path], typer.Argument(help="completions.parquet of every goal and method.")
+GoalFolder = Annotated[
+    Path, typer.Option(help="Folder of the goal, in which every method has or gets one.")
 ]
 
 
@@ -70,7 +74,7 @@ def latents(
     from saeflow.analyses.steering.examples import bos_latents, read_examples
     from saeflow.analyses.steering.io import Contrast as Activations
     from saeflow.analyses.steering.io import save_choices, save_contrast
-    from saeflow.analyses.steering.latents import firing_density
+    from saeflow.analyses.steering.latents import DENSITY_TOKENS, firing_density
     from saeflow.analyses.steering.specificity import GoalTexts
     from saeflow.saes.subject import Subject
     from saeflow.seeds import numpy_generator
@@ -110,7 +114,7 @@ def vectors(
     hook: options.HookName,
     settings: options.Settings,
     seed: options.Seed,
-    output: Annotated[Path, typer.Option(help="Folder of the goal.")],
+    output: GoalFolder,
     approximator: Annotated[
         Path | None,
         typer.Option(help="approximator.safetensors, for methods that are built from it."),
@@ -121,84 +125,62 @@ def vectors(
     goal_file: Annotated[
         Path | None, typer.Option(help="The goal's YAML file, which names its topic.")
     ] = None,
+    parts: options.PartsFolder = None,
     threads: options.Threads = 1,
 ) -> None:
     """Build the goal's vector by every method."""
     options.use_threads(threads)
-    from saeflow.analyses.effects.io import read_approximation
-    from saeflow.analyses.steering.io import SteeringVector, load_choice, load_contrast, save_vector
-    from saeflow.analyses.steering.latents import best_detector, differing_latents, firing_density
-    from saeflow.analyses.steering.vectors import VectorInputs, build_vector
-    from saeflow.tables import read_table
+    from saeflow.analyses.steering.building import VectorFiles, build_vectors
 
-    chosen, weights = options.parsed(SteeringVectors, settings), options.open_sae(sae)
-    examples, targets = load_contrast(contrast), load_choice(latents).weights
-    differing: dict[int, float] = {}
-    if any(method_of(method).needs_differing for method in chosen.methods):
-        store = options.open_store(manifest)
-        density = firing_density(
-            weights, (store.read(piece) for piece in store.pieces()), DENSITY_TOKENS
-        )
-        differing = differing_latents(examples.difference, examples.from_bos, density, chosen.fgaa)
-    planted: dict[int, float] = {}
-    if recovery and goal_file:
-        planted = {best_detector(read_table(recovery), str(config.read_goal(goal_file).topic)): 1.0}
-    inputs = VectorInputs(
-        W_dec=weights.W_dec.cpu(),
-        approximation=read_approximation(approximator)[0] if approximator else None,
-        targets=targets,
-        differing=differing,
-        planted=planted,
-        goal=goal,
-        seed=seed,
-        positive=getattr(examples, f"positive_{chosen.caa_positions}"),
-        negative=getattr(examples, f"negative_{chosen.caa_positions}"),
-        bias_weight=chosen.bias_weight,
-        pinverse_form=chosen.pinverse_form,
-    )
-    for method in chosen.methods:
-        vector, norm = build_vector(method, inputs)
-        own = differing if method_of(method).needs_differing else targets
-        aimed = planted if method.endswith(PLANTED) else own
-        built = SteeringVector.towards(
-            aimed, vector, hook=hook, goal=goal, method=method, norm=norm
-        )
-        save_vector(output / method / "vector.safetensors", built)
+    files = VectorFiles(sae, latents, contrast, manifest, approximator, recovery, goal_file)
+    chosen = options.parsed(SteeringVectors, settings)
+    build_vectors(files, chosen, hook, goal, seed, output, parts)
 
 
 @app.command()
 def complete(
+    vectors: Vectors,
     model: options.ModelFolder,
-    vector: Annotated[Path, typer.Option(help="vector.safetensors")],
     manifest: options.Manifest,
     settings: options.Settings,
     seed: options.Seed,
-    output: options.Output,
+    output: GoalFolder,
+    parts: options.PartsFolder = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
-    """Complete the prompts with a vector at every scale."""
+    """Complete the prompts with each of a goal's vectors at every scale."""
     options.use_device(threads)
     from saeflow.analyses.steering.completions import absolute_scales
     from saeflow.analyses.steering.completions import complete as completed
     from saeflow.analyses.steering.io import load_vector
     from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
+    from saeflow.parts import Parts
     from saeflow.tables import write_table
 
-    chosen, loaded = options.parsed(Completions, settings), load_vector(vector)
-    lm = options.open_model(model, dtype)
-    table = completed(
-        lm,
-        loaded.hook,
-        loaded.of_width(lm.d_model),
-        absolute_scales(chosen, options.open_store(manifest).mean_norm, loaded.norm),
-        chosen,
-        seed,
-        goal=loaded.goal,
-        method=loaded.method,
-        progress=options.progress("complete prompts, completions"),
-    )
-    write_table(output, table, COMPLETIONS_SCHEMA)
+    chosen = options.parsed(Completions, settings)
+    lm, mean_norm = options.open_model(model, dtype), options.open_store(manifest).mean_norm
+    code = ("analyses/steering/completions.py",)
+    kept = Parts(parts, "completions", code, model, chosen, seed, dtype)
+    for file in vectors:
+        loaded = load_vector(file)
+        scales = absolute_scales(chosen, mean_norm, loaded.norm)
+        make = partial(
+            completed,
+            lm,
+            loaded.hook,
+            loaded.of_width(lm.d_model),
+            scales,
+            chosen,
+            seed,
+            goal=loaded.goal,
+            method=loaded.method,
+            progress=options.progress(f"complete prompts by {loaded.method}, completions"),
+        )
+        made_from = [loaded.vector, loaded.hook, loaded.goal, loaded.method, scales]
+        method = file.absolute().parent.name
+        table = kept.table(method, COMPLETIONS_SCHEMA, made_from, make)
+        write_table(output / method / "completions.parquet", table, COMPLETIONS_SCHEMA)
 
 
 def steer(
@@ -271,7 +253,7 @@ def _study_model(vector: Path) -> Path:
 
 @app.command("side-effects")
 def side_effects(
-    vectors: Annotated[list[Path], typer.Argument(help="The goal's vectors, one per method.")],
+    vectors: Vectors,
     model: options.ModelFolder,
     sae: options.SAEFolder,
     corpus: options.Corpus,
@@ -282,6 +264,7 @@ def side_effects(
     settings: options.Settings,
     seed: options.Seed,
     output: options.Output,
+    parts: options.PartsFolder = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -291,9 +274,15 @@ def side_effects(
 
     from saeflow.analyses.effects.command import open_experiment
     from saeflow.analyses.effects.io import load_baseline, read_approximation
-    from saeflow.analyses.effects.measure import measure_block, measure_in_batches_that_fit
+    from saeflow.analyses.effects.measure import (
+        measure_block,
+        measure_in_batches_that_fit,
+        unit_vectors,
+    )
     from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.side_effects import MEASURED_SCHEMA, measured_effects
     from saeflow.analyses.steering.side_effects import side_effects as table_of
+    from saeflow.parts import Parts
     from saeflow.tables import write_table
 
     unsteered = load_baseline(baseline)
@@ -308,112 +297,24 @@ def side_effects(
         dtype=dtype,
         batch_rows=unsteered.batch_rows,
     )
+    width = experiment.subject.lm.d_model
     loaded = [load_vector(path) for path in vectors]
-    stacked = torch.stack(
-        [steering_vector.of_width(experiment.subject.lm.d_model) for steering_vector in loaded]
-    )
-    block, _ = measure_in_batches_that_fit(
-        experiment, lambda fitting: measure_block(fitting, stacked, range(len(loaded)), unsteered)
-    )
-    methods = [steering_vector.method for steering_vector in loaded]
-    write_table(output, table_of(methods, block, read_approximation(approximator)[0]))
+    stacked = unit_vectors(torch.stack([each.of_width(width) for each in loaded]), width)
+    code = ("analyses/effects", "analyses/steering/side_effects.py")
+    made_with = model, sae, corpus, baseline, experiment.settings, experiment.mean_norm
+    kept = Parts(parts, "side_effects", code, *made_with, hook, seed, dtype)
 
-
-@app.command()
-def score(
-    completions: Annotated[Path, typer.Option(help="completions.parquet")],
-    goal: Annotated[Path, typer.Option(help="The goal's YAML file.")],
-    settings: options.Settings,
-    seed: options.Seed,
-    output: options.Output,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the unsteered model, for judges that ask for its loss."),
-    ] = None,
-    ledger: LedgerFile | None = None,
-    calls: Calls = "{}",
-    dtype: options.Dtype = "float32",
-    threads: options.Threads = 1,
-) -> None:
-    """Have one goal's completions judged for behaviour and coherence."""
-    options.set_pools(threads)
-    from saeflow.judging.io import write_scores
-    from saeflow.judging.scores import score_completions
-
-    judge = options.parsed(config.Judge, settings)
-    losses = None
-    if model:
-        options.use_device(threads)
-        from saeflow.judging.losses import model_losses
-
-        losses = model_losses(
-            options.open_model(model, dtype), progress=options.progress("judge, completions")
+    def measure(places: Sequence[int]) -> list[pl.DataFrame]:
+        """Of the vectors at some places. A vector's noise follows from its place alone."""
+        block, _ = measure_in_batches_that_fit(
+            experiment,
+            lambda fitting: measure_block(fitting, stacked[places], places, unsteered),
         )
-    service = _service(judge, calls, ledger) if judge.traits.is_hosted else None
-    scored = score_completions(
-        read_completions(completions), config.read_goal(goal), judge, seed, losses, service=service
-    )
-    write_scores(output, scored)
+        return measured_effects(block)
 
-
-def read_completions(completions: Path) -> pl.DataFrame:
-    """Read a table of completions; raises as `saeflow.tables.read_table` does."""
-    from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
-    from saeflow.tables import read_table
-
-    return read_table(completions, COMPLETIONS_SCHEMA)
-
-
-def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
-    """The judging model of a study, with someone at the terminal or the log to tell."""
-    from saeflow.endpoint.ledger import Ledger
-    from saeflow.endpoint.service import Estimate, Service
-
-    if ledger is None:
-        raise SaeflowError("judge 'openai': answers are kept in a ledger; name one with --ledger")
-
-    def announce(estimate: Estimate) -> None:
-        options.say(f"judge '{judge.model}': {estimate}", err=True)
-
-    limits = options.parsed_in_silence(config.Calls, calls)
-    return Service(judge, limits, Ledger(ledger), announce, options.progress("judge, questions"))
-
-
-@app.command()
-def pairs(
-    completions: CompletionFiles,
-    best: Annotated[
-        Path, typer.Option(help="best.parquet: the scale that each method is compared at.")
-    ],
-    goals: Annotated[Path, typer.Option(help="Folder of the goals' YAML files.")],
-    settings: options.Settings,
-    count: Annotated[int, typer.Option(help="Samples per goal and pair of methods.")],
-    summary: Annotated[
-        str, typer.Option(help="The section `steering.summary` of the config, as JSON.")
-    ],
-    seed: options.Seed,
-    ledger: LedgerFile,
-    output: Annotated[Path, typer.Option(help="Folder of the tables.")],
-    calls: Calls = "{}",
-    threads: options.Threads = 1,
-) -> None:
-    """Have methods compared side by side on held-out samples, in both orders, and rate them."""
-    options.set_pools(threads)
-    import polars as pl
-
-    from saeflow.analyses.steering.preferences import judge_pairs, pair_up
-    from saeflow.analyses.steering.ratings import rate
-    from saeflow.analyses.steering.summary_io import write_ratings
-    from saeflow.tables import read_table
-
-    judge, halves = options.parsed(config.Judge, settings), options.parsed(Summary, summary)
-    table = pl.concat([read_completions(path) for path in completions])
-    paired = pair_up(table, read_table(best), count, halves.selection, seed)
-    criteria = {
-        name: config.read_goal(goals / f"{name}.yaml").criterion for name in paired["goal"].unique()
-    }
-    preferences = judge_pairs(paired, criteria, _service(judge, calls, ledger))
-    write_ratings(output, preferences, rate(preferences, halves.bootstrap, halves.level, seed))
+    made_from = {each.method: [stacked[place], place] for place, each in enumerate(loaded)}
+    measured = dict(zip(made_from, kept.tables(made_from, MEASURED_SCHEMA, measure), strict=True))
+    write_table(output, table_of(measured, stacked, read_approximation(approximator)[0]))
 
 
 @app.command()
@@ -425,6 +326,7 @@ def divergence(
     ],
     model: options.ModelFolder,
     output: options.Output,
+    parts: options.PartsFolder = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -435,22 +337,26 @@ def divergence(
     from saeflow.analyses.steering.divergence import divergences
     from saeflow.analyses.steering.io import load_vector
     from saeflow.analyses.steering.summary_io import DIVERGENCE_SCHEMA
+    from saeflow.parts import Parts
     from saeflow.tables import write_table
 
     lm, measured = options.open_model(model, dtype), []
+    kept = Parts(parts, "divergence", ("analyses/steering/divergence.py",), model, dtype)
     for path, file in zip(completions, vector, strict=True):
         written, steered = read_completions(path), load_vector(file)
         if set(written["method"]) != {steered.method}:
             raise SaeflowError(f"{file}: is not the vector that {path} was written with")
-        measured.append(
-            divergences(
-                lm,
-                steered.hook,
-                steered.of_width(lm.d_model),
-                written,
-                progress=options.progress(f"{steered.method}, completions"),
-            )
+        make = partial(
+            divergences,
+            lm,
+            steered.hook,
+            steered.of_width(lm.d_model),
+            written,
+            progress=options.progress(f"{steered.method}, completions"),
         )
+        made_from = [steered.vector, steered.hook, written]
+        method = file.absolute().parent.name
+        measured.append(kept.table(method, DIVERGENCE_SCHEMA, made_from, make))
     write_table(output, pl.concat(measured), DIVERGENCE_SCHEMA)
 
 

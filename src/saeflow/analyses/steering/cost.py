@@ -37,7 +37,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     return [
         StagePlan(
             "steering",
-            1 + goals + goals * (bool(effects) + bool(own.capability)) + cells,
+            1 + goals * (2 + bool(effects) + bool(own.capability)),
             completed + side + examined,
             (completed + examined) * scope.flop() + side * in_sae(study, scope),
             cells * texts * 6 * written.new_tokens,
@@ -45,7 +45,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
         ),
         StagePlan(
             "judging",
-            cells + goals + 1 + bool(own.pairs),
+            2 * goals + 1 + bool(own.pairs),
             judged,
             judged * scope.flop(),
             cells * texts * 40,

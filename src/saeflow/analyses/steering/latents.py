@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from saeflow.saes.sae import SAE
 
 ROWS_AT_ONCE = 4096
+DENSITY_TOKENS = 65_536
+"""Of the cache, on which it is counted how often latents fire."""
 
 
 def differing_latents(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,16 @@ class GoalFiles:
     def asked(self, wildcards: Any) -> str:
         """A param, and so a trigger: what they ask."""
         return digest(self._asked)
+
+    def examples(self, wildcards: Any) -> str:
+        """A param: what is said of the latents of all goals, and of the texts that choose them."""
+        read = {"positive", "negative", "latents"}
+        said = [goal.model_dump_json(include=read) for goal in self._goals.values()]
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+    def topic(self, wildcards: Any) -> str:
+        """A param: the planted topic of one goal."""
+        return str(self._goals[wildcards.goal].topic)
 
     def vector_options(self, wildcards: Any, input: Any) -> list[str]:
         """A param: the options of the command that builds vectors, for those of `vector_inputs`
