@@ -2,6 +2,7 @@
 
 Inputs:
     results/{study}/corpus/model.safetensors    for a model trained here
+    the model that comes with saeflow, where a study would train the same
     results/{study}/corpus/eval.safetensors
     a .gguf file that the config names
 
@@ -10,6 +11,10 @@ Outputs:
     results/{study}/models/{model}.checksums.json
     results/{study}/models/{model}.metrics.json
 """
+
+from saeflow.config.embedded import embedded_digest, is_embedded
+
+PROVIDED = [name for name, m in STUDY.all_models.items() if is_embedded(STUDY, m)]
 
 
 rule train_model:
@@ -23,7 +28,11 @@ rule train_model:
     benchmark:
         "results/{study}/benchmarks/train_model/{model}.jsonl"
     wildcard_constraints:
-        model=one_of(name for name, m in STUDY.all_models.items() if m.train),
+        model=one_of(
+            name
+            for name, m in STUDY.all_models.items()
+            if m.train and name not in PROVIDED
+        ),
     conda:
         "../envs/default.yaml"
     threads: 2
@@ -42,6 +51,28 @@ rule train_model:
         " --output {output.folder:q}"
         " --checksums {output.checksums:q}"
         " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule provide_model:
+    output:
+        folder=directory("results/{study}/models/{model}"),
+        checksums="results/{study}/models/{model}.checksums.json",
+    log:
+        "results/{study}/logs/provide_model/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/provide_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(PROVIDED),
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        held=embedded_digest(),
+    shell:
+        "saeflow model provide"
+        " --output {output.folder:q}"
+        " --checksums {output.checksums:q}"
         " > {log:q} 2>&1"
 
 

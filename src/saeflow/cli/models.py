@@ -52,6 +52,19 @@ def train(
 
 
 @app.command()
+def provide(output: options.Output, checksums: options.Checksums = None) -> None:
+    """Put the model that comes with saeflow into the study, which would train the same."""
+    import shutil
+
+    from saeflow.artifacts import atomic
+    from saeflow.config.embedded import EMBEDDED
+
+    with atomic(output) as temporary:
+        shutil.copytree(EMBEDDED, temporary)
+    options.repeat_checksums(output, checksums)
+
+
+@app.command()
 def link(
     path: Annotated[Path, typer.Option(help="A Hugging Face checkpoint directory.")],
     output: options.Output,

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from saeflow.config.any_study import AnyStudy
+from saeflow.config.embedded import is_embedded
 from saeflow.config.gguf_header import is_gguf
 from saeflow.config.locations import SAE_FILES, fetches
 from saeflow.config.sections import Core, Fetchable, ModelTraining
@@ -60,7 +61,8 @@ def _model(study: Core, scope: Scope) -> StagePlan:
         training.epochs * study.corpus.tokens.model if training else 0,
         study.corpus.tokens.eval,
     )
-    work = scope.source("model", "trained here" if training else str(study.model.path))
+    own = "comes with saeflow" if is_embedded(study, study.model) else str(study.model.path)
+    work = scope.source("model", "trained here" if training else own)
     return StagePlan(
         "model",
         1 + len(study.all_models),
@@ -73,7 +75,8 @@ def _model(study: Core, scope: Scope) -> StagePlan:
 
 def _model_training(study: Core, scope: Scope) -> ModelTraining | None:
     """How the model is trained here, if it is."""
-    return None if "model" in scope.fetched else study.model.train
+    taken = "model" in scope.fetched or is_embedded(study, study.model)
+    return None if taken else study.model.train
 
 
 def _activations(study: Core, scope: Scope) -> StagePlan:

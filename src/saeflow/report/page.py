@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from saeflow.config import AnyStudy
+from saeflow.config.embedded import is_embedded
 from saeflow.config.sections import Core
 from saeflow.figures.style import words
 from saeflow.report.contribution import Contribution
@@ -148,7 +149,8 @@ def _model_note(study: Core) -> str:
         f"{train.n_layers} layers, d_model {train.d_model}, {train.epochs} "
         f"pass{'es' * (train.epochs > 1)}"
     )
-    return f"trained here on {study.corpus.tokens.model:,} tokens: {shape}"
+    where = "comes with saeflow, trained" if is_embedded(study, study.model) else "trained here"
+    return f"{where} on {study.corpus.tokens.model:,} tokens: {shape}"
 
 
 def _sae_note(study: Core, name: str) -> str:

@@ -118,7 +118,8 @@ class Model(Section):
     name: Name
     """Its name in file paths."""
     train: ModelTraining | None = None
-    """Train it here; only on the corpus ``tales``."""
+    """Train it here; only on the corpus ``tales``. What saeflow comes with is what the default
+    study's keys train: with these, seed and corpus included, it is not trained but taken."""
     path: PathText | None = None
     """A Hugging Face checkpoint directory, or a .gguf file, of which one is made. ``${NAME}`` is
     read from the environment."""
@@ -128,7 +129,8 @@ class Model(Section):
     """A .gguf file in a package of Python, in place of `published`."""
     source: Source = "auto"
     """``auto``: what is on disk already, else ``published`` or ``package``, else ``train`` or
-    ``path``. ``compute`` and ``fetch`` insist."""
+    ``path``. ``compute`` and ``fetch`` insist: ``compute`` also trains a model that saeflow comes
+    with."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights while running."""
 
