@@ -93,6 +93,32 @@ SAEFormat = Annotated[
 Centred = Annotated[
     bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")
 ]
+GivenK = Annotated[
+    int | None, typer.Option("--k", help="Latents that TopK keeps, where its files do not say.")
+]
+GivenScale = Annotated[
+    float | None,
+    typer.Option("--scale", help="What its input was multiplied by, where its files do not say."),
+]
+GivenThreshold = Annotated[
+    float | None,
+    typer.Option("--threshold", help="Of BatchTopK or JumpReLU, where its files do not say."),
+]
+GivenBias = Annotated[
+    bool | None,
+    typer.Option(
+        "--apply-b-dec-to-input/--no-apply-b-dec-to-input",
+        help="Whether the decoder's bias is subtracted from the input, where its files do not say.",
+    ),
+]
+GivenNormalisation = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize-activations",
+        help="How each token's activation is normalised, where its files do not say: layer_norm "
+        "or constant_norm_rescale.",
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(

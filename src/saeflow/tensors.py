@@ -9,18 +9,21 @@ bound.
 
 from __future__ import annotations
 
+import io
 import pickle
 import pickletools
 import re
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from saeflow import seals
 from saeflow.artifacts import json_of
@@ -64,9 +67,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         SaeflowError: the file is absent, damaged, holds something else than named tensors, or
             declares more than it holds.
     """
-    from safetensors import SafetensorError
     from torch import Tensor
 
+    content = read_content(path)
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise SaeflowError(f"{path}: is no dictionary of tensors; get the weights alone")
+    return dict(content)
+
+
+def read_content(path: Path) -> Any:
+    """What a file of tensors holds: of a pickle, numbers, texts and containers, too.
+
+    Raises:
+        SaeflowError: as `read_tensors`, but for what is in it.
+    """
     path = Path(path)
     if not path.is_file():
         raise SaeflowError(f"{path}: no such file; get it again or correct its path")
@@ -74,15 +90,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         seals.refuse_pointer(path)
         if path.suffix == ".safetensors":
             seals.check(path)
-        content = _READERS[path.suffix](path)
+        return _READERS[path.suffix](path)
     except (*_DAMAGE, SafetensorError) as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise SaeflowError(f"{path}: cannot be read ({what:.200}); get it again") from None
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise SaeflowError(f"{path}: is no dictionary of tensors; get the weights alone")
-    return dict(content)
 
 
 def read_pickle(path: Path, mmap: bool = False) -> Any:
@@ -117,7 +128,8 @@ def read_pickle(path: Path, mmap: bool = False) -> Any:
     return content
 
 
-def _check_pickle(path: Path) -> None:
+def _check_pickle(path: Path) -> list[bytes]:
+    """The pickles of a file of `torch.save`, once they are found to name tensors alone."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is no archive of torch 1.6 or later")
     with zipfile.ZipFile(path) as archive:
@@ -125,9 +137,10 @@ def _check_pickle(path: Path) -> None:
             raise SaeflowError(
                 f"{path}: declares more than it holds; get it from a source you trust"
             )
-        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-        for name in pickles:
-            for opcode, argument, _ in pickletools.genops(archive.read(name)):
+        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        pickles = [archive.read(name) for name in names]
+        for content in pickles:
+            for opcode, argument, _ in pickletools.genops(content):
                 if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not _PICKLED.fullmatch(
                     str(argument)
                 ):
@@ -135,6 +148,60 @@ def _check_pickle(path: Path) -> None:
                         f"{path}: holds more than tensors ({argument}); get it from a source you "
                         "trust"
                     )
+    return pickles
+
+
+class Declared(NamedTuple):
+    """What a file says of a tensor before any of its numbers is read."""
+
+    shape: tuple[int, ...]
+
+
+def read_headers(path: Path) -> Any:
+    """What `read_tensors` or `read_pickle` gives, with a `Declared` in place of every tensor;
+    without torch.
+
+    Raises:
+        SaeflowError: the file is absent, damaged or of another kind, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise SaeflowError(f"{path}: no such file; get it again or correct its path")
+    if path.suffix not in _READERS:
+        raise SaeflowError(
+            f"{path}: is no file of tensors; known are those that end in {', '.join(_READERS)}"
+        )
+    try:
+        seals.refuse_pointer(path)
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as file:
+                names = list(file.keys())
+                return {name: Declared(tuple(file.get_slice(name).get_shape())) for name in names}
+        if path.suffix == ".npz":
+            return {name: Declared(shape) for name, shape in check_npz(path).items()}
+        return _Headers(_check_pickle(path)[0]).load()
+    except (*_DAMAGE, SafetensorError, pickle.UnpicklingError, IndexError, AttributeError) as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        raise SaeflowError(f"{path}: cannot be read ({what:.200}); get it again") from None
+
+
+class _Headers(pickle.Unpickler):
+    """Puts nothing together: whatever a pickle calls gives a shape, a container, or nothing."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+
+    def find_class(self, module: str, name: str) -> Any:
+        return {
+            "_rebuild_tensor_v2": lambda storage, offset, size, *rest: Declared(tuple(size)),
+            "_rebuild_parameter": lambda declared, *rest: declared,
+            "_rebuild_parameter_with_state": lambda declared, *rest: declared,
+            "_rebuild_from_type_v2": lambda call, kind, arguments, state: call(*arguments),
+            "OrderedDict": OrderedDict,
+            "Size": tuple,
+        }.get(name, lambda *arguments: None)
+
+    def persistent_load(self, reference: Any) -> None:
+        return None
 
 
 def _tensors_in(content: Any, name: str = "it") -> Iterator[tuple[str, Tensor]]:
@@ -165,13 +232,17 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     }
 
 
-def check_npz(path: Path) -> None:
+def check_npz(path: Path) -> dict[str, tuple[int, ...]]:
     """Hold the headers of an ``.npz`` against its members, and these against its size.
+
+    Returns:
+        The shapes of its arrays.
 
     Raises:
         ValueError: a member is no array of numbers, or declares another size than it has.
         SaeflowError: unpacked it is too large for its file.
     """
+    shapes = {}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         check_declared(path, sum(member.file_size for member in members), path.stat().st_size)
@@ -194,6 +265,8 @@ def check_npz(path: Path) -> None:
                         f"{member.filename} declares {list(shape)} numbers and has "
                         f"{member.file_size} bytes"
                     )
+                shapes[member.filename.removesuffix(".npy")] = shape
+    return shapes
 
 
 def check_declared(path: Path, declared: int, size: int) -> None:
@@ -215,7 +288,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)  # the library holds its header against the file's size
 
 
-_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pt": read_pickle}
+_PICKLES = dict.fromkeys((".pt", ".pth", ".bin"), read_pickle)
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, **_PICKLES}
+SUFFIXES = tuple(_READERS)
+"""Of files of tensors."""
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from snakemake.io import ancient
 
 from saeflow.config.digests import settings_digests
 from saeflow.config.locations import fetched, location
+from saeflow.config.sae_files import Given
 from saeflow.config.section import Section
 from saeflow.errors import SaeflowError
 from saeflow.figures.figure import figures_of
@@ -270,10 +271,11 @@ class Workflow(Generic[S]):
         return self.place_options(wildcards)
 
     def place_options(self, wildcards: Any) -> list[str]:
-        """Where an SAE or a transcoder reads and writes, as the command's options."""
-        target = self.study.saes[wildcards.sae].target
+        """Where an SAE or a transcoder reads and writes, and what its files do not say, as the
+        command's options."""
+        sae = self.study.saes[wildcards.sae]
         hook = ["--hook", self.study.hook_of(wildcards.sae)]
-        return [*hook, *(["--target", target] if target else [])]
+        return [*hook, *repeated("--target", filter(None, [sae.target])), *_given(sae.given)]
 
     def shards(self, wildcards: Any) -> list[str]:
         """The shards of the activation cache at one hook: a fixed number of rows each."""
@@ -358,6 +360,16 @@ def given(value: Any) -> Param:
 def repeated(option: str, values: Iterable[Any]) -> list[Any]:
     """The words that give an option once for each value."""
     return [word for value in values for word in (option, value)]
+
+
+def _given(said: Given) -> list[str]:
+    """What a study says of an SAE where its files do not, as the command's options."""
+    bias = said.apply_b_dec_to_input
+    options = [] if bias is None else [f"--{'' if bias else 'no-'}apply-b-dec-to-input"]
+    for name in ("k", "scale", "threshold", "normalize_activations"):
+        value = getattr(said, name)
+        options += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return options
 
 
 def one_of(names: Iterable[str]) -> str:

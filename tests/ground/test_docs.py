@@ -58,3 +58,14 @@ def test_every_analysis_that_is_shipped_has_a_page_that_shows_what_it_says_of_it
     shown = {page.read_text() for page in pages}
     told = (ROOT / "src/saeflow").rglob("analyses/*/README.md")
     assert shown == {f'--8<-- "{file.relative_to(ROOT).as_posix()}"\n' for file in told}
+
+
+def test_every_published_release_of_the_docs_names_a_test_that_there_is() -> None:
+    page = (ROOT / "docs" / "sae-formats.md").read_text()
+    section = page.split("## Published SAEs", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    named = {row: re.findall(r"`(test_\w+)`", row) for row in rows}
+    written = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^def (test_\w+)\(", written, re.MULTILINE))
+    assert len(rows) >= 25
+    assert not [row for row, tests in named.items() if not tests or not there.issuperset(tests)]

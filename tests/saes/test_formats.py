@@ -77,7 +77,8 @@ def test_an_imported_sae_computes_what_its_library_computes(case):
 
 
 def test_every_format_has_a_case_and_is_told_from_the_names_of_its_files():
-    assert {case.split("-")[0] for case in CASES} == FORMATS.keys() == sae_files.SAE_FORMATS.keys()
+    told = {case.split("-")[0] for case in CASES} | {sae_files.SINGLE_FILE}  # has tests of its own
+    assert told == FORMATS.keys() == sae_files.SAE_FORMATS.keys()
     for case in CASES:
         assert sae_files.sae_format(SAES / case) == case.split("-")[0]
 
@@ -276,12 +277,16 @@ def cut(file: str) -> Callable[[Path], None]:
     return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:-400]) and None
 
 
-def gone(file: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / file).unlink()
+def gone(*files: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for file in files:
+            (folder / file).unlink()
+
+    return change
 
 
 NAN = torch.full((D_SAE,), float("nan"))
-LAYER_NORM = {"normalize_activations": "layer_norm"}
+WHITENING = {"normalize_activations": "covariance_whitening"}
 AVERAGE = {"normalize_activations": "expected_average_only_in"}
 WIDE = {"num_latents": 13}
 CLASS = {"trainer": {"dict_class": "CrossCoder", "dict_size": 12}}
@@ -304,13 +309,13 @@ DAMAGE = [
     ),
     (
         "saelens-standard",
-        config_changed("cfg.json", **LAYER_NORM),
-        r"\('layer_norm'\) in a way that no weights can",
+        config_changed("cfg.json", **WHITENING),
+        r"\('covariance_whitening'\) in a way that is not known here",
     ),
     (
         "saelens-standard",
         config_changed("cfg.json", **AVERAGE),
-        r"\('expected_average_only_in'\) by a number that is not",
+        r"by a number that is not in the file \('expected_average_only_in'\); give it \(saes.<name>.sc",
     ),
     ("gemma_scope-res", cut("params.npz"), "params.npz: cannot be read"),
     (
@@ -344,7 +349,7 @@ DAMAGE = [
     (
         "dictionary_learning-AutoEncoder",
         config_changed("config.json", **CLASS),
-        "dict_class 'CrossCoder' is not known",
+        r"is a crosscoder \(CrossCoder\), which reads several",
     ),
     (
         "dictionary_learning-AutoEncoder",
@@ -405,7 +410,7 @@ DAMAGE = [
         lambda folder: write_json(folder / "config.json", [1]),
         "not one of format",
     ),
-    ("sparsify-topk", gone("sae.safetensors"), "holds no SAE in a known format"),
+    ("sparsify-topk", gone("sae.safetensors", "expected.safetensors"), "holds no SAE in a known"),
     (
         "sparsify-topk",
         config_changed("cfg.json", activation="groupmax"),
@@ -476,7 +481,7 @@ def test_a_width_that_no_header_tells_is_one_sentence(tmp_path):
         ("gemma_scope_2-resid_post", "params.safetensors"),
     ):
         folder = damaged(tmp_path, case, cut(file))
-        with pytest.raises(SaeflowError, match="does not say how many latents it has, as format"):
+        with pytest.raises(SaeflowError, match=rf"{file}: cannot be read .*; get it again"):
             sae_files.latents_of(folder)
 
 
@@ -526,7 +531,7 @@ def test_a_folder_from_before_saelens_6_reads_as_its_config_says(tmp_path: Path)
     )
     assert (import_sae(tmp_path).encode(x) > 0).sum(1).max() <= 3
     for change, message in (
-        ({"normalize_activations": "layer_norm"}, "normalises its input"),
+        ({"normalize_activations": "whitened"}, "normalises its input"),
         ({"activation_fn_str": "tanh-relu"}, "architecture 'tanh-relu' is not known here"),
     ):
         write_json(tmp_path / "cfg.json", old | change)

@@ -320,6 +320,36 @@ def test_every_module_that_a_hook_is_told_from_holds_the_tensor_of_that_hook(fam
             )
 
 
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_embeddings_are_read_before_the_first_layer_only_where_they_are_what_it_reads(
+    family: str,
+) -> None:
+    lm, tokens, seen = tiny_language_model(family), tiny_tokens(2, 8), []
+    handle = lm.model.get_input_embeddings().register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output.detach())
+    )
+    read = capture(lm, tokens, ["blocks.0.hook_resid_pre"])["blocks.0.hook_resid_pre"]
+    handle.remove()
+    same = torch.allclose(seen[0], read)
+    model = MODEL_OF.get(family, family)
+    for name in ("hook_embed", "embed.hook_out", "model.embed_tokens", "transformer.wte.output"):
+        assert hooks_at(name, model) == ({"blocks.0.hook_resid_pre"} if same else set())
+
+
+def test_names_of_norms_behind_a_module_and_of_tensors_beyond_the_layers_are_known() -> None:
+    at = {
+        "blocks.3.ln1.hook_in": {"blocks.2.hook_resid_post"},
+        "blocks.3.ln1_post.hook_out": {"blocks.3.hook_attn_out"},
+        "blocks.3.ln2_post.hook_out": {"blocks.3.hook_mlp_out"},
+        "hook_pos_embed": set(),
+        "ln_final.hook_normalized": set(),
+        "unembed.hook_in": set(),
+        "model.norm": set(),
+        "lm_head": set(),
+    }
+    assert {name: hooks_at(name, "google/gemma-2-2b") for name in at} == at
+
+
 def test_what_an_sae_was_trained_on_is_heeded_or_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,12 +69,19 @@ def sae(
     hook: options.ReadHook = None,
     target: options.WrittenHook = None,
     centred: options.Centred = False,
+    k: options.GivenK = None,
+    scale: options.GivenScale = None,
+    threshold: options.GivenThreshold = None,
+    apply_b_dec_to_input: options.GivenBias = None,
+    normalize_activations: options.GivenNormalisation = None,
 ) -> None:
     """Fetch an SAE in any format and write it in the layout of SAELens 6."""
     options.set_pools(1)
+    from saeflow.config.sae_files import Given
     from saeflow.saes.io import Elsewhere, fetch_sae
 
-    said = Elsewhere(named, hook, target, centred, d_sae)
+    given = Given(k, scale, threshold, apply_b_dec_to_input, normalize_activations)
+    said = Elsewhere(named, hook, target, centred, given, d_sae)
     fetch_sae(_parsed(published), key, said, output)
 
 

@@ -103,7 +103,7 @@ def _train(parallel: TensorParallel, job: TrainingJob) -> None:
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Option(help="The folder with the SAE's files.")],
+    path: Annotated[Path, typer.Option(help="The folder with the SAE's files, or its one file.")],
     output: options.Output,
     named: options.SAEFormat = "auto",
     hook: options.ReadHook = None,
@@ -113,16 +113,23 @@ def import_(
         typer.Option("--source", help="Crosscoder: every source in order, as model:hook."),
     ] = None,
     centred: options.Centred = False,
+    k: options.GivenK = None,
+    scale: options.GivenScale = None,
+    threshold: options.GivenThreshold = None,
+    apply_b_dec_to_input: options.GivenBias = None,
+    normalize_activations: options.GivenNormalisation = None,
 ) -> None:
     """Bring an SAE from elsewhere into the study: checked, its normalisation folded, in the layout
     of SAELens 6."""
+    from saeflow.config.sae_files import Given
     from saeflow.saes import io
     from saeflow.saes.placing import with_sources
 
     if sources:
         io.save_crosscoder(output, with_sources(io.load_crosscoder(path), sources))
     else:
-        said = io.Elsewhere(named, hook, target, centred)
+        given = Given(k, scale, threshold, apply_b_dec_to_input, normalize_activations)
+        said = io.Elsewhere(named, hook, target, centred, given)
         io.save_sae(output, io.sae_from_elsewhere(path, said))
 
 

@@ -47,8 +47,11 @@ def origin(study: AnyStudy, path: str) -> Origin | None:
         case ("saes", name, file) if name in study.saes and file in SAE_FILES:
             sae = study.saes[name]
             place = f" {study.hook_of(name)} {sae.target}" if sae.target else ""
+            said = "".join(
+                f" {key} {value}" for key, value in sae.given._asdict().items() if value is not None
+            )
             return Origin(
-                sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}{place}"
+                sae.published, sae.source, f"{sae.format}{' centred' * sae.centred}{place}{said}"
             )
         case parts:
             offered = (analysis.origin(study, own, parts) for analysis, own in study.asked)

@@ -7,20 +7,42 @@ torch.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping, Set
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
 from saeflow.artifacts import read_json
+from saeflow.config.single_file import named_weights, settings_beside, single_weights, widths
 from saeflow.errors import SaeflowError
+from saeflow.tensors import SUFFIXES, read_headers
 
 LARGEST = 1 << 28
 """More than the latents of any SAE, so that what is made for each of them stays countable."""
-_DAMAGE = (OSError, zipfile.BadZipFile, SafetensorError)
+SINGLE_FILE = "single_file"
+"""The format of an SAE that is one file of tensors, whatever its name."""
+
+
+class Given(NamedTuple):
+    """What a study says of an SAE from elsewhere where its files do not: None where it does not.
+
+    Attributes:
+        k: latents per token that TopK keeps.
+        scale: what activations were multiplied by before the SAE read them.
+        threshold: what a latent's value must exceed, of BatchTopK or JumpReLU.
+        apply_b_dec_to_input: whether the decoder's bias is subtracted from the input.
+        normalize_activations: how each token's activation is normalised by itself, in SAELens'
+            words (`saeflow.saes.sae.PER_TOKEN`).
+    """
+
+    k: int | None = None
+    scale: float | None = None
+    threshold: float | None = None
+    apply_b_dec_to_input: bool | None = None
+    normalize_activations: str | None = None
+
+
+NOTHING = Given()
 
 
 class SAEFiles(NamedTuple):
@@ -28,8 +50,8 @@ class SAEFiles(NamedTuple):
 
     Attributes:
         names: sets of files; a folder that holds all of one set is of this format.
-        latents: the number of latents of such a folder.
-        beside: files that are read too where they are there.
+        latents: the number of latents of such a folder, or file.
+        beside: files that are read too where they are there; a star stands for anything.
     """
 
     names: tuple[frozenset[str], ...]
@@ -98,23 +120,16 @@ def _of_llama_scope(directory: Path) -> int:
 
 
 def _of_gemma_scope(directory: Path) -> int:
-    """From the header of one array in the archive; the array itself is not read."""
-    with (
-        zipfile.ZipFile(directory / "params.npz") as archive,
-        archive.open("threshold.npy") as array,
-    ):
-        version = np.lib.format.read_magic(array)
-        header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        return int(header(array)[0][0])
+    return int(read_headers(directory / "params.npz")["threshold"].shape[0])
 
 
 def _of_gemma_scope_2(directory: Path) -> int:
-    with safe_open(directory / "params.safetensors", framework="numpy") as file:
-        return int(file.get_slice("threshold").get_shape()[0])
+    return int(read_headers(directory / "params.safetensors")["threshold"].shape[0])
+
+
+def _of_single_file(path: Path) -> int:
+    path = weights_file(path)
+    return widths(path, named_weights(path, read_headers(path)))[1]
 
 
 SAE_FORMATS: dict[str, SAEFiles] = {
@@ -124,80 +139,132 @@ SAE_FORMATS: dict[str, SAEFiles] = {
         frozenset({"activation_scaler.json"}),
     ),
     "gemma_scope": SAEFiles((frozenset({"params.npz"}),), _of_gemma_scope),
-    "gemma_scope_2": SAEFiles((frozenset({"params.safetensors"}),), _of_gemma_scope_2),
+    "gemma_scope_2": SAEFiles(
+        (frozenset({"params.safetensors"}),), _of_gemma_scope_2, frozenset({"config.json"})
+    ),
     "dictionary_learning": SAEFiles(
         (frozenset({"config.json", "ae.pt"}),), _of_dictionary_learning
     ),
     "sparsify": SAEFiles((frozenset({"cfg.json", "sae.safetensors"}),), _of_sparsify),
     "llama_scope": SAEFiles(
-        (frozenset({"hyperparams.json"}), frozenset({"config.json", "sae_weights.safetensors"})),
+        (
+            frozenset({"hyperparams.json"}),
+            frozenset({"config.json", "sae_weights.safetensors"}),
+            frozenset({"config.json", "checkpoints"}),
+        ),
         _of_llama_scope,
-        frozenset({"checkpoints/final.safetensors", "sae_weights.safetensors"}),
+        frozenset({"checkpoints/*.safetensors", "sae_weights.safetensors"}),
     ),
+    SINGLE_FILE: SAEFiles((), _of_single_file),
 }
 
 
-def sae_format(directory: Path, named: str = "auto") -> str:
-    """The format of an SAE's folder: the one that is named, or the first whose files are all there.
+def sae_format(path: Path, named: str = "auto") -> str:
+    """The format of an SAE's folder or file: the one that is named, or the first whose files are
+    all there.
 
     Raises:
-        SaeflowError: there is no such folder or format, or the folder's files are of no known one.
+        SaeflowError: there is no such folder, file or format, or the files are of no known one.
     """
-    directory = Path(directory)
+    path = Path(path)
     if named not in ("auto", *SAE_FORMATS):
         raise SaeflowError(
-            f"{directory}: there is no format '{named}'; known are {', '.join(SAE_FORMATS)}"
+            f"{path}: there is no format '{named}'; known are {', '.join(SAE_FORMATS)}"
         )
-    if not directory.is_dir():
-        raise SaeflowError(f"{directory}: no such folder; correct the SAE's path")
+    if not path.exists():
+        raise SaeflowError(f"{path}: no such folder or file; correct the SAE's path")
     if named != "auto":
         return named
-    offered = {path.name for path in directory.iterdir()}
-    for name, files in SAE_FORMATS.items():
-        if any(those <= offered for those in files.names):
-            return name
-    raise SaeflowError(
-        f"{directory}: holds no SAE in a known format ({_known()}); correct the SAE's path"
-    )
+    folder = path if path.is_dir() else path.parent
+    offered = {inside.name for inside in folder.iterdir()}
+    if name := _told(offered, None if path.is_dir() else path.name):
+        return name
+    single = single_weights(f"{path}: ", offered) if path.is_dir() else path.name
+    if single and single.endswith(SUFFIXES):
+        return SINGLE_FILE
+    raise SaeflowError(f"{path}: holds no SAE in a known format ({_known()}); correct its path")
 
 
-def files_of(offered: Set[str], named: str = "auto") -> list[str]:
+def weights_file(path: Path) -> Path:
+    """The file of an SAE that is one file: it, or the only one of its folder.
+
+    Raises:
+        SaeflowError: the folder has none, or several.
+    """
+    if path.is_file():
+        single_weights(f"{path}: ", {path.name})  # tells of what is a part of something larger
+        return path
+    name = single_weights(f"{path}: ", {inside.name for inside in path.iterdir()})
+    if name is None:
+        raise SaeflowError(f"{path}: holds no file of weights; correct the SAE's path")
+    return path / name
+
+
+def folder_of(path: Path) -> Path:
+    """The folder with an SAE's files, of which `path` may be one."""
+    return path if path.is_dir() else path.parent
+
+
+def files_of(offered: Set[str], named: str = "auto", file: str | None = None) -> list[str]:
     """The files of an SAE, of those in a folder.
 
     Args:
         offered: names of files, relative to the folder.
         named: the format; ``auto`` is the first whose files are all there.
+        file: the one that the user names.
 
     Raises:
         SaeflowError: there is no such format, or no SAE in it.
     """
     if named not in ("auto", *SAE_FORMATS):
         raise SaeflowError(f"there is no format '{named}'; known are {', '.join(SAE_FORMATS)}")
+    there = offered | {name.partition("/")[0] for name in offered}
+    told = _told(there, file) if named == "auto" else named
+    files = SAE_FORMATS[told or SINGLE_FILE]
+    for those in files.names:
+        if those <= there:
+            return sorted(
+                name
+                for name in offered
+                if name in those or any(fnmatch(name, pattern) for pattern in files.beside)
+            )
+    weights = file or (single_weights("", offered) if told in (None, SINGLE_FILE) else None)
+    if not weights:
+        raise SaeflowError(f"is no SAE in a known format ({_known()}); name its folder or its file")
+    return [weights, *(offered & set(settings_beside(weights)))]
+
+
+def _told(offered: Set[str], file: str | None) -> str | None:
+    """The first format all of whose files are on offer, and among them the one that is named."""
     for name, files in SAE_FORMATS.items():
         for those in files.names:
-            if named in ("auto", name) and those <= offered:
-                return sorted(those | (files.beside & offered))
-    raise SaeflowError(f"is no SAE in a known format ({_known()}); name its folder or its file")
+            if those <= offered and (file is None or file in those):
+                return name
+    return None
 
 
 def _known() -> str:
     return "; ".join(
-        f"{name}: {' or '.join(' + '.join(sorted(those)) for those in files.names)}"
+        f"{name}: {' or '.join(' + '.join(sorted(those)) for those in files.names) or _ANY}"
         for name, files in SAE_FORMATS.items()
     )
 
 
-def latents_of(directory: Path, named: str = "auto") -> int:
-    """Number of latents of an SAE's folder, from a header or a config alone.
+_ANY = f"one file that ends in {', '.join(SUFFIXES)}"
+
+
+def latents_of(path: Path, named: str = "auto") -> int:
+    """Number of latents of an SAE's folder or file, from a header or a config alone.
 
     Raises:
-        SaeflowError: the folder holds no SAE in that format, or does not say how wide it is.
+        SaeflowError: it holds no SAE in that format, or does not say how wide it is.
     """
-    directory = Path(directory)
-    name = sae_format(directory, named)
+    path = Path(path)
+    name = sae_format(path, named)
     try:
-        latents = SAE_FORMATS[name].latents(directory)
-        held = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+        latents = SAE_FORMATS[name].latents(path if name == SINGLE_FILE else folder_of(path))
+        files = path.rglob("*") if path.is_dir() else [path]
+        held = sum(file.stat().st_size for file in files if file.is_file())
         if latents > held:  # each has weights to read and to write it
             raise ValueError(f"says {latents:,}, and its files have {held:,} bytes")
         return latents
@@ -208,10 +275,10 @@ def latents_of(directory: Path, named: str = "auto") -> int:
         TypeError,
         ValueError,
         IndexError,
-        *_DAMAGE,
+        OSError,
     ) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SaeflowError(
-            f"{directory}: does not say how many latents it has, as format '{name}' does ({what}); "
+            f"{path}: does not say how many latents it has, as format '{name}' does ({what}); "
             "get it again or name its format"
         ) from None

@@ -74,13 +74,19 @@ class _Offer(NamedTuple):
     online: bool
 
 
-def fetch(published: Published, key: str, choose: Choose = lambda names, _: names) -> Fetched:
+def fetch(
+    published: Published,
+    key: str,
+    choose: Choose = lambda names, _: names,
+    beside: bool = False,
+) -> Fetched:
     """Fetch a file, or some files of a folder, all of one commit.
 
     Args:
         published: what the config says of them.
         key: of the config, for messages.
         choose: which files of a folder; default is all.
+        beside: of a file, the files of its folder are on offer, too.
 
     Raises:
         SaeflowError: no such repository, revision or file, no access, no network, no space, another
@@ -89,12 +95,17 @@ def fetch(published: Published, key: str, choose: Choose = lambda names, _: name
     with told_in_one_sentence(key, published.repo, published.repo_type, published.revision):
         offer = _offer(published, key)
         base, names = _below(published, offer, key)
+        file = names if len(names) == 1 else set()
+        if beside:
+            within = {name.removeprefix(base) for name in offer.files if name.startswith(base)}
+            names = names | {name for name in within if "/" not in name}
         store = _Store(published, key, offer)
         wanted = sorted(set(choose(names, lambda name: store.fetch(base + name))))
         _check_names(published, key, wanted, names)
         store.check_space(base + name for name in wanted)
         paths = {name: store.fetch(base + name) for name in wanted}
-    _check_config(published, key, {name: store.digests[base + name] for name in wanted})
+    held = [name for name in wanted if name in file] or wanted
+    _check_config(published, key, {name: store.digests[base + name] for name in held})
     files = {
         name: {"sha256": store.digests[base + name], "bytes": path.stat().st_size}
         for name, path in paths.items()

@@ -44,6 +44,9 @@ _LAYER = re.compile(r"layer[_ .]?(\d+)")
 _AMBIGUOUS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "hook_mlp_in": ("hook_resid_mid", "mlp.hook_in"),
+        "ln1.hook_in": ("hook_resid_pre",),
+        "ln1_post.hook_out": ("hook_attn_out",),
+        "ln2_post.hook_out": ("hook_mlp_out",),
         "ln2.hook_in": ("hook_resid_mid",),
         "ln2.hook_out": ("mlp.hook_in",),
         "ln2.hook_normalized": ("ln2.hook_normalized", "mlp.hook_in"),
@@ -63,7 +66,17 @@ _WORD_SITES = {
     "mlp_out": "hook_mlp_out",
     "mlp_in": "mlp.hook_in",
 }
-_EMBEDDING = ("hook_embed", "embed.hook_out", "embed_tokens", "embeddings")
+_LEARNED_POSITIONS = re.compile(r"gpt-?2|gpt-?neo(?!-?x)|\bopt\b|bloom|starcoder(?!-?2)|bigcode")
+_EMBEDDING = re.compile(
+    r"(?:\w+\.)*(hook_embed|embed\.hook_out|embed_tokens|embeddings|embed_in|wte|tok_embeddings)"
+    r"(?:\.output)?"
+)
+# Tensors of the forward pass before or after all layers, for which no hook stands.
+_OUTSIDE = re.compile(
+    r"(?:\w+\.)*(hook_pos_embed|pos_embed\.\w+|wpe|lm_head|unembed\.\w+|embed_out"
+    r"|ln_final\.hook_(normalized|scale|out)|ln_f|final_layer_norm|(?:model|decoder)\.norm)"
+    r"(?:\.output)?"
+)
 # Modules beside those of the table of families whose input or output is the same tensor as a
 # hook's.
 _LLAMA = {
@@ -123,8 +136,12 @@ def hooks_at(name: str, model_name: str = "") -> frozenset[str] | None:
         for.
     """
     name = name.strip()
-    if name in _EMBEDDING:
-        return frozenset({"blocks.0.hook_resid_pre"})
+    if _OUTSIDE.fullmatch(name):
+        return frozenset()
+    if _EMBEDDING.fullmatch(name):
+        # Where positions are added to it, or a norm stands behind it, it is in no layer's stream.
+        beside = _LEARNED_POSITIONS.search(model_name.lower())
+        return frozenset() if beside else frozenset({"blocks.0.hook_resid_pre"})
     if match := _TRANSFORMER_LENS.fullmatch(name):
         return _tensors(int(match[1]), _AMBIGUOUS.get(match[2], [match[2]]), model_name)
     if match := _MODULE.fullmatch(name):

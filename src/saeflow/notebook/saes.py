@@ -7,6 +7,7 @@ from typing import Any
 
 from saeflow import options
 from saeflow.config import SAETraining
+from saeflow.config.sae_files import Given
 from saeflow.models.language_model import LanguageModel
 from saeflow.notebook.models import published
 from saeflow.notebook.texts import Settings, Texts, cached, hook_of, in_blocks, section
@@ -27,12 +28,17 @@ def load_sae(
     hook: str | None = None,
     target: str | None = None,
     centred: bool = False,
+    k: int | None = None,
+    scale: float | None = None,
+    threshold: float | None = None,
+    apply_b_dec_to_input: bool | None = None,
+    normalize_activations: str | None = None,
 ) -> SAE:
     """Load an SAE or a transcoder in any of the formats that saeflow reads.
 
     Args:
-        source: a folder with its files, such as a study's ``saes/<sae>``; or, where there is no
-            such folder, a repository ``owner/name`` of the hub.
+        source: a folder with its files, such as a study's ``saes/<sae>``, or its one file; or,
+            where there is neither, a repository ``owner/name`` of the hub.
         revision: of the repository: a branch, a tag or a commit.
         file: of the repository, the SAE's folder or its one file, such as
             ``layer_12/width_16k/average_l0_82/params.npz``.
@@ -40,6 +46,13 @@ def load_sae(
         hook: where it will be read; None is where it says that it was trained.
         target: the hook that a transcoder writes.
         centred: it was trained on activations less their mean over the width.
+        k: latents per token that TopK keeps, where the files do not say it.
+        scale: what activations were multiplied by before it read them, where they do not.
+        threshold: what a latent's value must exceed, where they do not.
+        apply_b_dec_to_input: whether the decoder's bias is subtracted from the input, where they do
+            not.
+        normalize_activations: how each token's activation was normalised by itself, where they do
+            not: ``layer_norm`` or ``constant_norm_rescale``.
 
     Returns:
         The SAE with its normalisation folded, on the CPU: ``encode [.., d_model] → [.., d_sae]``,
@@ -55,7 +68,8 @@ def load_sae(
         >>> sae.architecture, sae.d_sae, sae.metadata["hook_name"]
         ('topk', 64, 'blocks.1.hook_resid_post')
     """
-    said = Elsewhere(format, hook, target, centred)
+    given = Given(k, scale, threshold, apply_b_dec_to_input, normalize_activations)
+    said = Elsewhere(format, hook, target, centred, given)
     if on_hub := published(source, revision, file):
         return sae_from_hub(on_hub, "load_sae", said)[0]
     return sae_from_elsewhere(Path(source), said)

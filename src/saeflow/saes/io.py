@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from saeflow.artifacts import write_sealed_json
-from saeflow.config.sae_files import SAE_FORMATS, files_of, sae_format
+from saeflow.config.sae_files import (
+    NOTHING,
+    SAE_FORMATS,
+    SINGLE_FILE,
+    Given,
+    files_of,
+    folder_of,
+    sae_format,
+)
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, Fetched, fetch
 from saeflow.saes.crosscoder import Crosscoder, as_crosscoder
 from saeflow.saes.feeds import Feed
-from saeflow.saes.formats import crosscoder, saelens
+from saeflow.saes.formats import crosscoder, crosscoder_learning, saelens
 from saeflow.saes.formats.folding import for_uncentred
 from saeflow.saes.placing import placed, warn_of_training
-from saeflow.saes.sae import SAE
+from saeflow.saes.sae import PER_TOKEN, SAE
 
 if TYPE_CHECKING:
     from saeflow.config.sections import Published
@@ -26,14 +34,17 @@ if TYPE_CHECKING:
 class Format(NamedTuple):
     """A format's reader, and its writer where it is written here."""
 
-    load: Callable[[Path], SAE]
+    load: Callable[[Path, Given], SAE]
+    heeded: frozenset[str]
+    """What a study may say of its SAEs, where their files do not."""
     save: Callable[[Path, SAE], None] | None
 
     @classmethod
     def of(cls, name: str) -> Format:
         """What the module of that name defines."""
         module = import_module(f"saeflow.saes.formats.{name}")
-        return cls(module.load, getattr(module, "save", None))
+        heeded: frozenset[str] = getattr(module, "HEEDED", frozenset())
+        return cls(module.load, heeded, getattr(module, "save", None))
 
 
 FORMATS = {name: Format.of(name) for name in SAE_FORMATS}
@@ -69,27 +80,42 @@ def save_crosscoder(directory: Path, trained: Crosscoder) -> None:
 
 
 def load_crosscoder(directory: Path) -> Crosscoder:
-    """Read a crosscoder in this library's own layout.
+    """Read a crosscoder in this library's own layout, or in that of crosscoder_learning.
 
     Raises:
         SaeflowError: the folder holds none, or a damaged one.
     """
-    return crosscoder.load(directory)
+    theirs = crosscoder_learning.is_crosscoder(directory)
+    return crosscoder_learning.load(directory) if theirs else crosscoder.load(directory)
 
 
-def import_sae(directory: Path, named: str = "auto") -> SAE:
+def import_sae(path: Path, named: str = "auto", given: Given = NOTHING) -> SAE:
     """Read an SAE in any format, checked and folded.
 
     Args:
-        directory: the folder with its files.
+        path: the folder with its files, or one of them.
         named: the format; ``auto`` tells it from the names of the files.
+        given: what its files do not say.
 
     Raises:
-        SaeflowError: the folder holds no SAE that is known here, or a damaged one.
+        SaeflowError: there is no SAE that is known here, or a damaged one, or its files say
+            themselves what is given.
     """
-    name = sae_format(directory, named)
+    path = Path(path)
+    name = sae_format(path, named)
+    if given.normalize_activations not in (None, *PER_TOKEN):
+        raise SaeflowError(
+            f"{path}: normalize_activations '{given.normalize_activations}' is not known here; "
+            f"known are {' and '.join(PER_TOKEN)}"
+        )
+    for key, value in given._asdict().items():
+        if value is not None and key not in FORMATS[name].heeded:
+            raise SaeflowError(
+                f"{path}: format '{name}' takes no {key}; its files say all that is read "
+                f"(remove saes.<name>.{key})"
+            )
     try:
-        return FORMATS[name].load(Path(directory))
+        return FORMATS[name].load(path if name == SINGLE_FILE else folder_of(path), given)
     except (
         ArithmeticError,
         KeyError,
@@ -98,7 +124,7 @@ def import_sae(directory: Path, named: str = "auto") -> SAE:
         AttributeError,
     ) as error:  # a config is anybody's JSON
         raise SaeflowError(
-            f"{directory}: its config is not one of format '{name}' ({type(error).__name__}: "
+            f"{path}: its config is not one of format '{name}' ({type(error).__name__}: "
             f"{error}); get it again or name its format"
         ) from error
 
@@ -112,6 +138,7 @@ class Elsewhere:
         hook: where it will be read.
         target: where it writes, if it is a transcoder.
         centred: whether it was trained on centred activations; see `for_uncentred`.
+        given: what its files do not say.
         d_sae: number of latents that the config says it has.
     """
 
@@ -119,12 +146,13 @@ class Elsewhere:
     hook: str | None = None
     target: str | None = None
     centred: bool = False
+    given: Given = NOTHING
     d_sae: int | None = None
 
 
-def sae_from_elsewhere(directory: Path, said: Elsewhere) -> SAE:
+def sae_from_elsewhere(path: Path, said: Elsewhere) -> SAE:
     """Read an SAE as a study has it; raises as `import_sae` and `placed` do."""
-    sae = import_sae(directory, said.named)
+    sae = import_sae(path, said.named, said.given)
     sae = for_uncentred(sae) if said.centred else sae
     warn_of_training(sae)
     return placed(sae, said.hook, said.target) if said.hook else sae
@@ -146,14 +174,17 @@ def sae_from_hub(published: Published, key: str, said: Elsewhere) -> tuple[SAE, 
             another number of latents.
     """
 
+    file = (published.file or "").strip("/").rpartition("/")[2]
+
     def wanted(names: Set[str], _: object) -> list[str]:
         try:
-            return files_of(names, said.named)
+            return files_of(names, said.named, file if file in names else None)
         except SaeflowError as error:
             raise SaeflowError(f"{key}: {published.where} {published.file or ''} {error}") from None
 
-    fetched = fetch(published, key, wanted)
-    sae = sae_from_elsewhere(fetched.folder, said)
+    fetched = fetch(published, key, wanted, beside=True)
+    named = fetched.folder / file
+    sae = sae_from_elsewhere(named if file in fetched.names else fetched.folder, said)
     if said.d_sae not in (None, sae.d_sae):
         raise SaeflowError(
             f"{key}: the SAE of {published.where} has {sae.d_sae} latents, not {said.d_sae}; "
@@ -176,6 +207,11 @@ def export_sae(directory: Path, sae: SAE, named: str) -> None:
     Raises:
         SaeflowError: the format is not written here, or cannot hold this SAE.
     """
+    if sae.per_token and named in FORMATS and named != "saelens":
+        raise SaeflowError(
+            f"{directory}: format '{named}' holds no SAE that normalises each token's activation "
+            f"('{sae.per_token}'); use saelens"
+        )
     save = FORMATS[named].save if named in FORMATS else None
     if not save:
         written = ", ".join(name for name, format in FORMATS.items() if format.save)

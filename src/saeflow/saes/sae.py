@@ -15,14 +15,18 @@ from saeflow.errors import SaeflowError
 from saeflow.products import linear
 
 INFERENCE_ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
+PER_TOKEN = ("layer_norm", "constant_norm_rescale")
+"""Normalisations of each token's activation by itself, in SAELens' words."""
+_LAYER_NORM_EPSILON = 1e-5  # of OpenAI's SAEs and SAELens
 
 
 @dataclass(frozen=True)
 class SAE:
     """Weights of an SAE, or of a transcoder, in the activations' own units.
 
-    The encoder reads the activation itself; a subtraction of a bias before it and any normalisation
-    of the input are folded into ``W_enc`` and ``b_enc`` when an SAE is trained or loaded. A
+    The encoder reads the activation itself; a subtraction of a bias before it and a normalisation
+    that is the same for all tokens are folded into ``W_enc`` and ``b_enc`` when an SAE is trained
+    or loaded. One that differs from token to token no weights can stand for (`per_token`). A
     transcoder is an SAE whose decoder writes the activation of another hook, of a width of its own.
 
     Attributes:
@@ -35,6 +39,9 @@ class SAE:
         b_gate: ``gated``: a latent is active where its pre-activation plus this is above zero.
         b_mag: ``gated``: its value is the scaled pre-activation plus this.
         W_skip: a transcoder's linear path past the latents.
+        per_token: ``layer_norm``: encoder and decoder work on activations less their mean over the
+            width, divided by their standard deviation. ``constant_norm_rescale``: on activations
+            of norm √d_model. None: on activations as they are.
         metadata: what it was trained on: ``model_name``, ``hook_name`` and more; a transcoder's
             ``hook_name_out``.
     """
@@ -50,6 +57,7 @@ class SAE:
     b_gate: Float[Tensor, " d_sae"] | None = None
     b_mag: Float[Tensor, " d_sae"] | None = None
     W_skip: Float[Tensor, "d_out d_model"] | None = None
+    per_token: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -115,7 +123,8 @@ class SAE:
                 f"sae: reads activations of width {self.d_model}, these have width {x.shape[-1]}; "
                 f"it was trained at {self.metadata.get('hook_name', 'another hook')}"
             )
-        pre = linear(x.to(self.W_enc.dtype), self.W_enc.T, self.b_enc)
+        normalised, _, _ = self._normalised(x.to(self.W_enc.dtype))
+        pre = linear(normalised, self.W_enc.T, self.b_enc)
         if self.architecture == "topk":
             values, indices = pre.topk(self.k or 0, dim=-1, sorted=False)
             return torch.zeros_like(pre).scatter_(-1, indices, values.relu())
@@ -127,8 +136,25 @@ class SAE:
             return torch.where(pre + self.b_gate > 0, magnitude, 0.0).relu()
         return pre.relu()
 
+    def _normalised(
+        self, x: Float[Tensor, "... d_model"]
+    ) -> tuple[Float[Tensor, "... d_model"], Float[Tensor, "... 1"] | float, Tensor | float]:
+        """What the encoder reads, and by what and with what the decoder's output is multiplied and
+        moved."""
+        if self.per_token is None:
+            return x, 1.0, 0.0
+        mean = x.mean(dim=-1, keepdim=True)
+        if self.per_token == "layer_norm":
+            deviation = (x - mean).std(dim=-1, keepdim=True)
+            moved = 0.0 if self.centred else mean
+            return (x - mean) / (deviation + _LAYER_NORM_EPSILON), deviation, moved
+        x = x - mean if self.centred else x
+        length = x.norm(dim=-1, keepdim=True) / self.d_model**0.5
+        return x / length.clamp_min(torch.finfo(x.dtype).tiny), length, 0.0
+
     def decode(self, z: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_out"]:
-        """The activation that latents stand for, ``z W_dec + b_dec``."""
+        """The activation that latents stand for, ``z W_dec + b_dec``; normalised, where the SAE
+        normalises each token's."""
         return z @ self.W_dec + self.b_dec
 
     def reconstruct(
@@ -137,7 +163,12 @@ class SAE:
         """What is written for activations: their latents ``z`` decoded, and what passes the latents
         by."""
         through = self.decode(self.encode(x) if z is None else z)
-        return through if self.W_skip is None else through + x.to(self.W_skip.dtype) @ self.W_skip.T
+        if self.W_skip is not None:
+            through = through + x.to(self.W_skip.dtype) @ self.W_skip.T
+        if self.per_token is None:
+            return through
+        _, scale, moved = self._normalised(x.to(self.W_enc.dtype))
+        return through * scale + moved
 
 
 def tensors_of(weights: object) -> Iterator[tuple[str, Tensor]]:

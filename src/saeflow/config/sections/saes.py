@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol,
 
 from pydantic import Field, model_validator
 
-from saeflow.config.sae_files import SAE_FORMATS
+from saeflow.config.sae_files import SAE_FORMATS, Given
 from saeflow.config.section import Complaint, HookName, Name, PathText, Section, Unique, refuse
 from saeflow.config.sections.architectures import (
     ARCHITECTURES,
@@ -168,13 +168,28 @@ class SAE(Section):
     """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds
     together."""
     path: PathText | None = None
-    """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the
-    environment."""
+    """A folder with an SAE, as one of the formats has it, or its one file. ``${NAME}`` is read from
+    the environment."""
     format: SAEFormat = "auto"
     """The format of ``path`` or ``published``; ``auto`` tells it from the names of the files."""
     centred: bool = False
     """Of ``path`` or ``published``: it was trained on activations less their mean over the width,
     as TransformerLens makes those of GPT-2. Its encoder is changed to read them as they are."""
+    k: int | None = Field(default=None, ge=1)
+    """Of ``path`` or ``published``: latents per token that TopK keeps, where the files do not say
+    it."""
+    scale: float | None = Field(default=None, gt=0)
+    """Of ``path`` or ``published``: what activations were multiplied by before the SAE read them,
+    where the files do not say it; SAELens' registry lists it as ``norm_scaling_factor``."""
+    threshold: float | None = Field(default=None, ge=0)
+    """Of ``path`` or ``published``: what a latent's value must exceed, where BatchTopK was saved
+    without the threshold of its training."""
+    apply_b_dec_to_input: bool | None = None
+    """Of a ``single_file``: whether the decoder's bias is subtracted from the input. Null is what
+    is usual where its tensors have such names."""
+    normalize_activations: Literal["layer_norm", "constant_norm_rescale"] | None = None
+    """Of ``path`` or ``published``: how each token's activation was normalised by itself, where the
+    files do not say it: to a standard deviation of 1 around 0, or to norm √d_model."""
     published: Published | None = None
     """An SAE on a hub: its folder, or its one file."""
     d_sae: int | None = Field(default=None, ge=1, le=2**27)
@@ -201,14 +216,24 @@ class SAE(Section):
                 "is for SAEs from elsewhere; one that is trained here reads activations as they are"
             )
             complaints.append(("centred", reason))
+        if self.train:
+            reason = "is for SAEs from elsewhere, and this one is trained here; remove it"
+            said = self.given._asdict().items()
+            complaints += [(key, reason) for key, value in said if value is not None]
         if self.d_sae and not self.published:
-            reason = f"belongs to published, and this SAE has {given[0]}; remove it"
+            its = "train" if self.train else "path"
+            reason = f"belongs to published, and this SAE has {its}; remove it"
             complaints.append(("d_sae", reason))
         if self.d_sae and self.train and self.d_sae != self.train.d_sae:
             reason = f"{self.d_sae} is not train.d_sae {self.train.d_sae}; make them equal"
             complaints.append(("d_sae", reason))
         refuse(complaints + self._about_the_kind())
         return self
+
+    @property
+    def given(self) -> Given:
+        """What the files of an SAE from elsewhere do not say."""
+        return Given(**{name: getattr(self, name) for name in Given._fields})
 
     @property
     def declared_width(self) -> int | None:

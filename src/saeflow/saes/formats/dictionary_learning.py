@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
-from saeflow.config.sae_files import count_in
+from saeflow.config.sae_files import NOTHING, Given, count_in
+from saeflow.config.single_file import named_as_saved
 from saeflow.errors import SaeflowError
 from saeflow.models.places import hooks_at
+from saeflow.saes.formats.crosscoder_learning import CLASSES as CROSSCODERS
+from saeflow.saes.formats.crosscoder_learning import normaliser
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
 from saeflow.saes.formats.tensors import checked, shape_of, write_tensors
 from saeflow.saes.sae import SAE
-from saeflow.tensors import read_tensors
+from saeflow.tensors import read_content
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -65,7 +68,10 @@ CLASSES = {
 }
 
 
-def load(directory: Path) -> SAE:
+HEEDED = frozenset({"k", "threshold"})
+
+
+def load(directory: Path, given: Given = NOTHING) -> SAE:
     """Read an SAE as the library's own `encode` has it by default.
 
     Raises:
@@ -74,20 +80,34 @@ def load(directory: Path) -> SAE:
     """
     config = _config(directory)
     trainer = config["trainer"]
+    if trainer.get("dict_class") in CROSSCODERS:
+        raise SaeflowError(
+            f"{directory}: is a crosscoder ({trainer['dict_class']}), which reads several sources "
+            "at once; say which (saes.<name>.hooks or saes.<name>.models)"
+        )
     path = directory / "ae.pt"
-    tensors = read_tensors(path)
+    tensors = named_as_saved(path, read_content(path))
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
     # Before December 2024 the library kept k in the config alone.
     if "k" in kind.scalars and "k" not in tensors:
-        tensors["k"] = torch.tensor(count_in(trainer, "k"))
+        told = trainer.get("k", given.k)
+        if told is None:
+            raise SaeflowError(f"{path}: does not say its k; give it (saes.<name>.k)")
+        tensors["k"] = torch.tensor(count_in({"k": told}, "k"))
+    if given.k is not None and int(tensors.get("k", trainer.get("k", given.k))) != given.k:
+        raise SaeflowError(f"{path}: says another k itself; remove k (saes.<name>.k)")
     if "threshold" in kind.scalars and "threshold" not in tensors:
-        raise SaeflowError(
-            f"{path}: has no threshold, without which BatchTopK chooses among a whole batch, so "
-            "that latents depend on the rows beside; measure one with its library and save it "
-            "again"
-        )
+        if given.threshold is None:
+            raise SaeflowError(
+                f"{path}: has no threshold, without which BatchTopK chooses among a whole batch, "
+                "so that latents depend on the rows beside; measure one with its library and give "
+                "it (saes.<name>.threshold)"
+            )
+        tensors["threshold"] = torch.tensor(given.threshold)
+    elif given.threshold is not None:
+        raise SaeflowError(f"{path}: says its threshold; remove it (saes.<name>.threshold)")
     kept = checked(path, tensors, _shapes(kind, d_model, d_sae))
     weights: Weights = {
         ours: kept[theirs].T if theirs.endswith("weight") else kept[theirs]
@@ -96,6 +116,12 @@ def load(directory: Path) -> SAE:
     weights.setdefault("b_enc", torch.zeros(d_sae, dtype=torch.float64))
     if kind.subtracts:
         fold_input_bias(weights, weights["b_dec"])
+    if (normal := normaliser(path, tensors, (d_model,))) is not None:  # of crosscoder_learning
+        mean, read, _ = normal
+        weights["W_enc"] = weights["W_enc"] * read[:, None]
+        fold_input_bias(weights, mean)
+        weights["W_dec"] = (weights["W_dec"] / read).float()
+        weights["b_dec"] = weights["b_dec"] / read + mean
     if "threshold" in kind.scalars:  # below zero: none was learned, and all positive values count
         weights["threshold"] = kept["threshold"].clamp(min=0).expand(d_sae)
     k = int(kept["k"]) if kind.architecture == "topk" else None

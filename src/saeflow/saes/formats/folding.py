@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saeflow.errors import SaeflowError
 from saeflow.saes.sae import SAE
 
 Weights = dict[str, Tensor]
@@ -59,6 +60,7 @@ def finished(
     k: int | None = None,
     *,
     free_rows: bool = True,
+    per_token: str | None = None,
 ) -> SAE:
     """The SAE of folded weights, in fp32.
 
@@ -69,13 +71,25 @@ def finished(
         k: of a ``topk`` SAE.
         free_rows: the norms of decoder rows may be folded. Not so where ``topk`` ranks latents by
             their values: other values would be other ranks, so those rows stay as they are.
+        per_token: of `SAE`.
+
+    Raises:
+        SaeflowError: a transcoder that normalises each token's activation, which nobody publishes.
     """
     if free_rows and ((weights["W_dec"].norm(dim=1) - 1).abs() > _UNIT).any():
         fold_decoder_norms(weights)
     tensors: dict[str, Any] = {
         name: tensor.float().contiguous() for name, tensor in weights.items()
     }
-    return SAE(architecture=architecture, k=k, metadata=dict(metadata), **tensors)
+    sae = SAE(
+        architecture=architecture, k=k, per_token=per_token, metadata=dict(metadata), **tensors
+    )
+    if per_token and sae.is_transcoder:
+        raise SaeflowError(
+            f"sae: is a transcoder that normalises each token's activation ('{per_token}'), which "
+            "is not known here; choose another"
+        )
+    return sae
 
 
 def for_uncentred(sae: SAE) -> SAE:

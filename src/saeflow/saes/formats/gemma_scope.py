@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from saeflow.config.sae_files import NOTHING, Given
 from saeflow.errors import SaeflowError
-from saeflow.saes.formats.folding import Weights, finished
+from saeflow.saes.formats.folding import Weights, finished, fold_scales
 from saeflow.saes.formats.tensors import checked, shape_of, write_tensors
 from saeflow.saes.sae import SAE
 from saeflow.tensors import read_tensors
 
 _FILE = "params.npz"
 _REPOSITORY = re.compile(r"gemma-scope-\w+-\w+-(res|mlp|att|transcoders)$")
+_EMBEDDING = "hook_embed"
 _SITES: dict[str, tuple[str, str | None]] = {
     "res": ("hook_resid_post", None),
     "mlp": ("hook_mlp_out", None),
@@ -30,7 +32,7 @@ _SITES: dict[str, tuple[str, str | None]] = {
 """Where the SAEs of a repository read, and where transcoders write."""
 
 
-def load(directory: Path) -> SAE:
+def load(directory: Path, _: Given = NOTHING) -> SAE:
     """Read an SAE; the encoder reads the activation as it is.
 
     Raises:
@@ -42,13 +44,20 @@ def load(directory: Path) -> SAE:
         raise SaeflowError(
             f"{path}: holds a scaling_factor, which is not known here; get the SAE without it"
         )
-    return finished("jumprelu", jumprelu_weights(path, tensors), _metadata(directory))
+    weights, metadata = jumprelu_weights(path, tensors), _metadata(directory)
+    if metadata.get("hook_name") == _EMBEDDING:
+        scale = len(weights["W_enc"]) ** -0.5
+        fold_scales(weights, scale, scale)
+    return finished("jumprelu", weights, metadata)
 
 
 def _metadata(directory: Path) -> dict[str, str]:
     """What the names of the folders tell, as they were published:
-    ``gemma-scope-2b-pt-res/layer_20/width_16k/…``."""
+    ``gemma-scope-2b-pt-res/layer_20/width_16k/…``, or ``embedding/width_4k/…``, whose SAEs read
+    embeddings as the table has them, before Gemma multiplies them by √d_model."""
     names = directory.resolve().parts[-6:]
+    if "embedding" in names[-3:]:
+        return {"hook_name": _EMBEDDING}
     layer = next(
         (match[1] for name in names if (match := re.fullmatch(r"layer_(\d+)", name))), None
     )

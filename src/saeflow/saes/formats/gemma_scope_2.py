@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.artifacts import read_json
+from saeflow.config.sae_files import NOTHING, Given
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished
 from saeflow.saes.formats.gemma_scope import jumprelu_weights
@@ -24,7 +25,7 @@ _PLACES = {
 """The modules at which the SAEs of a folder read, and at which transcoders write."""
 
 
-def load(directory: Path) -> SAE:
+def load(directory: Path, _: Given = NOTHING) -> SAE:
     """Read an SAE, or a transcoder with or without its affine connection past the latents.
 
     Raises:

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from saeflow.artifacts import read_json
-from saeflow.config.sae_files import count_in, llama_scope_config, llama_scope_latents
+from saeflow.config.sae_files import (
+    NOTHING,
+    Given,
+    count_in,
+    llama_scope_config,
+    llama_scope_latents,
+)
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import (
     Weights,
@@ -30,7 +36,13 @@ from saeflow.saes.formats.tensors import SCALER, checked, scale_beside
 from saeflow.saes.sae import SAE
 from saeflow.tensors import read_tensors
 
-_ARCHITECTURES = {"relu": "standard", "topk": "topk", "jumprelu": "jumprelu"}
+HEEDED = frozenset({"scale", "threshold"})
+_ARCHITECTURES = {
+    "relu": "standard",
+    "topk": "topk",
+    "jumprelu": "jumprelu",
+    "batchtopk": "jumprelu",  # with a threshold that stands for the choice among a batch
+}
 # The library's names for `W_enc`, `b_enc`, `W_dec` and `b_dec`, and whether the matrices lie the
 # other way round.
 _NAMES = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
@@ -38,7 +50,7 @@ _NAMES_SINCE_2025 = ("W_E", "b_E", "W_D", "b_D")
 _LOG_THRESHOLDS = ("log_jumprelu_threshold", "activation_function.log_jumprelu_threshold")
 
 
-def load(directory: Path) -> SAE:
+def load(directory: Path, given: Given = NOTHING) -> SAE:
     """Read an SAE or a transcoder with its normalisation folded.
 
     Where ``sparsity_include_decoder_norm`` is set, latents are chosen by what they write: threshold
@@ -51,19 +63,19 @@ def load(directory: Path) -> SAE:
     """
     config = read_json(llama_scope_config(directory))
     architecture = _architecture(directory, config)
-    files = ("sae_weights.safetensors", "checkpoints/final.safetensors")
-    paths = [directory / name for name in files]
-    path = next((path for path in paths if path.is_file()), paths[-1])
+    path = _file(directory)
     tensors = read_tensors(path)
     weights = _weights(path, tensors, config)
     by_contribution = bool(config.get("sparsity_include_decoder_norm", True))
     d_sae, jumps = len(weights["b_enc"]), architecture == "jumprelu"
     trained = _trained_threshold(path, tensors, d_sae) if jumps else None
+    if given.threshold is not None or str(config["act_fn"]).lower() == "batchtopk":
+        trained = _given_threshold(path, trained, d_sae, config, given)
     if trained is not None:
         if by_contribution:
             fold_decoder_norms(weights)
         weights["threshold"] = trained
-    fold_scales(weights, *_scales(directory, config, tensors))
+    fold_scales(weights, *_scales(directory, config, tensors, given))
     if config.get("apply_decoder_bias_to_pre_encoder", False):
         fold_input_bias(weights, weights["b_dec"])
     if by_contribution:
@@ -74,6 +86,20 @@ def load(directory: Path) -> SAE:
     k = count_in(config, "top_k") if architecture == "topk" else None
     free = by_contribution or k is None
     return finished(architecture, weights, _metadata(config), k, free_rows=free)
+
+
+def _file(directory: Path) -> Path:
+    for name in ("sae_weights.safetensors", "checkpoints/final.safetensors"):
+        if (directory / name).is_file():
+            return directory / name
+    saved = sorted(directory.glob("checkpoints/*.safetensors"))
+    if len(saved) > 1:
+        names = ", ".join(path.name for path in saved[:4])
+        raise SaeflowError(
+            f"{directory}: holds {len(saved)} checkpoints ({names}) and none is final.safetensors; "
+            "keep one"
+        )
+    return saved[0] if saved else directory / "checkpoints" / "final.safetensors"
 
 
 def _architecture(directory: Path, config: Any) -> str:
@@ -131,6 +157,22 @@ def _trained_threshold(path: Path, tensors: dict[str, Tensor], d_sae: int) -> Te
     return None
 
 
+def _given_threshold(
+    path: Path, trained: Tensor | None, d_sae: int, config: dict[str, Any], given: Given
+) -> Tensor:
+    """Of BatchTopK, for the values that the library ranks: of normalised activations, times decoder
+    norms where it ranks by contribution."""
+    if str(config["act_fn"]).lower() != "batchtopk" or trained is not None:
+        raise SaeflowError(f"{path}: says its threshold itself; remove it (saes.<name>.threshold)")
+    if given.threshold is None:
+        raise SaeflowError(
+            f"{path}: its activation function is batchtopk, which chooses among a whole batch, so "
+            "that latents depend on the rows beside; measure the least value that it keeps and "
+            "give it (saes.<name>.threshold)"
+        )
+    return torch.full((d_sae,), given.threshold, dtype=torch.float64)
+
+
 def _measured_threshold(directory: Path, config: dict[str, Any]) -> float:
     threshold = config.get("jump_relu_threshold")
     if not isinstance(threshold, int | float) or not math.isfinite(threshold):
@@ -141,18 +183,23 @@ def _measured_threshold(directory: Path, config: dict[str, Any]) -> float:
 
 
 def _scales(
-    directory: Path, config: dict[str, Any], tensors: dict[str, Tensor]
+    directory: Path, config: dict[str, Any], tensors: dict[str, Tensor], given: Given
 ) -> tuple[float, float]:
     """What the activations that are read and written were multiplied by."""
     normalisation = config.get("norm_activation", "inference")
     if normalisation == "inference":
+        if given.scale is not None:
+            raise SaeflowError(
+                f"{directory}: says that its normalisation is in the weights; remove scale "
+                "(saes.<name>.scale)"
+            )
         return 1.0, 1.0
     if normalisation != "dataset-wise":
         raise SaeflowError(
             f"{directory}: normalises its input ('{normalisation}') in a way that no weights can "
             "stand for; choose an SAE that was trained with 'dataset-wise'"
         )
-    if scale := scale_beside(directory):
+    if scale := scale_beside(directory) or given.scale:
         return scale, scale
     hooks = config["hook_point_in"], config.get("hook_point_out", config["hook_point_in"])
     in_config = config.get("dataset_average_activation_norm") or {}
@@ -163,9 +210,9 @@ def _scales(
         norm = in_config.get(side, in_config.get(hook, measured))
         if not 0 < norm < math.inf:
             raise SaeflowError(
-                f"{directory}: does not say the mean norm of activations at {hook}; write √d_model "
-                f'over it beside the weights as {{"scaling_factor": …}} into {SCALER}, or get it '
-                "again"
+                f"{directory}: does not say the mean norm of activations at {hook}; give √d_model "
+                "over it (saes.<name>.scale), or write it beside the weights as "
+                f'{{"scaling_factor": …}} into {SCALER}'
             )
         norms.append(norm)
     return math.sqrt(config["d_model"]) / norms[0], math.sqrt(config["d_model"]) / norms[1]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from saeflow.artifacts import read_json, write_json
-from saeflow.config.sae_files import count_in
+from saeflow.config.sae_files import NOTHING, Given, count_in
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.crosscoder import ARCHITECTURE as CROSSCODER
 from saeflow.saes.formats.folding import (
@@ -28,11 +28,12 @@ from saeflow.saes.formats.folding import (
 from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.saelens_training import trained_centred
 from saeflow.saes.formats.tensors import SCALER, checked, scale_beside, write_tensors
-from saeflow.saes.sae import INFERENCE_ARCHITECTURES, SAE, tensors_of
+from saeflow.saes.sae import INFERENCE_ARCHITECTURES, PER_TOKEN, SAE, tensors_of
 from saeflow.seals import sealed_json, unsealed_json
 from saeflow.tensors import read_tensors
 
 LAYOUT_VERSION = "6.0.0"  # of SAELens; a reader takes its path for older files below this
+HEEDED = frozenset({"k", "scale", "normalize_activations"})
 _OF_LATENTS = {"jumprelu": ("threshold",), "gated": ("r_mag", "b_gate", "b_mag")}
 
 
@@ -91,7 +92,7 @@ def _config(sae: SAE) -> dict[str, Any]:
         "dtype": str(sae.W_enc.dtype).removeprefix("torch."),
         "device": "cpu",
         "apply_b_dec_to_input": False,
-        "normalize_activations": "none",
+        "normalize_activations": sae.per_token or "none",
         "reshape_activations": "hook_z" if heads and not sae.is_transcoder else "none",
         "metadata": {
             **sae.metadata,
@@ -106,7 +107,7 @@ def _config(sae: SAE) -> dict[str, Any]:
     return config
 
 
-def load(directory: Path) -> SAE:
+def load(directory: Path, given: Given = NOTHING) -> SAE:
     """Read an SAE in fp32 with all scaling folded into its weights.
 
     Decoder rows are brought to unit norm where that changes no choice of latents (``standard``,
@@ -119,8 +120,12 @@ def load(directory: Path) -> SAE:
     """
     path = directory / "cfg.json"
     config = modern(unsealed_json(path, read_json(path), within="metadata"))
+    if given.k is not None and isinstance(config, dict):
+        if config.get("k") not in (None, 0, given.k):
+            raise SaeflowError(f"{directory}: says itself that k is {config['k']}; correct k")
+        config = {**config, "k": given.k}
     kind = _kind(directory, config)
-    scale = _scale(directory, config)
+    per_token, scale = _normalisation(directory, config, given)
     weights = _weights(directory, config, kind)
     rescaled = bool(config.get("rescale_acts_by_decoder_norm", False))
     if rescaled and (kind.architecture == "topk" or kind.one_threshold):
@@ -132,7 +137,8 @@ def load(directory: Path) -> SAE:
     fold_scales(weights, scale, scale)
     k = count_in(config, "k") if kind.architecture == "topk" else None
     free = kind.architecture != "topk" or rescaled
-    sae = finished(kind.architecture, weights, config.get("metadata", {}), k, free_rows=free)
+    metadata = config.get("metadata", {})
+    sae = finished(kind.architecture, weights, metadata, k, free_rows=free, per_token=per_token)
     return for_uncentred(sae) if trained_centred(directory, sae.metadata) else sae
 
 
@@ -146,15 +152,6 @@ def _kind(directory: Path, config: Any) -> Kind:
         sources = config.get("n_sources")
         raise SaeflowError(
             f"{directory}: is a crosscoder, which reads {sources} sources at once; name an SAE"
-        )
-    # Other libraries write the layout of version 6, whose mark is `metadata`, without naming the
-    # version.
-    unnamed = "6" if config.get("metadata") else "0"
-    layout = str(config.get("metadata", {}).get("sae_lens_version", unnamed)).split(".")[0]
-    if not layout.isdigit() or int(layout) < 6:
-        raise SaeflowError(
-            f"{directory}: is in a layout before SAELens 6; load it with sae-lens 6 and save it "
-            "again"
         )
     kind = KINDS.get(config["architecture"])
     if not kind:
@@ -174,22 +171,44 @@ def _kind(directory: Path, config: Any) -> Kind:
     return kind
 
 
-def _scale(directory: Path, config: dict[str, Any]) -> float:
-    """What the input is multiplied by; a checkpoint of SAELens keeps it beside the weights."""
-    normalisation = config.get("normalize_activations", "none")
-    if normalisation in ("none", None):
-        return 1.0
-    if normalisation == "expected_average_only_in" and (scale := scale_beside(directory)):
-        return scale
-    reason = (
-        "by a number that is not in the file; write it beside it as "
-        f'{{"scaling_factor": …}} into {SCALER}'
-        if normalisation == "expected_average_only_in"
-        else "in a way that no weights can stand for; choose an SAE of activations as they are"
-        if normalisation in ("layer_norm", "constant_norm_rescale")
-        else "in a way that is not known here; fold it into the weights with sae-lens"
-    )
-    raise SaeflowError(f"{directory}: normalises its input ('{normalisation}') {reason}")
+def _normalisation(
+    directory: Path, config: dict[str, Any], given: Given
+) -> tuple[str | None, float]:
+    """What becomes of every token's activation by itself, and what all are multiplied by; a
+    checkpoint of SAELens keeps that beside the weights."""
+    normalisation = config.get("normalize_activations") or "none"
+    if given.normalize_activations:
+        if normalisation not in ("none", given.normalize_activations):
+            raise SaeflowError(
+                f"{directory}: says itself that normalize_activations is '{normalisation}'; "
+                "correct it (saes.<name>.normalize_activations)"
+            )
+        normalisation = given.normalize_activations
+    if normalisation != "expected_average_only_in" and given.scale is not None:
+        raise SaeflowError(
+            f"{directory}: says that it multiplies its input by nothing ('{normalisation}'); "
+            "remove scale (saes.<name>.scale)"
+        )
+    if normalisation == "none":
+        return None, 1.0
+    if normalisation in PER_TOKEN:
+        return normalisation, 1.0
+    if normalisation != "expected_average_only_in":
+        raise SaeflowError(
+            f"{directory}: normalises its input ('{normalisation}') in a way that is not known "
+            "here; fold it into the weights with sae-lens"
+        )
+    beside = scale_beside(directory)
+    if beside and given.scale not in (None, beside):
+        raise SaeflowError(f"{directory}: says itself that its scale is {beside}; correct scale")
+    scale = beside or given.scale
+    if not scale:
+        raise SaeflowError(
+            f"{directory}: multiplies its input by a number that is not in the file "
+            f"('{normalisation}'); give it (saes.<name>.scale), or write it beside it as "
+            f'{{"scaling_factor": …}} into {SCALER}'
+        )
+    return None, scale
 
 
 def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
@@ -207,11 +226,20 @@ def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
         shapes |= dict.fromkeys(_OF_LATENTS.get(kind.architecture, ()), (d_sae,))
     if kind.skip:
         shapes["W_skip"] = (d_out, d_model)
-    # Before version 6: latents times this are decoded.
-    if config.get("finetuning_scaling_factor", False):
+    tensors = read_tensors(directory / "sae_weights.safetensors")
+    if "log_threshold" in tensors and "threshold" in shapes:  # before version 6
+        tensors.setdefault("threshold", tensors.pop("log_threshold").exp())
+    # Before version 6: latents times this are decoded. For a time all SAEs had one of ones.
+    scaled = "scaling_factor" in tensors and not (tensors["scaling_factor"] == 1).all()
+    if scaled and not config.get("finetuning_scaling_factor", False):
+        raise SaeflowError(
+            f"{directory}: holds a scaling_factor that is not one, and its cfg.json says nothing "
+            "of it; set finetuning_scaling_factor there, or get it again"
+        )
+    if scaled:
         shapes["scaling_factor"] = (d_sae,)
-    weights = checked(directory, read_tensors(directory / "sae_weights.safetensors"), shapes)
-    if "scaling_factor" in weights:
+    weights = checked(directory, tensors, shapes)
+    if scaled:
         weights["W_dec"] = weights["W_dec"] * weights.pop("scaling_factor").float()[:, None]
     if kind.one_threshold:
         weights["threshold"] = weights.pop("topk_threshold").expand(d_sae)

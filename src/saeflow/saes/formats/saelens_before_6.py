@@ -11,6 +11,8 @@ KEPT = (
     "device",
     "rescale_acts_by_decoder_norm",
     "finetuning_scaling_factor",
+    "d_out",
+    "n_sources",
 )
 METADATA = (
     "model_name",
@@ -27,31 +29,39 @@ def modern(config: Any) -> Any:
 
     Version 6 keeps where an SAE reads under ``metadata``; before, it stood at the top, as
     ``hook_name`` or ``hook_point``, and architecture, activation function and the subtraction of
-    the decoder's bias had defaults.
+    the decoder's bias had defaults. SAELens takes every config that names no version for one from
+    before, also where another library wrote it with ``metadata``, and so does this.
     """
-    if (
-        not isinstance(config, dict)
-        or "metadata" in config
-        or not {"hook_name", "hook_point"} & config.keys()
-    ):
+    if not isinstance(config, dict):
         return config
-    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
-    architecture = config.get("architecture", "standard")
+    metadata = config.get("metadata")
+    told = metadata if isinstance(metadata, dict) else {}
+    layout = str(config.get("sae_lens_version") or told.get("sae_lens_version") or "0")
+    if not layout.partition(".")[0].isdigit() or int(layout.partition(".")[0]) >= 6:
+        return config
+    config = {**told, **config}
+    activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
+    architecture = config.get("architecture") or "standard"
     config_of_6 = {name: config[name] for name in KEPT if name in config}
     config_of_6["architecture"] = architecture if activation == "relu" else activation
-    if activation == "topk":
-        config_of_6["k"] = config.get("activation_fn_kwargs", {}).get("k", 0)
-    config_of_6["apply_b_dec_to_input"] = config.get("apply_b_dec_to_input", True)
-    normalisation = config.get("normalize_activations", "none")
-    if isinstance(normalisation, bool):
-        normalisation = "expected_average_only_in" if normalisation else "none"
+    if config_of_6["architecture"] == "topk":
+        kwargs = config.get("activation_fn_kwargs") or {}
+        config_of_6["k"] = kwargs.get("k", config.get("k", 0))
+    subtracts = "transcoder" not in architecture
+    config_of_6["apply_b_dec_to_input"] = config.get("apply_b_dec_to_input", subtracts)
+    normalisation = config.get("normalize_activations") or "none"
+    if normalisation is True:
+        normalisation = "expected_average_only_in"
     config_of_6["normalize_activations"] = str(normalisation)
-    metadata = {name: config[name] for name in METADATA if name in config}
-    hook = config.get("hook_name", config.get("hook_point"))
     added = {
-        "hook_name": hook,
+        **told,
+        **{name: config[name] for name in METADATA if name in config},
+        "hook_name": config.get("hook_name", config.get("hook_point")),
         "prepend_bos": config.get("prepend_bos", True),
         "sae_lens_version": "6.0.0",
-        "before_6": True,
+        "before_6": metadata is None,
     }
-    return {**config_of_6, "metadata": {**metadata, **added}}
+    return {
+        **config_of_6,
+        "metadata": {name: value for name, value in added.items() if value is not None},
+    }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.artifacts import read_json, write_json
-from saeflow.config.sae_files import count_in, latents_of
+from saeflow.config.sae_files import NOTHING, Given, count_in, latents_of
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished, fold_input_bias, without_input_bias
 from saeflow.saes.formats.tensors import checked, write_tensors
@@ -27,7 +27,7 @@ _NAMES = {
 }
 
 
-def load(directory: Path) -> SAE:
+def load(directory: Path, _: Given = NOTHING) -> SAE:
     """Read an SAE; decoder rows stay as they are, since other norms would be other ranks.
 
     Raises:

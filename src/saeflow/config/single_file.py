@@ -1,0 +1,290 @@
+"""SAEs that are one file of tensors, told by the tensors' names and shapes: nobody's library, and
+almost everybody's.
+
+Nothing here reads weights or imports torch: what is looked at are names and shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
+
+import yaml
+
+from saeflow.artifacts import read_json
+from saeflow.errors import SaeflowError
+from saeflow.tensors import SUFFIXES
+
+# How libraries call a tensor, in small letters and with "_" for every dot.
+NAMES: dict[str, tuple[str, ...]] = {
+    "W_enc": (
+        *("w_enc", "encoder_weight", "encoder_linear_weight", "w_e", "enc_weight", "w_encoder"),
+        *("encoder_w", "encoder", "enc", "encoder_kernel", "encoder_0_weight", "enc_w"),
+    ),
+    "W_dec": (
+        *("w_dec", "decoder_weight", "decoder_linear_weight", "w_d", "dec_weight", "w_decoder"),
+        *("decoder_w", "decoder", "dec", "decoder_kernel", "decoder_0_weight", "dec_w"),
+    ),
+    "b_enc": (
+        *("b_enc", "encoder_bias", "encoder_linear_bias", "b_e", "enc_bias", "b_encoder"),
+        *("encoder_b", "bias_enc", "latent_bias", "encoder_0_bias", "enc_b"),
+    ),
+    "b_dec": (
+        *("b_dec", "decoder_bias", "decoder_linear_bias", "b_d", "dec_bias", "b_decoder"),
+        *("decoder_b", "bias_dec", "pre_bias", "bias", "decoder_0_bias", "dec_b"),
+    ),
+    "b_dec_out": ("b_dec_out",),
+    "threshold": (
+        *("threshold", "thresholds", "jumprelu_threshold", "activation_function_threshold"),
+        *("activation_threshold", "jumprelu_thresholds", "theta"),
+    ),
+    "log_threshold": (
+        *("log_threshold", "log_thresholds", "log_jumprelu_threshold"),
+        *("activation_function_log_threshold", "activation_function_log_thresholds"),
+        "activation_function_log_jumprelu_threshold",
+    ),
+    "r_mag": ("r_mag",),
+    "b_gate": ("b_gate", "gate_bias"),
+    "b_mag": ("b_mag", "mag_bias"),
+    "W_skip": ("w_skip", "skip", "skip_weight", "skip_connection_weight"),
+    "affine": ("affine_skip_connection",),
+    "k": ("k", "top_k", "topk"),
+    "scaling_factor": ("scaling_factor",),
+}
+_OURS = {theirs: ours for ours, names in NAMES.items() for theirs in names}
+# Counts of a training: no value depends on them.
+STATISTICS = re.compile(
+    r"stats_\w+|latents_\w+|num_batches_not_active|(n_|num_)\w*since_fired|\w*steps?|sparsity"
+    r"|\w*tokens_seen|group_sizes|group_indices|feature_density|\w*_ema|initialized|seed"
+)
+# In which a training keeps the weights beside other things.
+_WRAPPERS = (
+    *("state_dict", "model_state_dict", "model", "sae", "autoencoder", "ae", "module"),
+    *("params", "weights", "dictionary", "net"),
+)
+_SAID = ("cfg", "config", "hparams", "hyperparams", "args", "activation_state_dict")
+_SETTINGS = ("{stem}_cfg.json", "{stem}.json", "cfg.json", "config.json", "config.yaml", "cfg.yaml")
+_BESIDE = re.compile(
+    r"(sparsity|optimizer|scheduler|lr_scheduler|trainer_state|rank_\d+_state|state"
+    r"|activations_store_state|activation_whitening)[\w.]*"
+)
+_LARGEST_YAML = 1 << 20
+_CROSS_LAYER = re.compile(r"(W_(enc|dec)|params_layer)_\d+\.")
+
+
+class Weights(NamedTuple):
+    """The tensors of a file by their names here, and what else it says.
+
+    Attributes:
+        tensors: by our name, `NAMES`' keys.
+        names: what the file calls them.
+        others: tensors of names that are not known here.
+        said: settings in the file and beside it, by their names in small letters.
+    """
+
+    tensors: dict[str, Any]
+    names: dict[str, str]
+    others: dict[str, Any]
+    said: dict[str, Any]
+
+
+def weights_in(names: Set[str]) -> list[str]:
+    """Of a folder's files, those that may be an SAE by themselves."""
+    return sorted(
+        name
+        for name in names
+        if name.endswith(SUFFIXES) and "/" not in name and not _BESIDE.fullmatch(name)
+    )
+
+
+def single_weights(where: str, names: Set[str]) -> str | None:
+    """The one file of a folder that may be an SAE by itself; None where there is none.
+
+    Args:
+        where: how a message begins.
+        names: of the folder's files.
+
+    Raises:
+        SaeflowError: there are several.
+    """
+    weights = weights_in(names)
+    if any(_CROSS_LAYER.match(name) for name in weights):
+        raise SaeflowError(
+            f"{where}holds a cross-layer transcoder or a crosscoder ({weights[0]} and more), whose "
+            "latents write many layers, which is not known here; choose an SAE or a transcoder of "
+            "one layer"
+        )
+    if len(weights) > 1:
+        raise SaeflowError(
+            f"{where}holds {len(weights)} files of weights ({', '.join(weights[:4])}"
+            f"{', …' * (len(weights) > 4)}); name one of them, such as {weights[0]}"
+        )
+    return weights[0] if weights else None
+
+
+def settings_beside(name: str) -> list[str]:
+    """The names that files with an SAE's settings may have, beside its file of weights."""
+    stem = re.sub(r"\.(safetensors|pt|pth|bin|npz)$", "", name)
+    return [pattern.format(stem=stem) for pattern in _SETTINGS]
+
+
+def named_as_saved(path: Path, content: Any) -> dict[str, Any]:
+    """The tensors of a state dict by the names that its class has, out of whatever a training
+    wrapped around them and without a prefix that all have.
+
+    Raises:
+        SaeflowError: there are none.
+    """
+    bare = _unwrapped(content, {})
+    if not bare:
+        raise SaeflowError(f"{path}: is no dictionary of tensors; get the weights alone")
+    return _without_prefix(bare)
+
+
+def named_weights(path: Path, content: Any) -> Weights:
+    """The tensors of a file by what they are.
+
+    Args:
+        path: of the file, beside which settings may lie.
+        content: of `saeflow.tensors.read_content` or `read_headers`.
+
+    Raises:
+        SaeflowError: it holds no tensors by names, or two for one purpose.
+    """
+    said: dict[str, Any] = {}
+    for name in reversed(settings_beside(path.name)):
+        said |= _flat(_settings(path.parent / name))
+    bare = _unwrapped(content, said)
+    if not bare:
+        raise SaeflowError(f"{path}: is no dictionary of tensors; get the weights alone")
+    tensors: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    others: dict[str, Any] = {}
+    for name, tensor in _without_prefix(bare).items():
+        ours = _OURS.get(re.sub(r"[./]", "_", name).lower())
+        if ours is None:
+            others[name] = tensor
+        elif ours in tensors:
+            raise SaeflowError(
+                f"{path}: has both {names[ours]} and {name}, of which one is the {ours} of an SAE; "
+                "leave the other out"
+            )
+        else:
+            tensors[ours], names[ours] = tensor, name
+    return Weights(tensors, names, others, said)
+
+
+def widths(path: Path, weights: Weights) -> tuple[int, int]:
+    """Width of the activations that an SAE reads, and number of its latents.
+
+    What has a bias per latent tells the latents; without one the smaller side is the model's.
+
+    Raises:
+        SaeflowError: a matrix is absent, is none, or the shapes contradict each other.
+    """
+    tensors = weights.tensors
+    if "W_enc" not in tensors:
+        held = ", ".join([*weights.names.values(), *weights.others][:8])
+        raise SaeflowError(
+            f"{path}: has no encoder under a name that is known here, but {held}; known are "
+            "W_enc, encoder.weight and their like"
+        )
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    first, second = _sides(path, weights, "W_enc", shapes)
+    of_latents = {
+        shapes[name][0]
+        for name in ("b_enc", "b_gate", "b_mag", "r_mag", "threshold", "log_threshold")
+        if len(shapes.get(name, ())) == 1 and shapes[name] != (1,)
+    }
+    d_sae = next(iter(of_latents)) if len(of_latents) == 1 else None
+    if d_sae is None:
+        reads = shapes.get("b_dec", (min(first, second),))
+        d_sae = second if first == reads[0] else first
+    if first == second or {first, second} == {d_sae}:
+        return first, second
+    if d_sae not in (first, second):
+        raise SaeflowError(
+            f"{path}: {weights.names['W_enc']} has shape {[first, second]} and biases are of "
+            f"{d_sae} latents; get it again"
+        )
+    return (second if d_sae == first else first), d_sae
+
+
+def _sides(
+    path: Path, weights: Weights, name: str, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[int, int]:
+    if len(shapes[name]) != 2:
+        what = "a crosscoder's" if len(shapes[name]) == 3 else "no matrix"
+        raise SaeflowError(
+            f"{path}: {weights.names[name]} has shape {list(shapes[name])} and is {what}; "
+            "choose an SAE or a transcoder of one layer"
+        )
+    return shapes[name][0], shapes[name][1]
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") and not isinstance(value, Mapping)
+
+
+def _is_state(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and any(map(_is_tensor, value.values()))
+
+
+def _unwrapped(content: Any, said: dict[str, Any]) -> dict[str, Any]:
+    """The mapping that holds the tensors; what stands beside them is added to `said`."""
+    while isinstance(content, Mapping):
+        said |= _flat({name: value for name, value in content.items() if name in _SAID})
+        said |= _flat({str(name): v for name, v in content.items() if not isinstance(v, Mapping)})
+        inner = next((content[name] for name in _WRAPPERS if _is_state(content.get(name))), None)
+        if inner is None and not _is_state(content):
+            inner = next((v for v in content.values() if isinstance(v, Mapping)), None)
+        if inner is None:
+            return {str(name): value for name, value in content.items() if _is_tensor(value)}
+        content = inner
+    return {}
+
+
+def _without_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Names without what all of them begin with: ``module.``, ``_orig_mod.``, ``sae.``."""
+    while len(tensors) > 1 and len({name.partition(".")[0] for name in tensors}) == 1:
+        if not all("." in name for name in tensors):
+            break
+        tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _flat(settings: Any) -> dict[str, Any]:
+    """Settings in one level, by their last name in small letters; the outermost counts."""
+    return dict(reversed(list(_leaves(settings))))
+
+
+def _leaves(settings: Any) -> Iterator[tuple[str, Any]]:
+    waiting, seen = [settings], set[int]()
+    while waiting:
+        level = waiting.pop(0)
+        if not isinstance(level, Mapping) or id(level) in seen:
+            continue
+        seen.add(id(level))
+        for name, value in level.items():
+            if isinstance(value, Mapping) and "value" in value:  # as Weights & Biases writes them
+                yield str(name).lower(), value["value"]
+            elif isinstance(value, Mapping):
+                waiting.append(value)
+            elif isinstance(value, str | int | float | bool):
+                yield str(name).lower(), value
+
+
+def _settings(path: Path) -> Any:
+    if not path.is_file():
+        return {}
+    if path.suffix == ".json":
+        return read_json(path)
+    try:
+        if path.stat().st_size > _LARGEST_YAML:
+            raise ValueError(f"it has more than {_LARGEST_YAML >> 20} MB")
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        what = str(error).splitlines()[0]
+        raise SaeflowError(f"{path}: cannot be read ({what:.200}); get it again") from None
