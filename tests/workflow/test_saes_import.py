@@ -4,6 +4,7 @@ rule."""
 import shutil
 
 import pytest
+import torch
 from checkout import ROOT
 
 from saeflow.saes.io import import_sae, load_sae
@@ -25,7 +26,7 @@ def folders(tmp_path):
     return {case: tmp_path / case.split("-")[1] for case in [*CASES, TRANSCODER]}
 
 
-def test_a_study_imports_saes_of_any_library(workflow, folders):
+def test_a_study_imports_saes_of_any_library(workflow, folders, tmp_path):
     saes = {case.split("-")[0]: {"path": str(folders[case])} for case in CASES}
     saes["sparsify"]["format"] = "sparsify"
     saes["llama_scope"]["hook"] = (
@@ -36,6 +37,13 @@ def test_a_study_imports_saes_of_any_library(workflow, folders):
         "target": "blocks.0.hook_mlp_out",
         "hook": "blocks.0.hook_resid_mid",
     }
+    of_one_file = import_sae(folders["gemma_scope-res"])
+    file = tmp_path / "several" / "5.pt"
+    file.parent.mkdir()
+    weights = {"W_enc": of_one_file.W_enc, "W_dec": of_one_file.W_dec}
+    torch.save(weights, file)
+    torch.save(weights, file.with_name("6.pt"))
+    saes["one_file"] = {"path": str(file), "k": 3, "normalize_activations": "layer_norm"}
     config = {"saes": saes, "steering.sae": "gemma_scope"}
     config["model"] = {
         **workflow.overrides["model"],
@@ -44,7 +52,9 @@ def test_a_study_imports_saes_of_any_library(workflow, folders):
     config["effects.vectors.block_size"] = 5
     wanted = [f"results/tiny/saes/{name}/cfg.json" for name in saes]
     jobs = workflow.run(*wanted, config=config)
-    assert jobs["import_sae"] == len(CASES) + 1
+    assert jobs["import_sae"] == len(CASES) + 2
+    one_file = load_sae(workflow.results / "saes/one_file")
+    assert (one_file.k, one_file.per_token) == (3, "layer_norm")
     mlp = load_sae(workflow.results / "saes/mlp")
     assert (mlp.is_transcoder, mlp.written_hook("blocks.0.hook_resid_mid")) == (
         True,
