@@ -105,7 +105,9 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
         "is not a known key; known here: repo",
     ),
     ({"d_sae": 64}, "d_sae", "did you mean 'saes.NAME.d_sae' or 'saes.NAME.train.d_sae'?"),
-    ({"saes.main.k": 4}, "saes.main.k", "did you mean 'saes.main.train.k'?"),
+    ({"saes.main.dead_after": 4}, "saes.main.dead_after", "'saes.main.train.dead_after'?"),
+    ({"saes.main.k": 4}, "saes.main.k", "this one is trained here; give train.k"),
+    ({"saes.main.scale": 4.0}, "saes.main.scale", "this one is trained here; remove it"),
     # Missing keys
     ({"study": MISSING}, "study", "is missing"),
     ({"model": MISSING}, "model", "is missing"),

@@ -217,9 +217,10 @@ class SAE(Section):
             )
             complaints.append(("centred", reason))
         if self.train:
-            reason = "is for SAEs from elsewhere, and this one is trained here; remove it"
-            said = self.given._asdict().items()
-            complaints += [(key, reason) for key, value in said if value is not None]
+            for key, value in self.given._asdict().items():
+                its = f"give train.{key}" if key in SAETraining.model_fields else "remove it"
+                reason = f"is for SAEs from elsewhere, and this one is trained here; {its}"
+                complaints += [] if value is None else [(key, reason)]
         if self.d_sae and not self.published:
             its = "train" if self.train else "path"
             reason = f"belongs to published, and this SAE has {its}; remove it"
