@@ -135,6 +135,7 @@ def test_a_missing_engine_is_told_in_one_sentence_that_names_the_remedy(tmp_path
     assert not (asking.results / "engine/evaluations.parquet").exists()
 
 
+@pytest.mark.slow
 def test_with_stockfish_blunders_are_found_and_the_player_is_tuned_on_them(tmp_path, study):
     if not (shutil.which("stockfish") or shutil.which("stockfish", path="/usr/games")):
         pytest.skip("Stockfish is not installed")

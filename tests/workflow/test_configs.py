@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 from checkout import ROOT
-from snakemake_runs import environment
+from snakemake_runs import environment, forked
 
 
 def planned(directory, *args):
     """A dry run in a folder, with the config that lies there unless another is named."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-n",
-        "--snakefile",
-        ROOT / "Snakefile",
-        "--directory",
-        directory,
-    ]
-    return subprocess.run(
-        list(map(str, [*command, *args])),
-        capture_output=True,
-        text=True,
-        cwd=directory,
-        env=environment(),
-    )
+    command = [sys.executable, "-m", "snakemake", "-n", "--snakefile", ROOT / "Snakefile"]
+    command += ["--directory", directory, *args]
+    return forked(list(map(str, command)), directory, environment())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from checkout import ROOT
 from safetensors.numpy import save_file
 from snakemake_runs import Workflow
 from studies import GOALS, TINY, changed
+from tiny_models import save_tiny_model
 from typer.main import get_command
 
 from saeflow.cli.main import app
@@ -115,7 +116,10 @@ def settings_of(call, option="--settings"):
     return json.loads(call[call.index(option) + 1])
 
 
-def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is(hostile):
+def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is(
+    hostile, monkeypatch
+):
+    monkeypatch.setenv("MY_KEY", "none")
     place, goals = hostile / HOSTILE, hostile / TEXT
     goals.mkdir()
     for name in GOALS:
@@ -125,8 +129,8 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     (goals / "sets.yaml").write_text("sets:\n  a: {words: [love, king]}\n")
     (place / "text.jsonl").write_text('{"text": "Once."}\n')
     save_file({TEXT: np.eye(24, 64, dtype=np.float32)}, place / "vectors.safetensors")
-    (place / "model").mkdir()
-    (place / "model/config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
+    (place / "sae {x}").mkdir()
+    save_tiny_model(place / "model", "llama", hidden_size=64)
     changes = {
         "corpus.kind": "text",
         "corpus.path": str(place / "text.jsonl"),
@@ -170,7 +174,8 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
 def test_every_path_of_a_study_of_chess_reaches_its_command_as_it_is(hostile):
     place = hostile / HOSTILE
     (place / "games.pgn").touch()
-    (place / "player").mkdir()
+    (place / "player").touch()
+    (place / "sae {x}").mkdir()
     study = {
         "kind": "chess",
         "study": "chess",

@@ -11,16 +11,16 @@ SWEPT = {"saes": {"main": {"train": TRAIN, "sweep": {"k": [2, 4]}}}}
 FILES = ["cfg.json", "sae_weights.safetensors", "training.parquet"]
 
 
-def test_one_job_trains_a_sweep_and_each_member_is_measured(workflow):
+def test_one_job_trains_a_sweep_and_each_member_is_measured(copied):
     members = ["main-k-2", "main-k-4"]
     wanted = [f"results/tiny/saes/{name}/metrics.json" for name in members]
-    jobs = workflow.run(*wanted, config=SWEPT)
+    jobs = copied.run(*wanted, config=SWEPT)
     assert jobs["train_saes_main"] == 1
     assert "train_sae" not in jobs
     assert jobs["evaluate_sae"] == 2
     for name, k in zip(members, (2, 4), strict=True):
-        assert all((workflow.results / "saes" / name / file).is_file() for file in FILES)
-        metrics = json.loads((workflow.results / "saes" / name / "metrics.json").read_text())
+        assert all((copied.results / "saes" / name / file).is_file() for file in FILES)
+        metrics = json.loads((copied.results / "saes" / name / "metrics.json").read_text())
         assert metrics["l0"] <= k
         assert {
             "recovered_mean",
@@ -29,10 +29,10 @@ def test_one_job_trains_a_sweep_and_each_member_is_measured(workflow):
             "decoder_cosines",
         } <= metrics.keys()
         assert metrics["predicted"] == metrics["rows"] == metrics["tokens"] - metrics["blocks"]
-    assert not (workflow.results / "checkpoints/saes/main.pt").exists()
-    assert workflow.run(*wanted, config=SWEPT) == {}
+    assert not (copied.results / "checkpoints/saes/main.pt").exists()
+    assert copied.run(*wanted, config=SWEPT) == {}
 
     alone = {"saes": {"main": {"train": TRAIN}}}
-    assert workflow.run("results/tiny/saes/main/cfg.json", config=alone)["train_sae"] == 1
-    swept, single = (load_sae(workflow.results / "saes" / name) for name in ("main-k-4", "main"))
+    assert copied.run("results/tiny/saes/main/cfg.json", config=alone)["train_sae"] == 1
+    swept, single = (load_sae(copied.results / "saes" / name) for name in ("main-k-4", "main"))
     assert torch.equal(swept.W_dec, single.W_dec)

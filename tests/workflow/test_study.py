@@ -1,7 +1,6 @@
 """The way from the corpus to the report, and what is run again when something changed."""
 
 import html.parser
-import json
 import os
 import random
 import shutil
@@ -15,6 +14,7 @@ import yaml
 from checkout import ROOT
 from snakemake_runs import digests, figures
 from studies import COMPLETIONS, GOALS, METHODS
+from tiny_models import save_tiny_model
 
 
 def test_every_stage_runs_and_its_files_are_as_designed(finished):
@@ -125,14 +125,15 @@ def test_a_wrong_config_is_one_line_before_any_job(workflow):
     "study", sorted(file.name for file in (ROOT / "workflow/studies").glob("*.yaml"))
 )
 def test_every_study_can_be_planned(study, workflow, tmp_path):
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 64}))
+    model = save_tiny_model(
+        tmp_path / "model", "llama", hidden_size=64, max_position_embeddings=128
+    )
     (tmp_path / "text.jsonl").write_text('{"text": "once"}\n')
     workflow.overrides, workflow.base = {}, ROOT / "workflow/studies" / study
     (tmp_path / "games.pgn").touch()
     given = {"MODEL": model, "CORPUS": tmp_path / "text.jsonl", "PGN": tmp_path / "games.pgn"}
     env = {f"SAEFLOW_{name}": str(path) for name, path in given.items()}
+    env["OPENAI_API_KEY"] = "none"
     jobs = workflow.run(args=("--cores", "2", "--dry-run"), env=env)
     if yaml.safe_load(workflow.base.read_text()).get("kind") == "chess":
         assert jobs["find_transitions"] == 1

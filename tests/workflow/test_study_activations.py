@@ -12,12 +12,12 @@ CONFIG = {
 }
 
 
-def test_a_damaged_shard_is_found_told_and_made_again(workflow):
+def test_a_damaged_shard_is_found_told_and_made_again(copied):
     sae = "results/tiny/saes/main/cfg.json"
-    jobs = workflow.run("activations", sae, config=CONFIG)
+    jobs = copied.run("activations", sae, config=CONFIG)
     assert jobs["cache_activations"] == 2
     assert jobs["gather_activations"] == 2
-    first, second = (workflow.results / "activations/tiny-lm" / hook for hook in HOOKS)
+    first, second = (copied.results / "activations/tiny-lm" / hook for hook in HOOKS)
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (first, second)]
     assert [manifest["rows"] for manifest in manifests] == [512 * 31] * 2
     assert [shard["text"] for shard in manifests[0]["shards"]] == [
@@ -29,11 +29,11 @@ def test_a_damaged_shard_is_found_told_and_made_again(workflow):
     damaged = bytearray(whole)
     damaged[len(whole) // 4] ^= 255
     shard.write_bytes(damaged)
-    for file in (workflow.results / "saes/main").iterdir():
+    for file in (copied.results / "saes/main").iterdir():
         file.unlink()
-    failed = workflow.attempt(sae, config=CONFIG)
+    failed = copied.attempt(sae, config=CONFIG)
     assert failed.returncode == 1
-    log = (workflow.results / "logs/train_sae/main.log").read_text().splitlines()
+    log = (copied.results / "logs/train_sae/main.log").read_text().splitlines()
     assert [
         line.partition(": ")[2].partition(" (")[0] for line in log if line.startswith("saeflow: ")
     ] == [f"results/tiny/activations/tiny-lm/{HOOKS[0]}/shard-00001.parquet: is damaged"]
@@ -43,7 +43,7 @@ def test_a_damaged_shard_is_found_told_and_made_again(workflow):
     )
     assert not shard.exists()
 
-    jobs = workflow.run(sae, config=CONFIG)
+    jobs = copied.run(sae, config=CONFIG)
     assert jobs["cache_activations"] == jobs["gather_activations"] == jobs["train_sae"] == 1
     assert "train_model" not in jobs
     assert hashlib.sha256(shard.read_bytes()).digest() == hashlib.sha256(whole).digest()
@@ -51,4 +51,4 @@ def test_a_damaged_shard_is_found_told_and_made_again(workflow):
     # The job wrote the other hook's shard again, too: to the same bytes, so nothing is made of it
     # anew.
     assert json.loads((second / "manifest.json").read_text()) == manifests[1]
-    assert workflow.run("activations", sae, config=CONFIG) == {}
+    assert copied.run("activations", sae, config=CONFIG) == {}
