@@ -64,6 +64,7 @@ def scored(texts: list[str], used: Service) -> pl.DataFrame:
 # --- faults ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_five_thousand_calls_with_every_fault_end_in_the_right_score_or_a_named_reason(
     tmp_path: Path,
 ) -> None:

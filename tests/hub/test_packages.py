@@ -125,7 +125,7 @@ def test_an_index_out_of_reach_and_one_that_always_breaks_are_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-@pytest.mark.parametrize("source", ["path", "package"])
+@pytest.mark.parametrize("source", [pytest.param("path", marks=pytest.mark.slow), "package"])
 def test_the_workflow_makes_the_model_once(
     index: Index, file: Path, tmp_path: Path, source: str
 ) -> None:

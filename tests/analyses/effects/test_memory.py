@@ -72,6 +72,7 @@ def limited(megabytes: int) -> str:
     return subprocess.run(command, cwd=SUPPORT, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     tried, fitted, total = limited(300).split()
     assert int(tried) == 16_384
@@ -124,7 +125,13 @@ def test_another_failure_is_no_lack_of_memory() -> None:
         measure_in_batches_that_fit(experiment(), wrong)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "llama",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("gemma2", "gpt2", "gpt_neox")),
+    ],
+)
 def test_with_another_batch_size_nearly_every_text_is_the_same(family: str) -> None:
     lm, vectors, scales = tiny_lm(family), unit_rows(8), torch.full((8,), 3.0)
     (group, *_) = prompt_groups(lm, ["ab cd"])
