@@ -1,7 +1,7 @@
 """Provides the model of human play and the positions, and measures how well it predicts them.
 
 Inputs:
-    a PGN file, or nothing where the model plays against itself
+    PGN files, or nothing where the model plays against itself
 
 Outputs:
     results/{study}/models/{model}/                     config.json, model.safetensors; trained here: training.parquet
@@ -14,7 +14,8 @@ if STUDY.positions.path:
 
     rule read_games:
         input:
-            FLOW.path_at("positions", "path"),
+            games=STUDY.positions.paths,
+            test=STUDY.positions.test,
         output:
             positions=POSITIONS,
             counts="results/{study}/games/positions.json",
@@ -27,9 +28,13 @@ if STUDY.positions.path:
         threads: 2
         params:
             settings=settings("positions", "games"),
+            files=lambda wildcards, input: [
+                *repeated("--games", input.games),
+                *repeated("--test", input.test),
+            ],
         shell:
             "saeflow chess read"
-            " --games {input:q}"
+            " {params.files:q}"
             " --settings @<(printf %s {params.settings:q})"
             " --output {output.positions:q}"
             " --counts {output.counts:q}"

@@ -62,6 +62,14 @@ def test_the_studies_that_come_with_saeflow_are_right(
             "config: positions: give either path or self_play; this gives both",
         ),
         (
+            changed(positions={"test": ["a.pgn"], "self_play": {}}),
+            "config: positions.test: is of played games, and this has none; give path",
+        ),
+        (
+            changed(positions={"path": ["a.pgn", "b.pgn"], "test": ["b.pgn"]}),
+            "config: positions.test: 'b.pgn' is among those of path, too; leave it out of one",
+        ),
+        (
             changed(model={"embedded": "maia2-mini", "official": "rapid"}),
             (
                 "config: model: give exactly one of embedded, train, path and official; this gives "

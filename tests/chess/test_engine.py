@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import chess
@@ -16,13 +17,13 @@ from typer.testing import CliRunner
 
 from saeflow.chess.analyses.blunders.blunders import BLUNDERS
 from saeflow.chess.analyses.blunders.settings import Blunders
+from saeflow.chess.analyses.engine import engine as engine_module
 from saeflow.chess.analyses.engine.engine import ENGINE, EVALUATIONS, MATE, evaluate
 from saeflow.chess.analyses.engine.settings import Engine
 from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
 from saeflow.chess.commands import app
 from saeflow.chess.games.io import best_moves
 from saeflow.chess.games.moves import MOVES
-from saeflow.chess.games.positions import in_split
 from saeflow.errors import SaeflowError
 from saeflow.tables import read_table, write_table
 
@@ -109,6 +110,58 @@ def test_what_is_wrong_with_an_engine_is_told_in_one_sentence(tmp_path: Path) ->
         evaluate([LOOSE_QUEEN], ["g1f1"], Engine(command=str(silent)))
 
 
+# Speaks UCI until it is asked; then does what the word in its place says.
+MISBEHAVING = """#!{python}
+import sys, time
+for line in sys.stdin:
+    word = line.split()[0] if line.split() else ""
+    if word == "uci":
+        print("id name odd\\nuciok", flush=True)
+    elif word == "isready":
+        print("readyok", flush=True)
+    elif word == "go":
+        {answer}
+    elif word == "quit":
+        break
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("time.sleep(600)", r"no answer within 2 seconds to q5k1/"),
+        ("print('info score cp 3 pv a1a8\\nbestmove a1a8', flush=True)", "illegal uci: 'a1a8'"),
+        ("print('bestmove g1f1', flush=True)", "says of none of 1 positions what it is worth"),
+        ("sys.exit(3)", "engine process died"),
+    ],
+)
+def test_an_engine_that_does_not_answer_as_it_should_ends_the_job_in_one_sentence(
+    answer: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_SECONDS", 2.0)
+    odd = tmp_path / "odd"
+    odd.write_text(MISBEHAVING.format(python=sys.executable, answer=answer))
+    odd.chmod(0o755)
+    began = time.monotonic()
+    with pytest.raises(SaeflowError, match=reason):
+        evaluate([LOOSE_QUEEN], ["g1f1"], Engine(command=str(odd), depth=2))
+    assert time.monotonic() - began < 60
+
+
+def test_what_an_engine_does_not_say_is_null_and_loses_nothing_but_itself(tmp_path: Path) -> None:
+    asked = "asked = globals().get('asked', 0) + 1"
+    said = "'' if asked == 1 else 'info score cp 20 pv g1f1\\n'"
+    odd = tmp_path / "odd"
+    answer = f"{asked}; print(({said}) + 'bestmove g1f1', flush=True)"
+    odd.write_text(MISBEHAVING.format(python=sys.executable, answer=answer))
+    odd.chmod(0o755)
+    fens = [LOOSE_QUEEN, LOOSE_QUEEN]
+    table = evaluate(fens, ["g1f1", "g1f1"], Engine(command=str(odd), depth=2))
+    assert table["best"].to_list() == ["g1f1", "g1f1"]
+    assert table["evaluation"].to_list() == [None, 0.2]
+    assert table["loss"].to_list() == [0.0, 0.0]  # its own move
+
+
 def test_blunders_are_moves_played_and_the_weakest_rating_s_choices_that_lose_much(
     counting: Engine, tmp_path: Path
 ) -> None:
@@ -191,7 +244,7 @@ def test_positions_of_a_split_are_evaluated_with_the_moves_that_were_played(
     assert [read_table(Path(path)).height for path in parts] == [8, 8, 4, 0]
     found = read_table(tmp_path / "evaluations.parquet", ENGINE)
     assert found.height == found["row"].n_unique() == 20
-    own = table.filter(in_split(table["game"], "model"))
+    own = table.filter(split="model")
     assert own["move"].gather(found["row"]).to_list() == found["move"].to_list()
     played = {
         " ".join(fen.split()[:4]): move for fen, move in table.select("fen", "move").iter_rows()

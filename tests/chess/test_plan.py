@@ -97,6 +97,18 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert present == {"positions.path": True, "model": None, "engine.command": False}
 
 
+def test_every_file_of_games_is_told_and_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "b.pgn").touch()
+    asked = study(positions={"path": ["a.pgn", "b.pgn"], "test": ["c.pgn"]})
+    told = plan(asked, tmp_path)
+    assert told.stages[0].work == "games of a.pgn, b.pgn; the split eval is c.pgn"
+    assert [(need.where, need.present) for need in told.needs] == [
+        ("a.pgn", False),
+        ("b.pgn", True),
+        ("c.pgn", False),
+    ]
+
+
 def test_the_command_tells_positions_and_no_time(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study_config("tiny-chess")))
     done = CliRunner().invoke(app, ["plan", str(tmp_path / "study.yaml")], catch_exceptions=False)

@@ -12,7 +12,7 @@ import pytest
 from checkout import ROOT
 
 from saeflow.chess.games.examples import examples
-from saeflow.chess.games.positions import in_split, pgn_positions
+from saeflow.chess.games.positions import pgn_positions
 from saeflow.chess.games.settings import Games
 from saeflow.chess.player.io import embedded_maia2, load_maia2
 from saeflow.chess.player.metrics import measure_maia2, move_counts
@@ -26,8 +26,8 @@ MONTH = DATA / "lichess" / "lichess_db_standard_rated_2013-01.pgn.zst"
 def test_the_embedded_model_predicts_moves_of_played_games_better_than_frequencies():
     parts = islice(pgn_positions(MONTH, Games(games_per_chunk=500)), 1)
     table = pl.concat(part.positions for part in parts)
-    seen = examples(table.filter(in_split(table["game"], "model")))
-    held_out = examples(table.filter(in_split(table["game"], "eval"))).part(slice(0, 600))
+    seen = examples(table.filter(split="model"))
+    held_out = examples(table.filter(split="eval")).part(slice(0, 600))
     measured = measure_maia2(load_maia2(embedded_maia2()), held_out, move_counts(seen), seed=0)
     own = measured.filter(pl.col("told") == pl.col("rating_bin"))
     mean = {

@@ -18,6 +18,7 @@ import torch
 import yaml
 from pages import Page, assert_same_files, assert_whole, pages_of
 
+from saeflow.artifacts import write_sealed_json
 from saeflow.chess.analyses.concepts.example_boards import (
     BOARDS_SHOWN,
     CONCEPTS_SHOWN,
@@ -96,6 +97,20 @@ def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
         assert told in text, told
     assert "write report" not in text
     assert "Solved from some rating upwards 1 wrong" in text
+
+
+def test_games_that_were_left_out_are_told_by_the_reason(study: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(study, tmp_path / "read")
+    read = {
+        "games": {"kept": 2, "malformed": 3, "without ratings": 1_204},
+        "positions": 3,
+        "faults": ["abcdefgh: holds a null move"],
+    }
+    write_sealed_json(root / "games/positions.json", read)
+    text = text_of(write_report(root, tmp_path / "report"))
+    assert "Games read 1,209 2 of them kept" in text
+    assert "Games left out: without ratings 1,204" in text
+    assert "Games left out: malformed 3 the first of them: abcdefgh: holds a null move" in text
 
 
 def test_of_concepts_in_few_games_the_report_claims_nothing_and_counts_what_it_could_ask() -> None:

@@ -21,7 +21,6 @@ from saeflow.chess.commands import app
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples, examples
 from saeflow.chess.games.moves import MOVES, legal_moves, move_indices
-from saeflow.chess.games.positions import in_split
 from saeflow.chess.player.io import load_maia2, save_maia2
 from saeflow.chess.player.maia2 import Maia2
 from saeflow.chess.player.metrics import CHANGE_SCHEMA, measure_change
@@ -45,9 +44,7 @@ def table() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def splits(table: pl.DataFrame) -> dict[str, Examples]:
-    return {
-        split: examples(table.filter(in_split(table["game"], split))) for split in ("model", "eval")
-    }
+    return {split: examples(table.filter(split=split)) for split in ("model", "eval")}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import chess
 
+from saeflow.chess.games.settings import Games
+
 
 class Turn(NamedTuple):
     """A position, and the move played in it, both as they are and seen by the player to move."""
@@ -36,3 +38,22 @@ def random_turns(count: int, seed: int = 0, plies: int = 120) -> list[Turn]:
             turns.append(Turn(board.copy(stack=False), move))
             board.push(move)
     return turns
+
+
+ALL_GAMES = Games(events=["Rated"], first_ply=0)
+HEADERS = {
+    "Event": "Rated Blitz game",
+    "Site": "https://lichess.org/abcdefgh",
+    "Result": "1-0",
+    "WhiteElo": "1650",
+    "BlackElo": "2010",
+}
+
+
+def game_text(moves: str, **headers: str | None) -> str:
+    given = {name: value for name, value in {**HEADERS, **headers}.items() if value is not None}
+    tags = "\n".join(f'[{name} "{value}"]' for name, value in given.items())
+    return f"{tags}\n\n{moves}\n\n"
+
+
+SCHOLAR = "1. e4 e5 2. Bc4 Nc6 3. Qh5 Nf6 4. Qxf7# 1-0"

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from saeflow.chess.games.boards import Boards, read_fens
-from saeflow.chess.games.positions import SCHEMA, rating_bin
+from saeflow.chess.games.positions import SCHEMA, rating_bin, split_of
 
 
 class Played(NamedTuple):
@@ -57,6 +57,7 @@ def positions_table(played: Played) -> pl.DataFrame:
             "ply": 1,
             "black": False,
             "game": [f"g{game}" for game in played.games],
+            "split": [split_of(f"g{game}") for game in played.games],
             "clock": None,
             "evaluation": None,
         }

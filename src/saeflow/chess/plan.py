@@ -55,8 +55,10 @@ def _games(study: ChessStudy) -> StagePlan:
     work = (
         f"{played.games:,} games of the model with itself"
         if played
-        else f"games of {study.positions.path}"
+        else f"games of {', '.join(study.positions.paths)}"
     )
+    if study.positions.test:
+        work += f"; the split eval is {', '.join(study.positions.test)}"
     return StagePlan("games", 1, 0, 0, 0, work)
 
 
@@ -115,15 +117,12 @@ def _saes(study: ChessStudy) -> StagePlan:
 
 def needs(study: ChessStudy, root: Path) -> list[Need]:
     """What the study reads from outside, and whether it is there."""
-    named = {
-        "positions.path": (study.positions.path, "games/positions.parquet"),
-        "model.path": (study.model.path, f"models/{study.model.name}"),
-    }
-    outside = [
-        Need(key, path, (root / path).is_file(), made)
-        for key, (path, made) in named.items()
-        if path
-    ]
+    positions = study.positions
+    named = [("positions.path", path, "games/positions.parquet") for path in positions.paths]
+    named += [("positions.test", path, "games/positions.parquet") for path in positions.test]
+    if study.model.path:
+        named.append(("model.path", study.model.path, f"models/{study.model.name}"))
+    outside = [Need(key, path, (root / path).is_file(), made) for key, path, made in named]
     if study.model.official:
         outside.append(Need("model", f"Maia-2, {study.model.official}", None))
     outside += [

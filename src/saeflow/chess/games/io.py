@@ -17,13 +17,13 @@ from saeflow import seals
 from saeflow.artifacts import sealed
 from saeflow.chess.games.examples import Examples, examples, join_examples
 from saeflow.chess.games.moves import move_indices
-from saeflow.chess.games.positions import FAULTS_TOLD, SCHEMA, Part, in_split
+from saeflow.chess.games.positions import FAULTS_TOLD, SCHEMA, Part
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.seals import stamp
 from saeflow.tables import read_table
 
 _ROWS_AT_ONCE = 1 << 17
-_COLUMNS = ["fen", "move", "bin_self", "bin_oppo", "result", "game"]
+_COLUMNS = ["fen", "move", "bin_self", "bin_oppo", "result", "game", "split"]
 
 
 def write_positions(
@@ -89,7 +89,7 @@ def load_examples(path: Path, split: str | None = None) -> Examples:
     parts: list[Examples] = []
     games, last = 0, None
     for table in _pieces(path):
-        chosen = table.filter(in_split(table["game"], split)) if split else table
+        chosen = table.filter(pl.col("split") == split) if split else table
         if chosen.height:
             part = examples(chosen)
             first = games - (chosen["game"][0] == last)  # a game may stand on both sides of the cut

@@ -12,7 +12,16 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt64
 
-from saeflow.chess.games.attacks import BIT, KING, KNIGHT, WHITE_PAWN, attacked, bishop, rook
+from saeflow.chess.games.attacks import (
+    BIT,
+    KING,
+    KNIGHT,
+    WHITE_PAWN,
+    attacked,
+    bishop,
+    queen,
+    rook,
+)
 from saeflow.chess.games.boards import Boards, bits
 from saeflow.errors import SaeflowError
 
@@ -29,6 +38,8 @@ _KING_SIDE, _QUEEN_SIDE = (
     np.uint64(0x0E),
 )  # what must be empty between king and rook
 _E1, _G1, _C1 = 4, 6, 2
+# What each piece attacks from squares among occupied ones; pawns have rules of their own.
+_REACH = (None, lambda at, _: KNIGHT[at], bishop, rook, queen, lambda at, _: KING[at])
 
 
 def _vocabulary() -> Iterator[str]:
@@ -105,6 +116,37 @@ def legal_moves(boards: Boards) -> Bool[np.ndarray, "n 1880"]:
     return legal
 
 
+def are_legal(boards: Boards, moves: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Whether one move is legal on each board; -1, no move of the list, is not.
+
+    As `legal_moves` has it, without trying the other moves of a board.
+    """
+    legal = np.zeros(len(boards), bool)
+    for start in range(0, len(boards), _BOARDS_AT_ONCE):
+        rows = np.arange(start, min(start + _BOARDS_AT_ONCE, len(boards)))
+        rows = rows[moves[rows] >= 0]
+        part, move = boards.part(rows), moves[rows]
+        own, each = bits(part.white), np.arange(len(rows))
+        origin, target, promotion = FROM[move], TO[move], PROMOTION[move]
+        pieces = (part.pieces[:, :6] & BIT[origin][:, None]) != 0
+        piece, occupied = pieces.argmax(axis=1), part.occupied
+        reach = np.zeros(len(rows), np.uint64)
+        for kind, attacks in enumerate(_REACH):
+            here = np.flatnonzero(piece == kind)
+            reach[here] = (
+                _pawn_targets(part, here, origin[here])
+                if attacks is None
+                else attacks(origin[here], occupied[here])
+            )
+        castles = np.flatnonzero((piece == 5) & (origin == _E1) & (abs(target - origin) == 2))
+        reach[castles] |= _castling(part.part(castles), occupied[castles])
+        able = pieces.any(axis=1) & ~own[each, target] & (reach & BIT[target] != 0)
+        able &= (promotion > 0) == ((piece == 0) & (target >= 56))
+        able &= ~_king_can_be_taken(part, each, origin, target)
+        legal[rows] = able
+    return legal
+
+
 Moves = tuple[
     Int[np.ndarray, " moves"], Int[np.ndarray, " moves"], Int[np.ndarray, " moves"]
 ]  # board, from, to
@@ -116,15 +158,7 @@ def _pseudo_legal(boards: Boards) -> Moves:
     white, black = boards.white, boards.black
     occupied = white | black
     board, square, targets = [], [], []
-    reach = [
-        None,
-        lambda at, _: KNIGHT[at],
-        bishop,
-        rook,
-        lambda at, o: bishop(at, o) | rook(at, o),
-        _king_reach,
-    ]
-    for piece, attacks in enumerate(reach):
+    for piece, attacks in enumerate(_REACH):
         here, origin = bits(boards.pieces[:, piece]).nonzero()
         attack = (
             _pawn_targets(boards, here, origin)
@@ -141,12 +175,6 @@ def _pseudo_legal(boards: Boards) -> Moves:
     targets.append(castling[here])
     of_piece, target = bits(np.concatenate(targets)).nonzero()
     return np.concatenate(board)[of_piece], np.concatenate(square)[of_piece], target
-
-
-def _king_reach(
-    squares: Int[np.ndarray, " m"], _occupied: UInt64[np.ndarray, " m"]
-) -> UInt64[np.ndarray, " m"]:
-    return KING[squares]
 
 
 def _pawn_targets(

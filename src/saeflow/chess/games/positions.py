@@ -4,8 +4,9 @@ of it."""
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,19 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int, Int8
+from jaxtyping import Int, Int8
 
 from saeflow.chess.games.boards import Boards, with_king_and_rook, write_fens
-from saeflow.chess.games.moves import mirrored_move
-from saeflow.chess.games.pgn import (
-    LONGEST_GAME,
-    Chunk,
-    GameText,
-    Turn,
-    read_chunks,
-    read_game,
-    read_headers,
-)
+from saeflow.chess.games.files import LONGEST_GAME, Chunk, read_chunks
+from saeflow.chess.games.moves import MOVE_INDEX, are_legal, mirrored_move
+from saeflow.chess.games.pgn import GameText, Turn, read_game, read_headers
 from saeflow.chess.games.settings import Games
 
 SCHEMA = {
@@ -39,6 +33,7 @@ SCHEMA = {
     "ply": pl.Int16,  # from 0
     "black": pl.Boolean,  # the player had Black
     "game": pl.String,
+    "split": pl.String,  # model, sae or eval; all positions of a game are in one
     "clock": pl.Float32,  # seconds that the player has left after the move
     "evaluation": pl.Float32,  # pawns before the move, in the player's view; a forced mate is ±100
 }
@@ -59,23 +54,23 @@ def rating_bin(ratings: Int[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:
     ).astype(np.int8)
 
 
-def split_of(game: str) -> str:
-    """The split a game belongs to, by the hash of its name: all its positions are in one."""
+def split_of(game: str, tested_elsewhere: bool = False) -> str:
+    """The split a game belongs to, by the hash of its name: all its positions are in one.
+
+    Args:
+        game: its name.
+        tested_elsewhere: whether games of other files are the split ``eval``; then these are
+            divided between the other two, in their proportion.
+    """
     place = int.from_bytes(hashlib.blake2b(game.encode(), digest_size=8).digest(), "big") / 2.0**64
-    return (
-        "model"
-        if place < SPLITS["model"]
-        else "sae"
-        if place < SPLITS["model"] + SPLITS["sae"]
-        else "eval"
-    )
+    if tested_elsewhere:
+        place *= 1 - SPLITS["eval"]
+    if place < SPLITS["model"]:
+        return "model"
+    return "sae" if place < SPLITS["model"] + SPLITS["sae"] else "eval"
 
 
-def in_split(games: pl.Series, split: str) -> Bool[np.ndarray, " n"]:
-    """Which rows of a table belong to a split, by its column ``game``."""
-    names = games.unique().to_list()
-    kept = [name for name in names if split_of(name) == split]
-    return games.is_in(kept).to_numpy()
+_WHOLE, _TRAINING, _TEST = "all", "model and sae", "eval"  # splits that games of a file are for
 
 
 class Part(NamedTuple):
@@ -85,19 +80,31 @@ class Part(NamedTuple):
         positions: as `SCHEMA` has it.
         counts: games by what became of them: ``kept``, ``malformed``, or why they were left out.
         faults: the first few malformed games and what is wrong with each.
+        use: which splits games of its file are for.
     """
 
     positions: pl.DataFrame
     counts: Counter[str]
     faults: list[str]
+    use: str = _WHOLE
 
 
 FAULTS_TOLD = 5
-_LONGEST_NAME = 500  # letters of an address; the name stands in every row of a game
 _HIGHEST_RATING = 9999
+_GAME_ON_LICHESS = re.compile(
+    r"https?://lichess\.org/([A-Za-z0-9]{8})(?:[A-Za-z0-9]{4})?(?:/(?:white|black))?(?:#\d+)?"
+)
+_PAGES_OF_LICHESS = {"analysis", "training", "practice", "streamer", "timeline", "features"}
 
 
-def chunk_positions(chunk: Chunk, settings: Games) -> Part:
+class _File(NamedTuple):
+    path: Path
+    use: str
+    told: str
+    """What its faults are said to be of, where there are several files."""
+
+
+def chunk_positions(chunk: Chunk, settings: Games, file: _File) -> Part:
     """The positions of one chunk of games."""
     counts: Counter[str] = Counter()
     ranges: Counter[tuple[int, int]] = Counter()
@@ -115,25 +122,31 @@ def chunk_positions(chunk: Chunk, settings: Games) -> Part:
         if settings.games_per_range and ranges[players.bins] >= settings.games_per_range:
             counts["more of one range of ratings than wanted"] += 1
             continue
-        name = _name(headers, here)
-        game = read_game(text) if len(text) <= LONGEST_GAME else None
+        game = read_game(text, headers) if len(text) <= LONGEST_GAME else None
         if game is None or game.fault:
             counts["malformed"] += 1
-            faults.append(
-                f"{name}: {game.fault if game else f'is longer than {LONGEST_GAME >> 20} MiB'}"
-            )
+            what = game.fault if game else f"is longer than {LONGEST_GAME >> 20} MiB"
+            faults.append(f"{file.told}{_on_server(headers) or f'@{here}'}: {what}")
+            continue
+        if game.chess960:
+            counts["other kinds of chess"] += 1
             continue
         turns = _wanted_turns(game, settings)
         if turns is None:
             counts["without clocks"] += 1
             continue
-        rows.extend(name, players, turns)
+        rows.extend(_name(headers, game), players, turns)
         ranges[players.bins] += bool(turns)
         counts["kept"] += 1
-    if chunk.cut:
+    table, illegal = rows.table(file.use)
+    for name, move in illegal.items():
+        counts["kept"] -= 1
         counts["malformed"] += 1
-        faults.append("the file ends too early: its last game is lost")
-    return Part(rows.table(), counts, faults[:FAULTS_TOLD])
+        faults.append(f"{file.told}{name}: {move} is not legal where it is played")
+    if chunk.damage:
+        counts["malformed"] += 1
+        faults.insert(0, f"{file.told}{chunk.damage}")
+    return Part(table, counts, faults[:FAULTS_TOLD], file.use)
 
 
 class _Players(NamedTuple):
@@ -151,7 +164,7 @@ def _unwanted(headers: Mapping[str, str], settings: Games) -> str | None:
     """Why a game is left out before it is read, or None."""
     if not any(word in headers.get("Event", "") for word in settings.events):
         return "other events"
-    if headers.get("Variant", "Standard") not in ("Standard", "From Position"):
+    if headers.get("Variant", "Standard").lower() not in ("standard", "from position", "chess"):
         return "other kinds of chess"
     if "BOT" in (headers.get("WhiteTitle"), headers.get("BlackTitle")):
         return "played by a program"
@@ -161,23 +174,29 @@ def _unwanted(headers: Mapping[str, str], settings: Games) -> str | None:
 
 
 def _players(headers: Mapping[str, str]) -> _Players | None:
+    """Who played; None where a rating is unknown, which some write as 0."""
     try:
         white, black = int(headers["WhiteElo"]), int(headers["BlackElo"])
     except (KeyError, ValueError):
         return None
-    if max(abs(white), abs(black)) > _HIGHEST_RATING:
+    if not (0 < white <= _HIGHEST_RATING and 0 < black <= _HIGHEST_RATING):
         return None
     return _Players(white, black, RESULTS[headers["Result"]])
 
 
-def _name(headers: Mapping[str, str], offset: int) -> str:
-    """The game's name on its server, or its place in the file."""
-    site = headers.get("Site", "")
-    return (
-        site.rpartition("/")[2]
-        if site.startswith("http") and len(site) <= _LONGEST_NAME
-        else f"@{offset}"
-    )
+def _on_server(headers: Mapping[str, str]) -> str | None:
+    """What Lichess calls a game; None where its site names a page that many games may share."""
+    match = _GAME_ON_LICHESS.fullmatch(headers.get("Site", ""))
+    return match[1] if match and match[1] not in _PAGES_OF_LICHESS else None
+
+
+def _name(headers: Mapping[str, str], game: GameText) -> str:
+    """The game's name on its server, or what makes it itself: its tags and moves, wherever they
+    stand."""
+    if name := _on_server(headers):
+        return name
+    own = [*map("=".join, sorted(headers.items())), *(turn.move for turn in game.turns)]
+    return hashlib.blake2b("\n".join(own).encode(), digest_size=12).hexdigest()
 
 
 def _wanted_turns(game: GameText, settings: Games) -> list[tuple[int, Turn, float | None]] | None:
@@ -208,20 +227,27 @@ class _Rows:
         self._players += [players] * len(turns)
         self._games += [game] * len(turns)
 
-    def table(self) -> pl.DataFrame:
+    def table(self, use: str) -> tuple[pl.DataFrame, dict[str, str]]:
+        """The table, and by game a move that is not legal where it is played; such games are left
+        out."""
         if not self._turns:
-            return pl.DataFrame(schema=SCHEMA)
+            return pl.DataFrame(schema=SCHEMA), {}
         black = np.array([turn.is_black for _, turn, _ in self._turns])
         players = np.array(self._players, np.int64)
         side = np.where(black, 1, 0)
         row = np.arange(len(side))
         rating_self, rating_oppo = players[row, side], players[row, 1 - side]
+        boards = _seen([turn for _, turn, _ in self._turns])
+        moves = [
+            mirrored_move(turn.move) if turn.is_black else turn.move for _, turn, _ in self._turns
+        ]
+        splits = {
+            game: "eval" if use == _TEST else split_of(game, use == _TRAINING)
+            for game in dict.fromkeys(self._games)
+        }
         columns = {
-            "fen": write_fens(_seen([turn for _, turn, _ in self._turns])),
-            "move": [
-                mirrored_move(turn.move) if turn.is_black else turn.move
-                for _, turn, _ in self._turns
-            ],
+            "fen": write_fens(boards),
+            "move": moves,
             "rating_self": rating_self,
             "rating_oppo": rating_oppo,
             "bin_self": rating_bin(rating_self),
@@ -230,15 +256,19 @@ class _Rows:
             "ply": [ply for ply, _, _ in self._turns],
             "black": black,
             "game": self._games,
+            "split": [splits[game] for game in self._games],
             "clock": pl.Series([turn.clock for _, turn, _ in self._turns], dtype=pl.Float32),
             "evaluation": pl.Series(
                 [v if v is None or not turn.is_black else -v for _, turn, v in self._turns],
                 dtype=pl.Float32,
             ),
         }
-        return pl.DataFrame(columns).select(
+        table = pl.DataFrame(columns).select(
             pl.col(name).cast(kind) for name, kind in SCHEMA.items()
         )
+        legal = are_legal(boards, np.array([MOVE_INDEX.get(move, -1) for move in moves]))
+        wrong = {self._games[row]: moves[row] for row in np.flatnonzero(~legal)[::-1]}
+        return table.filter(~pl.col("game").is_in(list(wrong))) if wrong else table, wrong
 
 
 def _seen(turns: list[Turn]) -> Boards:
@@ -253,37 +283,63 @@ def _seen(turns: list[Turn]) -> Boards:
     return boards.where(np.array([turn.is_black for turn in turns]), boards.mirrored())
 
 
-def pgn_positions(path: Path, settings: Games, jobs: int = 1) -> Iterator[Part]:
-    """The positions of a PGN file, chunk by chunk in its order; ``jobs`` chunks are read at the
+def pgn_positions(
+    path: Path | Sequence[Path], settings: Games, jobs: int = 1, test: Sequence[Path] = ()
+) -> Iterator[Part]:
+    """The positions of PGN files, chunk by chunk in their order; ``jobs`` chunks are read at the
     same time.
 
     The text is cut between games by this process and each piece is read by another, so a packed
     file is read in parallel, too. What comes out does not depend on ``jobs``.
 
     Args:
-        path: .pgn, or packed as .zst, .gz or .bz2.
+        path: .pgn, or packed as .zst, .gz or .bz2; or several.
         settings: which games and moves are taken.
         jobs: processes; with 1 this one does it all.
+        test: files whose games, and no others, are the split ``eval``. They come first; games that
+            stand in a file of ``path``, too, are left out there.
 
     Raises:
-        SaeflowError: the file cannot be read.
+        SaeflowError: a file cannot be read.
     """
-    chunks = read_chunks(path, settings.games_per_chunk)
+    paths = [path] if isinstance(path, Path) else list(path)
+    uses = [(file, _TEST) for file in test]
+    uses += [(file, _TRAINING if test else _WHOLE) for file in paths]
+    files = [_File(file, use, f"{file.name}, " if len(uses) > 1 else "") for file, use in uses]
+    chunks = (
+        (chunk, settings, file)
+        for file in files
+        for chunk in read_chunks(file.path, settings.games_per_chunk)
+    )
     if jobs == 1:
-        yield from (chunk_positions(chunk, settings) for chunk in chunks)
+        yield from _without_test_games(chunk_positions(*chunk) for chunk in chunks)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        yield from _in_order(pool, chunks, settings, ahead=jobs + 1)
+        yield from _without_test_games(_in_order(pool, chunks, ahead=jobs + 1))
+
+
+def _without_test_games(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, of whose games for training those are left out that were met in a test file."""
+    tested: set[str] = set()
+    for part in parts:
+        if part.use == _TEST:
+            tested.update(part.positions["game"].unique())
+        elif tested:
+            again = [game for game in part.positions["game"].unique() if game in tested]
+            part.counts["kept"] -= len(again)
+            part.counts["in a test file, too"] += len(again)
+            part = part._replace(positions=part.positions.filter(~pl.col("game").is_in(again)))
+        yield part
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, chunks: Iterable[Chunk], settings: Games, ahead: int
+    pool: ProcessPoolExecutor, chunks: Iterable[tuple[Chunk, Games, _File]], ahead: int
 ) -> Iterator[Part]:
     """Results in the order of the chunks, with at most ``ahead`` of them under way, which bounds
     the memory."""
     waiting: list[Future[Part]] = []
     for chunk in chunks:
-        waiting.append(pool.submit(chunk_positions, chunk, settings))
+        waiting.append(pool.submit(chunk_positions, *chunk))
         if len(waiting) > ahead:
             yield waiting.pop(0).result()
     yield from (future.result() for future in waiting)

@@ -48,9 +48,12 @@ class SelfPlay(Section):
 class Positions(Section):
     """Where positions come from: played games, or games of the model with itself."""
 
-    path: InputPath | None = None
-    """Played games: a PGN file, plain or packed as .zst, .gz or .bz2. ``${NAME}`` is read from the
-    environment."""
+    path: InputPath | Annotated[list[InputPath], Field(min_length=1), Unique] | None = None
+    """Played games: a PGN file, plain or packed as .zst, .gz or .bz2, or a list of files.
+    ``${NAME}`` is read from the environment."""
+    test: Annotated[list[InputPath], Unique] = Field(default=[])
+    """``path``: other files, such as later months, whose games, and no others, are the split
+    ``eval``; games that stand in both are left out of training."""
     games: Games = Games()
     """``path``: which games, and which of their moves."""
     self_play: SelfPlay | None = None
@@ -61,4 +64,13 @@ class Positions(Section):
         if (self.path is None) == (self.self_play is None):
             given = "both" if self.path else "none"
             refuse([("", f"give either path or self_play; this gives {given}")])
+        if self.test and not self.path:
+            refuse([("test", "is of played games, and this has none; give path")])
+        if both := set(self.test) & set(self.paths):
+            refuse([("test", f"'{min(both)}' is among those of path, too; leave it out of one")])
         return self
+
+    @property
+    def paths(self) -> list[str]:
+        """The files of `path`."""
+        return [self.path] if isinstance(self.path, str) else list(self.path or [])

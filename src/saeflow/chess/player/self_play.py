@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, Int64, UInt64
 from saeflow import seeds
 from saeflow.chess.games.boards import START, Boards, read_fens, write_fens
 from saeflow.chess.games.moves import MOVES, in_check, legal_moves, play
-from saeflow.chess.games.positions import BIN_WIDTH, FIRST_BIN, RATING_BINS, SCHEMA
+from saeflow.chess.games.positions import BIN_WIDTH, FIRST_BIN, RATING_BINS, SCHEMA, split_of
 from saeflow.chess.games.settings import SelfPlay
 from saeflow.chess.player.maia2 import Maia2
 from saeflow.chess.player.planes import encode, mask_illegal
@@ -74,7 +74,8 @@ def _play_some(
         plies.append(_rows(boards, moves, bins_told, games[alive], ply))
         boards = play(boards, moves)
     table = pl.concat(plies)
-    ended = pl.DataFrame({"game": [_name(game) for game in games], "white": result})
+    names = [_name(game) for game in games]
+    ended = pl.DataFrame({"game": names, "white": result, "split": [*map(split_of, names)]})
     sign = pl.when(pl.col("black")).then(-1).otherwise(1)
     table = table.join(ended, on="game", how="left").with_columns(result=pl.col("white") * sign)
     return table.sort("game", "ply").select(

@@ -177,7 +177,7 @@ def run_facts(results: ChessResults) -> list[Fact]:
     source = (
         f"{played.games:,} games of the model with itself"
         if played
-        else "played games, read from a file"
+        else "played games, read from files"
     )
     return [
         Fact("Model of human play", study.model.name, wording.PLAYERS[_source(results)]),
@@ -186,11 +186,7 @@ def run_facts(results: ChessResults) -> list[Fact]:
             f"{results.positions:,}",
             f"{source}; {results.games:,} games gave positions",
         ),
-        *(
-            Fact(f"Games: {words(key)}", f"{value:,}")
-            for key, value in results.read.items()
-            if isinstance(value, int)
-        ),
+        *_read_facts(results.read),
         Fact(
             "Cached positions",
             f"{study.activations.positions:,}",
@@ -200,6 +196,24 @@ def run_facts(results: ChessResults) -> list[Fact]:
         *(Fact("SAE", name, _sae_note(results, name)) for name in study.saes),
         *_studied_facts(results),
         Fact("Seed", str(study.seed), "every random draw follows from it"),
+    ]
+
+
+def _read_facts(read: dict[str, Any]) -> list[Fact]:
+    """What became of the games of files: those that were kept, and those lost by the reason."""
+    games = dict(read.get("games") or {})
+    if not games:
+        return []
+    kept = games.pop("kept", 0)
+    facts = [Fact("Games read", f"{kept + sum(games.values()):,}", f"{kept:,} of them kept")]
+    first = "; ".join(read.get("faults") or [])
+    return facts + [
+        Fact(
+            f"Games left out: {reason}",
+            f"{count:,}",
+            f"the first of them: {first}" if reason == "malformed" and first else "",
+        )
+        for reason, count in sorted(games.items(), key=lambda item: -item[1])
     ]
 
 
@@ -308,6 +322,10 @@ def engine_facts(results: ChessResults) -> list[Fact]:
             f"of the split {asked.split}, evaluated by {names}",
         )
     ]
+    if silent := results.engine["evaluation"].null_count():
+        facts.append(
+            Fact("Without a score", f"{silent:,}", "the engine says not what they are worth")
+        )
     if not (sought := results.study.blunders):
         return facts
     if results.blunders.is_empty():

@@ -47,6 +47,8 @@ def evaluate(
     said = ask(write_fens(here.boards), [MOVES[move] for move in here.moves], wanted, beat)
     table = said.with_columns(split=pl.lit(wanted.split), row=pl.Series(rows))
     write_table(output, table, ENGINE)
+    if silent := table["evaluation"].null_count():
+        options.say(f"the engine gave no score of {silent:,} of {len(table):,} positions", err=True)
 
 
 @app.command("gather-evaluations")
