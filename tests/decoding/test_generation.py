@@ -135,6 +135,21 @@ def test_samples_that_do_not_fit_one_batch_are_the_same_as_those_that_do() -> No
     assert torch.equal(tokens(64), tokens(4))
 
 
+def test_a_batch_is_no_larger_than_all_units_fill_where_their_number_is_known() -> None:
+    lm = tiny_lm()
+    steered = Steered(unit_rows(3), torch.ones(3), range(3))
+    (group,) = prompt_groups(lm, ["the cat"])
+    rows: list[int] = []
+    texts = []
+    for units in (None, 3):
+        plan = Plan(4, NEW_TOKENS, Sampling(temperature=0.5), 0, "test", 64, units=units)
+        with attach(lm, [(HOOK, lambda resid: rows.append(len(resid)))]):
+            (part,) = roll_out(lm, HOOK, group, steered, plan)
+        texts.append(part.tokens)
+    assert set(rows) == {16, 64, 4}  # prompts run once; 3 units stand in 4 slots
+    assert torch.equal(*texts)
+
+
 def test_equal_prompts_draw_different_noise() -> None:
     lm = tiny_lm()
     groups = prompt_groups(lm, ["", "the", "", "a dog", "cat"])

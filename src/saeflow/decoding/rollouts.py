@@ -49,6 +49,10 @@ class Plan:
     read: Literal["generated", "all"] | None = None
     """Positions whose residual stream is kept: of generated tokens, or all but BOS; None keeps
     nothing."""
+    units: int | None = None
+    """How many there are in all, where that follows from the settings alone: a batch has no more
+    slots than these fill. None fills it up, so that the shape of batches is the same whatever else
+    is measured."""
 
     @property
     def chunk(self) -> int:
@@ -59,7 +63,8 @@ class Plan:
     @property
     def slots(self) -> int:
         """Units of one batch, a power of two so that blocks of vectors fill whole batches."""
-        return 1 << ((self.batch_rows // self.chunk).bit_length() - 1)
+        fitting = 1 << ((self.batch_rows // self.chunk).bit_length() - 1)
+        return fitting if self.units is None else min(fitting, 1 << (self.units - 1).bit_length())
 
 
 class PromptGroup(NamedTuple):

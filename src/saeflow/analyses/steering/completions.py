@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -99,7 +100,8 @@ def complete(
     )
     rows: list[dict[str, Any]] = []
     for group in prompt_groups(lm, settings.prompts):
-        for rollouts in roll_out(lm, hook, group, steered, plan):
+        of_group = replace(plan, units=len(scales) * len(group.texts))
+        for rollouts in roll_out(lm, hook, group, steered, of_group):
             rows += _rows(lm, group, rollouts, scales)
             if progress:
                 progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
