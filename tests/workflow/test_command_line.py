@@ -1,6 +1,10 @@
 """The command line on the files of a finished study."""
 
+import json
+
+import polars as pl
 import pytest
+import yaml
 from snakemake_runs import saeflow
 
 
@@ -86,6 +90,34 @@ def test_steer_shows_unsteered_and_steered_text_of_the_same_noise(finished):
     assert unsteered[1:3] == unsteered[4:6]
     assert some.stdout.splitlines()[1:3] == unsteered[1:3]
     assert some.stdout.splitlines()[4:6] != unsteered[1:3]
+
+
+def test_steer_takes_a_goal_or_a_latent_and_scales_in_the_unit_of_the_study(finished):
+    asked = ["steer", "--study", finished.results, "--samples", "1", "--new-tokens", "4", "I think"]
+    chosen = saeflow(*asked, "--goal", "love", "--method", "caa")
+    assert chosen.returncode == 0, chosen.stderr
+    best = pl.read_parquet(finished.results / "steering/best.parquet")
+    (row,) = best.filter(goal="love", method="caa").iter_rows(named=True)
+    config = yaml.safe_load((finished.results / "config.yaml").read_text())
+    multiple = config["steering"]["completions"]["scales"][row["scale_index"]]
+    folder = finished.results / "activations/tiny-lm" / config["hook"]
+    norm = json.loads((folder / "manifest.json").read_text())["mean_norm"]
+    assert f"love by caa, scale {multiple:g} × {norm:.3g}, the mean norm" in chosen.stdout
+    assert row["scale"] == pytest.approx(multiple * norm)
+    latent = saeflow(*asked, "--latent", "3", "--scale", "0.5")
+    assert "latent 3 by sae, scale 0.5 ×" in latent.stdout, latent.stderr
+    unscaled = saeflow(*asked, "--latent", "3")
+    assert "no scale was chosen for latent 3; give --scale" in unscaled.stderr
+
+
+def test_fires_lists_the_latents_of_a_text_with_the_token_that_has_most(finished):
+    done = saeflow("fires", "--study", finished.results, "--top", "3", "I think that I love you")
+    assert done.returncode == 0, done.stderr
+    header, *rows = done.stdout.splitlines()
+    assert header.split() == ["latent", "largest", "tokens", "at"]
+    largest = [float(row.split()[1]) for row in rows]
+    assert largest == sorted(largest, reverse=True)
+    assert all(value > 0 for value in largest)
 
 
 def test_plan_counts_the_jobs_that_the_workflow_runs(finished):

@@ -10,7 +10,7 @@ import typer
 import saeflow
 from saeflow import jobs, options, provenance
 from saeflow.analyses import ANALYSES
-from saeflow.analyses.steering.command import steer
+from saeflow.analyses.steering.steer_command import steer
 from saeflow.chess import commands as chess
 from saeflow.cli import (
     activations,
@@ -26,6 +26,7 @@ from saeflow.cli import (
     study,
 )
 from saeflow.cli.clearing import cleared
+from saeflow.cli.fires import fires
 from saeflow.errors import DamagedError, SaeflowError
 
 app = typer.Typer(
@@ -72,6 +73,7 @@ app.command("verify")(study.verify)
 app.command("adopt")(study.adopt)
 app.command("show")(show.show)
 app.command("steer")(steer)
+app.command("fires")(fires)
 
 
 def run() -> None:

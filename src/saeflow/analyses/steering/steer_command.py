@@ -1,0 +1,175 @@
+"""``saeflow steer``: a vector of a study tried at the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saeflow import config, options
+from saeflow.analyses.finished import FinishedStudy, only_study
+from saeflow.analyses.steering.settings import Completions
+from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    from saeflow.analyses.steering.io import SteeringVector
+
+
+def steer(
+    prompt: Annotated[str, typer.Argument(help="What the model goes on from.")],
+    goal: Annotated[str | None, typer.Option(help="A goal of the study, with --method.")] = None,
+    method: Annotated[str | None, typer.Option(help="How its vector was built.")] = None,
+    latent: Annotated[
+        int | None, typer.Option(help="Steer with the decoder row of a latent.", min=0)
+    ] = None,
+    sae: Annotated[
+        str | None, typer.Option(help="The latent's SAE; default is the study's first.")
+    ] = None,
+    vector: Annotated[
+        Path | None, typer.Option(help="A vector.safetensors, in place of a goal or a latent.")
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a study's results; default is the only one below results/."),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            help=(
+                "How much is added, in the study's unit: multiples of the mean activation norm "
+                "unless its config says otherwise; below 0 it steers away. Default is the scale "
+                "that the study chose."
+            )
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model; default is the study's.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How many completions.", min=1)] = 4,
+    new_tokens: Annotated[int, typer.Option(help="Tokens per completion.", min=1)] = 40,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 1.0,
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat",
+            help="Take the prompt as a user's message to a chat model; show its answer alone.",
+        ),
+    ] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Try a vector at the terminal: unsteered and steered completions of a prompt, with the same
+    noise."""
+    options.use_device(2)
+    from saeflow.analyses.steering.completions import complete
+    from saeflow.analyses.steering.io import load_vector
+
+    if sum((vector is not None, goal is not None, latent is not None)) != 1:
+        raise SaeflowError("steer: give one of --goal with --method, --latent, or --vector")
+    if goal is not None and method is None:
+        raise SaeflowError("steer: --goal needs --method; see the folders of steering/<goal>")
+    folder = study or (_around(vector) if vector else only_study())
+    opened = FinishedStudy.read(folder) if folder else None
+    if vector:
+        loaded = load_vector(vector)
+    elif not opened:
+        raise SaeflowError("steer: which study? Name the folder of its results with --study")
+    elif latent is not None:
+        loaded = _of_latent(opened, sae or opened.study.target_sae, latent)
+    else:
+        loaded = load_vector(_there(opened.file(f"steering/{goal}/{method}/vector.safetensors")))
+    if scale is None:
+        scale = _chosen_scale(opened, loaded)
+    norm = _unit(opened, loaded) if opened else 1.0
+    if not model:
+        if not opened:
+            raise SaeflowError(f"steer: {vector} lies in no study; name the model with --model")
+        model = opened.model
+    settings = Completions(
+        prompts=[[config.Message(role="user", content=prompt)] if chat else prompt],
+        samples=max(samples, 4),
+        new_tokens=new_tokens,
+        sampling=config.Sampling(temperature=temperature),
+    )
+    lm = options.open_model(model)
+    table = complete(
+        lm,
+        loaded.hook,
+        loaded.of_width(lm.d_model),
+        [0.0, scale * norm * loaded.norm],
+        settings,
+        seed,
+        goal=loaded.goal,
+        method=loaded.method,
+    )
+    unit = f" × {norm:.3g}, the mean norm at {loaded.hook}" if norm != 1 else ""
+    steered = f"{loaded.goal} by {loaded.method}, scale {scale:g}{unit}"
+    for index, title in enumerate(("unsteered", steered)):
+        typer.secho(title, bold=True)
+        texts = table.filter(scale_index=index)["continuation" if chat else "text"]
+        for text in texts.head(samples):
+            options.say(f"  {text}")
+
+
+def _around(vector: Path) -> Path | None:
+    """The folder of the study's results that a ``steering/<goal>/<method>/vector.safetensors`` lies
+    in."""
+    above = vector.resolve().parents
+    root = above[3] if len(above) > 3 else None
+    return root if root and (root / "config.yaml").is_file() else None
+
+
+def _there(file: Path) -> Path:
+    if not file.is_file():
+        there = sorted(path.parent.name for path in file.parents[1].glob("*/vector.safetensors"))
+        offered = f"; of this goal there are {', '.join(there)}" if there else ""
+        raise SaeflowError(f"steer: {file} is not there{offered}")
+    return file
+
+
+def _of_latent(opened: FinishedStudy, sae: str, latent: int) -> SteeringVector:
+    from torch.nn.functional import normalize
+
+    from saeflow.analyses.steering.io import SteeringVector
+    from saeflow.saes.io import load_sae
+
+    weights = load_sae(opened.sae(sae))
+    if latent >= weights.d_sae:
+        raise SaeflowError(f"steer: SAE '{sae}' has latents 0 to {weights.d_sae - 1}")
+    return SteeringVector.towards(
+        {latent: 1.0},
+        normalize(weights.W_dec[latent].detach().double(), dim=0).float(),
+        hook=opened.study.hook_of(sae),
+        goal=f"latent {latent}",
+        method="sae",
+        norm=1.0,
+    )
+
+
+def _chosen_scale(opened: FinishedStudy | None, loaded: SteeringVector) -> float:
+    """The scale that the study chose for a vector, in its unit."""
+    import polars as pl
+
+    from saeflow.analyses.steering.summary import BEST_SCHEMA
+
+    if opened and (steering := opened.study.steering):
+        file = opened.file("steering/best.parquet")
+        best = pl.read_parquet(file) if file.is_file() else pl.DataFrame(schema=BEST_SCHEMA)
+        row = best.filter(goal=loaded.goal, method=loaded.method)
+        if len(row):
+            return steering.completions.scales[row["scale_index"][0]]
+    raise SaeflowError(f"steer: no scale was chosen for {loaded.goal}; give --scale")
+
+
+def _unit(opened: FinishedStudy, loaded: SteeringVector) -> float:
+    """What a scale of 1 is: the mean norm of the activations at the vector's hook, unless the study
+    says otherwise, or has no cache there."""
+    from saeflow.activations.io import ActivationStore
+
+    steering = opened.study.steering
+    if steering and steering.completions.scale_unit == "absolute":
+        return 1.0
+    cache = opened.file(f"activations/{opened.study.model.name}/{loaded.hook}/manifest.json")
+    if not cache.is_file():
+        raise SaeflowError(f"steer: {cache} is not there, which says how large activations are")
+    return ActivationStore.open(cache.parent).mean_norm
