@@ -12,17 +12,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, product
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from string import Formatter
 from typing import Any, Generic, TypeVar
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 
 from saeflow.config.digests import settings_digests
-from saeflow.config.locations import fetched, location
+from saeflow.config.locations import fetched, filled, location
 from saeflow.config.sae_files import Given
 from saeflow.config.section import Section
 from saeflow.errors import SaeflowError
@@ -337,13 +336,6 @@ class Workflow(Generic[S]):
                     f"{folder}: is no folder, and the study has files in it; move away what lies "
                     "there and start again"
                 )
-
-
-def filled(pattern: str, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A pattern with its names in braces filled in each way."""
-    fields = dict.fromkeys(name for _, name, _, _ in Formatter().parse(pattern) if name)
-    for values in product(*(names[name] for name in fields)):
-        yield pattern.format(**dict(zip(fields, values, strict=True)))
 
 
 def digest(sections: Iterable[Section]) -> str:

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from saeflow.analyses.workflow import StudyWorkflow
 from saeflow.cli.main import app
 from saeflow.errors import SaeflowError
-from saeflow.kinds import check_any_study
-from saeflow.planning.work import Need, missing
+from saeflow.kinds import check_any_study, plan_of
+from saeflow.planning.work import Need, StagePlan, missing
 
 SMALL = study_config("minimal-text", {"effects": None, "steering": None})
 HOSTED = study_config("minimal-text", {"steering.judge": {"kind": "openai", "model": "m"}})
@@ -84,6 +84,24 @@ def test_a_judge_without_key_is_told_unless_it_has_answered_before(
     Path("results/small/judging").mkdir(parents=True)
     Path("results/small/judging/ledger.sqlite").touch()
     assert keys() == []
+
+
+def test_only_what_is_left_to_do_is_planned(tmp_path: Path) -> None:
+    stage = StagePlan("effects", 10, 100, 1000, 7, "blocks", [f"block-{n}" for n in range(4)])
+    assert stage.left(lambda _: False) == stage
+    assert stage.left(lambda path: path == "block-1") == (
+        *("effects", 8, 75, 750, 6, "blocks; 1 of 4 files are there", ()),
+    )
+    assert stage.left(lambda _: True) == ("effects", 0, 0, 0, 0, "blocks; done", ())
+
+    study = check_any_study(SMALL)
+    saes = next(stage for stage in plan_of(study, tmp_path).stages if stage.stage == "saes")
+    assert saes.jobs == 3
+    metrics = tmp_path / "results/small/saes/main/metrics.json"
+    metrics.parent.mkdir(parents=True)
+    metrics.touch()
+    stages = {stage.stage: stage.jobs for stage in plan_of(study, tmp_path).stages}
+    assert (stages["saes"], stages["corpus"]) == (0, 2)
 
 
 def test_the_plan_ends_with_1_where_something_is_missing() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from saeflow.analyses import Study
 from saeflow.config.counts import latent_count
-from saeflow.config.locations import fetches
+from saeflow.config.locations import fetches, location
 from saeflow.planning.shape import model_shape
 from saeflow.planning.stages import heading, needs, plan_study, remarks
 from saeflow.planning.work import Plan
@@ -26,6 +26,9 @@ def plan(study: Study, root: Path) -> Plan:
     """
     outside, shape = needs(study, root), model_shape(study)
 
+    def there(path: str) -> bool:
+        return (root / path).exists()
+
     def rate(device: str) -> float:
         from saeflow.planning.calibration import products_per_second
 
@@ -36,7 +39,10 @@ def plan(study: Study, root: Path) -> Plan:
     return Plan(
         heading(study, study.model.name, study.hook),
         "tokens",
-        plan_study(study, shape, fetches(study, root)),
+        [
+            stage.left(lambda path: there(location(study, path, there)))
+            for stage in plan_study(study, shape, fetches(study, root))
+        ],
         outside,
         remarks(study) if shape else [NOT_HERE, *remarks(study)],
         rate if shape else None,

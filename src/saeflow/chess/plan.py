@@ -28,11 +28,13 @@ def plan(study: ChessStudy, root: Path) -> Plan:
         root: the folder that ``results/`` lies in.
     """
     core = [_games(study), _model(study), _activations(study), _saes(study)]
+    stages = [*core, *after_core(study, Scope(None, {}))]
+    results = root / "results" / study.study
     sites = list(dict.fromkeys(sae.hook for sae in study.saes.values()))
     return Plan(
         heading(study, study.model.name, *sites),
         "positions",
-        [*core, *after_core(study, Scope(None, {}))],
+        [stage.left(lambda path: (results / path).exists()) for stage in stages],
         needs(study, root),
         [AT_MOST, *remarks(study)],
     )

@@ -8,8 +8,10 @@ it: the workflow sees by the path alone that an input is another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path, PurePosixPath
+from string import Formatter
 
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.face import Origin
@@ -86,6 +88,13 @@ def location(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> str:
     if declared and declared.published and fetched(study, path, exists):
         return f"{PUBLISHED}/{declared.published.folder(declared.also)}/{path}"
     return _own(study, path)
+
+
+def filled(pattern: str, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A pattern of paths with its names in braces filled in each way."""
+    fields = dict.fromkeys(name for _, name, _, _ in Formatter().parse(pattern) if name)
+    for values in product(*(names[name] for name in fields)):
+        yield pattern.format(**dict(zip(fields, values, strict=True)))
 
 
 def fetches(study: Core, root: Path) -> dict[str, Fetchable]:

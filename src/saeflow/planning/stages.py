@@ -9,7 +9,7 @@ from types import MappingProxyType
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.embedded import is_embedded
 from saeflow.config.gguf_header import is_gguf
-from saeflow.config.locations import SAE_FILES, fetches
+from saeflow.config.locations import SAE_FILES, fetches, filled
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
 from saeflow.figures.figure import figures_of
@@ -43,16 +43,29 @@ def after_core(study: AnyStudy, scope: Scope) -> list[StagePlan]:
     stages: list[StagePlan] = []
     for analysis, own in study.asked:
         if work := analysis.declared("cost", "work"):
-            stages += work(study, own, scope)
-    figures = 1 + len(figures_of(study))
-    return [*stages, StagePlan("figures", figures, 0, 0, 5_000_000, "figures and report")]
+            names = {"sae": list(study.saes), **analysis.names(study, own)}
+            ends = [
+                path for pattern in analysis.outputs(study, own) for path in filled(pattern, names)
+            ]
+            stages += [
+                stage if stage.files else stage._replace(files=ends)
+                for stage in work(study, own, scope)
+            ]
+    figures = figures_of(study)
+    files = ["report/index.html", *(f"figures/{name}.png" for name in figures)]
+    return [
+        *stages,
+        StagePlan("figures", 1 + len(figures), 0, 0, 5_000_000, "figures and report", files),
+    ]
 
 
 def _corpus(study: Core, scope: Scope) -> StagePlan:
     corpus = study.corpus
     disk = 4 * sum(dict(corpus.tokens).values())
-    jobs = 3 if _model_training(study, scope) else 2
-    return StagePlan("corpus", jobs, 0, 0, disk, f"{corpus.kind} to blocks of {corpus.context}")
+    splits = ["model", "sae", "eval"] if _model_training(study, scope) else ["sae", "eval"]
+    what = f"{corpus.kind} to blocks of {corpus.context}"
+    files = [f"corpus/{split}.safetensors" for split in splits]
+    return StagePlan("corpus", len(splits), 0, 0, disk, what, files)
 
 
 def _model(study: Core, scope: Scope) -> StagePlan:
@@ -70,6 +83,7 @@ def _model(study: Core, scope: Scope) -> StagePlan:
         (3 * trained + held) * scope.flop(),
         0,
         work,
+        [f"models/{study.model.name}.metrics.json"],
     )
 
 
@@ -90,6 +104,11 @@ def _activations(study: Core, scope: Scope) -> StagePlan:
         rows * scope.flop(last=study.last_layer, logits=False) * len(study.caches),
         rows * scope.width * BYTES[study.activations.dtype] * caches,
         scope.source("activations", f"{shards} shards at {', '.join(study.cached_hooks)}"),
+        [
+            f"activations/{model}/{hook}/manifest.json"
+            for model, hooks in study.caches.items()
+            for hook in hooks
+        ],
     )
 
 
@@ -115,6 +134,7 @@ def _saes(study: Core, scope: Scope) -> StagePlan:
             )
             for name, sae in study.saes.items()
         ),
+        [f"saes/{name}/metrics.json" for name in study.saes],
     )
 
 

@@ -28,6 +28,25 @@ class StagePlan(NamedTuple):
     """Bytes of the stage's results, roughly."""
     work: str
     """What is done, in words."""
+    files: Sequence[str] = ()
+    """What it ends with, below the study's folder; its work is in proportion to those that are not
+    there."""
+
+    def left(self, exists: Callable[[str], bool]) -> StagePlan:
+        """What is left to do of it.
+
+        Args:
+            exists: tells whether a file below the study's folder is there.
+        """
+        files = len(self.files)
+        if not (there := sum(map(exists, self.files))):
+            return self
+        jobs, tokens, flop, disk = (
+            -(-count * (files - there) // files)
+            for count in (self.jobs, self.tokens, self.flop, self.disk)
+        )
+        done = "done" if there == files else f"{there} of {files} files are there"
+        return StagePlan(self.stage, jobs, tokens, flop, disk, f"{self.work}; {done}")
 
 
 class Need(NamedTuple):

@@ -35,9 +35,17 @@ def work(study: Study, own: Effects, scope: Scope) -> list[StagePlan]:
             (steered + baseline) * in_sae(study, scope) + searched * above,
             vectors * ((4 + BYTES[own.dtype]) * d_sae + 8 * scope.width),
             scope.source("effects", what),
+            effect_files(study, own, is_fetched),
         ),
         _fit(own, scope, vectors, d_sae),
     ]
+
+
+def effect_files(study: Study, own: Effects, is_fetched: bool) -> list[str]:
+    """The blocks of effects that are measured here, and the file of all."""
+    folder, blocks = f"effects/{study.target_sae}", 0 if is_fetched else block_count(study, own)
+    shards = [f"{folder}/shards/block-{block:04d}.safetensors" for block in range(blocks)]
+    return [*shards, f"{folder}/effects.h5"]
 
 
 def _fit(own: Effects, scope: Scope, vectors: int, d_sae: int) -> StagePlan:
