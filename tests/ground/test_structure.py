@@ -26,6 +26,7 @@ ANYWHERE = [
     "compiling",
     "columns",
     "threads",
+    "starting",
     "checkpoints",
     "terminal",
     "palette",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import saeflow
-from saeflow import jobs, options, provenance
+from saeflow import jobs, options, provenance, starting
 from saeflow.analyses import ANALYSES
 from saeflow.analyses.steering.steer_command import steer
 from saeflow.chess import commands as chess
@@ -78,6 +78,7 @@ app.command("fires")(fires)
 
 def run() -> None:
     """Run the command line in a process of its own."""
+    starting.spare_imports()
     main(jobs.process_start())
 
 

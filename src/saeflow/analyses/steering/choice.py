@@ -10,11 +10,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from saeflow.analyses.steering.specificity import Draw, GoalTexts, Specificity, specificity
 from saeflow.errors import SaeflowError
-from saeflow.statistics.areas import areas_between
 
 CANDIDATES = 20  # rows of a goal's table
 CONTENDERS = 50  # latents of a goal among which resamples choose
@@ -143,6 +141,9 @@ def _deal(
         for name, row, order in zip(scores, table, best, strict=True):
             dealt[name] = [int(latent) for latent in order if row[latent] > 0]
         return dealt
+    # Half a second to import, and who reads a choice makes none.
+    from scipy.optimize import linear_sum_assignment
+
     # No goal needs to look beyond as many of its best as there are latents to deal.
     columns = np.unique(best)
     names = [name for name in scores for _ in range(count)]
@@ -216,6 +217,8 @@ def _left_out(
     def values(name: str, kind: str) -> NDArray[np.float64]:
         means: NDArray[np.float64] = getattr(goals[name], f"{kind}_means")
         return means[getattr(draws[name], kind) == 0][:, [column]]
+
+    from saeflow.statistics.areas import areas_between
 
     own, neutral = values(goal, "positive"), values(goal, "negative")
     others = [values(name, "positive") for name in goals if name != goal]
