@@ -15,7 +15,12 @@ from scipy import stats
 
 from saeflow.chess.analyses.concepts.cases import Cases, alike
 from saeflow.chess.analyses.interventions.edits import NO_LATENT, Edited, Reconstructed
-from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS, choose, intervene
+from saeflow.chess.analyses.interventions.interventions import (
+    INTERVENTIONS,
+    MISSED,
+    choose,
+    intervene,
+)
 from saeflow.chess.analyses.interventions.settings import Interventions
 from saeflow.chess.analyses.interventions.trials import SETS, Configuration, Group, Outcome
 from saeflow.chess.analyses.skill.awareness import Awareness
@@ -138,6 +143,20 @@ def test_the_intervention_raises_accuracy_where_the_concept_is_needed_and_only_t
     assert (needs["kl"] > 0.3).all()
 
 
+def test_missed_positions_are_those_that_need_the_concept_and_that_the_model_gets_wrong(
+    edited: pl.DataFrame,
+) -> None:
+    for kind in ("edited", "random"):
+        needs, missed = rows(edited, kind, "needs"), rows(edited, kind, MISSED)
+        wrong = (needs["n"] * (1 - needs["accuracy_before"])).round().cast(pl.Int64)
+        assert missed["n"].to_list() == [count for count in wrong if count]
+        assert (missed["accuracy_before"] == 0).all()
+        assert (missed["gain"] == missed["accuracy"]).all()
+    mended, by_chance = (rows(edited, kind, MISSED)["gain"] for kind in ("edited", "random"))
+    assert (mended > 0.8).all()
+    assert (by_chance < 0.1).all()
+
+
 def test_strength_one_changes_nothing_to_the_last_bit(edited: pl.DataFrame) -> None:
     for cases in SETS:
         same = rows(edited, "strength_1", cases)
@@ -154,7 +173,7 @@ def test_random_latents_and_the_reconstruction_do_nothing(edited: pl.DataFrame) 
             assert (control["gain"].abs() <= 0.02).all(), kind
             # Among random latents may be threats on squares that are too rare to be concepts of
             # this study.
-            assert (control["kl"] <= (1e-4 if kind == "reconstruction" else 0.1)).all(), kind
+            assert (control["kl"] <= (1e-4 if kind == "reconstruction" else 0.25)).all(), kind
             assert (control["moved"] > 0).all(), kind  # something was done, it has no effect
 
 
@@ -407,6 +426,21 @@ def test_choices_are_legal_and_an_illegal_favourite_is_counted() -> None:
     assert not torch.cat(
         legal_favourites
     ).all()  # raw favourites are often illegal: the mask matters
+
+
+def test_the_configuration_that_makes_the_right_move_most_probable_is_chosen() -> None:
+    needs, zero = np.array([True, True]), np.zeros(2)
+
+    def outcome(right: list[float], accuracy: list[float]) -> Outcome:
+        return Outcome(np.array(accuracy), np.array(right), zero, zero, zero)
+
+    tried = {
+        Configuration("add", 2.0, 1): outcome([0.4, 0.4], [1, 1]),
+        Configuration("add", 5.0, 1): outcome([0.6, 0.4], [1, 1]),
+        Configuration("add", 9.0, 1): outcome([0.9, 0.0], [1, 1]),
+    }
+    before = outcome([0.3, 0.3], [1, 1])  # no headroom: accuracy tells nothing
+    assert choose(tried, before, needs) == Configuration("add", 5.0, 1)
 
 
 def test_among_equal_gains_the_gentlest_configuration_is_chosen() -> None:

@@ -84,9 +84,10 @@ def test_the_study_s_page_tells_what_was_run_and_found(written: Path) -> None:
     assert f"tells {len(areas)}. Of the 2 SAEs none tells more, others as many." in text
     assert "awareness 0.85 to 0.85, willingness 0.20 to 0.60" in text
     assert (
-        "in 40 of 40 settings, and lowered it in 0; the same edit of random latents raised it in 0 "
-        "and lowered" in text
+        "in 40 of 40 settings, and less in 0; the same edit of random latents more in 0 and less"
+        in text
     )
+    assert "gets wrong, the edit mends 40% in the middle setting, random latents 0%" in text
     for told in (
         "1100-1199",
         "0.305 [0.28, 0.33]",
@@ -264,7 +265,8 @@ def test_interventions_stand_beside_their_controls_with_intervals(written: Path)
     text = text_of(written / "concepts-mlp.html")
     nothing = "+0.00 [-0.04, +0.04]"
     told = (
-        f"the concept is needed 200 – +0.25 [+0.21, +0.29] {nothing} {nothing} +0.00 [+0.00, +0.00]"
+        f"the concept is needed 200 – +0.25 [+0.21, +0.29] {nothing} {nothing} +0.00 [+0.00, +0.00] "
+        "+0.12 [+0.08, +0.17]"
     )
     assert told in text
     assert "Left out: defensive threat, >=2000: only 3 positions" in text

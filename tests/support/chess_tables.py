@@ -131,9 +131,9 @@ def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
     for group in GROUPS:
         for rating in range(RATINGS - 1):
             for kind in ("edited", "strength_1", "random", "reconstruction"):
-                for cases in ("needs", "unneeded", "absent"):
+                for cases in ("needs", "missed", "unneeded", "absent"):
                     gain = (
-                        {"needs": 0.25, "unneeded": -0.05, "absent": 0.0}[cases]
+                        {"needs": 0.25, "missed": 0.4, "unneeded": -0.05, "absent": 0.0}[cases]
                         if kind == "edited"
                         else 0.0
                     )
@@ -145,9 +145,9 @@ def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
                         "set": cases,
                         "n": 200,
                     }
-                    rows.append(
-                        {**keys, **_around("gain", gain, 0.0 if kind == "strength_1" else 0.04)}
-                    )
+                    half = 0.0 if kind == "strength_1" else 0.04
+                    right = _around("right_gain", gain / 2, half)
+                    rows.append({**keys, **_around("gain", gain, half), **right})
             keys = {
                 "group": group,
                 "rating": rating,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from saeflow.chess.games.positions import RATING_BINS
 from saeflow.figures.style import legend_entry
 
 if TYPE_CHECKING:
@@ -26,6 +28,14 @@ def curve(panel: Axes, rows: pl.DataFrame, name: str, colour: str, marker: str) 
         alpha=0.13,
         linewidth=0,
     )
+
+
+def name_ratings(axes: Sequence[Axes], rows: pl.DataFrame) -> None:
+    """Name the ratings below panels whose curves lie along their bins."""
+    bins = sorted(rows["rating"].drop_nulls().unique().to_list())
+    for panel in axes:
+        panel.set_xticks(bins, [RATING_BINS[rating] for rating in bins], rotation=60, ha="right")
+        panel.tick_params(axis="x", labelsize=7)
 
 
 def handle(label: str, colour: str, marker: str) -> Line2D:

@@ -8,11 +8,12 @@ Swapping bytes mirrors files and diagonals; ranks lie within one byte and have a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt64
+from jaxtyping import Int, Shaped, UInt8, UInt64
 
-from saeflow.chess.games.boards import Boards
+from saeflow.chess.games.boards import Boards, bits
 
 Squares = Int[np.ndarray, "..."]
 Bitboards = UInt64[np.ndarray, "..."]
@@ -33,6 +34,8 @@ _AROUND = [(file, rank) for file in (-1, 0, 1) for rank in (-1, 0, 1) if file or
 _JUMPS = [
     (file, rank) for file in (-2, -1, 1, 2) for rank in (-2, -1, 1, 2) if abs(file) != abs(rank)
 ]
+_BOARDS_AT_ONCE = 2048  # whose attacks stay in the processor's cache
+_DIGITS = 7  # of a count of pieces, of which a board has 64 at most
 BIT = np.uint64(1) << np.arange(64, dtype=np.uint64)
 KNIGHT, KING = _leaps(_JUMPS), _leaps(_AROUND)
 WHITE_PAWN, BLACK_PAWN = _leaps([(-1, 1), (1, 1)]), _leaps([(-1, -1), (1, -1)])
@@ -134,3 +137,54 @@ def _attacking(boards: Boards, squares: Squares, occupied: Bitboards, by: int) -
     reach |= bishop(squares, occupied) & (bishops | queens)
     reach |= rook(squares, occupied) & (rooks | queens)
     return reach
+
+
+class AttackCounts(NamedTuple):
+    """How many pieces of each side attack each square.
+
+    A pinned piece attacks, and nothing attacks through another piece, as in `attackers`.
+    """
+
+    white: UInt8[np.ndarray, "64 n"]
+    black: UInt8[np.ndarray, "64 n"]
+
+
+def attack_counts(boards: Boards) -> AttackCounts:
+    """Count the attackers of every square, by adding up what each piece attacks.
+
+    Bitboards are added as binary digits, so that 64 squares are counted by one operation.
+    """
+    counts = np.zeros((2, 64, len(boards)), np.uint8)
+    for start in range(0, len(boards), _BOARDS_AT_ONCE):
+        part = boards.part(slice(start, start + _BOARDS_AT_ONCE))
+        for side, count in enumerate(counts):
+            board, reach = _attacks_of(part, 6 * side)
+            first = np.searchsorted(board, np.arange(len(part)))
+            place = np.arange(len(board)) - first[board]  # of the piece among those of its side
+            digits = np.zeros((_DIGITS, len(part)), np.uint64)
+            for nth in range(int(place.max(initial=-1)) + 1):
+                carry = np.zeros(len(part), np.uint64)
+                carry[board[place == nth]] = reach[place == nth]
+                for digit in digits:
+                    digit[:], carry = digit ^ carry, digit & carry
+            for power, digit in enumerate(digits):
+                if digit.any():
+                    count[:, start : start + len(part)] += (bits(digit).view(np.uint8) << power).T
+    return AttackCounts(*counts)
+
+
+def _attacks_of(boards: Boards, side: int) -> tuple[Squares, Bitboards]:
+    """The board of every piece of one side, in their order, and what that piece attacks."""
+    pawns = WHITE_PAWN if side == 0 else BLACK_PAWN
+    occupied, board, reach = boards.occupied, list[Squares](), list[Bitboards]()
+    leaps, slides = {0: pawns, 1: KNIGHT, 5: KING}, {2: bishop, 3: rook, 4: queen}
+    for piece in range(6):
+        flat = np.flatnonzero(bits(boards.pieces[:, side + piece]))
+        here, square = flat >> 6, flat & 63
+        board.append(here)
+        reach.append(
+            leaps[piece][square] if piece in leaps else slides[piece](square, occupied[here])
+        )
+    together = np.concatenate(board)
+    order = together.argsort(kind="stable")
+    return together[order], np.concatenate(reach)[order]

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Int, UInt8, UInt64
 
 from saeflow.chess.games import attacks, moves
 from saeflow.chess.games.boards import Boards, bits
-from saeflow.chess.knowledge.attack_counts import AttackCounts, attack_counts
 
 Bitboards = UInt64[np.ndarray, " n"]
 WHITE, BLACK = 0, 6  # where a side's bitboards begin
@@ -48,9 +47,9 @@ class View:
         return self.boards.occupied
 
     @cached_property
-    def attack_counts(self) -> AttackCounts:
+    def attack_counts(self) -> attacks.AttackCounts:
         """How many pieces of each side attack each square."""
-        return attack_counts(self.squares)
+        return attacks.attack_counts(self.boards)
 
     @cached_property
     def legal(self) -> Bool[np.ndarray, "n 1880"]:

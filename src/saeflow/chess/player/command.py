@@ -144,3 +144,41 @@ def measure(
     write_table(
         output, measure_maia2(load_maia2(model), held_out, counts, seed, report), METRICS_SCHEMA
     )
+
+
+@app.command()
+def predict(
+    fen: Annotated[str, typer.Option(help="A position in Forsyth-Edwards notation, or `start`.")],
+    rating: Annotated[
+        list[int], typer.Option(help="Of the player to move, such as 1500; may be repeated.")
+    ],
+    opponent: Annotated[
+        int | None, typer.Option(help="Rating of the other player; by default the same.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a model; by default the one inside saeflow.")
+    ] = None,
+    moves: Annotated[int, typer.Option(help="How many moves are told.", min=1)] = 5,
+    output: Annotated[
+        Path | None, typer.Option(help="A table of all legal moves: .parquet or .csv.")
+    ] = None,
+) -> None:
+    """Tell what players of some ratings would play in a position."""
+    options.use_device(1)
+    from saeflow.chess.player.io import embedded_maia2, load_maia2
+    from saeflow.chess.player.prediction import PREDICTIONS
+    from saeflow.chess.player.prediction import predict as ask
+    from saeflow.tables import write_table
+
+    table = ask(load_maia2(model or embedded_maia2()), fen, rating, opponent)
+    if output:
+        write_table(output, table, PREDICTIONS)
+    for each in rating:
+        own = table.filter(rating=each)
+        first = own.row(0, named=True)
+        typer.echo(
+            f"{each} (told {first['ratings']}) against {first['opponent']}: "
+            f"expected score {first['score']:.2f}"
+        )
+        for row in own.head(moves).to_dicts():
+            typer.echo(f"  {row['probability']:6.1%}  {row['san']:<7} {row['move']}")

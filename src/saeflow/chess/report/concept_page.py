@@ -60,6 +60,8 @@ class EditRow(NamedTuple):
     before: str
     gains: list[tuple[str, str]]
     """Of the edit and its controls, in the order of `KINDS`: the gain and its interval."""
+    right: tuple[str, str]
+    """By how much the edit raises the probability of the right move, and its interval."""
     first: bool
     """Of its rating."""
 
@@ -222,6 +224,7 @@ def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
                     n=f"{edited['n']:,}",
                     before=number(edited["accuracy_before"]),
                     gains=[_gain(by_set.get((cases, kind))) for kind in KINDS],
+                    right=_gain(edited, "right_gain"),
                     first=cases == next(iter(SETS)),
                 )
             )
@@ -235,12 +238,12 @@ def _edit(row: dict[str, Any]) -> str:
     return f"{row['mode']} {row['strength']:g}, {latents} latent{'s' * (latents != 1)}"
 
 
-def _gain(row: dict[str, Any] | None) -> tuple[str, str]:
-    if row is None or row["gain"] is None:
+def _gain(row: dict[str, Any] | None, name: str = "gain") -> tuple[str, str]:
+    if row is None or row[name] is None:
         return "–", ""
-    low, high = row["gain_low"], row["gain_high"]
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
     return (
-        f"{row['gain']:+.2f}",
+        f"{row[name]:+.2f}",
         f"[{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else "",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from saeflow.chess.report import wording
@@ -125,31 +126,40 @@ def _along_ratings(skill: pl.DataFrame) -> list[str]:
 
 
 def _edits(results: ChessResults) -> list[str]:
-    """How many edits changed accuracy by more than their interval, and how many of the controls."""
-    counts = {kind: [0, 0, 0] for kind in ("edited", "random")}
-    for tables in results.tables.values():
-        table = tables.interventions
-        if table.is_empty():
-            continue
-        needed = table.filter((pl.col("split") == "report") & (pl.col("set") == "needs"))
-        for kind, count in counts.items():
-            for low, high in (
-                needed.filter(pl.col("kind") == kind).select("gain_low", "gain_high").iter_rows()
-            ):
-                count[0] += 1
-                count[1] += low is not None and low > 0
-                count[2] += high is not None and high < 0
-    (settings, raised, lowered), (_, by_chance, lowered_by_chance) = (
-        counts["edited"],
-        counts["random"],
-    )
+    """How many edits made the right move more probable by more than their interval, how many
+    mistakes they mended, and the same of random latents."""
+    tables = [table.interventions for table in results.tables.values()]
+    reported = [table.filter(split="report") for table in tables if not table.is_empty()]
+    if not reported:
+        return []
+    edited, random = (pl.concat(reported).filter(kind=kind) for kind in ("edited", "random"))
+    settings = len(edited.filter(set="needs"))
     if not settings:
         return []
-    return [
-        "Editing a concept's latents where it is needed raised accuracy, with an interval above "
-        f"zero, in {raised} of {settings} settings, and lowered it in {lowered}; the same edit of "
-        f"random latents raised it in {by_chance} and lowered it in {lowered_by_chance}."
+    (raised, lowered), by_chance = _moved(edited), _moved(random)
+    sentences = [
+        "Editing a concept's latents where it is needed made the right move more probable, with an "
+        f"interval above zero, in {raised} of {settings} settings, and less in {lowered}; the same "
+        f"edit of random latents more in {by_chance[0]} and less in {by_chance[1]}."
     ]
+    wrong = [table.filter(set="missed")["gain"].drop_nulls() for table in (edited, random)]
+    if all(map(len, wrong)):
+        own, chance = (float(np.median(gains)) for gains in wrong)
+        sentences.append(
+            "Of the positions that need a concept and that the model gets wrong, the edit mends "
+            f"{own:.0%} in the middle setting, random latents {chance:.0%}."
+        )
+    return sentences
+
+
+def _moved(rows: pl.DataFrame) -> tuple[int, int]:
+    """In how many settings the right move becomes more probable where a concept is needed, and in
+    how many less, beyond the interval."""
+    needed = rows.filter(set="needs")
+    return (
+        len(needed.filter(pl.col("right_gain_low") > 0)),
+        len(needed.filter(pl.col("right_gain_high") < 0)),
+    )
 
 
 def tiles(results: ChessResults) -> list[Fact]:

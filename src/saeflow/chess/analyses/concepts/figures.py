@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Figures()
 FILES = "abcdefgh"
-MOST_BOARDS = 8
+MOST_BOARDS = 24  # of a picture that still fits a page
 BOARD: dict[str, Any] = {
     "cmap": "cividis",
     "vmin": 0.5,
@@ -66,6 +66,8 @@ def board_auc(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         several = rows["sae"].n_unique() > 1
         picture = _board(panel, of_board, f"{words(family)}\n{sae}" if several else words(family))
     figure.colorbar(picture, ax=axes, label="AUC on held-out games", shrink=0.8, pad=0.01)
+    if left_out := _left_out(rows, boards):
+        figure.supxlabel(left_out, fontsize=9)
     return figure
 
 
@@ -78,6 +80,12 @@ def _boards(rows: pl.DataFrame) -> list[tuple[str, str]]:
         "piece", maintain_order=True
     )
     return [(sae, family) for sae, family, _ in order.iter_rows()][:MOST_BOARDS]
+
+
+def _left_out(rows: pl.DataFrame, boards: list[tuple[str, str]]) -> str:
+    """What is said of the boards that are not drawn; nothing where all are."""
+    count = len(rows.select("sae", "family").unique()) - len(boards)
+    return f"{count} more boards are on the pages of their SAEs" if count else ""
 
 
 def _board(panel: Axes, rows: pl.DataFrame, title: str) -> Any:
@@ -121,8 +129,10 @@ def board_auc_alt(rows: pl.DataFrame) -> str:
         summaries.append(
             f"{words(family)} ({sae}): median {middle:.2f}, best {best:.2f}, {len(areas)} squares"
         )
+    left_out = _left_out(rows, boards)
     return (
         f"Chess boards coloured by the AUC of the best latent per square. {'; '.join(summaries)}."
+        f"{f' {left_out}.' if left_out else ''}"
     )
 
 

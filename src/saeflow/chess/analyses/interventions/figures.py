@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from saeflow.chess.curves import curve, handle
+from saeflow.chess.curves import curve, handle, name_ratings
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
@@ -25,13 +25,14 @@ KINDS = {
 }
 SETS = {
     "needs": "the concept is needed",
+    "missed": "needed, and the model is wrong",
     "unneeded": "it holds, but is not needed",
     "absent": "it does not hold",
 }
 
 
 def reported_gains(interventions: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """The gains on the games that had no part in choosing."""
+    """The gains on the games that had no part in choosing; cases by `SETS`."""
     if "split" not in interventions.columns:
         return interventions
     return interventions.filter(pl.col("split") == "report").sort("sae", "group", "rating")
@@ -63,7 +64,8 @@ def intervention_gains(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawi
             panel.set_ylabel(
                 f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group)
             )
-    figure.supxlabel("rating bin that the model is told", fontsize=9)
+    name_ratings(axes, rows)
+    figure.supxlabel("rating that the model is told", fontsize=9)
     figure.supylabel("gain in accuracy", fontsize=9)
     legend(figure, [handle(*look) for look in KINDS.values()])
     return figure
@@ -94,9 +96,10 @@ FIGURES = (
         alt=intervention_gains_alt,
         title="What editing a concept's latents changes",
         caption="The gain in accuracy on held-out games with the edit that did best on other "
-        "games, where the concept is needed, where it holds without need, and where it does not "
-        "hold. Controls: the same edit of random latents that fire as often, strength 1, and the "
-        "SAE's reconstruction without an edit.",
+        "games, where the concept is needed, where the model told that rating is wrong then (any "
+        "change can only gain there, so compare it with the controls), where it holds without "
+        "need, and where it does not hold. Controls: the same edit of random latents that fire "
+        "as often, strength 1, and the SAE's reconstruction without an edit.",
         section="interventions",
     ),
 )

@@ -2,7 +2,8 @@
 choice gets better.
 
 Per group and rating every mode, strength and number of latents is tried on the games that choose;
-the one that raises accuracy most on positions that need the concept is measured on the held-out
+the one that raises the probability of the right move most on positions that need the concept is
+measured on the held-out
 games. There it stands beside the same edit at strength 1, the same edit of random latents, and the
 SAE's reconstruction without an edit.
 
@@ -39,6 +40,9 @@ from saeflow.seeds import numpy_generator
 from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, columns
 from saeflow.tables import Schema
 
+MISSED = "missed"
+"""Positions that need the concept and in which the model, told the rating, chooses a wrong move:
+where accuracy has room above it."""
 EDITED, IDENTITY, RANDOM, RECONSTRUCTION = "edited", "strength_1", "random", "reconstruction"
 INTERVENTIONS: Schema = {
     "group": pl.String,
@@ -82,7 +86,9 @@ def intervene(
 
     Returns:
         A table with the columns of `INTERVENTIONS`: on the split ``selection`` every configuration,
-        on ``report`` the chosen one and its controls, each on the three sets of `trials.SETS`.
+        on ``report`` the chosen one and its controls, each on the three sets of `trials.SETS` and
+        on those of the first that the model gets wrong, `MISSED`, where any change of moves can
+        only gain, so that only the controls beside it tell what the latents do.
         ``gain`` is the accuracy less that of the model as it is on the same cases, ``right_gain``
         the same of the right move's probability. A group's rating with too few cases is one row
         that says so.
@@ -157,15 +163,18 @@ def _reported(
 def choose(
     tried: dict[Configuration, Outcome], before: Outcome, needs: Bool[np.ndarray, " cases"]
 ) -> Configuration:
-    """The configuration with the largest gain in accuracy on the cases that need the concept.
+    """The configuration that raises the right move's probability most on the cases that need the
+    concept: accuracy says nothing where the model is right, or wrong by far.
 
-    Among equals the one that changes predictions least on the other cases, then the first.
+    Gains of the same hundredth are equal; among equals the one with the larger gain in accuracy,
+    then the one that changes predictions least on the other cases, then the first.
     """
 
-    def merit(configuration: Configuration) -> tuple[float, float]:
+    def merit(configuration: Configuration) -> tuple[float, float, float]:
         outcome = tried[configuration]
         harm = float(outcome.kl[~needs].mean()) if (~needs).any() else 0.0
-        return float((outcome.accuracy - before.accuracy)[needs].mean()), -harm
+        right, hits = outcome.right - before.right, outcome.accuracy - before.accuracy
+        return round(float(right[needs].mean()), 2), float(hits[needs].mean()), -harm
 
     return max(tried, key=merit)
 
@@ -176,14 +185,15 @@ class _Summary:
     def __init__(self, half: Trials, settings: Interventions, seed: int, split: str) -> None:
         self.sets = half.sets
         self.games = half.cases.games
-        self.games_of = {}
-        for name, mask in self.sets.items():
-            generator = numpy_generator(
-                seed, "chess interventions", half.group.name, split, name, "bootstrap"
-            )
-            self.games_of[name] = Resampling(
-                self.games[mask], settings.resamples, settings.interval, generator
-            )
+        self._settings = settings
+        self._draws = (seed, "chess interventions", half.group.name, split)
+        self.games_of = {name: self._resampled(name, mask) for name, mask in self.sets.items()}
+
+    def _resampled(self, name: str, mask: Bool[np.ndarray, " cases"]) -> Resampling:
+        generator = numpy_generator(*self._draws, name, "bootstrap")
+        return Resampling(
+            self.games[mask], self._settings.resamples, self._settings.interval, generator
+        )
 
     def rows(self, before: Outcome, outcomes: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
         """One row per set of cases; several outcomes (draws of a control) are averaged case by
@@ -197,9 +207,11 @@ class _Summary:
             "legal": (mean.legal, SHARE),
             "moved": (mean.moved, None),
         }
-        for name, mask in self.sets.items():
+        missed = self.sets[NEEDS] & (before.accuracy == 0)
+        for name, mask in {**self.sets, MISSED: missed}.items():
             if not mask.any():
                 continue
+            games = self.games_of.get(name) or self._resampled(name, mask)
             row: dict[str, Any] = {
                 "set": name,
                 "n": int(mask.sum()),
@@ -207,5 +219,5 @@ class _Summary:
             }
             row["accuracy_before"] = float(before.accuracy[mask].mean())
             for column, (values, bounds) in numbers.items():
-                row |= columns(column, self.games_of[name].mean(values[mask], bounds))
+                row |= columns(column, games.mean(values[mask], bounds))
             yield row

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from saeflow.chess.curves import curve, handle
+from saeflow.chess.curves import curve, handle, name_ratings
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, no_data, panels, styled, words
@@ -54,7 +54,8 @@ def skill_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             curve(panel, here, name, colour, marker)
         panel.set_title(f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group))
     axes[0].set_ylim(-0.02, 1.02)
-    figure.supxlabel("rating bin that the model is told", fontsize=9)
+    name_ratings(axes, rows)
+    figure.supxlabel("rating that the model is told", fontsize=9)
     legend(figure, [handle(*look) for look in CURVES.values()])
     return figure
 
