@@ -19,10 +19,12 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from studies import study_config
 from torch import Tensor
 
 from saeflow.config.sae_files import Given, files_of, latents_of, sae_format
 from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
 from saeflow.saes.io import export_sae, import_sae, load_sae, save_sae
 from saeflow.saes.placing import placed
 from saeflow.saes.sae import SAE
@@ -270,6 +272,32 @@ def test_a_file_in_bfloat16_is_computed_with_in_full(tmp_path: Path, suffix: str
     torch.testing.assert_close(sae.reconstruct(X), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_vectors_may_be_rows_or_columns_of_a_matrix(tmp_path: Path) -> None:
+    content = {**plain(), "b_enc": B_ENC[None], "b_dec": B_DEC[:, None]}
+    content["threshold"] = THRESHOLD[None]
+    values = relu(X) * (relu(X) > THRESHOLD)
+    computes(import_sae(saved(tmp_path / "sae.pt", content)), values, written(values))
+
+
+def test_settings_in_the_header_of_a_safetensors_file_are_read(tmp_path: Path) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in plain().items()}
+    said = {"activation": "topk", "k": "5", "cfg": json.dumps({"hook_name": RESID})}
+    save_file(tensors, tmp_path / "sae.safetensors", metadata=said)
+    sae = import_sae(tmp_path)
+    latents = top(X @ ENCODER.T + B_ENC, 5)
+    computes(sae, latents, written(latents))
+    assert sae.metadata["hook_name"] == RESID
+
+
+def test_a_file_that_says_no_activation_function_is_told_to_be_read_with_relu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_sae(saved(tmp_path / "sae.pt", plain()))
+    assert "does not say its activation function and is read with ReLU" in capsys.readouterr().err
+    import_sae(saved(tmp_path / "goodfire.pt", linear(names=("encoder_linear", "decoder_linear"))))
+    assert not capsys.readouterr().err
+
+
 def test_biases_that_are_absent_are_zero(tmp_path: Path) -> None:
     sae = import_sae(saved(tmp_path / "sae.pt", {"W_enc": ENCODER, "W_dec": DECODER}))
     expected = (X @ ENCODER.T).clamp(min=0) @ DECODER.T
@@ -289,6 +317,8 @@ def test_biases_that_are_absent_are_zero(tmp_path: Path) -> None:
             {"state_dict": plain(), "cfg": {"activation_fn": "topk", "top_k": 5}},
             lambda p: top(p, 5),
         ),
+        ({"model": plain(), "hparams": {"activation_fn": "TopK(5)"}}, lambda pre: top(pre, 5)),
+        ({"model": plain(), "hparams": {"activation": "torch.nn.ReLU()"}}, lambda pre: pre),
         (
             {"state_dict": plain(), "config": {"act_fn": "jumprelu"}, "b": 1},
             "give one (saes.<name>",
@@ -465,6 +495,21 @@ def refused_releases(folder: Path) -> dict[str, tuple[Path, str]]:
         "matching pursuit": (pursuit, "architecture 'matching_pursuit' is not known here"),
         "GroupMax": (groups, "activation function 'groupmax' is not known here"),
     }
+
+
+def test_a_folder_that_no_sae_can_be_read_from_is_refused_with_the_config(tmp_path: Path) -> None:
+    saved(tmp_path / "several" / "layer5.sae.pt", plain(turned=True))
+    saved(tmp_path / "several" / "layer6.sae.pt", plain(turned=True))
+    clt, message = refused_releases(tmp_path)["cross-layer transcoder"]
+    odd = saved(tmp_path / "odd" / "sae.pt", {"D": DECODER, "E": ENCODER, "b": B_DEC}).parent
+    for path, said in (
+        (tmp_path / "several", r"holds 2 files of weights \(layer5.sae.pt, layer6.sae.pt\)"),
+        (clt, message),
+        (odd, "has no encoder under a name that is known here"),
+    ):
+        config = study_config("minimal-text", {"saes.main": {"path": str(path)}})
+        with pytest.raises(SaeflowError, match=rf"saes.main.path: .*{said}"):
+            check_any_study(config)
 
 
 def test_releases_that_are_refused_are_refused_in_one_sentence(tmp_path: Path) -> None:

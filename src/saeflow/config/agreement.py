@@ -15,6 +15,7 @@ from saeflow.config.model_files import (
     size_in,
     too_long,
 )
+from saeflow.config.sae_files import latents_of
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 from saeflow.config.shipped import shipped_or_own
 from saeflow.errors import SaeflowError
@@ -38,6 +39,7 @@ def disagreements(study: Core) -> list[Complaint]:
         *group_disagreements(study),
         *_about_models(study),
         *_about_files_of_models(study),
+        *_about_files_of_saes(study),
         *_about_contexts(study),
         *_about_the_endpoint(study),
         *_about_publishing(study),
@@ -219,6 +221,19 @@ def _about_files_of_models(study: Core) -> list[Complaint]:
     """What is known already of a file or a folder that no model can be made of."""
     faults = ((key, _fault_of(Path(model.path))) for key, model in _models(study) if model.path)
     return [(f"{key}.path", fault) for key, fault in faults if fault]
+
+
+def _about_files_of_saes(study: Core) -> list[Complaint]:
+    """What is known already of a file or a folder that no SAE can be read from."""
+    complaints = []
+    for name, sae in study.saes.items():
+        if not sae.path or sae.kind == "crosscoder" or not Path(sae.path).exists():
+            continue
+        try:
+            latents_of(Path(sae.path), sae.format)
+        except SaeflowError as error:
+            complaints.append((f"saes.{name}.path", str(error)))
+    return complaints
 
 
 def _fault_of(path: Path) -> str | None:

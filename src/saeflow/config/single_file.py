@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 import yaml
+from safetensors import safe_open
 
-from saeflow.artifacts import read_json
+from saeflow.artifacts import json_of, read_json
 from saeflow.errors import SaeflowError
 from saeflow.tensors import SUFFIXES
 
@@ -156,6 +157,7 @@ def named_weights(path: Path, content: Any) -> Weights:
     said: dict[str, Any] = {}
     for name in reversed(settings_beside(path.name)):
         said |= _flat(_settings(path.parent / name))
+    said |= _flat(_header(path))
     bare = _unwrapped(content, said)
     if not bare:
         raise SaeflowError(f"{path}: is no dictionary of tensors; get the weights alone")
@@ -194,14 +196,14 @@ def widths(path: Path, weights: Weights) -> tuple[int, int]:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     first, second = _sides(path, weights, "W_enc", shapes)
     of_latents = {
-        shapes[name][0]
+        max(shapes[name])
         for name in ("b_enc", "b_gate", "b_mag", "r_mag", "threshold", "log_threshold")
-        if len(shapes.get(name, ())) == 1 and shapes[name] != (1,)
+        if max(shapes.get(name, ()), default=1) > 1
     }
     d_sae = next(iter(of_latents)) if len(of_latents) == 1 else None
     if d_sae is None:
-        reads = shapes.get("b_dec", (min(first, second),))
-        d_sae = second if first == reads[0] else first
+        reads = max(shapes.get("b_dec", (min(first, second),)), default=0)
+        d_sae = second if first == reads else first
     if first == second or {first, second} == {d_sae}:
         return first, second
     if d_sae not in (first, second):
@@ -274,6 +276,20 @@ def _leaves(settings: Any) -> Iterator[tuple[str, Any]]:
                 waiting.append(value)
             elif isinstance(value, str | int | float | bool):
                 yield str(name).lower(), value
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says beside its tensors, each value a text or JSON."""
+    if path.suffix != ".safetensors":
+        return {}
+    said: dict[str, Any] = {}
+    with safe_open(path, framework="numpy") as file:
+        for name, text in (file.metadata() or {}).items():
+            try:
+                said[name] = json_of(text, path)
+            except ValueError:
+                said[name] = text
+    return said
 
 
 def _settings(path: Path) -> Any:

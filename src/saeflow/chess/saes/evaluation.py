@@ -54,7 +54,7 @@ def evaluate_on_boards(
     sums: defaultdict[str, list[Float64[np.ndarray, " boards"]]] = defaultdict(list)
     for start, part, x in zip(starts, parts, seen, strict=True):
         latents = sae.encode(x)
-        reconstruction = sae.decode(latents)
+        reconstruction = sae.reconstruct(x, latents)
         board = (start + torch.arange(len(x))).repeat_interleave(x.shape[1])
         fidelity.add(x.flatten(0, 1), reconstruction.flatten(0, 1), latents.flatten(0, 1), board)
         for name, values in _choices(model, hook, part, reconstruction - x).items():

@@ -115,8 +115,14 @@ def site_sae(sae: SAE, tokens: str) -> SiteSAE:
     """An SAE as it reads a site.
 
     Raises:
-        SaeflowError: ``tokens`` is neither ``mean`` nor ``all``.
+        SaeflowError: ``tokens`` is neither ``mean`` nor ``all``, or the SAE normalises each
+            activation by itself, so that no edit of latents is a sum of decoder rows.
     """
+    if sae.per_token:
+        raise SaeflowError(
+            f"chess: the SAE normalises each activation ('{sae.per_token}'), which edits "
+            "of latents cannot heed; take another"
+        )
     if tokens == "mean":
         return SiteSAE(sae, "mean")
     if tokens == "all":

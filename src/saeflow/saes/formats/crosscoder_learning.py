@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from saeflow.artifacts import read_json
-from saeflow.config.single_file import named_as_saved
 from saeflow.errors import SaeflowError
 from saeflow.saes.crosscoder import Crosscoder
-from saeflow.saes.formats.tensors import checked
-from saeflow.tensors import read_content
+from saeflow.saes.formats.tensors import checked, read_named
 
 CLASSES = ("CrossCoder", "BatchTopKCrossCoder")
 _SMALL = 1e-8  # which the library adds before it divides
@@ -54,7 +52,7 @@ def load(directory: Path) -> Crosscoder:
     """
     path = directory / "ae.pt"
     trainer = _trainer(read_json(directory / "config.json"))
-    tensors = named_as_saved(path, read_content(path))
+    tensors = read_named(path)
     n_sources, d_model, d_sae = _shape(path, tensors)
     shapes: dict[str, tuple[int, ...]] = {
         "encoder.weight": (n_sources, d_model, d_sae),

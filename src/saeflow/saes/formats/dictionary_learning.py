@@ -12,15 +12,13 @@ from torch import Tensor
 
 from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import NOTHING, Given, count_in
-from saeflow.config.single_file import named_as_saved
 from saeflow.errors import SaeflowError
 from saeflow.models.places import hooks_at
 from saeflow.saes.formats.crosscoder_learning import CLASSES as CROSSCODERS
 from saeflow.saes.formats.crosscoder_learning import normaliser
 from saeflow.saes.formats.folding import Weights, finished, fold_input_bias, without_input_bias
-from saeflow.saes.formats.tensors import checked, shape_of, write_tensors
+from saeflow.saes.formats.tensors import checked, read_named, shape_of, write_tensors
 from saeflow.saes.sae import SAE
-from saeflow.tensors import read_content
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -86,7 +84,7 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
             "at once; say which (saes.<name>.hooks or saes.<name>.models)"
         )
     path = directory / "ae.pt"
-    tensors = named_as_saved(path, read_content(path))
+    tensors = read_named(path)
     kind = _class(directory, trainer, tensors)
     first, second = shape_of(path, tensors, kind.encoder)
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)

@@ -16,9 +16,8 @@ from torch import Tensor
 from saeflow.config.sae_files import NOTHING, Given
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import Weights, finished, fold_scales
-from saeflow.saes.formats.tensors import checked, shape_of, write_tensors
+from saeflow.saes.formats.tensors import checked, read_named, shape_of, write_tensors
 from saeflow.saes.sae import SAE
-from saeflow.tensors import read_tensors
 
 _FILE = "params.npz"
 _REPOSITORY = re.compile(r"gemma-scope-\w+-\w+-(res|mlp|att|transcoders)$")
@@ -39,7 +38,7 @@ def load(directory: Path, _: Given = NOTHING) -> SAE:
         SaeflowError: the file is absent or damaged, a shape is wrong, or a weight is not finite.
     """
     path = directory / _FILE
-    tensors = read_tensors(path)
+    tensors = read_named(path)
     if "scaling_factor" in tensors and not (tensors["scaling_factor"] == 1).all():
         raise SaeflowError(
             f"{path}: holds a scaling_factor, which is not known here; get the SAE without it"

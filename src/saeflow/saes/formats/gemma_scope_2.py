@@ -12,9 +12,8 @@ from saeflow.config.sae_files import NOTHING, Given
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished
 from saeflow.saes.formats.gemma_scope import jumprelu_weights
-from saeflow.saes.formats.tensors import checked
+from saeflow.saes.formats.tensors import checked, read_named
 from saeflow.saes.sae import SAE
-from saeflow.tensors import read_tensors
 
 _PLACES = {
     "resid_post": ("output",),
@@ -34,7 +33,7 @@ def load(directory: Path, _: Given = NOTHING) -> SAE:
     """
     path = directory / "params.safetensors"
     metadata = _metadata(directory / "config.json")
-    tensors = read_tensors(path)
+    tensors = read_named(path)
     if "w_dec" in tensors and tensors["w_dec"].ndim == 3:
         raise SaeflowError(
             f"{path}: is a cross-layer transcoder, which is not known here; choose another"

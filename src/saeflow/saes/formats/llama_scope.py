@@ -32,9 +32,8 @@ from saeflow.saes.formats.folding import (
     fold_input_bias,
     fold_scales,
 )
-from saeflow.saes.formats.tensors import SCALER, checked, scale_beside
+from saeflow.saes.formats.tensors import SCALER, checked, read_named, scale_beside
 from saeflow.saes.sae import SAE
-from saeflow.tensors import read_tensors
 
 HEEDED = frozenset({"scale", "threshold"})
 _ARCHITECTURES = {
@@ -64,7 +63,7 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
     config = read_json(llama_scope_config(directory))
     architecture = _architecture(directory, config)
     path = _file(directory)
-    tensors = read_tensors(path)
+    tensors = read_named(path)
     weights = _weights(path, tensors, config)
     by_contribution = bool(config.get("sparsity_include_decoder_norm", True))
     d_sae, jumps = len(weights["b_enc"]), architecture == "jumprelu"

@@ -27,10 +27,9 @@ from saeflow.saes.formats.folding import (
 )
 from saeflow.saes.formats.saelens_before_6 import modern
 from saeflow.saes.formats.saelens_training import trained_centred
-from saeflow.saes.formats.tensors import SCALER, checked, scale_beside, write_tensors
+from saeflow.saes.formats.tensors import SCALER, checked, read_named, scale_beside, write_tensors
 from saeflow.saes.sae import INFERENCE_ARCHITECTURES, PER_TOKEN, SAE, tensors_of
 from saeflow.seals import sealed_json, unsealed_json
-from saeflow.tensors import read_tensors
 
 LAYOUT_VERSION = "6.0.0"  # of SAELens; a reader takes its path for older files below this
 HEEDED = frozenset({"k", "scale", "normalize_activations"})
@@ -226,7 +225,7 @@ def _weights(directory: Path, config: dict[str, Any], kind: Kind) -> Weights:
         shapes |= dict.fromkeys(_OF_LATENTS.get(kind.architecture, ()), (d_sae,))
     if kind.skip:
         shapes["W_skip"] = (d_out, d_model)
-    tensors = read_tensors(directory / "sae_weights.safetensors")
+    tensors = read_named(directory / "sae_weights.safetensors")
     if "log_threshold" in tensors and "threshold" in shapes:  # before version 6
         tensors.setdefault("threshold", tensors.pop("log_threshold").exp())
     # Before version 6: latents times this are decoded. For a time all SAEs had one of ones.

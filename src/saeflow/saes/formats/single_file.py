@@ -54,7 +54,8 @@ _OPENAI = {
 }
 _LAYER = re.compile(r"layers?[_.-]?(\d+)|[-_]l(\d+)(?![\w])|_L(\d+)_")
 _OF_LATENTS = ("b_enc", "threshold", "log_threshold", "r_mag", "b_gate", "b_mag")
-_QWEN_SCOPE = re.compile(r"layer(\d+)\.sae\.pt")
+_QWEN_SCOPE = re.compile(r"layer(\d+)\.sae\.\w+")
+_QWEN_FOLDER = re.compile(r"-W\d+K-L0_(\d+)")
 
 
 class _Function(NamedTuple):
@@ -128,6 +129,9 @@ def _weights(path: Path, read: Weights) -> Folded:
     tensors["W_dec"] = _turned(tensors["W_dec"], (d_sae, d_out), names["W_dec"])
     if "affine" in tensors:
         tensors["W_skip"], names["W_skip"] = tensors.pop("affine").T, names["affine"]
+    for name in (*_OF_LATENTS, "b_dec", "b_dec_out"):
+        if name in tensors and tensors[name].ndim == 2 and 1 in tensors[name].shape:
+            tensors[name] = tensors[name].flatten()  # a row or a column of a matrix
     read_bias = d_model if "b_dec_out" in tensors else d_out
     shapes: dict[str, tuple[int, ...]] = {
         "W_enc": (d_model, d_sae),
@@ -208,6 +212,11 @@ def _function(path: Path, read: Weights, weights: Folded, given: Given) -> _Func
             "(saes.<name>.threshold)"
         )
     if threshold is None or said == "standard":
+        if said is None and not _is_told(read):
+            warn(
+                f"{path}: does not say its activation function and is read with ReLU; give k or "
+                "threshold (saes.<name>.k, saes.<name>.threshold) if it has another"
+            )
         return _Function("standard")
     weights["threshold"] = threshold
     return _Function("jumprelu")
@@ -216,7 +225,7 @@ def _function(path: Path, read: Weights, weights: Folded, given: Given) -> _Func
 def _said_function(path: Path, read: Weights) -> str | None:
     """The first function that settings name in words that are known here; None where none does."""
     for key in (*_ACTIVATION, *_CLASS):
-        word = str(read.said.get(key, "")).lower().replace("-", "").replace(" ", "")
+        word = _word(read.said.get(key))
         if word in _FUNCTIONS and (key in _ACTIVATION or _FUNCTIONS[word] != "standard"):
             return _FUNCTIONS[word]
         if key in _ACTIVATION and word not in (*_FUNCTIONS, *_PLAIN):
@@ -225,6 +234,20 @@ def _said_function(path: Path, read: Weights) -> str | None:
                 "batchtopk, jumprelu and a gate"
             )
     return "topk" if _QWEN_SCOPE.fullmatch(path.name) else None
+
+
+def _is_told(read: Weights) -> bool:
+    """Whether names of tensors or settings tell whose SAE it is, where all are with ReLU: of
+    Goodfire, OpenAI, dictionary_learning, circuit-tracer, Kissane."""
+    names = {"encoder_linear.weight", "pre_bias", "bias"} & set(read.names.values())
+    return bool(names) or bool({"feature_input_hook", "act_size"} & read.said.keys())
+
+
+def _word(said: Any) -> str:
+    """A function's bare name: ``torch.nn.ReLU()`` and ``TopK(32)`` have their dots, dashes and
+    numbers taken off."""
+    word = str(said or "").lower().partition("(")[0].rpartition(".")[2]
+    return re.sub(r"[-_ ]?\d*$", "", word).replace("-", "").replace(" ", "")
 
 
 def _k(path: Path, read: Weights, given: Given) -> int | None:
@@ -236,9 +259,12 @@ def _k(path: Path, read: Weights, given: Given) -> int | None:
     for name in _K:
         if told is None and read.said.get(name):
             told = count_in(read.said, name)
-    if told is None and _QWEN_SCOPE.fullmatch(path.name):
+    for name in _ACTIVATION:  # TopK(32)
+        match = re.search(r"topk[-_ (]*(\d+)\)?$", str(read.said.get(name)).lower())
+        told = int(match[1]) if told is None and match else told
+    if told is None:
         names = reversed(path.absolute().parts[-5:-1])
-        told = next((int(m[1]) for part in names if (m := re.search(r"L0[_-](\d+)", part))), None)
+        told = next((int(m[1]) for part in names if (m := _QWEN_FOLDER.search(part))), None)
     if told is not None and given.k not in (None, told):
         raise SaeflowError(f"{path}: says itself that k is {told}, not {given.k}; correct k")
     return told if given.k is None else given.k

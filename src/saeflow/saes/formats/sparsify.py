@@ -14,9 +14,8 @@ from saeflow.artifacts import read_json, write_json
 from saeflow.config.sae_files import NOTHING, Given, count_in, latents_of
 from saeflow.errors import SaeflowError
 from saeflow.saes.formats.folding import finished, fold_input_bias, without_input_bias
-from saeflow.saes.formats.tensors import checked, write_tensors
+from saeflow.saes.formats.tensors import checked, read_named, write_tensors
 from saeflow.saes.sae import SAE
-from saeflow.tensors import read_tensors
 
 _NAMES = {
     "encoder.weight": "W_enc",
@@ -51,7 +50,7 @@ def load(directory: Path, _: Given = NOTHING) -> SAE:
     }
     if config.get("skip_connection", False):
         shapes["W_skip"] = (d_model, d_model)
-    kept = checked(directory, read_tensors(directory / "sae.safetensors"), shapes)
+    kept = checked(directory, read_named(directory / "sae.safetensors"), shapes)
     weights = {_NAMES[name]: tensor for name, tensor in kept.items()}
     weights["W_enc"] = weights["W_enc"].T
     transcoder = bool(config.get("transcode", False))

@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow.artifacts import atomic, read_json, sealed
+from saeflow.config.single_file import named_as_saved
 from saeflow.errors import SaeflowError
 from saeflow.seals import stamp
+from saeflow.tensors import read_content
 
 SCALER = "activation_scaler.json"
 """Where SAELens keeps what the input is multiplied by; so may who knows it of an SAE whose files do
@@ -28,6 +30,16 @@ def scale_beside(directory: Path) -> float | None:
     scale = content.get("scaling_factor") if isinstance(content, dict) else None
     usable = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < math.inf
     return float(scale) if usable and scale else None
+
+
+def read_named(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by the names that its library gives them, whatever a training wrapped
+    around them, and without a prefix that all have (``module.``, ``_orig_mod.``).
+
+    Raises:
+        SaeflowError: the file is absent, damaged, or holds no tensors by names.
+    """
+    return named_as_saved(path, read_content(path))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
