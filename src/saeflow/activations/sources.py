@@ -72,7 +72,7 @@ class ModuleSource:
 
     Attributes:
         model: in evaluation mode.
-        inputs: the model's positional arguments, items first.
+        inputs: the model's positional arguments, items first; they go to its device pass by pass.
         tokens: what each row is led back to; a module that gives one row per item has one position.
         pooled: what becomes of a module's output before it is kept, such as a mean over its rows.
     """
@@ -84,12 +84,13 @@ class ModuleSource:
 
     @property
     def device(self) -> torch.device:
-        return self.inputs[0].device
+        return next((weight.device for weight in self.model.parameters()), self.inputs[0].device)
 
     def activations(
         self, items: slice, hooks: Sequence[str]
     ) -> dict[str, Float[Tensor, "items pos width"]]:
-        read = capture_modules(self.model, tuple(tensor[items] for tensor in self.inputs), hooks)
+        inputs = tuple(tensor[items].to(self.device) for tensor in self.inputs)
+        read = capture_modules(self.model, inputs, hooks)
         n_positions = self.tokens.shape[1]
         return {
             hook: self.pooled(tensor).reshape(len(tensor), n_positions, -1)

@@ -41,6 +41,7 @@ def train(
         seed,
         checkpoint,
         options.progress("train model, steps"),
+        device=options.device(),
     )
     save_model(
         output,

@@ -75,10 +75,12 @@ def train_model(
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    device: str = "cpu",
 ) -> TrainedModel:
     """Train a Llama-architecture model with tied embeddings to predict the next token.
 
-    AdamW, linear warm-up, cosine decay to zero, float32 on the CPU.
+    AdamW, linear warm-up, cosine decay to zero, float32.
 
     Args:
         settings: shape of the model and of the training.
@@ -89,9 +91,10 @@ def train_model(
             30 s, taken up if it belongs to this very training, and left for the caller to delete
             once the model is saved.
         progress: called with (steps done, steps in all).
+        device: where it is trained; the trained model is on the CPU.
     """
     tokens = torch.from_numpy(blocks.tokens.astype(np.int64))
-    model = _new_model(settings, tokenizer, context=tokens.shape[1], seed=seed)
+    model = _new_model(settings, tokenizer, context=tokens.shape[1], seed=seed).to(device)
     optimizer = adamw(model, settings)
     per_epoch = math.ceil(len(tokens) / settings.batch_size)
     steps = per_epoch * settings.epochs
@@ -104,14 +107,15 @@ def train_model(
         chosen = _order(seed, epoch, len(tokens))[batch * settings.batch_size :][
             : settings.batch_size
         ]
-        losses.append(_step(model, optimizer, tokens[chosen], learning_rate(step, steps, settings)))
+        here, rate = tokens[chosen].to(device), learning_rate(step, steps, settings)
+        losses.append(_step(model, optimizer, here, rate))
         if checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
             save_state(checkpoint, identity, model, optimizer, losses)
             saved = time.monotonic()
         if progress:
             progress(step + 1, steps)
 
-    model.eval().requires_grad_(False)
+    model.cpu().eval().requires_grad_(False)
     return TrainedModel(
         model, tokenizer, _curve(losses, settings, tokens.numel() * settings.epochs)
     )

@@ -68,10 +68,10 @@ def planted_recovery(
     tokens = torch.from_numpy(blocks.tokens).long().to(lm.device)
     hooks = list(dict.fromkeys([hook, sae.written_hook(hook)]))
     parts = [capture_kept(lm, part, hooks, settings, cached) for part in torch.split(tokens, batch)]
-    read, *others = (torch.cat([of[name][kept].cpu() for of, kept in parts]) for name in hooks)
+    read, *others = (torch.cat([of[name][kept] for of, kept in parts]) for name in hooks)
     kept = torch.cat([kept for _, kept in parts]).cpu().numpy()
     labels = {name: values[kept] for name, values in blocks.labels.items()}
-    return recovery(sae.to("cpu"), read, labels, blocks.label_names, *others)
+    return recovery(sae.to(lm.device), read, labels, blocks.label_names, *others)
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def recovery(
 
     Args:
         sae: the SAE.
-        activations: raw, as the SAE reads them.
+        activations: raw, as the SAE reads them, and on its device.
         labels: per label the class of every row.
         label_names: per label the names of its classes.
         written: raw, what a transcoder writes; its decoder's rows are directions there.
@@ -104,16 +104,17 @@ def recovery(
     directions = activations if written is None else written
     for label, classes in labels.items():
         numbers = np.arange(len(label_names[label]))
-        members = torch.from_numpy(np.asarray(classes)[:, None] == numbers)
+        members = torch.from_numpy(np.asarray(classes)[:, None] == numbers).to(directions.device)
         fired, both = _firing_by_class(sae, activations, members)
-        sums = torch.zeros(len(numbers), directions.shape[1], dtype=torch.float64)
+        sums = directions.new_zeros(len(numbers), directions.shape[1], dtype=torch.float64)
         for x, member in _in_parts(directions, members):
             sums += member.double().T @ x.double()
         count = members.sum(dim=0).double()
         partial = (count > 0) & (count < len(members))
         means = sums / count[:, None]
         others = (sums.sum(dim=0) - sums) / (len(members) - count)[:, None]
-        cosines = normalize(means - others, dim=1) @ normalize(sae.W_dec.double().cpu(), dim=1).T
+        cosines = normalize(means - others, dim=1) @ normalize(sae.W_dec.double(), dim=1).T
+        cosines, count, fired, both = cosines.cpu(), count.cpu(), fired.cpu(), both.cpu()
         f1 = 2 * both / (fired + count[:, None])
         for index in partial.nonzero()[:, 0].tolist():
             aligned = int(cosines[index].argmax())
@@ -140,8 +141,8 @@ def recovery(
 
 def _firing_by_class(sae: SAE, activations: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     """Rows on which each latent fires, and rows of a class on which it does; fp64."""
-    fired = torch.zeros(sae.d_sae, dtype=torch.float64)
-    both = torch.zeros(members.shape[1], sae.d_sae, dtype=torch.float64)
+    fired = activations.new_zeros(sae.d_sae, dtype=torch.float64)
+    both = activations.new_zeros(members.shape[1], sae.d_sae, dtype=torch.float64)
     for x, member in _in_parts(activations, members):
         firing = (sae.encode(x) > 0).float()
         fired += firing.sum(dim=0)

@@ -43,9 +43,8 @@ def train(
 
     sections = options.parsed(ChessModel, shape), options.parsed(ChessTraining, settings)
     examples = load_examples(positions, "model")
-    trained = train_maia2(
-        *sections, examples, seed, checkpoint, options.progress("train chess model, steps")
-    )
+    beat = options.progress("train chess model, steps")
+    trained = train_maia2(*sections, examples, seed, checkpoint, beat, device=options.device())
     about = {"training": sections[1].model_dump(), "seed": seed, "positions": len(examples.moves)}
     save_trained(output, checksums, trained, about, checkpoint)
 
@@ -82,10 +81,9 @@ def play_itself(
     from saeflow.chess.player.self_play import play_games
     from saeflow.tables import write_table
 
-    chosen = options.parsed(SelfPlay, settings)
-    write_table(
-        output, play_games(load_maia2(model), chosen, seed, options.progress("play games")), SCHEMA
-    )
+    chosen, player = options.parsed(SelfPlay, settings), load_maia2(model, options.device())
+    games = play_games(player, chosen, seed, options.progress("play games"))
+    write_table(output, games, SCHEMA)
 
 
 @app.command()
@@ -140,10 +138,8 @@ def measure(
     held_out = balanced(
         load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed
     )
-    report = options.progress("measure chess model, positions")
-    write_table(
-        output, measure_maia2(load_maia2(model), held_out, counts, seed, report), METRICS_SCHEMA
-    )
+    player, report = load_maia2(model, options.device()), options.progress("measure, positions")
+    write_table(output, measure_maia2(player, held_out, counts, seed, report), METRICS_SCHEMA)
 
 
 @app.command()
@@ -170,7 +166,8 @@ def predict(
     from saeflow.chess.player.prediction import predict as ask
     from saeflow.tables import write_table
 
-    table = ask(load_maia2(model or embedded_maia2()), fen, rating, opponent)
+    player = load_maia2(model or embedded_maia2(), options.device())
+    table = ask(player, fen, rating, opponent)
     if output:
         write_table(output, table, PREDICTIONS)
     for each in rating:

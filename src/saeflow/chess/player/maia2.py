@@ -220,6 +220,11 @@ class Maia2(nn.Module):
         return Maia2Output(self.fc_1(x), self.fc_2(x), value)
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.pos_embedding.device
+
+    @property
     def hooks(self) -> list[str]:
         """The names of all hook sites."""
         return [

@@ -16,7 +16,7 @@ from saeflow.chess.games.examples import Examples
 from saeflow.chess.games.moves import MOVES
 from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.player.maia2 import Maia2
-from saeflow.chess.player.planes import encode, legal_mask, mask_illegal
+from saeflow.chess.player.planes import legal_mask, mask_illegal, model_inputs
 from saeflow.errors import SaeflowError
 from saeflow.statistics.clusters import SHARE, Resampling
 
@@ -112,9 +112,10 @@ def measure_maia2(
         part = slice(start, start + POSITIONS_AT_ONCE)
         batch = examples.part(part)
         moves, legal = torch.from_numpy(batch.moves).long(), legal_mask(batch.boards)
-        tokens, oppo = model.embed(encode(batch.boards)), torch.from_numpy(batch.rating_oppo).long()
+        planes, _, oppo = model_inputs(batch, model.device)
+        tokens = model.embed(planes)
         for rating in range(n_bins):
-            raw = model.judge(tokens, torch.full_like(oppo, rating), oppo).moves
+            raw = model.judge(tokens, torch.full_like(oppo, rating), oppo).moves.cpu()
             ranks, nats, chosen_legal = _scored(raw, legal, moves)
             first[part, rating], third[part, rating] = ranks < 1, ranks < 3
             loss[part, rating], illegal[part, rating] = nats, ~chosen_legal
@@ -191,10 +192,7 @@ def _own_rating(
     hits, nats = [], []
     for start in range(0, len(examples.moves), POSITIONS_AT_ONCE):
         batch = examples.part(slice(start, start + POSITIONS_AT_ONCE))
-        ratings = (
-            torch.from_numpy(column).long() for column in (batch.rating_self, batch.rating_oppo)
-        )
-        raw = model(encode(batch.boards), *ratings).moves
+        raw = model(*model_inputs(batch, model.device)).moves.cpu()
         ranks, loss, _ = _scored(
             raw, legal_mask(batch.boards), torch.from_numpy(batch.moves).long()
         )

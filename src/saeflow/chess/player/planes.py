@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saeflow.chess.games import moves
 from saeflow.chess.games.boards import Boards, bits
+from saeflow.chess.games.examples import Examples
 from saeflow.errors import SaeflowError
 
 PLANES = (
@@ -29,6 +30,17 @@ def encode(boards: Boards) -> Float[Tensor, "n 18 8 8"]:
     passing = np.flatnonzero(boards.en_passant >= 0)
     planes[passing, 17, boards.en_passant[passing]] = 1
     return torch.from_numpy(planes).view(-1, PLANES, 8, 8)
+
+
+def model_inputs(
+    examples: Examples, device: torch.device
+) -> tuple[Float[Tensor, "n 18 8 8"], Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Planes and both players' rating bins, as `Maia2` is asked, on a device."""
+    own, other = (
+        torch.from_numpy(bins).long().to(device)
+        for bins in (examples.rating_self, examples.rating_oppo)
+    )
+    return encode(examples.boards).to(device), own, other
 
 
 def legal_mask(boards: Boards) -> Bool[Tensor, "n 1880"]:

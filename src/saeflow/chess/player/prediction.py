@@ -53,13 +53,14 @@ def predict(
         if not 0 < rating < 10_000:
             raise SaeflowError(f"chess: {rating} is no rating; give one such as 1500")
     boards = read_fens([board.fen()])
-    tokens, legal = model.embed(encode(boards)), torch.from_numpy(legal_moves(boards))
+    tokens = model.embed(encode(boards).to(model.device))
+    legal = torch.from_numpy(legal_moves(boards))
     rows = []
     for rating in ratings:
         other = rating if opponent is None else opponent
         told, against = torch.from_numpy(rating_bin(np.array([[rating], [other]]))).long()
-        said = model.judge(tokens, told, against)
-        shares = mask_illegal(said.moves, legal)[0].double().softmax(dim=0)
+        said = model.judge(tokens, told.to(model.device), against.to(model.device))
+        shares = mask_illegal(said.moves.cpu(), legal)[0].double().softmax(dim=0)
         score = float((said.value[0].clamp(-1, 1) + 1) / 2)
         order = shares.argsort(descending=True, stable=True)[: int(legal.sum())].tolist()
         for place, index in enumerate(order, 1):

@@ -94,8 +94,9 @@ def _drawn(
     temperature: float,
 ) -> Int[np.ndarray, " n"]:
     """One legal move per board, by inversion of the cumulative probabilities."""
-    own, other = torch.from_numpy(bins_told).T
-    logits = mask_illegal(model(encode(boards), own, other).moves, torch.from_numpy(legal)).double()
+    own, other = torch.from_numpy(bins_told).T.to(model.device)
+    raw = model(encode(boards).to(model.device), own, other).moves.cpu()
+    logits = mask_illegal(raw, torch.from_numpy(legal)).double()
     cumulative = (logits / temperature).softmax(dim=1).cumsum(dim=1)
     point = torch.from_numpy(seeds.uniforms(keys, 1, first=ply)) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].numpy()

@@ -26,7 +26,7 @@ from saeflow import seeds
 from saeflow.chess.games.examples import Examples
 from saeflow.chess.games.moves import legal_moves, side_information
 from saeflow.chess.player.maia2 import Maia2, Maia2Output
-from saeflow.chess.player.planes import encode
+from saeflow.chess.player.planes import model_inputs
 from saeflow.chess.player.settings import ChessModel, ChessTraining
 from saeflow.models import training
 
@@ -68,6 +68,8 @@ def train_maia2(
     checkpoint: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     start: Mapping[str, Tensor] | None = None,
+    *,
+    device: str = "cpu",
 ) -> TrainedMaia2:
     """Train a model with Maia-2's architecture, from the beginning or further.
 
@@ -85,6 +87,7 @@ def train_maia2(
             saved.
         progress: called with (steps done, steps in all, what the losses are).
         start: weights by name to go on from, of a model of this shape; default are new ones.
+        device: where it is trained; the trained model is on the CPU.
 
     Source: Tang et al. 2024 (arXiv 2409.20553), section 3.3.
     """
@@ -96,6 +99,7 @@ def train_maia2(
     model = new_maia2(shape, settings, seed)
     if start:
         model.load_state_dict(start)
+    model.to(device)
     optimizer = training.adamw(model, settings)
     identity = _identity(shape, settings, examples, seed, start or {})
     losses: list[list[float]] = training.resume_state(checkpoint, identity, model, optimizer)
@@ -129,7 +133,9 @@ def train_maia2(
                 step + 1, steps, "loss of moves {:.3f}, side {:.4f}, value {:.3f}".format(*recent)
             )
 
-    return TrainedMaia2(model.eval().requires_grad_(False), _curve(losses, steps, count, settings))
+    return TrainedMaia2(
+        model.cpu().eval().requires_grad_(False), _curve(losses, steps, count, settings)
+    )
 
 
 def new_maia2(shape: ChessModel, settings: ChessTraining, seed: int) -> Maia2:
@@ -141,12 +147,12 @@ def new_maia2(shape: ChessModel, settings: ChessTraining, seed: int) -> Maia2:
 
 def losses_of(output: Maia2Output, examples: Examples) -> Losses:
     """The losses of the three heads on some positions."""
-    moves = examples.moves.astype(np.int64)
+    moves, device = examples.moves.astype(np.int64), output.moves.device
     side = torch.from_numpy(side_information(examples.boards, moves, legal_moves(examples.boards)))
     return Losses(
-        cross_entropy(output.moves, torch.from_numpy(moves)),
-        binary_cross_entropy_with_logits(output.side, side),
-        mse_loss(output.value, torch.from_numpy(examples.result).float()),
+        cross_entropy(output.moves, torch.from_numpy(moves).to(device)),
+        binary_cross_entropy_with_logits(output.side, side.to(device)),
+        mse_loss(output.value, torch.from_numpy(examples.result).float().to(device)),
     )
 
 
@@ -158,14 +164,12 @@ def _step(
     rate: float,
     draw: int,
 ) -> list[float]:
-    half = torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16")
+    half = torch.autocast(
+        model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"
+    )
     with half, torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
         torch.manual_seed(draw)
-        output = model(
-            encode(batch.boards),
-            torch.from_numpy(batch.rating_self).long(),
-            torch.from_numpy(batch.rating_oppo).long(),
-        )
+        output = model(*model_inputs(batch, model.device))
     losses = losses_of(Maia2Output(*(logits.float() for logits in output)), batch)
     total = losses.move + settings.side_weight * losses.side + settings.value_weight * losses.value
     torch.autograd.backward(total)

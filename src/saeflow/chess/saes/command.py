@@ -55,7 +55,8 @@ def cache(
         blocks_per_shard=chosen.positions_per_shard,
         exclude="nothing",
     )
-    source = board_source(load_maia2(model), examples.part(slice(first, last)), chosen.tokens)
+    player = load_maia2(model, options.device())
+    source = board_source(player, examples.part(slice(first, last)), chosen.tokens)
     rows = capture_rows(source, hooks, stored, first_block=first)
     write_shards(
         dict(zip(hooks, outputs, strict=True)), rows, stored, {"model": model.name, "shard": shard}
@@ -88,5 +89,6 @@ def evaluate_sae(
         load_examples(positions, "eval"), options.parsed(Accuracy, settings).positions, seed
     )
     read: Literal["mean", "all"] = "all" if tokens == "all" else "mean"
-    measured = evaluate_on_boards(load_maia2(model), options.open_sae(sae), hook, read, held_out)
+    player = load_maia2(model, options.device())
+    measured = evaluate_on_boards(player, options.open_sae(sae), hook, read, held_out)
     write_sealed_json(metrics, measured | {"provenance": provenance()})

@@ -15,7 +15,7 @@ from torch.nn.functional import kl_div
 from saeflow.activations.store import merge, statistics
 from saeflow.chess.games.examples import Examples
 from saeflow.chess.player.maia2 import Maia2, token_mean
-from saeflow.chess.player.planes import encode, legal_mask, mask_illegal
+from saeflow.chess.player.planes import legal_mask, mask_illegal, model_inputs
 from saeflow.models.modules import capture_modules
 from saeflow.saes.evaluation import Fidelity, Sums, fidelity_metrics, with_errors
 from saeflow.saes.sae import SAE
@@ -36,7 +36,7 @@ def evaluate_on_boards(
 
     Args:
         model: in evaluation mode.
-        sae: reads ``hook``.
+        sae: reads ``hook``; on the model's device.
         hook: a site of the model.
         tokens: what the SAE reads there.
         examples: held-out positions, those of one game together.
@@ -75,16 +75,8 @@ def evaluate_on_boards(
     return with_errors(per_game, metrics) | fidelity.latents() | {"positions": len(examples.moves)}
 
 
-def _inputs(examples: Examples) -> tuple[Tensor, Tensor, Tensor]:
-    own, other = (
-        torch.from_numpy(column.astype(np.int64))
-        for column in (examples.rating_self, examples.rating_oppo)
-    )
-    return encode(examples.boards), own, other
-
-
 def _read(model: Maia2, hook: str, tokens: Literal["mean", "all"], examples: Examples) -> Tensor:
-    read = capture_modules(model, _inputs(examples), [hook])[hook]
+    read = capture_modules(model, model_inputs(examples, model.device), [hook])[hook]
     return token_mean(read) if tokens == "mean" else read
 
 
@@ -114,4 +106,5 @@ def _choices(
 
 
 def _log_probs(model: Maia2, examples: Examples, legal: Tensor) -> Tensor:
-    return mask_illegal(model(*_inputs(examples)).moves, legal).double().log_softmax(dim=1)
+    raw = model(*model_inputs(examples, model.device)).moves.cpu()
+    return mask_illegal(raw, legal).double().log_softmax(dim=1)

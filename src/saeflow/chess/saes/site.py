@@ -70,8 +70,7 @@ class MaiaAtSite:
 
     @torch.no_grad()
     def embed(self, boards: Boards) -> Tensor:
-        device = next(self.model.parameters()).device
-        return self.model.embed(encode(boards).to(device))
+        return self.model.embed(encode(boards).to(self.model.device))
 
     @torch.no_grad()
     def judge(

@@ -10,7 +10,7 @@ import torch
 from saeflow.activations.sources import ModuleSource
 from saeflow.chess.games.examples import Examples
 from saeflow.chess.player.maia2 import Maia2, token_mean
-from saeflow.chess.player.planes import encode
+from saeflow.chess.player.planes import model_inputs
 
 
 def board_source(model: Maia2, examples: Examples, tokens: Literal["mean", "all"]) -> ModuleSource:
@@ -25,11 +25,7 @@ def board_source(model: Maia2, examples: Examples, tokens: Literal["mean", "all"
     Returns:
         A source whose rows are led back to the number of the token, 0 where they are means.
     """
-    ratings = (
-        torch.from_numpy(column.astype(np.int64))
-        for column in (examples.rating_self, examples.rating_oppo)
-    )
-    inputs = (encode(examples.boards), *ratings)
+    inputs = model_inputs(examples, torch.device("cpu"))
     if tokens == "mean":
         return ModuleSource(model, inputs, np.zeros((len(examples.moves), 1), np.int32), token_mean)
     numbers = np.arange(model.shape.tokens, dtype=np.int32)

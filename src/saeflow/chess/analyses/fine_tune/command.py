@@ -41,7 +41,16 @@ def tune(
     wanted, start = options.parsed(FineTuning, settings), load_maia2(model)
     learned = _lessons(positions, blunders, wanted, seed).learned
     beat = options.progress("tune chess model, steps")
-    trained = train_maia2(start.shape, wanted, learned, seed, checkpoint, beat, start.state_dict())
+    trained = train_maia2(
+        start.shape,
+        wanted,
+        learned,
+        seed,
+        checkpoint,
+        beat,
+        start.state_dict(),
+        device=options.device(),
+    )
     about = {
         "tuned": model.name,
         "training": wanted.model_dump(),
@@ -79,7 +88,7 @@ def measure_tuning(
     if "eval" in divided.games:
         others = without(others, divided.games["eval"])
     ordinary = balanced(others, options.parsed(Accuracy, accuracy).positions, seed)
-    before, after = load_maia2(model), load_maia2(tuned)
+    before, after = (load_maia2(folder, options.device()) for folder in (model, tuned))
     tables = [
         measure_change(before, after, part, seed).with_columns(set=pl.lit(name))
         for name, part in (("blunders", divided.held_out), ("ordinary", ordinary))
