@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
 from saeflow.products import linear, packed
+from saeflow.saes import gpu_kernels
 
 ROWS_AT_ONCE = 256  # their pre-activations stay in the cache between the product and the choice
 _ROUNDED_AT_ONCE = 128  # rows, so that they stay in the cache
@@ -352,6 +353,8 @@ def decoded(
 
 
 def _bags(matrix: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    if gpu_kernels.fits(matrix, weights):
+        return gpu_kernels.bags(matrix, indices, offsets, weights)
     return embedding_bag(
         indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
@@ -365,6 +368,8 @@ def _sums_by_latent(matrix: Tensor, weights: Tensor, entries: Entries) -> Tensor
 
 def _dots(left: Tensor, right: Tensor, entries: Entries) -> Tensor:
     """For every entry the product of its row of ``left`` with its latent's row of ``right``."""
+    if gpu_kernels.fits(left, right):
+        return gpu_kernels.dots(left, right, entries.rows, entries.columns)
     return torch.ops.aten._embedding_bag_per_sample_weights_backward(
         left, right.detach(), entries.columns, entries.offsets[:-1], entries.rows, 0
     )
