@@ -76,6 +76,7 @@ rule measure_effects:
     threads: 1
     resources:
         gpu=1,
+        decode="eager",
     params:
         settings=settings("effects", "measurement"),
         vectors=settings("effects", "vectors"),
@@ -98,6 +99,7 @@ rule measure_effects:
         " --block {wildcards.block:q}"
         " --output {output:q}"
         " --threads {threads}"
+        " --decode {resources.decode}"
         " > {log:q} 2>&1"
 
 

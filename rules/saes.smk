@@ -17,6 +17,7 @@ TRAIN_SAES = (
     " --checkpoint {params.checkpoint:q}"
     " --output results/{wildcards.study:q}/saes"
     " --threads {threads}"
+    " --processes {resources.processes}"
     " > {log:q} 2>&1"
 )
 
@@ -39,6 +40,7 @@ rule train_sae:
     threads: 2
     resources:
         gpu=1,
+        processes=1,
     params:
         name="{sae}",
         caches=lambda wildcards, input: FLOW.manifest_options(wildcards.sae, input),
@@ -75,6 +77,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
             threads: 2
             resources:
                 gpu=1,
+                processes=1,
             params:
                 name=GROUP,
                 caches=FLOW.manifest_options(MEMBERS[0], FLOW.manifests(MEMBERS[0])),

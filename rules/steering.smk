@@ -193,6 +193,7 @@ rule complete_prompts:
     threads: 1
     resources:
         gpu=1,
+        decode="eager",
     params:
         settings=settings("steering", "completions"),
         dtype=STUDY.model.dtype,
@@ -207,6 +208,7 @@ rule complete_prompts:
         " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
         " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
         " --threads {threads}"
+        " --decode {resources.decode}"
         " > {log:q} 2>&1"
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -117,6 +117,13 @@ GivenNormalisation = Annotated[
         "--normalize-activations",
         help="How each token's activation is normalised, where its files do not say: layer_norm "
         "or constant_norm_rescale.",
+    ),
+]
+Decode = Annotated[
+    Literal["eager", "recorded"],
+    typer.Option(
+        help="How a decode step is run: as Python calls it, or recorded once as a CUDA graph and "
+        "replayed, for GPUs that wait for Python."
     ),
 ]
 Dtype = Annotated[

@@ -74,13 +74,7 @@ def measure(
     output: options.Output,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
-    recorded: Annotated[
-        bool,
-        typer.Option(
-            help="Record a decode step as a CUDA graph and replay it; for GPUs that wait for "
-            "Python."
-        ),
-    ] = False,
+    decode: options.Decode = "eager",
 ) -> None:
     """Measure the effects of one block of vectors, from the last whole part on."""
     options.use_device(threads)
@@ -93,7 +87,7 @@ def measure(
     experiment = open_experiment(
         model, sae, corpus, manifest, hook, settings, seed, dtype, unsteered.batch_rows
     )
-    experiment = replace(experiment, recorded=recorded)
+    experiment = replace(experiment, recorded=decode == "recorded")
     chosen = options.parsed(Vectors, vectors)
     rows = load_rows(chosen, source, hook, experiment.subject.lm.d_model)
     ids = block_ids(chosen, len(rows), block)

@@ -148,6 +148,7 @@ def complete(
     parts: options.PartsFolder = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
+    decode: options.Decode = "eager",
 ) -> None:
     """Complete the prompts with each of a goal's vectors at every scale."""
     options.use_device(threads)
@@ -176,6 +177,7 @@ def complete(
             goal=loaded.goal,
             method=loaded.method,
             progress=options.progress(f"complete prompts by {loaded.method}, completions"),
+            recorded=decode == "recorded",
         )
         made_from = [loaded.vector, loaded.hook, loaded.goal, loaded.method, scales]
         method = file.absolute().parent.name

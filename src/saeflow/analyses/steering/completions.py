@@ -15,6 +15,8 @@ from torch import Tensor
 
 from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
 from saeflow.decoding.edits import check_vectors
+from saeflow.decoding.generation import Memory
+from saeflow.decoding.recording import Recording
 from saeflow.decoding.rollouts import (
     BATCH_ROWS,
     Plan,
@@ -59,6 +61,8 @@ def complete(
     method: str,
     batch_rows: int = BATCH_ROWS,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    recorded: bool = False,
 ) -> pl.DataFrame:
     """Write ``settings.samples`` completions per scale and prompt, all scales in the same batches.
 
@@ -76,6 +80,7 @@ def complete(
         method: the vector is by.
         batch_rows: most rows of a decode batch.
         progress: called with (completions done, completions).
+        recorded: whether decode steps are recorded as CUDA graphs and replayed.
 
     Returns:
         The columns of `COMPLETIONS_SCHEMA`. ``prompt`` is as it was given, messages as the chat
@@ -101,7 +106,8 @@ def complete(
     rows: list[dict[str, Any]] = []
     for group in prompt_groups(lm, settings.prompts):
         of_group = replace(plan, units=len(scales) * len(group.texts))
-        for rollouts in roll_out(lm, hook, group, steered, of_group):
+        memory = Memory(recording=Recording() if recorded else None)
+        for rollouts in roll_out(lm, hook, group, steered, of_group, memory):
             rows += _rows(lm, group, rollouts, scales)
             if progress:
                 progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
