@@ -11,7 +11,7 @@ PYTEST := $(RUN) OMP_WAIT_POLICY=PASSIVE pytest tests --numprocesses 2 --dist lo
 REST := slow or slurm or browser or real
 REPORT := results/tales/report/index.html
 
-.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens interop soak test-rest test-all clean distclean
+.PHONY: help setup demo test lint format docs bench-effects bench-activations bench-saes bench-logit-lens gpu-check interop soak test-rest test-all clean distclean
 
 help:
 	@echo "make demo    run the default study to $(REPORT)"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-activations  the activation cache beside bare passes, SAELens and a file copy (downloads SAELens)"
 	@echo "make bench-saes  training of SAEs beside SAELens, dictionary_learning and sparsify (downloads them, over an hour)"
 	@echo "make bench-logit-lens  the logit lens at the size of GPT-2 small, beside the published way"
+	@echo "make gpu-check  whether a GPU computes what the CPU computes, and how fast; eight minutes of an H100 or H200"
 	@echo "make interop SAE files, the chess model and exports of steering held to the libraries they are of and for (downloads them, a few GB)"
 	@echo "make soak    kill the default study twenty times at random moments, compare with an undisturbed run (half an hour)"
 	@echo "make docs    build the documentation into site/"
@@ -93,6 +94,11 @@ bench-saes: $(READY) $(PEERS)/ready
 
 bench-logit-lens: $(READY)
 	@$(RUN) python benchmarks/logit_lens.py
+
+# With GPU_PYTHON=python: an environment of your own, whose torch was built for CUDA.
+GPU_PYTHON ?= $(VENV)/bin/python
+gpu-check:
+	@PYTHONHASHSEED=0 PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu_check.py
 
 interop: $(PEERS)/ready $(EXPORT_PEERS)/ready
 	@$(RUN) python tests/interop/compare.py $(PEERS)

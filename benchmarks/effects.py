@@ -89,12 +89,12 @@ class World(NamedTuple):
     settings: Measurement
 
 
-def gpt2() -> PreTrainedModel:
+def gpt2(d_model: int = 256, layers: int = 6, vocabulary: int = 5000) -> PreTrainedModel:
     """Random weights, strong enough that the model's text is no noise to it."""
     config = GPT2Config(
-        vocab_size=5000,
-        n_embd=256,
-        n_layer=6,
+        vocab_size=vocabulary,
+        n_embd=d_model,
+        n_layer=layers,
         n_head=8,
         n_positions=128,
         bos_token_id=0,
@@ -118,6 +118,7 @@ def stories() -> PreTrainedModel:
 
 
 SHAPES = {
+    "tiny": Shape(lambda: gpt2(32, 3, 500), 1, 64),
     "gpt2": Shape(gpt2, 2, 4096),
     "gemma": Shape(gemma, 12, 16_384),
     "stories": Shape(stories, 2, 512),
