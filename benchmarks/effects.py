@@ -118,7 +118,7 @@ def stories() -> PreTrainedModel:
 
 
 SHAPES = {
-    "tiny": Shape(lambda: gpt2(32, 3, 500), 1, 64),
+    "tiny": Shape(lambda: gpt2(32, 3, 1500), 1, 64),
     "gpt2": Shape(gpt2, 2, 4096),
     "gemma": Shape(gemma, 12, 16_384),
     "stories": Shape(stories, 2, 512),

@@ -129,7 +129,7 @@ def small(device: str, text: Tensor | None = None) -> Small:
         text: that the model wrote on the CPU; None has it written.
     """
     torch.manual_seed(0)
-    model = gpt2(64, 4, 500).eval().requires_grad_(False).to(device)
+    model = gpt2(64, 4, 1500).eval().requires_grad_(False).to(device)
     lm = LanguageModel(with_fast_layers(model), tokenizer(), FAMILIES["gpt2"])
     rows = normalize(torch.randn(256, lm.d_model), dim=1)
     zeros = torch.zeros(256), torch.zeros(lm.d_model)
@@ -458,6 +458,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.device != "cpu" and not torch.cuda.is_available():
         sys.exit("gpu-check: torch finds no GPU here; --device cpu --tiny tests the script itself")
+    if options.tiny:
+        torch.set_num_threads(1)  # faster for tiny products
     begin = time.monotonic()
     name = torch.cuda.get_device_name() if options.device != "cpu" else "CPU"
     print(f"{name}, torch {torch.__version__}\n", flush=True)

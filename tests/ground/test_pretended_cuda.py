@@ -30,11 +30,11 @@ def test_what_a_gpu_refuses_is_refused(mistake: Callable[[Tensor], object], comp
 
 def test_a_product_of_the_cpu_is_noted() -> None:
     with pretended_cuda() as gpu:
-        x = torch.ones(3, 3, device="cuda")
+        x = torch.ones(9, 9, device="cuda")
         x @ x
         assert (gpu.of_gpu, gpu.of_cpu) == (1, [])
-        x.cpu() @ torch.ones(3, 3)
-        assert [product.shapes for product in gpu.of_cpu] == [[(3, 3), (3, 3)]]
+        x.cpu() @ torch.ones(9, 9)
+        assert [product.shapes for product in gpu.of_cpu] == [[(9, 9), (9, 9)]]
 
 
 def test_training_steps_are_those_of_the_cpu() -> None:

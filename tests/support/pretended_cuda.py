@@ -23,7 +23,9 @@ aten = torch.ops.aten
 GPU, META, CPU = torch.device("cuda:0"), torch.device("meta"), torch.device("cpu")
 # Operations in which a GPU's tensor may meet the CPU's: copies, and indices of the CPU.
 _MAY_MIX = {aten.copy_, aten._to_copy, aten.index, aten.index_put_, aten.index_put}
-# A matrix times a vector is none of them: it reads the matrix once, as a copy to the CPU does.
+# A matrix times few vectors is none of them: it reads the matrix once, as a copy to the CPU does. Nor
+# are products of statistics, in fp64.
+_FEW = 8
 _PRODUCTS = {
     *(aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.addbmm, aten.convolution),
     *(aten._embedding_bag, aten._embedding_bag_forward_only, aten._convolution),
@@ -94,7 +96,7 @@ class PretendedCuda(TorchDispatchMode):
     noted.
 
     Attributes:
-        of_cpu: products between matrices of the CPU.
+        of_cpu: products between matrices of the CPU, in float32 or less.
         of_gpu: how many there were of the GPU.
     """
 
@@ -111,7 +113,7 @@ class PretendedCuda(TorchDispatchMode):
             tensors = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, Tensor)]
             if any(isinstance(tensor, CudaTensor) for tensor in tensors):
                 self.of_gpu += 1
-            else:
+            elif tensors[0].dtype != torch.float64 and len(tensors[0]) >= _FEW:
                 shapes = [tuple(tensor.shape) for tensor in tensors]
                 self.of_cpu.append(Product(str(operation), shapes))
         return self.computed(operation, args, kwargs)
@@ -198,6 +200,8 @@ class _OnMeta(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if function in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor):
             return _from_numbers(function, args, kwargs)
+        if function in (torch.device, torch.get_device_module):
+            return function(*args, **kwargs)
         args, kwargs = tree_map(_renamed, (args, kwargs))
         if "pin_memory" in kwargs:
             kwargs["pin_memory"] = False
@@ -305,8 +309,15 @@ def pretended_cuda() -> Iterator[PretendedCuda]:
         "CUDAGraph": Graph,
         "graph": _recorded,
     }
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
     with pytest.MonkeyPatch.context() as patch, PretendedCuda() as mode, _OnMeta():
         for name, value in cuda.items():
             patch.setattr(torch.cuda, name, value)
         patch.setattr(language_model, "_read_weights", on_cpu)
-        yield mode
+        # A module's parameter stays the same object when it goes to another device, so that what is
+        # tied stays tied; torch takes `CudaTensor` for another kind of tensor.
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            yield mode
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(swaps)

@@ -162,7 +162,7 @@ def complete(
     chosen = options.parsed(Completions, settings)
     lm, mean_norm = options.open_model(model, dtype), options.open_store(manifest).mean_norm
     code = ("analyses/steering/completions.py",)
-    kept = Parts(parts, "completions", code, model, chosen, seed, dtype)
+    kept = Parts(parts, "completions", code, model, chosen, seed, dtype, decode)
     for file in vectors:
         loaded = load_vector(file)
         scales = absolute_scales(chosen, mean_norm, loaded.norm)
