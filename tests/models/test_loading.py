@@ -125,7 +125,8 @@ def test_an_unsupported_architecture_is_told_with_the_supported_ones(checkpoint)
         ),
         ("config.json", {"num_hidden_layers": -1}, "says -1 layers"),
         ("config.json", {"hidden_size": "x"}, "its config.json cannot be read"),
-        ("config.json", {"vocab_size": 10**12}, "the weights cannot be read"),
+        ("config.json", {"vocab_size": 10**12}, "its weights have other shapes than its config"),
+        ("config.json", {"rope_parameters": {"rope_type": "of-mine"}}, "'of-mine' is not known"),
         ("model.json", '{"path": "/"}', "does not say which files it stands for"),
         (
             "model.json",

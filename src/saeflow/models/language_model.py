@@ -352,9 +352,10 @@ def _read_weights(
     except SaeflowError:
         raise
     except Exception as error:
-        raise SaeflowError(
-            f"{checkpoint}: the weights cannot be read ({_first_line(error)}); fetch them again"
-        ) from error
+        what = f"the weights cannot be read ({_first_line(error)})"
+        if "ignore_mismatched_sizes" in str(error):  # its list went to a log that nobody is shown
+            what = "its weights have other shapes than its config.json says"
+        raise SaeflowError(f"{checkpoint}: {what}; fetch them again") from error
     if missing := sorted(report["missing_keys"]):
         # transformers would fill them with random numbers
         raise SaeflowError(
@@ -399,6 +400,8 @@ def _check_layers(checkpoint: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is not known"
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
