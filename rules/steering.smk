@@ -12,6 +12,7 @@ Outputs:
     results/{study}/steering/{goal}/latents.json, contrast.safetensors
     results/{study}/steering/{goal}/side_effects.parquet, where effects are asked for
     results/{study}/steering/{goal}/{method}/vector.safetensors, completions.parquet, scores.parquet
+    results/{study}/steering/{goal}/{method}/prompts.parquet, of a method in words, which has no vector
     results/{study}/judging/ledger.sqlite, which is no output of a rule: what was paid for outlives
     every rerun
     results/{study}/steering/{goal}/divergence.parquet
@@ -36,6 +37,7 @@ APPROXIMATOR = f"effects/{STUDY.target_sae}/approximator.safetensors"
 GOALS = FLOW.read["steering"]
 JUDGE_INPUTS = judge_inputs(FLOW)
 VECTOR_INPUTS = vector_inputs(FLOW)
+TELLING = STUDY.steering.prompting.methods if STUDY.steering.prompting else []
 
 
 # One job for all goals: the latents of a goal depend on the texts of the others, and no two goals
@@ -212,17 +214,59 @@ rule complete_prompts:
         " > {log:q} 2>&1"
 
 
+if STUDY.steering.prompting:
+
+    rule complete_in_words:
+        input:
+            **FLOW.model_inputs(FLOW.model),
+        output:
+            collect(
+                "results/{{study}}/steering/{{goal}}/{method}/{file}.parquet",
+                method=STUDY.steering.prompting.methods,
+                file=["prompts", "completions"],
+            ),
+        log:
+            "results/{study}/logs/complete_in_words/{goal}.log",
+        benchmark:
+            "results/{study}/benchmarks/complete_in_words/{goal}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            goal=GOALS.file,
+            said=GOALS.said_of_one,
+            hook=STUDY.hook,
+            settings=settings("steering", "completions"),
+            prompting=settings("steering", "prompting"),
+            dtype=STUDY.model.dtype,
+            seed=STUDY.seed,
+        shell:
+            "saeflow steering complete-in-words"
+            " --goal {params.goal:q}"
+            " --model {input.model:q}"
+            " --hook {params.hook:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --prompting @<(printf %s {params.prompting:q})"
+            " --dtype {params.dtype:q}"
+            " --seed {params.seed:q}"
+            " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
+            " --threads {threads}"
+            " > {log:q} 2>&1"
+
+
 rule judge_completions:
     input:
         **JUDGE_INPUTS,
         completions=collect(
             "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
-            method=STUDY.steering.vectors.methods,
+            method=STUDY.steering.methods,
         ),
     output:
         collect(
             "results/{{study}}/steering/{{goal}}/{method}/scores.parquet",
-            method=STUDY.steering.vectors.methods,
+            method=STUDY.steering.methods,
         ),
     log:
         "results/{study}/logs/judge_completions/{goal}.log",
@@ -268,6 +312,14 @@ rule measure_divergence:
             "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
             method=STUDY.steering.vectors.methods,
         ),
+        told=collect(
+            "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
+            method=TELLING,
+        ),
+        prompts=collect(
+            "results/{{study}}/steering/{{goal}}/{method}/prompts.parquet",
+            method=TELLING,
+        ),
     output:
         "results/{study}/steering/{goal}/divergence.parquet",
     log:
@@ -281,10 +333,14 @@ rule measure_divergence:
         gpu=1,
     params:
         of_each=lambda wildcards, input: repeated("--vector", input.vectors),
+        told=lambda wildcards, input: [
+            *repeated("--told", input.told),
+            *repeated("--prompts", input.prompts),
+        ],
         dtype=STUDY.model.dtype,
     shell:
         "saeflow steering divergence {input.completions:q}"
-        " {params.of_each:q}"
+        " {params.of_each:q} {params.told:q}"
         " --model {input.model:q}"
         " --dtype {params.dtype:q}"
         " --output {output:q}"
@@ -320,6 +376,9 @@ if STUDY.steering.capability:
             settings=settings("steering", "capability"),
             questions=GOALS.questions,
             asked=GOALS.asked,
+            goal=GOALS.file,
+            prompting=GOALS.prompting,
+            said=GOALS.said_of_one if TELLING else "",
             dtype=STUDY.model.dtype,
         shell:
             "saeflow steering capability {input.completions:q}"
@@ -328,6 +387,8 @@ if STUDY.steering.capability:
             " --corpus {input.corpus:q}"
             " --settings @<(printf %s {params.settings:q})"
             " {params.questions:q}"
+            " --goal {params.goal:q}"
+            " --prompting @<(printf %s {params.prompting:q})"
             " --dtype {params.dtype:q}"
             " --output {output:q}"
             " --threads {threads}"
@@ -339,12 +400,12 @@ rule summarise_scores:
         completions=collect(
             "results/{{study}}/steering/{goal}/{method}/completions.parquet",
             goal=STUDY.steering.goals.names,
-            method=STUDY.steering.vectors.methods,
+            method=STUDY.steering.methods,
         ),
         scores=collect(
             "results/{{study}}/steering/{goal}/{method}/scores.parquet",
             goal=STUDY.steering.goals.names,
-            method=STUDY.steering.vectors.methods,
+            method=STUDY.steering.methods,
         ),
         divergence=collect(
             "results/{{study}}/steering/{goal}/divergence.parquet",
@@ -391,7 +452,7 @@ rule compare_pairs:
         completions=collect(
             "results/{{study}}/steering/{goal}/{method}/completions.parquet",
             goal=STUDY.steering.goals.names,
-            method=STUDY.steering.vectors.methods,
+            method=STUDY.steering.methods,
         ),
     output:
         "results/{study}/steering/preferences.parquet",

@@ -16,6 +16,8 @@ BLUE, ORANGE, VERMILLION, PURPLE, GREEN, SKY = (
     "#009E73",
     "#56B4E9",
 )
+BROWN, TEAL = "#8C510A", "#01665E"
+"""For what is no vector, beside the six."""
 GREY, INK, FAINT = "#8A8A8A", "#222222", "#E4E4E4"
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 

@@ -14,16 +14,37 @@ def test_capability_is_measured_by_goal_and_again_where_questions_change(copied)
     file.write_text(yaml.safe_dump({"questions": QUESTIONS}))
     config = {"steering.capability": {"tokens": 256, "questions": "mine.yaml"}}
     jobs = copied.run("steering", config=config)
-    assert jobs == {"measure_capability": 2, "summarise_scores": 1}
+    assert jobs == {"measure_capability": 2, "summarise_scores": 1, "steering": 1}
     summary = pl.read_parquet(copied.results / "steering/summary.parquet")
     assert summary.filter(pl.col("scale") == 0)["text_loss_increase"].to_list() == [0.0] * 18
     assert summary["choice_accuracy"].is_between(0, 1).all()
     assert copied.run("steering", config=config) == {}
     file.write_text(yaml.safe_dump({"questions": QUESTIONS[:1]}))
     jobs = copied.run("steering", config=config)
-    assert jobs == {"measure_capability": 2, "summarise_scores": 1}
+    assert jobs == {"measure_capability": 2, "summarise_scores": 1, "steering": 1}
     file.write_text(yaml.safe_dump({"questions": [{"question": "Who?", "answer": "I"}]}))
     refused = copied.attempt("steering", config=config)
     assert refused.returncode == 1
     assert "questions.0.others" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_methods_in_words_stand_beside_vectors_in_all_tables(copied):
+    config = {"steering.prompting": {"methods": ["few_shot"], "examples": 1}}
+    jobs = copied.run("steering", config=config)
+    assert jobs == {
+        "complete_in_words": 2,
+        "judge_completions": 2,
+        "measure_divergence": 2,
+        "summarise_scores": 1,
+        "steering": 1,
+    }
+    best = pl.read_parquet(copied.results / "steering/best.parquet")
+    own = best.filter(pl.col("method") == "few_shot")
+    assert own["goal"].to_list() == ["london", "love", "average"]
+    assert own["scale"].null_count() == 3
+    assert own["unsteered_product"].null_count() == 0
+    comparisons = pl.read_parquet(copied.results / "steering/comparisons.parquet")
+    assert set(comparisons.filter(other="few_shot")["method"]) == {"caa", "sae_ts", "random"}
+    assert not (copied.results / "steering/london/few_shot/vector.safetensors").exists()
+    assert copied.run("steering", config=config) == {}

@@ -47,7 +47,7 @@ def plan(
     asked = [
         inquiry
         for goal in steering.goals.names
-        for method in steering.vectors.methods
+        for method in steering.methods
         if (file := folder / goal / method / "completions.parquet").is_file()
         for inquiry in questions_about(
             read_completions(file), config.read_goal(goals / f"{goal}.yaml"), judge

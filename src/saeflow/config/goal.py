@@ -19,6 +19,8 @@ class Goal(Section):
     """Its name in figures and tables."""
     criterion: Text
     """What a judge is asked: a sentence that is true of a text that shows the behaviour."""
+    instruction: Text | None = None
+    """``prompt``: what the model is told; by default that its text is to meet the criterion."""
     topic: Name | None = None
     """``planted``: the topic of the corpus ``tales``; default is the file's name."""
     positive: Examples

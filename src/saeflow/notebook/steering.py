@@ -18,7 +18,7 @@ from saeflow.analyses.steering.completions import complete
 from saeflow.analyses.steering.examples import ExampleActivations, bos_latents, read_examples
 from saeflow.analyses.steering.io import SteeringVector
 from saeflow.analyses.steering.latents import differing_latents
-from saeflow.analyses.steering.methods import BY_NAME
+from saeflow.analyses.steering.methods import BUILDING, BY_NAME
 from saeflow.analyses.steering.settings import Completions, SteeringVectors
 from saeflow.analyses.steering.vectors import VectorInputs, build_vector
 from saeflow.errors import SaeflowError
@@ -94,9 +94,10 @@ def steering_vector(
     """
     check_hook(lm, hook)
     chosen = section(SteeringVectors, settings, "steering_vector")
-    if method not in BY_NAME:
+    names = [each.name for each in BUILDING]
+    if method not in names:
         raise SaeflowError(
-            f"steering_vector: there is no method '{method}'; there are {', '.join(BY_NAME)}"
+            f"steering_vector: there is no method '{method}'; there are {', '.join(names)}"
         )
     traits = BY_NAME[method]
     targets = _weights(latents)

@@ -31,7 +31,7 @@ from saeflow.analyses.steering.io import (
     save_vector,
 )
 from saeflow.analyses.steering.latents import best_detector, differing_latents, firing_density
-from saeflow.analyses.steering.methods import METHODS, Method
+from saeflow.analyses.steering.methods import BUILDING, Method
 from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
 from saeflow.analyses.steering.settings import Completions, Fgaa
 from saeflow.analyses.steering.vectors import BUILDERS, VectorInputs, build_vector
@@ -435,7 +435,7 @@ def test_files_that_are_absent_or_broken_are_one_sentence(
         assert str(tmp_path / name) in str(caught.value)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("method", BUILDING, ids=lambda method: method.name)
 def test_a_method_needs_the_approximator_where_its_entry_says_so_and_nowhere_else(
     method: Method,
 ) -> None:

@@ -29,7 +29,11 @@ def _outputs(study: Study, own: Steering) -> list[str]:
         "steering/{goal}/latents.json",
         *(["steering/{goal}/side_effects.parquet"] if study.effects else []),
         *(["steering/{goal}/capability.parquet"] if own.capability else []),
-        VECTOR,
+        *(VECTOR.replace("{method}", method) for method in own.vectors.methods),
+        *(
+            f"steering/{{goal}}/{method}/prompts.parquet"
+            for method in (own.prompting.methods if own.prompting else [])
+        ),
         "steering/{goal}/{method}/completions.parquet",
         "steering/{goal}/{method}/scores.parquet",
     ]
@@ -68,6 +72,12 @@ def _about_methods(study: Study, own: Steering) -> list[Complaint]:
                 "plants any; remove it"
             )
             complaints.append((key, reason))
+    if own.prompting and "prompt" in own.prompting.methods and study.corpus.kind == "tales":
+        reason = (
+            "'prompt' says it in words that 'tales' does not have, and its model has read no "
+            "others; remove it"
+        )
+        complaints.append(("steering.prompting.methods", reason))
     if built := _built_from_effects(own) if not study.effects else []:
         verb = "is" if len(built) == 1 else "are"
         reason = f"{verb} built from effects of vectors, which are not asked for; set effects: {{}}"
@@ -140,7 +150,7 @@ ANALYSIS: Analysis[Study, Steering] = Analysis(
     key="steering",
     settings=Steering,
     builds_on=("effects",),
-    names=lambda study, own: {"goal": own.goals.names, "method": own.vectors.methods},
+    names=lambda study, own: {"goal": own.goals.names, "method": own.methods},
     outputs=_outputs,
     complaints=_complaints,
     origin=_origin,

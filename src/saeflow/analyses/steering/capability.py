@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -81,8 +82,40 @@ def exam(
     )
 
 
-def _answered(lm: LanguageModel, question: str, answer: str) -> Text:
-    prompt = f"Question: {question}\nAnswer:"
+def behind(
+    lm: LanguageModel,
+    words: str,
+    blocks: Int[np.ndarray, "blocks pos"],
+    questions: Sequence[Question],
+) -> Exam:
+    """The same texts and questions with words in front, whose own tokens do not count.
+
+    Raises:
+        SaeflowError: they do not fit the model's context with a block or a question.
+    """
+    front = lm.tokenize(words)
+    texts = [Text([*front, *block[1:]], len(front)) for block in blocks.tolist()]
+    if texts and (length := len(texts[0].tokens)) > lm.context:
+        raise SaeflowError(
+            f"capability: a block of text behind the words of a method has {length} tokens, and "
+            f"the model's context {lm.context}; lower steering.prompting.examples, or set "
+            "steering.capability.tokens: 0"
+        )
+    return Exam(
+        texts,
+        [
+            [_answered(lm, each.question, answer, words) for answer in (each.answer, *each.others)]
+            for each in questions
+        ],
+    )
+
+
+def _texts(measured_on: Exam) -> list[Text]:
+    return [*measured_on.blocks, *(text for each in measured_on.answers for text in each)]
+
+
+def _answered(lm: LanguageModel, question: str, answer: str, words: str = "") -> Text:
+    prompt = f"{words}Question: {question}\nAnswer:"
     text = Text(*continuation_tokens(lm, Completion(prompt, f"{prompt} {answer}")))
     if len(text.tokens) <= text.first:
         raise SaeflowError(
@@ -98,6 +131,7 @@ def capabilities(
     measured_on: Exam,
     vectors: Sequence[SteeringVector],
     scales: Mapping[str, Sequence[float]],
+    in_words: Mapping[str, Exam] = MappingProxyType({}),
     batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
@@ -108,6 +142,7 @@ def capabilities(
         measured_on: texts and questions.
         vectors: added at all positions; one per method.
         scales: absolute, of each method.
+        in_words: the same behind the words of each method that says some; see `behind`.
         batch: texts per pass.
         progress: called with (vectors and scales done, all of them).
 
@@ -119,10 +154,11 @@ def capabilities(
     Raises:
         SaeflowError: a vector is for another model, or a loss is no number.
     """
-    texts = [*measured_on.blocks, *(text for each in measured_on.answers for text in each)]
+    texts = _texts(measured_on)
     run_to: dict[int, list[_Batch]] = {}
     unsteered: dict[str, list[float]] | None = None
-    rows, total = [], sum(map(len, scales.values()))
+    rows: list[tuple[str, str, float | None, int, str, int, float]] = []
+    total = sum(map(len, scales.values()))
     done = 0
     for steered in vectors:
         layer = parse_hook(steered.hook)[0]
@@ -144,6 +180,19 @@ def capabilities(
             done += 1
             if progress:
                 progress(done, total)
+    for method, told in in_words.items():
+        told_texts = _texts(told)
+        still = torch.zeros(lm.d_model, device=lm.device)
+        values = _values(told, _losses(lm, _run_to(lm, told_texts, 0, batch), 0, still))
+        points: list[tuple[float | None, dict[str, list[float]]]] = [(None, values)]
+        if unsteered is not None:
+            points.insert(0, (0.0, unsteered))
+        rows += [
+            (vectors[0].goal, method, scale, index, measure, item, value)
+            for index, (scale, values) in enumerate(points)
+            for measure, of_items in values.items()
+            for item, value in enumerate(of_items)
+        ]
     return pl.DataFrame(rows, schema=CAPABILITY_SCHEMA, orient="row")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from saeflow import config, options
-from saeflow.analyses.steering.settings import Capability
+from saeflow.analyses.steering.settings import Capability, Prompting
 from saeflow.errors import SaeflowError
 
 
@@ -27,14 +27,21 @@ def capability(
     questions: Annotated[
         Path | None, typer.Option(help="YAML file of multiple-choice questions.")
     ] = None,
+    goal: Annotated[
+        Path | None, typer.Option(help="The goal's YAML file, for methods in words.")
+    ] = None,
+    prompting: Annotated[
+        str, typer.Option(help="The section `steering.prompting` of the config, as JSON.")
+    ] = "null",
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
     """Measure what a goal's vectors cost the model on held-out text and on questions, at the scales
     of their completions."""
     options.use_device(threads)
-    from saeflow.analyses.steering.capability import capabilities, exam
+    from saeflow.analyses.steering.capability import behind, capabilities, exam
     from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.prompting import words_of
     from saeflow.analyses.steering.schemas import CAPABILITY_SCHEMA, COMPLETIONS_SCHEMA
     from saeflow.corpora.io import load_blocks
     from saeflow.tables import read_table, write_table
@@ -50,11 +57,20 @@ def capability(
         grid = written.select("scale_index", "scale").unique().sort("scale_index")
         scales[steered.method] = grid["scale"].to_list()
     blocks = load_blocks(corpus).tokens
+    blocks = blocks[: -(-chosen.tokens // blocks.shape[1])]
+    in_words = {}
+    if goal and prompting != "null":
+        said, topic = options.parsed(Prompting, prompting), config.read_goal(goal)
+        in_words = {
+            method: behind(lm, words_of(method, topic, said.examples).text, blocks, asked)
+            for method in said.methods
+        }
     measured = capabilities(
         lm,
-        exam(lm, blocks[: -(-chosen.tokens // blocks.shape[1])], asked),
+        exam(lm, blocks, asked),
         vectors,
         scales,
+        in_words,
         progress=options.progress("measure capability, vectors and scales"),
     )
     write_table(output, measured, CAPABILITY_SCHEMA)

@@ -18,6 +18,7 @@ from saeflow.analyses.steering.judging_command import (
     read_completions,
     score,
 )
+from saeflow.analyses.steering.prompting_command import complete_in_words
 from saeflow.analyses.steering.settings import Completions, SteeringVectors, Summary, Targets
 from saeflow.errors import SaeflowError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 for command in (score, pairs, export, capability):
     app.command()(command)
+app.command("complete-in-words")(complete_in_words)
 
 Contrast = Annotated[
     Path, typer.Option(help="contrast.safetensors: activations of the goal's examples.")
@@ -261,6 +263,12 @@ def divergence(
     model: options.ModelFolder,
     output: options.Output,
     parts: options.PartsFolder = None,
+    told: Annotated[
+        list[Path] | None, typer.Option(help="completions.parquet of methods in words.")
+    ] = None,
+    prompts: Annotated[
+        list[Path] | None, typer.Option(help="prompts.parquet of each of these.")
+    ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -268,11 +276,12 @@ def divergence(
     options.use_device(threads)
     import polars as pl
 
-    from saeflow.analyses.steering.divergence import divergences
+    from saeflow.analyses.steering.divergence import divergences, divergences_in_words
     from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.schemas import PROMPTS_SCHEMA
     from saeflow.analyses.steering.summary_io import DIVERGENCE_SCHEMA
     from saeflow.parts import Parts
-    from saeflow.tables import write_table
+    from saeflow.tables import read_table, write_table
 
     lm, measured = options.open_model(model, dtype), []
     kept = Parts(parts, "divergence", ("analyses/steering/divergence.py",), model, dtype)
@@ -291,6 +300,9 @@ def divergence(
         made_from = [steered.vector, steered.hook, written]
         method = file.absolute().parent.name
         measured.append(kept.table(method, DIVERGENCE_SCHEMA, made_from, make))
+    for path, file in zip(told or (), prompts or (), strict=True):
+        given = read_table(file, PROMPTS_SCHEMA)
+        measured.append(divergences_in_words(lm, read_completions(path), given))
     write_table(output, pl.concat(measured), DIVERGENCE_SCHEMA)
 
 

@@ -24,23 +24,27 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     goals, written = len(own.goals.names), own.completions
     cells = goals * len(own.vectors.methods)
     texts = len(written.scales) * len(written.prompts) * written.samples
-    completed = cells * texts * written.new_tokens
+    told = len(own.prompting.methods) if own.prompting else 0
+    told_texts = 2 * len(written.prompts) * written.samples  # bare, and behind the words
+    every = cells * texts + goals * told * told_texts
+    completed = every * written.new_tokens
     side = 0
     if effects := study.effects:
         rollouts = len(effects.measurement.prompts) * effects.measurement.samples
         side = cells * rollouts * effects.measurement.new_tokens
     examined = 0
     if measured := own.capability:
-        examined = cells * len(written.scales) * (measured.tokens + QUESTION_TOKENS)
+        points = cells * len(written.scales) + goals * told
+        examined = points * (measured.tokens + QUESTION_TOKENS)
     judged = completed if own.judge.traits.needs_losses else 0
-    scores = judge_calls(own) or 2 * cells * texts
+    scores = judge_calls(own) or 2 * every
     return [
         StagePlan(
             "steering",
-            1 + goals * (2 + bool(effects) + bool(own.capability)),
+            1 + goals * (2 + bool(effects) + bool(own.capability) + bool(told)),
             completed + side + examined,
             (completed + examined) * scope.flop() + side * in_sae(study, scope),
-            cells * texts * 6 * written.new_tokens,
+            every * 6 * written.new_tokens,
             f"{cells} goals × methods × {texts} completions",
         ),
         StagePlan(
@@ -48,7 +52,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
             2 * goals + 1 + bool(own.pairs),
             judged,
             judged * scope.flop(),
-            cells * texts * 40,
+            every * 40,
             f"{scores} scores by '{own.judge.kind}'",
         ),
     ]
@@ -59,11 +63,13 @@ def judge_calls(own: Steering) -> int:
     none."""
     if not own.judge.traits.is_hosted:
         return 0
-    goals, methods, written = len(own.goals.names), len(own.vectors.methods), own.completions
-    texts = len(written.scales) * len(written.prompts) * written.samples
+    goals, methods, written = len(own.goals.names), len(own.methods), own.completions
+    of_prompts = len(written.prompts) * written.samples
+    points = len(own.vectors.methods) * len(written.scales)
+    points += 2 * (methods - len(own.vectors.methods))
     criteria = 2 + 3 * ("three_way" in own.judge.protocols)
     pairs = goals * methods * (methods - 1) // 2 * own.pairs * 2
-    return (goals * methods * texts * criteria + 2 * pairs) * own.judge.repeats
+    return (goals * points * of_prompts * criteria + 2 * pairs) * own.judge.repeats
 
 
 def remarks(study: Study, own: Steering) -> list[str]:

@@ -17,6 +17,7 @@ from saeflow.judging.scores import completions_in
 from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import (
+    final_states,
     not_finite,
     position_chunks,
     run_prefix,
@@ -87,6 +88,65 @@ def divergences(
     return pl.DataFrame(
         {"completion_id": completions["completion_id"], "kl": kl}, schema=DIVERGENCE_SCHEMA
     ).fill_nan(None)
+
+
+@torch.no_grad()
+def divergences_in_words(
+    lm: LanguageModel, completions: pl.DataFrame, prompts: pl.DataFrame, batch: int = 32
+) -> pl.DataFrame:
+    """The same of a method in words: KL of what the model predicts behind the words and the prompt
+    from what it predicts behind the bare prompt.
+
+    Args:
+        lm: the model.
+        completions: columns completion_id, prompt, scale (null behind the words), prompt_ids,
+            continuation_ids, ended.
+        prompts: columns prompt, given_ids.
+        batch: completions per pass.
+
+    Raises:
+        SaeflowError: the model's logits are not numbers.
+    """
+    given = dict(prompts.select("prompt", "given_ids").iter_rows())
+    rows = completions.to_dicts()
+    steps = [len(row["continuation_ids"]) + row["ended"] for row in rows]
+    kl = [0.0 if count else math.nan for count in steps]
+    behind = [number for number, row in enumerate(rows) if row["scale"] is None and steps[number]]
+    behind.sort(key=lambda number: (len(given[rows[number]["prompt"]]), steps[number]))
+    for first in range(0, len(behind), batch):
+        chunk = behind[first : first + batch]
+        own = [rows[number] for number in chunk]
+        longest = max(steps[number] for number in chunk)
+        states = [
+            _behind(lm, opening, [row["continuation_ids"] for row in own], longest)
+            for opening in (
+                [given[row["prompt"]] for row in own],
+                [row["prompt_ids"] for row in own],
+            )
+        ]
+        divergence = _divergence(lm, *states)
+        for place, number in enumerate(chunk):
+            kl[number] = float(divergence[place, : steps[number]].mean())
+            if not math.isfinite(kl[number]):
+                raise not_finite(lm, "divergence: a next-token distribution")
+    return pl.DataFrame(
+        {"completion_id": completions["completion_id"], "kl": kl}, schema=DIVERGENCE_SCHEMA
+    ).fill_nan(None)
+
+
+def _behind(
+    lm: LanguageModel,
+    opening: Sequence[list[int]],
+    continuations: Sequence[list[int]],
+    steps: int,
+) -> Float[Tensor, "rows steps d_model"]:
+    """Final states from the last token of each opening on; of the last ones where a continuation
+    has fewer."""
+    texts = [[*first, *then] for first, then in zip(opening, continuations, strict=True)]
+    states = final_states(lm, padded(lm, texts))
+    start = torch.tensor([len(first) - 1 for first in opening])
+    places = (start[:, None] + torch.arange(steps)).clamp_max(states.shape[1] - 1)
+    return states[torch.arange(len(texts))[:, None], places]
 
 
 def _whole(

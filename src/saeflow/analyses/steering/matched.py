@@ -117,6 +117,8 @@ def match(
     for (goal, method), rows in paired.groups.with_row_index("group").group_by(
         "goal", "method", maintain_order=True
     ):
+        if rows["scale"].has_nulls():
+            continue
         groups = rows["group"].to_numpy()[_outwards(rows["scale"].to_numpy())]
         groups = np.append(groups[:1], groups[1:][eligible[groups[1:]]])
         for cost, level in levels if len(groups) > 1 else []:
@@ -136,9 +138,45 @@ def match(
                     n=int(n[groups].min()),
                 )
             )
-    return _table(
-        [*readings, *_averages(readings, paired.groups["goal"].n_unique())], settings.level
-    )
+    told = _in_words(paired, points, draws, n, [cost for cost, _ in levels])
+    goals = paired.groups["goal"].n_unique()
+    averages = [*_averages(readings, goals), *_averages(told, goals, same_level=False)]
+    return _table([*readings, *told, *averages], settings.level)
+
+
+def _in_words(
+    paired: PairedScores,
+    points: Curves,
+    draws: Curves,
+    n: Int[np.ndarray, " groups"],
+    costs: list[str],
+) -> list[Reading]:
+    """Methods without a scale: each is where it is, at a level of its own."""
+    numbered = paired.groups.with_row_index("group")
+    in_words = numbered.filter(pl.col("scale").is_null())
+    unsteered = numbered.filter(pl.col("scale") == 0).select("goal", "method", zero="group")
+    readings = []
+    for goal, method, group, zero in (
+        in_words.join(unsteered, on=["goal", "method"], maintain_order="left")
+        .select("goal", "method", "group", "zero")
+        .iter_rows()
+    ):
+        coherence, kl = points.coherence[0], points.kl[0]
+        own = {"coherence": coherence[group] / coherence[zero], "kl": kl[group]}
+        readings += [
+            Reading(
+                goal=goal,
+                method=method,
+                cost=cost,
+                level=float(own[cost]),
+                scale=np.nan,
+                behaviour=points.behaviour[0, 0, group],
+                draws=draws.behaviour[..., group],
+                n=int(n[[group, zero]].min()),
+            )
+            for cost in dict.fromkeys(costs)
+        ]
+    return readings
 
 
 def _outwards(scales: Float[np.ndarray, " scales"]) -> Int[np.ndarray, " branch"]:
@@ -175,12 +213,13 @@ def _place(curves: Curves, groups: Int[np.ndarray, " scales"], cost: str, level:
     return first_fall(coherence, level * coherence[:, 0])
 
 
-def _averages(readings: list[Reading], goals: int) -> list[Reading]:
+def _averages(readings: list[Reading], goals: int, same_level: bool = True) -> list[Reading]:
     """Each method's mean over the goals at each level, NaN where it does not come so far in one of
-    them."""
-    members: dict[tuple[str, str, float], list[Reading]] = {}
+    them; or, of methods that have no levels, where it is on average."""
+    members: dict[tuple[str, str, float | None], list[Reading]] = {}
     for reading in readings:
-        members.setdefault((reading.method, reading.cost, reading.level), []).append(reading)
+        level = reading.level if same_level else None
+        members.setdefault((reading.method, reading.cost, level), []).append(reading)
     averages = []
     for over_goals in members.values():
         behaviour = float(np.mean([reading.behaviour for reading in over_goals]))
@@ -188,6 +227,9 @@ def _averages(readings: list[Reading], goals: int) -> list[Reading]:
             over_goals[0]._replace(
                 goal=AVERAGE,
                 scale=np.nan,
+                level=over_goals[0].level
+                if same_level
+                else float(np.mean([reading.level for reading in over_goals])),
                 behaviour=behaviour if len(over_goals) == goals else np.nan,
                 draws=np.mean([reading.draws for reading in over_goals], axis=0),
                 n=min(reading.n for reading in over_goals),

@@ -1,13 +1,27 @@
-"""The methods that build steering vectors: one entry each.
+"""The methods that steer: one entry each.
 
-A new method is one entry here, and the function of its name in `saeflow.analyses.steering.vectors`.
+A new method that builds a vector is one entry here, and the function of its name in
+`saeflow.analyses.steering.vectors`; one that says in words what vectors are to do has its function
+in `saeflow.analyses.steering.prompting`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saeflow.palette import BLUE, GREEN, GREY, ORANGE, OTHER, PURPLE, SKY, VERMILLION, Look
+from saeflow.palette import (
+    BLUE,
+    BROWN,
+    GREEN,
+    GREY,
+    ORANGE,
+    OTHER,
+    PURPLE,
+    SKY,
+    TEAL,
+    VERMILLION,
+    Look,
+)
 
 PLANTED = "_planted"
 """Ends the name of a method that is given the latent that detects the goal's planted topic best."""
@@ -15,7 +29,7 @@ PLANTED = "_planted"
 
 @dataclass(frozen=True)
 class Method:
-    """One way to build a steering vector."""
+    """One way to steer."""
 
     name: str
     look: Look
@@ -29,6 +43,8 @@ class Method:
     """It chooses its own targets, from what differs between a goal's examples."""
     has_planted: bool = False
     """It aims at target latents, and so has a twin that is given the planted ones."""
+    in_words: bool = False
+    """It builds no vector and has no scale: it puts words in front of the prompt."""
 
 
 METHODS = (
@@ -89,11 +105,34 @@ METHODS = (
         "a control",
         "A direction drawn at random. The control: a method that does not beat it does nothing.",
     ),
+    Method(
+        "prompt",
+        Look(BROWN, "H"),
+        "an instruction in the system message",
+        "No vector: the model is told in words what its text is to show, in the system message of "
+        "a chat model, else in front of the prompt.",
+        in_words=True,
+    ),
+    Method(
+        "few_shot",
+        Look(TEAL, "<"),
+        "texts that show the behaviour, in front of the prompt",
+        "No vector: some of the texts that show the behaviour stand in front of the prompt, as "
+        "answers of the assistant in a chat.",
+        in_words=True,
+    ),
 )
 """In the order of tables, figures and legends."""
 
 BY_NAME = {method.name: method for method in METHODS}
-NAMES = (*BY_NAME, *(f"{method.name}{PLANTED}" for method in METHODS if method.has_planted))
+BUILDING = tuple(method for method in METHODS if not method.in_words)
+"""Those that build vectors."""
+TELLING = tuple(method for method in METHODS if method.in_words)
+"""Those that say it in words."""
+NAMES = (
+    *(method.name for method in BUILDING),
+    *(f"{method.name}{PLANTED}" for method in BUILDING if method.has_planted),
+)
 """What `steering.vectors.methods` may name."""
 
 

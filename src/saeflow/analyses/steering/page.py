@@ -108,8 +108,9 @@ def steering_context(
 def tiles(steering: SteeringResults) -> list[Fact]:
     """The study's steering at a glance."""
     settings, written = steering.settings, steering.settings.completions
-    cells = len(settings.goals.names) * len(steering.methods)
-    texts = cells * len(written.scales) * len(written.prompts) * written.samples
+    in_words = len(settings.prompting.methods) if settings.prompting else 0
+    points = (len(steering.methods) - in_words) * len(written.scales) + 2 * in_words
+    texts = len(settings.goals.names) * points * len(written.prompts) * written.samples
     return [
         Fact(
             "goals × methods",

@@ -64,6 +64,14 @@ class PairedScores:
         )
 
     @property
+    def candidates(self) -> Bool[np.ndarray, " groups"]:
+        """Whether a group may be chosen: every scale of a method that has some, and of one that
+        steers in words, whose scale is null, no other than that."""
+        in_words = pl.col("scale").is_null()
+        may = in_words | ~in_words.any().over("goal", "method")
+        return self.groups.select(may).to_series().to_numpy()
+
+    @property
     def by_prompt(self) -> bool:
         """Whether there are several prompts."""
         return self.samples["prompt"].n_unique() > 1

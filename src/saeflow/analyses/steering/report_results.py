@@ -57,7 +57,7 @@ class SteeringResults:
     @property
     def methods(self) -> list[str]:
         """Methods in the order of tables and figures."""
-        return methods(self.best) or list(self.settings.vectors.methods)
+        return methods(self.best) or list(self.settings.methods)
 
 
 class SteeringFolder:
@@ -76,7 +76,7 @@ class SteeringFolder:
     def methods(self) -> list[str]:
         """The study's methods but those that are given latents which no study of real text
         knows."""
-        return [method for method in self.settings.vectors.methods if not method.endswith(PLANTED)]
+        return [method for method in self.settings.methods if not method.endswith(PLANTED)]
 
     def targets(self, goal: str) -> dict[int, float]:
         """Target latents of a goal with their weights."""

@@ -28,6 +28,7 @@ class GoalFiles:
         self._goals = {
             name: read_goal_for(steering.judge, Path(file)) for name, file in self._files.items()
         }
+        self._prompting = steering.prompting
         named = steering.capability and steering.capability.questions
         self._questions = flow.sought(named) if named else None
         self._asked = read_questions(Path(self._questions)) if self._questions else []
@@ -69,6 +70,10 @@ class GoalFiles:
     def topic(self, wildcards: Any) -> str:
         """A param: the planted topic of one goal."""
         return str(self._goals[wildcards.goal].topic)
+
+    def prompting(self, wildcards: Any) -> str:
+        """A param: what methods in words say, as JSON; null where there are none."""
+        return self._prompting.model_dump_json(ensure_ascii=True) if self._prompting else "null"
 
     def vector_options(self, wildcards: Any, input: Any) -> list[str]:
         """A param: the options of the command that builds vectors, for those of `vector_inputs`

@@ -17,6 +17,11 @@ COMPLETIONS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "continuation_ids": pl.List(pl.Int32),
     "ended": pl.Boolean,
 }
+PROMPTS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "prompt": pl.String,
+    "given": pl.String,
+    "given_ids": pl.List(pl.Int32),
+}
 CAPABILITY_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "goal": pl.String,
     "method": pl.String,

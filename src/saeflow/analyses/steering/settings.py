@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from saeflow.analyses.steering.methods import METHODS, NAMES
+from saeflow.analyses.steering.methods import BUILDING, NAMES, TELLING
 from saeflow.config.section import Name, Names, PathText, Section, Unique, refuse
 from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
@@ -15,8 +15,10 @@ from saeflow.config.sections.sampling import Sampling
 
 if TYPE_CHECKING:
     Method = str
+    Telling = str
 else:
     Method = Literal[NAMES]
+    Telling = Literal[tuple(method.name for method in TELLING)]
 
 
 class Goals(Section):
@@ -65,7 +67,7 @@ class SteeringVectors(Section):
         default=["caa", "sae", "sae_ts", "pinverse", "rotation", "random"],
         min_length=1,
         description="How vectors are built: "
-        + ", ".join(f"``{method.name}`` {method.brief}" for method in METHODS)
+        + ", ".join(f"``{method.name}`` {method.brief}" for method in BUILDING)
         + ". On the corpus ``tales``, those that end in ``_planted`` do the same for the latent "
         "that detects the goal's planted topic best, which no real study knows: they tell what a "
         "method lacks from what the choice of latents lacks, and take no part in which wins.",
@@ -101,6 +103,22 @@ class SteeringVectors(Section):
             complaints.append(("published.file", reason))
         refuse(complaints)
         return self
+
+
+class Prompting(Section):
+    """Methods that say in words what vectors are to do: the baselines that a vector must beat. They
+    have no scale, and no place where vectors are listed."""
+
+    methods: Annotated[list[Telling], Unique] = Field(
+        default=[method.name for method in TELLING],
+        min_length=1,
+        description="What stands in front: "
+        + ", ".join(f"``{method.name}`` {method.brief}" for method in TELLING)
+        + ". The instruction is the key ``instruction`` of the goal's file; by default it is made "
+        "of its criterion.",
+    )
+    examples: int = Field(default=4, ge=1)
+    """``few_shot``: how many of the goal's ``positive`` texts, the first ones."""
 
 
 class Completions(Section):
@@ -178,6 +196,8 @@ class Steering(Section):
     """The SAE whose latents are targeted; null is that of ``effects``, or the first of ``saes``."""
     targets: Targets = Targets()
     vectors: SteeringVectors = SteeringVectors()
+    prompting: Prompting | None = None
+    """Null is vectors alone."""
     completions: Completions = Completions()
     capability: Capability | None = None
     """Null measures none."""
@@ -186,6 +206,11 @@ class Steering(Section):
     """Judge ``openai``: held-out samples per goal and pair of methods that are compared side by
     side, in both orders; 0 is none."""
     summary: Summary = Summary()
+
+    @property
+    def methods(self) -> list[str]:
+        """All methods: those with vectors, then those in words."""
+        return [*self.vectors.methods, *(self.prompting.methods if self.prompting else [])]
 
     @model_validator(mode="after")
     def _judge_can_compare(self) -> Steering:

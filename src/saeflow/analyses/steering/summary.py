@@ -127,10 +127,11 @@ def summarise(
         estimates = {split: table.hstack(columns) for split, table in estimates.items()}
     cells = paired.groups.select("goal", "method").unique(maintain_order=True)
     eligible = paired.scored(settings.least_scored)
+    may_be_chosen = eligible & paired.candidates
     choice = ScaleChoice(
-        cells, _largest(paired.groups, cells, _of(eligible, estimates["selection"]))
+        cells, _largest(paired.groups, cells, _of(may_be_chosen, estimates["selection"]))
     )
-    in_sample = _largest(paired.groups, cells, _of(eligible, estimates["all"]))
+    in_sample = _largest(paired.groups, cells, _of(may_be_chosen, estimates["all"]))
     best = _typed(_best(paired, choice, in_sample, estimates), BEST_SCHEMA)
     averages = _typed(
         _averages(paired, choice, best, of_report, costs, settings.level), BEST_SCHEMA
@@ -203,10 +204,10 @@ def _with_intervals(
 
 
 def _of(
-    eligible: Bool[np.ndarray, " groups"], estimate: pl.DataFrame
+    may_be_chosen: Bool[np.ndarray, " groups"], estimate: pl.DataFrame
 ) -> Float[np.ndarray, " groups"]:
     """The products among which a scale may be chosen; NaN for the others."""
-    return np.where(eligible, estimate["product"].to_numpy(), np.nan)
+    return np.where(may_be_chosen, estimate["product"].to_numpy(), np.nan)
 
 
 def _largest(

@@ -36,9 +36,9 @@ def goals(table: pl.DataFrame) -> list[str]:
 
 def curve(summary: pl.DataFrame, goal: str, method: str, columns: list[str]) -> pl.DataFrame:
     """The rows of one goal and method along increasing scale, without those where a column is
-    null."""
+    null; the point of a method in words, whose scale is null, comes last."""
     rows = summary.filter((pl.col("goal") == goal) & (pl.col("method") == method))
-    return rows.drop_nulls(columns).sort("scale")
+    return rows.drop_nulls(columns).sort("scale", nulls_last=True)
 
 
 def of_split(summary: pl.DataFrame, split: str) -> pl.DataFrame:

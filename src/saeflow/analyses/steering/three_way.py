@@ -80,7 +80,7 @@ def three_way(
     chosen = (
         tables["selection"]
         .with_row_index("group")
-        .filter(pl.all_horizontal(scored[1:]))
+        .filter(pl.all_horizontal(pl.Series(paired.candidates), *scored[1:]))
         .drop_nulls("overall")
         .sort("overall", pl.col("scale").abs(), "scale_index", descending=[True, False, False])
         .unique(["goal", "method"], keep="first")["group"]

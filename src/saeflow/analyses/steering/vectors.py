@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.analyses.effects.approximation import Approximation, less_bias
-from saeflow.analyses.steering.methods import METHODS, PLANTED
+from saeflow.analyses.steering.methods import BUILDING, PLANTED
 from saeflow.errors import SaeflowError
 from saeflow.seeds import torch_generator
 
@@ -184,10 +184,10 @@ def _for_planted(method: Builder) -> Builder:
     return lambda inputs: method(replace(inputs, targets=inputs.planted))
 
 
-_OWN = {method.name: globals()[method.name] for method in METHODS}
+_OWN = {method.name: globals()[method.name] for method in BUILDING}
 BUILDERS: dict[str, Builder] = _OWN | {
     method.name + PLANTED: _for_planted(_OWN[method.name])
-    for method in METHODS
+    for method in BUILDING
     if method.has_planted
 }
 """By the name of the method."""

@@ -43,6 +43,8 @@
       d: `M${x},${y - 1.3 * size}l${1.3 * size},${1.3 * size}l${-1.3 * size},${1.3 * size}l${-1.3 * size},${-1.3 * size}z`,
       "^": `M${x},${y - 1.2 * size}l${1.2 * size},${2.2 * size}h${-2.4 * size}z`,
       v: `M${x},${y + 1.2 * size}l${1.2 * size},${-2.2 * size}h${-2.4 * size}z`,
+      "<": `M${x - 1.2 * size},${y}l${2.2 * size},${-1.2 * size}v${2.4 * size}z`,
+      h: `M${x},${y - 1.2 * size}l${size},${0.6 * size}v${1.2 * size}l${-size},${0.6 * size}l${-size},${-0.6 * size}v${-1.2 * size}z`,
       p: `M${x - size},${y}h${2 * size}M${x},${y - size}v${2 * size}`,
       x: `M${x - size},${y - size}l${2 * size},${2 * size}M${x + size},${y - size}l${-2 * size},${2 * size}`,
     };

@@ -10,6 +10,7 @@
   const scaleName = (data, points, index) => {
     const point = points.find((one) => one.index === index);
     if (!point || point.scale === 0) return "0, unsteered";
+    if (point.scale === null) return "none: in words";
     const multiple = data.multiples?.[index];
     return number(point.scale) + (multiple === undefined || multiple === null ? "" : ` (${multiple} × mean activation norm)`);
   };
@@ -20,17 +21,25 @@
     const hidden = new Set();
     const draw = () => {
       const shown = data.methods.filter((name) => !hidden.has(name));
+      const scales = Object.values(data.curves).flat().map((point) => point.scale).filter(Number.isFinite);
+      const ends = [Math.min(...scales), Math.max(...scales)];
+      // A method in words has no scale: a level line, and not the unsteered point that it has, too.
+      const drawn = (name) => {
+        const told = data.curves[name].filter((point) => point.scale === null);
+        return told.length ? ends.map((scale) => ({ ...told[0], at: scale, chosen: false })) : data.curves[name];
+      };
       const series = shown.map((name) => ({
         name,
-        points: data.curves[name].map((point) => {
+        points: drawn(name).map((point) => {
           const [y, low, high] = point[measure];
-          return { x: point.scale, y, low, high, ring: point.chosen, text: `${name} at scale ${number(point.scale)}: ${measure} ${score(y)} [${score(low)}, ${score(high)}]${point.chosen ? ", chosen" : ""}${point.barred ? ", too few scores to be chosen" : ""}` };
+          const where = point.scale === null ? "in words" : `at scale ${number(point.scale)}`;
+          return { told: point.scale === null, x: point.at ?? point.scale, y, low, high, ring: point.chosen, text: `${name} ${where}: ${measure} ${score(y)} [${score(low)}, ${score(high)}]${point.chosen ? ", chosen" : ""}${point.barred ? ", too few scores to be chosen" : ""}` };
         }),
       }));
       const top = Math.min(1, 1.08 * Math.max(0.05, ...series.flatMap((one) => one.points.map((point) => point.high ?? point.y ?? 0))));
       const peaks = series.map(({ name, points }) => {
         const peak = points.reduce((a, b) => ((b.y ?? -1) > (a.y ?? -1) ? b : a), points[0]);
-        return peak ? `${name} reaches ${score(peak.y)} at ${number(peak.x)}` : `${name} has none`;
+        return peak ? `${name} ${peak.told ? `has ${score(peak.y)} in words` : `reaches ${score(peak.y)} at ${number(peak.x)}`}` : `${name} has none`;
       });
       saeflow.lineChart(byId("curve-chart"), {
         series, yDomain: [0, top], labels: { x: "scale", y: measure },
@@ -88,7 +97,7 @@
     if (!form) return;
     const slider = byId("scale");
     const told = byId("scale-told");
-    const longest = data.methods.map((name) => data.curves[name]).reduce((a, b) => (b.length > a.length ? b : a), []);
+    const longest = data.methods.map((name) => data.curves[name]).filter((points) => !points.some((point) => point.scale === null)).reduce((a, b) => (b.length > a.length ? b : a), []);
     slider.max = String(Math.max(0, longest.length - 1));
 
     const show = (which) => {
@@ -100,7 +109,8 @@
       slider.setAttribute("aria-valuetext", told.textContent);
       const shown = data.methods.map((name) => {
         const points = data.curves[name];
-        return card(data, method(name), points, same ? index : points.find((one) => one.chosen)?.index, data.texts[name]);
+        const told = points.find((one) => one.scale === null)?.index;
+        return card(data, method(name), points, told ?? (same ? index : points.find((one) => one.chosen)?.index), data.texts[name]);
       });
       const first = data.methods[0];
       const unsteered = card(data, "unsteered", data.curves[first] ?? [], 0, data.texts[first]);
@@ -120,7 +130,7 @@
     window.addEventListener("hashchange", () => asked() !== undefined && show(asked()));
     window.addEventListener("popstate", () => location.hash === "" && show("chosen"));
     // The slider begins where most methods have their chosen scale.
-    const chosen = data.methods.map((name) => data.curves[name].find((one) => one.chosen)?.index ?? 0).sort((a, b) => a - b);
+    const chosen = data.methods.map((name) => data.curves[name].find((one) => one.chosen && one.scale !== null)?.index ?? 0).sort((a, b) => a - b);
     slider.value = String(chosen[Math.floor(chosen.length / 2)] ?? 0);
     form.hidden = false;
     show(asked() ?? "chosen");

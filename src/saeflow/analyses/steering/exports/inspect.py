@@ -73,7 +73,7 @@ def log_of(
             "model": model,
             "config": {},
             "metadata": {
-                name: sorted(completions[name].unique().to_list())
+                name: sorted(completions[name].drop_nulls().unique().to_list())
                 for name in ("goal", "method", "scale", "seed")
             },
         },
@@ -150,7 +150,10 @@ def _results(completions: pl.DataFrame, scores: pl.DataFrame) -> list[dict[str, 
         own = of_scales.filter(criterion=criterion)
         means = own.drop_nulls("score").group_by("scale").agg(pl.col("score").mean()).sort("scale")
         metrics = {
-            f"mean at scale {scale}": {"value": mean, "params": {"scale": scale}}
+            "mean in words" if scale is None else f"mean at scale {scale}": {
+                "value": mean,
+                "params": {"scale": scale},
+            }
             for scale, mean in means.iter_rows()
         }
         results.append(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.steering.methods import look
+from saeflow.analyses.steering.methods import TELLING, look
 from saeflow.figures.style import legend_entry
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
+TOLD = (0, (6, 2, 1, 2))
+"""The line of a method in words, which has no scale: it is there at all of them."""
+IN_WORDS = {method.name for method in TELLING}
+
 
 def method_handle(method: str) -> Line2D:
     """The legend entry of a method."""
     colour, marker = look(method)
-    return legend_entry(color=colour, marker=marker, markersize=5, label=method)
+    style = {"linestyle": TOLD} if method in IN_WORDS else {}
+    return legend_entry(color=colour, marker=marker, markersize=5, label=method, **style)

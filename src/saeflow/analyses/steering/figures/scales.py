@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from saeflow.analyses.steering import tables
-from saeflow.analyses.steering.figures.legends import method_handle
+from saeflow.analyses.steering.figures.legends import TOLD, method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
@@ -86,13 +86,17 @@ def product_by_scale_alt(rows: pl.DataFrame) -> str:
         .first()
     )
     described = [
-        f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} at scale {r['scale']:.3g}"
+        f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} {_at(r['scale'])}"
         for r in peaks.to_dicts()
     ]
     return (
         "Line charts of product against scale, one per goal. Highest point of each: "
         f"{'; '.join(described)}."
     )
+
+
+def _at(scale: float | None) -> str:
+    return "in words" if scale is None else f"at scale {scale:.3g}"
 
 
 @styled
@@ -185,6 +189,9 @@ def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
         if line.is_empty():
             continue
         colour, marker = look(method)
+        if len(told := line.filter(pl.col("scale").is_null())):
+            panel.axhline(told[column][0], color=colour, linewidth=1.3, linestyle=TOLD)
+            continue
         banded = line.drop_nulls([f"{column}_low", f"{column}_high"])
         low, high = banded[f"{column}_low"], banded[f"{column}_high"]
         panel.fill_between(banded["scale"], low, high, color=colour, alpha=0.13, linewidth=0)
@@ -250,7 +257,8 @@ FIGURES = (
         title="The product along the scale",
         caption="The scale is how much of the steering vector is added. Too little leaves the "
         "text as it was, too much breaks it, so the product of behaviour and coherence rises and "
-        "falls. Bands are intervals over completions; a ring marks the chosen scale.",
+        "falls. Bands are intervals over completions; a ring marks the chosen scale. A method "
+        "that steers in words has no scale: a level line.",
         section="goals",
     ),
     Figure(
