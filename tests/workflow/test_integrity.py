@@ -26,12 +26,12 @@ def kinds(results):
         if (
             file.is_file()
             and not hidden
-            and not {"logs", "benchmarks", "report", "publish"} & set(parts[:-1])
+            and not {"logs", "benchmarks", "publish"} & set(parts[:-1])
         ):
             stage = parts[0] if len(parts) > 1 else ""
             name = (
                 file.suffix
-                if file.name.startswith(("shard", "block")) or stage == "figures"
+                if file.name.startswith(("shard", "block")) or stage in ("figures", "report")
                 else file.name
             )
             chosen.setdefault((stage, name), file)

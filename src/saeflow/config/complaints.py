@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, get_origin
 
 import yaml
@@ -142,14 +143,17 @@ def _depth(path: str) -> int:
     return path.count(".")
 
 
-def _paths(section: type[Section]) -> Iterator[list[str]]:
+@cache
+def _paths(section: type[Section]) -> tuple[list[str], ...]:
     """Every key of a section and of those within it; NAME stands for the names of several."""
+    paths: list[list[str]] = []
     for key, field in section.model_fields.items():
-        yield [key]
+        paths.append([key])
         held = field.annotation
         if get_origin(held) is not list and (inner := section_in(held)):
             several = ["NAME"] if get_origin(held) is dict else []
-            yield from ([key, *several, *path] for path in _paths(inner))
+            paths += ([key, *several, *path] for path in _paths(inner))
+    return tuple(paths)
 
 
 def _section_at(section: type[Section], place: tuple[Any, ...]) -> type[Section]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 T = TypeVar("T")
-PASSED_OVER = {"logs", "benchmarks", "report", "publish"}
-"""Folders that no job computes with: what was said, times, and what is made of the rest."""
+PASSED_OVER = {"logs", "benchmarks", "publish"}
+"""Folders of what was said, of times, and of what is on a hub already."""
 
 
 class Verdict(NamedTuple):
@@ -37,7 +37,7 @@ def verify(folder: Path, declared: Digests | None = None) -> Iterator[Verdict]:
     """Look at every file of a study, or of any folder of results; removes and changes nothing.
 
     Args:
-        folder: of the study; the report, logs and benchmarks are passed over.
+        folder: of the study; logs and benchmarks are passed over.
         declared: digests of the study's settings, to compare what files were made with; default is
             none.
 
