@@ -12,8 +12,8 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +26,7 @@ UNUSED = (
 from or to register them; none is called here."""
 EXCEPT = "transformers.loss.loss_utils"
 TRACING = "torch._dynamo"
+MARKS = "torch._compile"
 TRACED = (
     "transformers.masking_utils",
     *(f"transformers.integrations.{name}" for name in ("finegrained_fp8", "deepgemm", "sonicmoe")),
@@ -34,7 +35,7 @@ TRACED = (
 
 
 def spare_imports() -> None:
-    """Spare this process, which must be a job, these imports; call it before transformers is
+    """Spare this process, which must be a job, these imports; call it before torch is
     imported."""
     sys.meta_path.insert(0, _Spared())
 
@@ -64,10 +65,11 @@ class _Spared(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             _compile_nothing_and_stay_alone()
         if fullname.startswith(UNUSED) and fullname != EXCEPT:
             return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
-        if fullname in TRACED and TRACING not in sys.modules:
+        if fullname == MARKS or (fullname in TRACED and TRACING not in sys.modules):
             spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
             if spec and spec.loader:
-                spec.loader = _WithoutTracing(spec.loader)
+                around = _unmarking if fullname == MARKS else _tracing_aside
+                spec.loader = _Within(spec.loader, around)
             return spec
         return None
 
@@ -81,22 +83,36 @@ def _placeholder(name: str) -> Any:
     return type(name, (), {})
 
 
-class _WithoutTracing(importlib.abc.Loader):
-    """Loads a module while stand-ins are in the place of `TRACING`."""
+class _Within(importlib.abc.Loader):
+    """Loads a module within a context."""
 
-    def __init__(self, loader: importlib.abc.Loader) -> None:
+    def __init__(
+        self,
+        loader: importlib.abc.Loader,
+        around: Callable[[ModuleType], AbstractContextManager[None]],
+    ) -> None:
         self._loader = loader
+        self._around = around
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        with _tracing_aside():
+        with self._around(module):
             self._loader.exec_module(module)
 
 
 @contextmanager
-def _tracing_aside() -> Iterator[None]:
+def _unmarking(module: ModuleType) -> Iterator[None]:
+    """Functions of torch that its compiler leaves alone import it when they are called first; here
+    they stay as they are, for nothing is compiled."""
+    yield
+    vars(module)["_disable_dynamo"] = _as_it_is
+
+
+@contextmanager
+def _tracing_aside(module: ModuleType) -> Iterator[None]:
+    """Stand-ins are in the place of `TRACING` meanwhile."""
     import torch
 
     used = f"{TRACING}._trace_wrapped_higher_order_op"
