@@ -93,6 +93,32 @@ PREDICTED = Job(
     on_gpu=True,
 )
 
+FOOD = "results/on-a-gpu/steering/food"
+WORDS = Job(
+    "complete_in_words",
+    ["told/few_shot/completions.parquet"],
+    [
+        *("steering", "complete-in-words"),
+        *("--goal", str(ROOT / "workflow/goals/stories/food.yaml")),
+        *("--model", "results/on-a-gpu/models/lm", "--hook", LANGUAGE["hook"]),
+        *("--settings", '{"prompts": ["The"], "samples": 16, "new_tokens": 6}', "--seed", "0"),
+        *("--prompting", '{"methods": ["few_shot"], "examples": 1}', "--output", "told"),
+    ],
+    on_gpu=True,
+)
+WORDS_MOVE = Job(
+    "measure_divergence",
+    ["told/divergence.parquet"],
+    [
+        *("steering", "divergence", f"{FOOD}/sae_ts/completions.parquet"),
+        *("--vector", f"{FOOD}/sae_ts/vector.safetensors"),
+        *("--told", "told/few_shot/completions.parquet"),
+        *("--prompts", "told/few_shot/prompts.parquet"),
+        *("--model", "results/on-a-gpu/models/lm", "--output", "told/divergence.parquet"),
+    ],
+    on_gpu=True,
+)
+
 
 class Ran(NamedTuple):
     """What became of a job on the GPU."""
@@ -194,7 +220,7 @@ def alike(gpu: np.ndarray[Any, Any], cpu: np.ndarray[Any, Any]) -> bool:
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Ran]:
     """Every job of a study that a GPU is asked for, run on both."""
     directory, study, results = tmp_path_factory.mktemp("on-a-gpu"), request.param, []
-    further = []
+    further = [WORDS, WORDS_MOVE]
     if "engine" in study:
         program = directory / "engine"
         program.write_text(ENGINE)

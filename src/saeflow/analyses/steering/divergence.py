@@ -144,9 +144,10 @@ def _behind(
     has fewer."""
     texts = [[*first, *then] for first, then in zip(opening, continuations, strict=True)]
     states = final_states(lm, padded(lm, texts))
-    start = torch.tensor([len(first) - 1 for first in opening])
-    places = (start[:, None] + torch.arange(steps)).clamp_max(states.shape[1] - 1)
-    return states[torch.arange(len(texts))[:, None], places]
+    start = torch.tensor([len(first) - 1 for first in opening], device=lm.device)
+    step = torch.arange(steps, device=lm.device)
+    places = (start[:, None] + step).clamp_max(states.shape[1] - 1)
+    return states[torch.arange(len(texts), device=lm.device)[:, None], places]
 
 
 def _whole(
