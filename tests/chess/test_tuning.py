@@ -15,17 +15,24 @@ from typer.testing import CliRunner
 
 from saeflow.chess.analyses.blunders.blunders import BLUNDERS, blunder_set
 from saeflow.chess.analyses.engine.engine import ENGINE
-from saeflow.chess.analyses.fine_tune.lessons import FINE_TUNING, Lessons, lessons, without
+from saeflow.chess.analyses.fine_tune.lessons import (
+    FINE_TUNING,
+    Lessons,
+    lessons,
+    strongest_moves,
+    without,
+)
 from saeflow.chess.analyses.fine_tune.settings import FineTuning
 from saeflow.chess.commands import app
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples, examples
 from saeflow.chess.games.moves import MOVES, legal_moves, move_indices
+from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.player.io import load_maia2, save_maia2
 from saeflow.chess.player.maia2 import Maia2
 from saeflow.chess.player.metrics import CHANGE_SCHEMA, measure_change
 from saeflow.chess.player.settings import Accuracy, ChessModel
-from saeflow.chess.player.training import train_maia2
+from saeflow.chess.player.training import HEADS, train_maia2
 from saeflow.errors import SaeflowError
 from saeflow.models import training
 from saeflow.tables import read_table, write_table
@@ -291,3 +298,31 @@ def test_the_commands_tune_and_measure(
     whole = {row["set"]: row for row in found.filter(pl.col("rating_bin").is_null()).to_dicts()}
     assert whole["blunders"]["gain_low"] > 0.1
     assert 0 < whole["ordinary"]["n"] <= 110
+
+
+def test_heads_learn_alone_and_every_activation_stays_as_it_was(
+    player: Maia2, divided: Lessons
+) -> None:
+    trained = train_maia2(
+        SHAPE, SETTINGS, divided.learned, 0, start=player.state_dict(), parts=HEADS
+    ).model
+    changed = {
+        name.partition(".")[0]
+        for name, tensor in trained.state_dict().items()
+        if not torch.equal(tensor, player.state_dict()[name])
+    }
+    assert {"fc_1"} <= changed <= set(HEADS)
+    change = measure_change(player, trained, divided.held_out, 0)
+    assert change.row(0, named=True)["gain"] > 0
+
+
+def test_the_strongest_rating_s_move_is_taught_where_it_is_asked_for(
+    player: Maia2, divided: Lessons
+) -> None:
+    taught = strongest_moves(player, divided.learned)
+    top = np.full(len(taught.moves), len(RATING_BINS) - 1, np.int8)
+    as_strongest = taught._replace(rating_self=top, rating_oppo=top)
+    known = measure_change(player, player, as_strongest, 0).row(0, named=True)
+    assert known["top1_before"] == 1
+    assert np.array_equal(taught.rating_self, divided.learned.rating_self)
+    assert not np.array_equal(taught.moves, divided.learned.moves)

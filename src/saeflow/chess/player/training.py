@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +60,10 @@ class TrainedMaia2(NamedTuple):
     curve: pl.DataFrame
 
 
+HEADS = ("fc_1", "fc_2", "fc_3", "fc_3_1")
+"""The modules that say what is played, what there is to say of it, and how the game ends."""
+
+
 def train_maia2(
     shape: ChessModel,
     settings: ChessTraining,
@@ -68,6 +72,7 @@ def train_maia2(
     checkpoint: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     start: Mapping[str, Tensor] | None = None,
+    parts: Sequence[str] = (),
     *,
     device: str = "cpu",
 ) -> TrainedMaia2:
@@ -87,6 +92,8 @@ def train_maia2(
             saved.
         progress: called with (steps done, steps in all, what the losses are).
         start: weights by name to go on from, of a model of this shape; default are new ones.
+        parts: modules that learn, such as `HEADS`; all others stay as they are, running means of
+            norms among them. Default is all.
         device: where it is trained; the trained model is on the CPU.
 
     Source: Tang et al. 2024 (arXiv 2409.20553), section 3.3.
@@ -100,6 +107,10 @@ def train_maia2(
     if start:
         model.load_state_dict(start)
     model.to(device)
+    if parts:
+        model.eval()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.partition(".")[0] in parts)
     optimizer = training.adamw(model, settings)
     identity = _identity(shape, settings, examples, seed, start or {})
     losses: list[list[float]] = training.resume_state(checkpoint, identity, model, optimizer)

@@ -15,6 +15,7 @@ from saeflow.chess.player.settings import Accuracy
 
 if TYPE_CHECKING:
     from saeflow.chess.analyses.fine_tune.lessons import Lessons
+    from saeflow.chess.player.maia2 import Maia2
 
 app = typer.Typer()
 Blunders = Annotated[Path, typer.Option("--blunders", help="Table of blunders.")]
@@ -36,11 +37,12 @@ def tune(
     stopped."""
     options.use_device(threads)
     from saeflow.chess.player.io import load_maia2
-    from saeflow.chess.player.training import train_maia2
+    from saeflow.chess.player.training import HEADS, train_maia2
 
     wanted, start = options.parsed(FineTuning, settings), load_maia2(model)
-    learned = _lessons(positions, blunders, wanted, seed).learned
+    learned = _lessons(positions, blunders, wanted, seed, start).learned
     beat = options.progress("tune chess model, steps")
+    parts = HEADS if wanted.parts == "heads" else ()
     trained = train_maia2(
         start.shape,
         wanted,
@@ -49,6 +51,7 @@ def tune(
         checkpoint,
         beat,
         start.state_dict(),
+        parts,
         device=options.device(),
     )
     about = {
@@ -83,12 +86,12 @@ def measure_tuning(
     from saeflow.chess.player.metrics import balanced, measure_change
     from saeflow.tables import write_table
 
-    divided = _lessons(positions, blunders, options.parsed(FineTuning, settings), seed)
+    before, after = (load_maia2(folder, options.device()) for folder in (model, tuned))
+    divided = _lessons(positions, blunders, options.parsed(FineTuning, settings), seed, before)
     others = load_examples(positions, "eval")
     if "eval" in divided.games:
         others = without(others, divided.games["eval"])
     ordinary = balanced(others, options.parsed(Accuracy, accuracy).positions, seed)
-    before, after = (load_maia2(folder, options.device()) for folder in (model, tuned))
     tables = [
         measure_change(before, after, part, seed).with_columns(set=pl.lit(name))
         for name, part in (("blunders", divided.held_out), ("ordinary", ordinary))
@@ -96,13 +99,21 @@ def measure_tuning(
     write_table(output, pl.concat(tables), FINE_TUNING)
 
 
-def _lessons(positions: Path, blunders: Path, settings: FineTuning, seed: int) -> Lessons:
-    """What is learned from, and what is held out."""
+def _lessons(
+    positions: Path, blunders: Path, settings: FineTuning, seed: int, model: Maia2
+) -> Lessons:
+    """What is learned from, and what is held out; ``model`` is the one before tuning."""
     from saeflow.chess.analyses.blunders.blunders import BLUNDERS
-    from saeflow.chess.analyses.fine_tune.lessons import lessons
+    from saeflow.chess.analyses.fine_tune.lessons import lessons, strongest_moves
     from saeflow.chess.games.io import load_examples
     from saeflow.tables import read_table
 
     table = read_table(blunders, BLUNDERS)
     splits = {split: load_examples(positions, split) for split in table["split"].unique().sort()}
-    return lessons(table, splits, settings.held_out, seed)
+    divided = lessons(table, splits, settings.held_out, seed)
+    if settings.teach == "best":
+        return divided
+    return divided._replace(
+        learned=strongest_moves(model, divided.learned),
+        held_out=strongest_moves(model, divided.held_out),
+    )

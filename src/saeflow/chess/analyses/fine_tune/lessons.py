@@ -1,7 +1,7 @@
 """What the player learns from blunders, and what is held out.
 
-What is learned is the engine's best move, told the rating of the player whose turn it was; the
-published fine-tuning taught the strongest rating's move to every rating.
+What is learned is the engine's best move, or that of the strongest rating as in the published
+fine-tuning, told the rating of the player whose turn it was.
 
 Source: the fine-tuning of CSSLab's maia2-sae.
 """
@@ -13,12 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import torch
 from jaxtyping import Int64
 
 from saeflow.chess.games.boards import write_fens
 from saeflow.chess.games.examples import Examples, join_examples
 from saeflow.chess.games.moves import move_indices
-from saeflow.chess.player.metrics import CHANGE_SCHEMA
+from saeflow.chess.games.positions import RATING_BINS
+from saeflow.chess.player.maia2 import Maia2
+from saeflow.chess.player.metrics import CHANGE_SCHEMA, POSITIONS_AT_ONCE
+from saeflow.chess.player.planes import encode, legal_mask, mask_illegal
 from saeflow.errors import SaeflowError
 from saeflow.seeds import numpy_generator
 from saeflow.tables import Schema
@@ -102,6 +106,19 @@ def _joined(parts: Mapping[str, Examples]) -> Examples:
     return join_examples(
         [part._replace(games=part.games * len(parts) + place) for place, part in places]
     )
+
+
+@torch.no_grad()
+def strongest_moves(model: Maia2, examples: Examples) -> Examples:
+    """The positions, with the legal move in place of the one that was played that the player
+    chooses when told that both are of the strongest rating."""
+    chosen = []
+    for start in range(0, len(examples.moves), POSITIONS_AT_ONCE):
+        boards = examples.boards.part(slice(start, start + POSITIONS_AT_ONCE))
+        strongest = torch.full((len(boards),), len(RATING_BINS) - 1, device=model.device)
+        raw = model(encode(boards).to(model.device), strongest, strongest).moves
+        chosen.append(mask_illegal(raw, legal_mask(boards)).argmax(dim=1).cpu().numpy())
+    return examples._replace(moves=np.concatenate(chosen).astype(np.int16))
 
 
 def without(examples: Examples, games: Int64[np.ndarray, " games"]) -> Examples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,8 +10,16 @@ from saeflow.chess.player.settings import ChessTraining
 
 
 class FineTuning(ChessTraining):
-    """Further training of the player on positions in which blunders were made, to play the engine's
-    best move there, told the rating of the player who blundered."""
+    """Further training of the player on positions in which blunders were made, to play a better
+    move there, told the rating of the player who blundered."""
+
+    teach: Literal["best", "strongest"] = "best"
+    """The move that is taught, and that counts as right in what is reported: the engine's ``best``,
+    or what the player chooses when told the ``strongest`` rating, as the published fine-tuning
+    did."""
+    parts: Literal["all", "heads"] = "all"
+    """What learns: ``all`` of the player, or its ``heads`` alone, so that activations, and what
+    SAEs say of them, stay as they are."""
 
     batch_size: int = Field(default=64, ge=1)
     """Positions per step."""
