@@ -56,6 +56,7 @@ echo "setup: installing the pinned dependencies into $venv (a minute with uv, so
 # pip compiles every file of every package, for a minute; here only what is imported is, so that it lies there also where
 # the environment forbids Python to write bytecode and every job would compile again.
 env --unset=PYTHONDONTWRITEBYTECODE "$venv/bin/python" - <<'PYTHON'
+import contextlib
 import importlib
 import pkgutil
 
@@ -63,5 +64,6 @@ import saeflow
 import snakemake.cli  # noqa: F401
 
 for module in pkgutil.walk_packages(saeflow.__path__, "saeflow."):
-    importlib.import_module(module.name)
+    with contextlib.suppress(ModuleNotFoundError):  # Triton comes with torch for GPUs alone
+        importlib.import_module(module.name)
 PYTHON
