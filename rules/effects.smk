@@ -99,7 +99,7 @@ rule measure_effects:
         " --block {wildcards.block:q}"
         " --output {output:q}"
         " --threads {threads}"
-        " --decode {resources.decode}"
+        " --decode {resources.decode:q}"
         " > {log:q} 2>&1"
 
 

@@ -17,7 +17,7 @@ TRAIN_SAES = (
     " --checkpoint {params.checkpoint:q}"
     " --output results/{wildcards.study:q}/saes"
     " --threads {threads}"
-    " --processes {resources.processes}"
+    " --processes {resources.processes:q}"
     " > {log:q} 2>&1"
 )
 

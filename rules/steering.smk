@@ -210,7 +210,7 @@ rule complete_prompts:
         " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
         " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
         " --threads {threads}"
-        " --decode {resources.decode}"
+        " --decode {resources.decode:q}"
         " > {log:q} 2>&1"
 
 

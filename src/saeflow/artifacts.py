@@ -123,18 +123,24 @@ def write_checksums(path: Path, files: Iterable[Path]) -> None:
     )
 
 
+_ATTEMPTS = 5
+
+
 def read_checksums(path: Path) -> dict[str, str]:
     """SHA-256 by name, relative to the folder of ``path``; nothing where there is no such file.
 
     Raises:
         DamagedError: the file is damaged.
     """
-    try:
-        sums = read_object(path)
-    except SaeflowError:
-        if not path.is_file():
-            return {}
-        sums = read_object(path)  # another writer may just have replaced the folder
+    for attempt in range(_ATTEMPTS):
+        try:
+            sums = read_object(path)
+            break
+        except SaeflowError:  # another writer may just have replaced the folder
+            if not path.is_file():
+                return {}
+            if attempt == _ATTEMPTS - 1:
+                raise
     if not all(isinstance(value, str) for value in sums.values()):
         raise DamagedError(f"{path}: holds no checksums", [path])
     return sums

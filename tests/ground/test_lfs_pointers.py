@@ -15,7 +15,7 @@ from tiny_models import save_tiny_model
 
 from saeflow.analyses.effects.io import open_effects
 from saeflow.artifacts import read_json
-from saeflow.chess.games.pgn import read_chunks
+from saeflow.chess.games.files import read_chunks
 from saeflow.config import read_goal
 from saeflow.config.sections import Corpus
 from saeflow.corpora.text import documents

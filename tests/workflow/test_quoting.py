@@ -112,6 +112,13 @@ def assert_parsed(call):
     command.make_context("saeflow", list(words))
 
 
+def write_sae(folder):
+    """An SAE of width 64, as the config looks at it."""
+    folder.mkdir()
+    (folder / "cfg.json").write_text('{"architecture": "standard", "d_in": 64, "d_sae": 8}')
+    save_file({"W_dec": np.zeros((8, 64), np.float32)}, folder / "sae_weights.safetensors")
+
+
 def settings_of(call, option="--settings"):
     return json.loads(call[call.index(option) + 1])
 
@@ -129,7 +136,7 @@ def test_every_path_and_text_of_a_study_of_language_reaches_its_command_as_it_is
     (goals / "sets.yaml").write_text("sets:\n  a: {words: [love, king]}\n")
     (place / "text.jsonl").write_text('{"text": "Once."}\n')
     save_file({TEXT: np.eye(24, 64, dtype=np.float32)}, place / "vectors.safetensors")
-    (place / "sae {x}").mkdir()
+    write_sae(place / "sae {x}")
     save_tiny_model(place / "model", "llama", hidden_size=64)
     changes = {
         "corpus.kind": "text",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from saeflow.config.sae_files import NOTHING, Given
 from saeflow.config.section import Name, PathText, Section, refuse
 from saeflow.config.sections.saes import SAEFormat, SAETraining
 
@@ -83,6 +84,11 @@ class ChessSAE(Section):
         if self.path and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
         return self
+
+    @property
+    def given(self) -> Given:
+        """Nothing that the files do not say."""
+        return NOTHING
 
     @property
     def kind(self) -> Literal["sae"]:
