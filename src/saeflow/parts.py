@@ -154,5 +154,5 @@ def code_digest(*also: str) -> str:
 
 def _machine() -> dict[str, Any]:
     """The libraries and the kind of machine and device that a part is made on."""
-    told = provenance.provenance()
-    return {key: told[key] for key in ("python", "machine", "device", "packages")}
+    made_on = provenance.provenance()
+    return {key: made_on[key] for key in ("python", "machine", "device", "packages")}

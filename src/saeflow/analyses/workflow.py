@@ -49,8 +49,8 @@ class StudyWorkflow(Workflow[Study]):
             return reader and reader(self, own)
         except SaeflowError as error:
             key, lines = analysis.key, str(error).splitlines()
-            told = (line if line.startswith(f"{key}.") else f"{key}: {line}" for line in lines)
-            raise SaeflowError("\n".join(told)) from None
+            keyed = (line if line.startswith(f"{key}.") else f"{key}: {line}" for line in lines)
+            raise SaeflowError("\n".join(keyed)) from None
 
     def needs(self, root: Path) -> list[Need]:
         """What the study reads from outside."""

@@ -219,8 +219,8 @@ def files_of(offered: Set[str], named: str = "auto", file: str | None = None) ->
     if named not in ("auto", *SAE_FORMATS):
         raise SaeflowError(f"there is no format '{named}'; known are {', '.join(SAE_FORMATS)}")
     there = offered | {name.partition("/")[0] for name in offered}
-    told = _told(there, file) if named == "auto" else named
-    files = SAE_FORMATS[told or SINGLE_FILE]
+    kind = _told(there, file) if named == "auto" else named
+    files = SAE_FORMATS[kind or SINGLE_FILE]
     for those in files.names:
         if those <= there:
             return sorted(
@@ -228,7 +228,7 @@ def files_of(offered: Set[str], named: str = "auto", file: str | None = None) ->
                 for name in offered
                 if name in those or any(fnmatch(name, pattern) for pattern in files.beside)
             )
-    weights = file or (single_weights("", offered) if told in (None, SINGLE_FILE) else None)
+    weights = file or (single_weights("", offered) if kind in (None, SINGLE_FILE) else None)
     if not weights:
         raise SaeflowError(f"is no SAE in a known format ({_known()}); name its folder or its file")
     return [weights, *(offered & set(settings_beside(weights)))]

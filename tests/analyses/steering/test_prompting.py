@@ -16,7 +16,7 @@ from tiny_models import tiny_tokens
 from saeflow.analyses.steering.capability import behind, capabilities, exam
 from saeflow.analyses.steering.divergence import divergences_in_words
 from saeflow.analyses.steering.io import SteeringVector
-from saeflow.analyses.steering.prompting import Words, complete_in_words, told, words_of
+from saeflow.analyses.steering.prompting import Words, complete_in_words, with_words, words_of
 from saeflow.analyses.steering.settings import Completions, Summary
 from saeflow.analyses.steering.summary import summarise
 from saeflow.config import Goal, Message, Question, Sampling
@@ -74,29 +74,31 @@ def test_an_instruction_is_the_goal_s_own_or_made_of_its_criterion() -> None:
 
 def test_words_stand_in_front_of_text_with_an_empty_line_between() -> None:
     tokenizer = tiny_lm().tokenizer
-    assert told("I think", Words("Be kind."), tokenizer) == "Be kind.\n\nI think"
-    assert told("I think", Words(examples=["a", "b"]), tokenizer) == "a\n\nb\n\nI think"
+    assert with_words("I think", Words("Be kind."), tokenizer) == "Be kind.\n\nI think"
+    assert with_words("I think", Words(examples=["a", "b"]), tokenizer) == "a\n\nb\n\nI think"
 
 
 def test_in_a_chat_an_instruction_is_the_system_message_or_ends_the_one_that_is_there() -> None:
     tokenizer = with_template(WRITES).tokenizer
     words = Words("Be kind.")
-    alone = told(messages("Hi"), words, tokenizer)
+    alone = with_words(messages("Hi"), words, tokenizer)
     assert in_brief(alone) == ["system: Be kind.", "user: Hi"]
-    both = told(messages("You write.", "Hi"), words, tokenizer)
+    both = with_words(messages("You write.", "Hi"), words, tokenizer)
     assert in_brief(both) == ["system: You write.\n\nBe kind.", "user: Hi"]
 
 
 @pytest.mark.parametrize("template", [REFUSES, PASSES_OVER])
 def test_a_template_without_system_messages_gets_it_from_the_user(template: str) -> None:
     tokenizer = with_template(template).tokenizer
-    assert in_brief(told(messages("Hi"), Words("Be kind."), tokenizer)) == ["user: Be kind.\n\nHi"]
+    assert in_brief(with_words(messages("Hi"), Words("Be kind."), tokenizer)) == [
+        "user: Be kind.\n\nHi"
+    ]
 
 
 def test_in_a_chat_examples_are_answers_behind_the_system_message() -> None:
     tokenizer = with_template(WRITES).tokenizer
     words = Words(examples=["A cat.", "Cats."])
-    assert in_brief(told(messages("You write.", "Hi"), words, tokenizer)) == [
+    assert in_brief(with_words(messages("You write.", "Hi"), words, tokenizer)) == [
         "system: You write.",
         "user: Write a few words.",
         "assistant: A cat.",

@@ -180,10 +180,10 @@ def capabilities(
             done += 1
             if progress:
                 progress(done, total)
-    for method, told in in_words.items():
-        told_texts = _texts(told)
+    for method, own in in_words.items():
+        texts_of_method = _texts(own)
         still = torch.zeros(lm.d_model, device=lm.device)
-        values = _values(told, _losses(lm, _run_to(lm, told_texts, 0, batch), 0, still))
+        values = _values(own, _losses(lm, _run_to(lm, texts_of_method, 0, batch), 0, still))
         points: list[tuple[float | None, dict[str, list[float]]]] = [(None, values)]
         if unsteered is not None:
             points.insert(0, (0.0, unsteered))

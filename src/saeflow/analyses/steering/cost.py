@@ -24,9 +24,9 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     goals, written = len(own.goals.names), own.completions
     cells = goals * len(own.vectors.methods)
     texts = len(written.scales) * len(written.prompts) * written.samples
-    told = len(own.prompting.methods) if own.prompting else 0
-    told_texts = 2 * len(written.prompts) * written.samples  # bare, and behind the words
-    every = cells * texts + goals * told * told_texts
+    in_words = len(own.prompting.methods) if own.prompting else 0
+    texts_in_words = 2 * len(written.prompts) * written.samples  # bare, and behind the words
+    every = cells * texts + goals * in_words * texts_in_words
     completed = every * written.new_tokens
     side = 0
     if effects := study.effects:
@@ -34,14 +34,14 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
         side = cells * rollouts * effects.measurement.new_tokens
     examined = 0
     if measured := own.capability:
-        points = cells * len(written.scales) + goals * told
+        points = cells * len(written.scales) + goals * in_words
         examined = points * (measured.tokens + QUESTION_TOKENS)
     judged = completed if own.judge.traits.needs_losses else 0
     scores = judge_calls(own) or 2 * every
     return [
         StagePlan(
             "steering",
-            1 + goals * (2 + bool(effects) + bool(own.capability) + bool(told)),
+            1 + goals * (2 + bool(effects) + bool(own.capability) + bool(in_words)),
             completed + side + examined,
             (completed + examined) * scope.flop() + side * in_sae(study, scope),
             every * 6 * written.new_tokens,

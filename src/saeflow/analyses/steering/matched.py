@@ -138,10 +138,10 @@ def match(
                     n=int(n[groups].min()),
                 )
             )
-    told = _in_words(paired, points, draws, n, [cost for cost, _ in levels])
+    in_words = _in_words(paired, points, draws, n, [cost for cost, _ in levels])
     goals = paired.groups["goal"].n_unique()
-    averages = [*_averages(readings, goals), *_averages(told, goals, same_level=False)]
-    return _table([*readings, *told, *averages], settings.level)
+    averages = [*_averages(readings, goals), *_averages(in_words, goals, same_level=False)]
+    return _table([*readings, *in_words, *averages], settings.level)
 
 
 def _in_words(

@@ -55,11 +55,11 @@ def words_of(method: str, goal: Goal, examples: int) -> Words:
     """
     if method == "few_shot":
         return Words(examples=goal.positive[:examples])
-    told = goal.instruction or f"Write so that this is true of your text: {goal.criterion}"
-    return Words(instruction=told)
+    instruction = goal.instruction or f"Write so that this is true of your text: {goal.criterion}"
+    return Words(instruction=instruction)
 
 
-def told(prompt: Prompt, words: Words, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+def with_words(prompt: Prompt, words: Words, tokenizer: PreTrainedTokenizerBase) -> Prompt:
     """A prompt with words in front of it.
 
     In a chat an instruction is the system message, or ends the one that is there; a template that
@@ -98,7 +98,7 @@ def _is_said(
         return False
 
 
-class Told(NamedTuple):
+class CompletionsInWords(NamedTuple):
     """Completions of one method, and what they were written behind."""
 
     completions: pl.DataFrame
@@ -117,7 +117,7 @@ def complete_in_words(
     seed: int,
     goal: str,
     method: str,
-) -> Told:
+) -> CompletionsInWords:
     """Write ``settings.samples`` completions of every prompt, bare and with words in front.
 
     Args:
@@ -132,7 +132,7 @@ def complete_in_words(
     Raises:
         SaeflowError: as `saeflow.analyses.steering.completions.complete`.
     """
-    spoken = [told(prompt, words, lm.tokenizer) for prompt in settings.prompts]
+    spoken = [with_words(prompt, words, lm.tokenizer) for prompt in settings.prompts]
     behind = settings.model_copy(update={"prompts": spoken})
     still = torch.zeros(lm.d_model)
     bare, written = (
@@ -156,4 +156,4 @@ def complete_in_words(
         scale=pl.lit(None, pl.Float64),
         scale_index=pl.lit(1, pl.Int64),
     ).with_columns(text=pl.col("prompt") + pl.col("continuation"))
-    return Told(pl.concat([bare, written]), prompts)
+    return CompletionsInWords(pl.concat([bare, written]), prompts)

@@ -37,6 +37,6 @@ def complete_in_words(
     lm, topic = options.open_model(model, dtype), config.read_goal(goal)
     for method in said.methods:
         words = words_of(method, topic, said.examples)
-        told = completed(lm, hook, words, chosen, seed, goal.stem, method)
-        write_table(output / method / "prompts.parquet", told.prompts, PROMPTS_SCHEMA)
-        write_table(output / method / "completions.parquet", told.completions, COMPLETIONS_SCHEMA)
+        made = completed(lm, hook, words, chosen, seed, goal.stem, method)
+        write_table(output / method / "prompts.parquet", made.prompts, PROMPTS_SCHEMA)
+        write_table(output / method / "completions.parquet", made.completions, COMPLETIONS_SCHEMA)

@@ -90,10 +90,10 @@ def load(directory: Path, given: Given = NOTHING) -> SAE:
     d_sae, d_model = (first, second) if kind.encoder.endswith("weight") else (second, first)
     # Before December 2024 the library kept k in the config alone.
     if "k" in kind.scalars and "k" not in tensors:
-        told = trainer.get("k", given.k)
-        if told is None:
+        k = trainer.get("k", given.k)
+        if k is None:
             raise SaeflowError(f"{path}: does not say its k; give it (saes.<name>.k)")
-        tensors["k"] = torch.tensor(count_in({"k": told}, "k"))
+        tensors["k"] = torch.tensor(count_in({"k": k}, "k"))
     if given.k is not None and int(tensors.get("k", trainer.get("k", given.k))) != given.k:
         raise SaeflowError(f"{path}: says another k itself; remove k (saes.<name>.k)")
     if "threshold" in kind.scalars and "threshold" not in tensors:

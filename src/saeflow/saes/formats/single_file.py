@@ -253,21 +253,21 @@ def _word(said: Any) -> str:
 def _k(path: Path, read: Weights, given: Given) -> int | None:
     """How many latents TopK keeps: in the file, beside it, in its folder's name (``…-L0_50``), or
     given."""
-    told = None
+    k = None
     if "k" in read.tensors:
-        told = count_in({"k": float(read.tensors["k"])}, "k")
+        k = count_in({"k": float(read.tensors["k"])}, "k")
     for name in _K:
-        if told is None and read.said.get(name):
-            told = count_in(read.said, name)
+        if k is None and read.said.get(name):
+            k = count_in(read.said, name)
     for name in _ACTIVATION:  # TopK(32)
         match = re.search(r"topk[-_ (]*(\d+)\)?$", str(read.said.get(name)).lower())
-        told = int(match[1]) if told is None and match else told
-    if told is None:
+        k = int(match[1]) if k is None and match else k
+    if k is None:
         names = reversed(path.absolute().parts[-5:-1])
-        told = next((int(m[1]) for part in names if (m := _QWEN_FOLDER.search(part))), None)
-    if told is not None and given.k not in (None, told):
-        raise SaeflowError(f"{path}: says itself that k is {told}, not {given.k}; correct k")
-    return told if given.k is None else given.k
+        k = next((int(m[1]) for part in names if (m := _QWEN_FOLDER.search(part))), None)
+    if k is not None and given.k not in (None, k):
+        raise SaeflowError(f"{path}: says itself that k is {k}, not {given.k}; correct k")
+    return k if given.k is None else given.k
 
 
 def _normalisation(path: Path, read: Weights, given: Given) -> tuple[str | None, float]:
@@ -309,16 +309,16 @@ def _subtracts(path: Path, read: Weights, given: Given) -> bool:
     have in common say so; so do settings in ``…_cfg.json``, as Kissane's and Nanda's code writes
     them, whose reader always does.
     """
-    told = read.said.get("apply_b_dec_to_input")
+    said = read.said.get("apply_b_dec_to_input")
     if given.apply_b_dec_to_input is not None:
-        if told is not None and bool(told) is not given.apply_b_dec_to_input:
+        if said is not None and bool(said) is not given.apply_b_dec_to_input:
             raise SaeflowError(
-                f"{path}: says itself that apply_b_dec_to_input is {told}; correct it "
+                f"{path}: says itself that apply_b_dec_to_input is {said}; correct it "
                 "(saes.<name>.apply_b_dec_to_input)"
             )
         return given.apply_b_dec_to_input
-    if told is not None:
-        return bool(told)
+    if said is not None:
+        return bool(said)
     names = set(read.names.values())
     linear = {"encoder.weight", "b_dec"} <= names
     gated = {"r_mag", "b_gate", "b_mag"} <= read.tensors.keys()

@@ -189,8 +189,8 @@ def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
         if line.is_empty():
             continue
         colour, marker = look(method)
-        if len(told := line.filter(pl.col("scale").is_null())):
-            panel.axhline(told[column][0], color=colour, linewidth=1.3, linestyle=TOLD)
+        if len(in_words := line.filter(pl.col("scale").is_null())):
+            panel.axhline(in_words[column][0], color=colour, linewidth=1.3, linestyle=TOLD)
             continue
         banded = line.drop_nulls([f"{column}_low", f"{column}_high"])
         low, high = banded[f"{column}_low"], banded[f"{column}_high"]
