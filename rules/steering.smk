@@ -312,7 +312,7 @@ rule measure_divergence:
             "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
             method=STUDY.steering.vectors.methods,
         ),
-        told=collect(
+        in_words=collect(
             "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
             method=TELLING,
         ),
@@ -333,14 +333,14 @@ rule measure_divergence:
         gpu=1,
     params:
         of_each=lambda wildcards, input: repeated("--vector", input.vectors),
-        told=lambda wildcards, input: [
-            *repeated("--told", input.told),
+        of_words=lambda wildcards, input: [
+            *repeated("--in-words", input.in_words),
             *repeated("--prompts", input.prompts),
         ],
         dtype=STUDY.model.dtype,
     shell:
         "saeflow steering divergence {input.completions:q}"
-        " {params.of_each:q} {params.told:q}"
+        " {params.of_each:q} {params.of_words:q}"
         " --model {input.model:q}"
         " --dtype {params.dtype:q}"
         " --output {output:q}"

@@ -84,14 +84,23 @@ def read_content(path: Path) -> Any:
         SaeflowError: as `read_tensors`, but for what is in it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SaeflowError(f"{path}: no such file; get it again or correct its path")
-    try:
-        seals.refuse_pointer(path)
+    with _reading(path):
         if path.suffix == ".safetensors":
             seals.check(path)
         return _READERS[path.suffix](path)
-    except (*_DAMAGE, SafetensorError) as error:
+
+
+@contextmanager
+def _reading(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Tells in a sentence that a file is not there, or what damage, or an exception of `also`,
+    keeps it from being read."""
+    if not path.is_file():
+        raise SaeflowError(f"{path}: no such file; get it again or correct its path")
+    damage: tuple[type[Exception], ...] = (*_DAMAGE, SafetensorError, *also)
+    try:
+        seals.refuse_pointer(path)
+        yield
+    except damage as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise SaeflowError(f"{path}: cannot be read ({what:.200}); get it again") from None
 
@@ -164,14 +173,11 @@ def read_headers(path: Path) -> Any:
     Raises:
         SaeflowError: the file is absent, damaged or of another kind, or holds more than tensors.
     """
-    if not path.is_file():
-        raise SaeflowError(f"{path}: no such file; get it again or correct its path")
-    if path.suffix not in _READERS:
+    if path.is_file() and path.suffix not in _READERS:
         raise SaeflowError(
             f"{path}: is no file of tensors; known are those that end in {', '.join(_READERS)}"
         )
-    try:
-        seals.refuse_pointer(path)
+    with _reading(path, pickle.UnpicklingError, IndexError, AttributeError):
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as file:
                 names = list(file.keys())
@@ -179,9 +185,6 @@ def read_headers(path: Path) -> Any:
         if path.suffix == ".npz":
             return {name: Declared(shape) for name, shape in check_npz(path).items()}
         return _Headers(_check_pickle(path)[0]).load()
-    except (*_DAMAGE, SafetensorError, pickle.UnpicklingError, IndexError, AttributeError) as error:
-        what = (str(error) or type(error).__name__).splitlines()[0]
-        raise SaeflowError(f"{path}: cannot be read ({what:.200}); get it again") from None
 
 
 class _Headers(pickle.Unpickler):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -35,7 +36,7 @@ S = TypeVar("S", bound=Any)
 Param = Callable[[Any], Any]
 
 
-class Workflow(Generic[S]):
+class Workflow(ABC, Generic[S]):
     """The rules' view of one study.
 
     Args:
@@ -145,13 +146,13 @@ class Workflow(Generic[S]):
         pictures = ["figures/{figure}.png"] if self.figures else []
         return [*self.core_results, *self.analysed, *pictures, "report/index.html"]
 
+    @abstractmethod
     def needs(self, root: Path) -> list[Need]:
         """What the study reads from outside.
 
         Args:
             root: the folder that ``results/`` lies in.
         """
-        raise NotImplementedError
 
     def everything(self, wildcards: Any) -> list[Any]:
         """What the target ``all`` makes.

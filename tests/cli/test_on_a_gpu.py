@@ -113,7 +113,7 @@ WORDS_MOVE = Job(
     [
         *("steering", "divergence", f"{FOOD}/sae_ts/completions.parquet"),
         *("--vector", f"{FOOD}/sae_ts/vector.safetensors"),
-        *("--told", "told/few_shot/completions.parquet"),
+        *("--in-words", "told/few_shot/completions.parquet"),
         *("--prompts", "told/few_shot/prompts.parquet"),
         *("--model", "results/on-a-gpu/models/lm", "--output", "told/divergence.parquet"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from saeflow.analyses import Study
 from saeflow.analyses.reading import read_study
-from saeflow.config.locations import SAE_FILES, location
+from saeflow.config.locations import SAE_FILES, place_in
 from saeflow.errors import SaeflowError
 
 
@@ -36,11 +36,7 @@ class FinishedStudy:
         Args:
             path: below the study's folder.
         """
-        top = self.results.parent.parent
-        place = Path(location(self.study, path, lambda file: (top / file).exists()))
-        own = Path("results", self.study.study)
-        # The folder may have been given another name since.
-        return self.results / place.relative_to(own) if place.is_relative_to(own) else top / place
+        return place_in(self.study, self.results, path)
 
     @property
     def model(self) -> Path:
@@ -59,7 +55,14 @@ class FinishedStudy:
         return self.file(f"saes/{name}/{SAE_FILES[1]}").parent
 
 
-def only_study(top: Path = Path("results")) -> Path | None:
-    """The folder of the only study below a folder; None where there is none, or several."""
-    studies = [path.parent for path in sorted(top.glob("*/config.yaml"))]
-    return studies[0] if len(studies) == 1 else None
+def only_study() -> Path:
+    """The folder of the only study below ``results/``.
+
+    Raises:
+        SaeflowError: there is none, or there are several.
+    """
+    studies = [path.parent for path in sorted(Path("results").glob("*/config.yaml"))]
+    if len(studies) != 1:
+        held = "several studies" if studies else "no study"
+        raise SaeflowError(f"results/ holds {held}; name the folder of one with --study")
+    return studies[0]

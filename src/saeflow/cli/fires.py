@@ -26,15 +26,12 @@ def fires(
     from saeflow.analyses.finished import FinishedStudy, only_study
     from saeflow.notebook.models import capture
 
-    folder = study or only_study()
-    if not folder:
-        raise SaeflowError("fires: which study? Name the folder of its results with --study")
-    opened = FinishedStudy.read(folder)
+    opened = FinishedStudy.read(study or only_study())
     name = sae or opened.study.target_sae
-    folder_of_sae = opened.sae(name)
+    folder = opened.sae(name)
     if opened.study.saes[name].kind == "crosscoder":
         raise SaeflowError(f"fires: '{name}' reads several places; name an SAE of one")
-    reader, lm = options.open_sae(folder_of_sae), options.open_model(opened.model)
+    reader, lm = options.open_sae(folder), options.open_model(opened.model)
     hook = opened.study.hook_of(name)
     rows = capture(lm, text, hook, exclude="bos")[hook]
     latents = reader.encode(rows.activations.to(lm.device)).cpu()

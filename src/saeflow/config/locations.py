@@ -90,6 +90,23 @@ def location(study: AnyStudy, path: str, exists: Callable[[str], bool]) -> str:
     return _own(study, path)
 
 
+def place_in(study: AnyStudy, folder: Path, path: str) -> Path:
+    """Where a file lies of a study whose results are in a folder, whatever that is called by now:
+    there, or among the published ones that were fetched.
+
+    Args:
+        study: the study.
+        folder: of its results, two levels below what ``resources`` lies in.
+        path: as for `origin`.
+    """
+    top = folder.parent.parent
+
+    def exists(file: str) -> bool:
+        return (top / file).exists()
+
+    return top / location(study, path, exists) if fetched(study, path, exists) else folder / path
+
+
 def filled(pattern: str, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """A pattern of paths with its names in braces filled in each way."""
     fields = dict.fromkeys(name for _, name, _, _ in Formatter().parse(pattern) if name)

@@ -58,11 +58,19 @@ def size_in(directory: Path, names: Sequence[str]) -> int | None:
 
 def fault_of_checkpoint(directory: Path) -> str | None:
     """Why no model can be loaded from a folder, as far as the names of its files tell."""
-    if not any(directory.glob(f"*{WEIGHTS}")):
-        return f"has no weights in {WEIGHTS} files; convert the checkpoint first"
-    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
-        return "has no tokenizer; put its tokenizer.json there"
-    return None
+    return fault_of_weights(directory) or fault_of_tokenizer(directory)
+
+
+def fault_of_weights(directory: Path) -> str | None:
+    """The same of the weights alone."""
+    held = any(directory.glob(f"*{WEIGHTS}"))
+    return None if held else f"has no weights in {WEIGHTS} files; convert the checkpoint first"
+
+
+def fault_of_tokenizer(directory: Path) -> str | None:
+    """The same of the tokenizer alone."""
+    held = any((directory / name).is_file() for name in TOKENIZER_FILES)
+    return None if held else "has no tokenizer; put its tokenizer.json there"
 
 
 def _config_at(directory: Path) -> Any:

@@ -127,7 +127,7 @@ def single_weights(where: str, names: Set[str]) -> str | None:
 
 def settings_beside(name: str) -> list[str]:
     """The names that files with an SAE's settings may have, beside its file of weights."""
-    stem = re.sub(r"\.(safetensors|pt|pth|bin|npz)$", "", name)
+    stem = Path(name).stem if name.endswith(SUFFIXES) else name
     return [pattern.format(stem=stem) for pattern in _SETTINGS]
 
 

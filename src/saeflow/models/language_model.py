@@ -18,8 +18,9 @@ from saeflow.artifacts import CHECKSUMS, inside, read_checksums, read_object, sh
 from saeflow.config.model_files import (
     CONTEXT_NAMES,
     LAYER_NAMES,
-    TOKENIZER_FILES,
     WEIGHTS,
+    fault_of_tokenizer,
+    fault_of_weights,
     text_section,
 )
 from saeflow.corpora.tokens import without_bos
@@ -192,8 +193,8 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         SaeflowError: it has no tokenizer files, or they cannot be read.
     """
     checkpoint = checkpoint_of(Path(directory))
-    if not any((checkpoint / name).is_file() for name in TOKENIZER_FILES):
-        raise SaeflowError(f"{checkpoint}: has no tokenizer; put its tokenizer.json there")
+    if fault := fault_of_tokenizer(checkpoint):
+        raise SaeflowError(f"{checkpoint}: {fault}")
     try:
         if (
             checkpoint / "tokenizer.json"
@@ -330,10 +331,8 @@ def _read_weights(
 ) -> PreTrainedModel:
     import transformers
 
-    if not any(checkpoint.glob("*.safetensors")):
-        raise SaeflowError(
-            f"{checkpoint}: has no weights in .safetensors files; convert the checkpoint first"
-        )
+    if fault := fault_of_weights(checkpoint):
+        raise SaeflowError(f"{checkpoint}: {fault}")
     if (index := checkpoint / "model.safetensors.index.json").is_file():
         for name in weight_files(index):
             inside(checkpoint, name)

@@ -13,7 +13,7 @@ import polars as pl
 from saeflow import seals
 from saeflow.artifacts import check_checksums, read_json
 from saeflow.config import AnyStudy
-from saeflow.config.locations import fetched, location
+from saeflow.config.locations import place_in
 from saeflow.config.sections import Core
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.figures.figure import figures_of
@@ -58,10 +58,7 @@ class Folder:
     def path(self, name: str) -> Path:
         """Where a file of the study lies: in its folder, or among the published ones that were
         fetched."""
-        base = self.root.parent.parent
-        if fetched(self.study, name, lambda file: (base / file).exists()):
-            return base / location(self.study, name, lambda file: (base / file).exists())
-        return self.root / name
+        return place_in(self.study, self.root, name)
 
     def table(self, name: str) -> pl.DataFrame:
         """A table by its path without suffix; without rows and columns where the study has none."""

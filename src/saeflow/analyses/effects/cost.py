@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.effects.counts import block_count, vector_count
+from saeflow.analyses.effects.counts import block_files, vector_count
 from saeflow.analyses.effects.settings import Effects
 from saeflow.config.counts import latent_count
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
@@ -20,6 +20,7 @@ def work(study: Study, own: Effects, scope: Scope) -> list[StagePlan]:
     """Rollouts and searches for scales of all vectors, and the fit."""
     is_fetched, measured = "effects" in scope.fetched, own.measurement
     vectors = 0 if is_fetched else vector_count(study, own)
+    blocks = [] if is_fetched else block_files(study, own, study.target_sae)
     d_sae = latents(study, scope)
     rollouts = len(measured.prompts) * measured.samples
     steered = vectors * rollouts * measured.new_tokens
@@ -30,22 +31,15 @@ def work(study: Study, own: Effects, scope: Scope) -> list[StagePlan]:
     return [
         StagePlan(
             "effects",
-            (0 if is_fetched else block_count(study, own)) + 2,
+            len(blocks) + 2,
             steered + searched + baseline,
             (steered + baseline) * in_sae(study, scope) + searched * above,
             vectors * ((4 + BYTES[own.dtype]) * d_sae + 8 * scope.width),
             scope.source("effects", what),
-            effect_files(study, own, is_fetched),
+            [*blocks, f"effects/{study.target_sae}/effects.h5"],
         ),
         _fit(own, scope, vectors, d_sae),
     ]
-
-
-def effect_files(study: Study, own: Effects, is_fetched: bool) -> list[str]:
-    """The blocks of effects that are measured here, and the file of all."""
-    folder, blocks = f"effects/{study.target_sae}", 0 if is_fetched else block_count(study, own)
-    shards = [f"{folder}/shards/block-{block:04d}.safetensors" for block in range(blocks)]
-    return [*shards, f"{folder}/effects.h5"]
 
 
 def _fit(own: Effects, scope: Scope, vectors: int, d_sae: int) -> StagePlan:

@@ -105,6 +105,13 @@ def vector_count(study: Study, effects: Effects) -> int:
     return len(vector_range(vectors, rows))
 
 
+def block_files(study: Study, effects: Effects, sae: str) -> list[str]:
+    """The blocks of one SAE's effects below the study's folder, of a fixed number of vectors each;
+    raises as `vector_count` does."""
+    numbers = range(block_count(study, effects))
+    return [f"effects/{sae}/shards/block-{block:04d}.safetensors" for block in numbers]
+
+
 def block_count(study: Study, effects: Effects) -> int:
     """Number of blocks of vectors whose effects are measured; raises as `vector_count` does."""
     return -(-vector_count(study, effects) // effects.vectors.block_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from saeflow.analyses import Study
-from saeflow.analyses.effects.counts import block_count, vector_count
+from saeflow.analyses.effects.counts import block_files, vector_count
 from saeflow.analyses.effects.settings import Effects
 from saeflow.workflow import Workflow
 
@@ -32,7 +32,5 @@ READS = check_vectors
 
 
 def effect_blocks(study: Study, effects: Effects, sae: str) -> list[str]:
-    """The blocks of one SAE's effects: a fixed number of vectors each."""
-    folder = f"results/{study.study}/effects/{sae}/shards"
-    numbers = range(block_count(study, effects))
-    return [f"{folder}/block-{block:04d}.safetensors" for block in numbers]
+    """The blocks of one SAE's effects, by which they are measured."""
+    return [f"results/{study.study}/{file}" for file in block_files(study, effects, sae)]

@@ -9,7 +9,6 @@ import typer
 
 from saeflow import config, options
 from saeflow.analyses.steering.settings import Capability, Prompting
-from saeflow.errors import SaeflowError
 
 
 def capability(
@@ -40,19 +39,17 @@ def capability(
     of their completions."""
     options.use_device(threads)
     from saeflow.analyses.steering.capability import behind, capabilities, exam
-    from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.io import read_steered
     from saeflow.analyses.steering.prompting import words_of
-    from saeflow.analyses.steering.schemas import CAPABILITY_SCHEMA, COMPLETIONS_SCHEMA
+    from saeflow.analyses.steering.schemas import CAPABILITY_SCHEMA
     from saeflow.corpora.io import load_blocks
-    from saeflow.tables import read_table, write_table
+    from saeflow.tables import write_table
 
     chosen, lm = options.parsed(Capability, settings), options.open_model(model, dtype)
     asked = config.read_questions(questions) if questions else []
     vectors, scales = [], {}
     for path, file in zip(completions, vector, strict=True):
-        written, steered = read_table(path, COMPLETIONS_SCHEMA), load_vector(file)
-        if set(written["method"]) != {steered.method}:
-            raise SaeflowError(f"{file}: is not the vector that {path} was written with")
+        written, steered = read_steered(path, file)
         vectors.append(steered)
         grid = written.select("scale_index", "scale").unique().sort("scale_index")
         scales[steered.method] = grid["scale"].to_list()

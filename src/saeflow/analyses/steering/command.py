@@ -20,7 +20,6 @@ from saeflow.analyses.steering.judging_command import (
 )
 from saeflow.analyses.steering.prompting_command import complete_in_words
 from saeflow.analyses.steering.settings import Completions, SteeringVectors, Summary, Targets
-from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -263,7 +262,7 @@ def divergence(
     model: options.ModelFolder,
     output: options.Output,
     parts: options.PartsFolder = None,
-    told: Annotated[
+    in_words: Annotated[
         list[Path] | None, typer.Option(help="completions.parquet of methods in words.")
     ] = None,
     prompts: Annotated[
@@ -277,7 +276,7 @@ def divergence(
     import polars as pl
 
     from saeflow.analyses.steering.divergence import divergences, divergences_in_words
-    from saeflow.analyses.steering.io import load_vector
+    from saeflow.analyses.steering.io import read_steered
     from saeflow.analyses.steering.schemas import PROMPTS_SCHEMA
     from saeflow.analyses.steering.summary_io import DIVERGENCE_SCHEMA
     from saeflow.parts import Parts
@@ -286,9 +285,7 @@ def divergence(
     lm, measured = options.open_model(model, dtype), []
     kept = Parts(parts, "divergence", ("analyses/steering/divergence.py",), model, dtype)
     for path, file in zip(completions, vector, strict=True):
-        written, steered = read_completions(path), load_vector(file)
-        if set(written["method"]) != {steered.method}:
-            raise SaeflowError(f"{file}: is not the vector that {path} was written with")
+        written, steered = read_steered(path, file)
         make = partial(
             divergences,
             lm,
@@ -300,7 +297,7 @@ def divergence(
         made_from = [steered.vector, steered.hook, written]
         method = file.absolute().parent.name
         measured.append(kept.table(method, DIVERGENCE_SCHEMA, made_from, make))
-    for path, file in zip(told or (), prompts or (), strict=True):
+    for path, file in zip(in_words or (), prompts or (), strict=True):
         given = read_table(file, PROMPTS_SCHEMA)
         measured.append(divergences_in_words(lm, read_completions(path), given))
     write_table(output, pl.concat(measured), DIVERGENCE_SCHEMA)

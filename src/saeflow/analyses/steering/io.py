@@ -21,12 +21,13 @@ from saeflow.analyses.steering.choice import (
     LatentChoice,
     LatentChoices,
 )
+from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
 from saeflow.artifacts import read_json, sealed, write_sealed_json
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.hub.files import RECORD, fetch
 from saeflow.provenance import provenance
 from saeflow.seals import stamp
-from saeflow.tables import write_table
+from saeflow.tables import read_table, write_table
 from saeflow.tensors import metadata_of
 
 if TYPE_CHECKING:
@@ -155,6 +156,18 @@ def load_vector(path: Path) -> SteeringVector:
             f"{path}: its norm is {str(norm)[:40]!r} and must be a positive number; make it anew"
         )
     return SteeringVector(vector.float(), metadata)
+
+
+def read_steered(completions: Path, vector: Path) -> tuple[pl.DataFrame, SteeringVector]:
+    """Read completions and the vector that they were written with.
+
+    Raises:
+        SaeflowError: a file cannot be read, or they were written with another.
+    """
+    written, loaded = read_table(completions, COMPLETIONS_SCHEMA), load_vector(vector)
+    if set(written["method"]) != {loaded.method}:
+        raise SaeflowError(f"{vector}: is not the vector that {completions} was written with")
+    return written, loaded
 
 
 def fetch_vectors(

@@ -70,14 +70,13 @@ def steer(
         raise SaeflowError("steer: --goal needs --method; see the folders of steering/<goal>")
     folder = study or (_around(vector) if vector else only_study())
     opened = FinishedStudy.read(folder) if folder else None
-    if vector:
-        loaded = load_vector(vector)
-    elif not opened:
-        raise SaeflowError("steer: which study? Name the folder of its results with --study")
-    elif latent is not None:
+    if opened and latent is not None:
         loaded = _of_latent(opened, sae or opened.study.target_sae, latent)
-    else:
+    elif opened and goal is not None:
         loaded = load_vector(_there(opened.file(f"steering/{goal}/{method}/vector.safetensors")))
+    else:
+        assert vector
+        loaded = load_vector(vector)
     if scale is None:
         scale = _chosen_scale(opened, loaded)
     norm = _unit(opened, loaded) if opened else 1.0
