@@ -37,6 +37,7 @@ ORDER = [
     "tables",
     "parts",
     "statistics",
+    "pursuits",
     "config",
     "hub",
     "corpora",
