@@ -95,6 +95,20 @@ def test_fgaa_targets_rare_latents_that_differ_between_the_texts() -> None:
     assert sum(targets.values()) == pytest.approx(1)
 
 
+def test_pursuit_nears_the_vector_of_the_texts_as_latents_are_added() -> None:
+    lm, sae = sf.load_model("models/tiny"), sf.load_sae("saes/tiny")
+    texts = {"positive": ON, "negative": OFF}
+    whole = sf.steering_vector(lm, HOOK, **texts).vector
+    near = []
+    for latents in (1, 4, D_MODEL):
+        settings = {"pursuit": {"latents": latents}}
+        built = sf.steering_vector(lm, HOOK, "pursuit", **texts, sae=sae, settings=settings)
+        assert len(built.metadata["targets"]) <= latents
+        near.append(float(built.vector @ whole))
+    assert near == sorted(near)
+    assert near[-1] > 0.999
+
+
 @pytest.mark.parametrize(
     ("method", "given", "needs"),
     [
@@ -102,6 +116,7 @@ def test_fgaa_targets_rare_latents_that_differ_between_the_texts() -> None:
         ("sae", {"latents": 5}, "sae"),
         ("sae", {"sae": True}, "latents"),
         ("sae_ts", {"sae": True, "latents": 5}, "approximator"),
+        ("pursuit", {"positive": ON, "negative": OFF}, "sae"),
         ("fgaa", {"positive": ON, "negative": OFF, "sae": True, "approximator": True}, "density"),
     ],
 )

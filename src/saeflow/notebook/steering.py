@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ from saeflow.analyses.effects.io import load_approximation
 from saeflow.analyses.steering.completions import complete
 from saeflow.analyses.steering.examples import ExampleActivations, bos_latents, read_examples
 from saeflow.analyses.steering.io import SteeringVector
-from saeflow.analyses.steering.latents import differing_latents
+from saeflow.analyses.steering.latents import differing_latents, pursued_latents
 from saeflow.analyses.steering.methods import BUILDING, BY_NAME
 from saeflow.analyses.steering.settings import Completions, SteeringVectors
-from saeflow.analyses.steering.vectors import VectorInputs, build_vector
+from saeflow.analyses.steering.vectors import VectorInputs, build_vector, caa
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import check_hook
 from saeflow.models.language_model import LanguageModel
@@ -56,7 +57,8 @@ def steering_vector(
         hook: where it will be added, and where texts are read.
         method: ``caa`` takes texts; ``sae`` takes an SAE and latents; ``sae_ts``, ``pinverse`` and
             ``rotation`` take an approximator of effects, too; ``fgaa`` takes texts, an SAE, its
-            approximator and the density; ``random`` takes nothing.
+            approximator and the density; ``pursuit`` takes texts and an SAE; ``random`` takes
+            nothing.
         positive: texts that show the behaviour.
         negative: texts that do not.
         sae: whose latents are targeted; reads at ``hook``.
@@ -104,10 +106,11 @@ def steering_vector(
     _require(
         method,
         "positive and negative texts",
-        method == "caa" or traits.needs_differing,
+        method == "caa" or traits.needs_differing or traits.pursues,
         bool(positive) and bool(negative),
     )
-    _require(method, "sae", traits.has_planted or traits.needs_differing, sae is not None)
+    in_its_latents = traits.has_planted or traits.needs_differing or traits.pursues
+    _require(method, "sae", in_its_latents, sae is not None)
     _require(method, "latents", traits.has_planted, bool(targets))
     _require(method, "approximator", traits.needs_effects, approximator is not None)
     _require(method, "density", traits.needs_differing, density is not None)
@@ -135,8 +138,11 @@ def steering_vector(
         differing=differing,
         pinverse_form=chosen.pinverse_form,
     )
+    if traits.pursues:
+        pursued = pursued_latents(caa(inputs), inputs.W_dec, chosen.pursuit)
+        inputs = replace(inputs, pursued=pursued, targets=pursued)
     vector, norm = build_vector(method, inputs)
-    aimed = differing if traits.needs_differing else targets
+    aimed = differing if traits.needs_differing else inputs.targets
     return SteeringVector.towards(aimed, vector, hook=hook, goal=goal, method=method, norm=norm)
 
 

@@ -30,10 +30,15 @@ from saeflow.analyses.steering.io import (
     save_contrast,
     save_vector,
 )
-from saeflow.analyses.steering.latents import best_detector, differing_latents, firing_density
+from saeflow.analyses.steering.latents import (
+    best_detector,
+    differing_latents,
+    firing_density,
+    pursued_latents,
+)
 from saeflow.analyses.steering.methods import BUILDING, Method
 from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA
-from saeflow.analyses.steering.settings import Completions, Fgaa
+from saeflow.analyses.steering.settings import Completions, Fgaa, Pursuit
 from saeflow.analyses.steering.vectors import BUILDERS, VectorInputs, build_vector
 from saeflow.errors import SaeflowError
 from saeflow.models.running import capture
@@ -62,6 +67,7 @@ INPUTS = VectorInputs(
     negative=torch.randn(6, D, generator=GENERATOR),
     bias_weight=0.5,
     differing={2: 0.6, 9: -0.4},
+    pursued={5: 2.0, 20: -1.5},
     planted={7: 1.0},
 )
 TARGET = torch.zeros(F, dtype=torch.float64)
@@ -82,6 +88,7 @@ def formula(method: str) -> torch.Tensor:
         "sae_ts": unit(0.75 * M[:, 3] + 0.25 * M[:, 11]) - 0.5 * unit(M @ b),
         "pinverse": TARGET @ torch.linalg.pinv(M),
         "rotation": unit(rows @ INPUTS.effects.rotation.double()) - 0.5 * unit(M @ b),
+        "pursuit": 2.0 * W_dec[5] - 1.5 * W_dec[20],
         "fgaa": unit(0.6 * M[:, 2] - 0.4 * M[:, 9]) - 0.5 * unit(M @ b),
     }[method]
 
@@ -90,7 +97,9 @@ def vector_of(method: str, inputs: VectorInputs) -> torch.Tensor:
     return build_vector(method, inputs).vector
 
 
-@pytest.mark.parametrize("method", ["caa", "sae", "sae_ts", "pinverse", "rotation", "fgaa"])
+@pytest.mark.parametrize(
+    "method", ["caa", "sae", "sae_ts", "pinverse", "rotation", "fgaa", "pursuit"]
+)
 def test_a_method_equals_its_formula(method: str) -> None:
     expected = unit(formula(method)).float()
     torch.testing.assert_close(vector_of(method, INPUTS), expected, atol=1e-5, rtol=0)
@@ -171,7 +180,7 @@ def test_the_best_detector_of_a_planted_topic_is_read_by_f1() -> None:
             best_detector(table, "anger")
 
 
-TARGETED = ["sae", "sae_ts", "pinverse", "rotation", "fgaa"]
+TARGETED = ["sae", "sae_ts", "pinverse", "rotation", "fgaa", "pursuit"]
 
 
 @pytest.mark.parametrize("method", TARGETED)
@@ -181,6 +190,7 @@ def test_negative_weights_steer_the_other_way(method: str) -> None:
         free,
         targets={latent: -weight for latent, weight in INPUTS.targets.items()},
         differing={latent: -weight for latent, weight in INPUTS.differing.items()},
+        pursued={latent: -weight for latent, weight in INPUTS.pursued.items()},
     )
     torch.testing.assert_close(vector_of(method, away), -vector_of(method, free))
 
@@ -195,6 +205,7 @@ def test_weights_of_several_latents_and_signs_raise_some_and_lower_others(method
     both = {
         "targets": {latent % D: w for latent, w in weights.items()},
         "differing": weights,
+        "pursued": weights,
         "bias_weight": 0.0,
     }
     inputs = replace(
@@ -304,6 +315,20 @@ def test_fgaa_targets_what_differs_most_and_is_neither_dense_nor_from_bos() -> N
         SaeflowError, match=r"of 7 that differ between the examples, 3 fire on more than 0\.001"
     ):
         differing_latents(difference, from_bos | (density == 0), density, Fgaa(density=0.001))
+
+
+def test_pursuit_finds_the_latents_that_a_direction_was_made_of() -> None:
+    W_dec = 3 * unit_rows(200, 32)
+    direction = 2.0 * W_dec[7] - 1.0 * W_dec[30] + 0.5 * W_dec[150]
+    assert pursued_latents(direction, W_dec, Pursuit(latents=5)) == pytest.approx(
+        {7: 2.0, 30: -1.0, 150: 0.5}, abs=1e-5
+    )
+    first = pursued_latents(direction, W_dec, Pursuit(latents=1, by="matching"))
+    assert list(first) == [7]
+    positive = pursued_latents(direction, W_dec, Pursuit(latents=4, by="gradient_positive"))
+    assert min(positive.values()) > 0
+    with pytest.raises(SaeflowError, match="is left with no latent"):
+        pursued_latents(-W_dec[0], W_dec[:1], Pursuit(by="gradient_positive"))
 
 
 # --- completions ----------------------------------------------------------------------------------

@@ -24,10 +24,11 @@ from saeflow.analyses.steering.latents import (
     best_detector,
     differing_latents,
     firing_density,
+    pursued_latents,
 )
 from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import SteeringVectors
-from saeflow.analyses.steering.vectors import Built, VectorInputs, build_vector
+from saeflow.analyses.steering.vectors import Built, VectorInputs, build_vector, caa
 from saeflow.parts import Parts
 from saeflow.tables import Schema, read_table
 
@@ -39,7 +40,7 @@ BUILT_SCHEMA: Schema = {
 }
 """A vector as it is kept: one row, with the latents that it aims at and their weights."""
 _MODULES = ("building", "latents", "vectors")
-CODE = ("analyses/effects", *(f"analyses/steering/{name}.py" for name in _MODULES))
+CODE = ("analyses/effects", "pursuits", *(f"analyses/steering/{name}.py" for name in _MODULES))
 
 
 class VectorFiles(NamedTuple):
@@ -109,6 +110,9 @@ def build_vectors(
                 contrast.difference, contrast.from_bos, density, settings.fgaa
             )
             own = replace(inputs, differing=differing, targets=differing)
+        if method_of(method).pursues:
+            pursued = pursued_latents(caa(inputs), inputs.W_dec, settings.pursuit)
+            own = replace(inputs, pursued=pursued, targets=pursued)
         built = build_vector(method, own)
         aimed = planted if method.endswith(PLANTED) else own.targets
         return _as_table(built, aimed)

@@ -1,5 +1,5 @@
-"""How often latents fire in a corpus, and those that `fgaa` targets for what differs between a
-goal's examples."""
+"""How often latents fire in a corpus, and those that `fgaa` and `pursuit` target for what
+differs between a goal's examples."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
+from saeflow.pursuits.dictionary import Dictionary
+from saeflow.pursuits.methods import PURSUITS
 
 if TYPE_CHECKING:
-    from saeflow.analyses.steering.settings import Fgaa
+    from saeflow.analyses.steering.settings import Fgaa, Pursuit
     from saeflow.saes.sae import SAE
 
 ROWS_AT_ONCE = 4096
@@ -58,6 +60,26 @@ def differing_latents(
         )
     total = sum(map(abs, kept.values()))
     return {latent: value / total for latent, value in kept.items()}
+
+
+def pursued_latents(
+    direction: Float[Tensor, " d_model"], W_dec: Float[Tensor, "d_sae d_model"], settings: Pursuit
+) -> dict[int, float]:
+    """The latents whose decoder rows add up to nearly a direction, with the weights of their rows.
+
+    Raises:
+        SaeflowError: the direction is zero, or no decoder row comes closer to it than nothing.
+    """
+    pursue = PURSUITS[settings.by]
+    sums = pursue(direction.unsqueeze(0), Dictionary(W_dec), settings.latents)
+    chosen, weights = sums.atoms[0, -1].tolist(), sums.weights[0, -1].tolist()
+    kept = {latent: weight for latent, weight in zip(chosen, weights, strict=True) if weight}
+    if not kept:
+        raise SaeflowError(
+            "steering: pursuit is left with no latent: no decoder row comes closer to the "
+            "direction than nothing does; name another way in steering.vectors.pursuit.by"
+        )
+    return kept
 
 
 def best_detector(recovery: pl.DataFrame, topic: str) -> int:

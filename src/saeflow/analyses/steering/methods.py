@@ -14,6 +14,7 @@ from saeflow.palette import (
     BROWN,
     GREEN,
     GREY,
+    INK,
     ORANGE,
     OTHER,
     PURPLE,
@@ -41,6 +42,8 @@ class Method:
     """It is built from the approximator of effects."""
     needs_differing: bool = False
     """It chooses its own targets, from what differs between a goal's examples."""
+    pursues: bool = False
+    """It chooses its own targets, as those that make up the vector of the contrast examples."""
     has_planted: bool = False
     """It aims at target latents, and so has a twin that is given the planted ones."""
     in_words: bool = False
@@ -98,6 +101,14 @@ METHODS = (
         "examples, less dense ones, through the approximator as in SAE-targeted steering.",
         needs_effects=True,
         needs_differing=True,
+    ),
+    Method(
+        "pursuit",
+        Look(INK, "p"),
+        "few decoder rows that come closest to the vector of ``caa``",
+        "What a few latents hold of contrastive activation addition: decoder rows and weights that "
+        "a pursuit chooses, so that their sum comes close to that vector.",
+        pursues=True,
     ),
     Method(
         "random",

@@ -12,6 +12,7 @@ from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes
 from saeflow.config.sections.sampling import Sampling
+from saeflow.pursuits.names import PursuitName
 
 if TYPE_CHECKING:
     Method = str
@@ -60,6 +61,16 @@ class Fgaa(Section):
         return self
 
 
+class Pursuit(Section):
+    """What the method ``pursuit`` keeps of the vector of ``caa``."""
+
+    latents: int = Field(default=8, ge=1)
+    """Decoder rows in the sum, at most."""
+    by: PursuitName = "orthogonal"
+    """How they are chosen and weighted: ``gradient``, and ``gradient_positive`` with no weight
+    below zero; ``orthogonal``, by least squares after every choice; ``matching``; ``lasso``."""
+
+
 class SteeringVectors(Section):
     """How vectors are built."""
 
@@ -76,12 +87,14 @@ class SteeringVectors(Section):
     """``sae_ts``, ``rotation``, ``fgaa``: weight of the bias term that is subtracted (λ)."""
     fgaa: Fgaa = Fgaa()
     """``fgaa``: which latents it targets."""
+    pursuit: Pursuit = Pursuit()
+    """``pursuit``: how many latents, and how they are chosen."""
     pinverse_form: Literal["unit", "published"] = "unit"
     """``pinverse``: ``unit`` solves for the targets and has norm 1 like all vectors. ``published``
     solves for the targets at norm 1 less the bias and is not brought to norm 1, so that its norm
     multiplies every scale."""
     caa_positions: Literal["mean", "last"] = "mean"
-    """``caa``: average over the tokens of an example, or its last token. BOS never."""
+    """``caa``, ``pursuit``: average over the tokens of an example, or its last token. BOS never."""
     published: Published | None = None
     """Steering vectors on a hub, one ``vector.safetensors`` of this library per goal and method;
     ``{goal}`` and ``{method}`` in ``file`` stand for them."""

@@ -40,6 +40,8 @@ class VectorInputs:
     """λ, weight of the bias direction that is subtracted."""
     differing: Mapping[int, float] = field(default_factory=dict)
     """`fgaa`: weights of its own targets, from `latents.differing_latents`."""
+    pursued: Mapping[int, float] = field(default_factory=dict)
+    """`pursuit`: weights of the decoder rows that it chose, from `latents.pursued_latents`."""
     pinverse_form: Literal["unit", "published"] = "unit"
     """See `pinverse`."""
     planted: Mapping[int, float] = field(default_factory=dict)
@@ -168,6 +170,12 @@ def fgaa(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
     return _less_bias(
         inputs.effects.M.double().cpu() @ inputs.over_all_latents(inputs.differing), inputs
     )
+
+
+def pursuit(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
+    """The sum of few decoder rows that comes close to the vector of `caa`. Rows and weights are as
+    the SAE has them, of any norm."""
+    return inputs.over_all_latents(inputs.pursued) @ inputs.W_dec.double().cpu()
 
 
 def random(inputs: VectorInputs) -> Float[Tensor, " d_model"]:
