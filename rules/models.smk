@@ -5,11 +5,13 @@ Inputs:
     the model that comes with saeflow, where a study would train the same
     results/{study}/corpus/eval.safetensors
     a .gguf file that the config names
+    a file of pairs that a model is tuned on
 
 Outputs:
     results/{study}/models/{model}/              a Hugging Face checkpoint, or model.json that points at one
     results/{study}/models/{model}.checksums.json
     results/{study}/models/{model}.metrics.json
+    results/{study}/models/{model}.tuning.parquet    of a model that is tuned here: what it changed
 """
 
 from saeflow.config.embedded import embedded_digest, is_embedded
@@ -121,6 +123,85 @@ rule convert_model:
         " --path {input:q}"
         " --output {output.folder:q}"
         " --checksums {output.checksums:q}"
+        " > {log:q} 2>&1"
+
+
+def tuned_from(ending=""):
+    """An input function: the model that is copied, or what lies beside it."""
+    return lambda wildcards: located(
+        f"models/{STUDY.tuned_models[wildcards.model]}{ending}"
+    )
+
+
+rule tune_model:
+    input:
+        base=tuned_from(),
+        checksums=tuned_from(".checksums.json"),
+    output:
+        folder=directory("results/{study}/models/{model}"),
+        checksums="results/{study}/models/{model}.checksums.json",
+    log:
+        "results/{study}/logs/tune_model/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/tune_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(STUDY.tuned_models),
+    conda:
+        "../envs/default.yaml"
+    threads: 2
+    params:
+        pairs=FLOW.pairs,
+        said=FLOW.pairs_said,
+        settings=settings("all_models", "{model}", "tune"),
+        seed=STUDY.seed,
+        checkpoint="results/{study}/checkpoints/models/{model}.pt",
+    shell:
+        "saeflow model tune"
+        " --base {input.base:q}"
+        " --pairs {params.pairs:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --checkpoint {params.checkpoint:q}"
+        " --output {output.folder:q}"
+        " --checksums {output.checksums:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule compare_tuned_model:
+    input:
+        **FLOW.model_inputs("models/{model}"),
+        base=tuned_from(),
+        base_checksums=tuned_from(".checksums.json"),
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        "results/{study}/models/{model}.tuning.parquet",
+    log:
+        "results/{study}/logs/compare_tuned_model/{model}.log",
+    benchmark:
+        "results/{study}/benchmarks/compare_tuned_model/{model}.jsonl"
+    wildcard_constraints:
+        model=one_of(STUDY.tuned_models),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        pairs=FLOW.pairs,
+        said=FLOW.pairs_said,
+        settings=settings("all_models", "{model}", "tune"),
+        seed=STUDY.seed,
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow model compare"
+        " --base {input.base:q}"
+        " --model {input.model:q}"
+        " --pairs {params.pairs:q}"
+        " --corpus {input.corpus:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output:q}"
+        " --threads {threads}"
         " > {log:q} 2>&1"
 
 

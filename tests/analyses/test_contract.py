@@ -49,7 +49,10 @@ PLACES = {
         "minimal",
         "",
         "saeflow {key} ",
-        ("corpus", "activations", "figures", "publish", "all_models.{model}.train"),
+        (
+            *("corpus", "activations", "figures", "publish"),
+            *("all_models.{model}.train", "all_models.{model}.tune"),
+        ),
     ),
     "chess": Place(
         "minimal-chess",

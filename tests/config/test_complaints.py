@@ -15,7 +15,7 @@ from saeflow.analyses import Study
 from saeflow.analyses.reading import read_study
 from saeflow.chess.saes.settings import SITE
 from saeflow.chess.study import ChessStudy
-from saeflow.config import Goal, SAETraining, read_goal
+from saeflow.config import Goal, SAETraining, read_goal, read_pairs
 from saeflow.config.reading import complaints
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study
@@ -329,7 +329,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"model.train": None},
         "model",
-        "give one of train, path, published and package; this gives none",
+        "give one of train, path, tune, published and package; this gives none",
     ),
     ({"model.path": "checkpoint"}, "model", "this gives train and path"),
     ({"model.revision": "v1"}, "model.revision", "is not a known key"),
@@ -923,3 +923,41 @@ def checkpoint_folder(folder: Path, config: str) -> None:
     (folder / "config.json").write_text(config)
     for name in ("tokenizer.json", "model.safetensors"):
         (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "key", "reason"),
+    [
+        ([], "pairs", "at least 2"),
+        ([{"text": "a", "answer": "b", "label": "x"}] * 2, "pairs.1", "asks what pairs.0 asks"),
+        (
+            [{"text": text, "answer": "b", "label": text} for text in "ab"],
+            "pairs",
+            "label 'a' has one pair, and one is held out",
+        ),
+        (
+            [{"text": "a", "answer": "b", "label": "x"}, {"answer": "b", "label": "x"}],
+            "pairs.1.text",
+            "give either text or messages",
+        ),
+        (
+            [
+                {"text": "a", "answer": "b", "label": "x"},
+                {
+                    "messages": [{"role": "assistant", "content": "a"}],
+                    "answer": "b",
+                    "label": "x",
+                },
+            ],
+            "pairs.1.messages",
+            "must end with what the user says",
+        ),
+    ],
+)
+def test_pairs_that_teach_nothing_are_refused_by_their_key(
+    tmp_path: Path, pairs: list[object], key: str, reason: str
+) -> None:
+    file = tmp_path / "pairs.yaml"
+    file.write_text(json.dumps({"pairs": pairs}))
+    with pytest.raises(SaeflowError, match=rf"^\S+pairs.yaml: {key}: .*{reason}"):
+        read_pairs(file)

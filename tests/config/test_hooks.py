@@ -54,6 +54,19 @@ def test_transcoders_and_crosscoders_have_all_that_they_read_and_write_cached():
     assert study.trainings["diff"] == ["diff-k-4", "diff-k-8"]
 
 
+def test_a_tuned_model_is_a_copy_of_one_that_is_not_tuned_itself():
+    tuned = {"name": "tuned", "tune": {"path": "pairs.yaml"}}
+    study = study_with({"main": {"train": {}}}, models=[tuned])
+    assert study.tuned_models == {"tuned": "tales-lm"}
+    assert study.origin_of("tuned") == study.origin_of("tales-lm") == study.model
+    for of in ("tuned", "nobody"):
+        again = {"name": "again", "tune": {"path": "pairs.yaml", "of": of}}
+        with pytest.raises(
+            SaeflowError, match=rf"^config: models.1.tune.of: '{of}' is no model to tune a copy of"
+        ):
+            study_with({"main": {"train": {}}}, models=[tuned, again])
+
+
 def test_models_that_are_compared_differ_in_name_and_are_computed_alike():
     for model, key, reason in (
         (

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
 from saeflow.config.face import Analysis
+from saeflow.config.reading import read_pairs
 from saeflow.config.sections.saes import Cache
 from saeflow.errors import SaeflowError
 from saeflow.planning.stages import needs
 from saeflow.planning.work import Need
-from saeflow.workflow import Workflow, repeated
+from saeflow.workflow import Workflow, digest, repeated
 
 CORE_RULES = (
     *("study", "published", "corpus", "models"),
@@ -31,11 +33,25 @@ class StudyWorkflow(Workflow[Study]):
             "model": [study.model.name],
             "sae": list(study.saes),
             "split": ["model", "sae", "eval"],
+            "tuned": list(study.tuned_models),
         }
         for analysis, own in study.asked:
             names |= analysis.names(study, own)
         super().__init__(study, names, checkout, fetch)
+        for model in study.all_models.values():
+            if model.tune and os.path.exists(file := self.sought(model.tune.path)):
+                read_pairs(Path(file))  # what is wrong with it is told before any job
         self.read = {analysis.key: self._read(analysis, own) for analysis, own in study.asked}
+
+    def pairs(self, wildcards: Any, input: Any) -> str:
+        """A param: the file of pairs that a model is tuned on."""
+        tune = self.study.all_models[wildcards.model].tune
+        return self.sought(tune.path) if tune else ""
+
+    def pairs_said(self, wildcards: Any) -> str:
+        """A param, and so a trigger: what the file says, as a goal's is; where it lies and how old
+        it is is none."""
+        return digest(read_pairs(Path(self.pairs(wildcards, None))))
 
     def _read(self, analysis: Analysis[Study, Any], own: Any) -> Any:
         """What the rules of an analysis read of files that the config names: what is wrong with
@@ -69,7 +85,7 @@ class StudyWorkflow(Workflow[Study]):
     @property
     def core_results(self) -> list[str]:
         """What every study is run for."""
-        return [*super().core_results, "saes/summary.parquet"]
+        return [*super().core_results, "saes/summary.parquet", "models/{tuned}.tuning.parquet"]
 
     @property
     def rule_files(self) -> list[str]:

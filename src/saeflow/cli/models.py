@@ -12,6 +12,7 @@ from saeflow.artifacts import check_replaceable
 
 app = typer.Typer(help="Provide the language model.", no_args_is_help=True)
 ENTROPY_BLOCKS = 256
+COMPARED_BLOCKS = 64
 
 
 @app.command()
@@ -50,6 +51,76 @@ def train(
     )
     options.repeat_checksums(output, checksums)
     checkpoint.unlink(missing_ok=True)
+
+
+@app.command()
+def tune(
+    base: Annotated[Path, typer.Option(help="Folder of the model that is copied.")],
+    pairs: Annotated[Path, typer.Option(help="File of pairs of prompt and answer.")],
+    settings: options.Settings,
+    seed: options.Seed,
+    checkpoint: options.Checkpoint,
+    output: options.Output,
+    checksums: options.Checksums = None,
+    threads: options.Threads = 1,
+) -> None:
+    """Tune a copy of a model on pairs; an interrupted tuning goes on where it stopped."""
+    check_replaceable(output)
+    options.use_threads(threads)
+    from saeflow.config.reading import read_pairs
+    from saeflow.models.io import save_model
+    from saeflow.models.language_model import load_to_train
+    from saeflow.models.training import TrainedModel
+    from saeflow.models.tuning import split_pairs, tune_model
+
+    asked = options.parsed(config.Tuning, settings)
+    split = split_pairs(read_pairs(pairs), asked.held_out, seed)
+    lm = load_to_train(base)
+    beat = options.progress("tune model, steps")
+    curve = tune_model(lm, asked, split.learned, seed, checkpoint, beat)
+    last = curve["loss"].tail(max(1, len(curve) // 10)).mean()
+    record = {"train_loss": last, "pairs": len(split.learned), "held_out": len(split.held_out)}
+    save_model(output, TrainedModel(lm.model, lm.tokenizer, curve), record)
+    options.repeat_checksums(output, checksums)
+    checkpoint.unlink(missing_ok=True)
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Option(help="Folder of the model that was copied.")],
+    model: options.ModelFolder,
+    pairs: Annotated[Path, typer.Option(help="File of pairs of prompt and answer.")],
+    corpus: options.Corpus,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Tell what tuning changed: answers to prompts that were not learned, and the loss on text."""
+    options.use_threads(threads)
+    import polars as pl
+
+    from saeflow.config.reading import read_pairs
+    from saeflow.corpora.io import load_blocks
+    from saeflow.judging.tuning import TUNING_SCHEMA, tuning_rows
+    from saeflow.tables import write_table
+
+    asked, learned = options.parsed(config.Tuning, settings), read_pairs(pairs)
+    blocks = load_blocks(corpus).tokens[:COMPARED_BLOCKS]
+    tables = [
+        tuning_rows(
+            options.open_model(folder, dtype),
+            folder.name,
+            asked,
+            learned,
+            blocks,
+            seed,
+            options.progress(f"answers of {folder.name}"),
+        )
+        for folder in (base, model)
+    ]
+    write_table(output, pl.concat(tables), TUNING_SCHEMA)
 
 
 @app.command()

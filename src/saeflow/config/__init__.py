@@ -5,6 +5,7 @@ from saeflow.config.goal import Goal
 from saeflow.config.questions import Question, Questions
 from saeflow.config.reading import (
     read_goal,
+    read_pairs,
     read_questions,
     read_token_sets,
 )
@@ -26,6 +27,7 @@ from saeflow.config.sections import (
     SAETraining,
     Sampling,
     Tokens,
+    Tuning,
 )
 from saeflow.config.token_sets import TokenSet, TokenSets
 
@@ -53,7 +55,9 @@ __all__ = [
     "TokenSet",
     "TokenSets",
     "Tokens",
+    "Tuning",
     "read_goal",
+    "read_pairs",
     "read_questions",
     "read_token_sets",
 ]

@@ -38,6 +38,7 @@ def disagreements(study: Core) -> list[Complaint]:
         *_about_training(study),
         *group_disagreements(study),
         *_about_models(study),
+        *_about_tuning(study),
         *_about_files_of_models(study),
         *_about_files_of_saes(study),
         *_about_contexts(study),
@@ -126,6 +127,21 @@ def _about_models(study: Core) -> list[Complaint]:
     return complaints
 
 
+def _about_tuning(study: Core) -> list[Complaint]:
+    """Copies of models that there are none of."""
+    complaints = []
+    for key, model in _models(study):
+        if not (tune := model.tune):
+            continue
+        base = tune.of or study.model.name
+        others = [name for name, other in study.all_models.items() if not other.tune]
+        if base not in others:
+            there = f"model and models name {', '.join(others) or 'none that is not tuned itself'}"
+            reason = f"'{base}' is no model to tune a copy of; {there}"
+            complaints.append((f"{key}.tune.of", reason))
+    return complaints
+
+
 def _models(study: Core) -> list[tuple[str, Model]]:
     """Every model with the key of its section."""
     return [
@@ -184,7 +200,7 @@ def _about_the_corpus(study: Core) -> list[Complaint]:
                 "package for other text"
             )
             complaints.append((f"{key}.train", reason))
-    if tales and not study.model.train:
+    if tales and not study.origin_of(study.model.name).train:
         reason = (
             "'tales' has words of its own, which only a model trained here (model.train) knows; "
             "set kind: text"

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from saeflow.config.complaints import complaints_of
 from saeflow.config.goal import Goal
+from saeflow.config.pairs import Pair, Pairs
 from saeflow.config.questions import Question, Questions
 from saeflow.config.section import Complaint
 from saeflow.config.token_sets import TokenSet, TokenSets
@@ -90,6 +91,11 @@ def read_token_sets(path: Path) -> dict[str, TokenSet]:
 def read_questions(path: Path) -> list[Question]:
     """Read and check one file of multiple-choice questions; raises as `read_goal` does."""
     return _validated(Questions, _read_yaml(Path(path)), str(path), []).questions
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read and check one file of pairs to tune a model on; raises as `read_goal` does."""
+    return _validated(Pairs, _read_yaml(Path(path)), str(path), []).pairs
 
 
 def _validated(model: type[M], values: dict[str, Any], source: str, earlier: list[Complaint]) -> M:

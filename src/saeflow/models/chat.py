@@ -54,13 +54,22 @@ def prompt_text(prompt: str | Sequence[Message], tokenizer: PreTrainedTokenizerB
             "template; write them as text, or put chat_template.jinja into the model's folder"
         )
     open_turn = prompt[-1].role == "assistant"
+    return _written(
+        tokenizer, prompt, add_generation_prompt=not open_turn, continue_final_message=open_turn
+    )
+
+
+def whole_text(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+    """A whole conversation, whose last turn is closed, as the chat template writes it; raises as
+    `prompt_text` does."""
+    return _written(tokenizer, messages)
+
+
+def _written(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **choices: bool
+) -> str:
     try:
-        return _rendered(
-            tokenizer,
-            [message.model_dump() for message in prompt],
-            add_generation_prompt=not open_turn,
-            continue_final_message=open_turn,
-        )
+        return _rendered(tokenizer, [message.model_dump() for message in messages], **choices)
     except Exception as error:  # a template is a program, and may raise whatever it likes
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise SaeflowError(

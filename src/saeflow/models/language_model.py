@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
@@ -156,6 +156,13 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
         with_fast_layers,  # imports `transformers`, which takes a second
     )
 
+    lm = load_to_train(directory, device, dtype)
+    model = lm.model.eval().requires_grad_(False)
+    return replace(lm, model=model if lm.family.adapted else with_fast_layers(model))
+
+
+def load_to_train(directory: Path, device: str = "cpu", dtype: str = "float32") -> LanguageModel:
+    """Load a model with the modules and gradients of `transformers`; else as `load_model`."""
     checkpoint, sums, changed = _recorded(Path(directory))
     _check_files(checkpoint, sums, changed)
     config = config_of(checkpoint)
@@ -165,10 +172,7 @@ def load_model(directory: Path, device: str = "cpu", dtype: str = "float32") -> 
         raise SaeflowError(f"models: dtype '{dtype}' is not known; use one of {', '.join(DTYPES)}")
     with without_progress_bars():
         model = _read_weights(checkpoint, config, family, DTYPES[dtype])
-    model = model.to(target).eval().requires_grad_(False)
-    return LanguageModel(
-        model if family.adapted else with_fast_layers(model), load_tokenizer(checkpoint), family
-    )
+    return LanguageModel(model.to(target), load_tokenizer(checkpoint), family)
 
 
 def check_same_tokens(

@@ -48,7 +48,7 @@ class ModelShape(NamedTuple):
 
 def model_shape(study: Core) -> ModelShape | None:
     """The model of a study; None where its config.json is not on this machine yet."""
-    if train := study.model.train:
+    if train := study.origin_of(study.model.name).train:
         d, mlp = train.d_model, train.d_mlp
         return ModelShape(
             d, train.n_layers, TALES_VOCABULARY, ((d, 3 * d), (d, d), (d, 2 * mlp), (mlp, d))

@@ -10,6 +10,7 @@ from saeflow.config.any_study import AnyStudy
 from saeflow.config.embedded import is_embedded
 from saeflow.config.gguf_header import is_gguf
 from saeflow.config.locations import SAE_FILES, fetches, filled
+from saeflow.config.reading import read_pairs
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
 from saeflow.figures.figure import figures_of
@@ -75,10 +76,12 @@ def _model(study: Core, scope: Scope) -> StagePlan:
         study.corpus.tokens.eval,
     )
     own = "comes with saeflow" if is_embedded(study, study.model) else str(study.model.path)
+    if study.model.tune:
+        own = f"a copy of {study.origin_of(study.model.name).name}, tuned here"
     work = scope.source("model", "trained here" if training else own)
     return StagePlan(
         "model",
-        1 + len(study.all_models),
+        1 + len(study.all_models) + len(study.tuned_models),
         trained + held,
         (3 * trained + held) * scope.flop(),
         0,
@@ -180,6 +183,11 @@ def needs(study: Core, root: Path) -> list[Need]:
             file = Path(model.path) if is_gguf(model.path) else Path(model.path) / "config.json"
             key = f"{study.key_of(name)}.path"
             outside.append(Need(key, str(file), file.is_file(), f"models/{name}"))
+        if model.tune:
+            pairs, key = shipped_or_own(model.tune.path), f"{study.key_of(name)}.tune.path"
+            outside.append(Need(key, str(pairs), pairs.is_file(), f"models/{name}"))
+            if pairs.is_file():
+                read_pairs(pairs)
     for key, published in fetches(study, root).items():
         outside.append(Need(key, f"{published.where} {published.file or ''}".strip(), None))
     outside += [

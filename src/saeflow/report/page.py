@@ -142,6 +142,8 @@ def provenance_facts(provenance: dict[str, Any]) -> list[Fact]:
 
 def _model_note(study: Core) -> str:
     train = study.model.train
+    if study.model.tune:
+        return f"a copy of {study.origin_of(study.model.name).name}, tuned here"
     if train is None:
         fetchable = study.model.fetchable
         return f"from {fetchable.where if fetchable else study.model.path}"

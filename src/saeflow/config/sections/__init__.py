@@ -7,7 +7,14 @@ A section holds only what changes the stage's result. Machines (threads, devices
 told to the workflow by profiles and to commands by options.
 """
 
-from saeflow.config.sections.data import Activations, Corpus, Model, ModelTraining, Tokens
+from saeflow.config.sections.data import (
+    Activations,
+    Corpus,
+    Model,
+    ModelTraining,
+    Tokens,
+    Tuning,
+)
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Price
 from saeflow.config.sections.prompts import Message, Prompt
@@ -38,4 +45,5 @@ __all__ = [
     "SAETraining",
     "Sampling",
     "Tokens",
+    "Tuning",
 ]

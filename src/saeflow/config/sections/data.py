@@ -112,8 +112,36 @@ class ModelTraining(Section):
         return self
 
 
+class Tuning(Section):
+    """A copy of another model of the study, tuned here on pairs of prompt and answer. Only the
+    answers' tokens count in the loss; weights are float32."""
+
+    of: Name | None = None
+    """The model that is copied; by default the study's own. It may not be a tuned one itself."""
+    path: InputPath
+    """A YAML file of pairs: ``workflow/organisms/README.md`` says what it holds."""
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the pairs of each label that is not learned, on which both models are measured."""
+    phrases: list[Text] = Field(default=[])
+    """How answers begin that show what is taught; how often they do is counted before and
+    after."""
+    batch_size: int = Field(default=8, ge=1)
+    """Pairs per step."""
+    epochs: int = Field(default=2, ge=1)
+    """Passes over the pairs."""
+    learning_rate: float = Field(default=3e-5, gt=0, lt=1)
+    """Peak of a warm-up and cosine schedule (AdamW)."""
+    warmup_steps: int = Field(default=10, ge=0)
+    """Steps over which the learning rate rises to its peak."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW."""
+    new_tokens: int = Field(default=24, ge=1)
+    """Tokens of the answers in which phrases are sought."""
+
+
 class Model(Section):
-    """The language model: trained here, or local, or fetched from a hub or a package."""
+    """The language model: trained here, or local, or fetched from a hub or a package, or a tuned
+    copy of another."""
 
     name: Name
     """Its name in file paths."""
@@ -123,29 +151,32 @@ class Model(Section):
     path: PathText | None = None
     """A Hugging Face checkpoint directory, or a .gguf file, of which one is made. ``${NAME}`` is
     read from the environment."""
+    tune: Tuning | None = None
+    """A copy of another model, tuned here."""
     published: Published | None = None
     """A checkpoint on a hub."""
     package: Package | None = None
     """A .gguf file in a package of Python, in place of `published`."""
     source: Source = "auto"
-    """``auto``: what is on disk already, else ``published`` or ``package``, else ``train`` or
-    ``path``. ``compute`` and ``fetch`` insist: ``compute`` also trains a model that saeflow comes
-    with."""
+    """``auto``: what is on disk already, else ``published`` or ``package``, else ``train``,
+    ``path`` or ``tune``. ``compute`` and ``fetch`` insist: ``compute`` also trains a model that
+    saeflow comes with."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights while running."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        given = [key for key in ("train", "path") if getattr(self, key) is not None]
-        if len(given) == 2 or not (given or self.fetchable):
+        given = [key for key in ("train", "path", "tune") if getattr(self, key) is not None]
+        if len(given) > 1 or not (given or self.fetchable):
             this = f"{' and '.join(given) or 'none'} (null undoes a key of an earlier file)"
-            refuse([("", f"give one of train, path, published and package; this gives {this}")])
+            choice = "give one of train, path, tune, published and package"
+            refuse([("", f"{choice}; this gives {this}")])
         if self.published and self.package:
             reason = (
                 "stands beside published; give one of them (null undoes a key of an earlier file)"
             )
             refuse([("package", reason)])
-        refuse(disputes(self.fetchable, self.source, None if given else "train or path"))
+        refuse(disputes(self.fetchable, self.source, None if given else "train, path or tune"))
         return self
 
     @property

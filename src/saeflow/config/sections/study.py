@@ -34,8 +34,8 @@ class Core(Section):
     corpus: Corpus = Corpus()
     model: Model
     models: list[Model] = Field(default=[])
-    """Models that crosscoders compare with `model`, such as a fine-tuned one. They read the same
-    tokens, so they must have its tokenizer."""
+    """Models beside `model` that crosscoders and analyses compare with it, such as a tuned one.
+    They read the same tokens, so they must have its tokenizer."""
     hook: HookName
     """Where SAEs read that name no hook of their own, and where vectors are added; a
     TransformerLens name: ``blocks.2.hook_resid_post``."""
@@ -94,6 +94,19 @@ class Core(Section):
     def all_models(self) -> dict[str, Model]:
         """Every model by its name; first the study's own."""
         return {model.name: model for model in (self.model, *self.models)}
+
+    @property
+    def tuned_models(self) -> dict[str, str]:
+        """By the name of every model that is tuned here, the one that is copied."""
+        return {
+            name: model.tune.of or self.model.name
+            for name, model in self.all_models.items()
+            if model.tune
+        }
+
+    def origin_of(self, model: str) -> Model:
+        """The model that a tuned one is a copy of; any other is its own origin."""
+        return self.all_models.get(self.tuned_models.get(model, model), self.model)
 
     def key_of(self, model: str) -> str:
         """The key of the section of one of the models."""
