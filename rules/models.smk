@@ -126,17 +126,10 @@ rule convert_model:
         " > {log:q} 2>&1"
 
 
-def tuned_from(ending=""):
-    """An input function: the model that is copied, or what lies beside it."""
-    return lambda wildcards: located(
-        f"models/{STUDY.tuned_models[wildcards.model]}{ending}"
-    )
-
-
 rule tune_model:
     input:
-        base=tuned_from(),
-        checksums=tuned_from(".checksums.json"),
+        base=FLOW.copied(),
+        checksums=FLOW.copied(".checksums.json"),
     output:
         folder=directory("results/{study}/models/{model}"),
         checksums="results/{study}/models/{model}.checksums.json",
@@ -171,8 +164,8 @@ rule tune_model:
 rule compare_tuned_model:
     input:
         **FLOW.model_inputs("models/{model}"),
-        base=tuned_from(),
-        base_checksums=tuned_from(".checksums.json"),
+        base=FLOW.copied(),
+        base_checksums=FLOW.copied(".checksums.json"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
         "results/{study}/models/{model}.tuning.parquet",

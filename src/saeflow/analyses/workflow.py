@@ -43,6 +43,12 @@ class StudyWorkflow(Workflow[Study]):
                 read_pairs(Path(file))  # what is wrong with it is told before any job
         self.read = {analysis.key: self._read(analysis, own) for analysis, own in study.asked}
 
+    def copied(self, ending: str = "") -> Callable[[Any], Any]:
+        """An input function: the model that a tuned one is a copy of, or what lies beside it."""
+        return lambda wildcards: self.located(
+            f"models/{self.study.tuned_models[wildcards.model]}{ending}"
+        )
+
     def pairs(self, wildcards: Any, input: Any) -> str:
         """A param: the file of pairs that a model is tuned on."""
         tune = self.study.all_models[wildcards.model].tune
