@@ -31,10 +31,12 @@ rule draw_figure:
     threads: 1
     params:
         settings=settings("figures"),
+        facts=FLOW.figure_facts,
         caption=FLOW.caption,
     shell:
         "saeflow figures draw {wildcards.figure:q} {input:q}"
         " --study results/{wildcards.study:q}"
         " --settings @<(printf %s {params.settings:q})"
+        " --facts @<(printf %s {params.facts:q})"
         ' --output "$(dirname {output.png:q})"'
         " > {log:q} 2>&1"

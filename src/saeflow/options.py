@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -30,7 +30,7 @@ HEARTBEAT_SECONDS = 10.0
 # Each also takes @FILE.
 JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
-    "--prompting",
+    *("--prompting", "--facts"),
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
 )
 
@@ -182,6 +182,18 @@ def parsed_in_silence(section: type[S], text: str) -> S:
         return section.model_validate_json(text)
     except ValidationError as error:
         raise SaeflowError("\n".join(f"--settings: {line}" for line in complaints(error))) from None
+
+
+def parsed_facts(text: str) -> dict[str, Any]:
+    """What is told of a config by name, from a JSON mapping.
+
+    Raises:
+        SaeflowError: it is none.
+    """
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError):
+        raise SaeflowError("--facts: is no JSON mapping from names to values; give one") from None
 
 
 def parsed_by_name(section: type[S], text: str) -> dict[str, S]:

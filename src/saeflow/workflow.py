@@ -120,6 +120,10 @@ class Workflow(ABC, Generic[S]):
         """Every table that a figure is drawn from."""
         return sorted({table for figure in self.figures for table in self.tables(figure)})
 
+    def figure_facts(self, wildcards: Any) -> str:
+        """A param: what a figure is told of the config, as JSON."""
+        return json.dumps(dict(self.figures[wildcards.figure].facts(self.study)))
+
     def caption(self, wildcards: Any, input: Any) -> str:
         """What Snakemake's own report says below a figure."""
         drawn = self.figures[wildcards.figure]

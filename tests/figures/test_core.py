@@ -59,3 +59,18 @@ def test_the_entropy_of_the_corpus_is_drawn_where_it_is_known() -> None:
     assert "The entropy of the corpus is 1.840." in alt
     drawing, alt, _ = drawn("model_training", curve, pl.DataFrame())
     assert "entropy" not in texts(drawing) + alt
+
+
+def test_a_legend_of_several_lines_is_read_line_by_line() -> None:
+    names = [f"main-k-{k}" for k in range(20)]
+    figure, _, _ = drawn("sae_training", made.sae_training(names))
+    figure.draw_without_rendering()
+    entries = [text for each in figure.legends for text in each.get_texts()]
+    boxes = [text.get_window_extent() for text in entries]
+    lines = sorted({round(box.y0) for box in boxes}, reverse=True)
+    assert len(lines) > 1
+    placed = sorted(
+        zip(boxes, entries, strict=True), key=lambda pair: (-round(pair[0].y0), pair[0].x0)
+    )
+    assert [text.get_text() for _, text in placed] == names
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1

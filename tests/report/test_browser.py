@@ -138,6 +138,45 @@ def test_the_pages_of_a_study_with_one_analysis_or_none_open_and_fit_a_phone(
     phone.page.context.close()
 
 
+@pytest.mark.parametrize("name", ["steering.html", "saes.html", "goal-anger.html", "index.html"])
+def test_a_link_to_a_place_of_a_page_lands_there(shown: Opened, folder: Path, name: str) -> None:
+    shown.go(f"file://{folder}/{name}")
+    places = "nodes => nodes.map(node => node.id)"
+    named = shown.page.locator("main section[id], main figure[id]").evaluate_all(places)
+    assert named
+    for place in named:
+        shown.go(f"file://{folder}/{name}#{place}")
+        shown.page.wait_for_timeout(200)
+        top, room = shown.page.evaluate(
+            """place => {
+              const end = document.documentElement.scrollHeight - innerHeight - scrollY;
+              return [document.getElementById(place).getBoundingClientRect().top, end];
+            }""",
+            place,
+        )
+        assert 0 <= top < 150 or room < 2, (place, top)
+
+
+@pytest.mark.parametrize("name", ["steering.html", "saes.html"])
+def test_a_printed_page_has_its_figures_dark_on_white(
+    browser: playwright.Browser, folder: Path, name: str
+) -> None:
+    found = opened(browser, color_scheme="dark")
+    found.go(f"file://{folder}/{name}")
+    found.page.emulate_media(media="print")
+    pictures = found.page.locator(".sheet img").evaluate_all(
+        """nodes => nodes.filter((node) => node.checkVisibility()).map((node) =>
+          [node.className, node.complete && node.naturalWidth > 0, node.getBoundingClientRect().height])"""
+    )
+    assert len(pictures) == found.page.locator("figure.picture").count() > 0
+    assert all(kind == "on-light" and there and height > 50 for kind, there, height in pictures)
+    colours = found.page.evaluate(
+        "() => ['color', 'backgroundColor'].map((name) => getComputedStyle(document.body)[name])"
+    )
+    assert colours == ["rgb(27, 28, 26)", "rgb(252, 252, 250)"]
+    found.page.context.close()
+
+
 def test_no_script_runs_but_the_report_s_own(shown: Opened, folder: Path, server: str) -> None:
     for base in (f"file://{folder}", server):
         shown.go(f"{base}/index.html")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import figure_tables as made
+import numpy as np
 import polars as pl
 import pytest
 import report_study
@@ -15,7 +17,7 @@ from pages import Page, assert_same_files, assert_whole, pages_of
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.methods import BY_NAME
 from saeflow.errors import SaeflowError
-from saeflow.report.dark import dark
+from saeflow.report.dark import GROUND, LIGHT, dark
 from saeflow.report.files import ASSETS
 from saeflow.report.folder import StudyFolder
 from saeflow.report.page import study_context
@@ -23,6 +25,7 @@ from saeflow.report.payload import script, value_of
 from saeflow.report.site import Site
 
 DRAWN = ["methods_forest", "effect_scales"]
+TONES = (GROUND, LIGHT)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,44 @@ def test_figures_on_dark_ground_keep_no_colour_of_light_ground(written: Path) ->
         assert colour in (written / "figures/methods_forest.svg").read_text().lower()
         assert colour not in recoloured
     assert dark('<svg a="b"><path/></svg>').startswith('<svg fill="#E6E6E1" a="b">')
+
+
+def test_a_picture_inside_a_figure_is_turned_round_on_dark_ground_and_keeps_its_hues() -> None:
+    light = '<svg a="b"><defs><style/></defs><g><image href="x"/></g></svg>'
+    svg = ElementTree.fromstring(dark(light))
+    matrix = np.array(svg.find(".//feColorMatrix").get("values").split(), float).reshape(4, 5)
+    assert svg.find(".//image").get("filter") == f"url(#{svg.find('.//filter').get('id')})"
+
+    def seen(red: float, green: float, blue: float) -> np.ndarray:
+        return (matrix @ [red, green, blue, 1, 1])[:3].clip(0, 1)
+
+    ground, ink = (np.array([int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)]) for c in TONES)
+    assert seen(1, 1, 1) == pytest.approx([ground[0]] * 3, abs=0.01)  # white is the ground
+    assert seen(0, 0, 0) == pytest.approx([ink[0]] * 3, abs=0.01)
+    dark_red, dark_blue = seen(0.4, 0, 0.12), seen(0.02, 0.19, 0.38)
+    assert dark_red.argmax() == 0
+    assert dark_blue.argmax() == 2
+    assert dark_red.mean() > 0.7
+    assert dark_blue.mean() > 0.7
+
+
+def test_every_figure_leaves_room_for_itself_and_is_there_for_print(
+    pages: dict[str, Page], written: Path
+) -> None:
+    pictures = [
+        named
+        for page in pages.values()
+        for tag, named in page.elements
+        if tag == "img" and (named.get("src") or "").startswith("figures/")
+    ]
+    assert len(pictures) == 2 * len(DRAWN)
+    for named in pictures:
+        drawing = ElementTree.parse(written / str(named["src"])).getroot()
+        width, height = (float(drawing.get(side)[:-2]) for side in ("width", "height"))
+        assert float(named["width"]) / float(named["height"]) == pytest.approx(
+            width / height, rel=0.01
+        )
+        assert ("loading" in named) == (named["class"] == "on-dark")
 
 
 def test_model_text_is_data_and_never_markup(pages: dict[str, Page], written: Path) -> None:

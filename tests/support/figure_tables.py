@@ -430,6 +430,18 @@ def lens_causal_latents(latents: int = 8) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["latent", "r_addition", "r_ablation"], orient="row")
 
 
+def densities(names: Sequence[str] = ("main",), latents: int = 400) -> pl.DataFrame:
+    """Shares of tokens on which latents fire; every tenth never does."""
+    generator = np.random.default_rng(9)
+    parts = []
+    for name in names:
+        density = 10 ** generator.normal(-2, 0.7, latents).clip(-5, 0)
+        density[::10] = 0
+        columns = {"sae": [name] * latents, "latent": np.arange(latents), "density": density}
+        parts.append(pl.DataFrame(columns))
+    return pl.concat(parts)
+
+
 def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
     """The tables that figures name, by their paths, as they are read."""
     steered = summary(goals)
@@ -448,6 +460,7 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
         "saes/{sae}/training.parquet": sae_training(),
         "models/{model}/training.parquet": model_training(),
         "models/{model}.metrics.json": pl.DataFrame({"loss": 1.9, "entropy": 1.84}),
+        "examples/{sae}/latents.parquet": densities(),
         "logit_lens/sets.parquet": lens_sets(),
         "logit_lens/{lens_sae}/latents.parquet": lens_latents(),
         "logit_lens/{lens_sae}/splits.parquet": lens_splits(),

@@ -28,6 +28,13 @@ def draw(
     study: Annotated[Path, typer.Option(help="Folder of the study.")],
     settings: options.Settings,
     output: Annotated[Path, typer.Option(help="Folder of the figures.")],
+    facts: Annotated[
+        str,
+        typer.Option(
+            help="What the figure says of the study's config, such as its unit of scale; JSON, or "
+            "@FILE."
+        ),
+    ] = "{}",
 ) -> None:
     """Draw one figure as PNG and SVG, with the table behind it as CSV."""
     options.set_pools(1)
@@ -37,4 +44,5 @@ def draw(
     if name not in figures:
         raise SaeflowError(f"figures: there is no figure '{name}'; there are {', '.join(figures)}")
     read = read_tables(figures[name], study, options.all_files(tables))
-    write_figure(figures[name], read, options.parsed(config.Figures, settings), output)
+    drawn = options.parsed(config.Figures, settings)
+    write_figure(figures[name], read, drawn, output, options.parsed_facts(facts))

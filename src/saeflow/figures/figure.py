@@ -28,8 +28,8 @@ class Figure:
     are several of. Files of one path are read as one table, with a column for each name in braces,
     called by its last word: ``sae`` for ``{lens_sae}``."""
     rows: Callable[..., pl.DataFrame]
-    """From those tables, in their order, and the settings to the rows that are drawn, which are
-    also what its CSV holds. A table that is absent has neither rows nor columns."""
+    """From those tables, in their order, the settings and the `facts` to the rows that are drawn,
+    which are also what its CSV holds. A table that is absent has neither rows nor columns."""
     draw: Callable[[pl.DataFrame, Figures], Drawing]
     """From those rows to the drawing."""
     alt: Callable[[pl.DataFrame], str]
@@ -40,6 +40,9 @@ class Figure:
     """Where it stands in the report."""
     drawn: Callable[[Any], bool] = lambda study: True
     """Whether a study has it."""
+    facts: Callable[[Any], Mapping[str, Any]] = lambda study: {}
+    """What the rows are told of a study's config beside the tables: words of JSON by the names of
+    the arguments of `rows` that take them, which have defaults."""
     names: Callable[[Any], Mapping[str, Sequence[str]]] = lambda study: {}
     """What a name in braces stands for in a study, where it is not all that the name stands for
     elsewhere; a study in which it stands for nothing does not have the figure."""

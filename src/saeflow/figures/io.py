@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from string import Formatter
+from typing import Any
 
 import matplotlib.style
 import polars as pl
@@ -94,7 +95,11 @@ READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
 
 
 def write_figure(
-    figure: Figure, tables: Iterable[pl.DataFrame], settings: Figures, directory: Path
+    figure: Figure,
+    tables: Iterable[pl.DataFrame],
+    settings: Figures,
+    directory: Path,
+    facts: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Draw one figure of a study and save it.
 
@@ -103,6 +108,7 @@ def write_figure(
         tables: from `read_tables`.
         settings: of the stage.
         directory: where it is saved.
+        facts: what the figure's `facts` say of the study; without them its rows speak of none.
 
     Returns:
         The files written, ``<directory>/<name>.png``, ``.svg`` and ``.csv``.
@@ -110,7 +116,7 @@ def write_figure(
     Raises:
         SaeflowError: a file cannot be written.
     """
-    rows = figure.rows(*tables, settings)
+    rows = figure.rows(*tables, settings, **facts or {})
     drawing = figure.draw(rows, settings)
     return save(drawing, directory / figure.name, rows, figure.title, figure.alt(rows))
 

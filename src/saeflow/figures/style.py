@@ -156,18 +156,24 @@ def legend_entry(**look: Any) -> Line2D:
 
 
 def legend(figure: Figure, handles: Iterable[Any]) -> None:
-    """One legend for all panels, above them."""
+    """One legend for all panels, above them, read line by line."""
     entries = list(handles)
-    longest = max((len(str(entry.get_label())) for entry in entries), default=0)
-    width = max(1.1, 0.5 + 0.07 * longest)  # of an entry, inches
-    columns = min(len(entries), max(1, int(figure.get_figwidth() / width)))
-    figure.legend(
-        handles=entries,
+    widths = [0.5 + 0.077 * len(str(entry.get_label())) for entry in entries]  # inches
+    columns = next(
+        count
+        for count in range(max(1, len(entries)), 0, -1)
+        if count == 1 or sum(max(widths[i::count]) for i in range(count)) <= figure.get_figwidth()
+    )
+    # Matplotlib fills column by column.
+    order = [place for first in range(columns) for place in range(first, len(entries), columns)]
+    made = figure.legend(
+        handles=[entries[place] for place in order],
         loc="outside upper left",
         ncols=columns,
         columnspacing=1.4,
         handlelength=1.8,
     )
+    made.texts = [made.texts[order.index(place)] for place in range(len(entries))]
 
 
 def no_data(settings: Figures, what: str) -> Figure:

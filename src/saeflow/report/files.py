@@ -57,9 +57,8 @@ def write_figures(root: Path, findings: Findings, output: Path) -> None:
             if not source.exists():
                 raise SaeflowError(f"{source}: no such file; draw the figure again")
             shutil.copyfile(source, output / "figures" / source.name)
-        if findings.figures[name].has_dark:
-            light = (output / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-            (output / "figures" / f"{name}.dark.svg").write_text(dark(light), encoding="utf-8")
+        light = (output / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+        (output / "figures" / f"{name}.dark.svg").write_text(dark(light), encoding="utf-8")
         write_script(output, f"figure-{name}", _figure_table(output / "figures" / f"{name}.csv"))
 
 

@@ -17,7 +17,6 @@ from saeflow.config.locations import place_in
 from saeflow.config.sections import Core
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.figures.figure import figures_of
-from saeflow.report.dark import has_dark
 from saeflow.report.page import FigureText, StudyFindings
 from saeflow.tables import read_table
 
@@ -85,8 +84,7 @@ class Folder:
                     figure.section,
                     figure.title,
                     figure.caption,
-                    _alternative(svg) or figure.title,
-                    has_dark(svg.read_text("utf-8")),
+                    *_described(svg, figure.title),
                 )
         return texts
 
@@ -172,10 +170,13 @@ def joined_tables(tables: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
-def _alternative(svg: Path) -> str:
-    """The text that a figure carries for those who do not see it."""
+def _described(svg: Path, otherwise: str) -> tuple[str, float, float]:
+    """The text that a figure carries for those who do not see it, its width and height in
+    points."""
     try:
-        node = next(ElementTree.parse(svg).iter(DESCRIPTION), None)
-    except (OSError, ElementTree.ParseError) as error:
+        root = ElementTree.parse(svg).getroot()
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+    except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
         raise DamagedError(f"{svg}: cannot be read as SVG ({error})", [svg]) from None
-    return (node.text or "") if node is not None else ""
+    node = next(root.iter(DESCRIPTION), None)
+    return (node.text if node is not None else None) or otherwise, width, height

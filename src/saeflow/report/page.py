@@ -16,6 +16,9 @@ from saeflow.figures.style import words
 from saeflow.report.contribution import Contribution
 from saeflow.report.wording import Fact, metric_facts, readable
 
+NARROW = 560
+"""Points; a figure of less is shown in less than the width of a page."""
+
 
 class FigureText(NamedTuple):
     """The words of a figure."""
@@ -27,8 +30,14 @@ class FigureText(NamedTuple):
     caption: str
     alt: str
     """For those who do not see it."""
-    has_dark: bool
-    """Whether there is also a picture for dark ground."""
+    width: float
+    height: float
+    """In points: pages leave room for a picture before it is there."""
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it would have letters of giants in the full width of a page."""
+        return self.width < NARROW
 
 
 @dataclass(frozen=True, kw_only=True)

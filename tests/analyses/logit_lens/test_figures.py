@@ -52,3 +52,22 @@ def test_a_name_without_end_leaves_room_for_the_figure() -> None:
     ]
     assert [title[-5:] for title in titles] == [" of 0", " of 1", " of 2", " of 3"]
     assert max(map(len, titles)) < 80
+
+
+def test_of_many_latents_of_no_class_a_part_is_drawn_and_said_to_be() -> None:
+    drawing, _, rows = drawn("lens_moments", made.lens_latents(latents=5000))
+    plain = (rows["class"] == "none").sum()
+    first = drawing.axes[0].collections[0].get_offsets()
+    assert plain > len(first) > 1000
+    assert f"none ({plain:,}, {len(first):,} drawn)" in texts(drawing)
+    few, _, rows = drawn("lens_moments")
+    assert len(few.axes[0].collections[0].get_offsets()) == (rows["class"] == "none").sum()
+
+
+def test_every_dot_of_a_token_set_stands_beside_its_name() -> None:
+    drawing, _, rows = drawn("lens_manhattan")
+    (panel,) = drawing.axes
+    named = [label.get_text() for label in panel.get_yticklabels()]
+    assert named == [name.replace("_", " ") for name in rows["set"].unique(maintain_order=True)]
+    heights = [y for dots in panel.collections for y in dots.get_offsets()[:, 1]]
+    assert sorted(round(float(y)) for y in heights) == sorted(rows["place"].to_list())

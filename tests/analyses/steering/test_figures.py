@@ -6,9 +6,11 @@ import figure_tables as made
 import polars as pl
 import pytest
 from drawing import FIGURES, drawn, tables_of, texts
+from studies import study_config
 
 from saeflow.analyses.steering.methods import BY_NAME
 from saeflow.config.sections import Figures
+from saeflow.kinds import check_any_study
 
 
 @pytest.mark.parametrize("goals", [1, 9, 16])
@@ -39,6 +41,36 @@ def test_scales_with_too_few_scores_to_be_chosen_are_marked(name: str) -> None:
     barred, _, _ = drawn(name, summary.with_columns(eligible=pl.col("scale_index") != 3))
     assert "too few scores" not in texts(without)
     assert "too few scores to be chosen" in texts(barred)
+
+
+@pytest.mark.parametrize("name", ["product_by_scale", "goal_detail"])
+def test_axes_speak_in_the_unit_of_the_study_and_tables_keep_the_absolute_scale(name: str) -> None:
+    summary = made.summary(2)
+    figure = FIGURES[name]
+    absolute = figure.rows(summary, Figures())
+    assert "scale, length of what is added" in texts(figure.draw(absolute, Figures()))
+    rows = figure.rows(summary, Figures(), multiples=list(made.SCALES))
+    drawing = figure.draw(rows, Figures())
+    assert "scale, multiples of the mean activation norm" in texts(drawing)
+    assert rows.drop("multiple").equals(absolute)
+    assert rows.select(pl.col("multiple") * made.UNIT).to_series().to_list() == pytest.approx(
+        rows["scale"].to_list()
+    )
+    ends = [line.get_xdata()[-1] for line in drawing.axes[0].get_lines()]
+    assert max(ends) == made.SCALES[-1]
+
+
+def test_figures_are_told_the_unit_that_the_config_says() -> None:
+    def facts(unit: str) -> object:
+        steering = {
+            "steering.completions.scales": [0.0, 0.5],
+            "steering.completions.scale_unit": unit,
+        }
+        study = check_any_study(study_config("reported", steering))
+        return FIGURES["product_by_scale"].facts(study)
+
+    assert facts("norm") == {"multiples": [0.0, 0.5]}
+    assert facts("absolute") == {"multiples": None}
 
 
 def test_a_method_that_is_missing_for_one_goal_is_left_out_there() -> None:

@@ -41,7 +41,6 @@ LARGEST: dict[str, Any] = {
     "markeredgecolor": VERMILLION,
     "markeredgewidth": 0.7,
     "alpha": 0.7,
-    "rasterized": True,
 }
 
 
@@ -119,11 +118,13 @@ def effects_predicted_measured(rows: pl.DataFrame, settings: Figures = DEFAULT) 
         **LARGEST,
     )
     if len(top):
-        panel.legend(loc="upper left")
+        panel.legend(loc="lower right")
     panel.use_sticky_edges = False
     panel.margins(0.03)
     panel.autoscale()
-    panel.set(xlabel="predicted effect", ylabel="measured effect")
+    panel.set(
+        xlabel="predicted change of mean activation", ylabel="measured change of mean activation"
+    )
     panel.set_title(_fit(rows).replace("; ", "\n"), fontweight="normal")
     figure.colorbar(
         picture, ax=panel, label="pairs of vector and latent", shrink=0.85, format=LogFormatter()
@@ -169,7 +170,7 @@ def effect_scales(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     panel.hist(
         groups, bins=40, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.4
     )
-    panel.set(xlabel="scale", ylabel="steering vectors")
+    panel.set(xlabel="scale, length of what is added", ylabel="steering vectors")
     panel.grid(axis="x", visible=False)
     panel.legend(loc="best")
     return figure

@@ -96,6 +96,14 @@ window.saeflow = {};
     return set;
   };
 
+  // Charts and texts come after the page and make it longer: what its address names stays in view until a reader moves.
+  const growth = new ResizeObserver(() => {
+    const named = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    if (named) named.scrollIntoView({ behavior: "instant" });
+  });
+  growth.observe(document.getElementById("main"));
+  for (const kind of ["wheel", "touchmove", "keydown", "pointerdown"]) window.addEventListener(kind, () => growth.disconnect(), { once: true, passive: true });
+
   // Tells a reader that something is not there, in place of what they wanted to see.
   saeflow.failed = (node, error) => {
     node.replaceChildren(saeflow.element("p", { class: "note", role: "alert" }, `This part cannot be shown: ${error.message}.`));

@@ -11,20 +11,24 @@ from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
-from saeflow.palette import BLUE, GREY, INK, VERMILLION
+from saeflow.palette import BLUE, GREEN, GREY, VERMILLION
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.ticker import FixedLocator
 
 DEFAULT = Figures()
 NOTHING = "the logit lens was not applied"
 CLASSES = {
-    "none": (".", 28),
-    "partition": ("s", 20),
-    "suppression": ("v", 26),
-    "prediction": ("^", 26),
+    "none": ("o", 9, "#9A9A9A"),
+    "partition": ("s", 34, GREEN),
+    "suppression": ("v", 34, BLUE),
+    "prediction": ("^", 34, VERMILLION),
 }
-"""Marker and size of each class."""
+"""Marker, size and colour of each class."""
+PLAIN_DRAWN = 2000
+"""Of an SAE's latents of no class, so many are drawn at most; the table has all."""
 
 
 def every_sae(study: Any) -> dict[str, list[str]]:
@@ -48,57 +52,83 @@ def shapes(latents: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
 
 @styled
 def moments(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
-    """Kurtosis against skewness of logit weights, a dot per latent, coloured by their deviation, a
-    panel per SAE.
+    """Kurtosis of logit weights against their skewness and against their deviation, which tell the
+    classes apart: a dot per latent, two panels per SAE.
 
     Args:
         rows: from ``shapes``.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     if rows.is_empty():
         return no_data(settings, NOTHING)
     names = rows["sae"].unique(maintain_order=True).to_list()
-    figure, axes = panels(len(names), settings, height=2.9)
-    low, high = (float(rows["std"].quantile(share) or 0) for share in (0.01, 0.99))
-    colours: dict[str, Any] = {"cmap": "viridis", "vmin": low, "vmax": high, "rasterized": True}
-    for name, panel in zip(names, axes, strict=True):
-        own = rows.filter(pl.col("sae") == name)
-        for kind, (marker, size) in CLASSES.items():
-            dots = own.filter(pl.col("class") == kind)
-            panel.scatter(
-                dots["skewness"],
-                dots["kurtosis"],
-                c=dots["std"],
-                marker=marker,
-                s=size,
-                linewidths=0,
-                **colours,
-            )
-        panel.axhline(3, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.8)
-        panel.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.8)
-        panel.set_yscale("log")
-        panel.set(xlabel="skewness", ylabel="kurtosis (normal: 3)")
+    columns = 2 if len(names) < 3 else 4
+    figure, axes = panels(2 * len(names), settings, height=2.9, share_x=False, columns=columns)
+    for place, (column, label) in enumerate(SHAPES.items()):
+        for name, panel in zip(names, axes[place::2], strict=True):
+            _dots(panel, rows.filter(pl.col("sae") == name), column)
+            panel.set(xlabel=label, ylabel="" if place else "kurtosis (normal: 3)")
+            if len(names) > 1 and not place:
+                panel.set_title(words(name))
+    axes[0].set_yscale("log")  # shared by all panels
+    for panel in axes:
+        panel.yaxis.set_major_locator(_ticks(rows["kurtosis"]))
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        panel.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if value < 10 else "")
-        panel.tick_params(axis="y", which="minor", labelsize=7)
-        panel.set_title(words(name) if len(names) > 1 else "")
-    scale = ScalarMappable(Normalize(low, high), "viridis")
-    figure.colorbar(scale, ax=axes, label="standard deviation", shrink=0.85)
+        panel.minorticks_off()
     counts = dict(rows.group_by("class").len().iter_rows())
-    handles = [
-        legend_entry(
-            linestyle="",
-            color=INK,
-            marker=marker,
-            markersize=5,
-            label=f"{kind} ({counts.get(kind, 0)})",
-        )
-        for kind, (marker, _) in CLASSES.items()
-    ]
-    legend(figure, handles)
+    plain = rows.filter(pl.col("class") == "none")
+    drawn = sum(len(_thinned(own)) for _, own in plain.group_by("sae"))
+    left = "" if drawn == len(plain) else f", {drawn:,} drawn"
+    legend(
+        figure,
+        [
+            legend_entry(
+                linestyle="",
+                color=colour,
+                marker=marker,
+                markersize=5,
+                label=f"{kind} ({counts.get(kind, 0):,}{left if kind == 'none' else ''})",
+            )
+            for kind, (marker, _, colour) in CLASSES.items()
+        ],
+    )
     return figure
+
+
+SHAPES = {"skewness": "skewness", "std": "standard deviation"}
+
+
+def _dots(panel: Axes, own: pl.DataFrame, column: str) -> None:
+    """The latents of one SAE: those of a class above the many of none."""
+    for kind, (marker, size, colour) in CLASSES.items():
+        dots = own.filter(pl.col("class") == kind)
+        dots = _thinned(dots) if kind == "none" else dots
+        panel.scatter(
+            dots[column],
+            dots["kurtosis"],
+            c=colour,
+            marker=marker,
+            s=size,
+            linewidths=0,
+            alpha=0.5 if kind == "none" else 0.95,
+        )
+    panel.axhline(3, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.8)
+    if column == "skewness":
+        panel.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.8)
+
+
+def _thinned(plain: pl.DataFrame) -> pl.DataFrame:
+    """Every so many rows, at most `PLAIN_DRAWN`."""
+    return plain.gather_every(max(1, -(-len(plain) // PLAIN_DRAWN)))
+
+
+def _ticks(kurtosis: pl.Series) -> FixedLocator:
+    """Round numbers that are about as far from each other on a logarithmic axis."""
+    from matplotlib.ticker import FixedLocator
+
+    low, high = float(kurtosis.min() or 1), float(kurtosis.max() or 1)  # type: ignore[arg-type]
+    steps = [1.5, 2, 3, 4, 5, 7, 10, 20, 30, 50]
+    steps += [10**power for power in range(2, 9)] if high > 100 else [100]
+    return FixedLocator([step for step in steps if low * 0.95 <= step <= high * 1.05] or [3])
 
 
 def moments_alt(rows: pl.DataFrame) -> str:
@@ -109,8 +139,8 @@ def moments_alt(rows: pl.DataFrame) -> str:
         f"{kind} {count}" for kind, count in rows.group_by("class").len().sort("class").iter_rows()
     )
     return (
-        f"Scatter chart of kurtosis against skewness of the logit weights of {len(rows)} latents, "
-        f"coloured by their standard deviation. Classes: {counts}. Median kurtosis "
+        f"Scatter charts of kurtosis against skewness, and against standard deviation, of the "
+        f"logit weights of {len(rows)} latents. Classes: {counts}. Median kurtosis "
         f"{np.median(rows['kurtosis'].to_numpy()):.2f}."
     )
 
@@ -208,9 +238,10 @@ FIGURES = (
         alt=moments_alt,
         title="What latents do to the logits",
         caption="Each dot is one latent: how its decoder row, seen through the unembedding, "
-        "spreads over the vocabulary. Heavy tails to the right promote a few tokens (prediction), "
-        "to the left suppress a few; a wide spread with light tails splits the vocabulary in two "
-        "(partition). A class is given only beyond what random directions through the same "
+        "spreads over the vocabulary. High up and to the right on the left side it promotes a few "
+        "tokens (prediction), high up and to the left it suppresses a few. Low down and to the "
+        "right on the right side it splits the vocabulary in two (partition). Most latents are of "
+        "none of these classes: one is given only beyond what random directions through the same "
         "unembedding show.",
         section="latents",
         names=every_sae,

@@ -12,7 +12,7 @@ from saeflow.analyses.logit_lens import saes
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import canvas, legend, legend_entry, no_data, panels, styled, words
-from saeflow.palette import GREY, INK, SERIES, VERMILLION
+from saeflow.palette import BLUE, GREY, INK, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 DEFAULT = Figures()
 NOT_ENRICHED = "no token set stands out"
 SMALLEST_P = 1e-300
-MOST_SETS, NAMED = 60, 8
+MOST_SETS = 60
+CHANCE = "−log₁₀ p (the further to the right, the less likely by chance)"
 
 
 def main_sae(study: Any) -> dict[str, list[str]]:
@@ -156,65 +157,78 @@ def discoveries(
 
 @styled
 def manhattan(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
-    """How surprisingly each latent's logit weights tell a token set apart: a column of dots per
-    set.
+    """How surprisingly each latent's logit weights tell a token set apart: a line of dots per set,
+    sets of one kind beside each other.
 
     Args:
         rows: from ``discoveries``.
     """
     if rows.is_empty():
         return no_data(settings, NOT_ENRICHED)
-    figure, (panel,) = panels(1, settings, height=2.6, columns=1)
-    kinds = rows["kind"].unique(maintain_order=True).to_list()
-    spread = 0.7 / max(1.0, float(rows["latent"].to_numpy().max()))
-    for number, kind in enumerate(kinds):
-        own = rows.filter(pl.col("kind") == kind)
-        x = own["place"] + own["latent"] * spread - 0.35
-        for raised, marker in ((True, "^"), (False, "v")):
-            which = (own["effect"] > 0) == raised
-            panel.scatter(
-                x.filter(which),
-                own["strength"].filter(which),
-                s=13,
-                marker=marker,
-                linewidths=0,
-                alpha=0.75,
-                c=SERIES[number % len(SERIES)],
-                rasterized=True,
-            )
-    _name_strongest(panel, rows, spread)
     sets = rows.unique("place", maintain_order=True)
-    panel.set_xticks(
-        sets["place"].to_list(), [words(name) for name in sets["set"]], rotation=90, fontsize=7
-    )
-    panel.set_xlim(-0.6, float(sets["place"][-1]) + 0.6)
-    panel.set(ylabel="−log₁₀ p", ylim=(0, None))
-    panel.grid(axis="x", visible=False)
-    shapes_of_dots = [
-        legend_entry(linestyle="", color=INK, marker=marker, markersize=5, label=label)
-        for marker, label in (("^", "raises the set's tokens"), ("v", "lowers them"))
-    ]
-    colours = [
-        legend_entry(
-            linestyle="", color=SERIES[i % len(SERIES)], marker="o", markersize=5, label=kind
+    figure = canvas(settings.width, 1.1 + 0.24 * len(sets), settings)
+    panel = figure.subplots()
+    for raised, (marker, colour, _) in DIRECTIONS.items():
+        dots = rows.filter((pl.col("effect") > 0) == raised)
+        # Beside the line of their set, so that both are seen where they are level.
+        height = dots["place"] + (-0.13 if raised else 0.13)
+        panel.scatter(dots["strength"], height, s=34, marker=marker, c=colour, **_DOTS)
+    for place, latent, strength in _strongest(rows):
+        panel.annotate(
+            str(latent),
+            (strength, place),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=INK,
         )
-        for i, kind in enumerate(kinds)
-    ]
-    legend(figure, [*shapes_of_dots, *colours])
+    panel.set_yticks(sets["place"].to_list(), [words(name) for name in sets["set"]])
+    panel.tick_params(axis="y", length=0, labelcolor=INK)
+    panel.set(ylim=(float(sets["place"][-1]) + 0.6, -0.6), xlabel=CHANCE)
+    panel.margins(x=0.06)
+    _name_kinds(panel, sets)
+    legend(
+        figure,
+        [
+            legend_entry(linestyle="", color=colour, marker=marker, markersize=6, label=label)
+            for marker, colour, label in DIRECTIONS.values()
+        ],
+    )
     return figure
 
 
-def _name_strongest(panel: Axes, rows: pl.DataFrame, spread: float) -> None:
-    """Write the number of the latent beside the strongest dots, one per set."""
-    strongest = (
-        rows.sort("strength", descending=True)
-        .unique("place", keep="first", maintain_order=True)
-        .head(NAMED)
+DIRECTIONS = {
+    True: ("^", VERMILLION, "latent raises the set's tokens"),
+    False: ("v", BLUE, "latent lowers them"),
+}
+_DOTS: dict[str, Any] = {"linewidths": 0, "alpha": 0.8}
+
+
+def _strongest(rows: pl.DataFrame) -> list[tuple[int, int, float]]:
+    """Of each set its place, the latent that stands out most for it, and how much."""
+    leading = rows.sort("strength", descending=True).unique(
+        "place", keep="first", maintain_order=True
     )
-    for place, latent, strength in strongest.select("place", "latent", "strength").iter_rows():
-        at = (place + latent * spread - 0.35, strength)
+    return leading.select("place", "latent", "strength").rows()
+
+
+def _name_kinds(panel: Axes, sets: pl.DataFrame) -> None:
+    """A line between sets of different kinds, and the kinds' names at the right."""
+    for (kind,), own in sets.group_by("kind", maintain_order=True):
+        first = float(own["place"][0])
+        if first > 0:
+            panel.axhline(first - 0.5, color=GREY, linewidth=0.8)
         panel.annotate(
-            str(latent), at, (0, 4), textcoords="offset points", ha="center", fontsize=7, color=INK
+            str(kind),
+            (1, first),
+            (-2, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=8,
+            color="#555555",
         )
 
 
@@ -344,8 +358,10 @@ FIGURES = (
         draw=manhattan,
         alt=manhattan_alt,
         title="Which token sets stand out",
-        caption="A column of dots per token set, a dot for every latent whose logit weights tell "
-        "the set apart at the study's false discovery rate. Numbers name the strongest latents.",
+        caption="A line of dots per token set, a dot for every latent whose logit weights tell "
+        "the set apart at the study's false discovery rate: the further to the right, the less "
+        "chance would do it. The number is that of the strongest latent; at the right stands the "
+        "kind of the sets.",
         section="latents",
         names=main_sae,
     ),

@@ -54,7 +54,7 @@ def methods_forest(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     if groups[0] == tables.AVERAGE:
         axes[0].set_facecolor("#F4F4F1")
     axes[0].set(ylim=(len(names) - 0.4, -0.6), yticks=range(len(names)), yticklabels=names)
-    axes[0].set_xlim(left=0)
+    axes[0].set_xlim(left=-0.01 * axes[0].get_xlim()[1])  # a line at 0 is seen beside the axis
     figure.supxlabel("product (behaviour × coherence) on held-out completions", fontsize=9)
     legend(figure, _forest_key())
     return figure

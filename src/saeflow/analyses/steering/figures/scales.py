@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from saeflow.analyses.steering import tables
+from saeflow.analyses.steering import scale_words, tables
 from saeflow.analyses.steering.figures.legends import TOLD, method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
@@ -40,14 +41,29 @@ CROSS: dict[str, Any] = {
 }
 
 
-def along_scale(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
-    """The part of a summary that is drawn along the scale: all completions together."""
-    return tables.of_split(tables.of_chosen_latents(summary), "all")
+def along_scale(
+    summary: pl.DataFrame, settings: Figures = DEFAULT, multiples: Sequence[float] | None = None
+) -> pl.DataFrame:
+    """The part of a summary that is drawn along the scale: all completions together.
+
+    Args:
+        multiples: the study's scales, where they are multiples of the mean activation norm; the
+            column of that name has them beside the absolute ones.
+    """
+    rows = tables.of_split(tables.of_chosen_latents(summary), "all")
+    if multiples is None or rows.is_empty():
+        return rows
+    by_index = pl.col("scale_index").replace_strict(
+        dict(enumerate(multiples)), default=None, return_dtype=pl.Float64
+    )
+    return rows.with_columns(multiple=pl.when(pl.col("scale").is_not_null()).then(by_index))
 
 
-def in_detail(summary: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+def in_detail(
+    summary: pl.DataFrame, settings: Figures = DEFAULT, multiples: Sequence[float] | None = None
+) -> pl.DataFrame:
     """The same, for the goals drawn in detail: those the settings name, else the first two."""
-    rows = along_scale(summary)
+    rows = along_scale(summary, settings, multiples)
     present = tables.goals(rows)
     detailed = [goal for goal in settings.detail_goals if goal in present] or present[:2]
     return rows.filter(pl.col("goal").is_in(detailed)) if detailed else rows
@@ -68,7 +84,7 @@ def product_by_scale(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing
         _lines(panel, rows, goal, "product")
         panel.set_title(words(goal))
     axes[0].set_ylim(bottom=-0.02)
-    figure.supxlabel("scale", fontsize=9)
+    figure.supxlabel(scale_words.axis(_axis(rows) == "multiple"), fontsize=9)
     figure.supylabel("product", fontsize=9)
     legend(figure, _key(rows))
     return figure
@@ -86,8 +102,7 @@ def product_by_scale_alt(rows: pl.DataFrame) -> str:
         .first()
     )
     described = [
-        f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} {_at(r['scale'])}"
-        for r in peaks.to_dicts()
+        f"{words(r['goal'])}: {r['method']}, {r['product']:.2f} {_at(r)}" for r in peaks.to_dicts()
     ]
     return (
         "Line charts of product against scale, one per goal. Highest point of each: "
@@ -95,8 +110,13 @@ def product_by_scale_alt(rows: pl.DataFrame) -> str:
     )
 
 
-def _at(scale: float | None) -> str:
-    return "in words" if scale is None else f"at scale {scale:.3g}"
+def _at(row: dict[str, Any]) -> str:
+    return f"at scale {scale_words.of_row(row)}" if row["scale"] is not None else "in words"
+
+
+def _axis(rows: pl.DataFrame) -> str:
+    """The column that scales are drawn by."""
+    return "multiple" if "multiple" in rows.columns else "scale"
 
 
 @styled
@@ -116,7 +136,7 @@ def goal_detail(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         panel.set_title(f"{words(goal)}: {criterion}")
     axes[0].set_ylim(-0.03, 1.03)
     axes[0].set_yticks([0, 0.25, 0.5, 0.75, 1])
-    figure.supxlabel("scale", fontsize=9)
+    figure.supxlabel(scale_words.axis(_axis(rows) == "multiple"), fontsize=9)
     figure.supylabel("score", fontsize=9)
     legend(figure, _key(rows))
     return figure
@@ -184,6 +204,7 @@ def pareto_alt(rows: pl.DataFrame) -> str:
 
 def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
     """One line per method with its interval as a band, and a ring where the scale was chosen."""
+    axis = _axis(rows)
     for method in tables.methods(rows):
         line = tables.curve(rows, goal, method, [column])
         if line.is_empty():
@@ -194,9 +215,9 @@ def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
             continue
         banded = line.drop_nulls([f"{column}_low", f"{column}_high"])
         low, high = banded[f"{column}_low"], banded[f"{column}_high"]
-        panel.fill_between(banded["scale"], low, high, color=colour, alpha=0.13, linewidth=0)
-        panel.plot(line["scale"], line[column], color=colour, marker=marker)
-        _ring(panel, line, "scale", column, colour)
+        panel.fill_between(banded[axis], low, high, color=colour, alpha=0.13, linewidth=0)
+        panel.plot(line[axis], line[column], color=colour, marker=marker)
+        _ring(panel, line, axis, column, colour)
 
 
 def _ring(panel: Axes, line: pl.DataFrame, x: str, y: str, colour: str) -> None:
@@ -251,6 +272,7 @@ FIGURES = (
     Figure(
         name="product_by_scale",
         tables=("steering/summary.parquet",),
+        facts=scale_words.facts,
         rows=along_scale,
         draw=product_by_scale,
         alt=product_by_scale_alt,
@@ -264,6 +286,7 @@ FIGURES = (
     Figure(
         name="goal_detail",
         tables=("steering/summary.parquet",),
+        facts=scale_words.facts,
         rows=in_detail,
         draw=goal_detail,
         alt=goal_detail_alt,
@@ -276,6 +299,7 @@ FIGURES = (
     Figure(
         name="pareto",
         tables=("steering/summary.parquet",),
+        facts=scale_words.facts,
         rows=along_scale,
         draw=pareto,
         alt=pareto_alt,

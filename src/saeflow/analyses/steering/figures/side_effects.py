@@ -7,18 +7,30 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from saeflow.analyses.steering import tables
-from saeflow.analyses.steering.figures.legends import method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import EQUALITY, legend, no_data, panels, styled, words
+from saeflow.figures.style import (
+    EQUALITY,
+    legend,
+    legend_entry,
+    no_data,
+    panels,
+    styled,
+    words,
+)
+from saeflow.palette import INK
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 DEFAULT = Figures()
 LATENTS_DRAWN = 100
-DOTS: dict[str, Any] = {"s": 11, "linewidths": 0, "alpha": 0.6, "rasterized": True}
+NAMED = 6
+"""Of each method the latents that are drawn large, in its colour."""
+SMALL: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.45, "color": "#9A9A9A"}
+LARGE: dict[str, Any] = {"s": 30, "linewidths": 0.5, "edgecolors": "white"}
 
 
 def strongest(side_effects: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -34,7 +46,8 @@ def strongest(side_effects: pl.DataFrame, settings: Figures = DEFAULT) -> pl.Dat
 @styled
 def side_effects(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Measured against predicted change of latents when steering towards each goal, a dot per
-    latent and method.
+    latent and method: those that move most in the colour of the method, the cloud of the others in
+    grey.
 
     Args:
         rows: from ``strongest``.
@@ -44,17 +57,46 @@ def side_effects(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         return no_data(settings, "no side effect has been measured")
     figure, axes = panels(len(goals), settings, height=2.3, share_x=False, share_y=False)
     for goal, panel in zip(goals, axes, strict=True):
-        own = rows.filter(pl.col("goal") == goal)
+        own = rows.filter(pl.col("goal") == goal).sort(
+            pl.col("measured").abs(), "latent", descending=[True, False]
+        )
+        rank = pl.int_range(pl.len()).over("method")
+        others, large = own.filter(rank >= NAMED), own.filter(rank < NAMED)
+        panel.scatter(others["predicted"], others["measured"], **SMALL)
         for method in reversed(tables.methods(own)):  # the control lies lowest
-            dots, (colour, marker) = own.filter(pl.col("method") == method), look(method)
-            panel.scatter(dots["predicted"], dots["measured"], c=colour, marker=marker, **DOTS)
+            dots, (colour, marker) = large.filter(pl.col("method") == method), look(method)
+            panel.scatter(dots["predicted"], dots["measured"], c=colour, marker=marker, **LARGE)
         panel.axline((0, 0), slope=1, zorder=0.8, **EQUALITY)
+        _name_farthest(panel, large)
         panel.set_title(words(goal))
         panel.locator_params(nbins=4)
-    figure.supxlabel("predicted effect", fontsize=9)
-    figure.supylabel("measured effect", fontsize=9)
-    legend(figure, map(method_handle, tables.methods(rows)))
+    figure.supxlabel("predicted change of mean activation", fontsize=9)
+    figure.supylabel("measured change of mean activation", fontsize=9)
+    cloud = legend_entry(
+        linestyle="", marker="o", markersize=3, color="#9A9A9A", label="all methods, other latents"
+    )
+    marks = [
+        legend_entry(linestyle="", marker=marker, markersize=6, color=colour, label=method)
+        for method in tables.methods(rows)
+        for colour, marker in [look(method)]
+    ]
+    legend(figure, [*marks, cloud])
     return figure
+
+
+def _name_farthest(panel: Axes, large: pl.DataFrame) -> None:
+    """The number of the latent that moves most, beside its dot."""
+    for x, y, latent in large.select("predicted", "measured", "latent").head(1).iter_rows():
+        panel.annotate(
+            str(latent),
+            (x, y),
+            (-6, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=8,
+            color=INK,
+        )
 
 
 def side_effects_alt(rows: pl.DataFrame) -> str:
@@ -85,8 +127,10 @@ FIGURES = (
         alt=side_effects_alt,
         title="Side effects of steering towards goals",
         caption="Each dot is one latent: the change that the approximator predicts when a method "
-        "steers towards the goal, and the change that was measured. Of each method the "
-        f"{LATENTS_DRAWN} latents that move most are drawn.",
+        "steers towards the goal, and the change that was measured. On the dashed line both are "
+        f"equal. Of each method the {NAMED} latents that move most have its colour, the next "
+        f"{LATENTS_DRAWN - NAMED} are grey; the number is that of the latent that moves most of "
+        "all.",
         section="goals",
         drawn=lambda study: study.effects is not None,
     ),
