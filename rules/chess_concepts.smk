@@ -11,6 +11,7 @@ Outputs:
     results/{study}/concepts/{sae}/associations.parquet            by concept and latent
     results/{study}/concepts/{sae}/probes.parquet                  the same by linear probes and differences of means
     results/{study}/concepts/{sae}/boards.parquet                  positions in which the best latents are most active
+    results/{study}/concepts/{sae}/directions.safetensors          the directions of probes and differences of means
 """
 
 
@@ -51,6 +52,7 @@ rule associate_concepts:
         associations="results/{study}/concepts/{sae}/associations.parquet",
         probes="results/{study}/concepts/{sae}/probes.parquet",
         boards="results/{study}/concepts/{sae}/boards.parquet",
+        directions="results/{study}/concepts/{sae}/directions.safetensors",
     log:
         "results/{study}/logs/associate_concepts/{sae}.log",
     benchmark:

@@ -6,9 +6,12 @@ Inputs:
     results/{study}/saes/{sae}/
     results/{study}/concepts/labels.safetensors
     results/{study}/concepts/{sae}/associations.parquet
+    results/{study}/concepts/{sae}/directions.safetensors
 
 Outputs:
-    results/{study}/interventions/{sae}/interventions.parquet
+    results/{study}/interventions/{sae}/interventions.parquet      what every edit changes, with controls
+    results/{study}/interventions/{sae}/transitions.parquet        from which rating on the right move is found, position by position
+    results/{study}/interventions/{sae}/shifts.parquet             the same in numbers
 """
 
 
@@ -19,9 +22,12 @@ rule intervene:
         positions=POSITIONS,
         labels="results/{study}/concepts/labels.safetensors",
         associations="results/{study}/concepts/{sae}/associations.parquet",
+        directions="results/{study}/concepts/{sae}/directions.safetensors",
         engine=engine_moves("interventions"),
     output:
-        "results/{study}/interventions/{sae}/interventions.parquet",
+        interventions="results/{study}/interventions/{sae}/interventions.parquet",
+        transitions="results/{study}/interventions/{sae}/transitions.parquet",
+        shifts="results/{study}/interventions/{sae}/shifts.parquet",
     log:
         "results/{study}/logs/intervene/{sae}.log",
     benchmark:
@@ -46,9 +52,10 @@ rule intervene:
         " --positions {input.positions:q}"
         " --labels {input.labels:q}"
         " --associations {input.associations:q}"
+        " --directions {input.directions:q}"
         " {params.engine:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
-        " --output {output:q}"
+        ' --output "$(dirname {output.interventions:q})"'
         " --threads {threads}"
         " > {log:q} 2>&1"

@@ -22,6 +22,8 @@ from saeflow.chess.analyses.concepts.labelling import label_positions
 from saeflow.chess.analyses.concepts.probes import PROBES
 from saeflow.chess.analyses.concepts.settings import Concepts
 from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
+from saeflow.chess.analyses.interventions.points import SHIFTS
+from saeflow.chess.analyses.interventions.points import TRANSITIONS as EDITED_TRANSITIONS
 from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL
 from saeflow.chess.analyses.transitions.settings import Transitions
 from saeflow.chess.analyses.transitions.transitions import (
@@ -283,7 +285,11 @@ def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: 
         "concepts": ([*where], settings, "labels.safetensors"),
         "associate": ([*where, *site], settings, "out"),
         "skill": ([*where, *site, *found], group, "out"),
-        "intervene": ([*where, *site, *found], group | narrow, "out/interventions.parquet"),
+        "intervene": (
+            [*where, *site, *found, "--directions", f"{at['out']}/directions.safetensors"],
+            group | narrow,
+            "edited",
+        ),
         "transitions": (
             [*where, "--model", at["model"]],
             {"positions": 50},
@@ -308,10 +314,15 @@ def test_every_command_of_the_analyses_writes_its_tables(maia: Maia2, tmp_path: 
         "boards": BOARDS,
         "skill": SKILL,
         "awareness": AWARENESS,
-        "interventions": INTERVENTIONS,
         "transitions": TRANSITIONS,
     }
     for name, schema in schemas.items():
         assert read_table(tmp_path / "out" / f"{name}.parquet", schema).height > 0, name
+    edited = {"interventions": INTERVENTIONS, "transitions": EDITED_TRANSITIONS, "shifts": SHIFTS}
+    for name, schema in edited.items():
+        assert read_table(tmp_path / "edited" / f"{name}.parquet", schema).height > 0, name
+    assert set(read_table(tmp_path / "edited/shifts.parquet")["kind"]) == {
+        "edited", "random", "probe", "probe_of_another",
+    }  # fmt: skip
     probes = read_table(tmp_path / "out" / "probes.parquet")
     assert set(probes["method"]) == {"probe", "difference_of_means"}

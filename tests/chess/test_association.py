@@ -15,7 +15,8 @@ from saeflow.chess.analyses.concepts.probes import (
     DIFFERENCE,
     PROBE,
     PROBES,
-    probe,
+    fit,
+    measure,
 )
 from saeflow.chess.analyses.concepts.settings import Concepts
 from saeflow.chess.knowledge.concepts import Concept, Labels
@@ -266,7 +267,9 @@ def test_of_concepts_in_few_games_nothing_is_claimed_and_the_reason_is_told(
     )
     assert turned["untested"].str.contains("held-out games have it, fewer than 121").all()
     x = np.random.default_rng(0).normal(size=(4800, 4)).astype(np.float32)
-    probes = probe(x, labelled, np.arange(80), SETTINGS.model_copy(update={"games": 30}))
+    settings, kept = SETTINGS.model_copy(update={"games": 30}), np.arange(80)
+    fitted = fit(x, labelled, kept, settings)
+    probes = measure(fitted, x, labelled, kept, settings)
     apart = probes.filter(pl.col("untested").is_not_null())
     assert set(apart["concept"]) == set(
         concepts.filter(pl.col("untested").is_not_null())["concept"]
@@ -368,7 +371,8 @@ def test_probes_are_measured_on_other_games_than_they_are_fitted_on(
     written: tuple[np.ndarray, Labelled, np.ndarray],
 ) -> None:
     x, labelled, _ = written
-    found = probe(x, labelled, np.arange(3), SETTINGS)
+    kept = np.arange(3)
+    found = measure(fit(x, labelled, kept, SETTINGS), x, labelled, kept, SETTINGS)
     assert dict(found.schema) == PROBES
     by = {(row["concept"], row["method"]): row for row in found.to_dicts()}
     for concept in ("c0", "c1"):

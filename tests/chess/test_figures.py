@@ -50,6 +50,25 @@ def test_gains_are_those_of_held_out_games() -> None:
     assert "the concept is needed: +0.25" in alt
 
 
+def test_edited_transitions_show_the_share_solved_from_each_rating_on_with_ratings_named() -> None:
+    figure, alt, rows = drawn(
+        "chess_edited_transitions", made.interventions(), made.edited_transitions()
+    )
+    shares = {
+        (kind, rating): solved
+        for kind, rating, solved in rows.filter(group="offensive_threat")
+        .select("kind", "rating", "solved")
+        .iter_rows()
+    }
+    for kind, start in (("as_it_is", [1, 3, 99, 9]), ("edited", [0, 0, 99, 9])):
+        for rating in range(10):
+            assert shares[kind, rating] == np.mean(np.array(start) <= rating)
+    assert "no edit 0.00, the concept's latents 0.50, random latents 0.00" in alt
+    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert labels[0] == "<1100"
+    assert labels[-1] == "1900-1999"
+
+
 def test_concepts_that_are_unknown_at_an_end_of_the_ratings_are_left_out() -> None:
     _, alt, rows = drawn("chess_awareness", made.awareness())
     assert rows.height == 48

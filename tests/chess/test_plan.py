@@ -77,7 +77,10 @@ def test_positions_of_analyses_follow_from_their_settings() -> None:
     planned = stages(**{"saes.other": {"train": {"d_sae": 64}}, "engine": {"positions": 510}})
     assert planned["skill"].tokens == 2 * 2 * 60
     assert planned["interventions"].tokens == 2 * 2 * 3 * 30
-    assert "1 edits of each position at 1 ratings" in planned["interventions"].work
+    # one of latents, three strengths along probes
+    assert "4 edits of each position at 1 ratings" in planned["interventions"].work
+    alone = stages(**{"interventions.directions": []})["interventions"].work
+    assert "1 edits of each position at 1 ratings" in alone
     assert planned["transitions"].tokens == 50
     assert planned["engine"].jobs == 3 + 1
     assert "blunders" not in planned

@@ -120,7 +120,7 @@ def test_correlations_along_ratings_are_pearson_s() -> None:
 @pytest.fixture(scope="module")
 def edited() -> pl.DataFrame:
     subject, sae = planted_subject(GATED)
-    return intervene(GATED, sae, subject, SETTINGS, seed=0)
+    return intervene(GATED, sae, subject, SETTINGS, seed=0).interventions
 
 
 def rows(table: pl.DataFrame, kind: str, cases: str) -> pl.DataFrame:
@@ -180,7 +180,7 @@ def test_random_latents_and_the_reconstruction_do_nothing(edited: pl.DataFrame) 
 def test_configurations_are_tried_on_other_games_than_they_are_reported_on(
     edited: pl.DataFrame,
 ) -> None:
-    tried = edited.filter(split="selection", set="needs")
+    tried = edited.filter(split="selection", set="needs", kind="edited")
     assert tried.height == 3 * 3 * 2  # ratings × modes × strengths
     assert (tried.group_by("rating").agg(pl.col("chosen").sum())["chosen"] == 1).all()
     for (rating,), at in tried.group_by("rating"):
@@ -199,9 +199,9 @@ def test_results_do_not_depend_on_how_many_boards_are_judged_at_once(
     small = SETTINGS.model_copy(
         update={"bins": [0], "modes": ["add"], "strengths": [3.0], "resamples": 100}
     )
-    whole = intervene(GATED, sae, subject, small, seed=0)
+    whole = intervene(GATED, sae, subject, small, seed=0).interventions
     monkeypatch.setattr("saeflow.chess.saes.reading.BOARDS_AT_ONCE", 37)
-    parts = intervene(GATED, sae, subject, small, seed=0)
+    parts = intervene(GATED, sae, subject, small, seed=0).interventions
     numbers = [name for name, kind in INTERVENTIONS.items() if kind == pl.Float64]
     assert whole.drop(numbers).equals(parts.drop(numbers))
     assert np.allclose(
@@ -304,7 +304,7 @@ def test_ratings_with_too_few_cases_are_named_and_skipped() -> None:
     subject, sae = planted_subject(GATED)
     found = intervene(
         GATED, sae, subject, SETTINGS.model_copy(update={"minimum": 100_000, "bins": [1]}), seed=0
-    )
+    ).interventions
     assert found.height == 1
     assert "positions of a half need the concept, fewer than 100000" in found["skipped"][0]
     with pytest.raises(SaeflowError, match="no concept and no family is called 'offense'"):
@@ -318,8 +318,10 @@ def test_a_group_whose_concepts_no_latent_tells_is_named_and_not_fatal() -> None
     assert by_rating.select("group", "rating", "n").rows() == [("offensive_threat", None, 0)]
     assert by_concept.is_empty()
     found = intervene(GATED, sae, nothing, SETTINGS, seed=0)
+    assert found.transitions.is_empty()
+    assert found.shifts.is_empty()
     assert (
-        found["skipped"].to_list()
+        found.interventions["skipped"].to_list()
         == ["only 0 positions of a half need the concept, fewer than 15"] * 3
     )
 

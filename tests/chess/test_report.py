@@ -123,7 +123,7 @@ def test_of_concepts_in_few_games_the_report_claims_nothing_and_counts_what_it_c
         untested=pl.when(few).then(pl.lit("only 4 held-out games have it, fewer than 30")),
     )
     empty = pl.DataFrame()
-    tables = ConceptTables(made.concepts(), rows, made.probes(), empty, empty, empty)
+    tables = ConceptTables(made.concepts(), rows, made.probes(), *[empty] * 4)
     best = tables.best
     silent = best.filter(pl.col("untested").is_not_null())
     assert silent.height == 21
@@ -263,16 +263,34 @@ def test_positions_are_pictures_with_every_piece_in_their_text(
 
 def test_interventions_stand_beside_their_controls_with_intervals(written: Path) -> None:
     text = text_of(written / "concepts-mlp.html")
-    nothing = "+0.00 [-0.04, +0.04]"
+    nothing, helps = "+0.00 [-0.04, +0.04]", "+0.25 [+0.21, +0.29]"
     told = (
-        f"the concept is needed 200 – +0.25 [+0.21, +0.29] {nothing} {nothing} +0.00 [+0.00, +0.00] "
-        "+0.12 [+0.08, +0.17]"
+        "add 2, 1 latent; along its probe, add 2 the concept is needed 200 – "
+        f"{helps} {nothing} {nothing} +0.00 [+0.00, +0.00] {helps} {nothing} +0.12 [+0.08, +0.17]"
     )
     assert told in text
     assert "Left out: defensive threat, >=2000: only 3 positions" in text
     assert (
-        "0.9" not in re.findall(r"<1100 – the concept is needed [^h]*", text)[0]
+        "0.9" not in re.findall(r"<1100 add [^–]*the concept is needed [^h]*", text)[0]
     )  # what chose is not reported
+
+
+def test_it_is_told_from_which_rating_on_moves_are_found_before_and_under_edits(
+    written: Path,
+) -> None:
+    text = text_of(written / "concepts-mlp.html")
+    assert (
+        "along its probe 4 0.75 [0.70, 0.80] 1.00 [0.95, 1.05] 0.75 [0.70, 0.80] 0.00 [-0.05, 0.05]"
+        in text
+    )
+    assert "random latents 4 0.75 [0.70, 0.80] 0.75 [0.70, 0.80] 0.00 [-0.05, 0.05] 0.25" in text
+    index = text_of(written / "index.html")
+    assert (
+        "50% are solved from an earlier rating on under the edit, and 0% from a later one or none; "
+        "with random latents 0% and 25%." in index
+    )
+    assert "Moving along its linear probe did so in 40 of 40, and less in 0" in index
+    assert "along the probes of other concepts more in 0." in index
 
 
 def test_the_same_study_gives_the_same_bytes(study: Path, written: Path, tmp_path: Path) -> None:

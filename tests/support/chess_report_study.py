@@ -57,8 +57,11 @@ def write_chess_study(root: Path, figures: Sequence[str] = tuple(FIGURES)) -> No
             ("skill", "skill"),
             ("skill", "awareness"),
             ("interventions", "interventions"),
+            ("interventions", "shifts"),
         ):
             _table(root / key / sae / f"{name}.parquet", getattr(made, name)().drop("sae"))
+        edited = made.edited_transitions().drop("sae")
+        _table(root / "interventions" / sae / "transitions.parquet", edited)
         _table(root / f"saes/{sae}/training.parquet", figure_tables.sae_training().drop("sae"))
         _text(root / f"saes/{sae}/cfg.json", json.dumps({"d_in": 96, "d_sae": 64}))
         metrics = {"explained_variance": 0.79, "agreement": 0.483, "l0": 41.4, "kl": 0.42}

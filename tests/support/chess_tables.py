@@ -12,12 +12,15 @@ from saeflow.chess.analyses.concepts.probes import DIFFERENCE, PROBE, PROBES
 from saeflow.chess.analyses.engine.engine import ENGINE
 from saeflow.chess.analyses.fine_tune.lessons import FINE_TUNING
 from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
+from saeflow.chess.analyses.interventions.points import SHIFTS
+from saeflow.chess.analyses.interventions.points import TRANSITIONS as EDITED_TRANSITIONS
 from saeflow.chess.analyses.skill.skill import AWARENESS, SKILL
 from saeflow.chess.analyses.transitions.transitions import TRANSITIONS
 from saeflow.chess.games.moves import SQUARES
 from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.player.metrics import METRICS_SCHEMA
 
+KINDS = ("edited", "strength_1", "random", "reconstruction", "probe", "probe_of_another")
 GROUPS = ("defensive_threat", "offensive_threat")
 RATINGS = 11
 
@@ -130,11 +133,11 @@ def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     for group in GROUPS:
         for rating in range(RATINGS - 1):
-            for kind in ("edited", "strength_1", "random", "reconstruction"):
+            for kind in KINDS:
                 for cases in ("needs", "missed", "unneeded", "absent"):
                     gain = (
                         {"needs": 0.25, "missed": 0.4, "unneeded": -0.05, "absent": 0.0}[cases]
-                        if kind == "edited"
+                        if kind in ("edited", "probe")
                         else 0.0
                     )
                     keys = {
@@ -144,6 +147,9 @@ def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
                         "kind": kind,
                         "set": cases,
                         "n": 200,
+                        "mode": None if kind == "reconstruction" else "add",
+                        "strength": 2.0,
+                        "latents": 0 if "probe" in kind else 1,
                     }
                     half = 0.0 if kind == "strength_1" else 0.04
                     right = _around("right_gain", gain / 2, half)
@@ -158,6 +164,39 @@ def interventions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
             rows.append({**keys, **_around("gain", 0.9)})
         rows.append({"group": group, "rating": RATINGS - 1, "skipped": "only 3 positions"})
     return _filled(rows, INTERVENTIONS, saes)
+
+
+def edited_transitions(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
+    """Of four positions per group two are solved from the weakest rating on under the edit, and
+    none without it."""
+    before: list[int | None] = [1, 3, None, 9]
+    after: dict[str, list[int | None]] = {
+        "edited": [0, 0, None, 9], "random": [1, 4, None, 9], "probe": [0, 2, 5, 9],
+        "probe_of_another": [1, 3, None, 9],
+    }  # fmt: skip
+    rows: list[dict[str, object]] = [
+        {
+            "group": group, "kind": kind, "draw": 0, "case": case, "fen": MATE, "right": "h5f7",
+            "before": before[case], "after": ends[case],
+        }
+        for group in GROUPS for kind, ends in after.items() for case in range(4)
+    ]  # fmt: skip
+    return _filled(rows, EDITED_TRANSITIONS, saes)
+
+
+def shifts(saes: tuple[str, ...] = ("main",)) -> pl.DataFrame:
+    """The numbers of `edited_transitions`."""
+    shares = {"edited": (0.5, 0.0), "random": (0.0, 0.25), "probe": (0.75, 0.0),
+              "probe_of_another": (0.0, 0.0)}  # fmt: skip
+    rows: list[dict[str, object]] = [
+        {
+            "group": group, "kind": kind, "n": 4, "n_games": 4, **_around("earlier", earlier),
+            **_around("later", later), **_around("solved_before", 0.75),
+            **_around("solved_after", 1.0 if kind == "probe" else 0.75),
+        }
+        for group in GROUPS for kind, (earlier, later) in shares.items()
+    ]  # fmt: skip
+    return _filled(rows, SHIFTS, saes)
 
 
 MATE = "r1bqkbnr/pppp1ppp/2n5/4p2Q/2B1P3/8/PPPP1PPP/RNB1K1NR w KQkq - 4 4"
@@ -289,4 +328,5 @@ def tables() -> dict[str, pl.DataFrame]:
         "skill/{sae}/skill.parquet": skill(),
         "skill/{sae}/awareness.parquet": awareness(),
         "interventions/{sae}/interventions.parquet": interventions(),
+        "interventions/{sae}/transitions.parquet": edited_transitions(),
     }

@@ -13,7 +13,9 @@ from chess_positions import random_play
 from torch import Tensor
 
 from saeflow.chess.analyses.concepts.association import associate
+from saeflow.chess.analyses.concepts.directions import concept_directions
 from saeflow.chess.analyses.concepts.labelling import label_positions
+from saeflow.chess.analyses.concepts.probes import fit
 from saeflow.chess.analyses.concepts.settings import Concepts
 from saeflow.chess.analyses.concepts.subject import Subject
 from saeflow.chess.games.boards import Boards
@@ -135,6 +137,10 @@ def planted_subject(model: PlantedModel) -> tuple[Subject, SiteSAE]:
     bins = ratings.astype(np.int8)
     examples = Examples(played.boards, moves, bins, bins, np.zeros(n, np.int8), games)
     labelled = label_positions(examples, CONCEPTS, seed=0)
-    latents = read_site(model, sae, played.boards, ratings).latents
-    _, associations = associate(latents, labelled, CONCEPTS, seed=0)
-    return Subject(examples, labelled, associations, latents), sae
+    read = read_site(model, sae, played.boards, ratings)
+    studied, associations = associate(read.latents, labelled, CONCEPTS, seed=0)
+    kept = np.flatnonzero(studied["skipped"].is_null().to_numpy())
+    fitted = fit(read.activations, labelled, kept, CONCEPTS)
+    directions = concept_directions(fitted, read.activations, labelled, kept)
+    subject = Subject(examples, labelled, associations, read.latents, directions=directions)
+    return subject, sae

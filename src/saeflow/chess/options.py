@@ -22,6 +22,7 @@ LabelsFile = Annotated[
     Path, typer.Option("--labels", help="Which concepts hold in which positions.")
 ]
 Associations = Annotated[Path, typer.Option(help="Which latents tell which concepts.")]
+Directions = Annotated[Path, typer.Option(help="Directions that tell concepts.")]
 Engine = Annotated[Path | None, typer.Option(help="Table of an engine's best moves: fen, best.")]
 Folder = Annotated[Path, typer.Option("--output", help="Folder of the tables.")]
 

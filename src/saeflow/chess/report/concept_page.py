@@ -9,7 +9,7 @@ import chess
 import polars as pl
 
 from saeflow.chess.analyses.concepts.figures import best_by_square
-from saeflow.chess.analyses.interventions.figures import KINDS, SETS
+from saeflow.chess.analyses.interventions.figures import KINDS, SETS, kinds_of
 from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.report import wording
 from saeflow.chess.report.boards import heat_map, spoken
@@ -18,6 +18,8 @@ from saeflow.figures.style import words
 from saeflow.report.wording import digits, interval, number
 
 RANKS = range(8, 0, -1)
+TOLD_OF = ("edited", "probe", "difference_of_means")
+"""Kinds whose way of editing is told; their controls are edited alike."""
 
 
 class HeatMap(NamedTuple):
@@ -59,7 +61,7 @@ class EditRow(NamedTuple):
     n: str
     before: str
     gains: list[tuple[str, str]]
-    """Of the edit and its controls, in the order of `KINDS`: the gain and its interval."""
+    """Of the edits and their controls, in the order of `KINDS`: the gain and its interval."""
     right: tuple[str, str]
     """By how much the edit raises the probability of the right move, and its interval."""
     first: bool
@@ -82,7 +84,8 @@ def concept_context(results: ChessResults, sae: str) -> dict[str, Any]:
         "skill": skill_rows(tables.skill),
         "curves": wording.GROUP_CURVES,
         "edits": edit_rows(tables.interventions),
-        "kinds": [label for label, _, _ in KINDS.values()],
+        "kinds": [KINDS[kind][0] for kind in edit_kinds(tables.interventions)],
+        "shifts": shift_rows(tables.shifts),
         "left_out": skipped_groups(tables.interventions),
         "skipped": tables.skipped.to_dicts(),
         "level": results.study.concepts.interval if results.study.concepts else None,
@@ -209,6 +212,7 @@ def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
     if "split" not in interventions.columns:
         return {}
     reported = interventions.filter(pl.col("split") == "report")
+    kinds = edit_kinds(interventions)
     by_group: dict[str, list[EditRow]] = {}
     for (group, rating), rows in reported.group_by("group", "rating", maintain_order=True):
         by_set = {(row["set"], row["kind"]): row for row in rows.to_dicts()}
@@ -219,11 +223,15 @@ def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
             by_group.setdefault(str(group), []).append(
                 EditRow(
                     rating=RATING_BINS[int(rating)],
-                    edit=_edit(edited),
+                    edit="; ".join(
+                        _edit(by_set[cases, kind])
+                        for kind in kinds
+                        if kind in TOLD_OF and (cases, kind) in by_set
+                    ),
                     cases=label,
                     n=f"{edited['n']:,}",
                     before=number(edited["accuracy_before"]),
-                    gains=[_gain(by_set.get((cases, kind))) for kind in KINDS],
+                    gains=[_gain(by_set.get((cases, kind))) for kind in kinds],
                     right=_gain(edited, "right_gain"),
                     first=cases == next(iter(SETS)),
                 )
@@ -231,10 +239,52 @@ def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
     return by_group
 
 
+def edit_kinds(interventions: pl.DataFrame) -> list[str]:
+    """The kinds of edits that were reported, in the order of `KINDS`."""
+    if "split" not in interventions.columns:
+        return []
+    return kinds_of(interventions.filter(pl.col("split") == "report"))
+
+
+class ShiftRow(NamedTuple):
+    """One kind of edit, and what it does to the ratings from which on positions are solved."""
+
+    group: str
+    edit: str
+    n: str
+    shares: list[str]
+    """Solved from some rating on before and under the edit; from an earlier one; from a later one
+    or none."""
+    first: bool
+    """Of its group."""
+
+
+def shift_rows(shifts: pl.DataFrame) -> list[ShiftRow]:
+    """The table of transition points before and under edits."""
+    names = ("solved_before", "solved_after", "earlier", "later")
+    return (
+        [
+            ShiftRow(
+                group=words(str(group)),
+                edit=KINDS[row["kind"]][0],
+                n=f"{row['n']:,}",
+                shares=[f"{number(row[name])} {interval(row, name)}".strip() for name in names],
+                first=place == 0,
+            )
+            for (group,), rows in shifts.group_by("group", maintain_order=True)
+            for place, row in enumerate(rows.to_dicts())
+        ]
+        if len(shifts)
+        else []
+    )
+
+
 def _edit(row: dict[str, Any]) -> str:
     if row["mode"] is None:
         return "–"
     latents = row["latents"]
+    if latents == 0:
+        return f"{KINDS[row['kind']][0]}, {row['mode']} {row['strength']:g}"
     return f"{row['mode']} {row['strength']:g}, {latents} latent{'s' * (latents != 1)}"
 
 

@@ -142,6 +142,13 @@ def _edits(results: ChessResults) -> list[str]:
         f"interval above zero, in {raised} of {settings} settings, and less in {lowered}; the same "
         f"edit of random latents more in {by_chance[0]} and less in {by_chance[1]}."
     ]
+    probe, other = (pl.concat(reported).filter(kind=kind) for kind in ("probe", "probe_of_another"))
+    if settings := len(probe.filter(set="needs")):
+        (raised, lowered), (by_other, _) = _moved(probe), _moved(other)
+        sentences.append(
+            f"Moving along its linear probe did so in {raised} of {settings}, and less in "
+            f"{lowered}; along the probes of other concepts more in {by_other}."
+        )
     wrong = [table.filter(set="missed")["gain"].drop_nulls() for table in (edited, random)]
     if all(map(len, wrong)):
         own, chance = (float(np.median(gains)) for gains in wrong)
@@ -149,7 +156,26 @@ def _edits(results: ChessResults) -> list[str]:
             "Of the positions that need a concept and that the model gets wrong, the edit mends "
             f"{own:.0%} in the middle setting, random latents {chance:.0%}."
         )
-    return sentences
+    return [*sentences, *_shifted([table.shifts for table in results.tables.values()])]
+
+
+def _shifted(tables: list[pl.DataFrame]) -> list[str]:
+    """How many positions are solved from an earlier rating on under the edit, and how many from a
+    later one, over all SAEs and groups."""
+    measured = [table for table in tables if not table.is_empty()]
+    if not measured:
+        return []
+    rows = pl.concat(measured)
+    shares = []
+    for kind in ("edited", "random"):
+        own = rows.filter(kind=kind)
+        weights = own["n"] / own["n"].sum()
+        shares += [float((own[name] * weights).sum()) for name in ("earlier", "later")]
+    return [
+        "Of the positions that need a concept, {:.0%} are solved from an earlier rating on under "
+        "the edit, and {:.0%} from a later one or none; with random latents {:.0%} and "
+        "{:.0%}.".format(*shares)
+    ]
 
 
 def _moved(rows: pl.DataFrame) -> tuple[int, int]:

@@ -28,6 +28,7 @@ class ConceptTables(NamedTuple):
     boards: pl.DataFrame
     skill: pl.DataFrame
     interventions: pl.DataFrame
+    shifts: pl.DataFrame
 
     @property
     def best(self) -> pl.DataFrame:
@@ -119,8 +120,11 @@ class ChessFolder(Folder):
             self.asked_table("concepts", f"{sae}/{name}") for name in CONCEPT_TABLES
         )
         skill = self.asked_table("skill", f"{sae}/skill")
-        interventions = self.asked_table("interventions", f"{sae}/interventions")
-        return ConceptTables(concepts, associations, probes, boards, skill, interventions)
+        interventions, shifts = (
+            self.asked_table("interventions", f"{sae}/{name}")
+            for name in ("interventions", "shifts")
+        )
+        return ConceptTables(concepts, associations, probes, boards, skill, interventions, shifts)
 
     def asked_table(self, key: str, name: str) -> pl.DataFrame:
         """A table of an analysis; without rows and columns where the study does not ask for it."""

@@ -15,5 +15,8 @@ TABLES = ("concepts", "associations", "probes", "boards")
 ANALYSIS: Analysis[ChessStudy, Concepts] = Analysis(
     key="concepts",
     settings=Concepts,
-    outputs=lambda study, own: [f"concepts/{{sae}}/{table}.parquet" for table in TABLES],
+    outputs=lambda study, own: [
+        *(f"concepts/{{sae}}/{table}.parquet" for table in TABLES),
+        "concepts/{sae}/directions.safetensors",
+    ],
 )

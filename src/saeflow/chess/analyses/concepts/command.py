@@ -47,20 +47,27 @@ def associate(
     """Find the latents that tell each concept, and fit probes and differences of means beside
     them."""
     options.use_device(threads)
+    import numpy as np
+
     from saeflow.chess.analyses.concepts.association import ASSOCIATIONS, CONCEPTS
     from saeflow.chess.analyses.concepts.association import associate as find
+    from saeflow.chess.analyses.concepts.directions import concept_directions
     from saeflow.chess.analyses.concepts.example_boards import BOARDS, example_boards
-    from saeflow.chess.analyses.concepts.io import read_labelled
-    from saeflow.chess.analyses.concepts.probes import PROBES, probe_kept
+    from saeflow.chess.analyses.concepts.io import read_labelled, save_directions
+    from saeflow.chess.analyses.concepts.probes import PROBES, fit, measure
     from saeflow.tables import write_table
 
     wanted = options.parsed(Concepts, settings)
     site = chess_options.open_site(model, hook, sae, tokens)
     examples, labelled, read = read_labelled(site, positions, split, labels)
     studied, associations = find(read.latents, labelled, wanted, seed)
-    probes = probe_kept(read.activations, labelled, studied, wanted)
+    kept = np.flatnonzero(studied["skipped"].is_null().to_numpy())
+    fitted = fit(read.activations, labelled, kept, wanted)
+    probes = measure(fitted, read.activations, labelled, kept, wanted)
+    directions = concept_directions(fitted, read.activations, labelled, kept)
     boards = example_boards(read.latents, examples, labelled, associations)
     write_table(output / "concepts.parquet", studied, CONCEPTS)
     write_table(output / "associations.parquet", associations, ASSOCIATIONS)
     write_table(output / "probes.parquet", probes, PROBES)
     write_table(output / "boards.parquet", boards, BOARDS)
+    save_directions(output / "directions.safetensors", directions, hook)

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 from saeflow.chess.analyses.concepts.held_out import HeldOut
 from saeflow.chess.analyses.concepts.labelling import Labelled
 from saeflow.chess.analyses.concepts.settings import Concepts
-from saeflow.statistics.probes import difference_of_means, fit_probes
+from saeflow.statistics.probes import Directions, difference_of_means, fit_probes
 from saeflow.statistics.sparse_areas import clustered_area
 from saeflow.tables import Schema
 
@@ -34,30 +34,13 @@ PROBES: Schema = {
 }
 
 
-def probe_kept(
-    activations: Float32[np.ndarray, "n d_model"],
-    labelled: Labelled,
-    census: pl.DataFrame,
-    settings: Concepts,
-) -> pl.DataFrame:
-    """`probe` of the concepts that are not skipped.
-
-    Args:
-        census: from `association.associate`.
-    """
-    kept = np.flatnonzero(census["skipped"].is_null().to_numpy())
-    return (
-        probe(activations, labelled, kept, settings) if len(kept) else pl.DataFrame(schema=PROBES)
-    )
-
-
-def probe(
+def fit(
     activations: Float32[np.ndarray, "n d_model"],
     labelled: Labelled,
     kept: Int64[np.ndarray, " concepts"],
     settings: Concepts,
-) -> pl.DataFrame:
-    """Fit both kinds of directions on one half and measure them on the other.
+) -> dict[str, Directions]:
+    """Fit both kinds of directions on the half that chooses latents.
 
     Args:
         activations: of all positions, mean over tokens.
@@ -66,14 +49,35 @@ def probe(
         settings: of the stage.
 
     Returns:
-        The columns of `PROBES`, two rows per concept.
+        Directions of the concepts kept, by method; none where no concept is kept.
     """
-    parts, labels = labelled.parts, labelled.labels.values[:, kept]
-    x, y = activations[parts.selection], labels[parts.selection]
-    fitted = {
+    if not len(kept):
+        return {}
+    chosen = labelled.parts.selection
+    x, y = activations[chosen], labelled.labels.values[chosen][:, kept]
+    return {
         PROBE: fit_probes(x, y, settings.probe_penalty),
         DIFFERENCE: difference_of_means(x, y),
     }
+
+
+def measure(
+    fitted: dict[str, Directions],
+    activations: Float32[np.ndarray, "n d_model"],
+    labelled: Labelled,
+    kept: Int64[np.ndarray, " concepts"],
+    settings: Concepts,
+) -> pl.DataFrame:
+    """How well directions tell their concepts on either half.
+
+    Args:
+        fitted: from `fit`; the others as there.
+
+    Returns:
+        The columns of `PROBES`, two rows per concept.
+    """
+    if not fitted:
+        return pl.DataFrame(schema=PROBES)
     held_out = HeldOut.of(labelled, settings)
     rows = [
         row

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int64
 
+from saeflow.chess.analyses.concepts.directions import ConceptDirections
 from saeflow.chess.analyses.concepts.labelling import Halves, Labelled
 from saeflow.chess.games.examples import Examples
 from saeflow.chess.knowledge.concepts import Concept, Labels
@@ -23,6 +24,7 @@ class Subject(NamedTuple):
         associations: as `association.ASSOCIATIONS` has them.
         latents: of the positions, each at its own rating.
         best: an engine's move in every position, -1 where it was not asked; None without an engine.
+        directions: of the same site, where edits go along them.
     """
 
     examples: Examples
@@ -30,6 +32,7 @@ class Subject(NamedTuple):
     associations: pl.DataFrame
     latents: SparseLatents
     best: Int64[np.ndarray, " n"] | None = None
+    directions: ConceptDirections | None = None
 
     @property
     def labels(self) -> Labels:

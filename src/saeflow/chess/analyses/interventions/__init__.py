@@ -1,4 +1,5 @@
-"""What becomes of the model's moves when a concept's latents are changed."""
+"""What becomes of the model's moves when a concept's latents are changed, or its direction is moved
+along."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from saeflow.config.section import Complaint
 if TYPE_CHECKING:
     from saeflow.chess.study import ChessStudy
 
+TABLES = ("interventions", "transitions", "shifts")
+
 
 def _complaints(study: ChessStudy, own: Interventions) -> list[Complaint]:
     return [
@@ -23,7 +26,7 @@ def _complaints(study: ChessStudy, own: Interventions) -> list[Complaint]:
 ANALYSIS: Analysis[ChessStudy, Interventions] = Analysis(
     key="interventions",
     settings=Interventions,
-    builds_on=("concepts", "engine"),
-    outputs=lambda study, own: ["interventions/{sae}/interventions.parquet"],
+    builds_on=("concepts", "engine", "transitions"),
+    outputs=lambda study, own: [f"interventions/{{sae}}/{table}.parquet" for table in TABLES],
     complaints=_complaints,
 )

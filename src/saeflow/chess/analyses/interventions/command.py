@@ -19,24 +19,30 @@ def intervene(
     positions: chess_options.Positions,
     labels: chess_options.LabelsFile,
     associations: chess_options.Associations,
+    directions: chess_options.Directions,
     settings: options.Settings,
     seed: options.Seed,
-    output: options.Output,
+    output: chess_options.Folder,
     engine: chess_options.Engine = None,
     split: chess_options.Split = "eval",
     tokens: chess_options.Tokens = "mean",
     threads: options.Threads = 1,
 ) -> None:
-    """Change concepts' latents and measure what becomes of the model's moves, with controls."""
+    """Change concepts' latents, or move along their directions, and measure what becomes of the
+    model's moves, with controls."""
     options.use_device(threads)
-    from saeflow.chess.analyses.concepts.io import read_subject
+    from saeflow.chess.analyses.concepts.io import load_directions, read_subject
     from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
     from saeflow.chess.analyses.interventions.interventions import intervene as change
+    from saeflow.chess.analyses.interventions.points import SHIFTS, TRANSITIONS
     from saeflow.tables import write_table
 
     wanted = options.parsed(Interventions, settings)
     site = chess_options.open_site(model, hook, sae, tokens)
-    subject = read_subject(site, positions, split, labels, associations, engine)
+    fitted = load_directions(directions, hook)
+    subject = read_subject(site, positions, split, labels, associations, engine, fitted)
     beat = options.progress("intervene, ratings")
-    table = change(site.model, site.sae, subject, wanted, seed, beat)
-    write_table(output, table, INTERVENTIONS)
+    tables = change(site.model, site.sae, subject, wanted, seed, beat)
+    write_table(output / "interventions.parquet", tables.interventions, INTERVENTIONS)
+    write_table(output / "transitions.parquet", tables.transitions, TRANSITIONS)
+    write_table(output / "shifts.parquet", tables.shifts, SHIFTS)

@@ -17,7 +17,8 @@ def work(study: ChessStudy, own: Interventions, scope: Scope) -> list[StagePlan]
     looked through to find them is not counted."""
     saes, groups = len(study.saes), len(own.groups)
     ratings = len(own.bins) or len(RATING_BINS) - 1
-    edits = len(own.modes) * len(own.strengths) * len(own.latents)
+    along = len(set(own.modes) & {"add", "clamp"}) * len(own.direction_strengths)
+    edits = len(own.modes) * len(own.strengths) * len(own.latents) + len(own.directions) * along
     positions = saes * groups * 2 * 3 * own.positions
     what = f"{groups} groups × {saes} SAEs, {edits} edits of each position at {ratings} ratings"
     return [StagePlan("interventions", saes, positions, 0, 0, what)]

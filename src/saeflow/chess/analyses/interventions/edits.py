@@ -1,14 +1,16 @@
-"""Edits of a few latents, each row its own, that leave alone everything the SAE does not explain.
+"""Edits of a few latents, or along one direction, each row its own, that leave alone all else.
 
-What flows on is ``x + decode(z') - decode(z)``: the SAE's error stays, and so do the tokens'
-differences from what the SAE reads. Since decoding is linear, only the rows of the latents that
-change are needed; where none changes, what flows on is ``x`` to the last bit.
+Of latents, what flows on is ``x + decode(z') - decode(z)``: the SAE's error stays, and so do the
+tokens' differences from what the SAE reads. Since decoding is linear, only the rows of the latents
+that change are needed; where none changes, what flows on is ``x`` to the last bit. Along a
+direction, every token of a row moves equally far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -72,6 +74,52 @@ class Edited:
         """How far each row is moved, relative to the norm of what the SAE reads of it."""
         seen = self.sae.seen(x).mean(dim=1)
         return (self(x) - x).mean(dim=1).norm(dim=1) / seen.norm(dim=1)
+
+
+class Lines(NamedTuple):
+    """A direction per row.
+
+    Attributes:
+        vectors: of length 1; a row of zeros is not moved.
+        without: where along it the positions that lack the concept lie.
+        apart: how much further those lie that have it.
+    """
+
+    vectors: Float[Tensor, "n d_model"]
+    without: Float[Tensor, " n"]
+    apart: Float[Tensor, " n"]
+
+    def part(self, rows: slice) -> Lines:
+        """Some rows."""
+        return Lines(*(values[rows] for values in self))
+
+
+ALONG = ("add", "clamp")
+"""The modes that there are along a direction: ``add`` goes on from where a position is, ``clamp``
+puts it at a place that is counted from where positions without the concept lie. To multiply takes a
+zero, which a direction has not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """One edit of some rows along a direction each.
+
+    Attributes:
+        lines: the directions.
+        mode: in `ALONG`.
+        strength: how far, in units of what lies between positions with and without the concept.
+    """
+
+    lines: Lines
+    mode: str
+    strength: float
+
+    def __call__(self, x: Activations) -> Activations:
+        vectors, without, apart = (part.to(x) for part in self.lines)
+        way = self.strength * apart
+        if self.mode == "clamp":
+            way = way - ((x.mean(dim=1) * vectors).sum(dim=1) - without)
+        return x + (way[:, None] * vectors)[:, None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from saeflow.config.section import Names, Section, Unique
 
@@ -27,6 +27,17 @@ class Interventions(Section):
         default=[1, 3], min_length=1
     )
     """Numbers of latents changed together, the concept's best first."""
+    directions: Annotated[list[Literal["probe", "difference_of_means"]], Unique] = Field(
+        default=["probe"]
+    )
+    """Edits along directions of the activations' own space, beside those of latents: of linear
+    probes, of differences of means; their modes are those of ``modes`` but ``multiply``. Empty
+    edits latents alone."""
+    direction_strengths: Annotated[list[float], Unique] = Field(
+        default=[1.0, 2.0, 4.0], min_length=1
+    )
+    """Tried along directions, in units of what lies along one between the means of positions that
+    lack the concept and of those that have it."""
     positions: int = Field(default=600, ge=10)
     """Most positions per group and half that need the concept, that have it without need, and that
     lack it."""
@@ -52,3 +63,12 @@ class Interventions(Section):
                 "remove it"
             )
         return strengths
+
+    @model_validator(mode="after")
+    def _directions_have_a_mode(self) -> Interventions:
+        if self.directions and not set(self.modes) & {"add", "clamp"}:
+            raise ValueError(
+                "directions cannot be multiplied, and modes has nothing else; add 'add' or 'clamp' "
+                "to modes, or set directions: []"
+            )
+        return self

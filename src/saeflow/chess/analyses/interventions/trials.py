@@ -21,7 +21,8 @@ from saeflow.chess.analyses.concepts.cases import (
     mean_active,
 )
 from saeflow.chess.analyses.concepts.subject import Subject
-from saeflow.chess.analyses.interventions.edits import NO_LATENT, Edited, Reconstructed
+from saeflow.chess.analyses.interventions.along import Along
+from saeflow.chess.analyses.interventions.edits import NO_LATENT, Edited, Reconstructed, Shifted
 from saeflow.chess.analyses.interventions.settings import Interventions
 from saeflow.chess.knowledge.responses import members
 from saeflow.chess.saes.reading import Embedded, Judged, correct_moves, embed_boards, judged
@@ -34,11 +35,11 @@ _TRIED_PER_NEEDED = 10  # positions with a concept that are looked at for one th
 
 
 class Configuration(NamedTuple):
-    """One way of editing."""
+    """One way of editing; along a direction the number of latents is 0."""
 
     mode: str
     strength: float
-    latents: int
+    latents: int = 0
 
 
 class Outcome(NamedTuple):
@@ -205,11 +206,19 @@ class AtRating:
 
     def edited(self, configuration: Configuration, control: int | None = None) -> Outcome:
         """The latents of each case's concept edited, or random ones in their place."""
-        group, mode, strength = self.trials.group, configuration.mode, configuration.strength
-        table = group.table(self.trials.cases, configuration.latents, control)
+        group, (mode, strength, latents) = self.trials.group, configuration
+        table = group.table(self.trials.cases, latents, control)
         return self.outcome(
             lambda rows: Edited(self.trials.sae, table[rows], group.units, mode, strength)
         )
+
+    def shifted(
+        self, along: Along, configuration: Configuration, control: int | None = None
+    ) -> Outcome:
+        """Each case moved along the direction of its concept, or of another in its place."""
+        lines = along.lines(self.trials.cases, control)
+        mode, strength, _ = configuration
+        return self.outcome(lambda rows: Shifted(lines.part(rows), mode, strength))
 
     def reconstructed(self) -> Outcome:
         """What the SAE makes of the activations in their place."""
