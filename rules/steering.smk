@@ -17,6 +17,9 @@ Outputs:
     every rerun
     results/{study}/steering/{goal}/divergence.parquet
     results/{study}/steering/{goal}/capability.parquet, where it is asked for
+    results/{study}/steering/{goal}/search/completions.parquet, divergence.parquet, scores.parquet,
+    and {method}-layer-{layer}/vector.safetensors; search.parquet, search_best.parquet and .csv,
+    where a search is asked for
     results/{study}/steering/summary.parquet, best.parquet, comparisons.parquet, matched.parquet,
     three_way.parquet, each also .csv
     results/{study}/steering/preferences.parquet, ratings.parquet, ratings.csv, where pairs are
@@ -29,6 +32,7 @@ from saeflow.analyses.steering.rules import (
     calls,
     goal_vectors,
     judge_inputs,
+    searched_vectors,
     vector_inputs,
 )
 
@@ -37,6 +41,7 @@ APPROXIMATOR = f"effects/{STUDY.target_sae}/approximator.safetensors"
 GOALS = FLOW.read["steering"]
 JUDGE_INPUTS = judge_inputs(FLOW)
 VECTOR_INPUTS = vector_inputs(FLOW)
+SEARCHING = ["search"] if STUDY.steering.search else []
 TELLING = STUDY.steering.prompting.methods if STUDY.steering.prompting else []
 
 
@@ -263,10 +268,14 @@ rule judge_completions:
             "results/{{study}}/steering/{{goal}}/{method}/completions.parquet",
             method=STUDY.steering.methods,
         ),
+        searched=collect(
+            "results/{{study}}/steering/{{goal}}/{folder}/completions.parquet",
+            folder=SEARCHING,
+        ),
     output:
         collect(
-            "results/{{study}}/steering/{{goal}}/{method}/scores.parquet",
-            method=STUDY.steering.methods,
+            "results/{{study}}/steering/{{goal}}/{folder}/scores.parquet",
+            folder=[*STUDY.steering.methods, *SEARCHING],
         ),
     log:
         "results/{study}/logs/judge_completions/{goal}.log",
@@ -287,11 +296,12 @@ rule judge_completions:
         calls=calls(FLOW),
         seed=STUDY.seed,
         dtype=STUDY.model.dtype,
+        searched=lambda wildcards, input: repeated("--searched", input.searched),
         model=lambda wildcards, input: (
             ["--model", input.model] if "model" in input.keys() else []
         ),
     shell:
-        "saeflow steering score {input.completions:q}"
+        "saeflow steering score {input.completions:q} {params.searched:q}"
         " --goal {params.goal:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
@@ -392,6 +402,110 @@ if STUDY.steering.capability:
             " --dtype {params.dtype:q}"
             " --output {output:q}"
             " --threads {threads}"
+            " > {log:q} 2>&1"
+
+
+if STUDY.steering.search:
+
+    rule search_layers:
+        input:
+            **FLOW.model_inputs(FLOW.model),
+            corpus="results/{study}/corpus/eval.safetensors",
+            vectors=lambda wildcards: goal_vectors(
+                FLOW, wildcards.goal, STUDY.steering.search.methods
+            ),
+        output:
+            "results/{study}/steering/{goal}/search/completions.parquet",
+            "results/{study}/steering/{goal}/search/divergence.parquet",
+            [
+                f"results/{{study}}/steering/{{goal}}/search/{tried}/vector.safetensors"
+                for tried in searched_vectors(FLOW)
+            ],
+        log:
+            "results/{study}/logs/search_layers/{goal}.log",
+        benchmark:
+            "results/{study}/benchmarks/search_layers/{goal}.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        resources:
+            gpu=1,
+            decode="eager",
+        params:
+            goal=GOALS.file,
+            said=GOALS.said_of_one,
+            hook=STUDY.hook,
+            settings=settings("steering", "completions"),
+            search=settings("steering", "search"),
+            activations=settings("activations"),
+            caa_positions=STUDY.steering.vectors.caa_positions,
+            dtype=STUDY.model.dtype,
+            seed=STUDY.seed,
+        shell:
+            "saeflow steering search {input.vectors:q}"
+            " --goal {params.goal:q}"
+            " --model {input.model:q}"
+            " --corpus {input.corpus:q}"
+            " --hook {params.hook:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --search @<(printf %s {params.search:q})"
+            " --activations @<(printf %s {params.activations:q})"
+            " --caa-positions {params.caa_positions:q}"
+            " --dtype {params.dtype:q}"
+            " --seed {params.seed:q}"
+            " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}/search"
+            " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
+            " --threads {threads}"
+            " --decode {resources.decode:q}"
+            " > {log:q} 2>&1"
+
+    rule choose_layers:
+        input:
+            completions=collect(
+                "results/{{study}}/steering/{goal}/search/completions.parquet",
+                goal=STUDY.steering.goals.names,
+            ),
+            scores=collect(
+                "results/{{study}}/steering/{goal}/search/scores.parquet",
+                goal=STUDY.steering.goals.names,
+            ),
+            divergence=collect(
+                "results/{{study}}/steering/{goal}/search/divergence.parquet",
+                goal=STUDY.steering.goals.names,
+            ),
+        output:
+            collect(
+                "results/{{study}}/steering/{table}.parquet", table=steering.SEARCHED
+            ),
+            *[
+                shown(f"results/{{study}}/steering/{table}.csv")
+                for table in steering.SEARCHED
+            ],
+        log:
+            "results/{study}/logs/choose_layers.log",
+        benchmark:
+            "results/{study}/benchmarks/choose_layers.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        params:
+            scores=lambda wildcards, input: repeated("--scores", input.scores),
+            divergence=lambda wildcards, input: repeated(
+                "--divergence", input.divergence
+            ),
+            layer=STUDY.hook.split(".")[1],
+            settings=settings("steering", "summary"),
+            search=settings("steering", "search"),
+            judge=settings("steering", "judge"),  # as of summarise_scores
+            seed=STUDY.seed,
+        shell:
+            "saeflow steering choose {input.completions:q}"
+            " {params.scores:q} {params.divergence:q}"
+            " --layer {params.layer:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --search @<(printf %s {params.search:q})"
+            " --seed {params.seed:q}"
+            " --output results/{wildcards.study:q}/steering"
             " > {log:q} 2>&1"
 
 

@@ -125,7 +125,8 @@ def _bytes(value: Any) -> bytes:
             return f"list {digest(*value)}".encode()
         case pl.DataFrame():
             stream = io.BytesIO()
-            value.write_ipc(stream)
+            # texts one behind the other: newer layouts depend on where a table came from
+            value.rechunk().write_ipc(stream, compat_level=pl.CompatLevel.oldest())
             return stream.getvalue()
     array = np.ascontiguousarray(value)
     return f"{array.dtype} {array.shape} ".encode() + array.tobytes()

@@ -38,6 +38,7 @@ TARGETS = {
         "steering/food/divergence.parquet",
         "steering/food/side_effects.parquet",
         "steering/food/capability.parquet",
+        "steering/food/search/divergence.parquet",
         "steering/food/few_shot/completions.parquet",
     ],
     "chess-on-a-gpu": [

@@ -116,3 +116,15 @@ def test_digests_tell_values_apart_that_look_alike(tmp_path):
     assert len({digest(value) for value in values}) == len(values)
     assert digest("ab", "c") != digest("a", "bc")
     assert digest(torch.zeros(3)) == digest(torch.zeros(3).numpy())
+
+
+def test_the_digest_of_a_table_is_that_of_its_content_wherever_it_came_from(tmp_path):
+    rows = [{"text": f"{number} of many words", "ids": [number]} for number in range(300)]
+    fresh = pl.DataFrame(rows)
+    fresh.write_parquet(tmp_path / "table.parquet", row_group_size=90)
+    pieces = pl.concat([fresh[:100], fresh[100:]], rechunk=False)
+    longer = pl.concat([pl.DataFrame([{"text": "something else, and long", "ids": [1]}]), fresh])
+    for same in (pl.read_parquet(tmp_path / "table.parquet"), pieces, longer[1:], fresh.clone()):
+        assert digest(same) == digest(fresh)
+    assert digest(fresh[::-1]) != digest(fresh)
+    assert digest(fresh.rename({"ids": "id"})) != digest(fresh)

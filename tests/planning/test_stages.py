@@ -106,13 +106,31 @@ def test_a_model_that_is_not_here_yet_has_no_work() -> None:
 def test_calls_of_a_judge_are_counted() -> None:
     def calls(**changes: object) -> int:
         changes = {f"steering.{key}": value for key, value in changes.items()}
-        return judge_calls(check_any_study(changed(TALES, changes)).steering)
+        study = check_any_study(changed(TALES, changes))
+        return judge_calls(study, study.steering)
 
     judge = {"kind": "openai", "model": "gpt-4o-mini"}
     assert calls() == 0
     assert calls(judge=judge) == 9 * 8 * 8 * 64 * 2
     more = judge | {"repeats": 2, "protocols": ["product", "three_way"]}
     assert calls(judge=more, pairs=4) == (9 * 8 * 8 * 64 * 5 + 9 * 28 * 4 * 2 * 2) * 2
+    # caa at three layers, sae_ts at the study's own, and the model without a vector
+    search = {"layers": [0, 3], "methods": ["caa", "sae_ts"], "scales": [0.5, 1.0], "samples": 16}
+    searched = 9 * (1 + (3 + 1) * 2) * 16 * 2
+    assert calls(judge=judge, search=search) == 9 * 8 * 8 * 64 * 2 + searched
+
+
+def test_completions_of_a_search_are_counted_as_steering() -> None:
+    search = {"layers": [0, 3], "scales": [0.5, 1.0], "samples": 16, "tokens": 512}
+    without, searched = (
+        {stage.stage: stage for stage in plan_study(check_any_study(config), None)}
+        for config in (TALES, changed(TALES, {"steering.search": search}))
+    )
+    texts = 9 * (1 + 2 * 3 * 2) * 16
+    tokens = texts * check_any_study(TALES).steering.completions.new_tokens + 9 * 512
+    assert searched["steering"].jobs == without["steering"].jobs + 9
+    assert searched["steering"].tokens == without["steering"].tokens + tokens
+    assert searched["judging"].jobs == without["judging"].jobs + 1
 
 
 def test_the_rate_of_products_is_measured() -> None:

@@ -155,6 +155,56 @@ def matched(goals: int = 9) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
 
 
+def search(goals: int = 9) -> pl.DataFrame:
+    """A search over three layers and three scales: `caa` does best at the highest layer, and
+    larger scales are over the budget at the lowest."""
+    rows = []
+    for goal in GOALS[:goals]:
+        rows.append((goal, "unsteered", None, 0, 0.0, 0.0, 0.04, 0.0, True, False, True))
+        for method in ("caa", "random"):
+            for layer in (0, 1, 2):
+                for index, multiple in enumerate((0.25, 0.5, 1.0), 1):
+                    gained = (0.5 if method == "caa" else 0.02) * (1.0 if layer == 2 else 0.5)
+                    product, kl = gained * multiple, multiple * (1.2 if layer == 0 else 0.4)
+                    chosen = method == "caa" and layer == 2 and index == 3
+                    own = method == "caa" and layer == 1 and index == 3
+                    within = kl <= 0.5
+                    place = (layer, index, multiple, multiple * UNIT)
+                    rows.append((goal, method, *place, product, kl, within, chosen, own))
+    columns = [
+        *("goal", "method", "layer", "scale_index", "multiple", "scale", "product", "kl"),
+        *("within_budget", "chosen", "chosen_of_own"),
+    ]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def search_best(goals: int = 9) -> pl.DataFrame:
+    """What such a search chose, on the half that chose nothing."""
+    rows = []
+    for goal in [*GOALS[:goals], "average"]:
+        for method, layers, layer, product in (
+            ("caa", "all", 2, 0.47),
+            ("caa", "own", 1, 0.24),
+            ("random", "all", None, 0.04),
+            ("random", "own", None, 0.04),
+        ):
+            row = {"goal": goal, "method": method, "layers": layers, "selection_product": product}
+            if goal != "average":
+                row |= {"layer": layer, "multiple": 1.0 if layer else 0.0, "scale_index": 3}
+            for name, value in {
+                "product": product,
+                "behaviour": product,
+                "coherence": 0.9,
+                "kl": 0.41 if layer else 0.0,
+                "over_own": product - 0.24 if method == "caa" else 0.0,
+                "over_random": product - 0.04,
+                "unsteered_product": 0.04,
+            }.items():
+                row |= {name: value, f"{name}_low": value - 0.05, f"{name}_high": value + 0.05}
+            rows.append(row | {"n": 32, "missing": 0, "selection_kl": 0.4})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
 def predictions(vectors: int = 52, latents: int = 256) -> pl.DataFrame:
     """Effects with heavy tails, predicted with noise."""
     generator = np.random.default_rng(1)
@@ -450,6 +500,7 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
         "steering/summary.parquet": steered,
         "steering/best.parquet": chosen,
         "steering/matched.parquet": matched(goals),
+        "steering/search.parquet": search(goals),
         "steering/{goal}/side_effects.parquet": side_effects(goals),
         "effects/{target_sae}/predictions.parquet": predictions(20, 64),
         "effects/{target_sae}/metrics.json": pl.DataFrame({"r2": 0.7, "r2_ceiling": 0.9}),

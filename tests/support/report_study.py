@@ -76,6 +76,8 @@ def write_study(
         "steering/best": best,
         "steering/comparisons": made.comparisons(best),
         "steering/matched": made.matched(goals),
+        "steering/search": made.search(goals),
+        "steering/search_best": made.search_best(goals),
         "steering/targets": _targets(names),
         "effects/main/predictions": made.predictions(20, 64),
         "saes/main/training": made.sae_training().drop("sae"),

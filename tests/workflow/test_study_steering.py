@@ -48,3 +48,29 @@ def test_methods_in_words_stand_beside_vectors_in_all_tables(copied):
     assert set(comparisons.filter(other="few_shot")["method"]) == {"caa", "sae_ts", "random"}
     assert not (copied.results / "steering/london/few_shot/vector.safetensors").exists()
     assert copied.run("steering", config=config) == {}
+
+
+def test_a_search_over_layers_is_made_by_goal_and_takes_up_what_is_finished(copied):
+    search = {"layers": [1], "methods": ["caa", "sae_ts", "random"], "scales": [0.5, 1.0]}
+    config = {"steering.search": search | {"kl_budget": 5.0, "tokens": 256}}
+    jobs = copied.run("steering", config=config)
+    assert jobs == {"search_layers": 2, "judge_completions": 2, "choose_layers": 1, "steering": 1}
+    folder = copied.results / "steering"
+    table = pl.read_parquet(folder / "search.parquet")
+    tried = {(method, layer) for _, method, layer in table.select(table.columns[:3]).iter_rows()}
+    assert tried == {
+        *(("unsteered", None), ("caa", 0), ("caa", 1), ("sae_ts", 0), ("random", 0)),
+        ("random", 1),
+    }
+    assert len(table) == 2 * (1 + 5 * 2)
+    best = pl.read_parquet(folder / "search_best.parquet")
+    assert best["product"].null_count() == 0
+    assert (folder / "london/search/caa-layer-1/vector.safetensors").exists()
+    assert copied.run("steering", config=config) == {}
+    (folder / "london/search/completions.parquet").unlink()
+    jobs = copied.run("steering", config=config)
+    assert jobs == {"search_layers": 1, "judge_completions": 1, "choose_layers": 1, "steering": 1}
+    log = (copied.results / "logs/search_layers/london.log").read_text()
+    assert log.count("kept from an earlier run: layer-0") == 2
+    assert log.count("kept from an earlier run: layer-1") == 2
+    assert pl.read_parquet(folder / "search.parquet").equals(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,13 +151,28 @@ def _models(study: Core) -> list[tuple[str, Model]]:
     ]
 
 
-def _about_hooks(study: Core) -> list[Complaint]:
-    complaints = []
-    train, saes = study.model.train, study.saes.items()
+def layers_beyond(study: Core, layers: Iterable[tuple[str, int]]) -> list[Complaint]:
+    """A complaint for each layer that a model of the study does not have, as far as its depth is
+    known.
+
+    Args:
+        study: the study.
+        layers: counted from 0, each with the key that names it.
+    """
     # The models that are on this machine, by what says how many layers they have.
     depths = {m.path: size_in(Path(m.path), LAYER_NAMES) for _, m in _models(study) if m.path}
-    if train:
-        depths["model.train"] = train.n_layers
+    if study.model.train:
+        depths["model.train"] = study.model.train.n_layers
+    return [
+        (key, f"layer {layer} does not exist; the model of {model} has 0 to {depth - 1}")
+        for key, layer in layers
+        for model, depth in depths.items()
+        if depth and layer >= depth
+    ]
+
+
+def _about_hooks(study: Core) -> list[Complaint]:
+    train, saes = study.model.train, study.saes.items()
     named = [
         ("hook", study.hook),
         *((f"hooks.{i}", hook) for i, hook in enumerate(study.hooks)),
@@ -168,12 +184,9 @@ def _about_hooks(study: Core) -> list[Complaint]:
             for i, hook in enumerate(sae.hooks or [])
         ),
     ]
+    complaints = layers_beyond(study, ((key, int(hook.split(".")[1])) for key, hook in named))
     for key, hook in named:
         _, layer, site = hook.split(".", 2)
-        for model, depth in depths.items():
-            if depth and int(layer) >= depth:
-                reason = f"layer {layer} does not exist; the model of {model} has 0 to {depth - 1}"
-                complaints.append((key, reason))
         if train and (added := OF_A_MODULE.get(site)):
             name = f"blocks.{layer}.{added}"
             complaints.append((key, f"is {name} in a model that is trained here; write that"))

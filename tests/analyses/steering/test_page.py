@@ -280,3 +280,22 @@ def test_pages_of_steering_without_effects_tell_of_methods_and_of_no_effect(
     assert 'id="side-effects"' not in goal
     for page in pages.values():
         assert not [link for link in page.links if link.startswith(("effects", "latents"))]
+
+
+def test_what_a_search_chose_stands_beside_the_study_s_layer_and_the_control(study: Path) -> None:
+    folder = StudyFolder(study, read_study)
+    searched = SteeringFolder(folder, folder.section("steering")).results()
+    context = steering_context(searched, [])
+    first, control = context["searched"][:2]
+    assert (first.goal, first.method, first.place) == ("average", "caa", "")
+    assert (first.product, first.own_product) == ("0.47 [0.42, 0.52]", "0.24 [0.19, 0.29]")
+    assert (first.over_own, first.over_random) == ("0.23 [0.18, 0.28]", "0.43 [0.38, 0.48]")
+    assert (control.method, control.over_random) == ("random", "")
+    places = {(row.goal, row.method): (row.place, row.own_place) for row in context["searched"]}
+    assert places["anger", "caa"] == ("2, × 1", "× 1")
+    assert places["anger", "random"] == ("unsteered", "unsteered")
+    said = " ".join(context["headline"])
+    assert "0.24 [0.19, 0.29] where only layer 1 may: a difference of 0.23" in said
+    text = Site(folder.results(), {}, ["saeflow.analyses.steering"]).page("steering.html", context)
+    assert b"Layer and scale" in text
+    assert b"0.5 nats per token" in text

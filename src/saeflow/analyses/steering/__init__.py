@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.steering.methods import PLANTED, method_of
+from saeflow.analyses.steering.methods import AT_ANY_LAYER, PLANTED, method_of
 from saeflow.analyses.steering.settings import Steering
-from saeflow.config.agreement import too_long_a_completion, unsteerable
+from saeflow.config.agreement import layers_beyond, too_long_a_completion, unsteerable
 from saeflow.config.face import Analysis, Origin
 from saeflow.config.prompting import about_prompts
 from saeflow.config.section import Complaint
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 AVERAGE = "average"
 """What tables call the mean over goals."""
 SUMMARIES = ("summary", "best", "comparisons", "matched", "three_way")
+SEARCHED = ("search", "search_best")
 VECTOR = "steering/{goal}/{method}/vector.safetensors"
 
 
@@ -36,6 +37,7 @@ def _outputs(study: Study, own: Steering) -> list[str]:
         ),
         "steering/{goal}/{method}/completions.parquet",
         "steering/{goal}/{method}/scores.parquet",
+        *([f"steering/{table}.parquet" for table in SEARCHED] if own.search else []),
     ]
 
 
@@ -50,6 +52,7 @@ def _complaints(study: Study, own: Steering) -> list[Complaint]:
         *_about_the_judge(study, own),
         *_about_halves(own),
         *_about_capability(study, own),
+        *_about_search(study, own),
         *too_long_a_completion(study, "steering.completions.new_tokens", written.new_tokens),
         *about_prompts(study.model, "steering.completions.prompts", written.prompts),
     ]
@@ -120,15 +123,19 @@ def _about_the_judge(study: Study, own: Steering) -> list[Complaint]:
 
 
 def _about_halves(own: Steering) -> list[Complaint]:
-    share = own.summary.selection
-    completions = own.completions.samples * len(own.completions.prompts)
-    if 1 <= math.floor(completions * share) < completions:
-        return []
-    reason = (
-        f"{share} of {completions} completions leaves none to choose the scale; raise it or "
-        "steering.completions.samples"
-    )
-    return [("steering.summary.selection", reason)]
+    written, complaints = own.completions, []
+    keys = {"steering.completions.samples": written.samples}
+    if own.search and own.search.samples:
+        keys["steering.search.samples"] = own.search.samples
+    for key, samples in keys.items():
+        completions = samples * len(written.prompts)
+        if not 1 <= math.floor(completions * own.summary.selection) < completions:
+            reason = (
+                f"{own.summary.selection} of {completions} completions leaves none to choose the "
+                f"scale; raise it or {key}"
+            )
+            complaints.append(("steering.summary.selection", reason))
+    return complaints
 
 
 def _about_capability(study: Study, own: Steering) -> list[Complaint]:
@@ -137,6 +144,25 @@ def _about_capability(study: Study, own: Steering) -> list[Complaint]:
         return []
     reason = f"{own.capability.tokens} is more than corpus.tokens.eval {there}; lower it"
     return [("steering.capability.tokens", reason)]
+
+
+def _about_search(study: Study, own: Steering) -> list[Complaint]:
+    if not (search := own.search):
+        return []
+    complaints = layers_beyond(study, (("steering.search.layers", at) for at in search.layers))
+    if absent := [method for method in search.methods if method not in own.vectors.methods]:
+        reason = f"{', '.join(absent)} is not in steering.vectors.methods; add it there"
+        complaints.append(("steering.search.methods", f"{reason}, or leave it out here"))
+    if not set(search.methods) & set(AT_ANY_LAYER):
+        reason = (
+            f"{', '.join(search.methods)} is built from an SAE, which reads at {study.hook} alone; "
+            f"name {' or '.join(AT_ANY_LAYER)}, which are built at every layer, too"
+        )
+        complaints.append(("steering.search.methods", reason))
+    if search.tokens > (there := study.corpus.tokens.eval):
+        reason = f"{search.tokens} is more than corpus.tokens.eval {there}; lower it"
+        complaints.append(("steering.search.tokens", reason))
+    return complaints
 
 
 def _origin(study: Study, own: Steering, parts: tuple[str, ...]) -> Origin | None:

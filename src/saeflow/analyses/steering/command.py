@@ -19,6 +19,7 @@ from saeflow.analyses.steering.judging_command import (
     score,
 )
 from saeflow.analyses.steering.prompting_command import complete_in_words
+from saeflow.analyses.steering.search.command import choose, search
 from saeflow.analyses.steering.settings import Completions, SteeringVectors, Summary, Targets
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Build steering vectors and complete prompts with them.", no_args_is_help=True
 )
-for command in (score, pairs, export, capability):
+for command in (score, pairs, export, capability, search, choose):
     app.command()(command)
 app.command("complete-in-words")(complete_in_words)
 

@@ -97,37 +97,68 @@ def complete(
         raise SaeflowError(
             f"goal {goal}, method {method}: scales {list(scales)} must be finite numbers"
         )
-    plan = Plan(settings.samples, settings.new_tokens, settings.sampling, seed, PURPOSE, batch_rows)
     steered = Steered(
         vector[None].expand(len(scales), -1),
         torch.tensor(scales, dtype=torch.float64),
         range(len(scales)),
     )
-    rows: list[dict[str, Any]] = []
-    for group in prompt_groups(lm, settings.prompts):
-        of_group = replace(plan, units=len(scales) * len(group.texts))
-        memory = Memory(recording=Recording() if recorded else None)
-        for rollouts in roll_out(lm, hook, group, steered, of_group, memory):
-            rows += _rows(lm, group, rollouts, scales)
-            if progress:
-                progress(len(rows), len(scales) * len(settings.prompts) * settings.samples)
+    rows = write(lm, hook, steered, settings, seed, batch_rows, progress, recorded=recorded)
     for row in rows:
         of_prompt = (row["prompt"], row.pop("occurrence"), row["sample"])
-        # a name that does not change when others are added to the table
-        name = "\x1f".join(map(repr, (seed, goal, method, row["scale"], *of_prompt)))
-        identity = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        row |= {"goal": goal, "method": method, "seed": seed, "completion_id": identity}
-    texts = [prompt_text(prompt, lm.tokenizer) for prompt in settings.prompts]
-    order = {text: place for place, text in reversed(list(enumerate(texts)))}
-    rows.sort(key=lambda row: (row["scale_index"], order[row["prompt"]], row["sample"]))
+        scale_index = row.pop("number")
+        scale = float(scales[scale_index])
+        row |= {"goal": goal, "method": method, "seed": seed}
+        row |= {"scale": scale, "scale_index": scale_index}
+        row["completion_id"] = identity(seed, goal, method, scale, *of_prompt)
     return pl.DataFrame(rows, schema=COMPLETIONS_SCHEMA)
 
 
-def _rows(
-    lm: LanguageModel, group: PromptGroup, rollouts: Rollouts, scales: Sequence[float]
+def identity(*name: Any) -> str:
+    """The id of a completion, from what it was written with: it does not change when others are
+    added to the table."""
+    return hashlib.blake2b("\x1f".join(map(repr, name)).encode(), digest_size=8).hexdigest()
+
+
+def write(
+    lm: LanguageModel,
+    hook: str,
+    steered: Steered,
+    settings: Completions,
+    seed: int,
+    batch_rows: int = BATCH_ROWS,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    recorded: bool = False,
 ) -> list[dict[str, Any]]:
+    """Write ``settings.samples`` completions of every prompt with each of some vectors, all in the
+    same batches.
+
+    Args:
+        steered: vectors, each at its scale; those of one hook.
+
+    Returns:
+        A row per completion, those of the first vector first: its ``number`` among the vectors,
+        ``occurrence`` of the prompt among its equals, and columns of `COMPLETIONS_SCHEMA`.
+    """
+    count = len(steered.numbers)
+    plan = Plan(settings.samples, settings.new_tokens, settings.sampling, seed, PURPOSE, batch_rows)
+    rows: list[dict[str, Any]] = []
+    for group in prompt_groups(lm, settings.prompts):
+        of_group = replace(plan, units=count * len(group.texts))
+        memory = Memory(recording=Recording() if recorded else None)
+        for rollouts in roll_out(lm, hook, group, steered, of_group, memory):
+            rows += _rows(lm, group, rollouts)
+            if progress:
+                progress(len(rows), count * len(settings.prompts) * settings.samples)
+    texts = [prompt_text(prompt, lm.tokenizer) for prompt in settings.prompts]
+    order = {text: place for place, text in reversed(list(enumerate(texts)))}
+    rows.sort(key=lambda row: (row["number"], order[row["prompt"]], row["sample"]))
+    return rows
+
+
+def _rows(lm: LanguageModel, group: PromptGroup, rollouts: Rollouts) -> list[dict[str, Any]]:
     rows = []
-    for unit, (scale_index, place) in enumerate(
+    for unit, (number, place) in enumerate(
         zip(rollouts.vectors.tolist(), rollouts.prompts, strict=True)
     ):
         prompt, prompt_ids = group.texts[place], group.tokens[place].tolist()
@@ -141,8 +172,7 @@ def _rows(
             continuation = continuation_text(lm.tokenizer, prompt_ids, tokens[:length])
             rows.append(
                 {
-                    "scale": float(scales[scale_index]),
-                    "scale_index": scale_index,
+                    "number": number,
                     "prompt": prompt,
                     "occurrence": group.occurrences[place],
                     "sample": sample,

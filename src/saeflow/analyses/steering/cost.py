@@ -27,6 +27,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     in_words = len(own.prompting.methods) if own.prompting else 0
     texts_in_words = 2 * len(written.prompts) * written.samples  # bare, and behind the words
     every = cells * texts + goals * in_words * texts_in_words
+    every += goals * searched_points(study, own) * searched_texts(own)
     completed = every * written.new_tokens
     side = 0
     if effects := study.effects:
@@ -36,12 +37,13 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     if measured := own.capability:
         points = cells * len(written.scales) + goals * in_words
         examined = points * (measured.tokens + QUESTION_TOKENS)
+    examined += goals * own.search.tokens if own.search else 0
     judged = completed if own.judge.traits.needs_losses else 0
-    scores = judge_calls(own) or 2 * every
+    scores = judge_calls(study, own) or 2 * every
     return [
         StagePlan(
             "steering",
-            1 + goals * (2 + bool(effects) + bool(own.capability) + bool(in_words)),
+            1 + goals * (2 + sum(map(bool, (effects, own.capability, in_words, own.search)))),
             completed + side + examined,
             (completed + examined) * scope.flop() + side * in_sae(study, scope),
             every * 6 * written.new_tokens,
@@ -49,7 +51,7 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
         ),
         StagePlan(
             "judging",
-            2 * goals + 1 + bool(own.pairs),
+            2 * goals + 1 + bool(own.pairs) + bool(own.search),
             judged,
             judged * scope.flop(),
             every * 40,
@@ -58,7 +60,22 @@ def work(study: Study, own: Steering, scope: Scope) -> list[StagePlan]:
     ]
 
 
-def judge_calls(own: Steering) -> int:
+def searched_points(study: Study, own: Steering) -> int:
+    """Vectors and scales that a goal's search tries, the unsteered model among them."""
+    if not (search := own.search):
+        return 0
+    layer = int(study.hook.split(".")[1])
+    layers = sum(len(search.layers_of(method, layer)) for method in search.methods)
+    return 1 + layers * len(search.scales)
+
+
+def searched_texts(own: Steering) -> int:
+    """Completions of each of them."""
+    samples = (own.search and own.search.samples) or own.completions.samples
+    return samples * len(own.completions.prompts)
+
+
+def judge_calls(study: Study, own: Steering) -> int:
     """Calls that the judge makes at most, if nothing is in the ledger yet; 0 for a judge that makes
     none."""
     if not own.judge.traits.is_hosted:
@@ -69,7 +86,8 @@ def judge_calls(own: Steering) -> int:
     points += 2 * (methods - len(own.vectors.methods))
     criteria = 2 + 3 * ("three_way" in own.judge.protocols)
     pairs = goals * methods * (methods - 1) // 2 * own.pairs * 2
-    return (goals * points * of_prompts * criteria + 2 * pairs) * own.judge.repeats
+    texts = points * of_prompts + searched_points(study, own) * searched_texts(own)
+    return (goals * texts * criteria + 2 * pairs) * own.judge.repeats
 
 
 def remarks(study: Study, own: Steering) -> list[str]:
@@ -77,7 +95,7 @@ def remarks(study: Study, own: Steering) -> list[str]:
     from saeflow.endpoint.prices import DATE, cost_of
     from saeflow.endpoint.service import ANSWER_TOKENS
 
-    if not (calls := judge_calls(own)):
+    if not (calls := judge_calls(study, own)):
         return []
     cost = cost_of(str(own.judge.model), study.calls.price, study.calls.mode == "batch")
     tokens = PROMPT_TOKENS + 2 * own.completions.new_tokens

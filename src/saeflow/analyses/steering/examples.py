@@ -58,7 +58,8 @@ def read_examples(
         [] for _ in ExampleActivations._fields
     )
     for text in texts:
-        ids, resid = _residual(subject.lm, subject.hook, text)
+        ids, read = residuals(subject.lm, [subject.hook], text)
+        resid = read[subject.hook]
         values = subject.sae.encode(resid)
         own, active = ~torch.isin(ids, common), (values > 0).cpu()
         mean.append(resid.mean(0).cpu())
@@ -88,10 +89,14 @@ def bos_latents(subject: Subject, peak: Float[Tensor, " d_sae"]) -> Bool[Tensor,
     return subject.sae.encode(resid[0, 0].float()).cpu() > peak
 
 
-def _residual(
-    lm: LanguageModel, hook: str, text: str
-) -> tuple[Int[Tensor, " pos"], Float[Tensor, "pos d_model"]]:
-    """Tokens of a text without its BOS, and their activations, float32."""
+def residuals(
+    lm: LanguageModel, hooks: Sequence[str], text: str
+) -> tuple[Int[Tensor, " pos"], dict[str, Float[Tensor, "pos d_model"]]]:
+    """Tokens of a text without its BOS, and their activations at some hooks, float32.
+
+    Raises:
+        SaeflowError: a text without tokens, or one that is longer than the model's context.
+    """
     tokens = lm.tokenize(text)
     if len(tokens) < 2:
         raise SaeflowError(f"steering: the example {text!r} has no tokens; write some text")
@@ -100,5 +105,5 @@ def _residual(
             f"steering: the example {text[:40]!r}… has {len(tokens)} tokens and the model's "
             f"context is {lm.context}; shorten it"
         )
-    resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]
-    return torch.tensor(tokens[1:]), resid[0, 1:].float()
+    read = capture(lm, torch.tensor([tokens], device=lm.device), hooks)
+    return torch.tensor(tokens[1:]), {hook: read[hook][0, 1:].float() for hook in hooks}

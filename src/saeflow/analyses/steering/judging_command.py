@@ -39,6 +39,10 @@ def score(
     output: Annotated[
         Path, typer.Option(help="Folder of the goal, in which every method has or gets one.")
     ],
+    searched: Annotated[
+        Path | None,
+        typer.Option(help="completions.parquet of the goal's search, in a folder of its own."),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Folder of the unsteered model, for judges that ask for its loss."),
@@ -53,9 +57,11 @@ def score(
     options.set_pools(threads)
     import polars as pl
 
+    from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA, SEARCHED_SCHEMA
     from saeflow.judging.io import write_scores
     from saeflow.judging.scores import SCORES_SCHEMA, score_completions
     from saeflow.parts import Parts
+    from saeflow.tables import read_table
 
     judge, asked = options.parsed(config.Judge, settings), config.read_goal(goal)
     losses = None
@@ -67,6 +73,9 @@ def score(
             options.open_model(model, dtype), progress=options.progress("judge, completions")
         )
     written = {file.absolute().parent.name: read_completions(file) for file in completions}
+    if searched:
+        table = read_table(searched, SEARCHED_SCHEMA)
+        written[searched.absolute().parent.name] = table.select(*COMPLETIONS_SCHEMA)
     if judge.traits.is_hosted:  # all methods at once; what was answered is kept in the ledger
         service = _service(judge, calls, ledger)
         every = pl.concat(written.values())

@@ -46,6 +46,9 @@ class Method:
     """It chooses its own targets, as those that make up the vector of the contrast examples."""
     has_planted: bool = False
     """It aims at target latents, and so has a twin that is given the planted ones."""
+    at_any_layer: bool = False
+    """It is built from the model alone, at whatever layer; others need an SAE, which reads at
+    one."""
     in_words: bool = False
     """It builds no vector and has no scale: it puts words in front of the prompt."""
 
@@ -57,6 +60,7 @@ METHODS = (
         "from contrast examples",
         "Contrastive activation addition: the mean activation of texts that show the behaviour, "
         "minus that of texts that do not.",
+        at_any_layer=True,
     ),
     Method(
         "sae",
@@ -115,6 +119,7 @@ METHODS = (
         Look(GREY, "X"),
         "a control",
         "A direction drawn at random. The control: a method that does not beat it does nothing.",
+        at_any_layer=True,
     ),
     Method(
         "prompt",
@@ -138,6 +143,7 @@ METHODS = (
 BY_NAME = {method.name: method for method in METHODS}
 BUILDING = tuple(method for method in METHODS if not method.in_words)
 """Those that build vectors."""
+AT_ANY_LAYER = tuple(method.name for method in BUILDING if method.at_any_layer)
 TELLING = tuple(method for method in METHODS if method.in_words)
 """Those that say it in words."""
 NAMES = (

@@ -13,6 +13,7 @@ from saeflow.analyses.steering.goal_pages import GoalResults, goal_context, goal
 from saeflow.analyses.steering.method_effects import MethodEffect, goal_means, method_effects
 from saeflow.analyses.steering.methods import BY_NAME, METHODS
 from saeflow.analyses.steering.report_results import SteeringFolder, SteeringResults
+from saeflow.analyses.steering.search.rows import search_rows, search_sentences
 from saeflow.analyses.steering.settings import Steering
 from saeflow.analyses.steering.tables import goals
 from saeflow.analyses.steering.target_rows import sentences
@@ -85,6 +86,11 @@ def steering_context(
             *results.headline(steering.best, steering.comparisons),
             *sentences(steering.targets),
             *steering.planted.sentences,
+            *(
+                search_sentences(steering.searched, settings.search.kl_budget, steering.layer)
+                if settings.search
+                else []
+            ),
         ],
         "goal_count": len(settings.goals.names),
         "level": settings.summary.level,
@@ -101,6 +107,9 @@ def steering_context(
         "prompts": words.intervals_for(len(set(map(str, settings.completions.prompts)))),
         "method_effects": effects,
         "cost": steering.cost,
+        "search": settings.search,
+        "searched": search_rows(steering.searched),
+        "own_layer": steering.layer,
         "ratings": steering.ratings.to_dicts(),
     }
 

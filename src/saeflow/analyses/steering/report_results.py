@@ -37,6 +37,8 @@ class SteeringResults:
     settings: Steering
     sae: str
     """Whose latents are targeted."""
+    layer: int
+    """Of the study's hook."""
     summary: pl.DataFrame
     best: pl.DataFrame
     comparisons: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -49,6 +51,8 @@ class SteeringResults:
     goals: dict[str, Goal] = field(default_factory=dict)
     """What the goals' files say."""
     cost: Cost | None = None
+    searched: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """What a search over layers and scales chose; empty where there was none."""
 
     def title(self, name: str) -> str:
         """The name of a goal as people read it."""
@@ -71,6 +75,7 @@ class SteeringFolder:
     def __init__(self, folder: StudyFolder, settings: Steering) -> None:
         self._folder, self.settings = folder, settings
         self.sae = str(getattr(folder.study, "target_sae"))  # noqa: B009 - of the kind's own class
+        self.layer = int(str(getattr(folder.study, "hook")).split(".")[1])  # noqa: B009 - as above
 
     @property
     def methods(self) -> list[str]:
@@ -139,6 +144,7 @@ class SteeringFolder:
         return SteeringResults(
             settings=self.settings,
             sae=self.sae,
+            layer=self.layer,
             summary=of_chosen_latents(summary),
             best=of_chosen_latents(best),
             comparisons=of_chosen_latents(comparisons),
@@ -147,6 +153,11 @@ class SteeringFolder:
             planted=Planted.of(best, comparisons, targets),
             goals=described,
             cost=self.cost(),
+            searched=of_chosen_latents(
+                self._folder.table("steering/search_best")
+                if self.settings.search
+                else pl.DataFrame()
+            ),
         )
 
 

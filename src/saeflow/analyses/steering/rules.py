@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +112,25 @@ def judge_inputs(flow: Workflow[Study]) -> dict[str, Any]:
     return flow.model_inputs(f"models/{flow.study.model.name}")
 
 
-def goal_vectors(flow: Workflow[Study], goal: str) -> list[Any]:
-    """A goal's steering vectors, one per method."""
-    methods = flow.study.steering.vectors.methods if flow.study.steering else []
+def goal_vectors(
+    flow: Workflow[Study], goal: str, methods: Sequence[str] | None = None
+) -> list[Any]:
+    """A goal's steering vectors, one per method; by default all."""
+    if methods is None:
+        methods = flow.study.steering.vectors.methods if flow.study.steering else []
     return [flow.located(f"steering/{goal}/{method}/vector.safetensors") for method in methods]
+
+
+def searched_vectors(flow: Workflow[Study]) -> list[str]:
+    """The folders of the vectors that a search tries, by method and layer."""
+    if not flow.study.steering or not (search := flow.study.steering.search):
+        return []
+    own = int(flow.study.hook.split(".")[1])
+    return [
+        f"{method}-layer-{layer}"
+        for method in search.methods
+        for layer in search.layers_of(method, own)
+    ]
 
 
 def calls(flow: Workflow[Study]) -> Callable[[Any, Any], str]:

@@ -17,6 +17,11 @@ COMPLETIONS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "continuation_ids": pl.List(pl.Int32),
     "ended": pl.Boolean,
 }
+SEARCHED_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    **COMPLETIONS_SCHEMA,
+    "layer": pl.Int64,
+}
+"""The ``layer`` behind which the vector is added."""
 PROMPTS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "prompt": pl.String,
     "given": pl.String,

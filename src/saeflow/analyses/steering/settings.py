@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from saeflow.analyses.steering.methods import BUILDING, NAMES, TELLING
+from saeflow.analyses.steering.methods import AT_ANY_LAYER, BUILDING, NAMES, TELLING
 from saeflow.config.section import Name, Names, PathText, Section, Unique, refuse
 from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
@@ -178,6 +178,49 @@ class Capability(Section):
         return self
 
 
+class Search(Section):
+    """Where else a vector may be added, and how much of it: the layer and the scale at which it
+    does best, of those that move the model no further than a budget. One half of the completions
+    chooses, the other reports. Prompts, lengths, sampling and the unit of scales are those of
+    `steering.completions`."""
+
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Unique] = Field(min_length=1)
+    """Layers behind which vectors are added, at ``hook_resid_post``; the study's own is always
+    among them."""
+    methods: Annotated[list[Method], Unique] = Field(
+        default=list(AT_ANY_LAYER),
+        min_length=1,
+        description="Of ``steering.vectors.methods``: "
+        + " and ".join(f"``{name}``" for name in AT_ANY_LAYER)
+        + " are built anew at each layer; all others are built from an SAE, which reads at the "
+        "study's layer, and are searched along the scales there.",
+    )
+    scales: list[float] = Field(default=[0.25, 0.5, 0.75, 1.0], min_length=1)
+    """How much of a vector is added, increasing; multiples of the mean activation norm at its
+    layer, unless ``scale_unit`` says otherwise. The unsteered model, 0.0, is always among what is
+    chosen from, and is not listed."""
+    kl_budget: float = Field(default=0.5, gt=0)
+    """Most nats per token that the steered model's predictions may lie from the unsteered model's,
+    the mean over the completions that choose."""
+    samples: int | None = Field(default=None, ge=4)
+    """Completions per goal, method, layer, scale and prompt; null is as many as
+    ``steering.completions`` has."""
+    tokens: int = Field(default=1024, ge=1)
+    """Tokens of the corpus's part ``eval`` on which the mean norm at each layer is measured,
+    rounded up to whole blocks."""
+
+    @field_validator("scales")
+    @classmethod
+    def _increasing(cls, scales: list[float]) -> list[float]:
+        if scales != sorted(set(scales)) or 0.0 in scales:
+            raise ValueError("must increase, without 0.0, which is always among what is tried")
+        return scales
+
+    def layers_of(self, method: str, own: int) -> list[int]:
+        """The layers at which a method is tried, upwards; `own` is the study's."""
+        return sorted({own, *(self.layers if method in AT_ANY_LAYER else ())})
+
+
 class Summary(Section):
     """Tables of goals, methods and scales."""
 
@@ -214,6 +257,8 @@ class Steering(Section):
     completions: Completions = Completions()
     capability: Capability | None = None
     """Null measures none."""
+    search: Search | None = None
+    """Null adds vectors at the study's hook alone."""
     judge: Judge = Judge()
     pairs: int = Field(default=0, ge=0)
     """Judge ``openai``: held-out samples per goal and pair of methods that are compared side by

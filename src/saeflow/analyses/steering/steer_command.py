@@ -112,10 +112,9 @@ def steer(
 
 def _around(vector: Path) -> Path | None:
     """The folder of the study's results that a ``steering/<goal>/<method>/vector.safetensors`` lies
-    in."""
-    above = vector.resolve().parents
-    root = above[3] if len(above) > 3 else None
-    return root if root and (root / "config.yaml").is_file() else None
+    in, or one of ``steering/<goal>/search/<method>-layer-<n>``."""
+    above = vector.resolve().parents[3:5]
+    return next((root for root in above if (root / "config.yaml").is_file()), None)
 
 
 def _there(file: Path) -> Path:
@@ -168,6 +167,8 @@ def _unit(opened: FinishedStudy, loaded: SteeringVector) -> float:
     steering = opened.study.steering
     if steering and steering.completions.scale_unit == "absolute":
         return 1.0
+    if "mean_norm" in loaded.metadata:  # a search measured it, at a layer that need not be cached
+        return float(loaded.metadata["mean_norm"])
     cache = opened.file(f"activations/{opened.study.model.name}/{loaded.hook}/manifest.json")
     if not cache.is_file():
         raise SaeflowError(f"steer: {cache} is not there, which says how large activations are")

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from saeflow.analyses.steering.figures import behaviour, forest, matched, scales, side_effects
+from saeflow.analyses.steering.figures import (
+    behaviour,
+    forest,
+    matched,
+    scales,
+    search,
+    side_effects,
+)
 
 FIGURES = (
     *forest.FIGURES,
@@ -10,4 +17,5 @@ FIGURES = (
     *matched.FIGURES,
     *behaviour.FIGURES,
     *side_effects.FIGURES,
+    *search.FIGURES,
 )
