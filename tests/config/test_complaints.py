@@ -88,7 +88,16 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ({"goals": {}}, "goals", "did you mean 'steering.goals'?"),
     ({"judge": {}}, "judge", "did you mean 'steering.judge'?"),
     ({"approximator": {}}, "approximator", "did you mean 'effects.approximator'?"),
-    ({"steering.scales": [0.0]}, "steering.scales", "did you mean 'steering.completions.scales'?"),
+    (
+        {"steering.scales": [0.0]},
+        "steering.scales",
+        "did you mean 'steering.completions.scales' or 'steering.search.scales'?",
+    ),
+    (
+        {"steering.new_tokens": 8},
+        "steering.new_tokens",
+        "did you mean 'steering.completions.new_tokens'?",
+    ),
     (
         {"steering.shared_latents": True},
         "steering.shared_latents",
