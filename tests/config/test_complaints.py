@@ -547,9 +547,9 @@ WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"corpus.path": MISSING}, "corpus.path", "is needed for kind 'text'"),
     (
-        {"corpus.path": "stories.csv"},
+        {"corpus.path": "stories.xlsx"},
         "corpus.path",
-        "'stories.csv' must end in .txt, .jsonl or .parquet, or be",
+        "'stories.xlsx' must end in .txt, .jsonl, .ndjson, ",
     ),
     (
         {"corpus.path": "${SAEFLOW_UNSET}/stories"},

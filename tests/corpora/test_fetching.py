@@ -111,7 +111,7 @@ def test_what_cannot_be_fetched_is_told_in_one_sentence(hub: Hub, tmp_path: Path
     nothing, home = tmp_path / "nothing", tmp_path / "home"
     told = fetch(hub, home, {"repo": "some/stories", "files": ["*.csv", "notes*"]}, nothing)
     assert told.startswith(
-        "saeflow: corpus.dataset.files: *.csv, notes* matches no .txt, .jsonl, .parquet file of "
+        "saeflow: corpus.dataset.files: *.csv, notes* matches no file of text (.txt, .jsonl, "
     )
     assert "some/stories@main, which has data/test-00000-of-00001.parquet, data/train-" in told
     assert "README" not in told

@@ -83,7 +83,12 @@ def test_a_bos_that_a_template_wrote_into_a_document_stands_once(tmp_path: Path)
         "\n\n".join(f"<bos> {'<bos> ' * (i % 2)}{words} {'and ' * i}" for i in range(200))
     )
     corpus = Corpus(
-        kind="text", path=str(path), context=8, tokens=Tokens(sae=1024, eval=1024), join=False
+        kind="text",
+        path=str(path),
+        context=8,
+        tokens=Tokens(sae=1024, eval=1024),
+        join=False,
+        control_tokens=True,
     )
     tokens = tokenised_blocks(corpus, "sae", tiny_tokenizer(), 0).tokens
     assert (tokens[:, 0] == 0).all()
@@ -133,25 +138,40 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
     ):
         pl.DataFrame({"text": part}).write_parquet(folder / name)
     (folder / "README.md").write_text("not text")
-    found = [
-        list(documents(Corpus(kind="text", path=str(folder)), split)) for split in ("sae", "eval")
+    read = [
+        list(documents(Corpus(kind="text", path=str(folder), order="files"), split))
+        for split in ("sae", "eval")
     ]
-    assert sorted(found[0] + found[1]) == sorted(TEXTS)
-    order = [TEXTS.index(text) for text in found[0]]
+    assert sorted(read[0] + read[1]) == sorted(TEXTS)
+    order = [TEXTS.index(text) for text in read[0]]
     assert order == sorted(order)
     for file in (folder / "data").iterdir():
         file.unlink()
-    with pytest.raises(SaeflowError, match=r"holds no \.txt, \.jsonl, \.parquet file"):
+    with pytest.raises(SaeflowError, match=r"holds no file of text, \.txt, \.jsonl"):
         list(documents(Corpus(kind="text", path=str(folder)), "sae"))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("corpus.csv", "a,b", "is not one of .txt, .jsonl, .parquet"),
-        ("corpus.jsonl", '{"body": "x"}\n', "line 1: has no text in the field 'text'"),
+        ("corpus.xlsx", "a,b", "is not one of .txt, .jsonl"),
+        ("corpus.gz", "a,b", "is not one of .txt, .jsonl"),
+        (
+            "corpus.jsonl",
+            '{"id": "1", "body": "x y"}\n',
+            "line 1: has no field 'text' but id, body; set corpus.field, for example to body",
+        ),
+        ("corpus.jsonl", "3\n", "line 1: is a int, no record with fields"),
+        ("corpus.jsonl", "[\n", "line 1: is not JSON .* is a .json file: rename it"),
+        ("corpus.json", '[{"text": "x"}, ', "its list of records has no end"),
+        ("corpus.json", '[{"text": "x"}, {"text": ]', "record 2: is not JSON"),
+        ("corpus.json", '{"text": ' + "[" * 100_000, "its JSON is nested too deep"),
+        ("corpus.csv", 'text\n"x" y', "line 1: is no table with ',' between"),
+        ("corpus.arrow", "ARROW1xxxxxxxxxxx", "is not a whole Arrow file"),
+        ("corpus.txt.gz", "no gzip", "is cut or damaged"),
         ("corpus.jsonl", "{\n", "line 1: is not JSON"),
         ("corpus.jsonl", '{"text": ["x"]}\n', "line 1: has no text but a list in the field 'text'"),
+        ("corpus.jsonl", '{"text": "x"}\n{"body": "x"}\n', "line 2: has no field 'text', unlike"),
         (
             "corpus.jsonl",
             '{"text": "x"}\n{"text": "\\ud83d cut"}\n',
@@ -172,7 +192,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
 
 def test_a_column_of_a_parquet_file_that_holds_no_text_is_one_sentence(tmp_path: Path) -> None:
     pl.DataFrame({"ids": [[1, 2], [3]]}).write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(SaeflowError, match="has no text but a list in the field 'ids'"):
+    with pytest.raises(SaeflowError, match=r"'ids'; name it in corpus.token_ids instead"):
         list(documents(Corpus(kind="text", path=str(tmp_path / "a.parquet"), field="ids"), "sae"))
 
 

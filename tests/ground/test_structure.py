@@ -30,6 +30,7 @@ ANYWHERE = [
     "checkpoints",
     "terminal",
     "palette",
+    "unpacking",
 ]
 ORDER = [
     *ANYWHERE,

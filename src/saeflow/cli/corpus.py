@@ -57,5 +57,12 @@ def write(
                 f"corpus.context: {too_long(corpus.context, context, f'the model in {model}')}"
             )
         corpus = corpus.model_copy(update={"path": str(files or corpus.path)})
-        blocks = text.tokenised_blocks(corpus, split, load_tokenizer(model), opening_token(model))
+        blocks = text.tokenised_blocks(
+            corpus,
+            split,
+            load_tokenizer(model),
+            opening_token(model),
+            seed,
+            lambda sentence: options.say(sentence, err=True),
+        )
     io.save_blocks(output, blocks)

@@ -19,6 +19,7 @@ from saeflow.config.model_files import (
 from saeflow.config.sae_files import latents_of
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 from saeflow.config.shipped import shipped_or_own
+from saeflow.config.text_files import KINDS_IN_WORDS, kind_of
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
@@ -219,9 +220,9 @@ def _about_the_corpus(study: Core) -> list[Complaint]:
             "set kind: text"
         )
         complaints.append(("corpus.kind", reason))
-    endings, path = (".txt", ".jsonl", ".parquet"), study.corpus.path
-    if path and not path.endswith(endings) and not shipped_or_own(path).is_dir():
-        reason = f"'{path}' must end in .txt, .jsonl or .parquet, or be a folder of such files"
+    path = study.corpus.path
+    if path and not kind_of(path) and not shipped_or_own(path).is_dir():
+        reason = f"'{path}' must end in {KINDS_IN_WORDS}, or be a folder of such files"
         complaints.append(("corpus.path", reason))
     return complaints
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Set
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeflow.artifacts import atomic, write_sealed_json
-from saeflow.corpora.text import READERS
+from saeflow.config.text_files import KINDS_IN_WORDS, texts_among
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, fetch, place
 
@@ -31,18 +31,17 @@ def fetch_text(dataset: Dataset, key: str, directory: Path) -> None:
     """
 
     def wanted(names: Set[str], _: object) -> list[str]:
-        texts = sorted(name for name in names if PurePosixPath(name).suffix in READERS)
-        if chosen := [
-            name for name in texts if any(fnmatchcase(name, pattern) for pattern in dataset.files)
-        ]:
+        named = (name for name in names if any(fnmatchcase(name, each) for each in dataset.files))
+        if chosen := texts_among(named):
             return chosen
+        texts = texts_among(names)
         offered = ", ".join(texts[:_SHOWN]) + (
             f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
         )
         raise SaeflowError(
-            f"{key}.files: {', '.join(dataset.files)} matches no {', '.join(READERS)} file of "
-            f"{dataset.published.where}, which has {offered or 'none'}; correct the patterns or "
-            "the revision"
+            f"{key}.files: {', '.join(dataset.files)} matches no file of text "
+            f"({KINDS_IN_WORDS}) of {dataset.published.where}, which has {offered or 'none'}; "
+            "correct the patterns or the revision"
         )
 
     fetched = fetch(dataset.published, key, wanted)

@@ -1,23 +1,29 @@
-"""Documents of local files, split so that no document is in two splits."""
+"""Documents of local files, split so that no document is in two splits, and blocks of their
+tokens."""
 
 from __future__ import annotations
 
 import hashlib
-import re
+import json
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from saeflow.artifacts import json_of
 from saeflow.config.sections import Corpus
-from saeflow.corpora.tokens import TokenBlocks, pack, without_bos
+from saeflow.config.text_files import KINDS_IN_WORDS, kind_of
+from saeflow.corpora.content import Content, Document, characters, content_of, document_of
+from saeflow.corpora.mixing import in_turn, shuffled
+from saeflow.corpora.records import READERS
+from saeflow.corpora.shares import Share, shares
+from saeflow.corpora.tokenising import Reader
+from saeflow.corpora.tokens import TokenBlocks, pack
 from saeflow.errors import SaeflowError
 from saeflow.seals import refuse_pointer
-from saeflow.tensors import check_declared
+from saeflow.unpacking import DAMAGE, reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,69 +31,52 @@ if TYPE_CHECKING:
 _SAE_SHARE = (
     0.8  # the rest is "eval"; no model is trained on a text file, so its split "model" is empty
 )
-_CHUNK = 1 << 20  # characters of a .txt file held at once, beside one document
-_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
-_LARGE_GROUP = 1 << 28  # bytes of a piece of a Parquet file, unpacked
-_DOCUMENTS_AT_ONCE = 256  # tokenised together, which lets a fast tokenizer use its threads
+_FILES_AT_ONCE = 16  # of a folder, each with a piece in memory
+_NOTHING = " \t\r\n\0"
 
 
-def documents(corpus: Corpus, split: str) -> Iterator[str]:
-    """The documents of one split, in the files' order; empty ones are left out.
+def documents(corpus: Corpus, split: str) -> Iterator[Document]:
+    """The documents of one split; empty ones are left out.
 
-    Equal documents are in the same split: it follows from the document's hash alone.
+    Equal documents are in the same split: it follows from the document's hash alone. Those of one
+    file come in its order; files of a folder take turns by their sizes, or their weights, unless
+    ``corpus.order`` says one after another.
 
     Args:
-        corpus: with ``path``, a file or a folder of them, and ``separator`` (.txt) or ``field``
-            (.jsonl, .parquet).
+        corpus: with ``path``, a file or a folder of them, and what of it is read.
         split: ``model``, ``sae`` or ``eval``.
 
     Raises:
-        SaeflowError: a file is absent, of an unknown kind, or lacks the field.
+        SaeflowError: a file is absent, damaged, of an unknown kind, or lacks the field.
     """
-    for path in _files(Path(corpus.path or "")):
-        try:
-            refuse_pointer(path)
-            for document in READERS[path.suffix](path, corpus):
-                if document.strip() and split_of(document) == split:
-                    yield document
-        except FileNotFoundError:
-            raise SaeflowError(
-                f"corpus.path: '{path}' does not exist; name a .txt, .jsonl or .parquet file"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise SaeflowError(
-                f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it"
-            ) from None
+    parts = [(share.weight, documents_of(share, corpus, split)) for share in shares(corpus)]
+    return in_turn(parts, characters)
 
 
-def _files(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder by their names: a data set of the hub is a folder
-    of .parquet."""
-    if path.is_dir():
-        if files := sorted(file for file in path.rglob("*") if file.suffix in READERS):
-            return files
-        raise SaeflowError(
-            f"corpus.path: '{path}' holds no {', '.join(READERS)} file; name another folder"
+def documents_of(share: Share, corpus: Corpus, split: str) -> Iterator[Document]:
+    """The documents of one split that files with one share hold, in the order of `documents`."""
+    files = share.files
+    if len(files) > 1 and corpus.order == "mixed":
+        # Kinds of text have names of a kind, so that neighbours by name are alike.
+        by_hash = sorted(
+            files, key=lambda file: _digest(file.name.encode() + file.parent.name.encode())
         )
-    if path.suffix not in READERS:
-        raise SaeflowError(
-            f"corpus.path: '{path}' is not one of {', '.join(READERS)}; convert it or name another "
-            "file"
-        )
-    return [path]
-
-
-def split_of(document: str) -> str:
-    """The split a document belongs to, by its hash."""
-    place = (
-        int.from_bytes(hashlib.blake2b(document.strip().encode(), digest_size=8).digest(), "big")
-        / 2.0**64
-    )
-    return "sae" if place < _SAE_SHARE else "eval"
+        parts = ((max(1.0, file.stat().st_size), _read(file, corpus)) for file in by_hash)
+        every = in_turn(parts, characters, _FILES_AT_ONCE)
+    else:
+        every = chain.from_iterable(_read(file, corpus) for file in files)
+    for document in every:
+        if not _is_empty(document) and split_of(document) == split:
+            yield document
 
 
 def tokenised_blocks(
-    corpus: Corpus, split: str, tokenizer: PreTrainedTokenizerBase, bos_id: int
+    corpus: Corpus,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    bos_id: int,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> TokenBlocks:
     """Tokenise one split and fill ``corpus.tokens.<split> // context`` blocks with it.
 
@@ -97,94 +86,93 @@ def tokenised_blocks(
         split: ``sae`` or ``eval``.
         tokenizer: of the model.
         bos_id: the model's token that opens a text.
+        seed: of the study, for ``corpus.shuffle``.
+        tell: takes sentences about what was read otherwise than it may have been meant.
 
     Raises:
-        SaeflowError: the split holds fewer tokens than asked.
+        SaeflowError: the split holds fewer tokens than asked, or what `saeflow.corpora.text` and
+            the chat template refuse.
     """
     blocks = int(getattr(corpus.tokens, split)) // corpus.context
+    reader = Reader(corpus, tokenizer, bos_id)
+
+    def tokens_of(share: Share) -> Iterator[list[int]]:
+        texts = documents_of(share, corpus, split)
+        name = ["corpus", "shuffle", split, *([share.pattern] if share.pattern else [])]
+        count = 0
+        for tokens in reader.tokens(shuffled(texts, corpus.shuffle, seed, *name)):
+            count += len(tokens)
+            yield tokens
+        if share.pattern:
+            raise SaeflowError(
+                f"corpus.weights: the files of '{share.pattern}' hold {count} tokens, fewer than "
+                f"their share; give it less, set corpus.tokens.{split} lower or add text"
+            )
+
+    parts = [(share.weight, tokens_of(share)) for share in shares(corpus)]
     try:
-        tokenised = _tokenised(documents(corpus, split), tokenizer, bos_id)
-        return pack(tokenised, corpus.context, bos_id, blocks, corpus.join)
+        return pack(in_turn(parts, len), corpus.context, bos_id, blocks, corpus.join)
     except SaeflowError as error:
-        raise SaeflowError(f"{error} (split '{split}' of {corpus.path})") from None
+        hint = ""
+        if reader.documents < 2 and ".txt" in str(corpus.path).lower():
+            hint = (
+                f"; {corpus.separator!r} parts it into {reader.documents} documents of this split: "
+                'set corpus.separator to what stands between them, for example "\\n"'
+            )
+        raise SaeflowError(f"{error} (split '{split}' of {corpus.path}{hint})") from None
+    finally:
+        for sentence in reader.remarks():
+            tell(sentence)
 
 
-def _tokenised(
-    texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, bos_id: int
-) -> Iterator[list[int]]:
-    """Token ids without the BOS that a chat template may have written in front of a document."""
-    while batch := list(islice(texts, _DOCUMENTS_AT_ONCE)):
-        for tokens in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
-            yield tokens if tokens[:1] != [bos_id] else without_bos(tokens, bos_id)
+def split_of(document: Document) -> str:
+    """The split a document belongs to, by its hash."""
+    if isinstance(document, str):
+        data = document.strip().encode()
+    elif isinstance(document[0], int):
+        data = np.asarray(document, dtype=np.int64).tobytes()
+    else:
+        data = json.dumps(document, sort_keys=True, default=str).encode()
+    place = int.from_bytes(_digest(data), "big") / 2.0**64
+    return "sae" if place < _SAE_SHARE else "eval"
 
 
-def _separated(path: Path, corpus: Corpus) -> Iterator[str]:
-    pending = ""
-    with path.open(encoding="utf-8-sig") as file:
-        while chunk := file.read(_CHUNK):
-            *whole, pending = (pending + chunk).split(corpus.separator)
-            yield from whole
-    yield pending
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
 
 
-def _json_lines(path: Path, corpus: Corpus) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                record = json_of(line, where)
-            except ValueError as error:
-                raise SaeflowError(f"{where}: is not JSON ({error}); correct the line") from None
-            value = record.get(corpus.field) if isinstance(record, dict) else None
-            yield _text(value, corpus.field, where)
+def _is_empty(document: Document) -> bool:
+    return not (document.strip(_NOTHING).strip() if isinstance(document, str) else document)
 
 
-def _text(value: Any, field: str, where: str) -> str:
-    """A field's value, if it is text that UTF-8 can hold."""
-    if not isinstance(value, str):
-        kind = "" if value is None else f" but a {type(value).__name__}"
-        raise SaeflowError(f"{where}: has no text{kind} in the field '{field}'; set corpus.field")
-    if not value.isascii() and (half := _HALF_A_CHARACTER.search(value)):
-        raise SaeflowError(
-            f"{where}: holds half of a character (\\u{ord(half[0]):04x}, a lone surrogate) in the "
-            f"field '{field}'; "
-            "correct or remove the line"
-        )
-    return value
-
-
-def _parquet_column(path: Path, corpus: Corpus) -> Iterator[str]:
+def _read(path: Path, corpus: Corpus) -> Iterator[Document]:
+    content: Content | None = None
     try:
-        with pq.ParquetFile(path) as file:
-            if corpus.field not in file.schema_arrow.names:
-                names = ", ".join(file.schema_arrow.names)
-                raise SaeflowError(
-                    f"{path}: has no column '{corpus.field}' but {names}; set corpus.field"
-                )
-            _check_groups(path, file)
-            for batch in file.iter_batches(batch_size=_DOCUMENTS_AT_ONCE, columns=[corpus.field]):
-                texts = (text for text in batch.column(0).to_pylist() if text is not None)
-                yield from (_text(text, corpus.field, str(path)) for text in texts)
+        refuse_pointer(path)
+        for value, where in READERS[kind_of(path.name) or ""](path, corpus):
+            if isinstance(value, str):
+                yield value
+                continue
+            if content is None and isinstance(value, dict):
+                content = content_of(corpus, value, where)
+            yield document_of(content or Content("field", corpus.fields), value, where)
+    except FileNotFoundError:
+        raise SaeflowError(
+            f"corpus.path: '{path}' does not exist; name a file, {KINDS_IN_WORDS}, or a folder of "
+            "them"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SaeflowError(
+            f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it"
+        ) from None
+    except UnicodeError as error:
+        raise SaeflowError(f"corpus.path: '{path}' is no text ({error}); convert it") from None
     except pa.ArrowInvalid as error:
-        raise SaeflowError(f"{path}: is not a whole Parquet file ({error}); get it again") from None
-
-
-def _check_groups(path: Path, file: pq.ParquetFile) -> None:
-    """Refuse a file whose pieces, one of which is in memory at a time, unpack to what no text
-    does."""
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        packed = sum(
-            group.column(place).total_compressed_size for place in range(group.num_columns)
-        )
-        if group.total_byte_size > _LARGE_GROUP:
-            check_declared(path, group.total_byte_size, packed)
-
-
-READERS: dict[str, Callable[[Path, Corpus], Iterator[str]]] = {
-    ".txt": _separated,
-    ".jsonl": _json_lines,
-    ".parquet": _parquet_column,
-}
+        raise SaeflowError(
+            f"{path}: is not a whole {'Parquet' if '.parquet' in path.name else 'Arrow'} file "
+            f"({error}); get it again"
+        ) from None
+    except DAMAGE as error:
+        raise SaeflowError(
+            f"corpus.path: '{path}' is cut or damaged ({reason(error)}); get it again"
+        ) from None

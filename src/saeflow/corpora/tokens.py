@@ -10,6 +10,8 @@ from jaxtyping import Int32, UInt8
 
 from saeflow.errors import SaeflowError
 
+SHORTEST = 8  # context of a block
+
 
 class TokenBlocks(NamedTuple):
     """Blocks of tokens, with labels where the truth about the text is known.
@@ -56,20 +58,33 @@ def pack(
     """
     tokens = np.full((blocks, context), bos_id, dtype=np.int32)
     pending: list[int] = []
-    filled, read = 0, 0
+    filled, read, longest = 0, 0, 0
     for document in documents:
         if filled == blocks:
             break
         pending += [bos_id, *document] if pending else document
         read += len(document)
+        longest = max(longest, len(document))
         whole = min(len(pending) // (context - 1), blocks - filled)
         taken = whole * (context - 1)
         tokens[filled : filled + whole, 1:] = np.reshape(pending[:taken], (whole, context - 1))
         pending = pending[taken:] if join else []
         filled += whole
     if filled < blocks:
-        raise SaeflowError(
-            f"corpus: holds {read} tokens, which fill {filled} of {blocks} blocks of {context}; "
-            f"give more text or lower corpus.tokens to at most {filled * context}"
-        )
+        fill = f"corpus: holds {read} tokens, which fill {filled} of {blocks} blocks of {context}"
+        raise SaeflowError(f"{fill}; {_more_blocks(read, longest, context, filled, join)}")
     return TokenBlocks(tokens, {}, {})
+
+
+def _more_blocks(read: int, longest: int, context: int, filled: int, join: bool) -> str:
+    """What to do where documents do not fill the blocks."""
+    if filled:
+        return f"give more text or lower corpus.tokens to at most {filled * context}"
+    if not join and longest:
+        shorter = f", or corpus.context to at most {longest + 1}" if longest + 1 >= SHORTEST else ""
+        return (
+            f"the longest document has {longest}, and none fills a block: set corpus.join: "
+            f"true{shorter}"
+        )
+    shorter = f", or lower corpus.context to at most {read + 1}" if read >= SHORTEST - 1 else ""
+    return f"give more text{shorter}"

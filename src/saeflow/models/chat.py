@@ -4,10 +4,10 @@ a turn."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from saeflow.corpora.templates import rendered
 from saeflow.corpora.tokens import without_bos
 from saeflow.errors import SaeflowError
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from saeflow.config.sections import Message
 
-TODAY = date(2024, 7, 26)
-"""What templates that write the day's date are told, so that a study's prompts stay what they
-are."""
 ANSWER = (
     "Zqx"  # stands for what an assistant says where only the template's own marks are of interest
 )
@@ -69,7 +66,7 @@ def _written(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **choices: bool
 ) -> str:
     try:
-        return _rendered(tokenizer, [message.model_dump() for message in messages], **choices)
+        return rendered(tokenizer, [message.model_dump() for message in messages], **choices)
     except Exception as error:  # a template is a program, and may raise whatever it likes
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise SaeflowError(
@@ -88,7 +85,7 @@ def template_length(tokenizer: PreTrainedTokenizerBase) -> int:
         return 0
     try:
         prompts = [
-            _rendered(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True)
+            rendered(tokenizer, [{"role": "user", "content": text}], add_generation_prompt=True)
             for text in UNLIKE
         ]
     except Exception:  # as above
@@ -185,7 +182,7 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": ANSWER}]
     try:
-        behind = _rendered(tokenizer, messages).rpartition(ANSWER)[2].lstrip()
+        behind = rendered(tokenizer, messages).rpartition(ANSWER)[2].lstrip()
     except Exception:  # a template that takes no such conversation names no end
         return None
     special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
@@ -197,23 +194,3 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         ),
         None,
     )
-
-
-def _rendered(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **choices: bool
-) -> str:
-    template = tokenizer.get_chat_template()
-    if "strftime_now" in template:
-        template = _DATE + template
-    text = tokenizer.apply_chat_template(
-        messages, chat_template=template, tokenize=False, **choices
-    )
-    assert isinstance(text, str)
-    return text
-
-
-_PARTS = "".join(
-    f"|replace('%{part}', '{TODAY.strftime('%' + part)}')" for part in "aAbBdmyYjHIMSp"
-)
-_DATE = f"{{% macro strftime_now(format) %}}{{{{ format{_PARTS} }}}}{{% endmacro %}}{{{{ '' }}}}"
-"""Goes before the day's date that templates are given, which only a macro of their own can hide."""

@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def read(
     games: Annotated[
-        list[Path], typer.Option(help="A PGN file: .pgn, .zst, .gz or .bz2; may be repeated.")
+        list[Path], typer.Option(help="A PGN file: .pgn, .zst, .gz, .bz2 or .xz; may be repeated.")
     ],
     settings: options.Settings,
     output: options.Output,

@@ -7,23 +7,17 @@ blank lines there are.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import zstandard
-
 from saeflow.errors import SaeflowError
 from saeflow.seals import refuse_pointer
+from saeflow.unpacking import DAMAGE, UNPACKERS, plain, reason
 
 _PIECE = 1 << 20  # bytes looked at in one go
-# Bytes of a .zst unpacked in one go: they are 32 MiB at most, however they are packed.
-_PACKED = 1 << 10
 _CHUNK = 64 << 20  # bytes of games in one go, as many games as are wanted of usual length
 _LONGEST = 16 << 20  # bytes within which a game begins in any file of games
 LONGEST_GAME = 1 << 20  # bytes of a game that is read; those with an engine's word have a tenth
@@ -55,46 +49,8 @@ class Chunk(NamedTuple):
     damage: str | None = None
 
 
-def _plain(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
-
-
-def _gzip(path: Path) -> Iterator[bytes]:
-    with gzip.open(path, "rb") as file:
-        while piece := file.read1(_PIECE):
-            yield piece
-
-
-def _bzip(path: Path) -> Iterator[bytes]:
-    with bz2.open(path, "rb") as file:
-        while piece := file.read1(_PIECE):
-            yield piece
-
-
-def _zstd(path: Path) -> Iterator[bytes]:
-    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    frame = unpacker.decompressobj()
-    with path.open("rb") as file:
-        while piece := file.read(_PACKED):
-            while piece:
-                if frame.eof:  # another follows
-                    frame = unpacker.decompressobj()
-                yield frame.decompress(piece)
-                piece = frame.unused_data if frame.eof else b""
-    if not frame.eof:
-        raise EOFError
-
-
-# What gives a file's bytes piece by piece; where the file is damaged or cut it raises once it has
-# given what it could.
-READERS: dict[str, Callable[[Path], Iterator[bytes]]] = {
-    ".pgn": _plain,
-    ".zst": _zstd,
-    ".gz": _gzip,
-    ".bz2": _bzip,
-}
+# What gives a file's bytes piece by piece.
+READERS: dict[str, Callable[[Path], Iterator[bytes]]] = {".pgn": plain, **UNPACKERS}
 
 
 def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
@@ -102,7 +58,7 @@ def read_chunks(path: Path, games: int) -> Iterator[Chunk]:
     file holds.
 
     Args:
-        path: .pgn, or packed as .zst, .gz or .bz2, in small letters or capitals.
+        path: .pgn, or packed as .zst, .gz, .bz2 or .xz, in small letters or capitals.
         games: per chunk.
 
     Raises:
@@ -156,9 +112,8 @@ class _Stream:
                 yield _plain_lines(lines)
                 held, new = io.BytesIO(), 0
                 held.write(rest)
-        except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
-            reason = " ".join(str(error).split()) or "it ends too early"
-            self.damage = f"the file is cut or damaged ({reason}): its last games are lost"
+        except DAMAGE as error:
+            self.damage = f"the file is cut or damaged ({reason(error)}): its last games are lost"
             # what follows the last whole game may be anything
             yield _plain_lines(_whole_lines(held.getvalue())[0])
             return

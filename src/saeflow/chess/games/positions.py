@@ -293,7 +293,7 @@ def pgn_positions(
     file is read in parallel, too. What comes out does not depend on ``jobs``.
 
     Args:
-        path: .pgn, or packed as .zst, .gz or .bz2; or several.
+        path: .pgn, or packed as .zst, .gz, .bz2 or .xz; or several.
         settings: which games and moves are taken.
         jobs: processes; with 1 this one does it all.
         test: files whose games, and no others, are the split ``eval``. They come first; games that

@@ -49,7 +49,7 @@ class Positions(Section):
     """Where positions come from: played games, or games of the model with itself."""
 
     path: InputPath | Annotated[list[InputPath], Field(min_length=1), Unique] | None = None
-    """Played games: a PGN file, plain or packed as .zst, .gz or .bz2, or a list of files.
+    """Played games: a PGN file, plain or packed as .zst, .gz, .bz2 or .xz, or a list of files.
     ``${NAME}`` is read from the environment."""
     test: Annotated[list[InputPath], Unique] = Field(default=[])
     """``path``: other files, such as later months, whose games, and no others, are the split

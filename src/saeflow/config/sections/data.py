@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from saeflow.config.gguf_header import is_gguf
 from saeflow.config.section import (
+    Complaint,
     InputPath,
     Name,
     PathText,
     Section,
     Text,
+    Unique,
     refuse,
 )
 from saeflow.config.sections.published import (
@@ -23,6 +25,7 @@ from saeflow.config.sections.published import (
     Source,
     disputes,
 )
+from saeflow.config.text_files import kind_of
 
 
 class Tokens(Section):
@@ -43,14 +46,39 @@ class Corpus(Section):
     """``tales``: the embedded story grammar, infinite and with known truth. ``text``: local files,
     or a data set of a hub."""
     path: InputPath | None = None
-    """``text``: a .txt, .jsonl or .parquet file, or a folder of them, in the folder that Snakemake
-    works in or else in the checkout. ``${NAME}`` is read from the environment."""
+    """``text``: a .txt, .jsonl, .ndjson, .json, .csv, .tsv, .parquet or .arrow file, alone or
+    packed as .gz, .zst, .bz2 or .xz, or a folder of them, in the folder that Snakemake works in or
+    else in the checkout. ``${NAME}`` is read from the environment."""
     dataset: Dataset | None = None
     """``text``: a data set of a hub, in place of `path`."""
-    field: Text = "text"
-    """``text``: the field or column that holds the text in .jsonl and .parquet."""
+    field: Text | Annotated[list[Text], Field(min_length=1), Unique] = "text"
+    """``text``: the field or column that holds the text in all files but .txt; one in another field
+    is named with a dot, ``meta.text``. Several, such as ``[prompt, completion]``, are one text.
+    Where the files have no field of the default's name, and no other is named, ``messages`` or
+    ``conversations`` are read as `messages`, or ``input_ids`` or ``tokens`` as `token_ids`."""
+    messages: Text | None = None
+    """``text``: in place of `field`, the one that holds chats, lists of messages with ``role`` and
+    ``content`` or, as ShareGPT has them, ``from`` and ``value``. The model's chat template writes
+    them."""
+    token_ids: Text | None = None
+    """``text``: in place of `field`, the one that holds lists of token ids, of the model's own
+    tokenizer. What a field ``attention_mask`` beside it has 0 for is left out."""
+    control_tokens: bool = False
+    """``text``: whether a control token that is written out in a text, such as
+    ``<|endoftext|>``, is that token, as in chats that a template has written already. If false, it
+    is the letters that it is made of."""
     separator: str = Field(default="\n\n", min_length=1)
     """``text``: what stands between documents in a .txt file."""
+    order: Literal["mixed", "files"] = "mixed"
+    """``text``: of a folder of several files. ``mixed``: documents of all files in turn, of each
+    as many as its size says, or `weights`; ``files``: one file after another, by their names."""
+    weights: dict[Text, Annotated[float, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    """``text``: shares of the tokens, by patterns of the names of the files in the folder or data
+    set, such as ``{"code/*": 0.3, "*": 0.7}``. The first pattern that matches a file counts; 0
+    leaves files out."""
+    shuffle: int = Field(default=0, ge=0, le=1_000_000)
+    """``text``: the documents among which each next one is drawn, which are held in memory; 0
+    leaves the order of the files."""
     join: bool = True
     """``text``: fill blocks with documents one after another, BOS between them. If false, no two
     documents share a block, and what does not fill a block of its own is left out."""
@@ -63,9 +91,7 @@ class Corpus(Section):
     def _agrees(self) -> Corpus:
         complaints = []
         if self.kind == "text" and not (self.path or self.dataset):
-            reason = (
-                "is needed for kind 'text'; name a .txt, .jsonl or .parquet file, or give dataset"
-            )
+            reason = "is needed for kind 'text'; name a file of text or a folder, or give dataset"
             complaints.append(("path", reason))
         if self.path and self.dataset:
             reason = "stands beside path; give one of them (null undoes a key of an earlier file)"
@@ -74,12 +100,41 @@ class Corpus(Section):
             if self.kind == "tales" and getattr(self, key):
                 reason = f"kind 'tales' reads no file; remove {key} or set kind: text"
                 complaints.append((key, reason))
+        complaints += self._about_reading()
         for split in ("sae", "eval"):
             if (tokens := getattr(self.tokens, split)) < self.context:
                 reason = f"{tokens} is less than one block of context {self.context}"
                 complaints.append((f"tokens.{split}", reason))
         refuse(complaints)
         return self
+
+    def _about_reading(self) -> list[Complaint]:
+        complaints = []
+        named = [key for key in ("messages", "token_ids") if getattr(self, key)]
+        named += ["field"] if self.field != "text" else []
+        if len(named) > 1:
+            reason = f"stands beside {' and '.join(named[1:])}; give one of them"
+            complaints.append((named[0], reason))
+        if self.weights and self.order == "files":
+            reason = "mixes files, and order: files does not; remove one of them"
+            complaints.append(("weights", reason))
+        if self.weights and not any(self.weights.values()):
+            complaints.append(("weights", "leaves every file out; give one more than 0"))
+        if self.weights and self.path and kind_of(self.path):
+            complaints.append(
+                ("weights", "needs a folder of files; name one in path, or remove it")
+            )
+        return complaints
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names in `field`."""
+        return (self.field,) if isinstance(self.field, str) else tuple(self.field)
+
+    @property
+    def names_fields(self) -> bool:
+        """Whether any key says what of a record is read."""
+        return bool(self.messages or self.token_ids) or self.field != "text"
 
 
 class ModelTraining(Section):

@@ -135,7 +135,8 @@ class Dataset(Section):
     Parquet."""
     files: Annotated[list[Text], Field(min_length=1), Unique] = Field(default=["*"])
     """Patterns that the files' names must match one of, such as ``data/train-*.parquet``; a star
-    stands for anything, slashes too. Only .txt, .jsonl and .parquet files are taken."""
+    stands for anything, slashes too. Only files of text are taken, of the kinds that
+    ``corpus.path`` is of."""
 
     @property
     def published(self) -> Published:

@@ -1,0 +1,280 @@
+"""What files of text hold, record by record: one record is in memory at a time, or few."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saeflow.artifacts import json_of
+from saeflow.config.sections import Corpus
+from saeflow.config.text_files import packing_of
+from saeflow.corpora.content import columns_of
+from saeflow.errors import SaeflowError
+from saeflow.tensors import check_declared
+from saeflow.unpacking import UNPACKERS, plain
+
+_CHUNK = 1 << 20  # characters held at once, beside one record
+LONGEST = 1 << 26  # characters of one record
+_LARGE_GROUP = 1 << 28  # bytes of a piece of a Parquet file, unpacked
+_ROWS_AT_ONCE = 256
+_MARKS = {  # of the order of bytes, the longer ones first
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_MARK = "\ufeff"  # stands inside where files were joined
+_BETWEEN = _MARK + " \t\r\n,"  # JSON values
+_DECODER = json.JSONDecoder()
+
+
+class Record(NamedTuple):
+    """One document as a file has it.
+
+    Attributes:
+        value: text, or fields by their names.
+        where: it stands, for messages.
+    """
+
+    value: Any
+    where: str
+
+
+class _Decoded(NamedTuple):
+    value: Any
+    end: int
+
+
+class _Pieces(io.RawIOBase):
+    """A file's bytes, unpacked as they are read."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces, self.rest = pieces, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.rest:
+            piece = next(self.pieces, None)
+            if piece is None:
+                return 0
+            self.rest = piece
+        taken = self.rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self.rest = self.rest[len(taken) :]
+        return len(taken)
+
+
+def _bytes_of(path: Path) -> io.BufferedReader:
+    return io.BufferedReader(_Pieces(UNPACKERS.get(packing_of(path.name), plain)(path)), _CHUNK)
+
+
+@contextmanager
+def _text_of(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
+    """The characters of a file: UTF-8, or what its mark of the order of bytes says."""
+    with _bytes_of(path) as file:
+        start = file.peek(_CHUNK)
+        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+        if encoding == "utf-8" and start.count(0) > len(start) // 4:
+            raise SaeflowError(
+                f"corpus.path: '{path}' is full of zero bytes, as UTF-16 without a mark of the "
+                "order of bytes is, or no text at all; convert it to UTF-8"
+            )
+        with io.TextIOWrapper(file, encoding, newline=newline) as text:
+            yield text
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is read at places: a packed one is unpacked to disk first."""
+    if not packing_of(path.name):
+        with path.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as whole, _bytes_of(path) as packed:
+        shutil.copyfileobj(packed, whole, _CHUNK)
+        whole.seek(0)
+        yield whole
+
+
+def _separated(path: Path, corpus: Corpus) -> Iterator[Record]:
+    pending = ""
+    with _text_of(path) as file:
+        while chunk := file.read(_CHUNK):
+            *whole, pending = (pending + chunk).split(corpus.separator)
+            yield from (Record(text.lstrip(_MARK), str(path)) for text in whole)
+            if len(pending) > LONGEST:
+                raise SaeflowError(
+                    f"{path}: goes on for {LONGEST >> 20} Mi characters without "
+                    f"{corpus.separator!r}, which stands between documents; set corpus.separator "
+                    'to what does, for example "\\n" where each line is one'
+                )
+    yield Record(pending.lstrip(_MARK), str(path))
+
+
+def _json_lines(path: Path, corpus: Corpus) -> Iterator[Record]:
+    with _text_of(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST), ""), start=1):
+            where, line = f"{path}, line {number}", line.strip(_MARK + " \t\r\n")
+            if len(line) == LONGEST:
+                raise _too_long(where)
+            if not line:
+                continue
+            try:
+                value = json_of(line, where)
+            except ValueError as error:
+                begins = ""
+                if number == 1 and line[0] == "[":
+                    begins = "; a list of records over several lines is a .json file: rename it"
+                raise SaeflowError(
+                    f"{where}: is not JSON ({error}); correct the line{begins}"
+                ) from None
+            yield Record(value, where)
+
+
+def _too_long(where: str) -> SaeflowError:
+    return SaeflowError(
+        f"{where}: is one record of more than {LONGEST >> 20} Mi characters; write one record per "
+        "document"
+    )
+
+
+def _json_values(path: Path, corpus: Corpus) -> Iterator[Record]:
+    """The records of a list, or those that stand one after another."""
+    held, in_list, ended, number, wanted = "", False, False, 0, _CHUNK
+    with _text_of(path) as file:
+        while held or not ended:
+            held = held.lstrip(_BETWEEN)
+            where = f"{path}, record {number + 1}"
+            if not number and not in_list and held.startswith("["):
+                held, in_list = held[1:], True
+            elif in_list and held.startswith("]"):
+                return
+            elif (decoded := _first_value(held, where)) and (decoded.end < len(held) or ended):
+                yield Record(decoded.value, where)
+                held, number, wanted = held[decoded.end :], number + 1, _CHUNK
+            elif ended and held:
+                raise SaeflowError(
+                    f"{where}: is not JSON, or it is cut ({held[:40]!r}); correct the file"
+                )
+            elif len(held) > LONGEST:
+                raise _too_long(where)
+            elif not ended:  # as much again, so that a long record is not read often
+                more = file.read(wanted)
+                held, wanted, ended = held + more, max(_CHUNK, len(held)), not more
+    if in_list:
+        raise SaeflowError(f"{path}: its list of records has no end; get the file again")
+
+
+def _first_value(text: str, where: str) -> _Decoded | None:
+    """The value that a text begins with, if it is whole."""
+    try:
+        return _Decoded(*_DECODER.raw_decode(text))
+    except RecursionError:
+        raise SaeflowError(f"{where}: its JSON is nested too deep; get it again") from None
+    except ValueError:
+        return None
+
+
+def _table_of(delimiter: str) -> Callable[[Path, Corpus], Iterator[Record]]:
+    def rows(path: Path, corpus: Corpus) -> Iterator[Record]:
+        csv.field_size_limit(LONGEST)
+        with _text_of(path, newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+            try:
+                for number, row in enumerate(reader, start=1):
+                    yield Record(row, f"{path}, row {number}")
+            except csv.Error as error:
+                raise SaeflowError(
+                    f"{path}, line {reader.line_num}: is no table with {delimiter!r} "
+                    f"between its columns ({error}); correct it"
+                ) from None
+
+    return rows
+
+
+def _parquet(path: Path, corpus: Corpus) -> Iterator[Record]:
+    with _seekable(path) as stored, pq.ParquetFile(stored) as file:
+        columns = columns_of(corpus, _samples(file.schema_arrow), str(path))
+        _check_groups(path, file)
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
+            yield from (Record(row, str(path)) for row in batch.to_pylist())
+
+
+def _check_groups(path: Path, file: pq.ParquetFile) -> None:
+    """Refuse a file whose pieces, one of which is in memory at a time, unpack to what no text
+    does."""
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        packed = sum(
+            group.column(place).total_compressed_size for place in range(group.num_columns)
+        )
+        if group.total_byte_size > _LARGE_GROUP:
+            check_declared(path, group.total_byte_size, packed)
+
+
+def _arrow(path: Path, corpus: Corpus) -> Iterator[Record]:
+    """A stream of Arrow, as ``datasets`` saves it, or a file."""
+    with _bytes_of(path) as packed:
+        if not packed.peek(6).startswith(b"ARROW1"):
+            stream = pa.ipc.open_stream(packed)
+            yield from _rows(stream.schema, stream, path, corpus)
+            return
+    with _seekable(path) as stored:
+        file = pa.ipc.open_file(stored)
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        yield from _rows(file.schema, batches, path, corpus)
+
+
+def _rows(
+    schema: pa.Schema, batches: Iterator[pa.RecordBatch], path: Path, corpus: Corpus
+) -> Iterator[Record]:
+    columns = columns_of(corpus, _samples(schema), str(path))
+    for batch in batches:
+        chosen = batch.select(columns)
+        for start in range(0, chosen.num_rows, _ROWS_AT_ONCE):
+            rows = chosen.slice(start, _ROWS_AT_ONCE).to_pylist()
+            yield from (Record(row, str(path)) for row in rows)
+
+
+def _samples(schema: pa.Schema) -> dict[str, Any]:
+    """For each column a value as its type tells it: text, a list of numbers, a list of fields."""
+    return {field.name: _sample(field.type) for field in schema}
+
+
+def _sample(type_: pa.DataType) -> Any:
+    kinds = pa.types
+    if kinds.is_dictionary(type_):
+        return _sample(type_.value_type)
+    if kinds.is_string(type_) or kinds.is_large_string(type_) or kinds.is_string_view(type_):
+        return ""
+    if kinds.is_list(type_) or kinds.is_large_list(type_) or kinds.is_fixed_size_list(type_):
+        return [_sample(type_.value_type)]
+    if kinds.is_struct(type_):
+        return {field.name: _sample(field.type) for field in type_}
+    return 0 if kinds.is_integer(type_) else None
+
+
+READERS: dict[str, Callable[[Path, Corpus], Iterator[Record]]] = {
+    ".txt": _separated,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_values,
+    ".csv": _table_of(","),
+    ".tsv": _table_of("\t"),
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+}
+"""By `saeflow.config.text_files.TEXT_KINDS`."""

@@ -1,0 +1,68 @@
+"""Which files a corpus is made of, and what share of it they have."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from saeflow.config.sections import Corpus
+from saeflow.config.text_files import KINDS_IN_WORDS, kind_of, texts_among
+from saeflow.errors import SaeflowError
+
+
+class Share(NamedTuple):
+    """Files that have a share of a corpus together.
+
+    Attributes:
+        pattern: of their names, the key in ``corpus.weights``; None where none are given.
+        weight: of their tokens among those of all.
+        files: in the order of their names.
+    """
+
+    pattern: str | None
+    weight: float
+    files: list[Path]
+
+
+def shares(corpus: Corpus) -> list[Share]:
+    """The files of a corpus, by the share that they have of it.
+
+    Raises:
+        SaeflowError: there are none, or weights are given that do not fit their names.
+    """
+    path = Path(corpus.path or "")
+    if not path.is_dir():
+        if not kind_of(path.name):
+            raise SaeflowError(
+                f"corpus.path: '{path}' is not one of {KINDS_IN_WORDS}; convert it or name another "
+                "file"
+            )
+        return [Share(None, 1.0, [path])]
+    names = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    files = {name: names[name] for name in texts_among(names)}
+    if not files:
+        raise SaeflowError(
+            f"corpus.path: '{path}' holds no file of text, {KINDS_IN_WORDS}; name another folder"
+        )
+    if not corpus.weights:
+        return [Share(None, 1.0, list(files.values()))]
+    chosen: dict[str, list[Path]] = {pattern: [] for pattern in corpus.weights}
+    for name, file in files.items():
+        pattern = next((each for each in chosen if fnmatchcase(name, each)), None)
+        if pattern is None:
+            raise SaeflowError(
+                f"corpus.weights: no pattern matches '{name}' of {path}; give it a weight, which "
+                "is 0 for what is left out"
+            )
+        chosen[pattern].append(file)
+    if empty := [pattern for pattern, held in chosen.items() if not held]:
+        raise SaeflowError(
+            f"corpus.weights: '{empty[0]}' matches no file of {path} that no pattern before it "
+            f"does; there are {', '.join(list(files)[:4])}"
+        )
+    return [
+        Share(pattern, weight, chosen[pattern])
+        for pattern, weight in corpus.weights.items()
+        if weight
+    ]
