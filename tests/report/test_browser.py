@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import latent_tables
 import polars as pl
@@ -19,6 +20,7 @@ import yaml
 from browsing import (
     NEEDS_CHROMIUM,
     PHONE,
+    WIDE,
     Opened,
     browser,
     opened,
@@ -31,6 +33,7 @@ from browsing import (
 from checkout import ROOT
 
 from saeflow.analyses.steering.methods import BY_NAME
+from saeflow.corpora import tales
 
 __all__ = ["browser", "shown"]
 pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
@@ -247,6 +250,112 @@ def test_search_finds_tokens_numbers_and_conditions(shown: Opened, folder: Path)
     assert "No latent meets this search." in page.locator("#found").inner_text()
     searched("colour>3")
     assert "Not known here: colour." in page.locator("#found").inner_text()
+
+
+def test_a_search_takes_the_names_of_goals_and_the_headings_of_columns(
+    shown: Opened, folder: Path
+) -> None:
+    page = shown.page
+
+    def searched(query: str) -> list[int]:
+        shown.go(f"file://{folder}/latents.html#/main?q={quote(query)}")
+        assert "Not known here" not in page.locator("#found").inner_text(), query
+        return rows(page)
+
+    aimed = searched("goal:anger")
+    assert aimed == [5]
+    assert 5 in searched("anger")
+    assert searched("evangelist is:target") == searched('"christian evangelist" is:target') == [5]
+    assert searched("goal:nothing_of_the_kind") == []
+    goals = page.locator(".grid [role=columnheader]", has_text="target of")
+    assert goals.count() == 1
+    searched("is:target")
+    assert "anger, christian evangelist" in page.locator(".grid .rows .row").inner_text()
+    headings = page.locator(".grid .numeric[role=columnheader]").all_text_contents()
+    told = page.locator("#names code").all_text_contents()
+    assert told == [heading.lower().replace(" ", "_") for heading in headings]
+    assert len(told) == 9
+    for name in told:
+        assert len(searched(f"{name}>-1e9")) > 0, name
+    kept = "nodes => nodes.map(node => node.title)"
+    explained = page.locator(".grid .numeric[role=columnheader]").evaluate_all(kept)
+    assert all(len(text) > 15 and "undefined" not in text for text in explained)
+    assert searched("fires_on<1e-4") == searched("density<1e-4")
+
+
+def test_every_link_between_pages_leads_to_a_place_that_is_there(
+    shown: Opened, folder: Path
+) -> None:
+    page, wanted = shown.page, set()
+    for name in PAGES:
+        shown.go(f"file://{folder}/{name}")
+        links = page.locator("a[href]").evaluate_all("nodes => nodes.map(node => node.href)")
+        wanted |= {link for link in links if link.startswith("file:") and "#" in link}
+    anchors = sorted(link for link in wanted if "#/" not in link)
+    assert any("#text-caa" in link for link in anchors)
+    assert any("#method-caa" in link for link in anchors)
+    for link in anchors:
+        shown.go(link)
+        place = page.locator(f"[id='{link.partition('#')[2]}']")
+        assert place.count() == 1, link
+        until(page, f"document.getElementById({place.get_attribute('id')!r}).checkVisibility()")
+    for link in sorted(wanted - set(anchors))[:20]:
+        shown.go(link)
+        assert page.locator("[role=alert]").count() == 0, link
+
+
+def test_what_a_chart_tells_of_a_point_is_in_sight(
+    browser: playwright.Browser, folder: Path
+) -> None:
+    for size in (WIDE, PHONE, {"width": 900, "height": 320}):
+        found = opened(browser, viewport=size)
+        found.go(f"file://{folder}/goal-anger.html")
+        chart = found.page.locator("#curve-chart svg")
+        chart.scroll_into_view_if_needed()
+        for dot in (chart.locator(".dot").first, chart.locator(".dot").last):
+            dot.hover(force=True)
+            told = found.page.locator("#curve-chart .told")
+            assert "product" in told.inner_text()
+            box = told.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= size["width"]
+            assert 0 <= box["y"] <= size["height"] - box["height"], (size, box)
+        found.page.context.close()
+
+
+def test_words_that_count_for_the_behaviour_are_marked_in_texts(
+    browser: playwright.Browser, folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "tales"
+    shutil.copytree(folder.parent / "tales", root)
+    shutil.copytree(folder.parent / "goals", tmp_path / "goals")
+    for file in root.glob("steering/anger/*/completions.parquet"):
+        said = pl.lit("The furious guests, FURIOUSLY angry at the anger of infuriated furies.")
+        pl.read_parquet(file).with_columns(text=said).write_parquet(file)
+    goal = tmp_path / "goals/anger.yaml"
+    values = yaml.safe_load(goal.read_text()) | {"words": ["furious*", "at the anger"]}
+    goal.write_text(yaml.safe_dump(values))
+
+    def marked(kind: str) -> list[str]:
+        config = yaml.safe_load((root / "config.yaml").read_text())
+        config["steering"]["judge"] |= {"kind": kind}
+        (root / "config.yaml").write_text(yaml.safe_dump(config))
+        output = report_study.write_report(root, tmp_path / "report", tmp_path / "goals").parent
+        found = opened(browser)
+        found.go(f"file://{output}/goal-anger.html")
+        cards = found.page.locator("#text-caa blockquote").first
+        words = cards.locator("mark").all_text_contents()
+        assert found.complaints == []
+        found.page.context.close()
+        return words
+
+    assert marked("lexical") == ["furious", "FURIOUSLY", "at the anger"]
+    planted = marked("planted")
+    share = tales.behaviour(
+        "The furious guests, FURIOUSLY angry at the anger of infuriated furies."
+    )
+    assert set(planted) <= {"furious", "FURIOUSLY", "angry", "anger"}
+    assert (len(planted) > 0) == (share["anger"] > 0)
 
 
 def test_the_list_is_sorted_by_any_statistic_in_both_directions(

@@ -35,9 +35,10 @@ def write(
     """Write report/index.html with all it needs beside it; it opens without a network."""
     options.set_pools(threads)
     from saeflow.analyses.reading import read_study
+    from saeflow.describe.study import jobs_of
     from saeflow.report.folder import StudyFolder
     from saeflow.report.io import write_report
 
     named = (text.partition("=") for text in beside or ())
     folder = StudyFolder(study, read_study, {key: Path(place) for key, _, place in named})
-    write_report(folder, output)
+    write_report(folder, output, jobs_of(study / "benchmarks"))

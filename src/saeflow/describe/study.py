@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from saeflow.config.any_study import AnyStudy
 from saeflow.config.locations import fetches
 from saeflow.devices import present
 from saeflow.provenance import provenance
+from saeflow.report.page import Jobs
 
 _OF_A_STUDY = {"python", "machine", "packages", "commit"}
 STAGES_SCHEMA: dict[str, type[pl.DataType]] = {
@@ -92,6 +94,20 @@ def stage_table(benchmarks: Path) -> pl.DataFrame:
     )
     ordered = table.sort("seconds", "rule", descending=[True, False])
     return ordered.select(pl.col(name).cast(kind) for name, kind in STAGES_SCHEMA.items())
+
+
+def jobs_of(benchmarks: Path) -> Jobs | None:
+    """What the jobs of a study took, and when they ran, by the age of the files that tell of them;
+    None where there are none."""
+    table = stage_table(benchmarks)
+    files = [file for file in benchmarks.rglob("*.jsonl") if file.stat().st_size]
+    if table.is_empty():
+        return None
+    ends = [file.stat().st_mtime for file in files]
+    seconds = [_number(json.loads(file.read_text().splitlines()[-1]).get("s")) for file in files]
+    first = min(end - (took or 0.0) for end, took in zip(ends, seconds, strict=True))
+    began, ended = (datetime.fromtimestamp(moment, tz=UTC) for moment in (first, max(ends)))
+    return Jobs(table, began, ended)
 
 
 def _number(value: Any) -> float | None:

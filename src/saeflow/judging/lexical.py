@@ -31,10 +31,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from saeflow.config.goal import Goal
 from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
 from saeflow.judging.verdicts import Question, Verdict
-from saeflow.judging.words import distinct_bigram_share, matched_share, units, word_pattern
+from saeflow.judging.words import distinct_bigram_share, folded, matched_share, units, word_pattern
 from saeflow.seeds import numpy_generator
 
 NOT_ITS_PROMPT = "the text does not open with its prompt"
@@ -63,6 +64,23 @@ def judge_lexical(completions: Sequence[Completion], question: Question) -> list
         else Verdict(min(matched_share(text, pattern) / saturation, 1.0))
         for completion in completions
     ]
+
+
+def counted_words(texts: Sequence[str], goal: Goal) -> set[str]:
+    """The words and phrases of some texts that a goal's list names, as they are written there.
+
+    A text that is longer or shorter without case is passed over, as places in one are none in the
+    other.
+    """
+    if not goal.words:
+        return set()
+    pattern = word_pattern(goal.words)
+    return {
+        text[slice(*match.span(1))]
+        for text in texts
+        if len(compared := folded(text)) == len(text)
+        for match in pattern.finditer(compared)
+    }
 
 
 class Calibration(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from saeflow.config.goal import Goal
 from saeflow.corpora import tales
 from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
@@ -27,3 +28,11 @@ def judge_planted(completions: Sequence[Completion], question: Question) -> list
             f"{', '.join(topics)}"
         )
     return [Verdict(tales.behaviour(completion.text)[topic]) for completion in completions]
+
+
+def counted_words(texts: Sequence[str], goal: Goal) -> set[str]:
+    """The words of some texts that count for a goal's behaviour, as they are written there."""
+    if goal.topic not in tales.TOPICS[1:]:
+        return set()
+    words = tales.topic_words(goal.topic)
+    return {token for text in texts for token in tales.split_tokens(text) if token.lower() in words}

@@ -8,13 +8,13 @@ from saeflow.artifacts import atomic, check_replaceable
 from saeflow.report.contribution import Contribution
 from saeflow.report.files import write_assets, write_figures
 from saeflow.report.folder import StudyFolder
-from saeflow.report.page import StudyFindings, study_context
+from saeflow.report.page import Jobs, StudyFindings, study_context
 from saeflow.report.payload import write_script
 from saeflow.report.sae_page import sae_context, training_value
 from saeflow.report.site import Site
 
 
-def write_report(folder: StudyFolder, output: Path) -> Path:
+def write_report(folder: StudyFolder, output: Path, jobs: Jobs | None = None) -> Path:
     """Write the report of a study into a folder that needs nothing beside itself.
 
     An earlier report is replaced as a whole. Every analysis that is asked for adds what its
@@ -24,6 +24,7 @@ def write_report(folder: StudyFolder, output: Path) -> Path:
     Args:
         folder: of the study.
         output: the folder to write.
+        jobs: of the study, for what they took and when.
 
     Returns:
         The first page.
@@ -36,11 +37,11 @@ def write_report(folder: StudyFolder, output: Path) -> Path:
     results = folder.results()
     with atomic(output) as temporary:
         temporary.mkdir()
-        _write(folder, results, temporary)
+        _write(folder, results, temporary, jobs)
     return output / "index.html"
 
 
-def _write(folder: StudyFolder, results: StudyFindings, output: Path) -> None:
+def _write(folder: StudyFolder, results: StudyFindings, output: Path, jobs: Jobs | None) -> None:
     added: dict[str, Contribution] = {}
     packages: dict[str, str] = {}
     for analysis, own in folder.study.asked:
@@ -59,7 +60,7 @@ def _write(folder: StudyFolder, results: StudyFindings, output: Path) -> None:
     site = Site(results, bar | {"saes": "SAEs"}, packed, titles, looks, latents)
     hooks = list(dict.fromkeys(map(folder.study.hook_of, folder.study.saes)))
     pages = {
-        "index": ("index.html", study_context(results, added)),
+        "index": ("index.html", study_context(results, added, jobs)),
         "saes": ("saes.html", sae_context(results, hooks, latents)),
         **{
             name: (page.template, page.context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -14,7 +15,7 @@ from saeflow.config.embedded import is_embedded
 from saeflow.config.sections import Core
 from saeflow.figures.style import words
 from saeflow.report.contribution import Contribution
-from saeflow.report.wording import Fact, metric_facts, readable
+from saeflow.report.wording import Fact, duration, metric_facts, readable
 
 NARROW = 560
 """Points; a figure of less is shown in less than the width of a page."""
@@ -38,6 +39,15 @@ class FigureText(NamedTuple):
     def narrow(self) -> bool:
         """Whether it would have letters of giants in the full width of a page."""
         return self.width < NARROW
+
+
+class Jobs(NamedTuple):
+    """The jobs of a study as they ran last."""
+
+    stages: pl.DataFrame
+    """What every rule took: rule, jobs, seconds, cpu_seconds, peak_mb."""
+    began: datetime
+    ended: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +89,14 @@ class Chapter(NamedTuple):
 
 
 def study_context(
-    results: StudyFindings, contributions: Mapping[str, Contribution]
+    results: StudyFindings, contributions: Mapping[str, Contribution], jobs: Jobs | None = None
 ) -> dict[str, Any]:
     """What the study's page is filled from.
 
     Args:
         results: of the core.
         contributions: of the analyses, by their keys.
+        jobs: that were run, where that is known.
     """
     added = contributions.values()
     return {
@@ -95,10 +106,33 @@ def study_context(
             *run_facts(results),
             *(fact for own in added for fact in own.run),
             Fact("Seed", str(results.study.seed), "every random draw follows from it"),
+            *job_facts(jobs),
         ],
+        "stages": stage_rows(jobs),
         "provenance": provenance_facts(results.provenance),
         "config": results.config,
     }
+
+
+def job_facts(jobs: Jobs | None) -> list[Fact]:
+    """When the jobs ran, and what they took."""
+    if jobs is None:
+        return []
+    began, ended = (f"{at.day} {at:%B %Y, %H:%M}" for at in (jobs.began, jobs.ended))
+    if jobs.began.date() == jobs.ended.date():
+        ended = f"{jobs.ended:%H:%M}"
+    seconds, cpu_seconds = (float(jobs.stages[name].sum()) for name in ("seconds", "cpu_seconds"))
+    count = int(jobs.stages["jobs"].sum())
+    return [
+        Fact("Run", f"{began} to {ended}", "UTC, by the jobs as they ran last"),
+        Fact("Time of jobs", duration(seconds), f"of {count:,} jobs, one after another"),
+        Fact("Processor time", duration(cpu_seconds), "the table of costs has each rule"),
+    ]
+
+
+def stage_rows(jobs: Jobs | None) -> list[dict[str, Any]]:
+    """What the rules took; not that of the report, which is not over."""
+    return [] if jobs is None else jobs.stages.filter(pl.col("rule") != "write_report").to_dicts()
 
 
 def _chapter(key: str, own: Contribution) -> Chapter:
@@ -144,6 +178,11 @@ def provenance_facts(provenance: dict[str, Any]) -> list[Fact]:
     return [
         Fact("Commit", provenance.get("commit") or "not from a checkout"),
         Fact("Machine", str(provenance.get("machine", "unknown"))),
+        *(
+            [Fact("Processor", str(provenance["processor"]), f"{provenance.get('cores')} cores")]
+            if provenance.get("processor")
+            else []
+        ),
         Fact("Python", str(provenance.get("python", "unknown"))),
         *(Fact(name, version or "not installed") for name, version in packages.items()),
     ]

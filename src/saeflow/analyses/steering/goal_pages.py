@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from saeflow.analyses.steering import results
+from saeflow.analyses.steering import results, scale_words, words
 from saeflow.analyses.steering.method_effects import LatentEffect, strongest
 from saeflow.analyses.steering.report_results import SteeringResults
 from saeflow.analyses.steering.results import InSampleRow
 from saeflow.analyses.steering.sample_texts import sample_texts
 from saeflow.analyses.steering.tables import curve, methods, of_split
+from saeflow.judging.judges import counted_words
 from saeflow.report.wording import digits, interval, number
 
 MEASURES = ("product", "behaviour", "coherence")
@@ -41,6 +43,8 @@ class GoalLine(NamedTuple):
     """The best method, or those that cannot be told apart."""
     product: str
     unsteered: str
+    targets: list[int]
+    """The latents that methods aim at."""
 
 
 def goal_lines(steering: SteeringResults) -> list[GoalLine]:
@@ -61,6 +65,7 @@ def goal_lines(steering: SteeringResults) -> list[GoalLine]:
                 best=best,
                 product=f"{number(top.get('product'))} {interval(top)}".strip(),
                 unsteered=number(top.get("unsteered_product")),
+                targets=[row.latent for row in steering.targets if row.goal == name],
             )
         )
     return lines
@@ -76,8 +81,9 @@ def goal_context(
     """
     names = steering.settings.goals.names
     place = names.index(goal.name)
+    multiples = scale_words.multiples(steering.settings.completions)
     rows: list[InSampleRow] = results.in_sample_rows(
-        steering.best.filter(pl.col("goal") == goal.name)
+        steering.best.filter(pl.col("goal") == goal.name), multiples
     )
     effects = strongest(goal.side_effects, goal.targets)
     return {
@@ -94,7 +100,10 @@ def goal_context(
         ],
         "targets": sorted(goal.targets.items(), key=lambda pair: -abs(pair[1])),
         "target_rows": [row for row in steering.targets if row.goal == goal.name],
-        "curves": curve_rows(steering.summary, goal.name),
+        "curves": curve_rows(steering.summary, goal.name, multiples),
+        "intervals": words.intervals(steering.settings),
+        "scales": scale_words.note(multiples is not None),
+        "counted": steering.settings.judge.traits.counted is not None,
         "least_scored": steering.settings.summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
         "latents_sae": latents_sae,
@@ -110,11 +119,14 @@ def tabled(effects: list[LatentEffect]) -> list[LatentEffect]:
     return [*aimed, *[effect for effect in effects if not effect.target][:TABLED]]
 
 
-def curve_rows(summary: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
-    """The points of all curves of a goal, method by method along the scale."""
+def curve_rows(
+    summary: pl.DataFrame, goal: str, multiples: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
+    """The points of all curves of a goal, method by method along the scale, which `worded` tells in
+    the study's unit."""
     table = of_split(summary, "all")
     return [
-        row
+        {**row, "worded": scale_words.of_index(row["scale"], row["scale_index"], multiples)}
         for method in methods(table.filter(pl.col("goal") == goal))
         for row in curve(table, goal, method, []).select(*_columns()).to_dicts()
     ]
@@ -126,10 +138,13 @@ def goal_value(
     """What a goal's page is drawn from: curves, texts and side effects."""
     rows = curve_rows(steering.summary, goal.name)
     names = list(dict.fromkeys(row["method"] for row in rows))
-    scales = list(steering.settings.completions.scales)
+    judge, shown = steering.settings.judge.kind, []
+    if goal.name in steering.goals and not goal.samples.is_empty():
+        shown = goal.samples["text"].drop_nulls().to_list()
     return {
         "goal": goal.name,
-        "multiples": scales if steering.settings.completions.scale_unit == "norm" else None,
+        "multiples": scale_words.multiples(steering.settings.completions),
+        "counted": counted_words(judge, shown, steering.goals[goal.name]) if shown else [],
         "methods": names,
         "measures": list(MEASURES),
         "curves": {name: [_point(row) for row in rows if row["method"] == name] for name in names},

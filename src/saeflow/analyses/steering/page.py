@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from saeflow.analyses.steering import results, words
+from saeflow.analyses.steering import results, scale_words, words
 from saeflow.analyses.steering.goal_pages import GoalResults, goal_context, goal_lines, goal_value
 from saeflow.analyses.steering.method_effects import MethodEffect, goal_means, method_effects
 from saeflow.analyses.steering.methods import BY_NAME, METHODS
@@ -45,7 +45,13 @@ def contribute(
         pages={
             "steering": Page(template="steering.html", context=context, label="Steering"),
             "goals": Page(
-                template="goals.html", context={"lines": goal_lines(steering)}, label="Goals"
+                template="goals.html",
+                context={
+                    "lines": goal_lines(steering),
+                    "intervals": words.intervals(own),
+                    "latents_sae": linked,
+                },
+                label="Goals",
             ),
             **pages,
         },
@@ -81,9 +87,13 @@ def steering_context(
         latents_sae: the SAE whose latents have pages, for links; None where they have none.
     """
     settings = steering.settings
+    multiples = scale_words.multiples(settings.completions)
+    intervals = words.intervals(settings)
+    told = results.headline(steering.best, steering.comparisons)
     return {
         "headline": [
-            *results.headline(steering.best, steering.comparisons),
+            *told,
+            *([f"Brackets hold {intervals}."] if told else []),
             *sentences(steering.targets),
             *steering.planted.sentences,
             *(
@@ -93,18 +103,18 @@ def steering_context(
             ),
         ],
         "goal_count": len(settings.goals.names),
-        "level": settings.summary.level,
+        "scales": scale_words.note(multiples is not None),
         "targets": steering.targets,
         "latents_sae": latents_sae,
         "planted": steering.planted,
         "methods": [
             (name, BY_NAME[name].words if name in BY_NAME else "") for name in steering.methods
         ],
-        "rows": results.result_rows(steering.best, steering.comparisons),
+        "rows": results.result_rows(steering.best, steering.comparisons, multiples),
         "goal_names": goals(steering.best),
-        "in_sample": results.in_sample_rows(steering.best),
+        "in_sample": results.in_sample_rows(steering.best, multiples),
         "judge": settings.judge.traits.words,
-        "prompts": words.intervals_for(len(set(map(str, settings.completions.prompts)))),
+        "intervals": intervals,
         "method_effects": effects,
         "cost": steering.cost,
         "search": settings.search,

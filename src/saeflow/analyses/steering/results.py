@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from saeflow.analyses.steering.scale_words import of_index
 from saeflow.analyses.steering.tables import AVERAGE, goals, methods
 from saeflow.figures.style import words
 from saeflow.report.wording import interval, number
@@ -18,6 +20,7 @@ BEST, TIE, PLAIN = "best", "tie", ""
 class Cell(NamedTuple):
     """One method on one goal."""
 
+    method: str
     value: str
     interval: str
     mark: str
@@ -42,7 +45,8 @@ class Row(NamedTuple):
 class InSampleRow(NamedTuple):
     """One goal and method of the second table."""
 
-    goal: str
+    name: str
+    """Of the goal."""
     method: str
     scale: str
     product: str
@@ -149,14 +153,22 @@ def marks(best: pl.DataFrame, comparisons: pl.DataFrame, goal: str) -> dict[str,
     return {top: TIE, **dict.fromkeys(level, TIE)}
 
 
-def result_rows(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[Row]:
-    """The main table: the average first, then a row per goal, with a cell per method."""
+def result_rows(
+    best: pl.DataFrame, comparisons: pl.DataFrame, multiples: Sequence[float] | None = None
+) -> list[Row]:
+    """The main table: the average first, then a row per goal, with a cell per method.
+
+    Args:
+        multiples: the study's scales, where they are no absolute ones.
+    """
     names = methods(best)
     rows = []
     for goal in _groups(best):
         marked = marks(best, comparisons, goal)
         own = {row["method"]: row for row in best.filter(pl.col("goal") == goal).to_dicts()}
-        cells = [_cell(own.get(name, {}), marked.get(name, PLAIN)) for name in names]
+        cells = [
+            _cell(name, own.get(name, {}), marked.get(name, PLAIN), multiples) for name in names
+        ]
         unsteered = next(
             (row for row in own.values() if row.get("unsteered_product") is not None), {}
         )
@@ -172,17 +184,21 @@ def result_rows(best: pl.DataFrame, comparisons: pl.DataFrame) -> list[Row]:
     return rows
 
 
-def in_sample_rows(best: pl.DataFrame) -> list[InSampleRow]:
+def in_sample_rows(
+    best: pl.DataFrame, multiples: Sequence[float] | None = None
+) -> list[InSampleRow]:
     """The second table: every goal and method with its scales, and the optimistic maximum beside
     the honest product."""
     rows = best.filter(pl.col("goal") != AVERAGE).to_dicts() if not best.is_empty() else []
     return [
         InSampleRow(
-            goal=words(row["goal"]),
+            name=row["goal"],
             method=row["method"],
-            scale=_scale(row.get("scale")),
+            scale=of_index(row.get("scale"), row.get("scale_index"), multiples),
             product=f"{number(row['product'])} {interval(row)}".strip(),
-            in_sample_scale=_scale(row.get("in_sample_scale")),
+            in_sample_scale=of_index(
+                row.get("in_sample_scale"), row.get("in_sample_scale_index"), multiples
+            ),
             in_sample_product=number(row.get("in_sample_product")),
             behaviour=number(row.get("behaviour")),
             coherence=number(row.get("coherence")),
@@ -286,23 +302,20 @@ def ranked(best: pl.DataFrame, goal: str) -> list[dict[str, Any]]:
     return rows.sort(["product", "method"], descending=[True, False]).to_dicts()
 
 
-def _cell(row: dict[str, Any], mark: str) -> Cell:
+def _cell(method: str, row: dict[str, Any], mark: str, multiples: Sequence[float] | None) -> Cell:
     if row.get("product") is None:
-        return Cell("–", "", PLAIN, "no score")
+        return Cell(method, "–", "", PLAIN, "no score")
     note = f"in-sample maximum {number(row.get('in_sample_product'))}"
     if row.get("in_sample_scale") is not None:
-        note += f" at scale {_scale(row['in_sample_scale'])}"
+        highest = of_index(row["in_sample_scale"], row.get("in_sample_scale_index"), multiples)
+        note += f" at scale {highest}"
     if row.get("scale") is not None:
-        note = f"chosen scale {_scale(row['scale'])}; {note}"
-    return Cell(number(row["product"]), interval(row), mark, note)
+        note = f"chosen scale {of_index(row['scale'], row.get('scale_index'), multiples)}; {note}"
+    return Cell(method, number(row["product"]), interval(row), mark, note)
 
 
 def _valued(row: dict[str, Any]) -> str:
     return f"{number(row['product'])} {interval(row)}".strip()
-
-
-def _scale(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
 
 
 def _listed(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from saeflow.analyses.steering.settings import Completions
@@ -22,6 +23,22 @@ def axis(in_norms: bool) -> str:
     """The label of an axis."""
     unit = "multiples of the mean activation norm" if in_norms else "length of what is added"
     return f"scale, {unit}"
+
+
+def note(in_norms: bool) -> str:
+    """What tables say of their scales."""
+    if not in_norms:
+        return "Scales are the length of what is added."
+    return (
+        "Scales are multiples of the mean activation norm at the hook; in brackets the length of "
+        "what is added."
+    )
+
+
+def of_index(scale: float | None, index: int | None, multiples: Sequence[float] | None) -> str:
+    """`worded`, by the place of the scale among those of the study."""
+    inside = multiples is not None and index is not None and index < len(multiples)
+    return worded(scale, multiples[index] if inside else None)  # type: ignore[index]
 
 
 def of_row(row: dict[str, Any]) -> str:

@@ -32,7 +32,10 @@ class TargetRow(NamedTuple):
     held_out: str
     """Area by which it tells texts that were left out from neutral ones, and from those of other
     goals."""
+    second: int | None
+    """The latent that was next."""
     runner_up: str
+    """It, and by how much of the score it is behind."""
     shared_with: list[str]
     f1: float | None
     """Of its firing as a sign of the planted topic; None where that is not known."""
@@ -131,10 +134,8 @@ def _target_row(row: dict[str, Any], recovery: pl.DataFrame, topic: str) -> Targ
             scores = dict(zip(topic_row["detectors"], topic_row["detectors_f1"], strict=True))
     planted = next(iter(scores), None)
     chosen, shared = row["chosen"], row["shared_with"] or ""
+    second = row["runner_up"]
     areas = [row["held_out_neutral"], row["held_out_others"]]
-    second = (
-        "" if row["runner_up"] is None else f"{row['runner_up']} ({number(row['margin'])} behind)"
-    )
     return TargetRow(
         goal=row["goal"],
         latent=row["latent"],
@@ -143,7 +144,8 @@ def _target_row(row: dict[str, Any], recovery: pl.DataFrame, topic: str) -> Targ
         chosen="–" if chosen is None else f"{100 * chosen:.0f} %",
         sure=chosen is not None and chosen >= SURE,
         held_out="–" if areas[0] is None else " / ".join(map(number, areas)),
-        runner_up=second,
+        second=second,
+        runner_up="" if second is None else f"{second} ({number(row['margin'])} behind)",
         shared_with=[name for name in shared.split(", ") if name],
         f1=scores.get(row["latent"]),
         planted=planted,

@@ -24,6 +24,9 @@ class JudgeKind(NamedTuple):
     """It asks for the unsteered model's loss, and so for the model."""
     needs_words: bool = False
     """It counts the words that a goal's file lists."""
+    counted: str | None = None
+    """MODULE:FUNCTION below `saeflow.judging`: from texts and a goal to the words that count for
+    its behaviour; None where no words do."""
     is_hosted: bool = False
     """It is a model behind an endpoint, which may be asked anything, and costs calls."""
 
@@ -38,6 +41,7 @@ JUDGES = {
             "Scores are exact: the grammar that wrote the corpus tells how much of a text is about "
             "the topic, and how much of it the grammar could have written.",
             corpus="tales",
+            counted="planted:counted_words",
         ),
         JudgeKind(
             "lexical",
@@ -48,6 +52,7 @@ JUDGES = {
             "compares the unsteered model's loss on the text with its loss on its own texts.",
             needs_losses=True,
             needs_words=True,
+            counted="lexical:counted_words",
         ),
         JudgeKind(
             "openai",

@@ -117,6 +117,13 @@ def _known_words() -> dict[str, WordInfo]:
     return infos
 
 
+def topic_words(topic: str) -> frozenset[str]:
+    """The words of a topic that `behaviour` counts for it, in small letters."""
+    place = TOPICS.index(topic)
+    known = _known_words().items()
+    return frozenset(word for word, info in known if info.topic == place and info.content)
+
+
 def behaviour(text: str) -> dict[str, float]:
     """How much of a text is about each of the nine topics: the topic's words over all content
     words, in [0, 1].

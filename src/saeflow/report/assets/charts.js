@@ -1,10 +1,11 @@
 "use strict";
 // Small charts as SVG: lines with bands, points, bars. Each is drawn for the width it has and again when that changes,
-// is one image to a screen reader with its text alternative, and tells the point nearest to the pointer below itself.
+// is one image to a screen reader with its text alternative, and tells the point nearest to the pointer beside it.
 (() => {
   const { element, number, mark } = saeflow;
   const svg = (name, attributes, ...children) => element(`svg:${name}`, attributes, ...children);
   const MARGIN = { left: 52, right: 14, top: 12, bottom: 44 };
+  const BAR = 56; // pixels of the bar at the top of the window, which hides what is below it
   // Shapes of methods stand beside their colours in palette.css; each is asked once.
   const shapes = new Map();
   const shapeOf = (name) => {
@@ -75,7 +76,18 @@
   // Draws into a place, now and whenever the place's width changes. `paint(width)` returns the height, the SVG's parts,
   // and the points that can be told: {x, y, text, href}.
   const chart = (place, alt, paint) => {
-    const told = element("p", { class: "told" }, "\u00a0");
+    const told = element("p", { class: "told", hidden: true });
+    // Beside the point and inside of chart and window, whatever is in sight of them.
+    const tell = (image, point) => {
+      told.hidden = !point;
+      if (!point) return;
+      told.textContent = point.text;
+      const [wide, high] = [image.getBoundingClientRect(), told.getBoundingClientRect()];
+      const left = Math.max(0, Math.min(point.x - high.width / 2, wide.width - high.width));
+      const above = point.y - high.height - 14;
+      told.style.setProperty("--left", `${left}px`);
+      told.style.setProperty("--top", `${wide.top + above > BAR ? above : point.y + 16}px`);
+    };
     const draw = () => {
       const width = Math.max(260, place.clientWidth);
       const { height, parts, points } = paint(width);
@@ -91,15 +103,19 @@
         }
         return best;
       };
-      image.addEventListener("pointermove", (event) => {
-        const point = nearest(event);
-        told.textContent = point ? point.text : "\u00a0";
-        image.classList.toggle("open", Boolean(point?.href));
-      });
+      for (const kind of ["pointermove", "pointerdown"]) {
+        image.addEventListener(kind, (event) => {
+          const point = nearest(event);
+          tell(image, point);
+          image.classList.toggle("open", Boolean(point?.href));
+        });
+      }
+      image.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && tell(image, null));
       image.addEventListener("click", (event) => {
         const point = nearest(event);
         if (point?.href) location.href = point.href;
       });
+      told.hidden = true;
       place.replaceChildren(image, told);
     };
     let width = 0;

@@ -99,6 +99,7 @@ window.saeflow = {};
   // Charts and texts come after the page and make it longer: what its address names stays in view until a reader moves.
   const growth = new ResizeObserver(() => {
     const named = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    for (let fold = named && named.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
     if (named) named.scrollIntoView({ behavior: "instant" });
   });
   growth.observe(document.getElementById("main"));

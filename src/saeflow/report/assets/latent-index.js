@@ -35,8 +35,8 @@
     return found;
   };
 
-  // Words, "words with spaces", name>1, class:partition, family:piece
-  const termsOf = (query) => [...query.matchAll(/"([^"]*)"?|([\w²]+)\s*([<>]=?|=)\s*(-?[\d.]+(?:e[-+]?\d+)?)|(class|family|set|is):(\S+)|(\S+)/gi)].map(
+  // Words, "words with spaces", name>1, class:partition, family:piece, goal:london
+  const termsOf = (query) => [...query.matchAll(/"([^"]*)"?|([\w²]+)\s*([<>]=?|=)\s*(-?[\d.]+(?:e[-+]?\d+)?)|(class|family|set|is|goal):(\S+)|(\S+)/gi)].map(
     ([, quoted, name, sign, number, kind, value, word]) => {
       if (name) return { kind: "number", name: name.toLowerCase(), sign, number: Number(number) };
       if (kind) return { kind: kind.toLowerCase(), value: value.toLowerCase() };
@@ -51,8 +51,10 @@
 
   saeflow.latentIndex = (data) => {
     const { count } = data;
-    const statistics = data.statistics.map(({ values, ...told }) => ({ ...told, values: numbers(values, count) }));
+    // A search calls a statistic as its heading does, in one word; also by the name of its column in the tables.
+    const statistics = data.statistics.map(({ values, ...said }) => ({ ...said, heading: said.label.toLowerCase().replaceAll(" ", "_"), values: numbers(values, count) }));
     const column = Object.fromEntries(statistics.map((one) => [one.name, one]));
+    const called = { ...Object.fromEntries(statistics.map((one) => [one.heading, one])), ...column };
     const fires = data.fires && (Array.isArray(data.fires) ? data.fires : integers(data.fires, count));
     const promotes = data.promotes.map((text) => integers(text, count));
     const classes = data.class && (Array.isArray(data.class) ? data.class : integers(data.class, count));
@@ -61,6 +63,7 @@
     const lower = data.words.map((word) => word.toLowerCase());
     const targets = new Map();
     for (const [latent, goal] of data.targeted) targets.set(latent, [...(targets.get(latent) ?? []), goal]);
+    const aims = (latent, value) => (targets.get(latent) ?? []).some((goal) => goal.toLowerCase().replaceAll("_", " ").includes(value.replaceAll("_", " ")));
     const orders = new Map();
 
     // Places of all latents from the smallest to the largest value; unknown values come last in either direction.
@@ -91,13 +94,13 @@
         for (let i = 1; i < lower.length; i++) hit[i] = lower[i].includes(value) ? 1 : 0;
         const columns = fires ? [fires, ...promotes] : promotes;
         const number = /^\d+$/.test(value) ? Number(value) : -1;
-        return (i) => numberOf(i) === number || columns.some((one) => hit[one[i]]);
+        return (i) => numberOf(i) === number || columns.some((one) => hit[one[i]]) || aims(i, value);
       },
       number: ({ name, sign, number }) => {
         const compare = COMPARE[sign];
         if (name === "latent") return (i) => compare(numberOf(i), number);
-        if (!column[name]) return null;
-        const { values, form } = column[name];
+        if (!called[name]) return null;
+        const { values, form } = called[name];
         if (!LOGARITHMS.includes(form)) return (i) => compare(values[i], number);
         const unknown = form === "share" ? 0 : NaN; // a share without a logarithm is none; nothing is known of another number
         return (i) => compare(Number.isNaN(values[i]) ? unknown : 10 ** values[i], number);
@@ -108,6 +111,7 @@
         const hit = data.sets.map((name) => name !== "" && name.toLowerCase().includes(value));
         return sets ? (i) => hit[sets[i]] : null;
       },
+      goal: ({ value }) => (targets.size ? (i) => aims(i, value) : null),
       is: ({ value }) => {
         if (value === "target") return (i) => targets.has(i);
         if (value === "dead" && column.density) return (i) => Number.isNaN(column.density.values[i]);
@@ -147,7 +151,7 @@
       setOf: (latent) => (sets && sets[latent] ? data.sets[sets[latent]] : null),
       firesOn: (latent) => (fires && fires[latent] ? data.words[fires[latent]] : null),
       promoted: (latent) => promotes.filter((one) => one[latent]).map((one) => data.words[one[latent]]),
-      has: { fires: Boolean(fires), promotes: promotes.length > 0, classes: Boolean(classes), sets: Boolean(sets) },
+      has: { fires: Boolean(fires), promotes: promotes.length > 0, classes: Boolean(classes), sets: Boolean(sets), targets: targets.size > 0 },
     };
   };
 

@@ -7,12 +7,16 @@
 
   // A column for every statistic; widths are in rem.
   saeflow.statisticColumns = (index, width = 6.4) => index.statistics.map((one) => ({
-    name: one.name, label: one.label, told: one.told, width: one.form === "power" ? width + 1.2 : width, sorts: true, numeric: true,
+    name: one.name, label: one.label, explanation: one.explanation, width: one.form === "power" ? width + 1.2 : width, sorts: true, numeric: true,
     cell: (row) => (one.form === "share" ? percent(index.valueOf(one.name, row)) : number(index.valueOf(one.name, row))),
   }));
 
   const columnsOf = (index) => [
     { name: "latent", label: "latent", width: 5.5, sorts: true, cell: (latent) => element("a", { href: `#/${index.sae}/${latent}`, tabindex: -1 }, String(latent)) },
+    index.has.targets && {
+      name: "goal", label: "target of", width: 8,
+      cell: (latent) => (index.targets.get(latent) ?? []).map((goal) => goal.replaceAll("_", " ")).join(", ") || "–",
+    },
     index.has.fires && { name: "fires", label: "fires most on", width: 8, grows: 1, cell: (latent) => (index.firesOn(latent) === null ? "–" : token(index.firesOn(latent))) },
     index.has.promotes && { name: "promotes", label: "promotes", width: 16, grows: 2, cell: (latent) => index.promoted(latent).map((word) => [token(word), " "]) },
     index.has.classes && { name: "class", label: "class", width: 6.5, cell: (latent) => index.classOf(latent) },
@@ -27,7 +31,7 @@
     let first = -1;
     let last = -1;
 
-    const heads = columns.map((column) => element("div", { role: "columnheader", class: column.numeric ? "numeric" : null, title: column.told },
+    const heads = columns.map((column) => element("div", { role: "columnheader", class: column.numeric ? "numeric" : null, title: column.explanation },
       column.sorts ? element("button", { type: "button", tabindex: -1, onclick: () => sort(column.name) }, column.label) : column.label));
     const head = element("div", { role: "rowgroup", class: "head" }, element("div", { role: "row", "aria-rowindex": 1, class: "row" }, heads));
     const body = element("div", { role: "rowgroup", class: "rows" });

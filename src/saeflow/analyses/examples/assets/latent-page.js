@@ -111,11 +111,11 @@
       element("div", { class: "pair" }, pairs(index, "Raises", entry.raised, "change", signed), pairs(index, "Lowers", entry.lowered, "change", signed)));
   };
 
-  const facts = (index, latent, entry) => element("dl", { class: "tiles" }, index.statistics.map(({ name, label, told, form }) => {
+  const facts = (index, latent, entry) => element("dl", { class: "tiles" }, index.statistics.map(({ name, label, explanation, form }) => {
     const value = entry.statistics[name];
     if (value === undefined) return null;
     const set = name === "ks" && index.setOf(latent);
-    return element("div", { title: told }, element("dt", {}, label),
+    return element("div", { title: explanation }, element("dt", {}, label),
       element("dd", {}, form === "share" ? percent(value) : number(value), set && element("small", {}, set)));
   }));
 

@@ -41,7 +41,7 @@
     });
     const names = [{ name: "latent", label: "number" }, ...index.statistics];
     byId("sort").replaceChildren(...names.map(({ name, label }) => saeflow.element("option", { value: name }, label)));
-    byId("names").replaceChildren(...index.statistics.flatMap(({ name, label, told }, i) => [i ? ", " : "", saeflow.element("code", { title: `${label}: ${told}` }, name)]));
+    byId("names").replaceChildren(...index.statistics.flatMap(({ heading, explanation }, i) => [i ? ", " : "", saeflow.element("code", { title: explanation }, heading)]));
     byId("which-sae").textContent = sae;
     byId("list-count").textContent = `${index.count.toLocaleString("en-US")} in all.`;
   };

@@ -11,9 +11,16 @@
     const point = points.find((one) => one.index === index);
     if (!point || point.scale === 0) return "0, unsteered";
     if (point.scale === null) return "none: in words";
-    const multiple = data.multiples?.[index];
-    return number(point.scale) + (multiple === undefined || multiple === null ? "" : ` (${multiple} × mean activation norm)`);
+    return inUnit(data, point, true);
   };
+
+  // A scale in the study's unit, with the length of what is added where the unit is another.
+  const inUnit = (data, point, named = false) => {
+    const multiple = data.multiples?.[point.index] ?? null;
+    if (multiple === null || point.scale === null) return number(point.scale);
+    return `${multiple}${named ? " × mean norm" : ""} (${number(point.scale)})`;
+  };
+  const placeOf = (data, point) => (data.multiples && point.scale !== null ? data.multiples[point.index] ?? null : point.scale);
 
   // Curves ------------------------------------------------------------------------------------------------------------
   const curves = (data) => {
@@ -21,7 +28,7 @@
     const hidden = new Set();
     const draw = () => {
       const shown = data.methods.filter((name) => !hidden.has(name));
-      const scales = Object.values(data.curves).flat().map((point) => point.scale).filter(Number.isFinite);
+      const scales = Object.values(data.curves).flat().map((point) => placeOf(data, point)).filter(Number.isFinite);
       const ends = [Math.min(...scales), Math.max(...scales)];
       // A method in words has no scale: a level line, and not the unsteered point that it has, too.
       const drawn = (name) => {
@@ -32,8 +39,8 @@
         name,
         points: drawn(name).map((point) => {
           const [y, low, high] = point[measure];
-          const where = point.scale === null ? "in words" : `at scale ${number(point.scale)}`;
-          return { told: point.scale === null, x: point.at ?? point.scale, y, low, high, ring: point.chosen, text: `${name} ${where}: ${measure} ${score(y)} [${score(low)}, ${score(high)}]${point.chosen ? ", chosen" : ""}${point.barred ? ", too few scores to be chosen" : ""}` };
+          const where = point.scale === null ? "in words" : `at scale ${inUnit(data, point)}`;
+          return { told: point.scale === null, x: point.at ?? placeOf(data, point), y, low, high, ring: point.chosen, text: `${name} ${where}: ${measure} ${score(y)} [${score(low)}, ${score(high)}]${point.chosen ? ", chosen" : ""}${point.barred ? ", too few scores to be chosen" : ""}` };
         }),
       }));
       const top = Math.min(1, 1.08 * Math.max(0.05, ...series.flatMap((one) => one.points.map((point) => point.high ?? point.y ?? 0))));
@@ -42,7 +49,7 @@
         return peak ? `${name} ${peak.told ? `has ${score(peak.y)} in words` : `reaches ${score(peak.y)} at ${number(peak.x)}`}` : `${name} has none`;
       });
       saeflow.lineChart(byId("curve-chart"), {
-        series, yDomain: [0, top], labels: { x: "scale", y: measure },
+        series, yDomain: [0, top], labels: { x: data.multiples ? "scale, multiples of the mean activation norm" : "scale, length of what is added", y: measure },
         alt: `Line chart of ${measure} along the scale. ${peaks.join("; ")}. The table below has all points.`,
       });
     };
@@ -65,18 +72,25 @@
   };
 
   // Texts -------------------------------------------------------------------------------------------------------------
-  const quotation = ([prompt, text, behaviour, coherence, reason]) => {
+  // What tells the words that count for the behaviour from others; null where none does.
+  const countedIn = (words) => words.length
+    ? new RegExp(`(?<![\\p{L}\\p{M}\\p{N}_])(${[...words].sort((a, b) => b.length - a.length).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})(?![\\p{L}\\p{M}\\p{N}_])`, "gu")
+    : null;
+  const marked = (text, counted) =>
+    (counted ? text.split(counted).map((part, i) => (i % 2 ? element("mark", { class: "counted" }, part) : part)) : [text]);
+
+  const quotation = (counted) => ([prompt, text, behaviour, coherence, reason]) => {
     const body = element("p");
     const opens = text !== null && prompt && text.startsWith(prompt);
     if (opens) body.append(element("span", { class: "prompt" }, prompt));
-    body.append(opens ? text.slice(prompt.length) : text ?? "(no text)");
+    body.append(...marked(opens ? text.slice(prompt.length) : text ?? "(no text)", counted));
     const scores = `behaviour ${score(behaviour)} · coherence ${score(coherence)}${reason ? ` (${reason})` : ""}`;
     return element("blockquote", {}, body, element("footer", {}, scores));
   };
 
-  const card = (data, heading, points, index, texts) => {
+  const card = (data, name, heading, points, index, texts) => {
     const point = points.find((one) => one.index === index);
-    const node = element("article", { class: "card" }, element("h3", {}, heading));
+    const node = element("article", { class: "card", id: `text-${name}` }, element("h3", {}, heading));
     if (index === undefined || !point) {
       node.append(element("p", { class: "meta" }, "No scale was chosen: too many scores are missing."));
       return node;
@@ -85,9 +99,10 @@
     node.append(element("p", { class: "meta" }, `scale ${scaleName(data, points, index)}${point.chosen ? " · chosen" : ""}`));
     node.append(element("p", { class: "meta" }, `mean behaviour ${score(behaviour)} · coherence ${score(coherence)}`));
     const rows = texts?.[index] ?? [];
-    node.append(...rows.slice(0, SHOWN).map(quotation));
+    const quoted = rows.map(quotation(data.pattern));
+    node.append(...quoted.slice(0, SHOWN));
     if (rows.length > SHOWN) {
-      node.append(element("details", {}, element("summary", {}, `${rows.length - SHOWN} more`), rows.slice(SHOWN).map(quotation)));
+      node.append(element("details", {}, element("summary", {}, `${rows.length - SHOWN} more`), quoted.slice(SHOWN)));
     }
     return node;
   };
@@ -95,6 +110,7 @@
   const textsOf = (data) => {
     const form = byId("text-controls");
     if (!form) return;
+    data.pattern = countedIn(data.counted ?? []);
     const slider = byId("scale");
     const told = byId("scale-told");
     const longest = data.methods.map((name) => data.curves[name]).filter((points) => !points.some((point) => point.scale === null)).reduce((a, b) => (b.length > a.length ? b : a), []);
@@ -110,10 +126,10 @@
       const shown = data.methods.map((name) => {
         const points = data.curves[name];
         const told = points.find((one) => one.scale === null)?.index;
-        return card(data, method(name), points, told ?? (same ? index : points.find((one) => one.chosen)?.index), data.texts[name]);
+        return card(data, name, method(name), points, told ?? (same ? index : points.find((one) => one.chosen)?.index), data.texts[name]);
       });
       const first = data.methods[0];
-      const unsteered = card(data, "unsteered", data.curves[first] ?? [], 0, data.texts[first]);
+      const unsteered = card(data, "unsteered", "unsteered", data.curves[first] ?? [], 0, data.texts[first]);
       byId("cards").replaceChildren(...(same && index === 0 ? [unsteered] : [unsteered, ...shown]));
     };
 
