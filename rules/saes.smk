@@ -16,6 +16,7 @@ TRAIN_SAES = (
     " --name {params.name:q}"
     " --checkpoint {params.checkpoint:q}"
     " --output results/{wildcards.study:q}/saes"
+    " {params.initial:q}"
     " --threads {threads}"
     " --processes {resources.processes:q}"
     " > {log:q} 2>&1"
@@ -25,6 +26,7 @@ TRAIN_SAES = (
 rule train_sae:
     input:
         manifests=lambda wildcards: FLOW.manifests(wildcards.sae),
+        initial=lambda wildcards: list(FLOW.initial_saes([wildcards.sae]).values()),
     output:
         config="results/{study}/saes/{sae}/cfg.json",
         weights="results/{study}/saes/{sae}/sae_weights.safetensors",
@@ -45,6 +47,7 @@ rule train_sae:
         name="{sae}",
         caches=lambda wildcards, input: FLOW.manifest_options(wildcards.sae, input),
         settings=lambda wildcards: FLOW.sae_settings([wildcards.sae]),
+        initial=lambda wildcards, input: FLOW.initial_options([wildcards.sae]),
         seed=STUDY.seed,
         checkpoint="results/{study}/checkpoints/saes/{sae}.pt",
     shell:
@@ -60,6 +63,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
                 f"train_saes_{GROUP}"
             input:
                 manifests=FLOW.manifests(MEMBERS[0]),
+                initial=list(FLOW.initial_saes(MEMBERS).values()),
             output:
                 config=expand("results/{{study}}/saes/{sae}/cfg.json", sae=MEMBERS),
                 weights=expand(
@@ -82,6 +86,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
                 name=GROUP,
                 caches=FLOW.manifest_options(MEMBERS[0], FLOW.manifests(MEMBERS[0])),
                 settings=given(FLOW.sae_settings(MEMBERS)),
+                initial=FLOW.initial_options(MEMBERS),
                 seed=STUDY.seed,
                 checkpoint=f"results/{{study}}/checkpoints/saes/{GROUP}.pt",
             shell:

@@ -30,7 +30,7 @@ HEARTBEAT_SECONDS = 10.0
 # Each also takes @FILE.
 JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
-    *("--prompting", "--facts", "--activations"),
+    *("--prompting", "--facts", "--directions", "--activations"),
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
 )
 

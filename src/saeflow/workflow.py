@@ -253,6 +253,29 @@ class Workflow(ABC, Generic[S]):
             for model, hook in self.study.caches_of(sae)
         ]
 
+    def initial_saes(self, names: Iterable[str]) -> dict[str, Any]:
+        """Whose weights the trainings of SAEs begin with, by name: the files of another SAE of the
+        study, or what the config names."""
+        begun = {name: self.study.saes[name].train.init_from for name in names}
+        return {
+            name: self.located(f"saes/{other}/sae_weights.safetensors")
+            if other in self.study.saes
+            else self.sought(other)
+            for name, other in begun.items()
+            if other
+        }
+
+    def initial_options(self, names: Iterable[str]) -> list[str]:
+        """The options ``--init`` of these trainings."""
+        return repeated(
+            "--init",
+            [
+                f"{name}={os.path.dirname(path) if other in self.study.saes else path}"
+                for name, path in self.initial_saes(names).items()
+                for other in [self.study.saes[name].train.init_from]
+            ],
+        )
+
     def manifest_options(self, sae: str, files: Sequence[str]) -> list[str]:
         """The options ``--manifest`` and ``--target``, from the files that `manifests` names."""
         target = self.study.saes[sae].kind == "transcoder"

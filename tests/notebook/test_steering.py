@@ -101,7 +101,7 @@ def test_pursuit_nears_the_vector_of_the_texts_as_latents_are_added() -> None:
     whole = sf.steering_vector(lm, HOOK, **texts).vector
     near = []
     for latents in (1, 4, D_MODEL):
-        settings = {"pursuit": {"latents": latents}}
+        settings = {"pursuit": {"k": latents}}
         built = sf.steering_vector(lm, HOOK, "pursuit", **texts, sae=sae, settings=settings)
         assert len(built.metadata["targets"]) <= latents
         near.append(float(built.vector @ whole))

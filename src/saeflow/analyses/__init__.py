@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from saeflow.analyses import effects, examples, logit_lens, steering
+from saeflow.analyses import decomposition, effects, examples, logit_lens, steering
+from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.effects.settings import Effects
 from saeflow.analyses.examples.settings import Examples
 from saeflow.analyses.logit_lens.settings import LogitLens
@@ -17,7 +18,13 @@ from saeflow.config.face import Analysis
 from saeflow.config.section import Complaint
 from saeflow.config.sections.study import Core
 
-ANALYSES = (examples.ANALYSIS, logit_lens.ANALYSIS, effects.ANALYSIS, steering.ANALYSIS)
+ANALYSES = (
+    examples.ANALYSIS,
+    logit_lens.ANALYSIS,
+    effects.ANALYSIS,
+    steering.ANALYSIS,
+    decomposition.ANALYSIS,
+)
 """In the order of plans and reports."""
 
 
@@ -34,6 +41,8 @@ class Study(Core):
     """What steering vectors do to latents; null leaves it out, ``{}`` takes the defaults."""
     steering: Steering | None = None
     """Steering towards goals; null leaves it out."""
+    decomposition: Decomposition | None = None
+    """Directions as sums of few decoder rows of SAEs; null leaves it out."""
 
     @property
     def target_sae(self) -> str:

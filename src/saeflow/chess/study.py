@@ -18,7 +18,12 @@ from saeflow.chess.analyses.transitions.settings import Transitions
 from saeflow.chess.games.settings import Positions
 from saeflow.chess.player.settings import Accuracy, ChessPlayer
 from saeflow.chess.saes.settings import ChessActivations, ChessSAE
-from saeflow.config.agreement import about_names, group_disagreements, too_many_jobs
+from saeflow.config.agreement import (
+    about_names,
+    group_disagreements,
+    initial_disagreements,
+    too_many_jobs,
+)
 from saeflow.config.face import Analysis
 from saeflow.config.section import Complaint, Name, Section, refuse
 from saeflow.config.sections.figures import Figures
@@ -63,6 +68,7 @@ class ChessStudy(Section):
         complaints: list[Complaint] = [
             *about_names(self),
             *group_disagreements(self),
+            *initial_disagreements(self),
             *(
                 complaint
                 for analysis, own in self.asked

@@ -26,6 +26,7 @@ class TrainingJob(NamedTuple):
     checkpoint: Path
     output: Path
     threads: int
+    initial: dict[str, Path]
 
 
 @app.command()
@@ -50,6 +51,10 @@ def train(
         Path | None,
         typer.Option(help="Transcoder: manifest.json of the cache of what it computes."),
     ] = None,
+    initial: Annotated[
+        list[str] | None,
+        typer.Option("--init", help="NAME=FOLDER: whose weights an SAE's training begins with."),
+    ] = None,
     threads: options.Threads = 1,
     processes: Annotated[
         int, typer.Option(help="Over how many GPUs of this host the latents are shared.", min=1)
@@ -61,7 +66,8 @@ def train(
     from saeflow.saes.parallel import spread
 
     by_name = options.parsed_by_name(config.SAETraining, settings)
-    job = TrainingJob(manifests, target, by_name, seed, name, checkpoint, output, threads)
+    begun = {member: Path(path) for member, _, path in (i.partition("=") for i in initial or ())}
+    job = TrainingJob(manifests, target, by_name, seed, name, checkpoint, output, threads, begun)
     spread(processes, _train, job)
 
 
@@ -69,7 +75,7 @@ def _train(parallel: TensorParallel, job: TrainingJob) -> None:
     """What `train` does in each of its processes."""
     options.use_threads(job.threads)
     from saeflow.saes.feeds import cache_feed
-    from saeflow.saes.io import save_trained
+    from saeflow.saes.io import import_sae, save_trained
     from saeflow.saes.training import Progress, train_saes
     from saeflow.seeds import seed_for
     from saeflow.tables import write_table
@@ -93,6 +99,7 @@ def _train(parallel: TensorParallel, job: TrainingJob) -> None:
         report if parallel.rank == 0 else None,
         device=parallel.device(options.device()),
         parallel=parallel,
+        initial=[import_sae(job.initial[m]) if m in job.initial else None for m in job.settings],
     )
     if parallel.rank == 0:
         for member, (sae, curve) in zip(job.settings, trained, strict=True):

@@ -39,6 +39,7 @@ def disagreements(study: Core) -> list[Complaint]:
         *_about_the_corpus(study),
         *_about_training(study),
         *group_disagreements(study),
+        *initial_disagreements(study),
         *_about_models(study),
         *_about_tuning(study),
         *_about_files_of_models(study),
@@ -74,6 +75,44 @@ def group_disagreements(study: AnyStudy) -> list[Complaint]:
                 )
                 complaints.append((f"saes.{name}", reason))
     return complaints
+
+
+def initial_disagreements(study: AnyStudy) -> list[Complaint]:
+    """Trainings that cannot begin with the weights that they name, in a study of any kind."""
+    complaints: list[Complaint] = []
+    group_of = {name: group for group, names in study.trainings.items() for name in names}
+    for name, sae in study.saes.items():
+        if not (sae.train and sae.train.init_from):
+            continue
+        key, other = f"saes.{name}.train.init_from", sae.train.init_from
+        if getattr(sae, "hooks", None) or getattr(sae, "models", None):
+            complaints.append((key, "is for SAEs and transcoders; this is a crosscoder"))
+        if other not in study.saes:
+            continue
+        theirs = study.saes[other].train
+        if group_of.get(other) == group_of[name]:
+            reason = f"'{other}' is trained by the same job; name an SAE outside of its group"
+            complaints.append((key, reason))
+        elif name in _begun_with(study, other):
+            reason = f"'{other}' begins with the weights of '{name}' itself; name another"
+            complaints.append((key, reason))
+        elif theirs:
+            for field in ("architecture", "d_sae"):
+                mine, its = getattr(sae.train, field), getattr(theirs, field)
+                if mine != its:
+                    reason = f"'{other}' has {field} {its}, and this SAE {mine}; make them equal"
+                    complaints.append((key, reason))
+    return complaints
+
+
+def _begun_with(study: AnyStudy, name: str) -> list[str]:
+    """The SAEs whose weights a training comes from, in their order."""
+    line: list[str] = []
+    while name in study.saes and name not in line:
+        line.append(name)
+        train = study.saes[name].train
+        name = (train and train.init_from) or ""
+    return line
 
 
 def about_names(study: AnyStudy) -> list[Complaint]:

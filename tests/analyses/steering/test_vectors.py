@@ -320,12 +320,12 @@ def test_fgaa_targets_what_differs_most_and_is_neither_dense_nor_from_bos() -> N
 def test_pursuit_finds_the_latents_that_a_direction_was_made_of() -> None:
     W_dec = 3 * unit_rows(200, 32)
     direction = 2.0 * W_dec[7] - 1.0 * W_dec[30] + 0.5 * W_dec[150]
-    assert pursued_latents(direction, W_dec, Pursuit(latents=5)) == pytest.approx(
+    assert pursued_latents(direction, W_dec, Pursuit(k=5)) == pytest.approx(
         {7: 2.0, 30: -1.0, 150: 0.5}, abs=1e-5
     )
-    first = pursued_latents(direction, W_dec, Pursuit(latents=1, by="matching"))
+    first = pursued_latents(direction, W_dec, Pursuit(k=1, by="matching"))
     assert list(first) == [7]
-    positive = pursued_latents(direction, W_dec, Pursuit(latents=4, by="gradient_positive"))
+    positive = pursued_latents(direction, W_dec, Pursuit(k=4, by="gradient_positive"))
     assert min(positive.values()) > 0
     with pytest.raises(SaeflowError, match="is left with no latent"):
         pursued_latents(-W_dec[0], W_dec[:1], Pursuit(by="gradient_positive"))

@@ -71,7 +71,7 @@ def pursued_latents(
         SaeflowError: the direction is zero, or no decoder row comes closer to it than nothing.
     """
     pursue = PURSUITS[settings.by]
-    sums = pursue(direction.unsqueeze(0), Dictionary(W_dec), settings.latents)
+    sums = pursue(direction.unsqueeze(0), Dictionary(W_dec), settings.k)
     chosen, weights = sums.atoms[0, -1].tolist(), sums.weights[0, -1].tolist()
     kept = {latent: weight for latent, weight in zip(chosen, weights, strict=True) if weight}
     if not kept:

@@ -64,7 +64,7 @@ class Fgaa(Section):
 class Pursuit(Section):
     """What the method ``pursuit`` keeps of the vector of ``caa``."""
 
-    latents: int = Field(default=8, ge=1)
+    k: int = Field(default=8, ge=1)
     """Decoder rows in the sum, at most."""
     by: PursuitName = "orthogonal"
     """How they are chosen and weighted: ``gradient``, and ``gradient_positive`` with no weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -82,6 +83,13 @@ class TextSource(Section):
             complaints.append(("examples", "some have a label and some a value; give all one kind"))
         refuse(complaints)
         return self
+
+    def classes_of(self, labels: Iterable[Text | None]) -> set[Text]:
+        """The classes that entries of the column of labels stand for."""
+        named = {label for label in labels if label is not None}
+        if self.classes is None:
+            return named
+        return {self.classes[label] for label in named if label in self.classes}
 
     @property
     def label_column(self) -> str | None:

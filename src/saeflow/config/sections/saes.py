@@ -94,6 +94,10 @@ class SAETraining(Section):
     """Of the dense matrix products; weights, their sums and sparse products are in float32."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Tells SAEs apart that differ in nothing else."""
+    init_from: PathText | None = None
+    """Begin with another SAE's weights in place of random ones: the name of an SAE of the study, or
+    a folder or file as `path` of an SAE names it. It must have this architecture, ``d_sae`` and
+    width; its weights are brought to the statistics of this training's activations."""
 
     @property
     def traits(self) -> ArchitectureTraits:

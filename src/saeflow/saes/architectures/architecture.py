@@ -21,10 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.config.sections import SAETraining
+from saeflow.errors import SaeflowError
 from saeflow.saes.dictionary import Dictionary, DictionaryShape, Normalisation
 from saeflow.saes.objective import Fit, Outcome, PreActivations, mean_square
 from saeflow.saes.parallel import ALONE, TensorParallel
-from saeflow.saes.sae import SAE
+from saeflow.saes.sae import SAE, tensors_of
 from saeflow.saes.sparse import Choose, Entries, encoded, scan, scan_dense
 
 Scan = Callable[[Choose], Entries]
@@ -219,6 +220,62 @@ class Architecture:
         for name in self.in_units_of_pre:
             weights.own[name].mul_(length)
         return first
+
+    def own_of(self, sae: SAE, norm: Float[Tensor, " d_sae"]) -> dict[str, Tensor]:
+        """The own parameters of a trained `SAE`, of which `fields` makes what it has.
+
+        Args:
+            sae: its tensors in fp64.
+            norm: what a latent is multiplied by to be in the activations' own units.
+        """
+        return {}
+
+    @torch.no_grad()
+    def unfolded(self, sae: SAE, read: Normalisation, written: Normalisation) -> Dictionary:
+        """The weights of this process's latents of which `folded` makes an SAE, up to rounding:
+        where a training goes on from another's weights, on activations with other statistics.
+
+        Raises:
+            SaeflowError: the SAE is of another kind, size or width.
+        """
+        self._require_alike(sae, len(read.mean), len(written.mean))
+        read, written = read.in_fp64(), written.in_fp64()
+        part = self.parallel.latents(self.settings.d_sae)
+        exact: dict[str, Any] = {name: each.double().cpu() for name, each in tensors_of(sae)}
+        sae = replace(sae, **exact)
+        rows = sae.W_dec[part] * written.scale
+        norm = 1 / rows.norm(dim=1)
+        encoder = sae.W_enc.T[part] / norm[:, None]
+        b_enc = sae.b_enc if sae.b_gate is None else sae.b_enc + sae.b_gate
+        own = {
+            name: value[part] if value.ndim else value
+            for name, value in self.own_of(sae, 1 / (sae.W_dec * written.scale).norm(dim=1)).items()
+        }
+        weights = Dictionary(
+            encoder=encoder / read.scale,
+            decoder=rows * norm[:, None],
+            b_enc=b_enc[part] / norm + encoder @ read.mean,
+            b_dec=(sae.b_dec - written.mean) * written.scale,
+            own=own,
+        )
+        return weights.mapped(lambda _, tensor: tensor.float())
+
+    def _require_alike(self, sae: SAE, d_in: int, d_out: int) -> None:
+        settings = self.settings
+        theirs = (sae.architecture, sae.d_sae, sae.d_model, sae.d_out)
+        ours = (self.inference, settings.d_sae, d_in, d_out)
+        names = ("architecture", "d_sae", "width that it reads", "width that it writes")
+        for name, its, own in zip(names, theirs, ours, strict=True):
+            if its != own:
+                raise SaeflowError(
+                    f"sae: init_from has {name} {its}, and this training has {own}; name an SAE "
+                    "of the same kind"
+                )
+        if sae.per_token is not None or sae.W_skip is not None:
+            raise SaeflowError(
+                "sae: init_from normalises every token by itself, or passes activations by its "
+                "latents, which no training here does; name another SAE"
+            )
 
     @torch.no_grad()
     def folded(

@@ -16,6 +16,7 @@ from torch import Tensor
 from saeflow.saes.architectures.architecture import Architecture, Scan
 from saeflow.saes.dictionary import Dictionary
 from saeflow.saes.objective import Outcome
+from saeflow.saes.sae import SAE
 from saeflow.saes.sparse import Entries, above
 
 _CANDIDATES_ABOVE = (0.8, 0.4, 0.0)  # of the running threshold
@@ -63,6 +64,11 @@ class BatchTopK(Architecture):
     def fields(self, own: Mapping[str, Tensor], norm: Tensor, b_enc: Tensor) -> dict[str, Any]:
         threshold = own["threshold"] / own["decoder_norm"] * norm
         return {"b_enc": b_enc.float(), "threshold": threshold.float()}
+
+    def own_of(self, sae: SAE, norm: Tensor) -> dict[str, Tensor]:
+        """One threshold for all: the mean, of an SAE whose latents had thresholds of their own."""
+        threshold = torch.zeros_like(norm) if sae.threshold is None else sae.threshold
+        return {"threshold": (threshold / norm).mean().clamp_min(0)}
 
 
 ARCHITECTURE = BatchTopK

@@ -15,6 +15,7 @@ from torch import Tensor
 from saeflow.saes.architectures.standard import Standard
 from saeflow.saes.dictionary import Dictionary
 from saeflow.saes.objective import Fit, PreActivations
+from saeflow.saes.sae import SAE
 
 
 class Gated(Standard):
@@ -57,6 +58,16 @@ class Gated(Standard):
             "r_mag": own["r_mag"].float(),
             "b_gate": b_enc.float(),
             "b_mag": (own["b_mag"] * norm + own["r_mag"].exp() * b_enc).float(),
+        }
+
+    def own_of(self, sae: SAE, norm: Tensor) -> dict[str, Tensor]:
+        assert sae.r_mag is not None, "a gated SAE has it"
+        assert sae.b_mag is not None, "a gated SAE has it"
+        assert sae.b_gate is not None, "a gated SAE has it"
+        # The gate's bias is part of what is multiplied here, and the magnitude's makes up for it.
+        return {
+            "r_mag": sae.r_mag,
+            "b_mag": (sae.b_mag - sae.r_mag.exp() * sae.b_gate) / norm,
         }
 
 

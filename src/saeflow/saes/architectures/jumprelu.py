@@ -15,6 +15,7 @@ from torch import Tensor
 
 from saeflow.saes.architectures.architecture import Architecture, Scan
 from saeflow.saes.dictionary import Dictionary
+from saeflow.saes.sae import SAE
 from saeflow.saes.sparse import Entries, above
 
 
@@ -69,6 +70,10 @@ class JumpReLU(Architecture):
 
     def fields(self, own: Mapping[str, Tensor], norm: Tensor, b_enc: Tensor) -> dict[str, Any]:
         return {"b_enc": b_enc.float(), "threshold": (own["threshold"] * norm).float()}
+
+    def own_of(self, sae: SAE, norm: Tensor) -> dict[str, Tensor]:
+        threshold = torch.zeros_like(norm) if sae.threshold is None else sae.threshold
+        return {"threshold": threshold.clamp_min(0) / norm}
 
 
 ARCHITECTURE = JumpReLU

@@ -1,0 +1,180 @@
+"""DecomposedDirections, and the activations that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from saeflow.artifacts import sealed
+from saeflow.corpora.labelled import LabelledSet, read_labelled, split_by_group
+from saeflow.errors import SaeflowError
+from saeflow.models.chat import places, prompt_text, template_length
+from saeflow.models.running import capture
+from saeflow.seals import stamp
+from saeflow.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from saeflow.analyses.decomposition.settings import Contrast, DecomposedDirections
+    from saeflow.models.language_model import LanguageModel
+
+TEXTS = {
+    "direction": pl.String,
+    "row": pl.Int32,
+    "positive": pl.Boolean,
+    "held_out": pl.Boolean,
+    "tokens": pl.Int32,
+}
+"""One row per text, without the text itself."""
+
+
+class ContrastRows(NamedTuple):
+    """Activations of the texts of a contrast."""
+
+    activations: Float[Tensor, "texts d_model"]
+    positive: Bool[Tensor, " texts"]
+    held_out: Bool[Tensor, " texts"]
+
+    def part(self, held_out: bool) -> ContrastRows:
+        """The rows that the direction is made of, or those that it is not."""
+        kept = self.held_out == held_out
+        return ContrastRows(self.activations[kept], self.positive[kept], self.held_out[kept])
+
+    @property
+    def difference(self) -> Float[Tensor, " d_model"]:
+        """The mean of the positive rows less that of the others, float64."""
+        rows = self.activations.double()
+        return rows[self.positive].mean(0) - rows[~self.positive].mean(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction of the residual stream, of any norm, and, of a contrast, its texts."""
+
+    name: str
+    vector: Float[Tensor, " d_model"]
+    rows: ContrastRows | None = None
+
+
+def read_contrasts(
+    lm: LanguageModel, hook: str, asked: DecomposedDirections, files: Mapping[str, Path], seed: int
+) -> tuple[dict[str, ContrastRows], pl.DataFrame]:
+    """Run the texts of every contrast up to the hook, one by one, so that none sees padding.
+
+    Args:
+        lm: the model.
+        hook: where they are read.
+        asked: the contrasts.
+        files: where the file of a contrast lies, by its name.
+        seed: of the study, for which texts are held out.
+
+    Raises:
+        SaeflowError: a file cannot be read, a contrast has fewer than two texts of a class on a
+            side, or a text is longer than the model's context.
+    """
+    rows, tables = {}, [pl.DataFrame(schema=TEXTS)]
+    for name, contrast in asked.contrasts.items():
+        texts = read_labelled(contrast.texts, name, files.get(name))
+        if contrast.positive not in texts.classes:
+            raise SaeflowError(
+                f"decomposition.directions.contrasts.{name}.positive: '{contrast.positive}' is no "
+                f"class of the texts, which are {', '.join(texts.classes)}"
+            )
+        split = split_by_group(texts, asked.held_out, seed, "decomposition")
+        activations, lengths = _read(lm, hook, texts, contrast)
+        positive = torch.from_numpy(texts.targets == texts.classes.index(contrast.positive))
+        held_out = torch.from_numpy(np.isin(np.arange(len(texts)), split.test))
+        rows[name] = ContrastRows(activations, positive, held_out)
+        _require_two_of_each(name, rows[name])
+        table = {
+            "direction": [name] * len(texts),
+            "row": range(len(texts)),
+            "positive": positive.numpy(),
+            "held_out": held_out.numpy(),
+            "tokens": lengths,
+        }
+        tables.append(pl.DataFrame(table, schema=TEXTS))
+    return rows, pl.concat(tables)
+
+
+def _read(
+    lm: LanguageModel, hook: str, texts: LabelledSet, contrast: Contrast
+) -> tuple[Float[Tensor, "texts d_model"], list[int]]:
+    """One activation per text, float32, and how many tokens each text has."""
+    behind = template_length(lm.tokenizer)
+    read, lengths = [], []
+    for number, prompt in enumerate(texts.prompts):
+        tokens = lm.tokenize(prompt_text(prompt, lm.tokenizer))
+        if not 2 <= len(tokens) <= lm.context:
+            raise SaeflowError(
+                f"{texts.name}: text {number} has {len(tokens)} tokens, BOS among them; the model "
+                f"reads 2 to {lm.context}"
+            )
+        spoken = behind if isinstance(prompt, list) else 0
+        where = places(contrast.position, len(tokens), spoken)
+        resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]
+        read.append(resid[0, where].float().mean(0).cpu())
+        lengths.append(len(tokens))
+    return torch.stack(read), lengths
+
+
+def _require_two_of_each(name: str, rows: ContrastRows) -> None:
+    for held_out in (False, True):
+        part = rows.part(held_out)
+        counts = [int(part.positive.sum()), int((~part.positive).sum())]
+        if min(counts) < 2:
+            side = "are held out" if held_out else "make the direction"
+            raise SaeflowError(
+                f"{name}: {counts[0]} positive and {counts[1]} other texts {side}, and two of each "
+                "are the least; add texts, or change decomposition.directions.held_out"
+            )
+
+
+def save_rows(path: Path, rows: Mapping[str, ContrastRows]) -> None:
+    """Write the activations of all contrasts into one file."""
+    tensors = {
+        f"{name}.{field}": tensor.contiguous()
+        for name, own in rows.items()
+        for field, tensor in own._asdict().items()
+    }
+    with sealed(path) as temporary:
+        save_file(tensors, temporary, metadata=stamp())
+
+
+def load_rows(path: Path, names: Sequence[str]) -> dict[str, ContrastRows]:
+    """Read the activations of contrasts.
+
+    Raises:
+        SaeflowError: the file is damaged or lacks one.
+    """
+    tensors: dict[str, Any] = read_tensors(path)
+    try:
+        return {
+            name: ContrastRows(*(tensors[f"{name}.{field}"] for field in ContrastRows._fields))
+            for name in names
+        }
+    except KeyError as missing:
+        raise SaeflowError(f"{path}: lacks {missing}; make it again") from None
+
+
+def read_vector(path: Path, name: str, d_model: int) -> Direction:
+    """A direction from a file with one vector.
+
+    Raises:
+        SaeflowError: it holds none or several, or one of another width.
+    """
+    vectors = [tensor for tensor in read_tensors(path).values() if tensor.numel() > 1]
+    if len(vectors) != 1 or vectors[0].numel() != d_model:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in vectors) or "nothing"
+        raise SaeflowError(
+            f"{path}: holds {shapes}, and direction '{name}' is one vector of width {d_model}"
+        )
+    return Direction(name, vectors[0].reshape(-1).double())
