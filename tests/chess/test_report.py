@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+import chess.svg
 import chess_report_study
 import chess_tables as made
 import numpy as np
@@ -66,6 +67,7 @@ def test_every_page_is_there_and_every_reference_is_a_file_of_the_folder(
     assert set(pages) == {
         "index.html",
         "concepts.html",
+        "latents.html",
         "saes.html",
         "concepts-resid.html",
         "concepts-mlp.html",
@@ -175,9 +177,11 @@ def test_the_report_of_a_study_without_analyses_tells_of_its_core(
     bare = tmp_path / "bare"
     shutil.copytree(study, bare)
     config = yaml.safe_load((bare / "config.yaml").read_text())
-    for key in ("concepts", "skill", "interventions", "transitions", "engine", "blunders"):
+    for key in ("examples", "concepts", "skill", "interventions", "transitions", "engine"):
         config[key] = None
-    (bare / "config.yaml").write_text(yaml.safe_dump(config | {"fine_tune": None}))
+    (bare / "config.yaml").write_text(
+        yaml.safe_dump(config | {"blunders": None, "fine_tune": None})
+    )
     output = write_report(bare, tmp_path / "report").parent
     assert {file.name for file in output.glob("*.html")} == {"index.html", "saes.html"}
     page = text_of(output / "index.html")
@@ -257,7 +261,7 @@ def test_positions_are_pictures_with_every_piece_in_their_text(
         == 1
     )
     text = text_of(written / "concepts-resid.html")
-    assert "Latent 53, AUC 0.86; 1 of 2 positions have the concept." in text
+    assert "Latent 53 , AUC 0.86; 1 of 2 positions have the concept." in text
     assert "has the concept · activation 4.25 · Qxf7# by a player of 1500-1599" in text
 
 
@@ -273,6 +277,54 @@ def test_interventions_stand_beside_their_controls_with_intervals(written: Path)
     assert (
         "0.9" not in re.findall(r"<1100 add [^–]*the concept is needed [^h]*", text)[0]
     )  # what chose is not reported
+
+
+def test_every_latent_has_a_page_with_its_boards_histogram_and_squares(written: Path) -> None:
+    listed = value_of((written / "data/latents-resid.js").read_text())
+    assert listed["count"] == 64
+    assert listed["words"][listed["fires"][9]] == "their rook on b2"
+    assert listed["fires"][63] == 0
+    numbers = {column["name"]: column["values"] for column in listed["statistics"]}
+    assert numbers["maximum"][:2] == [4.0, 5.0]
+    assert numbers["density"][0] == pytest.approx(np.log10(0.2))
+    assert numbers["density"][63] is None
+    assert numbers["correlation"][5] == 0.6
+    assert numbers["auc"][55] == pytest.approx(0.55 + 0.4 * 13 / 14, abs=1e-6)
+    pages = value_of((written / "data/latents-resid/00000.js").read_text())
+    assert (pages["first"], pages["strata"], len(pages["latents"])) == (0, 4, 64)
+    assert pages["ratings"][3] == "1300-1399"
+    page = pages["latents"][9]
+    assert [board[0] for board in page["boards"]] == ["top", "top", "q1", "q4"]
+    assert page["boards"][0] == ["top", 13.0, made.MATE, "h5f7", 3]
+    assert page["histogram"] == {"low": 0, "high": 13.0, "counts": [60, 20, 5, 0, 2]}
+    assert sorted(page["squares"]) == [[0, "my_queen", -0.25], [9, "their_rook", 0.6]]
+    assert page["leading"][0] == ["their rook on b2", 0.6, 2.0, 0.1, 300]
+    # It was the first of three concepts of its square and the second of those of a1.
+    told = {(name, direction, place) for name, direction, place, *_ in page["concepts"]}
+    assert ("offensive threat b2", 1, 1) in told
+    assert ("offensive threat b2", -1, 1) in told
+    assert ("offensive threat a2", 1, 2) in told
+    assert pages["latents"][63]["boards"] == []
+    page = (written / "concepts-resid.html").read_text()
+    assert 'Latent <a href="latents.html#/resid/53">53</a>' in page
+    assert value_of((written / "data/concepts-resid.js").read_text())["pages"] is True
+
+
+def test_pieces_of_boards_have_no_styles_that_a_page_refuses_and_look_alike() -> None:
+    symbols = ElementTree.fromstring(f"<svg>{boards.piece_symbols()}</svg>")
+    assert {piece.get("id") for piece in symbols} == {
+        f"{side}-{kind}"
+        for side in ("white", "black")
+        for kind in ("pawn", "knight", "bishop", "rook", "queen", "king")
+    }
+    assert all(node.get("style") is None for node in symbols.iter())
+    whole = ElementTree.fromstring("<svg>" + "".join(chess.svg.PIECES.values()) + "</svg>")
+    for ours, theirs in zip(symbols.iter(), whole.iter(), strict=True):
+        looks = dict(
+            part.strip().split(":") for part in (theirs.get("style") or "").split(";") if part
+        )
+        for name, value in looks.items():
+            assert ours.get(name.strip()) == value.strip()
 
 
 def test_it_is_told_from_which_rating_on_moves_are_found_before_and_under_edits(

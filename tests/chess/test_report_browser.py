@@ -24,7 +24,14 @@ from saeflow.chess.report.io import write_report
 
 __all__ = ["browser", "shown"]
 pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
-PAGES = ["index.html", "concepts.html", "concepts-resid.html", "saes.html"]
+PAGES = [
+    "index.html",
+    "concepts.html",
+    "concepts-resid.html",
+    "latents.html",
+    "latents.html#/resid/9",
+    "saes.html",
+]
 LISTED = ".grid .rows .row"
 
 
@@ -126,6 +133,54 @@ def test_the_keyboard_leads_from_a_concept_to_its_boards(shown: Opened, folder: 
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "boards-offensive_threat_f7"
+
+
+def test_a_latent_s_page_draws_its_positions_and_the_pieces_that_go_with_it(
+    shown: Opened, folder: Path
+) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/latents.html#/resid/9")
+    assert page.locator("h1:visible").inner_text() == "Latent 9 their rook on b2"
+    first = page.locator("svg.position").first
+    assert first.locator("use").count() == 32  # nothing was taken yet
+    assert "rooks a1 h1" in first.get_attribute("aria-label")
+    assert "Move played: h5f7." in first.get_attribute("aria-label")
+    queen = first.locator("use[href='#white-queen']").get_attribute("transform")
+    assert queen == f"translate({16 + 7 * 45} {16 + 3 * 45})"  # h5
+    box = page.evaluate(
+        "(() => { const {width, height} = document.querySelector('svg.position use')"
+        ".getBoundingClientRect(); return [width, height]; })()"
+    )
+    assert min(box) > 10  # the pieces are drawn
+    assert (
+        "activation 13 · h5f7 by a player of 1300-1399"
+        in page.locator("figcaption").first.inner_text()
+    )
+    assert page.locator("svg.squares").count() == 2
+    theirs = page.locator("svg.squares").nth(1)
+    assert "their rook on b2 +0.60" in theirs.get_attribute("aria-label")
+    assert theirs.locator(".hundredths").all_text_contents() == ["+60"]
+    assert page.locator("svg.squares").first.locator(".hundredths").all_text_contents() == ["−25"]
+    assert page.locator(".bar-mark").count() == 4  # of five bins one is empty
+    assert "offensive threat b2" in page.locator("table", has_text="interval").inner_text()
+    page.click("a[rel=next]")
+    until(page, "document.body.dataset.ready === '#/resid/10'")
+    shown.go(f"file://{folder}/latents.html#/resid/63")
+    assert "never fires" in page.locator("#latent .headline").inner_text()
+    assert shown.complaints == []
+
+
+def test_the_list_of_concepts_leads_to_latents(shown: Opened, folder: Path) -> None:
+    page = shown.page
+    shown.go(f"file://{folder}/concepts-resid.html#?q=f7&sort=auc")
+    page.locator(f"{LISTED} a[href*='latents.html']").first.click()
+    page.wait_for_url("**/latents.html#/resid/53")
+    page.wait_for_selector("h1:visible")
+    assert page.locator("h1:visible").inner_text().startswith("Latent 53")
+    page.click("#up")
+    until(page, "document.body.dataset.ready === '#/resid'")
+    page.fill("#query", "rook on b2")
+    until(page, "document.getElementById('found').textContent.includes('1 of 64')")
 
 
 def test_curves_along_the_ratings_change_with_the_group(shown: Opened, folder: Path) -> None:

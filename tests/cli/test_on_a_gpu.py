@@ -44,6 +44,7 @@ TARGETS = {
     "chess-on-a-gpu": [
         "models/maia2-mini.accuracy.parquet",
         "saes/resid/metrics.json",
+        "examples/resid/latents.parquet",
         "skill/resid/skill.parquet",
         "interventions/resid/interventions.parquet",
         "fine_tune/accuracy.parquet",

@@ -60,6 +60,13 @@ def write_chess_study(root: Path, figures: Sequence[str] = tuple(FIGURES)) -> No
             ("interventions", "shifts"),
         ):
             _table(root / key / sae / f"{name}.parquet", getattr(made, name)().drop("sae"))
+        for name, table in (
+            ("latents", made.latents()),
+            ("boards", made.latent_boards()),
+            ("histogram", made.histogram()),
+            ("squares", made.squares()),
+        ):
+            _table(root / "examples" / sae / f"{name}.parquet", table)
         edited = made.edited_transitions().drop("sae")
         _table(root / "interventions" / sae / "transitions.parquet", edited)
         _table(root / f"saes/{sae}/training.parquet", figure_tables.sae_training().drop("sae"))

@@ -10,6 +10,9 @@ from saeflow.chess.analyses.concepts.association import ASSOCIATIONS, CONCEPTS
 from saeflow.chess.analyses.concepts.example_boards import BOARDS
 from saeflow.chess.analyses.concepts.probes import DIFFERENCE, PROBE, PROBES
 from saeflow.chess.analyses.engine.engine import ENGINE
+from saeflow.chess.analyses.examples.boards import BOARDS as LATENT_BOARDS
+from saeflow.chess.analyses.examples.boards import HISTOGRAM, LATENTS
+from saeflow.chess.analyses.examples.boards import SQUARES as SQUARES_SCHEMA
 from saeflow.chess.analyses.fine_tune.lessons import FINE_TUNING
 from saeflow.chess.analyses.interventions.interventions import INTERVENTIONS
 from saeflow.chess.analyses.interventions.points import SHIFTS
@@ -273,6 +276,54 @@ def boards() -> pl.DataFrame:
         ],
         schema=BOARDS,
     )
+
+
+def latents() -> pl.DataFrame:
+    """Latents of which all but the last two fire; the more a latent's number, the rarer."""
+    rows = [
+        {"latent": latent, "density": 0.2 / (1 + latent), "maximum": 4.0 + latent,
+         "mean_active": 1.5, "games": 90 - latent}
+        for latent in range(62)
+    ] + [{"latent": latent, "density": 0.0, "games": 0} for latent in (62, 63)]  # fmt: skip
+    return pl.DataFrame(rows, schema=LATENTS)
+
+
+def latent_boards() -> pl.DataFrame:
+    """Of each latent two strongest positions, and one from either half of its range."""
+    rows = [
+        {"latent": latent, "group": group, "rank": rank, "activation": share * (4.0 + latent),
+         "fen": MATE, "move": "h5f7", "rating": 3}
+        for latent in range(62)
+        for group, rank, share in (("top", 0, 1.0), ("top", 1, 0.9), ("q1", 0, 0.2), ("q4", 0, 0.8))
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=LATENT_BOARDS)
+
+
+def histogram() -> pl.DataFrame:
+    """Few strong activations and many weak ones."""
+    rows = [
+        {"latent": latent, "low": 0.0, "high": 4.0 + latent, "counts": [60, 20, 5, 0, 2]}
+        for latent in range(62)
+    ]
+    return pl.DataFrame(rows, schema=HISTOGRAM)
+
+
+def squares() -> pl.DataFrame:
+    """A latent goes with a rook of the opponent on the square of its number, and not with a queen
+    of the player on a1."""
+    numbers = {"positions": 300, "mean_with": 2.0, "mean_without": 0.1}
+    rows: list[dict[str, object]] = []
+    for latent in range(62):
+        rook = {"concept": f"their_rook_on_{SQUARES[latent]}", "square": latent}
+        rows += [
+            {"latent": latent, **rook, **numbers, "correlation": 0.6},
+            {"latent": latent, **rook, "concept": f"their_pawn_on_{SQUARES[latent]}", **numbers,
+             "correlation": 0.1},
+            {"latent": latent, "concept": "my_queen_on_a1", "square": 0, **numbers,
+             "correlation": -0.25},
+            {"latent": latent, "concept": "my_king_on_a1", "square": 0, **numbers},
+        ]  # fmt: skip
+    return pl.DataFrame(rows, schema=SQUARES_SCHEMA)
 
 
 def transitions() -> pl.DataFrame:

@@ -13,7 +13,7 @@ from saeflow.chess.analyses.fine_tune.lessons import FINE_TUNING
 from saeflow.chess.games.positions import SCHEMA
 
 TINY = study_config("tiny-chess")
-ANALYSES = ["concepts", "skill", "interventions", "transitions"]
+ANALYSES = ["examples", "concepts", "skill", "interventions", "transitions"]
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,20 @@ def test_every_stage_runs_and_its_files_are_as_designed(study):
         "models/maia2-mini.accuracy.parquet",
         "activations/maia2-mini/blocks.1.resid_post/manifest.json",
         "saes/resid/sae_weights.safetensors",
+        "examples/resid/squares.parquet",
         "concepts/resid/associations.parquet",
+        "concepts/resid/directions.safetensors",
         "skill/resid/skill.parquet",
         "interventions/resid/interventions.parquet",
+        "interventions/resid/shifts.parquet",
         "concepts/resid/boards.parquet",
         "transitions/transitions.parquet",
         "figures/chess_accuracy.svg",
         "figures/chess_board_auc.png",
         "report/index.html",
         "report/concepts-resid.html",
+        "report/latents.html",
+        "report/data/latents-resid/00000.js",
         "report/boards/resid/000.svg",
     ]:
         assert (study.results / path).is_file(), path

@@ -11,6 +11,7 @@ from saeflow.chess.analyses import ANALYSES
 from saeflow.chess.analyses.blunders.settings import Blunders
 from saeflow.chess.analyses.concepts.settings import Concepts
 from saeflow.chess.analyses.engine.settings import Engine
+from saeflow.chess.analyses.examples.settings import Examples
 from saeflow.chess.analyses.fine_tune.settings import FineTuning
 from saeflow.chess.analyses.interventions.settings import Interventions
 from saeflow.chess.analyses.skill.settings import Skill
@@ -47,6 +48,8 @@ class ChessStudy(Section):
     accuracy: Accuracy = Accuracy()
     activations: ChessActivations = ChessActivations()
     saes: Annotated[dict[Name, ChessSAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
+    examples: Examples | None = None
+    """Where latents are active; null leaves it out, ``{}`` takes the defaults."""
     concepts: Concepts | None = None
     """Which latents tell which concepts; null leaves it out, ``{}`` takes the defaults."""
     skill: Skill | None = None

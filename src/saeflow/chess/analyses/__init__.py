@@ -4,6 +4,7 @@ from saeflow.chess.analyses import (
     blunders,
     concepts,
     engine,
+    examples,
     fine_tune,
     interventions,
     skill,
@@ -11,6 +12,7 @@ from saeflow.chess.analyses import (
 )
 
 ANALYSES = (
+    examples.ANALYSIS,
     concepts.ANALYSIS,
     skill.ANALYSIS,
     interventions.ANALYSIS,

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int, Int8, Int16, Int64
+from jaxtyping import Bool, Float64, Int, Int8, Int16, Int64
 
 from saeflow.chess.games.boards import Boards, join, read_fens
 from saeflow.chess.games.moves import move_indices
+from saeflow.seeds import row_keys, uniforms
 
 
 class Examples(NamedTuple):
@@ -65,3 +66,17 @@ def join_examples(parts: Sequence[Examples]) -> Examples:
         result=np.concatenate([part.result for part in parts]),
         games=np.concatenate([part.games for part in parts]),
     )
+
+
+def game_draws(
+    games: Int64[np.ndarray, " n"], seed: int, purpose: str
+) -> Float64[np.ndarray, " n"]:
+    """A uniform number per position, the same for all of a game, named by the game."""
+    different, which = np.unique(games, return_inverse=True)
+    return uniforms(row_keys(seed, purpose, ((int(game),) for game in different)), 1)[which, 0]
+
+
+def drawn(games: Int64[np.ndarray, " n"], most: int, seed: int) -> Int64[np.ndarray, " m"]:
+    """The rows of so many positions, game after game drawn at random, in their order."""
+    draws = game_draws(games, seed, "chess games")
+    return np.sort(np.lexsort((np.arange(len(draws)), draws))[:most])

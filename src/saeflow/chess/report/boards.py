@@ -4,6 +4,7 @@ square marked."""
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Mapping
 
 import chess
@@ -78,6 +79,17 @@ def position(fen: str, move: str, square: int | None) -> str:
     if square is not None:
         arrows.append(chess.svg.Arrow(square, square, color=MARK))
     return str(chess.svg.board(chess.Board(fen), arrows=arrows, colors=_WOOD, size=360))
+
+
+def piece_symbols() -> str:
+    """All pieces as SVG that a page holds once and draws from, each called by side and kind, such
+    as ``white-pawn``: looks are attributes, since the page allows no styles inside elements."""
+
+    def attributes(style: re.Match[str]) -> str:
+        pairs = (pair.split(":") for pair in style[1].split(";") if pair)
+        return " ".join(f'{name.strip()}="{value.strip()}"' for name, value in pairs)
+
+    return "".join(re.sub(r'style="([^"]*)"', attributes, one) for one in chess.svg.PIECES.values())
 
 
 def spoken(fen: str) -> str:

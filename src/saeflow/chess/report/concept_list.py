@@ -61,13 +61,16 @@ COLUMNS = (
 logarithms."""
 
 
-def list_value(sae: str, best: pl.DataFrame, with_boards: set[str]) -> dict[str, Any]:
+def list_value(
+    sae: str, best: pl.DataFrame, with_boards: set[str], with_pages: bool = False
+) -> dict[str, Any]:
     """The list of an SAE's concepts.
 
     Args:
         sae: its name.
         best: from `ConceptTables.best`.
         with_boards: concepts that the page has boards of.
+        with_pages: whether its latents have pages of their own.
     """
     names = [words(name) for name in best["concept"].to_list()]
     families = list(dict.fromkeys(best["family"].to_list()))
@@ -76,7 +79,7 @@ def list_value(sae: str, best: pl.DataFrame, with_boards: set[str]) -> dict[str,
         "count": len(best),
         "neuronpedia": None,
         "statistics": [
-            {**column._asdict(), "values": _values(best[column.name], column.form)}
+            {**column._asdict(), "values": values_of(best[column.name], column.form)}
             for column in COLUMNS
         ],
         "numbers": best["latent"].to_list(),
@@ -88,11 +91,13 @@ def list_value(sae: str, best: pl.DataFrame, with_boards: set[str]) -> dict[str,
         "sets": [],
         "set": None,
         "targeted": [],
+        "pages": with_pages,
         "places": [name if name in with_boards else None for name in best["concept"].to_list()],
     }
 
 
-def _values(column: pl.Series, form: str) -> list[float | None]:
+def values_of(column: pl.Series, form: str) -> list[float | None]:
+    """A column as the list takes it: `COLUMNS` says of each form how."""
     return [_value(value, form) for value in column.to_list()]
 
 

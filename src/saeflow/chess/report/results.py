@@ -10,6 +10,8 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from saeflow.chess.analyses.concepts import TABLES as CONCEPT_TABLES
+from saeflow.chess.analyses.examples import TABLES as LATENT_TABLES
+from saeflow.chess.report.latent_pages import LatentTables
 from saeflow.chess.study import ChessStudy
 from saeflow.config.reading import checked, merged_files
 from saeflow.errors import DamagedError
@@ -90,6 +92,8 @@ class ChessResults(Findings):
     study: ChessStudy
     tables: dict[str, ConceptTables]
     """By SAE."""
+    latents: dict[str, LatentTables]
+    """By SAE."""
     accuracy: pl.DataFrame = field(default_factory=pl.DataFrame)
     transitions: pl.DataFrame = field(default_factory=pl.DataFrame)
     engine: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -102,6 +106,11 @@ class ChessResults(Findings):
     """What became of the games of a file."""
     stages: pl.DataFrame = field(default_factory=pl.DataFrame)
     """What every rule took: rule, jobs, seconds, cpu_seconds, peak_mb."""
+
+    @property
+    def strata(self) -> int:
+        """Parts of each latent's range that positions were drawn from."""
+        return self.study.examples.strata if self.study.examples else 0
 
 
 class ChessFolder(Folder):
@@ -126,6 +135,14 @@ class ChessFolder(Folder):
         )
         return ConceptTables(concepts, associations, probes, boards, skill, interventions, shifts)
 
+    def latents(self, sae: str) -> LatentTables:
+        """The tables about the latents of one SAE."""
+        latents, boards, histogram, squares = (
+            self.asked_table("examples", f"{sae}/{name}") for name in LATENT_TABLES
+        )
+        associations = self.asked_table("concepts", f"{sae}/associations")
+        return LatentTables(latents, boards, histogram, squares, associations)
+
     def asked_table(self, key: str, name: str) -> pl.DataFrame:
         """A table of an analysis; without rows and columns where the study does not ask for it."""
         asked = getattr(self.study, key) is not None
@@ -144,6 +161,7 @@ class ChessFolder(Folder):
             sae_metrics={name: metrics for name, _, metrics, _ in saes},
             sae_training={name: table for name, _, _, table in saes if len(table)},
             tables={name: self.concepts(name) for name in self.study.saes},
+            latents={name: self.latents(name) for name in self.study.saes},
             accuracy=self.table(f"models/{self.study.model.name}.accuracy"),
             transitions=self.asked_table("transitions", "transitions"),
             engine=self.asked_table("engine", "evaluations"),

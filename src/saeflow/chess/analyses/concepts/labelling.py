@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from saeflow.chess.analyses.concepts.settings import Concepts
-from saeflow.chess.games.examples import Examples
+from saeflow.chess.games.examples import Examples, drawn, game_draws
 from saeflow.chess.knowledge.concepts import Labels, label
 from saeflow.errors import SaeflowError
-from saeflow.seeds import row_keys, uniforms
 
 
 class Halves(NamedTuple):
@@ -54,12 +53,7 @@ def held_out_games(
     games: Int64[np.ndarray, " n"], share: float, seed: int
 ) -> Bool[np.ndarray, " n"]:
     """Whether each position's game is held out, by a draw that is named by the game."""
-    return _draws(games, seed, "chess halves") < share
-
-
-def _draws(games: Int64[np.ndarray, " n"], seed: int, purpose: str) -> np.ndarray:
-    different, which = np.unique(games, return_inverse=True)
-    return uniforms(row_keys(seed, purpose, ((int(game),) for game in different)), 1)[which, 0]
+    return game_draws(games, seed, "chess halves") < share
 
 
 def label_positions(examples: Examples, settings: Concepts, seed: int) -> Labelled:
@@ -73,10 +67,7 @@ def label_positions(examples: Examples, settings: Concepts, seed: int) -> Labell
     Raises:
         SaeflowError: all games fall into one half.
     """
-    draws = _draws(examples.games, seed, "chess games")
-    order = np.lexsort((np.arange(len(draws)), draws))  # game after game
-    within = order[: settings.positions]
-    rows = np.sort(within)
+    rows = drawn(examples.games, settings.positions, seed)
     games = examples.games[rows]
     held = held_out_games(games, settings.held_out, seed)
     if held.all() or not held.any():

@@ -31,7 +31,7 @@
         name: "concept", label: "concept", width: 11,
         cell: (row) => (data.places[row] ? element("a", { href: `#boards-${data.places[row]}`, tabindex: -1 }, index.firesOn(row)) : index.firesOn(row)),
       },
-      { name: "latent", label: "latent", width: 3.5, sorts: true, numeric: true, cell: (row) => String(index.numberOf(row)) },
+      { name: "latent", label: "latent", width: 3.5, sorts: true, numeric: true, cell: (row) => (data.pages ? element("a", { href: `latents.html#/${sae}/${index.numberOf(row)}`, tabindex: -1, onclick: (event) => event.stopPropagation() }, String(index.numberOf(row))) : String(index.numberOf(row))) },
       ...saeflow.statisticColumns(index, 4.6),
       { name: "family", label: "family", width: 9, grows: 1, cell: (row) => index.classOf(row) },
     ];
