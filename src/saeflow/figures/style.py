@@ -158,7 +158,7 @@ def legend_entry(**look: Any) -> Line2D:
 def legend(figure: Figure, handles: Iterable[Any]) -> None:
     """One legend for all panels, above them, read line by line."""
     entries = list(handles)
-    widths = [0.5 + 0.077 * len(str(entry.get_label())) for entry in entries]  # inches
+    widths = [0.5 + 0.073 * len(str(entry.get_label())) for entry in entries]  # inches
     columns = next(
         count
         for count in range(max(1, len(entries)), 0, -1)

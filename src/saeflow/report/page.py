@@ -125,7 +125,9 @@ def job_facts(jobs: Jobs | None) -> list[Fact]:
     count = int(jobs.stages["jobs"].sum())
     return [
         Fact("Run", f"{began} to {ended}", "UTC, by the jobs as they ran last"),
-        Fact("Time of jobs", duration(seconds), f"of {count:,} jobs, one after another"),
+        Fact(
+            "Time of jobs", duration(seconds), f"sum over {count:,} jobs, some of which ran at once"
+        ),
         Fact("Processor time", duration(cpu_seconds), "the table of costs has each rule"),
     ]
 

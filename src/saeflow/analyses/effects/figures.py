@@ -244,10 +244,10 @@ FIGURES = (
         title="Can effects be predicted",
         caption="An effect is how much steering with a vector changes the mean activation of a "
         "latent. The approximator predicts it from the vector alone; here for vectors it has not "
-        "seen. Dark cells hold many pairs, circles are the largest effects of each vector, and on "
-        "the dashed line prediction equals measurement. R² is the share of the variance of "
-        "effects that is predicted: 1 is perfect, 0 is no better than the mean. No map predicts "
-        "the noise of the measurement, which leaves a share below 1.",
+        "seen. The colour of a cell tells how many pairs it holds, circles are the largest effects "
+        "of each vector, and on the dashed line prediction equals measurement. R² is the share of "
+        "the variance of effects that is predicted: 1 is perfect, 0 is no better than the mean. No "
+        "map predicts the noise of the measurement, which leaves a share below 1.",
         section="effects",
     ),
     Figure(

@@ -238,11 +238,11 @@ FIGURES = (
         alt=moments_alt,
         title="What latents do to the logits",
         caption="Each dot is one latent: how its decoder row, seen through the unembedding, "
-        "spreads over the vocabulary. High up and to the right on the left side it promotes a few "
-        "tokens (prediction), high up and to the left it suppresses a few. Low down and to the "
-        "right on the right side it splits the vocabulary in two (partition). Most latents are of "
-        "none of these classes: one is given only beyond what random directions through the same "
-        "unembedding show.",
+        "spreads over the vocabulary. Kurtosis is large where a few tokens stand out: those that "
+        "the latent promotes (skewness above 0: prediction) or suppresses (below 0: suppression). "
+        "It is small where the vocabulary is split in two, which with a large deviation is a "
+        "partition. Most latents are of no class: one is given only beyond what random directions "
+        "through the same unembedding show.",
         section="latents",
         names=every_sae,
     ),
