@@ -257,6 +257,7 @@ if STUDY.steering.prompting:
             " --dtype {params.dtype:q}"
             " --seed {params.seed:q}"
             " --output results/{wildcards.study:q}/steering/{wildcards.goal:q}"
+            " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
             " --threads {threads}"
             " > {log:q} 2>&1"
 
@@ -401,6 +402,7 @@ if STUDY.steering.capability:
             " --prompting @<(printf %s {params.prompting:q})"
             " --dtype {params.dtype:q}"
             " --output {output:q}"
+            " --parts results/{wildcards.study:q}/checkpoints/steering/{wildcards.goal:q}"
             " --threads {threads}"
             " > {log:q} 2>&1"
 

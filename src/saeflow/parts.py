@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,15 @@ class Parts:
         self,
         made_from: Mapping[str, Iterable[Any]],
         schema: Schema,
-        make: Callable[[list[int]], Sequence[pl.DataFrame]],
+        make: Callable[[list[int]], Iterable[pl.DataFrame]],
     ) -> list[pl.DataFrame]:
         """All parts, those that are not kept made together.
 
         Args:
             made_from: by the name of a part, what it is made from beside what all are made with.
             schema: columns of a part and their types.
-            make: makes the parts at some places among these.
+            make: makes the parts at some places among these. Each is kept as it comes, so what
+                makes one after the other loses no more than the one that it was at.
         """
         identities = {name: digest(self._made_with, *own) for name, own in made_from.items()}
         parts = [self._read(name, schema, identity) for name, identity in identities.items()]

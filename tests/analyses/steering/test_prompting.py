@@ -16,7 +16,13 @@ from tiny_models import tiny_tokens
 from saeflow.analyses.steering.capability import behind, capabilities, exam
 from saeflow.analyses.steering.divergence import divergences_in_words
 from saeflow.analyses.steering.io import SteeringVector
-from saeflow.analyses.steering.prompting import Words, complete_in_words, with_words, words_of
+from saeflow.analyses.steering.prompting import (
+    Words,
+    complete_in_words,
+    prompts_read,
+    with_words,
+    words_of,
+)
 from saeflow.analyses.steering.settings import Completions, Summary
 from saeflow.analyses.steering.summary import summarise
 from saeflow.config import Goal, Message, Question, Sampling
@@ -121,7 +127,8 @@ def greedy(lm: LanguageModel, tokens: Sequence[int], steps: int) -> list[int]:
 
 def test_completions_go_on_from_the_words_and_are_told_of_the_bare_prompt() -> None:
     lm = tiny_lm()
-    completions, prompts = complete_in_words(lm, HOOK, CAT, GREEDY, 0, "cats", "few_shot")
+    completions = complete_in_words(lm, HOOK, CAT, GREEDY, 0, "cats", "few_shot")
+    prompts = prompts_read(lm, CAT, GREEDY)
     assert prompts["prompt"].to_list() == GREEDY.prompts
     assert prompts["given"].to_list() == [CAT.text + str(prompt) for prompt in GREEDY.prompts]
     given = dict(prompts.select("prompt", "given_ids").iter_rows())
@@ -144,7 +151,8 @@ def log_probabilities(lm: LanguageModel, tokens: Sequence[int]) -> torch.Tensor:
 def test_divergence_is_that_of_predictions_behind_the_words_from_those_without() -> None:
     lm = tiny_lm()
     drawn = GREEDY.model_copy(update={"sampling": Sampling(temperature=1.0)})
-    completions, prompts = complete_in_words(lm, HOOK, CAT, drawn, 0, "cats", "few_shot")
+    completions = complete_in_words(lm, HOOK, CAT, drawn, 0, "cats", "few_shot")
+    prompts = prompts_read(lm, CAT, drawn)
     given = dict(prompts.select("prompt", "given_ids").iter_rows())
     for batch in (1, 5):
         kl = divergences_in_words(lm, completions, prompts, batch)["kl"].to_list()
@@ -171,8 +179,9 @@ def test_capability_behind_words_counts_the_same_tokens_as_without() -> None:
     questions = [Question(question="the cat", answer="sat", others=["ran", "on the mat"])]
     vector = SteeringVector(unit_rows(1)[0], {"hook": HOOK, "goal": "cats", "method": "caa"})
     told_exam = behind(lm, CAT.text, blocks, questions)
-    table = capabilities(
-        lm, exam(lm, blocks, questions), [vector], {"caa": [0.0]}, {"few_shot": told_exam}
+    on_words = {"few_shot": told_exam}
+    table = pl.concat(
+        capabilities(lm, exam(lm, blocks, questions), [vector], {"caa": [0.0]}, on_words)
     )
     own = table.filter(method="few_shot")
     assert (

@@ -9,7 +9,7 @@ vector and scale costs the layers above it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -132,67 +132,68 @@ def capabilities(
     vectors: Sequence[SteeringVector],
     scales: Mapping[str, Sequence[float]],
     in_words: Mapping[str, Exam] = MappingProxyType({}),
+    among: Collection[str] | None = None,
     batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
-) -> pl.DataFrame:
+) -> Iterator[pl.DataFrame]:
     """Measure every vector at every scale; the unsteered model is measured once.
 
     Args:
         lm: the model.
         measured_on: texts and questions.
-        vectors: added at all positions; one per method.
+        vectors: added at all positions; one per method, all at one hook.
         scales: absolute, of each method.
         in_words: the same behind the words of each method that says some; see `behind`.
+        among: the methods that are measured; None is all.
         batch: texts per pass.
         progress: called with (vectors and scales done, all of them).
 
-    Returns:
-        The columns of `CAPABILITY_SCHEMA`: ``text_loss`` of every block (``item``) in nats per
-        token; of every question ``choice_correct`` (1 where the right answer is likelier than each
-        other, else 0) and ``choice_log_odds`` (log of its probability over that of all others).
+    Yields:
+        A table per method, those with vectors first, with the columns of `CAPABILITY_SCHEMA`:
+        ``text_loss`` of every block (``item``) in nats per token; of every question
+        ``choice_correct`` (1 where the right answer is likelier than each other, else 0) and
+        ``choice_log_odds`` (log of its probability over that of all others).
 
     Raises:
         SaeflowError: a vector is for another model, or a loss is no number.
     """
-    texts = _texts(measured_on)
-    run_to: dict[int, list[_Batch]] = {}
-    unsteered: dict[str, list[float]] | None = None
-    rows: list[tuple[str, str, float | None, int, str, int, float]] = []
-    total = sum(map(len, scales.values()))
-    done = 0
-    for steered in vectors:
-        layer = parse_hook(steered.hook)[0]
-        if layer not in run_to:
-            run_to[layer] = _run_to(lm, texts, layer, batch)
+    layer = parse_hook(vectors[0].hook).layer
+    run_to = _run_to(lm, _texts(measured_on), layer, batch)
+    still = torch.zeros(lm.d_model, device=lm.device)
+    unsteered = _values(measured_on, _losses(lm, run_to, layer, still))
+    asked = [each for each in vectors if among is None or each.method in among]
+    done, total = 0, sum(len(scales[each.method]) for each in asked)
+    for steered in asked:
         vector = steered.of_width(lm.d_model).to(lm.device)
-        for index, scale in enumerate(scales[steered.method]):
-            values = unsteered if scale == 0 else None
-            if values is None:
-                values = _values(measured_on, _losses(lm, run_to[layer], layer, scale * vector))
+        points: list[tuple[float | None, dict[str, list[float]]]] = []
+        for scale in scales[steered.method]:
+            values = unsteered
+            if scale != 0:
+                values = _values(measured_on, _losses(lm, run_to, layer, scale * vector))
             if not all(map(math.isfinite, values["text_loss"] + values["choice_log_odds"])):
                 raise not_finite(lm, "capability: a loss", scale)
-            unsteered = values if scale == 0 else unsteered
-            rows += [
-                (steered.goal, steered.method, scale, index, measure, item, value)
-                for measure, of_items in values.items()
-                for item, value in enumerate(of_items)
-            ]
+            points.append((scale, values))
             done += 1
             if progress:
                 progress(done, total)
+        yield _table(steered.goal, steered.method, points)
     for method, own in in_words.items():
-        texts_of_method = _texts(own)
-        still = torch.zeros(lm.d_model, device=lm.device)
-        values = _values(own, _losses(lm, _run_to(lm, texts_of_method, 0, batch), 0, still))
-        points: list[tuple[float | None, dict[str, list[float]]]] = [(None, values)]
-        if unsteered is not None:
-            points.insert(0, (0.0, unsteered))
-        rows += [
-            (vectors[0].goal, method, scale, index, measure, item, value)
-            for index, (scale, values) in enumerate(points)
-            for measure, of_items in values.items()
-            for item, value in enumerate(of_items)
-        ]
+        if among is None or method in among:
+            behind_words = _losses(lm, _run_to(lm, _texts(own), 0, batch), 0, still)
+            told = _values(own, behind_words)
+            yield _table(vectors[0].goal, method, [(0.0, unsteered), (None, told)])
+
+
+def _table(
+    goal: str, method: str, points: Sequence[tuple[float | None, dict[str, list[float]]]]
+) -> pl.DataFrame:
+    """What was measured at each scale."""
+    rows = [
+        (goal, method, scale, index, measure, item, value)
+        for index, (scale, values) in enumerate(points)
+        for measure, of_items in values.items()
+        for item, value in enumerate(of_items)
+    ]
     return pl.DataFrame(rows, schema=CAPABILITY_SCHEMA, orient="row")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from saeflow import config, options
 from saeflow.analyses.steering.settings import Capability, Prompting
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def capability(
@@ -32,17 +36,21 @@ def capability(
     prompting: Annotated[
         str, typer.Option(help="The section `steering.prompting` of the config, as JSON.")
     ] = "null",
+    parts: options.PartsFolder = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
     """Measure what a goal's vectors cost the model on held-out text and on questions, at the scales
     of their completions."""
     options.use_device(threads)
+    import polars as pl
+
     from saeflow.analyses.steering.capability import behind, capabilities, exam
     from saeflow.analyses.steering.io import read_steered
     from saeflow.analyses.steering.prompting import words_of
     from saeflow.analyses.steering.schemas import CAPABILITY_SCHEMA
     from saeflow.corpora.io import load_blocks
+    from saeflow.parts import Parts
     from saeflow.tables import write_table
 
     chosen, lm = options.parsed(Capability, settings), options.open_model(model, dtype)
@@ -55,19 +63,31 @@ def capability(
         scales[steered.method] = grid["scale"].to_list()
     blocks = load_blocks(corpus).tokens
     blocks = blocks[: -(-chosen.tokens // blocks.shape[1])]
-    in_words = {}
+    words = {}
     if goal and prompting != "null":
         said, topic = options.parsed(Prompting, prompting), config.read_goal(goal)
-        in_words = {
-            method: behind(lm, words_of(method, topic, said.examples).text, blocks, asked)
-            for method in said.methods
-        }
-    measured = capabilities(
-        lm,
-        exam(lm, blocks, asked),
-        vectors,
-        scales,
-        in_words,
-        progress=options.progress("measure capability, vectors and scales"),
-    )
-    write_table(output, measured, CAPABILITY_SCHEMA)
+        words = {method: words_of(method, topic, said.examples) for method in said.methods}
+    in_words = {method: behind(lm, own.text, blocks, asked) for method, own in words.items()}
+    made_from: dict[str, list[Any]] = {
+        each.method: [each.vector, each.hook, each.goal, scales[each.method]] for each in vectors
+    }
+    made_from |= {
+        method: [own.text, vectors[0].hook, vectors[0].goal] for method, own in words.items()
+    }
+    methods = list(made_from)
+
+    def measure(places: list[int]) -> Iterator[pl.DataFrame]:
+        return capabilities(
+            lm,
+            exam(lm, blocks, asked),
+            vectors,
+            scales,
+            in_words,
+            [methods[place] for place in places],
+            progress=options.progress("measure capability, vectors and scales"),
+        )
+
+    code = ("analyses/steering/capability.py",)
+    kept = Parts(parts, "capability", code, model, blocks, asked, dtype)
+    measured = kept.tables(made_from, CAPABILITY_SCHEMA, measure)
+    write_table(output, pl.concat(measured), CAPABILITY_SCHEMA)

@@ -299,8 +299,10 @@ def divergence(
         method = file.absolute().parent.name
         measured.append(kept.table(method, DIVERGENCE_SCHEMA, made_from, make))
     for path, file in zip(in_words or (), prompts or (), strict=True):
-        given = read_table(file, PROMPTS_SCHEMA)
-        measured.append(divergences_in_words(lm, read_completions(path), given))
+        written, given = read_completions(path), read_table(file, PROMPTS_SCHEMA)
+        make = partial(divergences_in_words, lm, written, given)
+        method = file.absolute().parent.name
+        measured.append(kept.table(method, DIVERGENCE_SCHEMA, [written, given], make))
     write_table(output, pl.concat(measured), DIVERGENCE_SCHEMA)
 
 

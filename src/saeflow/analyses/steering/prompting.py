@@ -98,15 +98,15 @@ def _is_said(
         return False
 
 
-class CompletionsInWords(NamedTuple):
-    """Completions of one method, and what they were written behind."""
-
-    completions: pl.DataFrame
-    """`saeflow.analyses.steering.schemas.COMPLETIONS_SCHEMA`: the unsteered model's (scale 0), then
-    those behind the words, whose scale is null; ``prompt`` and ``prompt_ids`` are the bare
-    prompt's."""
-    prompts: pl.DataFrame
-    """`saeflow.analyses.steering.schemas.PROMPTS_SCHEMA`: what the model read in place of each."""
+def prompts_read(lm: LanguageModel, words: Words, settings: Completions) -> pl.DataFrame:
+    """What the model reads in place of each prompt: the columns of
+    `saeflow.analyses.steering.schemas.PROMPTS_SCHEMA`."""
+    rows = {}
+    for prompt in settings.prompts:
+        bare = prompt_text(prompt, lm.tokenizer)
+        given = prompt_text(with_words(prompt, words, lm.tokenizer), lm.tokenizer)
+        rows[bare] = (bare, given, lm.tokenize(given))
+    return pl.DataFrame(list(rows.values()), schema=PROMPTS_SCHEMA, orient="row")
 
 
 def complete_in_words(
@@ -117,7 +117,7 @@ def complete_in_words(
     seed: int,
     goal: str,
     method: str,
-) -> CompletionsInWords:
+) -> pl.DataFrame:
     """Write ``settings.samples`` completions of every prompt, bare and with words in front.
 
     Args:
@@ -129,6 +129,11 @@ def complete_in_words(
         goal: what the words ask for.
         method: that says them.
 
+    Returns:
+        The columns of `saeflow.analyses.steering.schemas.COMPLETIONS_SCHEMA`: the unsteered
+        model's (scale 0), then those behind the words, whose scale is null; ``prompt`` and
+        ``prompt_ids`` are the bare prompt's.
+
     Raises:
         SaeflowError: as `saeflow.analyses.steering.completions.complete`.
     """
@@ -139,21 +144,13 @@ def complete_in_words(
         complete(lm, hook, still, [0.0], asked, seed, goal=goal, method=method)
         for asked in (settings, behind)
     )
-    texts = [
-        [prompt_text(prompt, lm.tokenizer) for prompt in prompts]
-        for prompts in (settings.prompts, spoken)
-    ]
-    rows = {
-        prompt: (prompt, given, lm.tokenize(given)) for prompt, given in zip(*texts, strict=True)
-    }
-    prompts = pl.DataFrame(list(rows.values()), schema=PROMPTS_SCHEMA, orient="row")
-    ids = {prompt: lm.tokenize(prompt) for prompt in rows}
-    bare_of = {given: prompt for prompt, given, _ in rows.values()}
+    bare_of = dict(prompts_read(lm, words, settings).select("given", "prompt").iter_rows())
     back = [bare_of[given] for given in written["prompt"]]
+    ids = {prompt: lm.tokenize(prompt) for prompt in bare_of.values()}
     written = written.with_columns(
         prompt=pl.Series(back, dtype=pl.String),
         prompt_ids=pl.Series([ids[prompt] for prompt in back], dtype=pl.List(pl.Int32)),
         scale=pl.lit(None, pl.Float64),
         scale_index=pl.lit(1, pl.Int64),
     ).with_columns(text=pl.col("prompt") + pl.col("continuation"))
-    return CompletionsInWords(pl.concat([bare, written]), prompts)
+    return pl.concat([bare, written])

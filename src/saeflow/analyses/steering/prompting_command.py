@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,20 +24,27 @@ def complete_in_words(
     output: Annotated[
         Path, typer.Option(help="Folder of the goal, in which every method gets one.")
     ],
+    parts: options.PartsFolder = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
     """Complete the prompts behind the words of every method that says some."""
     options.use_device(threads)
     from saeflow.analyses.steering.prompting import complete_in_words as completed
-    from saeflow.analyses.steering.prompting import words_of
+    from saeflow.analyses.steering.prompting import prompts_read, words_of
     from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA, PROMPTS_SCHEMA
+    from saeflow.parts import Parts
     from saeflow.tables import write_table
 
     chosen, said = options.parsed(Completions, settings), options.parsed(Prompting, prompting)
     lm, topic = options.open_model(model, dtype), config.read_goal(goal)
+    code = tuple(f"analyses/steering/{name}.py" for name in ("prompting", "completions"))
+    kept = Parts(parts, "in_words", code, model, chosen, seed, dtype)
     for method in said.methods:
         words = words_of(method, topic, said.examples)
-        made = completed(lm, hook, words, chosen, seed, goal.stem, method)
-        write_table(output / method / "prompts.parquet", made.prompts, PROMPTS_SCHEMA)
-        write_table(output / method / "completions.parquet", made.completions, COMPLETIONS_SCHEMA)
+        complete = partial(completed, lm, hook, words, chosen, seed, goal.stem, method)
+        made_from = [words.text, hook, goal.stem, method]
+        table = kept.table(method, COMPLETIONS_SCHEMA, made_from, complete)
+        read = prompts_read(lm, words, chosen)
+        write_table(output / method / "prompts.parquet", read, PROMPTS_SCHEMA)
+        write_table(output / method / "completions.parquet", table, COMPLETIONS_SCHEMA)
