@@ -155,6 +155,38 @@ def matched(goals: int = 9) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
 
 
+def with_words(table: pl.DataFrame, method: str = "few_shot") -> pl.DataFrame:
+    """A summary with a method in words beside the others: as its first method without a vector,
+    and at one point without a scale."""
+    first = table.filter(pl.col("method") == table["method"][0], pl.col("scale_index") < 2)
+    behind = pl.col("scale_index") == 1
+    own = first.with_columns(
+        method=pl.lit(method),
+        scale=pl.when(~behind).then("scale"),
+        selected=behind,
+    )
+    return pl.concat([table, own])
+
+
+BESIDE = {
+    "distinct_2": 0.97,
+    "self_similarity": 0.11,
+    "text_loss_increase": 0.25,
+    "choice_accuracy": 0.61,
+    "choice_log_odds": -0.42,
+}
+
+
+def beside_scores(table: pl.DataFrame) -> pl.DataFrame:
+    """A summary with diversity and capabilities: the numbers of `BESIDE` where nothing is added,
+    half of each elsewhere."""
+    return table.with_columns(
+        (pl.when(pl.col("scale") == 0).then(value).otherwise(value / 2) + shift).alias(name + end)
+        for name, value in BESIDE.items()
+        for end, shift in (("", 0.0), ("_low", -0.04), ("_high", 0.04))
+    )
+
+
 def search(goals: int = 9) -> pl.DataFrame:
     """A search over three layers and three scales: `caa` does best at the highest layer, and
     larger scales are over the budget at the lowest."""

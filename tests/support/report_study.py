@@ -51,7 +51,7 @@ def write_study(
     Args:
         latents: of the SAE; without any nothing is known of them.
     """
-    summary = made.summary(goals)
+    summary = made.beside_scores(made.with_words(made.summary(goals)))
     best = made.best(summary)
     names = list(made.GOALS[:goals])
     _yaml(root / "config.yaml", _config(names))
@@ -91,7 +91,7 @@ def write_study(
         _json(root / f"steering/{goal}/latents.json", {"latents": {"5": 1.0}, "candidates": []})
         own = side_effects.filter(pl.col("goal") == goal).drop("goal")
         _parquet(root / f"steering/{goal}/side_effects.parquet", own)
-        for method in made.METHODS:
+        for method in (*made.METHODS, "few_shot"):
             _completions(root / f"steering/{goal}/{method}", goal, method)
     _effects(root)
     latent_tables.add_vectors(root / "effects/main/effects.h5", LATENTS)
@@ -159,7 +159,8 @@ def _config(goals: list[str]) -> dict[str, Any]:
 
 def _completions(folder: Path, goal: str, method: str) -> None:
     rows, scores = [], []
-    for index, scale in enumerate(made.SCALES):
+    scales = (0.0, None) if method == "few_shot" else made.SCALES
+    for index, scale in enumerate(scales):
         for sample in range(5):
             name = f"{goal}-{method}-{index}-{sample}"
             text = (
@@ -170,7 +171,7 @@ def _completions(folder: Path, goal: str, method: str) -> None:
             keys = {
                 "goal": goal,
                 "method": method,
-                "scale": scale * made.UNIT,
+                "scale": None if scale is None else scale * made.UNIT,
                 "scale_index": index,
                 "prompt": "The",
             }

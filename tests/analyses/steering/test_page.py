@@ -14,6 +14,8 @@ from pages import assert_whole, pages_of
 
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering import results
+from saeflow.analyses.steering.beside_scores import BesideScores
+from saeflow.analyses.steering.goal_pages import GoalResults, goal_context
 from saeflow.analyses.steering.method_effects import goal_means, method_effects, strongest
 from saeflow.analyses.steering.methods import BY_NAME, METHODS
 from saeflow.analyses.steering.page import steering_context
@@ -295,7 +297,52 @@ def test_what_a_search_chose_stands_beside_the_study_s_layer_and_the_control(stu
     assert places["anger", "caa"] == ("2, × 1", "× 1")
     assert places["anger", "random"] == ("unsteered", "unsteered")
     said = " ".join(context["headline"])
-    assert "0.24 [0.19, 0.29] where only layer 1 may: a difference of 0.23" in said
+    assert "0.24 [0.19, 0.29] where only layer 1 may, a difference of 0.23 [0.18, 0.28]" in said
+    assert "random, searched alike, has 0.04" in said
     text = Site(folder.results(), {}, ["saeflow.analyses.steering"]).page("steering.html", context)
     assert b"Layer and scale" in text
     assert b"0.5 nats per token" in text
+
+
+def test_diversity_and_costs_stand_beside_scores_with_the_unsteered_model_first(
+    study: Path,
+) -> None:
+    folder = StudyFolder(study, read_study)
+    steering = SteeringFolder(folder, folder.section("steering")).results()
+    context = steering_context(steering, [])
+    table = context["beside"]
+    assert table.columns == list(made.BESIDE)
+    assert [row.method for row in table.rows] == ["", *made.METHODS, "few_shot"]
+    assert table.rows[0].cells == ["0.97", "0.11", "0.25", "0.61", "-0.42"]
+    chosen = steering.best.filter(goal="average", method="caa")
+    assert table.rows[1].cells[0].startswith(f"{chosen['distinct_2'].item():.2f} [")
+    site = Site(folder.results(), {}, ["saeflow.analyses.steering"])
+    text = site.page("steering.html", context).decode()
+    for words in ("What scores do not see", "loss on other text", "Sørensen-Dice", "right answers"):
+        assert words in text
+    of_goal = BesideScores.of(steering.best, steering.summary, "anger")
+    assert of_goal.rows[0].cells[1] == "0.11 [0.07, 0.15]"
+    goal = GoalResults("anger", {}, pl.DataFrame(), pl.DataFrame(), pl.DataFrame())
+    page = site.page("goal.html", goal_context(steering, goal, None)).decode()
+    assert "0.11 [0.07, 0.15]" in page
+
+
+def test_only_what_was_measured_stands_beside_scores() -> None:
+    summary = made.summary(1)
+    assert BesideScores.of(made.best(summary), summary).rows == []
+    diverse = made.beside_scores(summary).select(pl.exclude("^text_.*$", "^choice_.*$"))
+    table = BesideScores.of(made.best(diverse), diverse)
+    assert table.headings == ["distinct pairs", "alike"]
+    assert len(table.rows) == 1 + len(made.METHODS)
+
+
+def test_a_method_in_words_is_told_to_have_no_scale(study: Path) -> None:
+    folder = StudyFolder(study, read_study)
+    steering = SteeringFolder(folder, folder.section("steering")).results()
+    context = steering_context(steering, [])
+    assert context["in_words"] == ["few_shot"]
+    assert "few_shot" in [name for name, _ in context["methods"]]
+    chosen = [row for row in context["in_sample"] if row.method == "few_shot"]
+    assert {row.scale for row in chosen} == {"–"}
+    text = Site(folder.results(), {}, ["saeflow.analyses.steering"]).page("steering.html", context)
+    assert b"steers in words in front of the prompt" in text

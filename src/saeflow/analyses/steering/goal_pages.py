@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from saeflow.analyses.steering import results, scale_words, words
+from saeflow.analyses.steering.beside_scores import BesideScores
 from saeflow.analyses.steering.method_effects import LatentEffect, strongest
 from saeflow.analyses.steering.report_results import SteeringResults
 from saeflow.analyses.steering.results import InSampleRow
@@ -104,6 +105,7 @@ def goal_context(
         "intervals": words.intervals(steering.settings),
         "scales": scale_words.note(multiples is not None),
         "counted": steering.settings.judge.traits.counted is not None,
+        "beside": BesideScores.of(steering.best, steering.summary, goal.name),
         "least_scored": steering.settings.summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
         "latents_sae": latents_sae,

@@ -146,6 +146,7 @@ BUILDING = tuple(method for method in METHODS if not method.in_words)
 AT_ANY_LAYER = tuple(method.name for method in BUILDING if method.at_any_layer)
 TELLING = tuple(method for method in METHODS if method.in_words)
 """Those that say it in words."""
+IN_WORDS = {method.name for method in TELLING}
 NAMES = (
     *(method.name for method in BUILDING),
     *(f"{method.name}{PLANTED}" for method in BUILDING if method.has_planted),

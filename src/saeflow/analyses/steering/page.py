@@ -9,9 +9,10 @@ from typing import Any
 import polars as pl
 
 from saeflow.analyses.steering import results, scale_words, words
+from saeflow.analyses.steering.beside_scores import BesideScores
 from saeflow.analyses.steering.goal_pages import GoalResults, goal_context, goal_lines, goal_value
 from saeflow.analyses.steering.method_effects import MethodEffect, goal_means, method_effects
-from saeflow.analyses.steering.methods import BY_NAME, METHODS
+from saeflow.analyses.steering.methods import BY_NAME, IN_WORDS, METHODS
 from saeflow.analyses.steering.report_results import SteeringFolder, SteeringResults
 from saeflow.analyses.steering.search.rows import search_rows, search_sentences
 from saeflow.analyses.steering.settings import Steering
@@ -112,6 +113,8 @@ def steering_context(
         ],
         "rows": results.result_rows(steering.best, steering.comparisons, multiples),
         "goal_names": goals(steering.best),
+        "in_words": [name for name in steering.methods if name in IN_WORDS],
+        "beside": BesideScores.of(steering.best, steering.summary),
         "in_sample": results.in_sample_rows(steering.best, multiples),
         "judge": settings.judge.traits.words,
         "intervals": intervals,

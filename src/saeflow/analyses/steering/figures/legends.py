@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.steering.methods import TELLING, look
+from saeflow.analyses.steering.methods import IN_WORDS, look
 from saeflow.figures.style import legend_entry
 
 if TYPE_CHECKING:
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 TOLD = (0, (6, 2, 1, 2))
 """The line of a method in words, which has no scale: it is there at all of them."""
-IN_WORDS = {method.name for method in TELLING}
 
 
 def method_handle(method: str) -> Line2D:

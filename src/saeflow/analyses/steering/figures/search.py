@@ -23,7 +23,7 @@ NOTHING = "nothing has been searched"
 OVER: dict[str, Any] = {
     "facecolor": (1.0, 1.0, 1.0, 0.75),
     "hatch": "///",
-    "edgecolor": "#BBBBBB",
+    "edgecolor": "#AAAAAA",
     "linewidth": 0,
 }
 CHOSEN: dict[str, Any] = {"fill": False, "edgecolor": VERMILLION}
@@ -111,7 +111,7 @@ def _panel(
         values[y, x] = np.nan if row["product"] is None else row["product"]
     picture = panel.imshow(
         values,
-        cmap="viridis",
+        cmap="Blues",
         vmin=0,
         vmax=largest,
         aspect="auto",
@@ -123,7 +123,7 @@ def _panel(
         if row["over_budget"] > 0.5:
             panel.add_patch(Rectangle(corner, 1, 1, **OVER))
         if row["product"] is not None and values.size <= MOST_WRITTEN:
-            dark = row["product"] < 0.6 * largest and row["over_budget"] <= 0.5
+            dark = row["product"] > 0.6 * largest and row["over_budget"] <= 0.5
             panel.text(
                 x,
                 y,
@@ -183,10 +183,10 @@ FIGURES = (
         alt=layer_and_scale_alt,
         title="Every layer and scale",
         caption="The product of behaviour and coherence over all completions, by the layer behind "
-        "which a vector is added and how much of it is. Hatched cells move the model further than "
-        "the budget, for the average in most goals, and cannot be chosen; a frame marks what one "
-        "half of the completions chose. The largest of many cells is optimistic: the table has "
-        "what the other half says.",
+        "which a vector is added and how much of it is: scales are those of the config. Hatched "
+        "cells move the model further than the budget, for the average in most goals, and cannot "
+        "be chosen; a frame marks what one half of the completions chose. The largest of many "
+        "cells is optimistic: the table has what the other half says.",
         section="search",
         drawn=lambda study: study.steering.search is not None,
     ),

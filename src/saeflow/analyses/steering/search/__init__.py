@@ -3,3 +3,5 @@ divergence."""
 
 UNSTEERED = "unsteered"
 """What tables call the completions without a vector, which every method may choose."""
+RANDOM = "random"
+"""The control, which is searched like any method."""

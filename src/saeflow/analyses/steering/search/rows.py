@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from saeflow.analyses.steering.search import RANDOM
 from saeflow.analyses.steering.tables import AVERAGE, goals, methods
 from saeflow.report.wording import interval, number
 
@@ -45,12 +46,16 @@ def search_rows(best: pl.DataFrame) -> list[SearchRow]:
 
 def search_sentences(best: pl.DataFrame, budget: float, own_layer: int) -> list[str]:
     """What the search gained on average, in sentences; nothing without one."""
+    first = search_rows(best)[: len(methods(best))]
+    controls = [row.product for row in first if row.method == RANDOM]
+    beside = f"; {RANDOM}, searched alike, has {controls[0]}" if controls else ""
     return [
         f"Where every layer may be chosen, {row.method} has an average product of {row.product} at "
         f"{row.kl} nats per token on held-out completions (budget {budget:g}), and "
-        f"{row.own_product} where only layer {own_layer} may: a difference of {row.over_own}."
-        for row in search_rows(best)[: len(methods(best))]
-        if row.over_own
+        f"{row.own_product} where only layer {own_layer} may, a difference of {row.over_own}"
+        f"{beside}."
+        for row in first
+        if row.over_own and row.method != RANDOM
     ]
 
 
@@ -64,7 +69,7 @@ def _row(chosen: dict[str, Any], own: dict[str, Any]) -> SearchRow:
         own_place=_place(own).partition(", ")[2] or _place(own),
         own_product=f"{number(own['product'])} {interval(own)}".strip(),
         over_own=_difference(chosen, "over_own"),
-        over_random="" if chosen["method"] == "random" else _difference(chosen, "over_random"),
+        over_random="" if chosen["method"] == RANDOM else _difference(chosen, "over_random"),
     )
 
 

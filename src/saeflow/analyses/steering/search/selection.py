@@ -21,13 +21,12 @@ from jaxtyping import Bool, Float
 from saeflow.analyses.steering.comparisons import AVERAGE
 from saeflow.analyses.steering.pairs import SPLITS, PairedScores, on_grid, pair_scores
 from saeflow.analyses.steering.resampling import Means, bootstrap_weights, interval, means
-from saeflow.analyses.steering.search import UNSTEERED
+from saeflow.analyses.steering.search import RANDOM, UNSTEERED
 from saeflow.analyses.steering.settings import Search, Summary
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.means import seen_draws
 from saeflow.tables import Schema, write_table
 
-RANDOM = "random"
 ALL, OWN = "all", "own"
 """Layers that a choice is made among: all that were tried, or the study's own."""
 
