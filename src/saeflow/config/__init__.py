@@ -4,6 +4,7 @@ from saeflow.config.any_study import AnyStudy
 from saeflow.config.goal import Goal
 from saeflow.config.questions import Question, Questions
 from saeflow.config.reading import (
+    read_catalogue,
     read_goal,
     read_pairs,
     read_questions,
@@ -56,6 +57,7 @@ __all__ = [
     "TokenSets",
     "Tokens",
     "Tuning",
+    "read_catalogue",
     "read_goal",
     "read_pairs",
     "read_questions",

