@@ -24,6 +24,9 @@ NOT_PASSED = {
 ELSEWHERE = {
     "effects.sae": "STUDY.target_sae",
     "effects.dtype": "dtype=STUDY.effects.dtype",
+    "probing.catalogue": 'FLOW.read["probing"]',
+    "probing.sets": 'FLOW.read["probing"]',
+    "probing.saes": "sae_options(FLOW, PROBING)",
     "steering.sae": "STUDY.target_sae",
     "steering.pairs": "pairs=STUDY.steering.pairs",
     "steering.goals": 'FLOW.read["steering"]',

@@ -165,6 +165,7 @@ def test_on_labels_that_are_noise_nested_ranking_finds_one_half_and_leaky_rankin
 def test_a_lasso_over_all_latents_equals_scikit_learn_on_dense_scaled_columns() -> None:
     code, _, dense = planted(200)
     y = dense[:, 0] + dense[:, 1] > 0.8
+    code.indices, code.indptr = code.indices.astype(np.int64), code.indptr.astype(np.int64)
     train, held = np.arange(150), np.arange(150, 200)
     ours = lasso_probe(STRENGTHS).scores(code[train], y[train], [code[held]], [0.1])[0][:, 0, 0]
     scale = Scaling.of(dense[train])

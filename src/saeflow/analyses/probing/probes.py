@@ -241,8 +241,12 @@ def lasso_probe(strengths: Sequence[float]) -> Probe:
         if not len(kept):
             return [np.zeros((other.shape[0], 1, len(options))) for other in others]
         shrink = sparse.dia_array((1 / spread[kept][None], [0]), shape=(len(kept), len(kept)))
-        # The library's solver reads indices of 32 bits.
-        path = _lasso(sparse.csr_matrix((x[:, kept] @ shrink).astype(np.float64)), y, options)
+        scaled = sparse.csr_matrix((x[:, kept] @ shrink).astype(np.float64))
+        # The library's solver reads indices of 32 bits alone.
+        scaled.indices, scaled.indptr = (
+            each.astype(np.int32) for each in (scaled.indices, scaled.indptr)
+        )
+        path = _lasso(scaled, y, options)
         return _linear(path, [(other[:, kept] @ shrink) for other in others])
 
     return Probe("lasso", [0], strengths, scores)
