@@ -128,17 +128,17 @@ rule summarise_probes:
             probed_set=PROBING.sets,
         ),
         basis=collect(
-            "results/{{study}}/probing/{probed_set}/basis.parquet", probed_set=PROBING.sets
+            "results/{{study}}/probing/{probed_set}/basis.parquet",
+            probed_set=PROBING.sets,
         ),
     output:
         summary="results/{study}/probing/summary.parquet",
-        others=collect(
-            "results/{{study}}/probing/{table}.parquet",
-            table=["differences", "quiver", "basis"],
-        ),
-        csv=collect(
-            "results/{{study}}/probing/{table}.csv", table=["summary", "quiver", "basis"]
-        ),
+        summary_csv="results/{study}/probing/summary.csv",
+        differences="results/{study}/probing/differences.parquet",
+        quiver="results/{study}/probing/quiver.parquet",
+        quiver_csv="results/{study}/probing/quiver.csv",
+        basis="results/{study}/probing/basis.parquet",
+        basis_csv="results/{study}/probing/basis.csv",
         shown=shown("results/{study}/probing/differences.csv"),
     log:
         "results/{study}/logs/summarise_probes.log",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import probing_tables
 
 METHODS = ("caa", "sae", "sae_ts", "pinverse", "rotation", "random")
 PEAKS = {"caa": 0.62, "sae": 0.45, "sae_ts": 0.6, "pinverse": 0.2, "rotation": 0.35, "random": 0.0}
@@ -569,6 +570,7 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
     return {
         "decomposition/{decomposed_sae}/curves.parquet": decomposition_curves(),
         "decomposition/{decomposed_sae}/fidelity.parquet": decomposition_fidelity(),
+        **probing_tables.tables(),
         "steering/summary.parquet": steered,
         "steering/best.parquet": chosen,
         "steering/matched.parquet": matched(goals),
