@@ -15,6 +15,7 @@ from saeflow.figures.style import (
     legend_entry,
     no_data,
     panels,
+    strokes,
     styled,
     words,
 )
