@@ -189,6 +189,9 @@ def test_curves_along_the_ratings_change_with_the_group(shown: Opened, folder: P
     assert page.locator("#skill-chart .series").count() == 4
     alt = page.locator("#skill-chart svg").get_attribute("aria-label")
     assert "defensive threat" in alt
+    marks = page.locator("#skill-chart .tick[text-anchor=middle]").all_text_contents()
+    assert marks[:2] == ["<1100", "1200"]  # bins 0 and 2 by the ratings that they begin with
+    assert marks[-1] == ">=2000"
     assert "willingness from 0.2 to 0.6" in alt.replace("0.200", "0.2").replace("0.600", "0.6")
     page.locator("input[name=skill-group][value=offensive_threat]").check(force=True)
     assert "offensive threat" in page.locator("#skill-chart svg").get_attribute("aria-label")

@@ -60,7 +60,7 @@
       parts.push(svg("text", { class: "tick", x: box.left - 8, y: y + 4, "text-anchor": "end" }, mark(tick)));
     }
     for (const tick of xs.ticks) {
-      parts.push(svg("text", { class: "tick", x: xs.at(tick), y: height - box.bottom + 18, "text-anchor": "middle" }, mark(tick)));
+      parts.push(svg("text", { class: "tick", x: xs.at(tick), y: height - box.bottom + 18, "text-anchor": "middle" }, (labels.nameX ?? mark)(tick)));
     }
     parts.push(svg("line", { class: "axis", x1: box.left, x2: width - box.right, y1: height - box.bottom, y2: height - box.bottom }));
     parts.push(svg("text", { class: "label", x: (box.left + width - box.right) / 2, y: height - 6, "text-anchor": "middle" }, labels.x));
@@ -137,7 +137,7 @@
 
   const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
 
-  // series: [{name, colour, shape, points: [{x, y, low, high, ring, text}]}], labels: {x, y}, alt; dots are left out of long lines.
+  // series: [{name, colour, shape, points: [{x, y, low, high, ring, text}]}], labels: {x, y, nameX}, alt; nameX says what a mark of the x axis is called; dots are left out of long lines.
   saeflow.lineChart = (place, { series, labels, alt, yDomain }) => chart(place, alt, (width) => {
     const height = Math.min(420, Math.max(260, width * 0.5));
     const all = series.flatMap((one) => one.points);

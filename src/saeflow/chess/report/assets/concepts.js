@@ -82,7 +82,7 @@
       }));
       const ends = series.map(({ name, points }) => `${words(name)} from ${number(points[0].y)} to ${number(points.at(-1).y)}`);
       saeflow.lineChart(place, {
-        series, yDomain: [0, 1.02], labels: { x: `rating bin that the model is told, 0 is ${ratings[0]}`, y: "share, or AUC" },
+        series, yDomain: [0, 1.02], labels: { x: "rating that the model is told, from", y: "share, or AUC", nameX: (bin) => (ratings[bin] ?? "").split("-")[0] },
         alt: `Line chart of ${words(group)} along the ratings. ${ends.join("; ")}. The table below has all points.`,
       });
       key.replaceChildren(...series.map(({ name, colour }) => element("span", { class: `method ${colour}` }, words(name))));
