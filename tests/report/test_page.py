@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +19,9 @@ from pages import Page, assert_same_files, assert_whole, pages_of
 
 from saeflow.analyses.reading import read_study
 from saeflow.analyses.steering.methods import BY_NAME
+from saeflow.describe.study import jobs_of
 from saeflow.errors import SaeflowError
+from saeflow.report import io as report_io
 from saeflow.report.dark import GROUND, LIGHT, dark
 from saeflow.report.files import ASSETS
 from saeflow.report.folder import StudyFolder
@@ -218,6 +223,30 @@ def test_the_study_s_page_says_what_was_run(written: Path) -> None:
     effects = (written / "effects.html").read_text()
     assert "rows of the decoder of SAE main" in effects
     assert "384" in effects
+
+
+def test_the_study_s_page_says_when_its_jobs_ran_and_what_they_took(
+    study: Path, tmp_path: Path
+) -> None:
+    began = datetime(2026, 3, 1, 23, 50, tzinfo=UTC)
+    for rule, name, end, seconds in (
+        ("train_sae", "main.jsonl", 70, 60.0),
+        ("train_sae", "other.jsonl", 1800, 1000.0),
+        ("write_corpus", "eval.jsonl", 10, 10.0),
+    ):
+        file = tmp_path / "benchmarks" / rule / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record = {"s": seconds, "cpu_time": seconds / 2, "max_rss": 100.0}
+        file.write_text(f"{json.dumps({'s': 1.0})}\n{json.dumps(record)}\n")
+        os.utime(file, (0, began.timestamp() + end))
+    jobs = jobs_of(tmp_path / "benchmarks")
+    assert (jobs.began, jobs.ended) == (began, began + timedelta(seconds=1800))
+    folder = StudyFolder(study, read_study, {"steering": study.parent / "goals"})
+    index = " ".join(report_io.write_report(folder, tmp_path / "report", jobs).read_text().split())
+    for told in ("1 March 2026, 23:50 to 2 March 2026, 00:20", "18 min", "9 min", "1060.0"):
+        assert told in index, told
+    assert index.count('href="#cost"') == 1
+    assert jobs_of(tmp_path / "none") is None
 
 
 def test_the_same_study_gives_the_same_bytes(study: Path, written: Path, tmp_path: Path) -> None:

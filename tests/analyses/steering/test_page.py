@@ -178,6 +178,28 @@ def test_scales_that_could_not_be_chosen_are_marked_and_the_intervals_say_what_t
     )
 
 
+@pytest.mark.parametrize("unit", ["norm", "absolute"])
+def test_tables_tell_scales_in_the_unit_of_the_study_and_their_absolute_length(
+    study: Path, tmp_path: Path, unit: str
+) -> None:
+    root = tmp_path / "tales"
+    shutil.copytree(study, root)
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    config["steering"]["completions"]["scale_unit"] = unit
+    (root / "config.yaml").write_text(yaml.safe_dump(config))
+    output = report_study.write_report(root, tmp_path / "report").parent
+    goal = " ".join((output / "goal-anger.html").read_text().split())
+    multiple = made.SCALES[-1]
+    both = f"{multiple:g} ({multiple * made.UNIT:.3g})"
+    assert (both in goal) == (unit == "norm")
+    note = {"norm": "multiples of the mean activation norm", "absolute": "the length of what is"}
+    assert f"Scales are {note[unit]}" in goal
+    steering = (output / "steering.html").read_text()
+    chosen = pl.read_parquet(root / "steering/best.parquet").row(0, named=True)
+    worded = f"{made.SCALES[chosen['scale_index']]:g} ({chosen['scale']:.3g})"
+    assert (f"chosen scale {worded}" in steering) == (unit == "norm")
+
+
 def test_one_goal_needs_no_average() -> None:
     best = scored(caa=0.62, sae_ts=0.55).filter(pl.col("goal") != "love")
     assert [row.goal for row in results.result_rows(best, pl.DataFrame())] == ["anger"]
