@@ -32,6 +32,7 @@ from saeflow.analyses.decomposition.curves import (
     shuffled_differences,
     stability_table,
 )
+from saeflow.analyses.decomposition.decomposing import Sources, decompose_in, write_tables
 from saeflow.analyses.decomposition.directions import (
     ContrastRows,
     Direction,
@@ -46,6 +47,7 @@ from saeflow.analyses.decomposition.fidelity import (
     rebuilt_difference,
 )
 from saeflow.analyses.decomposition.settings import DecomposedDirections, PursuitCurves
+from saeflow.analyses.steering.io import SteeringVector, save_vector
 from saeflow.config.sections import SAETraining
 from saeflow.corpora.tokens import TokenBlocks
 from saeflow.errors import SaeflowError
@@ -127,6 +129,16 @@ def test_random_and_shuffled_directions_need_more_latents_than_a_planted_one() -
     falling = table.filter(pl.col("method") != "difference", pl.col("method") != "encoder")
     for _, curve in falling.group_by("direction", "kind", "method"):
         assert (np.diff(curve.sort("k")["error"]) <= 1e-9).all()
+
+
+def test_a_dictionary_of_activations_is_one_more_way() -> None:
+    sae = tiny_sae()
+    direction = Direction("planted", sae.W_dec[5].double())
+    activations = Dictionary(torch.cat([unit_rows(20, seed=9), 3 * sae.W_dec[[5]]]))
+    table = curve_table(subject_of(sae), [direction], SETTINGS, activations)
+    own = table.filter(method="itda", kind="direction")
+    assert own["error"].max() < 1e-9
+    assert table.filter(method="itda", kind="random", k=1)["error"].item() > 0.5
 
 
 def test_shuffled_labels_leave_the_texts_as_they_are() -> None:
@@ -291,6 +303,52 @@ def test_a_contrast_is_the_difference_of_means_at_its_position(tmp_path: Path) -
     assert all(torch.equal(a, b) for a, b in zip(loaded, own, strict=True))
     with pytest.raises(SaeflowError, match="lacks"):
         load_rows(tmp_path / "rows.safetensors", ["dogs"])
+
+
+def test_all_tables_of_an_sae_come_from_its_files(tmp_path: Path) -> None:
+    """Contrasts, steering vectors and files, in the decoder and in a dictionary of activations."""
+    lm, sae = tiny_lm(), tiny_sae()
+    directions = asked(concept=["cat", "dog"])
+    rows, _ = read_contrasts(lm, HOOK, directions, {}, seed=0)
+    save_rows(tmp_path / "rows.safetensors", rows)
+    activations = 2 * torch.randn(3000, 32, generator=torch.Generator().manual_seed(0)) + 1
+    tokens = np.array([lm.tokenize("I think the cat sat ."), lm.tokenize("the the the the the .")])
+    blocks = TokenBlocks(tokens.astype(np.int32), {}, {})
+    sources = Sources(sae, HOOK, cached(tmp_path / "cache", activations), blocks, lm.tokenizer)
+    steering, file = tmp_path / "vector.safetensors", tmp_path / "other.safetensors"
+    vector = SteeringVector.towards(
+        {7: 1.0}, sae.W_dec[7], hook=HOOK, goal="cats", method="sae", norm=1.0
+    )
+    save_vector(steering, vector)
+    save_file({"v": -sae.W_dec[9]}, file)
+    curves = PursuitCurves.model_validate(
+        SETTINGS.model_dump() | {"itda": {"tokens": 500, "k": 2, "error": 0.5}}
+    )
+    tables = decompose_in(
+        sources, directions, curves, tmp_path / "rows.safetensors", [steering], {"other": file}, 0
+    )
+    write_tables(tmp_path / "out", tables)
+    first = tables["latents"].filter(method="orthogonal", place=1)
+    latents = dict(first.select("direction", "latent").iter_rows())
+    assert (latents["cats/sae"], latents["other"]) == (7, 9)
+    named = {"cats", "cats/sae", "other"}
+    assert set(tables["encoder"]["direction"]) == named == set(latents)
+    ways = set(tables["curves"].filter(kind="direction", direction="cats")["method"])
+    assert ways == {*curves.pursuits, "itda", "encoder", "difference", "difference_refit"}
+    (kept,) = tables["fidelity"].to_dicts()
+    assert (kept["direction"], kept["concept_share"]) == ("cats", 0.5)
+    for name, table in tables.items():
+        assert pl.read_parquet(tmp_path / f"out/{name}.parquet").equals(table)
+    with pytest.raises(SaeflowError, match="is added at"):
+        decompose_in(
+            sources._replace(hook="blocks.0.hook_resid_post"),
+            directions,
+            curves,
+            tmp_path / "rows.safetensors",
+            [steering],
+            {},
+            0,
+        )
 
 
 def test_what_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from saeflow.analyses.decomposition.directions import ContrastRows, Direction
 from saeflow.pursuits.dictionary import NOTHING, Decomposition, Dictionary, prefix_sums
 from saeflow.pursuits.greedy import orthogonal, refit
-from saeflow.pursuits.methods import PURSUITS
+from saeflow.pursuits.methods import PURSUITS, Pursuit
 from saeflow.seeds import numpy_generator, torch_generator
 
 if TYPE_CHECKING:
@@ -98,15 +98,27 @@ class Subject(NamedTuple):
 
 
 def curve_table(
-    subject: Subject, directions: Sequence[Direction], settings: PursuitCurves
+    subject: Subject,
+    directions: Sequence[Direction],
+    settings: PursuitCurves,
+    activations: Dictionary | None = None,
 ) -> pl.DataFrame:
-    """Error and cosine by number of latents, of every direction and of what it is held against."""
-    parts = [pl.DataFrame(schema=CURVES)]
-    for method in settings.pursuits:
-        pursue = PURSUITS[method]
+    """Error and cosine by number of latents, of every direction and of what it is held against.
 
+    Args:
+        subject: the SAE.
+        directions: what is decomposed.
+        settings: how.
+        activations: a dictionary of activations, which the method ``itda`` takes its atoms from.
+    """
+    parts = [pl.DataFrame(schema=CURVES)]
+    ways: list[tuple[str, Pursuit, Dictionary]] = [
+        (method, PURSUITS[method], subject.dictionary) for method in settings.pursuits
+    ]
+    ways += [("itda", orthogonal, activations)] if activations else []
+    for method, pursue, dictionary in ways:
         for name, kind, vectors in _held_against(subject, directions, settings):
-            sums = pursue(vectors, subject.dictionary, settings.latents)
+            sums = pursue(vectors, dictionary, settings.latents)
             parts.append(_curve(name, kind, method, sums, settings.level))
     for direction in directions:
         for suggested, sums in _of_the_sae(subject, direction, settings.latents):

@@ -25,6 +25,7 @@ from saeflow.analyses.steering.io import load_vector
 from saeflow.analyses.steering.latents import DENSITY_TOKENS, firing_density
 from saeflow.errors import SaeflowError
 from saeflow.pursuits.dictionary import Dictionary
+from saeflow.pursuits.itda import itda
 from saeflow.tables import Schema, write_table
 
 if TYPE_CHECKING:
@@ -107,12 +108,27 @@ def decompose_in(
         held_out = rows[direction.name].part(held_out=True)
         kept.append(fidelity_row(subject, direction, held_out, settings, density, occurrence))
     return {
-        "curves": curve_table(subject, directions, settings),
+        "curves": curve_table(subject, directions, settings, _of_activations(sources, settings)),
         "latents": latent_table(subject, directions, settings, density),
         "stability": stability_table(subject, directions, settings),
         "encoder": encoder_table(subject, directions, settings),
         "fidelity": pl.DataFrame(kept, schema=FIDELITY),
     }
+
+
+def _of_activations(sources: Sources, settings: PursuitCurves) -> Dictionary | None:
+    """The dictionary of activations, if there is to be one."""
+    if not (asked := settings.itda):
+        return None
+    store, left = sources.store, asked.tokens
+    pieces = []
+    for piece in store.pieces():
+        pieces.append(store.read(piece)[:left])
+        left -= len(pieces[-1])
+        if not left:
+            break
+    size = asked.atoms or sources.sae.d_sae
+    return Dictionary(itda(pieces, store.mean, size, asked.k, asked.error))
 
 
 def _steering_direction(path: Path, sources: Sources) -> Direction:

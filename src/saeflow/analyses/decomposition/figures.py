@@ -9,7 +9,7 @@ import polars as pl
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import EQUALITY, legend, legend_entry, no_data, panels, styled, words
-from saeflow.palette import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION
+from saeflow.palette import BLUE, BROWN, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ METHODS = {
     "matching": ("matching pursuit", SKY),
     "lasso": ("lasso", PURPLE),
     "difference_refit": ("latents that differ most, refitted", VERMILLION),
+    "itda": ("as many activations as latents", BROWN),
     "encoder": ("encoder", INK),
 }
 """Ways to decompose that are drawn, in words, with their colours."""

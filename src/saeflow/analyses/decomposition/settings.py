@@ -69,6 +69,21 @@ class DecomposedDirections(Section):
     ``corpus/sae.safetensors`` of the study that trained it, with the same tokenizer."""
 
 
+class ActivationDictionary(Section):
+    """A dictionary of activations themselves (ITDA), grown where its atoms leave too much of one:
+    what a decoder gains over it is what training gave."""
+
+    atoms: int | None = Field(default=None, ge=1)
+    """How many at most; null is as many as the SAE has latents."""
+    k: int = Field(default=8, ge=1)
+    """Atoms in the sum that an activation is held against."""
+    error: float = Field(default=0.2, gt=0, lt=1)
+    """An activation of which such a sum leaves more, as a share of the squared norm, becomes an
+    atom."""
+    tokens: int = Field(default=16_384, ge=1)
+    """Activations of the cache that are looked at, at most."""
+
+
 class PursuitCurves(Section):
     """How directions are decomposed, and what they are held against."""
 
@@ -88,6 +103,9 @@ class PursuitCurves(Section):
     """Directions of each contrast with its labels shuffled."""
     bootstrap: int = Field(default=50, ge=0)
     """Draws of the texts, for how stable the choice of latents is and for intervals."""
+    itda: ActivationDictionary | None = None
+    """A dictionary of activations to decompose in, too, by orthogonal matching pursuit. Null makes
+    none."""
     level: float = Field(default=0.95, gt=0.5, lt=1)
     """Of intervals and of the bands of random and shuffled directions."""
 
