@@ -28,6 +28,7 @@ ELSEWHERE = {
     "probing.sets": 'FLOW.read["probing"]',
     "probing.saes": "sae_options(FLOW, PROBING)",
     "steering.sae": "STUDY.target_sae",
+    "directions.models": 'FLOW.names["directed_model"]',
     "steering.pairs": "pairs=STUDY.steering.pairs",
     "steering.goals": 'FLOW.read["steering"]',
 }

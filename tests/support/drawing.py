@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import chess_tables
+import direction_tables
 import figure_tables
 import matplotlib
 import polars as pl
@@ -29,7 +30,11 @@ class Drawn(NamedTuple):
 
 def tables_of(figure: Figure, goals: int = 2) -> list[pl.DataFrame]:
     """Plausible tables of a figure, in the order in which it names them."""
-    made = {**figure_tables.tables(goals), **chess_tables.tables()}
+    made = {
+        **figure_tables.tables(goals),
+        **direction_tables.tables(),
+        **chess_tables.tables(),
+    }
     return [made[path] for path in figure.tables]
 
 

@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from saeflow.analyses import decomposition, effects, examples, logit_lens, probing, steering
+from saeflow.analyses import (
+    decomposition,
+    directions,
+    effects,
+    examples,
+    logit_lens,
+    probing,
+    steering,
+)
 from saeflow.analyses.decomposition.settings import Decomposition
+from saeflow.analyses.directions.settings import Directions
 from saeflow.analyses.effects.settings import Effects
 from saeflow.analyses.examples.settings import Examples
 from saeflow.analyses.logit_lens.settings import LogitLens
@@ -26,6 +35,7 @@ ANALYSES = (
     effects.ANALYSIS,
     steering.ANALYSIS,
     decomposition.ANALYSIS,
+    directions.ANALYSIS,
 )
 """In the order of plans and reports."""
 
@@ -47,6 +57,8 @@ class Study(Core):
     """Steering towards goals; null leaves it out."""
     decomposition: Decomposition | None = None
     """Directions as sums of few decoder rows of SAEs; null leaves it out."""
+    directions: Directions | None = None
+    """Directions of a behaviour, taken out and added; null leaves it out."""
 
     @property
     def target_sae(self) -> str:

@@ -3,13 +3,20 @@ positions."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
+from saeflow.models.hooks import attach, check_hook, editing
+
+if TYPE_CHECKING:
+    from saeflow.models.language_model import LanguageModel
 
 
 class Edit(NamedTuple):
@@ -58,6 +65,73 @@ def apply(
     if stop - start == length:
         return edited
     return torch.cat([resid[:, :start], edited, resid[:, stop:]], dim=1)
+
+
+def write_sites(lm: LanguageModel) -> list[str]:
+    """The hooks at which the residual stream is written to, each once: what enters the first layer,
+    and what attention and MLP of every layer add. The stream is their sum.
+
+    In a family that has no such sites (of those that TransformerLens alone knows) it is the stream
+    itself before the first layer, in the middle of layers where it can be had, and behind each.
+    """
+    added = ("hook_attn_out", "hook_mlp_out")
+    places = [lm.family.sites.get(site) for site in added]
+    whole = all(place is not None and place.editable for place in places)
+    sites = added if whole else ("hook_resid_mid", "hook_resid_post")
+    return ["blocks.0.hook_resid_pre"] + [
+        f"blocks.{layer}.{site}"
+        for layer in range(lm.n_layers)
+        for site in sites
+        if site in lm.family.sites
+    ]
+
+
+@contextmanager
+def ablated(lm: LanguageModel, vector: Float[Tensor, " d_model"]) -> Iterator[None]:
+    """Within the block, nothing is written to the residual stream along a vector, of prompts and
+    of what is generated alike: at every write site it is projected out once.
+
+    Args:
+        lm: the model.
+        vector: unit norm, or zero, which ablates nothing.
+
+    Raises:
+        SaeflowError: it has another width than the model, or a number that is not finite.
+    """
+    check_vectors(vector[None], lm.d_model, "ablation")
+    own = vector.to(lm.device, torch.float32)
+
+    def project_out(written: Float[Tensor, "batch pos d_model"]) -> Tensor:
+        share = (written.float() @ own)[..., None]
+        return written - (share * own).to(written.dtype)
+
+    functions = [pair for site in write_sites(lm) for pair in editing(site, project_out)]
+    with attach(lm, functions):
+        yield
+
+
+@contextmanager
+def added(
+    lm: LanguageModel, hook: str, vector: Float[Tensor, " d_model"], scale: float
+) -> Iterator[None]:
+    """Within the block, a multiple of a vector is added at one hook, once per token, of prompts and
+    of what is generated alike.
+
+    Args:
+        lm: the model.
+        hook: a ``hook_resid_post``.
+        vector: unit norm.
+        scale: in units of the residual stream.
+
+    Raises:
+        SaeflowError: the hook is another, or does not exist; or as for `ablated`.
+    """
+    if check_hook(lm, hook).site != "hook_resid_post":
+        raise SaeflowError(f"addition: '{hook}' cannot be steered; name a hook_resid_post")
+    check_vectors(vector[None], lm.d_model, "addition")
+    addition = (scale * vector.double()).to(lm.device, lm.dtype)
+    with attach(lm, [(hook, partial(torch.add, other=addition))]):
+        yield
 
 
 def check_vectors(vectors: Float[Tensor, "rows d_model"], d_model: int, where: str) -> None:
