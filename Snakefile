@@ -29,7 +29,7 @@ for RULES in FLOW.rule_files:
 rule all:
     default_target: True
     input:
-        FLOW.everything,
+        or_leave(FLOW.everything),
     localrule: True
 
 
@@ -40,7 +40,7 @@ for TARGET in [*FLOW.targets, *FLOW.not_asked]:
         name:
             TARGET
         input:
-            FLOW.target(TARGET),
+            or_leave(FLOW.target(TARGET)),
         localrule: True
 
 

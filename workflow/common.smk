@@ -5,8 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 # The checkout that this file lies in; none where Snakemake reads it from a repository, as a
 # module: then the package must be installed. `workflow.basedir` would be the folder of the workflow
 # that uses this one.
@@ -17,7 +15,7 @@ if ROOT:
 
 from saeflow.errors import SaeflowError
 from saeflow.kinds import check_any_study, read_any_study, workflow_of
-from saeflow.workflow import given, one_of, repeated
+from saeflow.workflow import given, leave, one_of, or_leave, repeated
 
 # The files are read by the function that `saeflow plan` reads them by, so that both take and refuse
 # the same: Snakemake itself keeps the last of a key that stands twice, and runs the code of a file
@@ -33,7 +31,7 @@ try:
     # Called from here, as `source_path` goes by the file that its caller lies in.
     FLOW = workflow_of(STUDY, ROOT, lambda path: workflow.source_path(path))
 except SaeflowError as error:
-    raise WorkflowError(str(error))
+    leave(error)
 
 # A study is one file, not a patch on the default study: a file that is named replaces it.
 if not CONFIGS:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from saeflow import provenance
 from saeflow.config import Section
 from saeflow.config.reading import complaints
+from saeflow.config.sae_files import SAE_FORMATS
 from saeflow.errors import SaeflowError
 from saeflow.terminal import printable
 
@@ -91,7 +92,11 @@ WrittenHook = Annotated[
     str | None, typer.Option("--target", help="Transcoder: the hook that it writes.")
 ]
 SAEFormat = Annotated[
-    str, typer.Option("--format", help="Its format; auto tells it from the files' names.")
+    str,
+    typer.Option(
+        "--format",
+        help=f"Its format: {', '.join(SAE_FORMATS)}; auto tells it from the files' names.",
+    ),
 ]
 Centred = Annotated[
     bool, typer.Option("--centred", help="The SAE was trained on activations less their mean.")

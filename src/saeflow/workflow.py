@@ -12,11 +12,12 @@ import hashlib
 import json
 import os
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
@@ -364,6 +365,28 @@ class Workflow(ABC, Generic[S]):
                     f"{folder}: is no folder, and the study has files in it; move away what lies "
                     "there and start again"
                 )
+
+
+def leave(error: SaeflowError) -> NoReturn:
+    """End Snakemake with what is wrong, and no place in a program that the user did not write.
+
+    Raises:
+        SystemExit: always; for any other exception Snakemake says where it was raised.
+    """
+    print(error, file=sys.stderr, flush=True)
+    raise SystemExit(1) from None
+
+
+def or_leave(function: Param) -> Param:
+    """An input function that ends Snakemake with the sentence alone where something is wrong."""
+
+    def of(wildcards: Any) -> Any:
+        try:
+            return function(wildcards)
+        except SaeflowError as error:
+            leave(error)
+
+    return of
 
 
 def digest(sections: Iterable[Section]) -> str:

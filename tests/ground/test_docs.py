@@ -69,3 +69,11 @@ def test_every_published_release_of_the_docs_names_a_test_that_there_is() -> Non
     there = set(re.findall(r"^def (test_\w+)\(", written, re.MULTILINE))
     assert len(rows) >= 25
     assert not [row for row, tests in named.items() if not tests or not there.issuperset(tests)]
+
+
+def test_the_first_page_links_every_other() -> None:
+    folder = ROOT / "docs"
+    linked = set(re.findall(r"\]\(([^)#]+)", (folder / "index.md").read_text()))
+    pages = {file.relative_to(folder).as_posix() for file in folder.rglob("*.md")} - {"index.md"}
+    assert pages <= linked
+    assert all((folder / page).exists() for page in linked)

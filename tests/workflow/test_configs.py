@@ -48,6 +48,25 @@ def test_a_config_that_snakemake_reads_loosely_is_refused(tmp_path, text, compla
     assert complaint in done.stdout + done.stderr
 
 
+def test_what_is_wrong_is_said_in_its_sentence_alone(tmp_path):
+    """No place in a program that the user did not write, which Snakemake adds to exceptions."""
+    study = (ROOT / "tests/support/studies/minimal-text.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(study + "seed: -1\n")
+    config = planned(tmp_path)
+    (tmp_path / "config.yaml").write_text(study)
+    alone = ("--config", "steering=null")
+    missing, analysis = planned(tmp_path, *alone), planned(tmp_path, "steering", *alone)
+    for done, sentence in (
+        (config, "config.yaml: seed: must be"),
+        (missing, "corpus.path: stories.txt is not there; correct the name, or make it"),
+        (analysis, "steering: is not asked for in this study; write `steering: {}`"),
+    ):
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        told = done.stderr[done.stderr.index(sentence.split(":")[0]) :]
+        assert not any(word in told for word in ("Error", "Traceback", ".py", ".smk"))
+
+
 def test_code_in_the_config_that_the_workflow_finds_never_runs(tmp_path):
     code = (
         "__use_yte__: true\n__definitions__:\n  - import pathlib; "

@@ -168,7 +168,10 @@ def convert(
 def evaluate(
     model: options.ModelFolder,
     corpus: options.Corpus,
-    kind: Annotated[str, typer.Option(help="Kind of the corpus; the entropy of `tales` is known.")],
+    kind: Annotated[
+        str,
+        typer.Option(help="Kind of the corpus: tales, whose entropy is known, or text."),
+    ],
     output: options.Output,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,

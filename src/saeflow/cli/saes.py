@@ -143,7 +143,13 @@ def import_(
 @app.command()
 def export(
     sae: options.SAEFolder,
-    named: Annotated[str, typer.Option("--format", help="The format to write.")],
+    named: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="The format to write: saelens, dictionary_learning, sparsify or gemma_scope.",
+        ),
+    ],
     output: options.Output,
 ) -> None:
     """Write an SAE of a study for another library."""

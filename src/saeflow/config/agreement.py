@@ -6,17 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saeflow.artifacts import read_object
 from saeflow.config.addresses import fault_of_address
-from saeflow.config.gguf_header import gguf_header, is_gguf
+from saeflow.config.gguf_header import gguf_header, hugging_face_config, is_gguf
 from saeflow.config.hooks import OF_A_MODULE, SITES
 from saeflow.config.model_files import (
     LAYER_NAMES,
+    config_file,
     context_in,
     fault_of_checkpoint,
     size_in,
     too_long,
+    width_at,
 )
-from saeflow.config.sae_files import latents_of
+from saeflow.config.sae_files import cached_sae, latents_of, width_read
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 from saeflow.config.shipped import shipped_or_own
 from saeflow.config.text_files import KINDS_IN_WORDS, kind_of
@@ -44,6 +47,7 @@ def disagreements(study: Core) -> list[Complaint]:
         *_about_tuning(study),
         *_about_files_of_models(study),
         *_about_files_of_saes(study),
+        *_about_widths(study),
         *_about_contexts(study),
         *_about_the_endpoint(study),
         *_about_publishing(study),
@@ -303,6 +307,39 @@ def _about_files_of_saes(study: Core) -> list[Complaint]:
         except SaeflowError as error:
             complaints.append((f"saes.{name}.path", str(error)))
     return complaints
+
+
+def _about_widths(study: Core) -> list[Complaint]:
+    """SAEs that read or write activations of another width than those of the model at their hook,
+    as far as files of both are on this machine."""
+    complaints = []
+    for name, sae in study.saes.items():
+        folder = Path(sae.path) if sae.path else sae.published and cached_sae(sae.published)
+        if sae.train or sae.kind == "crosscoder" or not folder or not folder.exists():
+            continue
+        model, hook = study.sources_of(name)[0]
+        try:
+            reads = width_read(folder, sae.format)
+            width = _width_at(study.all_models[model], hook)
+        except SaeflowError:  # told by those that look at the files alone
+            continue
+        if reads and width and reads != width:
+            reason = (
+                f"{folder}: the SAE reads activations of {reads:,} numbers, and those of '{model}' "
+                f"at {hook} have {width:,}; name an SAE of this model, or correct model or hook"
+            )
+            complaints.append((f"saes.{name}.{'path' if sae.path else 'published'}", reason))
+    return complaints
+
+
+def _width_at(model: Model, hook: str) -> int | None:
+    """The width of a model's activations at a hook; None where its config is not here."""
+    if model.train:
+        return model.train.d_model
+    file = config_file(model)
+    if not file or not file.is_file():
+        return None
+    return width_at(hugging_face_config(file) if is_gguf(file) else read_object(file), hook)
 
 
 def _fault_of(path: Path) -> str | None:

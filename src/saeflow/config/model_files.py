@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saeflow.artifacts import read_json, read_object
 from saeflow.config.gguf_header import hugging_face_config, is_gguf
 from saeflow.errors import SaeflowError
 
+if TYPE_CHECKING:
+    from saeflow.config.sections import Model
+
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 LAYER_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 WIDTH_NAMES = ("hidden_size", "n_embd", "d_model")
+HEAD_NAMES = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
+_COUNTS = (  # what a config counts of a model's parts
+    *(*CONTEXT_NAMES, *LAYER_NAMES, *WIDTH_NAMES, *HEAD_NAMES),
+    *("vocab_size", "head_dim", "num_key_value_heads", "intermediate_size", "n_inner", "ffn_dim"),
+)
+_MOST = 1 << 31  # of anything that is counted
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHTS = ".safetensors"
 
@@ -56,9 +65,51 @@ def size_in(directory: Path, names: Sequence[str]) -> int | None:
     return _number(text_section(config), names) if isinstance(config, dict) else None
 
 
+def width_at(config: Mapping[str, Any], hook: str) -> int | None:
+    """How many numbers an activation has at a hook, as a model's config.json tells; None where it
+    does not.
+
+    Args:
+        config: of the model.
+        hook: its name.
+    """
+    section = text_section(dict(config))
+    width = _number(section, WIDTH_NAMES)
+    if not hook.endswith(".attn.hook_z"):
+        return width
+    heads, each = _number(section, HEAD_NAMES), _number(section, ("head_dim",))
+    return heads * (each or width // heads) if heads and width else None
+
+
 def fault_of_checkpoint(directory: Path) -> str | None:
-    """Why no model can be loaded from a folder, as far as the names of its files tell."""
-    return fault_of_weights(directory) or fault_of_tokenizer(directory)
+    """Why no model can be loaded from a folder, as far as the names of its files and its config
+    tell."""
+    try:
+        fault = fault_of_config(read_object(directory / "config.json"))
+    except (SaeflowError, OSError, ValueError):  # the job that loads the model tells what is wrong
+        fault = None
+    return fault or fault_of_weights(directory) or fault_of_tokenizer(directory)
+
+
+def fault_of_config(config: Mapping[str, Any]) -> str | None:
+    """Why a config.json describes no model, as far as its numbers tell: transformers takes what
+    they are, and some models that cannot run are found out late, or never."""
+    section = text_section(dict(config))
+    for name in _COUNTS:
+        values = section.get(name)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None and not (type(value) is int and 0 < value <= _MOST):
+                return (
+                    f"its config.json says {name} {str(value)[:40]!r}, which must be a whole "
+                    f"number from 1 to {_MOST:,}; fetch the checkpoint again"
+                )
+    width, heads = _number(section, WIDTH_NAMES), _number(section, HEAD_NAMES)
+    if width and heads and heads > width:
+        return (
+            f"its config.json says {heads} heads of {width} dimensions together; fetch the "
+            "checkpoint again"
+        )
+    return None
 
 
 def fault_of_weights(directory: Path) -> str | None:
@@ -105,3 +156,20 @@ def too_long(tokens: int, context: int, name: str) -> str:
         f"{tokens} is more than the context of {name}, {context} (max_position_embeddings); lower "
         "it"
     )
+
+
+def config_file(model: Model) -> Path | None:
+    """A model's config.json, in its folder or in the hub's cache; or its GGUF file. None where it
+    is trained here or was not fetched yet."""
+    if model.path:
+        given = Path(model.path)
+        return given if is_gguf(given) else given / "config.json"
+    if not (published := model.published):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    name = "/".join(filter(None, [published.file, "config.json"]))
+    file = try_to_load_from_cache(
+        published.repo, name, revision=published.revision, repo_type=published.repo_type
+    )
+    return Path(file) if isinstance(file, str) else None

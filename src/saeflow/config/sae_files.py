@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saeflow.artifacts import read_json
 from saeflow.config.single_file import named_weights, settings_beside, single_weights, widths
 from saeflow.errors import SaeflowError
 from saeflow.tensors import SUFFIXES, read_headers
+
+if TYPE_CHECKING:
+    from saeflow.config.sections import Published
 
 LARGEST = 1 << 28
 """More than the latents of any SAE, so that what is made for each of them stays countable."""
@@ -51,11 +54,13 @@ class SAEFiles(NamedTuple):
     Attributes:
         names: sets of files; a folder that holds all of one set is of this format.
         latents: the number of latents of such a folder, or file.
+        reads: how many numbers the activations have that such an SAE reads.
         beside: files that are read too where they are there; a star stands for anything.
     """
 
     names: tuple[frozenset[str], ...]
     latents: Callable[[Path], int]
+    reads: Callable[[Path], int]
     beside: frozenset[str] = frozenset()
 
 
@@ -128,24 +133,52 @@ def _of_gemma_scope_2(directory: Path) -> int:
 
 
 def _of_single_file(path: Path) -> int:
+    return _widths_of_single_file(path)[1]
+
+
+def _widths_of_single_file(path: Path) -> tuple[int, int]:
     path = weights_file(path)
-    return widths(path, named_weights(path, read_headers(path)))[1]
+    return widths(path, named_weights(path, read_headers(path)))
+
+
+def _shorter_side(path: Path, *names: str) -> int:
+    """The side of an encoder that is not the number of latents, which the thresholds tell."""
+    tensors = read_headers(path)
+    shape = next(tensors[name].shape for name in names if name in tensors)
+    latents = int(tensors["threshold"].shape[0])
+    return int(shape[1] if shape[0] == latents else shape[0])
 
 
 SAE_FORMATS: dict[str, SAEFiles] = {
     "saelens": SAEFiles(
         (frozenset({"cfg.json", "sae_weights.safetensors"}),),
         _of_saelens,
+        lambda directory: count_in(read_json(directory / "cfg.json"), "d_in"),
         frozenset({"activation_scaler.json"}),
     ),
-    "gemma_scope": SAEFiles((frozenset({"params.npz"}),), _of_gemma_scope),
+    "gemma_scope": SAEFiles(
+        (frozenset({"params.npz"}),),
+        _of_gemma_scope,
+        lambda directory: _shorter_side(directory / "params.npz", "W_enc"),
+    ),
     "gemma_scope_2": SAEFiles(
-        (frozenset({"params.safetensors"}),), _of_gemma_scope_2, frozenset({"config.json"})
+        (frozenset({"params.safetensors"}),),
+        _of_gemma_scope_2,
+        lambda directory: _shorter_side(directory / "params.safetensors", "w_enc", "W_enc"),
+        frozenset({"config.json"}),
     ),
     "dictionary_learning": SAEFiles(
-        (frozenset({"config.json", "ae.pt"}),), _of_dictionary_learning
+        (frozenset({"config.json", "ae.pt"}),),
+        _of_dictionary_learning,
+        lambda directory: count_in(
+            read_json(directory / "config.json")["trainer"], "activation_dim"
+        ),
     ),
-    "sparsify": SAEFiles((frozenset({"cfg.json", "sae.safetensors"}),), _of_sparsify),
+    "sparsify": SAEFiles(
+        (frozenset({"cfg.json", "sae.safetensors"}),),
+        _of_sparsify,
+        lambda directory: count_in(read_json(directory / "cfg.json"), "d_in"),
+    ),
     "llama_scope": SAEFiles(
         (
             frozenset({"hyperparams.json"}),
@@ -153,9 +186,10 @@ SAE_FORMATS: dict[str, SAEFiles] = {
             frozenset({"config.json", "checkpoints"}),
         ),
         _of_llama_scope,
+        lambda directory: count_in(read_json(llama_scope_config(directory)), "d_model"),
         frozenset({"checkpoints/*.safetensors", "sae_weights.safetensors"}),
     ),
-    SINGLE_FILE: SAEFiles((), _of_single_file),
+    SINGLE_FILE: SAEFiles((), _of_single_file, lambda path: _widths_of_single_file(path)[0]),
 }
 
 
@@ -253,6 +287,11 @@ def _known() -> str:
 _ANY = f"one file that ends in {', '.join(SUFFIXES)}"
 
 
+_UNREADABLE = (
+    *(ArithmeticError, AttributeError, KeyError, TypeError, ValueError, IndexError, OSError),
+)
+
+
 def latents_of(path: Path, named: str = "auto") -> int:
     """Number of latents of an SAE's folder or file, from a header or a config alone.
 
@@ -268,17 +307,40 @@ def latents_of(path: Path, named: str = "auto") -> int:
         if latents > held:  # each has weights to read and to write it
             raise ValueError(f"says {latents:,}, and its files have {held:,} bytes")
         return latents
-    except (
-        ArithmeticError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        IndexError,
-        OSError,
-    ) as error:
+    except _UNREADABLE as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SaeflowError(
             f"{path}: does not say how many latents it has, as format '{name}' does ({what}); "
             "get it again or name its format"
         ) from None
+
+
+def width_read(path: Path, named: str = "auto") -> int | None:
+    """How many numbers the activations have that an SAE's folder or file reads; None where that is
+    not told.
+
+    Raises:
+        SaeflowError: it holds no SAE in that format.
+    """
+    path = Path(path)
+    name = sae_format(path, named)
+    try:
+        return SAE_FORMATS[name].reads(path if name == SINGLE_FILE else folder_of(path))
+    except (*_UNREADABLE, StopIteration):  # the job that reads the SAE tells what is wrong
+        return None
+
+
+def cached_sae(published: Published) -> Path | None:
+    """The folder or file of an SAE of a hub in the hub's cache; None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    place = published.file or ""
+    formats = {name for files in SAE_FORMATS.values() for those in files.names for name in those}
+    for inside in ("", *sorted(formats)):
+        name = "/".join(filter(None, [place, inside]))
+        file = name and try_to_load_from_cache(
+            published.repo, name, revision=published.revision, repo_type=published.repo_type
+        )
+        if file and isinstance(file, str):
+            return Path(file).parent if inside else Path(file)
+    return None

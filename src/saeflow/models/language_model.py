@@ -19,6 +19,7 @@ from saeflow.config.model_files import (
     CONTEXT_NAMES,
     LAYER_NAMES,
     WEIGHTS,
+    fault_of_config,
     fault_of_tokenizer,
     fault_of_weights,
     text_section,
@@ -296,7 +297,10 @@ def config_of(checkpoint: Path) -> PretrainedConfig:
         raise SaeflowError(
             f"{checkpoint}: has no config.json; name a Hugging Face checkpoint directory"
         )
-    model_type = read_object(checkpoint / "config.json").get("model_type")
+    said = read_object(checkpoint / "config.json")
+    if fault := fault_of_config(said):
+        raise SaeflowError(f"{checkpoint}: {fault}")
+    model_type = said.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING_NAMES:
         raise SaeflowError(
             f"{checkpoint}: models of type '{model_type}' are not supported; supported are "

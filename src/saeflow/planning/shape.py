@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from saeflow.artifacts import read_object
 from saeflow.config.gguf_header import hugging_face_config, is_gguf
-from saeflow.config.model_files import LAYER_NAMES, WIDTH_NAMES, text_section
+from saeflow.config.model_files import (
+    HEAD_NAMES,
+    LAYER_NAMES,
+    WIDTH_NAMES,
+    config_file,
+    text_section,
+)
 from saeflow.config.sections import Core
 from saeflow.errors import SaeflowError
 
@@ -53,7 +58,7 @@ def model_shape(study: Core) -> ModelShape | None:
         return ModelShape(
             d, train.n_layers, TALES_VOCABULARY, ((d, 3 * d), (d, d), (d, 2 * mlp), (mlp, d))
         )
-    file = _config_file(study)
+    file = config_file(study.model)
     if not file or not file.is_file():
         return None
     try:
@@ -69,7 +74,7 @@ def model_shape(study: Core) -> ModelShape | None:
 _NAMES = {
     "width": WIDTH_NAMES,
     "layers": LAYER_NAMES,
-    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"),
+    "heads": HEAD_NAMES,
     "mlp": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
     "experts": ("num_experts_per_tok",),
 }
@@ -100,19 +105,3 @@ def shape_of(config: dict[str, Any]) -> ModelShape:
         grouped = 1
     matrices = ((d, (heads + 2 * grouped) * width), (heads * width, d), (d, gates * mlp), (mlp, d))
     return ModelShape(d, given["layers"], config["vocab_size"], matrices)
-
-
-def _config_file(study: Core) -> Path | None:
-    """The model's config.json, in its folder or in the hub's cache; or its GGUF file."""
-    if study.model.path:
-        given = Path(study.model.path)
-        return given if is_gguf(given) else given / "config.json"
-    if not (published := study.model.published):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    name = "/".join(filter(None, [published.file, "config.json"]))
-    file = try_to_load_from_cache(
-        published.repo, name, revision=published.revision, repo_type=published.repo_type
-    )
-    return Path(file) if isinstance(file, str) else None

@@ -9,17 +9,23 @@ import typer
 
 from saeflow import config, options
 from saeflow.analyses.finished import FinishedStudy, only_study
+from saeflow.analyses.steering.methods import BUILDING
 from saeflow.analyses.steering.settings import Completions
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
     from saeflow.analyses.steering.io import SteeringVector
 
+_METHODS = ", ".join(method.name for method in BUILDING)
+
 
 def steer(
     prompt: Annotated[str, typer.Argument(help="What the model goes on from.")],
     goal: Annotated[str | None, typer.Option(help="A goal of the study, with --method.")] = None,
-    method: Annotated[str | None, typer.Option(help="How its vector was built.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help=f"How its vector was built, as the study has it: {_METHODS}."),
+    ] = None,
     latent: Annotated[
         int | None, typer.Option(help="Steer with the decoder row of a latent.", min=0)
     ] = None,

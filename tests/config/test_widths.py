@@ -1,0 +1,154 @@
+"""An SAE of another model, and a model that cannot be, are told before any job."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from checkout import DATA
+from hub_server import environment, serving
+from studies import changed, study_config
+from tiny_models import save_tiny_model, tiny_tokenizer
+
+from saeflow.config.model_files import fault_of_config
+from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
+from saeflow.models.language_model import load_model
+
+SAES = DATA / "saes"
+TEXT = study_config("minimal-text", {"effects": None, "steering": None})
+D_MODEL, D_SAE = 6, 12  # of the SAEs there
+WHOLE = {"hidden_size": D_MODEL, "num_attention_heads": 2, "num_hidden_layers": 9, "vocab_size": 64}
+
+
+def checkpoint(folder: Path, **config: Any) -> Path:
+    """As much of a checkpoint as is looked at before any job."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **WHOLE, **config}))
+    (folder / "model.safetensors").write_bytes(b"")
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def study_of(model: Path, sae: dict[str, Any], hook: str) -> dict[str, Any]:
+    sections = {"model.path": str(model), "saes": {"main": sae}, "hook": hook}
+    return changed(TEXT, sections)
+
+
+def hook_and_target(name: str) -> tuple[str, dict[str, str]]:
+    hook = "blocks.3.attn.hook_z" if "hook_z" in name else "blocks.3.hook_resid_post"
+    return hook, {"target": "blocks.4.hook_mlp_out"} if "transcod" in name else {}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SAES.iterdir() if path.is_dir()))
+def test_an_sae_of_another_width_is_refused_before_any_job(tmp_path: Path, name: str) -> None:
+    hook, target = hook_and_target(name)
+    sae = {"path": str(SAES / name), **target}
+    check_any_study(study_of(checkpoint(tmp_path / "fits"), sae, hook))
+    larger = checkpoint(tmp_path / "larger", hidden_size=8)
+    with pytest.raises(SaeflowError) as told:
+        check_any_study(study_of(larger, sae, hook))
+    [line] = str(told.value).splitlines()
+    assert line.startswith("config: saes.main.path: ")
+    assert f"reads activations of {D_MODEL} numbers, and those of 'lm' at {hook} have 8" in line
+
+
+def test_a_single_file_of_another_width_is_refused(tmp_path: Path) -> None:
+    shapes = {"W_enc": (D_MODEL, D_SAE), "W_dec": (D_SAE, D_MODEL), "b_enc": (D_SAE,)}
+    tensors = {name: torch.zeros(*shape) for name, shape in shapes.items()}
+    torch.save({**tensors, "b_dec": torch.zeros(D_MODEL)}, tmp_path / "sae.pt")
+    larger = checkpoint(tmp_path / "larger", hidden_size=8)
+    with pytest.raises(SaeflowError, match=r"reads activations of 6 numbers, .* have 8"):
+        check_any_study(
+            study_of(larger, {"path": str(tmp_path / "sae.pt")}, "blocks.3.hook_resid_post")
+        )
+
+
+def test_heads_side_by_side_have_a_width_of_their_own(tmp_path: Path) -> None:
+    sae = {"path": str(SAES / "saelens-hook_z")}
+    wide = checkpoint(tmp_path / "wide", hidden_size=8, head_dim=3)
+    check_any_study(study_of(wide, sae, "blocks.3.attn.hook_z"))
+    narrow = checkpoint(tmp_path / "narrow", hidden_size=6, head_dim=5)
+    with pytest.raises(SaeflowError, match="have 10"):
+        check_any_study(study_of(narrow, sae, "blocks.3.attn.hook_z"))
+
+
+def test_an_sae_of_a_hub_is_refused_once_it_lies_in_the_cache(tmp_path: Path) -> None:
+    larger = checkpoint(tmp_path / "larger", hidden_size=8)
+    published = {"repo": "some/saes", "file": "layer_3"}
+    sae = {"published": published, "d_sae": D_SAE}
+    (tmp_path / "text.txt").write_text("the cat")
+    config = study_of(larger, sae, "blocks.3.hook_resid_post")
+    config["corpus"]["path"] = "text.txt"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    command = Path(sys.executable).with_name("saeflow")
+    words = ["fetch", "sae", "--published", json.dumps(published), "--key", "saes.main.published"]
+    words += ["--hook", "blocks.3.hook_resid_post", "--output", "own"]
+    with serving() as hub:
+        folder = SAES / "sparsify-topk"
+        files = {f"layer_3/{file.name}": file.read_bytes() for file in folder.iterdir()}
+        hub.add("some/saes", files)
+        run: dict[str, Any] = {
+            "cwd": tmp_path,
+            "env": {**os.environ, **environment(hub, tmp_path / "home")},
+            "capture_output": True,
+            "text": True,
+        }
+        plan = [command, "plan", "mine.yaml", "--no-calibrate"]
+        before = subprocess.run(plan, **run)
+        assert before.returncode == 0, before.stderr
+        fetched = subprocess.run([command, *words], **run)
+        assert fetched.returncode == 0, fetched.stderr
+        after = subprocess.run(plan, **run)
+    assert after.returncode == 1
+    assert "saes.main.published: " in after.stderr
+    assert "reads activations of 6 numbers" in after.stderr
+    assert "Traceback" not in after.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_position_embeddings": 0},
+        {"max_position_embeddings": -1},
+        {"max_position_embeddings": "long"},
+        {"max_position_embeddings": 10**12},
+        {"hidden_size": 0},
+        {"hidden_size": 7.5},
+        {"num_hidden_layers": True},
+        {"num_attention_heads": -2},
+        {"num_key_value_heads": 0},
+        {"head_dim": 0},
+        {"vocab_size": 0},
+        {"intermediate_size": [64, 0]},
+    ],
+)
+def test_a_config_of_no_model_is_refused_before_any_job_and_when_it_is_loaded(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = save_tiny_model(tmp_path / "model", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    assert fault_of_config(config) is None
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    said = rf"its config.json says {next(iter(change))} .*, which must be a whole number"
+    with pytest.raises(SaeflowError, match=said):
+        load_model(folder)
+    with pytest.raises(SaeflowError, match=said):
+        check_any_study(changed(TEXT, {"model.path": str(folder)}))
+
+
+def test_what_a_config_leaves_open_is_no_fault() -> None:
+    config = {**WHOLE, "head_dim": None, "n_inner": None, "max_position_embeddings": None}
+    assert fault_of_config(config) is None
+    assert fault_of_config({"text_config": {"model_type": "gemma3_text", **config}}) is None
+    inside = {**config, "hidden_size": 0}
+    fault = fault_of_config({"text_config": {"model_type": "gemma3_text", **inside}})
+    assert fault is not None
+    assert "hidden_size" in fault
