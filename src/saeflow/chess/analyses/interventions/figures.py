@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -71,7 +72,7 @@ def intervention_gains(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawi
         for kind, (_, colour, marker) in KINDS.items():
             curve(panel, here.filter(pl.col("kind") == kind), "gain", colour, marker)
         if (sae, group) == groups[0]:
-            panel.set_title(SETS[cases])
+            panel.set_title(fill(SETS[cases], 20))
         if cases == next(iter(SETS)):
             panel.set_ylabel(
                 f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group)
