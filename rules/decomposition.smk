@@ -88,7 +88,7 @@ rule decompose_directions:
     params:
         settings=settings("decomposition", "curves"),
         directions=settings("decomposition", "directions"),
-        vectors=lambda wildcards, input: repeated("--vector", input.vectors),
+        steered=lambda wildcards, input: repeated("--vector", input.vectors),
         files=lambda wildcards: repeated(
             "--file",
             [f"{name}={path}" for name, path in named_files(FLOW, "files").items()],
@@ -106,7 +106,7 @@ rule decompose_directions:
         " --settings @<(printf %s {params.settings:q})"
         " --directions @<(printf %s {params.directions:q})"
         " --seed {params.seed:q}"
-        " {params.vectors:q} {params.files:q}"
+        " {params.steered:q} {params.files:q}"
         " --output results/{wildcards.study:q}/decomposition/{wildcards.sae:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
