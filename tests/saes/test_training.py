@@ -21,6 +21,7 @@ from saeflow.config.sections import SAETraining
 from saeflow.config.sections.architectures import ARCHITECTURES
 from saeflow.errors import SaeflowError
 from saeflow.saes import architectures, sparse
+from saeflow.saes.adam import Adam
 from saeflow.saes.architectures import architecture, architecture_of
 from saeflow.saes.dictionary import Dictionary, Normalisation
 from saeflow.saes.feeds import Feed, sae_feed
@@ -28,6 +29,7 @@ from saeflow.saes.io import load_sae, save_sae
 from saeflow.saes.revival import Unexplained, auxiliary_loss, resample
 from saeflow.saes.sparse import above, decoded, encoded, largest_per_row, scan, scan_dense
 from saeflow.saes.training import Progress, Trained, geometric_median, rate, train_saes
+from saeflow.threads import alone
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {"sparsity_coefficient": 0.05},
@@ -433,6 +435,22 @@ def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(store, tm
     assert first_seen(seed=2) == [256]
 
 
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka"])
+def test_no_gradient_of_a_whole_matrix_is_written(architecture, store):
+    """Nothing that a step makes is as large as the encoder."""
+    settings = settings_of(architecture, d_sae=32_768, batch_size=8, tokens=12 * 8)
+    with alone(), LargestTensor() as largest:
+        sizes = []
+
+        def note(progress: Progress) -> None:
+            sizes.append(largest.numbers)
+            largest.numbers = 0
+
+        train(store, settings, progress=note)
+    # The first step also places the weights and makes room for moments.
+    assert max(sizes[1:]) <= 32_768 * 32 / 4
+
+
 DEAD = torch.arange(10)
 
 
@@ -469,18 +487,18 @@ def test_the_auxiliary_loss_revives_latents_that_others_outdo(normalised):
 def test_resampled_latents_fire_again_and_start_without_momentum(normalised, architecture):
     settings = settings_of(architecture)
     weights = weights_of(settings, 32)
-    optimiser = torch.optim.Adam(weights.trained().values(), lr=1e-3)
+    adam = Adam(weights, 1e-3, {})
     found = outcome(normalised, weights, settings, sparse=True)
     found.loss.backward()
-    optimiser.step()
+    adam.follow()
     with torch.no_grad():
         weights.b_enc[DEAD] = -50.0
     found = outcome(normalised, weights, settings, sparse=True)
     assert not firing(normalised, weights, settings)
     rows, generator = Unexplained(found.residual, found.residual), torch.Generator().manual_seed(0)
-    resample(DEAD, weights, architecture_of(settings), rows, optimiser, generator)
+    resample(DEAD, weights, architecture_of(settings), rows, adam, generator)
     assert len(firing(normalised, weights, settings)) == len(DEAD)
-    moments = optimiser.state[weights.decoder]["exp_avg"]
+    moments = adam.state["decoder"]["exp_avg"]
     assert not moments[DEAD].any()
     assert moments[len(DEAD) :].any()
 

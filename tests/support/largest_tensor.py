@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes how many numbers the largest tensor has that any operation gives."""
+    """Notes how many numbers the largest tensor has that any operation makes; a view of another
+    or one that was changed in place is not made."""
 
     numbers = 0
 
@@ -19,6 +20,15 @@ class LargestTensor(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         out = function(*args, **(kwargs or {}))
-        sizes = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        given = {leaf.untyped_storage().data_ptr() for leaf in _tensors((args, kwargs))}
+        sizes = [
+            leaf.numel() for leaf in _tensors(out) if leaf.untyped_storage().data_ptr() not in given
+        ]
         self.numbers = max([self.numbers, *sizes])
         return out
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    """But for those that a library packed its own way, whose memory cannot be asked for."""
+    leaves = [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in leaves if not leaf.is_mkldnn]

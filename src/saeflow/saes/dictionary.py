@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from saeflow.saes.parallel import ALONE, TensorParallel
+from saeflow.saes.sparse import Unsummed, some_rows
 
-_ROWS_AT_ONCE = 128  # so that they stay in the cache
+_ALL = slice(None)
+ROWS_AT_ONCE = 128  # so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Dictionary:
         own: what the architecture has besides: one number per latent, trained, or one for all, kept
             without gradients.
         n_sources: how many sources lie side by side in what is read and rebuilt.
+        unsummed: gradients of encoder and decoder that wait to be added up, block by block; where
+            there is no place for them, autograd writes them as a whole.
     """
 
     encoder: Float[Tensor, "d_sae d_in"]
@@ -88,6 +92,7 @@ class Dictionary:
     b_dec: Float[Tensor, " d_out"]
     own: Mapping[str, Float[Tensor, " d_sae"] | Float[Tensor, ""]] = field(default_factory=dict)
     n_sources: int = 1
+    unsummed: Mapping[str, Unsummed] = field(default_factory=dict)
 
     @classmethod
     def random(
@@ -157,18 +162,42 @@ class Dictionary:
             norm = self.decoder.view(len(self.decoder), self.n_sources, -1).norm(dim=2).sum(dim=1)
         return {**self.own, "decoder_norm": norm}
 
-    @torch.no_grad()
-    def project_gradient(self) -> None:
-        """Remove the part of the decoder's gradient that would only change its rows' norms."""
-        gradient = self.decoder.grad
-        if gradient is not None:
-            for part, rows in zip(
-                *(torch.split(matrix, _ROWS_AT_ONCE) for matrix in (gradient, self.decoder)),
-                strict=True,
-            ):
-                part.addcmul_(torch.linalg.vecdot(part, rows)[:, None], rows, value=-1)
+    def rows(self, name: str, latents: Int64[Tensor, " some"]) -> Float[Tensor, "some width"]:
+        """Some rows of encoder or decoder, for autograd."""
+        return some_rows(self.tensors()[name], latents, self.unsummed.get(name))
+
+    def has_gradient(self, name: str) -> bool:
+        """Whether a weight has a gradient, added up or not."""
+        return self.tensors()[name].grad is not None or bool(self.unsummed.get(name))
 
     @torch.no_grad()
-    def project(self) -> None:
+    def gradient(self, name: str, latents: slice) -> Tensor:
+        """The gradient of some latents of a weight that has one, added up as autograd would."""
+        tensor = self.tensors()[name]
+        parts = [part.of(latents) for part in self.unsummed.get(name, [])]
+        if tensor.grad is not None:
+            parts.insert(0, tensor.grad[latents])
+        total = parts[0]
+        for part in parts[1:]:
+            total.add_(part)
+        return total
+
+    @torch.no_grad()
+    def project_gradient(self, gradient: Float[Tensor, "latents d_out"], latents: slice) -> None:
+        """Remove the part of some decoder rows' gradient that would only change their norms."""
+        parts = (torch.split(matrix, ROWS_AT_ONCE) for matrix in (gradient, self.decoder[latents]))
+        for part, rows in zip(*parts, strict=True):
+            part.addcmul_(torch.linalg.vecdot(part, rows)[:, None], rows, value=-1)
+
+    def drop_gradients(self) -> None:
+        """Of all weights, added up or not."""
+        for tensor in self.trained().values():
+            tensor.grad = None
+        for parts in self.unsummed.values():
+            parts.clear()
+
+    @torch.no_grad()
+    def project(self, latents: slice = _ALL) -> None:
         """Bring decoder rows back to unit norm."""
-        self.decoder.div_(self.decoder.norm(dim=1, keepdim=True))
+        rows = self.decoder[latents]
+        rows.div_(rows.norm(dim=1, keepdim=True))

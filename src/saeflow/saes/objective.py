@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from saeflow.saes.dictionary import Dictionary
 from saeflow.saes.sparse import Entries, decoded
 
 _ALL = slice(None)
@@ -25,16 +26,17 @@ class PreActivations(NamedTuple):
     entries: Entries | None = None
 
     def decode(
-        self, latents: Tensor, decoder: Float[Tensor, "d_sae d_out"], part: slice = _ALL
+        self, latents: Tensor, weights: Dictionary, part: slice = _ALL
     ) -> Float[Tensor, "rows d_out"]:
         """Sums of decoder rows, weighted by those latents that are in ``part``."""
+        decoder, unsummed = weights.decoder, weights.unsummed.get("decoder")
         if self.entries is None:
             return (latents[:, part] @ decoder[part]).float()
         if part == _ALL:
-            return decoded(latents, self.entries, decoder)
+            return decoded(latents, self.entries, decoder, unsummed)
         columns = self.entries.columns
         within = (columns >= part.start) & (columns < part.stop)
-        return decoded(latents[within], self.entries.keep(within), decoder)
+        return decoded(latents[within], self.entries.keep(within), decoder, unsummed)
 
 
 class Fit(NamedTuple):

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
 
+from saeflow.saes.adam import Adam
 from saeflow.saes.architectures.architecture import Architecture
 from saeflow.saes.dictionary import Dictionary
 from saeflow.saes.parallel import ALONE, TensorParallel
@@ -40,9 +41,10 @@ def auxiliary_loss(
     """
     rows = max(1, len(x) // _SHARE_OF_ROWS)
     k = min(x.shape[1] // 2, parallel.all_count(len(dead)))
-    pre = torch.addmm(weights.b_enc[dead], x[:rows], weights.encoder[dead].T)
+    encoder, decoder = weights.rows("encoder", dead), weights.rows("decoder", dead)
+    pre = torch.addmm(weights.b_enc[dead], x[:rows], encoder.T)
     latents = torch.where(pre >= parallel.kth_largest(pre.detach(), k), pre, 0.0).relu()
-    return mse_loss(parallel.all_sum(latents @ weights.decoder[dead]), residual[:rows])
+    return mse_loss(parallel.all_sum(latents @ decoder), residual[:rows])
 
 
 class Unexplained(NamedTuple):
@@ -64,10 +66,10 @@ def resample(
     weights: Dictionary,
     architecture: Architecture,
     rows: Unexplained,
-    optimiser: torch.optim.Optimizer,
+    adam: Adam,
     generator: torch.Generator,
 ) -> None:
-    """Point dead latents at badly explained rows and let the optimiser forget them.
+    """Point dead latents at badly explained rows and let Adam forget them.
 
     Rows are drawn with a probability proportional to their squared error, one for every latent of
     all processes, so that a latent's row does not depend on which others are dead.
@@ -77,7 +79,7 @@ def resample(
         weights: changed in place.
         architecture: theirs.
         rows: of one batch.
-        optimiser: of the weights.
+        adam: what follows the weights' gradients.
         generator: of the draws.
 
     Source: Bricken et al. 2023, "Towards Monosemanticity", appendix on neuron resampling,
@@ -96,8 +98,4 @@ def resample(
     weights.encoder[dead] = normalize(rows.read[chosen], dim=1) * norm * _ENCODER_NORM
     weights.b_enc[dead] = 0.0
     architecture.revive(dead, alive, weights, _ENCODER_NORM)
-    for name, tensor in weights.trained().items():
-        if name != "b_dec":
-            for moment, values in optimiser.state.get(tensor, {}).items():
-                if moment != "step":
-                    values[dead] = 0.0
+    adam.forget(dead)

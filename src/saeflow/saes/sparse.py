@@ -82,12 +82,64 @@ class Entries:
         columns, order = self.columns.sort(stable=True)
         return ByLatent(order, self.rows[order], _offsets(columns, self.d_sae))
 
+    def sums(self, matrix: Float[Tensor, "rows width"], weights: Tensor) -> WeightedSums:
+        """Of rows of a matrix by the latents that have entries in them."""
+        by_latent = self.by_latent
+        weights = weights.detach()[by_latent.order]
+        return WeightedSums(matrix, weights, by_latent.rows, by_latent.offsets)
+
     def keep(self, mask: Bool[Tensor, " entries"]) -> Entries:
         """Only the entries where ``mask`` is true."""
         kept = mask.nonzero()[:, 0]
         rows = self.rows[kept]
         offsets = _offsets(rows, len(self.offsets) - 1)
         return Entries(self.values[kept], rows, self.columns[kept], offsets, self.d_sae)
+
+
+class WeightedSums(NamedTuple):
+    """A gradient, or a part of one, that has not been added up: for every latent a weighted sum of
+    some rows of a matrix.
+
+    Attributes:
+        matrix: whose rows.
+        weights: of every entry, latent after latent.
+        rows: of every entry.
+        offsets: latent ``j`` has the entries ``offsets[j]:offsets[j + 1]``.
+    """
+
+    matrix: Float[Tensor, "rows width"]
+    weights: Float[Tensor, " entries"]
+    rows: Int64[Tensor, " entries"]
+    offsets: Int64[Tensor, " d_sae+1"]
+
+    def of(self, latents: slice) -> Float[Tensor, "latents width"]:
+        """The sums of some latents."""
+        offsets = self.offsets[latents.start : latents.stop + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        return _bags(self.matrix, self.rows[entries], offsets - offsets[0], self.weights[entries])
+
+
+class SomeRows(NamedTuple):
+    """A part of a gradient that is zero but for some latents.
+
+    Attributes:
+        latents: which, each at most once.
+        values: their rows.
+    """
+
+    latents: Int64[Tensor, " some"]
+    values: Float[Tensor, "some width"]
+
+    def of(self, latents: slice) -> Float[Tensor, "latents width"]:
+        """The rows of some latents."""
+        rows = self.values.new_zeros(latents.stop - latents.start, self.values.shape[1])
+        within = (self.latents >= latents.start) & (self.latents < latents.stop)
+        rows[self.latents[within] - latents.start] = self.values[within]
+        return rows
+
+
+# Where the gradient of a matrix waits, in parts, instead of being added up and written as a whole.
+Unsummed = list[WeightedSums | SomeRows]
 
 
 def _offsets(ascending: Int64[Tensor, " entries"], bins: int) -> Int64[Tensor, " bins+1"]:
@@ -300,37 +352,84 @@ class _Encoded(torch.autograd.Function):
     """Pre-activations that `scan` has computed, with their gradient to the encoder."""
 
     @staticmethod
-    def forward(ctx: Any, encoder: Tensor, b_enc: Tensor, x: Tensor, entries: Entries) -> Tensor:
+    def forward(
+        ctx: Any,
+        encoder: Tensor,
+        b_enc: Tensor,
+        x: Tensor,
+        entries: Entries,
+        unsummed: Unsummed | None,
+    ) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.entries = entries
+        ctx.entries, ctx.unsummed = entries, unsummed
         return entries.values.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
         (x,), entries = ctx.saved_tensors, ctx.entries
         bias = torch.bincount(entries.columns, gradient, entries.d_sae).to(x)
-        return _sums_by_latent(x, gradient, entries), bias, None, None
+        return _gradient(entries.sums(x, gradient), ctx.unsummed), bias, None, None, None
 
 
 class _Decoded(torch.autograd.Function):
     """Weighted sums of decoder rows, with their gradients to weights and rows."""
 
     @staticmethod
-    def forward(ctx: Any, latents: Tensor, decoder: Tensor, entries: Entries) -> Tensor:
+    def forward(
+        ctx: Any, latents: Tensor, decoder: Tensor, entries: Entries, unsummed: Unsummed | None
+    ) -> Tensor:
         ctx.save_for_backward(latents, decoder)
-        ctx.entries = entries
+        ctx.entries, ctx.unsummed = entries, unsummed
         return _bags(decoder, entries.columns, entries.offsets, latents)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (latents, decoder), entries = ctx.saved_tensors, ctx.entries
         gradient = gradient.contiguous()
         of_latents = _dots(gradient, decoder, entries) if ctx.needs_input_grad[0] else None
-        return (
-            of_latents,
-            _sums_by_latent(gradient, latents, entries) if ctx.needs_input_grad[1] else None,
-            None,
+        of_decoder = (
+            _gradient(entries.sums(gradient, latents), ctx.unsummed)
+            if ctx.needs_input_grad[1]
+            else None
         )
+        return of_latents, of_decoder, None, None
+
+
+class _OfEntries(torch.autograd.Function):
+    """A number per latent for every entry, whose gradient is added up in the order of the entries:
+    torch adds up many by several threads in whatever order these come to be."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, entries: Entries) -> Tensor:
+        ctx.entries = entries
+        return value[entries.columns]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        entries = ctx.entries
+        return torch.bincount(entries.columns, gradient, entries.d_sae).to(gradient), None
+
+
+class _Rows(torch.autograd.Function):
+    """Some rows of a matrix, whose gradient waits with others."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, latents: Tensor, unsummed: Unsummed) -> Tensor:
+        ctx.latents, ctx.unsummed = latents, unsummed
+        return matrix[latents]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+        ctx.unsummed.append(SomeRows(ctx.latents, gradient))
+        return None, None, None
+
+
+def _gradient(sums: WeightedSums, unsummed: Unsummed | None) -> Tensor | None:
+    """The gradient for autograd, or none, because it waits with others to be added up."""
+    if unsummed is None:
+        return sums.of(slice(0, len(sums.offsets) - 1))
+    unsummed.append(sums)
+    return None
 
 
 def encoded(
@@ -338,18 +437,36 @@ def encoded(
     encoder: Float[Tensor, "d_sae d_model"],
     b_enc: Float[Tensor, " d_sae"],
     entries: Entries,
+    unsummed: Unsummed | None = None,
 ) -> Float[Tensor, " entries"]:
     """The entries' values as a function of the encoder, for autograd; ``x`` gets no gradient."""
-    return _Encoded.apply(encoder, b_enc, x, entries)  # type: ignore[no-untyped-call]
+    return _Encoded.apply(encoder, b_enc, x, entries, unsummed)  # type: ignore[no-untyped-call]
 
 
 def decoded(
     latents: Float[Tensor, " entries"],
     entries: Entries,
     decoder: Float[Tensor, "d_sae d_model"],
+    unsummed: Unsummed | None = None,
 ) -> Float[Tensor, "rows d_model"]:
     """The sum of decoder rows, weighted by the latents; differentiable in both."""
-    return _Decoded.apply(latents, decoder, entries)  # type: ignore[no-untyped-call]
+    return _Decoded.apply(latents, decoder, entries, unsummed)  # type: ignore[no-untyped-call]
+
+
+def of_entries(value: Float[Tensor, " d_sae"], entries: Entries) -> Float[Tensor, " entries"]:
+    """The number of every entry's latent, differentiable."""
+    return _OfEntries.apply(value, entries)  # type: ignore[no-untyped-call]
+
+
+def some_rows(
+    matrix: Float[Tensor, "d_sae d_model"],
+    latents: Int64[Tensor, " some"],
+    unsummed: Unsummed | None = None,
+) -> Float[Tensor, "some d_model"]:
+    """The rows of some latents, each at most once; for autograd."""
+    if unsummed is None:
+        return matrix[latents]
+    return _Rows.apply(matrix, latents, unsummed)  # type: ignore[no-untyped-call]
 
 
 def _bags(matrix: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -360,16 +477,18 @@ def _bags(matrix: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> 
     )
 
 
-def _sums_by_latent(matrix: Tensor, weights: Tensor, entries: Entries) -> Tensor:
-    """For every latent the sum of the rows of ``matrix`` that it has entries in, weighted."""
-    by_latent = entries.by_latent
-    return _bags(matrix, by_latent.rows, by_latent.offsets, weights.detach()[by_latent.order])
-
-
 def _dots(left: Tensor, right: Tensor, entries: Entries) -> Tensor:
     """For every entry the product of its row of ``left`` with its latent's row of ``right``."""
     if gpu_kernels.fits(left, right):
         return gpu_kernels.dots(left, right, entries.rows, entries.columns)
-    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        left, right.detach(), entries.columns, entries.offsets[:-1], entries.rows, 0
+    # Latent after latent, so that every row of the larger matrix comes from memory once.
+    by_latent = entries.by_latent
+    products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        left,
+        right.detach(),
+        entries.columns[by_latent.order],
+        by_latent.offsets[:-1],
+        by_latent.rows,
+        0,
     )
+    return torch.empty_like(products).index_copy_(0, by_latent.order, products)

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from saeflow.checkpoints import load_checkpoint, save_checkpoint
 from saeflow.config.sections import SAETraining
 from saeflow.errors import SaeflowError
+from saeflow.saes.adam import Adam
 from saeflow.saes.architectures import architecture_of
 from saeflow.saes.dictionary import DictionaryShape
 from saeflow.saes.feeds import Feed
@@ -160,16 +162,9 @@ class _Training:
         else:
             generator = torch_generator(self.seed, "weights")
             weights = self.architecture.initial_weights(shape, generator)
-        self.weights, self.goes_on = weights.to(device), initial is not None
-        rates = self.architecture.rates
-        groups = [
-            {"params": [tensor], "peak": settings.learning_rate * rates.get(name, 1.0)}
-            for name, tensor in self.weights.trained().items()
-        ]
-        self.optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
-        if settings.accumulate == 1:
-            # No gradient is added to it, so it is followed at once and makes room for others.
-            self.weights.decoder.register_post_accumulate_grad_hook(self._follow)  # type: ignore[no-untyped-call]
+        self.weights = replace(weights.to(device), unsummed={"encoder": [], "decoder": []})
+        self.goes_on = initial is not None
+        self.adam = Adam(self.weights, settings.learning_rate, self.architecture.rates)
         self.steps = settings.steps
         self.done = 0
         self.since_fired = torch.zeros(len(self.weights.encoder), dtype=torch.long, device=device)
@@ -201,15 +196,16 @@ class _Training:
             revived = auxiliary_loss(x, outcome.residual, weights, dead, self.parallel)
             loss = loss + settings.auxiliary_coefficient * revived
         (loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+        if settings.accumulate > 1:
+            self.adam.add_up()
         self.last = x, outcome
 
     def step(self) -> None:
         """Follow the gradients of the batches taken."""
         assert self.last is not None
         settings, (x, outcome) = self.settings, self.last
-        self._follow()
+        self.adam.follow(rate(self.done, self.steps, settings))
         with torch.no_grad():
-            self.weights.project()
             self.architecture.project(self.weights)
         dead = self._dead()
         n_dead = self.parallel.all_count(len(dead))
@@ -224,17 +220,9 @@ class _Training:
                 generator = torch_generator(self.seed, "resample", self.done)
                 residual = outcome.residual
                 rows = Unexplained(residual if self.feed.d_out is None else x, residual)
-                resample(dead, self.weights, self.architecture, rows, self.optimiser, generator)
+                resample(dead, self.weights, self.architecture, rows, self.adam, generator)
         self.done += 1
         self.last = None
-
-    def _follow(self, *_: Tensor) -> None:
-        """Follow the gradients that are there, and drop them."""
-        self.weights.project_gradient()
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * rate(self.done, self.steps, self.settings)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
 
     def _dead(self) -> Tensor:
         return (self.since_fired > self.settings.dead_window).nonzero()[:, 0]
@@ -252,10 +240,10 @@ class _Training:
     def state(self) -> dict[str, Any]:
         """The same for any number of processes."""
         gather, moments = self.parallel.all_gather, {}
-        for name, tensor in self.weights.trained().items():
+        for name, state in self.adam.state.items():
             moments[name] = {
                 key: value if name == "b_dec" or key == "step" else gather(value)
-                for key, value in self.optimiser.state[tensor].items()
+                for key, value in state.items()
             }
         return {
             "weights": self.weights.gathered(self.parallel).tensors(),
@@ -276,10 +264,10 @@ class _Training:
         with torch.no_grad():
             for name, tensor in self.weights.tensors().items():
                 tensor.copy_(mine(name, state["weights"][name]))
-        for name, tensor in self.weights.trained().items():
-            self.optimiser.state[tensor] = {
-                key: mine(name, value).to(tensor.device)
-                for key, value in state["moments"][name].items()
+        device = self.since_fired.device
+        for name, moments in state["moments"].items():
+            self.adam.state[name] = {
+                key: mine(name, value).to(device) for key, value in moments.items()
             }
         self.done, self.density, self.curve = state["done"], state["density"], state["curve"]
         self.since_fired.copy_(state["since_fired"][part])
@@ -287,7 +275,7 @@ class _Training:
     def result(self) -> Trained:
         """The trained SAE, folded."""
         feed = self.feed
-        self.optimiser.state.clear()  # as large as what folding takes
+        self.adam.state.clear()  # as large as what folding takes
         metadata = {**feed.metadata, "training_architecture": self.settings.architecture}
         weights = self.weights.gathered(self.parallel)
         sae = self.architecture.folded(weights, feed.read, feed.written, metadata)

@@ -26,7 +26,7 @@ from saeflow.saes.dictionary import Dictionary, DictionaryShape, Normalisation
 from saeflow.saes.objective import Fit, Outcome, PreActivations, mean_square
 from saeflow.saes.parallel import ALONE, TensorParallel
 from saeflow.saes.sae import SAE, tensors_of
-from saeflow.saes.sparse import Choose, Entries, encoded, scan, scan_dense
+from saeflow.saes.sparse import Choose, Entries, encoded, of_entries, scan, scan_dense
 
 Scan = Callable[[Choose], Entries]
 # Active latents of a row before the first step where none are aimed at, in units of d_in; a code of
@@ -83,7 +83,7 @@ class Architecture:
 
     def fit(self, pre: PreActivations, latents: Tensor, target: Tensor, weights: Dictionary) -> Fit:
         """How well latents reconstruct the target: all together, by default."""
-        decoded = self.parallel.all_sum(pre.decode(latents, weights.decoder))
+        decoded = self.parallel.all_sum(pre.decode(latents, weights))
         excess = decoded.sub(target).add_(weights.b_dec)
         error = mean_square(excess)
         return Fit(error, error, excess.detach())
@@ -134,8 +134,11 @@ class Architecture:
         """
         own, dtype = weights.of_latents(), getattr(torch, self.settings.compute_dtype)
         entries = self.select(partial(scan, x, weights.encoder, weights.b_enc, dtype=dtype), own)
-        pre = encoded(x, weights.encoder, weights.b_enc, entries)
-        own = {name: value[entries.columns] if value.ndim else value for name, value in own.items()}
+        unsummed = weights.unsummed.get("encoder")
+        pre = encoded(x, weights.encoder, weights.b_enc, entries, unsummed)
+        own = {
+            name: of_entries(value, entries) if value.ndim else value for name, value in own.items()
+        }
         latents = self.activation(pre, own)
         return self._outcome(PreActivations(pre, entries), latents, own, target, weights)
 
@@ -307,7 +310,7 @@ class Architecture:
         del rows
         encoder = weights.encoder.detach().double().cpu().mul_(read.scale)
         b_enc = (weights.b_enc.detach().double().cpu() - encoder @ read.mean) * norm
-        w_enc = encoder.mul_(norm[:, None]).float().T.contiguous()
+        w_enc = torch.empty(encoder.shape[::-1]).copy_(encoder.mul_(norm[:, None]).T)
         del encoder
         b_dec = weights.b_dec.detach().double().cpu() / written.scale + written.mean
         return SAE(

@@ -25,7 +25,7 @@ class Matryoshka(BatchTopK):
         # A prefix is the one before it and some latents more, so each latent is decoded once.
         for first, last in pairwise([0, *sorted(lengths | {d_sae})]):
             part = slice(max(0, first - here.start), max(0, last - here.start))
-            excess = excess + self.parallel.all_sum(pre.decode(latents, weights.decoder, part))
+            excess = excess + self.parallel.all_sum(pre.decode(latents, weights, part))
             errors.append(mean_square(excess))
         return Fit(torch.stack(errors).mean(), errors[-1], excess.detach())
 
