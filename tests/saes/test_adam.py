@@ -94,3 +94,18 @@ def test_forgotten_latents_start_without_momentum():
         assert not adam.state[name]["exp_avg"][DEAD].any()
         assert torch.equal(adam.state[name]["exp_avg"][rest], before[name][rest])
     assert torch.equal(adam.state["b_dec"]["exp_avg"], before["b_dec"])
+
+
+def test_weights_that_lie_column_after_column_are_followed_like_any_others():
+    """As those are that a training takes over from an SAE, whose encoder is the transpose."""
+    settings = SAETraining(architecture="topk", d_sae=LATENTS, k=3)
+    x, ended = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(1)), []
+    for turned in (False, True):
+        weights = initial_weights(settings, WIDTH, torch.Generator().manual_seed(0)).detached()
+        if turned:
+            weights = replace(weights, encoder=weights.encoder.T.contiguous().T)
+        weights = replace(weights.to("cpu"), unsummed={"encoder": [], "decoder": []})
+        outcome(x, weights, settings, sparse=True).loss.backward()
+        Adam(weights, 1e-2, {}).follow()
+        ended.append(weights.encoder)
+    assert torch.equal(*ended)
