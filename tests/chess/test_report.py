@@ -269,7 +269,7 @@ def test_interventions_stand_beside_their_controls_with_intervals(written: Path)
     text = text_of(written / "concepts-mlp.html")
     nothing, helps = "+0.00 [-0.04, +0.04]", "+0.25 [+0.21, +0.29]"
     told = (
-        "add 2, 1 latent; along its probe, add 2 the concept is needed 200 – "
+        "add 2, 1 latent along its probe, add 2 the concept is needed 200 – "
         f"{helps} {nothing} {nothing} +0.00 [+0.00, +0.00] {helps} {nothing} +0.12 [+0.08, +0.17]"
     )
     assert told in text

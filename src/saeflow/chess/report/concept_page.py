@@ -56,7 +56,8 @@ class EditRow(NamedTuple):
     """One rating and set of positions of the table of interventions."""
 
     rating: str
-    edit: str
+    edits: list[str]
+    """The ways of editing: of latents, and along directions."""
     cases: str
     n: str
     before: str
@@ -223,11 +224,11 @@ def edit_rows(interventions: pl.DataFrame) -> dict[str, list[EditRow]]:
             by_group.setdefault(str(group), []).append(
                 EditRow(
                     rating=RATING_BINS[int(rating)],
-                    edit="; ".join(
+                    edits=[
                         _edit(by_set[cases, kind])
                         for kind in kinds
                         if kind in TOLD_OF and (cases, kind) in by_set
-                    ),
+                    ],
                     cases=label,
                     n=f"{edited['n']:,}",
                     before=number(edited["accuracy_before"]),
