@@ -66,7 +66,7 @@ rule read_probed:
     params:
         sets=PROBED.said,
         files=PROBED.options,
-        saes=lambda wildcards, input: repeated(
+        folders=lambda wildcards, input: repeated(
             "--sae", [str(Path(file).parent) for file in input.saes]
         ),
         places=sae_options(FLOW, PROBING),
@@ -78,7 +78,7 @@ rule read_probed:
         "saeflow probing read"
         " --model {input.model:q}"
         " --sets @<(printf %s {params.sets:q})"
-        " {params.files:q} {params.saes:q} {params.places:q} {params.hooks:q}"
+        " {params.files:q} {params.folders:q} {params.places:q} {params.hooks:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --dtype {params.dtype:q}"
         " --seed {params.seed:q}"
