@@ -28,15 +28,15 @@ def register(path, texts):
     """Put the two lines into the file, and the imports that they need."""
     line, field = (texts[f"{REGISTRY}: the {what}"] for what in ("tuple", "study"))
     text = path.read_text()
-    text = text.replace("from saeflow.analyses import ", "from saeflow.analyses import norms, ", 1)
+    text = text.replace("from saeflow.analyses import (", "from saeflow.analyses import (norms,", 1)
     text = text.replace(
         "from saeflow.config.section",
         "from saeflow.analyses.norms.settings import Norms\nfrom saeflow.config.section",
         1,
     )
-    text = re.sub(r"(ANALYSES = \([^)]*)\)", lambda found: f"{found[1]}, {line.strip()})", text)
+    text = re.sub(r"(ANALYSES = \([^)]*)\)", lambda match: f"{match[1]}{line})", text)
     text = re.sub(
-        r"(    steering: Steering \| None = None\n)", lambda found: found[1] + field, text
+        r"(    steering: Steering \| None = None\n)", lambda match: match[1] + field, text
     )
     path.write_text(text)
 
