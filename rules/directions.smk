@@ -32,6 +32,8 @@ rule read_prompts:
     conda:
         "../envs/default.yaml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         prompts=PROMPTS.options,
         said=PROMPTS.said,
@@ -75,6 +77,8 @@ rule choose_direction:
     conda:
         "../envs/default.yaml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         prompts=PROMPTS.options,
         said=PROMPTS.said,
@@ -124,6 +128,8 @@ rule measure_direction:
     conda:
         "../envs/default.yaml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         prompts=PROMPTS.options,
         said=PROMPTS.said,
@@ -177,6 +183,8 @@ rule transfer_directions:
     conda:
         "../envs/default.yaml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         prompts=PROMPTS.options,
         said=PROMPTS.said,

@@ -123,9 +123,9 @@ def test_an_unsupported_architecture_is_told_with_the_supported_ones(checkpoint)
             {"num_hidden_layers": 10**9},
             "says 1000000000 layers, and its weights hold",
         ),
-        ("config.json", {"num_hidden_layers": -1}, "says -1 layers"),
-        ("config.json", {"hidden_size": "x"}, "its config.json cannot be read"),
-        ("config.json", {"vocab_size": 10**12}, "its weights have other shapes than its config"),
+        ("config.json", {"num_hidden_layers": -1}, "says num_hidden_layers '-1', which must be"),
+        ("config.json", {"hidden_size": "x"}, "says hidden_size 'x', which must be"),
+        ("config.json", {"vocab_size": 10**12}, "says vocab_size '1000000000000', which must"),
         ("config.json", {"rope_parameters": {"rope_type": "of-mine"}}, "'of-mine' is not known"),
         ("model.json", '{"path": "/"}', "does not say which files it stands for"),
         (

@@ -214,6 +214,7 @@ def test_a_source_of_another_hook_is_refused(tmp_path: Path) -> None:
 
 def study(vectors: dict[str, Any], **saes: Any) -> Any:
     changes = {"hook": HOOK, "effects.vectors": {**vectors, "block_size": 10}}
+    changes["model.train.d_model"] = D_MODEL
     changes |= {f"saes.{name}": sae for name, sae in saes.items()}
     return check_any_study(study_config("minimal", changes))
 
