@@ -26,6 +26,21 @@ def folders(tmp_path):
     return {case: tmp_path / case.split("-")[1] for case in [*CASES, TRANSCODER]}
 
 
+def six_wide(folder):
+    """What a study says of a model that is six wide, as the SAEs are: enough for its config."""
+    place = folder / "six-wide"
+    place.mkdir()
+    (place / "config.json").write_text('{"hidden_size": 6, "num_hidden_layers": 4}')
+    for name in ("tokenizer.json", "model.safetensors"):
+        (place / name).touch()
+    (folder / "stories.txt").write_text("Once upon a time.")
+    return {
+        "model": {"name": "six-wide", "path": str(place), "train": None},
+        "corpus": {"kind": "text", "path": str(folder / "stories.txt")},
+        "steering": None,
+    }
+
+
 def test_a_study_imports_saes_of_any_library(workflow, folders, tmp_path):
     saes = {case.split("-")[0]: {"path": str(folders[case])} for case in CASES}
     saes["sparsify"]["format"] = "sparsify"
@@ -44,11 +59,7 @@ def test_a_study_imports_saes_of_any_library(workflow, folders, tmp_path):
     torch.save(weights, file)
     torch.save(weights, file.with_name("6.pt"))
     saes["one_file"] = {"path": str(file), "k": 3, "normalize_activations": "layer_norm"}
-    config = {"saes": saes, "steering.sae": "gemma_scope"}
-    config["model"] = {
-        **workflow.overrides["model"],
-        "train": {**workflow.overrides["model"]["train"], "n_layers": 4},
-    }
+    config = {"saes": saes, "effects.sae": "gemma_scope", **six_wide(tmp_path)}
     config["effects.vectors.block_size"] = 5
     wanted = [f"results/tiny/saes/{name}/cfg.json" for name in saes]
     jobs = workflow.run(*wanted, config=config)
@@ -73,9 +84,9 @@ def test_a_study_imports_saes_of_any_library(workflow, folders, tmp_path):
     assert planned["measure_effects"] == 3  # twelve latents, five vectors to a block
 
 
-def test_an_sae_of_another_hook_is_one_sentence_of_its_job(workflow, folders):
+def test_an_sae_of_another_hook_is_one_sentence_of_its_job(workflow, folders, tmp_path):
     saes = {"other": {"path": str(folders["llama_scope-2025"])}}
-    config = {"saes": saes, "steering.sae": "other"}
+    config = {"saes": saes, "effects.sae": "other", **six_wide(tmp_path)}
     assert workflow.attempt("results/tiny/saes/other/cfg.json", config=config).returncode == 1
     log = (workflow.results / "logs/import_sae/other.log").read_text()
     assert log.startswith(
