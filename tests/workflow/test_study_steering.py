@@ -50,7 +50,7 @@ def test_methods_in_words_stand_beside_vectors_in_all_tables(copied):
     assert copied.run("steering", config=config) == {}
 
 
-def test_a_search_over_layers_is_made_by_goal_and_once(copied):
+def test_a_search_over_layers_is_made_by_goal_and_takes_up_what_is_finished(copied):
     search = {"layers": [1], "methods": ["caa", "sae_ts", "random"], "scales": [0.5, 1.0]}
     config = {"steering.search": search | {"kl_budget": 5.0, "tokens": 256}}
     jobs = copied.run("steering", config=config)
@@ -68,3 +68,11 @@ def test_a_search_over_layers_is_made_by_goal_and_once(copied):
     assert best["product"].null_count() == 0
     assert (folder / "london/search/caa-layer-1/vector.safetensors").exists()
     assert copied.run("steering", config=config) == {}
+    for name in ("london/search/completions.parquet", "search.parquet"):
+        (folder / name).unlink()
+    jobs = copied.run("steering", config=config)
+    assert jobs["search_layers"] == jobs["judge_completions"] == jobs["choose_layers"] == 1
+    log = (copied.results / "logs/search_layers/london.log").read_text()
+    assert log.count("kept from an earlier run: layer-0") == 2
+    assert log.count("kept from an earlier run: layer-1") == 2
+    assert pl.read_parquet(folder / "search.parquet").equals(table)
