@@ -123,6 +123,7 @@ def prefix_sums(
         weights: as the dictionary has the atoms.
     """
     own = dictionary.checked(directions)
+    atoms = atoms.to(own.device)
     weights = torch.where(atoms >= 0, weights.to(own), 0)
     parts = dictionary.atoms[atoms.clamp_min(0)].double() * weights.unsqueeze(-1)
     return with_errors(own, *nested(atoms, weights), parts.cumsum(1))

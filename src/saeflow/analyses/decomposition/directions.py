@@ -119,7 +119,7 @@ def _read(
                 f"reads 2 to {lm.context}"
             )
         spoken = behind if isinstance(prompt, list) else 0
-        where = places(contrast.position, len(tokens), spoken)
+        where = torch.tensor(places(contrast.position, len(tokens), spoken), device=lm.device)
         resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]
         read.append(resid[0, where].float().mean(0).cpu())
         lengths.append(len(tokens))

@@ -190,7 +190,9 @@ def complete_layer(
         of_prompt = (row["prompt"], row.pop("occurrence"), row["sample"])
         row |= {"goal": goal, "method": method, "seed": seed, "layer": layer}
         row |= {"scale": scale, "scale_index": index}
-        row["completion_id"] = identity(seed, goal, method, tried.hook, scale, *of_prompt)
+        # The scale as it was asked for: its length is a mean norm, whose last bit is the machine's.
+        asked = settings.scales[index]
+        row["completion_id"] = identity(seed, goal, method, tried.hook, asked, *of_prompt)
     return pl.DataFrame(rows, schema=SEARCHED_SCHEMA)
 
 
