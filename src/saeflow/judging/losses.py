@@ -11,9 +11,6 @@ from saeflow.decoding.completion import Completion
 from saeflow.judging.verdicts import Losses
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
-    from torch import Tensor
-
     from saeflow.models.language_model import LanguageModel
 
 Row = tuple[list[int], int]
@@ -100,21 +97,11 @@ def shared_prompt(lm: LanguageModel, row: Row) -> list[int]:
     return tokens[:first] if shares and len(tokens) > first else []
 
 
-def padded(lm: LanguageModel, rows: Sequence[list[int]]) -> Int[Tensor, "rows pos"]:
-    """Padding stands on the right, where a causal model's earlier positions do not see it."""
-    import torch
-
-    width = max(map(len, rows))
-    return torch.tensor(
-        [tokens + [lm.bos_id] * (width - len(tokens)) for tokens in rows], device=lm.device
-    )
-
-
 def _mean_losses(lm: LanguageModel, rows: Sequence[Row]) -> list[float]:
     """Of rows that `alike` put together."""
     import torch
 
-    from saeflow.models.running import final_states, next_token_losses, states_after
+    from saeflow.models.running import final_states, next_token_losses, padded, states_after
 
     if prompt := shared_prompt(lm, rows[0]):
         shared = len(prompt) - 1  # the last token of the prompt predicts the first that follows

@@ -28,6 +28,14 @@ class Stop(Exception):  # noqa: N818 - nothing is wrong
     """Everything asked for has been seen; the rest of the pass is not needed."""
 
 
+def padded(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> Int[Tensor, "rows pos"]:
+    """Padding stands on the right, where a causal model's earlier positions do not see it."""
+    width = max(map(len, rows))
+    return torch.tensor(
+        [[*row, *[lm.bos_id] * (width - len(row))] for row in rows], device=lm.device
+    )
+
+
 def check_length(lm: LanguageModel, tokens: int) -> None:
     """See that a text fits: models with rotary positions run beyond what they were trained on
     without a word.

@@ -17,7 +17,7 @@ from torch import Tensor
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import final_states, unembed
+from saeflow.models.running import final_states, padded, unembed
 
 if TYPE_CHECKING:
     from saeflow.analyses.directions.settings import Behaviour
@@ -69,14 +69,6 @@ def batches(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         chunk.append(number)
     if chunk:
         yield chunk
-
-
-def padded(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Padding stands on the right, where a causal model's earlier positions do not see it."""
-    width = max(map(len, rows))
-    return torch.tensor(
-        [[*row, *[lm.bos_id] * (width - len(row))] for row in rows], device=lm.device
-    )
 
 
 @torch.no_grad()

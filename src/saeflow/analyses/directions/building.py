@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -97,10 +97,17 @@ def material(
         sides = [own.with_it or asked.with_it, own.without_it or asked.without_it]
     else:
         sides = [sources.difference_of_models[name].with_it or asked.with_it]
-    numbers = [
-        number for label in sides for number in prompts.numbers(label, "train") if keep[number]
-    ]
+    numbers = [number for side in used(prompts, sides, "train", keep) for number in side]
     return Material(values[numbers], np.array([prompts.classes[n] == sides[0] for n in numbers]))
+
+
+def used(
+    prompts: AskedPrompts, labels: Sequence[str], split: str, keep: np.ndarray
+) -> list[list[int]]:
+    """The prompts of a split that are used, class by class."""
+    return [
+        [number for number in prompts.numbers(label, split) if keep[number]] for label in labels
+    ]
 
 
 def held_out(prompts: AskedPrompts, values: Tensor, asked: DirectionPrompts) -> Held:
@@ -156,17 +163,11 @@ def build(
         vectors = unit(made_of.difference)
         held = held_out(prompts, values, asked)
         table = geometry(made_of, held, positions, layers, selection.bootstraps, LEVEL, seed, name)
-    sides = [
-        [number for number in prompts.numbers(label, "train") if keep[number]]
-        for label in (asked.with_it, asked.without_it)
-    ]
-    means = [values[numbers].double().mean(0) for numbers in sides]
+    both = (asked.with_it, asked.without_it)
+    means = [values[numbers].double().mean(0) for numbers in used(prompts, both, "train", keep)]
     gaps = ((means[0] - means[1]) * vectors.double()).sum(-1).abs().flatten().tolist()
     flat = vectors.flatten(0, 1)
-    chosen_by = [
-        [number for number in prompts.numbers(label, "validation") if keep[number]]
-        for label in (asked.with_it, asked.without_it)
-    ]
+    chosen_by = used(prompts, both, "validation", keep)
     scores = score_candidates(
         lm,
         flat,

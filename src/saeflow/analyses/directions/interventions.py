@@ -19,7 +19,6 @@ from saeflow.analyses.directions.activations import (
     divergence,
     first_logits,
     odds,
-    padded,
 )
 from saeflow.analyses.directions.settings import Behaviour, EditMeasures
 from saeflow.decoding.answers import greedy_answers
@@ -28,7 +27,7 @@ from saeflow.judging.phrases import says
 from saeflow.models.chat import continuation_text
 from saeflow.models.evaluation import block_losses
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import final_states, unembed
+from saeflow.models.running import final_states, padded, unembed
 
 ANSWERS = {
     "edit": pl.String,

@@ -25,11 +25,12 @@ from saeflow.analyses.steering.schemas import CAPABILITY_SCHEMA
 from saeflow.config.questions import Question
 from saeflow.decoding.completion import Completion
 from saeflow.errors import SaeflowError
-from saeflow.judging.losses import continuation_tokens, padded
+from saeflow.judging.losses import continuation_tokens
 from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import (
     not_finite,
+    padded,
     position_chunks,
     run_prefix,
     suffix_states,

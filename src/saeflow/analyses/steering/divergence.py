@@ -12,13 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.analyses.steering.summary_io import DIVERGENCE_SCHEMA
-from saeflow.judging.losses import alike, continuation_tokens, padded, shared_prompt
+from saeflow.judging.losses import alike, continuation_tokens, shared_prompt
 from saeflow.judging.scores import completions_in
 from saeflow.models.hooks import attach, parse_hook
 from saeflow.models.language_model import LanguageModel
 from saeflow.models.running import (
     final_states,
     not_finite,
+    padded,
     position_chunks,
     run_prefix,
     states_after,
