@@ -45,6 +45,8 @@ world))
 if rank == 0:
     torch.save([[vars(sae), curve["l0"].to_list(), curve["dead"].to_list()] for sae, curve in
     found], folder / "out.pt")
+if world > 1:
+    distributed.destroy_process_group()  # or its threads, at times, end the process with an abort
 """
 
 
