@@ -416,7 +416,8 @@ def test_the_slider_shows_the_texts_of_its_scale_and_keeps_it_in_the_address(
 ) -> None:
     page = shown.page
     shown.go(f"file://{folder}/goal-anger.html")
-    assert page.locator("#cards .card").count() == 7
+    # Unsteered, six methods with vectors and one in words.
+    assert page.locator("#cards .card").count() == 8
     assert all(
         "chosen" in text
         for text in page.locator("#cards .card .meta:nth-child(2)").all_text_contents()[1:]
@@ -441,7 +442,7 @@ def test_the_slider_shows_the_texts_of_its_scale_and_keeps_it_in_the_address(
 def test_curves_change_with_the_measure_and_hide_a_method(shown: Opened, folder: Path) -> None:
     page = shown.page
     shown.go(f"file://{folder}/goal-anger.html")
-    assert page.locator("#curve-chart .series").count() == 6
+    assert page.locator("#curve-chart .series").count() == 7
     assert "product along the scale" in page.locator("#curve-chart svg").get_attribute("aria-label")
     page.locator("input[name=measure][value=coherence]").check(force=True)
     assert "coherence along the scale" in page.locator("#curve-chart svg").get_attribute(
@@ -449,11 +450,11 @@ def test_curves_change_with_the_measure_and_hide_a_method(shown: Opened, folder:
     )
     dots = "nodes => nodes.map(node => node.querySelector('.dot').getAttribute('class'))"
     shapes = page.locator("#curve-chart .series").evaluate_all(dots)
-    looks = [BY_NAME[name].look.marker.lower() for name in report_study.METHODS]
+    looks = [BY_NAME[name].look.marker.lower() for name in (*report_study.METHODS, "few_shot")]
     assert shapes == [f"dot shape-{shape}" for shape in looks]
     assert len(set(shapes)) == len(shapes)
     page.locator("#curve-controls .legend input").first.uncheck()
-    assert page.locator("#curve-chart .series").count() == 5
+    assert page.locator("#curve-chart .series").count() == 6
     link = page.locator("#side-effects table a").first
     assert link.get_attribute("href") == "latents.html#/main/5"
     page.wait_for_selector("#side-effects .word .token")
@@ -507,7 +508,8 @@ def test_without_scripts_the_study_and_its_tables_can_still_be_read(
 ) -> None:
     found = opened(browser, java_script_enabled=False)
     found.page.goto(f"file://{folder}/goal-anger.html")
-    assert found.page.locator("#curves table").count() == 2
+    # Along the scale, at the chosen scales, and what scores do not see there.
+    assert found.page.locator("#curves table").count() == 3
     found.page.goto(f"file://{folder}/steering.html")
     assert found.page.locator("#main-table").is_visible()
     found.page.goto(f"file://{folder}/index.html")

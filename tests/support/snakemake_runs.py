@@ -1,6 +1,5 @@
 """Runs the real Snakefile in a fresh working directory, as a user would."""
 
-import hashlib
 import multiprocessing
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 import yaml
 from checkout import ROOT
 from studies import CONFIGS, changed
+from told_times import digest
 
 from saeflow.figures.figure import figures_of
 from saeflow.kinds import read_any_study
@@ -140,7 +140,7 @@ def digests(study):
     """SHA-256 of every result but logs, timings and what the last config declares; what killed jobs left half written is removed
     by those after."""
     return {
-        str(file.relative_to(study.results)): hashlib.sha256(file.read_bytes()).hexdigest()
+        str(file.relative_to(study.results)): digest(file)
         for file in sorted(study.results.rglob("*"))
         if file.is_file()
         and not {"logs", "benchmarks", "checkpoints"} & set(file.relative_to(study.results).parts)
