@@ -106,7 +106,7 @@ interop: $(PEERS)/ready $(EXPORT_PEERS)/ready
 	@$(RUN) PYTHONPATH=tests/support python tests/interop/compare_exports.py $(EXPORT_PEERS)
 
 soak: $(READY)
-	@$(RUN) python tests/soak/interruptions.py
+	@$(RUN) PYTHONPATH=tests/support python tests/soak/interruptions.py
 
 clean:
 	@rm -rf results/tales site

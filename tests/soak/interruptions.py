@@ -2,7 +2,7 @@
 run, bit for bit.
 
     make soak                                              the default study, twenty kills
-    python tests/soak/interruptions.py --study mine.yaml   another one
+    PYTHONPATH=tests/support python tests/soak/interruptions.py --study mine.yaml   another one
 
 The whole process group gets SIGKILL, so that nobody can tidy up. After each kill the study is
 started again as a user would: `snakemake --unlock`, then `snakemake`. What has been done is noted
@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from told_times import digest
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests/support"))
-from told_times import digest  # noqa: E402 - it is no package
 
 PASSED_OVER = {
     "logs",
