@@ -6,8 +6,8 @@ PEERS := .venv-interop
 EXPORT_PEERS := .venv-interop-exports
 # Bytecode is written even where the environment forbids it: half a second of each of some hundred starts.
 RUN := env --unset=PYTHONDONTWRITEBYTECODE PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONHASHSEED=0
-# Two processes, on two cores: files in the order of tests/conftest.py, and no thread that spins for work.
-PYTEST := $(RUN) OMP_WAIT_POLICY=PASSIVE pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three processes on two cores, as some tests wait: files in the order of tests/conftest.py, and no thread that spins for work.
+PYTEST := $(RUN) OMP_WAIT_POLICY=PASSIVE pytest tests --numprocesses 3 --dist loadfile --no-loadscope-reorder
 REST := slow or slurm or browser or real
 REPORT := results/tales/report/index.html
 
