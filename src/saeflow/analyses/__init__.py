@@ -13,6 +13,7 @@ from saeflow.analyses import (
     directions,
     effects,
     examples,
+    labels,
     logit_lens,
     probing,
     steering,
@@ -21,6 +22,7 @@ from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.directions.settings import Directions
 from saeflow.analyses.effects.settings import Effects
 from saeflow.analyses.examples.settings import Examples
+from saeflow.analyses.labels.settings import Labels
 from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.analyses.probing.settings import Probing
 from saeflow.analyses.steering.settings import Steering
@@ -36,6 +38,7 @@ ANALYSES = (
     steering.ANALYSIS,
     decomposition.ANALYSIS,
     directions.ANALYSIS,
+    labels.ANALYSIS,
 )
 """In the order of plans and reports."""
 
@@ -59,6 +62,8 @@ class Study(Core):
     """Directions as sums of few decoder rows of SAEs; null leaves it out."""
     directions: Directions | None = None
     """Directions of a behaviour, taken out and added; null leaves it out."""
+    labels: Labels | None = None
+    """Words for latents; null leaves it out, ``{}`` takes the defaults."""
 
     @property
     def target_sae(self) -> str:

@@ -32,13 +32,19 @@ def _write_latents(folder: StudyFolder, sae: str, output: Path) -> bool:
         return False
     table = sources.statistics
     value = index_value(sae, table, sources.tables.promoted, sources.neuronpedia)
-    value["targeted"] = [
-        mark
-        for analysis, section in folder.study.asked
-        if (marks := analysis.declared("page", "latent_marks"))
-        for mark in marks(folder, section, sae)
-    ]
+    value["targeted"] = _told(folder, "latent_marks", sae)
+    value["labels"] = _told(folder, "latent_words", sae)
     write_script(output, f"latents-{sae}", value)
     for number, pages in enumerate(sources.pages()):
         write_script(output, f"latents-{sae}/{number:05d}", pages)
     return bool(known_statistics(table))
+
+
+def _told(folder: StudyFolder, function: str, sae: str) -> list[list[object]]:
+    """What the pages of analyses tell of single latents of an SAE by a function of this name."""
+    return [
+        row
+        for analysis, section in folder.study.asked
+        if (rows := analysis.declared("page", function))
+        for row in rows(folder, section, sae)
+    ]

@@ -63,6 +63,9 @@
     const lower = data.words.map((word) => word.toLowerCase());
     const targets = new Map();
     for (const [latent, goal] of data.targeted) targets.set(latent, [...(targets.get(latent) ?? []), goal]);
+    const said = new Map(); // labels of latents, from several sources
+    for (const [latent, source, text, doubtful] of data.labels ?? []) said.set(latent, [...(said.get(latent) ?? []), { source, text, doubtful, lower: text.toLowerCase() }]);
+    const says = (latent, value) => (said.get(latent) ?? []).some(({ lower: text }) => text.includes(value));
     const aims = (latent, value) => (targets.get(latent) ?? []).some((goal) => goal.toLowerCase().replaceAll("_", " ").includes(value.replaceAll("_", " ")));
     const orders = new Map();
 
@@ -94,7 +97,7 @@
         for (let i = 1; i < lower.length; i++) hit[i] = lower[i].includes(value) ? 1 : 0;
         const columns = fires ? [fires, ...promotes] : promotes;
         const number = /^\d+$/.test(value) ? Number(value) : -1;
-        return (i) => numberOf(i) === number || columns.some((one) => hit[one[i]]) || aims(i, value);
+        return (i) => numberOf(i) === number || columns.some((one) => hit[one[i]]) || aims(i, value) || says(i, value);
       },
       number: ({ name, sign, number }) => {
         const compare = COMPARE[sign];
@@ -113,6 +116,7 @@
       },
       goal: ({ value }) => (targets.size ? (i) => aims(i, value) : null),
       is: ({ value }) => {
+        if (value === "labelled") return (i) => said.has(i);
         if (value === "target") return (i) => targets.has(i);
         if (value === "dead" && column.density) return (i) => Number.isNaN(column.density.values[i]);
         return null;
@@ -137,9 +141,11 @@
       return LOGARITHMS.includes(form) ? 10 ** values[latent] : values[latent];
     };
 
-    // What a latent is known by, as elements: the token it fires on where that is mostly one, else those it promotes.
+    // What a latent is known by, as elements: a label that is to be believed, else the token it fires on where that is mostly one, else those it promotes.
     const label = (latent) => {
       if (latent >= count) return [];
+      const believed = (said.get(latent) ?? []).find(({ doubtful }) => !doubtful);
+      if (believed) return [believed.text];
       const pure = !promotes.length || (column.top_token_share?.values[latent] ?? 0) >= 0.5;
       if (fires?.[latent] && pure) return [saeflow.token(data.words[fires[latent]])];
       return promotes.slice(0, 2).filter((one) => one[latent]).flatMap((one) => [saeflow.token(data.words[one[latent]]), " "]);
@@ -149,6 +155,7 @@
       sae: data.sae, count, neuronpedia: data.neuronpedia, statistics, targets, search, valueOf, numberOf, label,
       classOf: (latent) => (classes ? data.classes[classes[latent]] : null),
       setOf: (latent) => (sets && sets[latent] ? data.sets[sets[latent]] : null),
+      labelsOf: (latent) => said.get(latent) ?? [],
       firesOn: (latent) => (fires && fires[latent] ? data.words[fires[latent]] : null),
       promoted: (latent) => promotes.filter((one) => one[latent]).map((one) => data.words[one[latent]]),
       has: { fires: Boolean(fires), promotes: promotes.length > 0, classes: Boolean(classes), sets: Boolean(sets), targets: targets.size > 0 },

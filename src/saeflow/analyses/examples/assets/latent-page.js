@@ -130,6 +130,8 @@
         kind && kind !== "none" && element("span", { class: "chip" }, kind),
         goals.map((goal) => [element("a", { class: "chip", href: `goal-${goal}.html` }, `target of ${goal.replaceAll("_", " ")}`), " "]),
         elsewhere && element("a", { class: "chip", href: elsewhere, target: "_blank", rel: "noopener noreferrer" }, "Neuronpedia ↗", element("span", { class: "hidden" }, " (opens the network)"))),
+      index.labelsOf(latent).length > 0 && element("ul", { class: "note labels", "aria-label": "Labels" }, index.labelsOf(latent).map(({ source, text, doubtful }) =>
+        element("li", {}, `${source}: ${text}${doubtful ? " (doubtful)" : ""}`))),
       element("nav", { class: "turn", "aria-label": "Other latents" },
         latent > 0 ? element("a", { rel: "prev", href: `#/${index.sae}/${latent - 1}` }, `← ${latent - 1}`) : element("span"),
         latent + 1 < index.count ? element("a", { rel: "next", href: `#/${index.sae}/${latent + 1}` }, `${latent + 1} →`) : element("span")));

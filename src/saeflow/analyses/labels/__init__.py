@@ -1,0 +1,71 @@
+"""Words for latents: labels from several sources, each with scores that say whether to believe
+it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saeflow.analyses import logit_lens
+from saeflow.analyses.labels.settings import Labels
+from saeflow.config.face import Analysis
+from saeflow.config.section import Complaint
+
+if TYPE_CHECKING:
+    from saeflow.analyses import Study
+
+
+def saes(study: Study, own: Labels) -> list[str]:
+    """The SAEs whose latents get labels."""
+    able = [name for name in logit_lens.saes(study) if study.saes[name].kind == "sae"]
+    return able if own.saes is None else [name for name in able if name in own.saes]
+
+
+def tables(own: Labels) -> list[str]:
+    """The tables of one SAE that are asked for."""
+    return ["latents", *own.sources, "labels"]
+
+
+def _outputs(study: Study, own: Labels) -> list[str]:
+    if not saes(study, own):
+        return []
+    of_sae = [f"labels/{{labelled_sae}}/{table}.parquet" for table in tables(own)]
+    return [*of_sae, "labels/{labelled_sae}/labels.csv"]
+
+
+def _complaints(study: Study, own: Labels) -> list[Complaint]:
+    complaints: list[Complaint] = []
+    able = saes(study, own.model_copy(update={"saes": None}))
+    for place, name in enumerate(own.saes or []):
+        if name not in able:
+            reason = f"'{name}' is no SAE whose decoder writes to the residual stream"
+            complaints.append((f"labels.saes.{place}", f"{reason}; name one of {able}"))
+    if not study.examples:
+        reason = "reads where latents fire, which is not asked for; set examples: {}"
+        complaints.append(("labels", reason))
+    if "tokens" in own.sources and not study.logit_lens:
+        reason = "'tokens' are those of the logit lens, which is not asked for; set logit_lens: {}"
+        complaints.append(("labels.sources", reason))
+    if own.latents.targets and not study.steering:
+        reason = "goals are those of steering, which is not asked for; set steering, or false"
+        complaints.append(("labels.latents.targets", reason))
+    for name in saes(study, own):
+        width = study.saes[name].declared_width
+        beyond = [latent for latent in own.latents.listed if width and latent >= width]
+        if beyond:
+            reason = f"{beyond[0]} is not below {width}, the latents of '{name}'"
+            complaints.append(("labels.latents.listed", reason))
+        if "import" in own.sources and name not in own.imported:
+            reason = f"lacks '{name}'; name its file, or leave it out of labels.saes"
+            complaints.append(("labels.imported", reason))
+    return complaints
+
+
+ANALYSIS: Analysis[Study, Labels] = Analysis(
+    key="labels",
+    settings=Labels,
+    builds_on=("examples", "logit_lens", "steering"),
+    names=lambda study, own: {"labelled_sae": saes(study, own)},
+    outputs=_outputs,
+    complaints=_complaints,
+    publishes=("labels/*/labels.parquet",),
+)

@@ -1,0 +1,33 @@
+"""What labels take, and what they read from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saeflow.analyses.labels import saes, tables
+from saeflow.analyses.labels.settings import Labels
+from saeflow.planning.work import Need, Scope, StagePlan
+
+if TYPE_CHECKING:
+    from saeflow.analyses import Study
+
+
+def work(study: Study, own: Labels, scope: Scope) -> list[StagePlan]:
+    """Tables of chosen latents; what models are asked counts for most."""
+    names = saes(study, own)
+    latents = len(own.latents.listed) + own.latents.drawn
+    files = [f"labels/{name}/{table}.parquet" for name in names for table in tables(own)]
+    what = f"{latents} latents of {len(names)} SAEs, from {', '.join(own.sources)}"
+    disk = 500 * latents * len(names) * len(own.sources)
+    return [StagePlan("labels", len(files), 0, 0, disk, what, files)]
+
+
+def needs(study: Study, own: Labels) -> list[Need]:
+    """Files of labels."""
+    named = own.imported if "import" in own.sources else {}
+    return [
+        Need(f"labels.imported.{sae}", path, Path(path).exists(), f"labels/{sae}/import")
+        for sae, path in named.items()
+        if sae in saes(study, own)
+    ]
