@@ -1,6 +1,9 @@
 """Labels latents in words.
 
 Inputs:
+    results/{study}/models/{model}/
+    results/{study}/saes/{sae}/
+    results/{study}/corpus/eval.safetensors
     results/{study}/examples/{sae}/latents.parquet
     results/{study}/logit_lens/{sae}/tokens.parquet
     results/{study}/steering/targets.parquet, where targets of goals are labelled
@@ -8,7 +11,8 @@ Inputs:
 
 Outputs, all in results/{study}/labels/{sae}/:
     latents.parquet                   which latents get labels
-    tokens.parquet, import.parquet    labels of one source
+    tokens.parquet, import.parquet, self.parquet     labels of one source
+    self_texts.parquet, self_read_outs.parquet       what was said, and what was read at each scale
     labels.parquet, labels.csv        all labels beside each other
 """
 
@@ -96,6 +100,47 @@ rule import_labels:
         " --latents {input.latents:q}"
         " --file {input.file:q}"
         " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule label_by_self:
+    input:
+        **FLOW.model_inputs(FLOW.model),
+        latents="results/{study}/labels/{sae}/latents.parquet",
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        labels="results/{study}/labels/{sae}/self.parquet",
+        texts="results/{study}/labels/{sae}/self_texts.parquet",
+        read_outs="results/{study}/labels/{sae}/self_read_outs.parquet",
+    log:
+        "results/{study}/logs/label_by_self/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/label_by_self/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(FLOW.names["labelled_sae"]),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("labels", "self_explanation"),
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow labels from-self"
+        " --latents {input.latents:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --model {input.model:q}"
+        " --corpus {input.corpus:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output.labels:q}"
+        " --texts {output.texts:q}"
+        " --read-outs {output.read_outs:q}"
+        " --threads {threads}"
         " > {log:q} 2>&1"
 
 

@@ -44,6 +44,7 @@ TARGETS = {
         "probing/wedding/results.parquet",
         "directions/lm/cooking/edits.parquet",
         "directions/lm/transfer.parquet",
+        "labels/topk/labels.parquet",
     ],
     "chess-on-a-gpu": [
         "models/maia2-mini.accuracy.parquet",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses import logit_lens
 from saeflow.analyses.labels.settings import Labels
 from saeflow.config.face import Analysis
+from saeflow.config.prompting import about_prompts
 from saeflow.config.section import Complaint
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def saes(study: Study, own: Labels) -> list[str]:
 
 def tables(own: Labels) -> list[str]:
     """The tables of one SAE that are asked for."""
-    return ["latents", *own.sources, "labels"]
+    beside = ["self_texts", "self_read_outs"] if "self" in own.sources else []
+    return ["latents", *own.sources, *beside, "labels"]
 
 
 def _outputs(study: Study, own: Labels) -> list[str]:
@@ -48,6 +50,10 @@ def _complaints(study: Study, own: Labels) -> list[Complaint]:
     if own.latents.targets and not study.steering:
         reason = "goals are those of steering, which is not asked for; set steering, or false"
         complaints.append(("labels.latents.targets", reason))
+    if "self" in own.sources:
+        templates = own.self_explanation.templates
+        key = "labels.self_explanation.templates"
+        complaints += about_prompts(study.model, key, templates)
     for name in saes(study, own):
         width = study.saes[name].declared_width
         beyond = [latent for latent in own.latents.listed if width and latent >= width]

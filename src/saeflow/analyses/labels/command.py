@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from saeflow import options
-from saeflow.analyses.labels.settings import LabelledLatents, TokenWording
+from saeflow.analyses.labels.settings import LabelledLatents, SelfExplanation, TokenWording
 
 app = typer.Typer(help="Label latents in words.", no_args_is_help=True)
 
@@ -91,6 +91,45 @@ def import_(
     from saeflow.tables import read_table, write_table
 
     write_table(output, imported_labels(file, read_table(latents, CHOSEN)), LABELS)
+
+
+@app.command("from-self")
+def from_self(
+    latents: Latents,
+    sae: options.SAEFolder,
+    model: options.ModelFolder,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    texts: Annotated[Path, typer.Option(help="What was said at the best scales.")],
+    read_outs: Annotated[Path, typer.Option(help="Read-outs of every scale and template.")],
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Have the model say what it makes of latents' directions."""
+    options.use_device(threads)
+    import torch
+
+    from saeflow.analyses.labels.choosing import CHOSEN
+    from saeflow.analyses.labels.self_explanation import READ_OUTS, TEXTS, self_explanations
+    from saeflow.analyses.labels.wording import LABELS
+    from saeflow.corpora.io import load_blocks
+    from saeflow.tables import read_table, write_table
+
+    asked = options.parsed(SelfExplanation, settings)
+    result = self_explanations(
+        options.open_model(model, dtype),
+        options.open_sae(sae).W_dec,
+        read_table(latents, CHOSEN)["latent"].to_list(),
+        torch.from_numpy(load_blocks(corpus, slice(0, asked.blocks)).tokens).long(),
+        asked,
+        seed,
+        options.progress("self-explanation, scales"),
+    )
+    write_table(output, result.labels, LABELS)
+    write_table(texts, result.texts, TEXTS)
+    write_table(read_outs, result.read_outs, READ_OUTS)
 
 
 @app.command()
