@@ -7,8 +7,12 @@ Inputs:
 
 Outputs, all in results/{study}/probing/:
     {probed_set}/rows.parquet, rows.safetensors    texts as they are read, their activations and latents
+    words.parquet, words.safetensors               words of the vocabulary, for absorption
     {probed_set}/results.parquet, basis.parquet    every probe in every regime and seed; latents that tell
+    {probed_set}/accuracy.parquet                  of one, two and five latents, as SAEBench has it
+    absorption.parquet                             of latents of first letters, by SAE, letter and split
     sets, summary, differences, quiver, basis      each as .parquet and .csv
+    saes                                           scores of SAEs, as .parquet and .csv
     resources/published/{source}/labelled/
 """
 
@@ -54,6 +58,11 @@ rule read_probed:
             probed_set=PROBING.sets,
             end=["parquet", "safetensors"],
         ),
+        words=[
+            f"results/{{study}}/probing/words.{end}"
+            for end in ("parquet", "safetensors")
+            if PROBING.absorption
+        ],
     log:
         "results/{study}/logs/read_probed.log",
     benchmark:
@@ -72,6 +81,7 @@ rule read_probed:
         places=sae_options(FLOW, PROBING),
         hooks=hook_options(FLOW, PROBING),
         settings=settings("probing", "reading"),
+        words=PROBING.absorption.words if PROBING.absorption else 0,
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
@@ -80,6 +90,7 @@ rule read_probed:
         " --sets @<(printf %s {params.sets:q})"
         " {params.files:q} {params.folders:q} {params.places:q} {params.hooks:q}"
         " --settings @<(printf %s {params.settings:q})"
+        " --words {params.words}"
         " --dtype {params.dtype:q}"
         " --seed {params.seed:q}"
         ' --output "$(dirname {output.table:q})"'
@@ -94,6 +105,7 @@ rule fit_probes:
     output:
         results="results/{study}/probing/{probed_set}/results.parquet",
         basis="results/{study}/probing/{probed_set}/basis.parquet",
+        accuracy="results/{study}/probing/{probed_set}/accuracy.parquet",
     log:
         "results/{study}/logs/fit_probes/{probed_set}.log",
     benchmark:
@@ -117,8 +129,44 @@ rule fit_probes:
         " --seed {params.seed:q}"
         " --output {output.results:q}"
         " --basis {output.basis:q}"
+        " --accuracy {output.accuracy:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
+
+
+if PROBING.absorption:
+
+    rule measure_absorption:
+        input:
+            words="results/{study}/probing/words.parquet",
+            representations="results/{study}/probing/words.safetensors",
+            saes=sae_inputs(FLOW, PROBING),
+        output:
+            "results/{study}/probing/absorption.parquet",
+        log:
+            "results/{study}/logs/measure_absorption.log",
+        benchmark:
+            "results/{study}/benchmarks/measure_absorption.jsonl"
+        conda:
+            "../envs/default.yaml"
+        threads: 1
+        params:
+            folders=lambda wildcards, input: repeated(
+                "--sae", [str(Path(file).parent) for file in input.saes]
+            ),
+            places=sae_options(FLOW, PROBING),
+            settings=settings("probing", "fitting"),
+            seed=STUDY.seed,
+        shell:
+            "saeflow probing absorb"
+            " --words {input.words:q}"
+            " --representations {input.representations:q}"
+            " {params.folders:q} {params.places:q}"
+            " --settings @<(printf %s {params.settings:q})"
+            " --seed {params.seed:q}"
+            " --output {output:q}"
+            " --threads {threads}"
+            " > {log:q} 2>&1"
 
 
 rule summarise_probes:
@@ -131,6 +179,15 @@ rule summarise_probes:
             "results/{{study}}/probing/{probed_set}/basis.parquet",
             probed_set=PROBING.sets,
         ),
+        accuracy=collect(
+            "results/{{study}}/probing/{probed_set}/accuracy.parquet",
+            probed_set=PROBING.sets,
+        ),
+        absorption=(
+            ["results/{study}/probing/absorption.parquet"]
+            if PROBING.absorption
+            else []
+        ),
     output:
         summary="results/{study}/probing/summary.parquet",
         summary_csv="results/{study}/probing/summary.csv",
@@ -139,6 +196,8 @@ rule summarise_probes:
         quiver_csv="results/{study}/probing/quiver.csv",
         basis="results/{study}/probing/basis.parquet",
         basis_csv="results/{study}/probing/basis.csv",
+        saes="results/{study}/probing/saes.parquet",
+        saes_csv="results/{study}/probing/saes.csv",
         shown=shown("results/{study}/probing/differences.csv"),
     log:
         "results/{study}/logs/summarise_probes.log",
@@ -149,11 +208,16 @@ rule summarise_probes:
         "../envs/default.yaml"
     params:
         basis=lambda wildcards, input: repeated("--basis", input.basis),
+        accuracy=lambda wildcards, input: repeated("--accuracy", input.accuracy),
+        absorption=lambda wildcards, input: repeated("--absorption", input.absorption),
+        places=sae_options(FLOW, PROBING),
+        saes=given(FLOW.sae_descriptions()),
         settings=settings("probing", "comparison"),
         seed=STUDY.seed,
     shell:
         "saeflow probing summarise {input.results:q}"
-        " {params.basis:q}"
+        " {params.basis:q} {params.accuracy:q} {params.absorption:q} {params.places:q}"
+        " --saes @<(printf %s {params.saes:q})"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         ' --output "$(dirname {output.summary:q})"'

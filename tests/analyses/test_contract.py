@@ -24,6 +24,7 @@ NOT_PASSED = {
 ELSEWHERE = {
     "effects.sae": "STUDY.target_sae",
     "effects.dtype": "dtype=STUDY.effects.dtype",
+    "probing.absorption": "PROBING.absorption.words",
     "probing.catalogue": 'FLOW.read["probing"]',
     "probing.sets": 'FLOW.read["probing"]',
     "probing.saes": "sae_options(FLOW, PROBING)",

@@ -96,3 +96,48 @@ def test_what_cannot_be_swept_is_told_by_its_key(sae, key, reason):
         study_with(main=sae)
     line = next(line for line in str(told.value).splitlines() if f" {key}:" in f" {line}")
     assert reason in line
+
+
+def test_controls_follow_their_sae_and_one_job_trains_all_with_its_own_draws():
+    study = study_with(
+        main={"train": {"k": 4, "seed": 2}, "controls": ["frozen_decoder", "frozen_encoder"]},
+        swept={"train": {}, "sweep": {"k": [4, 8]}, "controls": ["soft_frozen_decoder"]},
+    )
+    mains = ["main", "main-frozen_decoder", "main-frozen_encoder"]
+    swept = [f"swept-k-{k}{control}" for k in (4, 8) for control in ("", "-soft_frozen_decoder")]
+    assert list(study.saes) == [*mains, *swept]
+    # The name of a job's group names its draws, so that an SAE is what it is without controls.
+    assert study.trainings == {"main": mains, "swept": swept}
+    main, control = (study.saes[name].train for name in mains[:2])
+    assert (main.control, control.control) == (None, "frozen_decoder")
+    assert control == main.model_copy(update={"control": "frozen_decoder"})
+    assert check_any_study(study.model_dump()) == study
+
+
+@pytest.mark.parametrize(
+    ("saes", "reason"),
+    [
+        (
+            {"main": {"train": {}, "controls": ["frozen_bias"]}},
+            r"saes\.main\.controls\.0: .*frozen_decoder",
+        ),
+        (
+            {"main": {"path": "elsewhere", "controls": ["frozen_decoder"]}},
+            r"saes\.main\.controls: are trained as the SAE is, and this one comes from elsewhere",
+        ),
+        (
+            {
+                "main": {"train": {}, "controls": ["frozen_decoder"]},
+                "main-frozen_decoder": {"train": {"k": 5}},
+            },
+            r"saes\.main\.controls: its control 'main-frozen_decoder' has the name of another SAE",
+        ),
+        (
+            {"main": {"train": {"control": "frozen_encoder", "init_from": "elsewhere"}}},
+            r"saes\.main\.train\.init_from: has its own weights to begin with",
+        ),
+    ],
+)
+def test_controls_that_cannot_be_are_told_by_their_key(saes, reason):
+    with pytest.raises(SaeflowError, match=reason):
+        study_with(**saes)

@@ -7,6 +7,7 @@ import polars as pl
 
 from saeflow.analyses.probing.basis import BASIS
 from saeflow.analyses.probing.design import RESULTS
+from saeflow.analyses.probing.quality import SAES
 from saeflow.analyses.probing.settings import Comparison
 from saeflow.analyses.probing.summary import compare, quiver, summarise
 from saeflow.analyses.probing.tables import SETS
@@ -110,10 +111,25 @@ def tables() -> dict[str, pl.DataFrame]:
             "suspicious": "90% of its firings are at the token '<b>'",
         }
     ]
+    scores = [
+        {
+            "sae": "main",
+            "kind": "sae",
+            "architecture": "topk",
+            "control": "frozen_decoder",
+            "seeds": 1,
+            "se_over": "splits",
+            "sparse_probing_1": 0.61,
+            "sparse_probing_1_se": 0.02,
+            "activation_probing": 0.83,
+            "full_absorption": 0.07,
+        }
+    ]
     return {
         "probing/summary.parquet": summarise(every, 0.95),
         "probing/differences.parquet": compare(every, chosen, Comparison(draws=200), 0),
         "probing/quiver.parquet": chosen,
         "probing/sets.parquet": pl.DataFrame(told, schema=SETS),
         "probing/basis.parquet": pl.DataFrame(basis, schema=BASIS),
+        "probing/saes.parquet": pl.DataFrame(scores, schema=SAES),
     }

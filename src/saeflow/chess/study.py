@@ -28,7 +28,7 @@ from saeflow.config.agreement import (
 from saeflow.config.face import Analysis
 from saeflow.config.section import Complaint, Name, Section, refuse
 from saeflow.config.sections.figures import Figures
-from saeflow.config.sections.saes import Cache, trained_together, without_sweeps
+from saeflow.config.sections.saes import Cache, spelled_out, trained_together
 
 
 class ChessStudy(Section):
@@ -47,7 +47,7 @@ class ChessStudy(Section):
     model: ChessPlayer = ChessPlayer(embedded="maia2-mini")
     accuracy: Accuracy = Accuracy()
     activations: ChessActivations = ChessActivations()
-    saes: Annotated[dict[Name, ChessSAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
+    saes: Annotated[dict[Name, ChessSAE], BeforeValidator(spelled_out)] = Field(min_length=1)
     examples: Examples | None = None
     """Where latents are active; null leaves it out, ``{}`` takes the defaults."""
     concepts: Concepts | None = None

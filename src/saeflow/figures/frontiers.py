@@ -36,7 +36,8 @@ def frontier(saes: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
         .then(pl.lit(""))
         .otherwise(pl.format(", {} latents", "d_sae"))
     )
-    named = pl.concat_str("architecture", width)
+    control = pl.concat_str(pl.lit(", "), pl.col("control").str.replace_all("_", " "))
+    named = pl.concat_str("architecture", control.fill_null(""), width)
     return saes.with_columns(
         series=pl.concat_str(named, pl.lit(" at "), place) if several else named
     )

@@ -40,5 +40,7 @@ class Contribution:
     """Names as people read them, such as of goals."""
     looks: Mapping[str, Look] = field(default_factory=dict)
     """How series are drawn, such as methods."""
+    sae_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By SAE, numbers that `saeflow.report.wording.METRICS` names, for the page of SAEs."""
     latent_saes: Sequence[str] = ()
     """SAEs whose latents have pages, as ``latents.html#/<sae>/<latent>``."""

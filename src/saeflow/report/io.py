@@ -48,6 +48,9 @@ def _write(folder: StudyFolder, results: StudyFindings, output: Path, jobs: Jobs
         if contribute := analysis.declared("page", "contribute"):
             added[analysis.key] = contribute(folder, own, output, added)
             packages[analysis.key] = analysis.package
+    for own in added.values():
+        for name, numbers in own.sae_metrics.items():
+            results.sae_metrics.setdefault(name, {}).update(numbers)
     looks = {name: look for own in added.values() for name, look in own.looks.items()}
     titles = {name: title for own in added.values() for name, title in own.titles.items()}
     latents = [sae for own in added.values() for sae in own.latent_saes]

@@ -65,6 +65,8 @@ def fact_rows(findings: Findings) -> list[MetricRow]:
         facts = {**(metadata if isinstance(metadata, dict) else {}), **config, **settings}
         if "architecture" in facts:
             facts["architecture"] = label(str(facts["architecture"]))
+        if facts.get("control"):
+            facts["control"] = facts["control"].replace("_", " ")
         by_sae.append(facts)
     rows = [
         MetricRow(label, explanation, [_shown(facts.get(key)) for facts in by_sae])

@@ -38,6 +38,16 @@ METRICS = {
     "features"),
     "dead": ("Dead latents", "that never fire on the evaluation text"),
     "dense": ("Dense latents", "that fire on more than a tenth of the tokens"),
+    "sparse_probing_1": ("Sparse probing, 1 latent", "accuracy on test rows, over sets"),
+    "sparse_probing_2": ("Sparse probing, 2 latents", ""),
+    "sparse_probing_5": ("Sparse probing, 5 latents", ""),
+    "activation_probing": ("Probing of activations", "the same of all that the SAE reads"),
+    "full_absorption": ("Full absorption", "share of words whose letter has no latent of its own "
+    "active, and is held by another"),
+    "absorption_fraction": ("Absorption", "share of what latents hold of a first letter that is "
+    "not the letter's own"),
+    "letter_f1": ("F1 on first letters", "of a letter's own latents"),
+    "split_latents": ("Latents of a letter", "that are its own, on average"),
     "r2": ("R²", "share of the variance of effects that it predicts, on held-out vectors"),
     "r2_sd": ("Spread of R²", "standard deviation over other held-out vectors"),
     "r2_ceiling": ("Ceiling of R²", "about what noise of the measured effects leaves to be "
@@ -52,6 +62,7 @@ METRICS = {
 
 SAE_FACTS = {
     "architecture": ("Architecture", "what decides which latents are active"),
+    "control": ("Control", "what is random, or near to it, though all else is trained"),
     "d_sae": ("Latents", ""),
     "d_in": ("Width of activations", "d_model"),
     "k": ("k", "latents that may be active at a time"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -82,6 +82,7 @@ class Dictionary:
         own: what the architecture has besides: one number per latent, trained, or one for all, kept
             without gradients.
         n_sources: how many sources lie side by side in what is read and rebuilt.
+        frozen: the matrix that no gradient changes, if there is one.
         unsummed: gradients of encoder and decoder that wait to be added up, block by block; where
             there is no place for them, autograd writes them as a whole.
     """
@@ -92,6 +93,7 @@ class Dictionary:
     b_dec: Float[Tensor, " d_out"]
     own: Mapping[str, Float[Tensor, " d_sae"] | Float[Tensor, ""]] = field(default_factory=dict)
     n_sources: int = 1
+    frozen: Literal["encoder", "decoder"] | None = None
     unsummed: Mapping[str, Unsummed] = field(default_factory=dict)
 
     @classmethod
@@ -126,7 +128,11 @@ class Dictionary:
 
     def trained(self) -> dict[str, Tensor]:
         """Those that gradients change."""
-        return {name: tensor for name, tensor in self.tensors().items() if tensor.ndim}
+        return {
+            name: tensor
+            for name, tensor in self.tensors().items()
+            if tensor.ndim and name != self.frozen
+        }
 
     def mapped(self, change: Callable[[str, Tensor], Tensor]) -> Dictionary:
         """The same with every tensor changed, given its name."""
@@ -140,9 +146,9 @@ class Dictionary:
         """The same weights on a device, ready for gradients, row after row in memory: fused Adam
         takes the numbers as they lie."""
 
-        def ready(_: str, tensor: Tensor) -> Tensor:
+        def ready(name: str, tensor: Tensor) -> Tensor:
             copied = tensor.detach().to(device, copy=True, memory_format=torch.contiguous_format)
-            return copied.requires_grad_(tensor.ndim > 0)
+            return copied.requires_grad_(tensor.ndim > 0 and name != self.frozen)
 
         return self.mapped(ready)
 
@@ -205,3 +211,13 @@ class Dictionary:
         """Bring decoder rows back to unit norm."""
         rows = self.decoder[latents]
         rows.div_(rows.norm(dim=1, keepdim=True))
+
+    @torch.no_grad()
+    def keep_near(self, begun: Float[Tensor, "d_sae d_out"], cosine: float) -> None:
+        """Bring decoder rows that have left the cone around where they began back to its edge, each
+        by the shortest way."""
+        along = torch.linalg.vecdot(self.decoder, begun)
+        far = (along < cosine).nonzero()[:, 0]
+        beside = normalize(self.decoder[far] - along[far, None] * begun[far], dim=1)
+        edge = cosine * begun[far] + (1 - cosine**2) ** 0.5 * beside
+        self.decoder[far] = normalize(edge, dim=1)

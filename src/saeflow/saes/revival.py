@@ -52,7 +52,7 @@ class Unexplained(NamedTuple):
 
     Attributes:
         read: what an encoder is pointed at: the residual, or the rows themselves where a transcoder
-            reads another activation than it writes.
+            reads another activation than it writes, or where a matrix is frozen.
         residual: what the living latents leave of the target.
     """
 
@@ -70,6 +70,9 @@ def resample(
     generator: torch.Generator,
 ) -> None:
     """Point dead latents at badly explained rows and let Adam forget them.
+
+    Where a matrix is frozen, a latent cannot be pointed anywhere: it gets a bias by which it fires
+    on those rows again that it reads most.
 
     Rows are drawn with a probability proportional to their squared error, one for every latent of
     all processes, so that a latent's row does not depend on which others are dead.
@@ -94,8 +97,12 @@ def resample(
     alive[dead] = False
     norms = parallel.all_gather(torch.where(alive, weights.encoder.norm(dim=1), torch.nan))
     norm = norms.nanmean().nan_to_num(1.0)
-    weights.decoder[dead] = normalize(rows.residual[chosen], dim=1)
-    weights.encoder[dead] = normalize(rows.read[chosen], dim=1) * norm * _ENCODER_NORM
-    weights.b_enc[dead] = 0.0
+    if weights.frozen:
+        largest = (rows.read @ weights.encoder[dead].T).amax(dim=0)
+        weights.b_enc[dead] = (_ENCODER_NORM - 1) * largest
+    else:
+        weights.decoder[dead] = normalize(rows.residual[chosen], dim=1)
+        weights.encoder[dead] = normalize(rows.read[chosen], dim=1) * norm * _ENCODER_NORM
+        weights.b_enc[dead] = 0.0
     architecture.revive(dead, alive, weights, _ENCODER_NORM)
     adam.forget(dead)

@@ -368,7 +368,10 @@ class _Encoded(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None, None]:
         (x,), entries = ctx.saved_tensors, ctx.entries
         bias = torch.bincount(entries.columns, gradient, entries.d_sae).to(x)
-        return _gradient(entries.sums(x, gradient), ctx.unsummed), bias, None, None, None
+        of_encoder = (
+            _gradient(entries.sums(x, gradient), ctx.unsummed) if ctx.needs_input_grad[0] else None
+        )
+        return of_encoder, bias, None, None, None
 
 
 class _Decoded(torch.autograd.Function):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 import torch
@@ -43,6 +43,16 @@ _CURVE_POINTS = 200
 # Share of selected entries below which sparse products were faster, at d_model 96 and 512.
 _SPARSE_BELOW = 0.1
 _MEDIAN_STEPS = 50
+NEAR = 0.8
+"""Least cosine of a softly frozen decoder's rows to where they began.
+
+Source: Korznikov et al. 2026, "Sanity Checks for Sparse Autoencoders: Do SAEs Beat Random
+    Baselines?", arXiv 2602.14111.
+"""
+FROZEN: dict[str | None, Literal["encoder", "decoder"]] = {
+    "frozen_encoder": "encoder",
+    "frozen_decoder": "decoder",
+}
 _FIRST_ROWS = 512  # enough to place biases by before the first step
 
 
@@ -162,7 +172,10 @@ class _Training:
         else:
             generator = torch_generator(self.seed, "weights")
             weights = self.architecture.initial_weights(shape, generator)
+        weights = replace(weights, frozen=FROZEN.get(settings.control))
         self.weights = replace(weights.to(device), unsummed={"encoder": [], "decoder": []})
+        soft = settings.control == "soft_frozen_decoder"
+        self.begun = self.weights.decoder.detach().clone() if soft else None
         self.goes_on = initial is not None
         self.adam = Adam(self.weights, settings.learning_rate, self.architecture.rates)
         self.steps = settings.steps
@@ -219,8 +232,11 @@ class _Training:
             if self.done < self.steps * (1 - settings.decay_fraction):
                 generator = torch_generator(self.seed, "resample", self.done)
                 residual = outcome.residual
-                rows = Unexplained(residual if self.feed.d_out is None else x, residual)
+                both = self.feed.d_out is None and not self.weights.frozen
+                rows = Unexplained(residual if both else x, residual)
                 resample(dead, self.weights, self.architecture, rows, self.adam, generator)
+        if self.begun is not None:
+            self.weights.keep_near(self.begun, NEAR)
         self.done += 1
         self.last = None
 

@@ -37,6 +37,11 @@ def test_every_set_has_a_page_and_a_skipped_one_its_reason(tmp_path: Path) -> No
     assert "Skipped: it has one class only (&#39;yes&#39;, 20 rows)." in text
     assert "Over 3 sets the best probe on latents" in text
     assert "data-sortable" in text
+    assert "0.610 ± 0.020" in text
+    assert "frozen decoder" in text
+    beside = (folder / "saes.html").read_text()
+    assert "Sparse probing, 1 latent" in beside
+    assert "Full absorption" in beside
     own = (folder / "probing-sst2.html").read_text()
     assert "&lt;b&gt;" in own
     assert "<b>" not in own.split("basis-title")[1].split("</footer>")[0].replace(

@@ -98,7 +98,8 @@ def test_sets_that_tell_nothing_are_told_and_skipped_and_the_others_probed(
     )
     regimes = Regimes(scarcity=[8], imbalance=[], noise=[], k=[1])
     for name in ("good", "flat"):
-        outputs.append((tmp_path / f"{name}/results.parquet", tmp_path / f"{name}/basis.parquet"))
+        ends = ("results", "basis", "accuracy")
+        outputs.append(tuple(tmp_path / f"{name}/{end}.parquet" for end in ends))
         places = (tmp_path / name / "rows.parquet", tmp_path / name / "rows.safetensors")
         probe_rows(name, *places, fitting, regimes, {"main": HOOK}, 0, outputs[-1], silent(""))
     assert read_table(outputs[1][0], RESULTS).is_empty()

@@ -11,7 +11,7 @@ from saeflow.config.section import Complaint
 if TYPE_CHECKING:
     from saeflow.analyses import Study
 
-SUMMARIES = ("summary", "differences", "quiver", "sets", "basis")
+SUMMARIES = ("summary", "differences", "quiver", "sets", "basis", "saes")
 
 
 def saes(study: Study, own: Probing) -> list[str]:
@@ -47,8 +47,8 @@ ANALYSIS: Analysis[Study, Probing] = Analysis(
     names=lambda study, own: {"probed_set": own.sets, "probed_sae": saes(study, own)},
     outputs=lambda study, own: [
         *(f"probing/{table}.{end}" for table in SUMMARIES for end in ("parquet", "csv")),
-        "probing/{probed_set}/results.parquet",
-        "probing/{probed_set}/basis.parquet",
+        *(f"probing/{{probed_set}}/{table}.parquet" for table in ("results", "basis", "accuracy")),
+        *(["probing/absorption.parquet"] if own.absorption else []),
     ],
     complaints=_complaints,
     publishes=("probing/*.parquet",),

@@ -50,11 +50,15 @@ def read(
         list[Path] | None, typer.Option("--sae", help="Folder of an SAE; in the order of --place.")
     ] = None,
     places: Places = [],  # noqa: B006 - typer's way
+    words: Annotated[
+        int, typer.Option(help="Words of the vocabulary to read, too, for absorption.", min=0)
+    ] = 0,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
     """Write activations and latents of the texts of all sets, from the same forward passes."""
     options.use_device(threads)
+    from saeflow.analyses.probing.quality import write_words
     from saeflow.analyses.probing.tables import Readers, write_rows
 
     chosen = options.parsed(Reading, settings)
@@ -67,6 +71,8 @@ def read(
     readers = Readers(options.open_model(model, dtype), hooks, opened)
     located = {name: Path(file) for name, file in _pairs(files or [], "--file").items()}
     write_rows(output, named, located, readers, chosen, seed, options.progress)
+    if words:
+        write_words(output, readers, words, seed, options.progress("words"))
 
 
 @app.command()
@@ -79,6 +85,10 @@ def fit(
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="results.parquet")],
     basis: Annotated[Path, typer.Option(help="basis.parquet: latents that sparse probes choose.")],
+    accuracy: Annotated[
+        Path,
+        typer.Option(help="accuracy.parquet: of one, two and five latents, as SAEBench's."),
+    ],
     places: Places = [],  # noqa: B006 - typer's way
     threads: options.Threads = 1,
 ) -> None:
@@ -94,8 +104,32 @@ def fit(
         options.parsed(Regimes, regimes),
         _pairs(places, "--place"),
         seed,
-        (output, basis),
+        (output, basis, accuracy),
         options.progress(f"probes of {name}, seeds"),
+    )
+
+
+@app.command()
+def absorb(
+    words: Annotated[Path, typer.Option(help="words.parquet")],
+    representations: Annotated[Path, typer.Option(help="words.safetensors")],
+    settings: options.Settings,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="absorption.parquet")],
+    saes: Annotated[list[Path], typer.Option("--sae", help="Folder of an SAE, as --place has it.")],
+    places: Places,
+    threads: options.Threads = 1,
+) -> None:
+    """Measure how often latents of first letters are absorbed by others, for every SAE.
+
+    Settings are those of the section of fitting, which says how many splits are drawn.
+    """
+    options.set_pools(threads)
+    from saeflow.analyses.probing.quality import write_absorption
+
+    folders = dict(zip(_pairs(places, "--place").items(), saes, strict=True))
+    write_absorption(
+        output, words, representations, folders, options.parsed(Fitting, settings), seed
     )
 
 
@@ -103,15 +137,27 @@ def fit(
 def summarise(
     results: Annotated[list[Path], typer.Argument(help="results.parquet of every set.")],
     bases: Annotated[list[Path], typer.Option("--basis", help="basis.parquet of every set.")],
+    accuracies: Annotated[
+        list[Path], typer.Option("--accuracy", help="accuracy.parquet of every set.")
+    ],
+    places: Places,
+    saes: Annotated[str, typer.Option(help="By the names of the SAEs, what each is, as JSON.")],
     settings: options.Settings,
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="The folder of the tables.")],
+    absorption: Annotated[Path | None, typer.Option(help="absorption.parquet")] = None,
 ) -> None:
-    """Write means over seeds, differences across sets, the quiver, and what probes rest on."""
+    """Write means over seeds, differences across sets, the quiver, what probes rest on, and scores
+    of SAEs."""
     options.set_pools(1)
+    import json
+
+    from saeflow.analyses.probing.quality import write_scores
     from saeflow.analyses.probing.tables import write_summaries
 
     write_summaries(output, results, bases, options.parsed(Comparison, settings), seed)
+    hook_of = _pairs(places, "--place")
+    write_scores(output, json.loads(saes), hook_of, accuracies, absorption)
 
 
 def _pairs(values: list[str], option: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from saeflow.analyses.probing.figures import series
+from saeflow.analyses.probing.quality import SCORES
 from saeflow.analyses.probing.settings import Probing
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
@@ -24,6 +25,7 @@ def contribute(
     """The page of all sets, one page per set, and what was found."""
     summary, sets = folder.table("probing/summary"), folder.table("probing/sets")
     differences, basis = folder.table("probing/differences"), folder.table("probing/basis")
+    scored = folder.table("probing/saes")
     linked = [sae for contribution in added.values() for sae in contribution.latent_saes]
     probed = _probed(own, sets)
     context = {
@@ -31,6 +33,7 @@ def contribute(
         "rows": area_rows(summary),
         "differences": difference_rows(differences),
         "level": own.comparison.level,
+        "scores": score_rows(scored),
         "headline": sentences(differences),
     }
     pages = {"probing": Page(template="probing.html", context=context, label="Probing")}
@@ -48,6 +51,11 @@ def contribute(
     return Contribution(
         pages=pages,
         assets=("probing.js",),
+        sae_metrics={
+            name: {metric: row[metric] for metric in SCORES if row[metric] is not None}
+            for row in scored.to_dicts()
+            for name in row["sae"].split(", ")
+        },
         headline=sentences(differences),
         tiles=[Fact("sets probed", str(len(probed)), f"of {len(own.sets)}")] if len(sets) else [],
     )
@@ -173,6 +181,25 @@ def difference_rows(differences: pl.DataFrame) -> list[dict[str, Any]]:
             "verdicts": f"{row['better']} / {row['worse']} / {row['none']}",
         }
         for row in full.to_dicts()
+    ]
+
+
+def score_rows(scored: pl.DataFrame) -> list[dict[str, Any]]:
+    """A line per SAE, or per SAEs that differ in their seed alone: its scores with what they are
+    uncertain by."""
+
+    def said(row: Mapping[str, Any], metric: str) -> str:
+        error = row[f"{metric}_se"]
+        return number(row[metric], 3) + ("" if error is None else f" ± {error:.3f}")
+
+    return [
+        {
+            "sae": row["sae"],
+            "control": (row["control"] or "").replace("_", " "),
+            "over": row["se_over"],
+            **{metric: said(row, metric) for metric in SCORES},
+        }
+        for row in scored.to_dicts()
     ]
 
 

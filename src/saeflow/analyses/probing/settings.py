@@ -118,6 +118,13 @@ class Regimes(Section):
         return self
 
 
+class Absorption(Section):
+    """Whether latents of words hold what latents of their first letters should."""
+
+    words: int = Field(default=4000, ge=200, le=2**20)
+    """Of the vocabulary at most; of more they are drawn."""
+
+
 class Comparison(Section):
     """How methods are compared."""
 
@@ -140,4 +147,6 @@ class Probing(Section):
     reading: Reading = Reading()
     fitting: Fitting = Fitting()
     regimes: Regimes = Regimes()
+    absorption: Absorption | None = None
+    """Measure feature absorption of SAEs on the first letters of words; null leaves it out."""
     comparison: Comparison = Comparison()

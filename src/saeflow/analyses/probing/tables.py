@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from saeflow.analyses.probing.accuracy import ACCURACY, accuracies
 from saeflow.analyses.probing.basis import BASIS, basis
 from saeflow.analyses.probing.design import RESULTS, probe_set, sources
 from saeflow.analyses.probing.io import load_representations, save_representations
@@ -179,7 +180,7 @@ def probe_rows(
     regimes: Regimes,
     hook_of: Mapping[str, str],
     seed: int,
-    outputs: tuple[Path, Path],
+    outputs: tuple[Path, Path, Path],
     progress: Callable[[int, int], None],
 ) -> None:
     """Write results of all probes on one set, and the latents that they rest on.
@@ -192,16 +193,18 @@ def probe_rows(
         regimes: on what else.
         hook_of: where each SAE reads.
         seed: of the study.
-        outputs: of the results, and of the basis.
+        outputs: of the results, of the basis, and of accuracies.
         progress: is told of the seeds.
     """
     table = read_table(rows, ROWS)
     results, bases = pl.DataFrame(schema=RESULTS), pl.DataFrame(schema=BASIS)
+    scores = pl.DataFrame(schema=ACCURACY)
     if len(table):
         represented = load_representations(representations)
         texts, shifted = _sets_of(name, table)
         listed = sources(name, represented, table, fitting, hook_of, seed)
         results = probe_set(texts, shifted, listed, fitting, regimes, seed, progress)
+        scores = accuracies(texts, represented, fitting, seed)
         n = len(texts)
         bases = pl.concat(
             [bases]
@@ -212,6 +215,7 @@ def probe_rows(
         )
     write_table(outputs[0], results, RESULTS)
     write_table(outputs[1], bases, BASIS)
+    write_table(outputs[2], scores, ACCURACY)
 
 
 def _sets_of(name: str, table: pl.DataFrame) -> tuple[LabelledSet, dict[str, Any]]:

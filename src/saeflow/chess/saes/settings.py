@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from saeflow.config.sae_files import NOTHING, Given
-from saeflow.config.section import Name, PathText, Section, refuse
-from saeflow.config.sections.saes import SAEFormat, SAETraining
+from saeflow.config.section import Name, PathText, Section, Unique, refuse
+from saeflow.config.sections.saes import UNTRAINED_CONTROLS, Control, SAEFormat, SAETraining
 
 SITE = r"^blocks\.(0|[1-9][0-9]*)\.(attn|attn_out|mlp|resid_post)$"
 
@@ -64,6 +64,8 @@ class ChessSAE(Section):
         default=None, min_length=1
     )
     """Keys of `train` with several values each, as in a study of language."""
+    controls: Annotated[list[Control], Unique] = Field(default=[])
+    """Controls that are trained beside it, as in a study of language."""
     group: Name | None = None
     """SAEs of one group are trained by one job, which reads the cache once for all."""
     path: PathText | None = None
@@ -83,6 +85,8 @@ class ChessSAE(Section):
             refuse([("", f"give either train or path; this gives {given} {undo}")])
         if self.path and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
+        if self.controls and not self.train:
+            refuse([("controls", UNTRAINED_CONTROLS)])
         return self
 
     @property

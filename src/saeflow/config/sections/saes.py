@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeGuard,
+    get_args,
+)
 
 from pydantic import Field, model_validator
 
@@ -24,8 +34,12 @@ TARGET_COEFFICIENT = 3.0
 DEAD_AFTER = 200_000  # tokens
 MOST_MEMBERS = 1000
 """Of one sweep."""
+UNTRAINED_CONTROLS = "are trained as the SAE is, and this one comes from elsewhere; remove them"
+_OF_PUBLISHED = ("published", "source", "d_sae")
 # Of a short training; fewer batches tell little about a rare latent.
 RESAMPLINGS, SEEN_BATCHES = 30, 10
+Control = Literal["frozen_decoder", "soft_frozen_decoder", "frozen_encoder"]
+"""What of an SAE stays random, or near to it."""
 if TYPE_CHECKING:
     ArchitectureName: TypeAlias = str
     SAEFormat: TypeAlias = str
@@ -98,6 +112,10 @@ class SAETraining(Section):
     """Begin with another SAE's weights in place of random ones: the name of an SAE of the study, or
     a folder or file as `path` of an SAE names it. It must have this architecture, ``d_sae`` and
     width; its weights are brought to the statistics of this training's activations."""
+    control: Control | None = None
+    """Train a control in place of an SAE: ``frozen_decoder`` and ``frozen_encoder`` keep the random
+    directions that the matrix begins with, ``soft_frozen_decoder`` keeps each row of the decoder
+    within cosine 0.8 of where it began. `controls` of an SAE trains them beside it."""
 
     @property
     def traits(self) -> ArchitectureTraits:
@@ -139,6 +157,9 @@ class SAETraining(Section):
             complaints.append(("target_l0", reason))
         if self.warmup_fraction + self.decay_fraction > 1:
             complaints.append(("decay_fraction", "adds up with warmup_fraction to more than 1"))
+        if self.control and self.init_from:
+            reason = "has its own weights to begin with, and a control has random ones; remove it"
+            complaints.append(("init_from", reason))
         if self.tokens < self.batch_size * self.accumulate:
             step = f"batch_size {self.batch_size}" + (
                 f" × accumulate {self.accumulate}" if self.accumulate > 1 else ""
@@ -159,6 +180,10 @@ class SAE(Section):
     )
     """Keys of `train` with several values each. Every combination is an SAE named after it
     (``main-k-16``), and all are one `group`."""
+    controls: Annotated[list[Control], Unique] = Field(default=[])
+    """Controls that are trained beside it, in the same job and on the same batches: each is an SAE
+    named after it (``main-frozen_decoder``), equal but for `train.control`, without ``init_from``.
+    What an SAE has in common with them it has not learnt."""
     group: Name | None = None
     """SAEs of one group are trained by one job, which reads the cache once for all."""
     hook: HookName | None = None
@@ -214,6 +239,8 @@ class SAE(Section):
             refuse([("", f"give one of train, path and published; this gives {this}")])
         if not self.train and self.group:
             refuse([("group", "is for SAEs that are trained here; this one is imported")])
+        if self.controls and not self.train:
+            refuse([("controls", UNTRAINED_CONTROLS)])
         complaints = disputes(self.published, self.source, None if given else "train or path")
         if self.centred and self.train:
             reason = (
@@ -286,9 +313,52 @@ def trained_together(saes: Mapping[str, TrainedOrNot]) -> dict[str, list[str]]:
     return groups
 
 
-def without_sweeps(saes: Any) -> Any:
-    """The study's SAEs with every sweep replaced by its members; what is not a sweep is left to its
-    own checks.
+def spelled_out(saes: Any) -> Any:
+    """The study's SAEs with every sweep replaced by its members, and each followed by its
+    controls."""
+    return _with_controls(_without_sweeps(saes))
+
+
+def _with_controls(saes: Any) -> Any:
+    """The SAEs, of which none names controls: these follow it, in its group.
+
+    Raises:
+        ContradictionError: a control has the name of another SAE.
+    """
+    if not isinstance(saes, dict):
+        return saes
+    expanded: dict[Any, Any] = {}
+    complaints: list[Complaint] = []
+    for name, sae in saes.items():
+        controls = sae.get("controls") if isinstance(sae, dict) else None
+        if not _are_controls(controls) or not isinstance(sae.get("train"), dict):
+            expanded[name] = sae  # left to its own checks
+            continue
+        group = {"group": sae.get("group") or name, "controls": []}
+        expanded[name] = {**sae, **group}
+        kept = {key: value for key, value in sae.items() if key not in _OF_PUBLISHED}
+        for control in controls:
+            if (member := f"{name}-{control}") in saes:
+                reason = f"its control '{member}' has the name of another SAE; rename one"
+                complaints.append((f"{name}.controls", reason))
+            chosen = {**sae["train"], "control": control, "init_from": None}
+            expanded[member] = {**kept, **group, "train": chosen}
+    refuse(complaints)
+    return expanded
+
+
+def _are_controls(controls: Any) -> TypeGuard[list[str]]:
+    return (
+        isinstance(controls, list)
+        and bool(controls)
+        and all(isinstance(name, str) and name in get_args(Control) for name in controls)
+        and len(set(controls)) == len(controls)
+    )
+
+
+def _without_sweeps(saes: Any) -> Any:
+    """The SAEs with every sweep replaced by its members; what is not a sweep is left to its own
+    checks.
 
     Raises:
         ContradictionError: a member has the name of another SAE.

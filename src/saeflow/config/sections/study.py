@@ -14,7 +14,7 @@ from saeflow.config.sections.data import Activations, Corpus, Model
 from saeflow.config.sections.figures import Figures
 from saeflow.config.sections.judging import Calls
 from saeflow.config.sections.publish import Publish
-from saeflow.config.sections.saes import SAE, Cache, trained_together, without_sweeps
+from saeflow.config.sections.saes import SAE, Cache, spelled_out, trained_together
 
 
 class Core(Section):
@@ -42,7 +42,7 @@ class Core(Section):
     hooks: Annotated[list[HookName], Unique] = Field(default=[])
     """Hooks to cache beside `hook` and those where SAEs are trained."""
     activations: Activations = Activations()
-    saes: Annotated[dict[Name, SAE], BeforeValidator(without_sweeps)] = Field(min_length=1)
+    saes: Annotated[dict[Name, SAE], BeforeValidator(spelled_out)] = Field(min_length=1)
     calls: Calls = Calls()
     figures: Figures = Figures()
     publish: Publish = Publish()
