@@ -11,12 +11,20 @@ Inputs:
 
 Outputs, all in results/{study}/labels/{sae}/:
     latents.parquet                   which latents get labels
-    tokens.parquet, import.parquet, self.parquet     labels of one source
+    passages.parquet                                 what models are shown and asked about
+    tokens.parquet, import.parquet, self.parquet, explainer.parquet    labels of one source
     self_texts.parquet, self_read_outs.parquet       what was said, and what was read at each scale
-    labels.parquet, labels.csv        all labels beside each other
+    answers.parquet, scores.parquet                  what was answered about labels
+    labels.parquet, labels.csv, summary.parquet      all labels beside each other; means of scores
+    results/{study}/judging/ledger.sqlite, which is no output of a rule: what was paid for outlives
+    every rerun
 """
 
 from saeflow.analyses.labels.rules import imported_file, target_table
+from saeflow.analyses.steering.rules import calls
+
+ASKING = FLOW.read["labels"]
+ASKS_ENDPOINT = STUDY.labels.asked.kind == "openai"
 
 
 rule choose_labelled:
@@ -144,15 +152,147 @@ rule label_by_self:
         " > {log:q} 2>&1"
 
 
+rule gather_passages:
+    input:
+        latents="results/{study}/labels/{sae}/latents.parquet",
+        rows="results/{study}/examples/{sae}/rows.parquet",
+        corpus="results/{study}/corpus/sae.safetensors",
+    output:
+        "results/{study}/labels/{sae}/passages.parquet",
+    log:
+        "results/{study}/logs/gather_passages/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/gather_passages/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(FLOW.names["labelled_sae"]),
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        settings=settings("labels", "passages"),
+        seed=STUDY.seed,
+    shell:
+        "saeflow labels gather"
+        " --latents {input.latents:q}"
+        ' --examples "$(dirname {input.rows:q})"'
+        " --corpus {input.corpus:q}"
+        " --sae-name {wildcards.sae:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule explain_latents:
+    input:
+        **FLOW.model_inputs(FLOW.model),
+        latents="results/{study}/labels/{sae}/latents.parquet",
+        passages="results/{study}/labels/{sae}/passages.parquet",
+    output:
+        "results/{study}/labels/{sae}/explainer.parquet",
+    log:
+        "results/{study}/logs/explain_latents/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/explain_latents/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(FLOW.names["labelled_sae"]),
+    localrule: ASKS_ENDPOINT
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=0 if ASKS_ENDPOINT else 1,
+    params:
+        prompts=ASKING.path,
+        said=ASKING.said,
+        settings=settings("labels", "asked"),
+        calls=calls(FLOW),
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow labels explain"
+        " --latents {input.latents:q}"
+        " --passages {input.passages:q}"
+        " --model {input.model:q}"
+        " --prompts {params.prompts:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --dtype {params.dtype:q}"
+        " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
+        " --calls @<(printf %s {params.calls:q})"
+        " --output {output:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule score_labels:
+    input:
+        **FLOW.model_inputs(FLOW.model),
+        labels=collect(
+            "results/{{study}}/labels/{{sae}}/{label_source}.parquet",
+            label_source=STUDY.labels.sources,
+        ),
+        passages="results/{study}/labels/{sae}/passages.parquet",
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
+    output:
+        answers="results/{study}/labels/{sae}/answers.parquet",
+        scores="results/{study}/labels/{sae}/scores.parquet",
+    log:
+        "results/{study}/logs/score_labels/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/score_labels/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(FLOW.names["labelled_sae"]),
+    localrule: ASKS_ENDPOINT
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        prompts=ASKING.path,
+        said=ASKING.said,
+        asked=settings("labels", "asked"),
+        settings=settings("labels", "scores"),
+        calls=calls(FLOW),
+        hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow labels score {input.labels:q}"
+        " --passages {input.passages:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --model {input.model:q}"
+        " --hook {params.hook:q}"
+        " --prompts {params.prompts:q}"
+        " --asked @<(printf %s {params.asked:q})"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
+        " --dtype {params.dtype:q}"
+        " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
+        " --calls @<(printf %s {params.calls:q})"
+        " --output {output.scores:q}"
+        " --answers {output.answers:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
 rule join_labels:
     input:
         labels=collect(
             "results/{{study}}/labels/{{sae}}/{label_source}.parquet",
             label_source=STUDY.labels.sources,
         ),
+        scores=(
+            ["results/{study}/labels/{sae}/scores.parquet"]
+            if STUDY.labels.scores.kinds
+            else []
+        ),
     output:
         table="results/{study}/labels/{sae}/labels.parquet",
         csv="results/{study}/labels/{sae}/labels.csv",
+        summary="results/{study}/labels/{sae}/summary.parquet",
     log:
         "results/{study}/logs/join_labels/{sae}.log",
     benchmark:
@@ -163,9 +303,17 @@ rule join_labels:
     conda:
         "../envs/default.yaml"
     threads: 1
+    params:
+        settings=settings("labels", "scores"),
+        scores=lambda wildcards, input: repeated("--scores", input.scores),
+        seed=STUDY.seed,
     shell:
         "saeflow labels join {input.labels:q}"
         " --sae-name {wildcards.sae:q}"
+        " {params.scores:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --seed {params.seed:q}"
         " --output {output.table:q}"
         " --csv {output.csv:q}"
+        " --summary {output.summary:q}"
         " > {log:q} 2>&1"

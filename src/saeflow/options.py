@@ -33,7 +33,7 @@ JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
     *("--prompting", "--facts", "--directions", "--activations"),
     *("--sets", "--sources", "--regimes"),
-    *("--behaviour", "--selection", "--measures"),
+    *("--asked", "--behaviour", "--selection", "--measures"),
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
 )
 

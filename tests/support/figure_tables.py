@@ -563,6 +563,25 @@ def decomposition_fidelity() -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def label_summary() -> pl.DataFrame:
+    """Labels of two sources, of which one is better than chance."""
+    rows = [
+        {
+            "sae": "main",
+            "source": source,
+            "score": score,
+            "latents": 100,
+            "random": 0.5,
+            "value": value,
+            "value_low": value - 0.03,
+            "value_high": value + 0.03,
+        }
+        for score in ("detection", "fuzzing")
+        for source, value in (("tokens", 0.62), ("self", 0.51))
+    ]
+    return pl.DataFrame(rows)
+
+
 def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
     """The tables that figures name, by their paths, as they are read."""
     steered = summary(goals)
@@ -570,6 +589,7 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
     return {
         "decomposition/{decomposed_sae}/curves.parquet": decomposition_curves(),
         "decomposition/{decomposed_sae}/fidelity.parquet": decomposition_fidelity(),
+        "labels/{labelled_sae}/summary.parquet": label_summary(),
         **probing_tables.tables(),
         "steering/summary.parquet": steered,
         "steering/best.parquet": chosen,

@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from label_reader import answer_of
+
 TEXT = re.compile(r"<text>(.*?)</text>", re.S)
 CRITERION = re.compile(r"^Criterion: (.*)$", re.M)
 RETRY_AFTER = 0.004  # seconds
@@ -252,15 +254,19 @@ class Server:
     def question(self, request: dict[str, Any]) -> tuple[str, list[str]]:
         """Criterion and texts, as a reader of the message would find them."""
         message = request["messages"][-1]["content"]
-        criterion = CRITERION.search(message)
-        assert criterion
-        return criterion[1], [json.loads(text) for text in TEXT.findall(message)]
+        texts = [json.loads(text) for text in TEXT.findall(message)]
+        if criterion := CRITERION.search(message):
+            return criterion[1], texts
+        described = message.startswith("Description:")
+        return (texts[0], texts[1:]) if described else ("", texts)
 
     def answer(self, request: dict[str, Any], criterion: str, texts: list[str]) -> bytes:
         """A comparison where two answers are named, else a score on the scale that the schema
         names."""
         schema = request.get("response_format", {}).get("json_schema", {}).get("schema", {})
         asked = schema.get("properties", {})
+        if about_labels := answer_of(asked, criterion, texts):
+            return completion(json.dumps(about_labels))
         if "better" in asked:
             scores = [score_of(criterion, text) for text in texts]
             better = "tie" if scores[0] == scores[1] else "A" if scores[0] > scores[1] else "B"

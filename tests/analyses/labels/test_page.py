@@ -9,10 +9,20 @@ import pytest
 import report_study
 from pages import assert_whole, pages_of
 
-from saeflow.analyses.labels.summary import TABLE, label_table
+from saeflow.analyses.labels.summary import SUMMARY, TABLE, label_table
 from saeflow.analyses.labels.wording import LABELS
 from saeflow.report.payload import value_of
 from saeflow.tables import write_table
+
+
+def scored() -> pl.DataFrame:
+    means = {
+        f"{name}{end}": value
+        for name, value in (("value", 0.75), ("over_random", 0.25), ("over_tokens", None))
+        for end in ("", "_low", "_high")
+    }
+    row = {"sae": "main", "source": "tokens", "score": "detection", "latents": 40, "random": 0.5}
+    return pl.DataFrame([row | means | {"believed": 0.6, "missing": 0}], schema=SUMMARY)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +38,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     table = label_table("main", [pl.DataFrame(rows, schema=LABELS, orient="row")])
     write_table(root / "labels/main/labels.parquet", table, TABLE)
+    write_table(root / "labels/main/summary.parquet", scored(), SUMMARY)
     return report_study.write_report(root, root.parent / "report").parent
 
 
@@ -36,6 +47,9 @@ def test_the_page_lists_every_label_and_says_which_are_doubtful(written: Path) -
     assert "predicts &#34;sea&#34;" in text
     assert text.count("(doubtful)") == 3
     assert 'href="latents.html#/main/5"' in text
+    assert "0.75" in text
+    assert "the study&#39;s own model" in text
+    assert "60%" in text
     assert_whole(pages_of(written), written)
 
 

@@ -24,7 +24,11 @@ def saes(study: Study, own: Labels) -> list[str]:
 def tables(own: Labels) -> list[str]:
     """The tables of one SAE that are asked for."""
     beside = ["self_texts", "self_read_outs"] if "self" in own.sources else []
-    return ["latents", *own.sources, *beside, "labels"]
+    if own.scores.kinds or "explainer" in own.sources:
+        beside.append("passages")
+    if own.scores.kinds:
+        beside += ["answers", "scores"]
+    return ["latents", *own.sources, *beside, "labels", "summary"]
 
 
 def _outputs(study: Study, own: Labels) -> list[str]:
@@ -73,5 +77,5 @@ ANALYSIS: Analysis[Study, Labels] = Analysis(
     names=lambda study, own: {"labelled_sae": saes(study, own)},
     outputs=_outputs,
     complaints=_complaints,
-    publishes=("labels/*/labels.parquet",),
+    publishes=("labels/*/labels.parquet", "labels/*/summary.parquet"),
 )

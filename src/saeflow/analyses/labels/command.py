@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from saeflow import options
-from saeflow.analyses.labels.settings import LabelledLatents, SelfExplanation, TokenWording
+from saeflow.analyses.labels.settings import (
+    AskedModel,
+    LabelledLatents,
+    LabelScores,
+    Passages,
+    SelfExplanation,
+    TokenWording,
+)
+
+if TYPE_CHECKING:
+    from saeflow.analyses.labels.asking import Asker
+    from saeflow.analyses.labels.scoring import Words
+    from saeflow.models.language_model import LanguageModel
 
 app = typer.Typer(help="Label latents in words.", no_args_is_help=True)
 
 Latents = Annotated[Path, typer.Option(help="latents.parquet: which latents get labels.")]
 Activity = Annotated[Path, typer.Option(help="latents.parquet of where latents fire.")]
 LabelFiles = Annotated[list[Path], typer.Argument(help="Tables of labels, one per source.")]
+SAEName = Annotated[str, typer.Option(help="The SAE's name.")]
+PassageFile = Annotated[Path, typer.Option(help="passages.parquet")]
+Prompts = Annotated[Path, typer.Option(help="File of what is asked.")]
+Ledger = Annotated[Path | None, typer.Option(help="ledger.sqlite of the study, for an endpoint.")]
+Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the config, as JSON.")]
 
 
 @app.callback()
@@ -25,7 +42,7 @@ def stage() -> None:
 @app.command()
 def choose(
     examples: Activity,
-    sae_name: Annotated[str, typer.Option(help="The SAE's name.")],
+    sae_name: SAEName,
     settings: options.Settings,
     seed: options.Seed,
     output: options.Output,
@@ -133,22 +150,186 @@ def from_self(
 
 
 @app.command()
-def join(
-    labels: LabelFiles,
-    sae_name: Annotated[str, typer.Option(help="The SAE's name.")],
+def gather(
+    latents: Latents,
+    examples: Annotated[Path, typer.Option(help="Folder of where latents fire.")],
+    corpus: options.Corpus,
+    sae_name: SAEName,
+    settings: options.Settings,
+    seed: options.Seed,
     output: options.Output,
-    csv: Annotated[Path, typer.Option(help="The same as CSV.")],
 ) -> None:
-    """Put the labels of all sources beside each other."""
+    """Draw the passages that explain latents, and those that labels are scored on."""
     options.set_pools(1)
-    from saeflow.analyses.labels.exchange import write_sheet
-    from saeflow.analyses.labels.summary import TABLE, label_table
+    from saeflow.analyses.examples.entries import read_entries
+    from saeflow.analyses.labels.choosing import CHOSEN
+    from saeflow.analyses.labels.passages import PASSAGES, gather, read_cached
+    from saeflow.corpora.io import load_blocks
+    from saeflow.tables import read_table, write_table
+
+    asked = options.parsed(Passages, settings)
+    chosen = read_table(latents, CHOSEN)["latent"].to_list()
+    cached = read_cached(read_entries(examples), chosen, asked.window)
+    table = gather(cached, chosen, load_blocks(corpus).tokens, asked, sae_name, seed)
+    write_table(output, table, PASSAGES)
+
+
+@app.command()
+def explain(
+    latents: Latents,
+    passages: PassageFile,
+    model: options.ModelFolder,
+    prompts: Prompts,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    ledger: Ledger = None,
+    calls: Calls = "{}",
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Have a model say what the passages have in common in which latents fire."""
+    options.use_device(threads)
+    from saeflow.analyses.labels.choosing import CHOSEN
+    from saeflow.analyses.labels.explaining import explained
+    from saeflow.analyses.labels.passages import PASSAGES
     from saeflow.analyses.labels.wording import LABELS
     from saeflow.tables import read_table, write_table
 
-    table = label_table(sae_name, [read_table(file, LABELS) for file in labels])
+    asked = options.parsed(AskedModel, settings)
+    lm = options.open_model(model, dtype) if asked.kind == "local" else None
+    asker = _asker(asked, prompts, lm, seed, ledger, calls, "explain latents, questions")
+    chosen = read_table(latents, CHOSEN)["latent"].to_list()
+    words = _words(model)
+    write_table(output, explained(chosen, read_table(passages, PASSAGES), asker, words), LABELS)
+
+
+@app.command()
+def score(
+    labels: LabelFiles,
+    passages: PassageFile,
+    sae: options.SAEFolder,
+    model: options.ModelFolder,
+    hook: options.HookName,
+    prompts: Prompts,
+    asked: Annotated[str, typer.Option(help="The section 'labels.asked', as JSON.")],
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    answers: Annotated[Path, typer.Option(help="Every answer.")],
+    ledger: Ledger = None,
+    calls: Calls = "{}",
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Score labels beside those of random latents."""
+    options.use_device(threads)
+    import polars as pl
+
+    from saeflow.analyses.labels import scoring
+    from saeflow.analyses.labels.firing import peaks
+    from saeflow.analyses.labels.passages import PASSAGES
+    from saeflow.analyses.labels.wording import LABELS
+    from saeflow.saes.subject import Subject
+    from saeflow.tables import read_table, write_table
+
+    wanted, who = options.parsed(LabelScores, settings), options.parsed(AskedModel, asked)
+    every = pl.concat([read_table(file, LABELS) for file in labels])
+    drawn, words = read_table(passages, PASSAGES), _words(model)
+    lm = None
+    if who.kind == "local" or "generation" in wanted.kinds:
+        lm = options.open_model(model, dtype)
+    asker = _asker(who, prompts, lm, seed, ledger, calls, "score labels, questions")
+    questions = []
+    for kind in wanted.kinds:
+        if kind in ("detection", "fuzzing"):
+            questions += scoring.passage_questions(every, drawn, kind, words, seed)
+        elif kind == "intruder":
+            questions += scoring.intruder_questions(drawn, wanted.intruders, words, seed)
+    tables = [scoring.answer_table(questions, asker)]
+    if "generation" in wanted.kinds and lm is not None:
+        subject = Subject(lm, options.open_sae(sae), hook, seed)
+        tables.append(
+            scoring.generation_table(
+                every, asker, lambda texts, own: peaks(subject, texts, own), wanted.texts, seed
+            )
+        )
+    told = pl.concat(tables)
+    write_table(answers, told, scoring.ANSWERS)
+    write_table(output, scoring.score_table(told, wanted, seed), scoring.SCORES)
+
+
+def _asker(
+    asked: AskedModel,
+    prompts: Path,
+    lm: LanguageModel | None,
+    seed: int,
+    ledger: Path | None,
+    calls: str,
+    what: str,
+) -> Asker:
+    """Who is asked, with someone at the terminal or the log to tell."""
+    from saeflow.analyses.labels.asking import HostedAsker, LocalAsker
+    from saeflow.analyses.labels.prompts import read_prompts
+    from saeflow.config import Calls as CallSettings
+    from saeflow.endpoint.ledger import Ledger as OpenLedger
+    from saeflow.endpoint.service import Estimate, Service
+    from saeflow.errors import SaeflowError
+
+    wordings = read_prompts(prompts)
+    if lm is not None and asked.kind == "local":
+        return LocalAsker(lm, wordings, seed).reporting(options.progress(what))
+    if ledger is None:
+        raise SaeflowError("labels.asked: answers are kept in a ledger; name one with --ledger")
+
+    def announce(estimate: Estimate) -> None:
+        options.say(f"model '{asked.model}': {estimate}", err=True)
+
+    limits = options.parsed_in_silence(CallSettings, calls)
+    service = Service(asked.judge, limits, OpenLedger(ledger), announce, options.progress(what))
+    return HostedAsker(service, wordings, asked.together)
+
+
+def _words(model: Path) -> Words:
+    """How the model's tokens are written."""
+    from saeflow.analyses.labels.scoring import Words
+    from saeflow.config.model_files import vocabulary_in
+    from saeflow.models.language_model import checkpoint_of, load_tokenizer
+    from saeflow.models.vocabulary import vocabulary
+
+    said = vocabulary(load_tokenizer(model), vocabulary_in(checkpoint_of(model)))
+    shown = zip(said.ids.tolist(), said.texts, said.special.tolist(), strict=True)
+    texts = {token: text for token, text, special in shown if not special}
+    return Words(texts, "" if said.marks_space else " ")
+
+
+@app.command()
+def join(
+    labels: LabelFiles,
+    sae_name: SAEName,
+    settings: options.Settings,
+    seed: options.Seed,
+    output: options.Output,
+    csv: Annotated[Path, typer.Option(help="The same as CSV.")],
+    summary: Annotated[Path, typer.Option(help="Means of scores over latents.")],
+    scores: Annotated[list[Path], typer.Option(help="scores.parquet")] = [],  # noqa: B006 - typer's
+) -> None:
+    """Put the labels of all sources beside each other, with their scores."""
+    options.set_pools(1)
+    import polars as pl
+
+    from saeflow.analyses.labels.exchange import write_sheet
+    from saeflow.analyses.labels.scoring import SCORES
+    from saeflow.analyses.labels.summary import SUMMARY, TABLE, label_table, summary_table
+    from saeflow.analyses.labels.wording import LABELS
+    from saeflow.tables import read_table, write_table
+
+    asked = options.parsed(LabelScores, settings)
+    told = pl.concat([pl.DataFrame(schema=SCORES), *(read_table(file, SCORES) for file in scores)])
+    table = label_table(sae_name, [read_table(file, LABELS) for file in labels], told)
     write_table(output, table, TABLE)
     write_sheet(csv, table)
+    write_table(summary, summary_table(sae_name, told, asked, seed), SUMMARY)
 
 
 @app.command()

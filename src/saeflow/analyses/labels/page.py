@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from saeflow.analyses.labels.settings import Labels
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
-from saeflow.report.wording import Fact
+from saeflow.report.wording import Fact, readable
 
 MOST = 300
 """Latents of an SAE that the page lists; all stand in its CSV, and on the pages of latents."""
@@ -20,24 +21,53 @@ def contribute(
     folder: StudyFolder, own: Labels, output: Path, added: Mapping[str, Contribution]
 ) -> Contribution:
     """The page of labels, and a sentence for the first one."""
-    parts = []
-    labelled = 0
+    parts, scores = [], []
+    labelled = believed = 0
     for sae in folder.names("labels")["labelled_sae"]:
         table = folder.table(f"labels/{sae}/labels")
         if table.is_empty():
             continue
+        scores += [_scored(row) for row in folder.table(f"labels/{sae}/summary").to_dicts()]
         latents = table["latent"].unique(maintain_order=True)
         labelled += len(latents)
+        believed += table.filter(~pl.col("doubtful"))["latent"].n_unique()
         shown = table.filter(pl.col("latent").is_in(latents.head(MOST).implode()))
         parts.append({"sae": sae, "rows": shown.to_dicts(), "more": len(latents) - MOST})
     if not parts:
         return Contribution()
     with_pages = [sae for each in added.values() for sae in each.latent_saes]
-    context = {"parts": parts, "latent_saes": with_pages, "sources": own.sources}
+    context = {"parts": parts, "latent_saes": with_pages, "scores": scores, "asked": _who(own)}
     return Contribution(
         pages={"labels": Page(template="labels.html", context=context, label="Labels")},
-        tiles=[Fact("labels", f"{labelled:,}", "latents with words")],
+        tiles=[Fact("labels", f"{labelled:,}", f"latents with words, {believed:,} believed")],
     )
+
+
+def _who(own: Labels) -> str:
+    """Who was asked, in words."""
+    return "the study's own model" if own.asked.kind == "local" else str(own.asked.model)
+
+
+def _scored(row: dict[str, Any]) -> list[str]:
+    """A line of the table of scores."""
+
+    def told(name: str) -> str:
+        if row[name] is None:
+            return ""
+        low, high = (readable(row[f"{name}_{end}"]) for end in ("low", "high"))
+        return f"{readable(row[name])} ({low} to {high})"
+
+    return [
+        row["sae"],
+        row["score"],
+        row["source"] or "no label",
+        f"{row['latents']:,}",
+        told("value"),
+        readable(row["random"]),
+        told("over_random"),
+        told("over_tokens"),
+        f"{row['believed']:.0%}",
+    ]
 
 
 def latent_words(folder: StudyFolder, own: Labels, sae: str) -> list[list[object]]:

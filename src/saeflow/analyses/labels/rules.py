@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from saeflow.analyses import Study
-from saeflow.workflow import Workflow
+from saeflow.analyses.labels.prompts import read_prompts
+from saeflow.analyses.labels.settings import Labels
+from saeflow.workflow import Workflow, digest
+
+
+class AskingFile:
+    """The file of what is asked, which is no input but a param, as settings are: what it says is a
+    trigger, and where it lies and how old it is is none."""
+
+    def __init__(self, flow: Workflow[Study], own: Labels) -> None:
+        asks = own.scores.kinds or "explainer" in own.sources
+        self._path = flow.sought(own.asked.prompts)
+        self._said = digest([read_prompts(Path(self._path))]) if asks else ""
+
+    def path(self, wildcards: Any, input: Any) -> str:
+        """A param: the file."""
+        return self._path
+
+    def said(self, wildcards: Any) -> str:
+        """A param, and so a trigger: what it says."""
+        return self._said
+
+
+READS = AskingFile
 
 
 def target_table(flow: Workflow[Study], sae: str) -> list[str]:

@@ -6,10 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import InputPath, Name, Names, Section, Unique, refuse
+from saeflow.config.section import (
+    InputPath,
+    Name,
+    Names,
+    PathText,
+    Section,
+    Text,
+    Unique,
+    refuse,
+)
+from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 
-Source = Literal["tokens", "import", "self"]
+Source = Literal["tokens", "import", "self", "explainer"]
+ScoreKind = Literal["detection", "fuzzing", "intruder", "generation"]
 
 
 class LabelledLatents(Section):
@@ -86,6 +97,76 @@ class SelfExplanation(Section):
         return self
 
 
+class Passages(Section):
+    """Passages of text that models are shown, and those that labels are scored on; they come from
+    different blocks."""
+
+    window: int = Field(default=32, ge=4)
+    """Tokens of a passage."""
+    quantiles: int = Field(default=10, ge=1)
+    """Equal parts of the passages in which a latent fires, by how strongly; as many are drawn of
+    each."""
+    shown: int = Field(default=40, ge=0)
+    """Passages that the source ``explainer`` is shown."""
+    tested: int = Field(default=50, ge=2)
+    """Passages in which the latent fires, that its labels are scored on."""
+    silent: int = Field(default=50, ge=2)
+    """Passages in which it does not."""
+
+
+class AskedModel(Section):
+    """Who explains and who scores: a model behind the endpoint of `calls`, or the study's own."""
+
+    kind: Literal["local", "openai"] = "local"
+    """``local``: the study's own model, by the log-odds of Yes over No. ``openai``: a model behind
+    an endpoint, with the ledger, the budget and the batches of judges."""
+    model: Text | None = None
+    """``openai``: its name."""
+    parameters: dict[str, int | float | str | None] | None = None
+    """``openai``: what else a request says; null is ``{temperature: 0, max_tokens: 300}``, and
+    ``{max_completion_tokens: 4000}`` for models that reason."""
+    prompts: PathText = "workflow/labels/asking.yaml"
+    """The file of what is asked, in the working directory or the checkout."""
+    together: int = Field(default=5, ge=1, le=50)
+    """``openai``: passages per question where each gets a mark."""
+
+    @property
+    def judge(self) -> Judge:
+        """The model as endpoints know it."""
+        usual = Judge(kind="openai", model=self.model)
+        parameters = self.parameters
+        if parameters is None:
+            parameters = usual.sampling
+            if "max_tokens" in parameters:
+                parameters = {**parameters, "max_tokens": 300}
+        return usual.model_copy(update={"parameters": parameters})
+
+    @model_validator(mode="after")
+    def _is_named(self) -> AskedModel:
+        if self.kind == "openai" and not self.model:
+            refuse([("model", "is needed by 'openai'; name the model that is asked")])
+        return self
+
+
+class LabelScores(Section):
+    """How labels are scored, each beside the label of a random latent on the same passages."""
+
+    kinds: Annotated[list[ScoreKind], Unique] = Field(default=[])
+    """``detection``: telling passages in which the latent fires from others. ``fuzzing``: telling
+    them with the firing tokens marked from others with other tokens marked. ``generation``:
+    whether text written from the label fires the latent. ``intruder``: telling a passage in which
+    it does not fire from four in which it does, without a label. None by default: labels without a
+    score are doubtful."""
+    texts: int = Field(default=6, ge=2)
+    """``generation``: texts written from each label."""
+    intruders: int = Field(default=10, ge=1)
+    """``intruder``: questions about each latent."""
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of intervals."""
+    bootstrap: int = Field(default=2000, ge=100)
+    """Draws of latents, for intervals of means over them."""
+
+
 class Labels(Section):
     """Words for latents, from several sources beside each other, and scores that say whether to
     believe them."""
@@ -98,6 +179,9 @@ class Labels(Section):
     latents: LabelledLatents = LabelledLatents()
     wording: TokenWording = TokenWording()
     self_explanation: SelfExplanation = SelfExplanation()
+    passages: Passages = Passages()
+    asked: AskedModel = AskedModel()
+    scores: LabelScores = LabelScores()
     imported: dict[Name, InputPath] = Field(default={})
     """``import``: by SAE, a file of labels: an export of Neuronpedia (``.jsonl``, ``.jsonl.gz`` or
     ``.json``), a ``.csv`` with columns ``latent`` and ``text``, or the folder of explanations that
@@ -111,5 +195,7 @@ class Labels(Section):
             complaints.append(("latents", "names no latent; list some, or draw some"))
         if "import" in self.sources and not self.imported:
             complaints.append(("imported", "names no file for the source 'import'; add it"))
+        if "explainer" in self.sources and not self.passages.shown:
+            complaints.append(("passages.shown", "0 shows an explainer nothing; raise it"))
         refuse(complaints)
         return self

@@ -1,0 +1,318 @@
+"""Questions about labels, to a model behind an endpoint or to the study's own model.
+
+Both answer the same questions: a hosted model in words, through the ledger and the budget of the
+judges; the study's own by the log-odds of Yes over No, or by what it writes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from transformers.cache_utils import DynamicCache
+
+from saeflow.analyses.labels.prompts import AskingPrompts, Wordings
+from saeflow.analyses.labels.wording import one_line
+from saeflow.config.sections import Message, Sampling
+from saeflow.decoding.answers import READ_AT, greedy_answers
+from saeflow.decoding.completion import Completion
+from saeflow.decoding.ending import lengths
+from saeflow.decoding.generation import generate
+from saeflow.endpoint.asking import ask
+from saeflow.endpoint.inquiries import Answer, Inquiry
+from saeflow.judging.templates import AS_DATA, answer_in, quoted
+from saeflow.models.chat import continuation_text, prompt_text
+from saeflow.models.running import check_length, padded, unembed
+from saeflow.seeds import row_keys
+
+if TYPE_CHECKING:
+    from saeflow.endpoint.service import Service
+    from saeflow.models.language_model import LanguageModel
+
+ROWS_AT_ONCE = 64
+MARKS, INTRUDER, EXPLANATION, PASSAGE = "marks", "intruder", "explanation", "passage"
+UNKNOWN = "no answer"
+
+
+class Question(NamedTuple):
+    """Passages, and what is asked about them by a label.
+
+    Attributes:
+        kind: a key of `AskingPrompts`.
+        label: empty where there is none.
+        passages: texts.
+        repeat: tells questions apart that are alike.
+    """
+
+    kind: str
+    label: str
+    passages: tuple[str, ...]
+    repeat: int = 0
+
+
+class Told(NamedTuple):
+    """An answer: a number per passage or one, or a text; or the reason why there is none."""
+
+    values: tuple[float, ...] | None
+    text: str | None = None
+    reason: str | None = None
+
+
+class Asker(Protocol):
+    """Whoever answers questions about labels."""
+
+    @property
+    def name(self) -> str:
+        """As provenance tells it."""
+
+    def tell(self, questions: Sequence[Question]) -> list[Told]:
+        """An answer to every question, in their order."""
+
+
+class LabelTemplate(NamedTuple):
+    """A question to a hosted model, as `saeflow.endpoint.inquiries.Template` is."""
+
+    name: str
+    system: str
+    field: str
+    passages: int
+    """How many there are."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of an answer."""
+        mark: dict[str, Any] = {"type": "integer", "enum": [0, 1]}
+        value: dict[str, Any] = {"type": "string"}
+        if self.field == MARKS:
+            marks = {"minItems": self.passages, "maxItems": self.passages}
+            value = {"type": "array", "items": mark, **marks}
+        elif self.field == INTRUDER:
+            value = {"type": "integer", "minimum": 1, "maximum": self.passages}
+        return {
+            "type": "object",
+            "properties": {self.field: value},
+            "required": [self.field],
+            "additionalProperties": False,
+        }
+
+    def messages(self, criterion: str, completions: Sequence[Completion]) -> list[dict[str, str]]:
+        """The system message, then label and passages, none of which can end its own quotation."""
+        lines = ["Description:", quoted(criterion)] if criterion else []
+        for number, completion in enumerate(completions, 1):
+            if completion.text:
+                lines += [f"Passage {number}:", quoted(completion.text)]
+        return [
+            {"role": "system", "content": f"{self.system} {AS_DATA}"},
+            {"role": "user", "content": "\n".join(lines)},
+        ]
+
+    def parse(self, content: str) -> int | str:
+        """The answer: digits for marks, a number of a passage, or a line of text.
+
+        Raises:
+            ValueError: it is none of these, or of another number of passages.
+        """
+        value = answer_in(content, self.field)
+        if self.field == MARKS:
+            if not isinstance(value, list) or len(value) != self.passages:
+                raise ValueError(f"the answer has not {self.passages} marks")
+            if any(type(mark) is not int or mark not in (0, 1) for mark in value):
+                raise ValueError("a mark is neither 0 nor 1")
+            return "".join(map(str, value))
+        if self.field == INTRUDER:
+            if type(value) is not int or not 1 <= value <= self.passages:
+                raise ValueError("the answer is the number of no passage")
+            return value
+        if not isinstance(value, str) or not (line := one_line(value)):
+            raise ValueError("the answer is no text")
+        return line
+
+
+FIELDS = {
+    "explanation": EXPLANATION,
+    "detection": MARKS,
+    "fuzzing": MARKS,
+    "intruder": INTRUDER,
+    "generation": PASSAGE,
+}
+
+
+class HostedAsker:
+    """A model behind an endpoint.
+
+    Args:
+        service: the model and the ledger of its answers.
+        prompts: what it is asked.
+        together: passages per question where each gets a mark.
+    """
+
+    def __init__(self, service: Service, prompts: AskingPrompts, together: int) -> None:
+        self._service, self._prompts, self._together = service, prompts, together
+
+    @property
+    def name(self) -> str:
+        return str(self._service.judge.model)
+
+    def tell(self, questions: Sequence[Question]) -> list[Told]:
+        """All questions at once, so that the budget is told before the first."""
+        inquiries = [self._inquiries(question) for question in questions]
+        answers = iter(ask([each for own in inquiries for each in own], self._service))
+        return [
+            _told(question, [(len(each.completions), next(answers)) for each in own])
+            for question, own in zip(questions, inquiries, strict=True)
+        ]
+
+    def _inquiries(self, question: Question) -> list[Inquiry]:
+        wording: Wordings = getattr(self._prompts, question.kind)
+        field = FIELDS[question.kind]
+        step = self._together if field == MARKS else max(len(question.passages), 1)
+        inquiries = []
+        for first in range(0, max(len(question.passages), 1), step):
+            texts = question.passages[first : first + step] or ("",)
+            name = f"labels-{question.kind}-{len(texts)}-{wording.digest}@1"
+            template = LabelTemplate(name, wording.hosted, field, len(texts))
+            shown = tuple(Completion("", text) for text in texts)
+            inquiries.append(Inquiry(template, question.label, shown, question.repeat))
+        return inquiries
+
+
+def _told(question: Question, parts: Sequence[tuple[int, Answer]]) -> Told:
+    """One answer of those to the parts of a question, each of so many passages; NaN where a part
+    has none."""
+    field = FIELDS[question.kind]
+    reason = next((answer.reason for _, answer in parts if answer.value is None), None)
+    if field != MARKS:
+        value = parts[0][1].value
+        if value is None:
+            return Told(None, None, reason or UNKNOWN)
+        return Told((float(value),)) if field == INTRUDER else Told(None, str(value))
+    marks: list[float] = []
+    for count, answer in parts:
+        digits = str(answer.value) if answer.value is not None else None
+        marks += [float(digit) for digit in digits] if digits else [float("nan")] * count
+    return Told(tuple(marks), None, reason)
+
+
+class LocalAsker:
+    """The study's own model.
+
+    Args:
+        lm: the model.
+        prompts: what it is asked.
+        seed: of what it writes.
+        new_tokens: of a text that it writes.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, prompts: AskingPrompts, seed: int, new_tokens: int = 40
+    ) -> None:
+        self._lm, self._prompts, self._seed, self._new = lm, prompts, seed, new_tokens
+        self._chats = bool(getattr(lm.tokenizer, "chat_template", None))
+        self._progress: Callable[[int, int], None] | None = None
+
+    @property
+    def name(self) -> str:
+        return "the study's model"
+
+    def reporting(self, progress: Callable[[int, int], None]) -> LocalAsker:
+        """The same, with someone who is told how many questions are answered."""
+        self._progress = progress
+        return self
+
+    def tell(self, questions: Sequence[Question]) -> list[Told]:
+        """Question after question; passages of one question share what stands before them."""
+        told = []
+        for number, question in enumerate(questions):
+            told.append(self._answer(question))
+            if self._progress:
+                self._progress(number + 1, len(questions))
+        return told
+
+    def _answer(self, question: Question) -> Told:
+        wording: Wordings = getattr(self._prompts, question.kind)
+        listed = "\n\n".join(
+            f"{number}. {text}" for number, text in enumerate(question.passages, 1)
+        )
+        if question.kind in ("detection", "fuzzing"):
+            asked = [wording.asked(question.label, text) for text in question.passages]
+            return Told(tuple(self._log_odds(asked, "Yes", "No")))
+        asked = [wording.asked(question.label, "", listed)]
+        if question.kind == "intruder":
+            numbers = [str(number + 1) for number in range(len(question.passages))]
+            return Told((float(1 + int(np.argmax(self._digits(asked[0], numbers)))),))
+        text = self._written(asked[0], question)
+        return Told(None, text) if text else Told(None, None, "the model wrote nothing")
+
+    def _tokens(self, text: str, answer: bool) -> list[int]:
+        """A question as the model reads it; a model with a chat template is asked as a user."""
+        if self._chats and answer:
+            message = Message(role="user", content=f"{text} Answer Yes or No.")
+            return self._lm.tokenize(prompt_text([message], self._lm.tokenizer))
+        return self._lm.tokenize(f"{text}\nAnswer:" if answer else text)
+
+    def _first(self, word: str, answer: bool) -> int:
+        return self._lm.tokenize(word if self._chats and answer else f" {word}", bos=False)[0]
+
+    @torch.no_grad()
+    def _log_odds(self, texts: Sequence[str], yes: str, no: str) -> list[float]:
+        """How much likelier the model begins its answer with one word than with the other."""
+        logits = next_logits(self._lm, [self._tokens(text, True) for text in texts])
+        one, other = self._first(yes, True), self._first(no, True)
+        return (logits[:, one] - logits[:, other]).tolist()
+
+    @torch.no_grad()
+    def _digits(self, text: str, numbers: Sequence[str]) -> list[float]:
+        logits = next_logits(self._lm, [self._tokens(text, False)])[0]
+        return [float(logits[self._first(number, False)]) for number in numbers]
+
+    def _written(self, text: str, question: Question) -> str:
+        tokens = self._tokens(text, False)
+        check_length(self._lm, len(tokens) + self._new)
+        if question.kind == "explanation":
+            (drawn,) = greedy_answers(self._lm, [tokens], self._new)
+        else:
+            keys = row_keys(self._seed, "labels/generation", [(question.label, question.repeat)])
+            rows = torch.tensor([tokens], device=self._lm.device)
+            every = generate(self._lm, rows, None, READ_AT, Sampling(), keys, self._new)
+            drawn = every[0, : int(lengths(every, self._lm.end_ids)[0])].tolist()
+        said = continuation_text(self._lm.tokenizer, tokens, drawn)
+        line = said.split("\n")[0] if question.kind == "explanation" else said
+        return one_line(line)
+
+
+@torch.no_grad()
+def next_logits(lm: LanguageModel, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The logits of what comes next, ``[rows, d_vocab]``, of texts that are run together: what all
+    open with is run once.
+
+    Args:
+        lm: the model.
+        rows: token ids, BOS first.
+    """
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
+    shared = min(sum(1 for _ in alike), min(map(len, rows)) - 1)
+    check_length(lm, max(map(len, rows)))
+    if lm.keeps_states:
+        shared = 0
+    first = DynamicCache()
+    if shared:
+        opening = torch.tensor([list(rows[0][:shared])], device=lm.device)
+        lm.decoder(opening, past_key_values=first, use_cache=True)
+    results = []
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = [list(row[shared:]) for row in rows[start : start + ROWS_AT_ONCE]]
+        tokens = padded(lm, part)
+        if shared:
+            cache = copy.deepcopy(first)
+            cache.batch_repeat_interleave(len(part))
+            states = lm.decoder(tokens, past_key_values=cache, use_cache=True)
+        else:
+            states = lm.decoder(tokens, use_cache=False)
+        last = torch.tensor([len(row) - 1 for row in part], device=lm.device)
+        numbers = torch.arange(len(part), device=lm.device)
+        results.append(unembed(lm, states.last_hidden_state[numbers, last]).float())
+    return torch.cat(results)
