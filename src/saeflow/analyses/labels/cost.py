@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from saeflow.analyses.labels import saes, tables
 from saeflow.analyses.labels.settings import Labels
+from saeflow.config.shipped import shipped_or_own
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -24,9 +25,13 @@ def work(study: Study, own: Labels, scope: Scope) -> list[StagePlan]:
 
 
 def needs(study: Study, own: Labels) -> list[Need]:
-    """Files of labels."""
+    """Files of labels, and the file of what is asked."""
     named = own.imported if "import" in own.sources else {}
-    return [
+    asks = []
+    if own.scores.kinds or "explainer" in own.sources:
+        prompts = shipped_or_own(own.asked.prompts)
+        asks = [Need("labels.asked.prompts", str(prompts), prompts.is_file())]
+    return asks + [
         Need(f"labels.imported.{sae}", path, Path(path).exists(), f"labels/{sae}/import")
         for sae, path in named.items()
         if sae in saes(study, own)
