@@ -84,3 +84,13 @@ def test_a_file_of_questions_that_lacks_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "asking.yaml").write_text("a: [\n")
     with pytest.raises(SaeflowError, match="cannot be read as YAML"):
         read_prompts(tmp_path / "asking.yaml")
+
+
+def test_a_question_that_does_not_fit_loses_passages_or_is_refused_by_the_key_to_change() -> None:
+    lm = tiny_language_model("llama")  # a context of 64 tokens
+    asker = LocalAsker(lm, PROMPTS, 0, new_tokens=4)
+    assert asker.tell([Question("explanation", "", ("the cat sat on the mat",) * 40)])[0]
+    long = " ".join(["cat"] * 80)
+    for kind in ("detection", "explanation"):
+        with pytest.raises(SaeflowError, match=r"labels.asked: .* 64; lower labels.passages"):
+            asker.tell([Question(kind, "cat", (long,))])

@@ -24,6 +24,7 @@ from saeflow.decoding.ending import lengths
 from saeflow.decoding.generation import generate
 from saeflow.endpoint.asking import ask
 from saeflow.endpoint.inquiries import Answer, Inquiry
+from saeflow.errors import SaeflowError
 from saeflow.judging.templates import AS_DATA, answer_in, quoted
 from saeflow.models.chat import continuation_text, prompt_text
 from saeflow.models.running import check_length, padded, unembed
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
 
 ROWS_AT_ONCE = 64
+FEWEST = 4
+"""Tokens that an answer in words must have room for."""
 MARKS, INTRUDER, EXPLANATION, PASSAGE = "marks", "intruder", "explanation", "passage"
 UNKNOWN = "no answer"
 
@@ -234,18 +237,34 @@ class LocalAsker:
 
     def _answer(self, question: Question) -> Told:
         wording: Wordings = getattr(self._prompts, question.kind)
-        listed = "\n\n".join(
-            f"{number}. {text}" for number, text in enumerate(question.passages, 1)
-        )
         if question.kind in ("detection", "fuzzing"):
             asked = [wording.asked(question.label, text) for text in question.passages]
             return Told(tuple(self._log_odds(asked, "Yes", "No")))
-        asked = [wording.asked(question.label, "", listed)]
         if question.kind == "intruder":
             numbers = [str(number + 1) for number in range(len(question.passages))]
-            return Told((float(1 + int(np.argmax(self._digits(asked[0], numbers)))),))
-        text = self._written(asked[0], question)
+            digits = self._digits(wording.asked("", "", _listed(question.passages)), numbers)
+            return Told((float(1 + int(np.argmax(digits))),))
+        text = self._written(self._that_fits(wording, question), question)
         return Told(None, text) if text else Told(None, None, "the model wrote nothing")
+
+    def _that_fits(self, wording: Wordings, question: Question) -> list[int]:
+        """A question that is answered in words, with as many of its passages, which come the
+        strongest first, as the model's context has room for."""
+        for count in range(len(question.passages), -1, -1):
+            shown = question.passages[:count]
+            tokens = self._tokens(wording.asked(question.label, "", _listed(shown)), False)
+            if len(tokens) + self._new <= self._lm.context or count <= 1:
+                break
+        self._check(len(tokens) + FEWEST, question.kind)
+        return tokens
+
+    def _check(self, length: int, kind: str) -> None:
+        if length > self._lm.context:
+            raise SaeflowError(
+                f"labels.asked: a question of {kind} takes {length} tokens and the model's context "
+                f"is {self._lm.context}; lower labels.passages.window, or ask another model "
+                "(kind: openai)"
+            )
 
     def _tokens(self, text: str, answer: bool) -> list[int]:
         """A question as the model reads it; a model with a chat template is asked as a user."""
@@ -260,28 +279,36 @@ class LocalAsker:
     @torch.no_grad()
     def _log_odds(self, texts: Sequence[str], yes: str, no: str) -> list[float]:
         """How much likelier the model begins its answer with one word than with the other."""
-        logits = next_logits(self._lm, [self._tokens(text, True) for text in texts])
+        rows = [self._tokens(text, True) for text in texts]
+        self._check(max(map(len, rows)), "detection")
+        logits = next_logits(self._lm, rows)
         one, other = self._first(yes, True), self._first(no, True)
         return (logits[:, one] - logits[:, other]).tolist()
 
     @torch.no_grad()
     def _digits(self, text: str, numbers: Sequence[str]) -> list[float]:
-        logits = next_logits(self._lm, [self._tokens(text, False)])[0]
+        tokens = self._tokens(text, False)
+        self._check(len(tokens), "intruder")
+        logits = next_logits(self._lm, [tokens])[0]
         return [float(logits[self._first(number, False)]) for number in numbers]
 
-    def _written(self, text: str, question: Question) -> str:
-        tokens = self._tokens(text, False)
-        check_length(self._lm, len(tokens) + self._new)
+    def _written(self, tokens: list[int], question: Question) -> str:
+        room = min(self._new, self._lm.context - len(tokens))
         if question.kind == "explanation":
-            (drawn,) = greedy_answers(self._lm, [tokens], self._new)
+            (drawn,) = greedy_answers(self._lm, [tokens], room)
         else:
             keys = row_keys(self._seed, "labels/generation", [(question.label, question.repeat)])
             rows = torch.tensor([tokens], device=self._lm.device)
-            every = generate(self._lm, rows, None, READ_AT, Sampling(), keys, self._new)
+            every = generate(self._lm, rows, None, READ_AT, Sampling(), keys, room)
             drawn = every[0, : int(lengths(every, self._lm.end_ids)[0])].tolist()
         said = continuation_text(self._lm.tokenizer, tokens, drawn)
         line = said.split("\n")[0] if question.kind == "explanation" else said
         return one_line(line)
+
+
+def _listed(passages: Sequence[str]) -> str:
+    """Passages with their numbers."""
+    return "\n\n".join(f"{number}. {text}" for number, text in enumerate(passages, 1))
 
 
 @torch.no_grad()
