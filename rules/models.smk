@@ -142,6 +142,8 @@ rule tune_model:
     conda:
         "../envs/default.yaml"
     threads: 2
+    resources:
+        gpu=1,
     params:
         pairs=FLOW.pairs,
         said=FLOW.pairs_said,
@@ -178,6 +180,8 @@ rule compare_tuned_model:
     conda:
         "../envs/default.yaml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         pairs=FLOW.pairs,
         said=FLOW.pairs_said,

@@ -66,7 +66,7 @@ def tune(
 ) -> None:
     """Tune a copy of a model on pairs; an interrupted tuning goes on where it stopped."""
     check_replaceable(output)
-    options.use_threads(threads)
+    options.use_device(threads)
     from saeflow.config.reading import read_pairs
     from saeflow.models.io import save_model
     from saeflow.models.language_model import load_to_train
@@ -75,7 +75,7 @@ def tune(
 
     asked = options.parsed(config.Tuning, settings)
     split = split_pairs(read_pairs(pairs), asked.held_out, seed)
-    lm = load_to_train(base)
+    lm = load_to_train(base, options.device())
     beat = options.progress("tune model, steps")
     curve = tune_model(lm, asked, split.learned, seed, checkpoint, beat)
     last = curve["loss"].tail(max(1, len(curve) // 10)).mean()
@@ -98,7 +98,7 @@ def compare(
     threads: options.Threads = 1,
 ) -> None:
     """Tell what tuning changed: answers to prompts that were not learned, and the loss on text."""
-    options.use_threads(threads)
+    options.use_device(threads)
     import polars as pl
 
     from saeflow.config.reading import read_pairs
