@@ -15,7 +15,8 @@ Outputs:
 
 rule evaluate_sae:
     input:
-        **FLOW.model_inputs(FLOW.model),
+        model=lambda wildcards: FLOW.read_models(wildcards.sae),
+        checksums=lambda wildcards: FLOW.read_models(wildcards.sae, ".checksums.json"),
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
         corpus="results/{study}/corpus/eval.safetensors",
     output:
@@ -35,14 +36,7 @@ rule evaluate_sae:
     params:
         hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
         settings=settings("activations"),
-        cached=repeated(
-            "--cached",
-            [
-                hook
-                for model, hook in FLOW.cached_places()
-                if model == STUDY.model.name
-            ],
-        ),
+        cached=lambda wildcards: repeated("--cached", FLOW.cached_hooks(wildcards.sae)),
         dtype=STUDY.model.dtype,
     shell:
         "saeflow sae evaluate"
@@ -61,8 +55,8 @@ rule evaluate_sae:
 
 rule evaluate_crosscoder:
     input:
-        models=lambda wildcards: FLOW.crosscoder_models(wildcards.sae),
-        checksums=lambda wildcards: FLOW.crosscoder_models(
+        models=lambda wildcards: FLOW.read_models(wildcards.sae),
+        checksums=lambda wildcards: FLOW.read_models(
             wildcards.sae, ".checksums.json"
         ),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",

@@ -2,6 +2,7 @@
 
 Inputs:
     results/{study}/activations/{model}/{hook}/manifest.json
+    results/{study}/corpus/sae.safetensors, and a tokenizer, where an SAE leaves out some of the text
 
 Outputs:
     results/{study}/saes/{sae}/cfg.json, sae_weights.safetensors    SAELens 6 layout
@@ -16,7 +17,7 @@ TRAIN_SAES = (
     " --name {params.name:q}"
     " --checkpoint {params.checkpoint:q}"
     " --output results/{wildcards.study:q}/saes"
-    " {params.initial:q}"
+    " {params.initial:q} {params.text:q}"
     " --threads {threads}"
     " --processes {resources.processes:q}"
     " > {log:q} 2>&1"
@@ -27,6 +28,7 @@ rule train_sae:
     input:
         manifests=lambda wildcards: FLOW.manifests(wildcards.sae),
         initial=lambda wildcards: list(FLOW.initial_saes([wildcards.sae]).values()),
+        text=lambda wildcards: FLOW.text_inputs([wildcards.sae]),
     output:
         config="results/{study}/saes/{sae}/cfg.json",
         weights="results/{study}/saes/{sae}/sae_weights.safetensors",
@@ -48,6 +50,7 @@ rule train_sae:
         caches=lambda wildcards, input: FLOW.manifest_options(wildcards.sae, input),
         settings=lambda wildcards: FLOW.sae_settings([wildcards.sae]),
         initial=lambda wildcards, input: FLOW.initial_options([wildcards.sae]),
+        text=lambda wildcards, input: FLOW.text_options([wildcards.sae]),
         seed=STUDY.seed,
         checkpoint="results/{study}/checkpoints/saes/{sae}.pt",
     shell:
@@ -64,6 +67,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
             input:
                 manifests=FLOW.manifests(MEMBERS[0]),
                 initial=list(FLOW.initial_saes(MEMBERS).values()),
+                text=FLOW.text_inputs(MEMBERS),
             output:
                 config=expand("results/{{study}}/saes/{sae}/cfg.json", sae=MEMBERS),
                 weights=expand(
@@ -87,6 +91,7 @@ for GROUP, MEMBERS in STUDY.trainings.items():
                 caches=FLOW.manifest_options(MEMBERS[0], FLOW.manifests(MEMBERS[0])),
                 settings=given(FLOW.sae_settings(MEMBERS)),
                 initial=FLOW.initial_options(MEMBERS),
+                text=FLOW.text_options(MEMBERS),
                 seed=STUDY.seed,
                 checkpoint=f"results/{{study}}/checkpoints/saes/{GROUP}.pt",
             shell:

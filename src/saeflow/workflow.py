@@ -277,6 +277,29 @@ class Workflow(ABC, Generic[S]):
             ],
         )
 
+    def text_inputs(self, names: Sequence[str]) -> list[Any]:
+        """What trainings read the text of their activations from, where they leave some of it out:
+        the corpus, and the folder of the model whose tokens it has, with its checksums."""
+        if not self.left_out(names):
+            return []
+        model = next(iter(self.study.all_models))
+        return [
+            f"results/{self.study.study}/corpus/sae.safetensors",
+            self.located(f"models/{model}"),
+            self.located(f"models/{model}.checksums.json"),
+        ]
+
+    def left_out(self, names: Sequence[str]) -> list[str]:
+        """The words whose blocks trainings of one job leave out."""
+        return list(getattr(self.study.saes[names[0]], "leave_out", None) or ())
+
+    def text_options(self, names: Sequence[str]) -> list[str]:
+        """The options ``--leave-out``, ``--corpus`` and ``--tokenizer`` of these trainings."""
+        if not (files := self.text_inputs(names)):
+            return []
+        words = repeated("--leave-out", self.left_out(names))
+        return [*words, "--corpus", str(files[0]), "--tokenizer", str(files[1])]
+
     def manifest_options(self, sae: str, files: Sequence[str]) -> list[str]:
         """The options ``--manifest`` and ``--target``, from the files that `manifests` names."""
         target = self.study.saes[sae].kind == "transcoder"

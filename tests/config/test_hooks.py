@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from checkout import ROOT
 
-from saeflow.analyses import logit_lens
+from saeflow.analyses import decomposition, logit_lens
 from saeflow.analyses.reading import read_study
 from saeflow.config.hooks import HOOK, SITES, SYNONYMS
 from saeflow.errors import SaeflowError
@@ -87,6 +87,61 @@ def test_models_that_are_compared_differ_in_name_and_are_computed_alike():
     ):
         with pytest.raises(SaeflowError, match=f"^config: {key}: .*{reason}"):
             study_with({"main": {"train": {}}}, models=[model])
+
+
+def test_an_sae_of_another_model_is_trained_on_its_cache_and_most_analyses_leave_it_out():
+    tuned = {"name": "tuned", "tune": {"path": "pairs.yaml"}}
+    saes = {
+        "main": {"train": {}},
+        "other": {"train": {}, "model": "tuned"},
+        "mlp": {"train": {}, "model": "tuned", "target": LATE},
+    }
+    study = study_with(saes, models=[tuned])
+    assert study.caches == {"tales-lm": [STEERED], "tuned": [STEERED, LATE]}
+    assert study.caches_of("mlp") == [("tuned", STEERED), ("tuned", LATE)]
+    assert study.own_saes_of("sae", "transcoder") == ["main"]
+    assert logit_lens.saes(study) == ["main"]
+    asked = {"measured": {}, "contrasts": {}, "steering": ["caa"]}
+    study = study_with(saes, models=[tuned], decomposition={"directions": asked})
+    assert decomposition.saes(study) == ["main", "other"]
+
+
+@pytest.mark.parametrize(
+    ("sae", "key", "reason"),
+    [
+        (
+            {"model": "nobody"},
+            "model",
+            "there is no model 'nobody'; model and models name tales-lm",
+        ),
+        (
+            {"model": "tales-lm", "models": ["tales-lm", "other"]},
+            "model",
+            "is one of models already",
+        ),
+        ({"leave_out": []}, "leave_out", "at least 1"),
+        (
+            {"group": "both", "leave_out": ["sea"]},
+            "leave_out",
+            "is not that of 'first' of the same",
+        ),
+    ],
+)
+def test_an_sae_whose_model_or_text_is_not_there_is_a_sentence(sae, key, reason):
+    first = {"train": {}, "group": "both"} if "group" in sae else {"train": {}}
+    with pytest.raises(SaeflowError, match=rf"config: saes\.second\.{key}\S*: .*{reason}"):
+        study_with({"first": first, "second": {"train": {}, **sae}})
+
+
+def test_latents_that_are_targeted_are_of_the_study_s_model():
+    tuned = {"name": "tuned", "tune": {"path": "pairs.yaml"}}
+    with pytest.raises(SaeflowError, match=r"saes.main.model: reads 'tuned', and latents of 'tale"):
+        study_with({"main": {"train": {}, "model": "tuned"}}, models=[tuned])
+
+
+def test_words_are_left_out_of_trainings_that_are_done_here():
+    with pytest.raises(SaeflowError, match=r"saes.main.leave_out: is for SAEs that are trained he"):
+        study_with({"main": {"path": "somewhere", "leave_out": ["sea"]}})
 
 
 def test_the_hook_of_an_imported_sae_is_cached_only_for_the_examples_of_its_latents():

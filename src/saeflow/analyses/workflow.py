@@ -164,8 +164,14 @@ class StudyWorkflow(Workflow[Study]):
         caches = self.study.caches.items() if by_norm else ()
         return [(model, hook) for model, hooks in caches for hook in hooks]
 
-    def crosscoder_models(self, sae: str, suffix: str = "") -> list[Any]:
-        """The folders of the models that a crosscoder reads, or what they end in with a suffix."""
+    def cached_hooks(self, sae: str) -> list[str]:
+        """Those of these hooks that are of the model that an SAE reads."""
+        read = self.study.sources_of(sae)[0].model
+        return [hook for model, hook in self.cached_places() if model == read]
+
+    def read_models(self, sae: str, suffix: str = "") -> list[Any]:
+        """The folders of the models that an SAE or a crosscoder reads, or what they end in with a
+        suffix."""
         read = dict.fromkeys(source.model for source in self.study.sources_of(sae))
         return [self.located(f"models/{model}{suffix}") for model in read]
 
@@ -184,6 +190,7 @@ class StudyWorkflow(Workflow[Study]):
                 "kind": sae.kind,
                 "reads": named(sources),
                 "writes": named(study.caches_of(name)[-1:] if sae.target else sources),
+                "leaves_out": sae.leave_out,
                 "training": sae.train.model_dump() if sae.train else None,
             }
         return json.dumps(described)

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from saeflow import config, options
+from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int
+
     from saeflow.saes.parallel import TensorParallel
 
 app = typer.Typer(help="Train, import, export and evaluate SAEs.", no_args_is_help=True)
@@ -27,6 +31,15 @@ class TrainingJob(NamedTuple):
     output: Path
     threads: int
     initial: dict[str, Path]
+    text: Text | None
+
+
+class Text(NamedTuple):
+    """Words, and where the text is of which the blocks with such words are left out."""
+
+    words: list[str]
+    corpus: Path
+    tokenizer: Path
 
 
 @app.command()
@@ -55,6 +68,16 @@ def train(
         list[str] | None,
         typer.Option("--init", help="NAME=FOLDER: whose weights an SAE's training begins with."),
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="A word: blocks of text in which it occurs are not trained on."),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="With --leave-out: the text of the activations.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="With --leave-out: folder of the model whose tokens it has.")
+    ] = None,
     threads: options.Threads = 1,
     processes: Annotated[
         int, typer.Option(help="Over how many GPUs of this host the latents are shared.", min=1)
@@ -67,22 +90,38 @@ def train(
 
     by_name = options.parsed_by_name(config.SAETraining, settings)
     begun = {member: Path(path) for member, _, path in (i.partition("=") for i in initial or ())}
-    job = TrainingJob(manifests, target, by_name, seed, name, checkpoint, output, threads, begun)
+    text = None
+    if leave_out:
+        if not corpus or not tokenizer:
+            raise SaeflowError(
+                "--leave-out: words are sought in text; give --corpus and --tokenizer"
+            )
+        text = Text(leave_out, corpus, tokenizer)
+    job = TrainingJob(
+        manifests, target, by_name, seed, name, checkpoint, output, threads, begun, text
+    )
     spread(processes, _train, job)
 
 
 def _train(parallel: TensorParallel, job: TrainingJob) -> None:
     """What `train` does in each of its processes."""
     options.use_threads(job.threads)
+    from saeflow.activations.parts import without_blocks
     from saeflow.saes.feeds import cache_feed
     from saeflow.saes.io import import_sae, save_trained
     from saeflow.saes.training import Progress, train_saes
     from saeflow.seeds import seed_for
     from saeflow.tables import write_table
 
+    stores = [options.open_store(manifest) for manifest in job.manifests]
+    target = options.open_store(job.target) if job.target else None
+    if job.text:
+        left_out = _blocks_with(job.text)
+        stores = [without_blocks(store, left_out) for store in stores]
+        target = without_blocks(target, left_out) if target else None
     feed = cache_feed(
-        [options.open_store(manifest) for manifest in job.manifests],
-        options.open_store(job.target) if job.target else None,
+        stores,
+        target,
         next(iter(job.settings.values())).batch_size,
         seed_for(job.seed, "sae", job.name, "order"),
     )
@@ -106,6 +145,16 @@ def _train(parallel: TensorParallel, job: TrainingJob) -> None:
             save_trained(job.output / member, sae, feed)
             write_table(job.output / member / "training.parquet", curve)
         job.checkpoint.unlink(missing_ok=True)
+
+
+def _blocks_with(text: Text) -> Int[np.ndarray, " blocks"]:
+    """The numbers of the blocks in which the words occur."""
+    from saeflow.corpora.io import load_blocks
+    from saeflow.corpora.words import occurrences
+    from saeflow.models.language_model import load_tokenizer
+
+    decode = load_tokenizer(text.tokenizer).decode
+    return occurrences(text.words, load_blocks(text.corpus), decode).nonzero()[0]
 
 
 @app.command("import")

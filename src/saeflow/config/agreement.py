@@ -72,6 +72,13 @@ def group_disagreements(study: AnyStudy) -> list[Complaint]:
                         "trained on the same batches"
                     )
                     complaints.append((f"saes.{name}.train.{key}", reason))
+            left_out = [getattr(study.saes[sae], "leave_out", None) for sae in (name, first)]
+            if left_out[0] != left_out[1]:
+                reason = (
+                    f"is not that of '{first}' of the same group; a group is trained on the same "
+                    "batches"
+                )
+                complaints.append((f"saes.{name}.leave_out", reason))
             if study.caches_of(name) != study.caches_of(first):
                 reason = (
                     f"reads or writes elsewhere than '{first}' of the same group; a group is "
@@ -165,10 +172,12 @@ def _about_models(study: Core) -> list[Complaint]:
             )
             complaints.append((f"{key}.dtype", reason))
     for name, sae in study.saes.items():
-        for i, wanted in enumerate(sae.models or []):
+        named = {f"models.{i}": wanted for i, wanted in enumerate(sae.models or [])}
+        named |= {"model": sae.model} if sae.model else {}
+        for key, wanted in named.items():
             if wanted not in names:
                 reason = f"there is no model '{wanted}'; model and models name {', '.join(names)}"
-                complaints.append((f"saes.{name}.models.{i}", reason))
+                complaints.append((f"saes.{name}.{key}", reason))
     return complaints
 
 
@@ -318,6 +327,8 @@ def _about_widths(study: Core) -> list[Complaint]:
         if sae.train or sae.kind == "crosscoder" or not folder or not folder.exists():
             continue
         model, hook = study.sources_of(name)[0]
+        if model not in study.all_models:
+            continue
         try:
             reads = width_read(folder, sae.format)
             width = _width_at(study.all_models[model], hook)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
 from saeflow.errors import SaeflowError
 
@@ -25,6 +25,11 @@ class TokenBlocks(NamedTuple):
     tokens: Int32[np.ndarray, "blocks pos"]
     labels: dict[str, UInt8[np.ndarray, "blocks pos"]]
     label_names: dict[str, list[str]]
+
+    def part(self, which: Bool[np.ndarray, " blocks"]) -> TokenBlocks:
+        """Some of the blocks."""
+        labels = {name: values[which] for name, values in self.labels.items()}
+        return TokenBlocks(self.tokens[which], labels, self.label_names)
 
 
 def without_bos(tokens: Sequence[int], bos_id: int) -> list[int]:

@@ -67,6 +67,17 @@ def summarise_saes(
         seeds; else the `units`, such as ``blocks`` of the evaluation text), rows (activations in
         the evaluation), and the metrics, each with ``…_se``. What an SAE does not have is null.
     """
+    rows = []
+    for members in trained_alike(saes):
+        measured = [metrics[member] for member in members]
+        row = _facts(members, saes[members[0]], measured, units)
+        rows.append(row | _pooled(measured, names))
+    return pl.DataFrame(rows, schema=summary_schema(names))
+
+
+def trained_alike(saes: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The names of SAEs that differ in their seed alone, together; what is told of each as for
+    `summarise_saes`."""
     alike: dict[str, list[str]] = {}
     for name, sae in saes.items():
         training = dict(sae["training"] or {"name": name})
@@ -74,12 +85,7 @@ def summarise_saes(
         alike.setdefault(json.dumps([{**sae, "training": training}], sort_keys=True), []).append(
             name
         )
-    rows = []
-    for members in alike.values():
-        measured = [metrics[member] for member in members]
-        row = _facts(members, saes[members[0]], measured, units)
-        rows.append(row | _pooled(measured, names))
-    return pl.DataFrame(rows, schema=summary_schema(names))
+    return list(alike.values())
 
 
 def _facts(

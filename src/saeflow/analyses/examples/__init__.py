@@ -14,8 +14,9 @@ TABLES = ("latents", "contexts", "histogram", "cofiring", "vocabulary")
 
 
 def saes(study: Study) -> list[str]:
-    """The SAEs whose latents are looked at; crosscoders read more than one cache."""
-    return study.saes_of("sae", "transcoder")
+    """The SAEs whose latents are looked at: those of the study's own model; crosscoders read more
+    than one cache."""
+    return study.own_saes_of("sae", "transcoder")
 
 
 ANALYSIS: Analysis[Study, Examples] = Analysis(

@@ -16,11 +16,7 @@ SUMMARIES = ("summary", "differences", "quiver", "sets", "basis", "saes")
 
 def saes(study: Study, own: Probing) -> list[str]:
     """The SAEs whose latents are probed; a crosscoder reads more than one activation."""
-    able = [
-        name
-        for name in study.saes_of("sae", "transcoder")
-        if study.sources_of(name)[0].model == study.model.name
-    ]
+    able = study.own_saes_of("sae", "transcoder")
     return able if own.saes is None else [name for name in able if name in own.saes]
 
 

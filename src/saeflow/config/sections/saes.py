@@ -21,7 +21,16 @@ from typing import (
 from pydantic import Field, model_validator
 
 from saeflow.config.sae_files import SAE_FORMATS, Given
-from saeflow.config.section import Complaint, HookName, Name, PathText, Section, Unique, refuse
+from saeflow.config.section import (
+    Complaint,
+    HookName,
+    Name,
+    PathText,
+    Section,
+    Text,
+    Unique,
+    refuse,
+)
 from saeflow.config.sections.architectures import (
     ARCHITECTURES,
     ArchitectureTraits,
@@ -193,9 +202,15 @@ class SAE(Section):
     """Transcoder: the hook whose activation it computes from the one that it reads."""
     hooks: Annotated[list[HookName], Field(min_length=2), Unique] | None = None
     """Crosscoder: the hooks that it reads and rebuilds together; they have one width."""
+    model: Name | None = None
+    """The model, by name, whose activations it reads. Null is the study's `model`, which most
+    analyses look at: an SAE of another is trained, measured and asked about directions."""
     models: Annotated[list[Name], Field(min_length=2), Unique] | None = None
     """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds
     together."""
+    leave_out: Annotated[list[Text], Field(min_length=1), Unique] | None = None
+    """Words, in any case: blocks of the corpus in which one occurs are not trained on. So two SAEs
+    differ in whether they saw what the words are about."""
     path: PathText | None = None
     """A folder with an SAE, as one of the formats has it, or its one file. ``${NAME}`` is read from
     the environment."""
@@ -247,6 +262,9 @@ class SAE(Section):
                 "is for SAEs from elsewhere; one that is trained here reads activations as they are"
             )
             complaints.append(("centred", reason))
+        if self.leave_out and not self.train:
+            reason = "is for SAEs that are trained here; this one was trained elsewhere"
+            complaints.append(("leave_out", reason))
         if self.train:
             for key, value in self.given._asdict().items():
                 its = f"give train.{key}" if key in SAETraining.model_fields else "remove it"
@@ -281,6 +299,8 @@ class SAE(Section):
         complaints = []
         if self.hook and self.hooks:
             complaints.append(("hook", "is one of hooks already; give hook or hooks"))
+        if self.model and self.models:
+            complaints.append(("model", "is one of models already; give model or models"))
         if self.kind == "crosscoder" and self.target:
             complaints.append(("target", "is a transcoder's; a crosscoder rebuilds what it reads"))
         if self.kind == "crosscoder" and self.train and not self.train.traits.crosscoder:

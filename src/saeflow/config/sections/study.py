@@ -117,10 +117,20 @@ class Core(Section):
         """The names of the SAEs of some kinds: sae, transcoder, crosscoder."""
         return [name for name, sae in self.saes.items() if sae.kind in kinds]
 
+    def own_saes_of(self, *kinds: str) -> list[str]:
+        """Those of them that read the study's own model, and no other."""
+        own = self.model.name
+        return [
+            name
+            for name in self.saes_of(*kinds)
+            if {source.model for source in self.sources_of(name)} == {own}
+        ]
+
     def sources_of(self, sae: str) -> list[Cache]:
         """What one of the SAEs reads: one source, or a crosscoder's in their order."""
         own = self.saes[sae]
-        models, hooks = own.models or [self.model.name], own.hooks or [own.hook or self.hook]
+        models = own.models or [own.model or self.model.name]
+        hooks = own.hooks or [own.hook or self.hook]
         return [Cache(model, hook) for model in models for hook in hooks]
 
     def hook_of(self, sae: str) -> str:
@@ -129,8 +139,8 @@ class Core(Section):
 
     def caches_of(self, sae: str) -> list[Cache]:
         """What one of the SAEs is trained on: its sources, and last what a transcoder writes."""
-        target = self.saes[sae].target
-        return [*self.sources_of(sae), *([Cache(self.model.name, target)] if target else [])]
+        read, target = self.sources_of(sae), self.saes[sae].target
+        return [*read, *([Cache(read[0].model, target)] if target else [])]
 
     @property
     def layer(self) -> int:
