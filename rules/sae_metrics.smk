@@ -56,9 +56,7 @@ rule evaluate_sae:
 rule evaluate_crosscoder:
     input:
         models=lambda wildcards: FLOW.read_models(wildcards.sae),
-        checksums=lambda wildcards: FLOW.read_models(
-            wildcards.sae, ".checksums.json"
-        ),
+        checksums=lambda wildcards: FLOW.read_models(wildcards.sae, ".checksums.json"),
         sae="results/{study}/saes/{sae}/sae_weights.safetensors",
         corpus="results/{study}/corpus/eval.safetensors",
     output:

@@ -33,7 +33,7 @@ JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
     *("--prompting", "--facts", "--directions", "--activations"),
     *("--sets", "--sources", "--regimes"),
-    *("--asked", "--behaviour", "--selection", "--measures"),
+    *("--asked", "--behaviour", "--selection", "--measures", "--pools"),
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
 )
 
@@ -191,8 +191,12 @@ def parsed_in_silence(section: type[S], text: str) -> S:
         raise SaeflowError("\n".join(f"--settings: {line}" for line in complaints(error))) from None
 
 
-def parsed_facts(text: str) -> dict[str, Any]:
+def parsed_facts(text: str, option: str = "--facts") -> dict[str, Any]:
     """What is told of a config by name, from a JSON mapping.
+
+    Args:
+        text: the JSON.
+        option: that gives it.
 
     Raises:
         SaeflowError: it is none.
@@ -200,7 +204,7 @@ def parsed_facts(text: str) -> dict[str, Any]:
     try:
         return dict(json.loads(text))
     except (TypeError, ValueError):
-        raise SaeflowError("--facts: is no JSON mapping from names to values; give one") from None
+        raise SaeflowError(f"{option}: is no JSON mapping from names to values; give one") from None
 
 
 def parsed_by_name(section: type[S], text: str) -> dict[str, S]:

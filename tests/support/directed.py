@@ -9,7 +9,7 @@ import polars as pl
 from organism import ASKED, base_model, organism, sentences
 
 from saeflow.analyses.directions.activations import behaviour_tokens, read_activations
-from saeflow.analyses.directions.building import Reading, build, kept, material
+from saeflow.analyses.directions.building import Reading, build, classes, kept, material, searched
 from saeflow.analyses.directions.io import Direction, StoredActivations
 from saeflow.analyses.directions.prompts import read_prompts, token_positions, token_rows
 from saeflow.analyses.directions.settings import (
@@ -72,6 +72,14 @@ def built(name: str) -> Built:
     )
     keep = kept(reading, asked, SELECTION)
     made_of = material("refusal", SOURCES, asked, named, read.activations, keep)
-    metadata = {"name": "refusal", "model": name, "kind": "contrast"}
-    direction, candidates = build(lm, reading, made_of, asked, SELECTION, tokens, 0, metadata)
+    said = {
+        "name": "refusal",
+        "model": name,
+        "kind": "contrast",
+        "classes": classes("refusal", SOURCES, asked),
+        "between": [asked.with_it, asked.without_it],
+        "models": [],
+    }
+    possible = searched(reading, made_of, asked, SELECTION, 0, "refusal")
+    direction, candidates = build(lm, reading, possible, asked, SELECTION, tokens, 0, said)
     return Built(lm, reading, tokens, direction, candidates)

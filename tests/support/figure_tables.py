@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import decomposition_tables
 import numpy as np
 import polars as pl
 import probing_tables
@@ -525,44 +526,6 @@ def densities(names: Sequence[str] = ("main",), latents: int = 400) -> pl.DataFr
     return pl.concat(parts)
 
 
-def decomposition_curves() -> pl.DataFrame:
-    """Errors that fall faster for a direction than for those that mean nothing."""
-    kinds = [("love", "direction", 0.7), ("", "random", 0.95), ("love", "shuffled", 0.9)]
-    rows = []
-    for method in ("orthogonal", "gradient_positive", "encoder"):
-        for direction, kind, base in kinds if method != "encoder" else kinds[:1]:
-            for k in range(1, 9):
-                error, cosine = base**k, float(np.sqrt(1 - base**k))
-                band = [None] * 4 if kind == "direction" else [0.9 * error, 1.1 * error, 0, 1]
-                values = [error, *band[:2], cosine, *band[2:], 1 if kind == "direction" else 50]
-                rows.append(("main", direction, kind, method, k, *values))
-    columns = ["sae", "direction", "kind", "method", "k", "error", "error_low", "error_high"]
-    columns += ["cosine", "cosine_low", "cosine_high", "draws"]
-    return pl.DataFrame(rows, schema=columns, orient="row", strict=False)
-
-
-def decomposition_fidelity() -> pl.DataFrame:
-    """Two SAEs, of which one saw the concept."""
-    rows = [
-        {
-            "sae": sae,
-            "direction": "love",
-            "repeated_cosine": 0.97,
-            "cosine": cosine,
-            "cosine_low": cosine - 0.04,
-            "cosine_high": cosine + 0.02,
-            "error": 1 - cosine**2,
-            "best_latent": 7,
-            "best_cosine": cosine - 0.1,
-            "null_cosine": 0.4,
-            "best_density": 0.01,
-            "concept_share": None,
-        }
-        for sae, cosine in (("with", 0.9), ("without", 0.6))
-    ]
-    return pl.DataFrame(rows)
-
-
 def label_summary() -> pl.DataFrame:
     """Labels of two sources, of which one is better than chance."""
     rows = [
@@ -587,9 +550,8 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
     steered = summary(goals)
     chosen = best(steered)
     return {
-        "decomposition/{decomposed_sae}/curves.parquet": decomposition_curves(),
-        "decomposition/{decomposed_sae}/fidelity.parquet": decomposition_fidelity(),
         "labels/{labelled_sae}/summary.parquet": label_summary(),
+        **decomposition_tables.tables(),
         **probing_tables.tables(),
         "steering/summary.parquet": steered,
         "steering/best.parquet": chosen,

@@ -36,8 +36,8 @@ ANALYSES = (
     probing.ANALYSIS,
     effects.ANALYSIS,
     steering.ANALYSIS,
-    decomposition.ANALYSIS,
     directions.ANALYSIS,
+    decomposition.ANALYSIS,
     labels.ANALYSIS,
 )
 """In the order of plans and reports."""
@@ -58,10 +58,10 @@ class Study(Core):
     """What steering vectors do to latents; null leaves it out, ``{}`` takes the defaults."""
     steering: Steering | None = None
     """Steering towards goals; null leaves it out."""
-    decomposition: Decomposition | None = None
-    """Directions as sums of few decoder rows of SAEs; null leaves it out."""
     directions: Directions | None = None
     """Directions of a behaviour, taken out and added; null leaves it out."""
+    decomposition: Decomposition | None = None
+    """Directions as sums of few decoder rows of SAEs; null leaves it out."""
     labels: Labels | None = None
     """Words for latents; null leaves it out, ``{}`` takes the defaults."""
 
@@ -83,6 +83,9 @@ class Study(Core):
         if source.kind != "sae":
             analysis = key.partition(".")[0]
             return [(key, f"'{name}' is a {source.kind}, and {analysis} needs an SAE; name one")]
+        if source.model not in (None, self.model.name):
+            reason = f"reads '{source.model}', and latents of '{self.model.name}' are targeted"
+            return [(f"saes.{name}.model", f"{reason}; name another SAE in {key}")]
         if source.hook not in (None, self.hook):
             reason = f"'{source.hook}' is not the study's hook '{self.hook}', where latents are"
             return [(f"saes.{name}.hook", f"{reason} targeted; name another SAE in {key}")]

@@ -1,4 +1,4 @@
-"""DecomposedDirections in the decoders of SAEs: what was planted is found, what means nothing is not, encoders
+"""Directions in the decoders of SAEs: what was planted is found, what means nothing is not, encoders
 fail where they must, and an SAE that saw a concept keeps its direction."""
 
 from __future__ import annotations
@@ -32,21 +32,29 @@ from saeflow.analyses.decomposition.curves import (
     shuffled_differences,
     stability_table,
 )
-from saeflow.analyses.decomposition.decomposing import Sources, decompose_in, write_tables
+from saeflow.analyses.decomposition.decomposing import (
+    Files,
+    Material,
+    decompose_in,
+    directions_of,
+    write_tables,
+)
 from saeflow.analyses.decomposition.directions import (
-    ContrastRows,
     Direction,
     load_rows,
     read_contrasts,
-    read_vector,
     save_rows,
 )
 from saeflow.analyses.decomposition.fidelity import (
+    FIDELITY,
     fidelity_row,
     occurrence_of,
     rebuilt_difference,
 )
+from saeflow.analyses.decomposition.pooling import differences
 from saeflow.analyses.decomposition.settings import DecomposedDirections, PursuitCurves
+from saeflow.analyses.directions.io import read_vector
+from saeflow.analyses.directions.placing import ContrastRows
 from saeflow.analyses.steering.io import SteeringVector, save_vector
 from saeflow.config.sections import SAETraining
 from saeflow.corpora.tokens import TokenBlocks
@@ -83,8 +91,7 @@ def contrast_rows(directions: Tensor, texts: int, seed: int, strength: float = 1
 
 
 def direction_of(rows: ContrastRows, name: str = "concept") -> Direction:
-    own = rows.part(held_out=False)
-    return Direction(name, own.difference, own)
+    return Direction(name, rows.part(held_out=False).difference, rows)
 
 
 def test_a_dictionary_that_holds_the_direction_needs_one_latent() -> None:
@@ -238,19 +245,21 @@ def trained_on(folder: Path, activations: Tensor, seed: int) -> SAE:
 
 
 def test_an_sae_that_saw_the_concept_keeps_its_direction_better(tmp_path: Path) -> None:
-    """Three seeds of planted corpora: the intervals of cosine and error lie apart in each."""
+    """Three seeds of planted corpora: the intervals of cosine and error lie apart in each, and the
+    margin between the means is outside of its interval over seeds."""
+    tables: dict[str, pl.DataFrame] = {}
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         directions = normalize(torch.randn(FEATURES, D_MODEL, generator=generator), dim=1)
         rows = contrast_rows(directions, 800, seed=100 + seed)
-        direction, held_out = direction_of(rows), rows.part(held_out=True)
+        direction = direction_of(rows)
         fidelity: dict[str, dict[str, Any]] = {}
         for name, share in (("with", 0.06), ("without", 0.0)):
             activations = corpus_of(directions, share, 200 + seed)
             sae = trained_on(tmp_path / f"{name}-{seed}", activations, seed)
             density = (sae.encode(activations[:4096]) > 0).double().mean(0)
             subject = subject_of(sae)
-            fidelity[name] = fidelity_row(subject, direction, held_out, SETTINGS, density, None)
+            fidelity[name] = fidelity_row(subject, direction, SETTINGS, density, None)
         seen, unseen = fidelity["with"], fidelity["without"]
         assert seen["cosine_low"] > unseen["cosine_high"], (seed, seen, unseen)
         assert seen["error_high"] < unseen["error_low"], (seed, seen, unseen)
@@ -260,6 +269,15 @@ def test_an_sae_that_saw_the_concept_keeps_its_direction_better(tmp_path: Path) 
         null = math.sqrt(2 * math.log(48) / D_MODEL)
         assert seen["null_cosine"] == pytest.approx(null)
         assert (seen["texts"], seen["held_out"]) == (400, 400)
+        tables |= {
+            f"{name}-{seed}": pl.DataFrame([row], schema=FIDELITY) for name, row in fidelity.items()
+        }
+    pools = {name: [f"{name}-{seed}" for seed in range(3)] for name in ("with", "without")}
+    apart = differences(tables, pools, 0.95)
+    cosine, error = (apart.filter(measure=each).row(0, named=True) for each in ("cosine", "error"))
+    assert (cosine["first"], cosine["second"]) == ("with", "without")
+    assert cosine["low"] > 0.1
+    assert error["high"] < -0.1
 
 
 def test_words_are_counted_whole_and_in_any_case() -> None:
@@ -314,7 +332,7 @@ def test_all_tables_of_an_sae_come_from_its_files(tmp_path: Path) -> None:
     activations = 2 * torch.randn(3000, 32, generator=torch.Generator().manual_seed(0)) + 1
     tokens = np.array([lm.tokenize("I think the cat sat ."), lm.tokenize("the the the the the .")])
     blocks = TokenBlocks(tokens.astype(np.int32), {}, {})
-    sources = Sources(sae, HOOK, cached(tmp_path / "cache", activations), blocks, lm.tokenizer)
+    material = Material(sae, HOOK, cached(tmp_path / "cache", activations), blocks, lm.tokenizer)
     steering, file = tmp_path / "vector.safetensors", tmp_path / "other.safetensors"
     vector = SteeringVector.towards(
         {7: 1.0}, sae.W_dec[7], hook=HOOK, goal="cats", method="sae", norm=1.0
@@ -324,15 +342,15 @@ def test_all_tables_of_an_sae_come_from_its_files(tmp_path: Path) -> None:
     curves = PursuitCurves.model_validate(
         SETTINGS.model_dump() | {"itda": {"tokens": 500, "k": 2, "error": 0.5}}
     )
-    tables = decompose_in(
-        sources, directions, curves, tmp_path / "rows.safetensors", [steering], {"other": file}, 0
-    )
+    files = Files(steering=[steering], vectors={"other": file})
+    activations_of = tmp_path / "rows.safetensors"
+    named = directions_of(directions, activations_of, files, HOOK, 32)
+    tables = decompose_in(material, named, curves, 0)
     write_tables(tmp_path / "out", tables)
     first = tables["latents"].filter(method="orthogonal", place=1)
     latents = dict(first.select("direction", "latent").iter_rows())
     assert (latents["cats/sae"], latents["other"]) == (7, 9)
-    named = {"cats", "cats/sae", "other"}
-    assert set(tables["encoder"]["direction"]) == named == set(latents)
+    assert set(tables["encoder"]["direction"]) == {"cats", "cats/sae", "other"} == set(latents)
     ways = set(tables["curves"].filter(kind="direction", direction="cats")["method"])
     assert ways == {*curves.pursuits, "itda", "encoder", "difference", "difference_refit"}
     (kept,) = tables["fidelity"].to_dicts()
@@ -340,15 +358,7 @@ def test_all_tables_of_an_sae_come_from_its_files(tmp_path: Path) -> None:
     for name, table in tables.items():
         assert pl.read_parquet(tmp_path / f"out/{name}.parquet").equals(table)
     with pytest.raises(SaeflowError, match="is added at"):
-        decompose_in(
-            sources._replace(hook="blocks.0.hook_resid_post"),
-            directions,
-            curves,
-            tmp_path / "rows.safetensors",
-            [steering],
-            {},
-            0,
-        )
+        directions_of(directions, activations_of, files, "blocks.0.hook_resid_post", 32)
 
 
 def test_what_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
@@ -361,7 +371,10 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
         read_contrasts(lm, HOOK, few, {}, seed=0)
     file = tmp_path / "two.safetensors"
     save_file({"a": torch.ones(32), "b": torch.ones(32)}, file)
-    with pytest.raises(SaeflowError, match="is one vector of width 32"):
-        read_vector(file, "two", 32)
+    with pytest.raises(SaeflowError, match=r"^key: .* holds a, b; say which in tensor"):
+        read_vector(file, 32, "key")
+    assert torch.equal(read_vector(file, 32, "key", "b"), torch.ones(32).double())
+    with pytest.raises(SaeflowError, match=r"^key: 'a' in .* is no vector of 16 finite numbers"):
+        read_vector(file, 16, "key", "a")
     save_file({"a": torch.arange(32.0).unsqueeze(0), "step": torch.tensor(3)}, file)
-    assert torch.equal(read_vector(file, "one", 32).vector, torch.arange(32.0).double())
+    assert torch.equal(read_vector(file, 32, "key"), torch.arange(32.0).double())

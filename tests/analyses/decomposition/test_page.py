@@ -20,10 +20,13 @@ from saeflow.analyses.decomposition.curves import (
     stability_table,
 )
 from saeflow.analyses.decomposition.decomposing import write_tables
-from saeflow.analyses.decomposition.directions import ContrastRows, Direction
+from saeflow.analyses.decomposition.directions import Direction
 from saeflow.analyses.decomposition.fidelity import FIDELITY, Occurrence, fidelity_row
+from saeflow.analyses.decomposition.pooling import DIFFERENCES, POOLED, pooled
 from saeflow.analyses.decomposition.settings import PursuitCurves
+from saeflow.analyses.directions.placing import ContrastRows
 from saeflow.pursuits.dictionary import Dictionary
+from saeflow.tables import write_table
 
 SETTINGS = PursuitCurves(latents=8, listed=3, random=10, shuffled=4, bootstrap=8)
 DIRECTIONS = {
@@ -52,15 +55,12 @@ def study(tmp_path: Path) -> Path:
     activations = 0.1 * torch.randn(40, 32, generator=generator)
     activations[positive] += 3 * sae.W_dec[5]
     rows = ContrastRows(activations, positive, torch.arange(40) >= 20)
-    own = rows.part(held_out=False)
     direction, subject = (
-        Direction("sea", own.difference, own),
+        Direction("sea", rows.part(held_out=False).difference, rows),
         Subject(sae, Dictionary(sae.W_dec), 3.0, 0),
     )
     density = torch.full((48,), 0.02, dtype=torch.float64)
-    kept = fidelity_row(
-        subject, direction, rows.part(held_out=True), SETTINGS, density, Occurrence(0.125, 3.0)
-    )
+    kept = fidelity_row(subject, direction, SETTINGS, density, Occurrence(0.125, 3.0))
     tables = {
         "curves": curve_table(subject, [direction], SETTINGS),
         "latents": latent_table(subject, [direction], SETTINGS, density),
@@ -69,6 +69,11 @@ def study(tmp_path: Path) -> Path:
         "fidelity": pl.DataFrame([kept], schema=FIDELITY),
     }
     write_tables(root / "decomposition/main", tables)
+    of_all = pooled({"main": tables["fidelity"]}, {"main": ["main"]}, 0.95)
+    write_table(root / "decomposition/fidelity.parquet", of_all, POOLED)
+    row = ("sea", "main", "other", "cosine", 0.25, 0.125, 0.375, 3)
+    apart = pl.DataFrame([row], schema=DIFFERENCES, orient="row")
+    write_table(root / "decomposition/differences.parquet", apart, DIFFERENCES)
     return root
 
 
@@ -83,6 +88,7 @@ def test_the_page_tells_how_few_latents_hold_a_direction(study: Path, tmp_path: 
     assert "The encoder does not tell this" in text
     assert '<th scope="row">5</th>' in text
     assert "0.125" in text
+    assert "the cosine of main less that of other is 0.25 (0.125 to 0.375, 3 seeds each)" in text
     assert "takes 1 for an error" in (output / "index.html").read_text()
     assert_whole(pages_of(output), output)
 

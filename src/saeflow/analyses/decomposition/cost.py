@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from saeflow.analyses.decomposition import TABLES, saes
 from saeflow.analyses.decomposition.settings import Decomposition
+from saeflow.analyses.directions import models
 from saeflow.planning.work import Need, Scope, StagePlan
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ def work(study: Study, own: Decomposition, scope: Scope) -> list[StagePlan]:
     asked, curves, names = own.directions, own.curves, saes(study)
     goals = len(study.steering.goals.names) if study.steering else 0
     contrasts = len(asked.contrasts)
+    there = study.directions
+    measured = len(asked.measured) * len(models(study, there)) if there else 0
+    contrasts += measured
     directions = contrasts + len(asked.files) + goals * len(asked.steering)
     against = curves.random + contrasts * (curves.shuffled + curves.bootstrap)
     latents = sum(study.saes[name].declared_width or 0 for name in names)
@@ -28,7 +32,7 @@ def work(study: Study, own: Decomposition, scope: Scope) -> list[StagePlan]:
     return [
         StagePlan(
             "decomposition",
-            1 + len(names),
+            2 + len(names) + len(names) * _edited(study, own),
             texts,
             2 * scope.width * latents * steps,
             60 * directions * curves.latents * len(curves.pursuits) * len(names),
@@ -36,6 +40,12 @@ def work(study: Study, own: Decomposition, scope: Scope) -> list[StagePlan]:
             files,
         )
     ]
+
+
+def _edited(study: Study, own: Decomposition) -> int:
+    """Directions of models that sums stand in for, in every SAE."""
+    there = study.directions
+    return len(own.directions.measured) * len(models(study, there)) if own.edits and there else 0
 
 
 def needs(study: Study, own: Decomposition) -> list[Need]:

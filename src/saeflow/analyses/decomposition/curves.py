@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saeflow.analyses.decomposition.directions import ContrastRows, Direction
+from saeflow.analyses.decomposition.directions import Direction
+from saeflow.analyses.directions.placing import ContrastRows
 from saeflow.pursuits.dictionary import NOTHING, Decomposition, Dictionary, prefix_sums
 from saeflow.pursuits.greedy import orthogonal, refit
 from saeflow.pursuits.methods import PURSUITS, Pursuit
@@ -129,9 +130,9 @@ def curve_table(
 def _held_against(
     subject: Subject, directions: Sequence[Direction], settings: PursuitCurves
 ) -> Iterator[tuple[str, Kind, Float[Tensor, "n d_model"]]]:
-    """DecomposedDirections, and those that mean nothing: their name and kind, and the vectors."""
+    """Directions, and those that mean nothing: their name and kind, and the vectors."""
     if settings.random:
-        yield "", "random", random_directions(subject, settings.random)
+        yield "", "random", random_directions(subject.dictionary, settings.random, subject.seed)
     for direction in directions:
         yield direction.name, "direction", direction.vector.unsqueeze(0)
         if direction.rows and settings.shuffled:
@@ -180,10 +181,12 @@ def _curve(name: str, kind: Kind, method: str, sums: Decomposition, level: float
     )
 
 
-def random_directions(subject: Subject, draws: int) -> Float[Tensor, "draws d_model"]:
-    """DecomposedDirections that nothing distinguishes."""
-    generator = torch_generator(subject.seed, "decomposition", "random")
-    width = subject.dictionary.atoms.shape[1]
+def random_directions(
+    dictionary: Dictionary, draws: int, seed: int
+) -> Float[Tensor, "draws d_model"]:
+    """Directions that nothing distinguishes."""
+    generator = torch_generator(seed, "decomposition", "random")
+    width = dictionary.atoms.shape[1]
     return torch.randn(draws, width, generator=generator, dtype=torch.float64)
 
 

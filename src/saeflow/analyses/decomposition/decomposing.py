@@ -19,8 +19,10 @@ from saeflow.analyses.decomposition.curves import (
     latent_table,
     stability_table,
 )
-from saeflow.analyses.decomposition.directions import Direction, load_rows, read_vector
+from saeflow.analyses.decomposition.directions import Direction, load_rows
 from saeflow.analyses.decomposition.fidelity import FIDELITY, fidelity_row, occurrence_of
+from saeflow.analyses.directions.io import read_vector
+from saeflow.analyses.directions.placing import placed
 from saeflow.analyses.steering.io import load_vector
 from saeflow.analyses.steering.latents import DENSITY_TOKENS, firing_density
 from saeflow.errors import SaeflowError
@@ -45,7 +47,7 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 
-class Sources(NamedTuple):
+class Material(NamedTuple):
     """What an SAE is looked at with."""
 
     sae: SAE
@@ -59,56 +61,93 @@ class Sources(NamedTuple):
     """Of the model."""
 
 
-def decompose_in(
-    sources: Sources,
-    asked: DecomposedDirections,
-    settings: PursuitCurves,
-    activations: Path,
-    vectors: Sequence[Path],
-    files: Mapping[str, Path],
-    seed: int,
-) -> dict[str, pl.DataFrame]:
-    """Decompose every direction.
+class Files(NamedTuple):
+    """Where directions lie that are no contrasts of the config."""
+
+    measured: Sequence[Path] = ()
+    """direction.safetensors of `directions`."""
+    steering: Sequence[Path] = ()
+    """vector.safetensors of `steering`."""
+    vectors: Mapping[str, Path] = {}
+    """Files with one vector, by the name of the direction."""
+
+
+def directions_of(
+    asked: DecomposedDirections, contrasts: Path, files: Files, hook: str, d_model: int
+) -> list[Direction]:
+    """Everything that is decomposed.
 
     Args:
-        sources: the SAE.
         asked: which directions there are.
-        settings: how they are decomposed.
-        activations: of the texts of contrasts, from `directions.save_rows`.
-        vectors: files of steering vectors.
-        files: other files with one vector, by the name of the direction.
-        seed: of the study.
-
-    Returns:
-        The tables of `SCHEMAS`.
+        contrasts: activations of their texts, from `directions.save_rows`.
+        files: the others.
+        hook: where the SAE reads.
+        d_model: the width there.
 
     Raises:
         SaeflowError: a file cannot be read, or a direction is of another hook or width, or zero.
     """
-    sae, rows = sources.sae, load_rows(activations, list(asked.contrasts))
-    directions = [
+    rows = load_rows(contrasts, list(asked.contrasts))
+    return [
         *(
-            Direction(name, own.part(held_out=False).difference, own.part(held_out=False))
+            Direction(name, own.part(held_out=False).difference, own, asked.contrasts[name].concept)
             for name, own in rows.items()
         ),
-        *(_steering_direction(path, sources) for path in vectors),
-        *(read_vector(path, name, sae.d_out) for name, path in files.items()),
+        *(_measured_direction(path, asked, int(hook.split(".")[1])) for path in files.measured),
+        *(_steering_direction(path, hook, d_model) for path in files.steering),
+        *(
+            Direction(name, read_vector(path, d_model, f"decomposition.directions.files.{name}"))
+            for name, path in files.vectors.items()
+        ),
     ]
-    subject = Subject(sae, Dictionary(sae.W_dec), sources.store.mean_norm, seed)
-    pieces = (sources.store.read(piece) for piece in sources.store.pieces())
+
+
+def _measured_direction(file: Path, asked: DecomposedDirections, layer: int) -> Direction:
+    own = placed(file, layer)
+    said = own.direction.metadata
+    if (texts := own.contrast) is None:
+        return Direction(f"{said['model']}/{said['name']}", own.vector)
+    concept = asked.measured[said["name"]].concept
+    vector = texts.part(held_out=False).difference
+    return Direction(f"{said['model']}/{said['name']}", vector, texts, concept)
+
+
+def _steering_direction(path: Path, hook: str, d_model: int) -> Direction:
+    loaded = load_vector(path)
+    if loaded.hook != hook:
+        raise SaeflowError(
+            f"{path}: is added at {loaded.hook}, and the SAE reads {hook}; name another"
+        )
+    return Direction(f"{loaded.goal}/{loaded.method}", loaded.of_width(d_model).double())
+
+
+def decompose_in(
+    material: Material, directions: Sequence[Direction], settings: PursuitCurves, seed: int
+) -> dict[str, pl.DataFrame]:
+    """Decompose every direction.
+
+    Args:
+        material: the SAE.
+        directions: from `directions_of`.
+        settings: how they are decomposed.
+        seed: of the study.
+
+    Returns:
+        The tables of `SCHEMAS`.
+    """
+    sae = material.sae
+    subject = Subject(sae, Dictionary(sae.W_dec), material.store.mean_norm, seed)
+    pieces = (material.store.read(piece) for piece in material.store.pieces())
     density = firing_density(sae, pieces, DENSITY_TOKENS)
     kept = []
-    for direction in directions:
-        if direction.rows is None:
-            continue
-        words = asked.contrasts[direction.name].concept
+    for direction in (each for each in directions if each.texts):
+        words = direction.concept
         occurrence = (
-            occurrence_of(words, sources.trained_on, sources.tokenizer.decode) if words else None
+            occurrence_of(words, material.trained_on, material.tokenizer.decode) if words else None
         )
-        held_out = rows[direction.name].part(held_out=True)
-        kept.append(fidelity_row(subject, direction, held_out, settings, density, occurrence))
+        kept.append(fidelity_row(subject, direction, settings, density, occurrence))
     return {
-        "curves": curve_table(subject, directions, settings, _of_activations(sources, settings)),
+        "curves": curve_table(subject, directions, settings, _of_activations(material, settings)),
         "latents": latent_table(subject, directions, settings, density),
         "stability": stability_table(subject, directions, settings),
         "encoder": encoder_table(subject, directions, settings),
@@ -116,29 +155,19 @@ def decompose_in(
     }
 
 
-def _of_activations(sources: Sources, settings: PursuitCurves) -> Dictionary | None:
+def _of_activations(material: Material, settings: PursuitCurves) -> Dictionary | None:
     """The dictionary of activations, if there is to be one."""
     if not (asked := settings.itda):
         return None
-    store, left = sources.store, asked.tokens
+    store, left = material.store, asked.tokens
     pieces = []
     for piece in store.pieces():
         pieces.append(store.read(piece)[:left])
         left -= len(pieces[-1])
         if not left:
             break
-    size = asked.atoms or sources.sae.d_sae
+    size = asked.atoms or material.sae.d_sae
     return Dictionary(itda(pieces, store.mean, size, asked.k, asked.error))
-
-
-def _steering_direction(path: Path, sources: Sources) -> Direction:
-    loaded = load_vector(path)
-    if loaded.hook != sources.hook:
-        raise SaeflowError(
-            f"{path}: is added at {loaded.hook}, and the SAE reads {sources.hook}; name another"
-        )
-    vector = loaded.of_width(sources.sae.d_out).double()
-    return Direction(f"{loaded.goal}/{loaded.method}", vector)
 
 
 def write_tables(output: Path, tables: Mapping[str, pl.DataFrame]) -> None:

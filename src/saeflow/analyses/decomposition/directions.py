@@ -1,19 +1,20 @@
-"""DecomposedDirections, and the activations that they are made of."""
+"""Directions that are decomposed, and the activations that they are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
+from saeflow.analyses.directions.placing import ContrastRows
 from saeflow.artifacts import sealed
 from saeflow.corpora.labelled import LabelledSet, read_labelled, split_by_group
 from saeflow.errors import SaeflowError
@@ -36,32 +37,21 @@ TEXTS = {
 """One row per text, without the text itself."""
 
 
-class ContrastRows(NamedTuple):
-    """Activations of the texts of a contrast."""
-
-    activations: Float[Tensor, "texts d_model"]
-    positive: Bool[Tensor, " texts"]
-    held_out: Bool[Tensor, " texts"]
-
-    def part(self, held_out: bool) -> ContrastRows:
-        """The rows that the direction is made of, or those that it is not."""
-        kept = self.held_out == held_out
-        return ContrastRows(self.activations[kept], self.positive[kept], self.held_out[kept])
-
-    @property
-    def difference(self) -> Float[Tensor, " d_model"]:
-        """The mean of the positive rows less that of the others, float64."""
-        rows = self.activations.double()
-        return rows[self.positive].mean(0) - rows[~self.positive].mean(0)
-
-
 @dataclass(frozen=True, eq=False)
 class Direction:
     """A direction of the residual stream, of any norm, and, of a contrast, its texts."""
 
     name: str
     vector: Float[Tensor, " d_model"]
-    rows: ContrastRows | None = None
+    texts: ContrastRows | None = None
+    """All of them, held out or not."""
+    concept: Sequence[str] = ()
+    """Words that tell that a text is about what the direction is of."""
+
+    @property
+    def rows(self) -> ContrastRows | None:
+        """The texts that it is made of."""
+        return self.texts and self.texts.part(held_out=False)
 
 
 def read_contrasts(
@@ -163,18 +153,3 @@ def load_rows(path: Path, names: Sequence[str]) -> dict[str, ContrastRows]:
         }
     except KeyError as missing:
         raise SaeflowError(f"{path}: lacks {missing}; make it again") from None
-
-
-def read_vector(path: Path, name: str, d_model: int) -> Direction:
-    """A direction from a file with one vector.
-
-    Raises:
-        SaeflowError: it holds none or several, or one of another width.
-    """
-    vectors = [tensor for tensor in read_tensors(path).values() if tensor.numel() > 1]
-    if len(vectors) != 1 or vectors[0].numel() != d_model:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in vectors) or "nothing"
-        raise SaeflowError(
-            f"{path}: holds {shapes}, and direction '{name}' is one vector of width {d_model}"
-        )
-    return Direction(name, vectors[0].reshape(-1).double())

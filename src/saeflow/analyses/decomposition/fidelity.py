@@ -4,7 +4,6 @@ direction was not made of, and what it saw of their subject when it was trained.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saeflow.analyses.decomposition.curves import Subject, bootstrap_weights
-from saeflow.analyses.decomposition.directions import ContrastRows, Direction
+from saeflow.analyses.decomposition.directions import Direction
+from saeflow.analyses.directions.placing import ContrastRows
+from saeflow.corpora.words import occurrences
 
 if TYPE_CHECKING:
     from saeflow.analyses.decomposition.settings import PursuitCurves
@@ -76,18 +77,18 @@ def _rebuilt(sae: SAE, rows: ContrastRows) -> Float[Tensor, "texts d_model"]:
 def fidelity_row(
     subject: Subject,
     direction: Direction,
-    held_out: ContrastRows,
     settings: PursuitCurves,
     density: Float[Tensor, " d_sae"],
     occurrence: Occurrence | None,
 ) -> dict[str, float | int | str | None]:
-    """One row of `FIDELITY`."""
-    r = direction.vector
+    """One row of `FIDELITY`, of a direction that has texts."""
+    assert direction.texts is not None
+    r, held_out = direction.vector, direction.texts.part(held_out=True)
     rebuilt = _rebuilt(subject.sae, held_out)
     estimate = held_out._replace(activations=rebuilt).difference
     row: dict[str, float | int | str | None] = {
         "direction": direction.name,
-        "texts": len(direction.rows.positive) if direction.rows else 0,
+        "texts": len(direction.texts.positive) - len(held_out.positive),
         "held_out": len(held_out.positive),
         "repeated_cosine": _cosine(held_out.difference, r),
         "cosine": _cosine(estimate, r),
@@ -133,8 +134,5 @@ def occurrence_of(
         blocks: of the corpus.
         decode: the text of tokens.
     """
-    alternatives = "|".join(re.escape(word) for word in words)
-    pattern = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
-    counts = [len(pattern.findall(decode(block))) for block in blocks.tokens.tolist()]
-    hits = np.array(counts)
+    hits = occurrences(words, blocks, decode)
     return Occurrence(float((hits > 0).mean()), float(1000 * hits.sum() / blocks.tokens.size))

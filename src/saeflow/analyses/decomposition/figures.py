@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from saeflow.analyses.decomposition import OF_DIRECTION, saes
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import EQUALITY, legend, legend_entry, no_data, panels, styled, words
+from saeflow.figures.style import (
+    EQUALITY,
+    legend,
+    legend_entry,
+    no_data,
+    panels,
+    strokes,
+    styled,
+    words,
+)
 from saeflow.palette import BLUE, BROWN, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION
 
 if TYPE_CHECKING:
@@ -40,6 +50,12 @@ MEANINGS = {
     "best_cosine": "closest decoder row",
     "null_cosine": "closest of as many random rows",
 }
+EDITED = (
+    ("whole", "the direction itself", VERMILLION),
+    ("sum", "sum of latents for it", BLUE),
+    ("random", "sums for random directions", GREY),
+)
+"""Kinds of edits that are drawn, in words, with their colours."""
 MOST_PANELS = 12
 HIGHEST = 1.25
 """Above it an error says that the sum is further off than nothing."""
@@ -130,18 +146,18 @@ def decomposition_fidelity(rows: pl.DataFrame, settings: Figures) -> Drawing:
     if rows.is_empty():
         return no_data(settings, "no direction has texts of its own")
     names = rows["direction"].unique(maintain_order=True).to_list()
-    saes = rows["sae"].unique(maintain_order=True).to_list()
-    drawing, axes = panels(len(names), settings, 0.9 + 0.28 * len(saes))
+    trained = rows["saes"].unique(maintain_order=True).to_list()
+    drawing, axes = panels(len(names), settings, 0.9 + 0.28 * len(trained))
     for panel, name in zip(axes, names, strict=True):
         own = rows.filter(direction=name)
-        places = [saes.index(sae) for sae in own["sae"]]
+        places = [trained.index(sae) for sae in own["saes"]]
         ends = own.select("cosine_low", "cosine_high").cast(pl.Float64).to_numpy()
         panel.plot(ends.T, [places, places], color=BLUE)
         for column, mark, colour in MARKS:
             values = own[column].cast(pl.Float64).abs().to_numpy()
             panel.plot(values, places, mark, color=colour, markersize=9 if mark == "|" else 4)
-        panel.set_yticks(range(len(saes)), saes)
-        panel.set_ylim(len(saes) - 0.5, -0.5)
+        panel.set_yticks(range(len(trained)), map(words, trained))
+        panel.set_ylim(len(trained) - 0.5, -0.5)
         panel.axvline(1, **EQUALITY)
         panel.grid(axis="y", color=FAINT)
         panel.set_title(words(name))
@@ -161,11 +177,119 @@ def decomposition_fidelity_alt(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return "No data: no direction has texts of its own, of which SAEs could rebuild any."
     parts = [
-        f"{row['direction']} in {row['sae']} {row['cosine']:.2f}, closest decoder row "
+        f"{row['direction']} in {row['saes']} {row['cosine']:.2f}, closest decoder row "
         f"{abs(row['best_cosine']):.2f}"
         for row in rows.drop_nulls(["cosine", "best_cosine"]).to_dicts()
     ]
     return f"Cosines of directions with what SAEs rebuild of them: {'; '.join(parts)}."
+
+
+def of_trainings(curves: pl.DataFrame, settings: Figures) -> pl.DataFrame:
+    """The curves of directions that several trainings were asked about."""
+    if curves.is_empty():
+        return pl.DataFrame()
+    return curves.filter(pl.col("saes").n_unique().over("direction") > 1)
+
+
+@styled
+def decomposition_saes(rows: pl.DataFrame, settings: Figures) -> Drawing:
+    """Error against the number of latents, a line for each training, a panel for each direction."""
+    if rows.is_empty():
+        return no_data(settings, "one SAE was asked about directions")
+    names = rows["direction"].unique(maintain_order=True).to_list()
+    trained = rows["saes"].unique(maintain_order=True).to_list()
+    looks = dict(zip(trained, strokes(len(trained)), strict=True))
+    drawing, axes = panels(len(names), settings, 2.6)
+    for panel, name in zip(axes, names, strict=True):
+        for sae, look in looks.items():
+            own = rows.filter(direction=name, saes=sae).sort("k")
+            k, error = own["k"].to_numpy(), own["error"].to_numpy()
+            panel.plot(k, error, **look._asdict())
+            band = own.drop_nulls("error_low")
+            ends = (band[end].to_numpy() for end in ("error_low", "error_high"))
+            panel.fill_between(band["k"].to_numpy(), *ends, color=look.color, alpha=0.15)
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.set_ylim(0, 1.05)
+        panel.set_title(words(name))
+        panel.set_xlabel("latents")
+        panel.set_ylabel("squared error, relative")
+    entries = (legend_entry(**look._asdict(), label=words(sae)) for sae, look in looks.items())
+    legend(drawing, entries)
+    return drawing
+
+
+def decomposition_saes_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: one SAE was asked about directions."
+    last = rows.sort("k").group_by("direction", "saes", maintain_order=True).last()
+    parts = [
+        f"{row['direction']} in {row['saes']}: {row['error']:.2f} left with {row['k']} latents"
+        for row in last.sort("direction", "saes").to_dicts()
+    ]
+    return f"Errors by number of latents, of each training: {'; '.join(parts)}."
+
+
+def of_sums(edits: pl.DataFrame, settings: Figures) -> pl.DataFrame:
+    """What sums of latents do to the class of prompts on which the edit is to show: log-odds of the
+    behaviour."""
+    if edits.is_empty():
+        return pl.DataFrame()
+    columns = ["sae", "model", "direction", "label", "edit", "kind", "latents"]
+    return edits.filter(measure="log_odds").select(*columns, "value", "low", "high")
+
+
+@styled
+def decomposition_edits(rows: pl.DataFrame, settings: Figures) -> Drawing:
+    """Log-odds against the latents in a sum, a panel for each SAE, direction, class and edit."""
+    if rows.is_empty():
+        return no_data(settings, "no sum of latents stood in for a direction")
+    done = rows.filter(pl.col("edit") != "none")
+    keys = ["sae", "model", "direction", "label", "edit"]
+    places = done.select(keys).unique(maintain_order=True).head(MOST_PANELS).rows()
+    drawing, axes = panels(len(places), settings, 2.3, share_x=False)
+    for panel, (sae, model, direction, label, edit) in zip(axes, places, strict=True):
+        of_place = rows.filter(sae=sae, model=model, direction=direction, label=label)
+        _edited(panel, of_place, edit)
+        what = {"ablate": "taken out", "add": "added"}[edit]
+        panel.set_title(f"{words(direction)} {what}: {words(label)}\n{words(model)}, {words(sae)}")
+        panel.set_xlabel("latents in the sum")
+        panel.set_ylabel("log-odds")
+    entries = [legend_entry(color=colour, label=text) for _, text, colour in EDITED]
+    legend(drawing, [*entries, legend_entry(color=INK, linestyle=":", label="unedited")])
+    return drawing
+
+
+def _edited(panel: Axes, rows: pl.DataFrame, edit: str) -> None:
+    for kind, _, colour in EDITED:
+        own = rows.filter(edit=edit, kind=kind).sort("latents", nulls_last=True)
+        value, *ends = (own[name].to_numpy() for name in ("value", "low", "high"))
+        if kind == "whole" and len(own):
+            panel.axhline(value[0], color=colour)
+            panel.axhspan(ends[0][0], ends[1][0], color=colour, alpha=0.15)
+        elif len(own):
+            panel.plot(own["latents"].to_numpy(), value, "o-", color=colour)
+            panel.fill_between(own["latents"].to_numpy(), *ends, color=colour, alpha=0.15)
+    panel.axhline(rows.filter(edit="none")["value"].item(), color=INK, linestyle=":")
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter("{x:g}")
+
+
+def decomposition_edits_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no sum of latents stood in for a direction."
+    most = rows.filter(kind="sum").sort("latents")
+    keys = ["sae", "model", "direction", "label", "edit"]
+    last = most.group_by(keys, maintain_order=True).last()
+    whole = rows.filter(kind="whole").select(*keys, whole="value")
+    parts = [
+        f"{row['direction']} of {row['model']} in {row['sae']}, {row['edit']}, {row['label']}: "
+        f"{row['value']:.1f} with {row['latents']} latents, {row['whole']:.1f} with the whole"
+        for row in last.join(whole, on=keys, maintain_order="left").to_dicts()
+    ]
+    return f"Log-odds of the behaviour under edits by sums of latents: {'; '.join(parts)}."
 
 
 FIGURES = (
@@ -184,16 +308,44 @@ FIGURES = (
     ),
     Figure(
         name="decomposition_fidelity",
-        tables=("decomposition/{decomposed_sae}/fidelity.parquet",),
+        tables=("decomposition/fidelity.parquet",),
         rows=of_contrasts,
         draw=decomposition_fidelity,
         alt=decomposition_fidelity_alt,
         title="What SAEs keep of a direction",
         caption="Cosine of the direction with the difference of held-out texts after the SAE has "
-        "rebuilt their activations, with its interval over bootstraps of these texts. The grey "
-        "mark is the difference before that: what repeats at all. Red: the decoder row that is "
-        "closest to the direction, and where the closest of as many random rows is expected.",
+        "rebuilt their activations, with its interval over seeds of the SAE, or of one SAE over "
+        "bootstraps of these texts. The grey mark is the difference before that: what repeats at "
+        "all. Red: the decoder row that is closest to the direction, and where the closest of as "
+        "many random rows is expected.",
         section="decomposition",
-        drawn=lambda study: bool(study.decomposition and study.decomposition.directions.contrasts),
+        drawn=lambda study: bool(
+            study.decomposition.directions.contrasts or study.decomposition.directions.measured
+        ),
+    ),
+    Figure(
+        name="decomposition_saes",
+        tables=("decomposition/curves.parquet",),
+        rows=of_trainings,
+        draw=decomposition_saes,
+        alt=decomposition_saes_alt,
+        title="What few latents of each SAE leave of a direction",
+        caption="As above, by orthogonal matching pursuit, for every SAE; those that differ in "
+        "their seed alone are one line, with its interval over seeds.",
+        section="decomposition",
+        drawn=lambda study: len(saes(study)) > 1,
+    ),
+    Figure(
+        name="decomposition_edits",
+        tables=(OF_DIRECTION,),
+        rows=of_sums,
+        draw=decomposition_edits,
+        alt=decomposition_edits_alt,
+        title="What few latents do in place of a direction",
+        caption="Log-odds of the behaviour on test prompts when the sum of so many latents that "
+        "comes closest to the direction is taken out in its place, or added as long as the "
+        "direction is; beside it the direction itself, and such sums for random directions.",
+        section="decomposition",
+        drawn=lambda study: study.decomposition.edits is not None,
     ),
 )

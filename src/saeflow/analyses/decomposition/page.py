@@ -43,7 +43,7 @@ def contribute(
     folder: StudyFolder, own: Decomposition, output: Path, added: Mapping[str, Contribution]
 ) -> Contribution:
     """The page, and a sentence for each SAE that a direction was decomposed in."""
-    parts, kept = [], []
+    parts = []
     for sae in folder.names("decomposition")["decomposed_sae"]:
         tables = {
             name: folder.table(f"decomposition/{sae}/{name}")
@@ -54,11 +54,16 @@ def contribute(
         names = tables["curves"].filter(kind="direction")["direction"].unique(maintain_order=True)
         lens = folder.table(f"logit_lens/{sae}/tokens")
         parts += [_part(sae, name, tables, lens) for name in names]
-        kept += [_kept(sae, row) for row in tables["fidelity"].to_dicts()]
+    kept = [_kept(row) for row in folder.table("decomposition/fidelity").to_dicts()]
     if not parts:
         return Contribution()
     with_pages = [sae for each in added.values() for sae in each.latent_saes]
-    context = {"parts": parts, "kept": kept, "latent_saes": with_pages}
+    context = {
+        "parts": parts,
+        "kept": kept,
+        "apart": [_apart(row) for row in folder.table("decomposition/differences").to_dicts()],
+        "latent_saes": with_pages,
+    }
     tile = Fact("directions", str(len({part.direction for part in parts})), "decomposed")
     return Contribution(
         pages={
@@ -146,14 +151,15 @@ def _line(row: dict[str, Any], lens: pl.DataFrame) -> LatentLine:
     )
 
 
-def _kept(sae: str, row: dict[str, Any]) -> list[str]:
+def _kept(row: dict[str, Any]) -> list[str]:
     interval = ""
     if row["cosine_low"] is not None:
         interval = f" ({readable(row['cosine_low'])} to {readable(row['cosine_high'])})"
     share = row["concept_share"]
     return [
-        sae,
+        row["saes"],
         row["direction"],
+        str(row["seeds"]),
         readable(row["cosine"]) + interval,
         readable(row["repeated_cosine"]),
         readable(row["error"]),
@@ -161,3 +167,13 @@ def _kept(sae: str, row: dict[str, Any]) -> list[str]:
         readable(row["best_density"]),
         "" if share is None else readable(share),
     ]
+
+
+def _apart(row: dict[str, Any]) -> str:
+    """How far two trainings are from each other."""
+    ends = f"{readable(row['low'])} to {readable(row['high'])}"
+    told = "" if row["low"] <= 0 <= row["high"] else ", which is not zero"
+    return (
+        f"{row['direction']}: the {row['measure']} of {row['first']} less that of {row['second']} "
+        f"is {readable(row['difference'])} ({ends}, {row['seeds']} seeds each){told}."
+    )

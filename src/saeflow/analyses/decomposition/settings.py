@@ -52,8 +52,21 @@ class Contrast(Section):
         return self
 
 
+class MeasuredDirection(Section):
+    """A direction of the analysis `directions`, of every model that it edits, at the position that
+    was chosen and the layer of the study's hook."""
+
+    concept: Annotated[list[Text], Unique] = Field(default=[])
+    """As of a contrast."""
+
+
 class DecomposedDirections(Section):
-    """What is decomposed: differences of means, steering vectors, vectors in files."""
+    """What is decomposed: differences of means, directions whose effect is measured, steering
+    vectors, vectors in files."""
+
+    measured: dict[Name, MeasuredDirection] = Field(default={})
+    """Directions of `directions`, by their names there; in tables they are called
+    ``model/direction``. Their test prompts are what is held out."""
 
     contrasts: dict[Name, Contrast] = Field(default={})
     """Differences of means, by name, at the study's hook."""
@@ -116,8 +129,38 @@ class PursuitCurves(Section):
         return self
 
 
+class SumEdits(Section):
+    """What sums of few latents do to the model in place of a direction of `measured`: taken out and
+    added as `directions` has it, with its prompts, behaviour and measures."""
+
+    latents: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1), Unique] = Field(
+        default=[1, 4, 16]
+    )
+    """Latents in the sums; no more than ``curves.latents``. Each sum is brought to the direction's
+    length before it is added: what differs is where it points."""
+    pursuit: PursuitName = "orthogonal"
+    """By which they are found."""
+    controls: int = Field(default=2, ge=1, le=100)
+    """Random directions whose sums of as many latents are tried, too."""
+
+
 class Decomposition(Section):
     """Directions as sums of few decoder rows of SAEs, and how well SAEs hold them."""
 
     directions: DecomposedDirections = DecomposedDirections()
     curves: PursuitCurves = PursuitCurves()
+    edits: SumEdits | None = None
+    """What such sums do when they stand in for the direction. Null leaves it out."""
+
+    @model_validator(mode="after")
+    def _edits_what_it_has(self) -> Decomposition:
+        complaints: list[Complaint] = []
+        if self.edits and not self.directions.measured:
+            reason = "edit directions.measured, which names none; name one there, or remove this"
+            complaints.append(("edits", reason))
+        for place, k in enumerate(self.edits.latents if self.edits else ()):
+            if k > self.curves.latents:
+                reason = f"{k} is more than curves.latents {self.curves.latents}; lower it"
+                complaints.append((f"edits.latents.{place}", reason))
+        refuse(complaints)
+        return self

@@ -25,6 +25,15 @@ def models(study: Study, own: Directions) -> list[str]:
     return list(own.models or study.all_models)
 
 
+def hooks_of_vectors(study: Study, own: Directions) -> dict[str, str]:
+    """Where directions lie that are not searched for, as far as there is such an SAE."""
+    hooks = {name: vector.hook for name, vector in own.sources.vector.items()}
+    latents = own.sources.latent.items()
+    return hooks | {
+        name: study.hook_of(latent.sae) for name, latent in latents if latent.sae in study.saes
+    }
+
+
 def _outputs(study: Study, own: Directions) -> list[str]:
     several = len(models(study, own)) > 1
     return [
@@ -57,16 +66,11 @@ def _complaints(study: Study, own: Directions) -> list[Complaint]:
         if not vector.hook.endswith(".hook_resid_post"):
             reason = f"'{vector.hook}' cannot be steered; name a hook_resid_post"
             complaints.append((f"{key}.vector.{name}.hook", reason))
-    hooks = {f"vector.{name}.hook": vector.hook for name, vector in sources.vector.items()}
-    hooks |= {
-        f"latent.{name}.sae": study.hook_of(latent.sae)
-        for name, latent in sources.latent.items()
-        if latent.sae in study.saes
-    }
-    for place, hook in hooks.items():
+    for name, hook in hooks_of_vectors(study, own).items():
         layer = int(hook.split(".")[1])
         if own.selection.layers and layer not in own.selection.layers:
             reason = f"is at layer {layer}, which directions.selection.layers lacks; add it there"
+            place = f"vector.{name}.hook" if name in sources.vector else f"latent.{name}.sae"
             complaints.append((f"{key}.{place}", reason))
     for name in (each for each in ("published", "package") if getattr(own.prompts, each)):
         reason = "prompts are read from files here; get the file, and name it in path"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saeflow.analyses.directions.candidates import GEOMETRY, Held, Material, geometry, unit
+from saeflow.analyses.directions.candidates import (
+    GEOMETRY,
+    Held,
+    Material,
+    geometry,
+    telling,
+    unit,
+)
 from saeflow.analyses.directions.interventions import Intervention, TestPrompts, Trial
 from saeflow.analyses.directions.io import Direction, StoredActivations
 from saeflow.analyses.directions.prompts import LEAST, AskedPrompts
@@ -37,13 +44,7 @@ CANDIDATES = (
 )
 MOST_CONTROLS = 100
 LEVEL = 0.95
-
-
-class Fixed(NamedTuple):
-    """A vector that is not searched for."""
-
-    vector: Float[Tensor, " d_model"]
-    layer: int
+CHOSEN_ON = ("train", "validation")
 
 
 class Reading(NamedTuple):
@@ -67,11 +68,21 @@ def kept(reading: Reading, asked: DirectionPrompts, selection: Selection) -> np.
     sign = np.array([signs.get(label, 0) for label in prompts.classes])
     fits = (sign * reading.log_odds > 0) | (sign == 0)
     result = np.ones(len(sign), dtype=bool)
-    for split in ("train", "validation") if selection.filter else ():
+    for split in CHOSEN_ON if selection.filter else ():
         inside = np.array([own == split for own in prompts.splits])
         if all((fits & inside & (sign == side)).sum() >= LEAST[split] for side in (1, -1)):
             result[inside] = fits[inside]
     return result
+
+
+def classes(name: str, sources: DirectionSources, asked: DirectionPrompts) -> list[str]:
+    """The classes of the prompts that a direction is made of: the one that it points to, and of a
+    contrast the one that it points away from; none of a vector that is as it is."""
+    if contrast := sources.contrast.get(name):
+        return [contrast.with_it or asked.with_it, contrast.without_it or asked.without_it]
+    if difference := sources.difference_of_models.get(name):
+        return [difference.with_it or asked.with_it]
+    return []
 
 
 def material(
@@ -92,11 +103,7 @@ def material(
         values: what the model holds of them, or one model more than another.
         keep: which are used.
     """
-    if name in sources.contrast:
-        own = sources.contrast[name]
-        sides = [own.with_it or asked.with_it, own.without_it or asked.without_it]
-    else:
-        sides = [sources.difference_of_models[name].with_it or asked.with_it]
+    sides = classes(name, sources, asked)
     numbers = [number for side in used(prompts, sides, "train", keep) for number in side]
     return Material(values[numbers], np.array([prompts.classes[n] == sides[0] for n in numbers]))
 
@@ -117,15 +124,78 @@ def held_out(prompts: AskedPrompts, values: Tensor, asked: DirectionPrompts) -> 
     return Held(values[numbers], on, prompts.groups[numbers])
 
 
+class Candidates(NamedTuple):
+    """Unit vectors of which one is taken, before the model is run with any of them."""
+
+    vectors: Float[Tensor, "positions layers d_model"]
+    values: Float[Tensor, "prompts positions layers d_model"]
+    """What the model holds of all prompts at their places."""
+    table: pl.DataFrame
+    """Their `candidates.GEOMETRY`, row by row."""
+    made_of: Material | None
+    """None: the one vector is none of prompts."""
+
+    def shuffled(self, chosen: int, draws: int, generator: np.random.Generator) -> Tensor:
+        """Unit directions of shuffled labels at the place of one of the candidates."""
+        if self.made_of is None:
+            return torch.zeros(0, self.vectors.shape[-1])
+        place = np.unravel_index(chosen, self.vectors.shape[:2])
+        nulls = (self.made_of.shuffled(generator).difference[place] for _ in range(draws))
+        return torch.stack([unit(null) for null in nulls])
+
+
+def searched(
+    reading: Reading,
+    made_of: Material,
+    asked: DirectionPrompts,
+    selection: Selection,
+    seed: int,
+    name: str,
+) -> Candidates:
+    """The differences at every position and layer that were read.
+
+    Args:
+        reading: what the model holds of the prompts.
+        made_of: train prompts' activations.
+        asked: classes of the prompts.
+        selection: how often a candidate's stability is drawn.
+        seed: of the study.
+        name: of the direction.
+    """
+    stored, draws = reading.stored, selection.bootstraps
+    held = held_out(reading.prompts, stored.values, asked)
+    where = stored.positions, stored.layers
+    table = geometry(made_of, held, *where, draws, LEVEL, seed, name)
+    return Candidates(unit(made_of.difference), stored.values, table, made_of)
+
+
+def fixed(
+    reading: Reading, vector: Float[Tensor, " d_model"], layer: int, asked: DirectionPrompts
+) -> Candidates:
+    """A vector as it is, read at the last of the positions.
+
+    Args:
+        reading: what the model holds of the prompts.
+        vector: unit norm.
+        layer: after which it is read and added.
+        asked: classes of the prompts.
+    """
+    stored = reading.stored
+    values = stored.values[:, -1:, [stored.layers.index(layer)]]
+    held = held_out(reading.prompts, values, asked)
+    table = telling(vector, held, stored.positions[-1], layer, LEVEL)
+    return Candidates(vector[None, None], values, table, None)
+
+
 def build(
     lm: LanguageModel,
     reading: Reading,
-    made_of: Material | Fixed,
+    candidates: Candidates,
     asked: DirectionPrompts,
     selection: Selection,
     tokens: list[int],
     seed: int,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Direction, pl.DataFrame]:
     """Score all candidates on validation prompts, and take one.
@@ -133,77 +203,43 @@ def build(
     Args:
         lm: the model.
         reading: what it holds of the prompts.
-        made_of: train prompts' activations, or a vector as it is.
+        candidates: from `searched` or `fixed`.
         asked: classes of the prompts.
         selection: the rule.
         tokens: with which the behaviour begins.
         seed: of the study.
-        metadata: of the direction: its name, model and kind.
+        metadata: of the direction: its name, model, kind and classes.
         progress: called with (candidates scored, candidates).
 
     Returns:
         The direction with its controls, and the table of candidates (`CANDIDATES`).
     """
-    prompts, stored = reading.prompts, reading.stored
-    keep, name = kept(reading, asked, selection), metadata["name"]
-    if isinstance(made_of, Fixed):
-        values = stored.values[:, -1:, [stored.layers.index(made_of.layer)]]
-        positions, layers = stored.positions[-1:], [made_of.layer]
-        vectors = made_of.vector[None, None]
-        held = held_out(prompts, values, asked)
-        null = Material(values[:1] * 0 + made_of.vector, np.ones(1, dtype=bool))
-        table = geometry(null, held, positions, layers, 2, LEVEL, seed, name).with_columns(
-            pl.lit(None, pl.Float64).alias(column)
-            for column in GEOMETRY
-            if column not in ("position", "layer", "auc", "auc_low", "auc_high")
-        )
-        shuffled = torch.zeros(0, lm.d_model)
-    else:
-        values, positions, layers = stored.values, stored.positions, stored.layers
-        vectors = unit(made_of.difference)
-        held = held_out(prompts, values, asked)
-        table = geometry(made_of, held, positions, layers, selection.bootstraps, LEVEL, seed, name)
-    both = (asked.with_it, asked.without_it)
-    means = [values[numbers].double().mean(0) for numbers in used(prompts, both, "train", keep)]
-    gaps = ((means[0] - means[1]) * vectors.double()).sum(-1).abs().flatten().tolist()
-    flat = vectors.flatten(0, 1)
-    chosen_by = used(prompts, both, "validation", keep)
-    scores = score_candidates(
-        lm,
-        flat,
-        table["layer"].to_list(),
-        [reading.rows[number] for number in chosen_by[0]],
-        [reading.rows[number] for number in chosen_by[1]],
-        tokens,
-        gaps,
-        progress,
-    )
-    unedited = [float(reading.log_odds[numbers].mean()) for numbers in chosen_by]
-    table = pl.concat([table, scores], how="horizontal").with_columns(
+    keep, both = kept(reading, asked, selection), (asked.with_it, asked.without_it)
+    train, validation = (used(reading.prompts, both, split, keep) for split in CHOSEN_ON)
+    on, off = (candidates.values[numbers].double().mean(0) for numbers in train)
+    gaps = ((on - off) * candidates.vectors.double()).sum(-1).abs().flatten().tolist()
+    flat, layers = candidates.vectors.flatten(0, 1), candidates.table["layer"].to_list()
+    first, second = ([reading.rows[number] for number in numbers] for numbers in validation)
+    scores = score_candidates(lm, flat, layers, first, second, tokens, gaps, progress)
+    unedited = [float(reading.log_odds[numbers].mean()) for numbers in validation]
+    table = pl.concat([candidates.table, scores], how="horizontal").with_columns(
         pl.Series("gap", gaps), unedited_on=unedited[0], unedited_off=unedited[1]
     )
     table = choose(table, lm.n_layers, selection).select(list(CANDIDATES))
     best = table["chosen"].arg_true()[0]
-    place = np.unravel_index(best, vectors.shape[:2])
-    if isinstance(made_of, Material):
-        generator = numpy_generator(seed, "directions", name, "shuffled controls")
-        shuffled = torch.stack(
-            [unit(made_of.shuffled(generator).difference[place]) for _ in range(MOST_CONTROLS)]
-        )
+    name = metadata["name"]
+    draws = numpy_generator(seed, "directions", name, "shuffled controls")
     other = others(table, MOST_CONTROLS, numpy_generator(seed, "directions", name, "candidates"))
+    place = {column: table[column][best] for column in ("position", "within_rule")}
     direction = Direction(
         flat[best],
-        table["layer"][best],
+        layers[best],
         gaps[best],
-        shuffled,
+        candidates.shuffled(best, MOST_CONTROLS, draws),
         flat[other],
-        table["layer"][other].to_list(),
+        [layers[number] for number in other],
         [gaps[number] for number in other],
-        {
-            **metadata,
-            "position": table["position"][best],
-            "within_rule": bool(table["within_rule"][best]),
-        },
+        {**metadata, **place},
     )
     return direction, table
 

@@ -172,6 +172,23 @@ def geometry(
     return pl.DataFrame(rows, schema=GEOMETRY, orient="row")
 
 
+def telling(
+    vector: Float[Tensor, " d_model"], held: Held, position: str, layer: int, level: float
+) -> pl.DataFrame:
+    """The row of `GEOMETRY` of a vector that was not made of prompts: how well it tells them apart.
+
+    Args:
+        vector: unit norm.
+        held: test prompts, at its one place.
+        position: where they are read.
+        layer: after which they are read.
+        level: of the area's interval.
+    """
+    ((auc, low, high),) = _areas(_along(held.values.flatten(1, 2), vector[None]), held, level)
+    row = {"position": position, "layer": layer, "auc": auc, "auc_low": low, "auc_high": high}
+    return pl.DataFrame([{name: row.get(name) for name in GEOMETRY}], schema=GEOMETRY)
+
+
 def _between_halves(
     material: Material, generator: np.random.Generator
 ) -> Float[Tensor, "positions layers"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +19,12 @@ from saeflow.analyses.directions.settings import (
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
-    from saeflow.analyses.directions.building import Fixed, Reading
+    from torch import Tensor
+
+    from saeflow.analyses.directions.building import Reading
+    from saeflow.analyses.directions.interventions import Measured, Trial
     from saeflow.analyses.directions.prompts import AskedPrompts
+    from saeflow.models.language_model import LanguageModel
 
 app = typer.Typer(help="Measure directions in the residual stream.", no_args_is_help=True)
 
@@ -70,7 +75,7 @@ def read(
     from saeflow.analyses.directions.prompts import token_positions, token_rows
     from saeflow.tables import write_table
 
-    asked, named = _asked(settings, sources, prompts, seed)
+    asked, named = asked_prompts(settings, sources, prompts, seed)
     chosen = options.parsed(Selection, selection)
     lm = options.open_model(model, dtype)
     rows = token_rows(lm, named.prompts)
@@ -125,38 +130,49 @@ def choose(
     """Score the candidates of a direction on validation prompts, and take one by the rule."""
     options.use_device(threads)
     from saeflow.analyses.directions.activations import behaviour_tokens
-    from saeflow.analyses.directions.building import CANDIDATES, build, kept, material
+    from saeflow.analyses.directions.building import (
+        CANDIDATES,
+        build,
+        classes,
+        fixed,
+        kept,
+        material,
+        searched,
+    )
     from saeflow.analyses.directions.io import load_activations, save_direction
     from saeflow.tables import write_table
 
-    asked, named = _asked(settings, sources, prompts, seed)
+    asked, named = asked_prompts(settings, sources, prompts, seed)
     all_sources = options.parsed(DirectionSources, sources)
     chosen = options.parsed(Selection, selection)
     lm = options.open_model(model, dtype)
     reading = _reading(lm, named, table, activations)
     if direction in all_sources.searched:
-        keep = kept(reading, asked, chosen)
         values = reading.stored.values
         if source:
             first, second = (load_activations(file).values for file in source)
             values = first - second
-        made_of: Any = material(direction, all_sources, asked, named, values, keep)
+        keep = kept(reading, asked, chosen)
+        made_of = material(direction, all_sources, asked, named, values, keep)
+        possible = searched(reading, made_of, asked, chosen, seed, direction)
     else:
-        made_of = _fixed(all_sources, direction, source[0], hook, lm.d_model)
+        vector, layer = _fixed(all_sources, direction, source[0], hook, lm.d_model)
+        possible = fixed(reading, vector, layer, asked)
     kind = next(
         each for each in DirectionSources.model_fields if direction in getattr(all_sources, each)
     )
-    result, scored = build(
-        lm,
-        reading,
-        made_of,
-        asked,
-        chosen,
-        behaviour_tokens(lm, options.parsed(Behaviour, behaviour)),
-        seed,
-        {"name": direction, "model": model.name, "kind": kind},
-        options.progress(f"score candidates of {direction}"),
-    )
+    difference = all_sources.difference_of_models.get(direction)
+    said = {
+        "name": direction,
+        "model": model.name,
+        "kind": kind,
+        "classes": classes(direction, all_sources, asked),
+        "between": [asked.with_it, asked.without_it],
+        "models": [difference.model, difference.less] if difference else [],
+    }
+    tokens = behaviour_tokens(lm, options.parsed(Behaviour, behaviour))
+    beat = options.progress(f"score candidates of {direction}")
+    result, scored = build(lm, reading, possible, asked, chosen, tokens, seed, said, beat)
     write_table(candidates, scored, CANDIDATES)
     save_direction(output, result)
 
@@ -179,31 +195,16 @@ def measure(
 ) -> None:
     """Take a direction out and add it, beside its controls, and measure on test prompts."""
     options.use_device(threads)
-    from saeflow.analyses.directions.activations import behaviour_tokens
-    from saeflow.analyses.directions.building import test_prompts, trials
-    from saeflow.analyses.directions.interventions import ANSWERS, measure
+    from saeflow.analyses.directions.building import trials
+    from saeflow.analyses.directions.interventions import ANSWERS
     from saeflow.analyses.directions.io import load_direction
-    from saeflow.analyses.directions.prompts import token_rows
     from saeflow.analyses.directions.summary import EDITS, summarise
-    from saeflow.corpora.io import load_blocks
     from saeflow.tables import write_table
 
-    asked, named = _asked(settings, sources, prompts, seed)
-    shown = options.parsed(Behaviour, behaviour)
+    asked, named = asked_prompts(settings, sources, prompts, seed)
     own = options.parsed(EditMeasures, measures)
-    lm = options.open_model(model, dtype)
-    tried = trials(load_direction(direction), own, seed)
-    measured = measure(
-        lm,
-        tried,
-        test_prompts(named, token_rows(lm, named.prompts), asked, own.prompts),
-        asked.without_it,
-        load_blocks(corpus).tokens[: own.loss_blocks],
-        shown,
-        behaviour_tokens(lm, shown),
-        own,
-        options.progress("try edits"),
-    )
+    attempt = trying(options.open_model(model, dtype), asked, named, behaviour, own, corpus)
+    measured = attempt(trials(load_direction(direction), own, seed), options.progress("try edits"))
     write_table(answers, measured.answers, ANSWERS)
     write_table(output, summarise(measured, own, seed), EDITS)
 
@@ -235,9 +236,7 @@ def transfer(
     options.use_device(threads)
     import polars as pl
 
-    from saeflow.analyses.directions.activations import behaviour_tokens
-    from saeflow.analyses.directions.building import kept, material, test_prompts
-    from saeflow.analyses.directions.interventions import measure
+    from saeflow.analyses.directions.building import kept, material
     from saeflow.analyses.directions.io import load_direction
     from saeflow.analyses.directions.transfer import (
         ANGLES,
@@ -246,12 +245,10 @@ def transfer(
         moved,
         transferred,
     )
-    from saeflow.corpora.io import load_blocks
     from saeflow.tables import write_table
 
-    asked, named = _asked(settings, sources, prompts, seed)
+    asked, named = asked_prompts(settings, sources, prompts, seed)
     all_sources = options.parsed(DirectionSources, sources)
-    shown = options.parsed(Behaviour, behaviour)
     own = options.parsed(EditMeasures, measures)
     chosen = options.parsed(Selection, selection)
     lm = options.open_model(model, dtype)
@@ -260,15 +257,11 @@ def transfer(
         place.parent.name: _reading(lm, named, file, place)
         for file, place in zip(table, activations, strict=True)
     }
-    tested = test_prompts(named, readings[model.name].rows, asked, own.prompts)
-    blocks = load_blocks(corpus).tokens[: own.loss_blocks]
-    tokens = behaviour_tokens(lm, shown)
+    attempt = trying(lm, asked, named, behaviour, own, corpus)
     beat = options.progress("try directions of other models")
     tables = []
     for number, of_model in enumerate(directions):
-        tried = moved(of_model, lm)
-        measured = measure(lm, tried, tested, asked.without_it, blocks, shown, tokens, own)
-        tables.append(transferred(measured, of_model, own, seed))
+        tables.append(transferred(attempt(moved(of_model, lm), None), of_model, own, seed))
         beat(number + 1, len(directions))
     write_table(output, pl.concat(tables), TRANSFER)
     compared = []
@@ -285,7 +278,40 @@ def transfer(
     write_table(angles, pl.concat(compared) if compared else pl.DataFrame(schema=ANGLES), ANGLES)
 
 
-def _asked(
+def trying(
+    lm: LanguageModel,
+    asked: DirectionPrompts,
+    named: AskedPrompts,
+    behaviour: str,
+    own: EditMeasures,
+    corpus: Path,
+) -> Callable[[Sequence[Trial], Callable[[int, int], None] | None], Measured]:
+    """What tries edits on a model: on its test prompts, and on blocks of a corpus.
+
+    Args:
+        lm: the model.
+        asked: the section of the prompts.
+        named: the prompts.
+        behaviour: how it is told, as JSON.
+        own: what is measured.
+        corpus: file of the blocks.
+    """
+    from saeflow.analyses.directions.activations import behaviour_tokens
+    from saeflow.analyses.directions.building import test_prompts
+    from saeflow.analyses.directions.interventions import measure
+    from saeflow.analyses.directions.prompts import token_rows
+    from saeflow.corpora.io import load_blocks
+
+    shown = options.parsed(Behaviour, behaviour)
+    tested = test_prompts(named, token_rows(lm, named.prompts), asked, own.prompts)
+    blocks = load_blocks(corpus).tokens[: own.loss_blocks]
+    tokens = behaviour_tokens(lm, shown)
+    return lambda trials, progress: measure(
+        lm, trials, tested, asked.without_it, blocks, shown, tokens, own, progress
+    )
+
+
+def asked_prompts(
     settings: str, sources: str, prompts: list[Path], seed: int
 ) -> tuple[DirectionPrompts, AskedPrompts]:
     """What is asked, and the prompts."""
@@ -296,7 +322,7 @@ def _asked(
     return asked, read_prompts(asked, options.parsed(DirectionSources, sources), file, seed)
 
 
-def _reading(lm: Any, named: AskedPrompts, table: Path, activations: Path) -> Reading:
+def _reading(lm: LanguageModel, named: AskedPrompts, table: Path, activations: Path) -> Reading:
     """The prompts as a model read them; their tokens are those of the model that is opened."""
     from saeflow.analyses.directions.building import Reading
     from saeflow.analyses.directions.io import PROMPTS, load_activations
@@ -320,26 +346,23 @@ def _check_layers(sources: DirectionSources, n_layers: int) -> None:
 
 def _fixed(
     sources: DirectionSources, name: str, file: Path, hook: str | None, d_model: int
-) -> Fixed:
-    """The vector of a latent or of a file."""
-    from saeflow.analyses.directions.building import Fixed
+) -> tuple[Tensor, int]:
+    """The vector of a latent or of a file, of unit norm, and its layer."""
+    from saeflow.analyses.directions.candidates import unit
     from saeflow.analyses.directions.io import read_vector
 
-    if name in sources.vector:
-        source = sources.vector[name]
-        vector = read_vector(source, file, d_model, name)
-        return Fixed(vector, int(source.hook.split(".")[1]))
+    if source := sources.vector.get(name):
+        key = f"directions.sources.vector.{name}"
+        vector = read_vector(file, d_model, key, source.tensor)
+        return unit(vector).float(), int(source.hook.split(".")[1])
     latent, sae = sources.latent[name].latent, options.open_sae(file.parent)
+    key = f"directions.sources.latent.{name}.latent"
     assert hook is not None, "the rule tells where the SAE reads"
     if latent >= sae.W_dec.shape[0]:
         raise SaeflowError(
-            f"directions.sources.latent.{name}.latent: {latent} is not below "
-            f"{sae.W_dec.shape[0]}, the latents of the SAE"
+            f"{key}: {latent} is not below {sae.W_dec.shape[0]}, the latents of the SAE"
         )
     vector = sae.W_dec[latent].float().cpu()
     if not vector.any():
-        raise SaeflowError(
-            f"directions.sources.latent.{name}.latent: the decoder's row of latent {latent} is "
-            "zero; name another"
-        )
-    return Fixed(vector / vector.norm(), int(hook.split(".")[1]))
+        raise SaeflowError(f"{key}: the decoder's row of latent {latent} is zero; name another")
+    return unit(vector), int(hook.split(".")[1])

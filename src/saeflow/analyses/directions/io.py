@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeflow import seals
-from saeflow.analyses.directions.settings import VectorSource
 from saeflow.artifacts import sealed
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.seals import stamp
@@ -49,7 +48,8 @@ class Direction(NamedTuple):
         gap: between the mean projections of the classes, in units of the residual stream.
         shuffled: unit directions of shuffled labels, at the same place.
         others: other candidates, with their layers and gaps.
-        metadata: name, model, kind, position, within_rule.
+        metadata: name, model, kind, position, within_rule; the classes of prompts that it was made
+            of, and those that the gap is between; the models that it is a difference of.
     """
 
     vector: Float[Tensor, " d_model"]
@@ -91,26 +91,33 @@ def load_direction(path: Path) -> Direction:
     return Direction(**values)
 
 
-def read_vector(source: VectorSource, file: Path, d_model: int, name: str) -> Tensor:
-    """The vector of a file, brought to length 1.
+def read_vector(
+    file: Path, d_model: int, key: str, tensor: str | None = None
+) -> Float[Tensor, " d_model"]:
+    """The one vector of a file, of any norm but zero, float64.
+
+    Args:
+        file: .safetensors, .npz or .pt; numbers beside the vector, such as a step, do not count.
+        d_model: how wide it must be.
+        key: of the config, that names the file.
+        tensor: which, where the file holds several.
 
     Raises:
         SaeflowError: the file holds no such tensor, or one that is no direction of the model.
     """
-    tensors = read_tensors(file)
-    chosen = source.tensor or (next(iter(tensors)) if len(tensors) == 1 else None)
+    tensors = {name: each for name, each in read_tensors(file).items() if each.numel() > 1}
+    chosen = tensor or (next(iter(tensors)) if len(tensors) == 1 else None)
     if chosen not in tensors:
-        raise SaeflowError(
-            f"directions.sources.vector.{name}: {file} holds {', '.join(tensors)}; say which in "
-            "tensor"
-        )
-    vector = tensors[chosen].float().flatten()
+        names = ", ".join(tensors) or "no vector"
+        advice = "say which in tensor" if tensor or len(tensors) > 1 else "name another"
+        raise SaeflowError(f"{key}: {file} holds {names}; {advice}")
+    vector = tensors[chosen].double().flatten()
     if vector.numel() != d_model or not torch.isfinite(vector).all() or not vector.any():
         raise SaeflowError(
-            f"directions.sources.vector.{name}: '{chosen}' in {file} is no vector of {d_model} "
-            "finite numbers that are not all zero; name another"
+            f"{key}: '{chosen}' in {file} is no vector of {d_model} finite numbers, or all of them "
+            "are zero; name another"
         )
-    return vector / vector.norm()
+    return vector
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:
