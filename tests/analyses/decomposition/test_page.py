@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import decomposition_tables
 import polars as pl
 import pytest
 import report_study
@@ -21,6 +22,7 @@ from saeflow.analyses.decomposition.curves import (
 )
 from saeflow.analyses.decomposition.decomposing import write_tables
 from saeflow.analyses.decomposition.directions import Direction
+from saeflow.analyses.decomposition.edits import EDITS
 from saeflow.analyses.decomposition.fidelity import FIDELITY, Occurrence, fidelity_row
 from saeflow.analyses.decomposition.pooling import DIFFERENCES, POOLED, pooled
 from saeflow.analyses.decomposition.settings import PursuitCurves
@@ -69,6 +71,8 @@ def study(tmp_path: Path) -> Path:
         "fidelity": pl.DataFrame([kept], schema=FIDELITY),
     }
     write_tables(root / "decomposition/main", tables)
+    edited = decomposition_tables.edits().drop("sae", "model", "direction")
+    write_table(root / "decomposition/main/sea/edits.parquet", edited, EDITS)
     of_all = pooled({"main": tables["fidelity"]}, {"main": ["main"]}, 0.95)
     write_table(root / "decomposition/fidelity.parquet", of_all, POOLED)
     row = ("sea", "main", "other", "cosine", 0.25, 0.125, 0.375, 3)
@@ -88,6 +92,7 @@ def test_the_page_tells_how_few_latents_hold_a_direction(study: Path, tmp_path: 
     assert "The encoder does not tell this" in text
     assert '<th scope="row">5</th>' in text
     assert "0.125" in text
+    assert "to -6.4 [-6.9, -5.9]; with the direction itself to -8.0" in text
     assert "the cosine of main less that of other is 0.25 (0.125 to 0.375, 3 seeds each)" in text
     assert "takes 1 for an error" in (output / "index.html").read_text()
     assert_whole(pages_of(output), output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +53,10 @@ def contribute(
             continue
         names = tables["curves"].filter(kind="direction")["direction"].unique(maintain_order=True)
         lens = folder.table(f"logit_lens/{sae}/tokens")
-        parts += [_part(sae, name, tables, lens) for name in names]
+        for name in names:
+            part = _part(sae, name, tables, lens)
+            part.sentences += _stand_in(folder.table(f"decomposition/{sae}/{name}/edits"))
+            parts.append(part)
     kept = [_kept(row) for row in folder.table("decomposition/fidelity").to_dicts()]
     if not parts:
         return Contribution()
@@ -95,6 +98,31 @@ def _part(
         )
     listed = own["latents"].filter(method="orthogonal") if len(own["latents"]) else own["latents"]
     return DirectionPart(sae, direction, sentences, [_line(row, lens) for row in listed.to_dicts()])
+
+
+def _stand_in(edits: pl.DataFrame) -> Iterator[str]:
+    """What the longest sum does in place of the direction, by edit and class of prompts."""
+    if edits.is_empty():
+        return
+    odds = edits.filter(measure="log_odds")
+    most = odds["latents"].max()
+
+    def told(edit: str, kind: str, label: str) -> str:
+        k = None if kind == "whole" else most
+        rows = odds.filter(
+            pl.col("latents").eq_missing(k), edit=edit, kind=kind, label=label
+        ).to_dicts()
+        return f"{rows[0]['value']:.1f} [{rows[0]['low']:.1f}, {rows[0]['high']:.1f}]"
+
+    for edit, what in (("ablate", "taken out"), ("add", "added")):
+        for label in odds["label"].unique(maintain_order=True):
+            yield (
+                f"With a sum of {most} latents {what} in its place, the log-odds of the behaviour "
+                f"on '{label}' go from {told('none', 'whole', label)} to "
+                f"{told(edit, 'sum', label)}; with the direction itself to "
+                f"{told(edit, 'whole', label)}, with such sums for random directions to "
+                f"{told(edit, 'random', label)}."
+            )
 
 
 def _how_many(sae: str, direction: str, curves: pl.DataFrame) -> str:

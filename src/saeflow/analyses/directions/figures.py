@@ -35,6 +35,11 @@ def _panels_of(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
         yield f"{words(str(direction))}, {words(str(model))}", own
 
 
+def _labels(rows: pl.DataFrame) -> list[str]:
+    """The classes, each with the same colour in every figure."""
+    return sorted(rows["label"].drop_nulls().unique())
+
+
 def searched(candidates: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     """The candidates of directions that have several: model, direction, position, layer, ablated,
     divergence, chosen, within_rule."""
@@ -110,7 +115,7 @@ def rate_bars(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     """Rates with intervals per edit and class, the controls beside the direction."""
     if rows.is_empty():
         return no_data(settings, "no edit was measured")
-    shown, labels = list(_panels_of(rows)), rows["label"].unique(maintain_order=True).to_list()
+    shown, labels = list(_panels_of(rows)), _labels(rows)
     figure, axes = panels(len(shown), settings, 2.6, share_x=False)
     for panel, (title, own) in zip(axes, shown, strict=True):
         tried = own.select("edit", "kind", "scale").unique(maintain_order=True).rows()
@@ -177,7 +182,7 @@ def addition_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         return no_data(settings, "nothing was added")
     shown = list(_panels_of(rows))
     figure, axes = panels(2 * len(shown), settings, 2.2, share_y=False, columns=2)
-    labels = rows.drop_nulls("label")["label"].unique(maintain_order=True).to_list()
+    labels = _labels(rows)
     for number, (title, own) in enumerate(shown):
         odds, cost = axes[2 * number : 2 * number + 2]
         direction = own.filter(kind="direction")
@@ -197,6 +202,7 @@ def addition_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     entries = [
         legend_entry(color=LABELS[n % 3], label=words(label)) for n, label in enumerate(labels)
     ]
+    entries.append(legend_entry(color=INK, label="the direction"))
     controls = list(KINDS.values())[1:]
     entries += [
         legend_entry(color=colour, marker="o", linestyle="", label=name)
@@ -257,7 +263,9 @@ def transfer_matrix(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             change = row["value"] - row["unedited"]
             place = names.index(row["source"]), names.index(row["model"])
             grid[place] = change
-            panel.text(place[1], place[0], f"{change:+.1f}", ha="center", va="center", fontsize=8)
+            colour = "white" if abs(change) > 0.6 * largest else INK  # cells are dark at both ends
+            centred = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
+            panel.text(place[1], place[0], f"{change:+.1f}", **centred)
         panel.imshow(grid, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
         panel.grid(visible=False)
         panel.set_xticks(range(len(names)), map(words, names))
