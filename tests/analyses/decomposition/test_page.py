@@ -93,7 +93,7 @@ def test_the_page_tells_how_few_latents_hold_a_direction(study: Path, tmp_path: 
     assert '<th scope="row">5</th>' in text
     assert "0.125" in text
     assert "to -6.4 [-6.9, -5.9]; with the direction itself to -8.0" in text
-    assert "the cosine of main less that of other is 0.25 (0.125 to 0.375, 3 seeds each)" in text
+    assert "the cosine of main less that of other is 0.250 (0.125 to 0.375, 3 seeds each)" in text
     assert "takes 1 for an error" in (output / "index.html").read_text()
     assert_whole(pages_of(output), output)
 

@@ -55,8 +55,8 @@ def contribute(
         lens = folder.table(f"logit_lens/{sae}/tokens")
         for name in names:
             part = _part(sae, name, tables, lens)
-            part.sentences += _stand_in(folder.table(f"decomposition/{sae}/{name}/edits"))
-            parts.append(part)
+            more = _stand_in(folder.table(f"decomposition/{sae}/{name}/edits"))
+            parts.append(part._replace(sentences=[*part.sentences, *more]))
     kept = [_kept(row) for row in folder.table("decomposition/fidelity").to_dicts()]
     if not parts:
         return Contribution()
