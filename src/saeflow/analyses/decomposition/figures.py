@@ -206,8 +206,8 @@ def decomposition_saes(rows: pl.DataFrame, settings: Figures) -> Drawing:
             k, error = own["k"].to_numpy(), own["error"].to_numpy()
             panel.plot(k, error, **look._asdict())
             band = own.drop_nulls("error_low")
-            ends = (band[end].to_numpy() for end in ("error_low", "error_high"))
-            panel.fill_between(band["k"].to_numpy(), *ends, color=look.color, alpha=0.15)
+            low, high = (band[end].to_numpy() for end in ("error_low", "error_high"))
+            panel.fill_between(band["k"].to_numpy(), low, high, color=look.color, alpha=0.15)
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_ylim(0, 1.05)
@@ -232,8 +232,7 @@ def decomposition_saes_alt(rows: pl.DataFrame) -> str:
 
 
 def of_sums(edits: pl.DataFrame, settings: Figures) -> pl.DataFrame:
-    """What sums of latents do to the class of prompts on which the edit is to show: log-odds of the
-    behaviour."""
+    """What sums of latents do to the log-odds of the behaviour, by class of prompts."""
     if edits.is_empty():
         return pl.DataFrame()
     columns = ["sae", "model", "direction", "label", "edit", "kind", "latents"]
@@ -264,13 +263,13 @@ def decomposition_edits(rows: pl.DataFrame, settings: Figures) -> Drawing:
 def _edited(panel: Axes, rows: pl.DataFrame, edit: str) -> None:
     for kind, _, colour in EDITED:
         own = rows.filter(edit=edit, kind=kind).sort("latents", nulls_last=True)
-        value, *ends = (own[name].to_numpy() for name in ("value", "low", "high"))
+        value, low, high = (own[name].to_numpy() for name in ("value", "low", "high"))
         if kind == "whole" and len(own):
             panel.axhline(value[0], color=colour)
-            panel.axhspan(ends[0][0], ends[1][0], color=colour, alpha=0.15)
+            panel.axhspan(low[0], high[0], color=colour, alpha=0.15)
         elif len(own):
             panel.plot(own["latents"].to_numpy(), value, "o-", color=colour)
-            panel.fill_between(own["latents"].to_numpy(), *ends, color=colour, alpha=0.15)
+            panel.fill_between(own["latents"].to_numpy(), low, high, color=colour, alpha=0.15)
     panel.axhline(rows.filter(edit="none")["value"].item(), color=INK, linestyle=":")
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter("{x:g}")

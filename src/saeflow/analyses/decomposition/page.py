@@ -105,7 +105,7 @@ def _stand_in(edits: pl.DataFrame) -> Iterator[str]:
     if edits.is_empty():
         return
     odds = edits.filter(measure="log_odds")
-    most = odds["latents"].max()
+    most = max(odds["latents"].drop_nulls().to_list())
 
     def told(edit: str, kind: str, label: str) -> str:
         k = None if kind == "whole" else most

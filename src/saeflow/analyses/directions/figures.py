@@ -264,8 +264,8 @@ def transfer_matrix(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             place = names.index(row["source"]), names.index(row["model"])
             grid[place] = change
             colour = "white" if abs(change) > 0.6 * largest else INK  # cells are dark at both ends
-            centred = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
-            panel.text(place[1], place[0], f"{change:+.1f}", **centred)
+            text = panel.text(place[1], place[0], f"{change:+.1f}", ha="center", va="center")
+            text.set(fontsize=8, color=colour)
         panel.imshow(grid, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
         panel.grid(visible=False)
         panel.set_xticks(range(len(names)), map(words, names))
