@@ -47,7 +47,9 @@ rule train_sae:
         processes=1,
     params:
         name="{sae}",
-        caches=lambda wildcards, input: FLOW.manifest_options(wildcards.sae, input),
+        caches=lambda wildcards, input: FLOW.manifest_options(
+            wildcards.sae, input.manifests
+        ),
         settings=lambda wildcards: FLOW.sae_settings([wildcards.sae]),
         initial=lambda wildcards, input: FLOW.initial_options([wildcards.sae]),
         text=lambda wildcards, input: FLOW.text_options([wildcards.sae]),
