@@ -83,7 +83,7 @@ def test_messages_of_a_file_are_read_as_messages(tmp_path: Path) -> None:
     texts = read_labelled(TextSource(path=str(file), text="chat"), "talks", file)
     assert [type(prompt) for prompt in texts.prompts] == [list, str]
     file = write(tmp_path, ".jsonl", [{"chat": [{"speaker": "me"}], "label": "a"}])
-    with pytest.raises(SaeflowError, match=r"row 1: is neither text nor messages"):
+    with pytest.raises(SaeflowError, match=r"line 1: is neither text nor messages"):
         read_labelled(TextSource(path=str(file), text="chat"), "talks", file)
 
 

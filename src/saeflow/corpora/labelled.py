@@ -8,25 +8,20 @@ raised as one sentence; what makes a set of little use, such as a single class, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
-from polars.exceptions import PolarsError
 from pydantic import TypeAdapter, ValidationError
 
-from saeflow.artifacts import json_of
 from saeflow.config.sections.labelled import LabelledText, TextSource
 from saeflow.config.sections.prompts import Message, Prompt
+from saeflow.corpora.records import Wanted, records_of
 from saeflow.corpora.tokens import without_bos
 from saeflow.errors import SaeflowError
-from saeflow.seals import refuse_pointer
 from saeflow.seeds import numpy_generator
 
 LEAST_ROWS = 8
@@ -182,25 +177,32 @@ def _example(example: LabelledText) -> _Row:
 
 
 def _rows(source: TextSource, name: str, file: Path) -> Iterator[_Row]:
+    """Fields of the records of a file; an empty one is none."""
     target = source.label_column or source.value or ""
     wanted = {"text": source.text, "label" if source.label_column else "value": target}
     if source.group:
         wanted["group"] = source.group
+
+    def columns(fields: Mapping[str, Any], where: str) -> list[str]:
+        for key, column in wanted.items():
+            if column not in fields:
+                names = ", ".join(map(str, fields)) or "no names"
+                raise SaeflowError(
+                    f"{name}: {where} has no column '{column}' but {names}; set {key}"
+                )
+        return list(wanted.values())
+
     try:
-        refuse_pointer(file)
-        columns = _READERS["".join(file.suffixes[-2:]) if file.suffix == ".zst" else file.suffix](
-            file, f"{name}: {file}", wanted
-        )
+        for number, (fields, where) in enumerate(records_of(file, Wanted(columns), name), start=1):
+            columns(fields if isinstance(fields, Mapping) else {}, where)
+            label, group = (fields.get(key) for key in (target, source.group))
+            where = f"{where}, row {number}" if where == str(file) else where
+            prompt = _prompt(fields[source.text], f"{name}: {where}")
+            yield _Row(prompt, *(None if value == "" else value for value in (label, group)))
     except FileNotFoundError:
         raise SaeflowError(
             f"{name}: '{file}' does not exist; correct the path, or make the file"
         ) from None
-    except UnicodeDecodeError as error:
-        raise SaeflowError(f"{name}: {file} is not UTF-8 text ({error}); convert it") from None
-    texts, targets = columns[source.text], columns[target]
-    groups = columns[source.group] if source.group else [None] * len(texts)
-    for number, (text, label, group) in enumerate(zip(texts, targets, groups, strict=True), 1):
-        yield _Row(_prompt(text, f"{name}: {file}, row {number}"), label, group)
 
 
 def _prompt(value: Any, where: str) -> str | list[Message] | None:
@@ -215,59 +217,6 @@ def _prompt(value: Any, where: str) -> str | list[Message] | None:
         raise SaeflowError(
             f"{where}: is neither text nor messages, a list of role and content; correct it"
         ) from None
-
-
-def _no_column(where: str, key: str, column: str, names: Sequence[str]) -> SaeflowError:
-    return SaeflowError(f"{where} has no column '{column}' but {', '.join(names)}; set {key}")
-
-
-def _csv(file: Path, where: str, wanted: dict[str, str]) -> dict[str, list[Any]]:
-    try:
-        table = pl.read_csv(file, infer_schema=False)
-    except PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise SaeflowError(f"{where} is no table of comma-separated values ({reason})") from None
-    return _of_table(table, where, wanted)
-
-
-def _of_table(table: pl.DataFrame, where: str, wanted: dict[str, str]) -> dict[str, list[Any]]:
-    for key, column in wanted.items():
-        if column not in table.columns:
-            raise _no_column(where, key, column, table.columns)
-    return {column: table[column].to_list() for column in wanted.values()}
-
-
-def _json_lines(file: Path, where: str, wanted: dict[str, str]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {column: [] for column in wanted.values()}
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json_of(line, f"{where}, line {number}")
-            except ValueError as error:
-                raise SaeflowError(f"{where}, line {number}: is not JSON ({error})") from None
-            for key, column in wanted.items():
-                if not isinstance(record, dict) or column not in record:
-                    names = list(record) if isinstance(record, dict) else ["no names"]
-                    raise _no_column(f"{where}, line {number}", key, column, names)
-                columns[column].append(record[column])
-    return columns
-
-
-def _parquet(file: Path, where: str, wanted: dict[str, str]) -> dict[str, list[Any]]:
-    try:
-        names = pq.read_schema(file).names
-        for key, column in wanted.items():
-            if column not in names:
-                raise _no_column(where, key, column, names)
-        table = pq.read_table(file, columns=list(wanted.values()))
-    except pa.ArrowInvalid as error:
-        raise SaeflowError(f"{where} is not a whole Parquet file ({error}); get it again") from None
-    return {column: table[column].to_pylist() for column in wanted.values()}
-
-
-_READERS = {".csv": _csv, ".csv.zst": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
 
 
 def _label(value: Any) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saeflow.artifacts import json_of
-from saeflow.config.sections import Corpus
-from saeflow.config.text_files import packing_of
-from saeflow.corpora.content import columns_of
+from saeflow.config.text_files import kind_of, packing_of
 from saeflow.errors import SaeflowError
+from saeflow.seals import refuse_pointer
 from saeflow.tensors import check_declared
-from saeflow.unpacking import UNPACKERS, plain
+from saeflow.unpacking import DAMAGE, UNPACKERS, plain, reason
 
 _CHUNK = 1 << 20  # characters held at once, beside one record
 LONGEST = 1 << 26  # characters of one record
@@ -49,6 +48,18 @@ class Record(NamedTuple):
 
     value: Any
     where: str
+
+
+class Wanted(NamedTuple):
+    """What is read of a file.
+
+    Attributes:
+        columns: those of a table that are read, given a sample of each and where the table stands.
+        separator: what stands between documents of plain text.
+    """
+
+    columns: Callable[[Mapping[str, Any], str], list[str]]
+    separator: str = "\n\n"
 
 
 class _Decoded(NamedTuple):
@@ -89,7 +100,7 @@ def _text_of(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
         if encoding == "utf-8" and start.count(0) > len(start) // 4:
             raise SaeflowError(
-                f"corpus.path: '{path}' is full of zero bytes, as UTF-16 without a mark of the "
+                f"'{path}' is full of zero bytes, as UTF-16 without a mark of the "
                 "order of bytes is, or no text at all; convert it to UTF-8"
             )
         with io.TextIOWrapper(file, encoding, newline=newline) as text:
@@ -109,22 +120,22 @@ def _seekable(path: Path) -> Iterator[IO[bytes]]:
         yield whole
 
 
-def _separated(path: Path, corpus: Corpus) -> Iterator[Record]:
+def _separated(path: Path, wanted: Wanted) -> Iterator[Record]:
     pending = ""
     with _text_of(path) as file:
         while chunk := file.read(_CHUNK):
-            *whole, pending = (pending + chunk).split(corpus.separator)
+            *whole, pending = (pending + chunk).split(wanted.separator)
             yield from (Record(text.lstrip(_MARK), str(path)) for text in whole)
             if len(pending) > LONGEST:
                 raise SaeflowError(
                     f"{path}: goes on for {LONGEST >> 20} Mi characters without "
-                    f"{corpus.separator!r}, which stands between documents; set corpus.separator "
+                    f"{wanted.separator!r}, which stands between documents; set corpus.separator "
                     'to what does, for example "\\n" where each line is one'
                 )
     yield Record(pending.lstrip(_MARK), str(path))
 
 
-def _json_lines(path: Path, corpus: Corpus) -> Iterator[Record]:
+def _json_lines(path: Path, wanted: Wanted) -> Iterator[Record]:
     with _text_of(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST), ""), start=1):
             where, line = f"{path}, line {number}", line.strip(_MARK + " \t\r\n")
@@ -151,9 +162,9 @@ def _too_long(where: str) -> SaeflowError:
     )
 
 
-def _json_values(path: Path, corpus: Corpus) -> Iterator[Record]:
+def _json_values(path: Path, wanted: Wanted) -> Iterator[Record]:
     """The records of a list, or those that stand one after another."""
-    held, in_list, ended, number, wanted = "", False, False, 0, _CHUNK
+    held, in_list, ended, number, size = "", False, False, 0, _CHUNK
     with _text_of(path) as file:
         while held or not ended:
             held = held.lstrip(_BETWEEN)
@@ -164,7 +175,7 @@ def _json_values(path: Path, corpus: Corpus) -> Iterator[Record]:
                 return
             elif (decoded := _first_value(held, where)) and (decoded.end < len(held) or ended):
                 yield Record(decoded.value, where)
-                held, number, wanted = held[decoded.end :], number + 1, _CHUNK
+                held, number, size = held[decoded.end :], number + 1, _CHUNK
             elif ended and held:
                 raise SaeflowError(
                     f"{where}: is not JSON, or it is cut ({held[:40]!r}); correct the file"
@@ -172,8 +183,8 @@ def _json_values(path: Path, corpus: Corpus) -> Iterator[Record]:
             elif len(held) > LONGEST:
                 raise _too_long(where)
             elif not ended:  # as much again, so that a long record is not read often
-                more = file.read(wanted)
-                held, wanted, ended = held + more, max(_CHUNK, len(held)), not more
+                more = file.read(size)
+                held, size, ended = held + more, max(_CHUNK, len(held)), not more
     if in_list:
         raise SaeflowError(f"{path}: its list of records has no end; get the file again")
 
@@ -188,8 +199,8 @@ def _first_value(text: str, where: str) -> _Decoded | None:
         return None
 
 
-def _table_of(delimiter: str) -> Callable[[Path, Corpus], Iterator[Record]]:
-    def rows(path: Path, corpus: Corpus) -> Iterator[Record]:
+def _table_of(delimiter: str) -> Callable[[Path, Wanted], Iterator[Record]]:
+    def rows(path: Path, wanted: Wanted) -> Iterator[Record]:
         csv.field_size_limit(LONGEST)
         with _text_of(path, newline="") as file:
             reader = csv.DictReader(file, delimiter=delimiter, strict=True)
@@ -205,9 +216,9 @@ def _table_of(delimiter: str) -> Callable[[Path, Corpus], Iterator[Record]]:
     return rows
 
 
-def _parquet(path: Path, corpus: Corpus) -> Iterator[Record]:
+def _parquet(path: Path, wanted: Wanted) -> Iterator[Record]:
     with _seekable(path) as stored, pq.ParquetFile(stored) as file:
-        columns = columns_of(corpus, _samples(file.schema_arrow), str(path))
+        columns = wanted.columns(_samples(file.schema_arrow), str(path))
         _check_groups(path, file)
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
             yield from (Record(row, str(path)) for row in batch.to_pylist())
@@ -225,23 +236,23 @@ def _check_groups(path: Path, file: pq.ParquetFile) -> None:
             check_declared(path, group.total_byte_size, packed)
 
 
-def _arrow(path: Path, corpus: Corpus) -> Iterator[Record]:
+def _arrow(path: Path, wanted: Wanted) -> Iterator[Record]:
     """A stream of Arrow, as ``datasets`` saves it, or a file."""
     with _bytes_of(path) as packed:
         if not packed.peek(6).startswith(b"ARROW1"):
             stream = pa.ipc.open_stream(packed)
-            yield from _rows(stream.schema, stream, path, corpus)
+            yield from _rows(stream.schema, stream, path, wanted)
             return
     with _seekable(path) as stored:
         file = pa.ipc.open_file(stored)
         batches = (file.get_batch(number) for number in range(file.num_record_batches))
-        yield from _rows(file.schema, batches, path, corpus)
+        yield from _rows(file.schema, batches, path, wanted)
 
 
 def _rows(
-    schema: pa.Schema, batches: Iterator[pa.RecordBatch], path: Path, corpus: Corpus
+    schema: pa.Schema, batches: Iterator[pa.RecordBatch], path: Path, wanted: Wanted
 ) -> Iterator[Record]:
-    columns = columns_of(corpus, _samples(schema), str(path))
+    columns = wanted.columns(_samples(schema), str(path))
     for batch in batches:
         chosen = batch.select(columns)
         for start in range(0, chosen.num_rows, _ROWS_AT_ONCE):
@@ -267,7 +278,7 @@ def _sample(type_: pa.DataType) -> Any:
     return 0 if kinds.is_integer(type_) else None
 
 
-READERS: dict[str, Callable[[Path, Corpus], Iterator[Record]]] = {
+READERS: dict[str, Callable[[Path, Wanted], Iterator[Record]]] = {
     ".txt": _separated,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
@@ -278,3 +289,33 @@ READERS: dict[str, Callable[[Path, Corpus], Iterator[Record]]] = {
     ".arrow": _arrow,
 }
 """By `saeflow.config.text_files.TEXT_KINDS`."""
+
+
+def records_of(path: Path, wanted: Wanted, key: str) -> Iterator[Record]:
+    """The records of a file of one of these kinds.
+
+    Args:
+        path: of the file.
+        wanted: what is read of it.
+        key: of the config, or a name, for messages.
+
+    Raises:
+        FileNotFoundError: it is absent.
+        SaeflowError: it is damaged, or not what its name says.
+    """
+    try:
+        refuse_pointer(path)
+        yield from READERS[kind_of(path.name) or ""](path, wanted)
+    except FileNotFoundError:
+        raise  # callers know what else could be named
+    except UnicodeDecodeError as error:
+        raise SaeflowError(f"{key}: '{path}' is not UTF-8 text ({error}); convert it") from None
+    except UnicodeError as error:
+        raise SaeflowError(f"{key}: '{path}' is no text ({error}); convert it") from None
+    except pa.ArrowInvalid as error:
+        kind = "Parquet" if ".parquet" in path.name else "Arrow"
+        raise SaeflowError(f"{path}: is not a whole {kind} file ({error}); get it again") from None
+    except DAMAGE as error:
+        raise SaeflowError(
+            f"{key}: '{path}' is cut or damaged ({reason(error)}); get it again"
+        ) from None

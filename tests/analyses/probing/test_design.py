@@ -195,6 +195,22 @@ def test_differences_across_sets_are_paired_with_bootstrap_and_wilcoxon(
     assert not len(table.filter(kind="activations", method="logistic_ridge"))
 
 
+def test_an_sae_is_compared_with_its_controls_set_by_set(results: pl.DataFrame) -> None:
+    worse = results.filter(kind="latents").with_columns(
+        of=pl.lit("main-frozen_decoder"), auc=pl.col("auc") - 0.1
+    )
+    every = pl.concat([results, worse])
+    table = compare(
+        every, quiver(every), Comparison(draws=200), 0, [("main", "main-frozen_decoder")]
+    )
+    own = table.filter(than="the same on latents of main-frozen_decoder", regime="full")
+    assert set(own["method"]) == {"sparse", "binarised", "lasso"}
+    assert set(own["of"]) == {"main"}
+    np.testing.assert_allclose(own["difference"], 0.1)
+    np.testing.assert_allclose(own["baseline"], own["auc"] - 0.1)
+    assert own["better"].to_list() == [3] * len(own)
+
+
 def test_the_quiver_takes_the_best_by_validation_and_latents_only_where_they_may(
     results: pl.DataFrame,
 ) -> None:

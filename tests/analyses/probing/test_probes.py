@@ -227,3 +227,34 @@ def test_a_probe_never_sees_the_rows_it_is_tested_on() -> None:
     evaluate(spy, x[train], y[train], folds_of(30), [HeldOut(x[held], y[held])])
     assert len(seen) == 6
     assert seen[-1] == set(range(30))
+
+
+def test_logistic_regression_scores_what_the_published_protocol_gives_step_by_step() -> None:
+    """Of "Are Sparse Autoencoders Useful?" for fewer than 128 rows: ten strengths, six stratified
+    folds, the strength of the best mean area, one fit to all training rows, the area on test rows."""
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.preprocessing import StandardScaler
+
+    random = np.random.default_rng(5)
+    x = random.normal(size=(120, 10)) * random.uniform(0.1, 10, 10)
+    y = (x / x.std(axis=0)) @ random.normal(size=10) + 3 * random.normal(size=120) > 0
+    train, test = np.arange(72), np.arange(72, 120)
+    strengths = np.logspace(-5, 5, 10)
+
+    def area(fit: np.ndarray, seen: np.ndarray, strength: float) -> float:
+        scaler = StandardScaler().fit(x[fit])
+        model = LogisticRegression(C=strength, max_iter=10_000, tol=1e-10)
+        model.fit(scaler.transform(x[fit]), y[fit])
+        return float(roc_auc_score(y[seen], model.decision_function(scaler.transform(x[seen]))))
+
+    parts = list(StratifiedKFold(6, shuffle=True, random_state=0).split(x[train], y[train]))
+    means = [np.mean([area(fit, seen, c) for fit, seen in parts]) for c in strengths]
+    best = strengths[int(np.argmax(means))]
+    folds = np.empty(len(train), np.int64)
+    for number, (_, seen) in enumerate(parts):
+        folds[seen] = number
+    probe = on_activations("logistic_ridge", strengths.tolist())
+    (found,) = evaluate(probe, x[train], y[train], folds, [HeldOut(x[test], y[test])])
+    assert found.option == pytest.approx(best)
+    assert found.validation == pytest.approx(max(means), abs=1e-9)
+    assert found.areas == [pytest.approx(area(train, test, best), abs=1e-9)]

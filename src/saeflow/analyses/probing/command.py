@@ -152,12 +152,14 @@ def summarise(
     options.set_pools(1)
     import json
 
-    from saeflow.analyses.probing.quality import write_scores
+    from saeflow.analyses.probing.quality import controls_of, write_scores
     from saeflow.analyses.probing.tables import write_summaries
 
-    write_summaries(output, results, bases, options.parsed(Comparison, settings), seed)
-    hook_of = _pairs(places, "--place")
-    write_scores(output, json.loads(saes), hook_of, accuracies, absorption)
+    hook_of, described = _pairs(places, "--place"), json.loads(saes)
+    probed = {name: described[name] for name in hook_of}
+    chosen = options.parsed(Comparison, settings)
+    write_summaries(output, results, bases, chosen, seed, controls_of(probed))
+    write_scores(output, probed, hook_of, accuracies, absorption)
 
 
 def _pairs(values: list[str], option: str) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import Field
 
 from saeflow.artifacts import atomic, write_sealed_json
 from saeflow.config.section import Section
-from saeflow.config.sections.published import DataPackage, Published
+from saeflow.config.sections.published import DataPackage, Published, below
 from saeflow.hub.files import RECORD, fetch, place
 from saeflow.hub.packages import fetch_files
 
@@ -24,7 +24,7 @@ class Wanted(Section):
 
 
 def fetch_labelled(wanted: Wanted, output: Path) -> None:
-    """Fetch files under their own names, with the record of where they came from.
+    """Fetch files to the paths that they have there, with the record of where they came from.
 
     Args:
         wanted: which.
@@ -41,7 +41,9 @@ def fetch_labelled(wanted: Wanted, output: Path) -> None:
             records = [record for _, record in files]
         for published in wanted.published:
             fetched = fetch(published, KEY)
-            place(fetched.path, temporary / PurePosixPath(published.file or "").name)
+            target = temporary / below(published.file or "")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            place(fetched.path, target)
             records.append(fetched.record)
         write_sealed_json(temporary / RECORD, {"files": records})
 

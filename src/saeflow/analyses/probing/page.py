@@ -11,6 +11,7 @@ import polars as pl
 from saeflow.analyses.probing.figures import series
 from saeflow.analyses.probing.quality import SCORES
 from saeflow.analyses.probing.settings import Probing
+from saeflow.analyses.probing.summary import ON_ACTIVATIONS
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
 from saeflow.report.wording import Fact, number
@@ -75,12 +76,18 @@ def sentences(differences: pl.DataFrame) -> list[str]:
     full = differences.filter(regime="full", shifted=False)
     told = []
     latents = full.filter(kind="latents").sort("auc", descending=True)
-    for row in latents.head(1).to_dicts():
+    for row in latents.filter(than=ON_ACTIVATIONS).head(1).to_dicts():
         told.append(
             f"Over {row['sets']} sets the best probe on latents ({series(row)}) has a mean area of "
             f"{row['auc']:.3f}, logistic regression on activations {row['baseline']:.3f}: it is "
             f"better in {row['better']}, worse in {row['worse']}, and in {row['none']} the "
             "difference is smaller than what new splits make."
+        )
+    of_controls = latents.filter(pl.col("than") != ON_ACTIVATIONS)
+    for row in of_controls.unique("than", keep="first", maintain_order=True).to_dicts():
+        told.append(
+            f"Set against {row['than']}, a control, {series(row)} changes the area by "
+            f"{row['difference']:+.3f}{_interval(row)}."
         )
     for row in full.filter(kind=QUIVER).to_dicts():
         told.append(

@@ -114,6 +114,27 @@ def write_scores(
         write_table(output / f"saes.{end}", table, SAES)
 
 
+def controls_of(saes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each SAE that was trained with each control of it: what is trained alike but for that.
+
+    Args:
+        saes: what each SAE is, by name.
+    """
+
+    def alike(sae: Mapping[str, Any]) -> dict[str, Any]:
+        left_out = {"control": None, "init_from": None}
+        return {**sae, "training": {**sae["training"], **left_out}}
+
+    trained = {name: sae for name, sae in saes.items() if sae["training"]}
+    return [
+        (name, other)
+        for name, sae in trained.items()
+        if not sae["training"].get("control")
+        for other, its in trained.items()
+        if its["training"].get("control") and alike(its) == alike(sae)
+    ]
+
+
 def scores(name: str, hook: str, accuracy: pl.DataFrame, letters: pl.DataFrame) -> dict[str, float]:
     """Means over sets, or letters, and splits, each with its standard error over splits, corrected
     as these share rows (Nadeau and Bengio 2003).

@@ -21,12 +21,14 @@ ROWS: Schema = {
     "test_set": pl.String,
     "label": pl.String,
     "class": pl.Int32,
+    "number": pl.Float64,
     "group": pl.Int64,
     "last_token": pl.Int32,
     "last_text": pl.String,
     **dict.fromkeys(SURFACE, pl.Float64),
 }
-"""`test_set` is empty for rows of the set itself, else the name of a shifted test set."""
+"""`test_set` is empty for rows of the set itself, else the name of a shifted test set. `class` is
+null where rows have a `number`, which is null where they have a class."""
 
 
 class Removed(NamedTuple):
@@ -146,7 +148,9 @@ def _table(
     name: str,
     text_of: Callable[[list[int]], str],
 ) -> pl.DataFrame:
-    labels = texts.targets[chosen].astype(int)
+    targets = texts.targets[chosen]
+    labels = targets.astype(int).tolist() if texts.classes else []
+    nothing = [None] * len(chosen)
     surface = np.array(
         [[len(cut[place]), *glance(text)] for place, text in zip(chosen, said, strict=True)],
         np.float64,
@@ -156,9 +160,9 @@ def _table(
             "row": np.zeros(len(chosen), np.int32),
             "test_set": [name] * len(chosen),
             "label": [texts.classes[label] for label in labels]
-            if texts.classes
-            else [""] * len(chosen),
-            "class": labels.astype(np.int32),
+            or [f"{each:g}" for each in targets],
+            "class": labels or nothing,
+            "number": nothing if texts.classes else targets,
             "group": texts.groups[chosen],
             "last_token": [cut[place][-1] for place in chosen],
             "last_text": [text_of([cut[place][-1]]) for place in chosen],

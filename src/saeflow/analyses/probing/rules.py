@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
@@ -13,6 +13,7 @@ from saeflow.analyses.probing.catalogue import chosen_sets, parts
 from saeflow.analyses.probing.fetching import package_folder, published_folder, sources_of
 from saeflow.analyses.probing.settings import Probing
 from saeflow.config.sections.labelled import TextSource
+from saeflow.config.sections.published import below
 from saeflow.errors import SaeflowError
 from saeflow.workflow import Workflow, repeated
 
@@ -49,7 +50,7 @@ class LabelledFiles:
             folder, file = published_folder(source.published), source.published.file or ""
         else:
             return ""
-        return f"{_FETCHED}/{folder}/labelled/{PurePosixPath(file).name}"
+        return f"{_FETCHED}/{folder}/labelled/{below(file)}"
 
     @property
     def sources(self) -> list[str]:

@@ -61,6 +61,7 @@ QUIVER: Schema = {
     "validation": pl.Float64,
     "auc": pl.Float64,
 }
+ON_ACTIVATIONS = "logistic_ridge on activations"
 WITHOUT, WITH = "activations", "activations and latents"
 
 
@@ -136,16 +137,21 @@ def quiver(results: pl.DataFrame) -> pl.DataFrame:
 
 
 def compare(
-    results: pl.DataFrame, quivers: pl.DataFrame, settings: Comparison, seed: int
+    results: pl.DataFrame,
+    quivers: pl.DataFrame,
+    settings: Comparison,
+    seed: int,
+    controls: Sequence[tuple[str, str]] = (),
 ) -> pl.DataFrame:
-    """Every method against logistic regression on activations, and the quiver with latents against
-    that without, across sets.
+    """Every method against logistic regression on activations, latents of an SAE against those of
+    its controls, and the quiver with latents against that without, across sets.
 
     Args:
         results: `RESULTS` of all sets.
         quivers: from `quiver`.
         settings: level and draws.
         seed: of the study.
+        controls: SAEs, each with a control of it.
     """
     case = [*CASE, "seed"]
     itself = pl.all_horizontal(pl.col(key) == value for key, value in BASELINE.items())
@@ -153,7 +159,13 @@ def compare(
     first = base["of"][0] if len(base) else ""
     base = base.filter(of=first).select(*case, than=pl.col("auc"))
     paired = results.join(base, on=case, how="inner").filter(~(itself & (pl.col("of") == first)))
-    rows = _compared(paired, "logistic_ridge on activations", settings, seed)
+    rows = _compared(paired, ON_ACTIVATIONS, settings, seed)
+    latents = results.filter(kind="latents")
+    for sae, control in controls:
+        same = [*case, "method", "k"]
+        base = latents.filter(of=control).select(*same, than=pl.col("auc"))
+        paired = latents.filter(of=sae).join(base, on=same, how="inner")
+        rows += _compared(paired, f"the same on latents of {control}", settings, seed)
     key = ["set", "regime", "level", "seed"]
     sizes = results.filter(test_set="").unique(key).select(*key, "train_rows", "test_rows")
     without = quivers.filter(arrows=WITHOUT).select(*key, than=pl.col("auc"))

@@ -13,6 +13,7 @@ from saeflow.analyses.probing.accuracy import ACCURACY, accuracies
 from saeflow.analyses.probing.basis import BASIS, basis
 from saeflow.analyses.probing.design import RESULTS, probe_set, sources
 from saeflow.analyses.probing.io import load_representations, save_representations
+from saeflow.analyses.probing.numbers import probe_numbers
 from saeflow.analyses.probing.reading import Representations
 from saeflow.analyses.probing.rows import ROWS, TokenRows, token_rows
 from saeflow.analyses.probing.settings import Comparison, Fitting, Reading, Regimes
@@ -123,8 +124,6 @@ def _rows_of(
     from saeflow.analyses.probing.reading import tokeniser
 
     texts = read_labelled(source, name, files.get(name))
-    if not texts.classes:
-        return None, "has numbers, and probes are of classes"
     if shortage := texts.shortage(LEAST_ROWS):
         return None, shortage
     shifted = {
@@ -163,7 +162,7 @@ def _told(
             | removed._asdict()
             | {
                 "test_set": test_set,
-                "classes": ", ".join(rows.texts.classes),
+                "classes": ", ".join(rows.texts.classes) or "numbers",
                 "rows": len(own),
                 "groups": own["group"].n_unique(),
                 "tokens": own["tokens"].mean(),
@@ -203,36 +202,41 @@ def probe_rows(
         represented = load_representations(representations)
         texts, shifted = _sets_of(name, table)
         listed = sources(name, represented, table, fitting, hook_of, seed)
-        results = probe_set(texts, shifted, listed, fitting, regimes, seed, progress)
-        scores = accuracies(texts, represented, fitting, seed)
-        n = len(texts)
-        bases = pl.concat(
-            [bases]
-            + [
-                basis(texts, table[:n], latents[:n], sae, fitting, seed)
-                for sae, latents in represented.latents.items()
-            ]
-        )
+        probe = probe_set if texts.classes else probe_numbers
+        results = probe(texts, shifted, listed, fitting, regimes, seed, progress)
+        if texts.classes:
+            scores = accuracies(texts, represented, fitting, seed)
+            n = len(texts)
+            bases = pl.concat(
+                [bases]
+                + [
+                    basis(texts, table[:n], latents[:n], sae, fitting, seed)
+                    for sae, latents in represented.latents.items()
+                ]
+            )
     write_table(outputs[0], results, RESULTS)
     write_table(outputs[1], bases, BASIS)
     write_table(outputs[2], scores, ACCURACY)
 
 
 def _sets_of(name: str, table: pl.DataFrame) -> tuple[LabelledSet, dict[str, Any]]:
-    """The set itself, without its texts, and the rows and classes of shifted test sets."""
+    """The set itself, without its texts, and the rows and classes or numbers of shifted test
+    sets."""
     own = table.filter(test_set="")
-    labels = own.unique("class").sort("class")["label"].to_list()
+    of_classes = own["number"].null_count() == len(own)
+    target = "class" if of_classes else "number"
+    labels = own.unique("class").sort("class")["label"].to_list() if of_classes else []
     texts = LabelledSet(
         name,
         [""] * len(own),
         labels,
-        own["class"].to_numpy().astype(np.float64),
+        own[target].to_numpy().astype(np.float64),
         own["group"].to_numpy().astype(np.int64),
     )
     shifted = {
         test_set: (
             part["row"].to_numpy().astype(np.int64),
-            part["class"].to_numpy().astype(np.float64),
+            part[target].to_numpy().astype(np.float64),
         )
         for (test_set,), part in table.filter(pl.col("test_set") != "").group_by(
             "test_set", maintain_order=True
@@ -242,7 +246,12 @@ def _sets_of(name: str, table: pl.DataFrame) -> tuple[LabelledSet, dict[str, Any
 
 
 def write_summaries(
-    output: Path, results: Sequence[Path], bases: Sequence[Path], settings: Comparison, seed: int
+    output: Path,
+    results: Sequence[Path],
+    bases: Sequence[Path],
+    settings: Comparison,
+    seed: int,
+    controls: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write ``summary``, ``differences``, ``quiver`` and ``basis``, each also as .csv.
 
@@ -252,6 +261,7 @@ def write_summaries(
         bases: of every set.
         settings: of intervals.
         seed: of the study.
+        controls: SAEs, each with a control of it.
     """
     every = joined([read_table(path, RESULTS) for path in results], RESULTS)
     if every.is_empty():
@@ -261,7 +271,7 @@ def write_summaries(
     chosen = quiver(every)
     tables = {
         "summary": (summarise(every, settings.level), SUMMARY),
-        "differences": (compare(every, chosen, settings, seed), DIFFERENCES),
+        "differences": (compare(every, chosen, settings, seed, controls), DIFFERENCES),
         "quiver": (chosen, QUIVER),
         "basis": (joined([read_table(path, BASIS) for path in bases], BASIS), BASIS),
     }

