@@ -179,7 +179,7 @@ def difference_rows(differences: pl.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "method": "chosen with latents in the quiver" if row["kind"] == QUIVER else series(row),
-            "than": row["than"],
+            "than": row["than"].replace("logistic_ridge", "logistic ridge"),
             "tests": "shifted" if row["shifted"] else "own",
             "sets": row["sets"],
             "auc": number(row["auc"], 3),
