@@ -165,6 +165,7 @@ def test_a_label_is_what_most_scales_agree_on_and_chance_gets_none() -> None:
     assert labels["text"][0] in {"the red planet", "a planet of the sun"}
     assert consensus(["a b", "c d", "c d e"]) == 1
     assert first_phrase('\n "ocean". It is big.\nMore') == "ocean"
+    assert first_phrase(". A ship at sea. It sails") == "A ship at sea"
 
 
 def test_decoder_rows_are_explained_from_beginning_to_end(lm: LanguageModel) -> None:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from saeflow.models.language_model import LanguageModel
 
 ROWS_AT_ONCE = 128
+MARKS = " \"'“”.,:;"
+"""What a phrase neither opens nor ends with."""
 GREEDY = Sampling(temperature=0.0)
 READ_OUTS: Schema = {
     "latent": pl.Int32,
@@ -267,10 +269,10 @@ def spoken(
 
 def first_phrase(text: str) -> str:
     """What is said before a line, a sentence or a quotation ends."""
-    line = next((part for part in text.splitlines() if part.strip()), "")
+    line = next((part for part in text.splitlines() if part.strip(MARKS)), "").strip(MARKS)
     for end in ('"', "”", ". ", "! ", "? "):
         line = line.split(end)[0] if line.split(end)[0].strip() else line
-    return one_line(line.strip(" \"'“”.,:;"))
+    return one_line(line.strip(MARKS))
 
 
 def consensus(texts: Sequence[str]) -> int:

@@ -1,0 +1,80 @@
+"""A real chat model says what kind of thing a direction is, at the right scale and at no other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from smollm2 import cached_files
+from torch.nn.functional import normalize
+
+from saeflow.analyses.labels.patching import Prefix, place, resid_pre, typical_norm
+from saeflow.analyses.labels.self_explanation import random_directions
+from saeflow.config.sections import Message
+from saeflow.models.language_model import LanguageModel, load_model
+from saeflow.models.running import capture, unembed
+
+pytestmark = pytest.mark.real
+
+KINDS = {
+    "dog": "animal",
+    "rose": "flower",
+    "Paris": "city",
+    "hammer": "tool",
+    "apple": "fruit",
+    "red": "color",
+    "piano": "instrument",
+    "doctor": "profession",
+    "car": "vehicle",
+    "shirt": "clothing",
+    "France": "country",
+    "gold": "metal",
+}
+CONTEXTS = ("I saw the {}", "Tell me about {}", "She thought of the {}")
+TEMPLATE = [
+    Message(role="user", content='What is "{latent}"?'),
+    Message(role="assistant", content='The word "{latent}" is a kind of'),
+]
+TEXT = (
+    "The old man walked slowly to the market to buy some bread and a bottle of milk.",
+    "Water boils at one hundred degrees, and freezes at zero.",
+)
+LAYER = 2
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return load_model(cached_files()[1])
+
+
+def read_at(lm: LanguageModel, text: str) -> torch.Tensor:
+    """The stream at the last token of a text."""
+    hook = resid_pre(LAYER)
+    return capture(lm, torch.tensor([lm.tokenize(text)]), [hook])[hook][0, -1]
+
+
+def test_the_kind_of_twelve_words_is_told_at_the_layers_norm_and_not_far_below_it(
+    lm: LanguageModel,
+) -> None:
+    words = torch.stack(
+        [sum((read_at(lm, text.format(word)) for text in CONTEXTS), torch.zeros(lm.d_model))
+         for word in KINDS]
+    )  # fmt: skip
+    directions = normalize(words - words.mean(0), dim=1)
+    every = torch.cat([directions, random_directions(len(KINDS), lm.d_model, 0)])
+    norms = [typical_norm(lm, torch.tensor([lm.tokenize(text)]), LAYER) for text in TEXT]
+    kinds = torch.tensor([lm.tokenize(f" {kind}", bos=False)[0] for kind in KINDS.values()])
+    assert len(set(kinds.tolist())) == len(KINDS)
+    prefix, accuracy = Prefix(lm, place(lm, TEMPLATE)), {}
+    for scale in (0.25, 2.0):
+        with torch.no_grad():
+            vectors = every * scale * sum(norms) / len(norms)
+            states, _ = prefix.states(vectors, LAYER, "replace")
+        logs = unembed(lm, states[:, -1]).float().log_softmax(-1)[:, kinds]
+        for name, part in (("words", logs[: len(KINDS)]), ("random", logs[len(KINDS) :])):
+            told = (part - part.mean(0)).argmax(1)  # a kind that is named of all counts for none
+            right = told == torch.arange(len(KINDS))
+            accuracy[name, scale] = float(right.float().mean())
+    assert accuracy["words", 2.0] >= 0.9
+    assert accuracy["words", 0.25] <= 0.5
+    assert accuracy["random", 2.0] <= 0.35
+    assert accuracy["random", 0.25] <= 0.35
