@@ -222,6 +222,18 @@ def parsed_by_name(section: type[S], text: str) -> dict[str, S]:
     return {name: parsed(section, json.dumps(values), name) for name, values in named.items()}
 
 
+def named_files(named: Sequence[str] | None) -> dict[str, Path]:
+    """Files by name, of an option that is given as NAME=FILE.
+
+    Raises:
+        SaeflowError: one has no name.
+    """
+    pairs = [each.partition("=") for each in named or ()]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise SaeflowError(f"'{wrong[0]}' is no NAME=FILE")
+    return {name: Path(path) for name, _, path in pairs}
+
+
 def set_pools(threads: int) -> None:
     """Give BLAS, Polars and Arrow exactly this many threads; call it before the first of them is
     imported."""

@@ -46,6 +46,7 @@ TARGETS = {
         "probing/wedding/results.parquet",
         "directions/lm/cooking/edits.parquet",
         "directions/lm/transfer.parquet",
+        "geometry/causes.parquet",
         "labels/topk/labels.parquet",
     ],
     "chess-on-a-gpu": [

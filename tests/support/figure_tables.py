@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import decomposition_tables
 import numpy as np
 import polars as pl
 import probing_tables
+from planted_circle import planted_tables
 
 METHODS = ("caa", "sae", "sae_ts", "pinverse", "rotation", "random")
 PEAKS = {"caa": 0.62, "sae": 0.45, "sae_ts": 0.6, "pinverse": 0.2, "rotation": 0.35, "random": 0.0}
@@ -545,6 +548,14 @@ def label_summary() -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+def geometry_tables() -> dict[str, pl.DataFrame]:
+    """Of the planted circle and line."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = planted_tables(Path(folder))
+    names = ("circles", "places", "lines", "held_out", "causes")
+    return {f"geometry/{name}.parquet": made[name] for name in names}
+
+
 def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
     """The tables that figures name, by their paths, as they are read."""
     steered = summary(goals)
@@ -553,6 +564,7 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
         "labels/{labelled_sae}/summary.parquet": label_summary(),
         **decomposition_tables.tables(),
         **probing_tables.tables(),
+        **geometry_tables(),
         "steering/summary.parquet": steered,
         "steering/best.parquet": chosen,
         "steering/matched.parquet": matched(goals),

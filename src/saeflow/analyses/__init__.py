@@ -13,6 +13,7 @@ from saeflow.analyses import (
     directions,
     effects,
     examples,
+    geometry,
     labels,
     logit_lens,
     probing,
@@ -22,6 +23,7 @@ from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.directions.settings import Directions
 from saeflow.analyses.effects.settings import Effects
 from saeflow.analyses.examples.settings import Examples
+from saeflow.analyses.geometry.settings import Geometry
 from saeflow.analyses.labels.settings import Labels
 from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.analyses.probing.settings import Probing
@@ -38,6 +40,7 @@ ANALYSES = (
     steering.ANALYSIS,
     directions.ANALYSIS,
     decomposition.ANALYSIS,
+    geometry.ANALYSIS,
     labels.ANALYSIS,
 )
 """In the order of plans and reports."""
@@ -62,6 +65,8 @@ class Study(Core):
     """Directions of a behaviour, taken out and added; null leaves it out."""
     decomposition: Decomposition | None = None
     """Directions as sums of few decoder rows of SAEs; null leaves it out."""
+    geometry: Geometry | None = None
+    """Circles of words and lines of numbers; null leaves it out."""
     labels: Labels | None = None
     """Words for latents; null leaves it out, ``{}`` takes the defaults."""
 

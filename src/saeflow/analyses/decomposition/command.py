@@ -22,7 +22,6 @@ from saeflow.analyses.directions.command import (
     trying,
 )
 from saeflow.analyses.directions.settings import EditMeasures
-from saeflow.errors import SaeflowError
 
 app = typer.Typer(help="Decompose directions in SAEs.", no_args_is_help=True)
 Named = Annotated[list[str] | None, typer.Option(help="NAME=FILE; may be given several times.")]
@@ -52,7 +51,7 @@ def read(
 
     asked = options.parsed(DecomposedDirections, settings)
     lm = options.open_model(model, dtype)
-    rows, described = read_contrasts(lm, hook, asked, _files(texts), seed)
+    rows, described = read_contrasts(lm, hook, asked, options.named_files(texts), seed)
     save_rows(output, rows)
     write_table(table, described, TEXTS)
 
@@ -105,7 +104,7 @@ def decompose(
         blocks = blocks.part(seen)
     store = options.open_store(manifest)
     looked_at = Material(options.open_sae(sae), hook, store, blocks, tokenizer)
-    files = Files(measured or (), vector or (), _files(file))
+    files = Files(measured or (), vector or (), options.named_files(file))
     directions = directions_of(asked, activations, files, hook, looked_at.sae.d_out)
     write_tables(output, decompose_in(looked_at, directions, chosen, seed))
 
@@ -172,15 +171,3 @@ def edit(
     attempt = trying(options.open_model(model, dtype), section, named, behaviour, own, corpus)
     measured = attempt(tried.trials, options.progress("try sums of latents"))
     write_table(output, edit_table(measured, tried.kinds, own, seed), EDITS)
-
-
-def _files(named: list[str] | None) -> dict[str, Path]:
-    """Files by name.
-
-    Raises:
-        SaeflowError: one has no name.
-    """
-    pairs = [each.partition("=") for each in named or ()]
-    if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise SaeflowError(f"'{wrong[0]}' is no NAME=FILE")
-    return {name: Path(path) for name, _, path in pairs}

@@ -1,0 +1,246 @@
+"""Figures of circles, lines, and what moving along them does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from saeflow.analyses.geometry import moves
+from saeflow.config.sections import Figures
+from saeflow.figures.figure import Figure
+from saeflow.figures.style import EQUALITY, legend, legend_entry, no_data, panels, styled, words
+from saeflow.palette import BLUE, FAINT, GREY, INK, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+SHOWN = 6
+"""Panels of a figure, at most: those of the largest r2."""
+
+
+def of_circles(circles: pl.DataFrame, places: pl.DataFrame, settings: Figures) -> pl.DataFrame:
+    """Where words lie, of the circles that are clearest."""
+    if circles.is_empty():
+        return places.with_columns(
+            *(pl.lit(None, pl.Float64).alias(name) for name in ("r2", "null_high", "p"))
+        )
+    best = circles.sort("r2", descending=True, maintain_order=True).head(SHOWN)
+    kept = best.select("group", "hook", "r2", "null_high", "p")
+    return kept.join(places, on=["group", "hook"], maintain_order="left_right")
+
+
+@styled
+def geometry_circles(rows: pl.DataFrame, settings: Figures) -> Drawing:
+    """The words of a group in the plane of their circle, a panel for each group and hook."""
+    if rows.is_empty():
+        return no_data(settings, "no group of words was read")
+    shown = rows.partition_by("group", "hook", maintain_order=True)
+    drawing, axes = panels(len(shown), settings, 2.7, share_x=False, share_y=False)
+    for panel, own in zip(axes, shown, strict=True):
+        x, y = own["x"].to_numpy(), own["y"].to_numpy()
+        panel.plot(np.append(x, x[0]), np.append(y, y[0]), color=FAINT, linewidth=1.2)
+        panel.plot(x, y, "o", color=BLUE)
+        reach = 1.65 * max(np.abs(x).max(), np.abs(y).max())
+        for word, left, up in zip(own["word"].to_list(), x, y, strict=True):
+            panel.annotate(
+                words(word),
+                (left, up),
+                (9 * np.sign(left) if left else 0, 3 * np.sign(up)),
+                textcoords="offset points",
+                ha="left" if left > 0 else "right",
+                va="center",
+                fontsize=7.5,
+                color=INK,
+            )
+        panel.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+        panel.grid(visible=False)
+        first = own.row(0, named=True)
+        layer = first["hook"].split(".")[1]
+        panel.set_title(f"{words(first['group'])}, layer {layer}")
+        panel.set_xlabel(
+            f"R² {first['r2']:.2f}; other orders up to {first['null_high']:.2f}", fontsize=8
+        )
+    return drawing
+
+
+def geometry_circles_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no group of words was read."
+    parts = [
+        f"{row['group']} at {row['hook']} {row['r2']:.2f} (other orders up to "
+        f"{row['null_high']:.2f})"
+        for row in rows.unique(["group", "hook"], maintain_order=True).to_dicts()
+    ]
+    return f"Words in the plane of their circle; R² of {'; '.join(parts)}."
+
+
+def of_lines(lines: pl.DataFrame, held_out: pl.DataFrame, settings: Figures) -> pl.DataFrame:
+    """Numbers of held-out texts, of each line at the hook where it is clearest."""
+    ridge = lines.filter(method="ridge").sort("r2", descending=True, maintain_order=True)
+    best = ridge.unique("line", keep="first", maintain_order=True).head(SHOWN)
+    kept = best.select("line", "hook", "r2", "null_high", "p")
+    return kept.join(held_out, on=["line", "hook"], maintain_order="left_right")
+
+
+@styled
+def geometry_lines(rows: pl.DataFrame, settings: Figures) -> Drawing:
+    """Numbers that lines say of texts they were not fitted to, against the texts' own."""
+    if rows.is_empty():
+        return no_data(settings, "no line was fitted")
+    shown = rows.partition_by("line", maintain_order=True)
+    drawing, axes = panels(len(shown), settings, 2.6, share_x=False, share_y=False)
+    entries = {"held out": legend_entry(color=BLUE, marker="o", linestyle="", label="held out")}
+    for panel, own in zip(axes, shown, strict=True):
+        for i, (other, part) in enumerate(own.group_by("of", maintain_order=True)):
+            colour = BLUE if not i else VERMILLION
+            value, predicted = part["value"].to_numpy(), part["predicted"].to_numpy()
+            panel.plot(value, predicted, ".", color=colour, markersize=3, alpha=0.35)
+            edges = np.quantile(value, np.linspace(0, 1, 9))
+            place = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, 7)
+            filled = [k for k in range(8) if (place == k).any()]
+            means = [[numbers[place == k].mean() for k in filled] for numbers in (value, predicted)]
+            panel.plot(*means, "o-", color=colour, markeredgecolor="white")
+            name = str(other[0])
+            entries.setdefault(
+                name,
+                legend_entry(
+                    color=VERMILLION, marker="o", linestyle="", label=f"read off: {words(name)}"
+                ),
+            )
+        middle = float(np.mean(own["value"].to_numpy()))
+        panel.axline((middle, middle), slope=1, **EQUALITY)
+        first = own.row(0, named=True)
+        panel.set_title(f"{words(first['line'])}, layer {first['hook'].split('.')[1]}")
+        panel.set_xlabel(f"number (R² {first['r2']:.2f}; null up to {first['null_high']:.2f})")
+        panel.set_ylabel("said by the line")
+    legend(drawing, entries.values())
+    return drawing
+
+
+def geometry_lines_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no line was fitted."
+    parts = [
+        f"{row['line']} {row['r2']:.2f} (null up to {row['null_high']:.2f})"
+        for row in rows.unique("line", maintain_order=True).to_dicts()
+    ]
+    return f"Numbers of held-out texts by lines against their own; R² of {'; '.join(parts)}."
+
+
+def of_causes(
+    circles: pl.DataFrame, lines: pl.DataFrame, causes: pl.DataFrame, settings: Figures
+) -> pl.DataFrame:
+    """How well each circle and line is told, beside what moving along it does."""
+    told_circles = circles.select("hook", "r2", of="group")
+    told_lines = lines.filter(method="ridge").select("hook", "r2", of="line")
+    decoded = pl.concat([told_circles, told_lines])
+    turned = causes.filter(edit="turn", measure="moved")
+    shifted = causes.filter(edit="shift", measure="change")
+    largest = shifted.filter(pl.col("step") == pl.col("step").max().over("of", "hook"))
+    effects = pl.concat([turned, largest]).select(
+        "of", "hook", "kind", "measure", "value", "low", "high"
+    )
+    return effects.join(decoded, on=["of", "hook"], maintain_order="left")
+
+
+@styled
+def geometry_causes(rows: pl.DataFrame, settings: Figures) -> Drawing:
+    """Decoding against effect: a mark for each circle and line at each hook."""
+    if rows.is_empty():
+        return no_data(settings, "no prompts were given in which the model is moved")
+    shown = rows["measure"].unique(maintain_order=True).to_list()
+    names = {
+        "moved": "share of words taken for others",
+        "change": "change of log-odds",
+    }
+    drawing, axes = panels(len(shown), settings, 2.6, share_x=False, share_y=False)
+    for panel, measure in zip(axes, shown, strict=True):
+        own = rows.filter(measure=measure)
+        for kind, part in own.group_by("kind", maintain_order=True):
+            colour = GREY if kind[0] == "random" else BLUE
+            value = part["value"].to_numpy()
+            ends = np.abs(part.select("low", "high").to_numpy().T - value)
+            panel.errorbar(part["r2"].to_numpy(), value, ends, fmt="o", color=colour, capsize=2)
+        for row in own.filter(pl.col("kind") != "random").to_dicts():
+            layer = row["hook"].split(".")[1]
+            panel.annotate(
+                f"{words(row['of'])}, {layer}",
+                (row["r2"], row["value"]),
+                (5, 4),
+                textcoords="offset points",
+                fontsize=7.5,
+            )
+        panel.set_xlabel("R² of circle or line")
+        panel.set_ylabel(names[measure])
+        panel.axhline(0, color=INK, linewidth=0.8)
+    legend(
+        drawing,
+        [
+            legend_entry(color=BLUE, marker="o", linestyle="", label="along circle or line"),
+            legend_entry(color=GREY, marker="o", linestyle="", label="random, as far"),
+        ],
+    )
+    return drawing
+
+
+def geometry_causes_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no prompts were given in which the model is moved."
+    parts = [
+        f"{row['of']} at {row['hook']}, {row['kind']}: {row['value']:.2f}"
+        for row in rows.to_dicts()
+    ]
+    return f"What moving does: {'; '.join(parts)}."
+
+
+FIGURES = (
+    Figure(
+        name="geometry_circles",
+        tables=("geometry/circles.parquet", "geometry/places.parquet"),
+        rows=of_circles,
+        draw=geometry_circles,
+        alt=geometry_circles_alt,
+        title="Words in the plane of their circle",
+        caption="Mean activations of words over texts, in the pair of principal components that "
+        "explains the circle of their order best, scaled to equal spread. Grey lines join "
+        "neighbours of the order. R² stands beside what other orders of the same words reach "
+        "when their best pair is sought, too.",
+        section="geometry",
+        drawn=lambda study: bool(study.geometry and study.geometry.points.groups),
+    ),
+    Figure(
+        name="geometry_lines",
+        tables=("geometry/lines.parquet", "geometry/held_out.parquet"),
+        rows=of_lines,
+        draw=geometry_lines,
+        alt=geometry_lines_alt,
+        title="Numbers of texts that the line was not fitted to",
+        caption="What ridge regression says of blocks of numbers that were held out whole, against "
+        "the numbers themselves; dots are texts, joined marks means of eighths of them. The null "
+        "exchanges the numbers of whole blocks.",
+        section="geometry",
+        drawn=lambda study: bool(study.geometry and study.geometry.points.lines),
+    ),
+    Figure(
+        name="geometry_causes",
+        tables=(
+            "geometry/circles.parquet",
+            "geometry/lines.parquet",
+            "geometry/causes.parquet",
+        ),
+        rows=of_causes,
+        draw=geometry_causes,
+        alt=geometry_causes_alt,
+        title="What can be told, and what the model goes by",
+        caption="R² of circles and lines against what the model does when it is moved along them: "
+        "the share of words after which it goes on as after the word that they were turned to, "
+        "or the change of log-odds of the token of high numbers. Grey: random directions, as far.",
+        section="geometry",
+        drawn=lambda study: bool(study.geometry and moves(study.geometry)),
+    ),
+)

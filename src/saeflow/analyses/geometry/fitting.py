@@ -1,0 +1,246 @@
+"""Tables of circles and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from saeflow.analyses.geometry.circle import (
+    best_plane,
+    circle_interval,
+    circle_null,
+    neighbours_kept,
+)
+from saeflow.analyses.geometry.line import (
+    METHODS,
+    HeldOut,
+    angles,
+    beyond,
+    block_interval,
+    blocks_of,
+    fit_line,
+    line_null,
+    r_squared,
+    random_cosine,
+    rank,
+)
+from saeflow.analyses.geometry.reading import Line, Read
+from saeflow.seeds import numpy_generator
+
+if TYPE_CHECKING:
+    from saeflow.analyses.geometry.settings import Nulls, Points
+
+CIRCLES = {
+    "group": pl.String,
+    "hook": pl.String,
+    "words": pl.Int32,
+    "r2": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "null_high": pl.Float64,
+    "p": pl.Float64,
+    "first": pl.Int32,
+    "second": pl.Int32,
+    "neighbours": pl.Int32,
+}
+PLACES = {
+    "group": pl.String,
+    "hook": pl.String,
+    "word": pl.String,
+    "number": pl.Int32,
+    "x": pl.Float64,
+    "y": pl.Float64,
+}
+LINES = {
+    "line": pl.String,
+    "hook": pl.String,
+    "method": pl.String,
+    "texts": pl.Int32,
+    "blocks": pl.Int32,
+    "r2": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "rank": pl.Float64,
+    "null_high": pl.Float64,
+    "p": pl.Float64,
+    "in_sample_r2": pl.Float64,
+    "confounds_r2": pl.Float64,
+    "beyond_r2": pl.Float64,
+}
+HELD_OUT = {
+    "line": pl.String,
+    "hook": pl.String,
+    "of": pl.String,
+    "value": pl.Float64,
+    "predicted": pl.Float64,
+}
+ANGLES = {
+    "line": pl.String,
+    "hook": pl.String,
+    "component": pl.Int32,
+    "variance": pl.Float64,
+    "cosine": pl.Float64,
+    "random_cosine": pl.Float64,
+}
+READ_OFF = {
+    "line": pl.String,
+    "hook": pl.String,
+    "of": pl.String,
+    "texts": pl.Int32,
+    "r2": pl.Float64,
+    "rank": pl.Float64,
+    "rank_low": pl.Float64,
+    "rank_high": pl.Float64,
+}
+SCHEMAS = {
+    "circles": CIRCLES,
+    "places": PLACES,
+    "lines": LINES,
+    "held_out": HELD_OUT,
+    "angles": ANGLES,
+    "read_off": READ_OFF,
+}
+Row = tuple[object, ...]
+
+
+class _Tables(NamedTuple):
+    lines: list[Row]
+    held_out: list[Row]
+    angles: list[Row]
+    read_off: list[Row]
+
+
+def fit_all(
+    read: Read,
+    asked: Points,
+    nulls: Nulls,
+    hooks: Sequence[str],
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, pl.DataFrame]:
+    """Fit every circle and every line at every hook.
+
+    Args:
+        read: what the model holds.
+        asked: groups and lines.
+        nulls: what they are held against.
+        hooks: where it was read.
+        seed: of the study.
+        progress: called with (circles and lines fitted, all of them).
+
+    Returns:
+        The tables of `SCHEMAS`.
+
+    Raises:
+        SaeflowError: the numbers of a line lie in too few blocks.
+    """
+    circles: list[Row] = []
+    places: list[Row] = []
+    lines = _Tables([], [], [], [])
+    done, total = 0, len(hooks) * (len(asked.groups) + len(asked.lines))
+    for hook in hooks:
+        for name in asked.groups:
+            _circle(read, asked, nulls, name, hook, seed, circles, places)
+            done += 1
+            if progress:
+                progress(done, total)
+        for name in asked.lines:
+            _line(read, asked, nulls, name, hook, seed, lines)
+            done += 1
+            if progress:
+                progress(done, total)
+    rows = {"circles": circles, "places": places, **lines._asdict()}
+    return {
+        name: pl.DataFrame(rows[name], schema=schema, orient="row")
+        for name, schema in SCHEMAS.items()
+    }
+
+
+def _circle(
+    read: Read,
+    asked: Points,
+    nulls: Nulls,
+    name: str,
+    hook: str,
+    seed: int,
+    circles: list[Row],
+    places: list[Row],
+) -> None:
+    of_texts = read.words(name, hook)
+    generator = numpy_generator(seed, "geometry", "circle", name, hook)
+    points = of_texts.mean(axis=0)
+    plane = best_plane(points, nulls.pairs_of)
+    null = circle_null(points, nulls.pairs_of, nulls.word_orders, nulls.level, generator)
+    interval = circle_interval(of_texts, nulls.pairs_of, nulls.draws, nulls.level, generator)
+    own = plane.places(points) * np.array([1, plane.turn])
+    kept = neighbours_kept(own)
+    circles.append(
+        (name, hook, len(points), plane.r2, *interval, null.high, null.p, *plane.pair, kept)
+    )
+    words = asked.groups[name].members
+    places += [(name, hook, word, i, *own[i]) for i, word in enumerate(words)]
+
+
+def _line(
+    read: Read, asked: Points, nulls: Nulls, name: str, hook: str, seed: int, tables: _Tables
+) -> None:
+    line = read.line(name, [hook])
+    points, values = line.points[hook], line.values
+    blocks = blocks_of(values, asked.lines[name].block, name)
+    generator = numpy_generator(seed, "geometry", "line", name, hook)
+    held = HeldOut(points, blocks)
+    null = line_null(held, values, blocks, nulls.block_orders, generator)
+    confounds = beyond(points, values, line.confounds, blocks)
+    for method, own in held.numbers(values).items():
+        interval = block_interval(
+            values, own.predicted, blocks, nulls.draws, nulls.level, generator
+        )
+        p = (1 + int((null[method] >= own.r2).sum())) / (nulls.block_orders + 1)
+        fitted = r_squared(values, fit_line(points, values, method).numbers(points))
+        tables.lines.append(
+            (
+                name,
+                hook,
+                method,
+                len(values),
+                int(blocks.max()) + 1,
+                own.r2,
+                *interval,
+                own.rank,
+                float(np.quantile(null[method], nulls.level)),
+                p,
+                fitted,
+                *(confounds if method == "ridge" else (None, None)),
+            )
+        )
+        if method == METHODS[0]:
+            pairs = zip(values, own.predicted, strict=True)
+            tables.held_out.extend((name, hook, "held out", *pair) for pair in pairs)
+    direction = fit_line(points, values, "ridge").direction
+    variance = np.linalg.svd(points - points.mean(axis=0), compute_uv=False) ** 2
+    random = random_cosine(points.shape[1], nulls.level)
+    for i, cosine in enumerate(angles(direction, points, nulls.components)):
+        share = float(variance[i] / variance.sum())
+        tables.angles.append((name, hook, i, share, float(cosine), random))
+    for other in asked.lines[name].read_off:
+        _read_off(read.line(name, [hook], other), line, (name, hook, other), nulls, seed, tables)
+
+
+def _read_off(
+    other: Line, line: Line, key: tuple[str, str, str], nulls: Nulls, seed: int, tables: _Tables
+) -> None:
+    """Numbers of other texts by a line that nothing of them was fitted to."""
+    _, hook, _ = key
+    predicted = fit_line(line.points[hook], line.values, "ridge").numbers(other.points[hook])
+    generator = numpy_generator(seed, "geometry", "read off", *key)
+    n = len(predicted)
+    draws = (generator.integers(0, n, n) for _ in range(nulls.draws))
+    ranks = [rank(other.values[rows], predicted[rows]) for rows in draws]
+    ends = np.quantile(ranks, [(1 - nulls.level) / 2, (1 + nulls.level) / 2])
+    own = r_squared(other.values, predicted), rank(other.values, predicted)
+    tables.read_off.append((*key, n, *own, *map(float, ends)))
+    pairs = zip(other.values, predicted, strict=True)
+    tables.held_out.extend((*key, *pair) for pair in pairs)

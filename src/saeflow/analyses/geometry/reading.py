@@ -1,0 +1,221 @@
+"""What a model holds of words in texts, and of texts with numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from safetensors.torch import save_file
+from torch import Tensor
+
+from saeflow.artifacts import sealed
+from saeflow.corpora.labelled import read_labelled
+from saeflow.errors import SaeflowError
+from saeflow.models.chat import places, prompt_text, template_length
+from saeflow.models.running import capture
+from saeflow.seals import stamp
+from saeflow.seeds import numpy_generator
+from saeflow.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from saeflow.analyses.geometry.settings import NumberLine, Points, WordGroup
+    from saeflow.corpora.labelled import LabelledSet
+    from saeflow.models.language_model import LanguageModel
+
+SLOT = "{}"
+Files = Mapping[str, Path]
+
+
+class Filled(NamedTuple):
+    """A text with something in its slot.
+
+    Attributes:
+        tokens: BOS among them.
+        place: of the last token of what fills the slot.
+    """
+
+    tokens: list[int]
+    place: int
+
+
+class Line(NamedTuple):
+    """Texts with numbers.
+
+    Attributes:
+        points: activations by hook, float64.
+        values: the numbers.
+        confounds: how many tokens a text has, and the logarithm of the last token's id, which
+            rises as a token grows rare.
+    """
+
+    points: dict[str, Float64[np.ndarray, "n d"]]
+    values: Float64[np.ndarray, " n"]
+    confounds: Float64[np.ndarray, "n 2"]
+
+
+def filled(lm: LanguageModel, template: str, text: str) -> Filled:
+    """Tokens of a template with a text in its slot.
+
+    Raises:
+        SaeflowError: the text's last token reaches into what follows it.
+    """
+    before, _, after = template.partition(SLOT)
+    tokens = lm.tokenize(before + text + after)
+    until = lm.tokenize(before + text)
+    if tokens[: len(until)] != until:
+        raise SaeflowError(
+            f"geometry: in '{before + text + after}' a token of the model spans the end of "
+            f"'{text}'; put a blank or another sign behind {SLOT}"
+        )
+    if len(tokens) > lm.context:
+        raise SaeflowError(
+            f"geometry: '{template}' with '{text[:40]}' in it has {len(tokens)} tokens, and the "
+            f"model reads {lm.context}; shorten it"
+        )
+    return Filled(tokens, len(until) - 1)
+
+
+def read_words(
+    lm: LanguageModel, group: WordGroup, hooks: Sequence[str]
+) -> dict[str, Float[Tensor, "templates words d_model"]]:
+    """Activations of every word's last token in every template, by hook, float32."""
+    shape = (len(group.texts), len(group.members), lm.d_model)
+    read = {hook: torch.empty(shape) for hook in hooks}
+    for row, template in enumerate(group.texts):
+        for column, word in enumerate(group.members):
+            tokens, place = filled(lm, template, word)
+            seen = capture(lm, torch.tensor([tokens], device=lm.device), hooks)
+            for hook in hooks:
+                read[hook][row, column] = seen[hook][0, place].float().cpu()
+    return read
+
+
+def texts_of(line: NumberLine, name: str, file: Path | None, seed: int) -> LabelledSet:
+    """The texts of a line: all, or as many as are read, drawn at random, in the file's order.
+
+    Raises:
+        SaeflowError: there are fewer than 20, or all have one number.
+    """
+    texts = read_labelled(line.texts, name, file)
+    if len(texts) < 20 or np.ptp(texts.targets) == 0:
+        raise SaeflowError(
+            f"geometry.points.lines.{name}: {len(texts)} texts with "
+            f"{len(np.unique(texts.targets))} different numbers; a line needs 20 texts, and "
+            "numbers that differ"
+        )
+    if len(texts) <= line.most:
+        return texts
+    generator = numpy_generator(seed, "geometry", name)
+    return texts.part(np.sort(generator.permutation(len(texts))[: line.most]))
+
+
+def read_line(
+    lm: LanguageModel,
+    texts: LabelledSet,
+    position: str,
+    hooks: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Tensor]:
+    """Activations of texts at a position, by hook, and the confounds, as tensors of one file.
+
+    Args:
+        lm: the model.
+        texts: with numbers.
+        position: where a text is read.
+        hooks: where the model is read.
+        progress: called with (texts read, texts).
+    """
+    behind = template_length(lm.tokenizer)
+    read = {hook: torch.empty(len(texts), lm.d_model) for hook in hooks}
+    confounds = torch.empty(len(texts), 2, dtype=torch.float64)
+    for number, prompt in enumerate(texts.prompts):
+        tokens = lm.tokenize(prompt_text(prompt, lm.tokenizer))
+        if not 2 <= len(tokens) <= lm.context:
+            raise SaeflowError(
+                f"geometry.points.lines: {texts.name}: a text has {len(tokens)} tokens, BOS "
+                f"among them; the model reads 2 to {lm.context}: '{str(prompt)[:60]}'"
+            )
+        spoken = behind if isinstance(prompt, list) else 0
+        where = torch.tensor(places(position, len(tokens), spoken), device=lm.device)
+        seen = capture(lm, torch.tensor([tokens], device=lm.device), hooks)
+        for hook in hooks:
+            read[hook][number] = seen[hook][0, where].float().mean(0).cpu()
+        confounds[number] = torch.tensor([len(tokens), np.log1p(tokens[-1])])
+        if progress:
+            progress(number + 1, len(texts))
+    values = torch.from_numpy(texts.targets.copy())
+    return read | {"values": values, "confounds": confounds}
+
+
+def read_all(
+    lm: LanguageModel,
+    asked: Points,
+    hooks: Sequence[str],
+    files: Files,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Tensor]:
+    """Everything that is read of a model, by names such as ``groups/weekday/<hook>``.
+
+    Args:
+        lm: the model.
+        asked: groups and lines.
+        hooks: where it is read.
+        files: where the files of lines lie, by ``<line>`` and ``<line>/<other texts>``.
+        seed: of the study.
+        progress: called with (texts read, texts) of each line.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, group in asked.groups.items():
+        for hook, points in read_words(lm, group, hooks).items():
+            tensors[f"groups/{name}/{hook}"] = points
+    for name, line in asked.lines.items():
+        texts = texts_of(line, name, files.get(name), seed)
+        for key, tensor in read_line(lm, texts, line.position, hooks, progress).items():
+            tensors[f"lines/{name}/{key}"] = tensor
+        for other, source in line.read_off.items():
+            more = read_labelled(source, other, files.get(f"{name}/{other}"))
+            for key, tensor in read_line(lm, more, line.position, hooks, progress).items():
+                tensors[f"lines/{name}/{other}/{key}"] = tensor
+    return tensors
+
+
+def save_activations(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write what was read into one file."""
+    with sealed(path) as temporary:
+        held = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(held, temporary, metadata=stamp())
+
+
+class Read:
+    """What `save_activations` wrote.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        SaeflowError: it is absent or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._tensors = path, read_tensors(path)
+
+    def words(self, group: str, hook: str) -> Float64[np.ndarray, "templates words d"]:
+        """Activations of a group's words in its templates."""
+        return self._array(f"groups/{group}/{hook}")
+
+    def line(self, line: str, hooks: Sequence[str], other: str | None = None) -> Line:
+        """Texts of a line, or others that are read off along it."""
+        folder = f"lines/{line}/{other}" if other else f"lines/{line}"
+        points = {hook: self._array(f"{folder}/{hook}") for hook in hooks}
+        values = self._array(f"{folder}/values")
+        return Line(points, values, self._array(f"{folder}/confounds"))
+
+    def _array(self, name: str) -> Any:
+        if name not in self._tensors:
+            raise SaeflowError(f"{self._path}: lacks '{name}'; make it again")
+        return self._tensors[name].double().numpy()

@@ -1,0 +1,120 @@
+"""A model that goes by a circle and a line is moved along them; one that does not is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from planted_circle import HOOK, POINTS, RING, planted_model, planted_tables
+from tiny_models import tiny_language_model
+
+from saeflow.analyses.geometry.moving import Move, next_log_probs
+from saeflow.analyses.geometry.reading import filled, read_all
+from saeflow.analyses.geometry.settings import Points, WordGroup
+from saeflow.errors import SaeflowError
+from saeflow.models.running import capture, logits
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
+    return planted_tables(tmp_path_factory.mktemp("geometry"))
+
+
+def test_the_planted_circle_and_line_are_found_beside_their_nulls(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    circle = tables["circles"].row(0, named=True)
+    assert circle["r2"] > 0.95 > circle["null_high"]
+    assert circle["neighbours"] == len(RING)
+    assert circle["p"] == pytest.approx(14 / 5040)
+    line = tables["lines"].filter(method="ridge").row(0, named=True)
+    assert line["r2"] > 0.9 > line["null_high"]
+    assert tables["read_off"]["rank"].item() > 0.9
+
+
+def test_a_model_that_goes_by_the_circle_takes_turned_words_for_those_they_were_turned_to(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    causes = tables["causes"].filter(of="ring")
+    value = {
+        (edit, kind, measure): mean
+        for edit, kind, measure, mean in causes.select(
+            "edit", "kind", "measure", "value"
+        ).iter_rows()
+    }
+    assert value["none", "circle", "right"] == 1
+    assert value["turn", "circle", "moved"] == 1
+    assert value["turn", "random", "moved"] < 0.2
+    assert value["turn", "random", "right"] > 0.8
+    assert value["centre", "circle", "right"] < 0.5 < value["centre", "random", "right"]
+
+
+def test_a_model_that_goes_by_the_line_says_the_high_token_more_often(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    change = tables["causes"].filter(of="time", measure="change", edit="shift")
+    along, random = (change.filter(kind=kind).row(0, named=True) for kind in ("line", "random"))
+    assert along["low"] > 2
+    assert random["low"] < 0 < random["high"] or abs(random["value"]) < 0.5 * along["value"]
+
+
+def test_adding_nothing_gives_what_the_model_says_and_a_patch_what_it_says_of_the_other_word() -> (
+    None
+):
+    lm = tiny_language_model("llama")
+    cat, dog = (filled(lm, "the {}", word) for word in ("cat", "dog"))
+    last = f"blocks.{lm.n_layers - 1}.hook_resid_post"
+    held = [
+        capture(lm, torch.tensor([each.tokens]), [last])[last][0, each.place].double().numpy()
+        for each in (cat, dog)
+    ]
+    moves = [Move(0, np.zeros(lm.d_model)), Move(0, held[1] - held[0])]
+    got = next_log_probs(lm, [cat, dog], last, moves)
+    for row, each in zip(got, (cat, dog), strict=True):
+        own = logits(lm, torch.tensor([each.tokens]))[0, -1].double().log_softmax(-1)
+        assert np.allclose(row, own.numpy(), atol=1e-5)
+
+
+def test_a_word_is_read_at_its_last_token_whatever_follows_it() -> None:
+    lm = tiny_language_model("llama")
+    alone, before = filled(lm, "the {}", "cat"), filled(lm, "the {} sat on", "cat")
+    assert alone.place == before.place == 2
+    assert before.tokens[alone.place] == lm.tokenizer.get_vocab()["cat"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"words": ["cat", "dog", "sat"]}, "words.* are 3; a circle needs 5"),
+        ({"templates": ["the cat", "a {}"]}, r"templates.0: 'the cat' must hold \{\} once"),
+        ({"templates": ["a {}"]}, "are one text, and intervals need two"),
+        ({"prompts": [{"prompt": "the {}", "step": 7}]}, "7 steps lead back to the word itself"),
+        ({"kind": "weekdays"}, "give either kind or words"),
+    ],
+)
+def test_a_group_that_tells_nothing_is_refused(change: dict[str, object], message: str) -> None:
+    group = {"words": list(RING), "templates": ["the {}", "a {}"]}
+    with pytest.raises(ValueError, match=message):
+        WordGroup.model_validate(group | change)
+
+
+def test_a_word_of_several_tokens_cannot_be_told_by_the_next_token(tmp_path) -> None:
+    asked = POINTS.model_dump()
+    asked["groups"]["ring"]["words"][0] = "catfish"
+    lm = planted_model()
+    from saeflow.analyses.geometry.moving import turn_words
+    from saeflow.analyses.geometry.reading import Read, save_activations
+    from saeflow.analyses.geometry.settings import Nulls
+
+    points = Points.model_validate(asked)
+    save_activations(tmp_path / "read.safetensors", read_all(lm, points, [HOOK], {}, 0))
+    with pytest.raises(SaeflowError, match=r"' catfish' is no single token of the model"):
+        turn_words(lm, Read(tmp_path / "read.safetensors"), points, Nulls(), "ring", HOOK, 0)
+
+
+def test_a_line_of_few_texts_is_refused() -> None:
+    asked = POINTS.model_dump()
+    asked["lines"]["time"]["texts"]["examples"] = asked["lines"]["time"]["texts"]["examples"][:9]
+    with pytest.raises(SaeflowError, match=r"lines\.time: 9 texts .* a line needs 20 texts"):
+        read_all(planted_model(), Points.model_validate(asked), [HOOK], {}, 0)
