@@ -22,12 +22,10 @@ SHOWN = 6
 
 def of_circles(circles: pl.DataFrame, places: pl.DataFrame, settings: Figures) -> pl.DataFrame:
     """Where words lie, of the circles that are clearest."""
-    if circles.is_empty():
-        return places.with_columns(
-            *(pl.lit(None, pl.Float64).alias(name) for name in ("r2", "null_high", "p"))
-        )
-    best = circles.sort("r2", descending=True, maintain_order=True).head(SHOWN)
-    kept = best.select("group", "hook", "r2", "null_high", "p")
+    if circles.is_empty() or places.is_empty():
+        return pl.DataFrame()
+    best = circles.drop_nulls(["r2", "null_high"]).sort("r2", descending=True, maintain_order=True)
+    kept = best.head(SHOWN).select("group", "hook", "r2", "null_high", "p")
     return kept.join(places, on=["group", "hook"], maintain_order="left_right")
 
 
@@ -79,8 +77,11 @@ def geometry_circles_alt(rows: pl.DataFrame) -> str:
 
 def of_lines(lines: pl.DataFrame, held_out: pl.DataFrame, settings: Figures) -> pl.DataFrame:
     """Numbers of held-out texts, of each line at the hook where it is clearest."""
-    ridge = lines.filter(method="ridge").sort("r2", descending=True, maintain_order=True)
-    best = ridge.unique("line", keep="first", maintain_order=True).head(SHOWN)
+    if lines.is_empty() or held_out.is_empty():
+        return pl.DataFrame()
+    ridge = lines.filter(method="ridge").drop_nulls(["r2", "null_high"])
+    clearest = ridge.sort("r2", descending=True, maintain_order=True)
+    best = clearest.unique("line", keep="first", maintain_order=True).head(SHOWN)
     kept = best.select("line", "hook", "r2", "null_high", "p")
     return kept.join(held_out, on=["line", "hook"], maintain_order="left_right")
 
@@ -135,16 +136,22 @@ def of_causes(
     circles: pl.DataFrame, lines: pl.DataFrame, causes: pl.DataFrame, settings: Figures
 ) -> pl.DataFrame:
     """How well each circle and line is told, beside what moving along it does."""
-    told_circles = circles.select("hook", "r2", of="group")
-    told_lines = lines.filter(method="ridge").select("hook", "r2", of="line")
-    decoded = pl.concat([told_circles, told_lines])
+    if causes.is_empty():
+        return pl.DataFrame()
+    ridge = lines if lines.is_empty() else lines.filter(method="ridge")
+    decoded = [
+        table.select("hook", "r2", of=name).drop_nulls()
+        for name, table in (("group", circles), ("line", ridge))
+        if not table.is_empty()
+    ]
+    if not decoded:
+        return pl.DataFrame()
     turned = causes.filter(edit="turn", measure="moved")
     shifted = causes.filter(edit="shift", measure="change")
     largest = shifted.filter(pl.col("step") == pl.col("step").max().over("of", "hook"))
-    effects = pl.concat([turned, largest]).select(
-        "of", "hook", "kind", "measure", "value", "low", "high"
-    )
-    return effects.join(decoded, on=["of", "hook"], maintain_order="left")
+    columns = ("of", "hook", "kind", "measure", "value", "low", "high")
+    effects = pl.concat([turned, largest]).select(columns)
+    return effects.join(pl.concat(decoded), on=["of", "hook"], maintain_order="left")
 
 
 @styled
