@@ -11,6 +11,8 @@ from saeflow.config.section import Complaint
 if TYPE_CHECKING:
     from saeflow.analyses import Study
 
+WITHOUT, WITH = "activations", "activations and latents"
+"""What a quiver's arrows read."""
 SUMMARIES = ("summary", "differences", "quiver", "sets", "basis", "saes")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from saeflow.analyses.probing.summary import WITH, WITHOUT
+from saeflow.analyses.probing import WITH, WITHOUT
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import (

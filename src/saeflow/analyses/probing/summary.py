@@ -16,6 +16,7 @@ import polars as pl
 from jaxtyping import Float64
 from scipy import stats
 
+from saeflow.analyses.probing import WITH, WITHOUT
 from saeflow.analyses.probing.design import RESULTS
 from saeflow.analyses.probing.settings import Comparison
 from saeflow.seeds import numpy_generator
@@ -62,7 +63,6 @@ QUIVER: Schema = {
     "auc": pl.Float64,
 }
 ON_ACTIVATIONS = "logistic_ridge on activations"
-WITHOUT, WITH = "activations", "activations and latents"
 
 
 def summarise(results: pl.DataFrame, level: float) -> pl.DataFrame:
