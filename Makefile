@@ -67,7 +67,9 @@ docs: $(READY)
 	@$(RUN) mkdocs build --strict
 
 bench-effects: $(READY)
+	@$(RUN) python benchmarks/effects.py --samples 8
 	@$(RUN) python benchmarks/effects.py
+	@$(RUN) python benchmarks/effects.py --dtype bfloat16 --samples 8
 	@$(RUN) python benchmarks/effects.py --dtype bfloat16
 
 # torch with what it needs, then the rest without: see the note in the file.

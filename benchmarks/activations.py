@@ -1,5 +1,5 @@
-"""The activation cache beside a bare forward pass, SAELens' cache runner and a file copy, in one
-run.
+"""The activation cache beside a bare forward pass and SAELens' cache runner, each in a process of
+its own, and a file copy, in one run.
 
     python benchmarks/activations.py [--tokens 65536] [--threads 2] [--rounds 3] [--peer PYTHON]
 
@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from apart import Apart, Cost, cost, environment, medians
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from saeflow.activations.capture import TOKENS_PER_PASS, capture_rows
@@ -92,21 +93,6 @@ def shard_of(
     write_shards({hook: path}, rows, settings, {"model": "random"})
 
 
-def bare(folder: Path, case: Case) -> Callable[[np.ndarray], None]:
-    """The same passes by `transformers` alone: the model's own class, cut off after the layer."""
-    dtype = getattr(torch, case.dtype)
-    model = GPT2LMHeadModel.from_pretrained(folder, dtype=dtype).eval().transformer
-    model.h = model.h[: case.layer + 1]
-
-    @torch.no_grad()
-    def forward(tokens: np.ndarray) -> None:
-        step = TOKENS_PER_PASS // tokens.shape[1]
-        for start in range(0, len(tokens), step):
-            model(torch.from_numpy(tokens[start : start + step]).long(), use_cache=False)
-
-    return forward
-
-
 def seconds(function: Callable[[], object]) -> float:
     """Wall time of a call."""
     start = time.perf_counter()
@@ -116,38 +102,49 @@ def seconds(function: Callable[[], object]) -> float:
 
 def measure_capture(
     folder: Path, case: Case, tokens: np.ndarray, rounds: int, peer: str | None
-) -> dict[str, float]:
-    """Tokens per second of every way, as the median over rounds in which they take turns."""
-    lm, forward, settings = (
-        make_model(folder / "model", case),
-        bare(folder / "model", case),
-        Activations(),
-    )
+) -> dict[str, dict[str, float]]:
+    """Tokens per second and per CPU second of every way, as the median over rounds in which they
+    take turns, and how they stand to the bare pass, round by round."""
+    lm, settings = make_model(folder / "model", case), Activations()
     np.save(folder / "tokens.npy", tokens)
+    threads, step = torch.get_num_threads(), TOKENS_PER_PASS // tokens.shape[1]
 
     def captured() -> None:
         for _ in capture_rows(TextSource(lm, tokens), [case.hook], settings, {0}):
             pass
 
-    ways: dict[str, Callable[[], float]] = {
-        "bare transformers": lambda: seconds(lambda: forward(tokens)),
-        "saeflow, capture alone": lambda: seconds(captured),
-        "saeflow, to disk": lambda: seconds(
-            lambda: shard_of(lm, case.hook, tokens, folder / "shard.parquet")
-        ),
-    }
-    if peer:
-        ways["sae-lens, to disk"] = lambda: peer_seconds(peer, folder, case)
-    for way in (forward, lambda few: shard_of(lm, case.hook, few, folder / "warm.parquet")):
-        way(tokens[: 4 * TOKENS_PER_PASS // tokens.shape[1]])
-    taken = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
+    def to_disk(blocks: np.ndarray) -> None:
+        shard_of(lm, case.hook, blocks, folder / "shard.parquet")
+
+    told = (str(folder / "model"), str(case.layer), case.dtype, str(folder / "tokens.npy"))
+    with Apart("activations_bare.py", *told, str(step), str(threads)) as bare:
+        ways: dict[str, Callable[[], Cost]] = {
+            "bare transformers": lambda: bare(blocks=len(tokens)),
+            "saeflow, capture alone": lambda: cost(captured),
+            "saeflow, to disk": lambda: cost(lambda: to_disk(tokens)),
+        }
+        if peer:
+            ways["sae-lens, to disk"] = lambda: peer_cost(peer, folder, case)
+        bare(blocks=4 * step)  # warm
+        to_disk(tokens[: 4 * step])
+        taken = [{name: way() for name, way in ways.items()} for _ in range(rounds)]
+    return {name: summary([each[name] for each in taken], taken, tokens.size) for name in ways}
+
+
+def summary(costs: list[Cost], taken: list[dict[str, Cost]], tokens: int) -> dict[str, float]:
+    """Of one way: its rates, and the bare pass's costs as multiples of its own."""
+    bare, middle = [each["bare transformers"] for each in taken], medians(costs)
+    pairs = list(zip(bare, costs, strict=True))
     return {
-        name: round(tokens.size / statistics.median(one[name] for one in taken)) for name in ways
+        "per second": round(tokens / middle.wall),
+        "per CPU second": round(tokens / middle.cpu),
+        "of bare": round(statistics.median(a.wall / b.wall for a, b in pairs), 2),
+        "of bare, CPU": round(statistics.median(a.cpu / b.cpu for a, b in pairs), 2),
     }
 
 
-def peer_seconds(peer: str, folder: Path, case: Case) -> float:
-    """Seconds of SAELens' cache runner, without loading its libraries and the model."""
+def peer_cost(peer: str, folder: Path, case: Case) -> Cost:
+    """What SAELens' cache runner takes, without loading its libraries and the model."""
     out = folder / "peer"
     shutil.rmtree(out, ignore_errors=True)
     script = Path(__file__).with_name("activations_peer.py")
@@ -157,13 +154,14 @@ def peer_seconds(peer: str, folder: Path, case: Case) -> float:
         case.dtype,
         str(folder / "tokens.npy"),
         str(out),
+        str(torch.get_num_threads()),
     ]
     done = subprocess.run(
-        [peer, str(script), *told, str(torch.get_num_threads())], capture_output=True, text=True
+        [peer, str(script), *told], capture_output=True, text=True, env=environment()
     )
     if done.returncode:
         sys.exit(f"the peer failed:\n{done.stderr[-2000:]}")
-    return float(done.stdout.splitlines()[-1])
+    return Cost(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def passes(count: int, width: int) -> Iterator[dict[str, ActivationRows]]:
@@ -292,7 +290,7 @@ def main() -> None:
         }
     result = {
         "machine": f"{platform.machine()}, {options.threads} threads",
-        "capture, tokens per second": capture,
+        "capture, tokens": capture,
         "files, GB per second": {
             name: {k: round(v, 2) for k, v in rates.items()} for name, rates in files.items()
         },

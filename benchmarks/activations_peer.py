@@ -1,5 +1,4 @@
-"""SAELens' cache runner on a random GPT-2-shaped HookedTransformer; prints the seconds of its
-`run`.
+"""SAELens' cache runner on a random GPT-2-shaped HookedTransformer; prints what its `run` took.
 
     activations_peer.py SHAPE_AS_JSON LAYER DTYPE TOKENS.npy OUTPUT_FOLDER THREADS
 
@@ -8,10 +7,10 @@ Runs in an environment of its own (benchmarks/activations.py --peer).
 
 import json
 import sys
-import time
 
 import numpy as np
 import torch
+from apart import cost
 from datasets import Dataset
 from sae_lens import cache_activations_runner as runner
 from sae_lens.config import CacheActivationsRunnerConfig
@@ -58,11 +57,7 @@ def main() -> None:
     job = runner.CacheActivationsRunner(
         settings, override_dataset=Dataset.from_dict({"tokens": tokens.tolist()})
     )
-    start = time.perf_counter()
-    found = job.run()
-    print(time.perf_counter() - start)
-    print(len(found) * tokens.shape[1], "of", tokens.size, file=sys.stderr)
-    print(time.perf_counter() - start)
+    print(json.dumps(cost(job.run)))
 
 
 if __name__ == "__main__":

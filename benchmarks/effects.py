@@ -1,16 +1,17 @@
 """Seconds per steering vector: the effects engine beside the naive way with public parts, in one
 run.
 
-The naive way is what loose scripts do: one vector at a time, a linear scan of 11 scales with whole
-forward passes of the model as `transformers` loads it, `generate` with one hook in batches of at
-most 64, and a second pass over the generated text for the activations.
+The naive way (`effects_naive.py`, in a process of its own) is what loose scripts do: one vector at
+a time, a linear scan of 11 scales with whole forward passes of the model as `transformers` loads
+it, `generate` with one hook in batches of at most 64, and a second pass over the generated text for
+the activations.
 
 Three models: `stories`, a trained Llama of 260k parameters named by SAEFLOW_MODEL; `gpt2`, random
 weights in GPT-2's shape (6 layers, d_model 256, vocabulary 5,000, 4,096 latents); `gemma`, random
 weights in the exact shape of Gemma-2-2B (16,384 latents), for a GPU.
 
     python benchmarks/effects.py [--model gpt2] [--samples 64] [--dtype float32] [--vectors 64]
-    [--naive 3]
+    [--rounds 3]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,8 +31,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from apart import Apart, Cost, cost, medians
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -41,6 +44,7 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 
 from saeflow.analyses.effects.measure import (
+    Baseline,
     Experiment,
     losses_of,
     measure_baseline,
@@ -54,16 +58,13 @@ from saeflow.decoding.generation import generate
 from saeflow.decoding.rollouts import BATCH_ROWS
 from saeflow.models.families import FAMILIES
 from saeflow.models.fast_layers import with_fast_layers
-from saeflow.models.hooks import attach, parse_hook
+from saeflow.models.hooks import parse_hook
 from saeflow.models.language_model import LanguageModel, load_tokenizer
 from saeflow.models.running import capture
 from saeflow.products import linear
 from saeflow.saes.sae import SAE
 from saeflow.saes.subject import Subject
 from saeflow.seeds import row_keys
-
-SCAN = 11  # scales of the naive search
-NAIVE_BATCH = 64
 
 
 class Shape(NamedTuple):
@@ -149,47 +150,28 @@ def make_world(name: str, samples: int, dtype: torch.dtype, device: str = "cpu")
     return World(lm, plain, sae, hook, text, activations.norm(dim=-1).mean().item(), settings)
 
 
-@torch.no_grad()
-def naive(world: World, vector: Tensor, unsteered_loss: float) -> Tensor:
-    """Mean latent activations under one vector, the way of loose scripts."""
-    lm, settings, model = world.plain, world.settings, world.plain.model
-    text = world.text[: settings.scale.tokens // world.text.shape[1]]
-    scales = torch.linspace(0, settings.scale.maximum * world.mean_norm, SCAN).tolist()
-    found = []
-    for scale in scales:
-        with attach(lm, [(world.hook, adds(scale * vector, lm.dtype))]):
-            logits = model(text).logits[:, :-1].float()
-        found.append(cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten()).item())
-    wanted = unsteered_loss + settings.scale.value
-    above = next((i for i, loss in enumerate(found) if loss > wanted), SCAN - 1)
-    total, rows = torch.zeros(world.sae.d_sae, device=lm.device), 0
-    for prompt in settings.prompts:
-        left = settings.samples
-        while left:
-            batch = min(left, NAIVE_BATCH)
-            left -= batch
-            tokens = torch.tensor([lm.tokenize(prompt)], device=lm.device).repeat(batch, 1)
-            with attach(lm, [(world.hook, adds(scales[above] * vector, lm.dtype))]):
-                written = model.generate(
-                    tokens,
-                    attention_mask=torch.ones_like(tokens),
-                    do_sample=True,
-                    top_k=0,
-                    min_new_tokens=settings.new_tokens,
-                    max_new_tokens=settings.new_tokens,
-                    pad_token_id=1,
-                )
-            read = capture(lm, written, [world.hook])[world.hook][:, tokens.shape[1] :]
-            pre = read.float() @ world.sae.W_enc + world.sae.b_enc
-            total += torch.where(pre > world.sae.threshold, pre, 0.0).relu().mean(1).sum(0)
-            rows += batch
-    return total / rows
-
-
-def adds(addition: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """A hook that adds a vector."""
-    addition = addition.to(dtype)
-    return lambda resid: resid + addition
+def hand_over(world: World, vectors: Tensor, unsteered_loss: float, folder: Path) -> None:
+    """Write what the naive way is given."""
+    lm, settings = world.plain, world.settings
+    lm.model.save_pretrained(folder)
+    tensors = {
+        "W_enc": world.sae.W_enc,
+        "b_enc": world.sae.b_enc,
+        "threshold": world.sae.threshold,
+        "text": world.text[: settings.scale.tokens // world.text.shape[1]],
+        "vectors": vectors,
+    }
+    torch.save({name: tensor.cpu() for name, tensor in tensors.items()}, folder / "tensors.pt")
+    block = lm.blocks[parse_hook(world.hook).layer]
+    told = {
+        "layer": next(name for name, module in lm.model.named_modules() if module is block),
+        "largest_scale": settings.scale.maximum * world.mean_norm,
+        "wanted_loss": unsteered_loss + settings.scale.value,
+        "prompts": [lm.tokenize(prompt) for prompt in settings.prompts],
+        "samples": settings.samples,
+        "new_tokens": settings.new_tokens,
+    }
+    (folder / "settings.json").write_text(json.dumps(told))
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
@@ -255,14 +237,33 @@ def evaluations_per_vector(experiment: Experiment, vectors: Tensor, start: objec
     return calls / len(vectors) + share
 
 
+def in_turn(
+    experiment: Experiment, vectors: Tensor, baseline: Baseline, naive: Apart, rounds: int
+) -> tuple[list[Cost], list[Cost]]:
+    """What a vector takes the naive way and the engine's, in rounds of one vector and all of
+    them."""
+    device = experiment.subject.lm.device.type
+
+    def engine(these: Tensor) -> Cost:
+        ids = range(len(these))
+        wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+        taken = cost(lambda: measure_block(experiment, these, ids, baseline), wait)
+        return Cost(taken.wall / len(these), taken.cpu / len(these))
+
+    naive(vector=0)  # warm
+    engine(vectors[:1])
+    taken = [(naive(vector=number), engine(vectors)) for number in range(rounds)]
+    return [slow for slow, _ in taken], [fast for _, fast in taken]
+
+
 def main() -> None:
     """Measure both ways and print JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=tuple(SHAPES), default="gpt2")
-    parser.add_argument("--vectors", type=int, default=64, help="vectors given to the engine")
-    parser.add_argument("--naive", type=int, default=3, help="vectors done the naive way")
+    parser.add_argument("--vectors", type=int, default=64, help="given to the engine per round")
+    parser.add_argument("--rounds", type=int, default=3, help="each of one vector the naive way")
     parser.add_argument(
         "--samples", type=int, default=64, help="rollouts per vector and prompt (3 prompts)"
     )
@@ -278,18 +279,16 @@ def main() -> None:
     )
     baseline = measure_baseline(experiment)
     vectors = world.sae.W_dec[: options.vectors].cpu()
-    naive(world, vectors[0].to(device), baseline.loss)  # warm
-    slow = statistics.median(
-        seconds(lambda vector=vector: naive(world, vector.to(device), baseline.loss), device)
-        for vector in vectors[: options.naive]
-    )
-    measure_block(experiment, vectors[:1], range(1), baseline)  # warm
-    fast = seconds(
-        lambda: measure_block(experiment, vectors, range(len(vectors)), baseline), device
-    ) / len(vectors)
+    with tempfile.TemporaryDirectory() as name:
+        hand_over(world, vectors, baseline.loss, Path(name))
+        with Apart("effects_naive.py", name, str(options.threads), device) as naive:
+            costs = in_turn(experiment, vectors, baseline, naive, options.rounds)
+    slow, fast = (medians(each) for each in costs)
+    ratios = [a.wall / b.wall for a, b in zip(*costs, strict=True)]
+    of_cpu = [a.cpu / b.cpu for a, b in zip(*costs, strict=True)]
     evaluations = evaluations_per_vector(experiment, vectors[:16], baseline.start)
     rate, lm, settings = matmul_rate(world.lm, device), world.lm, world.settings
-    achieved = work(world, evaluations) / fast
+    gflop = work(world, evaluations)
     rollouts = settings.samples * len(settings.prompts)
     result = {
         "machine": torch.cuda.get_device_name()
@@ -300,14 +299,21 @@ def main() -> None:
         f"{world.sae.d_sae} latents",
         "dtype": options.dtype,
         "rollouts_per_vector": rollouts,
-        "naive_seconds_per_vector": round(slow, 3),
-        "engine_seconds_per_vector": round(fast, 4),
-        "ratio": round(slow / fast, 2),
-        "generated_tokens_per_second": round(rollouts * settings.new_tokens / fast),
+        "naive_seconds_per_vector": round(slow.wall, 3),
+        "engine_seconds_per_vector": round(fast.wall, 4),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratios": [round(ratio, 2) for ratio in ratios],
+        "naive_cpu_seconds_per_vector": round(slow.cpu, 3),
+        "engine_cpu_seconds_per_vector": round(fast.cpu, 4),
+        "ratio_of_cpu_seconds": round(statistics.median(of_cpu), 2),
+        "ratios_of_cpu_seconds": [round(ratio, 2) for ratio in of_cpu],
+        "generated_tokens_per_second": round(rollouts * settings.new_tokens / fast.wall),
         "losses_per_search": round(evaluations, 2),
+        "gflop_per_vector": round(gflop, 1),
         "matmul_gflops": round(rate, 1),
-        "engine_gflops": round(achieved, 1),
-        "share_of_matmul_rate": round(achieved / rate, 3),
+        "floor_seconds_per_vector": round(gflop / rate, 4),
+        "engine_gflops": round(gflop / fast.wall, 1),
+        "share_of_matmul_rate": round(gflop / fast.wall / rate, 3),
     }
     print(json.dumps(result, indent=2))
 

@@ -25,13 +25,17 @@ class Batches:
 
     def __init__(self, path: str, batch: int, steps: int) -> None:
         self.path, self.batch, self.left = path, batch, steps
-        self.times: list[float] = []
+        self.times: list[tuple[float, float]] = []
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return self
 
+    def note(self) -> None:
+        """Note the time, and the processor time of this process."""
+        self.times.append((time.perf_counter(), time.process_time()))
+
     def __next__(self) -> torch.Tensor:
-        self.times.append(time.perf_counter())
+        self.note()
         data = np.load(
             self.path, mmap_mode="r"
         )  # every time anew, or its pages count as memory of this process
@@ -46,9 +50,14 @@ def memory() -> float:
 
 def result(batches: Batches, megabytes: float, quality: dict[str, float]) -> None:
     """Print rate, memory and quality."""
-    steps = np.diff(batches.times)
+    steps = np.diff(batches.times, axis=0)
     settled = steps[len(steps) // 4 :]
-    rate = {"tokens_per_second": round(batches.batch / settled.mean()), "steps": len(settled)}
+    wall, cpu = settled.mean(0)
+    rate = {
+        "tokens_per_second": round(batches.batch / wall),
+        "tokens_per_cpu_second": round(batches.batch / cpu),
+        "steps": len(settled),
+    }
     print(json.dumps({**rate, "megabytes": round(megabytes), **quality}))
 
 
@@ -199,7 +208,8 @@ def main() -> None:
     }[library]
     before = memory()
     encode, decode = train(architecture, s, batches)
-    batches.times = [*batches.times[: s["steps"]], time.perf_counter()]
+    del batches.times[s["steps"] :]
+    batches.note()
     result(batches, memory() - before, quality(s["held_out"], encode, decode))
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from apart import environment
 from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
@@ -114,7 +115,7 @@ def own(architecture: str, s: dict[str, Any]) -> None:
     batches = Reader(s["train"], s["batch"], s["steps"])
     before = memory()
     [(sae, _)] = train_saes(sae_feed(batches, Known(s["d_model"]), {}), [settings], seed=0)
-    batches.times.append(time.perf_counter())
+    batches.note()
     result(batches, memory() - before, quality(s["held_out"], sae.encode, sae.decode))
 
 
@@ -142,7 +143,7 @@ def one(
 ) -> dict[str, Any]:
     """The result of one training in a process of its own."""
     command = [str(python), str(HERE / script), library, architecture, json.dumps(s)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     if done.returncode:
         return {
             "failed": done.stderr.strip().splitlines()[-1]
@@ -153,12 +154,15 @@ def one(
 
 
 def over_rounds(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last of several results of the same training, with the median of their speeds and the
-    speeds themselves."""
-    speeds = [result["tokens_per_second"] for result in results if "tokens_per_second" in result]
-    if len(speeds) < 2:
+    """The last of several results of the same training, with the medians of their speeds, and what
+    the rounds gave."""
+    rounds = [result for result in results if "tokens_per_second" in result]
+    if len(rounds) < 2:
         return results[-1]
-    return {**results[-1], "tokens_per_second": round(statistics.median(speeds)), "rounds": speeds}
+    speeds = ("tokens_per_second", "tokens_per_cpu_second")
+    middle = {name: round(statistics.median(each[name] for each in rounds)) for name in speeds}
+    each = {f"{name}_by_round": [r[name] for r in rounds] for name in (*speeds, "megabytes")}
+    return {**results[-1], **middle, **each}
 
 
 def main() -> None:

@@ -156,6 +156,20 @@ def test_latents_in_parts_are_the_latents_at_once(monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_of_texts_that_end_early_latents_before_the_end_count_whatever_else_is_in_the_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resid = torch.randn(10, 6, D_MODEL, generator=torch.Generator().manual_seed(0))
+    counts = torch.tensor([6, 6, 6, 6, 2, 6, 1, 6, 6, 5])  # the first part of three has no end
+    latents = tiny_sae().encode(resid).double()
+    expected = torch.stack([row[:n].mean(0) for row, n in zip(latents, counts, strict=True)])
+    monkeypatch.setattr("saeflow.analyses.effects.measure.LATENTS_AT_ONCE", {"cpu": 3 * 6 * D_SAE})
+    parts = [means for _, means in mean_latents(tiny_sae(), resid, counts)]
+    torch.testing.assert_close(torch.cat(parts), expected, atol=1e-7, rtol=1e-6)
+    of_all = [means for _, means in mean_latents(tiny_sae(), resid, torch.full((10,), 6))]
+    assert torch.equal(torch.cat(of_all)[:3], parts[0])
+
+
 @pytest.mark.parametrize(
     ("vectors", "complaint"),
     [
