@@ -80,7 +80,7 @@ def tune(
     curve = tune_model(lm, asked, split.learned, seed, checkpoint, beat)
     last = curve["loss"].tail(max(1, len(curve) // 10)).mean()
     record = {"train_loss": last, "pairs": len(split.learned), "held_out": len(split.held_out)}
-    save_model(output, TrainedModel(lm.model, lm.tokenizer, curve), record)
+    save_model(output, TrainedModel(lm.model.cpu(), lm.tokenizer, curve), record)
     options.repeat_checksums(output, checksums)
     checkpoint.unlink(missing_ok=True)
 
