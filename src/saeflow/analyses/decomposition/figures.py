@@ -236,7 +236,8 @@ def of_sums(edits: pl.DataFrame, settings: Figures) -> pl.DataFrame:
     if edits.is_empty():
         return pl.DataFrame()
     columns = ["sae", "model", "direction", "label", "edit", "kind", "latents"]
-    return edits.filter(measure="log_odds").select(*columns, "value", "low", "high")
+    kept = edits.filter(measure="log_odds").drop_nulls(["value", "low", "high"])
+    return kept.select(*columns, "value", "low", "high")
 
 
 @styled
@@ -270,7 +271,8 @@ def _edited(panel: Axes, rows: pl.DataFrame, edit: str) -> None:
         elif len(own):
             panel.plot(own["latents"].to_numpy(), value, "o-", color=colour)
             panel.fill_between(own["latents"].to_numpy(), low, high, color=colour, alpha=0.15)
-    panel.axhline(rows.filter(edit="none")["value"].item(), color=INK, linestyle=":")
+    for unedited in rows.filter(edit="none")["value"]:
+        panel.axhline(unedited, color=INK, linestyle=":")
     panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter("{x:g}")
 
@@ -286,7 +288,7 @@ def decomposition_edits_alt(rows: pl.DataFrame) -> str:
     parts = [
         f"{row['direction']} of {row['model']} in {row['sae']}, {row['edit']}, {row['label']}: "
         f"{row['value']:.1f} with {row['latents']} latents, {row['whole']:.1f} with the whole"
-        for row in last.join(whole, on=keys, maintain_order="left").to_dicts()
+        for row in last.join(whole, on=keys, maintain_order="left").drop_nulls("whole").to_dicts()
     ]
     return f"Log-odds of the behaviour under edits by sums of latents: {'; '.join(parts)}."
 
