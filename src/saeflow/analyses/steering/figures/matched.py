@@ -12,7 +12,7 @@ from saeflow.analyses.steering.figures.legends import method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, no_data, panels, styled, words
+from saeflow.figures.style import band_opacity, legend, no_data, panels, styled, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,11 +55,11 @@ def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         return no_data(settings, NOTHING)
     groups = [tables.AVERAGE, *goals] if len(goals) > 1 else goals
     figure, axes = panels(len(groups), settings, height=2.0)
+    methods = tables.methods(rows)
     for group, panel in zip(groups, axes, strict=True):
-        for method in tables.methods(rows):
-            _line(
-                panel, rows.filter((pl.col("goal") == group) & (pl.col("method") == method)), method
-            )
+        for method in methods:
+            own = rows.filter(goal=group, method=method)
+            _line(panel, own, method, band_opacity(len(methods)))
         panel.set_title(
             f"average of {len(goals)} goals" if group == tables.AVERAGE else words(group)
         )
@@ -71,7 +71,7 @@ def equal_cost(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         axes[0].invert_xaxis()  # shared by all panels
     figure.supxlabel(COSTS[cost], fontsize=9)
     figure.supylabel("behaviour", fontsize=9)
-    legend(figure, map(method_handle, tables.methods(rows)))
+    legend(figure, map(method_handle, methods))
     return figure
 
 
@@ -92,12 +92,12 @@ def equal_cost_alt(rows: pl.DataFrame) -> str:
     )
 
 
-def _line(panel: Axes, rows: pl.DataFrame, method: str) -> None:
+def _line(panel: Axes, rows: pl.DataFrame, method: str, opacity: float) -> None:
     line = rows.drop_nulls(["behaviour", "level"]).sort("level")
     colour, marker = look(method)
     banded = line.drop_nulls(["behaviour_low", "behaviour_high"])
     low, high = banded["behaviour_low"], banded["behaviour_high"]
-    panel.fill_between(banded["level"], low, high, color=colour, alpha=0.13, linewidth=0)
+    panel.fill_between(banded["level"], low, high, color=colour, alpha=opacity, linewidth=0)
     panel.plot(line["level"], line["behaviour"], color=colour, marker=marker)
 
 

@@ -13,7 +13,7 @@ from saeflow.analyses.steering.figures.legends import TOLD, method_handle
 from saeflow.analyses.steering.methods import look
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
-from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
+from saeflow.figures.style import band_opacity, legend, legend_entry, no_data, panels, styled, words
 from saeflow.palette import GREY, INK
 
 if TYPE_CHECKING:
@@ -204,8 +204,9 @@ def pareto_alt(rows: pl.DataFrame) -> str:
 
 def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
     """One line per method with its interval as a band, and a ring where the scale was chosen."""
-    axis = _axis(rows)
-    for method in tables.methods(rows):
+    axis, methods = _axis(rows), tables.methods(rows)
+    opacity = band_opacity(len(methods))
+    for method in methods:
         line = tables.curve(rows, goal, method, [column])
         if line.is_empty():
             continue
@@ -215,7 +216,7 @@ def _lines(panel: Axes, rows: pl.DataFrame, goal: str, column: str) -> None:
             continue
         banded = line.drop_nulls([f"{column}_low", f"{column}_high"])
         low, high = banded[f"{column}_low"], banded[f"{column}_high"]
-        panel.fill_between(banded[axis], low, high, color=colour, alpha=0.13, linewidth=0)
+        panel.fill_between(banded[axis], low, high, color=colour, alpha=opacity, linewidth=0)
         panel.plot(line[axis], line[column], color=colour, marker=marker)
         _ring(panel, line, axis, column, colour)
 
