@@ -49,6 +49,23 @@ def random_sae(architecture: str, d_model: int = D_MODEL) -> SAE:
     return dataclasses.replace(sae, b_enc=torch.zeros(D_SAE), **own)
 
 
+@pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated"])
+def test_reach_is_the_latent_where_it_fires_and_rises_to_zero_where_it_does_not(
+    architecture: str,
+) -> None:
+    sae, x = random_sae(architecture), torch.randn(4, 9, D_MODEL)
+    latents = torch.tensor([11, 2, 7])
+    values, reached = sae.encode(x)[..., latents], sae.reach(x, latents)
+    fires = values > 0
+    assert fires.any()
+    assert not fires.all()
+    torch.testing.assert_close(reached[fires], values[fires])
+    assert (reached[~fires] <= 0).all()
+    x = x[~fires.any(-1)][:1].requires_grad_()
+    (slope,) = torch.autograd.grad(sae.reach(x, latents)[0, 0], x)
+    assert sae.reach(x + 1e-3 * slope, latents)[0, 0] > sae.reach(x, latents)[0, 0]
+
+
 def by_hand(sae: SAE, row: torch.Tensor) -> list[float]:
     """The latents of one row, number by number."""
     pre = [

@@ -118,12 +118,11 @@ def states_after(
     return torch.cat(rows, dim=1)
 
 
-@torch.no_grad()
 def unembed(
     lm: LanguageModel, states: Float[Tensor, "rows d_model"]
 ) -> Float[Tensor, "rows d_vocab"]:
     """The logits of some positions from their final states, by the model's own head, soft cap and
-    all.
+    all; with a gradient where the states have one.
 
     Args:
         states: rows of `final_states`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saeflow.errors import SaeflowError
@@ -135,6 +135,34 @@ class SAE:
             magnitude = pre * self.r_mag.exp() + self.b_mag
             return torch.where(pre + self.b_gate > 0, magnitude, 0.0).relu()
         return pre.relu()
+
+    def reach(
+        self, x: Float[Tensor, "... d_model"], latents: Int[Tensor, " n"]
+    ) -> Float[Tensor, "... n"]:
+        """Values of some latents where they are active; where they are not, how far they are from
+        it, as a number that is 0 at most, and rises as they come closer.
+
+        A search for what makes a latent fire needs a slope where it does not fire yet.
+
+        Args:
+            x: activations in any floating dtype.
+            latents: which.
+        """
+        normalised, _, _ = self._normalised(x.to(self.W_enc.dtype))
+        if self.architecture == "topk":
+            every = linear(normalised, self.W_enc.T, self.b_enc)
+            last = every.topk(self.k or 0, dim=-1).values[..., -1:].clamp_min(0)
+            pre = every[..., latents]
+            return torch.where((pre >= last) & (pre > 0), pre, (pre - last).clamp_max(0))
+        pre = normalised @ self.W_enc[:, latents] + self.b_enc[latents]
+        if self.threshold is not None:
+            above = pre - self.threshold[latents].clamp_min(0)
+            return torch.where(above > 0, pre, above)
+        if self.r_mag is not None and self.b_gate is not None and self.b_mag is not None:
+            gate = pre + self.b_gate[latents]
+            magnitude = pre * self.r_mag[latents].exp() + self.b_mag[latents]
+            return torch.where(gate > 0, magnitude, gate)
+        return pre
 
     def _normalised(
         self, x: Float[Tensor, "... d_model"]

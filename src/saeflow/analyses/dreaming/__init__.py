@@ -1,0 +1,1 @@
+"""Prompts that move a latent most, and are likely text at once."""
