@@ -48,6 +48,8 @@ TARGETS = {
         "directions/lm/transfer.parquet",
         "geometry/causes.parquet",
         "labels/topk/labels.parquet",
+        "dreaming/topk/targets.parquet",
+        "dreaming/without-sae/targets.parquet",
     ],
     "chess-on-a-gpu": [
         "models/maia2-mini.accuracy.parquet",

@@ -556,6 +556,18 @@ def geometry_tables() -> dict[str, pl.DataFrame]:
     return {f"geometry/{name}.parquet": made[name] for name in names}
 
 
+def dreamed_prompts(method: str) -> pl.DataFrame:
+    """Prompts that move two targets the more, the less likely they are."""
+    rows = [
+        (name, target, method, 2.0 + step, 3.0 * step + 1)
+        for name, target in (("main", "12"), ("without-sae", "<b>way</b>"))
+        for step in range(4)
+    ]
+    names = ("dreamed", "target", "method", "cross_entropy", "value")
+    table = pl.DataFrame(rows, schema=names, orient="row")
+    return table if method != "context" else table.drop("method").filter(target="12")
+
+
 def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
     """The tables that figures name, by their paths, as they are read."""
     steered = summary(goals)
@@ -565,6 +577,8 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
         **decomposition_tables.tables(),
         **probing_tables.tables(),
         **geometry_tables(),
+        "dreaming/{dreamed}/fronts.parquet": dreamed_prompts("adaptive"),
+        "dreaming/{dreamed}/contexts.parquet": dreamed_prompts("context"),
         "steering/summary.parquet": steered,
         "steering/best.parquet": chosen,
         "steering/matched.parquet": matched(goals),

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from saeflow.analyses import (
     decomposition,
     directions,
+    dreaming,
     effects,
     examples,
     geometry,
@@ -21,6 +22,7 @@ from saeflow.analyses import (
 )
 from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.directions.settings import Directions
+from saeflow.analyses.dreaming.settings import Dreaming
 from saeflow.analyses.effects.settings import Effects
 from saeflow.analyses.examples.settings import Examples
 from saeflow.analyses.geometry.settings import Geometry
@@ -41,6 +43,7 @@ ANALYSES = (
     directions.ANALYSIS,
     decomposition.ANALYSIS,
     geometry.ANALYSIS,
+    dreaming.ANALYSIS,
     labels.ANALYSIS,
 )
 """In the order of plans and reports."""
@@ -67,6 +70,8 @@ class Study(Core):
     """Directions as sums of few decoder rows of SAEs; null leaves it out."""
     geometry: Geometry | None = None
     """Circles of words and lines of numbers; null leaves it out."""
+    dreaming: Dreaming | None = None
+    """Prompts that move latents most; null leaves it out, ``{}`` takes the defaults."""
     labels: Labels | None = None
     """Words for latents; null leaves it out, ``{}`` takes the defaults."""
 

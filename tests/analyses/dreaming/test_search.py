@@ -151,7 +151,7 @@ def test_methods_at_equal_compute_are_told_as_they_come_out() -> None:
     pairs = [tuple(map(int, generator.integers(1, 201, 2))) for _ in range(20)]
     world = World(200, pairs)
     asked = DreamSearch(
-        length=6, rounds=6, children=8, top=32, contexts=False, penalties=(0.001, 0.01)
+        length=6, rounds=6, children=8, top=32, contexts=False, penalties=[0.001, 0.01]
     )
     best = {
         method: np.array([each.front.values.max() for each in world.found(asked, method)])

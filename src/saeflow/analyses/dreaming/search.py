@@ -18,6 +18,7 @@ from jaxtyping import Float64, Int64
 
 from saeflow.analyses.dreaming.fronts import Front, empty, merged
 from saeflow.analyses.dreaming.scoring import Scorer
+from saeflow.analyses.dreaming.settings import FORWARD, GRADIENT
 from saeflow.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from saeflow.analyses.dreaming.objectives import Target
     from saeflow.analyses.dreaming.settings import DreamSearch, Method
 
-FORWARD, GRADIENT = 1, 3
-"""What a prompt costs that is run, and one that is run with a gradient."""
 _DRAWS = 4
 """How often a child is drawn again that is not read back from its text."""
 _IDLE = 10
@@ -227,7 +226,8 @@ class Search:
 
     def _restart(self, place: int, population: Population, random: np.random.Generator) -> None:
         """Put into every slot the prompt that is best under one drawn penalty."""
-        penalty = float(random.uniform(*self._asked.restart_penalty))
+        low, high = self._asked.restart_penalty
+        penalty = random.uniform(low, high)
         best = self._worth(place, population.slots, np.array([penalty])).argmax()
         population.slots = Pool(
             *(np.repeat(each[best : best + 1], len(each), axis=0) for each in population.slots)

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from saeflow.config.section import Complaint, InputPath, Name, Section, Unique, refuse
 
 Method = Literal["epo", "adaptive", "random"]
+FORWARD, GRADIENT = 1, 3
+"""What a prompt costs that is run, and one that is run with a gradient."""
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 Latent = Annotated[int, Field(ge=0)]
 
 
@@ -99,7 +102,7 @@ class DreamSearch(Section):
     """Of each prompt in a round."""
     top: int = Field(default=512, ge=1)
     """In each place a child gets one of so many tokens that promise most by the gradient."""
-    penalties: tuple[float, float] = (0.1, 10.0)
+    penalties: Ends = Field(default=[0.1, 10.0])
     """The weight of cross-entropy, in nats per token, in the first and the last slot; between them
     it rises by equal factors."""
     tenths: bool = True
@@ -107,7 +110,7 @@ class DreamSearch(Section):
     that penalties mean the same for every latent; else in the SAE's own units."""
     restart_every: int = Field(default=50, ge=0)
     """After so many rounds all slots go on from one of them; 0 never does that."""
-    restart_penalty: tuple[float, float] = (2 / 3, 6.0)
+    restart_penalty: Ends = Field(default=[0.67, 6.0])
     """The penalty by which that one is chosen is drawn between these."""
     contexts: bool = True
     """Whether a search begins with the latent's own contexts of `examples`, beside drawn

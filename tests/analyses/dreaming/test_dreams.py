@@ -1,0 +1,156 @@
+"""The tables of dreams: what is told of a search is so, and a search that is kept is not made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from planted_bigrams import HOOK, bigram_model, bigram_sae
+
+from saeflow.analyses.dreaming.contexts import ContextWindows
+from saeflow.analyses.dreaming.dreams import SCHEMAS, Workshop, distinctness, dream
+from saeflow.analyses.dreaming.settings import Dreaming
+from saeflow.analyses.dreaming.targets import of_an_sae, without_sae
+from saeflow.errors import SaeflowError
+from saeflow.models.running import run_prefix
+from saeflow.parts import Parts
+
+LM = bigram_model(30)
+SAE = bigram_sae(LM, [(3, 17), (21, 8)])
+CONTEXTS = pl.DataFrame(
+    {
+        "latent": [0, 0, 1],
+        "activation": [0.9, 0.7, 0.8],
+        "offset": [4, 1, 3],
+        "token_ids": [[5, 0, 9, 3, 17, 2], [3, 17, 4], [1, 2, 21, 8]],
+    }
+)
+LATENTS = pl.DataFrame({"latent": [0, 1], "density": [0.1, 0.0], "maximum": [0.9, 0.8]})
+WINDOWS = ContextWindows(CONTEXTS, LATENTS, bos=0)
+ASKED = {
+    "targets": {
+        "latents": {"main": [0]},
+        "together": {"both": {"sae": "main", "latents": [0, 1], "combine": "sum"}},
+    },
+    "search": {
+        "methods": ["adaptive", "random"], "length": 4, "rounds": 4, "children": 4, "top": 8,
+        "population": 4,
+    },
+    "report": {"prompts": 4, "swaps": 29},
+}  # fmt: skip
+
+
+def dreamt(parts: Path | None = None, **changes: Any) -> dict[str, pl.DataFrame]:
+    asked = Dreaming.model_validate({**ASKED, **changes}, strict=False)
+    groups = of_an_sae(SAE, "main", HOOK, asked, WINDOWS, 0)
+    work = Workshop(LM, asked, 0, WINDOWS, Parts(parts, "searches", ("analyses/dreaming",)), None)
+    return dream(work, groups)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pl.DataFrame]:
+    return dreamt()
+
+
+def test_dreams_begin_with_contexts_and_are_held_against_them(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    contexts = tables["contexts"].filter(target="0")
+    assert contexts["token_ids"].to_list() == [[9, 3, 17], [3, 17]]
+    assert contexts["value"].min() > 0
+    for row in tables["targets"].filter(target="0").to_dicts():
+        assert row["best"] >= contexts["value"].max() - 1e-5
+        assert row["context_activation"] == pytest.approx(0.9)
+        assert row["beats_activation"] == (row["best"] > 0.9)
+        assert row["beats_matched"] == (row["matched"] > row["context_value"])
+        assert row["scale"] == pytest.approx(0.09)
+    both = tables["targets"].filter(target="both").row(0, named=True)
+    assert both["latents"] == [0, 1]
+    assert both["beats_activation"] is None
+
+
+def test_what_is_told_of_a_prompt_is_what_its_text_gives(tables: dict[str, pl.DataFrame]) -> None:
+    assert set(tables) == set(SCHEMAS)
+    for row in tables["fronts"].filter(target="0").to_dicts():
+        assert row["reads_back"]
+        tokens = LM.tokenize(row["text"])
+        assert tokens[1:] == row["token_ids"]
+        stream = run_prefix(LM, torch.tensor([tokens]), 0)
+        along = (stream[0, 1:] @ SAE.W_enc + SAE.b_enc)[:, 0]
+        assert row["along"] == pytest.approx(along.tolist(), abs=1e-4)
+        assert row["value"] == pytest.approx(float(along[-1]), abs=1e-4)
+        assert row["text_value"] == pytest.approx(row["value"], abs=1e-4)
+
+
+def test_the_two_tokens_of_a_bigram_lend_its_latent_what_it_has(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    row = tables["fronts"].filter(target="0").sort("value").row(-1, named=True)
+    assert row["token_ids"][-2:] == [3, 17]
+    assert sorted(np.argsort(row["lent"])[-2:]) == [2, 3]
+    assert row["lent"][0] == pytest.approx(0, abs=1e-4)
+
+
+def test_methods_spend_alike_and_fronts_rise(tables: dict[str, pl.DataFrame]) -> None:
+    spent = tables["targets"].filter(target="0")["spent"].to_list()
+    assert max(spent) <= 1.3 * min(spent)
+    for _, front in tables["fronts"].group_by("target", "method"):
+        own = front.sort("place")
+        assert own["value"].is_sorted()
+        assert own["cross_entropy"].is_sorted()
+
+
+def test_searches_that_are_kept_are_not_made_again_and_methods_are_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = dict(ASKED["search"], methods=["random"])  # type: ignore[call-overload]
+    first = dreamt(tmp_path, search=one)
+    both = dreamt(tmp_path)
+    assert "kept from an earlier run: latent-0-random" in capsys.readouterr().err
+    again = both["fronts"].filter(method="random")
+    assert again.equals(first["fronts"])
+
+
+def test_latents_are_drawn_among_those_that_fire() -> None:
+    assert WINDOWS.drawn(2, 5, 0, "main") == [0]
+    assert ContextWindows(pl.DataFrame(), pl.DataFrame(), 0).drawn(9, 3, 0, "main") != [0, 1, 2]
+    asked = Dreaming.model_validate({"targets": {"latents": {"main": [7]}}})
+    with pytest.raises(SaeflowError, match="there is no latent 7"):
+        of_an_sae(SAE, "main", HOOK, asked, WINDOWS, 0)
+
+
+def test_directions_and_logits_are_dreamed_of_without_an_sae(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    file = tmp_path / "direction.safetensors"
+    save_file({"vector": SAE.W_dec[0].contiguous()}, file)
+    logits = {"next": {"token": "w4"}, "pair": {"token": "w4", "against": "w9"}}
+    asked = Dreaming.model_validate(
+        {**ASKED, "targets": {"directions": {"way": "x"}, "logits": logits}}, strict=False
+    )
+    groups = without_sae(LM, HOOK, asked, {"way": file})
+    windows = ContextWindows.read(None, 0)
+    made = dream(Workshop(LM, asked, 0, windows, Parts(None, "s", ()), None), groups)
+    assert made["targets"]["target"].unique(maintain_order=True).to_list() == [
+        "way", "next", "pair",
+    ]  # fmt: skip
+    best = made["fronts"].filter(target="next").sort("value").row(-1, named=True)
+    with torch.no_grad():
+        said = LM.model(torch.tensor([[0, *best["token_ids"]]])).logits[0, -1]
+    others = torch.cat([said[:4], said[5:]])
+    assert best["value"] == pytest.approx(float(said[4] - others.max()), abs=1e-4)
+    wrong = Dreaming.model_validate({"targets": {"logits": {"a": {"token": "lizard"}}}})
+    with pytest.raises(SaeflowError, match="'lizard' is no token"):
+        without_sae(LM, HOOK, wrong, {})
+    save_file({"vector": torch.ones(3)}, file)
+    with pytest.raises(SaeflowError, match="one vector of width"):
+        without_sae(LM, HOOK, asked, {"way": file})
+
+
+def test_prompts_are_as_distinct_as_their_tokens() -> None:
+    assert distinctness(np.array([[1, 2], [1, 3]])) == pytest.approx(2 / 3)
+    assert distinctness(np.array([[1, 2]])) is None
