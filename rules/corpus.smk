@@ -11,11 +11,7 @@ Outputs:
 CORPUS_INPUTS = {}
 if STUDY.corpus.kind != "tales":
     CORPUS_INPUTS = {
-        "text": (
-            (lambda wildcards: FLOW.sought(STUDY.corpus.path))
-            if STUDY.corpus.path
-            else artifact("corpus/text")
-        ),
+        "text": FLOW.texts,
         **FLOW.model_inputs(FLOW.model),
     }
 
@@ -37,9 +33,7 @@ rule write_corpus:
         model=lambda wildcards, input: (
             ["--model", input.model] if "model" in input.keys() else []
         ),
-        text=lambda wildcards, input: (
-            ["--text", input.text] if "text" in input.keys() else []
-        ),
+        text=FLOW.corpus_options,
         seed=STUDY.seed,
     shell:
         "saeflow corpus write"

@@ -279,11 +279,23 @@ def test_interventions_stand_beside_their_controls_with_intervals(written: Path)
     )  # what chose is not reported
 
 
+def test_a_long_table_of_edits_is_folded_under_a_sentence(written: Path) -> None:
+    page = (written / "concepts-resid.html").read_text()
+    edits = page[page.index('id="edits"') : page.index('id="skipped"')]
+    assert edits.count("<details>") == len(made.GROUPS)
+    said = (
+        "Where the concept is needed, the edit of its latents gains +0.25 [+0.21, +0.29] for the "
+        "model told <1100, and +0.25 [+0.21, +0.29] told 1900-1999. 10 ratings as a table"
+    )
+    assert text_of(written / "concepts-resid.html").count(said) == len(made.GROUPS)
+
+
 def test_every_latent_has_a_page_with_its_boards_histogram_and_squares(written: Path) -> None:
     listed = value_of((written / "data/latents-resid.js").read_text())
     assert listed["count"] == 64
     assert listed["words"][listed["fires"][9]] == "their rook on b2"
     assert listed["fires"][63] == 0
+    assert listed["headings"] == {"fires": "goes with"}
     numbers = {column["name"]: column["values"] for column in listed["statistics"]}
     assert numbers["maximum"][:2] == [4.0, 5.0]
     assert numbers["density"][0] == pytest.approx(np.log10(0.2))

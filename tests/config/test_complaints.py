@@ -558,6 +558,20 @@ WRONG_TEXT_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"model.path": "${SAEFLOW_UNSET}"}, "model.path", "the environment has no SAEFLOW_UNSET"),
     (
+        {"models": [{"name": "other", "path": "${SAEFLOW_UNSET}/other"}]},
+        "models.0.path",
+        "the environment has no SAEFLOW_UNSET",
+    ),
+    (
+        {"corpus.path": ["a.txt", "${SAEFLOW_UNSET}/b.txt"]},
+        "corpus.path.1",
+        "the environment has no SAEFLOW_UNSET",
+    ),
+    ({"corpus.path": ["a.txt", "b.xlsx"]}, "corpus.path", "'b.xlsx' must end in .txt"),
+    ({"corpus.path": ["a.txt", "a.txt"]}, "corpus.path", "'a.txt' appears twice; keep one"),
+    ({"corpus.path": []}, "corpus.path", "must hold at least 1 item; it holds 0"),
+    ({"corpus.path": 7}, "corpus.path", "must be a valid string; got 7"),
+    (
         {"saes.main": {"path": "${SAEFLOW_UNSET}/sae"}},
         "saes.main.path",
         "the environment has no SAEFLOW_UNSET",
@@ -735,11 +749,11 @@ def test_several_mistakes_are_told_at_once_a_line_each(monkeypatch: pytest.Monke
     ).splitlines()
     keys = [line.split(": ")[1] for line in lines]
     expected = [
-        "steering.goals.directory",
         "corpus.tokens.sae",
         "hook",
         "saes.main.train.k",
         "saes.main.train.tokens",
+        "steering.goals.directory",
         "sed",
     ]
     assert keys == expected
@@ -968,3 +982,32 @@ def test_pairs_that_teach_nothing_are_refused_by_their_key(
     file.write_text(json.dumps({"pairs": pairs}))
     with pytest.raises(SaeflowError, match=rf"^\S+pairs.yaml: {key}: .*{reason}"):
         read_pairs(file)
+
+
+def test_a_variable_is_read_from_the_environment_in_every_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SAEFLOW_HERE", "/data")
+    sets = {"logit_lens": {"token_sets": {"files": ["${SAEFLOW_HERE}/sets.yaml"]}}, "examples": {}}
+    study = check_any_study(
+        changed(
+            TEXT,
+            {
+                "corpus.path": ["${SAEFLOW_HERE}/a.txt", "b.txt"],
+                "models": [{"name": "other", "path": "${SAEFLOW_HERE}/other"}],
+                "saes.other": {"train": {"init_from": "${SAEFLOW_HERE}/sae", "d_sae": 8, "k": 2}},
+                **sets,
+            },
+        )
+    )
+    assert isinstance(study, Study)
+    assert study.corpus.paths == ["/data/a.txt", "b.txt"]
+    assert study.models[0].path == "/data/other"
+    assert study.saes["other"].train
+    assert study.saes["other"].train.init_from == "/data/sae"
+    assert study.logit_lens
+    assert study.logit_lens.token_sets.files == ["/data/sets.yaml"]
+    positions = {"path": ["${SAEFLOW_HERE}/1.pgn"], "test": ["${SAEFLOW_HERE}/2.pgn"]}
+    chess = check_any_study({**study_config("minimal-chess"), "positions": positions})
+    assert isinstance(chess, ChessStudy)
+    assert chess.positions.paths + chess.positions.test == ["/data/1.pgn", "/data/2.pgn"]

@@ -42,7 +42,7 @@ def test_transcoders_and_crosscoders_have_all_that_they_read_and_write_cached():
         "layers": {**BATCH, "hooks": [EARLY, LATE]},
         "diff": {**BATCH, "models": ["tales-lm", "tuned"], "sweep": {"k": [4, 8]}},
     }
-    study = study_with(saes, models=[{"name": "tuned", "train": {"epochs": 2}}])
+    study = study_with(saes, models=[{"name": "tuned", "train": {"epochs": 2, "d_model": 64}}])
     mlp = ["blocks.2.hook_resid_mid", "blocks.2.hook_mlp_out"]
     assert study.caches == {"tales-lm": [STEERED, *mlp, EARLY, LATE], "tuned": [STEERED]}
     assert study.cached_hooks == study.caches["tales-lm"]

@@ -24,7 +24,8 @@ from saeflow.models.language_model import load_model
 
 SAES = DATA / "saes"
 TEXT = study_config("minimal-text", {"effects": None, "steering": None})
-D_MODEL, D_SAE = 6, 12  # of the SAEs there
+D_MODEL, D_SAE, D_OUT = 6, 12, 7  # of the SAEs there; what their transcoders write
+STREAM, HEADS = "blocks.3.hook_resid_post", "blocks.4.attn.hook_z"
 WHOLE = {"hidden_size": D_MODEL, "num_attention_heads": 2, "num_hidden_layers": 9, "vocab_size": 64}
 
 
@@ -44,15 +45,23 @@ def study_of(model: Path, sae: dict[str, Any], hook: str) -> dict[str, Any]:
 
 def hook_and_target(name: str) -> tuple[str, dict[str, str]]:
     hook = "blocks.3.attn.hook_z" if "hook_z" in name else "blocks.3.hook_resid_post"
-    return hook, {"target": "blocks.4.hook_mlp_out"} if "transcod" in name else {}
+    if name == "sparsify-transcode_skip":  # such transcoders write as much as they read
+        return hook, {"target": "blocks.4.hook_mlp_out"}
+    return hook, {"target": HEADS} if "transcod" in name else {}
+
+
+def checkpoint_for(name: str, folder: Path, **config: Any) -> Path:
+    """A checkpoint whose heads, side by side, have the width that the transcoders there write."""
+    heads = {"num_attention_heads": 1, "head_dim": D_OUT} if "transcod" in name else {}
+    return checkpoint(folder, **heads, **config)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in SAES.iterdir() if path.is_dir()))
 def test_an_sae_of_another_width_is_refused_before_any_job(tmp_path: Path, name: str) -> None:
     hook, target = hook_and_target(name)
     sae = {"path": str(SAES / name), **target}
-    check_any_study(study_of(checkpoint(tmp_path / "fits"), sae, hook))
-    larger = checkpoint(tmp_path / "larger", hidden_size=8)
+    check_any_study(study_of(checkpoint_for(name, tmp_path / "fits"), sae, hook))
+    larger = checkpoint_for(name, tmp_path / "larger", hidden_size=8)
     with pytest.raises(SaeflowError) as told:
         check_any_study(study_of(larger, sae, hook))
     [line] = str(told.value).splitlines()
@@ -78,6 +87,90 @@ def test_heads_side_by_side_have_a_width_of_their_own(tmp_path: Path) -> None:
     narrow = checkpoint(tmp_path / "narrow", hidden_size=6, head_dim=5)
     with pytest.raises(SaeflowError, match="have 10"):
         check_any_study(study_of(narrow, sae, "blocks.3.attn.hook_z"))
+
+
+@pytest.mark.parametrize(
+    ("name", "writes"),
+    [
+        ("saelens-transcoder", D_OUT),
+        ("saelens-jumprelu_skip_transcoder", D_OUT),
+        ("gemma_scope_2-transcoder", D_OUT),
+        ("sparsify-transcode_skip", D_MODEL),
+    ],
+)
+def test_a_transcoder_that_writes_another_width_than_its_target_has_is_refused(
+    tmp_path: Path, name: str, writes: int
+) -> None:
+    """Heads side by side have 10 numbers in this model, and the stream 6."""
+    model = checkpoint(tmp_path / "model", head_dim=5)
+    with pytest.raises(SaeflowError) as told:
+        check_any_study(study_of(model, {"path": str(SAES / name), "target": HEADS}, STREAM))
+    [line] = str(told.value).splitlines()
+    assert f"the SAE writes activations of {writes} numbers, and those of 'lm' at {HEADS}" in line
+    assert "have 10; name an SAE of this model, or correct model or hook" in line
+
+
+def test_a_single_file_tells_what_it_writes(tmp_path: Path) -> None:
+    shapes = {"W_enc": (D_MODEL, D_SAE), "W_dec": (D_SAE, 10), "b_enc": (D_SAE,)}
+    tensors = {name: torch.zeros(*shape) for name, shape in shapes.items()}
+    torch.save({**tensors, "b_dec": torch.zeros(10)}, tmp_path / "sae.pt")
+    model = checkpoint(tmp_path / "model", head_dim=5)
+    sae = {"path": str(tmp_path / "sae.pt"), "target": HEADS}
+    check_any_study(study_of(model, sae, STREAM))
+    with pytest.raises(SaeflowError, match=r"writes activations of 10 numbers, .* have 6"):
+        check_any_study(study_of(model, {**sae, "target": "blocks.4.hook_mlp_out"}, STREAM))
+
+
+def test_weights_to_begin_with_of_another_width_are_refused(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "model", head_dim=5)
+
+    def refused(init_from: str, d_sae: int = D_SAE, **saes: dict[str, Any]) -> str:
+        train = {"init_from": init_from, "d_sae": d_sae}
+        config = study_of(model, {"train": train}, STREAM)
+        config["saes"] |= saes
+        with pytest.raises(SaeflowError) as told:
+            check_any_study(config)
+        [line] = str(told.value).splitlines()
+        assert line.startswith("config: saes.main.train.init_from: ")
+        return line
+
+    own = str(SAES / "sparsify-topk")
+    check_any_study(study_of(model, {"train": {"init_from": own, "d_sae": D_SAE}}, STREAM))
+    assert f"'{own}' has d_sae {D_SAE}, and this SAE 24; make them equal" in refused(own, 24)
+    imported = {"path": own, "hook": STREAM}
+    assert "'other' has d_sae 12, and this SAE 24" in refused("other", 24, other=imported)
+    elsewhere = {"train": {"d_sae": D_SAE}, "hook": HEADS}
+    said = refused("other", other=elsewhere)
+    assert f"'other' reads activations of 10 numbers, and those of 'lm' at {STREAM} have 6" in said
+    across = {
+        "train": {"d_sae": D_SAE, "architecture": "batchtopk"},
+        "hooks": [STREAM, "blocks.5.hook_resid_post"],
+    }
+    assert "is a crosscoder" in refused("other", other=across)
+    transcoder = {"train": {"d_sae": D_SAE}, "target": HEADS}
+    assert "'other' writes activations of 10 numbers" in refused("other", other=transcoder)
+    larger = study_of(checkpoint(tmp_path / "larger", hidden_size=8), {}, STREAM)
+    larger["saes"] = {"main": {"train": {"init_from": own, "d_sae": D_SAE}}}
+    with pytest.raises(SaeflowError, match=r"reads activations of 6 numbers, .* have 8"):
+        check_any_study(larger)
+
+
+def test_a_crosscoder_of_unlike_widths_is_refused(tmp_path: Path) -> None:
+    train = {"architecture": "batchtopk", "d_sae": D_SAE}
+    saes = {"main": {"train": {"d_sae": D_SAE}}, "both": {"train": train, "hooks": [STREAM, HEADS]}}
+    fits = changed(study_of(checkpoint(tmp_path / "fits"), {}, STREAM), {"saes": saes})
+    check_any_study(fits)
+    config = {**fits, "model": {**fits["model"], "path": str(tmp_path / "unlike")}}
+    checkpoint(tmp_path / "unlike", head_dim=5)
+    said = rf"saes.both: a crosscoder's sources have one width.*{STREAM} have 6 numbers.*{HEADS} 10"
+    with pytest.raises(SaeflowError, match=said):
+        check_any_study(config)
+    other = checkpoint(tmp_path / "other", hidden_size=8)
+    models = {"train": train, "models": ["lm", "other"]}
+    config = {**fits, "models": [{"name": "other", "path": str(other)}]}
+    config["saes"] = {**saes, "both": models}
+    with pytest.raises(SaeflowError, match=r"of 'lm' at .* have 6 numbers, those of 'other'.* 8;"):
+        check_any_study(config)
 
 
 def test_an_sae_of_a_hub_is_refused_once_it_lies_in_the_cache(tmp_path: Path) -> None:

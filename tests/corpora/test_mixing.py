@@ -28,9 +28,10 @@ def folder(tmp_path: Path, files: dict[str, tuple[str, int]]) -> Path:
     return tmp_path / "text"
 
 
-def words_in(path: Path, sae: int, **settings: object) -> Counter[str]:
+def words_in(path: Path | list[str], sae: int, **settings: object) -> Counter[str]:
+    named = path if isinstance(path, list) else str(path)
     corpus = Corpus.model_validate(
-        {"kind": "text", "path": str(path), "context": 16, "tokens": Tokens(sae=sae), **settings}
+        {"kind": "text", "path": named, "context": 16, "tokens": Tokens(sae=sae), **settings}
     )
     tokens = tokenised_blocks(corpus, "sae", tiny_tokenizer(), 0).tokens
     vocabulary = tiny_tokenizer().get_vocab()
@@ -85,6 +86,21 @@ def test_weights_are_shares_of_the_tokens(tmp_path: Path, share: float) -> None:
     words = words_in(folder(tmp_path, files), 8192, weights=weights)
     assert words["tree"] == 0
     assert words["cat"] / (words["cat"] + words["dog"]) == pytest.approx(share, abs=0.03)
+
+
+def test_a_list_of_files_and_folders_is_mixed_as_a_folder_is(tmp_path: Path) -> None:
+    files = {"a/chats.jsonl": ("cat", 400), "b/books/1.jsonl": ("dog", 400)}
+    text = folder(tmp_path, {**files, "b/books/2.jsonl": ("dog", 400), "c.jsonl": ("tree", 400)})
+    paths = [str(text / name) for name in ("a/chats.jsonl", "b/books", "c.jsonl")]
+    by_sizes = words_in(paths, 8192)
+    assert 1.5 < by_sizes["dog"] / by_sizes["cat"] < 2.5
+    assert 0.7 < by_sizes["tree"] / by_sizes["cat"] < 1.4
+    weights = {"chats.jsonl": 0.7, "books/*": 0.3, "*": 0.0}
+    weighed = words_in(paths, 8192, weights=weights)
+    assert weighed["tree"] == 0
+    assert weighed["cat"] / (weighed["cat"] + weighed["dog"]) == pytest.approx(0.7, abs=0.03)
+    one_by_one = words_in(paths[::-1], 4096, order="files")
+    assert one_by_one["tree"] > 0 == one_by_one["cat"]
 
 
 def test_a_share_that_its_files_cannot_fill_is_one_sentence(tmp_path: Path) -> None:

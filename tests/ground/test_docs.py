@@ -1,21 +1,34 @@
-"""What the docs show of a config is one."""
+"""What the docs show of a config is one, and their commands are commands."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from checkout import ROOT
 from studies import study_config
 
 from saeflow.analyses import Study
 from saeflow.analyses.logit_lens.io import read_set_files
+from saeflow.cli.main import app
 from saeflow.config import read_goal
 from saeflow.kinds import check_any_study
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = [
+    pytest.param(line, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, line in enumerate(
+        line.removeprefix("$ ")
+        for block in re.findall(r"```(?:bash|console)\n(.*?)```", page.read_text(), re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.removeprefix("$ ").startswith("saeflow ")
+    )
+]
 PROFILE = "# in profiles/"  # opens a snippet of a profile of Snakemake's
 SNIPPETS = [
     pytest.param(snippet, id=f"{page.stem}-{number}")
@@ -45,8 +58,21 @@ def test_every_snippet_is_a_study_or_a_part_that_fits_into_a_small_one(
         check_any_study(base | shown | steering)
 
 
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_docs_has_the_options_that_it_is_shown_with(line: str) -> None:
+    command = typer.main.get_command(app)
+    words = shlex.split(line, comments=True)[1:]
+    context = typer.Context(command, info_name="saeflow")
+    while isinstance(command, typer.core.TyperGroup):
+        name, command, words = command.resolve_command(context, words)
+        assert command is not None, f"there is no command {name}"
+        context = typer.Context(command, info_name=name, parent=context)
+    command.make_context(context.info_name, words, parent=context.parent)
+
+
 def test_every_page_of_the_docs_is_looked_at() -> None:
     assert len(SNIPPETS) >= 10
+    assert len(COMMANDS) >= 20
     assert all(page.is_file() for page in PAGES)
 
 

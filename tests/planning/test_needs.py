@@ -3,12 +3,17 @@ the workflow before any job."""
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from checkout import ROOT
 from studies import changed, study_config
+from tiny_models import chat_tokenizer, save_tiny_model
 from typer.testing import CliRunner
 
 from saeflow.analyses.workflow import StudyWorkflow
@@ -56,6 +61,74 @@ def test_the_target_all_names_each_key_whose_file_is_missing_before_any_job() ->
         file.parent.mkdir(parents=True)
         file.touch()
     assert flow.everything(None) == flow.files(*flow.results)
+
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "text": {"text": "The cat sat."},
+    "content": {"content": "The cat sat."},
+    "messages": {"messages": [{"role": "user", "content": "The cat sat."}]},
+    "token_ids": {"input_ids": [3, 4, 5]},
+}
+
+
+def refusal(model: Path, corpus: dict[str, Any]) -> list[str]:
+    """What the workflow says before any job of a study of a model and a text; nothing where it
+    would run."""
+    values = changed(SMALL, {"model.path": str(model), "corpus.context": 16})
+    values["corpus"] |= corpus
+    try:
+        workflow_of(values).everything(None)
+    except SaeflowError as error:
+        return str(error).splitlines()
+    return []
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet", ".jsonl.gz"])
+def test_what_files_of_text_lack_is_told_before_any_job(tmp_path: Path, ending: str) -> None:
+    model = save_tiny_model(tmp_path / "model", "llama")
+    for name, record in RECORDS.items():
+        file = tmp_path / f"{name}{ending}"
+        if ending == ".parquet":
+            pl.DataFrame([record]).write_parquet(file)
+        else:
+            data = json.dumps([record] if ending == ".json" else record).encode()
+            file.write_bytes(gzip.compress(data) if ending.endswith(".gz") else data)
+    texts, others = f"text{ending}", [f"content{ending}", f"text{ending}"]
+    assert refusal(model, {"path": texts}) == []
+    assert refusal(model, {"path": f"token_ids{ending}"}) == []
+    assert refusal(model, {"path": others[0], "field": "content"}) == []
+    [line] = refusal(model, {"path": others})
+    assert f"content{ending}" in line
+    assert "has no field 'text' but content; set corpus.field, for example to content" in line
+    [line] = refusal(model, {"path": texts, "messages": "chat"})
+    assert line.startswith("config: corpus.messages: names messages, and the tokenizer in ")
+    [line] = refusal(model, {"path": f"messages{ending}"})
+    assert line.startswith(f"corpus.path: messages{ending} holds chats, and the tokenizer in ")
+    assert line.endswith("has no chat template; write text, or put chat_template.jinja there")
+    chat_tokenizer().save_pretrained(model)
+    assert refusal(model, {"path": f"messages{ending}"}) == []
+    [line] = refusal(model, {"path": texts, "messages": "chat"})
+    assert "has no field 'chat' but text" in line
+
+
+def test_text_that_was_read_is_not_looked_at_again(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model", "llama")
+    Path("content.jsonl").write_text(json.dumps(RECORDS["content"]))
+    assert refusal(model, {"path": "content.jsonl"}) != []
+    written = Path("results/small/corpus/eval.safetensors")
+    written.parent.mkdir(parents=True)
+    written.touch()
+    assert refusal(model, {"path": "content.jsonl"}) == []
+
+
+def test_weights_to_begin_with_that_are_not_there_are_told_before_any_job(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model", "llama")
+    Path("text.txt").write_text("The cat sat.")
+    values = changed(SMALL, {"model.path": str(model), "corpus.path": "text.txt"})
+    values["corpus"]["context"] = 16
+    values["saes"]["main"] = {"train": {"init_from": "no/sae"}}
+    with pytest.raises(SaeflowError, match=r"^saes.main.train.init_from: no/sae is not there; cor"):
+        workflow_of(values).everything(None)
 
 
 def test_the_target_of_an_analysis_that_is_off_says_what_to_write() -> None:

@@ -157,8 +157,10 @@ def test_no_path_of_this_machine_is_published_wherever_the_config_names_one() ->
     private = "/home/somebody/private"
     given = {
         "models": [{"name": "other", "path": f"{private}/model"}],
-        "corpus": {"kind": "text", "path": f"{private}/text.jsonl"},
+        "corpus": {"kind": "text", "path": [f"{private}/text.jsonl", "own.jsonl"]},
         "saes.imported": {"path": f"{private}/sae"},
+        "saes.begun": {"train": {"init_from": f"{private}/weights"}},
+        "decomposition": {"directions": {"files": {"apart": f"{private}/apart.safetensors"}}},
         "examples": {},
         "logit_lens": {"token_sets": {"files": [f"{private}/sets.yaml"]}},
         "effects": {"vectors": {"kind": "file", "path": f"{private}/vectors.safetensors"}},
@@ -166,10 +168,12 @@ def test_no_path_of_this_machine_is_published_wherever_the_config_names_one() ->
     }
     study = check_any_study(changed(STUDY, given))
     assert isinstance(study, Study)
-    assert study.model_dump_json().count(private) == 6
+    assert study.model_dump_json().count(private) == 8
     bare = without_places(study).model_dump()
     assert private not in json.dumps(bare)
     assert bare["models"][0]["path"] == "model"
+    assert bare["corpus"]["path"] == ["text.jsonl", "own.jsonl"]
+    assert bare["decomposition"]["directions"]["files"] == {"apart": "apart.safetensors"}
     assert bare["logit_lens"]["token_sets"]["files"] == ["sets.yaml"]
     assert check_any_study(bare).model_dump() == bare
 

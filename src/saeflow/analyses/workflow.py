@@ -43,6 +43,18 @@ class StudyWorkflow(Workflow[Study]):
                 read_pairs(Path(file))  # what is wrong with it is told before any job
         self.read = {analysis.key: self._read(analysis, own) for analysis, own in study.asked}
 
+    def texts(self, wildcards: Any) -> list[Any]:
+        """An input function: the corpus' files and folders of text, local or fetched."""
+        corpus = self.study.corpus
+        return [
+            *(self.sought(path) for path in corpus.paths),
+            *([self.located("corpus/text")] if corpus.dataset else []),
+        ]
+
+    def corpus_options(self, wildcards: Any, input: Any) -> list[str]:
+        """A param: the options ``--text``, none for `tales`."""
+        return [] if self.study.corpus.kind == "tales" else repeated("--text", input.text)
+
     def copied(self, ending: str = "") -> Callable[[Any], Any]:
         """An input function: the model that a tuned one is a copy of, or what lies beside it."""
         return lambda wildcards: self.located(

@@ -10,7 +10,7 @@ from saeflow.chess.games.positions import RATING_BINS
 from saeflow.chess.player.io import CONFIG, embedded_maia2
 from saeflow.chess.player.settings import ChessModel
 from saeflow.chess.study import ChessStudy
-from saeflow.planning.stages import after_core, heading, needs_of_analyses, remarks
+from saeflow.planning.stages import after_core, heading, needs_of_analyses, needs_of_saes, remarks
 from saeflow.planning.work import BYTES, Need, Plan, Scope, StagePlan
 
 AT_MOST = (
@@ -132,4 +132,4 @@ def needs(study: ChessStudy, root: Path) -> list[Need]:
         for name, sae in study.saes.items()
         if sae.path
     ]
-    return outside + needs_of_analyses(study)
+    return [*outside, *needs_of_saes(study), *needs_of_analyses(study)]

@@ -28,9 +28,10 @@ def write(
         typer.Option(help="Folder of the model whose tokenizer is used; not for tales."),
     ] = None,
     files: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--text", help="The file or folder with the text, if it is not where path says."
+            "--text",
+            help="A file or folder with the text, where it is not where path says; one for each.",
         ),
     ] = None,
 ) -> None:
@@ -56,7 +57,8 @@ def write(
             raise SaeflowError(
                 f"corpus.context: {too_long(corpus.context, context, f'the model in {model}')}"
             )
-        corpus = corpus.model_copy(update={"path": str(files or corpus.path)})
+        if files:
+            corpus = corpus.model_copy(update={"path": [str(file) for file in files]})
         blocks = text.tokenised_blocks(
             corpus,
             split,

@@ -6,23 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saeflow.artifacts import read_object
 from saeflow.config.addresses import fault_of_address
-from saeflow.config.gguf_header import gguf_header, hugging_face_config, is_gguf
+from saeflow.config.gguf_header import gguf_header, is_gguf
 from saeflow.config.hooks import OF_A_MODULE, SITES
 from saeflow.config.model_files import (
     LAYER_NAMES,
-    config_file,
     context_in,
     fault_of_checkpoint,
     size_in,
     too_long,
-    width_at,
 )
-from saeflow.config.sae_files import cached_sae, latents_of, width_read
+from saeflow.config.prompting import why_no_messages
+from saeflow.config.sae_files import latents_of
 from saeflow.config.section import BUT_FOR_CASE, Complaint, same_but_for_case
 from saeflow.config.shipped import shipped_or_own
 from saeflow.config.text_files import KINDS_IN_WORDS, kind_of
+from saeflow.config.widths import about_widths
 from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def disagreements(study: Core) -> list[Complaint]:
         *_about_tuning(study),
         *_about_files_of_models(study),
         *_about_files_of_saes(study),
-        *_about_widths(study),
+        *about_widths(study),
         *_about_contexts(study),
         *_about_the_endpoint(study),
         *_about_publishing(study),
@@ -99,9 +98,13 @@ def initial_disagreements(study: AnyStudy) -> list[Complaint]:
         if getattr(sae, "hooks", None) or getattr(sae, "models", None):
             complaints.append((key, "is for SAEs and transcoders; this is a crosscoder"))
         if other not in study.saes:
+            complaints += _other_latents(key, other, shipped_or_own(other), "auto", sae.train.d_sae)
             continue
-        theirs = study.saes[other].train
-        if group_of.get(other) == group_of[name]:
+        begun = study.saes[other]
+        theirs = begun.train
+        if getattr(begun, "kind", "sae") == "crosscoder":
+            complaints.append((key, f"'{other}' is a crosscoder; name an SAE or a transcoder"))
+        elif group_of.get(other) == group_of[name]:
             reason = f"'{other}' is trained by the same job; name an SAE outside of its group"
             complaints.append((key, reason))
         elif name in _begun_with(study, other):
@@ -113,7 +116,24 @@ def initial_disagreements(study: AnyStudy) -> list[Complaint]:
                 if mine != its:
                     reason = f"'{other}' has {field} {its}, and this SAE {mine}; make them equal"
                     complaints.append((key, reason))
+        elif begun.path:
+            place = Path(begun.path)
+            complaints += _other_latents(key, other, place, begun.format, sae.train.d_sae)
     return complaints
+
+
+def _other_latents(key: str, name: str, place: Path, named: str, own: int) -> list[Complaint]:
+    """Weights from elsewhere that are of another number of latents than the training begun with
+    them."""
+    if not place.exists():
+        return []
+    try:
+        latents = latents_of(place, named)
+    except SaeflowError as error:
+        return [(key, str(error))]
+    if latents == own:
+        return []
+    return [(key, f"'{name}' has d_sae {latents}, and this SAE {own}; make them equal")]
 
 
 def _begun_with(study: AnyStudy, name: str) -> list[str]:
@@ -272,10 +292,13 @@ def _about_the_corpus(study: Core) -> list[Complaint]:
             "set kind: text"
         )
         complaints.append(("corpus.kind", reason))
-    path = study.corpus.path
-    if path and not kind_of(path) and not shipped_or_own(path).is_dir():
-        reason = f"'{path}' must end in {KINDS_IN_WORDS}, or be a folder of such files"
-        complaints.append(("corpus.path", reason))
+    complaints += [
+        ("corpus.path", f"'{path}' must end in {KINDS_IN_WORDS}, or be a folder of such files")
+        for path in study.corpus.paths
+        if not kind_of(path) and not shipped_or_own(path).is_dir()
+    ]
+    if study.corpus.messages and (why_not := why_no_messages(study.model)):
+        complaints.append(("corpus.messages", f"names messages, and {why_not}"))
     return complaints
 
 
@@ -316,41 +339,6 @@ def _about_files_of_saes(study: Core) -> list[Complaint]:
         except SaeflowError as error:
             complaints.append((f"saes.{name}.path", str(error)))
     return complaints
-
-
-def _about_widths(study: Core) -> list[Complaint]:
-    """SAEs that read or write activations of another width than those of the model at their hook,
-    as far as files of both are on this machine."""
-    complaints = []
-    for name, sae in study.saes.items():
-        folder = Path(sae.path) if sae.path else sae.published and cached_sae(sae.published)
-        if sae.train or sae.kind == "crosscoder" or not folder or not folder.exists():
-            continue
-        model, hook = study.sources_of(name)[0]
-        if model not in study.all_models:
-            continue
-        try:
-            reads = width_read(folder, sae.format)
-            width = _width_at(study.all_models[model], hook)
-        except SaeflowError:  # told by those that look at the files alone
-            continue
-        if reads and width and reads != width:
-            reason = (
-                f"{folder}: the SAE reads activations of {reads:,} numbers, and those of '{model}' "
-                f"at {hook} have {width:,}; name an SAE of this model, or correct model or hook"
-            )
-            complaints.append((f"saes.{name}.{'path' if sae.path else 'published'}", reason))
-    return complaints
-
-
-def _width_at(model: Model, hook: str) -> int | None:
-    """The width of a model's activations at a hook; None where its config is not here."""
-    if model.train:
-        return model.train.d_model
-    file = config_file(model)
-    if not file or not file.is_file():
-        return None
-    return width_at(hugging_face_config(file) if is_gguf(file) else read_object(file), hook)
 
 
 def _fault_of(path: Path) -> str | None:

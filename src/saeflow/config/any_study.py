@@ -17,6 +17,14 @@ class AnySAE(Protocol):
     def train(self) -> SAETraining | None:
         """How it is trained here; None for one that is imported."""
 
+    @property
+    def path(self) -> str | None:
+        """Its folder or file, where it is imported from this machine."""
+
+    @property
+    def format(self) -> str:
+        """Of `path`."""
+
 
 class AnyStudy(Protocol):
     """The whole config of a study; `saeflow.kinds` lists the kinds there are."""

@@ -28,12 +28,12 @@ def about_prompts(model: Model, key: str, prompts: Sequence[Prompt]) -> list[Com
         prompts: text or messages.
     """
     messages = [f"{key}.{i}" for i, prompt in enumerate(prompts) if not isinstance(prompt, str)]
-    if messages and (reason := _why_not(model)):
+    if messages and (reason := why_no_messages(model)):
         return [(place, f"holds messages, and {reason}") for place in messages]
     return []
 
 
-def _why_not(model: Model) -> str | None:
+def why_no_messages(model: Model) -> str | None:
     """Why the model cannot write messages; None where it can, or its files are not here yet."""
     if model.train:
         return "a model trained here on 'tales' has no chat template; write text"

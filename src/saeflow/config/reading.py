@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,14 +57,13 @@ def _resolved(value: Any) -> Any:
 
 
 def checked(study: type[M], values: dict[str, Any], source: str) -> M:
-    """Turn a mapping into a study of a kind, ``${NAME}`` in paths replaced.
+    """Turn a mapping into a study of a kind.
 
     Raises:
         SaeflowError: what is wrong with it, a line per complaint.
     """
     refuse_endless(values, source)
-    unset: list[Complaint] = []
-    return _validated(study, _expanded(values, "", unset), source, unset)
+    return _validated(study, values, source)
 
 
 def read_goal(path: Path) -> Goal:
@@ -76,7 +73,7 @@ def read_goal(path: Path) -> Goal:
         SaeflowError: the file cannot be read, or a key is unknown, missing or wrong; all
             complaints, a line each.
     """
-    goal = _validated(Goal, _read_yaml(Path(path)), str(path), [])
+    goal = _validated(Goal, _read_yaml(Path(path)), str(path))
     return goal if goal.topic else goal.model_copy(update={"topic": Path(path).stem})
 
 
@@ -87,17 +84,17 @@ def read_token_sets(path: Path) -> dict[str, TokenSet]:
         SaeflowError: the file cannot be read, a set is empty, or a pattern is no regular
             expression; all complaints.
     """
-    return _validated(TokenSets, _read_yaml(Path(path)), str(path), []).sets
+    return _validated(TokenSets, _read_yaml(Path(path)), str(path)).sets
 
 
 def read_questions(path: Path) -> list[Question]:
     """Read and check one file of multiple-choice questions; raises as `read_goal` does."""
-    return _validated(Questions, _read_yaml(Path(path)), str(path), []).questions
+    return _validated(Questions, _read_yaml(Path(path)), str(path)).questions
 
 
 def read_pairs(path: Path) -> list[Pair]:
     """Read and check one file of pairs to tune a model on; raises as `read_goal` does."""
-    return _validated(Pairs, _read_yaml(Path(path)), str(path), []).pairs
+    return _validated(Pairs, _read_yaml(Path(path)), str(path)).pairs
 
 
 def read_catalogue(path: Path) -> dict[str, LabelledTexts]:
@@ -113,8 +110,7 @@ def read_catalogue(path: Path) -> dict[str, LabelledTexts]:
     defaults, sets = values.pop("defaults", {}), values.get("sets", {})
     if isinstance(defaults, Mapping) and isinstance(sets, Mapping):
         values["sets"] = {name: _with_defaults(defaults, own) for name, own in sets.items()}
-    unset: list[Complaint] = []
-    return _validated(Catalogue, _expanded(values, "", unset), str(path), unset).sets
+    return _validated(Catalogue, values, str(path)).sets
 
 
 def _with_defaults(defaults: Mapping[str, Any], own: Any) -> Any:
@@ -141,21 +137,15 @@ def _is_handed(key: str, test: Mapping[str, Any]) -> bool:
     return not (key in test or (key in ("label", "value") and {"label", "value"} & test.keys()))
 
 
-def _validated(model: type[M], values: dict[str, Any], source: str, earlier: list[Complaint]) -> M:
-    """The values as `model`, unless something was `found` wrong before or is now; one complaint per
-    key and reason."""
+def _validated(model: type[M], values: dict[str, Any], source: str) -> M:
+    """The values as `model`; where they are wrong, one complaint per key and reason."""
     if faults := unwritable(values):  # sections reckon with numbers that are numbers
-        raise _refusal(source, earlier + faults)
-    keys = {key for key, _ in earlier}
+        raise _refusal(source, faults)
     try:
-        checked = model.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        earlier = earlier + [
-            complaint for complaint in complaints_of(error) if complaint[0] not in keys
-        ]
-    if earlier:
-        raise _refusal(source, earlier)
-    return checked
+        wrong = list(complaints_of(error))
+    raise _refusal(source, wrong)
 
 
 def _refusal(source: str, complaints: list[Complaint]) -> SaeflowError:
@@ -283,26 +273,3 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
     }
     return {**base, **over, **both}
-
-
-def _expanded(values: Any, key: str, unset: list[Complaint]) -> Any:
-    """Replace ``${NAME}`` in the values of keys called ``path`` and ``directory``; what is not set
-    joins `unset`."""
-    if isinstance(values, dict):
-        return {
-            name: _expanded(value, f"{key}.{name}".strip("."), unset)
-            for name, value in values.items()
-        }
-    if not isinstance(values, str) or key.rpartition(".")[2] not in ("path", "directory"):
-        return values
-
-    def value_of(match: re.Match[str]) -> str:
-        name = match[1]
-        if not os.environ.get(name):
-            reason = (
-                f"the environment has no {name}; set it (export {name}=...) or write a path instead"
-            )
-            unset.append((key, reason))
-        return os.environ.get(name, "")
-
-    return re.sub(r"\$\{(\w+)\}", value_of, values)

@@ -40,7 +40,7 @@ contradict each other are refused, each with one line that names the key and the
 
 Four things to know about the values. Text is never taken for a number: write `3.0e-4`, since YAML
 reads `3e-4` as text. `null` means none, and undoes a key of an earlier file (`train: null`). In
-values of `path` and `directory`, `${NAME}` is replaced by the environment variable. Threads,
+paths of this machine `${NAME}` is replaced by the environment variable. Threads,
 devices and batch sizes of a machine are no part of a study: they are set by Snakemake's options and
 profiles.
 """
@@ -163,8 +163,8 @@ def _default(field: FieldInfo, link: str | None) -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     """A key's schema in words: ``integer ≥ 1 or null``."""
-    if "anyOf" in schema:
-        return " or ".join(_type(option) for option in reversed(schema["anyOf"]))
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_type(option) for option in reversed(options))
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":

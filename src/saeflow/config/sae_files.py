@@ -7,7 +7,7 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,12 +55,14 @@ class SAEFiles(NamedTuple):
         names: sets of files; a folder that holds all of one set is of this format.
         latents: the number of latents of such a folder, or file.
         reads: how many numbers the activations have that such an SAE reads.
+        writes: the same of what it gives, where that may be another number.
         beside: files that are read too where they are there; a star stands for anything.
     """
 
     names: tuple[frozenset[str], ...]
     latents: Callable[[Path], int]
     reads: Callable[[Path], int]
+    writes: Callable[[Path], int] | None = None
     beside: frozenset[str] = frozenset()
 
 
@@ -141,11 +143,27 @@ def _widths_of_single_file(path: Path) -> tuple[int, int]:
     return widths(path, named_weights(path, read_headers(path)))
 
 
-def _shorter_side(path: Path, *names: str) -> int:
-    """The side of an encoder that is not the number of latents, which the thresholds tell."""
+def _written_by_single_file(path: Path) -> int:
+    path = weights_file(path)
+    weights = named_weights(path, read_headers(path))
+    reads, latents = widths(path, weights)
+    decoder = weights.tensors.get("W_dec")  # of one that is not there the encoder's turn is taken
+    return _other_side(decoder.shape, latents) if decoder is not None else reads
+
+
+def _in_saelens(directory: Path, *names: str) -> int:
+    config = read_json(directory / "cfg.json")
+    return count_in(config, next(name for name in names if name in config))
+
+
+def _beside_latents(path: Path, *names: str) -> int:
+    """The side of a matrix that is not the number of latents, which the thresholds tell."""
     tensors = read_headers(path)
     shape = next(tensors[name].shape for name in names if name in tensors)
-    latents = int(tensors["threshold"].shape[0])
+    return _other_side(shape, int(tensors["threshold"].shape[0]))
+
+
+def _other_side(shape: Sequence[int], latents: int) -> int:
     return int(shape[1] if shape[0] == latents else shape[0])
 
 
@@ -153,18 +171,21 @@ SAE_FORMATS: dict[str, SAEFiles] = {
     "saelens": SAEFiles(
         (frozenset({"cfg.json", "sae_weights.safetensors"}),),
         _of_saelens,
-        lambda directory: count_in(read_json(directory / "cfg.json"), "d_in"),
+        lambda directory: _in_saelens(directory, "d_in"),
+        lambda directory: _in_saelens(directory, "d_out", "d_in"),
         frozenset({"activation_scaler.json"}),
     ),
     "gemma_scope": SAEFiles(
         (frozenset({"params.npz"}),),
         _of_gemma_scope,
-        lambda directory: _shorter_side(directory / "params.npz", "W_enc"),
+        lambda directory: _beside_latents(directory / "params.npz", "W_enc"),
+        lambda directory: _beside_latents(directory / "params.npz", "W_dec"),
     ),
     "gemma_scope_2": SAEFiles(
         (frozenset({"params.safetensors"}),),
         _of_gemma_scope_2,
-        lambda directory: _shorter_side(directory / "params.safetensors", "w_enc", "W_enc"),
+        lambda directory: _beside_latents(directory / "params.safetensors", "w_enc", "W_enc"),
+        lambda directory: _beside_latents(directory / "params.safetensors", "w_dec", "W_dec"),
         frozenset({"config.json"}),
     ),
     "dictionary_learning": SAEFiles(
@@ -187,9 +208,14 @@ SAE_FORMATS: dict[str, SAEFiles] = {
         ),
         _of_llama_scope,
         lambda directory: count_in(read_json(llama_scope_config(directory)), "d_model"),
-        frozenset({"checkpoints/*.safetensors", "sae_weights.safetensors"}),
+        beside=frozenset({"checkpoints/*.safetensors", "sae_weights.safetensors"}),
     ),
-    SINGLE_FILE: SAEFiles((), _of_single_file, lambda path: _widths_of_single_file(path)[0]),
+    SINGLE_FILE: SAEFiles(
+        (),
+        _of_single_file,
+        lambda path: _widths_of_single_file(path)[0],
+        _written_by_single_file,
+    ),
 }
 
 
@@ -315,19 +341,31 @@ def latents_of(path: Path, named: str = "auto") -> int:
         ) from None
 
 
-def width_read(path: Path, named: str = "auto") -> int | None:
-    """How many numbers the activations have that an SAE's folder or file reads; None where that is
-    not told.
+class Widths(NamedTuple):
+    """How many numbers the activations have that an SAE reads, and those that it writes; None
+    where that is not told."""
+
+    reads: int | None
+    writes: int | None
+
+
+def widths_of(path: Path, named: str = "auto") -> Widths:
+    """What an SAE's folder or file says of the activations that it is for.
 
     Raises:
         SaeflowError: it holds no SAE in that format.
     """
     path = Path(path)
     name = sae_format(path, named)
-    try:
-        return SAE_FORMATS[name].reads(path if name == SINGLE_FILE else folder_of(path))
-    except (*_UNREADABLE, StopIteration):  # the job that reads the SAE tells what is wrong
-        return None
+    files, place = SAE_FORMATS[name], path if name == SINGLE_FILE else folder_of(path)
+
+    def told(width: Callable[[Path], int]) -> int | None:
+        try:
+            return width(place)
+        except (*_UNREADABLE, StopIteration):  # the job that reads the SAE tells what is wrong
+            return None
+
+    return Widths(told(files.reads), told(files.writes or files.reads))
 
 
 def cached_sae(published: Published) -> Path | None:

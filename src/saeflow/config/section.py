@@ -3,12 +3,22 @@ that name keys."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
+from pydantic.fields import FieldInfo
 
 from saeflow.config.hooks import HOOK, SITES, one_name
 
@@ -70,6 +80,16 @@ def section_in(annotation: Any) -> type[Section] | None:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(section_in, get_args(annotation))), None)
+
+
+def names_places(field: FieldInfo) -> bool:
+    """Whether a key holds paths of this machine: one, several, or some by name."""
+
+    def held(annotation: Any) -> bool:
+        marks = getattr(annotation, "__metadata__", ())
+        return _ON_THIS_MACHINE in marks or any(map(held, get_args(annotation)))
+
+    return _ON_THIS_MACHINE in field.metadata or held(field.annotation)
 
 
 class ContradictionError(ValueError):
@@ -134,6 +154,20 @@ def _fits(path: str) -> str:
     return path
 
 
+def _from_environment(path: Any) -> Any:
+    """A path with ``${NAME}`` replaced by the environment's variable."""
+
+    def value_of(match: re.Match[str]) -> str:
+        if value := os.environ.get(match[1]):
+            return value
+        raise ValueError(
+            f"the environment has no {match[1]}; set it (export {match[1]}=...) or write a path "
+            "instead"
+        )
+
+    return re.sub(r"\$\{(\w+)\}", value_of, path) if isinstance(path, str) else path
+
+
 def _without_wildcards(path: str) -> str:
     if re.search(r"\{.*\}", path):
         raise ValueError(
@@ -143,15 +177,24 @@ def _without_wildcards(path: str) -> str:
     return path
 
 
+Unique = AfterValidator(_unique)
 Name = Annotated[str, Field(pattern=NAME, max_length=64), AfterValidator(_no_file)]
 HookName = Annotated[str, Field(pattern=HOOK), AfterValidator(one_name)]
 Text = Annotated[str, Field(pattern=NOT_BLANK)]
 Position = Annotated[str, Field(pattern=POSITION)]
 """Of a prompt's tokens: `saeflow.models.chat.places` says which they are."""
 PathText = Annotated[Text, AfterValidator(_fits)]
-InputPath = Annotated[
-    PathText, AfterValidator(_without_wildcards)
-]  # of what rules name among their inputs
+"""Of a file or folder on a hub, in a package or of this machine."""
+_ON_THIS_MACHINE = BeforeValidator(_from_environment)
+LocalPath = Annotated[PathText, _ON_THIS_MACHINE]
+"""On this machine. ``${NAME}`` is read from the environment."""
+InputPath = Annotated[LocalPath, AfterValidator(_without_wildcards)]
+"""Of what rules name among their inputs."""
+InputPaths = Annotated[
+    Annotated[InputPath, Tag("[path]")]
+    | Annotated[list[InputPath], Field(min_length=1), Unique, Tag("[paths]")],
+    Discriminator(lambda value: "[paths]" if isinstance(value, list) else "[path]"),
+]
+"""One of them, or several."""
 Names = Annotated[list[Name], AfterValidator(_unique), AfterValidator(_unlike)]
 Examples = Annotated[list[Text], Field(min_length=2), AfterValidator(_unique)]
-Unique = AfterValidator(_unique)

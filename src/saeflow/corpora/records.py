@@ -260,6 +260,11 @@ def _rows(
             yield from (Record(row, str(path)) for row in rows)
 
 
+def samples_of(path: Path) -> dict[str, Any]:
+    """What a Parquet file holds, told by its head: for each column a value as its type tells it."""
+    return _samples(pq.read_schema(path))
+
+
 def _samples(schema: pa.Schema) -> dict[str, Any]:
     """For each column a value as its type tells it: text, a list of numbers, a list of fields."""
     return {field.name: _sample(field.type) for field in schema}

@@ -17,7 +17,7 @@ class Share(NamedTuple):
     Attributes:
         pattern: of their names, the key in ``corpus.weights``; None where none are given.
         weight: of their tokens among those of all.
-        files: in the order of their names.
+        files: as the config lists them, those of a folder in the order of their names.
     """
 
     pattern: str | None
@@ -31,38 +31,46 @@ def shares(corpus: Corpus) -> list[Share]:
     Raises:
         SaeflowError: there are none, or weights are given that do not fit their names.
     """
-    path = Path(corpus.path or "")
-    if not path.is_dir():
-        if not kind_of(path.name):
-            raise SaeflowError(
-                f"corpus.path: '{path}' is not one of {KINDS_IN_WORDS}; convert it or name another "
-                "file"
-            )
-        return [Share(None, 1.0, [path])]
-    names = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    files = {name: names[name] for name in texts_among(names)}
-    if not files:
-        raise SaeflowError(
-            f"corpus.path: '{path}' holds no file of text, {KINDS_IN_WORDS}; name another folder"
-        )
+    files = [pair for path in corpus.paths for pair in _files_of(Path(path), corpus)]
     if not corpus.weights:
-        return [Share(None, 1.0, list(files.values()))]
+        return [Share(None, 1.0, [file for _, file in files])]
     chosen: dict[str, list[Path]] = {pattern: [] for pattern in corpus.weights}
-    for name, file in files.items():
+    for name, file in files:
         pattern = next((each for each in chosen if fnmatchcase(name, each)), None)
         if pattern is None:
             raise SaeflowError(
-                f"corpus.weights: no pattern matches '{name}' of {path}; give it a weight, which "
-                "is 0 for what is left out"
+                f"corpus.weights: no pattern matches '{name}' ({file}); give it a weight, which is "
+                "0 for what is left out"
             )
         chosen[pattern].append(file)
     if empty := [pattern for pattern, held in chosen.items() if not held]:
         raise SaeflowError(
-            f"corpus.weights: '{empty[0]}' matches no file of {path} that no pattern before it "
-            f"does; there are {', '.join(list(files)[:4])}"
+            f"corpus.weights: '{empty[0]}' matches no file of {' and '.join(corpus.paths)} that no "
+            f"pattern before it does; there are {', '.join([name for name, _ in files][:4])}"
         )
     return [
         Share(pattern, weight, chosen[pattern])
         for pattern, weight in corpus.weights.items()
         if weight
     ]
+
+
+def _files_of(path: Path, corpus: Corpus) -> list[tuple[str, Path]]:
+    """The files of one path of a corpus, each with the name that patterns are held against: from
+    the folder on that the config names; where it names several, with the folder's own name."""
+    if not path.is_dir():
+        if not kind_of(path.name):
+            raise SaeflowError(
+                f"corpus.path: '{path}' is not one of {KINDS_IN_WORDS}; convert it or name another "
+                "file"
+            )
+        return [(path.name, path)]
+    names = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    files = [(name, names[name]) for name in texts_among(names)]
+    if not files:
+        raise SaeflowError(
+            f"corpus.path: '{path}' holds no file of text, {KINDS_IN_WORDS}; name another folder"
+        )
+    if len(corpus.paths) == 1:
+        return files
+    return [(f"{path.name}/{name}", file) for name, file in files]

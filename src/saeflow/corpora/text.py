@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saeflow.config.sections import Corpus
-from saeflow.config.text_files import KINDS_IN_WORDS
+from saeflow.config.text_files import KINDS_IN_WORDS, kind_of, packing_of
 from saeflow.corpora.content import (
     Content,
     Document,
@@ -24,7 +24,7 @@ from saeflow.corpora.content import (
     document_of,
 )
 from saeflow.corpora.mixing import in_turn, shuffled
-from saeflow.corpora.records import Wanted, records_of
+from saeflow.corpora.records import Wanted, records_of, samples_of
 from saeflow.corpora.shares import Share, shares
 from saeflow.corpora.tokenising import Reader
 from saeflow.corpora.tokens import TokenBlocks, pack
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _SAE_SHARE = (
     0.8  # the rest is "eval"; no model is trained on a text file, so its split "model" is empty
 )
+_LOOKED_AT = 8  # files of a share, before any job
 _FILES_AT_ONCE = 16  # of a folder, each with a piece in memory
 _NOTHING = " \t\r\n\0"
 
@@ -48,7 +49,7 @@ def documents(corpus: Corpus, split: str) -> Iterator[Document]:
     ``corpus.order`` says one after another.
 
     Args:
-        corpus: with ``path``, a file or a folder of them, and what of it is read.
+        corpus: with ``path``, files or folders of them, and what of these is read.
         split: ``model``, ``sae`` or ``eval``.
 
     Raises:
@@ -119,12 +120,13 @@ def tokenised_blocks(
         return pack(in_turn(parts, len), corpus.context, bos_id, blocks, corpus.join)
     except SaeflowError as error:
         hint = ""
-        if reader.documents < 2 and ".txt" in str(corpus.path).lower():
+        where = " and ".join(corpus.paths)
+        if reader.documents < 2 and ".txt" in where.lower():
             hint = (
                 f"; {corpus.separator!r} parts it into {reader.documents} documents of this split: "
                 'set corpus.separator to what stands between them, for example "\\n"'
             )
-        raise SaeflowError(f"{error} (split '{split}' of {corpus.path}{hint})") from None
+        raise SaeflowError(f"{error} (split '{split}' of {where}{hint})") from None
     finally:
         for sentence in reader.remarks():
             tell(sentence)
@@ -148,6 +150,32 @@ def _digest(data: bytes) -> bytes:
 
 def _is_empty(document: Document) -> bool:
     return not (document.strip(_NOTHING).strip() if isinstance(document, str) else document)
+
+
+def contents(corpus: Corpus) -> Iterator[tuple[Path, Content]]:
+    """What is read of files of records, each told by its columns or its first record: of the first
+    files of each share, but for packed tables, which would have to be unpacked whole.
+
+    Raises:
+        SaeflowError: a file lacks what the config names, or something else stands there.
+    """
+    wanted = Wanted(partial(columns_of, corpus), corpus.separator)
+    for file in chain.from_iterable(share.files[:_LOOKED_AT] for share in shares(corpus)):
+        if kind_of(file.name) == ".txt" or (_is_table(file) and packing_of(file.name)):
+            continue
+        if kind_of(file.name) == ".parquet":
+            yield file, content_of(corpus, samples_of(file), str(file))
+            continue
+        for value, where in records_of(file, wanted, "corpus.path"):
+            if not isinstance(value, str):
+                content = content_of(corpus, value if isinstance(value, dict) else {}, where)
+                document_of(content, value, where)
+                yield file, content
+            break
+
+
+def _is_table(file: Path) -> bool:
+    return kind_of(file.name) in (".parquet", ".arrow")
 
 
 def _read(path: Path, corpus: Corpus) -> Iterator[Document]:

@@ -9,16 +9,19 @@ from types import MappingProxyType
 from saeflow.config.any_study import AnyStudy
 from saeflow.config.embedded import is_embedded
 from saeflow.config.gguf_header import is_gguf
-from saeflow.config.locations import SAE_FILES, fetches, filled
+from saeflow.config.locations import SAE_FILES, fetches, filled, location
+from saeflow.config.prompting import why_no_messages
 from saeflow.config.reading import read_pairs
 from saeflow.config.sections import Core, Fetchable, ModelTraining
 from saeflow.config.shipped import shipped_or_own
+from saeflow.errors import SaeflowError
 from saeflow.figures.figure import figures_of
 from saeflow.planning.shape import ModelShape
 from saeflow.planning.work import BYTES, Need, Scope, StagePlan
 
 # of an SAE's training step, in encoder products: 1.2 where it is sparse, up to 6 where it is not
 DENSE_PRODUCTS = 2
+CORPUS = "corpus/eval.safetensors"
 SECONDS_PER_JOB = 3.0  # of one core, mostly importing torch
 
 
@@ -174,10 +177,13 @@ def needs(study: Core, root: Path) -> list[Need]:
         study: the study.
         root: the folder that ``results/`` lies in.
     """
-    outside = []
-    if study.corpus.path:
-        text = shipped_or_own(study.corpus.path)
-        outside.append(Need("corpus.path", str(text), text.exists(), "corpus/eval.safetensors"))
+    outside = [
+        Need("corpus.path", str(text), text.exists(), CORPUS)
+        for text in map(shipped_or_own, study.corpus.paths)
+    ]
+    written = root / location(study, CORPUS, lambda file: (root / file).exists())
+    if all(need.present for need in outside) and not written.exists():
+        _look_at_text(study)
     for name, model in study.all_models.items():
         if model.path:
             file = Path(model.path) if is_gguf(model.path) else Path(model.path) / "config.json"
@@ -195,7 +201,32 @@ def needs(study: Core, root: Path) -> list[Need]:
         for name, sae in study.saes.items()
         if sae.path
     ]
-    return outside + needs_of_analyses(study)
+    return [*outside, *needs_of_saes(study), *needs_of_analyses(study)]
+
+
+def _look_at_text(study: Core) -> None:
+    """Raise what the job that reads the text would tell of its files, as far as the first records
+    tell it."""
+    from saeflow.corpora.text import contents
+
+    corpus = study.corpus
+    if not corpus.path:
+        return
+    places = [str(shipped_or_own(path)) for path in corpus.paths]
+    for file, content in contents(corpus.model_copy(update={"path": places})):
+        if content.key == "messages" and (reason := why_no_messages(study.model)):
+            raise SaeflowError(f"corpus.path: {file} holds chats, and {reason}")
+
+
+def needs_of_saes(study: AnyStudy) -> list[Need]:
+    """SAEs from outside whose weights trainings begin with."""
+    begun = {name: sae.train.init_from for name, sae in study.saes.items() if sae.train}
+    return [
+        Need(f"saes.{name}.train.init_from", path, shipped_or_own(path).exists(), made)
+        for name, path in begun.items()
+        for made in [f"saes/{name}/{SAE_FILES[1]}"]
+        if path and path not in study.saes
+    ]
 
 
 def needs_of_analyses(study: AnyStudy) -> list[Need]:

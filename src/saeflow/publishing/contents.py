@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saeflow.analyses import Study
-from saeflow.config.section import Section
+from saeflow.config.section import Section, names_places
 from saeflow.errors import SaeflowError
 
 ALWAYS = ("config.yaml", "provenance.json")
-PLACES = ("path", "directory", "files")  # keys of the config that name files of this machine
 CORE = {
     "saes": ("saes/*/cfg.json", "saes/*/sae_weights.safetensors", "saes/*/metrics.json"),
     "figures": ("figures/*.png", "figures/*.svg", "figures/*.csv"),
@@ -76,13 +75,16 @@ def without_places(study: Study) -> Study:
     return bare.model_copy(update={"calls": study.calls.model_copy(update={"base_url": None})})
 
 
-def _without_places(value: Any, key: str = "") -> Any:
+def _without_places(value: Any, is_place: bool = False) -> Any:
     if isinstance(value, Section):
-        return value.model_copy(update={name: _without_places(item, name) for name, item in value})
+        fields = type(value).model_fields
+        return value.model_copy(
+            update={name: _without_places(item, names_places(fields[name])) for name, item in value}
+        )
     if isinstance(value, list):
-        return [_without_places(item, key) for item in value]
+        return [_without_places(item, is_place) for item in value]
     if isinstance(value, dict):
-        return {name: _without_places(item, name) for name, item in value.items()}
-    if key in PLACES and isinstance(value, str) and Path(value).is_absolute():
+        return {name: _without_places(item, is_place) for name, item in value.items()}
+    if is_place and isinstance(value, str) and Path(value).is_absolute():
         return Path(value).name
     return value

@@ -132,8 +132,8 @@ def test_what_the_choice_of_latents_costs_is_told_apart_from_the_method() -> Non
     all_best = target_rows(targets(latent=7), RECOVERY, {})
     assert [row.best for row in all_best] == [True, True]
     assert Planted.of(best(), comparisons(), all_best).sentences == [
-        "They are the latents that any method would be given that knew the topics, so what is left "
-        "is the method."
+        "Every goal has the latent that detects its topic best, so what a method lacks is not "
+        "lacking in the choice of latents."
     ]
     assert Planted.of(of_chosen_latents(best()), comparisons(), rows) == Planted()
     assert Planted.of(pl.DataFrame(), pl.DataFrame(), []) == Planted()

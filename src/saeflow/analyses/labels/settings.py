@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from saeflow.config.section import (
     InputPath,
+    LocalPath,
     Name,
     Names,
-    PathText,
     Section,
     Text,
     Unique,
@@ -125,7 +125,7 @@ class AskedModel(Section):
     parameters: dict[str, int | float | str | None] | None = None
     """``openai``: what else a request says; null is ``{temperature: 0, max_tokens: 300}``, and
     ``{max_completion_tokens: 4000}`` for models that reason."""
-    prompts: PathText = "workflow/labels/asking.yaml"
+    prompts: LocalPath = "workflow/labels/asking.yaml"
     """The file of what is asked, in the working directory or the checkout."""
     together: int = Field(default=5, ge=1, le=50)
     """``openai``: passages per question where each gets a mark."""

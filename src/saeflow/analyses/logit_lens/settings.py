@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Section, Text, Unique, refuse
+from saeflow.config.section import LocalPath, Section, Unique, refuse
 
 SetKind = Literal[
     "form", "first letter", "length", "digits", "punctuation", "part of speech", "name"
@@ -31,7 +31,7 @@ class TokenSetSelection(Section):
     without, they are left out."""
     smallest: int = Field(default=5, ge=1)
     """Built-in sets with fewer tokens in the model's vocabulary are left out."""
-    files: Annotated[list[Text], Unique] = Field(default=[])
+    files: Annotated[list[LocalPath], Unique] = Field(default=[])
     """YAML files with token sets of your own: absolute paths, or ones in the folder that Snakemake
     works in where they are there, else in the checkout."""
 

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from saeflow.config.section import (
     Complaint,
+    LocalPath,
     Name,
     Names,
-    PathText,
     Position,
     Section,
     Unique,
@@ -137,7 +137,7 @@ class Comparison(Section):
 class Probing(Section):
     """What probes tell of texts from latents, from activations, and from what is random."""
 
-    catalogue: PathText
+    catalogue: LocalPath
     """A YAML file that names sets of labelled texts, in the folder that Snakemake works in or else
     in the checkout."""
     sets: Names = Field(min_length=1)

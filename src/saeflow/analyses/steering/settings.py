@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from saeflow.analyses.steering.methods import AT_ANY_LAYER, BUILDING, NAMES, TELLING
-from saeflow.config.section import Name, Names, PathText, Section, Unique, refuse
+from saeflow.config.section import LocalPath, Name, Names, Section, Unique, refuse
 from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 from saeflow.config.sections.published import Published, Source, disputes
@@ -25,7 +25,7 @@ else:
 class Goals(Section):
     """Behaviours to steer towards, each described by one YAML file."""
 
-    directory: PathText = "workflow/goals/tales"
+    directory: LocalPath = "workflow/goals/tales"
     """Where the files ``<name>.yaml`` lie: an absolute path, or one in the folder that Snakemake
     works in where it is there, else in the checkout."""
     names: Names = Field(min_length=1)
@@ -167,7 +167,7 @@ class Capability(Section):
     tokens: int = Field(default=1024, ge=0)
     """Tokens of the corpus's part ``eval`` whose loss is measured, rounded up to whole blocks; 0
     leaves it out."""
-    questions: PathText | None = "workflow/questions/everyday.yaml"
+    questions: LocalPath | None = "workflow/questions/everyday.yaml"
     """YAML file of multiple-choice questions: an absolute path, or one in the folder that Snakemake
     works in where it is there, else in the checkout. Null leaves them out."""
 

@@ -103,8 +103,10 @@ class Planted(NamedTuple):
             if row.average and cell.difference
         ]
         if same >= set(goals) - {AVERAGE}:
-            knew = "They are the latents that any method would be given that knew the topics"
-            lines = [f"{knew}, so what is left is the method."]
+            lines = [
+                "Every goal has the latent that detects its topic best, so what a method lacks is "
+                "not lacking in the choice of latents."
+            ]
         return cls(methods, rows, lines)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import InputPath, Section, Text, Unique, refuse
+from saeflow.config.section import InputPath, InputPaths, Section, Text, Unique, refuse
 
 
 class Games(Section):
@@ -48,7 +48,7 @@ class SelfPlay(Section):
 class Positions(Section):
     """Where positions come from: played games, or games of the model with itself."""
 
-    path: InputPath | Annotated[list[InputPath], Field(min_length=1), Unique] | None = None
+    path: InputPaths | None = None
     """Played games: a PGN file, plain or packed as .zst, .gz, .bz2 or .xz, or a list of files.
     ``${NAME}`` is read from the environment."""
     test: Annotated[list[InputPath], Unique] = Field(default=[])

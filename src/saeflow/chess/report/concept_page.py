@@ -20,6 +20,8 @@ from saeflow.report.wording import digits, interval, number
 RANKS = range(8, 0, -1)
 TOLD_OF = ("edited", "probe", "difference_of_means")
 """Kinds whose way of editing is told; their controls are edited alike."""
+UNFOLDED = 12
+"""Rows of a table of edits that are shown without being asked for."""
 
 
 class HeatMap(NamedTuple):
@@ -85,6 +87,7 @@ def concept_context(results: ChessResults, sae: str) -> dict[str, Any]:
         "skill": skill_rows(tables.skill),
         "curves": wording.GROUP_CURVES,
         "edits": edit_rows(tables.interventions),
+        "unfolded": UNFOLDED,
         "kinds": [KINDS[kind][0] for kind in edit_kinds(tables.interventions)],
         "shifts": shift_rows(tables.shifts),
         "left_out": skipped_groups(tables.interventions),

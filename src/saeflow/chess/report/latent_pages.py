@@ -100,6 +100,7 @@ def list_value(sae: str, statistics: pl.DataFrame) -> dict[str, Any]:
         "class": None,
         "words": ["", *map(words, names)],
         "fires": [place.get(piece, 0) for piece in pieces],
+        "headings": {"fires": "goes with"},
         "promotes": [],
         "sets": [],
         "set": None,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from saeflow.config.sae_files import NOTHING, Given
-from saeflow.config.section import Name, PathText, Section, Unique, refuse
+from saeflow.config.section import LocalPath, Name, Section, Unique, refuse
 from saeflow.config.sections.saes import UNTRAINED_CONTROLS, Control, SAEFormat, SAETraining
 
 SITE = r"^blocks\.(0|[1-9][0-9]*)\.(attn|attn_out|mlp|resid_post)$"
@@ -68,7 +68,7 @@ class ChessSAE(Section):
     """Controls that are trained beside it, as in a study of language."""
     group: Name | None = None
     """SAEs of one group are trained by one job, which reads the cache once for all."""
-    path: PathText | None = None
+    path: LocalPath | None = None
     """A folder with an SAE, as one of the formats has it. ``${NAME}`` is read from the
     environment."""
     format: SAEFormat = "auto"

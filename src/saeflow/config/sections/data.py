@@ -10,8 +10,9 @@ from saeflow.config.gguf_header import is_gguf
 from saeflow.config.section import (
     Complaint,
     InputPath,
+    InputPaths,
+    LocalPath,
     Name,
-    PathText,
     Section,
     Text,
     Unique,
@@ -45,10 +46,11 @@ class Corpus(Section):
     kind: Literal["tales", "text"] = "tales"
     """``tales``: the embedded story grammar, infinite and with known truth. ``text``: local files,
     or a data set of a hub."""
-    path: InputPath | None = None
+    path: InputPaths | None = None
     """``text``: a .txt, .jsonl, .ndjson, .json, .csv, .tsv, .parquet or .arrow file, alone or
     packed as .gz, .zst, .bz2 or .xz, or a folder of them, in the folder that Snakemake works in or
-    else in the checkout. ``${NAME}`` is read from the environment."""
+    else in the checkout; or a list of such files and folders. ``${NAME}`` is read from the
+    environment."""
     dataset: Dataset | None = None
     """``text``: a data set of a hub, in place of `path`."""
     field: Text | Annotated[list[Text], Field(min_length=1), Unique] = "text"
@@ -70,12 +72,14 @@ class Corpus(Section):
     separator: str = Field(default="\n\n", min_length=1)
     """``text``: what stands between documents in a .txt file."""
     order: Literal["mixed", "files"] = "mixed"
-    """``text``: of a folder of several files. ``mixed``: documents of all files in turn, of each
-    as many as its size says, or `weights`; ``files``: one file after another, by their names."""
+    """``text``: of several files. ``mixed``: documents of all files in turn, of each as many as its
+    size says, or `weights`; ``files``: one file after another, as `path` lists them, those of a
+    folder by their names."""
     weights: dict[Text, Annotated[float, Field(ge=0)]] | None = Field(default=None, min_length=1)
     """``text``: shares of the tokens, by patterns of the names of the files in the folder or data
     set, such as ``{"code/*": 0.3, "*": 0.7}``. The first pattern that matches a file counts; 0
-    leaves files out."""
+    leaves files out. Of several paths in `path` the last part counts: ``{"chats.jsonl": 0.4,
+    "books/*": 0.6}``."""
     shuffle: int = Field(default=0, ge=0, le=1_000_000)
     """``text``: the documents among which each next one is drawn, which are held in memory; 0
     leaves the order of the files."""
@@ -120,11 +124,15 @@ class Corpus(Section):
             complaints.append(("weights", reason))
         if self.weights and not any(self.weights.values()):
             complaints.append(("weights", "leaves every file out; give one more than 0"))
-        if self.weights and self.path and kind_of(self.path):
-            complaints.append(
-                ("weights", "needs a folder of files; name one in path, or remove it")
-            )
+        if self.weights and isinstance(self.path, str) and kind_of(self.path):
+            reason = "needs several files; name a folder or a list of files in path, or remove it"
+            complaints.append(("weights", reason))
         return complaints
+
+    @property
+    def paths(self) -> list[str]:
+        """The files and folders of `path`."""
+        return [self.path] if isinstance(self.path, str) else list(self.path or [])
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -203,7 +211,7 @@ class Model(Section):
     train: ModelTraining | None = None
     """Train it here; only on the corpus ``tales``. What saeflow comes with is what the default
     study's keys train: with these, seed and corpus included, it is not trained but taken."""
-    path: PathText | None = None
+    path: LocalPath | None = None
     """A Hugging Face checkpoint directory, or a .gguf file, of which one is made. ``${NAME}`` is
     read from the environment."""
     tune: Tuning | None = None

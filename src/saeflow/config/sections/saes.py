@@ -24,8 +24,8 @@ from saeflow.config.sae_files import SAE_FORMATS, Given
 from saeflow.config.section import (
     Complaint,
     HookName,
+    LocalPath,
     Name,
-    PathText,
     Section,
     Text,
     Unique,
@@ -117,7 +117,7 @@ class SAETraining(Section):
     """Of the dense matrix products; weights, their sums and sparse products are in float32."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Tells SAEs apart that differ in nothing else."""
-    init_from: PathText | None = None
+    init_from: LocalPath | None = None
     """Begin with another SAE's weights in place of random ones: the name of an SAE of the study, or
     a folder or file as `path` of an SAE names it. It must have this architecture, ``d_sae`` and
     width; its weights are brought to the statistics of this training's activations."""
@@ -211,7 +211,7 @@ class SAE(Section):
     leave_out: Annotated[list[Text], Field(min_length=1), Unique] | None = None
     """Words, in any case: blocks of the corpus in which one occurs are not trained on. So two SAEs
     differ in whether they saw what the words are about."""
-    path: PathText | None = None
+    path: LocalPath | None = None
     """A folder with an SAE, as one of the formats has it, or its one file. ``${NAME}`` is read from
     the environment."""
     format: SAEFormat = "auto"

@@ -152,7 +152,7 @@
     };
 
     return {
-      sae: data.sae, count, neuronpedia: data.neuronpedia, statistics, targets, search, valueOf, numberOf, label,
+      sae: data.sae, count, neuronpedia: data.neuronpedia, headings: data.headings ?? {}, statistics, targets, search, valueOf, numberOf, label,
       classOf: (latent) => (classes ? data.classes[classes[latent]] : null),
       setOf: (latent) => (sets && sets[latent] ? data.sets[sets[latent]] : null),
       labelsOf: (latent) => said.get(latent) ?? [],

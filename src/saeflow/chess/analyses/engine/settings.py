@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Section, Text, refuse
+from saeflow.config.section import LocalPath, Section, refuse
 
 
 class Engine(Section):
@@ -15,7 +15,7 @@ class Engine(Section):
     about with one thread and an empty memory, so that the answers are the same in any order and on
     any machine."""
 
-    command: Text = "stockfish"
+    command: LocalPath = "stockfish"
     """A program that speaks UCI: its name, or its path."""
     depth: int | None = Field(default=12, ge=1, le=60)
     """Where its search ends, in half moves; null is no limit."""

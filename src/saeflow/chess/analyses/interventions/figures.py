@@ -146,8 +146,8 @@ def edited_transitions(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawi
         panel.set_title(f"{words(group)}\n{sae}" if rows["sae"].n_unique() > 1 else words(group))
         panel.set_ylim(-0.03, 1.03)
     name_ratings(axes, rows)
-    figure.supxlabel("rating that the model is told", fontsize=9)
-    figure.supylabel("share solved from there on", fontsize=9)
+    figure.supxlabel("rating that the model is told, from which on it solves", fontsize=9)
+    figure.supylabel("share solved", fontsize=9)
     legend(figure, [handle(*look) for kind, look in SOLVED.items() if kind in there])
     return figure
 

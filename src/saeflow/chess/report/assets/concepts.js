@@ -28,7 +28,7 @@
     const sort = (name) => go({ sort: name, falling: route().sort === name ? !route().falling : name !== "latent" });
     const columns = [
       {
-        name: "concept", label: "concept", width: 11,
+        name: "concept", label: "concept", width: 13,
         cell: (row) => (data.places[row] ? element("a", { href: `#boards-${data.places[row]}`, tabindex: -1 }, index.firesOn(row)) : index.firesOn(row)),
       },
       { name: "latent", label: "latent", width: 3.5, sorts: true, numeric: true, cell: (row) => (data.pages ? element("a", { href: `latents.html#/${sae}/${index.numberOf(row)}`, tabindex: -1, onclick: (event) => event.stopPropagation() }, String(index.numberOf(row))) : String(index.numberOf(row))) },
@@ -38,7 +38,7 @@
     const list = saeflow.latentList(byId("grid"), index, { open, sort, columns, label: `Concepts in ${sae}` });
     const names = [{ name: "latent", label: "latent" }, ...index.statistics];
     byId("sort").replaceChildren(...names.map(({ name, label }) => element("option", { value: name }, label)));
-    byId("names").replaceChildren(...index.statistics.flatMap(({ name, label, explanation }, i) => [i ? ", " : "", element("code", { title: `${label}: ${explanation}` }, name)]));
+    byId("names").replaceChildren(...index.statistics.flatMap(({ heading, explanation }, i) => [i ? ", " : "", element("code", { title: explanation }, heading)]));
 
     const show = () => {
       const asked = route();
