@@ -16,6 +16,7 @@ from studies import study_config
 from saeflow.config.face import Analysis
 from saeflow.config.section import Section, section_in
 from saeflow.kinds import KINDS, AnyKind, check_any_study, workflow_of
+from saeflow.options import JSON_OPTIONS
 
 NOT_PASSED = {
     "published": "where else an artifact lies, which is part of its path",
@@ -199,3 +200,10 @@ def test_an_analysis_is_left_out_by_default(kind: str, analysis: Analysis[Any, A
     bare = smallest(kind)
     assert analysis.section(bare) is None
     assert not bare.asked
+
+
+def test_every_option_that_rules_give_a_file_in_place_of_json_is_read_from_it() -> None:
+    rules = "\n".join(file.read_text() for file in (ROOT / "rules").glob("*.smk"))
+    given = set(re.findall(r"(--[a-z-]+) @<\(", rules))
+    assert given
+    assert not given - set(JSON_OPTIONS)
