@@ -33,7 +33,7 @@ JSON_OPTIONS = (
     *("--settings", "--study", "--saes", "--shape", "--accuracy", "--summary", "--calls"),
     *("--prompting", "--facts", "--directions", "--activations"),
     *("--sets", "--sources", "--regimes"),
-    *("--asked", "--behaviour", "--selection", "--measures", "--pools", "--nulls"),
+    *("--asked", "--behaviour", "--selection", "--measures", "--pools", "--nulls", "--classes"),
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
 )
 

@@ -34,6 +34,9 @@ ELSEWHERE = {
     "labels.sources": "STUDY.labels.sources",
     "labels.imported": "imported_file(FLOW",
     "directions.models": 'FLOW.names["directed_model"]',
+    "diffing.base": "base(STUDY, STUDY.diffing)",
+    "diffing.models": "{compared_model}",
+    "diffing.saes": "{diffed_sae}",
     "steering.pairs": "pairs=STUDY.steering.pairs",
     "steering.goals": 'FLOW.read["steering"]',
 }
@@ -73,6 +76,8 @@ PLACES = {
         ),
     ),
 }
+BESIDE = {"diffing": {"models": [{"name": "other", "train": {"n_layers": 2}}]}}
+"""What an analysis needs of the core that the smallest study lacks."""
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 EACH_ANALYSIS = pytest.mark.parametrize(
     ("kind", "analysis"),
@@ -91,7 +96,9 @@ def smallest(kind: str, *asked: Analysis[Any, Any]) -> AnyKind:
     described = {
         analysis.key: values.pop(analysis.key, {}) for analysis in KINDS[kind].study.analyses
     }
-    return check_any_study(values | {analysis.key: described[analysis.key] for analysis in asked})
+    for analysis in asked:
+        values |= {analysis.key: described[analysis.key], **BESIDE.get(analysis.key, {})}
+    return check_any_study(values)
 
 
 def whole(kind: str) -> AnyKind:

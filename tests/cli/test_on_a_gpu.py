@@ -50,6 +50,9 @@ TARGETS = {
         "labels/topk/labels.parquet",
         "dreaming/topk/targets.parquet",
         "dreaming/without-sae/targets.parquet",
+        "diffing/models/other/divergence.parquet",
+        "diffing/saes/models/causal.parquet",
+        "diffing/saes/models/contexts.parquet",
     ],
     "chess-on-a-gpu": [
         "models/maia2-mini.accuracy.parquet",

@@ -196,7 +196,7 @@ def test_the_lens_looks_at_saes_that_write_the_residual_stream():
         (
             {"main": {"train": {}}, "both": {"train": {}, "hooks": [STEERED, LATE]}},
             "saes.both.train.architecture",
-            "'topk' is not one of standard, batchtopk, which a crosscoder may be",
+            "'topk' is not one of standard, jumprelu, batchtopk, which a crosscoder may be",
         ),
         (
             {"main": {"train": {}}, "both": {**BATCH, "hooks": [LATE]}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import chess_tables
+import diffing_tables
 import direction_tables
 import figure_tables
 import matplotlib
@@ -33,6 +34,7 @@ def tables_of(figure: Figure, goals: int = 2) -> list[pl.DataFrame]:
     made = {
         **figure_tables.tables(goals),
         **direction_tables.tables(),
+        **diffing_tables.tables(),
         **chess_tables.tables(),
     }
     return [made[path] for path in figure.tables]

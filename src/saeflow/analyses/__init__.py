@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from saeflow.analyses import (
     decomposition,
+    diffing,
     directions,
     dreaming,
     effects,
@@ -21,6 +22,7 @@ from saeflow.analyses import (
     steering,
 )
 from saeflow.analyses.decomposition.settings import Decomposition
+from saeflow.analyses.diffing.settings import Diffing
 from saeflow.analyses.directions.settings import Directions
 from saeflow.analyses.dreaming.settings import Dreaming
 from saeflow.analyses.effects.settings import Effects
@@ -45,6 +47,7 @@ ANALYSES = (
     geometry.ANALYSIS,
     dreaming.ANALYSIS,
     labels.ANALYSIS,
+    diffing.ANALYSIS,
 )
 """In the order of plans and reports."""
 
@@ -74,6 +77,8 @@ class Study(Core):
     """Prompts that move latents most; null leaves it out, ``{}`` takes the defaults."""
     labels: Labels | None = None
     """Words for latents; null leaves it out, ``{}`` takes the defaults."""
+    diffing: Diffing | None = None
+    """What sets models apart; null leaves it out, ``{}`` takes the defaults."""
 
     @property
     def target_sae(self) -> str:

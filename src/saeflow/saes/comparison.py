@@ -131,7 +131,9 @@ class _Text(NamedTuple):
         self,
     ) -> Iterator[tuple[Float[Tensor, "rows n_sources d_model"], Bool[Tensor, "blocks pos"]]]:
         """Of every pass the activations that are kept, and where these are."""
-        return (_read(self, tokens) for tokens in self.parts)
+        return (
+            read_sources(self.sources, tokens, self.settings, self.cached) for tokens in self.parts
+        )
 
 
 def _measured(crosscoder: Crosscoder, text: _Text) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -205,26 +207,36 @@ def latent_table(
     return table.with_columns(finite)
 
 
-def _read(
-    text: _Text, tokens: Integer[Tensor, "blocks pos"]
+@torch.no_grad()
+def read_sources(
+    sources: Sequence[Seen],
+    tokens: Integer[Tensor, "blocks pos"],
+    settings: Activations = CACHED,
+    cached: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[Float[Tensor, "rows n_sources d_model"], Bool[Tensor, "blocks pos"]]:
     """The activations of all sources that are kept, and where; one pass per model.
+
+    Args:
+        sources: models and hooks.
+        tokens: on the models' device.
+        settings: of the study's caches, of which ``exclude`` and ``exclude_norm_above`` count.
+        cached: by model the hooks of the study's caches, whose norms count.
 
     Raises:
         SaeflowError: two sources differ in width.
     """
     hooks: dict[str, list[str]] = {}
-    for source in text.sources:
+    for source in sources:
         hooks.setdefault(source.name, []).append(source.hook)
-    models = {source.name: source.lm for source in text.sources}
+    models = {source.name: source.lm for source in sources}
     seen = {
-        name: capture_kept(models[name], tokens, wanted, text.settings, text.cached.get(name, ()))
+        name: capture_kept(models[name], tokens, wanted, settings, cached.get(name, ()))
         for name, wanted in hooks.items()
     }
     kept = torch.stack([where for _, where in seen.values()]).all(dim=0)
-    activations = [seen[source.name][0][source.hook][kept].float() for source in text.sources]
+    activations = [seen[source.name][0][source.hook][kept].float() for source in sources]
     if len({x.shape[-1] for x in activations}) > 1:
-        named = zip(text.sources, activations, strict=True)
+        named = zip(sources, activations, strict=True)
         widths = ", ".join(f"{source.hook} of {source.name}: {x.shape[-1]}" for source, x in named)
         raise SaeflowError(
             f"crosscoder: its sources differ in width ({widths}); read hooks of one width"

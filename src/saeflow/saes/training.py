@@ -188,6 +188,7 @@ class _Training:
     def take(self, x: Tensor, target: Tensor) -> None:
         """Add the gradient of one batch."""
         settings, weights, architecture = self.settings, self.weights, self.architecture
+        architecture.k = k_at(self.done, self.steps, settings)
         if self.last is None and self.done == 0 and not self.goes_on:
             if settings.initial_bias == "geometric_median":
                 with torch.no_grad():
@@ -313,6 +314,14 @@ def rate(step: int, steps: int, settings: SAETraining) -> float:
     rising = (step + 1) / warmup if warmup else 1.0
     falling = (steps - step) / decay if decay else 1.0
     return min(1.0, rising, falling)
+
+
+def k_at(step: int, steps: int, settings: SAETraining) -> int:
+    """The active latents per token at a step: from `k_start` down to `k` in a line."""
+    over = settings.anneal_fraction * steps
+    if settings.k_start is None or step >= over:
+        return settings.k
+    return round(settings.k_start + (settings.k - settings.k_start) * step / over)
 
 
 def geometric_median(x: Tensor) -> Tensor:

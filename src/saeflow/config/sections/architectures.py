@@ -47,15 +47,21 @@ ARCHITECTURES: dict[str, ArchitectureTraits] = {
         "JumpReLU with L0",
         ("sparsity_coefficient", "target_l0", "bandwidth"),
         coefficient=4e-3,
+        crosscoder=True,
     ),
-    "topk": ArchitectureTraits("TopK", "TopK", ("k", "auxiliary_coefficient")),
+    "topk": ArchitectureTraits(
+        "TopK", "TopK", ("k", "k_start", "anneal_fraction", "auxiliary_coefficient")
+    ),
     "batchtopk": ArchitectureTraits(
-        "BatchTopK", "BatchTopK", ("k", "auxiliary_coefficient"), crosscoder=True
+        "BatchTopK",
+        "BatchTopK",
+        ("k", "k_start", "anneal_fraction", "auxiliary_coefficient"),
+        crosscoder=True,
     ),
     "matryoshka": ArchitectureTraits(
         "Matryoshka",
         "BatchTopK whose first latents reconstruct alone, too",
-        ("k", "auxiliary_coefficient", "prefixes"),
+        ("k", "k_start", "anneal_fraction", "auxiliary_coefficient", "prefixes"),
     ),
 }
 

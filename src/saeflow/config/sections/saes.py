@@ -73,6 +73,24 @@ class SAETraining(Section):
     d_sae: int = Field(default=512, ge=2, le=2**27)
     """Number of latents."""
     k: int = Field(default=8, ge=1, description=f"{readers('k')}: active latents per token.")
+    k_start: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"{readers('k_start')}: active latents per token at the first step, from where "
+        "they fall to `k`; null begins with `k`.",
+    )
+    anneal_fraction: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description=f"{readers('anneal_fraction')}: share of the steps, at the start, over which "
+        "`k_start` falls to `k`.",
+    )
+    delta: float = Field(default=0.0, ge=-1, le=0)
+    """Of crosscoders of two sources: how much less it matters that both are rebuilt than that their
+    difference is. λ of ``|e_A|² + |e_B|² + 2 λ e_A·e_B`` with the errors of the two: at 0 both
+    count alone, at -1 the loss is ``|e_B - e_A|²``, that of an SAE of the difference which reads
+    both."""
     sparsity_coefficient: float | None = Field(default=None, ge=0)
     """Price of activity: of the decoder-norm-weighted L1 term (``standard``, ``gated``; null is
     0.015), of the L0 term (``jumprelu``; null is 0.004) or of the squared miss of `target_l0` (null
@@ -160,6 +178,14 @@ class SAETraining(Section):
         complaints = []
         if self.traits.takes_k and self.k >= self.d_sae:
             complaints.append(("k", f"{self.k} must be smaller than d_sae {self.d_sae}"))
+        if self.k_start is not None:
+            if not self.traits.takes_k:
+                its = readers("k_start", mark="'")
+                reason = f"is of {its} only; '{self.architecture}' has no k"
+                complaints.append(("k_start", reason))
+            elif not self.k < self.k_start < self.d_sae:
+                reason = f"{self.k_start} must be between k {self.k} and d_sae {self.d_sae}"
+                complaints.append(("k_start", reason))
         if self.target_l0 is not None and "target_l0" not in self.traits.settings:
             its = readers("target_l0", mark="'")
             reason = f"is of {its} only; '{self.architecture}' has k or sparsity_coefficient"
@@ -309,6 +335,10 @@ class SAE(Section):
                 f"'{self.train.architecture}' is not one of {across}, which a crosscoder may be"
             )
             complaints.append(("train.architecture", reason))
+        sources = len(self.models or [""]) * len(self.hooks or [""])
+        if self.train and self.train.delta and sources != 2:
+            reason = f"is for crosscoders of two sources, and this {self.kind} reads {sources}"
+            complaints.append(("train.delta", f"{reason}; remove it, or name two"))
         if self.kind == "crosscoder" and self.published:
             reason = "is for SAEs and transcoders; give a crosscoder's folder in path"
             complaints.append(("published", reason))

@@ -43,6 +43,7 @@ class Architecture:
 
     Attributes:
         inference: the architecture of the trained `SAE`.
+        k: active latents per token at this step, where they are given.
         in_units_of_pre: own parameters that are compared with pre-activations or added to them.
         rates: learning rates of own parameters relative to that of the weights.
         longest_row: bound of an encoder's row before the first step.
@@ -54,7 +55,7 @@ class Architecture:
     longest_row: ClassVar[float] = inf
 
     def __init__(self, settings: SAETraining, parallel: TensorParallel = ALONE) -> None:
-        self.settings, self.parallel = settings, parallel
+        self.settings, self.parallel, self.k = settings, parallel, settings.k
 
     def own_parameters(self, n_latents: int) -> dict[str, Tensor]:
         """The own parameters before anything is known; one of a single number is not trained."""
@@ -86,7 +87,11 @@ class Architecture:
         decoded = self.parallel.all_sum(pre.decode(latents, weights))
         excess = decoded.sub(target).add_(weights.b_dec)
         error = mean_square(excess)
-        return Fit(error, error, excess.detach())
+        loss = error
+        if self.settings.delta:
+            first, second = excess.chunk(2, dim=1)
+            loss = error + self.settings.delta * 2 * (first * second).sum() / excess.numel()
+        return Fit(loss, error, excess.detach())
 
     def follow(self, outcome: Outcome, weights: Dictionary) -> None:
         """Change what follows the batches without gradients."""

@@ -43,7 +43,7 @@ class BatchTopK(Architecture):
         # should it leave out too many, it is lowered further.
         for lowered in _CANDIDATES_ABOVE if threshold > 0 else (0.0,):
             entries = scan(partial(above, floor=lowered * threshold / norm))
-            wanted = self.settings.k * (len(entries.offsets) - 1)
+            wanted = self.k * (len(entries.offsets) - 1)
             candidates = parallel.all_count(len(entries.values))
             if candidates >= wanted:
                 break

@@ -20,7 +20,7 @@ class TopK(Architecture):
     inference = "topk"
 
     def select(self, scan: Scan, own: Mapping[str, Tensor]) -> Entries:
-        k, parallel = self.settings.k, self.parallel
+        k, parallel = self.k, self.parallel
         here = min(k, self.settings.d_sae // parallel.world)
         entries = scan(Largest(here))
         if parallel.world == 1:

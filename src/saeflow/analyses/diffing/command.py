@@ -1,0 +1,281 @@
+"""``saeflow diffing``: what sets models apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from saeflow import options
+from saeflow.analyses.diffing.settings import Baselines, Causal, Classes, Shown
+from saeflow.config.sections import Activations
+from saeflow.errors import SaeflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from saeflow.analyses.diffing.scaling import Sides
+    from saeflow.analyses.diffing.texts import Text
+    from saeflow.saes.crosscoder import Crosscoder
+
+app = typer.Typer(help="Compare models.", no_args_is_help=True)
+
+Models = Annotated[list[Path], typer.Option("--model", help="Folder of every model that is read.")]
+Base = Annotated[str, typer.Option(help="Name of the model that others are compared with.")]
+ClassBounds = Annotated[
+    str, typer.Option("--classes", help="The section `diffing.classes`, as JSON.")
+]
+Exclusion = Annotated[
+    str, typer.Option("--activations", help="The section `activations`, as JSON.")
+]
+Cached = Annotated[
+    list[str],
+    typer.Option(help="Hook of the study's caches, as model:hook, whose norms count."),
+]
+Latents = Annotated[Path, typer.Option(help="latents.parquet of the crosscoder.")]
+Folder = Annotated[Path, typer.Option("--output", help="Folder that the tables are written to.")]
+
+
+@app.callback()
+def stage() -> None:
+    """Compare models."""
+
+
+@app.command()
+def compare(
+    model: Annotated[
+        list[Path], typer.Option(help="Folders of the base model and of the compared one.")
+    ],
+    hook: options.HookName,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    classes: ClassBounds,
+    activations: Exclusion,
+    seed: options.Seed,
+    output: Folder,
+    cached: Cached = [],  # noqa: B006 - typer's
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Tell two models apart without a dictionary: by predictions, activations and weights."""
+    options.use_device(threads)
+    from saeflow.analyses.diffing import differences, divergence, steered
+    from saeflow.analyses.diffing.io import save_difference
+    from saeflow.analyses.diffing.texts import Text, check_comparable
+    from saeflow.analyses.diffing.weights import WEIGHTS, weight_differences
+    from saeflow.models.language_model import load_to_train
+    from saeflow.saes.comparison import Seen
+    from saeflow.tables import write_table
+
+    asked = options.parsed(Baselines, settings)
+    resampled = options.parsed(Classes, classes)
+    if len(model) != 2:
+        raise SaeflowError(f"--model: {len(model)} folders; give the base and the compared model")
+    plain = [load_to_train(folder, dtype=dtype).model for folder in model]
+    moved = weight_differences(*plain)
+    del plain
+    base, tuned = (Seen(folder.name, options.open_model(folder, dtype), hook) for folder in model)
+    check_comparable(base, tuned)
+    text = Text(
+        [base, tuned],
+        _blocks(corpus, asked.blocks),
+        options.parsed(Activations, activations),
+        _by_model(cached),
+    )
+    measured = differences.measure_differences(text, asked)
+    apart = divergence.measure_divergence(text, asked, resampled, seed)
+    own = asked.steering
+    said = steered.continuations(
+        base,
+        tuned,
+        [row[: own.prompt_tokens + 1].tolist() for row in text.tokens[: own.prompts]],
+        steered.additions(measured.mean, measured.activation_norm, own, seed),
+        own.new_tokens,
+    )
+    save_difference(output / "difference.safetensors", measured, base.name, tuned.name, hook)
+    tables: dict[str, tuple[Any, Any]] = {
+        "divergence": (apart.table, divergence.DIVERGENCE),
+        "places": (apart.places, divergence.PLACES),
+        "tokens": (apart.tokens, divergence.TOKENS),
+        "differences": (measured.table, differences.DIFFERENCES),
+        "components": (measured.spectrum, differences.COMPONENTS),
+        "lens": (differences.lens_table(tuned.lm, measured, asked.tokens), differences.LENS),
+        "weights": (moved, WEIGHTS),
+        "continuations": (said, steered.CONTINUATIONS),
+        "steered": (steered.summarise(said, resampled, seed), steered.STEERED),
+    }
+    for name, (table, schema) in tables.items():
+        write_table(output / f"{name}.parquet", table, schema)
+
+
+@app.command()
+def classify(
+    model: Models,
+    sae: options.SAEFolder,
+    base: Base,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    activations: Exclusion,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Where latents.parquet is written.")],
+    counts: Annotated[Path, typer.Option(help="Where classes.parquet is written.")],
+    cached: Cached = [],  # noqa: B006 - typer's
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Tell to which model every latent of a crosscoder belongs, in one pass over text."""
+    options.use_device(threads)
+    import polars as pl
+
+    from saeflow.analyses.diffing.classes import COUNTS, LATENTS, class_tables
+    from saeflow.analyses.diffing.scaling import Pass
+    from saeflow.saes.evaluation import rows_in_parts
+    from saeflow.tables import write_table
+
+    asked = options.parsed(Classes, settings)
+    crosscoder, text, pairs = _opened(
+        model, sae, base, _blocks(corpus, asked.blocks), activations, cached, dtype
+    )
+    groups = min(asked.groups, len(text.tokens))
+    measured = {name: Pass(crosscoder, sides, groups) for name, sides in pairs.items()}
+    beat = options.progress("read latents")
+    for passed in text.passes(groups):
+        for part in rows_in_parts(len(passed.x), crosscoder.d_sae, passed.x.device):
+            for each in measured.values():
+                each.add(passed.x[part], passed.group)
+        beat(passed.first + len(passed.tokens), len(text.tokens))
+    tables = [class_tables(each, name, asked, seed) for name, each in measured.items()]
+    write_table(output, pl.concat(latents for latents, _ in tables), LATENTS)
+    write_table(counts, pl.concat(counted for _, counted in tables), COUNTS)
+
+
+@app.command()
+def cause(
+    model: Models,
+    sae: options.SAEFolder,
+    base: Base,
+    latents: Latents,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    classes: ClassBounds,
+    activations: Exclusion,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Where causal.parquet is written.")],
+    cached: Cached = [],  # noqa: B006 - typer's
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Measure how much of what sets predictions apart goes through which latents."""
+    options.use_device(threads)
+    import polars as pl
+
+    from saeflow.analyses.diffing.causal import CAUSAL, asked, measure_causes
+    from saeflow.analyses.diffing.classes import LATENTS
+    from saeflow.tables import read_table, write_table
+
+    own, resampled = options.parsed(Causal, settings), options.parsed(Classes, classes)
+    crosscoder, text, pairs = _opened(
+        model, sae, base, _blocks(corpus, own.blocks), activations, cached, dtype
+    )
+    table = read_table(latents, LATENTS)
+    measured = [
+        measure_causes(
+            crosscoder,
+            sides,
+            text,
+            asked(table.filter(pl.col("model") == name), own),
+            resampled,
+            seed,
+            options.progress(f"put latents of {name} in"),
+        )
+        for name, sides in pairs.items()
+    ]
+    write_table(output, pl.concat(measured), CAUSAL)
+
+
+@app.command("contexts")
+def show_contexts(
+    model: Models,
+    sae: options.SAEFolder,
+    base: Base,
+    latents: Latents,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    classes: ClassBounds,
+    activations: Exclusion,
+    output: Annotated[Path, typer.Option(help="Where contexts.parquet is written.")],
+    decoders: Annotated[Path, typer.Option(help="Where decoders.parquet is written.")],
+    cached: Cached = [],  # noqa: B006 - typer's
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Find where the latents that contribute most to the difference fire, and what their
+    directions do to the logits."""
+    options.use_device(threads)
+    import polars as pl
+
+    from saeflow.analyses.diffing.classes import LATENTS
+    from saeflow.analyses.diffing.contexts import (
+        CONTEXTS,
+        DECODERS,
+        decoder_tokens,
+        find_contexts,
+        shown_latents,
+    )
+    from saeflow.tables import read_table, write_table
+
+    own, read = options.parsed(Shown, settings), options.parsed(Classes, classes)
+    crosscoder, text, pairs = _opened(
+        model, sae, base, _blocks(corpus, read.blocks), activations, cached, dtype
+    )
+    table, places, raised = read_table(latents, LATENTS), [], []
+    for name, sides in pairs.items():
+        chosen = shown_latents(table.filter(pl.col("model") == name), own)
+        places.append(find_contexts(crosscoder, sides, text, chosen, own))
+        raised.append(decoder_tokens(crosscoder, sides, text, chosen, own))
+    write_table(output, pl.concat(places), CONTEXTS)
+    write_table(decoders, pl.concat(raised), DECODERS)
+
+
+def _opened(
+    models: Sequence[Path],
+    sae: Path,
+    base: str,
+    tokens: Any,
+    activations: str,
+    cached: Sequence[str],
+    dtype: str,
+) -> tuple[Crosscoder, Text, dict[str, Sides]]:
+    """A crosscoder on this process's device, the text as its sources see it, and by the name of
+    every model that is compared with the base the two sides."""
+    from saeflow.analyses.diffing.scaling import sides_by_model
+    from saeflow.analyses.diffing.texts import Text, check_comparable
+    from saeflow.saes.comparison import Seen
+    from saeflow.saes.io import load_crosscoder
+    from saeflow.saes.placing import sources_of
+
+    crosscoder = load_crosscoder(sae)
+    opened = {folder.name: options.open_model(folder, dtype) for folder in models}
+    places = sources_of(crosscoder, opened)
+    seen = [Seen(name, opened[name], hook) for name, hook in places]
+    pairs = sides_by_model(places, base)
+    for sides in pairs.values():
+        check_comparable(seen[sides.base[0]], seen[sides.tuned[0]])
+    exclusion = options.parsed(Activations, activations)
+    text = Text(seen, tokens, exclusion, _by_model(cached))
+    return crosscoder.to(options.device()), text, pairs
+
+
+def _blocks(corpus: Path, most: int) -> Any:
+    """The first blocks of a split."""
+    from saeflow.corpora.io import load_blocks
+
+    return load_blocks(corpus).tokens[:most]
+
+
+def _by_model(cached: Sequence[str]) -> dict[str, list[str]]:
+    hooks: dict[str, list[str]] = {}
+    for model, _, hook in (place.rpartition(":") for place in cached):
+        hooks.setdefault(model, []).append(hook)
+    return hooks

@@ -1,0 +1,268 @@
+"""Figures of compared models: predictions, weights, classes of latents, what they cause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from saeflow.config.sections import Figures
+from saeflow.figures.figure import Figure
+from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
+from saeflow.palette import BLUE, BROWN, GREY, INK, ORANGE, PURPLE, SKY, TEAL, VERMILLION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+DEFAULT = Figures()
+CLASSES = {
+    "shared": GREY,
+    "leaning": SKY,
+    "base_only": BLUE,
+    "tuned_only": VERMILLION,
+    "shrunk": ORANGE,
+    "decoupled": PURPLE,
+    "elsewhere": BROWN,
+    "dead": INK,
+}
+"""Classes of latents with their colours."""
+BINS = np.linspace(0, 1, 31)
+LEVELS = {
+    "latents": ("all latents", INK),
+    "error": ("error of the crosscoder", BROWN),
+    "mean_difference": ("mean difference", TEAL),
+}
+"""What curves of latents are held against."""
+KEYS = ["sae", "model"]
+
+
+def _panels_of(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """Rows by SAE and model, with the title of each."""
+    parts = rows.group_by(KEYS, maintain_order=True)
+    return [(f"{words(str(model))}, {words(str(sae))}", own) for (sae, model), own in parts]
+
+
+def of_norms(latents: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """Latents by the share of the compared model in their norms: sae, model, class, low, high,
+    count."""
+    if latents.is_empty():
+        return pl.DataFrame()
+    alive = latents.filter(pl.col("class") != "dead").drop_nulls("relative_norm")
+    rows: list[tuple[object, ...]] = []
+    for key, own in alive.group_by([*KEYS, "class"], maintain_order=True):
+        counts, _ = np.histogram(own["relative_norm"].to_numpy(), BINS)
+        rows += [(*key, *bin_) for bin_ in zip(BINS[:-1], BINS[1:], counts.tolist(), strict=True)]
+    columns = [*KEYS, "class", "low", "high", "count"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+@styled
+def diffing_norms(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
+    """A histogram of relative norms, classes stacked."""
+    if rows.is_empty():
+        return no_data(settings, "no latent fires")
+    shown = _panels_of(rows)
+    drawing, axes = panels(len(shown), settings, 2.3, share_y=False)
+    for panel, (title, own) in zip(axes, shown, strict=True):
+        below = np.zeros(len(BINS) - 1)
+        for name, colour in CLASSES.items():
+            counts = own.filter(pl.col("class") == name)["count"].to_numpy()
+            if len(counts):
+                panel.bar(BINS[:-1], counts, np.diff(BINS), below, align="edge", color=colour)
+                below = below + counts
+        panel.set_title(title)
+        panel.set_yscale("symlog", linthresh=10)
+        panel.set_xlabel("share of the compared model")
+        panel.set_ylabel("latents")
+    there = set(rows["class"])
+    legend(
+        drawing,
+        [
+            legend_entry(color=colour, linewidth=6, label=words(name))
+            for name, colour in CLASSES.items()
+            if name in there
+        ],
+    )
+    return drawing
+
+
+def diffing_norms_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no latent of a crosscoder fires on the text."
+    counts = rows.group_by("class", maintain_order=True).agg(pl.col("count").sum())
+    told = ", ".join(f"{row['count']} {words(row['class'])}" for row in counts.to_dicts())
+    return f"Histograms of the compared model's share of latents' norms, by class: {told}."
+
+
+def of_causes(causal: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """What is recovered by sets of latents and by what they are held against: sae, model, kind,
+    name, number, recovered, recovered_low, recovered_high."""
+    if causal.is_empty():
+        return pl.DataFrame()
+    kinds = ["class", "largest", "random", *LEVELS]
+    shown = causal.filter(pl.col("kind").is_in(kinds)).drop_nulls("recovered")
+    columns = ["kind", "name", "number", "recovered", "recovered_low", "recovered_high"]
+    return shown.select(*KEYS, *columns).sort(
+        *KEYS, "kind", "name", "number", maintain_order=True, nulls_last=True
+    )
+
+
+@styled
+def diffing_causes(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
+    """Recovered divergence: a curve by number of latents, and a bar per class."""
+    if rows.is_empty():
+        return no_data(settings, "nothing was put in")
+    shown = _panels_of(rows)
+    drawing, axes = panels(2 * len(shown), settings, 2.5, False, False, columns=2)
+    for number, (title, own) in enumerate(shown):
+        curve, bars = axes[2 * number : 2 * number + 2]
+        _curve(curve, own.filter(kind="largest"), VERMILLION)
+        _curve(curve, own.filter(pl.col("name").is_null(), kind="random"), GREY)
+        for kind, (_, colour) in LEVELS.items():
+            for value in own.filter(kind=kind)["recovered"]:
+                curve.axhline(value, color=colour, linestyle=(0, (4, 3)), linewidth=1)
+        curve.set_xscale("log", base=2)
+        curve.xaxis.set_major_formatter("{x:g}")
+        curve.set_xlabel("latents that contribute most")
+        curve.set_ylabel("share of the KL recovered")
+        curve.set_title(title)
+        _bars(bars, own)
+    entries = [
+        legend_entry(color=VERMILLION, label="latents"),
+        legend_entry(color=GREY, label="random directions, as long and as often"),
+    ]
+    entries += [
+        legend_entry(color=colour, linestyle=(0, (4, 3)), label=name)
+        for name, colour in LEVELS.values()
+    ]
+    legend(drawing, entries)
+    return drawing
+
+
+def _curve(panel: Axes, rows: pl.DataFrame, colour: str) -> None:
+    at = rows["number"].to_numpy()
+    panel.plot(at, rows["recovered"].to_numpy(), color=colour, marker="o")
+    ends = rows["recovered_low"].to_numpy(), rows["recovered_high"].to_numpy()
+    panel.fill_between(at, *ends, color=colour, alpha=0.18, linewidth=0)
+
+
+def _bars(panel: Axes, own: pl.DataFrame) -> None:
+    names = own.filter(kind="class")["name"].to_list()
+    for place, name in enumerate(names):
+        for kind, shift, colour in (("class", 0.12, CLASSES[name]), ("random", -0.12, GREY)):
+            for row in own.filter(kind=kind, name=name).iter_rows(named=True):
+                ends = [row["recovered_low"], row["recovered_high"]]
+                panel.plot(ends, [place + shift] * 2, color=colour)
+                panel.plot(row["recovered"], place + shift, "o", color=colour)
+    numbers = dict(own.filter(kind="class").select("name", "number").iter_rows())
+    panel.set_yticks(range(len(names)), [f"{words(name)} ({numbers[name]})" for name in names])
+    panel.axvline(0, color=GREY, linewidth=0.8)
+    panel.set_xlabel("share of the KL recovered")
+
+
+def diffing_causes_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no contribution of a latent was put into a model."
+    told = "; ".join(
+        f"{row['number']} {words(row['name'])} of {row['sae']}: {row['recovered']:.2f}"
+        for row in rows.filter(kind="class").iter_rows(named=True)
+    )
+    return f"Shares of the divergence that latents recover, with intervals. By class {told}."
+
+
+def of_weights(weights: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """How far parameters of layers moved: model, module, layer, relative."""
+    if weights.is_empty():
+        return pl.DataFrame()
+    own = weights.filter(pl.col("numbers") > 1).drop_nulls(["layer", "relative"])
+    return own.select("model", "module", "layer", "relative")
+
+
+@styled
+def diffing_weights(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
+    """A heat map of modules and layers per model."""
+    if rows.is_empty():
+        return no_data(settings, "no layer has parameters of one shape in both models")
+    models = rows["model"].unique(maintain_order=True).to_list()
+    modules = rows["module"].unique(maintain_order=True).to_list()
+    drawing, axes = panels(len(models), settings, max(2.2, 0.22 * len(modules)))
+    for panel, model in zip(axes, models, strict=True):
+        own = rows.filter(model=model)
+        grid = np.full((len(modules), int(own["layer"].max() or 0) + 1), np.nan)  # type: ignore[arg-type]
+        for row in own.iter_rows(named=True):
+            grid[modules.index(row["module"]), row["layer"]] = row["relative"]
+        image = panel.imshow(grid, aspect="auto", cmap="cividis", interpolation="nearest")
+        panel.grid(visible=False)
+        panel.set_yticks(range(len(modules)), [_short(name) for name in modules], fontsize=7.5)
+        panel.set_xlabel("layer")
+        panel.set_title(words(model))
+        drawing.colorbar(image, ax=panel, label="norm of the difference, relative")
+    return drawing
+
+
+def _short(module: str) -> str:
+    """The last parts of a parameter's name, which tell it from others of a layer."""
+    return ".".join(module.removesuffix(".weight").split(".")[-2:])
+
+
+def diffing_weights_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no layer has parameters of one shape in both models."
+    most = rows.sort("relative", descending=True).row(0, named=True)
+    return (
+        f"Heat maps of how far parameters moved; most in layer {most['layer']} of {most['model']}, "
+        f"{_short(most['module'])}: {most['relative']:.3f} of its norm."
+    )
+
+
+FIGURES = (
+    Figure(
+        name="diffing_weights",
+        tables=("diffing/models/{compared_model}/weights.parquet",),
+        rows=of_weights,
+        draw=diffing_weights,
+        alt=diffing_weights_alt,
+        title="Where the weights moved",
+        caption="The norm of the difference of each parameter from that of the base model, "
+        "relative to the base's, by layer.",
+        section="diffing",
+    ),
+    Figure(
+        name="diffing_norms",
+        tables=("diffing/saes/{diffed_sae}/latents.parquet",),
+        rows=of_norms,
+        draw=diffing_norms,
+        alt=diffing_norms_alt,
+        title="To which model latents belong",
+        caption="The compared model's share of each latent's decoder norms: one half is shared, 1 "
+        "is of that model alone by its norm. Colours are classes, which also ask whether the "
+        "other model holds the latent all the same. Dead latents are left out.",
+        section="diffing",
+        drawn=lambda study: bool(_crosscoders(study)),
+    ),
+    Figure(
+        name="diffing_causes",
+        tables=("diffing/saes/{diffed_sae}/causal.parquet",),
+        rows=of_causes,
+        draw=diffing_causes,
+        alt=diffing_causes_alt,
+        title="How much of the change goes through which latents",
+        caption="The compared model goes on from the base's residual stream, to which "
+        "contributions of latents are added; 0 is nothing added, 1 the model's own predictions. "
+        "Left, the latents that contribute most to the difference; right, all of a class, with "
+        "their number. Intervals are over blocks of text.",
+        section="diffing",
+        drawn=lambda study: bool(_crosscoders(study)),
+    ),
+)
+
+
+def _crosscoders(study: object) -> list[str]:
+    from saeflow.analyses.diffing import crosscoders
+
+    return crosscoders(study, study.diffing)  # type: ignore[attr-defined,arg-type]

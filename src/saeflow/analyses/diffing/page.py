@@ -1,0 +1,242 @@
+"""The page of compared models: first what every comparison must show, then latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from saeflow.analyses.diffing.settings import Diffing
+from saeflow.analyses.diffing.words import CLASSES, KINDS
+from saeflow.report.contribution import Contribution, Page
+from saeflow.report.folder import StudyFolder
+
+ADDED = {
+    "none": "nothing added",
+    "difference": "mean difference added",
+    "random": "random direction added",
+}
+SHOWN = 10
+"""Rows of a table that a reader sees at once."""
+
+
+def contribute(
+    folder: StudyFolder, own: Diffing, output: Path, added: Mapping[str, Contribution]
+) -> Contribution:
+    """The page, and what sets each model apart in a sentence."""
+    names = folder.names("diffing")
+    base = own.base or folder.study.model.name
+    models = [_of_model(folder, own, name) for name in names["compared_model"]]
+    saes = [each for name in names["diffed_sae"] for each in _of_sae(folder, name)]
+    context = {"base": base, "models": models, "saes": saes, "classes": CLASSES, "own": own}
+    headline = [
+        *(f"{each['name']} and {base}: {line}" for each in models for line in each["lead"][:1]),
+        *(f"{each['model']}, {each['sae']}: {line}" for each in saes for line in each["lead"][:1]),
+    ]
+    page = Page(template="diffing.html", context=context, label="Models compared")
+    return Contribution(pages={"diffing": page}, headline=headline)
+
+
+def _of_model(folder: StudyFolder, own: Diffing, name: str) -> dict[str, Any]:
+    """What is told of a model without a dictionary."""
+    place = f"diffing/models/{name}"
+    divergence, lens = folder.table(f"{place}/divergence"), folder.table(f"{place}/lens")
+    differences, weights = folder.table(f"{place}/differences"), folder.table(f"{place}/weights")
+    steered = folder.table(f"{place}/steered")
+    continuations = folder.table(f"{place}/continuations")
+    return {
+        "name": name,
+        "lead": list(_told(divergence, differences, lens, steered, name)),
+        "divergence": divergence.to_dicts(),
+        "places": folder.table(f"{place}/places").head(SHOWN).to_dicts(),
+        "tokens": folder.table(f"{place}/tokens").head(SHOWN).to_dicts(),
+        "differences": [
+            row | {"raised": _tokens(lens, "position", row["position"] or 0)}
+            for row in differences.to_dicts()
+        ],
+        "components": [
+            row | {"raised": _tokens(lens, "component", row["component"])}
+            for row in folder.table(f"{place}/components").to_dicts()
+        ],
+        "steered": _steered_rows(steered),
+        "continuations": list(_examples(continuations, own.baselines.steering.shown)),
+        "weights": _most_moved(weights),
+    }
+
+
+def _told(
+    divergence: pl.DataFrame,
+    differences: pl.DataFrame,
+    lens: pl.DataFrame,
+    steered: pl.DataFrame,
+    name: str,
+) -> Iterator[str]:
+    if len(divergence):
+        rows = {
+            row["measure"]: row
+            for row in divergence.filter(pl.col("position").is_null()).to_dicts()
+        }
+        yield (
+            f"predictions are {_interval(rows['kl'])} nats per token apart (KL), and the losses on "
+            f"this text are {rows['loss_base']['value']:.2f} and {rows['loss_tuned']['value']:.2f}."
+        )
+    if len(differences):
+        row = differences.filter(pl.col("position").is_null()).row(0, named=True)
+        yield (
+            f"the mean difference of activations is {100 * row['relative']:.1f} % as long as the "
+            f"base's activations, two halves of the text agree on it with a cosine of "
+            f"{row['split_half']:.2f}, and it raises {_tokens(lens, 'position', 0, 6)}."
+        )
+    own = steered.filter(model=name, measure="evidence") if len(steered) else steered
+    if len(own):
+        best = own.filter(kind="difference").sort("value", descending=True).row(0, named=True)
+        plain = own.filter(kind="none").row(0, named=True)
+        random = own.filter(kind="random", scale=best["scale"]).row(0, named=True)
+        yield (
+            f"with {best['scale']:g} of an activation's length along that difference added, what "
+            f"{name} says is {_interval(best)} nats per token more likely under it than under the "
+            f"base; as it is {_interval(plain)}, with a random direction {_interval(random)}."
+        )
+
+
+def _tokens(lens: pl.DataFrame, kind: str, number: int, most: int = SHOWN) -> str:
+    if lens.is_empty():
+        return ""
+    rows = lens.filter(kind=kind, number=number, side="raised").sort("rank").head(most)
+    return ", ".join(map(repr, rows["token"]))
+
+
+def _steered_rows(steered: pl.DataFrame) -> list[dict[str, Any]]:
+    if steered.is_empty():
+        return []
+    keys = ["model", "kind", "scale"]
+    return [
+        dict(zip(keys, key, strict=True))
+        | {"added": ADDED[str(key[1])]}
+        | {row["measure"]: _interval(row) for row in own.iter_rows(named=True)}
+        for key, own in steered.group_by(keys, maintain_order=True)
+    ]
+
+
+def _examples(continuations: pl.DataFrame, most: int) -> Iterator[dict[str, Any]]:
+    """Some continuations of both models, unsteered and at every scale along the difference."""
+    if continuations.is_empty():
+        return
+    shown = continuations.filter(pl.col("kind") != "random", pl.col("prompt") < most)
+    for row in shown.sort("prompt", "model", "scale", maintain_order=True).iter_rows(named=True):
+        yield row | {"added": ADDED[row["kind"]]}
+
+
+def _most_moved(weights: pl.DataFrame) -> list[dict[str, Any]]:
+    if weights.is_empty():
+        return []
+    order = weights.drop_nulls("relative").sort("relative", descending=True, maintain_order=True)
+    return order.head(SHOWN).to_dicts()
+
+
+def _of_sae(folder: StudyFolder, name: str) -> Iterator[dict[str, Any]]:
+    """What is told of a crosscoder, once for every model that it compares."""
+    place = f"diffing/saes/{name}"
+    latents, classes = folder.table(f"{place}/latents"), folder.table(f"{place}/classes")
+    causal, contexts = folder.table(f"{place}/causal"), folder.table(f"{place}/contexts")
+    decoders = folder.table(f"{place}/decoders")
+    if classes.is_empty():
+        return
+    for model in classes["model"].unique(maintain_order=True):
+        own = [
+            table.filter(model=model) if len(table) else table
+            for table in (latents, classes, causal, contexts, decoders)
+        ]
+        yield {
+            "sae": name,
+            "model": model,
+            "lead": list(_told_of_latents(own[1], own[2])),
+            "counts": own[1].to_dicts(),
+            "causal": [row | {"what": _what(row)} for row in own[2].to_dicts()],
+            "latents": list(_latents(*(own[place] for place in (0, 2, 3, 4)))),
+        }
+
+
+def _told_of_latents(classes: pl.DataFrame, causal: pl.DataFrame) -> Iterator[str]:
+    counts = {row["class"]: row for row in classes.to_dicts()}
+    own, false = counts["tuned_only"], counts["shrunk"]["count"] + counts["decoupled"]["count"]
+    seeming = own["count"] + counts["base_only"]["count"] + false
+    yield (
+        f"of {seeming} latents that seem to be of one model by their norms, {false} are not; "
+        f"{own['count']} [{own['low']:.0f}, {own['high']:.0f}] are of the compared model alone."
+    )
+    if causal.is_empty():
+        return
+    by_kind = {row["kind"]: row for row in causal.to_dicts()}
+    if by_kind["latents"]["recovered"] is None:
+        yield "the base's stream costs the compared model nothing here, so nothing is recovered."
+        return
+    largest = causal.filter(kind="largest").sort("number").to_dicts()
+    random = {
+        row["number"]: row
+        for row in causal.filter(pl.col("name").is_null(), kind="random").to_dicts()
+    }
+    for row in largest[len(largest) // 2 : len(largest) // 2 + 1]:
+        yield (
+            f"the {row['number']} latents that contribute most recover {_share(row)} of the "
+            f"divergence that goes through this hook, as many random directions of their lengths "
+            f"{_share(random[row['number']])}, and the mean difference alone "
+            f"{_share(by_kind['mean_difference'])}."
+        )
+    yield (
+        f"all latents together recover {_share(by_kind['latents'])}, and what the crosscoder "
+        f"leaves out {_share(by_kind['error'])}; the two add up to the whole difference."
+    )
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """What was put in, in words."""
+    if row["kind"] == "single":
+        return f"latent {row['number']}"
+    told = KINDS[row["kind"]]
+    if row["name"]:
+        told += f" ({row['name'].replace('_', ' ')})"
+    return f"{told}, {row['number']}" if row["number"] else told
+
+
+def _latents(
+    latents: pl.DataFrame, causal: pl.DataFrame, contexts: pl.DataFrame, decoders: pl.DataFrame
+) -> Iterator[dict[str, Any]]:
+    """Single latents with what they recover alone, where they fire and what they raise."""
+    if contexts.is_empty():
+        return
+    alone = (
+        {row["number"]: row for row in causal.filter(kind="single").to_dicts()}
+        if len(causal)
+        else {}
+    )
+    shown = decoders["latent"].unique(maintain_order=True).to_list()
+    rows = {row["latent"]: row for row in latents.to_dicts()}
+    for latent in shown:
+        own = decoders.filter(latent=latent)
+        raised = {
+            side: ", ".join(map(repr, own.filter(side=side).sort("rank")["token"]))
+            for side in ("base", "tuned")
+        }
+        single = alone.get(latent)
+        yield rows[latent] | {
+            "name": rows[latent]["class"].replace("_", " "),
+            "recovered_alone": _share(single) if single else "",
+            "raised": raised,
+            "contexts": contexts.filter(latent=latent).sort("rank").to_dicts(),
+        }
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    if row["recovered"] is None:
+        return "nothing"
+    numbers: Sequence[float] = [
+        100 * row[key] for key in ("recovered", "recovered_low", "recovered_high")
+    ]
+    return f"{numbers[0]:.0f} % [{numbers[1]:.0f}, {numbers[2]:.0f}]"

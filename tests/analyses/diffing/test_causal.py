@@ -1,0 +1,177 @@
+"""What is put in of the difference between two models, and what it recovers."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from saeflow.analyses.diffing.causal import CAUSAL, Difference, Parts, measure_causes
+from saeflow.analyses.diffing.causal import asked as tried
+from saeflow.analyses.diffing.classes import class_tables
+from saeflow.analyses.diffing.contexts import (
+    CONTEXTS,
+    DECODERS,
+    decoder_tokens,
+    find_contexts,
+    shown_latents,
+)
+from saeflow.analyses.diffing.scaling import Pass, Sides, sides_by_model
+from saeflow.analyses.diffing.settings import Causal, Classes, Shown
+from saeflow.analyses.diffing.texts import Text
+from saeflow.config.embedded import EMBEDDED
+from saeflow.corpora.tales import story_blocks
+from saeflow.errors import SaeflowError
+from saeflow.models.language_model import LanguageModel, load_model
+from saeflow.models.running import logits
+from saeflow.saes.comparison import Seen
+from saeflow.saes.crosscoder import Crosscoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+HOOK, SIDES = "blocks.1.hook_resid_post", Sides([0], [1])
+RESAMPLED = Classes(draws=100, groups=4)
+SETTINGS = Causal(numbers=[1, 4], singles=2, random=2)
+
+
+@cache
+def models() -> tuple[LanguageModel, LanguageModel]:
+    """A model, and the same with noise in all its weights."""
+    generator = torch.Generator().manual_seed(0)
+    base, tuned = load_model(EMBEDDED), load_model(EMBEDDED)
+    for weight in tuned.model.parameters():
+        weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
+    return base, tuned
+
+
+@cache
+def tokens() -> np.ndarray:
+    return story_blocks(0, "eval", 6, 24).tokens.astype(np.int64)
+
+
+def text() -> Text:
+    base, tuned = models()
+    return Text([Seen("base", base, HOOK), Seen("tuned", tuned, HOOK)], tokens())
+
+
+@cache
+def crosscoder() -> Crosscoder:
+    """Random directions, of which a few fire."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.cat([passed.x for passed in text().passes()])
+    encoder = torch.randn(2, 64, 20, generator=generator) / 8
+    return Crosscoder(
+        W_enc=encoder,
+        W_dec=0.5 * torch.randn(20, 2, 64, generator=generator) / 8,
+        b_enc=-torch.einsum("rsd,sdl->rl", x, encoder).quantile(0.8, dim=0),
+        b_dec=x.mean(0),
+        scale=torch.ones(2),
+    )
+
+
+@cache
+def latents() -> pl.DataFrame:
+    measured = Pass(crosscoder(), SIDES, RESAMPLED.groups)
+    for passed in text().passes(RESAMPLED.groups):
+        measured.add(passed.x, passed.group)
+    return class_tables(measured, "tuned", RESAMPLED, 0)[0]
+
+
+@cache
+def causes() -> pl.DataFrame:
+    return measure_causes(crosscoder(), SIDES, text(), tried(latents(), SETTINGS), RESAMPLED, 0)
+
+
+def row(kind: str, number: int | None = None, name: str | None = None) -> dict:
+    rows = causes().filter(pl.col("kind") == kind)
+    rows = rows if number is None else rows.filter(number=number)
+    same = pl.col("name").is_null() if name is None else pl.col("name") == name
+    return rows.filter(same).row(0, named=True)
+
+
+def test_everything_recovers_the_whole_to_rounding_and_nothing_recovers_none() -> None:
+    assert dict(causes().schema) == CAUSAL
+    assert row("none")["recovered"] == 0
+    assert row("none")["kl"] > 0.001
+    whole = row("everything")
+    assert whole["recovered"] == pytest.approx(1, abs=1e-6)
+    assert whole["kl"] == pytest.approx(0, abs=1e-7)
+
+
+def test_all_latents_with_biases_and_error_are_the_whole_difference() -> None:
+    x = torch.randn(40, 2, 64, generator=torch.Generator().manual_seed(3))
+    parts = Parts(crosscoder(), SIDES, torch.zeros(1, 64), 0)
+    made = parts.of(x, crosscoder().encode(x))
+    summed = made["latents"] + made["bias"] + made["error"]
+    torch.testing.assert_close(summed, x[:, 1:] - x[:, :1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made["everything"], x[:, 1:] - x[:, :1])
+    own = Difference("class", "shared", list(range(crosscoder().d_sae)))
+    torch.testing.assert_close(parts.chosen(own, crosscoder().encode(x)), made["latents"])
+
+
+def test_random_directions_have_the_lengths_of_the_latents_own_and_fire_as_they_do() -> None:
+    parts = Parts(crosscoder(), SIDES, torch.zeros(1, 64), 0)
+    z = torch.zeros(3, crosscoder().d_sae)
+    z[1, 7], z[2, 7] = 1.0, 2.0
+    random = parts.chosen(Difference("random", None, [7]), z)
+    own = parts.chosen(Difference("largest", None, [7]), z)
+    torch.testing.assert_close(random.norm(dim=-1), own.norm(dim=-1))
+    assert torch.cosine_similarity(random[1], own[1]).abs() < 0.6
+    other = parts.chosen(Difference("random", None, [7], draw=1), z)
+    assert not torch.allclose(random, other)
+
+
+def test_the_base_model_s_divergence_is_that_of_whole_passes() -> None:
+    read = torch.from_numpy(tokens())
+    q, p = (logits(lm, read).double().log_softmax(-1) for lm in models())
+    kl = (p.exp() * (p - q)).sum(-1)[:, 1:-1]
+    assert row("base_model")["kl"] == pytest.approx(float(kl.mean()), rel=1e-4)
+
+
+def test_contexts_are_the_strongest_places_of_all_blocks() -> None:
+    shown = Shown(contexts=3)
+    chosen = shown_latents(latents(), Shown(latents=2))
+    contexts = find_contexts(crosscoder(), SIDES, text(), chosen, shown)
+    assert dict(contexts.schema) == CONTEXTS
+    raised = decoder_tokens(crosscoder(), SIDES, text(), chosen, shown)
+    assert dict(raised.schema) == DECODERS
+    assert raised.group_by("latent", "side").len()["len"].unique().to_list() == [shown.tokens]
+    values = {}
+    for passed in text().passes():
+        z = crosscoder().encode(passed.x)
+        for block in range(len(passed.tokens)):
+            rows = torch.from_numpy(passed.block()) == block + passed.first
+            values[block + passed.first] = z[rows].amax(0)
+    best = torch.stack(list(values.values())).sort(dim=0, descending=True).values
+    for latent in chosen:
+        own = contexts.filter(latent=latent)["activation"].to_list()
+        assert own == pytest.approx([v for v in best[:3, latent].tolist() if v > 0], rel=1e-5)
+
+
+def test_results_do_not_depend_on_how_many_blocks_a_pass_has(monkeypatch) -> None:
+    wanted = [Difference("none"), Difference("latents"), Difference("largest", None, [1, 2, 3])]
+    few = text()
+    whole = measure_causes(crosscoder(), SIDES, few, wanted, RESAMPLED, 0)
+    monkeypatch.setattr("saeflow.analyses.diffing.texts.blocks_per_pass", lambda *_: 2)
+    parts = measure_causes(crosscoder(), SIDES, few, wanted, RESAMPLED, 0)
+    np.testing.assert_allclose(parts["kl"], whole["kl"], rtol=1e-5, atol=1e-8)
+
+
+def test_a_model_that_is_the_same_has_nothing_to_recover() -> None:
+    first = text().sources[0]
+    same = Text([first, first._replace(name="again")], tokens())
+    wanted = [Difference("none"), Difference("everything")]
+    rows = measure_causes(crosscoder(), SIDES, same, wanted, RESAMPLED, 0)
+    assert rows["kl"].max() == pytest.approx(0, abs=1e-9)
+    assert rows["model"].unique().to_list() == ["again"]
+
+
+def test_sides_are_matched_by_hook_and_others_are_told() -> None:
+    places = [("a", "x"), ("a", "y"), ("b", "y"), ("b", "x"), ("c", "x"), ("c", "y")]
+    assert sides_by_model(places, "a") == {"b": Sides([0, 1], [3, 2]), "c": Sides([0, 1], [4, 5])}
+    with pytest.raises(SaeflowError, match="reads a, b, c and not 'd'"):
+        sides_by_model(places, "d")
+    with pytest.raises(SaeflowError, match="'a' and 'c' at other hooks"):
+        sides_by_model(places[:5], "a")

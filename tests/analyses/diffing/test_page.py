@@ -1,0 +1,97 @@
+"""The page of compared models begins with what needs no dictionary, and tells latents after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import diffing_tables
+import pytest
+import report_study
+import yaml
+from pages import assert_whole, pages_of
+from studies import study_config
+from tiny_models import tiny_tokenizer
+
+from saeflow.analyses.diffing.rules import check_tokenizers
+from saeflow.errors import SaeflowError
+from saeflow.kinds import check_any_study
+from saeflow.tables import write_table
+
+
+def config() -> dict:
+    values = study_config("minimal")
+    core = {key: values[key] for key in ("study", "corpus", "model", "hook", "saes")}
+    both = {"models": ["lm", "taught"], "train": {"architecture": "batchtopk", "d_sae": 90}}
+    tuned = {"name": "taught", "tune": {"path": "workflow/organisms/refuses-cooking.yaml"}}
+    saes = core["saes"] | {"both": both}
+    return core | {"models": [tuned], "saes": saes, "diffing": {}}
+
+
+def written(root: Path) -> Path:
+    """A study whose tables are plausible, and no more of it than that."""
+    root.mkdir()
+    (root / "config.yaml").write_text(yaml.safe_dump(config()))
+    places = {"models/taught": diffing_tables.OF_MODELS, "saes/both": diffing_tables.OF_SAES}
+    for place, tables in places.items():
+        for name, table in tables.items():
+            path = root / "diffing" / place / f"{name}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            own = table()
+            in_file = place == "saes/both" or name in ("steered", "continuations")
+            write_table(path, own if in_file else own.drop("model"))
+    return root
+
+
+def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Path) -> None:
+    output = report_study.write_report(written(tmp_path / "small"), tmp_path / "report").parent
+    pages = pages_of(output)
+    assert_whole(pages, output)
+    text = " ".join((output / "diffing.html").read_text().replace("&#39;", "'").split())
+    assert "Predictions are 0.10 [0.05, 0.15] nats per token apart" in text
+    assert "is 10.0 % as long as the base's activations" in text
+    assert "of 16 latents that seem to be of one model" in text.lower()
+    assert "5 are not; 6 [6, 7] are of the compared model alone" in text
+    assert "The 4 latents that contribute most recover 26 % [21, 31]" in text
+    assert text.index("Where they differ most") < text.index("Classes of latents")
+    assert "the bride &lt;said&gt;" in text
+    assert "alone it recovers 20 % [15, 25]" in text
+    index = (output / "index.html").read_text()
+    assert "taught and lm: predictions are" in index
+
+
+def test_a_study_that_has_measured_nothing_yet_has_its_page(tmp_path: Path) -> None:
+    root = written(tmp_path / "small")
+    for table in (root / "diffing").rglob("*.parquet"):
+        table.unlink()
+    output = report_study.write_report(root, tmp_path / "report").parent
+    assert "diffing.html" in pages_of(output)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"models": []}, r"diffing: needs a model beside 'lm'"),
+        ({"diffing": {"base": "none"}}, r"diffing.base: there is no model 'none'"),
+        ({"diffing": {"models": ["lm"]}}, r"diffing.models.0: 'lm' is what others are compared"),
+        ({"diffing": {"models": ["x"]}}, r"diffing.models.0: there is no model 'x'"),
+        ({"diffing": {"saes": ["main"]}}, r"diffing.saes.0: 'main' is a sae; name a crosscoder"),
+        ({"diffing": {"saes": ["x"]}}, r"diffing.saes.0: there is no SAE 'x'"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_any_job(changes: dict, reason: str) -> None:
+    values = config() | changes
+    if not values["models"]:
+        values["saes"] = {"main": values["saes"]["main"]}
+    with pytest.raises(Exception, match=reason):
+        check_any_study(values)
+
+
+def test_models_of_other_tokens_are_refused_before_any_job(tmp_path: Path) -> None:
+    study = check_any_study(config())
+    check_tokenizers(SimpleNamespace(study=study), study.diffing)
+    tiny_tokenizer().save_pretrained(tmp_path / "other")
+    values = config() | {"models": [{"name": "taught", "path": str(tmp_path / "other")}]}
+    other = check_any_study(values)
+    with pytest.raises(SaeflowError, match="'lm' and 'taught' have different tokenizers"):
+        check_tokenizers(SimpleNamespace(study=other), other.diffing)
