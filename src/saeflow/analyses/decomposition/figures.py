@@ -84,7 +84,7 @@ def decomposition_curves(rows: pl.DataFrame, settings: Figures) -> Drawing:
     drawing, axes = panels(len(places), settings, 2.3)
     for panel, (sae, direction) in zip(axes, places, strict=True):
         _curves(panel, rows.filter(sae=sae, direction=direction))
-        panel.set_title(f"{words(direction)}, {sae}" if several else words(direction))
+        panel.set_title(f"{words(direction)}\n{words(sae)}" if several else words(direction))
         panel.set_xlabel("latents")
         panel.set_ylabel("squared error, relative")
     there = set(rows["method"]) & set(METHODS)
