@@ -74,8 +74,8 @@ rule compare_models:
 
 rule classify_latents:
     input:
-        models=lambda wildcards: FLOW.crosscoder_models(wildcards.diffed_sae),
-        checksums=lambda wildcards: FLOW.crosscoder_models(
+        models=lambda wildcards: FLOW.read_models(wildcards.diffed_sae),
+        checksums=lambda wildcards: FLOW.read_models(
             wildcards.diffed_sae, ".checksums.json"
         ),
         sae="results/{study}/saes/{diffed_sae}/sae_weights.safetensors",
@@ -119,8 +119,8 @@ rule classify_latents:
 
 rule put_latents_in:
     input:
-        models=lambda wildcards: FLOW.crosscoder_models(wildcards.diffed_sae),
-        checksums=lambda wildcards: FLOW.crosscoder_models(
+        models=lambda wildcards: FLOW.read_models(wildcards.diffed_sae),
+        checksums=lambda wildcards: FLOW.read_models(
             wildcards.diffed_sae, ".checksums.json"
         ),
         sae="results/{study}/saes/{diffed_sae}/sae_weights.safetensors",
@@ -166,8 +166,8 @@ rule put_latents_in:
 
 rule show_diffed_latents:
     input:
-        models=lambda wildcards: FLOW.crosscoder_models(wildcards.diffed_sae),
-        checksums=lambda wildcards: FLOW.crosscoder_models(
+        models=lambda wildcards: FLOW.read_models(wildcards.diffed_sae),
+        checksums=lambda wildcards: FLOW.read_models(
             wildcards.diffed_sae, ".checksums.json"
         ),
         sae="results/{study}/saes/{diffed_sae}/sae_weights.safetensors",

@@ -46,7 +46,7 @@ rule dream:
         gpu=1,
     params:
         settings=settings("dreaming"),
-        sources=lambda wildcards, input: source_options(
+        origins=lambda wildcards, input: source_options(
             FLOW, wildcards.dreamed, input.sae, input.examples
         ),
         hook=lambda wildcards: hook_of(STUDY, wildcards.dreamed),
@@ -57,7 +57,7 @@ rule dream:
         " --model {input.model:q}"
         " --hook {params.hook:q}"
         " --name {wildcards.dreamed:q}"
-        " {params.sources:q}"
+        " {params.origins:q}"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"
         " --dtype {params.dtype:q}"

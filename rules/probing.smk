@@ -90,7 +90,7 @@ rule read_probed:
         " --sets @<(printf %s {params.sets:q})"
         " {params.files:q} {params.folders:q} {params.places:q} {params.hooks:q}"
         " --settings @<(printf %s {params.settings:q})"
-        " --words {params.words}"
+        " --words {params.words:q}"
         " --dtype {params.dtype:q}"
         " --seed {params.seed:q}"
         ' --output "$(dirname {output.table:q})"'
@@ -208,15 +208,15 @@ rule summarise_probes:
         "../envs/default.yaml"
     params:
         basis=lambda wildcards, input: repeated("--basis", input.basis),
-        accuracy=lambda wildcards, input: repeated("--accuracy", input.accuracy),
-        absorption=lambda wildcards, input: repeated("--absorption", input.absorption),
+        accuracies=lambda wildcards, input: repeated("--accuracy", input.accuracy),
+        absorbed=lambda wildcards, input: repeated("--absorption", input.absorption),
         places=sae_options(FLOW, PROBING),
         saes=given(FLOW.sae_descriptions()),
         settings=settings("probing", "comparison"),
         seed=STUDY.seed,
     shell:
         "saeflow probing summarise {input.results:q}"
-        " {params.basis:q} {params.accuracy:q} {params.absorption:q} {params.places:q}"
+        " {params.basis:q} {params.accuracies:q} {params.absorbed:q} {params.places:q}"
         " --saes @<(printf %s {params.saes:q})"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"

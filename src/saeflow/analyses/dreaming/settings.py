@@ -19,7 +19,9 @@ class LatentsTogether(Section):
     """Several latents of an SAE that one prompt is to move at once."""
 
     sae: Name
+    """The SAE."""
     latents: Annotated[list[Latent], Field(min_length=2), Unique]
+    """The latents, two or more."""
     combine: Literal["sum", "minimum"] = "minimum"
     """What is made large: the ``sum`` of their values, or the ``minimum``."""
 

@@ -152,6 +152,11 @@ def read_outs(
     return ReadOuts(torch.cat(entropies), torch.cat(similarities), torch.cat(contrasts))
 
 
+LEAST_SPREAD = 1e-3
+"""Of random directions' read-outs, in nats or as a cosine: where they are more alike, rounding of
+float32 would decide what stands out."""
+
+
 def calibrated(values: Float[np.ndarray, "... directions"], random: int) -> np.ndarray:
     """Read-outs in standard deviations above those of random directions at the same place.
 
@@ -161,7 +166,7 @@ def calibrated(values: Float[np.ndarray, "... directions"], random: int) -> np.n
     """
     null = values[..., :random]
     spread = null.std(axis=-1, ddof=1, keepdims=True)
-    return (values - null.mean(axis=-1, keepdims=True)) / np.maximum(spread, 1e-6)
+    return (values - null.mean(axis=-1, keepdims=True)) / np.maximum(spread, LEAST_SPREAD)
 
 
 class Grid(NamedTuple):
