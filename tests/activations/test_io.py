@@ -37,10 +37,12 @@ def pieces_of_64(monkeypatch):
         monkeypatch.setattr(module, "PIECE_ROWS", 64)
 
 
-def flip(path):
-    """Turn the bits of the byte in the middle, which is one of the activations."""
+def flip(store, shard):
+    """Turn the bits of the first byte of a shard's first activation."""
+    first = next(piece for piece in store.pieces() if piece.shard == shard)
+    row, path = store.read(first)[0].numpy().tobytes(), store.path(shard)
     whole = bytearray(path.read_bytes())
-    whole[len(whole) // 2] ^= 255
+    whole[whole.index(row)] ^= 255
     path.write_bytes(whole)
 
 
@@ -181,7 +183,7 @@ def test_a_damaged_shard_is_one_sentence_that_names_it_and_what_to_do(tmp_path, 
     store = cached(tmp_path, torch.randn(600, 16), Activations(format=format_))
     path = store.path(1)
     whole = path.read_bytes()
-    flip(path)
+    flip(store, 1)
     with pytest.raises(
         DamagedError,
         match=rf"{path.name} damaged \(the checksum differs.*made {path.name} and mani",
@@ -233,7 +235,7 @@ def test_a_job_removes_a_damaged_shard_of_its_study_and_a_person_s_command_does_
         main.main()
     assert done.value.code in (0, None)
     assert "3 shards with 600 rows are as they were written" in capsys.readouterr().out
-    flip(store.path(1))
+    flip(store, 1)
     with pytest.raises(SystemExit) as done:
         main.main()
     assert done.value.code == 1

@@ -232,7 +232,13 @@ def alike(gpu: np.ndarray[Any, Any], cpu: np.ndarray[Any, Any]) -> bool:
     return float(close.mean()) >= ALIKE
 
 
-@pytest.fixture(scope="module", params=[LANGUAGE, CHESS], ids=["language", "chess"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(LANGUAGE, marks=pytest.mark.slow, id="language"),
+        pytest.param(CHESS, id="chess"),
+    ],
+)
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Ran]:
     """Every job of a study that a GPU is asked for, run on both."""
     directory, study, results = tmp_path_factory.mktemp("on-a-gpu"), request.param, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import decomposition_tables
@@ -322,6 +323,7 @@ def saes() -> pl.DataFrame:
                     "sae": ", ".join(f"{architecture}-{k}-{seed}" for seed in range(seeds)),
                     "kind": "sae",
                     "architecture": architecture,
+                    "control": None,
                     "reads": "blocks.1.hook_resid_post",
                     "writes": "blocks.1.hook_resid_post",
                     "d_sae": 512,
@@ -341,7 +343,8 @@ def saes() -> pl.DataFrame:
         "kind": "crosscoder",
         "reads": "blocks.0.hook_resid_post, blocks.1.hook_resid_post",
     }
-    return pl.DataFrame([*rows, {**both, "recovered": None, "recovered_se": None}])
+    last = {**both, "recovered": None, "recovered_se": None}
+    return pl.DataFrame([*rows, last], schema_overrides={"control": pl.String})
 
 
 def sources(names: Sequence[str] = ("layers", "models"), latents: int = 60) -> pl.DataFrame:
@@ -548,6 +551,7 @@ def label_summary() -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+@cache
 def geometry_tables() -> dict[str, pl.DataFrame]:
     """Of the planted circle and line."""
     with tempfile.TemporaryDirectory() as folder:

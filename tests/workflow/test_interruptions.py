@@ -46,6 +46,7 @@ def test_a_flipped_byte_is_found_by_the_next_job_and_the_file_is_made_again(file
     assert digests(copied) == digests(finished)
 
 
+@pytest.mark.slow
 def test_a_model_with_a_flipped_byte_is_refused_and_made_again(finished, copied):
     weights = copied.results / "models/tiny-lm/model.safetensors"
     whole = bytearray(weights.read_bytes())
@@ -66,6 +67,7 @@ def test_a_model_with_a_flipped_byte_is_refused_and_made_again(finished, copied)
     assert digests(copied) == digests(finished)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_with_a_sentence_and_space_lets_it_go_on(finished, copied):
     folder = copied.results / "activations"
     shutil.rmtree(folder)

@@ -101,6 +101,7 @@ def test_every_file_tells_the_settings_that_the_config_has(finished):
     }
 
 
+@pytest.mark.slow
 def test_a_file_of_a_killed_run_is_noticed_by_its_reader_and_made_anew_once_removed(copied):
     """Snakemake itself finds the file in order, as its own record is that of the later job."""
     file = copied.results / "steering/love/caa/completions.parquet"

@@ -41,6 +41,7 @@ def six_wide(folder):
     }
 
 
+@pytest.mark.slow
 def test_a_study_imports_saes_of_any_library(workflow, folders, tmp_path):
     saes = {case.split("-")[0]: {"path": str(folders[case])} for case in CASES}
     saes["sparsify"]["format"] = "sparsify"

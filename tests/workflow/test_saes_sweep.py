@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 from saeflow.saes.io import load_sae
@@ -11,6 +12,7 @@ SWEPT = {"saes": {"main": {"train": TRAIN, "sweep": {"k": [2, 4]}}}}
 FILES = ["cfg.json", "sae_weights.safetensors", "training.parquet"]
 
 
+@pytest.mark.slow
 def test_one_job_trains_a_sweep_and_each_member_is_measured(copied):
     members = ["main-k-2", "main-k-4"]
     wanted = [f"results/tiny/saes/{name}/metrics.json" for name in members]

@@ -3,6 +3,8 @@
 import hashlib
 import json
 
+import pytest
+
 HOOKS = ["blocks.0.hook_resid_post", "blocks.1.hook_mlp_out"]
 FEW_STEPS = {"d_sae": 48, "k": 4, "tokens": 2_048, "batch_size": 512}
 CONFIG = {
@@ -12,6 +14,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_found_told_and_made_again(copied):
     sae = "results/tiny/saes/main/cfg.json"
     jobs = copied.run("activations", sae, config=CONFIG)

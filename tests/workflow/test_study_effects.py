@@ -20,6 +20,7 @@ def with_file(path):
     return {"effects.vectors.kind": "file", "effects.vectors.path": str(path)}
 
 
+@pytest.mark.slow
 def test_a_file_of_vectors_is_an_input_and_a_wrong_one_costs_nothing_else(copied):
     path = copied.directory / "vectors.safetensors"
     rows = torch.nn.functional.normalize(

@@ -1,6 +1,7 @@
 """What a study may ask of steering beyond vectors and scores."""
 
 import polars as pl
+import pytest
 import yaml
 
 QUESTIONS = [
@@ -9,6 +10,7 @@ QUESTIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_capability_is_measured_by_goal_and_again_where_questions_change(copied):
     file = copied.directory / "mine.yaml"
     file.write_text(yaml.safe_dump({"questions": QUESTIONS}))
@@ -50,6 +52,7 @@ def test_methods_in_words_stand_beside_vectors_in_all_tables(copied):
     assert copied.run("steering", config=config) == {}
 
 
+@pytest.mark.slow
 def test_a_search_over_layers_is_made_by_goal_and_takes_up_what_is_finished(copied):
     search = {"layers": [1], "methods": ["caa", "sae_ts", "random"], "scales": [0.5, 1.0]}
     config = {"steering.search": search | {"kl_budget": 5.0, "tokens": 256}}
