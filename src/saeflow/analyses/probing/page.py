@@ -85,13 +85,15 @@ def sentences(differences: pl.DataFrame) -> list[str]:
         )
     of_controls = latents.filter(pl.col("than") != ON_ACTIVATIONS)
     for row in of_controls.unique("than", keep="first", maintain_order=True).to_dicts():
+        control = row["than"].rpartition(" ")[2]
         told.append(
-            f"Set against {row['than']}, a control, {series(row)} changes the area by "
+            f"The area of {series(row)} less that of the same on the control {control}: "
             f"{row['difference']:+.3f}{_interval(row)}."
         )
     for row in full.filter(kind=QUIVER).to_dicts():
         told.append(
-            "Where validation may choose latents, too, the area changes by "
+            "Whoever chooses each set's probe by validation among activations and latents has an "
+            "area that differs from that of choosing among activations alone by "
             f"{row['difference']:+.3f}{_interval(row)}."
         )
     return told
