@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 """Panels of a figure, at most: those of the largest r2."""
+MANY = 8
+"""Words in a circle, beyond which their names stand at two distances."""
 
 
 def of_circles(circles: pl.DataFrame, places: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -40,16 +42,22 @@ def geometry_circles(rows: pl.DataFrame, settings: Figures) -> Drawing:
         x, y = own["x"].to_numpy(), own["y"].to_numpy()
         panel.plot(np.append(x, x[0]), np.append(y, y[0]), color=FAINT, linewidth=1.2)
         panel.plot(x, y, "o", color=BLUE)
-        reach = 1.65 * max(np.abs(x).max(), np.abs(y).max())
-        for word, left, up in zip(own["word"].to_list(), x, y, strict=True):
+        reach = 1.7 * max(np.abs(x).max(), np.abs(y).max())
+        for i, (word, left, up) in enumerate(zip(own["word"].to_list(), x, y, strict=True)):
+            # Outwards, every second word farther where there are many: neighbours may lie close.
+            out = (8 + 11 * (i % 2) * (len(own) > MANY)) / max(np.hypot(left, up), 1e-9)
             panel.annotate(
                 words(word),
                 (left, up),
-                (9 * np.sign(left) if left else 0, 3 * np.sign(up)),
+                (out * left, out * up),
                 textcoords="offset points",
-                ha="left" if left > 0 else "right",
-                va="center",
-                fontsize=7.5,
+                ha="left"
+                if left > 0.4 * abs(up)
+                else "right"
+                if left < -0.4 * abs(up)
+                else "center",
+                va="bottom" if up > abs(left) else "top" if up < -abs(left) else "center",
+                fontsize=7,
                 color=INK,
             )
         panel.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
@@ -167,11 +175,13 @@ def geometry_causes(rows: pl.DataFrame, settings: Figures) -> Drawing:
     drawing, axes = panels(len(shown), settings, 2.6, share_x=False, share_y=False)
     for panel, measure in zip(axes, shown, strict=True):
         own = rows.filter(measure=measure)
+        beside = 0.012 * float(np.ptp(own["r2"].to_numpy()) or 0.1)  # of what is random
         for kind, part in own.group_by("kind", maintain_order=True):
             colour = GREY if kind[0] == "random" else BLUE
             value = part["value"].to_numpy()
             ends = np.abs(part.select("low", "high").to_numpy().T - value)
-            panel.errorbar(part["r2"].to_numpy(), value, ends, fmt="o", color=colour, capsize=2)
+            place = part["r2"].to_numpy() + beside * (kind[0] == "random")
+            panel.errorbar(place, value, ends, fmt="o", color=colour, capsize=2)
         for row in own.filter(pl.col("kind") != "random").to_dicts():
             layer = row["hook"].split(".")[1]
             panel.annotate(
