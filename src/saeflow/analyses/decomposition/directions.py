@@ -18,8 +18,7 @@ from saeflow.analyses.directions.placing import ContrastRows
 from saeflow.artifacts import sealed
 from saeflow.corpora.labelled import LabelledSet, read_labelled, split_by_group
 from saeflow.errors import SaeflowError
-from saeflow.models.chat import places, prompt_text, template_length
-from saeflow.models.running import capture
+from saeflow.models.reading import read_at
 from saeflow.seals import stamp
 from saeflow.tensors import read_tensors
 
@@ -99,21 +98,10 @@ def _read(
     lm: LanguageModel, hook: str, texts: LabelledSet, contrast: Contrast
 ) -> tuple[Float[Tensor, "texts d_model"], list[int]]:
     """One activation per text, float32, and how many tokens each text has."""
-    behind = template_length(lm.tokenizer)
-    read, lengths = [], []
-    for number, prompt in enumerate(texts.prompts):
-        tokens = lm.tokenize(prompt_text(prompt, lm.tokenizer))
-        if not 2 <= len(tokens) <= lm.context:
-            raise SaeflowError(
-                f"{texts.name}: text {number} has {len(tokens)} tokens, BOS among them; the model "
-                f"reads 2 to {lm.context}"
-            )
-        spoken = behind if isinstance(prompt, list) else 0
-        where = torch.tensor(places(contrast.position, len(tokens), spoken), device=lm.device)
-        resid = capture(lm, torch.tensor([tokens], device=lm.device), [hook])[hook]
-        read.append(resid[0, where].float().mean(0).cpu())
-        lengths.append(len(tokens))
-    return torch.stack(read), lengths
+    read = list(read_at(lm, texts.prompts, contrast.position, [hook], texts.name))
+    return torch.stack([each.activations[hook] for each in read]), [
+        len(each.tokens) for each in read
+    ]
 
 
 def _require_two_of_each(name: str, rows: ContrastRows) -> None:

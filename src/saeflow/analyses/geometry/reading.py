@@ -12,10 +12,11 @@ from jaxtyping import Float, Float64
 from safetensors.torch import save_file
 from torch import Tensor
 
+from saeflow.analyses.geometry.settings import SLOT
 from saeflow.artifacts import sealed
 from saeflow.corpora.labelled import read_labelled
 from saeflow.errors import SaeflowError
-from saeflow.models.chat import places, prompt_text, template_length
+from saeflow.models.reading import read_at
 from saeflow.models.running import capture
 from saeflow.seals import stamp
 from saeflow.seeds import numpy_generator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from saeflow.corpora.labelled import LabelledSet
     from saeflow.models.language_model import LanguageModel
 
-SLOT = "{}"
 Files = Mapping[str, Path]
 
 
@@ -129,22 +129,13 @@ def read_line(
         hooks: where the model is read.
         progress: called with (texts read, texts).
     """
-    behind = template_length(lm.tokenizer)
     read = {hook: torch.empty(len(texts), lm.d_model) for hook in hooks}
     confounds = torch.empty(len(texts), 2, dtype=torch.float64)
-    for number, prompt in enumerate(texts.prompts):
-        tokens = lm.tokenize(prompt_text(prompt, lm.tokenizer))
-        if not 2 <= len(tokens) <= lm.context:
-            raise SaeflowError(
-                f"geometry.points.lines: {texts.name}: a text has {len(tokens)} tokens, BOS "
-                f"among them; the model reads 2 to {lm.context}: '{str(prompt)[:60]}'"
-            )
-        spoken = behind if isinstance(prompt, list) else 0
-        where = torch.tensor(places(position, len(tokens), spoken), device=lm.device)
-        seen = capture(lm, torch.tensor([tokens], device=lm.device), hooks)
+    where = f"geometry.points.lines: {texts.name}"
+    for number, each in enumerate(read_at(lm, texts.prompts, position, hooks, where)):
         for hook in hooks:
-            read[hook][number] = seen[hook][0, where].float().mean(0).cpu()
-        confounds[number] = torch.tensor([len(tokens), np.log1p(tokens[-1])])
+            read[hook][number] = each.activations[hook]
+        confounds[number] = torch.tensor([len(each.tokens), np.log1p(each.tokens[-1])])
         if progress:
             progress(number + 1, len(texts))
     values = torch.from_numpy(texts.targets.copy())
