@@ -10,10 +10,12 @@ Outputs, in results/{study}/directions/{model}/:
     prompts.parquet, activations.safetensors    what the model holds of all prompts
     {direction}/candidates.parquet, direction.safetensors
     {direction}/edits.parquet, answers.parquet
+    {direction}/verdicts.parquet, judged.parquet    where a judge reads the answers
     transfer.parquet, angles.parquet            of several models
 """
 
 from saeflow.analyses.directions.rules import latent_options, source_files
+from saeflow.analyses.steering.rules import calls
 
 PROMPTS = FLOW.read["directions"]
 DIRECTED = FLOW.names["directed_model"]
@@ -153,6 +155,49 @@ rule measure_direction:
         " --seed {params.seed:q}"
         " --output {output.edits:q}"
         " --answers {output.answers:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule judge_edits:
+    input:
+        "results/{study}/directions/{directed_model}/{direction}/answers.parquet",
+    output:
+        verdicts="results/{study}/directions/{directed_model}/{direction}/verdicts.parquet",
+        judged="results/{study}/directions/{directed_model}/{direction}/judged.parquet",
+    log:
+        "results/{study}/logs/judge_edits/{directed_model}/{direction}.log",
+    benchmark:
+        "results/{study}/benchmarks/judge_edits/{directed_model}/{direction}.jsonl"
+    # Calls need a network and no computer of their own, and word lists need less.
+    localrule: True
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    params:
+        prompts=PROMPTS.options,
+        said=PROMPTS.said,
+        goal=PROMPTS.goal,
+        goal_said=PROMPTS.goal_said,
+        settings=settings("directions", "judged", "judge"),
+        asked=settings("directions", "prompts"),
+        sources=settings("directions", "sources"),
+        measures=settings("directions", "measures"),
+        calls=calls(FLOW),
+        seed=STUDY.seed,
+    shell:
+        "saeflow directions judge {input:q}"
+        " {params.prompts:q}"
+        " --goal {params.goal:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --asked @<(printf %s {params.asked:q})"
+        " --sources @<(printf %s {params.sources:q})"
+        " --measures @<(printf %s {params.measures:q})"
+        " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"
+        " --calls @<(printf %s {params.calls:q})"
+        " --seed {params.seed:q}"
+        " --verdicts {output.verdicts:q}"
+        " --output {output.judged:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
 

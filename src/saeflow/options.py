@@ -127,6 +127,10 @@ GivenNormalisation = Annotated[
         "or constant_norm_rescale.",
     ),
 ]
+Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the config, as JSON.")]
+LedgerFile = Annotated[
+    Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")
+]
 Decode = Annotated[
     Literal["eager", "recorded"],
     typer.Option(

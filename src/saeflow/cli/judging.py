@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="See what paid judges cost, and what they were asked.", no_args_is_help=True)
 
-LedgerFile = Annotated[
-    Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")
-]
-
 
 @app.command()
 def plan(
@@ -61,7 +57,7 @@ def plan(
 
 
 @app.command()
-def export(ledger: LedgerFile, output: options.Output) -> None:
+def export(ledger: options.LedgerFile, output: options.Output) -> None:
     """Write every answer of a ledger, and what it took, as Parquet."""
     from saeflow.endpoint.ledger import CALLS_SCHEMA
     from saeflow.tables import write_table
@@ -71,7 +67,7 @@ def export(ledger: LedgerFile, output: options.Output) -> None:
 
 @app.command()
 def forget(
-    ledger: LedgerFile,
+    ledger: options.LedgerFile,
     everything: Annotated[
         bool, typer.Option(help="Forget answers, too, not only failures.")
     ] = False,

@@ -85,6 +85,18 @@ def score_completions(
     return pl.concat(tables)
 
 
+def judged_behaviour(
+    completions: Sequence[Completion],
+    goal: Goal,
+    settings: Judge,
+    service: Service | None = None,
+) -> list[Verdict]:
+    """Have texts judged for a goal's behaviour alone, which asks for no model's loss; see
+    `score_completions`."""
+    question = Question(goal, "behaviour", settings, service=service)
+    return _ask(settings.kind, completions, [question])[0]
+
+
 def require_scores(scores: pl.DataFrame) -> None:
     """Refuse to summarise a study that the judge has not given a single score.
 

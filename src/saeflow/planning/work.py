@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from saeflow.config.sections import Fetchable
+from saeflow.config.sections import Calls, Fetchable
+from saeflow.endpoint.keys import key_of
 from saeflow.planning.shape import ModelShape
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -68,6 +69,20 @@ class Need(NamedTuple):
         """Why it is missing, and what to do."""
         near = f"did you mean {' or '.join(map(repr, self.meant))}?" if self.meant else ""
         return f"{self.key}: {self.where} is not there; {near or 'correct the name, or make it'}"
+
+
+def key_needs(calls: Calls, asks: bool, made: str = "judging/ledger.sqlite") -> list[Need]:
+    """The key of an endpoint, where one is asked that is not the user's own.
+
+    Args:
+        calls: the section.
+        asks: whether anything asks it.
+        made: what is there, below the study's folder, where it has answered before.
+    """
+    if not asks or calls.base_url:
+        return []
+    key = f"the variable {calls.key}, in the environment or .env,"
+    return [Need("calls.key", key, key_of(calls) is not None, made)]
 
 
 def missing(needs: Iterable[Need], results: Path) -> list[Need]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OF_MODEL = ("prompts.parquet",)
 OF_DIRECTION = ("candidates.parquet", "direction.safetensors", "edits.parquet", "answers.parquet")
+OF_JUDGE = ("verdicts.parquet", "judged.parquet")
 OF_PAIRS = ("transfer.parquet", "angles.parquet")
 
 
@@ -36,9 +37,10 @@ def hooks_of_vectors(study: Study, own: Directions) -> dict[str, str]:
 
 def _outputs(study: Study, own: Directions) -> list[str]:
     several = len(models(study, own)) > 1
+    of_direction = OF_DIRECTION + (OF_JUDGE if own.judged else ())
     return [
         *(f"directions/{{directed_model}}/{file}" for file in OF_MODEL),
-        *(f"directions/{{directed_model}}/{{direction}}/{file}" for file in OF_DIRECTION),
+        *(f"directions/{{directed_model}}/{{direction}}/{file}" for file in of_direction),
         *(f"directions/{{directed_model}}/{file}" for file in OF_PAIRS if several),
     ]
 
@@ -75,6 +77,14 @@ def _complaints(study: Study, own: Directions) -> list[Complaint]:
     for name in (each for each in ("published", "package") if getattr(own.prompts, each)):
         reason = "prompts are read from files here; get the file, and name it in path"
         complaints.append((f"directions.prompts.{name}", reason))
+    if own.judged:
+        traits = own.judged.judge.traits
+        if not own.measures.texts:
+            reason = "a judge reads what is answered, and texts are not kept; set texts: true"
+            complaints.append(("directions.measures.texts", reason))
+        if traits.corpus not in (None, study.corpus.kind):
+            reason = f"'{traits.name}' knows only the corpus '{traits.corpus}'; set kind: lexical"
+            complaints.append(("directions.judged.judge.kind", reason))
     if own.prompts.value:
         complaints.append(("directions.prompts.value", "prompts have classes; name label"))
     spoken = [Message(role="user", content="?")] if own.prompts.speaker == "user" else "?"
@@ -126,6 +136,7 @@ ANALYSIS: Analysis[Study, Directions] = Analysis(
         "directions/*/*/candidates.parquet",
         "directions/*/*/direction.safetensors",
         "directions/*/*/edits.parquet",
+        "directions/*/*/judged.parquet",
         "directions/*/transfer.parquet",
     ),
 )

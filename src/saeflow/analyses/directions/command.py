@@ -210,6 +210,43 @@ def measure(
 
 
 @app.command()
+def judge(
+    answers: Annotated[Path, typer.Argument(help="answers.parquet, with texts.")],
+    goal: Annotated[Path, typer.Option(help="The goal's YAML file.")],
+    settings: options.Settings,
+    asked: Annotated[str, typer.Option(help="The section `directions.prompts`, as JSON.")],
+    sources: Sources,
+    measures: Measures,
+    seed: options.Seed,
+    verdicts: Annotated[Path, typer.Option(help="Where verdicts.parquet is written.")],
+    output: Annotated[Path, typer.Option(help="Where judged.parquet is written.")],
+    prompts: PromptsFile = [],  # noqa: B006 - typer's
+    ledger: options.LedgerFile | None = None,
+    calls: options.Calls = "{}",
+    threads: options.Threads = 1,
+) -> None:
+    """Have a judge say of every answer whether it shows the behaviour."""
+    options.set_pools(threads)
+    from saeflow.analyses.directions.interventions import ANSWERS
+    from saeflow.analyses.directions.judged import VERDICTS, judge_answers
+    from saeflow.analyses.directions.summary import EDITS, summarise_scores
+    from saeflow.config import Judge
+    from saeflow.endpoint.opening import open_service
+    from saeflow.judging.goals import read_goal_for
+    from saeflow.tables import read_table, write_table
+
+    who, own = options.parsed(Judge, settings), options.parsed(EditMeasures, measures)
+    _, named = asked_prompts(asked, sources, prompts, seed)
+    service = None
+    if who.traits.is_hosted:
+        service = open_service(who, calls, ledger, "judge answers")
+    table = read_table(answers, ANSWERS)
+    scored = judge_answers(table, named.prompts, read_goal_for(who, goal), who, service)
+    write_table(verdicts, scored, VERDICTS)
+    write_table(output, summarise_scores(scored, own, seed), EDITS)
+
+
+@app.command()
 def transfer(
     model: options.ModelFolder,
     settings: options.Settings,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.directions import models
 from saeflow.analyses.directions.settings import Directions
 from saeflow.config.shipped import shipped_or_own
-from saeflow.planning.work import Need, Scope, StagePlan
+from saeflow.planning.work import Need, Scope, StagePlan, key_needs
 
 if TYPE_CHECKING:
     from saeflow.analyses import Study
@@ -41,11 +41,18 @@ def work(study: Study, own: Directions, scope: Scope) -> list[StagePlan]:
 
 
 def needs(study: Study, own: Directions) -> list[Need]:
-    """The file of prompts, and of vectors."""
+    """The file of prompts, of vectors, and of the goal that a judge is asked about; and the
+    judge's key."""
     paths = {"directions.prompts.path": own.prompts.path} if own.prompts.path else {}
     paths |= {
         f"directions.sources.vector.{name}.path": vector.path
         for name, vector in own.sources.vector.items()
     }
+    if own.judged:
+        paths["directions.judged.goal"] = own.judged.goal
     files = {key: shipped_or_own(str(path)) for key, path in paths.items()}
-    return [Need(key, str(file), file.is_file()) for key, file in files.items()]
+    hosted = own.judged is not None and own.judged.judge.traits.is_hosted
+    return [
+        *(Need(key, str(file), file.is_file()) for key, file in files.items()),
+        *key_needs(study.calls, hosted),
+    ]

@@ -22,6 +22,7 @@ KINDS = {
 MEASURES = {
     "phrases": "share that shows it",
     "log_odds": "log-odds of it",
+    "judged": "score of the judge",
     "kl_first": "KL of the first token",
     "kl_token": "KL per token",
     "loss": "loss on text",
@@ -81,7 +82,8 @@ def _of_model(folder: StudyFolder, own: Directions, model: str, name: str) -> di
     """What is told of one direction in one model."""
     place = f"directions/{model}/{name}"
     candidates, edits = folder.table(f"{place}/candidates"), folder.table(f"{place}/edits")
-    rows = list(_edit_rows(edits))
+    judged = folder.table(f"{place}/judged")
+    rows = list(_edit_rows(pl.concat([edits, judged]) if len(judged) else edits))
     return {
         "model": model,
         "facts": _facts(candidates),

@@ -13,7 +13,8 @@ from saeflow.analyses.directions.settings import Directions
 from saeflow.artifacts import sha256
 from saeflow.config.embedded import EMBEDDED
 from saeflow.errors import SaeflowError
-from saeflow.workflow import Workflow, repeated
+from saeflow.judging.goals import read_goal_for
+from saeflow.workflow import Workflow, digest, repeated
 
 
 class PromptFile:
@@ -29,12 +30,23 @@ class PromptFile:
         path = own.prompts.path
         self._file = Path(flow.sought(path)) if path else None
         read_prompts(own.prompts, own.sources, self._file, flow.study.seed)
+        judged = own.judged
+        self._goal = Path(flow.sought(judged.goal)) if judged else None
+        self._behaviour = read_goal_for(judged.judge, self._goal) if judged and self._goal else None
         for name in models(flow.study, own):
             _check_tokens(flow.study, own, name)
 
     def options(self, wildcards: Any, input: Any) -> list[str]:
         """A param: where the file lies, as the command's options."""
         return repeated("--prompts", [self._file] if self._file else [])
+
+    def goal(self, wildcards: Any, input: Any) -> Path | None:
+        """A param: where the goal's file lies that a judge is asked about."""
+        return self._goal
+
+    def goal_said(self, wildcards: Any) -> str:
+        """A param, and so a trigger: what that says."""
+        return digest([self._behaviour] if self._behaviour else [])
 
     def said(self, wildcards: Any) -> str:
         """A param, and so a trigger: what it says."""

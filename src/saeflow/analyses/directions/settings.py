@@ -17,6 +17,7 @@ from saeflow.config.section import (
     Unique,
     refuse,
 )
+from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.labelled import TextSource
 
 SPLITS = ("train", "validation", "test")
@@ -197,6 +198,16 @@ class EditMeasures(Section):
     """Resamples of the prompts for intervals."""
 
 
+class JudgedAnswers(Section):
+    """What a judge says of the answers, beside their first words."""
+
+    goal: InputPath
+    """A goal's file: its ``criterion`` is what a judge is asked, its ``words`` are what ``lexical``
+    counts, its ``topic`` what ``planted`` looks for."""
+    judge: Judge = Judge(kind="lexical")
+    """Who judges, for behaviour alone."""
+
+
 class Directions(Section):
     """Directions in the residual stream: what they do, and how sure that is."""
 
@@ -210,6 +221,8 @@ class Directions(Section):
     """How a candidate is chosen."""
     measures: EditMeasures = EditMeasures()
     """What is done with it."""
+    judged: JudgedAnswers | None = None
+    """Has a judge read the answers, whose texts must be kept for it: `measures.texts`."""
     models: Annotated[list[Name], Field(min_length=1), Unique] | None = None
     """The models that are edited; by default all of the study. Of several, each one's directions
     are tried on every other."""

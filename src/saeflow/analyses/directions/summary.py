@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -44,7 +44,7 @@ def summarise(measured: Measured, settings: EditMeasures, seed: int) -> pl.DataF
     """
     return pl.DataFrame(
         [
-            *_of_answers(measured.answers, settings, seed),
+            *_of_answers(measured.answers, MEASURES, settings, seed),
             *_of_text(measured.losses, settings, seed),
         ],
         schema=EDITS,
@@ -52,13 +52,32 @@ def summarise(measured: Measured, settings: EditMeasures, seed: int) -> pl.DataF
     )
 
 
+def summarise_scores(scored: pl.DataFrame, settings: EditMeasures, seed: int) -> pl.DataFrame:
+    """Means of what a judge says of answers, as `summarise` takes them.
+
+    Args:
+        scored: columns of `VERDICTS`; answers without a score are left out.
+        settings: level and draws of the intervals.
+        seed: of the study.
+
+    Returns:
+        The columns of `EDITS`, with the measure ``judged``.
+    """
+    scores = scored.rename({"score": "judged"})
+    rows = _of_answers(scores, {"judged": SHARE}, settings, seed)
+    return pl.DataFrame(list(rows), schema=EDITS, orient="row")
+
+
 def _of_answers(
-    answers: pl.DataFrame, settings: EditMeasures, seed: int
+    answers: pl.DataFrame,
+    measures: Mapping[str, tuple[float, float] | None],
+    settings: EditMeasures,
+    seed: int,
 ) -> Iterator[tuple[object, ...]]:
     keys = ["edit", "kind", "scale", "label"]
     for key, own in answers.group_by(keys, maintain_order=True):
         resampling = _resampling(own["group"].to_numpy(), settings, seed)
-        for measure, bounds in MEASURES.items():
+        for measure, bounds in measures.items():
             values = own[measure].to_numpy().astype(float)
             if not np.isnan(values).all():
                 mean = resampling.mean(values, bounds)

@@ -30,8 +30,6 @@ LabelFiles = Annotated[list[Path], typer.Argument(help="Tables of labels, one pe
 SAEName = Annotated[str, typer.Option(help="The SAE's name.")]
 PassageFile = Annotated[Path, typer.Option(help="passages.parquet")]
 Prompts = Annotated[Path, typer.Option(help="File of what is asked.")]
-Ledger = Annotated[Path | None, typer.Option(help="ledger.sqlite of the study, for an endpoint.")]
-Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the config, as JSON.")]
 
 
 @app.callback()
@@ -183,8 +181,8 @@ def explain(
     settings: options.Settings,
     seed: options.Seed,
     output: options.Output,
-    ledger: Ledger = None,
-    calls: Calls = "{}",
+    ledger: options.LedgerFile | None = None,
+    calls: options.Calls = "{}",
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -217,8 +215,8 @@ def score(
     seed: options.Seed,
     output: options.Output,
     answers: Annotated[Path, typer.Option(help="Every answer.")],
-    ledger: Ledger = None,
-    calls: Calls = "{}",
+    ledger: options.LedgerFile | None = None,
+    calls: options.Calls = "{}",
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -271,22 +269,12 @@ def _asker(
     """Who is asked, with someone at the terminal or the log to tell."""
     from saeflow.analyses.labels.asking import HostedAsker, LocalAsker
     from saeflow.analyses.labels.prompts import read_prompts
-    from saeflow.config import Calls as CallSettings
-    from saeflow.endpoint.ledger import Ledger as OpenLedger
-    from saeflow.endpoint.service import Estimate, Service
-    from saeflow.errors import SaeflowError
+    from saeflow.endpoint.opening import open_service
 
     wordings = read_prompts(prompts)
     if lm is not None and asked.kind == "local":
         return LocalAsker(lm, wordings, seed).reporting(options.progress(what))
-    if ledger is None:
-        raise SaeflowError("labels.asked: answers are kept in a ledger; name one with --ledger")
-
-    def announce(estimate: Estimate) -> None:
-        options.say(f"model '{asked.model}': {estimate}", err=True)
-
-    limits = options.parsed_in_silence(CallSettings, calls)
-    service = Service(asked.judge, limits, OpenLedger(ledger), announce, options.progress(what))
+    service = open_service(asked.judge, calls, ledger, what)
     return HostedAsker(service, wordings, asked.together)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from saeflow.analyses.labels import saes, tables
 from saeflow.analyses.labels.settings import Labels
 from saeflow.config.shipped import shipped_or_own
-from saeflow.planning.work import Need, Scope, StagePlan
+from saeflow.planning.work import Need, Scope, StagePlan, key_needs
 
 if TYPE_CHECKING:
     from saeflow.analyses import Study
@@ -30,7 +30,10 @@ def needs(study: Study, own: Labels) -> list[Need]:
     asks = []
     if own.scores.kinds or "explainer" in own.sources:
         prompts = shipped_or_own(own.asked.prompts)
-        asks = [Need("labels.asked.prompts", str(prompts), prompts.is_file())]
+        asks = [
+            Need("labels.asked.prompts", str(prompts), prompts.is_file()),
+            *key_needs(study.calls, own.asked.kind == "openai"),
+        ]
     return asks + [
         Need(f"labels.imported.{sae}", path, Path(path).exists(), f"labels/{sae}/import")
         for sae, path in named.items()

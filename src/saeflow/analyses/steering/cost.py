@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saeflow.analyses.effects.cost import in_sae
-from saeflow.analyses.steering.goals import names_like, read_goal_for
 from saeflow.analyses.steering.settings import Steering
 from saeflow.config import read_questions
 from saeflow.config.shipped import shipped_or_own
-from saeflow.endpoint.keys import key_of
-from saeflow.planning.work import Need, Scope, StagePlan
+from saeflow.judging.goals import names_like, read_goal_for
+from saeflow.planning.work import Need, Scope, StagePlan, key_needs
 
 if TYPE_CHECKING:
     from saeflow.analyses import Study
@@ -119,10 +118,7 @@ def needs(study: Study, own: Steering) -> list[Need]:
             read_goal_for(own.judge, file)
         near = names_like(name, directory)
         outside.append(Need("steering.goals", str(file), file.is_file(), meant=near))
-    if own.judge.traits.is_hosted and not study.calls.base_url:
-        key = f"the variable {study.calls.key}, in the environment or .env,"
-        present = key_of(study.calls) is not None
-        outside.append(Need("calls.key", key, present, "judging/ledger.sqlite"))
+    outside += key_needs(study.calls, own.judge.traits.is_hosted)
     if own.capability and own.capability.questions:
         file = shipped_or_own(own.capability.questions)
         if file.is_file():

@@ -10,17 +10,10 @@ import typer
 
 from saeflow import config, options
 from saeflow.analyses.steering.settings import Summary
-from saeflow.errors import SaeflowError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from saeflow.endpoint.service import Service
-
-Calls = Annotated[str, typer.Option("--calls", help="The section 'calls' of the config, as JSON.")]
-LedgerFile = Annotated[
-    Path, typer.Option(help="ledger.sqlite of the study, for the judge 'openai'.")
-]
 CompletionFiles = Annotated[
     list[Path], typer.Argument(help="completions.parquet of every goal and method.")
 ]
@@ -47,8 +40,8 @@ def score(
         Path | None,
         typer.Option(help="Folder of the unsteered model, for judges that ask for its loss."),
     ] = None,
-    ledger: LedgerFile | None = None,
-    calls: Calls = "{}",
+    ledger: options.LedgerFile | None = None,
+    calls: options.Calls = "{}",
     parts: options.PartsFolder = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
@@ -58,6 +51,7 @@ def score(
     import polars as pl
 
     from saeflow.analyses.steering.schemas import COMPLETIONS_SCHEMA, SEARCHED_SCHEMA
+    from saeflow.endpoint.opening import open_service
     from saeflow.judging.io import write_scores
     from saeflow.judging.scores import SCORES_SCHEMA, score_completions
     from saeflow.parts import Parts
@@ -77,7 +71,7 @@ def score(
         table = read_table(searched, SEARCHED_SCHEMA)
         written[searched.absolute().parent.name] = table.select(*COMPLETIONS_SCHEMA)
     if judge.traits.is_hosted:  # all methods at once; what was answered is kept in the ledger
-        service = _service(judge, calls, ledger)
+        service = open_service(judge, calls, ledger, "judge, questions")
         every = pl.concat(written.values())
         scored = score_completions(every, asked, judge, seed, losses, service=service)
         for method, table in written.items():
@@ -101,21 +95,6 @@ def read_completions(completions: Path) -> pl.DataFrame:
     return read_table(completions, COMPLETIONS_SCHEMA)
 
 
-def _service(judge: config.Judge, calls: str, ledger: Path | None) -> Service:
-    """The judging model of a study, with someone at the terminal or the log to tell."""
-    from saeflow.endpoint.ledger import Ledger
-    from saeflow.endpoint.service import Estimate, Service
-
-    if ledger is None:
-        raise SaeflowError("judge 'openai': answers are kept in a ledger; name one with --ledger")
-
-    def announce(estimate: Estimate) -> None:
-        options.say(f"judge '{judge.model}': {estimate}", err=True)
-
-    limits = options.parsed_in_silence(config.Calls, calls)
-    return Service(judge, limits, Ledger(ledger), announce, options.progress("judge, questions"))
-
-
 def pairs(
     completions: CompletionFiles,
     best: Annotated[
@@ -128,9 +107,9 @@ def pairs(
         str, typer.Option(help="The section `steering.summary` of the config, as JSON.")
     ],
     seed: options.Seed,
-    ledger: LedgerFile,
+    ledger: options.LedgerFile,
     output: Annotated[Path, typer.Option(help="Folder of the tables.")],
-    calls: Calls = "{}",
+    calls: options.Calls = "{}",
     threads: options.Threads = 1,
 ) -> None:
     """Have methods compared side by side on held-out samples, in both orders, and rate them."""
@@ -140,6 +119,7 @@ def pairs(
     from saeflow.analyses.steering.preferences import judge_pairs, pair_up
     from saeflow.analyses.steering.ratings import rate
     from saeflow.analyses.steering.summary_io import write_ratings
+    from saeflow.endpoint.opening import open_service
     from saeflow.tables import read_table
 
     judge, halves = options.parsed(config.Judge, settings), options.parsed(Summary, summary)
@@ -148,5 +128,6 @@ def pairs(
     criteria = {
         name: config.read_goal(goals / f"{name}.yaml").criterion for name in paired["goal"].unique()
     }
-    preferences = judge_pairs(paired, criteria, _service(judge, calls, ledger))
+    service = open_service(judge, calls, ledger, "judge, questions")
+    preferences = judge_pairs(paired, criteria, service)
     write_ratings(output, preferences, rate(preferences, halves.bootstrap, halves.level, seed))

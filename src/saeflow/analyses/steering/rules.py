@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
-from saeflow.analyses.steering.goals import read_goal_for
 from saeflow.analyses.steering.methods import PLANTED, method_of
 from saeflow.analyses.steering.settings import Steering
 from saeflow.config import read_questions
+from saeflow.judging.goals import read_goal_for
 from saeflow.workflow import Workflow, digest
 
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from checkout import ROOT
 
-from saeflow.analyses.steering.goals import names_like, read_goal_for
 from saeflow.config.sections import Judge
 from saeflow.errors import SaeflowError
+from saeflow.judging.goals import names_like, read_goal_for
 
 ANIMALS = yaml.safe_load((ROOT / "workflow/goals/stories/animals.yaml").read_text())
 LEXICAL = Judge(kind="lexical")

@@ -1,0 +1,35 @@
+"""A model behind an endpoint as commands open it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from saeflow import options
+from saeflow.config.sections import Calls, Judge
+from saeflow.endpoint.ledger import Ledger
+from saeflow.endpoint.service import Estimate, Service
+from saeflow.errors import SaeflowError
+
+
+def open_service(asked: Judge, calls: str, ledger: Path | None, what: str) -> Service:
+    """A model behind an endpoint, with someone at the terminal or the log to tell.
+
+    Args:
+        asked: the model.
+        calls: how it is called, as JSON.
+        ledger: where its answers are kept.
+        what: of the progress.
+
+    Raises:
+        SaeflowError: there is no ledger.
+    """
+    if ledger is None:
+        raise SaeflowError(
+            f"model '{asked.model}': answers are kept in a ledger; name one with --ledger"
+        )
+
+    def announce(estimate: Estimate) -> None:
+        options.say(f"model '{asked.model}': {estimate}", err=True)
+
+    limits = options.parsed_in_silence(Calls, calls)
+    return Service(asked, limits, Ledger(ledger), announce, options.progress(what))
