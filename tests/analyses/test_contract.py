@@ -33,6 +33,7 @@ ELSEWHERE = {
     "labels.saes": 'FLOW.names["labelled_sae"]',
     "labels.sources": "STUDY.labels.sources",
     "labels.imported": "imported_file(FLOW",
+    "directions.judged.goal": "PROMPTS.goal",
     "directions.models": 'FLOW.names["directed_model"]',
     "diffing.base": "base(STUDY, STUDY.diffing)",
     "diffing.models": "{compared_model}",

@@ -86,7 +86,7 @@ WRONG_STUDIES: list[tuple[dict[str, Any], str, str]] = [
     ),
     # Keys of another section, as in configs of before the sections were divided
     ({"goals": {}}, "goals", "did you mean 'steering.goals'?"),
-    ({"judge": {}}, "judge", "did you mean 'steering.judge'?"),
+    ({"judge": {}}, "judge", "did you mean 'steering.judge' or"),
     ({"approximator": {}}, "approximator", "did you mean 'effects.approximator'?"),
     (
         {"steering.scales": [0.0]},
