@@ -9,7 +9,7 @@ run.
 
 The second takes as many latents as the published way can hold and gives both ways the same logit
 weights and sets: running sums over a ``[sets, latents, tokens]`` tensor, in torch, for the unsigned
-score alone.
+score alone (`lens_published.py`, in a process of its own).
 
     python benchmarks/logit_lens.py [--latents 24576] [--tokens 50257] [--d-model 768] [--sets 50]
         [--threads 2] [--published 64]
@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import argparse
 import resource
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
+from apart import Apart
 from torch import Tensor
 
 from saeflow.analyses.logit_lens.lens_tables import LensInput, apply_lens
@@ -46,17 +49,6 @@ def drawn_sets(count: int, tokens: int, generator: np.random.Generator) -> list[
     return [MemberSet(f"set_{i}", "user", "drawn", own) for i, own in enumerate(places)]
 
 
-def published(weights: Tensor, masks: Tensor) -> Tensor:
-    """Unsigned scores ``[sets, latents]`` the published way: sort, look all tokens up in all sets,
-    add up, compare."""
-    latents, tokens = weights.shape
-    order = weights.sort(dim=1, descending=True).indices
-    shape = (len(masks), latents, tokens)
-    hits = torch.gather(masks[:, None].expand(shape), 2, order[None].expand(shape))
-    sizes = masks.sum(dim=1)[:, None, None].float()
-    return torch.where(hits, 1 / sizes, -1 / (tokens - sizes)).cumsum(dim=2).abs().max(dim=2).values
-
-
 def ours(weights: np.ndarray, index: SetIndex, threads: int) -> np.ndarray:
     """Signed scores ``[latents, sets]``; AUC and leading edges are computed too."""
     with ThreadPoolExecutor(threads) as workers:
@@ -68,9 +60,9 @@ def seconds_of(work, rounds: int) -> tuple[float, object]:  # type: ignore[no-un
     best = float("inf")
     for _ in range(rounds):
         start = time.perf_counter()
-        found = work()
+        result = work()
         best = min(best, time.perf_counter() - start)
-    return best, found
+    return best, result
 
 
 def compare(
@@ -79,13 +71,22 @@ def compare(
     """The two ways beside each other."""
     directions = random_directions(latents, unembedding.shape[1], numpy_generator(1, "few"))
     weights = linear(directions, unembedding)
-    index = SetIndex.of([one.members for one in sets], len(unembedding))
+    index = SetIndex.of([own.members for own in sets], len(unembedding))
     masks = torch.zeros(len(sets), len(unembedding), dtype=torch.bool)
-    for mask, one in zip(masks, sets, strict=True):
-        mask[torch.from_numpy(one.members).long()] = True
-    theirs, scores = seconds_of(lambda: published(weights, masks), rounds)
-    mine, signed = seconds_of(lambda: ours(weights.numpy(), index, threads), rounds)
-    apart = np.abs(np.abs(np.asarray(signed)).T - np.asarray(scores)).max()
+    for mask, own in zip(masks, sets, strict=True):
+        mask[torch.from_numpy(own.members).long()] = True
+    with tempfile.TemporaryDirectory() as name:
+        torch.save({"weights": weights, "masks": masks}, Path(name) / "tensors.pt")
+        with Apart("lens_published.py", name, str(threads)) as published:
+            published()  # warm
+            turns = [
+                (published().wall, *seconds_of(lambda: ours(weights.numpy(), index, threads), 1))
+                for _ in range(rounds)
+            ]
+        scores = torch.load(Path(name) / "scores.pt").numpy()
+    theirs, mine = min(turn[0] for turn in turns), min(turn[1] for turn in turns)
+    signed = turns[-1][2]
+    apart = np.abs(np.abs(np.asarray(signed)).T - scores).max()
     held = 4 * len(sets) * latents * len(unembedding) / 2**30
     print(
         (

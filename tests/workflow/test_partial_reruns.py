@@ -69,6 +69,7 @@ def test_a_goal_added_chooses_the_latents_of_all_goals_anew(copied):
     }
 
 
+@pytest.mark.slow
 def test_a_method_added_computes_itself_alone_and_the_rest_is_as_if_all_were_computed(copied):
     """The job of a goal takes what it kept of the other methods, to the bit."""
     before = modified(copied)

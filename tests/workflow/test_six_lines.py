@@ -3,6 +3,7 @@
 import json
 import random
 
+import pytest
 from snakemake_runs import Workflow
 from studies import study_config
 from tiny_models import save_tiny_model, tiny_tokenizer
@@ -10,6 +11,7 @@ from tiny_models import save_tiny_model, tiny_tokenizer
 from saeflow.saes.io import load_sae
 
 
+@pytest.mark.slow
 def test_a_study_that_asks_for_no_analysis_gives_the_sae_its_metrics_and_a_report(tmp_path):
     draw, words = random.Random(0), list(tiny_tokenizer().get_vocab())
     texts = [" ".join(draw.choices(words, k=200)) for _ in range(120)]

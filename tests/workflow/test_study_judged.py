@@ -30,6 +30,7 @@ def key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
+@pytest.mark.slow
 def test_a_study_is_judged_once_within_its_budget(copied, key):
     with serving() as url:
         done = copied.attempt("evaluate", config=judged_by(url, max_calls=100))

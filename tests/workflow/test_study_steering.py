@@ -31,6 +31,7 @@ def test_capability_is_measured_by_goal_and_again_where_questions_change(copied)
     assert "Traceback" not in refused.stdout + refused.stderr
 
 
+@pytest.mark.slow
 def test_methods_in_words_stand_beside_vectors_in_all_tables(copied):
     config = {"steering.prompting": {"methods": ["few_shot"], "examples": 1}}
     jobs = copied.run("steering", config=config)
