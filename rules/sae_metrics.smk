@@ -92,6 +92,43 @@ rule evaluate_crosscoder:
         " > {log:q} 2>&1"
 
 
+rule evaluate_difference:
+    input:
+        models=lambda wildcards: FLOW.read_models(wildcards.sae),
+        checksums=lambda wildcards: FLOW.read_models(wildcards.sae, ".checksums.json"),
+        sae="results/{study}/saes/{sae}/sae_weights.safetensors",
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        metrics="results/{study}/saes/{sae}/metrics.json",
+    log:
+        "results/{study}/logs/evaluate_difference/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate_difference/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(STUDY.saes_of("difference")),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        models=lambda wildcards, input: repeated("--model", input.models),
+        settings=settings("activations"),
+        cached=repeated("--cached", [":".join(place) for place in FLOW.cached_places()]),
+        dtype=STUDY.model.dtype,
+    shell:
+        "saeflow sae evaluate-crosscoder"
+        " {params.models:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --corpus {input.corpus:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " {params.cached:q}"
+        " --dtype {params.dtype:q}"
+        " --metrics {output.metrics:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
 rule summarise_saes:
     input:
         collect("results/{{study}}/saes/{sae}/metrics.json", sae=STUDY.saes),

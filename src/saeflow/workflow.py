@@ -301,10 +301,12 @@ class Workflow(ABC, Generic[S]):
         return [*words, "--corpus", str(files[0]), "--tokenizer", str(files[1])]
 
     def manifest_options(self, sae: str, files: Sequence[str]) -> list[str]:
-        """The options ``--manifest`` and ``--target``, from the files that `manifests` names."""
-        target = self.study.saes[sae].kind == "transcoder"
-        read, written = (files[:-1], files[-1:]) if target else (files, [])
-        return [*repeated("--manifest", read), *repeated("--target", written)]
+        """The options ``--manifest``, ``--target`` and ``--difference``, from the files that
+        `manifests` names."""
+        kind = self.study.saes[sae].kind
+        read, written = (files[:-1], files[-1:]) if kind == "transcoder" else (files, [])
+        options = [*repeated("--manifest", read), *repeated("--target", written)]
+        return [*options, *["--difference"] * (kind == "difference")]
 
     def all_manifests(self) -> list[Any]:
         """What vouches for every activation cache of the study."""

@@ -8,8 +8,8 @@ import polars as pl
 from saeflow.analyses.diffing.words import CLASSES
 
 MODEL, SAE = "taught", "both"
-COUNTS = dict(zip(CLASSES, (60, 4, 5, 6, 3, 2, 0, 10), strict=True))
-RELATIVE = dict(zip(CLASSES, (0.5, 0.2, 0.03, 0.97, 0.98, 0.02, 0.5, 0.5), strict=True))
+COUNTS = dict(zip(CLASSES, (60, 4, 5, 6, 3, 2, 0, 0, 10), strict=True))
+RELATIVE = dict(zip(CLASSES, (0.5, 0.2, 0.03, 0.97, 0.98, 0.02, 0.5, 0.5, 0.5), strict=True))
 
 
 def divergence() -> pl.DataFrame:

@@ -99,5 +99,6 @@ def faulty(world: Planted) -> tuple[Crosscoder, dict[str, list[int]]]:
         "leaning": [LEANING],
         "dead": [features + 1],
         "elsewhere": [],
+        "difference": [],
     }
     return crosscoder, classes

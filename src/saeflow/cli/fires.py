@@ -29,7 +29,7 @@ def fires(
     opened = FinishedStudy.read(study or only_study())
     name = sae or opened.study.target_sae
     folder = opened.sae(name)
-    if opened.study.saes[name].kind == "crosscoder":
+    if opened.study.saes[name].kind in ("crosscoder", "difference"):
         raise SaeflowError(f"fires: '{name}' reads several places; name an SAE of one")
     reader, lm = options.open_sae(folder), options.open_model(opened.model)
     hook = opened.study.hook_of(name)

@@ -32,6 +32,7 @@ class TrainingJob(NamedTuple):
     threads: int
     initial: dict[str, Path]
     text: Text | None
+    difference: bool
 
 
 class Text(NamedTuple):
@@ -48,7 +49,8 @@ def train(
         list[Path],
         typer.Option(
             "--manifest",
-            help="manifest.json of the activation cache; given several times, a crosscoder's.",
+            help="manifest.json of the activation cache; given several times, a crosscoder's, or "
+            "a difference's.",
         ),
     ],
     settings: Annotated[
@@ -64,6 +66,12 @@ def train(
         Path | None,
         typer.Option(help="Transcoder: manifest.json of the cache of what it computes."),
     ] = None,
+    difference: Annotated[
+        bool,
+        typer.Option(
+            "--difference", help="Of two caches: what the second holds less what the first does."
+        ),
+    ] = False,
     initial: Annotated[
         list[str] | None,
         typer.Option("--init", help="NAME=FOLDER: whose weights an SAE's training begins with."),
@@ -98,7 +106,17 @@ def train(
             )
         text = Text(leave_out, corpus, tokenizer)
     job = TrainingJob(
-        manifests, target, by_name, seed, name, checkpoint, output, threads, begun, text
+        manifests,
+        target,
+        by_name,
+        seed,
+        name,
+        checkpoint,
+        output,
+        threads,
+        begun,
+        text,
+        difference,
     )
     spread(processes, _train, job)
 
@@ -124,6 +142,7 @@ def _train(parallel: TensorParallel, job: TrainingJob) -> None:
         target,
         next(iter(job.settings.values())).batch_size,
         seed_for(job.seed, "sae", job.name, "order"),
+        job.difference,
     )
     beat = options.progress("train SAE, tokens")
 
@@ -284,8 +303,9 @@ def evaluate_crosscoder(
     corpus: options.Corpus,
     metrics: options.Metrics,
     sources: Annotated[
-        Path, typer.Option(help="Where the table of latents and sources is written.")
-    ],
+        Path | None,
+        typer.Option(help="Crosscoder: where the table of latents and sources is written."),
+    ] = None,
     settings: options.Settings = "{}",
     cached: Annotated[
         list[str] | None,
@@ -295,7 +315,7 @@ def evaluate_crosscoder(
     threads: options.Threads = 1,
 ) -> None:
     """Measure a crosscoder's sparsity, its reconstruction of every source, and which latents belong
-    to which.
+    to which; or of an SAE of a difference, its reconstruction of that.
 
     Settings are those of the section activations: what the caches leave out is left out here.
     """
@@ -304,11 +324,11 @@ def evaluate_crosscoder(
     from saeflow.corpora.io import load_blocks
     from saeflow.provenance import provenance
     from saeflow.saes import comparison
-    from saeflow.saes.io import load_crosscoder
+    from saeflow.saes.io import load_of_models
     from saeflow.saes.placing import sources_of
     from saeflow.tables import write_table
 
-    crosscoder = load_crosscoder(sae)
+    crosscoder = load_of_models(sae)
     opened = {folder.name: options.open_model(folder, dtype) for folder in models}
     seen = [
         comparison.Seen(model, opened[model], hook)
@@ -317,9 +337,13 @@ def evaluate_crosscoder(
     hooks: dict[str, list[str]] = {}
     for model, _, hook in (place.rpartition(":") for place in cached or ()):
         hooks.setdefault(model, []).append(hook)
-    exclusion = options.parsed(config.Activations, settings)
-    measured, table = comparison.evaluate_crosscoder(
-        crosscoder, seen, load_blocks(corpus), settings=exclusion, cached=hooks
-    )
-    write_table(sources, table)
+    exclusion, blocks = options.parsed(config.Activations, settings), load_blocks(corpus)
+    if crosscoder.of_difference:
+        measured = comparison.evaluate_difference(crosscoder, seen, blocks, exclusion, hooks)
+    else:
+        measured, table = comparison.evaluate_crosscoder(
+            crosscoder, seen, blocks, settings=exclusion, cached=hooks
+        )
+        if sources:
+            write_table(sources, table)
     write_sealed_json(metrics, measured | {"provenance": provenance()})

@@ -78,7 +78,8 @@ def group_disagreements(study: AnyStudy) -> list[Complaint]:
                     "batches"
                 )
                 complaints.append((f"saes.{name}.leave_out", reason))
-            if study.caches_of(name) != study.caches_of(first):
+            kinds = [getattr(study.saes[sae], "kind", "sae") for sae in (name, first)]
+            if kinds[0] != kinds[1] or study.caches_of(name) != study.caches_of(first):
                 reason = (
                     f"reads or writes elsewhere than '{first}' of the same group; a group is "
                     "trained on one cache"
@@ -192,7 +193,8 @@ def _about_models(study: Core) -> list[Complaint]:
             )
             complaints.append((f"{key}.dtype", reason))
     for name, sae in study.saes.items():
-        named = {f"models.{i}": wanted for i, wanted in enumerate(sae.models or [])}
+        several = {"models": sae.models or [], "difference": sae.difference or []}
+        named = {f"{key}.{i}": its for key, of in several.items() for i, its in enumerate(of)}
         named |= {"model": sae.model} if sae.model else {}
         for key, wanted in named.items():
             if wanted not in names:

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 def about_widths(study: Core) -> list[Complaint]:
     """SAEs that read or write activations of another width than those of the model there: SAEs from
-    elsewhere, trainings that begin with the weights of another SAE, and crosscoders."""
+    elsewhere, trainings that begin with the weights of another SAE, crosscoders, and SAEs of
+    differences."""
     complaints = []
     for name, sae in study.saes.items():
         key, places = f"saes.{name}", study.caches_of(name)
         own = [_width_of(study, place) for place in places]
-        if sae.kind == "crosscoder":
-            complaints += _unlike(key, places, own)
+        if sae.kind in ("crosscoder", "difference"):
+            whose = "a crosscoder's" if sae.kind == "crosscoder" else "a difference's"
+            complaints += _unlike(key, whose, places, own)
         elif not sae.train:
             folder = _folder_of(sae)
             key = f"{key}.{'path' if sae.path else 'published'}"
@@ -68,14 +70,16 @@ def _misfits(
     return []
 
 
-def _unlike(key: str, places: Sequence[Cache], own: Sequence[int | None]) -> list[Complaint]:
-    """A crosscoder's sources of two widths."""
+def _unlike(
+    key: str, whose: str, places: Sequence[Cache], own: Sequence[int | None]
+) -> list[Complaint]:
+    """Sources of two widths that are read together."""
     told = [(width, place) for width, place in zip(own, places, strict=True) if width]
     for width, (model, hook) in told[1:]:
         first, (its_model, its_hook) = told[0]
         if width != first:
             reason = (
-                f"a crosscoder's sources have one width, and activations of '{its_model}' at "
+                f"{whose} sources have one width, and activations of '{its_model}' at "
                 f"{its_hook} have {first:,} numbers, those of '{model}' at {hook} {width:,}; "
                 "choose others"
             )

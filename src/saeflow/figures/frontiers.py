@@ -29,6 +29,8 @@ def frontier(saes: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
     place = (
         pl.when(pl.col("kind") == "transcoder")
         .then(pl.format("{} to {}", "reads", "writes"))
+        .when(pl.col("kind") == "difference")
+        .then(pl.format("the difference of {}", "reads"))
         .otherwise("reads")
     )
     width = (

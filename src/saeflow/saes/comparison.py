@@ -119,6 +119,76 @@ def evaluate_crosscoder(
     return metrics | {"blocks": len(tokens), "tokens": tokens.numel()}, table
 
 
+@torch.no_grad()
+def evaluate_difference(
+    crosscoder: Crosscoder,
+    sources: Sequence[Seen],
+    blocks: TokenBlocks,
+    settings: Activations = CACHED,
+    cached: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Metrics of an SAE of a difference on held-out text.
+
+    The second model goes on from the first one's activations, to which the difference is added: as
+    the SAE rebuilds it, not at all (``loss_zero``), or its mean.
+
+    Args:
+        crosscoder: of `difference_as_crosscoder`, on any device; moved to the models'.
+        sources: the two, in its order.
+        blocks: tokens ``[blocks, pos]``.
+        settings, cached: as of `evaluate_crosscoder`.
+
+    Returns:
+        As `evaluate_sae`.
+
+    Raises:
+        SaeflowError: as `evaluate_crosscoder`.
+    """
+    for source in sources:
+        check_hook(source.lm, source.hook)
+    lm, hook = sources[1].lm, sources[1].hook
+    crosscoder = crosscoder.to(lm.device)
+    tokens = torch.from_numpy(blocks.tokens).long()
+
+    def measure(batch: int) -> tuple[Fidelity, dict[str, Float64[np.ndarray, " blocks"]]]:
+        text = _Text(
+            sources, [part.to(lm.device) for part in torch.split(tokens, batch)], settings, cached
+        )
+        mean, _ = mean_of_kept((x[:, 1] - x[:, 0], kept) for x, kept in text.rows())
+        fidelity = Fidelity(mean, crosscoder.d_sae, len(tokens))
+        sums: defaultdict[str, list[Tensor]] = defaultdict(list)
+        first = 0
+        for part, (x, kept) in zip(text.parts, text.rows(), strict=True):
+            block, rebuilt = first + kept.nonzero()[:, 0], torch.empty_like(x[:, 1])
+            for rows in rows_in_parts(len(x), crosscoder.d_sae, x.device):
+                latents = crosscoder.encode(x[rows])
+                rebuilt[rows] = crosscoder.decode(latents)[:, 1]
+                fidelity.add(x[rows, 1] - x[rows, 0], rebuilt[rows], latents, block[rows])
+            beneath = x.new_zeros(*kept.shape, x.shape[-1])
+            beneath[kept] = x[:, 0]
+            replace = partial(_replaced, kept, x[:, 0] + rebuilt)
+            passage = Passage(lm, part, kept, first)
+            measured = prediction_sums(passage, hook, replace, mean, beneath=beneath)
+            for name, values in measured.items():
+                sums[name].append(values)
+            first += len(part)
+        return fidelity, {name: torch.cat(values).numpy() for name, values in sums.items()}
+
+    batch = blocks_per_pass(lm, tokens.shape[1])
+    (fidelity, predictions), _ = halve_batch_on_oom(batch, measure, 1, EXHAUSTED)
+    of_rows = fidelity.sums()
+    return {
+        **with_errors(of_rows, lambda of: fidelity_metrics(of, crosscoder.d_model)),
+        **with_errors(predictions, prediction_metrics),
+        **fidelity.latents(),
+        "decoder_cosines": decoder_cosines(crosscoder.W_dec[:, 1]),
+        "blocks": len(tokens),
+        "tokens": tokens.numel(),
+        "rows": int(of_rows["rows"].sum()),
+        "predicted": int(predictions["predicted"].sum()),
+    }
+
+
 class _Text(NamedTuple):
     """Text as the sources see it, pass by pass."""
 

@@ -59,6 +59,11 @@ class Crosscoder:
         """Number of latents."""
         return self.W_enc.shape[2]
 
+    @property
+    def of_difference(self) -> bool:
+        """Whether it stands for an SAE of the difference of two sources."""
+        return "difference" in self.metadata
+
     def to(self, device: str | torch.device) -> Crosscoder:
         """The same crosscoder on another device."""
         moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors_of(self)}
@@ -113,6 +118,31 @@ def as_crosscoder(sae: SAE, n_sources: int, read: Normalisation) -> Crosscoder:
         scale=d_model**0.5 / read.scale.view(n_sources, -1)[:, 0].float().cpu(),
         threshold=sae.threshold,
         metadata=sae.metadata,
+    )
+
+
+def difference_as_crosscoder(sae: SAE) -> Crosscoder:
+    """An SAE of the difference of two sources, as a crosscoder that reads both and whose latents
+    write to the second alone.
+
+    Raises:
+        SaeflowError: it does not say that it is of a difference, or of which sources.
+    """
+    sources = sae.metadata.get("difference")
+    if not isinstance(sources, list) or len(sources) != 2:
+        raise SaeflowError(
+            "sae: is not of a difference of two models; name a crosscoder, or an SAE with "
+            "saes.<name>.difference"
+        )
+    nothing = torch.zeros_like(sae.W_dec)
+    return Crosscoder(
+        W_enc=torch.stack([-sae.W_enc, sae.W_enc]),
+        W_dec=torch.stack([nothing, sae.W_dec], dim=1),
+        b_enc=sae.b_enc,
+        b_dec=torch.stack([torch.zeros_like(sae.b_dec), sae.b_dec]),
+        scale=torch.ones(2, device=sae.b_dec.device),
+        threshold=sae.threshold,
+        metadata={**sae.metadata, "sources": sources},
     )
 
 

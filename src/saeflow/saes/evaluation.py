@@ -313,6 +313,7 @@ def prediction_sums(
     reconstruct: Callable[[Tensor], Tensor],
     mean: Float64[Tensor, " d_out"],
     reading: Sequence[tuple[str, HookFunction]] = (),
+    beneath: Float[Tensor, "blocks pos d_out"] | None = None,
 ) -> dict[str, Float64[Tensor, " blocks"]]:
     """Per block, sums over predicted tokens of the losses, clean, spliced and ablated, and of the
     divergence.
@@ -324,11 +325,13 @@ def prediction_sums(
             kept itself.
         mean: of the activation, for the mean ablation.
         reading: what else is called during the spliced pass.
+        beneath: what ablations are added to, such as another model's stream; None is zero.
     """
     lm, tokens, kept, _ = passage
 
     def replaced_by(value: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda x: torch.where(kept[..., None], value.to(x), x)
+        whole = value if beneath is None else beneath + value.to(beneath)
+        return lambda x: torch.where(kept[..., None], whole.to(x), x)
 
     lowest = min(parse_hook(name).layer for name in (hook, *(name for name, _ in reading)))
     clean, run_again = clean_and_again(lm, tokens, lowest)

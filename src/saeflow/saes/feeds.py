@@ -1,5 +1,5 @@
-"""What a training is fed with: batches of raw activations of one hook, of a pair, or of several
-sources."""
+"""What a training is fed with: batches of raw activations of one hook, of a pair, of several
+sources, or of what sets two models apart."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from torch import Tensor
 
 from saeflow.activations.io import ActivationStore
 from saeflow.activations.reader import AlignedReader, ShuffledReader
+from saeflow.activations.store import merge, statistics
 from saeflow.errors import SaeflowError
 from saeflow.saes.dictionary import Normalisation
+
+MEASURED = 1 << 16
+"""Rows by which a difference is normalised."""
 
 
 class Batches(Protocol):
@@ -127,38 +131,102 @@ def crosscoder_feed(
     return Feed(reader, normalisation, normalisation, n_sources=len(sources), metadata=metadata)
 
 
+class Differences:
+    """Batches of what the second of two sources holds less what the first holds.
+
+    Args:
+        reader: of batches ``[batch, 2, d_model]``.
+    """
+
+    def __init__(self, reader: Batches) -> None:
+        self._reader = reader
+
+    @property
+    def identity(self) -> Any:
+        """That of the pairs, told apart from them."""
+        return ["difference", self._reader.identity]
+
+    def state(self) -> dict[str, Any]:
+        """The place of the next batch."""
+        return self._reader.state()
+
+    def seek(self, state: dict[str, Any]) -> None:
+        """Go to a place that `state` gave."""
+        self._reader.seek(state)
+
+    def __next__(self) -> Tensor:
+        """The next batch ``[batch, d_model]``, fp32."""
+        first, second = next(self._reader).unbind(1)
+        difference: Tensor = second.float() - first.float()
+        return difference
+
+
+def difference_feed(reader: Batches, metadata: Mapping[str, Any]) -> Feed:
+    """For SAEs of what sets two sources apart. Statistics are those of the first `MEASURED` rows,
+    as caches hold only each source's own.
+
+    Raises:
+        SaeflowError: the sources hold the same.
+    """
+    differences, begin, parts, rows = Differences(reader), reader.state(), [], 0
+    while rows < MEASURED:
+        parts.append(statistics(next(differences)))
+        rows += parts[-1].rows
+    differences.seek(begin)
+    measured = merge(parts)
+    if not measured.variance:
+        raise SaeflowError(
+            "sae: both sources hold the same, and nothing is left to learn; name another model in "
+            "difference"
+        )
+    normalisation = Normalisation.of(torch.from_numpy(measured.mean), measured.variance)
+    return Feed(differences, normalisation, normalisation, metadata=metadata)
+
+
 def cache_feed(
-    sources: Sequence[ActivationStore], target: ActivationStore | None, batch_size: int, seed: int
+    sources: Sequence[ActivationStore],
+    target: ActivationStore | None,
+    batch_size: int,
+    seed: int,
+    difference: bool = False,
 ) -> Feed:
     """Shuffled batches of caches: of one, for an SAE; with a target, for a transcoder; of several,
-    for a crosscoder.
+    for a crosscoder; of two, for an SAE of their difference.
 
     Args:
         sources: what is read.
         target: what a transcoder writes.
         batch_size: rows per batch.
         seed: of their order.
+        difference: whether the first is taken away from the second.
 
     Raises:
-        SaeflowError: the caches hold other tokens or differ in width, or there is a target of
-            several sources.
+        SaeflowError: the caches hold other tokens or differ in width, there is a target of several
+            sources, or a difference of other than two.
     """
     first, *others = sources
     metadata = {"model_name": first.model, "hook_name": first.hook, "prepend_bos": True}
-    if others and target:
+    if difference and len(sources) != 2:
         raise SaeflowError(
-            "sae: a crosscoder rebuilds what it reads; give one manifest with a target, or no "
-            "target"
+            f"sae: a difference is of two sources, and {len(sources)} are given; give two manifests"
+        )
+    if others and target:
+        what = "an SAE of a difference" if difference else "a crosscoder"
+        raise SaeflowError(
+            f"sae: {what} rebuilds what it reads; give one manifest with a target, or no target"
         )
     if others:
+        whose = "a difference's" if difference else "a crosscoder's"
         if len({source.d_model for source in sources}) > 1:
             widths = ", ".join(f"{source.directory}: {source.d_model}" for source in sources)
             raise SaeflowError(
-                f"sae: a crosscoder's sources have one width, these differ ({widths}); choose "
-                "other hooks"
+                f"sae: {whose} sources have one width, these differ ({widths}); choose other hooks"
             )
         named = [{"model": source.model, "hook": source.hook} for source in sources]
         reader = AlignedReader(sources, batch_size, seed)
+        if difference:
+            of_second = {"model_name": others[0].model, "hook_name": others[0].hook}
+            return difference_feed(reader, {**metadata, **of_second, "difference": named})
         return crosscoder_feed(reader, sources, {"sources": named})
     if target:
         metadata |= {"hook_name_out": target.hook}

@@ -20,7 +20,7 @@ from saeflow.config.sae_files import (
 )
 from saeflow.errors import SaeflowError
 from saeflow.hub.files import RECORD, Fetched, fetch
-from saeflow.saes.crosscoder import Crosscoder, as_crosscoder
+from saeflow.saes.crosscoder import Crosscoder, as_crosscoder, difference_as_crosscoder
 from saeflow.saes.feeds import Feed
 from saeflow.saes.formats import crosscoder, crosscoder_learning, saelens
 from saeflow.saes.formats.folding import for_uncentred
@@ -87,6 +87,17 @@ def load_crosscoder(directory: Path) -> Crosscoder:
     """
     theirs = crosscoder_learning.is_crosscoder(directory)
     return crosscoder_learning.load(directory) if theirs else crosscoder.load(directory)
+
+
+def load_of_models(directory: Path) -> Crosscoder:
+    """Read what tells models apart: a crosscoder, or an SAE of their difference as one.
+
+    Raises:
+        SaeflowError: the folder holds neither, or a damaged one.
+    """
+    if crosscoder.is_crosscoder(directory) or crosscoder_learning.is_crosscoder(directory):
+        return load_crosscoder(directory)
+    return difference_as_crosscoder(load_sae(directory))
 
 
 def import_sae(path: Path, named: str = "auto", given: Given = NOTHING) -> SAE:

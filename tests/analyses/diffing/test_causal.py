@@ -28,7 +28,8 @@ from saeflow.errors import SaeflowError
 from saeflow.models.language_model import LanguageModel, load_model
 from saeflow.models.running import logits
 from saeflow.saes.comparison import Seen
-from saeflow.saes.crosscoder import Crosscoder
+from saeflow.saes.crosscoder import Crosscoder, difference_as_crosscoder
+from saeflow.saes.sae import SAE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HOOK, SIDES = "blocks.1.hook_resid_post", Sides([0], [1])
@@ -109,6 +110,38 @@ def test_all_latents_with_biases_and_error_are_the_whole_difference() -> None:
     torch.testing.assert_close(made["everything"], x[:, 1:] - x[:, :1])
     own = Difference("class", "shared", list(range(crosscoder().d_sae)))
     torch.testing.assert_close(parts.chosen(own, crosscoder().encode(x)), made["latents"])
+
+
+def test_latents_of_an_sae_of_the_difference_are_put_in_as_a_crosscoder_s_are() -> None:
+    generator = torch.Generator().manual_seed(4)
+    decoder = torch.randn(12, 64, generator=generator) / 8
+    named = [{"model": name, "hook": HOOK} for name in ("base", "tuned")]
+    sae = SAE(
+        "standard",
+        *(decoder.T.contiguous(), decoder, torch.zeros(12), torch.randn(64, generator=generator)),
+        metadata={"difference": named},
+    )
+    apart = difference_as_crosscoder(sae)
+    x = torch.randn(40, 2, 64, generator=generator)
+    difference = x[:, 1] - x[:, 0]
+    z = sae.encode(difference)
+    made = Parts(apart, SIDES, torch.zeros(1, 64), 0).of(x, apart.encode(x))
+    torch.testing.assert_close(made["latents"][:, 0], z @ decoder, rtol=1e-4, atol=1e-5)
+    left = difference - sae.decode(z)
+    torch.testing.assert_close(made["error"][:, 0], left, rtol=1e-4, atol=1e-5)
+    measured = Pass(apart, SIDES, RESAMPLED.groups)
+    for passed in text().passes(RESAMPLED.groups):
+        measured.add(passed.x, passed.group)
+    own, _ = class_tables(measured, "tuned", RESAMPLED, 0)
+    chosen = shown_latents(own, Shown(latents=3))
+    contexts = find_contexts(apart, SIDES, text(), chosen, Shown(contexts=2))
+    assert contexts["activation_base"].null_count() == len(contexts) > 0
+    raised = decoder_tokens(apart, SIDES, text(), chosen, Shown())
+    assert raised["side"].unique().to_list() == ["tuned"]
+    rows = measure_causes(apart, SIDES, text(), tried(own, SETTINGS), RESAMPLED, 0)
+    recovered = dict(rows.filter(pl.col("name").is_null()).select("kind", "recovered").iter_rows())
+    assert recovered["everything"] == pytest.approx(1, abs=1e-6)
+    assert recovered["none"] == 0
 
 
 def test_random_directions_have_the_lengths_of_the_latents_own_and_fire_as_they_do() -> None:

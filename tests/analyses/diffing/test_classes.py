@@ -18,8 +18,14 @@ from saeflow.analyses.diffing.scaling import Pass, Sides
 from saeflow.analyses.diffing.settings import Classes
 from saeflow.analyses.diffing.words import CLASSES
 from saeflow.config.sections import SAETraining
-from saeflow.saes.crosscoder import Crosscoder, as_crosscoder, latent_scaling
+from saeflow.saes.crosscoder import (
+    Crosscoder,
+    as_crosscoder,
+    difference_as_crosscoder,
+    latent_scaling,
+)
 from saeflow.saes.feeds import crosscoder_feed
+from saeflow.saes.sae import SAE
 from saeflow.saes.training import train_saes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,6 +132,32 @@ def test_hooks_of_a_model_count_together_and_a_third_model_s_latents_are_elsewhe
     latents, _ = class_tables(passed(twice, x, Sides([0, 1], [2, 3])), "tuned", CLASSES_ASKED, 0)
     for name in classes:
         assert of_class(latents, name) == classes[name], name
+
+
+def test_latents_of_a_difference_are_of_neither_model_and_contribute_all_that_they_rebuild() -> (
+    None
+):
+    world = planted(2_000, orthogonal=True)
+    decoder = torch.cat([world.tuned[-TUNED_ONLY:], -world.base[BOTH : BOTH + BASE_ONLY]])
+    decoder = torch.cat([decoder, torch.ones(1, 32) / 32**0.5])
+    sae = SAE(
+        "jumprelu",
+        decoder.T.contiguous(),
+        decoder,
+        torch.tensor([0.0] * 6 + [-1e3]),
+        torch.zeros(32),
+        threshold=torch.full((7,), 0.1),
+        metadata={"difference": [{"model": name, "hook": "x"} for name in ("base", "tuned")]},
+    )
+    measured = passed(difference_as_crosscoder(sae), world.x)
+    latents, counts = class_tables(measured, "tuned", CLASSES_ASKED, 0)
+    assert of_class(latents, "difference") == list(range(6))
+    assert of_class(latents, "dead") == [6]
+    assert latents["relative_norm"].null_count() == latents["owner"].null_count() == 7
+    assert counts.filter(pl.col("class") == "difference").row(0, named=True)["low"] == 6
+    difference = world.x[:, 1] - world.x[:, 0]
+    whole = float(difference.square().sum(1).mean())  # orthogonal: the sum of all contributions
+    assert latents["contribution"].sum() == pytest.approx(whole, rel=1e-4)
 
 
 def test_a_latent_is_of_a_model_alone_only_if_both_ratios_say_so() -> None:

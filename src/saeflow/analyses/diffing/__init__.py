@@ -1,5 +1,6 @@
 """What sets models apart: what their activations, predictions and weights tell without a
-dictionary, which latents of crosscoders belong to which, and what these cause."""
+dictionary, which latents of crosscoders belong to which, and what these and latents of the
+difference cause."""
 
 from __future__ import annotations
 
@@ -34,17 +35,22 @@ def compared(study: Study, own: Diffing) -> list[str]:
 
 
 def crosscoders(study: Study, own: Diffing) -> list[str]:
-    """The crosscoders whose latents are looked at."""
+    """The crosscoders and SAEs of differences whose latents are looked at."""
     if own.saes is not None:
         return list(own.saes)
-    return [name for name in study.saes_of("crosscoder") if not _unfit(study, own, name)]
+    able = study.saes_of("crosscoder", "difference")
+    return [name for name in able if not _unfit(study, own, name)]
 
 
 def _unfit(study: Study, own: Diffing, name: str) -> str | None:
-    """Why a crosscoder tells nothing of the models that are compared."""
-    read, first = {source.model for source in study.sources_of(name)}, base(study, own)
+    """Why a crosscoder, or an SAE of a difference, tells nothing of the models that are
+    compared."""
+    sources, first = study.sources_of(name), base(study, own)
+    read = {source.model for source in sources}
     if first not in read:
         return f"'{name}' does not read '{first}', which others are compared with"
+    if study.saes[name].kind == "difference" and sources[0].model != first:
+        return f"'{name}' takes '{sources[0].model}' away from '{first}'; name '{first}' first"
     if not read & set(compared(study, own)):
         others = ", ".join(compared(study, own))
         return f"'{name}' reads '{first}' and none of {others}"
@@ -71,8 +77,11 @@ def _complaints(study: Study, own: Diffing) -> list[Complaint]:
         if name not in study.saes:
             reason = f"there is no SAE '{name}'; saes names {', '.join(study.saes)}"
             complaints.append((key, reason))
-        elif (sae := study.saes[name]).kind != "crosscoder":
-            reason = f"'{name}' is a {sae.kind}; name a crosscoder, which has saes.<name>.models"
+        elif (sae := study.saes[name]).kind not in ("crosscoder", "difference"):
+            reason = (
+                f"'{name}' is a {sae.kind}; name a crosscoder, which has saes.<name>.models, or "
+                "an SAE with saes.<name>.difference"
+            )
             complaints.append((key, reason))
         elif unfit := _unfit(study, own, name):
             complaints.append((key, f"{unfit}; name another"))

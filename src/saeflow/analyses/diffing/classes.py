@@ -34,6 +34,11 @@ LATENTS = {
     "nu_reconstruction_tuned": pl.Float64,
     "contribution": pl.Float64,
 }
+OF_TWO = (
+    *("density_base", "density_tuned", "relative_norm", "cosine"),
+    *("nu_error_base", "nu_error_tuned", "nu_reconstruction_base", "nu_reconstruction_tuned"),
+)
+"""What only latents that are read from and written to either model have."""
 COUNTS = {
     "model": pl.String,
     "class": pl.String,
@@ -87,6 +92,7 @@ def classify(
     nu_reconstruction: Float64[np.ndarray, "d_sae 2"],
     alive: np.ndarray,
     bounds: Classes,
+    of_difference: bool = False,
 ) -> Int64[np.ndarray, " d_sae"]:
     """The class of every latent, as its place in `CLASSES`.
 
@@ -98,6 +104,7 @@ def classify(
         nu_error, nu_reconstruction: by owner, of the other model.
         alive: whether it fires.
         bounds: of the classes.
+        of_difference: whether latents are of the difference, and so of neither model.
     """
     owner = (decoders.relative > 0.5).astype(np.int64)
     every = np.arange(len(owner))
@@ -106,6 +113,7 @@ def classify(
     from_others = ~(nu_reconstruction[every, owner] <= bounds.nu_reconstruction)
     conditions = {
         "dead": ~alive,
+        "difference": np.full(len(owner), of_difference),
         "elsewhere": decoders.elsewhere > 1 - bounds.exclusive,
         "shared": least >= bounds.shared,
         "leaning": least > bounds.exclusive,
@@ -139,20 +147,23 @@ def class_tables(
         sum.
     """
     decoders, alive = norms(measured), measured.fired.sum(0) > 0
+    of_difference = measured.crosscoder.of_difference
     nu_error, nu_reconstruction = measured.scaling().ratios()
-    classes = classify(decoders, nu_error, nu_reconstruction, alive, bounds)
+    classes = classify(decoders, nu_error, nu_reconstruction, alive, bounds, of_difference)
     generator = numpy_generator(seed, "diffing", "classes")
     weights = random_weights(np.arange(len(measured.rows)), bounds.draws, generator)[:, :-1]
     same = np.zeros(len(classes))
     counts = np.empty((bounds.draws, len(NAMES)))
     for number, weight in enumerate(weights):
-        drawn = classify(decoders, *measured.scaling(weight).ratios(), alive, bounds)
+        ratios = measured.scaling(weight).ratios()
+        drawn = classify(decoders, *ratios, alive, bounds, of_difference)
         same += drawn == classes
         counts[number] = np.bincount(drawn, minlength=len(NAMES))
     total = measured.rows.sum()
     density = measured.fired.sum(0) / total
     alone = measured.fired_alone.sum(0) / total
-    unowned = np.isin(classes, [NAMES.index(n) for n in ("shared", "elsewhere", "dead")])
+    neither = ("shared", "elsewhere", "difference", "dead")
+    unowned = np.isin(classes, [NAMES.index(name) for name in neither])
     latents = pl.DataFrame(
         {
             "model": [model] * len(classes),
@@ -160,8 +171,8 @@ def class_tables(
             "class": [NAMES[place] for place in classes],
             "sure": same / bounds.draws,
             "owner": [
-                None if neither else SIDES[int(relative > 0.5)]
-                for neither, relative in zip(unowned, decoders.relative, strict=True)
+                None if without else SIDES[int(relative > 0.5)]
+                for without, relative in zip(unowned, decoders.relative, strict=True)
             ],
             "density": density,
             "density_base": alone[:, BASE],
@@ -176,6 +187,8 @@ def class_tables(
         },
         schema=LATENTS,
     ).with_columns(pl.selectors.float().fill_nan(None))
+    if of_difference:
+        latents = latents.with_columns(pl.lit(None, pl.Float64).alias(name) for name in OF_TWO)
     return latents, _counted(latents, counts, bounds, model)
 
 

@@ -252,10 +252,10 @@ def _opened(
     from saeflow.analyses.diffing.scaling import sides_by_model
     from saeflow.analyses.diffing.texts import Text, check_comparable
     from saeflow.saes.comparison import Seen
-    from saeflow.saes.io import load_crosscoder
+    from saeflow.saes.io import load_of_models
     from saeflow.saes.placing import sources_of
 
-    crosscoder = load_crosscoder(sae)
+    crosscoder = load_of_models(sae)
     opened = {folder.name: options.open_model(folder, dtype) for folder in models}
     places = sources_of(crosscoder, opened)
     seen = [Seen(name, opened[name], hook) for name, hook in places]

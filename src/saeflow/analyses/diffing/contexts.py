@@ -61,7 +61,7 @@ def find_contexts(
 
     Returns:
         The columns of `CONTEXTS`: ``activation_base`` and ``activation_tuned`` are what the latent
-        would be there if both models were that one.
+        would be there if both models were that one, null of an SAE of the difference.
     """
     part = _part(crosscoder, latents)
     best = torch.zeros(0, len(latents), device=part.b_enc.device)
@@ -96,7 +96,9 @@ def find_contexts(
             ids = text.tokens[block_number]
             before = tokenizer.decode(ids[max(1, position - settings.window) : position])
             token = tokenizer.decode(ids[position : position + 1])
-            of_models = alone[rank, :, column].tolist()
+            of_models = [None, None]
+            if not crosscoder.of_difference:
+                of_models = alone[rank, :, column].tolist()
             values_of = (latent, rank, value, *of_models)
             rows.append((*values_of, block_number, position, before, token))
     model = text.sources[sides.tuned[0]].name
@@ -109,9 +111,12 @@ def decoder_tokens(
     crosscoder: Crosscoder, sides: Sides, text: Text, latents: list[int], settings: Shown
 ) -> pl.DataFrame:
     """The tokens that each model's direction of a latent raises most, through that model's own
-    unembedding; of several hooks, at the last."""
+    unembedding; of several hooks, at the last. An SAE of the difference has directions in the
+    tuned model alone."""
     rows: list[tuple[object, ...]] = []
     for side, places in zip(("base", "tuned"), sides, strict=True):
+        if crosscoder.of_difference and side == "base":
+            continue
         directions = _part(crosscoder, latents).W_dec
         lm = text.sources[places[-1]].lm
         weighed = extreme_tokens(lm, directions[:, places[-1]], settings.tokens, ["raised"])

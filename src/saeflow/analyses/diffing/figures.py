@@ -25,6 +25,7 @@ CLASSES = {
     "shrunk": ORANGE,
     "decoupled": PURPLE,
     "elsewhere": BROWN,
+    "difference": TEAL,
     "dead": INK,
 }
 """Classes of latents with their colours."""

@@ -161,12 +161,18 @@ def _of_sae(folder: StudyFolder, name: str) -> Iterator[dict[str, Any]]:
 
 def _told_of_latents(classes: pl.DataFrame, causal: pl.DataFrame) -> Iterator[str]:
     counts = {row["class"]: row for row in classes.to_dicts()}
-    own, false = counts["tuned_only"], counts["shrunk"]["count"] + counts["decoupled"]["count"]
-    seeming = own["count"] + counts["base_only"]["count"] + false
-    yield (
-        f"of {seeming} latents that seem to be of one model by their norms, {false} are not; "
-        f"{own['count']} [{own['low']:.0f}, {own['high']:.0f}] are of the compared model alone."
-    )
+    if of_difference := counts["difference"]["count"]:
+        yield (
+            f"it rebuilds the difference itself, so its latents are of neither model: "
+            f"{of_difference} of {of_difference + counts['dead']['count']} fire on this text."
+        )
+    else:
+        own, false = counts["tuned_only"], counts["shrunk"]["count"] + counts["decoupled"]["count"]
+        seeming = own["count"] + counts["base_only"]["count"] + false
+        yield (
+            f"of {seeming} latents that seem to be of one model by their norms, {false} are not; "
+            f"{own['count']} [{own['low']:.0f}, {own['high']:.0f}] are of the compared model alone."
+        )
     if causal.is_empty():
         return
     by_kind = {row["kind"]: row for row in causal.to_dicts()}

@@ -109,7 +109,8 @@ class Diffing(Section):
     models: Annotated[list[Name], Field(min_length=1), Unique] | None = None
     """The models that are compared with it; by default all others of the study."""
     saes: Annotated[list[Name], Unique] | None = None
-    """Crosscoders that read the base and others; by default all of the study that do."""
+    """Crosscoders that read the base and others, and SAEs of the difference of another model less
+    the base; by default all of the study."""
     baselines: Baselines = Baselines()
     """What tells models apart without a dictionary."""
     classes: Classes = Classes()

@@ -10,6 +10,7 @@ CLASSES = {
     "shrunk": "seems to be of one model, though what is left of the other holds it, too",
     "decoupled": "seems to be of one model, and other latents stand for it in the other",
     "elsewhere": "of a third model that the crosscoder reads",
+    "difference": "of an SAE of the difference itself",
     "dead": "never fires on this text",
 }
 """Of latents, in the order of tables."""

@@ -206,7 +206,8 @@ class SAETraining(Section):
 
 class SAE(Section):
     """An SAE of the study: trained here, imported from a local folder, or fetched from a hub. With
-    `target` it is a transcoder, with `hooks` or `models` a crosscoder."""
+    `target` it is a transcoder, with `hooks` or `models` a crosscoder, with `difference` an SAE of
+    what sets two models apart."""
 
     train: SAETraining | None = None
     """Train it here, on the cached activations."""
@@ -234,6 +235,9 @@ class SAE(Section):
     models: Annotated[list[Name], Field(min_length=2), Unique] | None = None
     """Crosscoder: the models, by name, whose activations at `hook` or `hooks` it reads and rebuilds
     together."""
+    difference: Annotated[list[Name], Field(min_length=2, max_length=2), Unique] | None = None
+    """Two models, by name: it reads and rebuilds what the second holds at `hook` less what the
+    first holds there on the same tokens."""
     leave_out: Annotated[list[Text], Field(min_length=1), Unique] | None = None
     """Words, in any case: blocks of the corpus in which one occurs are not trained on. So two SAEs
     differ in whether they saw what the words are about."""
@@ -317,8 +321,10 @@ class SAE(Section):
         return self.train.d_sae if self.train else self.d_sae
 
     @property
-    def kind(self) -> Literal["sae", "transcoder", "crosscoder"]:
+    def kind(self) -> Literal["sae", "transcoder", "crosscoder", "difference"]:
         """What it is by what it reads and writes."""
+        if self.difference:
+            return "difference"
         return "crosscoder" if self.hooks or self.models else "transcoder" if self.target else "sae"
 
     def _about_the_kind(self) -> list[Complaint]:
@@ -327,14 +333,21 @@ class SAE(Section):
             complaints.append(("hook", "is one of hooks already; give hook or hooks"))
         if self.model and self.models:
             complaints.append(("model", "is one of models already; give model or models"))
-        if self.kind == "crosscoder" and self.target:
-            complaints.append(("target", "is a transcoder's; a crosscoder rebuilds what it reads"))
-        if self.kind == "crosscoder" and self.train and not self.train.traits.crosscoder:
+        of_two = {"crosscoder": "a crosscoder", "difference": "an SAE of a difference"}
+        what = of_two.get(self.kind)
+        if what and self.target:
+            complaints.append(("target", f"is a transcoder's; {what} rebuilds what it reads"))
+        if what and self.train and not self.train.traits.crosscoder:
             across = ", ".join(name for name, its in ARCHITECTURES.items() if its.crosscoder)
-            reason = (
-                f"'{self.train.architecture}' is not one of {across}, which a crosscoder may be"
-            )
+            reason = f"'{self.train.architecture}' is not one of {across}, which {what} may be"
             complaints.append(("train.architecture", reason))
+        if self.difference:
+            for key in ("model", "models", "hooks"):
+                reason = "stands beside difference, which names two models at hook; give one"
+                complaints += [(key, reason)] if getattr(self, key) else []
+            if not self.train:
+                reason = "is for SAEs that are trained here, and this one is imported; give train"
+                complaints.append(("difference", reason))
         sources = len(self.models or [""]) * len(self.hooks or [""])
         if self.train and self.train.delta and sources != 2:
             reason = f"is for crosscoders of two sources, and this {self.kind} reads {sources}"

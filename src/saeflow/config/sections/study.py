@@ -114,7 +114,7 @@ class Core(Section):
         return f"models.{place - 1}" if place else "model"
 
     def saes_of(self, *kinds: str) -> list[str]:
-        """The names of the SAEs of some kinds: sae, transcoder, crosscoder."""
+        """The names of the SAEs of some kinds: sae, transcoder, crosscoder, difference."""
         return [name for name, sae in self.saes.items() if sae.kind in kinds]
 
     def own_saes_of(self, *kinds: str) -> list[str]:
@@ -127,9 +127,10 @@ class Core(Section):
         ]
 
     def sources_of(self, sae: str) -> list[Cache]:
-        """What one of the SAEs reads: one source, or a crosscoder's in their order."""
+        """What one of the SAEs reads: one source, a crosscoder's in their order, or the two of a
+        difference, the first of which is taken away."""
         own = self.saes[sae]
-        models = own.models or [own.model or self.model.name]
+        models = own.models or own.difference or [own.model or self.model.name]
         hooks = own.hooks or [own.hook or self.hook]
         return [Cache(model, hook) for model in models for hook in hooks]
 
