@@ -11,12 +11,15 @@ Outputs, in results/{study}/diffing/:
     models/{model}/weights.parquet, steered.parquet, continuations.parquet
     saes/{sae}/latents.parquet, classes.parquet     to which model latents belong
     saes/{sae}/causal.parquet                       what they cause
-    saes/{sae}/contexts.parquet, decoders.parquet   what they are
+    saes/{sae}/contexts.parquet, decoders.parquet, scatter.parquet      what they are
+    matching/{pair}/latents.parquet, classes.parquet                    two SAEs, matched
 """
 
 from saeflow.analyses.diffing import base
+from saeflow.analyses.diffing.rules import models_of_pair, sae_options, saes_of_pair
 
 BASE = base(STUDY, STUDY.diffing)
+PROMPTS = FLOW.read["diffing"]
 EXCLUDED_BY_NORM = repeated(
     "--cached", [":".join(place) for place in FLOW.cached_places()]
 )
@@ -141,6 +144,8 @@ rule put_latents_in:
         models=lambda wildcards, input: repeated("--model", input.models),
         base=BASE,
         settings=settings("diffing", "causal"),
+        prompts=PROMPTS.options,
+        said=PROMPTS.said,
         classes=settings("diffing", "classes"),
         activations=settings("activations"),
         cached=EXCLUDED_BY_NORM,
@@ -154,6 +159,7 @@ rule put_latents_in:
         " --latents {input.latents:q}"
         " --corpus {input.corpus:q}"
         " --settings @<(printf %s {params.settings:q})"
+        " {params.prompts:q}"
         " --classes @<(printf %s {params.classes:q})"
         " --activations @<(printf %s {params.activations:q})"
         " {params.cached:q}"
@@ -176,6 +182,7 @@ rule show_diffed_latents:
     output:
         contexts="results/{study}/diffing/saes/{diffed_sae}/contexts.parquet",
         decoders="results/{study}/diffing/saes/{diffed_sae}/decoders.parquet",
+        scatter="results/{study}/diffing/saes/{diffed_sae}/scatter.parquet",
     log:
         "results/{study}/logs/show_diffed_latents/{diffed_sae}.log",
     benchmark:
@@ -193,6 +200,7 @@ rule show_diffed_latents:
         activations=settings("activations"),
         cached=EXCLUDED_BY_NORM,
         dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
     shell:
         "saeflow diffing contexts"
         " {params.models:q}"
@@ -207,5 +215,57 @@ rule show_diffed_latents:
         " --dtype {params.dtype:q}"
         " --output {output.contexts:q}"
         " --decoders {output.decoders:q}"
+        " --scatter {output.scatter:q}"
+        " --seed {params.seed:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule match_latents:
+    input:
+        models=lambda wildcards: models_of_pair(FLOW, wildcards.matched_pair),
+        checksums=lambda wildcards: models_of_pair(
+            FLOW, wildcards.matched_pair, ".checksums.json"
+        ),
+        saes=lambda wildcards: saes_of_pair(FLOW, wildcards.matched_pair),
+        corpus="results/{study}/corpus/eval.safetensors",
+    output:
+        latents="results/{study}/diffing/matching/{matched_pair}/latents.parquet",
+        classes="results/{study}/diffing/matching/{matched_pair}/classes.parquet",
+    log:
+        "results/{study}/logs/match_latents/{matched_pair}.log",
+    benchmark:
+        "results/{study}/benchmarks/match_latents/{matched_pair}.jsonl"
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        models=lambda wildcards, input: repeated("--model", input.models),
+        saes=lambda wildcards, input: sae_options(input.saes),
+        hook=lambda wildcards: STUDY.hook_of(
+            STUDY.diffing.matching.pairs[wildcards.matched_pair][0]
+        ),
+        settings=settings("diffing", "matching"),
+        classes=settings("diffing", "classes"),
+        activations=settings("activations"),
+        cached=EXCLUDED_BY_NORM,
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow diffing match"
+        " {params.models:q}"
+        " {params.saes:q}"
+        " --hook {params.hook:q}"
+        " --corpus {input.corpus:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --classes @<(printf %s {params.classes:q})"
+        " --activations @<(printf %s {params.activations:q})"
+        " {params.cached:q}"
+        " --dtype {params.dtype:q}"
+        " --seed {params.seed:q}"
+        " --output {output.latents:q}"
+        " --counts {output.classes:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"

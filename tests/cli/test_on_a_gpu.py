@@ -53,6 +53,7 @@ TARGETS = {
         "diffing/models/other/divergence.parquet",
         "diffing/saes/models/causal.parquet",
         "diffing/saes/models/contexts.parquet",
+        "diffing/matching/alone/classes.parquet",
     ],
     "chess-on-a-gpu": [
         "models/maia2-mini.accuracy.parquet",

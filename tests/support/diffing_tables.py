@@ -137,12 +137,48 @@ def causal() -> pl.DataFrame:
         parts.append(("largest", None, number, 0.1 * number**0.7))
         parts.append(("random", None, number, -0.01 * number**0.5))
     parts.append(("single", None, 1, 0.2))
+    places = [(None, None, 1.0), ("on", "template[-2]", 0.5), ("on", "template[-1]", 1.5)]
+    places += [("off", "template[-2]", 0.1), ("off", "template[-1]", 0.2)]
     rows = [
-        (MODEL, *part[:3], 0.1, 0.05, 0.2, part[3], part[3] - 0.05, part[3] + 0.05, 32)
+        (MODEL, of, position, *part[:3], 0.1 * kl, 0.05, 0.2, part[3], part[3] - 0.05,
+         part[3] + 0.05, 32)
+        for of, position, kl in places
         for part in parts
-    ]
-    names = ["model", "kind", "name", "number", "kl", "kl_low", "kl_high"]
+    ]  # fmt: skip
+    names = ["model", "of", "position", "kind", "name", "number", "kl", "kl_low", "kl_high"]
     names += ["recovered", "recovered_low", "recovered_high", "n"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def scatter() -> pl.DataFrame:
+    """One latent that both hold, and one of the compared model."""
+    rows = [
+        (MODEL, latent, 1.0 + n / 20, (1.0 + n / 20) * share, 1.0 + n / 20)
+        for latent, share in ((0, 1.0), (1, 0.0))
+        for n in range(20)
+    ]
+    names = ["model", "latent", "activation", "activation_base", "activation_tuned"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def matched_latents() -> pl.DataFrame:
+    """Two that are matched, and one of each model alone."""
+    rows = [
+        (MODEL, "shared", 1.0, 3, 5, 0.9, 0.8, 0.95, 0.01, 0.02, 0.99),
+        (MODEL, "leaning", 0.8, 4, 6, 0.3, 0.2, 0.4, 0.01, 0.02, 0.5),
+        (MODEL, "base_only", 1.0, 1, None, 0.1, 0.0, 0.15, 0.01, None, None),
+        (MODEL, "tuned_only", 1.0, None, 2, 0.1, 0.0, 0.15, None, 0.02, None),
+    ]
+    names = ["model", "class", "sure", "base_latent", "tuned_latent", "correlation", "low", "high"]
+    names += ["density_base", "density_tuned", "cosine"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def matched_classes() -> pl.DataFrame:
+    """How many there are."""
+    counts = {"shared": 1, "leaning": 1, "base_only": 1, "tuned_only": 1, "dead": 0}
+    rows = [(MODEL, name, n, 0.0, 2.0, 0.01, 0.9, None) for name, n in counts.items()]
+    names = ["model", "class", "count", "low", "high", "density", "cosine", "contribution"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
@@ -187,7 +223,9 @@ OF_SAES = {
     "causal": causal,
     "contexts": contexts,
     "decoders": decoders,
+    "scatter": scatter,
 }
+OF_PAIRS = {"latents": matched_latents, "classes": matched_classes}
 
 
 def tables() -> dict[str, pl.DataFrame]:
@@ -197,4 +235,5 @@ def tables() -> dict[str, pl.DataFrame]:
         "diffing/models/{compared_model}/weights.parquet": weights(),
         "diffing/saes/{diffed_sae}/latents.parquet": latents().with_columns(sae),
         "diffing/saes/{diffed_sae}/causal.parquet": causal().with_columns(sae),
+        "diffing/saes/{diffed_sae}/scatter.parquet": scatter().with_columns(sae),
     }

@@ -15,12 +15,15 @@ from saeflow.analyses.diffing.classes import class_tables
 from saeflow.analyses.diffing.contexts import (
     CONTEXTS,
     DECODERS,
+    SCATTER,
     decoder_tokens,
+    drawn_activations,
     find_contexts,
     shown_latents,
 )
-from saeflow.analyses.diffing.scaling import Pass, Sides, sides_by_model
-from saeflow.analyses.diffing.settings import Causal, Classes, Shown
+from saeflow.analyses.diffing.prompts import AskedPrompts, drawn_prompts, read_prompts
+from saeflow.analyses.diffing.scaling import Pass, Sides, as_if_both_were, sides_by_model
+from saeflow.analyses.diffing.settings import Causal, CausalPrompts, Classes, Shown
 from saeflow.analyses.diffing.texts import Text
 from saeflow.config.embedded import EMBEDDED
 from saeflow.corpora.tales import story_blocks
@@ -136,6 +139,7 @@ def test_latents_of_an_sae_of_the_difference_are_put_in_as_a_crosscoder_s_are() 
     chosen = shown_latents(own, Shown(latents=3))
     contexts = find_contexts(apart, SIDES, text(), chosen, Shown(contexts=2))
     assert contexts["activation_base"].null_count() == len(contexts) > 0
+    assert drawn_activations(apart, SIDES, text(), chosen, Shown(), 0).is_empty()
     raised = decoder_tokens(apart, SIDES, text(), chosen, Shown())
     assert raised["side"].unique().to_list() == ["tuned"]
     rows = measure_causes(apart, SIDES, text(), tried(own, SETTINGS), RESAMPLED, 0)
@@ -163,6 +167,62 @@ def test_the_base_model_s_divergence_is_that_of_whole_passes() -> None:
     assert row("base_model")["kl"] == pytest.approx(float(kl.mean()), rel=1e-4)
 
 
+def prompts() -> AskedPrompts:
+    """Beginnings of stories of two kinds, of unlike lengths."""
+    lm = models()[0]
+    rows = [
+        [*block[: 8 + 2 * (number % 3)].tolist(), *[lm.bos_id] * (4 - 2 * (number % 3))]
+        for number, block in enumerate(tokens())
+    ]
+    places = np.array([[7 + 2 * (number % 3), 5] for number in range(len(rows))])
+    classes, groups = ["one", "other"] * 3, np.array([0, 0, 1, 1, 2, 2])
+    return AskedPrompts(np.array(rows), ["last", "template[-3]"], places, classes, groups)
+
+
+def test_on_prompts_it_is_the_divergence_at_each_position_of_each_class() -> None:
+    wanted = [Difference("none"), Difference("everything"), Difference("base_model")]
+    asked = prompts()
+    rows = measure_causes(crosscoder(), SIDES, text(), wanted, RESAMPLED, 0, prompts=asked)
+    assert dict(rows.schema) == CAUSAL
+    on_text = rows.filter(pl.col("of").is_null())
+    assert len(on_text) == 3
+    assert len(rows) == 3 + 2 * 2 * 3
+    q, p = (logits(lm, torch.from_numpy(asked.tokens)).double().log_softmax(-1) for lm in models())
+    kl = (p.exp() * (p - q)).sum(-1).numpy()
+    for label in ("one", "other"):
+        own = [number for number, each in enumerate(asked.classes) if each == label]
+        for place, name in enumerate(asked.names):
+            mean = np.mean([kl[number, asked.places[number, place]] for number in own])
+            by_kind = {
+                row["kind"]: row
+                for row in rows.filter(of=label, position=name).iter_rows(named=True)
+            }
+            assert by_kind["base_model"]["kl"] == pytest.approx(mean, rel=1e-4)
+            assert by_kind["everything"]["recovered"] == pytest.approx(1, abs=1e-5)
+            assert by_kind["none"]["n"] == 3  # groups
+
+
+def test_prompts_are_drawn_by_class_and_read_at_named_positions() -> None:
+    examples = [
+        {"text": f"she saw {word}", "label": label}
+        for label, words in (("a", "the a and"), ("b", "it was she"))
+        for word in words.split()
+    ]
+    asked = CausalPrompts(examples=examples, speaker="nobody", each=2)
+    drawn = drawn_prompts(asked, None, 0)
+    assert sorted(drawn.targets) == [0, 0, 1, 1]
+    read = read_prompts(models()[0], asked, drawn)
+    assert read.names == ["last"]
+    assert read.classes == ["a", "a", "b", "b"]
+    for row, place, prompt in zip(read.tokens, read.places[:, 0], drawn.prompts, strict=True):
+        own = models()[0].tokenize(prompt)
+        assert row[: len(own)].tolist() == own
+        assert place == len(own) - 1
+    twice = asked.model_copy(update={"positions": ["last", "template[-1]"]})
+    with pytest.raises(SaeflowError, match="does not exist"):
+        read_prompts(models()[0], twice, drawn)
+
+
 def test_contexts_are_the_strongest_places_of_all_blocks() -> None:
     shown = Shown(contexts=3)
     chosen = shown_latents(latents(), Shown(latents=2))
@@ -181,6 +241,26 @@ def test_contexts_are_the_strongest_places_of_all_blocks() -> None:
     for latent in chosen:
         own = contexts.filter(latent=latent)["activation"].to_list()
         assert own == pytest.approx([v for v in best[:3, latent].tolist() if v > 0], rel=1e-5)
+
+
+def test_points_are_what_a_latent_is_where_it_fires_in_either_model() -> None:
+    chosen = shown_latents(latents(), Shown(latents=2))
+    few = Shown(points=30)
+    points = drawn_activations(crosscoder(), SIDES, text(), chosen, few, 0)
+    assert dict(points.schema) == SCATTER
+    x = torch.cat([passed.x for passed in text().passes()])
+    alone = [crosscoder().encode(as_if_both_were(crosscoder(), SIDES, x, side)) for side in (0, 1)]
+    values = torch.stack([crosscoder().encode(x), *alone], dim=1)
+    for latent in chosen:
+        fires = {
+            tuple(round(v, 3) for v in row) for row in values[:, :, latent].tolist() if max(row) > 0
+        }
+        own = points.filter(latent=latent).select("activation", "^activation_.*$").rows()
+        assert len(own) == min(few.points, len(fires))
+        assert {tuple(round(v, 3) for v in row) for row in own} <= fires
+    # All of them where there are no more.
+    every = drawn_activations(crosscoder(), SIDES, text(), chosen[:1], Shown(points=10_000), 0)
+    assert len(every) == int((values[:, :, chosen[0]] > 0).any(1).sum())
 
 
 def test_results_do_not_depend_on_how_many_blocks_a_pass_has(monkeypatch) -> None:

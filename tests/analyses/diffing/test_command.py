@@ -95,6 +95,7 @@ def test_the_commands_write_every_table(study: Path) -> None:
         study,
         *("contexts", *sae, f"--latents={latents}", "--settings={}", classes),
         *(f"--output={of_sae / 'contexts.parquet'}", f"--decoders={of_sae / 'decoders.parquet'}"),
+        *(f"--scatter={of_sae / 'scatter.parquet'}", "--seed=0"),
     )
     assert {file.name for file in of_sae.iterdir()} == set(OF_CROSSCODER)
     assert pl.read_parquet(latents)["model"].unique().to_list() == ["tuned"]

@@ -25,20 +25,26 @@ def config() -> dict:
     both = {"models": ["lm", "taught"], "train": {"architecture": "batchtopk", "d_sae": 90}}
     tuned = {"name": "taught", "tune": {"path": "workflow/organisms/refuses-cooking.yaml"}}
     saes = core["saes"] | {"both": both}
-    return core | {"models": [tuned], "saes": saes, "diffing": {}}
+    saes |= {"own": {"model": "taught", "train": {"d_sae": 64}}}
+    own = {"matching": {"pairs": {"alone": ["main", "own"]}}}
+    return core | {"models": [tuned], "saes": saes, "diffing": own}
 
 
 def written(root: Path) -> Path:
     """A study whose tables are plausible, and no more of it than that."""
     root.mkdir()
     (root / "config.yaml").write_text(yaml.safe_dump(config()))
-    places = {"models/taught": diffing_tables.OF_MODELS, "saes/both": diffing_tables.OF_SAES}
+    places = {
+        "models/taught": diffing_tables.OF_MODELS,
+        "saes/both": diffing_tables.OF_SAES,
+        "matching/alone": diffing_tables.OF_PAIRS,
+    }
     for place, tables in places.items():
         for name, table in tables.items():
             path = root / "diffing" / place / f"{name}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             own = table()
-            in_file = place == "saes/both" or name in ("steered", "continuations")
+            in_file = place != "models/taught" or name in ("steered", "continuations")
             write_table(path, own if in_file else own.drop("model"))
     return root
 
@@ -53,6 +59,10 @@ def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Pa
     assert "of 16 latents that seem to be of one model" in text.lower()
     assert "5 are not; 6 [6, 7] are of the compared model alone" in text
     assert "The 4 latents that contribute most recover 26 % [21, 31]" in text
+    assert "costs 0.15 nats on prompts of the class on (0.02 on off)" in text
+    assert "of 1 latents put in one by one there, 1 recovers most, 20 % [15, 25]" in text
+    assert "At template[-1], the last token that models read" in text
+    assert "latents of main and own, matched" in text
     assert text.index("Where they differ most") < text.index("Classes of latents")
     assert "the bride &lt;said&gt;" in text
     assert "alone it recovers 20 % [15, 25]" in text

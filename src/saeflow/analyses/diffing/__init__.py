@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from saeflow.analyses.diffing.settings import Diffing
 from saeflow.config.face import Analysis
+from saeflow.config.prompting import about_prompts
 from saeflow.config.section import Complaint
+from saeflow.config.sections.prompts import Message
 
 if TYPE_CHECKING:
     from saeflow.analyses import Study
@@ -20,8 +22,9 @@ OF_MODEL = (
 )
 OF_CROSSCODER = (
     *("latents.parquet", "classes.parquet", "causal.parquet"),
-    *("contexts.parquet", "decoders.parquet"),
+    *("contexts.parquet", "decoders.parquet", "scatter.parquet"),
 )
+OF_PAIR = ("latents.parquet", "classes.parquet")
 
 
 def base(study: Study, own: Diffing) -> str:
@@ -85,6 +88,49 @@ def _complaints(study: Study, own: Diffing) -> list[Complaint]:
             complaints.append((key, reason))
         elif unfit := _unfit(study, own, name):
             complaints.append((key, f"{unfit}; name another"))
+    return [*complaints, *_about_pairs(study, own), *_about_prompts(study, own)]
+
+
+def _about_prompts(study: Study, own: Diffing) -> list[Complaint]:
+    """Prompts that cannot be read, or that the base cannot write as messages."""
+    asked, key = own.causal.prompts, "diffing.causal.prompts"
+    if not asked:
+        return []
+    complaints: list[Complaint] = []
+    for name in (each for each in ("published", "package") if getattr(asked, each)):
+        reason = "prompts are read from files here; get the file, and name it in path"
+        complaints.append((f"{key}.{name}", reason))
+    if asked.value:
+        complaints.append((f"{key}.value", "prompts have classes; name label"))
+    if asked.speaker == "user" and (first := base(study, own)) in study.all_models:
+        spoken = [Message(role="user", content="?")]
+        reasons = about_prompts(study.origin_of(first), f"{key}.speaker", [spoken])
+        complaints += [(f"{key}.speaker", f"'user' {why}; or say nobody") for _, why in reasons]
+    return complaints
+
+
+def _about_pairs(study: Study, own: Diffing) -> list[Complaint]:
+    """SAEs that are matched and are not of the base and of a compared model at one hook."""
+    complaints: list[Complaint] = []
+    first, others = base(study, own), compared(study, own)
+    for name, saes in own.matching.pairs.items():
+        key = f"diffing.matching.pairs.{name}"
+        told = len(complaints)
+        for place, sae in enumerate(saes):
+            wanted, which = (others, "a compared model") if place else ([first], "the base")
+            if sae not in study.saes:
+                reason = f"there is no SAE '{sae}'; saes names {', '.join(study.saes)}"
+            elif (kind := study.saes[sae].kind) != "sae":
+                reason = f"'{sae}' is a {kind}, and latents of SAEs are matched; name one"
+            elif (read := study.sources_of(sae)[0].model) not in wanted:
+                reason = f"'{sae}' reads '{read}', not {which}, {' or '.join(wanted)}; name another"
+            else:
+                continue
+            complaints.append((f"{key}.{place}", reason))
+        hooks = [study.hook_of(sae) for sae in saes] if len(complaints) == told else []
+        if len(set(hooks)) > 1:
+            reason = f"'{saes[0]}' reads {hooks[0]}, '{saes[1]}' {hooks[1]}; name SAEs of one hook"
+            complaints.append((key, reason))
     return complaints
 
 
@@ -94,6 +140,7 @@ ANALYSIS: Analysis[Study, Diffing] = Analysis(
     names=lambda study, own: {
         "compared_model": compared(study, own),
         "diffed_sae": crosscoders(study, own),
+        "matched_pair": list(own.matching.pairs),
     },
     outputs=lambda study, own: [
         *(f"diffing/models/{{compared_model}}/{file}" for file in OF_MODEL),
@@ -102,7 +149,8 @@ ANALYSIS: Analysis[Study, Diffing] = Analysis(
             for file in OF_CROSSCODER
             if crosscoders(study, own)
         ),
+        *(f"diffing/matching/{{matched_pair}}/{file}" for file in OF_PAIR if own.matching.pairs),
     ],
     complaints=_complaints,
-    publishes=("diffing/models/*/*", "diffing/saes/*/*"),
+    publishes=("diffing/models/*/*", "diffing/saes/*/*", "diffing/matching/*/*"),
 )

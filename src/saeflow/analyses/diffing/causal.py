@@ -26,6 +26,7 @@ from torch.nn.functional import normalize
 
 from saeflow.analyses.diffing.classes import NAMES
 from saeflow.analyses.diffing.divergence import token_divergence
+from saeflow.analyses.diffing.prompts import AskedPrompts
 from saeflow.analyses.diffing.scaling import Sides
 from saeflow.analyses.diffing.settings import Causal, Classes
 from saeflow.analyses.diffing.texts import Passed, Text, vocabulary_size
@@ -39,6 +40,8 @@ from saeflow.statistics.means import random_weights
 
 CAUSAL = {
     "model": pl.String,
+    "of": pl.String,
+    "position": pl.String,
     "kind": pl.String,
     "name": pl.String,
     "number": pl.Int32,
@@ -113,6 +116,7 @@ def measure_causes(
     resampled: Classes,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    prompts: AskedPrompts | None = None,
 ) -> pl.DataFrame:
     """KL(tuned ‖ edited) per token of every part of the difference, and the share that it recovers
     of what the base's stream costs.
@@ -122,29 +126,77 @@ def measure_causes(
         sides: the two models.
         text: all sources of the crosscoder, in its order.
         tried: parts of the difference; the first is ``none``.
-        resampled: level and draws of the intervals, which are over blocks.
+        resampled: level and draws of the intervals, which are over blocks or groups of prompts.
         seed: of the study.
-        progress: called with (blocks done, blocks).
+        progress: called with (blocks and prompts done, all of them).
+        prompts: on which the same is measured; the mean difference is that of the text.
 
     Returns:
-        The columns of `CAUSAL`; ``number`` counts latents, and is the latent itself of a
+        The columns of `CAUSAL`; ``of`` is null for the text, else the class of prompts, and
+        ``position`` which token of these; ``number`` counts latents, and is the latent itself of a
         ``single``. Recovered is null where the base's stream costs nothing.
     """
     parts = Parts(crosscoder, sides, _mean_difference(sides, text), seed)
-    of_block = len(tried) * text.tokens.shape[1] * crosscoder.d_model
-    sums = np.zeros((len(tried), len(text.tokens)))
-    counts = np.zeros(len(text.tokens))
-    for passed in text.passes(at_once=max(1, STATES_HELD // of_block)):
+    model, whole = text.sources[sides.tuned[0]].name, len(text.tokens)
+    count = whole + (len(prompts.tokens) if prompts else 0)
+
+    def told(done: int) -> None:
+        if progress:
+            progress(done, count)
+
+    sums, counts = np.zeros((len(tried), whole)), np.zeros(whole)
+    for passed in text.passes(at_once=_at_once(parts, text, tried)):
         measured = passed.kept.clone()
         measured[:, -1] = False
         values = _of_pass(parts, text, passed, measured, tried)
         block = measured.nonzero()[:, 0].cpu().numpy() + passed.first
         for number, own in enumerate(values):
-            sums[number] += np.bincount(block, own, len(counts))
-        counts += np.bincount(block, minlength=len(counts))
-        if progress:
-            progress(passed.first + len(passed.tokens), len(counts))
-    return _table(tried, sums, counts, text.sources[sides.tuned[0]].name, resampled, seed)
+            sums[number] += np.bincount(block, own, whole)
+        counts += np.bincount(block, minlength=whole)
+        told(passed.first + len(passed.tokens))
+    tables = [_table(tried, sums, counts, (model, None, None), resampled, seed)]
+    if prompts:
+        asked_text = text._replace(tokens=prompts.tokens)
+        kl = np.zeros((len(tried), *prompts.places.shape))
+        for passed in asked_text.passes(at_once=_at_once(parts, asked_text, tried)):
+            rows = slice(passed.first, passed.first + len(passed.tokens))
+            places = torch.from_numpy(prompts.places[rows]).to(passed.tokens.device)
+            measured = torch.zeros_like(passed.kept).scatter_(1, places, True)
+            values = _of_pass(parts, asked_text, passed, measured, tried)
+            # Rows come in the order of tokens, names in their own.
+            order = prompts.places[rows].argsort(1).argsort(1)
+            own = values.reshape(len(tried), *order.shape)
+            kl[:, rows] = np.take_along_axis(own, order[None], axis=2)
+            told(whole + rows.stop)
+        tables += _by_position(tried, kl, prompts, model, resampled, seed)
+    return pl.concat(tables)
+
+
+def _at_once(parts: Parts, text: Text, tried: Sequence[Difference]) -> int:
+    """Blocks of a pass, so that final states of all parts fit into a bounded memory."""
+    of_block = len(tried) * text.tokens.shape[1] * parts.crosscoder.d_model
+    return max(1, STATES_HELD // of_block)
+
+
+def _by_position(
+    tried: Sequence[Difference],
+    kl: Float64[np.ndarray, "tried prompts positions"],
+    prompts: AskedPrompts,
+    model: str,
+    resampled: Classes,
+    seed: int,
+) -> list[pl.DataFrame]:
+    """What was measured on prompts, a table per class and position."""
+    tables = []
+    for label in dict.fromkeys(prompts.classes):
+        own = np.array([each == label for each in prompts.classes])
+        _, groups = np.unique(prompts.groups[own], return_inverse=True)
+        counts = np.bincount(groups).astype(float)
+        for place, name in enumerate(prompts.names):
+            sums = np.stack([np.bincount(groups, values) for values in kl[:, own, place]])
+            key = (model, label, name)
+            tables.append(_table(tried, sums, counts, key, resampled, seed))
+    return tables
 
 
 class Parts:
@@ -277,16 +329,17 @@ def _mean_difference(sides: Sides, text: Text) -> Float[Tensor, "hooks d_model"]
 
 def _table(
     tried: Sequence[Difference],
-    sums: Float64[np.ndarray, "tried blocks"],
-    counts: Float64[np.ndarray, " blocks"],
-    model: str,
+    sums: Float64[np.ndarray, "tried units"],
+    counts: Float64[np.ndarray, " units"],
+    named: tuple[str, str | None, str | None],
     resampled: Classes,
     seed: int,
 ) -> pl.DataFrame:
+    """Means over units (blocks, or groups of prompts), which are resampled."""
     generator = numpy_generator(seed, "diffing", "causal")
     weights = random_weights(np.arange(len(counts)), resampled.draws, generator)[:, :-1]
     tails = (1 - resampled.level) / 2, (1 + resampled.level) / 2
-    pooled: dict[tuple[str, str | None, int], list[Float64[np.ndarray, " blocks"]]] = {}
+    pooled: dict[tuple[str, str | None, int], list[Float64[np.ndarray, " units"]]] = {}
     for difference, own in zip(tried, sums, strict=True):
         pooled.setdefault(difference.key, []).append(own)
     nothing = sums[0]
@@ -300,6 +353,6 @@ def _table(
             if nothing.sum() > 0:
                 ends = np.quantile(1 - (weights @ own) / (weights @ nothing), tails)
                 share = (float(1 - own.sum() / nothing.sum()), float(ends[0]), float(ends[1]))
-            yield (model, *key, float(kl), *map(float, kl_ends), *share, len(counts))
+            yield (*named, *key, float(kl), *map(float, kl_ends), *share, len(counts))
 
     return pl.DataFrame(list(rows()), schema=CAUSAL, orient="row")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from saeflow import options
-from saeflow.analyses.diffing.settings import Baselines, Causal, Classes, Shown
+from saeflow.analyses.diffing.settings import Baselines, Causal, Classes, Matching, Shown
 from saeflow.config.sections import Activations
 from saeflow.errors import SaeflowError
 
@@ -162,6 +162,9 @@ def cause(
     activations: Exclusion,
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="Where causal.parquet is written.")],
+    prompts: Annotated[
+        Path | None, typer.Option(help="The file of the prompts, where a file has them.")
+    ] = None,
     cached: Cached = [],  # noqa: B006 - typer's
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
@@ -172,13 +175,17 @@ def cause(
 
     from saeflow.analyses.diffing.causal import CAUSAL, asked, measure_causes
     from saeflow.analyses.diffing.classes import LATENTS
+    from saeflow.analyses.diffing.prompts import drawn_prompts, read_prompts
     from saeflow.tables import read_table, write_table
 
     own, resampled = options.parsed(Causal, settings), options.parsed(Classes, classes)
     crosscoder, text, pairs = _opened(
         model, sae, base, _blocks(corpus, own.blocks), activations, cached, dtype
     )
-    table = read_table(latents, LATENTS)
+    table, on_prompts = read_table(latents, LATENTS), None
+    if own.prompts:
+        drawn = drawn_prompts(own.prompts, prompts, seed)
+        on_prompts = read_prompts(text.sources[0].lm, own.prompts, drawn)
     measured = [
         measure_causes(
             crosscoder,
@@ -188,6 +195,7 @@ def cause(
             resampled,
             seed,
             options.progress(f"put latents of {name} in"),
+            on_prompts,
         )
         for name, sides in pairs.items()
     ]
@@ -206,6 +214,8 @@ def show_contexts(
     activations: Exclusion,
     output: Annotated[Path, typer.Option(help="Where contexts.parquet is written.")],
     decoders: Annotated[Path, typer.Option(help="Where decoders.parquet is written.")],
+    scatter: Annotated[Path, typer.Option(help="Where scatter.parquet is written.")],
+    seed: options.Seed,
     cached: Cached = [],  # noqa: B006 - typer's
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
@@ -219,7 +229,9 @@ def show_contexts(
     from saeflow.analyses.diffing.contexts import (
         CONTEXTS,
         DECODERS,
+        SCATTER,
         decoder_tokens,
+        drawn_activations,
         find_contexts,
         shown_latents,
     )
@@ -229,13 +241,63 @@ def show_contexts(
     crosscoder, text, pairs = _opened(
         model, sae, base, _blocks(corpus, read.blocks), activations, cached, dtype
     )
-    table, places, raised = read_table(latents, LATENTS), [], []
+    table, places, raised, points = read_table(latents, LATENTS), [], [], []
     for name, sides in pairs.items():
         chosen = shown_latents(table.filter(pl.col("model") == name), own)
         places.append(find_contexts(crosscoder, sides, text, chosen, own))
         raised.append(decoder_tokens(crosscoder, sides, text, chosen, own))
+        points.append(drawn_activations(crosscoder, sides, text, chosen, own, seed))
     write_table(output, pl.concat(places), CONTEXTS)
     write_table(decoders, pl.concat(raised), DECODERS)
+    write_table(scatter, pl.concat(points), SCATTER)
+
+
+@app.command("match")
+def match_saes(
+    model: Annotated[
+        list[Path], typer.Option(help="Folders of the base model and of the compared one.")
+    ],
+    sae: Annotated[
+        list[Path], typer.Option(help="Folders of the SAE of the base and of the other's.")
+    ],
+    hook: options.HookName,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    classes: ClassBounds,
+    activations: Exclusion,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Where latents.parquet is written.")],
+    counts: Annotated[Path, typer.Option(help="Where classes.parquet is written.")],
+    cached: Cached = [],  # noqa: B006 - typer's
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Match latents of two SAEs, one of each model, by how they fire together."""
+    options.use_device(threads)
+    from saeflow.analyses.diffing.classes import COUNTS
+    from saeflow.analyses.diffing.matching import MATCHES, match_latents
+    from saeflow.analyses.diffing.texts import Text, check_comparable
+    from saeflow.saes.comparison import Seen
+    from saeflow.tables import write_table
+
+    for option, given in (("--model", model), ("--sae", sae)):
+        if len(given) != 2:
+            raise SaeflowError(f"{option}: {len(given)} folders; give the base's and the other's")
+    read = options.parsed(Classes, classes)
+    base, tuned = (Seen(folder.name, options.open_model(folder, dtype), hook) for folder in model)
+    check_comparable(base, tuned)
+    exclusion = options.parsed(Activations, activations)
+    text = Text([base, tuned], _blocks(corpus, read.blocks), exclusion, _by_model(cached))
+    matched, counted = match_latents(
+        [options.open_sae(folder).to(options.device()) for folder in sae],
+        text,
+        options.parsed(Matching, settings),
+        read,
+        seed,
+        options.progress("match latents"),
+    )
+    write_table(output, matched, MATCHES)
+    write_table(counts, counted, COUNTS)
 
 
 def _opened(

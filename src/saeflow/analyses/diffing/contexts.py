@@ -14,6 +14,7 @@ from saeflow.analyses.diffing.scaling import Sides, as_if_both_were
 from saeflow.analyses.diffing.settings import Shown
 from saeflow.analyses.diffing.texts import Text
 from saeflow.saes.crosscoder import Crosscoder
+from saeflow.seeds import torch_generator
 
 CONTEXTS = {
     "model": pl.String,
@@ -27,6 +28,13 @@ CONTEXTS = {
     "before": pl.String,
     "token": pl.String,
 }
+SCATTER = {
+    "model": pl.String,
+    "latent": pl.Int64,
+    "activation": pl.Float64,
+    "activation_base": pl.Float64,
+    "activation_tuned": pl.Float64,
+}
 DECODERS = {
     "model": pl.String,
     "latent": pl.Int64,
@@ -39,10 +47,58 @@ DECODERS = {
 
 
 def shown_latents(latents: pl.DataFrame, settings: Shown) -> list[int]:
-    """Of every class but the dead, the latents that contribute most to the difference."""
+    """Of every class but the dead, the latents that contribute most to the difference; those that
+    contribute most of all come first."""
     alive = latents.filter(pl.col("class") != "dead")
     most = alive.sort("contribution", descending=True, maintain_order=True)
-    return most.group_by("class", maintain_order=True).head(settings.latents)["latent"].to_list()
+    chosen = most.group_by("class", maintain_order=True).head(settings.latents)
+    in_order = chosen.sort("contribution", descending=True, maintain_order=True)
+    return in_order["latent"].to_list()
+
+
+@torch.no_grad()
+def drawn_activations(
+    crosscoder: Crosscoder,
+    sides: Sides,
+    text: Text,
+    latents: list[int],
+    settings: Shown,
+    seed: int,
+) -> pl.DataFrame:
+    """What latents would be in either model at tokens drawn at random among those where they are
+    above zero in one of them or in both together; memory does not grow with the text.
+
+    Args:
+        crosscoder: on the models' device.
+        sides: the two models.
+        text: all sources of the crosscoder, in its order.
+        latents: which.
+        settings: how many tokens of each.
+        seed: of the study.
+
+    Returns:
+        The columns of `SCATTER`: the latent itself, and as if both models were the base or the
+        tuned one. An SAE of the difference has no such points.
+    """
+    model = text.sources[sides.tuned[0]].name
+    part = _part(crosscoder, latents)
+    generator = torch_generator(seed, "diffing", "scatter")
+    key = torch.zeros(0, len(latents))
+    points = torch.zeros(0, 3, len(latents))
+    for passed in () if crosscoder.of_difference else text.passes():
+        alone = [as_if_both_were(part, sides, passed.x, side) for side in (0, 1)]
+        values = torch.stack([part.encode(x) for x in (passed.x, *alone)], dim=1).cpu()
+        drawn = torch.rand(len(values), len(latents), generator=generator)
+        drawn = drawn.masked_fill(~(values > 0).any(1), -1.0)
+        key, points = torch.cat([key, drawn]), torch.cat([points, values])
+        key, order = key.topk(min(settings.points, len(key)), dim=0)
+        points = points.gather(0, order[:, None].expand(-1, 3, -1))
+    rows = [
+        (model, latent, *points[place, :, column].tolist())
+        for column, latent in enumerate(latents)
+        for place in (key[:, column] >= 0).nonzero()[:, 0].tolist()
+    ]
+    return pl.DataFrame(rows, schema=SCATTER, orient="row")
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.diffing import OF_CROSSCODER, OF_MODEL, compared, crosscoders
+from saeflow.analyses.diffing import OF_CROSSCODER, OF_MODEL, OF_PAIR, compared, crosscoders
 from saeflow.analyses.diffing.settings import Diffing
 from saeflow.planning.work import Scope, StagePlan
 
@@ -15,6 +15,8 @@ ALWAYS = 8
 """Parts of the difference that are tried whatever is asked for."""
 CLASSES = 5
 """Classes that have latents, about."""
+PROMPTS = 2 * 64
+"""Tokens of prompts for each that is drawn of every class, about."""
 
 
 def work(study: Study, own: Diffing, scope: Scope) -> list[StagePlan]:
@@ -24,10 +26,14 @@ def work(study: Study, own: Diffing, scope: Scope) -> list[StagePlan]:
     said = (1 + 2 * len(steering.scales)) * steering.prompts * steering.new_tokens * 2
     baselines = len(models) * (6 * plain.blocks * context + said)
     tried = ALWAYS + (CLASSES + len(causal.numbers)) * (1 + causal.random) + causal.singles
-    of_latents = 4 * own.classes.blocks * context + tried * causal.blocks * context
-    tokens = baselines + len(saes) * of_latents
+    of_text = causal.blocks * context + (PROMPTS * causal.prompts.each if causal.prompts else 0)
+    of_latents = 4 * own.classes.blocks * context + tried * of_text
+    pairs = own.matching.pairs
+    of_pairs = len(pairs) * 4 * own.classes.blocks * context
+    tokens = baselines + len(saes) * of_latents + of_pairs
     files = [f"diffing/models/{name}/{file}" for name in models for file in OF_MODEL]
     files += [f"diffing/saes/{name}/{file}" for name in saes for file in OF_CROSSCODER]
+    files += [f"diffing/matching/{name}/{file}" for name in pairs for file in OF_PAIR]
     what = f"{len(models)} models compared, in {len(saes)} crosscoders"
-    jobs = len(models) + 3 * len(saes)
+    jobs = len(models) + 3 * len(saes) + len(pairs)
     return [StagePlan("diffing", jobs, tokens, tokens * scope.flop(), 5_000_000, what, files)]

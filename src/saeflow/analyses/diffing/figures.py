@@ -37,6 +37,8 @@ LEVELS = {
 }
 """What curves of latents are held against."""
 KEYS = ["sae", "model"]
+SCATTERED = 8
+"""Latents of each SAE that are drawn model against model."""
 
 
 def _panels_of(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
@@ -104,7 +106,8 @@ def of_causes(causal: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame
     if causal.is_empty():
         return pl.DataFrame()
     kinds = ["class", "largest", "random", *LEVELS]
-    shown = causal.filter(pl.col("kind").is_in(kinds)).drop_nulls("recovered")
+    on_text = causal.filter(pl.col("of").is_null())
+    shown = on_text.filter(pl.col("kind").is_in(kinds)).drop_nulls("recovered")
     columns = ["kind", "name", "number", "recovered", "recovered_low", "recovered_high"]
     return shown.select(*KEYS, *columns).sort(
         *KEYS, "kind", "name", "number", maintain_order=True, nulls_last=True
@@ -173,6 +176,51 @@ def diffing_causes_alt(rows: pl.DataFrame) -> str:
         for row in rows.filter(kind="class").iter_rows(named=True)
     )
     return f"Shares of the divergence that latents recover, with intervals. By class {told}."
+
+
+def of_scatter(scatter: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
+    """What the first `SCATTERED` latents of each SAE would be in either model: sae, model, latent,
+    activation_base, activation_tuned."""
+    if scatter.is_empty():
+        return pl.DataFrame()
+    first = scatter.select(*KEYS, "latent").unique(maintain_order=True)
+    first = first.group_by(KEYS, maintain_order=True).head(SCATTERED)
+    columns = [*KEYS, "latent", "activation_base", "activation_tuned"]
+    return first.join(scatter, on=[*KEYS, "latent"], maintain_order="left").select(columns)
+
+
+@styled
+def diffing_scatter(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
+    """A panel per latent, a point per token."""
+    if rows.is_empty():
+        return no_data(settings, "no latent of a crosscoder fires")
+    parts = list(rows.group_by([*KEYS, "latent"], maintain_order=True))
+    drawing, axes = panels(len(parts), settings, 1.9, False, False, columns=4)
+    for panel, ((sae, _, latent), own) in zip(axes, parts, strict=True):
+        base, tuned = (own[f"activation_{side}"].to_numpy() for side in ("base", "tuned"))
+        most = max(base.max(), tuned.max(), np.finfo(float).tiny)
+        panel.plot([0, most], [0, most], color=GREY, linewidth=0.8)
+        panel.plot(base, tuned, "o", color=VERMILLION, markersize=2.5, alpha=0.5)
+        panel.set_title(f"{words(str(sae))}, {latent}")
+        panel.set_xlabel("in the base")
+        panel.set_ylabel("in the compared model")
+    return drawing
+
+
+def diffing_scatter_alt(rows: pl.DataFrame) -> str:
+    """For those who do not see it."""
+    if rows.is_empty():
+        return "No data: no latent of a crosscoder fires on the text."
+    above = pl.col("activation_tuned") > pl.col("activation_base")
+    shares = rows.group_by([*KEYS, "latent"], maintain_order=True).agg(above.mean().alias("share"))
+    told = "; ".join(
+        f"{row['latent']} of {row['sae']} on {100 * row['share']:.0f} %"
+        for row in shares.to_dicts()
+    )
+    return (
+        "Scatter plots of latents, the base's activations against the compared model's. The share "
+        f"of tokens where the latter are larger: {told}."
+    )
 
 
 def of_weights(weights: pl.DataFrame, settings: Figures = DEFAULT) -> pl.DataFrame:
@@ -259,6 +307,21 @@ FIGURES = (
         "their number. Intervals are over blocks of text.",
         section="diffing",
         drawn=lambda study: bool(_crosscoders(study)),
+    ),
+    Figure(
+        name="diffing_scatter",
+        tables=("diffing/saes/{diffed_sae}/scatter.parquet",),
+        rows=of_scatter,
+        draw=diffing_scatter,
+        alt=diffing_scatter_alt,
+        title="What latents are in either model",
+        caption="The latents that contribute most to the difference, on tokens where they fire: "
+        "what each would be if both models were the base, and if both were the compared one. On "
+        "the line both hold it alike; along an axis one of them alone does.",
+        section="diffing",
+        drawn=lambda study: any(
+            study.saes[name].kind == "crosscoder" for name in _crosscoders(study)
+        ),
     ),
 )
 

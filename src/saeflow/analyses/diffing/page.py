@@ -30,7 +30,19 @@ def contribute(
     base = own.base or folder.study.model.name
     models = [_of_model(folder, own, name) for name in names["compared_model"]]
     saes = [each for name in names["diffed_sae"] for each in _of_sae(folder, name)]
-    context = {"base": base, "models": models, "saes": saes, "classes": CLASSES, "own": own}
+    pairs = [
+        {"name": name, "saes": own.matching.pairs[name], "counts": counts.to_dicts()}
+        for name in names["matched_pair"]
+        if len(counts := folder.table(f"diffing/matching/{name}/classes"))
+    ]
+    context = {
+        "base": base,
+        "models": models,
+        "saes": saes,
+        "pairs": pairs,
+        "classes": CLASSES,
+        "own": own,
+    }
     headline = [
         *(f"{each['name']} and {base}: {line}" for each in models for line in each["lead"][:1]),
         *(f"{each['model']}, {each['sae']}: {line}" for each in saes for line in each["lead"][:1]),
@@ -149,13 +161,19 @@ def _of_sae(folder: StudyFolder, name: str) -> Iterator[dict[str, Any]]:
             table.filter(model=model) if len(table) else table
             for table in (latents, classes, causal, contexts, decoders)
         ]
+        on_text, on_prompts = own[2], own[2].clear()
+        if len(own[2]):
+            on_text = own[2].filter(pl.col("of").is_null())
+            on_prompts = own[2].filter(pl.col("of").is_not_null())
         yield {
             "sae": name,
             "model": model,
-            "lead": list(_told_of_latents(own[1], own[2])),
+            "lead": [*_told_of_latents(own[1], on_text), *_told_of_prompts(on_prompts)],
             "counts": own[1].to_dicts(),
-            "causal": [row | {"what": _what(row)} for row in own[2].to_dicts()],
-            "latents": list(_latents(*(own[place] for place in (0, 2, 3, 4)))),
+            "causal": [row | {"what": _what(row)} for row in on_text.to_dicts()],
+            "prompts": _of_prompts(on_prompts),
+            "positions": _of_positions(on_prompts),
+            "latents": list(_latents(own[0], on_text, *own[3:])),
         }
 
 
@@ -195,6 +213,64 @@ def _told_of_latents(classes: pl.DataFrame, causal: pl.DataFrame) -> Iterator[st
         f"all latents together recover {_share(by_kind['latents'])}, and what the crosscoder "
         f"leaves out {_share(by_kind['error'])}; the two add up to the whole difference."
     )
+
+
+def _told_of_prompts(causal: pl.DataFrame) -> Iterator[str]:
+    """Where answers begin, on the class of prompts on which models differ most there."""
+    if causal.is_empty():
+        return
+    here = _where_answers_begin(causal)
+    costs = here.filter(kind="none").sort("kl", descending=True, maintain_order=True)
+    first = costs.row(0, named=True)
+    others = ", ".join(f"{row['kl']:.2f} on {row['of']}" for row in costs[1:].to_dicts())
+    own = here.filter(of=first["of"]).drop_nulls("recovered")
+    alone = own.filter(kind="single").sort("recovered", descending=True, maintain_order=True)
+    if alone.is_empty():
+        return
+    best, mean = alone.row(0, named=True), own.filter(kind="mean_difference").row(0, named=True)
+    yield (
+        f"where answers begin, the base's stream costs {first['kl']:.2f} nats on prompts of the "
+        f"class {first['of']}{f' ({others})' if others else ''}; of {len(alone)} latents put in "
+        f"one by one there, {best['number']} recovers most, {_share(best)}, and the mean "
+        f"difference {_share(mean)}."
+    )
+
+
+def _where_answers_begin(causal: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the last position, which is named last."""
+    return causal.filter(pl.col("position") == causal["position"][-1])
+
+
+def _of_prompts(causal: pl.DataFrame) -> dict[str, Any]:
+    """What was put in and what it recovers where answers begin, a column per class."""
+    if causal.is_empty():
+        return {}
+    here = _where_answers_begin(causal)
+    classes = here["of"].unique(maintain_order=True).to_list()
+    parts = here.unique(["kind", "name", "number"], maintain_order=True)
+    rows = []
+    for part in parts.select("kind", "name", "number").to_dicts():
+        same = [pl.col(key).eq_missing(pl.lit(value)) for key, value in part.items()]
+        own = {row["of"]: row for row in here.filter(same).to_dicts()}
+        values = [
+            f"{own[label]['kl']:.2f} nats" if part["kind"] == "none" else _share(own[label])
+            for label in classes
+        ]
+        rows.append({"what": _what(part), "values": values})
+    return {"classes": classes, "rows": rows, "position": causal["position"][-1]}
+
+
+def _of_positions(causal: pl.DataFrame) -> dict[str, Any]:
+    """What the base's stream costs at every position, a column per class."""
+    if causal.is_empty():
+        return {}
+    costs = causal.filter(kind="none")
+    classes = costs["of"].unique(maintain_order=True).to_list()
+    rows = [
+        {"position": position, "values": [own.filter(of=label)["kl"][0] for label in classes]}
+        for (position,), own in costs.group_by(["position"], maintain_order=True)
+    ]
+    return {"classes": classes, "rows": rows}
 
 
 def _what(row: Mapping[str, Any]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saeflow.config.section import Name, Section, Unique, refuse
+from saeflow.config.section import Name, Position, Section, Unique, refuse
+from saeflow.config.sections.labelled import TextSource
 
 Scale = Annotated[float, Field(ge=0)]
 
@@ -73,6 +74,19 @@ class Baselines(Section):
     """Steering with the mean difference."""
 
 
+class CausalPrompts(TextSource):
+    """Prompts with classes, such as those that a tuned model refuses and others."""
+
+    speaker: Literal["user", "nobody"] = "user"
+    """``user``: a text is what a user says, through the model's chat template. ``nobody``: it is
+    text that the model goes on with. Messages are what they are."""
+    each: int = Field(default=16, ge=2)
+    """Of each class, drawn at random."""
+    positions: Annotated[list[Position], Field(min_length=1), Unique] | None = None
+    """Where predictions are compared. Null: at every token that the template writes behind what the
+    user says, or at the last where there is none."""
+
+
 class Causal(Section):
     """How much of what tells the models' predictions apart goes through which latents."""
 
@@ -86,6 +100,28 @@ class Causal(Section):
     """Of those latents, how many are put in one by one, too."""
     random: int = Field(default=3, ge=1, le=100)
     """Draws of random directions, in place of those of as many latents."""
+    prompts: CausalPrompts | None = None
+    """Prompts on which the same is measured, by class and position."""
+
+
+class Matching(Section):
+    """Pairs of SAEs, one of each model, whose latents are matched by how they fire together."""
+
+    pairs: dict[Name, Annotated[list[Name], Field(min_length=2, max_length=2), Unique]] = Field(
+        default={}
+    )
+    """By a name of the pair, an SAE of the base and one of a compared model at the same hook."""
+    shared: float = Field(default=0.5, gt=0, lt=1)
+    """Latents that are matched are shared where their activations correlate at least so much."""
+    exclusive: float = Field(default=0.2, gt=0, lt=1)
+    """They are each of their own model alone where they correlate less than this; between the two
+    bounds they are ``leaning``."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Matching:
+        if self.shared < self.exclusive:
+            refuse([("shared", f"{self.shared:g} must be at least exclusive {self.exclusive:g}")])
+        return self
 
 
 class Shown(Section):
@@ -99,6 +135,8 @@ class Shown(Section):
     """Tokens shown before such a place."""
     tokens: int = Field(default=8, ge=1)
     """Tokens that each model's decoder direction raises most."""
+    points: int = Field(default=200, ge=1)
+    """Tokens of each latent that are drawn for what it would be in either model."""
 
 
 class Diffing(Section):
@@ -117,5 +155,7 @@ class Diffing(Section):
     """To which model latents belong."""
     causal: Causal = Causal()
     """What latents carry over from one model to the other."""
+    matching: Matching = Matching()
+    """What SAEs of one model each say, whose latents are matched."""
     shown: Shown = Shown()
     """What is told of single latents."""
