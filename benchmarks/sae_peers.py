@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from apart import Cost
 
 
 class Batches:
@@ -42,6 +43,12 @@ class Batches:
         start = (len(self.times) - 1) * self.batch % len(data)
         return torch.from_numpy(np.array(data[start : start + self.batch]))
 
+    def settled(self) -> Cost:
+        """What a step took on average, the first quarter left out."""
+        steps = np.diff(self.times, axis=0)
+        wall, cpu = steps[len(steps) // 4 :].mean(0)
+        return Cost(float(wall), float(cpu))
+
 
 def memory() -> float:
     """Peak resident memory of this process so far, in MB."""
@@ -50,13 +57,12 @@ def memory() -> float:
 
 def result(batches: Batches, megabytes: float, quality: dict[str, float]) -> None:
     """Print rate, memory and quality."""
-    steps = np.diff(batches.times, axis=0)
-    settled = steps[len(steps) // 4 :]
-    wall, cpu = settled.mean(0)
+    wall, cpu = batches.settled()
+    steps = len(batches.times) - 1
     rate = {
         "tokens_per_second": round(batches.batch / wall),
         "tokens_per_cpu_second": round(batches.batch / cpu),
-        "steps": len(settled),
+        "steps": steps - steps // 4,
     }
     print(json.dumps({**rate, "megabytes": round(megabytes), **quality}))
 

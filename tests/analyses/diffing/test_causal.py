@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from largest_tensor import LargestTensor
 
 from saeflow.analyses.diffing.causal import CAUSAL, Difference, Parts, measure_causes
 from saeflow.analyses.diffing.causal import asked as tried
@@ -270,6 +271,18 @@ def test_results_do_not_depend_on_how_many_blocks_a_pass_has(monkeypatch) -> Non
     monkeypatch.setattr("saeflow.analyses.diffing.texts.blocks_per_pass", lambda *_: 2)
     parts = measure_causes(crosscoder(), SIDES, few, wanted, RESAMPLED, 0)
     np.testing.assert_allclose(parts["kl"], whole["kl"], rtol=1e-5, atol=1e-8)
+
+
+def test_memory_of_causes_does_not_grow_with_the_text(monkeypatch) -> None:
+    monkeypatch.setattr("saeflow.analyses.diffing.texts.blocks_per_pass", lambda *_: 2)
+    wanted = [Difference("none"), Difference("error"), Difference("largest", None, [1, 2])]
+    sizes = []
+    for blocks in (2, 6):
+        part = text()._replace(tokens=tokens()[:blocks])
+        with LargestTensor() as largest:
+            measure_causes(crosscoder(), SIDES, part, wanted, RESAMPLED, 0)
+        sizes.append(largest.numbers)
+    assert sizes[0] == sizes[1] > 0
 
 
 def test_a_model_that_is_the_same_has_nothing_to_recover() -> None:
