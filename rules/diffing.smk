@@ -243,7 +243,7 @@ rule match_latents:
         gpu=1,
     params:
         models=lambda wildcards, input: repeated("--model", input.models),
-        saes=lambda wildcards, input: sae_options(input.saes),
+        folders=lambda wildcards, input: sae_options(input.saes),
         hook=lambda wildcards: STUDY.hook_of(
             STUDY.diffing.matching.pairs[wildcards.matched_pair][0]
         ),
@@ -256,7 +256,7 @@ rule match_latents:
     shell:
         "saeflow diffing match"
         " {params.models:q}"
-        " {params.saes:q}"
+        " {params.folders:q}"
         " --hook {params.hook:q}"
         " --corpus {input.corpus:q}"
         " --settings @<(printf %s {params.settings:q})"
