@@ -34,6 +34,7 @@ JSON_OPTIONS = (
     *("--prompting", "--facts", "--directions", "--activations"),
     *("--sets", "--sources", "--regimes"),
     *("--asked", "--behaviour", "--selection", "--measures", "--pools", "--nulls", "--classes"),
+    "--cleaning",
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
 )
 

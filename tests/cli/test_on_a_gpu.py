@@ -47,6 +47,8 @@ TARGETS = {
         "directions/lm/cooking/edits.parquet",
         "directions/lm/transfer.parquet",
         "geometry/causes.parquet",
+        "tasks/sweep.parquet",
+        "tasks/topk/latents.parquet",
         "labels/topk/labels.parquet",
         "dreaming/topk/targets.parquet",
         "dreaming/without-sae/targets.parquet",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import decomposition_tables
 import numpy as np
+import planted_tasks
 import polars as pl
 import probing_tables
 from planted_circle import planted_tables
@@ -560,6 +561,24 @@ def geometry_tables() -> dict[str, pl.DataFrame]:
     return {f"geometry/{name}.parquet": made[name] for name in names}
 
 
+@cache
+def task_tables() -> dict[str, pl.DataFrame]:
+    """Of the planted tasks."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = planted_tasks.planted_tables(Path(folder))
+    curves = [
+        made[f"main/{task}/curves"].with_columns(sae=pl.lit("main"), task=pl.lit(task))
+        for task in planted_tasks.TASKS
+    ]
+    return {
+        "tasks/sweep.parquet": made["sweep"],
+        "tasks/{cleaned_sae}/{task}/curves.parquet": pl.concat(curves),
+        "tasks/{cleaned_sae}/specificity.parquet": made["main/specificity"].with_columns(
+            sae=pl.lit("main")
+        ),
+    }
+
+
 def dreamed_prompts(method: str) -> pl.DataFrame:
     """Prompts that move two targets the more, the less likely they are."""
     rows = [
@@ -581,6 +600,7 @@ def tables(goals: int = 2) -> dict[str, pl.DataFrame]:
         **decomposition_tables.tables(),
         **probing_tables.tables(),
         **geometry_tables(),
+        **task_tables(),
         "dreaming/{dreamed}/fronts.parquet": dreamed_prompts("adaptive"),
         "dreaming/{dreamed}/contexts.parquet": dreamed_prompts("context"),
         "steering/summary.parquet": steered,

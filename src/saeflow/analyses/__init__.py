@@ -20,6 +20,7 @@ from saeflow.analyses import (
     logit_lens,
     probing,
     steering,
+    tasks,
 )
 from saeflow.analyses.decomposition.settings import Decomposition
 from saeflow.analyses.diffing.settings import Diffing
@@ -32,6 +33,7 @@ from saeflow.analyses.labels.settings import Labels
 from saeflow.analyses.logit_lens.settings import LogitLens
 from saeflow.analyses.probing.settings import Probing
 from saeflow.analyses.steering.settings import Steering
+from saeflow.analyses.tasks.settings import Tasks
 from saeflow.config.face import Analysis
 from saeflow.config.section import Complaint
 from saeflow.config.sections.study import Core
@@ -45,6 +47,7 @@ ANALYSES = (
     directions.ANALYSIS,
     decomposition.ANALYSIS,
     geometry.ANALYSIS,
+    tasks.ANALYSIS,
     dreaming.ANALYSIS,
     labels.ANALYSIS,
     diffing.ANALYSIS,
@@ -73,6 +76,9 @@ class Study(Core):
     """Directions as sums of few decoder rows of SAEs; null leaves it out."""
     geometry: Geometry | None = None
     """Circles of words and lines of numbers; null leaves it out."""
+    tasks: Tasks | None = None
+    """Tasks of examples as vectors and as latents; null leaves it out, ``{}`` takes the
+    defaults."""
     dreaming: Dreaming | None = None
     """Prompts that move latents most; null leaves it out, ``{}`` takes the defaults."""
     labels: Labels | None = None

@@ -88,7 +88,7 @@ def clean_and_again(
     below: list[Tensor] = []
     with attach(lm, [(f"blocks.{layer - 1}.hook_resid_post", below.append)]):
         clean = final_states(lm, tokens)
-    return clean, partial(suffix_states, lm, below[0], layer - 1)
+    return clean, partial(torch.no_grad()(suffix_states), lm, below[0], layer - 1)
 
 
 @torch.no_grad()
@@ -241,12 +241,11 @@ def run_suffix(
     return unembed(lm, states.flatten(0, 1)).view(*states.shape[:2], -1)
 
 
-@torch.no_grad()
 def suffix_states(
     lm: LanguageModel, resid: Float[Tensor, "batch pos d_model"], layer: int
 ) -> Float[Tensor, "batch pos d_model"]:
     """The final states that follow from the residual stream after a layer, as `run_suffix` goes on
-    from them."""
+    from them; with a gradient where the stream has one."""
     check_hook(lm, f"blocks.{layer}.hook_resid_post")
     check_length(lm, resid.shape[1])
     with _layers_replaced(lm, layer, resid):
