@@ -106,7 +106,9 @@ rule clean_task:
         lists=list(TASK_LISTS.files.values()),
         tensors="results/{study}/tasks/vectors.safetensors",
     output:
-        collect("results/{{study}}/tasks/{{sae}}/{{task}}/{table}.parquet", table=OF_A_TASK),
+        collect(
+            "results/{{study}}/tasks/{{sae}}/{{task}}/{table}.parquet", table=OF_A_TASK
+        ),
     log:
         "results/{study}/logs/clean_task/{sae}/{task}.log",
     benchmark:
@@ -153,7 +155,8 @@ rule look_at_task_latents:
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
         lists=list(TASK_LISTS.files.values()),
         codes=collect(
-            "results/{{study}}/tasks/{{sae}}/{task}/codes.parquet", task=FLOW.names["task"]
+            "results/{{study}}/tasks/{{sae}}/{task}/codes.parquet",
+            task=FLOW.names["task"],
         ),
     output:
         collect("results/{{study}}/tasks/{{sae}}/{table}.parquet", table=OF_LATENTS),
