@@ -60,6 +60,21 @@ def planted(
     return Planted(torch.stack([values @ base, values @ tuned], dim=1), base, tuned, values)
 
 
+LOOSE, WEAK = slice(0, 3), slice(3, 6)
+"""Features of both models that `loosely` has not alike in both."""
+
+
+def loosely(world: Planted) -> Planted:
+    """The same where the base holds some features of both with strengths of its own, and others
+    two fifths as strongly: L1 then rather pays for one model's direction than for two."""
+    generator = torch.Generator().manual_seed(7)
+    values = world.values.clone()
+    again = 0.5 + torch.rand(values.shape, generator=generator)
+    values[:, LOOSE] = (values[:, LOOSE] > 0) * again[:, LOOSE]
+    values[:, WEAK] *= 0.4
+    return world._replace(x=torch.stack([values @ world.base, world.x[:, 1]], dim=1))
+
+
 SHRUNK, SPLIT, LEANING = 0, 1, 2
 """Features of both models that `faulty` gets wrong."""
 

@@ -9,7 +9,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from planted_models import BASE_ONLY, BOTH, SHRUNK, TUNED_ONLY, Planted, faulty, planted
+from planted_models import (
+    BASE_ONLY,
+    BOTH,
+    SHRUNK,
+    TUNED_ONLY,
+    Planted,
+    faulty,
+    loosely,
+    planted,
+)
 from rows_in_memory import InMemory, known
 from torch.nn.functional import normalize
 
@@ -184,15 +193,19 @@ def test_density_of_a_model_is_how_often_a_latent_would_fire_if_both_were_that_m
 
 
 @cache
-def trained(world: str) -> tuple[Planted, pl.DataFrame, Crosscoder]:
+def trained(
+    world: str, architecture: str = "batchtopk"
+) -> tuple[Planted, pl.DataFrame, Crosscoder]:
     """A crosscoder trained on a planted world for a second or two, and its latents."""
-    made = planted(exclusive=world in ("diff", "shuffled"), rotated=world == "rotated")
+    made = planted(exclusive=world in ("diff", "loose", "shuffled"), rotated=world == "rotated")
+    made = loosely(made) if world == "loose" else made
     x = made.x
     if world == "shuffled":
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(2))
         x = torch.stack([x[:, 0], x[order, 1]], 1)
     settings = SAETraining(
-        architecture="batchtopk",
+        architecture=architecture,
+        sparsity_coefficient=0.1 if architecture == "standard" else None,
         d_sae=48,
         k=2 if world == "shuffled" else 1,  # about as many as are there
         tokens=600 * 256,
@@ -217,6 +230,37 @@ def test_every_feature_of_one_model_is_found_as_such() -> None:
     shared = latents.filter(pl.col("class") == "shared")
     assert shared["relative_norm"].median() == pytest.approx(0.5, abs=0.03)
     assert shared["cosine"].median() > 0.98
+
+
+def test_latents_that_l1_makes_of_one_model_s_norm_are_told_by_scaling_from_those_that_are() -> (
+    None
+):
+    world, latents, crosscoder = trained("loose", "standard")
+    seeming = latents.filter(
+        pl.col("class") != "dead", (pl.col("relative_norm") - 0.5).abs() >= 0.4
+    )
+    true, false = [], []
+    for row in seeming.iter_rows(named=True):
+        side = int(row["relative_norm"] > 0.5)
+        own = normalize(crosscoder.W_dec[row["latent"], side], dim=0)
+        cosines = (world.base, world.tuned)[side] @ own
+        assert cosines.max() > 0.9
+        name = ("base", "tuned")[side]
+        ratios = row[f"nu_error_{name}"], row[f"nu_reconstruction_{name}"]
+        (true if int(cosines.argmax()) >= BOTH else false).append((row["class"], *ratios))
+    assert len(true) >= BASE_ONLY + TUNED_ONLY
+    assert len(false) >= 6  # as many features are not held alike
+    assert {name for name, _, _ in true} == {"base_only", "tuned_only"}
+    assert max(max(ratios) for _, *ratios in true) < 0.1
+    assert {name for name, _, _ in false} <= {"shrunk", "decoupled"}
+    assert min(max(ratios) for _, *ratios in false) > 0.4
+    assert max(max(ratios) for _, *ratios in false) > 0.7
+    # BatchTopK, which pays for latents and not for norms, makes none.
+    _, latents, _ = trained("loose")
+    assert not of_class(latents, "shrunk")
+    assert not of_class(latents, "decoupled")
+    assert len(of_class(latents, "base_only")) == BASE_ONLY
+    assert len(of_class(latents, "tuned_only")) == TUNED_ONLY
 
 
 def test_models_that_are_the_same_have_no_latent_of_their_own() -> None:
