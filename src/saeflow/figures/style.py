@@ -104,12 +104,13 @@ def panels(
         count: how many panels.
         settings: width and resolution of the figure.
         height: of one row of panels, inches.
-        columns: panels beside each other; by default as many as stay readable.
+        columns: panels beside each other, at most; by default as many as stay readable.
     Returns:
         The figure, and its panels in reading order.
     """
     alone = columns is None and count == 1
     columns = columns or (count if count < 4 else 2 if count == 4 else 3 if count < 10 else 4)
+    columns = min(columns, count)
     rows = -(-count // columns)
     size = (
         (min(settings.width, 6.5), 1.6 * height + 0.6)
