@@ -176,7 +176,7 @@ def matched_latents() -> pl.DataFrame:
 
 def matched_classes() -> pl.DataFrame:
     """How many there are."""
-    counts = {"shared": 1, "leaning": 1, "base_only": 1, "tuned_only": 1, "dead": 0}
+    counts = {"shared": 1, "leaning": 1, "split": 0, "base_only": 1, "tuned_only": 1, "dead": 0}
     rows = [(MODEL, name, n, 0.0, 2.0, 0.01, 0.9, None) for name, n in counts.items()]
     names = ["model", "class", "count", "low", "high", "density", "cosine", "contribution"]
     return pl.DataFrame(rows, schema=names, orient="row")

@@ -78,12 +78,22 @@ def test_the_match_has_the_largest_sum_of_all_and_leaves_the_silent_out() -> Non
     generator = np.random.default_rng(0)
     correlations = generator.uniform(-1, 1, (5, 4)).astype(np.float32)
     alive = [np.array([True, True, False, True, True]), np.ones(4, bool)]
-    match = best_match(correlations, alive)
+    match = best_match(correlations, alive, np.zeros_like(correlations))
     rows = [0, 1, 3, 4]
     best = max(correlations[list(order), range(4)].sum() for order in permutations(rows))
     assert match.correlation.sum() == pytest.approx(best, rel=1e-6)
     assert sorted(match.base) == rows
     assert sorted(match.tuned) == [0, 1, 2, 3]
+    np.testing.assert_allclose(match.largest[0], correlations.max(1))
+    np.testing.assert_allclose(match.largest[1], correlations.max(0))
+
+
+def test_where_correlations_are_alike_directions_decide() -> None:
+    order = np.random.default_rng(2).permutation(6)
+    cosines = np.eye(6, dtype=np.float32)[order]
+    match = best_match(np.ones((6, 6), np.float32), [np.ones(6, bool)] * 2, cosines)
+    assert match.tuned.tolist() == order.tolist()
+    assert match.cosine.min() == 1
 
 
 def test_an_sae_and_the_same_in_another_order_are_shared_latent_by_latent() -> None:
@@ -105,15 +115,22 @@ def test_latents_that_one_sae_lacks_are_of_the_other_model_alone() -> None:
     whole = sae(list(range(LATENTS)))
     few = silenced(whole, [3, 7])
     table, counts = match_latents([few, whole], text(), Matching(), RESAMPLED, 0)
-    alone = table.filter(pl.col("class") == "tuned_only")
-    assert alone["tuned_latent"].to_list() == [3, 7]
-    assert alone["base_latent"].null_count() == 2
-    assert alone["density_tuned"].min() > 0
+    left = table.filter(pl.col("tuned_latent").is_in([3, 7]))
+    assert left["base_latent"].null_count() == left["low"].null_count() == 2
+    assert left["density_tuned"].min() > 0
+    # Their likes in the other SAE are matched with their own.
+    assert left["class"].to_list() == ["split", "split"]
+    assert left["correlation"].to_list() == pytest.approx([0.681, 0.401], abs=1e-3)
+    strict = Matching(shared=0.9, exclusive=0.5)
+    sure, counted = match_latents([few, whole], text(), strict, RESAMPLED, 0)
+    names = dict(sure.drop_nulls("tuned_latent").select("tuned_latent", "class").iter_rows())
+    assert (names[3], names[7]) == ("split", "tuned_only")
+    assert counted.filter(pl.col("class") == "tuned_only")["count"].to_list() == [1]
     dead = table.filter(pl.col("class") == "dead")
     assert dead["base_latent"].to_list() == [3, 7]
     by_class = dict(counts.select("class", "count").iter_rows())
     assert by_class == {
-        "shared": LATENTS - 2, "leaning": 0, "base_only": 0, "tuned_only": 2, "dead": 2
+        "shared": LATENTS - 2, "leaning": 0, "split": 2, "base_only": 0, "tuned_only": 0, "dead": 2
     }  # fmt: skip
 
 
@@ -122,7 +139,7 @@ def test_latents_of_texts_that_have_nothing_to_do_with_each_other_are_not_matche
     z = (torch.rand(4_000, 2, 8, generator=generator) < 0.1).float()
     measured = Correlation(8, 8)
     measured.add(z[:, 0], z[:, 1])
-    match = best_match(measured.matrix(), [np.ones(8, bool)] * 2)
+    match = best_match(measured.matrix(), [np.ones(8, bool)] * 2, np.zeros((8, 8), np.float32))
     assert match.correlation.max() < 0.1
 
 

@@ -3,8 +3,8 @@ so that the sum of their correlations is the largest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from saeflow.analyses.diffing.classes import COUNTS, SIDES
 from saeflow.analyses.diffing.settings import Classes, Matching
@@ -34,8 +35,11 @@ MATCHES = {
     "density_tuned": pl.Float64,
     "cosine": pl.Float64,
 }
-NAMES = ["shared", "leaning", "base_only", "tuned_only", "dead"]
-"""Classes that matching tells; the same words as of a crosscoder's latents."""
+NAMES = ["shared", "leaning", "split", "base_only", "tuned_only", "dead"]
+"""Classes that matching tells: those of a crosscoder's latents, and ``split``, whose like in the
+other model is matched with another latent."""
+TIE = 1e-3
+"""How much the cosine of directions counts beside a correlation."""
 APART = 2
 """Of the classes of pairs, that of two latents that are each of their own model alone."""
 
@@ -85,27 +89,36 @@ class Match(NamedTuple):
     Attributes:
         base, tuned: a latent of each, pair by pair.
         correlation: of each pair.
+        cosine: of the directions of each pair.
+        largest: of either SAE, the largest correlation of every latent with any of the other's.
     """
 
     base: Int64[np.ndarray, " pairs"]
     tuned: Int64[np.ndarray, " pairs"]
     correlation: Float64[np.ndarray, " pairs"]
+    cosine: Float64[np.ndarray, " pairs"]
+    largest: Sequence[Float64[np.ndarray, " latents"]]
 
 
 def best_match(
     correlations: Float32[np.ndarray, "base tuned"],
     alive: Sequence[Bool[np.ndarray, " latents"]],
+    cosines: Float32[np.ndarray, "base tuned"],
 ) -> Match:
     """The pairs of latents whose correlations have the largest sum, each in one pair at most.
 
     Args:
         correlations: of all.
         alive: of either SAE, which latents fire at all.
+        cosines: of their directions, which decide where correlations are about the same, as those
+            of latents that fire once are.
     """
     places = [np.flatnonzero(own) for own in alive]
-    among = correlations[np.ix_(*places)]
-    rows, columns = linear_sum_assignment(among, maximize=True)
-    return Match(places[0][rows], places[1][columns], among[rows, columns].astype(np.float64))
+    among, directions = correlations[np.ix_(*places)], cosines[np.ix_(*places)]
+    rows, columns = linear_sum_assignment(among + TIE * directions, maximize=True)
+    correlation, cosine = (own[rows, columns].astype(float) for own in (among, directions))
+    largest = [correlations.max(1 - axis, initial=-1.0).astype(np.float64) for axis in (0, 1)]
+    return Match(places[0][rows], places[1][columns], correlation, cosine, largest)
 
 
 class _PairSums:
@@ -159,8 +172,9 @@ def match_latents(
 
     Returns:
         The columns of `MATCHES`, a row per pair and per latent that is in none; and those of
-        `classes.COUNTS`, where density is the median of either and contribution is null. Latents
-        in pairs of a low correlation are each of their own model alone.
+        `classes.COUNTS`, where density is the median of either and contribution is null. Two
+        that are matched with a low correlation have a row each, as latents in no pair have: theirs
+        is the largest correlation with any latent of the other SAE, and has no interval.
     """
     first, second = saes
     blocks = len(text.tokens)
@@ -181,7 +195,9 @@ def match_latents(
         for z, other in latents(passed):
             correlation.add(z, other)
         told(passed, 0)
-    match = best_match(correlation.matrix(), [fired > 0 for fired in correlation.fired])
+    directions = [normalize(sae.W_dec.float(), dim=1) for sae in saes]
+    cosines = (directions[0] @ directions[1].T).cpu().numpy()
+    match = best_match(correlation.matrix(), [fired > 0 for fired in correlation.fired], cosines)
     sums = _PairSums(match, groups)
     for passed in text.passes(groups):
         for z, other in latents(passed):
@@ -191,7 +207,7 @@ def match_latents(
     weights = random_weights(np.arange(groups), resampled.draws, generator)[:, :-1]
     drawn = sums.correlations(weights)
     model = text.sources[1].name
-    return _tables(saes, correlation, match, drawn, settings, resampled, model)
+    return _tables(correlation, match, drawn, settings, resampled, model)
 
 
 def _class_of(
@@ -203,7 +219,6 @@ def _class_of(
 
 
 def _tables(
-    saes: Sequence[SAE],
     correlation: Correlation,
     match: Match,
     drawn: Float64[np.ndarray, "draws pairs"],
@@ -214,10 +229,6 @@ def _tables(
     tails = (1 - resampled.level) / 2, (1 + resampled.level) / 2
     own, draws = _class_of(match.correlation, settings), _class_of(drawn, settings)
     low, high = np.quantile(drawn, tails, axis=0)
-    base, tuned = (
-        sae.W_dec[torch.from_numpy(places).to(sae.W_dec.device)].double()
-        for sae, places in zip(saes, match[:2], strict=True)
-    )
     pairs = pl.DataFrame(
         {
             "place": own,
@@ -227,23 +238,29 @@ def _tables(
             "correlation": match.correlation,
             "low": low,
             "high": high,
-            "cosine": torch.cosine_similarity(base, tuned, dim=1).cpu().numpy(),
+            "cosine": match.cosine,
         }
     )
-    apart = pairs.filter(pl.col("place") == APART).drop("place", "cosine")
+    apart = pairs.filter(pl.col("place") == APART)
     together = pairs.filter(pl.col("place") < APART)
     names = pl.col("place").replace_strict({0: "shared", 1: "leaning"}, return_dtype=pl.String)
     parts = [together.with_columns(names.alias("class")).drop("place")]
-    unmatched = []
-    for side, other, places, fired in zip(
-        SIDES, reversed(SIDES), match[:2], correlation.fired, strict=True
+    counts = dict.fromkeys(NAMES, np.zeros(len(draws)))
+    counts |= {"shared": (draws == 0).sum(1), "leaning": (draws == 1).sum(1)}
+    for side, matched, fired, largest in zip(
+        SIDES, match[:2], correlation.fired, match.largest, strict=True
     ):
-        alone = pl.lit(f"{side}_only").alias("class")
-        parts.append(apart.drop(f"{other}_latent").with_columns(alone))
-        rest = np.setdiff1d(np.arange(len(fired)), places)
-        silent = np.where(fired[rest] > 0, f"{side}_only", "dead").tolist()
-        unmatched += silent
-        parts.append(pl.DataFrame({"class": silent, "sure": 1.0, f"{side}_latent": rest}))
+        latent, none = f"{side}_latent", largest < settings.exclusive
+        class_of = np.where(none, f"{side}_only", "split")
+        class_of = np.where(fired > 0, class_of, "dead")
+        rest = np.setdiff1d(np.arange(len(fired)), matched)
+        sure = np.concatenate([apart["sure"].to_numpy(), np.ones(len(rest))])
+        alone = np.concatenate([apart[latent].to_numpy(), rest])
+        for name in np.unique(class_of).tolist():
+            in_pairs = (draws == APART) & (class_of[matched] == name)
+            counts[name] = counts[name] + in_pairs.sum(1) + (class_of[rest] == name).sum()
+        rows: dict[str, Any] = {"class": class_of[alone], "sure": sure, latent: alone}
+        parts.append(pl.DataFrame(rows | {"correlation": largest[alone]}).sort(latent))
     table = pl.concat(parts, how="diagonal").with_columns(pl.lit(model).alias("model"))
     for side, fired in zip(SIDES, correlation.fired, strict=True):
         density = pl.DataFrame(
@@ -251,22 +268,19 @@ def _tables(
         )
         table = table.join(density, on=f"{side}_latent", how="left", maintain_order="left")
     table = table.select(pl.col(name).cast(kind) for name, kind in MATCHES.items())
-    return table, _counted(table, draws, {name: unmatched.count(name) for name in NAMES}, tails)
+    return table, _counted(table, counts, tails)
 
 
 def _counted(
     table: pl.DataFrame,
-    draws: Int64[np.ndarray, "draws pairs"],
-    unmatched: dict[str, int],
+    drawn: Mapping[str, Float64[np.ndarray, " draws"]],
     tails: tuple[float, float],
 ) -> pl.DataFrame:
     """How many there are of each class; a pair of two that belong together counts once."""
-    none = np.zeros(len(draws))
-    in_pairs = [*((draws == place).sum(1) for place in (0, 1, APART, APART)), none]
     rows = []
-    for name, count in zip(NAMES, in_pairs, strict=True):
+    for name, counts in drawn.items():
         own = table.filter(pl.col("class") == name)
-        low, high = np.quantile(count + unmatched[name], tails)
+        low, high = np.quantile(counts, tails)
         density = pl.concat([own["density_base"], own["density_tuned"]]).median()
         ends = min(low, len(own)), max(high, len(own))
         rows.append(

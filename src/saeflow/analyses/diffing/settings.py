@@ -114,8 +114,8 @@ class Matching(Section):
     shared: float = Field(default=0.5, gt=0, lt=1)
     """Latents that are matched are shared where their activations correlate at least so much."""
     exclusive: float = Field(default=0.2, gt=0, lt=1)
-    """They are each of their own model alone where they correlate less than this; between the two
-    bounds they are ``leaning``."""
+    """A latent is of its own model alone where it correlates less than this with all of the
+    other's; matched latents between the two bounds are ``leaning``."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Matching:
