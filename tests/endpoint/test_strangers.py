@@ -9,6 +9,7 @@ import json
 import random
 import sqlite3
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from saeflow.endpoint import live
 from saeflow.endpoint.answers import read_answer
 from saeflow.endpoint.asking import ask
 from saeflow.endpoint.connection import Connection, authorization, proxy_of
+from saeflow.endpoint.inquiries import JUDGING, AskedBy
 from saeflow.endpoint.keys import find_key
 from saeflow.endpoint.ledger import Ledger
 from saeflow.endpoint.limit import AdaptiveLimit
@@ -130,6 +132,27 @@ def test_a_judge_that_refuses_everything_stops_the_run_with_its_own_words_and_th
         assert key_to_change in str(caught.value)
         assert stats(url)["requests"] <= 2 * (AT_FIRST + 4)
     assert used.ledger.calls().is_empty()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key_to_change"),
+    [
+        ("http_400", "change labels.asked.parameters"),
+        ("http_404", "correct labels.asked.model or calls.base_url"),
+        ("http_413", "lower labels.passages.window"),
+    ],
+)
+def test_the_section_that_asks_is_the_one_that_is_named(
+    kind: str, key_to_change: str, tmp_path: Path
+) -> None:
+    asked_by = AskedBy("model", "labels.asked", "labels.passages.window")
+    with serving(always=kind) as url:
+        used = replace(service(url, tmp_path, attempts=2), asked_by=asked_by)
+        with pytest.raises(
+            SaeflowError, match=rf"^model 'loopback' at .*{key_to_change}"
+        ) as caught:
+            ask(questions(30), used)
+        assert "judge" not in str(caught.value)
 
 
 def test_a_small_run_that_is_turned_away_marks_no_question_as_failed(tmp_path: Path) -> None:
@@ -300,7 +323,7 @@ def test_a_cut_off_answer_is_not_asked_for_again(tmp_path: Path) -> None:
         answer = ask(questions(1), service(url, tmp_path, attempts=6))[0]
         assert answer.reason == "the answer was cut off at its token limit (10 tokens)"
         assert stats(url)["requests"] == 1
-    assert advice(answer.reason).startswith(
+    assert advice(answer.reason, JUDGING).startswith(
         "raise max_tokens or max_completion_tokens in steering.judge.parameters"
     )
 

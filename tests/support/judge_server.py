@@ -101,6 +101,7 @@ UNSUPPORTED = "Unsupported parameter: 'max_tokens' is not supported with this mo
 ALWAYS = {  # what a server may send to every question
     "http_400": http(400, error(UNSUPPORTED, code="unsupported_parameter")),
     "http_403": http(403, error("This key has no access to the model.")),
+    "http_404": http(404, error("The model does not exist.")),
     "http_413": http(413, error("The context length is exceeded.")),
     "http_422": http(422, error("Input should be a valid string.")),
     "http_500": http(500, error("not now")),

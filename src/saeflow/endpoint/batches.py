@@ -49,7 +49,8 @@ async def ask_in_batches(open_: dict[str, Inquiry], service: Service) -> dict[st
         SaeflowError: the endpoint has no Batch API, refuses it or answers nothing, or the budget
             does not suffice.
     """
-    endpoint, answers = Endpoint(service.judge, service.calls), dict[str, Answer]()
+    endpoint = Endpoint(service.judge, service.calls, service.asked_by)
+    answers: dict[str, Answer] = {}
     try:
         for attempt in range(1, service.calls.attempts + 1):
             with _alone(service):
@@ -187,7 +188,10 @@ async def _read(
         service.ledger.note_batch(batch, ended=True)
     if fruitless:
         raise hopeless(
-            endpoint.name, exchanges[wanted[0]].reason or "", f"{len(wanted)} questions of a batch"
+            endpoint.name,
+            exchanges[wanted[0]].reason or "",
+            f"{len(wanted)} questions of a batch",
+            service.asked_by,
         )
     return answers
 

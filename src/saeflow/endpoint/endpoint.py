@@ -13,7 +13,7 @@ import httpx2
 from saeflow.config.sections import Calls, Judge
 from saeflow.endpoint.answers import Complaint, complaint_in, decoded, read_answer
 from saeflow.endpoint.connection import Connection, Reply, UnreachedError, first_line
-from saeflow.endpoint.inquiries import Exchange, Inquiry
+from saeflow.endpoint.inquiries import JUDGING, AskedBy, Exchange, Inquiry
 from saeflow.errors import SaeflowError
 
 PATH = "/chat/completions"
@@ -24,20 +24,25 @@ LONGEST_WAIT = 600.0  # seconds; an endpoint that asks for more is asked again a
 _HOPELESS = {
     401: "the key is refused; correct it",
     402: "the account is empty; fill it",
-    404: "there is no such model or address; correct steering.judge.model or calls.base_url",
+    404: "there is no such model or address; correct {key}.model or calls.base_url",
 }
 
 
 class Endpoint:
     """One endpoint for one judge.
 
+    Args:
+        judge: the model that is asked.
+        calls: how it is called.
+        asked_by: who has it asked.
+
     Attributes:
         connection: the way to it.
         format: how answers are asked for now, one of `FORMATS`.
     """
 
-    def __init__(self, judge: Judge, calls: Calls) -> None:
-        self.judge, self.calls = judge, calls
+    def __init__(self, judge: Judge, calls: Calls, asked_by: AskedBy = JUDGING) -> None:
+        self.judge, self.calls, self.asked_by = judge, calls, asked_by
         self.format = FORMATS[0]
         self.connection = Connection(judge, calls)
 
@@ -49,7 +54,7 @@ class Endpoint:
     @property
     def name(self) -> str:
         """As errors name it."""
-        return f"judge '{self.judge.model}' at {self.address}"
+        return f"{self.asked_by.role} '{self.judge.model}' at {self.address}"
 
     def body(self, inquiry: Inquiry) -> dict[str, Any]:
         """The request for one question."""
@@ -114,7 +119,7 @@ class Endpoint:
             raise SaeflowError(f"{self.name}: the address {leads}; correct calls.base_url")
         if status in _HOPELESS or complaint.code == "insufficient_quota":
             why = _HOPELESS.get(status, "the quota is used up; raise it")
-            raise SaeflowError(f"{self.name}: {why} ({reason})")
+            raise SaeflowError(f"{self.name}: {why.format(key=self.asked_by.key)} ({reason})")
         if status == 429:
             wait = _seconds(reply.headers.get("Retry-After") if reply else None)
             if wait > LONGEST_WAIT:

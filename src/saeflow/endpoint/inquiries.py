@@ -35,6 +35,23 @@ class Template(Protocol):
         """
 
 
+class AskedBy(NamedTuple):
+    """Who has a model asked, as messages name it.
+
+    Attributes:
+        role: of the model.
+        key: of the config's section that names it, with its `model` and `parameters`.
+        length: the key that makes questions shorter.
+    """
+
+    role: str
+    key: str
+    length: str
+
+
+JUDGING = AskedBy("judge", "steering.judge", "steering.completions.new_tokens")
+
+
 class Inquiry(NamedTuple):
     """One question about one text, or about two."""
 

@@ -74,7 +74,7 @@ class LiveRun:
         self.answers: dict[str, Answer] = {}
         self.stopped: SaeflowError | None = None
         self.spent = service.ledger.spent()
-        self.endpoint = Endpoint(service.judge, calls)
+        self.endpoint = Endpoint(service.judge, calls, service.asked_by)
         self.unanswered = Unanswered(service, self.endpoint.name)
         self.book = _Book(service)
         self.limit = AdaptiveLimit(calls.concurrency, calls.backoff)

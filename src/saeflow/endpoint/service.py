@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from saeflow.config.sections import Calls, Judge
-from saeflow.endpoint.inquiries import CHARACTERS_PER_TOKEN, Answer, Exchange, Inquiry
+from saeflow.endpoint.inquiries import (
+    CHARACTERS_PER_TOKEN,
+    JUDGING,
+    Answer,
+    AskedBy,
+    Exchange,
+    Inquiry,
+)
 from saeflow.endpoint.ledger import Ledger, Spent
 from saeflow.endpoint.prices import Cost, cost_of
 from saeflow.errors import SaeflowError
@@ -67,6 +74,7 @@ class Service:
     ledger: Ledger
     announce: Callable[[Estimate], None] = lambda estimate: None
     progress: Progress = lambda done, total, note="": None
+    asked_by: AskedBy = JUDGING
 
     @property
     def cost(self) -> Cost:

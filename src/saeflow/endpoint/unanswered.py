@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from saeflow.endpoint.inquiries import Answer, Exchange, Inquiry
+from saeflow.endpoint.inquiries import Answer, AskedBy, Exchange, Inquiry
 from saeflow.endpoint.service import Service
 from saeflow.errors import SaeflowError
 
@@ -101,23 +101,23 @@ class Unanswered:
     def _given_up(self, count: int) -> SaeflowError:
         reason = self._held[-1].answer.reason or ""
         self._held.clear()
-        return hopeless(
-            self.name, reason, f"the {'last' if self.scored else 'first'} {count} questions"
-        )
+        which = f"the {'last' if self.scored else 'first'} {count} questions"
+        return hopeless(self.name, reason, which, self.service.asked_by)
 
 
-def hopeless(name: str, reason: str, questions: str) -> SaeflowError:
+def hopeless(name: str, reason: str, questions: str, asked_by: AskedBy) -> SaeflowError:
     """What is said of an endpoint that does not judge.
 
     Args:
         name: of the endpoint.
         reason: why a question has no score.
         questions: which have none.
+        asked_by: who has the model asked.
     """
     what = "has answered none of" if _SILENT.match(reason) else "has given no score to"
     return SaeflowError(
         f"{name}: {what} {questions} ({reason}); none of them is marked as failed; "
-        f"{advice(reason)}, then start again"
+        f"{advice(reason, asked_by)}, then start again"
     )
 
 
@@ -130,11 +130,11 @@ def kind_of(exchange: Exchange) -> str:
     return _CHANGING.sub("#", reason)
 
 
-def advice(reason: str) -> str:
+def advice(reason: str, asked_by: AskedBy) -> str:
     """What to change when all questions end for one reason."""
-    said = reason.lower()
+    said, key = reason.lower(), asked_by.key
     if "token limit" in said:
-        return "raise max_tokens or max_completion_tokens in steering.judge.parameters"
+        return f"raise max_tokens or max_completion_tokens in {key}.parameters"
     if any(
         word in said
         for word in (
@@ -145,19 +145,14 @@ def advice(reason: str) -> str:
             "unsupported",
         )
     ):
-        return "change steering.judge.parameters"
+        return f"change {key}.parameters"
     if "http 413" in said or "context length" in said or "too long" in said or "too large" in said:
-        return (
-            "name a steering.judge.model that reads longer texts, or lower "
-            "steering.completions.new_tokens"
-        )
+        return f"name a {key}.model that reads longer texts, or lower {asked_by.length}"
     if "http 403" in said:
-        return (
-            "name in calls.key the variable of a key that may use the model, or another "
-            "steering.judge.model"
-        )
+        may = "name in calls.key the variable of a key that may use the model"
+        return f"{may}, or another {key}.model"
     if said.startswith("http 4"):
-        return "change steering.judge.parameters or steering.judge.model as the endpoint wants it"
+        return f"change {key}.parameters or {key}.model as the endpoint wants it"
     if said.startswith("http") or _SILENT.match(reason):
         return "check that it runs at calls.base_url"
-    return "name another steering.judge.model, or change steering.judge.parameters"
+    return f"name another {key}.model, or change {key}.parameters"

@@ -231,6 +231,7 @@ def judge(
     from saeflow.analyses.directions.judged import VERDICTS, judge_answers
     from saeflow.analyses.directions.summary import EDITS, summarise_scores
     from saeflow.config import Judge
+    from saeflow.endpoint.inquiries import AskedBy
     from saeflow.endpoint.opening import open_service
     from saeflow.judging.goals import read_goal_for
     from saeflow.tables import read_table, write_table
@@ -239,7 +240,8 @@ def judge(
     _, named = asked_prompts(asked, sources, prompts, seed)
     service = None
     if who.traits.is_hosted:
-        service = open_service(who, calls, ledger, "judge answers")
+        asked_by = AskedBy("judge", "directions.judged.judge", "directions.measures.new_tokens")
+        service = open_service(who, calls, ledger, "judge answers", asked_by)
     table = read_table(answers, ANSWERS)
     scored = judge_answers(table, named.prompts, read_goal_for(who, goal), who, service)
     write_table(verdicts, scored, VERDICTS)

@@ -269,12 +269,14 @@ def _asker(
     """Who is asked, with someone at the terminal or the log to tell."""
     from saeflow.analyses.labels.asking import HostedAsker, LocalAsker
     from saeflow.analyses.labels.prompts import read_prompts
+    from saeflow.endpoint.inquiries import AskedBy
     from saeflow.endpoint.opening import open_service
 
     wordings = read_prompts(prompts)
     if lm is not None and asked.kind == "local":
         return LocalAsker(lm, wordings, seed).reporting(options.progress(what))
-    service = open_service(asked.judge, calls, ledger, what)
+    asked_by = AskedBy("model", "labels.asked", "labels.passages.window")
+    service = open_service(asked.judge, calls, ledger, what, asked_by)
     return HostedAsker(service, wordings, asked.together)
 
 
