@@ -1,4 +1,4 @@
-"""Probes activations and latents for what is known of texts; or fetches texts that are published.
+"""Probes activations and latents for what is known of texts.
 
 Inputs:
     results/{study}/models/{model}/
@@ -13,34 +13,17 @@ Outputs, all in results/{study}/probing/:
     absorption.parquet                             of latents of first letters, by SAE, letter and split
     sets, summary, differences, quiver, basis      each as .parquet and .csv
     saes                                           scores of SAEs, as .parquet and .csv
-    resources/published/{source}/labelled/
 """
 
-from saeflow.analyses.probing.rules import hook_options, sae_inputs, sae_options
+from saeflow.analyses.probing.rules import (
+    hook_options,
+    letter_options,
+    sae_inputs,
+    sae_options,
+)
 
 PROBING = STUDY.probing
 PROBED = FLOW.read["probing"]
-
-
-rule fetch_labelled:
-    output:
-        directory("resources/published/{source}/labelled"),
-    log:
-        f"results/{STUDY.study}/logs/fetch_labelled/{{source}}.log",
-    benchmark:
-        f"results/{STUDY.study}/benchmarks/fetch_labelled/{{source}}.jsonl"
-    wildcard_constraints:
-        source=one_of(PROBED.sources),
-    localrule: True
-    conda:
-        "../envs/default.yaml"
-    params:
-        wanted=PROBED.wanted,
-    shell:
-        "saeflow probing fetch"
-        " --sources @<(printf %s {params.wanted:q})"
-        " --output {output:q}"
-        " > {log:q} 2>&1"
 
 
 # One job for all sets, as loading the model takes longer than reading a set.
@@ -48,8 +31,8 @@ rule read_probed:
     input:
         **FLOW.model_inputs(FLOW.model),
         saes=sae_inputs(FLOW, PROBING),
-        files=[ancient(file) for file in PROBED.inputs if "resources/published" in file],
-        local=[file for file in PROBED.inputs if "resources/published" not in file],
+        files=[ancient(folder) for folder in PROBED.files.folders],
+        local=PROBED.files.local,
     output:
         sets=shown("results/{study}/probing/sets.csv"),
         table="results/{study}/probing/sets.parquet",
@@ -82,6 +65,7 @@ rule read_probed:
         hooks=hook_options(FLOW, PROBING),
         settings=settings("probing", "reading"),
         words=PROBING.absorption.words if PROBING.absorption else 0,
+        before=PROBING.absorption.shown if PROBING.absorption else 0,
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
     shell:
@@ -90,7 +74,7 @@ rule read_probed:
         " --sets @<(printf %s {params.sets:q})"
         " {params.files:q} {params.folders:q} {params.places:q} {params.hooks:q}"
         " --settings @<(printf %s {params.settings:q})"
-        " --words {params.words:q}"
+        " --words {params.words:q} --shown {params.before:q}"
         " --dtype {params.dtype:q}"
         " --seed {params.seed:q}"
         ' --output "$(dirname {output.table:q})"'
@@ -210,13 +194,15 @@ rule summarise_probes:
         basis=lambda wildcards, input: repeated("--basis", input.basis),
         accuracies=lambda wildcards, input: repeated("--accuracy", input.accuracy),
         absorbed=lambda wildcards, input: repeated("--absorption", input.absorption),
+        least=letter_options(PROBING),
         places=sae_options(FLOW, PROBING),
         saes=given(FLOW.sae_descriptions()),
         settings=settings("probing", "comparison"),
         seed=STUDY.seed,
     shell:
         "saeflow probing summarise {input.results:q}"
-        " {params.basis:q} {params.accuracies:q} {params.absorbed:q} {params.places:q}"
+        " {params.basis:q} {params.accuracies:q} {params.absorbed:q} {params.least:q}"
+        " {params.places:q}"
         " --saes @<(printf %s {params.saes:q})"
         " --settings @<(printf %s {params.settings:q})"
         " --seed {params.seed:q}"

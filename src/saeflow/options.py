@@ -233,10 +233,23 @@ def named_files(named: Sequence[str] | None) -> dict[str, Path]:
     Raises:
         SaeflowError: one has no name.
     """
+    return {name: Path(path) for name, path in named_values(named, "FILE").items()}
+
+
+def named_values(named: Sequence[str] | None, what: str = "HOOK") -> dict[str, str]:
+    """What an option gives by name, as NAME=VALUE.
+
+    Args:
+        named: as they are given.
+        what: a value is called in messages.
+
+    Raises:
+        SaeflowError: one has no name.
+    """
     pairs = [each.partition("=") for each in named or ()]
     if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise SaeflowError(f"'{wrong[0]}' is no NAME=FILE")
-    return {name: Path(path) for name, _, path in pairs}
+        raise SaeflowError(f"'{wrong[0]}' is no NAME={what}")
+    return {name: value for name, _, value in pairs}
 
 
 def set_pools(threads: int) -> None:

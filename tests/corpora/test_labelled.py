@@ -18,7 +18,7 @@ from saeflow.corpora.labelled import (
     folds_by_group,
     read_labelled,
     split_by_group,
-    truncated_left,
+    truncated,
     without_repeats,
 )
 from saeflow.errors import SaeflowError
@@ -231,6 +231,7 @@ def test_one_group_cannot_be_split() -> None:
 
 
 def test_a_long_text_loses_its_beginning_and_keeps_bos() -> None:
-    assert truncated_left([9, 1, 2, 3, 4, 5], 4, bos_id=9) == [9, 3, 4, 5]
-    assert truncated_left([1, 2, 3, 4, 5], 4, bos_id=9) == [9, 3, 4, 5]
-    assert truncated_left([1, 2], 4, bos_id=9) == [9, 1, 2]
+    assert truncated([9, 1, 2, 3, 4, 5], 4, bos_id=9) == [9, 3, 4, 5]
+    assert truncated([1, 2, 3, 4, 5], 4, bos_id=9) == [9, 3, 4, 5]
+    assert truncated([1, 2], 4, bos_id=9) == [9, 1, 2]
+    assert truncated([9, 1, 2, 3, 4, 5], 4, 9, "beginning") == [9, 1, 2, 3]

@@ -13,17 +13,23 @@ from typing import Any
 from hub_server import environment, serving
 from package_index import pip_environment, serving_packages
 
-from saeflow.analyses.probing.fetching import Wanted, package_folder, published_folder, sources_of
 from saeflow.config.sections.labelled import TextSource
 from saeflow.config.sections.published import DataPackage, Published
 from saeflow.corpora.labelled import read_labelled
+from saeflow.hub.labelled import (
+    Wanted,
+    package_folder,
+    published_folder,
+    sources_of,
+    together,
+)
 
 ROWS = "text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(20))
 OTHER = ROWS.replace("text ", "another ").replace("another label", "text,label")
 
 
 def fetch(wanted: Wanted, output: Path, variables: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "saeflow.cli.main", "probing", "fetch"]
+    command = [sys.executable, "-m", "saeflow.cli.main", "fetch", "labelled"]
     command += ["--sources", wanted.model_dump_json(), "--output", str(output)]
     told = {name: value for name, value in {**os.environ, **variables}.items() if value}
     done = subprocess.run(command, env=told, capture_output=True, text=True)
@@ -37,7 +43,7 @@ def first_text(file: Path) -> Any:
 def test_files_of_one_name_in_two_folders_of_a_package_are_two(tmp_path: Path) -> None:
     files = {"data/own/set.csv": ROWS.encode(), "data/far/set.csv": OTHER.encode()}
     packages = [DataPackage(name="sets", version="1.0", file=file) for file in files]
-    ((folder, wanted),) = sources_of(packages, []).items()
+    ((folder, wanted),) = sources_of(packages, [], "probing.sets").items()
     assert folder == package_folder(packages[0])
     with serving_packages() as index:
         index.add("sets", "1.0", files)
@@ -55,7 +61,7 @@ def test_files_of_a_hub_are_those_of_one_commit_at_their_places(tmp_path: Path) 
         Published(repo="some/sets", repo_type="dataset", file=file)
         for file in ("own/set.csv", "far/set.csv")
     ]
-    ((folder, wanted),) = sources_of([], published).items()
+    ((folder, wanted),) = sources_of([], published, "probing.sets").items()
     assert folder == published_folder(published[0])
     with serving() as hub:
         hub.add("some/sets", files, "datasets")
@@ -68,3 +74,16 @@ def test_files_of_a_hub_are_those_of_one_commit_at_their_places(tmp_path: Path) 
 def test_no_file_leads_out_of_the_folder_for_it() -> None:
     package = DataPackage(name="sets", version="1.0", file="../../etc/set.csv")
     assert package.place == "etc/set.csv"
+
+
+def test_what_two_analyses_name_is_fetched_once_and_files_of_one_source_together() -> None:
+    own, far = (DataPackage(name="sets", version="1.0", file=f"{name}.csv") for name in ("a", "b"))
+    wanted = together(
+        [
+            *sources_of([own, far], [], "probing.sets").items(),
+            *sources_of([far], [], "geometry.points.lines").items(),
+        ]
+    )
+    assert wanted == {
+        package_folder(own): Wanted(key="probing.sets", packages=[own, far]),
+    }

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from saeflow.analyses import Study
+from saeflow.analyses.files import LabelledFiles
 from saeflow.config.face import Analysis
 from saeflow.config.reading import read_pairs
 from saeflow.config.sections.saes import Cache
 from saeflow.errors import SaeflowError
+from saeflow.hub.labelled import Wanted, together
 from saeflow.planning.stages import needs
 from saeflow.planning.work import Need
 from saeflow.workflow import Workflow, digest, repeated
@@ -109,7 +111,15 @@ class StudyWorkflow(Workflow[Study]):
     def rule_files(self) -> list[str]:
         """The files of rules, in the order in which they are read."""
         asked = [analysis.key for analysis, _ in self.study.asked]
-        return [*CORE_RULES, *asked, "figures", "report", "publish"]
+        fetched = ["labelled"] if self.labelled else []
+        return [*CORE_RULES, *fetched, *asked, "figures", "report", "publish"]
+
+    @property
+    def labelled(self) -> dict[str, Wanted]:
+        """What is fetched of labelled texts, by the folder for it: all that analyses name."""
+        files = (getattr(each, "files", None) for each in self.read.values())
+        named = (each.fetched for each in files if isinstance(each, LabelledFiles))
+        return together(source for sources in named for source in sources.items())
 
     @property
     def targets(self) -> dict[str, list[str]]:

@@ -58,6 +58,18 @@ def text(
 
 
 @app.command()
+def labelled(
+    sources: Annotated[str, typer.Option(help="Which files, as JSON.")],
+    output: Annotated[Path, typer.Option(help="The folder in which the files lie.")],
+) -> None:
+    """Fetch files of labelled texts of one package, or of one repository."""
+    options.set_pools(1)
+    from saeflow.hub.labelled import Wanted, fetch_labelled
+
+    fetch_labelled(options.parsed(Wanted, sources), output)
+
+
+@app.command()
 def sae(
     published: Published,
     key: Key,

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -355,15 +355,20 @@ def _strata(texts: LabelledSet) -> dict[int, Counter[int]]:
     return strata
 
 
-def truncated_left(tokens: Sequence[int], context: int, bos_id: int) -> list[int]:
-    """A text's tokens behind BOS, without the first where there are more than the context holds:
-    what is asked of a text is read at its end.
+def truncated(
+    tokens: Sequence[int], context: int, bos_id: int, keep: Literal["end", "beginning"] = "end"
+) -> list[int]:
+    """A text's tokens behind BOS, without the first or the last where there are more than the
+    context holds.
 
     Args:
         tokens: of the text, with BOS or without.
         context: tokens that are kept, BOS included.
         bos_id: the model's token that opens a text.
+        keep: which are kept; what is asked of a text is mostly read at its end.
     """
     kept = context - 1
     body = without_bos(tokens, bos_id)
+    if keep == "beginning":
+        return [bos_id, *body[:kept]]
     return [bos_id, *(body[-kept:] if kept else [])]

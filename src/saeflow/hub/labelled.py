@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -13,12 +14,14 @@ from saeflow.config.sections.published import DataPackage, Published, below
 from saeflow.hub.files import RECORD, fetch, place
 from saeflow.hub.packages import fetch_files
 
-KEY = "probing.sets"
+F = TypeVar("F", DataPackage, Published)
 
 
 class Wanted(Section):
     """Files of one source: of a package, or of a repository at one revision."""
 
+    key: str
+    """Of the config, under which they are named; for messages."""
     packages: list[DataPackage] = Field(default=[])
     published: list[Published] = Field(default=[])
 
@@ -37,10 +40,10 @@ def fetch_labelled(wanted: Wanted, output: Path) -> None:
         temporary.mkdir()
         records: list[object] = []
         if wanted.packages:
-            files = fetch_files(wanted.packages, KEY, temporary)
+            files = fetch_files(wanted.packages, wanted.key, temporary)
             records = [record for _, record in files]
         for published in wanted.published:
-            fetched = fetch(published, KEY)
+            fetched = fetch(published, wanted.key)
             target = temporary / below(published.file or "")
             target.parent.mkdir(parents=True, exist_ok=True)
             place(fetched.path, target)
@@ -49,19 +52,37 @@ def fetch_labelled(wanted: Wanted, output: Path) -> None:
 
 
 def sources_of(
-    packages: Sequence[DataPackage], published: Sequence[Published]
+    packages: Sequence[DataPackage], published: Sequence[Published], key: str
 ) -> dict[str, Wanted]:
-    """What is fetched together, by the name of the folder for it."""
+    """What is fetched together, by the name of the folder for it.
+
+    Args:
+        packages: files of packages.
+        published: files of repositories.
+        key: of the config, under which they are named.
+    """
+    each = [
+        *((package_folder(file), Wanted(key=key, packages=[file])) for file in packages),
+        *((published_folder(file), Wanted(key=key, published=[file])) for file in published),
+    ]
+    return together(each)
+
+
+def together(sources: Iterable[tuple[str, Wanted]]) -> dict[str, Wanted]:
+    """What is fetched into one folder, by its name: a file that is wanted twice once."""
     wanted: dict[str, Wanted] = {}
-    for package in packages:
-        name = package_folder(package)
-        so_far = wanted.get(name, Wanted())
-        wanted[name] = Wanted(packages=[*so_far.packages, package])
-    for file in published:
-        name = published_folder(file)
-        so_far = wanted.get(name, Wanted())
-        wanted[name] = Wanted(published=[*so_far.published, file])
+    for name, more in sources:
+        so_far = wanted.get(name, Wanted(key=more.key))
+        wanted[name] = Wanted(
+            key=so_far.key,
+            packages=_once([*so_far.packages, *more.packages]),
+            published=_once([*so_far.published, *more.published]),
+        )
     return wanted
+
+
+def _once(files: Sequence[F]) -> list[F]:
+    return list({file.model_dump_json(): file for file in files}.values())
 
 
 def package_folder(package: DataPackage) -> str:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from scipy import sparse
+from scipy import optimize, sparse
 
 from saeflow.analyses.probing.absorption import (
     ABSORPTION,
     Projections,
+    _lasso,
     absorbed_share,
     absorbed_wholly,
     absorption,
+    own_latents,
     projections,
+    shown_before,
     words_of,
 )
-from saeflow.analyses.probing.accuracy import accuracies, sparse_accuracies
-from saeflow.analyses.probing.quality import SAES, controls_of, scores, write_scores
-from saeflow.analyses.probing.reading import Representations
+from saeflow.analyses.probing.accuracy import _as_many, accuracies, sparse_accuracies
+from saeflow.analyses.probing.quality import (
+    SAES,
+    LeastKnown,
+    controls_of,
+    known_letters,
+    scores,
+    write_scores,
+)
+from saeflow.analyses.probing.rows import Representations
 from saeflow.analyses.probing.settings import Fitting
 from saeflow.corpora.labelled import LabelledSet
 from saeflow.tables import read_table, write_table
@@ -174,7 +184,8 @@ def test_scores_of_saes_that_differ_in_their_seed_are_one_row(tmp_path) -> None:
         }.items()
     }
     hook_of = dict.fromkeys(latents, "hook")
-    write_scores(tmp_path, described, hook_of, [tmp_path / "accuracy.parquet"], None)
+    least = LeastKnown(0.6, 20)
+    write_scores(tmp_path, described, hook_of, [tmp_path / "accuracy.parquet"], None, least)
     main, frozen = read_table(tmp_path / "saes.parquet", SAES).to_dicts()
     assert (main["sae"], main["seeds"], main["se_over"]) == ("main-seed-0, main-seed-1", 2, "seeds")
     assert (main["sparse_probing_1"], main["activation_probing"]) == (1.0, pytest.approx(1.0))
@@ -187,6 +198,70 @@ def test_scores_of_saes_that_differ_in_their_seed_are_one_row(tmp_path) -> None:
     told = scores("main-frozen", "hook", table, pl.DataFrame(schema=ABSORPTION))
     expected = np.sqrt((1 / 5 + ratio) * values.var(ddof=1))
     assert told["sparse_probing_1_se"] == pytest.approx(expected)
+
+
+def test_letters_count_that_activations_tell_and_splits_in_which_they_tell_enough() -> None:
+    """As in SAEBench: an F1 above 0.6, of a least number of letters, or there is no score."""
+    rows = [
+        ("main", split, letter, 0.61 if letter != "c" or split else 0.6)
+        for split in (0, 1)
+        for letter in "abc"
+    ]
+    table = pl.DataFrame(rows, schema=["sae", "seed", "letter", "probe_f1"], orient="row")
+    assert known_letters(table, LeastKnown(0.6, 2))["letter"].to_list() == list("ababc")
+    assert known_letters(table, LeastKnown(0.6, 3))["seed"].unique().to_list() == [1]
+    assert known_letters(table, LeastKnown(0.6, 4)).is_empty()
+
+
+def test_a_word_stands_behind_others_with_their_first_letters() -> None:
+    words = [" apple", " Bread", " cod", " dill"]
+    text = shown_before(words, 1, 2, 0)
+    lines = text.split("\n")
+    assert lines[0] == lines[-1] == ""
+    assert len(lines) == 4
+    for line in lines[1:3]:
+        word = line.split()[0]
+        assert line == f" {word} has the first letter: {word[0].upper()}"
+        assert f" {word}" in words
+    assert " Bread" not in text
+    assert shown_before(words, 1, 3, 0).count("first letter") == 3
+
+
+def test_own_latents_are_ranked_by_the_least_loss_at_a_price_and_seen_unscaled() -> None:
+    """The objective is held to a minimiser of its own; a second latent is own only where F1 rises by
+    more than 0.03."""
+    random = np.random.default_rng(3)
+    y = np.arange(300) % 5 == 0
+    z = (random.random((300, 12)) < 0.2) * random.uniform(0.5, 3, (300, 12))
+    z[:, 7] = y * (random.random(300) < 0.8) * 2.0
+    z[:, 2] = y * (z[:, 7] == 0) * 4.0
+    weights, price = _lasso(sparse.csr_array(z), y), 0.01
+
+    def loss(w: np.ndarray, b: float) -> float:
+        each = np.logaddexp(0, -(2.0 * y - 1) * (z @ w + b))
+        return float((each * np.where(y, (~y).sum() / y.sum(), 1)).mean() + price * np.abs(w).sum())
+
+    best = optimize.minimize(
+        lambda v: loss(v[:12] - v[12:24], v[24]),
+        np.zeros(25),
+        bounds=[(0, None)] * 24 + [(None, None)],
+        method="L-BFGS-B",
+    )
+    own_loss = optimize.minimize_scalar(lambda b: loss(weights, b)).fun
+    assert own_loss == pytest.approx(best.fun, rel=0.02)
+    assert loss(np.zeros(12), 0.0) > 5 * best.fun
+    assert np.argsort(-weights)[:2].tolist() == [7, 2]
+    own, f1 = own_latents(sparse.csr_array(z), y, np.arange(200), np.arange(200, 300))
+    assert own.tolist() == [7, 2]
+    assert f1 == 1
+
+
+def test_each_other_class_gives_as_many_rows() -> None:
+    targets = np.repeat([0.0, 1.0, 2.0, 3.0], [30, 30, 30, 200])
+    rows = _as_many(targets, 0, np.arange(len(targets)), np.random.default_rng(0))
+    assert np.bincount(targets[rows].astype(int)).tolist() == [30, 10, 10, 10]
+    few = _as_many(targets, 3, np.arange(len(targets)), np.random.default_rng(0))
+    assert np.bincount(targets[few].astype(int)).tolist() == [30, 30, 30, 90]
 
 
 def test_controls_are_those_that_differ_in_nothing_else() -> None:

@@ -14,8 +14,7 @@ from saeflow.analyses.probing.basis import basis
 from saeflow.analyses.probing.controls import random_latents, random_projections
 from saeflow.analyses.probing.design import RESULTS, probe_set, sources, trainings
 from saeflow.analyses.probing.io import load_representations, save_representations
-from saeflow.analyses.probing.reading import Representations
-from saeflow.analyses.probing.rows import ROWS, SURFACE, token_rows
+from saeflow.analyses.probing.rows import ROWS, SURFACE, Representations, token_rows
 from saeflow.analyses.probing.settings import Comparison, Fitting, Regimes
 from saeflow.analyses.probing.summary import (
     bootstrap,

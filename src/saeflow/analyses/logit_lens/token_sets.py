@@ -128,7 +128,7 @@ def token_sets(
         SaeflowError: a set of the user has no member in the vocabulary, holds all of it, or has the
             name of another.
     """
-    words = [text[1:] if text[:1] == " " and len(text) > 1 else text for text in vocabulary.texts]
+    words = [word_of(text) for text in vocabulary.texts]
     ordinary = np.flatnonzero(~vocabulary.special).tolist()
     built_in = [
         member_set
@@ -147,8 +147,27 @@ def token_sets(
                     f"{file}: sets.{name}: there is another set of that name; choose another"
                 )
             names.add(name)
-            listed.append(_of_user(f"{file}: sets.{name}", name, described, vocabulary, words))
+            listed.append(_of_user(f"{file}: sets.{name}", name, described, vocabulary))
     return listed
+
+
+def word_of(text: str) -> str:
+    """The text of a token without the one space before it."""
+    return text[1:] if text[:1] == " " and len(text) > 1 else text
+
+
+def holder(described: TokenSet) -> Test:
+    """What tells whether the text of a token, with the space before it, is of a set of the user."""
+    exact = {word.strip() for word in described.words}
+    folded = {word for word in exact if word == word.lower()}
+    pattern = re.compile(described.pattern) if described.pattern is not None else None
+
+    def holds(text: str) -> bool:
+        word = word_of(text)
+        listed = word in exact or word.lower() in folded
+        return listed or (pattern is not None and pattern.search(text) is not None)
+
+    return holds
 
 
 def _of_use(member_set: MemberSet, smallest: int, tokens: int) -> MemberSet:
@@ -239,27 +258,18 @@ def _set(name: str, kind: str, description: str, places: Sequence[int]) -> Membe
     return MemberSet(name, kind, description, np.array(places, np.int32))
 
 
-def _of_user(
-    where: str, name: str, described: TokenSet, vocabulary: Vocabulary, words: list[str]
-) -> MemberSet:
-    exact = {word.strip() for word in described.words}
-    folded = {word for word in exact if word == word.lower()}
-    pattern = re.compile(described.pattern) if described.pattern is not None else None
+def _of_user(where: str, name: str, described: TokenSet, vocabulary: Vocabulary) -> MemberSet:
+    holds = holder(described)
     places = [
         place
-        for place, (text, word) in enumerate(zip(vocabulary.texts, words, strict=True))
-        if not vocabulary.special[place]
-        and (
-            word in exact
-            or word.lower() in folded
-            or (pattern is not None and pattern.search(text))
-        )
+        for place, text in enumerate(vocabulary.texts)
+        if not vocabulary.special[place] and holds(text)
     ]
     if not places:
         raise SaeflowError(
             f"{where}: {_nothing(described)}; a word must be one token of the model's vocabulary"
         )
-    if len(places) == len(words):
+    if len(places) == len(vocabulary.texts):
         raise SaeflowError(f"{where}: holds every token of the vocabulary; narrow it")
     description = described.description or _meaning(described)
     return _set(name, "user", description, places)

@@ -10,7 +10,6 @@ import typer
 from saeflow import options
 from saeflow.analyses.probing.settings import Comparison, Fitting, Reading, Regimes
 from saeflow.config.sections.labelled import LabelledTexts
-from saeflow.errors import SaeflowError
 
 app = typer.Typer(help="Probe activations and latents.", no_args_is_help=True)
 Places = Annotated[
@@ -21,18 +20,6 @@ Places = Annotated[
 @app.callback()
 def stage() -> None:
     """Probe activations and latents for what is known of texts."""
-
-
-@app.command()
-def fetch(
-    sources: Annotated[str, typer.Option(help="Which files, as JSON.")],
-    output: Annotated[Path, typer.Option(help="The folder in which the files lie.")],
-) -> None:
-    """Fetch files of labelled texts of one package, or of one repository."""
-    options.set_pools(1)
-    from saeflow.analyses.probing.fetching import Wanted, fetch_labelled
-
-    fetch_labelled(options.parsed(Wanted, sources), output)
 
 
 @app.command()
@@ -53,6 +40,9 @@ def read(
     words: Annotated[
         int, typer.Option(help="Words of the vocabulary to read, too, for absorption.", min=0)
     ] = 0,
+    shown: Annotated[
+        int, typer.Option(help="Words with their first letters before each of these.", min=0)
+    ] = 0,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -63,16 +53,15 @@ def read(
 
     chosen = options.parsed(Reading, settings)
     named = options.parsed_by_name(LabelledTexts, sets)
-    hook_of = _pairs(places, "--place")
+    hook_of = options.named_values(places)
     opened = {
         name: (hook, options.open_sae(folder))
         for (name, hook), folder in zip(hook_of.items(), saes or [], strict=True)
     }
     readers = Readers(options.open_model(model, dtype), hooks, opened)
-    located = {name: Path(file) for name, file in _pairs(files or [], "--file").items()}
-    write_rows(output, named, located, readers, chosen, seed, options.progress)
+    write_rows(output, named, options.named_files(files), readers, chosen, seed, options.progress)
     if words:
-        write_words(output, readers, words, seed, options.progress("words"))
+        write_words(output, readers, words, shown, seed, options.progress("words"))
 
 
 @app.command()
@@ -102,7 +91,7 @@ def fit(
         representations,
         options.parsed(Fitting, settings),
         options.parsed(Regimes, regimes),
-        _pairs(places, "--place"),
+        options.named_values(places),
         seed,
         (output, basis, accuracy),
         options.progress(f"probes of {name}, seeds"),
@@ -127,7 +116,7 @@ def absorb(
     options.set_pools(threads)
     from saeflow.analyses.probing.quality import write_absorption
 
-    folders = dict(zip(_pairs(places, "--place").items(), saes, strict=True))
+    folders = dict(zip(options.named_values(places).items(), saes, strict=True))
     write_absorption(
         output, words, representations, folders, options.parsed(Fitting, settings), seed
     )
@@ -146,24 +135,24 @@ def summarise(
     seed: options.Seed,
     output: Annotated[Path, typer.Option(help="The folder of the tables.")],
     absorption: Annotated[Path | None, typer.Option(help="absorption.parquet")] = None,
+    probe_f1: Annotated[
+        float, typer.Option(help="F1 above which a probe on activations knows a letter.")
+    ] = 0.6,
+    letters: Annotated[
+        int, typer.Option(help="Letters that it must know for an SAE to be given a score.")
+    ] = 20,
 ) -> None:
     """Write means over seeds, differences across sets, the quiver, what probes rest on, and scores
     of SAEs."""
     options.set_pools(1)
     import json
 
-    from saeflow.analyses.probing.quality import controls_of, write_scores
+    from saeflow.analyses.probing.quality import LeastKnown, controls_of, write_scores
     from saeflow.analyses.probing.tables import write_summaries
 
-    hook_of, described = _pairs(places, "--place"), json.loads(saes)
+    hook_of, described = options.named_values(places), json.loads(saes)
     probed = {name: described[name] for name in hook_of}
     chosen = options.parsed(Comparison, settings)
     write_summaries(output, results, bases, chosen, seed, controls_of(probed))
-    write_scores(output, probed, hook_of, accuracies, absorption)
-
-
-def _pairs(values: list[str], option: str) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    if broken := [name for name, sign, value in pairs if not (name and sign and value)]:
-        raise SaeflowError(f"{option}: '{broken[0]}' has no '='; write name=value")
-    return {name: value for name, _, value in pairs}
+    least = LeastKnown(probe_f1, letters)
+    write_scores(output, probed, hook_of, accuracies, absorption, least)

@@ -23,8 +23,7 @@ from saeflow.analyses.probing.probes import (
     projection_probe,
     sparse_probe,
 )
-from saeflow.analyses.probing.reading import Representations
-from saeflow.analyses.probing.rows import surface_columns
+from saeflow.analyses.probing.rows import Representations, surface_columns
 from saeflow.analyses.probing.settings import Fitting, Regimes
 from saeflow.corpora.labelled import LabelledSet, Split, folds_by_group, split_by_group
 from saeflow.seeds import numpy_generator

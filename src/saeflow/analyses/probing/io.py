@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from scipy import sparse
 
 from saeflow import seals
-from saeflow.analyses.probing.reading import Representations
+from saeflow.analyses.probing.rows import Representations
 from saeflow.artifacts import sealed
 from saeflow.errors import DamagedError, SaeflowError
 from saeflow.seals import stamp

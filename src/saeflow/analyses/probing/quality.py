@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from saeflow.analyses.probing.absorption import ABSORPTION, absorption, words_of
+from saeflow.analyses.probing.absorption import ABSORPTION, absorption, shown_before, words_of
 from saeflow.analyses.probing.accuracy import ACCURACY, LATENTS
 from saeflow.analyses.probing.io import load_representations, save_representations
 from saeflow.analyses.probing.settings import Fitting, Reading
@@ -28,24 +28,58 @@ OF_LETTERS = {
     "letter_f1": "f1",
     "split_latents": "own",
 }
+
+
+class LeastKnown(NamedTuple):
+    """What a probe on activations must know of letters for an SAE to be given a score.
+
+    Attributes:
+        f1: on test words, above which it knows a letter.
+        letters: how many.
+    """
+
+    f1: float
+    letters: int
+
+
 SCORES = (*(f"sparse_probing_{k}" for k in LATENTS), "activation_probing", *OF_LETTERS)
 SAES = summary_schema(SCORES)
 
 
 def write_words(
-    output: Path, readers: Readers, most: int, seed: int, progress: Callable[[int, int], None]
+    output: Path,
+    readers: Readers,
+    most: int,
+    shown: int,
+    seed: int,
+    progress: Callable[[int, int], None],
 ) -> None:
-    """Write ``words.parquet`` and ``words.safetensors``: words of the vocabulary, each read alone.
+    """Write ``words.parquet`` and ``words.safetensors``: words of the vocabulary, each read alone
+    or behind others with their first letters.
 
-    What stands behind a word cannot change what a causal model holds at it, so no prompt is needed
-    around it.
+    What stands behind a word cannot change what a causal model holds at it.
+
+    Args:
+        output: the folder.
+        readers: what reads them.
+        most: words.
+        shown: words that stand before each.
+        seed: of the study.
+        progress: is told of the words.
     """
     from saeflow.analyses.probing.reading import represent
 
     tokenizer: Any = readers.lm.tokenizer
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     words = words_of([token or "" for token in tokens], most, seed)
-    rows = [[readers.lm.bos_id, int(token)] for token in words.ids]
+    ids = words.ids.tolist()
+    rows = [[readers.lm.bos_id, token] for token in ids]
+    if shown:
+        texts = [str(tokenizer.decode([token])) for token in ids]
+        before = [shown_before(texts, number, shown, seed) for number in range(len(ids))]
+        rows = [
+            [*readers.lm.tokenize(text), token] for text, token in zip(before, ids, strict=True)
+        ]
     represented = represent(readers.lm, rows, Reading(), readers.hooks, readers.saes, progress)
     said = [tokens[place] for place in words.ids]
     table = pl.DataFrame({"token": words.ids, "word": said, "letter": words.letters})
@@ -95,6 +129,7 @@ def write_scores(
     hook_of: Mapping[str, str],
     accuracies: Sequence[Path],
     absorbed: Path | None,
+    least: LeastKnown,
 ) -> None:
     """Write ``saes.parquet`` and ``saes.csv``: a row per SAE, or per SAEs that differ in their seed
     alone.
@@ -105,13 +140,29 @@ def write_scores(
         hook_of: where each SAE that was probed reads.
         accuracies: ``accuracy.parquet`` of every set.
         absorbed: ``absorption.parquet``, where it was measured.
+        least: what the probe on activations must know of letters.
     """
     accuracy = pl.concat([read_table(path, ACCURACY) for path in accuracies])
     letters = read_table(absorbed, ABSORPTION) if absorbed else pl.DataFrame(schema=ABSORPTION)
-    measured = {name: scores(name, hook, accuracy, letters) for name, hook in hook_of.items()}
+    counted = known_letters(letters, least)
+    for name in hook_of if absorbed else ():
+        if name in letters["sae"] and name not in counted["sae"]:
+            print(
+                f"probing: activations tell fewer than {least.letters} first letters with an F1 "
+                f"above {least.f1:g}, so {name} is given no absorption; lower "
+                "probing.absorption.letters, or take a larger model",
+                flush=True,
+            )
+    measured = {name: scores(name, hook, accuracy, counted) for name, hook in hook_of.items()}
     table = summarise_saes({name: saes[name] for name in measured}, measured, SCORES, "splits")
     for end in ("parquet", "csv"):
         write_table(output / f"saes.{end}", table, SAES)
+
+
+def known_letters(letters: pl.DataFrame, least: LeastKnown) -> pl.DataFrame:
+    """Letters that the probe on activations knows, of those splits in which it knows enough."""
+    kept = letters.filter(pl.col("probe_f1") > least.f1)
+    return kept.filter(pl.len().over("sae", "seed") >= least.letters)
 
 
 def controls_of(saes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

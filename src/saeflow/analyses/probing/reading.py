@@ -7,36 +7,24 @@ batch are never held.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
+from saeflow.analyses.probing.rows import Representations
 from saeflow.analyses.probing.settings import Reading
 from saeflow.analyses.probing.sparse_columns import Latents
 from saeflow.errors import SaeflowError
-from saeflow.models.chat import places, prompt_text, template_length
+from saeflow.models.chat import prompt_text, template_length
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import capture
+from saeflow.models.reading import read_rows
 from saeflow.saes.sae import SAE
 
 _TOKENS_PER_PASS = 2048
 _LATENTS_AT_ONCE = 1 << 24
-
-
-class Representations(NamedTuple):
-    """What is probed, row by row.
-
-    Attributes:
-        activations: by hook.
-        latents: by SAE.
-    """
-
-    activations: dict[str, Float32[np.ndarray, "n width"]]
-    latents: dict[str, Latents]
 
 
 def tokeniser(lm: LanguageModel) -> Callable[[Sequence[object]], list[tuple[str, list[int]]]]:
@@ -74,21 +62,18 @@ def represent(
     """
     template = template_length(lm.tokenizer) if reading.position.startswith("template") else 0
     read = list(dict.fromkeys([*hooks, *(hook for hook, _ in saes.values())]))
-    order = np.argsort([len(ids) for ids in tokens], kind="stable")
+    order: list[int] = []
     kept: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     parts: dict[str, list[Latents]] = {name: [] for name in saes}
-    done = 0
-    for batch in _batches(order, tokens):
-        length = len(tokens[batch[0]])
-        ids = torch.tensor([list(tokens[row]) for row in batch], device=lm.device)
-        where = torch.tensor(places(reading.position, length, template) or [0], device=lm.device)
-        seen = {hook: tensor[:, where].float() for hook, tensor in capture(lm, ids, read).items()}
+    for batch, seen in read_rows(
+        lm, tokens, reading.position, read, [template] * len(tokens), _TOKENS_PER_PASS
+    ):
         for hook in hooks:
             kept[hook].append(_pooled(seen[hook], reading.pool).cpu())
         for name, (hook, sae) in saes.items():
             parts[name] += list(_latents(seen[hook], sae, reading.pool))
-        done += len(batch)
-        progress(done, len(tokens))
+        order += batch
+        progress(len(order), len(tokens))
     back = np.argsort(order)
     activations = {hook: torch.cat(rows).numpy()[back] for hook, rows in kept.items()}
     for hook, rows in activations.items():
@@ -99,20 +84,6 @@ def represent(
             )
     latents = {name: sparse.csr_array(sparse.vstack(rows))[back] for name, rows in parts.items()}
     return Representations(activations, latents)
-
-
-def _batches(order: np.ndarray, tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Rows of one length, so that nothing is padded."""
-    batch: list[int] = []
-    for row in order.tolist():
-        length = len(tokens[row])
-        full = batch and (len(batch) + 1) * length > max(_TOKENS_PER_PASS, length)
-        if batch and (len(tokens[batch[0]]) != length or full):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _pooled(seen: Float[Tensor, "rows pos width"], pool: str) -> Float[Tensor, "rows width"]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
-from saeflow.corpora.labelled import LabelledSet, truncated_left, without_repeats
+from saeflow.analyses.probing.sparse_columns import Latents
+from saeflow.corpora.labelled import LabelledSet, truncated, without_repeats
 from saeflow.seeds import numpy_generator
 from saeflow.tables import Schema
 
@@ -31,6 +32,18 @@ ROWS: Schema = {
 null where rows have a `number`, which is null where they have a class."""
 
 
+class Representations(NamedTuple):
+    """What is probed, row by row.
+
+    Attributes:
+        activations: by hook.
+        latents: by SAE.
+    """
+
+    activations: dict[str, Float32[np.ndarray, "n width"]]
+    latents: dict[str, Latents]
+
+
 class Removed(NamedTuple):
     """Rows that were left out, by why.
 
@@ -40,7 +53,7 @@ class Removed(NamedTuple):
         repeated: that say what an earlier one says.
         contradictory: whose text has several labels.
         balanced: for the classes to be of one size, and the set of the size that is asked for.
-        truncated: rows that were not left out, but have lost their beginning.
+        truncated: rows that were not left out, but were cut.
     """
 
     blank: int
@@ -77,8 +90,9 @@ def token_rows(
     most: int,
     seed: int,
     text_of: Callable[[list[int]], str] = str,
+    keep: Literal["end", "beginning"] = "end",
 ) -> TokenRows:
-    """Cut texts on the left, clear them of repeats, and make classes of one size.
+    """Cut texts, clear them of repeats, and make classes of one size.
 
     What makes two texts one is what is left of them after the cut; a text of a shifted test set
     that stands in the set itself is left out of the test set.
@@ -92,6 +106,7 @@ def token_rows(
         most: rows of a set at most.
         seed: of the study.
         text_of: gives the text of tokens.
+        keep: which end of longer texts.
     """
     seen: set[tuple[int, ...]] = set()
     tokens: list[list[int]] = []
@@ -100,7 +115,7 @@ def token_rows(
     own = texts
     for name, part in {"": texts, **shifted}.items():
         read = tokenise(part.prompts)
-        cut = [truncated_left(ids, context, bos_id) for _, ids in read]
+        cut = [truncated(ids, context, bos_id, keep) for _, ids in read]
         long = np.array([len(ids) > context - 1 for _, ids in read])
         keys = [tuple(ids) for ids in cut]
         repeats = without_repeats(keys, part.targets)

@@ -45,7 +45,10 @@ class Reading(Section):
     pool: Literal["mean", "max"] = "mean"
     """How ``all`` positions become one row, of activations and of latents alike."""
     context: int = Field(default=256, ge=8, le=131_072)
-    """Tokens of a text, BOS included, that are read; of longer ones the last."""
+    """Tokens of a text, BOS included, that are read; of longer ones those that `keep` says."""
+    keep: Literal["end", "beginning"] = "end"
+    """Which tokens of longer texts: what is asked of a text is mostly read at its end. SAEBench
+    keeps the beginning."""
     rows: int = Field(default=2000, ge=32)
     """Texts of a set at most, as many of each class as of another; of a shifted test set, too."""
 
@@ -123,6 +126,14 @@ class Absorption(Section):
 
     words: int = Field(default=4000, ge=200, le=2**20)
     """Of the vocabulary at most; of more they are drawn."""
+    shown: int = Field(default=0, ge=0, le=50)
+    """Other words with their first letters that stand before each word. SAEBench shows ten; with
+    none each word is read alone, in a tenth of the time."""
+    probe_f1: float = Field(default=0.6, ge=0, lt=1)
+    """F1 on test words above which the probe on activations knows a letter; others count nothing
+    in scores of SAEs."""
+    letters: int = Field(default=20, ge=1, le=26)
+    """Letters that it must know for an SAE to be given a score."""
 
 
 class Comparison(Section):

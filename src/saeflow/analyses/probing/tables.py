@@ -14,8 +14,7 @@ from saeflow.analyses.probing.basis import BASIS, basis
 from saeflow.analyses.probing.design import RESULTS, probe_set, sources
 from saeflow.analyses.probing.io import load_representations, save_representations
 from saeflow.analyses.probing.numbers import probe_numbers
-from saeflow.analyses.probing.reading import Representations
-from saeflow.analyses.probing.rows import ROWS, TokenRows, token_rows
+from saeflow.analyses.probing.rows import ROWS, Representations, TokenRows, token_rows
 from saeflow.analyses.probing.settings import Comparison, Fitting, Reading, Regimes
 from saeflow.analyses.probing.summary import (
     DIFFERENCES,
@@ -140,6 +139,7 @@ def _rows_of(
         reading.rows,
         seed,
         lambda ids: str(tokenizer.decode(ids)),
+        reading.keep,
     )
     shortage = rows.texts.shortage(LEAST_ROWS)
     return (
