@@ -49,6 +49,7 @@ TARGETS = {
         "geometry/causes.parquet",
         "tasks/sweep.parquet",
         "tasks/topk/latents.parquet",
+        "geometry/latents.parquet",
         "labels/topk/labels.parquet",
         "dreaming/topk/targets.parquet",
         "dreaming/without-sae/targets.parquet",

@@ -72,7 +72,10 @@ WHOLES = {
 }
 LONGEST_FILE = 500
 # What must start at once: `saeflow --help`, checking a config, drawing a figure.
-LIGHT = ["config", "options.py", "cli", "figures", "analyses/steering/summary.py"]
+LIGHT = [
+    *("config", "options.py", "cli", "figures", "analyses/steering/summary.py"),
+    *("analyses/probing/page.py", "analyses/geometry/page.py"),
+]
 HEAVY = ["torch", "transformers"]
 TRACKED = ["src", "rules", "workflow", "Snakefile", "config.yaml"]
 MACHINE_PATH = re.compile(r"(?<![\w.}/])/(?:home|root|Users|work|mnt|scratch|tmp)/|\b[A-Z]:\\\\")

@@ -13,6 +13,7 @@ import planted_tasks
 import polars as pl
 import probing_tables
 from planted_circle import planted_tables
+from planted_latents import planted_latent_tables
 
 METHODS = ("caa", "sae", "sae_ts", "pinverse", "rotation", "random")
 PEAKS = {"caa": 0.62, "sae": 0.45, "sae_ts": 0.6, "pinverse": 0.2, "rotation": 0.35, "random": 0.0}
@@ -554,10 +555,11 @@ def label_summary() -> pl.DataFrame:
 
 @cache
 def geometry_tables() -> dict[str, pl.DataFrame]:
-    """Of the planted circle and line."""
+    """Of the planted circle and line, and of the latents of both."""
     with tempfile.TemporaryDirectory() as folder:
-        made = planted_tables(Path(folder))
-    names = ("circles", "places", "lines", "held_out", "causes")
+        made = planted_tables(Path(folder)) | planted_latent_tables(Path(folder))
+    names = ("circles", "places", "lines", "held_out", "causes", "latent_circles", "latent_places")
+    names = (*names, "splits", "periods", "dated_latents")
     return {f"geometry/{name}.parquet": made[name] for name in names}
 
 

@@ -131,6 +131,21 @@ def unembed(
         return lm.model(inputs_embeds=states[None], use_cache=False).logits[0]
 
 
+def logits_after(
+    lm: LanguageModel, states: Float[Tensor, "rows pos d_model"], lengths: Sequence[int]
+) -> Float[Tensor, "rows d_vocab"]:
+    """The logits of what comes after texts that are padded; float32.
+
+    Args:
+        lm: the model.
+        states: of `padded` texts, from `final_states`.
+        lengths: tokens of each text.
+    """
+    rows = torch.arange(len(lengths), device=states.device)
+    last = torch.tensor([length - 1 for length in lengths], device=states.device)
+    return unembed(lm, states[rows, last]).float()
+
+
 def position_chunks(lm: LanguageModel, positions: int) -> Iterator[slice]:
     """So many positions in parts whose logits fit into a bounded memory, whatever the
     vocabulary."""

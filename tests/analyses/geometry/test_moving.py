@@ -9,7 +9,7 @@ import torch
 from planted_circle import HOOK, POINTS, RING, planted_model, planted_tables
 from tiny_models import tiny_language_model
 
-from saeflow.analyses.geometry.moving import Move, next_log_probs
+from saeflow.analyses.geometry.moving import MovedTexts
 from saeflow.analyses.geometry.reading import filled, read_all
 from saeflow.analyses.geometry.settings import Points, WordGroup
 from saeflow.errors import SaeflowError
@@ -69,9 +69,9 @@ def test_adding_nothing_gives_what_the_model_says_and_a_patch_what_it_says_of_th
         capture(lm, torch.tensor([each.tokens]), [last])[last][0, each.place].double().numpy()
         for each in (cat, dog)
     ]
-    moves = [Move(0, np.zeros(lm.d_model)), Move(0, held[1] - held[0])]
-    got = next_log_probs(lm, [cat, dog], last, moves)
-    for row, each in zip(got, (cat, dog), strict=True):
+    moved = MovedTexts(lm, [cat, dog], last)
+    rows = [*moved.usual(), *moved.moved(np.stack([held[1] - held[0], held[0] - held[1]]))]
+    for row, each in zip(rows, (cat, dog, dog, cat), strict=True):
         own = logits(lm, torch.tensor([each.tokens]))[0, -1].double().log_softmax(-1)
         assert np.allclose(row, own.numpy(), atol=1e-5)
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import report_study
+import torch
 from pages import assert_whole, pages_of
-from planted_circle import POINTS, planted_tables
+from planted_circle import HOOK, NULLS, POINTS, planted_tables
+from planted_latents import LATENTS, planted_latent_tables
 
+from saeflow.analyses.geometry.fitting import fit_all
+from saeflow.analyses.geometry.reading import Read, save_activations
 from saeflow.tables import write_table
 
 
@@ -17,9 +22,13 @@ def study(tmp_path: Path) -> Path:
     """The folder of a study that was reported, with the tables of the planted model."""
     root = tmp_path / "tales"
     report_study.write_study(root, figures=[], latents=0)
-    report_study.ask_only_for(root, geometry={"points": POINTS.model_dump(exclude_none=True)})
+    asked = {
+        "points": POINTS.model_dump(exclude_none=True),
+        "latents": LATENTS.model_dump(exclude_none=True),
+    }
+    report_study.ask_only_for(root, "examples", geometry=asked)
     (root / "geometry").mkdir()
-    for name, table in planted_tables(tmp_path).items():
+    for name, table in {**planted_tables(tmp_path), **planted_latent_tables(tmp_path)}.items():
         write_table(root / f"geometry/{name}.parquet", table)
     return root
 
@@ -31,6 +40,9 @@ def test_the_page_tells_circles_lines_and_causes(study: Path, tmp_path: Path) ->
     assert "7 of 7 neighbours are beside each other" in text
     assert "goes on as after that other in 1.000 (" in text
     assert "The line of time is there" in text
+    assert "7 latents of wide stand for ring: 7 for one word each" in text
+    assert "latents of wide stand along the line of time in the order of their numbers" in text
+    assert "pair: 2 latents of wide fire on the set in 0.8 of 5 contexts" in text
     assert "The circle of ring is there" in (output / "index.html").read_text()
     assert_whole(pages_of(output), output)
 
@@ -40,3 +52,29 @@ def test_a_study_whose_words_are_not_read_yet_has_no_page(study: Path, tmp_path:
         file.unlink()
     output = report_study.write_report(study, tmp_path / "report").parent
     assert not (output / "geometry.html").exists()
+
+
+def test_a_line_that_fits_every_text_in_sample_is_no_line_where_blocks_are_held_out(
+    study: Path, tmp_path: Path
+) -> None:
+    """Fewer texts than dimensions: any numbers are fitted without error."""
+    draw = np.random.default_rng(0)
+    texts, values = draw.standard_normal((40, 400)), draw.uniform(0, 100, 40)
+    tensors = {
+        f"lines/time/{HOOK}": torch.from_numpy(texts),
+        "lines/time/values": torch.from_numpy(values),
+        "lines/time/confounds": torch.from_numpy(draw.standard_normal((40, 2))),
+    }
+    save_activations(tmp_path / "random.safetensors", tensors)
+    lines = {"time": POINTS.lines["time"].model_copy(update={"read_off": {}})}
+    points = POINTS.model_copy(update={"groups": {}, "lines": lines})
+    tables = fit_all(Read(tmp_path / "random.safetensors"), points, NULLS, [HOOK], 0)
+    row = tables["lines"].filter(method="pls").row(0, named=True)
+    assert row["in_sample_r2"] > 0.9
+    assert row["r2"] < row["null_high"]
+    for name, table in tables.items():
+        write_table(study / f"geometry/{name}.parquet", table)
+    output = report_study.write_report(study, tmp_path / "report").parent
+    text = " ".join((output / "geometry.html").read_text().split())
+    assert "The line of time says no more than numbers exchanged between blocks" in text
+    assert "What a line says of texts that it was fitted to is no evidence" in text

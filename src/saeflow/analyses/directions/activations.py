@@ -17,7 +17,7 @@ from torch import Tensor
 from saeflow.errors import SaeflowError
 from saeflow.models.hooks import attach
 from saeflow.models.language_model import LanguageModel
-from saeflow.models.running import final_states, padded, unembed
+from saeflow.models.running import final_states, logits_after, padded
 
 if TYPE_CHECKING:
     from saeflow.analyses.directions.settings import Behaviour
@@ -127,10 +127,9 @@ def first_logits(
     logits = torch.empty(len(rows), lm.d_vocab)
     with edit():
         for chunk in batches(rows):
-            states = final_states(lm, padded(lm, [rows[number] for number in chunk]))
-            last = torch.tensor([len(rows[number]) - 1 for number in chunk], device=lm.device)
-            of_last = states[torch.arange(len(chunk), device=lm.device), last]
-            logits[chunk] = unembed(lm, of_last).float().cpu()
+            own = [rows[number] for number in chunk]
+            states = final_states(lm, padded(lm, own))
+            logits[chunk] = logits_after(lm, states, list(map(len, own))).cpu()
     return logits
 
 

@@ -14,7 +14,7 @@ from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 EXACT = 7
 """Up to so many points all orders are tried: 5,040 of seven."""
@@ -76,22 +76,32 @@ class CircleNull(NamedTuple):
     high: float
 
 
-def circle_of(n: int) -> Float64[np.ndarray, "n 2"]:
-    """Cosine and sine of n equal steps, scaled so that all squares sum to one."""
+def circle_of(n: int, present: Int64[np.ndarray, " m"] | None = None) -> Float64[np.ndarray, "m 2"]:
+    """Cosine and sine of n equal steps, or of those that are present: centred, and scaled so that
+    all squares sum to one."""
     angles = 2 * np.pi * np.arange(n) / n
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) / math.sqrt(n)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1) / math.sqrt(n)
+    if present is None or len(present) == n:
+        return circle
+    part = circle[present] - circle[present].mean(axis=0)
+    return part / max(float(np.linalg.norm(part)), 1e-300)
 
 
-def best_plane(points: Float64[np.ndarray, "n d"], components: int) -> Plane:
+def best_plane(
+    points: Float64[np.ndarray, "n d"],
+    components: int,
+    circle: Float64[np.ndarray, "n 2"] | None = None,
+) -> Plane:
     """The pair of principal components that explains the circle of the points' order best.
 
     Args:
         points: in the order of the circle.
         components: among which the pair is sought.
+        circle: where points stand in it, from `circle_of`; None: in equal steps.
     """
     centre = points.mean(axis=0)
     scores, sizes, axes = _components(points - centre, components)
-    onto = scores.T @ circle_of(len(points))
+    onto = scores.T @ (circle_of(len(points)) if circle is None else circle)
     shares = (onto**2).sum(axis=1)
     first, second = sorted(np.argsort(-shares, kind="stable")[:2].tolist())
     pair = [first, second]
@@ -105,6 +115,7 @@ def circle_null(
     draws: int,
     level: float,
     generator: np.random.Generator,
+    circle: Float64[np.ndarray, "n 2"] | None = None,
 ) -> CircleNull:
     """The best pair's share of the circle for other orders of the points.
 
@@ -114,9 +125,11 @@ def circle_null(
         draws: random orders, where there are too many for all of them.
         level: of the upper quantile.
         generator: of random orders.
+        circle: where points stand in it, as for `best_plane`.
     """
     scores, _, _ = _components(points - points.mean(axis=0), components)
-    circle, n = circle_of(len(points)), len(points)
+    n = len(points)
+    circle = circle_of(n) if circle is None else circle
     if n <= EXACT:
         orders = np.array(list(permutations(range(n))))
     else:
@@ -198,4 +211,6 @@ def _best_share(
 ) -> Float64[np.ndarray, " orders"]:
     """The sum of the two largest shares of each circle."""
     shares = (np.einsum("nk,onc->okc", scores, circles, optimize=True) ** 2).sum(axis=2)
+    if shares.shape[1] <= 2:
+        return np.asarray(shares.sum(axis=1))
     return -np.partition(-shares, 1, axis=1)[:, :2].sum(axis=1)

@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 
 from saeflow import options
-from saeflow.analyses.geometry.settings import Nulls, Points
+from saeflow.analyses.geometry.settings import Latents, Nulls, Points
 
 app = typer.Typer(help="Find circles and lines.", no_args_is_help=True)
 Texts = Annotated[
     list[str] | None, typer.Option(help="NAME=FILE of a line; may be given several times.")
 ]
 Activations = Annotated[Path, typer.Option(help="activations.safetensors of words and texts.")]
+SAEs = Annotated[
+    list[Path] | None, typer.Option("--sae", help="Folder of an SAE; in the order of --place.")
+]
+Places = Annotated[
+    list[str] | None, typer.Option("--place", help="NAME=HOOK: where an SAE reads; once for each.")
+]
 Held = Annotated[str, typer.Option("--nulls", help="The section `geometry.nulls`, as JSON.")]
 
 
@@ -31,6 +37,8 @@ def read(
     seed: options.Seed,
     output: Activations,
     texts: Texts = None,
+    saes: SAEs = None,
+    places: Places = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
 ) -> None:
@@ -41,8 +49,13 @@ def read(
     asked = options.parsed(Points, settings)
     lm = options.open_model(model, dtype)
     files = options.named_files(texts)
-    tensors = read_all(lm, asked, hook, files, seed, options.progress("geometry: texts read"))
-    save_activations(output, tensors)
+    named = options.named_values(places)
+    opened = {
+        name: (at, options.open_sae(folder))
+        for (name, at), folder in zip(named.items(), saes or (), strict=True)
+    }
+    progress = options.progress("geometry: texts read")
+    save_activations(output, read_all(lm, asked, hook, files, seed, opened, progress))
 
 
 @app.command()
@@ -65,6 +78,45 @@ def fit(
     progress = options.progress("geometry: circles and lines fitted")
     tables = fit_all(Read(activations), asked, held, hook, seed, progress)
     for name, table in tables.items():
+        write_table(output / f"{name}.parquet", table, SCHEMAS[name])
+
+
+@app.command()
+def latents(
+    activations: Activations,
+    settings: options.Settings,
+    asked: Annotated[str, typer.Option(help="The section `geometry.latents`, as JSON.")],
+    nulls: Held,
+    seed: options.Seed,
+    output: Annotated[Path, typer.Option(help="Folder of the tables.")],
+    saes: SAEs = None,
+    places: Places = None,
+    examples: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder that tells where an SAE's latents fire; in the same order."),
+    ] = None,
+    sets: Annotated[
+        list[Path] | None, typer.Option("--token-sets", help="A YAML file with token sets.")
+    ] = None,
+    threads: options.Threads = 1,
+) -> None:
+    """Find latents that stand for words, and see where they lie and how they split."""
+    options.use_threads(threads)
+    from saeflow.analyses.geometry.latent_tables import SCHEMAS, Asked, OpenedSAE, latent_tables
+    from saeflow.analyses.geometry.reading import Read
+    from saeflow.config import read_token_sets
+    from saeflow.tables import write_table
+
+    points, wanted = options.parsed(Points, settings), options.parsed(Latents, asked)
+    described = {name: of for file in sets or () for name, of in read_token_sets(file).items()}
+    named = options.named_values(places)
+    opened = [
+        OpenedSAE(name, at, options.open_sae(folder), fires)
+        for (name, at), folder, fires in zip(named.items(), saes or (), examples or (), strict=True)
+    ]
+    whole = Asked(points, wanted, options.parsed(Nulls, nulls), described, seed)
+    progress = options.progress("geometry: SAEs looked at")
+    for name, table in latent_tables(Read(activations), opened, whole, progress).items():
         write_table(output / f"{name}.parquet", table, SCHEMAS[name])
 
 

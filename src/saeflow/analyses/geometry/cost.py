@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saeflow.analyses.geometry import FITTED, MOVED, hooks, moves
+from saeflow.analyses.geometry import (
+    FITTED,
+    LATENT_TABLES,
+    MOVED,
+    hooks,
+    moves,
+    read_hooks,
+    saes,
+)
 from saeflow.analyses.geometry.settings import Geometry
 from saeflow.config.shipped import shipped_or_own
 from saeflow.planning.work import Need, Scope, StagePlan
@@ -26,28 +34,30 @@ def work(study: Study, own: Geometry, scope: Scope) -> list[StagePlan]:
     moved += sum(each.texts * len(each.steps) * len(each.prompts) for each in causes)
     moved *= (1 + own.nulls.controls) * len(hooks(study, own))
     tokens = TEXT_TOKENS * (read + moved)
-    tables = (*FITTED, *(MOVED if moves(own) else ()))
+    names = saes(study, own)
+    tables = (*FITTED, *(MOVED if moves(own) else ()), *(LATENT_TABLES if own.latents else ()))
+    places = read_hooks(study, own)
     return [
         StagePlan(
             "geometry",
-            2 + moves(own),
+            2 + moves(own) + bool(own.latents),
             tokens,
             tokens * scope.flop(),
-            4 * read * scope.width * len(hooks(study, own)),
+            4 * read * scope.width * len(places),
             f"{len(own.points.groups)} groups of words and {len(own.points.lines)} lines at "
-            f"{len(hooks(study, own))} hooks; {moved} texts moved",
+            f"{len(places)} hooks; {moved} texts moved; latents of {len(names)} SAEs",
             [f"geometry/{table}.parquet" for table in tables],
         )
     ]
 
 
 def needs(study: Study, own: Geometry) -> list[Need]:
-    """Files of texts."""
+    """Files of texts, and of token sets."""
     named = {f"{name}.texts.path": line.texts.path for name, line in own.points.lines.items()}
     for name, line in own.points.lines.items():
         for other, source in line.read_off.items():
             named[f"{name}.read_off.{other}.path"] = source.path
-    return [
+    of_lines = [
         Need(
             f"geometry.points.lines.{at}",
             path,
@@ -56,4 +66,8 @@ def needs(study: Study, own: Geometry) -> list[Need]:
         )
         for at, path in named.items()
         if path
+    ]
+    files = own.latents.files if own.latents else ()
+    return of_lines + [
+        Need("geometry.latents.files", path, shipped_or_own(path).is_file()) for path in files
     ]

@@ -8,18 +8,17 @@ import numpy as np
 import polars as pl
 
 from saeflow.analyses.geometry import moves
+from saeflow.analyses.geometry.latent_figures import LATENT_FIGURES, ring
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import EQUALITY, legend, legend_entry, no_data, panels, styled, words
-from saeflow.palette import BLUE, FAINT, GREY, INK, VERMILLION
+from saeflow.palette import BLUE, GREY, INK, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 SHOWN = 6
 """Panels of a figure, at most: those of the largest r2."""
-MANY = 8
-"""Words in a circle, beyond which their names stand at two distances."""
 
 
 def of_circles(circles: pl.DataFrame, places: pl.DataFrame, settings: Figures) -> pl.DataFrame:
@@ -39,29 +38,7 @@ def geometry_circles(rows: pl.DataFrame, settings: Figures) -> Drawing:
     shown = rows.partition_by("group", "hook", maintain_order=True)
     drawing, axes = panels(len(shown), settings, 2.7, share_x=False, share_y=False)
     for panel, own in zip(axes, shown, strict=True):
-        x, y = own["x"].to_numpy(), own["y"].to_numpy()
-        panel.plot(np.append(x, x[0]), np.append(y, y[0]), color=FAINT, linewidth=1.2)
-        panel.plot(x, y, "o", color=BLUE)
-        reach = 1.7 * max(np.abs(x).max(), np.abs(y).max())
-        for i, (word, left, up) in enumerate(zip(own["word"].to_list(), x, y, strict=True)):
-            # Outwards, every second word farther where there are many: neighbours may lie close.
-            out = (8 + 11 * (i % 2) * (len(own) > MANY)) / max(np.hypot(left, up), 1e-9)
-            panel.annotate(
-                words(word),
-                (left, up),
-                (out * left, out * up),
-                textcoords="offset points",
-                ha="left"
-                if left > 0.4 * abs(up)
-                else "right"
-                if left < -0.4 * abs(up)
-                else "center",
-                va="bottom" if up > abs(left) else "top" if up < -abs(left) else "center",
-                fontsize=7,
-                color=INK,
-            )
-        panel.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
-        panel.grid(visible=False)
+        ring(panel, own)
         first = own.row(0, named=True)
         layer = first["hook"].split(".")[1]
         panel.set_title(f"{words(first['group'])}, layer {layer}")
@@ -260,4 +237,5 @@ FIGURES = (
         section="geometry",
         drawn=lambda study: bool(study.geometry and moves(study.geometry)),
     ),
+    *LATENT_FIGURES,
 )

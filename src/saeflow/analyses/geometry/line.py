@@ -85,10 +85,10 @@ def fit_line(
             (partial least squares with one component); ``difference`` of the means of the higher
             and the lower half. The latter two are then scaled by least squares.
     """
-    return _Fitting(points).fit(values, method)
+    return LineFitting(points).fit(values, method)
 
 
-class _Fitting:
+class LineFitting:
     """Points, taken apart once for all numbers that they are fitted to."""
 
     def __init__(self, points: Float64[np.ndarray, "n d"]) -> None:
@@ -97,6 +97,7 @@ class _Fitting:
         self.scores, self.sizes, self.axes = np.linalg.svd(self.points, full_matrices=False)
 
     def fit(self, values: Float64[np.ndarray, " n"], method: LineMethod) -> Fitted:
+        """As `fit_line`."""
         centred = values - values.mean()
         if method == "ridge":
             weights = self._ridge(centred)
@@ -151,7 +152,7 @@ class HeldOut:
     def __init__(self, points: Float64[np.ndarray, "n d"], blocks: Int64[np.ndarray, " n"]) -> None:
         self._points = points
         self._out = [blocks == block for block in range(int(blocks.max()) + 1)]
-        self._fitting = [_Fitting(points[~out]) for out in self._out]
+        self._fitting = [LineFitting(points[~out]) for out in self._out]
 
     def numbers(
         self, values: Float64[np.ndarray, " n"], methods: Sequence[LineMethod] = METHODS

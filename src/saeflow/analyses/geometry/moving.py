@@ -7,6 +7,7 @@ and line are told, and beside moves along random directions that are as long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,8 +20,8 @@ from saeflow.analyses.geometry.circle import best_plane
 from saeflow.analyses.geometry.line import fit_line
 from saeflow.analyses.geometry.reading import Filled, Read, filled, texts_of
 from saeflow.errors import SaeflowError
-from saeflow.models.hooks import attach
-from saeflow.models.running import capture, final_states, padded, unembed
+from saeflow.models.hooks import attach, parse_hook
+from saeflow.models.running import capture, clean_and_again, logits_after, padded
 from saeflow.seeds import numpy_generator
 from saeflow.statistics.clusters import SHARE, Resampling
 
@@ -74,14 +75,6 @@ class Moved(NamedTuple):
     turns: pl.DataFrame
     shifts: pl.DataFrame
     causes: pl.DataFrame
-
-
-class Move(NamedTuple):
-    """One row of a batch: a text, and what is added to the token in its slot."""
-
-    number: int
-    """Of the text among those that are moved."""
-    delta: Float64[np.ndarray, " d"]
 
 
 def move_all(
@@ -153,8 +146,8 @@ def turn_words(
         texts = [filled(lm, prompt, word) for word in words]
         answers = _answers(lm, words, prompt, name)
         points = _held(lm, texts, hook)
-        usual = next_log_probs(lm, texts, hook, [Move(i, np.zeros(lm.d_model)) for i in range(n)])
-        usual = usual[:, answers]
+        moved = MovedTexts(lm, texts, hook)
+        usual = moved.usual()[:, answers]
         for turn in range(n):  # 0: taken to the centre
             edit = "turn" if turn else "centre"
             own = plane.turned(points, 2 * np.pi * turn / n) if turn else plane.removed(points)
@@ -163,8 +156,7 @@ def turn_words(
                 deltas = own
                 if control >= 0:
                     deltas = _as_long(own, seed, name, hook, prompt, str(turn), str(control))
-                moves = [Move(i, deltas[i]) for i in range(n)]
-                got = next_log_probs(lm, texts, hook, moves)[:, answers]
+                got = moved.moved(deltas)[:, answers]
                 for i in range(n):
                     right, aim = (i + step) % n, (i + step + turn) % n
                     change = got[i] - usual[i]
@@ -216,14 +208,8 @@ def shift_texts(
     for prompt in cause.prompts:
         pair = [_token(lm, cause, prompt, end, name) for end in ("high", "low")]
         spoken = [str(texts.prompts[i]) for i in chosen]
-        filled_in = [filled(lm, prompt, text) for text in spoken]
-
-        def odds(delta: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " n"]:
-            moves = [Move(i, delta) for i in range(len(filled_in))]  # noqa: B023 - called at once
-            logs = next_log_probs(lm, filled_in, hook, moves)  # noqa: B023
-            return logs[:, pair[0]] - logs[:, pair[1]]  # noqa: B023
-
-        usual = odds(np.zeros(lm.d_model))
+        moved = MovedTexts(lm, [filled(lm, prompt, text) for text in spoken], hook)
+        usual = _odds(moved.usual(), pair)
         for step in (0.0, *cause.steps):
             own = step * along.std() * fitted.direction
             for control in range(-1, nulls.controls if step else 0):
@@ -233,7 +219,9 @@ def shift_texts(
                     delta = _as_long(
                         own[None], seed, name, hook, prompt, f"{step:g}", str(control)
                     )[0]
-                values = odds(delta) if step else usual
+                values = usual
+                if step:
+                    values = _odds(moved.moved(np.tile(delta, (len(spoken), 1))), pair)
                 rows += [
                     (name, hook, prompt, int(chosen[i]), kind, max(control, 0), step,
                      float(values[i]), float(values[i] - usual[i]))
@@ -242,37 +230,69 @@ def shift_texts(
     return pl.DataFrame(rows, schema=SHIFTS, orient="row")
 
 
-@torch.no_grad()
-def next_log_probs(
-    lm: LanguageModel, texts: Sequence[Filled], hook: str, moves: Sequence[Move]
-) -> Float64[np.ndarray, "moves d_vocab"]:
-    """Log-probabilities of the token after a text when something is added at its slot.
+class MovedTexts:
+    """Texts in whose slots something is added, and what comes after them.
+
+    What lies below the hook is run once for all that is added.
 
     Args:
         lm: the model.
-        texts: that moves are of.
-        hook: where it is added.
-        moves: what is added to which text.
+        texts: in whose slots it is added.
+        hook: where.
     """
-    logs = np.empty((len(moves), lm.d_vocab))
-    for first in range(0, len(moves), ROWS_AT_ONCE):
-        chunk = moves[first : first + ROWS_AT_ONCE]
-        own = [texts[move.number] for move in chunk]
-        rows = torch.arange(len(chunk), device=lm.device)
-        slots = torch.tensor([each.place for each in own], device=lm.device)
-        last = torch.tensor([len(each.tokens) - 1 for each in own], device=lm.device)
-        deltas = torch.from_numpy(np.stack([move.delta for move in chunk])).float().to(lm.device)
 
-        def add(resid: Float[Tensor, "rows pos d_model"]) -> Tensor:
-            edited = resid.clone()
-            edited[rows, slots] += deltas.to(resid.dtype)  # noqa: B023 - called in this round
-            return edited
+    def __init__(self, lm: LanguageModel, texts: Sequence[Filled], hook: str) -> None:
+        self._lm, self._hook = lm, hook
+        parts = [
+            texts[first : first + ROWS_AT_ONCE] for first in range(0, len(texts), ROWS_AT_ONCE)
+        ]
+        layer = parse_hook(hook).layer
+        self._passes = [
+            _Pass(part, *clean_and_again(lm, padded(lm, [each.tokens for each in part]), layer))
+            for part in parts
+        ]
 
-        with attach(lm, [(hook, add)]):
-            states = final_states(lm, padded(lm, [each.tokens for each in own]))
-        log_probs = unembed(lm, states[rows, last]).float().log_softmax(-1)
-        logs[first : first + len(chunk)] = log_probs.cpu().double().numpy()
-    return logs
+    def usual(self) -> Float64[np.ndarray, "texts d_vocab"]:
+        """Log-probabilities of the next token with nothing added."""
+        return np.concatenate([self._log_probs(each, each.clean) for each in self._passes])
+
+    @torch.no_grad()
+    def moved(
+        self, deltas: Float64[np.ndarray, "texts d_model"]
+    ) -> Float64[np.ndarray, "texts d_vocab"]:
+        """Log-probabilities of the next token with each text's own vector added at its slot."""
+        logs, first = [], 0
+        for each in self._passes:
+            own = torch.from_numpy(deltas[first : first + len(each.texts)]).float()
+            first += len(each.texts)
+            rows = torch.arange(len(own), device=self._lm.device)
+            slots = torch.tensor([text.place for text in each.texts], device=self._lm.device)
+            add = partial(_added, rows=rows, slots=slots, deltas=own.to(self._lm.device))
+            with attach(self._lm, [(self._hook, add)]):
+                logs.append(self._log_probs(each, each.again()))
+        return np.concatenate(logs)
+
+    def _log_probs(
+        self, of: _Pass, states: Float[Tensor, "rows pos d_model"]
+    ) -> Float64[np.ndarray, "rows d_vocab"]:
+        lengths = [len(text.tokens) for text in of.texts]
+        return logits_after(self._lm, states, lengths).log_softmax(-1).cpu().double().numpy()
+
+
+class _Pass(NamedTuple):
+    """Texts that are run together, their final states, and what gives them once more."""
+
+    texts: Sequence[Filled]
+    clean: Float[Tensor, "rows pos d_model"]
+    again: Callable[[], Float[Tensor, "rows pos d_model"]]
+
+
+def _added(
+    resid: Float[Tensor, "rows pos d_model"], rows: Tensor, slots: Tensor, deltas: Tensor
+) -> Tensor:
+    edited = resid.clone()
+    edited[rows, slots] += deltas.to(resid.dtype)
+    return edited
 
 
 def summarise(turns: pl.DataFrame, shifts: pl.DataFrame, nulls: Nulls, seed: int) -> pl.DataFrame:
@@ -313,6 +333,11 @@ def _held(lm: LanguageModel, texts: Sequence[Filled], hook: str) -> Float64[np.n
         seen = capture(lm, torch.tensor([each.tokens], device=lm.device), [hook])[hook]
         points.append(seen[0, each.place].double().cpu().numpy())
     return np.stack(points)
+
+
+def _odds(logs: Float64[np.ndarray, "n d_vocab"], pair: Sequence[int]) -> Float64[np.ndarray, " n"]:
+    """Log-odds of the first of two tokens against the second."""
+    return np.asarray(logs[:, pair[0]] - logs[:, pair[1]])
 
 
 def _as_long(

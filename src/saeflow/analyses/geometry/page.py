@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from saeflow.analyses.geometry.latent_page import latent_context, of_latents
 from saeflow.analyses.geometry.settings import Geometry
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
@@ -24,11 +25,12 @@ def contribute(
     folder: StudyFolder, own: Geometry, output: Path, added: Mapping[str, Contribution]
 ) -> Contribution:
     """The page, a sentence for each group and line, and how many there are."""
-    names = ("circles", "lines", "angles", "read_off", "causes")
+    names: tuple[str, ...] = ("circles", "lines", "angles", "read_off", "causes")
+    names = (*names, "latent_groups", "latent_circles", "splits", "dated_latents")
     tables = {name: folder.table(f"geometry/{name}") for name in names}
-    if tables["circles"].is_empty() and tables["lines"].is_empty():
+    if all(tables[name].is_empty() for name in ("circles", "lines", "latent_groups")):
         return Contribution()
-    sentences = [*_of_circles(tables), *_of_lines(tables)]
+    sentences = [*_of_circles(tables), *_of_lines(tables), *of_latents(tables)]
     context = {
         "sentences": sentences,
         "circles": [_circle(row) for row in tables["circles"].to_dicts()],
@@ -36,6 +38,7 @@ def contribute(
         "read_off": [_read_off(row) for row in tables["read_off"].to_dicts()],
         "causes": [_cause(row) for row in tables["causes"].to_dicts()],
         "angles": _angles(tables["angles"]),
+        **latent_context(tables),
     }
     count = len(own.points.groups) + len(own.points.lines)
     return Contribution(

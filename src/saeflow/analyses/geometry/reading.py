@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from safetensors.torch import save_file
+from scipy import sparse
 from torch import Tensor
 
 from saeflow.analyses.geometry.settings import SLOT
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
     from saeflow.analyses.geometry.settings import NumberLine, Points, WordGroup
     from saeflow.corpora.labelled import LabelledSet
     from saeflow.models.language_model import LanguageModel
+    from saeflow.saes.sae import SAE
 
 Files = Mapping[str, Path]
+SAEs = Mapping[str, "tuple[str, SAE]"]
+"""SAEs by name, each with the hook that it reads."""
 
 
 class Filled(NamedTuple):
@@ -107,39 +112,66 @@ def texts_of(line: NumberLine, name: str, file: Path | None, seed: int) -> Label
             f"{len(np.unique(texts.targets))} different numbers; a line needs 20 texts, and "
             "numbers that differ"
         )
-    if len(texts) <= line.most:
+    return _at_most(texts, line.most, seed, name)
+
+
+def _at_most(texts: LabelledSet, most: int, seed: int, name: str) -> LabelledSet:
+    """As many texts, drawn at random where there are more."""
+    if len(texts) <= most:
         return texts
     generator = numpy_generator(seed, "geometry", name)
-    return texts.part(np.sort(generator.permutation(len(texts))[: line.most]))
+    return texts.part(np.sort(generator.permutation(len(texts))[:most]))
 
 
+@torch.no_grad()
 def read_line(
     lm: LanguageModel,
     texts: LabelledSet,
     position: str,
     hooks: Sequence[str],
+    saes: SAEs,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Activations of texts at a position, by hook, and the confounds, as tensors of one file.
+    """Activations of texts at a position, by hook, their latents, by SAE, and the confounds, as
+    tensors of one file.
 
     Args:
         lm: the model.
         texts: with numbers.
         position: where a text is read.
         hooks: where the model is read.
+        saes: whose latents are kept; of several tokens their mean.
         progress: called with (texts read, texts).
     """
     read = {hook: torch.empty(len(texts), lm.d_model) for hook in hooks}
     confounds = torch.empty(len(texts), 2, dtype=torch.float64)
+    latents: dict[str, list[sparse.csr_array]] = {name: [] for name in saes}
     where = f"geometry.points.lines: {texts.name}"
     for number, each in enumerate(read_at(lm, texts.prompts, position, hooks, where)):
         for hook in hooks:
             read[hook][number] = each.activations[hook]
+        for name, (hook, sae) in saes.items():
+            mean = sae.encode(each.each[hook]).mean(0, keepdim=True)
+            latents[name].append(sparse.csr_array(mean.float().cpu().numpy()))
         confounds[number] = torch.tensor([len(each.tokens), np.log1p(each.tokens[-1])])
         if progress:
             progress(number + 1, len(texts))
     values = torch.from_numpy(texts.targets.copy())
-    return read | {"values": values, "confounds": confounds}
+    tensors = read | {"values": values, "confounds": confounds}
+    for name, rows in latents.items():
+        tensors |= _sparse_tensors(f"latents/{name}", sparse.csr_array(sparse.vstack(rows)))
+    return tensors
+
+
+def _sparse_tensors(name: str, latents: sparse.csr_array) -> dict[str, Tensor]:
+    """Latents of texts as compressed sparse rows."""
+    parts = {
+        "data": latents.data.astype(np.float32),
+        "indices": latents.indices.astype(np.int32),
+        "indptr": latents.indptr.astype(np.int64),
+        "shape": np.array(latents.shape, np.int64),
+    }
+    return {f"{name}/{key}": torch.from_numpy(part) for key, part in parts.items()}
 
 
 def read_all(
@@ -148,6 +180,7 @@ def read_all(
     hooks: Sequence[str],
     files: Files,
     seed: int,
+    saes: SAEs = MappingProxyType({}),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
     """Everything that is read of a model, by names such as ``groups/weekday/<hook>``.
@@ -158,6 +191,7 @@ def read_all(
         hooks: where it is read.
         files: where the files of lines lie, by ``<line>`` and ``<line>/<other texts>``.
         seed: of the study.
+        saes: whose latents are kept of the texts of lines; on the model's device.
         progress: called with (texts read, texts) of each line.
     """
     tensors: dict[str, Tensor] = {}
@@ -166,11 +200,12 @@ def read_all(
             tensors[f"groups/{name}/{hook}"] = points
     for name, line in asked.lines.items():
         texts = texts_of(line, name, files.get(name), seed)
-        for key, tensor in read_line(lm, texts, line.position, hooks, progress).items():
+        for key, tensor in read_line(lm, texts, line.position, hooks, saes, progress).items():
             tensors[f"lines/{name}/{key}"] = tensor
         for other, source in line.read_off.items():
             more = read_labelled(source, other, files.get(f"{name}/{other}"))
-            for key, tensor in read_line(lm, more, line.position, hooks, progress).items():
+            more = _at_most(more, line.most, seed, f"{name}/{other}")
+            for key, tensor in read_line(lm, more, line.position, hooks, saes, progress).items():
                 tensors[f"lines/{name}/{other}/{key}"] = tensor
     return tensors
 
@@ -206,7 +241,19 @@ class Read:
         values = self._array(f"{folder}/values")
         return Line(points, values, self._array(f"{folder}/confounds"))
 
+    def latents(self, line: str, sae: str, other: str | None = None) -> sparse.csr_array:
+        """Latents of the texts of a line, or of others that are read off along it."""
+        folder = f"lines/{line}/{other}" if other else f"lines/{line}"
+        keys = ("data", "indices", "indptr", "shape")
+        data, indices, indptr, shape = (
+            self._tensor(f"{folder}/latents/{sae}/{key}").numpy() for key in keys
+        )
+        return sparse.csr_array((data, indices, indptr), shape=tuple(shape.tolist()))
+
     def _array(self, name: str) -> Any:
+        return self._tensor(name).double().numpy()
+
+    def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:
             raise SaeflowError(f"{self._path}: lacks '{name}'; make it again")
-        return self._tensors[name].double().numpy()
+        return self._tensors[name]

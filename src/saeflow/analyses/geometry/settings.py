@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 from saeflow.config.section import (
     Complaint,
     HookName,
+    LocalPath,
     Name,
     Position,
     Section,
@@ -63,6 +65,12 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "The best month is {}",
     ),
 }
+PATTERNS = {
+    "years": r"^\s*(?:1\d|20)\d\d$",
+    "decades": r"^\s*(?:1\d|20)\d0s$",
+    "numbers": r"^\s*\d+$",
+}
+"""Sets that are told by a pattern, of a word or of a token."""
 SLOT = "{}"
 
 
@@ -163,7 +171,7 @@ class NumberLine(Section):
     """Width of the blocks of numbers that are held out together, such as 10 for decades: what is
     said of a decade is fitted without it."""
     most: int = Field(default=2_000, ge=20)
-    """Texts that are read, drawn at random where there are more."""
+    """Texts that are read, and of each that is read off; drawn at random where there are more."""
     read_off: dict[Name, TextSource] = Field(default={})
     """Other texts with numbers, by name, whose places on the line are read off: nothing of them is
     fitted."""
@@ -176,8 +184,6 @@ class NumberLine(Section):
         sources = {"texts": self.texts}
         sources |= {f"read_off.{name}": each for name, each in self.read_off.items()}
         for key, each in sources.items():
-            if each.published or each.package:
-                complaints.append((key, "are read from path or examples here; give one of them"))
             if each.value is None and not (
                 each.examples and all(text.value is not None for text in each.examples)
             ):
@@ -217,8 +223,66 @@ class Nulls(Section):
     """Of intervals and nulls."""
 
 
+class LatentGroup(Section):
+    """Latents that stand for words of a set: those whose strongest contexts fire on one of them.
+
+    Without a set they are the words of the group of the same name in `points`.
+    """
+
+    kind: Literal["weekdays", "months", "years", "decades", "numbers"] | None = None
+    """A built-in set."""
+    words: Annotated[list[Text], Field(min_length=1), Unique] | None = None
+    """Words; one in lower case matches any case."""
+    pattern: Text | None = None
+    """A regular expression, searched in what fires."""
+    token_set: Name | None = None
+    """A set of `files`."""
+    unit: Literal["token", "word"] = "token"
+    """What is looked up in the set: the token that fires, or the whole word that it is part of, as
+    for years whose digits are tokens each."""
+    latents: dict[Name, Annotated[list[Annotated[int, Field(ge=0)]], Unique]] = Field(default={})
+    """Latents by SAE, in place of those that contexts would find in it."""
+
+    @model_validator(mode="after")
+    def _is_one_set(self) -> LatentGroup:
+        sets = ("kind", "words", "pattern", "token_set")
+        given = [key for key in sets if getattr(self, key) is not None]
+        complaints: list[Complaint] = []
+        if len(given) > 1:
+            complaints.append((given[1], f"stands beside {given[0]}; give one of them"))
+        try:
+            re.compile(self.pattern or "")
+        except re.error as error:
+            reason = f"{self.pattern!r} is no regular expression ({error}); correct it"
+            complaints.append(("pattern", reason))
+        refuse(complaints)
+        return self
+
+
+class Latents(Section):
+    """Latents that stand for words or numbers, and where their decoder rows lie."""
+
+    groups: dict[Name, LatentGroup] = Field(default={})
+    """Sets of words or tokens, by name."""
+    files: Annotated[list[LocalPath], Unique] = Field(default=[])
+    """YAML files with token sets, as those of `logit_lens.token_sets.files`."""
+    saes: Annotated[list[Name], Unique] | None = None
+    """SAEs whose latents are looked at; null is all that read the study's model. Of those at one
+    hook every one is held against the next wider one."""
+    share: float = Field(default=0.8, gt=0, le=1)
+    """Least share of a latent's strongest contexts that fire on the set; where one word has as
+    much, the latent is specific, else general."""
+    contexts: int = Field(default=5, ge=1)
+    """Strongest contexts that a latent must have, one per block of text."""
+    texts: int = Field(default=5, ge=2)
+    """Texts of a line on which a latent must fire to be given the mean of their numbers."""
+
+
 class Geometry(Section):
     """Circles of words, lines of numbers, and whether the model goes by them."""
 
     points: Points = Points()
+    latents: Latents | None = None
+    """Which latents stand for words and numbers, and how they split over SAEs of several widths;
+    null leaves it out."""
     nulls: Nulls = Nulls()
