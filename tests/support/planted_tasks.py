@@ -32,7 +32,9 @@ FIRST, OUTPUTS = 5, 5 + WORDS
 PLANTED = (7, 3, 11)
 """The latents that are the tasks' vectors."""
 STRENGTH = 4.0
-PROMPTS = TaskPrompts(template="{input} -> {output} ; ", other=None, shots=2, drawn=12, scored=1)
+PROMPTS = TaskPrompts(
+    before="", template="{input} -> {output} ; ", other=None, shots=2, drawn=12, scored=1
+)
 VECTORS = TaskVectors(kinds=["mean", "difference", "placebo"], layers=[0], draws=200)
 CLEANING = Cleaning(
     penalties=[0.3, 1.0, 3.0], steps=40, batch=12, learning_rate=0.1, counts=[1, 4], shown=2

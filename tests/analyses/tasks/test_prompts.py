@@ -20,7 +20,7 @@ from saeflow.analyses.tasks.settings import TaskPrompts
 from saeflow.errors import SaeflowError
 
 CAT, DOG = Pair("cat", "dog"), Pair("mat", "tree ran")
-PLAIN = TaskPrompts(template="{input} then {output} .", other=None, scored=2)
+PLAIN = TaskPrompts(before="", template="{input} then {output} .", other=None, scored=2)
 
 
 def test_a_prompt_ends_at_the_separator_and_is_followed_by_the_answer() -> None:

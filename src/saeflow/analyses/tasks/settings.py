@@ -99,8 +99,9 @@ class TaskLists(Section):
 class TaskPrompts(Section):
     """How pairs are shown to the model."""
 
-    before: str = ""
-    """Text before all examples."""
+    before: str = "Follow the pattern:\n"
+    """Text before all examples. Without any, a prompt without examples opens with its input, and
+    models that make their first tokens a sink do little with what is added behind it."""
     template: str = "{input} -> {output}\n"
     """An example. What stands between its slots, without blanks at its end, is the separator, at
     whose last token vectors are read and edits are made."""
