@@ -8,6 +8,7 @@ from saeflow.artifacts import atomic, check_replaceable
 from saeflow.report.contribution import Contribution
 from saeflow.report.files import write_assets, write_figures
 from saeflow.report.folder import StudyFolder
+from saeflow.report.latent_labels import LatentLabels
 from saeflow.report.page import Jobs, StudyFindings, study_context
 from saeflow.report.payload import write_script
 from saeflow.report.sae_page import sae_context, training_value
@@ -60,7 +61,8 @@ def _write(folder: StudyFolder, results: StudyFindings, output: Path, jobs: Jobs
     write_figures(folder.root, results, output)
     write_script(output, "saes", training_value(results))
     packed = [packages[key] for key, own in added.items() if own.pages]
-    site = Site(results, bar | {"saes": "SAEs"}, packed, titles, looks, latents)
+    words = LatentLabels(folder)
+    site = Site(results, bar | {"saes": "SAEs"}, packed, titles, looks, latents, words)
     hooks = list(dict.fromkeys(map(folder.study.hook_of, folder.study.saes)))
     pages = {
         "index": ("index.html", study_context(results, added, jobs)),

@@ -10,6 +10,7 @@ import jinja2
 from saeflow.figures.style import words
 from saeflow.palette import Look
 from saeflow.report.dark import lighter
+from saeflow.report.latent_labels import LatentLabels
 from saeflow.report.page import Findings
 from saeflow.report.wording import number
 
@@ -24,6 +25,7 @@ class Site:
         titles: names as people read them, such as of goals.
         looks: series with a look of their own.
         latents: SAEs whose latents have pages.
+        labels: of latents in words.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Site:
         titles: Mapping[str, str] | None = None,
         looks: Mapping[str, Look] | None = None,
         latents: Sequence[str] = (),
+        labels: LatentLabels | None = None,
     ) -> None:
         named = titles or {}
         loaders = [jinja2.PackageLoader(name) for name in (*templates, "saeflow.report")]
@@ -50,6 +53,7 @@ class Site:
             "figures": results.placed,
             "title_of": lambda name: named.get(name) or words(name),
             "latents_saes": list(latents),
+            "label_of": (labels or LatentLabels()).of,
             "pages": list(pages.items()),
             "known_methods": list(looks or {}),
         }

@@ -345,7 +345,7 @@ def test_diversity_and_costs_stand_beside_scores_with_the_unsteered_model_first(
     of_goal = BesideScores.of(steering.best, steering.summary, "anger")
     assert of_goal.rows[0].cells[1] == "0.11 [0.07, 0.15]"
     goal = GoalResults("anger", {}, pl.DataFrame(), pl.DataFrame(), pl.DataFrame())
-    page = site.page("goal.html", goal_context(steering, goal, None)).decode()
+    page = site.page("goal.html", goal_context(steering, goal)).decode()
     assert "0.11 [0.07, 0.15]" in page
 
 

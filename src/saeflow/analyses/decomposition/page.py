@@ -60,12 +60,10 @@ def contribute(
     kept = [_kept(row) for row in folder.table("decomposition/fidelity").to_dicts()]
     if not parts:
         return Contribution()
-    with_pages = [sae for each in added.values() for sae in each.latent_saes]
     context = {
         "parts": parts,
         "kept": kept,
         "apart": [_apart(row) for row in folder.table("decomposition/differences").to_dicts()],
-        "latent_saes": with_pages,
     }
     tile = Fact("directions", str(len({part.direction for part in parts})), "decomposed")
     return Contribution(

@@ -256,7 +256,8 @@ def _of_prompts(causal: pl.DataFrame) -> dict[str, Any]:
             f"{own[label]['kl']:.2f} nats" if part["kind"] == "none" else _share(own[label])
             for label in classes
         ]
-        rows.append({"what": _what(part), "values": values})
+        keys = {key: part[key] for key in ("kind", "number")}
+        rows.append(keys | {"what": _what(part), "values": values})
     return {"classes": classes, "rows": rows, "position": causal["position"][-1]}
 
 
@@ -275,8 +276,6 @@ def _of_positions(causal: pl.DataFrame) -> dict[str, Any]:
 
 def _what(row: Mapping[str, Any]) -> str:
     """What was put in, in words."""
-    if row["kind"] == "single":
-        return f"latent {row['number']}"
     told = KINDS[row["kind"]]
     if row["name"]:
         told += f" ({row['name'].replace('_', ' ')})"

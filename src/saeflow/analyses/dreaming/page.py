@@ -74,8 +74,7 @@ def contribute(
         rows += tables["targets"].to_dicts()
     if not parts:
         return Contribution()
-    with_pages = [sae for each in added.values() for sae in each.latent_saes]
-    context = {"parts": parts, "beaten": beaten(rows), "latent_saes": with_pages}
+    context = {"parts": parts, "beaten": beaten(rows)}
     return Contribution(
         pages={"dreaming": Page(template="dreaming.html", context=context, label="Dreams")},
         headline=beaten(rows)[:1],

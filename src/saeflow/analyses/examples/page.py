@@ -10,6 +10,7 @@ from saeflow.analyses.examples.latent_sources import LatentSources
 from saeflow.analyses.examples.settings import Examples
 from saeflow.report.contribution import Contribution, Page
 from saeflow.report.folder import StudyFolder
+from saeflow.report.latent_labels import told_of_latents
 from saeflow.report.payload import write_script
 
 ASSETS = ("latent-page.js", "latents.js")
@@ -32,19 +33,9 @@ def _write_latents(folder: StudyFolder, sae: str, output: Path) -> bool:
         return False
     table = sources.statistics
     value = index_value(sae, table, sources.tables.promoted, sources.neuronpedia)
-    value["targeted"] = _told(folder, "latent_marks", sae)
-    value["labels"] = _told(folder, "latent_words", sae)
+    value["targeted"] = told_of_latents(folder, "latent_marks", sae)
+    value["labels"] = told_of_latents(folder, "latent_words", sae)
     write_script(output, f"latents-{sae}", value)
     for number, pages in enumerate(sources.pages()):
         write_script(output, f"latents-{sae}/{number:05d}", pages)
     return bool(known_statistics(table))
-
-
-def _told(folder: StudyFolder, function: str, sae: str) -> list[list[object]]:
-    """What the pages of analyses tell of single latents of an SAE by a function of this name."""
-    return [
-        row
-        for analysis, section in folder.study.asked
-        if (rows := analysis.declared("page", function))
-        for row in rows(folder, section, sae)
-    ]

@@ -27,7 +27,6 @@ def contribute(
     summary, sets = folder.table("probing/summary"), folder.table("probing/sets")
     differences, basis = folder.table("probing/differences"), folder.table("probing/basis")
     scored = folder.table("probing/saes")
-    linked = [sae for contribution in added.values() for sae in contribution.latent_saes]
     probed = _probed(own, sets)
     context = {
         "sets": [_set_line(name, sets, summary) for name in own.sets],
@@ -46,7 +45,6 @@ def contribute(
                 "told": _facts(name, sets),
                 "rows": method_rows(summary, name),
                 "bases": basis_rows(basis, name),
-                "linked": linked,
             },
         )
     return Contribution(

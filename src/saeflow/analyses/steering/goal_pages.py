@@ -72,14 +72,8 @@ def goal_lines(steering: SteeringResults) -> list[GoalLine]:
     return lines
 
 
-def goal_context(
-    steering: SteeringResults, goal: GoalResults, latents_sae: str | None
-) -> dict[str, Any]:
-    """What a goal's page is filled from.
-
-    Args:
-        latents_sae: the SAE whose latents have pages, for links; None where they have none.
-    """
+def goal_context(steering: SteeringResults, goal: GoalResults) -> dict[str, Any]:
+    """What a goal's page is filled from."""
     names = steering.settings.goals.names
     place = names.index(goal.name)
     multiples = scale_words.multiples(steering.settings.completions)
@@ -108,7 +102,6 @@ def goal_context(
         "beside": BesideScores.of(steering.best, steering.summary, goal.name),
         "least_scored": steering.settings.summary.least_scored,
         "effects": {method: tabled(rows) for method, rows in effects.items()},
-        "latents_sae": latents_sae,
         "target_sae": steering.sae,
         "has_texts": not goal.samples.is_empty(),
         "examples": steering.goals[goal.name].positive[:3] if goal.name in steering.goals else [],

@@ -37,11 +37,9 @@ def contribute(
         samples, scores = steered.samples(name)
         goal = GoalResults(name, steered.targets(name), steered.side_effects(name), samples, scores)
         write_script(output, f"goal-{name}", goal_value(steering, goal, linked))
-        pages[f"goal-{name}"] = Page(
-            template="goal.html", context=goal_context(steering, goal, linked)
-        )
+        pages[f"goal-{name}"] = Page(template="goal.html", context=goal_context(steering, goal))
         means.append(goal_means(goal.side_effects, goal.targets))
-    context = steering_context(steering, method_effects(means), linked)
+    context = steering_context(steering, method_effects(means))
     return Contribution(
         pages={
             "steering": Page(template="steering.html", context=context, label="Steering"),
@@ -50,7 +48,7 @@ def contribute(
                 context={
                     "lines": goal_lines(steering),
                     "intervals": words.intervals(own),
-                    "latents_sae": linked,
+                    "target_sae": steering.sae,
                 },
                 label="Goals",
             ),
@@ -77,15 +75,12 @@ def latent_marks(folder: StudyFolder, own: Steering, sae: str) -> list[list[obje
     ]
 
 
-def steering_context(
-    steering: SteeringResults, effects: list[MethodEffect], latents_sae: str | None = None
-) -> dict[str, Any]:
+def steering_context(steering: SteeringResults, effects: list[MethodEffect]) -> dict[str, Any]:
     """What the page of results is filled from.
 
     Args:
         steering: the results.
         effects: what each method does to latents, averaged over goals.
-        latents_sae: the SAE whose latents have pages, for links; None where they have none.
     """
     settings = steering.settings
     multiples = scale_words.multiples(settings.completions)
@@ -106,7 +101,7 @@ def steering_context(
         "goal_count": len(settings.goals.names),
         "scales": scale_words.note(multiples is not None),
         "targets": steering.targets,
-        "latents_sae": latents_sae,
+        "target_sae": steering.sae,
         "planted": steering.planted,
         "methods": [
             (name, BY_NAME[name].words if name in BY_NAME else "") for name in steering.methods

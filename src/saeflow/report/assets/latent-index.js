@@ -141,24 +141,30 @@
       return LOGARITHMS.includes(form) ? 10 ** values[latent] : values[latent];
     };
 
-    // What a latent is known by, as elements: a label that is to be believed, else the token it fires on where that is mostly one, else those it promotes.
+    // The label that a latent goes by: the first that is to be believed, else the first of all; as elements, nothing where it has none.
+    const named = (latent) => {
+      const labels = said.get(latent) ?? [];
+      const shown = labels.find(({ doubtful }) => !doubtful) ?? labels[0];
+      return shown ? [shown.text, shown.doubtful ? " (doubtful)" : ""] : [];
+    };
+
+    // What a latent is known by, as elements: its label, else the token it fires on where that is mostly one, else those it promotes.
     const label = (latent) => {
       if (latent >= count) return [];
-      const believed = (said.get(latent) ?? []).find(({ doubtful }) => !doubtful);
-      if (believed) return [believed.text];
+      if (said.has(latent)) return named(latent);
       const pure = !promotes.length || (column.top_token_share?.values[latent] ?? 0) >= 0.5;
       if (fires?.[latent] && pure) return [saeflow.token(data.words[fires[latent]])];
       return promotes.slice(0, 2).filter((one) => one[latent]).flatMap((one) => [saeflow.token(data.words[one[latent]]), " "]);
     };
 
     return {
-      sae: data.sae, count, neuronpedia: data.neuronpedia, headings: data.headings ?? {}, statistics, targets, search, valueOf, numberOf, label,
+      sae: data.sae, count, neuronpedia: data.neuronpedia, headings: data.headings ?? {}, statistics, targets, search, valueOf, numberOf, label, named,
       classOf: (latent) => (classes ? data.classes[classes[latent]] : null),
       setOf: (latent) => (sets && sets[latent] ? data.sets[sets[latent]] : null),
       labelsOf: (latent) => said.get(latent) ?? [],
       firesOn: (latent) => (fires && fires[latent] ? data.words[fires[latent]] : null),
       promoted: (latent) => promotes.filter((one) => one[latent]).map((one) => data.words[one[latent]]),
-      has: { fires: Boolean(fires), promotes: promotes.length > 0, classes: Boolean(classes), sets: Boolean(sets), targets: targets.size > 0 },
+      has: { fires: Boolean(fires), promotes: promotes.length > 0, classes: Boolean(classes), sets: Boolean(sets), targets: targets.size > 0, labels: said.size > 0 },
     };
   };
 

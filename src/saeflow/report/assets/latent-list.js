@@ -13,6 +13,7 @@
 
   const columnsOf = (index) => [
     { name: "latent", label: "latent", width: 5.5, sorts: true, cell: (latent) => element("a", { href: `#/${index.sae}/${latent}`, tabindex: -1 }, String(latent)) },
+    index.has.labels && { name: "label", label: "label", width: 14, grows: 2, cell: (latent) => index.named(latent) },
     index.has.fires && { name: "fires", label: index.headings.fires ?? "fires most on", width: 8, grows: 1, cell: (latent) => (index.firesOn(latent) === null ? "–" : token(index.firesOn(latent))) },
     index.has.promotes && { name: "promotes", label: "promotes", width: 16, grows: 2, cell: (latent) => index.promoted(latent).map((word) => [token(word), " "]) },
     index.has.targets && {
