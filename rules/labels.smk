@@ -12,7 +12,9 @@ Inputs:
 Outputs, all in results/{study}/labels/{sae}/:
     latents.parquet                   which latents get labels
     passages.parquet                                 what models are shown and asked about
-    tokens.parquet, import.parquet, self.parquet, explainer.parquet    labels of one source
+    tokens.parquet, import.parquet, self.parquet, adapted.parquet, explainer.parquet    labels of one
+                                      source
+    adapter.safetensors, adapter.parquet             scale and bias, and what they do for other words
     self_texts.parquet, self_read_outs.parquet       what was said, and what was read at each scale
     answers.parquet, scores.parquet                  what was answered about labels
     labels.parquet, labels.csv, summary.parquet      all labels beside each other; means of scores
@@ -20,7 +22,7 @@ Outputs, all in results/{study}/labels/{sae}/:
     every rerun
 """
 
-from saeflow.analyses.labels.rules import imported_file, target_table
+from saeflow.analyses.labels.rules import imported_file, lens_table, target_table
 from saeflow.analyses.steering.rules import calls
 
 ASKING = FLOW.read["labels"]
@@ -148,6 +150,52 @@ rule label_by_self:
         " --output {output.labels:q}"
         " --texts {output.texts:q}"
         " --read-outs {output.read_outs:q}"
+        " --threads {threads}"
+        " > {log:q} 2>&1"
+
+
+rule label_by_adapter:
+    input:
+        **FLOW.model_inputs(FLOW.model),
+        latents="results/{study}/labels/{sae}/latents.parquet",
+        sae=artifact("saes/{sae}/sae_weights.safetensors"),
+        corpus="results/{study}/corpus/eval.safetensors",
+        lens=lens_table(FLOW),
+    output:
+        labels="results/{study}/labels/{sae}/adapted.parquet",
+        weights="results/{study}/labels/{sae}/adapter.safetensors",
+        held_out="results/{study}/labels/{sae}/adapter.parquet",
+    log:
+        "results/{study}/logs/label_by_adapter/{sae}.log",
+    benchmark:
+        "results/{study}/benchmarks/label_by_adapter/{sae}.jsonl"
+    wildcard_constraints:
+        sae=one_of(FLOW.names["labelled_sae"]),
+    conda:
+        "../envs/default.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=settings("labels", "self_explanation"),
+        adapter=settings("labels", "adapter"),
+        lens=lambda wildcards, input: repeated("--lens", input.lens),
+        dtype=STUDY.model.dtype,
+        seed=STUDY.seed,
+    shell:
+        "saeflow labels from-adapter"
+        " --latents {input.latents:q}"
+        ' --sae "$(dirname {input.sae:q})"'
+        " --model {input.model:q}"
+        " --corpus {input.corpus:q}"
+        " --settings @<(printf %s {params.settings:q})"
+        " --adapter @<(printf %s {params.adapter:q})"
+        " {params.lens:q}"
+        " --seed {params.seed:q}"
+        " --dtype {params.dtype:q}"
+        " --output {output.labels:q}"
+        " --weights {output.weights:q}"
+        " --held-out {output.held_out:q}"
         " --threads {threads}"
         " > {log:q} 2>&1"
 

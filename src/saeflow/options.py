@@ -36,6 +36,7 @@ JSON_OPTIONS = (
     *("--asked", "--behaviour", "--selection", "--measures", "--pools", "--nulls", "--classes"),
     "--cleaning",
     *("--published", "--package", "--dataset", "--vectors", "--projection", "--search"),
+    "--adapter",
 )
 
 

@@ -28,6 +28,8 @@ def tables(own: Labels) -> list[str]:
         beside.append("passages")
     if own.scores.kinds:
         beside += ["answers", "scores"]
+    if "adapted" in own.sources:
+        beside.append("adapter")
     return ["latents", *own.sources, *beside, "labels", "summary"]
 
 
@@ -35,7 +37,8 @@ def _outputs(study: Study, own: Labels) -> list[str]:
     if not saes(study, own):
         return []
     of_sae = [f"labels/{{labelled_sae}}/{table}.parquet" for table in tables(own)]
-    return [*of_sae, "labels/{labelled_sae}/labels.csv"]
+    weights = ["labels/{labelled_sae}/adapter.safetensors"] if "adapted" in own.sources else []
+    return [*of_sae, *weights, "labels/{labelled_sae}/labels.csv"]
 
 
 def _complaints(study: Study, own: Labels) -> list[Complaint]:
@@ -54,10 +57,15 @@ def _complaints(study: Study, own: Labels) -> list[Complaint]:
     if own.latents.targets and not study.steering:
         reason = "goals are those of steering, which is not asked for; set steering, or false"
         complaints.append(("labels.latents.targets", reason))
-    if "self" in own.sources:
+    if {"self", "adapted"} & set(own.sources):
         templates = own.self_explanation.templates
         key = "labels.self_explanation.templates"
         complaints += about_prompts(study.model, key, templates)
+    if "adapted" in own.sources and not own.adapter.words and not study.logit_lens:
+        reason = (
+            "is 0, and without logit_lens no latent has a word; raise it, or set logit_lens: {}"
+        )
+        complaints.append(("labels.adapter.words", reason))
     for name in saes(study, own):
         width = study.saes[name].declared_width
         beyond = [latent for latent in own.latents.listed if width and latent >= width]

@@ -13,6 +13,7 @@ from saeflow.analyses.labels.settings import (
     LabelledLatents,
     LabelScores,
     Passages,
+    ScaleBiasAdapter,
     SelfExplanation,
     TokenWording,
 )
@@ -145,6 +146,52 @@ def from_self(
     write_table(output, result.labels, LABELS)
     write_table(texts, result.texts, TEXTS)
     write_table(read_outs, result.read_outs, READ_OUTS)
+
+
+@app.command("from-adapter")
+def from_adapter(
+    latents: Latents,
+    sae: options.SAEFolder,
+    model: options.ModelFolder,
+    corpus: options.Corpus,
+    settings: options.Settings,
+    adapter: Annotated[str, typer.Option(help="The section 'labels.adapter', as JSON.")],
+    seed: options.Seed,
+    output: options.Output,
+    weights: Annotated[Path, typer.Option(help="Scale and bias, .safetensors.")],
+    held_out: Annotated[Path, typer.Option(help="How well words are said that are held out.")],
+    lens: Annotated[list[Path], typer.Option(help="tokens.parquet of the logit lens.")] = [],  # noqa: B006 - typer's
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
+) -> None:
+    """Fit a scale and a bias to words of known directions, and have the model explain latents
+    through them."""
+    options.use_device(threads)
+    import torch
+
+    from saeflow.analyses.labels.adapter import ADAPTER, adapted_explanations, save_adapter
+    from saeflow.analyses.labels.choosing import CHOSEN
+    from saeflow.analyses.labels.wording import LABELS
+    from saeflow.analyses.logit_lens.lens_tables import TOKENS
+    from saeflow.corpora.io import load_blocks
+    from saeflow.tables import read_table, write_table
+
+    asked = options.parsed(SelfExplanation, settings)
+    promoted = [read_table(file, TOKENS).filter(side="top", rank=0) for file in lens]
+    result = adapted_explanations(
+        options.open_model(model, dtype),
+        options.open_sae(sae).W_dec,
+        read_table(latents, CHOSEN)["latent"].to_list(),
+        torch.from_numpy(load_blocks(corpus, slice(0, asked.blocks)).tokens).long(),
+        promoted[0] if promoted else None,
+        asked,
+        options.parsed(ScaleBiasAdapter, adapter),
+        seed,
+        options.progress("adapter, steps"),
+    )
+    write_table(output, result.explanations.labels, LABELS)
+    write_table(held_out, result.held_out, ADAPTER)
+    save_adapter(weights, result)
 
 
 @app.command()

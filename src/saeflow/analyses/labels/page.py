@@ -21,13 +21,14 @@ def contribute(
     folder: StudyFolder, own: Labels, output: Path, added: Mapping[str, Contribution]
 ) -> Contribution:
     """The page of labels, and a sentence for the first one."""
-    parts, scores = [], []
+    parts, scores, adapters = [], [], []
     labelled = believed = 0
     for sae in folder.names("labels")["labelled_sae"]:
         table = folder.table(f"labels/{sae}/labels")
         if table.is_empty():
             continue
         scores += [_scored(row) for row in folder.table(f"labels/{sae}/summary").to_dicts()]
+        adapters += [_said(sae, row) for row in folder.table(f"labels/{sae}/adapter").to_dicts()]
         latents = table["latent"].unique(maintain_order=True)
         labelled += len(latents)
         believed += table.filter(~pl.col("doubtful"))["latent"].n_unique()
@@ -35,8 +36,7 @@ def contribute(
         parts.append({"sae": sae, "rows": shown.to_dicts(), "more": len(latents) - MOST})
     if not parts:
         return Contribution()
-    with_pages = [sae for each in added.values() for sae in each.latent_saes]
-    context = {"parts": parts, "latent_saes": with_pages, "scores": scores, "asked": _who(own)}
+    context = {"parts": parts, "scores": scores, "adapters": adapters, "asked": _who(own)}
     return Contribution(
         pages={"labels": Page(template="labels.html", context=context, label="Labels")},
         tiles=[Fact("labels", f"{labelled:,}", f"latents with words, {believed:,} believed")],
@@ -68,6 +68,26 @@ def _scored(row: dict[str, Any]) -> list[str]:
         told("over_tokens"),
         f"{row['believed']:.0%}",
     ]
+
+
+WAYS = {
+    "adapter": "scale and bias",
+    "bias": "the bias alone",
+    "shuffled": "scale and bias, another's direction",
+    "plain": "the direction alone, at its best scale",
+}
+
+
+def _said(sae: str, row: dict[str, Any]) -> list[str]:
+    """A line of the table of adapters."""
+
+    def told(name: str, form: str) -> str:
+        low, high = (format(row[f"{name}_{end}"], form) for end in ("low", "high"))
+        return f"{row[name]:{form}} ({low} to {high})"
+
+    pairs = f"{row['n']:,} words of {'latents' if row['pairs'] == 'latent' else 'the embedding'}"
+    way = WAYS.get(row["way"], row["way"])
+    return [sae, pairs, way, f"{row['scale']:.2f}", told("loss", ".2f"), told("right", ".0%")]
 
 
 def latent_words(folder: StudyFolder, own: Labels, sae: str) -> list[list[object]]:

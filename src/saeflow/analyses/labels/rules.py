@@ -39,6 +39,11 @@ def target_table(flow: Workflow[Study], sae: str) -> list[str]:
     return ["results/{study}/steering/targets.parquet"] if wanted else []
 
 
+def lens_table(flow: Workflow[Study]) -> list[str]:
+    """What latents promote, where the logit lens tells."""
+    return ["results/{study}/logit_lens/{sae}/tokens.parquet"] if flow.study.logit_lens else []
+
+
 def imported_file(flow: Workflow[Study], sae: str) -> str:
     """The file of labels of an SAE."""
     own = flow.study.labels

@@ -76,12 +76,14 @@ class Place(NamedTuple):
         kind: whether they replace what is there.
         norm: what a scale of 1 is, in units of the stream.
         probe: the hook at which the stream is compared with them.
+        bias: what an adapter adds to them, in the units of `patching.Injection`.
     """
 
     layer: int
     kind: EditKind
     norm: float
     probe: str
+    bias: Float[Tensor, " d_model"] | None = None
 
 
 class ReadOuts(NamedTuple):
@@ -110,7 +112,8 @@ def injected(
     directions: Float[Tensor, "rows d_model"], scale: float, place: Place
 ) -> Float[Tensor, "rows d_model"]:
     """Unit directions at a scale, in the units of `patching.Injection`."""
-    return directions * (scale * (place.norm if place.kind == "replace" else 1.0))
+    vectors = directions * (scale * (place.norm if place.kind == "replace" else 1.0))
+    return vectors if place.bias is None else vectors + place.bias.to(vectors.device)
 
 
 @torch.no_grad()
@@ -328,7 +331,11 @@ def explain(
 
 
 def self_labels(
-    texts: pl.DataFrame, latents: Sequence[int], p: Float[np.ndarray, " latents"], most: float
+    texts: pl.DataFrame,
+    latents: Sequence[int],
+    p: Float[np.ndarray, " latents"],
+    most: float,
+    source: str = "self",
 ) -> pl.DataFrame:
     """The label of each latent: the text that agrees most with those at its other best scales.
 
@@ -337,6 +344,7 @@ def self_labels(
         latents: which, in the order of ``p``.
         p: from `Grid`.
         most: a latent with a larger one has no self-explanation, as random directions do as well.
+        source: what the labels are called after.
 
     Returns:
         The columns of `LABELS`; latents without a self-explanation have none.
@@ -348,8 +356,9 @@ def self_labels(
         if table is None or chance > most:
             continue
         chosen = table.row(consensus(table["text"].to_list()), named=True)
-        told = f"self, template {chosen['template']}, scale {chosen['scale']:g}, p {chance:.3g}"
-        rows.append((latent, "self", chosen["text"], told))
+        scale = f"scale {chosen['scale']:.3g}"
+        told = f"{source}, template {chosen['template']}, {scale}, p {chance:.3g}"
+        rows.append((latent, source, chosen["text"], told))
     return pl.DataFrame(rows, schema=LABELS, orient="row")
 
 
@@ -403,6 +412,14 @@ def self_explanations(
     Raises:
         SaeflowError: the model has no such layer, or a template has no placeholder for it.
     """
+    templates, where = prepared(lm, blocks, asked)
+    return explained_at(lm, templates, decoder, latents, asked.scales, where, asked, seed, progress)
+
+
+def prepared(
+    lm: LanguageModel, blocks: Int[Tensor, "blocks pos"], asked: SelfExplanation
+) -> tuple[list[Placed], Place]:
+    """The prompts, and where directions are put in; raises as `self_explanations` does."""
     for key, layer in (("layer", asked.layer), ("probe", asked.probe or 0)):
         if layer >= lm.n_layers:
             raise SaeflowError(
@@ -411,20 +428,35 @@ def self_explanations(
             )
     probe = max(lm.n_layers - 2, 0) if asked.probe is None else asked.probe
     norm = typical_norm(lm, blocks.to(lm.device), asked.layer)
-    where = Place(asked.layer, asked.edit, norm, f"blocks.{probe}.hook_resid_post")
     templates = [
         place(lm, template, f"labels.self_explanation.templates.{number}")
         for number, template in enumerate(asked.templates)
     ]
+    return templates, Place(asked.layer, asked.edit, norm, f"blocks.{probe}.hook_resid_post")
+
+
+def explained_at(
+    lm: LanguageModel,
+    templates: Sequence[Placed],
+    decoder: Float[Tensor, "d_sae d_model"],
+    latents: Sequence[int],
+    scales: Sequence[float],
+    where: Place,
+    asked: SelfExplanation,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    source: str = "self",
+) -> SelfExplanations:
+    """What a model says of decoder rows at some scales of a place."""
     rows = decoder[torch.tensor(latents, device=decoder.device)].float().cpu()
     directions = normalize(rows, dim=1)
     random = random_directions(asked.random, lm.d_model, seed)
-    grid = look(lm, templates, directions, random, asked.scales, where, progress)
+    grid = look(lm, templates, directions, random, scales, where, progress)
     texts = explain(
-        lm, templates, directions, grid, asked.scales, where, asked.best, asked.new_tokens, latents
+        lm, templates, directions, grid, scales, where, asked.best, asked.new_tokens, latents
     )
     return SelfExplanations(
-        self_labels(texts, latents, grid.p, asked.chance),
+        self_labels(texts, latents, grid.p, asked.chance, source),
         texts,
-        read_out_table(grid, asked.scales, latents),
+        read_out_table(grid, scales, latents),
     )

@@ -19,7 +19,7 @@ from saeflow.config.section import (
 from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 
-Source = Literal["tokens", "import", "self", "explainer"]
+Source = Literal["tokens", "import", "self", "adapted", "explainer"]
 ScoreKind = Literal["detection", "fuzzing", "intruder", "generation"]
 
 
@@ -94,6 +94,36 @@ class SelfExplanation(Section):
                 reason = "has no {latent}; write it where the direction goes"
                 complaints.append((f"templates.{number}", reason))
         refuse(complaints)
+        return self
+
+
+class ScaleBiasAdapter(Section):
+    """``adapted``: the same through one scale and one bias, fitted on directions whose words are
+    known (arXiv 2602.10352)."""
+
+    words: int = Field(default=400, ge=0)
+    """Words of the vocabulary that are drawn, with their directions in the embedding."""
+    latents: int = Field(default=400, ge=0)
+    """Latents that get no label of their own and are drawn, with the token that each promotes most
+    by `logit_lens`; without it there are none."""
+    held_out: float = Field(default=0.25, gt=0, lt=1)
+    """Of all words this share is held out, to tell how well others are said."""
+    steps: int = Field(default=150, ge=1)
+    """Of Adam."""
+    batch: int = Field(default=32, ge=1)
+    """Pairs of a step."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    """Its largest, of the scale and, in all its numbers together, of the bias; it falls to 0 as a
+    cosine."""
+    bootstrap: int = Field(default=1000, ge=100)
+    """Draws for intervals of held-out means."""
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of intervals."""
+
+    @model_validator(mode="after")
+    def _has_words(self) -> ScaleBiasAdapter:
+        if not (self.words or self.latents):
+            refuse([("words", "and latents are both 0, and nothing can be fitted; raise one")])
         return self
 
 
@@ -175,10 +205,13 @@ class Labels(Section):
     """SAEs whose latents get labels; by default all that the logit lens can look at."""
     sources: Annotated[list[Source], Field(min_length=1), Unique] = Field(default=["tokens"])
     """``tokens``: what the latent promotes most by the logit lens, and the token that it fires on
-    most. ``import``: labels of files."""
+    most. ``import``: labels of files. ``self``: what the model says of the latent's direction in
+    place of a word. ``adapted``: the same through a fitted scale and bias. ``explainer``: what a
+    model says that is shown passages in which it fires."""
     latents: LabelledLatents = LabelledLatents()
     wording: TokenWording = TokenWording()
     self_explanation: SelfExplanation = SelfExplanation()
+    adapter: ScaleBiasAdapter = ScaleBiasAdapter()
     passages: Passages = Passages()
     asked: AskedModel = AskedModel()
     scores: LabelScores = LabelScores()
