@@ -9,7 +9,7 @@ function is applied while the product is still in the cache.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -61,11 +61,28 @@ def linear(
         bias: of the same dtype.
         activation: applied to every number of the product.
     """
-    differentiated = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if _LINEAR is None or x.device.type != "cpu" or x.dtype not in _DTYPES or differentiated:
+    if _LINEAR is None or x.device.type != "cpu" or x.dtype not in _DTYPES:
         return _APART[activation](functional.linear(x, weight, bias))
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        fixed = not (weight.requires_grad or (bias is not None and bias.requires_grad))
+        product = _Product.apply if fixed else functional.linear
+        return _APART[activation](product(x, weight, bias))
     name, algorithm = _FUSED[activation]
     return _LINEAR(x, weight, bias, name, [], algorithm)
+
+
+class _Product(torch.autograd.Function):
+    """A product whose gradient by ``x`` is one, too; of a weight that stays as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return linear(slope.contiguous(), weight.T), None, None
 
 
 def packed(weight: Float[Tensor, "n_out n_in"], rows: int) -> Tensor:

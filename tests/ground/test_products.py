@@ -69,6 +69,28 @@ def test_gradients_pass_through_a_product() -> None:
     assert torch.equal(single.grad, torch.ones(4, 3))
 
 
+@pytest.mark.parametrize("activation", FUNCTIONS)
+@pytest.mark.parametrize("learned", [True, False])
+def test_gradients_of_single_precision_are_those_of_float64(
+    activation: Activation, learned: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias, slope = (
+        torch.randn(*shape, generator=generator) for shape in ((2, 5, 16), (7, 16), (7,), (2, 5, 7))
+    )
+    leaves = {torch.float32: [x, weight, bias], torch.float64: []}
+    leaves[torch.float64] = [each.double() for each in leaves[torch.float32]]
+    for dtype, (own, matrix, added) in leaves.items():
+        own.requires_grad_()
+        for each in (matrix, added) if learned else ():
+            each.requires_grad_()
+        linear(own, matrix, added, activation).backward(slope.to(dtype))
+    for single, double in zip(*leaves.values(), strict=True):
+        assert (single.grad is None) == (double.grad is None)
+        if double.grad is not None:
+            torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_a_tuned_model_says_what_the_untuned_one_says(family: str) -> None:
     tokens = tiny_tokens()

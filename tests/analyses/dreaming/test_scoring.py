@@ -18,7 +18,7 @@ from saeflow.analyses.dreaming.objectives import (
     ProjectionObjective,
     Target,
 )
-from saeflow.analyses.dreaming.scoring import Position, Scorer
+from saeflow.analyses.dreaming.scoring import Family, Position, Scorer
 from saeflow.analyses.dreaming.settings import DreamFrame
 from saeflow.errors import SaeflowError
 from saeflow.models.language_model import LanguageModel
@@ -139,7 +139,47 @@ def test_nothing_above_the_hook_runs_where_no_cross_entropy_is_asked_for() -> No
     assert ran.count(0) == 2
 
 
-def test_what_stands_before_is_run_once() -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("position", ["last", "maximum", "end"])
+@pytest.mark.parametrize("frame", [FRAME, Frame([0], []), Frame([], [])])
+def test_children_have_the_scores_of_their_whole_text(
+    family: str, position: Position, frame: Frame
+) -> None:
+    scorer, parents = scorer_of(tiny_lm(family), frame, position), prompts_of(3)
+    parent = torch.arange(24) % 3
+    children = parents[parent].clone()
+    for row in range(18):  # the last ones are their parents themselves
+        children[row, row // 3 % 5 :: 2] = prompts_of(1, 5, row + 1)[0, row // 3 % 5 :: 2]
+    own = torch.tensor([0, 1, 0])
+    ours = scorer.score_children(Family(parents, own, children, parent))
+    plain = scorer.score(children, own[parent])
+    torch.testing.assert_close(ours.values, plain.values, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.losses, plain.losses, atol=2e-4, rtol=1e-4)
+
+
+def test_what_children_share_with_their_parent_is_run_once() -> None:
+    lm, tokens = tiny_lm(), {0: 0, 2: 0}
+    scorer = scorer_of(lm)
+    handles = [
+        lm.blocks[layer].register_forward_hook(
+            lambda _module, _inputs, output, layer=layer: tokens.update(
+                {layer: tokens[layer] + output[..., 0].numel()}
+            )
+        )
+        for layer in tokens
+    ]
+    parents = prompts_of(2)
+    children = parents.repeat_interleave(5, 0)
+    children[range(10), [0, 1, 2, 3, 4] * 2] = 1
+    of = torch.zeros(2, dtype=torch.long)
+    scorer.score_children(Family(parents, of, children, torch.arange(2).repeat_interleave(5)))
+    for handle in handles:
+        handle.remove()
+    assert tokens[0] == 2 * (5 + 5 + 4 + 3 + 2 + 1)
+    assert tokens[2] == tokens[0] - 2  # what the last token predicts is not scored
+
+
+def test_what_stands_before_is_run_once_and_what_stands_behind_only_where_it_is_read() -> None:
     lm, widths = tiny_lm(), []
     scorer = scorer_of(lm)
     handle = lm.blocks[0].register_forward_pre_hook(
@@ -148,9 +188,12 @@ def test_what_stands_before_is_run_once() -> None:
         ),
         with_kwargs=True,
     )
-    scorer.score(prompts_of(4), torch.zeros(4, dtype=torch.long))
+    read_behind = scorer_of(lm, position="end")
+    widths.clear()
+    for each in (scorer, read_behind):
+        each.score(prompts_of(4), torch.zeros(4, dtype=torch.long))
     handle.remove()
-    assert widths == [5 + len(FRAME.after)]
+    assert widths == [5, 5 + len(FRAME.after)]
 
 
 def test_projections_and_decoder_rows_are_products_with_unit_vectors() -> None:

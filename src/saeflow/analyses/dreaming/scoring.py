@@ -1,11 +1,11 @@
 """What a model makes of prompts: the objective, the cross-entropy, and the slope of both by token.
 
-Everything before the free tokens is run once; its keys and values serve every prompt.
+Everything before the free tokens is run once; its keys and values serve every prompt. A prompt that
+opens as another does is run from where they part.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from saeflow.models.hooks import attach
 from saeflow.models.running import Stop, check_length, position_chunks, unembed
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Position = Literal["last", "maximum", "end"]
 _TOKENS_AT_ONCE = {"cpu": 1 << 13, "cuda": 1 << 16}
 """Tokens of one pass, those of the frame that every row reads included."""
+_LOGITS_AT_ONCE = {"cpu": 1 << 26, "cuda": 1 << 29}
+"""Numbers that the predictions of parents hold at once."""
 
 
 class Scores(NamedTuple):
@@ -39,6 +41,22 @@ class Scores(NamedTuple):
 
     values: Float[Tensor, " rows"]
     losses: Float[Tensor, " rows"]
+
+
+class Family(NamedTuple):
+    """Prompts, and others that differ from one of them.
+
+    Attributes:
+        parents: prompts.
+        of: the target of each parent, and of all its children.
+        children: prompts.
+        parent: of each child the place of its parent.
+    """
+
+    parents: Int[Tensor, "parents n"]
+    of: Int[Tensor, " parents"]
+    children: Int[Tensor, "rows n"]
+    parent: Int[Tensor, " rows"]
 
 
 class Ranked(NamedTuple):
@@ -99,13 +117,63 @@ class Scorer:
         values, costs = [], []
         for part in self._parts(len(prompts), prompts.shape[1]):
             tokens, targets = prompts[part].to(self.lm.device), of[part].to(self.lm.device)
-            along, states = self._run(self._embed(tokens), targets, losses)
+            cache = self._opened(len(tokens))
+            along, states = self._run(self._embed(tokens), targets, losses, cache)
             values.append(self._at(along, tokens.shape[1]).float().cpu())
             cost = self._losses(states, tokens) if states is not None else torch.zeros(len(tokens))
             costs.append(cost.cpu())
         if not values:
             return Scores(torch.empty(0), torch.empty(0))
         return Scores(torch.cat(values), torch.cat(costs))
+
+    @torch.no_grad()
+    def score_children(self, family: Family) -> Scores:
+        """The scores of children as `score` gives them; what a child opens with as its parent does
+        is run once, with the parent."""
+        if self._cache is None:
+            return self.score(family.children, family.of[family.parent])
+        values, losses = torch.empty(len(family.parent)), torch.empty(len(family.parent))
+        n, device = family.parents.shape[1], self.lm.device
+        most = max(1, _LOGITS_AT_ONCE[device.type] // (n * self.lm.d_vocab))
+        for part in self._parts(len(family.parents), n, most):
+            own = torch.arange(len(family.parents))[part]
+            inside = torch.isin(family.parent, own).nonzero()[:, 0]
+            if len(inside):
+                parents, of = family.parents[part].to(device), family.of[part].to(device)
+                children, parent = (
+                    each[inside].to(device) for each in (family.children, family.parent - own[0])
+                )
+                scores = self._from_parents(Family(parents, of, children, parent))
+                values[inside], losses[inside] = scores.values, scores.losses
+        return Scores(values, losses)
+
+    def _from_parents(self, family: Family) -> Scores:
+        parents, of, children, parent = family
+        n = parents.shape[1]
+        cache = self._opened(len(parents))
+        along, states = self._run(self._embed(parents), of, True, cache)
+        assert states is not None
+        assert cache is not None
+        log_probs = self._log_probs(states, n)
+        spent = -log_probs.gather(2, parents[..., None])[..., 0]
+        values = self._at(along, n)[parent].float()
+        losses = spent.mean(1)[parent]
+        differs = parents[parent] != children
+        parts_at = torch.where(differs.any(1), differs.int().argmax(1), n)
+        for place in range(n):
+            every = (parts_at == place).nonzero()[:, 0]
+            for part in self._parts(len(every), n):
+                rows = every[part]
+                above, tokens = parent[rows], children[rows]
+                begun = _cropped(cache, len(self._frame.before) + place, above)
+                needed = place < n - 1  # what the last token predicts is not scored
+                own, later = self._run(self._embed(tokens[:, place:]), of[above], needed, begun)
+                values[rows] = self._at(torch.cat([along[above, :place], own], dim=1), n).float()
+                cost = spent[above, :place].sum(1) - log_probs[above, place, tokens[:, place]]
+                if later is not None:
+                    cost = cost + self._next_losses(later, tokens[:, place:]).sum(1)
+                losses[rows] = cost / n
+        return Scores(values.cpu(), losses.cpu())
 
     @torch.no_grad()
     def along(
@@ -115,7 +183,8 @@ class Scorer:
         rows = []
         for part in self._parts(len(prompts), prompts.shape[1]):
             tokens, targets = prompts[part].to(self.lm.device), of[part].to(self.lm.device)
-            along, _ = self._run(self._embed(tokens), targets, losses=False)
+            cache = self._opened(len(tokens))
+            along, _ = self._run(self._embed(tokens), targets, False, cache)
             rows.append(along[:, : tokens.shape[1]].float().cpu())
         return torch.cat(rows) if rows else torch.empty(prompts.shape)
 
@@ -139,7 +208,9 @@ class Scorer:
             top: how many are told.
         """
         values, losses, ranked = [], [], []
-        for part in self._parts(len(prompts), prompts.shape[1], gradients=True):
+        width = len(self._frame.before) + prompts.shape[1] + len(self._frame.after)
+        most = max(1, _TOKENS_AT_ONCE[self.lm.device.type] // width // 4)
+        for part in self._parts(len(prompts), prompts.shape[1], most):
             scores, slopes = self._slopes(prompts[part], of[part], weights[part], scales[part])
             values.append(scores.values)
             losses.append(scores.losses)
@@ -175,7 +246,7 @@ class Scorer:
         n, fluent = tokens.shape[1], bool(weights.any())
         with torch.enable_grad():
             embedded = self._embed(tokens).detach().requires_grad_()
-            along, states = self._run(embedded, of, losses=fluent)
+            along, states = self._run(embedded, of, fluent, self._opened(len(tokens)))
             values = self._at(along, n).float()
             goal = -values / scales
             losses, log_probs = torch.zeros_like(values), None
@@ -198,24 +269,35 @@ class Scorer:
 
         return scores, of_tokens
 
-    def _parts(self, rows: int, n: int, gradients: bool = False) -> Sequence[slice]:
+    def _parts(self, rows: int, n: int, at_once: int | None = None) -> Sequence[slice]:
         width = len(self._frame.before) + n + len(self._frame.after)
         check_length(self.lm, width)
-        most = max(1, _TOKENS_AT_ONCE[self.lm.device.type] // width // (4 if gradients else 1))
+        most = max(1, _TOKENS_AT_ONCE[self.lm.device.type] // width)
+        most = min(most, at_once or most)
         return [slice(first, first + most) for first in range(0, rows, most)]
 
+    def _opened(self, rows: int) -> DynamicCache | None:
+        """The keys and values of what stands before the free tokens, for so many prompts."""
+        if self._cache is None:
+            return None
+        nothing = torch.zeros(rows, dtype=torch.long, device=self.lm.device)
+        return _cropped(self._cache, len(self._frame.before), nothing)
+
     def _run(
-        self, embedded: Float[Tensor, "rows n d_model"], of: Int[Tensor, " rows"], losses: bool
+        self,
+        embedded: Float[Tensor, "rows n d_model"],
+        of: Int[Tensor, " rows"],
+        losses: bool,
+        cache: DynamicCache | None,
     ) -> tuple[Float[Tensor, "rows pos"], Float[Tensor, "rows pos d_model"] | None]:
-        """The objective at every position behind the opening, and final states from the token
-        before the first free one on; no states where no cross-entropy is asked for."""
-        lm, rows = self.lm, len(embedded)
-        behind = self._embed(self._after).expand(rows, -1, -1)
-        inputs, opening = torch.cat([embedded, behind], dim=1), 0
-        cache = copy.deepcopy(self._cache)
-        if cache is not None:
-            cache.reorder_cache(torch.zeros(rows, dtype=torch.long, device=lm.device))
-        elif self._frame.before:
+        """The objective at every position behind what the cache holds, and final states of them; no
+        states where no cross-entropy is asked for. What stands behind the free tokens is run where
+        the objective is read there."""
+        lm, rows, inputs, opening = self.lm, len(embedded), embedded, 0
+        if self._position == "end":
+            behind = self._embed(self._after).expand(rows, -1, -1)
+            inputs = torch.cat([embedded, behind], dim=1)
+        if cache is None and self._frame.before:
             opening = len(self._frame.before)
             inputs = torch.cat([self._embed(self._opening).expand(rows, -1, -1), inputs], dim=1)
         objective, read = self._objective, []
@@ -264,14 +346,33 @@ class Scorer:
         self, states: Float[Tensor, "rows pos d_model"], tokens: Int[Tensor, "rows n"]
     ) -> Float[Tensor, " rows"]:
         """As `_mean_loss`, a part of the logits at a time."""
-        n = tokens.shape[1]
-        rows, targets = states[:, : n - 1].flatten(0, 1), tokens[:, 1:].flatten()
+        later = self._next_losses(states, tokens)
+        if self._first is None:
+            return later.mean(1) if tokens.shape[1] > 1 else later.sum(1)
+        first = -self._first[tokens[:, :1]]
+        return torch.cat([first, later], dim=1).mean(1)
+
+    def _next_losses(
+        self, states: Float[Tensor, "rows pos d_model"], tokens: Int[Tensor, "rows n"]
+    ) -> Float[Tensor, "rows n_1"]:
+        """The cross-entropy of every token but the first of those that states are of."""
+        rows, targets = states[:, : tokens.shape[1] - 1].flatten(0, 1), tokens[:, 1:].flatten()
         parts = [
             cross_entropy(unembed(self.lm, rows[part]).float(), targets[part], reduction="none")
             for part in position_chunks(self.lm, len(rows))
         ]
-        later = torch.cat([rows.new_empty(0, dtype=torch.float32), *parts]).view(len(tokens), n - 1)
-        if self._first is None:
-            return later.mean(1) if n > 1 else later.sum(1)
-        first = -self._first[tokens[:, :1]]
-        return torch.cat([first, later], dim=1).mean(1)
+        return torch.cat([rows.new_empty(0, dtype=torch.float32), *parts]).view(len(tokens), -1)
+
+
+def _cropped(cache: DynamicCache, length: int, rows: Int[Tensor, " rows"]) -> DynamicCache:
+    """Some rows of a cache, up to a length."""
+    cropped = DynamicCache()
+    for layer in cache.layers:
+        own = DynamicLayer()
+        if layer.is_initialized:
+            own.lazy_initialization(layer.keys, layer.values)
+            own.keys, own.values = (
+                each[:, :, :length].index_select(0, rows) for each in (layer.keys, layer.values)
+            )
+        cropped.layers.append(own)
+    return cropped

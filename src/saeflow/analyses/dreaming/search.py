@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from saeflow.analyses.dreaming.fronts import Front, empty, merged
-from saeflow.analyses.dreaming.scoring import Scorer
+from saeflow.analyses.dreaming.scoring import Family, Scorer, Scores
 from saeflow.analyses.dreaming.settings import FORWARD, GRADIENT
 from saeflow.seeds import numpy_generator
 
@@ -219,7 +219,7 @@ class Search:
             self._children(population, random, own)
             for population, random, own in zip(populations, draws, ranked, strict=True)
         ]
-        pools = self._run_all(places, children)
+        pools = self._run_children(places, populations, children)
         for place, population, pool in zip(places, populations, pools, strict=True):
             self._take(population, pool)
             self._note(place, population, number)
@@ -238,8 +238,9 @@ class Search:
         population: Population,
         random: np.random.Generator,
         ranked: Int64[np.ndarray, "slots n top"] | None,
-    ) -> Int64[np.ndarray, "children n"]:
-        """Prompts that differ from one of the population in a token, or in a few."""
+    ) -> tuple[Int64[np.ndarray, "children n"], Int64[np.ndarray, " children"]]:
+        """Prompts that differ from one of the population in a token, or in a few, and from which;
+        of equal ones one."""
         parents = np.repeat(np.arange(self._asked.population), self._asked.children)
         rows = population.slots.prompts[parents]
         pending = np.arange(len(rows))
@@ -249,7 +250,8 @@ class Search:
             pending = pending[~np.broadcast_to(back, len(pending))]
             if not len(pending):
                 break
-        return np.delete(rows, pending, axis=0)
+        kept, first = np.unique(np.delete(rows, pending, axis=0), axis=0, return_index=True)
+        return kept, np.delete(parents, pending)[first]
 
     def _replaced(
         self,
@@ -285,15 +287,27 @@ class Search:
     ) -> list[Pool]:
         """Run the prompts of several targets side by side, of equal ones of a target one."""
         own = [np.unique(rows, axis=0) for rows in prompts]
-        lengths = [len(rows) for rows in own]
-        of = torch.tensor(places).repeat_interleave(torch.tensor(lengths))
-        scores = self._scorer.score(torch.from_numpy(np.concatenate(own)), of)
-        values, losses = (each.double().numpy() for each in scores)
-        ends = np.cumsum(lengths)[:-1]
-        return [
-            Pool(*each)
-            for each in zip(own, np.split(values, ends), np.split(losses, ends), strict=True)
-        ]
+        of = torch.tensor(places).repeat_interleave(torch.tensor([len(rows) for rows in own]))
+        return _pools(own, self._scorer.score(torch.from_numpy(np.concatenate(own)), of))
+
+    def _run_children(
+        self,
+        places: Sequence[int],
+        populations: Sequence[Population],
+        children: Sequence[tuple[Int64[np.ndarray, "rows n"], Int64[np.ndarray, " rows"]]],
+    ) -> list[Pool]:
+        """Run the children of several populations side by side, each from where it parts from its
+        parent."""
+        slots = self._asked.population
+        family = Family(
+            torch.from_numpy(np.concatenate([each.slots.prompts for each in populations])),
+            torch.tensor(places).repeat_interleave(slots),
+            torch.from_numpy(np.concatenate([rows for rows, _ in children])),
+            torch.from_numpy(
+                np.concatenate([slots * i + parent for i, (_, parent) in enumerate(children)])
+            ),
+        )
+        return _pools([rows for rows, _ in children], self._scorer.score_children(family))
 
     def _take(self, population: Population, pool: Pool) -> None:
         """Take prompts that were run into the front, and the best under each penalty into its
@@ -331,6 +345,13 @@ class Search:
     def _generator(self, place: int, step: str | int) -> np.random.Generator:
         name = self._targets[place].name
         return numpy_generator(self._seed, "dreaming", name, self._method, step)
+
+
+def _pools(prompts: Sequence[Int64[np.ndarray, "rows n"]], scores: Scores) -> list[Pool]:
+    """Prompts of several targets with the scores of all of them, one after another."""
+    ends = np.cumsum([len(rows) for rows in prompts])[:-1]
+    values, losses = (np.split(each.double().numpy(), ends) for each in scores)
+    return [Pool(*each) for each in zip(prompts, values, losses, strict=True)]
 
 
 def _state(population: Population) -> dict[str, Any]:
