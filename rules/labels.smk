@@ -22,7 +22,7 @@ Outputs, all in results/{study}/labels/{sae}/:
     every rerun
 """
 
-from saeflow.analyses.labels.rules import imported_file, lens_table, target_table
+from saeflow.analyses.labels.rules import dreams_of, imported_file, lens_table, target_table
 from saeflow.analyses.steering.rules import calls
 
 ASKING = FLOW.read["labels"]
@@ -283,6 +283,7 @@ rule score_labels:
         ),
         passages="results/{study}/labels/{sae}/passages.parquet",
         sae=artifact("saes/{sae}/sae_weights.safetensors"),
+        dreams=lambda wildcards: dreams_of(FLOW, wildcards.sae),
     output:
         answers="results/{study}/labels/{sae}/answers.parquet",
         scores="results/{study}/labels/{sae}/scores.parquet",
@@ -304,6 +305,7 @@ rule score_labels:
         asked=settings("labels", "asked"),
         settings=settings("labels", "scores"),
         calls=calls(FLOW),
+        dreams=lambda wildcards, input: repeated("--dreams", input.dreams),
         hook=lambda wildcards: STUDY.hook_of(wildcards.sae),
         dtype=STUDY.model.dtype,
         seed=STUDY.seed,
@@ -316,6 +318,7 @@ rule score_labels:
         " --prompts {params.prompts:q}"
         " --asked @<(printf %s {params.asked:q})"
         " --settings @<(printf %s {params.settings:q})"
+        " {params.dreams:q}"
         " --seed {params.seed:q}"
         " --dtype {params.dtype:q}"
         " --ledger results/{wildcards.study:q}/judging/ledger.sqlite"

@@ -25,6 +25,7 @@ from saeflow.analyses.labels.scoring import (
     SCORES,
     Words,
     answer_table,
+    dream_questions,
     generation_table,
     intruder_questions,
     passage_questions,
@@ -124,6 +125,31 @@ def test_labels_of_planted_latents_score_far_above_random_ones_by_every_scorer(
     detection = summary.filter(score="detection").row(0, named=True)
     assert detection["value_low"] <= detection["value"] <= detection["value_high"]
     assert detection["believed"] == 1
+
+
+def test_a_label_tells_what_was_dreamed_of_its_latent_from_what_was_dreamed_of_others(
+    url: str, tmp_path: Path
+) -> None:
+    dreamed = [
+        (latent, f"ofa {first} ofb {second}")
+        for latent, (first, second, third) in enumerate(planted.TOPICS[:5])
+        for first, second in ((first, second), (second, third), (third, first))
+    ]
+    dreams = pl.DataFrame(dreamed, schema=["latent", "text"], orient="row")
+    asked = dream_questions(planted.labels(), dreams, 0)
+    assert [each.latent for each in asked] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    for own, random in zip(asked[::2], asked[1::2], strict=True):
+        assert own.question.passages == random.question.passages
+        assert sum(own.fires) == 3
+        partner = next(i for i in planted.LATENTS if planted.labels()["text"][i] in random.question)
+        others = {text for text, fires in zip(own.question.passages, own.fires, strict=True)
+                  if not fires}  # fmt: skip
+        assert not others & {text for latent, text in dreamed if latent == partner}
+    scores = score_table(answer_table(asked, asker(url, tmp_path)), SETTINGS, 0)
+    assert scores["value"].min() > 0.95
+    assert scores["random"].max() < 0.6
+    assert scores["over_random_low"].null_count() == len(scores)
+    assert label_table("main", [planted.labels()], scores)["doubtful"].all()
 
 
 def test_labels_that_are_dealt_wrongly_are_doubtful(

@@ -54,6 +54,9 @@ def _complaints(study: Study, own: Labels) -> list[Complaint]:
     if "tokens" in own.sources and not study.logit_lens:
         reason = "'tokens' are those of the logit lens, which is not asked for; set logit_lens: {}"
         complaints.append(("labels.sources", reason))
+    if "dreams" in own.scores.kinds and not study.dreaming:
+        reason = "'dreams' are those of dreaming, which is not asked for; set dreaming: {}"
+        complaints.append(("labels.scores.kinds", reason))
     if own.latents.targets and not study.steering:
         reason = "goals are those of steering, which is not asked for; set steering, or false"
         complaints.append(("labels.latents.targets", reason))
@@ -81,7 +84,7 @@ def _complaints(study: Study, own: Labels) -> list[Complaint]:
 ANALYSIS: Analysis[Study, Labels] = Analysis(
     key="labels",
     settings=Labels,
-    builds_on=("examples", "logit_lens", "steering"),
+    builds_on=("examples", "logit_lens", "steering", "dreaming"),
     names=lambda study, own: {"labelled_sae": saes(study, own)},
     outputs=_outputs,
     complaints=_complaints,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,8 @@ from saeflow.analyses.labels.settings import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from saeflow.analyses.labels.asking import Asker
     from saeflow.analyses.labels.scoring import Words
     from saeflow.models.language_model import LanguageModel
@@ -262,6 +265,9 @@ def score(
     seed: options.Seed,
     output: options.Output,
     answers: Annotated[Path, typer.Option(help="Every answer.")],
+    dreams: Annotated[
+        list[Path], typer.Option(help="targets.parquet and fronts.parquet of dreamed prompts.")
+    ] = [],  # noqa: B006 - typer's
     ledger: options.LedgerFile | None = None,
     calls: options.Calls = "{}",
     dtype: options.Dtype = "float32",
@@ -289,6 +295,8 @@ def score(
     for kind in wanted.kinds:
         if kind in ("detection", "fuzzing"):
             questions += scoring.passage_questions(every, drawn, kind, words, seed)
+        elif kind == "dreams":
+            questions += scoring.dream_questions(every, _dreamed(dreams), seed)
         elif kind == "intruder":
             questions += scoring.intruder_questions(drawn, wanted.intruders, words, seed)
     tables = [scoring.answer_table(questions, asker)]
@@ -302,6 +310,23 @@ def score(
     told = pl.concat(tables)
     write_table(answers, told, scoring.ANSWERS)
     write_table(output, scoring.score_table(told, wanted, seed), scoring.SCORES)
+
+
+def _dreamed(files: Sequence[Path]) -> pl.DataFrame:
+    """The prompts of the fronts of single latents: latent, text."""
+    import polars as pl
+
+    from saeflow.analyses.dreaming.dreams import FRONTS, TARGETS
+    from saeflow.tables import read_table
+
+    if not files:
+        return pl.DataFrame(schema={"latent": pl.Int32, "text": pl.String})
+    targets, fronts = (
+        read_table(file, schema) for file, schema in zip(files, (TARGETS, FRONTS), strict=True)
+    )
+    single = targets.filter(kind="latent").select("target", pl.col("latents").list.first())
+    of = single.unique().rename({"latents": "latent"})
+    return fronts.join(of, on="target", how="inner", maintain_order="left").select("latent", "text")
 
 
 def _asker(

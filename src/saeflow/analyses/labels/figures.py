@@ -19,6 +19,7 @@ WHAT = {
     "detection": "detection, area",
     "fuzzing": "fuzzing, area",
     "generation": "generation, area",
+    "dreams": "dreams told, area",
     "intruder": "intruders told, share",
 }
 NO_LABEL = "(no label)"

@@ -44,6 +44,14 @@ def lens_table(flow: Workflow[Study]) -> list[str]:
     return ["results/{study}/logit_lens/{sae}/tokens.parquet"] if flow.study.logit_lens else []
 
 
+def dreams_of(flow: Workflow[Study], sae: str) -> list[str]:
+    """What was dreamed of an SAE's latents, where labels are scored by it."""
+    own = flow.study.labels
+    asked = own and "dreams" in own.scores.kinds and sae in flow.names.get("dreamed", ())
+    names = ("targets", "fronts") if asked else ()
+    return [f"results/{{study}}/dreaming/{sae}/{name}.parquet" for name in names]
+
+
 def imported_file(flow: Workflow[Study], sae: str) -> str:
     """The file of labels of an SAE."""
     own = flow.study.labels

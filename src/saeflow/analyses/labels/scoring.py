@@ -150,6 +150,43 @@ def passage_questions(
     return asked
 
 
+def dream_questions(labels: pl.DataFrame, dreams: pl.DataFrame, seed: int) -> list[_Asked]:
+    """Whether a label tells prompts that were dreamed of its latent from as many that were dreamed
+    of others.
+
+    Args:
+        labels: latent, source, text.
+        dreams: latent, text: of all latents that were dreamed of; the latent of a random label is
+            none of the others.
+        seed: of the study.
+    """
+    numbered = dreams.with_row_index("item")
+    asked = []
+    for (source,), own in labels.partition_by("source", as_dict=True, maintain_order=True).items():
+        texts = dict(own.select("latent", "text").iter_rows())
+        both = sorted(set(texts) & set(dreams["latent"]))
+        partners = random_partners(both, seed, str(source))
+        for latent in both:
+            partner = partners.get(latent)
+            mine = numbered.filter(latent=latent)
+            others = numbered.filter(~pl.col("latent").is_in([latent, partner]))
+            if partner is None or others.is_empty():
+                continue
+            generator = numpy_generator(seed, "labels", "dreams", str(source), latent)
+            count = min(len(mine), len(others))
+            drawn = others[generator.choice(len(others), count, replace=False).tolist()]
+            table = pl.concat([mine, drawn])
+            table = table[generator.permutation(len(table)).tolist()]
+            items = table["item"].to_list()
+            fires = (table["latent"] == latent).to_list()
+            for label, of in ((OWN, latent), (RANDOM, partner)):
+                question = Question("detection", texts[of], tuple(table["text"]))
+                asked.append(
+                    _Asked(question, latent, str(source), label, "dreams", items, items, fires)
+                )
+    return asked
+
+
 def _shown(
     table: pl.DataFrame, kind: str, words: Words, generator: np.random.Generator
 ) -> list[str]:
@@ -280,7 +317,10 @@ def score_table(answers: pl.DataFrame, settings: LabelScores, seed: int) -> pl.D
         elif score == "generation":
             rows.append(key | _against_half(own, settings))
         else:
-            rows.append(key | _against_random(own, table.filter(label=RANDOM), settings))
+            row = _against_random(own, table.filter(label=RANDOM), settings)
+            if score == "dreams":  # prompts of one search are alike, and no units of an interval
+                row |= dict.fromkeys(("low", "high", "over_random_low", "over_random_high"))
+            rows.append(key | row)
     schema = {name: kind for name, kind in SCORES.items() if name != "over_tokens"}
     scores = pl.DataFrame(rows, schema=schema)
     tokens = scores.filter(source="tokens").select("latent", "score", of_tokens="value")

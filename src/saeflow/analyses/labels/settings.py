@@ -20,7 +20,7 @@ from saeflow.config.sections.judging import Judge
 from saeflow.config.sections.prompts import Prompt
 
 Source = Literal["tokens", "import", "self", "adapted", "explainer"]
-ScoreKind = Literal["detection", "fuzzing", "intruder", "generation"]
+ScoreKind = Literal["detection", "fuzzing", "intruder", "generation", "dreams"]
 
 
 class LabelledLatents(Section):
@@ -185,8 +185,9 @@ class LabelScores(Section):
     """``detection``: telling passages in which the latent fires from others. ``fuzzing``: telling
     them with the firing tokens marked from others with other tokens marked. ``generation``:
     whether text written from the label fires the latent. ``intruder``: telling a passage in which
-    it does not fire from four in which it does, without a label. None by default: labels without a
-    score are doubtful."""
+    it does not fire from four in which it does, without a label. ``dreams``: telling prompts that
+    `dreaming` found for the latent from those for others. None by default: labels without a score
+    are doubtful."""
     texts: int = Field(default=6, ge=2)
     """``generation``: texts written from each label."""
     intruders: int = Field(default=10, ge=1)

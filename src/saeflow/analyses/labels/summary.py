@@ -13,7 +13,7 @@ from saeflow.seeds import numpy_generator
 from saeflow.statistics.clusters import CHANGE, SHARE, Resampling, columns
 from saeflow.tables import Schema
 
-OF_LABELS = ("detection", "fuzzing", "generation")
+OF_LABELS = ("detection", "fuzzing", "generation", "dreams")
 """Scores of single labels."""
 PARTS = {"": "value", "_low": "low", "_high": "high", "_random": "random"}
 TABLE: Schema = {
