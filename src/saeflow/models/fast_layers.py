@@ -3,6 +3,9 @@ their paths."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION = "saeflow"  # under which transformers knows `attend`
+_OF_FEW = "saeflow_of_few"
+_SHORT = 32
 
 # Attributes of an MLP whose activation function directly follows a linear layer: (linear layer,
 # activation function).
@@ -99,16 +104,17 @@ def attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
+    few: bool = False,
     **kwargs: object,
 ) -> tuple[Float[Tensor, "rows pos heads width"], None]:
     """Attention as `transformers` calls it.
 
     For one new token per row of a large batch on a CPU, torch's fused attention spends its time on
     calls, one per row and head; two batched products are two to five times faster. A soft-cap,
-    which fused attention does not know, goes the same way.
+    which fused attention does not know, goes the same way, and so do `few_tokens`.
     """
     single = query.shape[2] == 1 and query.device.type == "cpu"
-    if softcap is None and not single:
+    if softcap is None and not (single or few):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
@@ -125,10 +131,38 @@ def attend(
         )
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, -torch.inf)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    weights = (_softmax_of_few if few else _softmax)(scores).to(value.dtype)
     attended = (weights.view(*grouped.shape[:3], -1) @ value).view(rows, heads, length, -1)
     return attended.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
-ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)
-ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
+for _name, _function in ((ATTENTION, attend), (_OF_FEW, partial(attend, few=True))):
+    ALL_ATTENTION_FUNCTIONS.register(_name, _function)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_name, sdpa_mask)
+
+
+def _softmax(scores: Float[Tensor, "... keys"]) -> Float[Tensor, "... keys"]:
+    return scores.softmax(-1, dtype=torch.float32)
+
+
+def _softmax_of_few(scores: Float[Tensor, "... keys"]) -> Float[Tensor, "... keys"]:
+    """The same; of rows that are shorter than a row costs to begin, number by number."""
+    if scores.shape[-1] > _SHORT:
+        return _softmax(scores)
+    scores = scores.float()
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    return weights / weights.sum(-1, keepdim=True)
+
+
+@contextmanager
+def few_tokens(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block, a model on a CPU runs many rows of a few tokens each: there two batched
+    products beat fused attention at any length, as they do at one token (`attend`). A model whose
+    attention was not exchanged stays as it is."""
+    usual = model.config._attn_implementation
+    if usual == ATTENTION and model.device.type == "cpu":
+        model.config._attn_implementation = _OF_FEW
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual

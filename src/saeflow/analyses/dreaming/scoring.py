@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from saeflow.models.fast_layers import few_tokens
 from saeflow.models.hooks import attach
 from saeflow.models.running import Stop, check_length, position_chunks, unembed
 
@@ -309,7 +310,7 @@ class Scorer:
 
         hooks = [(objective.hook, see)] if objective.hook else []
         states = None
-        with suppress(Stop), attach(lm, hooks):
+        with suppress(Stop), attach(lm, hooks), few_tokens(lm.model):
             states = lm.decoder(
                 inputs_embeds=inputs, past_key_values=cache, use_cache=cache is not None
             ).last_hidden_state[:, opening:]
