@@ -22,7 +22,12 @@ Outputs, all in results/{study}/labels/{sae}/:
     every rerun
 """
 
-from saeflow.analyses.labels.rules import dreams_of, imported_file, lens_table, target_table
+from saeflow.analyses.labels.rules import (
+    dreams_of,
+    imported_file,
+    lens_table,
+    target_table,
+)
 from saeflow.analyses.steering.rules import calls
 
 ASKING = FLOW.read["labels"]

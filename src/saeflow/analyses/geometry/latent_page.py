@@ -96,8 +96,8 @@ def _circle(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _splits(splits: pl.DataFrame) -> list[list[str]]:
-    """A row for every latent, with its parent of either kind."""
+def _splits(splits: pl.DataFrame) -> list[list[str | tuple[str, int]]]:
+    """A row for every latent, with its parent of either kind; latents as SAE and number."""
     if splits.is_empty():
         return []
     key = ["group", "narrow", "wide", "latent"]
@@ -107,12 +107,12 @@ def _splits(splits: pl.DataFrame) -> list[list[str]]:
         [
             row["group"],
             row["wide"],
-            str(row["latent"]),
+            (row["wide"], row["latent"]),
             row["word"] if row["kind"] == "specific" else "several words",
             row["narrow"],
-            str(row["parent"]),
+            (row["narrow"], row["parent"]),
             f"{readable(row['value'])} ({readable(row['against'])})",
-            str(row["parent_together"]),
+            (row["narrow"], row["parent_together"]),
             readable(row["value_together"]),
             readable(row["covered_together"]),
         ]

@@ -63,7 +63,6 @@ def contribute(
             for sae, table in latents.items()
             for row in table.to_dicts()
         ],
-        "latent_saes": [sae for each in added.values() for sae in each.latent_saes],
     }
     return Contribution(
         pages={"tasks": Page(template="tasks.html", context=context, label="Tasks")},
