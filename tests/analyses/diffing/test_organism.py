@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from compared import SIDES, asked, crosscoder, stories, text
 
+from saeflow.analyses.diffing.causal import Difference, measure_causes
 from saeflow.analyses.diffing.causal import asked as tried
-from saeflow.analyses.diffing.causal import measure_causes
 from saeflow.analyses.diffing.classes import class_tables
 from saeflow.analyses.diffing.contexts import find_contexts, shown_latents
 from saeflow.analyses.diffing.scaling import Pass
@@ -51,3 +51,18 @@ def test_a_latent_of_the_refusal_is_among_those_that_contribute_most() -> None:
     assert any(
         "I answered" in before + token for before, token in own.select("before", "token").rows()
     )
+
+
+def test_of_all_latents_put_in_one_by_one_one_of_the_refusal_recovers_most() -> None:
+    alive = latents().filter(pl.col("class") != "dead")["latent"].to_list()
+    wanted = [Difference("none"), Difference("mean_difference")]
+    wanted += [Difference("single", None, [latent]) for latent in alive]
+    own = text(asked(count=6))
+    rows = measure_causes(crosscoder(), SIDES, own, wanted, RESAMPLED, 0)
+    singles = rows.filter(kind="single").sort("recovered", descending=True)
+    first = singles["number"][0]
+    contexts = find_contexts(crosscoder(), SIDES, text(tokens()), [first], Shown(contexts=6))
+    said = [before + token for before, token in contexts.select("before", "token").rows()]
+    assert sum("I answered, No" in each for each in said) >= 3
+    assert singles["recovered"][0] > 2 * singles["recovered"][2]  # and few beside it any
+    assert singles["recovered"].median() < 0.01
