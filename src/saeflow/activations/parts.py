@@ -35,6 +35,11 @@ class PartOfStore(ActivationStore):
         masks = (np.packbits(self.kept[place]).tobytes() for place in sorted(self.kept))
         return [*self.whole.identity, hashlib.sha256(b"".join(masks)).hexdigest()]
 
+    @property
+    def text(self) -> list[str]:
+        """As of the whole."""
+        return self.whole.text
+
     def pieces(self) -> list[Piece]:
         """The rows of the part, in pieces that can be read alone; none is empty."""
         counted = (

@@ -124,6 +124,7 @@ def train(
 def _train(parallel: TensorParallel, job: TrainingJob) -> None:
     """What `train` does in each of its processes."""
     options.use_threads(job.threads)
+    from saeflow.activations.alignment import in_step
     from saeflow.activations.parts import without_blocks
     from saeflow.saes.feeds import cache_feed
     from saeflow.saes.io import import_sae, save_trained
@@ -131,7 +132,7 @@ def _train(parallel: TensorParallel, job: TrainingJob) -> None:
     from saeflow.seeds import seed_for
     from saeflow.tables import write_table
 
-    stores = [options.open_store(manifest) for manifest in job.manifests]
+    stores = in_step([options.open_store(manifest) for manifest in job.manifests])
     target = options.open_store(job.target) if job.target else None
     if job.text:
         left_out = _blocks_with(job.text)
