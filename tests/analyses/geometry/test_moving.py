@@ -13,7 +13,8 @@ from saeflow.analyses.geometry.moving import MovedTexts
 from saeflow.analyses.geometry.reading import filled, read_all
 from saeflow.analyses.geometry.settings import Points, WordGroup
 from saeflow.errors import SaeflowError
-from saeflow.models.running import capture, logits
+from saeflow.models.hooks import attach
+from saeflow.models.running import capture, final_states, logits, logits_after, padded
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,27 @@ def test_adding_nothing_gives_what_the_model_says_and_a_patch_what_it_says_of_th
     for row, each in zip(rows, (cat, dog, dog, cat), strict=True):
         own = logits(lm, torch.tensor([each.tokens]))[0, -1].double().log_softmax(-1)
         assert np.allclose(row, own.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_layers_above_the_hook_give_what_the_whole_model_gives_to_the_bit(layer: int) -> None:
+    lm = tiny_language_model("llama")
+    texts = [filled(lm, "the {} sat on", "cat"), filled(lm, "a {}", "dog")]
+    hook = f"blocks.{layer}.hook_resid_post"
+    deltas = np.random.default_rng(0).standard_normal((2, lm.d_model))
+
+    def add(resid: torch.Tensor) -> torch.Tensor:
+        edited = resid.clone()
+        for row, each in enumerate(texts):
+            edited[row, each.place] += torch.from_numpy(deltas[row]).float()
+        return edited
+
+    with attach(lm, [(hook, add)]):
+        states = final_states(lm, padded(lm, [each.tokens for each in texts]))
+    whole = logits_after(lm, states, [len(each.tokens) for each in texts]).log_softmax(-1)
+    moved = MovedTexts(lm, texts, hook)
+    assert np.array_equal(moved.moved(deltas), whole.double().numpy())
+    assert not np.array_equal(moved.usual(), whole.double().numpy())
 
 
 def test_a_word_is_read_at_its_last_token_whatever_follows_it() -> None:
