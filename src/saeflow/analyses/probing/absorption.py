@@ -4,8 +4,9 @@ that stands for the word itself holds its share.
 Source: Chanin et al. 2024, "A is for Absorption", arXiv 2409.14507, in the form that SAEBench
 (Karvonen et al. 2025, arXiv 2503.09532, and its program 0.6) gives it: no ablation, and a share for
 absorption in part. What is not as there: words are whole ones of two letters or more; the probe on
-activations sees scaled columns and is fitted to the end, as is the regression that ranks latents,
-where there Adam takes some dozen steps towards the same minimum.
+activations sees scaled columns and is fitted to the end. The regression that ranks latents sees
+values of unit spread at a price of its own: there Adam takes some dozen steps on values as they
+are, so that its ranks hang on the SAE's units.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ these may be."""
 ALONE_COSINE, TOGETHER_COSINE, LEAST_SHARE, MOST_ABSORBING = 0.025, 0.1, 0.4, 3
 """Least cosine with the probe of one latent that absorbs alone, and of up to three that do so
 together; least share of the probe's projection that they hold."""
-PRICE = 0.01
-"""Of absolute weights, beside the mean loss, in the regression that ranks latents."""
 TEMPLATE = "\n{word} has the first letter: {letter}"
 _SPACES = ("\u0120", "\u2581", " ")  # as byte-level BPE, SentencePiece and others write them
 LEAST_WORDS = 10
@@ -270,21 +269,18 @@ def _balanced(x: Any, y: Bool[np.ndarray, " n"], iterations: int = 200) -> Any:
 
 
 def _lasso(latents: Latents, y: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " d_sae"]:
-    """Weights of least mean loss and `PRICE` of their sum, words of the letter weighing as much
-    together as all others."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(
         l1_ratio=1.0,
         solver="liblinear",
-        C=1 / (PRICE * len(y)),
-        class_weight={False: 1.0, True: float((~y).sum() / y.sum())},
-        intercept_scaling=100.0,  # this solver puts a price on the intercept, too: so little of it
+        class_weight="balanced",
         max_iter=100,
         tol=1e-3,
         random_state=0,
     )
     x = latents.copy()
+    x.data = x.data / max(float(x.data.std()), 1e-12) if x.nnz else x.data
     x.indices, x.indptr = x.indices.astype(np.int32), x.indptr.astype(np.int32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
