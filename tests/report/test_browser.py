@@ -180,6 +180,28 @@ def test_a_printed_page_has_its_figures_dark_on_white(
     found.page.context.close()
 
 
+def test_a_printed_chart_keeps_its_key_and_nothing_to_press(
+    browser: playwright.Browser, folder: Path
+) -> None:
+    found = opened(browser)
+    found.go(f"file://{folder}/goal-anger.html")
+    found.page.wait_for_selector("#effect-chart svg")
+    methods = found.page.locator("#curve-controls .legend label").all_inner_texts()
+    assert len(methods) > 2
+    found.page.locator("#curve-controls .legend input").first.uncheck()
+    found.page.emulate_media(media="print")
+
+    def printed(controls: str) -> list[str]:
+        shown = found.page.locator(f"#{controls} label, #{controls} input").filter(visible=True)
+        return [text.strip() for text in shown.all_inner_texts()]
+
+    drawn = [name.strip() for name in methods]
+    assert printed("curve-controls") == ["product", *drawn[1:]]
+    assert printed("effect-controls") == [name for name in drawn if not BY_NAME[name].in_words]
+    assert not printed("text-controls")
+    found.page.context.close()
+
+
 def test_no_script_runs_but_the_report_s_own(shown: Opened, folder: Path, server: str) -> None:
     for base in (f"file://{folder}", server):
         shown.go(f"{base}/index.html")
