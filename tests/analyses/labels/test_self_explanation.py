@@ -163,7 +163,10 @@ def test_a_label_is_what_most_scales_agree_on_and_chance_gets_none() -> None:
     labels = self_labels(texts, [7, 9], np.array([0.04, 0.5]), 0.05)
     assert labels["latent"].to_list() == [7]
     assert labels["text"][0] in {"the red planet", "a planet of the sun"}
-    assert consensus(["a b", "c d", "c d e"]) == 1
+    assert consensus(["a b", "c d", "c d e"], [1.0, 1.0, 1.0]) == 1
+    circling = ["sea ship", "ship sea ship sea ship sea", "ship of the sea"]
+    assert consensus(circling, [1.0, 0.4, 1.0]) == 0
+    assert consensus(circling[1:2] + circling[:1], [0.4, 1.0]) == 1
     assert first_phrase('\n "ocean". It is big.\nMore') == "ocean"
     assert first_phrase(". A ship at sea. It sails") == "A ship at sea"
 

@@ -49,7 +49,7 @@ LONGEST = 6
 """Tokens of a word that are learned and scored."""
 SHORTEST = 3
 """Letters of a word: shorter ones are parts of many."""
-CHOOSING = 64
+CHOOSING = 32
 """Pairs by which the plain scale is chosen that the adapter is held against."""
 FEWEST = 8
 """Words to fit on, and as many to hold out, at least."""

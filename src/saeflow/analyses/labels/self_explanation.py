@@ -283,8 +283,14 @@ def first_phrase(text: str) -> str:
     return one_line(line.strip(MARKS))
 
 
-def consensus(texts: Sequence[str]) -> int:
-    """The text that shares most words with the others; of equal ones the first."""
+def consensus(texts: Sequence[str], variety: Sequence[float]) -> int:
+    """The text that shares most words with the others and does not go round in circles; of equal
+    ones the first.
+
+    Args:
+        texts: at the best scales.
+        variety: of each the share of its pairs of words that are different.
+    """
     words = [set(units(text)) for text in texts]
     agreement = np.zeros(len(texts))
     for one, other in combinations(range(len(texts)), 2):
@@ -292,7 +298,7 @@ def consensus(texts: Sequence[str]) -> int:
         share = len(words[one] & words[other]) / either if either else 0.0
         agreement[one] += share
         agreement[other] += share
-    return int(agreement.argmax())
+    return int(((1 + agreement) * np.array(variety)).argmax())
 
 
 def explain(
@@ -355,7 +361,9 @@ def self_labels(
         table = own.get((latent,))
         if table is None or chance > most:
             continue
-        chosen = table.row(consensus(table["text"].to_list()), named=True)
+        chosen = table.row(
+            consensus(table["text"].to_list(), table["variety"].to_list()), named=True
+        )
         scale = f"scale {chosen['scale']:.3g}"
         told = f"{source}, template {chosen['template']}, {scale}, p {chance:.3g}"
         rows.append((latent, source, chosen["text"], told))
