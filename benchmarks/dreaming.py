@@ -81,10 +81,17 @@ class Published:
 
 
 def speed(asked: argparse.Namespace) -> None:
+    torch.set_num_threads(1)  # two that wait for each other spend CPU on it
     lm, plain = load_model(asked.model), load_to_train(asked.model)
     layer = parse_hook(asked.hook).layer
     frame = frame_of(lm, DreamFrame(speaker=asked.speaker))
-    search = DreamSearch(rounds=asked.rounds, contexts=False, restart_every=0, tenths=False)
+    search = DreamSearch(
+        rounds=asked.rounds,
+        children=asked.children,
+        contexts=False,
+        restart_every=0,
+        tenths=False,
+    )
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(asked.targets, 1, lm.d_model, generator=generator)
     vectors = vectors / vectors.norm(dim=-1, keepdim=True)
@@ -150,6 +157,7 @@ if __name__ == "__main__":
     of_speed.add_argument("--hook", required=True)
     of_speed.add_argument("--speaker", default="nobody")
     of_speed.add_argument("--rounds", type=int, default=5)
+    of_speed.add_argument("--children", type=int, default=32)
     of_speed.add_argument("--targets", type=int, default=8)
     of_speed.add_argument("--peer-targets", type=int, default=2)
     of_speed.set_defaults(run=speed)

@@ -167,7 +167,7 @@ def test_pairs_of_the_embedding_are_words_and_their_centred_rows(lm: LanguageMod
 
 def test_pairs_of_latents_are_decoder_rows_with_the_word_they_promote() -> None:
     decoder = 3 * random_directions(6, 8, 2)
-    rows = [(1, " ship"), (3, "!!"), (4, " of"), (5, "Sea")]
+    rows = [(1, " ship"), (3, "!!"), (4, " of"), (5, " Sea"), (0, "iring")]
     promoted = pl.DataFrame(rows, schema=["latent", "token"], orient="row")
     own = latent_pairs(decoder, promoted, 10, 0)
     assert own.words == ["ship", "Sea"]

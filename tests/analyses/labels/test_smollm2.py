@@ -64,17 +64,25 @@ def test_the_kind_of_twelve_words_is_told_at_the_layers_norm_and_not_far_below_i
     norms = [typical_norm(lm, torch.tensor([lm.tokenize(text)]), LAYER) for text in TEXT]
     kinds = torch.tensor([lm.tokenize(f" {kind}", bos=False)[0] for kind in KINDS.values()])
     assert len(set(kinds.tolist())) == len(KINDS)
-    prefix, accuracy = Prefix(lm, place(lm, TEMPLATE)), {}
-    for scale in (0.25, 2.0):
+    placed = place(lm, TEMPLATE)
+    prefix, accuracy = Prefix(lm, placed), {}
+    hook = resid_pre(LAYER)
+    stream = capture(lm, torch.tensor([placed.tokens]), [hook])[hook][0]
+    there = stream[torch.tensor(placed.positions)].mean(0)  # an adapter begins with it
+    for scale, bias in ((0.25, None), (2.0, None), (1.0, None), (1.0, there)):
         with torch.no_grad():
             vectors = every * scale * sum(norms) / len(norms)
+            vectors = vectors if bias is None else vectors + bias
             states, _ = prefix.states(vectors, LAYER, "replace")
         logs = unembed(lm, states[:, -1]).float().log_softmax(-1)[:, kinds]
         for name, part in (("words", logs[: len(KINDS)]), ("random", logs[len(KINDS) :])):
             told = (part - part.mean(0)).argmax(1)  # a kind that is named of all counts for none
             right = told == torch.arange(len(KINDS))
-            accuracy[name, scale] = float(right.float().mean())
+            key = (name, scale) if bias is None else (name, scale, "bias")
+            accuracy[key] = float(right.float().mean())
     assert accuracy["words", 2.0] >= 0.9
     assert accuracy["words", 0.25] <= 0.5
+    assert accuracy["words", 1.0, "bias"] >= 0.9 > 0.7 >= accuracy["words", 1.0]
+    assert accuracy["random", 1.0, "bias"] <= 0.35
     assert accuracy["random", 2.0] <= 0.35
     assert accuracy["random", 0.25] <= 0.35

@@ -110,7 +110,8 @@ def embedding_pairs(lm: LanguageModel, count: int, seed: int) -> Pairs:
 def latent_pairs(
     decoder: Float[Tensor, "d_sae d_model"], promoted: pl.DataFrame, count: int, seed: int
 ) -> Pairs:
-    """Decoder rows, and the token that each promotes most where that is a word.
+    """Decoder rows, and the token that each promotes most where that is a word, and not a part of
+    one.
 
     Args:
         decoder: rows of all latents.
@@ -118,10 +119,11 @@ def latent_pairs(
         count: how many are drawn.
         seed: of the study.
     """
+    opens = " " if promoted["token"].str.starts_with(" ").any() else ""
     words = {
         latent: token.strip()
         for latent, token in promoted.select("latent", "token").sort("latent").iter_rows()
-        if _is_word(token)
+        if _is_word(token) and token.startswith(opens)
     }
     draws = numpy_generator(seed, "labels", "adapter", "latents")
     latents = np.sort(draws.choice(list(words), min(count, len(words)), replace=False)).tolist()
