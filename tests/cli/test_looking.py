@@ -56,6 +56,9 @@ def test_the_difference_of_equal_studies_is_told_to_be_none(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text("study: x\n")
         (tmp_path / name / "provenance.json").write_text("{}")
+    unfinished = tmp_path / "b" / ".report.0123abcd.part"  # of a job at work, or killed
+    unfinished.mkdir()
+    (unfinished / "goal.js").touch()
     assert "no difference" in output("diff", tmp_path / "a", tmp_path / "b")
 
 

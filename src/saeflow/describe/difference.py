@@ -76,11 +76,15 @@ def _files(folder: Path) -> set[str]:
     return {
         str(file.relative_to(folder))
         for file in folder.rglob("*")
-        if file.is_file()
-        and not PASSED_OVER & set(file.relative_to(folder).parts)
-        and file.name not in RECORDS
-        and not file.name.startswith(".")
+        if file.is_file() and file.name not in RECORDS and _is_result(file.relative_to(folder))
     }
+
+
+def _is_result(file: Path) -> bool:
+    """A folder that is being written, or that a killed job left, is hidden as its files would
+    be."""
+    parts = file.parts
+    return not PASSED_OVER & set(parts) and not any(part.startswith(".") for part in parts)
 
 
 def _in_records(what: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
