@@ -59,8 +59,10 @@ def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Pa
     assert "of 16 latents that seem to be of one model" in text.lower()
     assert "5 are not; 6 [6, 7] are of the compared model alone" in text
     assert "The 4 latents that contribute most recover 26 % [21, 31]" in text
-    assert "costs 0.15 nats on prompts of the class on (0.02 on off)" in text
-    assert "of 1 latents put in one by one there, 1 recovers most, 20 % [15, 25]" in text
+    assert "The base itself is 0.10 nats per token away" in text
+    assert "the base is 0.15 nats away on prompts of the class on (0.02 on off)" in text
+    assert "from the base's stream 0.15: most of what sets them apart is in the stream" in text
+    assert "Of 1 latents put in one by one there, 1 recovers most of that, 20 % [15, 25]" in text
     assert "At template[-1], the last token that models read" in text
     assert "latents of main and own, matched" in text
     assert text.index("Where they differ most") < text.index("Classes of latents")

@@ -197,6 +197,11 @@ def _told_of_latents(classes: pl.DataFrame, causal: pl.DataFrame) -> Iterator[st
     if by_kind["latents"]["recovered"] is None:
         yield "the base's stream costs the compared model nothing here, so nothing is recovered."
         return
+    there, behind = by_kind["base_model"]["kl"], by_kind["none"]["kl"]
+    yield (
+        f"the base itself is {there:.2f} nats per token away, and the compared model that goes on "
+        f"from the base's stream at this hook {behind:.2f}{_where(there, behind)}."
+    )
     largest = causal.filter(kind="largest").sort("number").to_dicts()
     random = {
         row["number"]: row
@@ -215,25 +220,38 @@ def _told_of_latents(classes: pl.DataFrame, causal: pl.DataFrame) -> Iterator[st
     )
 
 
+def _where(there: float, behind: float) -> str:
+    """Whether most of the change lies behind the hook, where no latent of it carries it."""
+    if not there:
+        return ""
+    if behind < there / 4:
+        return ": most of the change is made by the layers behind it, which no latent here carries"
+    return ": most of what sets them apart is in the stream already" if behind > there / 2 else ""
+
+
 def _told_of_prompts(causal: pl.DataFrame) -> Iterator[str]:
     """Where answers begin, on the class of prompts on which models differ most there."""
     if causal.is_empty():
         return
     here = _where_answers_begin(causal)
-    costs = here.filter(kind="none").sort("kl", descending=True, maintain_order=True)
-    first = costs.row(0, named=True)
-    others = ", ".join(f"{row['kl']:.2f} on {row['of']}" for row in costs[1:].to_dicts())
-    own = here.filter(of=first["of"]).drop_nulls("recovered")
-    alone = own.filter(kind="single").sort("recovered", descending=True, maintain_order=True)
-    if alone.is_empty():
-        return
-    best, mean = alone.row(0, named=True), own.filter(kind="mean_difference").row(0, named=True)
+    far = here.filter(kind="base_model").sort("kl", descending=True, maintain_order=True)
+    first = far.row(0, named=True)
+    own = here.filter(of=first["of"])
+    cost = own.filter(kind="none")["kl"][0]
+    others = ", ".join(f"{row['kl']:.2f} on {row['of']}" for row in far[1:].to_dicts())
     yield (
-        f"where answers begin, the base's stream costs {first['kl']:.2f} nats on prompts of the "
-        f"class {first['of']}{f' ({others})' if others else ''}; of {len(alone)} latents put in "
-        f"one by one there, {best['number']} recovers most, {_share(best)}, and the mean "
-        f"difference {_share(mean)}."
+        f"where answers begin, the base is {first['kl']:.2f} nats away on prompts of the class "
+        f"{first['of']}{f' ({others})' if others else ''}, and the compared model from the base's "
+        f"stream {cost:.2f}{_where(first['kl'], cost)}."
     )
+    alone = own.filter(kind="single").drop_nulls("recovered")
+    if len(alone):
+        best = alone.sort("recovered", descending=True, maintain_order=True).row(0, named=True)
+        mean = own.filter(kind="mean_difference").row(0, named=True)
+        yield (
+            f"of {len(alone)} latents put in one by one there, {best['number']} recovers most of "
+            f"that, {_share(best)}, and the mean difference {_share(mean)}."
+        )
 
 
 def _where_answers_begin(causal: pl.DataFrame) -> pl.DataFrame:
