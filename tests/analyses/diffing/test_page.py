@@ -59,6 +59,7 @@ def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Pa
     assert "of 16 latents that seem to be of one model" in text.lower()
     assert "5 are not; 6 [6, 7] are of the compared model alone" in text
     assert "The 4 latents that contribute most recover 26 % [21, 31]" in text
+    assert "The 10 shared latents that contribute most to the difference have a median" in text
     assert "The base itself is 0.10 nats per token away" in text
     assert "the base is 0.15 nats away on prompts of the class on (0.02 on off)" in text
     assert "from the base's stream 0.15: most of what sets them apart is in the stream" in text

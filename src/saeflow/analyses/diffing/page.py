@@ -20,6 +20,8 @@ ADDED = {
 }
 SHOWN = 10
 """Rows of a table that a reader sees at once."""
+TURNED = 10
+"""Shared latents whose directions are told."""
 
 
 def contribute(
@@ -168,7 +170,11 @@ def _of_sae(folder: StudyFolder, name: str) -> Iterator[dict[str, Any]]:
         yield {
             "sae": name,
             "model": model,
-            "lead": [*_told_of_latents(own[1], on_text), *_told_of_prompts(on_prompts)],
+            "lead": [
+                *_told_of_classes(own[0], own[1]),
+                *_told_of_causes(on_text),
+                *_told_of_prompts(on_prompts),
+            ],
             "counts": own[1].to_dicts(),
             "causal": [row | {"what": _what(row)} for row in on_text.to_dicts()],
             "prompts": _of_prompts(on_prompts),
@@ -177,20 +183,40 @@ def _of_sae(folder: StudyFolder, name: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _told_of_latents(classes: pl.DataFrame, causal: pl.DataFrame) -> Iterator[str]:
+def _told_of_classes(latents: pl.DataFrame, classes: pl.DataFrame) -> Iterator[str]:
+    """How many latents are of one model, and whether those of both have turned."""
     counts = {row["class"]: row for row in classes.to_dicts()}
     if of_difference := counts["difference"]["count"]:
         yield (
             f"it rebuilds the difference itself, so its latents are of neither model: "
             f"{of_difference} of {of_difference + counts['dead']['count']} fire on this text."
         )
-    else:
-        own, false = counts["tuned_only"], counts["shrunk"]["count"] + counts["decoupled"]["count"]
-        seeming = own["count"] + counts["base_only"]["count"] + false
+        return
+    own, false = counts["tuned_only"], counts["shrunk"]["count"] + counts["decoupled"]["count"]
+    seeming = own["count"] + counts["base_only"]["count"] + false
+    if seeming:
         yield (
             f"of {seeming} latents that seem to be of one model by their norms, {false} are not; "
             f"{own['count']} [{own['low']:.0f}, {own['high']:.0f}] are of the compared model alone."
         )
+    else:
+        yield (
+            f"no latent seems to be of one model by its norms: {counts['shared']['count']} are "
+            f"shared, {counts['leaning']['count']} leaning."
+        )
+    shared = latents.filter(pl.col("class") == "shared") if len(latents) else latents
+    if len(shared) >= TURNED:
+        most = shared.sort("contribution", descending=True, maintain_order=True).head(TURNED)
+        few, every = (table.select(pl.col("cosine").median()).item() for table in (most, shared))
+        yield (
+            f"the {TURNED} shared latents that contribute most to the difference have a median "
+            f"cosine of {few:.2f} between their directions in the two models, all shared ones "
+            f"{every:.2f}: far below 1 a direction has turned."
+        )
+
+
+def _told_of_causes(causal: pl.DataFrame) -> Iterator[str]:
+    """What latents recover on text, and where the change lies."""
     if causal.is_empty():
         return
     by_kind = {row["kind"]: row for row in causal.to_dicts()}
