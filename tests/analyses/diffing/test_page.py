@@ -63,6 +63,7 @@ def test_the_page_tells_what_sets_models_apart_and_how_sure_that_is(tmp_path: Pa
     assert "The base itself is 0.10 nats per token away" in text
     assert "the base is 0.15 nats away on prompts of the class on (0.02 on off)" in text
     assert "from the base's stream 0.15: most of what sets them apart is in the stream" in text
+    assert "The 16 latents that contribute most recover 70 % [65, 75] of that" in text
     assert "Of 1 latents put in one by one there, 1 recovers most of that, 20 % [15, 25]" in text
     assert "At template[-1], the last token that models read" in text
     assert "latents of main and own, matched" in text

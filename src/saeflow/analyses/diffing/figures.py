@@ -163,6 +163,7 @@ def _bars(panel: Axes, own: pl.DataFrame) -> None:
                 panel.plot(row["recovered"], place + shift, "o", color=colour)
     numbers = dict(own.filter(kind="class").select("name", "number").iter_rows())
     panel.set_yticks(range(len(names)), [f"{words(name)} ({numbers[name]})" for name in names])
+    panel.set_ylim(-0.6, len(names) - 0.4)
     panel.axvline(0, color=GREY, linewidth=0.8)
     panel.set_xlabel("share of the KL recovered")
 

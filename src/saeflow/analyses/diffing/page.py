@@ -270,6 +270,14 @@ def _told_of_prompts(causal: pl.DataFrame) -> Iterator[str]:
         f"{first['of']}{f' ({others})' if others else ''}, and the compared model from the base's "
         f"stream {cost:.2f}{_where(first['kl'], cost)}."
     )
+    sets = own.filter(kind="largest").sort("number").drop_nulls("recovered")
+    if len(sets):
+        most = sets.row(-1, named=True)
+        same = own.filter(pl.col("name").is_null(), kind="random", number=most["number"])
+        yield (
+            f"the {most['number']} latents that contribute most recover {_share(most)} of that, "
+            f"as many random directions of their lengths {_share(same.row(0, named=True))}."
+        )
     alone = own.filter(kind="single").drop_nulls("recovered")
     if len(alone):
         best = alone.sort("recovered", descending=True, maintain_order=True).row(0, named=True)
