@@ -7,6 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pytest
+import yaml
+from studies import TINY
 from tiny_models import save_tiny_model, tiny_tokenizer
 from typer.testing import CliRunner
 
@@ -14,6 +17,7 @@ import saeflow
 from saeflow.cli.main import app
 from saeflow.corpora.io import save_blocks
 from saeflow.corpora.tokens import TokenBlocks
+from saeflow.errors import SaeflowError
 from saeflow.workflow import Workflow
 
 
@@ -60,6 +64,24 @@ def test_the_difference_of_equal_studies_is_told_to_be_none(tmp_path: Path) -> N
     unfinished.mkdir()
     (unfinished / "goal.js").touch()
     assert "no difference" in output("diff", tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("goal", "method", "told"),
+    [
+        ("lnodon", "caa", "there is no goal 'lnodon'; the study has london, love"),
+        ("love", "sae", "of goal 'love' there is no method 'sae'; it has caa"),
+    ],
+)
+def test_a_goal_or_method_that_a_study_lacks_is_answered_with_those_it_has(
+    tmp_path: Path, goal: str, method: str, told: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(TINY))
+    for there in ("london", "love"):
+        (tmp_path / "steering" / there / "caa").mkdir(parents=True)
+        (tmp_path / "steering" / there / "caa" / "vector.safetensors").touch()
+    with pytest.raises(SaeflowError, match=told):
+        output("steer", "I think", "--study", tmp_path, "--goal", goal, "--method", method)
 
 
 def test_the_last_lines_of_the_log_of_every_failed_job_are_shown(tmp_path: Path) -> None:

@@ -124,10 +124,19 @@ def _around(vector: Path) -> Path | None:
 
 
 def _there(file: Path) -> Path:
+    """A ``steering/<goal>/<method>/vector.safetensors`` that is there."""
     if not file.is_file():
-        there = sorted(path.parent.name for path in file.parents[1].glob("*/vector.safetensors"))
-        offered = f"; of this goal there are {', '.join(there)}" if there else ""
-        raise SaeflowError(f"steer: {file} is not there{offered}")
+        method, goal, steering = file.parent, file.parents[1], file.parents[2]
+        beside = sorted(path.parent for path in steering.glob("*/*/vector.safetensors"))
+        methods = ", ".join(path.name for path in beside if path.parent == goal)
+        goals = ", ".join(sorted({path.parent.name for path in beside}))
+        if methods:
+            offered = f"of goal '{goal.name}' there is no method '{method.name}'; it has {methods}"
+        elif goals:
+            offered = f"there is no goal '{goal.name}'; the study has {goals}"
+        else:
+            offered = f"{file} is not there; run the study first"
+        raise SaeflowError(f"steer: {offered}")
     return file
 
 
