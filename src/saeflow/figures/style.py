@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from saeflow.config.sections import Figures
@@ -90,6 +90,10 @@ def canvas(width: float, height: float, settings: Figures) -> Figure:
     return Figure(figsize=(width, height), dpi=settings.dpi, layout="constrained")
 
 
+LETTER, MARGIN = 0.08, 0.3
+"""Inches that a letter of a title takes, and that lie between two titles."""
+
+
 def panels(
     count: int,
     settings: Figures,
@@ -97,6 +101,7 @@ def panels(
     share_x: bool = True,
     share_y: bool = True,
     columns: int | None = None,
+    titles: Sequence[str] = (),
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` equal panels in a grid.
 
@@ -105,12 +110,15 @@ def panels(
         settings: width and resolution of the figure.
         height: of one row of panels, inches.
         columns: panels beside each other, at most; by default as many as stay readable.
+        titles: of the panels, where they may be long: none is to run into the next.
+
     Returns:
         The figure, and its panels in reading order.
     """
     alone = columns is None and count == 1
     columns = columns or (count if count < 4 else 2 if count == 4 else 3 if count < 10 else 4)
-    columns = min(columns, count)
+    longest = max((len(line) for title in titles for line in title.split("\n")), default=0)
+    columns = max(1, min(columns, count, int(settings.width / (LETTER * longest + MARGIN))))
     rows = -(-count // columns)
     size = (
         (min(settings.width, 6.5), 1.6 * height + 0.6)

@@ -248,12 +248,18 @@ def decomposition_edits(rows: pl.DataFrame, settings: Figures) -> Drawing:
     done = rows.filter(pl.col("edit") != "none")
     keys = ["sae", "model", "direction", "label", "edit"]
     places = done.select(keys).unique(maintain_order=True).head(MOST_PANELS).rows()
-    drawing, axes = panels(len(places), settings, 2.3, share_x=False)
-    for panel, (sae, model, direction, label, edit) in zip(axes, places, strict=True):
+    what = {"ablate": "taken out", "add": "added"}
+    titles = [
+        f"{words(direction)} {what[edit]}: {words(label)}\n{words(model)}, {words(sae)}"
+        for sae, model, direction, label, edit in places
+    ]
+    drawing, axes = panels(len(places), settings, 2.3, share_x=False, titles=titles)
+    for panel, title, (sae, model, direction, label, edit) in zip(
+        axes, titles, places, strict=True
+    ):
         of_place = rows.filter(sae=sae, model=model, direction=direction, label=label)
         _edited(panel, of_place, edit)
-        what = {"ablate": "taken out", "add": "added"}[edit]
-        panel.set_title(f"{words(direction)} {what}: {words(label)}\n{words(model)}, {words(sae)}")
+        panel.set_title(title)
         panel.set_xlabel("latents in the sum")
         panel.set_ylabel("log-odds")
     entries = [legend_entry(color=colour, label=text) for _, text, colour in EDITED]

@@ -11,7 +11,7 @@ import polars as pl
 from saeflow.config.sections import Figures
 from saeflow.figures.figure import Figure
 from saeflow.figures.style import legend, legend_entry, no_data, panels, styled, words
-from saeflow.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from saeflow.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ KINDS = {
     "direction": ("the direction", VERMILLION),
     "random": ("random directions", GREY),
     "shuffled": ("of shuffled labels", BLUE),
-    "candidate": ("other candidates", GREEN),
+    "candidate": ("other candidates", SKY),
 }
 LABELS = (ORANGE, PURPLE, GREEN)
 EDITS = {"none": "unedited", "ablate": "ablated", "add": "added"}
@@ -116,7 +116,9 @@ def rate_bars(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     if rows.is_empty():
         return no_data(settings, "no edit was measured")
     shown, labels = list(_panels_of(rows)), _labels(rows)
-    figure, axes = panels(len(shown), settings, 2.6, share_x=False)
+    figure, axes = panels(
+        len(shown), settings, 2.6, share_x=False, titles=[title for title, _ in shown]
+    )
     for panel, (title, own) in zip(axes, shown, strict=True):
         tried = own.select("edit", "kind", "scale").unique(maintain_order=True).rows()
         names = [_edit_name(*each) for each in tried]
@@ -192,7 +194,7 @@ def addition_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         _curve(cost, direction.filter(measure="kl_token"), INK, "the direction")
         for kind, (_, colour) in list(KINDS.items())[1:]:
             for row in own.filter(kind=kind, measure="kl_token").iter_rows(named=True):
-                cost.plot(row["scale"], row["value"], "o", color=colour)
+                cost.plot(row["scale"], row["value"], "D", color=colour)
         odds.axhline(0, color=GREY, linewidth=0.8)
         odds.set_title(title)
         odds.set_ylabel("log-odds of the behaviour")
@@ -205,7 +207,7 @@ def addition_curves(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
     entries.append(legend_entry(color=INK, label="the direction"))
     controls = list(KINDS.values())[1:]
     entries += [
-        legend_entry(color=colour, marker="o", linestyle="", label=name)
+        legend_entry(color=colour, marker="D", linestyle="", label=name)
         for name, colour in controls
     ]
     legend(figure, entries)
@@ -255,7 +257,7 @@ def transfer_matrix(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
         )
     ]
     names = rows["model"].unique(maintain_order=True).to_list()
-    figure, axes = panels(len(cells), settings, 2.0, share_x=False, share_y=False)
+    figure, axes = panels(len(cells), settings, 2.0, titles=[title for title, _ in cells])
     largest = max(float(np.abs((rows["value"] - rows["unedited"]).to_numpy()).max()), 1e-9)
     for panel, (title, own) in zip(axes, cells, strict=True):
         grid = np.full((len(names), len(names)), np.nan)
@@ -268,11 +270,11 @@ def transfer_matrix(rows: pl.DataFrame, settings: Figures = DEFAULT) -> Drawing:
             text.set(fontsize=8, color=colour)
         panel.imshow(grid, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
         panel.grid(visible=False)
-        panel.set_xticks(range(len(names)), map(words, names))
+        panel.set_xticks(range(len(names)), map(words, names), rotation=30, ha="right")
         panel.set_yticks(range(len(names)), map(words, names))
-        panel.set_xlabel("model that is edited")
-        panel.set_ylabel("direction of")
         panel.set_title(title)
+    figure.supxlabel("model that is edited", fontsize="medium")
+    figure.supylabel("direction of", fontsize="medium")
     return figure
 
 
