@@ -111,6 +111,21 @@ def test_the_best_is_marked_only_where_every_rival_is_behind_by_the_corrected_te
     assert results.marks(scored(caa=0.5), pl.DataFrame(), "anger") == {}
 
 
+@pytest.mark.parametrize(
+    ("value", "low", "high", "told"),
+    [
+        (0.0587, 0.00022, 0.1174, "0.06 [0.0002, 0.12]"),
+        (-0.0041, -0.0072, -0.0011, "-0.004 [-0.01, -0.001]"),
+        (0.0041, -0.0011, 0.0072, "0.00 [0.00, 0.01]"),
+        (-0.2, -0.35, -0.05, "-0.20 [-0.35, -0.05]"),
+    ],
+)
+def test_an_interval_that_excludes_zero_is_written_so_that_it_does(
+    value: float, low: float, high: float, told: str
+) -> None:
+    assert results.Difference(value, low, high, 0.001, 0.01, 8).worded() == told
+
+
 def test_a_difference_is_turned_round_with_its_interval() -> None:
     turned = results.difference(compared(("sae", "caa", -0.2, 0.001)), "love", "caa", "sae")
     assert turned is not None

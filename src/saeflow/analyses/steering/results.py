@@ -76,9 +76,15 @@ class Difference(NamedTuple):
         return self.p_holm <= ALPHA and not self.low <= 0 <= self.high
 
     def worded(self) -> str:
-        # no -0.00
-        value, low, high = (round(number, 2) + 0.0 for number in (self.value, self.low, self.high))
-        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        """With two decimals; with the first digit that counts where an interval that excludes zero
+        would look as if it did not."""
+        apart = not self.low <= 0 <= self.high
+
+        def written(value: float) -> str:
+            rounded = round(value, 2) + 0.0  # no -0.00
+            return f"{value:.1g}" if apart and not rounded else f"{rounded:.2f}"
+
+        return f"{written(self.value)} [{written(self.low)}, {written(self.high)}]"
 
 
 def difference(comparisons: pl.DataFrame, goal: str, first: str, second: str) -> Difference | None:
