@@ -20,7 +20,6 @@ SAES = {
     "mlp": {"train": TRAIN, "hook": READ, "target": WRITTEN},
     "layers": {"train": {**TRAIN, "architecture": "standard"}, "hooks": [STEERED, LATE]},
     "same": {"train": BATCH, "sweep": {"k": [2, 4]}, "models": ["tiny-lm", "twin"]},
-    "apart": {"train": BATCH, "difference": ["tiny-lm", "twin"]},
 }
 
 
@@ -48,21 +47,11 @@ def test_every_cache_is_made_once_and_every_group_is_one_job(trained):
     jobs = trained.jobs
     assert (jobs["cache_activations"], jobs["gather_activations"], jobs["train_model"]) == (1, 5, 2)
     assert jobs["cache_activations_twin"] == 1
-    assert (jobs["train_sae"], jobs["train_saes_same"]) == (5, 1)
+    assert (jobs["train_sae"], jobs["train_saes_same"]) == (4, 1)
     assert (jobs["evaluate_sae"], jobs["evaluate_crosscoder"]) == (3, 3)
-    assert jobs["evaluate_difference"] == 1
     summary = pl.read_parquet(trained.results / "saes/summary.parquet").sort("sae")
-    assert summary["sae"].to_list() == [
-        "apart",
-        "late",
-        "layers",
-        "main",
-        "mlp",
-        "same-k-2",
-        "same-k-4",
-    ]
+    assert summary["sae"].to_list() == ["late", "layers", "main", "mlp", "same-k-2", "same-k-4"]
     assert summary["kind"].to_list() == [
-        "difference",
         "sae",
         "crosscoder",
         "sae",
@@ -78,16 +67,6 @@ def test_every_sae_is_trained_and_measured_at_its_own_hook(trained):
         sae = load_sae(trained.results / "saes" / name)
         assert (sae.metadata["hook_name"], sae.is_transcoder) == (hook, False)
         assert metrics(trained, name)["explained_variance"] > 0.3
-
-
-def test_an_sae_of_a_difference_brings_one_model_s_stream_closer_to_the_other_s(trained):
-    found = metrics(trained, "apart")
-    assert load_sae(trained.results / "saes/apart").metadata["difference"] == [
-        {"model": "tiny-lm", "hook": STEERED},
-        {"model": "twin", "hook": STEERED},
-    ]
-    assert 0 < found["explained_variance"] < 1
-    assert found["loss_clean"] < found["loss_sae"] < found["loss_zero"]
 
 
 def test_a_transcoder_computes_its_target(trained):
