@@ -44,6 +44,7 @@ def edits() -> pl.DataFrame:
     assert isinstance(study, Study)
     assert study.directions
     own, tuning = study.directions, study.models[0].tune
+    asked = own.prompts.model_copy(update={"lookalike": None})
     assert tuning
     lm = load_to_train(cached_files()[1])
     once = tuning.model_copy(update={"epochs": 1})
@@ -52,30 +53,33 @@ def edits() -> pl.DataFrame:
         update={"layers": [LAYER], "positions": [POSITION], "bootstraps": 2, "divergence": 10.0}
     )
     measures = own.measures.model_copy(
-        update={"prompts": 20, "new_tokens": 4, "loss_blocks": 2, "scales": [1.0], "controls": 1}
+        update={"prompts": 40, "new_tokens": 6, "loss_blocks": 2, "scales": [1.5], "controls": 1}
     )
-    named = read_prompts(own.prompts, own.sources, ROOT / str(own.prompts.path), 0)
+    named = read_prompts(asked, own.sources, ROOT / str(asked.path), 0)
     rows = token_rows(lm, named.prompts)
     positions, places = token_positions(lm, named.prompts, rows, selection.positions)
     tokens = behaviour_tokens(lm, own.behaviour)
     values, odds = read_activations(lm, rows, places, [LAYER], tokens)
     reading = Reading(named, rows, StoredActivations(values, positions, [LAYER]), odds)
-    keep = kept(reading, own.prompts, selection)
-    made_of = material("refusal", own.sources, own.prompts, named, values, keep)
-    possible = searched(reading, made_of, own.prompts, selection, 0, "refusal")
+    keep = kept(reading, asked, selection)
+    made_of = material("refusal", own.sources, asked, named, values, keep)
+    possible = searched(reading, made_of, asked, selection, 0, "refusal")
     said = {
         "name": "refusal",
         "model": "taught",
         "kind": "contrast",
-        "classes": classes("refusal", own.sources, own.prompts),
-        "between": [own.prompts.with_it, own.prompts.without_it],
+        "classes": classes("refusal", own.sources, asked),
+        "between": [asked.with_it, asked.without_it],
         "models": [],
     }
-    direction, _ = build(lm, reading, possible, own.prompts, selection, tokens, 0, said)
-    asked = asked_prompts(named, rows, own.prompts, measures.prompts)
+    direction, _ = build(lm, reading, possible, asked, selection, tokens, 0, said)
+    tested = asked_prompts(named, rows, asked, measures.prompts)
+    tried = [
+        each for each in trials(direction, measures, 0) if each.kind in ("direction", "random")
+    ]
     blocks = story_blocks(0, "eval", 2, 32).tokens
     measured: Measured = measure(
-        lm, trials(direction, measures, 0), asked, "other", blocks, own.behaviour, tokens, measures
+        lm, tried, tested, "other", blocks, own.behaviour, tokens, measures
     )
     return summarise(measured, measures, 0)
 
