@@ -240,7 +240,7 @@ def alike(gpu: np.ndarray[Any, Any], cpu: np.ndarray[Any, Any]) -> bool:
     scope="module",
     params=[
         pytest.param(LANGUAGE, marks=pytest.mark.slow, id="language"),
-        pytest.param(CHESS, id="chess"),
+        pytest.param(CHESS, marks=pytest.mark.slow, id="chess"),
     ],
 )
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Ran]:

@@ -26,7 +26,13 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("file", DAMAGED)
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, marks=[] if file.endswith(".parquet") else pytest.mark.slow)
+        for file in DAMAGED
+    ],
+)
 def test_a_flipped_byte_is_found_by_the_next_job_and_the_file_is_made_again(file, finished, copied):
     wanted, jobs = DAMAGED[file]
     damaged = copied.results / file
