@@ -71,18 +71,17 @@ class Need(NamedTuple):
         return f"{self.key}: {self.where} is not there; {near or 'correct the name, or make it'}"
 
 
-def key_needs(calls: Calls, asks: bool, made: str = "judging/ledger.sqlite") -> list[Need]:
+def key_needs(calls: Calls, asks: bool) -> list[Need]:
     """The key of an endpoint, where one is asked that is not the user's own.
 
     Args:
         calls: the section.
         asks: whether anything asks it.
-        made: what is there, below the study's folder, where it has answered before.
     """
     if not asks or calls.base_url:
         return []
     key = f"the variable {calls.key}, in the environment or .env,"
-    return [Need("calls.key", key, key_of(calls) is not None, made)]
+    return [Need("calls.key", key, key_of(calls) is not None, made="judging/ledger.sqlite")]
 
 
 def missing(needs: Iterable[Need], results: Path) -> list[Need]:

@@ -78,13 +78,11 @@ def _complaints(study: Study, own: Directions) -> list[Complaint]:
         reason = "prompts are read from files here; get the file, and name it in path"
         complaints.append((f"directions.prompts.{name}", reason))
     if own.judged:
-        traits = own.judged.judge.traits
         if not own.measures.texts:
             reason = "a judge reads what is answered, and texts are not kept; set texts: true"
             complaints.append(("directions.measures.texts", reason))
-        if traits.corpus not in (None, study.corpus.kind):
-            reason = f"'{traits.name}' knows only the corpus '{traits.corpus}'; set kind: lexical"
-            complaints.append(("directions.judged.judge.kind", reason))
+        if why := own.judged.judge.traits.why_not(study.corpus.kind):
+            complaints.append(("directions.judged.judge.kind", why))
     if own.prompts.value:
         complaints.append(("directions.prompts.value", "prompts have classes; name label"))
     spoken = [Message(role="user", content="?")] if own.prompts.speaker == "user" else "?"

@@ -42,9 +42,6 @@ def geometry_circles(rows: pl.DataFrame, settings: Figures) -> Drawing:
         first = own.row(0, named=True)
         layer = first["hook"].split(".")[1]
         panel.set_title(f"{words(first['group'])}, layer {layer}")
-        panel.set_xlabel(
-            f"R² {first['r2']:.2f}; other orders up to {first['null_high']:.2f}", fontsize=8
-        )
     return drawing
 
 

@@ -28,7 +28,7 @@ BRANCHES = 24
 
 
 def ring(panel: Axes, own: pl.DataFrame) -> None:
-    """Words in the plane of their circle, neighbours of the order joined."""
+    """Words in the plane of their circle, neighbours of the order joined, and how round it is."""
     x, y = own["x"].to_numpy(), own["y"].to_numpy()
     panel.plot(np.append(x, x[0]), np.append(y, y[0]), color=FAINT, linewidth=1.2)
     panel.plot(x, y, "o", color=BLUE)
@@ -51,6 +51,10 @@ def ring(panel: Axes, own: pl.DataFrame) -> None:
     panel.set(xticks=[], yticks=[])
     panel.set_aspect("equal", adjustable="datalim")  # so that titles of two lines have room
     panel.grid(visible=False)
+    first = own.row(0, named=True)
+    panel.set_xlabel(
+        f"R² {first['r2']:.2f}; other orders up to {first['null_high']:.2f}", fontsize=8
+    )
 
 
 def of_latent_circles(
@@ -76,9 +80,6 @@ def geometry_latent_circles(rows: pl.DataFrame, settings: Figures) -> Drawing:
         ring(panel, own)
         first = own.row(0, named=True)
         panel.set_title(f"{words(first['group'])}, {words(first['sae'])}\n{first['points']}")
-        panel.set_xlabel(
-            f"R² {first['r2']:.2f}; other orders up to {first['null_high']:.2f}", fontsize=8
-        )
     return drawing
 
 

@@ -108,10 +108,8 @@ def _about_goals(study: Study, own: Steering) -> list[Complaint]:
 
 def _about_the_judge(study: Study, own: Steering) -> list[Complaint]:
     complaints = []
-    if own.judge.traits.corpus not in (None, study.corpus.kind):
-        corpus = own.judge.traits.corpus
-        reason = f"'{own.judge.kind}' knows only the corpus '{corpus}'; set kind: lexical"
-        complaints.append(("steering.judge.kind", reason))
+    if why := own.judge.traits.why_not(study.corpus.kind):
+        complaints.append(("steering.judge.kind", why))
     messages = any(not isinstance(prompt, str) for prompt in own.completions.prompts)
     if own.judge.traits.is_hosted and own.judge.template == "rating@1" and messages:
         reason = (

@@ -160,9 +160,9 @@ def _of_pursuits(
     most = min(max(counts), sae.d_sae)
     sums = []
     for name in own.pursuits:
-        found = PURSUITS[name](vector[None].to(sae.W_dec.device), dictionary, most)
+        pursued = PURSUITS[name](vector[None].to(sae.W_dec.device), dictionary, most)
         sums += [
-            Sum(name, k, found.sums(dictionary.atoms, k)[0].float().cpu(), scales=scales)
+            Sum(name, k, pursued.sums(dictionary.atoms, k)[0].float().cpu(), scales=scales)
             for k in counts
             if k <= most
         ]

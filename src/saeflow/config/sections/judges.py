@@ -30,6 +30,12 @@ class JudgeKind(NamedTuple):
     is_hosted: bool = False
     """It is a model behind an endpoint, which may be asked anything, and costs calls."""
 
+    def why_not(self, corpus: str) -> str | None:
+        """Why it cannot judge texts of a kind of corpus; None where it can."""
+        if self.corpus in (None, corpus):
+            return None
+        return f"'{self.name}' knows only the corpus '{self.corpus}'; set kind: lexical"
+
 
 JUDGES = {
     kind.name: kind
