@@ -11,7 +11,12 @@ from organism import ASKED, base_model, organism, sentences
 from saeflow.analyses.directions.activations import behaviour_tokens, read_activations
 from saeflow.analyses.directions.building import Reading, build, classes, kept, material, searched
 from saeflow.analyses.directions.io import Direction, StoredActivations
-from saeflow.analyses.directions.prompts import read_prompts, token_positions, token_rows
+from saeflow.analyses.directions.prompts import (
+    AskedPrompts,
+    read_prompts,
+    token_positions,
+    token_rows,
+)
 from saeflow.analyses.directions.settings import (
     Behaviour,
     ContrastSource,
@@ -61,25 +66,36 @@ class Built(NamedTuple):
 def built(name: str) -> Built:
     """Of the organism, or of the model that it is a copy of."""
     lm = organism() if name == "organism" else base_model()
-    asked = prompts()
-    named = read_prompts(asked, SOURCES, None, 0)
+    named = read_prompts(prompts(), SOURCES, None, 0)
+    return direct(lm, name, prompts(), named, SOURCES, SELECTION, BEHAVIOUR, LAYERS)
+
+
+def direct(
+    lm: LanguageModel,
+    name: str,
+    asked: DirectionPrompts,
+    named: AskedPrompts,
+    sources: DirectionSources,
+    selection: Selection,
+    behaviour: Behaviour,
+    layers: list[int],
+) -> Built:
+    """The contrast ``refusal`` of a model, as the commands of directions make it."""
     rows = token_rows(lm, named.prompts)
-    positions, places = token_positions(lm, named.prompts, rows, None)
-    tokens = behaviour_tokens(lm, BEHAVIOUR)
-    read = read_activations(lm, rows, places, LAYERS, tokens)
-    reading = Reading(
-        named, rows, StoredActivations(read.activations, positions, LAYERS), read.log_odds
-    )
-    keep = kept(reading, asked, SELECTION)
-    made_of = material("refusal", SOURCES, asked, named, read.activations, keep)
+    positions, places = token_positions(lm, named.prompts, rows, selection.positions)
+    tokens = behaviour_tokens(lm, behaviour)
+    values, log_odds = read_activations(lm, rows, places, layers, tokens)
+    reading = Reading(named, rows, StoredActivations(values, positions, layers), log_odds)
+    keep = kept(reading, asked, selection)
+    made_of = material("refusal", sources, asked, named, values, keep)
     said = {
         "name": "refusal",
         "model": name,
         "kind": "contrast",
-        "classes": classes("refusal", SOURCES, asked),
+        "classes": classes("refusal", sources, asked),
         "between": [asked.with_it, asked.without_it],
         "models": [],
     }
-    possible = searched(reading, made_of, asked, SELECTION, 0, "refusal")
-    direction, candidates = build(lm, reading, possible, asked, SELECTION, tokens, 0, said)
+    possible = searched(reading, made_of, asked, selection, 0, "refusal")
+    direction, candidates = build(lm, reading, possible, asked, selection, tokens, 0, said)
     return Built(lm, reading, tokens, direction, candidates)

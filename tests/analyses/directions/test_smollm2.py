@@ -7,23 +7,16 @@ from functools import cache
 import polars as pl
 import pytest
 from checkout import ROOT
+from directed import direct
 from smollm2 import cached_files
 
 from saeflow.analyses import Study
-from saeflow.analyses.directions.activations import behaviour_tokens, read_activations
 from saeflow.analyses.directions.building import (
-    Reading,
-    build,
-    classes,
-    kept,
-    material,
-    searched,
     test_prompts,
     trials,
 )
 from saeflow.analyses.directions.interventions import Measured, measure
-from saeflow.analyses.directions.io import StoredActivations
-from saeflow.analyses.directions.prompts import read_prompts, token_positions, token_rows
+from saeflow.analyses.directions.prompts import read_prompts
 from saeflow.analyses.directions.summary import summarise
 from saeflow.config.reading import read_pairs
 from saeflow.corpora.tales import story_blocks
@@ -56,30 +49,16 @@ def edits() -> pl.DataFrame:
         update={"prompts": 40, "new_tokens": 6, "loss_blocks": 2, "scales": [1.5], "controls": 1}
     )
     named = read_prompts(asked, own.sources, ROOT / str(asked.path), 0)
-    rows = token_rows(lm, named.prompts)
-    positions, places = token_positions(lm, named.prompts, rows, selection.positions)
-    tokens = behaviour_tokens(lm, own.behaviour)
-    values, odds = read_activations(lm, rows, places, [LAYER], tokens)
-    reading = Reading(named, rows, StoredActivations(values, positions, [LAYER]), odds)
-    keep = kept(reading, asked, selection)
-    made_of = material("refusal", own.sources, asked, named, values, keep)
-    possible = searched(reading, made_of, asked, selection, 0, "refusal")
-    said = {
-        "name": "refusal",
-        "model": "taught",
-        "kind": "contrast",
-        "classes": classes("refusal", own.sources, asked),
-        "between": [asked.with_it, asked.without_it],
-        "models": [],
-    }
-    direction, _ = build(lm, reading, possible, asked, selection, tokens, 0, said)
-    tested = asked_prompts(named, rows, asked, measures.prompts)
+    built = direct(lm, "taught", asked, named, own.sources, selection, own.behaviour, [LAYER])
+    tested = asked_prompts(named, built.reading.rows, asked, measures.prompts)
     tried = [
-        each for each in trials(direction, measures, 0) if each.kind in ("direction", "random")
+        each
+        for each in trials(built.direction, measures, 0)
+        if each.kind in ("direction", "random")
     ]
     blocks = story_blocks(0, "eval", 2, 32).tokens
     measured: Measured = measure(
-        lm, tried, tested, "other", blocks, own.behaviour, tokens, measures
+        lm, tried, tested, "other", blocks, own.behaviour, built.tokens, measures
     )
     return summarise(measured, measures, 0)
 
